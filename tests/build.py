@@ -42,7 +42,9 @@ from launcher.workers.started_file import read_recorded_outcome
 DEADLINE_S = (
     60.0  # for anything that must happen; a busy machine needs many times what a quiet one does
 )
-PAUSE_S = 0.01  # the longest between two looks: what is waited for needs the cores, too
+PAUSE_S = (
+    0.01  # longest pause between two polls in seconds: the awaited process needs the cores, too
+)
 PLAIN = WorkerEnvironment()
 GIB = 1 << 30
 
@@ -67,7 +69,7 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLI
 
 
 def ended(descriptor: int, deadline_s: float = DEADLINE_S) -> bool:
-    """Wait for the end of the process behind a pidfd; tell whether it came in time."""
+    """Wait for the end of the process behind a pidfd. Return whether it came in time."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(deadline_s * 1000))
@@ -111,7 +113,7 @@ def a_spec(*argv: str, name: str = "command/1", cpus: int = 1, **changes: Any) -
 def a_gpu(
     index: int = 0, *, total: float = 40, used: float | None = 0, **changes: Any
 ) -> GpuSnapshot:
-    """A card; memory in GiB."""
+    """A GPU; memory in GiB."""
     values: dict[str, Any] = {"uuid": f"GPU-{index}", "index": index, "name": "NVIDIA A100"}
     taken = None if used is None else round(used * GIB)
     return GpuSnapshot(**values | {"total": round(total * GIB), "used": taken} | changes)
@@ -127,7 +129,7 @@ def a_waiting(
     visible: tuple[str, ...] | None = None,
     **resources: Any,
 ) -> Waiting:
-    """A job that could start; what it declares is what it is promised, unless `vram_request` says more."""
+    """A ready job. Its declared memory is reserved, unless `vram_request` says more."""
     asked = Resources(cpus=cpus, **resources)
     request = asked.min_vram if vram_request is None else vram_request
     return Waiting(
@@ -142,8 +144,8 @@ def a_waiting(
     )
 
 
-def as_read(decision: Decision) -> Decision:
-    """A decision as people read it: a wait without what it tells programs beside its reason."""
+def without_reason_data(decision: Decision) -> Decision:
+    """A decision as shown to users: a wait without the data of its reason."""
     if isinstance(decision, Start):
         return decision
     shown = Wait(job=decision.job, reason=decision.reason)
@@ -153,7 +155,7 @@ def as_read(decision: Decision) -> Decision:
 
 
 def a_claim(spec: Spec | None = None, *, job: int = 1, number: int = 1, **changes: Any) -> Claim:
-    """An attempt that was promised a place during this boot, by a supervisor that is dead."""
+    """An attempt with a place since this boot, whose supervisor is dead."""
     values: dict[str, Any] = {
         "boot": boot_id(),
         "device": "cpu",
@@ -177,7 +179,7 @@ def an_attempt(
     device: str = "cpu",
     **terms: Any,
 ) -> Attempt:
-    """An attempt whose order lies in its folder, as a scheduler leaves it."""
+    """An attempt with its order in its folder, as left by a scheduler."""
     attempt = home.attempt(job, number)
     attempt.folder.mkdir(mode=0o700, parents=True)
     spec = spec._replace(terms=Terms(**terms)) if terms else spec
@@ -311,12 +313,12 @@ def a_reason(text: str = "full", code: ReasonCode = ReasonCode.NO_ROOM, **data: 
 
 
 def in_state(store: Store, job: int, *states: State) -> bool:
-    """Tell whether a job is in one of the states now."""
+    """Whether a job is in one of the states now."""
     return job_row(store, job).state in states
 
 
 def endings(store: Store, job: int) -> list[str | None]:
-    """Return how each attempt of a job ended; None: it has not."""
+    """Return how each attempt of a job ended, None if it has not."""
     outcomes = [attempt.outcome for attempt in store.read.attempts([job])]
     return [outcome["ending"] if outcome else None for outcome in outcomes]
 
@@ -335,7 +337,7 @@ def said_by(attempt: Attempt) -> str:
 
 
 def gone(pid: int) -> bool:
-    """Tell whether no process with this pid runs; a zombie does not."""
+    """Whether no process with this pid runs. A zombie does not run."""
     return identity(pid) is None
 
 
@@ -346,13 +348,13 @@ def shell(script: str, *words: str) -> tuple[str, ...]:
 
 def seen(attempt: Attempt, claim: Claim | None = None) -> Outcome | AttemptHandle:
     """Return what a new scheduler sees of an attempt, as soon as that is clear."""
-    return clear(
+    return wait_until_known(
         probe_attempt(attempt, partial(inspect_attempt, (claim or a_claim()).supervisor, attempt))
     )
 
 
-def clear(found: Outcome | AttemptHandle) -> Outcome | AttemptHandle:
-    """Return what became of an attempt, as soon as that is clear: a fork server may have to tell first."""
+def wait_until_known(found: Outcome | AttemptHandle) -> Outcome | AttemptHandle:
+    """Return the outcome or the watch of an attempt as soon as it is known: a fork server may have to report first."""
     looked, deadline = found, time.monotonic() + DEADLINE_S
     while isinstance(looked, UnreadableAttempt):
         assert time.monotonic() < deadline, f"{looked.attempt} stays unclear"
@@ -369,15 +371,15 @@ def judged(attempt: Attempt, *, claim: Claim | None = None) -> Outcome:
 
 
 def end_everything(home: Home) -> None:
-    """Kill whatever a test left running in a home, at once and with all below it."""
+    """Kill all processes that a test left running in a queue folder, with their descendants."""
     if not home.folder.exists():
         return
-    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts anything
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nothing is restarted
     _kill([scheduler_pid(home), lock_holder(home.notify_lock)])
     if not home.attempts.exists():
         return
     for folder in home.attempts.iterdir():
-        # what nobody has started yet is voided by this
+        # this voids unstarted attempts
         while isinstance(found := seen(Attempt(folder)), AdoptedAttempt):
             leader = found.program or supervisor_of(found.attempt)
             _kill([*descendants(leader), leader])

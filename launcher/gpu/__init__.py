@@ -1,4 +1,4 @@
-"""The GPUs of this machine through NVML, who uses them, and what is reserved of them.
+"""GPUs of this machine as reported by NVML, their processes, and reservations of their memory.
 
 Start reading at `nvml.Nvml`.
 """

@@ -1,4 +1,4 @@
-"""What the files of other schedulers tell: whose reservations count, their sums, and who waits."""
+"""Evaluate the files of other schedulers: valid reservations, their sums, and waiting users."""
 
 import contextlib
 import os
@@ -11,16 +11,16 @@ from launcher.gpu.resources import MEMORY, ForeignReservation, is_cores
 from launcher.system.memory import ProcessGroups
 from launcher.system.processes import is_alive
 
-STALE_S = 60.0  # a scheduler that was silent for so long is gone, or stands still
+STALE_S = 60.0  # older files do not count: their scheduler has exited or is suspended
 
 
 def is_publication_current(name: str, publication: Publication, now: float) -> bool:
-    """Tell whether a file counts: its scheduler was heard of lately, or a job of it lives.
+    """Return whether a file counts: its scheduler was active recently or one of its jobs lives.
 
     Args:
-        name: of the file.
-        publication: what it tells.
-        now: on the clock of `Publication.at`.
+        name: Name of the file.
+        publication: Content of the file.
+        now: Time on the clock of `Publication.at`.
     """
     if abs(now - publication.at) <= STALE_S:
         return True
@@ -28,7 +28,7 @@ def is_publication_current(name: str, publication: Publication, now: float) -> b
 
 
 def _has_living_process(name: str, publication: Publication) -> bool:
-    """Tell whether a process lives for whose job a file reserves, and is of the file's user."""
+    """Whether a process of the file's user that a reservation belongs to is alive."""
     uid = int(name.split(".")[1])
     for who in publication.supervisors:
         with contextlib.suppress(OSError):
@@ -45,14 +45,14 @@ def sums_by_queue(
     me: str,
     quotas: ProcessGroups,
 ) -> tuple[ForeignReservation, ...]:
-    """Return each queue's sum for each resource; queues that do not name their folder are summed by user.
+    """Return each queue's sum per resource. Queues that do not name their folder are summed by user.
 
     Args:
-        publications: of others, by file.
-        sampled_at: when the GPUs were last looked at; None: unknown.
-        ignore_fresh_of: the files of which what is fresh does not count.
-        me: our user.
-        quotas: what limits our cores and memory.
+        publications: Files of other schedulers by name.
+        sampled_at: Time of the last GPU reading, None if unknown.
+        ignore_fresh_of: Files whose fresh reservations do not count.
+        me: Our user.
+        quotas: Limits of our cores and memory.
     """
     sums = Counter[tuple[str, str, bool, str]]()
     for name, publication in publications.items():
@@ -70,9 +70,10 @@ def sums_by_queue(
 
 
 def _shares_quota(publication: Publication, device: str, quotas: ProcessGroups) -> bool:
-    """Tell whether a publisher's cores or memory come out of the same quota as ours.
+    """Whether a publisher's cores or memory belong to the same quota as ours.
 
-    Of one that does not tell, as earlier versions, what the machine has is all that is known.
+    Earlier versions do not report their quota. For them only the resources of the machine are
+    known.
     """
     limit = quotas.memory_limit_group if device == MEMORY else quotas.cpu_limit_group
     return (
@@ -83,7 +84,7 @@ def _shares_quota(publication: Publication, device: str, quotas: ProcessGroups) 
 
 
 def usage_of_user(user: str, publications: Iterable[Publication], now: float) -> ResourceUsage:
-    """Return what a user has used in all homes that have a file, those without a scheduler too."""
+    """Return the usage of a user in all queues with a file, including those without a scheduler."""
     uses = (
         _decayed_usage(publication, now) for publication in publications if publication.user == user
     )
@@ -93,13 +94,13 @@ def usage_of_user(user: str, publications: Iterable[Publication], now: float) ->
 def peers_in(
     publications: Iterable[Publication], me: str, now: float, stale_s: float
 ) -> tuple[PeerScheduler, ...]:
-    """Return who waits.
+    """Return the users with waiting jobs.
 
     Args:
-        publications: of all homes but ours.
-        me: our user's name; another home of ours is told so that only what the two homes used matters.
-        now: on the clock that all processes of the machine share.
-        stale_s: who was silent for longer waits no more.
+        publications: Files of all queues except ours.
+        me: Name of our user. Of our other queues only the usage matters.
+        now: Time on the clock that all processes of the machine share.
+        stale_s: Seconds after which a file without an update no longer counts as waiting.
     """
     there = [*publications]
     ours = usage_of_user(me, there, now)
@@ -109,7 +110,7 @@ def peers_in(
         if wish is None or abs(now - publication.at) > stale_s:
             continue
         own_home = publication.user == me
-        if own_home:  # it is compared with our user's whole use, which is ours and this home's
+        if own_home:  # it is compared with the total usage of our user, which includes this queue
             use = _decayed_usage(publication, now) + ours
         else:
             use = usage_of_user(publication.user, there, now)
@@ -120,5 +121,5 @@ def peers_in(
 
 
 def _decayed_usage(publication: Publication, now: float) -> ResourceUsage:
-    """Return what the home of a file has used until now, as far as it tells."""
+    """Return the usage of a file's queue, decayed until now, as far as it is reported."""
     return (publication.usage or ResourceUsage()).decay(now - publication.at)

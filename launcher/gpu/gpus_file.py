@@ -40,12 +40,12 @@ class GpusFile:
     def write(
         self, gpus: Sequence[GpuSnapshot], sharing_error: str, attempts: Sequence[Json] = ()
     ) -> None:
-        """Write what was seen where that is due; a full disk stops nothing.
+        """Write the newest reading if that is due. A full disk is not an error.
 
         Args:
-            gpus: at the newest look; none: there was none yet.
-            sharing_error: why others cannot know what we reserve; empty: they can.
-            attempts: what is known of those that run, for a scheduler that takes over.
+            gpus: GPUs of the newest reading. Empty before the first one.
+            sharing_error: Why others cannot read our reservations. Empty if they can.
+            attempts: Measurements of running attempts, for the next scheduler.
         """
         if not gpus and not sharing_error and not self.error:
             return
@@ -78,7 +78,7 @@ def write_gpu_status(home: Home, status: GpuStatus, attempts: Sequence[Json] = (
 
 
 def read_gpu_status(home: Home) -> GpuStatus | None:
-    """Return the GPUs as the scheduler last saw them; None: it never did, or a newer launcher wrote it down."""
+    """Return the GPUs of the scheduler's last reading, None if there is none or its format is newer."""
     try:
         record = read_json(home.gpus)
     except OSError:
@@ -97,7 +97,7 @@ def read_gpu_status(home: Home) -> GpuStatus | None:
 
 
 def read_known_attempts(home: Home) -> list[Json]:
-    """Return what the scheduler last knew of the attempts that ran; none if it told nothing."""
+    """Return the last measurements of running attempts. Empty if there are none."""
     try:
         record = read_json(home.gpus)
     except OSError:

@@ -1,4 +1,4 @@
-"""Looks at the GPUs in a thread of its own, so that a driver that hangs stops no scheduler; and whose a process there is."""
+"""Reads the GPUs in a separate thread, so that a hanging driver does not block the scheduler; finds the job of a process."""
 
 import logging
 import threading
@@ -14,29 +14,31 @@ from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity_lines, read_identity
 
-POLL_S = 1.0  # between two looks; the driver is asked no more often
-MEASURING_S = 0.25  # likewise while an attempt that has just started is measured
-AFTER_CHANGE_S = 0.05  # likewise where another user's scheduler has just told of a change
-DRIVER_TIMEOUT_S = (
-    5.0  # a look takes milliseconds; the first one, which wakes sleeping cards, seconds
+POLL_S = 1.0  # seconds between two readings; the driver is not queried more often
+MEASURING_S = 0.25  # seconds between two readings while a new attempt is measured
+AFTER_CHANGE_S = (
+    0.05  # seconds until the next reading after another user's scheduler published a change
 )
-LONGEST_GAP_S = 60.0  # who did not look for so long does not know who was there
+DRIVER_TIMEOUT_S = 5.0  # seconds; a reading takes milliseconds, the first one, which wakes sleeping GPUs, takes seconds
+LONGEST_GAP_S = (
+    60.0  # seconds; after a longer gap between readings earlier users of a GPU are unknown
+)
 QUIET_UTILISATION = 0.05  # of its time: a screen that is drawn on takes a few percent
-DRIVER_BYTES = 1 << 30  # what the driver itself keeps of an idle card is some hundred MiB
+DRIVER_BYTES = 1 << 30  # the driver itself uses some hundred MiB of an idle GPU
 
 logger = logging.getLogger(__name__)
 
 
 class GpuSample(NamedTuple):
-    """What the newest look saw."""
+    """The newest reading of the GPUs."""
 
     gpus: tuple[GpuSnapshot, ...]
-    at: float  # when the look began, by the lookout's clock
+    at: float  # when the reading began, on the clock of the poller
     query_s: float = 0.0
-    idle: Mapping[str, float] = {}  # UUID → s since a stranger used it
+    idle: Mapping[str, float] = {}  # UUID → seconds since a process of another user used it
 
 
-NO_SAMPLE = GpuSample(gpus=(), at=-inf)  # before the first look
+NO_SAMPLE = GpuSample(gpus=(), at=-inf)  # before the first reading
 
 
 class GpuPoller:
@@ -50,28 +52,30 @@ class GpuPoller:
         own_pids: Callable[[], Container[int]] = frozenset,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Watch through `query`; no thread runs before the first `request_sample`.
+        """Read the GPUs through `query`. No thread runs before the first `request_sample`.
 
         Args:
-            query: returns every GPU as it is now; it may take for ever.
-            wake: called in the lookout's thread after each look.
-            own_pids: returns the pids of our own processes; called in the lookout's thread.
-            clock: tells the time in seconds.
+            query: Returns every GPU as it is now. It may block forever.
+            wake: Called in the thread of the poller after each reading.
+            own_pids: Returns the pids of our own processes. Called in the thread of the poller.
+            clock: Returns the time in seconds.
         """
         self._query, self._wake, self._own_pids, self._clock = query, wake, own_pids, clock
         self._lock = threading.Lock()
-        self._started_at: float | None = None  # when the look that is under way began
+        self._started_at: float | None = None  # when the current reading began
         self._finished_at: float | None = None  # when the last one ended, well or not
         self._latest: GpuSample | None = None
-        self.error = ""  # why the newest look came to nothing
-        self._quiet_since: dict[str, float] = {}  # UUID → since when no stranger was seen there
+        self.error = ""  # why the newest reading failed
+        self._quiet_since: dict[
+            str, float
+        ] = {}  # UUID → time since which no process of another user was seen there
 
     def request_sample(self, *, after_change: bool = False, measuring: bool = False) -> bool:
-        """Have a look taken, unless one is under way or the newest is fresh; return whether one begins.
+        """Request a reading unless one is in progress or the newest is fresh. Return whether one begins.
 
         Args:
-            after_change: something has changed that only a new look can show.
-            measuring: somebody waits until an attempt that has just started is measured.
+            after_change: A change was published that only a new reading can show.
+            measuring: A new attempt waits for its measurement.
         """
         with self._lock:
             pause_s = AFTER_CHANGE_S if after_change else MEASURING_S if measuring else POLL_S
@@ -79,14 +83,14 @@ class GpuPoller:
             if self._started_at is not None or fresh:
                 return False
             self._started_at = self._clock()
-        # a thread for each look: one that breaks off, or never returns, leaves nothing behind
+        # One thread per reading. A thread that fails or never returns leaves nothing behind.
         threading.Thread(target=self._run_query, name="lookout", daemon=True).start()
         return True
 
     def latest_sample(self) -> GpuSample | None:
-        """Return what the newest look saw, None before the first one has come back.
+        """Return the newest reading, None before the first one.
 
-        While a look is overdue nothing is known of the memory in use; a GPU is not broken for that.
+        While a reading is overdue, the memory in use is unknown. The GPUs do not count as faulty.
         """
         with self._lock:
             since, newest = self._started_at, self._latest
@@ -102,7 +106,7 @@ class GpuPoller:
         return newest._replace(gpus=gpus, idle=dict.fromkeys(newest.idle, 0.0))
 
     def is_overdue(self) -> bool:
-        """Tell whether a look takes so long that nothing is known until it comes back."""
+        """Whether a reading takes so long that the state of the GPUs counts as unknown."""
         with self._lock:
             return (
                 self._started_at is not None and self._clock() - self._started_at > DRIVER_TIMEOUT_S
@@ -137,11 +141,11 @@ class GpuPoller:
 
 
 def is_unused_by_others(gpu: GpuSnapshot, own_pids: Container[int] = ()) -> bool:
-    """Tell whether no other user's process seems to use a GPU now; where that is unknown, one does.
+    """Whether no process of another user seems to use a GPU now. False if that is unknown.
 
     Args:
-        gpu: as it is now.
-        own_pids: pids of our own processes.
+        gpu: The GPU as it is now.
+        own_pids: Pids of our own processes.
     """
     if gpu.fault or gpu.used is None:
         return False
@@ -159,14 +163,14 @@ def is_unused_by_others(gpu: GpuSnapshot, own_pids: Container[int] = ()) -> bool
 def query_gpus_once(
     query: Callable[[], Sequence[GpuSnapshot]], *, timeout_s: float = DRIVER_TIMEOUT_S
 ) -> tuple[GpuSnapshot, ...]:
-    """Look at the GPUs.
+    """Read the GPUs once.
 
     Args:
-        query: asks the driver.
-        timeout_s: how long the driver may take.
+        query: Queries the driver.
+        timeout_s: Longest time for the driver in seconds.
 
     Raises:
-        MachineError: the driver does not answer.
+        MachineError: The driver does not respond.
     """
     seen = threading.Event()
     lookout = GpuPoller(query, seen.set)  # a driver that hangs cannot be interrupted
@@ -212,7 +216,7 @@ def find_owner(
         parents: returns a process's parent, None when it is not known.
         supervisors: the job of each supervisor, by the supervisor's pid.
     """
-    seen = set()  # a pid may be given anew while we climb, and lead in a circle
+    seen = set()  # a pid may be reused during the loop and lead to a cycle
     climbing: int | None = pid
     while climbing is not None and climbing > 0 and climbing not in seen:
         if climbing in supervisors:

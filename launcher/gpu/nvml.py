@@ -28,12 +28,12 @@ _UNSUPPORTED = {
     pynvml.NVML_ERROR_NO_PERMISSION,
 }
 _DEAD = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED}
-_MOST_TOTAL = 1 << 50  # bytes; more is no memory but a mistake
+_MOST_TOTAL = 1 << 50  # bytes; a larger total is an error of the driver
 _MOST_ERRORS = 1 << 40
 _MOST_MW = 10_000_000
 _HOTTEST_C = 200
 _MOST_MODE = 3
-_RECENT_US = 1_500_000  # a process is counted busy by what it did in so long; we look once a second
+_RECENT_US = 1_500_000  # microseconds; a process is busy by its activity in this time. Readings are one second apart
 _PIDS = 1 << 22  # PID_MAX_LIMIT of Linux on 64 bits; a list with a larger one is scrambled
 _ERROR_TEXTS = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: f"{_LIBRARY} is missing",
@@ -44,41 +44,41 @@ _ERROR_TEXTS = {
 QUERY_ERRORS = (pynvml.NVMLError, UnicodeDecodeError)  # a name may come as garbage
 logger = logging.getLogger(__name__)
 RETRY_S = 30.0  # between two tries to reach a driver that is not there
-REOPEN_S = 120.0  # likewise for a card: one that may not be used by us is gone for ever
+REOPEN_S = 120.0  # seconds between two reopenings for a missing GPU; one that is not permitted stays missing
 UNLISTED_TEXT = "the driver does not list it any more"
-MOST_EVENTS = 64  # taken in at one look; a card that fails may flood us
-_NO_UUID_PREFIX = "#"  # begins what stands for the UUID of a card that never reported it
+MOST_EVENTS = 64  # events per reading; a failing GPU may report very many
+_NO_UUID_PREFIX = "#"  # prefix of the placeholder UUID of a GPU that never reported one
 
 
 class NvmlDevice:
-    """A GPU or an instance of one; `failure` says why it does not answer any more, if so."""
+    """A GPU or a MIG instance. `failure` is the reason why it no longer responds, if so."""
 
     def __init__(
         self, index: int, handle: Any, *, mig: int | None = None, failure: str = ""
     ) -> None:
-        """Ask who it is.
+        """Read the identity of the device.
 
         Args:
-            index: of the card in PCI order.
-            handle: the driver's.
-            mig: which instance of the card.
-            failure: why it is not to be asked anything.
+            index: Index of the GPU in PCI order.
+            handle: Handle of the driver.
+            mig: Index of the MIG instance, None for a whole GPU.
+            failure: Why the device must not be queried.
         """
         self.index, self.handle, self.mig = index, handle, mig
         self.failure = failure
-        self.unsupported: set[Callable[..., Any]] = set()  # questions that it never answers
+        self.unsupported: set[Callable[..., Any]] = set()  # queries that it never supports
         self.uuid: str = self.query(pynvml.nvmlDeviceGetUUID) or ""
 
     def query(self, *questions: Callable[..., Any], arguments: tuple[object, ...] = ()) -> Any:
-        """Return what the first question that is answered gives, None where all are refused.
+        """Return the result of the first successful query, None if all are refused.
 
         Args:
-            questions: functions of pynvml for the same thing, the preferred one first.
-            arguments: what they take beside the handle.
+            questions: Functions of pynvml for the same value, the preferred one first.
+            arguments: Their arguments after the handle.
         """
         for question in questions:
             if self.failure:
-                return None  # each question to a dead card may take long
+                return None  # each query to a failed GPU may take long
             try:
                 return question(self.handle, *arguments)
             except QUERY_ERRORS as error:
@@ -90,7 +90,7 @@ class NvmlDevice:
         return None
 
     def instances(self) -> "Iterator[NvmlDevice]":
-        """Yield the MIG instances into which the card is divided."""
+        """Yield the MIG instances of the GPU."""
         for mig in range(self.query(pynvml.nvmlDeviceGetMaxMigDeviceCount) or 0):
             handle = self.query(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, arguments=(mig,))
             if handle is not None:  # most places are empty
@@ -115,17 +115,18 @@ def describe_error(error: pynvml.NVMLError) -> str:
 
 
 def is_in_mig_mode(card: NvmlDevice) -> bool:
-    """Tell whether a card is in MIG mode: then only its instances can be used."""
+    """Whether a GPU is in MIG mode. Then only its instances can be used."""
     mode = card.query(pynvml.nvmlDeviceGetMigMode)
     return mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE
 
 
 def take_snapshot(part: NvmlDevice, card: NvmlDevice) -> GpuSnapshot:
-    """Return a GPU or an instance as it is now, without its faults.
+    """Return the state of a GPU or a MIG instance without its faults.
 
     Args:
-        part: what is measured.
-        card: the GPU, which also answers for its instances; otherwise the same.
+        part: The measured device.
+        card: The physical GPU, which also reports values for its instances. Otherwise equal to
+            `part`.
     """
     # version 1 counts what the driver keeps for itself as used, and so is used + free = total
     memory = part.query(pynvml.nvmlDeviceGetMemoryInfo)
@@ -134,7 +135,7 @@ def take_snapshot(part: NvmlDevice, card: NvmlDevice) -> GpuSnapshot:
     busy = _plausible_number(rates and rates.gpu, 100)
     processes = _processes(part, total)
     asked = pynvml.nvmlDeviceGetProcessUtilization not in part.unsupported
-    whole = part.mig is None  # what a card draws is not to be counted once for each instance
+    whole = part.mig is None  # the power of a GPU must not be counted once per instance
     return GpuSnapshot(
         uuid=part.uuid,
         index=card.index,
@@ -167,7 +168,7 @@ def take_snapshot(part: NvmlDevice, card: NvmlDevice) -> GpuSnapshot:
 
 
 def read_memory_wear(card: NvmlDevice) -> tuple[str, str]:
-    """Return what is wrong with a card's memory for good, and what a reset would mend."""
+    """Return permanent memory defects of a GPU, and those that a reset would repair."""
     rows = card.query(pynvml.nvmlDeviceGetRemappedRows)  # since Ampere
     if rows is not None:
         _, _, pending, failed = rows
@@ -190,7 +191,7 @@ def _watts(milliwatts: Any) -> float | None:
 
 
 def _processes(part: NvmlDevice, total: int | None) -> tuple[GpuProcess, ...] | None:
-    """Return who holds memory, the largest first; None where the driver does not tell."""
+    """Return the processes with memory, the largest first. None if the driver does not report them."""
     computing = part.query(
         pynvml.nvmlDeviceGetComputeRunningProcesses_v3,
         pynvml.nvmlDeviceGetComputeRunningProcesses_v2,  # before 2022
@@ -216,9 +217,9 @@ def _processes(part: NvmlDevice, total: int | None) -> tuple[GpuProcess, ...] | 
 
 
 def _sm_utilisation(part: NvmlDevice) -> dict[int, float]:
-    """Return by pid for which share of the last second processes kept a card busy, as far as it is told.
+    """Return by pid the fraction of the last second in which a process kept a GPU busy, if reported.
 
-    The driver tells nothing of a process that did nothing, nor of instances, nor, on some cards, of any.
+    The driver does not report idle processes, MIG instances and, on some GPUs, any process.
     """
     if part.mig is not None:
         return {}
@@ -234,7 +235,7 @@ def _sm_utilisation(part: NvmlDevice) -> dict[int, float]:
 
 
 def _user(pid: int) -> str | None:
-    """Return who runs a process; None when there is none, as for one of another container."""
+    """Return the user of a process, None if it is not visible, as in another container."""
     try:
         return login_name(os.stat(f"/proc/{pid}").st_uid)  # noqa: PTH116  # done for each at every look
     except OSError:
@@ -254,16 +255,14 @@ GPU_LOST_TEXT = describe_error(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST))
 
 @dataclass(slots=True, kw_only=True)
 class _DeviceHistory:
-    """What we remember of a card from look to look."""
+    """State of a GPU between readings."""
 
     snapshots: tuple[GpuSnapshot, ...]  # as it last answered: itself, or its instances
     xids: set[int] = field(default_factory=set)
-    errors: int | None = None  # of its memory, when we looked last
-    new_errors: int = 0  # errors since we look
+    errors: int | None = None  # memory errors at the last reading
+    new_errors: int = 0  # errors since the first reading
     is_gone: bool = False
-    is_lost: bool = (
-        False  # it was lost, not only silent for a look: what answers then has been reset
-    )
+    is_lost: bool = False  # True if the GPU was lost, not only silent for one reading; if it responds again, it was reset
 
 
 class Nvml:
@@ -273,28 +272,27 @@ class Nvml:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """Make a probe; the library is loaded at the first look.
+        """Make a probe. The library is loaded at the first reading.
 
         Args:
-            clock: tells the time in seconds.
+            clock: Returns the time in seconds.
         """
         self.absent = ""  # why there is no driver to ask
         self._clock = clock
         self._open = False
         self._driver = ""  # its version
         self._tried_at: float | None = None
-        self._histories: dict[str, _DeviceHistory] = {}  # by UUID of the card
-        self._uuid_by_index: dict[
-            int, str
-        ] = {}  # index → UUID of the card that was last seen there
+        self._histories: dict[str, _DeviceHistory] = {}  # by UUID of the GPU
+        self._uuid_by_index: dict[int, str] = {}  # index → UUID of the GPU that was last seen there
         self._events: Any = None
         self._registered: dict[int, str] = {}  # address of a handle whose events we get → UUID
 
     def snapshot(self) -> tuple[GpuSnapshot, ...]:
         """Return every GPU as it is now, or the MIG instances of a divided one, in PCI order.
 
-        One that was seen before and does not answer now is listed with a fault; where the driver as a whole
-        does not answer, no card is to blame: nothing is known of them, and what runs there may run on.
+        A GPU that was seen before and does not respond now is listed with a fault. If the whole
+        driver does
+        not respond, no GPU gets a fault: their state is unknown, and running jobs may continue.
         """
         self._ensure_open()
         cards = self._devices()
@@ -311,7 +309,7 @@ class Nvml:
     # --- the library
 
     def _ensure_open(self) -> None:
-        """Open the library where it is not, and anew from time to time while a card is gone."""
+        """Open the library if necessary. While a GPU is missing, reopen it periodically."""
         if self._open and not any(history.is_gone for history in self._histories.values()):
             return
         now = self._clock()
@@ -319,7 +317,7 @@ class Nvml:
         if self._tried_at is not None and now - self._tried_at < pause_s:
             return
         self._tried_at = now
-        self._close()  # a card that was reset is shown only to who opens the library after that
+        self._close()  # a GPU that was reset is visible only after the library is opened again
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
@@ -346,7 +344,7 @@ class Nvml:
         self._open, self._events, self._registered = False, None, {}
 
     def _devices(self) -> list[NvmlDevice]:
-        """Return the cards that the driver lists, also those that do not answer."""
+        """Return the GPUs that the driver lists, including those that do not respond."""
         if not self._open:
             return []
         try:
@@ -373,13 +371,15 @@ class Nvml:
         return list(cards.values())
 
     def _collect_events(self) -> None:
-        """Take in what the driver has reported of the cards since the last look."""
+        """Process the events that the driver reported since the last reading."""
         if self._events is None:
             return
         for _ in range(MOST_EVENTS):
             try:
                 event = pynvml.nvmlEventSetWait_v2(self._events, 0)
-            except pynvml.NVMLError:  # there is none, or the set is as dead as a card
+            except (
+                pynvml.NVMLError
+            ):  # there is no event, or the event set failed together with a GPU
                 return
             heard = self._registered.get(_address(event.device))
             history = self._histories.get(heard or NvmlDevice(0, event.device).uuid)
@@ -397,7 +397,7 @@ class Nvml:
                 card.handle, pynvml.nvmlEventTypeXidCriticalError, self._events
             )
 
-    # --- one card
+    # --- one GPU
 
     def _snapshot_device(self, card: NvmlDevice) -> tuple[GpuSnapshot, ...]:
         parts = () if card.failure else _snapshot_parts(card)
@@ -414,7 +414,7 @@ class Nvml:
         if history.is_gone:
             logger.info("gpu=%s answers again", card.uuid)
             history.is_gone = False
-            if history.is_lost:  # it was reset, or put back: what it had is over
+            if history.is_lost:  # it was reset or reinserted: its earlier state is over
                 history.is_lost = False
                 history.xids.clear()
                 history.new_errors, history.errors = 0, None
@@ -458,7 +458,7 @@ class Nvml:
 
 
 def _driver_version() -> str:
-    """Return the version of the driver; '' where it does not tell."""
+    """Return the version of the driver, '' if it is not reported."""
     try:
         return str(pynvml.nvmlSystemGetDriverVersion())
     except QUERY_ERRORS:
@@ -477,7 +477,7 @@ def _address(handle: Any) -> int:
 
 
 def _snapshot_parts(card: NvmlDevice) -> tuple[GpuSnapshot, ...]:
-    """Return a card as it is now, or its instances where it is divided."""
+    """Return the state of a GPU, or of its instances if it is divided."""
     if not is_in_mig_mode(card):
         return (take_snapshot(card, card),)
     instances = list(card.instances())
@@ -492,7 +492,7 @@ def _snapshot_parts(card: NvmlDevice) -> tuple[GpuSnapshot, ...]:
 
 
 def _health(history: _DeviceHistory, broken: str, pending: str) -> tuple[str, tuple[str, ...]]:
-    """Return why nothing may run on a card that answers, and what its owner should know."""
+    """Return why no job may run on a responding GPU, and the warnings for its owner."""
     errors = history.snapshots[0].ecc_uncorrected
     if errors is not None:
         before, history.errors = history.errors, errors

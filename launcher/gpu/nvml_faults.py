@@ -7,7 +7,7 @@ it, too, and k8s-device-plugin (internal/rm/health.go) counts it as an applicati
 that were shut down on purpose.
 """
 
-XID_FALLEN_OFF_BUS = 79  # a GPU that answers again after this one was reset
+XID_FALLEN_OFF_BUS = 79  # a GPU that responds after this one was reset
 XID_FAULTS = {
     46: "stopped processing and did not recover",
     48: "uncorrectable memory error",
@@ -48,8 +48,8 @@ def fault_of(xid: int) -> str:
 
 
 def warning_of(xid: int) -> str:
-    """Return what a GPU's owner should know of this Xid; empty where a program is to blame."""
+    """Return the warning of this Xid for a GPU's owner. Empty if a program caused it."""
     if xid in XID_FAULTS or xid in APPLICATION_XIDS:
         return ""
-    # a driver that is newer than the catalogue: it may be harmless, and is no secret
+    # the driver is newer than the catalogue: the Xid may be harmless, but it is reported
     return f"{XID_WARNINGS.get(xid, 'the driver reports an error')} (Xid {xid})"

@@ -1,4 +1,4 @@
-"""What a scheduler has reserved for its jobs, and how much of it others must count."""
+"""Reservations of a scheduler for its jobs, and the part that other schedulers must count."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from launcher.gpu.resources import ForeignReservation
 
 LAG_S = 5.0  # more than the age of any measurement that a decision rests on
-NOTABLE_BYTES = 256 << 20  # bytes: that so much more or less of a GPU is in use is told at once
+NOTABLE_BYTES = 256 << 20  # bytes: a change of the usage of a GPU by this much is published at once
 
 
 class Reservation(NamedTuple):
-    """What we reserved for a job of one resource; a job has at most one of each."""
+    """Reservation of one resource for a job. A job has at most one per resource."""
 
     device: str  # the resource: a GPU's UUID for its memory, and see `resources`
     amount: int  # bytes, or how many
@@ -20,12 +20,12 @@ class Reservation(NamedTuple):
 
 
 class PublishedReservation(NamedTuple):
-    """What we last published of a reservation, and what was measured lately."""
+    """The last publication of a reservation and its recent measurements."""
 
     amount: int
     measurements: tuple[
         tuple[float, int], ...
-    ]  # time, bytes; what was measured again and was equal is left out
+    ]  # (time, bytes); a measurement equal to the one before is left out
 
     def min_used_since(self, since: float) -> int:
         """Return the least that was in use from a time on, as far as it was measured."""
@@ -34,7 +34,7 @@ class PublishedReservation(NamedTuple):
 
 
 class ReservationTotals(NamedTuple):
-    """What a file tells of reservations."""
+    """Sums of reservations in a file."""
 
     entries: Mapping[tuple[int, str], PublishedReservation]  # by job and resource
     settled: Mapping[str, int]
@@ -48,13 +48,13 @@ def compute_totals(
     fresh: Collection[int],
     now: float,
 ) -> ReservationTotals:
-    """Return what others must count now.
+    """Return the sums that others must count now.
 
     Args:
-        reservations: all that we reserve.
-        published: what was published of them before.
-        fresh: jobs that are about to start; what was published of them before is not fresh.
-        now: the time.
+        reservations: All reservations of this scheduler.
+        published: Their earlier publications.
+        fresh: Jobs that are about to start. Their earlier publications do not count as fresh.
+        now: The time.
     """
     entries: dict[tuple[int, str], PublishedReservation] = {}
     settled, new = Counter[str](), Counter[str]()
@@ -99,7 +99,7 @@ def sum_by_resource(reservations: Iterable[Reservation | ForeignReservation]) ->
 
 
 def differ_notably(reservations: Sequence[Reservation], before: Sequence[Reservation]) -> bool:
-    """Tell whether notably more or less of a GPU is in use of reservations than of those before."""
+    """Whether the usage of a GPU by reservations differs notably from that of earlier ones."""
     now, then = _unused_by_gpu(reservations), _unused_by_gpu(before)
     return any(abs(now[key] - then[key]) >= NOTABLE_BYTES for key in now.keys() & then.keys())
 
@@ -116,7 +116,7 @@ def _unused_by_gpu(reservations: Sequence[Reservation]) -> Counter[str]:
 def _unused_steps(
     jobs: Sequence[tuple[int, PublishedReservation]], after: float
 ) -> tuple[tuple[float, int], ...]:
-    """Return when something was measured, and what counts for who has looked since."""
+    """Return (time of a measurement, amount that counts for readers with a later reading)."""
     times = sorted({at for _, entry in jobs for at, _ in entry.measurements if at > after})
     steps: list[tuple[float, int]] = []
     for at in times:

@@ -23,32 +23,33 @@ _LONGEST_FOLDER = 1024  # characters; it is printed in reasons
 
 
 class Publication(NamedTuple):
-    """What one scheduler has reserved, as its file states."""
+    """Reservations of one scheduler as written in its file."""
 
     serial: str  # of this version of the file
     at: float  # on the clock that all processes of the machine share
     seen: Mapping[str, str]  # file → serial: what its publisher had counted just before
     settled: Mapping[str, int]  # resource → amount: always counts
     fresh: Mapping[str, int]  # resource → amount: new in this version
-    user: str = ""  # who owns the file
+    user: str = ""  # owner of the file
     control_groups: frozenset[str] = frozenset()  # its publisher's control groups; empty: unknown
-    home: str = ""  # the hash of its publisher's home; empty: it is of an earlier version
-    # GPU → (when its use was measured, what of `settled` counts for who has looked since), the oldest first
+    home: str = ""  # hash of the publisher's queue folder; empty: written by an earlier version
+    # GPU → (time of the usage measurement, amount of `settled` that counts after a later
+    # reading), oldest first
     measured: Mapping[str, tuple[tuple[float, int], ...]] = {}
     demand: ResourceDemand | None = None  # what its publisher waits for; None: nothing
     usage: ResourceUsage | None = (
-        None  # by its publisher's home until `at`; None: an earlier version's, or unknown
+        None  # used by the publisher's queue until `at`; None: unknown, as in earlier versions
     )
     supervisors: tuple[Identity, ...] = ()  # processes of its user for whose jobs it reserves
     folder: str = ""  # its publisher's queue folder, for messages; "" if it does not say
     invalid_fields: str = ""  # what of the file cannot be, and does not count
 
     def unused_amount(self, device: str, sampled_at: float | None = None) -> int:
-        """Return what is promised of a resource and not new; of a GPU's memory, what is not in use.
+        """Return the reserved amount of a resource that is not fresh. For GPU memory, only the unused part.
 
         Args:
-            device: the resource.
-            sampled_at: when the reader last looked at the GPUs; None: unknown.
+            device: The resource.
+            sampled_at: Time of the reader's last GPU reading, None if unknown.
         """
         amount = self.settled.get(device, 0)
         if sampled_at is None:
@@ -58,10 +59,10 @@ class Publication(NamedTuple):
 
 
 def parse_publication(name: str, data: bytes, user: str = "") -> Publication | None:
-    """Read what a file tells; None: it was written before the machine was last started.
+    """Parse the content of a file. None if it was written before the last boot.
 
     Raises:
-        ValueError, RecursionError: it is not what a scheduler publishes under this name.
+        ValueError, RecursionError: The content is not a valid publication of this name.
     """
     if len(data) > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES} bytes")
@@ -137,7 +138,7 @@ def _read_heads(record: object, boot: str) -> tuple[Identity, ...]:
 
 
 def _read_measured(record: object) -> dict[str, tuple[tuple[float, int], ...]] | None:
-    """Return what a file tells of measurements; None: that cannot be."""
+    """Return the measurements in a file, None if they are impossible."""
     if not isinstance(record, dict) or len(record) > MOST_RESERVATIONS:
         return None
     measured = {}

@@ -1,16 +1,19 @@
-"""The folder of reservations: a file for each scheduler of the machine, read as untrusted input.
+"""The folder of reservations: one file per scheduler of the machine, read as untrusted input.
 
-One file per publisher, `launcher-claims.<uid>.<random>.json`, directly in /dev/shm, else in /tmp. Such a folder is
-root's and sticky, so no user can delete or replace what another user published; the maker of a subfolder could. The
-random digits are new each time a file is made, so no other user can take the name before its publisher does.
-/dev/shm is preferred: it is memory, empty after a boot, and never a service's private copy as /tmp may be. A file names
-its home by a hash of its path, device and inode, so that two homes of one user, or of two containers that share the
-folder, are two publishers. What is no plain file of the user whose uid its name bears, too large, or not understood,
-does not count, and of each user only the newest few files do.
+One file per publisher, `launcher-claims.<uid>.<random>.json`, directly in /dev/shm, otherwise in
+/tmp. Such a folder belongs to root and is sticky, so no user can delete or replace the file of
+another user. The creator of a subfolder could do that. The random digits are new each time a file
+is created, so no other user can take the name before its publisher does. /dev/shm is preferred
+because it is memory, empty after a boot, and never private to a service, as /tmp may be. A file
+names its queue folder by a hash of path, device and inode. Two queues of one user, or of two
+containers that share the folder, are therefore two publishers. A file counts only if it is a
+regular file of the user whose uid is in its name. It must also be small enough and valid. Only the
+newest few files of each user count.
 
-Anybody can make a hundred thousand files with fitting names, of other users' uids too. Whose a file is does not change
-as long as its name and inode stay, so it is asked once, and a few times more in case that an inode was used again. A
-user's files beyond the newest few are passed over likewise: a publisher that writes again makes a new inode.
+Any user can create a hundred thousand files with valid names, also with uids of other users. The
+owner of a file does not change while its name and inode stay. It is therefore read once, and a few
+times more in case an inode was reused. Files of a user beyond the newest few are skipped in the
+same way: a publisher that writes again creates a new inode.
 """
 
 import contextlib
@@ -31,14 +34,14 @@ from launcher.system.processes import is_alive, login_name
 SHARED = (Path("/dev/shm"), Path("/tmp"))  # see above
 MOST_FILES = 16  # of a user
 CLOCK_STEP_NS = 20_000_000  # within it two changes of a folder may bear the same time
-RECHECKED_FILES = 256  # files that did not count and are looked at again, at every look
+RECHECKED_FILES = 256  # files that did not count and are checked again at every reading
 _NAME = re.compile(r"launcher-claims\.(0|[1-9][0-9]{0,9})\.[0-9a-f]{8}\.json")
 
 Complain = Callable[[str, str], None]  # called with a file that does not count, and why
 
 
 def reservations_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHARED) -> Path:
-    """Return where the schedulers of this machine publish: LAUNCHER_CLAIMS, else a shared folder.
+    """Return the folder for publications: LAUNCHER_CLAIMS if set, otherwise a shared folder.
 
     Raises:
         UsageError: LAUNCHER_CLAIMS is a relative path.
@@ -51,7 +54,7 @@ def reservations_folder(environ: Mapping[str, str], shared: Iterable[Path] = SHA
 
 
 def _is_protected(folder: Path) -> bool:
-    """Tell whether no user can delete in this folder what another one made."""
+    """Whether no user can delete the files of another user in this folder."""
     try:
         there = folder.stat()
     except OSError:
@@ -60,7 +63,7 @@ def _is_protected(folder: Path) -> bool:
 
 
 def is_claims_file(name: str) -> bool:
-    """Tell whether a file of this name may be a scheduler's."""
+    """Whether a file of this name may belong to a scheduler."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -70,7 +73,7 @@ def new_file_name(uid: int) -> str:
 
 
 def home_hash(home: Path) -> str:
-    """Return by what a file names its publisher's home."""
+    """Return the hash by which a file names its publisher's queue folder."""
     where = str(home)
     with contextlib.suppress(OSError):
         there = home.stat()  # two containers may call theirs alike
@@ -84,16 +87,18 @@ def legacy_file_name(uid: int, home: Path) -> str:
 
 
 def remove_abandoned(folder: Path, uid: int, now: float, silent_s: float) -> list[str]:
-    """Remove a user's files that nobody renews any more; return their names.
+    """Remove a user's files that are no longer renewed. Return their names.
 
-    A file is left when its scheduler is killed and none follows in its home. Such files count for nobody.
-    A scheduler that only stood still for so long publishes again, under a new name, when it goes on.
+    A file remains when its scheduler is killed and no other one starts in its queue folder. Such
+    files
+    do not count. A scheduler that was only suspended publishes again under a new name.
 
     Args:
-        folder: where all publish.
-        uid: the user.
-        now: on the clock that all processes of the machine share.
-        silent_s: who was silent for longer is gone; much more than the time for which a file counts.
+        folder: Folder of all publications.
+        uid: The user.
+        now: Time on the clock that all processes of the machine share.
+        silent_s: Age in seconds after which a file is abandoned. Much more than the time for which
+            a file counts.
     """
     removed = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -107,9 +112,9 @@ def remove_abandoned(folder: Path, uid: int, now: float, silent_s: float) -> lis
 
 
 def _is_abandoned(folder: Path, name: str, uid: int, now: float, silent_s: float) -> bool:
-    """Tell whether a file was last written long ago, or before the machine was last started.
+    """Whether a file was last written long ago or before the last boot.
 
-    What its user has used counts for longer, and the file stays until next to nothing of that is left.
+    The usage of its user counts for longer. The file stays until almost nothing of it is left.
     """
     try:
         publication = parse_publication(name, _read_owned_file(f"{folder}/{name}", uid))
@@ -127,11 +132,11 @@ class ReservationReader:
     """Reads the folder of reservations repeatedly, and caches the owners of its files."""
 
     def __init__(self, folder: Path, complain: Complain) -> None:
-        """Begin without having looked.
+        """Create a reader. Nothing is read yet.
 
         Args:
-            folder: where all publish.
-            complain: called with what does not count.
+            folder: Folder of all publications.
+            complain: Called with each file that does not count and the reason.
         """
         self.stat_calls = 0  # how often it was asked whose a file is
         self._folder, self._complain = folder, complain
@@ -164,7 +169,7 @@ class ReservationReader:
         return publications
 
     def _select_files(self, own_name: str) -> list[tuple[str, int]]:
-        """Return the files that may count, each with its owner: of each user ours and the newest."""
+        """Return the files that may count with their owners: our own and the newest of each user."""
         new = self._find_new_files()
         for name in list(islice(self._ignored, RECHECKED_FILES)):
             del self._ignored[name]
@@ -197,7 +202,7 @@ class ReservationReader:
             changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # at every look
             if (
                 changed == self._folder_mtime_ns
-            ):  # strangers may have left tens of thousands of files
+            ):  # other users may have left tens of thousands of files
                 break
             there, began = 0, time.time_ns()
             with os.scandir(self._folder) as entries:
@@ -215,14 +220,14 @@ class ReservationReader:
         return new
 
     def _classify(self, name: str) -> None:
-        """Put a file with those of its owner, or with those that do not count."""
+        """Add a file to those of its owner or to those that do not count."""
         uid = int(name.split(".")[1])
         if self._stat_owned_file(name, uid) is not None:
             self._ignored.pop(name, None)
             self._files_by_owner.setdefault(uid, set()).add(name)
 
     def _stat_owned_file(self, name: str, uid: int) -> os.stat_result | None:
-        """Return how a file is, None where it is no plain file of a user, or is gone."""
+        """Return the status of a file, None if it is missing or not a regular file of a user."""
         self.stat_calls += 1
         try:
             there = os.lstat(f"{self._folder}/{name}")

@@ -30,10 +30,10 @@ class ReservationWatch:
                 self.descriptor = _open_watch(folder)
 
     def poll_peer_changes(self, own_names: Collection[str]) -> bool:
-        """Take in what happened; tell whether a file of another scheduler has changed.
+        """Read the events. Return whether a file of another scheduler has changed.
 
         Args:
-            own_names: the names of our own file, now and before.
+            own_names: Current and former names of our own file.
         """
         if self.descriptor == NOT_WATCHED:
             return False

@@ -1,33 +1,39 @@
 """Reservations that the schedulers of one machine publish: of cores, main memory, GPUs.
 
-A promise is an amount of a *resource*: bytes of a GPU's memory that are not in use yet, under its UUID; our jobs on a
-GPU, and whether one of them is exclusive; cores; bytes of main memory. Homes of one user are distinguished as
-those of several users are, so all homes of the machine together never promise more of anything than it has.
+A reservation is an amount of a *resource*. Resources are bytes of a GPU's memory that are not in
+use yet (under its UUID), our jobs on a GPU and whether one of them is exclusive, cores, and bytes
+of main memory. Queues of one user are distinguished like those of several users. All queues of the
+machine together therefore never reserve more of a resource than exists.
 
-To promise, a scheduler (1) reads all files of the claims folder, (2) replaces its own by a rename, which is atomic,
-with a new serial number and the serials that it has just read, and (3) reads all again; it withdraws when its new
-promise does not fit beside theirs. In (3) it leaves out a promise that is *fresh*, which is new in the version that
-it reads, where that version tells *our* serial.
+A scheduler reserves in three steps. (1) It reads all files of the folder. (2) It replaces its own
+file by an atomic rename, with a new serial number and the serials that it has just read. (3) It
+reads all files again and withdraws if its new reservation does not fit. In (3) it ignores a *fresh*
+reservation, which is new in the version that it reads, if that version contains *our* serial.
 
-Why two never keep what does not fit together. Of several that keep, look at the one, L, whose (2) came last. At its
-(3) the file of every other one, E, is there and tells what E keeps. L left it out only if the version of E in which
-it was new tells L's serial: then L's (2) came before E's (1), so before E's (2), and L was not the last. So L counted
-all of them, and what is kept fits. No lock, no clock and no time stamp is part of this: a kernel's stamps are equal
-within 4 ms, and run backwards when the clock is set.
+Why two schedulers never keep reservations that do not fit together. Of several that keep, consider
+the one, L, whose (2) came last. At its (3) the file of every other one, E, contains the
+reservations of E. L ignored one only if the version of E in which it was new contains L's serial.
+Then L's (2) came before E's (1), so before E's (2), and L was not the last. So L counted all of
+them, and all kept reservations fit. The proof uses no lock, no clock and no time stamp: time stamps
+of a kernel are equal within 4 ms, and run backwards when the clock is set.
 
-Why one of two proceeds. Where one's (2) comes before the other's (1), the other tells its serial: it stays, and the
-other withdraws. Both withdraw only when both come to (1) before either's (2), which takes less than a millisecond;
-each tries again when it next decides, and these moments are not in step.
+Why one of two proceeds. If one's (2) comes before the other's (1), the other publishes its serial:
+the first keeps, and the other withdraws. Both withdraw only if both come to (1) before either's
+(2), which takes less than a millisecond. Each tries again at its next decision, and these moments
+are not in step.
 
-What is in use shows in two places, in the driver's answer and, as less left of a promise, here; a scheduler reads
-the one after the other. So a promise is counted whole, with its use twice, until the use shows in both: a file tells
-when the use was measured, and only for who has looked at the GPUs since then does the promise shrink. Of all that was
-measured since a moment shortly before that look the least counts. For who does not tell when he looked, it shrinks
-LAG_S after the measurement, which is more than the age of any look that a decision rests on.
+Memory in use appears in two places: in the driver's values and here, as a smaller rest of a
+reservation. A scheduler reads one after the other. A reservation is therefore counted completely,
+with its usage twice, until both places show the usage. A file contains the time of the usage
+measurement. The reservation shrinks only for a reader whose GPU reading is newer. The lowest
+measurement since a moment shortly before that reading counts. For a reader without the time of its
+reading, it shrinks LAG_S after the measurement. This is more than the age of any reading that a
+decision uses.
 
-Nothing that others write can do more than make us wait, and the owner of the file is named for it. That a claim is
-false is not found out: memory that is only promised cannot be measured. Who was silent for STALE_S does not count,
-unless one of his jobs is seen to live: when a scheduler is killed its jobs run on, and have what they were promised.
+Content written by others can at most make us wait, and the reason names the owner of the file. A
+false reservation is not detected, because memory that is only reserved cannot be measured. A
+scheduler without an update for STALE_S does not count, unless one of its jobs is alive: if a
+scheduler is killed, its jobs continue and keep their reservations.
 """
 
 import contextlib
@@ -68,35 +74,33 @@ from launcher.system.processes import Identity, login_name
 
 MOST_NAMES = 64  # of our file that are remembered
 REFRESH_S = 5.0  # a file with reservations is renewed so often
-USAGE_DELAY_S = (
-    0.2  # what was used meanwhile is told so soon to others, where it decides who yields
-)
-ABANDONED_S = 3600.0  # after so long its file is removed
+USAGE_DELAY_S = 0.2  # seconds until new usage is published if it decides which user yields
+ABANDONED_S = 3600.0  # seconds after which its file is removed
 _MOST_COMPLAINTS = 256  # so that no other user fills our log
 logger = logging.getLogger(__name__)
 
 
 class OwnFile:
-    """The names under which our home's reservations lie in the folder.
+    """The names of our queue's reservation files.
 
     Attributes:
-        name: of our file.
-        home: by which files of our home are known.
+        name: Name of our file.
+        home: Hash by which files of our queue are identified.
     """
 
     def __init__(self, folder: Path, home: Path, uid: int) -> None:
-        """Choose a name; nothing is written.
+        """Choose a name. Nothing is written.
 
         Args:
-            folder: where all publish.
-            home: the queue's folder; only one scheduler at a time works for it.
-            uid: the user.
+            folder: Folder of all publications.
+            home: The queue folder. Only one scheduler at a time works for it.
+            uid: The user.
         """
         self._folder, self._uid = folder, uid
         self.home, self._old_name = home_hash(home), legacy_file_name(uid, home)
         self.name = new_file_name(uid)
         self._names = deque([self.name], maxlen=MOST_NAMES)
-        self._leftover: set[str] = set()  # files of our home that a predecessor left
+        self._leftover: set[str] = set()  # files of our queue from an earlier scheduler
 
     @property
     def names(self) -> Collection[str]:
@@ -104,12 +108,12 @@ class OwnFile:
         return self._names
 
     def rename(self) -> None:
-        """Choose another name for what is written next."""
+        """Choose another name for the next publication."""
         self.name = new_file_name(self._uid)
         self._names.append(self.name)
 
     def find_own(self, publications: Mapping[str, Publication]) -> set[str]:
-        """Return which files are of our home; those that are not our own have been left behind."""
+        """Return the files of our queue. All except our own are left from earlier schedulers."""
         own = {
             name for name, publication in publications.items() if self._is_own(name, publication)
         }
@@ -117,7 +121,7 @@ class OwnFile:
         return own
 
     def _is_own(self, name: str, publication: Publication) -> bool:
-        """Tell whether a file is of our home: only one scheduler at a time works for it."""
+        """Whether a file is of our queue. Only one scheduler at a time works for it."""
         if name == self.name:
             return True
         if publication.home:
@@ -133,7 +137,7 @@ class OwnFile:
         (self._folder / self.name).unlink(missing_ok=True)
 
     def remove_leftover(self) -> None:
-        """Remove what a predecessor left; what is reserved now stands in our file."""
+        """Remove the files of an earlier scheduler. Our file contains all current reservations."""
         for name in self._leftover:
             with contextlib.suppress(OSError):
                 (self._folder / name).unlink(missing_ok=True)
@@ -143,12 +147,15 @@ class OwnFile:
 class ReservationBoard:
     """Our file in the folder of reservations, and those of the others.
 
-    Nothing is raised. Where the folder cannot be used, `publish` returns False and `error` says
-    why and what follows, until it works again: jobs start all the same, as a full folder must not
-    stop a queue for ever, and that text is shown, as a reservation must not be taken for published when it is not.
+    Nothing is raised. If the folder cannot be used, `publish` returns False and `error` contains
+    the
+    reason and its consequence until the folder works again. Jobs start nevertheless, because a full
+    folder must not stop a queue permanently. The text is shown, because an unpublished reservation
+    must
+    not count as published.
 
     Attributes:
-        trouble: why others cannot know what we promise, or we what they do; empty: they can.
+        error: Why reservations cannot be exchanged with others. Empty if they can.
     """
 
     def __init__(
@@ -161,15 +168,15 @@ class ReservationBoard:
         quotas: ProcessGroups | None = None,
         logs: bool = True,
     ) -> None:
-        """Take a place in the folder; nothing is written yet.
+        """Prepare the publication. Nothing is written yet.
 
         Args:
-            folder: where all publish, see `reservations_folder`.
-            home: the queue's folder; only one scheduler at a time works for it.
-            uid: the user; None: ours.
-            clock: seconds, the same for all processes of the machine, and never set back.
-            quotas: what limits our cores and memory; None: nothing.
-            logs: log each fault of the folder and of others' files once.
+            folder: Folder of all publications, see `reservations_folder`.
+            home: The queue folder. Only one scheduler at a time works for it.
+            uid: The user, None for our own.
+            clock: Seconds, the same for all processes of the machine, and never set back.
+            quotas: Limits of our cores and memory, None for no limits.
+            logs: Log each fault of the folder and of others' files once.
         """
         self.error = ""
         self._folder = folder
@@ -178,10 +185,10 @@ class ReservationBoard:
         self._quotas = quotas or ProcessGroups()
         self._reader = ReservationReader(folder, self._complain)
         self._clock, self._logs = clock, logs
-        self._settled: Mapping[str, int] = {}  # resource → amount, as our file tells
+        self._settled: Mapping[str, int] = {}  # resource → amount, as in our file
         self._serial = ""  # of our file; empty: there is none
         self._at = 0.0  # when it was written
-        self._is_in_place = False  # it was there when we last looked
+        self._is_in_place = False  # our file existed at the last check
         self._reservations: tuple[Reservation, ...] = ()
         self._published: Mapping[tuple[int, str], PublishedReservation] = {}
         self._complaints: set[tuple[str, str]] = set()
@@ -190,22 +197,23 @@ class ReservationBoard:
         ] = {}  # of others, as last read; also of the silent
         self.supervisors: tuple[
             Identity, ...
-        ] = ()  # supervisors of what we reserve for, to be told
-        self.demand: ResourceDemand | None = None  # what we wait for, as it is to be told
+        ] = ()  # supervisors of the jobs with reservations, to be published
+        self.demand: ResourceDemand | None = None  # request of the waiting jobs, to be published
         self._usage, self._usage_at = (
             ResourceUsage(),
             self._clock(),
-        )  # of this home, as it is to be told
+        )  # usage of this queue, to be published
         self._published_demand: ResourceDemand | None = None
         self._published_usage = ResourceUsage()
 
     def publish(self, reservations: Sequence[Reservation], fresh: Collection[int] = ()) -> bool:
-        """Publish all that we reserve now; return whether others can read it.
+        """Publish all current reservations. Return whether others can read them.
 
         Args:
-            reservations: of jobs that run, and of those that are about to start.
-            fresh: the jobs about to start, which start only if `prior_reservations` leaves room for them.
-                What was published before is not fresh, whatever this says.
+            reservations: Reservations of running jobs and of jobs that are about to start.
+            fresh: The jobs about to start. They start only if `prior_reservations` leaves room for
+                them.
+                Reservations that were published before are never fresh.
         """
         self._reservations = tuple(reservations)
         if not reservations and self.demand is None and not self._usage.is_notable:
@@ -215,7 +223,7 @@ class ReservationBoard:
         return not self.error and self._write_file(seen, fresh)
 
     def remove_abandoned(self) -> None:
-        """Remove what killed schedulers of our user left behind in homes that have none any more."""
+        """Remove files of killed schedulers of our user whose queues have no scheduler now."""
         removed = remove_abandoned(self._folder, self._uid, self._clock(), ABANDONED_S)
         if removed:
             logger.info("claims removed=%d reason='not renewed for an hour'", len(removed))
@@ -243,9 +251,9 @@ class ReservationBoard:
         return True
 
     def covers(self, reservations: Sequence[Reservation]) -> bool:
-        """Tell whether our file already covers the sum of all these reservations.
+        """Whether our file already covers the sum of all these reservations.
 
-        So a job that takes the place of one that has ended costs no look at the folder.
+        A job that replaces an ended one then needs no new reading of the folder.
         """
         if not self._serial or self.error or self._clock() - self._at > STALE_S / 2:
             return False
@@ -255,11 +263,11 @@ class ReservationBoard:
         )
 
     def states_exactly(self, reservations: Sequence[Reservation]) -> bool:
-        """Tell whether our file states exactly the sum of these reservations, none of them being in use."""
+        """Whether our file contains exactly the sum of these reservations, none of them being in use."""
         return dict(sum_by_resource(reservations)) == self._settled
 
     def is_due(self) -> bool:
-        """Tell whether to publish again: it is time, it failed, or our file was removed."""
+        """Whether to publish again: the interval is over, publishing failed, or our file was removed."""
         if self.demand != self._published_demand:
             return True
         if (
@@ -275,7 +283,7 @@ class ReservationBoard:
 
     @property
     def names(self) -> Collection[str]:
-        """The names of our file, now and before: what happens to them is no news."""
+        """The current and former names of our file. Their changes need no reaction."""
         return self._file.names
 
     @property
@@ -286,10 +294,10 @@ class ReservationBoard:
     def foreign_reservations(
         self, sampled_at: float | None = None
     ) -> tuple[ForeignReservation, ...]:
-        """Return what others have reserved and do not use yet: each queue's sum for each resource.
+        """Return the unused reservations of others: each queue's sum for each resource.
 
         Args:
-            sampled_at: when the GPUs were last looked at; None: unknown.
+            sampled_at: Time of the last GPU reading, None if unknown.
         """
         return self._sums(self._read_peers(), sampled_at)
 
@@ -304,9 +312,11 @@ class ReservationBoard:
         return sums_by_queue(publications, sampled_at, ignore_fresh_of, me=me, quotas=self._quotas)
 
     def prior_reservations(self, sampled_at: float | None = None) -> tuple[ForeignReservation, ...]:
-        """Return, right after `publish`, beside what our new reservations must fit, or be withdrawn.
+        """Return, right after `publish`, the reservations with which our new ones must fit.
 
-        That is all that others reserved, but for what they reserved after they had counted ours.
+        These are all reservations of others except those made after their owners had counted ours.
+        New
+        reservations that do not fit must be withdrawn.
         """
         publications = self._read_peers()
         # where others may take us for gone, we cannot rely on their having counted us
@@ -320,27 +330,27 @@ class ReservationBoard:
         return self._sums(publications, sampled_at, later)
 
     def set_usage(self, usage: ResourceUsage) -> None:
-        """Know what this home has used until now; others are told when our file is written next."""
+        """Set the usage of this queue until now. It is published when our file is written next."""
         self._usage, self._usage_at = usage, self._clock()
 
     def has_notable_change(self, reservations: Sequence[Reservation]) -> bool:
-        """Tell whether notably more or less is in use of these reservations than others know."""
+        """Whether the usage of these reservations differs notably from the published one."""
         return differ_notably(reservations, self._reservations)
 
     def is_usage_outdated(self) -> bool:
-        """Tell whether others believe that we have used notably less than we did."""
+        """Whether the published usage is notably lower than the actual one."""
         ours, announced = self._usage, self._published_usage
         return ours.cards > 1 + 1.01 * announced.cards or ours.cores > 10 + 1.01 * announced.cores
 
     def total_usage(self) -> ResourceUsage:
-        """Return what our user has used, in all homes whose files are there, as last read."""
+        """Return the usage of our user in all queues with a file, as last read."""
         own = self._usage.decay(self._clock() - self._usage_at)
         return own + usage_of_user(
             login_name(self._uid), self._peer_publications.values(), self._clock()
         )
 
     def peers(self) -> tuple[PeerScheduler, ...]:
-        """Return who else waits, as last read."""
+        """Return the other waiting users, as last read."""
         return peers_in(
             self._peer_publications.values(), login_name(self._uid), self._clock(), STALE_S
         )
@@ -383,7 +393,7 @@ class ReservationBoard:
         return True
 
     def _read_peers(self) -> dict[str, Publication]:
-        """Return what the others tell that counts, by file; and see whether our own file stands."""
+        """Return the valid publications of others by file, and check that our own file exists."""
         self._is_in_place = False
         try:
             publications = self._reader.read(self._file.name)

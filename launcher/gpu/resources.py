@@ -5,11 +5,11 @@ from typing import NamedTuple
 from launcher.accounts import OWN_QUEUE_PREFIX
 
 LONGEST_NAME = 96  # characters of a resource's name, as files are read
-# resources of the machine that schedulers reserve, beside memory of a GPU, which goes by its UUID alone
+# resources of the machine that schedulers reserve, except GPU memory, which is named by its UUID
 MEMORY = "memory"  # bytes of main memory
-CORES = "cores"  # how many; with the mask of those that its home may use, in hexadecimal digits
+CORES = "cores"  # number of cores; the name also contains the mask of the permitted cores in hexadecimal digits
 JOBS = "jobs"  # how many jobs there are on a GPU, with its UUID
-EXCLUSIVE = "alone"  # how many of them are exclusive, likewise
+EXCLUSIVE = "alone"  # number of exclusive jobs, also by UUID
 
 
 def resource_name(kind: str, identifier: str) -> str:
@@ -24,12 +24,12 @@ def core_resource_name(mask: int) -> str:
 
 
 def is_cores(name: str) -> bool:
-    """Tell whether a resource is cores."""
+    """Whether a resource is cores."""
     return name.partition(":")[0] == CORES
 
 
 def shares_cores(name: str, mask: int) -> bool:
-    """Tell whether cores of this name may be the same as those in a mask."""
+    """Whether cores of this name may overlap with those of a mask."""
     kind, _, of = name.partition(":")
     if kind != CORES:
         return False
@@ -40,12 +40,12 @@ def shares_cores(name: str, mask: int) -> bool:
 
 
 class ForeignReservation(NamedTuple):
-    """What another home's scheduler has reserved of one resource; of a GPU's memory, what is not in use yet."""
+    """Reservation of one resource by the scheduler of another queue. Of GPU memory, the unused part."""
 
     user: str
     device: str  # the resource: a GPU's UUID, or one of the names above
     amount: int  # bytes, or how many
-    inside: bool = False  # its home shares the quota that limits ours, of cores or of memory
+    inside: bool = False  # its queue shares the quota that limits our cores or memory
     folder: str = ""  # of the queue that reserved it; "" if an earlier version published it
 
     @property

@@ -26,7 +26,7 @@ class GpuProcess(NamedTuple):
     """A process that holds memory of a GPU."""
 
     pid: int  # as NVML reports it: in a container it may be unknown to us
-    used: int | None = None  # bytes; None: the driver does not tell
+    used: int | None = None  # bytes; None: not reported by the driver
     user: str | None = None  # a login name, or the uid where it has none; None: not known
     command: str | None = None  # the program's short name
     sm: float | None = None  # share of the last second in which it kept the GPU busy, 0 to 1
@@ -34,19 +34,19 @@ class GpuProcess(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSnapshot:
-    """One GPU, or one MIG instance, at one instant. None is what the driver does not tell."""
+    """One GPU, or one MIG instance, at one instant. None stands for a value that is not reported."""
 
     uuid: str
     index: int  # in PCI order, as in cuda:N
     name: str
     total: int  # bytes; 0: unknown, and nothing fits
     used: int | None  # bytes, by whomever; None: then nothing starts here
-    mig: int | None = None  # which instance of the card, where that is divided
-    fault: str = ""  # why nothing may start here, and what runs here is moved
-    warnings: tuple[str, ...] = ()  # what its owner should know, and does not keep jobs away
+    mig: int | None = None  # index of the MIG instance if the GPU is divided
+    fault: str = ""  # why no job may start here and running jobs are evicted
+    warnings: tuple[str, ...] = ()  # warnings for the owner, which do not prevent jobs
     processes: tuple[GpuProcess, ...] | None = None
     utilisation: float | None = None  # share of the last second in which it worked, 0 to 1
-    reports_load: bool = True  # the driver tells how busy each process keeps it
+    reports_load: bool = True  # whether the driver reports the utilization per process
     compute_mode: int | None = None  # NVML's: 0 is shared by all, 1 and 3 by none, 2 is closed
     power_w: float | None = None
     power_limit_w: float | None = None
@@ -56,7 +56,7 @@ class GpuSnapshot:
 
     @property
     def label(self) -> str:
-        """What people call it: `cuda:0`, or `cuda:0:1` for an instance of a divided card."""
+        """Display name: `cuda:0`, or `cuda:0:1` for an instance of a divided GPU."""
         return f"cuda:{self.index}" if self.mig is None else f"cuda:{self.index}:{self.mig}"
 
     @property
@@ -75,10 +75,10 @@ def gpu_record(gpu: GpuSnapshot) -> dict[str, Json]:
 
 
 def read_gpu(record: object) -> GpuSnapshot:
-    """Return the GPU of a record; what a newer launcher tells beyond that is left out.
+    """Return the GPU of a record. Fields of newer launchers are ignored.
 
     Raises:
-        ValueError: it is none; which field holds what cannot be is said.
+        ValueError: The record is invalid. The message names the impossible field.
     """
     values = _checked_values(record, GpuSnapshot)
     values["warnings"] = tuple(_texts(values.get("warnings", [])))

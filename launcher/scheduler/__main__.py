@@ -1,7 +1,7 @@
-"""The process of a scheduler: takes its home's lock, serves, and makes room for a newer one.
+"""The process of a scheduler: takes the lock of its queue folder, runs, and makes room for a newer one.
 
-It reads the backends of the user's file again when that was changed, and keeps the process alive that sends messages,
-where the file has a table [notify].
+It reads the backends from the user's file again after each change. If the file has a table
+[notify], it keeps the process alive that sends notifications.
 """
 
 import contextlib
@@ -35,18 +35,18 @@ from launcher.system.processes import boot_id, identity, usable_cores
 from launcher.system.scheduler_right import SchedulerLock
 from launcher.system.scheduler_start import this_version
 
-CHECK_S = 20.0  # between two looks whether it lives
+CHECK_S = 20.0  # seconds between two checks whether it is alive
 
 
 class Notifier:
-    """Starts `launcher.notify`, which knows by itself what to tell and when to leave."""
+    """Starts `launcher.notify`, which decides itself what to send and when to exit."""
 
     def __init__(self, home: Home, environ: Mapping[str, str]) -> None:
-        """Start nothing yet.
+        """Create a notifier. No process is started yet.
 
         Args:
-            home: the queue's.
-            environ: tells where the user's file is.
+            home: The queue folder.
+            environ: Environment with the path of the user's file.
         """
         self._home = home
         self._is_configured = WatchedConfig(
@@ -70,7 +70,7 @@ class Notifier:
             self._child = spawn_daemon(argv, self._home.notify_log)
 
     def _has_notify_settings(self, environ: Mapping[str, str]) -> bool:
-        """Tell whether the user's file speaks of messages; a broken one is reported by who reads it for more."""
+        """Whether the user's file contains notification settings. An invalid file is reported by its other readers."""
         self._next_check_at = 0.0  # it was changed
         try:
             return read_configuration(environ).notify is not None
@@ -93,13 +93,13 @@ LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # at the next tu
 
 
 def main(argv: Sequence[str]) -> int:
-    """Take the home's lock and serve; leave at once when another scheduler has it."""
+    """Take the lock of the queue folder and run. Exit at once if another scheduler has it."""
     home = Home(Path(argv[0]))
     os.chdir("/")
     os.umask(0o077)
     _clear_attempt_variables()
     cgroups.leave_attempt_group()  # whatever attempt has started us does not end us
-    logging.raiseExceptions = False  # a full disk is no reason to end
+    logging.raiseExceptions = False  # a full disk must not end the scheduler
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -118,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
     def housekeeping() -> None:
         with troubles.suppress_and_log(
             OSError
-        ):  # who cannot lock a new file serves on by its record
+        ):  # without a lock on a new file the scheduler continues with its record
             if not right.revalidate():
                 logger.warning("trouble='another scheduler serves this queue folder'")
                 scheduler.leave()
@@ -145,17 +145,19 @@ def main(argv: Sequence[str]) -> int:
     home.scheduler_record.unlink(missing_ok=True)  # a predecessor's
     housekeeping()
     logger.info("scheduler pid=%d version=%s", os.getpid(), __version__)
-    gc.freeze()  # what is there now stays, and need not be looked at again
+    gc.freeze()  # existing objects stay and need no further garbage collection
     scheduler.run()
-    # who asks for what is under way already does not kill it while the interpreter ends
+    # repeated requests for the same action must not kill the process while the interpreter exits
     signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE_SIGNALS)
-    with contextlib.suppress(OSError, MachineError):  # the disk is full, or the home is gone
-        if home.exists() and right.revalidate():  # who comes next need not wait for our end
+    with contextlib.suppress(
+        OSError, MachineError
+    ):  # the disk is full, or the queue folder is missing
+        if home.exists() and right.revalidate():  # the next scheduler need not wait for our end
             write_json(home.scheduler_record, record | {"left": time.time()}, mode=0o600)
     right.release()
     if lives is not None:
         os.close(lives)
-    # who queued something while we still held the lock took us for a scheduler that stays
+    # commands that queued jobs while we still held the lock did not start another scheduler
     stays = not scheduler.leaving and not home.stop_record.exists()
     is_queue = home.database.exists() and not home.damage_record.exists()
     if stays and is_queue and (not store.is_current() or _has_work(store)):
@@ -173,7 +175,7 @@ def _clear_attempt_variables() -> None:
 
 
 def _scheduler_record(cpus: int) -> dict[str, Json]:
-    """Return who we are and how many cores we have, as others find it in the home."""
+    """Return the identity of this process and its number of cores, as written in the queue folder."""
     me = identity(os.getpid())
     return {
         **(me.record() if me else {}),

@@ -51,11 +51,11 @@ class Pauses:
         self._next_end = 0.0
 
     def end_due(self, now: float, result: CycleResult) -> None:
-        """End the pauses whose time has come.
+        """End the pauses whose time is over.
 
         Args:
-            now: seconds since 1970.
-            result: learns when the next one ends.
+            now: Seconds since 1970.
+            result: Receives the time of the next end.
         """
         if now < self._ended_at:
             self.mark_stale()  # the clock was set back: a pause of seconds would last for as long as that
@@ -105,21 +105,21 @@ class Admission:
         start_backoff: StartBackoff,
         dispatch: PilotDispatch,
     ) -> None:
-        """Begin without decisions.
+        """Start without decisions.
 
         Args:
-            home: the queue's.
-            store: the home's.
-            cpus: cores that we may keep busy.
-            cores: those that this process may use, as a mask.
-            clock: seconds since 1970.
-            gpus: what is known of them.
-            attempts: those that run.
-            finished_attempts: those that have ended and are not stored yet.
-            launches: starts the jobs that are admitted.
-            fork_servers: where their workers come from.
-            start_backoff: whether this machine can start programs.
-            dispatch: starts jobs on pilots.
+            home: The queue folder.
+            store: The store of the queue.
+            cpus: Cores for jobs.
+            cores: Cores that this process may use, as a mask.
+            clock: Seconds since 1970.
+            gpus: State of the GPUs.
+            attempts: The running attempts.
+            finished_attempts: Ended attempts that are not stored yet.
+            launches: Starts the admitted jobs.
+            fork_servers: Start the workers of the jobs.
+            start_backoff: Whether this machine can start programs.
+            dispatch: Starts jobs on pilots.
         """
         self._home, self._store, self._clock = home, store, clock
         self._queue = store.scheduler_actions
@@ -155,7 +155,7 @@ class Admission:
         return Machine(cpus=self._cpus, ram=self._ram, **self._gpus.machine_fields(self.claims()))
 
     def poll_gpus(self, result: CycleResult) -> None:
-        """Have the GPUs looked at while a job runs there, or waits for one, or has ended there."""
+        """Request a reading of the GPUs while a job runs there, waits for one, or has ended there."""
         claims = self.claims()
         in_use = any(claim.gpus for claim in claims) or self._finished_attempts.on_gpus
         unsupervised = self._attempts.unsupervised()
@@ -170,17 +170,17 @@ class Admission:
         if in_use:
             result.wake_within(MEASURING_S if measuring else POLL_S)
         if self._gpus.has_peer_change:
-            result.wake_within(AFTER_CHANGE_S)  # the newest look is too fresh for another one
+            result.wake_within(AFTER_CHANGE_S)  # the newest reading is too fresh for another one
 
     def decide(self, control: ControlState, result: CycleResult) -> Reasons:
-        """Claim what fits, to be launched once that is committed.
+        """Claim the jobs that fit. They are launched after the commit.
 
         Args:
-            control: what people ask for.
-            result: learns when to look again.
+            control: Requests of users.
+            result: Receives the time of the next cycle.
 
         Returns:
-            Why the first job of each lane does not start, None where it does.
+            Why the first job of each lane does not start, None if it does.
         """
         now, self.only_job_class = self._clock(), None
         self.pauses.end_due(now, result)
@@ -209,7 +209,7 @@ class Admission:
         now: float,
         ordered: OrderedQueue | None = None,
     ) -> Reasons:
-        """Claim what fits on this machine; `ordered` is given where jobs of other machines stand in it, too."""
+        """Claim the jobs that fit on this machine; `ordered` is given if it also contains jobs of other machines."""
         self._gpus_wanted = any(job.lane.resources.may_need_gpu for job in ready)
         if not ready:
             self._gpus.announce_demand(None)
@@ -265,7 +265,7 @@ class Admission:
         return ready
 
     def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
-        """Return what is known of jobs, with what similar ones use that run now."""
+        """Return the recorded usage of jobs, including that of similar running ones."""
         usage = self._queue.usage(signature, program, machine)
         return self._gpus.accounting.usage_tracker.add_running_usage(usage, signature, program)
 
@@ -289,9 +289,9 @@ class Admission:
         *,
         watch_ram: bool,
     ) -> tuple[list[ReadyJob], list[Decision]]:
-        """Decide what starts, and agree on it with other users' schedulers.
+        """Decide which jobs start, and coordinate this with other users' schedulers.
 
-        Returns the jobs in the order in which they were looked at, and what happens to each.
+        Returns the jobs in the order in which they were examined, and their decisions.
         """
         claims = self.claims()
         gpus = (

@@ -106,11 +106,11 @@ class RunningAttempts:
             yield claim, watch, news
 
     def stop(self, stops: StopRequests, result: CycleResult) -> list[Claim]:
-        """Ask attempts to stop, and kill after their grace period those that no supervisor kills.
+        """Ask attempts to stop, and kill unsupervised ones after their grace period.
 
         Args:
-            stops: whose attempts are to stop.
-            result: learns when to look again.
+            stops: Attempts to stop.
+            result: Receives the time of the next cycle.
 
         Returns the claims of those that were asked now.
         """
@@ -139,11 +139,11 @@ class RunningAttempts:
         return asked
 
     def pause(self, jobs: Collection[int], result: CycleResult) -> None:
-        """Have the programs of some jobs stand still, and those of all others go on.
+        """Suspend the programs of some jobs, and resume those of all others.
 
         Args:
-            jobs: whose programs are paused.
-            result: learns when to ask again those that could not be told.
+            jobs: Jobs to pause.
+            result: Receives the time of the next try if a program could not be signalled.
         """
         wanted = self._watches.keys() & jobs - self._kill_at.keys()
         for job in wanted ^ self._paused:

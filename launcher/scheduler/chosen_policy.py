@@ -55,5 +55,5 @@ def policy_note(home: Home) -> str:
 
 
 def policy_message(home: Home) -> str:
-    """Return in words which policy decides, to who has just chosen it."""
+    """Return a message about the policy that the user has just chosen."""
     return policy_note(home) or f"policy {DEFAULT_POLICY.name} decides"

@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from launcher.backends.eligibility import why_never_fits
 from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_rules import Demand
-from launcher.backends.settings import LOCAL as LOCAL
-from launcher.backends.settings import Backends, BackendSettings
-from launcher.backends.waiting_reasons import one_line as one_line
+from launcher.backends.settings import LOCAL, Backends, BackendSettings
+from launcher.backends.waiting_reasons import one_line
 from launcher.context import entry_context, read_context, uses_job_folder
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import RunningAttempts
@@ -52,7 +51,7 @@ DecideLocal = Callable[[Sequence[ReadyJob]], tuple[Reasons, Collection[int]]]
 
 
 class PilotDispatch:
-    """What the scheduler of a home does with pilots; without backends and pilots it does nothing."""
+    """Assigns jobs of one queue to pilots. Without backends and pilots it does nothing."""
 
     def __init__(
         self,
@@ -64,16 +63,17 @@ class PilotDispatch:
         attempts: RunningAttempts,
         launches: LaunchBatch,
     ) -> None:
-        """Begin without having heard anything.
+        """Start without any pilot events.
 
         Args:
-            home: the queue's.
-            store: likewise.
-            pilot_pool: the pilots there are.
-            backends: returns the configured ones; may raise UsageError: nothing is known of any.
-            clock: seconds since 1970.
-            attempts: all that run.
-            launches: what starts, here and on pilots.
+            home: The queue folder.
+            store: The store of the queue.
+            pilot_pool: The existing pilots.
+            backends: Returns the configured backends. May raise UsageError: no backend is known
+                then.
+            clock: Seconds since 1970.
+            attempts: All running attempts.
+            launches: Starts here and on pilots.
         """
         self._store, self._queue, self._pilot_pool, self._clock = (
             store,
@@ -99,7 +99,7 @@ class PilotDispatch:
         return [claim for claim in claims if claim.pilot]
 
     def has_pilot_jobs(self, lanes: Iterable[Lane]) -> bool:
-        """Tell whether jobs of one of these lanes may run elsewhere than here."""
+        """Whether jobs of one of these lanes may run on another machine."""
         concerned = any(lane.on != LOCAL_ONLY for lane in lanes)
         if not concerned:
             self._waiting_heads = {}
@@ -108,7 +108,7 @@ class PilotDispatch:
     def sleep_and_poll(
         self, sleeper: WakeupPipe, descriptors: Collection[int], timeout_s: float
     ) -> bool:
-        """Sleep, and hear pilots meanwhile; see `WakeupPipe.poll_until`."""
+        """Sleep, and poll pilots meanwhile; see `WakeupPipe.poll_until`."""
         until = time.monotonic() + min(timeout_s, self._pilot_pool.next_cycle_s())
         while True:
             left_s = max(0.0, until - time.monotonic())
@@ -190,7 +190,7 @@ class PilotDispatch:
         ordered: OrderedQueue,
         control: ControlState,
     ) -> dict[int, Reason | None]:
-        """Start on the pilots of a backend what fits; return by job why it does not, None: it does."""
+        """Start jobs that fit on the pilots of a backend. Return the reasons of the others by job, None for started ones."""
         named, trouble = self._configured_backends()
         settings = named.get(name)
         if settings is None:
@@ -263,7 +263,7 @@ class PilotDispatch:
         node: PilotNode,
         settings: BackendSettings,
     ) -> Reason | None:
-        """Do what was decided of a job and a pilot; return why it does not start there, None: it does."""
+        """Apply the decision for a job on a pilot. Return why it does not start there, None if it does."""
         if isinstance(decision, Reason):
             return decision
         if not isinstance(decision, Start):
@@ -277,11 +277,11 @@ class PilotDispatch:
     # --- how many pilots there should be
 
     def request_pilots(self, control: ControlState, result: CycleResult) -> None:
-        """Have as many pilots as the work needs that waits for some; none where the queue is stopped.
+        """Request as many pilots as the waiting jobs need, and none if the queue is stopped.
 
         Args:
-            control: what people ask for.
-            result: learns when to look again.
+            control: Requests of users.
+            result: Receives the time of the next cycle.
         """
         if control.stop:
             self._pilot_pool.drain(now=control.stop_now)
@@ -311,7 +311,7 @@ class PilotDispatch:
         return {group: most - running[group] for group, most in self._limits.items()}
 
     def _waiting_lane(self, head: ReadyJob, jobs: int, *, with_paths: bool) -> WaitingLane:
-        """Return a lane's jobs, with what they need to see on a node where that is looked for."""
+        """Return the jobs of a lane, with the paths that a node must have, if paths are checked."""
         plain = WaitingLane(lane=head.lane, jobs=jobs)
         nowhere = ClaimPlacement(device="cpu", cpus=0, boot="", pid=0, start_ticks=0)
         claim = self._queue.next_claim(head, nowhere, self._clock()) if with_paths else None
@@ -331,7 +331,7 @@ class PilotDispatch:
 def _decide_here(
     candidates: Sequence[Candidate], decide_local: DecideLocal
 ) -> dict[int, Reason | None]:
-    """Start on this machine what fits; return by job why it does not, None: it does."""
+    """Start jobs that fit on this machine. Return the reasons of the others by job, None for started ones."""
     reasons, started = decide_local([candidate.ready for candidate in candidates])
     return {
         candidate.ready.id: None
@@ -369,7 +369,7 @@ def _combine_reasons(lane: Lane, waits: Sequence[tuple[str, Reason]]) -> Reason 
 
 
 def _shorten_reason(text: str) -> str:
-    """Return why a job waits at a place, to stand behind the place's name."""
+    """Return why a job waits on a backend, in a form that can follow the name of the backend."""
     if not text.startswith(WAITING_FOR):
         return text
     request, _, cause = text.removeprefix(WAITING_FOR).partition(": ")

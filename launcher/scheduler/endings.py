@@ -40,23 +40,22 @@ from launcher.units import format_seconds
 from launcher.workers.exit_outcome import NOT_REPORTED, done_from_result, read_worker_result
 from launcher.workers.program_files import restore_or_delete_outputs
 
-MOVE_TIMEOUT_S = 60.0  # so long a disk that does not answer is waited for
-# and a full one; and what a node has made, of which a network file system may show nothing for minutes
+MOVE_TIMEOUT_S = 60.0  # longest time to wait for an unresponsive disk
+# the same for a full disk, and for outputs of a node, which a network file system may show only
+# after minutes
 LONG_MOVE_TIMEOUT_S = 600.0
 MOVE_RETRY_S = 1.0
 RESULTS_NOT_VISIBLE = "its worker reported results, but {}/runs is not visible on this host"
 FILES_KEPT_ADVICE = "Its files are kept, and the next attempt continues from them: launcher retry"
 UNSTARTED_PAUSE_S = 1.0  # before what could not be started is tried again; doubles each time
-GPU_SAMPLE_WAIT_S = (
-    3.0  # so long a failure on a GPU waits for a look at the GPU, which may have failed itself
-)
+GPU_SAMPLE_WAIT_S = 3.0  # longest time for which a failure on a GPU waits for a reading of the GPU, which may have failed itself
 logger = logging.getLogger(__name__)
 
 
 def _written_version(path: str, seen: FileVersion | None) -> FileVersion | None:
-    """Return an output of a program.
+    """Return the version of an output of a program.
 
-    Its supervisor's look at the file comes first: this host may show an old one for a while.
+    The version read by its supervisor takes precedence: this host may show an old file for a while.
     """
     if seen is not None:
         return seen
@@ -85,13 +84,15 @@ class FinishedAttempt:
     since: float  # monotonic
     outputs: dict[str, FileVersion] = field(default_factory=dict)  # by path
     requeue: RequeueDecision | None = None
-    retry_at: float = 0.0  # monotonic; what it made could not be moved into its run's folder before
+    retry_at: float = (
+        0.0  # monotonic; an earlier try to move its outputs into the run folder failed
+    )
     error: str = ""  # why not
     remark: str = ""  # what the reason of its end says in addition
 
 
 class UsageProbe(Protocol):
-    """What measures the attempts of a machine on its GPUs."""
+    """Measurements of the attempts on the GPUs of one machine."""
 
     def measured_usage(self, claim: Claim) -> MeasuredUsage:
         """Return what was seen of an attempt that has ended."""
@@ -110,13 +111,13 @@ class FinishedAttempts:
         gpus: SchedulerGpus,
         pilot_probe: Callable[[Claim], UsageProbe | None] = lambda _: None,
     ) -> None:
-        """Begin with none.
+        """Start without finished attempts.
 
         Args:
-            home: where the attempts' folders lie.
-            queue: that takes them in.
-            gpus: tells whether a GPU has failed, and what an attempt took there.
-            pilot_probe: returns what measured an attempt on a pilot, as far as that is known.
+            home: Queue folder with the folders of the attempts.
+            queue: Store that records the ends.
+            gpus: State of the GPUs and usage of attempts there.
+            pilot_probe: Returns the measurements of an attempt on a pilot, as far as known.
         """
         self._home, self._queue = home, queue
         self._gpus, self._pilot_probe = gpus, pilot_probe
@@ -127,7 +128,7 @@ class FinishedAttempts:
 
     @property
     def on_gpus(self) -> bool:
-        """Whether one of them was on a GPU, which is to be looked at."""
+        """Whether one of the attempts was on a GPU, which needs a new reading."""
         return any(ended.claim.gpus and not ended.claim.pilot for ended in self._pending)
 
     @property
@@ -158,7 +159,7 @@ class FinishedAttempts:
     def _with_slowdown(
         self, claim: Claim, outcome: Outcome, measured: MeasuredUsage
     ) -> MeasuredUsage:
-        """Return what was measured, with how much slower it was beside others where only its duration tells."""
+        """Return the measurements, with a slowdown that is computed from the duration if there are no steps."""
         if not isinstance(outcome, Done) or measured.slowdown is not None or not measured.shared_s:
             return measured
         alone = self._queue.usage(claim.spec.signature).seconds_alone
@@ -230,10 +231,10 @@ class FinishedAttempts:
         return True
 
     def _accept_results(self, ended: FinishedAttempt) -> bool:
-        """Move what a job that is done has made into its run's folder; False: later.
+        """Move the outputs of a done job into its run folder. False to try again later.
 
-        Its outcome is on record, and only this scheduler takes it in; where that is killed, the next
-        one does the same again.
+        Its outcome is on record, and only this scheduler records its end. After a kill the next
+        scheduler repeats the same.
         """
         claim, outcome = ended.claim, ended.outcome
         own = uses_job_folder(claim.spec)
@@ -276,7 +277,7 @@ class FinishedAttempts:
             remove_earlier_stages(self._home, *claim.key, claim.spec.run_folder)
 
     def _record_outputs(self, ended: FinishedAttempt) -> bool:
-        """Note when what a job that is done has made was written; False: later."""
+        """Record when the outputs of a done job were written. False to try again later."""
         claim, outcome = ended.claim, ended.outcome
         paths = claim.spec.outputs
         if uses_job_folder(claim.spec):
@@ -296,7 +297,7 @@ class FinishedAttempts:
         return True
 
     def _restore_outputs(self, ended: FinishedAttempt) -> bool:
-        """Decide what becomes of what stood where a program writes; False: later."""
+        """Restore or remove earlier files at the output paths of a program. False to try again later."""
         claim = ended.claim
         try:
             if (outputs := claim.spec.outputs) and not claim.spec.entry:
@@ -352,7 +353,7 @@ class FinishedAttempts:
             self._gpus.evictions.pop(ended.claim.job, None)
 
     def _awaits_gpu_sample(self, ended: FinishedAttempt) -> bool:
-        """Tell whether to wait for a look at the GPU on which an attempt failed: was it the GPU?"""
+        """Whether to wait for a reading of the GPU on which an attempt failed, as the GPU may be the cause."""
         if (
             not ended.claim.gpus
             or ended.claim.pilot

@@ -1,10 +1,10 @@
-"""The loop: wake, take in what ended, decide, start; then prepare the next turn, and sleep. One lives per home.
+"""The loop of the scheduler: wake, record ends, decide, start, prepare the next cycle, sleep. One runs per queue folder.
 
-It may die at any instant: what it reserved is in the store, what happened is in the attempts'
-folders, and the next scheduler goes on from there.
+It may be killed at any instant. Its reservations are in the store, the events are in the attempts'
+folders, and the next scheduler continues from there.
 
-Attempts that ended are passed on to be taken in, those that live are watched on. What people ask of the scheduler wakes
-it, so that no turn in a flood of jobs is slower.
+Ended attempts are passed on to be recorded, running ones stay watched. Requests of users wake the
+scheduler, so that a cycle is not slower with many jobs.
 """
 
 import contextlib
@@ -57,8 +57,8 @@ from launcher.workers.start_pauses import StartBackoff
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.2  # a request that came without a wake waits at most so long
-PREPARE_AFTER_S = 0.003  # without news for so long, we prepare what comes next
+LOOK_S = 0.2  # seconds; longest delay of a request that came without a wake
+PREPARE_AFTER_S = 0.003  # seconds without news after which the next cycle is prepared
 MOST_BATCHED = 4  # ends that are taken in together, while other jobs run in their places
 HOME_GONE = " why='its database was deleted, replaced or damaged'"
 LEAVE_AFTER_S = 600.0  # a scheduler without jobs leaves; every command that queues starts one
@@ -81,19 +81,19 @@ class Scheduler:
         absent: Callable[[], str] = str,
         backends: Callable[[], Backends] = Backends,
     ) -> None:
-        """Take over a home whose lock this process holds.
+        """Take over a queue folder whose lock this process holds.
 
         Args:
-            home: the queue's.
-            store: likewise.
-            snapshot: returns every GPU as it is now; called in a thread of its own.
-            cpus: cores that we may keep busy.
-            clock: seconds since 1970.
-            housekeeping: called now and then.
-            board: where other users' schedulers tell what they promise; None: where all do.
-            rules: how GPUs are shared with others.
-            absent: tells why no GPU can be seen, where none can.
-            backends: returns the engines that start pilots.
+            home: The queue folder.
+            store: The store of the queue.
+            snapshot: Returns every GPU as it is now. Called in a separate thread.
+            cpus: Cores for jobs.
+            clock: Seconds since 1970.
+            housekeeping: Called periodically.
+            board: Publications of other users' schedulers, None for the shared folder.
+            rules: Rules for sharing GPUs with others.
+            absent: Returns why no GPU is visible, if so.
+            backends: Returns the backends that start pilots.
         """
         self._home, self._store, self._clock, self._housekeeping = home, store, clock, housekeeping
         queue = self._queue = store.scheduler_actions
@@ -160,7 +160,7 @@ class Scheduler:
         self._sleeper.wake_up()
 
     def run(self) -> None:
-        """Serve until asked to leave, stopped, idle for LEAVE_AFTER_S, or the home is gone."""
+        """Run until asked to exit, stopped, idle for LEAVE_AFTER_S, or the queue folder is missing."""
         self._gpus.begin()
         self._pilot_pool.adopt_recorded_pilots()
         self._queue.release_stale_waits()
@@ -179,7 +179,7 @@ class Scheduler:
             # the scheduler's top: a fault of ours in one turn must not end it, and with it all that waits
             except Exception as error:  # noqa: BLE001
                 self._error_throttle.log_error(error)
-                if isinstance(error, sqlite3.Error):  # damaged: the next look finds it gone
+                if isinstance(error, sqlite3.Error):  # damaged: the next check finds it missing
                     with self._error_throttle.suppress_and_log(StoreError):
                         queue_database_error(self._home.database, error)
                 self._busy_at = time.monotonic()
@@ -198,7 +198,7 @@ class Scheduler:
         """Read what people ask for where that is due; return whether it was."""
         if time.monotonic() < self._next_read_at:
             return False
-        if not self._is_home():  # first: what is no queue any more may not answer the rest
+        if not self._is_home():  # first: a removed queue must not be used for the rest
             self._control = ControlState(home_is_gone=True)
             return True
         stop = read_json(self._home.stop_record)
@@ -214,13 +214,13 @@ class Scheduler:
         self._next_read_at = time.monotonic() + LOOK_S
         self._fork_servers.retire()
         for mend in (self._sleeper.reopen_pipe, self._housekeeping):
-            with self._error_throttle.suppress_and_log(OSError):  # the next look tries it again
+            with self._error_throttle.suppress_and_log(OSError):  # the next cycle tries it again
                 mend()
         self._admission.pauses.mark_stale()
         return True
 
     def _is_home(self) -> bool:
-        """Tell whether the queue is still here: not deleted, moved away as damaged, or replaced."""
+        """Whether the queue is still here: not deleted, not renamed because of damage, and not replaced."""
         return self._store.is_current() and not self._home.damage_record.exists()
 
     def _cycle(self) -> CycleResult:
@@ -231,7 +231,7 @@ class Scheduler:
         result = CycleResult()
         if self._reuse_slots(result):
             if len(self._finished_attempts) < MOST_BATCHED and self._sleeper.is_ready():
-                result.wake_within(0)  # what has ended is taken in together with what ends now
+                result.wake_within(0)  # earlier ends are recorded together with the newest ones
             else:
                 self._apply_finished(result)
             return result
@@ -265,7 +265,7 @@ class Scheduler:
         return filled
 
     def _apply_finished(self, result: CycleResult, *, decide: bool = False) -> Reasons:
-        """Take in what has ended, and decide what starts; return why what waits does not start."""
+        """Record ends and decide which jobs start. Return the reasons of the waiting ones."""
         reasons: Reasons = {}
         ended = self._finished_attempts.prepare_due(self._admission.machine_for)
         with self._rollback_on_error(), transaction(self._store, bool(ended)):
@@ -328,10 +328,10 @@ class Scheduler:
         self._track(claim, probe_attempt(attempt, look))
 
     def _poll_events(self, readable: Collection[int] | None) -> None:
-        """Take in what attempts and pilots have told, and that pilots are lost.
+        """Process the events of attempts and pilots, and lost pilots.
 
         Args:
-            readable: the descriptors that are readable; None: not known.
+            readable: The readable descriptors, None if not known.
         """
         for claim, outcome in self._dispatch.pilot_events.reap_abandoned():
             self._admission.pauses.mark_stale()
@@ -399,7 +399,7 @@ class Scheduler:
                 self._attempts.prefetch_spec(place, attempt)
 
     def _sleep_until_news(self, result: CycleResult) -> None:
-        """Sleep until something has news, or it is time to look again."""
+        """Sleep until a descriptor is readable or the next cycle is due."""
         watched = {*self._fork_servers.descriptors(), *self._attempts.descriptors()}
         others = self._gpus.watch_descriptor if result.has_waiting else NOT_WATCHED
         if others != NOT_WATCHED:
@@ -412,7 +412,7 @@ class Scheduler:
             self._gpus.poll_events()
 
     def _sleep_after_error(self) -> None:
-        """Sleep after a turn that failed; what has news now has it still, and wakes nothing."""
+        """Sleep after a failed cycle. Descriptors that are readable now stay so and do not end the sleep."""
         self._sleeper.poll_until((), RETRY_S)
         self._sleeper.ready_descriptors = None
         self._next_read_at = 0.0

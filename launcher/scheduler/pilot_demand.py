@@ -13,12 +13,12 @@ from launcher.store.lanes import Lane
 
 
 class WaitingLane(NamedTuple):
-    """Jobs that ask for the same and wait for nothing but room."""
+    """Jobs with the same request that wait only for room."""
 
     lane: Lane
     jobs: int
     paths: tuple[str, ...] = ()  # that they need to see on a node, as this machine has them
-    interpreter: str = ""  # likewise
+    interpreter: str = ""  # path of the Python that a node must have
 
 
 def pilot_demands(
@@ -26,15 +26,15 @@ def pilot_demands(
     backends: Mapping[str, BackendSettings],
     remaining_in_group: Mapping[str, int],
 ) -> dict[str, Demand]:
-    """Return what each backend's pilots could do.
+    """Return the work for the pilots of each backend.
 
-    A job counts for the first of its backends that can hold it; what is more than all pilots of that one run at
-    once counts for the next one.
+    A job counts for the first of its backends that can hold it. Work above the capacity of all
+    pilots of that backend counts for the next one.
 
     Args:
-        lanes: what waits.
-        backends: the configured ones.
-        remaining_in_group: how many further jobs of a group may start, where it has a limit.
+        lanes: The waiting jobs.
+        backends: The configured backends.
+        remaining_in_group: How many further jobs of a group may start, if it has a limit.
     """
     needed = dict.fromkeys(backends, 0.0)
     jobs: Counter[str] = Counter()
@@ -71,5 +71,5 @@ def _node_paths(waiting: WaitingLane, settings: BackendSettings) -> list[str]:
     """Return the paths that jobs need, as the nodes of a backend have them."""
     node = NodePaths(settings)
     python = node.interpreter(waiting.interpreter) if waiting.interpreter else ""
-    named = [python] if python.startswith("/") else []  # else it is looked for there
+    named = [python] if python.startswith("/") else []  # otherwise it is searched on the node
     return [*map(node.path, waiting.paths), *named]

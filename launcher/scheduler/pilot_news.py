@@ -1,4 +1,4 @@
-"""What pilots say: attempts are taken over, their ends taken in, those of lost pilots ended."""
+"""Events of pilots: attempts are adopted, their ends recorded, and those of lost pilots ended."""
 
 import contextlib
 import logging
@@ -34,16 +34,18 @@ from launcher.workers.started_file import read_recorded_outcome, revoke_attempt
 logger = logging.getLogger(__name__)
 # no job of a pilot can have brought that about
 _EXTERNAL_END = re.compile(r"(was preempted|reached its time limit|was cancelled)$")
-BUSY_POLL_S = 0.01  # between two looks at what pilots say, while they say something
+BUSY_POLL_S = 0.01  # seconds between two polls of the pilots while they send messages
 IDLE_POLL_S = 0.5
-ORPHAN_POLL_S = 0.5  # between two looks at the folders of attempts whose pilots were given up
+ORPHAN_POLL_S = (
+    0.5  # seconds between two polls of the folders of attempts whose pilots were abandoned
+)
 QUIET_FRACTION = 0.02  # of the time since the last news is waited for the next ones
 GONE = "the queue folder has no record of its pilot"
 UNREADABLE = "cannot read the record {}/pilots/{}.json. If its pilot has ended, delete it"
 
 
 class PilotEvents:
-    """Hears all pilots of a home; without any it does nothing."""
+    """Polls all pilots of a queue. Without pilots it does nothing."""
 
     def __init__(
         self,
@@ -53,14 +55,14 @@ class PilotEvents:
         attempts: RunningAttempts,
         unsent_claims: Callable[[], Iterable[Claim]],
     ) -> None:
-        """Begin without having heard anything.
+        """Start without any messages.
 
         Args:
-            home: where attempts lie.
-            pilot_pool: the pilots there are.
-            clock: seconds since 1970.
-            attempts: all that run.
-            unsent_claims: returns what is claimed and was not sent yet.
+            home: Queue folder with the attempts.
+            pilot_pool: The existing pilots.
+            clock: Seconds since 1970.
+            attempts: All running attempts.
+            unsent_claims: Returns the claims that were not sent yet.
         """
         self._unsent_claims = unsent_claims
         self._home, self._pilot_pool, self._clock, self._attempts = (
@@ -73,10 +75,10 @@ class PilotEvents:
         self._is_first_poll = True  # nothing was read yet
 
     def adopt(self, claim: Claim) -> Outcome | AttemptHandle:
-        """Watch an attempt that an earlier scheduler claimed; what it did not send is sent now.
+        """Watch an attempt that an earlier scheduler claimed. An unsent command is sent now.
 
         Raises:
-            OSError: its pilot's record, what that was sent, or how the attempt ended, cannot be read now.
+            OSError: The pilot's record, its commands, or the end of the attempt cannot be read now.
         """
         link = self._link(claim.pilot)
         if link is None and self._pilot_pool.is_unreadable(claim.pilot):
@@ -130,7 +132,7 @@ class PilotEvents:
 
     @property
     def poll_s(self) -> float:
-        """After how long they should be heard again: soon where they spoke lately; infinite without any."""
+        """Seconds until the next poll: short after recent messages, infinite without pilots."""
         if not self._pilot_pool.all_links:
             return inf
         quiet_s = time.monotonic() - self._last_message_at
@@ -161,17 +163,18 @@ class PilotEvents:
                 self._pilot_pool.mark_reaped(token)
 
     def _orphan_outcome(self, claim: Claim, why: str) -> Outcome | None:
-        """Return how an attempt ended whose pilot is given up; None while it may live.
+        """Return the outcome of an attempt of an abandoned pilot, None while it may be alive.
 
-        One that has not begun cannot begin any more. Else its supervisor, if that lives, ends it and records how;
-        where nothing is recorded, the time decides after which it has ended it for certain.
+        An attempt that has not started is voided. Otherwise its supervisor, if alive, ends it and
+        records the outcome. Without a record, the time decides after which the supervisor has
+        certainly ended it.
 
         Args:
-            claim: the attempt.
-            why: the pilot was given up.
+            claim: The attempt.
+            why: Why the pilot was abandoned.
 
         Raises:
-            OSError: that cannot be found out now.
+            OSError: The state cannot be determined now.
         """
         attempt, now = self._attempt(claim), self._clock()
         link = self._link(claim.pilot)
@@ -198,7 +201,7 @@ class PilotEvents:
         return self._home.attempt(*claim.key)
 
     def _link(self, token: str) -> PilotLink | None:
-        """Return the link of a pilot, None where it is not heard any more."""
+        """Return the link of a pilot, None if it is no longer polled."""
         return next((link for link in self._pilot_pool.all_links if link.token == token), None)
 
 

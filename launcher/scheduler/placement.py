@@ -1,7 +1,7 @@
-"""A pilot as the policy sees it: a machine of its own, on which some jobs cannot or must not start.
+"""A pilot as a machine of its own for the policy, on which some jobs cannot or must not start.
 
-What its attempts take of its GPUs is told by its beats. On which pilot a place is kept for a job that fits on none: on
-one of them, as what is kept idles.
+Its heartbeats report the GPU usage of its attempts. For a job that fits on no pilot, a reservation
+is held on one of them only, because reserved resources are idle.
 """
 
 import time
@@ -46,14 +46,14 @@ NEARLY_WHOLE = 0.9  # of a pilot's time: while so much is left, it is as good as
 def pilot_obstacle(
     lane: Lane, job: Waiting, registration: Registered, until: float | None, now: float
 ) -> str:
-    """Return why a job must not start on a pilot, '' where it may.
+    """Return why a job must not start on a pilot, '' if it may.
 
     Args:
-        lane: what it asks for.
-        job: what its like took.
-        registration: what the pilot has.
-        until: when its engine ends it, in seconds since 1970; None: never, or that is not known.
-        now: likewise.
+        lane: Its request.
+        job: The job with the durations of similar ones.
+        registration: Resources of the pilot.
+        until: When its backend ends it, in seconds since 1970, None if never or unknown.
+        now: Seconds since 1970.
     """
     if (
         lane.resources.cpus > registration.cpus
@@ -70,7 +70,7 @@ def pilot_obstacle(
     known = registration.began is not None and until > registration.began
     whole = until - registration.began if known and registration.began is not None else inf
     if lane.limit is None and until - now >= NEARLY_WHOLE * whole:
-        return ""  # a guess: no later pilot is there for longer, and what a job saves goes on elsewhere
+        return ""  # only an estimate: no later pilot has more time, and saved work can be resumed elsewhere
     ends = f"this pilot ends in {format_seconds(round(max(0.0, until - now)))}"
     if lane.limit is not None:
         return f"may run for {format_seconds(round(needed))}, but {ends}"
@@ -85,15 +85,15 @@ class Candidate(NamedTuple):
 
 
 class PilotNode:
-    """A pilot that has spoken, with what runs there and takes of its GPUs, as far as its beats tell."""
+    """A registered pilot with its attempts and their GPU usage, as far as its heartbeats report it."""
 
     def __init__(self, link: PilotLink, usage_lookup: UsageLookup, ends: ReportedEnds) -> None:
-        """Begin without attempts, and without having looked.
+        """Start without attempts and without a heartbeat.
 
         Args:
-            link: the pilot's.
-            usage_lookup: returns what jobs of a signature took before, on a card.
-            ends: tells when an attempt will have ended by its own word.
+            link: Link to the pilot.
+            usage_lookup: Returns the recorded usage of jobs of a signature on a GPU type.
+            ends: Returns the reported end of an attempt.
         """
         self.link, self._usage_lookup = link, usage_lookup
         self.claims: list[Claim] = []  # of the attempts there
@@ -105,19 +105,19 @@ class PilotNode:
 
     @property
     def registration(self) -> Registered:
-        """What it has."""
+        """The registered resources of the pilot."""
         assert self.link.registration is not None, "only a pilot that has reported gets work"
         return self.link.registration
 
     @property
     def is_full(self) -> bool:
-        """Whether every core is promised: nothing can start there, whatever it is."""
+        """Whether every core is reserved, so that no job can start there."""
         if self.link.spec.single and self.claims:
             return True
         return sum(claim.cpus for claim in self.claims) >= self.registration.cpus
 
     def read_heartbeat(self) -> bool:
-        """Take in the newest beat; return whether one tells of GPUs."""
+        """Read the newest heartbeat. Return whether it reports GPUs."""
         beat = self.link.heartbeat
         if beat is None or beat.number == self._heartbeat_number:
             return False
@@ -141,7 +141,7 @@ class PilotNode:
 
     @property
     def fingerprint(self) -> str:
-        """The model of its cards, by which is learned what jobs take there; '': it has none."""
+        """GPU type of the pilot, under which usage there is recorded. '' if it has no GPU."""
         return next((gpu.fingerprint for gpu in self.gpus if gpu.total), "")
 
     def measured_usage(self, claim: Claim) -> MeasuredUsage:
@@ -149,7 +149,7 @@ class PilotNode:
         return self.usage_tracker.measured_usage(claim, self.gpus)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
-        """Return by UUID what all others had on an attempt's GPUs at the last look, if it was seen."""
+        """Return by UUID the usage of all others on an attempt's GPUs at the last reading, if known."""
         return self.usage_tracker.others_usage(claim)
 
     def machine(self, limits: Mapping[str, int]) -> Machine:
@@ -159,7 +159,7 @@ class PilotNode:
             limits: of groups.
         """
         hello, beat = self.registration, self.link.heartbeat
-        # beats tell of no loads
+        # heartbeats do not report loads
         gpus = tuple(
             replace(gpu, reports_load=False)
             for gpu in self.usage_tracker.gpus_without_ended(self.claims, self.gpus)
@@ -179,7 +179,7 @@ class PilotNode:
         return self.usage_tracker.running_jobs(self.claims, self._usage)
 
     def _usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
-        """Return what is known of jobs on the cards of this pilot, with what runs there now."""
+        """Return the recorded usage of jobs on GPUs of this type, including running ones."""
         usage = self._usage_lookup(signature, program, machine or self.fingerprint)
         return self.usage_tracker.add_running_usage(usage, signature, program)
 
@@ -192,14 +192,14 @@ class PilotNode:
         now: float,
         policy: SchedulingPolicy,
     ) -> list[Decision | Reason]:
-        """Decide what starts there; of jobs that must not, why.
+        """Decide which jobs start there. Return the reasons of jobs that must not.
 
         Args:
-            candidates: in the order in which they are looked at.
-            others: attempts on other machines, as `as_remote` gives them.
-            limits: of groups.
-            now: seconds since 1970.
-            policy: the policy.
+            candidates: In the order in which they are examined.
+            others: Attempts on other machines, from `as_remote`.
+            limits: Limits of groups.
+            now: Seconds since 1970.
+            policy: The policy.
         """
         asked: list[Waiting] = []
         decided: dict[int, Decision | Reason] = {}
@@ -208,7 +208,7 @@ class PilotNode:
                 since=seen.since,
                 backfill_until=seen.backfill_until,
                 reserved_elsewhere=seen.reserved_elsewhere,
-                visible=None,  # its owner's CUDA_VISIBLE_DEVICES names cards of this machine
+                visible=None,  # CUDA_VISIBLE_DEVICES of its user names GPUs of this machine
             )
             if why := pilot_obstacle(ready.lane, job, self.registration, self.link.until, now):
                 decided[ready.id] = Reason(code=ReasonCode.NO_ROOM, text=why)
@@ -221,7 +221,7 @@ class PilotNode:
 
 
 class PilotNodes:
-    """What is known of pilots beside what they say about ends."""
+    """State of the pilots, except reported ends."""
 
     def __init__(
         self,
@@ -230,20 +230,20 @@ class PilotNodes:
         claims: Callable[[], list[Claim]],
         usage_lookup: UsageLookup,
     ) -> None:
-        """Begin without having looked.
+        """Start without pilots.
 
         Args:
-            home: where attempts lie.
-            pilot_pool: the pilots there are.
-            claims: returns every attempt that has a place on one.
-            usage_lookup: returns what jobs of a signature took before, on a card.
+            home: Queue folder with the attempts.
+            pilot_pool: The existing pilots.
+            claims: Returns every attempt with a place on a pilot.
+            usage_lookup: Returns the recorded usage of jobs of a signature on a GPU type.
         """
         self._pilot_pool, self._claims, self._usage_lookup = pilot_pool, claims, usage_lookup
         self._nodes: dict[str, PilotNode] = {}  # by token
         self._limits, self._ends = VramLimitWriter(home), ReportedEnds(home)
 
     def list_nodes(self) -> list[PilotNode]:
-        """Return the pilots that have spoken, with their attempts."""
+        """Return the registered pilots with their attempts."""
         before, self._nodes = self._nodes, {}
         for link in self._pilot_pool.all_links:
             if link.registration is not None:
@@ -270,7 +270,7 @@ class PilotNodes:
         return Machine(cpus=claim.cpus) if place is None else place.machine({})
 
     def poll_gpus(self) -> dict[int, Eviction]:
-        """Take in what pilots tell of their GPUs; return the jobs that have to leave theirs, and why."""
+        """Read the GPU reports of pilots. Return the jobs to evict, with reasons."""
         moved: dict[int, Eviction] = {}
         for place in self.list_nodes():
             if place.read_heartbeat():
@@ -282,7 +282,7 @@ class PilotNodes:
         self._ends.read_ends(claim for claim in self._claims() if claim.pilot)
 
     def send_vram_limits(self) -> None:
-        """Tell workers on pilots how much of their GPUs they may take."""
+        """Send workers on pilots the fraction of GPU memory that they may use."""
         claims = [claim for claim in self._claims() if claim.gpus]
         limits: dict[tuple[int, int], VramLimit] = {}
         for place in self.list_nodes() if claims else ():
@@ -295,7 +295,9 @@ def as_remote(run: Running) -> Running:
     return run._replace(cpus=0, ram=0, devices=(), reservation=None, exclusive=False, used={})
 
 
-RECONSIDER_S = 300.0  # then all pilots are compared anew: another one may be free earlier by now
+RECONSIDER_S = (
+    300.0  # seconds until all pilots are compared again: another one may be free earlier by now
+)
 
 
 class BackfillHolds:
@@ -336,7 +338,7 @@ class BackfillHolds:
         ]
 
     def may_hold(self, job: int, token: str) -> bool:
-        """Tell whether a pilot may keep a place for a job."""
+        """Whether a pilot may hold the reservation of a job."""
         return self._chosen.get(job, (token, 0.0))[0] == token
 
     def note_decisions(self, token: str, decisions: Sequence[Decision | Reason]) -> None:

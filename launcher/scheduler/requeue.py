@@ -1,4 +1,4 @@
-"""Why a failed attempt does not count against its job, and what the next attempt gets.
+"""Why a failed attempt does not count against its job, and the request of the next attempt.
 
 An attempt may have lacked memory, or its GPU may have failed. Nothing here reads a clock or a file.
 """
@@ -53,16 +53,16 @@ def decide_requeue(
     others_usage: Mapping[str, int] = NO_OTHERS,
     eviction: Eviction | None = None,
 ) -> RequeueDecision | None:
-    """Return why an end is not held against its job, and what the next attempt gets; None: it is.
+    """Return why an end does not count against its job, and the next request. None if it counts.
 
     Args:
-        claim: the attempt.
-        lane: what its job asks for.
-        outcome: how it ended.
-        machine: as it is now, without the attempt.
-        peak: bytes that it was seen to take of one GPU at most; None: that was not seen.
-        others_usage: UUID → the most that all others had there during its last seconds.
-        eviction: why it was asked to leave its GPU; None: it was not.
+        claim: The attempt.
+        lane: Request of its job.
+        outcome: Its end.
+        machine: The current state without the attempt.
+        peak: Highest measured usage of one GPU in bytes, None if not measured.
+        others_usage: UUID → highest usage there by all others during its last seconds.
+        eviction: Why it was asked to leave its GPU, None if it was not.
     """
     if isinstance(outcome, Done):
         return None
@@ -160,7 +160,7 @@ def _oom_context(
         return OomContext(**facts)
     others = {gpu.uuid: max(gpu.used or 0, others_usage.get(gpu.uuid, 0)) for gpu in cards}
     worst = max(cards, key=lambda gpu: others[gpu.uuid] - gpu.total)
-    # where no look saw the attempt, it does not count as alone
+    # without a reading the attempt does not count as alone
     counted = worst.uuid in others_usage or others[worst.uuid] > NEGLIGIBLE
     return OomContext(total=worst.total, others=others[worst.uuid] if counted else None, **facts)
 

@@ -36,7 +36,7 @@ class RunRow(NamedTuple):
     """A run with open jobs, as `launcher share` lists it."""
 
     account: FairShareAccount
-    used: float  # card-seconds
+    used: float  # GPU-seconds
     running: int
     waiting: int
 
@@ -64,7 +64,7 @@ class RunRow(NamedTuple):
 
 
 def runs_of(store: Store, now: float) -> list[RunRow]:
-    """Return the runs that have open jobs, and what they used lately."""
+    """Return the runs with open jobs and their recent usage."""
     running = _read_running(store)
     return [
         RunRow(
@@ -78,7 +78,7 @@ def runs_of(store: Store, now: float) -> list[RunRow]:
 
 
 def screen_order(store: Store, now: float, policy: SchedulingPolicy = DEFAULT_POLICY) -> JobOrder:
-    """Return what brings the first jobs of all runs into the order in which the scheduler looks at them."""
+    """Return the key that sorts the first jobs of all runs in the order of the scheduler."""
     return (
         partial(_ordered_numbers, _read_running(store), now) if policy.uses_fair_share else by_rank
     )
@@ -87,15 +87,16 @@ def screen_order(store: Store, now: float, policy: SchedulingPolicy = DEFAULT_PO
 def describe_position(
     store: Store, row: JobRow, now: float, policy: SchedulingPolicy = DEFAULT_POLICY
 ) -> str:
-    """Return which place a waiting job has in its run, and which runs go first; '' where no other run waits.
+    """Return the position of a waiting job in its run, and the preceding runs. '' without other waiting runs.
 
-    The place is by age: who has waited longer for his length is not known here, and may start before.
+    The position is by age. The scheduler's ratio of waiting time to length is not known here, so
+    later jobs may start first.
 
     Args:
-        store: the queue.
-        row: the job.
-        now: seconds since 1970.
-        policy: the policy that decides; under another one than ours runs do not take turns.
+        store: The queue.
+        row: The job.
+        now: Seconds since 1970.
+        policy: The policy of the scheduler. Only the default policy alternates runs.
     """
     if not policy.uses_fair_share or row.state is not State.QUEUED or row.waits:
         return ""
@@ -168,7 +169,7 @@ def _read_running(store: Store) -> list[Running]:
 
 
 def _recent_usage(account: FairShareAccount, running: Iterable[Running], now: float) -> float:
-    """Return the card-seconds that a run had lately, with what its running jobs have had."""
+    """Return the recent GPU-seconds of a run, including those of its running jobs."""
     own = (used_gpu_seconds(job, now) for job in running if job.run == str(account.run))
     return account.decayed_usage(now) + sum(own)
 

@@ -50,7 +50,9 @@ UNCLEAR_BEFORE = (
     "waiting for a readable folder of its next attempt: cannot read {}. "
     "If nothing of this job runs, move the folder away"
 )
-UNCLEAR_PAUSE_S = 5.0  # before that is looked at again: a look may take half a second
+UNCLEAR_PAUSE_S = (
+    5.0  # seconds until an unclear folder is checked again: a check may take half a second
+)
 RAN_BEFORE = "the queue has no record of the attempt in {}"
 
 logger = logging.getLogger(__name__)
@@ -74,18 +76,20 @@ class LaunchBatch:
         # in a transaction that is still open; with the reason, where it cannot be started
         self._open: list[LaunchedAttempt | PilotAttempt] = []
         self._open_failed: list[tuple[Claim, CannotStartWorker]] = []
-        # the same, committed; by who is to get it
+        # the same, committed; by receiver
         self._committed: dict[Hashable, list[LaunchedAttempt | PilotAttempt]] = {}
         self._failed_claims: list[tuple[Claim, CannotStartWorker]] = []
         self._spec_writer = AttemptSpecWriter(home)
         self._variables = queue_variables(home.folder, os.environ)
         self._unclear_folders: dict[
             int, tuple[float, str]
-        ] = {}  # job → when to look again, monotonic; why
-        self.retry_s: float | None = None  # look again so soon: nothing will wake us for it
+        ] = {}  # job → (time of the next check, monotonic; reason)
+        self.retry_s: float | None = (
+            None  # seconds until the next check, which no event will trigger
+        )
 
     def commit(self) -> None:
-        """Know that the transaction is committed: what was claimed must be launched."""
+        """Note that the transaction is committed: the claimed jobs must be launched."""
         for start in self._open:
             self._committed.setdefault(start.receiver, []).append(start)
         self._failed_claims += self._open_failed
@@ -139,7 +143,7 @@ class LaunchBatch:
         return hopeless
 
     def claim(self, ready: ReadyJob, start: Start) -> Reason | None:
-        """Promise a job its place here; return why not, where it cannot start yet."""
+        """Claim a job for a place here. Return the reason if it cannot start yet."""
         environment = ready.lane.environment
         if not self._start_backoff.allows_start(time.monotonic()):
             self.retry_s = POLL_S
@@ -188,7 +192,7 @@ class LaunchBatch:
     def claim_on_pilot(
         self, ready: ReadyJob, start: Start, link: PilotLink, settings: BackendSettings
     ) -> Reason | None:
-        """Promise a job its place on a pilot; return why not, where it cannot start yet."""
+        """Claim a job for a place on a pilot. Return the reason if it cannot start yet."""
         before = self._find_obstacles(ready.id)
         if before.unclear or before.living:
             return self._obstacle_reason(before)
@@ -206,7 +210,7 @@ class LaunchBatch:
             return None
         attempt = PilotAttempt(claim=claim, link=link, clock=self._clock, reason=start.reason)
         if self._must_not_run(claim, before):
-            revoke_attempt(attempt.attempt)  # whoever serves next sends it nowhere
+            revoke_attempt(attempt.attempt)  # so that the next scheduler does not send it
         else:
             self._open.append(attempt)
         return None
@@ -229,7 +233,7 @@ class LaunchBatch:
         if claim is None or claim.job in self._unclear_folders:
             return None
         if find_unrecorded(self._home, *claim.key) != UnrecordedAttempts(number=claim.number):
-            return None  # what lies in its way is looked at when it is claimed
+            return None  # obstacles are checked when it is claimed
         return self._spec_writer.prepare(
             claim.job,
             claim.number,
@@ -237,7 +241,7 @@ class LaunchBatch:
         )
 
     def _find_obstacles(self, job: int) -> UnrecordedAttempts:
-        """Look what lies where a job's next attempt goes; what is unclear keeps no other job waiting."""
+        """Check the folder of a job's next attempt. An unclear one delays no other job."""
         if ahead := self._spec_writer.prepared_number(job):
             return UnrecordedAttempts(number=ahead)
         number, now = self._queue.next_attempt(job), time.monotonic()
@@ -305,10 +309,10 @@ class LaunchBatch:
         )
 
     def _make_pilot_folder(self, link: PilotLink, paths: NodePaths, claim: Claim) -> None:
-        """Make an attempt's folder below its pilot's, and its name in the home.
+        """Create an attempt's folder in its pilot's folder, and its link in the queue folder.
 
         Raises:
-            OSError: the disk is full.
+            OSError: The disk is full.
         """
         spec, context = paths.spec(spec_text_of(claim)), paths.context(claim.context_text)
         queue = {name: paths.path(text) for name, text in self._variables.items()}
@@ -355,7 +359,7 @@ class LaunchBatch:
 
 
 def claim_placement(start: Start, who: Identity) -> ClaimPlacement:
-    """Return what an attempt is promised, and who is to start it."""
+    """Return the reservations of an attempt and its supervisor."""
     return ClaimPlacement(
         device=",".join(start.devices) or CPU,
         cpus=start.cpus,
@@ -376,18 +380,18 @@ def make_attempt_spec(
     variables: Mapping[str, str],
     machine_gpus: Sequence[GpuSnapshot],
 ) -> str:
-    """Return an attempt's order; it goes on from the stage that those before it have left.
+    """Return the order of an attempt. It resumes from the staging folder of earlier attempts.
 
     Args:
-        home: the queue's.
-        claim: the attempt.
-        spec_text: the job's spec as JSON.
-        context_text: its context as JSON.
-        variables: the variables by which `launcher` in the job finds this queue.
-        machine_gpus: those of the machine on which it runs.
+        home: The queue folder.
+        claim: The attempt.
+        spec_text: Spec of the job as JSON.
+        context_text: Its context as JSON.
+        variables: Variables by which `launcher` in the job finds this queue.
+        machine_gpus: GPUs of the machine on which it runs.
 
     Raises:
-        OSError: that cannot be taken from them now.
+        OSError: The earlier staging folder cannot be taken over now.
     """
     run_folder = claim.spec.run_folder
     goes_on = claim.number > 1 and (claim.spec.entry or uses_job_folder(claim.spec))
@@ -425,7 +429,7 @@ def gpu_numbers_of(gpus: Sequence[str], machine_gpus: Sequence[GpuSnapshot]) -> 
 
 
 def _describe_pilot(link: PilotLink) -> str:
-    """Return where a pilot is, in words: its token tells nobody anything."""
+    """Return the location of a pilot in words. Its token has no meaning for users."""
     hello = link.registration
     if hello is None:
         return f"pilot {link.token}"
@@ -434,10 +438,10 @@ def _describe_pilot(link: PilotLink) -> str:
 
 
 def _link_attempt(here: Attempt, there: Attempt) -> None:
-    """Let a name in the home lead to an attempt's folder on a pilot; what a transaction left is replaced.
+    """Link an attempt's folder on a pilot in the queue folder. A link of a rolled back transaction is replaced.
 
     Raises:
-        OSError: somebody's files lie there, or the disk is full.
+        OSError: Another file exists there, or the disk is full.
     """
     try:
         here.folder.symlink_to(there.folder)

@@ -21,11 +21,11 @@ class StartableJobs:
     """Knows which jobs the machine could not start lately."""
 
     def __init__(self, gpus: SchedulerGpus, fork_servers: ForkServerPool) -> None:
-        """Begin without any.
+        """Start without jobs.
 
         Args:
-            gpus: tell whether they were looked at.
-            fork_servers: tell which environments the machine had no room for.
+            gpus: State of the GPUs with the time of its reading.
+            fork_servers: State of the environments that did not fit on the machine.
         """
         self._gpus, self._fork_servers = gpus, fork_servers
         self._backoffs = BackoffSet[int]()  # others are tried first

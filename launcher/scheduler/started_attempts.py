@@ -29,12 +29,12 @@ from launcher.workers.start_attempt import link_log
 from launcher.workers.started_file import read_recorded_outcome
 
 RECORD_TIMEOUT_S = 60.0  # a file system may show so late what a node has written
-END_REASON_TIMEOUT_S = 10.0  # so long an engine that ends a pilot is given to say why
+END_REASON_TIMEOUT_S = 10.0  # longest time to wait for the reason of a backend that ends a pilot
 NO_RESULT = "its pilot reported its end without a result, and {} contains no record"
 
 
 class Assignment(NamedTuple):
-    """What an attempt was given: its job, which names its lane, and where it runs."""
+    """Job, lane and place of an attempt."""
 
     job: ReadyJob
     start: Start
@@ -44,7 +44,7 @@ class Assignment(NamedTuple):
 class LaunchedAttempt(SupervisedAttempt):
     """An attempt that this scheduler has started here, or is about to."""
 
-    claim: Claim  # what was promised to it
+    claim: Claim  # its reservations
     assignment: Assignment
 
     @property
@@ -54,7 +54,7 @@ class LaunchedAttempt(SupervisedAttempt):
 
     @property
     def receiver(self) -> Hashable:
-        """Who starts it."""
+        """Which supervisor starts it."""
         return self.supervisor
 
     def launch(self, together: Sequence["LaunchedAttempt | PilotAttempt"]) -> None:  # noqa: ARG002  # it is alone
@@ -87,7 +87,7 @@ class PilotAttempt(AttemptHandle):
 
     @property
     def receiver(self) -> Hashable:
-        """Who starts it."""
+        """Which supervisor starts it."""
         return self.link
 
     def launch(self, together: Sequence["LaunchedAttempt | PilotAttempt"]) -> None:
@@ -154,7 +154,7 @@ class PilotAttempt(AttemptHandle):
         return await_outcome(partial(self._read_recorded_outcome, now + RECORD_TIMEOUT_S))
 
     def _outcome_with_cause(self, outcome: Stopped, until: float) -> Outcome | None:
-        """Return the end of what ended as its pilot was to end, with why: their engine is about to say that."""
+        """Return the outcome of an attempt that ended with its pilot, with the reason that the backend reports."""
         if not self.link.end_reason and time.monotonic() < until:
             return None
         hello = self.link.registration
@@ -166,7 +166,7 @@ class PilotAttempt(AttemptHandle):
         return to_local_outcome(outcome._replace(by=by), self.claim, self.clock())
 
     def _read_recorded_outcome(self, until: float) -> Outcome | None:
-        """Return the end of what has ended, and whose record may not be seen here yet."""
+        """Return the outcome of an ended attempt, whose record may not be visible here yet."""
         with contextlib.suppress(*TRANSIENT_ERRORS):
             outcome = run_with_timeout(self.link.root, partial(read_recorded_outcome, self.attempt))
             if outcome is not None:
@@ -178,7 +178,7 @@ class PilotAttempt(AttemptHandle):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingOutcome(AttemptHandle):
-    """An attempt on a pilot whose end is told by something else than its pilot's news."""
+    """An attempt on a pilot whose end is not reported by its pilot's messages."""
 
     read_outcome: Callable[[], Outcome | None]
 
@@ -191,7 +191,7 @@ class PendingOutcome(AttemptHandle):
 
 
 def await_outcome(read_outcome: Callable[[], Outcome | None]) -> Outcome | AttemptHandle:
-    """Return the outcome that `read_outcome` finds, or a watch that looks again."""
+    """Return the outcome that `read_outcome` finds, or a watch that reads again."""
     watch = PendingOutcome(read_outcome=read_outcome)
     return watch.poll_outcome() or watch
 
@@ -199,7 +199,7 @@ def await_outcome(read_outcome: Callable[[], Outcome | None]) -> Outcome | Attem
 def to_local_outcome(outcome: Outcome, claim: Claim, now: float) -> Outcome:
     """Return an outcome of a node as one of this machine.
 
-    Its clock may go wrong, and what a node could not start says nothing of this machine.
+    Its clock may be wrong, and a failed start on a node does not concern this machine.
     """
     at = outcome.at if claim.claimed <= outcome.at <= now else now
     if isinstance(outcome, NeverStarted) and outcome.blamed_on == "machine":

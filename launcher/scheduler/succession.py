@@ -8,18 +8,18 @@ from launcher.scheduler.started_attempts import Assignment
 from launcher.store.rows import ReadyJob
 from launcher.store.scheduler_actions import SchedulerActions
 
-DECISION_VALID_S = 0.2  # so long a decision holds for those who take a place
+DECISION_VALID_S = 0.2  # seconds for which a decision is valid for reused slots
 JobClassKey = tuple[int, int, int]  # priority, run and lane
 
 
 def find_only_job_class(
     ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]
 ) -> JobClassKey | None:
-    """Return the only flow that waits, where all that its jobs need are cores that none else wants.
+    """Return the only waiting job class, if its jobs need only cores that no other queue wants.
 
     Args:
-        ready: the jobs that could start.
-        foreign: what other homes have reserved.
+        ready: The jobs that could start.
+        foreign: Reservations of other queues.
     """
     flows = {job.job_class: job.lane for job in ready}
     match [*flows.items()]:
@@ -31,13 +31,13 @@ def find_only_job_class(
 
 
 class SlotReuse:
-    """The next job of a flow takes the place of one that has just ended.
+    """The next job of a class reuses the slot of one that has just ended.
 
-    A whole decision looks at all lanes, the machine and other users, and waits for the sync of what
-    it takes in. Between jobs that ask for the same, and while nothing else waits, it says the same
-    each time: who takes the place needs what the one before had, and is the first of its flow. So the
-    next one starts at once, and the end is taken in while it runs already. A whole decision follows
-    within FRESH_S, and at once when anything else happens.
+    A full decision reads all lanes, the machine and other users, and waits for the sync of the
+    recorded ends. Between jobs with the same request, and while nothing else waits, its result is
+    always the same: the first job of the class takes the slot. The next job therefore starts at
+    once, and the end is recorded while it already runs. A full decision follows within
+    DECISION_VALID_S, and at once when anything else happens.
     """
 
     def __init__(self, queue: SchedulerActions, launches: LaunchBatch) -> None:
@@ -48,11 +48,11 @@ class SlotReuse:
         self._freed: list[Assignment] = []
 
     def allow(self, job_class: JobClassKey | None, now: float) -> None:
-        """Note a decision.
+        """Record a decision.
 
         Args:
-            job_class: the only one with jobs that could start, if they may take a place; None: they may not.
-            now: monotonic.
+            job_class: The only class with startable jobs if they may reuse slots, otherwise None.
+            now: Monotonic seconds.
         """
         self._job_class, self._until = job_class, now + DECISION_VALID_S
         self._freed.clear()
@@ -78,7 +78,7 @@ class SlotReuse:
         return 0.0 if self._job_class is None else max(0.0, self._until - now)
 
     def has_slots(self, now: float) -> bool:
-        """Tell whether places may be taken."""
+        """Whether slots may be reused."""
         return bool(self._freed) and self.wait_s(now) > 0
 
     def start_next_jobs(self) -> bool:

@@ -1,4 +1,4 @@
-"""What one turn of the scheduler takes and leaves: what people ask for, and when to look again."""
+"""Input and result of one cycle of the scheduler: requests of users, and the time of the next cycle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from launcher.states import Reason
 
 POLL_S = 1.0  # while a job waits for memory that is not ours to give, or runs on a GPU
 RETRY_S = 1.0  # after a job could not be started, or an end not be stored: the disk is full
-IDLE_S = 30.0  # longest sleep; only a vanished home and a set clock need it
+IDLE_S = 30.0  # longest sleep in seconds; only a missing queue folder and a set clock need it
 
 
 Reasons = dict[int, Reason | None]  # lane → why its first job does not start; None: it does
@@ -23,18 +23,18 @@ class CycleResult:
     max_sleep_s: float = IDLE_S  # at the latest, also when nothing wakes us
 
     def wake_within(self, span_s: float) -> None:
-        """Look again after `span_s` at the latest."""
+        """Run the next cycle after at most `span_s` seconds."""
         self.max_sleep_s = min(self.max_sleep_s, max(0.0, span_s))
 
 
 class ControlState(NamedTuple):
-    """What people ask of the scheduler."""
+    """Requests of users to the scheduler."""
 
-    home_is_gone: bool = False  # the home was deleted, or its database is damaged
+    home_is_gone: bool = False  # the queue folder was deleted, or its database is damaged
     stop: bool = False  # start nothing more
     stop_now: bool = False  # and end what runs
-    pending_actions: Mapping[int, str] = {}  # job → what its owner wants of it
+    pending_actions: Mapping[int, str] = {}  # job → action requested by its owner
     jobs_to_kill: frozenset[int] = frozenset()  # those of them that get no grace period
     paused_jobs: frozenset[int] = frozenset()  # jobs whose programs stand still
     group_limits: Mapping[str, int] = {}  # group → jobs at once
-    policy: SchedulingPolicy = DEFAULT_POLICY  # the policy that the queue's owner chose
+    policy: SchedulingPolicy = DEFAULT_POLICY  # the policy that the owner of the queue chose

@@ -12,7 +12,7 @@ from launcher.workers.started_file import read_starter
 
 
 class UnrecordedAttempts(NamedTuple):
-    """What lies in the way of a job's next attempt."""
+    """Obstacles for the next attempt of a job."""
 
     number: int  # the first attempt whose folder was never begun
     began: tuple[Attempt, ...] = ()  # that may have begun
@@ -21,15 +21,15 @@ class UnrecordedAttempts(NamedTuple):
 
 
 def find_unrecorded(home: Home, job: int, number: int) -> UnrecordedAttempts:
-    """Return which attempts of a job there are beyond those that the queue has on record.
+    """Return the attempts of a job that are not on record in the queue.
 
-    None of them says anything about the next attempt, which gets a folder of its own. After this
-    call, none can begin that was not begun before, unless it is unclear what lies in the way.
+    They do not affect the next attempt, which gets a folder of its own. After this call, an
+    unstarted one of them can no longer start, unless an obstacle is unclear.
 
     Args:
-        home: the queue's.
-        job: its number.
-        number: of the next attempt, as far as the queue knows.
+        home: The queue folder.
+        job: Number of the job.
+        number: Number of the next attempt, as far as the queue knows.
     """
     began: list[Attempt] = []
     living: list[Attempt] = []
@@ -51,7 +51,7 @@ def find_unrecorded(home: Home, job: int, number: int) -> UnrecordedAttempts:
 
 
 def _is_free(attempt: Attempt) -> bool:
-    """Tell whether a folder is not there, or is what a transaction left that came to nothing."""
+    """Whether a folder does not exist or was left by a rolled back transaction."""
     try:
         return is_unused(attempt)
     except FileNotFoundError:
@@ -67,5 +67,5 @@ def _boot_of(attempt: Attempt) -> str:
 
 
 def no_supervisor(boot: str) -> Identity:
-    """Return who starts what no supervisor of this machine does."""
+    """Return the placeholder identity for attempts without a supervisor on this machine."""
     return Identity(pid=0, start_ticks=0, boot=boot)

@@ -1,19 +1,21 @@
-"""The line of waiting jobs: in which order decisions look at them, over the turns of one scheduler.
+"""Order of the waiting jobs for decisions, over the cycles of one scheduler.
 
-Within a run jobs come as the policy has them (`disciplines.order_by_policy`). Between runs there is weighted fair queueing:
-the one comes next that had least of the machine for its share, its virtual time: what its ended attempts had, what
-those that run have had and are expected to have, and what stands before it in this order. So runs with shares 1 and 3
-get card time as 1 to 3, whatever their jobs ask for. (Demers, Keshav, Shenker, "Analysis and simulation of a fair
+Within a run jobs are in the order of the policy (`disciplines.order_by_policy`). Between runs there
+is weighted fair queueing. The run with the lowest virtual time is next. The virtual time is the
+past usage of ended and running attempts, the expected usage of running ones, and the usage of jobs
+that precede in this order, divided by the share. Runs with shares 1 and 3 thus get GPU time as 1 to
+3 for any requests of their jobs. (Demers, Keshav, Shenker, "Analysis and simulation of a fair
 queueing algorithm", 1989.)
 
-A run that comes beside others begins CREDIT_S before them: a quick run is done before it has to share, and what was
-before counts no more than that, for or against it.
+A new run beside others starts NEW_RUN_CREDIT_S ahead of them. A short run is done before it has to
+share. Usage before that time does not count, for or against it.
 
-A job with a higher priority comes before those of other runs; and so does one whose run had nothing for a day, like
-one with a point more: nobody waits for ever behind runs that are always new.
+A job with a higher priority precedes those of other runs. The same holds for a job whose run got
+nothing for a day, as if it had one point more: no job waits forever behind runs that are always
+new.
 
-Screens tell the same from what the queue has on record: the order of waiting jobs, and why one is behind others. How
-long running jobs will take is left to the scheduler's own decision.
+Screens show the same from the stored data of the queue: the order of waiting jobs, and why one is
+behind others. Only the scheduler's own decision considers the expected durations of running jobs.
 """
 
 import time
@@ -42,11 +44,14 @@ from launcher.store.scheduler_actions import SchedulerActions
 from launcher.store.usage import UsageLookup
 from launcher.units import median
 
-NEW_RUN_CREDIT_S = 8 * 3600.0  # card-seconds for a share of 1
-LEAST_S, MOST_S = 1.0, 86_400.0  # so long a job counts that has not ended, whatever is expected
+NEW_RUN_CREDIT_S = 8 * 3600.0  # GPU-seconds for a share of 1
+LEAST_S, MOST_S = (
+    1.0,
+    86_400.0,
+)  # bounds of the counted duration of a job that has not ended, for any forecast
 NO_ACCOUNTS: Mapping[str, FairShareAccount] = MappingProxyType({})
 
-_SortKey = tuple[float, float, float]  # of a job beside those of other runs, the smallest first
+_SortKey = tuple[float, float, float]  # of a job among those of other runs, the smallest first
 
 
 def order_by_fair_share(
@@ -56,14 +61,14 @@ def order_by_fair_share(
     now: float = 0.0,
     policy: SchedulingPolicy = DEFAULT_POLICY,
 ) -> list[Waiting]:
-    """Return waiting jobs in the order in which a decision looks at them.
+    """Return waiting jobs in the order in which a decision examines them.
 
     Args:
-        waiting: those of a run stay in the order in which they come.
-        running: what has a place on the machine already.
-        accounts: by run, its share and what ended attempts had.
-        now: on the clock of the accounts, and of `Running.since` and `Running.ends`.
-        policy: the policy; most know no runs.
+        waiting: Jobs of one run keep their order.
+        running: Running jobs on the machine.
+        accounts: By run, its share and the usage of ended attempts.
+        now: On the clock of the accounts, and of `Running.since` and `Running.ends`.
+        policy: The policy. Most policies ignore runs.
     """
     jobs, places = [*waiting], [*running]
     lines: dict[str, list[Waiting]] = {}
@@ -78,7 +83,7 @@ def order_by_fair_share(
                 remaining_s(place, now), LEAST_S
             )
             vtimes[place.run] += left / accounts[place.run].share
-    # of what nothing is known counts as long as that of which something is
+    # a job without facts counts as long as one with a known duration
     known = [seconds for job in jobs if (seconds := _expected_seconds(job)) is not None]
     usual_s = _clamp_seconds(median(known) if known else None, LEAST_S)
 
@@ -98,7 +103,7 @@ def order_by_fair_share(
 
 
 class VtimeInitializer:
-    """Knows which runs waited or ran before, and where those begin that come beside them."""
+    """Sets the virtual time of new runs relative to the runs that waited or ran before."""
 
     def __init__(self) -> None:
         """Begin without runs."""
@@ -130,7 +135,7 @@ class VtimeInitializer:
 
 
 def used_gpu_seconds(job: Running, now: float) -> float:
-    """Return how many card-seconds a running job has had."""
+    """Return the past GPU-seconds of a running job."""
     return gpu_equivalents(job.devices, job.cpus) * (elapsed_s(job, now) or 0.0)
 
 
@@ -156,7 +161,7 @@ def _clamp_seconds(seconds: float | None, otherwise: float) -> float:
 
 
 class OrderedQueue(NamedTuple):
-    """Waiting jobs in their order, and what runs."""
+    """Waiting jobs in their order, and running jobs."""
 
     jobs: Sequence[Waiting]
     running_local: Sequence[Running]  # on this machine
@@ -164,14 +169,14 @@ class OrderedQueue(NamedTuple):
 
 
 class PendingQueue:
-    """Knows what tells the order of jobs beside their rank: how long they wait, what their runs had."""
+    """State for the order of jobs in addition to their rank: waiting times and usage of their runs."""
 
     def __init__(self, queue: SchedulerActions, usage: UsageLookup | None = None) -> None:
-        """Begin without having seen any job.
+        """Start without jobs.
 
         Args:
-            queue: whose jobs wait.
-            usage: tells what is known of jobs; None: what is on record.
+            queue: The queue of the waiting jobs.
+            usage: Returns the recorded usage of jobs, None to use only the stored one.
         """
         self._queue, self._usage = queue, usage or queue.usage
         self._ages, self._newcomers, self._lengths = (
@@ -181,7 +186,7 @@ class PendingQueue:
         )
 
     def reset(self) -> None:
-        """Find out anew where runs begin that have just come: what was stored of that came to nothing."""
+        """Compute the virtual times of new runs again, because storing them failed."""
         self._newcomers = VtimeInitializer()
 
     def order_jobs(
@@ -193,15 +198,15 @@ class PendingQueue:
         now: float,
         policy: SchedulingPolicy,
     ) -> OrderedQueue:
-        """Return the jobs in the order in which they are looked at.
+        """Return the jobs in the order in which they are examined.
 
         Args:
-            ready: all that could start.
-            running_local: what runs on this machine.
-            running_on_pilots: what runs on pilots.
-            machine: this one.
-            now: seconds since 1970.
-            policy: the policy.
+            ready: All jobs that could start.
+            running_local: Running jobs on this machine.
+            running_on_pilots: Running jobs on pilots.
+            machine: This machine.
+            now: Seconds since 1970.
+            policy: The policy.
         """
         seen, running = self._ages.correct_clock(
             [make_waiting(job, self._usage(job.lane.signature, job.program)) for job in ready],

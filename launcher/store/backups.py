@@ -12,14 +12,14 @@ BACKUPS_KEPT = 5
 
 
 def back_up(database: Path, folder: Path, version: int) -> Path:
-    """Copy a database to `folder` and return the copy; only the newest few are kept.
+    """Copy a database to `folder` and return the copy. Only the newest few are kept.
 
     It is read over a connection of its own, so the caller may hold a transaction that has not
-    written; it should, for two that copy at once disturb each other.
+    written. It should hold one, because two concurrent copies disturb each other.
 
     Raises:
-        sqlite3.Error: the disk is full, or the database cannot be read.
-        OSError: the folder cannot be written.
+        sqlite3.Error: The disk is full, or the database cannot be read.
+        OSError: The folder cannot be written.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     for left in folder.glob(".*.tmp"):  # of a process that was killed here

@@ -40,14 +40,14 @@ _attempt_columns = attrgetter(*_CLAIM_COLUMNS.values())
 
 
 class ClaimPlacement(NamedTuple):
-    """Where an attempt runs, and who supervises it."""
+    """Place and supervisor of an attempt."""
 
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
     boot: str
     pid: int
     start_ticks: int
-    reservation: int | None = None  # bytes promised on each GPU
+    reservation: int | None = None  # bytes reserved on each GPU
     exclusive: bool = False  # the GPUs are shared with none of ours
 
 
@@ -64,14 +64,14 @@ class Claims:
     def next_claim(
         self, class_member: ReadyJob, placement: ClaimPlacement, now: float
     ) -> Claim | None:
-        """Return the claim that the first job of a flow would get now; nothing is promised by that.
+        """Return the claim that the first job of a class would get now. Nothing is reserved by that.
 
         Args:
-            class_member: a job of that flow.
-            placement: the place.
-            now: seconds since 1970.
+            class_member: A job of that class.
+            placement: The place.
+            now: Seconds since 1970.
 
-        Returns None where there is no such job, or it cannot be understood.
+        Returns None if there is no such job or its spec is invalid.
         """
         row = self._db.execute(_NEXT_CLAIM_IN_CLASS, class_member.job_class).fetchone()
         if row is None:
@@ -92,18 +92,19 @@ class Claims:
         number: int = 0,
         prepare_folder: Callable[[Claim], None] = lambda _: None,
     ) -> Claim | None:
-        """Promise a queued job to a new attempt; None when it is not queued any more.
+        """Claim a queued job for a new attempt. None if it is no longer queued.
 
-        A job that cannot be understood is set aside: it fails. A job waits while another one writes the same path.
+        A job with an invalid spec fails. A job waits while another one writes the same path.
 
         Args:
-            job: its number.
-            placement: the place.
-            reason: why it starts there.
-            now: seconds since 1970.
-            number: of the attempt at least; more than the next one where folders are in the way.
-            prepare_folder: makes the attempt's folder. When it raises, nothing was claimed; and nothing is
-                claimed whose folder was not there.
+            job: Number of the job.
+            placement: The place.
+            reason: Why it starts there.
+            now: Seconds since 1970.
+            number: Lowest number of the attempt. Higher than the next one if folders are in the
+                way.
+            prepare_folder: Creates the attempt's folder. If it raises, nothing is claimed. Without
+                the folder nothing is claimed either.
         """
         with self._db.writing():
             claim = self._next_claim(job, placement, number, now)
@@ -152,7 +153,7 @@ class Claims:
         return [claim_row(row) for row in self._db.execute(_OPEN_CLAIMS)]
 
     def invalidate_caches(self) -> None:
-        """Read everything anew: a transaction was rolled back."""
+        """Clear the caches after a rolled back transaction."""
         self._contexts.clear()
         self._sources_by_number.clear()
 
@@ -171,7 +172,7 @@ class Claims:
         return self._contexts[number]
 
     def _read_sources(self, number: int | None) -> str | None:
-        """Return the digests of modules that jobs share, as they are stored; None: there are none."""
+        """Return the stored digests of shared modules, None if there are none."""
         if number not in self._sources_by_number:
             if len(self._sources_by_number) >= MOST_CONTEXTS:
                 self._sources_by_number.clear()

@@ -1,4 +1,4 @@
-"""What a command needs of this machine: the home, the queue, a running scheduler."""
+"""State of this machine for a command: the queue folder, the queue, a running scheduler."""
 
 import os
 import sqlite3
@@ -35,11 +35,12 @@ def open_queue(*, make: bool = False) -> Iterator[tuple[Home, Store]]:
     """Open the caller's queue.
 
     Args:
-        make: create the home where there is none; otherwise that is an error.
+        make: Create the queue folder if it is missing. Otherwise that is an error.
 
     Raises:
-        UsageError: there is no queue yet.
-        MachineError: the home belongs to another user, or another machine's, or its database is damaged.
+        UsageError: The queue does not exist yet.
+        MachineError: The queue folder belongs to another user or machine, or its database is
+            damaged.
     """
     home = find_home(os.environ)
     if make:
@@ -102,16 +103,16 @@ def _copied_home_note(home: Home, original: str, held: int) -> str:
 
 @contextmanager
 def open_home(home: Home) -> Iterator[Store]:
-    """Open the queue of a home that is there and ours.
+    """Open the queue of an existing folder of our own.
 
     Raises:
-        MachineError: its database is damaged.
-        UsageError: a name or folder that the block uses is not UTF-8 text.
+        MachineError: Its database is damaged.
+        UsageError: A name or folder that the block uses is not UTF-8 text.
     """
     store = Store(home)
     try:
         yield store
-    except sqlite3.Error as error:  # a look may find damage, or a disk that fails
+    except sqlite3.Error as error:  # the check may find damage, or a failing disk
         raise queue_database_error(home.database, error) from error
     except UnicodeEncodeError as error:  # SQLite stores and compares UTF-8 only
         raise _not_utf8(error) from error
@@ -121,13 +122,13 @@ def open_home(home: Home) -> Iterator[Store]:
 
 @contextmanager
 def open_queue_readonly(home: Home) -> Iterator[tuple[Home, Store]]:
-    """Open a queue for questions only: not one byte of it is changed, and an old one stays as it is.
+    """Open a queue for reading only. No byte of it is changed, and an older schema is kept.
 
-    What happens later may not be seen: who follows a queue needs `open_home`.
+    Later changes may be invisible. To follow a queue, use `open_home`.
 
     Raises:
-        MachineError: the home belongs to another user, or its database is damaged or newer.
-        UsageError: a name or folder that the block uses is not UTF-8 text.
+        MachineError: The queue folder belongs to another user, or its database is damaged or newer.
+        UsageError: A name or folder that the block uses is not UTF-8 text.
     """
     store = Store(home, reading=True)
     try:
@@ -148,10 +149,10 @@ def _not_utf8(error: UnicodeEncodeError) -> UsageError:
 
 
 def find_run_jobs(store: Store, name: str) -> list[JobRow]:
-    """Return the jobs of the run of a name: that of this folder, else the newest; say where others lie.
+    """Return the jobs of the run of a name: that of this folder, otherwise the newest. Print where others are.
 
     Raises:
-        UsageError: there is none.
+        UsageError: There is none.
     """
     rows = store.read.jobs_of_runs_named(name)
     if not rows:
@@ -178,10 +179,10 @@ def missing_run_text(store: Store, name: str, prefix: str = "") -> str:
 
 
 def check_database_current(home: Home, store: Store) -> None:
-    """Check that an open database is still that of the home.
+    """Check that an open database is still that of the queue folder.
 
     Raises:
-        MachineError: it was deleted, replaced, or found damaged and moved away.
+        MachineError: It was deleted, replaced, or found damaged and renamed.
     """
     refuse_damaged(home)
     if not store.is_current():
@@ -191,13 +192,13 @@ def check_database_current(home: Home, store: Store) -> None:
 
 
 def context_to_store(pass_env: Collection[str] = ()) -> Context:
-    """Return the context that a new job remembers; print what was left out of it.
+    """Return the context that is stored with a new job. Print the variables that were left out.
 
     Args:
-        pass_env: variables that the job asks for though they look like secrets.
+        pass_env: Variables that the job requests although they look like secrets.
 
     Raises:
-        UsageError: one of them is not set.
+        UsageError: One of them is not set.
     """
     kept, left_out = filter_environment(os.environ, pass_env)
     if left_out:
@@ -211,7 +212,7 @@ def _note_once(note: str) -> None:
 
 
 def wake_or_start_scheduler(home: Home) -> None:
-    """Let the scheduler look at what was just committed; start one where none lives."""
+    """Wake the scheduler after a commit. Start one if none is running."""
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     ensure_scheduler_with_note(home)
 
@@ -241,7 +242,7 @@ def restart_scheduler_if_dead(home: Home, store: Store) -> None:
 
 
 def note_if_stopped(home: Home) -> bool:
-    """Tell someone who changed a queue that it starts nothing at the moment; return whether it is so."""
+    """Print a note if the queue is stopped and starts no jobs. Return whether it is."""
     if home.stop_record.exists():
         _print_note(f"note: the queue is stopped{_stop_time_text(home)}. {HOW_TO_START}")
         return True
@@ -249,7 +250,7 @@ def note_if_stopped(home: Home) -> bool:
 
 
 def clear_stop(home: Home) -> None:
-    """Let a queue go on for someone who asked for jobs to run, and say so where it was stopped."""
+    """Restart a stopped queue for a user who requested jobs to run, and print that."""
     if home.stop_record.exists():
         _print_note(f"note: the queue was stopped{_stop_time_text(home)} and starts jobs again now")
         home.stop_record.unlink(missing_ok=True)
@@ -263,10 +264,10 @@ def _stop_time_text(home: Home) -> str:
 
 
 def ensure_scheduler_alive(home: Home, store: Store) -> bool:
-    """Replace a scheduler that was killed; False when the queue was stopped and nothing runs.
+    """Replace a scheduler that was killed. False if the queue was stopped and nothing runs.
 
     Raises:
-        MachineError: the database behind `store` is not the home's any more.
+        MachineError: The database behind `store` no longer belongs to the queue folder.
     """
     check_database_current(home, store)
     if home.stop_record.exists():
@@ -276,12 +277,12 @@ def ensure_scheduler_alive(home: Home, store: Store) -> bool:
 
 
 def queue_stopped_error() -> MachineError:
-    """Return what to raise to someone who waits for jobs of a stopped queue."""
+    """Return the exception for a command that waits for jobs of a stopped queue."""
     return MachineError(f"the queue is stopped, so these jobs wait. {HOW_TO_START}")
 
 
 def cores_for_jobs(home: Home) -> int:
-    """Return how many cores jobs may have: as the scheduler knows where one lives, else as we may use."""
+    """Return the number of cores for jobs: from a running scheduler, otherwise from the limits of this process."""
     pid, record = scheduler_pid(home), read_json(home.scheduler_record) or {}
     cpus = record.get("cpus")
     return cpus if pid and record.get("pid") == pid and isinstance(cpus, int) else usable_cores()

@@ -1,4 +1,4 @@
-"""Names and numbers for shell completion, looked up by indexes within milliseconds."""
+"""Names and numbers for shell completion, read from indexes within milliseconds."""
 
 import contextlib
 import sqlite3
@@ -9,8 +9,8 @@ from launcher.system.paths import readonly_uri
 
 MOST_NAMES = 200  # names; no one reads a longer list
 BUSY_S = 0.05  # a person waits
-_SCANNED_RUNS = 200  # the newest ones; each is looked up by itself
-_SCANNED_JOBS = 3000  # jobs of a state among which names are looked for
+_SCANNED_RUNS = 200  # the newest runs; each one is a separate query
+_SCANNED_JOBS = 3000  # jobs of a state among which names are searched
 _LAST = "\U0010ffff"  # sorts behind whatever may follow
 _COMMAND_PREFIX = "command/"
 
@@ -19,10 +19,10 @@ Completions = dict[str, str]  # name: what to say of it
 
 @contextlib.contextmanager
 def open_completion_queries(database: Path) -> Iterator["CompletionQueries"]:
-    """Open a queue's database as it is: nothing is made, mended or brought up to date.
+    """Open the database of a queue without creating, repairing or migrating it.
 
     Raises:
-        sqlite3.Error: there is none, or it cannot be read.
+        sqlite3.Error: There is none, or it cannot be read.
     """
     uri = readonly_uri(database)
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None)
@@ -31,17 +31,17 @@ def open_completion_queries(database: Path) -> Iterator["CompletionQueries"]:
 
 
 class CompletionQueries:
-    """The questions; each looks at a bounded number of rows, however many jobs there are."""
+    """Queries that read a bounded number of rows for any number of jobs."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Ask over a connection that may only read."""
         self._db = connection
 
     def jobs(self, prefix: str, states: Sequence[str] = ()) -> Completions:
-        """Return names of jobs that begin so, and their states; those in `states` come first.
+        """Return the names of jobs with this prefix, and their states. Those in `states` come first.
 
-        Where there are more than `MOST_NAMES`, the last of all is among them, so that what all of the
-        returned names have in common is what all names have in common.
+        If there are more than `MOST_NAMES`, the last of all is included. The common prefix of the
+        returned names is then the common prefix of all names.
         """
         names: Completions = {}
         for state in states:
@@ -49,7 +49,7 @@ class CompletionQueries:
         for name, state in self._names_with_prefix(prefix):
             names.setdefault(name, state)
         if "/" not in prefix and prefix:
-            # a command is also known without its kind, but for the numbers, which are jobs' own
+            # a command is also found without its type, except numbers, which are job IDs
             for name, state in self._names_with_prefix(f"{_COMMAND_PREFIX}{prefix}"):
                 short = name.removeprefix(_COMMAND_PREFIX)
                 if not short.isdecimal():

@@ -47,14 +47,14 @@ NORMAL = 1  # `PRAGMA synchronous`: a commit is synced with a later one
 _SOURCE_STATES = {
     state: tuple(source for source in State if state in LEGAL_TRANSITIONS[source])
     for state in State
-}  # who may become `state`
+}  # states from which a job may change to `state`
 
 
 class Connection:
     """The database behind a store; use it from one thread."""
 
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
-        """Work on an open database that lies at `path`."""
+        """Use an open database whose file is `path`."""
         self._db, self._path = database, path
         # how commits are synced: as the database was opened, as the next one is to be, as it is now
         (self._default_sync,) = database.execute("PRAGMA synchronous").fetchone()
@@ -104,7 +104,7 @@ class Connection:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Answer all questions inside from one state of the queue, locked once; nothing is written."""
+        """Run all queries of the block on one state of the queue with one lock. Nothing is written."""
         inside = self._db.in_transaction
         if not inside:
             self._db.execute("BEGIN")
@@ -148,7 +148,7 @@ class Connection:
         self.execute(NEW_EVENT, (now, job, state, *reason_columns(reason)))
 
     def ensure_sources(self, sources: Mapping[str, str]) -> int | None:
-        """Return the number of the digests of modules, stored if they are new; None: there are none."""
+        """Return the number of the digests of modules, stored if they are new. None if there are none."""
         if not sources:
             return None
         body = json.dumps(dict(sources))
@@ -175,14 +175,14 @@ class Connection:
         return known_state(row[0]) if row else None
 
     def query_numbers(self, query: str, *values: Any) -> list[int]:
-        """Return the first column of what a query finds."""
+        """Return the first column of a query's result."""
         return [int(row[0]) for row in self.execute(query, values)]
 
     def propagate_end(self, job: int, state: State, now: float) -> None:
-        """Bring about what follows from a job that ended as `state`, and is not done.
+        """Apply the consequences of a job that ended as `state` and is not done.
 
-        What needs it is skipped, directly or not. What only waits for its end, or for that of a
-        skipped job, waits for one job less.
+        Its direct and indirect dependents are skipped. A job that only waits for its end, or for
+        that of a skipped job, waits for one job less.
         """
         self.recount_waits_on([job, *self.skip_dependents(job, state, now)])
 
@@ -225,11 +225,11 @@ class Connection:
 
 
 def read_sources(execute: Callable[..., sqlite3.Cursor], number: int | None) -> str | None:
-    """Return the digests of modules that jobs share as JSON; None: a job has none there.
+    """Return the digests of shared modules as JSON, None if a job has none there.
 
     Args:
-        execute: of a database.
-        number: of the row.
+        execute: Method of a database.
+        number: Number of the row.
     """
     if number is None:
         return None
@@ -257,7 +257,7 @@ def _end_phrase(state: State) -> str:
 
 
 def known_state(text: str) -> State:
-    """Return a state; one that only a newer version knows is no state in which anything happens."""
+    """Return a state. A state of a newer version counts as one in which nothing happens."""
     return State(text) if text in _STATES else State.FAILED
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from launcher.states import ReasonCode
 
-ERROR_LENGTH = 200  # characters of an error that tell it from others
+ERROR_LENGTH = 200  # characters of an error by which groups are distinguished
 # numbers that say what an error is stay: of an address, an exit code, errno, HTTP, an error's own
 _NUMBER = re.compile(
     r"(\w+://\S+|\b(?:exit code|errno|error(?: code)?:?|http(?: error)?|status(?: code)?) \d+\b)"
@@ -29,9 +29,7 @@ class AttemptFailures(NamedTuple):
     job: int  # the newest of them
     at: float  # when that ended
     memory_kind: str = ""  # which memory was missing: "gpu" or "ram"
-    blamed_on: str = (
-        ""  # fault that was: "ours", "neighbour" or "machine"; empty: nobody could tell
-    )
+    blamed_on: str = ""  # whose fault it was: "ours", "neighbour" or "machine"; empty: unknown
     fault: str = ""  # of a GPU
     requeued: bool = False  # their jobs were queued again at no cost
     error: str = ""  # or why they were lost
@@ -44,14 +42,14 @@ class FailureGroup(NamedTuple):
 
     cause: str  # what people call such a failure
     reason_code: ReasonCode
-    detail: str  # what tells the group from others of its code
+    detail: str  # what distinguishes the group from others of its code
     attempts: int
     seconds: float  # that they had run
     job: int  # the newest of them
 
     @property
     def text(self) -> str:
-        """What people call it, with what tells it from others."""
+        """Display text with the detail that distinguishes the group."""
         return f"{self.cause}: {self.detail}" if self.detail else self.cause
 
 
@@ -72,7 +70,7 @@ def group_failures(failed: Iterable[AttemptFailures]) -> tuple[FailureGroup, ...
 
 
 def _failure_detail(failed: AttemptFailures) -> str:
-    """Return what tells attempts from others of the same code; empty: nothing."""
+    """Return the text that distinguishes attempts of the same code, empty if there is none."""
     match failed.code:
         case ReasonCode.OUT_OF_MEMORY:
             memory = "main memory" if failed.memory_kind == "ram" else "GPU memory"

@@ -1,6 +1,7 @@
-"""What changes in the queue: one cursor over its events, for all who follow it.
+"""Changes of the queue: one cursor over its events for all followers.
 
-A look costs a number of SQLite where no other process has written; else it grows with what has happened.
+A poll costs one SQLite query if no other process has written. Otherwise the cost grows with the
+events.
 """
 
 import time
@@ -20,7 +21,7 @@ CHECK_EVERY_S = 2.0  # a scheduler that was killed must not be waited for
 BUSY_POLL_S, IDLE_POLL_S = (
     0.02,
     0.05,
-)  # between two looks; the latter where nothing has happened for a while
+)  # seconds between two polls; the latter if nothing has happened for a while
 IDLE_POLLS = 100
 
 
@@ -35,7 +36,7 @@ class JobEvent(NamedTuple):
 
 
 class EventCursor:
-    """Tells what happened since it was asked last; what its own store writes is not looked for."""
+    """Returns the events since the last call. Changes by its own store are not included."""
 
     def __init__(self, store: Store, since: int | None = None) -> None:
         """Begin after an event; None: after the newest one."""
@@ -44,7 +45,7 @@ class EventCursor:
         self._data_version = -1
 
     def has_changed(self) -> bool:
-        """Tell whether another process has written since this was asked last."""
+        """Whether another process has written since the last call."""
         before, self._data_version = self._data_version, self._store.read.data_version()
         return self._data_version != before
 
@@ -81,11 +82,11 @@ class JobTracker:
         """Follow jobs.
 
         Args:
-            home: whose queue.
-            store: its database.
-            jobs: as they were after an event; None: whatever something happens to.
-            since: that event; None: the newest one.
-            is_scheduler_alive: a scheduler was seen to live just now.
+            home: The queue folder.
+            store: Its database.
+            jobs: Their rows after an event, None to follow all changed jobs.
+            since: That event, None for the newest one.
+            is_scheduler_alive: A scheduler was seen alive just now.
         """
         self._home, self._store, self._cursor = home, store, EventCursor(store, since)
         self._tracks_all = jobs is None
@@ -98,7 +99,7 @@ class JobTracker:
 
     @property
     def poll_interval_s(self) -> float:
-        """How long to wait before the next look."""
+        """Seconds until the next poll."""
         return BUSY_POLL_S if self._idle_polls < IDLE_POLLS else IDLE_POLL_S
 
     def add(self, jobs: Iterable[int]) -> list[JobRow]:
@@ -131,10 +132,10 @@ class JobTracker:
         return [change for change in changes if change.job in self.rows]
 
     def events_until_ended(self) -> Iterator[list[JobEvent]]:
-        """Give what happened at each look, the first one at once, until all of them have ended.
+        """Yield the events of each poll, the first one at once, until all jobs have ended.
 
         Raises:
-            MachineError: the queue was stopped, is gone, or no scheduler can be started.
+            MachineError: The queue was stopped, is missing, or no scheduler can be started.
         """
         while True:
             yield self.read_events()
@@ -165,4 +166,4 @@ class JobTracker:
         return taken
 
 
-# --- what is told to the owners of runs
+# --- notifications of the owners of runs

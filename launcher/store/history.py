@@ -1,4 +1,4 @@
-"""What a queue did: jobs per day, usage of runs and nodes, and memory that was requested in vain."""
+"""Past activity of a queue: jobs per day, usage of runs and nodes, and unused requested memory."""
 
 import json
 import sqlite3
@@ -31,14 +31,14 @@ from launcher.units import median
 
 _WAS_DONE = f"substr(outcome, 1, {len(DONE_RECORD)}) = '{DONE_RECORD}'"
 _FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0
-# as bytes: a program's last words may hold what is no text
+# as bytes: a program's output may not be valid text
 _ERROR = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
 # an older scheduler that has not left yet writes no codes
 _CODE = "iif(reason_code = '', json_extract(outcome, '$.ending'), reason_code)"
 _GPUS = "iif(device = 'cpu', 0, length(device) - length(replace(device, ',', '')) + 1)"
 _UNTIL = "max(coalesce(ended, :now), claimed, :since)"  # the clock may have been set back meanwhile
 _BEGUN = "max(claimed, :since)"
-_SPAN = "max(0, ended - claimed - paused)"  # pauses are no work
+_SPAN = "max(0, ended - claimed - paused)"  # pauses are not work
 _RESERVED_SPAN = "max(0, ended - claimed)"  # and memory stays reserved in them
 _MOST_ATTEMPTS = 100_000  # of one job: more than anybody can ask for
 _ENDED_SINCE = "(ended IS NULL OR max(ended, claimed) >= :since)"
@@ -46,7 +46,7 @@ _USED_SECONDS = "sum((until - begun) * gpus) AS gpu_s, sum((until - begun) * cpu
 
 
 class HistoryQueries:
-    """Questions on what was; none of them changes anything, and each reads its table once."""
+    """Read-only queries on past activity. Each one reads its table once."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class HistoryQueries:
         ]
 
     def reservation_usages(self) -> list[ReservationUsage]:
-        """Return what attempts were promised of a GPU's memory and took, where both are known."""
+        """Return the reserved and the used GPU memory of attempts, if both are known."""
         rows = self._rows(
             "SELECT lanes.key, kind || ' ' || coalesce(json_extract(spec, '$.model'), 'None'),"
             " name, job, claim, n, peak, wasted, beyond FROM ("

@@ -1,4 +1,4 @@
-"""What a queue did, as a report: jobs a day, what runs and nodes took, memory that was asked in vain."""
+"""Report on the past activity of a queue: jobs per day, usage of runs and nodes, unused requested memory."""
 
 import math
 from collections import defaultdict
@@ -15,11 +15,11 @@ from launcher.units import format_bytes
 GIB = 1 << 30
 HOUR_S = 3600.0
 _ROUNDING = 1e-6  # of a tenth of a GiB
-_MIN_SAVING = 0.1  # of what was asked: who asks for so much less leaves room for another job
+_MIN_SAVING = 0.1  # fraction of the request; such a reduction leaves room for another job
 
 
 class NodeSummary(NamedTuple):
-    """What ran on a node."""
+    """Activity on a node."""
 
     node: str
     backend: str
@@ -39,7 +39,7 @@ class EndCount(NamedTuple):
 
 
 class UsageTotal(NamedTuple):
-    """Attempts of a run on one pilot that began and ended on one day; else a single attempt."""
+    """Attempts of a run on one pilot that began and ended on one day, or a single attempt."""
 
     run: str
     begun: float
@@ -52,21 +52,21 @@ class UsageTotal(NamedTuple):
 
 
 class ReservationUsage(NamedTuple):
-    """Attempts of jobs alike that were promised the same memory of a GPU."""
+    """Attempts of similar jobs with the same reserved GPU memory."""
 
-    signature: str  # what tells these jobs from others
+    signature: str  # signature of these jobs
     name: str  # of the newest job
     job: int  # its number
-    declared: bool  # its owner said how much; else that was learned from those before
+    declared: bool  # True if the memory was declared, False if it came from earlier attempts
     reservation: int  # bytes, on each GPU
     attempts: int
     peak: int  # bytes that one of them took at most
-    wasted_byte_s: float  # byte-seconds that were promised and not taken
+    wasted_byte_s: float  # byte-seconds that were reserved and not used
     exceeded: int  # attempts that took more
 
 
 class DaySummary(NamedTuple):
-    """What ended on a day, and what ran on it."""
+    """Ends of a day, and usage on it."""
 
     day: str
     done: int = 0
@@ -79,7 +79,7 @@ class DaySummary(NamedTuple):
 
 
 class RunSummary(NamedTuple):
-    """What became of a run, and what it took."""
+    """Results and usage of a run."""
 
     run: str
     jobs: int = 0  # that ended
@@ -91,7 +91,7 @@ class RunSummary(NamedTuple):
 
 
 class MemorySummary(NamedTuple):
-    """What jobs alike were promised of a GPU's memory, and what they took."""
+    """Reserved and used GPU memory of similar jobs."""
 
     name: str
     job: int
@@ -99,13 +99,13 @@ class MemorySummary(NamedTuple):
     declared: bool
     asked: int  # bytes, the middle one
     peak: int  # bytes, the largest
-    beyond: int  # attempts that took more than they were promised
+    beyond: int  # attempts that used more than their reservation
     wasted_gib_hours: float
-    ask: int | None = None  # what its owner should ask for; None: it is well, or not for him to say
+    ask: int | None = None  # recommended request; None: no change, or not set by the owner
 
     @property
     def hint(self) -> str:
-        """What to ask next time, in words; empty: nothing else."""
+        """Recommended change of the request in words, empty if there is none."""
         if self.ask is None:
             return ""
         return f"request {format_bytes(self.ask)} instead of {format_bytes(self.asked)}"

@@ -1,4 +1,4 @@
-"""What a database tells of its queue without being opened for it; it may be damaged, or of another version."""
+"""Content of a database that is not opened as a queue. It may be damaged or of another version."""
 
 import contextlib
 import sqlite3
@@ -14,22 +14,22 @@ _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _REASON_CODES_SCHEMA = 4  # the schema since which reasons have codes
 _MOST_UNEXPLAINED = 100
 _SCANNED_EVENTS = (
-    1000  # events among which the newest is looked for: a clock that was set back hides it
+    1000  # events among which the newest is searched: a clock that was set back hides it
 )
 
 
 class DatabaseProbe(NamedTuple):
-    """What was seen."""
+    """Findings in a database."""
 
     schema: int = 0
     newest_event_at: float | None = None  # when something last happened
     waiting: int = 0  # jobs that are queued or run
-    unexplained: tuple[str, ...] = ()  # of jobs that wait without a cause, what is known of it
+    unexplained: tuple[str, ...] = ()  # known facts of jobs that wait without a cause
     is_damaged: bool = False  # nothing else is known of it
 
 
 def probe_database(database: Path) -> DatabaseProbe | None:
-    """Return what a database tells, None where it cannot be read now."""
+    """Return the findings in a database, None if it cannot be read now."""
     try:
         connection = sqlite3.connect(
             readonly_uri(database), uri=True, timeout=_PROBE_TIMEOUT_S, isolation_level=None

@@ -1,6 +1,6 @@
-"""What the screens and the planner ask of the queue.
+"""Queries of the screens and the planner.
 
-What a screen asks again and again does not grow with the number of jobs.
+The cost of queries that a screen repeats does not grow with the number of jobs.
 """
 
 import json
@@ -35,10 +35,10 @@ _JOB_SELECT = (
     " LEFT JOIN lanes ON lanes.id = jobs.lane LEFT JOIN timers ON timers.job = jobs.id"
 )
 JOBS_PER_BATCH = 2000  # jobs that are read at once where all are wanted
-_SCANNED_NAMES = 5000  # names among which a near one is looked for
+_SCANNED_NAMES = 5000  # names among which a similar one is searched
 
-_SCANNED_EVENTS = 400  # events among which those are looked for that a screen shows
-_NO_FAULT = frozenset({"stopped", "void"})  # how an attempt ends that nobody calls a failure
+_SCANNED_EVENTS = 400  # events among which those for a screen are searched
+_NO_FAULT = frozenset({"stopped", "void"})  # ends of an attempt that are not failures
 _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
 _UNBOUNDED_RUN = "add"  # the run of jobs that come from no task file: it is never complete
 
@@ -140,7 +140,7 @@ class JobQueries:
         return {str(value) for (value,) in rows if value is not None}
 
     def table_jobs(self, *, exclude_kind: str) -> list[JobRow]:
-        """Return the jobs that test a model or make a folder, whose results a table may tell.
+        """Return the jobs that test a model or create a folder, whose results a table may show.
 
         The run `exclude_kind` has none, and may have a million jobs.
         """
@@ -231,10 +231,10 @@ class JobQueries:
         return sorted(jobs, key=lambda job: (job.ended or 0.0, job.id))
 
     def recently_done(self, limit: int) -> list[tuple[JobRow, float, str]]:
-        """Return (job, seconds, device) of what is done among the jobs that ended last.
+        """Return (job, seconds, device) of the done ones among the jobs that ended last.
 
         Args:
-            limit: how many of the jobs that ended last are looked at.
+            limit: How many of the jobs that ended last are read.
         """
         jobs = {job.id: job for job in self.recently_ended(limit) if job.state is State.DONE}
         return [
@@ -268,7 +268,7 @@ class JobQueries:
         return [row["name"] for row in rows]
 
     def account(self, root: Path, run: str) -> FairShareAccount:
-        """Return the share of a run, and what it had; one without use where there is no such run yet."""
+        """Return the share and usage of a run, without usage if there is no such run yet."""
         return find_account(self._db.execute, root, run)
 
     def runs(self) -> list[str]:
@@ -523,10 +523,10 @@ class JobQueries:
         return {row["kind"]: row["n"] for row in rows}
 
     def run_progress(self, limit: int) -> dict[str, RunProgress]:
-        """Return run → how far it is, of each run with open jobs that can be complete once.
+        """Return run → progress, for each run with open jobs that can be complete once.
 
         Args:
-            limit: jobs of a run, of which no kinds are told where it has more.
+            limit: Number of jobs of a run above which no job types are returned.
         """
         rows = self._db.execute(
             "SELECT run, name, sum(iif(state IN ('queued', 'held', 'running'), n, 0)) AS open,"

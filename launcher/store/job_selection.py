@@ -24,10 +24,10 @@ EVERY_JOB, NO_JOB = Selection("1"), Selection("0")
 
 
 def find_selection(execute: Execute, pattern: str) -> Selection:
-    """Return what selects the jobs that a pattern means; `NO_JOB` where there is none of them.
+    """Return the selection of jobs that match a pattern, `NO_JOB` if there is none.
 
-    It is a number, run:NAME or tag:NAME; else a whole name, else a glob, else the beginning of names. What has no
-    kind before it may be a command: `prep` finds command/prep.
+    A pattern is a number, run:NAME or tag:NAME; or a complete name, a glob, or a prefix of names. A
+    pattern without a job type may also match a command: `prep` finds command/prep.
     """
     for meaning in _possible_selections(pattern):
         query = f"SELECT 1 FROM jobs WHERE {meaning.condition} LIMIT 1"

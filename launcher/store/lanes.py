@@ -27,13 +27,15 @@ def rank_of(submitted: float, priority: int) -> float:
 
 
 class Lane(NamedTuple):
-    """What jobs ask for; jobs of one lane are alike in all that decides where and when they start."""
+    """Requests of jobs. Jobs of one lane are equal in everything that decides where and when they start."""
 
     group: str
     resources: Resources
     environment: WorkerEnvironment
-    signature: str = ""  # where it may need a GPU: how much memory it takes is learned by this
-    visible: tuple[str, ...] | None = None  # likewise: its owner's CUDA_VISIBLE_DEVICES
+    signature: str = ""  # if it may need a GPU: key of its recorded memory usage
+    visible: tuple[str, ...] | None = (
+        None  # if it may need a GPU: CUDA_VISIBLE_DEVICES of its owner
+    )
     least: int = 0  # bytes that it needs on each GPU, as it turned out when it had less
     alone: bool = False  # it shares its GPUs with no other job: it was stopped for their sake once
     limit: float | None = None  # its time limit, s: decisions count on its end then
@@ -69,7 +71,7 @@ def lane_of(spec: Spec, context: Context) -> Lane:
 
 
 def visible_devices(environment: Mapping[str, str]) -> tuple[str, ...] | None:
-    """Return which GPUs an environment shows to CUDA; None: it says nothing, and shows all."""
+    """Return the GPUs that an environment shows to CUDA, None if it does not restrict them."""
     listed = environment.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
         return None

@@ -71,7 +71,7 @@ class _NamedJob(NamedTuple):
 
 
 class ListingQueries:
-    """Questions whose cost grows with what is listed, and with a text to look for also with the queue."""
+    """Queries whose cost grows with the listed rows, and for a search text also with the queue."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Ask over a connection that a store has opened."""

@@ -1,7 +1,7 @@
-"""What each version changed in the queue's database, in order; a step is never edited afterwards.
+"""Changes of each version to the queue's database, in order; a step is never edited afterwards.
 
-A step knows the data of its day by itself and imports nothing of the launcher, whose code goes on
-to change: what it made of a database must not depend on when that is opened.
+A step contains the data formats of its time and imports nothing of the launcher, whose code changes
+later. Its effect on a database must not depend on the date of the migration.
 """
 
 import json
@@ -125,7 +125,7 @@ def _may_need_gpu_2(resources: Mapping[str, Any]) -> bool:
 
 
 def _code_reasons(connection: sqlite3.Connection) -> None:
-    """Give each reason its code and its data, as well as its text tells them."""
+    """Give each reason its code and its data, as far as its text contains them."""
     connection.create_function("reason_code_4", 2, _reason_code_4, deterministic=True)
     connection.create_function("reason_data_4", 2, _reason_data_4, deterministic=True)
     for table in ("events", "jobs"):
@@ -209,7 +209,7 @@ def _reason_data_4(state: str, text: bytes) -> str | None:
 
 
 def _fault_4(reason: str) -> str:
-    """Return which GPU had failed and how, '' where a reason tells of none."""
+    """Return which GPU had failed and how, '' if a reason names none."""
     for end in (_TIMES_4, _AGAIN_4):
         if (cut := end.search(reason)) and cut[0].startswith(_EXCUSED_4):
             fault = _FAULT_4.fullmatch(reason[: cut.start()])

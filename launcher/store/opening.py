@@ -29,26 +29,26 @@ SMALL_BYTES = 64 << 20  # read through in well under a second
 
 
 def should_check(size_bytes: int, *, rebooted: bool) -> bool:
-    """Tell whether a scheduler that starts should read the whole database through.
+    """Whether a scheduler that starts should check the whole database.
 
     Args:
-        size_bytes: the database's size.
-        rebooted: the machine was started since the last scheduler; its power may have failed.
+        size_bytes: Size of the database.
+        rebooted: The machine was started since the last scheduler; its power may have failed.
     """
     return rebooted or size_bytes <= SMALL_BYTES
 
 
 def open_database(path: Path, *, durable: bool, check: bool = False) -> sqlite3.Connection:
-    """Open a queue's database, and make it or bring it up to date where needed.
+    """Open a queue's database, and create or migrate it if necessary.
 
     Args:
-        path: `Home.database` of a home that exists.
-        durable: each commit is synced, so that it survives a power cut.
-        check: read it through first; always done before it is brought to a newer shape.
+        path: `Home.database` of an existing queue folder.
+        durable: Each commit is synced, so that it survives a power cut.
+        check: Check it completely first. This is always done before a migration.
 
     Raises:
-        StoreError: it cannot be opened, is newer than this program, or is damaged; then it was
-            moved aside, and nothing opens before its owner has decided how to go on.
+        StoreError: It cannot be opened, is newer than this program, or is damaged. A damaged one is
+            renamed, and cannot be opened before its owner has decided how to continue.
     """
     check_sqlite()
     home = Home(path.parent)
@@ -68,15 +68,15 @@ def open_database(path: Path, *, durable: bool, check: bool = False) -> sqlite3.
 
 
 def open_database_readonly(path: Path) -> sqlite3.Connection:
-    """Open a queue's database for questions only: not one byte of it is changed.
+    """Open a queue's database for reading only. No byte of it is changed.
 
-    One of an older shape is copied to memory and brought up to date there.
+    A database of an older schema is copied to memory and migrated there.
 
     Args:
-        path: `Home.database` of a home that exists.
+        path: `Home.database` of an existing queue folder.
 
     Raises:
-        StoreError: it cannot be read, is newer than this program, or is damaged.
+        StoreError: It cannot be read, is newer than this program, or is damaged.
     """
     check_sqlite()
     home = Home(path.parent)
@@ -120,7 +120,7 @@ def _prepare_connection(
         _reserve_job_numbers(connection, home)
         home.renumber_request.unlink(missing_ok=True)
     follow_relocation(connection, home)
-    refuse_damaged(home)  # it may have been moved away between our look and our opening
+    refuse_damaged(home)  # it may have been renamed between our check and our opening
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -158,7 +158,7 @@ def _create_database(home: Home) -> None:
         sqlite3.DatabaseError: there was one, and all that it held is lost.
     """
     with exclusive_database_access(home):
-        refuse_damaged(home)  # moved away since we looked
+        refuse_damaged(home)  # renamed since our check
         if lost := describe_data_loss(home):
             raise corruption_error(lost)
         if (
@@ -172,7 +172,7 @@ def _create_database(home: Home) -> None:
                 connection.execute("PRAGMA synchronous = FULL")
                 migrate(connection, temporary)
                 _reserve_job_numbers(connection, home)
-                # last: what were in a log would not move with the file
+                # last: data in a log would not move with the file
                 connection.execute("PRAGMA journal_mode = WAL")
             temporary.replace(home.database)
         finally:

@@ -1,6 +1,6 @@
-"""The queue on disk: how jobs come into it, as rows with what they need, or in the place of a waiting one.
+"""The queue on disk: insertion of jobs as rows with their dependencies, or in place of a waiting job.
 
-The scheduler's side is `scheduler_actions`, the owners' `job_control`.
+The scheduler uses `scheduler_actions`, the owners of jobs use `job_control`.
 """
 
 import json
@@ -46,19 +46,19 @@ def dependency_rows(
 
 
 class JobRowWriter:
-    """What new jobs of a run have in common, looked up once for all of them. Inside `writing`.
+    """Common data of new jobs of a run, read once for all of them. Inside `writing`.
 
-    It is forgotten afterwards: a transaction that is rolled back takes what was stored with it.
+    It must be discarded afterwards, because a rollback removes the rows that were stored with it.
     """
 
     def __init__(self, connection: Connection, run: int, context: Context, number: int) -> None:
-        """Begin with nothing looked up.
+        """Start without cached rows.
 
         Args:
-            connection: to the queue.
-            run: the number of their run.
-            context: in which they run.
-            number: of the context.
+            connection: Connection to the queue.
+            run: Number of their run.
+            context: Context in which they run.
+            number: Number of the context.
         """
         self._db, self._run = connection, run
         self._context, self._context_number = context, number
@@ -120,24 +120,24 @@ class NewJob(NamedTuple):
 class Store:
     """One connection to the queue's database; use it from one thread.
 
-    `read` answers questions, those inside `reading` as of one moment; `scheduler_actions` is for the scheduler,
-    `job_control` for those who own jobs.
+    `read` runs queries, those inside `reading` on one state. `scheduler_actions` is for the
+    scheduler, `job_control` for the owners of jobs.
     """
 
     def __init__(
         self, home: Home, *, durable: bool = True, check: bool = False, reading: bool = False
     ) -> None:
-        """Open the database, and make it or bring it up to date where needed.
+        """Open the database, and create or migrate it if necessary.
 
         Args:
-            home: must exist on disk.
-            durable: each commit is synced, so that a job that is queued, claimed or ended is that
-                after a power cut, too.
-            check: read the database through first, and see that it holds together.
-            reading: for questions only: not one byte of it is changed, and an old one stays as it is.
+            home: Must exist on disk.
+            durable: Each commit is synced, so that a job stays queued, claimed or ended after a
+                power cut.
+            check: Check the integrity of the database first.
+            reading: Open for reading only. No byte of it is changed, and an older schema is kept.
 
         Raises:
-            StoreError: it cannot be opened, or is damaged, or newer than this program.
+            StoreError: It cannot be opened, is damaged, or is newer than this program.
         """
         self.home, self._path = home, home.database
         before = device_and_inode(home.database)
@@ -159,7 +159,7 @@ class Store:
         self._db.close()
 
     def is_current(self) -> bool:
-        """Tell whether the file that was opened still lies at its path: not moved, not replaced."""
+        """Whether the opened file is still at its path: not renamed and not replaced."""
         return device_and_inode(self._path) == self._file
 
     # --- inside `writing`
@@ -183,7 +183,7 @@ class Store:
         return run
 
     def set_notify(self, run: int, notify: RunNotify) -> None:
-        """Set what a run's owner is told of it. Inside `writing`."""
+        """Set the notifications for the owner of a run. Inside `writing`."""
         text = None if notify == AS_CONFIGURED else json.dumps(notify.record())
         self._db.execute("UPDATE runs SET notify = ? WHERE id = ?", (text, run))
 

@@ -36,15 +36,15 @@ class ReadyJobs:
         """
         self._db, self._usage = connection, usage
         self._lanes: dict[int, Lane] = {}  # none of them ever changes
-        # by job and rank: who is queued anew has another rank
+        # by job and rank: a job that is queued again has another rank
         self._programs: dict[tuple[int, float], tuple[str, tuple[str, ...]]] = {}
-        self._unreadable_lanes: dict[int, str] = {}  # lane → why none of its jobs can be looked at
+        self._unreadable_lanes: dict[int, str] = {}  # lane → why none of its jobs can be read
         self._queue_heads = QueueHeads(connection.execute)
 
     def read_ready(self, per_class: int) -> list[ReadyJob]:
-        """Return the first `per_class` jobs of every run, lane and priority that wait for nothing, by rank.
+        """Return the first `per_class` jobs of every run, lane and priority that are ready, by rank.
 
-        Nothing is written; jobs that `repair_unready` has to look at first are left out.
+        Nothing is written. Jobs that `repair_unready` must repair first are left out.
         """
         ready: list[tuple[float, int, JobClass]] = []
         self._unreadable_lanes.clear()
@@ -81,7 +81,7 @@ class ReadyJobs:
         )
 
     def _command_line(self, job: int, rank: float) -> tuple[str, tuple[str, ...] | None]:
-        """Return the program that a job runs, and the numbers of its command line; None: it is gone."""
+        """Return the program of a job and the numbers of its command line, None if the job is missing."""
         if (job, rank) not in self._programs:
             if len(self._programs) >= MOST_PROGRAMS:
                 self._programs.clear()
@@ -101,7 +101,7 @@ class ReadyJobs:
         return None if row is None else ended._replace(id=row[1], rank=row[0])
 
     def repair_unready(self, now: float) -> bool:
-        """Mend what `ready` has just left out: give it a lane, or set it aside; False: there is none."""
+        """Repair a job that `read_ready` left out: assign a lane or let it fail. False if there is none."""
         if not self._unreadable_lanes:
             return False
         with self._db.writing():
@@ -119,7 +119,7 @@ class ReadyJobs:
             return Lane(group="", resources=Resources(), environment=WorkerEnvironment())
 
     def invalidate_caches(self) -> None:
-        """Read everything anew: a transaction was rolled back."""
+        """Clear the caches after a rolled back transaction."""
         self._lanes.clear()
         self._programs.clear()
 

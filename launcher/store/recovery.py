@@ -17,7 +17,9 @@ from launcher.system.locks import lock_file
 from launcher.system.paths import Home
 from launcher.units import format_bytes, format_seconds
 
-LOCK_TIMEOUT_S = 60.0  # who looks at the same damage just now may have a large file to read
+LOCK_TIMEOUT_S = (
+    60.0  # another process that checks the same damage now may have to read a large file
+)
 
 _THREAD_LOCK = threading.RLock()  # a record lock keeps out other processes, not other threads
 _DAMAGE_CODES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -69,14 +71,14 @@ def describe_data_loss(home: Home) -> str | None:
 
 
 def queue_database_error(path: Path, error: sqlite3.Error | OSError) -> StoreError:
-    """Return what to raise for an error of the queue's database; a damaged one is kept aside first.
+    """Return the exception for an error of the queue's database. A damaged database is renamed first.
 
-    What looks damaged is looked at again, alone, before it is moved. A busy database, a full disk
-    and a missing right are no damage.
+    Suspected damage is checked again, alone, before the file is renamed. A busy database, a full
+    disk and a missing permission are not damage.
 
     Args:
-        path: the database. This process must not be inside a transaction of it.
-        error: of SQLite, or of the disk.
+        path: The database. This process must not be inside a transaction of it.
+        error: The error of SQLite or of the disk.
     """
     home = Home(path.parent)
     if (record := read_json(home.damage_record)) is not None:  # another process moved it meanwhile
@@ -116,17 +118,17 @@ def missing_database_text(home: Home) -> str:
 
 
 def _scheduler_with_removed_log(home: Home) -> int | None:
-    """Return the scheduler's pid where the log was removed that it has open; who comes then makes an empty one."""
+    """Return the scheduler's pid if its open log was removed. The next process would create an empty log."""
     _, log, index = _database_files(home)
     removed = index.exists() and not (log.exists() and log.stat().st_size)
     return scheduler_pid(home) if removed else None
 
 
 def describe_long_log(home: Home) -> str:
-    """Return that the queue's log has grown and who reads it without an end; '' where it has not.
+    """Return a warning if the queue's log has grown, with the process that keeps reading it. '' otherwise.
 
-    The log cannot begin anew while somebody reads what it held before. The locks are read where the
-    kernel lists them: to open and close the index ourselves would give up our own.
+    The log cannot be reset while a process reads its earlier content. The locks are read from the
+    kernel's list: if we opened and closed the index ourselves, we would lose our own locks.
     """
     _, log, index = _database_files(home)
     try:
@@ -136,7 +138,7 @@ def describe_long_log(home: Home) -> str:
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         return ""
-    # "7: POSIX ADVISORY READ 4242 fe:00:2752 123 127"; one who waits for a lock has "->" behind the number
+    # "7: POSIX ADVISORY READ 4242 fe:00:2752 123 127"; a process that waits for a lock has "->" after the number
     device = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}"
     readers = {
         int(pid)
@@ -154,10 +156,10 @@ def describe_long_log(home: Home) -> str:
 
 
 def refuse_damaged(home: Home) -> None:
-    """Refuse to go on until the owner of a damaged database has decided how.
+    """Refuse to continue until the owner of a damaged database has decided how.
 
     Raises:
-        StoreError: it was found damaged earlier; the message says what can be done.
+        StoreError: It was found damaged earlier. The message states the possible actions.
     """
     if not home.damage_record.exists():
         return
@@ -167,16 +169,16 @@ def refuse_damaged(home: Home) -> None:
     with contextlib.suppress(OSError), exclusive_database_access(home):
         _move_files(
             home, record or {}
-        )  # who wrote the record may have been killed before it did so
+        )  # the process that wrote the record may have been killed before it renamed the files
     raise _damage_error(home, record or {})
 
 
 @contextlib.contextmanager
 def exclusive_database_access(home: Home) -> Iterator[None]:
-    """Keep other processes from making the home's database or moving it away.
+    """Prevent other processes from creating or renaming the database of the queue folder.
 
     Raises:
-        StoreError: another process does so for too long.
+        StoreError: Another process does so for too long.
     """
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     with _THREAD_LOCK:
@@ -210,12 +212,12 @@ def _move_damaged_aside(home: Home) -> dict[str, Json] | None:
             write_json(home.damage_record, record, mode=0o600)
         _move_files(home, record)
     with contextlib.suppress(OSError):
-        wake(home)  # a scheduler must not go on with a file that is no queue any more
+        wake(home)  # a scheduler must not continue with a renamed file
     return record
 
 
 def _diagnose_damage(home: Home) -> str | None:
-    """Return what is wrong with a database, as a new connection sees it; None: nothing is."""
+    """Return the damage of a database as seen by a new connection, None if there is none."""
     if lost := describe_data_loss(home):
         return lost
     try:
@@ -237,7 +239,7 @@ def _move_files(home: Home, record: dict[str, Json]) -> None:
     """Move what the record names, as far as that has not happened yet."""
     match record:
         case {"folder": str(folder), "files": [*files]}:
-            kept = home.damaged / Path(folder).name  # the home may have been moved since
+            kept = home.damaged / Path(folder).name  # the queue folder may have been moved since
         case _:
             return
     kept.mkdir(mode=0o700, parents=True, exist_ok=True)

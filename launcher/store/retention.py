@@ -1,4 +1,4 @@
-"""What may be forgotten of jobs that have ended: the rules, and deleting the attempts' folders."""
+"""Deletion of ended jobs: the retention rules, and deleting the attempts' folders."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from launcher.store.backups import backups
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home
 
-LARGEST_ORDER = 64 << 20  # bytes; what is larger was not written by a scheduler
+LARGEST_ORDER = 64 << 20  # bytes; a larger file was not written by a scheduler
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a named pipe must not block
 
@@ -25,7 +25,7 @@ class RetentionRules(NamedTuple):
 
     min_age_s: float = 0.0  # they ended longer ago
     states: frozenset[State] = ENDED_STATES
-    keep_newest: int = 0  # so many of each run stay, the newest
+    keep_newest: int = 0  # number of newest jobs of each run that are kept
 
 
 class SkippedFolder(NamedTuple):
@@ -94,7 +94,7 @@ def attempt_folders(home: Home, job: HasAttempts) -> list[Attempt]:
 
 
 def _pilot_folder(attempt: Attempt) -> Attempt | None:
-    """Return the folder of an attempt in that of its pilot, to which its name in the home leads; None: it is none."""
+    """Return the folder on a pilot to which the link of an attempt points, None if it is not such a link."""
     try:
         there = Path(os.readlink(attempt.folder))  # noqa: PTH115  # the text alone
     except OSError:
@@ -124,7 +124,7 @@ def deletion_refusal(attempt: Attempt) -> str | None:
 
 
 def deletable_bytes(attempt: Attempt) -> int:
-    """Return how many bytes deleting a folder would free; what has another name stays."""
+    """Return how many bytes deleting a folder would free. Files with another hard link are not freed."""
     with contextlib.suppress(OSError), _open_folder(attempt) as folder:
         return _folder_bytes(folder)
     return 0
@@ -244,9 +244,7 @@ class OldCopies(NamedTuple):
 
     old: tuple[Path, ...]
     newest_backup: Path | None = None  # the backup to which a damaged queue would go back; it stays
-    undecided_damage: Path | None = (
-        None  # the damaged database of which its owner has still to decide
-    )
+    undecided_damage: Path | None = None  # the damaged database whose owner has not yet decided
 
     @property
     def size(self) -> int:

@@ -125,14 +125,14 @@ class AttemptRow(NamedTuple):
     paused: float  # seconds for which it stood still
     outcome_text: str | None  # None: it has not ended
     code: str  # of why it ended as it did
-    claim: int | None  # bytes that it was promised on each of its GPUs; None: estimated, or `lone`
+    claim: int | None  # bytes reserved on each of its GPUs; None: estimated, or `lone`
     lone: int  # whether it shared its GPUs with none of ours
     peak: int | None
     pilot: str | None  # the token of the pilot where it is; None: this machine
 
     @property
     def seconds(self) -> float | None:
-        """How long it took, without its pauses; None: it has not ended."""
+        """Duration in seconds without its pauses, None if it has not ended."""
         return None if self.ended is None else self.ended - self.claimed - self.paused
 
     @property
@@ -142,12 +142,12 @@ class AttemptRow(NamedTuple):
 
     @property
     def outcome(self) -> dict[str, Any] | None:
-        """The record of its end, empty where it cannot be read; None: it has not ended."""
+        """The record of its end, empty if it cannot be read. None if it has not ended."""
         return known_record(self.outcome_text) if self.outcome_text else None
 
     @property
     def reason_code(self) -> ReasonCode | None:
-        """Why it ended as it did; None: it has not ended."""
+        """The reason code of its end, None if it has not ended."""
         return known_code(self.code) if self.outcome_text else None
 
     def record(self) -> dict[str, Any]:
@@ -163,7 +163,9 @@ class ReadyJob(NamedTuple):
     rank: float  # the smallest starts first, of one run
     lane_id: int
     lane: Lane
-    numbers: tuple[str, ...] | None = None  # of a program, where its memory is learned by them
+    numbers: tuple[str, ...] | None = (
+        None  # numbers of a program's command line, if its memory is estimated by them
+    )
     program: str = ""  # which one it runs, where it may need a GPU
     priority: int = 0
     account: FairShareAccount = NO_ACCOUNT  # of its run
@@ -183,7 +185,7 @@ class GroupLimit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """An attempt that was promised a place on this machine and has not ended."""
+    """An attempt with a place on this machine that has not ended."""
 
     job: int
     number: int
@@ -192,10 +194,10 @@ class Claim:
     device: str  # "cpu", or the UUIDs of its GPUs with commas between
     cpus: int
     pid: int  # its supervisor
-    start_ticks: int  # likewise
+    start_ticks: int  # start time of the same process in clock ticks
     spec_text: str
     context_text: str
-    reservation: int | None = None  # bytes that it was promised on each of its GPUs
+    reservation: int | None = None  # bytes reserved on each of its GPUs
     exclusive: bool = False  # it shares its GPUs with none of ours
     claimed: float = 0.0  # seconds since 1970
 
@@ -211,7 +213,7 @@ class Claim:
 
     @property
     def supervisor(self) -> Identity:
-        """Who was to start it on this machine."""
+        """The supervisor that starts it on this machine."""
         return Identity(pid=self.pid, start_ticks=self.start_ticks, boot=self.boot)
 
     @property
@@ -226,7 +228,7 @@ class Claim:
 
     @property
     def spec_error(self) -> str:
-        """What of its spec cannot be understood; '' where all can."""
+        """The invalid part of its spec, '' if there is none."""
         return self._read[1]
 
     @cached_property
@@ -236,18 +238,18 @@ class Claim:
 
 @lru_cache(maxsize=8)
 def _read_claimed_spec(job: int, text: str) -> tuple[Spec, str]:
-    """Return a job's spec and what of it cannot be understood; what is prepared is claimed soon after."""
+    """Return a job's spec and its invalid part. Prepared jobs are claimed soon after."""
     return _read_spec_or_part(
         text, lambda: Spec(name=f"job {job}", kind="", role="", run="", root="/")
     )
 
 
 def _read_spec_or_part(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]:
-    """Return a spec and ''; else what can be understood of it, and what can not.
+    """Return a spec and '', or its valid part and a description of the invalid one.
 
     Args:
-        text: as it was stored.
-        plain: makes the spec of a job of which nothing can be understood.
+        text: The stored text.
+        plain: Creates the spec of a job whose text is completely invalid.
     """
     try:
         record = parse_record(text, "its spec")
@@ -265,7 +267,7 @@ def _read_spec_or_part(text: str, plain: Callable[[], Spec]) -> tuple[Spec, str]
 
 def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
     """Read a row of jobs joined with runs, lanes and timers, and the sources that it refers to."""
-    # a row looks for each name among all of its columns
+    # a row searches each name among all of its columns
     stored = dict(zip(row.keys(), row, strict=True))
     lane_waits = stored["lane_code"], stored["lane_reason"], stored["lane_data"]
     written = stored["outputs"]

@@ -1,4 +1,4 @@
-"""What is new of runs, for who tells their owners: what has ended or failed, and who was told of it."""
+"""New events of runs for notifications: ends and failures, and which of them were sent."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class RunFailure(NamedTuple):
 
 
 class RunEvents(NamedTuple):
-    """What happened to a run, and who was told of it."""
+    """Events of a run, and which of them were sent."""
 
     id: int
     name: str
@@ -42,12 +42,12 @@ class RunEvents(NamedTuple):
     last_at: float  # when the last of it did
     open: int  # jobs that have not ended
     totals: Mapping[State, int]  # of all its jobs
-    happened: tuple[NotifyEvent, ...] = ()  # but for its end; the most important first
+    happened: tuple[NotifyEvent, ...] = ()  # without its end; the most important first
     told: Mapping[str, tuple[NotifyEvent, ...]] = {}  # by target
 
 
 class RunEventReader:
-    """The questions of who tells a queue's owner what happens; none of them changes anything."""
+    """Read-only queries for notifications of a queue's owner."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Ask over a connection that a store has opened."""

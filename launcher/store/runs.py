@@ -1,7 +1,8 @@
 """Runs in the database: their accounts, and the first of their jobs that could start.
 
-Jobs of one priority, one run and one lane form a flow: the first of them starts first. So a few jobs of each flow
-are looked at, however long it is, and neither a lane nor a run hides another.
+Jobs of one priority, one run and one lane form a class. The first of them starts first. Only a few
+jobs of each class are therefore read, for any length of it, and neither a lane nor a run hides
+another.
 """
 
 import json
@@ -19,9 +20,9 @@ from launcher.store.connection import Connection
 from launcher.store.rows import Claim, JobRow
 from launcher.store.usage import LONGEST_S, MeasuredUsage
 
-MOST_RUNS = 256  # of a priority that are looked at, those whose turn comes soonest
-MOST_OTHERS = 64  # of the other runs, by turns: the first may wait for what nobody else wants
-MOST_JOBS = 4096  # that are looked at, where more than LEAST_EACH of a flow would be more
+MOST_RUNS = 256  # runs of a priority that are read, those with the lowest virtual time
+MOST_OTHERS = 64  # further runs that are read in rotation: the first ones may wait for a resource that no other run needs
+MOST_JOBS = 4096  # jobs that are read, if LEAST_EACH of every class would be more
 LEAST_EACH = 4
 
 _READY = "FROM jobs WHERE state = 'queued' AND waits = 0"
@@ -55,12 +56,12 @@ _Row = tuple[int, str, float, float, float, float]  # of a run, as `read_account
 
 
 class QueueHeads:
-    """Looks at the heads of all flows; of very many runs at some by turns."""
+    """Reads the first jobs of all classes. With very many runs it reads some in rotation."""
 
     def __init__(self, execute: Callable[..., Cursor]) -> None:
-        """Look at the jobs of a database."""
+        """Read the jobs of a database."""
         self._execute = execute
-        self._class_count = 0  # at the last look
+        self._class_count = 0  # at the last read
         self._next_run = 0  # the run with which the turns of the others go on
 
     def read_classes(self, per_class: int) -> Iterator[JobClass]:
@@ -83,7 +84,7 @@ class QueueHeads:
         self._class_count = flows
 
     def _select_runs(self, rows: list[_Row]) -> list[_Row]:
-        """Return the runs to look at: those whose turn comes soonest, and some of the others by turns."""
+        """Return the runs to read: those with the lowest virtual time, and some of the others in rotation."""
         if len(rows) <= MOST_RUNS:
             return rows
         first = sorted(rows, key=itemgetter(3))[:MOST_RUNS]
@@ -99,13 +100,14 @@ _ACCOUNT = "SELECT id, name, share, vtime, used, used_at FROM runs"
 
 
 def charge_run(db: Connection, claim: Claim, outcome: Outcome, measured: MeasuredUsage) -> None:
-    """Count what an ended attempt had of the machine as used by its run. Inside `writing`.
+    """Add the usage of an ended attempt to its run. Inside `writing`.
 
     Args:
-        db: the store's.
-        claim: the attempt.
-        outcome: its end.
-        measured: how long it ran by a clock that nobody sets, and how long it was paused, which is no use.
+        db: Database of the store.
+        claim: The attempt.
+        outcome: Its end.
+        measured: Its run time by a clock that is never set, and its paused time, which does not
+            count.
     """
     seconds, elapsed_s = outcome.at - claim.claimed, measured.elapsed_s
     if elapsed_s is not None:
@@ -149,7 +151,7 @@ class RunOwner(NamedTuple):
 
 
 def find_run_owner(execute: Callable[..., Cursor], name: str) -> RunOwner | None:
-    """Return who has a run of a name; None: none with jobs is there. Where several have one, the run of added programs."""
+    """Return the owner of a run by name, None if no such run has jobs. If several match, the run of added programs."""
     row = execute(
         "SELECT root, kind, hash <> '' AS is_planned FROM runs JOIN jobs"
         " ON jobs.id = (SELECT id FROM jobs WHERE run = runs.id LIMIT 1)"
@@ -176,12 +178,12 @@ def running_placements(
 def count_jobs_before(
     execute: Callable[..., Cursor], row: JobRow, priorities: Collection[int]
 ) -> int:
-    """Return how many jobs of its run start before one that waits for nothing but room.
+    """Return how many jobs of its run start before a ready one.
 
     Args:
-        execute: of a database.
-        row: the job.
-        priorities: those of the jobs of its run that could start.
+        execute: Method of a database.
+        row: The job.
+        priorities: Priorities of the ready jobs of its run.
     """
     (rank,) = execute("SELECT rank FROM jobs WHERE id = ?", (row.id,)).fetchone() or (0.0,)
     (number,) = execute(

@@ -43,7 +43,7 @@ class PastUsage(NamedTuple):
 
 
 class SchedulerActions:
-    """What the one scheduler of a home does to the queue; what could start is in `ReadyJobs`, promises in `Claims`."""
+    """Actions of a queue's only scheduler; ready jobs are in `ReadyJobs`, claims in `Claims`."""
 
     def __init__(self, connection: Connection) -> None:
         """Work over a store's connection."""
@@ -70,7 +70,7 @@ class SchedulerActions:
         release_stale_waits(self._db)
 
     def set_vtimes(self, vtimes: Mapping[str, float]) -> None:
-        """Set the virtual times of runs that have just come beside others."""
+        """Set the virtual times of runs that are new among others."""
         with self._db.writing():
             self._db.executemany(
                 "UPDATE runs SET vtime = ? WHERE id = ?",
@@ -196,7 +196,7 @@ class SchedulerActions:
             )
 
     def invalidate_caches(self) -> None:
-        """Read everything anew that is kept in memory: a transaction was rolled back."""
+        """Clear the caches after a rolled back transaction."""
         self._ready_jobs.invalidate_caches()
         self._claims.invalidate_caches()
         self._usage.invalidate_caches()
@@ -204,10 +204,10 @@ class SchedulerActions:
     # --- times
 
     def release_due_timers(self, now: float) -> float | None:
-        """Let jobs go whose time has come; return when the next one comes, None for never.
+        """Release jobs whose time has come. Return when the next one is due, None for never.
 
-        A pause that began in the future tells that the clock was set back: it is over, too, or a
-        job would wait for a day.
+        A pause that began in the future shows that the clock was set back. It ends, too, because
+        otherwise the job might wait for a day.
         """
         soonest, newest = self._db.execute(
             "SELECT (SELECT min(at) FROM timers), (SELECT max(since) FROM timers)"

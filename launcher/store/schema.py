@@ -54,21 +54,21 @@ def read_schema(connection: sqlite3.Connection, path: Path, steps: Sequence[Step
 
 
 def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Step] = STEPS) -> None:
-    """Apply every step that the database lacks, each in a transaction of its own.
+    """Apply every missing step, each in a transaction of its own.
 
-    A database that holds a queue is copied to the home's backups before the first of them. A step
-    may wrap the connection in sqlite_utils.Database; it must leave transactions alone, which
-    `executescript` does not.
+    A database that holds a queue is copied to the backups of the queue folder before the first
+    step. A step may wrap the connection in sqlite_utils.Database. It must not change transactions,
+    as `executescript` does.
 
     Args:
-        connection: to the database at `path`, without a transaction; foreign keys are not enforced,
-            so that a step may build a table anew without losing what refers to it.
-        path: where the database lies; backups go beside it.
-        steps: what leads from nothing to today's shape.
+        connection: To the database at `path`, without a transaction. Foreign keys are not enforced,
+            so that a step may rebuild a table without losing rows that refer to it.
+        path: Path of the database. The backups are next to it.
+        steps: All steps from an empty database to the current schema.
 
     Raises:
-        StoreError: it was written by a newer launcher, or is another program's database.
-        sqlite3.Error: a step or the backup failed; the steps before it remain.
+        StoreError: It was written by a newer launcher, or is another program's database.
+        sqlite3.Error: A step or the backup failed. The steps before it remain.
     """
     first = read_schema(connection, path, steps)
     saved = first == 0

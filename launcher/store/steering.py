@@ -44,11 +44,11 @@ _SET_REASON = "UPDATE jobs SET reason_code = ?, reason = ?, reason_data = ? WHER
 
 
 class ConcurrentChange(UsageError):
-    """A job has changed since its owner looked at it."""
+    """A job has changed since its owner read it."""
 
 
 class ChangedJob(NamedTuple):
-    """A job as its owner wants it."""
+    """A job with the changes of its owner."""
 
     row: JobRow  # as it was when that was worked out
     spec: Spec
@@ -66,12 +66,12 @@ class JobControl:
         self._db, self._read = connection, read
 
     def cancel(self, jobs: Sequence[int], now: float, *, at_once: bool = False) -> list[int]:
-        """Cancel what waits, ask for the end of what runs; return the jobs that this concerns.
+        """Cancel waiting jobs and request the end of running ones. Return the affected jobs.
 
         Args:
-            jobs: their numbers.
-            now: seconds since 1970.
-            at_once: what runs gets no grace period, even if it was asked to end before.
+            jobs: Their numbers.
+            now: Seconds since 1970.
+            at_once: Running jobs get no grace period, even if their end was requested before.
         """
         # the newest first: what needs another of them is cancelled itself, not skipped
         newest_first = sorted(jobs, reverse=True)
@@ -125,9 +125,9 @@ class JobControl:
         )
 
     def jobs_to_retry(self, jobs: Collection[int]) -> list[int]:
-        """Return which jobs `retry` would queue: these, what they need, what was skipped for them.
+        """Return which jobs `retry` would queue: these, their dependencies, and dependents that were skipped.
 
-        A job that is open already is none of them; a need that is done stays so.
+        Open jobs are not included. A dependency that is done stays so.
         """
         chosen: set[int] = set()
         todo = list(jobs)
@@ -371,7 +371,7 @@ class JobControl:
             self._db.execute("UPDATE runs SET share = ? WHERE name = ?", (share, run))
 
     def set_group_limit(self, group: str, slots: int | None) -> None:
-        """Let at most `slots` jobs of a group run at once; None: as many as there is room for."""
+        """Let at most `slots` jobs of a group run at the same time. None for no limit."""
         with self._db.writing():
             if slots is None:
                 self._db.execute("DELETE FROM groups WHERE name = ?", (group,))
@@ -459,7 +459,7 @@ class JobControl:
                 )
 
     def _lane_number(self, row: JobRow, spec: Spec) -> int:
-        """Return the number of the job's lane, made if it is new; what it turned out to need of a GPU stays."""
+        """Return the number of the job's lane, created if it is new. The measured GPU memory need is kept."""
         number, key, body = self._db.execute(
             "SELECT jobs.lane, lanes.key, contexts.body FROM jobs"
             " JOIN contexts ON contexts.id = jobs.context LEFT JOIN lanes ON lanes.id = jobs.lane"
@@ -476,7 +476,7 @@ class JobControl:
         )
 
     def _set_timer(self, row: JobRow, spec: Spec) -> None:
-        """Let the job wait for the time that its owner names; a pause after a failure stays."""
+        """Let the job wait for a start time of its owner. A pause after a failure is kept."""
         at = spec.terms.not_before
         if at != row.spec.terms.not_before:
             self._db.execute("DELETE FROM timers WHERE job = ? AND since IS NULL", (row.id,))

@@ -6,13 +6,13 @@ from launcher.errors import UsageError
 from launcher.system.text import is_utf8
 
 LONGEST_TAG, LONGEST_NOTE = 64, 10_000  # characters
-REMOVED_TAG = "removed"  # tag of what a sweep ran under values that its file has no more
+REMOVED_TAG = "removed"  # tag of jobs that a sweep ran with values that its file no longer contains
 TAG_RULE = f"one word of at most {LONGEST_TAG} letters, digits and _.@/=-"
 _TAG = re.compile(r"\w[\w.@/=-]*")
 
 
 def is_tag(text: str) -> bool:
-    """Tell whether a text can be a tag: see TAG_RULE."""
+    """Whether a text can be a tag: see TAG_RULE."""
     return bool(_TAG.fullmatch(text)) and len(text) <= LONGEST_TAG
 
 

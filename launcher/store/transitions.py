@@ -1,4 +1,4 @@
-"""What follows from the end of an attempt for its job, and for those that need it."""
+"""Consequences of the end of an attempt for its job and for the dependents of the job."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from launcher.units import format_seconds
 
 REQUEUE_LIMIT = 20  # a job that fails this often without its fault will not be done by itself
 LOST_LIMIT = 5  # a job whose end was lost this often probably kills its machine
-NOT_STARTED_BACKOFF_S = 1.0  # between attempts that nobody starts
+NOT_STARTED_BACKOFF_S = 1.0  # seconds between attempts that could not be started
 SIGNALLED_BACKOFF_S = 2.0  # after a signal to a supervisor: a machine that goes down ends us, too
 
 
@@ -219,7 +219,7 @@ class Transitions:
         self._db.recount_waits([job])
 
     def _was_void_before(self, claim: Claim) -> bool:
-        """Tell whether the attempt before was not started either: there is no room, or no process."""
+        """Whether the previous attempt was not started either, because there was no room or no process."""
         row = self._db.execute(
             "SELECT reason_code FROM attempts WHERE job = ? AND number = ?",
             (claim.job, claim.number - 1),

@@ -3,30 +3,28 @@
 from typing import NamedTuple, Protocol
 
 NEWEST_PEAKS = 8  # peaks of a signature that count: a newer version of the code may need less
-MARGIN_FRACTION = (
-    0.05  # on top of what was measured: NVML is asked once a second, a peak may lie between
-)
+MARGIN_FRACTION = 0.05  # fraction on top of the measured peak: NVML is read once a second, and a peak may be between two readings
 LEAST_MARGIN = 256 << 20
 LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before a clock was set
-MOST_PEAK = 1 << 42  # bytes; no card has more
+MOST_PEAK = 1 << 42  # bytes; larger than any GPU
 
 Numbers = tuple[str, ...]
 
 
 class MeasuredUsage(NamedTuple):
-    """What was measured of an attempt on GPUs; None: it was not."""
+    """GPU measurements of an attempt. None if not measured."""
 
     peak: int | None = None  # bytes that it took, or wanted, on one GPU
-    shared_s: float | None = None  # seconds during which it shared a card
+    shared_s: float | None = None  # seconds during which it shared a GPU
     slowdown: float | None = None  # so many times as long it took meanwhile
-    others: float = 1.0  # mean number of jobs that it shared the card with meanwhile, at least 1
+    others: float = 1.0  # mean number of jobs on the shared GPU in this time, at least 1
     sm: float | None = None  # mean use of the multiprocessors while it was alone, 0 to 1
-    machine: str = ""  # the card and its driver, see `GpuSnapshot.fingerprint`; '': unknown
-    elapsed_s: float | None = None  # how long it ran by a clock that nobody sets, pauses included
-    paused_s: float = 0.0  # how long its owner had paused it
+    machine: str = ""  # the GPU and its driver, see `GpuSnapshot.fingerprint`; '': unknown
+    elapsed_s: float | None = None  # run time by a clock that is never set, pauses included
+    paused_s: float = 0.0  # seconds for which its owner had paused it
 
     def with_pause(self, paused_s: float) -> "MeasuredUsage":
-        """Return the same of an attempt that was paused: how it shared a card meanwhile says nothing."""
+        """Return the same for a paused attempt. The shared time during the pause is not valid."""
         if not paused_s:
             return self
         return self._replace(paused_s=paused_s, shared_s=None, slowdown=None)
@@ -36,14 +34,14 @@ NOT_MEASURED = MeasuredUsage()
 
 
 class AttemptPeak(NamedTuple):
-    """What one attempt took of a GPU's memory, with the numbers that its signature leaves out."""
+    """Peak GPU memory of one attempt, with the numbers that its signature leaves out."""
 
     peak: int
     numbers: Numbers | None = None  # None: not known
 
 
 class SimilarUsage(NamedTuple):
-    """What jobs of the same type, or of the same program, took with other settings."""
+    """Usage of jobs of the same type, or of the same program, with other settings."""
 
     peaks: tuple[int, ...] = ()  # bytes on one GPU
     running_bytes: tuple[int, ...] = ()  # bytes that those use now that run
@@ -54,15 +52,15 @@ NO_SIMILAR_USAGE = SimilarUsage()
 
 
 class Usage(NamedTuple):
-    """What the newest attempts of a signature took, on cards like those of this machine where any did."""
+    """Usage of the newest attempts of a signature, on GPUs like those of this machine if there are any."""
 
     seconds: tuple[float, ...] = ()  # of those that were done, as if alone; the newest first
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
-    slowdown: float | None = None  # mean factor beside one other job; None: never measured
+    slowdown: float | None = None  # mean slowdown with one other job; None: never measured
     seconds_alone: tuple[
         float, ...
-    ] = ()  # of `seconds`, those of attempts that shared their cards with none
+    ] = ()  # subset of `seconds`: attempts that did not share their GPUs
     is_own: bool = (
         True  # False: the durations are those of its kind, or of all; it never ran itself
     )
@@ -74,12 +72,12 @@ class Usage(NamedTuple):
 
     @property
     def expected_sm(self) -> float | None:
-        """The use of the multiprocessors to count with until it has been measured; None: unknown."""
+        """The expected utilization of the multiprocessors until it has been measured, None if unknown."""
         return self.similar.sm if self.sm is None else self.sm
 
     @property
     def peak(self) -> int | None:
-        """The most that one of them took of a GPU's memory, in bytes; None: not measured."""
+        """The highest GPU memory peak in bytes, None if not measured."""
         return max(self.peaks, default=None)
 
 
@@ -87,7 +85,7 @@ NO_USAGE = Usage()
 
 
 class UsageLookup(Protocol):
-    """Returns what is known of jobs, by their signature, the program that they run, and the card."""
+    """Returns the recorded usage of jobs by their signature, their program, and the GPU type."""
 
     def __call__(self, signature: str, program: str = "", machine: str = "") -> Usage:
         """Return it; see `UsageRecords.usage`."""

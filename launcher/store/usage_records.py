@@ -26,12 +26,12 @@ from launcher.store.usage import (
 )
 from launcher.system.executables import program_of
 
-MOST_SHARED_FRACTION = 0.05  # who shared his cards for so much of his time at most counts as alone
+MOST_SHARED_FRACTION = 0.05  # largest fraction of shared time with which an attempt counts as alone
 MOST_SLOWDOWN = 1000.0
-MOST_OTHERS = 10_000  # jobs on one card
+MOST_OTHERS = 10_000  # jobs on one GPU
 SIMILAR_SAMPLES = 32  # newest similar attempts that count: a program changes in time
 SAMPLES_KEPT = 64  # attempts of a signature that are remembered, and of a kind
-RECENT_SAMPLES = 1024  # attempts among which those of a kind are looked for
+RECENT_SAMPLES = 1024  # attempts among which those of a type are searched
 EARLY_END_S = 600.0  # what failed or was stopped sooner may not have taken all its memory yet
 MOST_SIGNATURES = 10_000  # whose usage is kept in memory
 _COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
@@ -42,8 +42,8 @@ class UsageSample(NamedTuple):
 
     seconds: float | None = None
     peak: int | None = None
-    was_alone: bool = False  # it is known that it shared its cards with none, or hardly
-    slowdown: float | None = None  # factor beside one other job
+    was_alone: bool = False  # whether it certainly shared its GPUs with no other job, or hardly
+    slowdown: float | None = None  # slowdown with one other job
     sm: float | None = None
     machine: str = ""
     numbers: Numbers | None = None
@@ -51,7 +51,7 @@ class UsageSample(NamedTuple):
     cut_short: bool = False  # it was stopped early: its peak is less than it needs, and counts for similar jobs alone
 
     def matches_machine(self, local_machines: Collection[str], part: Callable[[str], str]) -> bool:
-        """Tell whether it is of a machine that agrees in a part of its fingerprint with this one."""
+        """Whether it was measured on a machine whose fingerprint agrees with this one in a part."""
         return (
             not self.machine
             or not local_machines
@@ -62,10 +62,10 @@ class UsageSample(NamedTuple):
 def summarize_usage(
     samples: Sequence[UsageSample], local_machines: Collection[str], *, exact: bool
 ) -> Usage:
-    """Return what lessons, the newest first, say of jobs on this machine.
+    """Return the usage from records, the newest first, for jobs on this machine.
 
-    What was measured under the same driver on the same card counts alone where there is any; then what
-    another driver of the same card says, then other cards.
+    Records with the same driver and the same GPU type take precedence. Then records with another
+    driver of the same GPU type count, then other GPU types.
     """
     samples = [lesson for lesson in samples if not lesson.cut_short]
     same_card = [
@@ -100,14 +100,14 @@ def summarize_usage(
 
 
 def _known_values(samples: Iterable[UsageSample], name: str) -> list[Any]:
-    """Return what lessons say of one thing, where they do."""
+    """Return the values of one field in the records that have it."""
     return [told for lesson in samples if (told := getattr(lesson, name)) is not None]
 
 
 def read_usage_sample(
     seconds: Any, peak: Any, shared: Any, slowdown: Any, sm: Any, machine: Any, numbers: Any
 ) -> UsageSample:
-    """Return what a row of the table tells; what of it cannot be true is not known."""
+    """Return the sample of a table row. Impossible values are unknown."""
     record = _read_command_line(numbers)
     took, factor = (
         number_in_range(seconds, 0, LONGEST_S),
@@ -155,7 +155,7 @@ def _read_numbers(value: object) -> Numbers | None:
 
 
 def gpu_of_machine(machine: str) -> str:
-    """Return the card that a fingerprint names, with its memory."""
+    """Return the GPU type of a fingerprint, with its memory."""
     return machine.rpartition(", driver ")[0] or machine
 
 
@@ -165,7 +165,7 @@ def driver_of_machine(machine: str) -> str:
 
 
 def gpu_model_of_machine(machine: str) -> str:
-    """Return the name of the card, as people call it."""
+    """Return the display name of the GPU type."""
     return machine.partition(",")[0].removeprefix("NVIDIA ")
 
 
@@ -174,11 +174,11 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def similar_key(signature: str, program: str) -> str:
-    """Return by what jobs are similar: their type, or their program.
+    """Return the key by which jobs are similar: their type, or their program.
 
     Args:
-        signature: of a job.
-        program: which one it runs; '': none, or a function, of which nothing but its own runs is similar.
+        signature: Signature of a job.
+        program: Its program, '' for none, or for a function, which is similar only to its own runs.
     """
     if is_exact_signature(signature):
         return _kind_of(signature)
@@ -186,17 +186,17 @@ def similar_key(signature: str, program: str) -> str:
 
 
 def program_by(signature: str, argv: Sequence[str]) -> str:
-    """Return the program by which a job is similar to others; '' if its signature tells all that matters.
+    """Return the program by which a job is similar to others, '' if its signature is sufficient.
 
     Args:
-        signature: of the job.
-        argv: its command line.
+        signature: Signature of the job.
+        argv: Its command line.
     """
     return "" if is_exact_signature(signature) else program_of(argv)
 
 
 class UsageRecords:
-    """What attempts used, by the signature of their jobs; of each the newest few."""
+    """Usage of attempts by the signature of their jobs. The newest few are kept for each."""
 
     def __init__(self, connection: Connection) -> None:
         """Work over a store's connection."""
@@ -204,16 +204,16 @@ class UsageRecords:
         self._local_machines: frozenset[str] = frozenset()
         self._cached: dict[tuple[str, str], Usage] = {}
         self._samples_by_key: dict[str, deque[UsageSample]] | None = (
-            None  # the newest lessons by similar key
+            None  # the newest samples by similar key
         )
         self._seconds: dict[str, tuple[float, ...]] = {}  # by similar key
         self._similar: dict[tuple[str, str], SimilarUsage] = {}  # by similar key and machine
 
     def set_local_machines(self, machines: Iterable[str]) -> None:
-        """Know which cards and drivers are this machine's; what others taught counts less.
+        """Set the GPU types and drivers of this machine. Records of others have less weight.
 
         Args:
-            machines: their fingerprints; none: all that was learned counts as learned here.
+            machines: Their fingerprints. Empty to treat all records as measured here.
         """
         here = frozenset(filter(None, machines))
         if here != self._local_machines:
@@ -221,12 +221,13 @@ class UsageRecords:
             self.invalidate_caches()
 
     def usage(self, signature: str, program: str = "", machine: str = "") -> Usage:
-        """Return what the newest attempts of jobs with a signature used, and what similar ones did.
+        """Return the usage of the newest attempts of a signature, and of similar jobs.
 
         Args:
-            signature: of a job; if none of its like was done, the durations are those of similar ones.
-            program: that the job runs.
-            machine: the fingerprint of a card; '': any of this machine's.
+            signature: Signature of a job. If no such job was done, the durations are those of
+                similar ones.
+            program: Program of the job.
+            machine: Fingerprint of a GPU type, '' for any of this machine's.
         """
         if not signature:
             return NO_USAGE
@@ -248,7 +249,7 @@ class UsageRecords:
         return usage._replace(seconds=seconds, is_own=False)
 
     def _samples_of(self, key: str) -> deque[UsageSample]:
-        """Return the newest lessons of similar jobs, of a kind, or of all (''), the newest first."""
+        """Return the newest samples of similar jobs, of a type, or of all (''), the newest first."""
         if self._samples_by_key is None:
             self._samples_by_key = {}
             rows = self._db.execute(
@@ -266,7 +267,7 @@ class UsageRecords:
             groups.setdefault(key, deque(maxlen=SAMPLES_KEPT)).appendleft(sample)
 
     def _similar_usage(self, key: str, machine: str) -> SimilarUsage:
-        """Return what similar jobs took on cards like those of this machine, if any ran there."""
+        """Return the usage of similar jobs on GPU types of this machine, if any ran there."""
         if (key, machine) not in self._similar:
             here = frozenset({machine}) if machine else self._local_machines
             lessons = [*islice(self._samples_of(key), SIMILAR_SAMPLES)]
@@ -278,7 +279,7 @@ class UsageRecords:
         return self._similar[key, machine]
 
     def _similar_durations(self, key: str) -> tuple[float, ...]:
-        """Return how long the newest similar jobs took, else those of their kind, else the newest of all."""
+        """Return the durations of the newest similar jobs, or of their type, or of the newest jobs of all."""
         if key not in self._seconds:
             seconds: list[float] = []
             for group in (key, _kind_of(key), ""):
@@ -302,13 +303,13 @@ class UsageRecords:
         *,
         certain: bool = False,
     ) -> None:
-        """Record what an attempt used on GPUs. Inside `writing`.
+        """Record the GPU usage of an attempt. Inside `writing`.
 
         Args:
-            claim: the attempt.
-            outcome: its end; only one that was done tells how long such a job takes.
-            measured: what was seen of it.
-            certain: its peak counts even if it ended early: it was stopped because of what it used.
+            claim: The attempt.
+            outcome: Its end. Only a done attempt gives a duration.
+            measured: Its measurements.
+            certain: Its peak counts even after an early end, because it was stopped for its usage.
         """
         signature = claim.spec.signature
         took = _duration(outcome.at - claim.claimed, measured)
@@ -361,7 +362,7 @@ class UsageRecords:
         return peak if peak is not None and expected and peak > max(expected) else None
 
     def invalidate_caches(self) -> None:
-        """Read everything anew: a transaction was rolled back."""
+        """Clear the caches after a rolled back transaction."""
         self._cached.clear()
         self._samples_by_key = None
         self._seconds.clear()
@@ -380,13 +381,13 @@ def _attempt_record(
 
 
 def _duration(by_wall: float, measured: MeasuredUsage) -> float | None:
-    """Return how long an attempt took without its pauses; None where the clock was set, and nobody can tell."""
+    """Return the duration of an attempt without its pauses, None if the clock was set and it is unknown."""
     seconds = by_wall if measured.elapsed_s is None else min(by_wall, measured.elapsed_s)
     return number_in_range(seconds - measured.paused_s, 0, LONGEST_S)
 
 
 def _peak_with_refused(outcome: Outcome, peak: int | None) -> int | None:
-    """Return what an attempt took on one GPU, with what it was refused there."""
+    """Return the peak usage of one GPU, including a refused allocation there."""
     if not isinstance(outcome, OutOfMemory) or outcome.report.where != "gpu":
         return peak
     held = max(peak or 0, outcome.report.held or 0)

@@ -1,6 +1,6 @@
-"""A machine with GPUs for tests: a stand-in for NVML's library, and the devices that it tells of.
+"""A machine with GPUs for tests: a stand-in for NVML's library, and the devices that it reports.
 
-The real bindings, the real launcher and real processes run against it: a test gives them
+The real bindings, the real launcher and real processes run with it. A test gives them
 `Devices.environment` and changes the devices while they run.
 """
 
@@ -70,7 +70,7 @@ def environment(library: Path, gpus: Path, taken: Path, table: Path) -> dict[str
 
 @dataclass(slots=True, kw_only=True)
 class Device:
-    """A card or an instance of one: its values as the stand-in reads them, and who is on it."""
+    """A GPU or an instance of one: its values as the stand-in reads them, and its processes."""
 
     values: dict[str, int | str]
     processes: dict[tuple[int, str], int | None] = field(default_factory=dict)
@@ -116,16 +116,16 @@ class Devices:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a program must have in its environment to see these GPUs."""
+        """The environment variables by which a program sees these GPUs."""
         return environment(self.library, self.file, self.taken, self.table)
 
     @property
     def cards(self) -> tuple[Device, ...]:
-        """The cards in PCI order."""
+        """The GPUs in PCI order."""
         return tuple(self._cards)
 
     def add(self, total: int = 24 * GIB, **values: int | str) -> str:
-        """Put in a healthy card that nobody uses, and return its UUID."""
+        """Add a healthy unused GPU, and return its UUID."""
         number = len(self._cards)
         standard: dict[str, int | str] = {
             "uuid": f"GPU-{number:08x}-0000-4000-8000-000000000000",
@@ -143,7 +143,7 @@ class Devices:
         return self._cards[-1].uuid
 
     def divide(self, uuid: str, *totals: int) -> list[str]:
-        """Put a card into MIG mode with instances of these sizes, and return their UUIDs."""
+        """Put a GPU into MIG mode with instances of these sizes, and return their UUIDs."""
         card = self._card(uuid)
         card.values["divided"] = 1
         card.instances = [
@@ -161,24 +161,24 @@ class Devices:
         return [one.uuid for one in card.instances]
 
     def set(self, uuid: str, **values: int | str) -> None:
-        """Change values of a card or an instance; nothing is checked."""
+        """Change values of a GPU or an instance. Nothing is checked."""
         self._device(uuid).values.update(values)
         self._write()
 
     def hold(self, uuid: str, pid: int, used: int | None = GIB, kind: str = "c") -> None:
-        """Let a process hold memory; used None: the driver does not tell how much."""
+        """Let a process use memory. If `used` is None, the driver does not report the amount."""
         device = self._device(uuid)
         device.processes[pid, kind] = used
         device.values["used"] = int(device.values["used"]) + (used or 0)
         self._write()
 
     def use(self, uuid: str, pid: int, percent: int, *, age_s: float = 0.0) -> None:
-        """Let a process use so much of a card's multiprocessors; the driver noticed it `age_s` ago."""
+        """Let a process use a percentage of a GPU's multiprocessors, with a sample that is `age_s` old."""
         self._device(uuid).samples.append((pid, percent, round(age_s * 1e6)))
         self._write()
 
     def rest(self, uuid: str) -> None:
-        """Let the driver know of no process that uses a card's multiprocessors."""
+        """Remove all utilization samples of a GPU."""
         self._device(uuid).samples.clear()
         self._write()
 
@@ -190,24 +190,24 @@ class Devices:
         self._write()
 
     def lose(self, uuid: str, *, handle: bool = True) -> None:
-        """Let a card fall off the bus; its handle may still be given."""
+        """Remove a GPU from the bus. Its handle may still be returned."""
         self.set(uuid, lost=1 if handle else 2)
 
     def mend(self, uuid: str) -> None:
-        """Let a card that was lost or taken out answer again."""
+        """Let a GPU that was lost or removed respond again."""
         self.set(uuid, lost=0, missing=0)
 
     def take_out(self, uuid: str) -> None:
-        """Let the driver not list a card any more; those after it move up."""
+        """Let the driver no longer list a GPU. The indices of later ones decrease."""
         self.set(uuid, missing=1)
 
     def xid(self, uuid: str, code: int) -> None:
-        """Report an error of a card to all who listen by now."""
+        """Send an error of a GPU to all current listeners."""
         self._xids.append((self._cards.index(self._card(uuid)), code))
         self._write()
 
     def refuse(self, function: str, code: int, uuid: str | None = None) -> None:
-        """Let a function of NVML fail with a code, for one card or everywhere."""
+        """Let a function of NVML fail with a code, for one GPU or everywhere."""
         self._refused[function, self._place(uuid)] = code
         self._write()
 
@@ -222,12 +222,12 @@ class Devices:
         self._write()
 
     def drive(self, version: str) -> None:
-        """Let the driver tell its version to who opens its library from now on."""
+        """Set the driver version for programs that open the library from now on."""
         self._driver = version
         self._write()
 
     def hang(self, *, on: bool = True) -> None:
-        """Let the driver answer nothing until it is told to go on."""
+        """Let the driver block until it is released."""
         self._hanging = on
         self._write()
 

@@ -53,7 +53,7 @@ def end(*processes: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def test_a_program_holds_its_context_then_its_memory_and_at_its_end_nothing(
+def test_program_uses_context_then_memory_then_nothing(
     cards: SimulatedCards, gpus: Devices
 ) -> None:
     context = round(0.6 * GIB)
@@ -74,7 +74,7 @@ def test_a_killed_program_holds_nothing(cards: SimulatedCards, gpus: Devices) ->
     assert (cards.usage().killed, cards.runs()) == (1, [])
 
 
-def test_loads_above_the_whole_card_slow_all_work_and_are_scaled(
+def test_utilization_above_the_whole_gpu_is_scaled_and_slows_all_work(
     cards: SimulatedCards, gpus: Devices
 ) -> None:
     argv = cards.program(gib=1, percent=100, seconds=0.5)
@@ -90,7 +90,7 @@ def test_loads_above_the_whole_card_slow_all_work_and_are_scaled(
     assert [run.pid for run in cards.runs()] == [alone.pid, slowed.pid]
 
 
-def test_a_program_that_grows_beyond_the_card_ends_with_torchs_message(
+def test_program_above_the_gpu_memory_ends_with_the_message_of_torch(
     cards: SimulatedCards, gpus: Devices
 ) -> None:
     holding = cards.start(cards.program(gib=70, percent=5, seconds=60), uuid(gpus))
@@ -124,7 +124,7 @@ def test_a_program_on_two_cards_uses_both_and_reports_its_steps(
     assert printed == "launcher: step=1 total=2\nlauncher: step=2 total=2\n"
 
 
-def test_a_driver_may_report_memory_and_no_load(cards: SimulatedCards, gpus: Devices) -> None:
+def test_driver_may_report_memory_without_utilization(cards: SimulatedCards, gpus: Devices) -> None:
     gpus.refuse("nvmlDeviceGetProcessUtilization", NOT_SUPPORTED)
     process = cards.start(cards.program(gib=1, percent=30, seconds=60), uuid(gpus))
     until(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle()).gpu == 30, "it works")
@@ -133,13 +133,13 @@ def test_a_driver_may_report_memory_and_no_load(cards: SimulatedCards, gpus: Dev
     end(process)
 
 
-def test_a_program_without_a_card_fails_as_torch_does(cards: SimulatedCards) -> None:
+def test_program_without_a_gpu_fails_as_torch_does(cards: SimulatedCards) -> None:
     process = cards.start(cards.program(gib=1, percent=5, seconds=1))
     assert process.wait() == 1
 
 
 @pytest.mark.parametrize("count", [1, 16])
-def test_a_process_believes_in_the_cores_that_it_is_told(
+def test_process_uses_the_configured_number_of_cores(
     gpus: Devices, simulated_programs: Programs, count: int, tmp_path: Path
 ) -> None:
     gpus.add()

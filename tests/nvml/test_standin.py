@@ -1,4 +1,4 @@
-"""The stand-in speaks as nvidia-ml-py expects a driver to."""
+"""The stand-in behaves as nvidia-ml-py expects of a driver."""
 
 import ctypes
 import os
@@ -30,7 +30,7 @@ def measure(library: Path, name: str) -> int:
 
 
 @pytest.mark.parametrize("struct", STRUCTS, ids=lambda one: one.__name__)
-def test_a_struct_of_the_stand_in_lies_in_memory_as_in_the_bindings(
+def test_struct_of_the_stand_in_has_the_layout_of_the_bindings(
     struct: type[ctypes.Structure], nvml_library: Path
 ) -> None:
     name = struct.__name__
@@ -41,15 +41,17 @@ def test_a_struct_of_the_stand_in_lies_in_memory_as_in_the_bindings(
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-def test_a_constant_of_the_stand_in_is_that_of_the_bindings(name: str, nvml_library: Path) -> None:
+def test_constant_of_the_stand_in_equals_that_of_the_bindings(
+    name: str, nvml_library: Path
+) -> None:
     assert measure(nvml_library, name) == getattr(pynvml, name)
 
 
-def test_the_bindings_list_processes_with_the_struct_that_is_checked() -> None:
+def test_bindings_list_processes_with_the_checked_struct() -> None:
     assert pynvml.c_nvmlProcessInfo_v3_t is pynvml.c_nvmlProcessInfo_v2_t
 
 
-def test_a_program_finds_the_stand_in_where_it_looks_for_the_driver(gpus: Devices) -> None:
+def test_program_loads_the_stand_in_as_the_driver(gpus: Devices) -> None:
     gpus.add()
     ask = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
 
@@ -64,7 +66,7 @@ def test_a_program_finds_the_stand_in_where_it_looks_for_the_driver(gpus: Device
     assert found.stdout == "1\n"
 
 
-def test_a_process_takes_memory_and_gives_it_back_and_a_dead_one_holds_none(gpus: Devices) -> None:
+def test_process_allocates_and_frees_memory_and_a_dead_one_uses_none(gpus: Devices) -> None:
     uuid = gpus.add(used=0)
     surroundings = os.environ | gpus.environment | {"CUDA_VISIBLE_DEVICES": uuid}
 

@@ -1,4 +1,4 @@
-"""The scheduler's side of the GPUs: what is seen of them, what is promised there, what other users are told.
+"""GPU state of the scheduler: readings, reservations, and publications for other users.
 
 Start reading at `gpu_state.SchedulerGpus`.
 """

@@ -21,7 +21,7 @@ from launcher.workers.memory_share import (
     read_report,
 )
 
-HIDDEN_S = 10.0  # so long a program may load its libraries before the driver lists it
+HIDDEN_S = 10.0  # seconds for which a program may load its libraries before the driver lists it
 NO_USED_BYTES: Mapping[str, int] = MappingProxyType({})
 
 
@@ -35,18 +35,20 @@ def reservations_of(
     mask: int = -1,
     rules: SharingRules = SharingRules(),  # noqa: B008  # a frozen value
 ) -> list[Reservation]:
-    """Return what is reserved for a job, as others read it.
+    """Return the reservations of a job as published for others.
 
-    An exclusive reservation is the whole GPU, which keeps away those launchers, too, that know nothing of such jobs.
+    An exclusive reservation is the whole GPU. Older launchers, which do not support exclusive jobs,
+    then also keep away.
 
     Args:
-        start_or_claim: what the job has, or is to have.
-        asked: what it asks of the machine.
-        totals: the memory of each GPU.
-        used: what the job is seen to use of it.
-        estimate: bytes that are reserved for it where that follows its use; None: a fixed part of the GPU.
-        mask: of the cores that it may be given.
-        rules: how large that part is.
+        start_or_claim: Place that the job has or will get.
+        asked: Its request.
+        totals: Memory of each GPU.
+        used: Measured usage by the job.
+        estimate: Reserved bytes if the reservation follows the usage, None for a fixed part of the
+            GPU.
+        mask: Mask of the cores that it may get.
+        rules: Size of that part.
     """
     told: list[tuple[str, int, int | None]] = [
         (core_resource_name(mask), start_or_claim.cpus, None)
@@ -73,11 +75,11 @@ class GpuAccounting:
     """Reservations on the one side, measurements on the other; one per scheduler."""
 
     def __init__(self, home: Home, ours: OwnProcesses) -> None:
-        """Begin with nothing measured.
+        """Start without measurements.
 
         Args:
-            home: where attempts lie, with the reports of their workers.
-            ours: gets the supervisors' pids.
+            home: Queue folder with attempts and the reports of their workers.
+            ours: Receives the pids of the supervisors.
         """
         self._ours = ours
         self._sample = NO_SAMPLE
@@ -88,26 +90,24 @@ class GpuAccounting:
             ReportedEnds(home),
             self.shared_time.recent_load,
         )
-        self._lists_own_processes = (
-            False  # the driver knows our processes: what it does not list is not there
-        )
+        self._lists_own_processes = False  # True if the driver lists our processes: a process that is missing there has exited
         self.started_estimates: dict[
             int, int | None
         ] = {}  # job → what was estimated when it started
         self._gpus_hiding_processes: set[str] = (
             set()
         )  # GPUs whose driver lists no process although ours work there
-        self._job_by_pid: dict[int, int] = {}  # our processes at the newest look, and their jobs
+        self._job_by_pid: dict[int, int] = {}  # our processes at the newest reading, and their jobs
         self.foreign_load: dict[str, tuple[float, int]] = {}
         # GPUs that do not report the load of our jobs
         self.unmeasured: frozenset[str] = frozenset()
 
     def record_sample(self, sample: GpuSample, claims: Iterable[Claim]) -> bool:
-        """Record what the running attempts take now; return whether there was a new look.
+        """Record the usage of the running attempts. Return whether the reading is new.
 
         Args:
-            sample: what was seen of the GPUs.
-            claims: the attempts that run.
+            sample: Reading of the GPUs.
+            claims: The running attempts.
         """
         if sample.at == self._sample.at:
             return False
@@ -142,9 +142,9 @@ class GpuAccounting:
         return True
 
     def _count_foreign(self, gpus: Iterable[GpuSnapshot]) -> None:
-        """Work out how busy processes of others keep each GPU, 0 to 1, and how many of them there are.
+        """Compute the load of other users' processes per GPU, 0 to 1, and their number.
 
-        A process of ours that has ended since the look is none of theirs.
+        A process of ours that has ended since the reading is not one of theirs.
         """
         before, self._job_by_pid, self.foreign_load = self._job_by_pid, {}, {}
         for gpu in gpus:
@@ -158,7 +158,7 @@ class GpuAccounting:
             self.foreign_load[gpu.uuid] = load, number
 
     def memory_is_known(self, gpu: GpuSnapshot) -> bool:
-        """Return whether the driver tells of each process on a GPU how much memory it uses."""
+        """Return whether the driver reports the memory of each process on a GPU."""
         if gpu.processes is None or gpu.uuid in self._gpus_hiding_processes:
             return False
         return all(process.used is not None for process in gpu.processes)
@@ -176,11 +176,11 @@ class GpuAccounting:
     def set_own_processes(
         self, claims: Iterable[Claim], unsupervised: Mapping[int, int] | None = None
     ) -> None:
-        """Know whose processes are ours, before the next look asks for that.
+        """Update the set of our processes before the next reading uses it.
 
         Args:
-            claims: the attempts that run, and those about to start.
-            unsupervised: pid → job of programs whose supervisors are dead; None: as it was.
+            claims: The attempts that run or are about to start.
+            unsupervised: pid → job of programs whose supervisors are dead, None for no change.
         """
         if unsupervised is not None:
             self._unsupervised = dict(unsupervised)
@@ -215,7 +215,7 @@ class GpuAccounting:
     def _driver_usage(
         self, gpus: Iterable[GpuSnapshot], running: Mapping[int, Claim]
     ) -> defaultdict[int, dict[str, int | None]]:
-        """Return what the driver says of our processes, by job and GPU; None: it knows them, not their memory."""
+        """Return the driver's values for our processes by job and GPU, None if their memory is not reported."""
         used = defaultdict[int, dict[str, int | None]](dict)
         for gpu in gpus:
             for process in gpu.processes or ():
@@ -236,12 +236,12 @@ class GpuAccounting:
         mask: int = -1,
         rules: SharingRules = SharingRules(),  # noqa: B008  # frozen
     ) -> list[Reservation]:
-        """Return what others must know of: the running attempts' reservations, with what is in use of them.
+        """Return the published reservations of the running attempts, with their usage.
 
         Args:
-            claims: the attempts.
-            mask: of the cores that they may be given.
-            rules: how much is reserved for one of which nothing is known.
+            claims: The attempts.
+            mask: Mask of the cores that they may get.
+            rules: Reservation of an attempt without measurements.
         """
         totals = {gpu.uuid: gpu.total for gpu in self._sample.gpus}
         reservations = []
@@ -258,13 +258,14 @@ class GpuAccounting:
         return reservations
 
     def _published_estimate(self, claim: Claim, rules: SharingRules) -> int | None:
-        """Return what others are told to leave to an attempt whose reservation follows its use, in bytes.
+        """Return the published reservation in bytes of an attempt whose reservation follows its usage.
 
-        Beyond the part with which every such attempt starts it grows only into half of what is free: the estimates
-        of two queues would else be in each other's way on a GPU that has enough for both.
+        Each such attempt starts with a fixed part. Beyond that the reservation grows only into half
+        of the free memory. Otherwise the estimates of two queues could block each other on a GPU
+        with room for both.
         """
         taken = self.usage_tracker.memory_of(claim)
-        if taken.growth is None:  # no look has seen it yet
+        if taken.growth is None:  # no reading contains it yet
             return self.started_estimates.get(claim.job)
         if taken.estimate is None:
             return None

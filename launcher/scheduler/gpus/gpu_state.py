@@ -39,9 +39,11 @@ from launcher.system.paths import Home
 from launcher.system.processes import pid_namespace, seconds_since_start
 from launcher.workers.started_file import read_program
 
-FOREIGN_MAX_AGE_S = 0.02  # what others tell is too old to start jobs by then, and is read again
+FOREIGN_MAX_AGE_S = (
+    0.02  # seconds; older publications of others must be read again before jobs start
+)
 READ_PAUSE_FACTOR = (
-    20  # another user may have filled the folder: looks at it take a twentieth of the time at most
+    20  # another user may have filled the folder: reading it takes at most a twentieth of the time
 )
 FLOOD_S = 0.02  # changes of others that follow each other so soon are taken in together
 
@@ -52,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 def _confirm_start(before: Decision, after: Decision) -> Decision:
-    """Return a start that still holds now that others have reserved more, else why it waits."""
+    """Return a start that is still valid with the newest reservations of others, otherwise its waiting reason."""
     if not isinstance(before, Start) or isinstance(after, Wait) or before == after:
         return after if isinstance(before, Start) else before
     if after.devices == before.devices:
@@ -65,12 +67,12 @@ def _confirm_start(before: Decision, after: Decision) -> Decision:
 
 
 class SchedulerGpus:
-    """All that one scheduler knows of GPUs, and its side of the board of reservations; nothing of it need survive it.
+    """GPU state of one scheduler, with its published reservations. Nothing of it must survive a restart.
 
     Attributes:
-        ledger: what attempts have reserved and take.
-        news: another scheduler has told of a change, and only a new look at the GPUs can show it.
-        moved: job that has to leave its GPU → why.
+        accounting: Reservations and usage of attempts.
+        has_peer_change: Another scheduler has published a change that only a new reading can show.
+        evictions: Job that has to leave its GPU → reason.
     """
 
     def __init__(
@@ -85,17 +87,17 @@ class SchedulerGpus:
         cores: int = -1,
         read_usage: ReadUsage = lambda _claims, _gpus: NO_RESOURCE_USAGE,
     ) -> None:
-        """Begin without having looked.
+        """Start without a reading.
 
         Args:
-            home: of the queue.
-            query: returns every GPU as it is now; it may hang.
-            wake: called in another thread when there is news.
-            board: where other users' schedulers tell what they promise; None: where all do.
-            rules: how GPUs are shared with them.
-            absent: tells why no GPU can be seen, where none can.
-            cores: the mask of those that jobs may be given.
-            read_usage: returns what this home has used, and counts the attempts that run now.
+            home: The queue folder.
+            query: Returns every GPU as it is now. It may hang.
+            wake: Called in another thread when there is a new reading.
+            board: Publications of other users' schedulers, None for the shared folder.
+            rules: Rules for sharing GPUs with other users.
+            absent: Returns why no GPU is visible, if so.
+            cores: Mask of the cores for jobs.
+            read_usage: Returns the usage of this queue, including running attempts.
         """
         ours, folder = OwnProcesses(), reservations_folder(os.environ)
         self._home, self._rules, self._absent = home, rules, absent
@@ -118,16 +120,16 @@ class SchedulerGpus:
         self._logged_unmeasured: set[str] = set()  # GPUs of which that was logged
         self.evictions: dict[int, Eviction] = {}
         self._lasting_reservations = LastingReservations()
-        self._sampled_claims: list[Claim] = []  # attempts that ran at the newest look
+        self._sampled_claims: list[Claim] = []  # attempts that ran at the newest reading
 
     @property
     def gpus(self) -> tuple[GpuSnapshot, ...]:
-        """The GPUs of this machine at the newest look."""
+        """The GPUs of this machine at the newest reading."""
         return tuple(self._sample.gpus)
 
     @property
     def has_recent_sample(self) -> bool:
-        """Whether the GPUs were looked at lately; while the driver hangs, that is known, too."""
+        """Whether there is a recent reading. A hanging driver counts as a known state."""
         age_s = time.monotonic() - self._sample.at - self._sample.query_s
         return age_s < SAMPLE_MAX_AGE_S or (age_s < inf and self._poller.is_overdue())
 
@@ -138,7 +140,7 @@ class SchedulerGpus:
         return f"{NO_SAMPLE_YET} ({trouble})" if trouble else NO_SAMPLE_YET
 
     def has_sample_since(self, at: float) -> bool:
-        """Tell whether they were looked at after a time (monotonic)."""
+        """Whether there was a reading after a time (monotonic)."""
         return self._sample.at > at
 
     def poll(
@@ -149,13 +151,13 @@ class SchedulerGpus:
         wanted: bool,
         measuring: bool = False,
     ) -> None:
-        """Have the GPUs looked at where that is wanted, and take in what the newest look saw.
+        """Request a reading if necessary, and process the newest one.
 
         Args:
-            claims: the attempts that run.
+            claims: The running attempts.
             unsupervised: pid → job of programs whose supervisors are dead.
-            wanted: something runs on a GPU, or waits for one.
-            measuring: a job waits until one that has just started is measured.
+            wanted: A job runs on a GPU or waits for one.
+            measuring: A job waits for the measurement of a new attempt.
         """
         self.accounting.set_own_processes(claims, unsupervised)
         if not wanted or self._poller.request_sample(
@@ -173,7 +175,9 @@ class SchedulerGpus:
         ended = {
             uuid for claim in self._sampled_claims if claim.key not in keys for uuid in claim.gpus
         }
-        self._sampled_claims = [*claims]  # what has ended since the look is still seen as in use
+        self._sampled_claims = [
+            *claims
+        ]  # the memory of attempts that have ended since the reading is still counted as used
         leaving |= choose_evictions(
             [
                 gpu
@@ -193,7 +197,7 @@ class SchedulerGpus:
         self._write_file()
 
     def machine_fields(self, claims: Collection[Claim]) -> dict[str, Any]:
-        """Return what a `Machine` tells of GPUs, beside the attempts that run."""
+        """Return the fields of a `Machine` about GPUs, except the running attempts."""
         return {
             "gpus": tuple(
                 replace(gpu, reports_load=gpu.uuid not in self.accounting.unmeasured)
@@ -222,14 +226,14 @@ class SchedulerGpus:
         return self.accounting.usage_tracker.others_usage(claim)
 
     def _elapsed_s(self, claim: Claim) -> float | None:
-        """Return how long ago an attempt's program began, whatever was done to the clock; None: unknown."""
+        """Return the seconds since an attempt's program began, independent of clock changes. None if unknown."""
         with contextlib.suppress(OSError, ValueError, RecursionError):
             program = read_program(self._home.attempt(*claim.key))
             return None if program is None else seconds_since_start(program)
         return None
 
     def gpu_fingerprints(self) -> list[str]:
-        """Return the fingerprints of this machine's cards, as far as they are known."""
+        """Return the fingerprints of this machine's GPUs, as far as they are known."""
         return [gpu.fingerprint for gpu in self._sample.gpus if gpu.total]
 
     def publish_and_send_limits(self, claims: Collection[Claim]) -> None:
@@ -262,18 +266,18 @@ class SchedulerGpus:
     def _write_file(self) -> None:
         self._file.write(self._sample.gpus, self._board.error, self.accounting.records())
 
-    # --- what others tell
+    # --- publications of others
 
     @property
     def foreign(self) -> tuple[ForeignReservation, ...]:
-        """What other homes have reserved, as read lately: what is new is seen before anything starts."""
+        """Recent reservations of other queues. New ones are read before any start."""
         pause_s = max(FOREIGN_MAX_AGE_S, READ_PAUSE_FACTOR * self._foreign_took_s)
         if time.monotonic() > self._foreign_at + pause_s:
             self.read_foreign()
         return self._foreign
 
     def read_foreign(self) -> None:
-        """Read what other homes have reserved."""
+        """Read the reservations of other queues."""
         began = time.thread_time()  # while others have the core nothing is taken from our jobs
         self._foreign = self._board.foreign_reservations(self._sample.at)
         self._foreign_took_s = time.thread_time() - began
@@ -281,7 +285,7 @@ class SchedulerGpus:
 
     @property
     def watch_descriptor(self) -> int:
-        """A descriptor that has news when another scheduler tells something else; NONE: not now."""
+        """A descriptor that is readable when another scheduler publishes a change. NONE if there is none now."""
         return self._watch.descriptor if self.ignore_wakeups_s <= 0 else NOT_WATCHED
 
     @property
@@ -290,7 +294,7 @@ class SchedulerGpus:
         return self._ignore_wakeups_until - time.monotonic()
 
     def poll_events(self) -> None:
-        """Look at once at what other schedulers tell now, if one of them has changed that."""
+        """Read the publications of other schedulers at once if one of them has changed."""
         now = time.monotonic()
         if now < self._woken_at + FLOOD_S:
             self._ignore_wakeups_until = now + max(
@@ -301,7 +305,7 @@ class SchedulerGpus:
             self._foreign_at, self.has_peer_change = -inf, True
 
     def peer_fields(self, claims: Collection[Claim]) -> dict[str, Any]:
-        """Return what a `Machine` tells of other users."""
+        """Return the fields of a `Machine` about other users."""
         foreign = self.foreign
         self._update_usage(claims)
         return {
@@ -315,14 +319,14 @@ class SchedulerGpus:
         """Whether the schedulers of others wait, as read lately."""
         return bool(self._board.peers())
 
-    # --- what others are told
+    # --- our publications
 
     def _update_usage(self, claims: Collection[Claim]) -> None:
         counted = [self._with_estimate(claim) for claim in claims]
         self._board.set_usage(self._read_usage(counted, self._sample.gpus))
 
     def _with_estimate(self, claim: Claim) -> Claim:
-        """Return an attempt with what it uses, or is estimated to use, as its reservation."""
+        """Return an attempt with its usage or its estimate as its reservation."""
         if not is_estimated(claim):
             return claim
         taken = self.accounting.usage_tracker.memory_of(claim)
@@ -332,12 +336,12 @@ class SchedulerGpus:
     def announce_demand(
         self, demand: ResourceDemand | None, job: int = 0, present: Container[int] = frozenset()
     ) -> None:
-        """Tell others what we wait for; they know it when our reservations are published next.
+        """Set the published request. Others read it after the next publication of our reservations.
 
         Args:
-            demand: what; None: nothing, or we leave it to them now.
-            job: that waits for it.
-            present: the jobs that wait: who leaves his place to others has waited all the same.
+            demand: The request, None if there is none or we yield now.
+            job: The waiting job.
+            present: The waiting jobs. A job that yields keeps its waiting time.
         """
         told = self._announced_demand
         if demand is not None:
@@ -350,7 +354,7 @@ class SchedulerGpus:
 
     @property
     def demand(self) -> ResourceDemand | None:
-        """What we wait for, whether others are told so now or not."""
+        """Our request, whether it is published now or not."""
         return None if self._announced_demand is None else self._announced_demand[1]
 
     def publish_starts(
@@ -360,13 +364,13 @@ class SchedulerGpus:
         decided_on: tuple[Sequence[Waiting], Sequence[Running], Machine, float],
         policy: SchedulingPolicy = DEFAULT_POLICY,
     ) -> list[Decision]:
-        """Publish what is about to start; what other users' schedulers reserved meanwhile stays theirs.
+        """Publish the reservations of jobs about to start. Newer reservations of other users take precedence.
 
         Args:
-            decisions: what was decided.
-            claims: the attempts that run.
-            decided_on: of what it was decided, as `decide` takes it.
-            policy: likewise.
+            decisions: The decisions.
+            claims: The running attempts.
+            decided_on: The waiting jobs of the decisions, as `decide` takes them.
+            policy: The policy of the decisions.
         """
         starts = [decision for decision in decisions if isinstance(decision, Start)]
         if not starts:
@@ -410,7 +414,7 @@ class SchedulerGpus:
         return settled
 
     def publish(self, claims: Collection[Claim]) -> None:
-        """Publish the reservations of what runs, where others must read something else."""
+        """Publish the reservations of running attempts if the published ones are outdated."""
         self._update_usage(claims)
         reservations = self.accounting.reservations(claims, self._core_mask, self._rules())
         here = pid_namespace()
@@ -423,7 +427,7 @@ class SchedulerGpus:
             self._published = reservations
 
     def _is_publication_outdated(self, reservations: Sequence[Reservation]) -> bool:
-        """Tell whether others must read something else: they need not know which job has the cores."""
+        """Whether the publication must be renewed. It need not state which job has which cores."""
         counted = {core_resource_name(self._core_mask), MEMORY}
         if counted.issuperset(
             reservation.device for reservation in (*reservations, *self._published)
@@ -440,6 +444,6 @@ class SchedulerGpus:
 
     def leave(self, claims: Collection[Claim]) -> None:
         """Leave; the reservations of what still runs stay for a successor to take over."""
-        if not claims:  # what this home has used lately stays told
+        if not claims:  # the recent usage of this queue stays published
             self._board.demand = None
             self._board.publish(())

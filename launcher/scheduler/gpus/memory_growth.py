@@ -1,4 +1,4 @@
-"""Whether the memory of an attempt still grows: only then what it uses now tells what it will need."""
+"""Whether the memory of an attempt still grows. Only afterwards its usage predicts its need."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from launcher.store.usage import MOST_PEAK
 from launcher.system.files import Json
 
-STEADY = 0.02  # of what is used; less is no growth
+STEADY = 0.02  # fraction of the usage; a smaller increase is not growth
 STEADY_SAMPLES = 2  # in a row without growth, of an attempt that keeps its GPU busy
-STEADY_S = 2.0  # since its first byte; what a program loads first is seldom all
+STEADY_S = 2.0  # seconds since its first byte; a program usually allocates more later
 IDLE_STEADY_S = (
     30.0  # without growth, of an attempt whose load is not reported, or that does nothing
 )
@@ -16,16 +16,16 @@ IDLE_STEADY_S = (
 
 @dataclass(slots=True, kw_only=True)
 class MemoryGrowth:
-    """What an attempt used on one GPU at most, look by look; times are seconds on the monotonic clock."""
+    """Highest usage of an attempt on one GPU over the readings. Times are monotonic seconds."""
 
-    began: float  # the first look
+    began: float  # the first reading
     at: float = 0.0  # the newest one
-    used: int = 0  # bytes, at the newest look
+    used: int = 0  # bytes, at the newest reading
     # bytes when it grew last, or the least since IDLE_STEADY_S after that; more counts as growth
     steady_used: int = 0
     first_byte: float | None = None  # since when it has held memory
     steady_since: float = 0.0  # since when its use has not grown
-    steady_looks: int = 0  # likewise, in looks
+    steady_looks: int = 0  # readings without growth
 
     @property
     def age_s(self) -> float:
@@ -34,15 +34,15 @@ class MemoryGrowth:
 
     @property
     def is_growing(self) -> bool:
-        """Whether it used more at the newest look than before."""
+        """Whether the usage at the newest reading is higher than before."""
         return self.first_byte is not None and not self.steady_looks
 
     def add_sample(self, at: float, used: int) -> None:
-        """Take in a look.
+        """Add a reading.
 
         Args:
-            at: when it was taken.
-            used: bytes on the GPU where it used most.
+            at: Time of the reading.
+            used: Bytes on the GPU with the highest usage.
         """
         if self.first_byte is None and used > 0:
             self.first_byte = at
@@ -55,10 +55,10 @@ class MemoryGrowth:
         self.at, self.used = at, used
 
     def is_steady(self, load: float | None) -> bool:
-        """Return whether its use is not expected to grow much any more.
+        """Return whether its usage is not expected to grow much any more.
 
         Args:
-            load: share of the time in which it keeps its GPU busy; None: not measured yet.
+            load: Fraction of time in which it keeps its GPU busy, None if not measured yet.
         """
         if self.first_byte is None:
             return False
@@ -79,7 +79,7 @@ class MemoryGrowth:
 
 
 def read_growth(record: Mapping[str, Json], now: float) -> MemoryGrowth | None:
-    """Return what `MemoryGrowth.record` returned; None: it is no such record, or of another boot."""
+    """Return the value of a `MemoryGrowth.record`, None if it is invalid or of another boot."""
     match record:
         case {
             "began": int() | float() as began,

@@ -20,29 +20,30 @@ from launcher.states import EndCause
 from launcher.store.rows import Claim
 from launcher.units import format_bytes
 
-LONGEST_LOSS_S = 60.0  # so long a job may have run that cannot resume, to be stopped for others
+LONGEST_LOSS_S = 60.0  # seconds; a job that cannot resume is evicted for others only if it has run for less than this
 LASTING_S = 5.0  # a queue has by then published what its jobs use of their reservations
 
 
 class LastingReservations:
-    """What other queues have reserved of GPUs and not used for a while.
+    """Reservations of other queues on GPUs that were unused for a while.
 
-    A reservation is published before its job uses memory, and what the job uses is published later than it is seen.
-    In between it counts twice: once as used and once as reserved. That may delay a start, but stops no job.
+    A reservation is published before its job uses memory. The usage of the job is published later
+    than it is visible to the driver. In between it counts twice: once as used and once as reserved.
+    That may delay a start, but evicts no job.
     """
 
     def __init__(self) -> None:
-        """Begin without having looked."""
+        """Start without a reading."""
         self._samples: deque[tuple[float, dict[ForeignReservation, int]]] = deque()
 
     def add_sample(
         self, at: float, foreign: Iterable[ForeignReservation]
     ) -> tuple[ForeignReservation, ...]:
-        """Take in a look, and return the least that was reserved at all looks of the last LASTING_S.
+        """Add a reading. Return the lowest reservations of all readings in the last LASTING_S.
 
         Args:
-            at: when it was taken, monotonic seconds.
-            foreign: what is reserved and not in use.
+            at: Time of the reading, monotonic seconds.
+            foreign: Unused reservations of others.
         """
         self._samples.append((at, {each._replace(amount=0): each.amount for each in foreign}))
         while len(self._samples) > 1 and self._samples[1][0] <= at - LASTING_S:
@@ -91,15 +92,15 @@ def choose_evictions(
     *,
     now: float,
 ) -> dict[int, Eviction]:
-    """Return the jobs that have to leave a GPU whose memory runs short, and why.
+    """Return the jobs to evict from GPUs that run short of memory, with reasons.
 
     Args:
-        gpus: as the newest look saw them.
-        claims: the attempts that run.
-        usage_tracker: what they take.
-        foreign: what other queues have reserved and do not use yet.
-        leaving: jobs that were asked to leave; their memory counts as free.
-        now: seconds since 1970.
+        gpus: GPUs of the newest reading.
+        claims: The running attempts.
+        usage_tracker: Their usage.
+        foreign: Unused reservations of other queues.
+        leaving: Jobs that are already being evicted. Their memory counts as free.
+        now: Seconds since 1970.
     """
     reserved: dict[str, int] = {}
     for reservation in foreign:

@@ -8,29 +8,29 @@ from launcher.system.paths import Home
 from launcher.workers.attempt_watch import TRANSIENT_ERRORS
 from launcher.workers.progress.attempt_progress import read_newest_step
 
-REPORT_S = (
-    10.0  # a program is asked for its progress at most so often, and not before it has run so long
-)
+REPORT_S = 10.0  # seconds between two reads of a program's progress, and before the first one
 
 
 class ReportedEnds:
     """When programs say themselves that they will have ended, by their steps and the rate of these."""
 
     def __init__(self, home: Home, clock: Callable[[], float] = time.time) -> None:
-        """Begin without having asked any.
+        """Start without reported ends.
 
         Args:
-            home: where their progress lies.
-            clock: seconds since 1970, as they have it.
+            home: Queue folder with the progress of attempts.
+            clock: Seconds since 1970, the clock of the reports.
         """
         self._home, self._clock = home, clock
-        self._known: dict[tuple[int, int], tuple[float, float | None]] = {}  # when asked, answer
+        self._known: dict[
+            tuple[int, int], tuple[float, float | None]
+        ] = {}  # time of the last read, reported end
 
     def read_ends(self, claims: Iterable[Claim]) -> None:
-        """Read what programs tell; to be called outside a transaction: a slow disk must not lock the queue.
+        """Read the reported ends. Call it outside a transaction, because a slow disk must not lock the queue.
 
         Args:
-            claims: all attempts that run; others are forgotten.
+            claims: All running attempts. Entries of others are deleted.
         """
         now, at = self._clock(), time.monotonic()
         known, self._known = self._known, {}
@@ -50,6 +50,6 @@ class ReportedEnds:
         return None if step is None else step.estimated_end(now)
 
     def end_of(self, claim: Claim) -> float | None:
-        """Return when an attempt will have ended, in seconds since 1970; None: it did not say."""
+        """Return the reported end of an attempt in seconds since 1970, None if it reported none."""
         _, ends = self._known.get(claim.key, (0.0, None))
         return None if ends is None or ends < self._clock() else ends

@@ -1,4 +1,4 @@
-"""The place of an attempt that runs, as the policy sees it: what it takes of its GPUs, and when it may end."""
+"""The place of a running attempt for the policy: its usage of GPUs and its expected end."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,23 +18,23 @@ from launcher.workers.memory_share import (
 
 @dataclass(slots=True)
 class AttemptMemory:
-    """What one attempt takes on each of its GPUs, in bytes."""
+    """Usage of each GPU by one attempt, in bytes."""
 
-    by_driver: dict[str, int] = field(default_factory=dict)  # bytes by GPU, at the newest look
+    by_driver: dict[str, int] = field(default_factory=dict)  # bytes by GPU, at the newest reading
     reported: dict[str, int] = field(
         default_factory=dict
     )  # by its worker, where the driver does not
-    context: int = DEFAULT_CONTEXT_BYTES  # what CUDA takes beside the worker's allocator
+    context: int = DEFAULT_CONTEXT_BYTES  # memory of CUDA outside the worker's allocator
     peak: int | None = None
-    growth: MemoryGrowth | None = None  # of the GPU where it uses most; None: no look yet
+    growth: MemoryGrowth | None = None  # of the GPU with the highest usage; None: no reading yet
     estimate: int | None = None  # bytes that are reserved for it, where that follows its use
     settled: int | None = None  # bytes that count for similar jobs; None: its use may still grow
     used_by_others: dict[str, int] = field(
         default_factory=dict
-    )  # what all others took, at the newest look
+    )  # usage by all others at the newest reading
     used_by_others_before: dict[str, int] = field(
         default_factory=dict
-    )  # likewise, at the look before
+    )  # usage by all others at the reading before
 
     @property
     def used(self) -> dict[str, int]:
@@ -45,7 +45,7 @@ class AttemptMemory:
 class SimilarityKey(NamedTuple):
     """By what the jobs are known that are similar to an attempt's."""
 
-    program: str  # '': it is no program
+    program: str  # '' if it is not a program
     numbers: Numbers | None
     similar: str
 
@@ -73,15 +73,15 @@ def running_of_claim(
     load: GpuLoad = UNKNOWN_LOAD,
     similarity: SimilarityKey | None = None,
 ) -> Running:
-    """Return the place of an attempt that runs: what it takes, and when it may end.
+    """Return the place of a running attempt: its usage and its expected end.
 
     Args:
-        claim: the attempt.
-        usage: what was learned of its like.
-        memory: what it takes of its GPUs.
-        ends: when its program says that it will have ended.
-        load: what it does to its GPUs, as far as it was measured.
-        similarity: of its command; None: it is read from its spec.
+        claim: The attempt.
+        usage: Recorded usage of similar jobs.
+        memory: Its usage of GPUs.
+        ends: End that its program reported.
+        load: Its measured load on GPUs, as far as known.
+        similarity: Similarity of its command, None to read it from its spec.
     """
     spec, memory = claim.spec, memory or AttemptMemory()
     forecast = running_forecast(claim, usage, ends)
@@ -124,5 +124,5 @@ def running_of_claim(
 
 
 def without_expected_end(run: Running) -> Running:
-    """Return the place of an attempt whose program stands still: nobody knows when it will end."""
+    """Return the place of an attempt whose program is stopped. Its end is unknown."""
     return run._replace(ends=None, forecast=UNKNOWN)

@@ -1,6 +1,6 @@
-"""How long attempts shared their GPUs, what each used of them alone, and how much slower it was beside others.
+"""Shared GPU time of attempts, their load alone, and their slowdown by other jobs.
 
-Nothing of it needs to survive the scheduler: what an attempt taught is stored when it has ended.
+Nothing of it must survive the scheduler: the results are stored when an attempt ends.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,16 +17,16 @@ from launcher.system.paths import Home
 from launcher.units import median
 from launcher.workers.progress.steps import ProgressReport, read_newest_report
 
-LONGEST_GAP_S = 30.0  # between two looks that lie further apart, anybody may have come and gone
-LEAST_S = 5.0  # of steps alone, and as long of steps beside others, before they are compared
+LONGEST_GAP_S = (
+    30.0  # seconds; in a longer gap between two readings other processes may have come and gone
+)
+LEAST_S = 5.0  # seconds of steps alone, and the same of shared steps, before they are compared
 LEAST_STEPS = 3
-LOADING_S = 60.0  # so long an attempt without a kernel counts as one that still loads
-LEAST_SAMPLED_S = 0.6  # of looks, before a mean load is one
-RECENT_S = 20.0  # after so long a look counts a third in the load of a running attempt
-BUSY = 0.05  # a stranger's process that keeps a GPU less busy slows nobody down
-LARGE_BYTES = (
-    1 << 30
-)  # bytes; likewise one that holds less, where the driver does not tell how busy it is
+LOADING_S = 60.0  # seconds for which an attempt without a kernel counts as loading
+LEAST_SAMPLED_S = 0.6  # seconds of readings before a mean load is known
+RECENT_S = 20.0  # seconds after which a reading counts a third in the load of a running attempt
+BUSY = 0.05  # a process of another user with a lower load slows down no job
+LARGE_BYTES = 1 << 30  # bytes; the same for a process with less memory, if its load is not reported
 FULL_UTILISATION = 0.9  # while all together keep a GPU no busier, each of them is as busy as alone
 MOST_SLOWDOWN = 100.0
 LEAST_SHARE = (
@@ -43,7 +43,7 @@ class _StepRate:
 
     @property
     def rate(self) -> float | None:
-        """Steps a second; None: too few to tell."""
+        """Steps per second, None if there are too few."""
         if self.seconds < LEAST_S or self.steps < LEAST_STEPS:
             return None
         return self.steps / self.seconds
@@ -51,23 +51,25 @@ class _StepRate:
 
 @dataclass(slots=True)
 class _AttemptTimes:
-    """What was seen of one attempt so far."""
+    """Measurements of one attempt so far."""
 
-    at: float  # of the newest look, monotonic
+    at: float  # time of the newest reading, monotonic
     began: float  # the first one
     is_complete: bool  # it was seen from its beginning
-    neighbours: int | None = None  # others on its GPUs at that look
+    neighbours: int | None = None  # others on its GPUs at that reading
     step: ProgressReport | None = None
     shared_s: float = 0.0
     shared_others_s: float = 0.0  # the others there were, times the seconds of `shared_s`
     alone_steps: _StepRate = field(default_factory=_StepRate)
     shared_steps: _StepRate = field(default_factory=_StepRate)
-    others_s: float = 0.0  # the others there were, times the seconds of `beside`
+    others_s: float = 0.0  # number of others, multiplied by the seconds of `shared_steps`
     busy_s: float = 0.0  # the use of its GPUs times seconds
-    sampled_s: float = 0.0  # the seconds of those looks
-    recent_busy_s: float = 0.0  # both again, with looks counting less the older they are
+    sampled_s: float = 0.0  # seconds of these readings
+    recent_busy_s: float = 0.0  # both again, with exponentially decreasing weight of older readings
     recent_sampled_s: float = 0.0
-    idle_s: float = 0.0  # those of the newest look, if nothing was used: they count at the next one
+    idle_s: float = (
+        0.0  # seconds of the newest readings without load: they count at the next reading
+    )
 
     @property
     def recent_load(self) -> float:
@@ -84,13 +86,13 @@ class _AttemptTimes:
 
 
 class SharedTime:
-    """Keeps the account of each running attempt, from look to look."""
+    """Measurements of each running attempt over the readings."""
 
     def __init__(self, home: Home) -> None:
-        """Begin without attempts.
+        """Start without attempts.
 
         Args:
-            home: where their progress lies.
+            home: Queue folder with the progress of attempts.
         """
         self._home = home
         self._times: dict[tuple[int, int], _AttemptTimes] = {}
@@ -99,12 +101,12 @@ class SharedTime:
     def record_sample(
         self, sample: GpuSample, claims: Collection[Claim], job_of_pid: Callable[[int], int | None]
     ) -> None:
-        """Take in a look.
+        """Add a reading.
 
         Args:
-            sample: a new one.
-            claims: the attempts that run.
-            job_of_pid: returns the job to which a process belongs, None where it is none of ours.
+            sample: A new reading.
+            claims: The running attempts.
+            job_of_pid: Returns the job of a process, None if it is not one of ours.
         """
         gpus = {gpu.uuid: gpu for gpu in sample.gpus}
         owners = {
@@ -186,7 +188,7 @@ class SharedTime:
     def _count_steps(
         self, account: _AttemptTimes, at: float, claim: Claim, neighbours: int
     ) -> None:
-        """Count the time since the last look, and the steps that were made in it."""
+        """Add the time since the last reading, and the steps in it."""
         passed_s = at - account.at
         step = read_newest_report(self._home.attempt(*claim.key).progress)
         before, account.neighbours = account.neighbours, neighbours
@@ -202,7 +204,7 @@ class SharedTime:
         if before != neighbours or last is None or step is None:
             return
         steps, seconds = step.step - last.step, step.at - last.at
-        if steps < 0 or not 0 < seconds <= LONGEST_GAP_S:  # it began anew, or a clock was set
+        if steps < 0 or not 0 < seconds <= LONGEST_GAP_S:  # the steps restarted, or a clock was set
             return
         pace = account.shared_steps if neighbours else account.alone_steps
         pace.steps += steps
@@ -217,11 +219,12 @@ class SharedTime:
         there: Iterable[GpuSnapshot],
         owners: dict[int, int | None],
     ) -> None:
-        """Count how busy it keeps its GPUs, while others do not keep it from that.
+        """Add the load on its GPUs, unless others reduce it.
 
-        A program that has just ended looks idle until that is known: an idle look counts once another
-        one has seen that the attempt goes on. On a full GPU each process gets less than it would alone: what it
-        is seen to do then counts only if it is more than was known.
+        A program that has just ended looks idle until its end is known. An idle reading therefore
+        counts only after another one has shown that the attempt continues. On a saturated GPU each
+        process gets less than alone. Its measured load then counts only if it is higher than the
+        known one.
         """
         passed_s = at - account.at
         account.count(0.0, account.idle_s)
@@ -269,11 +272,11 @@ def _count_neighbours(
 
 
 def _disturbs(process: GpuProcess, *, reports_use: bool) -> bool:
-    """Tell whether a stranger's process uses a GPU so that others notice it.
+    """Whether another user's process uses a GPU so much that it slows down others.
 
     Args:
-        process: a stranger's.
-        reports_use: the driver tells of processes there how busy they are; then one of which it does not is idle.
+        process: Process of another user.
+        reports_use: Whether the driver reports loads there. A process without a load is idle then.
     """
     if process.sm is not None:
         return process.sm >= BUSY
@@ -281,7 +284,7 @@ def _disturbs(process: GpuProcess, *, reports_use: bool) -> bool:
 
 
 def _slowdown(account: _AttemptTimes) -> float | None:
-    """Return how much slower its steps were beside others than alone; None: too few steps to tell."""
+    """Return the slowdown of its steps by others as a factor, None if there are too few steps."""
     alone, beside = account.alone_steps.rate, account.shared_steps.rate
     if alone is None or beside is None:
         return None
@@ -298,12 +301,12 @@ def _mean_others(account: _AttemptTimes) -> float:
 def slowdown_by_duration(
     seconds: float, shared_s: float | None, alone: Collection[float]
 ) -> float | None:
-    """Return how much slower an attempt without steps was beside others: by how long its like takes alone.
+    """Return the slowdown of an attempt without steps, from the duration of similar jobs alone.
 
     Args:
-        seconds: how long it took.
-        shared_s: how long of that it shared its GPU; None: unknown.
-        alone: how long those alike took that shared theirs with nobody.
+        seconds: Its duration.
+        shared_s: Duration of GPU sharing in it, None if unknown.
+        alone: Durations of similar jobs that shared their GPUs with no other.
     """
     if shared_s is None or not alone or not LEAST_S <= shared_s <= seconds:
         return None

@@ -1,4 +1,4 @@
-"""What running attempts take of GPUs: as the driver reports it, else as their workers do."""
+"""GPU usage of running attempts, as reported by the driver or otherwise by their workers."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,12 +37,12 @@ from launcher.workers.memory_share import (
 LARGEST_CONTEXT = 2 << 30
 CONTEXT_STEP = 64 << 20
 LONGEST_MEASURING_S = (
-    60.0  # an attempt is looked at more often for so long, until it has been measured
+    60.0  # seconds for which readings are more frequent until a new attempt has been measured
 )
 
 
 def _cuda_context(report: MemoryReport, used: int | None) -> int | None:
-    """Return what CUDA takes beside the allocator: what the worker knows, else the difference; None: unknown."""
+    """Return the memory of CUDA outside the allocator, as reported by the worker or as the difference. None if unknown."""
     if report.context is not None:
         return report.context
     if used is None or not report.reserved <= used <= report.reserved + LARGEST_CONTEXT:
@@ -59,17 +59,17 @@ def _reported_bytes(report: MemoryReport, uuid: str, claim: Claim) -> int | None
 
 
 def reported_peak(report: MemoryReport | None, context: int) -> int | None:
-    """Return the most that a worker's process took by its report, with CUDA's part; None: it does not tell."""
+    """Return the peak of a worker's process by its report, with CUDA's part. None if not reported."""
     return None if report is None or not report.peak else report.peak + context
 
 
 def largest_known(*amounts: int | None) -> int | None:
-    """Return the largest of those that are known; None: none is."""
+    """Return the largest known value, None if there is none."""
     return max((amount for amount in amounts if amount is not None), default=None)
 
 
 class GpuUsageTracker:
-    """What the attempts of one machine take of its GPUs, this one or a pilot's, as the newest look saw it."""
+    """GPU usage of the attempts on this machine or on one pilot, at the newest reading."""
 
     def __init__(
         self,
@@ -77,16 +77,18 @@ class GpuUsageTracker:
         ends: ReportedEnds,
         load: Callable[[Claim], GpuLoad] = lambda _: UNKNOWN_LOAD,
     ) -> None:
-        """Begin with nothing measured.
+        """Start without measurements.
 
         Args:
-            report: returns what an attempt's worker reports.
-            ends: tells when an attempt will have ended by its own word.
-            load: returns what an attempt does to its GPUs, as far as it was measured.
+            report: Returns the report of an attempt's worker.
+            ends: Returns the reported end of an attempt.
+            load: Returns the measured load of an attempt, as far as known.
         """
         self._report, self._ends, self._load = report, ends, load
         self._similarity_keys: dict[tuple[int, int], SimilarityKey] = {}  # of those that run
-        self._context = DEFAULT_CONTEXT_BYTES  # what CUDA took most recently beside an allocator
+        self._context = (
+            DEFAULT_CONTEXT_BYTES  # the newest known memory of CUDA outside an allocator
+        )
         self._similar: dict[str, SimilarUsage] = {}  # what those that run use, by what is similar
         # by job and number, of those on GPUs; also of those that have ended since
         self._memory: dict[tuple[int, int], AttemptMemory] = {}
@@ -98,13 +100,14 @@ class GpuUsageTracker:
         driver_usage: Callable[[Claim], tuple[dict[str, int], Collection[str]]],
         at: float,
     ) -> None:
-        """Record what the running attempts take now.
+        """Record the usage of the running attempts.
 
         Args:
-            claims: the attempts that run.
-            gpus: as the newest look saw them.
-            driver_usage: returns what the driver reports of an attempt, in bytes by GPU, and of which of its GPUs it does not.
-            at: when they were seen, monotonic seconds.
+            claims: The running attempts.
+            gpus: GPUs of the newest reading.
+            driver_usage: Returns the driver's values of an attempt, in bytes by GPU, and its GPUs
+                without a value.
+            at: Time of the reading, monotonic seconds.
         """
         before, self._memory = self._memory, {}
         lines, self._similarity_keys = self._similarity_keys, {}
@@ -183,11 +186,11 @@ class GpuUsageTracker:
         self._ends.read_ends(claims)
 
     def running_jobs(self, claims: Iterable[Claim], usage: UsageLookup) -> list[Running]:
-        """Return the places of the attempts that run, the oldest first: what they take, when they may end.
+        """Return the places of the running attempts, the oldest first: their usage and expected end.
 
         Args:
-            claims: the attempts.
-            usage: tells what is known of jobs, with what runs now.
+            claims: The attempts.
+            usage: Returns the recorded usage of jobs, including running ones.
         """
         places = []
         for claim in sorted(claims, key=lambda claim: (claim.claimed, claim.job)):
@@ -205,12 +208,12 @@ class GpuUsageTracker:
         return places
 
     def add_running_usage(self, usage: Usage, signature: str, program: str) -> Usage:
-        """Return what is known of jobs, with what similar ones use that run now.
+        """Return the recorded usage of jobs, extended by that of similar running ones.
 
         Args:
-            usage: what is on record of them.
-            signature: theirs.
-            program: that they run.
+            usage: Their recorded usage.
+            signature: Their signature.
+            program: Their program.
         """
         live = self._similar.get(similar_key(signature, program)) if signature else None
         if live is None:
@@ -262,9 +265,10 @@ class GpuUsageTracker:
             )
 
     def peak(self, claim: Claim) -> int | None:
-        """Return the most that an attempt took on one GPU, in bytes; None: not measured.
+        """Return the peak of an attempt on one GPU in bytes, None if not measured.
 
-        A short one may have come and gone between two looks: then its worker's last word counts.
+        A short attempt may start and end between two readings. The last report of its worker counts
+        then.
         """
         if not claim.gpus:
             return None
@@ -272,18 +276,18 @@ class GpuUsageTracker:
         return largest_known(taken.peak, reported_peak(self._report(claim), taken.context))
 
     def measured_usage(self, claim: Claim, gpus: Iterable[GpuSnapshot]) -> MeasuredUsage:
-        """Return what is known of an attempt that has ended, and on what card it ran.
+        """Return the measurements of an ended attempt, and the type of its GPU.
 
         Args:
-            claim: the attempt.
-            gpus: as the newest look saw them.
+            claim: The attempt.
+            gpus: GPUs of the newest reading.
         """
         cards = {gpu.uuid: gpu.fingerprint for gpu in gpus if claim.gpus}
         machine = next((cards[uuid] for uuid in claim.gpus if uuid in cards), "")
         return MeasuredUsage(peak=self.peak(claim), machine=machine)
 
     def others_usage(self, claim: Claim) -> dict[str, int]:
-        """Return by UUID the most that all others had on an attempt's GPUs at the last two looks, if any saw it."""
+        """Return by UUID the highest usage of all others on an attempt's GPUs at the last two readings, if known."""
         taken = self.memory_of(claim)
         return {
             uuid: max(taken.used_by_others[uuid], taken.used_by_others_before.get(uuid, 0))
@@ -292,14 +296,14 @@ class GpuUsageTracker:
         }
 
     def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
-        """Return by job and number how much of its GPUs an attempt may take while it shares one of them.
+        """Return by job and number the fraction of its GPUs that an attempt may use while it shares one of them.
 
-        The allocator of one with declared memory is limited to its reservation, or to what it takes already where
-        that is more: so its growth never ends its neighbour. An estimate limits none, nor does anything where an
-        attempt has its GPUs alone.
+        The allocator of an attempt with declared memory is limited to its reservation, or to its
+        current usage if that is more. Its growth then never ends other jobs. An estimate limits no
+        attempt, and neither does a declaration if the attempt has its GPUs alone.
 
         Args:
-            claims: the attempts.
+            claims: The attempts.
         """
         beside = Counter(uuid for claim in claims for uuid in claim.gpus)
         limits = {}

@@ -15,9 +15,9 @@ USAGE_HISTORY_S = 7 * HALF_LIFE_S  # what was used before counts less than a hun
 
 
 class UsageAccumulator:
-    """Adds up what the running attempts have reserved, over the time for which they have it.
+    """Adds up the reservations of the running attempts over time.
 
-    Of a card that jobs share each counts with the part of its memory that it has reserved.
+    On a shared GPU each job counts with the fraction of memory that it has reserved.
     """
 
     def __init__(
@@ -43,7 +43,9 @@ class UsageAccumulator:
         """Return what was used until now, and count these attempts from now on."""
         running, now = [*claims], self._monotonic()
         totals = {gpu.uuid: gpu.total for gpu in gpus if gpu.total} or self._totals
-        if self._usage is None or (totals and not self._totals):  # the cards' sizes were not known
+        if self._usage is None or (
+            totals and not self._totals
+        ):  # the sizes of the GPUs were not known
             self._usage = self._initial_usage(running, totals)
         else:
             self._usage = self._usage.accumulate(self._rate, now - self._at)

@@ -15,7 +15,7 @@ DRIFT_S = 60.0  # a clock that is corrected little by little is left alone
 
 
 class AgeTracker:
-    """Since when each job waits or runs, on a clock that nobody sets."""
+    """Start times of waiting and running jobs, on a clock that is never set."""
 
     def __init__(self) -> None:
         """Begin without having seen any."""
@@ -29,19 +29,19 @@ class AgeTracker:
         now: float,
         steady: float,
     ) -> tuple[list[Waiting], list[Running]]:
-        """Return jobs with times that fit the wall clock as it is now.
+        """Return jobs with times that match the wall clock as it is now.
 
         Args:
-            waiting: all that wait; who is left out is forgotten.
-            running: all that run; likewise.
-            now: the wall clock.
-            steady: a clock that counts the machine's sleep, too, and is never set.
+            waiting: All waiting jobs. Times of other jobs are deleted.
+            running: All running jobs. Times of other jobs are deleted.
+            now: The wall clock.
+            steady: A clock that also counts the machine's sleep and is never set.
         """
         before, self._since = self._since, {}
         candidates, runs = [], []
 
         def clock_shift(key: Hashable, stamp: float) -> float:
-            """Return by how much a time lies elsewhere on the wall clock as it is now; 0: by next to nothing."""
+            """Return the shift of a time on the current wall clock in seconds. 0 for a negligible shift."""
             age = now - stamp
             as_new = steady - (age if -DRIFT_S <= age <= LONGEST_S else 0.0)
             since = self._since[key] = before.get(key, as_new)

@@ -1,4 +1,4 @@
-"""The place that is kept for the first waiting job: when and where it is, what is left beside it, how long it is kept."""
+"""The reservation of the first waiting job: its time and place, the room beside it, and its duration."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +11,17 @@ from launcher.scheduler.policy.inventory import Inventory, format_cores
 from launcher.scheduler.policy.model import Decision, GpuRequest, Wait, Waiting
 from launcher.units import format_seconds
 
-BACKFILL_S = 300.0  # so long jobs of ours behind it start, so that nothing idles for its sake
-SHOWN_DELAY_S = 60.0  # a place that slips by less is not worth a word
+BACKFILL_S = (
+    300.0  # seconds for which later jobs of ours start, so that nothing idles because of it
+)
+SHOWN_DELAY_S = 60.0  # seconds; a shorter delay is not reported
 UNKNOWN_END: EndTime = (inf, 1 << 62)  # after all of ours
-HOLD_S = 300.0  # so long what is ours is kept for it, once all of it is free: others may leave soon
+HOLD_S = 300.0  # seconds for which our free resources are reserved for it: others may leave soon
 
 
 @dataclass(slots=True, kw_only=True)
 class FirstJobReservation:
-    """When and where the first waiting job starts; what is left beside it then shrinks as others come."""
+    """Time and place of the first waiting job's start. The remaining room shrinks as other jobs start."""
 
     job: str  # its number, or its name
     group: str
@@ -29,7 +31,7 @@ class FirstJobReservation:
     )
     where: str  # in words
     cpus: int  # that are left at that time
-    ram: int  # likewise, bytes
+    ram: int  # main memory that remains, bytes
     room_beside: dict[str, RoomBeside]  # UUID → what is left on its GPUs
     load: GpuLoad = UNKNOWN_LOAD  # what it does to them
     unplaceable: set[GpuRequest | None] = field(
@@ -48,11 +50,11 @@ class FirstJobReservation:
         return f"{when} or up to {late} later"
 
     def describe(self, now: float) -> str:
-        """Return whom a job would delay, in words."""
+        """Return in words which job would be delayed."""
         return f"job {self.job}, which is first and will get {self.where}{self.describe_time(now)}"
 
     def ends_before(self, job: Waiting, now: float) -> bool:
-        """Tell whether a job that starts now is known to have ended at a time that is known itself."""
+        """Whether a job that starts now is known to have ended at a time that is known itself."""
         firm = self.max_delay_s == -inf  # then only a time limit is known
         seconds = job.forecast.limit if firm else job.seconds
         if seconds is None or self.starts_at[0] == inf:
@@ -72,7 +74,7 @@ class FirstJobReservation:
                 self.room_beside[card.gpu.uuid] = room, slots - 1, (*loads, need.load)
 
     def leaves_room(self, card: GpuState, need: GpuRequest | None) -> bool:
-        """Tell whether a job on a GPU leaves the first one's place there as it is."""
+        """Whether a job on a GPU leaves the reservation of the first one there unchanged."""
         if need is None or card.gpu.uuid not in self.room_beside:
             return True
         room, slots, loads = self.room_beside[card.gpu.uuid]
@@ -88,14 +90,14 @@ def find_gpus_beside(
     need: GpuRequest | None,
     cpus: int,
 ) -> list[GpuState] | None:
-    """Return on which GPUs a job may start beside those for whom places are kept; None: nowhere.
+    """Return the GPUs on which a job may start despite reservations, None if there are none.
 
     Args:
-        reservations: those that the job puts off where it takes what is kept for them.
-        job: it may run on when they start.
+        reservations: Those that the job delays if it uses reserved resources.
+        job: It may run at the time when the reserved jobs start.
         gpus: GPUs that can take it now, the best first.
-        need: what it asks of them.
-        cpus: how many cores.
+        need: Its request per GPU.
+        cpus: Number of cores.
     """
     ram, count = job.resources.ram or 0, 0 if need is None else need.count
     if any(cpus > first.cpus or ram > first.ram for first in reservations):
@@ -111,7 +113,7 @@ def find_gpus_beside(
 def reserve(
     inventory: Inventory, request: Waiting, needs: Sequence[GpuRequest], cpus: int, now: float
 ) -> FirstJobReservation | None:
-    """Return the place that a job gets when enough of ours have ended; None: others must end, too."""
+    """Return the reservation of a job when enough of our jobs have ended, None if others must end too."""
     ram = request.resources.ram or 0
     free_ram = min(inventory.ram, inventory.unused_ram)
     turns = [
@@ -139,7 +141,8 @@ def reserve(
     promised = inventory.cpus < machine.cpus or inventory.ram < machine.ram
     ours = inventory.running if promised else {}
     gone = [run for key, run in ours.items() if inventory.end_times[key] <= at]
-    # who may be passed on no guess keeps what is free of his GPUs, whoever is expected to leave them
+    # a job that must not be delayed by estimates keeps the free part of its GPUs, even if running
+    # jobs are expected to leave
     known = at if request.max_delay_s > -inf else (-inf, 0)
     return FirstJobReservation(
         job=request.name or str(request.job),
@@ -157,7 +160,7 @@ def reserve(
 
 
 def find_blockers(inventory: Inventory, request: Waiting, cpus: int) -> tuple[bool, bool]:
-    """Tell whether others' reservations keep cores or memory from a job, and whether jobs of ours have of these, too."""
+    """Return whether others' reservations block cores or memory for a job, and whether our jobs use some of these too."""
     ram, ours = request.resources.ram or 0, inventory.running.values()
     own_cpus, own_ram = sum(run.cpus for run in ours), sum(run.ram for run in ours)
     lacks = inventory.cpus + own_cpus < cpus or inventory.ram + own_ram < ram
@@ -169,7 +172,7 @@ def find_blockers(inventory: Inventory, request: Waiting, cpus: int) -> tuple[bo
 def _end_time_of(
     inventory: Inventory, wanted: int, free: int, what: str, now: float
 ) -> EndTime | None:
-    """Return when so many cores or bytes are free; None: not even when all ours have ended."""
+    """Return when so many cores or bytes are free, None if not even after all our jobs have ended."""
     if wanted <= max(0, free):
         return now, 0
     turns = inventory.end_times
@@ -181,12 +184,12 @@ def _end_time_of(
 
 
 class ReservationAging:
-    """Which jobs have waited for others so long that ours behind them must not pass them now.
+    """Jobs whose wait for other users is so long that our later jobs must not pass them now.
 
-    It is unknown when others leave. Were nothing kept, a large job would be passed for ever; were all kept until
-    others leave, cores would idle for ever. So it goes by turns: first the others of ours pass, then they do not
-    until all that runs and is in the way has ended and another KEPT_S have gone by, and so on. All times are
-    monotonic seconds.
+    It is unknown when others release their resources. Without a reservation, a large job would be
+    passed forever. With a permanent one, cores could idle forever. The two phases therefore
+    alternate. First, our other jobs pass. Then they do not pass until all running jobs in the way
+    have ended and another KEPT_S have elapsed. All times are monotonic seconds.
     """
 
     def __init__(self) -> None:
@@ -204,7 +207,7 @@ class ReservationAging:
         ]
 
     def note_decisions(self, decisions: Iterable[Decision], now: float) -> None:
-        """Take in who waits for others, and whether something of ours is in its way as well."""
+        """Record the jobs that wait for others, and whether a job of ours is in the way, too."""
         for decision in decisions:
             if not isinstance(decision, Wait) or not decision.blocked_by_others:
                 continue

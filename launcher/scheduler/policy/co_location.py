@@ -1,9 +1,10 @@
-"""How many jobs share a GPU: as many as it has time for, and more only while all of them together do more.
+"""How many jobs share a GPU: as many as it has time for, and more only while total throughput grows.
 
-NVML reports for each process the share of the time in which one of its kernels ran: its load, 0 to 1. While the loads
-of the jobs on a GPU add up to 1 at most, each runs as fast as alone. Beyond that they take turns, and each is slower by
-the sum of the loads, unless the steps that it reports show another factor. A further job starts there only if the sum
-of the rates grows by GROWTH at least, and nobody becomes slower than MOST_SLOWED times.
+NVML reports for each process the fraction of time in which one of its kernels ran: its load, 0 to
+1. While the loads of the jobs on a GPU add up to at most 1, each runs as fast as alone. Above that
+they take turns, and each is slower by the sum of the loads, unless its reported steps show another
+factor. A further job starts there only if the sum of the rates grows by at least GROWTH, and no job
+becomes slower than MOST_SLOWED times.
 """
 
 from collections.abc import Sequence
@@ -14,8 +15,8 @@ from typing import NamedTuple
 EXPECTED_LOAD = (
     0.125  # load of a job until it, or one like it, was measured: eight of them fill a GPU
 )
-MOST_SLOWED = 1.3  # times as long as alone; nobody takes longer because of others
-# the same, predicted from loads: what is measured later differs by a few percent
+MOST_SLOWED = 1.3  # times the duration alone; no job takes longer because of others
+# the same, predicted from loads: later measurements differ by a few percent
 MOST_PREDICTED_SLOWED = 1.25
 GROWTH = 1.05  # of the sum of the rates, for which a full GPU gets a further job
 FULL_LOAD = (
@@ -24,7 +25,7 @@ FULL_LOAD = (
 SATURATED = 0.95  # use of a GPU at which loads cannot be measured any more: all of them shrink
 UNMEASURED_MOST = 4  # jobs on a GPU whose driver does not report the load of processes
 MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
-MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
+MOST_SLOWDOWN = 100.0  # a larger value is not a measurement but a hanging job
 MOST_NAMED_JOBS = 3  # jobs, or GPUs, that a reason names; the others are counted
 # steps of 1; jobs that differ by less are decided alike, and at once. Factors multiply, so theirs are fine
 _USES, _FACTORS = 100, 200
@@ -32,10 +33,10 @@ _ROUNDING = 1e-9
 
 
 class GpuLoad(NamedTuple):
-    """What a job does to a GPU, and what others on the GPU do to it."""
+    """Load of a job on a GPU, and its slowdown by other jobs there."""
 
     sm: float | None = None  # share of the time in which it keeps the GPU busy alone, 0 to 1
-    slowdown: float | None = None  # measured beside one other, at least 1
+    slowdown: float | None = None  # measured with one other job, at least 1
     measured: bool = False  # `sm` was measured of this very attempt; else it is expected
     steps: bool = False  # it reports its steps, so it is noticed when others slow it down
 
@@ -46,7 +47,7 @@ UNKNOWN_LOAD = GpuLoad()
 def make_load(
     sm: object, slowdown: object, *, measured: bool = False, steps: bool = False
 ) -> GpuLoad:
-    """Return a load from what was stored or measured; impossible values count as unknown."""
+    """Return a load from stored or measured values. Impossible values count as unknown."""
     use = sm if isinstance(sm, int | float) and 0 <= sm <= 1 else None
     factor = slowdown if isinstance(slowdown, int | float) and isfinite(slowdown) else None
     if factor is not None and not 0 < factor <= MOST_SLOWDOWN:
@@ -81,12 +82,12 @@ def relative_rates(group: Sequence[GpuLoad], foreign: float = 0.0) -> list[float
 
 @lru_cache(maxsize=1 << 14)
 def can_share(job: GpuLoad, others: tuple[GpuLoad, ...], foreign: float = 0.0) -> bool:
-    """Return whether a GPU has time for a job beside others.
+    """Return whether a GPU has time for a job together with others.
 
     Args:
-        job: what it does to the GPU.
-        others: those of ours that are there.
-        foreign: load of processes of others there.
+        job: Load of the job.
+        others: Loads of our jobs there.
+        foreign: Load of processes of others there.
     """
     if not others:
         return True
@@ -121,7 +122,7 @@ def format_job_names(names: Sequence[str]) -> str:
 def why_cannot_share(
     job: GpuLoad, others: Sequence[tuple[str, GpuLoad]], foreign: float = 0.0
 ) -> str:
-    """Return why a GPU has no time for a job beside others, given with their names: "is 93 % busy with job 3"."""
+    """Return why a GPU has no time for a job with named others, such as "is 93 % busy with job 3"."""
     loads = [load for _, load in others]
     measured = [(name, load) for name, load in others if load.measured]
     young = [name for name, load in others if not load.measured]

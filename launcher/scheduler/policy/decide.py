@@ -1,12 +1,13 @@
 """Which waiting job starts now, where, and why each other one still waits; a pure function of its arguments.
 
-Jobs come in the order in which they are to be looked at (`disciplines.order_by_policy`). One that fits starts. The first
-that does not, whose patience is at an end, and that would fit if jobs of ours ended, gets a reservation: the
-earliest time at which it can start, as far as it is known how long the others take, and the place. A later job
-starts before it only where that is delayed by no more than its slip: it is expected to end in time, or there is
-room for both. (This is EASY backfill: Lifka, "The ANL/IBM SP scheduling system", 1995; here with memory of GPUs,
-GPUs, cores and main memory at once. With patience it is the selective backfilling of Srinivasan, Kettimuthu,
-Subramani and Sadayappan, JSSPP 2002.)
+Jobs are examined in the order of `disciplines.order_by_policy`. A job that fits starts. A
+reservation goes to the first job that does not fit, whose patience has ended, and that would fit if
+our jobs ended. It is the earliest time at which the job can start, as far as the durations of the
+others are known, and the place. A later job starts before it only if it delays this start by at
+most its slip: it is expected to end in time, or there is room for both. (This is EASY backfill:
+Lifka, "The ANL/IBM SP scheduling system", 1995; here with memory of GPUs, GPUs, cores and main
+memory at once. With patience it is the selective backfilling of Srinivasan, Kettimuthu, Subramani
+and Sadayappan, JSSPP 2002.)
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,20 +58,21 @@ def decide(
     now: float = 0.0,
     policy: SchedulingPolicy = DEFAULT_POLICY,
 ) -> list[Decision]:
-    """Return what happens to each waiting job, in their order (the most urgent first).
+    """Return the decision for each waiting job, in their order (the most urgent first).
 
-    Neither cores nor memory are reserved twice, on the machine or on a GPU, a GPU never runs more of our jobs
-    than the rules say, and a group never runs more jobs than its limit. A job whose group is full, that this
-    machine can never hold, or that waits for memory which others use, delays no other.
+    Neither cores nor memory are reserved twice, on the machine or on a GPU. A GPU never runs more
+    of our jobs than the rules permit, and a group never runs more jobs than its limit. A job does
+    not delay others if its group is full, if this machine can never hold it, or if it waits for
+    memory that others use.
 
     Args:
-        waiting: the jobs.
-        running: what is promised already, the oldest first.
-        machine: what there is.
-        now: seconds, on the clock of `Running.ends`.
-        policy: the policy.
+        waiting: The waiting jobs.
+        running: Running jobs with their reservations, the oldest first.
+        machine: The resources.
+        now: Seconds, on the clock of `Running.ends`.
+        policy: The policy.
     """
-    if not policy.uses_estimates:  # what was learned of durations, and of what jobs do to a card
+    if not policy.uses_estimates:  # recorded durations and measured loads on GPUs
         waiting = [
             job._replace(seconds=None, forecast=UNKNOWN, load=UNKNOWN_LOAD) for job in waiting
         ]
@@ -78,11 +80,12 @@ def decide(
     return MachineScheduler(machine, running, policy=policy).decide(waiting, now)
 
 
-# so long a GPU is kept from others for a job beside which few fit; longer for an exclusive one that has waited longer
+# seconds for which a GPU is drained for a job that fits beside few others; longer for an
+# exclusive one that has waited longer
 DRAIN_S = 60.0
 
 
-HEAVY_LOAD = 0.5  # load of a job beside which few others fit
+HEAVY_LOAD = 0.5  # load of a job that fits beside few others
 
 
 class MachineScheduler:
@@ -101,14 +104,16 @@ class MachineScheduler:
             machine = machine._replace(rules=machine.rules._replace(max_per_gpu=1))
         self.inventory = Inventory(machine, running, explain=explain)
         self._reserves_for = policy.reserves_for
-        self._blocked_reason = ""  # who comes first, where nobody may start before him
-        self._has_hinted = False  # the first job that does not fit was told when there is room
+        self._blocked_reason = ""  # reason of the first job, if no other may start before it
+        self._has_hinted = (
+            False  # the first job that does not fit has its expected start in its reason
+        )
         self._undrained: set[GpuRequest] = set()  # for which no GPU is kept free in this decision
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
         self._peer_reservations = PeerReservations(
             self.inventory, ()
-        )  # what is left to colleagues while we decide
+        )  # resources yielded to peer users during this decision
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""
@@ -127,14 +132,14 @@ class MachineScheduler:
         self.inventory.remove_job(self._started.pop(job))
 
     def record_usage(self, job: int, used: int) -> int:
-        """Count what a job uses that decisions have started with an estimate, and return how much it can have.
+        """Count the usage of a job that was started with an estimate, and return how much it can have.
 
         Args:
-            job: which one.
-            used: bytes on each of its GPUs.
+            job: Number of the job.
+            used: Bytes on each of its GPUs.
 
         Returns:
-            Bytes on the fullest of them, beside all that is counted there for others.
+            Bytes on the fullest of its GPUs that are not counted for others there.
         """
         run = self._started[job]
         self.inventory.remove_job(run)
@@ -145,7 +150,7 @@ class MachineScheduler:
         return room
 
     def remaining_gpu_seconds(self, now: float) -> float:
-        """Return how many GPU-seconds are left of all that runs; what nothing is known of goes on as long again."""
+        """Return the remaining GPU-seconds of all running jobs. Jobs without a forecast run as long again."""
         left_s = 0.0
         for key, run in self.inventory.running.items():
             end, began = self.inventory.end_times[key][0], now if run.since is None else run.since
@@ -179,7 +184,7 @@ class MachineScheduler:
         return _wait(request, lacks)
 
     def _block_later_jobs(self, request: Waiting) -> None:
-        """Let nobody start before a job that waits, where that is the policy."""
+        """Prevent later jobs from starting before a waiting one, if the policy requires that."""
         if self._reserves_for is ReservationPolicy.ALL:
             name = request.name or str(request.job)
             self._blocked_reason = f"{WAITING_FOR}job {name} (first come, first served)"
@@ -238,9 +243,10 @@ class MachineScheduler:
         )
 
     def _needs_drain(self, request: Waiting, needs: Sequence[GpuRequest]) -> bool:
-        """Return whether smaller jobs that follow each other on a GPU would keep a job waiting for ever.
+        """Return whether a sequence of smaller jobs on a GPU would delay a job forever.
 
-        It shares its GPUs with none of them, or it keeps a GPU so busy that it fits beside few.
+        This holds if it shares its GPUs with no other job, or if its load lets it fit beside few
+        others.
         """
         if not needs or needs[0] in self._undrained:
             return False

@@ -11,22 +11,22 @@ from typing import NamedTuple
 from launcher.scheduler.policy.model import Waiting
 from launcher.store.lanes import PRIORITY_POINT_S
 
-LEAST_S = 60.0  # shorter jobs count as so long: else one of a second would pass all others
-USUAL_S = 3600.0  # a job of which nothing is known counts as so long
+LEAST_S = 60.0  # seconds; shorter jobs count as this long: otherwise a job of one second would pass all others
+USUAL_S = 3600.0  # seconds; assumed duration of a job without records
 MAX_DELAY_FRACTION = (
     0.1  # the place of one that is not passed any more slips by at most this share of its wait
 )
-FIRM_PATIENCE_FACTOR = (
-    8.0  # the place of one that has waited so many times his patience slips no more: slips add up
+FIRM_PATIENCE_FACTOR = 8.0  # multiples of the patience; a job that has waited longer is not delayed any more, because delays add up
+FIRM_AFTER_S = (
+    86_400.0  # but not earlier than this: a job that came to a short queue has almost no patience
 )
-FIRM_AFTER_S = 86_400.0  # and no sooner than that: what came to a short queue has hardly any
 STRICT_AFTER_S = (
     30 * 86_400.0
-)  # who has waited for this and twice as long as that is passed on no guess at all
+)  # seconds; a job that has waited for this and for twice the firm time is not passed because of an estimate
 
 
 class QueueOrder(Enum):
-    """Who is looked at first."""
+    """Order in which jobs are examined."""
 
     ARRIVAL = "arrival"
     SHORTEST = "shortest"  # by expected duration
@@ -34,10 +34,10 @@ class QueueOrder(Enum):
 
 
 class ReservationPolicy(Enum):
-    """For whom a place is kept when it becomes free, and later jobs are held back."""
+    """Which jobs get a reservation that holds back later jobs."""
 
     NOBODY = "nobody"
-    ALL = "all"  # nobody starts before an earlier one
+    ALL = "all"  # no job starts before an earlier one
     FIRST = "first"  # the first that does not fit
     OVERDUE = "overdue"  # the first that does not fit and has waited too long
 
@@ -50,9 +50,7 @@ class SchedulingPolicy(NamedTuple):
     order: QueueOrder = QueueOrder.ARRIVAL
     shares_gpus: bool = False  # jobs share GPUs
     reserves_for: ReservationPolicy = ReservationPolicy.NOBODY
-    uses_estimates: bool = (
-        True  # it uses what was learned of durations, and of what jobs do to a card
-    )
+    uses_estimates: bool = True  # whether recorded durations and measured loads on GPUs are used
     uses_fair_share: bool = False  # between the runs of a person
 
 
@@ -98,11 +96,12 @@ def job_length_s(job: Waiting) -> float:
 
 
 def response_ratio(job: Waiting, now: float) -> float:
-    """Return how many times as long as it takes a job stays in the queue, if it starts now.
+    """Return the response ratio of a job that starts now: (waiting time + duration) / duration.
 
-    The order of Brinch Hansen ("Operating System Principles", 1973): short jobs first, and nobody starves, as
-    every job's ratio grows while it waits. A point of priority counts as a day of waiting; who was put back by
-    some has less than 1 until they are over, one less for each day, and of these the short ones come first, too.
+    The order of Brinch Hansen ("Operating System Principles", 1973): short jobs first, and no job
+    starves, as every job's ratio grows while it waits. A point of priority counts as a day of
+    waiting. A job with negative priority has a ratio below 1 until that many days are over. Of such
+    jobs the short ones come first, too.
     """
     expected, waited_s = job_length_s(job), now - job.since
     if job.priority < 0 and waited_s < 0:
@@ -114,15 +113,16 @@ def response_ratio(job: Waiting, now: float) -> float:
 def order_by_policy(
     jobs: Iterable[Waiting], now: float, policy: SchedulingPolicy = DEFAULT_POLICY
 ) -> list[Waiting]:
-    """Return jobs in the order in which a policy looks at them.
+    """Return jobs in the order in which a policy examines them.
 
-    With `ReservationPolicy.OVERDUE` the one whose patience ended first comes before all others, and its place may slip:
-    how long others take is a guess, and a place that must not slip at all keeps GPUs idle for every wrong one.
+    With `ReservationPolicy.OVERDUE` the job whose patience ended first comes before all others, and
+    its start may slip. The durations of others are estimates, and a start that must not slip at all
+    keeps GPUs idle for every wrong one.
 
     Args:
-        jobs: by age, as the queue has them.
-        now: on the clock of `Waiting.since`.
-        policy: the policy.
+        jobs: By age, as stored in the queue.
+        now: On the clock of `Waiting.since`.
+        policy: The policy.
     """
     line = list(jobs)
     if policy.order is QueueOrder.SHORTEST:
@@ -139,10 +139,10 @@ def order_by_policy(
 
 
 def _max_delay_s(job: Waiting, now: float) -> float:
-    """Return by how much a place may slip in one decision; -inf: nobody passes on a guess.
+    """Return by how many seconds a start may slip in one decision. -inf: no job passes by an estimate.
 
-    Each job that passes may put it off by a slip, and so may the next one. Without an end to that, jobs shorter than
-    the slip would pass for ever; and later on those whose guesses are always wrong.
+    Each passing job may delay it by a slip, and so may the next one. Without an end to that, jobs
+    shorter than the slip would pass forever, and later those whose estimates are always wrong.
     """
     waited_s, firm_s = max(0.0, now - job.since), firm_since(job) - job.since
     if waited_s < firm_s:
@@ -151,5 +151,5 @@ def _max_delay_s(job: Waiting, now: float) -> float:
 
 
 def firm_since(job: Waiting) -> float:
-    """Return from when on the place that is kept for a job slips no more."""
+    """Return the time from which the reservation of a job is no longer delayed."""
     return job.since + max(FIRM_AFTER_S, FIRM_PATIENCE_FACTOR * (job.backfill_until - job.since))

@@ -1,14 +1,16 @@
-"""Who goes first of several users: who has used less lately, or has waited long and has nothing.
+"""Order of several users: less recent usage first, or a long wait without any resource.
 
-Use decays, so what somebody used yesterday counts half. Of two schedulers that wait for the same, the one whose user
-has used more leaves the place to the other; both know both numbers, so not both do. A colleague who has used more
-is served when he has waited STARVING_S and has nothing of what he waits for.
+Usage decays: that of yesterday counts half. If two schedulers wait for the same resource, the one
+whose user has used more yields to the other. Both read both numbers, so they never both yield. A
+peer user with more usage is served after waiting STARVING_S without any of the requested resource.
 
-Nobody who tells what is not so can hold us up for ever (`YieldPolicy`): there is room for him and he does not start
-for UNUSED_S, or starts much less than there is room for, or what he needs was kept for him in vain for KEPT_S: then
-he is not heeded for a while, twice as long each time, until he has started something.
+False data of a peer cannot block us forever (`YieldPolicy`). A peer is ignored in three cases:
+there is room and no start for UNUSED_S, the peer starts much less than fits, or its reservation
+stays unused for KEPT_S. The peer is then ignored for a while, twice as long each time, until it has
+started a job.
 
-What one decision leaves to colleagues: a place that they can take now, or one that they get when ours end.
+One decision yields two kinds of places to peers: one that they can take now, or one that they get
+when our jobs end.
 """
 
 from collections.abc import Iterable, Sequence
@@ -49,14 +51,16 @@ from launcher.units import format_bytes, format_seconds
 STARVING_S = 300.0
 UNUSED_S = 10.0
 HOLD_S = 300.0
-LONGEST_HOLD_S = 4 * 3600.0  # that something is kept for a colleague, and he is not heeded then
-MOST_PEERS = 8  # colleagues that are heeded at once
+LONGEST_HOLD_S = (
+    4 * 3600.0
+)  # longest time for which a resource is reserved for a peer, which is ignored after that
+MOST_PEERS = 8  # peers that are considered at once
 _SPANS = ((3600.0, "hours"), (60.0, "minutes"))
 _RESERVED_AS: dict[ResourceKind, str] = {"gpu": JOBS, "cores": CORES, "memory": MEMORY}
 
 
 def peers_by_usage(machine: Machine) -> list[PeerScheduler]:
-    """Return the colleagues before whom we yield, one of each user, who has used least first."""
+    """Return the peers to which we yield, one per user, the lowest usage first."""
     first: dict[str, PeerScheduler] = {}
     for colleague in sorted(
         machine.colleagues, key=lambda each: (each.used_amount, -each.waited_s)
@@ -67,7 +71,7 @@ def peers_by_usage(machine: Machine) -> list[PeerScheduler]:
 
 
 def has_precedence(peer: PeerScheduler, machine: Machine) -> bool:
-    """Tell whether we leave a place to a colleague who can use it."""
+    """Whether we yield a place to a peer that can use it."""
     used_less = peer.used_amount < machine.use.amount_of(peer.lacking_resource)
     starves = peer.waited_s >= STARVING_S and not _reserved_amount(
         peer.user, peer.lacking_resource, machine
@@ -80,7 +84,7 @@ def has_precedence(peer: PeerScheduler, machine: Machine) -> bool:
 
 
 def yield_reason(peer: PeerScheduler, machine: Machine) -> str:
-    """Return why a job of ours leaves its place to a colleague."""
+    """Return why a job of ours yields to a peer."""
     wish, theirs, ours = peer.demand, peer.used_amount, machine.use.amount_of(peer.lacking_resource)
     wants = {
         "gpu": "1 GPU" if wish.gpus <= 1 else f"{wish.gpus} GPUs",
@@ -101,14 +105,14 @@ def yield_reason(peer: PeerScheduler, machine: Machine) -> str:
 
 
 def peer_request(peer: PeerScheduler, machine: Machine) -> Waiting:
-    """Return what a colleague waits for, as if it were a job of ours."""
+    """Return the request of a peer as if it were a job of ours."""
     wish = peer.demand
     on_gpus = wish.gpus if wish.lacks == "gpu" and machine.gpus else 0
     vram = wish.vram if on_gpus else None
     largest = max((gpu.total for gpu in machine.gpus), default=0)
     whole = vram is not None and vram + machine.rules.reserve > largest
     if whole:
-        vram = None  # it gets a card of its own, and decides itself what of it is enough
+        vram = None  # it gets a GPU of its own and its scheduler decides whether that is enough
     return Waiting(
         job=-1,
         name=peer.user,
@@ -128,7 +132,7 @@ def peer_request(peer: PeerScheduler, machine: Machine) -> Waiting:
 def demand_of(
     waiting: Sequence[Waiting], decisions: Sequence[Decision], machine: Machine
 ) -> tuple[ResourceDemand | None, int]:
-    """Return what others are told that we wait for, and the job: the first that finds no room; None: nothing."""
+    """Return the published request and its job: the first one without room. None if there is none."""
     waits = [
         (job, decision.lacking_resource)
         for job, decision in zip(waiting, decisions, strict=True)
@@ -146,7 +150,7 @@ def demand_of(
         ]
         on_gpus = job.resources.works_on_gpu(machine_has_gpu=bool(cards))
         vram = job.vram_request if on_gpus else None
-        if vram is not None:  # with what must be left free beside it
+        if vram is not None:  # including the memory that must stay free
             vram = min(vram + machine.rules.reserve, max((gpu.total for gpu in cards), default=0))
         wish = ResourceDemand(
             since=0.0,
@@ -166,13 +170,13 @@ def demand_of(
 def starving_resource(
     demand: ResourceDemand | None, running: Iterable[Running], machine: Machine, now: float
 ) -> ResourceKind | None:
-    """Return what we wait for so long, with nothing of it, that others leave it to us; None: nothing.
+    """Return the resource that others yield to us after a long wait without any of it, None if there is none.
 
     Args:
-        demand: what we wait for.
-        running: our jobs.
-        machine: with what other homes have reserved, of our user, too.
-        now: on the clock of `ResourceDemand.since`.
+        demand: Our request.
+        running: Our jobs.
+        machine: With the reservations of other queues, including those of our user.
+        now: On the clock of `ResourceDemand.since`.
     """
     if demand is None or now - demand.since < STARVING_S:
         return None
@@ -188,7 +192,7 @@ def starving_resource(
 
 
 def _reserved_amount(user: str, resource: ResourceKind, machine: Machine) -> int:
-    """Return what other homes' schedulers have reserved for a user of GPUs (jobs), cores or memory."""
+    """Return what other queues have reserved for a user of GPUs (jobs), cores or memory."""
     return sum(
         promise.amount
         for promise in machine.foreign
@@ -198,32 +202,33 @@ def _reserved_amount(user: str, resource: ResourceKind, machine: Machine) -> int
 
 @dataclass(slots=True)
 class _PeerRecord:
-    reserved: int = 0  # GPUs (jobs), cores or bytes that the user had at the last look
+    reserved: int = 0  # GPUs (jobs), cores or bytes that the user had at the last reading
     places: int = 0  # jobs like the waiting one for which that is enough
     seen_at: float = 0.0
     noted_at: float = 0.0  # when the last decision was
-    unused_places: int = 0  # places that were left to him then, less those that he had
-    room_since: float = inf  # since when there is room for him that he does not take
-    wasted_s: float = 0.0  # s of places that he did not take, less those of places that he has
-    held_since: float = inf  # since when something of ours waits for his sake
+    unused_places: int = 0  # places that were yielded then, minus those in use
+    room_since: float = inf  # time since which there is room that the peer does not use
+    wasted_s: float = 0.0  # seconds of unused places, minus those of places in use
+    held_since: float = inf  # time since which a job of ours waits for the peer
     ignored_until: float = -inf
     strikes: int = 0
 
 
 class YieldPolicy:
-    """Which colleagues are heeded, over the decisions of one scheduler; all times are monotonic seconds.
+    """The peers that are considered, over the decisions of one scheduler. All times are monotonic seconds.
 
-    A user is judged for each resource by itself: two queues of one user may lack different resources. If bytes were
-    compared with cores, each decision would look as if the user had started a job.
+    A user is evaluated for each resource separately, because two queues of one user may lack
+    different resources. If bytes were compared with cores, each decision would look as if the user
+    had started a job.
     """
 
     def __init__(self) -> None:
-        """Begin without colleagues."""
+        """Start without peers."""
         self._records: dict[tuple[str, ResourceKind], _PeerRecord] = {}  # by user and resource
-        self.complaints: list[str] = []  # a sentence for each who is not heeded any more
+        self.complaints: list[str] = []  # a sentence for each peer that is now ignored
 
     def with_eligible_peers(self, machine: Machine, now: float) -> Machine:
-        """Return the machine with those colleagues only who are to be heeded now."""
+        """Return the machine with only those peers that are considered now."""
         self._records = {
             key: turn
             for key, turn in self._records.items()
@@ -238,7 +243,7 @@ class YieldPolicy:
                 _reserved_amount(colleague.user, colleague.lacking_resource, machine),
                 now,
             )
-            if has > turn.reserved:  # he has started something
+            if has > turn.reserved:  # the peer has started a job
                 turn.room_since, turn.held_since, turn.strikes = inf, inf, 0
             turn.reserved, turn.places = has, has // _demanded_amount(colleague.demand)
             if now >= turn.ignored_until and _can_ever_fit(colleague.demand, machine):
@@ -246,7 +251,7 @@ class YieldPolicy:
         return machine._replace(colleagues=tuple(heeded))
 
     def note_decisions(self, decisions: Iterable[Decision], now: float) -> None:
-        """Take in for whom jobs of ours were held back."""
+        """Record the peers for which jobs of ours were held back."""
         held = {  # user and resource → how many places there are for them now
             (decision.data["user"], decision.data["lacks"]): decision.data["room"]
             for decision in decisions
@@ -282,23 +287,23 @@ def _demanded_amount(demand: ResourceDemand) -> int:
 
 
 def _can_ever_fit(demand: ResourceDemand, machine: Machine) -> bool:
-    """Tell whether the machine could ever give what a colleague waits for, as far as its size tells."""
+    """Whether the size of the machine could ever satisfy a peer's request."""
     if demand.lacks != "gpu" or not machine.gpus:
         return demand.cpus <= machine.total_cores and demand.ram <= machine.total_ram
     return 1 <= demand.gpus <= sum(gpu.total >= (demand.vram or 0) for gpu in machine.gpus)
 
 
 class PeerReservations:
-    """The places that are left to colleagues while our jobs are decided."""
+    """The places that are yielded to peers while our jobs are decided."""
 
     def __init__(
         self, inventory: Inventory, peers: Iterable[PeerScheduler], now: float = 0.0
     ) -> None:
-        """Give each colleague before whom we yield his place; `release` takes them back."""
+        """Reserve a place for each peer to which we yield. `release` removes the places."""
         self._inventory, self._now = inventory, now
         self._peers = {each.user: each for each in peers}
-        # these count as ours while it is decided, under their users' names: places that are there now, and that of
-        # who gets one when ours end
+        # These places count as ours during the decision, under the names of their users: places that are free now,
+        # and the one of a peer that gets it when our jobs end.
         self._free_places: list[Running] = []
         self._future_reservations: list[FirstJobReservation] = []
         self._shortfalls: dict[tuple[object, ...], Shortfall | None] = {}
@@ -322,7 +327,7 @@ class PeerReservations:
             self._free_places.append(room)
 
     def release(self) -> None:
-        """Take back what was left: who starts there tells of it himself."""
+        """Remove the yielded places. A peer that starts there publishes its own reservation."""
         for room in self._free_places:
             self._inventory.remove_job(room)
 
@@ -376,14 +381,14 @@ class PeerReservations:
         return self._shortfalls[key]
 
     def _delayed_peer(self, request: Waiting, need: GpuRequest | None, cpus: int) -> str:
-        """Return whom a job delays that would have room, '' where it delays nobody."""
+        """Return the peer with room that a job delays, '' if there is none."""
         kept = self.conflicting_reservations(request)
         places = self._inventory.free_gpus(need)
         room = find_gpus_beside(kept, request, places, need, cpus) if kept else []
         return kept[0].job if room is None else ""
 
     def conflicting_reservations(self, request: Waiting) -> list[FirstJobReservation]:
-        """Return the places of colleagues, to come when ours end, that a job would take for longer."""
+        """Return the future places of peers that a job would occupy after the end of our jobs."""
         return [
             later
             for later in self._future_reservations

@@ -1,6 +1,7 @@
-"""One GPU while a decision is made: what is free, what is reserved, and when there is room again.
+"""State of one GPU during a decision: free and reserved memory, and when there is room again.
 
-The GPUs that a job may have: whether there is room on them, which is the best place, why there is none.
+Also the GPUs that a job may have: whether they have room, the best place, and the reason if there
+is none.
 """
 
 from bisect import bisect_left, insort
@@ -38,10 +39,8 @@ RoomBeside = tuple[
 GROWTH_MARGIN = 0.02  # part of a GPU's memory that stays free, so that what runs can grow a little
 MOST_GROWTH_MARGIN = 1 << 30  # bytes of it
 MOST_UNMEASURED = 4  # jobs on a GPU of which nothing similar has been measured yet
-UNMEASURED_S = 600.0  # one that has held no memory for so long keeps no other waiting
-FIRST_SIMILAR_S = (
-    10.0  # so long the first one of similar jobs is waited for before a second one starts
-)
+UNMEASURED_S = 600.0  # an unmeasured job without memory for this many seconds delays no other
+FIRST_SIMILAR_S = 10.0  # seconds between the starts of the first and the second of similar jobs
 _PLENTY = 1 << 30  # jobs; more than any GPU runs
 
 
@@ -55,17 +54,18 @@ def growth_margin_of(total: int) -> int:
 
 
 class GpuState:
-    """One GPU, with what is given away on it."""
+    """One GPU with the places that are assigned on it."""
 
     def __init__(
         self, gpu: GpuSnapshot, machine: Machine, end_times: Mapping[int, EndTime]
     ) -> None:
-        """Begin with what others use; ours is added with `add_job`.
+        """Start with the usage of others. Our jobs are added with `add_job`.
 
         Args:
-            gpu: as the driver sees it.
-            machine: whose rules hold.
-            end_times: when jobs of ours end, by the identity of their `Running`; it is filled by the caller.
+            gpu: The GPU as read from the driver.
+            machine: The machine with its rules.
+            end_times: End times of our jobs by the identity of their `Running`. Filled by the
+                caller.
         """
         rules = machine.rules
         self.gpu = gpu
@@ -78,7 +78,9 @@ class GpuState:
         for reservation in machine.foreign:
             if reservation.device == gpu.uuid:
                 self._foreign_by_queue[reservation.queue] += reservation.amount
-                self.other_users[reservation.user] += 0  # an older launcher does not tell how many
+                self.other_users[reservation.user] += (
+                    0  # an older launcher does not publish the number of jobs
+                )
             elif reservation.device == resource_name(JOBS, gpu.uuid):
                 self.other_users[reservation.user] += reservation.amount
             elif reservation.device == resource_name(EXCLUSIVE, gpu.uuid):
@@ -118,17 +120,17 @@ class GpuState:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether others use little of it; what is left of the memory in use is theirs, once all of ours is given."""
+        """Whether others use little of the GPU. Used memory not assigned to our jobs counts as theirs."""
         return self.used_by_others + self.foreign_reserved <= max(
             QUIET_SHARE * self.gpu.total, NEGLIGIBLE
         )
 
     @property
     def idle_free_bytes(self) -> int:
-        """How many bytes are free here when nobody works on it.
+        """Free bytes of this GPU when it is idle.
 
-        What the driver keeps of an idle GPU is never free. Little is seen of it beside jobs, whose
-        memory is measured a moment later than that of the GPU.
+        Memory that the driver keeps on an idle GPU is never free. That part is hard to see beside
+        jobs, whose memory is measured a moment later than that of the GPU.
         """
         idle = not self.own_jobs and not self.foreign_reserved and not self.other_users
         return self.gpu.total - (
@@ -137,7 +139,7 @@ class GpuState:
 
     @property
     def free_without_own_jobs(self) -> int:
-        """How many bytes are free here once ours have ended, and with them others who use more than a little."""
+        """How many bytes are free here after the end of our jobs and of others that use more than a little."""
         if self.gpu.fault or self.gpu.used is None:
             return 0
         return self.gpu.total - (self.used_by_others if self.is_quiet else 0)
@@ -147,10 +149,10 @@ class GpuState:
         return self._amounts[id(job)]
 
     def add_job(self, job: Running) -> None:
-        """Give a job of ours its place here.
+        """Assign a place here to a job of ours.
 
-        Its reservation counts, or its use if that is more. An estimate grows only into memory that is free and
-        reserved by nobody.
+        Its reservation counts, or its usage if that is more. An estimate grows only into memory
+        that is free and not reserved.
         """
         used = job.used.get(self.gpu.uuid, 0)
         taken = min(used, self.used_by_others)
@@ -179,7 +181,7 @@ class GpuState:
                 self.free += given
 
     def remove_job(self, job: Running) -> None:
-        """Have a job's place back, and what it used."""
+        """Remove the place of a job and its usage."""
         self.own_jobs = [running for running in self.own_jobs if running is not job]
         self.loads = tuple(running.load for running in self.own_jobs)
         self.free += self._amounts.pop(id(job))
@@ -207,7 +209,7 @@ class GpuState:
 
     @property
     def is_memory_low(self) -> bool:
-        """Whether so little memory is free that nothing more starts: what runs may grow."""
+        """Whether so little memory is free that no further job starts, because running ones may grow."""
         return self.gpu.total - (self.gpu.used or 0) < self.growth_margin
 
     def can_take(self, need: GpuRequest) -> bool:
@@ -231,7 +233,7 @@ class GpuState:
         return fits and self._must_wait_for_samples(need) and not self.is_memory_low
 
     def _is_saturated(self) -> bool:
-        """Return whether the GPU is busy all the time, and some of ours have not been measured beside that."""
+        """Return whether the GPU is always busy and some of our jobs are not yet measured in this state."""
         full = (self.gpu.utilisation or 0.0) >= SATURATED
         return full and not all(load.measured for load in self.loads)
 
@@ -241,10 +243,10 @@ class GpuState:
         return round(total_load(self.loads) + self.foreign_load, 2)
 
     def opens_at(self, need: GpuRequest) -> EndTime | None:
-        """Return when a job can start here at the earliest; None: not even when all ours have ended.
+        """Return the earliest time when a job can start here, None if not even after all our jobs have ended.
 
-        That time is infinite where it depends on a job of unknown duration; then it is
-        the turn of the last of them, so that a later job cannot put it off.
+        The time is infinite if it depends on a job of unknown duration. It then depends on the last
+        such job, so that a later job cannot delay it.
         """
         if self.can_take(need) or self.awaits_measurement(need):  # which takes seconds
             return (-inf, 0)
@@ -263,7 +265,7 @@ class GpuState:
     def _fits(
         self, need: GpuRequest, free: int, beside: tuple[GpuLoad, ...], *, exclusive: int
     ) -> bool:
-        """Return whether a job can run here beside others of ours, of which so many share with nobody."""
+        """Return whether a job can run here with our other jobs, `exclusive` of which share with none."""
         if self.closed_reason or (need.excludes_others and self.other_users):
             return False
         if need.may_use_reserve:
@@ -294,11 +296,11 @@ class GpuState:
         return self.request_bytes(need) <= free and not self._has_gpu_time(need.load, self.loads)
 
     def can_share_with(self, load: GpuLoad, beside: tuple[GpuLoad, ...]) -> bool:
-        """Return whether a job pays beside others, which need not be those that run here now."""
+        """Return whether a job improves throughput with others, which need not be those that run here now."""
         return not beside or self._has_gpu_time(load, beside)
 
     def remaining_room(self, need: GpuRequest, at: EndTime) -> RoomBeside:
-        """Return for what there is room beside a job that starts at a time, and what will be there still."""
+        """Return the remaining room beside a job that starts at a time, and the jobs that will still be there."""
         if need.exclusive:
             return 0, 0, ()
         gone = [job for job in self.own_jobs if self._end_time(job) <= at]
@@ -307,7 +309,7 @@ class GpuState:
         slots = _PLENTY if self.max_jobs is None else self.max_jobs
         left -= (
             need.estimated * self.growth_margin
-        )  # it starts only if so much stays free beside it
+        )  # it starts only if this much stays free in addition
         return left - self.request_bytes(need), slots - len(stay) - 1, stay
 
     def refusal(self, need: GpuRequest) -> str:
@@ -357,7 +359,7 @@ class GpuState:
         return f"{name} runs {_name_jobs(self._unmeasured_jobs)}, which are being measured"
 
     def _describe_reserved(self) -> str:
-        """Return what of the free memory is reserved, and for whom."""
+        """Return how much of the free memory is reserved, and for which users."""
         parts = []
         pending = {
             job.job: self.bytes_of(job) - job.used.get(self.gpu.uuid, 0) for job in self.own_jobs
@@ -388,12 +390,12 @@ class GpuState:
 
 
 def matches_device(gpu: GpuSnapshot, device: str) -> bool:
-    """Tell whether a job that asks for a device may have a GPU."""
+    """Whether a job with a `device` setting may have a GPU."""
     return device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}", gpu.uuid}
 
 
 def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
-    """Tell whether CUDA_VISIBLE_DEVICES names a GPU: by its number in PCI order, or by how its UUID begins."""
+    """Whether CUDA_VISIBLE_DEVICES names a GPU by its number in PCI order or by a prefix of its UUID."""
     for name in visible:
         if name.isdecimal():
             if int(name) == gpu.index:
@@ -443,8 +445,8 @@ def _name_jobs(ours: Sequence[Running]) -> str:
 class GpuPool:
     """The GPUs among which jobs of the same `device` and visibility choose.
 
-    They are kept in order while jobs come and go: the caller that gives a place on one, or takes it back,
-    tells so with `update_gpu`.
+    They are kept sorted while jobs start and end. A caller that adds or removes a place on one must
+    call `update_gpu`.
     """
 
     def __init__(self, cards: Iterable[GpuState], need: GpuRequest) -> None:
@@ -466,7 +468,7 @@ class GpuPool:
         self.totals = [card.gpu.total for card in sized]
         self.idle_free_bytes = [card.idle_free_bytes for card in sized]
         self.free_without_own_jobs = [card.free_without_own_jobs for card in self.allowed]
-        # one that has failed and never reported its size gives no hope beside others that did
+        # a failed GPU that never reported its size does not count beside others that did
         silent = [card for card in self.allowed if not card.gpu.total]
         self._unknown_size_count = len([card for card in silent if not (card.gpu.fault and sized)])
         self._position = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
@@ -481,7 +483,7 @@ class GpuPool:
             self.update_gpu(card)
 
     def update_gpu(self, card: GpuState, *, freed: bool = True) -> None:
-        """Put a GPU where it belongs now; `freed`: there may be more room than before."""
+        """Update the position of a GPU. `freed`: there may be more room than before."""
         at = self._position.get(card.gpu.uuid)
         if at is None:
             return
@@ -496,7 +498,7 @@ class GpuPool:
             self._by_opening[1].update_gpu(at, card)
 
     def has_room(self, need: GpuRequest) -> bool:
-        """Tell whether as many GPUs as a job needs can take it now."""
+        """Whether as many GPUs as a job needs can take it now."""
         key = need.load, need.count, need.estimated, need.similar
         request = need.vram_request or 0
         refused = None if need.exclusive else self._refused_requests.get(key)
@@ -509,10 +511,10 @@ class GpuPool:
         return fits
 
     def free_gpus(self, need: GpuRequest) -> Iterator[GpuState]:
-        """Give the GPUs that can take a job now, the best first.
+        """Yield the GPUs that can take a job now, the best first.
 
-        That is the emptiest, of those the smallest, of those the one with the most free memory; for a job
-        whose memory use is unknown, the one with the most free memory.
+        The best one is the emptiest, then the smallest, then the one with the most free memory. For
+        a job of unknown memory usage it is the one with the most free memory.
         """
         able = self._able_gpus(need)
         if need.vram_request is None:
@@ -520,7 +522,7 @@ class GpuPool:
         yield from _idlest_first(able) if self._has_known_load else able
 
     def _able_shared_gpus(self, need: GpuRequest) -> Iterator[GpuState]:
-        """Give the GPUs that can take a job beside ours, those with the most free memory first."""
+        """Yield the GPUs that can take a job beside ours, those with the most free memory first."""
         request = need.vram_request or 0
         for shut, free, at in self._by_free_memory.entries:
             if shut or -free < request:
@@ -541,7 +543,7 @@ class GpuPool:
         return any(card.lacks_gpu_time(need) for card in self.cards)
 
     def awaits_measurement(self, need: GpuRequest) -> bool:
-        """Return whether a job waits for nothing but that what runs is measured."""
+        """Return whether a job waits only for the measurement of running jobs."""
         return any(card.awaits_measurement(need) for card in self.cards)
 
     def openings(self, need: GpuRequest) -> Iterator[tuple[EndTime, GpuState]]:
@@ -555,7 +557,7 @@ class GpuPool:
             yield time, self.cards[at]
 
     def could_hold(self, sizes: Iterable[int], need: GpuRequest) -> bool:
-        """Tell whether enough GPUs could take a job if they had so many bytes, and those of unknown size enough."""
+        """Whether enough GPUs could take a job with so many bytes. GPUs of unknown size count as large enough."""
         return self.count_enough(sizes, need) + self._unknown_size_count >= need.count
 
     def count_enough(self, sizes: Iterable[int], need: GpuRequest) -> int:
@@ -564,7 +566,7 @@ class GpuPool:
         return sum(size >= wanted for size in sizes)
 
     def _needed_bytes(self, need: GpuRequest) -> int:
-        """Return how many bytes a need takes of a GPU, with what is kept for others where it leaves that."""
+        """Return the bytes that a request takes of a GPU, including the reserve for others if that is kept."""
         return (need.vram_request or 0) + (0 if need.may_use_reserve else self.reserve)
 
     def refusals(self, need: GpuRequest) -> str:

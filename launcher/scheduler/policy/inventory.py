@@ -1,7 +1,8 @@
-"""What is left of a machine while decisions are made one after the other: cores, memory, groups, GPUs.
+"""Remaining resources of a machine during a sequence of decisions: cores, memory, groups, GPUs.
 
-What other homes of the machine leave us of its cores and of its main memory. Why a job starts where it does, why it
-cannot start now, and why the machine can never hold it: in words and numbers.
+Also the cores and main memory that other queues of the machine leave us. Gives reasons in words and
+numbers: why a job starts on a place, why it cannot start now, and why the machine can never hold
+it.
 """
 
 from collections import Counter
@@ -73,7 +74,7 @@ class Shortfall(NamedTuple):
 
 
 class _SharedResource(NamedTuple):
-    """What other homes have of cores or main memory."""
+    """Reservations of other queues of cores or main memory."""
 
     total: int  # of which theirs are a part: our quota, or what the machine has
     foreign_by_queue: Counter[str]  # queue, as messages name it → how much
@@ -100,7 +101,7 @@ def _shared_resource(
 
 
 def wants_gpu(resources: Resources, machine: Machine, visible: Sequence[str] | None = None) -> bool:
-    """Tell whether a job works on GPUs here: it says so, or prefers them and may have one."""
+    """Whether a job uses GPUs here: it requires them, or prefers them and may have one."""
     shown = None
     if visible is not None and resources.accelerated:
         shown = any(is_visible(gpu, visible) for gpu in machine.gpus)
@@ -113,12 +114,12 @@ class Inventory:
     def __init__(
         self, machine: Machine, running: Iterable[Running] = (), *, explain: bool = True
     ) -> None:
-        """Take stock.
+        """Count the remaining resources.
 
         Args:
-            machine: what there is.
-            running: what of it is promised already, the oldest first.
-            explain: give reasons in numbers; without them a long queue is decided much faster.
+            machine: All resources.
+            running: Running jobs with their reservations, the oldest first.
+            explain: Give reasons in numbers. Without them a long queue is decided much faster.
         """
         self.machine, self.explain = machine, explain
         self.end_times: dict[int, EndTime] = {}  # by identity of a running job: when it ends
@@ -132,7 +133,7 @@ class Inventory:
         self.unused_ram = machine.ram_free
         self._groups: Counter[str] = Counter()
         self._sequence = count()  # in which jobs were given, and of equal ends
-        self._ends: list[tuple[float, int, Running]] = []  # a heap: who should have ended first
+        self._ends: list[tuple[float, int, Running]] = []  # a heap: the most overdue job first
         self.running: dict[int, Running] = {}  # by identity: it is one of ours that was given
         self._pools: dict[tuple[object, ...], GpuPool] = {}
         self._options_by_request: dict[
@@ -178,13 +179,13 @@ class Inventory:
         return min(self._cards[uuid].free for uuid in devices)
 
     def add_others_usage(self, uuid: str, amount: int) -> None:
-        """Count memory of a GPU that others have taken since; less than 0: that they gave back."""
+        """Add GPU memory that others have allocated since. A negative amount was freed."""
         card = self._cards[uuid]
         card.used_by_others, card.free = card.used_by_others + amount, card.free - amount
         self._invalidate((uuid,), freed=amount < 0)
 
     def advance(self, now: float) -> None:
-        """Expect a later end of what runs on although it should have ended: its forecast says when."""
+        """Move the expected end of overdue running jobs, as given by their forecast."""
         while self._ends and self._ends[0][0] <= now:
             _, _, run = heappop(self._ends)
             if self.running.get(id(run)) is not run or run.since is None:
@@ -209,7 +210,7 @@ class Inventory:
     # --- cores, main memory, groups
 
     def remaining_in_group(self, group: str) -> int | None:
-        """Return how many further jobs of a group may start; None: there is no limit."""
+        """Return how many further jobs of a group may start, None if there is no limit."""
         limit = self.machine.limits.get(group) if group else None
         return None if limit is None else limit - self._groups[group]
 
@@ -224,7 +225,7 @@ class Inventory:
     def find_shortfall(
         self, request: Waiting, needs: Sequence[GpuRequest], cpus: int
     ) -> tuple[GpuRequest | None, Shortfall | None]:
-        """Return which of a job's needs can be met now, and what is missing for it, None where nothing is."""
+        """Return the requests of a job that can be met now and the missing resources, None if all are met."""
         lacks = self.cpu_or_memory_shortfall(request, cpus)
         if lacks or not needs:
             return next(iter(needs), None), lacks
@@ -332,10 +333,11 @@ class Inventory:
         return self._options_by_request[key][:2]
 
     def _gpu_options(self, request: Waiting) -> tuple[GpuRequest, ...]:
-        """Return with what of GPUs a job can start, the best first.
+        """Return the possible GPU requests of a job, the best first.
 
-        Only what its owner asked for, or what it lacked when it failed, can be too much for a machine. What
-        was learned says beside whom it fits; where that is more than an unused GPU has, it is tried alone.
+        Only declared memory, or memory that was missing at a failure, can be too much for a
+        machine. Recorded peaks decide with which jobs it fits. If they exceed an unused GPU, the
+        job is tried alone.
         """
         need = gpu_request_of(request)
         if request.enough is None:
@@ -497,9 +499,9 @@ def _too_large_refusal(need: GpuRequest, pool: GpuPool, *, unused: bool) -> Refu
     """Return why too few GPUs are large enough, in numbers.
 
     Args:
-        need: what a job asks of them.
-        pool: those that it may have.
-        unused: they would be, had the driver no part of them while nobody uses them.
+        need: Request of the job.
+        pool: GPUs that the job may have.
+        unused: Whether they would be large enough without the memory of the idle driver.
     """
     kept = f" ({format_bytes(pool.reserve)} is reserved for other users)" if pool.reserve else ""
     asked = f"{format_bytes(need.vram_request or 0)} of GPU memory"

@@ -1,20 +1,23 @@
 """GPU memory of a program that runs with other numbers in its command line.
 
-All runs of a sweep share a signature, which leaves the numbers of their command lines out. A seed does not change the
-memory, a batch size does, and nobody declares which number is which. So this is learned number by number. A value is
-trusted as far as values like it were tried:
+All runs of a sweep share a signature, which leaves the numbers of their command lines out. A seed
+does not change the memory, a batch size does, and the user declares neither. The effect is
+therefore estimated for each number separately. A value is trusted as far as similar values were
+tried:
 
-- A number makes no difference once runs in which it went further than ever before used as much as those before. After
-  the first such run the request is half as much again as what was measured, after the next a quarter more, and so on:
-  each run that agrees halves the margin.
-- If all numbers that make a difference are those of earlier runs, the request is what these runs used.
-- If one of them is between those of two runs that agree in all others, the request is the larger usage.
-- If all are within the tried range, and MANY different command lines were tried, the next one exceeds all of them with
-  probability 1 / (MANY + 1). It gets the largest usage plus the spread.
+- A number makes no difference once runs in which it went further than ever before used the same
+  memory. After the first such run the request is the measured peak plus half of it. After the next
+  it is the peak plus a quarter. Each run that agrees halves the margin.
+- If all numbers that make a difference are those of earlier runs, the request is what these runs
+  used.
+- If one of them is between those of two runs that agree in all others, the request is the larger
+  usage.
+- If all are within the tried range, and MANY different command lines were tried, the next one
+  exceeds all of them with probability 1 / (MANY + 1). It gets the largest usage plus the spread.
 - Anything else is unknown, and similar jobs decide.
 
-So a sweep over seeds or learning rates shares its GPUs from the third run on. A sweep over batch sizes never gets the
-request of a smaller batch.
+A sweep over seeds or learning rates thus shares its GPUs from the third run on. A sweep over batch
+sizes never gets the request of a smaller batch.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,10 +27,8 @@ from typing import NamedTuple
 
 from launcher.store.usage import NEWEST_PEAKS, AttemptPeak, Numbers, margin_of
 
-DOUBT = (
-    0.5  # of what was measured, on top of it, after one run that agreed; each further one halves it
-)
-MANY = 8  # different command lines after which their spread tells what others take
+DOUBT = 0.5  # fraction of the measured peak that is added after one run that agreed; each further run halves it
+MANY = 8  # number of different command lines after which their spread bounds the others
 _Values = tuple[float, ...]
 
 
@@ -57,11 +58,11 @@ class _NumberStatistics:
 
 @lru_cache(maxsize=8192)
 def find_evidence(numbers: Numbers, runs: tuple[AttemptPeak, ...]) -> PeakEvidence | None:
-    """Return what runs of a program tell of one with these numbers; None: nothing.
+    """Return the evidence from runs of a program for one with these numbers, None if there is none.
 
     Args:
-        numbers: those of its command line.
-        runs: what was measured of others with the same words, the oldest first.
+        numbers: Numbers of its command line.
+        runs: Measured runs with the same words, the oldest first.
     """
     values = _parse_numbers(numbers)
     known, places = _parse_runs(runs, len(values))
@@ -93,16 +94,17 @@ def find_evidence(numbers: Numbers, runs: tuple[AttemptPeak, ...]) -> PeakEviden
 def _parse_runs(
     runs: tuple[AttemptPeak, ...], count: int
 ) -> tuple[list[tuple[_Values, int]], list[_NumberStatistics]]:
-    """Return the runs with so many numbers, as values and peak, and what they tell of each number."""
+    """Return the runs with so many numbers, as values and peak, and the statistics of each number."""
     listed = [(_parse_numbers(run.numbers), run.peak) for run in runs if run.numbers is not None]
     known = [(values, peak) for values, peak in listed if len(values) == count]
     return known, _number_statistics(known) if known else []
 
 
 def _number_statistics(known: Sequence[tuple[_Values, int]]) -> list[_NumberStatistics]:
-    """Return what the runs, the oldest first, tell of each number.
+    """Return the statistics of each number from the runs, the oldest first.
 
-    A run with values that were never tried is compared with those before that agree in all others.
+    A run with values that were never tried is compared with earlier ones that agree in all other
+    numbers.
     """
     places = [_NumberStatistics(value, value, {value}) for value in known[0][0]]
     for count, (tried, peak) in enumerate(known[1:], start=1):
@@ -152,7 +154,7 @@ def _parse_numbers(numbers: Numbers) -> _Values:
 
 
 def _parse_value(text: str) -> float:
-    """Return a number of a command line; what a damaged database holds instead is beyond all others."""
+    """Return a number of a command line. An invalid value of a damaged database is beyond all others."""
     try:
         value = float(text)
     except ValueError:

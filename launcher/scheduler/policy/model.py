@@ -1,7 +1,8 @@
-"""What a decision is made about: jobs that wait, jobs that run, and the machine they share; and what it can be.
+"""Input and possible results of a decision: waiting jobs, running jobs and the machine.
 
-How long a job takes is a distribution: the durations of jobs like it, and its own time limit. What it asks of GPUs may
-be among others, alone with what was measured, or alone with the least that may do.
+The duration of a job is a distribution from the durations of similar jobs and its own time limit.
+Its GPU request may be shared, alone with the measured memory, or alone with the least memory that
+may suffice.
 """
 
 from bisect import bisect_right
@@ -31,17 +32,20 @@ LONG_QUANTILE = (
 MEDIAN_QUANTILE = (
     0.5  # a running job is expected to end with the middle one of those that ran as long
 )
-SHORTEST_S = 60.0  # a job that nothing is known of is expected to run at least so long
-LEAST_S = 1.0  # who is late runs on for at least so long: nothing is expected at this very moment
+SHORTEST_S = 60.0  # seconds; least expected duration of a job without records
+LEAST_S = (
+    1.0  # seconds; least remaining time of an overdue job: no end is expected at this very moment
+)
 
 
 class Forecast(NamedTuple):
-    """Durations of jobs alike, seconds alone on their GPUs, ascending; and its own time limit.
+    """Durations of similar jobs in seconds alone on their GPUs, ascending, and the job's own time limit.
 
-    Durations of trainings have heavy tails: the longest of a few says little about the next one, and a job that
-    has outlasted all of them is not about to end. So every question is about the part of the distribution that is
-    left after the time that a job runs already, and beyond the last known duration a job is expected to run as long
-    again as it has run (a Pareto tail with exponent 1; "Lindy's law"). The time limit bounds all answers.
+    Durations of trainings have heavy tails. The longest of a few says little about the next one,
+    and a job that has outlasted all of them is not about to end. Every query is therefore about the
+    part of the distribution that is left after the time that a job has run. Beyond the last known
+    duration a job is expected to run as long again as it has run (a Pareto tail with exponent 1;
+    "Lindy's law"). The time limit bounds all results.
     """
 
     seconds: tuple[float, ...] = ()
@@ -95,7 +99,7 @@ class Forecast(NamedTuple):
         return None if total is None else since + total
 
     def expected_end(self, since: float, now: float) -> float | None:
-        """Return when it is expected to end: as when it began, and who is late later on."""
+        """Return its expected end: as at its start, and later if it is overdue."""
         first, end = self.end(since, since), self.end(since, now)
         return first if first is None or end is None or first > now else max(end, now + LEAST_S)
 
@@ -104,11 +108,11 @@ UNKNOWN = Forecast()
 
 
 def make_forecast(seconds: Iterable[float], limit: float | None = None) -> Forecast:
-    """Return the forecast from durations in any order; what is no duration at all does not count.
+    """Return the forecast from durations in any order. Invalid durations are ignored.
 
     Args:
-        seconds: durations of jobs alike.
-        limit: its own time limit, s.
+        seconds: Durations of similar jobs.
+        limit: Its own time limit, s.
     """
     usable = (value for value in seconds if isfinite(value) and value >= 0)
     bound = limit if limit is not None and isfinite(limit) and limit > 0 else None
@@ -116,12 +120,12 @@ def make_forecast(seconds: Iterable[float], limit: float | None = None) -> Forec
 
 
 def running_forecast(claim: Claim, usage: Usage, ends: float | None = None) -> Forecast:
-    """Return how long an attempt takes that runs: by its own word, else as its like did; and its limit.
+    """Return the forecast of a running attempt with its limit: its own report, otherwise similar jobs.
 
     Args:
-        claim: the attempt.
-        usage: what was learned of its like.
-        ends: when its program says that it will have ended; None: it says nothing.
+        claim: The attempt.
+        usage: Recorded usage of similar jobs.
+        ends: End time that its program reported, None if it reported none.
     """
     seconds = usage.seconds if ends is None else (ends - claim.claimed,)
     return make_forecast(seconds, claim.spec.terms.time_limit_s)
@@ -140,21 +144,23 @@ class Waiting(NamedTuple):
     alone: bool = (
         False  # it was stopped for the sake of others once: now it shares with none of ours
     )
-    source: str = ""  # on what the request rests: "declared", "learned", …
+    source: str = ""  # source of the request: "declared", "learned", …
     enough: int | None = None  # bytes with which it may start alone on an unused GPU
-    least: int = 0  # with fewer it starts nowhere: declared by its owner, or lacked when it failed
+    least: int = 0  # bytes; it never starts with fewer: declared, or missing at a failure
     seconds: float | None = None  # it is counted on to run no longer; None: unknown
     forecast: Forecast = UNKNOWN  # on what that rests
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
-    backfill_until: float = -inf  # others may pass it so long
+    backfill_until: float = -inf  # others may pass it until then
     max_delay_s: float = (
         0.0  # by so many seconds the place that is kept for it may slip; -inf: no guess counts
     )
-    visible: tuple[str, ...] | None = None  # its owner's CUDA_VISIBLE_DEVICES; None: not set
-    load: GpuLoad = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
+    visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES of its user; None: not set
+    load: GpuLoad = UNKNOWN_LOAD  # its load on a GPU, and its slowdown by others there
     reserved_elsewhere: bool = False  # on another machine a place is kept for it: here none is
-    holds_reservation: bool = False  # though it waits for other homes, what is ours is kept for it
-    run: str = ""  # between runs `waiting_line` decides who comes first
+    holds_reservation: bool = (
+        False  # its reservation of our resources stays although it waits for other queues
+    )
+    run: str = ""  # between runs `waiting_line` decides the order
     priority: int = 0
 
     @property
@@ -176,7 +182,7 @@ class Running(NamedTuple):
     estimated: bool = False  # as in `Waiting`
     similar: str = ""  # likewise
     unmeasured_s: float | None = (
-        None  # for so long it runs with an estimate and has not been measured
+        None  # seconds for which it has run with an estimate and without a measurement
     )
     exclusive: bool = False  # it shares its GPUs with none of ours
     used: Mapping[str, int] = {}  # UUID → bytes, where that is measured
@@ -188,13 +194,13 @@ class Running(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What there is: cores and memory that we may use, GPUs as they are now, limits of groups."""
+    """Resources: cores and memory that we may use, GPUs as they are now, limits of groups."""
 
     cpus: int
     cores: int = -1  # the mask of those that they are among
     ram: int = 0  # bytes in all
     installed_ram: int = (
-        0  # that the machine has, also for those whom our quota does not limit; 0: as many
+        0  # of the whole machine, also for users outside our quota; 0: equal to `ram`
     )
     ram_free: int = 0  # unused bytes
     gpus: tuple[GpuSnapshot, ...] = ()
@@ -208,7 +214,7 @@ class Machine(NamedTuple):
     colleagues: tuple[PeerScheduler, ...] = ()  # other schedulers that wait
     use: ResourceUsage = NO_RESOURCE_USAGE  # our user's, decayed
     starving_resource: ResourceKind | None = (
-        None  # what we wait for so long that others leave it to us
+        None  # the resource that others yield to us after our long wait
     )
 
     @property
@@ -243,7 +249,7 @@ class Wait(NamedTuple):
     code: ReasonCode = ReasonCode.NO_ROOM
     data: Mapping[str, Json] = {}
     blocked_by_others: bool = (
-        False  # it is first, and would start if other homes gave back what they reserved
+        False  # it is first, and would start if other queues gave back their reservations
     )
     blocked_by_own: bool = False  # and jobs of ours ended
     lacking_resource: ResourceKind | None = None  # what there is too little of
@@ -259,7 +265,9 @@ class Wait(NamedTuple):
 Decision = Start | Wait
 
 
-EVICTION_GROWTH = 1.5  # of what a job used when it was stopped: it may have been about to use more
+EVICTION_GROWTH = (
+    1.5  # factor on the usage of a job at its eviction: it may have been about to use more
+)
 
 
 def make_waiting(ready: ReadyJob, usage: Usage) -> Waiting:
@@ -274,7 +282,9 @@ def make_waiting(ready: ReadyJob, usage: Usage) -> Waiting:
     peak = None if lesson is None else lesson.peak
     enough = peak if exact or asked is None else None
     lacked = max(0, lane.least - NEGLIGIBLE)
-    if claim is not None and claim == lane.least:  # of what was needed a guess is all that is known
+    if (
+        claim is not None and claim == lane.least
+    ):  # for a need from a failure only an estimate is known
         enough = max(lacked, peak or 0)
     certain = max(asked or 0, lacked)
     if estimated:  # it refuses nothing: alone the job is tried anyhow
@@ -310,7 +320,7 @@ def make_waiting(ready: ReadyJob, usage: Usage) -> Waiting:
 
 @dataclass(frozen=True, slots=True)
 class GpuRequest:
-    """What a job asks of each of its GPUs, and which GPUs it may have."""
+    """Request of a job on each of its GPUs, and the GPUs that it may have."""
 
     count: int
     vram_request: int | None  # bytes; None: a fixed part of the GPU
@@ -318,8 +328,8 @@ class GpuRequest:
     device: str  # "auto", "cuda", "cuda:N" or "cuda:N:M"
     visible: tuple[str, ...] | None
     excludes_others: bool = False  # other users' jobs share them neither
-    may_use_reserve: bool = False  # it may take of what is kept for others
-    load: GpuLoad = UNKNOWN_LOAD  # what it does to a card, and what others there do to it
+    may_use_reserve: bool = False  # it may use memory of the reserve for others
+    load: GpuLoad = UNKNOWN_LOAD  # its load on a GPU, and its slowdown by others there
     uses_gpu_numbers: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
     estimated: bool = False  # what it asks is neither declared nor measured with the same settings
     similar: str = ""  # as in `Waiting`, where that is estimated
@@ -327,7 +337,7 @@ class GpuRequest:
 
     @property
     def needs_quiet_gpu(self) -> bool:
-        """Whether others may use next to nothing of its GPUs; not if it is known what it used beside them."""
+        """Whether others may use almost nothing of its GPUs. False if its usage beside them is known."""
         return self.exclusive and (self.excludes_others or not self.alone)
 
 
@@ -350,7 +360,7 @@ def gpu_request_of(job: Waiting) -> GpuRequest:
 
 
 def elapsed_s(run: Running, now: float) -> float | None:
-    """Return for how long a job has run; None: unknown. A clock that was set back counts as no time at all."""
+    """Return the run time of a job in seconds, None if unknown. 0 after a clock was set back."""
     since = run.since
     return None if since is None or not isfinite(since) else max(0.0, now - since)
 

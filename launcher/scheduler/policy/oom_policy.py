@@ -1,32 +1,35 @@
-"""Whose fault a lack of memory was, and what the next attempt requests.
+"""Whose fault a lack of memory was, and the request of the next attempt.
 
-The question is always the same: had the job what it was promised? All numbers are of one GPU.
+The criterion is always the same: did the job have the memory that was reserved for it? All numbers
+are of one GPU.
 
-need   = what it held + what it wanted when it failed; at least what was measured of it
-others = what everybody else had on its card at that moment
-room   = what the card has beside them
+need   = what it held + what it wanted when it failed; at least its measured usage
+others = usage of all others on its GPU at that moment
+room   = memory of the GPU without that of others
 
-what is known                                            whose          next claim           counts
-need beyond its claim, or beyond its allocator's cap     ours           larger               no
-need within its claim, room smaller than its claim       a neighbour's  the same             no
-no claim, need within the card, others on it             a neighbour's  what it needs        no
-no claim, need unknown, others on it                     a neighbour's  more than the room   no
-all of the room promised, a little of the card others'   a neighbour's  more than the room   no
-alone on the card, without a cap                         ours           more than the card   no
+what is known                                            whose          next request         counts
+need beyond its request, or beyond its allocator's cap   ours           larger               no
+need within its request, room smaller than its request   a neighbour's  the same             no
+no request, need within the GPU, others on it            a neighbour's  what it needs        no
+no request, need unknown, others on it                   a neighbour's  more than the room   no
+all of the room reserved, a little of the GPU others'    a neighbour's  more than the room   no
+alone on the GPU, without a cap                          ours           more than the GPU    no
 anything else: no neighbour can be shown                 ours           larger               no
-nothing at all: no claim, no need, no room               ours           as before            yes
-main memory, need within what was promised               the machine's  as before            no
-main memory, need beyond what was promised               ours           as before            yes
-main memory, nothing promised, or the need unknown       the machine's  as before            yes
+nothing at all: no request, no need, no room             ours           as before            yes
+main memory, need within the reservation                 the machine's  as before            no
+main memory, need beyond the reservation                 ours           as before            yes
+main memory, no reservation, or the need unknown         the machine's  as before            yes
 
-A claim grows past what a card can give only when what was seen to be needed is more than that.
+A request grows beyond the size of a GPU only if the known need is more than that.
 
-*Counts*: the attempt uses up one of the job's `retries`. One of ours need not, since it ends by
-itself: each time the claim grows by a quarter (by half where the need is unknown) and by 256 MiB
-at least, to what was seen to be needed at least, and a job whose claim fits no card has failed. A neighbour's fault or the
-machine's may come again for ever: who queues such a job again waits longer each time, or counts.
+*Counts*: the attempt uses up one of the job's `retries`. A fault of ours need not count, since such
+attempts end by themselves. Each time the request grows by a quarter (by half if the need is
+unknown) and by at least 256 MiB, at least to the known need. A job whose request fits no GPU fails.
+A neighbour's fault or the machine's may occur forever. The caller therefore requeues such a job
+with growing pauses, or counts the attempt.
 
-Whether any card can ever hold the claim is not asked here: that knows who knows the cards.
+This module does not check whether any GPU can ever hold the request. The caller has the list of
+GPUs.
 """
 
 from typing import Literal, NamedTuple
@@ -38,8 +41,8 @@ BlamedOn = Literal["ours", "neighbour", "machine"]
 
 STEP = 256 << 20  # requests are multiples of it
 GROWTH = 1.25  # of a request that was too small
-DOUBT = 1.5  # likewise, where the shortage is unknown: from 1 GiB to a card of 192 in 13 steps
-MARGIN = 1.1  # on what was needed when it failed: the next step may need a little more
+DOUBT = 1.5  # growth factor if the shortage is unknown: from 1 GiB to a GPU of 192 GiB in 13 steps
+MARGIN = 1.1  # factor on the need at the failure: the next step may need a little more
 CONTEXT = 512 << 20  # of CUDA, cuDNN and cuBLAS, which an allocator does not count; a guess
 # a display, or the context that a program's own report leaves out: not worth waiting for
 NEGLIGIBLE = 768 << 20
@@ -48,13 +51,13 @@ QUIET_SHARE = 0.1
 
 
 class OomContext(NamedTuple):
-    """What the scheduler knows of an attempt that had too little memory; bytes, None: unknown."""
+    """Facts of the scheduler about an attempt with too little memory, in bytes. None if unknown."""
 
     reservation: int | None = None  # bytes on each GPU
-    total: int | None = None  # of its card
-    others: int | None = None  # on its card, by whomever but itself
+    total: int | None = None  # of its GPU
+    others: int | None = None  # usage of its GPU by all other processes
     peak: int | None = None  # the most that it was seen to take
-    reserve: int = 0  # of each card, that is always left to others
+    reserve: int = 0  # of each GPU, always left to others
     ram: int | None = None  # main memory that was reserved for it
 
 
@@ -126,7 +129,7 @@ def _needed_bytes(report: OomReport, context: OomContext) -> int | None:
 
 
 def _others_bytes(report: OomReport, context: OomContext) -> int | None:
-    """Return what all others had on the card; a later look may see less."""
+    """Return the usage of all others on the GPU. A later reading may show less."""
     seen = [] if context.others is None else [context.others]
     if report.total is not None and report.free is not None and report.held is not None:
         seen.append(max(0, report.total - report.free - report.held))
@@ -136,7 +139,7 @@ def _others_bytes(report: OomReport, context: OomContext) -> int | None:
 def _is_taken_by_others(
     claim: int | None, need: int | None, total: int | None, others: int | None
 ) -> bool:
-    """Tell whether others had what this job had reserved, or needed."""
+    """Whether others used memory that this job had reserved, or needed."""
     if total is None or others is None or others <= NEGLIGIBLE:
         return False
     if claim is None:
@@ -145,7 +148,7 @@ def _is_taken_by_others(
 
 
 def _hit_own_cap(report: OomReport, need: int | None) -> bool:
-    """Tell whether its allocator was refused by its cap, and not by the card."""
+    """Whether its allocator was refused by its cap and not by the GPU."""
     if report.cap is None:
         return False
     free, wanted = report.free, report.wanted
@@ -154,7 +157,7 @@ def _hit_own_cap(report: OomReport, need: int | None) -> bool:
 
 
 def _largest_request(total: int | None, others: int | None, reserve: int) -> int | None:
-    """Return the largest request that such a card can meet when it is unused."""
+    """Return the largest request that such a GPU can meet when it is unused."""
     if total is None:
         return None
     always = NEGLIGIBLE if others is None else min(others, NEGLIGIBLE)
@@ -164,9 +167,9 @@ def _largest_request(total: int | None, others: int | None, reserve: int) -> int
 def _request_without_others(
     claim: int | None, need: int | None, total: int | None, others: int | None, reserve: int
 ) -> int | None:
-    """Return a request that is not met before others leave, of a job that had all but their little; else None.
+    """Return a request that is not met before others leave, for a job that had all memory except their small part; otherwise None.
 
-    It may fit without them, and the same again would fail in the same way.
+    It may fit without them, and an equal attempt would fail in the same way.
     """
     if claim is None or total is None or others is None:
         return None
@@ -187,7 +190,7 @@ def _request_beyond_room(
 
 
 def _grow_request(claim: int | None, need: int | None, most: int | None) -> int | None:
-    """Return a larger request; one that a card can meet, where that may be enough."""
+    """Return a larger request, one that the GPU can meet if that may be enough."""
     least, wish = need or 0, 0 if need is None else round(need * MARGIN) + CONTEXT
     if claim is not None:
         grown = round(claim * (DOUBT if need is None else GROWTH))

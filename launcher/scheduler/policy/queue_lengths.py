@@ -71,7 +71,7 @@ class QueueDelayEstimator:
         self._lengths: list[tuple[float, float]] = []  # when, and how long; ascending
 
     def is_due(self, now: float) -> bool:
-        """Tell whether to work out the length again."""
+        """Whether the length must be computed again."""
         return not self._lengths or not 0 <= now - self._lengths[-1][0] < STEP_S
 
     def record(self, now: float, length_s: float) -> None:

@@ -14,35 +14,36 @@ from launcher.store.usage import Numbers, SimilarUsage, Usage, margin_of
 from launcher.units import format_bytes
 
 OTHER_MACHINE_MARGIN = (
-    0.25  # of what was measured: another driver or card keeps and takes more of its own
+    0.25  # fraction of the measured usage: another driver or GPU uses more for itself
 )
 UNTRIED = "no run with similar numbers has been measured"
 AFTER_SHORTAGE = "raised after it ran out of memory"
-QUANTILE = 0.95  # of what similar jobs took: nearly all of them fit in it
+QUANTILE = 0.95  # quantile of the peaks of similar jobs: nearly all of them fit in it
 SIMILAR_MARGIN = 1.2  # on top, from SURE similar jobs on
-FEW_MARGIN = 1.3  # likewise from fewer
+FEW_MARGIN = 1.3  # the same factor, from fewer jobs
 MANY_SIMILAR = 3
 STEP = 256 << 20  # bytes, on top of both
 
 
 class VramEstimate(NamedTuple):
-    """What jobs alike teach of a job's memory."""
+    """Estimate of a job's memory from similar jobs."""
 
     peak: int  # bytes that one of them took at most
     runs: int
-    request: int  # bytes that the job is promised for that
-    source: str  # of what it was learned, in words
+    request: int  # bytes that are reserved for the job
+    source: str  # source of the estimate, in words
 
 
 def estimate_vram(
     usage: Usage, *, exact: bool = True, numbers: Numbers | None = None
 ) -> VramEstimate | None:
-    """Return what jobs alike teach of a job's memory, None where they teach nothing.
+    """Return an estimate of a job's memory from similar jobs, None if there is no evidence.
 
     Args:
-        usage: what they took.
-        exact: they agree with it in all that costs; else they are runs of the same program.
-        numbers: those that the signature of a program leaves out; None: not known.
+        usage: Recorded usage of similar jobs.
+        exact: They agree in everything that affects the cost. Otherwise they are runs of the same
+            program.
+        numbers: Numbers that the signature of a program leaves out, None if unknown.
     """
     peaks, beyond = usage.peaks, 0
     if not exact:
@@ -65,14 +66,14 @@ class VramRequest(NamedTuple):
     amount: int | None = (
         None  # bytes; None: nothing similar is known, it gets a fixed part of the GPU
     )
-    source: str = ""  # on what it rests: "declared", "learned from 3 runs"
+    source: str = ""  # source of the request: "declared", "learned from 3 runs"
     estimated: bool = True  # neither declared nor measured with the same settings
 
 
 def similar_request(similar: SimilarUsage) -> int | None:
-    """Return what is reserved for a job by what similar ones took, in bytes; None if none was measured.
+    """Return the reservation for a job from similar ones in bytes, None if none was measured.
 
-    What those use that run may still grow: it raises the request, but does not lower what ended ones tell.
+    Running ones may still grow: they can raise the request, but not lower that from ended ones.
     """
     requests = []
     for peaks in (similar.peaks, similar.running_bytes):
@@ -85,12 +86,12 @@ def similar_request(similar: SimilarUsage) -> int | None:
 
 
 def steady_request(used: int, peaks: Sequence[int], estimate: int | None) -> int:
-    """Return what is reserved for a running job with an estimate whose use does not grow any more, in bytes.
+    """Return the reservation in bytes for a running job with an estimate whose usage no longer grows.
 
     Args:
-        used: what it uses now.
-        peaks: what similar jobs took in the end: it may still grow to what most of them took.
-        estimate: what was reserved for it when it started; None: a fixed part of the GPU.
+        used: Its current usage.
+        peaks: Final peaks of similar jobs: it may still grow to the peak of most of them.
+        estimate: Its reservation at the start, None for a fixed part of the GPU.
     """
     own = round(used * SIMILAR_MARGIN) + STEP
     if not peaks or estimate is None:
@@ -106,14 +107,15 @@ def choose_vram_request(
     exact: bool = True,
     numbers: Numbers | None = None,
 ) -> VramRequest:
-    """Return what is reserved for a job on each of its GPUs, and on what that rests.
+    """Return the reservation of a job on each of its GPUs, and its source.
 
     Args:
-        declared: `min_vram`; None: not said, or `auto`.
-        minimum: what it needs at least, as it turned out when it had less; 0: that never happened.
-        usage: what jobs like it took.
-        exact: those agree with it in all that costs; else what was asked for counts more than the usage.
-        numbers: those that the signature of a program leaves out; None: not known.
+        declared: `min_vram`, None if not set or `auto`.
+        minimum: Need that was found when it had less memory, 0 if that never happened.
+        usage: Recorded usage of similar jobs.
+        exact: These agree in everything that affects the cost. Otherwise the declaration takes
+            precedence.
+        numbers: Numbers that the signature of a program leaves out, None if unknown.
     """
     lesson = estimate_vram(usage, exact=exact, numbers=numbers)
     if declared is not None and (lesson is None or declared >= lesson.peak or not exact):

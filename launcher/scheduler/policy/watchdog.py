@@ -1,8 +1,9 @@
-"""A wait that nothing explains is named with its numbers, and the job is tried alone where it fits.
+"""Reports an unexplained wait with its numbers and tries the job alone if it fits.
 
-`decide` gives a reason for every wait. Where nothing of ours runs, nobody else is seen on the machine and no
-rule of its owner holds, that reason cannot be the whole truth: a program left memory behind that
-no process owns, or the rules contradict each other. Who waits for such a thing waits for ever.
+`decide` gives a reason for every wait. If none of our jobs runs, no other process is seen on the
+machine and no rule of the user applies, that reason cannot be the whole truth. A program may have
+left memory behind that no process owns, or the rules contradict each other. Such a wait would never
+end.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -26,15 +27,13 @@ from launcher.scheduler.policy.model import (
 from launcher.states import ReasonCode
 from launcher.units import format_bytes, format_seconds
 
-PATIENCE_S = (
-    30.0  # processes that ended a moment ago, and looks that are late, explain themselves by then
-)
-# reasons that are in the way of others of ours, of other homes, or of the machine: where there are none, of nothing
+PATIENCE_S = 30.0  # seconds; effects of just ended processes and late readings have passed by then
+# reasons caused by our other jobs, other queues or the machine; without these there is no cause
 _SUSPECT_CODES = frozenset({ReasonCode.NO_ROOM, ReasonCode.WOULD_DELAY, ReasonCode.OUTPACED})
 
 
 class WatchdogReport(NamedTuple):
-    """What became of the decisions, and what is to be put on record."""
+    """The reviewed decisions and the messages to be logged."""
 
     decisions: list[Decision]
     messages: tuple[str, ...] = ()  # sentences about waits that were not named before
@@ -51,7 +50,7 @@ class Watchdog:
 
     @property
     def is_watching(self) -> bool:
-        """Whether some wait has no cause so far: look again soon."""
+        """Whether some wait has no cause so far, so that the next cycle must come soon."""
         return bool(self._since)
 
     def review(
@@ -62,23 +61,23 @@ class Watchdog:
         machine: Machine,
         now: float,
     ) -> WatchdogReport:
-        """Return the decisions, with what nothing explains named or started.
+        """Return the decisions with unexplained waits reported or started.
 
         Args:
-            waiting: the jobs.
-            decisions: on them, in their order.
-            running: what of ours has a place.
-            machine: what it was decided by.
-            now: monotonic.
+            waiting: The jobs.
+            decisions: Their decisions in the same order.
+            running: Our jobs with a place.
+            machine: The machine of the decisions.
+            now: Monotonic seconds.
         """
         kept = list(decisions)
         if any(isinstance(decision, Start) for decision in decisions):
             return WatchdogReport(
                 decisions=kept
-            )  # who had to make way for that is known the next time
+            )  # the effects on the others are known in the next cycle
         scene = _MachineView(machine, running, self.patience_s)
         suspects = dict[int, Wait]()
-        explained = False  # somebody waits for a reason, and others may have to wait for him
+        explained = False  # a job waits for a known reason, and others may have to wait for it
         for job, decision in zip(waiting, decisions, strict=True):
             if not isinstance(decision, Wait):
                 continue
@@ -105,7 +104,7 @@ class Watchdog:
     def _update_suspects(
         self, suspects: Iterable[int], present: Collection[int], now: float
     ) -> None:
-        """Take in who waits without a cause now; who is not decided about, as no GPU was seen, still does."""
+        """Record the jobs that wait without a cause now. Jobs without a decision, because no GPU was read, stay recorded."""
         still = {
             job: last
             for job, last in self._last.items()
@@ -117,7 +116,7 @@ class Watchdog:
 
 
 class _MachineView:
-    """The machine, and what of it nobody is seen on."""
+    """The machine and its parts without any visible process."""
 
     def __init__(self, machine: Machine, running: Sequence[Running], patience_s: float) -> None:
         self.machine, self._patience = machine, format_seconds(patience_s)
@@ -129,12 +128,12 @@ class _MachineView:
 
     @cached_property
     def inventory(self) -> Inventory:
-        """What is left of the machine; most of the time nobody asks."""
+        """The remaining resources. Computed on demand, because it is rarely needed."""
         return Inventory(self.machine, self._running)
 
     def is_suspect(self, job: Waiting, wait: Wait) -> bool:
-        """Tell whether nobody and no rule explains a wait."""
-        # beside others only GPUs tell for themselves that nobody is there
+        """Whether no process and no rule explains a wait."""
+        # with other jobs running only GPUs can show that they are unused
         there = (
             self._idle_gpu_count >= max(1, job.resources.gpus) and wait.code is ReasonCode.NO_ROOM
         )
@@ -153,7 +152,7 @@ class _MachineView:
         return self.is_deserted
 
     def deserted_gpus(self, need: GpuRequest) -> list[GpuState]:
-        """Return the GPUs that a job may have and on which nobody is seen, the emptiest first."""
+        """Return the GPUs that a job may have and on which no process is seen, the emptiest first."""
         if need not in self._deserted_by_request:
             cards = [
                 card
@@ -214,7 +213,7 @@ class _MachineView:
 
 
 def _is_idle(gpu: GpuSnapshot) -> bool:
-    """Tell whether the driver lists no process; in a container it may list none, but shows that they work."""
+    """Whether the driver lists no process. In a container the list may be empty although the GPU is busy."""
     return gpu.processes == () and (
         gpu.utilisation is None or 0 <= gpu.utilisation < QUIET_UTILISATION
     )

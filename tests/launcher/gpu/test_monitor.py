@@ -1,4 +1,4 @@
-"""What a lookout sees of GPUs, whose processes are there, and gpus.json."""
+"""Readings of the GPU monitor, owners of processes, and gpus.json."""
 
 import json
 import os
@@ -38,14 +38,14 @@ from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 from tests.nvml.standin import GIB
 
-# --- A lookout sees what the driver says, and waits for nobody
+# --- the monitor reports the driver's values and never waits for a hanging reading
 
 
 STRANGER, OWN = 9921, 4711
 
 
 def a_gpu(**changes: object) -> GpuSnapshot:
-    """A card that nobody uses."""
+    """An unused GPU."""
     values: dict[str, object] = {
         "uuid": "GPU-1",
         "index": 0,
@@ -62,34 +62,34 @@ def a_process(pid: int, used: int | None = GIB) -> GpuProcess:
     return GpuProcess(pid=pid, used=used)
 
 
-class Post:
+class MonitorHarness:
     """A lookout over what a test says; time stands still."""
 
     def __init__(self, *gpus: GpuSnapshot) -> None:
         self.gpus = list(gpus)
         self.now = 100.0
-        self.looks = 0
+        self.readings = 0
         self.woken = threading.Semaphore(0)
         self.answer = threading.Event()
         self.answer.set()
         self.lookout = GpuPoller(
-            self.look,
+            self.read_gpus,
             self.woken.release,
             own_pids=lambda: {OWN},
             clock=lambda: self.now,
         )
 
-    def look(self) -> list[GpuSnapshot]:
+    def read_gpus(self) -> list[GpuSnapshot]:
         assert self.answer.wait(DEADLINE_S)
-        self.looks += 1
+        self.readings += 1
         return self.gpus
 
     def wake(self) -> None:
-        """Wait until a look has ended."""
+        """Wait until a reading has ended."""
         assert self.woken.acquire(timeout=DEADLINE_S)
 
-    def see(self, *gpus: GpuSnapshot, later: float = POLL_S) -> GpuSample:
-        """Have a look taken after some time, and return what it saw."""
+    def take_sample(self, *gpus: GpuSnapshot, later: float = POLL_S) -> GpuSample:
+        """Request a reading after some time, and return it."""
         self.gpus = list(gpus) or self.gpus
         self.now += later
         self.lookout.request_sample()
@@ -99,37 +99,37 @@ class Post:
         return sight
 
 
-def test_nothing_is_seen_and_no_thread_runs_before_anybody_asks() -> None:
+def test_monitor_starts_no_thread_before_the_first_request() -> None:
     before = threading.active_count()
 
-    post = Post(a_gpu())
+    post = MonitorHarness(a_gpu())
 
     assert post.lookout.latest_sample() is None
     assert threading.active_count() == before
 
 
-def test_a_look_is_taken_when_it_is_asked_for_and_its_end_is_told() -> None:
-    post = Post(a_gpu())
+def test_requested_reading_is_taken_and_its_end_is_signalled() -> None:
+    post = MonitorHarness(a_gpu())
 
-    sight = post.see()
+    sight = post.take_sample()
 
     assert (sight.gpus, sight.at) == ((a_gpu(),), post.now)
 
 
-def test_the_driver_is_asked_once_a_second_at_most() -> None:
-    post = Post(a_gpu())
-    post.see()
+def test_driver_is_read_at_most_once_a_second() -> None:
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
     post.now += POLL_S / 2
     post.lookout.request_sample()
-    post.see(later=POLL_S / 2)
+    post.take_sample(later=POLL_S / 2)
 
-    assert post.looks == 2
+    assert post.readings == 2
 
 
-def test_where_something_has_changed_a_look_is_taken_sooner() -> None:
-    post = Post(a_gpu())
-    post.see()
+def test_change_makes_the_next_reading_earlier() -> None:
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
     assert not post.lookout.request_sample(after_change=True), (
         "the newest look is from this instant"
@@ -139,12 +139,12 @@ def test_where_something_has_changed_a_look_is_taken_sooner() -> None:
     assert post.lookout.request_sample(after_change=True)
     post.wake()
 
-    assert post.looks == 2
+    assert post.readings == 2
 
 
-def test_while_an_attempt_is_measured_that_has_just_started_looks_are_taken_sooner() -> None:
-    post = Post(a_gpu())
-    post.see()
+def test_new_attempt_makes_readings_more_frequent() -> None:
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
     post.now += MEASURING_S / 2
     assert not post.lookout.request_sample(measuring=True)
@@ -153,11 +153,11 @@ def test_while_an_attempt_is_measured_that_has_just_started_looks_are_taken_soon
     assert post.lookout.request_sample(measuring=True)
     post.wake()
 
-    assert post.looks == 2
+    assert post.readings == 2
 
 
-def test_one_who_asks_while_a_look_is_under_way_starts_no_second_one() -> None:
-    post = Post(a_gpu())
+def test_request_during_a_reading_starts_no_second_reading() -> None:
+    post = MonitorHarness(a_gpu())
     post.answer.clear()
 
     post.lookout.request_sample()
@@ -167,12 +167,12 @@ def test_one_who_asks_while_a_look_is_under_way_starts_no_second_one() -> None:
     post.answer.set()
     post.wake()
 
-    assert post.looks == 1
+    assert post.readings == 1
 
 
-def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault() -> None:
-    post = Post(a_gpu(), a_gpu(uuid="GPU-2", warnings=("hot",)))
-    first = post.see()
+def test_silent_driver_leaves_memory_unknown_and_is_no_fault() -> None:
+    post = MonitorHarness(a_gpu(), a_gpu(uuid="GPU-2", warnings=("hot",)))
+    first = post.take_sample()
     post.answer.clear()
     post.now += POLL_S
     post.lookout.request_sample()
@@ -191,21 +191,21 @@ def test_a_driver_that_does_not_answer_leaves_the_memory_unknown_and_is_no_fault
     assert set(late.idle.values()) == {0.0}
     post.answer.set()
     post.wake()
-    assert post.see().gpus == first.gpus
+    assert post.take_sample().gpus == first.gpus
 
 
-def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() -> None:
-    post, now = Post(a_gpu()), [100.0]
+def test_failed_reading_is_reported_and_repeated_after_a_second() -> None:
+    post, now = MonitorHarness(a_gpu()), [100.0]
     looks: list[float] = []
     woken = threading.Semaphore(0)
 
-    def look() -> Sequence[GpuSnapshot]:
+    def take_reading() -> Sequence[GpuSnapshot]:
         looks.append(now[0])
         if len(looks) == 1:
             raise ValueError("no such card")
-        return post.look()
+        return post.read_gpus()
 
-    lookout = GpuPoller(look, woken.release, clock=lambda: now[0])
+    lookout = GpuPoller(take_reading, woken.release, clock=lambda: now[0])
 
     lookout.request_sample()
     assert woken.acquire(timeout=DEADLINE_S)
@@ -220,38 +220,42 @@ def test_a_look_that_breaks_off_is_told_and_another_is_taken_a_second_later() ->
     assert lookout.error == ""
 
 
-# --- who uses a card
+# --- users of a GPU
 
 
-def test_a_card_that_nobody_else_uses_is_idle_from_the_first_look_on() -> None:
-    post = Post(a_gpu())
+def test_gpu_without_other_users_is_idle_from_the_first_reading() -> None:
+    post = MonitorHarness(a_gpu())
 
-    assert post.see().idle == {"GPU-1": 0.0}
-    assert post.see(later=30).idle == {"GPU-1": 30.0}
-    assert post.see(a_gpu(processes=(a_process(OWN),), used=GIB), later=10).idle == {"GPU-1": 40.0}
-
-
-def test_a_stranger_begins_the_count_anew() -> None:
-    post = Post(a_gpu())
-    post.see()
-
-    assert post.see(a_gpu(processes=(a_process(STRANGER),)), later=30).idle == {"GPU-1": 0.0}
-    assert post.see(a_gpu(), later=5).idle == {"GPU-1": 0.0}
-    assert post.see(later=5).idle == {"GPU-1": 5.0}
+    assert post.take_sample().idle == {"GPU-1": 0.0}
+    assert post.take_sample(later=30).idle == {"GPU-1": 30.0}
+    assert post.take_sample(a_gpu(processes=(a_process(OWN),), used=GIB), later=10).idle == {
+        "GPU-1": 40.0
+    }
 
 
-def test_who_did_not_look_for_long_does_not_know_who_was_there() -> None:
-    post = Post(a_gpu())
-    post.see()
+def test_process_of_another_user_restarts_the_idle_time() -> None:
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
-    assert post.see(later=LONGEST_GAP_S + 1).idle == {"GPU-1": 0.0}
+    assert post.take_sample(a_gpu(processes=(a_process(STRANGER),)), later=30).idle == {
+        "GPU-1": 0.0
+    }
+    assert post.take_sample(a_gpu(), later=5).idle == {"GPU-1": 0.0}
+    assert post.take_sample(later=5).idle == {"GPU-1": 5.0}
 
 
-def test_a_card_that_is_gone_is_not_counted() -> None:
-    post = Post(a_gpu())
-    post.see()
+def test_long_gap_between_readings_resets_the_idle_time() -> None:
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
 
-    assert post.see(a_gpu(uuid="GPU-2"), later=30).idle == {"GPU-2": 0.0}
+    assert post.take_sample(later=LONGEST_GAP_S + 1).idle == {"GPU-1": 0.0}
+
+
+def test_missing_gpu_is_not_counted() -> None:
+    post = MonitorHarness(a_gpu())
+    post.take_sample()
+
+    assert post.take_sample(a_gpu(uuid="GPU-2"), later=30).idle == {"GPU-2": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -279,15 +283,15 @@ def test_a_card_that_is_gone_is_not_counted() -> None:
         pytest.param({"fault": "does not respond"}, False, id="faulty"),
     ],
 )
-def test_a_card_is_unused_only_where_that_is_known(
+def test_gpu_is_unused_only_if_its_processes_are_known(
     changes: dict[str, object], unused: bool
 ) -> None:
     assert is_unused_by_others(a_gpu(**changes), {OWN}) is unused
 
 
-def test_what_is_seen_cannot_be_changed_by_who_was_asked() -> None:
-    post = Post(a_gpu())
-    sight = post.see()
+def test_returned_snapshot_is_independent_of_the_reader() -> None:
+    post = MonitorHarness(a_gpu())
+    sight = post.take_sample()
 
     post.gpus[0] = replace(a_gpu(), used=0)
 
@@ -313,14 +317,12 @@ SUPERVISORS = {10: 7, 20: 8}
         pytest.param(0, None, id="the kernel's"),
     ],
 )
-def test_a_process_is_its_supervisors_jobs(pid: int, job: int | None) -> None:
+def test_process_belongs_to_the_job_of_its_supervisor(pid: int, job: int | None) -> None:
     assert find_owner(pid, FAMILY.get, SUPERVISORS) == job
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(0, 9)), st.integers(0, 9))
-def test_pids_that_were_given_anew_and_lead_in_a_circle_are_nobodys(
-    parents: dict[int, int], pid: int
-) -> None:
+def test_reused_pids_in_a_cycle_belong_to_no_job(parents: dict[int, int], pid: int) -> None:
     assert find_owner(pid, parents.get, {}) is None
 
 
@@ -334,10 +336,10 @@ def test_the_parent_of_a_living_process_is_known() -> None:
     assert parent_pid(child.pid) is None
 
 
-# --- an Xid is a card's fault, worth a warning, or a program's own
+# --- an Xid is a fault of a GPU, worth a warning, or caused by a program
 
 
-def test_no_xid_is_two_things() -> None:
+def test_xid_lists_are_disjoint() -> None:
     assert not XID_FAULTS.keys() & XID_WARNINGS.keys()
     assert not (XID_FAULTS.keys() | XID_WARNINGS.keys()) & APPLICATION_XIDS
 
@@ -346,13 +348,11 @@ def test_no_xid_is_two_things() -> None:
     ("xid", "fault", "warning"),
     [
         (79, "has fallen off the bus (Xid 79)", ""),
-        (4711, "", "the driver reports an error (Xid 4711)"),  # nobody knows it
+        (4711, "", "the driver reports an error (Xid 4711)"),  # an unknown Xid
         *((xid, "", "") for xid in sorted(APPLICATION_XIDS)),
     ],
 )
-def test_an_xid_is_told_as_a_fault_a_warning_or_not_at_all(
-    xid: int, fault: str, warning: str
-) -> None:
+def test_xid_is_a_fault_a_warning_or_ignored(xid: int, fault: str, warning: str) -> None:
     assert (fault_of(xid), warning_of(xid)) == (fault, warning)
 
 
@@ -392,11 +392,11 @@ PLAIN: dict[str, Any] = {"uuid": "GPU-1", "index": 0, "name": "A10", "total": 24
 
 
 @given(GPUS)
-def test_a_gpu_is_read_as_it_was_written(gpu: GpuSnapshot) -> None:
+def test_gpu_record_round_trip(gpu: GpuSnapshot) -> None:
     assert read_gpu(json.loads(json.dumps(gpu_record(gpu)))) == gpu
 
 
-def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home) -> None:
+def test_gpus_file_has_the_snapshot_with_its_time_and_fault(home: Home) -> None:
     assert read_gpu_status(home) is None
     look = GpuStatus(at=3.5, gpus=(GpuSnapshot(**PLAIN),), error="nobody can write there")
     write_gpu_status(home, look)
@@ -404,7 +404,7 @@ def test_what_the_scheduler_saw_is_seen_with_its_time_and_its_trouble(home: Home
     assert read_known_attempts(home) == []
 
 
-def test_what_is_known_of_attempts_is_written_with_the_gpus_and_read_by_a_successor(
+def test_measurements_of_attempts_are_written_and_read_by_the_next_scheduler(
     home: Home,
 ) -> None:
     assert read_known_attempts(home) == []
@@ -415,7 +415,7 @@ def test_what_is_known_of_attempts_is_written_with_the_gpus_and_read_by_a_succes
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"attempts": 7}', '{"attempts": null}'])
-def test_a_damaged_record_of_attempts_counts_as_none(home: Home, text: str) -> None:
+def test_damaged_measurements_of_attempts_count_as_none(home: Home, text: str) -> None:
     home.gpus.parent.mkdir(parents=True, exist_ok=True)
     home.gpus.write_text(text)
     assert read_known_attempts(home) == []
@@ -441,7 +441,7 @@ def test_a_damaged_record_of_attempts_counts_as_none(home: Home, text: str) -> N
         (PLAIN | {"warnings": [7]}, "a warning cannot be 7"),
     ],
 )
-def test_a_record_that_is_no_gpu_is_named_and_no_file_with_it_is_read(
+def test_invalid_gpu_record_is_reported_and_its_file_is_rejected(
     record: object, said: str, home: Home
 ) -> None:
     with pytest.raises(ValueError, match=said):
@@ -454,6 +454,6 @@ def test_a_record_that_is_no_gpu_is_named_and_no_file_with_it_is_read(
     "content",
     [b"", b"\xff\xfe\n", b"[]", b'{"schema": 2, "at": 1, "gpus": []}', b"[" * 100_000],
 )
-def test_a_file_that_is_something_else_tells_of_no_gpu(content: bytes, home: Home) -> None:
+def test_file_with_other_content_lists_no_gpu(content: bytes, home: Home) -> None:
     home.gpus.write_bytes(content)
     assert read_gpu_status(home) is None

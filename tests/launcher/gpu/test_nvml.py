@@ -1,4 +1,4 @@
-"""What NVML tells of a machine's GPUs: the real bindings over a library that stands in."""
+"""GPU state of a machine from NVML: the real bindings over a stand-in for the library."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ def nvml(gpus: Devices, clock: Clock) -> Iterator[Nvml]:
         yield Nvml(clock)
 
 
-def only(nvml: Nvml) -> GpuSnapshot:
+def single_gpu(nvml: Nvml) -> GpuSnapshot:
     (gpu,) = nvml.snapshot()
     return gpu
 
@@ -60,22 +60,24 @@ def processes_of(gpu: GpuSnapshot) -> Sequence[GpuProcess]:
     return gpu.processes
 
 
-def test_a_card_is_told_from_others_by_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
+def test_gpu_type_is_model_memory_and_driver(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(24 * GIB, name="NVIDIA_A10")
-    assert only(nvml).fingerprint == "NVIDIA A10, 24576 MiB"  # the driver does not tell
+    assert (
+        single_gpu(nvml).fingerprint == "NVIDIA A10, 24576 MiB"
+    )  # the driver version is not reported
     gpus.drive("550.54.15")
     with asked_here(gpus):
-        assert only(Nvml()).fingerprint == "NVIDIA A10, 24576 MiB, driver 550.54.15"
-    assert only(nvml).uuid == uuid
+        assert single_gpu(Nvml()).fingerprint == "NVIDIA A10, 24576 MiB, driver 550.54.15"
+    assert single_gpu(nvml).uuid == uuid
 
 
-def test_all_that_a_healthy_card_tells_is_taken_in(gpus: Devices, nvml: Nvml) -> None:
+def test_all_values_of_a_healthy_gpu_are_read(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(
         24 * GIB, used=3 * GIB, util=97, power=132_500, temp=71, name="NVIDIA_A100-SXM4-40GB"
     )
     gpus.hold(uuid, os.getpid(), 2 * GIB)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.uuid, gpu.index, gpu.mig, gpu.label) == (uuid, 0, None, "cuda:0")
     assert (gpu.name, gpu.total, gpu.used) == ("NVIDIA A100-SXM4-40GB", 24 * GIB, 5 * GIB)
@@ -89,7 +91,7 @@ def test_all_that_a_healthy_card_tells_is_taken_in(gpus: Devices, nvml: Nvml) ->
     assert process.command == Path("/proc/self/comm").read_text().strip()
 
 
-def test_cards_come_in_pci_order_and_numbers_are_never_negative(gpus: Devices, nvml: Nvml) -> None:
+def test_gpus_are_in_pci_order_with_nonnegative_indices(gpus: Devices, nvml: Nvml) -> None:
     uuids = [gpus.add(), gpus.add(), gpus.add()]
 
     found = nvml.snapshot()
@@ -98,60 +100,54 @@ def test_cards_come_in_pci_order_and_numbers_are_never_negative(gpus: Devices, n
     assert [gpu.label for gpu in found] == ["cuda:0", "cuda:1", "cuda:2"]
 
 
-def test_memory_that_another_program_takes_is_seen_at_the_next_look(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_memory_of_another_program_is_in_the_next_reading(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=0)
-    assert only(nvml).used == 0
+    assert single_gpu(nvml).used == 0
 
     gpus.hold(uuid, 1, 7 * GIB)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert gpu.used == 7 * GIB
     assert processes_of(gpu)[0].user == "root"
 
 
-def test_a_process_that_is_nowhere_on_this_machine_is_kept_as_nobodys(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_process_outside_this_machine_has_no_owner(gpus: Devices, nvml: Nvml) -> None:
     gpus.hold(gpus.add(), NOBODY, GIB)
 
-    processes = processes_of(only(nvml))
+    processes = processes_of(single_gpu(nvml))
 
     (process,) = processes
     assert (process.pid, process.used) == (NOBODY, GIB)
     assert (process.user, process.command) == (None, None)
 
 
-def test_memory_that_a_container_does_not_attribute_is_unknown_and_not_nothing(
+def test_unattributed_memory_in_a_container_is_unknown_instead_of_zero(
     gpus: Devices, nvml: Nvml
 ) -> None:
     gpus.hold(gpus.add(), os.getpid(), None)
 
-    processes = processes_of(only(nvml))
+    processes = processes_of(single_gpu(nvml))
 
     assert processes[0].used is None
 
 
-def test_a_process_that_computes_and_draws_is_listed_once(gpus: Devices, nvml: Nvml) -> None:
+def test_compute_and_graphics_process_is_listed_once(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, os.getpid(), 2 * GIB, "c")
     gpus.hold(uuid, os.getpid(), GIB, "g")
     gpus.hold(uuid, 1, 3 * GIB, "g")
 
-    processes = processes_of(only(nvml))
+    processes = processes_of(single_gpu(nvml))
 
     assert [(one.pid, one.used) for one in processes] == [(1, 3 * GIB), (os.getpid(), 2 * GIB)]
 
 
-def test_a_list_of_processes_with_an_impossible_pid_is_not_believed(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_process_list_with_an_impossible_pid_is_rejected(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1, GIB)
     gpus.hold(uuid, 3_221_225_472, GIB)  # bytes where a pid should be: structs of two drivers
 
-    assert only(nvml).processes is None
+    assert single_gpu(nvml).processes is None
 
 
 @pytest.mark.parametrize(
@@ -169,33 +165,31 @@ def test_a_list_of_processes_with_an_impossible_pid_is_not_believed(
     ],
     ids=lambda one: str(one),
 )
-def test_what_cannot_be_true_is_unknown(
+def test_impossible_value_is_unknown(
     values: dict[str, int], field: str, gpus: Devices, nvml: Nvml
 ) -> None:
     gpus.set(gpus.add(), **values)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert getattr(gpu, field) is None
     assert gpu.fault == ""
 
 
-def test_a_card_that_tells_no_size_has_room_for_nothing(gpus: Devices, nvml: Nvml) -> None:
+def test_gpu_without_a_reported_size_has_no_free_memory(gpus: Devices, nvml: Nvml) -> None:
     gpus.set(gpus.add(), total=0, used=0)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.total, gpu.used) == (0, None)
 
 
-def test_a_process_that_holds_more_than_there_is_holds_an_unknown_amount(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_process_above_the_memory_size_has_unknown_usage(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1, 1 << 60)
     gpus.set(uuid, used=GIB)
 
-    processes = processes_of(only(nvml))
+    processes = processes_of(single_gpu(nvml))
 
     assert processes[0].used is None
 
@@ -210,46 +204,46 @@ def test_a_process_that_holds_more_than_there_is_holds_an_unknown_amount(
         4711,  # of a driver that is newer than the bindings
     ],
 )
-def test_what_may_not_be_asked_is_unknown_and_no_fault(
+def test_value_without_permission_is_unknown_and_no_fault(
     code: int, gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add()
     for function in EVERY_QUESTION:
         gpus.refuse(function, code)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     unknown = GpuSnapshot(uuid=uuid, index=0, name="unknown", total=0, used=None)
     assert gpu == replace(unknown, reports_load=False)
 
 
-def test_one_refused_question_hides_nothing_else(gpus: Devices, nvml: Nvml) -> None:
+def test_refused_query_hides_no_other_value(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=GIB, util=50)
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION, uuid)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.used, gpu.utilisation, gpu.temperature_c) == (None, 0.5, 35)
     gpus.allow("nvmlDeviceGetMemoryInfo", uuid)
-    assert only(nvml).used == GIB
+    assert single_gpu(nvml).used == GIB
 
 
-def test_an_old_driver_is_asked_with_the_functions_that_it_has(tmp_path: Path) -> None:
+def test_old_driver_is_read_with_its_own_functions(tmp_path: Path) -> None:
     old = Devices(tmp_path, compile_library(tmp_path, old=True))
     uuid = old.add(24 * GIB, used=GIB, temp=40)
     old.hold(uuid, 1, GIB)
 
     with asked_here(old):
-        gpu = only(Nvml())
+        gpu = single_gpu(Nvml())
 
     assert (gpu.used, gpu.temperature_c, gpu.fault) == (2 * GIB, 40, "")
     assert [process.pid for process in processes_of(gpu)] == [1]
 
 
-# --- divided cards
+# --- divided GPUs
 
 
-def test_a_divided_card_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) -> None:
+def test_mig_gpu_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     card = gpus.add(40 * GIB, power=90_000, temp=44)
     first, second = gpus.divide(card, 10 * GIB, 20 * GIB)
@@ -266,25 +260,23 @@ def test_a_divided_card_is_listed_as_its_instances(gpus: Devices, nvml: Nvml) ->
     assert {gpu.fault for gpu in parts} == {""}
 
 
-def test_a_divided_card_without_instances_can_run_nothing_and_says_why(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_mig_gpu_without_instances_is_unusable_with_a_reason(gpus: Devices, nvml: Nvml) -> None:
     gpus.divide(gpus.add())
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.label, gpu.used) == ("cuda:0", None)
     assert gpu.fault == "is in MIG mode, but has no instances"
 
 
-def test_memory_of_an_instance_that_may_not_be_asked_is_unknown(gpus: Devices, nvml: Nvml) -> None:
+def test_memory_of_a_mig_instance_without_permission_is_unknown(gpus: Devices, nvml: Nvml) -> None:
     gpus.divide(gpus.add(), 10 * GIB)
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_NO_PERMISSION)
 
-    assert (only(nvml).used, only(nvml).fault) == (None, "")
+    assert (single_gpu(nvml).used, single_gpu(nvml).fault) == (None, "")
 
 
-def test_a_fault_of_a_card_is_one_of_each_of_its_instances(gpus: Devices, nvml: Nvml) -> None:
+def test_fault_of_a_gpu_applies_to_each_of_its_mig_instances(gpus: Devices, nvml: Nvml) -> None:
     card = gpus.add()
     uuids = gpus.divide(card, 10 * GIB, 10 * GIB)
     nvml.snapshot()
@@ -296,11 +288,11 @@ def test_a_fault_of_a_card_is_one_of_each_of_its_instances(gpus: Devices, nvml: 
     assert {gpu.fault for gpu in found} == {"does not respond: GPU is lost"}
 
 
-# --- cards that die
+# --- failing GPUs
 
 
 @pytest.mark.parametrize("handle", [True, False])
-def test_a_device_that_falls_off_the_bus_is_told_and_comes_back(
+def test_gpu_lost_from_the_bus_is_reported_and_can_return(
     handle: bool, gpus: Devices, nvml: Nvml
 ) -> None:
     gpus.add()
@@ -320,20 +312,18 @@ def test_a_device_that_falls_off_the_bus_is_told_and_comes_back(
     assert [gpu.fault for gpu in nvml.snapshot()] == ["", ""]
 
 
-def test_a_device_that_was_lost_before_the_first_look_is_listed_all_the_same(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_gpu_lost_before_the_first_reading_is_listed(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.lose(uuid)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.label, gpu.used, gpu.fault) == ("cuda:0", None, "does not respond: GPU is lost")
     gpus.mend(uuid)
     assert [one.uuid for one in nvml.snapshot()] == [uuid]
 
 
-def test_a_device_that_the_driver_lists_no_more_stays_listed_with_its_fault(
+def test_gpu_that_the_driver_no_longer_lists_stays_listed_with_a_fault(
     gpus: Devices, nvml: Nvml
 ) -> None:
     gone, moved = gpus.add(), gpus.add()
@@ -350,21 +340,21 @@ def test_a_device_that_the_driver_lists_no_more_stays_listed_with_its_fault(
     ]
 
 
-def test_a_card_that_needs_a_reset_is_faulty(gpus: Devices, nvml: Nvml) -> None:
+def test_gpu_that_needs_a_reset_is_faulty(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     gpus.refuse("nvmlDeviceGetMemoryInfo", pynvml.NVML_ERROR_RESET_REQUIRED)
 
-    assert only(nvml).fault == "does not respond: GPU requires restart"
+    assert single_gpu(nvml).fault == "does not respond: GPU requires restart"
 
 
-def test_a_card_that_does_not_tell_who_it_is_can_run_nothing(gpus: Devices, nvml: Nvml) -> None:
+def test_gpu_without_a_uuid_is_unusable(gpus: Devices, nvml: Nvml) -> None:
     gpus.add()
     gpus.refuse("nvmlDeviceGetUUID", pynvml.NVML_ERROR_NO_PERMISSION)
 
-    assert only(nvml).fault == "does not respond: it does not report its UUID"
+    assert single_gpu(nvml).fault == "does not respond: it does not report its UUID"
 
 
-def test_the_library_is_opened_anew_for_a_card_that_is_gone_and_the_others_are_heard_on(
+def test_nvml_is_reopened_for_a_missing_gpu_and_events_of_others_continue(
     gpus: Devices, nvml: Nvml, clock: Clock
 ) -> None:
     gone, other = gpus.add(), gpus.add()
@@ -384,7 +374,7 @@ def test_the_library_is_opened_anew_for_a_card_that_is_gone_and_the_others_are_h
 
 
 @pytest.mark.parametrize("code", [48, 62, 64, 74, 79, 95, 119, 120, 140])
-def test_a_critical_xid_makes_a_card_faulty_until_we_are_started_anew(
+def test_critical_xid_makes_a_gpu_faulty_until_a_restart(
     code: int, gpus: Devices, nvml: Nvml
 ) -> None:
     uuid, other = gpus.add(), gpus.add()
@@ -400,7 +390,7 @@ def test_a_critical_xid_makes_a_card_faulty_until_we_are_started_anew(
 
 
 @pytest.mark.parametrize("code", [13, 31, 43, 45, 68, 63, 94, 109, 999])
-def test_an_xid_of_an_application_is_nothing_and_one_that_need_stop_nobody_a_warning(
+def test_application_xid_is_ignored_and_uncritical_xid_is_a_warning(
     code: int, gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add()
@@ -408,14 +398,14 @@ def test_an_xid_of_an_application_is_nothing_and_one_that_need_stop_nobody_a_war
 
     gpus.xid(uuid, code)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert gpu.fault == ""
     assert [f"(Xid {code})" in warning for warning in gpu.warnings] == [True] * (
         code not in APPLICATION_XIDS
     )
 
 
-def test_a_card_that_fell_off_the_bus_is_said_to_have_and_is_well_after_a_reset(
+def test_gpu_off_the_bus_has_that_fault_and_recovers_after_a_reset(
     gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add()
@@ -423,59 +413,57 @@ def test_a_card_that_fell_off_the_bus_is_said_to_have_and_is_well_after_a_reset(
 
     gpus.xid(uuid, 79)
     gpus.lose(uuid)
-    assert only(nvml).fault == "has fallen off the bus (Xid 79)"
+    assert single_gpu(nvml).fault == "has fallen off the bus (Xid 79)"
 
     gpus.mend(uuid)
-    assert only(nvml).fault == ""
+    assert single_gpu(nvml).fault == ""
     gpus.xid(uuid, 48)
-    assert "(Xid 48)" in only(nvml).fault, "it is listened to again"
+    assert "(Xid 48)" in single_gpu(nvml).fault, "it is listened to again"
 
 
-def test_many_errors_at_once_hold_up_no_look(gpus: Devices, nvml: Nvml) -> None:
+def test_many_xids_do_not_delay_a_reading(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     nvml.snapshot()
     for _ in range(MOST_EVENTS - 1):
         gpus.xid(uuid, 13)
     gpus.xid(uuid, 48)
 
-    assert "(Xid 48)" in only(nvml).fault
+    assert "(Xid 48)" in single_gpu(nvml).fault
 
 
-def test_a_row_of_memory_that_could_not_be_replaced_is_a_fault(gpus: Devices, nvml: Nvml) -> None:
+def test_failed_row_remapping_is_a_fault(gpus: Devices, nvml: Nvml) -> None:
     gpus.add(rows_failed=1)
 
-    assert only(nvml).fault == "a bad row of memory could not be replaced"
+    assert single_gpu(nvml).fault == "a bad row of memory could not be replaced"
 
 
-def test_a_row_that_waits_to_be_replaced_is_a_warning(gpus: Devices, nvml: Nvml) -> None:
+def test_pending_row_remapping_is_a_warning(gpus: Devices, nvml: Nvml) -> None:
     gpus.add(rows_pending=1)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert gpu.fault == ""
     assert gpu.warnings == ("a bad row of memory is to be replaced at the next reset",)
 
 
-def test_a_page_that_waits_to_be_retired_is_a_warning_on_older_cards(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_pending_page_retirement_is_a_warning_on_older_gpus(gpus: Devices, nvml: Nvml) -> None:
     gpus.add(pages_pending=1)
     gpus.refuse("nvmlDeviceGetRemappedRows", pynvml.NVML_ERROR_NOT_SUPPORTED)
 
-    assert only(nvml).warnings == ("a page of memory is to be retired at the next reset",)
+    assert single_gpu(nvml).warnings == ("a page of memory is to be retired at the next reset",)
 
 
 def test_memory_errors_from_before_are_a_warning_and_new_ones_a_fault(
     gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add(ecc=2)
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert gpu.fault == ""
     assert gpu.warnings == ("2 uncorrected memory errors since the driver was loaded",)
 
     gpus.set(uuid, ecc=3)
 
-    assert only(nvml).fault == "1 uncorrected memory error since the scheduler started"
-    assert only(nvml).fault == "1 uncorrected memory error since the scheduler started"
+    assert single_gpu(nvml).fault == "1 uncorrected memory error since the scheduler started"
+    assert single_gpu(nvml).fault == "1 uncorrected memory error since the scheduler started"
 
 
 # --- no driver
@@ -497,7 +485,7 @@ def test_a_machine_without_a_driver_has_no_gpus_and_says_why(
     assert nvml.absent == ""
 
 
-def test_of_a_driver_that_is_replaced_nothing_is_known_and_no_card_is_to_blame(
+def test_driver_update_leaves_all_unknown_and_marks_no_gpu_faulty(
     gpus: Devices, nvml: Nvml, clock: Clock
 ) -> None:
     uuid = gpus.add()
@@ -505,55 +493,55 @@ def test_of_a_driver_that_is_replaced_nothing_is_known_and_no_card_is_to_blame(
 
     gpus.unload(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert (gpu.uuid, gpu.used, gpu.fault) == (uuid, None, "")
     told = "the driver does not respond: NVIDIA's driver was updated. Reboot to load it"
     assert gpu.warnings == (told,)
     gpus.unload(0)
     clock.now += RETRY_S
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
     assert (gpu.used is None, gpu.fault, gpu.warnings) == (False, "", ())
 
 
-def test_a_name_that_is_no_text_stops_nothing(gpus: Devices, nvml: Nvml) -> None:
+def test_undecodable_name_is_no_error(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add(used=GIB)
     gpus.file.write_bytes(gpus.file.read_bytes().replace(b"NVIDIA_A10", b"\xff\xfe"))
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
     assert (gpu.uuid, gpu.name, gpu.used) == (uuid, "unknown", GIB)
 
 
-def used_by(gpu: GpuSnapshot) -> dict[int, float | None]:
+def utilization_by_pid(gpu: GpuSnapshot) -> dict[int, float | None]:
     return {process.pid: process.sm for process in processes_of(gpu)}
 
 
-def test_it_is_known_of_each_process_how_busy_it_keeps_a_card(gpus: Devices, nvml: Nvml) -> None:
+def test_utilization_is_read_per_process(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     for pid, percent in ((1, 97), (os.getpid(), 3)):
         gpus.hold(uuid, pid)
         gpus.use(uuid, pid, percent)
     gpus.hold(uuid, NOBODY)
 
-    assert used_by(only(nvml)) == {1: 0.97, os.getpid(): 0.03, NOBODY: None}
+    assert utilization_by_pid(single_gpu(nvml)) == {1: 0.97, os.getpid(): 0.03, NOBODY: None}
 
 
-def test_what_a_process_did_long_ago_does_not_count(gpus: Devices, nvml: Nvml) -> None:
+def test_old_utilization_samples_do_not_count(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1)
     gpus.use(uuid, 1, 97, age_s=60.0)
-    assert used_by(only(nvml)) == {1: None}
+    assert utilization_by_pid(single_gpu(nvml)) == {1: None}
     gpus.use(uuid, 1, 20)
-    assert used_by(only(nvml)) == {1: 0.2}
+    assert utilization_by_pid(single_gpu(nvml)) == {1: 0.2}
 
 
 @pytest.mark.parametrize("percent", [101, 4_294_967_295])
-def test_a_use_that_cannot_be_true_is_unknown(percent: int, gpus: Devices, nvml: Nvml) -> None:
+def test_impossible_utilization_is_unknown(percent: int, gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
     gpus.hold(uuid, 1)
     gpus.use(uuid, 1, percent)
 
-    assert used_by(only(nvml)) == {1: None}
+    assert utilization_by_pid(single_gpu(nvml)) == {1: None}
 
 
 @pytest.mark.parametrize(
@@ -565,7 +553,7 @@ def test_a_use_that_cannot_be_true_is_unknown(percent: int, gpus: Devices, nvml:
         pynvml.NVML_ERROR_NO_PERMISSION,
     ],
 )
-def test_where_the_driver_does_not_tell_the_use_it_is_unknown_and_not_nothing(
+def test_unreported_utilization_is_unknown_instead_of_zero(
     code: int, gpus: Devices, nvml: Nvml
 ) -> None:
     uuid = gpus.add()
@@ -573,31 +561,27 @@ def test_where_the_driver_does_not_tell_the_use_it_is_unknown_and_not_nothing(
     gpus.use(uuid, 1, 50)
     gpus.refuse("nvmlDeviceGetProcessUtilization", code)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
-    assert used_by(gpu) == {1: None}
-    # that there is no sample yet is no refusal
+    assert utilization_by_pid(gpu) == {1: None}
+    # a missing sample is not a refusal
     assert gpu.reports_load is (code == pynvml.NVML_ERROR_NOT_FOUND)
     assert (gpu.fault, gpu.used is None) == ("", False)
 
 
-def test_of_an_instance_it_is_not_told_how_busy_a_process_keeps_it(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_mig_instance_has_no_utilization_per_process(gpus: Devices, nvml: Nvml) -> None:
     (instance,) = gpus.divide(gpus.add(), 10 * GIB)
     gpus.hold(instance, 1)
     gpus.use(instance, 1, 50)
 
-    gpu = only(nvml)
+    gpu = single_gpu(nvml)
 
-    assert used_by(gpu) == {1: None}
+    assert utilization_by_pid(gpu) == {1: None}
     assert not gpu.reports_load
 
 
-def test_a_driver_that_lists_the_processes_of_a_card_reports_their_loads(
-    gpus: Devices, nvml: Nvml
-) -> None:
+def test_driver_with_a_process_list_reports_utilization(gpus: Devices, nvml: Nvml) -> None:
     uuid = gpus.add()
-    assert only(nvml).reports_load
+    assert single_gpu(nvml).reports_load
     gpus.hold(uuid, 3_221_225_472, GIB)  # no pid
-    assert not only(nvml).reports_load
+    assert not single_gpu(nvml).reports_load

@@ -1,4 +1,4 @@
-"""The files in which schedulers tell what they promise, who waits and what was used; none is believed when it cannot be."""
+"""Files with the reservations, waiting requests and usage of schedulers. Impossible content is not used."""
 
 import json
 import os
@@ -68,18 +68,18 @@ def a_publication(**changes: Any) -> Publication:
     return Publication(**values | changes)
 
 
-def read(folder: Path) -> tuple[dict[str, Publication], dict[str, str]]:
+def read_publications(folder: Path) -> tuple[dict[str, Publication], dict[str, str]]:
     """What is published, and why other files do not count."""
     complaints: dict[str, str] = {}
     return ReservationReader(folder, complaints.__setitem__).read(""), complaints
 
 
-def test_what_is_written_is_read(public: Path) -> None:
+def test_publication_round_trip(public: Path) -> None:
     one = a_publication(
         seen={"other": "0dd5"}, settled={"GPU-1": 7}, fresh={"GPU-1": 0, "GPU-2": 1}
     )
     write_publication(public, NAME, one)
-    found, complaints = read(public)
+    found, complaints = read_publications(public)
     assert not complaints
     assert found[NAME].seen == {"other": "0dd5"}
     assert dict(found[NAME].settled) == {"GPU-1": 7, "GPU-2": 0}
@@ -87,7 +87,7 @@ def test_what_is_written_is_read(public: Path) -> None:
     assert [file.name for file in public.iterdir()] == [NAME]
 
 
-def test_all_may_read_a_file_whatever_the_umask_is(public: Path) -> None:
+def test_file_is_readable_by_all_for_every_umask(public: Path) -> None:
     before = os.umask(0o077)
     try:
         write_publication(public, NAME, a_publication())
@@ -96,7 +96,7 @@ def test_all_may_read_a_file_whatever_the_umask_is(public: Path) -> None:
     assert stat.S_IMODE((public / NAME).stat().st_mode) == 0o644
 
 
-def test_a_file_that_others_would_not_count_is_not_written(public: Path) -> None:
+def test_invalid_publication_is_not_written(public: Path) -> None:
     with pytest.raises(ValueError, match="impossible reservation"):
         write_publication(public, NAME, a_publication(settled={"no GPU": 1}))
     with pytest.raises(ValueError, match="not a reservation file of this name"):
@@ -104,36 +104,42 @@ def test_a_file_that_others_would_not_count_is_not_written(public: Path) -> None
     assert list(public.iterdir()) == []
 
 
-def test_more_others_than_a_file_can_name_leave_room_for_the_promises(public: Path) -> None:
+def test_many_other_users_leave_room_for_reservations_in_the_file(public: Path) -> None:
     seen = {legacy_file_name(uid, Path("/")): "5e" * 8 for uid in range(5000)}
     settled = {f"GPU-{number:090}": 1 << 40 for number in range(256)}
     write_publication(public, NAME, a_publication(seen=seen, settled=settled))
-    assert len(read(public)[0][NAME].settled) == 256
+    assert len(read_publications(public)[0][NAME].settled) == 256
 
 
-def test_a_link_is_not_followed(public: Path, tmp_path: Path) -> None:
+def test_symlink_is_not_followed(public: Path, tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(json.dumps(a_record()))
     (public / NAME).symlink_to(tmp_path / NAME)
-    assert read(public) == ({}, {NAME: "it is not a regular file of the user in its name"})
+    assert read_publications(public) == (
+        {},
+        {NAME: "it is not a regular file of the user in its name"},
+    )
 
 
 @root_only
-def test_a_file_that_bears_another_users_name_does_not_count(public: Path) -> None:
+def test_file_named_after_another_user_does_not_count(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record()))
     os.chown(public / NAME, NOBODY, NOBODY)
-    assert read(public) == ({}, {NAME: "it is not a regular file of the user in its name"})
+    assert read_publications(public) == (
+        {},
+        {NAME: "it is not a regular file of the user in its name"},
+    )
 
 
 @root_only
-def test_a_file_that_may_not_be_read_does_not_count(public: Path) -> None:
+def test_unreadable_file_does_not_count(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record()))
     (public / NAME).chmod(0o600)
-    said = said_by(as_user(NOBODY, lambda: read(public)))
+    said = said_by(as_user(NOBODY, lambda: read_publications(public)))
     assert said == str(({}, {NAME: "Permission denied"}))
 
 
 @root_only
-def test_a_crowd_of_hostile_files_hides_no_honest_promise_and_is_asked_about_once(
+def test_many_hostile_files_hide_no_valid_reservation_and_are_checked_once(
     public: Path,
 ) -> None:
     write_publication(public, NAME, a_publication(settled={"GPU-1": 7}))
@@ -163,10 +169,12 @@ def test_a_crowd_of_hostile_files_hides_no_honest_promise_and_is_asked_about_onc
     assert any(crowd[1] in reader.read(crowd[1]) for _ in range(8))
 
 
-def test_a_pipe_or_a_folder_blocks_nobody(public: Path) -> None:
+def test_pipe_or_folder_does_not_block_reading(public: Path) -> None:
     os.mkfifo(public / NAME)
     (public / legacy_file_name(UID, Path("/a"))).mkdir()
-    found, complaints = read(public)  # a pipe that is opened to be read would wait for ever
+    found, complaints = read_publications(
+        public
+    )  # a pipe that is opened to be read would wait for ever
     assert found == {}
     assert len(complaints) == 2
 
@@ -177,24 +185,24 @@ def test_a_device_is_not_opened(public: Path) -> None:
         os.mknod(public / NAME, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero
     except PermissionError:
         pytest.skip("this container makes no devices")
-    assert read(public)[0] == {}
+    assert read_publications(public)[0] == {}
 
 
 def test_a_hard_link_to_an_older_version_does_not_count(public: Path) -> None:
     write_publication(public, NAME, a_publication())
     other = legacy_file_name(UID, Path("/other"))
     os.link(public / NAME, public / other)
-    found, complaints = read(public)
+    found, complaints = read_publications(public)
     assert list(found) == [NAME]
     assert list(complaints) == [other]
 
 
-def test_what_an_earlier_boot_left_does_not_count(public: Path) -> None:
+def test_files_of_an_earlier_boot_do_not_count(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record(boot="1b4e28ba-2fa1-11d2-883f-b9a761bde3fb")))
-    assert read(public) == ({}, {})
+    assert read_publications(public) == ({}, {})
 
 
-def test_abandoned_files_of_an_earlier_boot_go_and_those_of_others_and_garbage_stay(
+def test_own_files_of_an_earlier_boot_are_removed_and_all_others_stay(
     public: Path,
 ) -> None:
     earlier, garbage = NAME.replace("0123", "0000"), NAME.replace("0123", "1111")
@@ -213,7 +221,7 @@ def test_abandoned_files_of_an_earlier_boot_go_and_those_of_others_and_garbage_s
     assert remove_abandoned(public / "nowhere", UID, 161.0, 60.0) == []
 
 
-def test_files_of_other_programs_are_nobodys_business(public: Path) -> None:
+def test_files_of_other_programs_are_ignored(public: Path) -> None:
     for name in (
         "launcher-claims.json",
         f".{NAME}.5e",
@@ -221,10 +229,10 @@ def test_files_of_other_programs_are_nobodys_business(public: Path) -> None:
         "launcher-claims.٣.0123abcd.json",
     ):
         (public / name).write_text("{")
-    assert read(public) == ({}, {})
+    assert read_publications(public) == ({}, {})
 
 
-def test_a_folder_that_has_not_changed_is_not_listed_again_and_what_comes_is_seen(
+def test_unchanged_folder_is_not_listed_again_and_new_files_are_found(
     public: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listed: list[Path] = []
@@ -250,7 +258,7 @@ def test_a_folder_that_has_not_changed_is_not_listed_again_and_what_comes_is_see
     assert set(reader.read("")) == set(names[1:])
 
 
-def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> None:
+def test_newest_files_of_a_user_and_always_our_own_count(public: Path) -> None:
     names = [legacy_file_name(UID, Path(f"/{number}")) for number in range(MOST_FILES + 9)]
     for age, name in enumerate(names):
         write_publication(public, name, a_publication())
@@ -285,9 +293,9 @@ def test_of_one_user_the_newest_files_count_and_always_our_own(public: Path) -> 
     ],
     ids=str,
 )
-def test_what_no_scheduler_writes_does_not_count(changes: dict[str, Any], public: Path) -> None:
+def test_invalid_content_does_not_count(changes: dict[str, Any], public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record(**changes)))
-    found, complaints = read(public)
+    found, complaints = read_publications(public)
     assert found == {}
     assert complaints[NAME].startswith("it ")
 
@@ -307,7 +315,7 @@ def test_what_no_scheduler_writes_does_not_count(changes: dict[str, Any], public
 )
 def test_garbage_does_not_count(content: bytes, public: Path) -> None:
     (public / NAME).write_bytes(content)
-    found, complaints = read(public)
+    found, complaints = read_publications(public)
     assert found == {}
     assert list(complaints) == [NAME]
 
@@ -323,7 +331,7 @@ FIELDS = st.sampled_from(sorted(a_record()))
 
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(FIELDS, JSON | st.lists(PROMISE, max_size=3), max_size=4))
-def test_whatever_a_record_holds_no_amount_is_negative_and_nothing_else_is_raised(
+def test_any_record_gives_nonnegative_amounts_or_the_documented_error(
     changes: dict[str, Any],
 ) -> None:
     try:
@@ -337,7 +345,7 @@ def test_whatever_a_record_holds_no_amount_is_negative_and_nothing_else_is_raise
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=300))
-def test_whatever_bytes_a_file_holds_nothing_else_is_raised(data: bytes) -> None:
+def test_any_bytes_give_a_publication_or_the_documented_error(data: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
         parse_publication(NAME, data)
 
@@ -349,9 +357,7 @@ def test_a_named_folder_is_used_and_must_be_absolute(tmp_path: Path) -> None:
 
 
 @root_only
-def test_a_folder_in_which_somebody_could_delete_the_files_of_others_is_passed_over(
-    public: Path, tmp_path: Path
-) -> None:
+def test_folder_in_which_others_can_delete_files_is_not_used(public: Path, tmp_path: Path) -> None:
     last = Path("/tmp")
     assert reservations_folder({}, [public, last]) == public
     os.chown(public, NOBODY, NOBODY)
@@ -360,9 +366,9 @@ def test_a_folder_in_which_somebody_could_delete_the_files_of_others_is_passed_o
     assert reservations_folder({}, [tmp_path, tmp_path / "absent", last]) == last
 
 
-def test_what_an_older_launcher_wrote_is_read_and_it_can_read_what_we_write(public: Path) -> None:
+def test_formats_of_older_launchers_are_compatible_in_both_directions(public: Path) -> None:
     (public / NAME).write_text(json.dumps(a_record()))  # as version 0.2 writes it
-    assert read(public)[0][NAME].home == ""
+    assert read_publications(public)[0][NAME].home == ""
     name = new_file_name(UID)
     write_publication(public, name, a_publication(settled={"cores:ff": 3, "GPU-1": 5}, home="h"))
     match json.loads((public / name).read_text()):  # as version 0.2 reads it
@@ -381,7 +387,7 @@ def test_what_an_older_launcher_wrote_is_read_and_it_can_read_what_we_write(publ
     assert new_file_name(UID) != name
 
 
-def test_homes_are_told_apart_by_path_and_by_folder(tmp_path: Path) -> None:
+def test_queue_folders_are_distinguished_by_path_and_inode(tmp_path: Path) -> None:
     home, other = tmp_path / "home", tmp_path / "other"
     home.mkdir()
     name = legacy_file_name(7, home)
@@ -398,7 +404,7 @@ def test_homes_are_told_apart_by_path_and_by_folder(tmp_path: Path) -> None:
     )
 
 
-# --- who waits and what was used, as files tell it: across homes and users, decayed
+# --- waiting requests and usage in files: across queues and users, decayed
 
 
 GPU = "GPU-5ee1"
@@ -415,7 +421,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def boards(tmp_path: Path, clock: Clock) -> Boards:
-    """Those of two homes."""
+    """The boards of two queue folders."""
     return a_board(tmp_path, "a", clock), a_board(tmp_path, "b", clock)
 
 
@@ -427,14 +433,14 @@ def a_reservation(amount: int = 6, used: int | None = 0) -> Reservation:
     return Reservation(device=GPU, amount=amount, used=used, job=1)
 
 
-def counts(board: ReservationBoard, looked_at: float | None = None) -> int:
+def sum_foreign_reservations(board: ReservationBoard, looked_at: float | None = None) -> int:
     return sum(promise.amount for promise in board.foreign_reservations(looked_at))
 
 
 # --- use
 
 
-def test_use_halves_in_a_day_and_what_is_used_meanwhile_is_added() -> None:
+def test_usage_halves_in_a_day_and_new_usage_is_added() -> None:
     used = ResourceUsage(cards=8.0, cores=4.0, memory=2.0)
     assert used.decay(HALF_LIFE_S) == ResourceUsage(cards=4.0, cores=2.0, memory=1.0)
     steady = ResourceUsage()
@@ -448,10 +454,10 @@ def test_use_halves_in_a_day_and_what_is_used_meanwhile_is_added() -> None:
     assert decayed_seconds(-5.0, 10.0) == 0.0, "a clock that was set back uses nothing"
 
 
-# --- what a file tells
+# --- content of a file
 
 
-def test_who_waits_is_known_to_others_with_what_his_user_has_used(
+def test_waiting_request_is_published_with_the_usage_of_its_user(
     public: Path, clock: Clock
 ) -> None:
     ours = a_board(public, "a", clock)
@@ -466,7 +472,8 @@ def test_who_waits_is_known_to_others_with_what_his_user_has_used(
     assert colleague.user.startswith("another queue of user ")
     assert colleague.demand == WISH
     assert colleague.waited_s == pytest.approx(clock.now - WISH.since)
-    # of one user the use of all homes is one, and of two homes of his only what they used matters
+    # the usage of all queues of a user is summed, and between two queues of one user only their
+    # usage matters
     assert ours.total_usage().cards == pytest.approx(130.0, rel=1e-3)
     assert colleague.usage.cards == pytest.approx(200.0, rel=1e-3)
     clock.now += STALE_S
@@ -476,7 +483,7 @@ def test_who_waits_is_known_to_others_with_what_his_user_has_used(
 
 
 @root_only
-def test_another_user_is_named_and_the_use_of_all_his_homes_counts(
+def test_other_user_is_named_and_the_usage_of_all_their_queues_counts(
     public: Path, clock: Clock
 ) -> None:
     def publish() -> str:
@@ -497,7 +504,7 @@ def test_another_user_is_named_and_the_use_of_all_his_homes_counts(
     assert ours.total_usage().cards == 5.0
 
 
-def test_a_file_is_renewed_while_somebody_waits_and_removed_when_nothing_is_to_be_told(
+def test_file_is_renewed_while_jobs_wait_and_removed_if_it_would_be_empty(
     tmp_path: Path, clock: Clock
 ) -> None:
     board = a_board(tmp_path, "a", clock)
@@ -514,9 +521,7 @@ def test_a_file_is_renewed_while_somebody_waits_and_removed_when_nothing_is_to_b
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_was_used_is_told_soon_where_somebody_else_is_there(
-    boards: Boards, clock: Clock
-) -> None:
+def test_usage_is_published_soon_if_another_user_is_present(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     other.publish([a_reservation()])
     ours.publish([a_reservation()])
@@ -527,7 +532,7 @@ def test_what_was_used_is_told_soon_where_somebody_else_is_there(
     assert ours.is_due()
 
 
-def test_what_a_scheduler_used_stays_told_when_it_leaves(
+def test_usage_stays_published_after_the_scheduler_exits(
     boards: Boards, tmp_path: Path, clock: Clock
 ) -> None:
     ours, other = boards
@@ -562,7 +567,7 @@ ODD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("changes", ODD, ids=str)
-def test_what_cannot_be_does_not_count_and_the_rest_of_the_file_does(
+def test_impossible_values_are_ignored_and_the_rest_of_the_file_counts(
     boards: Boards,
     tmp_path: Path,
     clock: Clock,
@@ -574,16 +579,14 @@ def test_what_cannot_be_does_not_count_and_the_rest_of_the_file_does(
     (file,) = tmp_path.iterdir()
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     for _ in range(3):
-        assert counts(ours, clock.now) == 6
+        assert sum_foreign_reservations(ours, clock.now) == 6
         assert ours.peers() == ()
         assert ours.total_usage() == ResourceUsage()
     (name,) = changes
     assert caplog.text.count(f"its {name} is impossible and is ignored") == 1
 
 
-def test_a_wish_of_the_future_waits_for_no_time_and_what_is_told_is_read_again(
-    boards: Boards, clock: Clock
-) -> None:
+def test_request_dated_in_the_future_has_waited_zero_seconds(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     other.demand = ResourceDemand(since=clock.now + 1e6, gpus=1)
     other.publish([])
@@ -598,7 +601,7 @@ def test_a_wish_of_the_future_waits_for_no_time_and_what_is_told_is_read_again(
 # --- what is in use counts once as soon as that is known
 
 
-def test_a_promise_shrinks_at_once_for_who_has_looked_since_its_use_was_measured(
+def test_reservation_shrinks_at_once_for_a_reader_with_a_newer_reading(
     boards: Boards, clock: Clock
 ) -> None:
     ours, other = boards
@@ -606,17 +609,15 @@ def test_a_promise_shrinks_at_once_for_who_has_looked_since_its_use_was_measured
     clock.now += 0.5
     measured = clock.now
     other.publish([a_reservation(used=4)])
-    assert counts(ours) == 6, "nobody knows when we looked"
-    assert counts(ours, measured - 0.1) == 6, "our look may not show it yet"
-    assert counts(ours, measured) == 2
+    assert sum_foreign_reservations(ours) == 6, "nobody knows when we looked"
+    assert sum_foreign_reservations(ours, measured - 0.1) == 6, "our look may not show it yet"
+    assert sum_foreign_reservations(ours, measured) == 2
     clock.now += LAG_S
     other.publish([a_reservation(used=4)])
-    assert counts(ours) == 2
+    assert sum_foreign_reservations(ours) == 2
 
 
-def test_of_what_is_given_back_nothing_is_free_for_others_at_any_look(
-    boards: Boards, clock: Clock
-) -> None:
+def test_released_memory_is_never_free_at_an_older_reading(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     uses = {}
     for used in (0, 5, 1, 6, 2, 3):
@@ -624,27 +625,26 @@ def test_of_what_is_given_back_nothing_is_free_for_others_at_any_look(
         uses[clock.now] = used
         other.publish([a_reservation(used=used)])
         for looked_at in uses:
-            # whoever looked between two measurements saw at least the least of those around his look
+            # a reader between two measurements saw at least the lower usage of the measurements
+            # around the reading
             least = min(
                 amount
                 for at, amount in uses.items()
                 if at >= max((each for each in uses if each <= looked_at), default=0.0)
             )
-            assert counts(ours, looked_at) >= 6 - least
+            assert sum_foreign_reservations(ours, looked_at) >= 6 - least
 
 
-def test_memory_whose_use_is_unknown_counts_whole_for_everybody(
-    boards: Boards, clock: Clock
-) -> None:
+def test_reservation_of_unknown_usage_counts_completely(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     for _ in range(3):
         unknown = Reservation(device=GPU, amount=3, used=None, job=2)
         other.publish([a_reservation(used=4), unknown])
         clock.now += 1
-    assert counts(ours, clock.now) == 2 + 3
+    assert sum_foreign_reservations(ours, clock.now) == 2 + 3
 
 
-def test_a_notable_change_of_what_is_in_use_is_told_at_once(tmp_path: Path, clock: Clock) -> None:
+def test_large_change_of_usage_is_published_at_once(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
     board.publish([a_reservation(8 * GIB, used=0)])
     assert not board.has_notable_change([a_reservation(8 * GIB, used=1 << 20)])
@@ -654,7 +654,7 @@ def test_a_notable_change_of_what_is_in_use_is_told_at_once(tmp_path: Path, cloc
 # --- a scheduler that was killed
 
 
-def test_what_a_job_has_stays_its_own_while_it_lives_though_its_scheduler_was_killed(
+def test_reservation_stays_while_its_job_lives_after_the_scheduler_was_killed(
     boards: Boards, clock: Clock
 ) -> None:
     ours, other = boards
@@ -663,15 +663,15 @@ def test_what_a_job_has_stays_its_own_while_it_lives_though_its_scheduler_was_ki
     other.supervisors = (replace(me, start_ticks=1), me)
     other.publish([a_reservation()])
     clock.now += 100 * STALE_S
-    assert counts(ours) == 6
+    assert sum_foreign_reservations(ours) == 6
     other.supervisors = (replace(me, start_ticks=1),)  # another process has its number now
     other.publish([a_reservation()])
     clock.now += STALE_S + 1
-    assert counts(ours) == 0
+    assert sum_foreign_reservations(ours) == 0
 
 
 @root_only
-def test_only_a_process_of_the_files_user_keeps_it(public: Path, clock: Clock) -> None:
+def test_only_a_process_of_the_same_user_keeps_a_reservation(public: Path, clock: Clock) -> None:
     me = identity(os.getpid())
     assert me is not None
 
@@ -682,17 +682,15 @@ def test_only_a_process_of_the_files_user_keeps_it(public: Path, clock: Clock) -
 
     assert said_by(as_user(NOBODY, publish)) == "True"
     ours = a_board(public, "a", clock)
-    assert counts(ours) == 6
+    assert sum_foreign_reservations(ours) == 6
     clock.now += STALE_S + 1
-    assert counts(ours) == 0
+    assert sum_foreign_reservations(ours) == 0
 
 
 # --- a change wakes
 
 
-def test_another_schedulers_change_wakes_and_our_own_and_strange_files_do_not(
-    boards: Boards, tmp_path: Path
-) -> None:
+def test_only_changes_by_another_scheduler_wake_the_watch(boards: Boards, tmp_path: Path) -> None:
     ours, other = boards
     watch = ReservationWatch(tmp_path)
     assert watch.descriptor != NOT_WATCHED
@@ -709,7 +707,7 @@ def test_another_schedulers_change_wakes_and_our_own_and_strange_files_do_not(
     assert not watch.poll_peer_changes(ours.names)
 
 
-def test_where_the_kernel_cannot_tell_nothing_is_watched(tmp_path: Path) -> None:
+def test_without_inotify_nothing_is_watched(tmp_path: Path) -> None:
     assert ReservationWatch(tmp_path / "absent").descriptor == NOT_WATCHED
     assert not ReservationWatch(None).poll_peer_changes(())
     folder = tmp_path / "claims"
@@ -720,7 +718,7 @@ def test_where_the_kernel_cannot_tell_nothing_is_watched(tmp_path: Path) -> None
     assert watch.descriptor == NOT_WATCHED
 
 
-def test_more_changes_than_the_kernel_keeps_wake_once(tmp_path: Path) -> None:
+def test_overflow_of_the_event_queue_wakes_once(tmp_path: Path) -> None:
     watch = ReservationWatch(tmp_path)
     name = tmp_path / "launcher-claims.0.01234567.json"
     for _ in range(2000):

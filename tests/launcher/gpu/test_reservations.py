@@ -54,16 +54,16 @@ def a_reservation(
     return Reservation(device=device, amount=claim, used=used, job=job)
 
 
-def amounts(promises: Sequence[ForeignReservation]) -> dict[str, int]:
+def amounts_by_resource(promises: Sequence[ForeignReservation]) -> dict[str, int]:
     return dict(sum_by_resource(promises))
 
 
-def test_what_one_promises_the_others_know_by_user_and_gpu(tmp_path: Path) -> None:
+def test_reservations_are_visible_to_others_by_user_and_gpu(tmp_path: Path) -> None:
     ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
     assert other.publish(
         [a_reservation(1, 6), a_reservation(2, 3), a_reservation(2, 4, device=OTHER_GPU)]
     )
-    assert amounts(ours.foreign_reservations()) == {GPU: 9, OTHER_GPU: 4}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: 9, OTHER_GPU: 4}
     assert len({one.user for one in ours.foreign_reservations()}) == 1
     assert other.foreign_reservations() == ()
 
@@ -87,17 +87,17 @@ def test_a_folder_that_cannot_be_printed_is_left_out(tmp_path: Path, folder: obj
     assert one.queue == f"another queue of user {login_name(os.geteuid())}"
 
 
-def test_what_is_taken_back_or_removed_is_not_counted(tmp_path: Path) -> None:
+def test_withdrawn_or_removed_reservation_does_not_count(tmp_path: Path) -> None:
     ours, other = a_board(tmp_path, "a"), a_board(tmp_path, "b")
     other.publish([a_reservation(1, 6), a_reservation(2, 3)])
     assert other.withdraw([1])
-    assert amounts(ours.foreign_reservations()) == {GPU: 3}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: 3}
     assert other.clear()
     assert ours.foreign_reservations() == ()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_promises_nothing_leaves_no_file(tmp_path: Path) -> None:
+def test_empty_publication_leaves_no_file(tmp_path: Path) -> None:
     board = a_board(tmp_path, "a")
     board.publish([a_reservation()])
     assert board.withdraw([1])
@@ -105,35 +105,35 @@ def test_who_promises_nothing_leaves_no_file(tmp_path: Path) -> None:
     assert not board.is_due()
 
 
-def test_a_promise_shrinks_only_some_time_after_the_memory_is_in_use(
-    boards: Boards, clock: Clock
-) -> None:
+def test_reservation_shrinks_only_after_a_delay(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     told = []
     for used in (0, 4, 4, 2, 6):
         other.publish([a_reservation(used=used)])
-        told.append(amounts(ours.foreign_reservations())[GPU])
+        told.append(amounts_by_resource(ours.foreign_reservations())[GPU])
         clock.now += LAG_S
     assert told == [6, 6, 2, 4, 4]
 
 
-def test_memory_of_which_nobody_knows_the_use_counts_whole(boards: Boards, clock: Clock) -> None:
+def test_reservation_of_unmeasured_memory_counts_completely(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     for _ in range(4):
         other.publish([a_reservation(used=None)])
         clock.now += LAG_S
-    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: CLAIM}
 
 
-def test_a_job_that_uses_more_than_its_claim_promises_nothing(boards: Boards, clock: Clock) -> None:
+def test_job_above_its_reservation_has_nothing_left_to_reserve(
+    boards: Boards, clock: Clock
+) -> None:
     ours, other = boards
     for _ in range(3):
         other.publish([a_reservation(1, 6, used=9), a_reservation(2, 1)])
         clock.now += LAG_S
-    assert amounts(ours.foreign_reservations()) == {GPU: 1}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: 1}
 
 
-def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: Clock) -> None:
+def test_file_is_renewed_on_time_and_after_its_removal(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
     assert not board.is_due()
     board.publish([a_reservation()])
@@ -149,20 +149,18 @@ def test_a_file_is_due_again_in_time_and_when_it_is_gone(tmp_path: Path, clock: 
     assert board.is_due()
 
 
-def test_who_was_silent_for_long_does_not_count(boards: Boards, clock: Clock) -> None:
+def test_silent_scheduler_does_not_count(boards: Boards, clock: Clock) -> None:
     ours, other = boards
     other.publish([a_reservation()])
     clock.now += STALE_S
-    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: CLAIM}
     clock.now += 1
     assert ours.foreign_reservations() == ()
     other.publish([a_reservation()])
-    assert amounts(ours.foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: CLAIM}
 
 
-def test_files_that_nobody_has_renewed_for_an_hour_are_removed_and_no_others(
-    tmp_path: Path, clock: Clock
-) -> None:
+def test_only_files_not_renewed_for_an_hour_are_removed(tmp_path: Path, clock: Clock) -> None:
     killed, living = a_board(tmp_path, "killed", clock), a_board(tmp_path, "living", clock)
     killed.publish([a_reservation()])
     left = {file.name for file in tmp_path.iterdir()}
@@ -178,9 +176,7 @@ def test_files_that_nobody_has_renewed_for_an_hour_are_removed_and_no_others(
     assert len(there) == 2
 
 
-def test_a_scheduler_that_stood_still_while_its_file_was_removed_publishes_again(
-    tmp_path: Path, clock: Clock
-) -> None:
+def test_suspended_scheduler_publishes_its_removed_file_again(tmp_path: Path, clock: Clock) -> None:
     still = a_board(tmp_path, "still", clock)
     reservation = a_reservation()
     still.publish([reservation])
@@ -191,10 +187,10 @@ def test_a_scheduler_that_stood_still_while_its_file_was_removed_publishes_again
     assert still.is_due()
     assert not still.covers([reservation])
     still.publish([reservation])
-    assert amounts(new.foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(new.foreign_reservations()) == {GPU: CLAIM}
 
 
-def test_what_comes_from_the_future_does_not_count(
+def test_file_dated_in_the_future_does_not_count(
     boards: Boards, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, other = boards
@@ -205,7 +201,7 @@ def test_what_comes_from_the_future_does_not_count(
     assert caplog.text.count("its time is in the future") == 1
 
 
-def test_an_unusable_folder_is_told_once_and_until_it_works(
+def test_unusable_folder_is_reported_once_until_it_works(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     board = a_board(tmp_path / "claims", "a")
@@ -221,7 +217,7 @@ def test_an_unusable_folder_is_told_once_and_until_it_works(
     assert board.error == ""
 
 
-def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
+def test_publication_above_the_size_limit_is_not_written(tmp_path: Path) -> None:
     board = a_board(tmp_path, "a")
     assert not board.publish([a_reservation(device=f"GPU-{number}") for number in range(300)])
     assert "cannot write reservations" in board.error
@@ -229,7 +225,7 @@ def test_more_than_a_file_may_tell_is_not_published(tmp_path: Path) -> None:
 
 
 @root_only
-def test_nobody_can_take_the_name_under_which_a_home_publishes(public: Path) -> None:
+def test_file_name_of_a_queue_cannot_be_blocked(public: Path) -> None:
     home = Path("/queues/a")
     squatted = public / legacy_file_name(NOBODY, home)
     squatted.write_text("")  # the name that it had in version 0.2
@@ -248,18 +244,18 @@ def test_nobody_can_take_the_name_under_which_a_home_publishes(public: Path) -> 
         return "published"
 
     assert said_by(as_user(NOBODY, publish)) == "published"
-    assert amounts(a_board(public, "b").foreign_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(a_board(public, "b").foreign_reservations()) == {GPU: CLAIM}
 
 
-def test_what_a_predecessor_of_the_home_left_is_no_promise_of_others(tmp_path: Path) -> None:
+def test_file_of_an_earlier_scheduler_of_the_same_queue_does_not_count(tmp_path: Path) -> None:
     home = Path("/queues/a")
     assert a_board(tmp_path, "a").publish([a_reservation()])  # and it is killed
     older = a_publication_of_0_2(tmp_path, legacy_file_name(os.geteuid(), home))
     successor = ReservationBoard(tmp_path, home)
     assert successor.foreign_reservations() == ()
-    assert amounts(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 2 * CLAIM}
+    assert amounts_by_resource(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 2 * CLAIM}
     assert successor.publish([a_reservation(claim=1)])
-    assert amounts(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 1}
+    assert amounts_by_resource(a_board(tmp_path, "b").foreign_reservations()) == {GPU: 1}
     assert not older.exists()
 
 
@@ -277,7 +273,7 @@ def a_publication_of_0_2(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def test_what_is_promised_already_covers_as_much_again(tmp_path: Path, clock: Clock) -> None:
+def test_published_reservation_covers_an_equal_request(tmp_path: Path, clock: Clock) -> None:
     board = a_board(tmp_path, "a", clock)
     two = [a_reservation(job, 1, None, "cores:f") for job in (1, 2)]
     assert not board.covers(two)
@@ -292,7 +288,7 @@ def test_what_is_promised_already_covers_as_much_again(tmp_path: Path, clock: Cl
 
 
 @root_only
-def test_another_users_promise_bears_the_name_of_its_user(public: Path) -> None:
+def test_reservation_of_another_user_has_their_name(public: Path) -> None:
     def publish() -> str:
         os.umask(0o077)
         return str(ReservationBoard(public, Path("/queues/b")).publish([a_reservation()]))
@@ -308,7 +304,7 @@ def test_another_users_promise_bears_the_name_of_its_user(public: Path) -> None:
 # two, or three, who want more than there is: every order of their steps
 
 
-class Claimant:
+class ReservingScheduler:
     """A scheduler that wants memory of one card, step by step."""
 
     def __init__(self, board: ReservationBoard, claim: int, held: int) -> None:
@@ -326,7 +322,7 @@ class Claimant:
         assert self.board._write_file(self.seen, fresh=[1])
 
     def check(self) -> None:
-        promised = amounts(self.board.prior_reservations()).get(GPU, 0)
+        promised = amounts_by_resource(self.board.prior_reservations()).get(GPU, 0)
         wanted = self.claim + sum(one.amount for one in self.held)
         self.keeps = self.keeps or promised + wanted <= CARD
         if not self.keeps:
@@ -336,23 +332,25 @@ class Claimant:
 STEPS = ("look", "put", "check")
 
 
-def orders(lengths: Sequence[int]) -> Iterator[list[int]]:
+def interleavings(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Yield every order in which processes can make so many steps: whose turn it is, each time."""
     if not any(lengths):
         yield []
     for who, left in enumerate(lengths):
         if left:
             shorter = [*lengths[:who], left - 1, *lengths[who + 1 :]]
-            yield from ([who, *rest] for rest in orders(shorter))
+            yield from ([who, *rest] for rest in interleavings(shorter))
 
 
-def play(
+def run_interleaving(
     folder: Path, order: Sequence[int], claims: Sequence[int], held: int = 0
-) -> list[Claimant]:
+) -> list[ReservingScheduler]:
     """Let schedulers make their steps in an order; more than three are further rounds."""
     for file in folder.iterdir():
         file.unlink()
-    claimants = [Claimant(a_board(folder, str(n)), claim, held) for n, claim in enumerate(claims)]
+    claimants = [
+        ReservingScheduler(a_board(folder, str(n)), claim, held) for n, claim in enumerate(claims)
+    ]
     steps = [itertools.cycle(STEPS) for _ in claimants]
     for who in order:
         getattr(claimants[who], next(steps[who]))()
@@ -361,60 +359,65 @@ def play(
     return claimants
 
 
-def position(order: Sequence[int], who: int, step: str) -> int:
+def step_position(order: Sequence[int], who: int, step: str) -> int:
     return [n for n, turn in enumerate(order) if turn == who][STEPS.index(step)]
 
 
 @pytest.mark.parametrize("held", [0, 2])
-def test_in_no_order_of_their_steps_two_keep_what_does_not_fit(held: int, public: Path) -> None:
-    for order in orders([3, 3]):
-        keeps = [one.keeps for one in play(public, order, [CLAIM, CLAIM], held)]
+def test_no_interleaving_lets_two_reserve_too_much(held: int, public: Path) -> None:
+    for order in interleavings([3, 3]):
+        keeps = [one.keeps for one in run_interleaving(public, order, [CLAIM, CLAIM], held)]
         for first, second in ((0, 1), (1, 0)):
-            if position(order, first, "put") < position(order, second, "look"):
+            if step_position(order, first, "put") < step_position(order, second, "look"):
                 assert keeps[first], order
                 assert not keeps[second], order
 
 
 @pytest.mark.parametrize("held", [0, 2])
-def test_in_no_order_two_rounds_of_two_overfill_a_card(held: int, public: Path) -> None:
+def test_no_interleaving_of_two_rounds_overcommits_a_gpu(held: int, public: Path) -> None:
     # who kept its promise in the first round publishes it again in the second
-    results = [play(public, order, [CLAIM, CLAIM], held) for order in orders([6, 6])]
+    results = [
+        run_interleaving(public, order, [CLAIM, CLAIM], held) for order in interleavings([6, 6])
+    ]
     assert len(results) == 924
     nobody = sum(not any(one.keeps for one in claimants) for claimants in results)
     assert nobody < len(results) / 20  # only who runs in step twice
 
 
-def test_in_no_order_three_overfill_a_card_that_holds_two(public: Path) -> None:
-    kept = [sum(one.keeps for one in play(public, order, [4, 4, 4])) for order in orders([3, 3, 3])]
+def test_no_interleaving_of_three_overcommits_a_gpu_for_two(public: Path) -> None:
+    kept = [
+        sum(one.keeps for one in run_interleaving(public, order, [4, 4, 4]))
+        for order in interleavings([3, 3, 3])
+    ]
     assert len(kept) == 1680
     assert max(kept) == 2
 
 
-def test_what_fits_together_is_kept_in_every_order(public: Path) -> None:
-    for order in orders([3, 3]):
-        assert all(one.keeps for one in play(public, order, [5, 5]))
+def test_reservations_that_fit_are_kept_in_every_interleaving(public: Path) -> None:
+    for order in interleavings([3, 3]):
+        assert all(one.keeps for one in run_interleaving(public, order, [5, 5]))
 
 
-def test_a_promise_that_was_known_before_is_never_left_out(public: Path) -> None:
+def test_known_reservation_is_always_counted(public: Path) -> None:
     # a scheduler that was restarted publishes what its jobs hold, and cannot withdraw it
     restarted, ours = a_board(public, "a"), a_board(public, "b")
     ours.publish([a_reservation(2)], fresh=[2])
     restarted.publish([a_reservation(1)])
-    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: CLAIM}
 
 
-def test_a_claim_that_grew_is_fresh_by_as_much_as_it_grew(public: Path) -> None:
+def test_only_the_growth_of_a_reservation_is_fresh(public: Path) -> None:
     grows, ours = a_board(public, "a"), a_board(public, "b")
     grows.publish([a_reservation(1, 2)])
     ours.publish([a_reservation(2, 3)], fresh=[2])
     grows.publish([a_reservation(1, 6)], fresh=[1])
-    assert amounts(ours.prior_reservations()) == {GPU: 2}
-    assert amounts(ours.foreign_reservations()) == {GPU: 6}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: 2}
+    assert amounts_by_resource(ours.foreign_reservations()) == {GPU: 6}
     grows.publish([a_reservation(1, 6)], fresh=[1])
-    assert amounts(ours.prior_reservations()) == {GPU: 6}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: 6}
 
 
-def test_who_was_gone_for_long_after_publishing_counts_everybody(
+def test_scheduler_with_a_long_gap_after_publishing_counts_all_others(
     public: Path, clock: Clock
 ) -> None:
     ours, other = a_board(public, "a", clock), a_board(public, "b", clock)
@@ -422,15 +425,15 @@ def test_who_was_gone_for_long_after_publishing_counts_everybody(
     other.publish([a_reservation()], fresh=[1])
     assert ours.prior_reservations() == ()
     clock.now += STALE_S / 2 + 1
-    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: CLAIM}
 
 
-def test_who_lost_the_file_after_publishing_counts_everybody(public: Path) -> None:
+def test_scheduler_that_lost_its_file_counts_all_others(public: Path) -> None:
     ours, other = a_board(public, "a"), a_board(public, "b")
     ours.publish([a_reservation()], fresh=[1])
     other.publish([a_reservation()], fresh=[1])
     (public / ours.name).unlink()
-    assert amounts(ours.prior_reservations()) == {GPU: CLAIM}
+    assert amounts_by_resource(ours.prior_reservations()) == {GPU: CLAIM}
 
 
 def race(folder: Path, home: str, span_s: float) -> str:
@@ -439,10 +442,10 @@ def race(folder: Path, home: str, span_s: float) -> str:
     card = folder / "card"
     until = time.monotonic() + span_s
     while time.monotonic() < until:
-        if amounts(board.foreign_reservations()).get(GPU, 0) + CLAIM > CARD:
+        if amounts_by_resource(board.foreign_reservations()).get(GPU, 0) + CLAIM > CARD:
             continue
         assert board.publish([a_reservation()], fresh=[1]), board.error
-        if amounts(board.prior_reservations()).get(GPU, 0) + CLAIM <= CARD:
+        if amounts_by_resource(board.prior_reservations()).get(GPU, 0) + CLAIM <= CARD:
             card.mkdir()  # fails where the other holds it as well
             held += 1
             if random.random() < 0.5:
@@ -452,7 +455,7 @@ def race(folder: Path, home: str, span_s: float) -> str:
     return str(held)
 
 
-def test_two_processes_that_race_for_a_card_never_hold_it_at_once(public: Path) -> None:
+def test_racing_processes_never_reserve_the_same_gpu(public: Path) -> None:
     users = (0, NOBODY) if os.geteuid() == 0 else (os.getuid(),) * 2
     children = [
         as_user(uid, partial(race, public, home, 2.0))

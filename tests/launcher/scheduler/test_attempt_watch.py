@@ -34,7 +34,6 @@ from tests.build import (
     a_claim,
     a_spec,
     an_attempt,
-    clear,
     ended,
     gone,
     judged,
@@ -47,6 +46,7 @@ from tests.build import (
     shell,
     started,
     until,
+    wait_until_known,
 )
 
 EFFECT = 'echo effect >> "$1"'
@@ -60,23 +60,23 @@ def kill_supervisor(one: SupervisedAttempt) -> None:
     one.supervisor.channel.close()
 
 
-def adopted(attempt: Attempt) -> AdoptedAttempt:
+def adopt_attempt(attempt: Attempt) -> AdoptedAttempt:
     """Watch what lives of an attempt whose supervisor is dead, as a new scheduler does."""
     found = seen(attempt)
     assert isinstance(found, AdoptedAttempt)
     return found
 
 
-def the_end(found: Outcome | AttemptHandle) -> Outcome:
-    """Wait for the end of what lives, until it is told."""
-    while isinstance(found := clear(found), AttemptHandle):
+def wait_for_outcome(found: Outcome | AttemptHandle) -> Outcome:
+    """Wait for the end of an adopted attempt, until it is reported."""
+    while isinstance(found := wait_until_known(found), AttemptHandle):
         assert isinstance(found, AdoptedAttempt)
         assert ended(found.descriptor)
         found = found.poll_outcome() or found
     return found
 
 
-def ended_record(attempt: Attempt, outcome: str) -> None:
+def write_ended_record(attempt: Attempt, outcome: str) -> None:
     """Leave the record of an attempt of which nothing lives."""
     who = json.dumps({"pid": 2**22, "start_ticks": 5, "boot": boot_id()})
     attempt.started.write_text(f"{who}\n{who}\n{outcome}")
@@ -85,7 +85,7 @@ def ended_record(attempt: Attempt, outcome: str) -> None:
 # --- who may start
 
 
-def test_an_attempt_is_started_or_voided_and_never_both(
+def test_attempt_is_either_started_or_voided(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     pause_s = 0.0005
@@ -98,7 +98,7 @@ def test_an_attempt_is_started_or_voided_and_never_both(
         found = inspect_attempt(supervised.supervisor.who, attempt)
         assert ended(supervised.descriptor)
         supervised.supervisor.channel.close()
-        outcome = the_end(found)
+        outcome = wait_for_outcome(found)
         assert isinstance(outcome, Done | NeverStarted)
         assert lines_of(effects) == (["effect"] if isinstance(outcome, Done) else [])
         pause_s *= 0.8 if isinstance(outcome, Done) else 1.3
@@ -119,7 +119,7 @@ def test_a_voided_attempt_is_never_started(
     assert isinstance(judged(attempt), NeverStarted)
 
 
-def test_a_second_supervisor_leaves_a_running_attempt_alone(
+def test_second_supervisor_does_not_affect_a_running_attempt(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     effects = tmp_path / "effects"
@@ -137,7 +137,7 @@ def test_a_second_supervisor_leaves_a_running_attempt_alone(
 # --- kill -9
 
 
-def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
+def test_supervisor_killed_at_any_time_never_repeats_an_effect(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     pause = random.Random(1)
@@ -147,7 +147,7 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
         supervised = started(fork_server, attempt)
         time.sleep(pause.uniform(0, 0.008))  # the instants that are to be met
         kill_supervisor(supervised)
-        match outcome := the_end(seen(attempt, a_claim(job=job))):
+        match outcome := wait_for_outcome(seen(attempt, a_claim(job=job))):
             case Done():
                 assert lines_of(effects) == ["effect"]
             case NeverStarted():
@@ -157,17 +157,17 @@ def test_a_supervisor_that_is_killed_at_any_instant_never_doubles_an_effect(
         assert not processes_with_marker(attempt.folder)
 
 
-def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
+def test_program_of_a_killed_supervisor_is_watched_until_its_end(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
     supervised = started(fork_server, attempt)
     program = program_of(attempt)
     kill_supervisor(supervised)
-    orphan = adopted(attempt)
+    orphan = adopt_attempt(attempt)
     assert (orphan.program, orphan.poll_outcome()) == (program, None)
     orphan.stop()
-    assert isinstance(the_end(orphan), Lost)
+    assert isinstance(wait_for_outcome(orphan), Lost)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_program_whose_supervisor_was_killed_is_watched_to_its_end(
         ("exit 0", "nobody, and both have ended", Done),
     ],
 )
-def test_a_program_that_ends_after_its_supervisor_has_ended_well_where_that_is_certain(
+def test_program_that_outlives_its_supervisor_is_done_if_that_is_certain(
     fork_server: ForkServer, home: Home, script: str, asked: str, end: type[Outcome]
 ) -> None:
     waits = "trap 'touch heard' TERM; touch ready; until [ -e go ]; do sleep 0.01; done"
@@ -204,11 +204,11 @@ def test_a_program_that_ends_after_its_supervisor_has_ended_well_where_that_is_c
         found.stop()
         until(heard.exists, "it was asked to end")
     (attempt.folder / "go").touch()
-    assert isinstance(the_end(found), end)
+    assert isinstance(wait_for_outcome(found), end)
     assert not processes_with_marker(attempt.folder)
 
 
-def test_a_program_that_ends_after_its_supervisor_must_have_made_its_outputs(
+def test_program_that_outlives_its_supervisor_needs_its_outputs(
     fork_server: ForkServer, home: Home
 ) -> None:
     for job, (script, end) in enumerate([("touch made", Done), ("true", Failed)], 1):
@@ -219,11 +219,11 @@ def test_a_program_that_ends_after_its_supervisor_must_have_made_its_outputs(
         program_of(attempt)
         kill_supervisor(supervised)
         (attempt.folder / "go").touch()
-        assert isinstance(the_end(seen(attempt)), end)
+        assert isinstance(wait_for_outcome(seen(attempt)), end)
 
 
 @pytest.mark.parametrize(("last", "end"), [("os._exit(0)", Failed), ("return {}", Done)])
-def test_a_worker_that_ends_after_its_supervisor_must_have_reported(
+def test_worker_that_outlives_its_supervisor_needs_a_report(
     fork_server: ForkServer, home: Home, tmp_path: Path, last: str, end: type[Outcome]
 ) -> None:
     (tmp_path / "silent.py").write_text(
@@ -239,10 +239,10 @@ def test_a_worker_that_ends_after_its_supervisor_must_have_reported(
         until((attempt.folder / "begun").exists, "it works")
         kill_supervisor(supervised)
         (attempt.folder / "go").touch()
-        assert isinstance(the_end(seen(attempt)), end)
+        assert isinstance(wait_for_outcome(seen(attempt)), end)
 
 
-def test_the_end_of_a_program_counts_that_its_supervisor_did_not_come_to_record(
+def test_unrecorded_program_end_counts_after_the_supervisor_died(
     fork_server: ForkServer, home: Home
 ) -> None:
     script = "(trap 'touch heard' TERM; touch ready; while :; do sleep 0.01; done) &"
@@ -250,10 +250,10 @@ def test_the_end_of_a_program_counts_that_its_supervisor_did_not_come_to_record(
     supervised = started(fork_server, attempt)
     until((attempt.folder / "heard").exists, "the supervisor ends what was left behind")
     kill_supervisor(supervised)
-    assert isinstance(the_end(seen(attempt)), Done)
+    assert isinstance(wait_for_outcome(seen(attempt)), Done)
 
 
-def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
+def test_unsupervised_program_that_ignores_signals_is_killed_with_its_children(
     fork_server: ForkServer, home: Home
 ) -> None:
     script = f"trap '' TERM; setsid sh -c 'echo $$; {FOR_EVER}' & echo ready; {FOR_EVER}"
@@ -263,16 +263,14 @@ def test_a_lone_program_that_does_not_listen_can_be_killed_with_what_it_started(
     supervised.kill_unsupervised()  # no more than a word while the supervisor lives
     assert supervised.poll_outcome() is None
     kill_supervisor(supervised)
-    orphan = adopted(attempt)
+    orphan = adopt_attempt(attempt)
     orphan.kill_unsupervised()
-    assert isinstance(the_end(orphan), Lost)
+    assert isinstance(wait_for_outcome(orphan), Lost)
     (child,) = [int(line) for line in lines_of(attempt.log) if line != "ready"]
     until(lambda: gone(child), "its child has ended, too")
 
 
-def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(
-    fork_server: ForkServer, home: Home
-) -> None:
+def test_no_process_of_a_lost_attempt_is_alive(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec(*shell("sleep 60 & echo $!; wait")))
     supervised = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log), "its child is there")
@@ -284,7 +282,7 @@ def test_nothing_of_a_lost_attempt_lives_when_it_is_judged(
     assert gone(int(lines_of(attempt.log)[0]))
 
 
-def test_a_recorded_program_whose_pid_was_reused_is_lost_and_left_alone(home: Home) -> None:
+def test_program_with_a_reused_pid_is_lost_and_the_process_is_not_killed(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     me = identity(os.getpid())
     assert me is not None
@@ -293,7 +291,7 @@ def test_a_recorded_program_whose_pid_was_reused_is_lost_and_left_alone(home: Ho
     assert isinstance(judged(attempt), Lost)
 
 
-def test_a_killed_workers_own_word_that_it_was_done_counts(home: Home) -> None:
+def test_done_report_of_a_killed_worker_counts(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     attempt.started.write_text("{}")
     write_json(attempt.result, {"schema": 1, "ok": True, "result": {"auc": 0.9}})
@@ -312,23 +310,23 @@ def test_an_outcome_of_an_earlier_boot_counts(fork_server: ForkServer, home: Hom
     assert judged(attempt, claim=a_claim(boot="earlier")) == outcome
 
 
-def test_what_an_older_launcher_recorded_of_an_attempt_counts(home: Home) -> None:
+def test_record_of_an_older_launcher_counts(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
-    ended_record(attempt, "")
+    write_ended_record(attempt, "")
     write_json(attempt.outcome, outcome_record(Done(at=7.0, result={"auc": 0.9})))
     assert judged(attempt) == Done(at=7.0, result={"auc": 0.9})
 
 
-def test_an_outcome_that_was_cut_off_does_not_count(home: Home) -> None:
+def test_truncated_outcome_does_not_count(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     outcome = json.dumps(outcome_record(Done(at=7.0)))
-    ended_record(attempt, outcome[:-1])
+    write_ended_record(attempt, outcome[:-1])
     assert isinstance(judged(attempt), Lost)
-    ended_record(attempt, f"{outcome}\n")
+    write_ended_record(attempt, f"{outcome}\n")
     assert judged(attempt) == Done(at=7.0)
 
 
-def test_the_right_to_start_is_given_once(home: Home) -> None:
+def test_start_lock_is_granted_once(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     record = acquire_start(attempt)
     assert record is not None
@@ -338,13 +336,13 @@ def test_the_right_to_start_is_given_once(home: Home) -> None:
     assert attempt.started.samefile(attempt.spec)
 
 
-def test_what_is_void_gives_no_right_to_start(home: Home) -> None:
+def test_voided_attempt_grants_no_start_lock(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     assert revoke_attempt(attempt)
     assert acquire_start(attempt) is None
 
 
-def test_an_attempt_that_deletes_its_folder_ends_as_it_ends(
+def test_attempt_that_deletes_its_folder_keeps_its_outcome(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec(*shell('rm -r "$1"', str(home.attempt(1, 1).folder))))
@@ -371,43 +369,43 @@ def test_an_attempt_without_a_folder_is_watched_while_its_supervisor_lives(
     assert lone.program == program
     supervised.supervisor.channel.close()
     lone.kill_unsupervised()
-    assert isinstance(the_end(lone), Lost)
+    assert isinstance(wait_for_outcome(lone), Lost)
 
 
-def test_an_attempt_without_a_folder_or_anybody_alive_is_lost_and_not_voided(home: Home) -> None:
+def test_attempt_without_a_folder_or_processes_is_lost_and_not_voided(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     shutil.rmtree(attempt.folder)
     assert isinstance(judged(attempt), Lost)
 
 
-def test_a_program_that_was_spawned_and_not_put_on_record_is_found_by_its_mark(
+def test_unrecorded_program_is_found_by_its_environment_marker(
     home: Home,
 ) -> None:
     attempt = an_attempt(home, a_spec())
     attempt.started.write_text("{}\n")  # and here its supervisor was killed
     environment = {**os.environ, "LAUNCHER_ATTEMPT": str(attempt.folder)}
     with subprocess.Popen(["sleep", "60"], env=environment, start_new_session=True) as program:
-        found = adopted(attempt)
+        found = adopt_attempt(attempt)
         assert found.program == program.pid
         found.stop()
         program.wait()
     assert isinstance(found.poll_outcome(), Lost)
 
 
-def test_a_program_of_an_older_launcher_is_known_by_its_own_record(home: Home) -> None:
+def test_program_of_an_older_launcher_is_identified_by_its_record(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     attempt.started.write_text("{}\n")
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as program:
         who = identity(program.pid)
         assert who is not None
         write_json(attempt.folder / "process.json", who.record())
-        found = adopted(attempt)
+        found = adopt_attempt(attempt)
         assert found.program == program.pid
         program.kill()
     assert isinstance(found.poll_outcome(), Lost)
 
 
-def test_an_attempt_that_lives_is_not_lost_where_too_many_files_are_open(
+def test_living_attempt_is_not_lost_without_free_descriptors(
     fork_server: ForkServer, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
@@ -415,17 +413,17 @@ def test_an_attempt_that_lives_is_not_lost_where_too_many_files_are_open(
     program_of(attempt)
     look = partial(inspect_attempt, supervised.supervisor.who, attempt)
     with monkeypatch.context() as patched:
-        patched.setattr(attempt_watch, "short_of_files", lambda: "48 files")
+        patched.setattr(attempt_watch, "open_files_shortage", lambda: "48 files")
         found = probe_attempt(attempt, look)
     assert isinstance(found, UnreadableAttempt)
-    lives = clear(found)
+    lives = wait_until_known(found)
     assert isinstance(lives, AdoptedAttempt)
     os.close(lives.descriptor)
     supervised.stop()
     outcome_of(supervised)
 
 
-def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:
+def test_failed_probe_is_repeated(home: Home) -> None:
     answers: list[Outcome | OSError] = [
         OSError(28, "No space left on device"),
         NeverStarted(at=1.0),
@@ -443,7 +441,7 @@ def test_what_cannot_be_found_out_now_is_looked_at_again(home: Home) -> None:
     assert replace(unclear, retry_at=0.0).poll_outcome() == NeverStarted(at=1.0)
 
 
-def test_a_reason_why_an_attempt_is_unclear_is_logged_once_until_it_changes(
+def test_reason_of_an_unreadable_attempt_is_logged_once_until_it_changes(
     home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     full, slow = OSError(28, "No space left on device"), OSError(5, "Input/output error")
@@ -462,7 +460,7 @@ def test_a_reason_why_an_attempt_is_unclear_is_logged_once_until_it_changes(
     assert reasons == [repr(str(error)) for error in (full, slow, full)]
 
 
-def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home) -> None:
+def test_attempt_is_not_evaluated_while_its_program_is_spawned(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     # what a process shares with its spawner until it is the program: the lock on the record
     script = (
@@ -479,15 +477,13 @@ def test_nobody_judges_an_attempt_while_its_program_is_being_spawned(home: Home)
     with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as program:
         assert program.stdout is not None
         assert program.stdout.readline() == b"begun\n"
-        found = adopted(attempt)
+        found = adopt_attempt(attempt)
         assert found.program == program.pid
         program.kill()
     assert isinstance(found.poll_outcome(), Lost)
 
 
-def test_an_adopted_session_is_not_touched_once_it_is_empty(
-    fork_server: ForkServer, home: Home
-) -> None:
+def test_empty_adopted_session_is_not_signalled(fork_server: ForkServer, home: Home) -> None:
     attempt, _ = run_attempt(fork_server, home, a_spec())
     who = identity_from_record(json.loads(on_record(attempt)[1]))
     assert who is not None

@@ -127,11 +127,11 @@ def queued(home: Home, store: Store, project: Path, entry: str = "work", **chang
     return job
 
 
-def until_ended(store: Store, job: int) -> None:
+def wait_until_ended(store: Store, job: int) -> None:
     until(lambda: in_state(store, job, *ENDED_STATES), "the job has ended")
 
 
-def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
+def test_late_process_of_an_abandoned_attempt_changes_nothing(
     home: Home, store: Store, project: Path
 ) -> None:
     job = queued(home, store, project)
@@ -141,7 +141,7 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
     for pid in frozen:
         os.kill(pid, signal.SIGSTOP)
     scheduler = scheduler_pid(home) or 0
-    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nobody restarts it
+    write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})  # nothing restarts it
     os.kill(scheduler, signal.SIGKILL)
     until(lambda: scheduler_pid(home) is None, "the scheduler is dead")
     with sqlite3.connect(home.database) as database:  # as if its machine had been restarted
@@ -149,7 +149,7 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
     database.close()
     home.stop_record.unlink()
     serve(home)
-    until_ended(store, job)
+    wait_until_ended(store, job)
     assert endings(store, job) == ["lost", "done"]
     results = files_in(project / "runs")
     assert results == {"test/a:pre/model.json": "attempt 2", "test/by-2": ""}
@@ -164,7 +164,7 @@ def test_a_zombie_of_an_attempt_that_was_given_up_changes_nothing(
 
 
 @pytest.mark.parametrize("entry", ["work", "tell"])
-def test_an_output_is_known_by_its_content_whether_the_job_wrote_it_or_found_it(
+def test_output_is_identified_by_content(
     home: Home, store: Store, project: Path, entry: str
 ) -> None:
     (output,) = a_job(project).outputs
@@ -173,7 +173,7 @@ def test_an_output_is_known_by_its_content_whether_the_job_wrote_it_or_found_it(
         Path(output).write_text("of an earlier job")
     (project / "go").touch()
     job = queued(home, store, project, entry)
-    until_ended(store, job)
+    wait_until_ended(store, job)
     row = job_row(store, job)
     assert row.state is State.DONE
     version = FileDigests().read_file_version(output)
@@ -182,13 +182,13 @@ def test_an_output_is_known_by_its_content_whether_the_job_wrote_it_or_found_it(
     assert row.outputs == {output: version}
 
 
-def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
+def test_outputs_of_a_failed_attempt_stay_outside_the_run_until_cleaned(
     home: Home, store: Store, project: Path, launcher: Launcher
 ) -> None:
     (project / "runs/test/a:pre").mkdir(parents=True)
     (project / "runs/test/a:pre/model.json").write_text("whole")
     job = queued(home, store, project, "fail")
-    until_ended(store, job)
+    wait_until_ended(store, job)
     assert (project / "runs/test/a:pre/model.json").read_text() == "whole"
     made = Path(find_unaccepted_output(home.attempt(job, 1), project / "runs" / "test"))
     assert (made / "a:pre/model.json").read_text() == "half"
@@ -199,11 +199,11 @@ def test_what_a_failed_attempt_made_is_kept_out_of_the_run_until_it_is_cleaned(
 
 
 @pytest.mark.parametrize("retries", [0, 1])
-def test_what_an_attempt_made_that_ended_with_exit_code_0_and_reported_nothing_is_not_accepted(
+def test_outputs_of_exit_code_0_without_a_report_are_not_accepted(
     home: Home, store: Store, project: Path, retries: int
 ) -> None:
     job = queued(home, store, project, "leave", terms=Terms(retries=retries, backoff_s=0.0))
-    until_ended(store, job)
+    wait_until_ended(store, job)
     row = job_row(store, job)
     assert endings(store, job) == ["failed", "done"][: retries + 1]
     assert row.state is (State.DONE if retries else State.FAILED)
@@ -219,7 +219,7 @@ def test_what_an_attempt_made_that_ended_with_exit_code_0_and_reported_nothing_i
         assert (made / "a:pre/model.json").read_text() == "attempt 1"
 
 
-def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to_the_next(
+def test_outputs_are_accepted_by_the_next_scheduler_after_a_kill(
     home: Home, store: Store, project: Path
 ) -> None:
     job = queued(home, store, project)
@@ -232,11 +232,11 @@ def test_a_scheduler_killed_after_the_end_of_an_attempt_leaves_its_acceptance_to
     os.kill(scheduler, signal.SIGKILL)
     until(lambda: gone(supervisor), "its supervisor has left")
     serve(home)
-    until_ended(store, job)
+    wait_until_ended(store, job)
     assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 1", "test/by-1": ""}
 
 
-def test_results_that_cannot_be_seen_yet_are_waited_for(
+def test_end_waits_for_results_that_are_not_visible_yet(
     home: Home, store: Store, project: Path
 ) -> None:
     job = queued(home, store, project)
@@ -254,16 +254,16 @@ def test_results_that_cannot_be_seen_yet_are_waited_for(
     )
     assert in_state(store, job, State.RUNNING)
     (project / "unseen").rename(stages)
-    until_ended(store, job)
+    wait_until_ended(store, job)
     assert files_in(project / "runs") == {"test/a:pre/model.json": "attempt 1", "test/by-1": ""}
 
 
-def test_a_job_sees_the_models_of_others_where_they_are_and_its_own_in_its_attempt(
+def test_job_reads_models_of_other_jobs_in_place_and_its_own_in_its_attempt(
     home: Home, store: Store, project: Path
 ) -> None:
     (project / "runs/test/b:pre").mkdir(parents=True)
     job = queued(home, store, project, "tell")
-    until_ended(store, job)
+    wait_until_ended(store, job)
     own = home.attempt(job, 1).folder / "runs"
     assert store.read.result_of(job) == {
         "own": str(own / "test" / "a:pre"),
@@ -273,17 +273,18 @@ def test_a_job_sees_the_models_of_others_where_they_are_and_its_own_in_its_attem
     }
 
 
-def test_a_job_in_a_project_that_cannot_be_written_runs_without_a_stage(
+def test_job_in_a_read_only_project_runs_without_a_staging_folder(
     home: Home, store: Store, project: Path
 ) -> None:
     absent, quiet = str(project / "absent"), {"quiet": True}
     job = queued(home, store, project, "tell", root=absent, outputs=(), settings=quiet)
-    until_ended(store, job)
+    wait_until_ended(store, job)
     assert store.read.result_of(job) == {"own": str(project / "absent/runs/test/a:pre")}
     assert not (project / "absent").exists()
 
 
-# --- attempt folders of which the queue has no record: who is left alone, and what they keep waiting
+# --- attempt folders without a record in the queue: processes that must not be killed, and jobs
+# that must wait
 
 
 EARLIER = "00000000-0000-0000-0000-000000000000"  # a boot
@@ -291,7 +292,7 @@ EARLIER = "00000000-0000-0000-0000-000000000000"  # a boot
 
 @pytest.fixture
 def daemon() -> Iterator[tuple[int, Identity]]:
-    """A session whose leader has ended: the leader's pid, and what it left there."""
+    """A session whose leader has ended: the leader's pid, and a process that is still alive."""
     with subprocess.Popen(
         shell("sleep 60 >/dev/null & echo $!"),
         stdout=subprocess.PIPE,
@@ -306,33 +307,33 @@ def daemon() -> Iterator[tuple[int, Identity]]:
     send_signal(left.pid, signal.SIGKILL)
 
 
-def begun(home: Home, boot: str, program: int) -> None:
+def write_start_record(home: Home, boot: str, program: int) -> None:
     """Leave an attempt whose supervisor and program are dead, with the program's pid."""
     attempt = an_attempt(home, a_spec())
     who = [{"pid": pid, "start_ticks": 5, "boot": boot} for pid in (2**22, program)]
     attempt.started.write_text("".join(f"{json.dumps(one)}\n" for one in who))
 
 
-def test_who_has_the_pid_of_a_program_of_an_earlier_boot_is_left_alone(
+def test_process_with_a_pid_from_an_earlier_boot_is_not_killed(
     home: Home, daemon: tuple[int, Identity]
 ) -> None:
     leader, left = daemon
-    begun(home, EARLIER, leader)
+    write_start_record(home, EARLIER, leader)
     before = find_unrecorded(home, 1, 1)
     assert identity(left.pid) == left
     assert (before.number, len(before.began), before.living) == (2, 1, ())
 
 
-def test_what_an_unrecorded_program_of_this_boot_left_ends_before_the_next_attempt(
+def test_unrecorded_program_of_this_boot_ends_before_the_next_attempt(
     home: Home, daemon: tuple[int, Identity]
 ) -> None:
     leader, left = daemon
-    begun(home, boot_id(), leader)
+    write_start_record(home, boot_id(), leader)
     assert len(find_unrecorded(home, 1, 1).began) == 1
     until(lambda: identity(left.pid) is None, "nothing of it is left")
 
 
-def test_a_living_process_with_the_pid_of_a_supervisor_of_an_earlier_boot_keeps_nobody_waiting(
+def test_process_with_a_supervisor_pid_from_an_earlier_boot_delays_no_job(
     home: Home, daemon: tuple[int, Identity]
 ) -> None:
     _, left = daemon
@@ -342,12 +343,12 @@ def test_a_living_process_with_the_pid_of_a_supervisor_of_an_earlier_boot_keeps_
     assert identity(left.pid) == left
 
 
-def boundless(outcome: Path) -> None:
+def write_infinite_time(outcome: Path) -> None:
     outcome.write_text(json.dumps({"schema": 1, "ending": "done", "at": 10**400}))
 
 
-@pytest.mark.parametrize("left", [Path.mkdir, boundless])
-def test_a_folder_that_cannot_be_looked_at_keeps_its_own_job_waiting_and_no_other(
+@pytest.mark.parametrize("left", [Path.mkdir, write_infinite_time])
+def test_unreadable_folder_delays_only_its_own_job(
     home: Home, store: Store, left: Callable[[Path], None]
 ) -> None:
     bad, good = enqueue(store, a_spec(), a_spec(name="command/2"))
@@ -362,7 +363,7 @@ def test_a_folder_that_cannot_be_looked_at_keeps_its_own_job_waiting_and_no_othe
     until_done(store, bad)
 
 
-def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
+def test_end_is_recorded_while_the_folder_of_another_job_is_unreadable(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -385,27 +386,28 @@ def test_an_end_is_taken_in_while_another_jobs_folder_cannot_be_looked_at(
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, f'{{"pid": {10**30}, "start_ticks": 5, "boot": ""}}']
 )
-def test_a_record_that_no_launcher_wrote_names_nobody(home: Home, text: str) -> None:
+def test_foreign_record_identifies_no_process(home: Home, text: str) -> None:
     attempt = an_attempt(home, a_spec())
     attempt.started.write_text(f"{text}\n{text}\n")
     before = find_unrecorded(home, 1, 1)
     assert (before.number, len(before.began), before.unclear) == (2, 1, "")
 
 
-# --- a queue that was restored from a backup: what ran since then decides nothing, and is not doubled
+# --- a queue that was restored from a backup: attempts since then decide nothing, and are not
+# repeated
 
 
 @contextlib.contextmanager
-def opened(home: Home) -> Iterator[Store]:
+def open_store(home: Home) -> Iterator[Store]:
     """The queue as it is now: its database is replaced now and then."""
     store = Store(home, durable=False)
     yield store
     store.close()
 
 
-def enqueued(home: Home, *specs: Spec, served: bool = True) -> int:
+def enqueue_and_serve(home: Home, *specs: Spec, served: bool = True) -> int:
     """Queue a job, and have a scheduler serve it."""
-    with opened(home) as store:
+    with open_store(home) as store:
         (job,) = enqueue(store, *specs)
     if served:
         serve(home)
@@ -414,20 +416,20 @@ def enqueued(home: Home, *specs: Spec, served: bool = True) -> int:
 
 def retry(home: Home, job: int) -> None:
     """Do what `launcher retry` does."""
-    with opened(home) as store:
+    with open_store(home) as store:
         assert store.job_control.retry([job], time.time()) == [job]
     serve(home)
 
 
-def until_it_is(home: Home, job: int, *wanted: State) -> None:
+def wait_for_state(home: Home, job: int, *wanted: State) -> None:
     """Wait until a job is in one of the states."""
-    with opened(home) as store:
+    with open_store(home) as store:
         until(lambda: in_state(store, job, *wanted), f"job {job} is {wanted}")
 
 
 def no_scheduler(home: Home) -> None:
-    """Kill the scheduler; what runs goes on."""
-    home.stop_record.touch()  # nobody restarts it
+    """Kill the scheduler. Its attempts continue."""
+    home.stop_record.touch()  # nothing restarts it
     pid = scheduler_pid(home)
     if pid is not None:
         send_signal(pid, signal.SIGKILL)
@@ -461,43 +463,43 @@ def restore(home: Home, backup: Path) -> None:
     subprocess.run(["/bin/sh", "-c", command], check=True)
 
 
-def test_a_retry_really_runs_after_a_restore_from_each_backup(home: Home, tmp_path: Path) -> None:
+def test_retry_runs_after_a_restore_from_each_backup(home: Home, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    job = enqueued(home, a_spec(*shell('echo x >>"$1"; exit 3', str(ran))))
-    until_it_is(home, job, *ENDED_STATES)
+    job = enqueue_and_serve(home, a_spec(*shell('echo x >>"$1"; exit 3', str(ran))))
+    wait_for_state(home, job, *ENDED_STATES)
     saved = [save(home)]
     for _ in range(2):
         retry(home, job)
-        until_it_is(home, job, *ENDED_STATES)
+        wait_for_state(home, job, *ENDED_STATES)
         saved.append(save(home))
     for times, backup in enumerate(saved, 4):
         restore(home, backup)
         assert len(lines_of(ran)) == times - 1
         retry(home, job)
-        until_it_is(home, job, *ENDED_STATES)
+        wait_for_state(home, job, *ENDED_STATES)
         assert len(lines_of(ran)) == times
 
-        with opened(home) as store:
+        with open_store(home) as store:
             assert job_row(store, job).attempts == times
             assert endings(store, job)[-1] == "failed"
 
 
-def test_a_scheduler_does_not_go_on_with_a_database_that_another_one_replaced(home: Home) -> None:
-    job = enqueued(home, a_spec())
-    until_it_is(home, job, State.DONE)
+def test_scheduler_does_not_use_a_replaced_database(home: Home) -> None:
+    job = enqueue_and_serve(home, a_spec())
+    wait_for_state(home, job, State.DONE)
     first = scheduler_pid(home)
     replace(home, save(home).read_bytes())
 
-    other = enqueued(home, a_spec(name="command/2"))
-    until_it_is(home, other, State.DONE)
+    other = enqueue_and_serve(home, a_spec(name="command/2"))
+    wait_for_state(home, other, State.DONE)
     assert scheduler_pid(home) not in {first, None}
-    with opened(home) as store:  # what was written since is there: no log was lost
+    with open_store(home) as store:  # what was written since is there: no log was lost
         assert states(store) == "done done"
 
 
-def test_a_scheduler_that_cannot_read_its_database_keeps_it_aside_and_leaves(home: Home) -> None:
-    job = enqueued(home, a_spec())
-    until_it_is(home, job, State.DONE)
+def test_scheduler_renames_an_unreadable_database_and_exits(home: Home) -> None:
+    job = enqueue_and_serve(home, a_spec())
+    wait_for_state(home, job, State.DONE)
     store = Store(home)
     store.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     size = home.database.stat().st_size
@@ -509,27 +511,27 @@ def test_a_scheduler_that_cannot_read_its_database_keeps_it_aside_and_leaves(hom
     until(home.damage_record.exists, "it is found damaged")
     until(lambda: scheduler_pid(home) is None, "the scheduler has left")
     with pytest.raises(MachineError, match="found damaged"):
-        ensure_scheduler_alive(home, store)  # whoever watches is told
+        ensure_scheduler_alive(home, store)  # each follower gets the error
     store.close()
     home.damage_record.unlink()
-    other = enqueued(home, a_spec(name="command/2"))
-    until_it_is(home, other, State.DONE)
+    other = enqueue_and_serve(home, a_spec(name="command/2"))
+    wait_for_state(home, other, State.DONE)
 
 
-def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
+def test_attempt_started_before_a_restore_is_awaited_and_not_repeated(
     home: Home, tmp_path: Path
 ) -> None:
     ran, gate = tmp_path / "ran", tmp_path / "gate"
     script = 'echo x >>"$1"; until [ -e "$2" ]; do sleep 0.01; done'
-    job = enqueued(home, a_spec(*shell(script, str(ran), str(gate))), served=False)
+    job = enqueue_and_serve(home, a_spec(*shell(script, str(ran), str(gate))), served=False)
     backup = save(home)
     serve(home)
     program = program_of(home.attempt(job, 1))
     restore(home, backup)
 
-    other = enqueued(home, a_spec(name="command/2"))
-    until_it_is(home, other, State.DONE)
-    with opened(home) as store:
+    other = enqueue_and_serve(home, a_spec(name="command/2"))
+    wait_for_state(home, other, State.DONE)
+    with open_store(home) as store:
         until(
             lambda: "the queue has no record of (" in job_row(store, job).lane_reason_text,
             "it is told",
@@ -542,54 +544,52 @@ def test_what_runs_since_before_a_restore_is_waited_for_and_not_doubled(
         assert job_row(store, job).attempts == 2
 
 
-def test_what_must_never_run_twice_and_ran_before_a_restore_runs_only_when_asked_for(
+def test_non_repeatable_job_from_before_a_restore_runs_only_on_request(
     home: Home, tmp_path: Path
 ) -> None:
     ran = tmp_path / "ran"
     argv = shell('echo x >>"$1"', str(ran))
-    job = enqueued(home, a_spec(*argv, terms=Terms(rerun="never")), served=False)
+    job = enqueue_and_serve(home, a_spec(*argv, terms=Terms(rerun="never")), served=False)
     backup = save(home)
     serve(home)
-    until_it_is(home, job, State.DONE)
+    wait_for_state(home, job, State.DONE)
     restore(home, backup)
 
     serve(home)
-    until_it_is(home, job, *ENDED_STATES)
+    wait_for_state(home, job, *ENDED_STATES)
     assert lines_of(ran) == ["x"]
-    with opened(home) as store:
+    with open_store(home) as store:
         assert states(store) == "failed"
         assert "no record of the attempt" in job_row(store, job).reason
     retry(home, job)
-    until_it_is(home, job, State.DONE)
+    wait_for_state(home, job, State.DONE)
     assert lines_of(ran) == ["x", "x"]
 
 
-def test_a_new_job_with_the_number_of_one_that_a_restore_forgot_runs(
-    home: Home, tmp_path: Path
-) -> None:
+def test_new_job_with_an_id_lost_by_a_restore_runs(home: Home, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    first = enqueued(home, a_spec())
-    until_it_is(home, first, State.DONE)
+    first = enqueue_and_serve(home, a_spec())
+    wait_for_state(home, first, State.DONE)
     backup = save(home)
-    forgotten = enqueued(home, a_spec(*shell('echo x >>"$1"', str(ran)), name="command/2"))
-    until_it_is(home, forgotten, State.DONE)
+    forgotten = enqueue_and_serve(home, a_spec(*shell('echo x >>"$1"', str(ran)), name="command/2"))
+    wait_for_state(home, forgotten, State.DONE)
     no_scheduler(home)
     for file in home.folder.glob("queue.sqlite*"):  # by hand, without a word to the queue
         file.unlink()
     shutil.copyfile(backup, home.database)
 
-    job = enqueued(home, a_spec(*shell('echo y >>"$1"', str(ran)), name="command/2"))
-    until_it_is(home, job, State.DONE)
+    job = enqueue_and_serve(home, a_spec(*shell('echo y >>"$1"', str(ran)), name="command/2"))
+    wait_for_state(home, job, State.DONE)
     assert job == forgotten
     assert lines_of(ran) == ["x", "y"]
 
 
-def test_folders_of_claims_that_came_to_nothing_do_not_pile_up(home: Home) -> None:
-    job = enqueued(home, a_spec(), served=False)
+def test_folders_of_rolled_back_claims_do_not_accumulate(home: Home) -> None:
+    job = enqueue_and_serve(home, a_spec(), served=False)
     left = home.attempt(job, 1)
     left.folder.mkdir()
     left.spec.write_text("{")  # the disk was full
     serve(home)
-    until_it_is(home, job, State.DONE)
-    with opened(home) as store:
+    wait_for_state(home, job, State.DONE)
+    with open_store(home) as store:
         assert job_row(store, job).attempts == 1

@@ -1,4 +1,4 @@
-"""A job that fits an unused card starts there, whatever was learned; what never starts is told by name; and numbers that cannot be."""
+"""A job that fits an unused GPU starts there despite any usage records; infeasible jobs have a specific reason; impossible numbers."""
 
 import re
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def a_job(
     visible: tuple[str, ...] | None = None,
     **resources: int | bool | str,
 ) -> Waiting:
-    """A job as the scheduler sees it, with what was learned of those like it; memory in GiB."""
+    """A waiting job with the recorded usage of similar ones; memory in GiB."""
     lane = Lane(
         group="",
         resources=Resources(
@@ -76,7 +76,7 @@ def a_job(
     return make_waiting(ready, Usage(peaks=tuple(run.peak for run in runs), attempt_peaks=runs))
 
 
-def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
+def decide_one(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
     """Decide about one job on a machine on which nothing of ours runs."""
     (decision,) = decide([job], [], PLENTY._replace(gpus=gpus, **machine))  # type: ignore[arg-type]
     return decision
@@ -85,10 +85,10 @@ def decided(job: Waiting, *gpus: GpuSnapshot, **machine: object) -> Decision:
 @pytest.mark.parametrize("used", [0.5, 1.75, 2.25], ids="{} GiB in use of 24".format)
 @pytest.mark.parametrize("peak", [22.5, 23.9, 60.0], ids="{} GiB learned".format)
 @pytest.mark.parametrize("signature", [EXACT, PROGRAM])
-def test_what_was_learned_keeps_no_job_from_a_card_that_is_free(
+def test_usage_records_do_not_keep_a_job_from_a_free_gpu(
     used: float, peak: float, signature: str
 ) -> None:
-    start = decided(
+    start = decide_one(
         a_job(1, peaks=[peak], signature=signature),
         a_gpu(total=24, used=used),
         rules=SharingRules(reserve=gib(1)),
@@ -98,28 +98,28 @@ def test_what_was_learned_keeps_no_job_from_a_card_that_is_free(
     assert start.reservation == gib(24 - used) or start.reservation == gib(peak * 1.05)
 
 
-def test_it_waits_for_the_card_that_held_it_before_and_for_no_smaller_one() -> None:
+def test_job_waits_for_the_gpu_that_it_fitted_before_and_not_for_a_smaller_one() -> None:
     small, large = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
     job = a_job(1, peaks=[30])
-    wait = decided(job, small, large)
+    wait = decide_one(job, small, large)
     assert isinstance(wait, Wait)
     assert "cuda:1 has 10 GiB free" in wait.reason
-    lost = decided(job, small, replace(large, used=None, fault="fell off the bus"))
+    lost = decide_one(job, small, replace(large, used=None, fault="fell off the bus"))
     assert isinstance(lost, Start)
     assert lost.devices == ("GPU-0",)
 
 
-def test_it_is_tried_with_what_its_owner_declared_where_more_was_measured_than_there_is() -> None:
-    start = decided(a_job(1, asked=20, peaks=[23]), a_gpu(total=24, used=2))
+def test_declared_memory_is_used_if_the_measured_peak_exceeds_every_gpu() -> None:
+    start = decide_one(a_job(1, asked=20, peaks=[23]), a_gpu(total=24, used=2))
     assert isinstance(start, Start)
     assert start.reservation == gib(22)
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_what_its_owner_declared_is_refused_where_the_driver_leaves_less(count: int) -> None:
+def test_declared_memory_above_the_usable_memory_is_refused(count: int) -> None:
     gpus = tuple(a_gpu(at, total=24, used=0.5, processes=()) for at in range(3))
     job = a_job(1, asked=23.75, gpus=count)
-    wait = decided(job, *gpus)
+    wait = decide_one(job, *gpus)
     assert isinstance(wait, Wait)
     assert wait.code is ReasonCode.NEVER_FITS
     each = " on each of 2 GPUs" if count == 2 else ""
@@ -132,38 +132,36 @@ def test_what_its_owner_declared_is_refused_where_the_driver_leaves_less(count: 
     assert impossible_reason(job, PLENTY._replace(gpus=gpus)) == f"needs {asked}, but {why}"
 
 
-def test_nothing_is_refused_for_what_others_have_at_the_moment() -> None:
+def test_current_usage_by_others_never_refuses_a_job() -> None:
     job = a_job(1, asked=23.75)
     gpu = a_gpu(total=24, used=2)  # somebody works on it
-    assert "cuda:0 has 22 GiB free" in getattr(decided(job, gpu), "reason", "")
+    assert "cuda:0 has 22 GiB free" in getattr(decide_one(job, gpu), "reason", "")
     assert impossible_reason(job, PLENTY._replace(gpus=(gpu,))) == ""
 
 
-def test_what_a_job_lacked_when_it_failed_is_no_reason_to_wait_for_a_little_of_a_card() -> None:
+def test_memory_need_after_an_oom_does_not_block_an_idle_gpu() -> None:
     job = a_job(1, lacked=23.25)
-    assert isinstance(decided(job, a_gpu(total=24, used=1.5)), Start)
-    beyond = decided(job, a_gpu(total=24, used=2))
+    assert isinstance(decide_one(job, a_gpu(total=24, used=1.5)), Start)
+    beyond = decide_one(job, a_gpu(total=24, used=2))
     assert isinstance(beyond, Wait)
     assert "waiting for 23.2 GiB of GPU memory: cuda:0 has 22 GiB free" in beyond.reason
 
 
-def test_a_small_card_is_free_though_its_driver_has_more_than_a_tenth_of_it() -> None:
-    assert isinstance(decided(a_job(1), a_gpu(total=4, used=0.7)), Start)
+def test_small_gpu_is_free_despite_driver_memory_above_a_tenth() -> None:
+    assert isinstance(decide_one(a_job(1), a_gpu(total=4, used=0.7)), Start)
 
 
-def test_a_reserve_larger_than_the_card_is_named() -> None:
+def test_reserve_above_the_gpu_size_is_reported() -> None:
     for job in (a_job(1), a_job(1, peaks=[3])):
-        wait = decided(job, a_gpu(total=24), rules=SharingRules(reserve=gib(24)))
+        wait = decide_one(job, a_gpu(total=24), rules=SharingRules(reserve=gib(24)))
         assert isinstance(wait, Wait)
         assert wait.reason.endswith(
             "cuda:0 has 24 GiB, and [sharing] reserve in config.toml is 24 GiB"
         )
 
 
-def test_the_place_that_is_kept_is_the_earliest_on_which_it_can_start() -> None:
-    first = a_job(1, peaks=[22.5])._replace(
-        backfill_until=0.0
-    )  # 23.6 GiB beside others, 22.5 alone
+def test_reservation_is_on_the_earliest_feasible_gpu() -> None:
+    first = a_job(1, peaks=[22.5])._replace(backfill_until=0.0)  # 23.6 GiB with others, 22.5 alone
     running = [
         Running(job=8, cpus=1, devices=("GPU-0",), reservation=gib(4), ends=50.0),
         Running(job=9, cpus=1, devices=("GPU-1",), reservation=gib(20), ends=900.0),
@@ -174,7 +172,7 @@ def test_the_place_that_is_kept_is_the_earliest_on_which_it_can_start() -> None:
     assert wait.reason.endswith("cuda:0 will have room in about 40 s")
 
 
-# --- whatever the machine and the lessons
+# --- for any machine and any usage records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,12 +182,12 @@ class Scene:
     machine: Machine
     line: list[Waiting]
     before: list[Waiting]  # what was started earlier
-    uses: list[float]  # what jobs take, as a share of what they were promised
+    uses: list[float]  # usage of jobs, as a fraction of their reservations
     lasts: list[int]  # rounds
     guests: list[
         tuple[int, int, float]
-    ]  # round, card, GiB: others who come and go in the first rounds
-    promises: list[tuple[int, int, float]]  # likewise: what their launchers promise
+    ]  # round, GPU, GiB: other users' processes that start and end in the first rounds
+    promises: list[tuple[int, int, float]]  # round, GPU, GiB: reservations by their launchers
 
 
 _amounts = st.sampled_from(
@@ -217,7 +215,7 @@ def cards(draw: st.DrawFn) -> tuple[GpuSnapshot, ...]:
 
 
 @st.composite
-def lessons(draw: st.DrawFn, number: int) -> Waiting:
+def draw_measured_job(draw: st.DrawFn, number: int) -> Waiting:
     return a_job(
         number,
         asked=draw(st.none() | st.none() | _amounts),
@@ -246,8 +244,8 @@ def scenes(draw: st.DrawFn) -> Scene:
     count, earlier = draw(st.integers(1, 6)), draw(st.integers(0, 4))
     return Scene(
         machine=PLENTY._replace(cpus=cpus, gpus=draw(cards()), rules=rules),
-        line=[draw(lessons(number)) for number in range(1, 1 + count)],
-        before=[draw(lessons(number)) for number in range(101, 101 + earlier)],
+        line=[draw(draw_measured_job(number)) for number in range(1, 1 + count)],
+        before=[draw(draw_measured_job(number)) for number in range(101, 101 + earlier)],
         uses=draw(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=3, max_size=3)),
         lasts=draw(st.lists(st.integers(1, 9), min_size=3, max_size=3)),
         guests=draw(st.lists(_visits, max_size=3)),
@@ -256,7 +254,7 @@ def scenes(draw: st.DrawFn) -> Scene:
 
 
 def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
-    """Tell whether a job can be tried on a card on which nothing of ours runs."""
+    """Whether a job can be tried on a GPU without jobs of ours."""
     rules = machine.rules
     mine = rules.devices is None or str(gpu.index) in rules.devices
     if not mine or not gpu.total or gpu.used is None or rules.reserve >= gpu.total:
@@ -266,10 +264,10 @@ def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
         return True
     declared = job.resources.min_vram or 0
     if job.vram_request <= declared and declared > gpu.total - rules.reserve:
-        return False  # its owner's word holds
+        return False  # the declaration of the owner counts
     beside = job.vram_request <= free - rules.reserve
     alone = job.enough is not None and job.least <= free
-    # a card that is large enough may come back: it is waited for
+    # a GPU that is large enough may come back, so the job waits for it
     larger = any(
         gpu.total - (gpu.used or 0) >= (job.enough or 0)
         for gpu in may_have(job, machine)
@@ -279,22 +277,22 @@ def fits_unused(job: Waiting, gpu: GpuSnapshot, machine: Machine) -> bool:
     return beside or (alone and (measured or not larger))
 
 
-def told(decision: Decision) -> bool:
-    """Tell whether a wait says what is asked for, and what there is."""
+def is_explained_wait(decision: Decision) -> bool:
+    """Whether the reason of a wait names the request and the available amount."""
     asked = r"waiting for (\d|an? |cuda:)"
     return isinstance(decision, Wait) and re.match(asked, decision.reason) is not None
 
 
 @settings(max_examples=250, deadline=None)
 @given(scenes())
-def test_every_job_starts_or_is_told_by_name_why_it_cannot(scene: Scene) -> None:
+def test_every_job_starts_or_has_a_specific_reason(scene: Scene) -> None:
     line = [*scene.before, *scene.line]
     running: list[Running] = []
     ends: dict[int, int] = {}
     decisions: list[Decision] = []
     watchdog = Watchdog()
     for now in range(LAST):
-        seen = _as_seen(scene, running, now)
+        seen = _machine_with_usage(scene, running, now)
         asked = line if now else scene.before
         decisions = decide(asked, running, seen, float(now))
         reviewed = watchdog.review(asked, decisions, running, seen, now * PATIENCE_S / 3).decisions
@@ -305,20 +303,20 @@ def test_every_job_starts_or_is_told_by_name_why_it_cannot(scene: Scene) -> None
         ], "the policy has left something to the watchdog"
         starts = [decision for decision in decisions if isinstance(decision, Start)]
         for start in starts:
-            running.append(_given(start))
+            running.append(_running_of(start))
             ends[start.job] = now + scene.lasts[start.job % 3]
         _check_no_card_is_promised_twice(starts, running, seen)
         line = [job for job in line if job.job not in ends]
-        running = [_using(run, scene) for run in running if ends[run.job] > now]
+        running = [_with_usage(run, scene) for run in running if ends[run.job] > now]
     assert not running
     for job, decision in zip(line, decisions, strict=True):
-        assert told(decision), decision
+        assert is_explained_wait(decision), decision
         cards = may_have(job, scene.machine)
         able = [gpu for gpu in cards if fits_unused(job, gpu, scene.machine)]
         assert len(able) < job.resources.gpus, (job, decision)
 
 
-def _given(start: Start) -> Running:
+def _running_of(start: Start) -> Running:
     return Running(
         job=start.job,
         cpus=start.cpus,
@@ -328,7 +326,7 @@ def _given(start: Start) -> Running:
     )
 
 
-def _using(run: Running, scene: Scene) -> Running:
+def _with_usage(run: Running, scene: Scene) -> Running:
     """Return a job that takes what it takes, no more than it may: that is another story."""
     share = scene.uses[run.job % 3]
     free = {gpu.uuid: gpu.total - (gpu.used or 0) for gpu in scene.machine.gpus}
@@ -336,7 +334,7 @@ def _using(run: Running, scene: Scene) -> Running:
     return run._replace(used=used)
 
 
-def _as_seen(scene: Scene, running: Sequence[Running], now: int) -> Machine:
+def _machine_with_usage(scene: Scene, running: Sequence[Running], now: int) -> Machine:
     """Return the machine as it is while jobs of ours run, and others come and go."""
     gpus = []
     for gpu in scene.machine.gpus:
@@ -361,7 +359,7 @@ def _as_seen(scene: Scene, running: Sequence[Running], now: int) -> Machine:
 def _check_no_card_is_promised_twice(
     starts: Sequence[Start], running: Sequence[Running], machine: Machine
 ) -> None:
-    """Check the cards on which something starts: on the others, others may have taken what was promised."""
+    """Check the GPUs on which a job starts: on the others, other users may have allocated reserved memory."""
     bare = machine._replace(rules=machine.rules._replace(reserve=0))
     fresh = {uuid for start in starts for uuid in start.devices}
     for gpu in machine.gpus:
@@ -386,7 +384,7 @@ ODD: dict[str, Any] = {
     [replace(a_gpu(total=24), **{name: value}) for name, values in ODD.items() for value in values],
     ids=lambda gpu: f"{gpu.used} of {gpu.total}",
 )
-def test_a_card_that_says_what_cannot_be_takes_nothing_and_says_why(gpu: GpuSnapshot) -> None:
+def test_gpu_with_impossible_values_takes_no_job_and_has_a_reason(gpu: GpuSnapshot) -> None:
     for job in (a_waiting(1, device="cuda"), a_waiting(1, device="cuda", min_vram=GIB)):
         (wait,) = decide([job], [], MACHINE._replace(gpus=(gpu,)))
         assert isinstance(wait, Wait)
@@ -400,7 +398,7 @@ def test_a_card_that_says_what_cannot_be_takes_nothing_and_says_why(gpu: GpuSnap
 
 
 @pytest.mark.parametrize("used", [nan, -5.0])
-def test_a_use_that_cannot_be_is_no_sign_that_nobody_works_there(used: float) -> None:
+def test_impossible_utilization_does_not_count_as_idle(used: float) -> None:
     gpu = replace(a_gpu(total=24, used=3, processes=()), utilisation=used)
     machine, job, dog = MACHINE._replace(gpus=(gpu,)), a_waiting(1, device="cuda"), Watchdog()
     for now in (0.0, PATIENCE_S):
@@ -409,7 +407,7 @@ def test_a_use_that_cannot_be_is_no_sign_that_nobody_works_there(used: float) ->
 
 
 @pytest.mark.parametrize("seconds", [nan, inf, -inf, -3.0])
-def test_a_duration_that_cannot_be_teaches_nothing(seconds: float) -> None:
+def test_impossible_duration_is_ignored(seconds: float) -> None:
     assert make_forecast([seconds, 60.0]) == make_forecast([60.0])
     forecast = make_forecast([seconds], limit=seconds)
     run = Running(
@@ -428,7 +426,8 @@ def test_a_duration_that_cannot_be_teaches_nothing(seconds: float) -> None:
     assert "of which 20 GiB is reserved for job 9" in wait.reason
 
 
-# --- A sweep shares its cards once its numbers were seen to cost nothing; a larger batch inherits nothing
+# --- a sweep shares its GPUs once its numbers were found not to matter; a larger batch inherits
+# nothing
 
 
 def a_run(peak: float, *numbers: object) -> AttemptPeak:
@@ -436,12 +435,12 @@ def a_run(peak: float, *numbers: object) -> AttemptPeak:
 
 
 def request(runs: list[AttemptPeak], *numbers: object) -> int | None:
-    """What a program with these numbers is promised after these runs, the oldest first."""
+    """The request of a program with these numbers after these runs, the oldest first."""
     usage = Usage(peaks=tuple(run.peak for run in runs), attempt_peaks=tuple(runs))
     return choose_vram_request(None, 0, usage, exact=False, numbers=tuple(map(str, numbers)))[0]
 
 
-def test_one_run_says_nothing_of_the_same_program_with_another_number() -> None:
+def test_one_run_gives_no_estimate_for_another_argument() -> None:
     runs = [a_run(4, 4)]
     assert request(runs, 7) is None
     assert request(runs, 4) == 4 * GIB + margin_of(4 * GIB)
@@ -455,7 +454,7 @@ def test_one_run_says_nothing_of_the_same_program_with_another_number() -> None:
     assert choose_vram_request(None, 6 * GIB, usage, exact=False, numbers=("7",))[0] == 6 * GIB
 
 
-def test_a_sweep_over_seeds_is_alone_twice_and_each_run_that_agrees_halves_the_doubt() -> None:
+def test_seed_sweep_runs_alone_twice_and_equal_peaks_halve_the_margin() -> None:
     runs = [a_run(4, 0.1, 1), a_run(4, 0.1, 2)]
     beyond = []
     for seed in range(3, 10):
@@ -468,7 +467,7 @@ def test_a_sweep_over_seeds_is_alone_twice_and_each_run_that_agrees_halves_the_d
     assert request(runs, 0.2, 3) is None  # another learning rate was never tried
 
 
-def test_a_sweep_over_batch_sizes_never_inherits_the_promise_of_a_smaller_one() -> None:
+def test_batch_size_sweep_never_inherits_a_smaller_estimate() -> None:
     runs: list[AttemptPeak] = []
     for exponent in range(6):
         size = 2**exponent
@@ -480,7 +479,7 @@ def test_a_sweep_over_batch_sizes_never_inherits_the_promise_of_a_smaller_one() 
         assert claim >= least * GIB
 
 
-def test_of_a_grid_those_with_the_same_batch_size_tell_what_the_next_seed_takes() -> None:
+def test_grid_runs_with_equal_batch_size_give_the_estimate_of_the_next_seed() -> None:
     runs = [
         a_run(3 + batch, batch, seed)
         for batch in (2, 4)
@@ -503,7 +502,7 @@ def test_the_order_of_a_grid_does_not_matter() -> None:
     assert alone == [(2, 1), (4, 1), (2, 2)]
 
 
-def test_numbers_drawn_at_random_are_trusted_within_what_was_tried() -> None:
+def test_random_arguments_are_trusted_within_the_tried_range() -> None:
     runs = [
         a_run(2 + batch / 10 + width / 100, batch, width)
         for batch, width in [(10, 80), (40, 10), (25, 55), (30, 20), (15, 70), (35, 60), (12, 33)]
@@ -517,7 +516,7 @@ def test_numbers_drawn_at_random_are_trusted_within_what_was_tried() -> None:
     assert request(runs, 41, 40) is None
 
 
-def test_what_agreed_once_and_then_did_not_is_not_trusted_any_more() -> None:
+def test_argument_with_contradicting_peaks_is_no_longer_trusted() -> None:
     runs = [a_run(4, 1), a_run(4, 2)]
     assert request(runs, 64) is not None
     runs.append(a_run(9, 64))
@@ -526,14 +525,14 @@ def test_what_agreed_once_and_then_did_not_is_not_trusted_any_more() -> None:
     assert request(odd_one, 10) is None
 
 
-def test_runs_of_unknown_numbers_teach_nothing_of_memory() -> None:
+def test_runs_with_unknown_arguments_give_no_memory_estimate() -> None:
     runs = [AttemptPeak(4 * GIB), AttemptPeak(4 * GIB, ()), AttemptPeak(4 * GIB, ("x", "1"))]
     assert request(runs, 1) is None
     assert find_evidence((), (AttemptPeak(GIB, ()),)) == PeakEvidence((GIB,))
 
 
 @given(st.data())
-def test_whoever_ran_with_the_same_numbers_is_believed(data: st.DataObject) -> None:
+def test_run_with_equal_arguments_is_trusted(data: st.DataObject) -> None:
     numbers = st.sampled_from(["1", "2", "1e400", "-3", "0.5", "nan", "x"])
     lists = st.tuples(numbers, numbers)
     runs = data.draw(st.lists(st.builds(AttemptPeak, st.integers(1, 80 * GIB), lists), max_size=12))
@@ -548,9 +547,7 @@ def test_whoever_ran_with_the_same_numbers_is_believed(data: st.DataObject) -> N
         assert proof.extra_bytes >= 0
 
 
-def test_the_numbers_of_files_do_not_count_and_their_signature_leaves_them_out_all_the_same() -> (
-    None
-):
+def test_numbers_in_file_names_do_not_count_and_are_not_in_the_signature() -> None:
     words = ("train.py", "--lr=0.1", "--out=runs/7", "resnet18", "/data/part-3 --scale 3/4")
     assert ignored_numbers(words) == ("0.1", "3", "4")
     other = ("train.py", "--lr=0.1", "--out=runs/8", "resnet18", "/data/part-4 --scale 3/4")

@@ -15,7 +15,7 @@ from launcher.scheduler.policy.decide import MachineScheduler, decide
 from launcher.scheduler.policy.inventory import permanent_refusal
 from launcher.scheduler.policy.model import Machine, Running, Start, Wait, Waiting
 from launcher.system.gpu_sharing import SharingRules
-from tests.build import GIB, a_claim, a_gpu, a_waiting, as_read
+from tests.build import GIB, a_claim, a_gpu, a_waiting, without_reason_data
 from tests.launcher.cardworld import (
     LATE,
     after,
@@ -47,7 +47,7 @@ def on_a_card(*uuids: str, job: int = 100, **changes: Any) -> Running:
 
 @settings(max_examples=400, deadline=None)
 @given(situations())
-def test_every_job_is_decided_on_once_and_nothing_is_promised_twice(situation: Situation) -> None:
+def test_every_job_has_one_decision_and_nothing_is_reserved_twice(situation: Situation) -> None:
     waiting, running, machine = situation
     before = deepcopy(situation)
     decisions = decide(waiting, running, machine)
@@ -68,7 +68,7 @@ def test_every_job_is_decided_on_once_and_nothing_is_promised_twice(situation: S
     assert ram <= machine.ram_free
     at_once = Counter(each.group for each in running) + Counter(job.group for job, _ in new)
     assert all(at_once[group] <= limit for group, limit in machine.limits.items())
-    # where nothing starts on a card, others may have taken what was promised to ours
+    # if no job starts on a GPU, other users may have allocated memory reserved for ours
     fresh = {uuid for _, start in new for uuid in start.devices}
     whole = after(waiting, decisions, running, machine)
     for gpu in machine.gpus:
@@ -78,13 +78,13 @@ def test_every_job_is_decided_on_once_and_nothing_is_promised_twice(situation: S
         assert len(ours) <= (machine.rules.max_per_gpu or len(ours))
         assert len(ours) <= 1 or not any(each.exclusive for each in ours)
     for job, start in new:
-        _check_that_it_gets_what_it_may_have(job, start, running, machine)
+        _check_permitted_devices(job, start, running, machine)
 
 
-def _check_that_it_gets_what_it_may_have(
+def _check_permitted_devices(
     job: Waiting, start: Start, running: list[Running], machine: Machine
 ) -> None:
-    """Check its cards: all of them or none."""
+    """Check its GPUs: all of them or none."""
     gpus = {gpu.uuid: gpu for gpu in machine.gpus}
     if not start.devices:
         assert job.resources.device in {"auto", "cpu"}
@@ -99,7 +99,7 @@ def _check_that_it_gets_what_it_may_have(
 
 @settings(max_examples=100, deadline=None)
 @given(situations())
-def test_no_card_stays_idle_while_a_job_fits_unless_the_first_would_wait_longer(
+def test_no_gpu_is_idle_while_a_job_fits_unless_the_first_would_wait_longer(
     situation: Situation,
 ) -> None:
     _check_that_nothing_is_idle(*situation)
@@ -107,7 +107,7 @@ def test_no_card_stays_idle_while_a_job_fits_unless_the_first_would_wait_longer(
 
 @settings(max_examples=150, deadline=None)
 @given(tight_situations())
-def test_nothing_stays_idle_where_everything_is_scarce(situation: Situation) -> None:
+def test_nothing_is_idle_if_everything_is_scarce(situation: Situation) -> None:
     _check_that_nothing_is_idle(*situation)
 
 
@@ -128,11 +128,11 @@ def _check_that_nothing_is_idle(
         first, labels = asked[int(kept["job"])], kept["where"].split(", ")
         devices = tuple(gpu.uuid for gpu in machine.gpus if gpu.label in labels)
         if first.group and asked[one.job].group == first.group:
-            continue  # a later test tells when one of the same group may pass
+            continue  # a later test checks when another job of the same group may pass
         at = earliest(first, devices, whole, then)
         for place in places:
             there = placed(asked[one.job], place, machine, 0.0)
-            if at >= LATE:  # nobody knows when: what came last is not known to end before
+            if at >= LATE:  # unknown: the newest job is not known to end earlier
                 there = there._replace(ends=None)
             beside = then._replace(ram_free=then.ram_free - there.ram)
             assert earliest(first, devices, [*whole, there], beside) > at, one.reason
@@ -140,7 +140,7 @@ def _check_that_nothing_is_idle(
 
 @quickly
 @given(queues(), machines(sound=True))
-def test_an_empty_machine_starts_the_first_job_that_it_can_ever_hold(
+def test_empty_machine_starts_the_first_feasible_job(
     waiting: list[Waiting], machine: Machine
 ) -> None:
     able = [one for one in waiting if places_of(one, [], machine)]
@@ -151,31 +151,31 @@ def test_an_empty_machine_starts_the_first_job_that_it_can_ever_hold(
 
 @quickly
 @given(queues(), machines())
-def test_what_can_never_fit_does_not_fit_an_empty_machine(
+def test_infeasible_job_does_not_fit_an_empty_machine(
     waiting: list[Waiting], machine: Machine
 ) -> None:
     for one in waiting:
         if never := permanent_refusal(one, machine):
             assert not places_of(one, [], machine)
             (wait,) = decide([one], [], machine)
-            assert as_read(wait) == Wait(job=one.job, reason=never.text)
+            assert without_reason_data(wait) == Wait(job=one.job, reason=never.text)
 
 
 # --- what is decided of each: whether it starts, and on what; or what is in its way
 
 
 class Case(NamedTuple):
-    """A machine, what waits and runs there, and what is told of each that waits."""
+    """A machine, its waiting and running jobs, and the expected text for each waiting one."""
 
     machine: Machine
     waiting: Sequence[Waiting]
-    told: Sequence[str]
+    expected: Sequence[str]
     running: Sequence[Running] = ()
     now: float = 0.0
 
 
-def told(case: Case) -> list[str]:
-    """What is decided of each: `+`, and where it starts; or why it waits, `*` where for others."""
+def decision_texts(case: Case) -> list[str]:
+    """The decision for each job: `+` and its place, or why it waits, with `*` if it waits for others."""
     decisions = decide(case.waiting, case.running, case.machine, case.now)
     return [
         f"+{each.reason}"
@@ -185,7 +185,7 @@ def told(case: Case) -> list[str]:
     ]
 
 
-def promised(user: str, device: str, amount: int) -> ForeignReservation:
+def foreign_reservation(user: str, device: str, amount: int) -> ForeignReservation:
     return ForeignReservation(user=user, device=device, amount=amount)
 
 
@@ -198,13 +198,13 @@ DIVIDED = (a_gpu(0), a_gpu(1, mig=0, uuid="MIG-a"), a_gpu(1, mig=1, uuid="MIG-b"
 ALONE = a_waiting(1, min_vram=4 * GIB, exclusive=True)
 SHARED = a_waiting(1, min_vram=GIB, exclusive=True)
 MOST = SharingRules(max_per_gpu=9)
-BOB = promised("bob", "jobs:GPU-0", 2)
-# a launcher that does not tell how many jobs it has there tells what it promised them
-EVE = promised("eve", "GPU-0", GIB)
+BOB = foreign_reservation("bob", "jobs:GPU-0", 2)
+# a launcher that does not publish its number of jobs publishes their reservations
+EVE = foreign_reservation("eve", "GPU-0", GIB)
 THEIRS = (
-    promised("another queue of user ann", "cores:ff", 3),
-    promised("bob", "cores:f0", 4),
-    promised("bob", "memory", 6 * GIB),
+    foreign_reservation("another queue of user ann", "cores:ff", 3),
+    foreign_reservation("bob", "cores:f0", 4),
+    foreign_reservation("bob", "memory", 6 * GIB),
 )
 OTHERS = Machine(cpus=8, cores=0xFF, ram=8 * GIB, ram_free=8 * GIB, foreign=THEIRS)
 CROWDED = Machine(
@@ -212,10 +212,10 @@ CROWDED = Machine(
     gpus=(a_gpu(total=24, used=9),),
     rules=SharingRules(reserve=2 * GIB, max_per_gpu=9),
     foreign=(
-        promised("ada", "GPU-0", 3 * GIB),
-        promised("bob", "GPU-0", 1 * GIB),
-        promised("ada", "GPU-0", 1 * GIB),
-        promised("ada", "GPU-1", 9 * GIB),
+        foreign_reservation("ada", "GPU-0", 3 * GIB),
+        foreign_reservation("bob", "GPU-0", 1 * GIB),
+        foreign_reservation("ada", "GPU-0", 1 * GIB),
+        foreign_reservation("ada", "GPU-1", 9 * GIB),
     ),
 )
 CROWD = [
@@ -311,7 +311,7 @@ CASES = {
         [
             "waiting for 5 GiB of GPU memory (no similar job has been measured): cuda:0 runs job 100 exclusively; cuda:0 will have room in about 1 m",
             "+on the CPU with 1 core",  # there is a place for both
-            IN_A_MINUTE,  # with the group full, the first would lose its place on the card
+            IN_A_MINUTE,  # with the group full, the first would lose its place on the GPU
             "+on the CPU with 1 core",
         ],
         [on_a_card("GPU-0", exclusive=True, ends=60.0)],
@@ -403,7 +403,7 @@ CASES = {
         ["waiting for 4 GiB on an empty GPU (--exclusive): cuda:0 runs job 7"],
         [on_a_card("GPU-0", job=7, reservation=GIB)],
     ),
-    # all that its job was promised is in use, and little: only that it is there is told
+    # all memory reserved for its job is in use, and little: only its presence is published
     "an exclusive job takes a card on which others have none": Case(
         CARDS._replace(foreign=(BOB,)),
         [SHARED, a_waiting(2, min_vram=GIB)],
@@ -423,7 +423,7 @@ CASES = {
         ["waiting for 1 GiB on an empty GPU (--exclusive): cuda:0 is used by eve"],
     ),
     "nothing starts on a card that another launcher shares with nobody": Case(
-        Machine(cpus=4, gpus=(a_gpu(0),), foreign=(promised("bob", "alone:GPU-0", 1),)),
+        Machine(cpus=4, gpus=(a_gpu(0),), foreign=(foreign_reservation("bob", "alone:GPU-0", 1),)),
         [a_waiting(1, min_vram=GIB), a_waiting(2, gpus=1, device="cuda")],
         [
             "waiting for 1 GiB of GPU memory: cuda:0 is reserved exclusively by another queue of user bob",
@@ -458,7 +458,7 @@ CASES = {
             "waiting for 1 GiB of GPU memory: cuda:0 runs jobs 1, 2, its limit is 2 jobs",
         ],
     ),
-    # 24 - 2 of others - (5 + 3 + 4) of ours - 5 promised - 2 kept
+    # 24 - 2 of others - (5 + 3 + 4) of ours - 5 reserved - 2 reserve
     "all that is promised is counted and to whom": Case(
         CROWDED,
         [a_waiting(1, min_vram=4 * GIB)],
@@ -505,9 +505,9 @@ CASES = {
         ONE._replace(rules=MOST),
         [
             a_waiting(1, min_vram=16 * GIB),
-            a_waiting(2, min_vram=9 * GIB),  # nobody knows how long
+            a_waiting(2, min_vram=9 * GIB),  # of unknown duration
             a_waiting(3, min_vram=9 * GIB, seconds=61.0),
-            a_waiting(4, min_vram=3 * GIB),  # beside both
+            a_waiting(4, min_vram=3 * GIB),  # fits with both
             a_waiting(5, min_vram=9 * GIB, seconds=60.0),
         ],
         [
@@ -582,12 +582,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
-def test_each_job_starts_or_is_told_what_is_in_its_way(case: Case) -> None:
-    assert told(case) == [*case.told]
+def test_each_job_starts_or_has_a_reason(case: Case) -> None:
+    assert decision_texts(case) == [*case.expected]
 
 
-def test_nobody_takes_the_cores_bit_by_bit_that_the_first_job_waits_for() -> None:
-    # one by one the old jobs end, of which nobody knew when; each time a small one would fit
+def test_cores_for_the_first_waiting_job_are_not_taken_piecemeal() -> None:
+    # the old jobs of unknown duration end one by one; each time a small one would fit
     running = [Running(cpus=2, job=8), Running(cpus=2, job=9)]
     machine = Machine(cpus=4)
     first = a_waiting(1, cpus=3)
@@ -621,16 +621,14 @@ BEASTS = tuple(
         (("7", "1"), BEE),
     ],
 )
-def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
-    visible: tuple[str, ...], said: str
-) -> None:
+def test_job_gets_only_visible_gpus(visible: tuple[str, ...], said: str) -> None:
     waiting = a_waiting(1, device="cuda", min_vram=GIB, visible=visible)
     busy = [on_a_card("GPU-ant", job=7, exclusive=True)]
     none = (
         f"waiting for a GPU: CUDA_VISIBLE_DEVICES={','.join(visible)}, set when it was queued, "
         "shows none"
     )
-    assert told(Case(Machine(cpus=4, gpus=BEASTS), [waiting], [], busy)) == [said or none]
+    assert decision_texts(Case(Machine(cpus=4, gpus=BEASTS), [waiting], [], busy)) == [said or none]
 
 
 @pytest.mark.parametrize(
@@ -684,14 +682,14 @@ def test_a_job_gets_only_a_card_that_its_owner_lets_it_see(
         ),
     ],
 )
-def test_a_job_that_waits_for_a_gpu_says_what_is_in_its_way(
+def test_reason_of_a_job_waiting_for_a_gpu_names_the_obstacle(
     gpus: tuple[GpuSnapshot, ...], wish: dict[str, Any], reason: str
 ) -> None:
     case = Case(Machine(cpus=2, gpus=gpus), [a_waiting(1, **wish), a_waiting(2)], [])
-    assert told(case) == [reason, "+on the CPU with 1 core"]
+    assert decision_texts(case) == [reason, "+on the CPU with 1 core"]
 
 
-def test_jobs_of_a_card_that_failed_are_moved() -> None:
+def test_jobs_of_a_failed_gpu_are_evicted() -> None:
     gpus = (a_gpu(0, fault="fell off the bus"), a_gpu(1))
     devices = {1: "GPU-1", 2: "GPU-1,GPU-0", 3: "cpu"}
     claims = [a_claim(job=job, device=device) for job, device in devices.items()]

@@ -37,22 +37,22 @@ slowly = settings(max_examples=100, deadline=None)
 arrivals = st.lists(st.integers(0, 6), min_size=10, max_size=10).map(sorted)
 
 
-def as_long_as_told(line: list[Waiting]) -> dict[int, int]:
+def expected_durations(line: list[Waiting]) -> dict[int, int]:
     return {one.job: round(one.seconds or 0) for one in line}
 
 
 def _check_that_no_later_job_delays(
     line: list[Waiting], times: list[int], machine: Machine
 ) -> None:
-    lasts = as_long_as_told(line)
+    lasts = expected_durations(line)
     world = World(machine=machine, lasts=lasts.__getitem__)
-    promised: dict[int, float] = {}  # job → when it would have started had nobody come behind it
+    promised: dict[int, float] = {}  # job → its start time without later jobs
     for second in range(210):  # ten jobs of twenty seconds each
         world.now = float(second)
         world.settle()
         world.line += [one for one, at in zip(line, times, strict=False) if at == second]
         able = [one for one in world.line if places_of(one, [], machine)]
-        if able and able[0].job not in promised and _is_kept(world, able[0]):
+        if able and able[0].job not in promised and _has_reservation(world, able[0]):
             promised[able[0].job] = _start_without_later_ones(world, able[0])
         world.decide()
     for job, at in promised.items():
@@ -61,7 +61,7 @@ def _check_that_no_later_job_delays(
 
 @slowly
 @given(queues(10, known=True), arrivals, machines(sound=True))
-def test_no_later_job_delays_the_first_that_waits(
+def test_later_jobs_do_not_delay_the_first_waiting_one(
     line: list[Waiting], times: list[int], machine: Machine
 ) -> None:
     _check_that_no_later_job_delays(line, times, machine)
@@ -69,14 +69,14 @@ def test_no_later_job_delays_the_first_that_waits(
 
 @slowly
 @given(st.lists(tight_jobs(), min_size=6, max_size=10), arrivals, tight_machines())
-def test_no_later_job_delays_the_first_that_waits_where_everything_is_scarce(
+def test_later_jobs_do_not_delay_the_first_waiting_one_if_everything_is_scarce(
     line: list[Waiting], times: list[int], machine: Machine
 ) -> None:
     _check_that_no_later_job_delays(list(numbered(line, 1)), times, machine)
 
 
-def _is_kept(world: World, first: Waiting) -> bool:
-    """Tell whether a place is kept for the first job: its group is not full."""
+def _has_reservation(world: World, first: Waiting) -> bool:
+    """Whether the first job has a reservation: its group is not full."""
     limit = world.machine.limits.get(first.group)
     return limit is None or sum(one.group == first.group for one in world.running) < limit
 
@@ -94,7 +94,7 @@ def _start_without_later_ones(world: World, first: Waiting) -> float:
 
 @slowly
 @given(queues(10), arrivals, machines(sound=True), st.lists(st.integers(1, 20), min_size=10))
-def test_at_no_time_is_more_promised_than_a_card_has(
+def test_reservations_never_exceed_a_gpu(
     line: list[Waiting], times: list[int], machine: Machine, lasts: list[int]
 ) -> None:
     world = World(machine=machine, lasts=lambda job: lasts[job % len(lasts)])
@@ -147,7 +147,7 @@ def tight_streams(draw: st.DrawFn) -> Stream:
     )
 
 
-def _check_that_nobody_starves(stream: Stream, *, told: bool) -> None:
+def _check_no_starvation(stream: Stream, *, told: bool) -> None:
     world = World(machine=stream.machine, lasts=stream.seconds)
     numbers = count(1)
 
@@ -176,19 +176,19 @@ def _check_that_nobody_starves(stream: Stream, *, told: bool) -> None:
 
 @slowly
 @given(streams(), st.booleans())
-def test_no_job_starves_however_many_come_behind_it(stream: Stream, told: bool) -> None:
-    _check_that_nobody_starves(stream, told=told)
+def test_no_job_starves_behind_a_stream_of_later_ones(stream: Stream, told: bool) -> None:
+    _check_no_starvation(stream, told=told)
 
 
 @slowly
 @given(tight_streams(), st.booleans())
-def test_no_job_starves_where_everything_is_scarce(stream: Stream, told: bool) -> None:
-    _check_that_nobody_starves(stream, told=told)
+def test_no_job_starves_if_everything_is_scarce(stream: Stream, told: bool) -> None:
+    _check_no_starvation(stream, told=told)
 
 
 @slowly
 @given(queues(10), arrivals, machines(), st.lists(st.integers(1, 20), min_size=10))
-def test_a_policy_that_is_kept_decides_as_a_new_one_does(
+def test_reused_policy_decides_like_a_new_one(
     line: list[Waiting], times: list[int], machine: Machine, lasts: list[int]
 ) -> None:
     kept = MachineScheduler(machine)
@@ -207,7 +207,7 @@ def test_a_policy_that_is_kept_decides_as_a_new_one_does(
 
 
 MOST_AT_ONCE = (
-    14  # attempts without a pause: from 1 GiB to the largest card, a quarter more each time
+    14  # attempts without a pause: from 1 GiB to the largest GPU, a quarter more each time
 )
 
 

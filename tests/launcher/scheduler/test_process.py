@@ -1,4 +1,4 @@
-"""A real scheduler and its jobs: the plain life, kill -9, stops, trouble; and the process that sends messages."""
+"""A real scheduler and its jobs: normal operation, kill -9, stops, errors; and the process that sends messages."""
 
 import os
 import shutil
@@ -104,7 +104,7 @@ def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 @pytest.fixture
-def calm(shared_home: Home, request: pytest.FixtureRequest) -> Iterator[Queue]:
+def shared_queue(shared_home: Home, request: pytest.FixtureRequest) -> Iterator[Queue]:
     """A run of the test's own in a queue whose scheduler serves all calm tests."""
     store = Store(shared_home, durable=False)
     yield Queue(shared_home, store, run=request.node.name)
@@ -131,25 +131,25 @@ def until_it_can_finish(flag: Path, effects: Path) -> tuple[str, ...]:
 # --- the plain life of jobs
 
 
-def test_a_job_runs_and_its_end_is_taken_in(calm: Queue) -> None:
-    good, bad, none = calm.add(
+def test_job_runs_and_its_end_is_recorded(shared_queue: Queue) -> None:
+    good, bad, none = shared_queue.add(
         a_spec("echo", "hi", name="command/good"),
         a_spec(*shell("echo sorry; exit 4"), name="command/bad"),
         a_spec("no-such-program", name="command/none"),
     )
-    assert calm.wait(good, bad, none) == [State.DONE, State.FAILED, State.FAILED]
-    assert calm.home.attempt(good, 1).log.read_text() == "hi\n"
-    assert job_row(calm.store, bad).reason == "failed: ended with exit code 4: sorry"
-    assert "no such program" in job_row(calm.store, none).reason
-    assert [endings(calm.store, job) for job in (good, bad, none)] == [
+    assert shared_queue.wait(good, bad, none) == [State.DONE, State.FAILED, State.FAILED]
+    assert shared_queue.home.attempt(good, 1).log.read_text() == "hi\n"
+    assert job_row(shared_queue.store, bad).reason == "failed: ended with exit code 4: sorry"
+    assert "no such program" in job_row(shared_queue.store, none).reason
+    assert [endings(shared_queue.store, job) for job in (good, bad, none)] == [
         ["done"],
         ["failed"],
         ["failed"],
     ]
 
 
-def test_jobs_run_in_the_order_of_their_needs_and_failures_spread(
-    calm: Queue, effects: Path
+def test_jobs_run_in_dependency_order_and_failures_propagate(
+    shared_queue: Queue, effects: Path
 ) -> None:
     def job(name: str) -> Spec:
         return a_job_with_an_effect(effects, f"command/{name}")
@@ -160,8 +160,8 @@ def test_jobs_run_in_the_order_of_their_needs_and_failures_spread(
         "command/e": ["command/d", "command/a"],
     }
     specs = [job("a"), job("b"), job("c"), a_spec("false", name="command/bad"), job("d"), job("e")]
-    jobs = calm.add(*specs, needs=needs)
-    assert calm.wait(*jobs) == [
+    jobs = shared_queue.add(*specs, needs=needs)
+    assert shared_queue.wait(*jobs) == [
         *[State.DONE] * 3,
         State.FAILED,
         *[State.SKIPPED] * 2,
@@ -169,14 +169,16 @@ def test_jobs_run_in_the_order_of_their_needs_and_failures_spread(
     done = lines_of(effects)
     assert len(done) == 6
     assert done[-2:] == ["start command/c", "end command/c"]
-    assert job_row(calm.store, jobs[-1]).reason == f"skipped: job {jobs[3]} command/bad failed"
+    assert (
+        job_row(shared_queue.store, jobs[-1]).reason == f"skipped: job {jobs[3]} command/bad failed"
+    )
 
 
-def test_no_more_jobs_run_at_once_than_there_are_cores(calm: Queue, effects: Path) -> None:
+def test_concurrent_jobs_do_not_exceed_the_cores(shared_queue: Queue, effects: Path) -> None:
     specs = [
         a_job_with_an_effect(effects, f"command/{number}", 0.05) for number in range(3 * CORES)
     ]
-    assert set(calm.wait(*calm.add(*specs))) == {State.DONE}
+    assert set(shared_queue.wait(*shared_queue.add(*specs))) == {State.DONE}
     at_once, most = 0, 0
     for line in lines_of(effects):
         at_once += 1 if line.startswith("start") else -1
@@ -184,26 +186,29 @@ def test_no_more_jobs_run_at_once_than_there_are_cores(calm: Queue, effects: Pat
     assert most == CORES
 
 
-def test_a_waiting_job_says_why_it_waits(calm: Queue, tmp_path: Path) -> None:
+def test_waiting_job_has_a_reason(shared_queue: Queue, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
-    wide, waiting = calm.add(
+    wide, waiting = shared_queue.add(
         a_spec(*until_it_can_finish(flag, tmp_path / "e"), name="command/wide", cpus=CORES),
         a_spec(name="command/waiting"),
     )
-    calm.running(wide)
-    until(lambda: "0 of" in job_row(calm.store, waiting).lane_reason_text, "its reason is told")
+    shared_queue.running(wide)
+    until(
+        lambda: "0 of" in job_row(shared_queue.store, waiting).lane_reason_text,
+        "its reason is told",
+    )
     assert (
-        job_row(calm.store, waiting).lane_reason_text
+        job_row(shared_queue.store, waiting).lane_reason_text
         == f"waiting for 1 CPU core: 0 of {CORES} free"
     )
     flag.touch()
-    assert calm.wait(wide, waiting) == [State.DONE, State.DONE]
+    assert shared_queue.wait(wide, waiting) == [State.DONE, State.DONE]
 
 
 # --- kill -9
 
 
-def victims(queue: Queue, attempt: Attempt) -> dict[str, list[int]]:
+def processes_by_role(queue: Queue, attempt: Attempt) -> dict[str, list[int]]:
     """Return the processes of each sort, and all of them."""
     fork_server, *_ = descendants(queue.scheduler)
     found = {
@@ -234,14 +239,14 @@ def victims(queue: Queue, attempt: Attempt) -> dict[str, list[int]]:
         ("all", ["lost", "done"]),
     ],
 )
-def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
+def test_killed_process_repeats_an_effect_only_after_a_lost_attempt(
     queue: Queue, tmp_path: Path, effects: Path, killed: str, expected: list[str]
 ) -> None:
     flag = tmp_path / "flag"
     (job,) = queue.add(a_spec(*until_it_can_finish(flag, effects)))
     attempt = queue.running(job)
     until(lambda: lines_of(effects), "the program has begun")
-    first, there = program_of(attempt), victims(queue, attempt)
+    first, there = program_of(attempt), processes_by_role(queue, attempt)
     for pid in [pid for name in killed.split("+") for pid in there[name]]:
         send_signal(pid, signal.SIGKILL)
     if killed in {"scheduler+fork server", "all"}:
@@ -256,14 +261,14 @@ def test_a_kill_doubles_an_effect_only_where_an_attempt_was_lost(
     assert gone(first)
 
 
-def test_a_new_scheduler_adopts_what_runs_within_a_second(queue: Queue) -> None:
+def test_new_scheduler_adopts_running_attempts_within_a_second(queue: Queue) -> None:
     (job,) = queue.add(a_spec("sleep", "60"))
     queue.running(job)
     old = queue.scheduler
     send_signal(old, signal.SIGKILL)
     before = time.monotonic()
     until(lambda: "adopted" in queue.home.scheduler_log.read_text(), "the job is adopted")
-    assert time.monotonic() - before < 5  # a second on a machine that nobody else uses
+    assert time.monotonic() - before < 5  # one second on an idle machine
     assert queue.scheduler != old
     assert endings(queue.store, job) == [None]
 
@@ -284,37 +289,37 @@ def test_a_job_that_was_claimed_and_never_started_runs(queue: Queue, effects: Pa
 
 
 def test_a_running_job_that_is_cancelled_ends_and_those_that_need_it_are_skipped(
-    calm: Queue,
+    shared_queue: Queue,
 ) -> None:
-    first, second = calm.add(
+    first, second = shared_queue.add(
         a_spec(*shell("sleep 60 & wait"), name="command/a"),
         a_spec(name="command/b"),
         needs={"command/b": ["command/a"]},
     )
-    attempt = calm.running(first)
+    attempt = shared_queue.running(first)
     program = program_of(attempt)
-    calm.store.job_control.cancel([first], time.time())
-    wake(calm.home)
-    assert calm.wait(first, second) == [State.CANCELLED, State.SKIPPED]
-    assert endings(calm.store, first) == ["stopped"]
+    shared_queue.store.job_control.cancel([first], time.time())
+    wake(shared_queue.home)
+    assert shared_queue.wait(first, second) == [State.CANCELLED, State.SKIPPED]
+    assert endings(shared_queue.store, first) == ["stopped"]
     assert session_processes(program) == []
 
 
-def test_a_lone_program_can_be_cancelled(calm: Queue) -> None:
-    (job,) = calm.add(a_spec("sleep", "60"))
-    attempt = calm.running(job)
+def test_unsupervised_program_can_be_cancelled(shared_queue: Queue) -> None:
+    (job,) = shared_queue.add(a_spec("sleep", "60"))
+    attempt = shared_queue.running(job)
     send_signal(supervisor_of(attempt), signal.SIGKILL)
     until(
-        lambda: f"job={job} attempt=1 adopted" in calm.home.scheduler_log.read_text(),
+        lambda: f"job={job} attempt=1 adopted" in shared_queue.home.scheduler_log.read_text(),
         "the program is adopted",
     )
-    calm.store.job_control.cancel([job], time.time())
-    wake(calm.home)
-    assert calm.wait(job) == [State.CANCELLED]
+    shared_queue.store.job_control.cancel([job], time.time())
+    wake(shared_queue.home)
+    assert shared_queue.wait(job) == [State.CANCELLED]
     assert identity(program_of(attempt)) is None
 
 
-def test_a_stopped_queue_starts_nothing_and_goes_on_later(
+def test_stopped_queue_starts_nothing_and_continues_after_a_restart(
     queue: Queue, tmp_path: Path, effects: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -333,7 +338,7 @@ def test_a_stopped_queue_starts_nothing_and_goes_on_later(
     assert queue.wait(waiting) == [State.DONE]
 
 
-def test_what_is_queued_while_a_scheduler_leaves_is_not_forgotten(queue: Queue, home: Home) -> None:
+def test_job_queued_during_scheduler_exit_is_run(queue: Queue, home: Home) -> None:
     (first,) = queue.add(a_spec(name="command/1"))
     queue.wait(first)
     fork_server = descendants(queue.scheduler)[0]
@@ -352,7 +357,7 @@ def test_what_is_queued_while_a_scheduler_leaves_is_not_forgotten(queue: Queue, 
 # --- trouble
 
 
-def test_a_home_that_is_removed_is_left(queue: Queue, home: Home) -> None:
+def test_scheduler_exits_after_its_queue_folder_was_removed(queue: Queue, home: Home) -> None:
     (job,) = queue.add(a_spec())
     queue.wait(job)
     scheduler = queue.scheduler
@@ -390,29 +395,34 @@ HALF_KIND = (
         ),
     ],
 )
-def test_an_environment_that_does_not_come_up_fails_its_job_in_its_words_and_no_other(
-    calm: Queue, tmp_path: Path, interpreter: str, entry: str, preload: tuple[str, ...], reason: str
+def test_failing_environment_fails_only_its_job_with_its_message(
+    shared_queue: Queue,
+    tmp_path: Path,
+    interpreter: str,
+    entry: str,
+    preload: tuple[str, ...],
+    reason: str,
 ) -> None:
     for name, text in (("crashing", CRASHES), ("half", HALF), ("halfkind", HALF_KIND)):
         (tmp_path / f"{name}.py").write_text(text)
     context = a_context(environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)})
     if interpreter:
         context = a_context(interpreter=interpreter)
-    (odd,) = calm.add(a_spec(name="toy/odd", entry=entry, preload=preload), context=context)
-    (good,) = calm.add(a_spec(name="command/good"))
-    assert calm.wait(good, odd) == [State.DONE, State.FAILED]
-    assert reason in job_row(calm.store, odd).reason
-    assert endings(calm.store, odd) == ["failed"]
+    (odd,) = shared_queue.add(a_spec(name="toy/odd", entry=entry, preload=preload), context=context)
+    (good,) = shared_queue.add(a_spec(name="command/good"))
+    assert shared_queue.wait(good, odd) == [State.DONE, State.FAILED]
+    assert reason in job_row(shared_queue.store, odd).reason
+    assert endings(shared_queue.store, odd) == ["failed"]
 
 
-def test_a_job_that_deletes_its_records_is_taken_in_all_the_same(calm: Queue) -> None:
+def test_job_that_deletes_its_records_is_recorded(shared_queue: Queue) -> None:
     script = 'rm -rf "$(dirname "$(readlink /proc/$$/fd/1)")"; exit 3'
-    (job,) = calm.add(a_spec(*shell(script)))
-    assert calm.wait(job) == [State.FAILED]
-    assert endings(calm.store, job) == ["failed"]
+    (job,) = shared_queue.add(a_spec(*shell(script)))
+    assert shared_queue.wait(job) == [State.FAILED]
+    assert endings(shared_queue.store, job) == ["failed"]
 
 
-def test_a_job_that_deletes_its_records_is_not_doubled_by_a_new_scheduler(
+def test_new_scheduler_does_not_repeat_a_job_that_deleted_its_records(
     queue: Queue, tmp_path: Path, effects: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -429,38 +439,38 @@ def test_a_job_that_deletes_its_records_is_not_doubled_by_a_new_scheduler(
     assert lines_of(effects) == ["start"]
 
 
-def test_a_job_that_loses_its_supervisor_again_and_again_is_given_up(calm: Queue) -> None:
+def test_job_that_repeatedly_loses_its_supervisor_fails(shared_queue: Queue) -> None:
     script = "kill -9 $PPID; sleep 0.05; exit 3"
-    (job,) = calm.add(a_spec(*shell(script)))
-    assert calm.wait(job) == [State.FAILED]
-    assert endings(calm.store, job) == ["lost"] * LOST_LIMIT
-    assert f"lost {LOST_LIMIT} times" in job_row(calm.store, job).reason
+    (job,) = shared_queue.add(a_spec(*shell(script)))
+    assert shared_queue.wait(job) == [State.FAILED]
+    assert endings(shared_queue.store, job) == ["lost"] * LOST_LIMIT
+    assert f"lost {LOST_LIMIT} times" in job_row(shared_queue.store, job).reason
 
 
-def test_a_job_that_fails_runs_again_after_a_pause(calm: Queue, effects: Path) -> None:
+def test_a_job_that_fails_runs_again_after_a_pause(shared_queue: Queue, effects: Path) -> None:
     script = 'echo try >> "$1"; [ $(wc -l < "$1") -ge 3 ]'
     spec = a_spec(*shell(script, str(effects)), terms=Terms(retries=3, backoff_s=0.05))
-    (job,) = calm.add(spec)
-    assert calm.wait(job) == [State.DONE]
-    assert endings(calm.store, job) == ["failed", "failed", "done"]
+    (job,) = shared_queue.add(spec)
+    assert shared_queue.wait(job) == [State.DONE]
+    assert endings(shared_queue.store, job) == ["failed", "failed", "done"]
 
 
-def test_a_job_does_not_start_before_its_time(calm: Queue, effects: Path) -> None:
+def test_a_job_does_not_start_before_its_time(shared_queue: Queue, effects: Path) -> None:
     at = time.time() + 0.5
     script = 'date +%s.%N >> "$1"'
-    (job,) = calm.add(a_spec(*shell(script, str(effects)), terms=Terms(not_before=at)))
-    assert calm.wait(job) == [State.DONE]
+    (job,) = shared_queue.add(a_spec(*shell(script, str(effects)), terms=Terms(not_before=at)))
+    assert shared_queue.wait(job) == [State.DONE]
     assert float(lines_of(effects)[0]) >= at
 
 
-def test_memory_is_not_promised_twice(calm: Queue, effects: Path) -> None:
+def test_memory_is_not_reserved_twice(shared_queue: Queue, effects: Path) -> None:
     most = int(memory.usable_bytes() * 0.51)  # of two together there is never so much
     resources = Resources(device="cpu", ram=most)
     specs = [
         a_job_with_an_effect(effects, f"command/{number}", 0.02)._replace(resources=resources)
         for number in range(3)
     ]
-    assert set(calm.wait(*calm.add(*specs))) == {State.DONE}
+    assert set(shared_queue.wait(*shared_queue.add(*specs))) == {State.DONE}
     assert [line.split()[0] for line in lines_of(effects)] == ["start", "end"] * 3
 
 
@@ -474,20 +484,18 @@ def test_a_job_of_an_earlier_boot_is_lost_and_runs_again(queue: Queue, effects: 
     assert "lost (the machine was restarted). Queued again" in events
 
 
-def test_what_an_earlier_life_left_in_a_jobs_folder_does_not_stop_it(
-    queue: Queue, effects: Path
-) -> None:
+def test_leftover_files_in_a_job_folder_do_not_block_the_job(queue: Queue, effects: Path) -> None:
     (job,) = enqueue(queue.store, a_job_with_an_effect(effects))
     attempt = queue.home.attempt(job, 1)
     attempt.folder.mkdir()
-    attempt.started.touch()  # the power failed: the claim is gone, and what was written there
+    attempt.started.touch()  # the power failed: the claim and the written files are lost
     ensure_scheduler(queue.home)
     assert queue.wait(job) == [State.DONE]
     assert endings(queue.store, job) == ["done"]
     assert len(lines_of(effects)) == 2
 
 
-def test_a_file_where_an_attempts_folder_should_be_keeps_no_job_from_starting(
+def test_file_at_the_path_of_an_attempt_folder_does_not_block_the_job(
     queue: Queue,
 ) -> None:
     jobs = enqueue(queue.store, *(a_spec(name=f"command/{n}") for n in range(3)))
@@ -499,27 +507,29 @@ def test_a_file_where_an_attempts_folder_should_be_keeps_no_job_from_starting(
     assert [endings(queue.store, job) for job in jobs] == [["done"]] * 3
 
 
-def test_a_flood_of_output_fills_the_log_and_nothing_else(calm: Queue) -> None:
-    (job,) = calm.add(a_spec(*shell("head -c 20000000 /dev/zero | tr '\\0' x; echo; exit 1")))
-    assert calm.wait(job) == [State.FAILED]
-    assert calm.home.attempt(job, 1).log.stat().st_size == 20_000_001
-    assert len(job_row(calm.store, job).reason) < 300
+def test_large_output_fills_only_the_log(shared_queue: Queue) -> None:
+    (job,) = shared_queue.add(
+        a_spec(*shell("head -c 20000000 /dev/zero | tr '\\0' x; echo; exit 1"))
+    )
+    assert shared_queue.wait(job) == [State.FAILED]
+    assert shared_queue.home.attempt(job, 1).log.stat().st_size == 20_000_001
+    assert len(job_row(shared_queue.store, job).reason) < 300
 
 
-def test_a_program_that_uses_up_its_descriptors_harms_nobody(calm: Queue) -> None:
+def test_program_without_free_descriptors_affects_no_other(shared_queue: Queue) -> None:
     script = "import os\nwhile True: os.dup(1)"
-    (job,) = calm.add(a_spec(sys.executable, "-c", script, name="command/greedy"))
-    assert calm.wait(job) == [State.FAILED]
-    assert "Too many open files" in job_row(calm.store, job).reason
+    (job,) = shared_queue.add(a_spec(sys.executable, "-c", script, name="command/greedy"))
+    assert shared_queue.wait(job) == [State.FAILED]
+    assert "Too many open files" in job_row(shared_queue.store, job).reason
 
 
-def test_an_idle_scheduler_uses_no_time(calm: Queue) -> None:
-    (job,) = calm.add(a_spec())
-    calm.wait(job)
-    log = calm.home.scheduler_log
+def test_idle_scheduler_uses_no_cpu_time(shared_queue: Queue) -> None:
+    (job,) = shared_queue.add(a_spec())
+    shared_queue.wait(job)
+    log = shared_queue.home.scheduler_log
 
     def ticks() -> int:
-        stat = Path(f"/proc/{calm.scheduler}/stat").read_text().rpartition(")")[2].split()
+        stat = Path(f"/proc/{shared_queue.scheduler}/stat").read_text().rpartition(")")[2].split()
         return int(stat[11]) + int(stat[12])
 
     until(lambda: f"job={job} attempt=1 state=done" in log.read_text(), "its work is finished")
@@ -540,42 +550,42 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(home: Home, store: Store) -> Iterator[Home]:  # the database
-    """A home with a scheduler, as far as its lock tells."""
+def locked_home(home: Home, store: Store) -> Iterator[Home]:  # the database
+    """A queue folder with a scheduler, as shown by its lock."""
     held = lock_file(home.scheduler_lock)
     assert held is not None
     yield home
     os.close(held)
 
 
-def test_the_process_is_started_where_it_is_wanted_and_again_after_a_death(
-    served: Home, config: Path, monkeypatch: pytest.MonkeyPatch
+def test_notifier_is_started_if_configured_and_restarted_after_its_death(
+    locked_home: Home, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
-    notifier = Notifier(served, os.environ)
+    notifier = Notifier(locked_home, os.environ)
     notifier.ensure_running()
-    assert not served.notify_log.exists()
+    assert not locked_home.notify_log.exists()
     write_atomic(config, TABLE)  # the process leaves where it reads half a file
     notifier.ensure_running()
-    until(lambda: lock_holder(served.notify_lock), "it lives")
-    pid = lock_holder(served.notify_lock) or 0
+    until(lambda: lock_holder(locked_home.notify_lock), "it lives")
+    pid = lock_holder(locked_home.notify_lock) or 0
     for text in (f"{TABLE}# changed\n", f"{TABLE}# and again\n"):
         write_atomic(config, text)
         notifier.ensure_running()
-    assert lock_holder(served.notify_lock) == pid
+    assert lock_holder(locked_home.notify_lock) == pid
     os.kill(pid, signal.SIGKILL)
     until(lambda: gone(pid), "it is dead")  # its lock is free before its parent can reap it
     write_atomic(config, f"{TABLE}# now\n")
     notifier.ensure_running()
-    until(lambda: lock_holder(served.notify_lock), "another one lives")
-    another = lock_holder(served.notify_lock) or 0
+    until(lambda: lock_holder(locked_home.notify_lock), "another one lives")
+    another = lock_holder(locked_home.notify_lock) or 0
     config.write_text("")
     notifier.ensure_running()
     until(lambda: gone(another), "it leaves by itself where nobody is to be told")
-    assert any(f"notify pid={another} ends" in line for line in lines_of(served.notify_log))
+    assert any(f"notify pid={another} ends" in line for line in lines_of(locked_home.notify_log))
 
 
-def test_a_broken_file_starts_nothing(served: Home, config: Path) -> None:
+def test_invalid_configuration_starts_no_notifier(locked_home: Home, config: Path) -> None:
     config.write_text("[notify")
-    Notifier(served, {"LAUNCHER_CONFIG": str(config)}).ensure_running()
-    assert not served.notify_log.exists()
+    Notifier(locked_home, {"LAUNCHER_CONFIG": str(config)}).ensure_running()
+    assert not locked_home.notify_log.exists()

@@ -97,7 +97,7 @@ class Cards:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("cards", [1, 4])
-def test_two_endless_runs_get_card_time_by_their_shares_within_one_job_a_card(
+def test_two_endless_runs_get_gpu_time_by_share_within_one_job_per_gpu(
     cards: int, seed: int
 ) -> None:
     draw, longest, shares = random.Random(seed), 10 * HOUR, {"a": 1.0, "b": 3.0}
@@ -113,7 +113,7 @@ def test_two_endless_runs_get_card_time_by_their_shares_within_one_job_a_card(
     assert machine.card_s["b"] / machine.card_s["a"] == pytest.approx(3, rel=0.01 * cards)
 
 
-def test_a_quick_run_starts_within_the_next_ends_behind_a_thousand_jobs() -> None:
+def test_short_run_starts_at_the_next_ends_despite_a_thousand_jobs() -> None:
     machine = Cards(2, waiting=[a_job(n, "sweep") for n in range(1000)])
     for _ in range(20):
         machine.start(lambda _: HOUR)
@@ -126,7 +126,7 @@ def test_a_quick_run_starts_within_the_next_ends_behind_a_thousand_jobs() -> Non
     assert all(job.job in machine.started for job in quick)
 
 
-def test_the_old_order_would_leave_the_quick_run_behind_all_of_them() -> None:
+def test_plain_order_would_place_the_short_run_last() -> None:
     sweep = [a_job(n, "sweep") for n in range(1000)]
     quick = [a_job(5000, "quick", submitted=1.0)]
     assert order(*sweep, *quick)[:2] == [0, 5000]
@@ -137,7 +137,7 @@ def test_the_old_order_would_leave_the_quick_run_behind_all_of_them() -> None:
     st.lists(st.tuples(st.integers(-3, 3), st.floats(0, 1e6)), max_size=30),
     st.floats(0.001, 1000),
 )
-def test_a_single_run_comes_as_the_policy_has_it_whatever_it_had(
+def test_single_run_has_policy_order_for_any_usage(
     jobs: list[tuple[int, float]], share: float
 ) -> None:
     waiting = [
@@ -149,7 +149,7 @@ def test_a_single_run_comes_as_the_policy_has_it_whatever_it_had(
 
 
 @given(st.data())
-def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_its_run(
+def test_order_is_a_stable_permutation_that_keeps_the_order_within_runs(
     data: st.DataObject,
 ) -> None:
     runs, odd = ["a", "b", "c"], [nan, inf, -inf, -1.0, 0.0, 1e30]
@@ -176,13 +176,13 @@ def test_each_job_comes_once_in_the_same_order_each_time_and_as_before_within_it
         assert own == sorted(own)
 
 
-def test_a_higher_priority_of_another_run_comes_first_however_much_that_run_used() -> None:
+def test_higher_priority_of_another_run_is_first_for_any_usage() -> None:
     accounts = {"busy": FairShareAccount(vtime=100 * HOUR)}
     urgent = a_job(2, "busy", priority=1)
     assert order(a_job(1, "a"), urgent, accounts=accounts) == [2, 1]
 
 
-def test_a_run_that_had_nothing_for_a_day_counts_as_one_with_a_point_more() -> None:
+def test_run_without_service_for_a_day_gains_a_priority_point() -> None:
     old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=PRIORITY_POINT_S)
     accounts = {
         "old": FairShareAccount(updated_at=0.0),
@@ -194,13 +194,13 @@ def test_a_run_that_had_nothing_for_a_day_counts_as_one_with_a_point_more() -> N
     assert order(old, urgent, running=[runs], now=3 * PRIORITY_POINT_S, accounts=accounts) == [2, 1]
 
 
-def test_a_clock_that_was_set_back_keeps_no_run_from_its_point() -> None:
+def test_clock_set_back_does_not_remove_a_priority_point() -> None:
     accounts = {"old": FairShareAccount(updated_at=1e9), "new": FairShareAccount(vtime=HOUR)}
     old, urgent = a_job(1, "old"), a_job(2, "new", priority=1, submitted=PRIORITY_POINT_S)
     assert order(old, urgent, now=2 * PRIORITY_POINT_S, accounts=accounts)[0] == 1
 
 
-def test_what_runs_counts_for_what_it_has_had_and_for_what_it_will_have() -> None:
+def test_running_jobs_count_with_past_and_expected_usage() -> None:
     since, ends = 0.0, 2 * HOUR
     busy = Running(cpus=1, devices=("x",), run="a", since=since, ends=ends)
     none = {"a": FairShareAccount(), "b": FairShareAccount()}
@@ -211,7 +211,7 @@ def test_what_runs_counts_for_what_it_has_had_and_for_what_it_will_have() -> Non
     assert order(*jobs, running=[busy._replace(ends=1800.0)], accounts=had, now=60.0) == [1, 2]
 
 
-def test_a_run_that_comes_beside_others_begins_a_little_before_them_and_no_more() -> None:
+def test_new_run_starts_slightly_ahead_of_the_others() -> None:
     newcomers, old = VtimeInitializer(), {"old": FairShareAccount(vtime=100 * HOUR)}
     assert newcomers.initialize(old, [], 0.0) == old
     busy = Running(cpus=1, devices=("x",), run="old", since=0.0)
@@ -225,26 +225,26 @@ def test_a_run_that_comes_beside_others_begins_a_little_before_them_and_no_more(
     assert newcomers.initialize(many, [busy], 2 * HOUR) == many  # they are there already
 
 
-def test_of_runs_that_come_at_once_none_is_far_ahead_of_the_others() -> None:
+def test_simultaneous_runs_stay_close_together() -> None:
     accounts = {"a": FairShareAccount(vtime=100 * HOUR), "b": FairShareAccount(vtime=HOUR)}
     entered = VtimeInitializer().initialize(accounts, [], 0.0)
     assert entered["b"].vtime == HOUR
     assert entered["a"].vtime == HOUR + NEW_RUN_CREDIT_S
 
 
-def test_what_is_shown_as_used_lately_fades() -> None:
+def test_displayed_recent_usage_decays() -> None:
     used = FairShareAccount(used=8 * HOUR, updated_at=0.0)
     assert used.decayed_usage(2 * PRIORITY_POINT_S) == 2 * HOUR
 
 
-def test_a_clock_that_was_set_back_makes_no_use_grow() -> None:
+def test_clock_set_back_does_not_increase_usage() -> None:
     ahead = FairShareAccount(used=HOUR, updated_at=1e9)
     assert ahead.decayed_usage(0.0) == HOUR
     after = ahead.charge_attempt(60.0, 0.0)
     assert (after.updated_at, after.used, after.vtime) == (0.0, HOUR + 60, 60.0)
 
 
-def test_eight_cards_are_divided_by_share_where_nothing_ran_before() -> None:
+def test_eight_empty_gpus_are_divided_by_share() -> None:
     jobs = [a_job(n, "a") for n in range(8)] + [a_job(n, "b") for n in range(8, 16)]
     first = [
         job.run for job in order_by_fair_share(jobs, accounts={"a": FairShareAccount(share=3.0)})
@@ -252,14 +252,14 @@ def test_eight_cards_are_divided_by_share_where_nothing_ran_before() -> None:
     assert Counter(first) == {"a": 6, "b": 2}
 
 
-def test_a_job_of_many_cards_counts_for_all_of_them() -> None:
+def test_multi_gpu_job_is_charged_for_all_its_gpus() -> None:
     wide = [a_job(n, "wide", gpus=4) for n in range(2)]
     narrow = [a_job(n, "narrow") for n in range(2, 12)]
     assert order(*wide, *narrow)[:6] == [0, 2, 3, 4, 5, 1]
 
 
 @pytest.mark.parametrize("streams", [1, 3])
-def test_a_big_job_starts_beside_runs_that_never_end(streams: int) -> None:
+def test_large_job_starts_despite_endless_runs(streams: int) -> None:
     shares = {"big": 0.1, **{f"narrow{n}": 10.0 for n in range(streams)}}
     machine, numbers = Cards(4, shares=shares), iter(range(1, 10**9))
     draw, big = random.Random(streams), 10**9
@@ -276,7 +276,7 @@ def test_a_big_job_starts_beside_runs_that_never_end(streams: int) -> None:
     pytest.fail("the big job starved")
 
 
-def test_runs_that_are_always_new_hold_an_old_one_back_for_a_day_at_most() -> None:
+def test_new_runs_delay_an_old_one_by_at_most_a_day() -> None:
     machine = Cards(1, waiting=[a_job(n, "old") for n in range(2)])
     for number in range(100, 200):
         new = [a_job(number + 1000 * n, f"new{number}.{n}", submitted=machine.now) for n in (0, 1)]
@@ -286,7 +286,7 @@ def test_runs_that_are_always_new_hold_an_old_one_back_for_a_day_at_most() -> No
     assert machine.started[1] <= PRIORITY_POINT_S + 2 * HOUR
 
 
-def test_cores_count_as_a_part_of_a_card() -> None:
+def test_cores_count_as_a_fraction_of_a_gpu() -> None:
     assert gpu_equivalents((), 16) == 1.0
     assert gpu_equivalents(("x", "y"), 16) == 2.0
     assert gpu_equivalents(("x",), 64) == 4.0

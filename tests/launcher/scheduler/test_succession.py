@@ -35,7 +35,7 @@ from tests.launcher.queued import end, put, seated, serve, until_done, until_in,
 CORES = len(os.sched_getaffinity(0))  # one job at a time
 
 
-def ended(
+def enqueue_and_wait(
     home: Home, store: Store, *specs: Spec, needs: Mapping[str, Iterable[str]] | None = None
 ) -> list[int]:
     """Queue jobs and wait until all of them have ended; return their numbers."""
@@ -45,18 +45,18 @@ def ended(
     return jobs
 
 
-def of_all_cores(count: int) -> list[Spec]:
+def specs_with_all_cores(count: int) -> list[Spec]:
     return [a_spec(name=f"command/{n}", cpus=CORES) for n in range(count)]
 
 
-def starts(home: Home) -> list[int]:
+def started_jobs(home: Home) -> list[int]:
     """Return the jobs in the order in which they started."""
     log = home.scheduler_log.read_text()
     return [int(job) for job in re.findall(r"job=(\d+) attempt=1 start", log)]
 
 
 def start_precedes_end(store: Store, job: int) -> bool:
-    """Tell whether the start of the next job was stored before the end of this one."""
+    """Whether the start of the next job was stored before the end of this one."""
     rows = store.database.execute("SELECT job, state FROM events ORDER BY id").fetchall()
     order = [tuple(row) for row in rows]
     return order.index((job + 1, State.RUNNING)) < order.index((job, job_row(store, job).state))
@@ -65,33 +65,33 @@ def start_precedes_end(store: Store, job: int) -> bool:
 def test_the_next_job_of_a_lane_starts_before_the_end_of_the_last_is_stored(
     home: Home, store: Store
 ) -> None:
-    jobs = ended(home, store, *of_all_cores(12))
-    assert starts(home) == jobs
+    jobs = enqueue_and_wait(home, store, *specs_with_all_cores(12))
+    assert started_jobs(home) == jobs
     assert any(start_precedes_end(store, job) for job in jobs[:-1])
 
 
-def test_a_more_urgent_job_that_an_end_lets_go_takes_the_place(home: Home, store: Store) -> None:
-    specs = of_all_cores(8)
+def test_urgent_job_released_by_an_end_starts_first(home: Home, store: Store) -> None:
+    specs = specs_with_all_cores(8)
     urgent = a_spec(name="command/urgent", cpus=CORES, priority=10)
-    jobs = ended(home, store, *specs, urgent, needs={"command/urgent": ["command/3"]})
-    order = starts(home)
+    jobs = enqueue_and_wait(home, store, *specs, urgent, needs={"command/urgent": ["command/3"]})
+    order = started_jobs(home)
     assert order.index(jobs[-1]) == order.index(jobs[3]) + 1
 
 
-def test_a_lane_that_never_pauses_hides_no_other(home: Home, store: Store) -> None:
-    jobs = enqueue(store, *of_all_cores(40))
+def test_continuous_lane_does_not_starve_another(home: Home, store: Store) -> None:
+    jobs = enqueue(store, *specs_with_all_cores(40))
     serve(home)
     urgent = a_spec(name="command/urgent", cpus=max(1, CORES - 1), priority=10)
-    (late,) = ended(home, store, urgent)
+    (late,) = enqueue_and_wait(home, store, urgent)
     until_done(store, *jobs)
-    assert starts(home).index(late) < len(jobs)
+    assert started_jobs(home).index(late) < len(jobs)
 
 
-def test_a_failure_is_followed_by_a_whole_decision(home: Home, store: Store) -> None:
+def test_failure_triggers_a_full_decision(home: Home, store: Store) -> None:
     specs = [a_spec(*shell(f"exit {n % 2}"), name=f"command/{n}", cpus=CORES) for n in range(6)]
-    jobs = ended(home, store, *specs)
+    jobs = enqueue_and_wait(home, store, *specs)
     assert [job_row(store, job).state for job in jobs] == [State.DONE, State.FAILED] * 3
-    assert starts(home) == jobs
+    assert started_jobs(home) == jobs
     assert not any(start_precedes_end(store, job) for job in jobs[1:-1:2])
 
 
@@ -116,13 +116,13 @@ def test_only_jobs_of_one_lane_that_need_nothing_but_cores_follow_each_other() -
     assert find_only_job_class([a_ready_job(1, device="gpu", accelerated=True)], ()) is None
 
 
-def behind(store: Store, gate: Path, names: str = "", run: str = "test") -> list[int]:
+def enqueue_behind_gate(store: Store, gate: Path, names: str = "", run: str = "test") -> list[int]:
     """Queue a job that ends when it is let go, and others behind it."""
     (first,) = enqueue(store, a_spec(*waits_for(gate), cpus=CORES), run=run)
     return [first, *put(store, names, cpus=CORES, run=run)]
 
 
-def lie_ahead(home: Home, store: Store, job: int) -> None:
+def wait_for_prewritten_order(home: Home, store: Store, job: int) -> None:
     """Wait until a job's order is written, and see that nothing is claimed by that."""
     attempt = home.attempt(job, 1)
     until(attempt.spec.exists, f"the order of job {job} is written")
@@ -133,29 +133,29 @@ def lie_ahead(home: Home, store: Store, job: int) -> None:
     assert job_row(store, job).attempts == 0
 
 
-def test_the_order_of_the_next_job_is_written_ahead_and_deleted_where_another_one_follows(
+def test_prewritten_order_is_deleted_if_another_job_follows(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    first, second, third = behind(store, gate, "23")
+    first, second, third = enqueue_behind_gate(store, gate, "23")
     serve(home)
-    lie_ahead(home, store, second)
+    wait_for_prewritten_order(home, store, second)
     store.job_control.cancel([second], time.time())
     wake(home)
-    lie_ahead(home, store, third)
+    wait_for_prewritten_order(home, store, third)
     assert not home.attempt(second, 1).folder.exists()
     gate.touch()
     until_done(store, third)
-    assert starts(home) == [first, third]
+    assert started_jobs(home) == [first, third]
 
 
-def test_a_killed_scheduler_leaves_an_order_that_its_successor_uses(
+def test_prewritten_order_of_a_killed_scheduler_is_used_by_the_next(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    jobs = behind(store, gate, "23")
+    jobs = enqueue_behind_gate(store, gate, "23")
     pid = serve(home)
-    lie_ahead(home, store, jobs[1])
+    wait_for_prewritten_order(home, store, jobs[1])
     os.kill(pid, signal.SIGKILL)
     until(lambda: ensure_scheduler(home) != pid, "another scheduler serves")
     gate.touch()
@@ -163,7 +163,8 @@ def test_a_killed_scheduler_leaves_an_order_that_its_successor_uses(
     assert [job_row(store, job).attempts for job in jobs] == [1, 1, 1]
 
 
-# --- whose turn it is between runs, as `launcher show` and `launcher share` tell it; and a real scheduler's order
+# --- the order of runs, as printed by `launcher show` and `launcher share`; and the order of a
+# real scheduler
 
 
 HOURS = 3600.0
@@ -175,7 +176,7 @@ def on_gpu(name: str) -> Spec:
 
 @pytest.fixture
 def sweep(store: Store) -> list[int]:
-    """A run of which one job is done after ten hours on two cards, and five wait."""
+    """A run with one job done after ten hours on two GPUs, and five waiting ones."""
     jobs = enqueue(store, *(on_gpu(f"command/{n}") for n in range(6)), run="sweep")
     now = job_row(store, jobs[0]).submitted
     claim = seated(store, jobs[0], now - 10 * HOURS, device="GPU-1,GPU-2")
@@ -183,7 +184,7 @@ def sweep(store: Store) -> list[int]:
     return jobs[1:]
 
 
-def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
+def test_reason_states_the_position_in_the_run_and_the_first_run(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     quick = enqueue(store, on_gpu("command/1"), run="quick")
@@ -200,7 +201,7 @@ def test_a_job_is_told_its_place_in_its_run_and_which_run_goes_first(
     assert record["share"] == 1
 
 
-def test_a_run_that_goes_first_for_its_priority_is_told_so(
+def test_reason_states_that_a_run_is_first_by_priority(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     (job, _) = enqueue(
@@ -215,7 +216,7 @@ def test_a_run_that_goes_first_for_its_priority_is_told_so(
     assert "lately) comes before this run: it has a job with priority 2\n" in answer
 
 
-def test_where_no_other_run_waits_nothing_is_told_of_turns(
+def test_reason_of_a_single_run_does_not_mention_other_runs(
     launcher: Launcher, store: Store, sweep: list[int]
 ) -> None:
     (held,) = enqueue(store, on_gpu("command/1"), run="quick")
@@ -257,11 +258,11 @@ def test_added_programs_have_a_share_as_one_run(launcher: Launcher, store: Store
     assert [job.share for job in store.read.jobs()] == [0.5, 0.5]
 
 
-def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
+def test_short_run_starts_at_the_next_ends_while_a_sweep_waits(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    (first,) = behind(store, gate, run="sweep")
+    (first,) = enqueue_behind_gate(store, gate, run="sweep")
     store.database.execute("UPDATE runs SET vtime = 1000")  # however slow this machine is
     serve(home)
     until_in(store, State.RUNNING, first)
@@ -271,11 +272,11 @@ def test_a_quick_run_starts_at_the_next_ends_while_a_sweep_waits(
     gate.touch()
     wake(home)
     until_done(store, *sweep, *quick)
-    order = starts(home)
+    order = started_jobs(home)
     assert order == [first, *quick, *sweep]
 
 
-def test_under_another_policy_runs_take_no_turns(
+def test_other_policies_do_not_alternate_runs(
     home: Home, launcher: Launcher, store: Store, sweep: list[int], tmp_path: Path
 ) -> None:
     quick = enqueue(store, on_gpu("command/1"), run="quick")
@@ -287,17 +288,17 @@ def test_under_another_policy_runs_take_no_turns(
     store.job_control.hold([*waiting], 1.0)
 
     gate = tmp_path / "gate"
-    first, *earlier = behind(store, gate, "ab", run="sweep")
+    first, *earlier = enqueue_behind_gate(store, gate, "ab", run="sweep")
     later = put(store, "ab", cpus=CORES, run="quick")
     serve(home)
     until_in(store, State.RUNNING, first)
     gate.touch()
     wake(home)
     until_done(store, *earlier, *later)
-    assert starts(home) == [first, *earlier, *later]
+    assert started_jobs(home) == [first, *earlier, *later]
 
 
-def test_where_a_run_begins_beside_others_is_found_again_after_a_disk_was_full(
+def test_virtual_time_of_a_new_run_is_kept_after_a_full_disk(
     home: Home, store: Store, sweep: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.job_control.hold(sweep[1:], 1.0)

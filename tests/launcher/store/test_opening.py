@@ -42,23 +42,23 @@ VERSION = "PRAGMA user_version"
 JOBS, RUNS = "SELECT count(*) FROM jobs", "SELECT count(*) FROM runs"
 
 
-def opened(home: Home, *, check: bool = False) -> sqlite3.Connection:
+def open_queue(home: Home, *, check: bool = False) -> sqlite3.Connection:
     return open_database(home.database, durable=False, check=check)
 
 
-def ask(connection: sqlite3.Connection, question: str) -> list[object]:
+def query(connection: sqlite3.Connection, question: str) -> list[object]:
     return [row[0] for row in connection.execute(question)]
 
 
-def asked(home: Home, question: str, *, check: bool = False) -> list[object]:
+def query_home(home: Home, question: str, *, check: bool = False) -> list[object]:
     """Open a queue, ask it, and close it."""
-    with closing(opened(home, check=check)) as connection:
-        return ask(connection, question)
+    with closing(open_queue(home, check=check)) as connection:
+        return query(connection, question)
 
 
 def fill(home: Home, runs: int = 3000) -> None:
     """Put so much into a queue that it has many pages, and close it."""
-    with closing(opened(home)) as connection:
+    with closing(open_queue(home)) as connection:
         connection.execute("BEGIN")
         rows = ((f"run-{number}", "/x" * 100) for number in range(runs))
         connection.executemany("INSERT INTO runs (name, root) VALUES (?, ?)", rows)
@@ -77,10 +77,10 @@ def overwrite(path: Path, content: bytes, at: int = 0) -> None:
         file.write(content)
 
 
-def refusal(home: Home) -> str:
+def opening_error(home: Home) -> str:
     """Open a queue and close it; return why that was refused, '' when it was not."""
     try:
-        opened(home).close()
+        open_queue(home).close()
     except StoreError as error:
         return str(error)
     return ""
@@ -90,7 +90,7 @@ def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def together(work: Callable[[], object], processes: int = 8) -> list[str]:
+def run_concurrently(work: Callable[[], object], processes: int = 8) -> list[str]:
     """Do the same in several processes at once; return what each raised, '' for nothing."""
     start, go = os.pipe()
     children: list[tuple[int, int]] = []
@@ -125,76 +125,76 @@ def together(work: Callable[[], object], processes: int = 8) -> list[str]:
 @pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)])
 def test_a_new_database_is_private_and_ready(home: Home, durable: bool, level: int) -> None:
     with closing(open_database(home.database, durable=durable)) as connection:
-        assert ask(connection, "PRAGMA journal_mode") == ["wal"]
-        assert ask(connection, "PRAGMA synchronous") == [level]
-        assert ask(connection, "PRAGMA foreign_keys") == [1]
-        assert ask(connection, VERSION) == [len(STEPS)]
-        assert ask(connection, JOBS) == [0]
+        assert query(connection, "PRAGMA journal_mode") == ["wal"]
+        assert query(connection, "PRAGMA synchronous") == [level]
+        assert query(connection, "PRAGMA foreign_keys") == [1]
+        assert query(connection, VERSION) == [len(STEPS)]
+        assert query(connection, JOBS) == [0]
         assert not connection.in_transaction
         modes = {stat.S_IMODE(path.stat().st_mode) for path in home.folder.glob("queue.sqlite*")}
         assert modes == {0o600}
     assert not home.backups.exists()
 
 
-def test_many_processes_make_one_database_together(home: Home) -> None:
+def test_many_processes_create_one_database_together(home: Home) -> None:
     home.attempt(4, 1).folder.mkdir()
 
     def queue_one() -> None:
-        with closing(opened(home)) as connection:
+        with closing(open_queue(home)) as connection:
             name = f"run-{os.getpid()}"
             connection.execute("INSERT INTO runs (name, root) VALUES (?, '/')", (name,))
 
-    assert together(queue_one, 12) == [""] * 12
-    assert asked(home, RUNS) == [12]
+    assert run_concurrently(queue_one, 12) == [""] * 12
+    assert query_home(home, RUNS) == [12]
     assert [name for name in files_below(home.folder) if name.endswith(".tmp")] == []
 
 
 def test_an_empty_file_is_a_new_database(home: Home) -> None:
     home.database.touch(mode=0o600)
-    assert asked(home, VERSION) == [len(STEPS)]
+    assert query_home(home, VERSION) == [len(STEPS)]
 
 
-def test_a_new_database_counts_on_from_the_newest_attempt_folder(home: Home) -> None:
+def test_new_database_numbers_jobs_after_the_newest_attempt_folder(home: Home) -> None:
     for job, number in [(9, 1), (41, 2), (7, 3)]:
         home.attempt(job, number).folder.mkdir()
     (home.attempts / "notes-100").mkdir()
-    with closing(opened(home)) as connection:
-        assert ask(connection, NEWEST) == [41]
+    with closing(open_queue(home)) as connection:
+        assert query(connection, NEWEST) == [41]
 
 
-def test_a_database_that_others_may_read_is_closed(home: Home) -> None:
-    opened(home).close()
+def test_database_readable_by_others_is_made_private(home: Home) -> None:
+    open_queue(home).close()
     home.database.chmod(0o644)
-    opened(home).close()
+    open_queue(home).close()
     assert stat.S_IMODE(home.database.stat().st_mode) == 0o600
 
 
 # --- an older queue
 
 
-def test_a_damaged_queue_is_not_brought_to_a_newer_schema(home: Home) -> None:
+def test_damaged_queue_is_not_migrated(home: Home) -> None:
     old_queue(home)
     overwrite(home.database, b"\xff" * 4096, at=4096 * 3)
-    assert "was found damaged" in refusal(home)
+    assert "was found damaged" in opening_error(home)
     assert backups(home.backups) == []
 
 
 @pytest.mark.parametrize("marks", [("user_version",), ("user_version", "application_id")])
-def test_a_queue_without_the_number_of_its_schema_says_what_to_do(
+def test_queue_without_a_schema_number_reports_what_to_do(
     home: Home, marks: tuple[str, ...]
 ) -> None:
-    opened(home).close()
+    open_queue(home).close()
     with closing(sqlite3.connect(home.database)) as dumped:  # as .dump and .read leave it
         for mark in marks:
             dumped.execute(f"PRAGMA {mark} = 0")
     with pytest.raises(StoreError, match=r"as after \.dump and \.read\. Restore"):
         open_database_readonly(home.database)
-    said = refusal(home)
+    said = opening_error(home)
     assert "as after .dump and .read. Restore" in said
     command = said.partition(f"sqlite3 {home.database} '")[2].removesuffix("'")
     with closing(sqlite3.connect(home.database)) as mended:
         mended.executescript(command)
-    opened(home).close()
+    open_queue(home).close()
 
 
 @pytest.mark.parametrize(
@@ -207,21 +207,21 @@ def test_a_queue_without_the_number_of_its_schema_says_what_to_do(
         "PRAGMA application_id = 7",
     ],
 )
-def test_another_programs_database_is_not_touched(home: Home, made: str) -> None:
+def test_database_of_another_program_is_not_changed(home: Home, made: str) -> None:
     with closing(sqlite3.connect(home.database)) as theirs:
         theirs.executescript(made)
     before = home.database.read_bytes()
     with pytest.raises(StoreError, match=r"is the database of another program\. Move it away"):
-        opened(home, check=True)
+        open_queue(home, check=True)
     assert home.database.read_bytes() == before
     assert not home.damage_record.exists()
 
 
-def test_a_queue_of_a_newer_launcher_is_not_touched(home: Home) -> None:
-    with closing(opened(home)) as connection:
+def test_queue_of_a_newer_launcher_is_not_changed(home: Home) -> None:
+    with closing(open_queue(home)) as connection:
         connection.execute(f"PRAGMA user_version = {len(STEPS) + 1}")
     before = home.database.read_bytes()
-    assert "newer launcher" in refusal(home)
+    assert "newer launcher" in opening_error(home)
     assert home.database.read_bytes() == before
 
 
@@ -244,11 +244,11 @@ def test_a_damaged_database_is_named_and_kept_aside(home: Home, damage: str) -> 
     home.attempt(12, 1).folder.mkdir()
     DAMAGES[damage](home.database)
     before = home.database.read_bytes()
-    said = [refusal(home), refusal(home)]
+    said = [opening_error(home), opening_error(home)]
     assert said[0] == said[1]
     assert "was found damaged" in said[0]
     assert not home.database.exists()
-    assert home.exists()  # a queue was kept here, so no verb takes the home for a new one
+    assert home.exists()  # a queue was here before, so no command uses the folder for a new one
     (kept,) = home.damaged.iterdir()
     assert (kept / "queue.sqlite").read_bytes() == before
     assert str(kept) in said[0]
@@ -256,40 +256,40 @@ def test_a_damaged_database_is_named_and_kept_aside(home: Home, damage: str) -> 
     assert stat.S_IMODE(home.damage_record.stat().st_mode) == 0o600
 
 
-def test_damage_inside_is_found_when_it_is_looked_for(home: Home) -> None:
+def test_integrity_check_finds_inner_damage(home: Home) -> None:
     fill(home)
     overwrite(home.database, b"\xff" * 4096, at=home.database.stat().st_size // 2 // 4096 * 4096)
-    opened(home).close()
+    open_queue(home).close()
     with pytest.raises(StoreError, match="was found damaged"):
-        opened(home, check=True)
+        open_queue(home, check=True)
 
 
-def test_the_log_of_a_damaged_database_is_kept_with_it(home: Home) -> None:
+def test_wal_of_a_damaged_database_is_kept_with_it(home: Home) -> None:
     fill(home)
-    with closing(opened(home)) as connection:
+    with closing(open_queue(home)) as connection:
         connection.execute("INSERT INTO runs (name, root) VALUES ('last', '/')")
         log = home.database.with_name("queue.sqlite-wal").read_bytes()
         saved = home.folder / "saved"
         saved.write_bytes(log)
     saved.replace(home.database.with_name("queue.sqlite-wal"))
     home.database.write_bytes(b"no database " * 999)
-    assert "was found damaged" in refusal(home)
+    assert "was found damaged" in opening_error(home)
     (kept,) = home.damaged.iterdir()
     assert (kept / "queue.sqlite-wal").read_bytes() == log
     assert list(home.folder.glob("queue.sqlite*")) == []
 
 
-def test_a_log_without_its_database_is_not_given_to_a_new_one(home: Home) -> None:
+def test_wal_without_a_database_is_not_used_by_a_new_one(home: Home) -> None:
     home.database.with_name("queue.sqlite-wal").write_bytes(b"the rest of a queue")
     with pytest.raises(StoreError, match=r"is gone, but queue\.sqlite-wal is not"):
-        opened(home)
+        open_queue(home)
     (kept,) = home.damaged.iterdir()
     assert files_below(kept) == ["queue.sqlite-wal"]
 
 
 @pytest.mark.parametrize("place", ["home", "a home's $HOME"])
 @pytest.mark.parametrize("backup", [False, True])
-def test_an_owner_can_begin_anew_or_go_back_to_a_backup_after_damage(
+def test_after_damage_a_new_queue_or_a_backup_can_be_used(
     tmp_path: Path, place: str, backup: bool
 ) -> None:
     home = Home(tmp_path / place)
@@ -297,11 +297,11 @@ def test_an_owner_can_begin_anew_or_go_back_to_a_backup_after_damage(
     fill(home, 7)
     if backup:
         back_up(home.database, home.backups, 1)
-        with closing(opened(home)) as connection:
+        with closing(open_queue(home)) as connection:
             connection.execute("INSERT INTO runs (name, root) VALUES ('later', '/')")
     home.attempt(12, 1).folder.mkdir()
     DAMAGES["zero-filled"](home.database)
-    said = refusal(home)
+    said = opening_error(home)
     assert ("there is no backup" in said) is not backup
     choice = "from the newest backup" if backup else "with an empty queue"
     (line,) = [line for line in said.splitlines() if choice in line]
@@ -309,19 +309,19 @@ def test_an_owner_can_begin_anew_or_go_back_to_a_backup_after_damage(
         line.partition(":")[2] if line.startswith(("from", "with")) else line.rpartition(":")[2]
     )
     subprocess.run(["/bin/sh", "-c", command], check=True)
-    with closing(opened(home)) as connection:
-        assert ask(connection, RUNS) == [7 if backup else 0]
-        assert ask(connection, NEWEST) == [12]
+    with closing(open_queue(home)) as connection:
+        assert query(connection, RUNS) == [7 if backup else 0]
+        assert query(connection, NEWEST) == [12]
     assert stat.S_IMODE(home.database.stat().st_mode) == 0o600
     assert len([*home.damaged.iterdir()]) == 1
     assert not home.renumber_request.exists()
 
 
-def test_processes_that_find_damage_at_once_keep_it_aside_once(home: Home) -> None:
+def test_processes_that_find_damage_together_rename_the_database_once(home: Home) -> None:
     fill(home)
     DAMAGES["overwritten"](home.database)
     before = home.database.read_bytes()
-    said = together(lambda: opened(home))
+    said = run_concurrently(lambda: open_queue(home))
     assert len(set(said)) == 1
     assert said[0].startswith("StoreError: the queue's database")
     (kept,) = home.damaged.iterdir()
@@ -329,31 +329,31 @@ def test_processes_that_find_damage_at_once_keep_it_aside_once(home: Home) -> No
     assert files_below(kept) == ["queue.sqlite"]
 
 
-def test_a_damaged_database_is_moved_though_its_finder_was_killed(home: Home) -> None:
+def test_damaged_database_is_renamed_although_the_first_process_was_killed(home: Home) -> None:
     fill(home)
     DAMAGES["overwritten"](home.database)
-    assert refusal(home)
+    assert opening_error(home)
     (kept,) = home.damaged.iterdir()
     (kept / "queue.sqlite").replace(home.database)  # as if it had been killed before that
     kept.rmdir()
-    assert "was found damaged" in refusal(home)
+    assert "was found damaged" in opening_error(home)
     assert files_below(home.damaged) == [f"{kept.name}/queue.sqlite"]
     assert not home.database.exists()
 
 
-def test_a_restored_backup_waits_until_the_owner_says_that_it_is_one(home: Home) -> None:
+def test_restored_backup_waits_until_the_user_confirms_it(home: Home) -> None:
     fill(home)
     backup = back_up(home.database, home.backups, 1)
     DAMAGES["overwritten"](home.database)
     for _ in range(2):
-        assert "was found damaged" in refusal(home)
+        assert "was found damaged" in opening_error(home)
         shutil.copyfile(backup, home.database)
     home.damage_record.unlink()
-    opened(home).close()
+    open_queue(home).close()
 
 
 @pytest.mark.parametrize("begin", [make_home, old_queue])
-def test_who_is_killed_while_opening_leaves_a_queue_that_opens(
+def test_process_killed_while_opening_leaves_a_usable_queue(
     home: Home, begin: Callable[[Home], None]
 ) -> None:
     chance = random.Random(1)
@@ -375,26 +375,26 @@ def test_who_is_killed_while_opening_leaves_a_queue_that_opens(
             select.select([], [], [], chance.random() * 0.008)  # anywhere in its work
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-        with closing(opened(home, check=True)) as connection:
-            assert ask(connection, VERSION) == [len(STEPS)]
-            numbers = ask(connection, JOBS)
+        with closing(open_queue(home, check=True)) as connection:
+            assert query(connection, VERSION) == [len(STEPS)]
+            numbers = query(connection, JOBS)
             assert numbers == [5 if begin is old_queue else 0]
         assert not home.damage_record.exists()
 
 
-# --- trouble that is no damage
+# --- errors that are not damage
 
 
-def test_a_sound_database_stays_whatever_an_error_said(home: Home) -> None:
+def test_intact_database_is_kept_after_any_error(home: Home) -> None:
     fill(home)
     said = queue_database_error(home.database, corruption_error("it seemed so"))
     assert "it seemed so" in str(said)
     assert not home.damage_record.exists()
-    opened(home).close()
+    open_queue(home).close()
 
 
 def test_a_busy_database_is_not_damaged(home: Home) -> None:
-    opened(home).close()
+    open_queue(home).close()
     with (
         closing(sqlite3.connect(home.database, isolation_level=None)) as busy,
         closing(sqlite3.connect(home.database, isolation_level=None, timeout=0)) as late,
@@ -410,7 +410,7 @@ def test_a_busy_database_is_not_damaged(home: Home) -> None:
 
 def test_a_folder_in_place_of_the_database_is_named(home: Home) -> None:
     home.database.mkdir()
-    assert re.search(r"queue\.sqlite: .*open.*It must be a file", refusal(home))
+    assert re.search(r"queue\.sqlite: .*open.*It must be a file", opening_error(home))
     assert home.database.is_dir()
 
 
@@ -427,8 +427,8 @@ def disk() -> Iterator[Path]:
     place.rmdir()
 
 
-def eat(disk: Path, leave: int = 0) -> Path:
-    """Use up a disk but for `leave` bytes, and return the file that does it."""
+def fill_disk(disk: Path, leave: int = 0) -> Path:
+    """Fill a disk except for `leave` bytes, and return the file that fills it."""
     room = os.statvfs(disk)
     eater = disk / "eater"
     eater.write_bytes(bytes(room.f_bavail * room.f_frsize - leave))
@@ -439,12 +439,12 @@ def eat(disk: Path, leave: int = 0) -> Path:
 def test_a_full_disk_is_not_damage(disk: Path, leave: int) -> None:
     home = Home(disk / "home")
     make_home(home)
-    eater = eat(disk, leave)
-    said = refusal(home)
+    eater = fill_disk(disk, leave)
+    said = opening_error(home)
     assert "cannot use the queue" in said if said else leave >= 64 * KIB
     assert [name for name in files_below(home.folder) if ".tmp" in name] == []
     eater.unlink()
-    assert asked(home, VERSION, check=True) == [len(STEPS)]
+    assert query_home(home, VERSION, check=True) == [len(STEPS)]
     assert not home.damage_record.exists()
 
 
@@ -453,63 +453,63 @@ def test_a_full_disk_does_not_spoil_an_older_queue(disk: Path, leave: int) -> No
     home = Home(disk / "home")
     make_home(home)
     old_queue(home)
-    eater = eat(disk, leave)
-    said = refusal(home)
+    eater = fill_disk(disk, leave)
+    said = opening_error(home)
     assert "cannot use the queue" in said if said else leave >= 64 * KIB
     eater.unlink()
-    assert asked(home, JOBS, check=True) == [5]
-    assert asked(home, VERSION, check=True) == [len(STEPS)]
+    assert query_home(home, JOBS, check=True) == [5]
+    assert query_home(home, VERSION, check=True) == [len(STEPS)]
     assert not home.damage_record.exists()
     assert len(backups(home.backups)) >= 1
     assert [name for name in files_below(home.folder) if name.endswith(".tmp")] == []
 
 
-def test_damage_on_a_full_disk_is_named_and_nothing_is_lost(disk: Path) -> None:
+def test_damage_on_a_full_disk_is_reported_and_nothing_is_lost(disk: Path) -> None:
     home = Home(disk / "home")
     make_home(home)
     fill(home, 100)
     DAMAGES["zero-filled"](home.database)
     before = home.database.read_bytes()
-    eater = eat(disk)
+    eater = fill_disk(disk)
     with pytest.raises(StoreError, match="damaged"):
-        opened(home)
+        open_queue(home)
     eater.unlink()
-    assert "was found damaged" in refusal(home)
+    assert "was found damaged" in opening_error(home)
     (kept,) = home.damaged.iterdir()
     assert (kept / "queue.sqlite").read_bytes() == before
 
 
-def test_a_disk_that_may_only_be_read_is_not_damage(disk: Path) -> None:
+def test_read_only_disk_is_not_damage(disk: Path) -> None:
     home = Home(disk / "home")
     make_home(home)
     fill(home, 10)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     try:
         with pytest.raises(StoreError, match="cannot use the queue"):
-            opened(home)
+            open_queue(home)
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    assert asked(home, RUNS, check=True) == [10]
+    assert query_home(home, RUNS, check=True) == [10]
 
 
-# --- when to look
+# --- when to check
 
 
-def test_a_scheduler_reads_a_database_through_when_it_is_small_or_after_a_reboot() -> None:
+def test_scheduler_checks_a_database_if_it_is_small_or_after_a_reboot() -> None:
     assert should_check(SMALL_BYTES, rebooted=False)
     assert not should_check(SMALL_BYTES + 1, rebooted=False)
     assert should_check(SMALL_BYTES + 1, rebooted=True)
 
 
-def test_the_old_queue_in_the_test_data_is_one_of_ours() -> None:
+def test_old_queue_in_the_test_data_is_valid() -> None:
     assert f"PRAGMA application_id = {APPLICATION_ID};" in queue_sql(1)
 
 
-def test_the_record_of_damage_says_what_was_found(home: Home) -> None:
+def test_damage_record_states_the_findings(home: Home) -> None:
     fill(home)
     DAMAGES["overwritten"](home.database)
     with pytest.raises(StoreError):
-        opened(home)
+        open_queue(home)
     record = read_json(home.damage_record) or {}
     assert (record["schema"], record["what"]) == (1, "file is not a database")
     assert record["files"] == ["queue.sqlite"]
@@ -521,12 +521,12 @@ def test_the_record_of_damage_says_what_was_found(home: Home) -> None:
 CPU = {"cpus": 1, "min_vram": None, "device": "cpu", "accelerated": False, "ram": None}
 
 
-def first(connection: sqlite3.Connection) -> None:
+def first_step(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE notes (text TEXT NOT NULL) STRICT")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def noting(text: str) -> Step:
+def note_step(text: str) -> Step:
     """A step that leaves a note."""
 
     def step(connection: sqlite3.Connection) -> None:
@@ -553,23 +553,23 @@ def notes(path: Path) -> list[str]:
 def database(home: Home) -> Path:
     """A database that has one step behind it."""
     with closing(open_(home.database)) as connection:
-        migrate(connection, home.database, (first,))
+        migrate(connection, home.database, (first_step,))
         connection.execute("INSERT INTO notes VALUES ('kept')")
     return home.database
 
 
-def test_a_new_database_takes_every_step_without_a_backup(home: Home) -> None:
+def test_new_database_is_migrated_without_a_backup(home: Home) -> None:
     with closing(open_(home.database)) as connection:
-        migrate(connection, home.database, (first, noting("b"), noting("c")))
-        assert read_schema(connection, home.database, (first,) * 3) == 3
+        migrate(connection, home.database, (first_step, note_step("b"), note_step("c")))
+        assert read_schema(connection, home.database, (first_step,) * 3) == 3
     assert notes(home.database) == ["b", "c"]
     assert backups(home.backups) == []
 
 
-def test_an_old_database_is_copied_once_before_its_steps(home: Home, database: Path) -> None:
+def test_old_database_is_backed_up_once_before_its_migration(home: Home, database: Path) -> None:
     with closing(open_(database)) as connection:
-        migrate(connection, database, (first, noting("b"), noting("c")))
-        migrate(connection, database, (first, noting("b"), noting("c")))
+        migrate(connection, database, (first_step, note_step("b"), note_step("c")))
+        migrate(connection, database, (first_step, note_step("b"), note_step("c")))
     assert notes(database) == ["kept", "b", "c"]
     (backup,) = backups(home.backups)
     assert notes(backup) == ["kept"]
@@ -578,29 +578,29 @@ def test_an_old_database_is_copied_once_before_its_steps(home: Home, database: P
     assert stat.S_IMODE(home.backups.stat().st_mode) == 0o700
 
 
-def test_a_failing_step_leaves_those_before_it_and_nothing_of_itself(
+def test_failed_migration_step_is_rolled_back_and_earlier_steps_remain(
     home: Home, database: Path
 ) -> None:
     with closing(open_(database)) as connection:
         with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-            migrate(connection, database, (first, noting("b"), failing, noting("d")))
-        assert read_schema(connection, database, (first,) * 4) == 2
+            migrate(connection, database, (first_step, note_step("b"), failing, note_step("d")))
+        assert read_schema(connection, database, (first_step,) * 4) == 2
         assert not connection.in_transaction
     assert notes(database) == ["kept", "b"]
     assert notes(backups(home.backups)[-1]) == ["kept"]
 
 
-def test_nothing_is_changed_without_a_backup(home: Home, database: Path) -> None:
+def test_no_migration_without_a_backup(home: Home, database: Path) -> None:
     home.backups.write_text("in the way")
     with closing(open_(database)) as connection:
         with pytest.raises(OSError, match="exists"):
-            migrate(connection, database, (first, noting("b")))
-        assert read_schema(connection, database, (first,) * 2) == 1
+            migrate(connection, database, (first_step, note_step("b")))
+        assert read_schema(connection, database, (first_step,) * 2) == 1
     assert notes(database) == ["kept"]
 
 
-def test_several_processes_at_once_take_each_step_once(home: Home, database: Path) -> None:
-    migrations = (first, noting("b"), noting("c"))
+def test_concurrent_processes_apply_each_migration_step_once(home: Home, database: Path) -> None:
+    migrations = (first_step, note_step("b"), note_step("c"))
     children = []
     for _ in range(6):
         child = os.fork()
@@ -629,7 +629,7 @@ def test_only_the_newest_backups_are_kept(home: Home, database: Path) -> None:
     }
 
 
-def test_an_attempt_of_the_second_schema_keeps_its_gpu_for_itself(home: Home) -> None:
+def test_attempt_of_the_second_schema_keeps_its_gpu_exclusively(home: Home) -> None:
     with closing(sqlite3.connect(home.database, isolation_level=None)) as connection:
         migrate(connection, home.database, STEPS[:2])
         connection.execute(
@@ -644,7 +644,7 @@ def test_an_attempt_of_the_second_schema_keeps_its_gpu_for_itself(home: Home) ->
 # --- queues as launchers of their day wrote them
 
 
-def test_a_step_knows_the_data_of_its_day_by_itself() -> None:
+def test_migration_step_is_independent_of_current_code() -> None:
     tree = ast.parse(inspect.getsource(migration_steps))
     imported = {
         name
@@ -661,7 +661,7 @@ def test_a_step_knows_the_data_of_its_day_by_itself() -> None:
     assert not [name for name in imported if name.partition(".")[0] in {"launcher", "trueface", ""}]
 
 
-def test_the_second_step_gives_the_jobs_of_the_first_schema_these_lanes(home: Home) -> None:
+def test_second_migration_step_assigns_lanes_to_jobs_of_the_first_schema(home: Home) -> None:
     old_queue(home, 1)
     with closing(open_(home.database)) as connection:
         connection.execute(
@@ -713,7 +713,7 @@ def test_the_second_step_gives_the_jobs_of_the_first_schema_these_lanes(home: Ho
 
 
 @pytest.mark.parametrize("schema", [1, 2])  # later ones: tests/e2e/test_old_home.py
-def test_a_queue_of_the_first_schemas_opens_with_all_its_jobs_and_goes_on(
+def test_queue_of_the_first_schemas_opens_with_all_its_jobs_and_continues(
     home: Home, schema: int
 ) -> None:
     old_queue(home, schema)

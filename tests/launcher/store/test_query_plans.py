@@ -383,7 +383,7 @@ def run_all(home: Home, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     return recorder
 
 
-def test_every_statement_of_the_store_was_run(recorder: Recorder) -> None:
+def test_every_statement_of_the_store_is_executed(recorder: Recorder) -> None:
     missing = [
         str(place)
         for place in places()
@@ -394,7 +394,7 @@ def test_every_statement_of_the_store_was_run(recorder: Recorder) -> None:
     assert not missing, "run these, so that their plans are seen:\n" + "\n".join(missing)
 
 
-def test_only_the_listed_statements_read_all_rows_or_all_jobs_of_a_state(
+def test_only_listed_statements_read_all_rows_or_all_jobs_of_a_state(
     recorder: Recorder,
 ) -> None:
     found = {
@@ -405,12 +405,12 @@ def test_only_the_listed_statements_read_all_rows_or_all_jobs_of_a_state(
     assert not found, "\n".join(f"{sql}\n    {steps}" for sql, steps in found.items())
 
 
-def test_the_list_names_no_other_statements(recorder: Recorder) -> None:
+def test_list_contains_no_unused_statements(recorder: Recorder) -> None:
     many = [statement.sql for statement in recorder.statements.values() if statement.many]
     assert not [text for text in MAY_READ_MANY if not any(text in sql for sql in many)]
 
 
-def test_failures_of_a_run_are_read_from_its_news_and_not_from_all_its_jobs(
+def test_failures_of_a_run_are_read_from_its_news_instead_of_all_its_jobs(
     recorder: Recorder,
 ) -> None:
     (failures,) = (
@@ -445,7 +445,9 @@ def test_failures_of_a_run_are_read_from_its_news_and_not_from_all_its_jobs(
         ("SELECT name FROM runs", 0),
     ],
 )
-def test_a_statement_that_reads_many_rows_is_found(store: Store, sql: str, reads_many: int) -> None:
+def test_statement_that_reads_many_rows_is_detected(
+    store: Store, sql: str, reads_many: int
+) -> None:
     rows = store.database.execute(f"EXPLAIN QUERY PLAN {sql}")
     statement = Statement(sql, tuple(row[3] for row in rows))
     assert len(statement.many) == reads_many, statement

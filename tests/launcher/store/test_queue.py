@@ -31,7 +31,7 @@ from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, VOID, end, one, p
 # --- queueing
 
 
-def test_a_job_is_remembered_with_its_surroundings(store: Store) -> None:
+def test_job_is_stored_with_its_context(store: Store) -> None:
     spec = a_spec("printf", "a b", "", "ü\n\x1b[31m", name="command/odd", cpus=2)
     context = a_context("/tmp", umask=0o027, environment={"A": "1", "EMPTY": ""})
     (job,) = enqueue(store, spec, context=context)
@@ -48,7 +48,7 @@ def test_jobs_start_by_priority_and_then_by_age(store: Store) -> None:
     assert ready(store, 1) == [b, a]  # of each priority
 
 
-def test_jobs_that_may_run_elsewhere_or_have_another_limit_are_no_alike(store: Store) -> None:
+def test_jobs_with_other_backends_or_limits_are_in_other_classes(store: Store) -> None:
     places = [(), ("slurm",), ("slurm", "local")]
     terms = [*(Terms(on=on) for on in places), Terms(time_limit_s=5.0)]
     specs = [a_spec(name=f"command/{n}")._replace(terms=each) for n, each in enumerate(terms)]
@@ -59,7 +59,7 @@ def test_jobs_that_may_run_elsewhere_or_have_another_limit_are_no_alike(store: S
     assert [read_lane(lane.key) for lane in lanes] == lanes
 
 
-def test_a_job_waits_until_all_that_it_needs_is_done_and_again_when_it_is_queued_anew(
+def test_job_waits_for_all_dependencies_and_again_after_they_are_requeued(
     store: Store,
 ) -> None:
     a, b, c = put(store, "abc", needs={"c": "ab"})
@@ -80,14 +80,14 @@ def test_a_running_job_cannot_be_replaced(store: Store) -> None:
     assert job_row(store, job).spec == a_spec()
 
 
-def test_what_fails_inside_a_transaction_leaves_nothing(store: Store) -> None:
+def test_failed_transaction_is_rolled_back(store: Store) -> None:
     with pytest.raises(StoreError):
         put(store, "12", needs={"2": "11"})
     assert states(store) == ""
     assert store.read.counts() == {}
 
 
-def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(store: Store) -> None:
+def test_bulk_insert_equals_single_inserts(store: Store) -> None:
     failed, done = put(store, ["failed", "done"])
     end(store, failed, FAILED)
     end(store, done)
@@ -154,7 +154,7 @@ def test_many_new_jobs_are_put_in_at_once_as_if_one_by_one(store: Store) -> None
         (STOPPED, "cancel", "skipped: job 1 command/a was cancelled"),
     ],
 )
-def test_a_job_without_hope_is_skipped_at_once(
+def test_job_with_a_failed_dependency_is_skipped_at_once(
     store: Store, outcome: Outcome, wish: str, why: str
 ) -> None:
     a = one(store, "a")
@@ -171,7 +171,7 @@ def test_a_job_without_hope_is_skipped_at_once(
     assert [state for _, state, _ in store.read.events_of(job)] == [State.QUEUED, State.SKIPPED]
 
 
-def test_a_job_put_in_anew_begins_with_its_counters_at_zero(store: Store) -> None:
+def test_replaced_job_has_counters_at_zero(store: Store) -> None:
     job = one(store, retries=1, backoff_s=100.0)
     end(store, job, FAILED)
     assert job_row(store, job).starts_at is not None
@@ -180,14 +180,14 @@ def test_a_job_put_in_anew_begins_with_its_counters_at_zero(store: Store) -> Non
     assert (row.failures, row.lost, row.waits, row.starts_at) == (0, 0, 0, None)
 
 
-def test_the_same_surroundings_are_stored_once(store: Store) -> None:
+def test_equal_contexts_are_stored_once(store: Store) -> None:
     with store.writing():
         first = store.ensure_context(a_context("/tmp"))
         assert store.ensure_context(a_context("/tmp")) == first
         assert store.ensure_context(a_context("/")) != first
 
 
-def test_a_number_is_never_given_twice(store: Store) -> None:
+def test_job_id_is_never_reused(store: Store) -> None:
     job = one(store)
     assert store.next_job_number() == job + 1
     with store.writing():
@@ -198,7 +198,7 @@ def test_a_number_is_never_given_twice(store: Store) -> None:
 # --- the file
 
 
-def test_the_queue_is_readable_by_its_owner_alone(home: Home, store: Store) -> None:
+def test_queue_is_readable_only_by_its_owner(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     files = [file for file in home.folder.iterdir() if file.is_file()]
     assert files
@@ -249,7 +249,7 @@ class AnyLife(RuleBasedStateMachine):
         (job,) = ready(self.store, 1)
         claimed(self.store, job)
 
-    @precondition(lambda self: self.store.scheduler_actions.claims())
+    @precondition(lambda self: self.store.scheduler_actions.open_claims())
     @rule(outcome=st.sampled_from(OUTCOMES))
     def finish(self, outcome: Outcome) -> None:
         claim = self.store.scheduler_actions.open_claims()[-1]
@@ -335,7 +335,7 @@ def test_jobs_with_the_same_modules_keep_their_digests_once_and_are_read_with_th
     assert store.database.execute("SELECT count(*) FROM sources").fetchone()[0] == 1
 
 
-def test_a_job_that_is_put_again_has_the_digests_of_its_new_modules(store: Store) -> None:
+def test_replaced_job_has_the_digests_of_its_new_modules(store: Store) -> None:
     before, now = (a_spec("true", sources={"lab": digest}) for digest in ("0123", "89ab"))
     (job,) = enqueue(store, before)
     assert enqueue(store, now) == [job]
@@ -344,7 +344,7 @@ def test_a_job_that_is_put_again_has_the_digests_of_its_new_modules(store: Store
     assert store.scheduler_actions.open_claims() == [claim]
 
 
-def test_a_job_whose_digests_are_damaged_is_set_aside(store: Store) -> None:
+def test_job_with_damaged_digests_fails(store: Store) -> None:
     job = one(store, sources={"lab": "0123"})
     store.database.execute("UPDATE sources SET body = '{'")
     assert store.scheduler_actions.claim(job, a_seat(), reason="fits", now=3.0) is None

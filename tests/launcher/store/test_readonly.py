@@ -1,4 +1,4 @@
-"""Looks at a queue that change nothing of it."""
+"""Read-only access to a queue."""
 
 import json
 import os
@@ -43,7 +43,7 @@ Record = Callable[..., Any]
 
 @pytest.fixture
 def record(launcher: Launcher) -> Record:
-    """What a command tells programs."""
+    """The JSON output of a command."""
     return lambda *words: json.loads(launcher(*words, "--json").out)
 
 
@@ -58,9 +58,7 @@ def jobs_of(store: Store, count: int, ended: int, outcome: type[Done | Failed] =
 # --- looking
 
 
-def test_a_queue_that_does_not_exist_is_no_error_for_status_alone(
-    launcher: Launcher, home: Home
-) -> None:
+def test_only_status_accepts_a_missing_queue(launcher: Launcher, home: Home) -> None:
     answer = launcher("status")
     assert (answer.code, answer.out, answer.err) == (0, "", "no jobs\n")
     assert launcher("status", "--json").code == 0
@@ -71,7 +69,7 @@ def test_a_queue_that_does_not_exist_is_no_error_for_status_alone(
     assert not home.exists()
 
 
-def test_status_in_a_pipe_is_one_line_a_job(launcher: Launcher, store: Store) -> None:
+def test_status_in_a_pipe_prints_one_line_per_job(launcher: Launcher, store: Store) -> None:
     put(store, "ab")
     lines = launcher("status").out.splitlines()
     assert [line.split("\t")[:4] for line in lines] == [
@@ -80,7 +78,7 @@ def test_status_in_a_pipe_is_one_line_a_job(launcher: Launcher, store: Store) ->
     ]
 
 
-def test_status_for_machines_tells_all(record: Record, home: Home, store: Store) -> None:
+def test_status_json_contains_all_fields(record: Record, home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     absent = record("status")
     assert absent["schema"] == 1
@@ -96,9 +94,7 @@ def test_status_for_machines_tells_all(record: Record, home: Home, store: Store)
     datetime.fromisoformat(scheduler["since"])
 
 
-def test_status_can_tell_by_its_exit_code_that_a_job_failed(
-    launcher: Launcher, store: Store
-) -> None:
+def test_exit_code_of_status_can_report_a_failed_job(launcher: Launcher, store: Store) -> None:
     job = one(store)
     assert launcher("status", "--exit-status").code == 0
     end(store, job, FAILED)
@@ -106,14 +102,14 @@ def test_status_can_tell_by_its_exit_code_that_a_job_failed(
     assert launcher("status", "--exit-status").code == 1
 
 
-def test_show_wants_one_job(launcher: Launcher, store: Store) -> None:
+def test_show_requires_one_job(launcher: Launcher, store: Store) -> None:
     enqueue(store, a_spec(name="train/a"), a_spec(name="train/b"))
     answer = launcher("show", "train/*")
     assert answer.code == 2
     assert "matches 2 jobs: train/a, train/b. Name one of them." in answer.err
 
 
-def test_show_tells_what_happened(record: Record, launcher: Launcher, store: Store) -> None:
+def test_show_prints_the_events_of_a_job(record: Record, launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec("python", "x.py", "--lr", "0.1"))
     failure = Failed(at=2.0, error="ended with exit code 3: no data", exit_code=3)
     end(store, job, failure)
@@ -129,7 +125,7 @@ def test_show_tells_what_happened(record: Record, launcher: Launcher, store: Sto
     assert "environment" not in json.dumps(told)
 
 
-def test_nothing_that_a_job_says_or_is_called_steers_the_terminal(
+def test_texts_and_names_of_jobs_cannot_control_the_terminal(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     name = f"command/{STEERING}"
@@ -162,7 +158,7 @@ def test_nothing_that_a_job_says_or_is_called_steers_the_terminal(
         assert drawn.replace("\n", "").isprintable(), words
 
 
-def test_status_in_a_terminal_fits_into_it(home: Home, store: Store) -> None:
+def test_status_fits_the_width_of_the_terminal(home: Home, store: Store) -> None:
     enqueue(store, *(a_spec(name=f"command/{'long' * 30}{number}") for number in range(3)))
     drawn = in_a_terminal("status", columns=60)
     assert "3 queued" in drawn
@@ -171,7 +167,7 @@ def test_status_in_a_terminal_fits_into_it(home: Home, store: Store) -> None:
     assert [line for line in drawn.splitlines()[1:] if len(line) > 60] == []
 
 
-def test_status_without_a_pattern_lists_what_matters(
+def test_status_without_a_pattern_lists_relevant_jobs(
     record: Record, launcher: Launcher, store: Store
 ) -> None:
     jobs = jobs_of(store, 70, 20, Failed)
@@ -186,7 +182,7 @@ def test_status_without_a_pattern_lists_what_matters(
     assert [one["id"] for one in records] == [*jobs[10:20], jobs[60], jobs[69], *jobs[20:60]]
 
 
-def test_a_running_job_is_listed_with_how_long_it_runs(home: Home, store: Store) -> None:
+def test_running_job_is_listed_with_its_run_time(home: Home, store: Store) -> None:
     jobs = put(store, "ab")
     claimed(store, jobs[0], now=time.time() - 3600.0)
     drawn = in_a_terminal("status", columns=100)
@@ -196,14 +192,14 @@ def test_a_running_job_is_listed_with_how_long_it_runs(home: Home, store: Store)
     assert "● running  1  test  command/a  1 h  fits" in listed
 
 
-def test_groups_are_seen_in_a_terminal(home: Home, store: Store) -> None:
+def test_groups_are_shown_in_a_terminal(home: Home, store: Store) -> None:
     store.job_control.set_group_limit("downloads", 2)
     job = one(store, group="downloads")
     claimed(store, job)
     assert "groups: downloads 1 of 2" in in_a_terminal("status")
 
 
-def test_show_tells_what_a_job_waits_for_and_what_waits_for_it(
+def test_show_prints_dependencies_and_dependents(
     record: Record, launcher: Launcher, store: Store
 ) -> None:
     a, *_ = put(store, "abcd", needs={"c": "ab", "d": "c"})
@@ -218,7 +214,7 @@ def test_show_tells_what_a_job_waits_for_and_what_waits_for_it(
     assert (told["needs"], told["needed_by"]) == ([], ["command/c", "command/d"])
 
 
-def test_show_tells_the_terms_that_are_unusual(launcher: Launcher) -> None:
+def test_show_prints_settings_that_differ_from_defaults(launcher: Launcher) -> None:
     words = ("--ram", "64MiB", "--retries", "3", "--time-limit", "8h", "--rerun", "never")
     launcher("add", "--hold", "--priority", "5", *words, "--", "true")
     said = launcher("show", "1").out
@@ -267,7 +263,7 @@ def test_show_ends_with_the_log_of_what_failed(
         (None, "runs\n"),
     ],
 )
-def test_show_tells_in_a_sentence_how_an_attempt_ended(
+def test_show_prints_the_end_of_an_attempt_as_a_sentence(
     launcher: Launcher, store: Store, outcome: Outcome | None, sentence: str
 ) -> None:
     claim = claimed(store, one(store))
@@ -276,7 +272,7 @@ def test_show_tells_in_a_sentence_how_an_attempt_ended(
     assert f"cpu  {sentence}" in launcher("show", "1").out
 
 
-def test_looking_needs_no_heavy_imports(home: Home, store: Store) -> None:
+def test_status_and_show_need_no_heavy_imports(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     script = (
         "import sys\nfrom launcher.cli.main import main\n"
@@ -287,7 +283,7 @@ def test_looking_needs_no_heavy_imports(home: Home, store: Store) -> None:
     assert said.splitlines()[-1] == "[]"
 
 
-def test_status_tells_programs_how_the_machine_is(record: Record, home: Home, store: Store) -> None:
+def test_status_json_describes_the_machine(record: Record, home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     host = record("status")["host"]
     assert host["cores"] == os.cpu_count()
@@ -300,7 +296,7 @@ def test_status_tells_programs_how_the_machine_is(record: Record, home: Home, st
     assert record("status")["host"]["promised"] == 1
 
 
-def test_what_status_leaves_out_is_counted(
+def test_jobs_that_status_leaves_out_are_counted(
     record: Record, launcher: Launcher, store: Store
 ) -> None:
     jobs = jobs_of(store, 70, 20)
@@ -320,12 +316,12 @@ def test_what_status_leaves_out_is_counted(
     assert launcher("status", "command/2?").err == "", "all that match are listed"
 
 
-def test_every_job_of_an_empty_queue_is_none(launcher: Launcher, store: Store) -> None:
+def test_empty_queue_has_no_jobs(launcher: Launcher, store: Store) -> None:
     answer = launcher("status", "--all")
     assert (answer.code, answer.out, answer.err) == (0, "", "")
 
 
-def test_a_record_tells_what_a_job_asked_for_and_how_its_last_attempt_went(
+def test_job_record_contains_its_request_and_its_last_attempt(
     record: Record, home: Home, store: Store
 ) -> None:
     terms = Terms(group="night", retries=2, time_limit_s=60.0)
@@ -365,7 +361,7 @@ def test_a_record_tells_what_a_job_asked_for_and_how_its_last_attempt_went(
     "words", [("status",), ("status", "--json"), ("show", "1"), ("top", "--once")]
 )
 @pytest.mark.parametrize("inside", ["", "below"])
-def test_a_home_that_is_a_file_is_refused_by_whoever_looks(
+def test_queue_folder_that_is_a_file_is_refused_by_each_command(
     launcher: Launcher,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -381,14 +377,14 @@ def test_a_home_that_is_a_file_is_refused_by_whoever_looks(
     assert "Set LAUNCHER_HOME" in answer.err
 
 
-def test_what_show_prints_of_a_command_line_can_be_pasted(launcher: Launcher, store: Store) -> None:
+def test_command_line_printed_by_show_can_be_pasted(launcher: Launcher, store: Store) -> None:
     words = ("sh", "-c", "echo 'a  b' > \"$1\"", "two words", "*")
     enqueue(store, a_spec(*words, settings={"argv": [*words]}))  # as a task file's program
     (said,) = [line for line in launcher("show", "1").out.splitlines() if "argv" in line]
     assert tuple(shlex.split(said.removeprefix("argv").strip())) == words
 
 
-def test_show_tells_one_time_and_which_it_is(
+def test_show_prints_one_time_and_its_meaning(
     record: Record, launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = one(store)
@@ -422,7 +418,7 @@ def test_times_of_summer_and_winter_have_their_own_zones_in_show(
     assert "2026-07-01 02:00:00 UTC+02:00  queued  released" in said
 
 
-def test_show_names_a_folder_only_where_it_is(
+def test_show_prints_a_folder_only_if_it_exists(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
     spec = a_spec(entry="m:f", argv=(), root=str(tmp_path), run="tour")
@@ -446,14 +442,14 @@ def test_show_counts_the_events_that_it_leaves_out(launcher: Launcher, store: St
     assert said.partition("--json\n")[2].count("\n") == 12
 
 
-# --- A look at a queue that changes nothing of it, and a log that does not grow for ever
+# --- reading a queue changes nothing, and the log does not grow forever
 
 
 TASK = "name: t\ncommand:\n- {name: a, argv: ['true']}\n"
 
 
 def everything(home: Home) -> dict[str, bytes | None]:
-    """Return what lies in a home, byte for byte; SQLite's index of its log aside."""
+    """Return the contents of a queue folder byte for byte, except SQLite's index of its log."""
     return {
         str(path.relative_to(home.folder)): path.read_bytes() if path.is_file() else None
         for path in home.folder.rglob("*")
@@ -476,7 +472,7 @@ def test_a_dry_run_on_a_queue_of_each_schema_works_and_changes_no_byte(
     assert everything(home) == before
 
 
-def test_a_dry_run_gives_no_job_a_lane_and_sets_none_aside(
+def test_dry_run_assigns_no_lane_and_fails_no_job(
     launcher: Launcher,
     home: Home,
     store: Store,
@@ -493,7 +489,7 @@ def test_a_dry_run_gives_no_job_a_lane_and_sets_none_aside(
     assert everything(home) == before
 
 
-def test_who_only_reads_cannot_write(home: Home, store: Store) -> None:
+def test_read_only_connection_cannot_write(home: Home, store: Store) -> None:
     job = one(store)
     reading = Store(home, reading=True)
     assert [row.id for row in reading.read.jobs()] == [job]
@@ -504,7 +500,7 @@ def test_who_only_reads_cannot_write(home: Home, store: Store) -> None:
 
 @pytest.fixture
 def read_only(home: Home, store: Store) -> Iterator[Home]:
-    """A home with a job, on a file system that is mounted read-only then."""
+    """A queue folder with a job, on a file system that is then mounted read-only."""
     enqueue(store, a_spec())
     store.close()
     folder = str(home.folder)
@@ -517,7 +513,7 @@ def read_only(home: Home, store: Store) -> Iterator[Home]:
         subprocess.run(["umount", folder], check=True)
 
 
-def test_of_a_home_that_cannot_be_written_each_command_names_the_cause(
+def test_each_command_reports_why_a_queue_folder_cannot_be_written(
     launcher: Launcher, read_only: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -533,7 +529,7 @@ def test_of_a_home_that_cannot_be_written_each_command_names_the_cause(
     assert launcher("run", "t.yaml", "--dry-run").code == 0
 
 
-def test_a_home_that_is_gone_is_no_lack_of_rights(home: Home) -> None:
+def test_missing_queue_folder_is_not_reported_as_a_permission_error(home: Home) -> None:
     error = sqlite3.OperationalError("unable to open database file")
     error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
     shutil.rmtree(home.folder, ignore_errors=True)
@@ -542,7 +538,7 @@ def test_a_home_that_is_gone_is_no_lack_of_rights(home: Home) -> None:
     )
 
 
-def test_a_log_that_a_reader_let_grow_is_cut_off_when_he_is_gone(home: Home, store: Store) -> None:
+def test_wal_that_grew_during_a_read_is_truncated_afterwards(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     with closing(sqlite3.connect(home.database, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -568,7 +564,7 @@ sys.stdin.read()
 """
 
 
-def test_a_log_that_has_grown_names_who_reads_without_an_end(
+def test_large_wal_is_reported_with_the_process_that_keeps_reading(
     home: Home, store: Store, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "MOST_LOG_BYTES", 2 << 20)

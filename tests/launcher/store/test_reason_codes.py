@@ -1,4 +1,4 @@
-"""What follows from a reason is decided by its code and its data: its text may be any other."""
+"""The code and the data of a reason decide its consequences, for any text."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def groups(store: Store) -> list[tuple[ReasonCode, str, int]]:
 
 
 @pytest.mark.parametrize(("outcome", "requeue", "code", "data"), ENDS)
-def test_an_attempt_its_job_and_the_event_have_the_code_of_its_end(
+def test_attempt_job_and_event_have_the_same_reason_code(
     store: Store,
     outcome: Outcome,
     requeue: RequeueDecision | None,
@@ -91,7 +91,7 @@ def test_an_attempt_its_job_and_the_event_have_the_code_of_its_end(
     assert dict(why.data) == dict(event.data) == data
 
 
-def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
+def test_failure_group_and_next_state_depend_only_on_the_reason_code(
     store: Store,
 ) -> None:
     texts = ("out of memory, its own: 3 GiB; queued again", "reached its time limit of 2 h", "")
@@ -107,7 +107,7 @@ def test_the_group_and_the_next_state_are_those_of_the_code_whatever_the_text(
     ]
 
 
-def test_an_end_that_its_owner_asked_for_is_cancelled_however_the_program_ended(
+def test_requested_end_is_cancelled_for_every_outcome(
     store: Store,
 ) -> None:
     job = one(store)
@@ -118,7 +118,7 @@ def test_an_end_that_its_owner_asked_for_is_cancelled_however_the_program_ended(
     assert groups(store) == [(ReasonCode.CANCELLED, "", 1)]
 
 
-def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
+def test_reason_of_a_retry_has_its_number_and_the_exception(
     store: Store,
 ) -> None:
     job = one(store, retries=2)
@@ -134,7 +134,7 @@ def test_a_retry_tells_its_number_and_the_exception_that_a_narrow_screen_shows(
     }
 
 
-def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: Store) -> None:
+def test_job_that_is_never_at_fault_fails_finally_and_keeps_the_code(store: Store) -> None:
     job = one(store)
     store._db.execute("UPDATE jobs SET excused = ?", (REQUEUE_LIMIT - 1,))
     requeue = RequeueDecision(reason=FAULT._replace(data={**FAULT.data, "short": "XError"}))
@@ -145,7 +145,7 @@ def test_a_job_that_is_never_at_fault_fails_some_time_and_keeps_the_code(store: 
     assert "requeued" not in row.state_reason.data
 
 
-def test_what_is_skipped_names_the_job_that_it_needs(store: Store) -> None:
+def test_skipped_job_names_the_job_that_it_needs(store: Store) -> None:
     below = a_spec(name="command/2")
     first, second = enqueue(store, a_spec(), below, needs={"command/2": ["command/1"]})
     store.job_control.cancel([first], 1.0)
@@ -156,7 +156,7 @@ def test_what_is_skipped_names_the_job_that_it_needs(store: Store) -> None:
     )
 
 
-def test_a_code_of_a_newer_launcher_is_unknown_and_its_text_is_kept(store: Store) -> None:
+def test_reason_code_of_a_newer_launcher_is_unknown_and_its_text_is_kept(store: Store) -> None:
     job = one(store)
     store._db.execute("UPDATE jobs SET reason_code = 'teleported', reason = 'beamed up'")
     assert job_row(store, job).state_reason == Reason(code=ReasonCode.UNKNOWN, text="beamed up")
@@ -170,7 +170,7 @@ def test_every_code_is_documented() -> None:
 # --- screens
 
 
-def shown(one: JobView) -> str:
+def screen_text(one: JobView) -> str:
     return " ".join(
         line.text
         for line in recent_table(an_idle_screen()._replace(recent=(one,))).to_lines(140)[1:]
@@ -178,16 +178,16 @@ def shown(one: JobView) -> str:
 
 
 @pytest.mark.parametrize("text", ["crowded; queued again", "anything else"])
-def test_whether_a_reason_says_that_the_job_is_queued_again_is_told_by_its_data(text: str) -> None:
+def test_data_of_a_reason_states_whether_the_job_is_queued_again(text: str) -> None:
     line = a_line(44, "train/a", State.QUEUED)
     silent = CompletionEvent(NOW, 44, State.FAILED, CROWDED._replace(text=text, data={}))
     says = silent._replace(reason=CROWDED._replace(text=text, data={"requeued": True}))
-    assert shown(view_of_end(line, says)).endswith(text)
-    assert shown(view_of_end(line, silent)).endswith(f"{text} (queued again)")
+    assert screen_text(view_of_end(line, says)).endswith(text)
+    assert screen_text(view_of_end(line, silent)).endswith(f"{text} (queued again)")
 
 
 @pytest.mark.parametrize("note", ["held by its owner", "wait for new crops"])
-def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str) -> None:
+def test_code_of_a_reason_states_whether_the_job_is_held(note: str) -> None:
     lines = (
         a_line(1, "train/a", State.HELD, note, code=ReasonCode.HELD),
         a_line(2, "train/b", State.HELD, f"{note}!", code=ReasonCode.NEW),
@@ -197,7 +197,7 @@ def test_whether_a_note_says_that_the_job_is_held_is_told_by_its_code(note: str)
     assert f"held by its owner ({note}!)" in second.text
 
 
-def test_programs_get_the_code_beside_each_text(home: Home, store: Store) -> None:
+def test_json_output_has_the_code_with_each_reason(home: Home, store: Store) -> None:
     failed, waits = enqueue(store, a_spec(), a_spec(name="command/2"))
     end(store, failed, Failed(at=9.0, error="boom"))
     (ready,) = store.scheduler_actions.read_ready(1)
@@ -271,7 +271,7 @@ def old_queue(home: Home, ends: list[tuple[dict[str, Any], str, str]]) -> None:
 
 
 @pytest.mark.parametrize(("outcome", "state", "reason", "code", "detail"), OLD)
-def test_an_old_attempt_is_grouped_as_a_new_one(
+def test_attempt_without_a_code_is_grouped_as_one_with_a_code(
     home: Home,
     outcome: dict[str, Any],
     state: str,
@@ -286,7 +286,7 @@ def test_an_old_attempt_is_grouped_as_a_new_one(
     store.close()
 
 
-def test_old_and_new_failures_are_one_group(home: Home) -> None:
+def test_failures_with_and_without_a_code_are_one_group(home: Home) -> None:
     boom = {"ending": "failed", "error": "boom 7"}
     old_queue(home, [(boom, "failed", "boom 7"), (boom, "failed", "boom 7")])
     store = Store(home, durable=False)
@@ -296,7 +296,7 @@ def test_old_and_new_failures_are_one_group(home: Home) -> None:
     store.close()
 
 
-def test_an_end_that_an_older_scheduler_took_in_is_grouped_by_its_record(store: Store) -> None:
+def test_end_recorded_by_an_older_scheduler_is_grouped_by_its_outcome(store: Store) -> None:
     job = one(store)
     end(store, job, Lost(at=9.0, why="pid 7"))
     store._db.execute("UPDATE attempts SET reason_code = '', reason_data = NULL")
@@ -320,7 +320,7 @@ def test_an_end_that_an_older_scheduler_took_in_is_grouped_by_its_record(store: 
         ("failed", "set aside unread: x; update", ReasonCode.UNREADABLE, {}),
     ],
 )
-def test_the_reason_of_an_old_job_gets_its_code_and_what_a_screen_needs(
+def test_reason_of_an_old_job_gets_its_code_and_its_data(
     home: Home, state: str, reason: str, code: ReasonCode, data: dict[str, Any]
 ) -> None:
     old_queue(home, [({"ending": "failed", "error": "x"}, state, reason)])
@@ -340,7 +340,7 @@ def test_the_reason_of_an_old_job_gets_its_code_and_what_a_screen_needs(
         ("[]", ReasonCode.FAILED),
     ],
 )
-def test_an_outcome_that_is_no_record_keeps_no_queue_from_opening(
+def test_invalid_stored_outcome_does_not_prevent_opening(
     home: Home, outcome: str, code: ReasonCode
 ) -> None:
     old_queue(home, [({"ending": "failed"}, "failed", "boom")])

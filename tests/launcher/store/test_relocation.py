@@ -28,7 +28,7 @@ def jobs_in(home: Home) -> dict[str, JobRow]:
 
 
 @pytest.fixture
-def busy(home: Home, store: Store) -> Home:
+def populated_home(home: Home, store: Store) -> Home:
     """A queue with a job in each state that a copy may find."""
     numbers = {name: enqueue(store, a_spec(name=name))[0] for name in ("runs", "waits", "ended")}
     enqueue(store, a_spec(name="held"))
@@ -39,19 +39,19 @@ def busy(home: Home, store: Store) -> Home:
     return home
 
 
-def copied(home: Home) -> Home:
+def copy_home(home: Home) -> Home:
     copy = Home(home.folder.with_name("copy"))
     shutil.copytree(home.folder, copy.folder, symlinks=True)
     return copy
 
 
-def moved(home: Home) -> Home:
+def move_home(home: Home) -> Home:
     new = Home(home.folder.with_name("moved"))
     home.folder.rename(new.folder)
     return new
 
 
-def linked(home: Home) -> Home:
+def link_home(home: Home) -> Home:
     link = home.folder.with_name("link")
     link.symlink_to(home.folder)
     return Home(link)
@@ -62,20 +62,20 @@ HELD = {**STATES, "runs": "held", "waits": "held"}
 
 
 @pytest.mark.parametrize(
-    ("relocate", "states"), [(copied, HELD), (moved, STATES), (linked, STATES)]
+    ("relocate", "states"), [(copy_home, HELD), (move_home, STATES), (link_home, STATES)]
 )
-def test_unfinished_jobs_are_held_in_a_copy_alone(
-    busy: Home, relocate: Callable[[Home], Home], states: dict[str, str]
+def test_unfinished_jobs_are_held_only_in_a_copy_of_the_queue_folder(
+    populated_home: Home, relocate: Callable[[Home], Home], states: dict[str, str]
 ) -> None:
-    home = relocate(busy)
+    home = relocate(populated_home)
     assert {name: row.state for name, row in jobs_in(home).items()} == states
     assert relocation(home.record) is None  # from now on it is at home there
 
 
-def test_a_job_that_is_held_in_a_copy_says_of_what_and_can_be_released(busy: Home) -> None:
-    copy = copied(busy)
+def test_job_held_in_a_copy_names_the_original_and_can_be_released(populated_home: Home) -> None:
+    copy = copy_home(populated_home)
     waits = jobs_in(copy)["waits"]
-    original = str(busy.folder)
+    original = str(populated_home.folder)
     assert waits.reason == (
         f"held by launcher: this queue folder is a copy of {original}, which may have run the job"
     )
@@ -85,10 +85,10 @@ def test_a_job_that_is_held_in_a_copy_says_of_what_and_can_be_released(busy: Hom
     store.job_control.release([waits.id], 2.0)
     store.close()
     assert jobs_in(copy)["waits"].state is State.QUEUED
-    assert {name: row.state for name, row in jobs_in(busy).items()} == STATES
+    assert {name: row.state for name, row in jobs_in(populated_home).items()} == STATES
 
 
-def test_a_job_of_a_copy_does_not_wait_for_one_that_wrote_the_same_path_in_the_original(
+def test_job_of_a_copy_does_not_wait_for_a_writer_of_the_same_path_in_the_original(
     home: Home, store: Store
 ) -> None:
     first, second = (
@@ -97,36 +97,36 @@ def test_a_job_of_a_copy_does_not_wait_for_one_that_wrote_the_same_path_in_the_o
     claimed(store, first)
     assert store.scheduler_actions.claim(second, a_seat(), reason="", now=2.0) is None
     store.close()
-    copy = Store(copied(home))
+    copy = Store(copy_home(home))
     copy.job_control.cancel([first], 3.0)
     copy.job_control.release([second], 3.0)
     assert copy.scheduler_actions.claim(second, a_seat(), reason="", now=4.0) is not None
     copy.close()
 
 
-def test_a_copy_of_a_copy_is_one_and_so_is_one_that_is_copied_back(busy: Home) -> None:
-    copy = copied(busy)
+def test_copy_of_a_copy_and_copy_back_are_detected_as_copies(populated_home: Home) -> None:
+    copy = copy_home(populated_home)
     store = Store(copy)
     enqueue(store, a_spec(name="new"))
     store.close()
-    shutil.rmtree(busy.folder)
-    shutil.copytree(copy.folder, busy.folder)
-    assert jobs_in(busy)["new"].state_reason.data == {"copy_of": str(copy.folder)}
+    shutil.rmtree(populated_home.folder)
+    shutil.copytree(copy.folder, populated_home.folder)
+    assert jobs_in(populated_home)["new"].state_reason.data == {"copy_of": str(copy.folder)}
     assert jobs_in(copy)["new"].state is State.QUEUED
 
 
-def test_a_moved_home_stays_one_when_a_new_one_has_taken_its_place(busy: Home) -> None:
-    home = moved(busy)
-    busy.folder.mkdir(mode=0o700)
-    check_home(busy)
-    Store(busy).close()
+def test_moved_queue_folder_stays_moved_when_another_takes_its_path(populated_home: Home) -> None:
+    home = move_home(populated_home)
+    populated_home.folder.mkdir(mode=0o700)
+    check_home(populated_home)
+    Store(populated_home).close()
     assert {name: row.state for name, row in jobs_in(home).items()} == STATES
 
 
-def test_a_home_that_cannot_be_looked_at_counts_as_there(
-    busy: Home, monkeypatch: pytest.MonkeyPatch
+def test_unreadable_queue_folder_counts_as_existing(
+    populated_home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = moved(busy)
+    home = move_home(populated_home)
 
     def refuse(*_: object) -> bool:
         raise PermissionError(13, "Permission denied")
@@ -137,39 +137,46 @@ def test_a_home_that_cannot_be_looked_at_counts_as_there(
     assert where.is_copy
 
 
-def test_a_home_of_an_older_version_gets_its_identity_and_holds_nothing(busy: Home) -> None:
-    known = read_json(busy.record) or {}
-    write_json(busy.record, {name: known[name] for name in ("machine", "boot", "namespace")})
-    copy = copied(busy)
+def test_queue_folder_of_an_older_version_gets_an_identity_and_holds_no_job(
+    populated_home: Home,
+) -> None:
+    known = read_json(populated_home.record) or {}
+    write_json(
+        populated_home.record, {name: known[name] for name in ("machine", "boot", "namespace")}
+    )
+    copy = copy_home(populated_home)
     check_home(copy)
     assert {name: row.state for name, row in jobs_in(copy).items()} == STATES
-    check_home(busy)
-    ids = {(read_json(home.record) or {})["id"] for home in (busy, copy)}
+    check_home(populated_home)
+    ids = {(read_json(home.record) or {})["id"] for home in (populated_home, copy)}
     assert len(ids) == 2
 
 
-def test_a_copy_reaches_no_staging_folder_and_no_pilot_of_the_original(
-    busy: Home, tmp_path: Path
+def test_copy_uses_no_staging_folder_and_no_pilot_of_the_original(
+    populated_home: Home, tmp_path: Path
 ) -> None:
     stage = tmp_path / "runs/x/.attempts/1-1-00000000"
     stage.mkdir(parents=True)
-    (busy.attempts / "1-1").mkdir(parents=True, exist_ok=True)
-    (busy.attempts / "1-1/runs").symlink_to(stage)
-    inside, outside = busy.folder / "pilots/p/attempts/2-1", tmp_path / "far/p/attempts/3-1"
+    (populated_home.attempts / "1-1").mkdir(parents=True, exist_ok=True)
+    (populated_home.attempts / "1-1/runs").symlink_to(stage)
+    inside, outside = (
+        populated_home.folder / "pilots/p/attempts/2-1",
+        tmp_path / "far/p/attempts/3-1",
+    )
     for folder in (inside, outside):
         folder.mkdir(parents=True)
-        (busy.attempts / folder.name).symlink_to(folder)
+        (populated_home.attempts / folder.name).symlink_to(folder)
     token = f"launcher-{'0' * 20}"
-    (busy.folder / "pilots" / f"{token}.json").write_text("{}")
-    copy = copied(busy)
+    (populated_home.folder / "pilots" / f"{token}.json").write_text("{}")
+    copy = copy_home(populated_home)
     jobs_in(copy)
     assert sorted(path.name for path in copy.attempts.iterdir()) == ["1-1", "2-1"]
     assert not os.path.lexists(copy.attempts / "1-1/runs")
     assert (copy.attempts / "2-1").readlink() == copy.folder / "pilots/p/attempts/2-1"
     assert not (copy.folder / "pilots" / f"{token}.json").exists()
-    assert (busy.attempts / "1-1/runs").readlink() == stage
+    assert (populated_home.attempts / "1-1/runs").readlink() == stage
 
-    home = moved(busy)
+    home = move_home(populated_home)
     jobs_in(home)
     links = {path.name: path.readlink() for path in home.attempts.iterdir() if path.is_symlink()}
     assert links == {
@@ -179,15 +186,18 @@ def test_a_copy_reaches_no_staging_folder_and_no_pilot_of_the_original(
     assert (home.folder / "pilots" / f"{token}.json").exists()
 
 
-@pytest.mark.parametrize("relocate", [copied, moved])
+@pytest.mark.parametrize("relocate", [copy_home, move_home])
 @pytest.mark.parametrize("name", ["symlink_to", "replace", "record"])
-def test_a_relocation_that_was_interrupted_keeps_the_links_to_attempts_on_pilots(
-    busy: Home, relocate: Callable[[Home], Home], name: str, monkeypatch: pytest.MonkeyPatch
+def test_interrupted_relocation_keeps_links_to_attempts_on_pilots(
+    populated_home: Home,
+    relocate: Callable[[Home], Home],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    there = busy.folder / "pilots/p/attempts/2-1"
+    there = populated_home.folder / "pilots/p/attempts/2-1"
     there.mkdir(parents=True)
-    (busy.attempts / "2-1").symlink_to(there)
-    home = relocate(busy)
+    (populated_home.attempts / "2-1").symlink_to(there)
+    home = relocate(populated_home)
 
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -203,7 +213,7 @@ def test_a_relocation_that_was_interrupted_keeps_the_links_to_attempts_on_pilots
     assert (home.attempts / "2-1").readlink() == home.folder / "pilots/p/attempts/2-1"
 
 
-def test_links_are_right_in_a_home_that_was_moved_out_of_its_own_folder(
+def test_links_are_correct_after_the_queue_folder_was_moved(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     store.close()
@@ -224,7 +234,7 @@ def test_links_are_right_in_a_home_that_was_moved_out_of_its_own_folder(
     assert (outer.attempts / "2-1").readlink() == outer.folder / "pilots/p/attempts/2-1"
 
 
-def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
+def test_runs_inside_the_queue_folder_move_with_it(home: Home, store: Store) -> None:
     output = f"{home.folder}/runs/add/jobs/x/out.txt"
     for root, name in ((str(home.folder), "inside"), ("/elsewhere", "outside")):
         spec = a_spec(name=name, root=root, run="add", outputs=(output,))
@@ -236,7 +246,7 @@ def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
         store.job_control.rename_ended(number, f"renamed@{number}")
     assert job_row(store, number).id in [row.id for row in store.read.programs_by_output()[output]]
     store.close()
-    new = moved(home)
+    new = move_home(home)
     rows = jobs_in(new)
     assert rows[f"renamed@{number}"].spec_without_sources.root == str(new.folder)
     assert (rows["inside"].root, rows["outside"].root) == (str(new.folder), "/elsewhere")
@@ -245,41 +255,44 @@ def test_the_runs_in_a_home_go_with_it(home: Home, store: Store) -> None:
     assert spec.outputs == (f"{new.folder}/runs/add/jobs/x/out.txt",)
 
 
-def test_a_command_says_that_its_queue_folder_is_a_copy(
-    busy: Home, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+def test_command_reports_that_its_queue_folder_is_a_copy(
+    populated_home: Home, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = copied(busy)
+    copy = copy_home(populated_home)
     monkeypatch.setenv("LAUNCHER_HOME", str(copy.folder))
     checks = launcher("doctor").out.splitlines()
-    assert f"home\twarning\t{copy.folder} is a copy of {busy.folder}" in "\n".join(checks)
+    assert f"home\twarning\t{copy.folder} is a copy of {populated_home.folder}" in "\n".join(checks)
     said = launcher.well("release", "waits", "--dry-run").err
-    assert f"the queue folder {copy.folder} is a copy of {busy.folder}. Its 2 unfinished" in said
+    assert (
+        f"the queue folder {copy.folder} is a copy of {populated_home.folder}. Its 2 unfinished"
+        in said
+    )
     assert launcher.well("status").err == ""
 
 
-def test_a_damaged_database_stays_in_the_home_that_was_moved(home: Home, store: Store) -> None:
+def test_damaged_database_stays_in_the_moved_queue_folder(home: Home, store: Store) -> None:
     store.close()
     home.database.write_bytes(b"x" * 8192)
     with pytest.raises(StoreError, match="was found damaged"):
         Store(home)
-    new = moved(home)
+    new = move_home(home)
     (kept,) = new.damaged.iterdir()
     with pytest.raises(StoreError, match=f"it was moved to {kept}"):
         Store(new)
     assert not home.folder.exists()
 
 
-def test_the_folder_of_its_pilots_stays_that_of_a_moved_home_and_is_not_that_of_a_copy(
-    busy: Home, tmp_path: Path
+def test_moved_queue_folder_keeps_its_pilot_folder_and_a_copy_does_not(
+    populated_home: Home, tmp_path: Path
 ) -> None:
     pilots, older = tmp_path / "pilots", tmp_path / "older"
-    acquire_folder(pilots, busy)
-    acquire_folder(older, busy)
+    acquire_folder(pilots, populated_home)
+    acquire_folder(older, populated_home)
     owner = read_json(older / "owner.json") or {}
     write_json(older / "owner.json", {name: owner[name] for name in owner if name != "id"})
-    copy = copied(busy)
+    copy = copy_home(populated_home)
     jobs_in(copy)
-    home = moved(busy)
+    home = move_home(populated_home)
     jobs_in(home)
     for folder in (pilots, older):
         acquire_folder(folder, home)

@@ -41,7 +41,7 @@ def finished(home: Home, store: Store, name: str, *, at: float = 2.0, error: str
     return job
 
 
-def on_a_pilot(home: Home, store: Store, pilot: Path) -> int:
+def finished_on_pilot(home: Home, store: Store, pilot: Path) -> int:
     """A job that has ended on a pilot, in whose folder its attempt lies."""
     job = finished(home, store, "command/there")
     (pilot / "attempts").mkdir(parents=True)
@@ -51,10 +51,10 @@ def on_a_pilot(home: Home, store: Store, pilot: Path) -> int:
     return job
 
 
-def test_attempt_on_a_pilot_goes_with_its_name_in_the_home(
+def test_attempt_on_a_pilot_is_deleted_with_its_link(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
-    job = on_a_pilot(home, store, tmp_path / "pilot")
+    job = finished_on_pilot(home, store, tmp_path / "pilot")
     (row,) = store.read.jobs_by_id([job])
     folders = attempt_folders(home, row)
     assert [deletion_refusal(folder) for folder in folders] == [None, None]
@@ -64,12 +64,12 @@ def test_attempt_on_a_pilot_goes_with_its_name_in_the_home(
     assert not [*home.attempts.iterdir()]
 
 
-def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
+def test_link_to_an_attempt_on_a_pilot_stays_while_its_folder_exists(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
-    job = on_a_pilot(home, store, tmp_path / "pilot")
+    job = finished_on_pilot(home, store, tmp_path / "pilot")
     there = tmp_path / "pilot" / "attempts" / f"{job}-1"
-    (there / "spec.json").unlink()  # it cannot be told whose it is
+    (there / "spec.json").unlink()  # its job cannot be determined
     (row,) = store.read.jobs_by_id([job])
     assert [
         left and left.why for left in map(delete_attempt_folder, attempt_folders(home, row))
@@ -82,7 +82,7 @@ def test_name_of_an_attempt_on_a_pilot_stays_while_its_folder_is_left(
 @pytest.mark.parametrize(
     "target", ["/etc", "../elsewhere", "/pilot/attempts/9-9", "/pilot/1-1", "../../attempts/1-1"]
 )
-def test_link_that_leads_to_no_attempt_of_a_pilot_is_refused(
+def test_link_that_does_not_point_to_an_attempt_of_a_pilot_is_refused(
     home: Home, store: Store, target: str
 ) -> None:
     job = finished(home, store, "command/odd")
@@ -131,12 +131,12 @@ def a_row(number: int, *, ended: float | None = 0.0, **changes: object) -> JobRo
     return replace(row, **changes)  # type: ignore[arg-type]  # any field may be named
 
 
-def chosen(rows: list[JobRow], rules: RetentionRules, now: float = 100.0) -> list[int]:
+def select_ids(rows: list[JobRow], rules: RetentionRules, now: float = 100.0) -> list[int]:
     ended = [row for row in rows if row.state in ENDED_STATES]
     return [row.id for row in select_deletable(rows, rules, ended_jobs=ended, now=now)]
 
 
-def test_every_rule_leaves_out_some() -> None:
+def test_every_retention_rule_keeps_some_jobs() -> None:
     rows = [
         a_row(1, ended=10.0),
         a_row(2, ended=60.0),
@@ -145,13 +145,16 @@ def test_every_rule_leaves_out_some() -> None:
         a_row(5, ended=None, state=State.RUNNING),
         a_row(6, ended=90.0, run_id=2, state=State.CANCELLED),
     ]
-    assert chosen(rows, RetentionRules()) == [1, 2, 3, 6]
-    assert chosen(rows, RetentionRules(min_age_s=40.0)) == [1, 2, 3]
-    assert chosen(rows, RetentionRules(min_age_s=40.1)) == [1, 3]
-    assert chosen(rows, RetentionRules(states=frozenset({State.FAILED, State.CANCELLED}))) == [3, 6]
-    assert chosen(rows, RetentionRules(keep_newest=1)) == [1, 3], "the newest of each run stay"
-    assert chosen(rows, RetentionRules(keep_newest=2)) == [1]
-    assert chosen(rows, RetentionRules(keep_newest=1, states=frozenset({State.DONE}))) == [1]
+    assert select_ids(rows, RetentionRules()) == [1, 2, 3, 6]
+    assert select_ids(rows, RetentionRules(min_age_s=40.0)) == [1, 2, 3]
+    assert select_ids(rows, RetentionRules(min_age_s=40.1)) == [1, 3]
+    assert select_ids(rows, RetentionRules(states=frozenset({State.FAILED, State.CANCELLED}))) == [
+        3,
+        6,
+    ]
+    assert select_ids(rows, RetentionRules(keep_newest=1)) == [1, 3], "the newest of each run stay"
+    assert select_ids(rows, RetentionRules(keep_newest=2)) == [1]
+    assert select_ids(rows, RetentionRules(keep_newest=1, states=frozenset({State.DONE}))) == [1]
 
 
 @given(
@@ -161,14 +164,14 @@ def test_every_rule_leaves_out_some() -> None:
     st.integers(0, 100),
     st.integers(0, 4),
 )
-def test_what_the_rules_promise_to_keep_is_kept(
+def test_protected_jobs_are_kept(
     told: list[tuple[State, int, int]], older_s: int, keep: int
 ) -> None:
     rows = [
         a_row(number, state=state, ended=float(at) if state in ENDED_STATES else None, run_id=run)
         for number, (state, at, run) in enumerate(told)
     ]
-    gone = set(chosen(rows, RetentionRules(min_age_s=older_s, keep_newest=keep)))
+    gone = set(select_ids(rows, RetentionRules(min_age_s=older_s, keep_newest=keep)))
     for row in rows:
         if row.id in gone:
             assert row.state in ENDED_STATES
@@ -186,7 +189,7 @@ def test_what_the_rules_promise_to_keep_is_kept(
 # --- the folders
 
 
-def test_a_folder_is_deleted_with_all_that_is_in_it(home: Home) -> None:
+def test_folder_is_deleted_with_its_contents(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     (attempt.folder / "deep" / "deeper").mkdir(parents=True)
     (attempt.folder / "deep" / "deeper" / "file").write_bytes(b"x" * 100_000)
@@ -199,7 +202,7 @@ def test_a_folder_is_deleted_with_all_that_is_in_it(home: Home) -> None:
     assert not attempt.folder.exists()
 
 
-def test_links_are_removed_and_what_they_lead_to_is_not(home: Home, tmp_path: Path) -> None:
+def test_links_are_removed_and_their_targets_are_kept(home: Home, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "model.pt").write_bytes(b"x" * 100_000)
@@ -215,14 +218,14 @@ def test_links_are_removed_and_what_they_lead_to_is_not(home: Home, tmp_path: Pa
     assert (precious / "model.pt").read_bytes() == b"x" * 100_000
 
 
-def test_an_order_that_is_also_the_record_of_a_start_counts_once(home: Home) -> None:
+def test_order_that_is_hard_linked_as_start_record_counts_once(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     before = deletable_bytes(attempt)
     attempt.started.hardlink_to(attempt.spec)
     assert deletable_bytes(attempt) == before > 0
 
 
-def test_python_deletes_folders_without_being_led_astray() -> None:
+def test_rmtree_of_python_resists_symlink_attacks() -> None:
     assert shutil.rmtree.avoids_symlink_attacks
 
 
@@ -268,7 +271,7 @@ def _with_a_huge_order(attempt: Attempt) -> None:
         _with_a_huge_order,
     ],
 )
-def test_a_folder_without_its_order_is_left(home: Home, spoil: Callable[[Attempt], None]) -> None:
+def test_folder_without_its_order_is_kept(home: Home, spoil: Callable[[Attempt], None]) -> None:
     attempt = an_attempt(home, a_spec())
     spoil(attempt)
     before = sorted(attempt.folder.iterdir())
@@ -278,7 +281,7 @@ def test_a_folder_without_its_order_is_left(home: Home, spoil: Callable[[Attempt
     assert sorted(attempt.folder.iterdir()) == before
 
 
-def test_an_order_of_an_older_version_is_one(home: Home) -> None:
+def test_order_of_an_older_version_is_accepted(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     record = json.loads(attempt.spec.read_text())
     record.pop("job", None)
@@ -287,7 +290,7 @@ def test_an_order_of_an_older_version_is_one(home: Home) -> None:
     assert not attempt.folder.exists()
 
 
-def test_a_link_in_place_of_a_folder_is_left(home: Home, tmp_path: Path) -> None:
+def test_link_in_place_of_a_folder_is_kept(home: Home, tmp_path: Path) -> None:
     real = an_attempt(home, a_spec(), job=2)
     link = home.attempt(1, 1)
     link.folder.symlink_to(real.folder)
@@ -296,7 +299,7 @@ def test_a_link_in_place_of_a_folder_is_left(home: Home, tmp_path: Path) -> None
     assert link.folder.is_symlink()
 
 
-def test_a_folder_of_somebody_else_is_left(home: Home) -> None:
+def test_folder_of_another_user_is_kept(home: Home) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a folder away")
     attempt = an_attempt(home, a_spec())
@@ -307,11 +310,11 @@ def test_a_folder_of_somebody_else_is_left(home: Home) -> None:
     assert attempt.spec.exists()
 
 
-def test_a_folder_that_is_not_there_is_no_trouble(home: Home) -> None:
+def test_missing_folder_is_no_error(home: Home) -> None:
     assert delete_attempt_folder(home.attempt(1, 1)) is None
 
 
-def test_what_a_cut_off_deletion_leaves_is_deleted_the_next_time(home: Home) -> None:
+def test_rest_of_an_interrupted_deletion_is_deleted_by_the_next_one(home: Home) -> None:
     attempt = an_attempt(home, a_spec())
     attempt.folder.rename(home.attempts / ".1-1.gone")
     empty = home.attempt(1, 2)
@@ -325,7 +328,9 @@ def test_what_a_cut_off_deletion_leaves_is_deleted_the_next_time(home: Home) -> 
 # --- the verb
 
 
-def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store: Store) -> None:
+def test_ended_jobs_are_deleted_with_their_folders(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
     first = finished(home, store, "train/a")
     finished(home, store, "train/b", error="no")
     (other,) = enqueue(store, a_spec(name="train/c"))
@@ -344,7 +349,7 @@ def test_ended_jobs_go_with_their_folders(launcher: Launcher, home: Home, store:
     assert [job.id for job in store.read.jobs()] == [other]
 
 
-def test_age_state_and_number_decide(launcher: Launcher, home: Home, store: Store) -> None:
+def test_age_state_and_number_select_jobs(launcher: Launcher, home: Home, store: Store) -> None:
     for number, error in enumerate(("", "no", "", "no")):
         finished(home, store, f"train/{number}", error=error)
     assert launcher("clean", "--older", "99d", "--keep", "4", "-n").out == ""
@@ -356,7 +361,7 @@ def test_age_state_and_number_decide(launcher: Launcher, home: Home, store: Stor
     assert (answer.code, answer.err) == (0, "nothing to clean\n")
 
 
-def test_what_an_open_job_needs_stays(launcher: Launcher, home: Home, store: Store) -> None:
+def test_dependencies_of_an_open_job_are_kept(launcher: Launcher, home: Home, store: Store) -> None:
     first = finished(home, store, "train/a")
     launcher("add", "--hold", "--after", "train/a", "--", "true")
     answer = launcher("clean", "train/a", "--yes")
@@ -371,7 +376,7 @@ def test_what_an_open_job_needs_stays(launcher: Launcher, home: Home, store: Sto
     assert not home.attempt(first, 1).folder.exists()
 
 
-def test_a_running_job_is_never_cleaned(launcher: Launcher, home: Home, store: Store) -> None:
+def test_running_job_is_never_deleted(launcher: Launcher, home: Home, store: Store) -> None:
     launcher("add", "--", "sleep", "60")
     program_of(home.attempt(1, 1))
     assert launcher("clean", "1", "--yes").code == 2
@@ -379,7 +384,7 @@ def test_a_running_job_is_never_cleaned(launcher: Launcher, home: Home, store: S
     assert home.attempt(1, 1).log.exists()
 
 
-def test_a_foreign_folder_is_named_and_its_job_stays(
+def test_folder_of_another_program_is_reported_and_its_job_is_kept(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     job = finished(home, store, "train/a")
@@ -396,16 +401,16 @@ def test_a_foreign_folder_is_named_and_its_job_stays(
     assert (folder / "log").exists()
 
 
-def test_jobs_whose_folders_are_gone_are_forgotten(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_jobs_without_folders_are_deleted(launcher: Launcher, home: Home, store: Store) -> None:
     job = finished(home, store, "train/a")
     shutil.rmtree(home.attempt(job, 1).folder)
     assert launcher("clean", "train/a", "--yes").err == "1 job deleted, 0 B freed\n"
     assert names(store) == []
 
 
-def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: Store) -> None:
+def test_clean_requires_a_rule_and_a_confirmation(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
     finished(home, store, "train/a")
     for words, message in (
         (
@@ -424,7 +429,7 @@ def test_cleaning_wants_a_rule_and_a_yes(launcher: Launcher, home: Home, store: 
     assert names(store) == ["train/a"]
 
 
-def test_a_terminal_is_asked(home: Home, store: Store) -> None:
+def test_clean_asks_for_confirmation_in_a_terminal(home: Home, store: Store) -> None:
     job = finished(home, store, "train/a")
     drawn = in_a_terminal("clean", "--older", "1d", columns=100, typed="n\n", code=130)
     assert "1  train/a  done\ndelete 1 job with the logs? [y/N]: " in drawn
@@ -434,7 +439,7 @@ def test_a_terminal_is_asked(home: Home, store: Store) -> None:
     assert names(store) == []
 
 
-def test_who_is_killed_while_cleaning_leaves_what_a_second_one_finishes(
+def test_killed_clean_is_completed_by_the_next_one(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     jobs = [finished(home, store, f"train/{number}") for number in range(40)]
@@ -451,9 +456,7 @@ def test_who_is_killed_while_cleaning_leaves_what_a_second_one_finishes(
     assert list(home.attempts.iterdir()) == []
 
 
-def test_a_job_that_is_queued_again_during_the_question_keeps_its_files(
-    home: Home, store: Store
-) -> None:
+def test_job_queued_again_during_the_confirmation_keeps_its_files(home: Home, store: Store) -> None:
     jobs = [finished(home, store, f"train/{name}", error="no") for name in "ab"]
     with seen("clean", "train/", columns=100) as window:
         window.shows("delete 2 jobs with the logs? [y/N]")
@@ -465,7 +468,7 @@ def test_a_job_that_is_queued_again_during_the_question_keeps_its_files(
     assert not home.attempt(jobs[1], 1).folder.exists()
 
 
-def test_a_job_that_an_open_one_needs_since_the_question_keeps_its_files(
+def test_job_that_an_open_job_needs_since_the_confirmation_keeps_its_files(
     home: Home, store: Store
 ) -> None:
     job = finished(home, store, "train/a")
@@ -480,7 +483,9 @@ def test_a_job_that_an_open_one_needs_since_the_question_keeps_its_files(
     assert home.attempt(job, 1).log.exists()
 
 
-def test_a_job_that_ran_again_during_the_question_keeps_its_files(home: Home, store: Store) -> None:
+def test_job_that_ran_again_during_the_confirmation_keeps_its_files(
+    home: Home, store: Store
+) -> None:
     job = finished(home, store, "train/a", error="no")
     with seen("clean", "train/", columns=100) as window:
         window.shows("[y/N]")
@@ -492,7 +497,7 @@ def test_a_job_that_ran_again_during_the_question_keeps_its_files(home: Home, st
     assert home.attempt(job, 1).log.exists()
 
 
-def forgotten(home: Home, store: Store, job: int) -> None:
+def mark_forgotten(home: Home, store: Store, job: int) -> None:
     """As `clean` leaves a job that is killed before it deletes its folders."""
     (row,) = store.read.jobs_by_id([job])
     with store.writing():
@@ -500,12 +505,12 @@ def forgotten(home: Home, store: Store, job: int) -> None:
         assert store.job_control.delete_jobs([job]) == [job]
 
 
-def test_what_an_interrupted_clean_leaves_is_deleted_by_the_next_one(
+def test_rest_of_an_interrupted_clean_is_deleted_by_the_next_one(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     jobs = [finished(home, store, f"train/{number}") for number in range(3)]
     for job in jobs[:2]:
-        forgotten(home, store, job)
+        mark_forgotten(home, store, job)
     launcher("clean", "--older", "30d", "--dry-run")
     assert home.attempt(jobs[0], 1).log.exists()
     answer = launcher.well("clean", "--state", "cancelled")
@@ -518,7 +523,7 @@ def test_what_an_interrupted_clean_leaves_is_deleted_by_the_next_one(
     assert not home.forgotten_record.exists()
 
 
-def test_a_listed_job_that_the_queue_has_was_not_forgotten(
+def test_listed_job_in_the_queue_does_not_count_as_deleted(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     job = finished(home, store, "train/a")

@@ -44,7 +44,7 @@ CHAIN = {"b": "a", "c": "b"}
 # --- cancelling
 
 
-def test_cancelling_skips_what_needs_the_job_and_what_is_cancelled_with_it_is_cancelled(
+def test_cancelling_a_job_skips_its_dependents_except_those_cancelled_too(
     store: Store,
 ) -> None:
     a, b, _, d, e = put(store, "abcde", needs={"b": "a", "e": "d"})
@@ -54,7 +54,7 @@ def test_cancelling_skips_what_needs_the_job_and_what_is_cancelled_with_it_is_ca
     assert job_row(store, b).reason == f"skipped: job {a} command/a was cancelled"
 
 
-def test_a_running_job_is_asked_to_end_and_what_has_ended_cannot_be_cancelled(
+def test_running_job_gets_an_end_request_and_ended_job_cannot_be_cancelled(
     store: Store,
 ) -> None:
     running, done = put(store, "ab")
@@ -65,7 +65,7 @@ def test_a_running_job_is_asked_to_end_and_what_has_ended_cannot_be_cancelled(
     assert store.scheduler_actions.pending_actions() == {running: "cancel"}
 
 
-def test_a_running_job_that_is_cancelled_has_the_reason_and_an_event_with_the_time_of_its_kill(
+def test_cancelled_running_job_has_the_reason_and_an_event_with_its_kill_time(
     store: Store,
 ) -> None:
     job = one(store, grace_s=8.0)
@@ -83,7 +83,7 @@ def test_a_running_job_that_is_cancelled_has_the_reason_and_an_event_with_the_ti
     assert store.scheduler_actions.jobs_to_kill() == frozenset()
 
 
-def test_a_job_that_is_being_ended_already_is_killed_when_that_grace_period_is_over(
+def test_ending_job_is_killed_after_its_first_grace_period(
     store: Store,
 ) -> None:
     job = one(store, grace_s=8.0)
@@ -96,7 +96,7 @@ def test_a_job_that_is_being_ended_already_is_killed_when_that_grace_period_is_o
     assert (data["since"], data["kill_at"], data["cause"]) == (2.0, 10.0, "cancelled")
 
 
-def test_a_job_that_is_being_ended_can_be_killed_at_once(store: Store) -> None:
+def test_ending_job_can_be_killed_at_once(store: Store) -> None:
     job = one(store, grace_s=60.0)
     claimed(store, job)
     store.job_control.cancel([job], 2.0)
@@ -106,7 +106,7 @@ def test_a_job_that_is_being_ended_can_be_killed_at_once(store: Store) -> None:
     assert store.scheduler_actions.jobs_to_kill() == {job}
 
 
-def test_resuming_a_job_that_is_being_ended_keeps_that_as_its_reason(store: Store) -> None:
+def test_resuming_an_ending_job_keeps_the_reason_of_its_end(store: Store) -> None:
     job = one(store)
     claimed(store, job)
     store.job_control.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 2.0)
@@ -115,7 +115,7 @@ def test_resuming_a_job_that_is_being_ended_keeps_that_as_its_reason(store: Stor
     assert job_row(store, job).state_reason.code is ReasonCode.ENDING
 
 
-def test_the_reason_why_a_running_job_is_ended_is_recorded_once(store: Store) -> None:
+def test_reason_for_ending_a_running_job_is_recorded_once(store: Store) -> None:
     job = one(store)
     claimed(store, job)
     for cause in (EndCause.TIME_LIMIT, EndCause.QUEUE_STOPPED):
@@ -126,7 +126,7 @@ def test_the_reason_why_a_running_job_is_ended_is_recorded_once(store: Store) ->
     assert len(store.read.events_of(job)) == 3
 
 
-def test_screens_show_since_when_a_job_is_ended_and_which_process_resists(
+def test_screens_show_the_end_request_time_and_the_remaining_process(
     home: Home, store: Store
 ) -> None:
     job = one(store)
@@ -153,7 +153,7 @@ def test_screens_show_since_when_a_job_is_ended_and_which_process_resists(
     assert termination["resists"] == [{"pid": 123, "user": "root", "state": "S"}]
 
 
-def test_the_reason_and_the_facts_of_an_end_are_of_one_moment(
+def test_reason_and_facts_of_an_end_are_read_together(
     home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, now = one(store), time.time()
@@ -165,7 +165,7 @@ def test_the_reason_and_the_facts_of_an_end_are_of_one_moment(
     assert isinstance(record["termination"], dict)
 
 
-def test_an_end_that_only_the_supervisor_knows_of_is_shown(home: Home, store: Store) -> None:
+def test_end_requested_by_the_supervisor_is_shown(home: Home, store: Store) -> None:
     job = one(store)
     claimed(store, job)
     attempt = home.attempt(job, 1)
@@ -199,7 +199,7 @@ def test_a_held_job_does_not_start_until_it_is_released(store: Store) -> None:
     assert ready(store) == [a, b]
 
 
-def test_what_runs_or_has_ended_is_neither_held_nor_released_nor_run_again(store: Store) -> None:
+def test_running_and_ended_jobs_cannot_be_held_released_or_rerun(store: Store) -> None:
     running, done, waits = put(store, "abc")
     end(store, done)
     claimed(store, running)
@@ -209,7 +209,7 @@ def test_what_runs_or_has_ended_is_neither_held_nor_released_nor_run_again(store
     assert states(store) == "running done queued"
 
 
-def test_a_held_job_is_skipped_when_what_it_needs_fails(store: Store) -> None:
+def test_held_job_is_skipped_when_its_dependency_fails(store: Store) -> None:
     a, b = put(store, "ab", needs=CHAIN)
     store.job_control.hold([b], 1.0)
     end(store, a, FAILED)
@@ -219,7 +219,7 @@ def test_a_held_job_is_skipped_when_what_it_needs_fails(store: Store) -> None:
 # --- priority
 
 
-def test_waiting_a_day_is_worth_a_point_of_priority(store: Store) -> None:
+def test_a_day_of_waiting_equals_a_point_of_priority(store: Store) -> None:
     def late(priority: int, days: float) -> int:
         new = NewJob(spec=a_spec(name=f"command/{days}", priority=priority))
         with store.writing():
@@ -230,7 +230,7 @@ def test_waiting_a_day_is_worth_a_point_of_priority(store: Store) -> None:
     assert ready(store) == [urgent, old, latest]
 
 
-def test_priority_is_given_to_what_waits(store: Store) -> None:
+def test_priority_of_waiting_jobs_can_be_changed(store: Store) -> None:
     a, b, c = put(store, "abc")
     end(store, a)
     assert store.job_control.set_priority([a, b, c], -2) == [b, c]
@@ -242,7 +242,7 @@ def test_priority_is_given_to_what_waits(store: Store) -> None:
 # --- running again
 
 
-def test_retrying_takes_along_what_is_needed_and_what_was_skipped(store: Store) -> None:
+def test_retrying_includes_dependencies_and_skipped_dependents(store: Store) -> None:
     a, b, c = put(store, "abc", needs=CHAIN)
     end(store, a, FAILED)
     assert states(store) == "failed skipped skipped"
@@ -252,7 +252,7 @@ def test_retrying_takes_along_what_is_needed_and_what_was_skipped(store: Store) 
     assert ready(store) == [a]
 
 
-def test_retrying_leaves_what_is_done_and_what_has_nothing_to_do_with_it(store: Store) -> None:
+def test_retrying_keeps_done_and_unrelated_jobs(store: Store) -> None:
     a, b, other = put(store, "abo", needs=CHAIN)
     end(store, a)
     for job in (b, other):
@@ -265,7 +265,7 @@ def test_retrying_leaves_what_is_done_and_what_has_nothing_to_do_with_it(store: 
     assert ready(store) == [a]
 
 
-def test_retrying_counts_from_zero(store: Store) -> None:
+def test_retrying_resets_counters(store: Store) -> None:
     job = one(store, retries=1, rerun="never")
     end(store, job, FAILED)
     store.scheduler_actions.release_due_timers(1e9)
@@ -295,7 +295,7 @@ def test_a_retried_job_waits_again_for_its_time(store: Store, held: bool) -> Non
     assert ready(store) == [job]
 
 
-def test_a_time_that_is_over_does_not_delay_a_retried_job(store: Store) -> None:
+def test_past_start_time_does_not_delay_a_retried_job(store: Store) -> None:
     job = one(store, not_before=100.0)
     store.job_control.cancel([job], 2.0)
     store.job_control.retry([job], 200.0)
@@ -321,7 +321,7 @@ def test_a_retried_job_does_not_wait_for_the_pause_after_its_failure(store: Stor
 
 
 @pytest.mark.parametrize(("asked", "waits_until"), [(500.0, 500.0), (30.0, 63.0)])
-def test_of_a_pause_and_a_time_that_is_set_meanwhile_the_later_one_counts(
+def test_later_of_pause_and_new_start_time_counts(
     store: Store, asked: float, waits_until: float
 ) -> None:
     job = one(store, retries=3, backoff_s=60.0)
@@ -332,7 +332,7 @@ def test_of_a_pause_and_a_time_that_is_set_meanwhile_the_later_one_counts(
     assert job_row(store, job).starts_at == waits_until
 
 
-def test_a_changed_job_keeps_what_it_turned_out_to_need_of_a_gpu(store: Store) -> None:
+def test_changed_job_keeps_its_measured_gpu_memory_need(store: Store) -> None:
     job = one(store)
     requeue = RequeueDecision(reason=a_reason("full"), vram_request=8, exclusive=True)
     store.scheduler_actions.finish_attempt(
@@ -345,7 +345,7 @@ def test_a_changed_job_keeps_what_it_turned_out_to_need_of_a_gpu(store: Store) -
     assert (lane.resources.cpus, lane.least, lane.alone) == (2, 8, True)
 
 
-def test_a_retried_job_keeps_what_its_owner_gave_it(store: Store) -> None:
+def test_retried_job_keeps_its_settings(store: Store) -> None:
     a, b = put(store, "ab", after_any={"b": "a"}, group="night")
     store.job_control.set_priority([b], 7)
     store.job_control.change_tags([b], ["paper"], [])
@@ -365,7 +365,7 @@ def test_a_retried_job_keeps_what_its_owner_gave_it(store: Store) -> None:
 # --- forgetting
 
 
-def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
+def test_deleted_job_leaves_no_rows(store: Store) -> None:
     job = one(store)
     end(store, job, Done(at=2.0, result={"auc": 1.0}))
     assert store.job_control.delete_jobs([job]) == [job]
@@ -376,7 +376,7 @@ def test_a_forgotten_job_leaves_nothing(store: Store) -> None:
     assert one(store) == job + 1, "its number is not given again"
 
 
-def test_what_is_open_or_needed_is_not_forgotten(store: Store) -> None:
+def test_open_or_needed_jobs_are_not_deleted(store: Store) -> None:
     a, b, c = put(store, "abc", needs=CHAIN)
     end(store, a)
     assert store.job_control.delete_jobs([a, b, c]) == []
@@ -386,7 +386,7 @@ def test_what_is_open_or_needed_is_not_forgotten(store: Store) -> None:
     assert store.job_control.jobs_to_retry([99]) == store.job_control.delete_jobs([99]) == []
 
 
-def test_what_failed_is_not_forgotten_while_a_job_may_be_run_again_that_needs_it(
+def test_failed_job_is_not_deleted_while_a_dependent_can_be_retried(
     store: Store,
 ) -> None:
     a, b = put(store, "ab", needs=CHAIN)
@@ -396,7 +396,7 @@ def test_what_failed_is_not_forgotten_while_a_job_may_be_run_again_that_needs_it
     assert store.job_control.delete_jobs([a, b]) == [a, b]
 
 
-def test_a_chain_is_forgotten_as_a_whole_or_as_far_as_nothing_needs_it(store: Store) -> None:
+def test_chain_is_deleted_as_far_as_no_open_job_needs_it(store: Store) -> None:
     names = "abcdefgh"
     jobs = put(store, names, needs={names[n]: names[n - 1] for n in range(1, len(names))})
     end(store, jobs[0], FAILED)
@@ -406,7 +406,7 @@ def test_a_chain_is_forgotten_as_a_whole_or_as_far_as_nothing_needs_it(store: St
     assert store.job_control.delete_jobs(jobs) == jobs
 
 
-def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store) -> None:
+def test_contexts_are_deleted_with_their_last_job(store: Store) -> None:
     secret = a_context(environment={"TOKEN": "s3cret"})
     (gone,) = enqueue(store, a_spec(name="command/a"), context=secret)
     kept = one(store, "b")
@@ -419,7 +419,7 @@ def test_environments_are_forgotten_with_the_last_job_that_had_them(store: Store
     assert "s3cret" in claimed(store, again).context_text
 
 
-def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
+def test_event_id_is_never_reused(store: Store) -> None:
     first, second = put(store, "ab")
     store.job_control.cancel([second], 2.0)
     last = store.read.last_event()
@@ -431,7 +431,7 @@ def test_the_number_of_an_event_is_never_given_again(store: Store) -> None:
 # --- groups
 
 
-def test_a_groups_limit_is_set_changed_and_forgotten(store: Store) -> None:
+def test_limit_of_a_group_is_set_changed_and_deleted(store: Store) -> None:
     for group, slots in (("downloads", 2), ("downloads", 3), ("uploads", 1)):
         store.job_control.set_group_limit(group, slots)
     groups = [(group.name, group.slots) for group in store.read.group_limits()]
@@ -450,7 +450,7 @@ def paused_at(store: Store, job: int, now: float) -> list[int]:
     return store.job_control.pause({job: pause_reason("cpu", None, now)}, now)
 
 
-def test_only_what_runs_and_is_not_about_to_end_is_paused(store: Store) -> None:
+def test_only_running_jobs_without_an_end_request_are_paused(store: Store) -> None:
     waiting, running, ending = put(store, "123")
     claimed(store, running)
     claimed(store, ending)
@@ -462,7 +462,7 @@ def test_only_what_runs_and_is_not_about_to_end_is_paused(store: Store) -> None:
 
 
 @pytest.mark.parametrize("outcome", [Done(at=100.0), Failed(at=100.0, error="no")])
-def test_an_attempt_s_time_is_that_without_its_pauses(
+def test_duration_of_an_attempt_excludes_its_pauses(
     store: Store, home: Home, outcome: Outcome
 ) -> None:
     job = one(store)
@@ -476,11 +476,11 @@ def test_an_attempt_s_time_is_that_without_its_pauses(
     (record,) = job_records(home, store, [job_row(store, job)])
     assert (record["seconds"], record["paused"]) == (seconds, None)
     assert store.scheduler_actions.paused_jobs() == frozenset()
-    (ending,) = store.read.recent_completions(5)  # events of a pause are no attempts
+    (ending,) = store.read.recent_completions(5)  # events of a pause are not attempts
     assert (ending.state, ending.seconds) == (job_row(store, job).state, seconds)
 
 
-def test_a_pause_teaches_nothing_about_how_long_a_job_takes(store: Store) -> None:
+def test_pause_does_not_affect_the_expected_duration(store: Store) -> None:
     job = one(store, signature="train 1")
     claim = seated(store, job, 10.0, **SEAT)
     paused_at(store, job, 20.0)
@@ -491,7 +491,7 @@ def test_a_pause_teaches_nothing_about_how_long_a_job_takes(store: Store) -> Non
     assert store.read.account(Path("/nowhere"), "test").used == 50.0
 
 
-def test_a_list_says_that_a_job_is_paused_and_what_stays_reserved(store: Store, home: Home) -> None:
+def test_status_shows_a_paused_job_and_its_reservations(store: Store, home: Home) -> None:
     job = one(store)
     claimed(store, job)
     before = job_view(job_row(store, job))
@@ -518,7 +518,7 @@ def two(store: Store) -> list[int]:
 
 
 @pytest.mark.parametrize("outcome", [DONE, FAILED])
-def test_a_job_starts_after_the_end_of_another_done_or_not(store: Store, outcome: Outcome) -> None:
+def test_job_starts_after_any_end_of_another(store: Store, outcome: Outcome) -> None:
     first, second = two(store)
     assert ready(store) == [first]
     end(store, first, outcome)
@@ -527,13 +527,15 @@ def test_a_job_starts_after_the_end_of_another_done_or_not(store: Store, outcome
 
 
 @pytest.mark.parametrize("outcome", [STOPPED, Lost(at=2.0, why="a crash")])
-def test_an_attempt_that_is_followed_by_another_is_no_end(store: Store, outcome: Outcome) -> None:
+def test_attempt_followed_by_a_retry_is_not_the_end_of_a_job(
+    store: Store, outcome: Outcome
+) -> None:
     first, second = two(store)
     end(store, first, outcome)
     assert (ready(store), job_row(store, second).waits) == ([first], 1)
 
 
-def test_cancelling_many_lets_what_waits_for_all_their_ends_go(store: Store) -> None:
+def test_cancelling_many_jobs_releases_a_job_that_waits_for_all_their_ends(store: Store) -> None:
     *jobs, last = put(store, "abcdL", needs={"b": "a"}, after_any={"L": "abcd"})
     assert job_row(store, last).waits == 4
     store.job_control.cancel([jobs[0], jobs[2]], 2.0)
@@ -544,7 +546,7 @@ def test_cancelling_many_lets_what_waits_for_all_their_ends_go(store: Store) -> 
 
 
 @pytest.mark.parametrize("runs", [False, True])
-def test_a_cancelled_job_holds_nothing_up(store: Store, runs: bool) -> None:
+def test_cancelled_job_blocks_no_job_that_waits_for_its_end(store: Store, runs: bool) -> None:
     first, second = two(store)
     claim = claimed(store, first) if runs else None
     store.job_control.cancel([first], 2.0)
@@ -555,14 +557,14 @@ def test_a_cancelled_job_holds_nothing_up(store: Store, runs: bool) -> None:
     assert ready(store) == [second]
 
 
-def test_a_skipped_job_holds_nothing_up(store: Store) -> None:
+def test_skipped_job_blocks_no_job_that_waits_for_its_end(store: Store) -> None:
     a, _, c = put(store, "abc", needs={"b": "a"}, after_any={"c": "b"})
     end(store, a, FAILED)
     assert states(store) == "failed skipped queued"
     assert ready(store) == [c]
 
 
-def test_a_new_job_that_is_skipped_at_once_holds_nothing_up(store: Store) -> None:
+def test_new_skipped_job_blocks_no_job_that_waits_for_its_end(store: Store) -> None:
     failed, first, second, third = put(store, "0123", needs={"3": "1"}, after_any={"2": "1"})
     end(store, failed, FAILED)
     with store.writing():
@@ -580,7 +582,7 @@ def test_a_new_job_that_is_skipped_at_once_holds_nothing_up(store: Store) -> Non
     assert sorted(ready(store)) == [second, awaiting]
 
 
-def test_a_job_waits_for_all_of_both_sorts(store: Store) -> None:
+def test_job_waits_for_all_dependencies_of_both_types(store: Store) -> None:
     a, b, c = put(store, "abc", needs={"c": "a"}, after_any={"c": "ba"})
     assert job_row(store, c).waits == 2, "the end of what must be done is not counted besides"
     end(store, b, FAILED)
@@ -591,7 +593,7 @@ def test_a_job_waits_for_all_of_both_sorts(store: Store) -> None:
     assert job_row(store, c).state is State.SKIPPED
 
 
-def test_a_job_that_is_retried_is_waited_for_again(store: Store) -> None:
+def test_retried_job_blocks_its_dependents_again(store: Store) -> None:
     first, second = two(store)
     end(store, first, FAILED)
     store.job_control.retry([first], 3.0)
@@ -602,7 +604,7 @@ def test_a_job_that_is_retried_is_waited_for_again(store: Store) -> None:
     assert store.job_control.jobs_to_retry([second]) == [second], "of the other only the end counts"
 
 
-def test_who_waits_for_an_end_is_told_apart_from_who_needs_the_job_and_lets_it_be_forgotten(
+def test_job_that_waits_for_an_end_is_distinguished_and_does_not_prevent_deletion(
     store: Store,
 ) -> None:
     first, second = two(store)
@@ -616,7 +618,7 @@ def test_who_waits_for_an_end_is_told_apart_from_who_needs_the_job_and_lets_it_b
     assert ready(store) == [second]
 
 
-def test_new_jobs_wait_for_ends_whether_put_in_at_once_or_one_by_one(store: Store) -> None:
+def test_new_jobs_wait_for_ends_after_bulk_and_single_insert(store: Store) -> None:
     failed = one(store, "failed")
     end(store, failed, FAILED)
     open_one = one(store, "open")
@@ -640,7 +642,7 @@ def test_new_jobs_wait_for_ends_whether_put_in_at_once_or_one_by_one(store: Stor
     assert [job_row(store, number).waits for number in numbers] == before
 
 
-def test_a_job_that_is_set_aside_has_ended(store: Store) -> None:
+def test_unreadable_job_counts_as_ended(store: Store) -> None:
     first, second = two(store)
     store.database.execute("UPDATE jobs SET spec = '{' WHERE id = ?", (first,))
     store.scheduler_actions.read_ready(10)
@@ -649,7 +651,7 @@ def test_a_job_that_is_set_aside_has_ended(store: Store) -> None:
     assert ready(store) == [second]
 
 
-def test_of_many_needs_those_that_are_not_done_are_listed_first(store: Store) -> None:
+def test_unfinished_dependencies_are_listed_first(store: Store) -> None:
     a, b, c, d = put(store, "abcd", needs={"d": "abc"})
     end(store, a)
     assert [job.id for job in store.read.first_dependencies_of(d, 2)] == [b, c]

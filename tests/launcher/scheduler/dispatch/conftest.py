@@ -38,7 +38,7 @@ NOW = 1000.0
 
 
 @dataclass
-class Office:
+class DispatchHarness:
     """One scheduler's dispatch, turn by turn."""
 
     home: Home
@@ -102,7 +102,7 @@ class Office:
         visible: str | None = None,
         **terms: object,
     ) -> list[int]:
-        """Queue jobs that may run on backends; `visible` is their owner's CUDA_VISIBLE_DEVICES."""
+        """Queue jobs that may run on backends; `visible` is the CUDA_VISIBLE_DEVICES of their owner."""
         asked = Terms(on=on, **terms)  # type: ignore[arg-type]
         specs = [
             (spec or a_spec())._replace(name=f"command/{'-'.join(on)}{n}{len(terms)}", terms=asked)
@@ -150,29 +150,29 @@ class Office:
             self.attempts.add(watch.claim, watch)
         return reasons
 
-    def told(self, *, here: int = 0) -> str:
+    def waiting_reason(self, *, here: int = 0) -> str:
         """Decide; return why what waits does so."""
         (reason,) = filter(None, self.decide(here=here).values())
         return reason.text
 
-    def ordered(self) -> tuple[Mapping[str, Demand], Mapping[str, int]]:
-        """Order pilots; return how much work waits, and where attempts are, as the fleet is told."""
+    def requested_pilots(self) -> tuple[Mapping[str, Demand], Mapping[str, int]]:
+        """Request pilots. Return the demand and the attempts per pilot that the pilot pool receives."""
         self.dispatch.request_pilots(ControlState(), CycleResult())
         return self.fleet.turns[-1]
 
-    def looked(self) -> Mapping[int, Eviction]:
-        """Hear the pilots, and look at their GPUs; return which jobs must leave theirs."""
+    def poll_gpus(self) -> Mapping[int, Eviction]:
+        """Poll the pilots and their GPUs. Return the jobs to evict."""
         self.dispatch.pilot_events.poll_messages()
         return self.dispatch.pilot_nodes.poll_gpus()
 
-    def measured(self, claim: Claim) -> MeasuredUsage:
-        """What was measured of an attempt on a pilot."""
+    def measured_usage(self, claim: Claim) -> MeasuredUsage:
+        """The measurements of an attempt on a pilot."""
         place = self.dispatch.pilot_nodes.node_of(claim)
         assert place is not None
         return place.measured_usage(claim)
 
-    def news(self) -> list[tuple[int, Outcome | AttemptHandle]]:
-        """Hear the pilots; return what became of attempts."""
+    def poll_ends(self) -> list[tuple[int, Outcome | AttemptHandle]]:
+        """Poll the pilots. Return the events of attempts."""
         self.dispatch.pilot_events.poll_messages()
         return [(claim.job, news) for claim, _, news in self.attempts.poll_events(set())]
 
@@ -181,10 +181,10 @@ class Office:
 
 
 @pytest.fixture
-def office(
+def dispatch_harness(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Office]:
+) -> Iterator[DispatchHarness]:
     monkeypatch.setattr(pilot_news, "ORPHAN_POLL_S", 0.0)
-    office = Office(home, store, tmp_path / "pilots")
-    yield office
-    office.pool.close()
+    harness = DispatchHarness(home, store, tmp_path / "pilots")
+    yield harness
+    harness.pool.close()

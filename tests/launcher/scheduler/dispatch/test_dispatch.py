@@ -29,44 +29,49 @@ from launcher.workers import fork_server_pool
 from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES, Share, read_share
 from launcher.workers.order import read_attempt_spec
 from tests.build import GIB, a_gpu, a_spec, until
-from tests.launcher.scheduler.dispatch.conftest import NOW, Office
+from tests.launcher.scheduler.dispatch.conftest import NOW, DispatchHarness
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyClock, World
 
 # --- which jobs go to which pilots, and why others wait
 
 
-def test_jobs_start_on_a_pilot_while_it_has_cores_and_the_rest_is_told_why_it_waits(
-    office: Office,
+def test_jobs_start_on_a_pilot_with_free_cores_and_others_have_a_reason(
+    dispatch_harness: DispatchHarness,
 ) -> None:
-    pilot = office.pilot()
-    first, second, _ = office.queue("box", jobs=3)
-    assert office.told() == "waiting for box: 1 CPU core (0 of 2 free)"
+    pilot = dispatch_harness.pilot()
+    first, second, _ = dispatch_harness.queue("box", jobs=3)
+    assert dispatch_harness.waiting_reason() == "waiting for box: 1 CPU core (0 of 2 free)"
     assert pilot.runs() == [first, second]
-    assert [claim.pilot for claim in office.store.scheduler_actions.open_claims()] == [
+    assert [claim.pilot for claim in dispatch_harness.store.scheduler_actions.open_claims()] == [
         "lp-1",
         "lp-1",
     ]
-    assert office.told() == "waiting for box: all 2 cores of its pilot are busy"
+    assert dispatch_harness.waiting_reason() == "waiting for box: all 2 cores of its pilot are busy"
 
 
-def test_second_pilot_gets_what_the_first_one_cannot_take(office: Office) -> None:
-    pilots = [office.pilot("lp-1"), office.pilot("lp-2")]
-    office.queue("box", jobs=3)
-    assert [*office.decide().values()] == [None]
+def test_second_pilot_gets_jobs_that_do_not_fit_the_first(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    pilots = [dispatch_harness.pilot("lp-1"), dispatch_harness.pilot("lp-2")]
+    dispatch_harness.queue("box", jobs=3)
+    assert [*dispatch_harness.decide().values()] == [None]
     assert [len(pilot.orders()) for pilot in pilots] == [2, 1]
 
 
-def test_job_runs_only_where_it_may(office: Office) -> None:
-    office.pilot(backend="farm")
-    office.queue("box")
-    assert office.told(here=9) == "waiting for box: its first pilot will be submitted next"
-    assert not office.started_here
+def test_job_runs_only_on_its_permitted_backends(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.pilot(backend="farm")
+    dispatch_harness.queue("box")
+    assert (
+        dispatch_harness.waiting_reason(here=9)
+        == "waiting for box: its first pilot will be submitted next"
+    )
+    assert not dispatch_harness.started_here
 
 
-def test_backend_says_why_it_has_no_pilot(office: Office) -> None:
-    office.fleet.why["box"] = "2 pilots wait in box: Resources"
-    office.queue("box")
-    (reason,) = office.decide().values()
+def test_reason_states_why_a_backend_has_no_pilot(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.fleet.why["box"] = "2 pilots wait in box: Resources"
+    dispatch_harness.queue("box")
+    (reason,) = dispatch_harness.decide().values()
     assert reason is not None
     assert (reason.text, reason.code) == (
         "waiting for box: 2 pilots wait in box: Resources",
@@ -74,73 +79,91 @@ def test_backend_says_why_it_has_no_pilot(office: Office) -> None:
     )
 
 
-def test_place_that_is_named_first_is_asked_first(office: Office) -> None:
-    pilot = office.pilot()
-    (first,) = office.queue("local", "box")
-    office.decide(here=1)
-    assert (office.started_here, pilot.orders()) == ([first], [])
+def test_first_named_backend_is_tried_first(dispatch_harness: DispatchHarness) -> None:
+    pilot = dispatch_harness.pilot()
+    (first,) = dispatch_harness.queue("local", "box")
+    dispatch_harness.decide(here=1)
+    assert (dispatch_harness.started_here, pilot.orders()) == ([first], [])
 
 
-def test_what_finds_no_room_in_the_first_place_starts_in_the_next_one(office: Office) -> None:
-    pilot = office.pilot()
-    first, second = office.queue("local", "box", jobs=2)
-    office.decide(here=1)
-    assert office.started_here == [first]
+def test_job_without_room_on_the_first_backend_starts_on_the_next(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    pilot = dispatch_harness.pilot()
+    first, second = dispatch_harness.queue("local", "box", jobs=2)
+    dispatch_harness.decide(here=1)
+    assert dispatch_harness.started_here == [first]
     assert pilot.runs() == [second]
 
 
-def test_job_that_may_run_in_two_places_is_told_of_both(office: Office) -> None:
-    office.queue("box", "farm", spec=a_spec(cpus=3))
-    assert office.told() == (
+def test_reason_names_both_permitted_backends(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.queue("box", "farm", spec=a_spec(cpus=3))
+    assert dispatch_harness.waiting_reason() == (
         "waiting for box: needs 3 CPU cores, but a pilot of box has 2 (raise `cpus` in [backends.box]); "
         "farm: its first pilot will be submitted next"
     )
 
 
-def test_backend_that_was_taken_out_of_the_configuration_is_named(office: Office) -> None:
-    office.queue("gone")
-    assert office.told() == (
+def test_reason_names_a_removed_backend(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.queue("gone")
+    assert dispatch_harness.waiting_reason() == (
         "waiting for gone: config.toml does not contain [backends.gone]. "
         "Add this table or cancel the job"
     )
 
 
-def test_job_with_a_limit_that_ends_after_its_pilot_is_not_sent_there(office: Office) -> None:
-    office.pilot(until=1000.0 + 60.0)
-    office.queue("box", time_limit_s=61.0)
-    assert office.told() == "waiting for box: may run for 1 m 1 s, but this pilot ends in 1 m"
-    (job,) = office.queue("box", time_limit_s=60.0, retries=1)
-    office.decide()
-    assert [claim.job for claim in office.store.scheduler_actions.open_claims()] == [job]
+def test_job_with_a_limit_that_ends_after_its_pilot_is_not_sent_there(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    dispatch_harness.pilot(until=1000.0 + 60.0)
+    dispatch_harness.queue("box", time_limit_s=61.0)
+    assert (
+        dispatch_harness.waiting_reason()
+        == "waiting for box: may run for 1 m 1 s, but this pilot ends in 1 m"
+    )
+    (job,) = dispatch_harness.queue("box", time_limit_s=60.0, retries=1)
+    dispatch_harness.decide()
+    assert [claim.job for claim in dispatch_harness.store.scheduler_actions.open_claims()] == [job]
 
 
-def test_job_gets_the_cores_that_it_asks_for_or_waits(office: Office) -> None:
-    office.pilot(cpus=1)
-    office.queue("box", spec=a_spec(cpus=2))
-    assert office.told() == "waiting for box: needs 2 CPU cores, but this pilot has 1"
+def test_job_gets_its_requested_cores_or_waits(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.pilot(cpus=1)
+    dispatch_harness.queue("box", spec=a_spec(cpus=2))
+    assert (
+        dispatch_harness.waiting_reason()
+        == "waiting for box: needs 2 CPU cores, but this pilot has 1"
+    )
 
 
-def test_pilot_with_troubles_gets_nothing(office: Office) -> None:
-    pilot = office.pilot(troubles=("/data is not seen",))
-    office.queue("box")
-    office.decide()
+def test_pilot_with_faults_gets_no_job(dispatch_harness: DispatchHarness) -> None:
+    pilot = dispatch_harness.pilot(troubles=("/data is not seen",))
+    dispatch_harness.queue("box")
+    dispatch_harness.decide()
     assert pilot.orders() == []
 
 
-def test_limit_of_a_group_holds_over_all_machines(office: Office) -> None:
-    office.limits["few"] = 1
-    pilots = [office.pilot("lp-1"), office.pilot("lp-2")]
-    office.queue("box", jobs=3, group="few")
-    assert office.told() == "waiting for box: group 'few' (it runs 1 job, its limit is 1)"
-    assert office.told() == "waiting for box: group 'few' (it runs 1 job, its limit is 1)"
+def test_limit_of_a_group_applies_to_all_machines(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.limits["few"] = 1
+    pilots = [dispatch_harness.pilot("lp-1"), dispatch_harness.pilot("lp-2")]
+    dispatch_harness.queue("box", jobs=3, group="few")
+    assert (
+        dispatch_harness.waiting_reason()
+        == "waiting for box: group 'few' (it runs 1 job, its limit is 1)"
+    )
+    assert (
+        dispatch_harness.waiting_reason()
+        == "waiting for box: group 'few' (it runs 1 job, its limit is 1)"
+    )
     assert [len(pilot.orders()) for pilot in pilots] == [1, 0]
 
 
-def test_fleet_learns_how_much_work_waits_and_where_attempts_are(office: Office) -> None:
-    office.pilot()
-    office.queue("box", jobs=5)
-    office.decide()
-    demand, busy = office.ordered()
+def test_pilot_pool_receives_demand_and_attempts_per_pilot(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    dispatch_harness.pilot()
+    dispatch_harness.queue("box", jobs=5)
+    dispatch_harness.decide()
+    demand, busy = dispatch_harness.requested_pilots()
     assert (demand["box"].jobs, demand["box"].pilots) == (3, 2)
     assert demand["box"].paths == ("/",)  # the folder of a program
     assert busy == {"lp-1": 2}
@@ -150,45 +173,46 @@ def test_fleet_learns_how_much_work_waits_and_where_attempts_are(office: Office)
     ("cwd", "paths"), [("", {"/", "/nowhere"}), ("/data", {"/data", "/nowhere"}), ("{job_folder}", {"/nowhere"})]
 )  # fmt: skip
 def test_a_node_must_see_the_project_of_a_program_with_a_folder_of_its_own(
-    office: Office, cwd: str, paths: set[str]
+    dispatch_harness: DispatchHarness, cwd: str, paths: set[str]
 ) -> None:
     settings = {"cwd": cwd, "env": {"OUT": "{job_folder}"}}
-    office.queue("box", spec=a_spec(settings=settings))
-    office.decide()
-    office.ordered()
-    assert {*office.fleet.turns[-1][0]["box"].paths} == paths
+    dispatch_harness.queue("box", spec=a_spec(settings=settings))
+    dispatch_harness.decide()
+    dispatch_harness.requested_pilots()
+    assert {*dispatch_harness.fleet.turns[-1][0]["box"].paths} == paths
 
 
-def test_nothing_is_asked_of_anyone_for_jobs_of_this_machine(office: Office) -> None:
-    office.queue()
-    assert not office.dispatch.has_pilot_jobs(
-        job.lane for job in office.store.scheduler_actions.read_ready(9)
+def test_local_jobs_create_no_pilot_demand(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.queue()
+    assert not dispatch_harness.dispatch.has_pilot_jobs(
+        job.lane for job in dispatch_harness.store.scheduler_actions.read_ready(9)
     )
-    assert not office.dispatch.pilot_events.poll_messages()
+    assert not dispatch_harness.dispatch.pilot_events.poll_messages()
 
 
-def test_work_that_comes_right_after_a_count_is_counted_all_the_same(office: Office) -> None:
-    office.ordered()
-    office.queue("box")
-    office.decide()
-    demand, _ = office.ordered()
+def test_new_work_after_a_count_is_counted(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.requested_pilots()
+    dispatch_harness.queue("box")
+    dispatch_harness.decide()
+    demand, _ = dispatch_harness.requested_pilots()
     assert demand["box"].jobs == 1
-    office.queue("box", jobs=2, retries=1)  # of the same lane: it is looked at soon again
-    office.decide()
+    dispatch_harness.queue("box", jobs=2, retries=1)  # of the same lane: it is examined again soon
+    dispatch_harness.decide()
     result = CycleResult()
-    office.dispatch.request_pilots(ControlState(), result)
+    dispatch_harness.dispatch.request_pilots(ControlState(), result)
     assert result.max_sleep_s <= 0.5
 
 
-def test_work_that_has_found_its_place_asks_for_no_further_pilot(office: Office) -> None:
-    office.queue("box")
-    office.decide()
-    office.ordered()
-    office.pilot()
-    office.decide()
-    office.ordered()
+def test_started_work_requests_no_further_pilot(dispatch_harness: DispatchHarness) -> None:
+    dispatch_harness.queue("box")
+    dispatch_harness.decide()
+    dispatch_harness.requested_pilots()
+    dispatch_harness.pilot()
+    dispatch_harness.decide()
+    dispatch_harness.requested_pilots()
     waiting = [
-        {name: demand.jobs for name, demand in turn.items()} for turn, _ in office.fleet.turns
+        {name: demand.jobs for name, demand in run_cycle.items()}
+        for run_cycle, _ in dispatch_harness.fleet.turns
     ]
     assert waiting == [{"box": 1}, {}]
 
@@ -201,7 +225,7 @@ def clock() -> ToyClock:
     return ToyClock()
 
 
-def turn(places: BackfillHolds, **free_at: float) -> None:
+def run_cycle(places: BackfillHolds, **free_at: float) -> None:
     """Have a turn in which these pilots keep a place for job 1, where they may."""
     places.begin_cycle()
     for token, at in free_at.items():
@@ -209,50 +233,52 @@ def turn(places: BackfillHolds, **free_at: float) -> None:
             places.note_decisions(token, [Wait(job=1, reason="", reserved_from=at)])
 
 
-def keepers(places: BackfillHolds, *tokens: str) -> list[str]:
+def holders(places: BackfillHolds, *tokens: str) -> list[str]:
     return [token for token in tokens if places.may_hold(1, token)]
 
 
-def test_the_pilot_that_is_free_first_keeps_the_place(clock: ToyClock) -> None:
+def test_first_free_pilot_holds_the_reservation(clock: ToyClock) -> None:
     places = BackfillHolds(clock)
-    turn(places, a=50.0, b=20.0, c=70.0)
+    run_cycle(places, a=50.0, b=20.0, c=70.0)
     places.begin_cycle()
-    assert keepers(places, "a", "b", "c") == ["b"]
+    assert holders(places, "a", "b", "c") == ["b"]
 
 
-def test_it_stays_there_until_all_are_compared_anew(clock: ToyClock) -> None:
+def test_reservation_stays_on_a_pilot_until_the_next_comparison(clock: ToyClock) -> None:
     places = BackfillHolds(clock)
-    turn(places, a=50.0, b=20.0)
-    turn(places, a=10.0, b=20.0)
-    assert keepers(places, "a", "b") == ["b"]
+    run_cycle(places, a=50.0, b=20.0)
+    run_cycle(places, a=10.0, b=20.0)
+    assert holders(places, "a", "b") == ["b"]
     clock.now += RECONSIDER_S
-    turn(places, a=10.0, b=20.0)
-    turn(places, a=10.0, b=20.0)
-    assert keepers(places, "a", "b") == ["a"]
+    run_cycle(places, a=10.0, b=20.0)
+    run_cycle(places, a=10.0, b=20.0)
+    assert holders(places, "a", "b") == ["a"]
 
 
-def test_a_pilot_that_is_lost_keeps_nothing(clock: ToyClock) -> None:
+def test_lost_pilot_holds_no_reservation(clock: ToyClock) -> None:
     places = BackfillHolds(clock)
-    turn(places, a=50.0, b=20.0)
-    turn(places, a=50.0, b=20.0)
-    turn(places, a=50.0)  # b is gone
-    turn(places, a=50.0)
-    turn(places, a=50.0)
-    assert keepers(places, "a") == ["a"]
+    run_cycle(places, a=50.0, b=20.0)
+    run_cycle(places, a=50.0, b=20.0)
+    run_cycle(places, a=50.0)  # b is gone
+    run_cycle(places, a=50.0)
+    run_cycle(places, a=50.0)
+    assert holders(places, "a") == ["a"]
 
 
-def test_a_job_behind_a_wide_one_starts_on_the_pilot_that_keeps_no_place(office: Office) -> None:
-    first, second = office.pilot("lp-1"), office.pilot("lp-2")
-    job, *_ = office.queue("box", jobs=3)
-    office.decide()
-    office.end(first, f"{job}-1", Done(at=NOW))
-    office.news()
-    office.queue("box", spec=a_spec(cpus=2), group="wide", retries=1)
-    (narrow,) = office.queue("box", group="narrow")
+def test_job_behind_a_wide_one_starts_on_a_pilot_without_a_reservation(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    first, second = dispatch_harness.pilot("lp-1"), dispatch_harness.pilot("lp-2")
+    job, *_ = dispatch_harness.queue("box", jobs=3)
+    dispatch_harness.decide()
+    dispatch_harness.end(first, f"{job}-1", Done(at=NOW))
+    dispatch_harness.poll_ends()
+    dispatch_harness.queue("box", spec=a_spec(cpus=2), group="wide", retries=1)
+    (narrow,) = dispatch_harness.queue("box", group="narrow")
     first.orders(), second.orders()
-    office.decide(discipline=EASY)
+    dispatch_harness.decide(discipline=EASY)
     assert (first.orders(), second.orders()) == ([], [])  # each might keep it
-    office.decide(discipline=EASY)
+    dispatch_harness.decide(discipline=EASY)
     assert (first.orders(), second.orders()) == ([], [StartAttempt(attempt=f"{narrow}-1")])
 
 
@@ -269,40 +295,40 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def configured(file: Path) -> WatchedConfig[Backends]:
+def watch_config(file: Path) -> WatchedConfig[Backends]:
     return WatchedConfig({"LAUNCHER_CONFIG": str(file)}, read_configured_backends, lambda _: None)
 
 
-def test_without_a_file_there_are_no_backends_and_one_that_is_written_counts(
-    configured: WatchedConfig[Backends], file: Path
+def test_backends_are_read_from_a_new_configuration_file(
+    watch_config: WatchedConfig[Backends], file: Path
 ) -> None:
     file.write_text("")
-    assert configured() == Backends()
+    assert watch_config() == Backends()
     file.write_text(GOOD)
-    assert configured().by_name["toy"].cpus == 2
+    assert watch_config().by_name["toy"].cpus == 2
 
 
-def test_what_held_before_a_mistake_holds_on(
-    configured: WatchedConfig[Backends], file: Path
+def test_last_valid_configuration_stays_in_use_after_an_error(
+    watch_config: WatchedConfig[Backends], file: Path
 ) -> None:
     file.write_text(GOOD)
-    before = configured()
+    before = watch_config()
     file.write_text(BAD)
-    assert configured() == before
+    assert watch_config() == before
 
 
-def test_a_file_that_was_never_understood_is_no_file_without_backends(
-    configured: WatchedConfig[Backends], file: Path
+def test_never_valid_configuration_differs_from_one_without_backends(
+    watch_config: WatchedConfig[Backends], file: Path
 ) -> None:
     file.write_text(BAD)
     for _ in range(2):
         with pytest.raises(UsageError, match="cpus"):
-            configured()
+            watch_config()
     file.write_text(GOOD)
-    assert configured().by_name.keys() == {"toy"}
+    assert watch_config().by_name.keys() == {"toy"}
 
 
-def test_a_scheduler_that_begins_beside_a_mistake_sends_no_pilot_away(tmp_path: Path) -> None:
+def test_new_scheduler_with_an_invalid_configuration_drains_no_pilot(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.need(2)
     world.turn()
@@ -319,28 +345,30 @@ def test_a_scheduler_that_begins_beside_a_mistake_sends_no_pilot_away(tmp_path: 
     assert waits in world.cluster.alive()
 
 
-def test_a_job_that_waits_meanwhile_is_told_what_is_to_be_corrected(office: Office) -> None:
+def test_reason_of_a_waiting_job_states_the_configuration_error(
+    dispatch_harness: DispatchHarness,
+) -> None:
     def mistaken() -> Backends:
         raise UsageError("config.toml:3: backends.box.cpus: expected a whole number")
 
-    office.dispatch._backends = mistaken
-    office.queue("box")
-    (reason,) = office.decide().values()
+    dispatch_harness.dispatch._backends = mistaken
+    dispatch_harness.queue("box")
+    (reason,) = dispatch_harness.decide().values()
     assert reason is not None
     assert reason.code is ReasonCode.NO_PILOT
     assert "config.toml has an error: config.toml:3: backends.box.cpus" in reason.text
 
 
-# --- GPUs of pilots: what is learned of jobs there, and how much of a card that they share each may take
+# --- GPUs of pilots: recorded usage of jobs there, and memory limits on shared GPUs
 
 
 CARD = a_gpu(total=40)
 
 
 @pytest.fixture
-def pilot(office: Office) -> Pilot:
-    """A pilot with a card."""
-    return office.pilot(cpus=8, gpus=(CARD,))
+def pilot(dispatch_harness: DispatchHarness) -> Pilot:
+    """A pilot with a GPU."""
+    return dispatch_harness.pilot(cpus=8, gpus=(CARD,))
 
 
 def on_gpu(gib: float | None = 10, **changes: object) -> Resources:
@@ -348,8 +376,8 @@ def on_gpu(gib: float | None = 10, **changes: object) -> Resources:
     return Resources(device="cuda", min_vram=vram, **changes)  # type: ignore[arg-type]
 
 
-def beat(pilot: Pilot, number: int, used: float, **attempts: float) -> None:
-    """Have a pilot tell how much of its card is in use, and by which of jobs 1, 2 …."""
+def report_gpu_usage(pilot: Pilot, number: int, used: float, **attempts: float) -> None:
+    """Let a pilot report the usage of its GPU, and the part of jobs 1, 2 …."""
     by = {
         f"{name.removeprefix('job')}-1": {CARD.uuid: round(gib * GIB)}
         for name, gib in attempts.items()
@@ -358,49 +386,49 @@ def beat(pilot: Pilot, number: int, used: float, **attempts: float) -> None:
     pilot.tell(Heartbeat(number=number, gpus=gpus, used=by))
 
 
-def test_two_jobs_share_a_card_of_a_pilot_where_their_memory_allows_it(
-    office: Office, pilot: Pilot
+def test_two_jobs_share_a_gpu_of_a_pilot_if_their_memory_fits(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    office.queue("box", jobs=3, spec=a_spec(resources=on_gpu(15)))
-    office.decide()
+    dispatch_harness.queue("box", jobs=3, spec=a_spec(resources=on_gpu(15)))
+    dispatch_harness.decide()
     assert pilot.runs() == [1, 2]
-    assert [claim.gpus for claim in office.store.scheduler_actions.open_claims()] == [
+    assert [claim.gpus for claim in dispatch_harness.store.scheduler_actions.open_claims()] == [
         (CARD.uuid,)
     ] * 2
 
 
-def test_at_most_four_jobs_of_unknown_load_share_a_card_of_a_pilot(
-    office: Office, pilot: Pilot
+def test_at_most_four_jobs_of_unknown_load_share_a_gpu_of_a_pilot(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    office.queue("box", jobs=UNMEASURED_MOST + 1, spec=a_spec(resources=on_gpu(2)))
-    office.decide()
+    dispatch_harness.queue("box", jobs=UNMEASURED_MOST + 1, spec=a_spec(resources=on_gpu(2)))
+    dispatch_harness.decide()
     assert pilot.runs() == [1, 2, 3, 4], "beats tell no loads"
 
 
-def test_a_job_that_is_known_to_keep_a_card_of_a_pilot_busy_is_alone_there(
-    office: Office, pilot: Pilot
+def test_job_with_a_known_full_load_runs_alone_on_a_gpu_of_a_pilot(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
     heavy = a_spec(resources=on_gpu(2), signature="train 1")
-    office.queue("box", spec=heavy)
-    office.decide()
-    (claim,) = office.store.scheduler_actions.open_claims()
+    dispatch_harness.queue("box", spec=heavy)
+    dispatch_harness.decide()
+    (claim,) = dispatch_harness.store.scheduler_actions.open_claims()
     known = MeasuredUsage(peak=GIB, sm=0.97)
-    office.store.scheduler_actions.finish_attempt(
+    dispatch_harness.store.scheduler_actions.finish_attempt(
         claim, Done(at=NOW), outputs={}, now=NOW, measured=known
     )
-    office.attempts.remove(claim.job)
-    office.queue("box", jobs=2, spec=heavy, retries=1)
-    assert "is expected to be 97 % busy with job 2" in office.told()
+    dispatch_harness.attempts.remove(claim.job)
+    dispatch_harness.queue("box", jobs=2, spec=heavy, retries=1)
+    assert "is expected to be 97 % busy with job 2" in dispatch_harness.waiting_reason()
     assert pilot.runs()[1:] == [2]
 
 
-def test_a_job_with_gpu_numbers_gets_those_of_its_node(office: Office) -> None:
+def test_a_job_with_gpu_numbers_gets_those_of_its_node(dispatch_harness: DispatchHarness) -> None:
     given = tuple(a_gpu(number, total=40, uuid=f"GPU-{number}") for number in (2, 5))
-    pilot = office.pilot(cpus=8, gpus=given)
+    pilot = dispatch_harness.pilot(cpus=8, gpus=given)
     last = Resources(device="cuda:5", min_vram=15 * GIB)
-    office.queue("box", spec=a_spec(resources=last._replace(gpu_ids="numbers")))
-    office.queue("box", spec=a_spec(resources=last), retries=1)
-    office.decide()
+    dispatch_harness.queue("box", spec=a_spec(resources=last._replace(gpu_ids="numbers")))
+    dispatch_harness.queue("box", spec=a_spec(resources=last), retries=1)
+    dispatch_harness.decide()
     orders = [
         read_attempt_spec(pilot.folder.attempt(f"{job}-1").spec.read_bytes())
         for job in pilot.runs()
@@ -408,88 +436,104 @@ def test_a_job_with_gpu_numbers_gets_those_of_its_node(office: Office) -> None:
     assert [order.visible_gpus for order in orders] == ["5", "GPU-5"]
 
 
-def test_a_job_with_gpu_numbers_is_not_sent_to_a_pilot_with_mig_instances(office: Office) -> None:
-    pilot = office.pilot(cpus=8, gpus=(a_gpu(0, total=40, mig=1, uuid="MIG-a"),))
-    office.queue("box", spec=a_spec(resources=on_gpu(gpu_ids="numbers")))
-    assert "gpu_ids=numbers does not work on a machine with MIG" in office.told()
+def test_a_job_with_gpu_numbers_is_not_sent_to_a_pilot_with_mig_instances(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    pilot = dispatch_harness.pilot(cpus=8, gpus=(a_gpu(0, total=40, mig=1, uuid="MIG-a"),))
+    dispatch_harness.queue("box", spec=a_spec(resources=on_gpu(gpu_ids="numbers")))
+    assert (
+        "gpu_ids=numbers does not work on a machine with MIG" in dispatch_harness.waiting_reason()
+    )
     assert pilot.orders() == []
 
 
-def test_job_that_needs_a_gpu_is_not_sent_to_a_pilot_without_one(office: Office) -> None:
-    pilot = office.pilot()  # it was to have one, and got none
-    office.queue("box", spec=a_spec(resources=on_gpu()))
-    assert office.told() == "waiting for box: needs a GPU, but this pilot has none"
+def test_job_that_needs_a_gpu_is_not_sent_to_a_pilot_without_one(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    pilot = dispatch_harness.pilot()  # it was to have one, and got none
+    dispatch_harness.queue("box", spec=a_spec(resources=on_gpu()))
+    assert (
+        dispatch_harness.waiting_reason() == "waiting for box: needs a GPU, but this pilot has none"
+    )
     assert pilot.orders() == []
 
 
-def test_memory_in_use_on_a_card_of_a_pilot_keeps_jobs_away(office: Office, pilot: Pilot) -> None:
-    beat(pilot, 1, 35)
-    office.dispatch.pilot_events.poll_messages()
-    office.queue("box", spec=a_spec(resources=on_gpu(10)))
-    office.dispatch.pilot_nodes.poll_gpus()
-    office.decide()
+def test_used_memory_on_a_gpu_of_a_pilot_prevents_placement(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    report_gpu_usage(pilot, 1, 35)
+    dispatch_harness.dispatch.pilot_events.poll_messages()
+    dispatch_harness.queue("box", spec=a_spec(resources=on_gpu(10)))
+    dispatch_harness.dispatch.pilot_nodes.poll_gpus()
+    dispatch_harness.decide()
     assert pilot.orders() == []
-    beat(pilot, 2, 1)
-    office.looked()
-    office.decide()
+    report_gpu_usage(pilot, 2, 1)
+    dispatch_harness.poll_gpus()
+    dispatch_harness.decide()
     assert pilot.runs() == [1]
 
 
-def test_what_a_job_took_there_is_learned_with_the_card_on_which_it_was(
-    office: Office, pilot: Pilot
+def test_usage_on_a_pilot_is_stored_with_its_gpu_type(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    office.queue("box", spec=a_spec(resources=on_gpu(15)))
-    office.decide()
-    beat(pilot, 1, 12, job1=12)
-    office.looked()
-    (claim,) = office.store.scheduler_actions.open_claims()
-    measured = office.measured(claim)
+    dispatch_harness.queue("box", spec=a_spec(resources=on_gpu(15)))
+    dispatch_harness.decide()
+    report_gpu_usage(pilot, 1, 12, job1=12)
+    dispatch_harness.poll_gpus()
+    (claim,) = dispatch_harness.store.scheduler_actions.open_claims()
+    measured = dispatch_harness.measured_usage(claim)
     assert (measured.peak, measured.machine) == (12 * GIB, CARD.fingerprint)
 
 
-def test_peak_of_a_short_job_is_what_its_worker_told_last(office: Office, pilot: Pilot) -> None:
-    office.queue("box", spec=a_spec(resources=on_gpu(15)))
-    office.decide()
-    (claim,) = office.store.scheduler_actions.open_claims()
+def test_peak_of_a_short_job_is_the_last_report_of_its_worker(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    dispatch_harness.queue("box", spec=a_spec(resources=on_gpu(15)))
+    dispatch_harness.decide()
+    (claim,) = dispatch_harness.store.scheduler_actions.open_claims()
     share = Share(pilot.folder.attempt("1-1").folder)
     share.report(reserved=GIB, peak=3 * GIB, last=True)
-    assert office.measured(claim).peak == 3 * GIB + DEFAULT_CONTEXT_BYTES
+    assert dispatch_harness.measured_usage(claim).peak == 3 * GIB + DEFAULT_CONTEXT_BYTES
 
 
-def test_jobs_that_share_a_card_of_a_pilot_are_told_how_much_of_it_is_theirs(
-    office: Office, pilot: Pilot
+def test_jobs_that_share_a_gpu_of_a_pilot_get_their_memory_limits(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    office.queue("box", jobs=2, spec=a_spec(resources=on_gpu(15)))
-    office.decide()
-    beat(pilot, 1, 28, job1=12, job2=16)
-    office.looked()
-    office.dispatch.pilot_nodes.send_vram_limits()
+    dispatch_harness.queue("box", jobs=2, spec=a_spec(resources=on_gpu(15)))
+    dispatch_harness.decide()
+    report_gpu_usage(pilot, 1, 28, job1=12, job2=16)
+    dispatch_harness.poll_gpus()
+    dispatch_harness.dispatch.pilot_nodes.send_vram_limits()
     limits = [read_share(pilot.folder.attempt(name)) for name in ("1-1", "2-1")]
     assert [limit and limit.cap for limit in limits] == [15 * GIB, 16 * GIB]
 
 
 def test_memory_of_an_attempt_that_has_just_ended_counts_as_free(
-    office: Office, pilot: Pilot
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    office.queue("box", spec=a_spec(resources=on_gpu(30)))
-    office.decide()
-    beat(pilot, 1, 30, job1=30)
-    office.looked()
-    office.attempts.remove(1)
-    (place,) = office.dispatch.pilot_nodes.list_nodes()
+    dispatch_harness.queue("box", spec=a_spec(resources=on_gpu(30)))
+    dispatch_harness.decide()
+    report_gpu_usage(pilot, 1, 30, job1=30)
+    dispatch_harness.poll_gpus()
+    dispatch_harness.attempts.remove(1)
+    (place,) = dispatch_harness.dispatch.pilot_nodes.list_nodes()
     assert [gpu.used for gpu in place.machine({}).gpus] == [0]
 
 
-def test_job_whose_card_on_a_pilot_fails_has_to_leave_it(office: Office, pilot: Pilot) -> None:
-    office.queue("box", spec=a_spec(resources=on_gpu()))
-    office.decide()
+def test_job_on_a_failed_gpu_of_a_pilot_is_evicted(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    dispatch_harness.queue("box", spec=a_spec(resources=on_gpu()))
+    dispatch_harness.decide()
     pilot.tell(Heartbeat(number=1, gpus=(replace(CARD, fault="fell off the bus"),)))
-    assert office.looked() == {1: Eviction("cuda:0 fell off the bus")}
+    assert dispatch_harness.poll_gpus() == {1: Eviction("cuda:0 fell off the bus")}
 
 
-def test_owners_visible_devices_say_nothing_of_a_pilots_cards(office: Office, pilot: Pilot) -> None:
-    office.queue("box", spec=a_spec(resources=on_gpu()), visible="7")
-    office.decide()
+def test_visible_devices_of_the_user_do_not_apply_to_gpus_of_a_pilot(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    dispatch_harness.queue("box", spec=a_spec(resources=on_gpu()), visible="7")
+    dispatch_harness.decide()
     assert pilot.runs() == [1]
 
 
@@ -524,41 +568,41 @@ def pilots(*lanes: WaitingLane, **left: int) -> dict[str, int]:
     return {name: demand.pilots for name, demand in wanted.items()}
 
 
-def test_as_many_pilots_as_the_jobs_fill() -> None:
+def test_demand_is_the_number_of_pilots_that_the_jobs_fill() -> None:
     assert pilots(lane(1)) == {"box": 1}
     assert pilots(lane(4)) == {"box": 1}
     assert pilots(lane(5)) == {"box": 2}
     assert pilots(lane(2, cpus=3)) == {"box": 2}
 
 
-def test_gpus_count_as_cores_do() -> None:
+def test_demand_counts_gpus_like_cores() -> None:
     assert pilots(lane(4, device="cuda")) == {"box": 2}
     assert pilots(lane(2, device="cuda", gpus=2)) == {"box": 2}
 
 
-def test_what_one_backend_cannot_run_at_once_is_work_for_the_next_one() -> None:
+def test_excess_demand_goes_to_the_next_backend() -> None:
     assert pilots(lane(20, "box", "farm")) == {"box": 3, "farm": 1}
     assert pilots(lane(20, "farm", "box")) == {"farm": 2, "box": 1}
 
 
-def test_job_that_no_pilot_can_hold_asks_for_none() -> None:
+def test_job_too_large_for_a_pilot_creates_no_demand() -> None:
     assert pilots(lane(3, cpus=5)) == {}
     assert pilots(lane(3, gpus=3, device="cuda")) == {}
     assert pilots(lane(3, limit=7200.0)) == {}
     assert pilots(lane(3, "box", "farm", cpus=5)) == {"farm": 2}
 
 
-def test_job_of_a_backend_that_is_not_configured_asks_for_none() -> None:
+def test_job_of_an_unconfigured_backend_creates_no_demand() -> None:
     assert pilots(lane(3, "elsewhere")) == {}
     assert pilots(lane(3, "local")) == {}
 
 
-def test_group_that_is_full_asks_for_none() -> None:
+def test_full_group_creates_no_demand() -> None:
     assert pilots(lane(9, group="few"), few=0) == {}
     assert pilots(lane(9, group="few"), lane(9, group="few", cpus=2), few=4) == {"box": 1}
 
 
-def test_demand_tells_what_its_jobs_need_to_see_once() -> None:
+def test_demand_lists_each_required_path_once() -> None:
     wanted = pilot_demands(
         [lane(1, paths=("/a", "/b")), lane(1, paths=("/a",), cpus=2)], {"box": BOX}, {}
     )
@@ -571,7 +615,7 @@ def test_paths_are_those_of_the_nodes() -> None:
     assert wanted["box"].paths == ("/shared/lab", "/b")
 
 
-def test_interpreter_that_is_to_be_seen_is_that_of_the_nodes() -> None:
+def test_required_interpreter_is_that_of_the_nodes() -> None:
     job = lane(1)._replace(interpreter="/local/bin/python")
     shared = BOX._replace(paths={"/local": "/shared"})
     for box, paths in [
@@ -594,7 +638,9 @@ def a_pilot(left_h: float, whole_h: float = 10.0) -> Registered:
     return HELLO._replace(began=until - whole_h * HOUR, until=until)
 
 
-def why(hello: Registered, *, took_h: float | None = None, limit_h: float | None = None) -> str:
+def pilot_time_obstacle(
+    hello: Registered, *, took_h: float | None = None, limit_h: float | None = None
+) -> str:
     asked = lane(1).lane
     job = Waiting(
         job=1, resources=asked.resources, seconds=None if took_h is None else took_h * HOUR
@@ -603,129 +649,137 @@ def why(hello: Registered, *, took_h: float | None = None, limit_h: float | None
     return pilot_obstacle(limited, job, hello, hello.until, THEN)
 
 
-def test_what_is_expected_to_take_longer_than_is_left_waits_for_a_pilot_with_more_time() -> None:
-    assert why(a_pilot(left_h=5), took_h=4) == (
+def test_job_expected_to_exceed_the_remaining_time_waits_for_another_pilot() -> None:
+    assert pilot_time_obstacle(a_pilot(left_h=5), took_h=4) == (
         "is expected to run for up to 6 h, but this pilot ends in 5 h"
     )
-    assert why(a_pilot(left_h=7), took_h=4) == ""
+    assert pilot_time_obstacle(a_pilot(left_h=7), took_h=4) == ""
 
 
 @pytest.mark.parametrize("took_h", [7, 12, 1000])
-def test_what_no_pilot_has_time_for_by_a_guess_starts_on_a_new_one(took_h: float) -> None:
-    assert "is expected to run" in why(a_pilot(left_h=8), took_h=took_h)
-    assert why(a_pilot(left_h=9.9), took_h=took_h) == ""
+def test_job_expected_to_exceed_every_pilot_starts_on_a_new_one(took_h: float) -> None:
+    assert "is expected to run" in pilot_time_obstacle(a_pilot(left_h=8), took_h=took_h)
+    assert pilot_time_obstacle(a_pilot(left_h=9.9), took_h=took_h) == ""
 
 
-def test_a_limit_is_no_guess() -> None:
-    assert "may run for 11 h" in why(a_pilot(left_h=10), limit_h=11)
+def test_time_limit_is_not_treated_as_an_estimate() -> None:
+    assert "may run for 11 h" in pilot_time_obstacle(a_pilot(left_h=10), limit_h=11)
 
 
-def test_of_a_pilot_whose_beginning_is_not_known_a_guess_counts() -> None:
-    assert "is expected to run" in why(a_pilot(left_h=10)._replace(began=None), took_h=9)
+def test_estimate_applies_to_a_pilot_of_unknown_start() -> None:
+    assert "is expected to run" in pilot_time_obstacle(
+        a_pilot(left_h=10)._replace(began=None), took_h=9
+    )
 
 
-# --- plain mode: a pilot for one job gets one, and is told to leave behind it
+# --- single-job pilots: each gets one job, and the command to exit after it
 
 
-def plain(office: Office) -> None:
+def use_single_job_pilots(dispatch_harness: DispatchHarness) -> None:
     """Have a backend whose pilots are for one job each."""
-    settings = office.backends.by_name["box"]._replace(pilot=False)
-    office.backends = Backends(by_name={**office.backends.by_name, "box": settings})
+    settings = dispatch_harness.backends.by_name["box"]._replace(pilot=False)
+    dispatch_harness.backends = Backends(
+        by_name={**dispatch_harness.backends.by_name, "box": settings}
+    )
 
 
-def test_a_pilot_gets_one_job_though_it_has_room_for_two_and_leaves_behind_it(
-    office: Office,
+def test_single_job_pilot_gets_one_job_and_exits_after_it(
+    dispatch_harness: DispatchHarness,
 ) -> None:
-    plain(office)
-    pilot = office.pilot(single=True)
-    first, _ = office.queue("box", jobs=2)
-    office.decide()
+    use_single_job_pilots(dispatch_harness)
+    pilot = dispatch_harness.pilot(single=True)
+    first, _ = dispatch_harness.queue("box", jobs=2)
+    dispatch_harness.decide()
     assert pilot.orders() == [StartAttempt(attempt=f"{first}-1"), Drain()]
-    office.decide()
+    dispatch_harness.decide()
     assert pilot.orders() == []
 
 
-def test_a_pilot_whose_job_has_just_ended_gets_no_other_one(office: Office) -> None:
-    plain(office)
-    pilot = office.pilot(single=True)
-    first, _ = office.queue("box", jobs=2)
-    office.decide()
+def test_single_job_pilot_gets_no_second_job(dispatch_harness: DispatchHarness) -> None:
+    use_single_job_pilots(dispatch_harness)
+    pilot = dispatch_harness.pilot(single=True)
+    first, _ = dispatch_harness.queue("box", jobs=2)
+    dispatch_harness.decide()
     pilot.orders()
-    office.end(pilot, f"{first}-1", Done(at=1.0))
-    assert [job for job, _ in office.news()] == [first]
-    office.decide()  # the fleet, which looks at its pilots now and then, lists it still
+    dispatch_harness.end(pilot, f"{first}-1", Done(at=1.0))
+    assert [job for job, _ in dispatch_harness.poll_ends()] == [first]
+    dispatch_harness.decide()  # the pilot pool, which polls its pilots periodically, still lists it
     assert pilot.orders() == []
 
 
-def test_each_pilot_gets_its_own_job_in_the_order_of_the_queue(office: Office) -> None:
-    plain(office)
-    pilots = [office.pilot(f"lp-{number}", single=True) for number in range(3)]
-    jobs = office.queue("box", jobs=5)
-    office.decide()
+def test_each_pilot_gets_its_own_job_in_the_order_of_the_queue(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    use_single_job_pilots(dispatch_harness)
+    pilots = [dispatch_harness.pilot(f"lp-{number}", single=True) for number in range(3)]
+    jobs = dispatch_harness.queue("box", jobs=5)
+    dispatch_harness.decide()
     runs = [pilot.orders()[0] for pilot in pilots]
     assert runs == [StartAttempt(attempt=f"{job}-1") for job in jobs[:3]]
 
 
-def test_a_job_behind_one_that_does_not_fit_gets_the_pilot(office: Office) -> None:
-    plain(office)
-    pilot = office.pilot(single=True, cpus=1)
-    office.queue("box", spec=a_spec(cpus=2))
-    (second,) = office.queue("box", group="other")
-    office.decide()
+def test_a_job_behind_one_that_does_not_fit_gets_the_pilot(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    use_single_job_pilots(dispatch_harness)
+    pilot = dispatch_harness.pilot(single=True, cpus=1)
+    dispatch_harness.queue("box", spec=a_spec(cpus=2))
+    (second,) = dispatch_harness.queue("box", group="other")
+    dispatch_harness.decide()
     assert pilot.orders() == [StartAttempt(attempt=f"{second}-1"), Drain()]
 
 
-def test_what_got_a_place_asks_for_no_further_pilot_at_once(office: Office) -> None:
-    plain(office)
-    office.queue("box", jobs=3)
-    office.decide()
-    asked, _ = office.ordered()
+def test_started_job_requests_no_further_pilot_at_once(dispatch_harness: DispatchHarness) -> None:
+    use_single_job_pilots(dispatch_harness)
+    dispatch_harness.queue("box", jobs=3)
+    dispatch_harness.decide()
+    asked, _ = dispatch_harness.requested_pilots()
     assert asked["box"].pilots == 2  # at most, as the table says
     for number in range(3):
-        office.pilot(f"lp-{number}", single=True)
-    office.decide()
-    asked, busy = office.ordered()
+        dispatch_harness.pilot(f"lp-{number}", single=True)
+    dispatch_harness.decide()
+    asked, busy = dispatch_harness.requested_pilots()
     assert not asked
     assert sorted(busy.values()) == [1, 1, 1]
 
 
-def test_as_many_pilots_as_jobs_wait() -> None:
+def test_demand_is_one_single_job_pilot_per_waiting_job() -> None:
     settings = BOX._replace(pilot=False, pilots=1000)
     demand = pilot_demands([lane(700), lane(500, cpus=4)], {"box": settings}, {})["box"]
     assert (demand.pilots, demand.slots) == (1000, 1)
 
 
-def test_job_whose_run_lies_in_a_folder_that_hangs_waits_and_names_it(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+def test_job_with_an_unresponsive_run_folder_waits_and_names_it(
+    dispatch_harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hangs(*_: object, **__: object) -> str:
         raise FilesystemTimeout("/far/runs/first")
 
-    (job,) = office.queue("local")
-    (ready,) = office.store.scheduler_actions.read_ready(9)
+    (job,) = dispatch_harness.queue("local")
+    (ready,) = dispatch_harness.store.scheduler_actions.read_ready(9)
     start = Start(job=job, devices=(), cpus=1, reason="there is room")
     with monkeypatch.context() as patched:
         patched.setattr(start_jobs, "make_attempt_spec", hangs)
-        office.launches.claim(ready, start)
-        until(office.pool.collect_spawned, "a supervisor is ready")
-        reason = office.launches.claim(ready, start)
+        dispatch_harness.launches.claim(ready, start)
+        until(dispatch_harness.pool.collect_spawned, "a supervisor is ready")
+        reason = dispatch_harness.launches.claim(ready, start)
     assert reason is not None
     assert reason.text == "waiting for its files: the folder /far/runs/first does not respond"
-    assert office.launches.claim(ready, start) is None, (
+    assert dispatch_harness.launches.claim(ready, start) is None, (
         "with the same supervisor, now that it answers"
     )
-    assert [claim.job for claim in office.launches.open_claims()] == [job]
-    office.launches.rollback()
+    assert [claim.job for claim in dispatch_harness.launches.open_claims()] == [job]
+    dispatch_harness.launches.rollback()
 
 
-def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_another(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+def test_job_without_descriptors_for_its_supervisor_waits_for_another_end(
+    dispatch_harness: DispatchHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office.queue("local")
-    (ready,) = office.store.scheduler_actions.read_ready(9)
-    startable = StartableJobs(office.gpus, office.pool)
-    monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
-    assert office.pool.take_supervisor(ready.lane.environment) is None
+    dispatch_harness.queue("local")
+    (ready,) = dispatch_harness.store.scheduler_actions.read_ready(9)
+    startable = StartableJobs(dispatch_harness.gpus, dispatch_harness.pool)
+    monkeypatch.setattr(fork_server_pool, "open_files_shortage", lambda: "48 files")
+    assert dispatch_harness.pool.take_supervisor(ready.lane.environment) is None
     free, reasons = startable.without_backoff([ready], result := CycleResult())
     assert (free, [reason and reason.text for reason in reasons.values()]) == (
         [],
@@ -733,7 +787,7 @@ def test_job_for_whose_supervisor_too_many_files_are_open_waits_for_the_end_of_a
     )
     assert result.max_sleep_s == 1.0
     monkeypatch.undo()
-    office.pool.prepare(ready.lane.environment)
-    until(office.pool.collect_spawned, "a supervisor is ready")
-    monkeypatch.setattr(fork_server_pool, "short_of_files", lambda: "48 files")
+    dispatch_harness.pool.prepare(ready.lane.environment)
+    until(dispatch_harness.pool.collect_spawned, "a supervisor is ready")
+    monkeypatch.setattr(fork_server_pool, "open_files_shortage", lambda: "48 files")
     assert startable.without_backoff([ready], CycleResult()) == ([ready], {}), "one has no work"

@@ -20,7 +20,7 @@ from launcher.workers.lease import is_abandoned, longest_shutdown_s
 from launcher.workers.order import AttemptSpecWriter, read_attempt_spec
 from launcher.workers.started_file import outcome_line, revoke_attempt
 from tests.build import a_claim, a_spec, job_row, until
-from tests.launcher.scheduler.dispatch.conftest import NOW, Office
+from tests.launcher.scheduler.dispatch.conftest import NOW, DispatchHarness
 from tests.launcher.scheduler.remote.toy_cluster import Pilot
 
 SUPERVISOR = b'{"pid": 1, "start_ticks": 1, "boot": "of the node"}\n'
@@ -29,364 +29,396 @@ SUPERVISOR = b'{"pid": 1, "start_ticks": 1, "boot": "of the node"}\n'
 DONE = Done(at=NOW)
 
 
-def ends(pilot: Pilot, outcome: Outcome | None = None) -> None:
-    """Have a pilot tell of the end of its attempt."""
+def report_end(pilot: Pilot, outcome: Outcome | None = None) -> None:
+    """Let a pilot report the end of its attempt."""
     pilot.tell(AttemptFinished(attempt="1-1", outcome=outcome))
 
 
-def begun(pilot: Pilot, attempt: str, outcome: Outcome | None = None) -> None:
+def write_start_record(pilot: Pilot, attempt: str, outcome: Outcome | None = None) -> None:
     """Leave what a supervisor on the node leaves in an attempt's folder."""
     line = b"" if outcome is None else b"\n" + outcome_line(outcome)
     pilot.folder.attempt(attempt).started.write_bytes(SUPERVISOR + line)
 
 
-def buried(office: Office, why: str, token: str = "lp-1") -> Outcome:
-    office.fleet.lost[token] = why
-    ((_, outcome),) = office.dispatch.pilot_events.reap_abandoned()
-    assert office.fleet.done == [token]
+def reap_lost_pilot(dispatch_harness: DispatchHarness, why: str, token: str = "lp-1") -> Outcome:
+    dispatch_harness.fleet.lost[token] = why
+    ((_, outcome),) = dispatch_harness.dispatch.pilot_events.reap_abandoned()
+    assert dispatch_harness.fleet.done == [token]
     return outcome
 
 
 @pytest.fixture
-def pilot(office: Office) -> Pilot:
+def pilot(dispatch_harness: DispatchHarness) -> Pilot:
     """A pilot that was sent an attempt of job 1."""
-    pilot = office.pilot()
-    office.queue("box")
-    office.decide()
+    pilot = dispatch_harness.pilot()
+    dispatch_harness.queue("box")
+    dispatch_harness.decide()
     assert pilot.runs() == [1]
     return pilot
 
 
-def test_pilot_whose_folder_hangs_is_given_up_and_heard_again_when_it_answers(
-    office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+def test_pilot_with_an_unresponsive_folder_is_abandoned_and_polled_again_later(
+    dispatch_harness: DispatchHarness, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answering, "TIMEOUT_S", 0.05)
-    (link,) = office.fleet.pilots
+    (link,) = dispatch_harness.fleet.pilots
     news, aside = pilot.folder.messages_file, pilot.folder.folder / "aside"
-    ends(pilot, DONE)
+    report_end(pilot, DONE)
     news.rename(aside)
     os.mkfifo(news)  # who opens one waits for its writer
-    assert office.news() == []
+    assert dispatch_harness.poll_ends() == []
     hangs = f"the folder {link.root} does not respond"
     assert link.error == hangs
     assert not link.send(StopAttempt(attempt="9-1")), "nothing else is tried there"
     with news.open("wb"):
         aside.rename(news)
-    until(lambda: office.news() == [(1, DONE)], "what it had told is heard")
+    until(lambda: dispatch_harness.poll_ends() == [(1, DONE)], "what it had told is heard")
     assert link.send()
     assert b"9-1" in pilot.folder.commands_file.read_bytes()
 
 
-def test_end_that_a_pilot_tells_is_the_end(office: Office, pilot: Pilot) -> None:
-    assert office.news() == []
-    ends(pilot, DONE)
-    assert office.news() == [(1, DONE)]
-    assert not office.attempts
-
-
-def test_end_without_words_is_read_from_the_folder_and_waited_for(
-    office: Office, pilot: Pilot
+def test_end_reported_by_a_pilot_is_recorded(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    ends(pilot)
-    ((_, awaited),) = office.news()
+    assert dispatch_harness.poll_ends() == []
+    report_end(pilot, DONE)
+    assert dispatch_harness.poll_ends() == [(1, DONE)]
+    assert not dispatch_harness.attempts
+
+
+def test_end_without_an_outcome_is_read_from_the_folder(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    report_end(pilot)
+    ((_, awaited),) = dispatch_harness.poll_ends()
     assert isinstance(awaited, PendingOutcome)
     assert awaited.poll_outcome() is None
-    begun(pilot, "1-1", Failed(at=NOW, error="x"))
+    write_start_record(pilot, "1-1", Failed(at=NOW, error="x"))
     assert awaited.poll_outcome() == Failed(at=NOW, error="x")
 
 
-def test_end_that_is_never_seen_is_lost_after_a_minute(
-    office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+def test_end_without_a_visible_record_is_lost_after_a_minute(
+    dispatch_harness: DispatchHarness, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(started_attempts, "RECORD_TIMEOUT_S", 0.0)
-    ends(pilot)
+    report_end(pilot)
     folder = pilot.folder.attempt("1-1").folder
-    assert office.news() == [(1, Lost(at=NOW, why=NO_RESULT.format(folder)))]
+    assert dispatch_harness.poll_ends() == [(1, Lost(at=NOW, why=NO_RESULT.format(folder)))]
 
 
-def test_time_of_a_node_whose_clock_is_wrong_is_not_taken_over(
-    office: Office, pilot: Pilot
+def test_time_of_a_node_with_a_wrong_clock_is_not_used(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    ends(pilot, Done(at=5.0))
-    assert office.news() == [(1, DONE)]
+    report_end(pilot, Done(at=5.0))
+    assert dispatch_harness.poll_ends() == [(1, DONE)]
 
 
-def test_node_that_cannot_start_programs_says_nothing_of_this_machine(
-    office: Office, pilot: Pilot
+def test_start_failure_on_a_node_does_not_affect_this_machine(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    ends(pilot, NeverStarted(at=NOW, why="full", blamed_on="machine"))
-    assert office.news() == [(1, NeverStarted(at=NOW))]
+    report_end(pilot, NeverStarted(at=NOW, why="full", blamed_on="machine"))
+    assert dispatch_harness.poll_ends() == [(1, NeverStarted(at=NOW))]
 
 
-def adopted(office: Office) -> list[PilotAttempt]:
+def adopt_open_claims(dispatch_harness: DispatchHarness) -> list[PilotAttempt]:
     """Let another scheduler begin and take over what was claimed."""
-    office.begin()
-    office.fleet.pilots = [PilotLink(link.folder, link.spec) for link in office.fleet.pilots]
+    dispatch_harness.begin()
+    dispatch_harness.fleet.pilots = [
+        PilotLink(link.folder, link.spec) for link in dispatch_harness.fleet.pilots
+    ]
     watches = [
-        office.dispatch.pilot_events.adopt(claim)
-        for claim in office.store.scheduler_actions.open_claims()
+        dispatch_harness.dispatch.pilot_events.adopt(claim)
+        for claim in dispatch_harness.store.scheduler_actions.open_claims()
     ]
     for watch in watches:
         assert isinstance(watch, PilotAttempt)
-        office.attempts.add(watch.claim, watch)
+        dispatch_harness.attempts.add(watch.claim, watch)
     return [watch for watch in watches if isinstance(watch, PilotAttempt)]
 
 
-def test_stop_is_an_order(office: Office, pilot: Pilot) -> None:
-    (watch,) = adopted(office)
+def test_stop_is_sent_as_a_command(dispatch_harness: DispatchHarness, pilot: Pilot) -> None:
+    (watch,) = adopt_open_claims(dispatch_harness)
     watch.stop()
     assert pilot.orders() == [StopAttempt(attempt="1-1")]
 
 
-def test_next_scheduler_finds_what_was_said_before_it_began(office: Office, pilot: Pilot) -> None:
-    ends(pilot, DONE)
-    assert len(adopted(office)) == 1
-    assert office.news() == [(1, DONE)]
+def test_next_scheduler_reads_earlier_messages(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    report_end(pilot, DONE)
+    assert len(adopt_open_claims(dispatch_harness)) == 1
+    assert dispatch_harness.poll_ends() == [(1, DONE)]
     assert pilot.orders() == []
 
 
-def test_next_scheduler_sends_what_was_claimed_and_not_sent(office: Office, pilot: Pilot) -> None:
+def test_next_scheduler_sends_unsent_claims(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
     pilot.folder.commands_file.write_bytes(b"")
-    adopted(office)
+    adopt_open_claims(dispatch_harness)
     assert [*pilot.folder.commands_file.read_bytes().splitlines()] == [
         b'{"say":"run","attempt":"1-1"}'
     ]
 
 
-def test_attempt_that_the_queue_does_not_know_any_more_is_ended(
-    office: Office, pilot: Pilot
+def test_attempt_missing_in_the_queue_is_ended(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    office.fleet.pilots[0].start(["7-1", "8-1"])
+    dispatch_harness.fleet.pilots[0].start(["7-1", "8-1"])
     pilot.tell(AttemptFinished(attempt="8-1", outcome=DONE))
     pilot.orders()
-    adopted(office)
-    office.news()
+    adopt_open_claims(dispatch_harness)
+    dispatch_harness.poll_ends()
     assert pilot.orders() == [StopAttempt(attempt="7-1")]
 
 
-def test_attempt_of_a_lost_pilot_that_has_an_outcome_on_record_keeps_it(
-    office: Office, pilot: Pilot
+def test_attempt_of_a_lost_pilot_keeps_its_recorded_outcome(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    begun(pilot, "1-1", Done(at=NOW, result={"x": 1}))
-    assert buried(office, "node n1 is down") == Done(at=NOW, result={"x": 1})
-    assert not office.attempts
+    write_start_record(pilot, "1-1", Done(at=NOW, result={"x": 1}))
+    assert reap_lost_pilot(dispatch_harness, "node n1 is down") == Done(at=NOW, result={"x": 1})
+    assert not dispatch_harness.attempts
 
 
-def test_attempt_of_a_lost_pilot_that_never_began_cannot_begin_any_more(
-    office: Office, pilot: Pilot
+def test_unstarted_attempt_of_a_lost_pilot_is_voided(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    assert isinstance(buried(office, "node n1 is down"), NeverStarted)
+    assert isinstance(reap_lost_pilot(dispatch_harness, "node n1 is down"), NeverStarted)
     assert pilot.folder.attempt("1-1").started.read_bytes() == b'{"void": true}\n'
 
 
-def test_attempt_that_a_lost_pilot_had_begun_is_lost_with_its_reason(
-    office: Office, pilot: Pilot
+def test_started_attempt_of_a_lost_pilot_is_lost_with_its_reason(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    begun(pilot, "1-1")
+    write_start_record(pilot, "1-1")
     why = "node n1 is down"
-    assert buried(office, why) == Lost(at=NOW, why=why)
+    assert reap_lost_pilot(dispatch_harness, why) == Lost(at=NOW, why=why)
 
 
-def bury(office: Office, *, ending_s: float) -> list[Outcome]:
-    """Give the pilot up, all of which has been ending for so long."""
-    office.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
-    office.fleet.ending = ending_s
-    return [outcome for _, outcome in office.dispatch.pilot_events.reap_abandoned()]
+def reap_terminating_pilot(dispatch_harness: DispatchHarness, *, ending_s: float) -> list[Outcome]:
+    """Abandon the pilot, whose processes have been terminating for `ending_s`."""
+    dispatch_harness.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
+    dispatch_harness.fleet.ending = ending_s
+    return [outcome for _, outcome in dispatch_harness.dispatch.pilot_events.reap_abandoned()]
 
 
-def test_attempt_of_a_lost_pilot_is_not_over_before_its_supervisor_has_ended_it(
-    office: Office, pilot: Pilot
+def test_attempt_of_a_lost_pilot_ends_only_after_its_supervisor(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    begun(pilot, "1-1")
-    over_s = longest_shutdown_s(office.store.scheduler_actions.open_claims()[0].spec.terms.grace_s)
-    assert bury(office, ending_s=0.0) == bury(office, ending_s=over_s - 1) == []
-    assert office.attempts
-    assert office.fleet.done == []
-    assert bury(office, ending_s=over_s + 1) == [Lost(at=NOW, why="allocation 12 of slurm failed")]
-    assert office.fleet.done == ["lp-1"]
+    write_start_record(pilot, "1-1")
+    over_s = longest_shutdown_s(
+        dispatch_harness.store.scheduler_actions.open_claims()[0].spec.terms.grace_s
+    )
+    assert (
+        reap_terminating_pilot(dispatch_harness, ending_s=0.0)
+        == reap_terminating_pilot(dispatch_harness, ending_s=over_s - 1)
+        == []
+    )
+    assert dispatch_harness.attempts
+    assert dispatch_harness.fleet.done == []
+    assert reap_terminating_pilot(dispatch_harness, ending_s=over_s + 1) == [
+        Lost(at=NOW, why="allocation 12 of slurm failed")
+    ]
+    assert dispatch_harness.fleet.done == ["lp-1"]
 
 
 @pytest.mark.parametrize("outcome", [DONE, Stopped(at=NOW), Failed(at=NOW, error="x")])
-def test_end_that_an_orphan_records_meanwhile_is_its_end(
-    office: Office, pilot: Pilot, outcome: Outcome
+def test_end_recorded_by_an_orphan_is_used(
+    dispatch_harness: DispatchHarness, pilot: Pilot, outcome: Outcome
 ) -> None:
-    begun(pilot, "1-1")
-    assert bury(office, ending_s=1.0) == []
-    begun(pilot, "1-1", outcome)
-    (ended,) = bury(office, ending_s=2.0)
+    write_start_record(pilot, "1-1")
+    assert reap_terminating_pilot(dispatch_harness, ending_s=1.0) == []
+    write_start_record(pilot, "1-1", outcome)
+    (ended,) = reap_terminating_pilot(dispatch_harness, ending_s=2.0)
     by = "allocation 12 of slurm failed"
     assert ended == (outcome._replace(by=by) if isinstance(outcome, Stopped) else outcome)
-    assert office.fleet.done == ["lp-1"]
+    assert dispatch_harness.fleet.done == ["lp-1"]
 
 
-def test_lost_pilot_that_still_speaks_tells_the_end(office: Office, pilot: Pilot) -> None:
-    begun(pilot, "1-1")
-    assert bury(office, ending_s=0.0) == []
-    ends(pilot, Lost(at=NOW, why="its supervisor was killed"))
-    assert office.news() == [(1, Lost(at=NOW, why="its supervisor was killed"))]
-    assert bury(office, ending_s=0.0) == []
-    assert office.fleet.done == ["lp-1"]
-
-
-def test_next_scheduler_waits_for_the_end_of_an_orphan_and_sends_its_pilot_nothing(
-    office: Office, pilot: Pilot
+def test_message_of_a_lost_pilot_still_reports_the_end(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    begun(pilot, "1-1")
+    write_start_record(pilot, "1-1")
+    assert reap_terminating_pilot(dispatch_harness, ending_s=0.0) == []
+    report_end(pilot, Lost(at=NOW, why="its supervisor was killed"))
+    assert dispatch_harness.poll_ends() == [(1, Lost(at=NOW, why="its supervisor was killed"))]
+    assert reap_terminating_pilot(dispatch_harness, ending_s=0.0) == []
+    assert dispatch_harness.fleet.done == ["lp-1"]
+
+
+def test_next_scheduler_waits_for_an_orphan_and_sends_its_pilot_nothing(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    write_start_record(pilot, "1-1")
     pilot.folder.commands_file.write_bytes(b"")
-    office.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
-    office.fleet.ending = 0.0
-    adopted(office)
-    assert office.news() == []
+    dispatch_harness.fleet.lost["lp-1"] = "allocation 12 of slurm failed"
+    dispatch_harness.fleet.ending = 0.0
+    adopt_open_claims(dispatch_harness)
+    assert dispatch_harness.poll_ends() == []
     assert pilot.folder.commands_file.read_bytes() == b""
-    begun(pilot, "1-1", DONE)
-    assert bury(office, ending_s=1.0) == [DONE]
+    write_start_record(pilot, "1-1", DONE)
+    assert reap_terminating_pilot(dispatch_harness, ending_s=1.0) == [DONE]
 
 
 @pytest.mark.parametrize("cause", ["was preempted", "reached its time limit", "was cancelled"])
-def test_attempt_whose_pilot_was_ended_from_outside_was_stopped_and_goes_on_elsewhere(
-    office: Office, pilot: Pilot, cause: str
+def test_attempt_of_an_externally_ended_pilot_is_stopped_and_requeued(
+    dispatch_harness: DispatchHarness, pilot: Pilot, cause: str
 ) -> None:
-    begun(pilot, "1-1")
+    write_start_record(pilot, "1-1")
     why = f"allocation 12 of slurm {cause}"
-    assert buried(office, why) == Stopped(at=NOW, by=why)
+    assert reap_lost_pilot(dispatch_harness, why) == Stopped(at=NOW, by=why)
 
 
-def signalled(
-    office: Office, pilot: Pilot, outcome: Outcome
+def end_by_signal(
+    dispatch_harness: DispatchHarness, pilot: Pilot, outcome: Outcome
 ) -> list[tuple[int, Outcome | AttemptHandle]]:
     """Have the engine ask the pilot to end, and the pilot end its attempt."""
     pilot.tell(Draining(why="SIGTERM: the engine is about to end it", signal="SIGTERM"))
-    ends(pilot, outcome)
-    return office.news()
+    report_end(pilot, outcome)
+    return dispatch_harness.poll_ends()
 
 
-def test_attempt_that_ends_with_its_pilot_has_the_reason_that_the_engine_gives(
-    office: Office, pilot: Pilot
+def test_attempt_that_ends_with_its_pilot_has_the_reason_of_the_backend(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    ((_, awaited),) = signalled(office, pilot, Stopped(at=NOW, by="SIGTERM"))
+    ((_, awaited),) = end_by_signal(dispatch_harness, pilot, Stopped(at=NOW, by="SIGTERM"))
     assert isinstance(awaited, PendingOutcome)
     assert awaited.poll_outcome() is None
-    (link,) = office.fleet.pilots
+    (link,) = dispatch_harness.fleet.pilots
     link.end_reason = "allocation 12 of slurm was cancelled"
     assert awaited.poll_outcome() == Stopped(at=NOW, by="allocation 12 of slurm was cancelled")
 
 
 def test_attempt_that_ends_with_its_pilot_waits_for_a_reason_for_seconds_only(
-    office: Office, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
+    dispatch_harness: DispatchHarness, pilot: Pilot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(started_attempts, "END_REASON_TIMEOUT_S", 0.0)
     stopped = Stopped(at=NOW, by="allocation of box got SIGTERM")
-    assert signalled(office, pilot, Stopped(at=NOW, by="SIGTERM")) == [(1, stopped)]
+    assert end_by_signal(dispatch_harness, pilot, Stopped(at=NOW, by="SIGTERM")) == [(1, stopped)]
 
 
 def test_attempt_that_is_done_when_its_pilot_is_to_end_waits_for_no_reason(
-    office: Office, pilot: Pilot
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    assert signalled(office, pilot, DONE) == [(1, DONE)]
+    assert end_by_signal(dispatch_harness, pilot, DONE) == [(1, DONE)]
 
 
-def test_attempt_that_its_owner_stops_waits_for_no_reason(office: Office, pilot: Pilot) -> None:
-    office.fleet.pilots[0].stop("1-1")
-    assert signalled(office, pilot, Stopped(at=NOW)) == [(1, Stopped(at=NOW))]
-
-
-def test_workers_own_word_that_it_was_done_counts_where_its_supervisor_is_dead(
-    office: Office, pilot: Pilot
+def test_attempt_stopped_by_its_user_waits_for_no_reason(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    begun(pilot, "1-1")
+    dispatch_harness.fleet.pilots[0].stop("1-1")
+    assert end_by_signal(dispatch_harness, pilot, Stopped(at=NOW)) == [(1, Stopped(at=NOW))]
+
+
+def test_done_report_of_a_worker_counts_if_its_supervisor_is_dead(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    write_start_record(pilot, "1-1")
     result = {"schema": 1, "ok": True, "result": {"x": 2}}
     pilot.folder.attempt("1-1").result.write_text(json.dumps(result))
-    assert buried(office, "node n1 is down") == Done(at=NOW, result={"x": 2})
+    assert reap_lost_pilot(dispatch_harness, "node n1 is down") == Done(at=NOW, result={"x": 2})
 
 
-def test_zombie_of_a_buried_pilot_is_not_heard_any_more(office: Office, pilot: Pilot) -> None:
-    begun(pilot, "1-1")
-    buried(office, "its lease is over")
-    ends(pilot, DONE)
-    assert office.news() == []
+def test_messages_of_a_reaped_pilot_are_ignored(
+    dispatch_harness: DispatchHarness, pilot: Pilot
+) -> None:
+    write_start_record(pilot, "1-1")
+    reap_lost_pilot(dispatch_harness, "its lease is over")
+    report_end(pilot, DONE)
+    assert dispatch_harness.poll_ends() == []
 
 
-def test_attempt_that_cannot_be_looked_at_now_is_looked_at_again(
-    office: Office, pilot: Pilot
+def test_unreadable_attempt_is_probed_again(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
     started = pilot.folder.attempt("1-1").started
-    started.mkdir()  # stands for a file system that does not answer
-    office.fleet.lost["lp-1"] = "node n1 is down"
-    assert [*office.dispatch.pilot_events.reap_abandoned()] == []
-    assert office.fleet.done == []
+    started.mkdir()  # simulates an unresponsive file system
+    dispatch_harness.fleet.lost["lp-1"] = "node n1 is down"
+    assert [*dispatch_harness.dispatch.pilot_events.reap_abandoned()] == []
+    assert dispatch_harness.fleet.done == []
     started.rmdir()
-    assert isinstance(buried(office, "node n1 is down"), NeverStarted)
+    assert isinstance(reap_lost_pilot(dispatch_harness, "node n1 is down"), NeverStarted)
 
 
-def test_attempt_whose_pilot_the_home_has_no_record_of_is_lost(office: Office) -> None:
+def test_attempt_of_an_unrecorded_pilot_is_lost(dispatch_harness: DispatchHarness) -> None:
     claim = a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0)
     assert claim.pilot == "lp-9"
-    assert isinstance(office.dispatch.pilot_events.adopt(claim), Lost)
+    assert isinstance(dispatch_harness.dispatch.pilot_events.adopt(claim), Lost)
 
 
-def test_pilot_that_the_home_has_no_record_of_ends_what_runs_before_that_is_lost(
-    office: Office, pilot: Pilot
+def test_unrecorded_pilot_ends_its_attempts_before_they_are_lost(
+    dispatch_harness: DispatchHarness, pilot: Pilot
 ) -> None:
-    begun(pilot, "1-1")
-    office.begin()
-    office.fleet.pilots.clear()
-    office.fleet.ending = 0.0
-    watch = office.dispatch.pilot_events.adopt(office.store.scheduler_actions.open_claims()[0])
+    write_start_record(pilot, "1-1")
+    dispatch_harness.begin()
+    dispatch_harness.fleet.pilots.clear()
+    dispatch_harness.fleet.ending = 0.0
+    watch = dispatch_harness.dispatch.pilot_events.adopt(
+        dispatch_harness.store.scheduler_actions.open_claims()[0]
+    )
     assert isinstance(watch, PendingOutcome)
     assert is_abandoned(pilot.folder.folder)
     assert watch.poll_outcome() is None
-    begun(pilot, "1-1", Stopped(at=NOW))
+    write_start_record(pilot, "1-1", Stopped(at=NOW))
     assert watch.poll_outcome() == Stopped(at=NOW, by="the queue folder has no record of its pilot")
 
 
-def test_pilot_is_not_buried_before_what_is_claimed_there_was_ended(office: Office) -> None:
-    office.pilot()
-    office.queue("box")
-    office.decide(sends=False)
-    office.fleet.lost["lp-1"] = "node n1 is down"
-    assert [*office.dispatch.pilot_events.reap_abandoned()] == []
-    assert office.fleet.done == []
-    for watch in office.launches.launch_committed():
-        office.attempts.add(watch.claim, watch)
-    assert isinstance(buried(office, "node n1 is down"), NeverStarted)
+def test_pilot_is_reaped_only_after_its_claimed_attempts_ended(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    dispatch_harness.pilot()
+    dispatch_harness.queue("box")
+    dispatch_harness.decide(sends=False)
+    dispatch_harness.fleet.lost["lp-1"] = "node n1 is down"
+    assert [*dispatch_harness.dispatch.pilot_events.reap_abandoned()] == []
+    assert dispatch_harness.fleet.done == []
+    for watch in dispatch_harness.launches.launch_committed():
+        dispatch_harness.attempts.add(watch.claim, watch)
+    assert isinstance(reap_lost_pilot(dispatch_harness, "node n1 is down"), NeverStarted)
 
 
-def test_attempt_whose_pilots_record_cannot_be_read_may_live(office: Office) -> None:
-    office.fleet.unreadable.add("lp-9")
+def test_attempt_of_a_pilot_with_an_unreadable_record_may_be_alive(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    dispatch_harness.fleet.unreadable.add("lp-9")
     with pytest.raises(OSError, match=r"cannot read the record .*pilots/lp-9\.json"):
-        office.dispatch.pilot_events.adopt(a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0))
+        dispatch_harness.dispatch.pilot_events.adopt(
+            a_claim(boot=f"{PILOT_PREFIX}lp-9", claimed=1.0)
+        )
 
 
 # --- from a claim to an order for a pilot
 
 
-def test_attempt_lies_in_its_pilots_folder_and_the_home_has_a_link_to_it(office: Office) -> None:
-    pilot = office.pilot()
-    (job,) = office.queue("box", spec=a_spec("echo", "hi"))
-    office.decide()
-    here, there = office.home.attempt(job, 1), pilot.folder.attempt(f"{job}-1")
+def test_attempt_is_in_the_pilot_folder_and_linked_in_the_queue_folder(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    pilot = dispatch_harness.pilot()
+    (job,) = dispatch_harness.queue("box", spec=a_spec("echo", "hi"))
+    dispatch_harness.decide()
+    here, there = dispatch_harness.home.attempt(job, 1), pilot.folder.attempt(f"{job}-1")
     assert here.folder.readlink() == there.folder
     order = read_attempt_spec(there.spec.read_bytes())
     assert (order.job, order.number, order.spec.argv) == (job, 1, ("echo", "hi"))
 
 
-def test_order_names_paths_as_the_nodes_see_them(office: Office) -> None:
-    box = office.backends.by_name["box"]._replace(paths={"/nowhere": "/there"})
-    office.backends = Backends(by_name={"box": box})
-    pilot = office.pilot()
-    (job,) = office.queue("box")
-    office.decide()
+def test_order_contains_paths_of_the_nodes(dispatch_harness: DispatchHarness) -> None:
+    box = dispatch_harness.backends.by_name["box"]._replace(paths={"/nowhere": "/there"})
+    dispatch_harness.backends = Backends(by_name={"box": box})
+    pilot = dispatch_harness.pilot()
+    (job,) = dispatch_harness.queue("box")
+    dispatch_harness.decide()
     order = json.loads(pilot.folder.attempt(f"{job}-1").spec.read_bytes())
     assert order["spec"]["root"] == "/there"
 
 
-def test_log_appears_in_its_run_by_our_hand_and_not_by_the_nodes(
-    office: Office, tmp_path: Path
+def test_log_link_in_the_run_is_created_by_the_scheduler(
+    dispatch_harness: DispatchHarness, tmp_path: Path
 ) -> None:
-    """A node may see other paths, and what was frozen there would name its own log over a later one."""
-    pilot, link = office.pilot(), tmp_path / "runs" / "a" / "train.log"
-    (job,) = office.queue("box", spec=a_spec("echo", "hi", log_link=str(link)))
-    office.decide()
+    """A node may see other paths, and an attempt that was suspended there could overwrite a later link."""
+    pilot, link = dispatch_harness.pilot(), tmp_path / "runs" / "a" / "train.log"
+    (job,) = dispatch_harness.queue("box", spec=a_spec("echo", "hi", log_link=str(link)))
+    dispatch_harness.decide()
     there = pilot.folder.attempt(f"{job}-1")
     assert read_attempt_spec(there.spec.read_bytes()).spec.log_link is None
     with there.log.open("r+") as log:
@@ -394,100 +426,109 @@ def test_log_appears_in_its_run_by_our_hand_and_not_by_the_nodes(
     assert link.read_text() == "hi\n"
 
 
-def test_transaction_that_comes_to_nothing_sends_nothing_and_leaves_nothing_in_the_way(
-    office: Office,
+def test_rolled_back_transaction_sends_nothing_and_blocks_nothing(
+    dispatch_harness: DispatchHarness,
 ) -> None:
-    pilot = office.pilot()
-    (job,) = office.queue("box")
-    office.decide(fails=True)
-    assert (pilot.orders(), office.store.scheduler_actions.open_claims()) == ([], [])
-    office.decide()
+    pilot = dispatch_harness.pilot()
+    (job,) = dispatch_harness.queue("box")
+    dispatch_harness.decide(fails=True)
+    assert (pilot.orders(), dispatch_harness.store.scheduler_actions.open_claims()) == ([], [])
+    dispatch_harness.decide()
     assert pilot.runs() == [job]
 
 
-def test_attempt_that_a_transaction_left_for_another_pilot_moves_on(office: Office) -> None:
-    first = office.pilot("lp-1")
-    (job,) = office.queue("box")
-    office.decide(fails=True)
-    office.fleet.lost["lp-1"] = "gone"
-    other = office.pilot("lp-2")
-    office.decide()
+def test_rolled_back_attempt_can_go_to_another_pilot(dispatch_harness: DispatchHarness) -> None:
+    first = dispatch_harness.pilot("lp-1")
+    (job,) = dispatch_harness.queue("box")
+    dispatch_harness.decide(fails=True)
+    dispatch_harness.fleet.lost["lp-1"] = "gone"
+    other = dispatch_harness.pilot("lp-2")
+    dispatch_harness.decide()
     assert (first.orders(), other.orders()) == ([], [StartAttempt(attempt=f"{job}-1")])
-    assert office.home.attempt(job, 1).folder.readlink() == other.folder.attempt(f"{job}-1").folder
+    assert (
+        dispatch_harness.home.attempt(job, 1).folder.readlink()
+        == other.folder.attempt(f"{job}-1").folder
+    )
 
 
-def test_order_that_was_written_ahead_for_this_machine_gives_way(office: Office) -> None:
-    pilot = office.pilot()
-    (job,) = office.queue("local", "box")
-    ahead = office.home.attempt(job, 1)
+def test_prewritten_local_order_is_replaced_by_one_for_a_pilot(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    pilot = dispatch_harness.pilot()
+    (job,) = dispatch_harness.queue("local", "box")
+    ahead = dispatch_harness.home.attempt(job, 1)
     ahead.folder.mkdir()
     ahead.spec.write_text("{}")
     ahead.log.touch()
-    office.decide()
+    dispatch_harness.decide()
     assert ahead.folder.readlink() == pilot.folder.attempt(f"{job}-1").folder
 
 
-def test_job_that_must_never_run_twice_is_not_sent_where_an_attempt_is_not_on_record(
-    office: Office,
+def test_non_repeatable_job_is_not_sent_over_an_unrecorded_attempt(
+    dispatch_harness: DispatchHarness,
 ) -> None:
-    pilot = office.pilot()
-    (job,) = office.queue("box", rerun="never")
-    before = office.home.attempt(job, 1)
+    pilot = dispatch_harness.pilot()
+    (job,) = dispatch_harness.queue("box", rerun="never")
+    before = dispatch_harness.home.attempt(job, 1)
     before.folder.mkdir()
     before.spec.write_text("{}")
     before.started.write_text('{"pid": 1, "start_ticks": 1, "boot": "another"}\n')
-    office.decide()
-    ((claim, why),) = office.launches.pop_failed_claims()
+    dispatch_harness.decide()
+    ((claim, why),) = dispatch_harness.launches.pop_failed_claims()
     assert (claim.number, why.is_certain, pilot.orders()) == (2, False, [])
     assert str(why) == f"the queue has no record of the attempt in {before.folder}"
     attempt = pilot.folder.attempt(f"{job}-2")
     assert revoke_attempt(attempt)  # whoever sends it all the same starts nothing
 
 
-def test_what_was_written_ahead_is_given_up_without_a_look_at_the_pilots_folder(
-    office: Office,
+def test_prewritten_order_is_dropped_without_reading_the_pilot_folder(
+    dispatch_harness: DispatchHarness,
 ) -> None:
-    pilot = office.pilot()
-    (job,) = office.queue("local", "box")
-    ahead = AttemptSpecWriter(office.home)
+    pilot = dispatch_harness.pilot()
+    (job,) = dispatch_harness.queue("local", "box")
+    ahead = AttemptSpecWriter(dispatch_harness.home)
     ahead.prepare(job, 1, "{}")
-    office.decide()
+    dispatch_harness.decide()
     ahead.discard()
     assert pilot.folder.attempt(f"{job}-1").spec.exists()
-    assert office.home.attempt(job, 1).folder.is_symlink()
+    assert dispatch_harness.home.attempt(job, 1).folder.is_symlink()
 
 
-def test_attempt_that_starts_here_after_all_has_its_own_folder_in_the_home(office: Office) -> None:
-    pilot = office.pilot()
-    (job,) = office.queue("local", "box")
-    office.decide(fails=True)
-    AttemptSpecWriter(office.home).write(job, 1, "{}")
-    assert not office.home.attempt(job, 1).folder.is_symlink()
+def test_attempt_that_starts_locally_instead_has_a_local_folder(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    pilot = dispatch_harness.pilot()
+    (job,) = dispatch_harness.queue("local", "box")
+    dispatch_harness.decide(fails=True)
+    AttemptSpecWriter(dispatch_harness.home).write(job, 1, "{}")
+    assert not dispatch_harness.home.attempt(job, 1).folder.is_symlink()
     assert pilot.folder.attempt(f"{job}-1").spec.read_text() != "{}"
 
 
-def test_a_pilots_folder_that_is_full_keeps_no_job_from_another_place(office: Office) -> None:
-    pilot = office.pilot()
+def test_full_pilot_folder_does_not_block_other_backends(dispatch_harness: DispatchHarness) -> None:
+    pilot = dispatch_harness.pilot()
     (pilot.folder.attempts_folder).rmdir()
     pilot.folder.attempts_folder.touch()  # no folder can be made there, whoever asks for one
-    (only,) = office.queue("box")
-    (either,) = office.queue("box", "local", group="other")
-    reasons = office.decide(here=1)
-    assert office.started_here == [either]
-    assert office.store.scheduler_actions.open_claims() == []
-    assert job_row(office.store, only).state is State.QUEUED
+    (only,) = dispatch_harness.queue("box")
+    (either,) = dispatch_harness.queue("box", "local", group="other")
+    reasons = dispatch_harness.decide(here=1)
+    assert dispatch_harness.started_here == [either]
+    assert dispatch_harness.store.scheduler_actions.open_claims() == []
+    assert job_row(dispatch_harness.store, only).state is State.QUEUED
     assert any("cannot create the folder of its attempt" in str(why) for why in reasons.values())
     pilot.folder.attempts_folder.unlink()
     pilot.folder.attempts_folder.mkdir()
-    office.decide()
+    dispatch_harness.decide()
     assert pilot.orders()[0] == StartAttempt(attempt=f"{only}-1")
 
 
-def test_the_reason_of_a_start_names_node_and_number_and_no_token(office: Office) -> None:
-    office.pilot("lp-1", node="n7", job="12_3")
-    (job,) = office.queue("box")
-    office.decide()
-    why = job_row(office.store, job).state_reason.text
+def test_start_reason_has_node_and_number_without_a_token(
+    dispatch_harness: DispatchHarness,
+) -> None:
+    dispatch_harness.pilot("lp-1", node="n7", job="12_3")
+    (job,) = dispatch_harness.queue("box")
+    dispatch_harness.decide()
+    why = job_row(dispatch_harness.store, job).state_reason.text
     assert "node n7, job 12_3 of box" in why
     assert "lp-1" not in why
 
@@ -515,11 +556,11 @@ PATHS = NodePaths(
         ("local/x", "local/x"),
     ],
 )
-def test_longest_part_that_a_path_begins_with_decides(here: str, there: str) -> None:
+def test_longest_matching_path_prefix_is_used(here: str, there: str) -> None:
     assert PATHS.path(here) == there
 
 
-def test_every_path_of_a_spec_is_turned_into_that_of_the_node() -> None:
+def test_every_path_of_a_spec_is_mapped_to_the_node() -> None:
     spec = {
         "root": "/local/lab",
         "argv": ["python", "--data=/local/fast/d", "lr=/local", "/local/a.py", "--n", "3"],
@@ -534,7 +575,7 @@ def test_every_path_of_a_spec_is_turned_into_that_of_the_node() -> None:
     }
 
 
-def test_each_part_of_a_search_path_is_turned_and_the_interpreter_is_that_of_the_nodes() -> None:
+def test_each_part_of_a_search_path_is_mapped_and_the_interpreter_is_that_of_the_nodes() -> None:
     context = {
         "folder": "/local/lab",
         "interpreter": "/local/venv/bin/python",
@@ -549,7 +590,7 @@ def test_each_part_of_a_search_path_is_turned_and_the_interpreter_is_that_of_the
     }
 
 
-def test_where_nothing_differs_texts_stay_as_they_are() -> None:
+def test_equal_paths_leave_texts_unchanged() -> None:
     same = NodePaths(BackendSettings(name="box", kind="local"))
     assert (same.spec('{"a":  1}'), same.context('{"b":  2}')) == ('{"a":  1}', '{"b":  2}')
 

@@ -89,7 +89,7 @@ def spec(tmp_path: Path, request: pytest.FixtureRequest) -> Spec:
 
 
 @pytest.fixture
-def done(spec: Spec) -> Done:
+def done_outcome(spec: Spec) -> Done:
     return Done(at=1.0, has_results=True if spec.entry else None)
 
 
@@ -105,7 +105,7 @@ def ends(home: Home, store: Store, tmp_path: Path) -> FinishedAttempts:
 
 
 @pytest.fixture
-def take(store: Store, ends: FinishedAttempts, spec: Spec) -> Take:
+def record_end(store: Store, ends: FinishedAttempts, spec: Spec) -> Take:
     """Take in the end of attempt 1-1; returns how it counts, None where that is put off."""
     (job,) = enqueue(store, spec)
     claim = a_claim(spec, job=job, boot=f"{PILOT_PREFIX}lp-1")
@@ -133,14 +133,14 @@ def make_something(home: Home, spec: Spec) -> None:
     assert hand_over(attempt, spec.run_folder)
 
 
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def disable_move_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endings, "LONG_MOVE_TIMEOUT_S", 0.0)
     monkeypatch.setattr(endings, "MOVE_TIMEOUT_S", 0.0)
 
 
 @of_both
-def test_an_end_in_a_folder_that_hangs_is_taken_in_when_it_answers(
-    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+def test_end_in_an_unresponsive_folder_is_recorded_when_it_responds(
+    home: Home, spec: Spec, record_end: Take, done_outcome: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_something(home, spec)
     back = threading.Event()
@@ -149,74 +149,74 @@ def test_an_end_in_a_folder_that_hangs_is_taken_in_when_it_answers(
         assert back.wait(60)
         accept(attempt, run_folder)
 
-    impatient(monkeypatch)  # of a disk that refuses; one that hangs is waited for
+    disable_move_timeouts(monkeypatch)  # of a disk that refuses; one that hangs is waited for
     monkeypatch.setattr(answering, "TIMEOUT_S", 0.05)
     monkeypatch.setattr(endings, "accept", hangs)
-    assert take(done) is None
-    assert take(done) is None
+    assert record_end(done_outcome) is None
+    assert record_end(done_outcome) is None
     back.set()
-    until(lambda: take(done) == done, "it is taken in")
+    until(lambda: record_end(done_outcome) == done_outcome, "it is taken in")
 
 
 @of_both
-def test_what_a_node_has_made_is_waited_for_until_it_is_seen(
-    home: Home, spec: Spec, ends: FinishedAttempts, take: Take, done: Done
+def test_end_waits_until_outputs_of_a_node_are_visible(
+    home: Home, spec: Spec, ends: FinishedAttempts, record_end: Take, done_outcome: Done
 ) -> None:
     assert ends.wait_s == inf
     make_something(home, spec)
     link = home.attempt(1, 1).folder / "runs"
     target = link.readlink()
     link.unlink()  # as a network file system does that has not seen it yet
-    assert take(done) is None
+    assert record_end(done_outcome) is None
     assert ends.wait_s <= MOVE_RETRY_S
     link.symlink_to(target)
-    assert take(done) == done
+    assert record_end(done_outcome) == done_outcome
     assert (spec.run_folder / MODEL / "best.pt").read_text() == "new"
 
 
 @of_both
-def test_a_job_whose_results_are_never_seen_is_not_done(
-    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+def test_job_without_visible_results_is_not_done(
+    home: Home, spec: Spec, record_end: Take, done_outcome: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient(monkeypatch)
+    disable_move_timeouts(monkeypatch)
     make_something(home, spec)
     (home.attempt(1, 1).folder / "runs").unlink()
-    outcome = take(done)
+    outcome = record_end(done_outcome)
     assert isinstance(outcome, Failed)
     assert f"{home.attempt(1, 1).folder}/runs is not visible" in outcome.error
     assert "launcher retry" in outcome.error
 
 
-def test_a_job_that_has_made_nothing_is_done_at_once(take: Take) -> None:
-    assert take(Done(at=1.0, has_results=False)) == Done(at=1.0, has_results=False)
+def test_job_without_outputs_is_done_at_once(record_end: Take) -> None:
+    assert record_end(Done(at=1.0, has_results=False)) == Done(at=1.0, has_results=False)
 
 
-def test_exit_code_0_that_an_older_supervisor_recorded_counts_only_with_a_report(
-    home: Home, take: Take, monkeypatch: pytest.MonkeyPatch
+def test_exit_code_0_from_an_older_supervisor_needs_a_report(
+    home: Home, record_end: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = home.attempt(1, 1)
     attempt.folder.mkdir(parents=True)
-    assert take(Done(at=1.0)) is None, "the network file system may show the report later"
+    assert record_end(Done(at=1.0)) is None, "the network file system may show the report later"
     write_json(attempt.result, {"schema": 1, "ok": True, "result": {}})
-    impatient(monkeypatch)
-    assert take(Done(at=1.0)) == Done(at=1.0)
+    disable_move_timeouts(monkeypatch)
+    assert record_end(Done(at=1.0)) == Done(at=1.0)
 
 
-def test_exit_code_0_that_an_older_supervisor_recorded_without_a_report_is_a_failure(
-    home: Home, take: Take, monkeypatch: pytest.MonkeyPatch
+def test_exit_code_0_from_an_older_supervisor_without_a_report_is_a_failure(
+    home: Home, record_end: Take, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home.attempt(1, 1).folder.mkdir(parents=True)
-    impatient(monkeypatch)
-    outcome = take(Done(at=1.0))
+    disable_move_timeouts(monkeypatch)
+    outcome = record_end(Done(at=1.0))
     assert isinstance(outcome, Failed)
     assert outcome.error == "its process ended with exit code 0 before it reported a result"
 
 
 @of_both
-def test_what_cannot_be_moved_is_left_to_the_next_attempt(
-    home: Home, spec: Spec, take: Take, done: Done, monkeypatch: pytest.MonkeyPatch
+def test_outputs_that_cannot_be_moved_are_kept_for_the_next_attempt(
+    home: Home, spec: Spec, record_end: Take, done_outcome: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient(monkeypatch)
+    disable_move_timeouts(monkeypatch)
     make_something(home, spec)
     rename = os.rename
 
@@ -227,7 +227,7 @@ def test_what_cannot_be_moved_is_left_to_the_next_attempt(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", full)
-        outcome = take(done)
+        outcome = record_end(done_outcome)
     assert isinstance(outcome, Failed)
     assert "No space left on device. Its files are kept" in outcome.error
     assert not (spec.run_folder / MODEL).exists()
@@ -245,8 +245,8 @@ def gib(amount: float) -> int:
     return round(amount * GIB)
 
 
-def judged(told: Facts, scene: Facts, *, where: MemoryKind = "gpu") -> OomVerdict:
-    """A judgement from what the program told and what the scheduler knows, both in GiB."""
+def diagnose(told: Facts, scene: Facts, *, where: MemoryKind = "gpu") -> OomVerdict:
+    """A verdict from the report of the program and the facts of the scheduler, both in GiB."""
     facts: dict[str, Any] = {name: gib(value) for name, value in told.items()}
     known: dict[str, Any] = {name: gib(value) for name, value in scene.items()}
     return diagnose_oom(OomReport(where=where, **facts), OomContext(**known))
@@ -284,10 +284,10 @@ OURS = {
 
 
 @pytest.mark.parametrize(("told", "scene", "claim"), OURS.values(), ids=list(OURS))
-def test_its_own_fault_brings_a_larger_claim_and_costs_no_retry(
+def test_oom_by_own_usage_raises_the_reservation_without_a_charged_retry(
     told: Facts, scene: Facts, claim: float
 ) -> None:
-    found = judged(told, scene)
+    found = diagnose(told, scene)
     assert (found.blamed_on, found.charged) == ("ours", False)
     assert found.vram_request is not None
     assert found.vram_request / GIB == claim
@@ -310,10 +310,10 @@ NEIGHBOURS = {
 
 
 @pytest.mark.parametrize(("told", "scene", "claim"), NEIGHBOURS.values(), ids=list(NEIGHBOURS))
-def test_a_neighbours_fault_changes_no_promise_and_costs_no_retry(
+def test_oom_by_other_jobs_keeps_the_reservation_without_a_charged_retry(
     told: Facts, scene: Facts, claim: float
 ) -> None:
-    found = judged(told, scene)
+    found = diagnose(told, scene)
     assert (found.blamed_on, found.charged) == ("neighbour", False)
     assert found.vram_request is not None
     assert found.vram_request / GIB == claim
@@ -332,16 +332,16 @@ def test_a_neighbours_fault_changes_no_promise_and_costs_no_retry(
         ({}, None, "machine", True),
     ],
 )
-def test_main_memory_is_the_machines_fault_only_within_the_promise(
+def test_ram_oom_is_excused_only_within_the_reservation(
     told: Facts, promised: float | None, whose: str, charged: bool
 ) -> None:
     scene = {"reservation": 6.0} if promised is None else {"reservation": 6.0, "ram": promised}
-    found = judged(told, scene, where="ram")
+    found = diagnose(told, scene, where="ram")
     assert (found.blamed_on, found.charged, found.vram_request) == (whose, charged, gib(6))
 
 
-def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
-    assert judged({}, {}) == OomVerdict(
+def test_unexplained_oom_is_charged_as_a_retry() -> None:
+    assert diagnose({}, {}) == OomVerdict(
         blamed_on="ours", vram_request=None, why="used an unknown amount", charged=True
     )
 
@@ -350,24 +350,24 @@ def test_a_shortage_of_which_nothing_is_known_costs_a_retry() -> None:
     ("found", "why"),
     [
         (
-            judged({"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}),
+            diagnose({"held": 9, "wanted": 2}, {"reservation": 8, "total": 24, "others": 13}),
             "used 9 GiB and needed 2 GiB more (reserved: 8 GiB)",
         ),
         (
-            judged({"held": 3}, {"reservation": 8, "total": 24, "others": 20}),
+            diagnose({"held": 3}, {"reservation": 8, "total": 24, "others": 20}),
             "other processes used 20 GiB of 24 GiB, this job used 3 GiB (reserved: 8 GiB)",
         ),
         (
-            judged({"held": 20, "wanted": 5}, {"total": 24, "others": 0}),
+            diagnose({"held": 20, "wanted": 5}, {"total": 24, "others": 0}),
             "used 20 GiB and needed 5 GiB more, alone on a GPU of 24 GiB",
         ),
         (
-            judged({"held": 7.2}, {"ram": 4}, where="ram"),
+            diagnose({"held": 7.2}, {"ram": 4}, where="ram"),
             "used 7.2 GiB (reserved: 4 GiB)",
         ),
     ],
 )  # fmt: skip
-def test_a_judgement_is_told_in_numbers(found: OomVerdict, why: str) -> None:
+def test_oom_verdict_states_numbers(found: OomVerdict, why: str) -> None:
     assert found.why == why
 
 
@@ -396,7 +396,7 @@ scenes = st.builds(
 @given(
     shortages, scenes, st.none() | st.integers(0, 200 * GIB), st.none() | st.integers(0, 200 * GIB)
 )
-def test_a_claim_only_grows_and_is_at_least_what_was_seen_to_be_needed(
+def test_vram_request_only_grows_and_covers_the_measured_need(
     shortage: OomReport, scene: OomContext, claim: int | None, held: int | None
 ) -> None:
     anywhere = diagnose_oom(shortage, scene)
@@ -414,7 +414,7 @@ def test_a_claim_only_grows_and_is_at_least_what_was_seen_to_be_needed(
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 40 * GIB), st.integers(GIB, 192 * GIB), shortages, amounts)
-def test_a_job_that_never_fits_is_tried_a_few_times_only(
+def test_job_that_never_fits_is_tried_a_limited_number_of_times(
     claim: int, total: int, shortage: OomReport, others: int | None
 ) -> None:
     tries = 0
@@ -430,7 +430,7 @@ def test_a_job_that_never_fits_is_tried_a_few_times_only(
     assert tries <= 35
 
 
-def test_the_reason_of_an_end_names_an_earlier_output_that_could_not_be_put_back(
+def test_reason_names_an_earlier_output_that_could_not_be_restored(
     home: Home,
     store: Store,
     ends: FinishedAttempts,
@@ -451,7 +451,7 @@ def test_the_reason_of_an_end_names_an_earlier_output_that_could_not_be_put_back
         f"cannot restore the earlier file of its output {output}: Is a directory"
         in job_row(store, job).reason
     )
-    impatient(monkeypatch)
+    disable_move_timeouts(monkeypatch)
     ends._pending[0].retry_at = 0.0
     (ended,) = ends.prepare_due(lambda _: Machine(cpus=1))
     ends.finish(ended, 3.0)
@@ -469,11 +469,11 @@ FALLEN = Eviction("cuda:0 fell off the bus")
 FAILED = Failed(at=1.0, error="RuntimeError: boom")
 
 
-def short(**facts: Any) -> OutOfMemory:
+def out_of_memory(**facts: Any) -> OutOfMemory:
     return OutOfMemory(at=1.0, error="CUDA out of memory", report=OomReport("gpu", **facts))
 
 
-def fell(text: str) -> Reason:
+def gpu_fault_reason(text: str) -> Reason:
     return a_reason(text, ReasonCode.GPU_FAULT, fault="cuda:0 fell off the bus")
 
 
@@ -500,25 +500,31 @@ def requeue(
     return decide_requeue(attempt, LANE, outcome, machine, **known)
 
 
-def test_what_is_done_or_failed_by_itself_needs_no_excuse() -> None:
+def test_done_or_failed_attempt_is_not_requeued() -> None:
     assert requeue(Done(at=1.0), FELL) is None
     assert requeue(FAILED, a_gpu()) is None
     assert requeue(Lost(at=1.0, why="killed"), a_gpu()) is None
     assert requeue(FAILED, FELL, device="cpu") is None
 
 
-def test_an_attempt_whose_card_failed_is_excused_and_says_so() -> None:
+def test_attempt_on_a_failed_gpu_is_requeued_with_that_reason() -> None:
     told = "cuda:0 fell off the bus"
-    assert requeue(FAILED, FELL) == RequeueDecision(reason=fell(f"RuntimeError: boom: {told}"))
-    assert requeue(short(), FELL) == RequeueDecision(reason=fell(f"CUDA out of memory: {told}"))
-    assert requeue(Lost(at=1.0, why="killed"), FELL) == RequeueDecision(reason=fell(told))
+    assert requeue(FAILED, FELL) == RequeueDecision(
+        reason=gpu_fault_reason(f"RuntimeError: boom: {told}")
+    )
+    assert requeue(out_of_memory(), FELL) == RequeueDecision(
+        reason=gpu_fault_reason(f"CUDA out of memory: {told}")
+    )
+    assert requeue(Lost(at=1.0, why="killed"), FELL) == RequeueDecision(
+        reason=gpu_fault_reason(told)
+    )
 
 
-def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> None:
-    for outcome in (FAILED, short(), Stopped(at=1.0)):
-        decision = requeue(outcome, a_gpu(), moved=FALLEN)
-        assert decision == RequeueDecision(reason=fell("cuda:0 fell off the bus"))
-    assert requeue(Done(at=1.0), a_gpu(), moved=FALLEN) is None
+def test_evicted_attempt_is_requeued_after_any_end() -> None:
+    for outcome in (FAILED, out_of_memory(), Stopped(at=1.0)):
+        decision = requeue(outcome, a_gpu(), eviction=FALLEN)
+        assert decision == RequeueDecision(reason=gpu_fault_reason("cuda:0 fell off the bus"))
+    assert requeue(Done(at=1.0), a_gpu(), eviction=FALLEN) is None
 
 
 # --- a job with an estimate, when memory was short
@@ -527,15 +533,15 @@ def test_an_attempt_that_had_to_leave_its_card_is_excused_however_it_ended() -> 
 FULL = Eviction("cuda:0 had only 1 GiB free", cause=EndCause.GPU_MEMORY, vram_request=9 * GIB)
 
 
-def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost() -> None:
-    decision = requeue(Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
+def test_job_evicted_for_others_runs_again_alone_and_states_lost_work() -> None:
+    decision = requeue(Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL)
     told = "stopped: cuda:0 had only 1 GiB free"
     then = "Queued again on an empty GPU, 50 s of work lost"
     reason = a_reason(told, ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour")
     assert decision == RequeueDecision(
         reason=reason, follow_up_text=then, vram_request=9 * GIB, exclusive=True
     )
-    skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, moved=FULL)
+    skewed = requeue(Stopped(at=50.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL)
     assert skewed is not None
     assert skewed.follow_up_text.endswith(", 0 s of work lost")
 
@@ -548,31 +554,31 @@ def test_one_that_was_stopped_for_others_runs_again_alone_and_says_what_was_lost
         ("", "command", "50 s of work lost"),
     ],
 )
-def test_one_that_was_stopped_for_others_says_whether_its_next_attempt_resumes(
-    entry: str, kind: str, told: str
-) -> None:
+def test_job_evicted_for_others_states_whether_it_resumes(entry: str, kind: str, told: str) -> None:
     decision = requeue(
-        Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, moved=FULL, entry=entry, kind=kind
+        Stopped(at=150.0), a_gpu(), claim=None, claimed=100.0, eviction=FULL, entry=entry, kind=kind
     )
     assert decision is not None
     assert decision.reason.text == "stopped: cuda:0 had only 1 GiB free"
     assert decision.follow_up_text == f"Queued again on an empty GPU, {told}"
 
 
-def test_one_that_ended_by_itself_before_it_was_stopped_for_others_is_judged_by_its_end() -> None:
-    assert requeue(Done(at=1.0), a_gpu(), claim=None, moved=FULL) is None
-    assert requeue(FAILED, a_gpu(), claim=None, moved=FULL) is None
-    lacked = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, moved=FULL)
+def test_attempt_that_ended_before_its_eviction_keeps_its_outcome() -> None:
+    assert requeue(Done(at=1.0), a_gpu(), claim=None, eviction=FULL) is None
+    assert requeue(FAILED, a_gpu(), claim=None, eviction=FULL) is None
+    lacked = requeue(
+        out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, eviction=FULL
+    )
     assert lacked is not None
     assert lacked.reason.text.startswith("out of memory: ")
 
 
 @pytest.mark.parametrize("number", [1, 2, SHORTAGES_BESIDE_OTHERS - 1, SHORTAGES_BESIDE_OTHERS, 4])
-def test_one_whose_estimate_was_too_small_gets_more_and_at_last_a_gpu_of_its_own(
+def test_too_small_estimate_is_raised_and_finally_replaced_by_an_exclusive_gpu(
     number: int,
 ) -> None:
     decision = requeue(
-        short(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, number=number
+        out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(used=20), claim=None, number=number
     )
     assert decision is not None
     assert decision.vram_request is not None
@@ -581,8 +587,8 @@ def test_one_whose_estimate_was_too_small_gets_more_and_at_last_a_gpu_of_its_own
     assert (decision.max_attempts, decision.backoff_s) == (MOST_SHORTAGES, 0.0)
 
 
-def test_one_with_an_estimate_waits_for_memory_and_not_for_a_while() -> None:
-    outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38)
+def test_job_with_an_estimate_waits_for_memory_without_a_pause() -> None:
+    outcome, card = out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38)
     estimated, declared = requeue(outcome, card, claim=None), requeue(outcome, card)
     assert estimated is not None
     assert declared is not None
@@ -591,13 +597,13 @@ def test_one_with_an_estimate_waits_for_memory_and_not_for_a_while() -> None:
     assert (declared.exclusive, declared.max_attempts) == (False, REQUEUE_LIMIT)
 
 
-def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store) -> None:
+def test_oom_job_is_requeued_at_most_four_times(store: Store) -> None:
     spec = a_spec(resources=Resources(device="cuda"))
     (job,) = enqueue(store, spec)
     states = []
     for number in range(1, MOST_SHORTAGES + 1):
         claim = claimed(store, job, device="GPU-0")
-        outcome = short(held=8 * GIB, wanted=2 * GIB)
+        outcome = out_of_memory(held=8 * GIB, wanted=2 * GIB)
         lane = store.scheduler_actions.lane_of(job)
         decision = decide_requeue(
             replace(claim, reservation=None, exclusive=False),
@@ -615,11 +621,13 @@ def test_a_job_that_lacks_memory_is_queued_again_four_times_at_most(store: Store
     assert job_row(store, job).reason.endswith(" (5 times)")
 
 
-def test_failures_of_gpus_do_not_count_as_shortages_of_memory(store: Store) -> None:
+def test_gpu_failures_do_not_count_as_oom(store: Store) -> None:
     spec = a_spec(resources=Resources(device="cuda"))
     (job,) = enqueue(store, spec)
     ends: list[tuple[Outcome, GpuSnapshot]] = [(FAILED, FELL)] * (MOST_SHORTAGES - 1)
-    ends += [(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=80, used=40))] * MOST_SHORTAGES
+    ends += [
+        (out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(total=80, used=40))
+    ] * MOST_SHORTAGES
     states = []
     for now, (outcome, gpu) in enumerate(ends, 1):
         claim = claimed(store, job, device="GPU-0")
@@ -635,7 +643,7 @@ def test_failures_of_gpus_do_not_count_as_shortages_of_memory(store: Store) -> N
     assert job_row(store, job).reason.endswith(f" ({MOST_SHORTAGES} times)")
 
 
-def test_one_that_was_stopped_for_others_teaches_similar_jobs_at_once_and_stays_alone(
+def test_eviction_updates_similar_jobs_at_once_and_the_job_stays_alone(
     store: Store,
 ) -> None:
     argv = ("train.py", "--a")
@@ -664,8 +672,8 @@ def test_one_that_was_stopped_for_others_teaches_similar_jobs_at_once_and_stays_
     )
 
 
-def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
-    decision = requeue(short(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
+def test_job_above_its_reservation_gets_more_at_once() -> None:
+    decision = requeue(out_of_memory(held=8 * GIB, wanted=2 * GIB), a_gpu(total=40, used=20))
     assert decision is not None
     assert decision.vram_request is not None
     assert decision.vram_request >= 10 * GIB
@@ -673,16 +681,16 @@ def test_one_that_needed_more_than_it_was_promised_gets_more_at_once() -> None:
     assert decision.reason.text.startswith("out of memory: used ")
 
 
-def test_one_whose_memory_others_took_waits_a_little_and_keeps_its_claim() -> None:
-    decision = requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
+def test_job_without_memory_because_of_others_pauses_and_keeps_its_request() -> None:
+    decision = requeue(out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=38))
     assert decision is not None
     assert (decision.vram_request, decision.backoff_s) == (8 * GIB, CROWDED_PAUSE_S)
     assert decision.reason.text.startswith("out of memory: other processes used ")
     assert decision.follow_up_text == "Queued again"
 
 
-def test_others_who_have_left_meanwhile_are_remembered() -> None:
-    outcome, card = short(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=2)
+def test_usage_of_departed_processes_is_considered() -> None:
+    outcome, card = out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(total=40, used=2)
     now, then = requeue(outcome, card), requeue(outcome, card, others_usage={"GPU-0": 38 * GIB})
     assert now is not None
     assert then is not None
@@ -690,46 +698,46 @@ def test_others_who_have_left_meanwhile_are_remembered() -> None:
     assert "other processes" in then.reason.text
 
 
-def test_a_job_on_the_cpu_gets_no_larger_claim() -> None:
-    assert requeue(short(held=2 * GIB, wanted=1 * GIB), a_gpu(), device="cpu") is None
+def test_cpu_job_gets_no_larger_vram_request() -> None:
+    assert requeue(out_of_memory(held=2 * GIB, wanted=1 * GIB), a_gpu(), device="cpu") is None
 
 
-def test_one_that_no_card_can_ever_hold_is_not_tried_again() -> None:
-    decision = requeue(short(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
+def test_job_too_large_for_every_gpu_is_not_retried() -> None:
+    decision = requeue(out_of_memory(held=30 * GIB, wanted=20 * GIB), a_gpu(total=40))
     assert decision is not None
     assert decision.is_unsatisfiable
     assert "but cuda:0 has at most 40 GiB for it" in decision.reason.text
 
 
-def test_a_larger_card_elsewhere_is_hope() -> None:
+def test_larger_gpu_elsewhere_permits_a_retry() -> None:
     gpus = a_gpu(0, total=24), a_gpu(1, total=80, used=70)
-    decision = requeue(short(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
+    decision = requeue(out_of_memory(held=20 * GIB, wanted=9 * GIB), *gpus, claim=20 * GIB)
     assert decision is not None
     assert not decision.is_unsatisfiable
 
 
 @pytest.mark.parametrize("gpus", [(), (a_gpu(used=None),)])
-def test_an_attempt_of_which_nothing_is_known_is_charged(gpus: tuple[Any, ...]) -> None:
-    assert requeue(short(), *gpus, claim=None) is None
+def test_attempt_without_facts_is_charged(gpus: tuple[Any, ...]) -> None:
+    assert requeue(out_of_memory(), *gpus, claim=None) is None
 
 
-def test_what_must_never_run_twice_is_not_excused_when_its_end_is_lost() -> None:
+def test_non_repeatable_job_is_not_requeued_after_a_lost_end() -> None:
     card = a_gpu(fault="has fallen off the bus")
     assert requeue(Lost(at=1.0, why="killed"), card, rerun="never") is None
-    assert requeue(Lost(at=1.0, why="killed"), card, moved=FALLEN, rerun="never") is None
+    assert requeue(Lost(at=1.0, why="killed"), card, eviction=FALLEN, rerun="never") is None
 
 
-def test_what_must_never_run_twice_does_not_move_to_another_gpu() -> None:
-    decision = requeue(Stopped(at=1.0), a_gpu(), moved=FALLEN, rerun="never")
+def test_non_repeatable_job_is_not_moved_to_another_gpu() -> None:
+    decision = requeue(Stopped(at=1.0), a_gpu(), eviction=FALLEN, rerun="never")
     assert decision == RequeueDecision(
-        reason=fell("cuda:0 fell off the bus, not queued again (rerun: never)"),
+        reason=gpu_fault_reason("cuda:0 fell off the bus, not queued again (rerun: never)"),
         is_unsatisfiable=True,
     )
     assert requeue(Stopped(at=1.0), FELL, rerun="never") is None
 
 
-def test_one_that_no_look_has_seen_is_not_said_to_have_been_alone() -> None:
-    decision = requeue(short(held=None, wanted=None), a_gpu(total=24, used=0))
+def test_unobserved_job_is_not_reported_as_alone() -> None:
+    decision = requeue(out_of_memory(held=None, wanted=None), a_gpu(total=24, used=0))
     assert decision is not None
     assert not decision.is_unsatisfiable
     assert "alone" not in decision.reason.text

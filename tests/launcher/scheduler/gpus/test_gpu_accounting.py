@@ -1,4 +1,4 @@
-"""What is known of GPUs: what each attempt takes, what a home has used, and what attempts teach about sharing."""
+"""GPU state: usage by attempts, usage of a queue, and measurements of sharing."""
 
 import json
 import math
@@ -65,7 +65,7 @@ OTHER = 1
 
 
 def a_card(index: int = 0, used: float = 0, **processes: int | None) -> GpuSnapshot:
-    """A card with processes: `ours=…` and `other=…` are their bytes, None where it is not told."""
+    """A GPU with processes: `ours=…` and `other=…` are their bytes, None if not reported."""
     pids = {"ours": ME, "other": OTHER}
     found = [GpuProcess(pid=pids[who], used=amount) for who, amount in processes.items()]
     return a_gpu(index, used=used, processes=tuple(found))
@@ -81,7 +81,7 @@ def running(
     return a_claim(spec or DECLARED, job=job, device=device, **values | changes)
 
 
-def reported(home: Home, job: int = 1, **changes: Any) -> None:
+def write_memory_report(home: Home, job: int = 1, **changes: Any) -> None:
     folder = home.attempt(job, 1).folder
     folder.mkdir(parents=True, exist_ok=True)
     told = {"schema": 1, "at": 1.0, "reserved": 0, "peak": 0, "context": None, "uuid": None}
@@ -97,11 +97,11 @@ def a_ledger(
 
 
 def used(ledger: GpuAccounting, *claims: Claim) -> list[Mapping[str, int]]:
-    """What each attempt uses of cards."""
+    """Usage of GPUs by each attempt."""
     return [one.used for one in ledger.usage_tracker.running_jobs(claims, no_usage)]
 
 
-def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
+def test_memory_reported_by_the_driver_is_recorded(home: Home) -> None:
     claims = [running()]
     card = a_card(used=9, ours=5 * GIB, other=4 * GIB)
     ledger = a_ledger(home, claims, card)
@@ -110,7 +110,7 @@ def test_what_the_driver_tells_of_our_processes_is_put_down(home: Home) -> None:
     assert ledger.usage_tracker.gpus_without_ended(claims, [card]) == (card,)
 
 
-def test_the_same_look_is_put_down_once(home: Home) -> None:
+def test_one_reading_is_recorded_once(home: Home) -> None:
     sight = GpuSample(gpus=(a_card(),), at=1.0)
     ledger = GpuAccounting(home, OwnProcesses())
     assert not ledger.record_sample(NO_SAMPLE, [])
@@ -119,16 +119,16 @@ def test_the_same_look_is_put_down_once(home: Home) -> None:
     assert ledger.record_sample(sight._replace(at=2.0), [])
 
 
-def test_where_the_driver_does_not_tell_the_workers_word_counts(home: Home) -> None:
+def test_report_of_the_worker_counts_without_driver_values(home: Home) -> None:
     claims = [running()]
-    reported(home, reserved=3 * GIB, peak=4 * GIB)
+    write_memory_report(home, reserved=3 * GIB, peak=4 * GIB)
     for card in (a_card(used=9, ours=None), a_card(used=9)):
         ledger = a_ledger(home, claims, card)
         assert used(ledger, *claims) == [{"GPU-0": 3 * GIB + DEFAULT_CONTEXT_BYTES}]
         assert ledger.usage_tracker.peak(claims[0]) == 4 * GIB + DEFAULT_CONTEXT_BYTES
 
 
-def test_unknown_stays_unknown(home: Home) -> None:
+def test_unknown_usage_stays_unknown(home: Home) -> None:
     claims = [running()]
     ledger = a_ledger(home, claims, a_card(used=9, ours=None))
     assert used(ledger, *claims) == [{}]
@@ -136,15 +136,15 @@ def test_unknown_stays_unknown(home: Home) -> None:
     assert ledger.usage_tracker.peak(running(device="cpu")) is None
 
 
-def test_the_context_is_what_the_driver_sees_beyond_the_workers_word(home: Home) -> None:
+def test_context_memory_is_the_driver_value_minus_the_worker_report(home: Home) -> None:
     claims = [running(), running(2, pid=OTHER)]
-    reported(home, reserved=3 * GIB, peak=6 * GIB)
+    write_memory_report(home, reserved=3 * GIB, peak=6 * GIB)
     ledger = a_ledger(home, claims, a_card(used=9, ours=4 * GIB))
     assert ledger.usage_tracker.peak(claims[0]) == 7 * GIB
     assert ledger.usage_tracker.vram_limits(claims)[1, 1] == VramLimit(cap=8 * GIB, context=1 * GIB)
 
 
-def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
+def test_peak_is_kept_when_less_is_used_later(home: Home) -> None:
     claims = [running()]
     ledger = a_ledger(home, claims, a_card(used=9, ours=7 * GIB))
     ledger.record_sample(GpuSample(gpus=(a_card(used=3, ours=1 * GIB),), at=2.0), claims)
@@ -152,7 +152,7 @@ def test_a_peak_is_remembered_when_less_is_used_later(home: Home) -> None:
     assert used(ledger, *claims) == [{"GPU-0": 1 * GIB}]
 
 
-def test_what_an_attempt_took_that_has_ended_since_the_look_is_free(home: Home) -> None:
+def test_memory_of_an_attempt_ended_since_the_reading_is_free(home: Home) -> None:
     claims = [running()]
     seen = a_card(used=9, ours=5 * GIB), a_gpu(1, used=None)
     ledger = a_ledger(home, claims, *seen)
@@ -163,7 +163,7 @@ def test_what_an_attempt_took_that_has_ended_since_the_look_is_free(home: Home) 
     assert GpuAccounting(home, OwnProcesses()).usage_tracker.gpus_without_ended([], seen) == seen
 
 
-def test_only_jobs_that_share_a_card_are_held_to_what_they_declared(home: Home) -> None:
+def test_declared_memory_is_enforced_only_on_shared_gpus(home: Home) -> None:
     alone, first, second, unknown, estimated, learned = (
         running(1, "GPU-1"),
         running(2),
@@ -185,13 +185,13 @@ def test_only_jobs_that_share_a_card_are_held_to_what_they_declared(home: Home) 
     }
 
 
-def test_what_a_job_took_while_it_was_alone_stays_its_own(home: Home) -> None:
+def test_memory_used_while_alone_stays_reserved(home: Home) -> None:
     first, second = running(), running(2, pid=OTHER)
     ledger = a_ledger(home, [first, second], a_card(used=12, ours=11 * GIB))
     assert ledger.usage_tracker.vram_limits([first, second])[1, 1].cap == 11 * GIB
 
 
-def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> None:
+def test_every_reservation_is_published_with_its_usage(home: Home) -> None:
     works = a_spec(resources=Resources(cpus=2, ram=3 * GIB, device="cpu"))
     claims = [
         running(1, "GPU-0,GPU-1"),
@@ -209,7 +209,9 @@ def test_others_hear_of_every_promise_with_what_is_in_use_of_it(home: Home) -> N
     ]
 
 
-def promised(claim: int | None, *, estimate: int | None = None, **asked: Any) -> dict[str, int]:
+def reserved_bytes(
+    claim: int | None, *, estimate: int | None = None, **asked: Any
+) -> dict[str, int]:
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", reservation=claim)
     reservations = reservations_of(
         place, Resources(**asked), totals={"GPU-0": 40 * GIB}, estimate=estimate
@@ -217,18 +219,18 @@ def promised(claim: int | None, *, estimate: int | None = None, **asked: Any) ->
     return {one.device: one.amount for one in reservations if "GPU-0" in one.device}
 
 
-def test_others_hear_the_estimate_of_a_job_and_an_eighth_of_the_card_if_there_is_none() -> None:
-    assert promised(None, estimate=3 * GIB) == {"GPU-0": 3 * GIB, "jobs:GPU-0": 1}
-    assert promised(None) == {"GPU-0": 5 * GIB, "jobs:GPU-0": 1}
-    assert promised(8 * GIB, estimate=3 * GIB) == {"GPU-0": 8 * GIB, "jobs:GPU-0": 1}
+def test_estimate_is_published_or_an_eighth_of_the_gpu_without_one() -> None:
+    assert reserved_bytes(None, estimate=3 * GIB) == {"GPU-0": 3 * GIB, "jobs:GPU-0": 1}
+    assert reserved_bytes(None) == {"GPU-0": 5 * GIB, "jobs:GPU-0": 1}
+    assert reserved_bytes(8 * GIB, estimate=3 * GIB) == {"GPU-0": 8 * GIB, "jobs:GPU-0": 1}
 
 
-def test_a_job_that_shares_with_nobody_is_told_as_the_whole_card() -> None:
+def test_exclusive_job_is_published_as_the_whole_gpu() -> None:
     whole = {"GPU-0": 40 * GIB, "jobs:GPU-0": 1, "alone:GPU-0": 1}
-    assert promised(GIB, exclusive=True) == promised(None, exclusive=True) == whole
+    assert reserved_bytes(GIB, exclusive=True) == reserved_bytes(None, exclusive=True) == whole
 
 
-def test_a_running_job_is_expected_to_end_as_those_alike_did(home: Home) -> None:
+def test_expected_end_of_a_running_job_comes_from_similar_jobs(home: Home) -> None:
     claims = [running(claimed=1000.0), running(2, "cpu", claimed=1000.0)]
     ledger = a_ledger(home, claims, a_card())
     on_gpu, on_cpu = ledger.usage_tracker.running_jobs(claims, lambda *_: Usage(seconds=(100.0,)))
@@ -245,7 +247,7 @@ def ready(least: int = 0, visible: tuple[str, ...] | None = ("0",), **asked: Any
     return ReadyJob(id=7, rank=0.0, lane_id=1, lane=lane)
 
 
-def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
+def test_request_of_a_waiting_job_is_declared_measured_or_needed_memory() -> None:
     taught = Usage(peaks=(4 * GIB,), seconds=(10.0,))
     one = make_waiting(ready(min_vram=8 * GIB), NO_USAGE)
     assert (one.job, one.group, one.visible) == (7, "g", ("0",))
@@ -258,7 +260,7 @@ def test_a_waiting_job_has_what_was_declared_learned_or_needed() -> None:
     assert make_waiting(ready(least=9 * GIB), taught).vram_request == 9 * GIB
 
 
-def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
+def test_job_that_nearly_fills_the_largest_gpu_gets_it_exclusively() -> None:
     full, gpus = Usage(peaks=(int(23.5 * GIB),)), (a_gpu(0, total=24), a_gpu(1, total=8))
     for rules in (SharingRules(), SharingRules(reserve=2 * GIB)):
         machine = Machine(cpus=2, gpus=gpus, rules=rules)
@@ -266,7 +268,7 @@ def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
         assert isinstance(start, Start)
         assert (start.devices, start.exclusive) == ((gpus[0].uuid,), True)
         assert start.reservation == gpus[0].total
-        # what its owner asks for, or what it lacked, can be more than any card has
+        # declared memory, or memory missing at a failure, can exceed every GPU
         for job, usage in (
             (ready(visible=None, min_vram=30 * GIB), NO_USAGE),
             (ready(least=30 * GIB, visible=None), NO_USAGE),
@@ -286,7 +288,7 @@ def test_what_nearly_fills_the_largest_card_gets_that_for_itself() -> None:
     count=st.integers(1, 2),
     larger=st.booleans(),
 )
-def test_on_an_idle_machine_a_job_starts_again_where_it_was_seen_to_fit(
+def test_on_an_idle_machine_a_job_starts_on_a_gpu_that_it_fitted_before(
     total: int, driver: float, reserve: float, took: float, count: int, larger: bool
 ) -> None:
     cards = [a_gpu(at, total=total, used=total * driver) for at in range(2)]
@@ -308,7 +310,7 @@ def test_on_an_idle_machine_a_job_starts_again_where_it_was_seen_to_fit(
         assert start.exclusive, "its card is promised to it as a whole"
 
 
-def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_was_told() -> None:
+def test_slightly_short_job_gets_an_idle_gpu_of_the_requested_size() -> None:
     # the driver takes a little more than when its need was judged
     card = a_gpu(total=24, used=0.75)
     job = make_waiting(ready(least=int(23.5 * GIB), device="cuda"), NO_USAGE)
@@ -323,23 +325,23 @@ def test_a_job_that_lacked_a_little_gets_the_idle_card_that_is_as_large_as_it_wa
     )
 
 
-def test_a_workers_word_counts_for_the_card_that_it_names(home: Home) -> None:
+def test_report_of_a_worker_counts_for_the_gpu_that_it_names(home: Home) -> None:
     claims = [running(device="GPU-0,GPU-1")]
-    reported(home, reserved=9 * GIB, peak=9 * GIB, uuid="GPU-0")
+    write_memory_report(home, reserved=9 * GIB, peak=9 * GIB, uuid="GPU-0")
     ledger = a_ledger(home, claims, a_card(0, used=10), a_card(1, used=10))
     assert used(ledger, *claims) == [{"GPU-0": 9 * GIB + DEFAULT_CONTEXT_BYTES}]
 
 
-def test_where_the_driver_knows_our_processes_what_it_does_not_list_is_not_there(
+def test_process_not_listed_by_a_working_driver_uses_no_memory(
     home: Home,
 ) -> None:
     claims = [running(), running(2, "GPU-1", pid=os.getppid())]
-    reported(home, job=2, reserved=9 * GIB, peak=9 * GIB)
+    write_memory_report(home, job=2, reserved=9 * GIB, peak=9 * GIB)
     ledger = a_ledger(home, claims, a_card(0, used=10, ours=2 * GIB), a_card(1, used=10))
     assert used(ledger, *claims) == [{"GPU-0": 2 * GIB}, {}]
 
 
-def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
+def test_usage_of_an_earlier_attempt_is_not_inherited(home: Home) -> None:
     first, second = running(), running(number=2)
     ledger = a_ledger(home, [first], a_card(used=9, ours=5 * GIB))
     assert used(ledger, second) == [{}]
@@ -351,7 +353,7 @@ def test_what_an_earlier_attempt_took_is_not_its_successors(home: Home) -> None:
     assert set(ledger.usage_tracker.vram_limits([second])) == {(1, 2)}
 
 
-def test_an_attempt_without_a_reservation_shares_its_card_with_an_estimate(home: Home) -> None:
+def test_attempt_without_a_reservation_has_an_estimate(home: Home) -> None:
     ledger = a_ledger(home, [], a_card(used=9))
     (one,) = ledger.usage_tracker.running_jobs(
         [running(reservation=None, exclusive=False)], no_usage
@@ -363,7 +365,7 @@ def test_an_attempt_without_a_reservation_shares_its_card_with_an_estimate(home:
     assert (other.estimated, other.exclusive) == (False, True)
 
 
-# --- estimates: what is reserved for a job whose memory was neither declared nor learned
+# --- estimates: reservations of jobs with neither declared nor recorded memory
 
 
 TRAIN = ("python", "train.py", "--lr", "1")
@@ -376,18 +378,18 @@ def an_estimate(job: int = 1, argv: tuple[str, ...] = TRAIN, pid: int = ME) -> C
     return running(job, spec=spec, reservation=None, pid=pid)
 
 
-def watched(
-    home: Home, claims: Iterable[Claim], *looks: tuple[float, GpuSnapshot]
+def ledger_after(
+    home: Home, claims: Iterable[Claim], *shared_time: tuple[float, GpuSnapshot]
 ) -> GpuAccounting:
-    """A ledger after looks, each with its time."""
+    """The accounting after readings, each with its time."""
     ledger, claims = GpuAccounting(home, OwnProcesses()), list(claims)
-    for at, gpu in looks:
+    for at, gpu in shared_time:
         assert ledger.record_sample(GpuSample(gpus=(gpu,), at=at), claims)
     return ledger
 
 
 def busy(used: float, sm: float | None = 0.3) -> GpuSnapshot:
-    """A card on which our process uses so many GiB, and works for so much of the time."""
+    """A GPU on which our process uses so many GiB and has this load."""
     process = GpuProcess(pid=ME, used=round(used * GIB), sm=sm)
     return a_gpu(total=80, used=used, processes=(process,))
 
@@ -396,16 +398,16 @@ def steady(used: float, sm: float | None = 0.3) -> list[tuple[float, GpuSnapshot
     return [(float(at), busy(used, sm)) for at in range(1, 6)]
 
 
-def similar_took(*gib: float) -> Usage:
+def usage_of_similar(*gib: float) -> Usage:
     return Usage(similar=SimilarUsage(peaks=tuple(int(each * GIB) for each in gib)))
 
 
-def test_what_is_reserved_follows_the_use_once_it_has_settled(home: Home) -> None:
+def test_reservation_follows_the_usage_once_it_is_steady(home: Home) -> None:
     claim = an_estimate()
-    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    ledger = ledger_after(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     (young,) = ledger.usage_tracker.running_jobs([claim], no_usage)
     assert (young.reservation, young.unmeasured_s) == (None, 1.0), "a fixed part of the card counts"
-    ledger = watched(home, [claim], *steady(6))
+    ledger = ledger_after(home, [claim], *steady(6))
     (settled,) = ledger.usage_tracker.running_jobs([claim], no_usage)
     assert settled.reservation == steady_request(6 * GIB, (), None)
     assert settled.unmeasured_s is None
@@ -416,28 +418,28 @@ def test_what_is_reserved_follows_the_use_once_it_has_settled(home: Home) -> Non
     assert published.amount == settled.reservation
 
 
-def test_until_its_use_has_settled_what_similar_jobs_took_is_reserved(home: Home) -> None:
+def test_peak_of_similar_jobs_is_reserved_until_usage_is_steady(home: Home) -> None:
     claim = an_estimate()
-    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
-    (young,) = ledger.usage_tracker.running_jobs([claim], lambda *_: similar_took(10))
-    assert young.reservation == choose_vram_request(None, 0, similar_took(10)).amount
+    ledger = ledger_after(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    (young,) = ledger.usage_tracker.running_jobs([claim], lambda *_: usage_of_similar(10))
+    assert young.reservation == choose_vram_request(None, 0, usage_of_similar(10)).amount
     assert young.unmeasured_s is None, "something similar was measured"
-    ledger = watched(home, [claim], *steady(6))
-    (settled,) = ledger.usage_tracker.running_jobs([claim], lambda *_: similar_took(10))
+    ledger = ledger_after(home, [claim], *steady(6))
+    (settled,) = ledger.usage_tracker.running_jobs([claim], lambda *_: usage_of_similar(10))
     assert settled.reservation == 10 * GIB, "it may still grow to what most of them took"
 
 
 def test_a_declared_reservation_does_not_follow_the_use(home: Home) -> None:
-    ledger = watched(home, [running()], *steady(1))
+    ledger = ledger_after(home, [running()], *steady(1))
     (place,) = ledger.usage_tracker.running_jobs([running()], no_usage)
     assert (place.reservation, place.estimated, place.similar) == (8 * GIB, False, "")
 
 
-def test_what_runs_tells_what_similar_jobs_take_while_it_runs(home: Home) -> None:
+def test_running_job_gives_the_estimate_of_similar_jobs(home: Home) -> None:
     claim = an_estimate()
     signature, program = program_signature(SIMILAR_TRAIN), program_of(SIMILAR_TRAIN)
-    ledger = watched(home, [claim], *steady(6))
-    known = similar_took(2)._replace(peaks=(GIB,))
+    ledger = ledger_after(home, [claim], *steady(6))
+    known = usage_of_similar(2)._replace(peaks=(GIB,))
     live = ledger.usage_tracker.add_running_usage(known, signature, program)
     assert live == known._replace(
         similar=SimilarUsage(peaks=(2 * GIB,), running_bytes=(6 * GIB,), sm=0.3)
@@ -454,12 +456,12 @@ def test_what_runs_tells_what_similar_jobs_take_while_it_runs(home: Home) -> Non
     )
 
 
-def test_memory_that_still_grows_tells_similar_jobs_nothing_until_it_is_an_eighth_of_the_card(
+def test_growing_memory_counts_for_similar_jobs_only_from_an_eighth_of_the_gpu(
     home: Home,
 ) -> None:
     claim = an_estimate()
     signature, program = program_signature(SIMILAR_TRAIN), program_of(SIMILAR_TRAIN)
-    ledger = watched(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
+    ledger = ledger_after(home, [claim], (1.0, busy(3)), (2.0, busy(6)))
     assert ledger.usage_tracker.add_running_usage(
         NO_USAGE, signature, program
     ).similar == SimilarUsage(sm=0.3)
@@ -469,8 +471,8 @@ def test_memory_that_still_grows_tells_similar_jobs_nothing_until_it_is_an_eight
     assert live.similar.running_bytes == (11 * GIB,)
 
 
-def test_a_load_that_was_not_measured_leaves_what_is_stored(home: Home) -> None:
-    ledger = watched(home, [an_estimate()], *steady(11, sm=None))
+def test_missing_load_keeps_the_stored_one(home: Home) -> None:
+    ledger = ledger_after(home, [an_estimate()], *steady(11, sm=None))
     known = Usage(similar=SimilarUsage(sm=0.7))
     live = ledger.usage_tracker.add_running_usage(
         known, program_signature(SIMILAR_TRAIN), program_of(TRAIN)
@@ -478,37 +480,37 @@ def test_a_load_that_was_not_measured_leaves_what_is_stored(home: Home) -> None:
     assert live.similar == SimilarUsage(running_bytes=(11 * GIB,), sm=0.7)
 
 
-def test_a_measured_load_counts_before_a_stored_one(home: Home) -> None:
+def test_measured_load_takes_precedence_over_the_stored_one(home: Home) -> None:
     claim = an_estimate()
     stored = Usage(sm=0.9, slowdown=2.0)
-    (unknown,) = watched(home, [claim], (1.0, busy(1))).usage_tracker.running_jobs(
+    (unknown,) = ledger_after(home, [claim], (1.0, busy(1))).usage_tracker.running_jobs(
         [claim], lambda *_: stored
     )
     assert unknown.load == GpuLoad(sm=0.9, slowdown=2.0)
-    (known,) = watched(home, [claim], *steady(1)).usage_tracker.running_jobs(
+    (known,) = ledger_after(home, [claim], *steady(1)).usage_tracker.running_jobs(
         [claim], lambda *_: stored
     )
     assert known.load == GpuLoad(sm=0.3, slowdown=2.0, measured=True)
 
 
-def test_gpus_are_looked_at_more_often_until_what_has_just_started_is_measured(
+def test_gpus_are_polled_more_often_until_new_attempts_are_measured(
     home: Home,
 ) -> None:
     claim, on_cpu = an_estimate(), running(2, "cpu")
-    assert watched(home, []).usage_tracker.is_measuring([claim]), "it has not been seen yet"
-    assert not watched(home, []).usage_tracker.is_measuring([on_cpu])
-    assert watched(home, [claim], (1.0, busy(3))).usage_tracker.is_measuring([claim])
-    assert watched(home, [claim], *steady(3), (6.0, busy(9))).usage_tracker.is_measuring([claim]), (
-        "it grows"
-    )
-    assert not watched(home, [claim], *steady(3)).usage_tracker.is_measuring([claim])
-    silent = watched(home, [claim], (1.0, busy(3)), (1.0 + LONGEST_MEASURING_S, busy(3, None)))
+    assert ledger_after(home, []).usage_tracker.is_measuring([claim]), "it has not been seen yet"
+    assert not ledger_after(home, []).usage_tracker.is_measuring([on_cpu])
+    assert ledger_after(home, [claim], (1.0, busy(3))).usage_tracker.is_measuring([claim])
+    assert ledger_after(home, [claim], *steady(3), (6.0, busy(9))).usage_tracker.is_measuring(
+        [claim]
+    ), "it grows"
+    assert not ledger_after(home, [claim], *steady(3)).usage_tracker.is_measuring([claim])
+    silent = ledger_after(home, [claim], (1.0, busy(3)), (1.0 + LONGEST_MEASURING_S, busy(3, None)))
     assert not silent.usage_tracker.is_measuring([claim]), "it never will be"
 
 
-def test_what_a_program_gave_back_is_believed_after_half_a_minute(home: Home) -> None:
+def test_released_memory_counts_as_free_after_half_a_minute(home: Home) -> None:
     claim = an_estimate()
-    ledger = watched(home, [claim], *[(float(at), busy(9)) for at in range(1, 6)])
+    ledger = ledger_after(home, [claim], *[(float(at), busy(9)) for at in range(1, 6)])
     reserved = []
     for at in (6.0, 7.0, 8.0, 29.0, 31.0):
         assert ledger.record_sample(GpuSample(gpus=(busy(4),), at=at), [claim])
@@ -522,18 +524,18 @@ def test_what_a_program_gave_back_is_believed_after_half_a_minute(home: Home) ->
     assert reserved == [9, 9, 9, 9, 4]
 
 
-def test_a_process_of_ours_that_has_just_ended_is_not_one_of_others(home: Home) -> None:
+def test_just_ended_own_process_is_not_attributed_to_others(home: Home) -> None:
     ledger, theirs = GpuAccounting(home, OwnProcesses()), GpuProcess(pid=OTHER, used=GIB, sm=0.25)
     card = a_gpu(processes=(GpuProcess(pid=ME, used=GIB, sm=0.5), theirs))
     ledger.record_sample(GpuSample(gpus=(card,), at=1.0), [running()])
     assert ledger.foreign_load == {"GPU-0": (0.25, 1)}
-    ledger.record_sample(GpuSample(gpus=(card,), at=2.0), [])  # the look still shows it
+    ledger.record_sample(GpuSample(gpus=(card,), at=2.0), [])  # the reading still shows it
     assert ledger.foreign_load == {"GPU-0": (0.25, 1)}
     ledger.record_sample(GpuSample(gpus=(card,), at=3.0), [])
     assert ledger.foreign_load == {"GPU-0": (0.75, 2)}, "it has not ended with our job"
 
 
-def test_a_card_whose_driver_lists_no_process_of_ours_is_unmeasured_until_it_names_one(
+def test_gpu_without_listed_own_processes_is_unmeasured(
     home: Home,
 ) -> None:
     claim, ledger = an_estimate(), GpuAccounting(home, OwnProcesses())
@@ -555,15 +557,15 @@ def test_a_card_whose_driver_lists_no_process_of_ours_is_unmeasured_until_it_nam
     assert not ledger.memory_is_known(a_gpu()), "it tells of no processes at all"
 
 
-def test_a_card_that_is_idle_or_has_a_process_is_measured(home: Home) -> None:
+def test_idle_gpu_or_one_with_listed_processes_is_measured(home: Home) -> None:
     idle = a_gpu(processes=(), utilisation=0.0)
     theirs = replace(a_card(used=4, other=4 * GIB), utilisation=0.8)
     for card in (idle, theirs):
-        ledger = watched(home, [an_estimate()], (1.0, card), (2.0 + HIDDEN_S, card))
+        ledger = ledger_after(home, [an_estimate()], (1.0, card), (2.0 + HIDDEN_S, card))
         assert ledger.unmeasured == frozenset()
 
 
-def test_how_busy_others_keep_a_card_is_known_with_their_number(home: Home) -> None:
+def test_load_and_number_of_other_processes_are_known(home: Home) -> None:
     theirs = [GpuProcess(pid=pid, used=GIB, sm=sm) for pid, sm in ((OTHER, 0.25), (2, None))]
     ours = GpuProcess(pid=ME, used=GIB, sm=0.5)
     ledger = GpuAccounting(home, OwnProcesses())
@@ -573,9 +575,9 @@ def test_how_busy_others_keep_a_card_is_known_with_their_number(home: Home) -> N
     assert ledger.foreign_load == {"GPU-0": (0.25, 2), "GPU-1": (0.0, 0)}
 
 
-def test_a_successor_knows_what_was_measured_of_attempts(home: Home) -> None:
+def test_next_scheduler_reads_measurements_of_attempts(home: Home) -> None:
     claim = an_estimate()
-    killed = watched(home, [claim], (1.0, busy(9)), *[(at + 1, gpu) for at, gpu in steady(6)])
+    killed = ledger_after(home, [claim], (1.0, busy(9)), *[(at + 1, gpu) for at, gpu in steady(6)])
     records = json.loads(json.dumps(killed.records()))
     successor = GpuAccounting(home, OwnProcesses())
     successor.adopt(records, now=7.0)
@@ -584,17 +586,19 @@ def test_a_successor_knows_what_was_measured_of_attempts(home: Home) -> None:
     (place,) = successor.usage_tracker.running_jobs([claim], no_usage)
     assert place.reservation == steady_request(6 * GIB, (), None)
     assert place.load == GpuLoad(sm=0.3, measured=True)
-    (fresh,) = watched(home, [claim], (7.0, busy(6))).usage_tracker.running_jobs([claim], no_usage)
+    (fresh,) = ledger_after(home, [claim], (7.0, busy(6))).usage_tracker.running_jobs(
+        [claim], no_usage
+    )
     assert fresh.reservation is None, "without them it would be young again"
 
 
-def test_a_scheduler_that_begins_takes_over_what_its_predecessor_wrote(tmp_path: Path) -> None:
+def test_new_scheduler_reads_the_measurements_of_the_previous_one(tmp_path: Path) -> None:
     home = Home(tmp_path / "one")
     home.folder.mkdir()
     gpus, _ = a_scheduler(home.folder, tmp_path)
     claim = an_estimate()
     now = time.monotonic()
-    killed = watched(home, [claim], *[(now - 9 + at, gpu) for at, gpu in steady(6)])
+    killed = ledger_after(home, [claim], *[(now - 9 + at, gpu) for at, gpu in steady(6)])
     write_gpu_status(home, GpuStatus(at=0.0, gpus=(busy(6),), error=""), killed.records())
     gpus.begin()
     assert gpus.accounting.records() == killed.records()
@@ -622,9 +626,9 @@ SHORT_IDS = [f"{value!s:.9}" for value in ODD_NUMBERS]
 
 
 @pytest.mark.parametrize("value", ODD_NUMBERS, ids=SHORT_IDS)
-def test_a_damaged_record_of_an_attempt_does_no_harm(home: Home, value: Any) -> None:
+def test_damaged_record_of_an_attempt_is_ignored(home: Home, value: Any) -> None:
     claim = an_estimate()
-    (record,) = watched(home, [claim], *steady(6)).records()
+    (record,) = ledger_after(home, [claim], *steady(6)).records()
     assert isinstance(record, dict)
     for name in record.keys() - {"job", "number"}:
         ledger = GpuAccounting(home, OwnProcesses())
@@ -639,8 +643,8 @@ def test_a_damaged_record_of_an_attempt_does_no_harm(home: Home, value: Any) -> 
 
 
 @pytest.mark.parametrize("number", ODD_NUMBERS, ids=SHORT_IDS)
-def test_a_damaged_job_number_of_an_attempt_is_left_out(home: Home, number: Any) -> None:
-    (record,) = watched(home, [an_estimate()], *steady(6)).records()
+def test_damaged_job_id_of_an_attempt_is_ignored(home: Home, number: Any) -> None:
+    (record,) = ledger_after(home, [an_estimate()], *steady(6)).records()
     assert isinstance(record, dict)
     ledger = GpuAccounting(home, OwnProcesses())
     for name in ("job", "number"):
@@ -652,13 +656,13 @@ def test_a_damaged_job_number_of_an_attempt_is_left_out(home: Home, number: Any)
     "record",
     [None, 7, "x", [], {}, {"job": "1", "number": 1}, {"job": 1}, {"job": 1, "number": 1}],
 )
-def test_a_record_that_cannot_be_understood_is_not_taken_over(home: Home, record: Json) -> None:
+def test_invalid_record_is_not_used(home: Home, record: Json) -> None:
     ledger = GpuAccounting(home, OwnProcesses())
     ledger.adopt([record], now=5.0)
     assert ledger.records() == []
 
 
-def test_a_look_at_a_card_that_runs_short_tells_who_has_to_leave_it_and_is_on_record(
+def test_reading_of_a_gpu_short_of_memory_selects_and_records_an_eviction(
     tmp_path: Path,
 ) -> None:
     home = Home(tmp_path / "one")
@@ -683,7 +687,7 @@ def test_a_look_at_a_card_that_runs_short_tells_who_has_to_leave_it_and_is_on_re
 
 
 class WatchedCard:
-    """A card of 40 GiB on which a job of ours uses 30 GiB, and its scheduler that looks at it."""
+    """A GPU of 40 GiB with a job of ours that uses 30 GiB, and its scheduler."""
 
     def __init__(self, folder: Path, process: GpuProcess) -> None:
         home = Home(folder / "one")
@@ -694,7 +698,7 @@ class WatchedCard:
         self.gpus = SchedulerGpus(home, lambda: (card,), lambda: None, board=board)
 
     def look(self, claims: list[Claim]) -> Mapping[int, Any]:
-        """Take in one more look; returns who has to leave the card."""
+        """Process one more reading. Return the jobs to evict."""
         at = time.monotonic()
 
         def seen() -> bool:
@@ -705,33 +709,33 @@ class WatchedCard:
         return self.gpus.evictions
 
 
-def in_the_way() -> list[Claim]:
+def conflicting_claims() -> list[Claim]:
     """A job that uses 30 GiB by an estimate, and one that has declared 20 GiB."""
     estimated = replace(an_estimate(), claimed=time.time())
     return [estimated, replace(running(2, pid=OTHER), reservation=20 * GIB)]
 
 
 @pytest.mark.parametrize(("told", "leaves"), [(30 * GIB, {1}), (None, set())])
-def test_nobody_leaves_a_card_whose_driver_does_not_tell_how_much_a_process_uses(
+def test_no_eviction_without_memory_values_per_process(
     tmp_path: Path, told: int | None, leaves: set[int]
 ) -> None:
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=told))
-    reported(card.home, reserved=30 * GIB, peak=30 * GIB)  # by its worker
-    assert set(card.look(in_the_way())) == leaves
+    write_memory_report(card.home, reserved=30 * GIB, peak=30 * GIB)  # by its worker
+    assert set(card.look(conflicting_claims())) == leaves
 
 
-def test_nobody_leaves_a_card_at_the_look_after_one_of_ours_has_ended_there(
+def test_no_eviction_right_after_the_end_of_an_own_process(
     tmp_path: Path,
 ) -> None:
     card = WatchedCard(tmp_path, GpuProcess(pid=ME, used=30 * GIB))
-    estimated, declared = in_the_way()
+    estimated, declared = conflicting_claims()
     ended, elsewhere = running(3, pid=OTHER, reservation=GIB), running(4, "GPU-9", pid=OTHER)
     assert not card.look([estimated, ended, elsewhere]), "nothing is in the way"
     assert not card.look([estimated, declared, elsewhere]), "its memory may be seen as in use"
     assert set(card.look([estimated, declared])) == {1}
 
 
-def test_what_a_job_with_an_estimate_uses_counts_for_its_user(tmp_path: Path) -> None:
+def test_usage_of_a_job_with_an_estimate_is_charged_to_its_user(tmp_path: Path) -> None:
     counted = list[Claim]()
 
     def meter(claims: Iterable[Claim], _: object) -> ResourceUsage:
@@ -750,7 +754,7 @@ def test_what_a_job_with_an_estimate_uses_counts_for_its_user(tmp_path: Path) ->
     assert [claim.reservation for claim in counted] == [6 * GIB, 8 * GIB, None]
 
 
-def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -> None:
+def test_processes_of_a_two_gpu_job_are_counted_per_gpu(home: Home) -> None:
     claim = running(device="GPU-0,GPU-1", reservation=4 * GIB)
     ranks = "sleep 60 & echo $!; sleep 60 & echo $!; wait"
     with subprocess.Popen(["sh", "-c", ranks], stdout=subprocess.PIPE, text=True) as program:
@@ -771,10 +775,10 @@ def test_each_process_of_a_job_on_two_cards_counts_on_its_own_card(home: Home) -
     assert ledger.usage_tracker.others_usage(claim) == {"GPU-0": 7 * GIB, "GPU-1": 6 * GIB}
 
 
-def test_where_the_driver_does_not_tell_each_card_has_its_own_word(home: Home) -> None:
+def test_without_driver_values_worker_reports_are_counted_per_gpu(home: Home) -> None:
     claim = running(device="GPU-0,GPU-1")
     by_card = {"GPU-0": 2 * GIB, "GPU-1": 3 * GIB, "GPU-9": GIB}
-    reported(home, reserved=3 * GIB, peak=4 * GIB, cards=by_card)
+    write_memory_report(home, reserved=3 * GIB, peak=4 * GIB, cards=by_card)
     ledger = a_ledger(home, [claim], a_card(0, used=9), a_card(1, used=9))
     assert used(ledger, claim) == [
         {"GPU-0": 2 * GIB + DEFAULT_CONTEXT_BYTES, "GPU-1": 3 * GIB + DEFAULT_CONTEXT_BYTES}
@@ -782,14 +786,14 @@ def test_where_the_driver_does_not_tell_each_card_has_its_own_word(home: Home) -
     assert ledger.usage_tracker.peak(claim) == 4 * GIB + DEFAULT_CONTEXT_BYTES
 
 
-# --- what a home has used, decayed: counted while attempts run, and found again after a restart
+# --- usage of a queue, decayed: counted while attempts run, and read again after a restart
 
 
 DAY = HALF_LIFE_S
 
 
 def an_attempt(store: Store, name: str, claimed: float, ended: float | None, **seat: object) -> int:
-    """An attempt that ran for so long."""
+    """An attempt with a given duration."""
     job = one(store, name, resources=Resources(cpus=2, device="cpu", ram=GIB))
     claim = seated(store, job, claimed, **seat)
     if ended is not None:
@@ -801,7 +805,7 @@ def a_meter(store: Store, clock: Clock, monotonic: Clock) -> UsageAccumulator:
     return UsageAccumulator(store.scheduler_actions.past_usage, clock, monotonic)
 
 
-def test_what_runs_is_counted_by_what_it_has_reserved() -> None:
+def test_running_jobs_are_charged_by_reservation() -> None:
     clock, monotonic = Clock(), Clock()
     meter = UsageAccumulator(lambda _since, _now: [], clock, monotonic)
     gpu = a_gpu(total=40)
@@ -809,7 +813,7 @@ def test_what_runs_is_counted_by_what_it_has_reserved() -> None:
     whole = a_claim(job=2, device=f"{gpu.uuid},GPU-9", cpus=1, exclusive=True, claimed=clock.now)
     assert meter.read([half, whole], [gpu]).cards == 0
     monotonic.now += 100
-    clock.now -= 1e6  # the clock is set: what is used is not counted by it
+    clock.now -= 1e6  # the clock is set: it does not affect the usage
     use = meter.read([], [gpu])
     assert use.cards == pytest.approx(250, rel=1e-3)
     assert use.cores == pytest.approx(400, rel=1e-3)
@@ -817,7 +821,7 @@ def test_what_runs_is_counted_by_what_it_has_reserved() -> None:
     assert meter.read([], [gpu]).cards == pytest.approx(125, rel=1e-3)
 
 
-def test_what_is_reserved_for_nothing_known_counts_as_an_eighth_of_a_card() -> None:
+def test_unknown_reservation_is_charged_as_an_eighth_of_a_gpu() -> None:
     clock, monotonic = Clock(), Clock()
     meter = UsageAccumulator(lambda _since, _now: [], clock, monotonic)
     gpu = a_gpu(total=40)
@@ -826,7 +830,7 @@ def test_what_is_reserved_for_nothing_known_counts_as_an_eighth_of_a_card() -> N
     assert meter.read([], [gpu]).cards == pytest.approx(10, rel=1e-3)
 
 
-def test_an_attempt_with_an_estimate_that_has_ended_counts_by_what_it_used(store: Store) -> None:
+def test_ended_attempt_with_an_estimate_is_charged_by_usage(store: Store) -> None:
     gpu = a_gpu(total=40)
     job = one(store, "1", resources=Resources(cpus=1, device="cuda"))
     claim = seated(store, job, DAY - 200, device=gpu.uuid)
@@ -838,7 +842,7 @@ def test_an_attempt_with_an_estimate_that_has_ended_counts_by_what_it_used(store
     assert use.cards == pytest.approx(50, rel=0.01)
 
 
-def test_a_new_scheduler_finds_in_the_store_what_was_used(store: Store) -> None:
+def test_new_scheduler_reads_past_usage_from_the_store(store: Store) -> None:
     now = 100 * DAY
     clock, monotonic = Clock(now), Clock(5.0)
     gpu = a_gpu(total=40)
@@ -860,7 +864,7 @@ def test_a_new_scheduler_finds_in_the_store_what_was_used(store: Store) -> None:
     assert use.memory == pytest.approx((span_s + 20 * decayed_seconds(610, 510)) * GIB, rel=0.01)
 
 
-def test_the_sizes_of_cards_that_become_known_later_count_for_what_was_before(
+def test_later_known_gpu_sizes_apply_to_earlier_usage(
     store: Store,
 ) -> None:
     clock, monotonic = Clock(DAY), Clock()
@@ -875,7 +879,7 @@ def test_the_sizes_of_cards_that_become_known_later_count_for_what_was_before(
 
 
 @pytest.mark.parametrize("key", [json.dumps({"resources": {"ram": "all"}}), "no JSON", ""])
-def test_records_that_cannot_be_read_use_no_memory(store: Store, key: str) -> None:
+def test_unreadable_records_use_no_memory(store: Store, key: str) -> None:
     job = an_attempt(store, "1", 100.0, 200.0)
     with store.writing():
         store.database.execute(
@@ -887,12 +891,12 @@ def test_records_that_cannot_be_read_use_no_memory(store: Store, key: str) -> No
 
 
 def a_scheduler(home: Path, claims: Path) -> tuple[SchedulerGpus, ReservationBoard]:
-    """What a scheduler knows of GPUs, without any; and what it tells others."""
+    """The GPU state of a scheduler without GPUs, and its publications."""
     board = ReservationBoard(claims, home)
     return SchedulerGpus(Home(home), lambda: (), lambda: None, board=board), board
 
 
-def test_who_is_woken_again_and_again_does_not_listen_for_a_moment(tmp_path: Path) -> None:
+def test_repeated_wakeups_pause_the_watch(tmp_path: Path) -> None:
     gpus, _ = a_scheduler(tmp_path / "one", tmp_path)
     gpus.poll_events()
     assert gpus.ignore_wakeups_s <= 0
@@ -904,7 +908,7 @@ def test_who_is_woken_again_and_again_does_not_listen_for_a_moment(tmp_path: Pat
     until(lambda: gpus.ignore_wakeups_s <= 0, "it listens again")
 
 
-def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_used(
+def test_exiting_scheduler_publishes_usage_for_other_queues_of_the_user(
     tmp_path: Path,
 ) -> None:
     gpus, board = a_scheduler(tmp_path / "one", tmp_path)
@@ -920,7 +924,7 @@ def test_a_scheduler_that_leaves_lets_the_other_homes_of_its_user_know_what_was_
     assert not [*tmp_path.glob("launcher-claims.*")], "it is not worth a file"
 
 
-def test_who_leaves_his_place_to_another_has_waited_all_the_same(tmp_path: Path) -> None:
+def test_yielding_user_keeps_the_waiting_time(tmp_path: Path) -> None:
     gpus, board = a_scheduler(tmp_path / "one", tmp_path)
     published = list[ResourceDemand | None]()
     wish = ResourceDemand(since=0.0, gpus=1)
@@ -934,7 +938,7 @@ def test_who_leaves_his_place_to_another_has_waited_all_the_same(tmp_path: Path)
     assert anew.since > first.since
 
 
-# --- what attempts teach about sharing a GPU: looks are given, progress lies where workers write it
+# --- measurements of GPU sharing: readings are given, progress is where workers write it
 
 
 STRANGER = 999
@@ -949,8 +953,8 @@ def owner(pid: int) -> int | None:
     return None if pid == STRANGER else pid
 
 
-class Looks:
-    """Looks at one card a second, with the steps of those that run."""
+class SharedTimeHarness:
+    """One reading of a GPU per second, with the steps of the running jobs."""
 
     def __init__(self, home: Home) -> None:
         self.home, self.now = home, 0.0
@@ -967,7 +971,7 @@ class Looks:
         utilisation: float | None = None,
         times: int = 1,
     ) -> None:
-        """So many times let `seconds` pass, in which each process uses the card so much and its job makes steps."""
+        """Several times let `seconds` pass, in which each process has its load on the GPU and its job makes steps."""
         for _ in range(times - 1):
             self.look(uses, seconds=seconds, rates=rates, utilisation=utilisation)
         self.now += seconds
@@ -988,7 +992,7 @@ class Looks:
         claims = [a_job(pid) for pid in uses if pid != STRANGER]
         self.times.record_sample(GpuSample(gpus=(card,), at=self.now), claims, owner)
 
-    def of(self, job: int) -> MeasuredUsage:
+    def measured_usage(self, job: int) -> MeasuredUsage:
         return self.times.measured_sharing(a_job(job))
 
     def load(self, job: int) -> GpuLoad:
@@ -996,163 +1000,171 @@ class Looks:
 
 
 @pytest.fixture
-def looks(home: Home) -> Looks:
-    return Looks(home)
+def shared_time(home: Home) -> SharedTimeHarness:
+    return SharedTimeHarness(home)
 
 
-def test_an_attempt_that_had_its_card_to_itself_shared_it_for_no_time(looks: Looks) -> None:
-    looks.look({1: 0.5}, times=6)
-    assert looks.of(1) == MeasuredUsage(shared_s=0.0, slowdown=None, sm=0.5)
-    assert looks.of(2) == MeasuredUsage()
+def test_exclusive_attempt_has_zero_shared_time(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.5}, times=6)
+    assert shared_time.measured_usage(1) == MeasuredUsage(shared_s=0.0, slowdown=None, sm=0.5)
+    assert shared_time.measured_usage(2) == MeasuredUsage()
 
 
-def test_the_steps_alone_and_beside_another_say_how_much_slower_it_was(looks: Looks) -> None:
-    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
-    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0, 2: 4.0}, times=11)
-    known = looks.of(1)
+def test_slowdown_is_computed_from_step_rates_alone_and_shared(
+    shared_time: SharedTimeHarness,
+) -> None:
+    shared_time.look({1: 0.9}, rates={1: 10.0}, times=11)
+    shared_time.look({1: 0.5, 2: 0.5}, rates={1: 5.0, 2: 4.0}, times=11)
+    known = shared_time.measured_usage(1)
     assert known.shared_s == pytest.approx(11.0)
     assert known.slowdown == pytest.approx(2.0)
     assert known.sm == pytest.approx(0.9)
-    assert looks.of(2).slowdown is None  # it was never alone
+    assert shared_time.measured_usage(2).slowdown is None  # it was never alone
 
 
-def test_the_factor_of_several_others_is_divided_among_them(looks: Looks) -> None:
-    looks.look({1: 0.9}, rates={1: 20.0}, times=11)
-    looks.look({1: 0.3, 2: 0.3, 3: 0.3}, rates={1: 5.0}, times=11)
-    assert looks.of(1).slowdown == pytest.approx(4.0)
-    assert looks.of(1).others == pytest.approx(2.0)
-    assert looks.load(1).slowdown == pytest.approx(2.0)
+def test_slowdown_by_several_jobs_is_divided_among_them(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.9}, rates={1: 20.0}, times=11)
+    shared_time.look({1: 0.3, 2: 0.3, 3: 0.3}, rates={1: 5.0}, times=11)
+    assert shared_time.measured_usage(1).slowdown == pytest.approx(4.0)
+    assert shared_time.measured_usage(1).others == pytest.approx(2.0)
+    assert shared_time.load(1).slowdown == pytest.approx(2.0)
 
 
-def test_the_mean_number_of_others_is_measured_without_steps_too(looks: Looks) -> None:
-    looks.look({1: 0.1}, times=5)
-    looks.look({1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}, times=10)
-    looks.look({1: 0.1, 2: 0.1}, times=10)
-    measured = looks.of(1)
+def test_mean_number_of_co_located_jobs_is_measured_without_steps(
+    shared_time: SharedTimeHarness,
+) -> None:
+    shared_time.look({1: 0.1}, times=5)
+    shared_time.look({1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}, times=10)
+    shared_time.look({1: 0.1, 2: 0.1}, times=10)
+    measured = shared_time.measured_usage(1)
     assert measured.slowdown is None
     assert measured.others == pytest.approx((11 * 3 + 9 * 1) / 20, abs=0.1)
 
 
-def test_who_is_no_slower_beside_others_has_a_slowdown_of_one(looks: Looks) -> None:
-    looks.look({1: 0.2}, rates={1: 10.0}, times=11)
-    looks.look({1: 0.2, 2: 0.2}, rates={1: 11.0}, times=11)
-    assert looks.of(1).slowdown == 1.0
+def test_job_that_is_not_slower_has_a_slowdown_of_one(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.2}, rates={1: 10.0}, times=11)
+    shared_time.look({1: 0.2, 2: 0.2}, rates={1: 11.0}, times=11)
+    assert shared_time.measured_usage(1).slowdown == 1.0
 
 
-def test_a_few_seconds_beside_another_teach_nothing(looks: Looks) -> None:
-    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
-    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=3)
-    assert looks.of(1).slowdown is None
+def test_few_shared_seconds_give_no_slowdown(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.9}, rates={1: 10.0}, times=11)
+    shared_time.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=3)
+    assert shared_time.measured_usage(1).slowdown is None
 
 
-def test_steps_that_begin_anew_and_clocks_that_jump_are_left_out(looks: Looks) -> None:
-    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
-    looks.steps[1] = 0.0
-    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=7)
-    progress = looks.home.attempt(1, 1).progress
+def test_step_resets_and_clock_jumps_are_ignored(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.9}, rates={1: 10.0}, times=11)
+    shared_time.steps[1] = 0.0
+    shared_time.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=7)
+    progress = shared_time.home.attempt(1, 1).progress
     with progress.open("a") as lines:
         lines.write('{"at": 1e12, "step": 36, "total": null, "metrics": {}}\n')
-    looks.look({1: 0.5, 2: 0.5})
-    assert looks.of(1).slowdown == pytest.approx(2.0)
+    shared_time.look({1: 0.5, 2: 0.5})
+    assert shared_time.measured_usage(1).slowdown == pytest.approx(2.0)
 
 
-def test_use_is_unknown_where_the_driver_does_not_tell_and_never_zero(looks: Looks) -> None:
-    looks.look({1: None}, utilisation=0.0, times=6)
-    assert looks.of(1).sm is None
+def test_unreported_load_is_unknown_and_never_zero(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: None}, utilisation=0.0, times=6)
+    assert shared_time.measured_usage(1).sm is None
 
 
-def test_a_process_that_rests_between_its_bursts_is_counted_where_the_card_rests(
-    looks: Looks,
+def test_idle_time_of_a_bursty_process_counts_if_the_gpu_is_idle(
+    shared_time: SharedTimeHarness,
 ) -> None:
     for _ in range(4):
-        looks.look({1: 0.8})
-        looks.look({1: None}, utilisation=0.0)
-    looks.look({1: None})  # it goes on
-    assert looks.of(1).sm == pytest.approx(0.4)
+        shared_time.look({1: 0.8})
+        shared_time.look({1: None}, utilisation=0.0)
+    shared_time.look({1: None})  # it goes on
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.4)
 
 
-def test_a_look_between_a_programs_end_and_the_news_of_it_counts_for_nothing(looks: Looks) -> None:
-    looks.look({1: 0.97}, times=5)
-    looks.look({1: None}, utilisation=0.0)
-    assert looks.of(1).sm == pytest.approx(0.97)
-
-
-def test_use_beside_others_counts_while_the_card_is_not_full(looks: Looks) -> None:
-    looks.look({1: 0.3, 2: 0.2}, times=6)
-    assert looks.of(1).sm == pytest.approx(0.3)
-
-
-def test_on_a_full_card_each_gets_less_than_alone_so_only_more_than_was_known_counts(
-    looks: Looks,
+def test_reading_between_program_end_and_its_report_is_ignored(
+    shared_time: SharedTimeHarness,
 ) -> None:
-    looks.look({1: 0.6}, times=6)
-    looks.look({1: 0.4, 2: 0.6}, times=6)
-    assert looks.load(1).sm == pytest.approx(0.6)
-    assert looks.load(2).sm == pytest.approx(0.6), "it is at least so much"
-    looks.look({1: 0.7, 2: 0.3}, times=30)
-    assert looks.load(1).sm == pytest.approx(0.68, abs=0.02)
-    assert looks.load(2).sm == pytest.approx(0.6)
+    shared_time.look({1: 0.97}, times=5)
+    shared_time.look({1: None}, utilisation=0.0)
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.97)
+
+
+def test_shared_load_counts_while_the_gpu_is_not_saturated(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.3, 2: 0.2}, times=6)
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.3)
+
+
+def test_on_a_saturated_gpu_only_a_higher_load_counts(
+    shared_time: SharedTimeHarness,
+) -> None:
+    shared_time.look({1: 0.6}, times=6)
+    shared_time.look({1: 0.4, 2: 0.6}, times=6)
+    assert shared_time.load(1).sm == pytest.approx(0.6)
+    assert shared_time.load(2).sm == pytest.approx(0.6), "it is at least so much"
+    shared_time.look({1: 0.7, 2: 0.3}, times=30)
+    assert shared_time.load(1).sm == pytest.approx(0.68, abs=0.02)
+    assert shared_time.load(2).sm == pytest.approx(0.6)
 
 
 # --- what a running attempt does to its GPUs lately
 
 
-def test_a_load_is_known_after_less_than_a_second(looks: Looks) -> None:
-    assert looks.load(1) == UNKNOWN_LOAD
-    looks.look({1: 0.4})
-    looks.look({1: 0.4}, seconds=LEAST_SAMPLED_S * 0.75)
-    assert looks.load(1).sm is None
-    looks.look({1: 0.4}, seconds=LEAST_SAMPLED_S / 2)
-    assert looks.load(1) == GpuLoad(sm=0.4, measured=True)
+def test_load_is_measured_in_less_than_a_second(shared_time: SharedTimeHarness) -> None:
+    assert shared_time.load(1) == UNKNOWN_LOAD
+    shared_time.look({1: 0.4})
+    shared_time.look({1: 0.4}, seconds=LEAST_SAMPLED_S * 0.75)
+    assert shared_time.load(1).sm is None
+    shared_time.look({1: 0.4}, seconds=LEAST_SAMPLED_S / 2)
+    assert shared_time.load(1) == GpuLoad(sm=0.4, measured=True)
 
 
-def test_the_load_is_that_of_the_newest_looks_and_what_is_stored_the_mean(looks: Looks) -> None:
-    looks.look({1: 0.9}, times=60)
-    looks.look({1: 0.1}, times=60)
-    assert looks.load(1).sm == pytest.approx(0.1, abs=0.05)
-    assert looks.of(1).sm == pytest.approx(0.5, abs=0.02)
+def test_current_load_is_recent_and_stored_load_is_the_mean(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.9}, times=60)
+    shared_time.look({1: 0.1}, times=60)
+    assert shared_time.load(1).sm == pytest.approx(0.1, abs=0.05)
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_load_tells_whether_steps_are_reported_and_how_much_slower_it_is_beside_others(
-    looks: Looks,
+def test_load_has_the_slowdown_and_whether_steps_are_reported(
+    shared_time: SharedTimeHarness,
 ) -> None:
-    looks.look({1: 0.9}, rates={1: 10.0}, times=11)
-    assert looks.load(1) == GpuLoad(sm=0.9, measured=True, steps=True)
-    looks.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=11)
-    assert looks.load(1).slowdown == pytest.approx(2.0)
-    assert not looks.load(2).steps
+    shared_time.look({1: 0.9}, rates={1: 10.0}, times=11)
+    assert shared_time.load(1) == GpuLoad(sm=0.9, measured=True, steps=True)
+    shared_time.look({1: 0.5, 2: 0.5}, rates={1: 5.0}, times=11)
+    assert shared_time.load(1).slowdown == pytest.approx(2.0)
+    assert not shared_time.load(2).steps
 
 
-def test_a_process_that_the_driver_leaves_out_while_it_reports_others_did_nothing(
-    looks: Looks,
+def test_process_missing_among_reported_ones_has_zero_load(
+    shared_time: SharedTimeHarness,
 ) -> None:
-    looks.look({1: 0.8, STRANGER: 0.1}, times=4)
-    looks.look({1: None, STRANGER: 0.1}, times=4)
-    assert looks.of(1).sm == pytest.approx(0.4)
+    shared_time.look({1: 0.8, STRANGER: 0.1}, times=4)
+    shared_time.look({1: None, STRANGER: 0.1}, times=4)
+    assert shared_time.measured_usage(1).sm == pytest.approx(0.4)
 
 
-def test_a_program_that_still_loads_has_no_load_instead_of_none(looks: Looks) -> None:
-    looks.look({1: None, 2: 0.5}, times=9)
-    assert looks.load(1).sm is None
+def test_loading_program_has_unknown_load_instead_of_zero(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: None, 2: 0.5}, times=9)
+    assert shared_time.load(1).sm is None
 
 
-def test_a_program_that_has_started_no_kernel_for_a_minute_does_nothing(looks: Looks) -> None:
-    looks.look({1: None, 2: 0.5}, times=int(LOADING_S))
-    assert looks.load(1).sm is None
-    looks.look({1: None, 2: 0.5}, times=3)
-    assert looks.load(1) == GpuLoad(sm=0.0, measured=True)
+def test_program_without_kernels_for_a_minute_has_zero_load(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: None, 2: 0.5}, times=int(LOADING_S))
+    assert shared_time.load(1).sm is None
+    shared_time.look({1: None, 2: 0.5}, times=3)
+    assert shared_time.load(1) == GpuLoad(sm=0.0, measured=True)
 
 
-def test_a_successor_knows_the_load_of_an_attempt(looks: Looks) -> None:
-    looks.look({1: 0.4}, times=9)
-    successor = SharedTime(looks.home)
-    successor.adopt((1, 1), json.loads(json.dumps(looks.times.record((1, 1)))), looks.now)
-    assert successor.recent_load(a_job(1)) == looks.load(1)
+def test_next_scheduler_reads_the_load_of_an_attempt(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.4}, times=9)
+    successor = SharedTime(shared_time.home)
+    successor.adopt(
+        (1, 1), json.loads(json.dumps(shared_time.times.record((1, 1)))), shared_time.now
+    )
+    assert successor.recent_load(a_job(1)) == shared_time.load(1)
     assert successor.measured_sharing(a_job(1)).shared_s is None, (
         "it did not see how long it shared"
     )
-    assert successor.record((1, 1)) == pytest.approx(looks.times.record((1, 1)))
-    assert looks.times.record((2, 1)) == {}
+    assert successor.record((1, 1)) == pytest.approx(shared_time.times.record((1, 1)))
+    assert shared_time.times.record((2, 1)) == {}
 
 
 @pytest.mark.parametrize(
@@ -1170,33 +1182,33 @@ def test_a_successor_knows_the_load_of_an_attempt(looks: Looks) -> None:
         {"load": 0.5, "load_s": "5"},
     ],
 )
-def test_a_load_that_cannot_be_true_is_not_taken_over(home: Home, record: dict[str, Json]) -> None:
+def test_impossible_load_is_not_used(home: Home, record: dict[str, Json]) -> None:
     times = SharedTime(home)
     times.adopt((1, 1), record, 5.0)
     assert times.recent_load(a_job(1)) == UNKNOWN_LOAD
     assert times.record((1, 1)) == {}
 
 
-def test_a_stranger_that_works_on_the_card_is_company_and_one_that_rests_is_not(
-    looks: Looks,
+def test_only_an_active_process_of_another_user_counts_as_co_located(
+    shared_time: SharedTimeHarness,
 ) -> None:
-    looks.look({1: 0.5, STRANGER: 0.01}, times=6)
-    assert looks.of(1).shared_s == 0.0
-    looks.look({1: 0.5, STRANGER: 0.4})
-    assert looks.of(1).shared_s == pytest.approx(1.0)
+    shared_time.look({1: 0.5, STRANGER: 0.01}, times=6)
+    assert shared_time.measured_usage(1).shared_s == 0.0
+    shared_time.look({1: 0.5, STRANGER: 0.4})
+    assert shared_time.measured_usage(1).shared_s == pytest.approx(1.0)
 
 
-def test_of_an_attempt_that_was_adopted_it_is_unknown_how_long_it_shared(home: Home) -> None:
+def test_shared_time_of_an_adopted_attempt_is_unknown(home: Home) -> None:
     times = SharedTime(home)
     for at in range(5):
         times.record_sample(GpuSample(gpus=(a_gpu(),), at=float(at)), [a_job(1)], owner)
     assert times.measured_sharing(a_job(1)).shared_s is None
 
 
-def test_a_gap_between_looks_teaches_nothing(looks: Looks) -> None:
-    looks.look({1: 0.5})
-    looks.look({1: 0.5}, seconds=LONGEST_GAP_S + 1)
-    assert looks.of(1) == MeasuredUsage()
+def test_gap_between_readings_is_ignored(shared_time: SharedTimeHarness) -> None:
+    shared_time.look({1: 0.5})
+    shared_time.look({1: 0.5}, seconds=LONGEST_GAP_S + 1)
+    assert shared_time.measured_usage(1) == MeasuredUsage()
 
 
 @pytest.mark.parametrize(
@@ -1212,7 +1224,7 @@ def test_a_gap_between_looks_teaches_nothing(looks: Looks) -> None:
         (-5.0, 100.0, [100.0], None),  # a clock was set back
     ],
 )
-def test_durations_alone_and_shared_say_how_much_slower_it_was_beside_others(
+def test_slowdown_is_computed_from_durations_alone_and_shared(
     seconds: float, shared_s: float | None, alone: list[float], slowdown: Any
 ) -> None:
     factor = slowdown_by_duration(seconds, shared_s, alone)

@@ -1,4 +1,4 @@
-"""When the memory of an attempt has stopped growing, so that what it uses tells what it needs."""
+"""When the memory of an attempt has stopped growing, so that its usage predicts its need."""
 
 import json
 from math import nan
@@ -15,8 +15,8 @@ from launcher.system.files import Json
 from tests.build import GIB
 
 
-def looked(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGrowth:
-    """What is known after looks at regular times."""
+def growth_after(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGrowth:
+    """The growth record after readings at regular times."""
     growth = MemoryGrowth(began=began, steady_since=began)
     for number, used in enumerate(gib):
         growth.add_sample(began + number * every_s, round(used * GIB))
@@ -30,7 +30,7 @@ def looked(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGro
         ((0.0,), False),
         ((1.0,), True),
         ((1.0, 1.0), False),
-        ((1.0, 1.01), False),  # that is no growth
+        ((1.0, 1.01), False),  # too small for growth
         ((1.0, 1.5), True),
         ((1.0, 1.5, 0.5), False),
         ((3.0, 1.0, 2.0), False),  # it had as much a moment ago
@@ -40,49 +40,49 @@ def looked(*gib: float, every_s: float = 1.0, began: float = 100.0) -> MemoryGro
         ((0.0, 0.0, 1.0), True),
     ],
 )
-def test_memory_grows_while_a_look_shows_clearly_more_than_lately(
+def test_memory_grows_while_a_reading_is_clearly_above_recent_ones(
     uses: tuple[float, ...], growing: bool
 ) -> None:
-    assert looked(*uses).is_growing is growing
+    assert growth_after(*uses).is_growing is growing
 
 
-def test_a_busy_program_has_settled_after_two_looks_without_growth() -> None:
-    assert not looked(1, 2, 2).is_steady(0.5)
-    assert looked(1, 2, 2, 2).is_steady(0.5)
-    assert not looked(1, 2, 2, 3).is_steady(0.5), "it grows again"
+def test_busy_program_is_steady_after_two_readings_without_growth() -> None:
+    assert not growth_after(1, 2, 2).is_steady(0.5)
+    assert growth_after(1, 2, 2, 2).is_steady(0.5)
+    assert not growth_after(1, 2, 2, 3).is_steady(0.5), "it grows again"
 
 
-def test_a_busy_program_has_not_settled_within_the_first_seconds_of_its_memory() -> None:
+def test_busy_program_is_not_steady_within_its_first_seconds() -> None:
     quick = STEADY_S / 10
-    assert not looked(2, 2, 2, 2, every_s=quick).is_steady(0.5)
-    assert not looked(0, 0, 0, 0, 2, 2, 2, 2, every_s=STEADY_S / 4).is_steady(0.5)
-    assert looked(*[2] * 11, every_s=quick).is_steady(0.5)
+    assert not growth_after(2, 2, 2, 2, every_s=quick).is_steady(0.5)
+    assert not growth_after(0, 0, 0, 0, 2, 2, 2, 2, every_s=STEADY_S / 4).is_steady(0.5)
+    assert growth_after(*[2] * 11, every_s=quick).is_steady(0.5)
 
 
 @pytest.mark.parametrize("load", [None, 0.0])
-def test_a_program_that_keeps_no_gpu_busy_settles_later(load: float | None) -> None:
-    growth = looked(*[2] * 10)
+def test_idle_program_is_steady_later(load: float | None) -> None:
+    growth = growth_after(*[2] * 10)
     assert not growth.is_steady(load)
     growth.add_sample(growth.steady_since + IDLE_STEADY_S, 2 * GIB)
     assert growth.is_steady(load)
 
 
-def test_a_program_that_holds_no_memory_never_settles() -> None:
-    assert not looked(0, 0, every_s=10 * IDLE_STEADY_S).is_steady(0.5)
+def test_program_without_memory_is_never_steady() -> None:
+    assert not growth_after(0, 0, every_s=10 * IDLE_STEADY_S).is_steady(0.5)
 
 
-def test_its_age_counts_from_the_first_look() -> None:
-    assert looked(0, 0, 1, every_s=2.0).age_s == 4.0
+def test_age_counts_from_the_first_reading() -> None:
+    assert growth_after(0, 0, 1, every_s=2.0).age_s == 4.0
 
 
-def test_what_is_known_is_read_as_it_was_written() -> None:
-    for growth in (looked(0, 0), looked(0, 1, 2, 2)):
+def test_growth_record_round_trip() -> None:
+    for growth in (growth_after(0, 0), growth_after(0, 1, 2, 2)):
         record = json.loads(json.dumps(growth.record()))
         assert read_growth(record, growth.at + 1) == growth
 
 
-def test_what_another_boot_wrote_is_not_known() -> None:
-    growth = looked(1, 2)
+def test_growth_record_of_another_boot_is_ignored() -> None:
+    growth = growth_after(1, 2)
     assert read_growth(growth.record(), growth.at - 0.5) is None
 
 
@@ -91,7 +91,7 @@ def test_what_another_boot_wrote_is_not_known() -> None:
     [
         ("began", None),
         ("began", -1.0),
-        ("began", 1e9),  # after the newest look
+        ("began", 1e9),  # after the newest reading
         ("at", "now"),
         ("at", nan),
         ("used", -1),
@@ -100,9 +100,9 @@ def test_what_another_boot_wrote_is_not_known() -> None:
         ("steady_since", None),
     ],
 )
-def test_a_record_that_cannot_be_true_is_none(name: str, value: Json) -> None:
-    assert read_growth(looked(1, 2).record() | {name: value}, 1e6) is None
+def test_impossible_growth_record_is_none(name: str, value: Json) -> None:
+    assert read_growth(growth_after(1, 2).record() | {name: value}, 1e6) is None
 
 
-def test_an_empty_record_is_none() -> None:
+def test_empty_growth_record_is_none() -> None:
     assert read_growth({}, 1e6) is None

@@ -22,24 +22,26 @@ from launcher.store.rows import Claim
 from launcher.system.paths import Home
 from tests.build import GIB, a_claim, a_gpu, a_spec
 
-TOTAL = 40  # GiB of a card
+TOTAL = 40  # GiB of a GPU
 LOOK = 1000.0  # the newest one, monotonic seconds
-NOW = 1e9  # likewise, seconds since 1970
+NOW = 1e9  # seconds since 1970
 LONG_S = LONGEST_LOSS_S + 1
 
 
 class Job(NamedTuple):
-    """A job on a card."""
+    """A job on a GPU."""
 
     used: float  # GiB
     ran_s: float = 10.0
-    grew: float = 0.0  # GiB since the look before
+    grew: float = 0.0  # GiB since the reading before
     reserved: float | None = None  # GiB that it declared
     exclusive: bool = False
     rerun: str = "again"
     resumes: bool = False
     function: bool = False
-    known_s: float | None = None  # for so long this scheduler knows it; None: from its start on
+    known_s: float | None = (
+        None  # seconds for which this scheduler has watched it; None: from its start on
+    )
     devices: tuple[str, ...] = ("GPU-0",)
 
     def claim(self, number: int) -> Claim:
@@ -61,7 +63,7 @@ class Job(NamedTuple):
 
     @property
     def before(self) -> Mapping[str, Any]:
-        """What is known of it from the look before."""
+        """Its state at the reading before."""
         known_s = self.ran_s if self.known_s is None else self.known_s
         used, began = round((self.used - self.grew) * GIB), LOOK - known_s
         return MemoryGrowth(
@@ -70,7 +72,7 @@ class Job(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A card with jobs, which are numbered from 1 on."""
+    """A GPU with jobs, which are numbered from 1."""
 
     jobs: tuple[Job, ...]
     others: float = 0.0  # GiB that processes of others use
@@ -175,13 +177,13 @@ LEAVING: Mapping[str, tuple[Card, set[int]]] = {
 
 
 @pytest.mark.parametrize(("card", "jobs"), LEAVING.values(), ids=LEAVING)
-def test_one_with_an_estimate_leaves_so_that_no_other_one_fails(
+def test_job_with_an_estimate_is_evicted_so_that_no_other_fails(
     home: Home, card: Card, jobs: set[int]
 ) -> None:
     assert set(leave(home, card)) == jobs
 
 
-def test_a_card_that_does_not_tell_what_is_used_of_it_is_left_by_nobody(home: Home) -> None:
+def test_no_eviction_from_a_gpu_of_unknown_usage(home: Home) -> None:
     taken = GpuUsageTracker(lambda _: None, ReportedEnds(home))
     claims = [job.claim(number) for number, job in enumerate((DECLARED, Job(30)), 1)]
     gpus = [a_gpu(used=None)]
@@ -189,7 +191,7 @@ def test_a_card_that_does_not_tell_what_is_used_of_it_is_left_by_nobody(home: Ho
     assert choose_evictions(gpus, claims, taken, [], set(), now=NOW) == {}
 
 
-def test_the_reason_of_leaving_tells_the_memory_and_the_next_attempt_gets_as_much(
+def test_eviction_reason_states_the_memory_that_the_next_attempt_gets(
     home: Home,
 ) -> None:
     (eviction,) = leave(home, Card((DECLARED, Job(24)))).values()
@@ -205,11 +207,11 @@ def test_the_reason_of_leaving_tells_the_memory_and_the_next_attempt_gets_as_muc
 
 
 def reserved(amount: int, device: str = "GPU-0") -> ForeignReservation:
-    """What another queue has reserved and does not use, in GiB."""
+    """An unused reservation of another queue, in GiB."""
     return ForeignReservation(user="ann", device=device, amount=amount * GIB, folder="/home/ann")
 
 
-def test_of_what_another_queue_reserves_the_least_of_the_last_seconds_counts() -> None:
+def test_lowest_recent_reservation_of_another_queue_counts() -> None:
     lasting, step = LastingReservations(), LASTING_S / 2
     assert lasting.add_sample(0.0, [reserved(9)]) == ()  # it may be in use already
     assert lasting.add_sample(step, [reserved(2), reserved(7, "GPU-1")]) == ()

@@ -1,4 +1,4 @@
-"""What other queues are told to leave to a job whose reservation follows its use."""
+"""Published reservations of a job whose reservation follows its usage."""
 
 import os
 import time
@@ -25,7 +25,7 @@ from tests.build import GIB, a_claim, a_gpu, a_spec, a_waiting, until
 
 TOTAL = 24  # GiB
 ESTIMATES = {
-    # in use by the job and by others, estimate, what is published: GiB
+    # usage by the job and by others, estimate, published amount: GiB
     "much is free": (4, 0, 6, 6),
     "half of what is free": (12, 10, 15, 13),
     "nothing is free": (12, 12, 15, 12),
@@ -36,7 +36,7 @@ ESTIMATES = {
 @pytest.mark.parametrize(
     ("used", "others", "estimate", "published"), ESTIMATES.values(), ids=ESTIMATES
 )
-def test_an_estimate_is_published_as_far_as_it_leaves_room_for_those_of_others(
+def test_estimate_is_published_up_to_the_room_beside_others(
     tmp_path: Path, used: int, others: int, estimate: int, published: int
 ) -> None:
     ledger = GpuAccounting(Home(tmp_path), OwnProcesses())
@@ -50,9 +50,7 @@ def test_an_estimate_is_published_as_far_as_it_leaves_room_for_those_of_others(
     assert amounts["GPU-0"] == published * GIB
 
 
-def test_a_job_of_which_nothing_is_known_is_published_with_the_part_that_is_counted_for_it() -> (
-    None
-):
+def test_unmeasured_job_is_published_with_its_default_part() -> None:
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="")
     told = reservations_of(
         place, Resources(), totals={"GPU-0": TOTAL * GIB}, rules=SharingRules(unknown=0.5)
@@ -60,7 +58,7 @@ def test_a_job_of_which_nothing_is_known_is_published_with_the_part_that_is_coun
     assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL // 2 * GIB
 
 
-def test_until_an_attempt_was_looked_at_the_estimate_of_its_start_is_published(
+def test_initial_estimate_is_published_until_the_first_reading(
     tmp_path: Path,
 ) -> None:
     home, card = Home(tmp_path / "one"), a_gpu(total=TOTAL)
@@ -82,7 +80,7 @@ def test_until_an_attempt_was_looked_at_the_estimate_of_its_start_is_published(
     assert published() == 7 * GIB, "its claim is published in the turn of its start"
     gpus.accounting.record_sample(
         GpuSample(gpus=(card,), at=2.0), []
-    )  # a look that was taken before it started
+    )  # a reading from before its start
     assert published() == 7 * GIB
     process = GpuProcess(pid=os.getpid(), used=GIB)
     seen = a_gpu(total=TOTAL, used=1, processes=(process,))
@@ -98,7 +96,7 @@ class Watched(AttemptHandle):
         return None
 
 
-def test_what_is_published_follows_the_use_also_while_nothing_waits(
+def test_publication_follows_the_usage_without_waiting_jobs(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     process = GpuProcess(pid=os.getpid(), used=6 * GIB)
@@ -122,7 +120,7 @@ def test_what_is_published_follows_the_use_also_while_nothing_waits(
     assert amount == steady_request(6 * GIB, (), None)
 
 
-def test_a_job_that_has_its_gpu_alone_is_published_with_all_of_it() -> None:
+def test_exclusive_job_is_published_with_its_whole_gpu() -> None:
     place = Start(job=1, devices=("GPU-0",), cpus=1, reason="", exclusive=True)
     told = reservations_of(place, Resources(), totals={"GPU-0": TOTAL * GIB}, estimate=GIB)
     assert {each.device: each.amount for each in told}["GPU-0"] == TOTAL * GIB

@@ -34,13 +34,13 @@ def slowdown_beside(job: GpuLoad, others: Sequence[GpuLoad]) -> float:
     return 1 / relative_rates([job, *others])[0]
 
 
-def test_jobs_that_leave_the_gpu_time_for_each_other_run_as_fast_as_alone() -> None:
+def test_jobs_with_low_utilization_are_not_slowed_down() -> None:
     assert slowdown_beside(GpuLoad(sm=0.3), [GpuLoad(sm=0.5)]) == 1
     assert can_share(GpuLoad(sm=0.3), (GpuLoad(sm=0.5),))
     assert can_share(GpuLoad(sm=0.05), (GpuLoad(sm=0.05),) * 19)  # twenty times 5 %
 
 
-def test_jobs_that_want_more_than_the_gpu_take_turns() -> None:
+def test_jobs_above_full_utilization_share_gpu_time() -> None:
     both = [GpuLoad(sm=0.6), GpuLoad(sm=0.6)]
     assert relative_rates(both) == pytest.approx([1 / 1.2] * 2)
     assert can_share(
@@ -52,13 +52,13 @@ def test_jobs_that_want_more_than_the_gpu_take_turns() -> None:
     assert not can_share(GpuLoad(sm=0.05), (GpuLoad(sm=0.05),) * 25)
 
 
-def test_a_busy_gpu_gets_a_further_job_only_if_more_is_done_in_all() -> None:
+def test_busy_gpu_gets_another_job_only_if_total_throughput_grows() -> None:
     full = (GpuLoad(sm=0.125),) * 9  # 1.125 of the GPU: 8 times the work of one
     assert not can_share(GpuLoad(sm=0.125), full)
     assert can_share(GpuLoad(sm=0.01), (GpuLoad(sm=0.9),) + (GpuLoad(sm=0.01),) * 9)
 
 
-def test_a_job_that_keeps_the_gpu_busy_alone_gets_no_company() -> None:
+def test_job_with_full_utilization_gets_no_co_location() -> None:
     alone = GpuLoad(sm=0.93, measured=True)
     assert not can_share(GpuLoad(sm=0.01), (alone,))
     assert can_share(
@@ -66,7 +66,7 @@ def test_a_job_that_keeps_the_gpu_busy_alone_gets_no_company() -> None:
     )  # it is noticed if that slows it down
 
 
-def test_small_slowdowns_by_many_others_are_not_rounded_away() -> None:
+def test_small_slowdowns_by_many_jobs_are_added() -> None:
     job = make_load(0.03, 1.6 ** (1 / 15))
     assert can_share(job, (job,) * 7)
     assert not can_share(job, (job,) * 10), "together they would be 1.37 times as slow"
@@ -80,7 +80,7 @@ def test_a_measured_slowdown_counts_more_than_the_load() -> None:
     assert not can_share(idle, (idle,))
 
 
-def test_eight_jobs_of_which_nothing_is_known_fill_a_gpu() -> None:
+def test_eight_unmeasured_jobs_fill_a_gpu() -> None:
     assert can_share(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 7)
     assert not can_share(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 8)
     measured = GpuLoad(sm=0.05, measured=True)
@@ -89,12 +89,12 @@ def test_eight_jobs_of_which_nothing_is_known_fill_a_gpu() -> None:
     )  # the ramp doubles once the first ones are measured
 
 
-def test_what_others_do_on_the_gpu_is_respected() -> None:
+def test_load_of_other_users_is_considered() -> None:
     assert can_share(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 3, 0.5)
     assert not can_share(UNKNOWN_LOAD, (UNKNOWN_LOAD,) * 4, 0.5)
 
 
-def test_nobody_is_slowed_down_by_more_than_a_third() -> None:
+def test_no_job_is_slowed_down_by_more_than_a_third() -> None:
     victim = GpuLoad(sm=0.1, slowdown=1.4)
     other = GpuLoad(sm=0.1, slowdown=1.0)
     assert not can_share(victim, (other,))
@@ -102,14 +102,14 @@ def test_nobody_is_slowed_down_by_more_than_a_third() -> None:
 
 
 @given(loads, st.lists(loads, max_size=3), loads)
-def test_a_job_never_gains_by_company_and_never_by_more_of_it(
+def test_co_location_never_speeds_up_a_job(
     job: GpuLoad, others: list[GpuLoad], another: GpuLoad
 ) -> None:
     assert 1 <= slowdown_beside(job, others) <= slowdown_beside(job, [*others, another])
 
 
 @given(uses, uses, st.lists(uses.map(GpuLoad), min_size=1, max_size=3))
-def test_what_is_admitted_would_be_if_it_used_less(
+def test_admitted_job_is_also_admitted_with_a_lower_load(
     use: float, less: float, others: list[GpuLoad]
 ) -> None:
     if (
@@ -131,15 +131,15 @@ def test_two_jobs_that_share_a_gpu_take_at_most_a_third_longer(
 
 @pytest.mark.parametrize("sm", [nan, inf, -0.1, 1.5, "much", None, 10**400])
 @pytest.mark.parametrize("slowdown", [nan, inf, -1.0, 0.0, "slow", None, 1e9])
-def test_what_cannot_be_true_of_a_load_counts_as_unknown(sm: Any, slowdown: Any) -> None:
+def test_impossible_load_is_unknown(sm: Any, slowdown: Any) -> None:
     assert make_load(sm, slowdown) == UNKNOWN_LOAD
 
 
-def test_who_was_faster_beside_others_was_not_slowed_down() -> None:
+def test_speedup_in_co_location_counts_as_no_slowdown() -> None:
     assert make_load(0.5, 0.9) == GpuLoad(sm=0.5, slowdown=1.0)
 
 
-def test_jobs_that_hang_beside_hundreds_overflow_nothing() -> None:
+def test_hundreds_of_hanging_jobs_cause_no_overflow() -> None:
     assert not can_share(GpuLoad(0.5, 100.0), (GpuLoad(0.5, 100.0),) * 500)
 
 
@@ -155,7 +155,7 @@ def wants(job: int, sm: float | None = None, **changes: Any) -> Any:
     return a_waiting(job, min_vram=GIB, **changes)._replace(load=GpuLoad(sm=sm))
 
 
-def test_a_job_does_not_come_to_one_that_keeps_the_gpu_busy_and_the_reason_names_it() -> None:
+def test_job_is_not_placed_with_a_busy_one_and_the_reason_names_it() -> None:
     machine = Machine(cpus=8, gpus=(a_gpu(),))
     (wait,) = decide([wants(1, 0.97)], [runs(3, load=GpuLoad(sm=0.97, measured=True))], machine)
     assert isinstance(wait, Wait)
@@ -172,7 +172,7 @@ def test_a_reason_names_other_users_who_keep_a_gpu_busy() -> None:
     assert why_cannot_share(GpuLoad(sm=0.6), there).startswith("is 50 % busy with job 3,")
 
 
-def test_a_job_comes_to_the_one_beside_which_most_is_done() -> None:
+def test_job_is_placed_where_total_throughput_is_highest() -> None:
     machine = Machine(cpus=8, gpus=(a_gpu(0), a_gpu(1), a_gpu(2)))
     running = [
         runs(3, "GPU-0", load=GpuLoad(sm=0.8)),
@@ -184,7 +184,7 @@ def test_a_job_comes_to_the_one_beside_which_most_is_done() -> None:
     assert start.devices == ("GPU-1",)
 
 
-def test_declared_memory_is_enough_to_share_a_gpu_from_the_first_job_on() -> None:
+def test_jobs_with_declared_memory_share_a_gpu_at_once() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     decisions = decide([wants(job) for job in range(1, 12)], [], machine)
     assert [type(one) for one in decisions] == [Start] * 8 + [Wait] * 3
@@ -196,7 +196,7 @@ def test_declared_memory_is_enough_to_share_a_gpu_from_the_first_job_on() -> Non
     assert all(isinstance(one, Start) for one in decide(light, [], machine))
 
 
-def test_a_fixed_number_of_jobs_shares_a_gpu_if_its_owner_says_so() -> None:
+def test_configured_number_of_jobs_shares_a_gpu() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     fixed = machine._replace(rules=SharingRules(max_per_gpu=3, adaptive=False))
     decisions = decide([wants(job, 0.97) for job in range(1, 5)], [], fixed)
@@ -224,7 +224,7 @@ def unknown(job: int, similar: str, young_s: float) -> Running:
     return runs(job, reservation=None, estimated=True, similar=similar, unmeasured_s=young_s)
 
 
-def test_without_reported_loads_a_known_heavy_job_keeps_others_away() -> None:
+def test_without_reported_loads_a_known_heavy_job_is_not_shared() -> None:
     machine = Machine(cpus=64, gpus=(replace(a_gpu(total=80), reports_load=False),))
     (wait,) = decide([wants(1)], [runs(3, load=GpuLoad(sm=0.97))], machine)
     assert isinstance(wait, Wait)
@@ -237,7 +237,7 @@ def asks(job: int, similar: str) -> Any:
     return a_waiting(job, device="cuda")._replace(similar=similar)
 
 
-def test_the_first_of_its_kind_is_waited_for_but_not_for_long() -> None:
+def test_jobs_wait_a_limited_time_for_the_first_similar_one() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     for young_s, starts in ((FIRST_SIMILAR_S - 1, False), (FIRST_SIMILAR_S, True)):
         (decision,) = decide([asks(1, "train")], [unknown(9, "train", young_s)], machine)
@@ -260,7 +260,7 @@ def test_four_jobs_of_unknown_memory_run_on_a_gpu_until_one_like_them_holds_memo
 
 
 def kept_waiting() -> list[tuple[Any, list[Running], Machine]]:
-    """Jobs that could start if what runs were measured: what waits, what runs, and where."""
+    """Jobs that wait for the measurement of running ones: waiting jobs, running jobs, and the machine."""
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     full = Machine(cpus=64, gpus=(replace(a_gpu(total=80), utilisation=1.0),))
     young = [unknown(job, "train", FIRST_SIMILAR_S)._replace(ends=500.0) for job in (6, 7, 8, 9)]
@@ -273,7 +273,7 @@ def kept_waiting() -> list[tuple[Any, list[Running], Machine]]:
 
 
 @pytest.mark.parametrize(("job", "there", "machine"), kept_waiting())
-def test_a_job_that_waits_for_a_measurement_is_told_no_time_and_delays_nobody(
+def test_job_waiting_for_a_measurement_has_no_expected_start_and_delays_no_other(
     job: Any, there: list[Running], machine: Machine
 ) -> None:
     job = job._replace(backfill_until=60.0)
@@ -285,7 +285,7 @@ def test_a_job_that_waits_for_a_measurement_is_told_no_time_and_delays_nobody(
     assert demand_of([job], [wait], machine) == (None, 0), "others leave it nothing"
 
 
-def test_the_place_of_an_overdue_job_that_waits_for_a_measurement_is_kept_for_it() -> None:
+def test_overdue_job_waiting_for_a_measurement_gets_a_reservation() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
     for size, starts in ((50, True), (60, False)):  # 10 GiB are for the job that waits
@@ -294,7 +294,7 @@ def test_the_place_of_an_overdue_job_that_waits_for_a_measurement_is_kept_for_it
         assert isinstance(other, Start) is starts, size
 
 
-def test_a_job_leaves_an_overdue_one_with_an_estimate_what_has_to_stay_free_beside_it() -> None:
+def test_backfill_keeps_the_margin_of_an_overdue_job_with_an_estimate() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     there = [runs(8, reservation=15 * GIB, ends=500.0), runs(9, reservation=5 * GIB)]
     overdue = asks(1, "train")._replace(vram_request=70 * GIB)
@@ -303,7 +303,7 @@ def test_a_job_leaves_an_overdue_one_with_an_estimate_what_has_to_stay_free_besi
         assert isinstance(other, Start) is starts, size
 
 
-def test_the_next_job_is_told_when_there_is_room_if_the_first_waits_for_a_measurement() -> None:
+def test_next_job_has_an_expected_start_while_the_first_waits_for_a_measurement() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     first = unknown(9, "train", 0.0)._replace(ends=500.0, since=0.0)
     jobs = [asks(1, "train"), a_waiting(2, min_vram=75 * GIB)]
@@ -312,7 +312,7 @@ def test_the_next_job_is_told_when_there_is_room_if_the_first_waits_for_a_measur
 
 
 @pytest.mark.parametrize(("job", "there", "machine"), kept_waiting())
-def test_a_job_that_lacks_memory_beside_what_is_measured_is_told_when_there_is_room(
+def test_job_without_room_beside_measured_jobs_has_an_expected_start(
     job: Any, there: list[Running], machine: Machine
 ) -> None:
     large = runs(5, reservation=79 * GIB, ends=500.0, since=0.0)
@@ -323,7 +323,7 @@ def test_a_job_that_lacks_memory_beside_what_is_measured_is_told_when_there_is_r
     assert demand_of([job], [wait], machine)[0] is not None
 
 
-def test_an_older_estimate_shrinks_to_its_use_for_a_job_with_declared_memory() -> None:
+def test_older_estimate_shrinks_to_its_usage_for_a_job_with_declared_memory() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=25),))
     estimated = runs(8, reservation=60 * GIB, estimated=True, used={"GPU-0": 20 * GIB})
     declared = runs(9, reservation=40 * GIB, used={"GPU-0": 5 * GIB}, ends=90.0)
@@ -347,14 +347,14 @@ def test_an_estimate_grows_only_into_memory_that_is_free() -> None:
     assert "of which 20 GiB is reserved for job 9" in wait.reason
 
 
-def test_nothing_starts_beside_others_while_little_memory_is_free() -> None:
+def test_no_co_location_while_little_memory_is_free() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80, used=79.5),))
     (wait,) = decide([wants(1)], [runs(9, used={"GPU-0": 79 * GIB})], machine)
     assert isinstance(wait, Wait)
     assert "cuda:0 runs job 9 and has only 512 MiB free" in wait.reason
 
 
-def test_a_gpu_that_is_busy_all_the_time_gets_no_job_until_its_jobs_are_measured() -> None:
+def test_busy_gpu_gets_no_job_until_its_jobs_are_measured() -> None:
     gpu = replace(a_gpu(total=80), utilisation=1.0)
     machine = Machine(cpus=64, gpus=(gpu,))
     (wait,) = decide([wants(1)], [runs(3)], machine)
@@ -389,7 +389,7 @@ def test_a_gpu_is_kept_free_for_an_exclusive_job_that_can_have_it_soon() -> None
         assert isinstance(later, Wait) is kept, (left_s, waited_s)
 
 
-def test_priority_is_no_time_for_which_an_exclusive_job_has_waited() -> None:
+def test_priority_does_not_count_as_waiting_time_of_an_exclusive_job() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     alone = a_waiting(1, device="cuda", exclusive=True)._replace(backfill_until=1e9)
     there = runs(9, since=0.0, ends=100.0)
@@ -401,7 +401,7 @@ def test_priority_is_no_time_for_which_an_exclusive_job_has_waited() -> None:
             assert isinstance(later, Wait) is kept, (priority, waited_s)
 
 
-def test_a_job_that_left_for_others_once_drains_no_gpu_by_its_waiting() -> None:
+def test_evicted_job_does_not_drain_a_gpu_by_waiting() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     job = a_waiting(1, device="cuda")._replace(alone=True, since=-1e4, backfill_until=1e9)
     for left_s, kept in ((30.0, True), (90.0, False)):
@@ -409,7 +409,7 @@ def test_a_job_that_left_for_others_once_drains_no_gpu_by_its_waiting() -> None:
         assert isinstance(later, Wait) is kept, left_s
 
 
-def test_a_heavy_job_gets_its_place_although_light_ones_follow_each_other() -> None:
+def test_heavy_job_starts_despite_a_stream_of_light_ones() -> None:
     machine = Machine(cpus=64, gpus=(a_gpu(total=80),))
     there = [runs(8, load=GpuLoad(sm=0.6, measured=True), ends=5000.0, since=0.0)]
     there += [runs(9, load=GpuLoad(sm=0.1, measured=True), ends=5.0, since=0.0)]

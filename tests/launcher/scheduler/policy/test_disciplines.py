@@ -43,7 +43,7 @@ BUSY = Running(
 
 
 @pytest.mark.parametrize("foresight", [RuntimeKnowledge.KNOWN, RuntimeKnowledge.LEARNED])
-def test_a_wide_job_starts_though_short_ones_come_for_ever(foresight: RuntimeKnowledge) -> None:
+def test_wide_job_starts_despite_endless_short_jobs(foresight: RuntimeKnowledge) -> None:
     """Each ends before the slip that its wait allows: without an end to slips all of them pass."""
     jobs = [a_job(index, 120.0 if index else 60.0, gib=20) for index in range(6)]
     jobs.append(a_job(6, 100.0, at=1.0, gpus=2, gib=20, group="wide"))
@@ -53,7 +53,7 @@ def test_a_wide_job_starts_though_short_ones_come_for_ever(foresight: RuntimeKno
     assert spans[6].start < spans[2900].start
 
 
-def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only() -> None:
+def test_long_waiting_job_is_backfilled_by_shorter_jobs_then_only_by_limited_ones() -> None:
     wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(backfill_until=0.0)
     shorter = SMALL._replace(seconds=10.0, forecast=make_forecast([10.0]))
     limited = shorter._replace(forecast=make_forecast([10.0], 3600.0))
@@ -75,7 +75,7 @@ def test_who_has_waited_long_is_passed_by_shorter_jobs_then_by_limited_ones_only
 
 
 @pytest.mark.parametrize(("late_s", "starts"), [(350.0, True), (370.0, False)])
-def test_a_kept_place_slips_by_a_tenth_of_what_its_owner_has_waited(
+def test_reservation_is_delayed_by_at_most_a_tenth_of_the_waiting_time(
     late_s: float, starts: bool
 ) -> None:
     wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(backfill_until=0.0)
@@ -88,9 +88,7 @@ def test_a_kept_place_slips_by_a_tenth_of_what_its_owner_has_waited(
 @pytest.mark.parametrize(
     ("now", "starts"), [(FIRM_AFTER_S + 60, True), (STRICT_AFTER_S + 60, False)]
 )
-def test_at_last_nobody_takes_what_is_free_of_a_kept_place_for_another_that_should_leave(
-    now: float, starts: bool
-) -> None:
+def test_firm_reservation_is_not_used_by_other_jobs(now: float, starts: bool) -> None:
     wide = a_waiting(1, device="cuda", gpus=2, min_vram=10 * GIB)._replace(backfill_until=0.0)
     small = a_waiting(2, device="cuda", min_vram=4 * GIB)._replace(seconds=9 * DAY)
     soon = BUSY._replace(devices=("GPU-1",), reservation=4 * GIB, ends=now + 60)
@@ -101,7 +99,7 @@ def test_at_last_nobody_takes_what_is_free_of_a_kept_place_for_another_that_shou
     assert isinstance(later, Start) == starts
 
 
-def test_first_fit_learns_nothing_of_what_jobs_do_to_a_card() -> None:
+def test_first_fit_ignores_measured_loads() -> None:
     """Two that fill the card by what was measured are put together by their memory alone."""
     full = GpuLoad(sm=1.0, slowdown=2.5)
     runs = Running(
@@ -113,7 +111,7 @@ def test_first_fit_learns_nothing_of_what_jobs_do_to_a_card() -> None:
     assert isinstance(decide([job], [runs], machine, 0.0, FIRST_FIT)[0], Start)
 
 
-def test_nobody_takes_a_kept_place_whom_its_owner_would_not_share_it_with() -> None:
+def test_reserved_gpu_is_not_used_by_a_job_that_cannot_share_it() -> None:
     """There is memory for both on the card, but beside the later one the first would not start."""
     machine = Machine(cpus=8, gpus=(a_gpu(0, total=24),))
     runs = BUSY._replace(reservation=10 * GIB, load=GpuLoad(sm=0.1), ends=100.0)
@@ -126,13 +124,13 @@ def test_nobody_takes_a_kept_place_whom_its_owner_would_not_share_it_with() -> N
 
 
 @pytest.mark.parametrize("discipline", [FIFO, EASY, SJF, FIRST_FIT])
-def test_other_policies_know_no_turns_of_runs(discipline: SchedulingPolicy) -> None:
+def test_other_policies_have_no_fair_queueing_of_runs(discipline: SchedulingPolicy) -> None:
     jobs = [a_waiting(number)._replace(run="ab"[number // 4], since=number) for number in range(8)]
     assert order_by_fair_share(jobs, (), now=10.0, policy=discipline) == jobs
     assert order_by_fair_share(jobs, (), now=10.0) != jobs
 
 
-def test_under_fifo_nobody_passes_a_job_that_leaves_its_place_to_a_colleague() -> None:
+def test_under_fifo_no_job_passes_one_that_yields_to_another_user() -> None:
     bob = PeerScheduler(
         user="bob", waited_s=10.0, demand=ResourceDemand(since=0.0, gpus=1, vram=20 * GIB)
     )
@@ -143,7 +141,7 @@ def test_under_fifo_nobody_passes_a_job_that_leaves_its_place_to_a_colleague() -
     assert [type(each) for each in decide([wide, SMALL], [], machine, 0.0, FIFO)] == [Wait, Wait]
 
 
-def test_a_time_limit_makes_no_job_come_later_than_one_without() -> None:
+def test_time_limit_never_delays_a_job() -> None:
     forecast = make_forecast([], 10 * 365 * 86_400.0)
     limited = a_waiting(1)._replace(forecast=forecast, seconds=forecast.quantile(0.75))
     assert job_length_s(limited) == job_length_s(a_waiting(2)) == USUAL_S
@@ -151,7 +149,7 @@ def test_a_time_limit_makes_no_job_come_later_than_one_without() -> None:
     assert job_length_s(a_waiting(1)._replace(forecast=brief, seconds=300.0)) == 300.0
 
 
-def test_of_jobs_with_a_low_priority_the_short_ones_come_first_and_all_after_the_others() -> None:
+def test_low_priority_jobs_are_ordered_by_length_after_all_others() -> None:
     """Their wait is counted from days ahead: a ratio of that put the longest first."""
     now = 1e9
 

@@ -1,4 +1,4 @@
-"""Who yields between users: over time on shared cards, with everybody's own decisions, and with liars among them."""
+"""Yielding between users: over time on shared GPUs, with independent decisions of all, and with false requests among them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,7 +38,7 @@ def a_colleague(
     cores: float = 0.0,
     **wish: object,
 ) -> PeerScheduler:
-    """A user who waits for a card, unless the test says for what, and has used so much."""
+    """A user who waits for a GPU, or for another resource, with some past usage."""
     asked: dict[str, object] = {"since": 0.0, "gpus": 1, "vram": 20 * GIB}
     return PeerScheduler(
         user="bob",
@@ -67,7 +67,7 @@ def decided(
 
 
 def large(job: int, **changes: object) -> Waiting:
-    """A job beside which no other has room on a card."""
+    """A job that leaves no room for another one on a GPU."""
     waiting = a_waiting(job, device="cuda", min_vram=20 * GIB)
     return waiting._replace(**changes)  # type: ignore[arg-type]  # as the test says
 
@@ -78,7 +78,7 @@ def on_card(job: int, index: int = 0, ends: float | None = None) -> Running:
 
 
 def busy(machine: Machine, *indices: int) -> Machine:
-    """The machine while jobs use 20 GiB of these cards."""
+    """The machine while jobs use 20 GiB of these GPUs."""
     gpus = tuple(
         replace(gpu, used=20 * GIB if gpu.index in indices else gpu.used) for gpu in machine.gpus
     )
@@ -92,7 +92,7 @@ def starts(decisions: list[Decision]) -> list[int]:
 # --- one decision
 
 
-def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
+def test_user_with_more_usage_yields_and_the_reason_names_the_peer() -> None:
     (waits,) = decided([large(1)], a_colleague(cards=3.1 * 3600), used=20.4 * 3600)
     assert isinstance(waits, Wait)
     assert waits.code is ReasonCode.YIELDS
@@ -103,12 +103,12 @@ def test_who_has_used_more_leaves_the_place_and_says_to_whom_and_why() -> None:
     assert waits.data == {"user": "bob", "room": 1, "lacks": "gpu"}
 
 
-def test_who_has_used_less_or_as_much_starts() -> None:
+def test_user_with_less_or_equal_usage_starts() -> None:
     for theirs in (10.0, 11.0, 1e9):
         assert starts(decided([large(1)], a_colleague(cards=theirs))) == [1]
 
 
-def test_who_has_used_more_but_has_nothing_is_served_after_a_while() -> None:
+def test_user_with_more_usage_and_no_running_job_starts_after_a_delay() -> None:
     def yields(since: float, *foreign: ForeignReservation) -> bool:
         colleague = a_colleague(since, cards=99.0)
         return starts(decided([large(1), large(2)], colleague, cards=2, foreign=foreign)) == [1]
@@ -119,16 +119,16 @@ def test_who_has_used_more_but_has_nothing_is_served_after_a_while() -> None:
     assert not yields(STARVING_S, has)
 
 
-def test_only_what_the_colleague_needs_is_left_to_him() -> None:
+def test_only_the_request_of_the_peer_is_reserved() -> None:
     assert starts(decided([large(1), large(2), large(3)], a_colleague(), cards=3)) == [1, 2]
 
 
-def test_a_job_that_has_room_beside_his_starts() -> None:
+def test_job_that_fits_beside_the_peer_request_starts() -> None:
     small = large(1)._replace(vram_request=8 * GIB)
     assert starts(decided([small, large(2)], a_colleague(vram=10 * GIB))) == [1]
 
 
-def test_a_job_of_unknown_memory_is_left_the_unknown_part_of_a_card() -> None:
+def test_peer_job_of_unknown_memory_is_reserved_the_default_part_of_a_gpu() -> None:
     unknown, part = a_colleague(vram=None), CARD / 8
     for took, started in ((CARD - part, [1]), (CARD - part + 1, [])):
         job = large(1)._replace(vram_request=int(took * GIB))
@@ -142,7 +142,7 @@ def test_a_job_of_unknown_memory_is_left_the_unknown_part_of_a_card() -> None:
 
 
 @pytest.mark.parametrize("wish", [{"vram": (CARD + 1) * GIB}, {"exclusive": True, "vram": None}])
-def test_a_job_that_needs_more_than_a_card_has_or_shares_none_is_left_a_whole_one(
+def test_peer_job_that_shares_no_gpu_is_reserved_a_whole_one(
     wish: dict[str, object],
 ) -> None:
     small = large(1)._replace(vram_request=GIB)
@@ -151,7 +151,7 @@ def test_a_job_that_needs_more_than_a_card_has_or_shares_none_is_left_a_whole_on
     assert starts(decided([large(1), large(2)], a_colleague(**wish), cards=2)) == [1]  # type: ignore[arg-type]
 
 
-def test_only_a_job_that_could_start_leaves_its_place_to_him() -> None:
+def test_only_a_startable_job_yields_to_the_peer() -> None:
     first = on_card(9)._replace(
         reservation=None, used={}, estimated=True, similar="train", unmeasured_s=0.0
     )
@@ -165,7 +165,7 @@ def test_only_a_job_that_could_start_leaves_its_place_to_him() -> None:
     assert yields.code is ReasonCode.YIELDS
 
 
-def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_through() -> None:
+def test_ending_gpu_is_reserved_for_the_peer_and_earlier_ends_are_backfilled() -> None:
     machine = busy(
         a_machine(2, colleagues=(a_colleague(gpus=2),), use=ResourceUsage(cards=10.0)), 0
     )
@@ -181,13 +181,13 @@ def test_the_card_is_left_to_him_when_ours_ends_and_what_ends_before_is_let_thro
     }
 
 
-def test_nothing_is_left_to_him_where_others_are_in_his_way() -> None:
+def test_nothing_is_reserved_for_a_peer_blocked_by_others() -> None:
     theirs = ForeignReservation(user="eve", device="GPU-0", amount=20 * GIB)
     decisions = decided([large(1)], a_colleague(gpus=2), cards=2, foreign=(theirs,))
     assert starts(decisions) == [1]
 
 
-def test_cards_that_he_may_not_have_are_not_left_to_him() -> None:
+def test_gpus_not_permitted_for_the_peer_are_not_reserved() -> None:
     only = ResourceDemand(since=0.0, gpus=1, vram=20 * GIB, cards=("GPU-1",))
     start, wait = decided([large(1), large(2)], a_colleague()._replace(demand=only), cards=2)
     assert isinstance(start, Start)
@@ -195,7 +195,7 @@ def test_cards_that_he_may_not_have_are_not_left_to_him() -> None:
     assert isinstance(wait, Wait)
 
 
-def test_cores_and_memory_are_left_likewise_and_each_is_counted_for_itself() -> None:
+def test_cores_and_memory_are_yielded_and_counted_separately() -> None:
     lacks_cores = a_colleague(gpus=0, cpus=3, lacks="cores", cores=5.0, cards=1e9)
     machine = Machine(cpus=4, colleagues=(lacks_cores,), use=ResourceUsage(cores=3600.0 * 5))
     decisions = decide([a_waiting(1), a_waiting(2)], [], machine)
@@ -222,16 +222,18 @@ def test_cores_and_memory_are_left_likewise_and_each_is_counted_for_itself() -> 
         {"ram": 1 << 60, "lacks": "memory"},
     ],
 )
-def test_a_wish_that_cannot_be_met_holds_nobody_up(changes: dict[str, object]) -> None:
+def test_infeasible_peer_request_blocks_no_job(changes: dict[str, object]) -> None:
     colleague = a_colleague()
     colleague = colleague._replace(demand=colleague.demand._replace(**changes))  # type: ignore[arg-type]  # as the test says
     machine = a_machine(2, colleagues=(colleague,), use=ResourceUsage(10.0, 9.0, 9.0))
     assert not YieldPolicy().with_eligible_peers(machine, 0.0).colleagues
-    decide([large(1), large(2)], [], machine)  # nothing breaks where nobody has looked at it before
+    decide([large(1), large(2)], [], machine)  # no error without an earlier reading
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=4), st.floats(0, 1e6), st.integers(1, 4))
-def test_who_does_not_wait_blocks_nothing(uses: list[float], ours: float, cards: int) -> None:
+def test_peer_without_a_waiting_request_blocks_no_job(
+    uses: list[float], ours: float, cards: int
+) -> None:
     jobs = [large(job) for job in range(cards + 1)]
     alone, among = a_machine(cards), a_machine(cards, use=ResourceUsage(cards=ours))
     assert decide(jobs, [], among) == decide(jobs, [], alone)
@@ -250,11 +252,11 @@ class User:
     waited: dict[int, float] = field(default_factory=dict)  # job → since when
     started: dict[int, float] = field(default_factory=dict)
     courtesy: YieldPolicy = field(default_factory=YieldPolicy)
-    wishes: bool = True  # he tells of it
-    takes: bool = True  # he starts what fits
+    wishes: bool = True  # whether the request is published
+    takes: bool = True  # whether fitting jobs are started
 
     def colleague(self, machine: Machine, now: float) -> PeerScheduler | None:
-        """What the others read of him."""
+        """The published data that the others read."""
         first = self.line[: len(machine.gpus)]
         places = [Wait(job=job.job, reason="", lacking_resource="gpu") for job in first]
         wish, number = demand_of(first, places, machine)
@@ -350,7 +352,7 @@ def endless(count: int = 5000, *, gpus: int = 1) -> list[Waiting]:
     st.lists(st.integers(1, 30), min_size=8, max_size=8),
     st.integers(0, 30),
 )
-def test_two_users_with_endless_queues_use_as_much(
+def test_two_users_with_endless_queues_get_equal_usage(
     cards: int, ones: list[int], others: list[int], late: int
 ) -> None:
     ada = User("ada", lambda job: float(ones[job % 8]), endless())
@@ -369,9 +371,7 @@ def test_two_users_with_endless_queues_use_as_much(
 
 @settings(max_examples=6, deadline=None)
 @given(st.integers(1, 4), st.lists(st.integers(1, 40), min_size=8, max_size=8), st.integers(1, 60))
-def test_who_asks_for_little_starts_when_the_next_job_ends(
-    cards: int, lasts: list[int], asks: int
-) -> None:
+def test_small_request_starts_at_the_next_end(cards: int, lasts: list[int], asks: int) -> None:
     ada = User("ada", lambda job: float(lasts[job % 8]), endless())
     world = Cards(a_machine(cards), [ada])
     for _ in range(asks):
@@ -384,7 +384,7 @@ def test_who_asks_for_little_starts_when_the_next_job_ends(
         assert world.now <= max(next_end, asks + 1)
 
 
-def test_who_has_used_more_and_has_nothing_is_served_beside_an_endless_queue() -> None:
+def test_user_with_more_usage_is_served_despite_an_endless_queue() -> None:
     ada, bob = User("ada", lambda _: 20.0, endless()), User("bob", lambda _: 5.0, [large(1)])
     bob.use = ResourceUsage(cards=1e6)
     world = Cards(a_machine(1), [bob, ada])
@@ -395,7 +395,7 @@ def test_who_has_used_more_and_has_nothing_is_served_beside_an_endless_queue() -
         assert world.now <= STARVING_S + 2, "each leaves the place to the other"
 
 
-def test_who_has_something_in_another_home_does_not_starve() -> None:
+def test_user_with_jobs_in_another_queue_does_not_starve() -> None:
     wish = ResourceDemand(since=0.0, lacks="cores")
     other = ForeignReservation(
         user=f"{OWN_QUEUE_PREFIX}ada", device=core_resource_name(-1), amount=1
@@ -411,7 +411,7 @@ def test_who_has_something_in_another_home_does_not_starve() -> None:
     )
 
 
-def test_a_wide_job_of_a_colleague_gets_its_cards_and_nothing_idles_longer_than_it_must() -> None:
+def test_wide_peer_job_gets_its_gpus_with_minimal_idle_time() -> None:
     ada = User("ada", lambda job: 60.0 + 7 * (job % 5), endless())
     world = Cards(a_machine(4), [ada])
     for _ in range(30):
@@ -429,7 +429,7 @@ def test_a_wide_job_of_a_colleague_gets_its_cards_and_nothing_idles_longer_than_
 
 
 @pytest.mark.parametrize("gpus", [1, 4])
-def test_who_never_takes_what_is_left_to_him_costs_little_and_is_named(gpus: int) -> None:
+def test_peer_that_never_uses_its_reservation_costs_little_and_is_named(gpus: int) -> None:
     ada = User("ada", lambda _: 60.0, endless())
     eve = User("eve", lambda _: 1.0, endless(gpus=gpus), takes=False)
     world = Cards(a_machine(4), [ada, eve])
@@ -448,7 +448,7 @@ def test_who_never_takes_what_is_left_to_him_costs_little_and_is_named(gpus: int
     assert "the scheduler of eve waits and does not start although there is room" in complaints[0]
 
 
-def test_the_patience_with_a_liar_is_bounded_and_ends_when_he_starts_something() -> None:
+def test_waiting_for_a_false_request_is_bounded_and_reset_by_a_start() -> None:
     courtesy, machine = (
         YieldPolicy(),
         a_machine(1, colleagues=(a_colleague(),), use=ResourceUsage(cards=10.0)),
@@ -479,7 +479,7 @@ LACKS_MEMORY = {"gpus": 0, "ram": 3 * GIB, "lacks": "memory"}
     "wishes",
     [[LACKS_CORES], [LACKS_MEMORY], [LACKS_CORES, LACKS_MEMORY], [LACKS_MEMORY, LACKS_CORES]],
 )
-def test_idle_queues_of_a_user_delay_others_for_seconds_in_two_hours(
+def test_idle_queues_delay_others_by_seconds_in_two_hours(
     wishes: Sequence[dict[str, object]],
 ) -> None:
     courtesy = YieldPolicy()
@@ -509,7 +509,7 @@ def test_idle_queues_of_a_user_delay_others_for_seconds_in_two_hours(
     }
 
 
-def test_places_that_are_left_are_compared_with_jobs_not_with_bytes() -> None:
+def test_yielded_reservations_are_compared_by_jobs_instead_of_bytes() -> None:
     # room for one job of theirs, and they have memory for a third of one
     courtesy = YieldPolicy()
     machine = Machine(
@@ -528,7 +528,7 @@ def test_places_that_are_left_are_compared_with_jobs_not_with_bytes() -> None:
     assert courtesy.complaints
 
 
-def test_wishes_tell_what_the_first_job_without_room_lacks() -> None:
+def test_published_requests_state_the_missing_resources_of_the_first_waiting_job() -> None:
     machine = busy(a_machine(2), 0, 1)
     foreign = (
         ForeignReservation(user="ada", device=core_resource_name(-1), amount=1),

@@ -1,4 +1,4 @@
-"""How long jobs wait: for others, for their retry, and for what nothing explains; what is said of it, and clocks that are set."""
+"""Waiting times of jobs: for others, for their retry, and unexplained ones with their messages; and clock changes."""
 
 import itertools
 from dataclasses import replace
@@ -36,7 +36,7 @@ from launcher.scheduler.turn import CycleResult
 from launcher.states import Failed, ReasonCode
 from launcher.store.queue import Store
 from launcher.system.gpu_sharing import SharingRules
-from tests.build import GIB, a_gpu, a_waiting, as_read
+from tests.build import GIB, a_gpu, a_waiting, without_reason_data
 from tests.launcher.queued import end, one, ready
 
 # --- A wait that nothing explains is named after a while, and the job is tried where it fits
@@ -60,7 +60,7 @@ def reviewed(
     return watchdog.review(waiting, made, running, machine, now + after_s)
 
 
-def test_a_job_that_nothing_keeps_from_a_card_is_tried_there_alone() -> None:
+def test_job_without_a_cause_of_waiting_is_started_alone() -> None:
     first, second = (a_waiting(job, device="cuda", exclusive=True) for job in (1, 2))
     emptier = a_gpu(1, total=24, used=2.5, processes=())
     verdict = reviewed(first, second, machine=MACHINE._replace(gpus=(LEFT, emptier)))
@@ -77,7 +77,7 @@ def test_a_job_that_nothing_keeps_from_a_card_is_tried_there_alone() -> None:
     assert [sentence.split()[0] for sentence in verdict.messages] == ["job=1", "job=2"]
 
 
-def test_one_that_does_not_fit_is_named_with_what_is_in_its_way() -> None:
+def test_job_that_does_not_fit_is_reported_with_its_obstacle() -> None:
     verdict = reviewed(a_waiting(1, device="cuda", min_vram=22 * GIB))
     (wait,) = verdict.decisions
     assert isinstance(wait, Wait)
@@ -89,7 +89,7 @@ def test_one_that_does_not_fit_is_named_with_what_is_in_its_way() -> None:
     )
 
 
-def test_it_is_said_once_and_again_after_it_had_a_cause() -> None:
+def test_warning_is_reported_once_and_again_after_a_cause() -> None:
     watchdog, job = Watchdog(), a_waiting(1, device="cuda", min_vram=22 * GIB)
     busy = Running(job=7, cpus=1, devices=("GPU-0",))
     news = []
@@ -101,7 +101,7 @@ def test_it_is_said_once_and_again_after_it_had_a_cause() -> None:
     assert news == [30, 190]
 
 
-def test_a_driver_that_is_slow_now_and_then_does_not_make_it_forget() -> None:
+def test_occasionally_slow_driver_does_not_reset_the_watchdog() -> None:
     watchdog, job = Watchdog(), a_waiting(1, device="cuda", exclusive=True)
     made = decide([job], [], MACHINE)
     for now in range(0, 30, 10):
@@ -112,7 +112,7 @@ def test_a_driver_that_is_slow_now_and_then_does_not_make_it_forget() -> None:
     assert not watchdog.is_watching
 
 
-def test_a_contradiction_of_the_rules_starts_the_job_on_the_cpu_too() -> None:
+def test_contradictory_rules_start_the_job_on_the_cpu_too() -> None:
     for reason in (ReasonCode.NO_ROOM, ReasonCode.WOULD_DELAY):
         odd: list[Decision] = [Wait(job=1, reason="waiting for job 9", code=reason)]
         (start,) = reviewed(a_waiting(1, cpus=9), decisions=odd).decisions
@@ -121,7 +121,7 @@ def test_a_contradiction_of_the_rules_starts_the_job_on_the_cpu_too() -> None:
         assert start.reason.startswith("tried alone on the CPU after 30 s without")
 
 
-def test_what_runs_elsewhere_explains_no_wait_for_a_card_on_which_nobody_is() -> None:
+def test_jobs_elsewhere_do_not_explain_waiting_for_an_empty_gpu() -> None:
     beside = Running(job=9, cpus=1)
     theirs = (ForeignReservation(user="ada", device="cores", amount=1),)
     (start,) = reviewed(
@@ -160,7 +160,7 @@ CAUSES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("cause", CAUSES.values(), ids=CAUSES)
-def test_nothing_is_said_of_a_wait_that_has_a_cause(cause: dict[str, Any]) -> None:
+def test_explained_wait_is_not_reported(cause: dict[str, Any]) -> None:
     job = a_waiting(1, device="cuda:0", exclusive=True)
     known = {"after_s", "running"}
     changes = {key: value for key, value in cause.items() if key not in known}
@@ -171,13 +171,13 @@ def test_nothing_is_said_of_a_wait_that_has_a_cause(cause: dict[str, Any]) -> No
     assert verdict.decisions[0].code is not ReasonCode.UNEXPLAINED
 
 
-def test_main_memory_that_other_programs_have_is_a_cause() -> None:
+def test_ram_used_by_other_programs_is_a_cause() -> None:
     job = a_waiting(1, device="cpu", ram=5 * GIB)
     verdict = reviewed(job, machine=MACHINE._replace(ram_free=GIB))
     assert not verdict.messages
 
 
-def test_who_waits_behind_one_that_has_a_cause_has_one_too() -> None:
+def test_job_behind_one_with_a_cause_has_a_cause() -> None:
     first, second = a_waiting(1, device="cpu", ram=5 * GIB), a_waiting(2, device="cpu")
     machine = MACHINE._replace(ram_free=GIB)
     made = decide([first, second], [], machine, 0.0, FIFO)
@@ -227,7 +227,7 @@ def _at_moved_clock(decision: Decision, jump: float) -> Decision:
 
 
 @pytest.mark.parametrize("jump", [YEARS, -YEARS], ids=["forward", "back"])
-def test_what_is_decided_stays_the_same_when_the_clock_is_set(jump: float) -> None:
+def test_clock_change_does_not_change_decisions(jump: float) -> None:
     ages, still = AgeTracker(), AgeTracker()
     before = decided(ages, TODAY, 5000.0)
     assert before == decided(still, TODAY, 5000.0)
@@ -241,7 +241,7 @@ def test_what_is_decided_stays_the_same_when_the_clock_is_set(jump: float) -> No
 
 
 @pytest.mark.parametrize("stamp", [TODAY + YEARS, TODAY - YEARS], ids=["the future", "the past"])
-def test_what_was_queued_under_a_wrong_clock_counts_as_new_and_ages_from_then_on(
+def test_job_queued_under_a_wrong_clock_starts_with_age_zero(
     stamp: float,
 ) -> None:
     ages, job = AgeTracker(), WIDE._replace(since=stamp)
@@ -253,7 +253,7 @@ def test_what_was_queued_under_a_wrong_clock_counts_as_new_and_ages_from_then_on
     assert ratios == sorted(set(ratios))
 
 
-def test_times_that_can_be_true_are_left_as_they_are() -> None:
+def test_plausible_times_are_unchanged() -> None:
     old = WIDE._replace(since=TODAY - LONGEST_S + 1)
     later = SMALL._replace(since=TODAY + 400 * 86_400, priority=-400)
     line, running = AgeTracker().correct_clock([old, later], [RUNS], now=TODAY, steady=1.0)
@@ -261,7 +261,7 @@ def test_times_that_can_be_true_are_left_as_they_are() -> None:
     assert running == [RUNS]
 
 
-def test_who_is_gone_is_forgotten() -> None:
+def test_ages_of_removed_jobs_are_deleted() -> None:
     ages = AgeTracker()
     ages.correct_clock([WIDE], [RUNS], now=TODAY, steady=0.0)
     ages.correct_clock([], [], now=TODAY, steady=1.0)
@@ -271,7 +271,7 @@ def test_who_is_gone_is_forgotten() -> None:
 
 @pytest.mark.parametrize("now", [TODAY - YEARS, TODAY, TODAY + YEARS])
 @pytest.mark.parametrize("ends", [TODAY - YEARS, TODAY + YEARS, None])
-def test_the_pure_decision_is_made_whatever_the_times_are(now: float, ends: float | None) -> None:
+def test_decision_works_for_any_times(now: float, ends: float | None) -> None:
     running = [RUNS._replace(ends=ends)]
     decisions = decide(order_by_policy([WIDE, SMALL], now), running, ONE_CARD, now)
     assert {decision.job for decision in decisions} == {1, 2}
@@ -283,14 +283,14 @@ def test_the_pure_decision_is_made_whatever_the_times_are(now: float, ends: floa
 
 
 @pytest.mark.parametrize("limit", [1.0, 10 * 365 * 86_400.0], ids=["1 s", "10 years"])
-def test_a_time_limit_of_a_second_and_one_of_ten_years_delay_nobody_for_ever(limit: float) -> None:
+def test_extreme_time_limits_do_not_delay_jobs_forever(limit: float) -> None:
     forecast = Forecast(limit=limit)
     run = RUNS._replace(forecast=forecast, ends=forecast.end(TODAY - 300, TODAY))
     small = SMALL._replace(forecast=forecast, seconds=forecast.quantile(0.75))
     wide, other = decide([WIDE, small], [run], ONE_CARD, TODAY)
     assert isinstance(wide, Wait)
     assert "cuda:0 will have room " in wide.reason
-    # the small one fits beside the wide one in any case
+    # the small one fits together with the wide one in any case
     assert isinstance(other, Start)
 
 
@@ -311,7 +311,7 @@ NOW = 1000.0
         (NOW + 90, 60.0, " in about 1 m 30 s or up to 1 m later"),
     ],
 )
-def test_when_there_is_room_is_said_in_words(at: float, slip: float, said: str) -> None:
+def test_expected_start_is_described_in_words(at: float, slip: float, said: str) -> None:
     kept = FirstJobReservation(
         job="7",
         group="",
@@ -326,46 +326,46 @@ def test_when_there_is_room_is_said_in_words(at: float, slip: float, said: str) 
     assert kept.describe(NOW) == f"job 7, which is first and will get a GPU{said}"
 
 
-# --- how long the queue is reckoned to be: for so long jobs are passed, so nothing may blow it up
+# --- expected length of the queue: it bounds how long jobs are passed, so nothing may inflate it
 
 
 HOUR, TEN_YEARS = 3600.0, 10 * 365 * 86_400.0
 EIGHT_CORES = Machine(cpus=8)
 
 
-def test_a_limit_of_ten_years_makes_no_queue_of_ten_years() -> None:
+def test_ten_year_limit_does_not_give_a_ten_year_queue() -> None:
     limit = make_forecast([], TEN_YEARS)
     runs = Running(cpus=8, since=0.0, ends=TEN_YEARS, forecast=limit)
     job = a_waiting(1, cpus=8)._replace(forecast=limit, seconds=TEN_YEARS)
     assert queue_length([(job, 3)], [runs], EIGHT_CORES, HOUR) == pytest.approx(3 * 2 * HOUR + HOUR)
 
 
-def test_a_limit_of_a_second_bounds_what_is_expected() -> None:
+def test_one_second_limit_bounds_the_expected_duration() -> None:
     limit = make_forecast([HOUR], 1.0)
     runs = Running(cpus=8, since=0.0, ends=1.0, forecast=limit)
     job = a_waiting(1, cpus=8)._replace(forecast=limit, seconds=1.0)
     assert queue_length([(job, 3)], [runs], EIGHT_CORES, 0.5) == pytest.approx(3.5)
 
 
-def test_many_that_run_and_of_which_none_has_ended_are_no_reason_to_expect_their_sum() -> None:
+def test_running_jobs_without_ends_do_not_add_up_their_durations() -> None:
     runs = [Running(cpus=1, since=0.0) for _ in range(8)]
     length_s = queue_length([(a_waiting(1, cpus=1), 8)], runs, EIGHT_CORES, 2 * HOUR)
     assert length_s == pytest.approx(4 * HOUR + 2 * HOUR), "as long again: 4 h in all each"
 
 
-def test_who_runs_longer_than_most_of_its_like_is_expected_to_go_on_like_the_longest() -> None:
+def test_job_longer_than_most_similar_ones_is_expected_to_run_like_the_longest() -> None:
     known = make_forecast([HOUR, HOUR, HOUR, 10 * HOUR])
     runs = Running(cpus=8, since=0.0, ends=HOUR, forecast=known)
     assert queue_length([], [runs], EIGHT_CORES, 2 * HOUR) == pytest.approx(8 * HOUR)
 
 
 @pytest.mark.parametrize("since", [None, float("nan"), float("inf"), -float("inf")])
-def test_times_that_cannot_be_count_for_nothing(since: float | None) -> None:
+def test_impossible_times_are_ignored(since: float | None) -> None:
     runs = Running(cpus=8, since=since, forecast=make_forecast([HOUR]))
     assert queue_length([(a_waiting(1, cpus=8), 1)], [runs], EIGHT_CORES, 0.0) >= HOUR
 
 
-def test_a_duration_of_no_time_is_one_and_what_is_no_duration_is_none() -> None:
+def test_zero_duration_is_valid_and_an_invalid_one_is_none() -> None:
     measured = [2.0, 0.0, 0.5, -1.0, float("inf"), float("nan")]
     assert make_forecast(measured, 0.0).seconds == (0.0, 0.5, 2.0)
     assert [make_forecast((), limit).limit for limit in (0.0, -1.0, float("inf"), 3.0)] == [
@@ -376,7 +376,7 @@ def test_a_duration_of_no_time_is_one_and_what_is_no_duration_is_none() -> None:
     ]
 
 
-# --- A job that waits for cores of other homes is passed by ours behind it, and not for ever
+# --- a job that waits for cores of other queues is passed by our later jobs for a limited time
 
 
 TWO = 0b11
@@ -388,9 +388,7 @@ CROWDED = Machine(
 LASTS_S = 20.0
 
 
-def test_a_large_job_is_passed_for_a_while_and_then_not_until_ours_are_gone_and_a_while_more() -> (
-    None
-):
+def test_large_job_is_backfilled_for_a_limited_time() -> None:
     patience, big, running = ReservationAging(), a_waiting(1, cpus=2), list[tuple[float, Running]]()
     started: list[float] = []
     step, number = 1.0, 2
@@ -407,31 +405,31 @@ def test_a_large_job_is_passed_for_a_while_and_then_not_until_ours_are_gone_and_
             running.append((now + LASTS_S, Running(job=number, cpus=1)))
             number += 1
     gaps = [later - before for before, later in itertools.pairwise(started)]
-    # our core was free for it once in each round, for so long and no longer
+    # our core was reserved for it once in each round, for a limited time
     assert max(gaps) >= HOLD_S
     assert max(gaps) <= HOLD_S + LASTS_S + 2
     assert len([gap for gap in gaps if gap > LASTS_S]) == 2
 
 
-def test_a_job_that_insists_starts_as_soon_as_others_leave() -> None:
+def test_first_job_with_a_reservation_starts_when_others_leave() -> None:
     big, small = (
         Waiting(job=1, resources=a_waiting(1, cpus=2).resources, holds_reservation=True),
         a_waiting(2),
     )
     first, second = decide([big, small], [], CROWDED)
-    assert as_read(first) == Wait(
+    assert without_reason_data(first) == Wait(
         job=1,
         reason="waiting for 2 CPU cores: 1 of 2 free; 1 of 2 reserved by another queue of user ada",
         blocked_by_others=True,
     )
-    assert as_read(second) == Wait(
+    assert without_reason_data(second) == Wait(
         job=2, reason="waiting for job 1, which is first and will get 2 CPU cores"
     )
     first, _ = decide([big, small], [], Machine(cpus=2, cores=TWO))
     assert isinstance(first, Start)
 
 
-def test_memory_that_nobody_promised_is_not_kept_for_anybody() -> None:
+def test_memory_used_by_other_programs_is_not_reserved_for_a_job() -> None:
     """It is in use by programs that are none of a launcher's, which may run for ever."""
     machine = Machine(cpus=2, ram=8 * GIB, ram_free=GIB)
     large = Waiting(job=1, resources=a_waiting(1, ram=4 * GIB).resources, holds_reservation=True)
@@ -453,13 +451,13 @@ def paused_job(store: Store, *, failed_at: float, backoff_s: float) -> int:
 
 
 def look_again_s(pauses: Pauses, now: float) -> float:
-    """End the pauses whose time has come; return after how many seconds to look again."""
+    """End the pauses whose time is over. Return the seconds until the next end."""
     result = CycleResult()
     pauses.end_due(now, result)
     return result.max_sleep_s
 
 
-def test_the_next_look_is_when_the_next_pause_ends(store: Store) -> None:
+def test_next_cycle_is_at_the_end_of_the_next_pause(store: Store) -> None:
     job, pauses = (
         paused_job(store, failed_at=100.0, backoff_s=10.0),
         Pauses(store.scheduler_actions),
@@ -470,7 +468,7 @@ def test_the_next_look_is_when_the_next_pause_ends(store: Store) -> None:
     assert ready(store) == [job]
 
 
-def test_a_pause_that_begins_is_seen_after_it_was_read_anew(store: Store) -> None:
+def test_new_pause_is_considered_after_a_reread(store: Store) -> None:
     pauses = Pauses(store.scheduler_actions)
     nothing_to_end = look_again_s(pauses, 100.0)
     job = paused_job(store, failed_at=100.0, backoff_s=1.0)
@@ -481,7 +479,7 @@ def test_a_pause_that_begins_is_seen_after_it_was_read_anew(store: Store) -> Non
     assert ready(store) == [job]
 
 
-def test_a_clock_that_was_set_back_ends_the_pauses_that_began_before_it(store: Store) -> None:
+def test_clock_set_back_ends_earlier_pauses(store: Store) -> None:
     job, pauses = (
         paused_job(store, failed_at=10_000.0, backoff_s=3.0),
         Pauses(store.scheduler_actions),

@@ -412,23 +412,23 @@ class ToyFleet:
     def all_links(self) -> Sequence[PilotLink]:
         return [link for link in self.pilots if link.token not in self.done]
 
-    def given_up(self) -> Mapping[str, str]:
+    def abandoned_pilots(self) -> Mapping[str, str]:
         return {token: why for token, why in self.lost.items() if token not in self.done}
 
-    def ending_s(self, token: str) -> float:
+    def terminating_s(self, token: str) -> float:
         return self.ending
 
-    def buried(self, token: str) -> None:
+    def mark_reaped(self, token: str) -> None:
         self.done.append(token)
 
     def is_unreadable(self, token: str) -> bool:
         return token in self.unreadable
 
-    def reasons(self) -> Mapping[str, str]:
+    def reasons_by_backend(self) -> Mapping[str, str]:
         return self.why
 
-    def due_s(self) -> float:
+    def next_cycle_s(self) -> float:
         return 60.0
 
-    def turn(self, demand: Mapping[str, Demand], busy: Mapping[str, int]) -> None:
+    def run_cycle(self, demand: Mapping[str, Demand], busy: Mapping[str, int]) -> None:
         self.turns.append((demand, busy))

@@ -1,4 +1,4 @@
-"""What the store says of runs, of what is new and to whom, and of what is ready; and which jobs and runs are found and listed."""
+"""Runs, events and ready jobs in the store; searching and listing jobs and runs."""
 
 import time
 from collections import Counter
@@ -36,7 +36,7 @@ def two_runs(store: Store) -> tuple[int, int]:
     return put(store, "12", run="a")[0], put(store, "12", run="b")[0]
 
 
-def test_a_run_is_charged_for_what_its_attempts_had_for_its_share(
+def test_run_is_charged_for_its_attempts_divided_by_its_share(
     store: Store, two_runs: tuple[int, int]
 ) -> None:
     a, b = two_runs
@@ -53,13 +53,13 @@ def test_a_run_is_charged_for_what_its_attempts_had_for_its_share(
     assert (recorded["b"].vtime, recorded["b"].used) == (5.0, 20.0)
 
 
-def test_a_failed_attempt_counts_and_one_that_ended_before_it_began_does_not(
+def test_failed_attempt_is_charged_and_one_with_negative_duration_is_not(
     store: Store, two_runs: tuple[int, int]
 ) -> None:
     a, b = two_runs
     end(store, claimed(store, a, 100.0), Failed(at=116.0, error="x"), now=116.0)
     end(store, claimed(store, b, 100.0), Done(at=50.0), now=50.0)
-    assert accounts(store)["a"].vtime == 1.0  # a core is a sixteenth of a card
+    assert accounts(store)["a"].vtime == 1.0  # a core counts as a sixteenth of a GPU
     assert accounts(store)["b"] == FairShareAccount(run=accounts(store)["b"].run, name="b")
 
 
@@ -67,7 +67,7 @@ def test_a_failed_attempt_counts_and_one_that_ended_before_it_began_does_not(
     ("ended", "elapsed_s", "vtime"),
     [(1e9, 32.0, 2.0), (50.0, 32.0, 2.0), (1e9, None, 0.0), (116.0, 1e9, 1.0)],
 )
-def test_a_clock_that_is_set_charges_no_run_for_years(
+def test_clock_change_charges_no_run_for_years(
     store: Store,
     two_runs: tuple[int, int],
     ended: float,
@@ -80,7 +80,7 @@ def test_a_clock_that_is_set_charges_no_run_for_years(
     assert accounts(store)["a"].vtime == vtime
 
 
-def test_an_end_is_charged_once(store: Store, two_runs: tuple[int, int]) -> None:
+def test_end_of_an_attempt_is_charged_once(store: Store, two_runs: tuple[int, int]) -> None:
     claim = claimed(store, two_runs[0], 100.0)
     for _ in range(2):
         end(store, claim, Done(at=116.0), now=116.0)
@@ -97,7 +97,7 @@ def test_runs_with_open_jobs_are_listed_with_how_many_run_and_wait(
     assert listed == [("a", 1, 1), ("b", 0, 2)]
 
 
-def test_how_many_jobs_of_its_run_come_before_one(store: Store) -> None:
+def test_number_of_earlier_jobs_of_the_run_is_returned(store: Store) -> None:
     jobs = [one(store, str(n), cpus=1 + n % 2) for n in range(6)]
     jobs.append(one(store, "urgent", priority=1))
     one(store, priority=9, run="other")
@@ -121,14 +121,16 @@ def test_a_share_stays_with_the_run_when_more_jobs_come(store: Store) -> None:
 
 
 @pytest.fixture
-def reader(store: Store) -> RunEventReader:
+def event_reader(store: Store) -> RunEventReader:
     return RunEventReader(store.database)
 
 
-def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunEventReader) -> None:
-    assert reader.read_since(0) == (0, [])
+def test_events_after_a_given_one_are_grouped_by_run(
+    store: Store, event_reader: RunEventReader
+) -> None:
+    assert event_reader.read_since(0) == (0, [])
     first, second = enqueue(store, a_spec(name="a"), a_spec(name="b"), run="one")
-    before = reader.newest()
+    before = event_reader.newest()
     (third,) = enqueue(store, a_spec(name="a"), run="two")
     now = time.time()
     for job, outcome in (
@@ -137,21 +139,21 @@ def test_what_happened_after_an_event_is_told_by_run(store: Store, reader: RunEv
         (third, OutOfMemory(at=now, error="too large", report=OomReport("gpu"))),
     ):
         end(store, job, outcome, now=now)
-    upto, (first_run, second_run) = reader.read_since(before)
-    assert upto == reader.newest()
+    upto, (first_run, second_run) = event_reader.read_since(before)
+    assert upto == event_reader.newest()
     assert (first_run.name, first_run.root, first_run.open) == ("one", "/nowhere", 0)
     assert (first_run.after, first_run.happened) == (before, (NotifyEvent.FIRST_FAILURE,))
     assert first_run.totals == {State.DONE: 1, State.FAILED: 1}
     assert second_run.happened == (NotifyEvent.OUT_OF_MEMORY, NotifyEvent.FIRST_FAILURE)
-    found = [(*reader.failures(run.id, before)[0][:2],) for run in (first_run, second_run)]
+    found = [(*event_reader.failures(run.id, before)[0][:2],) for run in (first_run, second_run)]
     assert found == [(second, "b"), (third, "a")]
-    assert reader.read_since(upto) == (upto, [])
-    assert reader.count_ended_since(first_run.id, now) == {State.DONE: 1, State.FAILED: 1}
-    assert reader.count_ended_since(first_run.id, now + 1) == {}
+    assert event_reader.read_since(upto) == (upto, [])
+    assert event_reader.count_ended_since(first_run.id, now) == {State.DONE: 1, State.FAILED: 1}
+    assert event_reader.count_ended_since(first_run.id, now + 1) == {}
 
 
-def test_of_many_failures_the_first_is_told_and_so_many_for_too_little_memory(
-    store: Store, reader: RunEventReader
+def test_first_failure_and_number_of_memory_failures_are_reported(
+    store: Store, event_reader: RunEventReader
 ) -> None:
     many = enqueue(store, *(a_spec(name=f"m{number}") for number in range(30)), run="many")
     (single,) = enqueue(store, a_spec(name="single"), run="single")
@@ -159,31 +161,33 @@ def test_of_many_failures_the_first_is_told_and_so_many_for_too_little_memory(
         short = OutOfMemory(at=2.0, error="too large", report=OomReport("gpu"))
         outcome = short if 5 <= number < 25 else Failed(at=2.0, error="boom")
         end(store, job, outcome, now=2.0)
-    _, (first, second) = reader.read_since(0)
+    _, (first, second) = event_reader.read_since(0)
     assert first.happened == (NotifyEvent.OUT_OF_MEMORY, NotifyEvent.FIRST_FAILURE)
     assert second.happened == (NotifyEvent.FIRST_FAILURE,)
-    told = reader.failures(first.id, 0)
+    told = event_reader.failures(first.id, 0)
     assert [each.job for each in told] == [many[0], *many[5 : 5 + MOST_FAILURES]]
     assert [each.similar_failures for each in told] == [10] + [20] * MOST_FAILURES
     codes = {each.reason.code for each in told[1:]}
     assert (told[0].reason.code, codes) == (ReasonCode.FAILED, {ReasonCode.OUT_OF_MEMORY})
-    assert [each.job for each in reader.failures(second.id, 0)] == [single]
-    assert reader.failures(first.id, reader.newest()) == ()
+    assert [each.job for each in event_reader.failures(second.id, 0)] == [single]
+    assert event_reader.failures(first.id, event_reader.newest()) == ()
 
 
-def test_what_a_run_says_of_its_messages_is_kept(store: Store, reader: RunEventReader) -> None:
+def test_notification_settings_of_a_run_are_stored(
+    store: Store, event_reader: RunEventReader
+) -> None:
     for run in ("loud", "silent"):
         one(store, run=run)
     for wanted in (RunNotify(events=(NotifyEvent.RUN_ENDED,), to=("mail",)), AS_CONFIGURED):
         with store.writing():
             store.set_notify(store.ensure_run(Path("/nowhere"), "silent"), wanted)
-        assert [run.notify for run in reader.read_since(0)[1]] == [AS_CONFIGURED, wanted]
+        assert [run.notify for run in event_reader.read_since(0)[1]] == [AS_CONFIGURED, wanted]
 
 
-def test_the_last_event_before_a_time_is_found(store: Store, reader: RunEventReader) -> None:
+def test_the_last_event_before_a_time_is_found(store: Store, event_reader: RunEventReader) -> None:
     enqueue(store, a_spec(name="a"))
-    assert reader.last_event_before(time.time() - 600) == 0
-    assert reader.last_event_before(time.time() + 3600) == reader.newest()
+    assert event_reader.last_event_before(time.time() - 600) == 0
+    assert event_reader.last_event_before(time.time() + 3600) == event_reader.newest()
 
 
 # --- ready
@@ -193,25 +197,25 @@ READY = ("state", "waits", "priority", "run", "lane")
 
 
 def runs_of(store: Store, each: int = 2) -> dict[str, int]:
-    """How many jobs of each run are looked at."""
+    """How many jobs of each run are read."""
     return dict(Counter(job.account.name for job in store.scheduler_actions.read_ready(each)))
 
 
-def test_a_run_hides_no_other_and_a_lane_hides_none_in_it(store: Store) -> None:
+def test_every_run_and_every_lane_of_it_is_read(store: Store) -> None:
     sweep = put(store, map(str, range(50)), run="sweep")
     other = put(store, "abcde", run="sweep", cpus=2)
     quick = put(store, "012", run="quick")
     assert ready(store, 2) == [*sweep[:2], *other[:2], *quick[:2]]
 
 
-def test_of_each_priority_the_first_are_looked_at(store: Store) -> None:
+def test_first_jobs_of_each_priority_are_read(store: Store) -> None:
     plain = put(store, map(str, range(5)))
     urgent = one(store, "urgent", priority=1)
     looked = [(job.id, job.priority) for job in store.scheduler_actions.read_ready(1)]
     assert looked == [(urgent, 1), (plain[0], 0)]
 
 
-def test_a_job_comes_with_the_account_of_its_run(store: Store) -> None:
+def test_ready_job_has_the_account_of_its_run(store: Store) -> None:
     first, _ = put(store, "ab")
     store.job_control.set_share("test", 3.0)
     claimed(store, first, 1.0)
@@ -223,9 +227,7 @@ def test_a_job_comes_with_the_account_of_its_run(store: Store) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, float("inf")])
-def test_a_share_that_makes_no_sense_in_a_damaged_row_counts_as_one(
-    store: Store, share: float
-) -> None:
+def test_invalid_share_in_a_damaged_row_counts_as_one(store: Store, share: float) -> None:
     enqueue(store, a_spec())
     store.database.execute("UPDATE runs SET share = ?1, vtime = -1, used = ?1", (share,))
     (ready,) = store.scheduler_actions.read_ready(1)
@@ -233,7 +235,7 @@ def test_a_share_that_makes_no_sense_in_a_damaged_row_counts_as_one(
     assert ready.account.vtime == ready.account.used == 0.0
 
 
-def test_of_very_many_runs_those_whose_turn_comes_and_by_turns_the_others_are_looked_at(
+def test_with_many_runs_the_first_and_in_rotation_the_others_are_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_RUNS", 3)
@@ -247,7 +249,7 @@ def test_of_very_many_runs_those_whose_turn_comes_and_by_turns_the_others_are_lo
     assert set.union(*looks) == {f"run{n}" for n in range(10)}
 
 
-def test_where_there_are_very_many_flows_fewer_jobs_of_each_are_looked_at(
+def test_with_many_classes_fewer_jobs_of_each_are_read(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_JOBS", 30)
@@ -258,7 +260,7 @@ def test_where_there_are_very_many_flows_fewer_jobs_of_each_are_looked_at(
     assert [len(flow.jobs) for flow in first_jobs.read_classes(20)] == [7] * 4
 
 
-def test_what_is_looked_at_is_found_by_one_index_without_sorting(store: Store) -> None:
+def test_ready_jobs_are_read_from_one_index_without_sorting(store: Store) -> None:
     questions = {
         module._PRIORITIES: (),
         module._RUNS: (0,),
@@ -275,19 +277,20 @@ def test_what_is_looked_at_is_found_by_one_index_without_sorting(store: Store) -
         assert not any("TEMP B-TREE" in step for step in plan), plan
 
 
-def test_a_limit_of_a_group_holds_for_all_runs(store: Store) -> None:
+def test_limit_of_a_group_applies_to_all_runs(store: Store) -> None:
     store.job_control.set_group_limit("night", 1)
     for run in "ab":
         one(store, run=run, group="night")
     assert len({job.lane_id for job in store.scheduler_actions.read_ready(1)}) == 1
 
 
-# --- the feed: who follows the queue hears of each change once, whatever else becomes of the job
+# --- the feed: each follower of the queue sees each change once, whatever happens to the job
+# later
 
 
 @pytest.fixture
-def other(home: Home, store: Store) -> Iterator[Store]:  # makes the home
-    """What another process writes with."""
+def other(home: Home, store: Store) -> Iterator[Store]:  # creates the queue folder
+    """A store of another process that writes."""
     other = Store(home, durable=False)
     yield other
     other.close()
@@ -299,7 +302,7 @@ def ended(store: Store, job: int, *, done: bool = True) -> None:
     end(store, claim, outcome)
 
 
-def test_each_change_is_told_once_from_an_event_on(store: Store, other: Store) -> None:
+def test_each_change_after_an_event_is_reported_once(store: Store, other: Store) -> None:
     first, second = put(store, "ab")
     feed, from_the_beginning = EventCursor(store), EventCursor(store, 0)
     assert feed.read_new() == []
@@ -309,9 +312,7 @@ def test_each_change_is_told_once_from_an_event_on(store: Store, other: Store) -
     assert [change.job for change in from_the_beginning.read_new()] == [first, second, second]
 
 
-def test_the_queue_is_not_read_where_no_other_process_has_written(
-    store: Store, other: Store
-) -> None:
+def test_queue_is_not_read_if_no_other_process_has_written(store: Store, other: Store) -> None:
     enqueue(store, a_spec(name="command/a"))
     feed = EventCursor(store)
     assert feed.has_changed(), "nobody has looked before"
@@ -321,7 +322,7 @@ def test_the_queue_is_not_read_where_no_other_process_has_written(
     assert not feed.has_changed()
 
 
-def test_followed_jobs_are_as_they_are_now(home: Home, store: Store, other: Store) -> None:
+def test_followed_jobs_have_their_current_state(home: Home, store: Store, other: Store) -> None:
     first, second, third = put(store, "abc")
     followed = JobTracker(home, store, store.read.jobs_by_id([first, second]))
     ended(other, first)
@@ -348,9 +349,7 @@ def test_a_job_that_is_queued_again_is_open_again(home: Home, store: Store, othe
     assert followed.open_jobs == {job}
 
 
-def test_a_job_that_ended_and_was_cleaned_meanwhile_has_ended(
-    home: Home, store: Store, other: Store
-) -> None:
+def test_deleted_job_counts_as_ended(home: Home, store: Store, other: Store) -> None:
     job = one(store, "a")
     followed = JobTracker(home, store, [job_row(store, job)])
     other.job_control.hold([job], 1.0)
@@ -363,9 +362,7 @@ def test_a_job_that_ended_and_was_cleaned_meanwhile_has_ended(
     assert not followed.open_jobs
 
 
-def test_who_follows_all_keeps_only_what_something_happens_to(
-    home: Home, store: Store, other: Store
-) -> None:
+def test_following_all_jobs_keeps_only_changed_jobs(home: Home, store: Store, other: Store) -> None:
     put(store, "abc")
     followed = JobTracker(home, store, None)
     for job in (2, 3):
@@ -374,7 +371,7 @@ def test_who_follows_all_keeps_only_what_something_happens_to(
         assert list(followed.rows) == [job]
 
 
-def test_looks_are_rarer_where_nothing_happens(home: Home, store: Store, other: Store) -> None:
+def test_polling_interval_grows_without_events(home: Home, store: Store, other: Store) -> None:
     job = one(store, "a")
     followed = JobTracker(home, store, [job_row(store, job)])
     for _ in range(IDLE_POLLS):
@@ -386,7 +383,7 @@ def test_looks_are_rarer_where_nothing_happens(home: Home, store: Store, other: 
     assert followed.poll_interval_s == BUSY_POLL_S
 
 
-def test_who_waits_for_jobs_hears_of_each_end_and_comes_back_after_the_last(
+def test_wait_reports_each_end_and_returns_after_the_last(
     home: Home, store: Store, other: Store
 ) -> None:
     jobs = put(store, "ab")
@@ -406,11 +403,11 @@ def test_who_waits_for_jobs_hears_of_each_end_and_comes_back_after_the_last(
 EVERY = ListingFilter()
 
 
-def queued(store: Store, *names: str, run: str = "test") -> list[int]:
+def enqueue_names(store: Store, *names: str, run: str = "test") -> list[int]:
     return enqueue(store, *(a_spec(name=name) for name in names), run=run)
 
 
-def listed(store: Store, text: str, *states: State, **page: int) -> list[int]:
+def list_jobs(store: Store, text: str, *states: State, **page: int) -> list[int]:
     wanted = (
         ListingFilter(text=text, states=frozenset(states)) if states else ListingFilter(text=text)
     )
@@ -431,21 +428,21 @@ def test_jobs_are_filtered_by_state(store: Store) -> None:
     put(store, "1234")
     claimed(store, 2)
     store.job_control.hold([3], 1.0)
-    assert listed(store, "", State.RUNNING) == [2]
-    assert listed(store, "", State.QUEUED, State.HELD) == [4, 3, 1]
+    assert list_jobs(store, "", State.RUNNING) == [2]
+    assert list_jobs(store, "", State.QUEUED, State.HELD) == [4, 3, 1]
 
 
-def test_jobs_that_a_text_means_are_listed_by_state_and_page_by_page_too(store: Store) -> None:
-    queued(store, "train/gan2", "test/gan2", "train/vit")
-    queued(store, "command/prep", run="gan2")
+def test_jobs_that_match_a_text_are_listed_by_state_and_page(store: Store) -> None:
+    enqueue_names(store, "train/gan2", "test/gan2", "train/vit")
+    enqueue_names(store, "command/prep", run="gan2")
     store.job_control.change_tags([1, 3], ["gan2"], [])
     claimed(store, 1)
-    assert listed(store, "gan2") == [4, 2, 1]  # in the name of a job or of its run
-    assert listed(store, "gan2", State.QUEUED) == [4, 2]
-    assert listed(store, "gan2", State.QUEUED, before=4) == [2]
-    assert listed(store, "tag:gan2", State.RUNNING) == [1]
-    assert listed(store, "run:gan2", State.DONE) == []
-    assert listed(store, "pr*") == [4]  # a command's kind may be left out
+    assert list_jobs(store, "gan2") == [4, 2, 1]  # in the name of a job or of its run
+    assert list_jobs(store, "gan2", State.QUEUED) == [4, 2]
+    assert list_jobs(store, "gan2", State.QUEUED, before=4) == [2]
+    assert list_jobs(store, "tag:gan2", State.RUNNING) == [1]
+    assert list_jobs(store, "run:gan2", State.DONE) == []
+    assert list_jobs(store, "pr*") == [4]  # a command's kind may be left out
     assert ListingQueries(store.database).jobs(ListingFilter(text="nothing"), 9) == (
         [],
         False,
@@ -456,13 +453,13 @@ def test_jobs_that_a_text_means_are_listed_by_state_and_page_by_page_too(store: 
 # --- run listing
 
 
-def queued_runs(store: Store, *runs: str) -> None:
+def enqueue_runs(store: Store, *runs: str) -> None:
     for run in runs:
         put(store, "12", run=run)
 
 
 def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
-    queued_runs(store, *(f"night{number}" for number in range(1, 7)))
+    enqueue_runs(store, *(f"night{number}" for number in range(1, 7)))
     listing = ListingQueries(store.database)
     assert listing.runs(3) == ([6, 5, 4], False, True), "there are older ones"
     assert listing.runs(2, before=5, among=[1, 4, 6]) == ([4, 1], True, False)
@@ -476,8 +473,8 @@ def test_runs_are_listed_page_by_page_in_both_directions(store: Store) -> None:
         assert listing.runs(3, **page).numbers == numbers
 
 
-def test_a_run_says_how_far_it_is_and_since_when(store: Store) -> None:
-    queued_runs(store, "night")
+def test_run_summary_has_its_progress_and_start_time(store: Store) -> None:
+    enqueue_runs(store, "night")
     (waiting,) = ListingQueries(store.database).run_records([1])
     assert (waiting.started, waiting.ended, waiting.jobs, waiting.open) == (None, None, 2, 2)
     claimed(store, 1, now=7.0)
@@ -489,13 +486,13 @@ def test_a_run_says_how_far_it_is_and_since_when(store: Store) -> None:
     assert (record.name, record.root, record.share) == ("night", "/nowhere", 1.0)
 
 
-def test_records_come_in_the_order_that_was_asked_for(store: Store) -> None:
-    queued_runs(store, "a", "b", "c")
+def test_records_are_in_the_requested_order(store: Store) -> None:
+    enqueue_runs(store, "a", "b", "c")
     records = ListingQueries(store.database).run_records([2, 3, 1])
     assert [record.name for record in records] == ["b", "c", "a"]
 
 
-def test_the_newest_run_of_a_name_is_found_wherever_its_results_lie(store: Store) -> None:
+def test_newest_run_of_a_name_is_found_for_every_results_folder(store: Store) -> None:
     for root in ("/one", "/two"):
         enqueue(store, a_spec(name="command/1"), run="night", root=Path(root))
     listing = ListingQueries(store.database)
@@ -505,7 +502,7 @@ def test_the_newest_run_of_a_name_is_found_wherever_its_results_lie(store: Store
 
 
 def test_jobs_of_a_run_are_listed_by_state(store: Store) -> None:
-    queued_runs(store, "night", "day")
+    enqueue_runs(store, "night", "day")
     claimed(store, 3)
     listing = ListingQueries(store.database)
     assert listing.job_numbers(2) == [3, 4]
@@ -532,14 +529,14 @@ def test_jobs_of_a_run_are_listed_by_state(store: Store) -> None:
         ("zzz", []),
     ],
 )
-def test_jobs_are_named_exactly_by_a_glob_or_by_how_they_begin(
+def test_jobs_are_matched_exactly_by_glob_or_by_prefix(
     store: Store, pattern: str, names: list[str]
 ) -> None:
     enqueue(store, *(a_spec(name=name) for name in ("train/a", "train/ab", "test/b", "train/[x]")))
     assert [job.name for job in store.read.select_by_pattern(pattern)] == names
 
 
-def test_waiting_jobs_are_listed_as_they_would_start(store: Store) -> None:
+def test_waiting_jobs_are_listed_in_start_order(store: Store) -> None:
     a, b, c, d, e = enqueue(
         store,
         a_spec(name="command/a"),
@@ -555,14 +552,14 @@ def test_waiting_jobs_are_listed_as_they_would_start(store: Store) -> None:
     assert store.read.waiting_jobs(0) == []
 
 
-def test_the_jobs_that_ended_last_come_in_the_order_of_their_ends(store: Store) -> None:
+def test_last_ended_jobs_are_ordered_by_end_time(store: Store) -> None:
     a, b, c = put(store, "abc")
     for job, now in ((c, 10.0), (a, 20.0), (b, 30.0)):
         end(store, job, now=now)
     assert [job.id for job in store.read.recently_ended(2)] == [a, b]
 
 
-def test_what_ended_before_a_time_is_told_by_state(store: Store) -> None:
+def test_jobs_that_ended_before_a_time_are_filtered_by_state(store: Store) -> None:
     a, b, c = put(store, "abc")
     end(store, a, now=10.0)
     end(store, b, now=20.0)
@@ -571,7 +568,7 @@ def test_what_ended_before_a_time_is_told_by_state(store: Store) -> None:
     assert [job.id for job in store.read.ended_before(15.0, [State.FAILED])] == [c]
 
 
-def test_what_needs_a_job_is_found_however_far_away(store: Store) -> None:
+def test_indirect_dependents_are_found(store: Store) -> None:
     a, b, c, _ = enqueue(
         store,
         *(a_spec(name=f"command/{letter}") for letter in "abcd"),
@@ -582,12 +579,12 @@ def test_what_needs_a_job_is_found_however_far_away(store: Store) -> None:
     assert store.read.dependents_of([]) == []
 
 
-def test_names_come_from_the_newest_jobs_first(store: Store) -> None:
+def test_names_of_the_newest_jobs_are_first(store: Store) -> None:
     put(store, "ab")
     assert store.read.sample_names() == ["command/b", "command/a"]
 
 
-def test_a_job_that_is_queued_while_it_is_looked_for_is_found(home: Home, store: Store) -> None:
+def test_job_queued_during_the_search_is_found(home: Home, store: Store) -> None:
     asked: list[str] = []
     other = Store(home, durable=False)
 
@@ -608,7 +605,7 @@ NAMES = ("command/grid-1", "command/grid-2", "command/grid-20", "train/grid", "t
 
 
 @pytest.fixture
-def filled(store: Store) -> Store:
+def store_with_jobs(store: Store) -> Store:
     """A queue with jobs of two runs, one of them tagged."""
     enqueue(store, *(a_spec(name=name) for name in NAMES), run="night")
     enqueue(store, a_spec(name="train/grid"), run="nights")
@@ -616,7 +613,7 @@ def filled(store: Store) -> Store:
     return store
 
 
-def sought(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
+def search_jobs(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
     """Return the jobs that `top` and the page list for a text."""
     found = QueueSnapshotReader(home, store).read_snapshot(search_text=text).found or ()
     listed = ListingQueries(store.database).jobs(ListingFilter(text=text), 100).numbers
@@ -646,20 +643,20 @@ def sought(home: Home, store: Store, text: str) -> tuple[set[int], set[int]]:
         ("train/gird", set()),
     ],
 )
-def test_a_text_means_the_same_jobs_to_commands_to_top_and_to_the_page(
-    home: Home, filled: Store, text: str, numbers: set[int]
+def test_text_matches_the_same_jobs_in_commands_top_and_web_page(
+    home: Home, store_with_jobs: Store, text: str, numbers: set[int]
 ) -> None:
     if numbers:
-        assert {job.id for job in select(filled, [text])} == numbers
+        assert {job.id for job in select(store_with_jobs, [text])} == numbers
     else:
         with pytest.raises(UsageError, match=r"does not exist|no job"):
-            select(filled, [text])
-    assert sought(home, filled, text) == (numbers, numbers)
+            select(store_with_jobs, [text])
+    assert search_jobs(home, store_with_jobs, text) == (numbers, numbers)
 
 
-def test_what_means_no_job_is_sought_within_names_of_jobs_and_runs(
-    home: Home, filled: Store
+def test_text_that_matches_no_job_is_searched_within_names_of_jobs_and_runs(
+    home: Home, store_with_jobs: Store
 ) -> None:
-    assert sought(home, filled, "rid-2") == ({2, 3}, {2, 3})
-    assert sought(home, filled, "ights") == ({7}, {7})
-    assert sought(home, filled, "*hts") == ({7}, {7})
+    assert search_jobs(home, store_with_jobs, "rid-2") == ({2, 3}, {2, 3})
+    assert search_jobs(home, store_with_jobs, "ights") == ({7}, {7})
+    assert search_jobs(home, store_with_jobs, "*hts") == ({7}, {7})

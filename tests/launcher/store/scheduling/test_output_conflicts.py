@@ -40,7 +40,7 @@ def is_refused(store: Store, job: int) -> bool:
         (("/nowhere/runs/two/x",), ("/nowhere/runs/two/x",), "", True),
     ],
 )
-def test_a_job_is_not_claimed_while_another_one_that_runs_writes_the_same(
+def test_job_is_not_claimed_while_a_running_job_writes_the_same_output(
     store: Store, first: tuple[str, ...], second: tuple[str, ...], entry: str, conflict: bool
 ) -> None:
     claimed(store, put(store, "one", *first, entry=entry))
@@ -55,7 +55,7 @@ def test_a_job_is_not_claimed_while_another_one_that_runs_writes_the_same(
         assert shown.data["need"] == 1
 
 
-def test_a_job_starts_although_an_older_launcher_recorded_the_end_of_the_other_one(
+def test_job_starts_after_an_older_launcher_recorded_the_end_of_the_other_job(
     store: Store,
 ) -> None:
     writer = put(store, "one", DATA, entry="m:f")
@@ -73,7 +73,7 @@ def test_a_job_starts_although_an_older_launcher_recorded_the_end_of_the_other_o
     assert ready(store) == [job]
 
 
-def test_a_scheduler_that_starts_runs_jobs_that_an_older_launcher_left_waiting(
+def test_new_scheduler_runs_jobs_that_an_older_launcher_left_waiting(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     writer, job = enqueue(store, *(a_spec(name=name) for name in "ab"), context=a_context(tmp_path))
@@ -86,7 +86,7 @@ def test_a_scheduler_that_starts_runs_jobs_that_an_older_launcher_left_waiting(
 
 
 @pytest.mark.parametrize("outcome", [DONE, FAILED, STOPPED, LOST, VOID])
-def test_a_job_starts_when_the_attempt_has_ended_that_writes_the_same(
+def test_job_starts_when_the_attempt_with_the_same_output_has_ended(
     store: Store, outcome: Outcome
 ) -> None:
     claim = claimed(store, put(store, "one", DATA, retries=1, backoff_s=60.0))
@@ -97,7 +97,7 @@ def test_a_job_starts_when_the_attempt_has_ended_that_writes_the_same(
     claimed(store, job)
 
 
-def test_jobs_that_write_the_same_wait_for_each_other_and_never_in_a_circle(store: Store) -> None:
+def test_jobs_with_the_same_output_wait_without_a_deadlock(store: Store) -> None:
     """The first is queued again while the second runs, and waits for that one then."""
     first, second = put(store, "one", DATA), put(store, "two", DATA)
     claim = claimed(store, first)
@@ -112,7 +112,7 @@ def test_jobs_that_write_the_same_wait_for_each_other_and_never_in_a_circle(stor
     assert {row.state for row in store.read.jobs()} == {State.DONE}
 
 
-def test_a_job_that_waits_to_write_the_same_can_be_cancelled_and_needs_nothing_afterwards(
+def test_job_waiting_for_the_same_output_can_be_cancelled_and_loses_its_dependency(
     store: Store, launcher: Launcher
 ) -> None:
     claim = claimed(store, put(store, "one", DATA))
@@ -126,7 +126,7 @@ def test_a_job_that_waits_to_write_the_same_can_be_cancelled_and_needs_nothing_a
     assert launcher.json("show", str(job))["after_any"] == []
 
 
-def test_programs_of_two_runs_that_make_the_same_file_run_one_after_the_other(
+def test_programs_of_two_runs_with_the_same_output_run_one_after_the_other(
     home: Home, store: Store, tmp_path: Path, launcher: Launcher
 ) -> None:
     """Each finds no other that writes, although there is room for both."""

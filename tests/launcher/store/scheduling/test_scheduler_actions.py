@@ -1,4 +1,4 @@
-"""What a scheduler does to jobs: attempts, lanes, times, running again; and rows that cannot be understood."""
+"""Actions of a scheduler on jobs: attempts, lanes, times, retries; and invalid rows."""
 
 import json
 import math
@@ -83,13 +83,13 @@ def test_a_job_is_claimed_once(home: Home, store: Store) -> None:
     assert [len(store.read.attempts([job])) for job in jobs] == [1] * len(jobs)
 
 
-def test_a_job_that_was_cancelled_meanwhile_is_not_claimed(store: Store) -> None:
+def test_cancelled_job_is_not_claimed(store: Store) -> None:
     job = one(store)
     store.job_control.cancel([job], 1.0)
     assert store.scheduler_actions.claim(job, a_seat(), reason="", now=2.0) is None
 
 
-def test_an_end_is_taken_in_once(store: Store) -> None:
+def test_end_of_an_attempt_is_recorded_once(store: Store) -> None:
     job = one(store)
     claim = claimed(store, job)
     assert end(store, claim) is State.DONE
@@ -120,7 +120,9 @@ def test_a_done_job_has_its_result_and_the_versions_of_its_files(store: Store) -
         (NeverStarted(at=2.0, why="no process", blamed_on="machine"), True, "cancelled"),
     ],
 )
-def test_what_follows_from_an_end(store: Store, outcome: Outcome, cancel: bool, state: str) -> None:
+def test_outcome_sets_the_state_of_the_job(
+    store: Store, outcome: Outcome, cancel: bool, state: str
+) -> None:
     job = one(store)
     claim = claimed(store, job)
     if cancel:
@@ -132,7 +134,7 @@ def test_what_follows_from_an_end(store: Store, outcome: Outcome, cancel: bool, 
     assert (row.ended is None) is (state == "queued")
 
 
-def test_an_attempt_that_was_paused_and_could_not_be_started_leaves_no_start(store: Store) -> None:
+def test_attempt_that_could_not_start_after_a_pause_leaves_no_start_time(store: Store) -> None:
     job = one(store)
     claim = claimed(store, job)
     store.job_control.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 1.5)
@@ -141,7 +143,7 @@ def test_an_attempt_that_was_paused_and_could_not_be_started_leaves_no_start(sto
     assert ReasonCode.STARTED not in codes
 
 
-def test_a_job_that_is_lost_again_and_again_fails_in_the_end(store: Store) -> None:
+def test_repeatedly_lost_job_fails_finally(store: Store) -> None:
     job = one(store)
     seen = [end(store, job, Lost(at=2.0, why="it was killed")) for _ in range(LOST_LIMIT)]
     assert seen == [State.QUEUED] * (LOST_LIMIT - 1) + [State.FAILED]
@@ -151,7 +153,7 @@ def test_a_job_that_is_lost_again_and_again_fails_in_the_end(store: Store) -> No
     )
 
 
-def test_a_result_that_speaks_of_lost_is_not_a_lost_attempt(store: Store) -> None:
+def test_result_text_with_the_word_lost_is_not_a_lost_attempt(store: Store) -> None:
     job = one(store)
     for _ in range(LOST_LIMIT):
         end(store, job, Done(at=2.0, result={"lost": 1, "ending": "lost"}))
@@ -159,7 +161,7 @@ def test_a_result_that_speaks_of_lost_is_not_a_lost_attempt(store: Store) -> Non
     assert end(store, job, LOST) is State.QUEUED
 
 
-def test_all_that_needs_a_failed_job_is_skipped(store: Store) -> None:
+def test_dependents_of_a_failed_job_are_skipped(store: Store) -> None:
     a, _, c, _ = put(store, "abcd", needs=CHAIN)
     end(store, a, FAILED)
     assert states(store) == "failed skipped skipped queued"
@@ -167,12 +169,12 @@ def test_all_that_needs_a_failed_job_is_skipped(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\x00b", "\x1b[31m", "line\nline", "x" * 100_000])
-def test_any_last_words_of_a_program_can_be_taken_in(store: Store, text: str) -> None:
+def test_any_output_text_of_a_program_can_be_recorded(store: Store, text: str) -> None:
     assert end(store, one(store), Failed(at=2.0, error=text)) is State.FAILED
     assert states(store) == "failed"
 
 
-def test_an_outcome_in_the_database_is_the_one_that_was_told(store: Store) -> None:
+def test_stored_outcome_equals_the_recorded_one(store: Store) -> None:
     job = one(store)
     end(store, job, Failed(at=2.0, error="ended with exit code 3", exit_code=3))
     (attempt,) = store.read.attempts([job])
@@ -184,7 +186,7 @@ def test_an_outcome_in_the_database_is_the_one_that_was_told(store: Store) -> No
 # --- lanes
 
 
-def test_no_lane_hides_another_and_all_are_in_one_order(store: Store) -> None:
+def test_ready_jobs_of_all_lanes_are_merged_in_one_order(store: Store) -> None:
     many = put(store, map(str, range(50)), priority=9, cpus=4)
     late = one(store, "late", cpus=2, priority=-1)
     first = one(store, "first")
@@ -194,7 +196,7 @@ def test_no_lane_hides_another_and_all_are_in_one_order(store: Store) -> None:
         assert ready(store, each) == [urgent, *many[:each], first, second, late]
 
 
-def test_what_could_start_can_be_asked_inside_and_outside_of_a_transaction(store: Store) -> None:
+def test_ready_jobs_can_be_read_inside_and_outside_of_a_transaction(store: Store) -> None:
     job = one(store)
     assert ready(store) == [job]
     with store.writing():  # the question before left none open
@@ -204,7 +206,7 @@ def test_what_could_start_can_be_asked_inside_and_outside_of_a_transaction(store
     assert ready(store) == [job]
 
 
-def test_jobs_that_ask_for_the_same_share_a_lane(store: Store) -> None:
+def test_jobs_with_equal_requests_share_a_lane(store: Store) -> None:
     a, b, c, d = enqueue(
         store,
         a_spec("true", name="command/a"),
@@ -218,7 +220,7 @@ def test_jobs_that_ask_for_the_same_share_a_lane(store: Store) -> None:
     assert (jobs[c].lane.group, jobs[d].lane.group) == ("", "downloads")
 
 
-def test_why_a_lane_waits_is_told_with_each_of_its_jobs(store: Store) -> None:
+def test_waiting_reason_of_a_lane_is_shown_with_each_of_its_jobs(store: Store) -> None:
     a, b = one(store, "a", cpus=4), one(store, "b")
     lanes = {job.id: job.lane_id for job in store.scheduler_actions.read_ready(1)}
     full = a_reason("waiting for 4 CPU cores: 1 of 8 free")
@@ -251,7 +253,7 @@ def test_a_job_with_a_time_and_needs_waits_for_both(store: Store) -> None:
     assert ready(store) == [b]
 
 
-def test_the_next_time_is_told(store: Store) -> None:
+def test_next_start_time_is_returned(store: Store) -> None:
     assert store.scheduler_actions.release_due_timers(1.0) is None
     for name, at in (("a", 30.0), ("b", 10.0), ("c", 20.0)):
         one(store, name, not_before=at)
@@ -279,7 +281,7 @@ def test_a_job_that_failed_runs_again_after_pauses_that_double(store: Store) -> 
     assert (row.reason, row.attempts, row.starts_at) == ("failed: no network", 3, None)
 
 
-def test_no_pause_is_longer_than_an_hour(store: Store) -> None:
+def test_pause_is_at_most_an_hour(store: Store) -> None:
     job = one(store, retries=1000, backoff_s=3000.0)
     for _ in range(3):
         end(store, job, FAILED, now=100.0)
@@ -287,7 +289,7 @@ def test_no_pause_is_longer_than_an_hour(store: Store) -> None:
         store.scheduler_actions.release_due_timers(1e9)
 
 
-def test_a_clock_that_was_set_back_prolongs_no_pause_and_changes_no_time_that_was_named(
+def test_clock_set_back_extends_no_pause_and_changes_no_start_time(
     store: Store,
 ) -> None:
     one(store, "2", not_before=1_000_000.0)
@@ -297,7 +299,7 @@ def test_a_clock_that_was_set_back_prolongs_no_pause_and_changes_no_time_that_wa
     assert ready(store) == [job]
 
 
-def test_what_waits_for_a_job_waits_for_its_retries_too(store: Store) -> None:
+def test_dependents_wait_for_retries(store: Store) -> None:
     a, b = put(store, "ab", needs=CHAIN, retries=1)
     end(store, a, FAILED)
     assert job_row(store, b).state is State.QUEUED
@@ -306,7 +308,7 @@ def test_what_waits_for_a_job_waits_for_its_retries_too(store: Store) -> None:
     assert job_row(store, b).state is State.SKIPPED
 
 
-def test_lost_attempts_are_counted_apart_from_failures(store: Store) -> None:
+def test_lost_attempts_are_counted_separately_from_failures(store: Store) -> None:
     job = one(store, retries=1)
     end(store, job, LOST)
     end(store, job, FAILED)
@@ -315,7 +317,7 @@ def test_lost_attempts_are_counted_apart_from_failures(store: Store) -> None:
     assert (row.state, row.lost, row.failures) == (State.QUEUED, 1, 1)
 
 
-def test_a_job_that_must_never_run_twice_fails_when_it_is_lost(store: Store) -> None:
+def test_non_repeatable_job_fails_when_it_is_lost(store: Store) -> None:
     a, _ = put(store, "ab", needs=CHAIN, rerun="never", retries=5)
     assert end(store, a, VOID) is State.QUEUED, "what never started was not lost"
     assert (job_row(store, a).lost, ready(store)) == (0, [a])
@@ -324,7 +326,7 @@ def test_a_job_that_must_never_run_twice_fails_when_it_is_lost(store: Store) -> 
     assert states(store) == "failed skipped"
 
 
-def test_what_cannot_be_started_again_and_again_is_tried_once_a_second(store: Store) -> None:
+def test_repeatedly_failing_start_is_retried_once_a_second(store: Store) -> None:
     job = one(store)
     for now, waits in ((10.0, 0), (11.0, 1)):
         end(store, claimed(store, job, now), NeverStarted(at=now), now=now)
@@ -335,7 +337,7 @@ def test_what_cannot_be_started_again_and_again_is_tried_once_a_second(store: St
     assert ready(store) == [job]
 
 
-def test_a_job_that_is_cancelled_in_its_pause_waits_for_nothing_any_more(store: Store) -> None:
+def test_job_cancelled_during_its_pause_has_no_timer(store: Store) -> None:
     job = one(store)
     for now in (10.0, 11.0):
         end(store, claimed(store, job, now), NeverStarted(at=now), now=now)
@@ -344,7 +346,7 @@ def test_a_job_that_is_cancelled_in_its_pause_waits_for_nothing_any_more(store: 
     assert job_row(store, job).waits == 0
 
 
-def test_a_job_that_an_older_command_line_put_in_gets_its_lane(store: Store) -> None:
+def test_job_inserted_by_an_older_launcher_gets_its_lane(store: Store) -> None:
     old, new = one(store, "a", cpus=2), one(store, "b")
     store._db.execute("UPDATE jobs SET lane = 0, rank = 0 WHERE id = ?", (old,))
     assert ready(store) == [new]
@@ -354,7 +356,9 @@ def test_a_job_that_an_older_command_line_put_in_gets_its_lane(store: Store) -> 
     assert cpus == {old: 2, new: 1}
 
 
-def test_a_running_job_that_an_older_command_line_put_in_ends_with_an_excuse(store: Store) -> None:
+def test_running_job_inserted_by_an_older_launcher_ends_without_a_charged_retry(
+    store: Store,
+) -> None:
     job = one(store)
     claim = claimed(store, job)
     store._db.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (job,))
@@ -365,7 +369,7 @@ def test_a_running_job_that_an_older_command_line_put_in_ends_with_an_excuse(sto
     assert ready(store) == [job]
 
 
-def test_what_a_job_turned_out_to_need_only_grows(store: Store) -> None:
+def test_stored_memory_need_of_a_job_only_grows(store: Store) -> None:
     job = one(store)
     needs = []
     for request, alone in ((None, True), (8, False), (4, False)):
@@ -376,7 +380,7 @@ def test_what_a_job_turned_out_to_need_only_grows(store: Store) -> None:
     assert needs == [(0, True), (8, True), (8, True)]
 
 
-def test_a_number_without_end_in_a_result_is_no_trouble_later(store: Store) -> None:
+def test_infinite_number_in_a_result_can_be_read_later(store: Store) -> None:
     job = one(store)
     end(store, job, Done(at=1.0, result={"loss": math.nan}), now=1.0)
     store.job_control.retry([job], 2.0)
@@ -432,7 +436,7 @@ def break_rows(store: Store) -> dict[int, str]:
     return {**dict(zip(jobs, told, strict=True)), lost: "its environment"}
 
 
-def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
+def test_unreadable_jobs_fail_and_all_others_run(
     home: Home, store: Store, launcher: Launcher
 ) -> None:
     broken = break_rows(store)
@@ -459,7 +463,7 @@ def test_jobs_that_cannot_be_understood_are_set_aside_and_all_others_run(
         assert "Traceback" not in launcher(*words).err
 
 
-def test_records_of_ended_jobs_that_cannot_be_read_end_no_screen(
+def test_unreadable_records_of_ended_jobs_break_no_screen(
     home: Home, store: Store, launcher: Launcher
 ) -> None:
     odd, strange, noted = put(store, "abc")
@@ -478,7 +482,7 @@ def test_records_of_ended_jobs_that_cannot_be_read_end_no_screen(
     assert home.exists()
 
 
-def test_a_running_job_of_a_newer_version_is_watched_and_taken_in(home: Home, store: Store) -> None:
+def test_running_job_of_a_newer_version_is_watched_and_recorded(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec("sleep", "0.3"))
     serve(home)
     until_in(store, State.RUNNING, job)
@@ -507,7 +511,7 @@ def test_a_running_job_of_a_newer_version_is_watched_and_taken_in(home: Home, st
         ("terms", {"retries": -1}, "'retries' of terms is '-1'"),
     ],
 )
-def test_what_decides_when_and_where_a_job_runs_is_understood_whole_or_refused(
+def test_field_that_affects_scheduling_is_decoded_completely_or_refused(
     part: str, fields: dict[str, object], named: str
 ) -> None:
     with pytest.raises(Unreadable, match=named):
@@ -529,7 +533,7 @@ def test_what_decides_when_and_where_a_job_runs_is_understood_whole_or_refused(
         ("resources", {"cpus": -3}),
     ],
 )
-def test_a_lane_is_understood_whole_or_refused(field: str, value: object) -> None:
+def test_lane_is_decoded_completely_or_refused(field: str, value: object) -> None:
     whole = Lane(
         group="g",
         resources=Resources(device="cuda"),
@@ -542,7 +546,7 @@ def test_a_lane_is_understood_whole_or_refused(field: str, value: object) -> Non
         read_lane(json.dumps({**json.loads(whole.key), field: value}))
 
 
-def test_what_only_describes_a_job_may_be_newer() -> None:
+def test_descriptive_field_may_be_of_a_newer_version() -> None:
     record = a_spec(resources=Resources(cpus=3), terms=Terms(backoff_s=1)).record()
     spec = read_spec(json.loads(json.dumps({**record, "author": "somebody"})))
     assert (spec.resources.cpus, spec.terms.backoff_s) == (3, 1)

@@ -1,4 +1,4 @@
-"""What the queue remembers of attempts on GPUs and nodes, and what of that it believes."""
+"""Stored usage of attempts on GPUs and nodes, and which records are used."""
 
 import json
 import sqlite3
@@ -92,18 +92,18 @@ def learn_program(records: UsageRecords, *argv: str, **known: Any) -> None:
 
 
 def usage(records: UsageRecords, signature: str = "train 1", machine: str = "") -> Usage:
-    """What attempts with a signature used, without what similar ones did."""
+    """Usage of attempts with a signature, without that of similar ones."""
     return records.usage(signature, machine=machine)._replace(similar=NO_SIMILAR_USAGE)
 
 
 def similar(
     records: UsageRecords, *argv: str, signature: str = "", machine: str = ""
 ) -> SimilarUsage:
-    """What jobs similar to a program used, or to one with a signature."""
+    """Usage of jobs similar to a program or to a job with a signature."""
     return records.usage(signature or program_signature(argv), program_of(argv), machine).similar
 
 
-def test_many_durations_are_remembered_and_the_newest_peaks_count(
+def test_many_durations_are_stored_and_only_the_newest_peaks_count(
     records: UsageRecords, database: Connection
 ) -> None:
     for number in range(SAMPLES_KEPT + 6):
@@ -118,7 +118,7 @@ def test_many_durations_are_remembered_and_the_newest_peaks_count(
     assert rows == SAMPLES_KEPT
 
 
-def test_the_slowdown_of_many_others_is_stored_as_that_of_one(records: UsageRecords) -> None:
+def test_slowdown_by_several_jobs_is_stored_per_job(records: UsageRecords) -> None:
     """Fifteen others slowed a program down 1.6 times; a single one would hardly be noticed."""
     learn(records, seconds=8.0, shared_s=8.0, slowdown=1.6, others=15.0)
     learned = usage(records)
@@ -127,7 +127,7 @@ def test_the_slowdown_of_many_others_is_stored_as_that_of_one(records: UsageReco
 
 
 @pytest.mark.parametrize("others", ["15", -1, 0, 1e9, None, True])
-def test_a_number_of_others_that_cannot_be_counts_as_one(
+def test_impossible_number_of_co_located_jobs_counts_as_one(
     records: UsageRecords, database: Connection, others: Any
 ) -> None:
     learn(records, seconds=8.0, shared_s=8.0, slowdown=1.6, others=15.0)
@@ -136,7 +136,7 @@ def test_a_number_of_others_that_cannot_be_counts_as_one(
     assert usage(records).slowdown == pytest.approx(1.6)
 
 
-def test_a_duration_beside_others_is_told_as_if_alone_where_the_slowdown_is_known(
+def test_shared_duration_is_corrected_by_a_known_slowdown(
     records: UsageRecords,
 ) -> None:
     learn(records, seconds=100, shared_s=60.0, slowdown=1.5, sm=0.5)
@@ -151,7 +151,9 @@ def test_a_duration_beside_others_is_told_as_if_alone_where_the_slowdown_is_know
     assert learned.sm == pytest.approx(0.6)
 
 
-def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageRecords) -> None:
+def test_duration_of_a_new_job_comes_from_its_type_and_names_that_source(
+    records: UsageRecords,
+) -> None:
     assert usage(records, "train 2") == NO_USAGE
     learn(records, "train 1", seconds=60)
     learn(records, "score 1", seconds=5)
@@ -167,7 +169,7 @@ def test_what_never_ran_takes_as_long_as_its_kind_and_says_so(records: UsageReco
 @pytest.mark.parametrize(
     "end", [Failed(at=0.0, error="no"), Stopped(at=0.0), Lost(at=0.0, why="the machine crashed")]
 )
-def test_what_ended_early_teaches_no_duration_and_memory_only_where_it_took_more(
+def test_early_end_stores_no_duration_and_only_a_higher_memory_peak(
     records: UsageRecords, end: Failed | Stopped | Lost
 ) -> None:
     early, late = end._replace(at=9.0), end._replace(at=EARLY_END_S)
@@ -180,7 +182,7 @@ def test_what_ended_early_teaches_no_duration_and_memory_only_where_it_took_more
     assert usage(records) == Usage(peaks=(5 * GIB, 4 * GIB))
 
 
-def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: UsageRecords) -> None:
+def test_refused_allocation_is_added_to_the_memory_peak(records: UsageRecords) -> None:
     short = OutOfMemory(at=9.0, error="no", report=OomReport("gpu", 2 * GIB, 5 * GIB))
     learn(records, end=short)
     assert usage(records).peaks == (7 * GIB,)
@@ -193,20 +195,20 @@ def test_what_ran_out_of_memory_needs_what_it_was_refused_as_well(records: Usage
 # --- other machines
 
 
-def test_only_this_machines_memory_counts_where_it_is_known(records: UsageRecords) -> None:
+def test_memory_of_this_machine_takes_precedence(records: UsageRecords) -> None:
     learn(records, seconds=10, peak=9 * GIB, machine=H100, slowdown=3.0, shared_s=0.0)
     learn(records, seconds=60, peak=4 * GIB, machine=A10)
     records.set_local_machines([A10])
     assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,), slowdown=3.0)  # as a fallback
     records.set_local_machines([H100])
     assert usage(records).seconds == (10.0,)
-    assert usage(records, "train 2").seconds == (10.0,)  # of its kind, likewise
+    assert usage(records, "train 2").seconds == (10.0,)  # of its type, too
     assert usage(records, machine=A10).peaks == (4 * GIB,)
     records.set_local_machines([])
     assert len(usage(records).seconds) == 2
 
 
-def test_what_another_card_or_driver_taught_is_marked(records: UsageRecords) -> None:
+def test_peak_from_another_gpu_or_driver_is_marked(records: UsageRecords) -> None:
     learn(records, seconds=10, machine=A10)
     records.set_local_machines([UPGRADED])
     assert usage(records).other_gpu_note == "under another driver (535.104)"
@@ -218,7 +220,7 @@ def test_what_another_card_or_driver_taught_is_marked(records: UsageRecords) -> 
     assert usage(records) == Usage(seconds=(12.0, 10.0), peaks=(4 * GIB,))
 
 
-def test_what_older_launchers_recorded_counts_as_learned_here(records: UsageRecords) -> None:
+def test_records_without_a_machine_count_for_this_machine(records: UsageRecords) -> None:
     learn(records)
     records.set_local_machines([H100])
     assert usage(records) == Usage(seconds=(60.0,), peaks=(4 * GIB,))
@@ -227,7 +229,7 @@ def test_what_older_launchers_recorded_counts_as_learned_here(records: UsageReco
 # --- programs
 
 
-def test_of_a_program_the_numbers_are_remembered_with_what_it_took(records: UsageRecords) -> None:
+def test_numeric_arguments_of_a_program_are_stored_with_its_peak(records: UsageRecords) -> None:
     for size in (4, 7):
         argv = ("train.py", f"--gib={size}")
         learn(records, program_signature(argv), argv=argv, peak=size * GIB)
@@ -237,7 +239,7 @@ def test_of_a_program_the_numbers_are_remembered_with_what_it_took(records: Usag
     assert usage(records).attempt_peaks == ()  # a kind's signature is exact
 
 
-def test_a_waiting_program_comes_with_its_numbers_where_they_decide_its_memory(
+def test_waiting_program_has_the_numeric_arguments_that_determine_its_memory(
     store: Store,
 ) -> None:
     argv = ("train.py", "--gib=4")
@@ -249,7 +251,7 @@ def test_a_waiting_program_comes_with_its_numbers_where_they_decide_its_memory(
     assert before.numbers is None  # nothing is known that they could decide
     assert before.program == "train.py"
     learn(UsageRecords(Connection(store.database, Path())), signature, argv=argv)
-    store.scheduler_actions.invalidate_caches()  # the lesson was recorded beside it
+    store.scheduler_actions.invalidate_caches()  # the record was stored with it
     (after,) = store.scheduler_actions.read_ready(4)
     assert after.numbers == ("4",)
     store.database.execute("UPDATE jobs SET spec = '{', rank = rank + 1")
@@ -268,11 +270,11 @@ def test_a_waiting_program_comes_with_its_numbers_where_they_decide_its_memory(
         (0.0, LONGEST_S + 1, None, ()),  # it began in 1970, or ends in 2040
         (0.0, 3600.0, 60.0, (60.0,)),  # set forward by an hour meanwhile
         (0.0, LONGEST_S + 1, 60.0, (60.0,)),
-        (0.0, 60.0, 7200.0, (60.0,)),  # nobody looked for two hours after its end
+        (0.0, 60.0, 7200.0, (60.0,)),  # the end was recorded two hours late
         (0.0, 60.0, -1.0, ()),
     ],
 )
-def test_a_clock_that_jumps_teaches_no_duration(
+def test_clock_jump_stores_no_duration(
     records: UsageRecords,
     began: float,
     seconds: float,
@@ -300,7 +302,7 @@ def test_a_clock_that_jumps_teaches_no_duration(
         ("sm", -1.0),
     ],
 )
-def test_a_damaged_lesson_is_left_out(
+def test_damaged_usage_record_is_ignored(
     records: UsageRecords, database: Connection, column: str, value: float | str
 ) -> None:
     learn(records, seconds=50)
@@ -312,13 +314,13 @@ def test_a_damaged_lesson_is_left_out(
     assert set(learned.peaks) == {4 * GIB}
     assert learned.slowdown in {None, 2.0}
     assert learned.sm in {None, 0.5}
-    assert usage(records, "train 2").seconds  # of its kind, likewise
+    assert usage(records, "train 2").seconds  # of its type, too
 
 
 @pytest.mark.parametrize(
     "text", ["'{'", "'7'", "'[1]'", "NULL", "'[[]]'", "'{}'", """'{"numbers": 4, "program": []}'"""]
 )
-def test_numbers_that_cannot_be_read_are_unknown(
+def test_unreadable_numeric_arguments_are_unknown(
     records: UsageRecords, database: Connection, text: str
 ) -> None:
     argv = ("train.py", "4")
@@ -328,7 +330,7 @@ def test_numbers_that_cannot_be_read_are_unknown(
     assert usage(records, program_signature(argv)).attempt_peaks == (AttemptPeak(4 * GIB),)
 
 
-def test_numbers_that_an_older_launcher_recorded_without_the_program_are_read(
+def test_numeric_arguments_recorded_without_the_program_are_read(
     records: UsageRecords, database: Connection
 ) -> None:
     learn_program(records, "train.py", "4")
@@ -376,12 +378,12 @@ def test_jobs_of_the_same_type_are_similar_and_their_command_line_does_not_matte
     assert similar_key("train 1", "") == similar_key("train 2", "") != similar_key("score 1", "")
 
 
-def test_a_program_of_which_nothing_else_is_known_is_similar_to_itself_alone() -> None:
+def test_program_without_further_facts_is_similar_only_to_itself() -> None:
     first, second = program_signature(["a"]), program_signature(["b"])
     assert similar_key(first, "") == similar_key(first, "") != similar_key(second, "")
 
 
-def test_what_similar_jobs_took_is_known_whatever_their_settings(records: UsageRecords) -> None:
+def test_peaks_of_similar_jobs_are_known_for_all_settings(records: UsageRecords) -> None:
     assert similar(records, *PROGRAM, "--new") == NO_SIMILAR_USAGE
     learn_program(records, *PROGRAM, "--small", peak=3 * GIB, sm=0.2)
     learn_program(records, *PROGRAM, "--large", peak=5 * GIB, sm=0.4)
@@ -396,7 +398,7 @@ def test_what_similar_jobs_took_is_known_whatever_their_settings(records: UsageR
     assert usage(records, "train 1").peaks == (7 * GIB,)
 
 
-def test_what_similar_jobs_took_is_read_after_a_restart(
+def test_peaks_of_similar_jobs_are_read_after_a_restart(
     records: UsageRecords, database: Connection
 ) -> None:
     learn_program(records, *PROGRAM, "--small", peak=3 * GIB)
@@ -424,7 +426,7 @@ def test_similar_jobs_on_another_gpu_count_only_if_none_ran_on_this_one(
     assert similar(records, *PROGRAM, "--new").sm == 0.5
 
 
-def test_a_new_job_takes_as_long_as_similar_ones_else_as_its_type_else_as_all(
+def test_duration_of_a_new_job_comes_from_similar_jobs_then_its_type_then_all_jobs(
     records: UsageRecords,
 ) -> None:
     learn(records, "train 1", seconds=5)
@@ -436,7 +438,7 @@ def test_a_new_job_takes_as_long_as_similar_ones_else_as_its_type_else_as_all(
     assert seconds == [(5.0,), (10.0,), (20.0,)]
 
 
-def test_what_was_stopped_because_of_its_memory_counts_however_early_it_ended(
+def test_job_stopped_because_of_its_memory_counts_even_after_a_short_run(
     records: UsageRecords,
 ) -> None:
     stopped = Stopped(at=9.0)
@@ -447,7 +449,7 @@ def test_what_was_stopped_because_of_its_memory_counts_however_early_it_ended(
 
 
 @pytest.mark.parametrize("signature", ["train 1", program_signature((*PROGRAM, "--a"))])
-def test_what_was_stopped_because_of_its_memory_tells_similar_jobs_alone(
+def test_peak_of_a_job_stopped_because_of_its_memory_counts_only_for_similar_jobs(
     records: UsageRecords, signature: str
 ) -> None:
     def known() -> tuple[Usage, tuple[int, ...]]:
@@ -478,7 +480,7 @@ def test_what_was_stopped_because_of_its_memory_tells_similar_jobs_alone(
         """'{"cut_short": null}'""",
     ],
 )
-def test_what_does_not_say_that_it_was_stopped_early_tells_what_its_like_needs(
+def test_record_without_an_early_stop_counts_for_similar_jobs(
     records: UsageRecords, database: Connection, text: str
 ) -> None:
     for signature in ("train 1", program_signature(["train.py", "4"])):
@@ -489,7 +491,7 @@ def test_what_does_not_say_that_it_was_stopped_early_tells_what_its_like_needs(
         assert usage(records, signature).peak == 4 * GIB
 
 
-def test_a_lesson_that_was_rolled_back_is_forgotten_with_similar_jobs(
+def test_rolled_back_usage_record_is_removed_from_similar_jobs(
     records: UsageRecords, database: Connection
 ) -> None:
     learn_program(records, *PROGRAM, "--a")
@@ -502,7 +504,7 @@ def test_a_lesson_that_was_rolled_back_is_forgotten_with_similar_jobs(
 # --- usage
 
 
-def taken_by_similar(*gib: float) -> Usage:
+def usage_of_similar(*gib: float) -> Usage:
     return Usage(similar=SimilarUsage(peaks=tuple(int(each * GIB) for each in gib)))
 
 
@@ -527,7 +529,7 @@ amounts = st.none() | st.integers(0, 80 * GIB)
         (16 * GIB, 14 * GIB, TEN, 16 * GIB, "declared"),
     ],
 )
-def test_a_claim_says_on_what_it_rests(
+def test_vram_request_names_its_source(
     asked: int | None, least: int, usage: Usage, claim: int | None, source: str
 ) -> None:
     assert choose_vram_request(asked, least, usage) == (claim, source, claim is None)
@@ -536,13 +538,13 @@ def test_a_claim_says_on_what_it_rests(
 @pytest.mark.parametrize(
     ("usage", "estimate", "source"),
     [
-        (taken_by_similar(4), 1.3 * 4 + 0.25, "estimated from 1 similar job"),
-        (taken_by_similar(2, 4), 1.3 * 4 + 0.25, "estimated from 2 similar jobs"),
-        (taken_by_similar(2, 4, 3), 1.2 * 4 + 0.25, "estimated from 3 similar jobs"),
-        (taken_by_similar(*[2] * 39, 40), 1.2 * 2 + 0.25, "estimated from 40 similar jobs"),
+        (usage_of_similar(4), 1.3 * 4 + 0.25, "estimated from 1 similar job"),
+        (usage_of_similar(2, 4), 1.3 * 4 + 0.25, "estimated from 2 similar jobs"),
+        (usage_of_similar(2, 4, 3), 1.2 * 4 + 0.25, "estimated from 3 similar jobs"),
+        (usage_of_similar(*[2] * 39, 40), 1.2 * 2 + 0.25, "estimated from 40 similar jobs"),
     ],
 )
-def test_a_job_that_was_never_measured_gets_a_little_more_than_similar_ones_took(
+def test_unmeasured_job_requests_slightly_more_than_similar_jobs_used(
     usage: Usage, estimate: float, source: str
 ) -> None:
     request = choose_vram_request(None, 0, usage)
@@ -559,7 +561,7 @@ def test_a_job_that_was_never_measured_gets_a_little_more_than_similar_ones_took
         ((2, 2, 2), (20,), 1.3 * 20 + 0.25),
     ],
 )
-def test_what_similar_jobs_use_that_run_raises_an_estimate_and_never_lowers_it(
+def test_running_similar_jobs_can_only_raise_an_estimate(
     ended: tuple[int, ...], live: tuple[int, ...], estimate: float
 ) -> None:
     similar = SimilarUsage(
@@ -571,16 +573,16 @@ def test_what_similar_jobs_use_that_run_raises_an_estimate_and_never_lowers_it(
     assert request.source == f"estimated from {number} similar job{'s' if number > 1 else ''}"
 
 
-def test_similar_jobs_count_for_nothing_beside_what_is_declared_measured_or_lacked() -> None:
-    usage = taken_by_similar(30)
+def test_declared_measured_or_missing_memory_overrides_similar_jobs() -> None:
+    usage = usage_of_similar(30)
     assert choose_vram_request(4 * GIB, 0, usage) == (4 * GIB, "declared", False)
     assert choose_vram_request(None, 5 * GIB, usage) == (5 * GIB, AFTER_SHORTAGE, False)
     learned = choose_vram_request(None, 0, usage._replace(peaks=TEN.peaks))
     assert learned == (10 * GIB + MARGIN, "learned from 2 runs", False)
 
 
-def test_numbers_that_were_never_tried_leave_a_program_with_what_similar_runs_took() -> None:
-    usage = taken_by_similar(4)._replace(
+def test_program_with_new_arguments_requests_what_similar_runs_used() -> None:
+    usage = usage_of_similar(4)._replace(
         peaks=(4 * GIB,), attempt_peaks=(AttemptPeak(4 * GIB, ("4",)),)
     )
     request = choose_vram_request(None, 0, usage, exact=False, numbers=("900",))
@@ -598,7 +600,7 @@ def test_numbers_that_were_never_tried_leave_a_program_with_what_similar_runs_to
         (4, (2, 2, 12), 14, 1.2 * 4 + 0.25),  # and here most did not
     ],
 )
-def test_the_estimate_of_a_running_job_follows_its_use_and_what_most_similar_jobs_took(
+def test_estimate_of_a_running_job_follows_its_usage_and_similar_jobs(
     used: int, peaks: tuple[int, ...], estimate: int | None, request_gib: float
 ) -> None:
     known = tuple(peak * GIB for peak in peaks)
@@ -607,7 +609,7 @@ def test_the_estimate_of_a_running_job_follows_its_use_and_what_most_similar_job
 
 
 @given(amounts, st.integers(0, 80 * GIB), st.lists(st.integers(0, 80 * GIB), max_size=4))
-def test_a_claim_is_never_less_than_anything_that_is_known(
+def test_vram_request_is_never_below_a_known_need(
     asked: int | None, least: int, peaks: list[int]
 ) -> None:
     claim, source, estimated = choose_vram_request(asked, least, Usage(peaks=tuple(peaks)))
@@ -619,7 +621,7 @@ def test_a_claim_is_never_less_than_anything_that_is_known(
         assert source
 
 
-def test_what_a_program_asks_for_counts_more_than_what_its_like_took_with_other_numbers() -> None:
+def test_declared_memory_overrides_peaks_with_other_arguments() -> None:
     usage = Usage(peaks=(11 * GIB,))
     assert choose_vram_request(4 * GIB, 0, usage, exact=False)[:2] == (4 * GIB, "declared")
     claim, source, _ = choose_vram_request(4 * GIB, 0, usage)
@@ -644,17 +646,17 @@ def attempt(store: Store, pilot: str, outcome: Outcome, device: str = "cpu") -> 
     end(store, claim, outcome, now=outcome.at)
 
 
-def past(store: Store) -> HistoryReport:
+def history_report(store: Store) -> HistoryReport:
     return HistoryQueries(store.database, 0.0, NOW).build_report(PLACES)
 
 
-def test_attempts_are_summed_up_by_the_node_that_their_pilots_were_on(store: Store) -> None:
+def test_attempts_are_summed_by_node(store: Store) -> None:
     attempt(store, "launcher-1", Done(at=NOW), device="GPU-0,GPU-1")
     attempt(store, "launcher-2", Stopped(at=NOW, by="preempted"))
     attempt(store, "", Done(at=NOW))
     attempt(store, "launcher-9", Done(at=NOW))
 
-    there = {(node.backend, node.node): node for node in past(store).nodes}
+    there = {(node.backend, node.node): node for node in history_report(store).nodes}
 
     assert there["slurm", "n1"] == NodeSummary(
         node="n1", backend="slurm", attempts=2, done=1, gpu_seconds=2 * HOUR, core_seconds=4 * HOUR
@@ -663,22 +665,22 @@ def test_attempts_are_summed_up_by_the_node_that_their_pilots_were_on(store: Sto
     assert there["", ""].attempts == 1, "a pilot of which nothing is on record"
 
 
-def test_one_machine_needs_no_section_of_nodes(store: Store) -> None:
+def test_single_machine_has_no_section_of_nodes(store: Store) -> None:
     attempt(store, "", Done(at=NOW))
-    shown = "\n".join(line.text for line in draw(past(store), 100))
+    shown = "\n".join(line.text for line in draw(history_report(store), 100))
     assert "NODE" not in shown
-    assert "NODE" in "\n".join(line.text for line in draw(past(store), 100, ["node"]))
-    assert [row[0] for row in columns(past(store))].count("node") == 0
+    assert "NODE" in "\n".join(line.text for line in draw(history_report(store), 100, ["node"]))
+    assert [row[0] for row in columns(history_report(store))].count("node") == 0
 
 
 def test_several_nodes_have_a_section(store: Store) -> None:
     attempt(store, "", Done(at=NOW))
     attempt(store, "launcher-1", Done(at=NOW))
-    shown = "\n".join(line.text for line in draw(past(store), 100))
+    shown = "\n".join(line.text for line in draw(history_report(store), 100))
     assert "NODE" in shown
     assert "n1" in shown
-    assert ("node", "n1", "slurm", "1", "1", "0.0", "7200.0") in columns(past(store))
-    assert [row["node"] for row in record(past(store))["nodes"]] == ["n1", "desk"]  # type: ignore[index,call-overload,union-attr]
+    assert ("node", "n1", "slurm", "1", "1", "0.0", "7200.0") in columns(history_report(store))
+    assert [row["node"] for row in record(history_report(store))["nodes"]] == ["n1", "desk"]  # type: ignore[index,call-overload,union-attr]
 
 
 def test_nodes_with_most_work_come_first() -> None:
