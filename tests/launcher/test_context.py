@@ -171,14 +171,14 @@ def test_limits_that_are_no_numbers_are_refused(odd: dict[str, object]) -> None:
 def test_a_shell_has_one_context_until_its_limits_change() -> None:
     script = """
 import os, resource
-from launcher.context import this_context
-first = this_context({})
+from launcher.context import current_context
+first = current_context({})
 _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-print(first.digest == this_context({}).digest, first.niceness == os.nice(0))
+print(first.digest == current_context({}).digest, first.niceness == os.nice(0))
 resource.setrlimit(resource.RLIMIT_CORE, (0 if first.limits["CORE"] else hard, hard))
-print(first.digest == this_context({}).digest)
+print(first.digest == current_context({}).digest)
 os.nice(1)
-print(this_context({}).niceness == first.niceness + 1)
+print(current_context({}).niceness == first.niceness + 1)
 """
     asked = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

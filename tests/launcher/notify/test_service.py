@@ -267,7 +267,7 @@ def test_a_change_that_leaves_the_database_s_size_and_time_is_heard(
     teller: Teller, store: Store, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 4096, time.time_ns()  # as two writes within a tick of the file system's clock
-    monkeypatch.setattr("launcher.notify.__main__.stamp", lambda _: written)
+    monkeypatch.setattr("launcher.notify.__main__.file_stamp", lambda _: written)
     jobs = enqueue(store, a_spec(), run="study")
     teller.service.step()
     finish(store, *jobs)
