@@ -234,8 +234,8 @@ def test_every_verb_that_takes_arguments_completes_them() -> None:
 
 def test_what_answers_imports_neither_the_verbs_nor_what_they_need() -> None:
     code = (
-        "import sys\nfrom launcher.cli.complete import answer\n"
-        "answer(None, {'show': ''}, {'COMP_WORDS': 'launcher show a', '_LAUNCHER_COMPLETE': 'x'})\n"
+        "import sys\nfrom launcher.cli.complete import complete_line\n"
+        "complete_line(None, {'show': ''}, {'COMP_WORDS': 'launcher show a', '_LAUNCHER_COMPLETE': 'x'})\n"
         "import launcher.store.completion_queries, launcher.system.paths\n"
         "heavy = {'pydantic', 'rich', 'textual', 'pynvml', 'yaml', 'launcher.store.queue',"
         " 'launcher.cli.commands.show'}\n"

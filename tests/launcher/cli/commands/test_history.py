@@ -223,10 +223,10 @@ def failed(code: ReasonCode, **changes: Any) -> AttemptFailures:
         (failed(ReasonCode.FAILED, error="at 0xdeadbeef, 1.5e-3 s\nmore"), "failed", "at #, # s"),
         (failed(ReasonCode.TIME_LIMIT, error="in any words"), "time limit", ""),
         (failed(ReasonCode.GPU_FAULT, error="CUDA error", fault="cuda:1 Xid 79"), "GPU fault", "cuda:# Xid #"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="ram"), "out of memory", "main memory"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="ram", whose="machine"), "out of memory", "main memory, whole machine"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="ours"), "out of memory", "GPU memory, own usage"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour"), "out of memory", "GPU memory, usage of others"),
+        (failed(ReasonCode.OUT_OF_MEMORY, memory_kind="ram"), "out of memory", "main memory"),
+        (failed(ReasonCode.OUT_OF_MEMORY, memory_kind="ram", blamed_on="machine"), "out of memory", "main memory, whole machine"),
+        (failed(ReasonCode.OUT_OF_MEMORY, memory_kind="gpu", blamed_on="ours"), "out of memory", "GPU memory, own usage"),
+        (failed(ReasonCode.OUT_OF_MEMORY, memory_kind="gpu", blamed_on="neighbour"), "out of memory", "GPU memory, usage of others"),
         (failed(ReasonCode.LOST, error="pid 77 is gone"), "lost", "pid # is gone"),
         (failed(ReasonCode.NOT_STARTED), "not started", ""),
         (failed(ReasonCode.CANCELLED), "cancelled", ""),
@@ -305,7 +305,7 @@ def test_what_was_asked_in_vain_is_told_with_what_to_ask(store: Store) -> None:
 
 
 def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = True) -> MemorySummary:
-    amounts: dict[str, Any] = {"peak": round(peak * GIB), "beyond": beyond, "declared": declared}
+    amounts: dict[str, Any] = {"peak": round(peak * GIB), "exceeded": beyond, "declared": declared}
     (memory,) = summarize_memory(
         [
             ReservationUsage(
@@ -339,8 +339,8 @@ def test_a_hint_is_given_where_its_owner_can_do_better(memory: MemorySummary, hi
 def taken(
     claim: int, *, attempts: int = 1, job: int = 1, beyond: int = 0, **more: Any
 ) -> ReservationUsage:
-    values: dict[str, Any] = {"alike": "train 1", "name": f"train/{job}", "declared": True}
-    values |= {"peak": 4 * GIB, "wasted": 0.0} | more
+    values: dict[str, Any] = {"signature": "train 1", "name": f"train/{job}", "declared": True}
+    values |= {"peak": 4 * GIB, "wasted_byte_s": 0.0} | more
     return ReservationUsage(
         reservation=claim * GIB, attempts=attempts, job=job, exceeded=beyond, **values
     )
@@ -353,8 +353,8 @@ def test_the_middle_claim_counts_each_attempt() -> None:
 
 
 def test_what_took_more_than_it_asked_comes_first() -> None:
-    wasteful = taken(24, alike="a", wasted=1e18)
-    greedy = taken(2, alike="b", beyond=1)
+    wasteful = taken(24, signature="a", wasted_byte_s=1e18)
+    greedy = taken(2, signature="b", beyond=1)
 
     assert [one.beyond for one in summarize_memory([wasteful, greedy])] == [1, 0]
 
