@@ -1,6 +1,6 @@
-"""The results of a run: what its laboratories report of tests and folders, with the parts of the models.
+"""The results of a run: tests and folders as reported by its plugin packages, with the parts of the models.
 
-Of jobs that no laboratory reports, the numbers that they returned.
+For jobs without a plugin package's table: the numbers that they returned.
 """
 
 import importlib
@@ -36,7 +36,7 @@ from launcher.system.paths import Home
 
 
 def kinds_of(jobs: Iterable[JobRow]) -> Mapping[str, Kind]:
-    """Return the kinds of jobs by name, those that are installed."""
+    """Return the installed kinds of jobs by name."""
     return find_kinds(sorted({job.kind for job in jobs})).kinds
 
 
@@ -45,10 +45,10 @@ def results_of(
     models: ModelIndex | None = None,
     newest_jobs: Sequence[JobRow] | None = None,
 ) -> RunResults:
-    """Return the results of a run's tests and folders, each laboratory telling its own.
+    """Return the results of a run's tests and folders, as reported by each plugin package.
 
-    A row of a test has besides the parts of its model, the settings in which the trainings and
-    unlearnings of the run differ, and the conditions under which it was done.
+    A row of a test also has the parts of its model, the settings that differ between the trainings and
+    unlearnings of the run, and the condition of the test.
 
     Args:
         jobs: of the run.
