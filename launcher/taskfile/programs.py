@@ -91,7 +91,7 @@ class _Value(NamedTuple):
 class SweptCommandLine(NamedTuple):
     """A command line with the values that it contains."""
 
-    name: str | None  # of its job; None: it has none
+    name: str | None  # of its job; None: no name
     argv: tuple[str, ...]
     settings: Mapping[str, Json]  # its values and its files
 

@@ -32,7 +32,7 @@ LATE = 1e6  # when a job may end of which nobody knows how long it takes: after 
 
 
 def quiet(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> bool:
-    """Tell whether others use next to nothing of a card."""
+    """Return whether others use next to nothing of a card."""
     ours = sum(one.used.get(gpu.uuid, 0) for one in running if gpu.uuid in one.devices)
     others = max(0, (gpu.used or 0) - ours)
     return others + promised_to_others(gpu, machine) <= max(gpu.total / 10, NEGLIGIBLE)
@@ -74,7 +74,7 @@ def may_have(one: Waiting, machine: Machine) -> list[GpuSnapshot]:
 
 
 def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine: Machine) -> bool:
-    """Tell whether a card can take a job beside what runs."""
+    """Return whether a card can take a job beside what runs."""
     ours = [other for other in running if gpu.uuid in other.devices]
     wanted = one.vram_request
     if wanted is None:

@@ -273,7 +273,7 @@ def _warn(text: str) -> None:
 
 
 def _warn_of_partitions(backends: Sequence[BackendSettings], home: Home) -> None:
-    """Say at once what Slurm says to a partition by name; the job waits until it is mended."""
+    """Print immediately what Slurm reports about a named partition; the job waits until it is corrected."""
     named = [settings for settings in backends if settings.kind == "slurm" and settings.partition]
     if not named:
         return
@@ -318,7 +318,7 @@ def _check_words(
 
 
 def check_name(name: str | None) -> str:
-    """Return a name as it was typed with what stands before every name; '' where none was typed.
+    """Return a typed name with the common prefix of names; '' if no name was typed.
 
     Raises:
         UsageError: it is empty, no text, or selects something else.
@@ -645,7 +645,7 @@ def _print_renamed(older: Sequence[tuple[JobRow, str]]) -> None:
 
 
 def _print_added(jobs: Mapping[int, str], done: str | None) -> None:
-    """Print the numbers: of a file's commands how many to a person, else each with its name."""
+    """Print the numbers of added jobs: on a terminal a summary for a file, otherwise one line per job."""
     if done is not None and sys.stdout.isatty():
         first, last = min(jobs), max(jobs)
         names = sanitize_terminal(jobs[first])

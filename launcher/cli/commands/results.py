@@ -62,7 +62,7 @@ _LOW, _HIGH = ":low", ":high"
 
 
 class RowSelection(NamedTuple):
-    """What a person asks of the rows; nothing of it: they stay as they are."""
+    """The selected means, best rows, order and columns; by default rows are unchanged."""
 
     over: tuple[str, ...] = ()
     best: str = ""
@@ -341,7 +341,7 @@ def all_rows(
         rows: of tests, and of folders.
         run: its name.
         everything: each model and data set has a row of its own.
-        parts: columns that tell models apart: their parts, and the settings that were swept.
+        parts: Columns that distinguish models: their parts, and the swept settings.
     """
     tested = [row for row in rows if not is_plain(row)]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
@@ -367,7 +367,7 @@ def _selected_rows_output(
     asked = [selection.metric] if selection.best else []
     asked += [name.removeprefix(DESCENDING) for name in selection.sort]
     names = [results.column(name) for name in selection.columns] or default_columns(results, asked)
-    # what a terminal without an end would show, and of what no test made all forms
+    # the columns of a terminal of unlimited width; for rows other than tests all formats
     if selection.columns or form is Format.TABS or len(names) == len(results.names):
         results = results._replace(
             rows=[{name: row.get(name) for name in names} for row in results.rows],

@@ -100,7 +100,7 @@ def count_tries(teller: ServiceHarness, target: str) -> int:
 
 
 def has_unreported_events(teller: ServiceHarness) -> bool:
-    """Tell whether a target is still to be put down as told of what happened."""
+    """Return whether a target is still to be put down as told of what happened."""
     notices = teller.notices
     runs = notices.runs.values()
     return notices.has_pending or any(

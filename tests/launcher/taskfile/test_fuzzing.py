@@ -204,7 +204,7 @@ def attempt(
 def is_location_within_text(
     problem: Problem, texts: Mapping[str, str], settings: tuple[str, ...]
 ) -> bool:
-    """Tell whether the line that a problem shows is that line of its file, and the caret in it."""
+    """Return whether the line that a problem shows is that line of its file, and the caret in it."""
     place = problem.place
     if place is None:
         return True

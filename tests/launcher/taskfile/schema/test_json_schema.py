@@ -136,13 +136,13 @@ def faults(text: str, schema: Mapping[str, Any] = SCHEMA) -> list[tuple[str | in
 
 
 def matches(form: str, text: object) -> bool:
-    """Tell whether a value is one of those that the schema defines by this name."""
+    """Return whether a value is one of those that the schema defines by this name."""
     schema = {"$ref": f"#/$defs/{form}", "$defs": SCHEMA["$defs"]}
     return bool(Draft202012Validator(schema).is_valid(text))
 
 
 def accepted(read: Any, text: str) -> bool:
-    """Tell whether a function of the launcher reads a text."""
+    """Return whether a function of the launcher reads a text."""
     try:
         read(text)
     except UsageError:
