@@ -1,4 +1,4 @@
-"""What holds for every ID of the grammar, and for the folder of every model."""
+"""Properties of every ID of the grammar, and of the folder of every model."""
 
 from random import Random
 

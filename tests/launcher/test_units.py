@@ -1,4 +1,4 @@
-"""Sizes, time spans and dates: what is read, what is printed, and errors of options."""
+"""Sizes, time spans and dates: parsing, printing, and errors of options."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""What holds for every command: help, mistakes, troubles of the machine."""
+"""Properties of every command: help, usage errors, machine errors."""
 
 import itertools
 import os

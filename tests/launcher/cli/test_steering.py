@@ -1,4 +1,4 @@
-"""What `launcher pause` refuses; what it does to processes is in tests/e2e/test_steering.py."""
+"""Changes of jobs, and refusals of `launcher pause`; its effect on processes is in tests/e2e/test_steering.py."""
 
 import ctypes
 import os

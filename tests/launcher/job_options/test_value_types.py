@@ -1,4 +1,4 @@
-"""Values of options: moments on local clocks, and what a run tells its owner."""
+"""Values of options: moments in local time, and notification settings of a run."""
 
 import os
 import time

@@ -124,7 +124,7 @@ def test_restarted_run_is_reported_again() -> None:
     notices = mark_sent(notices, "desk", ended, due_at(notices, NOW + 10))
     again = after_events(notices, run_events(left=0, at=NOW + 60, done=1))
     assert due_at(again, NOW + 70)[0] is ENDED
-    # what began again while its end was on the way
+    # a run that started again while its end was being sent
     late = mark_sent(
         after_events(NotificationState(runs={1: ended}), run_events(left=0, at=NOW + 60)),
         "desk",
@@ -132,7 +132,7 @@ def test_restarted_run_is_reported_again() -> None:
         (ENDED, FIRST),
     )
     assert due_at(late, NOW + 70) == (ENDED, FIRST)
-    # and what is new where all was told
+    # a new event after all events were reported
     fresh = after_events(
         prune(notices, SETTINGS, NOW + 100), run_events(left=1, at=NOW + 100, failed_now=1)
     )
@@ -175,7 +175,7 @@ def test_successful_target_does_not_wait_for_a_failing_one() -> None:
 
 
 def after_failed_delivery(notices: NotificationState, now: float) -> NotificationState:
-    """Return the notices after a try to tell of what happened at NOW that came to nothing."""
+    """Return the state after a failed delivery of an event at NOW."""
     lost = DeadLetter(now, "desk", "study ended", "no route")
     been_told = notices._replace(failing={})
     return mark_failed(notices, been_told, lost, happened=NOW, retry_s=SETTINGS.retry_s)

@@ -43,7 +43,7 @@ class ServiceHarness:
         return self.service
 
     def until(self, condition: Callable[[], object], what: str, each_s: float = 0.0) -> None:
-        """Have the service work until something is so; so many seconds pass with each look."""
+        """Run steps of the service until a condition holds; `each_s` seconds pass per step."""
 
         def step_and_check() -> object:
             self.later(each_s)
@@ -58,13 +58,13 @@ class ServiceHarness:
         self.up.now += seconds
 
     def minute(self) -> None:
-        """Let the service take in what happened, and a minute pass."""
+        """Let the service read events, and let a minute pass."""
         self.service.step()
         self.later(61)
 
     @property
     def notices(self) -> NotificationState:
-        """What the home's file says."""
+        """The stored notification state."""
         return read_notification_state(self.home)
 
 
@@ -94,13 +94,13 @@ def teller(
 
 
 def count_tries(teller: ServiceHarness, target: str) -> int:
-    """Return how often a target could not be told."""
+    """Return the number of failed deliveries to a target."""
     failing = teller.notices.failing.get(target)
     return 0 if failing is None else failing.tries
 
 
 def has_unreported_events(teller: ServiceHarness) -> bool:
-    """Return whether a target is still to be put down as told of what happened."""
+    """Return whether an event is not yet recorded as sent to the target."""
     notices = teller.notices
     runs = notices.runs.values()
     return notices.has_pending or any(

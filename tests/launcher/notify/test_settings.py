@@ -1,4 +1,4 @@
-"""The settings of messages: targets, their addresses, and what is told of mistakes."""
+"""The settings of messages: targets, their addresses, and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Rows of results: which columns, metrics, sweeps and models they tell, and means over some of them."""
+"""Rows of results: their columns, metrics, sweeps and models, and means over rows."""
 
 import sys
 from collections import Counter

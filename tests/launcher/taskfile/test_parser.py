@@ -54,7 +54,7 @@ def read(text: str) -> TaskFile:
 
 
 def told(text: str, name: str = "tasks/x.yaml") -> str:
-    """Return what a person is told about a broken task file."""
+    """Return the printed errors of an invalid task file."""
     with pytest.raises(TaskFileError) as caught:
         refuse(text, name)
     return str(caught.value) + "\n"

@@ -1,4 +1,4 @@
-"""Sweeps of programs: which jobs an entry with a matrix makes, what they run, and every mistake with its place."""
+"""Sweeps of programs: the jobs of an entry with a matrix, their commands, and mistakes with their locations."""
 
 import json
 from typing import Any

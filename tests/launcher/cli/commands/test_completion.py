@@ -43,7 +43,7 @@ def tab(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 class Tab:
-    """Asks what may stand at the end of a line, as bash does."""
+    """Requests completions for the end of a line, as bash does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._set, self._said = monkeypatch.setenv, capsys

@@ -119,7 +119,7 @@ def test_faulty_gpu_and_users_of_other_gpus_are_reported(
     assert told["GPUs"]["verdict"] == "warning"
     assert "cuda:1 does not respond: GPU is lost; 1 of 2 GPUs usable" in told["GPUs"]["told"]
     assert "an unknown user 2 GiB on cuda:0" in told["other users"]["told"]
-    assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in tells no version
+    assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in has no version
 
     devices.lose(used, handle=False)
     assert report_of(launcher, code=3)["GPUs"]["verdict"] == "trouble"

@@ -1,4 +1,4 @@
-"""`launcher gpus` tells who uses the GPUs and what is wrong with them, in every form."""
+"""`launcher gpus` prints the users and faults of the GPUs, in every form."""
 
 import os
 import pwd
@@ -134,7 +134,7 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
 ) -> None:
     uuid = devices.add()
     (job,) = enqueue(store, "train/a")
-    seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a pid that was given anew
+    seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a reused pid
     store.scheduler_actions.claim(job, seat, reason="fits", now=1.0)
     (there,) = enqueue(store, "train/b")  # on a node whose GPU is called alike
     claimed(store, there, 1.0, device=uuid, boot=f"{PILOT_PREFIX}p")

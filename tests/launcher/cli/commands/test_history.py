@@ -1,4 +1,4 @@
-"""`launcher history`: what a queue did, by day, run, cause and memory."""
+"""`launcher history`: past attempts by day, run, cause and memory."""
 
 import time
 from collections.abc import Iterator

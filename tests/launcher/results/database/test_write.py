@@ -1,4 +1,4 @@
-"""The database of results: what is in it, that it is written in place, and that readers see it whole."""
+"""The database of results: its content, updates in place, and complete reads during a write."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What editors and the reference are told of kinds that make folders."""
+"""Kinds that make folders, in the schema for editors and in the reference."""
 
 import re
 from collections.abc import Mapping
