@@ -35,7 +35,7 @@ def as_user(uid: int, work: Callable[[], object]) -> Child:
                 os.setgid(uid)
                 os.setuid(uid)
             said = str(work())
-        except BaseException as error:  # noqa: BLE001  # the parent wants to know
+        except BaseException as error:  # noqa: BLE001  # the parent reports the error
             said = f"{type(error).__name__}: {error}"
         os.write(writing, said.encode())
         os._exit(0)

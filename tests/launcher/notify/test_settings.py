@@ -203,7 +203,7 @@ def test_every_part_of_an_address_is_redacted() -> None:
     clean = redact_secrets(text, ADDRESS)
     assert "ssw0rd" not in clean
     assert "you@example.org" not in clean
-    assert clean.endswith("at smtp.example.org")  # what failed is told
+    assert clean.endswith("at smtp.example.org")  # the failures are reported
     slack = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general"
     clean = redact_secrets(f"no such channel T1JJ3T3L2/A1BRTD4JD of {slack}", slack)
     assert clean == f"no such channel {HIDDEN}/{HIDDEN} of slack://{HIDDEN}"
