@@ -91,7 +91,7 @@ def _job_options(function: Function) -> Function:
         function = click.option(
             option.flag,
             option.name,
-            is_flag=switch or None,  # False would mean that it may stand without a value
+            is_flag=switch or None,  # False would allow it without a value
             type=bool if switch else read,
             shell_complete=offer_groups if option.name == "group" else None,
             cls=TextDefaultOption,
@@ -292,7 +292,7 @@ def _check_words(
     sweeps: bool,
     replaces: bool,
 ) -> None:
-    """Refuse what cannot stand together.
+    """Refuse options that contradict each other.
 
     Raises:
         UsageError: there is neither a program nor a file of them, or two of the words contradict each other.
@@ -375,7 +375,7 @@ def rename_ended_job(store: Store, run: int, holder: JobRow) -> tuple[JobRow, st
 
 
 def root_of_run(store: Store, spec: Spec) -> str:
-    """Return below which folder the results of the run of a program lie: its first one has decided that.
+    """Return the folder of the results of a program's run, which its first program determines.
 
     Raises:
         UsageError: the run belongs to a task file, or to functions of Python.
@@ -527,7 +527,7 @@ def _queue_programs(
 def _drop_finished_programs(
     home: Home, store: Store, request: SubmitRequest, specs: list[Spec], *, dry_run: bool = False
 ) -> list[Spec]:
-    """Return the programs whose outputs are not made yet; say which are, by which jobs, and which are no longer."""
+    """Return the programs without finished outputs; print finished ones with their jobs, and outdated ones."""
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs
     makers, digests = store.read.programs_by_output(), FileDigests(home.digests, watch_hashing())

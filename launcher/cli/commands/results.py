@@ -235,7 +235,7 @@ def _flat_results(found: RunOutcome) -> RunResults:
 
 
 def _with_counts(answer: CommandOutput, counts: ResultCounts) -> CommandOutput:
-    """Return an answer whose JSON says how many jobs it is of, and which of them have an older result or none."""
+    """Return output whose JSON contains the number of jobs, and of those with an older result or none."""
     return answer._replace(record=lambda: {**answer.record(), "counts": counts.record()})
 
 
@@ -310,7 +310,7 @@ def _apply_selection(
         if selection.best == selection.metric:
             low = lower_is_better(selection.metric, kinds)
         results = best_rows(results, selection.metric, low=low)
-        if DATA in results.columns:  # of programs there is one best, whose row says all
+        if DATA in results.columns:  # programs have one best row, which contains everything
             text = f"best row per data set by {selection.metric} ({'lowest' if low else 'highest'})"
             print_stderr(sanitize_terminal(text))
     return sort_rows(results, selection.sort)
