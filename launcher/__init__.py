@@ -1,7 +1,7 @@
 """A job queue with a GPU scheduler and an experiment language.
 
-`taskfile`, `store`, `gpu` and `workers` know nothing of each other; `scheduler` ties store, gpu and
-workers; `planning` ties task files, store and policy; screens and command line sit on top.
+`taskfile`, `store`, `gpu` and `workers` do not import each other. `scheduler` combines store, gpu and
+workers. `planning` combines task files, store and policy. Screens and command line are the top layer.
 
 Start reading at `scheduler.loop`, or at `planning.load`.
 """

@@ -1,10 +1,10 @@
-"""Accounts: what users, their homes and their runs had of a machine, what of that still counts, and what they wait for.
+"""Accounts: the past resource usage of users, queues and runs, its decay, and the demand of waiting jobs.
 
-Use is counted in seconds of a card, of a core and of a byte of main memory, and decays: what was used HALF_LIFE_S
-ago counts half. A user's account is the sum of his homes', a home's that of its attempts; users are compared by what
-the one who waits lacks. A run's account is in cards, weighed by its share.
+Usage is counted in GPU-seconds, core-seconds and byte-seconds of main memory. It decays: usage HALF_LIFE_S ago counts
+half. A user's account is the sum over the user's queues, a queue's account the sum over its attempts. Users are
+compared by the resource that the waiting user lacks. A run's account is in GPU equivalents, divided by its share.
 
-What others tell of themselves is untrusted: a number that cannot be does not count.
+Records of other users are untrusted: an impossible number does not count.
 """
 
 from collections.abc import Sequence
@@ -13,29 +13,31 @@ from typing import Any, Literal, NamedTuple, TypeGuard, get_args
 
 HALF_LIFE_S = 86_400.0
 CORES_PER_GPU = 16  # use of a core counts as a sixteenth of a GPU's
-OWN_QUEUE_PREFIX = "another queue of user "  # how another home of our user is called, with his name
-_LARGEST_AMOUNT = float(1 << 80)  # of a use: a machine's memory over a year
+OWN_QUEUE_PREFIX = (
+    "another queue of user "  # names another queue of the same user; the user name follows
+)
+_LARGEST_AMOUNT = float(1 << 80)  # of a usage record: the memory of a machine over a year
 _LARGEST_COUNT = 1 << 62
-_MOST_GPUS = 256  # that a wish names, and asks for
+_MOST_GPUS = 256  # that a demand may name and request
 
 ResourceKind = Literal["gpu", "cores", "memory"]
 
 
 def decay_factor(span_s: float) -> float:
-    """Return which part of a use still counts after a while; time that runs backwards makes none grow."""
+    """Return the fraction of a usage that still counts after some seconds; at most 1, also if the clock was set back."""
     return exp2(-max(0.0, span_s) / HALF_LIFE_S)
 
 
 def decayed_seconds(began_ago_s: float, ended_ago_s: float) -> float:
-    """Return how many seconds the time between two moments of the past counts for today."""
+    """Return the decayed length in seconds of the time between two past moments."""
     span = decay_factor(ended_ago_s) - decay_factor(began_ago_s)
     return max(0.0, span) * HALF_LIFE_S / log(2)
 
 
 class ResourceUsage(NamedTuple):
-    """What somebody has used until now, decayed; or what he uses per second."""
+    """The decayed usage of a user, or the usage per second."""
 
-    cards: float = 0.0  # card-seconds
+    cards: float = 0.0  # GPU-seconds
     cores: float = 0.0  # core-seconds
     memory: float = 0.0  # byte-seconds of main memory
 
@@ -43,24 +45,24 @@ class ResourceUsage(NamedTuple):
         return ResourceUsage(*map(sum, zip(self, other, strict=True)))
 
     def multiply(self, factor: float) -> "ResourceUsage":
-        """Return a multiple."""
+        """Return the usage multiplied by a factor."""
         return ResourceUsage(*(amount * factor for amount in self))
 
     def decay(self, span_s: float) -> "ResourceUsage":
-        """Return what is left of it when nothing is used for a while."""
+        """Return the decayed usage after some seconds without any usage."""
         return self.multiply(decay_factor(span_s))
 
     def accumulate(self, rate: "ResourceUsage", span_s: float) -> "ResourceUsage":
-        """Return what it is after a while in which so much per second was used."""
+        """Return the usage after some seconds with a constant usage per second."""
         return self.decay(span_s) + rate.multiply(decayed_seconds(span_s, 0.0))
 
     def amount_of(self, resource: ResourceKind) -> float:
-        """Return the amount of one of the three."""
+        """Return the amount of one resource."""
         return self[get_args(ResourceKind).index(resource)]
 
     @property
     def is_notable(self) -> bool:
-        """Whether it is worth a file when its user's scheduler leaves."""
+        """Whether the usage is large enough to be stored when the user's scheduler ends."""
         return self.cards >= 60 or self.cores >= 3600 or self.memory >= 3600 * (1 << 30)
 
 
@@ -68,26 +70,26 @@ NO_RESOURCE_USAGE = ResourceUsage()
 
 
 class ResourceDemand(NamedTuple):
-    """What the first waiting job of a scheduler asks for, as its file tells."""
+    """The request of the first waiting job of a scheduler, as published in its file."""
 
-    since: float  # on the clock that all processes of the machine share
+    since: float  # on the monotonic clock that all processes of the machine share
     gpus: int = 0
     vram: int | None = None  # bytes on each of them; None: unknown
     cpus: int = 1
     ram: int = 0
     exclusive: bool = False
-    lacks: ResourceKind = "gpu"  # of which there is too little for it
-    cards: tuple[str, ...] = ()  # UUIDs of GPUs that it may have; empty: any
-    # how many jobs that ask for the same wait
-    count: int = 1  # type: ignore[assignment]  # as files name it; a tuple's own is not needed
+    lacks: ResourceKind = "gpu"  # the resource that is missing
+    cards: tuple[str, ...] = ()  # UUIDs of the GPUs that it may use; empty: any
+    # number of waiting jobs with the same request
+    count: int = 1  # type: ignore[assignment]  # the key in files; `tuple.count` is not needed
 
     def record(self) -> dict[str, Any]:
-        """Return it as others read it."""
+        """Return the demand as JSON for other schedulers."""
         return {**self._asdict(), "cards": [*self.cards[:_MOST_GPUS]]}
 
 
 class PeerScheduler(NamedTuple):
-    """A scheduler of somebody else, or of another home of ours, that waits for what we may take."""
+    """A scheduler of another user, or of another queue of the same user, that waits for resources."""
 
     user: str
     waited_s: float
@@ -96,17 +98,17 @@ class PeerScheduler(NamedTuple):
 
     @property
     def lacking_resource(self) -> ResourceKind:
-        """What there is too little of for it."""
+        """The resource that its demand lacks."""
         return self.demand.lacks
 
     @property
     def used_amount(self) -> float:
-        """What its user has used of that."""
+        """The usage of its user of the lacking resource."""
         return self.usage.amount_of(self.lacking_resource)
 
 
 def read_resource_usage(record: object) -> ResourceUsage | None:
-    """Return a use that a file tells; None: it cannot be one."""
+    """Return the usage of a record in a file, None if it is invalid."""
     if not isinstance(record, dict):
         return None
     amounts = [record.get(name, 0) for name in ResourceUsage._fields]
@@ -114,7 +116,7 @@ def read_resource_usage(record: object) -> ResourceUsage | None:
 
 
 def read_demand(record: object) -> ResourceDemand | None:
-    """Return a wish that a file tells; None: it cannot be one."""
+    """Return the demand of a record in a file, None if it is invalid."""
     if not isinstance(record, dict):
         return None
     values: dict[str, Any] = {**dict.fromkeys(ResourceDemand._fields), "cards": [], **record}
@@ -144,31 +146,32 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 
 def gpu_equivalents(devices: Sequence[str] | int, cpus: int) -> float:
-    """Return how many cards a job takes: its GPUs, or what its cores count."""
+    """Return the number of GPUs that a job counts as: its GPUs, or its cores divided by CORES_PER_GPU."""
     gpus = devices if isinstance(devices, int) else len(devices)
     return max(float(gpus), cpus / CORES_PER_GPU)
 
 
 class FairShareAccount(NamedTuple):
-    """A run's share, and what it had of the machine.
+    """The share of a run and its past usage.
 
-    Its virtual time is what its ended attempts had, for a share of 1: between runs that wait the smallest goes
-    first. (Parekh and Gallager, "A generalized processor sharing approach to flow control", 1993.)
+    Its virtual time is the usage of its ended attempts divided by its share. Among waiting runs, the run with the
+    smallest virtual time starts first (Parekh and Gallager, "A generalized processor sharing approach to flow
+    control", 1993).
     """
 
     run: int = 0
     name: str = ""
     share: float = 1.0
-    vtime: float = 0.0  # card-seconds for a share of 1
-    used: float = 0.0  # card-seconds of ended attempts as of `updated_at`, which decay
+    vtime: float = 0.0  # GPU-seconds divided by the share
+    used: float = 0.0  # decayed GPU-seconds of ended attempts as of `updated_at`
     updated_at: float = 0.0  # when an attempt ended last, seconds since 1970
 
     def decayed_usage(self, now: float) -> float:
-        """Return what of the use of ended attempts counts now, in card-seconds."""
+        """Return the decayed usage of ended attempts at a moment, in GPU-seconds."""
         return self.used * decay_factor(now - self.updated_at)
 
     def charge_attempt(self, card_s: float, now: float) -> "FairShareAccount":
-        """Return the account after an attempt that had so many card-seconds and ended now."""
+        """Return the account after an attempt that used some GPU-seconds and ended now."""
         vtime, used = self.vtime + card_s / self.share, self.decayed_usage(now) + card_s
         return self._replace(vtime=vtime, used=used, updated_at=now)
 
@@ -179,12 +182,12 @@ NO_ACCOUNT = FairShareAccount()
 def read_account(
     run: int, name: str, share: object, vtime: object, used: object, at: object
 ) -> FairShareAccount:
-    """Return an account as it is stored; what makes no sense in it counts as if nothing were stored."""
+    """Return a stored account; invalid values are replaced by those of an empty account."""
     return FairShareAccount(
         run, name, _positive_or_zero(share) or 1.0, *map(_positive_or_zero, (vtime, used, at))
     )
 
 
 def _positive_or_zero(value: object) -> float:
-    """Return a number that is above 0, else 0."""
+    """Return a number if it is above 0, otherwise 0."""
     return float(value) if isinstance(value, int | float) and 0 < value < inf else 0.0

@@ -1,4 +1,4 @@
-"""All that a laboratory may import from the launcher; and, for scripts and notebooks, the queue itself.
+"""The public interface of the launcher: for plugin packages, and for scripts and notebooks that use the queue.
 
 from launcher.api import results, submit, wait
 
@@ -42,7 +42,7 @@ from launcher.units import format_bytes, parse_bytes
 from launcher.workers.job import Entry, Job
 from launcher.workers.memory_share import Share, VramLimit
 
-Portion = VramLimit  # its name in 0.2; laboratories written for that go on
+Portion = VramLimit  # its name in 0.2, for plugin packages written for that version
 
 if TYPE_CHECKING:
     from launcher.functions.api import submit, submit_many
@@ -188,12 +188,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what scripts and notebooks use when it is first asked for."""
+    """Import a name for scripts and notebooks at its first use."""
     if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LATE[name]), name)
 
 
 def __dir__() -> list[str]:
-    """Return all names, those that are not imported yet, too."""
+    """Return all names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The folder and environment in which a job's program runs, and what its worker is forked from."""
+"""The folder and environment in which a job's program runs, and the environment of its worker."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ from launcher.system.process_limits import is_limits, niceness_of, soft_limits
 from launcher.system.stored_fields import Unreadable
 
 JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
-FOLDER_PLACEHOLDERS = (JOB_FOLDER, RUN_FOLDER)  # known when an attempt starts
+FOLDER_PLACEHOLDERS = (JOB_FOLDER, RUN_FOLDER)  # replaced when an attempt starts
 JOBS = "jobs"  # in a run's folder: the folders of its programs
 _FOLDER_BYTES = 255
-_FEW_LETTERS = 60  # that any such folder holds, with the hash behind them
+_FEW_LETTERS = 60  # of the name that such a folder keeps; a hash follows
 _PLACEHOLDER = re.compile(r"\{(?:job|run)_folder\}")
 _UNSAFE = re.compile(r"[^\w.,=@+%~-]|^\.")
-INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads, and makes
+INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that it reads and writes
 _OPTION = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
 LIMITS, NICENESS = "limits", "niceness"  # of a stored context
-KINDS = "launcher.kinds"  # what a worker imports of ours, and with it pydantic
+KINDS = "launcher.kinds"  # the module that a worker imports; it imports pydantic
 
 
 class Context(NamedTuple):
@@ -35,12 +35,12 @@ class Context(NamedTuple):
     interpreter: str
     environment: Mapping[str, str]
     affinity: tuple[int, ...]
-    limits: Mapping[str, int | None] = {}  # soft; one that is not named is the supervisor's
+    limits: Mapping[str, int | None] = {}  # soft limits; a missing one is that of the supervisor
     niceness: int | None = None  # None: the supervisor's
 
     @property
     def digest(self) -> str:
-        """A name for this context: equal contexts are stored once."""
+        """The digest of this context: equal contexts are stored once."""
         text = json.dumps(self._asdict(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -49,7 +49,7 @@ def read_context(record: Mapping[str, Any]) -> Context:
     """Return the context that was stored as JSON.
 
     Raises:
-        Unreadable: it lacks a field, or has one of another type.
+        Unreadable: a field is missing or has the wrong type.
     """
     match record:
         case {
@@ -68,10 +68,10 @@ def read_context(record: Mapping[str, Any]) -> Context:
 
 
 def entry_variables(spec: Spec) -> Mapping[str, str]:
-    """Return the variables that a program's entry sets itself; nothing for any other job.
+    """Return the environment variables that a program's entry sets; empty for any other job.
 
     Raises:
-        Unreadable: its record has something else there.
+        Unreadable: the stored value has the wrong type.
     """
     variables = spec.settings.get("env") if spec.kind == PROGRAM else None
     if not variables:
@@ -83,14 +83,14 @@ def entry_variables(spec: Spec) -> Mapping[str, str]:
 
 
 def start_folder(spec: Spec, folder: str) -> str:
-    """Return the folder in which a job begins.
+    """Return the folder in which a job starts.
 
     Args:
-        spec: of the job; a program's entry may name a folder.
-        folder: in which the job was queued.
+        spec: Specification of the job; a program's entry may name a folder.
+        folder: Folder in which the job was queued.
 
     Raises:
-        Unreadable: its record has something else there.
+        Unreadable: the stored folder is not a text.
     """
     named = spec.settings.get("cwd") if spec.kind == PROGRAM else None
     if not named:
@@ -101,26 +101,26 @@ def start_folder(spec: Spec, folder: str) -> str:
         return named
     try:
         return str(Path(folder, Path(named).expanduser()))
-    except RuntimeError:  # "~nobody": there is no such folder, as its start will say
+    except RuntimeError:  # "~nobody": no such folder; the start of the job reports it
         return str(Path(folder, named))
 
 
 def _entry_text(spec: Spec) -> str:
-    """Return what the entry of a program says of words, folders, variables and files, as one text."""
+    """Return arguments, folders, variables and files of a program's entry as one text."""
     own = map(spec.settings.get, ("cwd", "env", INPUTS, OUTPUTS))
     return str((spec.argv, *own, spec.terms.tensorboard))
 
 
 def uses_job_folder(spec: Spec) -> bool:
-    """Tell whether a job is a program that names the folder of its attempt."""
+    """Return whether a job is a program that names the folder of its attempt."""
     return not spec.entry and JOB_FOLDER in _entry_text(spec)
 
 
 def job_folder(spec: Spec, job: int) -> Path:
-    """Return where the folder of a program lies when it is done; no other job of its run has the same.
+    """Return the final folder of a program; no other job of its run has the same.
 
-    It has the job's name. That of a job which was added may pass on to a newer one: its number stands behind it,
-    as it does in its name then.
+    It has the job's name. The name of an added job can be given to a newer job: the folder then contains the
+    job number, as the job's name does.
     """
     name = spec.name.removeprefix(f"{PROGRAM}/")
     if not spec.hash:
@@ -136,12 +136,12 @@ def job_folder(spec: Spec, job: int) -> Path:
 def substitute_folders(
     spec: Spec, context: Context, make_job_folder: Callable[[], Path]
 ) -> tuple[Spec, Context]:
-    """Return a program with its folders in place of their names.
+    """Return a program with the placeholders of folders replaced by their paths.
 
     Args:
-        spec: of the program.
-        context: with the folder and the variables that its entry names.
-        make_job_folder: makes the folder of its attempt; called where the program names it.
+        spec: Specification of the program.
+        context: Context with the folder and the variables of its entry.
+        make_job_folder: Creates the folder of the attempt; called if the program names it.
     """
     entry = _entry_text(spec)
     folders = {RUN_FOLDER: str(spec.run_folder)} if RUN_FOLDER in entry else {}
@@ -168,9 +168,10 @@ def substitute_folders(
 
 
 def named_files(spec: Spec) -> tuple[str, ...]:
-    """Return the names of files that a program may read, as it is written: its inputs, then a name for each word.
+    """Return the names of files that a program may read, as written: its inputs, then a name per argument.
 
-    They are as many on every host: a node may have other paths. '' stands for a word that names an input or output.
+    The number is equal on every host; paths may differ between nodes. '' stands for an argument that names an input
+    or output.
     """
     inputs, outputs = (tuple(spec.settings.get(name) or ()) for name in (INPUTS, OUTPUTS))
     known = {os.path.normpath(name) for name in (*inputs, *outputs)}
@@ -179,13 +180,13 @@ def named_files(spec: Spec) -> tuple[str, ...]:
 
 
 def file_paths(setting: str, spec: Spec, folder: str, job: int) -> tuple[str, ...]:
-    """Return the paths of the files that a program names, as they are when it is done.
+    """Return the final paths of the files that a program names.
 
     Args:
-        setting: in which it names them.
-        spec: of the program.
-        folder: in which it was queued.
-        job: its number.
+        setting: Setting that names the files.
+        spec: Specification of the program.
+        folder: Folder in which the program was queued.
+        job: Job number.
     """
     folders = {RUN_FOLDER: str(spec.run_folder), JOB_FOLDER: str(job_folder(spec, job))}
 
@@ -210,15 +211,15 @@ def file_obstacle(
     is_link: Callable[[Path], bool] = Path.is_symlink,
     is_folder: Callable[[Path], bool] = Path.is_dir,
 ) -> tuple[str, str]:
-    """Return what hinders that a path is a file of a program, and what to do; '' where nothing does.
+    """Return why a path cannot be a file of a program, with a remedy; '' if it can.
 
     Args:
-        path: of the file.
-        project: the folder in which outputs lie.
-        is_output: the program makes the file.
-        name: the path as it was written, which may end with a slash.
-        is_link: whether a path is a link.
-        is_folder: whether a path is a folder.
+        path: Path of the file.
+        project: Folder that contains outputs.
+        is_output: Whether the program writes the file.
+        name: Path as written, which may end with a slash.
+        is_link: Returns whether a path is a link.
+        is_folder: Returns whether a path is a folder.
     """
     in_folder = "name files in it"
     if is_output:
@@ -240,15 +241,15 @@ def file_obstacle(
 
 
 def resolve_path(folder: str, name: str) -> str:
-    """Return the path of a file that a program's entry names, from the folder in which it starts."""
-    return os.path.join(folder, os.path.expanduser(name))  # noqa: PTH111, PTH118  # done for every word
+    """Return the path of a file of a program's entry, relative to the folder in which the program starts."""
+    return os.path.join(folder, os.path.expanduser(name))  # noqa: PTH111, PTH118  # called for every argument
 
 
 def entry_context(spec: Spec, context: Context) -> Context:
-    """Return the context of a job with the folder and the variables that its own entry names.
+    """Return the context of a job with the folder and the variables of its own entry.
 
     Raises:
-        Unreadable: its record has something else there.
+        Unreadable: a stored value has the wrong type.
     """
     folder, variables = start_folder(spec, context.folder), entry_variables(spec)
     if folder == context.folder and not variables:
@@ -257,9 +258,9 @@ def entry_context(spec: Spec, context: Context) -> Context:
 
 
 class WorkerEnvironment(NamedTuple):
-    """What the worker of a job is forked from; jobs of one environment share a fork server."""
+    """The environment of a worker; jobs with the same environment share a fork server."""
 
-    interpreter: str = ""  # empty: any will do, as for a program
+    interpreter: str = ""  # empty: any, as for a program
     preload: tuple[str, ...] = ()
     python_path: str = ""
 
@@ -273,7 +274,7 @@ def worker_environment_of(spec: Spec, context: Context) -> WorkerEnvironment:
 
 
 def current_context(environment: Mapping[str, str]) -> Context:
-    """Return the context of the calling process, with what is to be remembered of its environment."""
+    """Return the context of the calling process, with the part of its environment that is stored."""
     umask = os.umask(0o077)
     os.umask(umask)
     return Context(

@@ -1,13 +1,13 @@
 """A job while it is planned, the paths that it reads, and the name of a test among those of its model.
 
-That name is the test's data ID, and under which condition it is tested:
+The name of a test is its data ID and the condition of the test:
 
     test      = data ['@' condition]
     condition = key '=' value (',' key '=' value)*
 
-A condition holds the settings of a test that have another value than by default, as a variant holds
-those of a training in a model's ID. It is apart from `launcher.ids`, whose code is part of the hash of
-every job: the name of a test decides no result.
+A condition contains the settings of a test that differ from their defaults, as a variant contains
+those of a training in a model's ID. This module is separate from `launcher.ids`, whose code is part of the hash
+of every job: the name of a test does not affect results.
 """
 
 import re
@@ -39,10 +39,10 @@ def condition_of_test(name: str) -> str:
 
 
 def condition_name(settings: Iterable[tuple[str, object, object]]) -> str:
-    """Return the condition of a test; '' where every setting has its default.
+    """Return the condition of a test; '' if every setting has its default.
 
     Args:
-        settings: name, value and default of each, in the order of the condition.
+        settings: Name, value and default of each setting, in the order of the condition.
     """
     return ",".join(
         f"{name}={variant_value(value)}"
@@ -52,13 +52,13 @@ def condition_name(settings: Iterable[tuple[str, object, object]]) -> str:
 
 
 def variant_value(value: object) -> str:
-    """Return the value of a setting as it may stand in an ID: what cannot becomes a dash, and nothing at its ends."""
+    """Return the value of a setting for an ID: invalid characters become a dash, and are removed at both ends."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    # a dash of the value itself stays: it is the sign of a number
+    # a dash of the value itself is kept: it is the sign of a number
     return _NOT_A_VALUE.sub(" ", text).strip().replace(" ", "-") or "none"
 
 
-MADE = "made"  # in a run's folder: what jobs of the role FOLDER write
+MADE = "made"  # in a run's folder: the outputs of jobs of the role FOLDER
 
 
 Value = TypeVar("Value")
@@ -71,24 +71,24 @@ class Draft:
     kind: str
     run: str
     run_folder: Path  # absolute: <root>/runs/<run>
-    folder: Path  # absolute: relative paths in settings start here
+    folder: Path  # absolute; relative paths in settings start here
     model: str | None = None  # ID of the model made or tested
     base: str | None = None  # ID of the model it starts from
     data: str | None = None  # data ID as written
     images: str | None = None  # data ID with real data added
-    name: str | None = None  # given name of a plain job
-    further_models: tuple[str, ...] = ()  # that a poison chooses for, besides `model`
+    name: str | None = None  # name of a plain job, if given
+    further_models: tuple[str, ...] = ()  # models that share the selection of a poison with `model`
     settings: Mapping[str, Any] = field(default_factory=dict)  # validated and complete
-    words: Words = field(default_factory=Words)  # the user's own among those of its data
-    device: str = "auto"  # that the task file asks for: "auto", "cpu", "cuda" or "cuda:N"
-    gpus: int = 1  # how many it asks for
+    words: Words = field(default_factory=Words)  # user-defined words of its data
+    device: str = "auto"  # requested in the task file: "auto", "cpu", "cuda" or "cuda:N"
+    gpus: int = 1  # requested number
     lookups: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def once(self, key: Hashable, find: Callable[[], Value]) -> Value:
-        """Return what `find` returned when the first draft of this plan asked.
+        """Return the result of `find`, which is called once per plan.
 
-        Thousands of jobs read the same data, and a plan is made in an instant: its drafts share
-        `lookups`, so that a kind may look at the disk once.
+        Thousands of jobs read the same data. The drafts of a plan share `lookups`, so a kind reads the
+        disk only once.
         """
         if key not in self.lookups:
             self.lookups[key] = find()
@@ -100,11 +100,11 @@ class Draft:
         return absolute_path(self.folder, text)
 
     def model_folder(self, model: str) -> Path:
-        """Return where a model of this run lives."""
+        """Return the folder of a model of this run."""
         return model_folder(self.run_folder, model)
 
     def made_folder(self) -> Path:
-        """Return where a job of the role FOLDER writes: a folder of its name.
+        """Return the output folder of a job of the role FOLDER, which has the name of the job.
 
         Raises:
             ValueError: the job has no name.
@@ -119,10 +119,10 @@ class Input(NamedTuple):
 
     path: Path
     what: str  # for messages: "the training split"
-    remedy: str = ""  # for messages: how a person makes it, where that is known
+    remedy: str = ""  # for messages: how to create it, if known
 
 
-@lru_cache(maxsize=4096)  # a plan asks for the same ones thousands of times
+@lru_cache(maxsize=4096)  # a plan uses the same folders thousands of times
 def model_folder(run_folder: Path, model: str) -> Path:
     """Return the folder of a model of a run."""
     return run_folder / model_folder_name(model)
@@ -133,7 +133,7 @@ def absolute_path(folder: Path, text: str) -> Path:
     """Return a path of the settings as an absolute one, without following links.
 
     Raises:
-        UsageError: it begins with the home folder of a user that does not exist.
+        UsageError: the path starts with the home folder of a user that does not exist.
     """
     try:
         return folder / Path(text).expanduser()

@@ -1,12 +1,12 @@
-"""Errors that a person may meet, and how a located error is drawn.
+"""Errors that are shown to users, and how an error with a location is printed.
 
 Error                      exit code 3
-├── UsageError             2   wrong arguments, wrong name, wrong path
-│   ├── IdError            2   a data ID or model ID that the grammar refuses
-│   ├── UnknownName        2   a subset, model, key … that does not exist
-│   └── TaskFileError      2   all that is wrong with a file of entries or commands, at once
-├── JobError               1   a job cannot do its work, for a reason its owner can mend
-└── MachineError           3   store busy, disk full, no scheduler, another machine's home
+├── UsageError             2   invalid argument, name or path
+│   ├── IdError            2   invalid data ID or model ID
+│   ├── UnknownName        2   unknown subset, model or key
+│   └── TaskFileError      2   all errors of a task file or file of commands
+├── JobError               1   a job fails for a reason that its owner can fix
+└── MachineError           3   queue busy, disk full, no scheduler
     └── StoreError         3   the queue's database cannot be used
 """
 
@@ -17,13 +17,13 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import ClassVar, NamedTuple, Protocol
 
-MOST_PROBLEMS = 20  # like a compiler: more than a screen helps nobody
-MOST_LISTED_ALWAYS = 9  # known words; of more, a message lists the nearest
+MOST_PROBLEMS = 20  # as in a compiler: more than one screen does not help
+MOST_LISTED_ALWAYS = 9  # known words; if there are more, a message lists the nearest
 MOST_LISTED = 5
 MOST_LISTED_WHOLE = 50  # known words, if none is close and no command lists them
 CLOSE_MISTAKES = 2  # letters; a name with more mistakes is not suggested
 CLOSE_PREFIX = 3  # letters; a name that begins with the same ones is suggested
-WIDTH = 100  # columns of a drawn problem; longer lines of the file are cut around the caret
+WIDTH = 100  # columns of a printed problem; longer lines of the file are cut around the caret
 
 _SENTENCE_END = re.compile(r"(?:(?<=[?!])|\.)\s+(?=[A-Z])")
 _UNPRINTABLE = r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
@@ -76,15 +76,15 @@ class Problem(NamedTuple):
 
 
 class HasPlace(Protocol):
-    """What stands somewhere in a user's file."""
+    """A part of a user's file."""
 
     @property
     def place(self) -> SourceLocation:
-        """Where."""
+        """Its location in the file."""
 
 
 class Problems(list[Problem]):
-    """All that is wrong with what a user wrote, gathered while it is read."""
+    """The problems of a user's file, collected while it is read."""
 
     def add_error(
         self,
@@ -111,7 +111,7 @@ class Problems(list[Problem]):
         self[-1] = self[-1]._replace(severity=Severity.WARNING)
 
     def has_errors(self, since: int = 0) -> bool:
-        """Tell whether there is an error among the problems, or among those behind the first `since`."""
+        """Return whether the problems after the first `since` contain an error."""
         return any(problem.severity is Severity.ERROR for problem in self[since:])
 
 
@@ -138,8 +138,8 @@ class IdError(UsageError):
 class UnknownName(UsageError):
     """An unknown name, with the names that are known.
 
-    `where` names the place that lists all of them. `suggestion` is the likely name, where something
-    other than its letters gives it. `advice` says what to do.
+    `where` names the command or page that lists all of them. `suggestion` is the likely name if it is known
+    from something other than its letters. `advice` is the remedy.
     """
 
     def __init__(
@@ -208,12 +208,12 @@ def split_advice(message: str) -> tuple[str, str]:
 
 
 def list_known_names(name: str, names: Iterable[str], where: str = "") -> str:
-    """Return a list of the known words, or, where they are many, of those that are like `name`.
+    """Return a list of the known words or, if there are many, of those that are similar to `name`.
 
     Args:
-        name: what was written instead.
-        names: all words that may stand there.
-        where: names what lists all of them, such as a command line.
+        name: Unknown name.
+        names: All valid words.
+        where: Command or page that lists all of them.
     """
     words = list(dict.fromkeys(names))
     if len(words) <= MOST_LISTED_ALWAYS:
@@ -231,18 +231,18 @@ def meant(name: str, names: Iterable[str], prefix: str = "") -> str:
     """Return `. Did you mean 'x'?` for the closest known name. Empty if none is close.
 
     Args:
-        name: what was written instead.
-        names: all that are known.
-        prefix: behind which it was written.
+        name: Unknown name.
+        names: Known names.
+        prefix: Text before the name.
     """
     close = nearest(name, names)
-    if close in {None, name}:  # known, but not there
+    if close in {None, name}:  # known, but not valid here
         return ""
     return f". Did you mean {f'{prefix}{close}' if prefix else repr(close)}?"
 
 
 def suggestion_or_known_names(name: str, names: Iterable[str], prefix: str = "") -> str:
-    """Return the question of `meant`, else a list of the known names, to go behind a name."""
+    """Return the question of `meant`, or a list of the known names if none is close. It follows a name."""
     names = [*names]
     return meant(name, names, prefix) or f" ({list_known_names(name, names)})"
 
@@ -268,7 +268,7 @@ def _close_matches(name: str, names: Iterable[str]) -> list[str]:
 def _closeness(typed: str, word: str) -> tuple[int, int, int] | None:
     """Return the distance of a known word from the typed text, or None if it is not close.
 
-    Few mistakes are closer than one word that begins the other, which is closer than a common prefix.
+    Few mistakes are closer than one word that is a prefix of the other, which is closer than a common prefix.
     """
     longer, shorter = max(len(typed), len(word)), min(len(typed), len(word))
     prefix = next((at for at in range(shorter) if typed[at] != word[at]), shorter)
@@ -276,7 +276,7 @@ def _closeness(typed: str, word: str) -> tuple[int, int, int] | None:
     if not begins_alike and longer - shorter > CLOSE_MISTAKES:
         return None
     mistakes = _edit_distance(typed, word)
-    # most letters of a short word must match unless letters are only left out:
+    # most letters of a short word must match unless letters are only missing:
     # 'ls' may be 'logs', but 'nope' is not 'open' and 'amp' is not 'name'
     most = min(CLOSE_MISTAKES, (longer - (mistakes > longer - shorter)) // 2)
     if mistakes <= most:
@@ -285,7 +285,7 @@ def _closeness(typed: str, word: str) -> tuple[int, int, int] | None:
 
 
 def _edit_distance(first: str, second: str) -> int:
-    """Return how many letters were added, left out, replaced or swapped with their neighbour."""
+    """Return the number of added, missing, replaced or transposed letters."""
     before: list[int] = []
     row = list(range(len(second) + 1))
     for i, a in enumerate(first):
@@ -315,7 +315,7 @@ def _draw_location(place: SourceLocation, hint: str) -> list[str]:
 
 
 def _clip_line(place: SourceLocation) -> tuple[str, str, str]:
-    """Cut a long line around its marked stretch; return what is before, in and after it."""
+    """Cut a long line around its marked part; return the text before, in and after it."""
     text = re.sub(_UNPRINTABLE, "·", place.text)
     start = min(max(0, place.column - 1), len(text))
     end = min(start + max(1, place.length), len(text))
@@ -331,7 +331,7 @@ def _clip_line(place: SourceLocation) -> tuple[str, str, str]:
 
 
 def _display_width(char: str) -> int:
-    """Return how many columns of a terminal a character takes."""
+    """Return the width of a character in columns of a terminal."""
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

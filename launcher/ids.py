@@ -7,7 +7,7 @@
     poison   = percent | kind '-' percent
     variant  = key '=' value (',' key '=' value)*
 
-What a subset or a modifier is, a kind knows; here they are words.
+A kind defines the meaning of subsets and modifiers; in this module they are words.
 """
 
 import hashlib
@@ -35,9 +35,9 @@ _STAGE = re.compile(
 )
 _PART = re.compile(r"(?:^|(?<=[&#]))([^:&#%~@]*):([^:&#%~@]*)")
 _FOLDER_BYTES = 255  # the longest name of one folder on the file systems of Linux
-_MARK_LETTERS = 12  # of a hash: two of a run's models agree in it once in 10^10 studies
-# IDs come again and again, each model once per test set; a larger memory of whole IDs than this
-# costs more than reading them anew, while parts are few
+_MARK_LETTERS = 12  # of a hash: two models of a run have the same hash once in 10^10 studies
+# IDs repeat, each model once per test set. A larger cache of whole IDs costs more than parsing
+# them again; parts are few
 _REMEMBERED = 1 << 9
 _REMEMBERED_PARTS = 1 << 14
 
@@ -124,7 +124,7 @@ class ModelId:
 
     @property
     def last(self) -> Stage:
-        """The newest stage: what the last training or unlearning worked on."""
+        """The newest stage, on which the last training or unlearning worked."""
         return self.stages[-1]
 
     def then(self, stage: Stage) -> "ModelId":
@@ -158,7 +158,7 @@ def parse_model(text: str) -> ModelId:
     _refuse_space(text)
     try:
         return ModelId(tuple(map(_stage, text.split("#"))))
-    except IdError as error:  # it knows its place in the stage, not in the whole ID
+    except IdError as error:  # its offset is relative to the stage, not to the whole ID
         start = next(start for start, piece in _pieces(text, "#") if piece == error.text)
         raise IdError(text, start + error.offset, error.length, error.message) from None
 
@@ -182,19 +182,19 @@ def find_word(text: str, word: str, *, modifier: bool) -> tuple[int, int] | None
 
 
 def is_word(text: str) -> bool:
-    """Tell whether `text` may stand in an ID as a subset, modifier or method."""
+    """Return whether `text` is valid in an ID as a subset, modifier or method."""
     return _WORD.fullmatch(text) is not None
 
 
 def is_variant_value(text: str) -> bool:
-    """Tell whether `text` may stand in an ID as the value of a swept setting."""
+    """Return whether `text` is valid in an ID as the value of a swept setting."""
     return _VALUE.fullmatch(text) is not None
 
 
 def model_folder_name(model: str) -> str:
     """Return the name of the folder of a model, given its ID.
 
-    It is the ID, or, where that is too long for a folder, its beginning and a hash of the whole.
+    It is the ID or, if that is too long for a folder, its first part and a hash of the whole ID.
     """
     if len(model) <= _FOLDER_BYTES:  # IDs are ASCII
         return model
@@ -203,12 +203,12 @@ def model_folder_name(model: str) -> str:
 
 
 def normalise(model: ModelId, images: Callable[[DataId], DataId]) -> ModelId:
-    """Return the model with each stage's data replaced by what it stands for, in sorted order.
+    """Return the model with each stage's data replaced by its elementary parts, in sorted order.
 
     Args:
-        model: the model as written.
-        images: says which images a data ID means, as a data ID of elementary parts; a kind
-            knows. Two models that were made from the same images become equal.
+        model: Model as written.
+        images: Returns the images of a data ID as a data ID of elementary parts; a kind defines it.
+            Two models made from the same images become equal.
     """
     return ModelId(
         tuple(replace(stage, data=canonical(images(stage.data))) for stage in model.stages)
@@ -230,7 +230,7 @@ def _pieces(text: str, mark: str) -> Iterator[tuple[int, str]]:
 def _stage(text: str) -> Stage:
     if (stage := _sound_stage(text)) is not None:
         return stage
-    # what is at fault, and where, is looked for only now
+    # the fault and its offset are searched only now
     rest, at, variant_text = text.partition("@")
     head, *methods = rest.split("~")
     data_text, percent, poison_text = head.partition("%")
@@ -246,7 +246,7 @@ def _stage(text: str) -> Stage:
 
 
 def _sound_stage(text: str) -> Stage | None:
-    """Return a stage, or None where the grammar refuses the text."""
+    """Return a stage, or None if the text does not follow the grammar."""
     match = _STAGE.fullmatch(text)
     if match is None:
         return None
@@ -266,7 +266,7 @@ def _sound_stage(text: str) -> Stage | None:
 def _data(text: str, whole: str | None = None) -> DataId:
     if _DATA.fullmatch(text) is not None:
         return DataId(tuple(map(_part, text.split("&"))))
-    # which part is at fault, and where in it, is looked for only now
+    # the invalid part and its offset are searched only now
     whole = text if whole is None else whole
     for start, piece in _pieces(text, "&"):
         subset, colon, modifier = piece.partition(":")
@@ -295,7 +295,7 @@ def _poison(text: str, whole: str, offset: int) -> Poison | None:
 
 @lru_cache(maxsize=_REMEMBERED_PARTS)
 def _sound_poison(text: str) -> Poison | None:
-    """Return a poison, that of 0 percent too; None where the grammar refuses the text."""
+    """Return a poison, including one of 0 percent, or None if the text does not follow the grammar."""
     match = _POISON.fullmatch(text)
     if match is None or Decimal(match["percent"]) > 100:
         return None
@@ -347,7 +347,7 @@ class Words:
         return bool(self.subsets or self.modifiers)
 
     def used_by(self, data: DataId) -> "Words":
-        """Return those of the words that stand in `data`."""
+        """Return the words that occur in `data`."""
         subsets = {part.subset for part in data}
         modifiers = {part.modifier for part in data}
         return Words(
@@ -356,7 +356,7 @@ class Words:
         )
 
     def record(self) -> dict[str, Json]:
-        """Return the words as JSON; nothing where there are none."""
+        """Return the words as JSON; empty if there are none."""
         if not self:
             return {}
         return {

@@ -1,4 +1,4 @@
-"""The specification of a planned job, as it is planned and stored."""
+"""The specification of a job, as planned and stored."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from launcher.params import params_of
 from launcher.system.files import Json
 
 CPU = "cpu"
-MOST_GPUS = 64  # that a job may ask for
+MOST_GPUS = 64  # that a job may request
 LONGEST_BACKOFF_S = 3600.0  # the pause before a retry doubles up to this
 MOST_RUN_NAME = 100  # bytes
 UUIDS, NUMBERS = "uuids", "numbers"
@@ -16,13 +16,11 @@ GPU_IDS = (UUIDS, NUMBERS)  # how CUDA_VISIBLE_DEVICES can name GPUs
 RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
 PROGRAM = "command"
 FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
-_ARGUMENTS = (
-    "arguments"  # its setting: those of its arguments that are numbers, truths or short texts
-)
+_ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
 
 
 def run_name_fault(name: str) -> str | None:
-    """Tell why `name` cannot be the name of a run, which is one folder below runs/; None if it can."""
+    """Return why `name` cannot be the name of a run, which is one folder below runs/; None if it can."""
     if not name:
         return "is empty"
     if "/" in name or "\\" in name or name in (".", ".."):
@@ -37,7 +35,7 @@ def run_name_fault(name: str) -> str | None:
 
 
 def is_device(text: str) -> bool:
-    """Tell whether a text says where a job may work: auto, cpu, cuda, or a GPU such as cuda:1."""
+    """Return whether a text is a device of a job: auto, cpu, cuda, or a GPU such as cuda:1."""
     name, *numbers = text.split(":")
     if text in {"auto", CPU, "cuda"}:
         return True
@@ -49,14 +47,14 @@ def _is_number(text: str) -> bool:
 
 
 class Resources(NamedTuple):
-    """What a job asks of the machine."""
+    """The resource request of a job."""
 
     cpus: int = 1
-    min_vram: int | None = None  # bytes promised to it on each of its GPUs; None: not said
+    min_vram: int | None = None  # bytes reserved on each of its GPUs; None: not given
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:N" or "cuda:N:M"
-    accelerated: bool = False  # "auto" prefers a GPU where the machine has one
-    ram: int | None = None  # bytes of main memory that are promised to it; None: not said
-    gpus: int = 1  # where it works on GPUs: on how many, all of them or none
+    accelerated: bool = False  # "auto" prefers a GPU if the machine has one
+    ram: int | None = None  # bytes of main memory to reserve; None: not given
+    gpus: int = 1  # number of GPUs if it works on GPUs; it gets all of them or none
     exclusive: bool = False  # it shares its GPUs with no other job
     gpu_ids: str = UUIDS  # how CUDA_VISIBLE_DEVICES names its GPUs: one of GPU_IDS
 
@@ -69,15 +67,16 @@ class Resources(NamedTuple):
 
     @property
     def may_need_gpu(self) -> bool:
-        """Whether it works on GPUs where there are some."""
+        """Whether it works on GPUs if the machine has some."""
         return self.works_on_gpu(machine_has_gpu=True)
 
     def works_on_gpu(self, *, machine_has_gpu: bool, gpu_is_visible: bool | None = None) -> bool:
-        """Tell whether it works on GPUs on a machine: it says so, or prefers them and may have one.
+        """Return whether it works on GPUs of a machine: it requests GPUs, or prefers them and one is available.
 
         Args:
-            machine_has_gpu: the machine has some.
-            gpu_is_visible: its owner's CUDA_VISIBLE_DEVICES shows one of them; None: as `machine_has_gpu`.
+            machine_has_gpu: Whether the machine has GPUs.
+            gpu_is_visible: Whether its owner's CUDA_VISIBLE_DEVICES shows one of them. None stands for
+                `machine_has_gpu`.
         """
         if self.device != "auto":
             return self.device != CPU
@@ -87,40 +86,44 @@ class Resources(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """On which terms a job runs: when, how often, how long, beside whom, and where it reports."""
+    """The terms of a job: start time, retries, limits, group, backends and event files."""
 
     group: str = ""  # jobs of a group share its limit; empty: none
     not_before: float | None = None  # seconds since 1970
-    retries: int = 0  # how often it runs again after it failed
+    retries: int = 0  # after a failure
     backoff_s: float = 10.0  # pause before the first retry; doubles each time
-    time_limit_s: float | None = None  # from its program's start
-    warn_s: float = 0.0  # so long before the limit its program gets `warn_signal`
+    time_limit_s: float | None = None  # counted from the start of its program
+    warn_s: float = 0.0  # seconds before the limit at which its program gets `warn_signal`
     warn_signal: str = "SIGTERM"
     grace_s: float = 30.0  # from SIGTERM to SIGKILL; a training needs seconds for its checkpoint
-    rerun: str = "again"  # what follows a lost or stopped attempt: one of RERUNS
+    rerun: str = "again"  # after a lost or stopped attempt: one of RERUNS
     on: tuple[str, ...] = ()  # backends, the preferred one first; empty: this machine
-    tensorboard: str = ""  # folder of its program's event files, from its own; empty: none is read
+    tensorboard: str = (
+        ""  # folder of its program's event files, relative to its own folder; empty: none
+    )
 
 
 class Spec(NamedTuple):
-    """One job, complete: a worker needs nothing else to do it."""
+    """The complete specification of a job: a worker needs nothing else."""
 
     name: str
     kind: str
     role: str
     run: str
-    root: str  # absolute; results lie in <root>/runs/<run>
+    root: str  # absolute; results are in <root>/runs/<run>
     entry: str = ""  # "module:function" of a worker; empty for a program
     preload: tuple[str, ...] = ()
-    argv: tuple[str, ...] = ()  # the program, or the command line that does the same as the entry
+    argv: tuple[str, ...] = ()  # the program, or the command line equivalent to the entry
     model: str | None = None
     base: str | None = None
     data: str | None = None
     images: str | None = None
     settings: Mapping[str, Any] = {}
-    words: Mapping[str, Any] = {}  # the user's own among those of its data
-    needs: tuple[str, ...] = ()  # names of jobs of the same run that must be done before
-    after_any: tuple[str, ...] = ()  # likewise, that must have ended, done or not
+    words: Mapping[str, Any] = {}  # user-defined words of its data
+    needs: tuple[str, ...] = ()  # names of jobs of the same run that must be done first
+    after_any: tuple[
+        str, ...
+    ] = ()  # names of jobs of the same run that must have ended first, done or not
     outputs: tuple[str, ...] = ()  # absolute paths
     sources: Mapping[str, str] = {}  # module → digest of its text
     log_link: str | None = None  # absolute path under which the log also appears
@@ -128,11 +131,13 @@ class Spec(NamedTuple):
     terms: Terms = Terms()
     priority: int = 0
     hash: str = ""
-    signature: str = ""  # jobs that share it are expected to take the same memory and time
+    signature: str = (
+        ""  # jobs with the same signature are expected to need the same memory and time
+    )
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Its parameters: of a program those of its sweep and command line, of a function its arguments."""
+        """The parameters: those of the sweep and command line of a program, or the arguments of a function."""
         return stored_params(self.kind, self.settings, self.argv)
 
     @property
@@ -147,12 +152,12 @@ class Spec(NamedTuple):
 
 
 def stored_params(kind: str, settings: Mapping[str, Any], argv: Sequence[str]) -> Mapping[str, Any]:
-    """Return the parameters of a program or a function as they were stored; none of a laboratory's job.
+    """Return the stored parameters of a program or function; empty for a job of a plugin package.
 
     Args:
-        kind: of the job.
-        settings: its own.
-        argv: its command line, which older versions kept among the settings only.
+        kind: Job type.
+        settings: Settings of the job.
+        argv: Command line; older versions stored it only among the settings.
     """
     if kind == PROGRAM:
         return params_of(settings, argv or tuple(settings.get("argv", ())))

@@ -1,14 +1,15 @@
-"""What a laboratory tells the launcher of its kinds of jobs.
+"""The interface by which a plugin package describes its kinds of jobs.
 
-`Kind` is the door: what a kind reads and makes, when it must not run, and which code does the work. A kind
+`Kind` is the main protocol: inputs, outputs, refusals, and the code of the work. A kind
 is described without heavy imports; the work itself is a function named by `entry`, imported in the worker.
-What a kind may say besides (`HasEpochs`, `RanksMetrics`, `NamesModels`, `RepeatsWork`, `SharesWork`, `WarnsOfJobs`) is a protocol of its own.
+Optional properties are separate protocols: `HasEpochs`, `RanksMetrics`, `NamesModels`, `RepeatsWork`,
+`SharesWork` and `WarnsOfJobs`.
 
-A kind may say what of a job's work other jobs repeat (`RepeatsWork`), and another kind, one of the
-role `shared`, may do such work once and keep its result where those jobs find it (`SharesWork`).
-Where two jobs that have to run repeat the same, the plan gets a job of that kind, and the two start
-after its end, done or not: they must be able to do the work themselves. It is no part of what
-determines their results. Kinds that say nothing of this are planned as ever.
+A kind may declare the part of a job's work that other jobs repeat (`RepeatsWork`). A kind of the
+role `shared` may do such work once and keep its result for those jobs (`SharesWork`).
+If two jobs of a plan repeat the same work, the plan gets a job of that kind. Both jobs start
+after its end, whether it is done or not, so they must be able to do the work themselves. The shared job
+does not affect their results. Kinds without these protocols are planned as usual.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -25,28 +26,31 @@ from launcher.ids import DataId, Words
 class Settings(BaseModel):
     """Base class of the settings of a job type. Unknown names and infinite numbers are refused.
 
-    A subclass may name in `neutral` the settings that cannot change a result, such as a number of
-    threads: they stay out of a job's hash, so that changing them runs nothing again. `sum_savings` names
-    settings that came after jobs had been done: at their default, which is how those jobs were done,
-    they stay out of the hash, too.
-    `cost_settings` names those on which time and memory depend: jobs that agree in them are expected to take
-    the same.
-    `aliases` names settings of older programs by today's names. `shared` tells how this kind reads
-    a value that a task file gives for all kinds (under `defaults`), or that it does not give at all.
-    `modules` names the settings whose value chooses modules that are imported by name, which no
-    import statement tells, and gives those of a value.
-    `for_many` says that one job of a poison serves every model for which the choice is the same:
-    its kind hears of them in `Draft.further_models`, and writes all of `Job.outputs`.
-    `conditions` names settings of a test that make another test of the same model and data: their
-    values stand in its name (`condition`), and a list of values stands for one test of each.
-    `models` names settings that hold the ID of a further model of the run, or nothing: such tests
-    come behind all models. A benchmark may name it without its variant, as the model of a test.
-    `folders` names settings that hold a folder: a path, or the name of an entry of the role FOLDER, which
-    stands for the folders that it makes.
-    `word_files` names settings that hold a folder, and the task file in it that may be included for its
-    subsets and modifiers: where a data ID has a word that only such a file knows, that is said.
-    `columns` names columns of results and the setting of a training that each shows, where its own name
-    would mislead there, such as `architecture` for the setting `model`.
+    A subclass may set these class variables:
+
+    `neutral` names the settings that cannot change a result, such as a number of threads. They are not part
+    of a job's hash, so changing them runs no job again.
+    `added` names settings that were introduced after jobs had been done. At their default, which is how
+    those jobs were done, they are not part of the hash.
+    `costs` names the settings on which time and memory depend. Jobs that agree in them are expected to
+    need the same time and memory.
+    `aliases` maps settings of older programs to their current names.
+    `shared` maps a setting to the function that reads a value which a task file gives for all kinds (under
+    `defaults`) or does not give.
+    `modules` maps a setting whose value selects modules that are imported by name to the function that
+    returns these modules.
+    `for_many` means that one job of a poison serves every model with the same selection. Its kind
+    gets them in `Draft.further_models` and writes all of `Job.outputs`.
+    `conditions` names settings of a test that define another test of the same model and data. Their
+    values are part of its name (`condition`), and a list of values means one test per value.
+    `models` names settings that contain the ID of a further model of the run, or nothing. Such tests
+    run after all models. A benchmark may name the model without its variant, as the model of a test.
+    `folders` names settings that contain a folder: a path, or the name of an entry of the role FOLDER, which
+    stands for its output folders.
+    `word_files` maps a setting that contains a folder to the task file in it that can be included for its
+    subsets and modifiers. If only such a file defines a word of a data ID, the error names the file.
+    `columns` maps a column of results to the setting of a training that it shows. It is for settings with a
+    misleading name, such as the column `architecture` for the setting `model`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
@@ -75,12 +79,12 @@ class Settings(BaseModel):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others
-        """Return settings that change nothing beside the other values, each with the reason."""
+        """Return settings that have no effect with the other values, each with the reason."""
         return {}
 
     @classmethod
     def condition(cls, values: Mapping[str, Any]) -> str:
-        """Return what tells a test from that under the defaults, as in an ID; '' if nothing does."""
+        """Return the settings of a test that differ from their defaults, as in an ID; '' if none differs."""
         known = cls.model_fields
         return condition_name(
             (name, values.get(name), known[name].default) for name in cls.conditions
@@ -88,12 +92,12 @@ class Settings(BaseModel):
 
     @classmethod
     def followed(cls, given: Mapping[str, Any]) -> Mapping[str, str]:  # noqa: ARG003  # for others
-        """Return which settings of a poison take the value of a setting of the poisoned training.
+        """Return the settings of a poison that take the value of a setting of the poisoned training.
 
-        Asked for the settings that a task file does not give; their defaults are the same.
+        It applies to settings that a task file does not give; their defaults are equal.
 
         Args:
-            given: the values that it does give.
+            given: Values in the task file.
         """
         return {}
 
@@ -102,17 +106,17 @@ class Role(StrEnum):
     """The role of a job type in task files."""
 
     DATA = "data"  # makes files that other jobs read
-    LABELS = "poison"  # decides which labels of a training are others
+    LABELS = "poison"  # selects the changed labels of a training
     TRAIN = "train"  # makes a model from data, or from a model and data
     METHOD = "unlearn"  # makes a model from a model
     TEST = "test"  # scores a model on data
-    BENCHMARK = "benchmark"  # scores every model on data, in many conditions
+    BENCHMARK = "benchmark"  # scores every model on data, under many conditions
     FOLDER = "folder"  # makes a folder of files from folders, with the help of models
-    SHARED = "shared"  # does once what other jobs repeat; see `SharesWork`
+    SHARED = "shared"  # does repeated work of other jobs once; see `SharesWork`
     PLAIN = "plain"  # anything else
 
 
-for _role in (Role.LABELS, Role.METHOD):  # laboratories of 0.2 know these by their values
+for _role in (Role.LABELS, Role.METHOD):  # plugin packages for 0.2 use these names
     setattr(Role, _role.value.upper(), _role)
 
 
@@ -120,17 +124,16 @@ for _role in (Role.LABELS, Role.METHOD):  # laboratories of 0.2 know these by th
 class Kind(Protocol):
     """A job type, as a plugin package describes it.
 
-    A class that inherits from it need not say what its data IDs mean, what it refuses, reads and writes: its
-    data are what they say, and of all else there is nothing.
+    A subclass inherits defaults: a data ID means itself, and there are no refusals, inputs or outputs.
     """
 
     @property
     def name(self) -> str:
-        """The section of the task file, and the first word of a job's name."""
+        """The section of the task file and the first word of a job's name."""
 
     @property
     def role(self) -> Role:
-        """The part it plays."""
+        """The role of its jobs in task files."""
 
     @property
     def summary(self) -> str:
@@ -146,11 +149,11 @@ class Kind(Protocol):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Modules that decide the result and that neither `entry` nor what it imports does import.
+        """Modules that affect the result and that neither `entry` nor its imports import.
 
-        The code of the entry's module, of these, and of all that they need in their own packages
-        is part of the job's hash. A package stands for all modules below it. Of these modules even
-        what nothing uses counts, unless a decorator registers what is in one.
+        The job's hash contains the code of the entry's module, of these modules, and of all that they need
+        in their own packages. A package stands for all modules below it. Unused code of these modules also
+        counts, unless a decorator registers the content of a module.
         """
 
     @property
@@ -159,36 +162,35 @@ class Kind(Protocol):
 
     @property
     def results(self) -> str:
-        """`module:function` that makes the table of a run, called by `launcher results`; or ''."""
+        """`module:function` that returns the table of a run for `launcher results`; '' for none."""
 
     def images(self, data: DataId) -> DataId:
-        """Return which images `data` means to this kind, real data added where it is implied.
+        """Return the images that `data` means for this kind, with real data added if it is implied.
 
         Raises:
-            UnknownName: a subset or modifier that the laboratory does not know.
+            UnknownName: the plugin package does not know a subset or modifier.
         """
         return data
 
     def elementary(self, data: DataId) -> DataId:
-        """Return `data` with every union of the vocabulary (`gan`, `shr`) written out."""
+        """Return `data` with every union of the vocabulary (`gan`, `shr`) expanded."""
         return data
 
     def with_words(self, words: Words) -> "Kind":  # noqa: ARG002  # for others
-        """Return this kind with a person's own subsets and modifiers added.
+        """Return this kind with user-defined subsets and modifiers added.
 
         Raises:
-            UsageError: a word that it knows already, or a folder that cannot be one.
+            UsageError: a word exists already, or a folder is invalid.
         """
         return self
 
     def refusals(self, draft: Draft, makers: Sequence[Draft]) -> tuple[str, ...]:  # noqa: ARG002
-        """Return why a job must not run, given the jobs that make its model; empty if it may.
+        """Return why a job must not run, given the jobs that make its model; empty if it may run.
 
         Args:
-            draft: the job.
-            makers: the trainings and unlearnings of this plan from which its model comes, first
-                to last; of a FOLDER those of the models that its settings name. Those of earlier
-                plans are not among them.
+            draft: Job to check.
+            makers: Trainings and unlearnings of this plan that make its model, first to last.
+                For a FOLDER: those of the models in its settings. Jobs of earlier plans are not included.
         """
         return ()
 
@@ -197,11 +199,11 @@ class Kind(Protocol):
         return ()
 
     def outputs(self, draft: Draft) -> tuple[Path, ...]:  # noqa: ARG002
-        """Return every path that proves the job done; a folder stands for all below it."""
+        """Return every path that must exist if the job is done; a folder stands for its content."""
         return ()
 
     def argv(self, draft: Draft) -> tuple[str, ...]:
-        """Return a command line that does the same without the launcher."""
+        """Return an equivalent command line without the launcher."""
 
 
 @runtime_checkable
@@ -210,21 +212,21 @@ class HasEpochs(Protocol):
 
     @property
     def epochs(self) -> str:
-        """`module:function` that returns the epochs of models; '' where there are none.
+        """`module:function` that returns the epochs of models; '' if there are none.
 
-        It is called with the folder of a run and the IDs of models, and returns a record for each
-        epoch: `model`, `epoch` (from 1), and numbers by name, None where one is not known. What is
-        not there yet, or cannot be read, is left out. Its module must be quick to import.
+        It is called with the folder of a run and the IDs of models. It returns one record per
+        epoch: `model`, `epoch` (from 1), and numbers by name, None if unknown. Missing or unreadable
+        epochs are omitted. The import of its module must be fast.
         """
 
 
 @runtime_checkable
 class RanksMetrics(Protocol):
-    """Optional interface of a `Kind` with metrics of which lower values are better."""
+    """Optional interface of a `Kind` with metrics for which lower values are better."""
 
     @property
     def lower_is_better(self) -> frozenset[str]:
-        """The names of these metrics; all others of its results are better high."""
+        """The names of these metrics; for all other metrics of its results, higher values are better."""
 
 
 @runtime_checkable
@@ -235,42 +237,42 @@ class NamesModels(Protocol):
     def model_columns(self) -> Mapping[str, str]:
         """Column → the part of a model's ID that it shows, in the order of the columns.
 
-        `#`: its data; `%`: the share of other labels, in per cent; `%kind`: which labels these are;
-        `~`: its methods. '': no part; `Settings.columns` of a training names the setting.
+        `#` stands for the data and `~` for the methods. `%` stands for the percentage of changed labels and
+        `%kind` for the kind of these labels. '' means no part: `Settings.columns` of a training names the setting.
         """
 
 
 class SharedWork(NamedTuple):
     """A part of a job's work that other jobs may need as well."""
 
-    kind: str  # of the job that can do it for all of them
-    key: Hashable  # equal for the parts that one job can do together
-    part: Hashable  # within the key: equal where two jobs do the same
-    passes: int = 1  # how often the job goes over it; the first of two jobs' passes are alike
+    kind: str  # kind of the job that can do it for all jobs
+    key: Hashable  # equal for parts that one job can do together
+    part: Hashable  # within the key: equal if two jobs do the same work
+    passes: int = 1  # number of passes of the job; the first passes of two jobs are equal
 
 
 class SharedPart(NamedTuple):
     """A part of the work that at least two jobs need."""
 
     part: Hashable
-    passes: int  # that at least two of them make
-    draft: Draft  # of the first of them
-    makers: Sequence[Draft]  # of its model, as `Kind.refusals` gets them
+    passes: int  # made by at least two jobs
+    draft: Draft  # of the first of these jobs
+    makers: Sequence[Draft]  # of its model, as passed to `Kind.refusals`
 
 
 class Volume(NamedTuple):
     """The size of a part of shared work."""
 
-    items: int | None = None  # that no earlier part goes over, such as images; None: not known yet
-    pass_bytes: int | None = None  # that the result of one pass takes on disk; None: not known
+    items: int | None = None  # not part of an earlier part, such as images; None: not known yet
+    pass_bytes: int | None = None  # size on disk of the result of one pass; None: not known
 
 
 class SharedJob(NamedTuple):
     """A job that computes shared parts once."""
 
-    name: str  # behind its kind; the plan adds a number where another one has the name
+    name: str  # follows its kind; the plan adds a number if the name is used
     settings: Mapping[str, Any]  # validated by the settings of its kind when the plan is made
-    volumes: Sequence[Volume]  # of the parts, in their order
+    volumes: Sequence[Volume]  # sizes of the parts, in their order
     base: str | None = None  # ID of the model that it reads
     data: str | None = None  # data ID as written
     images: str | None = None  # data ID with real data added
@@ -281,7 +283,7 @@ class WarnsOfJobs(Protocol):
     """Optional interface of a `Kind` that warns about jobs without refusing them."""
 
     def warnings(self, draft: Draft) -> Sequence[str]:
-        """Return what the user should know before the job runs; a plan prints each text once."""
+        """Return warnings about the job before it runs; a plan prints each text once."""
 
 
 @runtime_checkable
@@ -289,14 +291,14 @@ class RepeatsWork(Protocol):
     """Optional interface of a `Kind` whose jobs repeat work of other jobs."""
 
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> Sequence[SharedWork]:
-        """Return what of a job's work others may repeat.
+        """Return the parts of a job's work that other jobs may repeat.
 
-        It is asked for each job of a plan: nothing is read here, and `Draft.once` helps.
+        It is called for each job of a plan and must not read files; `Draft.once` can be used for that.
 
         Args:
-            draft: the job.
-            makers: the trainings and unlearnings of this plan from which its model comes, first
-                to last; those of earlier plans are not among them.
+            draft: Job to describe.
+            makers: Trainings and unlearnings of this plan that make its model, first
+                to last. Jobs of earlier plans are not included.
         """
 
 
@@ -306,14 +308,14 @@ class SharesWork(Protocol):
 
     @property
     def unit(self) -> str:
-        """What a pass goes over, in the plural: "images"."""
+        """The unit of the items of a pass, in the plural, such as "images"."""
 
     @property
     def most_bytes(self) -> int | None:
-        """How many bytes of results are kept at most; None: there is no limit."""
+        """The maximum size of stored results in bytes, None for no limit."""
 
     def shared_job(self, parts: Sequence[SharedPart]) -> SharedJob:
-        """Return the job that does these parts, all of one key."""
+        """Return the job that does these parts, which have the same key."""
 
 
 class Kept(NamedTuple):
@@ -329,14 +331,14 @@ class KeepsWork(Protocol):
     """Optional interface of a `Kind` of the role `shared` whose results are outside of the runs."""
 
     def kept(self, *, unused_s: float = 0.0) -> Kept:
-        """Return what is kept that was not used for so many seconds.
+        """Return the stored results that were not used for some seconds.
 
         Raises:
             MachineError: the folder cannot be read.
         """
 
     def clear(self, *, unused_s: float = 0.0) -> Kept:
-        """Delete what `kept` counts, and return what is gone; a job that reads it goes on.
+        """Delete the results that `kept` counts and return them; a job that reads them continues.
 
         Raises:
             MachineError: a file cannot be deleted.

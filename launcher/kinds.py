@@ -1,6 +1,6 @@
-"""The kinds of jobs that installed packages offer, and one of the launcher's own: `command`.
+"""The job types of installed plugin packages, and the launcher's own type `command`.
 
-A laboratory installs its kinds under the entry-point group `launcher.kinds`.
+A plugin package installs its kinds under the entry-point group `launcher.kinds`.
 """
 
 import re
@@ -25,21 +25,21 @@ GROUP = "launcher.kinds"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-# no number, as editors know by the pattern
+# not a number; editors check this with the pattern
 _Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
 def variable_fault(name: str) -> str:
-    """Return why no variable of an environment can have a name, '' where it can."""
+    """Return why a name cannot be that of an environment variable; '' if it can."""
     if _VARIABLE.fullmatch(name):
         return ""
     return f"{name!r} is not a valid variable name; use letters, digits and _, and no digit first"
 
 
 class CommandSettings(Settings):
-    """What a command needs to be run again: its words, and where it starts."""
+    """The settings that repeat a command: its arguments, folder, variables and files."""
 
-    neutral = frozenset({PARAMS})  # no setting that a person writes: a matrix gives them
+    neutral = frozenset({PARAMS})  # not written by users: a matrix sets it
     added = frozenset({"cwd", "env", INPUTS, OUTPUTS})
     argv: tuple[str, ...] = Field(min_length=1, description="Program and its arguments")
     cwd: str = Field(
@@ -50,7 +50,7 @@ class CommandSettings(Settings):
         default={}, description="Environment variables, in addition to those of `launcher run`"
     )
 
-    # lists, as JSON gives them back: by that it is told whether they have their default
+    # lists, as in JSON: values are compared with these defaults
     inputs: list[_Text] = Field(
         default=[],
         description="Files that the program reads. The job runs again if their content changes",
@@ -76,7 +76,7 @@ class CommandSettings(Settings):
 
 
 class Command(Kind):
-    """Any program, started as it is typed: no shell, no Python; what it reads and writes its entry may say."""
+    """Any program, started without a shell or Python. Its entry may list the files that it reads and writes."""
 
     name = "command"
     role = Role.PLAIN
@@ -92,16 +92,16 @@ class Command(Kind):
         return tuple(draft.settings["argv"])
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
-        """Return the files that its entry says it reads."""
+        """Return the input files of its entry."""
         return tuple(Input(path, "an input") for path in _paths(draft, INPUTS))
 
     def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return the files that its entry says it makes."""
+        """Return the output files of its entry."""
         return _paths(draft, OUTPUTS)
 
 
 def _paths(draft: Draft, setting: str) -> tuple[Path, ...]:
-    """Return the paths of a setting; relative ones begin in the folder in which the program starts."""
+    """Return the paths of a setting; relative paths start in the folder in which the program starts."""
     if not draft.settings.get(setting):
         return ()
     spec = Spec(
@@ -123,14 +123,14 @@ class InstalledKinds(NamedTuple):
     """The kinds that installed packages offer."""
 
     kinds: dict[str, Kind]  # by name
-    unusable: dict[str, str]  # name → why the kind cannot be had, and what to do about it
+    unusable: dict[str, str]  # name → why the kind cannot be loaded, with a remedy
 
 
 def find_kinds(names: Sequence[str] | None = None) -> InstalledKinds:
-    """Return every installed kind, or those named; one that cannot be had harms no other.
+    """Return every installed kind, or the named ones; a kind that cannot be loaded does not affect others.
 
     Args:
-        names: of the kinds to look for; None: all.
+        names: Names of kinds; None for all.
     """
     kinds: dict[str, Kind] = {}
     unusable: dict[str, str] = {}
@@ -146,7 +146,7 @@ def find_kinds(names: Sequence[str] | None = None) -> InstalledKinds:
             )
             continue
         offered[point.name] = (
-            point  # its package is named in an error only: that reads its metadata
+            point  # its package is named only in an error, because that reads metadata
         )
         try:
             kinds[point.name] = _load(point)
@@ -168,10 +168,10 @@ def installed_kinds(names: Sequence[str] | None = None) -> dict[str, Kind]:
 
 
 def _load(point: EntryPoint) -> Kind:
-    """Import what an entry point names.
+    """Import the object of an entry point.
 
     Raises:
-        UsageError: it cannot be imported, or is not a kind of this name.
+        UsageError: the object cannot be imported, or is not a kind of this name.
     """
     try:
         kind: object = point.load()
@@ -192,11 +192,11 @@ def _package_of_entry_point(point: EntryPoint) -> str:
 
 
 def roots_of(kind: Kind, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the modules from which the work of a kind begins: with their imports, its code.
+    """Return the modules in which the work of a kind starts. With their imports they are its code.
 
     Args:
-        kind: of the job; a kind of commands has none.
-        settings: of the job, validated and complete.
+        kind: Kind of the job; a kind of commands has no modules.
+        settings: Settings of the job, validated and complete.
     """
     entry = kind.entry.partition(":")[0]
     chosen = (
@@ -209,11 +209,11 @@ def roots_of(kind: Kind, settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def program_words(settings: Mapping[str, Any], argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the command line that starts a program as its entry does, in its folder, with its variables.
+    """Return the command line that starts a program like its entry: in its folder and with its variables.
 
     Args:
-        settings: of a command; one that was added has none.
-        argv: the program and its arguments.
+        settings: Settings of the command; empty for an added one.
+        argv: Program and arguments.
     """
     folder, variables = settings.get("cwd"), settings.get("env") or {}
     if not folder and not variables:
@@ -223,27 +223,27 @@ def program_words(settings: Mapping[str, Any], argv: Sequence[str]) -> tuple[str
 
 
 def program_cost(settings: Mapping[str, Any], argv: Sequence[str]) -> str:
-    """Return the signature of a program; a folder in which it starts costs nothing, as no path does."""
+    """Return the signature of a program; paths, such as its folder, do not affect it."""
     variables = settings.get("env") or {}
     return program_signature(argv, [f"{name}={variables[name]}" for name in sorted(variables)])
 
 
 def cost_settings(kind: "Kind") -> tuple[str, ...]:
-    """Return the settings on which a kind's time and memory depend."""
+    """Return the names of the settings on which time and memory of a kind depend."""
     settings = kind.settings
     return tuple(sorted(settings.costs or set(settings.model_fields) - settings.neutral))
 
 
 def signature_of(kind: "Kind", settings: Mapping[str, Any], gpus: int = 1) -> str:
-    """Return the signature of a job of a kind: the settings that cost, not which images it reads.
+    """Return the signature of a job of a kind. It depends on the cost settings, not on the images.
 
     Args:
-        kind: of the job.
-        settings: of the job.
-        gpus: that share its work; each then takes less memory and time.
+        kind: Kind of the job.
+        settings: Settings of the job.
+        gpus: Number of GPUs that share its work; each then needs less memory and time.
     """
     values = [settings.get(name) for name in cost_settings(kind) if name not in kind.settings.added]
-    # what was added later is left out at its default, so that what was learned before still counts
+    # a setting that was added later is omitted at its default, so earlier measurements still count
     later = [
         (name, settings[name])
         for name in cost_settings(kind)

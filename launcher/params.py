@@ -1,7 +1,7 @@
-"""The parameters of a job that runs a program: values that a sweep gave it, and those that its command line tells.
+"""The parameters of a job that runs a program: swept values and values of its command line.
 
-Read off a command line are `--lr 0.1`, `--lr=0.1`, `lr=0.1`, a flag such as `--amp` (True), and `-n 5`: of one dash
-only with a number behind it. What names a place is no parameter: a value with a slash, or with a brace before it.
+Parameters of a command line are `--lr 0.1`, `--lr=0.1`, `lr=0.1`, a flag such as `--amp` (True), and `-n 5`. An
+option with one dash needs a number after it. A value with a slash, or with a leading brace, is not a parameter.
 """
 
 import json
@@ -13,44 +13,46 @@ from typing import Any
 
 from launcher.system.text import sanitize_terminal
 
-PARAMS = "params"  # the setting in which the values of a sweep are kept; it enters no hash
+PARAMS = "params"  # the setting that stores the values of a sweep; it is not part of any hash
 
 LONGEST_VALUE = 24  # characters of a value in a line
 
 ParamValue = str | int | float | bool | None
 
 _OPTION = re.compile(r"(--?)([A-Za-z_][\w.-]*)(?:=(.*))?", re.DOTALL)
-_PAIR = re.compile(r"\+{0,2}([^\W\d][\w.]*)=(.*)", re.DOTALL)  # with what Hydra writes before it
+_PAIR = re.compile(r"\+{0,2}([^\W\d][\w.]*)=(.*)", re.DOTALL)  # with the prefix of Hydra
 
 
 def params_of(settings: Mapping[str, Any], argv: Sequence[str]) -> dict[str, ParamValue]:
-    """Return the parameters of a job, those of its sweep first; of two of one name these count.
+    """Return the parameters of a job, swept values first; swept values override others of the same name.
 
     Args:
-        settings: as they are stored.
-        argv: its command line.
+        settings: Stored settings.
+        argv: Command line.
     """
     own, read = swept_values(settings), parse_options(tuple(argv))
     return {**own, **read, **own}
 
 
 def swept_values(settings: Mapping[str, Any]) -> dict[str, ParamValue]:
-    """Return the values that a sweep gave a job; none of one that is of no sweep."""
+    """Return the swept values of a job; empty if it is not part of a sweep."""
     swept = settings.get(PARAMS)
     if not isinstance(swept, Mapping):
         return {}
     return {str(name): to_param_value(value) for name, value in swept.items()}
 
 
-@lru_cache(maxsize=1 << 14)  # a table of results asks thrice for each of thousands of programs
+@lru_cache(
+    maxsize=1 << 14
+)  # a table of results calls it three times for each of thousands of programs
 def parse_options(argv: tuple[str, ...]) -> Mapping[str, ParamValue]:
-    """Return the parameters that a command line tells; of one that stands there twice the last value.
+    """Return the parameters of a command line; for a repeated one, the last value.
 
-    What follows an option is its value unless it is an option itself: a flag before an argument
-    takes that for its value, as no one but the program knows better.
+    The word after an option is its value unless it is an option itself. A flag before an argument
+    therefore takes the argument as its value: only the program can distinguish them.
     """
     read: dict[str, ParamValue] = {}
-    waiting, flag = "", False  # an option whose value may follow; it may do without one
+    waiting, flag = "", False  # an option whose value may follow; a flag has none
     for word in argv[1:]:
         if waiting and _is_value(word):
             value = parse_number(word)
@@ -70,7 +72,7 @@ def parse_options(argv: tuple[str, ...]) -> Mapping[str, ParamValue]:
 
 
 def words_before_options(argv: Sequence[str]) -> list[str]:
-    """Return the first words of a command line, up to the first option that is read as a parameter.
+    """Return the words of a command line before the first option that is read as a parameter.
 
     A word with one dash, such as `-m`, is such an option only if a number follows.
     """
@@ -100,7 +102,7 @@ def with_option(argv: Sequence[str], name: str, value: str) -> list[str]:
 
 
 def _is_value(word: str) -> bool:
-    """Whether a word behind an option is its value: no option itself, or a negative number."""
+    """Return whether the word after an option is its value: not an option, or a negative number."""
     return not word.startswith("-") or not isinstance(parse_number(word), str)
 
 
@@ -109,16 +111,16 @@ def _is_path(value: ParamValue) -> bool:
 
 
 def varying_names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the settings that have not the same value in all of these, of which there is one at least."""
+    """Return the names of settings whose values differ between some jobs; at least one job must be given."""
     first = settings[0]
-    # most jobs of a run agree in all of them
+    # most jobs of a run agree in all settings
     others = [each for each in settings if each != first]
     names = dict.fromkeys(name for each in (first, *others) for name in each)
     return [name for name in names if any(each.get(name) != first.get(name) for each in others)]
 
 
 def format_params(params: Mapping[str, Any], names: Collection[str]) -> str:
-    """Return some parameters in a line, `lr=0.1 amp`: numbers with four digits, of a long text the beginning."""
+    """Return parameters as one line, `lr=0.1 amp`: numbers have four digits, long texts are cut."""
     return " ".join(_format_param(name, params[name]) for name in params if name in names)
 
 
@@ -132,15 +134,15 @@ def _format_param(name: str, value: Any) -> str:
 
 
 def params_in_job_name(name: str) -> dict[str, ParamValue]:
-    """Return the values that the name of a job of a sweep tells: `train@lr=0.1,seed=2`."""
+    """Return the swept values in the name of a job, such as `train@lr=0.1,seed=2`."""
     parts = (part.partition("=") for part in name.partition("@")[2].split(","))
     return {key: parse_number(value) for key, equals, value in parts if equals}
 
 
 def to_param_value(value: Any) -> ParamValue:
-    """Return the value of a setting as the cell of a table: numbers as they are, lists as JSON.
+    """Return the value of a setting as a table cell: numbers unchanged, lists as JSON.
 
-    A text that is a number is one: a program's options are texts.
+    A numeric text becomes a number, because a program's options are texts.
     """
     if value is None or isinstance(value, int | float):
         return value
@@ -150,7 +152,7 @@ def to_param_value(value: Any) -> ParamValue:
 
 
 def parse_number(text: str) -> str | int | float:
-    """Return the number that a text writes out, else the text."""
+    """Return the number of a numeric text; otherwise the text."""
     if not text or not (text[0].isdigit() or text[0] in "+-."):
         return text
     for read in (int, float):

@@ -1,4 +1,4 @@
-"""The process of a pilot by its name in scripts that wait in engines' queues, also over an upgrade; see `node_pilot`."""
+"""Entry point of pilots under the name that submitted scripts use, also after an upgrade; see `node_pilot`."""
 
 import sys
 

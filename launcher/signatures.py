@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from launcher.job import PROGRAM
 
-# a number that stands by itself: the one of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
+# a separate number: that of `lr=0.1` and `out/run-7`, not those of resnet18 and llama-7b
 _NUMBER = re.compile(
     r"(?<![A-Za-z0-9.])[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![A-Za-z0-9]|\.\d)"
 )
@@ -14,25 +14,25 @@ _PATH = re.compile(r"[^\W\d][^/]*/|/[^/]*[^\W\d]")  # such as out/run-7, not 3/4
 
 
 def program_signature(argv: Sequence[str], exact: Sequence[str] = ()) -> str:
-    """Return the signature of a program: its words without the numbers that stand by themselves.
+    """Return the signature of a program: its arguments without separate numbers.
 
-    So all runs of a sweep over learning rates and seeds share what was learned from the first of them.
+    All jobs of a sweep over learning rates and seeds therefore share the measurements of the first one.
 
     Args:
-        argv: its words.
-        exact: what else decides what it costs, with its numbers: variables of its entry.
+        argv: Program and arguments.
+        exact: Further values that affect the cost, compared with their numbers: variables of its entry.
     """
     return kind_digest(PROGRAM, repr([*(_NUMBER.sub("#", word) for word in argv), *exact]))
 
 
 def ignored_numbers(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the numbers that a program's signature leaves out, but those of files: a path costs nothing."""
+    """Return the numbers that a program's signature omits, except those in paths, which do not affect the cost."""
     parts = (part for word in argv for part in word.split() if not _PATH.search(part))
     return tuple(number for part in parts for number in _NUMBER.findall(part))
 
 
 def is_exact_signature(signature: str) -> bool:
-    """Tell whether jobs that share a signature agree in all that costs; programs differ in numbers."""
+    """Return whether jobs with this signature agree in all cost settings; programs may differ in numbers."""
     return not signature.startswith(f"{PROGRAM} ")
 
 

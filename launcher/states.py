@@ -9,29 +9,29 @@ from launcher.units import format_seconds
 
 MemoryKind = Literal["gpu", "ram"]
 
-IMPLAUSIBLE_BYTES = 1 << 50  # bytes; where a driver does not know, torch prints 17179869184.00 GiB
+IMPLAUSIBLE_BYTES = 1 << 50  # bytes; torch prints 17179869184.00 GiB if a driver has no value
 
 
 class OomReport(NamedTuple):
-    """What a program reported when it had too little memory; bytes, None: not reported."""
+    """The report of a program that ran out of memory. Amounts are in bytes, None if not reported."""
 
-    where: MemoryKind  # a GPU's memory, or the machine's
-    wanted: int | None = None  # the allocation that failed
-    held: int | None = None  # by its process at that moment
-    cap: int | None = None  # on what its allocator may take; None: there was none
-    free: int | None = None  # of the card
-    total: int | None = None  # of the card
+    where: MemoryKind  # GPU memory or main memory
+    wanted: int | None = None  # size of the failed allocation
+    held: int | None = None  # allocated by its process at that moment
+    cap: int | None = None  # limit of its allocator; None: no limit
+    free: int | None = None  # of the GPU
+    total: int | None = None  # of the GPU
     message: str = ""  # of the program, without the advice
 
     def record(self) -> dict[str, Json]:
-        """Return the facts as JSON, without the words."""
+        """Return the report as JSON, without the message."""
         facts: dict[str, Json] = self._asdict()
         del facts["message"]
         return facts
 
 
 def read_oom_report(record: Mapping[str, Json]) -> OomReport:
-    """Return the facts that `OomReport.record` wrote; what cannot be understood is not known."""
+    """Return the report that `OomReport.record` wrote; invalid values become None."""
 
     def bytes_of(name: str) -> int | None:
         value = record.get(name)
@@ -50,7 +50,7 @@ def read_oom_report(record: Mapping[str, Json]) -> OomReport:
 
 
 class State(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     QUEUED = "queued"
     HELD = "held"
@@ -58,7 +58,7 @@ class State(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    SKIPPED = "skipped"  # something it needs failed or was cancelled
+    SKIPPED = "skipped"  # a dependency failed or was cancelled
 
 
 OPEN_STATES = frozenset({State.QUEUED, State.HELD, State.RUNNING})
@@ -66,7 +66,7 @@ ENDED_STATES = frozenset(State) - OPEN_STATES
 
 LEGAL_TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset(
-        {State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED, State.FAILED}  # set aside
+        {State.RUNNING, State.HELD, State.CANCELLED, State.SKIPPED, State.FAILED}  # without a start
     ),
     State.HELD: frozenset({State.QUEUED, State.CANCELLED, State.SKIPPED}),
     State.RUNNING: frozenset(
@@ -80,80 +80,78 @@ LEGAL_TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 
 class ReasonCode(StrEnum):
-    """Why a job is in its state, or how an attempt ended: what programs read in place of the text.
+    """Why a job is in its state, or how an attempt ended, for programs instead of the text.
 
-    A code says what happened; what followed from it is the job's state. The keys of a reason's data
-    are listed beside the code.
+    A code names the event; the result is the job's state. A comment at each code lists the keys of
+    the reason's data.
     """
 
-    # put into the queue, and moved by its owner
+    # queued, or changed by its owner
     NEW = "new"
-    CHANGED = "changed"  # queued again by a task file: the file, the code or an input is another
-    ACCEPTED = "accepted"  # done with other code than it is now; its owner keeps the result
-    ADOPTED = (
-        "adopted"  # done in another folder, from which its project was moved; root: that folder
-    )
+    CHANGED = "changed"  # queued again by a task file: the file, the code or an input has changed
+    ACCEPTED = "accepted"  # done with code that has changed since; its owner keeps the result
+    ADOPTED = "adopted"  # done in the former folder of its project; root: that folder
     RETRIED = "retried"  # queued again by its owner
-    EDITED = "edited"  # changes: what its owner changed of it, in words
+    EDITED = "edited"  # changes: the changes by its owner, as text
     HELD = "held"
     COPIED = "copied"  # held: its queue folder is a copy; copy_of: the original
     RELEASED = "released"
-    PAUSED = "paused"  # since: seconds since 1970; vram: bytes that stay reserved on each GPU, where it has some
+    PAUSED = (
+        "paused"  # since: seconds since 1970; vram: bytes that remain reserved on each of its GPUs
+    )
     RESUMED = "resumed"
-    # runs, and was asked to end. since, kill_at: seconds since 1970; cause: see `EndCause`; why: in words;
-    # now: it is killed at once
+    # running, end requested. since, kill_at: seconds since 1970; cause: see `EndCause`; why: as text;
+    # now: it is killed immediately
     ENDING = "ending"
-    SETTLING = "settling"  # its program has ended, and its files are not in their places yet
+    SETTLING = "settling"  # its program has ended, and its files are not moved yet
     CANCELLED = "cancelled"
-    # what became of an attempt; `requeued`: queued again at no cost; `short`: the text, cut to an exception
+    # the outcome of an attempt; `requeued`: queued again without counting as a failure; `short`: the exception only
     STARTED = "started"
     DONE = "done"
-    FAILED = "failed"  # retry, retries, pause_s: it is tried again; likewise for the next two
+    FAILED = "failed"  # retry, retries, pause_s: it is retried; also used by the next two
     TIME_LIMIT = "time-limit"
-    OUT_OF_MEMORY = "out-of-memory"  # where: "gpu" or "ram"; whose, where that was judged
-    GPU_FAULT = "gpu-fault"  # fault: which GPU, and what is wrong with it
-    STOPPED = "stopped"  # by: the signal, or what became of its pilot, where it was one of these
+    OUT_OF_MEMORY = "out-of-memory"  # where: "gpu" or "ram"; whose: the cause, if known
+    GPU_FAULT = "gpu-fault"  # fault: the GPU and its fault
+    STOPPED = "stopped"  # by: the signal, or the end of its pilot
     LOST = "lost"
     NOT_STARTED = "not-started"
-    CANNOT_START = "cannot-start"  # the machine can start no program at all
-    # never started at all
+    CANNOT_START = "cannot-start"  # the machine cannot start any program
+    # skipped without an attempt
     NEED_FAILED = "need-failed"  # need: the job's number; state: how it ended
     UNREADABLE = "unreadable"  # a newer launcher wrote it, or the record is damaged
     # waits
-    NEEDS = "needs"  # other jobs are to be done first
-    NOT_BEFORE = "not-before"  # its time has not come
-    NO_ROOM = "no-room"  # need: what it asks for; situation: who has that now
+    NEEDS = "needs"  # other jobs must be done first
+    NOT_BEFORE = "not-before"  # its start time has not come
+    NO_ROOM = "no-room"  # need: the request; situation: the current users of the resource
     GROUP_FULL = "group-full"
-    WOULD_DELAY = "would-delay"  # the room is kept for the first job
+    WOULD_DELAY = "would-delay"  # the resources are reserved for the first job
     NEVER_FITS = "never-fits"
-    NO_GPU = "no-gpu"  # none can be seen
+    NO_GPU = "no-gpu"  # no GPU is visible
     WORKER_STARTING = "worker-starting"
     OUTPUT_IN_USE = "output-in-use"  # need: the number of a running job that writes the same; path
-    ATTEMPT_RUNS = "attempt-runs"  # one that the queue has no record of
-    ATTEMPT_UNCLEAR = "attempt-unclear"  # the content of its attempt's folder cannot be understood
-    UNEXPLAINED = (
-        "unexplained"  # nothing of ours runs, nobody else is seen, and it waits all the same
-    )
-    YIELDS = "yields"  # user: who has used less, and waits for the place; lacks: which resource
-    OUTPACED = "outpaced"  # another home's scheduler took the place
-    NO_PILOT = "no-pilot"  # none of its backend takes work so far
-    UNKNOWN = "unknown"  # a newer launcher's, or one of before there were codes
+    ATTEMPT_RUNS = "attempt-runs"  # an attempt without a record in the queue
+    ATTEMPT_UNCLEAR = "attempt-unclear"  # the content of its attempt's folder is invalid
+    UNEXPLAINED = "unexplained"  # neither own jobs nor other users explain the wait
+    YIELDS = "yields"  # user: the waiting user with less usage; lacks: the resource
+    OUTPACED = "outpaced"  # the scheduler of another queue took the resources
+    NO_PILOT = "no-pilot"  # no pilot of its backend accepts work yet
+    UNKNOWN = "unknown"  # written by a newer launcher, or before codes existed
 
 
 class Reason(NamedTuple):
-    """Why a job is in its state: for programs and for people."""
+    """Why a job is in its state, for programs and for users."""
 
     code: ReasonCode
     text: str
     data: Mapping[str, Json] = {}  # by code; see `ReasonCode`
 
 
-FAILED_PREFIX = "failed: "  # with it begin the reasons of failed jobs
-SKIPPED_PREFIX = "skipped: "  # and of skipped ones
+FAILED_PREFIX = "failed: "  # prefix of the reasons of failed jobs
+SKIPPED_PREFIX = "skipped: "  # and of skipped jobs
 
 
 def strip_state_prefix(text: str) -> str:
-    """Return the reason of an ended job without the state that it begins with, to stand behind that state."""
+    """Return the reason of an ended job without the leading state, for texts that contain the state already."""
     return text.removeprefix(FAILED_PREFIX).removeprefix(SKIPPED_PREFIX)
 
 
@@ -165,8 +163,8 @@ class EndCause(StrEnum):
     QUEUE_STOPPED = "queue-stopped"
     GPU_FAULT = "gpu-fault"
     GPU_MEMORY = "gpu-memory"
-    SIGNAL = "signal"  # its supervisor got one
-    PILOT = "pilot"  # its pilot was given up
+    SIGNAL = "signal"  # its supervisor received one
+    PILOT = "pilot"  # its pilot was abandoned
 
 
 END_CAUSE_TEXTS: Mapping[EndCause, str] = {
@@ -184,10 +182,10 @@ def termination_reason(cause: EndCause, since: float, grace_s: float, why: str =
     """Return the reason of a running job that is being ended.
 
     Args:
-        cause: why it is ended.
-        since: seconds since 1970.
-        grace_s: seconds until SIGKILL; 0: it gets no SIGTERM.
-        why: the cause in words; empty: those of `END_CAUSE_TEXTS`.
+        cause: Why it is ended.
+        since: Start of the end, in seconds since 1970.
+        grace_s: Seconds until SIGKILL; 0 for no SIGTERM.
+        why: The cause as text; '' for the text of `END_CAUSE_TEXTS`.
     """
     words = why or END_CAUSE_TEXTS[cause]
     kill = f"SIGKILL after {format_seconds(grace_s)}" if grace_s else "SIGKILL at once"
@@ -201,30 +199,30 @@ def termination_reason(cause: EndCause, since: float, grace_s: float, why: str =
 
 
 class Done(NamedTuple):
-    """The program ended well."""
+    """The program was successful."""
 
     at: float
     result: Mapping[str, Json] = {}
-    has_results: bool | None = None  # it left something to be moved into its run; None: nobody said
-    # of a program: digests of the files that `context.named_files` names
+    has_results: bool | None = None  # it left files to be moved into its run; None: unknown
+    # of a program: digests of the files listed by `context.named_files`
     files: Sequence[str] = ()
-    # what it left of its outputs, in their order; None: there is none
+    # versions of its outputs, in their order; None: missing
     outputs: Sequence[FileVersion | None] = ()
 
 
 class Failed(NamedTuple):
-    """The program failed, and the error is known."""
+    """The program failed with a known error."""
 
     at: float
     error: str
     exit_code: int | None = None
     signal: int | None = None
-    exception: str = ""  # the part of the error that is the program's exception, from its class on
+    exception: str = ""  # the exception of the program within the error, starting with its class
     over_limit: bool = False  # it was ended at its time limit
 
 
 class OutOfMemory(NamedTuple):
-    """The program ran out of memory; `launcher.scheduler.policy.oom_policy` judges whose fault that was."""
+    """The program ran out of memory; `launcher.scheduler.policy.oom_policy` finds the cause."""
 
     at: float
     error: str
@@ -235,37 +233,37 @@ class OutOfMemory(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """It was asked to end: cancelled by its owner, the queue was stopped, the machine goes down."""
+    """The attempt was stopped: cancelled by its owner, or the queue or the machine stopped."""
 
     at: float
-    by: str = ""  # the signal that its supervisor got, or what became of its pilot; empty: its scheduler asked
+    by: str = (
+        ""  # the signal that its supervisor received, or the end of its pilot; empty: its scheduler
+    )
 
 
 class Lost(NamedTuple):
-    """Nobody can know how it ended."""
+    """The outcome of the attempt is unknown."""
 
     at: float
     why: str
 
 
 class NeverStarted(NamedTuple):
-    """It never started: it could not be, or a scheduler died between the claim and the start."""
+    """The attempt never started: the start failed, or a scheduler died between the claim and the start."""
 
     at: float
-    why: str = ""  # it could not be
-    blamed_on: str = (
-        ""  # fault that was: "machine", which can start nothing now, or the "job"'s own
-    )
+    why: str = ""  # why the start failed
+    blamed_on: str = ""  # the cause: "machine", which cannot start programs now, or "job"
 
 
 def is_signal(by: str) -> bool:
-    """Tell whether what stopped an attempt is the name of a signal."""
+    """Return whether the cause that stopped an attempt is the name of a signal."""
     return by.startswith("SIG") and by.isalnum()
 
 
 Outcome = Done | Failed | OutOfMemory | Stopped | Lost | NeverStarted
 
-# stored in attempts, and read by other versions
+# stored in attempts and read by other versions
 _OUTCOME_KINDS: Mapping[type[Outcome], str] = {
     Done: "done",
     Failed: "failed",
@@ -277,7 +275,7 @@ _OUTCOME_KINDS: Mapping[type[Outcome], str] = {
 
 
 def outcome_record(outcome: Outcome) -> dict[str, Json]:
-    """Return the outcome as it is put on record (schema 1)."""
+    """Return the outcome as its stored record (schema 1)."""
     record: dict[str, Json] = {"schema": 1, "ending": outcome_kind(outcome), "at": outcome.at}
     match outcome:
         case Done(result=result, has_results=made, files=files, outputs=outputs):
@@ -305,7 +303,7 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
 
 
 def read_outcome(record: Mapping[str, Json]) -> Outcome:
-    """Return the outcome that `outcome_record` wrote; what cannot be understood is lost."""
+    """Return the outcome that `outcome_record` wrote; an invalid record becomes `Lost`."""
     at = record.get("at")
     when = float(at) if isinstance(at, int | float) else 0.0
     match record:
@@ -342,7 +340,7 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
 
 
 def outcome_kind(outcome: Outcome) -> str:
-    """Return the one word for how an attempt ended."""
+    """Return the word that stores how an attempt ended."""
     return _OUTCOME_KINDS[type(outcome)]
 
 
@@ -358,7 +356,7 @@ def _text_field(record: Mapping[str, Json], name: str) -> str:
 
 
 def _read_versions(record: Json) -> tuple[FileVersion | None, ...]:
-    """Return files as a job left them; none of them where one cannot be understood."""
+    """Return the file versions of a job; empty if one of them is invalid."""
     listed = record if isinstance(record, list) else []
     versions = tuple(map(read_version, listed))
     understood = (each is None or version for each, version in zip(listed, versions, strict=True))

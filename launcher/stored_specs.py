@@ -1,4 +1,4 @@
-"""Specifications of jobs as the queue stores them: written as JSON, and read with all checks."""
+"""Specifications of jobs as stored by the queue: written as JSON and read with all checks."""
 
 import json
 import signal
@@ -19,30 +19,28 @@ from launcher.system.stored_fields import (
 )
 
 _NAMES, _POSITIONS = frozenset(Spec._fields), range(len(Spec._fields))
-# fields by what they hold; all others are texts
+# fields by their type; all others are texts
 _SHARED = frozenset({"preload", "settings", "words", "resources", "terms", "priority"})
-_TEXT_LISTS = frozenset(
-    {"argv", "needs", "after_any", "outputs"}
-)  # lists of texts that are a spec's own
-_DEFAULTS = tuple(map(Spec._field_defaults.get, Spec._fields))  # None: it must be given
+_TEXT_LISTS = frozenset({"argv", "needs", "after_any", "outputs"})  # lists of texts
+_DEFAULTS = tuple(map(Spec._field_defaults.get, Spec._fields))  # None: required
 _DEFAULT_RESOURCES, _DEFAULT_TERMS = Resources(), Terms()
 _encode = json.JSONEncoder(check_circular=False).encode
 
 
 class SpecWriter:
-    """Writes specs as the queue keeps them: JSON, without what has its default, and without their sources.
+    """Writes specs as stored in the queue: JSON without default values and without their sources.
 
-    The specs of a run share settings and resources. These are encoded once for all specs that hold the
-    very same object, so that a spec costs little more than what is its own.
+    The specs of a run share settings and resources. An object shared by several specs is encoded once,
+    so each spec costs little more than its own values.
     """
 
     def __init__(self) -> None:
-        """Begin without anything shared."""
+        """Start without shared objects."""
         self._last: tuple[Any, ...] = tuple(object() for _ in Spec._fields)
-        self._parts = [""] * len(Spec._fields)  # of the last spec, by field
+        self._parts = [""] * len(Spec._fields)  # JSON of the last spec, by field
         self._shared: dict[
             int, tuple[object, str]
-        ] = {}  # id → the object, which keeps it, and its JSON
+        ] = {}  # id → the object, to keep it alive, and its JSON
 
     def text(self, spec: Spec) -> str:
         """Return a spec as JSON."""
@@ -52,7 +50,7 @@ class SpecWriter:
         return f"{{{', '.join(filter(None, self._parts))}}}"
 
     def _part(self, index: int, value: Any) -> str:
-        """Return a field with its name; empty where it is left out."""
+        """Return a field with its name; '' if it is omitted."""
         name, default = Spec._fields[index], _DEFAULTS[index]
         if value is default or value == default or name == "sources":
             return ""
@@ -74,7 +72,7 @@ class SpecWriter:
 
 @lru_cache(maxsize=256)
 def _part_record(part: Resources | Terms) -> dict[str, Json]:
-    """Return a part of a spec as it is read back; terms that older versions do not know only where they are set."""
+    """Return a part of a spec as a record; terms unknown to older versions only if they are set."""
     if isinstance(part, Resources):
         return part.record()
     record = part._asdict()
@@ -86,20 +84,20 @@ def _part_record(part: Resources | Terms) -> dict[str, Json]:
 
 
 def add_sources(text: str, sources: str | None) -> str:
-    """Return a spec that was written without its sources as one with them; both are JSON."""
+    """Return a spec, written without its sources, with them; both are JSON."""
     return text if sources is None else f'{text[:-1]}, "sources": {sources}}}'
 
 
 def has_options(
     record: Mapping[str, Any], resources: Resources, terms: Terms, priority: int
 ) -> bool:
-    """Tell whether a stored spec has exactly these options; quicker than to read the whole of it.
+    """Return whether a stored spec has exactly these options; faster than reading the whole spec.
 
     Args:
-        record: that `SpecWriter` wrote. One of another version may differ in form alone.
-        resources: what the job should ask of the machine.
-        terms: the terms on which it should run.
-        priority: that it should have.
+        record: Record written by `SpecWriter`. A record of another version can differ only in form.
+        resources: Expected resource request.
+        terms: Expected terms.
+        priority: Expected priority.
     """
     stored = (record.get("resources"), record.get("terms"), record.get("priority", 0))
     return stored == (
@@ -112,28 +110,28 @@ def has_options(
 def read_spec(record: Mapping[str, Any]) -> Spec:
     """Return the spec that `Spec.record` wrote.
 
-    A newer version may have put in more. Where that decides when, where and on which terms the job
-    runs, the spec cannot be followed here. Elsewhere it only describes, and is left out.
+    A newer version may have added fields. An unknown field of resources or terms makes the spec unreadable.
+    Other unknown fields only describe the job and are ignored.
 
     Raises:
-        Unreadable: it has an unknown field there, or a known one of another type or out of its range.
+        Unreadable: resources or terms have an unknown field, or a field has a wrong type or range.
     """
-    # what has its default is not stored
+    # default values are not stored
     resources = read_resources(record["resources"]) if "resources" in record else _DEFAULT_RESOURCES
     terms = _read_terms(record["terms"]) if "terms" in record else _DEFAULT_TERMS
     return _spec_of(record, resources, terms)
 
 
 def read_resources(record: object) -> Resources:
-    """Return what a job asks of the machine, as it was stored.
+    """Return the stored resource request of a job.
 
     Raises:
-        Unreadable: it has an unknown field, or a value that no job may have.
+        Unreadable: a field is unknown, or a value is invalid.
     """
     if isinstance(record, dict):
-        try:  # thousands of jobs ask for the same; 1 and 1.0 are equal and not of one type
+        try:  # thousands of jobs have the same request; 1 and 1.0 are equal but differ in type
             return _resources_of(tuple(record.items()), tuple(map(type, record.values())))
-        except TypeError:  # a value that cannot be hashed is none that we know
+        except TypeError:  # an unhashable value is not in the cache
             pass
     return _checked_resources(record)
 
@@ -172,10 +170,10 @@ def _read_terms(record: object) -> Terms:
 
 
 def _decode_backends(record: object) -> object:
-    """Return terms as they were stored with the names of backends as values have them.
+    """Return stored terms with the names of backends as a tuple.
 
     Raises:
-        Unreadable: they are no names.
+        Unreadable: a backend is not a name.
     """
     if not isinstance(record, dict) or "on" not in record:
         return record
@@ -189,10 +187,10 @@ def _refuse_out_of_range(part: object, fits: Mapping[str, bool], what: str) -> N
 
 
 def read_part_of_spec(record: Mapping[str, Any]) -> Spec:
-    """Return what can be understood of a spec that `read_spec` refuses: to be shown, never to be run.
+    """Return the readable part of a spec that `read_spec` refuses. It is only displayed, never run.
 
     Raises:
-        Unreadable: nothing can.
+        Unreadable: no part is readable.
     """
     resources = restore_known_fields(Resources, record.get("resources"), "resources")
     terms = restore_known_fields(Terms, _decode_backends(record.get("terms")), "terms")

@@ -1,4 +1,4 @@
-"""Bytes, seconds and moments: read from what people write, printed as people read them."""
+"""Bytes, seconds and moments: parsed from user input and printed for users."""
 
 import math
 import re
@@ -13,7 +13,7 @@ Bytes = NewType("Bytes", int)
 DAY_S = 86_400.0
 LONGEST_ESTIMATE_S = (
     60 * DAY_S
-)  # what is estimated for later is no estimate: Slurm says a year where it knows no limits
+)  # later estimates are not shown: Slurm returns a year if it knows no limits
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -50,14 +50,14 @@ def format_bytes(amount: int) -> str:
     value, power = float(amount), 0
     while round(abs(value)) >= 1024 and power + 1 < len(_BINARY):
         value, power = value / 1024, power + 1
-    if power and abs(value) < 1:  # it would be printed as 1024 of the smaller unit
+    if power and abs(value) < 1:  # otherwise it would be printed as 1024 of the smaller unit
         value = round(value)
     digits = 0 if power == 0 or abs(value) >= 100 or value == int(value) else 1
     return f"{value:.{digits}f} {_BINARY[power]}"
 
 
 def parse_seconds(text: str) -> float:
-    """Read a stretch of time such as `8h`, `1h30m`, `41 s` or `2 d`.
+    """Read a time span such as `8h`, `1h30m`, `41 s` or `2 d`.
 
     Raises:
         UsageError: no number, no unit, or units that do not become smaller from left to right.
@@ -74,7 +74,7 @@ def parse_seconds(text: str) -> float:
             raise UsageError(
                 f"{text!r} has no unit. Write {stripped}s, {stripped}m, {stripped}h or {stripped}d"
             )
-        if match := _CLOCK.fullmatch(stripped):  # YAML 1.1 took it for a number of seconds
+        if match := _CLOCK.fullmatch(stripped):  # YAML 1.1 reads it as a number of seconds
             big, small = match.groups()
             raise UsageError(
                 f"{text!r} may be hours or minutes. Write {big}h{small}m or {big}m{small}s"
@@ -84,7 +84,7 @@ def parse_seconds(text: str) -> float:
 
 
 def format_seconds(span_s: float) -> str:
-    """Print a stretch of time with its two largest units: `41 s`, `12 m 5 s`, `1 h 52 m`."""
+    """Print a time span with its two largest units: `41 s`, `12 m 5 s`, `1 h 52 m`."""
     if span_s < 0:
         return f"-{format_seconds(-span_s)}"
     if round(span_s, 1) < 10:
@@ -98,11 +98,11 @@ def format_seconds(span_s: float) -> str:
 
 
 def format_estimate(at: float, now: float) -> str:
-    """Print when something is expected: `at 14:10`, after a day `in 12 days`; '' where that is beyond all sense.
+    """Print an expected time: `at 14:10`, or `in 12 days` after more than a day. Return '' if it is implausible.
 
     Args:
-        at: seconds since 1970, whatever an engine says.
-        now: likewise.
+        at: Seconds since 1970, as estimated by any source.
+        now: Current time in seconds since 1970.
     """
     if not -DAY_S < at - now <= LONGEST_ESTIMATE_S:
         return ""
@@ -112,21 +112,21 @@ def format_estimate(at: float, now: float) -> str:
     return time.strftime("at %H:%M", time.localtime(at))
 
 
-# The standard library's `statistics` would load fractions and decimals into every command.
+# The module `statistics` would import fractions and decimal in every command.
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean of some values; there must be one."""
+    """Return the mean of at least one value."""
     return math.fsum(values) / len(values)
 
 
 def median(values: Iterable[float]) -> float:
-    """Return the middle of some values; there must be one."""
+    """Return the median of at least one value."""
     return quartile(values, 2)
 
 
 def quartile(values: Iterable[float], number: int) -> float:
-    """Return the value below which so many quarters of some values lie, the least and the most among them."""
+    """Return a quartile of some values, from 0 (minimum) to 4 (maximum)."""
     ordered = sorted(values)
     place, beyond = divmod(number * (len(ordered) - 1), 4)
     if not beyond:

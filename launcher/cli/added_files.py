@@ -1,4 +1,4 @@
-"""The files of programs that `launcher add` queues: what hinders them, who makes them, what has made them already."""
+"""The files of programs that `launcher add` queues: invalid paths, producers, and earlier jobs with the same files."""
 
 import os
 from collections.abc import Collection, Mapping, Sequence
@@ -18,29 +18,27 @@ from launcher.system.files import file_stamp
 
 ProgramsByOutput = Mapping[
     str, Sequence[JobRow]
-]  # path → programs that say that they make it, the newest last
+]  # path → programs that declare it as output, the newest last
 
 
 class EarlierJob(NamedTuple):
-    """A job that has done the same program."""
+    """A done job with the same program."""
 
     row: JobRow
-    changes: Sequence[
-        str
-    ]  # in a few words each, which files are other since; none: it need not run again
+    changes: Sequence[str]  # short texts about changed files; empty: the program need not run again
 
 
 def find_finished_program(
     spec: Spec, folder: str, makers: ProgramsByOutput, store: Store, digests: FileDigests
 ) -> EarlierJob | None:
-    """Return the job that has done the same program with the same files, else the newest with others; None: none has.
+    """Return the done job with the same program and files, otherwise the newest with other files; None if there is none.
 
     Args:
-        spec: of the program.
-        folder: in which it would start.
-        makers: of its outputs.
-        store: the queue.
-        digests: of the files that programs read.
+        spec: Specification of the program.
+        folder: Folder in which it would start.
+        makers: Producers of its outputs.
+        store: Queue.
+        digests: Digests of input files.
     """
     outputs = _named_paths(OUTPUTS, spec, folder)
     inputs = spec.settings.get(INPUTS) or ()
@@ -71,16 +69,16 @@ def find_finished_program(
 def check_files(
     specs: Sequence[Spec], folder: str, makers: ProgramsByOutput, replaced: Collection[int] = ()
 ) -> list[list[int]]:
-    """Return for each program the jobs that make what it reads, and that have not ended.
+    """Return per program the jobs that make its inputs and have not ended.
 
     Args:
-        specs: of the programs.
-        folder: in which they start.
-        makers: of all files.
-        replaced: numbers of jobs that they replace.
+        specs: Specifications of the programs.
+        folder: Folder in which they start.
+        makers: Producers of all files.
+        replaced: Numbers of jobs that they replace.
 
     Raises:
-        UsageError: a file cannot be one of a program, or nothing makes what one reads.
+        UsageError: a path cannot be a file of a program, or no job makes a missing input.
     """
     needs: list[list[int]] = []
     made: set[str] = set()
@@ -102,7 +100,7 @@ def check_files(
         for name, path in _named_paths(INPUTS, spec, folder):
             _refuse("--input", name, path, folder)
             before += (rows := [row.id for row in _open(makers, path) if row.id not in replaced])
-            if not rows and not os.path.exists(path):  # noqa: PTH110  # done for thousands of programs
+            if not rows and not os.path.exists(path):  # noqa: PTH110  # called for thousands of programs
                 raise UsageError(
                     f"--input {name} does not exist, and no waiting or running job makes it. "
                     f"First queue the program that makes it, with --output {name}"

@@ -1,4 +1,4 @@
-"""Tables of the columns that a user has chosen, and of one metric by model and data."""
+"""Tables of selected columns, and of one metric by model and data."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -12,19 +12,19 @@ from launcher.results.returned_rows import JOB
 from launcher.results.table import COUNT, DATA, EXPECTED, MODEL, NOTE, POOLED, RunResults
 from launcher.screens.text_table import Column, TextTable, table_of_texts
 
-# of the metrics of a detector those that a table shows; JSON and CSV have all
+# the metrics of a detector that a table shows; JSON and CSV have all
 MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")
 _ALWAYS = (JOB, MODEL, DATA, COUNT)
-_COUNTED = (EXPECTED, NOTE)  # which the cell of COUNT says already
+_COUNTED = (EXPECTED, NOTE)  # which the cell of COUNT contains
 _SHORTEST_TEXT = 20  # columns
 
 
 def default_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]:
-    """Return the columns that people see: of tests what they differ in, and the metrics that matter; else all.
+    """Return the displayed columns: for tests the varying columns and the main metrics, otherwise all.
 
     Args:
-        results: of a run.
-        first: metrics that were asked for; they come before the others.
+        results: Results of a run.
+        first: Requested metrics, which precede the others.
     """
     asked = [name for name in first if name not in results.columns]
     metrics = results.metrics
@@ -40,11 +40,11 @@ def default_columns(results: RunResults, first: Sequence[str] = ()) -> list[str]
 
 
 def _with_count_note(row: Row, names: Sequence[str]) -> Row:
-    """Return a row of means that says once of how many values they are: behind their count, otherwise behind each.
+    """Return a row of means with the note about missing values at the count, or at each mean without a count.
 
     Args:
-        row: of a table.
-        names: of the columns that are shown.
+        row: Row of a table.
+        names: Names of the displayed columns.
     """
     note = row.get(NOTE)
     if note is None or COUNT not in names:
@@ -61,13 +61,13 @@ def _with_count_note(row: Row, names: Sequence[str]) -> Row:
 def flat_table(
     results: RunResults, names: Sequence[str], *, intervals: bool = True, brackets: bool = False
 ) -> TextTable:
-    """Return some columns of rows as people read them, numbers with their intervals where there is room.
+    """Return some columns as a table for users; numbers have their intervals if there is room.
 
     Args:
-        results: of a run.
-        names: of the columns.
-        intervals: numbers stand with their intervals.
-        brackets: write intervals as LaTeX has them.
+        results: Results of a run.
+        names: Names of the columns.
+        intervals: Print numbers with their intervals.
+        brackets: Write intervals in brackets, as for LaTeX.
     """
 
     def text_of(cell: Any) -> str:
@@ -82,7 +82,7 @@ def flat_table(
     table = text_columns([_with_count_note(row, names) for row in results.rows], names, text_of)
 
     def fitting(index: int, column: Column) -> Column:
-        """What is alike in all rows goes first, then what stands on the right."""
+        """Set the drop rank of a column: columns equal in all rows are dropped first, then those on the right."""
         alike = len(table.rows) > 1 and len({row[index] for row in table.rows}) == 1
         drop = 0 if names[index] in _ALWAYS else index + alike * len(names)
         least = 0 if column.right else _SHORTEST_TEXT
@@ -96,13 +96,13 @@ def flat_table(
 def pivot_table(
     pivot: Pivot, head: str, *, intervals: bool = True, brackets: bool = False
 ) -> TextTable:
-    """Return one metric by name and data: with intervals, without, or a line for each number.
+    """Return one metric by name and data: with intervals, without, or one line per number.
 
     Args:
-        pivot: the metric.
-        head: the title of the names.
-        intervals: numbers stand with their intervals.
-        brackets: write intervals as LaTeX has them.
+        pivot: Metric.
+        head: Title of the column of names.
+        intervals: Print numbers with their intervals.
+        brackets: Write intervals in brackets, as for LaTeX.
     """
 
     def cell(metric: Metric | None) -> str:

@@ -1,4 +1,4 @@
-"""A file of commands, one a line: its words are those of a shell, and no shell runs; mistakes are drawn as in task files."""
+"""A file of commands, one per line, split like in a shell but without running one; errors look as in task files."""
 
 import re
 import shlex
@@ -21,42 +21,42 @@ from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import print_stderr
 from launcher.system.executables import is_assignment, missing_program, missing_script, script_of
 
-LONGEST_LINE = 128 * 1024  # bytes: the longest argument that Linux gives to a program
-_SHOWN = 1000  # characters of a line that is too long
-_MOST_NAMED = 5  # further programs
+LONGEST_LINE = 128 * 1024  # bytes: the longest argument of a program in Linux
+_SHOWN = 1000  # printed characters of a line that is too long
+_MOST_NAMED = 5  # further programs in a message
 STDIN = "-"
-MOST_COMMANDS = 200_000  # while so many are written nobody else changes the queue, for seconds
+MOST_COMMANDS = 200_000  # writing that many locks the queue for seconds
 _BYTE_ORDER_MARK = "\ufeff"
-# blanks, and one word up to its end, or to the quote or backslash that has no partner
+# blanks, and one word up to its end, or up to an unclosed quote or backslash
 _WORD = re.compile(
     r"""[ \t\r\n]*+((?:[^ \t\r\n'"\\]|\\.|'[^']*+'|"(?:[^"\\]|\\.)*+")*+)""", re.DOTALL
 )
 _QUOTING = re.compile(r"['\"\\]")
-# what a shell would act upon, and a program gets as an argument
+# operators of a shell that a program gets as arguments
 OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
 _TAKE_OPERATORS = frozenset(
     {"[", "expr", "find", "test"}
-)  # programs with such arguments of their own
-_SET_VARIABLES = "Set variables with env"  # what a shell does with a word such as SEED=1
+)  # programs that use such arguments themselves
+_SET_VARIABLES = "Set variables with env"  # the advice for a word such as SEED=1
 _NO_SHELL = "no shell runs, so {!r} is an argument of the program"
 _A_SHELL = "write sh -c '…' for a shell"
 
 
 class BadLine(UsageError):
-    """A line that holds no command."""
+    """A line without a valid command."""
 
     def __init__(
         self, code: str, message: str, text: str, offset: int = 0, *, hint: str, last: bool = False
     ) -> None:
-        """Say what is wrong with a line.
+        """Describe the problem of a line.
 
         Args:
-            code: of the problem.
-            message: what it is.
-            text: the line.
-            offset: where it is wrong, in characters from 0.
-            hint: what to do.
-            last: there is no sense in reading on.
+            code: Code of the problem.
+            message: Message of the problem.
+            text: Line.
+            offset: Offset of the problem in characters, from 0.
+            hint: Remedy.
+            last: Whether reading must stop.
         """
         super().__init__(message)
         self.code, self.text, self.offset, self.hint, self.last = code, text, offset, hint, last
@@ -65,32 +65,32 @@ class BadLine(UsageError):
 class CommandLine(NamedTuple):
     """One command of a file."""
 
-    number: int  # of its line, from 1
+    number: int  # line number, from 1
     text: str  # the line
     argv: tuple[str, ...]
 
 
 class CommandFile(NamedTuple):
-    """The commands of a file, and what is odd about them though they can be queued."""
+    """The commands of a file, and warnings about them."""
 
-    name: str  # as messages have it
+    name: str  # for messages
     commands: tuple[CommandLine, ...]
     warnings: tuple[Problem, ...] = ()
 
 
 def command_file(source: str) -> CommandFile:
-    """Read the commands of a file, or of the standard input.
+    """Read the commands of a file or of the standard input.
 
     Args:
-        source: its path, or `-`.
+        source: Path of the file, or `-`.
 
     Raises:
-        UsageError: the file cannot be read, or holds no command.
-        TaskFileError: lines of it are wrong: all of them.
+        UsageError: the file cannot be read, or contains no command.
+        TaskFileError: lists all invalid lines.
     """
     name = "<stdin>" if source == STDIN else source
     with _opened(source) as stream:
-        # of a line that is too long, so much is read that it is seen
+        # enough of an overlong line is read to detect it
         readline = partial(stream.readline, LONGEST_LINE + len(b"\r\n") + 1)
         return read_commands(iter(readline, b""), name)
 
@@ -107,21 +107,21 @@ def _opened(source: str) -> Iterator[BinaryIO]:
     try:
         with Path(source).open("rb") as stream:
             yield stream
-    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+    except (OSError, ValueError) as error:  # ValueError: an invalid file name
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(f"--from: cannot read {sanitize_terminal(source)}: {why}") from error
 
 
 def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
-    """Return the commands of some lines; empty lines and comments are none.
+    """Return the commands of some lines without empty lines and comments.
 
     Args:
-        lines: with their ends. After one of a file that is no text nothing is read.
-        file: as messages name it.
+        lines: Lines with their ends. Reading stops at a line of a binary file.
+        file: Name of the file in messages.
 
     Raises:
         UsageError: there is no command, or there are too many.
-        TaskFileError: what is wrong with each line.
+        TaskFileError: lists the problem of each invalid line.
     """
     commands: list[CommandLine] = []
     problems: list[Problem] = []
@@ -155,7 +155,7 @@ def read_commands(lines: Iterable[bytes], file: str) -> CommandFile:
 
 
 def _no_shell(file: str, number: int, text: str, at: int) -> Problem:
-    """Return the warning that a program gets what was meant for a shell."""
+    """Return the warning that a program gets a shell operator as an argument."""
     word = text[at:].split()[0]
     return Problem(
         code="no-shell",
@@ -170,7 +170,7 @@ def _text(line: bytes, *, first: bool) -> str:
     """Return a line as text, without its end.
 
     Raises:
-        BadLine: it is too long, or holds bytes that no argument can have, or no UTF-8.
+        BadLine: it is too long, contains bytes that are invalid in arguments, or is not UTF-8.
     """
     content = line.removesuffix(b"\n").removesuffix(b"\r")
     if len(content) > LONGEST_LINE:
@@ -199,17 +199,17 @@ def _text(line: bytes, *, first: bool) -> str:
 
 
 def _decode_with_offset(content: bytes, at: int) -> tuple[str, int]:
-    """Return a line for people, and the character in it that stands for a byte."""
+    """Return a printable line, and the offset in it of the character for a byte."""
     return content.decode(errors="replace"), len(content[:at].decode(errors="replace"))
 
 
 def split_line(text: str) -> tuple[list[str], int | None]:
-    """Return the words of a line as a shell reads them, and where the first operator of a shell stands.
+    """Return the words of a line as in a shell, and the offset of the first shell operator.
 
-    A word that begins with `#` begins a comment. Variables, globs and operators mean nothing here.
+    A word that starts with `#` starts a comment. Variables, globs and operators have no effect.
 
     Raises:
-        BadLine: a quote or a backslash has no partner.
+        BadLine: a quote or a backslash is not closed.
     """
     words: list[str] = []
     operator_at, quotes = None, _QUOTING.search(text)
@@ -231,12 +231,12 @@ def split_line(text: str) -> tuple[list[str], int | None]:
 def missing_programs(
     file: CommandFile, folder: Path, environment: Mapping[str, str]
 ) -> Iterator[Problem]:
-    """Give the warning that programs cannot be started as they are typed, where some cannot.
+    """Yield the warning about programs that cannot be started as typed.
 
     Args:
-        file: the commands.
-        folder: in which the programs are started.
-        environment: with their PATH.
+        file: Commands.
+        folder: Folder in which the programs start.
+        environment: Environment with their PATH.
     """
     first: dict[str, CommandLine] = {}
     missing: dict[str, str] = {}
@@ -281,13 +281,13 @@ def missing_programs(
 def typed_oddities(
     argv: Sequence[str], folder: Path, environment: Mapping[str, str], job: int | None
 ) -> Iterator[str]:
-    """Give what is odd about a program that was queued from a prompt.
+    """Yield warnings about a program that was queued from a prompt.
 
     Args:
-        argv: the program and its arguments.
-        folder: in which it is started.
-        environment: with its PATH.
-        job: its number; None: the same program is started by several.
+        argv: Program and arguments.
+        folder: Folder in which it starts.
+        environment: Environment with its PATH.
+        job: Job number; None if several jobs start the program.
     """
     program, *arguments = argv
     if reason := missing_program(program, folder, environment) or missing_script(argv, folder):

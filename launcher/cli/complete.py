@@ -1,8 +1,8 @@
-"""What a shell offers after Tab: jobs, runs, groups, kinds and files.
+"""Completions of a shell after Tab: jobs, runs, groups, kinds and files.
 
-The functions in `offer_…` are the `shell_complete` of arguments and options. A user waits for the answer, so this module imports
-little: the queue is asked over launcher/store/completion_queries.py alone, and where no option stands in the line, the
-verb is not even imported.
+The functions in `offer_…` are the `shell_complete` of arguments and options. A user waits for the answer, so this
+module imports little. It queries the queue only through launcher/store/completion_queries.py. If the line contains no
+option, the verb is not imported.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ VARIABLE = "_LAUNCHER_COMPLETE"
 RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
 MOST_FILES = 500
 _OPEN = ("running", "queued", "held")
-# the states of jobs that a verb can do something to: they come first
+# the states of jobs that a verb can change: they are offered first
 PREFERRED_STATES: Mapping[str, Sequence[str]] = {
     "add": _OPEN,
     "cancel": _OPEN,
@@ -42,8 +42,8 @@ PREFERRED_STATES: Mapping[str, Sequence[str]] = {
     "status": ("running", "failed"),
     "wait": _OPEN,
 }
-CHOOSING = frozenset({"completion", "service"})  # their own words follow, which they know alone
-# Options that take no value, whichever verb has them: what follows is an argument.
+CHOOSING = frozenset({"completion", "service"})  # followed by their own words
+# Options without a value in any verb: an argument follows.
 FLAGS = frozenset(
     [
         "--all",
@@ -101,7 +101,7 @@ def offer_kinds(_: click.Context, __: click.Parameter, incomplete: str) -> Compl
     """Offer the installed kinds."""
     from importlib.metadata import entry_points
 
-    points = entry_points(group="launcher.kinds")  # that module takes too long to import
+    points = entry_points(group="launcher.kinds")  # the import of launcher.kinds takes too long
     names = sorted({point.name for point in points if point.name.startswith(incomplete)})
     return _completion_items(dict.fromkeys(names, ""))
 
@@ -122,7 +122,9 @@ def offer_task_files(_: click.Context, __: click.Parameter, incomplete: str) -> 
     head, slash, beginning = incomplete.rpartition("/")
     written = f"{head}{slash}"
     names: list[str] = []
-    with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: the home of an unknown user
+    with contextlib.suppress(
+        OSError, RuntimeError
+    ):  # RuntimeError: the home folder of an unknown user
         folder = Path(written or ".").expanduser()
         for entry in os.scandir(folder):
             name = entry.name
@@ -136,13 +138,13 @@ def offer_task_files(_: click.Context, __: click.Parameter, incomplete: str) -> 
 
 
 def offer_files(_: click.Context, __: click.Parameter, incomplete: str) -> CompletionItems:
-    """Have the shell itself offer files."""
+    """Let the shell offer files."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
-# What each verb's arguments are, as their declarations say too; the last takes all that follow.
+# The arguments of each verb, equal to their declarations; the last one takes all further words.
 ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
     **dict.fromkeys(PREFERRED_STATES, (offer_jobs,)),
     "add": (offer_files,),
@@ -164,12 +166,12 @@ ARGUMENTS: Mapping[str, tuple[Complete | None, ...]] = {
 def complete_line(
     full_command: click.Command, verbs: Mapping[str, str], environ: Mapping[str, str]
 ) -> int:
-    """Answer a shell that asks what may stand where the cursor is; return the exit code.
+    """Print the completions at the cursor for a shell; return the exit code.
 
     Args:
-        full_command: the command line; it is asked where a line holds options.
-        verbs: each verb and what it does.
-        environ: holds the question, in click's variables.
+        full_command: Command line, used if a line contains options.
+        verbs: Verbs and their summaries.
+        environ: Environment with the request in click's variables.
     """
     from click.shell_completion import shell_complete, split_arg_string
 
@@ -183,7 +185,7 @@ def complete_line(
 
 
 def light_command(verbs: Mapping[str, str]) -> click.Group:
-    """Return a command line that looks like ours to a user who types none of its options."""
+    """Return a command line that completes like the full one for lines without options."""
     group = click.Group("launcher")
     flags = click.Option(["flags", *sorted(FLAGS)], is_flag=True)
     for name, does in verbs.items():
@@ -211,12 +213,12 @@ def _query_queue(query: "Callable[[CompletionQueries], Completions]") -> "Comple
     try:
         with open_completion_queries(find_home(os.environ).database) as queue:
             return query(queue)
-    except (sqlite3.Error, OSError, ValueError, Error):  # ValueError: what is no text
+    except (sqlite3.Error, OSError, ValueError, Error):  # ValueError: not a text
         return {}
 
 
 def _completion_items(words: Mapping[str, str]) -> CompletionItems:
-    """Return what is found in the form of click; what no line can hold is left out."""
+    """Return completions for click without names that contain line ends."""
     from click.shell_completion import CompletionItem
 
     return [

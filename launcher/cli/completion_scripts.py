@@ -11,8 +11,8 @@ import click
 from launcher.cli.complete import VARIABLE
 from launcher.cli.help_pages import launcher_command
 
-# Readline takes a word apart at COMP_WORDBREAKS and replaces its last piece only. The pieces are put
-# together again for the question, and what stands before the last one is taken off the answers.
+# Readline splits a word at COMP_WORDBREAKS and replaces only its last part. The parts are joined
+# for the request, and the text before the last part is removed from the answers.
 _BASH = r"""%(complete_func)s() {
     local rest="$COMP_LINE" cur="${COMP_WORDS[COMP_CWORD]}" word="" index
     local line value before within="" quoted char
@@ -139,7 +139,7 @@ def completion(shell: str) -> None:
       eval "$(launcher completion bash)"
     """
     click.echo(script(shell), nl=False)
-    if sys.stdout.isatty():  # else it goes into a shell or a file, at each start of a shell maybe
+    if sys.stdout.isatty():  # otherwise it is read by a shell or written to a file
         click.echo(_HINTS[shell], err=True)
 
 

@@ -1,4 +1,4 @@
-"""What `launcher doctor` finds of disks and shared memory."""
+"""Checks of `launcher doctor` for disks and shared memory."""
 
 import os
 from pathlib import Path
@@ -10,23 +10,23 @@ from launcher.units import format_bytes
 
 GIB = 1 << 30
 RESULTS_BYTES = (1 * GIB, 10 * GIB)  # a checkpoint of a large model has gigabytes
-FEW_FILES = 10_000  # an experiment makes thousands
-SHARED_BYTES = 1 * GIB  # a loader passes batches through it; a container has 64 MiB
+FEW_FILES = 10_000  # an experiment creates thousands
+SHARED_BYTES = 1 * GIB  # data loaders pass batches through it; a container has 64 MiB
 
 
 class FilesystemInfo(NamedTuple):
-    """Where files lie, or will lie."""
+    """The file system of a folder that exists or will be created."""
 
     path: str
     kind: str | None = None  # type of the file system
     total: int | None = None  # bytes; None: unknown
-    free: int | None = None  # bytes that we may fill
-    files: int | None = None  # that can still be made; None: as many as fit
+    free: int | None = None  # bytes available to this user
+    files: int | None = None  # that can still be created; None: no limit
     writable: bool = True
 
 
 def read_results_disk(mountinfo: str) -> FilesystemInfo | None:
-    """Return the disk of the folder of this shell, None if it was deleted."""
+    """Return the file system of the current folder, None if it was deleted."""
     try:
         here = Path.cwd()
     except OSError:
@@ -35,7 +35,7 @@ def read_results_disk(mountinfo: str) -> FilesystemInfo | None:
 
 
 def read_disk(path: Path, mountinfo: str) -> FilesystemInfo:
-    """Return how much room there is where a folder is, or will be."""
+    """Return the file system of a folder that exists or will be created."""
     real = resolve_links(path)
     there = next((folder for folder in (real, *real.parents) if os.access(folder, os.F_OK)), real)
     disk = FilesystemInfo(path=str(path), kind=file_system(mountinfo, there))
@@ -52,7 +52,7 @@ def read_disk(path: Path, mountinfo: str) -> FilesystemInfo:
 
 
 def judge_results(disk: FilesystemInfo | None) -> Finding:
-    """Check the disk of the shell's folder, where results are written; None: that was deleted."""
+    """Check the disk of the current folder, where results are written; None means that the folder was deleted."""
     if disk is None:
         return warning("the current folder was deleted", "change to an existing folder: cd")
     if not disk.writable:
@@ -76,7 +76,7 @@ def judge_room(disk: FilesystemInfo, least: tuple[int, int]) -> Finding:
 
 
 def judge_shared(disk: FilesystemInfo | None) -> Finding:
-    """Check the memory that processes share, None where there is none."""
+    """Check the shared memory of processes, None if there is none."""
     if disk is None or disk.free is None or disk.total is None:
         return warning(
             "/dev/shm is missing, through which data loaders pass images to a training",

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import launcher
 from launcher.errors import MachineError
 
-GLOSSARY = "glossary"  # it explains words, and nearly all pages link to it
-_INSTALLED = Path(launcher.__file__).with_name("pages")  # setup.py puts them there into a wheel
+GLOSSARY = "glossary"  # nearly all pages link to it
+_INSTALLED = Path(launcher.__file__).with_name("pages")  # setup.py copies them there for a wheel
 _TREE = Path(launcher.__file__).parents[1]  # of a checkout
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
-# README.md lies one folder above the other pages
+# README.md is one folder above the other pages
 _LINK = re.compile(r"\[([^\]]+)\]\((?:docs/|\.\./)?([\w-]+)\.md(?:#[\w-]*)?\)")
 _PICTURE = re.compile(r"^!\[([^\]]*)\]\([^)]*\)\n", re.MULTILINE)
 

@@ -45,8 +45,8 @@ class Finding(NamedTuple):
         }
 
 
-Findings = Mapping[str, Finding | None]  # by name; None: there is nothing to tell
+Findings = Mapping[str, Finding | None]  # by name; None: nothing to report
 
 
-# it is in order; it may cause trouble; jobs cannot run well until it is repaired; it cannot be told, or does not matter
+# no problem, possible problem, problem for jobs, and unknown or irrelevant
 ok, warning, trouble, unknown = (partial(Finding, verdict) for verdict in CheckStatus)

@@ -1,4 +1,4 @@
-"""What `launcher doctor` finds of the GPUs: driver, torch, cards, what jobs see, other users."""
+"""Checks of `launcher doctor` for GPUs: driver, torch, devices, visibility for jobs, other users."""
 
 import ast
 import contextlib
@@ -21,11 +21,11 @@ from launcher.store.lanes import visible_devices
 from launcher.system.questions import read_program_output, run_questions_with_timeout
 from launcher.units import format_bytes, format_seconds
 
-# NVML's compute modes in which a card is not shared as usual
+# NVML's compute modes in which a GPU is not shared as usual
 _PICK = "for the command see https://pytorch.org/get-started/locally"
-DRIVER_S = 10.0  # a driver takes seconds to wake cards that sleep
-TORCH_S = 120.0  # its import alone takes many seconds from a cold disk
-_NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI: the vendor, and the class of what may compute
+DRIVER_S = 10.0  # a driver takes seconds to wake sleeping GPUs
+TORCH_S = 120.0  # its import takes many seconds from a cold disk
+_NVIDIA, _DISPLAY = "0x10de", "0x03"  # PCI: the vendor, and the device class
 _TRIAL = """
 import json, torch
 result = {"works": torch.cuda.is_available(), "said": "torch sees no GPU"}
@@ -40,14 +40,14 @@ print(json.dumps(result))
 
 
 class Driver(NamedTuple):
-    """NVIDIA's driver, and the GPUs that it tells of."""
+    """NVIDIA's driver and the GPUs that it lists."""
 
-    absent: str = ""  # why there is none to ask
-    loaded: bool = False  # the kernel has it
-    cards: int = 0  # of NVIDIA's that are plugged in, as the kernel says
-    silent: str = ""  # why it did not answer
+    absent: str = ""  # why it is not available
+    loaded: bool = False  # whether the kernel has loaded it
+    cards: int = 0  # number of NVIDIA's GPUs according to the kernel
+    silent: str = ""  # why it did not respond
     version: str | None = None
-    cuda: tuple[int, int] | None = None  # the newest CUDA that it can run
+    cuda: tuple[int, int] | None = None  # the newest CUDA version that it supports
     gpus: tuple[GpuSnapshot, ...] = ()
 
 
@@ -55,14 +55,14 @@ class Torch(NamedTuple):
     """The torch that jobs of this Python import."""
 
     version: str | None = None  # None: none is installed
-    cuda: str | None = None  # for which it was built
-    other: str = ""  # another make of GPUs for which it was built
+    cuda: str | None = None  # CUDA version for which it was built
+    other: str = ""  # another GPU platform for which it was built
     tried: str = ""  # the outcome of a computation on a GPU; empty: not tried
-    works: bool | None = None  # whether it did
+    works: bool | None = None  # whether the computation succeeded
 
 
 def query_driver(patience_s: float = DRIVER_S) -> Driver:
-    """Return what NVIDIA's driver says; one that hangs is left alone after a time."""
+    """Query NVIDIA's driver; a hanging one is abandoned after a timeout."""
     late = Driver(silent=f"no answer for {format_seconds(patience_s)}")
     return run_questions_with_timeout({"driver": _query_driver_safely}, patience_s).get(
         "driver", late
@@ -90,7 +90,7 @@ def _query_nvml(probe: Nvml) -> Driver:
 
 
 def read_pci_gpus(root: Path = Path("/")) -> Driver:
-    """Return what the kernel tells of NVIDIA's cards: whether it has their driver, and how many."""
+    """Return whether the kernel has NVIDIA's driver, and the number of NVIDIA's GPUs."""
     count = 0
     for device in (root / "sys/bus/pci/devices").glob("*"):
         with contextlib.suppress(OSError):
@@ -101,10 +101,10 @@ def read_pci_gpus(root: Path = Path("/")) -> Driver:
 
 
 def find_torch(path: list[str] | None = None) -> Torch:
-    """Return which torch a program of this Python would import; it is not imported.
+    """Return the torch that a program of this Python would import, without importing it.
 
     Args:
-        path: where it is looked for; None: where Python looks.
+        path: Search path; None for the path of Python.
     """
     spec = PathFinder.find_spec("torch", path)
     if spec is None or spec.origin is None:
@@ -128,7 +128,7 @@ def find_torch(path: list[str] | None = None) -> Torch:
 
 
 def try_torch(torch: Torch, patience_s: float = TORCH_S) -> Torch:
-    """Let torch compute on a GPU in a process of its own."""
+    """Test a computation of torch on a GPU in a separate process."""
     output = read_program_output((sys.executable, "-c", _TRIAL), patience_s)
     result = None
     with contextlib.suppress(ValueError, IndexError):
@@ -174,7 +174,7 @@ def judge_driver(driver: Driver) -> Finding:
 
 
 def judge_cuda(torch: Torch, driver: Driver) -> Finding:
-    """Check whether the driver runs the CUDA for which torch was built."""
+    """Check whether the driver supports the CUDA version for which torch was built."""
     if torch.version is None:
         summary = "torch is not installed in the Python of this command"
         advice = "install it for the Python of your jobs: pip install torch torchvision"
@@ -203,12 +203,12 @@ def judge_cuda(torch: Torch, driver: Driver) -> Finding:
             f"update the driver, or install a torch built for CUDA {driver.cuda[0]}; {_PICK}",
         )
     tried = f"; {torch.tried}" if torch.works else ""
-    # CUDA 11 and later: a driver runs every program of its own major version
+    # CUDA 11 and later: a driver supports every program of its major version
     return ok(f"{summary}, which the driver supports{tried}")
 
 
 def judge_gpus(gpus: Sequence[GpuSnapshot]) -> Finding | None:
-    """Check whether jobs may start on the cards, and share them; without any there is nothing to tell."""
+    """Check whether jobs can start on the GPUs and share them; without GPUs there is no finding."""
     if not gpus:
         return None
     bad = [f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.fault]
@@ -243,9 +243,9 @@ def judge_visible(gpus: Sequence[GpuSnapshot], visible: str | None, order: str |
     """Check which GPUs this shell shows to its jobs.
 
     Args:
-        gpus: all of them.
-        visible: CUDA_VISIBLE_DEVICES, None where it is not set.
-        order: CUDA_DEVICE_ORDER, likewise.
+        gpus: All GPUs.
+        visible: CUDA_VISIBLE_DEVICES, None if it is not set.
+        order: CUDA_DEVICE_ORDER, None if it is not set.
     """
     if visible is None:
         summary = "CUDA_VISIBLE_DEVICES is not set: jobs may use every GPU"
@@ -276,10 +276,10 @@ def judge_visible(gpus: Sequence[GpuSnapshot], visible: str | None, order: str |
 
 
 def judge_others(gpus: Sequence[GpuSnapshot], user: str) -> Finding | None:
-    """Tell who else uses the GPUs."""
+    """Report other users of the GPUs."""
     if not gpus:
         return None
-    taken: dict[str, Counter[str]] = {}  # who → label → bytes
+    taken: dict[str, Counter[str]] = {}  # user → GPU label → bytes
     for gpu in gpus:
         for process in gpu.processes or ():
             if process.user != user:
@@ -299,5 +299,5 @@ def judge_others(gpus: Sequence[GpuSnapshot], user: str) -> Finding | None:
 
 
 def version_text(version: tuple[int, ...]) -> str:
-    """Return a version as it is written."""
+    """Return a version as text."""
     return ".".join(map(str, version))

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-_EXAMPLES = "\b\nExamples:\n"  # after the backspace click keeps the lines as they are
+_EXAMPLES = "\b\nExamples:\n"  # after a backspace, click does not rewrap lines
 _OTHER_OPTIONS = "Other options"
-_WIDEST = 30  # columns; the text of an option with a longer name begins on the next line
+_WIDEST = 30  # columns; the text of an option with a longer name starts on the next line
 
 
 class HelpPage(click.Command):
@@ -20,13 +20,13 @@ class HelpPage(click.Command):
     def __init__(
         self, *arguments: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any
     ) -> None:
-        """Take the sections of the options.
+        """Set the sections of the options.
 
         Args:
-            arguments: of `click.Command`.
-            sections: heading → long names of its options without the dashes, in the order of the page. The
-                options that it does not name follow below a heading of their own.
-            settings: of `click.Command`.
+            arguments: Arguments of `click.Command`.
+            sections: Heading → long names of its options without the dashes, in the order of the page. Other
+                options follow below a separate heading.
+            settings: Keyword arguments of `click.Command`.
         """
         super().__init__(*arguments, **settings)
         self.sections = sections or {}
@@ -57,7 +57,7 @@ class HelpPage(click.Command):
         lengths = [len(names) for section in rows.values() for names, _ in section]
         widest = max(length for length in lengths if length <= _WIDEST)
         for heading, section in rows.items():
-            with formatter.section(heading):  # all sections have their texts in one column
+            with formatter.section(heading):  # aligns the texts of all sections
                 formatter.write_dl([(f"{names:{widest}}", text) for names, text in section])
         if isinstance(self, click.Group):
             self.format_commands(ctx, formatter)
@@ -68,10 +68,10 @@ class GroupPage(HelpPage, click.Group):
 
 
 def launcher_command(**settings: Any) -> Callable[[Callable[..., Any]], HelpPage]:
-    """Return what makes a command of a function; `settings` are those of `HelpPage`."""
+    """Return a decorator that creates a command; `settings` are those of `HelpPage`."""
     return click.command(cls=HelpPage, **settings)
 
 
 def launcher_group(**settings: Any) -> Callable[[Callable[..., Any]], GroupPage]:
-    """Return what makes a group of commands of a function."""
+    """Return a decorator that creates a group of commands."""
     return click.group(cls=GroupPage, **settings)

@@ -1,4 +1,4 @@
-"""Jobs as commands have them: which ones a person means, what is printed of them, and the question before they change."""
+"""Jobs on the command line: selection by patterns, output, and confirmation of changes."""
 
 import gc
 import sys
@@ -24,8 +24,8 @@ from launcher.store.rows import JobRow
 
 PATTERN_HELP = "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME or tag:NAME."
 NOTHING_CHANGED = "nothing was changed"
-EXIT_ABORTED = 130  # the exit code of whoever refuses, or leaves
-_VERBS = {  # in front of these states; of others: is, are
+EXIT_ABORTED = 130  # the exit code if a user refuses or interrupts
+_VERBS = {  # verbs before these states; others use is, are
     State.FAILED: ("has", "have"),
     State.CANCELLED: ("was", "were"),
     State.SKIPPED: ("was", "were"),
@@ -42,7 +42,7 @@ optional_patterns = click.argument(
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Disable garbage collection: among thousands of new jobs there is no garbage to find."""
+    """Disable garbage collection, which finds nothing among thousands of new jobs."""
     gc.disable()
     try:
         yield
@@ -51,7 +51,7 @@ def gc_paused() -> Iterator[None]:
 
 
 def pattern_command(**settings: Any) -> Callable[[Callable[..., Any]], HelpPage]:
-    """Return what makes a verb of a function, whose help ends with what a PATTERN is."""
+    """Return a decorator that creates a verb whose help ends with the description of PATTERN."""
     return launcher_command(epilog=f"PATTERN: {PATTERN_HELP}", **settings)
 
 
@@ -122,12 +122,12 @@ def filter_by_state(jobs: Sequence[JobRow], states: Collection[State], what: str
     """Return the jobs that are in one of `states`; name the others on stderr.
 
     Args:
-        jobs: what was chosen.
-        states: where the change is possible.
-        what: the change, as in "nothing to hold".
+        jobs: Selected jobs.
+        states: States in which the change is possible.
+        what: The change, as in "nothing to hold".
 
     Raises:
-        UsageError: none of them is.
+        UsageError: no job is in one of the states.
     """
     wrong = [job for job in jobs if job.state not in states]
     kept = [job for job in jobs if job.state in states]
@@ -144,7 +144,7 @@ def filter_by_state(jobs: Sequence[JobRow], states: Collection[State], what: str
 
 
 def _states_text(jobs: Mapping[State, Sequence[JobRow]]) -> str:
-    """Return a sentence without its full stop that names jobs with their states."""
+    """Return a sentence, without the full stop, that names jobs with their states."""
     if len(jobs) != 1:
         states = [f"{state}: {format_job_names(there)}" for state, there in jobs.items()]
         return (
@@ -159,7 +159,7 @@ def _states_text(jobs: Mapping[State, Sequence[JobRow]]) -> str:
 
 
 def print_jobs(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bool = False) -> None:
-    """Print a line for each job: number, name, and what happens to it."""
+    """Print one line per job: number, name and change."""
     rows = [(str(job.id), job.name, what(job)) for job in jobs]
     drawn = sys.stdout.isatty()
     text = "\n".join([*columns(rows, right={0}), ""]) if drawn else tab_separated(rows)
@@ -167,28 +167,28 @@ def print_jobs(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bo
 
 
 def print_planned_changes(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:
-    """Print for each job what would happen to it, and that nothing did.
+    """Print the planned change of each job, and that nothing was changed.
 
     Args:
-        jobs: what would be changed.
-        what: what each would do or suffer, as it follows "would": "be cancelled".
+        jobs: Jobs to change.
+        what: The change after the word "would": "be cancelled".
     """
     print_jobs(jobs, lambda job: f"would {what(job)}")
     print_unchanged()
 
 
 def print_unchanged() -> None:
-    """Print that a rehearsal changed nothing."""
+    """Print that a dry run changed nothing."""
     print_stderr(f"{NOTHING_CHANGED} (dry run)")
 
 
 def confirm_changes(jobs: Sequence[JobRow], question: str, *, needed: bool) -> None:
-    """Show which jobs are about to be changed, each with its state, and ask whether they should.
+    """Show the jobs to change with their states, and ask for confirmation.
 
     Args:
-        jobs: what is about to be changed.
-        question: ends with a question mark.
-        needed: without a terminal to ask, raise an error; otherwise go on.
+        jobs: Jobs to change.
+        question: Question with its question mark.
+        needed: Whether to raise an error without a terminal, instead of continuing.
 
     Raises:
         UsageError: there is no terminal, and an answer is needed.

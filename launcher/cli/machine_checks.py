@@ -1,6 +1,6 @@
-"""What `launcher doctor` finds of the machine: clock, cores, limits, terminal.
+"""Checks of `launcher doctor` for the machine: clock, cores, limits, terminal.
 
-Nothing is changed, and no check waits for long. GPUs and disks have modules of their own.
+Checks change nothing and have short timeouts. Checks of GPUs and disks are in separate modules.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from launcher.system.process_limits import Limit, limit_of, min_limit, niceness_
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.preloads import THREADS
 
-FEW_OPEN_FILES = 4096  # loaders open one for each tensor that they pass on
-FEW_PROCESSES = 1024  # threads count, too: a training has hundreds
+FEW_OPEN_FILES = 4096  # data loaders open one per passed tensor
+FEW_PROCESSES = 1024  # threads also count: a training has hundreds
 _OLDEST_YEAR, _LAST_YEAR = 2025, 2100
-_SKEW_S = 60.0  # what another clock may be ahead without harm
+_SKEW_S = 60.0  # seconds; tolerated difference between clocks
 _TITLES = {
     "NOFILE": "open files",
     "NPROC": "processes",
@@ -34,11 +34,11 @@ _IN_BYTES = frozenset({"AS", "DATA", "FSIZE"})
 
 
 def judge_clock(now: float, newest: float | None) -> Finding:
-    """Check the time against what calendars and the queue know.
+    """Check the time for plausibility and against the queue.
 
     Args:
-        now: seconds since 1970.
-        newest: when something last happened in the queue.
+        now: Seconds since 1970.
+        newest: Time of the newest event in the queue.
     """
     summary = short_local_time(now)
     if not _OLDEST_YEAR <= datetime.fromtimestamp(now, UTC).year <= _LAST_YEAR:
@@ -53,13 +53,13 @@ def judge_clock(now: float, newest: float | None) -> Finding:
 
 
 def judge_cores(machine: int, allowed: int, usable: int, environ: Mapping[str, str]) -> Finding:
-    """Check how much of the processor jobs get.
+    """Check how many CPU cores jobs can use.
 
     Args:
-        machine: cores that it has.
-        allowed: of these, by our affinity.
-        usable: of these, by our cgroup's share of time.
-        environ: may limit libraries.
+        machine: Number of cores of the machine.
+        allowed: Number of cores in the affinity of this process.
+        usable: Number of cores by the CPU quota of the cgroup.
+        environ: Environment, which may limit libraries.
     """
     why = []
     if allowed < machine:
@@ -85,7 +85,7 @@ def judge_cores(machine: int, allowed: int, usable: int, environ: Mapping[str, s
 class ProcessLimits(NamedTuple):
     """Limits of a process and its niceness."""
 
-    limits: Mapping[str, Limit]  # by name, such as NOFILE; those that are known
+    limits: Mapping[str, Limit]  # known limits by name, such as NOFILE
     niceness: int
 
 
@@ -104,11 +104,11 @@ def read_scheduler_limits(pid: int | None) -> ProcessLimits | None:
 
 
 def judge_job_limits(shell: ProcessLimits | None, scheduler: ProcessLimits | None) -> Findings:
-    """Check the limits of jobs: those of this shell, as far as the running scheduler allows.
+    """Check the limits of jobs: those of this shell within the limits of the running scheduler.
 
     Args:
-        shell: the limits of this process; None if they are unknown.
-        scheduler: those of the running scheduler; None: one would have the limits of this shell.
+        shell: Limits of this process; None if they are unknown.
+        scheduler: Limits of the running scheduler; None if a new one would have the limits of this shell.
     """
     if shell is None:
         return {}
@@ -127,7 +127,7 @@ def judge_job_limits(shell: ProcessLimits | None, scheduler: ProcessLimits | Non
 def _limits_lowered_by_scheduler(
     shell: ProcessLimits, scheduler: ProcessLimits | None
 ) -> list[str]:
-    """Return the limits that the scheduler cannot raise as far as this shell can."""
+    """Return the limits that are lower in the scheduler than in this shell."""
     if scheduler is None:
         return []
     return [
@@ -215,7 +215,7 @@ def judge_processes(soft: int | None, hard: int | None, advice: str = "") -> Fin
 
 
 def judge_terminal(term: str, *, unicode: bool) -> Finding:
-    """Check what screens can be drawn with."""
+    """Check the capabilities of the terminal for screens."""
     kind = term or "not set"
     if kind == "dumb":
         return warning(

@@ -80,7 +80,7 @@ GROUPS = {
     },
 }
 VERBS = {verb: summary for verbs in GROUPS.values() for verb, summary in verbs.items()}
-# Modules that hold several verbs, each by its name; any other verb is `command` of the module of its name.
+# Modules with several verbs, each by its name; any other verb is `command` of the module of its name.
 FAMILIES = {
     "commands.adding": ("add",),
     "commands.config": ("notify",),
@@ -124,7 +124,7 @@ APPEARANCE: list[click.Parameter] = [
 
 
 def verb(name: str) -> click.Command:
-    """Return a verb, imported now."""
+    """Import a verb and return it."""
     family = next((module for module, verbs in FAMILIES.items() if name in verbs), "")
     module = importlib.import_module(f"launcher.cli.{family or f'commands.{name}'}")
     command: click.Command = getattr(module, name if family else "command")
@@ -134,13 +134,13 @@ def verb(name: str) -> click.Command:
 def defaults(
     verb: click.Command, keys: tuple[str, ...], options: Options, faults: list[Fault]
 ) -> dict[str, Any]:
-    """Return the values that a table of the user's file sets for a verb's options, as click takes them.
+    """Return the defaults of a verb's options in a table of the user's file, in the form of click.
 
     Args:
-        verb: the verb, or a verb's verb such as `install` of `service`.
-        keys: the table's name.
-        options: the table; options are named as on the command line.
-        faults: where unknown options and wrong values are added.
+        verb: Verb, or subcommand such as `install` of `service`.
+        keys: Name of the table.
+        options: Table; options are named as on the command line.
+        faults: List to which unknown options and invalid values are added.
     """
     options_by_name = options_of(verb)
     below = verb.commands if isinstance(verb, click.Group) else {}
@@ -165,7 +165,7 @@ def defaults(
 def options_of(verb: click.Command) -> dict[str, click.Option]:
     """Return the options of a verb by their long names without the dashes.
 
-    Options of appearance are left out: they follow the terminal.
+    Options of appearance are omitted: they depend on the terminal.
     """
     return {
         name.removeprefix("--"): option
@@ -177,14 +177,14 @@ def options_of(verb: click.Command) -> dict[str, click.Option]:
 
 
 def configured_defaults(name: str, verb: click.Command) -> dict[str, Any] | None:
-    """Return the defaults that the user's file sets for a verb, as `Context.default_map` takes them.
+    """Return the defaults of a verb in the user's file, in the form of `Context.default_map`.
 
     Args:
-        name: the verb's name.
-        verb: the verb.
+        name: Name of the verb.
+        verb: Verb.
 
     Raises:
-        UsageError: the file is wrong.
+        UsageError: the file is invalid.
     """
     configuration = read_configuration(os.environ, VERBS)
     if name not in configuration.options:
@@ -195,11 +195,11 @@ def configured_defaults(name: str, verb: click.Command) -> dict[str, Any] | None
     return {name: values}
 
 
-def _as_typed(option: click.Option, value: object) -> Any:  # click takes any
-    """Return a value of the file as it would be typed for the option on the command line.
+def _as_typed(option: click.Option, value: object) -> Any:  # click accepts any value
+    """Return a value of the file as it would be typed on the command line.
 
     Raises:
-        click.BadParameter: the option does not take it.
+        click.BadParameter: the value is invalid for the option.
     """
     if option.is_flag:
         if not isinstance(value, bool):
@@ -215,9 +215,9 @@ def _as_typed(option: click.Option, value: object) -> Any:  # click takes any
 
 
 class Verbs(click.Group):
-    """Imports a verb only when it is used, so that every command answers at once."""
+    """Imports a verb only when it is used, so every command responds fast."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's shape
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # signature of click
         """Return the commands in the order of the help page."""
         return list(VERBS)
 
@@ -233,13 +233,13 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that the arguments begin with, and the user's defaults for it."""
+        """Find the command at the start of the arguments, and the user's defaults for it."""
         name, verb, rest = super().resolve_command(ctx, args)
         if name is not None and verb is not None and not ctx.resilient_parsing:
             try:
                 ctx.default_map = configured_defaults(name, verb)
             except UsageError:
-                # a broken file is no reason for no help, and what is wrong is `doctor`'s business
+                # an invalid file must not prevent help; `doctor` reports its faults
                 if name != DOCTOR and not {"-h", "--help"} & set(rest):
                     raise
         return name, verb, rest
@@ -280,42 +280,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     if os.environ.get(VARIABLE, "").endswith(
         "_complete"
-    ):  # a shell asks for completions; answer fast
+    ):  # a shell requests completions; respond fast
         sys.exit(complete_line(cli, VERBS, os.environ))
     _open_streams()
     choose_characters(ascii_only=False)
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
-    except OSError:  # its message cannot be written either: the terminal was closed
+    except OSError:  # the message cannot be written either: the terminal was closed
         code = MachineError.exit_code
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except BrokenPipeError:  # the reader (head, less) has closed the pipe
         code = PIPE_CLOSED
         _drop(sys.stdout)
     except OSError as error:
-        if code != MachineError.exit_code:  # otherwise the first failed write has printed it
+        if code != MachineError.exit_code:  # otherwise the first failed write has printed the error
             with contextlib.suppress(OSError):  # the terminal was closed
                 print_stderr(f"error: {error}")
         code = MachineError.exit_code
         _drop(sys.stdout)
     try:
         sys.stderr.flush()
-    except OSError:  # Python's own flush of what is held still would end with 120
+    except OSError:  # otherwise Python's own flush would exit with 120
         _drop(sys.stderr)
     sys.exit(code)
 
 
 def _open_streams() -> None:
-    """Have the standard streams, also where the caller has closed them.
+    """Open the standard streams if the caller has closed them.
 
-    Otherwise the next file to be opened, the queue's database, would be the standard output.
+    Otherwise the next opened file, the queue's database, would become the standard output.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
@@ -323,7 +323,7 @@ def _open_streams() -> None:
 
 
 def _drop(stream: TextIO) -> None:
-    """Let Python's own last flush of a stream succeed, so that it does not complain."""
+    """Let Python's last flush of a stream succeed, to avoid an error message."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -344,16 +344,16 @@ def _run(argv: list[str]) -> int:
     except Error as error:
         _explain(error, debug="--debug" in argv)
         return error.exit_code
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # a full disk or an unwritable folder
         _explain(_folder_gone() or error, debug="--debug" in argv)
         return MachineError.exit_code
-    except SystemExit:  # click's answer to a closed pipe, and to nothing else
+    except SystemExit:  # raised by click only for a closed pipe
         return PIPE_CLOSED
     return code if isinstance(code, int) else 0
 
 
 def _folder_gone() -> MachineError | None:
-    """Return what is wrong where the folder in which the command was typed was deleted: no system call names it."""
+    """Return the error if the current folder was deleted, which system calls do not report."""
     folder = Path("/proc/self/cwd").readlink()
     if folder.exists() or not folder.name.endswith(" (deleted)"):
         return None
@@ -369,5 +369,5 @@ def _explain(error: Error | OSError, *, debug: bool) -> None:
     else:
         lines = map(
             sanitize_terminal, f"error: {error}".split("\n")
-        )  # a job's name may hold anything
+        )  # a job's name may contain any character
         print_stderr("\n".join(lines))

@@ -13,18 +13,18 @@ from launcher.job_options.value_types import LONGEST_SPAN_S, ValueType
 from launcher.states import OPEN_STATES, State
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-RUN = "add"  # the run of jobs that come from no task file
+RUN = "add"  # the run of jobs without a task file
 
 
 class ValueParamType(click.ParamType[Any]):
-    """A value that a person writes with its unit; a wrong one is named with its option."""
+    """A value with a unit; errors name the option of an invalid value."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
-        """Read texts with a function that raises UsageError, which says what was expected."""
+        """Set the reader of texts, which raises UsageError with the expected form."""
         self.name, self._read = name, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return what the text means."""
+        """Return the value of the text."""
         try:
             return self._read(str(value))
         except UsageError as error:
@@ -32,15 +32,15 @@ class ValueParamType(click.ParamType[Any]):
 
 
 class TextDefaultOption(click.Option):
-    """An option whose default is set later, by whoever reads the request; help and `config` show it."""
+    """An option whose default is set by the reader of the request; help and `config` show it."""
 
     def __init__(self, *arguments: Any, text_default: str = "", **options: Any) -> None:
-        """Take the default as it would be typed; '': there is none."""
+        """Set the default as it would be typed; '' for none."""
         super().__init__(*arguments, **options)
         self.text_default = text_default
 
     def get_help_extra(self, ctx: click.Context) -> Any:  # click's own type is not public
-        """Return what stands in brackets behind the help text."""
+        """Return the text in brackets after the help text."""
         extra = super().get_help_extra(ctx)
         if self.text_default:
             extra["default"] = self.text_default
@@ -52,7 +52,7 @@ json_option = flag("--json", "as_json", help="Print one JSON object (schema 1)."
 
 
 def value_param(takes: ValueType) -> ValueParamType:
-    """Return the type of an option that reads its values as task files do."""
+    """Return the type of an option that reads its values as in task files."""
     return ValueParamType(takes.metavar, lambda text: takes.read(text, time.time()))
 
 
@@ -60,18 +60,18 @@ def span(*, most_s: float = LONGEST_SPAN_S, bare: bool = False) -> ValueParamTyp
     """Return the type of a time span such as `8h`, in seconds.
 
     Args:
-        most_s: a longer one is refused.
-        bare: a number without a unit means seconds.
+        most_s: Longest valid span in seconds.
+        bare: Whether a number without a unit means seconds.
     """
     return value_param(value_types.span(most_s=most_s, bare=bare))
 
 
 def whole(least: int, most: int | None = None) -> ValueParamType:
-    """Return the type of a whole number within limits.
+    """Return the type of an integer within limits.
 
     Args:
-        least: the smallest.
-        most: the largest; None: there is none.
+        least: Smallest valid number.
+        most: Largest valid number; None for no limit.
     """
     return value_param(value_types.whole(least, most))
 
@@ -82,12 +82,12 @@ def real(least: float, most: float) -> ValueParamType:
 
 
 class States(click.ParamType[frozenset[State]]):
-    """Some of the states of jobs, with commas between them."""
+    """A list of states of jobs, separated by commas."""
 
     name = "states"
 
     def __init__(self, among: frozenset[State] = frozenset(State)) -> None:
-        """Take those among some states."""
+        """Set the valid states."""
         self._among = among
 
     def convert(
@@ -111,7 +111,7 @@ SHARE = value_param(value_types.SHARE)
 
 def policy_option() -> Callable[[Command], Command]:
     """Return the option that chooses the policy of the queue, `policy`."""
-    # what decides what starts, of which few verbs need a name
+    # the scheduling policy, which few verbs need
     from launcher.scheduler.chosen_policy import find_policy
     from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME
 

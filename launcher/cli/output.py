@@ -1,4 +1,4 @@
-"""The further forms of an answer: CSV for spreadsheets, Parquet, Markdown and LaTeX for texts."""
+"""Further formats of output: CSV for spreadsheets, Parquet, Markdown and LaTeX for texts."""
 
 import csv
 import io
@@ -23,12 +23,12 @@ from launcher.system.installation import install_command
 
 CellValue = str | int | float | None
 ABSENT = "–"
-_SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # what Markdown takes for more than a character
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would compute a cell that begins so
+_SPECIAL = re.compile(r"([\\`*_~|<\[\]&])")  # special characters of Markdown
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would evaluate a cell with this prefix
 
 
 class Format(StrEnum):
-    """How an answer is written."""
+    """The format of output."""
 
     TABLE = "table"
     CSV = "csv"
@@ -40,7 +40,7 @@ class Format(StrEnum):
 
 
 def form_options(command: Command) -> Command:
-    """Add the options that choose the form, `form` and `as_json`."""
+    """Add the options `form` and `as_json`, which select the format."""
     return click.option(
         "--format",
         "form",
@@ -50,10 +50,10 @@ def form_options(command: Command) -> Command:
 
 
 def choose_format(form: str | None, *, as_json: bool) -> Format:
-    """Return the form that the options choose.
+    """Return the selected format.
 
     Raises:
-        UsageError: they contradict each other, or a terminal would get a binary file.
+        UsageError: the options contradict each other, or a terminal would get binary output.
     """
     if as_json and form not in {None, Format.JSON}:
         raise UsageError(f"--json cannot be combined with --format {form}. Remove one of them.")
@@ -69,11 +69,11 @@ def choose_format(form: str | None, *, as_json: bool) -> Format:
 
 
 def write(output: CommandOutput, form: Format) -> None:
-    """Write an answer to the standard output; a pipe gets nothing where there is no row."""
+    """Write output to the standard output; a pipe gets nothing if there are no rows."""
     match form:
         case Format.CSV:
             text = csv_text(output.cells())
-            if sys.stdout.isatty():  # which no name may steer
+            if sys.stdout.isatty():  # names must not contain control sequences for it
                 text = "".join(f"{sanitize_terminal(line)}\n" for line in text.split("\r\n")[:-1])
             click.echo(text, nl=False)
         case Format.PARQUET:
@@ -88,7 +88,7 @@ def write(output: CommandOutput, form: Format) -> None:
 
 
 def table_from_cells(cells: Sequence[Sequence[Any]]) -> TextTable:
-    """Return a table as people read it; the first row is its head."""
+    """Return a table for users; the first row is its head."""
     head, *rows = cells
     numbers = frozenset(
         index
@@ -102,16 +102,16 @@ def table_from_cells(cells: Sequence[Sequence[Any]]) -> TextTable:
 
 
 def cell_text(cell: Any) -> str:
-    """Return a cell as people read it; a dash where there is nothing."""
+    """Return a cell for users; a dash for None."""
     if cell is None or (isinstance(cell, float) and not math.isfinite(cell)):
         return ABSENT
     return format_value(cell) if isinstance(cell, float) else one_line_text(cell)
 
 
 def csv_text(rows: Iterable[Sequence[CellValue]]) -> str:
-    """Return rows as CSV (RFC 4180): numbers in full, nothing where there is none.
+    """Return rows as CSV (RFC 4180): complete numbers, empty cells for None.
 
-    A text that a spreadsheet would take for a formula gets a `'` before it, as OWASP advises.
+    A text that a spreadsheet would read as a formula gets the prefix `'`, as OWASP recommends.
     """
     text = io.StringIO()
     csv.writer(text).writerows([_escape_formula(cell) for cell in row] for row in rows)
@@ -134,7 +134,7 @@ def _plain(cell: Cell) -> str:
 
 
 def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[CellValue]]:
-    """Return records as rows below the names of their columns, nothing left out.
+    """Return records as complete rows below the names of their columns.
 
     A number with an interval gives three columns: accuracy, accuracy_low, accuracy_high. A mean also gives accuracy_sd
     and accuracy_n. If values are missing from a mean, it also gives accuracy_expected and accuracy_note.
@@ -148,7 +148,7 @@ def long_rows(rows: Sequence[Mapping[str, Any]]) -> list[list[CellValue]]:
 
 
 def _extra_parts(values: Sequence[object]) -> tuple[str, ...]:
-    """Return what is known of a column's numbers besides their values."""
+    """Return the further values of a column's numbers, such as intervals."""
     found = [read_metric(value) for value in values if isinstance(value, Mapping)]
     metrics: list[Metric] = [metric for metric in found if metric is not None]
     means = any(metric.n is not None for metric in metrics)
@@ -167,11 +167,11 @@ def _cells(value: Any, extra_parts: tuple[str, ...]) -> tuple[CellValue, ...]:
 
 
 def parquet_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """Return a table as a Parquet file, for pandas, DuckDB, R; a column has the type that holds all of its values.
+    """Return a table as a Parquet file; the type of a column can represent all of its values.
 
     Args:
-        columns: their names; a name that comes twice gets a number.
-        rows: cells: text, numbers, bytes, or None.
+        columns: Names of the columns; a duplicate name gets a number.
+        rows: Cells with text, numbers, bytes, or None.
 
     Raises:
         MachineError: pyarrow is not installed.
@@ -196,7 +196,7 @@ def parquet_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> byte
 
 
 def _to_one_type(values: list[Any]) -> list[Any]:
-    """Return values of one type: numbers as they are, of mixed ones their texts."""
+    """Return values with a common type: numbers unchanged, mixed values as texts."""
     kinds = {type(value) for value in values if value is not None}
     large = kinds == {int} and any(not -(1 << 63) <= value < 1 << 63 for value in values if value)
     if not large and len(kinds) <= 1 and kinds != {str}:
@@ -222,7 +222,7 @@ _ESCAPES = str.maketrans({
 def latex_text(table: TextTable) -> str:
     """Return a `tabular`; the document needs the package booktabs.
 
-    What LaTeX takes for more than a character is escaped.
+    Special characters of LaTeX are escaped.
     """
     shape = "".join("r" if column.right else "l" for column in table.columns)
     lines = [
@@ -240,12 +240,12 @@ def latex_text(table: TextTable) -> str:
 
 def _line(cells: Sequence[Cell]) -> str:
     text = " & ".join(escape_latex(text_of(cell)) for cell in cells)
-    # the end of the line before would take these for its own star and option
+    # the end of the previous line would read these as its star and option
     return f"{{}}{text} \\\\" if text[:1] in {"*", "["} else f"{text} \\\\"
 
 
 def escape_latex(text: str) -> str:
-    """Return a text as LaTeX prints it; a minus before a number is one."""
+    """Return a text escaped for LaTeX; a minus sign before a number is a mathematical minus."""
     if text[:1] == "-" and text[1:2].isdigit():
         return f"$-${text[1:].translate(_ESCAPES)}"
     return text.translate(_ESCAPES)

@@ -1,4 +1,4 @@
-"""Tables of results that no test made, such as numbers that programs returned."""
+"""Tables of results other than tests, such as numbers that programs returned."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
@@ -12,22 +12,22 @@ from launcher.screens.text_table import Column, TextTable, width_of
 
 Row = Mapping[str, Any]
 NO_RESULTS = "no results yet"
-_NAMED_HIDDEN = 12  # columns without room that are named
-_SPREAD = "_sd"  # ends the name of a standard deviation, which goes to the right of the means
+_NAMED_HIDDEN = 12  # named columns that have no room
+_SPREAD = "_sd"  # suffix of a standard deviation, which is placed to the right of the means
 
 
 def _hidden_columns_note(titles: Sequence[str]) -> str:
-    """Name the columns that had no room."""
+    """Return the note that names the columns without room."""
     return f"not shown: {first_few(titles, _NAMED_HIDDEN)} (--format csv prints all columns)"
 
 
 def is_plain(row: Row) -> bool:
-    """Tell whether a row is no test's: those say whether they pool several sets of images."""
+    """Return whether a row is not that of a test: rows of tests have the column for pooled data sets."""
     return POOLED not in row
 
 
 def plain_tables(rows: Sequence[Row]) -> Iterator[TextTable]:
-    """Give the tables of some rows: a new one begins where a row has hardly a column of those before."""
+    """Yield the tables of some rows: a new table starts at a row that shares few columns with the previous ones."""
     together: list[Row] = []
     for row in rows:
         keys = {key for other in together for key in other}
@@ -43,14 +43,14 @@ def draw_plain(rows: Sequence[Row], width: int) -> str:
     """Return the tables of some rows for a terminal; columns without room are named below.
 
     Args:
-        rows: as laboratories tell them.
-        width: columns of the terminal.
+        rows: Rows of plugin packages.
+        width: Columns of the terminal.
     """
     parts = []
     for table in plain_tables(rows):
-        if not table.columns:  # rows of curves alone, say, of which no cell is a word
+        if not table.columns:  # only cells that cannot be printed, such as curves
             continue
-        # the first stays whole in any case
+        # the first one is always complete
         first = max(width_of(row[0]) for row in (table.titles, *table.rows))
         parts.append("\n".join(line.text for line in table.to_lines(max(width, first))))
     return "\n\n".join(parts)
@@ -59,9 +59,11 @@ def draw_plain(rows: Sequence[Row], width: int) -> str:
 def _plain_table(rows: Sequence[Row]) -> TextTable:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     shown = [key for key in keys if all(_is_scalar(row.get(key)) for row in rows)]
-    shown.sort(key=lambda key: key.endswith(_SPREAD))  # stable: otherwise in the rows' order
+    shown.sort(
+        key=lambda key: key.endswith(_SPREAD)
+    )  # stable sort: otherwise in the order of the rows
     table = text_columns(rows, shown, _cell)
-    # those on the right go first
+    # columns on the right are dropped first
     columns = [column._replace(drop=index) for index, column in enumerate(table.columns)]
     return table._replace(columns=columns)
 
@@ -69,7 +71,7 @@ def _plain_table(rows: Sequence[Row]) -> TextTable:
 def text_columns(
     rows: Sequence[Row], names: Sequence[str], text_of: Callable[[Any], str]
 ) -> TextTable:
-    """Return some columns of rows, each cell as a text; those that hold a number end together."""
+    """Return some columns of rows with cells as texts; columns with a number are right-aligned."""
     numbers = frozenset(
         index
         for index, name in enumerate(names)

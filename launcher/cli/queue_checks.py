@@ -1,6 +1,6 @@
-"""What `launcher doctor` finds of the queue, its home, configuration, backends and messages, and of what outlives them.
+"""Checks of `launcher doctor` for the queue, its folder, configuration, backends, messages, and behaviour at logout.
 
-Nothing is changed or sent, no pilot is submitted, and nothing is waited for long.
+Checks change and send nothing, submit no pilot, and have short timeouts.
 """
 
 import contextlib
@@ -46,14 +46,14 @@ from launcher.system.installation import install_command
 from launcher.system.paths import Home, find_home
 from launcher.system.questions import read_program_output
 
-COMMAND_TIMEOUT_S = 2.0  # for a system's program to answer
+COMMAND_TIMEOUT_S = 2.0  # for a system program
 SYSTEMD = "run/systemd/system"  # sd_booted(3)
 Asked = TypeVar("Asked", BackendSettings, NotifyTarget)
-# free bytes: below the first number nothing works, below the second it soon will not
+# free bytes: below the first number the queue fails, below the second it soon will
 HOME_BYTES = (256 << 20, 2 * GIB)  # records of jobs and their logs
-_NAMED = 8  # partitions that a line names
+_NAMED = 8  # partitions named in a line
 SLURM = ("sbatch", "squeue", "scancel", "sinfo")
-ENGINE_TIMEOUT_S = 5.0  # for an engine's program to answer
+ENGINE_TIMEOUT_S = 5.0  # for a program of an engine
 TARGET_TIMEOUT_S = 15.0  # to import apprise on a busy machine
 _OTHERS = 0o077
 _RAY = "import importlib.metadata as packages; print('ray', packages.version('ray'))"
@@ -61,39 +61,39 @@ _NO_HOME = "the queue folder cannot be used (see home)"
 
 
 class QueueHealth(NamedTuple):
-    """The queue, as far as it can be seen without changing it."""
+    """The health of the queue, read without changing it."""
 
     home: str = ""
     problem: str = ""  # why it cannot be found or used
     exists: bool = False
-    network: str = ""  # the warning about a home on a network file system
-    writers: str = ""  # who else may put another folder in the home's place
-    damaged: bool = False  # it is on record
-    probe: DatabaseProbe | None = None  # at the database; None: it was not read
+    network: str = ""  # the warning about a queue folder on a network file system
+    writers: str = ""  # other users who may replace the queue folder
+    damaged: bool = False  # damage is recorded
+    probe: DatabaseProbe | None = None  # of the database; None: not read
     stopped: bool = False
     scheduler: int | None = None  # its pid
     version: str | None = None  # of the scheduler
-    restarts: int = 0  # lately, because it had died
-    grown_log: str = ""  # why the database's log is long
-    copied: str = ""  # the folder of which it is a copy, while no command has held its jobs
+    restarts: int = 0  # recent ones, after crashes
+    grown_log: str = ""  # why the database's log has grown
+    copied: str = ""  # the folder of which it is a copy, until a command has held its jobs
 
 
 class Logout(NamedTuple):
-    """What becomes of our processes when their owner logs out."""
+    """The settings for processes of a user at logout."""
 
     systemd: bool = False
-    kills: bool | None = None  # whether it ends them; None: unknown
-    lingers: bool = False  # the owner is excepted
-    service: bool = False  # the scheduler is a service of the owner's
+    kills: bool | None = None  # whether a logout ends them; None: unknown
+    lingers: bool = False  # whether the user is exempt
+    service: bool = False  # whether the scheduler is a service of the user
 
 
-# --- the home
+# --- the queue folder
 
 
 def read_queue_health(
     environ: Mapping[str, str], mountinfo: str, now: float
 ) -> tuple[Home | None, QueueHealth]:
-    """Return the home, if it can be determined, and its queue."""
+    """Return the queue folder, if it can be determined, and its health."""
     try:
         home = find_home(environ)
     except Error as error:
@@ -125,7 +125,7 @@ def read_queue_health(
 
 
 def _restarts(home: Home, now: float) -> int:
-    """Return how often the scheduler was started again lately, because it had died."""
+    """Return the number of recent restarts of the scheduler after crashes."""
     times = (read_json(home.restarts) or {}).get("times")
     return sum(
         isinstance(at, int | float) and 0 <= now - at < RESTART_WINDOW_S
@@ -134,7 +134,7 @@ def _restarts(home: Home, now: float) -> int:
 
 
 def _unusable_reason(home: Home) -> str:
-    """Return why a home is not to be used by us on this machine, as far as a look tells."""
+    """Return why this user must not use a queue folder on this machine, checked without changes."""
     try:
         there = home.folder.stat()
     except FileNotFoundError:
@@ -155,7 +155,7 @@ def _unusable_reason(home: Home) -> str:
 
 
 def judge_configuration(faults: Sequence[str], configuration: Configuration | None) -> Finding:
-    """Check the user's file, None where it could not be read."""
+    """Check the user's file, None if it could not be read."""
     if faults:
         advice = "fix the file, as commands refuse to run with it; check it with `launcher config`"
         return trouble("; ".join(dict.fromkeys(faults)), advice)
@@ -170,7 +170,7 @@ def judge_configuration(faults: Sequence[str], configuration: Configuration | No
 
 
 def judge_home(queue: QueueHealth, disk: FilesystemInfo | None) -> Finding:
-    """Check whether the queue's home can be used, on whichever disk it is or will be."""
+    """Check whether the queue folder can be used, on its current or future disk."""
     if queue.problem:
         return trouble(queue.problem, "fix this, or set LAUNCHER_HOME to another folder")
     if queue.copied:
@@ -205,7 +205,7 @@ def judge_home(queue: QueueHealth, disk: FilesystemInfo | None) -> Finding:
 def _check_each(
     prefix: str, judge: Callable[[Asked], Finding], named: Mapping[str, Asked]
 ) -> dict[str, Finding]:
-    """Judge several at once, for each may have to wait for an answer."""
+    """Run several checks in parallel, because each may wait for an answer."""
     with ThreadPoolExecutor(max_workers=8) as threads:
         found = threads.map(judge, named.values())
         return {f"{prefix} {name}": finding for name, finding in zip(named, found, strict=True)}
@@ -214,7 +214,7 @@ def _check_each(
 def judge_backends(
     backends: Backends | None, environ: Mapping[str, str], home: Home | None, mountinfo: str
 ) -> Findings:
-    """Check of each backend whether its engine can be asked, and whether nodes see what they need."""
+    """Check for each backend whether its engine responds and whether nodes can access the required files."""
     judge = partial(_backend, environ=environ, home=home, mountinfo=mountinfo)
     return _check_each("backend", judge, {} if backends is None else backends.by_name)
 
@@ -258,7 +258,7 @@ def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
         )
     printed = read_program_output(("sinfo", "--noheader", "--format=%R"), ENGINE_TIMEOUT_S)
     there = tuple(dict.fromkeys(line.strip() for line in printed.splitlines() if line.strip()))
-    if not there or any(" " in word for word in there):  # a complaint, in words
+    if not there or any(" " in word for word in there):  # an error message
         return trouble(
             f"Slurm does not respond: {' '.join(printed.split()) or 'sinfo printed nothing'}",
             "check that `sinfo` lists the partitions; SLURM_CONF names another configuration",
@@ -274,7 +274,7 @@ def _slurm(settings: BackendSettings, environ: Mapping[str, str]) -> Finding:
 
 def _ray(settings: BackendSettings) -> Finding:
     python, table = settings.python or sys.executable, f"[backends.{settings.name}]"
-    if not Path(python).is_file():  # the nodes may have it all the same
+    if not Path(python).is_file():  # the nodes may have it
         return unknown(
             f"the interpreter {python} does not exist on this host, which joins the cluster with it",
             f"set `python` in {table} to an interpreter with ray",
@@ -291,7 +291,7 @@ def _ray(settings: BackendSettings) -> Finding:
 
 
 def judge_targets(messages: NotifySettings | None, environ: Mapping[str, str]) -> Findings:
-    """Check of each target of messages whether it can be used."""
+    """Check whether each target of messages can be used."""
     exposed = False
     with contextlib.suppress(OSError, UsageError):
         exposed = bool(configuration_file(environ).stat().st_mode & _OTHERS)
@@ -303,7 +303,7 @@ def judge_targets(messages: NotifySettings | None, environ: Mapping[str, str]) -
 def _target(target: NotifyTarget, *, environ: Mapping[str, str], exposed: bool) -> Finding:
     table = f"[notify.{target.name}]"
     if target.command:
-        program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of a word of a command
+        program = os.path.expanduser(target.command[0])  # noqa: PTH111  # of an argument of a command
         found = shutil.which(program, path=environ.get("PATH"))
         problem = "" if found else f"{target.command[0]} is not in PATH or not executable"
     else:
@@ -320,7 +320,7 @@ def _target(target: NotifyTarget, *, environ: Mapping[str, str], exposed: bool) 
 
 
 def read_unsent(home: Home | None) -> tuple[str, ...]:
-    """Return the messages that were given up, and why."""
+    """Return the abandoned messages with the reasons."""
     with contextlib.suppress(OSError):
         given_up = () if home is None else read_notification_state(home).given_up
         return tuple(f"{each.title!r} to {each.target} ({each.why})" for each in given_up)
@@ -328,7 +328,7 @@ def read_unsent(home: Home | None) -> tuple[str, ...]:
 
 
 def judge_unsent(unsent: Sequence[str]) -> Finding | None:
-    """Tell of messages that were given up."""
+    """Report abandoned messages."""
     if not unsent:
         return None
     return warning(
@@ -338,7 +338,7 @@ def judge_unsent(unsent: Sequence[str]) -> Finding | None:
 
 
 def find_reservations_folder(environ: Mapping[str, str], home: Home | None) -> tuple[str, str]:
-    """Return where schedulers tell each other what they promised, and what hinders that."""
+    """Return the folder in which schedulers publish reservations, and why it cannot be used."""
     try:
         folder = reservations_folder(environ)
     except UsageError as error:
@@ -355,11 +355,11 @@ def find_reservations_folder(environ: Mapping[str, str], home: Home | None) -> t
 
 
 def judge_reservations(claims: str, problem: str) -> Finding:
-    """Check whether schedulers can tell each other what they promised.
+    """Check whether schedulers can publish reservations.
 
     Args:
-        claims: the folder where they do, empty where none can be named.
-        problem: what hinders that.
+        claims: Folder of the reservations, '' if there is none.
+        problem: Why it cannot be used.
     """
     if problem:
         return warning(
@@ -373,7 +373,7 @@ def judge_reservations(claims: str, problem: str) -> Finding:
 
 
 def judge_scheduler(queue: QueueHealth) -> Finding:
-    """Check whether a scheduler lives where one is needed, of which version, and how well."""
+    """Check whether a needed scheduler is running, its version and its restarts."""
     if queue.problem:
         return unknown(f"not checked: {_NO_HOME}")
     if queue.restarts:
@@ -398,7 +398,7 @@ def judge_scheduler(queue: QueueHealth) -> Finding:
 
 
 def judge_queue(queue: QueueHealth) -> Finding:
-    """Check whether the queue's database can be read, and whether what waits in it is explained."""
+    """Check whether the queue's database can be read and whether waiting jobs have a reason."""
     if queue.problem:
         return unknown(f"not checked: {_NO_HOME}")
     if queue.damaged:
@@ -438,23 +438,23 @@ def judge_queue(queue: QueueHealth) -> Finding:
 
 
 def judge_sqlite(have: tuple[int, int, int], python: str) -> Finding:
-    """Check whether Python has the SQLite that the queue needs."""
+    """Check whether Python has a SQLite version that the queue supports."""
     if have < OLDEST_SQLITE:
         summary = f"this Python has SQLite {version_text(have)}; {version_text(OLDEST_SQLITE)} or newer is needed"
         return trouble(summary, "use a newer build of Python")
     return ok(f"{version_text(have)}, with Python {python}")
 
 
-# --- what outlives a logout or a job
+# --- processes after a logout or the end of a job
 
 
 def read_logout_settings(user: str, environ: Mapping[str, str], root: Path = Path("/")) -> Logout:
-    """Return what systemd does to a user's processes at logout.
+    """Return the settings of systemd for a user's processes at logout.
 
     Args:
-        user: whose.
-        environ: tells where the user's services are.
-        root: below which the system's files are.
+        user: User.
+        environ: Environment, which determines the folder of the user's services.
+        root: Root folder of the system's files.
     """
     if not (root / SYSTEMD).is_dir():
         return Logout()
@@ -468,7 +468,7 @@ def read_logout_settings(user: str, environ: Mapping[str, str], root: Path = Pat
 
 
 def _kills(root: Path) -> bool | None:
-    """Return whether logind ends processes at logout: as it says, else as its files say."""
+    """Return whether logind ends processes at logout, from logind itself or otherwise from its files."""
     if root == Path("/") and shutil.which("busctl"):
         place, name = "/org/freedesktop/login1", "org.freedesktop.login1"
         words = ("busctl", "get-property", name, place, f"{name}.Manager", "KillUserProcesses")
@@ -489,7 +489,7 @@ def _kills(root: Path) -> bool | None:
 
 
 def judge_logout(logout: Logout) -> Finding:
-    """Check whether jobs run on when their owner logs out."""
+    """Check whether jobs continue after a logout of their owner."""
     runs_on = "jobs continue when you log out"
     if not logout.systemd:
         return ok(f"{runs_on} (no systemd here)")
@@ -507,11 +507,11 @@ def judge_logout(logout: Logout) -> Finding:
 
 
 def judge_leftovers(hindrance: str, *, service: bool) -> Finding:
-    """Tell whether a daemon of a job may outlive it.
+    """Check whether a daemon of a job may outlive the job.
 
     Args:
-        hindrance: why supervisors can have no control groups of their own, empty where they can.
-        service: a systemd could give one to the scheduler as its service.
+        hindrance: Why supervisors cannot have control groups, '' if they can.
+        service: Whether systemd could provide one to the scheduler as its service.
     """
     if not hindrance:
         return ok("each job has a control group; all of its processes end with it")

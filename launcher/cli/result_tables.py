@@ -1,4 +1,4 @@
-"""The results of tests as tables for people, which `run` and `results` print."""
+"""The results of tests as tables for users, printed by `run` and `results`."""
 
 from collections.abc import Callable, Sequence
 from textwrap import wrap
@@ -14,23 +14,23 @@ from launcher.screens.text_table import Column, TextTable, columns
 
 GUIDE = "How to read this table: launcher help results"
 FEW_SOURCES = "95 % intervals estimate the variation between image sources. With few sources, treat them with caution:"
-# of models that validation has calibrated; left out where there is none
+# of models calibrated on the validation split; omitted if there is none
 _CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")
-_PART = 8  # parts of a model go before all others: its ID says the same
-_NAMED = 2  # columns that name a row
-_SHORTEST = 24  # columns of a model's name; what tells two apart may be its middle
+_PART = 8  # parts of a model are dropped before all others: its ID contains them
+_NAMED = 2  # columns that identify a row
+_SHORTEST = 24  # columns of a model's name; two names may differ in the middle
 
 
 def table_of_tests(
     rows: Sequence[Row], *, data: str = DATA, few: bool = False, brackets: bool = False
 ) -> TextTable:
-    """Return tests as people read them.
+    """Return the table of tests for users.
 
     Args:
-        rows: as laboratories tell them.
-        data: the column that says on what a model was tested.
-        few: accuracy, calibration and loss stand without their intervals.
-        brackets: with the titles and cells that LaTeX and pipes have.
+        rows: Rows of plugin packages.
+        data: Column with the test data.
+        few: Print accuracy, calibration and loss without their intervals.
+        brackets: Use the titles and cells for LaTeX and pipes.
     """
 
     def number(title: str, key: str, of: Callable[[Row], str], drop: int) -> Column:
@@ -78,11 +78,11 @@ def draw(
     """Return the table: pooled rows first, then balanced accuracy by model and data set; then folders.
 
     Args:
-        rows: of `collect`.
-        everything: a row per model and data set instead.
-        width: columns of the terminal; where the whole table does not fit, accuracy, calibration
-            and loss stand without their intervals.
-        parts: further columns that say what a row is of, such as seed; they go first.
+        rows: Rows of plugin packages.
+        everything: Print one row per model and data set instead.
+        width: Columns of the terminal. If the whole table does not fit, accuracy, calibration
+            and loss are printed without their intervals.
+        parts: Further identifying columns, such as seed; they are dropped first.
     """
     plain = [row for row in rows if is_plain(row)]
     tested = [row for row in rows if not is_plain(row)]
@@ -97,7 +97,7 @@ def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequen
     if everything or not pooled:
         lines = _tests(table_of_tests(rows, few=width < FULL_WIDTH), width, parts)
         return "\n".join([*lines, *_few_sources(rows, width), *by_groups])
-    # a pooled row is named by its modifier: the whole ID would fill the line
+    # a pooled row has the name of its modifier: the whole ID would fill the line
     table = table_of_tests(pooled, data=MODIFIER, few=width < FULL_WIDTH)
     lines = ["all data sets of a modifier pooled, with 95 % intervals", ""]
     lines += [*_tests(table, width, parts), *_few_sources(pooled, width), *by_groups]
@@ -112,9 +112,9 @@ def _part(value: object) -> str:
 
 
 def _tests(table: TextTable, width: int, parts: Sequence[str]) -> list[str]:
-    """Return tests in so many columns; what a model's making took goes first where they are few."""
+    """Return the lines of the tests for a width; the parts of models are dropped first if it is small."""
     few = width < FULL_WIDTH
-    absent = {"sources", *(["n"] if few else [])}  # which are told below
+    absent = {"sources", *(["n"] if few else [])}  # which are printed below
     absent |= {key for key in _CALIBRATED if few or all(row.get(key) is None for row in table.rows)}
 
     def part(name: str) -> Column:
@@ -125,12 +125,12 @@ def _tests(table: TextTable, width: int, parts: Sequence[str]) -> list[str]:
         *map(part, parts),
         *(column for column in table.columns[_NAMED:] if column.name not in absent),
     ]
-    columns[-2] = columns[-2]._replace(title="")  # a verdict speaks for itself
+    columns[-2] = columns[-2]._replace(title="")  # a verdict needs no title
     return [line.text for line in table._replace(columns=columns).to_lines(width)]
 
 
 def _by_data(rows: Sequence[Row]) -> list[str]:
-    """Return balanced accuracy by data; a line for each model, and for each condition of its tests."""
+    """Return balanced accuracy by data, with one line per model and condition of its tests."""
     by_place = {
         (row[MODEL], condition_of_test(row[DATA]), data_of_test(row[DATA])): row[
             "balanced_accuracy"
@@ -148,7 +148,7 @@ def _by_data(rows: Sequence[Row]) -> list[str]:
 
 
 def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
-    """Return lines on what so few sources of images tell; none where all rows have many."""
+    """Return notes about rows with few sources of images; empty if all rows have many."""
     data: dict[str, list[str]] = {}
     for row in rows:
         if text := row.get("few_sources"):
@@ -166,7 +166,7 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
 
 
 def _by_video(rows: Sequence[Row]) -> list[str]:
-    """Return a table of the AUC of videos; nothing where no image is a frame."""
+    """Return a table of the AUC of videos; empty if no image is a frame."""
     title = "by video: mean probability of the frames, with 95 % intervals over videos"
     listed = [
         (*_model_and_data(row), str(row["videos"]), format_metric(row.get("video_auc")))
@@ -177,7 +177,7 @@ def _by_video(rows: Sequence[Row]) -> list[str]:
 
 
 def _by_group(rows: Sequence[Row]) -> list[str]:
-    """Return a table of the gaps between groups; nothing where no image has a group."""
+    """Return a table of the gaps between groups; empty if no image has a group."""
     title = "gaps between groups in %. In brackets: 95th percentile of shuffled groups. More: trueface fairness"
     listed = [
         (
@@ -192,7 +192,7 @@ def _by_group(rows: Sequence[Row]) -> list[str]:
 
 
 def _section_lines(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return a further table, whose last two columns hold numbers."""
+    """Return a further table, whose last two columns contain numbers."""
     numbers = frozenset({len(head) - 2, len(head) - 1})
     return ["", title, "", *columns([head, *rows], right=numbers)] if rows else []
 
@@ -215,7 +215,7 @@ def _percent(value: Row | None) -> str:
 def format_metric(
     value: Row | None, *, percent: bool = False, interval: bool = True, brackets: bool = False
 ) -> str:
-    """Return a measure with three digits, or in per cent with one, and its interval; a dash where there is none."""
+    """Return a metric with three digits, or in per cent with one, and its interval; a dash for None."""
     if value is None:
         return ABSENT
     bounds = (value["low"], value["high"]) if interval else ()

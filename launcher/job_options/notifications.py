@@ -1,4 +1,4 @@
-"""What the owner of a queue is told of: the events, and what a run says of them with the word `notify`."""
+"""The events that are reported to the owner of a queue, and the settings of a run in the word `notify`."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -9,11 +9,11 @@ from launcher.system.files import Json
 
 
 class NotifyEvent(StrEnum):
-    """What is worth a message."""
+    """An event that is reported by a message."""
 
     RUN_ENDED = "run-ended"
-    FIRST_FAILURE = "first-failure"  # of a run, since it last ended
-    OUT_OF_MEMORY = "out-of-memory"  # a job that is not tried again; likewise the first
+    FIRST_FAILURE = "first-failure"  # first failure of a run since its last end
+    OUT_OF_MEMORY = "out-of-memory"  # first job out of memory that is not retried
 
 
 EXPECTED_NOTIFY = (
@@ -23,13 +23,13 @@ EXPECTED_NOTIFY = (
 
 
 class RunNotify(NamedTuple):
-    """What a run says of its messages; None: as `[notify]` of config.toml has it."""
+    """The notification settings of a run; None stands for the settings in `[notify]` of config.toml."""
 
     events: tuple[NotifyEvent, ...] | None = None
     to: tuple[str, ...] | None = None  # names of targets
 
     def record(self) -> dict[str, Json]:
-        """Return it as the queue keeps it."""
+        """Return the settings as stored in the queue."""
         return {
             "events": None if self.events is None else [*self.events],
             "to": None if self.to is None else [*self.to],
@@ -40,13 +40,13 @@ AS_CONFIGURED = RunNotify()
 
 
 def read_run_notify(value: object) -> RunNotify:
-    """Return what the word `notify` of a task file says.
+    """Return the settings of the word `notify` in a task file.
 
     Args:
-        value: as YAML has it.
+        value: Value as read from YAML.
 
     Raises:
-        UsageError: it is something else; says what was expected.
+        UsageError: the value is invalid; the message contains the expected form.
     """
     match value:
         case bool():
@@ -63,7 +63,7 @@ def read_run_notify(value: object) -> RunNotify:
 
 
 def run_notify_from_record(record: Any) -> RunNotify:  # of JSON
-    """Return what `RunNotify.record` made; what a newer version wrote is left to the configuration."""
+    """Return the settings that `RunNotify.record` wrote; unknown values of newer versions are ignored."""
     if not isinstance(record, dict):
         return AS_CONFIGURED
     events, to = record.get("events"), record.get("to")
@@ -77,13 +77,13 @@ def run_notify_from_record(record: Any) -> RunNotify:  # of JSON
 
 
 def read_events(value: object) -> tuple[NotifyEvent, ...]:
-    """Return the events that a word or a list of words names, each once.
+    """Return the distinct events of a word or a list of words.
 
     Args:
-        value: as it is written.
+        value: Value as written.
 
     Raises:
-        UsageError: a word is none of these.
+        UsageError: a word is not an event.
     """
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

@@ -1,4 +1,4 @@
-"""The launcher's own options: what a job asks of the machine, when it runs, how long and how often, and how far it is."""
+"""The launcher's own options: resources of a job, start time, limits, retries and progress."""
 
 from launcher.job import CPU, LONGEST_BACKOFF_S, MOST_GPUS, RERUNS
 from launcher.job_options.registry import JobOption, JobRequest, register_options
@@ -28,7 +28,7 @@ def _with_vram(request: JobRequest, size: Bytes | str) -> JobRequest:
 
 
 def _with_gpus(request: JobRequest, number: int) -> JobRequest:
-    """Return the request for a number of GPUs, which has the last word on whether it has one."""
+    """Return the request with a number of GPUs, which also decides whether it requests a GPU."""
     device = "auto" if request.resources.device == CPU else request.resources.device
     resources = request.resources._replace(device=device if number else CPU, gpus=number or 1)
     return request._replace(resources=resources, gpus=number or None)

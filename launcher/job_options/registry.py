@@ -1,6 +1,6 @@
-"""What a job asks for, and the table of options by which it says so: one row each, from which all else follows.
+"""The request of a job and the table of its options, one row per option.
 
-Each module of this room may register rows; `job_options` imports them all, once.
+Each module of this package may register rows; `job_options` imports all modules once.
 """
 
 import pkgutil
@@ -17,21 +17,23 @@ from launcher.job_options.value_types import ValueType
 
 
 class JobRequest(NamedTuple):
-    """What a job asks for, before it is known whether a GPU would help it."""
+    """The request of a job, before it is known whether the job can use a GPU."""
 
     resources: Resources = Resources()
     terms: Terms = Terms()
     priority: int = 0
-    gpus: int | None = None  # None: not given, and `resources` has one where it works on GPUs
+    gpus: int | None = (
+        None  # None: not given; `resources` then has one GPU if the job works on GPUs
+    )
 
     @property
     def wants_gpu(self) -> bool:
-        """Whether an option asks for a GPU, be it without saying which."""
+        """Whether an option requests a GPU, with or without naming it."""
         resources = self.resources
         return self.gpus is not None or resources.min_vram is not None or resources.exclusive
 
     def without_gpu(self) -> "JobRequest":
-        """Return what holds for a job that needs no GPU: what all ask for of GPUs is not for it."""
+        """Return the request without the GPU options that apply to all jobs, for a job that needs no GPU."""
         resources = self.resources._replace(
             device="auto", min_vram=None, gpus=1, exclusive=False, gpu_ids=UUIDS
         )
@@ -47,19 +49,19 @@ _PARTS: Mapping[str, type[Resources | Terms]] = {"resources": Resources, "terms"
 
 
 class HasRequest(Protocol):
-    """A job that asks for something: one of a plan, or of the queue."""
+    """A job with a request: a job of a plan or of the queue."""
 
     @property
     def resources(self) -> Resources:
-        """Of the machine."""
+        """The resource request."""
 
     @property
     def terms(self) -> Terms:
-        """Of the queue."""
+        """The terms in the queue."""
 
     @property
     def priority(self) -> int:
-        """Its place in the order."""
+        """The priority in the queue."""
 
 
 class JobOption(NamedTuple):
@@ -67,24 +69,24 @@ class JobOption(NamedTuple):
 
     name: str  # in a task file; `launcher add` writes it with hyphens
     takes: ValueType
-    help: str  # sentences without the last full stop: "GPU memory to reserve on each GPU"
-    field: str  # that it sets: "priority", or one of Resources or Terms: "resources.cpus"
-    change: Callable[[JobRequest, Any], JobRequest] | None = None  # where it sets more than that
-    default: str = ""  # as a task file would write it
-    old_names: tuple[str, ...] = ()  # of earlier task files
+    help: str  # without the last full stop: "GPU memory to reserve on each GPU"
+    field: str  # the field that it sets: "priority", or one of Resources or Terms such as "resources.cpus"
+    change: Callable[[JobRequest, Any], JobRequest] | None = None  # if it sets further fields
+    default: str = ""  # as written in a task file
+    old_names: tuple[str, ...] = ()  # in earlier task files
 
     @property
     def flag(self) -> str:
-        """The option of `launcher add`: --time-limit."""
+        """The option of `launcher add`, such as --time-limit."""
         return f"--{self.name.replace('_', '-')}"
 
     @property
     def summary(self) -> str:
-        """What it does, and what it takes."""
+        """The help text with the expected value."""
         return f"{self.help}. Takes {self.takes.expected}."
 
     def apply(self, request: JobRequest, value: object) -> JobRequest:
-        """Return the request with this option set to a value of its type."""
+        """Return the request with this option set to a value."""
         if self.change is not None:
             return self.change(request, value)
         part, _, name = self.field.rpartition(".")
@@ -98,8 +100,8 @@ def register_options(*options: JobOption) -> None:
     """Add rows to the table.
 
     Raises:
-        UsageError: two rows have one name.
-        ValueError: a row sets a field that no job has.
+        UsageError: two rows have the same name.
+        ValueError: a row sets an unknown field.
     """
     for option in options:
         taken = {name for row in _OPTIONS.values() for name in (row.name, *row.old_names)}
@@ -115,7 +117,7 @@ def register_options(*options: JobOption) -> None:
 
 @cache
 def job_options() -> Mapping[str, JobOption]:
-    """Return every option by its name: those of `options`, then those of other modules."""
+    """Return every option by name: those of `options` first, then those of other modules."""
     names = [module.name for module in pkgutil.iter_modules(room.__path__)]
     for name in ("options", *names):
         import_module(f"{room.__name__}.{name}")
@@ -123,9 +125,9 @@ def job_options() -> Mapping[str, JobOption]:
 
 
 def changed_options(before: HasRequest, after: HasRequest) -> list[str]:
-    """Return the names of the options in which a job asks for something else than before.
+    """Return the names of the options that differ between two requests of a job.
 
-    A point in time is left out: a task file may name it by the hour, which is another day tomorrow.
+    Points in time are ignored: a time of day in a task file means another day tomorrow.
     """
     if (before.resources, before.terms, before.priority) == (
         after.resources,
@@ -140,5 +142,5 @@ def changed_options(before: HasRequest, after: HasRequest) -> list[str]:
 
 @cache
 def old_option_names() -> Mapping[str, str]:
-    """Return the earlier names of options, each with that of today."""
+    """Return the earlier names of options, each with its current name."""
     return {old: row.name for row in job_options().values() for old in row.old_names}

@@ -1,7 +1,7 @@
-"""What an option takes: numbers, amounts of memory, times, dates, folders; and which options contradict each other.
+"""The types of option values, such as numbers, memory, times and folders, and contradictions between options.
 
-A type is read in the same way from a task file and from a command line, with the same limits and
-the same messages; both name the option before the message, spelled as it is there.
+Task files and command lines read a type in the same way, with the same limits and messages. The message
+starts with the option as it is spelled there.
 """
 
 import re
@@ -15,38 +15,36 @@ from launcher.job import CPU, Terms, is_device
 from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
 AUTO = "auto"
-LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a slip
-UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # no program learns of them
+LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a mistake
+UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # programs cannot handle them
 
 _NAME = re.compile(r"[^\s,\x00-\x1f]+")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
-_TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})  # as YAML 1.2 has them
+_TRUTHS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})  # the booleans of YAML 1.2
 
 
 class ValueType(NamedTuple):
-    """How the value of an option is written; an option has one of those below."""
+    """How the value of an option is written; the functions below return the types."""
 
-    metavar: str  # one word for the value in a help text: SIZE
-    expected: str  # what the option takes, after "expected"
-    value_of: Callable[[str, float], Any]  # by its text and the time; None: it is no such value
-    form: Mapping[
-        str, Any
-    ]  # a JSON schema of it; its references are defined by the schema of task files
-    text_of: Callable[[Any], str] = str  # as a task file has it, to the last digit
-    unit: str = ""  # of a number that a program gives without one
-    most: float | None = None  # a larger number is refused; None: there is no limit
-    words: tuple[str, ...] = ()  # of which it is one; none: it is no choice
-    is_text: bool = True  # it may stand in quotes in a task file; a number or a truth may not
+    metavar: str  # the value in a help text: SIZE
+    expected: str  # the expected form, after the word "expected"
+    value_of: Callable[[str, float], Any]  # (text, now) → value; None: the text is invalid
+    form: Mapping[str, Any]  # its JSON schema; the schema of task files defines its references
+    text_of: Callable[[Any], str] = str  # as written in a task file, without rounding
+    unit: str = ""  # unit of a number that a program gives without one
+    most: float | None = None  # the largest number; None: no limit
+    words: tuple[str, ...] = ()  # the allowed words; empty: not a choice
+    is_text: bool = True  # quotes are allowed in a task file; not for numbers and booleans
 
     def read(self, text: str, now: float) -> Any:
-        """Return the value that a text means.
+        """Return the value of a text.
 
         Args:
-            text: as it is written.
-            now: seconds since 1970, for times that are relative.
+            text: Value as written.
+            now: Seconds since 1970, for relative times.
 
         Raises:
-            UsageError: it is no such value; says what was expected.
+            UsageError: the text is invalid; the message contains the expected form.
         """
         value = self.value_of(text, now)
         if value is None:
@@ -55,7 +53,7 @@ class ValueType(NamedTuple):
 
 
 def whole(least: int, most: int | None = None) -> ValueType:
-    """Return the type of a whole number within limits; `most` None: there is no upper limit."""
+    """Return the type of an integer within limits; None for `most` means no upper limit."""
     limits = f"of at least {least:,}" if most is None else f"from {least:,} to {most:,}"
 
     def value_of(text: str, _: float) -> int | None:
@@ -84,7 +82,7 @@ def real(least: float, most: float) -> ValueType:
 
 
 def size(*, auto: bool = False) -> ValueType:
-    """Return the type of memory in bytes; with `auto` the word auto is good, too, and read as `AUTO`."""
+    """Return the type of memory in bytes; with `auto`, the word auto is also valid and read as `AUTO`."""
 
     def value_of(text: str, _: float) -> Bytes | str:
         return AUTO if auto and text == AUTO else parse_bytes(text)
@@ -98,18 +96,18 @@ def size(*, auto: bool = False) -> ValueType:
 def span(
     *, most_s: float = LONGEST_SPAN_S, positive: bool = False, bare: bool = False
 ) -> ValueType:
-    """Return the type of a stretch of time in seconds.
+    """Return the type of a time span in seconds.
 
     Args:
-        most_s: a longer one is refused.
-        positive: 0s is refused.
-        bare: a number without a unit means seconds.
+        most_s: Longest valid span in seconds.
+        positive: Whether 0s is refused.
+        bare: Whether a number without a unit means seconds.
     """
     limit = f", at most {format_seconds(most_s)}" if most_s < LONGEST_SPAN_S else ""
 
     def value_of(text: str, _: float) -> float:
         number = text.replace(".", "", 1).isdecimal()
-        zero = positive and number and float(text) == 0  # no unit makes it valid
+        zero = positive and number and float(text) == 0  # zero is invalid with any unit
         span_s = float(text) if zero or (bare and number) else parse_seconds(text)
         if span_s > most_s:
             raise UsageError(f"expected at most {most_s / 3600:,.0f}h, got {text!r}")
@@ -123,7 +121,7 @@ def span(
 
 
 def choice(*words: str) -> ValueType:
-    """Return the type of one of a few words."""
+    """Return the type of a choice of words."""
     return ValueType(
         "WORD",
         " or ".join(words),
@@ -134,7 +132,7 @@ def choice(*words: str) -> ValueType:
 
 
 class TimeInPast(UsageError):
-    """The time that is given lies in the past."""
+    """The given time is in the past."""
 
 
 def _truth(text: str, _: float) -> bool | None:
@@ -153,11 +151,11 @@ def _names(text: str, _: float) -> tuple[str, ...] | None:
 
 
 def _moment(text: str, now: float) -> float | None:
-    """Return a time to come in seconds since 1970; a date, a time of day (the next), or `+2h30m`.
+    """Return a future time in seconds since 1970, from a date, a time of day (its next occurrence), or `+2h30m`.
 
     Raises:
-        TimeOver: it is over already.
-        UsageError: it is far away.
+        TimeInPast: the time is in the past.
+        UsageError: the time is too far in the future.
     """
     stripped = text.strip()
     try:
@@ -175,13 +173,13 @@ def _moment(text: str, now: float) -> float | None:
 
 
 def _next_time_of_day(text: str, now: float) -> float | None:
-    """Return the next time that local clocks show `text`, None when it is no time of day."""
+    """Return the next local time of day `text` in seconds since 1970, None if it is not a time of day."""
     try:
-        time_of_day = datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007  # a time without a day
+        time_of_day = datetime.strptime(text, "%H:%M").time()  # noqa: DTZ007  # a time without a date
     except ValueError:
         return None
     today = datetime.fromtimestamp(now).astimezone().date()
-    # built from the date each time: a day is not always 24 hours long
+    # built from the date: a day is not always 24 hours long
     days = (today + timedelta(days=count) for count in range(2))
     times = (datetime.combine(day, time_of_day).timestamp() for day in days)
     return next((at for at in times if at > now), None)
@@ -207,8 +205,8 @@ def _span_text(span_s: float) -> str:
 _TEXT = {"type": "string"}
 
 PRIORITY = whole(-(2**31) + 1, 2**31 - 1)
-SHARE = real(0.001, 1000.0)  # of a run; another one has 1
-# on a command line the option alone means true
+SHARE = real(0.001, 1000.0)  # of a run; the default is 1
+# on a command line, the option without a value means true
 TRUTH = ValueType(
     "",
     "true or false",
@@ -223,17 +221,17 @@ DEVICE = ValueType(
     lambda text, _: text if is_device(text) else None,
     {"$ref": "#/$defs/device"},
 )
-# with SIG before its name or without
+# with or without the prefix SIG
 SIGNAL = ValueType("SIGNAL", "a signal that a program can handle, such as SIGUSR1", _signal, _TEXT)
 WORD = ValueType("NAME", "a name", lambda text, _: text, _TEXT)
-# it need not be there; a relative one is in the folder in which the job runs
+# it need not exist; a relative path starts in the folder of the job
 FOLDER = ValueType(
     "FOLDER",
     "a folder such as runs/first",
     lambda text, _: text if text.strip() and "\0" not in text else None,
     _TEXT,
 )
-# with commas between, each once; in a task file also a list of them
+# separated by commas, without duplicates; in a task file also a list
 NAMES = ValueType(
     "NAMES",
     "names such as slurm,local",
@@ -246,32 +244,30 @@ MOMENT = ValueType(
     "a time such as 18:00, 2026-12-24T18:00 or +2h30m",
     _moment,
     _TEXT,
-    lambda at: datetime.fromtimestamp(at).isoformat(),  # noqa: DTZ006  # as it is read: local
+    lambda at: datetime.fromtimestamp(at).isoformat(),  # noqa: DTZ006  # local time, as it is read
 )
 
 
-Spelling = Callable[
-    [str, str], str
-]  # an option and its value as the user writes them; "": no value
+Spelling = Callable[[str, str], str]  # an option and its value as users write them; "": no value
 
 
 def in_task_file(name: str, value: str) -> str:
-    """Return an option as a task file has it: `time_limit: 8h`."""
+    """Return an option as written in a task file: `time_limit: 8h`."""
     return f"{name}: {value}" if value else name
 
 
 def on_command_line(name: str, value: str) -> str:
-    """Return an option as `launcher add` has it: `--time-limit 8h`."""
+    """Return an option as written for `launcher add`: `--time-limit 8h`."""
     flag = f"--{name.replace('_', '-')}"
     return f"{flag} {value}" if value else flag
 
 
 def device_fault(values: Mapping[str, object], spell: Spelling) -> str | None:
-    """Tell which options of one job ask for a GPU and for none, or for one GPU and several.
+    """Return the message about contradicting GPU options of a job: a GPU and none, or one GPU and several.
 
     Args:
-        values: those that are given, by name.
-        spell: how the user writes them.
+        values: Given options by name.
+        spell: Returns an option as users write it.
     """
     gpus, device = values.get("gpus"), str(values.get("device", "auto"))
     none = ("gpus", "0") if gpus == 0 else ("device", CPU) if device == CPU else None
@@ -286,7 +282,7 @@ def device_fault(values: Mapping[str, object], spell: Spelling) -> str | None:
 
 
 def _asking_for_gpu(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Give the options that ask for a GPU, each with its value where that tells something."""
+    """Yield the options that request a GPU, each with its value if it is informative."""
     gpus, device = values.get("gpus"), str(values.get("device", ""))
     if gpus:
         yield "gpus", str(gpus)
@@ -299,7 +295,7 @@ def _asking_for_gpu(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def terms_fault(terms: Terms, spell: Spelling) -> str | None:
-    """Tell which of a job's times needs another one, or does not fit to it."""
+    """Return the message about a time option of a job that requires or contradicts another one."""
     limit_s, warn_s = terms.time_limit_s, terms.warn_s
     warn, limit = spell("warn", ""), spell("time_limit", "")
     if warn_s and limit_s is None:

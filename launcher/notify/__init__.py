@@ -1,5 +1,5 @@
-"""Telling the owner of a queue what happens to its runs: mail, chat services, or any command.
+"""Notifications about runs for the owner of a queue: by mail, chat service or command.
 
-A process of its own reads what happened, decides what is worth a message, and sends it.
+A separate process reads events of runs, selects those to report, and sends messages.
 Start reading at `__main__.NotifyService`, then `notices.due`.
 """

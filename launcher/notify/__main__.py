@@ -1,6 +1,6 @@
-"""The process that sends messages: looks at what happened, has messages sent, and puts down who was told.
+"""The process that sends messages: reads events, sends messages, and records which targets received them.
 
-There is one per home; its scheduler starts it where messages are configured.
+There is one process per queue; the scheduler starts it if messages are configured.
 """
 
 import contextlib
@@ -41,25 +41,25 @@ logger = logging.getLogger(__name__)
 OLDEST_REPORTED_S = (
     600.0  # seconds before the first start that are reported, if targets were defined then
 )
-EVENT_POLL_S = 1.0  # between two looks at what happened
-DELIVERY_POLL_S = 0.1  # likewise at messages that are under way
-MOST_DELIVERIES = 64  # messages that are under way
-SCHEDULER_GRACE_S = 3.0  # without a scheduler: another one may take its place
-LONGEST_STAY_S = 86_400.0  # without a scheduler, for messages that wait
+EVENT_POLL_S = 1.0  # between two reads of events
+DELIVERY_POLL_S = 0.1  # between two checks of messages that are being sent
+MOST_DELIVERIES = 64  # messages sent at the same time
+SCHEDULER_GRACE_S = 3.0  # without a scheduler: a new one may start
+LONGEST_STAY_S = 86_400.0  # without a scheduler, if messages are pending
 
 
 class _Delivery(NamedTuple):
-    """A message on its way to a target."""
+    """A message that is being sent to a target."""
 
     target: str
-    run: RunEvents  # as it stood then
+    run: RunEvents  # as of the start of the delivery
     events: tuple[NotifyEvent, ...]
     message: Message
     result: Future[DeliveryResult]
 
 
 class NotifyService:
-    """Everything that the process knows; all of it can be found again."""
+    """The state of the process; all of it can be restored from files and the database."""
 
     def __init__(
         self,
@@ -69,13 +69,13 @@ class NotifyService:
         clock: Callable[[], float] = time.time,
         uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
-        """Go on from what the home's file says.
+        """Continue from the stored notification state.
 
         Args:
-            home: the queue's; this process holds its `notify.lock`.
-            environ: tells where the user's file is; commands get it, too.
-            clock: seconds since 1970.
-            uptime: seconds since the machine was started.
+            home: Queue folder; this process holds its `notify.lock`.
+            environ: Environment, which determines the user's file; commands also get it.
+            clock: Returns seconds since 1970.
+            uptime: Returns seconds since the start of the machine.
         """
         self._home, self._environ, self._clock, self._uptime = home, environ, clock, uptime
         self._host = socket.gethostname()
@@ -85,17 +85,17 @@ class NotifyService:
         self._leaving = threading.Event()
         self._error_throttle = ErrorThrottle()
         self._settings: NotifySettings | None = None
-        self._is_broken = False  # the user's file is
-        self._settings_fingerprint: object = ()  # the stamp of the user's file
+        self._is_broken = False  # whether the user's file is invalid
+        self._settings_fingerprint: object = ()  # of the user's file
         self._database_fingerprints: object = (
-            None  # the stamps of the queue's; None: it may have changed
+            None  # of the queue's database files; None: they may have changed
         )
         self._scheduler_gone_since: float | None = (
-            None  # since when no scheduler lives, by `uptime`
+            None  # start of the time without a scheduler, by `uptime`
         )
 
     def step(self) -> float:
-        """Do all that is due; return after how many seconds to look again."""
+        """Do all work that is due; return the seconds until the next step."""
         now = self._clock()
         self._read_settings()
         if scheduler_pid(self._home) is not None:
@@ -114,7 +114,7 @@ class NotifyService:
         return DELIVERY_POLL_S if self._deliveries else EVENT_POLL_S
 
     def is_finished(self) -> bool:
-        """Tell whether nothing is left to do for this process."""
+        """Return whether this process has nothing left to do."""
         if not self._home.database.exists():
             return True
         if self._settings is None and not self._is_broken:
@@ -122,19 +122,19 @@ class NotifyService:
         if self._deliveries:
             return False
         if self._scheduler_gone_since is None:
-            # where a newer launcher serves the home, its scheduler starts a process of its own code
+            # the scheduler of a newer launcher starts a process with its own code
             scheduler = version_of(read_json(self._home.scheduler_record) or {})
             return scheduler.is_newer_than(this_version())
         alone_s = self._uptime() - self._scheduler_gone_since
         return alone_s > (LONGEST_STAY_S if self._state.has_pending else SCHEDULER_GRACE_S)
 
     def close(self) -> None:
-        """End what is under way; it is sent again."""
+        """Stop messages that are being sent; they will be sent again."""
         self._leaving.set()
         self._threads.shutdown()
 
     def _read_settings(self) -> None:
-        """Read the user's file where it has changed; of a broken one nothing holds."""
+        """Read the user's file if it has changed; an invalid file has no effect."""
         try:
             file = file_stamp(str(configuration_file(self._environ)))
             if file == self._settings_fingerprint:
@@ -151,19 +151,19 @@ class NotifyService:
         notices = noted.with_targets(self._state, names, self._settings_changed_at(now))
         try:
             self._save(notices)
-        except OSError as error:  # the disk is full: it is known here, and written later
+        except OSError as error:  # the disk is full: the state is kept in memory and written later
             self._error_throttle.log_error(error)
             self._state = notices
 
     def _settings_changed_at(self, now: float) -> float:
-        """Return when the user's file was changed last, in seconds since 1970."""
+        """Return the time of the last change of the user's file, in seconds since 1970."""
         file = file_stamp(str(configuration_file(self._environ)))
         return now if file is None else min(now, file[1] / 1e9)
 
-    # --- what happened
+    # --- events
 
     def _read_events(self, now: float) -> None:
-        """Take in all that happened, and put it down; what could not be put down is read again."""
+        """Read new events and store them; if they cannot be stored, they are read again."""
         notices, database = self._state, self._home.database
         stamps, at = (file_stamp(str(database)), file_stamp(f"{database}-wal")), time.time()
         if stamps != self._database_fingerprints:
@@ -174,28 +174,28 @@ class NotifyService:
                     cursor = reader.last_event_before(
                         max(now - OLDEST_REPORTED_S, self._settings_changed_at(now))
                     )
-                cursor = min(cursor, newest)  # the database was replaced by an older one
+                cursor = min(cursor, newest)  # an older database has replaced it
                 upto, runs = reader.read_since(cursor)
                 if notices.cursor is None:
                     runs = [reader.extend_to_idle_start(run) for run in runs]
                 notices = noted.with_events(notices, upto, runs, now)
         self._save(notices)
-        # SQLite writes its log from the start again: a change within the same step of the file system's clock
-        # leaves the stamp as it was
+        # SQLite writes its log from the start again. A change within one tick of the file system's clock
+        # leaves the fingerprint unchanged
         changed = max((changed_ns for _, changed_ns in filter(None, stamps)), default=0) / 1e9
         self._database_fingerprints = stamps if at - changed >= UNSTABLE_S else None
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[RunEventReader]:
-        # opened anew each time: one that was opened while nobody wrote sees nothing new
+        # opened again each time: a connection that was opened without a writer sees no changes
         with contextlib.closing(open_database_readonly(self._home.database)) as connection:
             yield RunEventReader(connection)
 
     def _save(self, notices: NotificationState) -> None:
-        """Put down what is known, before anything of it is sent.
+        """Store the state before any message about it is sent.
 
         Raises:
-            OSError: that is not possible; all is as it was.
+            OSError: the state cannot be written; it is unchanged.
         """
         if self._settings is not None:
             notices = noted.prune(notices, self._settings, self._clock())
@@ -203,10 +203,10 @@ class NotifyService:
             write_notification_state(self._home, notices)
             self._state = notices
 
-    # --- what is sent
+    # --- deliveries
 
     def _start_delivery(self, target: NotifyTarget, settings: NotifySettings, now: float) -> None:
-        """Begin to send a target the next message that is due."""
+        """Start sending the next due message to a target."""
         if target.name in self._deliveries:
             return
         if not noted.is_retry_due(self._state.failing.get(target.name), now):
@@ -220,7 +220,7 @@ class NotifyService:
         with self._reader() as reader:
             counts = {} if run.open else reader.count_ended_since(run.id, run.since)
             failures = reader.failures(run.id, run.after) if run.happened else ()
-        if not run.open and not counts and not failures:  # nothing of it ran
+        if not run.open and not counts and not failures:  # none of its jobs ran
             self._save(noted.mark_sent(self._state, target.name, run, events))
             return
         message = messages.make_run_message(run, events, failures, counts, host=self._host, now=now)
@@ -229,7 +229,7 @@ class NotifyService:
         self._deliveries[target.name] = _Delivery(target.name, run, events, message, answer)
 
     def _record_delivery(self, sent: _Delivery) -> None:
-        """Put down how a sending ended."""
+        """Record the result of a delivery."""
         now, answer, title = self._clock(), sent.result.result(), sent.message.title
         told = noted.mark_sent(self._state, sent.target, sent.run, sent.events)
         if answer.delivered:
@@ -244,7 +244,7 @@ class NotifyService:
             )
         try:
             self._save(notices)
-        except OSError as error:  # the disk is full: it is known here, and sent again after a death
+        except OSError as error:  # the disk is full: the result is kept in memory; after a crash the message is sent again
             self._error_throttle.log_error(error)
             self._state = notices
 
@@ -252,19 +252,19 @@ class NotifyService:
 def serve(
     service: NotifyService, leaving: Callable[[], bool], sleep: Callable[[float], object]
 ) -> None:
-    """Serve until there is nothing left to do.
+    """Run the service until nothing is left to do.
 
     Args:
-        service: does the work.
-        leaving: tells whether to leave now.
-        sleep: for so many seconds, or until `leaving` changes.
+        service: Service to run.
+        leaving: Returns whether to stop now.
+        sleep: Sleeps for some seconds, or until `leaving` changes.
     """
     troubles = ErrorThrottle()
     while not leaving():
         pause_s = EVENT_POLL_S
         try:
             pause_s = service.step()
-        # a fault of ours in one look must not end the messages of all others
+        # an error in one step must not stop later messages
         except Exception as error:  # noqa: BLE001
             troubles.log_error(error)
         with contextlib.suppress(Error, OSError):
@@ -276,12 +276,12 @@ def serve(
 
 # --- the process
 
-LOG_BYTES = 1 << 20  # of its log; one older log is kept
-NICE = 10  # jobs come first
+LOG_BYTES = 1 << 20  # of its log file; one older file is kept
+NICE = 10  # jobs have priority
 
 
 def main(argv: Sequence[str]) -> int:
-    """Take the home's lock and serve; leave at once when another process has it."""
+    """Take the lock of the queue and run the service; exit immediately if another process holds it."""
     home = Home(Path(argv[0]))
     os.chdir("/")
     os.umask(0o077)

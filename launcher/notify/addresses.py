@@ -1,4 +1,4 @@
-"""The addresses of targets: read from where the settings say, and hidden in all that is shown."""
+"""The addresses of targets: read from the configured source and redacted in all output."""
 
 import os
 import re
@@ -13,15 +13,15 @@ from launcher.notify.settings import NotifyTarget
 HIDDEN = "•••"
 MOST_BYTES = 1 << 16
 _OTHER_USERS_MODE = 0o077
-_SHORTEST = 4  # characters of a part of an address that is worth hiding
+_SHORTEST = 4  # characters of a part of an address that is redacted
 _DELIMITERS = re.compile(r"[/?&=:,;#\s]+")
 
 
 def read_address(target: NotifyTarget, environ: Mapping[str, str]) -> str:
-    """Return the address of a target that is no command.
+    """Return the address of a target that is not a command.
 
     Raises:
-        UsageError: it is not there, or others may read it; says what to do.
+        UsageError: the address is missing, or other users can read it. The message contains a remedy.
     """
     if target.url_file is not None:
         return _read_address_file(target.url_file)
@@ -58,7 +58,7 @@ def _read_address_file(path: Path) -> str:
 
 
 def _check_address(text: str, where: str) -> str:
-    """Return an address; what is wrong with it is said without showing it."""
+    """Return a valid address; errors do not contain the address."""
     if "://" not in text or not text.isprintable():
         raise UsageError(f"{where} does not contain an address such as ntfy://my-topic")
     return text
@@ -68,8 +68,8 @@ def redact_secrets(text: str, address: str) -> str:
     """Return a text without an address and its parts: user, password, tokens.
 
     Args:
-        text: which may hold some of them.
-        address: which is to be kept out, '' for none.
+        text: Text that may contain them.
+        address: Address to remove, '' for none.
     """
     scheme, _, rest = address.partition("://")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -77,7 +77,7 @@ def redact_secrets(text: str, address: str) -> str:
     parts = {*_DELIMITERS.split(user), *_DELIMITERS.split(rest[len(authority) :])}
     if not (
         at and "." in host
-    ):  # a service's token; else a name that a message about a failure needs
+    ):  # a token of a service; other names are needed in messages about failures
         parts |= {*_DELIMITERS.split(host)}
     parts = {part for part in parts if len(part) >= _SHORTEST}
     secrets = {rest, *parts, *map(unquote, parts)} - {"", scheme}
@@ -87,7 +87,7 @@ def redact_secrets(text: str, address: str) -> str:
 
 
 def describe_target(target: NotifyTarget) -> str:
-    """Return what may be shown of where a target's messages go."""
+    """Return the description of a target without secrets."""
     if target.command:
         return f"command {' '.join(target.command)}"
     if target.url_file is not None:

@@ -1,4 +1,4 @@
-"""The text of a message: title and lines on what happened to a run."""
+"""The text of a message: title and lines about the events of a run."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,22 @@ from launcher.store.run_news import RunEvents, RunFailure
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
-WITHOUT_FOLDER = frozenset({"add", "functions"})  # runs of programs and functions, of no task file
-MOST_TITLE = 160  # characters; some services take no more
+WITHOUT_FOLDER = frozenset(
+    {"add", "functions"}
+)  # runs of programs and functions, without a task file
+MOST_TITLE = 160  # characters; the limit of some services
 MOST_TEXT = 4000
 _ENDS = (State.DONE, State.FAILED, State.CANCELLED, State.SKIPPED)
 _DAY_S = 86_400.0
 
 
 class Message(NamedTuple):
-    """What is to be said to one target."""
+    """A message for one target."""
 
-    id: str  # the same when it is sent again
+    id: str  # unchanged if the message is sent again
     title: str
     text: str
-    variables: Mapping[str, str]  # variables of a command
+    variables: Mapping[str, str]  # environment variables of a command
 
 
 def make_run_message(
@@ -37,15 +39,15 @@ def make_run_message(
     host: str,
     now: float,
 ) -> Message:
-    """Return the message of what happened to a run.
+    """Return the message about events of a run.
 
     Args:
-        run: it has ended where none of its jobs is open.
-        events: of which is told.
-        failures: its first ones, in order.
-        counts: of the jobs that ended since it began.
-        host: this machine's name.
-        now: seconds since 1970.
+        run: Run; it has ended if it has no open jobs.
+        events: Events to report.
+        failures: First failures, in order.
+        counts: Number of jobs per state that ended since the start of the run.
+        host: Name of this machine.
+        now: Seconds since 1970.
     """
     first = failures[:1] if NotifyEvent.FIRST_FAILURE in events else ()
     short = [each for each in failures if each.reason.code is ReasonCode.OUT_OF_MEMORY]
@@ -85,7 +87,7 @@ def make_run_message(
 
 
 def make_trial_message(target: str, host: str) -> Message:
-    """Return a message that tells of nothing."""
+    """Return a test message."""
     lines = [
         f"`launcher notify --test` sent this message to {target}.",
         "",
@@ -95,7 +97,7 @@ def make_trial_message(target: str, host: str) -> Message:
 
 
 def format_counts(counts: Mapping[State, int]) -> str:
-    """Return how many jobs came to which end: `108 done, 2 failed`."""
+    """Return the number of jobs per state as text: `108 done, 2 failed`."""
     parts = [f"{counts[state]:,} {state}" for state in _ENDS if counts.get(state)]
     return ", ".join(parts) or "none ended"
 
@@ -119,11 +121,11 @@ def _message(
 
 
 def _headline(first: Sequence[RunFailure], short: Sequence[RunFailure]) -> str:
-    """Return what happened to a run that goes on, in a few words."""
+    """Return a short text about the events of a run that has not ended."""
     if short:
         more = short[0].similar_failures - 1
         return f"{short[0].name} ran out of memory" + (f", and {more} more" if more else "")
-    # whoever removed the job meanwhile knows more of it
+    # the job was removed meanwhile
     return f"{first[0].name if first else 'a job'} failed, the first failure of this run"
 
 

@@ -1,8 +1,8 @@
-"""What the process that sends messages knows, and which message is due: pure functions, and the file that stores it.
+"""The state of the process that sends messages, and which message is due: pure functions and the stored file.
 
-For each run that continues, or whose end was not reported yet, it knows what happened and which targets were told. A
-target is recorded after its message was sent: no message is lost, however often the process dies, and a message that
-was sent just before a death is sent again.
+For each run that continues, or whose end is not reported yet, the state contains its events and the targets that
+received them. A target is recorded after its message was sent. No message is lost if the process crashes, and a
+message that was sent just before a crash is sent again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,29 +16,27 @@ from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 
 SCHEMA = 2
-RUN_END_DELAY_S = (
-    5.0  # a run without open jobs has ended: who adds jobs one by one is not told of each
-)
-OLDEST_EVENT_S = 86_400.0  # what happened longer ago is no news
-FIRST_BACKOFF_S = 10.0  # after a failed try; doubles each time
+RUN_END_DELAY_S = 5.0  # a run without open jobs has ended after this time: jobs added one by one cause one message
+OLDEST_EVENT_S = 86_400.0  # older events are not reported
+FIRST_BACKOFF_S = 10.0  # after a failed try; doubles with each try
 LONGEST_BACKOFF_S = 1800.0
-LEAST_TRIES = 5  # before a message is given up, whatever the clock says
+LEAST_TRIES = 5  # before a message is abandoned, independent of the clock
 MOST_DEAD_LETTERS = 20
 _BY_IMPORTANCE = (NotifyEvent.OUT_OF_MEMORY, NotifyEvent.FIRST_FAILURE)  # the most important first
 
 
 class RetryState(NamedTuple):
-    """A target that could not be told."""
+    """A target whose last message could not be sent."""
 
     title: str  # of the message
-    at: float  # when what it tells happened
+    at: float  # time of the reported event
     tries: int
-    next: float  # not before
-    answer: str  # of the last try
+    next: float  # time of the next try
+    answer: str  # the error of the last try
 
 
 class DeadLetter(NamedTuple):
-    """A message that was not sent."""
+    """An abandoned message."""
 
     at: float
     target: str
@@ -47,25 +45,25 @@ class DeadLetter(NamedTuple):
 
 
 class NotificationState(NamedTuple):
-    """All of it."""
+    """The stored state of all runs and targets."""
 
-    cursor: int | None = None  # the last event that was read; None: never any
+    cursor: int | None = None  # ID of the last event that was read; None: no event yet
     runs: Mapping[int, RunEvents] = {}
     failing: Mapping[str, RetryState] = {}  # by target
     given_up: tuple[DeadLetter, ...] = ()
-    # target → since when it is defined, in seconds since 1970; None: an older launcher wrote the file
+    # target → time of its definition in seconds since 1970; None: an older launcher wrote the file
     targets: Mapping[str, float] | None = None
 
     @property
     def has_pending(self) -> bool:
-        """Whether something is still to be sent."""
+        """Whether a message is pending."""
         return bool(self.failing or any(not run.open for run in self.runs.values()))
 
 
 def with_events(
     state: NotificationState, upto: int, runs: Iterable[RunEvents], now: float
 ) -> NotificationState:
-    """Return the notices with what happened to runs up to an event."""
+    """Return the state with the events of runs up to an event ID."""
     known = dict(state.runs)
     for run in runs:
         if run.id in known or run.open or run.since >= now - OLDEST_EVENT_S:
@@ -76,7 +74,7 @@ def with_events(
 def with_targets(
     state: NotificationState, names: Iterable[str], changed: float
 ) -> NotificationState:
-    """Return the notices with the targets that are defined now; a new one is defined since `changed`.
+    """Return the state with the current targets; new targets are defined since `changed`.
 
     Earlier events of a run count as sent to a new target.
     """
@@ -103,7 +101,7 @@ def _merge_run(before: RunEvents | None, run: RunEvents) -> RunEvents:
         since=before.since,
         after=before.after,
         happened=tuple(event for event in _BY_IMPORTANCE if event in happened),
-        # whose end was told has begun again
+        # a run whose end was reported has started again
         told={
             name: those for name, those in before.told.items() if NotifyEvent.RUN_ENDED not in those
         },
@@ -118,16 +116,16 @@ def due(
     *,
     since: float = 0.0,
 ) -> tuple[NotifyEvent, ...]:
-    """Return of which events a target is to be told now, the most important first.
+    """Return the events that a target must receive now, the most important first.
 
-    With the end of a run all of its events are told again.
+    The end of a run is reported with all of its events.
 
     Args:
-        run: what happened.
-        target: receives the message.
-        settings: of all targets.
-        now: seconds since 1970.
-        since: when the target was defined; earlier events are not sent.
+        run: Events of a run.
+        target: Target of the message.
+        settings: Settings of all targets.
+        now: Seconds since 1970.
+        since: Time of the target's definition; earlier events are not sent.
     """
     if run.last_at < since:
         return ()
@@ -142,7 +140,7 @@ def due(
 
 
 def prune(state: NotificationState, settings: NotifySettings, now: float) -> NotificationState:
-    """Return the notices without runs of which nothing is left to tell, and targets that are gone."""
+    """Return the state without completely reported runs and without removed targets."""
     names = {target.name for target in settings.targets}
     since = state.targets or {}
     runs = {
@@ -162,12 +160,12 @@ def prune(state: NotificationState, settings: NotifySettings, now: float) -> Not
 def mark_sent(
     state: NotificationState, target: str, run: RunEvents, events: Sequence[NotifyEvent]
 ) -> NotificationState:
-    """Return the notices with a target that was told of events of a run, as that stood then."""
+    """Return the state after a target received events of a run, as of the start of the delivery."""
     failing = {name: each for name, each in state.failing.items() if name != target}
     now = state.runs.get(run.id)
     if now is None:
         return state._replace(failing=failing)
-    if now.last_at != run.last_at:  # it has begun again meanwhile
+    if now.last_at != run.last_at:  # the run has started again meanwhile
         events = [event for event in events if event is not NotifyEvent.RUN_ENDED]
     marked = now._replace(told={**now.told, target: (*now.told.get(target, ()), *events)})
     return state._replace(runs={**state.runs, run.id: marked}, failing=failing)
@@ -181,14 +179,14 @@ def mark_failed(
     happened: float,
     retry_s: float,
 ) -> NotificationState:
-    """Return the notices after a try that came to nothing; the next one is later, if there is one.
+    """Return the state after a failed try. The next try is later; after `retry_s` the message is abandoned.
 
     Args:
-        state: as they were.
-        sent_state: as they would be if the target had been told.
-        dead_letter: the message as one that is not sent any more, which it is once it was tried for long enough.
-        happened: when the last of what it tells of did.
-        retry_s: how long it is tried.
+        state: State before the try.
+        sent_state: State after a successful delivery.
+        dead_letter: Record of the message if it is abandoned.
+        happened: Time of the last reported event.
+        retry_s: Seconds after which the message is abandoned.
     """
     before = state.failing.get(dead_letter.target)
     tries = 1 if before is None else before.tries + 1
@@ -200,20 +198,20 @@ def mark_failed(
 
 
 def is_retry_due(failing: RetryState | None, now: float) -> bool:
-    """Tell whether a target may be told now; a longer wait than the longest pause tells that the clock was set back."""
+    """Return whether a retry is due. A wait longer than the longest pause means that the clock was set back."""
     return failing is None or not now < failing.next <= now + LONGEST_BACKOFF_S
 
 
 def has_passed(since: float, span_s: float, now: float) -> bool:
-    """Tell whether so long has passed; also where the clock was set back behind its beginning."""
+    """Return whether a time span has passed; true if the clock was set back before its start."""
     return not since <= now < since + span_s
 
 
 def write_notification_state(home: Home, state: NotificationState) -> None:
-    """Replace the file.
+    """Replace the stored state.
 
     Raises:
-        OSError: the disk is full; the old one is still there.
+        OSError: the disk is full; the old file is unchanged.
     """
     runs: list[Json] = [
         {**run._asdict(), "notify": run.notify.record()} for run in state.runs.values()
@@ -230,7 +228,7 @@ def write_notification_state(home: Home, state: NotificationState) -> None:
 
 
 def read_notification_state(home: Home) -> NotificationState:
-    """Return what the file says; nothing where there is none, or it cannot be understood."""
+    """Return the stored state; an empty state if the file is missing or invalid."""
     record: Any = read_json(home.notify_record)
     try:
         if record is not None and record["schema"] == SCHEMA:

@@ -1,7 +1,7 @@
-"""One message on its way to one target: a process of its own, which is killed when it takes too long.
+"""The delivery of one message to one target by a separate process, which is killed after a timeout.
 
-A service is told through apprise by such a process, too, `-m launcher.notify.sending`: one that hangs is killed, and
-nothing else waits. Its order comes through the standard input, so that no list of processes shows an address.
+Apprise sends messages to services in such a process, `-m launcher.notify.sending`: a hanging one is killed and delays
+nothing else. It reads its request from the standard input, so no process list shows an address.
 """
 
 import contextlib
@@ -28,22 +28,22 @@ from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 DELIVER_COMMAND = (sys.executable, "-P", "-m", "launcher.notify.sending")
-MOST_OUTPUT = 1 << 14  # bytes that are read of what it printed
-MOST_PRINTED = 64 << 20  # bytes; a command that prints without end would fill the disk of the jobs
+MOST_OUTPUT = 1 << 14  # bytes of the output that are read
+MOST_PRINTED = 64 << 20  # bytes; a command with endless output would fill the disk
 MOST_ANSWER = 300  # characters
-MOST_SERVICE_ANSWER = 500  # likewise
+MOST_SERVICE_ANSWER = 500  # characters
 POLL_S = 0.05
 MISSING = "apprise is not installed for {python}. To install it: {command}"
 UNKNOWN = "apprise does not support this address (see https://appriseit.com/services/)"
-_NOTIFYING_PREFIX = "Notifying "  # so many services
-_END = "\x1e"  # of what apprise logs, which may have several lines
+_NOTIFYING_PREFIX = "Notifying "  # the number of services follows
+_END = "\x1e"  # ends a log record of apprise, which may have several lines
 
 
 class DeliveryResult(NamedTuple):
-    """How a sending ended."""
+    """The result of a delivery."""
 
     delivered: bool
-    text: str = ""  # for people; holds no secret
+    text: str = ""  # for users; contains no secret
 
 
 def deliver(
@@ -52,13 +52,13 @@ def deliver(
     environ: Mapping[str, str],
     leaving: threading.Event | None = None,
 ) -> DeliveryResult:
-    """Send a message, and wait for the answer.
+    """Send a message and wait for the answer.
 
     Args:
-        target: where to.
-        message: what; None: its address is only looked at, where it is no command.
-        environ: of the process.
-        leaving: ends it once it is set.
+        target: Target of the message.
+        message: Message; None only checks the address of a target that is not a command.
+        environ: Environment of the process.
+        leaving: Stops the delivery if it is set.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -73,7 +73,7 @@ def deliver(
             )
         try:
             trouble = _await_process(process, target, output, leaving or threading.Event())
-        finally:  # it, and all that it has started
+        finally:  # with all of its child processes
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
@@ -100,7 +100,7 @@ def _start_process(
             record |= {"title": message.title, "text": message.text}
         environment.pop(target.url_env, None)
         order = json.dumps(record).encode()
-    with tempfile.TemporaryFile() as given:  # not a pipe: nobody waits for its reader
+    with tempfile.TemporaryFile() as given:  # not a pipe: the writer never blocks
         given.write(order)
         given.seek(0)
         return subprocess.Popen(
@@ -120,7 +120,7 @@ def _await_process(
     output: IO[bytes],
     leaving: threading.Event,
 ) -> str:
-    """Wait for the end of a process; return why it may not go on, '' where it has ended."""
+    """Wait for the end of a process; return why it must be stopped, '' if it has ended."""
     deadline = time.monotonic() + target.timeout_s
     while process.poll() is None:
         if leaving.wait(POLL_S):
@@ -133,7 +133,7 @@ def _await_process(
 
 
 def message_variables(message: Message) -> dict[str, str]:
-    """Return a message as the variables of a command."""
+    """Return a message as environment variables of a command."""
     named = {
         **message.variables,
         "LAUNCHER_MESSAGE": message.id,
@@ -172,10 +172,10 @@ def _signal(number: int) -> str:
 
 
 def _notify_service(request: dict[str, Any]) -> tuple[bool, str]:
-    """Send a message, or only see whether its address can be used; return whether, and what was answered.
+    """Send a message, or only check its address; return whether it succeeded, and the answer.
 
     Args:
-        request: `url`, `title` and `text`; without a title nothing is sent.
+        request: `url`, `title` and `text`; without a title no message is sent.
     """
     try:
         import apprise  # an extra; only this process needs it
@@ -190,7 +190,7 @@ def _notify_service(request: dict[str, Any]) -> tuple[bool, str]:
             form = apprise.NotifyFormat.TEXT
             delivered = bool(service.notify(body=text, title=title, body_format=form))
         said = [line for line in log.getvalue().split(f"{_END}\n") if line]
-    # one with an address shows parts of secrets
+    # a record with an address contains parts of secrets
     lines = [line for line in said if not line.startswith(_NOTIFYING_PREFIX) and "://" not in line]
     if not is_known:
         return False, "; ".join([UNKNOWN, *lines])
@@ -200,9 +200,9 @@ def _notify_service(request: dict[str, Any]) -> tuple[bool, str]:
 
 
 def main() -> int:
-    """Read an order, carry it out, and print the answer as JSON."""
+    """Read a request, execute it, and print the answer as JSON."""
     order = json.load(sys.stdin)
-    signal.alarm(int(order["timeout_s"]) + 1)  # where nobody is left to kill us
+    signal.alarm(int(order["timeout_s"]) + 1)  # in case the parent process is gone
     delivered, answer = _notify_service(order)
     answer = redact_secrets(" ".join(answer.split()), order["url"])[:MOST_SERVICE_ANSWER]
     sys.stdout.write(json.dumps({"delivered": delivered, "answer": answer}))

@@ -2,7 +2,7 @@
 
 [notify]
 events = ["run-ended", "first-failure"]   # default: all
-retry = "24h"                             # so long a message is tried again
+retry = "24h"                             # time during which a message is retried
 
 [notify.mail]                             # a target; the name is yours
 url_file = "~/.config/launcher/mail.url"  # or url, or url_env
@@ -11,7 +11,7 @@ url_file = "~/.config/launcher/mail.url"  # or url, or url_env
 command = ["notify-send", "launcher"]
 events = ["out-of-memory"]                # of this target
 
-The addresses of targets hold secrets, which are kept out of texts.
+The addresses of targets contain secrets, which are redacted in texts.
 """
 
 import re
@@ -27,7 +27,7 @@ from launcher.units import parse_seconds
 TABLE = "notify"
 LONGEST_S = 7 * 86_400.0
 
-# what the table may still say → what holds
+# deprecated key or event → its replacement
 _REMOVED_KEYS = {
     "quiet": "messages are sent at once",
     "bundle": "messages are sent at once",
@@ -38,35 +38,35 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class NotifyTarget(NamedTuple):
-    """Where messages go: a service that apprise knows, or a command. One of the four is set."""
+    """A target of messages: a service of apprise, or a command. Exactly one of the first four fields is set."""
 
     name: str
-    url: str = ""  # holds secrets
-    url_file: Path | None = None  # whose only line is such a URL
-    url_env: str = ""  # a variable that holds it
+    url: str = ""  # contains secrets
+    url_file: Path | None = None  # a file with such a URL as its only line
+    url_env: str = ""  # an environment variable with such a URL
     command: tuple[str, ...] = ()
     events: tuple[NotifyEvent, ...] | None = None  # None: those of [notify]
     timeout_s: float = 30.0
 
 
 class NotifySettings(NamedTuple):
-    """All that the table says."""
+    """The settings of the table."""
 
     events: tuple[NotifyEvent, ...] = tuple(NotifyEvent)
-    retry_s: float = 86_400.0  # so long a message is tried again
+    retry_s: float = 86_400.0  # seconds during which a message is retried
     targets: tuple[NotifyTarget, ...] = ()
-    notes: tuple[str, ...] = ()  # of what nothing comes any more
+    notes: tuple[str, ...] = ()  # about keys without effect
 
     def target_events(self, target: NotifyTarget) -> tuple[NotifyEvent, ...]:
-        """Return what a target is told of."""
+        """Return the events of a target."""
         return self.events if target.events is None else target.events
 
     def events_for_run(self, target: NotifyTarget, notify: RunNotify) -> tuple[NotifyEvent, ...]:
-        """Return what a target is told of a run.
+        """Return the events of a run that a target receives.
 
         Args:
-            target: who is told.
-            notify: what the run says; its events count for every target that it means.
+            target: Target of messages.
+            notify: Settings of the run; its events apply to every target that it selects.
         """
         if notify.to is not None and target.name not in notify.to:
             return ()
@@ -74,10 +74,10 @@ class NotifySettings(NamedTuple):
 
 
 def read_configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
-    """Return what the user's file says of messages; None: nothing.
+    """Return the notification settings of the user's file, None if it has none.
 
     Raises:
-        UsageError: the file cannot be read, or something in this table is wrong; all faults at once.
+        UsageError: the file cannot be read, or the table is invalid; reports all faults together.
     """
     configuration = read_configuration(environ)
     if configuration.notify is None:
@@ -91,12 +91,12 @@ def read_configured_notify(environ: Mapping[str, str]) -> NotifySettings | None:
 
 
 def read_notify_table(table: object, faults: list[Fault], notes: list[Fault]) -> NotifySettings:
-    """Return what the table says.
+    """Return the settings of the table.
 
     Args:
-        table: as the file has it.
-        faults: where all that is wrong with it is added.
-        notes: likewise all of which nothing comes any more.
+        table: Table as read from the file.
+        faults: List to which faults are added.
+        notes: List to which notes about keys without effect are added.
     """
     if not isinstance(table, dict):
         faults.append(((TABLE,), f"{TABLE}: expected a table, such as [{TABLE}]"))
@@ -133,7 +133,7 @@ def _values(
     faults: list[Fault],
     notes: list[Fault],
 ) -> dict[str, Any]:
-    """Return what a table says by its fields; note the keys and events of which nothing comes any more."""
+    """Return the values of a table by field; note keys and events without effect."""
     kept = {}
     for key, value in entry.items():
         where, name = (*place, key), ".".join((*place, key))
@@ -162,7 +162,7 @@ def _text(value: object, otherwise: str = "") -> str:
 
 
 def _matching(pattern: str) -> Callable[[object], str]:
-    """Return a reader of texts in which a pattern is found."""
+    """Return a reader of texts that contain a pattern."""
 
     def read(value: object) -> str:
         text = _text(value)
@@ -193,7 +193,7 @@ def _span(value: object) -> float:
     return seconds
 
 
-# key → what is expected, '' where its reader says so itself, and how it is read; a time's field ends with _s
+# key → the expected form ('' if its reader's error contains it) and its reader; the field of a time ends with _s
 _KEYS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "events": ("", read_events),
     "retry": ('a time, such as "24h"', _span),

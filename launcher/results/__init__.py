@@ -1,4 +1,4 @@
-"""Results as data: the rows of a run, what they are rows of, statistics over them, and one database of all.
+"""Results as data: the rows of a run, statistics over them, and a database of all results.
 
 Start reading at `rows.results_of`.
 """

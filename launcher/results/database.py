@@ -12,32 +12,32 @@ from launcher.errors import (
 )
 from launcher.results.database_tables import SCHEMA
 
-APPLICATION = 0x6C726573  # "lres": what tells the file from other programs' databases
-CACHE_KIB = 64 << 10  # of pages in memory: else a large run is written to the disk twice
-BUSY_S = 20.0  # how long a writer waits for another one, and for readers
+APPLICATION = 0x6C726573  # "lres": distinguishes the file from databases of other programs
+CACHE_KIB = 64 << 10  # of pages in memory: with less, a large run is written to the disk twice
+BUSY_S = 20.0  # seconds that a writer waits for other writers and readers
 
 
 class ResultsUnavailable(MachineError):
-    """The file cannot be used now: the disk is full, another program has it, or it is damaged."""
+    """The file cannot be used now: the disk is full, another program locks it, or it is damaged."""
 
 
 @contextlib.contextmanager
 def open_for_writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file, made where there is none, for one transaction: readers see all of it or nothing.
+    """Open the file for one transaction, creating it if it is missing. Readers see all changes or none.
 
     Raises:
-        UsageError: it is no database of results, or one of a newer version.
-        Unusable: it cannot be written.
+        UsageError: the file is not a database of results, or has a newer version.
+        ResultsUnavailable: the file cannot be written.
     """
     try:
         with contextlib.suppress(FileExistsError):
-            # empty, and for its owner alone: logs and command lines may hold secrets
+            # empty and accessible only to its owner: logs and command lines may contain secrets
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with contextlib.closing(connect(path, "rw")) as connection:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute("BEGIN IMMEDIATE")
-            with connection:  # which commits, or rolls back
+            with connection:  # commits or rolls back
                 check_schema(connection, path)
                 yield connection
     except sqlite3.Error as error:
@@ -47,10 +47,10 @@ def open_for_writing(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    """Refuse a database that is not one of results, or of a newer version; an empty one becomes one.
+    """Refuse a database of another program or a newer version; initialise an empty one.
 
     Raises:
-        UsageError: it is another program's, or of a newer version.
+        UsageError: the database belongs to another program or has a newer version.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -70,7 +70,7 @@ def check_schema(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def database_error(path: Path, error: sqlite3.Error) -> MachineError | UsageError:
-    """Return the error that says what is wrong with a file."""
+    """Return the error that describes the fault of a file."""
     extended = getattr(error, "sqlite_errorcode", 0)
     code = extended & 0xFF
     if extended == sqlite3.SQLITE_READONLY_ROLLBACK:
@@ -88,6 +88,6 @@ def database_error(path: Path, error: sqlite3.Error) -> MachineError | UsageErro
 
 
 def connect(path: Path, mode: str, busy_s: float = BUSY_S) -> sqlite3.Connection:
-    """Open the file with transactions of one's own; a mode that reads makes none."""
+    """Open the file without implicit transactions; a read-only mode does not create it."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     return sqlite3.connect(uri, uri=True, timeout=busy_s, isolation_level=None)

@@ -1,4 +1,4 @@
-"""Questions in SQL to a database of results, which can read only."""
+"""Read-only SQL queries on a database of results."""
 
 import contextlib
 import re
@@ -25,7 +25,7 @@ from launcher.units import format_bytes, format_seconds
 _READING = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
-# what describes a database; each answers without an argument that changes anything
+# pragmas that describe a database; none has an argument that changes anything
 _DESCRIBING = frozenset(
     {
         "data_version", "foreign_key_list", "index_info", "index_list", "index_xinfo", "table_info",
@@ -35,7 +35,7 @@ _DESCRIBING = frozenset(
 _REFUSED_FUNCTIONS = frozenset(
     {"load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"}
 )
-_STEPS = 10_000  # of SQLite's virtual machine between two looks at the clock: some 0.1 ms
+_STEPS = 10_000  # of SQLite's virtual machine between two checks of the clock: about 0.1 ms
 MOST_BYTES = 64 << 20  # of one value or row
 _BUSY_S = 10.0
 MOST_ROWS = 1_000_000  # of an answer: it is held in memory
@@ -48,15 +48,15 @@ _STATEMENT = "Write one SELECT, WITH, VALUES or EXPLAIN statement."
 
 @contextlib.contextmanager
 def open_for_reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connection]:
-    """Open a database so that nothing but reading is possible, and for so long.
+    """Open a database read-only with a time limit.
 
     Args:
-        path: of the file.
-        limit_s: seconds after which a statement is interrupted.
+        path: Path of the file.
+        limit_s: Seconds after which a statement is interrupted.
 
     Raises:
-        UsageError: there is no such file, or it is not a SQLite database.
-        MachineError: it cannot be read.
+        UsageError: the file does not exist, or is not a SQLite database.
+        MachineError: the file cannot be read.
     """
     if not path.is_file():
         if path.exists():
@@ -82,10 +82,10 @@ def open_for_reading(path: Path, *, limit_s: float) -> Iterator[sqlite3.Connecti
 def _authorize(
     action: int, first: str | None, second: str | None, _: str | None, __: str | None
 ) -> int:
-    """Return whether SQLite may do a part of a statement; arguments as of sqlite3_set_authorizer."""
+    """Return whether SQLite may execute a part of a statement; arguments as in sqlite3_set_authorizer."""
     if action == sqlite3.SQLITE_UPDATE and first == "sqlite_master":
-        # so SQLite asks where a virtual table is read, such as one of full text; a statement that
-        # really updates this table is refused all the same, as nobody can make it writable here
+        # SQLite requests this to read a virtual table, such as a full-text index. A statement that
+        # updates this table still fails, because the schema is not writable
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_FUNCTION:
         refused = (second or "").casefold() in _REFUSED_FUNCTIONS
@@ -99,15 +99,15 @@ def _authorize(
 def run_query(
     path: Path, sql: str, *, limit_s: float
 ) -> tuple[tuple[str, ...], list[tuple[Cell, ...]]]:
-    """Return the answer to a question: the names of its columns, and its rows.
+    """Return the result of a query: the names of its columns, and its rows.
 
     Args:
-        path: of the database.
-        sql: one statement that reads.
-        limit_s: seconds after which it is given up.
+        path: Path of the database.
+        sql: One statement that reads.
+        limit_s: Seconds after which it is interrupted.
 
     Raises:
-        UsageError: the statement writes, is wrong, takes too long or answers too much.
+        UsageError: the statement writes, is invalid, takes too long or returns too much.
         MachineError: the file cannot be read.
     """
     with open_for_reading(path, limit_s=limit_s) as connection:
@@ -131,7 +131,7 @@ def run_query(
 def _explain_query_error(
     connection: sqlite3.Connection, sql: str, error: Exception, limit_s: float
 ) -> UsageError:
-    """Return what is wrong with a question, and what to do about it."""
+    """Return the fault of a query with a remedy."""
     text = sanitize_terminal(str(error))
     code = getattr(error, "sqlite_errorcode", None)
     if any(words in text for words in _REFUSAL_WORDS):
@@ -153,7 +153,7 @@ def _explain_query_error(
 
 
 def _known_columns(connection: sqlite3.Connection, column: str, sql: str) -> str:
-    """Return which column of the tables that a question names was meant, else those that they have."""
+    """Return the column that was probably meant, or the columns of the tables in the query."""
     tables, words = dict(_tables(connection)), set(re.findall(r"\w+", sql.casefold()))
     asked = {name: columns for name, columns in tables.items() if name.casefold() in words}
     names = sorted({name for columns in (asked or tables).values() for name in columns})
@@ -170,7 +170,7 @@ def _known_columns(connection: sqlite3.Connection, column: str, sql: str) -> str
 
 
 def _tables(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
-    """Yield the tables and views with their columns, but for those behind a full-text search."""
+    """Yield the tables and views with their columns, except the internal tables of a full-text search."""
     names = connection.execute(
         "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
         " AND name NOT LIKE '%\\_fts\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"

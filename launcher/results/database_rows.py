@@ -20,11 +20,13 @@ from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
 from launcher.system.terminal_codes import strip_colours
 
-_INTERVAL = frozenset({"value", "low", "high"})  # of a number, as laboratories write it
+_INTERVAL = frozenset(
+    {"value", "low", "high"}
+)  # of a number with an interval, as plugin packages write it
 SUPERSEDED = "superseded"
-# columns that no laboratory gives
+# columns that do not come from plugin packages
 OWN_COLUMNS = frozenset({"id", "run", "row", "test", "maker", "job", SUPERSEDED})
-LINES, MOST_BYTES = 200, 1 << 15  # of the end of a log: a traceback with what led to it
+LINES, MOST_BYTES = 200, 1 << 15  # of the end of a log: a traceback with its context
 
 
 def job_cells(
@@ -39,12 +41,12 @@ def job_cells(
     """Return the cells of a job.
 
     Args:
-        job: as the queue knows it.
-        run: the row of its run.
-        number: its own row.
-        models: of its run.
-        attempt: its newest one.
-        superseded: a newer job of the run has its name.
+        job: Job of the queue.
+        run: ID of the run's row.
+        number: ID of the job's row.
+        models: Models of its run.
+        attempt: Its newest attempt.
+        superseded: Whether a newer job of the run has its name.
     """
     spec = job.spec_without_sources
     parts = models.columns(spec.model) if spec.model else {}
@@ -63,8 +65,8 @@ def job_cells(
 
 
 def attempt_cells(attempt: AttemptRow, job: int) -> tuple[Any, ...]:
-    """Return the cells of an attempt of the job of a row."""
-    # what a job returned may be long, and is not wanted here
+    """Return the cells of an attempt of a job."""
+    # the result of a job may be long and is not needed here
     outcome = {"ending": "done"} if attempt.is_done else attempt.outcome or {}
     done = outcome.get("ending") == "done"
     began, ended = attempt.claimed, attempt.ended
@@ -80,7 +82,7 @@ def attempt_cells(attempt: AttemptRow, job: int) -> tuple[Any, ...]:
 def setting_rows(
     jobs: Sequence[JobRow], rows: Mapping[int, int], kinds: Mapping[str, Kind]
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the settings of jobs: job, name, value, and whether jobs of its kind differ in it."""
+    """Yield the settings of jobs: job, name, value, and whether it differs between jobs of its kind."""
     sweeping = {
         kind: frozenset(names)
         for kind, names in swept_settings((job.spec_without_sources for job in jobs), kinds).items()
@@ -94,12 +96,12 @@ def setting_rows(
 def score_rows(
     results: RunResults, jobs: RowJobIndex, rows: Mapping[int, int]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of results, flat: a number with an interval makes three columns.
+    """Yield flat rows of results: a number with an interval becomes three columns.
 
     Args:
-        results: of a run.
-        jobs: of the run.
-        rows: number of a job → its row.
+        results: Results of a run.
+        jobs: Jobs of the run.
+        rows: Job number → ID of its row.
     """
     names: dict[str, int] = {}
     for row in results.rows:
@@ -121,13 +123,13 @@ def program_rows(
     rows: Mapping[int, int],
     counted: Collection[int],
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each program or function: its parameters, and the numbers that it told last.
+    """Yield one row per program or function: its parameters and the last reported numbers.
 
     Args:
-        returned: by the jobs of a run.
-        kinds: of the jobs, by name, those that are installed.
-        rows: number of a job → its row.
-        counted: the jobs that count, one of each name.
+        returned: Returned values of the jobs of a run.
+        kinds: Installed kinds of the jobs, by name.
+        rows: Job number → ID of its row.
+        counted: The jobs that count, one per name.
     """
     programs = [each for each in returned if each.job.kind in {PROGRAM, FUNCTION}]
     number_of = {each.job.name: each.job.id for each in programs}
@@ -138,7 +140,7 @@ def program_rows(
 
 
 def _label(row: Row) -> str:
-    """Return what a row is of, in words; two rows of a run have hardly the same."""
+    """Return a label of a row; it is rarely shared by two rows of a run."""
     if POOLED not in row:
         return " · ".join(str(value) for value in row.values() if isinstance(value, str) and value)
     parts = (row.get(MODEL), row.get(DATA), row.get("data_root"))
@@ -146,11 +148,11 @@ def _label(row: Row) -> str:
 
 
 def flatten_row(row: Row) -> dict[str, Any]:
-    """Return a row with a column for each number: value, low end and high end of an interval."""
+    """Return a row with one column per number: value, lower bound and upper bound of an interval."""
     cells: dict[str, Any] = {}
     for key, value in row.items():
         name = f"{key}_" if key in OWN_COLUMNS else key
-        if value is None or value.__class__ in PLAIN:  # these two are most by far
+        if value is None or value.__class__ in PLAIN:  # by far the most frequent cases
             cells[name] = value
         elif value.__class__ is dict and value.keys() == _INTERVAL:
             cells[name] = value["value"]
@@ -165,7 +167,7 @@ def flatten_row(row: Row) -> dict[str, Any]:
 def epoch_rows(
     jobs: Sequence[JobRow], kinds: Mapping[str, Kind], makers: Mapping[str, int]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the epochs of the models of a run, each with the row of the job that made them."""
+    """Yield the epochs of the models of a run, each with the row of the job that made the model."""
     for name, kind in kinds.items():
         if not isinstance(kind, HasEpochs) or not kind.epochs:
             continue
@@ -190,13 +192,13 @@ def error_rows(
     rows: Mapping[int, int],
     known: Collection[tuple[int, int]],
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield job, attempt, error and the end of the log of each attempt that ended and was not done.
+    """Yield job, attempt, error and end of the log of each unsuccessful ended attempt.
 
     Args:
-        home: whose attempts.
-        attempts: of its jobs.
-        rows: number of a job → its row.
-        known: (row of a job, attempt) of what is in the database: a log that ended stays as it is.
+        home: Queue folder.
+        attempts: Attempts of jobs.
+        rows: Job number → ID of its row.
+        known: (row of a job, attempt) that are in the database: an ended log does not change.
     """
     for attempt in attempts:
         row, outcome = rows[attempt.job], None if attempt.is_done else attempt.outcome

@@ -1,6 +1,6 @@
 """The tables of a database of results, and rows written to them.
 
-Tables have typed columns, keys and references. New rows are inserted, changed ones updated, all others left alone.
+Tables have typed columns, keys and references. New rows are inserted, changed rows updated, all others unchanged.
 """
 
 import json
@@ -13,30 +13,30 @@ from launcher.results.table import (
     replace_surrogates,
 )
 
-SCHEMA = 1  # of the file, as PRAGMA user_version has it
+SCHEMA = 1  # version of the file, stored as PRAGMA user_version
 ID = "id"
 INTEGER, REAL, TEXT, ANY = "INTEGER", "REAL", "TEXT", "ANY"
-# columns of what a model is made of that every file has, whichever its laboratory fills
+# columns for the parts of a model in every file; the plugin package fills some of them
 PARTS: Mapping[str, str] = {
     "architecture": ANY, "training_data": TEXT, "poison": REAL, "poison_kind": TEXT, "method": TEXT,
     "seed": ANY,
 }  # fmt: skip
-PLAIN = frozenset({str, int, float, bool})  # what SQLite has types for, and true and false
-_LARGEST = 1 << 63  # what SQLite takes for an integer is below
+PLAIN = frozenset({str, int, float, bool})  # the types of SQLite, and booleans
+_LARGEST = 1 << 63  # exclusive limit of integers in SQLite
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSchema:
-    """A table."""
+    """The schema of one table."""
 
     columns: Mapping[str, str]  # name → type
-    key: tuple[str, ...]  # by which a row is found again
+    key: tuple[str, ...]  # identifies a row
     foreign_keys: Mapping[str, str] = field(
         default_factory=dict
-    )  # column → table whose `id` it holds
-    can_add_columns: bool = False  # laboratories add columns, of any type
+    )  # column → table whose `id` it contains
+    can_add_columns: bool = False  # plugin packages add columns of any type
     indexes: tuple[tuple[str, ...], ...] = ()
     full_text_columns: tuple[str, ...] = ()  # columns of its full-text search
 
@@ -114,7 +114,7 @@ TABLES: Mapping[str, TableSchema] = {
 
 
 def create_tables(database: "Database") -> None:
-    """Make the tables that are not there, with their keys, indexes and full-text search; add columns that older files lack."""
+    """Create missing tables with their keys, indexes and full-text search; add columns that older files lack."""
     there = set(database.table_names())
     for name, shape in TABLES.items():
         if name in there:
@@ -148,13 +148,13 @@ def upsert(
     rows: Iterable[Sequence[Any]],
     columns: Sequence[str] = (),
 ) -> int:
-    """Write rows into a table, and return how many were new or other than before.
+    """Write rows into a table and return how many were new or changed.
 
     Args:
-        connection: inside of a transaction.
-        name: of the table.
-        rows: cells in the order of the columns; what SQLite has no type for becomes JSON.
-        columns: of the rows, its key among them; none named: all, but for an `id` that SQLite gives.
+        connection: Connection inside a transaction.
+        name: Name of the table.
+        rows: Cells in the order of the columns; values without a type in SQLite become JSON.
+        columns: Columns of the rows, including the key. None given: all except an `id` set by SQLite.
     """
     listed = [*rows]
     if not listed:
@@ -164,14 +164,14 @@ def upsert(
     try:
         return connection.executemany(statement, listed).rowcount
     except (UnicodeEncodeError, OverflowError, sqlite3.InterfaceError, sqlite3.ProgrammingError):
-        # hardly ever: to look at every cell first takes as long as to write it
+        # rare: checking every cell first takes as long as writing it
         repaired = [[_storable(to_cell(cell)) for cell in row] for row in listed]
         return connection.executemany(statement, repaired).rowcount
 
 
 def _statement(name: str, columns: Sequence[str]) -> str:
     key = TABLES[name].key
-    # the number by which others refer to a row stays
+    # the ID of a row, to which others refer, is kept
     others = [quote_name(column) for column in columns if column not in {*key, ID}]
     marks = ",".join("?" * len(columns))
     new = ",".join(f"excluded.{column}" for column in others)
@@ -185,19 +185,19 @@ def _statement(name: str, columns: Sequence[str]) -> str:
 
 
 def quote_name(name: str) -> str:
-    """Return a name as SQL has it, whatever stands in it."""
+    """Return a name quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def to_cell(value: Any) -> Cell:
-    """Return a value as a cell; what SQLite has no type for becomes JSON."""
+    """Return a value as a cell; values without a type in SQLite become JSON."""
     if value is None or isinstance(value, str | int | float):
         return value
     return json.dumps(value, default=str)
 
 
 def _storable(cell: Cell) -> Cell:
-    """Return a cell that SQLite takes: text in Unicode, integers of 64 bits."""
+    """Return a cell that SQLite accepts: Unicode text, 64-bit integers."""
     if isinstance(cell, str):
         return replace_surrogates(cell)
     if isinstance(cell, int) and not -_LARGEST <= cell < _LARGEST:

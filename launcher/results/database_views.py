@@ -18,9 +18,9 @@ from launcher.results.table import (
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-_LOW_END = "_low"  # of an interval, behind the name of the number
-_FEW = 40  # metrics of which the best are listed
-_COUNTS = "scores.superseded IS NOT 1"  # each name of a run once
+_LOW_END = "_low"  # suffix of the lower bound of an interval
+_FEW = 40  # metrics whose best models are listed
+_COUNTS = "scores.superseded IS NOT 1"  # one job per name of a run
 _FAILURES = (
     "SELECT runs.name AS run, jobs.name AS job, errors.attempt, attempts.ending,"
     " attempts.exit_code, attempts.device, attempts.ended, errors.error, jobs.state, errors.id,"
@@ -31,18 +31,18 @@ _FAILURES = (
 
 
 def create_views(database: "Database", kinds: Collection[Kind]) -> None:
-    """Make the views anew where a column came or went.
+    """Create the views again if columns were added or removed.
 
     Args:
-        database: with all tables and columns.
-        kinds: those whose results it holds; they say which metrics are better low.
+        database: Database with all tables and columns.
+        kinds: Kinds whose results it contains; they define the direction of metrics.
     """
     columns = database.table("scores").columns_dict
     ours = TABLES["scores"].columns
     measured = [name for name in columns if name not in ours]
     swept = _names(database, "settings WHERE swept = 1 AND job IN (SELECT maker FROM scores)")
     numbers = [name for name in measured if columns[name] in {int, float} and name not in swept]
-    # what has an interval was measured, and what a program tells; others may be a threshold, or a time
+    # numbers with an interval and numbers of programs were measured; others may be a threshold or a time
     programs = f"SELECT id FROM jobs WHERE kind IN ('{PROGRAM}', '{FUNCTION}')"
     of_programs = _names(database, f"metrics WHERE job IN ({programs})")
     metrics = [n for n in numbers if f"{n}{_LOW_END}" in columns or n in of_programs] or numbers
@@ -53,15 +53,15 @@ def create_views(database: "Database", kinds: Collection[Kind]) -> None:
 
 
 def _names(database: "Database", source: str) -> list[str]:
-    """Return the names that a part of a query gives, each once."""
+    """Return the distinct names of a part of a query."""
     rows = database.execute(f"SELECT DISTINCT name FROM {source} ORDER BY name")
     return [str(name) for (name,) in rows]
 
 
 def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
-    """Return the query of all results, a row each, with the swept settings of the models.
+    """Return the query of all results, one row each, with the swept settings of the models.
 
-    Where a run does not sweep a setting that another one sweeps, all of its models have one value.
+    If a run does not sweep a setting that another run sweeps, all of its models have the same value.
     """
     swept = [name for name in swept if name not in TABLES["scores"].columns]
     settings = [
@@ -86,7 +86,7 @@ def _results(swept: Sequence[str], measured: Sequence[str]) -> str:
 
 
 def _best(metrics: Sequence[str], low: Collection[str]) -> str:
-    """Return the query of the best model of each run for each set of data, by each metric.
+    """Return the query of the best model of each run per data set and metric.
 
     A column without an aggregate is that of the row with the extreme value (SQLite, "bare columns").
     """
@@ -104,5 +104,5 @@ def _best(metrics: Sequence[str], low: Collection[str]) -> str:
 
 
 def _quote_text(value: str) -> str:
-    """Return a text as SQL has it."""
+    """Return a text as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"

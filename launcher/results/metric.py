@@ -1,4 +1,4 @@
-"""A number of a result: alone, or with its interval, {"value": 0.9, "low": 0.88, "high": 0.92}."""
+"""A number of a result, optionally with its interval: {"value": 0.9, "low": 0.88, "high": 0.92}."""
 
 import math
 from collections.abc import Mapping
@@ -6,15 +6,15 @@ from typing import NamedTuple, TypeGuard
 
 from launcher.system.files import Json
 
-_FURTHER = ("low", "high", "sd", "n", "expected", "note")  # that may stand beside a value
+_FURTHER = ("low", "high", "sd", "n", "expected", "note")  # optional keys of a value
 _KEYS = frozenset({"value", *_FURTHER})
 
 
 class Metric(NamedTuple):
-    """A number, and the interval in which the true one lies, if that is known.
+    """A number and its confidence interval, if known.
 
-    A mean has the standard deviation of its values and their number, too. If values are missing, it has the number
-    that is expected, and a note: "5 of 6 seeds, 1 failed".
+    A mean also has the standard deviation and the number of its values. If values are missing, it has the expected
+    number and a note: "5 of 6 seeds, 1 failed".
     """
 
     value: float | int
@@ -32,9 +32,10 @@ class Metric(NamedTuple):
         """Return the number with its deviation and interval.
 
         Args:
-            factor: by which all are multiplied: 100 for per cent.
-            digits: number of decimals. None: four significant digits; all numbers of a mean have the same number of decimals.
-            brackets: write the interval as "[0.88, 0.92]", which programs read, instead of "(0.88 to 0.92)".
+            factor: Factor of all numbers: 100 for per cent.
+            digits: Number of decimals. None means four significant digits; all numbers of a mean then have the
+                same number of decimals.
+            brackets: Write the interval as "[0.88, 0.92]", for programs, instead of "(0.88 to 0.92)".
         """
         if digits is None and factor == 1 and self.sd is not None:
             digits = _common_digits(self)
@@ -51,7 +52,7 @@ class Metric(NamedTuple):
         return f"{format_number(self.value)}{spread} {interval}{note}"
 
     def record(self) -> Json:
-        """Return it as `read_metric` reads it: a number, or one with what is known besides."""
+        """Return the metric for `read_metric`: a number, or a mapping with its interval and counts."""
         if self.low is None and self.n is None:
             return self.value
         bounds: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
@@ -62,14 +63,14 @@ class Metric(NamedTuple):
 
 
 def format_value(value: float) -> str:
-    """Return a number for people: whole ones as they are, others with four digits."""
+    """Return a number for users: integers unchanged, others with four digits."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _common_digits(mean: Metric) -> int | None:
-    """Return how many digits behind the point all numbers of a mean have.
+    """Return the number of decimals of all numbers of a mean.
 
-    The largest number has four digits that matter, the deviation at least two, or fewer if none needs them. None if a
+    The largest number has four significant digits, the deviation at least two, or fewer if none needs them. None if a
     number is written with an exponent.
     """
     numbers = (mean.value, mean.sd, mean.low, mean.high)
@@ -87,7 +88,7 @@ def _common_digits(mean: Metric) -> int | None:
 
 
 def read_metric(record: object) -> Metric | None:
-    """Return a number of a laboratory or a job as a metric; None if it is no number."""
+    """Return a number of a plugin package or a job as a metric; None if it is not a number."""
     if _is_number(record):
         return Metric(value=record)
     if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
@@ -106,5 +107,5 @@ def _is_number(record: object) -> TypeGuard[float]:
 
 
 def interval_columns(name: str, metric: Metric) -> dict[str, float | None]:
-    """Return a number as three columns: its value, and the ends of its interval."""
+    """Return a number as three columns: its value and the bounds of its interval."""
     return {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}

@@ -1,4 +1,4 @@
-"""Whether a low value of a metric is better than a high one."""
+"""Whether lower values of a metric are better."""
 
 import re
 from collections.abc import Iterable
@@ -18,11 +18,11 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def lower_is_better(metric: str, kinds: Iterable[Kind]) -> bool:
-    """Tell whether a low value of a metric is a good one.
+    """Return whether lower values of a metric are better.
 
     Args:
-        metric: its name.
-        kinds: of the jobs; those that rank metrics know theirs.
+        metric: Name of the metric.
+        kinds: Kinds of the jobs; those with `RanksMetrics` define it for their metrics.
     """
     for kind in kinds:
         if isinstance(kind, RanksMetrics) and metric in kind.lower_is_better:

@@ -1,6 +1,6 @@
 """Settings of jobs and parts of model IDs as columns of results.
 
-The parts of a model come from its ID, and from the settings in which the jobs of the run differ.
+The parts of a model come from its ID and from the settings that differ between the jobs of the run.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,23 +17,23 @@ from launcher.system.files import Json
 
 SEED = "seed"
 OF_DATA, OF_LABELS, LABELS_KIND, OF_METHODS = "#", "%", "%kind", "~"  # parts of a model's ID
-TRAINED = "train"  # the method of a model from which nothing was unlearned
-_LONGEST = 64  # stages of a model: a base of its own base would have no end
+TRAINED = "train"  # the method of a model without unlearning
+_LONGEST = 64  # stages of a model: a limit for a model that is its own base
 
 
 def settings_of(spec: Spec) -> Mapping[str, Any]:
-    """Return the settings of a job; of a program or a function its parameters."""
+    """Return the settings of a job, or the parameters of a program or function."""
     return spec.params if spec.kind in {PROGRAM, FUNCTION} else spec.settings
 
 
 def swept_settings(specs: Iterable[Spec], kinds: Mapping[str, Kind]) -> dict[str, tuple[str, ...]]:
-    """Return kind → names of the settings in which its jobs differ, in the order of the settings.
+    """Return kind → names of the settings that differ between its jobs, in the order of the settings.
 
-    Settings that cannot change a result, such as a number of threads, are none of them.
+    Settings that cannot change a result, such as a number of threads, are excluded.
 
     Args:
-        specs: of the jobs of a run.
-        kinds: by name, those that are installed.
+        specs: Specifications of the jobs of a run.
+        kinds: Installed kinds by name.
     """
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for spec in specs:
@@ -49,17 +49,17 @@ def _neutral(kind: Kind | None) -> frozenset[str]:
 
 
 class ModelIndex:
-    """The models of a run; asked by their IDs."""
+    """The models of a run by their IDs."""
 
     def __init__(
         self, specs: Sequence[Spec], kinds: Mapping[str, Kind], among: Sequence[Spec] = ()
     ) -> None:
-        """Look through the jobs of a run.
+        """Index the jobs of a run.
 
         Args:
-            specs: of the jobs.
-            kinds: of the jobs, by name, those that are installed.
-            among: jobs of other runs; settings in which the run differs from them count as swept, too.
+            specs: Specifications of the jobs.
+            kinds: Installed kinds of the jobs, by name.
+            among: Jobs of other runs; settings that differ from them also count as swept.
         """
         self._kinds = kinds
         self._of_id = {
@@ -68,7 +68,7 @@ class ModelIndex:
             if isinstance(kind, NamesModels)
             for column, part in kind.model_columns.items()
         }
-        self.parts = (*self._of_id, SEED)  # columns of what a model is made of
+        self.parts = (*self._of_id, SEED)  # columns of the parts of a model
         makers = [spec for spec in specs if spec.role in MAKERS and spec.model]
         self.makers = {str(spec.model): spec for spec in makers}
         others = [spec for spec in among if spec.role in MAKERS and spec.model]
@@ -80,7 +80,7 @@ class ModelIndex:
         self._known: dict[str, dict[str, Json]] = {}
 
     def columns(self, model: str) -> Mapping[str, Json]:
-        """Return the parts of a model and its swept settings by column; None is what is not known."""
+        """Return the parts of a model and its swept settings by column; None if unknown."""
         if model not in self._known:
             chain = list(self._chain(model))
             parts = id_parts(model)
@@ -93,7 +93,7 @@ class ModelIndex:
         return self._known[model]
 
     def _chain(self, model: str | None) -> Iterator[Spec]:
-        """Yield the jobs that made a model: its own, that of its base, and so on."""
+        """Yield the jobs that made a model: its own job, that of its base, and so on."""
         for _ in range(_LONGEST):
             spec = self.makers.get(model or "")
             if spec is None:
@@ -108,7 +108,7 @@ class ModelIndex:
         return {} if kind is None else kind.settings.columns
 
     def _named_columns(self, chain: Sequence[Spec]) -> dict[str, Json]:
-        """Return the columns that kinds name, as the first training had them: a network stays what it is."""
+        """Return the columns that kinds define, with the values of the first training: the network does not change."""
         columns: dict[str, Json] = {}
         for spec in chain:
             columns |= {
@@ -118,7 +118,7 @@ class ModelIndex:
         return columns
 
     def _value(self, name: str, chain: Sequence[Spec]) -> Json:
-        """Return a swept setting: of the newest job of a kind that sweeps it, else of the newest that has it."""
+        """Return a swept setting of the newest job whose kind sweeps it, otherwise of the newest job that has it."""
         sweeping = [spec for spec in chain if name in self._by_kind.get(spec.kind, ())]
         having = [spec for spec in (*sweeping, *chain) if name in settings_of(spec)]
         return to_param_value(settings_of(having[0])[name]) if having else None
@@ -134,7 +134,7 @@ def shown_settings(kinds: Iterable[Kind]) -> dict[str, str]:
 
 
 def id_parts(model: str) -> dict[str, Json]:
-    """Return what a model's ID says of it by its parts; nothing of what is no ID."""
+    """Return the parts of a model's ID; empty for an invalid ID."""
     parsed = read_model(model)
     if parsed is None:
         return {}
@@ -149,7 +149,7 @@ def id_parts(model: str) -> dict[str, Json]:
 
 
 def read_model(model: str) -> ModelId | None:
-    """Return the model that an ID names; None of what is no ID."""
+    """Return the model of an ID, None for an invalid ID."""
     try:
         return parse_model(model)
     except IdError:
@@ -157,10 +157,10 @@ def read_model(model: str) -> ModelId | None:
 
 
 def test_name(kind: Kind | None, spec: Spec) -> str:
-    """Return the name of a test among those of its model: its data, and under what it is done."""
+    """Return the name of a test of a model: its data and condition."""
     return tested(spec.data or "", "" if kind is None else kind.settings.condition(spec.settings))
 
 
 def unused_name(name: str, taken: set[str]) -> str:
-    """Return the name of a setting's column; it must not hide what a laboratory tells."""
+    """Return the name of a setting's column, which differs from the columns of the plugin package."""
     return f"setting_{name}" if name in taken else name

@@ -1,8 +1,8 @@
-"""Statistics over repetitions: rows that differ in a column, such as the seed, as one row.
+"""Statistics over repetitions: rows that differ only in a column, such as the seed, become one row.
 
 The mean is x̄ = Σx/n, the standard deviation that of a sample, s = √(Σ(x - x̄)²/(n - 1)), and the interval
-that of Student's t for the mean, x̄ ± t(0.975; n - 1) · s/√n. It holds where the values are drawn
-independently from a normal distribution. SciPy has t, too, and the queue is installed without SciPy.
+that of Student's t for the mean, x̄ ± t(0.975; n - 1) · s/√n. It is valid for
+independent values of a normal distribution. SciPy also has t, but the queue does not require SciPy.
 """
 
 import statistics
@@ -36,7 +36,7 @@ from launcher.results.table import (
 )
 
 CONFIDENCE = 0.95
-ANY = "*"  # in a model's ID, in the place of the data
+ANY = "*"  # replaces the data in a model's ID
 _SEED = "seed"
 _NO_VALUE = "without a value"
 
@@ -60,17 +60,17 @@ class MissingValues(NamedTuple):
 def average_over(
     results: RunResults, names: Sequence[str], settings: Mapping[str, str]
 ) -> RunResults:
-    """Return the rows that differ in some columns only as one row, with mean, deviation and interval.
+    """Merge the rows that differ only in some columns into one row with mean, deviation and interval.
 
-    If jobs are missing from a mean, the rows say how many are expected, and why they are missing.
+    If jobs are missing from a mean, the row contains the expected number and the reasons.
 
     Args:
-        results: of a run.
-        names: of the columns.
-        settings: column → the setting, or the part of an ID, that it shows, where that has another name.
+        results: Results of a run.
+        names: Names of the columns.
+        settings: Column → the setting, or the part of an ID, that it shows, if the names differ.
 
     Raises:
-        UsageError: there is no such column, or it says nothing of what a row is of.
+        UsageError: a column does not exist, or does not identify a row.
     """
     for name in names:
         if results.column(name) not in results.columns:
@@ -82,7 +82,7 @@ def average_over(
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in results.rows:
         if DATA in names and row.get(POOLED):
-            continue  # it holds the other rows' images already
+            continue  # it contains the images of the other rows already
         named = {**row, **_remove_settings(row, names, settings)}
         groups.setdefault(_key(named, results.columns, names), []).append(named)
     columns = tuple(name for name in results.columns if name not in {*names, JOB})
@@ -110,12 +110,12 @@ def average_over(
 def _reasons(
     group: Sequence[Row], absent: Sequence[AbsentRow], names: Sequence[str]
 ) -> Mapping[str, int]:
-    """Return why → number of the values that are missing from a mean.
+    """Return reason → number of the values that are missing from a mean.
 
     Args:
-        group: the rows of the mean.
-        absent: the jobs without a result that would belong to it.
-        names: of the columns in which they differ.
+        group: Rows of the mean.
+        absent: Jobs without a result that belong to the mean.
+        names: Names of the columns in which they differ.
     """
     known = {tuple(row.get(name) for name in names) for row in group}
     values = {tuple(each.row.get(name) for name in names): each.why for each in absent}
@@ -138,9 +138,9 @@ def _absent_of_same_data(
     """Return the tests without a result that would belong to a mean of tests.
 
     Args:
-        absent: tests of the same model; of each no more is known than the model and the data.
-        first: a row of the mean.
-        names: of the columns in which its rows differ.
+        absent: Tests of the same model; only their model and data are known.
+        first: A row of the mean.
+        names: Names of the columns in which its rows differ.
     """
     if first[POOLED] or DATA in names:
         return absent
@@ -148,10 +148,10 @@ def _absent_of_same_data(
 
 
 def covarying_columns(results: RunResults, names: Sequence[str]) -> list[str]:
-    """Return the columns that have another value wherever one of some columns has: they go in step."""
+    """Return the columns that change whenever one of some columns changes."""
     rows = results.rows
     distinct = {tuple(row.get(name) for name in names) for row in rows}
-    # a model's ID is shown by its parts; of a program the column is an option like any other
+    # a model's ID is shown by its parts; for a program, the column is an ordinary option
     is_id = any(isinstance(model := row.get(MODEL), str) and read_model(model) for row in rows)
     without = {*names, JOB, *([MODEL] if is_id else [])}
     return [
@@ -164,7 +164,7 @@ def covarying_columns(results: RunResults, names: Sequence[str]) -> list[str]:
 
 
 def mean_with_interval(values: Sequence[float]) -> Metric:
-    """Return mean, deviation and interval of at least one value; of one only the value."""
+    """Return mean, deviation and interval of at least one value; for one value only the value."""
     count, mean = len(values), statistics.fmean(values)
     if count < 2:
         return Metric(value=mean, n=count)
@@ -174,7 +174,7 @@ def mean_with_interval(values: Sequence[float]) -> Metric:
 
 
 def _remove_settings(row: Row, names: Sequence[str], settings: Mapping[str, str]) -> dict[str, Any]:
-    """Return the names of a row's model and test without what some columns say of them."""
+    """Return the names of a row's model and test without the parts that some columns show."""
     keys = {settings.get(name, name).removeprefix("setting_") for name in names}
     named: dict[str, Any] = {}
     model = row.get(MODEL)
@@ -210,9 +210,9 @@ def _drop_settings(condition: str, keys: set[str]) -> str:
 
 
 def _key(row: Row, columns: Sequence[str], names: Sequence[str]) -> tuple[Any, ...]:
-    """Return what rows have in common that differ in some columns only.
+    """Return the key of the rows that differ only in some columns.
 
-    Of a model that is its ID: settings that go in step with these would tell all rows apart.
+    For a model it is the ID: settings that change together with these columns would separate all rows.
     """
     parsed = isinstance(row.get(MODEL), str) and POOLED in row
     place = ROW_KEY_COLUMNS if parsed else [name for name in columns if name != JOB]
@@ -222,7 +222,7 @@ def _key(row: Row, columns: Sequence[str], names: Sequence[str]) -> tuple[Any, .
 def _merge_rows(
     group: Sequence[Row], columns: Sequence[str], without: set[str], missing: MissingValues
 ) -> Row:
-    """Return rows as one: what they agree in, and statistics of the numbers that came out."""
+    """Merge rows into one: their common values, and statistics of their numbers."""
     first, count = group[0], len(group)
     joined: dict[str, Any] = {name: _common(group, name) for name in columns if name in first}
     joined[COUNT] = count
@@ -247,9 +247,9 @@ def _mean(numbers: Sequence[float], count: int, missing: MissingValues) -> Metri
     """Return the mean of the rows that have a value, with a note about missing values.
 
     Args:
-        numbers: the values.
-        count: number of rows.
-        missing: values of which there is no row.
+        numbers: Values.
+        count: Number of rows.
+        missing: Values without a row.
     """
     why = {**missing.why, **({_NO_VALUE: count - len(numbers)} if len(numbers) < count else {})}
     mean = mean_with_interval(numbers)
@@ -260,6 +260,6 @@ def _mean(numbers: Sequence[float], count: int, missing: MissingValues) -> Metri
 
 
 def _common(group: Sequence[Row], name: str) -> Any:
-    """Return the value that all rows have; None where they differ."""
+    """Return the common value of all rows, None if they differ."""
     value = group[0].get(name)
     return value if all(row.get(name) == value for row in group) else None

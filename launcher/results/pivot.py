@@ -11,9 +11,9 @@ from launcher.system.text import sanitize_terminal
 
 
 class ResultMetrics(NamedTuple):
-    """The numbers of one model on one set of data, or of one job that has neither."""
+    """The numbers of one model on one data set, or of one job without both."""
 
-    name: str  # of the model, else of the job
+    name: str  # of the model, otherwise of the job
     data: str
     metrics: Mapping[str, Metric]
     job: str = ""  # the job that returned them, if one did
@@ -21,20 +21,20 @@ class ResultMetrics(NamedTuple):
 
 
 class Pivot(NamedTuple):
-    """One metric by name and data, both in the order in which the run has them."""
+    """One metric by name and data, both in the order of the run."""
 
     metric: str
     names: tuple[str, ...]
-    data: tuple[str, ...]  # the metric's own name for what belongs to no data
+    data: tuple[str, ...]  # the name of the metric for values without data
     cells: Mapping[tuple[str, str], Metric]
 
     def rows(self) -> Iterator[tuple[str, tuple[Metric | None, ...]]]:
-        """Give each name with its numbers, one for each of `data`."""
+        """Yield each name with its numbers, one per element of `data`."""
         for name in self.names:
             yield name, tuple(self.cells.get((name, data)) for data in self.data)
 
     def record(self) -> dict[str, Json]:
-        """Return it for a machine, number by number."""
+        """Return the pivot as JSON, one record per number."""
         values: list[Json] = [
             {
                 "model": name,
@@ -50,7 +50,7 @@ class Pivot(NamedTuple):
 
 
 def _counts(metric: Metric) -> dict[str, Json]:
-    """Return of how many values a mean is."""
+    """Return the number of values of a mean."""
     expected = metric.n if metric.expected is None else metric.expected
     return {"sd": metric.sd, "n": metric.n, "expected": expected, "note": metric.note}
 
@@ -58,11 +58,11 @@ def _counts(metric: Metric) -> dict[str, Json]:
 def metrics_of_rows(
     rows: Iterable[Mapping[str, Any]], columns: Collection[str] = ROW_KEY_COLUMNS
 ) -> list[ResultMetrics]:
-    """Return the numbers of a laboratory's rows.
+    """Return the numbers of the rows of a plugin package.
 
     Args:
-        rows: as it tells them.
-        columns: that say what a row is of, and hold no numbers that came out.
+        rows: Rows of the plugin package.
+        columns: Columns that identify a row and contain no results.
     """
     return [
         ResultMetrics(
@@ -76,7 +76,7 @@ def metrics_of_rows(
 
 
 def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
-    """Return the model of a test's row; of any other, the first text in it, else what it is of."""
+    """Return the model of a test's row; for other rows, the first text or the identifying values."""
     if "pooled" in row:
         return str(row["model"])
     for name, value in row.items():
@@ -87,7 +87,7 @@ def _name(row: Mapping[str, Any], columns: Collection[str]) -> str:
 
 
 def metrics_of_result(job: str, model: str, data: str, result: Mapping[str, Json]) -> ResultMetrics:
-    """Return the numbers that a job returned; those inside of others are named `outer.inner`."""
+    """Return the numbers of a job's result; nested ones are named `outer.inner`."""
     return ResultMetrics(name=model or job, data=data, job=job, metrics=_numbers(result))
 
 
@@ -97,7 +97,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, Metric]:
 
 
 def flatten_record(record: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Give all that a record holds, what is inside of others as `outer.inner`; a number with its interval is one."""
+    """Yield all values of a record, nested ones as `outer.inner`; a number with its interval is one value."""
     for key, value in record.items():
         if isinstance(value, Mapping) and read_metric(value) is None:
             yield from flatten_record(value, f"{above}{key}.")
@@ -120,14 +120,14 @@ def pivot(
     """Return one metric by model and data.
 
     Args:
-        metric: its name.
-        rows: the rows of laboratories; results are used only if no row has the metric.
-        results: what jobs returned.
-        everything: also rows that pool others; else they stand for themselves only where there
+        metric: Name of the metric.
+        rows: Rows of plugin packages; `results` are used only if no row has the metric.
+        results: Results of jobs.
+        everything: Include rows that pool others. Without it, they are used only if there
             are no others.
 
     Raises:
-        UsageError: there is no such metric; names those that there are.
+        UsageError: the metric does not exist; the message lists the existing ones.
     """
     having = [row for row in rows if metric in row.metrics]
     if not everything:
@@ -136,7 +136,7 @@ def pivot(
     if not having:
         raise UsageError(_unknown_metric_text(metric, metric_names([*rows, *results])))
     places = [(row.name, row.data) for row in having]
-    if len(set(places)) < len(places):  # several jobs of a model: each stands for itself
+    if len(set(places)) < len(places):  # several jobs of a model: each has its own row
         places = [(row.job or row.name, row.data) for row in having]
     cells = {
         (name, data or metric): row.metrics[metric]

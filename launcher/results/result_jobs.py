@@ -1,4 +1,4 @@
-"""Which jobs and attempts the results of a run are of: for each name the newest attempt that was done.
+"""The jobs and attempts whose results count: for each name the newest attempt that was done.
 
 A name has a newer job if it was queued again, and a job has a newer attempt if it runs again. Until these are done,
 the older result counts.
@@ -23,7 +23,9 @@ from launcher.system.paths import Home
 from launcher.workers.order import read_job_spec
 
 MAKERS = frozenset({Role.TRAIN, Role.METHOD})
-RESULT_ROLES = frozenset({Role.TEST, Role.FOLDER})  # jobs that are rows of a laboratory's table
+RESULT_ROLES = frozenset(
+    {Role.TEST, Role.FOLDER}
+)  # jobs that are rows in the table of a plugin package
 WAITING = "waiting"
 _AGAIN = (WAITING, str(State.RUNNING))
 _ENDED = {
@@ -37,8 +39,8 @@ _WORST_FIRST = ("failed", "cancelled", "skipped", "running", WAITING)
 class ResultJob(NamedTuple):
     """A name of a run: the job whose result counts, and the newest job."""
 
-    job: JobRow  # as it was when the attempt was done whose result counts; without one, the newest job as it is
-    newest: JobRow  # as it is now
+    job: JobRow  # as of the done attempt whose result counts; without one, the newest job
+    newest: JobRow  # its current state
 
     @property
     def has_result(self) -> bool:
@@ -47,7 +49,7 @@ class ResultJob(NamedTuple):
 
     @property
     def is_older(self) -> bool:
-        """Whether the newest job is not done, and an older result counts."""
+        """Whether the newest job is not done and an older result counts."""
         return self.has_result and self.newest.state is not State.DONE
 
 
@@ -56,13 +58,13 @@ def result_jobs(
 ) -> list[ResultJob]:
     """Return the jobs whose results count, each name once, in the order in which the newest jobs were queued.
 
-    A job without a result is left out if its task file does not have its values any more.
+    A job without a result is omitted if its task file does not contain its values any more.
 
     Args:
-        home: whose jobs.
-        store: its queue.
-        jobs: of a run, or of some runs.
-        all_jobs: also those that a newer job of the same name replaced.
+        home: Queue folder.
+        store: Queue.
+        jobs: Jobs of one or several runs.
+        all_jobs: Include superseded jobs.
     """
     superseded = {} if all_jobs else store.read.superseded(jobs)
     names: dict[int, list[JobRow]] = {}
@@ -80,12 +82,12 @@ def result_jobs(
 def _newest_with_result(
     home: Home, jobs: Sequence[JobRow], done: Mapping[int, AttemptRow]
 ) -> ResultJob:
-    """Return the newest of the jobs of one name, and which of them has a result.
+    """Return the newest job of a name, and the job with the result that counts.
 
     Args:
-        home: whose jobs.
-        jobs: of one name.
-        done: job → its newest attempt that was done, of jobs that are not done now.
+        home: Queue folder.
+        jobs: Jobs with the same name.
+        done: Job → its newest done attempt, for jobs that are not done now.
     """
     newest_first = sorted(jobs, key=lambda job: job.id, reverse=True)
     newest = newest_first[0]
@@ -99,9 +101,9 @@ def _newest_with_result(
 
 
 def _as_last_done(home: Home, job: JobRow, attempt: AttemptRow) -> JobRow | None:
-    """Return a job as it was when an earlier attempt was done: it may have other settings now.
+    """Return a job with the settings of an earlier done attempt; its current settings may differ.
 
-    None if the settings of that attempt are not known.
+    None if the settings of that attempt are unknown.
     """
     try:
         record = read_job_spec(home.attempt(job.id, attempt.number).spec.read_bytes())
@@ -114,7 +116,7 @@ def _as_last_done(home: Home, job: JobRow, attempt: AttemptRow) -> JobRow | None
 
 
 def _drop_stale_results(chosen: list[ResultJob]) -> list[ResultJob]:
-    """Return the same without older results of tests whose model was made again since."""
+    """Return the jobs without older results of tests whose model was made again since."""
     if not any(each.is_older for each in chosen):
         return chosen
     made = {
@@ -132,7 +134,7 @@ def _drop_stale_results(chosen: list[ResultJob]) -> list[ResultJob]:
 
 
 def unfinished_states(chosen: Iterable[ResultJob]) -> dict[str, str]:
-    """Return ID of a model, or name of a made folder → the worst state of its jobs that have no result."""
+    """Return model ID, or name of an output folder → the worst state of its jobs without a result."""
     states: dict[str, str] = {}
     for each in chosen:
         spec = each.newest.spec_without_sources
@@ -144,12 +146,12 @@ def unfinished_states(chosen: Iterable[ResultJob]) -> dict[str, str]:
 
 
 def made_folder_name(spec: Spec) -> str:
-    """Return the name of the folder that a job makes in its run's folder."""
+    """Return the name of the output folder of a job in its run's folder."""
     return model_folder_name(spec.name.partition("/")[2])
 
 
 def state_word(state: State) -> str:
-    """Return the state of a job without a result in a word of a table; a held job waits, too."""
+    """Return the state of a job without a result as a word for tables; a held job is also waiting."""
     return WAITING if state in OPEN_STATES - {State.RUNNING} else str(state)
 
 
@@ -159,22 +161,22 @@ def states_text(states: Mapping[str, int]) -> str:
 
 
 class ResultCounts(NamedTuple):
-    """How many jobs a table of results is of, and of which of them it shows an older result or none."""
+    """The number of jobs in a table of results, and of those with an older result or none."""
 
-    jobs: int  # with a result, or without one that is to come or failed
+    jobs: int  # with a result, or without one because they wait or failed
     older: Mapping[str, int]  # state of the newest job → number of jobs
-    missing: Mapping[str, int]  # likewise
+    missing: Mapping[str, int]  # state of the newest job → number of jobs
 
     def notes(self) -> list[str]:
-        """Return what people have to know of the table, a sentence each."""
+        """Return the notes about the table, one sentence each."""
         return [*self.older_notes(), *_missing_notes(self.missing, self.jobs)]
 
     def older_notes(self) -> list[str]:
-        """Return which rows are older results."""
+        """Return the notes about older results."""
         return [*_older_notes(self.older, self.jobs)]
 
     def record(self) -> dict[str, Json]:
-        """Return it as JSON."""
+        """Return the counts as JSON."""
         return {
             "jobs": self.jobs,
             "older_results": dict(self.older),
@@ -183,11 +185,11 @@ class ResultCounts(NamedTuple):
 
 
 def count_results(chosen: Iterable[ResultJob], *, tests: bool) -> ResultCounts:
-    """Return how many jobs a table is of.
+    """Count the jobs in a table of results.
 
     Args:
-        chosen: the jobs of a run.
-        tests: the table is that of a laboratory, of tests and folders; otherwise of all jobs.
+        chosen: Jobs of a run.
+        tests: Count only tests and folders, as in the table of a plugin package, instead of all jobs.
     """
     of_table = [
         each for each in chosen if not tests or each.job.spec_without_sources.role in RESULT_ROLES

@@ -1,4 +1,4 @@
-"""Results of jobs that no laboratory reports: the numbers that jobs returned, a row for each job."""
+"""Results of jobs without a plugin package's table: the numbers that jobs returned, one row per job."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,31 +29,31 @@ from launcher.system.paths import Home
 from launcher.workers.progress.attempt_progress import read_last_metrics
 
 JOB = "job"
-# what a row is of, whatever a program calls a number
+# identifying columns, also if a program reports a number with such a name
 _RESERVED_NAMES = frozenset({JOB, MODEL, DATA, POOLED, REMOVED_TAG})
 
 
 class ReturnedValues(NamedTuple):
-    """What a job that is done returned."""
+    """The returned values of a done job."""
 
     job: JobRow
     numbers: ResultMetrics
-    texts: Mapping[str, Json]  # of a function also true and false
-    is_removed: bool  # it ran under values that the task file has no more
+    texts: Mapping[str, Json]  # for a function also booleans
+    is_removed: bool  # the task file does not contain its values any more
 
 
 def read_returned_values(
     home: Home, store: Store, jobs: Iterable[JobRow], kinds: Mapping[str, Kind]
 ) -> list[ReturnedValues]:
-    """Return what jobs returned; of a program the numbers that it reported last.
+    """Return the returned values of jobs; for a program the last reported numbers.
 
-    Jobs that are not done, or of which nothing is known, are left out.
+    Jobs that are not done, or without values, are omitted.
 
     Args:
-        home: whose jobs.
-        store: its queue.
-        jobs: some of them.
-        kinds: of the jobs, by name, those that are installed.
+        home: Queue folder.
+        store: Queue.
+        jobs: Jobs of the queue.
+        kinds: Installed kinds of the jobs, by name.
     """
     done = [job for job in jobs if job.state is State.DONE]
     results = store.read.results(job.id for job in done)
@@ -81,13 +81,14 @@ def returned_rows(
     among: Sequence[Spec] = (),
     newest_jobs: Iterable[JobRow] = (),
 ) -> RunResults:
-    """Return a row for each job with what it returned, and the settings in which they differ.
+    """Return one row per job with its returned values and the settings that differ between jobs.
 
     Args:
-        returned: by jobs of a run.
-        kinds: of the jobs, by name, those that are installed.
-        among: jobs of other runs; settings in which the run differs from them are columns, too.
-        newest_jobs: jobs of the run as they are. Those without a result that are like one with a result become absent rows.
+        returned: Returned values of the jobs of a run.
+        kinds: Installed kinds of the jobs, by name.
+        among: Jobs of other runs; settings that differ from them are also columns.
+        newest_jobs: Current jobs of the run. Those without a result that are similar to one with a result become
+            absent rows.
     """
     telling = [each for each in returned if each.numbers.metrics or each.texts]
     absent = _similar_without_result(telling, newest_jobs)
@@ -126,7 +127,7 @@ def returned_rows(
 def _similar_without_result(
     returned: Sequence[ReturnedValues], jobs: Iterable[JobRow]
 ) -> list[JobRow]:
-    """Return the jobs without a result that are like a job with one: repetitions, other values of a sweep."""
+    """Return the jobs without a result that are similar to a job with one: repetitions or other swept values."""
     known = {each.job.id for each in returned}
     alike = {_similarity_key(each.job) for each in returned}
     without = (job for job in jobs if job.state is not State.DONE or job.id not in known)
@@ -134,7 +135,7 @@ def _similar_without_result(
 
 
 def _similarity_key(job: JobRow) -> tuple[Any, ...]:
-    """Return what jobs have in common that differ in values only."""
+    """Return the key of the jobs that differ only in values."""
     spec = job.spec_without_sources
     if spec.kind == PROGRAM:
         return spec.kind, program_signature(_program_words(spec)), frozenset(spec.params)
@@ -144,10 +145,10 @@ def _similarity_key(job: JobRow) -> tuple[Any, ...]:
 
 
 def _program_words(spec: Spec) -> list[str]:
-    """Return the words that name a program, with `#` for the texts that a sweep gave it.
+    """Return the words that name a program, with `#` for swept texts.
 
-    They are its script. If that is not known, they are the words before the first option, and the first Python file
-    after it, such as the script of torchrun.
+    They are its script. If the script is unknown, they are the words before the first option, and the first Python
+    file after it, such as the script of torchrun.
     """
     words = [script_of(spec.argv)]
     if not words[0]:
@@ -166,14 +167,14 @@ def _absence_reason(job: JobRow) -> str:
 
 
 def _data_of(job: JobRow, kinds: Mapping[str, Kind]) -> str:
-    """Return the data of a job as a table has it."""
+    """Return the data of a job for a table."""
     return test_name(kinds.get(job.kind), job.spec_without_sources)
 
 
 def _varying_settings(
     specs: Sequence[Spec], among: Sequence[Spec], kinds: Mapping[str, Kind], parts: Sequence[str]
 ) -> list[str]:
-    """Return the settings that are columns: those in which jobs differ, those of a sweep, and the seed."""
+    """Return the settings that are columns: settings that differ between jobs, swept settings, and the seed."""
     telling = {name for those in swept_settings([*specs, *among], kinds).values() for name in those}
     telling |= {name for spec in specs for name in swept_values(spec.settings)} | {SEED}
     names = dict.fromkeys(name for spec in specs for name in settings_of(spec) if name in telling)
@@ -194,7 +195,7 @@ def _row(
 def _identifying_columns(
     spec: Spec, data: str, models: ModelIndex, columns: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the columns that say what the row of a job is of."""
+    """Return the columns that identify the row of a job."""
     settings = settings_of(spec)
     row: dict[str, Any] = {JOB: spec.name, DATA: data or None}
     if spec.model:

@@ -1,6 +1,6 @@
-"""The results of a run: what its laboratories report of tests and folders, with the parts of the models.
+"""The results of a run: tests and folders as reported by its plugin packages, with the parts of the models.
 
-Of jobs that no laboratory reports, the numbers that they returned.
+For jobs without a plugin package's table: the numbers that they returned.
 """
 
 import importlib
@@ -36,7 +36,7 @@ from launcher.system.paths import Home
 
 
 def kinds_of(jobs: Iterable[JobRow]) -> Mapping[str, Kind]:
-    """Return the kinds of jobs by name, those that are installed."""
+    """Return the installed kinds of jobs by name."""
     return find_kinds(sorted({job.kind for job in jobs})).kinds
 
 
@@ -45,10 +45,10 @@ def results_of(
     models: ModelIndex | None = None,
     newest_jobs: Sequence[JobRow] | None = None,
 ) -> RunResults:
-    """Return the results of a run's tests and folders, each laboratory telling its own.
+    """Return the results of a run's tests and folders, as reported by each plugin package.
 
-    A row of a test has besides the parts of its model, the settings in which the trainings and
-    unlearnings of the run differ, and the conditions under which it was done.
+    A row of a test also has the parts of its model, the settings that differ between the trainings and
+    unlearnings of the run, and the condition of the test.
 
     Args:
         jobs: of the run.
@@ -82,7 +82,7 @@ def results_of(
 
 
 def _absent_tests(jobs: Sequence[JobRow]) -> Iterator[tuple[Row, str]]:
-    """Yield model and data of each test without a result, and why it has none."""
+    """Yield model and data of each test without a result, and the reason."""
     absent = [
         job
         for job in jobs
@@ -98,7 +98,7 @@ def _absent_tests(jobs: Sequence[JobRow]) -> Iterator[tuple[Row, str]]:
 
 
 def _read_laboratory_rows(jobs: Sequence[JobRow]) -> list[Row]:
-    """Return the rows as the laboratories tell them."""
+    """Return the rows of the plugin packages."""
     done = [
         job
         for job in jobs
@@ -123,26 +123,26 @@ def _read_laboratory_rows(jobs: Sequence[JobRow]) -> list[Row]:
 
 
 def laboratory_function(name: str) -> Any:
-    """Return a function that a laboratory names as `module:function`.
+    """Return the function that a plugin package names as `module:function`.
 
-    Here its code enters the command line: only a laboratory can read its files.
+    The command line imports its code here, because only the plugin package can read its files.
     """
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)
 
 
 class RowJobIndex:
-    """Which jobs the rows of a run's results are of."""
+    """The jobs of the rows of a run's results."""
 
     def __init__(
         self, jobs: Sequence[JobRow], kinds: Mapping[str, Kind], models: ModelIndex | None = None
     ) -> None:
-        """Look through the jobs of a run.
+        """Index the jobs of a run.
 
         Args:
-            jobs: of the run.
-            kinds: of the jobs, by name, those that are installed.
-            models: of the run, where they were looked through already.
+            jobs: Jobs of the run.
+            kinds: Installed kinds of the jobs, by name.
+            models: Models of the run, if they are indexed already.
         """
         self.named = {job.name: job.id for job in jobs}
         self._tests = {
@@ -161,22 +161,22 @@ class RowJobIndex:
         }
 
     def test(self, row: Row) -> int | None:
-        """Return the job that tested it; None of what pools tests."""
+        """Return the job that tested a row, None for a row that pools tests."""
         place = str(row.get(MODEL)), str(row.get(DATA))
         return None if row.get(POOLED) else self._tests.get(place)
 
     def maker(self, row: Row) -> int | None:
-        """Return the job that made its model."""
+        """Return the job that made the model of a row."""
         return self.makers.get(str(row.get(MODEL)))
 
 
 def _is_there(spec: Spec) -> bool:
-    """Tell whether a made folder was left as it was; what a test wrote is its laboratory's business."""
+    """Return whether an output folder is unchanged; files of tests are checked by the plugin package."""
     return spec.role != Role.FOLDER or all(Path(path).exists() for path in spec.outputs)
 
 
 def _subject(kind: Kind, spec: Spec) -> tuple[str, str]:
-    """Return what a table tells of a job: a model and its test, or no model and a folder."""
+    """Return the subject of a job in a table: a model and its test, or None and a folder."""
     if spec.role == Role.FOLDER:
         return "", made_folder_name(spec)
     return spec.model or "", test_name(kind, spec)
@@ -188,10 +188,10 @@ def _with_model_columns(
     """Return a row with the columns of its model and of its test's conditions.
 
     Args:
-        row: of a laboratory.
-        models: of the run.
-        swept: setting → column, of those in which trainings differ.
-        under: setting → column, of those that make the conditions.
+        row: Row of a plugin package.
+        models: Models of the run.
+        swept: Setting → column, for settings that differ between trainings.
+        under: Setting → column, for settings of conditions.
     """
     model = row.get(MODEL)
     if not isinstance(model, str):
@@ -206,7 +206,7 @@ def _with_model_columns(
 
 
 def _conditions(row: Row) -> dict[str, str | int | float]:
-    """Return the settings that stand in the condition of a test."""
+    """Return the settings in the condition of a test."""
     data = row.get(DATA)
     text = row.get(CONDITION) or (condition_of_test(data) if isinstance(data, str) else "")
     pairs = (pair.partition("=") for pair in str(text).split(",") if "=" in pair)
@@ -220,12 +220,12 @@ def rows_of(
     kinds: Mapping[str, Kind],
     among: Sequence[Spec] = (),
 ) -> RunResults:
-    """Return what laboratories tell of a run, else what its jobs returned.
+    """Return the rows of the plugin packages for a run, otherwise the returned values of its jobs.
 
     Args:
-        home: whose run.
-        store: its queue.
-        jobs: of the run.
+        home: Queue folder.
+        store: Queue.
+        jobs: Jobs of the run.
         kinds: of the jobs, by name, those that are installed.
         among: jobs of other runs; settings in which the run differs from them are columns, too.
 

@@ -3,15 +3,15 @@
 import math
 from functools import lru_cache
 
-_HALVINGS = 80  # of an angle: more than a float can tell apart
+_HALVINGS = 80  # of an angle: finer than the resolution of a float
 
 
 def probability_within(angle: float, freedom: int) -> float:
     """Return the probability that |T| is at most tan(angle) times the root of the degrees of freedom.
 
     Args:
-        angle: 0 … π/2.
-        freedom: degrees of freedom, at least 1.
+        angle: Angle in [0, π/2].
+        freedom: Degrees of freedom, at least 1.
 
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
     """
@@ -28,11 +28,11 @@ def probability_within(angle: float, freedom: int) -> float:
 
 @lru_cache(maxsize=1024)
 def t_quantile(freedom: int, confidence: float) -> float:
-    """Return the t within which |T| stays with a probability: of a two-sided interval.
+    """Return the t for which |T| ≤ t has a given probability: the quantile of a two-sided interval.
 
     Args:
-        freedom: degrees of freedom, at least 1.
-        confidence: 0 < confidence < 1, such as 0.95.
+        freedom: Degrees of freedom, at least 1.
+        confidence: Probability in (0, 1), such as 0.95.
     """
     low, high = 0.0, math.pi / 2
     for _ in range(_HALVINGS):

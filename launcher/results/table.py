@@ -1,7 +1,4 @@
-"""One table of results: rows with the columns that say what each is of, and the numbers that came out.
-
-Rows are chosen and ordered here.
-"""
+"""One table of results: rows with identifying columns and numbers. Rows are selected and sorted here."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,19 +14,19 @@ LIST_COMMAND = "launcher results RUN --json"  # prints all columns and metrics
 Row = Mapping[str, Any]
 MODEL, DATA, MODIFIER = "model", "data", "modifier"
 CONDITION, POOLED = "condition", "pooled"
-COUNT = "count"  # of the rows that a mean was taken over
-EXPECTED = "count_expected"  # of the rows, if no job had failed, waited or been skipped
+COUNT = "count"  # number of rows of a mean
+EXPECTED = "count_expected"  # expected number of rows, if no job failed, waits or is skipped
 NOTE = "count_note"  # "5 of 6 seeds, 1 failed"; None: no row is missing
 COUNTS = (COUNT, EXPECTED, NOTE)
-ROW_KEY_COLUMNS = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # where a row belongs
+ROW_KEY_COLUMNS = (MODEL, DATA, MODIFIER, CONDITION, POOLED, "data_root")  # identify a row
 _NUMBER = re.compile(r"(\d+)")
 DESCENDING = "-"
 
 
 class AbsentRow(NamedTuple):
-    """A job that has no result: what its row would be of."""
+    """The identifying values of a job without a result."""
 
-    row: Row  # columns that say what it is of; may hold more than the rows of a table
+    row: Row  # identifying columns; may contain more than the rows of a table
     why: str  # "failed", "waiting", "without a result"
 
 
@@ -37,17 +34,17 @@ class RunResults(NamedTuple):
     """The results of a run."""
 
     rows: Sequence[Row]
-    columns: tuple[str, ...]  # that say what a row is of; the others hold what came out
-    absent: Sequence[AbsentRow] = ()  # jobs that have no row, and may belong to a mean
+    columns: tuple[str, ...]  # identifying columns; the others contain results
+    absent: Sequence[AbsentRow] = ()  # jobs without a row that may belong to a mean
 
     @property
     def names(self) -> list[str]:
-        """The names of all columns, those that say what a row is of first."""
+        """The names of all columns, identifying columns first."""
         return names_of(self.rows, self.columns)
 
     @property
     def varying(self) -> tuple[str, ...]:
-        """The columns that say what a row is of and have not the same value in all rows."""
+        """The identifying columns whose value is not equal in all rows."""
         return tuple(
             name
             for name in self.columns
@@ -56,7 +53,7 @@ class RunResults(NamedTuple):
 
     @property
     def metrics(self) -> list[str]:
-        """The names of the columns that hold numbers that came out."""
+        """The names of the columns with numeric results."""
         return [
             name
             for name in self.names
@@ -65,34 +62,34 @@ class RunResults(NamedTuple):
         ]
 
     def column(self, name: str) -> str:
-        """Return the name of a column if there is such a one.
+        """Return the name of an existing column.
 
         Raises:
-            UsageError: there is none.
+            UsageError: the column does not exist.
         """
         return _check_name("column", name, self.names)
 
     def metric(self, name: str) -> str:
-        """Return the name of a column of numbers if there is such a one.
+        """Return the name of an existing column of numbers.
 
         Raises:
-            UsageError: there is none.
+            UsageError: the column does not exist.
         """
         return _check_name("metric", name, self.metrics)
 
 
 def names_of(rows: Iterable[Row], columns: Sequence[str]) -> list[str]:
-    """Return the names of the columns of rows, some of them first where a row has them."""
+    """Return the names of the columns of rows, with the given ones first if a row has them."""
     there = dict.fromkeys(name for row in rows for name in row)
     return [*(name for name in columns if name in there), *(n for n in there if n not in columns)]
 
 
 def distinct_names(names: Iterable[str], alike: Callable[[str], str] = str) -> tuple[str, ...]:
-    """Return the names of columns, a number behind those that came before.
+    """Return distinct names of columns; repeated names get a number.
 
     Args:
-        names: of columns.
-        alike: two names are the same where this is.
+        names: Names of columns.
+        alike: Returns a key; names with equal keys count as equal.
     """
     distinct: dict[str, str] = {}
     for name in map(replace_surrogates, names):
@@ -105,7 +102,7 @@ def distinct_names(names: Iterable[str], alike: Callable[[str], str] = str) -> t
 
 
 def replace_surrogates(text: str) -> str:
-    """Return a text of which no part is none, as bytes of a path may be."""
+    """Return a text without surrogates, which come from bytes of a path."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -125,17 +122,17 @@ def _check_name(what: str, name: str, names: Sequence[str]) -> str:
 
 
 def best_rows(results: RunResults, metric: str, *, low: bool) -> RunResults:
-    """Return of each set of data the row with the best value; several where they are equal.
+    """Return the row with the best value per data set; several rows if they are equal.
 
-    Rows that pool sets are sets of their own. Rows without the metric are left out.
+    Rows that pool data sets are separate sets. Rows without the metric are omitted.
 
     Args:
-        results: of a run.
-        metric: the name of a column of numbers.
-        low: whether low values are the good ones.
+        results: Results of a run.
+        metric: Name of a column of numbers.
+        low: Whether lower values are better.
 
     Raises:
-        UsageError: there is no such column of numbers.
+        UsageError: the column does not exist.
     """
     rows: list[Row] = []
     for group in by_data(results.rows, results.metric(metric)):
@@ -145,7 +142,7 @@ def best_rows(results: RunResults, metric: str, *, low: bool) -> RunResults:
 
 
 def by_data(rows: Iterable[Row], metric: str) -> Iterable[Sequence[tuple[float, Row]]]:
-    """Return the values of a metric with their rows, those of the same data together."""
+    """Return the values of a metric with their rows, grouped by data."""
     groups: dict[Any, list[tuple[float, Row]]] = {}
     for row in rows:
         number = read_metric(row.get(metric))
@@ -156,14 +153,14 @@ def by_data(rows: Iterable[Row], metric: str) -> Iterable[Sequence[tuple[float, 
 
 
 def sort_rows(results: RunResults, columns: Sequence[str]) -> RunResults:
-    """Return the rows ordered by columns, the first of them first; rows without a value come last.
+    """Return the rows sorted by columns, the first column first; rows without a value come last.
 
     Args:
-        results: of a run.
-        columns: their names; `-NAME` for the highest first.
+        results: Results of a run.
+        columns: Names of columns; `-NAME` for descending order.
 
     Raises:
-        UsageError: there is no such column.
+        UsageError: a column does not exist.
     """
     rows = [*results.rows]
     for column in reversed(columns):
@@ -178,11 +175,11 @@ def sort_rows(results: RunResults, columns: Sequence[str]) -> RunResults:
 
 def _is_defined(cell: Any) -> bool:
     value = value_of(cell)
-    return value is not None and value == value  # NaN is not itself
+    return value is not None and value == value  # NaN differs from itself
 
 
 def _rank(value: Any) -> tuple[Any, ...]:
-    """Return what a value is ordered by: numbers first, numbers in texts by their value."""
+    """Return the sort key of a value: numbers first, numeric texts by their value."""
     if isinstance(value, int | float):
         return (0, float(value))
     parts = _NUMBER.split(str(value).casefold())

@@ -1,8 +1,8 @@
-"""Runs into a database of results, in place: what is there already is not written again.
+"""Writes runs into a database of results in place: existing rows are not written again.
 
-A run has rows of its jobs, of their attempts (with the error, and the end of the log, of those that failed), settings
-and numbers, and of the scores and epochs that its laboratories tell. The database of all runs is kept in the home, and
-brought up to date when it is asked.
+A run has rows for its jobs, their attempts (with error and end of the log of failed ones), settings and numbers, and
+for the scores and epochs of its plugin packages. The database of all runs is in the queue folder. It is updated
+before each query.
 """
 
 import shlex
@@ -41,29 +41,28 @@ from launcher.system.installation import install_command
 from launcher.system.paths import Home
 
 _STATES = ("done", "failed", "cancelled", "skipped")
-_CONTENT = 1  # is increased if the same jobs get other rows; 1: superseded rows are marked
-NAME = "results.sqlite"  # in the home: the database of all its runs
+_CONTENT = 1  # increased if the same jobs get other rows; 1: superseded rows are marked
+NAME = "results.sqlite"  # in the queue folder: the database of all its runs
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
 
 def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> int:
-    """Bring one run in a file up to date, and return how many rows were new or changed.
+    """Update one run in a file and return how many rows were new or changed.
 
-    Readers see all of it or nothing.
-    Jobs that were cleaned from the queue since stay in the file; scores and epochs become those
-    of now.
+    Readers see all changes or none. Jobs deleted from the queue by `clean` remain in the file; scores and epochs are
+    replaced by the current ones.
 
     Args:
-        path: of the file, made where there is none.
-        home: whose run.
-        store: its queue.
-        jobs: of the run, all of them.
+        path: Path of the file, created if it is missing.
+        home: Queue folder.
+        store: Queue.
+        jobs: All jobs of the run.
 
     Raises:
-        UsageError: the file is no database of results.
-        MachineError: it cannot be written, or packages are not installed that it or a laboratory needs.
+        UsageError: the file is not a database of results.
+        MachineError: the file cannot be written, or a required package is not installed.
     """
     wrap = _sqlite_utils()
     kinds = kinds_of(jobs)
@@ -72,7 +71,7 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
     if superseded:  # otherwise each name has one job
         counted = [each.job for each in result_jobs(home, store, jobs)]
     models = ModelIndex([job.spec_without_sources for job in counted], kinds)
-    # before the file is locked: it may take minutes
+    # before locking the file, as it may take minutes
     results, returned = results_of(counted, models), read_returned_values(home, store, every, kinds)
     with open_for_writing(path) as connection:
         database = wrap(connection, execute_plugins=False)
@@ -94,10 +93,10 @@ def write_run(path: Path, home: Home, store: Store, jobs: Sequence[JobRow]) -> i
 
 
 def _sqlite_utils() -> "type[Database]":
-    """Import the library, which takes a part of a second.
+    """Import the library at its first use, because the import is slow.
 
     Raises:
-        MachineError: it is not installed.
+        MachineError: the library is not installed.
     """
     try:
         from sqlite_utils import Database
@@ -114,8 +113,8 @@ class _RunWriter(NamedTuple):
     connection: sqlite3.Connection
     home: Home
     store: Store
-    run: int  # its row
-    numbers: Mapping[int, int]  # number of a job → its row
+    run: int  # ID of its row
+    numbers: Mapping[int, int]  # job number → ID of its row
 
     def write(
         self,
@@ -130,12 +129,12 @@ class _RunWriter(NamedTuple):
         """Write jobs with their attempts, settings, numbers and errors; return how many rows changed.
 
         Args:
-            jobs: of the run, as they are.
-            with_results: the same as they were when they were done last: their numbers are of these settings.
-            kinds: of the jobs, by name, those that are installed.
-            models: of the run.
-            returned: what the jobs returned.
-            superseded: the jobs that a newer job of the same name replaced.
+            jobs: Current jobs of the run.
+            with_results: The same jobs with the settings of their last done attempt, to which their numbers belong.
+            kinds: Installed kinds of the jobs, by name.
+            models: Models of the run.
+            returned: Returned values of the jobs.
+            superseded: Jobs that a newer job of the same name has superseded.
         """
         numbers, store = self.numbers, self.store
         _delete_changed(self.connection, self.run, jobs, numbers)
@@ -170,7 +169,7 @@ class _RunWriter(NamedTuple):
 def _delete_changed(
     connection: sqlite3.Connection, run: int, jobs: Sequence[JobRow], numbers: Mapping[int, int]
 ) -> None:
-    """Delete settings and numbers of jobs that were changed, ran again, or are to: they may have others now."""
+    """Delete settings and numbers of jobs that were changed, ran again or will run again: they may differ now."""
     written = connection.execute(
         "SELECT id, hash, attempts, command, state FROM jobs WHERE run = ?", (run,)
     )
@@ -187,7 +186,7 @@ def _delete_changed(
 
 
 def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow]) -> int:
-    """Write the row of a run and that of its home, and return the run's number."""
+    """Write the rows of a run and its queue folder; return the ID of the run's row."""
     owner = read_json(home.record) or {}
     where = (str(owner.get("machine", "")), str(home.folder), str(owner.get("host", "")))
     upsert(connection, "homes", [where])
@@ -214,7 +213,7 @@ def _run_row(connection: sqlite3.Connection, home: Home, jobs: Sequence[JobRow])
 
 
 def run_fingerprint(jobs: Sequence[JobRow]) -> str:
-    """Return what changes when the queue knows something new of ended jobs of a run."""
+    """Return a fingerprint that changes if the queue has new data about ended jobs of a run."""
     newest = max(job.ended or job.submitted for job in jobs)
     tried = sum(job.attempts for job in jobs)
     return f"{SCHEMA}.{_CONTENT} {len(jobs)} {max(job.id for job in jobs)} {tried} {newest!r}"
@@ -223,7 +222,7 @@ def run_fingerprint(jobs: Sequence[JobRow]) -> str:
 def _job_numbers(
     connection: sqlite3.Connection, run: int, jobs: Sequence[JobRow]
 ) -> dict[int, int]:
-    """Return number of a job → its row, that number itself where no other run has taken it."""
+    """Return job number → ID of its row, which is the job number if no other run uses it."""
     numbers: dict[int, int] = dict(
         connection.execute("SELECT number, id FROM jobs WHERE run = ?", (run,))
     )
@@ -237,7 +236,7 @@ def _job_numbers(
 def _replace_rows(
     database: "Database", name: str, run: int, records: Iterable[Mapping[str, Any]]
 ) -> int:
-    """Make a run's rows of a table those given; return how many changed."""
+    """Replace a run's rows of a table; return how many changed."""
     table = database.table(name)
     given = [{"run": run, **record} for record in records]
     named = _columns_of(dict.fromkeys(key for row in given for key in row), table.columns_dict)
@@ -258,11 +257,11 @@ def _replace_rows(
 
 
 def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
-    """Return name → column; a name that differs in letter case alone has a number, as SQLite has it.
+    """Return name → column; a name that differs only in letter case gets a number, because SQLite ignores case.
 
     Args:
-        names: of what rows hold.
-        there: columns of the table.
+        names: Names of the values in rows.
+        there: Existing columns of the table.
     """
     known = {column.casefold(): column for column in there}
     columns: dict[str, str] = {}
@@ -276,24 +275,26 @@ def _columns_of(names: Iterable[str], there: Iterable[str]) -> dict[str, str]:
 
 
 def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
-    """Bring the database of all runs of a home up to date, and return where it lies.
+    """Update the database of all runs of a queue and return its path.
 
-    A run that cannot be written, as its laboratory is not installed, say, is left as it was. So are
-    all that are new where nothing can be written, as on a full disk.
+    A run that cannot be written, such as one whose plugin package is not installed, remains unchanged. If nothing can
+    be written, as on a full disk, new runs are also omitted.
 
     Args:
-        home: whose runs.
-        store: its queue.
-        print_line: tells a person what was left out.
+        home: Queue folder.
+        store: Queue.
+        print_line: Prints a message about omitted runs.
 
     Raises:
-        MachineError: the home cannot be written, or a package is not installed.
+        MachineError: the queue folder cannot be written, or a package is not installed.
     """
     path = home.folder / NAME
     known = _stored_fingerprints(path)
     for name in sorted(store.read.runs()):
         of_name = store.read.jobs_of_runs_named(name)
-        for root in dict.fromkeys(job.root for job in of_name):  # there lie other results
+        for root in dict.fromkeys(
+            job.root for job in of_name
+        ):  # their results are in other folders
             jobs = [job for job in of_name if job.root == root]
             if known.get((root, name)) == run_fingerprint(jobs):
                 continue
@@ -311,7 +312,7 @@ def update(home: Home, store: Store, print_line: Callable[[str], None]) -> Path:
 
 
 def _stored_fingerprints(path: Path) -> dict[tuple[str, str], str]:
-    """Return root and name of a run → what the queue held of it when it was written last."""
+    """Return (root, name) of a run → its fingerprint at the last write."""
     with suppress(sqlite3.Error), closing(connect(path, "ro", 5.0)) as database:
         rows = database.execute("SELECT root, name, mark FROM runs WHERE open = 0").fetchall()
         return {(root, name): mark for root, name, mark in rows}

@@ -1,4 +1,4 @@
-"""A task file read: YAML text becomes entries, and every error has its place in the file.
+"""Reading of task files: YAML text becomes entries, and every error has its location in the file.
 
 Start reading at `parser.parse`.
 """

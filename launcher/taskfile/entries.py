@@ -1,4 +1,4 @@
-"""A task file, once read: what it says of the whole run, and its entries: what to train, to unlearn, to test, to run."""
+"""The content of a task file: the header of the run, and entries for trainings, unlearnings, tests and programs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Located(Generic[T]):
-    """A value and the word in the file that says it."""
+    """A value and the word in the file that defines it."""
 
     value: T
     node: ScalarNode
@@ -29,120 +29,116 @@ VariantName = tuple[tuple[str, str], ...]  # swept settings and their values, as
 
 
 def variant_name(name: str, variant: VariantName) -> str:
-    """Return the name of what an entry makes: its own, and what tells its variants apart."""
+    """Return the name of a variant: the name of its entry and the swept values."""
     if not variant:
         return name
     return f"{name}@{','.join(f'{key}={value}' for key, value in variant)}"
 
 
 class NamedDependencies(NamedTuple):
-    """The jobs behind which those of an entry run, as the entry names them."""
+    """The jobs that must end before those of an entry, as named in the entry."""
 
     after: tuple[Located[str], ...] = ()  # they must be done
     after_any: tuple[Located[str], ...] = ()  # they must have ended, done or not
 
     @property
     def texts(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """What is written, wherever it stands."""
+        """The names without their locations."""
         return tuple(at.value for at in self.after), tuple(at.value for at in self.after_any)
 
 
-NO_DEPENDENCIES = NamedDependencies()  # behind nothing but what makes its files
+NO_DEPENDENCIES = NamedDependencies()  # only the jobs that make its files
 
 
 class Variant(NamedTuple):
-    """One way in which an entry is done."""
+    """One combination of settings of an entry."""
 
     name: VariantName
-    file_swept_names: frozenset[
-        str
-    ]  # names of it that come from the file's matrix: stages have them in common
+    file_swept_names: frozenset[str]  # swept names from the file's matrix, which all stages share
     settings: ResolvedSettings
     labels_settings: ResolvedSettings | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryBase:
-    """What entries of every kind say."""
+    """The fields of entries of every kind."""
 
     kind: Kind
     place: SourceLocation
-    combination: int  # which of the file's it belongs to
+    combination: int  # index of the file's combination
     request: JobRequest
     follows: NamedDependencies = NO_DEPENDENCIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainEntry(EntryBase):
-    """One training for each poison and each variant."""
+    """One training per poison and variant."""
 
     base: Located[ModelId] | None
     data: Located[DataId]
     label_changes: tuple[Located[Poison | None], ...]  # empty: clean
     is_file_poison: (
-        bool  # the one poison is that of the whole file, so its models go by their clean names too
+        bool  # the only poison is that of the whole file, so its models also have their clean names
     )
     variants: tuple[Variant, ...]
-    labels_kind: Kind | None  # makes the poison records; None where nothing is poisoned
+    labels_kind: Kind | None  # makes the poison records; None without a poison
     labels_request: JobRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodEntry(EntryBase):
-    """One unlearning for each method and each variant."""
+    """One unlearning per method and variant."""
 
-    base: Located[ModelId] | None  # None: every poisoned model that is trained here
+    base: Located[ModelId] | None  # None: every poisoned model that is trained in the file
     methods: tuple[tuple[Located[str], tuple[Variant, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringEntry(EntryBase):
-    """Tests or benchmarks of models with all their variants, one for each data ID."""
+    """Tests or benchmarks of models with all their variants, one per data ID."""
 
     models: tuple[Located[ModelId], ...]  # empty: every model of this combination
-    maker: str = ""  # the kind of which those models are; empty: all
+    maker: str = ""  # the kind of these models; empty: all
     data: tuple[Located[DataId], ...]
-    settings: tuple[ResolvedSettings, ...]  # under each of which every data ID is scored
+    settings: tuple[ResolvedSettings, ...]  # every data ID is scored under each of them
     others: Mapping[
         str, Located[ModelId]
-    ]  # settings that hold the ID of a model, but those of a test
+    ]  # settings with the ID of a model, except those of a test
 
 
 class PlainVariant(NamedTuple):
-    """One way in which an entry that makes no model is done."""
+    """One combination of settings of an entry that makes no model."""
 
-    name: str | None  # of the job, behind its kind; None: its settings tell
+    name: str | None  # of the job, after its kind; None: derived from its settings
     swept: VariantName
     settings: ResolvedSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainEntry(EntryBase):
-    """A job of a kind that makes data, or of one that knows neither models nor data; of a program, one for each variant."""
+    """A job of a kind that makes data, or of a kind without models and data; for a program, one job per variant."""
 
     variants: tuple[PlainVariant, ...]
 
     @property
     def swept(self) -> tuple[str, ...]:
-        """The names of its values."""
+        """The names of its swept values."""
         return tuple(name for name, _ in self.variants[0].swept)
 
 
 class FolderVariant(NamedTuple):
-    """One way in which an entry of the role FOLDER is done, with what it reads as it is written."""
+    """One combination of settings of an entry of the role FOLDER, with its inputs as written."""
 
     variant: Variant
-    models: Mapping[str, Located[ModelId]]  # settings that hold the ID of a model
-    folders: Mapping[
-        str, Located[str]
-    ]  # settings that hold a path, or the name of another such entry
+    models: Mapping[str, Located[ModelId]]  # settings with the ID of a model
+    folders: Mapping[str, Located[str]]  # settings with a path, or the name of another such entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderEntry(EntryBase):
-    """Folders made from folders and models: one for each variant, of these and of its own."""
+    """Folders made from folders and models: one per variant of these and of its own settings."""
 
-    name: str  # of the folder, without what tells its variants apart
+    name: str  # of the folder, without the suffix of its variants
     variants: tuple[FolderVariant, ...]
 
 
@@ -152,33 +148,35 @@ Entry = TrainEntry | MethodEntry | ScoringEntry | PlainEntry | FolderEntry
 class TaskFile(NamedTuple):
     """The entries of a task file, in their order."""
 
-    file: str  # as its reader named it
-    files: tuple[str, ...]  # with those that it includes
+    file: str  # as named by the caller
+    files: tuple[str, ...]  # with the included files
     name: str  # of the run: one safe folder name
     about: str
     entries: tuple[Entry, ...]
-    kinds: Mapping[str, Kind]  # every one that the file may ask for, with the words of the user
+    kinds: Mapping[str, Kind]  # every kind of task files, with the user-defined words
     shared_requests: Mapping[
         str, JobRequest
-    ]  # what `resources` says of kinds that arise by themselves
-    words: Words  # subsets and modifiers of the user
-    phases: tuple[str, ...]  # kinds of jobs that are wanted; empty: all
+    ]  # `resources` for kinds whose jobs are created automatically
+    words: Words  # user-defined subsets and modifiers
+    phases: tuple[str, ...]  # selected kinds of jobs; empty: all
     reuse: Reuse
-    share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
-    notify: RunNotify  # what its owner is told of it
-    pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
+    share: float | None  # fair share among waiting runs; None: unchanged, initially 1
+    notify: RunNotify  # notification settings
+    pass_env: tuple[str, ...]  # variables that its jobs store although they look like secrets
     wanted: LegacyAction
-    problems: tuple[Problem, ...]  # found while reading; `plan` raises the errors with its own
-    whole: bool  # False when an entry that makes models could not be read
+    problems: tuple[
+        Problem, ...
+    ]  # found while reading; `plan` raises their errors with its own errors
+    whole: bool  # False if an entry that makes models could not be read
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """The problems for which nothing may be queued."""
+        """The problems that prevent queueing."""
         return tuple(problem for problem in self.problems if problem.severity is Severity.ERROR)
 
 
 def order_problems(problems: Iterable[Problem], files: Sequence[str]) -> tuple[Problem, ...]:
-    """Return each problem once, in the order of these files and of the lines in them."""
+    """Return the distinct problems in the order of these files and their lines."""
     rank = {file: number for number, file in enumerate(files)}
 
     def sort_key(problem: Problem) -> tuple[int, int, int]:
@@ -190,14 +188,14 @@ def order_problems(problems: Iterable[Problem], files: Sequence[str]) -> tuple[P
 
 
 def task_file_kinds(kinds: Mapping[str, Kind]) -> dict[str, Kind]:
-    """Return the kinds of which a task file speaks: all but those whose jobs arise by themselves."""
+    """Return the kinds of a task file: all kinds except those whose jobs are created automatically."""
     return {name: kind for name, kind in kinds.items() if kind.role is not Role.SHARED}
 
 
 def kind_of_role(kinds: Mapping[str, Kind], kind: Kind, role: Role) -> Kind | None:
-    """Return the kind of that role that works with `kind`: of its laboratory, or the only one.
+    """Return the kind of a role that works with `kind`: the one of its plugin package, or the only one.
 
-    Kinds are of one laboratory whose work lies in one module, or else in one package.
+    Kinds belong to the same plugin package if their work is in the same module, or otherwise in the same package.
     """
     candidates = [kind for kind in kinds.values() if kind.role is role]
     for laboratory in (_module_of_kind, _package_of_kind):

@@ -1,4 +1,4 @@
-"""What a task file says before its sections: name, defaults, resources, and what holds for the whole run."""
+"""The header of a task file: name, defaults, resources, and options of the whole run."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -26,20 +26,20 @@ from launcher.taskfile.overrides import Overrides
 from launcher.taskfile.scope import EVERY, Layer, Scope, read_resources
 from launcher.taskfile.settings import ALL_WORDS, known_settings
 
-WARM_START = "warm_start"  # the setting by which a kind starts from its own earlier weights
+WARM_START = "warm_start"  # the setting with which a kind starts from its own earlier weights
 
 
 def read_scope(
     root: MappingNode, scope: Scope, overrides: Overrides, reuse: Reuse, shared: Collection[str]
 ) -> Scope:
-    """Return the scope of a file's entries, but for its matrix.
+    """Return the scope of a file's entries without its matrix.
 
     Args:
-        root: the file.
-        scope: with its kinds and problems.
-        overrides: what the command line sets.
-        reuse: what of earlier runs is used again.
-        shared: names of kinds whose jobs arise by themselves: `resources` may speak of them, too.
+        root: Root of the file.
+        scope: Scope with its kinds and problems.
+        overrides: Overrides of the command line.
+        reuse: Reuse of earlier results or weights.
+        shared: Names of kinds whose jobs are created automatically; `resources` may contain them.
     """
     warm = _warm_start_defaults(root, scope.kinds) if reuse is Reuse.WEIGHTS else {}
     forced = {**warm, **overrides.settings}
@@ -54,7 +54,7 @@ def read_scope(
 
 
 def _with_defaults(node: Node | None, scope: Scope) -> Scope:
-    """Return the scope with what `defaults` says: settings for all kinds, those of one, and poison."""
+    """Return the scope with the values of `defaults`: settings for all kinds, for single kinds, and poison."""
     if node is None:
         return scope
     problems = scope.problems
@@ -74,7 +74,7 @@ def _with_defaults(node: Node | None, scope: Scope) -> Scope:
             layer[kind.name] = settings_among(value.pairs, known_settings([kind]), what, problems)
         elif kind is not None and kind.role is Role.LABELS:
             labels = value if labels is None else labels
-        elif kind is None or key.text in every.names:  # a setting may have the name of a kind
+        elif kind is None or key.text in every.names:  # a setting may have the same name as a kind
             general.append((key, value))
         elif not is_null(value):
             message = f"defaults: expected settings of {kind.name} such as {{lr: 0.001}}"
@@ -85,7 +85,7 @@ def _with_defaults(node: Node | None, scope: Scope) -> Scope:
 
 
 def _warm_start_defaults(root: MappingNode, kinds: Mapping[str, Kind]) -> Layer:
-    """Return what makes trainings start from the weights that lie in their own folder."""
+    """Return the settings with which trainings start from the weights in their own folder."""
     pair = root.find_pair("reuse")
     if pair is None or not isinstance(pair[1], ScalarNode):
         return {}
@@ -98,7 +98,7 @@ def _warm_start_defaults(root: MappingNode, kinds: Mapping[str, Kind]) -> Layer:
 
 
 class RunHeader(TypedDict):
-    """What holds for the whole run; see `TaskFile`."""
+    """The options of the whole run; see `TaskFile`."""
 
     name: str
     about: str
@@ -110,7 +110,7 @@ class RunHeader(TypedDict):
 
 
 def read_header(root: MappingNode, scope: Scope) -> RunHeader:
-    """Return what a file says of the whole run; what makes no sense counts as not written."""
+    """Return the options of the whole run; invalid ones count as not given."""
     return RunHeader(
         name=_read_name(root, scope),
         about=_read_about(root.find_value("about"), scope),

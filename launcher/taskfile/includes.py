@@ -1,11 +1,11 @@
-"""`include:` and `${NAME}` in a task file: other files that come before it, and values of the environment.
+"""`include:` and `${NAME}` in a task file: other files that precede it, and values of the environment.
 
-Sections are joined, the included ones first; under `defaults`, `resources`, `subsets`, `modifiers`
-and `matrix` what the including file says wins, key by key, as it does for `name` and the like. A matrix
-that is a list, in either file, is taken or replaced as a whole.
+Sections are joined, the included ones first. Under `defaults`, `resources`, `subsets`, `modifiers`
+and `matrix`, the including file overrides the included one key by key, as it does for `name` and similar keys. A
+matrix that is a list in one of the files is replaced as a whole.
 
-`${NAME:-other}` stands for `other` where NAME is not set or empty, as in a shell; `$${` is a plain `${`.
-Only values are filled in, never keys, and what comes in is no YAML: it cannot add an entry.
+`${NAME:-other}` stands for `other` if NAME is not set or empty, as in a shell; `$${` is a literal `${`.
+Variables are expanded only in values, never in keys. Their text is not parsed as YAML, so it cannot add an entry.
 """
 
 import os
@@ -23,20 +23,20 @@ WORD = "include"
 
 _MARK = re.compile(r"\$(?P<plain>\$\{)|\$\{(?P<inside>[^}]*)(?P<end>\}?)")
 _INSIDE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<other>.*))?", re.DOTALL)
-_REPLACED = frozenset({"phases", "matrix"})  # a list of theirs is whole
+_REPLACED = frozenset({"phases", "matrix"})  # lists that are replaced as a whole
 _MERGED = frozenset({"defaults", "resources", "subsets", "modifiers", "matrix"})
 
 
 @dataclass(slots=True)
 class IncludeReader:
-    """Reads a task file and all that it includes, each file once.
+    """Reads a task file and all included files, each file once.
 
     Attributes:
-        include: gives the text of another file.
-        passes: each takes one file and returns what is put in its place, before files are joined.
-        problems: what is wrong with included files, and with single keys, is added here.
-        files: in the order in which they were opened, the task file first.
-        sound: False when an included file could not be read.
+        include: Returns the text of another file.
+        transforms: Functions that replace the tree of one file before files are joined.
+        problems: List to which problems of included files and keys are added.
+        files: Files in the order in which they were opened, the task file first.
+        is_complete: False if an included file could not be read.
     """
 
     include: Callable[[str], str]
@@ -49,7 +49,7 @@ class IncludeReader:
         """Return the tree of one file with those that it includes; `included_from` includes it.
 
         Raises:
-            TaskFileError: it is not a YAML mapping, so that nothing more can be said.
+            TaskFileError: the file is not a YAML mapping.
         """
         self.files.append(file)
         root = read_document(text, file, self.problems)
@@ -84,7 +84,7 @@ class IncludeReader:
                 node, "wrong-type", "include: expected the path of another task file"
             )
             return None
-        path = os.path.normpath(os.path.join(os.path.dirname(file), node.text))  # noqa: PTH118,PTH120  # names, no files
+        path = os.path.normpath(os.path.join(os.path.dirname(file), node.text))  # noqa: PTH118,PTH120  # names, not files
         if path in included_from:
             circle = " → ".join((*included_from[included_from.index(path) :], path))
             hint = "remove one of these includes"
@@ -108,9 +108,9 @@ class IncludeReader:
 
 
 def merge_files(first: MappingNode, second: MappingNode, *, is_top: bool = True) -> MappingNode:
-    """Return the keys of both files; where both have one, lists are joined and `second` wins the rest.
+    """Return the keys of both files. Lists of a common key are joined; otherwise `second` wins.
 
-    Below the top, of mappings such as those of a kind, `second` wins key by key.
+    In nested mappings, such as those of a kind, `second` wins key by key.
     """
     pairs = {key.text: (key, node) for key, node in first.pairs}
     for key, node in second.pairs:
@@ -129,7 +129,7 @@ def merge_files(first: MappingNode, second: MappingNode, *, is_top: bool = True)
 def fill_variables(
     root: MappingNode, environment: Mapping[str, str], problems: Problems
 ) -> MappingNode:
-    """Return the tree with every variable filled in; what cannot be is added to `problems`."""
+    """Return the tree with every variable expanded; unknown variables are added to `problems`."""
     if not any("${" in line for line in root.source.lines):
         return root
     filling = _VariableFiller(environment, problems)
@@ -137,7 +137,7 @@ def fill_variables(
 
 
 def without_follow_up_problems(problems: Problems) -> list[Problem]:
-    """Return the problems without those of values that lack a variable: they say nothing more."""
+    """Return the problems without those of values with an unknown variable, which are consequences."""
     lacking = [each.place for each in problems if each.code == CODE and each.place is not None]
     return [
         each
@@ -151,14 +151,14 @@ def _is_at_missing_variable(
 ) -> bool:
     return place is not None and any(
         (place.file, place.line) == (variable.file, variable.line)
-        # a value begins at most a quote and a few words before the variable in it
+        # a value starts at most a quote and a few words before its variable
         and place.column <= variable.column < place.column + place.length
         for variable in lacking
     )
 
 
 class _VariableFiller:
-    """Fills in a tree; a node that is used several times (by an alias) is filled in once."""
+    """Expands variables in a tree; a node that is used several times (by an alias) is expanded once."""
 
     def __init__(self, environment: Mapping[str, str], problems: Problems) -> None:
         self.environment = environment
@@ -187,7 +187,7 @@ class _VariableFiller:
         for mark in marks:
             text += node.text[end : mark.start()] + self._variable_value(node, mark)
             end = mark.end()
-        # inside braces a variable must stand in quotes; it may be a number for all that
+        # inside braces a variable must be quoted; its value may still be a number
         alone = len(marks) == 1 and marks[0][0] == node.text and not marks[0]["plain"]
         return replace(node, text=text + node.text[end:], plain=node.plain or alone)
 

@@ -1,7 +1,7 @@
 """The words of the language: at the top of a file, and in an entry by the role of its kind.
 
-Reader, JSON schema and reference are made from these two tables. A form of None is made by the schema: it depends
-on the kinds.
+Reader, JSON schema and reference are generated from these two tables. A form of None depends on the kinds; the
+schema generates it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ from launcher.taskfile.schema.json_schema_types import (
 )
 from launcher.taskfile.settings import TWO_NAMES, KnownSettings
 
-ALL_POISONED = "poisoned"  # in place of a model: every one of which training labels were wrong
+ALL_POISONED = "poisoned"  # instead of a model: every model with changed training labels
 LONGEST_NAME = 100  # of a job, in characters
 _MODEL, _DATA = ref("model_id"), ref("data_id")
 IDS = one_or_more(_DATA)
@@ -41,7 +41,7 @@ _RUN_NAME = {
     "type": ["string", "number"],
     "maxLength": MOST_RUN_NAME,
 }
-# For an option that is written where it is none.
+# For an option that is written in a wrong place.
 RESOURCE_HINTS: Mapping[str, str] = {
     **{name: f"write it below resources: {{{name}: …}}" for name in job_options()},
     **{old: f"write resources: {{{now}: …}}" for old, now in old_option_names().items()},
@@ -49,22 +49,22 @@ RESOURCE_HINTS: Mapping[str, str] = {
 
 
 class Reuse(StrEnum):
-    """What of earlier runs is used again."""
+    """The parts of earlier runs that are used again."""
 
-    RESULTS = "results"  # what is done with the same hash is not done again
-    WEIGHTS = "weights"  # all is done again; trainings start from the weights in their folder
-    NOTHING = "nothing"  # all is done again, from the beginning
+    RESULTS = "results"  # jobs that are done with the same hash do not run again
+    WEIGHTS = "weights"  # all jobs run again; trainings start from the weights in their folder
+    NOTHING = "nothing"  # all jobs run again from scratch
 
 
 class Word(NamedTuple):
     """A word of the language."""
 
-    about: str  # what it means; '': its name says it
-    form: Form | None = None  # what it takes
-    required_text: str = ""  # what is missing where an entry has not got it; '': it may be left out
+    about: str  # its meaning; '': clear from its name
+    form: Form | None = None  # the valid values
+    required_text: str = ""  # the error text if an entry lacks it; '': optional
 
     def form_with_description(self, form: Form | None = None) -> Form:
-        """Return what it takes, with what it means; `form` where that depends on the kinds."""
+        """Return its form with its description; `form` replaces a form that depends on the kinds."""
         return {**({"description": self.about} if self.about else {}), **(self.form or form or {})}
 
 
@@ -194,15 +194,15 @@ def settings_among(
     nearby: Iterable[str] = (),
     hints: Mapping[str, str] | None = None,
 ) -> dict[str, GivenSetting]:
-    """Return the settings among `pairs`, outside of entries; blame what is none.
+    """Return the settings among `pairs`, outside of entries; report unknown ones.
 
     Args:
-        pairs: keys and their values.
-        of: the settings that may stand there.
-        what: completes "'modle' is not …".
-        problems: where complaints are added.
-        nearby: words that could stand there, too, but go without saying.
-        hints: what to do with names that are no settings there.
+        pairs: Keys and their values.
+        of: Valid settings.
+        what: Completes "'modle' is not …".
+        problems: List to which problems are added.
+        nearby: Further valid words, which a message does not list.
+        hints: Remedies for names that are not settings here.
     """
 
     def refuse(key: ScalarNode) -> Problem:

@@ -1,6 +1,6 @@
-"""The names of the original launcher.py, understood as today's, each with a note that tells it.
+"""The names of the original launcher.py, translated to current names, each with a note.
 
-Settings have old names of their own (`Settings.aliases`); here are those of the launcher itself.
+Old names of settings are in `Settings.aliases`; this module contains those of the launcher itself.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,9 +19,9 @@ from launcher.taskfile.settings import (
     report_duplicate_key,
 )
 
-LABELS_RATE = "poison_rate"  # a share; today's `poison` counts in percent
+LABELS_RATE = "poison_rate"  # a fraction; the current `poison` is in percent
 
-# Words of the original that are another word today, wherever it has its value.
+# Words of the original with another name for the same value.
 _RENAMED: Mapping[str, str] = {
     "run_name": "name",
     "train_list": "train",
@@ -40,7 +40,7 @@ OLD_WORDS = (*_RENAMED, *_COMMANDS, "device_override", "min_vram", "clean_run", 
 
 
 class LegacyAction(StrEnum):
-    """What a file of the original wants `launcher run` to do with it."""
+    """The action that a file of the original requests from `launcher run`."""
 
     RUN = "run"
     LIST = "list"  # as --dry-run
@@ -57,9 +57,9 @@ SWITCHES = {
 def translate(
     root: MappingNode, kinds: Mapping[str, Kind], problems: Problems
 ) -> tuple[MappingNode, LegacyAction]:
-    """Return a task file with old words at its top replaced, and what these want to be done with it.
+    """Return a task file with old words at its top level replaced, and the requested actions.
 
-    Settings there go below defaults.
+    Settings at the top level move to defaults.
     """
     root = replace(
         root,
@@ -89,7 +89,7 @@ def translate(
 def _read_current_action(
     key: ScalarNode, node: Node, kinds: Mapping[str, Kind], problems: Problems
 ) -> Node:
-    """Return what a file asks for by the names of today, before it is merged with others."""
+    """Return the action that a file requests by current names, before it is merged with others."""
     if key.text != "resources" or not isinstance(node, MappingNode):
         return node
     inner = [
@@ -102,7 +102,7 @@ def _read_current_action(
 
 
 def percent_of_rate(key: ScalarNode, node: Node, problems: Problems) -> Node:
-    """Return poisons in percent where the original gave a share from 0 to 1."""
+    """Return poisons in percent from the fractions (0 to 1) of the original."""
     problems.add_warning(
         key, _OLD_NAME_CODE, "poison_rate is now called poison, and is a percentage"
     )
@@ -124,7 +124,7 @@ def _percent(node: Node, problems: Problems) -> Node:
 
 @dataclass(slots=True)
 class _LegacyTranslator:
-    """Puts old words where they stand today."""
+    """Moves old words to their current position."""
 
     kinds: Mapping[str, Kind]
     settings: KnownSettings  # of all kinds
@@ -133,7 +133,7 @@ class _LegacyTranslator:
     wanted: LegacyAction = LegacyAction.RUN
 
     def translate_word(self, key: ScalarNode, node: Node) -> None:
-        """Enter one old word by what it is today, with a note that tells it."""
+        """Replace one old word by its current form, with a note."""
         word = key.text
         if word in _COMMANDS:
             self._note_old_name(key, _COMMANDS[word])
@@ -161,7 +161,7 @@ class _LegacyTranslator:
             if isinstance(node, ScalarNode) and isinstance(node.value, int):
                 node = replace(node, text=f"{node.value}MiB", plain=False)
             self._add_to_section("resources", key.with_text("vram"), node)
-        else:  # a setting, as a variable of the original
+        else:  # a setting that was a variable of the original
             now = self.settings.current_key(key, Problems())
             self._note_old_name(key, f"is now defaults: {{{now.text}: …}}")
             self._add_to_section("defaults", now, node)
@@ -172,7 +172,7 @@ class _LegacyTranslator:
     def _translate_renamed(self, key: ScalarNode, node: Node) -> None:
         today = _RENAMED[key.text]
         if key.text == "test_list" and isinstance(node, SequenceNode):
-            # the original's list of tests holds entries; what autotest was given, data IDs
+            # the original's list of tests contains entries; autotest contains data IDs
             today = "test" if any(isinstance(node, MappingNode) for node in node.nodes) else today
         self._note_old_name(key, f"is now called {today}")
         self._add_pair(key.with_text(today), node)
@@ -193,12 +193,12 @@ class _LegacyTranslator:
             self.pairs[key.text] = (key, node)
 
     def _add_to_section(self, section: str, key: ScalarNode, node: Node) -> None:
-        """Put a word of the top below `defaults` or `resources`; it must not stand there already."""
+        """Move a top-level word below `defaults` or `resources`, where it must not exist already."""
         inner = MappingNode(key.source, key.line, key.column, ((key, node),))
         name, there = self.pairs.get(section, (key.with_text(section), None))
         if there is None or is_null(there):
             self.pairs[section] = (key.with_text(section), inner)
-        elif isinstance(there, MappingNode):  # else its reader reports that it is none
+        elif isinstance(there, MappingNode):  # otherwise its reader reports the wrong type
             given = {
                 self.settings.current_key(word, Problems()).text: (word, value)
                 for word, value in there.pairs
@@ -211,7 +211,7 @@ class _LegacyTranslator:
                 self.pairs[section] = (name, merge_files(inner, there))
 
     def _read_truth(self, key: ScalarNode, node: Node) -> bool | None:
-        """Return what a variable of the original says; None, and a problem, if it is no truth."""
+        """Return the value of a boolean variable of the original; None, with a problem, if it is not a boolean."""
         value = node.value if isinstance(node, ScalarNode) else None
         if isinstance(value, bool):
             return value
@@ -220,7 +220,7 @@ class _LegacyTranslator:
 
 
 def merge_notes(problems: Iterable[Problem]) -> list[Problem]:
-    """Return the problems with all notes on old names of one file as one, told at the first."""
+    """Return the problems with all notes about old names of one file merged at the first location."""
     by_file: dict[str, list[Problem]] = {}
     others: list[Problem] = []
     for problem in dict.fromkeys(problems):

@@ -1,13 +1,13 @@
-"""Sweeps: `matrix: {lr: [0.1, 0.01], seed: [1, 2, 3]}` and the names of what comes of them.
+"""Sweeps: `matrix: {lr: [0.1, 0.01], seed: [1, 2, 3]}` and the names of their combinations.
 
-A mapping is a product: every value with every other. A list ties settings together, and each of its
-items is a product of its own:
+A mapping is a product: each value is combined with each other. A list ties settings together, and each of its
+items is a separate product:
 
     matrix: [{seed: 1, poison_seed: 7}, {seed: 2, poison_seed: 8}]              two combinations
     matrix: [{seed: 1, lr: [0.1, 0.01]}, {seed: 2, lr: [0.1, 0.01]}]            four
 
-A value goes into a model's ID as `@lr=0.1`. One that has no short form there (a path, a list) is
-given a label: `matrix: {weights: {imagenet: default, ours: weights/our.pt}}`.
+A value appears in a model's ID as `@lr=0.1`. A value without a short form (a path, a list) needs
+a label: `matrix: {weights: {imagenet: default, ours: weights/our.pt}}`.
 """
 
 import itertools
@@ -49,7 +49,7 @@ Product = Callable[[MappingNode], list[Sweep]]  # reads one mapping of a matrix
 
 
 def sweeps_of_file(node: Node | None, scope: Scope) -> list[Sweep]:
-    """Return the sweeps of the file's matrix, but for those of settings that the command line sets."""
+    """Return the sweeps of the file's matrix, except those of settings set on the command line."""
     if node is None:
         return []
     sweeps = read_matrix(node, lambda fields: _read_file_sweeps(fields, scope), scope.problems)
@@ -64,7 +64,7 @@ def sweeps_of_file(node: Node | None, scope: Scope) -> list[Sweep]:
 
 
 def layers_of(sweeps: Sequence[Sweep], problems: Problems) -> Iterator[Layer]:
-    """Give each combination of the file's matrix: values for all kinds, and those of single ones."""
+    """Yield each combination of the file's matrix: values for all kinds, and for single kinds."""
     for chosen in combinations(sweeps, problems):
         layer: dict[str, dict[str, GivenSetting]] = {}
         for swept in chosen:
@@ -75,13 +75,13 @@ def layers_of(sweeps: Sequence[Sweep], problems: Problems) -> Iterator[Layer]:
 def combinations_of_entry(
     node: Node | None, known_settings: KnownSettings, entry_settings: GivenSettings, scope: Scope
 ) -> tuple[GivenSettings, ...]:
-    """Return the combinations of an entry's own matrix, without what the command line sets.
+    """Return the combinations of an entry's own matrix, without settings set on the command line.
 
     Args:
-        node: the matrix.
-        known_settings: the settings of the entry's kinds.
-        entry_settings: what the entry says of single settings.
-        scope: of the file.
+        node: Matrix.
+        known_settings: Settings of the entry's kinds.
+        entry_settings: Single settings of the entry.
+        scope: Scope of the file.
     """
     if node is None:
         return ({},)
@@ -107,7 +107,7 @@ def combinations_of_entry(
 
 
 def _read_file_sweeps(fields: MappingNode, scope: Scope) -> list[Sweep]:
-    """Read one mapping of the file's matrix: sweeps for all kinds, and below the name of one."""
+    """Read one mapping of the file's matrix: sweeps for all kinds, and for single kinds below their names."""
     problems = scope.problems
     makers = {name: kind for name, kind in scope.kinds.items() if kind.role in _SWEPT_ROLES}
     every = known_settings(makers.values(), ALL_WORDS)
@@ -137,7 +137,7 @@ def _read_file_sweeps(fields: MappingNode, scope: Scope) -> list[Sweep]:
 def _read_kind_sweeps(
     fields: MappingNode, kind: Kind, every: KnownSettings, scope: Scope
 ) -> list[Sweep]:
-    """Read one mapping of a kind's matrix in that of the file; `every` could stand above it."""
+    """Read one mapping of a kind's matrix in the file's matrix; the settings in `every` are valid above it."""
     what = f"a setting of {kind.name}"
     hint = f"tie settings of several job types directly below matrix: {_TIED}"
     hints = dict.fromkeys(every.names, hint)
@@ -147,7 +147,7 @@ def _read_kind_sweeps(
 
 
 def _read_sweeps(said: GivenSettings, kinds: Iterable[Kind], problems: Problems) -> list[Sweep]:
-    """Read the values of each setting; a setting that can change no result is blamed once."""
+    """Read the values of each setting; report a setting that cannot change a result once."""
     sweeps = []
     settings = [kind.settings for kind in kinds]
     for name, each in said.items():
@@ -163,7 +163,7 @@ def _read_sweeps(said: GivenSettings, kinds: Iterable[Kind], problems: Problems)
 
 
 def read_matrix(node: Node, product: Product, problems: Problems) -> list[Sweep]:
-    """Read a matrix, a mapping of sweeps or a list of such: a combination is one value of each sweep."""
+    """Read a matrix, a mapping of sweeps or a list of mappings: a combination has one value per sweep."""
     if isinstance(node, MappingNode):
         return product(node)
     if isinstance(node, SequenceNode):
@@ -174,7 +174,7 @@ def read_matrix(node: Node, product: Product, problems: Problems) -> list[Sweep]
 
 
 def read_sweep(said: GivenSetting, problems: Problems) -> Sweep | None:
-    """Read the values of one setting; None where there are none to read, with the error reported."""
+    """Read the values of one setting; return None and report the error if there are none."""
     node, sound = said.node, True
     if isinstance(node, MappingNode):
         values = [said._replace(node=value, label=name.text) for name, value in node.pairs]
@@ -196,7 +196,7 @@ def read_sweep(said: GivenSetting, problems: Problems) -> Sweep | None:
 
 
 def _read_tied(node: SequenceNode, product: Product, problems: Problems) -> list[Sweep]:
-    """Read a list of combinations as one sweep; nothing where one of them is wrong."""
+    """Read a list of combinations as one sweep; empty if one of them is invalid."""
     bundles: list[tuple[GivenSetting, ...]] = []
     sound = bool(node.nodes)
     if not sound:
@@ -216,7 +216,7 @@ def _read_tied(node: SequenceNode, product: Product, problems: Problems) -> list
 
 
 def _read_item(item: Node, product: Product, problems: Problems) -> list[tuple[GivenSetting, ...]]:
-    """Return the combinations of one item of a list; none where it is wrong."""
+    """Return the combinations of one item of a list; empty if it is invalid."""
     if not isinstance(item, MappingNode) or not item.pairs:
         message = "matrix: expected a combination such as {seed: 1, lr: 0.1}"
         hint = "write a mapping of sweeps, or a list of mappings"
@@ -235,7 +235,7 @@ def _has_other_settings(
     item: Node,
     problems: Problems,
 ) -> bool:
-    """Tell whether a combination is of other settings than the first one, and blame it."""
+    """Return whether a combination has other settings than the first one, and report it."""
     wanted, given = ({swept.name: swept for swept in bundle} for bundle in (first, combination))
     more = [swept for name, swept in given.items() if name not in wanted]
     less = [name for name in wanted if name not in given]
@@ -253,7 +253,7 @@ def _has_other_settings(
 
 
 def _have_distinct_names(bundles: Sequence[tuple[GivenSetting, ...]], problems: Problems) -> bool:
-    """Tell whether each value has a name of its own; blame the first of those that have not."""
+    """Return whether the values have distinct names; report the first duplicate."""
     names: set[tuple[str, ...]] = set()
     seen: set[tuple[str, ...]] = set()
     for bundle in bundles:
@@ -271,7 +271,7 @@ def _have_distinct_names(bundles: Sequence[tuple[GivenSetting, ...]], problems: 
 def _report_equal_values(
     bundle: Sequence[GivenSetting], name: Sequence[str], problems: Problems, *, twice: bool
 ) -> None:
-    """Blame values, or combinations, that are equal or go by one name."""
+    """Report values or combinations that are equal or have the same name."""
     key, tied = bundle[0].key.text, len(bundle) > 1
     if twice:
         message = "matrix: this combination is listed twice"
@@ -286,7 +286,7 @@ def _report_equal_values(
 
 
 def _comparable(value: Json) -> str:
-    """Return a text that is equal for equal values: 1 and 1.0 are, to anybody, and 1 and true not."""
+    """Return a text that is equal for equal values: 1 equals 1.0, but not true."""
     match value:
         case bool() | None | str():
             return repr(value)
@@ -300,7 +300,7 @@ def _comparable(value: Json) -> str:
 def _without_forced(
     sweeps: Iterable[Sweep], forced: GivenSettings, problems: Problems
 ) -> list[Sweep]:
-    """Return the sweeps without the settings that the command line sets, each combination once."""
+    """Return the sweeps without settings set on the command line, with distinct combinations."""
     left = []
     for sweep in sweeps:
         for swept in sweep[0]:
@@ -320,7 +320,7 @@ def _without_forced(
 
 
 def combinations(sweeps: Sequence[Sweep], problems: Problems) -> list[tuple[GivenSetting, ...]]:
-    """Return every combination, the first setting changing slowest; one empty one without sweeps."""
+    """Return every combination, the first setting changing slowest; one empty combination without sweeps."""
     count = math.prod(map(len, sweeps))
     if count > MOST_COMBINATIONS:
         message = f"matrix: {count:,} combinations; the limit is {MOST_COMBINATIONS:,}"
@@ -332,7 +332,7 @@ def combinations(sweeps: Sequence[Sweep], problems: Problems) -> list[tuple[Give
 
 
 def value_label(swept: GivenSetting, value: Json) -> str:
-    """Return what stands for a swept value in an ID: its label, or the value as it was understood."""
+    """Return the text of a swept value in an ID: its label, or the value as read."""
     if swept.label is not None:
         return swept.label
     return variant_value(_value_text(value))

@@ -1,6 +1,6 @@
-"""Nodes of a task file: words, lists and mappings, each with its place in the file.
+"""Nodes of a task file: words, lists and mappings, each with its location in the file.
 
-A plain word means what YAML 1.2 says, so that `no`, `1:30` and `010` do not turn into something else.
+A plain word is read by the rules of YAML 1.2, so `no`, `1:30` and `010` are not converted.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from launcher.errors import SourceLocation
 
-# words that YAML 1.1 or 1.2 takes for true or false, in small letters
+# booleans of YAML 1.1 or 1.2, in lower case
 TRUTHS = frozenset({"yes", "no", "on", "off", "true", "false"})
 _NULL = re.compile(r"|~|null|Null|NULL")
 _TRUE = re.compile(r"true|True|TRUE")
@@ -20,13 +20,13 @@ _NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+
 
 
 class SourceFile(NamedTuple):
-    """The file that a node was read from."""
+    """The file of a node."""
 
     file: str
     lines: tuple[str, ...]
 
     def place(self, line: int, column: int, length: int = 1) -> SourceLocation:
-        """Return a place; line and column count from 0 here, as the parser counts."""
+        """Return a location; the arguments line and column count from 0, as in the parser."""
         text = self.lines[line] if line < len(self.lines) else ""
         return SourceLocation(
             file=self.file, line=line + 1, column=column + 1, text=text, length=length
@@ -35,18 +35,18 @@ class SourceFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScalarNode:
-    """One word or text; `plain` when it was written without quotes."""
+    """One word or text; `plain` if it was written without quotes."""
 
     source: SourceFile = field(repr=False, compare=False)
     line: int
     column: int
-    length: int  # of what the file shows on its first line, quotes included
+    length: int  # of its part on the first line, with quotes
     text: str
     plain: bool
 
     @property
     def value(self) -> bool | int | float | str | None:
-        """What the word means by YAML 1.2; what is no decimal number in full stays text."""
+        """The value by YAML 1.2; a word that is not completely a decimal number stays text."""
         text = self.text
         if not self.plain:
             return text
@@ -62,15 +62,15 @@ class ScalarNode:
 
     @property
     def place(self) -> SourceLocation:
-        """Where the whole word stands."""
+        """The location of the whole word."""
         return self.source.place(self.line, self.column, max(1, self.length))
 
     def with_text(self, text: str) -> "ScalarNode":
-        """Return a word that stands here and says something else."""
+        """Return a word at the same location with another text."""
         return replace(self, text=text)
 
     def part_place(self, offset: int, length: int) -> SourceLocation:
-        """Return where `job_length_s` characters of the text stand, or the whole where that is unclear."""
+        """Return the location of some characters of the text, or of the whole text if it is unclear."""
         start = self.column + (0 if self.plain else 1)
         line = self.source.lines[self.line] if self.line < len(self.source.lines) else ""
         if line[start : start + len(self.text)] != self.text:
@@ -89,13 +89,13 @@ class SequenceNode:
 
     @property
     def place(self) -> SourceLocation:
-        """Where the list begins."""
+        """The start of the list."""
         return self.source.place(self.line, self.column)
 
 
 @dataclass(frozen=True, slots=True)
 class MappingNode:
-    """Keys with their nodes, in the order of the file; no key twice."""
+    """Distinct keys with their nodes, in the order of the file."""
 
     source: SourceFile = field(repr=False, compare=False)
     line: int
@@ -104,7 +104,7 @@ class MappingNode:
 
     @property
     def place(self) -> SourceLocation:
-        """Where the first key stands, or the braces of an empty mapping."""
+        """The location of the first key, or of the braces of an empty mapping."""
         return self.pairs[0][0].place if self.pairs else self.source.place(self.line, self.column)
 
     def find_pair(self, word: str) -> tuple[ScalarNode, "Node"] | None:
@@ -112,7 +112,7 @@ class MappingNode:
         return next((pair for pair in self.pairs if pair[0].text == word), None)
 
     def find_value(self, word: str) -> "Node | None":
-        """Return what stands behind a key; None where that is nothing."""
+        """Return the node of a key, None if it is missing or null."""
         pair = self.find_pair(word)
         return pair and node_or_none(pair[1])
 
@@ -121,16 +121,16 @@ Node = ScalarNode | SequenceNode | MappingNode
 
 
 class GivenSetting(NamedTuple):
-    """What is said of a setting: where its key stands, and its value."""
+    """A setting as given in the file: its key and its value."""
 
     key: ScalarNode
     node: Node
-    label: str | None = None  # what a sweep calls the value; None: its value tells
-    kind: str = ""  # whose sweep it is, where it is one of a single kind
+    label: str | None = None  # the label of the value in a sweep; None: derived from the value
+    kind: str = ""  # the kind of the sweep, if it is for a single kind
 
     @property
     def name(self) -> str:
-        """The setting as `--set` names it: `lr`, or `train.lr`."""
+        """The name of the setting for `--set`: `lr`, or `train.lr`."""
         return f"{self.kind}.{self.key.text}" if self.kind else self.key.text
 
 
@@ -138,24 +138,24 @@ GivenSettings = Mapping[str, GivenSetting]  # by the name of the setting
 
 
 def as_list(node: Node | None) -> tuple[Node, ...]:
-    """Return the nodes of a list; a single value stands for a list of one, None for an empty one."""
+    """Return the nodes of a list; a single value means a list of one, None an empty list."""
     if node is None:
         return ()
     return node.nodes if isinstance(node, SequenceNode) else (node,)
 
 
 def is_null(node: Node | None) -> bool:
-    """Tell whether nothing is written there."""
+    """Return whether a node is null."""
     return node is None or (isinstance(node, ScalarNode) and node.value is None)
 
 
 def node_or_none(node: Node | None) -> Node | None:
-    """Return a node; None where nothing is written there."""
+    """Return a node, None if it is null."""
     return None if is_null(node) else node
 
 
 def plain_value(node: Node) -> Any:  # the border to pydantic: any YAML value
-    """Return a node as Python values: dicts, lists, numbers, text, truth and None."""
+    """Return a node as Python values: dicts, lists, numbers, texts, booleans and None."""
     match node:
         case ScalarNode():
             return node.value

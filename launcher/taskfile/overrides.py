@@ -1,8 +1,8 @@
-"""`--set key=value` on the command line: stronger than all that a task file says.
+"""`--set key=value` on the command line, which overrides the task file.
 
-The key is a setting (`lr`), one of a kind (`train.lr`), what a program is swept over (`lr`, `command.lr`), `poison`, or a word of the file (`name`, `phases`, `reuse`,
-`share`, `notify`, `resources.cpus`, `resources.train.cpus`, `matrix.seed`). The value is YAML, as in a file; errors
-point into the argument.
+The key is a setting (`lr`), one of a kind (`train.lr`), a swept name of a program (`lr`, `command.lr`), `poison`, or a
+word of the file (`name`, `phases`, `reuse`, `share`, `notify`, `resources.cpus`, `resources.train.cpus`,
+`matrix.seed`). The value is YAML, as in a file; errors have their location in the argument.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ from launcher.taskfile.settings import (
 )
 from launcher.taskfile.yaml_tree import read_document
 
-OPTION = "--set"  # what errors call this argument; there is no file beside it to look into
+OPTION = "--set"  # the name of the argument in errors, instead of a file
 
 _SINGLE = ("name", "about", "phases", "reuse", "share", "notify", "pass_env")
 _NESTED = ("resources", "matrix", "subsets", "modifiers")
@@ -41,23 +41,23 @@ _BY_KIND = ("resources", "matrix")
 
 @dataclass(slots=True)
 class Overrides:
-    """All that the command line sets."""
+    """The overrides of the command line."""
 
-    words: list[MappingNode] = field(default_factory=list)  # to be laid over the file
+    words: list[MappingNode] = field(default_factory=list)  # merged over the file
     settings: dict[str, dict[str, GivenSetting]] = field(default_factory=dict)  # a `Layer`
     resources: list[MappingNode] = field(
         default_factory=list
-    )  # for all kinds, or below the name of one
+    )  # for all kinds, or for one below its name
     labels: Node | None = None  # of every training
-    wanted: LegacyAction | None = None  # as a word of the original asks
-    # what to say of names that are no settings, if no program is swept over them either
+    wanted: LegacyAction | None = None  # requested by a word of the original
+    # the problems of names that are not settings, unless a program is swept over them
     unmatched: dict[str, Problem] = field(default_factory=dict)
 
 
 def read_overrides(
     arguments: Sequence[str], kinds: Mapping[str, Kind], problems: Problems
 ) -> Overrides:
-    """Read every `key=value`; what cannot be is added to `problems`."""
+    """Read every `key=value`; invalid ones are added to `problems`."""
     made = Overrides()
     sorting = _OverrideSorter(made, kinds, known_settings(kinds.values(), ALL_WORDS), problems)
     for argument in arguments:
@@ -82,7 +82,7 @@ def _value(text: str, start: int, source: SourceFile, problems: Problems) -> Nod
         problems.add_error(source.place(0, 0), "set", "expected one line")
         return None
     try:
-        # as many spaces as the key is long, so that places in it are places in the argument
+        # padded by the length of the key, so locations in the value are locations in the argument
         node = read_document(" " * start + text[start:], OPTION, problems, source)
     except TaskFileError as error:
         problems += [problem for problem in error.problems if problem not in problems]
@@ -92,7 +92,7 @@ def _value(text: str, start: int, source: SourceFile, problems: Problems) -> Nod
 
 @dataclass(frozen=True, slots=True)
 class _OverrideSorter:
-    """Sorts what is set."""
+    """Sorts overrides by their targets."""
 
     overrides: Overrides
     kinds: Mapping[str, Kind]
@@ -100,7 +100,7 @@ class _OverrideSorter:
     problems: Problems
 
     def sort_key(self, key: ScalarNode, node: Node) -> None:
-        """Enter one key, whichever it is."""
+        """Add one key to its target."""
         first, inner = _split(key)
         kind = self.kinds.get(first.text)
         if kind is not None and inner is not None:
@@ -148,7 +148,7 @@ class _OverrideSorter:
             self.overrides.words.append(_nested_fields(word, fields))
 
     def _add_resource(self, fields: MappingNode) -> None:
-        """Enter a resource, unless it is there by another of its names."""
+        """Add a resource, unless it is given under another of its names."""
         key, path = _current_resource_key(fields)
         for other, taken in map(_current_resource_key, self.overrides.resources):
             if taken == path and other.text != key.text:
@@ -157,7 +157,7 @@ class _OverrideSorter:
         self.overrides.resources.append(fields)
 
     def _translate_old_word(self, key: ScalarNode, node: Node) -> None:
-        """Enter a word of the original by what it is today."""
+        """Add the current form of a word of the original."""
         root, wanted = translate(_nested_fields(key, node), self.kinds, self.problems)
         if key.text in SWITCHES:
             self.overrides.wanted = wanted
@@ -191,7 +191,7 @@ class _OverrideSorter:
 
 
 def apply_overrides(root: MappingNode, overrides: Overrides, problems: Problems) -> MappingNode:
-    """Return a file with the words of the command line in the place of its own."""
+    """Return a file with its words replaced by those of the command line."""
     for fields in overrides.words:
         key = _find_tied_sweep(root, fields)
         if key is None:
@@ -206,7 +206,7 @@ def apply_overrides(root: MappingNode, overrides: Overrides, problems: Problems)
 
 
 def _find_tied_sweep(root: MappingNode, fields: MappingNode) -> ScalarNode | None:
-    """Return the key of a sweep that is laid over a list of combinations; None if it is none."""
+    """Return the key of a sweep that would replace a list of combinations, None if there is none."""
     key, node = fields.pairs[0]
     if key.text != "matrix":
         return None
@@ -220,7 +220,7 @@ def _find_tied_sweep(root: MappingNode, fields: MappingNode) -> ScalarNode | Non
 
 
 def _split(key: ScalarNode) -> tuple[ScalarNode, ScalarNode | None]:
-    """Return what stands before the first point of a key, and what stands behind it."""
+    """Return the parts of a key before and after its first point."""
     first, point, rest = key.text.partition(".")
     head = replace(key, length=len(first), text=first)
     inner = replace(key, column=key.column + len(first) + 1, length=len(rest), text=rest)
@@ -228,7 +228,7 @@ def _split(key: ScalarNode) -> tuple[ScalarNode, ScalarNode | None]:
 
 
 def _current_resource_key(fields: MappingNode) -> tuple[ScalarNode, tuple[str, ...]]:
-    """Return the key of one resource, and by its name of today where it stands: below a kind's, too."""
+    """Return the key of one resource, optionally below a kind, with its current name."""
     key, node = fields.pairs[0]
     below = (key.text,) if isinstance(node, MappingNode) else ()
     if isinstance(node, MappingNode):

@@ -1,4 +1,4 @@
-"""A task file, read: YAML with positions becomes entries; all errors are found in one pass.
+"""The parser of task files: YAML with positions becomes entries; all errors are found in one pass.
 
     name: quickstart
     about: one line
@@ -9,16 +9,17 @@
     train: [{model: null, data: gan2:pre, poison: [0, 20]}]
     autotest: [real:pre, gan2:pre]
 
-Sections are the names of the installed kinds. What a file asks for is worked out by `plan`. A text becomes a tree of
-nodes that know their places (`yaml_tree`), and the tree goes through these passes, in this order:
+Sections are the names of the installed kinds. `plan` derives the jobs of a file. A text becomes a tree of
+nodes with locations (`yaml_tree`), and the tree goes through these passes, in this order:
 
-1. of each file alone: `fill_variables` puts in ${NAME}, `translate` puts words of today in the place of old ones;
-2. `IncludeReader.read_tree` joins the files: what an including file says wins over what it includes;
-3. `apply_overrides` puts words of `--set` in the place of the file's; `kinds_with` gives the kinds the user's own words;
+1. for each file: `fill_variables` expands ${NAME}, `translate` replaces old words by current ones;
+2. `IncludeReader.read_tree` joins the files: an including file overrides the included ones;
+3. `apply_overrides` replaces words of the file by those of `--set`; `kinds_with` adds user-defined words to the kinds;
 4. `read_scope`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix;
-5. `_raw_entry` of `sections` sorts the keys of each entry, and multiplies it by its own matrix. Which value of a setting wins is the
-   order in `Scope.effective_settings`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set, --set of a kind;
-6. `settle` is the one check of all values, which says where each stands that cannot be; entries are made of them.
+5. `_raw_entry` of `sections` sorts the keys of each entry and combines it with its own matrix. The precedence of values is
+   defined in `Scope.effective_settings`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set,
+   --set of a kind;
+6. `resolve_settings` checks all values and reports invalid ones with their locations; entries contain the checked values.
 """
 
 import time
@@ -57,14 +58,14 @@ _MAKERS = (Role.TRAIN, Role.METHOD)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParseContext:
-    """What a task file may depend on besides its text."""
+    """The inputs of a task file other than its text."""
 
     kinds: Mapping[str, Kind]
     environment: Mapping[str, str] = field(default_factory=dict)  # for ${NAME}
-    settings: Sequence[str] = ()  # "key=value", stronger than the file
+    settings: Sequence[str] = ()  # "key=value", which override the file
     words: Words = NO_WORDS  # of the user's configuration
     now: float = field(default_factory=time.time)  # seconds since 1970, for `not_before`
-    unusable: Mapping[str, str] = field(default_factory=dict)  # kind → why it cannot be had
+    unusable: Mapping[str, str] = field(default_factory=dict)  # kind → why it cannot be loaded
 
 
 def parse(
@@ -76,24 +77,24 @@ def parse(
 ) -> TaskFile:
     """Read the text of a task file.
 
-    Its located errors are kept in `problems`, so that `plan` can tell them together with what
-    only a plan finds; nothing can be planned while there is one.
+    Its errors with locations are stored in `problems`, so `plan` can report them together with its own
+    errors. A file with an error cannot be planned.
 
     Args:
-        text: of the file.
-        file: what its errors call it; the paths of what it includes start in its folder.
-        context: installed kinds, environment, what the command line sets.
-        include: gives the text of another file; none can be included without it.
+        text: Text of the file.
+        file: Name of the file in errors; paths of included files start in its folder.
+        context: Installed kinds, environment and overrides.
+        include: Returns the text of another file; without it no file can be included.
 
     Raises:
-        TaskFileError: it is not a YAML mapping, or has a section of a kind that is installed but
-            cannot be loaded, so that nothing more can be said.
+        TaskFileError: the file is not a YAML mapping, or has a section of an installed kind that
+            cannot be loaded.
     """
     problems = Problems()
     language = task_file_kinds(context.kinds)
     shared = {name: kind for name, kind in context.kinds.items() if name not in language}
     overrides = read_overrides(context.settings, language, problems)
-    wanted: list[LegacyAction] = []  # by each file: the task file is the last to be read in full
+    wanted: list[LegacyAction] = []  # by file: the task file is the last one to be read completely
 
     def today(root: MappingNode) -> MappingNode:
         root, wants = translate(root, language, problems)
@@ -114,9 +115,7 @@ def parse(
     entries, whole = _sections(root, scope)
     problems += _report_unswept_names(overrides, root, entries, kinds)
     problems[:] = without_follow_up_problems(problems)
-    if (
-        not reading.is_complete
-    ):  # what seems to be missing may stand in a file that could not be read
+    if not reading.is_complete:  # a missing word may be in a file that could not be read
         problems[:] = [each for each in problems if each.code != "missing-setting"]
     problems += wide_colons(problems)
     return TaskFile(
@@ -137,22 +136,22 @@ def parse(
 def _report_unswept_names(
     overrides: Overrides, root: MappingNode, entries: Iterable[Entry], kinds: Mapping[str, Kind]
 ) -> list[Problem]:
-    """Return what to say of names that the command line sets, and over which no program is swept."""
+    """Return the problems of names on the command line over which no program is swept."""
     programs = [each for each in entries if isinstance(each, PlainEntry) and not each.kind.entry]
     sections = [node for key, node in root.pairs if key.text in kinds and not kinds[key.text].entry]
     if len(programs) < sum(len(as_list(node)) for node in sections):
-        return []  # one that could not be read may know them
+        return []  # an entry that could not be read may define them
     swept = {name for entry in programs for name in entry.swept}
     return [problem for name, problem in overrides.unmatched.items() if name not in swept]
 
 
 def _refuse_unusable(root: MappingNode, unusable: Mapping[str, str]) -> None:
-    """Refuse a section of a kind that cannot be had.
+    """Refuse a section of a kind that cannot be loaded.
 
-    All that the file says of this kind would be wrong, too, and say nothing to its reader.
+    Further errors about this kind would only be consequences.
 
     Raises:
-        TaskFileError: names each such section, and why.
+        TaskFileError: there is such a section; the message has the reason for each.
     """
     problems = Problems()
     for key, _ in root.pairs:
@@ -173,9 +172,9 @@ def _refuse_include(path: str) -> str:
 
 
 def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]:
-    """Read every section, those of models and tests once for each combination of the file's matrix.
+    """Read every section; those of models and tests once per combination of the file's matrix.
 
-    Returns the entries, and whether all that makes models could be read.
+    Returns the entries, and whether all entries that make models could be read.
     """
     problems = scope.problems
     sweeps = sweeps_of_file(root.find_value("matrix"), scope)
@@ -204,7 +203,7 @@ def _sections(root: MappingNode, scope: Scope) -> tuple[tuple[Entry, ...], bool]
 
 
 def _entries(root: MappingNode, scope: Scope) -> Iterator[Entry | None]:
-    """Give the entries of one combination; None for what cannot be read and might make models."""
+    """Yield the entries of one combination; None for an unreadable entry that might make models."""
     kinds = scope.kinds
     sections = [(kinds[key.text], node) for key, node in root.pairs if key.text in kinds]
     for key, node in root.pairs:
@@ -213,7 +212,7 @@ def _entries(root: MappingNode, scope: Scope) -> Iterator[Entry | None]:
             makers = [kind for kind, _ in sections if kind.role in _MAKERS]
             yield from read_auto_test(key, node, makers, scope)
         elif kind is not None and kind.role in (Role.DATA, Role.PLAIN):
-            if not scope.combination:  # no matrix has a part in these
+            if not scope.combination:  # the matrix does not apply to these
                 here = replace(scope, file_combination={})
                 yield from (each for each in read_section(kind, node, here) if each is not None)
         elif kind is not None:
@@ -231,7 +230,7 @@ def _names(kinds: Mapping[str, Kind]) -> tuple[str, ...]:
 
 
 def _report_unused_sweeps(sweeps: Sequence[Sweep], entries: Iterable[Entry], scope: Scope) -> None:
-    """Blame a sweep in which no entry takes part: it would make the same models again and again."""
+    """Report a sweep that no entry uses: it would make the same models repeatedly."""
     used: set[str] = set()
     for entry in entries if sweeps else ():
         used |= {key for variant in _variants(entry) for key in variant.file_swept_names}

@@ -1,14 +1,14 @@
-"""Sweeps of programs: an entry of `command` runs once for each combination of the values in its `matrix`.
+"""Sweeps of programs: an entry of `command` runs once per combination of the values in its `matrix`.
 
-A matrix has any names there. A value goes to wherever its name stands between braces, in each text of the entry:
+A matrix of a program can have any names. A value replaces its name between braces in each text of the entry:
 
     {name: train, argv: [python, train.py, --lr, "{lr}"], matrix: {lr: [0.1, 0.01]}}    train@lr=0.1, train@lr=0.01
     argv: [python, train.py, "{sweep}"]          every value as a word of its own: --lr=0.1
     argv: [awk, "{{print $1}}", "{file}"]        a brace is written twice
 
-Values are drawn, too: `random: {lr: loguniform(1e-4, 1e-1), hidden: choice(4, 8)}` with `count: 20`, each draw with each
-combination of the matrix. Each name has a random stream of its own, so that a larger count keeps the draws of a smaller
-one, and a further name those of the others. Texts of other entries stay to the letter.
+Values can be drawn: `random: {lr: loguniform(1e-4, 1e-1), hidden: choice(4, 8)}` with `count: 20` combines each draw
+with each combination of the matrix. Each name has a separate random stream, so a larger count keeps the draws of a
+smaller one, and an additional name keeps those of other names. Texts of other entries are not changed.
 """
 
 import itertools
@@ -53,17 +53,17 @@ from launcher.taskfile.nodes import (
 )
 from launcher.taskfile.settings import ResolvedSettings, replace_values, resolve_settings
 
-SWEEP = "sweep"  # between braces, as a word of argv: every value
+SWEEP = "sweep"  # between braces, as a word of argv: all values
 FILLED_AT_START = tuple(
     folder.strip("{}") for folder in FOLDER_PLACEHOLDERS
-)  # filled in when an attempt starts
+)  # replaced when an attempt starts
 LONGEST_SWEPT_NAME = 240  # of a job with its values, in characters
 
 _CODE = "braces"
 _BRACE = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
-_MOST_MISSES = 100  # in a row, for each different draw until then
-_LARGEST = 2**63  # of a bound
+_MOST_MISSES = 100  # consecutive duplicates, per distinct draw so far
+_LARGEST = 2**63  # limit of a bound
 _EXAMPLE = "lr: loguniform(1e-4, 1e-1)"
 _CALL = re.compile(r"(\w+)\((.*)\)", re.DOTALL)
 _DISTRIBUTIONS = {
@@ -72,7 +72,7 @@ _DISTRIBUTIONS = {
     "randint": "randint(FIRST, LAST): two whole numbers",
     "choice": "choice(VALUE, …): letters, digits and _.+- only",
 }
-_PROMPT = "launcher add"  # what errors call a command line
+_PROMPT = "launcher add"  # the name of a command line in errors
 _RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _OTHER_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?")  # fractions, or with a step
@@ -83,40 +83,40 @@ class _Value(NamedTuple):
     """One value of a sweep."""
 
     name: str
-    text: str  # as it is written
+    text: str  # as written
     label: str  # in the names of jobs
     value: Json
 
 
 class SweptCommandLine(NamedTuple):
-    """A command line with the values that stand in it."""
+    """A command line with the values that it contains."""
 
-    name: str | None  # of its job; None: it has none
+    name: str | None  # of its job; None: no name
     argv: tuple[str, ...]
     settings: Mapping[str, Json]  # its values and its files
 
 
 class _ValueSampler(NamedTuple):
-    """What draws the values of a name."""
+    """Draws the values of a name."""
 
     key: ScalarNode
     node: ScalarNode
-    value: Callable[[float], str]  # of a number from 0 to 1
+    value: Callable[[float], str]  # of a number in [0, 1)
 
     def as_given_setting(self, text: str) -> GivenSetting:
-        """Return a value as if it stood in the file."""
+        """Return a value as if it were written in the file."""
         return GivenSetting(self.key, replace(self.node, text=text, plain=True))
 
 
 def sweeps_of_program(
     words: Mapping[str, Node], forced: GivenSettings, problems: Problems
 ) -> list[Sweep] | None:
-    """Read what a program is swept over; None where something is wrong, with the errors reported.
+    """Read the sweeps of a program; return None and report the errors if they are invalid.
 
     Args:
-        words: of its entry, `matrix`, `random`, `count` and `seed` among them.
-        forced: what the command line sets.
-        problems: where complaints are added.
+        words: Words of its entry, which may include `matrix`, `random`, `count` and `seed`.
+        forced: Values of the command line.
+        problems: List to which problems are added.
     """
     before = len(problems)
     matrix = node_or_none(words.get("matrix"))
@@ -133,7 +133,7 @@ def sweeps_of_program(
 
 
 def _with_forced(sweep: Sweep, forced: GivenSettings, problems: Problems) -> Sweep:
-    """Return a sweep with values of the command line in place of its own, each combination once."""
+    """Return a sweep with its values replaced by those of the command line, with distinct combinations."""
     for swept in sweep[0]:
         name = swept.key.text
         values = read_sweep(forced[name], problems) if name in forced else None
@@ -162,7 +162,7 @@ def _read_free_matrix(node: Node, problems: Problems) -> list[Sweep]:
 
 
 def _is_name(key: ScalarNode, problems: Problems) -> bool:
-    """Tell whether a word can be the name of a value, and blame it if it cannot."""
+    """Return whether a word can be the name of a value; report it if it cannot."""
     if key.text in (SWEEP, *FILLED_AT_START):
         message = f"matrix: the name {{{key.text}}} is reserved"
         problems.add_error(key, "matrix", message, "use another name")
@@ -175,7 +175,7 @@ def _is_name(key: ScalarNode, problems: Problems) -> bool:
 
 
 def _are_words(sweep: Sweep, problems: Problems) -> bool:
-    """Tell whether a program can get each value as a word, and a name can hold it; blame the first that cannot."""
+    """Return whether each value is valid as an argument and in a name; report the first invalid one."""
     for (said,) in sweep:
         node, name = said.node, said.key.text
         if not isinstance(node, ScalarNode) or is_null(node):
@@ -194,7 +194,7 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
 
 
 def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
-    """Draw what `random` says, each of `count` draws another one; None where nothing is drawn."""
+    """Draw `count` distinct combinations of `random`, None if no values are drawn."""
     node = node_or_none(words.get("random"))
     if node is None:
         for word in ("count", "seed"):
@@ -222,7 +222,7 @@ def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
     drawn: dict[tuple[str, ...], tuple[GivenSetting, ...]] = {}
     misses = 0
     while len(drawn) < count and misses < _MOST_MISSES * (len(drawn) + 1):
-        # of all that a stream gives, `random` alone is the same in every version of Python
+        # of the methods of a stream, only `random` is equal in every version of Python
         parts = [stream.random() for stream in streams]
         texts = tuple(drawer.value(part) for drawer, part in zip(drawers, parts, strict=True))
         misses = misses + 1 if texts in drawn else 0
@@ -236,7 +236,7 @@ def _read_draws(words: Mapping[str, Node], problems: Problems) -> Sweep | None:
 
 
 def _read_whole_number(node: Node | None, word: str, at: Node, problems: Problems) -> int | None:
-    """Return the whole number behind a word; blame it where there is none that can be."""
+    """Return the integer value of a word; report it if it is invalid."""
     value = node.value if isinstance(node, ScalarNode) else None
     least, most = (1, MOST_COMBINATIONS) if word == "count" else (0, _LARGEST)
     if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
@@ -249,7 +249,7 @@ def _read_whole_number(node: Node | None, word: str, at: Node, problems: Problem
 
 
 def _read_sampler(key: ScalarNode, node: Node, problems: Problems) -> _ValueSampler | None:
-    """Return what draws the values of a name; blame what cannot be read."""
+    """Return the sampler of a name; report an invalid one."""
     match = _CALL.fullmatch(node.text) if isinstance(node, ScalarNode) else None
     name = match[1] if match else ""
     words = [word.strip() for word in match[2].split(",")] if match else []
@@ -276,7 +276,7 @@ def _read_sampler(key: ScalarNode, node: Node, problems: Problems) -> _ValueSamp
 
 
 def _bound(word: str) -> int | float | None:
-    """Return a number that can be a bound; None where a word is none."""
+    """Return the bound of a word, None if it is invalid."""
     value = parse_number(word)
     return None if isinstance(value, str) or abs(value) > _LARGEST else value
 
@@ -290,7 +290,7 @@ def _draw_integer(low: int, high: int, part: float) -> str:
 
 
 def _draw_uniform(low: float, high: float, part: float) -> str:
-    """Return a number of so many digits that ten thousand of them and more are different."""
+    """Return a number with enough digits for more than ten thousand distinct values."""
     value = round(low + part * (high - low), 4 - math.floor(math.log10(high - low)))
     return str(min(max(value, low), high) + 0.0)  # a float, and never -0.0
 
@@ -301,7 +301,7 @@ def _draw_loguniform(low: float, high: float, part: float) -> str:
 
 
 def are_quoted(name: Node | None, own: GivenSettings, problems: Problems) -> bool:
-    """Tell whether no text of an entry lacks its quotes: YAML takes {lr} for a mapping; blame those that do."""
+    """Return whether all texts of an entry are quoted, and report others: YAML reads {lr} as a mapping."""
     sound = True
     for node in (*as_list(name), *_texts(own)):
         if isinstance(node, MappingNode) and len(node.pairs) == 1 and is_null(node.pairs[0][1]):
@@ -321,15 +321,15 @@ def swept_programs(
     sweeps: Sequence[Sweep],
     problems: Problems,
 ) -> tuple[PlainVariant, ...]:
-    """Return each way in which a program is run; none where something is wrong, with the errors reported.
+    """Return the variants of a program; empty, with the errors reported, if something is invalid.
 
     Args:
-        kind: of the program.
-        name: of its entry, with braces where it has some; None: it has no name.
-        settled: its settings, braces in their texts.
-        own: those that the entry says itself: in these braces mean something.
-        sweeps: of its matrix.
-        problems: where complaints are added.
+        kind: Kind of the program.
+        name: Name of its entry, which may contain braces; None for no name.
+        settled: Its settings with braces in their texts.
+        own: Settings of the entry itself, in which braces are replaced.
+        sweeps: Sweeps of its matrix.
+        problems: List to which problems are added.
     """
     before = len(problems)
     chosen = combinations(sweeps, problems)
@@ -338,7 +338,7 @@ def swept_programs(
     swept = {said.key.text: said.key for said in chosen[0]}
     used = {found for node in _texts(own) for found in _names_in_braces(node, swept, own, problems)}
     in_name = set() if name is None else {*_names_in_braces(name, swept, own, problems)}
-    # one that is misspelt between braces seems to be unused
+    # a name that is misspelt between braces seems to be unused
     for unused in () if problems.has_errors(before) else swept.keys() - used:
         message = f"matrix: no argument uses {unused}"
         hint = f'write "{{{unused}}}" in argv, env or cwd, or "{{{SWEEP}}}" for all values'
@@ -366,16 +366,16 @@ def swept_command(
     argv: Sequence[str],
     files: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[SweptCommandLine]:
-    """Return each way in which `launcher add --sweep` runs a program.
+    """Return the variants of a program for `launcher add --sweep`.
 
     Args:
-        asked: `lr=0.1,0.01` and `seed=1..3`, as they are typed.
-        name: of the job, with braces where it has some; None: it has no name.
-        argv: the program and its arguments, with braces.
-        files: `inputs` and `outputs`, likewise.
+        asked: `lr=0.1,0.01` and `seed=1..3`, as typed.
+        name: Name of the job, which may contain braces; None for no name.
+        argv: Program and arguments with braces.
+        files: `inputs` and `outputs` with braces.
 
     Raises:
-        TaskFileError: all that is wrong, each mistake in its place in the command line.
+        TaskFileError: contains all mistakes with their locations in the command line.
     """
     typed = [*(word for each in asked for word in ("--sweep", each))]
     for setting, names in files.items():
@@ -421,20 +421,20 @@ def _command(variant: PlainVariant, kept: Iterable[str]) -> SweptCommandLine:
 
 
 def _prompt_nodes(words: Iterable[str]) -> tuple[ScalarNode, ...]:
-    """Return words of a command line, each in its place there."""
+    """Return words of a command line with their locations."""
     quoted = [shlex.quote(word) for word in words]
     source, column = SourceFile(file=_PROMPT, lines=(" ".join(quoted),)), 0
     nodes = []
     for text in quoted:
         (word,) = shlex.split(text)
-        start = column - (text == word)  # a text is taken for what stands in quotes
+        start = column - (text == word)  # a text counts as the content of quotes
         nodes.append(ScalarNode(source, 0, start, len(text), word, plain=False))
         column += len(text) + 1
     return tuple(nodes)
 
 
 def _read_pair(word: ScalarNode, problems: Problems) -> tuple[ScalarNode, SequenceNode]:
-    """Read `NAME=VALUE,…`, of which a value may be a range such as `1..3`; blame what cannot be read."""
+    """Read `NAME=VALUE,…`, in which a value may be a range such as `1..3`; report invalid values."""
     name, equals, rest = word.text.partition("=")
     key = ScalarNode(word.source, 0, word.column + 1, len(name), name, plain=True)
     values: list[Node] = []
@@ -475,7 +475,7 @@ def _text(said: GivenSetting) -> str:
 
 
 def _texts(own: GivenSettings) -> Iterator[Node]:
-    """Give what stands for each text of an entry's settings."""
+    """Yield the node of each text of an entry's settings."""
     for name, said in own.items():
         if name == "env" and isinstance(said.node, MappingNode):
             yield from (value for _, value in said.node.pairs)
@@ -486,7 +486,7 @@ def _texts(own: GivenSettings) -> Iterator[Node]:
 def _names_in_braces(
     node: Node, swept: Collection[str], own: GivenSettings, problems: Problems
 ) -> Iterator[str]:
-    """Give the names between the braces of a text; blame what is none."""
+    """Yield the names between the braces of a text; report invalid ones."""
     if not isinstance(node, ScalarNode):
         return
     for folder in FOLDER_PLACEHOLDERS:
@@ -523,7 +523,7 @@ def _names_in_braces(
 
 
 def _fill_names(text: str, values: Mapping[str, str]) -> str:
-    """Return a text with values in the place of their names."""
+    """Return a text with names replaced by their values."""
 
     def fill(brace: re.Match[str]) -> str:
         return values.get(brace["name"], brace[0]) if brace["name"] else brace[0][0]
@@ -534,7 +534,7 @@ def _fill_names(text: str, values: Mapping[str, str]) -> str:
 def _fill_settings(
     kind: Kind, settled: ResolvedSettings, own: GivenSettings, values: Iterable[_Value]
 ) -> ResolvedSettings:
-    """Return the settings of a program under some values, and these beside them."""
+    """Return the settings of a program with some values, and the values themselves."""
     texts = {value.name: value.text for value in values}
     words = [f"--{name}={text}" for name, text in texts.items()]
     filled = {
@@ -559,7 +559,7 @@ def _fill_braces(value: Json, texts: Mapping[str, str], words: Sequence[str]) ->
 
 
 def _have_names(name: ScalarNode, variants: Iterable[PlainVariant], problems: Problems) -> bool:
-    """Tell whether each variant can have its name and no other one has it; blame the first that cannot."""
+    """Return whether the names of all variants are valid and distinct; report the first that is not."""
     taken: dict[str | None, VariantName] = {}
     for variant in variants:
         full = variant.name or ""

@@ -1,8 +1,8 @@
-"""What holds for the entries of a task file: defaults, sweeps and overrides, and which of them wins; what jobs ask for.
+"""The scope of the entries of a task file: defaults, sweeps, overrides and their precedence; requests of jobs.
 
 From weakest to strongest: `defaults`, `matrix`, `defaults: {KIND: …}`, `matrix: {KIND: …}`, the entry, the
-entry's own `matrix`, `--set key=value`, `--set KIND.key=value`. What a job asks for under `resources` are the options of
-`launcher.job_options`, read as `launcher add` reads them: those of the file, of its kind, of its entry, of `--set`.
+entry's own `matrix`, `--set key=value`, `--set KIND.key=value`. The request of a job under `resources` consists of the options of
+`launcher.job_options`, read as in `launcher add`, from the file, its kind, its entry and `--set`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ from launcher.taskfile.settings import TWO_NAMES, report_duplicate_key, unknown_
 
 Layer = Mapping[
     str, GivenSettings
-]  # settings by the name of a kind; "": of every kind that knows them
+]  # settings by the name of a kind; "": of every kind that has them
 EVERY = ""
 
 RESOURCES = "resources"
@@ -42,28 +42,26 @@ _WITHOUT_GPU = frozenset({Role.DATA, Role.LABELS})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What holds for every entry of a file, and where its problems are gathered."""
+    """The values that apply to every entry of a file, and the list of its problems."""
 
     kinds: Mapping[str, Kind]
     problems: Problems
     defaults: Layer = field(default_factory=dict)
     file_combination: Layer = field(default_factory=dict)  # one combination of the file's matrix
-    forced: Layer = field(default_factory=dict)  # of the command line
-    requests: Mapping[str, JobRequest] = field(default_factory=dict)  # by kind; "": of the others
-    forced_resources: tuple[
-        MappingNode, ...
-    ] = ()  # `--set resources.cpus=2`: stronger than an entry
-    labels: Node | None = None  # of every training that says nothing itself
+    forced: Layer = field(default_factory=dict)  # from the command line
+    requests: Mapping[str, JobRequest] = field(default_factory=dict)  # by kind; "": all other kinds
+    forced_resources: tuple[MappingNode, ...] = ()  # `--set resources.cpus=2`: overrides an entry
+    labels: Node | None = None  # of every training without its own
     forced_labels: Node | None = None  # of every training
-    combination: int = 0  # which of the file's combinations this is
+    combination: int = 0  # index of the file's combination
     now: float = 0.0  # seconds since 1970, for times that are relative
-    # by kind what is weaker than its entries, and what is stronger; worked out once
+    # by kind: values weaker and stronger than its entries; computed once
     _weaker_and_stronger: dict[str, tuple[dict[str, GivenSetting], dict[str, GivenSetting]]] = (
         field(init=False, default_factory=dict)
     )
 
     def effective_settings(self, kind: Kind, entry: GivenSettings) -> GivenSettings:
-        """Return what is said of each setting of a kind, the strongest where there are several."""
+        """Return the strongest given value of each setting of a kind."""
         name, names = kind.name, kind.settings.model_fields
         if name not in self._weaker_and_stronger:
             weaker = {
@@ -79,7 +77,7 @@ class Scope:
         return {name: said for name, said in every.items() if name in names}
 
     def swept_in_file(self, kind: Kind, given: GivenSettings) -> dict[str, GivenSetting]:
-        """Return which of the file's sweeps an entry takes part in: where nothing stronger is given."""
+        """Return the file's sweeps that apply to an entry: those without a stronger value."""
         return {
             name: given[name]
             for layer in (EVERY, kind.name)
@@ -88,7 +86,7 @@ class Scope:
         }
 
     def request_of(self, kind: Kind) -> JobRequest:
-        """Return what jobs of a kind ask for if they say nothing themselves."""
+        """Return the request of jobs of a kind without their own options."""
         if kind.name in self.requests:
             return self.requests[kind.name]
         request = self.requests.get(EVERY, JobRequest())
@@ -96,7 +94,7 @@ class Scope:
 
 
 def _readable_by(kind: Kind, layer: Layer) -> GivenSettings:
-    """Return what is said for all kinds as this one reads it."""
+    """Return the values for all kinds in the form of this kind."""
     given = layer.get(EVERY, {})
     converted = {}
     for key, read in kind.settings.shared.items():
@@ -108,7 +106,7 @@ def _readable_by(kind: Kind, layer: Layer) -> GivenSettings:
 
 
 def with_current_names(asked: MappingNode, problems: Problems) -> MappingNode:
-    """Return resources by their names of today; note which have older ones, blame what is there twice."""
+    """Return resources by their current names; note old names and report duplicates."""
     pairs: dict[str, tuple[ScalarNode, Node]] = {}
     for key, node in asked.pairs:
         name = old_option_names().get(key.text, key.text)
@@ -122,12 +120,12 @@ def with_current_names(asked: MappingNode, problems: Problems) -> MappingNode:
 
 
 def read_resources(node: Node | None, scope: Scope, shared: Iterable[str]) -> Scope:
-    """Return the scope with what all jobs ask for, and those of single kinds.
+    """Return the scope with the requests of all jobs and of single kinds.
 
     Args:
-        node: what the file says.
-        scope: of the file.
-        shared: names of kinds whose jobs arise by themselves: `resources` may speak of them, too.
+        node: Node of `resources`.
+        scope: Scope of the file.
+        shared: Names of kinds whose jobs are created automatically; `resources` may contain them.
     """
     if node is None:
         return scope
@@ -147,7 +145,7 @@ def read_resources(node: Node | None, scope: Scope, shared: Iterable[str]) -> Sc
 def read_request(
     node: Node, above: JobRequest, scope: Scope, also: Iterable[str] = ()
 ) -> JobRequest:
-    """Read a mapping of job options on top of those that hold above it; `also` could stand there."""
+    """Read a mapping of job options that overrides the inherited request; the keys in `also` are valid too."""
     problems = scope.problems
     if not isinstance(node, MappingNode):
         problems.add_error(node, "wrong-type", "expected resources such as {cpus: 2, device: auto}")
@@ -155,7 +153,7 @@ def read_request(
     request = above
     values: dict[str, object] = {}
     today = with_current_names(node, problems)
-    # `gpus` has the last word
+    # `gpus` is applied last
     for key, value in sorted(today.pairs, key=lambda pair: pair[0].text == "gpus"):
         option = job_options().get(key.text)
         if option is None:
@@ -164,15 +162,15 @@ def read_request(
         try:
             values[option.name] = _value(option, value, scope.now)
             request = option.apply(request, values[option.name])
-        except TimeInPast:  # the file is run again when its jobs are done: then it is no mistake
+        except TimeInPast:  # not a mistake if the file runs again after its jobs are done
             request = option.apply(request, None)
             text = repr(value.text) if isinstance(value, ScalarNode) else ""
             message = f"{key.text}: {text} is in the past and delays nothing"
             problems.add_warning(value, RESOURCES, message)
         except UsageError as error:
             problems.add_error(value, RESOURCES, f"{key.text}: {error}")
-    if len({value.place.file for _, value in node.pairs}) == 1:  # two files are merged, and agree
-        # an amount beside `device: cpu` is what it would take on a GPU: files are moved so
+    if len({value.place.file for _, value in node.pairs}) == 1:  # otherwise two files are merged
+        # an amount with `device: cpu` is the request for a GPU: files move between machines
         placing = {name: values[name] for name in _PLACING if name in values}
         fault = device_fault(placing, in_task_file)
         if fault is not None:
@@ -181,13 +179,13 @@ def read_request(
 
 
 def request_for(kind: Kind, node: Node | None, place: SourceLocation, scope: Scope) -> JobRequest:
-    """Return what the jobs of an entry ask for.
+    """Return the request of the jobs of an entry.
 
     Args:
-        kind: of the entry.
-        node: its own `resources`, if it has some.
-        place: of the entry.
-        scope: what holds for the file, and what the command line sets.
+        kind: Kind of the entry.
+        node: Its own `resources`, if it has some.
+        place: Location of the entry.
+        scope: Scope of the file with the overrides of the command line.
     """
     request = scope.request_of(kind)
     own = node_or_none(node)
@@ -200,9 +198,12 @@ def request_for(kind: Kind, node: Node | None, place: SourceLocation, scope: Sco
             elif key.text == kind.name:
                 request = read_request(value, request, scope)
     fault = terms_fault(request.terms, in_task_file)
-    if fault is not None and not any(
-        problem.message == fault and problem.severity is Severity.ERROR
-        for problem in scope.problems  # every entry below one `resources` has it: once is enough
+    if (
+        fault is not None
+        and not any(
+            problem.message == fault and problem.severity is Severity.ERROR
+            for problem in scope.problems  # every entry below one `resources` has the problem: report it once
+        )
     ):
         scope.problems.add_error(place if own is None else own, RESOURCES, fault)
     return request
@@ -212,7 +213,7 @@ def _value(option: JobOption, node: Node, now: float) -> object:
     """Return the value of an option.
 
     Raises:
-        UsageError: it does not fit; says what was expected.
+        UsageError: the value is invalid; the message contains the expected form.
     """
     takes = option.takes
     if takes is NAMES and isinstance(node, SequenceNode):

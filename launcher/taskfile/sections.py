@@ -1,10 +1,10 @@
 """A task file's sections, read entry by entry, each by the role of its kind.
 
-Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `after`, `resources`) stand beside
-the kind's own settings; a setting that has such a name is given under `settings:`. Beside the settings of a
-program stand the options of a job, too, as on the command line of `launcher add`.
+Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `after`, `resources`) are keys next to
+the kind's own settings; a setting with such a name is given under `settings:`. An entry of a program may also
+contain the options of a job, as on the command line of `launcher add`.
 
-An entry is done in several ways: variants of a model or a folder by sweeps, a test under each of its conditions.
+An entry can have several variants: models or folders by sweeps, tests by conditions.
 """
 
 import itertools
@@ -69,13 +69,13 @@ _EXAMPLES: Mapping[Role, str] = {
     Role.BENCHMARK: '{test: ["gan2:pre&real:pre"]}',
     Role.FOLDER: "{source: FOLDER}",
 }
-# Where words stand that people look for in an entry.
+# The position of words that users often write in an entry.
 _HINTS: Mapping[str, str] = {
     **RESOURCE_HINTS,
     "device_override": "write resources: {device: …}",
     "poison": "write it in the entry of a training; the ID of the model then names it",
 }
-# What `launcher add` can say of a program, and an entry of a task file cannot.
+# Options of `launcher add` that an entry of a task file does not have.
 _PROGRAM_HINTS: Mapping[str, str] = {
     "hold": "entries cannot be held; use launcher hold JOB, or launcher add --hold -- PROGRAM",
 }
@@ -90,14 +90,14 @@ Pairs = Sequence[tuple[ScalarNode, Node]]
 
 
 def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]:
-    """Give each entry of a kind's section; None for one that cannot be read, its errors reported."""
+    """Yield each entry of a kind's section; None, with the errors reported, for an unreadable one."""
     if is_null(node):
         return
     nodes = as_list(node)
     if kind.role is Role.LABELS and not isinstance(node, SequenceNode):
         _report_labels_section(kind, node, scope)
     elif kind.role is Role.METHOD and nodes and all(isinstance(node, ScalarNode) for node in nodes):
-        # `unlearn: [relabel, retrain]` is these methods on every poisoned model
+        # `unlearn: [relabel, retrain]` means these methods on every poisoned model
         every = ScalarNode(node.source, node.line, node.column, 1, ALL_POISONED, plain=True)
         words = {"model": every, "method": node}
         yield _read_method(_RawEntry(scope, _common(kind, node.place, scope), words, {}, ({},)))
@@ -112,13 +112,13 @@ def read_section(kind: Kind, node: Node, scope: Scope) -> Iterator[Entry | None]
 def read_auto_test(
     key: ScalarNode, node: Node, makers: Iterable[Kind], scope: Scope
 ) -> Iterator[ScoringEntry]:
-    """Give an entry for each kind of models of the file: every one is tested on a list of data IDs.
+    """Yield an entry per kind of models of the file: every model is tested on a list of data IDs.
 
     Args:
-        key: the word `autotest`.
-        node: its value; nothing written gives nothing.
-        makers: the kinds that make models in this file.
-        scope: what holds for the file.
+        key: The word `autotest`.
+        node: Its value; null gives no entry.
+        makers: Kinds that make models in this file.
+        scope: Scope of the file.
     """
     if is_null(node):
         return
@@ -141,7 +141,7 @@ def read_auto_test(
 
 
 class _Common(TypedDict):
-    """What entries of every kind say; see `Asked`."""
+    """The fields of entries of every kind; see `EntryBase`."""
 
     kind: Kind
     place: SourceLocation
@@ -167,7 +167,7 @@ def _common(
 
 
 class _RawEntry(NamedTuple):
-    """An entry whose keys were sorted, its values not yet read."""
+    """An entry with sorted keys, before its values are read."""
 
     scope: Scope
     common: _Common
@@ -177,25 +177,25 @@ class _RawEntry(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """Of its section."""
+        """The kind of its section."""
         return self.common["kind"]
 
     @property
     def place(self) -> SourceLocation:
-        """Where it begins."""
+        """The location of its start."""
         return self.common["place"]
 
     @property
     def effective_settings(self) -> GivenSettings:
-        """What is said of each setting, but for sweeps."""
+        """The given value of each setting, without sweeps."""
         return self.scope.effective_settings(self.kind, self.own_settings)
 
     def find_word(self, name: str) -> Node | None:
-        """Return what stands behind a word; None where that is nothing."""
+        """Return the node of a word, None if it is missing or null."""
         return node_or_none(self.words.get(name))
 
     def require_word(self, name: str) -> Node | None:
-        """Return what stands behind a word that an entry must have; blame its absence."""
+        """Return the node of a required word; report its absence."""
         node = self.find_word(name)
         if node is None:
             wanted = words_of(self.kind)[name].required_text
@@ -204,7 +204,7 @@ class _RawEntry(NamedTuple):
         return node
 
     def read_model(self, node: Node | None) -> Located[ModelId] | None:
-        """Return the model that a node names, if it does."""
+        """Return the model of a node, None if it is invalid or missing."""
         return None if node is None else read_model(node, self.kind, self.scope)
 
 
@@ -233,7 +233,7 @@ def _read_entry(kind: Kind, node: Node, scope: Scope) -> Entry | None:
         case Role.DATA | Role.PLAIN:
             return _read_plain(raw)
         case Role.SHARED:
-            return None  # no task file speaks of it
+            return None  # not a kind of task files
 
 
 def _report_labels_section(kind: Kind, node: Node, scope: Scope) -> None:
@@ -243,7 +243,7 @@ def _report_labels_section(kind: Kind, node: Node, scope: Scope) -> None:
 
 
 def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
-    """Sort an entry's keys into words of the language and settings; report what is neither."""
+    """Sort an entry's keys into words of the language and settings; report all others."""
     problems = scope.problems
     allowed, available = words_of(kind), {} if kind.entry else job_options()
     labeller = kind_of_role(scope.kinds, kind, Role.LABELS) if kind.role is Role.TRAIN else None
@@ -281,7 +281,7 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
     common = _common(kind, node.place, scope, asked, follows)
     matrix = (
         node_or_none(words.get("matrix")) if kind.entry else None
-    )  # that of a program has free names
+    )  # the matrix of a program has free names
     combinations = combinations_of_entry(matrix, of, own, scope)
     return _RawEntry(scope, common, words, own, combinations)
 
@@ -289,7 +289,7 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
 def _unknown_key_problem(
     of: KnownSettings, scope: Scope, *, is_inside: bool
 ) -> Callable[[ScalarNode], Problem]:
-    """Return what tells of a key, below `settings` or beside it, that is neither a word nor a setting."""
+    """Return the problem of a key, inside or outside of `settings`, that is neither a word nor a setting."""
 
     def refuse(key: ScalarNode) -> Problem:
         kind, names = of.kinds[0], set(of.names)
@@ -312,7 +312,7 @@ def _unknown_key_problem(
 
 
 def _hint(kind: Kind, name: str) -> str:
-    """Return what to write instead of a word that an entry does not know; '' if that is unknown."""
+    """Return the replacement of an unknown word of an entry; '' if there is none."""
     plain = name.replace("-", "_")
     meant = _SAME.get(plain, plain)
     known_here = meant in NamedDependencies._fields and meant in words_of(kind)
@@ -326,7 +326,7 @@ def _hint(kind: Kind, name: str) -> str:
 def _merge_job_options(
     entry: MappingNode, resources: Node | None, options: Pairs, problems: Problems
 ) -> Node | None:
-    """Return what an entry asks for: its `resources`, and the options beside them."""
+    """Return the request of an entry: its `resources` merged with its options."""
     if not options:
         return resources
     if resources is None:
@@ -342,7 +342,7 @@ def _merge_job_options(
 
 
 def _read_job_names(node: Node | None, word: str, problems: Problems) -> tuple[Located[str], ...]:
-    """Return the names of jobs in `after` or `after_any`; what they mean is for the plan to find out."""
+    """Return the names of jobs in `after` or `after_any`; the plan resolves them."""
     named: list[Located[str]] = []
     for item in as_list(node_or_none(node)):
         if isinstance(item, ScalarNode) and not is_null(item) and item.text.strip():
@@ -356,7 +356,7 @@ def _read_job_names(node: Node | None, word: str, problems: Problems) -> tuple[L
 
 def _read_training(raw: _RawEntry) -> TrainEntry | None:
     kind, scope = raw.kind, raw.scope
-    model = raw.find_word("model")  # null is a new model, and so is no word at all
+    model = raw.find_word("model")  # null or a missing word means a new model
     if isinstance(model, ScalarNode) and model.plain and model.text == "None":
         scope.problems.add_warning(model, "old-name", "write null instead of None")
         model = None
@@ -414,7 +414,7 @@ def _read_method(raw: _RawEntry) -> MethodEntry | None:
 
 
 def _read_scoring(raw: _RawEntry, word: str, named: Sequence[Node]) -> ScoringEntry | None:
-    """Return tests or benchmarks of the models that are named, on the data behind a word."""
+    """Return tests or benchmarks of the named models on the data of a word."""
     kind, scope = raw.kind, raw.scope
     models = all_or_none(raw.read_model(node) for node in named)
     node = raw.require_word(word)
@@ -471,11 +471,11 @@ def _read_plain(raw: _RawEntry) -> PlainEntry | None:
 
 
 def _read_given_name(raw: _RawEntry, *, swept: bool = False) -> tuple[bool, ScalarNode | None]:
-    """Return whether an entry's name can be one, and the name; None where there is none.
+    """Return whether an entry's name is valid, and the name, None if there is none.
 
     Args:
-        raw: the entry.
-        swept: values are filled in between braces; only then it is seen what the names are.
+        raw: Entry.
+        swept: Whether values replace names in braces; the final names are then known only later.
     """
     node = raw.find_word("name")
     if node is None:
@@ -491,9 +491,9 @@ def _is_name(text: str) -> bool:
 
 
 def check_variables(given: GivenSettings, problems: Problems) -> bool:
-    """Tell whether a program's variables have names, and texts as values; blame all that have not.
+    """Return whether a program's variables have valid names and texts as values; report others.
 
-    What YAML takes for a number or a truth may not be what a program reads: 010 would be 10, and yes true.
+    A number or boolean of YAML may differ from the text that a program reads: 010 would be 10, and yes true.
     """
     node = given["env"].node if "env" in given else None
     if not isinstance(node, MappingNode):
@@ -518,7 +518,7 @@ def check_variables(given: GivenSettings, problems: Problems) -> bool:
 def _data_ids(
     node: Node | None, readers: Iterable[Kind], scope: Scope
 ) -> tuple[Located[DataId], ...]:
-    """Return one data ID or those of a list, without those that cannot be read."""
+    """Return one data ID or those of a list, without invalid ones."""
     read = [read_data(each, readers, scope) for each in as_list(node)]
     return tuple(data for data in read if data is not None)
 
@@ -526,7 +526,7 @@ def _data_ids(
 def _variants(
     raw: _RawEntry, more: GivenSettings, labeller: Kind | None = None
 ) -> tuple[Variant, ...]:
-    """Return each way in which an entry is done; none where a setting is wrong."""
+    """Return the variants of an entry; empty if a setting is invalid."""
     scope, variants = raw.scope, list[Variant]()
     for chosen in raw.combinations:
         own = {**raw.own_settings, **chosen, **more}
@@ -557,14 +557,14 @@ def _variants(
 def _follow_training(
     labeller: Kind, given: GivenSettings, training: ResolvedSettings
 ) -> GivenSettings:
-    """Return the settings of a poison that are not given and follow those of the training."""
+    """Return the settings of a poison that are not given and take the values of the training."""
     values = {name: plain_value(said.node) for name, said in given.items()}
     leaders = labeller.settings.followed(values).items()
     return {name: training.given[leader] for name, leader in leaders if leader in training.given}
 
 
 def _folder_variant(raw: _RawEntry, variant: Variant) -> FolderVariant | None:
-    """Return one way in which a folder is made; None where an ID is wrong."""
+    """Return one variant of a folder, None if an ID is invalid."""
     settings = raw.kind.settings
     models: dict[str, Located[ModelId]] = {}
     folders: dict[str, Located[str]] = {}
@@ -586,7 +586,7 @@ def _folder_variant(raw: _RawEntry, variant: Variant) -> FolderVariant | None:
 def _node_of_setting(
     name: str, value: str, settled: ResolvedSettings, entry: SourceLocation
 ) -> ScalarNode:
-    """Return where a setting is given, or its default as if it stood at the entry."""
+    """Return the node of a setting, or its default with the location of the entry."""
     node = settled.given[name].node if name in settled.given else None
     if isinstance(node, ScalarNode):
         return node
@@ -597,7 +597,7 @@ def _node_of_setting(
 def _read_conditions(
     kind: Kind, given: GivenSettings, place: SourceLocation, scope: Scope
 ) -> tuple[ResolvedSettings, ...]:
-    """Return the settings of a test under each of its conditions; none where a setting is wrong."""
+    """Return the settings of a test per condition; empty if a setting is invalid."""
     swept = {
         name: given[name]
         for name in kind.settings.conditions

@@ -1,4 +1,4 @@
-"""A kind's settings as a task file gives them: completed and checked by pydantic, whose complaints get a place and words."""
+"""A kind's settings in a task file: completed and checked by pydantic, with locations and texts for its errors."""
 
 import json
 import re
@@ -30,11 +30,13 @@ from launcher.taskfile.nodes import (
 )
 
 LONGEST_VALUE = 60  # characters of a value in a message
-ALL_WORDS = "launcher schema --markdown"  # lists every word and setting there is
+ALL_WORDS = "launcher schema --markdown"  # lists every word and setting
 
-_PLAIN_WORD = re.compile(r"-{0,2}[\w./+=][\w./+=-]*", re.ASCII)  # needs no quotes in a YAML list
+_PLAIN_WORD = re.compile(
+    r"-{0,2}[\w./+=][\w./+=-]*", re.ASCII
+)  # valid without quotes in a YAML list
 
-# What each of pydantic's complaints expected; in braces what pydantic tells besides.
+# The expected form per error of pydantic; braces contain keys of the error's context.
 _EXPECTED: Mapping[str, str] = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -63,23 +65,23 @@ _EXPECTED: Mapping[str, str] = {
 
 
 class ResolvedSettings(NamedTuple):
-    """Settings that a kind accepts: every value, and where those of the file stand."""
+    """Settings that a kind accepts: every value, and the locations of those in the file."""
 
     values: Mapping[str, Json]
     given: GivenSettings
-    text: str  # what of the values can change a result, as JSON
+    text: str  # the values that can change a result, as JSON
 
 
 class KnownSettings(NamedTuple):
-    """The settings of one kind or of several, by which the keys of a mapping are judged."""
+    """The settings of one or several kinds, against which the keys of a mapping are checked."""
 
     kinds: tuple[Kind, ...]
     names: Collection[str]
-    current_by_old_name: Mapping[str, str]  # earlier names of settings, each with that of today
-    listing_command: str  # what lists them all
+    current_by_old_name: Mapping[str, str]  # earlier name of a setting → current name
+    listing_command: str  # the command that lists all of them
 
     def current_key(self, key: ScalarNode, problems: Problems) -> ScalarNode:
-        """Return the key of a setting by its name of today; note that there is one if it was old."""
+        """Return the key of a setting with its current name; note an old name."""
         if key.text in self.names or key.text not in self.current_by_old_name:
             return key
         problems.add_warning(
@@ -94,13 +96,13 @@ class KnownSettings(NamedTuple):
         refuse: Callable[[ScalarNode], Problem],
         twice: str = "twice",
     ) -> dict[str, GivenSetting]:
-        """Return what is said of settings, by their names of today.
+        """Return the given values of settings by their current names.
 
         Args:
-            pairs: keys and their values.
-            problems: where complaints are added.
-            refuse: returns what is wrong with a key that is none of the settings.
-            twice: how one is given that is there by two of its names.
+            pairs: Keys and their values.
+            problems: List to which problems are added.
+            refuse: Returns the problem of an unknown key.
+            twice: Text for a setting that is given under two of its names.
         """
         said: dict[str, GivenSetting] = {}
         for key, node in pairs:
@@ -116,7 +118,7 @@ class KnownSettings(NamedTuple):
     def unknown_key_problem(
         self, key: ScalarNode, what: str, hint: str = "", *, nearby: Iterable[str] = ()
     ) -> Problem:
-        """Return the problem of a key that is none of the settings; see `unknown_key`."""
+        """Return the problem of an unknown key; see `unknown_key`."""
         return unknown_key(
             key,
             what,
@@ -132,16 +134,16 @@ TWO_NAMES = "twice, under its name and an old name"
 
 
 def report_duplicate_key(key: ScalarNode, name: str, how: str, problems: Problems) -> None:
-    """Blame the key of what is given elsewhere, too."""
+    """Report the key of a value that is also given elsewhere."""
     message = f"{name!r} is given {how}"
     problems.add_error(key, "duplicate-key", message, "remove one of them")
 
 
 def known_settings(kinds: Iterable[Kind], where: str = "") -> KnownSettings:
-    """Return the settings of some kinds; of several, `listing_command` lists them all, if not a list of these kinds."""
+    """Return the settings of some kinds. For several kinds, `listing_command` replaces the list of these kinds."""
     those = tuple(kinds)
     names, old = dict[str, object](), dict[str, str]()
-    for kind in reversed(those):  # the first kind tells what an old name means
+    for kind in reversed(those):  # the first kind defines an old name
         names |= kind.settings.model_fields
         old |= kind.settings.aliases
     return KnownSettings(those, names, old, (len(those) > 1 and where) or all_settings(*those))
@@ -153,10 +155,10 @@ def validation_problems(
     """Yield a problem for each setting that pydantic refuses.
 
     Args:
-        kind: whose settings.
-        error: of pydantic.
-        given: what the file says.
-        where: the entry, for what has no better place.
+        kind: Kind of the settings.
+        error: Error of pydantic.
+        given: Values in the file.
+        where: Location of the entry, for problems without a better location.
     """
     by_name: dict[str, list[Any]] = {}
     for detail in error.errors(include_url=False):
@@ -176,7 +178,7 @@ def validation_problems(
 
 
 def _validation_problem(name: str, errors: Sequence[Any], node: Node) -> Problem:
-    """Make one problem of all that pydantic says of one setting (a union says it per branch)."""
+    """Merge the errors of pydantic about one setting (a union has one per branch) into one problem."""
     deep = [error for error in errors if any(isinstance(step, int) for step in error["loc"][1:])]
     if isinstance(node, SequenceNode) and deep:
         errors = deep
@@ -213,7 +215,7 @@ def _as_list(text: str) -> str:
 
 
 def unknown_name(error: Mapping[str, Any]) -> UnknownName | None:
-    """Return the unknown name that a validator complained of; None where it is another complaint."""
+    """Return the unknown name of a validator's error, None for another error."""
     cause = error.get("ctx", {}).get("error") if error["type"] == "value_error" else None
     inner = cause.args[0] if isinstance(cause, ValueError) and cause.args else None
     return inner if isinstance(inner, UnknownName) else None
@@ -249,7 +251,7 @@ def _join_quoted(expected: str) -> str:
 
 
 def _format_value(value: Any) -> str:
-    """Print a value as YAML would, cut where it is long."""
+    """Print a value as YAML, shortened if it is long."""
     match value:
         case None:
             return "nothing"
@@ -269,7 +271,7 @@ def all_settings(*kinds: Kind) -> str:
 
 
 def accepted_value(kind: Kind, name: str, value: str) -> str | None:
-    """Return a value that a setting takes: the given one, or what its check suggests instead."""
+    """Return a valid value of a setting: the given one, or the suggestion of its check."""
     try:
         kind.settings.model_validate({name: value})
     except ValidationError as error:
@@ -282,10 +284,10 @@ def accepted_value(kind: Kind, name: str, value: str) -> str | None:
 
 
 def shorten_pair(first: str, second: str, longest: int = LONGEST_VALUE) -> tuple[str, str]:
-    """Return two different texts cut to a length in which their first difference is visible."""
+    """Return two different texts shortened so that their first difference is visible."""
     pairs = enumerate(zip(first, second, strict=False))
     differs = next((at for at, (a, b) in pairs if a != b), min(len(first), len(second)))
-    begin = max(0, differs - longest // 3)  # a third for what both begin with
+    begin = max(0, differs - longest // 3)  # a third for the common prefix
     return _cut_around(first, begin, longest), _cut_around(second, begin, longest)
 
 
@@ -310,10 +312,10 @@ def resolve_settings(
     """Complete and check a kind's settings; on failure add to `problems` and return None.
 
     Args:
-        kind: whose settings; every key of `given` is one of them.
-        given: what the file says, defaults merged in.
-        where: the entry, for what has no better place.
-        problems: where complaints are added.
+        kind: Kind of the settings, which include every key of `given`.
+        given: Values in the file merged with defaults.
+        where: Location of the entry, for problems without a better location.
+        problems: List to which problems are added.
     """
     values = {name: _value_as_written(said.node) for name, said in given.items()}
     try:
@@ -330,14 +332,14 @@ def resolve_settings(
             complaint
             for complaint in validation_problems(kind, error, given, where)
             if complaint.message not in reported
-        ]  # a setting that every entry lacks is missing in the defaults: once is enough
+        ]  # a setting that every entry lacks is missing in the defaults: report it once
         return None
-    except UsageError as error:  # a laboratory's own check
+    except UsageError as error:  # a check of the plugin package
         problems.add_error(where, "setting", str(error))
         return None
     dumped = made.model_dump(mode="json")
     for name, reason in kind.settings.without_effect(dumped).items():
-        # defaults serve other entries, too: nothing is said of them
+        # defaults also apply to other entries: no note about them
         if name in given and given[name].key.place.line >= where.line:
             message = f"{name} has no effect here: {reason}"
             problems.add_warning(given[name].key, "no-effect", message, "remove it")
@@ -347,7 +349,7 @@ def resolve_settings(
 def complete_settings(
     kind: Kind, values: Mapping[str, Json], given: GivenSettings
 ) -> ResolvedSettings:
-    """Return settings of which every value is known, and was checked."""
+    """Return complete and checked settings."""
     decisive = kind.settings.decisive(values)
     return ResolvedSettings(values, given, json.dumps(decisive, sort_keys=True))
 
@@ -366,14 +368,14 @@ def unknown_key(
     """Return the problem of an unknown key.
 
     Args:
-        key: the key as written.
-        what: completes "'modle' is not …": "a setting of train".
-        words: the keys that may stand there.
-        elsewhere: kinds that do know it.
-        nearby: words that could stand there, too, but go without saying.
-        hint: what to do, where that is known better.
-        where: what lists all of `words`.
-        old: earlier names of some of `words`, and their names of today.
+        key: Key as written.
+        what: Completes "'modle' is not …": "a setting of train".
+        words: Valid keys.
+        elsewhere: Kinds that have the setting.
+        nearby: Further valid words, which the message does not list.
+        hint: Remedy, if a better one is known.
+        where: Command that lists all of `words`.
+        old: Earlier names of some of `words` → current names.
     """
     names = sorted(words)
     old = old or {}
@@ -397,7 +399,7 @@ def unknown_key(
 
 
 def _value_as_written(node: Node) -> Any:  # the border to pydantic: any YAML value
-    """Return a node's value with truths as they are written: pydantic takes true for the number 1."""
+    """Return a node's value with booleans as written: pydantic accepts true as the number 1."""
     if isinstance(node, ScalarNode):
         return node.text if isinstance(node.value, bool) else node.value
     if isinstance(node, SequenceNode):
@@ -406,7 +408,7 @@ def _value_as_written(node: Node) -> Any:  # the border to pydantic: any YAML va
 
 
 def _plain_texts(error: ValidationError, given: GivenSettings) -> dict[str, Json]:
-    """Return what was written for settings that want texts and got plain numbers."""
+    """Return the written texts of settings that expect texts and got plain numbers."""
     wanting = {
         detail["loc"]
         for detail in error.errors(include_url=False, include_context=False, include_input=False)
@@ -432,14 +434,14 @@ def _plain_texts(error: ValidationError, given: GivenSettings) -> dict[str, Json
 def replace_values(
     kind: Kind, settled: ResolvedSettings, values: Mapping[str, Json]
 ) -> ResolvedSettings:
-    """Return a kind's settings of which some values are those that a plan found out."""
+    """Return a kind's settings with some values replaced by those of a plan."""
     if not values:
         return settled
     return complete_settings(kind, {**settled.values, **values}, settled.given)
 
 
 def differences(before: Mapping[str, Json], after: Mapping[str, Json]) -> list[str]:
-    """Return in a few words each in which settings two jobs differ."""
+    """Return short texts about the settings in which two jobs differ."""
     return [
         f"{name}: {' and '.join(format_pair(before.get(name), value))}"
         for name, value in after.items()

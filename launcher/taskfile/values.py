@@ -1,6 +1,6 @@
-"""The words of the experiment language, read where they are written: IDs, labels that are changed, the user's own words.
+"""The words of the experiment language: IDs, label changes, and user-defined words.
 
-Each reader returns what it read together with its place, or tells the problem and returns None.
+Each reader returns its result with the location, or reports the problem and returns None.
 """
 
 import re
@@ -41,14 +41,14 @@ _CUT_BY_COMMENT = re.compile(r"\s+(?P<rest>#[A-Za-z0-9]\S*:\S+)")
 
 
 def all_or_none(each: Iterable[T | None]) -> tuple[T, ...] | None:
-    """Return what was read; None where one of it could not be. All is read first, for its errors."""
+    """Return all results, or None if one is missing. All values are read first to report their errors."""
     every = tuple(each)
     whole = tuple(read for read in every if read is not None)
     return whole if len(whole) == len(every) else None
 
 
 def read_model(node: Node, kind: Kind, scope: Scope) -> Located[ModelId] | None:
-    """Read a model ID; whether there is such a model is for the plan to find out."""
+    """Read a model ID; the plan checks whether the model exists."""
     if not isinstance(node, ScalarNode):
         scope.problems.add_error(node, "wrong-type", "expected one model ID")
         return None
@@ -71,7 +71,7 @@ def read_model(node: Node, kind: Kind, scope: Scope) -> Located[ModelId] | None:
 
 
 def read_data(node: Node, kinds: Iterable[Kind], scope: Scope) -> Located[DataId] | None:
-    """Read a data ID and have its words checked by the kinds that will work with it."""
+    """Read a data ID; the kinds that use it check its words."""
     if not isinstance(node, ScalarNode):
         hint = "join data IDs with '&'" if isinstance(node, SequenceNode) else ""
         scope.problems.add_error(node, "wrong-type", "expected one data ID", hint)
@@ -98,7 +98,7 @@ def read_data(node: Node, kinds: Iterable[Kind], scope: Scope) -> Located[DataId
 
 
 def _find_declaring_file(error: UnknownName, kind: Kind, scope: Scope) -> Path | None:
-    """Return a task file that knows a word, in a folder that the defaults name; see `Settings`."""
+    """Return a task file that defines a word, in a folder of the defaults; see `Settings.word_files`."""
     given = scope.effective_settings(kind, {})
     for setting, name in kind.settings.word_files.items():
         folder = given[setting].node if setting in given else None
@@ -110,7 +110,7 @@ def _find_declaring_file(error: UnknownName, kind: Kind, scope: Scope) -> Path |
 
 
 def _declares(file: Path, word: str) -> bool:
-    """Return whether a task file has a subset or modifier of that name; one that is broken has none."""
+    """Return whether a task file has a subset or modifier of that name; false for an invalid file."""
     try:
         with file.open("rb") as opened:
             text = opened.read(MOST_BYTES + 1).decode()
@@ -128,7 +128,7 @@ def _declares(file: Path, word: str) -> bool:
 
 
 def _warn_comment(node: ScalarNode, scope: Scope) -> None:
-    """Warn of a chain that was cut by YAML: a '#' after a space begins a comment."""
+    """Warn about a chain that YAML has cut: a '#' after a space starts a comment."""
     line = node.source.lines[node.line] if node.line < len(node.source.lines) else ""
     if node.plain and (cut := _CUT_BY_COMMENT.match(line, node.column + node.length)):
         place = node.source.place(node.line, cut.start("rest"), len(cut["rest"]))
@@ -139,12 +139,12 @@ def _warn_comment(node: ScalarNode, scope: Scope) -> None:
 
 
 def unknown_word(error: UnknownName, node: ScalarNode, naming: Path | None = None) -> Problem:
-    """Return the problem of a subset or modifier that a laboratory does not know.
+    """Return the problem of a subset or modifier that a plugin package does not know.
 
     Args:
-        error: what the laboratory says.
-        node: where the word stands.
-        naming: a task file that knows it, and could be included.
+        error: Error of the plugin package.
+        node: Node of the word.
+        naming: A task file that defines it and can be included.
     """
     hint = did_you_mean(error.suggestion)
     if naming is not None:
@@ -160,7 +160,7 @@ def unknown_word(error: UnknownName, node: ScalarNode, naming: Path | None = Non
 
 
 def read_label_changes(node: Node, scope: Scope) -> tuple[Located[Poison | None], ...] | None:
-    """Read one poison or a list of them; None where one cannot be read."""
+    """Read one poison or a list of poisons; return None if one is invalid."""
     nodes = as_list(node)
     if not nodes:
         scope.problems.add_error(node, "wrong-type", "expected at least one percentage such as 20")
@@ -190,13 +190,13 @@ def _read_poison(node: Node, scope: Scope) -> Located[Poison | None] | None:
 def kinds_with(
     root: MappingNode, kinds: Mapping[str, Kind], words: Words, problems: Problems
 ) -> tuple[Mapping[str, Kind], Words]:
-    """Return the kinds with the user's subsets and modifiers, and these.
+    """Return the kinds with the user-defined subsets and modifiers, and these words.
 
     Args:
-        root: the file; its words win over those of the configuration.
-        kinds: as they are installed.
-        words: of the user's configuration.
-        problems: where complaints are added.
+        root: Root of the file; its words override those of the configuration.
+        kinds: Installed kinds.
+        words: Words of the user's configuration.
+        problems: List to which problems are added.
     """
     by_section: dict[str, dict[str, tuple[str, ...]]] = {
         "subsets": dict(words.subsets),
@@ -217,7 +217,9 @@ def kinds_with(
         return kinds, whole
     try:
         return {name: kind.with_words(whole) for name, kind in kinds.items()}, whole
-    except UsageError as error:  # of the configuration: what the file says was tried word by word
+    except (
+        UsageError
+    ) as error:  # from the configuration: the words of the file were checked one by one
         message = f"cannot use the subsets and modifiers of the configuration: {error}"
         problems.add_error(None, "words", message)
         return kinds, whole

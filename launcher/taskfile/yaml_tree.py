@@ -1,7 +1,7 @@
-"""YAML text read into a tree of nodes, or refused at its place.
+"""Reads YAML text into a tree of nodes, or reports errors with their locations.
 
-The tree is built from events, not by a constructor: nothing in a file can make an object, and depth and size are
-bounded while reading (an alias counts as often as it is used).
+The tree is built from events, not by a constructor: a file cannot create objects, and depth and size are
+limited while reading (an alias counts once per use).
 """
 
 import re
@@ -18,26 +18,26 @@ MOST_BYTES = 4 * 2**20  # 10,000 entries take about 1 MiB
 MOST_NODES = 500_000  # 10,000 entries have about 100,000
 MOST_DEPTH = 20  # a task file needs five
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what YAML 1.1 takes for a line's end
+_LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # line ends of YAML 1.1
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _STRING_TAG = "tag:yaml.org,2002:str"
-# a full-width colon behind what looks like a key, which YAML takes for a letter of one long word
+# a full-width colon after a probable key, which YAML reads as a letter
 _WIDE_COLON = re.compile(r"(?:^\s*(?:- +)*|[{,]\s*)[A-Za-z_][A-Za-z0-9_.]*(?P<colon>\uff1a)")
 _WIDE_COLON_MESSAGE = "YAML reads this full-width colon as a letter; write ':' and a space"
 
 
-_BRACED = re.compile(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a value between braces, in a word
+_BRACED = re.compile(r"[^\s,\[\]{}]*\{\w+\}[^\s,\[\]{}]*")  # a word with a value between braces
 
 
-# A comment that looks like a part of a value: `#3` behind a word, `#b]` in a list.
+# A comment that looks like a part of a value: `#3` after a word, `#b]` in a list.
 _NUMBER_SIGN = re.compile(r"\s+(?P<comment>#\d.*)")
 _CLOSING_COMMENT = re.compile(r"\s(?P<comment>#[^\s\]}]*[\]}].*)")
 _COMMENT_HINT = "'#' after a space starts a comment; quote the value if it contains '#'"
 
-_NESTED = "exceeded maximum nesting depth"  # what the parser says, since PyYAML 6.0.4
+_NESTED = "exceeded maximum nesting depth"  # the message of the parser since PyYAML 6.0.4
 _TOO_DEEP = f"more than {MOST_DEPTH} levels of nesting"
 
-# What people most often meant, by a piece of the parser's own message.
+# The most frequent intention of users, by a part of the parser's message.
 _SYNTAX_HINTS = {
     "mapping values are not allowed": "quote a value that contains ': ', or correct the indentation",
     "found character that cannot start any token": "quote a value that begins with this character",
@@ -53,13 +53,13 @@ _SYNTAX_HINTS = {
 def read_document(
     text: str, file: str, problems: Problems, source: SourceFile | None = None
 ) -> Node | None:
-    """Return the tree of the only document in `text`; None where there is nothing but comments.
+    """Return the tree of the only document in `text`, None if it contains only comments.
 
-    What is wrong with single keys (given twice, tagged) is added to `problems`. Places are shown in
+    Problems of single keys (duplicates, tags) are added to `problems`. Locations refer to
     `source`, which is the text itself by default.
 
     Raises:
-        TaskFileError: the text is not YAML, or is too large, too deep or of more than one document.
+        TaskFileError: the text is not YAML, too large or too deep, or has more than one document.
     """
     source = source or SourceFile(file=file, lines=tuple(_LINE_END.split(text)))
     if len(text) > MOST_BYTES:
@@ -76,10 +76,13 @@ def read_document(
         return _TreeBuilder(source, problems).build(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        if error.problem == _NESTED and mark is not None:  # it reads ahead of the builder
+        if error.problem == _NESTED and mark is not None:  # the parser reads ahead of the builder
             _stop(source.place(mark.line, mark.column), "too-deep", _TOO_DEEP)
         syntax = _syntax_problem(source, error)
-        faulty = (syntax.place, syntax.hint)  # a comment that closes is no second problem
+        faulty = (
+            syntax.place,
+            syntax.hint,
+        )  # a comment with a closing bracket is not a second problem
         others = [problem for problem in problems if (problem.place, problem.hint) != faulty]
         raise TaskFileError([*others, syntax]) from error
     except yaml.YAMLError as error:
@@ -88,7 +91,7 @@ def read_document(
 
 @dataclass(slots=True)
 class _OpenNode:
-    """A list or mapping of which the end was not read yet."""
+    """A list or mapping whose end was not read yet."""
 
     event: Any
     nodes: list[Node] = field(default_factory=list)
@@ -166,7 +169,7 @@ class _TreeBuilder:
         return scalar
 
     def _warn_of_comment(self, line: int, column: int) -> None:
-        """Warn of a number sign behind a text, of which YAML reads the rest as a comment."""
+        """Warn about a number sign after a text: YAML reads the rest as a comment."""
         text = self.source.lines[line] if line < len(self.source.lines) else ""
         if found := _NUMBER_SIGN.match(text, column):
             comment = found["comment"].rstrip()
@@ -222,7 +225,7 @@ class _TreeBuilder:
 
 
 def _calls_joined(pairs: Iterable[tuple[Node, Node]]) -> list[tuple[Node, Node]]:
-    """Return the pairs between braces: `{a: f(1, 2)}` has one, of which YAML makes two at the comma."""
+    """Return the pairs between braces: `{a: f(1, 2)}` has one, which YAML splits at the comma."""
     joined: list[tuple[Node, Node]] = []
     for key, node in pairs:
         before = joined[-1][1] if joined else None
@@ -294,8 +297,8 @@ def _comment_that_closes(source: SourceFile, first: int, last: int) -> SourceLoc
 
 
 def wide_colons(problems: Iterable[Problem]) -> list[Problem]:
-    """Return an error for each full-width colon behind a key in a line where something is wrong."""
-    lines = {  # each once: a file may be one line with thousands of errors
+    """Return an error for each full-width colon after a key in an invalid line."""
+    lines = {  # distinct: a file may be one line with thousands of errors
         (place.file, place.line): place
         for problem in problems
         if (place := problem.place) is not None and problem.severity is Severity.ERROR
@@ -308,12 +311,12 @@ def wide_colons(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _is_past(source: SourceFile, line: int) -> bool:
-    """Tell whether there is no text in a line or behind it."""
+    """Return whether a line and all later lines have no text."""
     return not any(text.strip() for text in source.lines[line:])
 
 
 def _last_open(lines: Sequence[str]) -> tuple[int, int]:
-    """Return where the last bracket that is still open may stand: in the last line with text."""
+    """Return the possible location of the last open bracket: in the last line with text."""
     last = max((number for number, line in enumerate(lines) if line.strip()), default=0)
     text = lines[last] if lines else ""
     return last, max(text.rfind("["), text.rfind("{"), 0)

@@ -28,23 +28,23 @@ _loads = st.sampled_from(
         GpuLoad(0.3, 1.9),
     ]
 )
-LATE = 1e6  # end time of a job of unknown duration: after all the others
+LATE = 1e6  # when a job may end of which nobody knows how long it takes: after all the others
 
 
 def quiet(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> bool:
-    """Whether others use almost nothing of a GPU."""
+    """Return whether others use almost nothing of a GPU."""
     ours = sum(one.used.get(gpu.uuid, 0) for one in running if gpu.uuid in one.devices)
     others = max(0, (gpu.used or 0) - ours)
     return others + promised_to_others(gpu, machine) <= max(gpu.total / 10, NEGLIGIBLE)
 
 
 def promised_to_others(gpu: GpuSnapshot, machine: Machine) -> int:
-    """Return how many bytes of a GPU other users' schedulers have reserved."""
+    """Return the bytes of a GPU that schedulers of peer users have reserved."""
     return sum(one.amount for one in machine.foreign if one.device == gpu.uuid)
 
 
 def taken(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> int:
-    """Return how many bytes of a GPU are used or reserved, including the reserve for others."""
+    """Return the bytes of a GPU that are used, reserved, or kept free for others."""
     ours = [one for one in running if gpu.uuid in one.devices]
     measured = sum(one.used.get(gpu.uuid, 0) for one in ours)
     unknown = machine.rules.unknown_bytes(gpu.total)
@@ -59,7 +59,7 @@ def taken(gpu: GpuSnapshot, running: Iterable[Running], machine: Machine) -> int
 
 
 def may_have(one: Waiting, machine: Machine) -> list[GpuSnapshot]:
-    """Return the GPUs that a job may have by name and by CUDA_VISIBLE_DEVICES; numbers and UUIDs only."""
+    """Return the GPUs that a job may use by name and by CUDA_VISIBLE_DEVICES (numbers and UUIDs only)."""
     asked, found = one.resources, []
     for gpu in machine.gpus:
         named = asked.device in {"auto", "cuda", gpu.label, f"cuda:{gpu.index}"}
@@ -74,7 +74,7 @@ def may_have(one: Waiting, machine: Machine) -> list[GpuSnapshot]:
 
 
 def has_room(gpu: GpuSnapshot, one: Waiting, running: Sequence[Running], machine: Machine) -> bool:
-    """Whether a GPU can take a job in addition to the running ones."""
+    """Return whether a GPU has room for a job next to the running jobs."""
     ours = [other for other in running if gpu.uuid in other.devices]
     wanted = one.vram_request
     if wanted is None:
@@ -142,7 +142,7 @@ def after(
 def earliest(
     one: Waiting, devices: tuple[str, ...], running: Sequence[Running], machine: Machine
 ) -> float:
-    """Return when a job can start on devices. Jobs of unknown duration end in the order of their start."""
+    """Return when a job can start on devices, the oldest ending first where nobody knows better."""
     ends = [LATE + at if other.ends is None else other.ends for at, other in enumerate(running)]
     for time in sorted({0.0, *ends}):
         stay = [other for other, end in zip(running, ends, strict=True) if end > time]
@@ -153,7 +153,7 @@ def earliest(
 
 
 def _without(gone: Sequence[Running], machine: Machine) -> Machine:
-    """Return the machine after the end of jobs: their resources are free."""
+    """Return the machine after the end of some jobs, with their resources free."""
     ram_free = machine.ram_free + sum(one.ram for one in gone)
     left = tuple(
         replace(gpu, used=max(0, gpu.used - sum(one.used.get(gpu.uuid, 0) for one in gone)))
@@ -180,18 +180,18 @@ class World:
     now: float = 0.0
 
     def settle(self) -> list[Running]:
-        """End what is over; return what that was."""
+        """Remove ended jobs and return them."""
         over = [one for one in self.running if self.ends[one.job] <= self.now]
         self.running = [one for one in self.running if self.ends[one.job] > self.now]
         return over
 
     def seen(self) -> Machine:
-        """Return the machine as it is now. Jobs use the main memory that is reserved for them."""
+        """Return the current machine, on which jobs use their reserved main memory."""
         ours = sum(one.ram for one in self.running)
         return self.machine._replace(ram_free=self.machine.ram_free - ours)
 
     def decide(self) -> list[Decision]:
-        """Decide, and start what starts."""
+        """Decide once and start the selected jobs."""
         machine = self.seen()
         decisions = decide(self.line, self.running, machine, self.now)
         self.running = after(self.line, decisions, self.running, machine, self.now)
@@ -203,7 +203,7 @@ class World:
         return decisions
 
     def copy(self, *, until: int) -> "World":
-        """Return this world without the jobs behind a job in the queue."""
+        """Return this world without the jobs after a job in the queue."""
         numbers = [one.job for one in self.line]
         return replace(
             self,
@@ -224,7 +224,7 @@ _visible = st.sampled_from(
 
 @st.composite
 def gpus(draw: st.DrawFn, *, least: int = 0, sound: bool = False) -> tuple[GpuSnapshot, ...]:
-    """Up to four GPUs of different sizes, used by others, some of them faulty."""
+    """Up to four GPUs of different sizes, partly used by others, some of them faulty."""
     found = []
     for index in range(draw(st.integers(least, 4))):
         total = draw(_sizes)
@@ -244,7 +244,7 @@ def gpus(draw: st.DrawFn, *, least: int = 0, sound: bool = False) -> tuple[GpuSn
 
 @st.composite
 def machines(draw: st.DrawFn, *, least: int = 0, sound: bool = False) -> Machine:
-    """Machines of all kinds, with rules and other users' reservations."""
+    """Machines of all kinds, with sharing rules and reservations of peer users."""
     cards = draw(gpus(least=least, sound=sound))
     owed = st.sampled_from([0, 0, 0, 1, 2])
     foreign = [
@@ -315,7 +315,7 @@ def queues(
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[list[Waiting], list[Running], Machine]:
-    """A queue, jobs started by earlier decisions, and the machine with changing usage by others."""
+    """A queue, the running jobs of earlier decisions, and the machine, on which others start and end jobs."""
     machine = draw(machines())
     before = draw(queues(8, first=101))
     running = []
@@ -341,7 +341,7 @@ def numbered(found: Iterable[Waiting], first: int) -> Iterator[Waiting]:
         yield one._replace(job=at)
 
 
-# --- scarce resources: few GPUs, and jobs that block each other
+# --- where it is tight: few cards, and jobs that get into each other's way
 
 
 @st.composite
@@ -383,7 +383,7 @@ def tight_jobs(draw: st.DrawFn, *, large: bool | None = None) -> Waiting:
 
 @st.composite
 def tight_situations(draw: st.DrawFn) -> tuple[list[Waiting], list[Running], Machine]:
-    """A queue, running jobs, and the machine. The duration of some jobs is known."""
+    """A queue, running jobs and the machine; the duration of some jobs is known."""
     machine = draw(tight_machines())
     lists = st.lists(tight_jobs(), min_size=3, max_size=8)
     before = list(numbered(draw(lists), 101))

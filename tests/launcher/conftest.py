@@ -1,4 +1,4 @@
-"""What the tests of the launcher can ask for."""
+"""Fixtures of the launcher's tests."""
 
 import json
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a command said and how it ended."""
+    """The output and exit code of a command."""
 
     code: int
     out: str
@@ -67,7 +67,7 @@ class Launcher:
         return Answer(code=code, out=said.out, err=said.err)
 
     def well(self, *words: str) -> Answer:
-        """Return what is answered by a command that does what it is told."""
+        """Return the answer of a successful command."""
         answer = self(*words)
         assert answer.code == 0, answer
         return answer

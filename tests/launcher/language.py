@@ -1,4 +1,4 @@
-"""Builders for the tests of the task language: from a text to a plan or to what is wrong with it."""
+"""Builders for the tests of the task language: from a text to a plan or its errors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -71,26 +71,26 @@ def refusals(text: str, *settings: str, **rest: Any) -> tuple[Problem, ...]:
 
 
 def refusal(text: str, *settings: str, **rest: Any) -> Problem:
-    """Return the only thing that is wrong; the pictures of toys are there."""
+    """Return the only error of a task file; the images of toys exist."""
     found = refusals(text, *settings, **{"exists": lambda path: path.parent.name == "toys", **rest})
     assert len(found) == 1, [str(one) for one in found]
     return found[0]
 
 
 def told(problem: Problem) -> str:
-    """Return all that a problem says, and behind it its place and the text above its carets."""
+    """Return the text of a problem, followed by its location and the text above its carets."""
     file, line, text = marked(problem)
     return f"{problem}\n@{file}:{line} {text}\n"
 
 
 def blamed(text: str, **rest: Any) -> str:
-    """Return all that the only mistake says; lines `--set …` below a file are of the command line."""
+    """Return the text of the only error; lines `--set …` below a file belong to the command line."""
     text, *said = text.split("\n--set ")
     return told(refusal(text, *said, **rest))
 
 
 class Made(NamedTuple):
-    """A task file, the jobs that it makes, all or those of some kinds, and the codes of its notes."""
+    """A task file, its jobs (all or those of some kinds), and the codes of its warnings."""
 
     text: str
     wanted: Sequence[str]
@@ -98,7 +98,7 @@ class Made(NamedTuple):
     codes: Sequence[str] = ()
 
     def check(self, **rest: Any) -> None:
-        """Plan it, and compare."""
+        """Plan the file and compare the jobs and warnings."""
         text, *said = self.text.split("\n--set ")
         made = a_plan(text, *said, **rest)
         assert names(made, *self.kinds) == [*self.wanted]
@@ -126,7 +126,7 @@ def setting(made: Plan, key: str, kind: str = "train") -> dict[str, object]:
 
 
 def notes(made: Plan) -> list[Problem]:
-    """Return the warnings but those about data that is not there."""
+    """Return the warnings except those about missing data."""
     return [one for one in made.warnings if one.code != "missing-input"]
 
 
@@ -136,17 +136,17 @@ def compared(
     stamps: Callable[[str], FileStamp | None] = lambda _: None,
     **options: Any,
 ) -> Comparison:
-    """Compare a plan with the queue; without `stamps` no file is there."""
+    """Compare a plan with the queue; without `stamps` no file exists."""
     return compare_with_queue(made, store.read.jobs_of(ROOT, made.name), stamps, **options)
 
 
 def queue(store: Store, made: Plan, **options: Any) -> SubmittedRun:
-    """Queue what of a plan is to run."""
+    """Queue the jobs of a plan that must run."""
     return submit(store, ROOT, compared(store, made, **options), a_context(), 1.0)
 
 
 def finish(store: Store) -> None:
-    """Have every job done that can be, in the order of their needs."""
+    """Finish every job that can run, in the order of dependencies."""
     while ready := store.scheduler_actions.read_ready(100):
         for one in ready:
             store.scheduler_actions.finish_attempt(

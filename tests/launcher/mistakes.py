@@ -1,10 +1,10 @@
-"""Wrong command lines with their exact answers: read from a file, run, and written to it again.
+"""Invalid command lines with their exact output: read from a file, run, and written to it again.
 
-    .venv/bin/python -m tests.launcher.mistakes     prints which answers are others than in the file
-    .venv/bin/python -m tests.launcher.mistakes --write     puts the answers of today into the file
+    .venv/bin/python -m tests.launcher.mistakes     prints changed outputs
+    .venv/bin/python -m tests.launcher.mistakes --write     writes the current outputs to the file
 
-A block of the file is a command line below the words for where it is typed, then its exit code, then
-what it prints: `|` before a line of the standard output, `>` before one of the standard error.
+A block of the file is the name of a folder, a command line, its exit code and its output. Lines of the standard
+output start with `|`, lines of the standard error with `>`.
 """
 
 import contextlib
@@ -159,7 +159,7 @@ class Places:
         os.chown(folder / "home", NOBODY, NOBODY)
 
     def stopped(self, folder: Path, _: str) -> None:
-        """A queue that was told to stop."""
+        """A stopped queue."""
         self.queue(folder, "")
         write_json(folder / "home" / "stop.json", {"schema": 1, "now": False, "at": 0.0})
 

@@ -1,4 +1,4 @@
-"""Builders of plans, of machines and of what was done before, for the tests of the listing."""
+"""Builders of plans, machines and past jobs, for the tests of previews."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ autotest: [real:pre]
 
 
 def a_plan(text: str = TOYS) -> Plan:
-    """What a task file asks for, in a project without any files."""
+    """Return the plan of a task file in a project without files."""
     return build_plan(
         parse(text, file="toys.yaml", context=ParseContext(kinds=KINDS)),
         root=Path("/project"),
@@ -49,7 +49,7 @@ def some_commands(*settings: str) -> Plan:
 
 
 def compared_jobs(made: Plan, done: int = 0) -> list[ComparedJob]:
-    """Say that the first jobs were done before and the others are new."""
+    """Return compared jobs, of which the first ones were done before and the others are new."""
     cached = Action.CACHED
     return [
         ComparedJob(job=job, action=cached, state="cached", reason="done before")
@@ -60,14 +60,14 @@ def compared_jobs(made: Plan, done: int = 0) -> list[ComparedJob]:
 
 
 def changed(one: ComparedJob, *changes: str) -> ComparedJob:
-    """Say that a job was done before and something was changed since."""
+    """Return a compared job that was done before and has changed since."""
     return one._replace(
         action=Action.RUN, state="changed", reason=", ".join(changes), changes=changes
     )
 
 
 def a_gpu(index: int = 0, free: float = 39.0, total: float = 40.0) -> GpuSnapshot:
-    """A card; memory in GiB."""
+    """Return a GPU; memory in GiB."""
     return GpuSnapshot(
         uuid=f"GPU-{index}",
         index=index,
@@ -78,7 +78,7 @@ def a_gpu(index: int = 0, free: float = 39.0, total: float = 40.0) -> GpuSnapsho
 
 
 def here(*gpus: GpuSnapshot, cpus: int = 4, **changes: Any) -> MachineState:
-    """A machine on which nothing runs."""
+    """Return an idle machine."""
     machine = Machine(cpus=cpus, ram=16 * GIB, ram_free=12 * GIB, gpus=gpus)
     values: dict[str, Any] = {"now": NOON, "machine": machine, "disk_free": 412 * GIB}
     return MachineState(**values | changes)
@@ -87,7 +87,7 @@ def here(*gpus: GpuSnapshot, cpus: int = 4, **changes: Any) -> MachineState:
 def done_before(
     job: PlannedJob, seconds: float, *, disk: int | None = None, **changes: Any
 ) -> PastJob:
-    """A job like this one that was done on the CPU."""
+    """Return a past job equal to a planned one, done on the CPU."""
     past = PastJob(
         kind=job.kind,
         settings=job.settings,
@@ -103,7 +103,7 @@ def done_before(
 def a_history(
     *past: PastJob, gpus: bool = False, kinds: Mapping[str, Kind] = KINDS
 ) -> RuntimeHistory:
-    """What was done before."""
+    """Return the history of past jobs."""
     return RuntimeHistory(past, kinds, gpus=gpus)
 
 

@@ -1,4 +1,4 @@
-"""Jobs of a queue and what becomes of them, in few words: for tests of the store and of the scheduler."""
+"""Short builders of queued jobs and their outcomes, for tests of the store and the scheduler."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +27,7 @@ def put(
     after_any: dict[str, str] | None = None,
     **asked: Any,
 ) -> list[int]:
-    """Queue commands that ask for the same; needs are named by letters: `{"c": "ab"}`."""
+    """Queue commands with the same request. Dependencies are letters, as in `{"c": "ab"}`."""
     terms = {key: asked.pop(key) for key in Terms._fields if key in asked}
     changes = asked | ({"terms": Terms(**terms)} if terms else {})
 
@@ -48,7 +48,7 @@ def one(store: Store, name: str = "1", **asked: Any) -> int:
 
 
 def seated(store: Store, job: int, now: float = 1.0, **seat: Any) -> Claim:
-    """Claim a job for a place that is no core alone."""
+    """Claim a job for a place with more than a core."""
     claim = store.scheduler_actions.claim(job, a_seat(**seat), reason="fits", now=now)
     assert claim is not None
     return claim
@@ -57,7 +57,7 @@ def seated(store: Store, job: int, now: float = 1.0, **seat: Any) -> Claim:
 def end(
     store: Store, job: int | Claim, outcome: Outcome = DONE, now: float = 3.0, **how: Any
 ) -> State | None:
-    """Take in how an attempt ended; of a job, claim it before."""
+    """Record the end of an attempt; a job is claimed first."""
     claim = claimed(store, job) if isinstance(job, int) else job
     return store.scheduler_actions.finish_attempt(claim, outcome, outputs={}, now=now, **how)
 
@@ -73,7 +73,7 @@ def states(store: Store) -> str:
 
 
 def serve(home: Home) -> int:
-    """See that a scheduler lives and looks around; return its pid."""
+    """Start a scheduler if none is running, wake it, and return its pid."""
     pid = ensure_scheduler(home)
     wake(home)
     return pid

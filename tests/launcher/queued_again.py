@@ -20,7 +20,7 @@ def a_seed(seed: int, *, name: str = "s", **params: Json) -> Spec:
 
 
 def add(store: Store, spec: Spec, outcome: Outcome | None = None) -> int:
-    """Queue a program under its name, which a job that ended gives up; let it end so, and return its number."""
+    """Queue a program under its name, which an ended job loses; end it with the outcome, and return its number."""
     run = store.read.find_run("/nowhere", RUN)
     if holder := store.read.find_job(run, spec.name):
         with store.writing():
@@ -32,7 +32,7 @@ def add(store: Store, spec: Spec, outcome: Outcome | None = None) -> int:
 
 
 def done(store: Store, home: Home, spec: Spec, accuracy: float) -> int:
-    """Queue a program under its name, let it be done with a result, and return its number."""
+    """Queue a program under its name, finish it with a result, and return its number."""
     job = add(store, spec)
     claim = claimed(store, job)
     attempt = home.attempt(job, claim.number)

@@ -38,7 +38,7 @@ class SharingTrainSettings(TrainSettings):
 
 
 class ShareSettings(Settings):
-    """What a toy looks at for others."""
+    """The settings of a shared toy job."""
 
     neutral = frozenset({"share_fails", "share_sleeps_s"})
 
@@ -89,7 +89,7 @@ class SharedToy(Toy):
         return super().inputs(draft)
 
     def outputs(self, draft: Draft) -> tuple[Path, ...]:
-        """Return nothing: what it makes lies outside of the run."""
+        """Return no outputs: they are outside of the run."""
         return ()
 
     def argv(self, draft: Draft) -> tuple[str, ...]:

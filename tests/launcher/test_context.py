@@ -32,7 +32,7 @@ from launcher.workers.worker import make_attempt_environment
 from tests.build import a_context, a_spec, an_attempt
 
 
-def test_the_order_of_an_attempt_has_its_own_folder_and_variables(home: Home) -> None:
+def test_attempt_spec_has_its_own_folder_and_variables(home: Home) -> None:
     context = a_context("/project", environment={"A": "owner", "B": "owner"})
     spec = a_spec("true", settings={"argv": ["true"], "cwd": "work", "env": {"A": "own"}})
     attempt = an_attempt(home, spec, context=context)
@@ -52,7 +52,7 @@ def test_the_order_of_an_attempt_has_its_own_folder_and_variables(home: Home) ->
         ("~nobody-has-this-name/x", "/project/~nobody-has-this-name/x"),
     ],
 )
-def test_a_folder_starts_where_the_job_was_queued(cwd: str, folder: str) -> None:
+def test_program_folder_is_resolved_against_the_project(cwd: str, folder: str) -> None:
     assert start_folder(a_spec(settings={"cwd": cwd}), "/project") == folder
 
 
@@ -74,7 +74,7 @@ def test_a_folder_starts_where_the_job_was_queued(cwd: str, folder: str) -> None
         ("command/" + "x" * 300, True, "x" * 60 + ".0d4e2ca9e9cb"),
     ],
 )
-def test_no_two_programs_of_a_run_have_one_folder(name: str, planned: bool, folder: str) -> None:
+def test_programs_of_a_run_have_distinct_folders(name: str, planned: bool, folder: str) -> None:
     spec = a_spec(name=name, root="/data", run="night", hash="0f" * planned)
     assert job_folder(spec, 12) == Path("/data/runs/night/jobs", folder)
 
@@ -93,7 +93,7 @@ _STUDY = "/data/runs/night"
         (("a",), {"env": {"OUT": "{job_folder}", "A": "{b}"}}, {"OUT": "/own", "A": "{b}"}),
     ],
 )
-def test_the_folders_of_a_program_stand_where_it_names_them_and_all_else_to_the_letter(
+def test_only_folder_placeholders_of_a_program_are_expanded(
     argv: tuple[str, ...], settings: dict[str, object], expected: object
 ) -> None:
     spec = a_spec(*argv, settings=settings, root="/data", run="night")
@@ -111,7 +111,7 @@ def test_the_folders_of_a_program_stand_where_it_names_them_and_all_else_to_the_
     assert uses_job_folder(spec) == bool(made)
 
 
-def test_only_a_program_has_a_folder_and_variables_of_its_own() -> None:
+def test_only_programs_have_their_own_folder_and_variables() -> None:
     context = a_context("/project")
     settings = {"cwd": "work", "env": {"A": "b"}}
     assert entry_context(a_spec(kind="train", settings=settings), context) is context
@@ -119,12 +119,12 @@ def test_only_a_program_has_a_folder_and_variables_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"env": {"A": 1}}, {"env": ["A"]}, {"cwd": 7}])
-def test_a_damaged_record_is_not_followed(settings: dict[str, object]) -> None:
+def test_invalid_record_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(Unreadable):
         entry_context(a_spec(settings=settings), a_context())
 
 
-def test_a_site_changes_no_variable_of_an_entry_but_search_paths(
+def test_site_changes_only_search_paths_of_an_entry(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"A": "site", "B": "site", "PATH": ["/site/bin", ""]}
@@ -140,7 +140,7 @@ def test_a_site_changes_no_variable_of_an_entry_but_search_paths(
     }
 
 
-def test_the_gpus_that_an_entry_shows_count_for_its_lane() -> None:
+def test_visible_gpus_of_an_entry_determine_its_lane() -> None:
     context = a_context(environment={"CUDA_VISIBLE_DEVICES": "0,1"})
     resources = Resources(device="cuda")
     plain = a_spec(resources=resources)
@@ -152,7 +152,7 @@ def test_the_gpus_that_an_entry_shows_count_for_its_lane() -> None:
 # --- limits and niceness
 
 
-def test_an_older_context_names_no_limits() -> None:
+def test_older_context_has_no_limits() -> None:
     record = a_context(limits={"NOFILE": 64, "AS": None}, niceness=5)._asdict()
     assert read_context(json.loads(json.dumps(record))) == Context(**record)
     del record["limits"], record["niceness"]
@@ -163,22 +163,22 @@ def test_an_older_context_names_no_limits() -> None:
 @pytest.mark.parametrize(
     "odd", [{"limits": {"NOFILE": "64"}}, {"limits": [64]}, {"limits": {"AS": -1}}, {"niceness": "5"}]
 )  # fmt: skip
-def test_limits_that_are_no_numbers_are_refused(odd: dict[str, object]) -> None:
+def test_non_numeric_limits_are_refused(odd: dict[str, object]) -> None:
     with pytest.raises(Unreadable):
         read_context({**a_context()._asdict(), **odd})
 
 
-def test_a_shell_has_one_context_until_its_limits_change() -> None:
+def test_context_of_a_shell_changes_with_its_limits() -> None:
     script = """
 import os, resource
-from launcher.context import this_context
-first = this_context({})
+from launcher.context import current_context
+first = current_context({})
 _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-print(first.digest == this_context({}).digest, first.niceness == os.nice(0))
+print(first.digest == current_context({}).digest, first.niceness == os.nice(0))
 resource.setrlimit(resource.RLIMIT_CORE, (0 if first.limits["CORE"] else hard, hard))
-print(first.digest == this_context({}).digest)
+print(first.digest == current_context({}).digest)
 os.nice(1)
-print(this_context({}).niceness == first.niceness + 1)
+print(current_context({}).niceness == first.niceness + 1)
 """
     asked = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -230,12 +230,12 @@ NAMES_OF_0_2 = [
 
 
 @pytest.mark.parametrize("name", NAMES_OF_0_2)
-def test_a_name_of_version_0_2_is_still_there(name: str) -> None:
+def test_every_name_of_version_0_2_is_available(name: str) -> None:
     assert getattr(api, name) is not None
     assert name in api.__all__
 
 
-def test_all_names_are_listed_though_some_are_not_imported_yet() -> None:
+def test_dir_lists_names_that_are_not_yet_imported() -> None:
     code = (
         "import sys, launcher.api as api; print(set(api.__all__) <= set(dir(api)), "
         "{'cloudpickle', 'launcher.functions', 'launcher.planning', 'rich'} & set(sys.modules))"
@@ -247,7 +247,7 @@ def test_all_names_are_listed_though_some_are_not_imported_yet() -> None:
     assert all(getattr(api, name) is not None for name in api.__all__)
 
 
-def test_functions_are_submitted_without_what_plans_task_files() -> None:
+def test_submitting_functions_does_not_import_task_file_planning() -> None:
     code = (
         "import sys; from launcher.api import submit, submit_many, wait; "
         "print({'launcher.planning', 'launcher.taskfile'} & set(sys.modules))"
@@ -258,7 +258,7 @@ def test_functions_are_submitted_without_what_plans_task_files() -> None:
     assert process.stdout == "set()\n"
 
 
-def test_a_job_finds_the_queue_that_runs_it(home: Home) -> None:
+def test_job_finds_its_own_queue(home: Home) -> None:
     submitters = dict.fromkeys(QUEUE_VARIABLES, "/before")
     scheduler = {"LAUNCHER_HOME": "/elsewhere", "LAUNCHER_CLAIMS": "/claims", "LAUNCHER_CONFIG": ""}
     settings = {"argv": ["true"], "env": {"LAUNCHER_CLAIMS": "/own"}}

@@ -16,7 +16,7 @@ from launcher.errors import split_advice
         ("x.csv has no column a (known: b, c)", ("x.csv has no column a (known: b, c)", "")),
     ],
 )
-def test_the_first_sentence_is_the_headline_and_the_rest_a_hint(
+def test_first_sentence_is_the_headline_and_the_rest_the_hint(
     message: str, parts: tuple[str, str]
 ) -> None:
     assert split_advice(message) == parts

@@ -1,4 +1,4 @@
-"""What holds for every ID of the grammar, and for the folder of every model."""
+"""Properties of every ID of the grammar, and of the folder of every model."""
 
 from random import Random
 
@@ -48,7 +48,7 @@ model_texts = st.lists(stage_texts(), min_size=1, max_size=4).map("#".join)
 
 
 @given(model_texts)
-def test_every_id_of_the_grammar_is_printed_as_it_was_written(text: str) -> None:
+def test_every_id_of_the_grammar_round_trips(text: str) -> None:
     assert str(parse_model(text)) == text
     assert parse_model(str(parse_model(text))) == parse_model(text)
 
@@ -60,16 +60,14 @@ def test_every_data_id_is_a_model_id_of_one_stage(text: str) -> None:
 
 
 @given(model_texts)
-def test_normalising_a_normal_model_changes_nothing(text: str) -> None:
+def test_normalisation_is_idempotent(text: str) -> None:
     once = normalise(parse_model(text), canonical)
     assert normalise(once, canonical) == once
     assert parse_model(str(once)) == once
 
 
 @given(toy_data, st.randoms(use_true_random=False))
-def test_a_union_in_another_order_or_written_out_is_normalised_to_the_same(
-    text: str, dice: Random
-) -> None:
+def test_equivalent_unions_have_the_same_normal_form(text: str, dice: Random) -> None:
     parts = text.split("&")
     dice.shuffle(parts)
     first, second = parse_model(text), parse_model("&".join([*parts, parts[0]]))
@@ -78,7 +76,7 @@ def test_a_union_in_another_order_or_written_out_is_normalised_to_the_same(
 
 
 @given(canonical_percents, st.integers(1, 3), st.integers(0, 2), st.just("") | kinds_of_poison)
-def test_one_percentage_has_one_spelling(percent: str, width: int, after: int, kind: str) -> None:
+def test_percentage_has_one_canonical_form(percent: str, width: int, after: int, kind: str) -> None:
     whole, _, decimals = percent.partition(".")
     fraction = f"{decimals}{'0' * after}"
     padded = f"{whole:0>{width}}.{fraction}" if fraction else f"{whole:0>{width}}"
@@ -86,7 +84,7 @@ def test_one_percentage_has_one_spelling(percent: str, width: int, after: int, k
 
 
 @given(st.from_regex(r"0{1,3}(\.0{1,4})?", fullmatch=True), st.just("") | kinds_of_poison, words)
-def test_no_percent_is_no_poison(zero: str, kind: str, method: str) -> None:
+def test_zero_percent_is_removed_as_poison(zero: str, kind: str, method: str) -> None:
     assert str(parse_model(f"a:b%{kind}{zero}~{method}#c:d%{zero}")) == f"a:b~{method}#c:d"
 
 
@@ -101,7 +99,7 @@ STAGES = ("gan2:pre", "gan2:pre%50", "a:b~pgu", "gan1:shr&gan2:pre&real:pre%f2r-
         unique=True,
     )
 )
-def test_every_model_has_a_folder_of_its_own_whose_name_a_disk_can_hold(models: list[str]) -> None:
+def test_every_model_has_a_distinct_valid_folder_name(models: list[str]) -> None:
     folders = [model_folder_name(model) for model in models]
     assert len(set(folders)) == len(models)
     for model, folder in zip(models, folders, strict=True):
@@ -115,9 +113,7 @@ def test_every_model_has_a_folder_of_its_own_whose_name_a_disk_can_hold(models: 
 
 
 @given(st.integers(200, 400), st.integers(1, 9))
-def test_long_models_that_differ_only_at_their_end_have_different_folders(
-    length: int, last: int
-) -> None:
+def test_long_models_with_different_ends_have_different_folders(length: int, last: int) -> None:
     stem = "#".join(["dot:pre"] * (length // 8))
     names = {model_folder_name(f"{stem}%{rate}") for rate in (last, last * 10)}
     assert len(names) == 2

@@ -69,31 +69,31 @@ model_ids = st.lists(stages, min_size=1, max_size=3).map(lambda found: ModelId(t
 
 
 @given(data_ids)
-def test_a_data_id_is_read_back_as_it_was_printed(data: DataId) -> None:
+def test_data_id_round_trips(data: DataId) -> None:
     assert parse_data(str(data)) == data
     assert str(parse_data(str(data))) == str(data)
 
 
 @given(model_ids)
-def test_a_model_id_is_read_back_as_it_was_printed(model: ModelId) -> None:
+def test_model_id_round_trips(model: ModelId) -> None:
     assert parse_model(str(model)) == model
     assert str(parse_model(str(model))) == str(model)
 
 
 @given(model_ids)
-def test_normalising_twice_is_normalising_once(model: ModelId) -> None:
+def test_normalisation_of_model_ids_is_idempotent(model: ModelId) -> None:
     once = normalise(model, canonical)
     assert normalise(once, canonical) == once
 
 
 @given(st.permutations(["gan1:pre", "gan2:pre", "real:shr"]))
-def test_the_order_of_a_union_does_not_matter_once_it_is_normalised(order: Sequence[str]) -> None:
+def test_normalised_union_is_independent_of_the_order(order: Sequence[str]) -> None:
     data = parse_data("&".join([*order, order[0]]))
     assert str(canonical(data)) == "gan1:pre&gan2:pre&real:shr"
 
 
 @given(st.text("abc:&#%~@=,19 .-\n", max_size=12))
-def test_any_text_is_an_id_or_refused_at_a_place_within_it(text: str) -> None:
+def test_text_is_an_id_or_refused_at_a_location_within_it(text: str) -> None:
     refused: IdError | None = None
     try:
         model = parse_model(text)
@@ -119,7 +119,7 @@ def test_any_text_is_an_id_or_refused_at_a_place_within_it(text: str) -> None:
         "real:none",
     ],
 )
-def test_ids_of_the_original_and_ours_are_canonical(text: str) -> None:
+def test_ids_of_the_original_code_and_this_project_are_canonical(text: str) -> None:
     assert str(parse_model(text)) == text
 
 
@@ -135,7 +135,7 @@ def test_ids_of_the_original_and_ours_are_canonical(text: str) -> None:
         ("a:b%0~pgu", "a:b~pgu"),
     ],
 )
-def test_a_percentage_is_canonical_and_zero_is_left_out(text: str, canonical_text: str) -> None:
+def test_percentage_is_canonical_and_zero_is_omitted(text: str, canonical_text: str) -> None:
     assert str(parse_model(text)) == canonical_text
 
 
@@ -170,7 +170,7 @@ def test_a_percentage_is_canonical_and_zero_is_left_out(text: str, canonical_tex
         ("x:y#a:b@lr=1,lr=2", 13, 2, "'lr' is given twice"),
     ],
 )
-def test_a_broken_id_is_refused_where_it_breaks(
+def test_invalid_id_is_refused_at_its_location(
     text: str, offset: int, length: int, message: str
 ) -> None:
     with pytest.raises(IdError) as caught:
@@ -180,13 +180,13 @@ def test_a_broken_id_is_refused_where_it_breaks(
     assert str(error) == f"{message} (in ID {text!r}, at character {offset + 1})"
 
 
-def test_a_broken_stage_is_found_where_it_first_stands() -> None:
+def test_invalid_stage_is_located_at_its_first_occurrence() -> None:
     with pytest.raises(IdError) as caught:
         parse_model("a:b#bad#bad")
     assert caught.value.offset == 4
 
 
-def test_poison_tells_its_kind_and_its_rate() -> None:
+def test_poison_has_kind_and_rate() -> None:
     poison = parse_poison("f2r-20")
     assert poison == Poison("20", "f2r")
     assert poison is not None
@@ -194,7 +194,7 @@ def test_poison_tells_its_kind_and_its_rate() -> None:
     assert parse_poison("0") is None
 
 
-def test_a_model_grows_by_training_and_unlearning() -> None:
+def test_training_and_unlearning_append_stages_to_a_model() -> None:
     model = parse_model("gan2:pre%50")
     assert str(model.unlearned("pgu")) == "gan2:pre%50~pgu"
     assert str(model.then(Stage(parse_data("sd:pre")))) == "gan2:pre%50#sd:pre"
@@ -227,23 +227,23 @@ def test_a_word_is_found_in_an_id(
     assert find_word(text, word, modifier=modifier) == found
 
 
-def test_words_hold_nothing_that_means_something_in_an_id_or_a_path() -> None:
+def test_words_contain_no_special_characters_of_ids_or_paths() -> None:
     assert is_word("sd1.5+x_y-z")
     assert not any(map(is_word, ["", "-a", ".a", "a/b", "a b", "a:b", "a&b", "a~b", "a@b", "é"]))
 
 
 @pytest.mark.parametrize("condition", ["", "haze=2", "haze=0.5,tilt=a-b"])
-def test_data_and_condition_are_read_back_from_a_name(condition: str) -> None:
+def test_data_and_condition_are_parsed_from_a_test_name(condition: str) -> None:
     name = draft.tested("gan2:pre&real:pre", condition)
     assert draft.data_of_test(name) == "gan2:pre&real:pre"
     assert draft.condition_of_test(name) == condition
 
 
-def test_settings_at_their_defaults_are_no_condition() -> None:
+def test_default_settings_are_no_condition() -> None:
     assert draft.condition_name([("haze", 0, 0), ("tilt", None, 3)]) == ""
 
 
-def test_a_condition_names_the_other_settings_in_their_order() -> None:
+def test_condition_contains_changed_settings_in_their_order() -> None:
     assert draft.condition_name([("tilt", True, False), ("haze", 0.5, 0)]) == "tilt=true,haze=0.5"
 
 
@@ -259,5 +259,5 @@ def test_a_condition_names_the_other_settings_in_their_order() -> None:
         ("-/b", "--b"),
     ],
 )
-def test_what_no_id_may_hold_becomes_a_dash_and_own_dashes_stay(value: object, shown: str) -> None:
+def test_characters_invalid_in_ids_become_dashes(value: object, shown: str) -> None:
     assert draft.condition_name([("haze", value, "")]) == f"haze={shown}"

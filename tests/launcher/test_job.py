@@ -57,11 +57,11 @@ def test_other_programs_have_other_signatures(other: list[str]) -> None:
     assert program_signature(other) != program_signature(["python", "fit.py", "--lr", "1"])
 
 
-def test_words_that_are_no_text_have_a_signature() -> None:
+def test_non_utf8_arguments_have_a_signature() -> None:
     assert program_signature(["cat", "\udcff.png"]) != program_signature(["cat", "x.png"])
 
 
-def test_of_a_kind_only_settings_count_that_cost_and_two_kinds_are_never_alike() -> None:
+def test_signature_depends_on_kind_and_cost_settings() -> None:
     train, test = KINDS["train"], KINDS["test"]
     assert cost_settings(train)
     one = dict.fromkeys(cost_settings(train), 1)
@@ -70,7 +70,7 @@ def test_of_a_kind_only_settings_count_that_cost_and_two_kinds_are_never_alike()
     assert signature_of(train, {}) != signature_of(test, {})
 
 
-def test_neutral_settings_do_not_cost() -> None:
+def test_neutral_settings_are_not_cost_settings() -> None:
     for kind in KINDS.values():
         told = kind.settings.costs
         assert set(cost_settings(kind)) == (
@@ -78,7 +78,7 @@ def test_neutral_settings_do_not_cost() -> None:
         )
 
 
-def test_the_number_of_a_network_is_part_of_its_name() -> None:
+def test_number_in_a_model_name_is_part_of_the_signature() -> None:
     small, large = (
         program_signature(["fit.py", "--net", net]) for net in ("resnet18", "resnet152")
     )
@@ -98,7 +98,7 @@ def test_the_number_of_a_network_is_part_of_its_name() -> None:
         (Resources(device="cpu", gpus=2, accelerated=True), [False, False, False]),
     ],
 )
-def test_who_needs_a_gpu_works_on_one_and_who_prefers_it_may_see_one(
+def test_device_request_determines_gpu_use_and_visibility(
     asked: Resources, works: list[bool]
 ) -> None:
     """Without GPUs, with them, and where its owner hides them."""
@@ -108,7 +108,7 @@ def test_who_needs_a_gpu_works_on_one_and_who_prefers_it_may_see_one(
     ] == works
 
 
-def test_jobs_that_share_their_work_among_several_gpus_are_learned_of_apart() -> None:
+def test_multi_gpu_jobs_have_separate_signatures() -> None:
     train, settings = KINDS["train"], dict.fromkeys(cost_settings(KINDS["train"]), 1)
     assert signature_of(train, settings, 1) == signature_of(train, settings)
     assert len({signature_of(train, settings, gpus) for gpus in (1, 2, 3)}) == 3
@@ -146,7 +146,7 @@ FULL = PLAIN._replace(
         FULL._replace(terms=Terms(tensorboard="runs/first")),
     ],
 )
-def test_a_spec_is_stored_as_json_without_defaults_and_read_as_it_was(spec: Spec) -> None:
+def test_stored_spec_omits_defaults_and_round_trips(spec: Spec) -> None:
     usual = Spec(name="", kind="", role="", run="", root="").record()
     record: dict[str, Any] = {
         name: value for name, value in spec.record().items() if value != usual[name]
@@ -162,7 +162,7 @@ def test_a_spec_is_stored_as_json_without_defaults_and_read_as_it_was(spec: Spec
     )
 
 
-def test_a_writer_mixes_up_no_two_specs_that_share_some_of_their_parts() -> None:
+def test_spec_writer_keeps_specs_with_shared_parts_separate() -> None:
     writer = SpecWriter()
     specs = [
         FULL,
@@ -187,14 +187,12 @@ def test_a_writer_mixes_up_no_two_specs_that_share_some_of_their_parts() -> None
         ({"settings": {}}, True),
     ],
 )
-def test_a_stored_spec_tells_whether_it_has_some_options(
-    changes: dict[str, object], same: bool
-) -> None:
+def test_stored_spec_is_compared_with_options(changes: dict[str, object], same: bool) -> None:
     stored = json.loads(SpecWriter().text(FULL._replace(**changes)))  # type: ignore[arg-type]
     assert has_options(stored, FULL.resources, FULL.terms, FULL.priority) is same
 
 
-def test_names_of_places_that_are_none_make_a_spec_unreadable() -> None:
+def test_invalid_backend_names_make_a_spec_unreadable() -> None:
     record = json.loads(SpecWriter().text(FULL))
     with pytest.raises(Unreadable, match="'on' of terms"):
         read_spec({**record, "terms": {**record["terms"], "on": "slurm"}})
@@ -217,7 +215,7 @@ def test_names_of_places_that_are_none_make_a_spec_unreadable() -> None:
         ("", {}),
     ],
 )  # fmt: skip
-def test_a_command_line_tells_parameters(words: str, params: dict[str, object]) -> None:
+def test_parameters_are_read_from_a_command_line(words: str, params: dict[str, object]) -> None:
     read = params_of({}, words.split())
     assert read == params
     assert [*map(type, read.values())] == [*map(type, params.values())]
@@ -241,7 +239,7 @@ def test_another_value_of_an_option_leaves_the_other_options_as_they_are(
     assert " ".join(with_option(words.split(), name, value)) == changed
 
 
-def test_the_values_of_a_sweep_come_first_whatever_they_hold_and_win() -> None:
+def test_swept_values_come_first_and_override_parsed_ones() -> None:
     swept = {"data": "a/b", "lr": 0.1, "amp": False, "none": None, "hidden": [4, 8]}
     read = params_of({PARAMS: swept}, ["train.py", "--depth", "3", "--lr", "0.10001"])
     assert read == {**swept, "hidden": "[4, 8]", "depth": 3}
@@ -255,7 +253,7 @@ def test_the_values_of_a_sweep_come_first_whatever_they_hold_and_win() -> None:
         ("1.2.3", "1.2.3"), (True, True), (None, None), ([1, 2], "[1, 2]"), ("", ""),
     ],
 )  # fmt: skip
-def test_texts_that_are_numbers_are_numbers(value: object, cell: object) -> None:
+def test_numeric_texts_become_numbers(value: object, cell: object) -> None:
     assert to_param_value(value) == cell
     assert type(to_param_value(value)) is type(cell)
 
@@ -311,16 +309,16 @@ outcomes = st.one_of(
 )
 
 
-def test_every_state_says_what_may_follow_it() -> None:
+def test_every_state_has_defined_transitions() -> None:
     assert set(LEGAL_TRANSITIONS) == set(State)
     assert all(state not in LEGAL_TRANSITIONS[state] for state in State)
 
 
-def test_a_job_begins_to_run_only_from_the_queue() -> None:
+def test_job_starts_running_only_from_the_queue() -> None:
     assert [state for state in State if State.RUNNING in LEGAL_TRANSITIONS[state]] == [State.QUEUED]
 
 
-def test_a_job_is_done_only_by_running() -> None:
+def test_job_becomes_done_only_from_running() -> None:
     assert [state for state in State if State.DONE in LEGAL_TRANSITIONS[state]] == [State.RUNNING]
 
 
@@ -328,7 +326,7 @@ def test_a_running_job_is_never_skipped() -> None:
     assert State.SKIPPED not in LEGAL_TRANSITIONS[State.RUNNING]
 
 
-def test_what_has_ended_goes_nowhere_but_into_the_queue_again() -> None:
+def test_ended_job_can_only_return_to_the_queue() -> None:
     assert set(State) == OPEN_STATES | ENDED_STATES
     assert all(LEGAL_TRANSITIONS[state] == {State.QUEUED} for state in (State.DONE, State.FAILED))
     for state in (State.CANCELLED, State.SKIPPED):  # either may have been held before
@@ -337,7 +335,7 @@ def test_what_has_ended_goes_nowhere_but_into_the_queue_again() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(outcomes)
-def test_an_outcome_is_read_as_it_was_written(outcome: Outcome) -> None:
+def test_outcome_round_trips(outcome: Outcome) -> None:
     read = read_outcome(json.loads(json.dumps(outcome_record(outcome))))
     assert (type(read), read) == (type(outcome), outcome)
 
@@ -353,13 +351,13 @@ def test_an_outcome_is_read_as_it_was_written(outcome: Outcome) -> None:
         {"schema": 1, "ending": "exploded", "at": 1.0},
     ],
 )
-def test_an_outcome_that_cannot_be_understood_is_lost(record: dict[str, Json]) -> None:
+def test_invalid_outcome_record_becomes_lost(record: dict[str, Json]) -> None:
     assert isinstance(read_outcome(record), Lost)
 
 
 @settings(max_examples=60, deadline=None)
 @given(outcomes)
-def test_an_ending_is_one_word(outcome: Outcome) -> None:
+def test_ending_has_one_stored_word(outcome: Outcome) -> None:
     words = {"done", "failed", "out-of-memory", "stopped", "lost", "void"}
     assert outcome_kind(outcome) in words
     assert outcome_record(outcome)["ending"] == outcome_kind(outcome)
@@ -383,7 +381,7 @@ def test_a_stored_ending_does_not_depend_on_the_name_of_its_class(
         assert outcome_record(outcome)["ending"] == word
 
 
-def test_facts_are_read_as_they_were_written_without_the_words() -> None:
+def test_oom_report_round_trips() -> None:
     shortage = OomReport(
         where="ram", wanted=1, held=2, cap=3, free=4, total=5, message="MemoryError"
     )
@@ -393,5 +391,5 @@ def test_facts_are_read_as_they_were_written_without_the_words() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [{}, {"where": 3}, {"held": -1}, {"held": True, "cap": "8"}])
-def test_facts_that_cannot_be_understood_are_not_known(nonsense: dict[str, Json]) -> None:
+def test_invalid_oom_report_is_unknown(nonsense: dict[str, Json]) -> None:
     assert read_oom_report(nonsense) == OomReport(where="gpu")

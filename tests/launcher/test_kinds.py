@@ -44,7 +44,7 @@ def test_every_name_of_the_interface_can_be_imported() -> None:
     assert [name for name in api.__all__ if not hasattr(api, name)] == []
 
 
-def test_a_kind_that_inherits_says_only_what_differs_from_nothing() -> None:
+def test_kind_subclass_defines_only_differences_from_defaults() -> None:
     root, data = Path("/project"), parse_data("gan:pre&real:pre")
     draft = Draft(kind="command", run="x", run_folder=root / "runs/x", folder=root)
     assert (COMMAND.images(data), COMMAND.elementary(data)) == (data, data)
@@ -56,7 +56,7 @@ def test_a_kind_that_inherits_says_only_what_differs_from_nothing() -> None:
     )
 
 
-def test_a_kind_that_two_packages_offer_is_refused_and_both_are_named(site: Path) -> None:
+def test_kind_offered_by_two_packages_is_refused_with_both_names(site: Path) -> None:
     install(site, "firstlab", {"train": "kindlab:TRAIN"})
     with pytest.raises(UsageError) as caught:
         installed_kinds(["train"])
@@ -70,9 +70,7 @@ def test_a_kind_that_two_packages_offer_is_refused_and_both_are_named(site: Path
     assert list(registered.unusable) == ["train"]
 
 
-def test_a_kind_that_cannot_be_loaded_harms_no_file_that_does_not_ask_for_it(
-    site: Path, tmp_path: Path
-) -> None:
+def test_unloadable_kind_affects_only_files_that_use_it(site: Path, tmp_path: Path) -> None:
     install(site, "brokenlab", {"weigh": "nolab:WEIGH"})
     programs, weighing = tmp_path / "programs.yaml", tmp_path / "weighing.yaml"
     programs.write_text(PROGRAM)
@@ -88,9 +86,7 @@ def test_a_kind_that_cannot_be_loaded_harms_no_file_that_does_not_ask_for_it(
     )
 
 
-def test_the_list_of_kinds_warns_of_one_that_cannot_be_loaded(
-    site: Path, launcher: Launcher
-) -> None:
+def test_list_of_kinds_warns_about_an_unloadable_kind(site: Path, launcher: Launcher) -> None:
     install(site, "brokenlab", {"weigh": "nolab:WEIGH"})
     listed = launcher.well("kinds")
     assert "\ncommand\t" in f"\n{listed.out}"
@@ -103,7 +99,7 @@ def test_the_list_of_kinds_warns_of_one_that_cannot_be_loaded(
     assert launcher("kinds", "weigh").code == 2
 
 
-def test_packages_that_a_kind_needs_are_named_with_the_command_that_installs_them(
+def test_missing_packages_of_a_kind_are_named_with_the_install_command(
     site: Path,
 ) -> None:
     lab = (site / "kindlab.py").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Sizes, time spans and dates: what is read, what is printed, and errors of options."""
+"""Sizes, time spans and dates: parsing, printing, and errors of options."""
 
 import math
 import statistics
@@ -51,7 +51,7 @@ GIB = 2**30
         ("0", 0),
     ],
 )
-def test_memory_is_read(text: str, amount: int) -> None:
+def test_memory_is_parsed(text: str, amount: int) -> None:
     assert parse_bytes(text) == amount
 
 
@@ -93,7 +93,7 @@ def test_memory_is_printed(amount: int, text: str) -> None:
 
 
 @given(st.integers(0, 2**50))
-def test_printed_memory_is_read_back_within_its_digits(amount: int) -> None:
+def test_printed_memory_round_trips_within_its_digits(amount: int) -> None:
     assert parse_bytes(format_bytes(amount)) == pytest.approx(amount, rel=0.05)
 
 
@@ -109,7 +109,7 @@ def test_printed_memory_is_read_back_within_its_digits(amount: int) -> None:
         ("2d 3h", 183600),
     ],
 )
-def test_time_is_read(text: str, span_s: float) -> None:
+def test_time_is_parsed(text: str, span_s: float) -> None:
     assert parse_seconds(text) == span_s
 
 
@@ -150,11 +150,11 @@ def test_time_is_printed(span_s: float, text: str) -> None:
 
 
 @given(st.integers(0, 3599))
-def test_printed_time_is_read_back_to_the_second(span_s: int) -> None:
+def test_printed_time_round_trips_to_the_second(span_s: int) -> None:
     assert parse_seconds(format_seconds(span_s)) == span_s
 
 
-def test_what_is_expected_soon_has_its_time_of_day_and_what_is_far_off_its_days() -> None:
+def test_forecast_shows_time_of_day_or_days_by_distance() -> None:
     now = time.mktime((2026, 11, 22, 12, 0, 0, 0, 0, -1))
     assert format_estimate(now + 3600, now) == "at 13:00"
     assert format_estimate(now - 60, now) == "at 11:59"
@@ -163,19 +163,19 @@ def test_what_is_expected_soon_has_its_time_of_day_and_what_is_far_off_its_days(
 
 
 @pytest.mark.parametrize("at", [365 * DAY_S, 1e300, math.inf, -math.inf, math.nan, -1e9])
-def test_what_no_one_can_foresee_is_not_shown(at: float) -> None:
+def test_unpredictable_time_is_not_shown(at: float) -> None:
     assert format_estimate(1.7e9 + at, 1.7e9) == ""
 
 
 @given(st.lists(st.floats(-1e15, 1e15) | st.integers(-(2**60), 2**60), min_size=2))
-def test_means_and_quartiles_are_those_of_the_standard_library(values: list[float]) -> None:
+def test_means_and_quartiles_match_the_standard_library(values: list[float]) -> None:
     assert mean(values) == statistics.fmean(values)
     assert median(values) == statistics.median(values)
     quarters = [quartile(values, number) for number in (1, 2, 3)]
     assert quarters == statistics.quantiles(values, n=4, method="inclusive")
 
 
-def test_of_one_value_every_quartile_is_that() -> None:
+def test_quartiles_of_one_value_equal_it() -> None:
     assert [quartile([7.5], number) for number in range(5)] == [7.5] * 5
 
 
@@ -183,7 +183,7 @@ def a_place(text: str, column: int, length: int = 1, line: int = 14) -> SourceLo
     return SourceLocation(file="tasks/a.yaml", line=line, column=column, text=text, length=length)
 
 
-def test_a_problem_is_drawn_like_a_compiler_draws_it() -> None:
+def test_problem_is_printed_like_a_compiler_message() -> None:
     problem = Problem(
         code="unknown-key",
         message="'modle' is not a setting of train",
@@ -201,7 +201,7 @@ def test_a_problem_is_drawn_like_a_compiler_draws_it() -> None:
     )
 
 
-def test_a_problem_without_a_place_tells_its_help() -> None:
+def test_problem_without_a_location_prints_its_help() -> None:
     problem = Problem(
         code="x", message="no", severity=Severity.WARNING, hint="do this", notes=("a",)
     )
@@ -221,7 +221,7 @@ def test_a_problem_without_a_place_tells_its_help() -> None:
         ("a\x1b[31mb: x", 9, 1, "a·[31mb: x", "        ^"),
     ],
 )
-def test_the_caret_stands_below_its_word(
+def test_caret_is_below_its_word(
     text: str, column: int, length: int, shown: str, marks: str
 ) -> None:
     lines = str(Problem(code="x", message="m", place=a_place(text, column, length))).split("\n")
@@ -239,7 +239,7 @@ def test_a_long_line_is_cut_around_the_caret(column: int, length: int) -> None:
     assert shown[marks.index("^")] == "!"
 
 
-def test_all_problems_are_told_up_to_twenty_and_counted() -> None:
+def test_at_most_twenty_problems_are_printed_and_the_rest_counted() -> None:
     problem = Problem(code="x", message="m", place=a_place("a", 1))
     warning = Problem(code="w", message="m", place=a_place("a", 1), severity=Severity.WARNING)
     assert str(TaskFileError([problem, warning])).endswith(
@@ -253,14 +253,14 @@ def test_all_problems_are_told_up_to_twenty_and_counted() -> None:
     assert TaskFileError([Problem(code="x", message="m")]).summary == "1 error; nothing was queued"
 
 
-def test_exit_codes_lie_on_the_classes() -> None:
+def test_exit_codes_are_attributes_of_the_classes() -> None:
     assert [one.exit_code for one in (Error, UsageError, IdError, TaskFileError, JobError)] == [
         *(3, 2, 2, 2, 1)
     ]
     assert MachineError.exit_code == 3
 
 
-def test_an_unknown_name_suggests_the_nearest_and_lists_the_known() -> None:
+def test_unknown_name_suggests_the_nearest_and_lists_known_names() -> None:
     error = UnknownName("subset", "gna2", ["gan2", "flux", "real"])
     assert error.suggestion == "gan2"
     assert str(error) == "unknown subset 'gna2' (known: flux, gan2, real). Did you mean 'gan2'?"

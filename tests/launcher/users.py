@@ -1,4 +1,4 @@
-"""Other users of the machine, for tests: a folder that all share, and work done as somebody else."""
+"""Peer users of the machine, for tests: a shared folder, and work done as another user."""
 
 import contextlib
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 NOBODY = 65534
-Child = tuple[int, int]  # pid, and the pipe in which it tells what came of its work
+Child = tuple[int, int]  # pid, and the pipe with the result of its work
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
 @contextlib.contextmanager
 def shared_folder() -> Iterator[Path]:
-    """A folder as /dev/shm and /tmp are: everybody may write, and delete only what is his."""
+    """A folder like /dev/shm and /tmp: every user can write, and delete only their own files."""
     folder = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="launcher-test-"))
     folder.chmod(0o1777)
     yield folder
@@ -25,7 +25,7 @@ def shared_folder() -> Iterator[Path]:
 
 
 def as_user(uid: int, work: Callable[[], object]) -> Child:
-    """Begin to do something as a user, beside us; `said_by` tells what came of it."""
+    """Start work in a child process as a user; `said_by` returns its result."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -35,7 +35,7 @@ def as_user(uid: int, work: Callable[[], object]) -> Child:
                 os.setgid(uid)
                 os.setuid(uid)
             said = str(work())
-        except BaseException as error:  # noqa: BLE001  # the parent wants to know
+        except BaseException as error:  # noqa: BLE001  # the parent reports the error
             said = f"{type(error).__name__}: {error}"
         os.write(writing, said.encode())
         os._exit(0)

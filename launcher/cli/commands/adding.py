@@ -91,7 +91,7 @@ def _job_options(function: Function) -> Function:
         function = click.option(
             option.flag,
             option.name,
-            is_flag=switch or None,  # False would mean that it may stand without a value
+            is_flag=switch or None,  # False would allow it without a value
             type=bool if switch else read,
             shell_complete=offer_groups if option.name == "group" else None,
             cls=TextDefaultOption,
@@ -273,7 +273,7 @@ def _warn(text: str) -> None:
 
 
 def _warn_of_partitions(backends: Sequence[BackendSettings], home: Home) -> None:
-    """Say at once what Slurm says to a partition by name; the job waits until it is mended."""
+    """Print immediately what Slurm reports about a named partition; the job waits until it is corrected."""
     named = [settings for settings in backends if settings.kind == "slurm" and settings.partition]
     if not named:
         return
@@ -292,7 +292,7 @@ def _check_words(
     sweeps: bool,
     replaces: bool,
 ) -> None:
-    """Refuse what cannot stand together.
+    """Refuse options that contradict each other.
 
     Raises:
         UsageError: there is neither a program nor a file of them, or two of the words contradict each other.
@@ -318,7 +318,7 @@ def _check_words(
 
 
 def check_name(name: str | None) -> str:
-    """Return a name as it was typed with what stands before every name; '' where none was typed.
+    """Return a typed name with the common prefix of names; '' if no name was typed.
 
     Raises:
         UsageError: it is empty, no text, or selects something else.
@@ -375,7 +375,7 @@ def rename_ended_job(store: Store, run: int, holder: JobRow) -> tuple[JobRow, st
 
 
 def root_of_run(store: Store, spec: Spec) -> str:
-    """Return below which folder the results of the run of a program lie: its first one has decided that.
+    """Return the folder of the results of a program's run, which its first program determines.
 
     Raises:
         UsageError: the run belongs to a task file, or to functions of Python.
@@ -527,7 +527,7 @@ def _queue_programs(
 def _drop_finished_programs(
     home: Home, store: Store, request: SubmitRequest, specs: list[Spec], *, dry_run: bool = False
 ) -> list[Spec]:
-    """Return the programs whose outputs are not made yet; say which are, by which jobs, and which are no longer."""
+    """Return the programs without finished outputs; print finished ones with their jobs, and outdated ones."""
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
         return specs
     makers, digests = store.read.programs_by_output(), FileDigests(home.digests, watch_hashing())
@@ -645,7 +645,7 @@ def _print_renamed(older: Sequence[tuple[JobRow, str]]) -> None:
 
 
 def _print_added(jobs: Mapping[int, str], done: str | None) -> None:
-    """Print the numbers: of a file's commands how many to a person, else each with its name."""
+    """Print the numbers of added jobs: on a terminal a summary for a file, otherwise one line per job."""
     if done is not None and sys.stdout.isatty():
         first, last = min(jobs), max(jobs)
         names = sanitize_terminal(jobs[first])

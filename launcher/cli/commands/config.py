@@ -42,7 +42,7 @@ Keys = tuple[str, ...]
 
 
 class ValueSource(StrEnum):
-    """Who says what holds; the command line, above all of them, is not known here."""
+    """The source of a value; the command line, which overrides all sources, is not included."""
 
     ENVIRONMENT = "environment"
     FILE = "file"
@@ -187,7 +187,7 @@ def _notify(configuration: Configuration, messages: NotifySettings) -> Iterator[
 
 
 def _tables(configuration: Configuration, table: str, content: object) -> Iterator[ConfigValue]:
-    """Give what stands in a table and in those below it."""
+    """Yield the values of a table and its nested tables."""
     for key, value in content.items() if isinstance(content, dict) else ():
         if isinstance(value, dict):
             for below, each in value.items():

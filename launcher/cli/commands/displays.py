@@ -33,7 +33,7 @@ from launcher.system.paths import check_home, find_home
 if TYPE_CHECKING:
     from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 
-FIRST_SAMPLE_S = 1.0  # for the first look at the GPUs
+FIRST_SAMPLE_S = 1.0  # between the first two samples of the GPUs
 LAST_PORT = 65_535
 
 

@@ -41,7 +41,7 @@ from launcher.system.environment import owners_environment
 from launcher.system.home_checks import read_mountinfo
 from launcher.system.processes import login_name, usable_cores
 
-Part = TypeVar("Part")  # of what the user's file says
+Part = TypeVar("Part")  # a part of the user's file
 STATUS_STYLES = {
     CheckStatus.OK: ("✓", TextStyle.GOOD),
     CheckStatus.WARNING: ("▲", TextStyle.WARN),
@@ -60,7 +60,7 @@ def check(
 ) -> tuple[Finding, ...]:
     """Look at this machine, this shell and its queue, and return a finding of each thing that matters here.
 
-    They stand in an order that tells causes before effects.
+    Causes precede effects.
 
     Args:
         environ: the shell's environment.
@@ -70,7 +70,7 @@ def check(
     """
     now, mountinfo, user = time.time(), read_mountinfo(), login_name(os.geteuid())
     home, queue = queued.read_queue_health(environ, mountinfo, now)
-    # of a file with faults nothing else is told: those are a finding of their own
+    # a file with faults has no other findings: the faults are a separate finding
     faults: list[str] = []
     configuration = _read_or_note_fault(faults, read)
     backends = _read_or_note_fault(faults, partial(read_configured_backends, environ))

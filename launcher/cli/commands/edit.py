@@ -1,6 +1,6 @@
 """`launcher edit`, `launcher retry`: change what jobs ask for, and queue those again that have ended.
 
-The owner's own editor is started on a file of ours and waited for; what was written there is read back.
+The command starts the user's editor on a temporary file, waits for its end, and reads the text back.
 """
 
 import os
@@ -101,8 +101,8 @@ def _run_editor(path: Path, text: str) -> str:
     """Write a text, wait for the editor, and return what is there then.
 
     Raises:
-        EditorFailed: nothing can be said of what was wanted.
-        UsageError: there is no editor, or it left bytes that are no UTF-8.
+        EditorFailed: the editor failed, so the requested changes are unknown.
+        UsageError: there is no editor, or the text is not UTF-8.
     """
     path.write_text(text, encoding="utf-8")
     argv = editor_argv(os.environ)
@@ -180,7 +180,7 @@ def _refuse(row: JobRow, *, force: bool) -> None:
 
 
 def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
-    """Return what the owner wants of a job; None: as it is."""
+    """Return the changes of a job by its owner, None if there are none."""
     from launcher.functions.plan_checks import check_revisions
     from launcher.planning.revision import job_text, own_values, read_form, revise
 
@@ -217,7 +217,7 @@ def _edit_revision(home: Home, store: Store, row: JobRow) -> "Revision | None":
 
 
 def _explain(error: UsageError) -> None:
-    """Say what is wrong with what was written."""
+    """Print the errors of the edited text."""
     if not isinstance(error, TaskFileError):
         print_stderr(f"error: {sanitize_terminal(str(error))}")
         return
@@ -227,7 +227,7 @@ def _explain(error: UsageError) -> None:
 
 
 def _confirm_editing_again() -> bool:
-    """Ask whether the owner mends it; where nobody can be asked, no."""
+    """Ask whether to edit the text again; return False without a terminal."""
     if not sys.stdin.isatty():
         return False
     try:

@@ -380,7 +380,7 @@ def remove() -> None:
 
 
 def unit_file() -> Path:
-    """Return where the user's unit lies."""
+    """Return the path of the user's unit."""
     return platformdirs.user_config_path() / "systemd" / "user" / UNIT
 
 

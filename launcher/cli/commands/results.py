@@ -62,7 +62,7 @@ _LOW, _HIGH = ":low", ":high"
 
 
 class RowSelection(NamedTuple):
-    """What a person asks of the rows; nothing of it: they stay as they are."""
+    """The selected means, best rows, order and columns; by default rows are unchanged."""
 
     over: tuple[str, ...] = ()
     best: str = ""
@@ -235,7 +235,7 @@ def _flat_results(found: RunOutcome) -> RunResults:
 
 
 def _with_counts(answer: CommandOutput, counts: ResultCounts) -> CommandOutput:
-    """Return an answer whose JSON says how many jobs it is of, and which of them have an older result or none."""
+    """Return output whose JSON contains the number of jobs, and of those with an older result or none."""
     return answer._replace(record=lambda: {**answer.record(), "counts": counts.record()})
 
 
@@ -310,7 +310,7 @@ def _apply_selection(
         if selection.best == selection.metric:
             low = lower_is_better(selection.metric, kinds)
         results = best_rows(results, selection.metric, low=low)
-        if DATA in results.columns:  # of programs there is one best, whose row says all
+        if DATA in results.columns:  # programs have one best row, which contains everything
             text = f"best row per data set by {selection.metric} ({'lowest' if low else 'highest'})"
             print_stderr(sanitize_terminal(text))
     return sort_rows(results, selection.sort)
@@ -341,7 +341,7 @@ def all_rows(
         rows: of tests, and of folders.
         run: its name.
         everything: each model and data set has a row of its own.
-        parts: columns that tell models apart: their parts, and the settings that were swept.
+        parts: Columns that distinguish models: their parts, and the swept settings.
     """
     tested = [row for row in rows if not is_plain(row)]
     plain = [*plain_tables([row for row in rows if is_plain(row)])]
@@ -367,7 +367,7 @@ def _selected_rows_output(
     asked = [selection.metric] if selection.best else []
     asked += [name.removeprefix(DESCENDING) for name in selection.sort]
     names = [results.column(name) for name in selection.columns] or default_columns(results, asked)
-    # what a terminal without an end would show, and of what no test made all forms
+    # the columns of a terminal of unlimited width; for rows other than tests all formats
     if selection.columns or form is Format.TABS or len(names) == len(results.names):
         results = results._replace(
             rows=[{name: row.get(name) for name in names} for row in results.rows],

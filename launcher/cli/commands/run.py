@@ -85,7 +85,7 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     """Return the output that the options of a dry run ask for.
 
     Raises:
-        UsageError: it is no dry run, or the options exclude each other.
+        UsageError: it is not a dry run, or the options exclude each other.
     """
     wanted = [form for form, given in asked.items() if given]
     if wanted and not dry_run:
@@ -255,7 +255,7 @@ def command(
 
 
 def _warn_of_targets(run: str, notify: RunNotify, environ: Mapping[str, str]) -> None:
-    """Tell that messages which a run asks for reach nobody, or not all whom it names."""
+    """Warn if requested messages of a run have no target, or if a named target does not exist."""
     try:
         settings = read_configured_notify(environ)
     except UsageError as error:

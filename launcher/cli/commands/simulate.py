@@ -211,7 +211,7 @@ def command(
 def _jobs_from_trace(
     file: str, duration: float | None, vram: int | None, seed: int, fleet: SimulatedCluster
 ) -> tuple[tuple[TraceJob, ...], str, int | None]:
-    """Return a trace's jobs, what they claim in words, and the seed where that is drawn."""
+    """Return a trace's jobs, a description of their requests, and the seed if the requests are drawn."""
     if duration is not None:
         raise UsageError(
             "--duration works only with task files, as a trace contains durations. Remove --duration."
@@ -240,7 +240,7 @@ def _jobs_from_task_file(file: str, seconds: float, vram: int) -> PlannedTrace:
 
 
 def _progress_printer(jobs: int, processes: int) -> Callable[[str], None]:
-    """Return what tells someone who waits which policy is replayed, or has been where several are at once."""
+    """Return a printer of the policy that is being replayed or, with several processes, was replayed."""
     doing = "replaying" if processes == 1 else "replayed"
 
     def print_progress(policy: str) -> None:

@@ -262,7 +262,7 @@ def _record(
 
 def _print_tables(home: Home, store: Store, select_rows: JobSelector) -> list[int]:
     """Draw the queue, or the jobs that were asked for; return the listed jobs that failed."""
-    # half of what a command in a terminal imports; in a pipe nothing is drawn
+    # half of the imports of a command on a terminal; not needed in a pipe
     from launcher.screens.queue_view import job_table, snapshot_lines
     from launcher.screens.snapshots import QueueSnapshotReader
 

@@ -52,7 +52,7 @@ class SelectedJobs(NamedTuple):
 
 
 class JobChange(NamedTuple):
-    """What a verb does to jobs, and the words for it."""
+    """The change of a verb to jobs, and its texts."""
 
     apply: Callable[
         [list[int], float], Iterable[int]
@@ -146,7 +146,7 @@ def release(chosen: SelectedJobs) -> JobChange:
     )
 
 
-# a negative number is no option
+# a negative number is not an option
 @_changing_command(
     "change", {State.QUEUED, State.HELD}, context_settings={"ignore_unknown_options": True}
 )

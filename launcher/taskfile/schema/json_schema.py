@@ -1,8 +1,7 @@
-"""The language of task files as a JSON Schema, for editors: made from the settings of the kinds.
+"""The language of task files as a JSON Schema for editors, generated from the settings of the kinds.
 
-It refuses what is wrong in form: unknown words, wrong types, IDs that the grammar refuses. What only a
-plan finds, such as a model that no entry makes, a subset that the laboratory lacks or a setting that is
-missing, it lets pass.
+It refuses invalid forms: unknown words, wrong types, and IDs that do not follow the grammar. It accepts
+faults that only a plan detects, such as an unknown model or subset, or a missing setting.
 """
 
 import json
@@ -42,7 +41,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _MAKERS = frozenset(
     {Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER}
-)  # their settings may be swept
+)  # kinds whose settings may be swept
 
 
 def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
@@ -54,7 +53,7 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
         "description": "Jobs that `launcher run` plans and queues.",
         "type": "object",
         "properties": {
-            **_old_words(kinds),  # first: a setting may have the name of a word
+            **_old_words(kinds),  # first: a setting may have the same name as a word
             **_top_forms(kinds, installed),
             **_section_forms(kinds),
         },
@@ -66,7 +65,7 @@ def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:
 
 
 def _top_forms(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form:
-    """Return the words that stand at the top of a file, with what they take."""
+    """Return the top-level words of a file with their forms."""
     makers = {name: kind for name, kind in kinds.items() if kind.role in _MAKERS}
     forms: Form = {
         "phases": or_null(one_or_more(one_of(*kinds))),
@@ -78,14 +77,14 @@ def _top_forms(kinds: Mapping[str, Kind], installed: Mapping[str, Kind]) -> Form
 
 
 def _section_forms(kinds: Mapping[str, Kind]) -> Form:
-    """Return the lists of jobs: one section for each kind."""
+    """Return the lists of jobs: one section per kind."""
     sections: Form = {}
     for name, kind in kinds.items():
         if kind.role is Role.LABELS:
             continue
         entry = ref(f"{name}.entry")
         section = {"type": ["array", "null"], "items": entry}
-        if kind.role is Role.METHOD:  # or the methods alone, or one
+        if kind.role is Role.METHOD:  # a list of methods, or one method, is also valid
             method = _method(kind)
             section = any_of({**section, "items": any_of(entry, method)}, method)
         sections[name] = {"description": kind.summary, **section}
@@ -93,7 +92,7 @@ def _section_forms(kinds: Mapping[str, Kind]) -> Form:
 
 
 def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
-    """Return the words of the original launcher.py: what to write today, and what each takes."""
+    """Return the words of the original launcher.py with their replacement and form."""
     size = any_of(ref("size"), {"type": ["number", "null"]})  # in MiB
     words: dict[str, tuple[str, Form]] = {
         "run_name": ("name", TOP["name"].form_with_description()),
@@ -108,7 +107,7 @@ def old_words(kinds: Mapping[str, Kind]) -> dict[str, tuple[str, Form]]:
     words["test_list"] = ("autotest, or test", any_of(*tests))
     if "train" in sections:
         words["train_list"] = ("train", sections["train"])
-    for word in OLD_WORDS:  # those that are options or verbs of the command line today
+    for word in OLD_WORDS:  # those that are now options or verbs of the command line
         words.setdefault(word, ("an option of launcher run or of launcher results", {}))
     return words
 
@@ -126,7 +125,7 @@ def _old_words(kinds: Mapping[str, Kind]) -> Form:
 
 
 def _of_kinds(kinds: Mapping[str, Kind]) -> Form:
-    """Return for each kind its settings one by one, all of them, their sweeps, and its entry."""
+    """Return per kind: each setting, all settings, their sweeps, and its entry."""
     forms: Form = {}
     for name, kind in kinds.items():
         forms |= types_of(kind)
@@ -164,7 +163,7 @@ def _entry(kinds: Mapping[str, Kind], kind: Kind) -> Form:
         if name == "poison":
             told[LABELS_RATE] = old_name_form(*_share_forms())
     required = [name for name, word in words.items() if word.required_text]
-    entry = {**mapping({**beside, **told}), "type": "object"}  # an entry of nothing is a slip
+    entry = {**mapping({**beside, **told}), "type": "object"}  # an empty entry is a mistake
     return {"description": kind.summary, **entry, **({"required": required} if required else {})}
 
 
@@ -175,7 +174,7 @@ def _method(kind: Kind) -> Form:
 
 
 def _resources() -> Form:
-    """Return what a job may ask for."""
+    """Return the forms of the resources of a job."""
     options = job_options()
     takes = {name: option_form(option.takes) for name, option in options.items()}
     today = {
@@ -197,13 +196,13 @@ def _default(option: JobOption) -> Json:
 
 
 def _share_forms() -> tuple[str, Form]:
-    """Return what to write for poisons as the original counts them, and the form of those."""
+    """Return the replacement and the form of poisons as counted by the original."""
     takes = any_of({"type": "number", "minimum": 0, "maximum": 1}, ref("variable"))
     return "poison, in percent", one_or_more(takes)
 
 
 def _label_changes(kinds: Mapping[str, Kind]) -> Form:
-    """Return what `defaults` takes below the name of a kind that poisons: its settings, or rates."""
+    """Return the form of `defaults` below the name of a kind of poisons: its settings, or rates."""
     rates = one_or_more(ref("poison"))
     forms: Form = {
         name: any_of(ref(f"{name}.settings"), rates)
@@ -214,7 +213,7 @@ def _label_changes(kinds: Mapping[str, Kind]) -> Form:
 
 
 def _by_kind(kinds: Mapping[str, Kind], part: str, suffix: str = "") -> Form:
-    """Return all settings for all kinds, and below the name of each kind its own."""
+    """Return all settings for all kinds, and the settings of each kind below its name."""
     forms = properties_of(list(kinds.values()), suffix)
     for name, kind in kinds.items():
         own = {"description": f"Only for {name}: {kind.summary}", **ref(f"{name}.{part}")}

@@ -1,7 +1,7 @@
-"""What may stand for a single value in a task file, as pieces of JSON Schema.
+"""The forms of single values in a task file, as parts of a JSON Schema.
 
-Words of the language follow patterns; settings take what their kind's pydantic model says, as a
-file may write it: a text without quotes may look like a number, and a variable stands for anything.
+Words of the language follow patterns. Settings follow their kind's pydantic model, in the notation of
+files: a text without quotes may look like a number, and a variable can replace any value.
 """
 
 import json
@@ -15,11 +15,11 @@ from launcher.job_options.notifications import NotifyEvent
 from launcher.job_options.value_types import ValueType
 from launcher.kind_interface import Kind, Settings
 
-VALUES = ".values"  # ends the name of a setting's sweep
+VALUES = ".values"  # suffix of the name of a setting's sweep
 
 Form = dict[str, Any]  # a piece of JSON
 
-# The grammar of launcher.ids as ECMA 262 has it; a test holds the two together.
+# The grammar of launcher.ids as ECMA 262 patterns; a test compares both.
 WORD = r"[A-Za-z0-9][A-Za-z0-9_.+\-]*"
 _PERCENT = r"(?:100(?:\.0{1,6})?|0?[0-9]{1,2}(?:\.[0-9]{1,6})?)"
 _LABELS = rf"(?:[a-z][a-z0-9]*-)?{_PERCENT}"
@@ -35,7 +35,7 @@ NAME = r"(?![-.\s])[^/\\]*[^/\\\s]"
 
 _VARIABLE = r"\$\{"
 
-PLAIN: Form = {"type": ["string", "number", "boolean"]}  # what YAML makes of words without quotes
+PLAIN: Form = {"type": ["string", "number", "boolean"]}  # the YAML types of words without quotes
 
 ANNOTATIONS = frozenset({"description", "default", "examples"})
 _SCALARS = frozenset({"string", "integer", "number", "boolean"})
@@ -43,7 +43,7 @@ _ASKING_MORE = frozenset({"enum", "const", "pattern", "minLength", "maxLength", 
 
 
 def settings_of(kind: Kind) -> dict[str, Form]:
-    """Return what each setting of a kind takes, with its description and default."""
+    """Return the form of each setting of a kind, with its description and default."""
     schema = _model(kind.settings, kind.name)
     forms = {
         name: _setting(kind, name, form) for name, form in schema.get("properties", {}).items()
@@ -55,19 +55,19 @@ def settings_of(kind: Kind) -> dict[str, Form]:
 
 
 def _listable(form: Form) -> Form:
-    """Return the form of a condition of tests: one value, or a list with a test for each."""
+    """Return the form of a condition of tests: one value, or a list with one test per value."""
     about, takes = _split_description(form)
     return about | one_or_more(takes)
 
 
 def _split_description(form: Form) -> tuple[Form, Form]:
-    """Return what a form says of itself, and what it takes."""
+    """Return the annotations of a form, and its constraints."""
     about: Form = {key: value for key, value in form.items() if key in ANNOTATIONS}
     return about, {key: value for key, value in form.items() if key not in about}
 
 
 def types_of(kind: Kind) -> dict[str, Form]:
-    """Return what `settings_of` refers to, by the names that it uses."""
+    """Return the definitions that `settings_of` refers to, by name."""
     schema = _model(kind.settings, kind.name)
     return {
         f"{kind.name}.types.{key}": _widen_for_files(form)
@@ -76,7 +76,7 @@ def types_of(kind: Kind) -> dict[str, Form]:
 
 
 def values() -> Form:
-    """Return what single words may be, such as an ID or an amount; `ref` leads to them."""
+    """Return the definitions of single words, such as an ID or an amount; `ref` refers to them."""
     return {
         "variable": {
             "description": "Value of an environment variable: ${NAME}, or ${NAME:-default}",
@@ -105,12 +105,12 @@ def values() -> Form:
 
 
 def ref(name: str) -> Form:
-    """Return the form that is defined by this name."""
+    """Return a reference to the definition of this name."""
     return {"$ref": f"#/$defs/{name}"}
 
 
 def any_of(*forms: Form) -> Form:
-    """Return a form that takes what one of several takes; each is named once."""
+    """Return a form that accepts the values of any of several forms, without duplicates."""
     flat: list[Form] = []
     for form in forms:
         flat += form["anyOf"] if set(form) == {"anyOf"} else [form]
@@ -119,7 +119,7 @@ def any_of(*forms: Form) -> Form:
 
 
 def or_null(form: Form) -> Form:
-    """Return a form for which null is good, too."""
+    """Return a form that also accepts null."""
     return any_of(form, {"type": "null"})
 
 
@@ -129,35 +129,35 @@ def one_or_more(form: Form) -> Form:
 
 
 def one_of(*words: str) -> Form:
-    """Return the form of one of a few words, or a variable."""
+    """Return the form of a choice of words, or a variable."""
     return any_of({"enum": list(words)}, ref("variable"))
 
 
 def option_form(takes: ValueType) -> Form:
-    """Return the form of what a job option takes; alternatives name all that is good."""
+    """Return the form of a job option; alternatives list all valid values."""
     form = {**takes.form}
     return form if "anyOf" in form else _widen_for_files(form)
 
 
 def notify_form() -> Form:
-    """Return the form of what a run says of its messages."""
+    """Return the form of the notification settings of a run."""
     events = one_or_more(one_of(*NotifyEvent))
     whole_form = mapping({"events": or_null(events), "to": or_null(one_or_more(PLAIN))})
     return any_of({"type": "boolean"}, events, {**whole_form, "type": "object", "minProperties": 1})
 
 
 def pattern(text: str, description: str) -> Form:
-    """Return the form of a text that follows a pattern, or holds a variable."""
+    """Return the form of a text that follows a pattern, or contains a variable."""
     return {
         "description": description[:1].upper() + description[1:],
         "type": "string",
         "pattern": f"^{text}$|{_VARIABLE}",
-        "patternErrorMessage": f"expected {description}",  # shown by editors, unknown to others
+        "patternErrorMessage": f"expected {description}",  # shown by editors, ignored by other programs
     }
 
 
 def mapping(properties: Form) -> Form:
-    """Return the form of a mapping with these keys only; nothing at all may stand there, too."""
+    """Return the form of a mapping with only these keys; null is also valid."""
     return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
 
 
@@ -169,13 +169,13 @@ def matrix(properties: Form) -> Form:
 
 
 def free_matrix() -> Form:
-    """Return the form of a matrix of any names."""
+    """Return the form of a matrix with any names."""
     sweeps = {"type": "object", "additionalProperties": sweep(PLAIN), "minProperties": 1}
     return {**sweeps, "type": ["object", "array", "null"], "items": sweeps, "minItems": 1}
 
 
 def sweep(form: Form) -> Form:
-    """Return the form of the values that a setting takes one after another."""
+    """Return the form of the values of a swept setting."""
     labelled = {
         "type": "object",
         "propertyNames": {"pattern": f"^{_VALUE}$"},
@@ -186,15 +186,15 @@ def sweep(form: Form) -> Form:
 
 
 def old_name_form(current_name: str, form: Form) -> Form:
-    """Return a property under its old name, which editors mark and do not offer."""
+    """Return a property under its old name, which editors mark as deprecated and do not suggest."""
     message = f"old name; write {current_name}"
-    # beside a reference the editor would overlook the message, and offer the name
+    # next to a reference, the editor would ignore the message and suggest the name
     inner = {"allOf": [form]} if "$ref" in form else form
     return {**inner, "description": message, "deprecated": True, "deprecationMessage": message}
 
 
 def _setting(kind: Kind, name: str, schema: Form) -> Form:
-    """Return the form of one setting as a task file may give it."""
+    """Return the form of one setting in a task file."""
     takes = _widen_for_files(schema)
     field = kind.settings.model_fields[name]
     before = BeforeValidator | PlainValidator | WrapValidator
@@ -202,7 +202,7 @@ def _setting(kind: Kind, name: str, schema: Form) -> Form:
     if schema.get("type") == "array" and any(
         isinstance(validator, before) for validator in field.metadata
     ):
-        # pydantic cannot tell what a validator makes a list of; ours make it of one value
+        # pydantic does not know the input of a validator that makes a list; these validators accept one value
         about, core = _split_description(takes)
         takes = {**about, **any_of(_widen_for_files(items[0]), {**core, "minItems": 1})}
     return takes
@@ -214,11 +214,11 @@ def _model(settings: type[Settings], kind: str) -> Form:
 
 
 def _widen_for_files(schema: Form) -> Form:
-    """Return pydantic's schema as files need it: texts unquoted, and variables for single values."""
+    """Return pydantic's schema for files: texts without quotes, and variables for single values."""
     annotations, core = _split_description(schema)
     core.pop("title", None)
     for key in ("anyOf", "oneOf"):
-        if key in core:  # a variable is good for each of them, which oneOf would not allow
+        if key in core:  # a variable matches each of them, which oneOf would not allow
             return {**annotations, **any_of(*(_widen_for_files(form) for form in core[key]))}
     for key in ("items", "additionalProperties", "contains"):
         if isinstance(core.get(key), dict):
@@ -241,7 +241,7 @@ def properties_of(kinds: Sequence[Kind], suffix: str = "") -> Form:
     """Return the properties of the settings of several kinds, old names last.
 
     Args:
-        kinds: of whom; where they share a setting, what one of them takes is good.
+        kinds: Kinds; a shared setting accepts the values of any of them.
         suffix: `VALUES` for sweeps.
     """
     names = dict.fromkeys(name for kind in kinds for name in kind.settings.model_fields)
@@ -257,9 +257,9 @@ def properties_of(kinds: Sequence[Kind], suffix: str = "") -> Form:
 def _shared(
     kinds: Iterable[Kind], taken: Mapping[str, Mapping[str, Form]], name: str, suffix: str
 ) -> Form:
-    """Return references to what a setting takes, each form of it once."""
+    """Return references to the distinct forms of a setting."""
     knowing = [kind for kind in kinds if name in kind.settings.model_fields]
-    # a kind that has its own reading of a value that is meant for all does not say what it is
+    # a kind with its own reader for a value of all kinds does not define its form
     plainly = [kind for kind in knowing if name not in kind.settings.shared]
     forms: list[Form] = []
     refs: list[Form] = []

@@ -1,7 +1,7 @@
-"""The reference of task files as Markdown, made from the same schema that editors get.
+"""The reference of task files as Markdown, generated from the schema for editors.
 
-A word that is added to the language, or a setting to a kind (name, type, default, description, old names), stands in
-it by itself.
+It automatically contains new words of the language and new settings of kinds (name, type, default, description, old
+names).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ _TAKES: Mapping[str, str] = {  # by the word
     "mappings of settings that change together",
     "random": "a mapping of names to distributions",
 }
-_VALUES: Mapping[str, tuple[str, str]] = {  # the article, and what it is called
+_VALUES: Mapping[str, tuple[str, str]] = {  # the article and the name
     "data_id": ("a", "data ID"),
     "model_id": ("a", "model ID"),
     "poison": ("a", "poison"),
@@ -68,7 +68,7 @@ def reference(kinds: Mapping[str, Kind]) -> str:
 
 
 def _place(kind: Kind) -> tuple[int, int, str]:
-    """Return where a kind stands: in the order of the work, those with many settings first."""
+    """Return the sort key of a kind: the order of the work, then the number of settings."""
     return _ROLES.index(kind.role), -len(kind.settings.model_fields), kind.name
 
 
@@ -76,7 +76,7 @@ def _file(schema: Form, kinds: Mapping[str, Kind]) -> str:
     words = schema["properties"]
     rows = [_word(name, words[name]) for name in _ORDER]
     for name, kind in kinds.items():
-        if kind.role is Role.LABELS:  # poisons are asked for by trainings
+        if kind.role is Role.LABELS:  # trainings request poisons
             continue
         takes = f"a list of entries of [{name}](#{name})"
         if kind.role is Role.METHOD:
@@ -109,9 +109,9 @@ def _kind(kind: Kind, schema: Form, kind_of_row: dict[_Cells, str]) -> str:
     """Return the section of a kind: the words of its entries, then its settings.
 
     Args:
-        kind: which.
-        schema: of all kinds.
-        kind_of_row: settings that a kind above has in the same words, by them; its own are added.
+        kind: Kind to describe.
+        schema: Schema of all kinds.
+        kind_of_row: Row → the earlier kind with the same row; rows of this kind are added.
     """
     lines = [f"### {kind.name}", "", _sentence(kind.summary)]
     entry = schema["$defs"].get(f"{kind.name}.entry")
@@ -142,7 +142,7 @@ def _kind(kind: Kind, schema: Form, kind_of_row: dict[_Cells, str]) -> str:
 
 
 def _old_words_section(schema: Form, kinds: Mapping[str, Kind]) -> str:
-    """Return the words of the original launcher.py that are read as words of today."""
+    """Return the words of the original launcher.py that are read as current words."""
     words = old_words(kinds)
     rows = [
         (f"`{name}`", words[name][0])
@@ -168,7 +168,7 @@ def _row(setting: Setting) -> _Cells:
 
 
 def _describe_form(form: Form) -> str:
-    """Return in words what a form takes, with the words of the language for IDs and amounts."""
+    """Return the description of a form, with the terms of the language for IDs and amounts."""
     if "$ref" in form:
         return _referenced_form(form["$ref"].removeprefix(_DEFINED))
     if "anyOf" in form:
@@ -200,7 +200,7 @@ def _referenced_form(name: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Return the lines of a Markdown table; columns that are empty everywhere are left out."""
+    """Return the lines of a Markdown table; completely empty columns are omitted."""
     cells = [tuple(str(cell).replace("|", "\\|") for cell in row) for row in rows]
     kept = [index for index in range(len(head)) if any(row[index] for row in cells)]
     lines = [tuple(head[index] for index in kept), tuple("---" for _ in kept)]

@@ -1,4 +1,4 @@
-"""What a setting takes, in plain words."""
+"""Descriptions of the valid values of settings."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _BOUNDS: Mapping[str, str] = {
 
 
 class Setting(NamedTuple):
-    """One setting of a kind, in words."""
+    """The description of one setting of a kind."""
 
     name: str
     takes: str
@@ -40,13 +40,13 @@ class Setting(NamedTuple):
     old_names: tuple[str, ...]
 
     def cells(self) -> tuple[str, ...]:
-        """Return the setting as a line: name, what it takes, default, description, old names."""
+        """Return the setting as a row: name, valid values, default, description, old names."""
         default = "(required)" if self.required else value_text(self.default)
         old = ", ".join(self.old_names)
         return (self.name, self.takes, default, self.description, old)
 
     def record(self) -> dict[str, Json]:
-        """Return the setting for JSON."""
+        """Return the setting as JSON."""
         return {
             "name": self.name,
             "type": self.takes,
@@ -58,7 +58,7 @@ class Setting(NamedTuple):
 
 
 def settings(kind: Kind) -> tuple[Setting, ...]:
-    """Return the settings of a kind in the order in which it declares them."""
+    """Return the settings of a kind in the order of their declaration."""
     old: dict[str, list[str]] = {}
     for name, now in kind.settings.aliases.items():
         old.setdefault(now, []).append(name)
@@ -76,7 +76,7 @@ def settings(kind: Kind) -> tuple[Setting, ...]:
 
 
 def describe_form(form: Form) -> str:
-    """Return in plain words what a form takes; that a variable may stand there is not said."""
+    """Return the description of a form, without variables."""
     if "anyOf" in form:
         choices = dict.fromkeys(describe_form(choice) for choice in form["anyOf"])
         return " or ".join(choice for choice in choices if choice)
@@ -87,7 +87,7 @@ def describe_form(form: Form) -> str:
     kind = form.get("type")
     if kind == "array":
         return _describe_list(form)
-    if isinstance(kind, list):  # a text that may look like something else
+    if isinstance(kind, list):  # a text that may look like another type
         return "a string"
     if kind is None:
         if form.get("$ref", "").endswith("/variable"):
@@ -118,5 +118,5 @@ def _bounds(form: Form) -> str:
 
 
 def value_text(value: Json) -> str:
-    """Return a value as a task file has it."""
+    """Return a value as written in a task file."""
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

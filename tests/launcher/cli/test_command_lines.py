@@ -26,13 +26,13 @@ def as_lines(content: bytes) -> list[bytes]:
     return content.splitlines(keepends=True)
 
 
-def refused(content: bytes) -> str:
+def refusal_of(content: bytes) -> str:
     with pytest.raises(TaskFileError) as error:
         read_commands(as_lines(content), "x.txt")
     return str(error.value)
 
 
-def test_a_line_that_is_wrong_is_placed_in_the_file_that_was_named(tmp_path: Path) -> None:
+def test_invalid_line_is_located_in_the_named_file(tmp_path: Path) -> None:
     file = tmp_path / "jobs.txt"
     file.write_bytes(b"echo ".ljust(LONGEST_LINE, b"a") + b"\r\necho 'b\n")
     with pytest.raises(TaskFileError) as error:
@@ -56,17 +56,17 @@ def test_a_line_that_is_wrong_is_placed_in_the_file_that_was_named(tmp_path: Pat
         ("echo a\u00a0b \x0b", ["echo", "a\u00a0b", "\x0b"]),
     ],
 )
-def test_a_line_has_the_words_of_a_shell(line: str, words: list[str]) -> None:
+def test_line_is_split_like_in_a_shell(line: str, words: list[str]) -> None:
     assert split_line(line)[0] == words
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]))))
-def test_words_that_are_quoted_come_back(words: list[str]) -> None:
+def test_quoted_words_round_trip(words: list[str]) -> None:
     assert split_line(shlex.join(words))[0] == words
 
 
 @given(st.text("ab #'\"\\\t", max_size=20))
-def test_any_line_is_split_as_by_shlex_or_refused_with_it(line: str) -> None:
+def test_line_is_split_or_refused_like_by_shlex(line: str) -> None:
     uncommented = line  # where a word begins with #, shlex would end another word, too
     if "#" in line:
         return
@@ -79,7 +79,7 @@ def test_any_line_is_split_as_by_shlex_or_refused_with_it(line: str) -> None:
         assert split_line(line)[0] == expected
 
 
-def test_empty_lines_and_comments_are_no_commands() -> None:
+def test_empty_lines_and_comments_are_ignored() -> None:
     text = "\ufeff# all of them\n\n   \t\n  # indented\necho a\n\r\necho b"
     commands = read_commands(as_lines(text.encode()), "x.txt").commands
     assert [(line.number, line.argv) for line in commands] == [
@@ -87,8 +87,8 @@ def test_empty_lines_and_comments_are_no_commands() -> None:
     ]  # fmt: skip
 
 
-def test_all_wrong_lines_are_told_with_their_places() -> None:
-    assert refused(b"echo ok\necho 'a b\n# 'fine\necho a \\\necho \"c\n") == (
+def test_all_invalid_lines_are_reported_with_their_locations() -> None:
+    assert refusal_of(b"echo ok\necho 'a b\n# 'fine\necho a \\\necho \"c\n") == (
         "error[unclosed-quote]: this ' is not closed\n"
         " --> x.txt:2:6\n"
         "  |\n"
@@ -119,8 +119,10 @@ def test_all_wrong_lines_are_told_with_their_places() -> None:
         (b"echo " + b"a" * 1_000_000, "x.txt:1:1", "the line has more than 131,072 bytes"),
     ],
 )
-def test_a_line_that_no_program_can_get_is_refused(line: bytes, place: str, message: str) -> None:
-    text = refused(line + b"\n")
+def test_line_that_cannot_be_passed_to_a_program_is_refused(
+    line: bytes, place: str, message: str
+) -> None:
+    text = refusal_of(line + b"\n")
     assert message in text
     assert f"--> {place}\n" in text
     assert len(text) < 1000
@@ -133,7 +135,7 @@ def test_the_longest_line_is_a_command() -> None:
     assert len(command.argv[1]) == LONGEST_LINE - 5
 
 
-def test_nothing_is_read_behind_a_line_without_end_nor_after_very_many_mistakes() -> None:
+def test_reading_stops_at_an_endless_line_and_after_many_mistakes() -> None:
     def endless(line: bytes, most: int) -> list[bytes]:
         return [line] * most
 
@@ -147,7 +149,7 @@ def test_nothing_is_read_behind_a_line_without_end_nor_after_very_many_mistakes(
     assert len([*reader]) == 5
 
 
-def test_a_file_of_very_many_commands_is_to_be_divided() -> None:
+def test_file_with_too_many_commands_is_refused() -> None:
     with pytest.raises(UsageError, match=r"x contains more than 200,000 commands\. Divide it"):
         read_commands(itertools.repeat(b"true\n"), "x")
 
@@ -161,7 +163,7 @@ def test_a_file_without_a_command_is_an_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("line", "column"), [("a > log", 3), ("a 'b c' && d", 9), ("cat x | wc", 7), ("a;b ;", 5)]
 )
-def test_an_operator_of_a_shell_is_warned_of(line: str, column: int) -> None:
+def test_shell_operator_causes_a_warning(line: str, column: int) -> None:
     file = read_commands([b"echo '>' \"|\"\n", line.encode()], "x.txt")
     (warning,) = file.warnings
     assert warning.place is not None

@@ -51,15 +51,15 @@ def cuda(torch: Torch = TORCH, **changes: Any) -> Judge:
     return partial(gpu_checks.judge_cuda, torch, WORKING._replace(**changes))
 
 
-def cards(*gpus: GpuSnapshot) -> Judge:
+def check_gpus(*gpus: GpuSnapshot) -> Judge:
     return partial(gpu_checks.judge_gpus, gpus)
 
 
-def visible(words: str | None, *gpus: GpuSnapshot, order: str | None = None) -> Judge:
+def check_visible_devices(words: str | None, *gpus: GpuSnapshot, order: str | None = None) -> Judge:
     return partial(gpu_checks.judge_visible, gpus or WORKING.gpus, words, order)
 
 
-def others(*gpus: GpuSnapshot) -> Judge:
+def check_other_users(*gpus: GpuSnapshot) -> Judge:
     return partial(gpu_checks.judge_others, gpus, "ada")
 
 
@@ -79,7 +79,7 @@ def shared(where: FilesystemInfo | None) -> Judge:
     return partial(disk_checks.judge_shared, where)
 
 
-def promises(problem: str = "") -> Judge:
+def check_reservations(problem: str = "") -> Judge:
     return partial(queue_checks.judge_reservations, "/dev/shm", problem)
 
 
@@ -99,7 +99,7 @@ def processes(soft: int | None, hard: int | None = None) -> Judge:
     return partial(machine_checks.judge_processes, soft, hard)
 
 
-def logout(**known: Any) -> Judge:
+def check_logout(**known: Any) -> Judge:
     return partial(queue_checks.judge_logout, Logout(**known))
 
 
@@ -124,7 +124,7 @@ def terminal(term: str = "xterm-256color", *, unicode: bool = True) -> Judge:
     return partial(machine_checks.judge_terminal, term, unicode=unicode)
 
 
-def judged(judge: Judge) -> Finding:
+def judge_finding(judge: Judge) -> Finding:
     finding = judge()
     assert finding is not None
     return finding
@@ -133,20 +133,20 @@ def judged(judge: Judge) -> Finding:
 HEALTHY: Mapping[str, Judge] = {
     "driver": driver(),
     "CUDA": cuda(),
-    "GPUs": cards(*WORKING.gpus),
-    "visible GPUs": visible(None),
-    "other users": others(*WORKING.gpus),
+    "GPUs": check_gpus(*WORKING.gpus),
+    "visible GPUs": check_visible_devices(None),
+    "other users": check_other_users(*WORKING.gpus),
     "configuration": partial(queue_checks.judge_configuration, (), None),
     "home": home(),
     "home's disk": home_disk(ROOMY),
     "results' disk": results(disk(50, path="/work")),
     "shared memory": shared(disk(8, 8, path="/dev/shm", kind="tmpfs")),
-    "promises": promises(),
+    "promises": check_reservations(),
     "clock": clock(),
     "cores": cores(16, 16, 16),
     "open files": open_files(65_536, 65_536),
     "processes": processes(None),
-    "logout": logout(),
+    "logout": check_logout(),
     "leftovers": leftovers(),
     "scheduler": scheduler(),
     "queue": queue(),
@@ -156,18 +156,18 @@ HEALTHY: Mapping[str, Judge] = {
 
 
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_healthy_machine_has_nothing_but_ok(name: str) -> None:
-    assert judged(HEALTHY[name]).status is CheckStatus.OK
+def test_healthy_machine_has_only_ok_findings(name: str) -> None:
+    assert judge_finding(HEALTHY[name]).status is CheckStatus.OK
 
 
-def test_a_machine_without_gpus_is_in_no_trouble() -> None:
+def test_machine_without_gpus_has_no_problem() -> None:
     none = "NVIDIA's driver is not loaded"
 
-    assert judged(driver(absent=none, gpus=(), version=None, cuda=None)) == Finding(
+    assert judge_finding(driver(absent=none, gpus=(), version=None, cuda=None)) == Finding(
         CheckStatus.UNKNOWN, f"no GPU found: {none}; jobs run on the CPU"
     )
-    assert judged(cuda(gpus=(), cuda=None)).status is CheckStatus.OK
-    assert judged(partial(gpu_checks.judge_visible, (), "0", None)).status is CheckStatus.OK
+    assert judge_finding(cuda(gpus=(), cuda=None)).status is CheckStatus.OK
+    assert judge_finding(partial(gpu_checks.judge_visible, (), "0", None)).status is CheckStatus.OK
     assert (gpu_checks.judge_gpus(()), gpu_checks.judge_others((), "ada")) == (None, None)
 
 
@@ -188,8 +188,8 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
             "no kernel image",
             "pytorch.org",
         ),
-        (cards(a_gpu(0, fault="does not respond")), "0 of 1 GPUs usable", "dmesg"),
-        (cards(a_gpu(0, compute_mode=2)), "prohibits computing", "nvidia-smi -c DEFAULT"),
+        (check_gpus(a_gpu(0, fault="does not respond")), "0 of 1 GPUs usable", "dmesg"),
+        (check_gpus(a_gpu(0, compute_mode=2)), "prohibits computing", "nvidia-smi -c DEFAULT"),
         (home(problem="/q belongs to somebody else"), "belongs", "LAUNCHER_HOME"),
         (home(disk(50, writable=False)), "cannot be written", "permissions"),
         (home_disk(disk(0.1)), "102 MiB of 100 GiB", "launcher clean"),
@@ -220,19 +220,19 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
             "built for CUDA",
         ),
         (
-            cards(a_gpu(0), a_gpu(1, fault="has fallen off the bus (Xid 79)")),
+            check_gpus(a_gpu(0), a_gpu(1, fault="has fallen off the bus (Xid 79)")),
             "cuda:1 has fallen off the bus (Xid 79); 1 of 2 GPUs",
             "reset",
         ),
-        (cards(a_gpu(0, compute_mode=3)), "one process at a time", "nvidia-smi -c DEFAULT"),
+        (check_gpus(a_gpu(0, compute_mode=3)), "one process at a time", "nvidia-smi -c DEFAULT"),
         (
-            cards(a_gpu(0, warnings=("a row is to be replaced",))),
+            check_gpus(a_gpu(0, warnings=("a row is to be replaced",))),
             "cuda:0: a row is to be replaced",
             "administrator",
         ),
-        (visible(""), "hides every GPU", "unset"),
-        (visible("-1"), "hides every GPU", "unset"),
-        (visible("0,3"), "GPUs that do not exist: 3", "choose from 0"),
+        (check_visible_devices(""), "hides every GPU", "unset"),
+        (check_visible_devices("-1"), "hides every GPU", "unset"),
+        (check_visible_devices("0,3"), "GPUs that do not exist: 3", "choose from 0"),
         (home(writers="group 'lab' may write /data"), "and so remove", "chmod +t"),
         (
             home(network="the home /q lies on a network file system (nfs4): use it …"),
@@ -247,7 +247,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (shared(None), "/dev/shm is missing", "num_threads: 0"),
         (shared(disk(0.06, 0.06)), "61.4 MiB", "--shm-size"),
         (shared(disk(0.06, 8)), "loaders", "ls -l /data"),
-        (promises("it is full"), "it is full", "LAUNCHER_CLAIMS"),
+        (check_reservations("it is full"), "it is full", "LAUNCHER_CLAIMS"),
         (
             clock(newest=NOON + 7200),
             "the clock was set back, as the queue has an event 2 h later",
@@ -262,8 +262,12 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (processes(100, 200), "at most 100", "limits.conf"),
         (processes(100, 9000), "at most 100", "ulimit -u 9000"),
         (processes(100), "", "ulimit -u unlimited"),
-        (logout(systemd=True, kills=True), "ends", "enable-linger"),
-        (logout(systemd=True, kills=False, service=True), "ends when you log out", "enable-linger"),
+        (check_logout(systemd=True, kills=True), "ends", "enable-linger"),
+        (
+            check_logout(systemd=True, kills=False, service=True),
+            "ends when you log out",
+            "enable-linger",
+        ),
         (scheduler(probe=LOOK._replace(waiting=3)), "not running, but 3 jobs", "launcher start"),
         (scheduler(scheduler=9, version="0.1"), "has version 0.1", "replaces"),
         (scheduler(scheduler=9, restarts=2), "restarted 2 times", "scheduler.log"),
@@ -275,31 +279,31 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
         (cuda(cuda=(13, 0)), "which the driver supports", ""),
         (cuda(cuda=(14, 1)), "which the driver supports", ""),
         (cuda(TORCH._replace(works=True, tried="it computed on A100")), "it computed on A100", ""),
-        (cards(a_gpu(0, compute_mode=0)), "1 × NVIDIA A100", ""),
+        (check_gpus(a_gpu(0, compute_mode=0)), "1 × NVIDIA A100", ""),
         (
-            cards(a_gpu(0, mig=0), a_gpu(0, mig=1, uuid="MIG-1")),
+            check_gpus(a_gpu(0, mig=0), a_gpu(0, mig=1, uuid="MIG-1")),
             "(2 MIG instances)",
             "",
         ),
-        (visible("0"), "use cuda:0", ""),
-        (visible("GPU-0"), "use cuda:0", ""),
+        (check_visible_devices("0"), "use cuda:0", ""),
+        (check_visible_devices("GPU-0"), "use cuda:0", ""),
         (
-            visible(None, a_gpu(0), a_gpu(1, name="NVIDIA T4")),
+            check_visible_devices(None, a_gpu(0), a_gpu(1, name="NVIDIA T4")),
             "number these GPUs by speed",
             "CUDA_DEVICE_ORDER",
         ),
-        (others(a_gpu(0, processes=()), FULL), "ben 3 GiB on cuda:1", "gp"),
+        (check_other_users(a_gpu(0, processes=()), FULL), "ben 3 GiB on cuda:1", "gp"),
         (home(exists=False), "no queue yet", ""),
         (results(disk(50, kind="nfs4")), ", network)", ""),
         (clock(newest=NOON + 5), "", ""),
         (cores(64, 8, 4), "4 of 64 usable: taskset or a cgroup allows 8", ""),
-        (logout(), "no systemd", ""),
+        (check_logout(), "no systemd", ""),
         (
-            logout(systemd=True, kills=True, lingers=True, service=True),
+            check_logout(systemd=True, kills=True, lingers=True, service=True),
             "lingering is enabled); the scheduler is a service",
             "",
         ),
-        (logout(systemd=True, kills=False), "continue", ""),
+        (check_logout(systemd=True, kills=False), "continue", ""),
         (leftovers(), "each job has a control group", ""),
         (
             leftovers("/a.scope belongs to the system", service=True),
@@ -314,9 +318,9 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
     ],
     "unknown": [
         (cuda(cuda=None), "does not report", ""),
-        (others(a_gpu(0, processes=None)), "cuda:0", ""),
+        (check_other_users(a_gpu(0, processes=None)), "cuda:0", ""),
         (home_disk(FilesystemInfo(path="/data")), "is unknown", ""),
-        (logout(systemd=True), "unknown whether", "enable-linger"),
+        (check_logout(systemd=True), "unknown whether", "enable-linger"),
         (queue(probe=None), "cannot be read", "again"),
         (queue(probe=None, stopped=True), "cannot be read", "again"),
         (queue(problem="it is no folder"), "not checked", ""),
@@ -329,10 +333,10 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
     ("verdict", "judge", "told", "advice"),
     [(CheckStatus(verdict), *case) for verdict, cases in CASES.items() for case in cases],
 )
-def test_what_is_wrong_is_told_with_what_to_do(
+def test_problem_is_reported_with_advice(
     verdict: CheckStatus, judge: Judge, told: str, advice: str
 ) -> None:
-    found = judged(judge)
+    found = judge_finding(judge)
     assert (found.status, told in found.summary) == (verdict, True), found
     assert advice in found.advice
     assert found.advice or verdict not in {CheckStatus.WARNING, CheckStatus.TROUBLE}
@@ -346,11 +350,11 @@ SICK: Mapping[str, Judge] = {
     **HEALTHY,
     "driver": driver(cuda=(12, 8), gpus=SICK_GPUS),
     "CUDA": cuda(cuda=(12, 8), gpus=SICK_GPUS),
-    "GPUs": cards(*SICK_GPUS),
-    "visible GPUs": visible("0,7", *SICK_GPUS),
-    "other users": others(*SICK_GPUS),
+    "GPUs": check_gpus(*SICK_GPUS),
+    "visible GPUs": check_visible_devices("0,7", *SICK_GPUS),
+    "other users": check_other_users(*SICK_GPUS),
     "results' disk": results(disk(4, path="/scratch/experiments/faces")),
-    "logout": logout(systemd=True),
+    "logout": check_logout(systemd=True),
     "scheduler": scheduler(stopped=True, probe=LOOK._replace(waiting=12)),
     "queue": queue(stopped=True, probe=LOOK._replace(waiting=12)),
 }
@@ -359,12 +363,14 @@ SICK: Mapping[str, Judge] = {
 def findings(*without: str) -> list[Finding]:
     """What is found on a sick machine."""
     return [
-        judged(judge)._replace(name=name) for name, judge in SICK.items() if name not in without
+        judge_finding(judge)._replace(name=name)
+        for name, judge in SICK.items()
+        if name not in without
     ]
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_a_screen_shows_verdicts_in_words_and_what_to_do_below(width: int) -> None:
+def test_screen_shows_status_words_with_advice_below(width: int) -> None:
     drawn = "\n".join([*(one.text for one in draw(findings("clock", "leftovers"), width)), ""])
 
     assert drawn == (GOLDEN / f"doctor-{width}.txt").read_text(encoding="utf-8")
@@ -375,26 +381,28 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
     assert max(width_of(one.text) for one in draw(findings(), width)) <= width
 
 
-def test_no_name_of_a_user_steers_the_terminal() -> None:
+def test_user_names_contain_no_terminal_control_sequences() -> None:
     found = findings()
 
     assert "\x1b" not in "".join(one.text for one in draw(found, 80))
     assert "\x1b" not in "".join(text for one in found for text in one.columns())
 
 
-def test_messages_that_were_given_up_are_counted_and_the_last_is_named() -> None:
+def test_abandoned_messages_are_counted_and_the_last_is_named() -> None:
     assert queue_checks.judge_unsent(()) is None
-    found = judged(partial(queue_checks.judge_unsent, ("'a' to me (no)", "'b' to me (late)")))
+    found = judge_finding(
+        partial(queue_checks.judge_unsent, ("'a' to me (no)", "'b' to me (late)"))
+    )
     assert found.status is CheckStatus.WARNING
     assert found.summary == "2 messages not sent; the last: 'b' to me (late)"
 
 
-def test_faults_of_the_file_are_told_once_each() -> None:
-    found = judged(partial(queue_checks.judge_configuration, ["a", "b", "a"], None))
+def test_each_fault_of_the_file_is_reported_once() -> None:
+    found = judge_finding(partial(queue_checks.judge_configuration, ["a", "b", "a"], None))
     assert (found.status, found.summary) == (CheckStatus.TROUBLE, "a; b")
 
 
-def test_a_configuration_that_others_may_write_is_warned_of(tmp_path: Path) -> None:
+def test_configuration_writable_by_others_causes_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.touch()
     configuration = Configuration(file=file, exists=True)
@@ -405,7 +413,7 @@ def test_a_configuration_that_others_may_write_is_warned_of(tmp_path: Path) -> N
     assert found.summary.startswith(f"every user may write {file}: whoever changes")
 
 
-def test_each_target_of_messages_is_judged_under_its_name() -> None:
+def test_each_notification_target_is_checked_under_its_name() -> None:
     targets = (
         NotifyTarget("desk", command=("sh",)),
         NotifyTarget("mail", command=("no-such-program",)),
@@ -418,7 +426,7 @@ def test_each_target_of_messages_is_judged_under_its_name() -> None:
     assert queue_checks.judge_targets(None, os.environ) == {}
 
 
-def test_a_path_of_config_toml_that_is_no_path_is_said_once_elsewhere() -> None:
+def test_invalid_path_in_config_toml_is_reported_once_by_another_check() -> None:
     assert queue_checks.judge_targets(None, {"LAUNCHER_CONFIG": "relative.toml"}) == {}
 
 
@@ -440,7 +448,7 @@ def limits(files: int | None, space: int | None = None, niceness: int = 0) -> Pr
         (limits(8192, niceness=15), "at most 8,192", ("warning", "niceness 15; jobs run at this niceness")),
     ],
 )  # fmt: skip
-def test_limits_of_jobs_are_those_of_the_shell_as_far_as_the_scheduler_allows(
+def test_limits_of_jobs_are_those_of_the_shell_within_the_limits_of_the_scheduler(
     scheduler: ProcessLimits | None, files: str, judged: tuple[str, str] | None
 ) -> None:
     found = judge_job_limits(limits(8192), scheduler)

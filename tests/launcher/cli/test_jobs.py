@@ -15,7 +15,7 @@ NAMES = ("train/a", "train/ab", "train/c", "test/[x]", "12")
 
 
 @pytest.fixture
-def filled(store: Store) -> Store:
+def filled_store(store: Store) -> Store:
     """A queue with a few jobs in two runs."""
     enqueue(store, *NAMES, run="quick")
     enqueue(store, "train/a", run="quicker")
@@ -41,8 +41,10 @@ def filled(store: Store) -> Store:
         ([], []),
     ],
 )
-def test_jobs_are_chosen(filled: Store, patterns: Sequence[str], numbers: list[int]) -> None:
-    assert [job.id for job in select(filled, patterns)] == numbers
+def test_patterns_select_jobs(
+    filled_store: Store, patterns: Sequence[str], numbers: list[int]
+) -> None:
+    assert [job.id for job in select(filled_store, patterns)] == numbers
 
 
 @pytest.mark.parametrize(
@@ -55,12 +57,12 @@ def test_jobs_are_chosen(filled: Store, patterns: Sequence[str], numbers: list[i
         ("run:quick*", [1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_what_waits_for_a_whole_name_waits_for_its_newest_job(
-    filled: Store, launcher: Launcher, pattern: str, numbers: list[int]
+def test_dependency_on_a_name_means_its_newest_job(
+    filled_store: Store, launcher: Launcher, pattern: str, numbers: list[int]
 ) -> None:
-    assert [job.id for job in select(filled, [pattern], newest=True)] == numbers
+    assert [job.id for job in select(filled_store, [pattern], newest=True)] == numbers
     launcher.well("add", "--after", pattern, "--", "true")
-    assert [job.id for job in filled.read.dependencies_of(7)] == numbers
+    assert [job.id for job in filled_store.read.dependencies_of(7)] == numbers
 
 
 @pytest.mark.parametrize(
@@ -81,13 +83,15 @@ def test_what_waits_for_a_whole_name_waits_for_its_newest_job(
         ("zzz*", "no job matches 'zzz*'"),
     ],
 )
-def test_what_matches_nothing_is_an_error(filled: Store, pattern: str, message: str) -> None:
+def test_pattern_without_a_match_is_an_error(
+    filled_store: Store, pattern: str, message: str
+) -> None:
     with pytest.raises(UsageError) as caught:
-        select(filled, ["1", pattern])
+        select(filled_store, ["1", pattern])
     assert message in str(caught.value)
 
 
-def test_a_pattern_without_a_queue_names_nothing(store: Store) -> None:
+def test_pattern_without_a_queue_matches_nothing(store: Store) -> None:
     with pytest.raises(
         UsageError, match=r"no job matches 'a'\. List all jobs: launcher status --all"
     ):
@@ -96,7 +100,7 @@ def test_a_pattern_without_a_queue_names_nothing(store: Store) -> None:
         select(store, ["run:a"])
 
 
-def test_a_command_is_found_without_its_kind(store: Store) -> None:
+def test_command_is_found_without_its_kind_prefix(store: Store) -> None:
     enqueue(store, *(f"command/{name}" for name in ("prep", "prepare", "12", "last")))
     assert [job.name for job in select(store, ["prep"])] == ["command/prep"]
     assert [job.name for job in select(store, ["prepa"])] == ["command/prepare"]
@@ -106,11 +110,11 @@ def test_a_command_is_found_without_its_kind(store: Store) -> None:
         select(store, ["command/1"])  # is not the beginning of command/12
 
 
-def test_one_job_is_the_newest_of_its_name(filled: Store) -> None:
-    assert only_job(filled, "train/a").id == 6
-    assert only_job(filled, "train/c").id == 3
+def test_single_job_is_the_newest_of_its_name(filled_store: Store) -> None:
+    assert only_job(filled_store, "train/a").id == 6
+    assert only_job(filled_store, "train/c").id == 3
     with pytest.raises(UsageError, match=r"matches 3 jobs: train/a, train/ab\. Name one"):
-        only_job(filled, "train/a*")
+        only_job(filled_store, "train/a*")
 
 
 @pytest.fixture
@@ -157,14 +161,14 @@ def test_jobs_are_listed_by_their_state(
         (["nobody", "--failed"], "no job matches 'nobody'"),
     ],
 )
-def test_a_state_that_there_is_not_is_named(
+def test_unknown_state_is_named(
     launcher: Launcher, store: Store, words: list[str], message: str
 ) -> None:
     enqueue(store, "command/1")
     assert message in launcher.refused("status", *words)
 
 
-def test_a_queue_that_is_not_there_has_no_failed_job(launcher: Launcher) -> None:
+def test_missing_queue_has_no_failed_job(launcher: Launcher) -> None:
     assert launcher("status", "--failed").err == "no jobs\n"
 
 
@@ -192,7 +196,7 @@ def test_jobs_are_selected_by_their_tags(launcher: Launcher, waiting: Store) -> 
     ]
 
 
-def test_tags_are_listed_with_their_jobs_and_of_jobs(launcher: Launcher, waiting: Store) -> None:
+def test_tags_are_listed_with_jobs_and_per_job(launcher: Launcher, waiting: Store) -> None:
     launcher.well("tag")
     launcher("tag", "1", "2", "+a")
     launcher("tag", "2", "+b")
@@ -216,25 +220,27 @@ def test_tags_are_listed_with_their_jobs_and_of_jobs(launcher: Launcher, waiting
         (("1", "+a", "-a"), "cannot be both added and removed"),
     ],
 )
-def test_what_is_no_tag_is_refused(
+def test_invalid_tag_is_refused(
     launcher: Launcher, waiting: Store, words: tuple[str, ...], said: str
 ) -> None:
     assert said in launcher.refused("tag", *words)
     assert waiting.job_control.all_tags() == {}
 
 
-def test_a_dry_run_gives_no_tag_and_no_note(launcher: Launcher, waiting: Store) -> None:
+def test_dry_run_sets_neither_tag_nor_note(launcher: Launcher, waiting: Store) -> None:
     assert "would get +a" in launcher("tag", "1", "+a", "--dry-run").out
     assert "would have note: x" in launcher("note", "1", "x", "--dry-run").out
     assert (waiting.job_control.all_tags(), job_row(waiting, 1).owner_note) == ({}, "")
 
 
-def test_an_unknown_tag_is_named_with_the_nearest(launcher: Launcher, waiting: Store) -> None:
+def test_unknown_tag_is_refused_with_the_nearest(launcher: Launcher, waiting: Store) -> None:
     launcher("tag", "1", "+paper")
     assert "Did you mean tag:paper?" in launcher.refused("status", "tag:papre")
 
 
-def test_a_note_is_shown_and_cannot_steer_a_terminal(launcher: Launcher, waiting: Store) -> None:
+def test_note_is_shown_without_terminal_control_sequences(
+    launcher: Launcher, waiting: Store
+) -> None:
     assert launcher("note", "1", "table 3\n\x1b[2Jhidden").out == "1\tcommand/1\tnote: table 3\n"
     assert "note    table 3\\n\\x1b[2Jhidden" in launcher("show", "1").out
     record = launcher.json("status", "1")["jobs"][0]

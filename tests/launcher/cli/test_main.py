@@ -1,4 +1,4 @@
-"""What holds for every command: help, mistakes, troubles of the machine."""
+"""Properties of every command: help, usage errors, machine errors."""
 
 import itertools
 import os
@@ -45,7 +45,7 @@ def test_every_verb_has_a_help_page_with_two_examples(launcher: Launcher, words:
 
 
 @pytest.mark.parametrize("words", [*VERBS, "service install", "service remove"])
-def test_a_help_page_names_real_types_and_no_sentence_begins_with_it(
+def test_help_page_names_real_types_and_no_sentence_starts_with_it(
     launcher: Launcher, words: str
 ) -> None:
     page = launcher.well(*words.split(), "--help").out
@@ -80,9 +80,7 @@ def test_options_and_choices_have_no_underscores_of_their_own(words: str) -> Non
         assert not [word for word in (*names, *map(str, choices)) if "_" in word]
 
 
-def test_an_error_has_a_traceback_only_when_that_is_asked_for(
-    launcher: Launcher, home: Home
-) -> None:
+def test_error_has_a_traceback_only_on_request(launcher: Launcher, home: Home) -> None:
     home.database.write_bytes(b"no database at all, but long enough to look like one " * 100)
     answer = launcher("status")
     assert answer.code == 3
@@ -93,7 +91,7 @@ def test_an_error_has_a_traceback_only_when_that_is_asked_for(
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"]])
-def test_output_that_finds_no_room_is_trouble_of_the_machine(
+def test_full_disk_at_output_is_a_machine_error(
     home: Home,
     store: Store,
     words: list[str],
@@ -110,7 +108,7 @@ def test_output_that_finds_no_room_is_trouble_of_the_machine(
     assert said.stderr == "error: [Errno 28] No space left on device\n"
 
 
-def test_an_order_that_cannot_be_written_is_trouble_of_the_machine(
+def test_unwritable_stop_request_is_a_machine_error(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     home.stop_record.mkdir()  # root may write anywhere, but replaces no folder by a file
@@ -120,7 +118,7 @@ def test_an_order_that_cannot_be_written_is_trouble_of_the_machine(
     assert answer.err.startswith("error: cannot write ")
 
 
-def test_a_home_of_somebody_else_is_refused(
+def test_queue_folder_of_another_user_is_refused(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.geteuid() != 0:
@@ -134,7 +132,7 @@ def test_a_home_of_somebody_else_is_refused(
     assert "belongs to user 12345" in answer.err
 
 
-def test_many_readers_and_a_writer_do_not_disturb_each_other(home: Home, store: Store) -> None:
+def test_concurrent_readers_and_writer_do_not_interfere(home: Home, store: Store) -> None:
     troubles: list[Exception] = []
     finished = threading.Event()
 
@@ -160,9 +158,7 @@ def test_many_readers_and_a_writer_do_not_disturb_each_other(home: Home, store: 
     assert len(store.read.jobs()) == 30
 
 
-def test_damage_that_a_look_finds_is_trouble_of_the_machine(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_damaged_database_is_a_machine_error(launcher: Launcher, home: Home, store: Store) -> None:
     enqueue(store, *(f"command/{number}" for number in range(500)))
     store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with home.database.open("r+b") as file:
@@ -185,19 +181,21 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[f"{one.line} [{one.given}]" for one in MISTAKES])
-def test_a_wrong_command_line_is_answered_word_by_word(mistake: Mistake, places: Places) -> None:
+def test_invalid_command_line_has_the_exact_expected_message(
+    mistake: Mistake, places: Places
+) -> None:
     if mistake.given == "somebody else's" and os.geteuid() != 0:
         pytest.skip("only root can give a folder away")
     assert str(ask(places, mistake)) == str(mistake)
 
 
-def test_every_verb_is_among_them() -> None:
+def test_every_verb_has_an_invalid_command_line() -> None:
     words = {one.line.split()[1] for one in MISTAKES if " " in one.line}
     assert set(VERBS) <= words
     assert len({(one.given, one.line) for one in MISTAKES}) == len(MISTAKES) > 100
 
 
-def test_a_mistake_is_no_success_and_its_answer_goes_to_the_standard_error() -> None:
+def test_mistake_has_a_nonzero_exit_code_and_message_on_stderr() -> None:
     for one in MISTAKES:
         assert one.code
         assert one.out == ""
@@ -205,12 +203,12 @@ def test_a_mistake_is_no_success_and_its_answer_goes_to_the_standard_error() -> 
         assert "Traceback" not in one.err
 
 
-def test_the_file_is_read_as_it_is_written() -> None:
+def test_file_of_mistakes_round_trips() -> None:
     text = "\n".join(map(str, MISTAKES))
     assert read(text) == MISTAKES
 
 
-def test_a_place_is_left_as_it_was_found(places: Places) -> None:
+def test_mistakes_leave_their_folders_unchanged(places: Places) -> None:
     before = dict(os.environ)
     here = Path.cwd()
     with places.at("a queue") as folder:
@@ -230,7 +228,7 @@ main(["web"])
 """
 
 
-def test_a_port_that_is_taken_is_named_with_the_way_out(launcher: Launcher) -> None:
+def test_occupied_port_is_named_with_a_remedy(launcher: Launcher) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         answer = launcher("web", "--port", str(port))
@@ -239,7 +237,7 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(launcher: Launcher) -> N
     assert f"cannot serve on port {port}: Address already in use. Choose another port" in answer.err
 
 
-def test_without_its_extra_it_says_how_to_install_it() -> None:
+def test_missing_extra_is_reported_with_the_install_command() -> None:
     answer = subprocess.run(
         [sys.executable, "-c", WITHOUT_STARLETTE], capture_output=True, text=True, check=False
     )
@@ -248,7 +246,7 @@ def test_without_its_extra_it_says_how_to_install_it() -> None:
     assert "Traceback" not in answer.stderr
 
 
-def test_a_python_runs_the_command_of_its_own_environment() -> None:
+def test_python_runs_the_command_of_its_environment() -> None:
     words = [sys.executable, "-m", "launcher", "nonsense"]
     answer = subprocess.run(words, capture_output=True, text=True, check=False)
     assert answer.returncode == 2
@@ -273,7 +271,7 @@ def test_every_installed_kind_is_listed(launcher: Launcher) -> None:
     assert {"lr", "num_epochs", "seed"} <= set(train[4].split(","))
 
 
-def test_a_named_kind_tells_its_settings(launcher: Launcher) -> None:
+def test_named_kind_prints_its_settings(launcher: Launcher) -> None:
     lines = [line.split("\t") for line in launcher("kinds", "train", "command").out.splitlines()]
     assert {len(line) for line in lines} == {6}
     by_name = {(line[0], line[1]): line[2:] for line in lines}
@@ -294,7 +292,7 @@ def test_a_named_kind_tells_its_settings(launcher: Launcher) -> None:
     assert by_name["command", "argv"][:2] == ["a list of 1 or more strings", "(required)"]
 
 
-def test_json_has_the_same(launcher: Launcher) -> None:
+def test_json_of_kinds_has_the_same_content(launcher: Launcher) -> None:
     whole = launcher.json("kinds")
     assert whole["schema"] == 1
     assert [kind["name"] for kind in whole["kinds"]] == list(installed_kinds())
@@ -318,7 +316,7 @@ def test_json_has_the_same(launcher: Launcher) -> None:
 
 @pytest.mark.parametrize("width", [70, 100])
 @pytest.mark.usefixtures("home")
-def test_a_terminal_is_not_overrun(width: int) -> None:
+def test_lines_fit_the_width_of_the_terminal(width: int) -> None:
     table = in_a_terminal("kinds", columns=width)
     assert table.splitlines()[0].split() == ["KIND", "ROLE", "PACKAGE", "DESCRIPTION"]
     page = in_a_terminal("kinds", "train", "poison", columns=width)
@@ -385,7 +383,7 @@ WORDS = {
 }
 
 
-def test_every_type_has_plain_words() -> None:
+def test_every_type_has_a_plain_description() -> None:
     kind = laboratory()["train"]
     assert isinstance(kind, Toy)
     every = Toy(name="every", role=kind.role, entry=kind.entry, settings=EverySettings)
@@ -393,7 +391,7 @@ def test_every_type_has_plain_words() -> None:
     assert told == WORDS
 
 
-def test_the_settings_of_every_installed_kind_have_plain_words() -> None:
+def test_settings_of_every_installed_kind_have_plain_descriptions() -> None:
     for kind in (*installed_kinds().values(), *laboratory().values(), PROGRAM):
         for name, form in settings_of(kind).items():
             assert describe_form(form), f"{kind.name}.{name}"

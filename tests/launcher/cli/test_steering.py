@@ -1,4 +1,4 @@
-"""What `launcher pause` refuses; what it does to processes is in tests/e2e/test_steering.py."""
+"""Changes of jobs, and refusals of `launcher pause`; its effect on processes is in tests/e2e/test_steering.py."""
 
 import ctypes
 import os
@@ -70,7 +70,7 @@ def test_a_dry_run_of_cancel_changes_nothing(launcher: Launcher, store: Store) -
     assert in_state(store, 1, State.QUEUED)
 
 
-def test_running_jobs_are_ended_only_when_that_is_said(
+def test_running_jobs_are_ended_only_with_confirmation(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     launcher("add", "--", "sleep", "60")
@@ -131,7 +131,7 @@ def test_a_process_that_does_not_end_after_sigkill_is_named(
     assert named in launcher.well("show", "1").out
 
 
-def test_cancelling_tells_what_is_skipped_because_of_it(launcher: Launcher, store: Store) -> None:
+def test_cancelling_reports_skipped_dependents(launcher: Launcher, store: Store) -> None:
     a_chain(store, *(f"train/{letter}" for letter in "abcdef"))
     dry = launcher("cancel", "-n", "train/a")
     real = launcher("cancel", "train/a")
@@ -141,7 +141,7 @@ def test_cancelling_tells_what_is_skipped_because_of_it(launcher: Launcher, stor
     assert states(store) == [State.CANCELLED] + [State.SKIPPED] * 5
 
 
-def test_a_terminal_is_told_of_an_end_only_once_somebody_agreed(
+def test_terminal_reports_the_end_only_after_confirmation(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     launcher("add", "--", "sleep", "60")
@@ -169,7 +169,9 @@ def test_jobs_that_have_ended_are_named_when_others_are_cancelled(
     )
 
 
-def test_jobs_of_one_name_are_told_apart_by_their_numbers(launcher: Launcher, store: Store) -> None:
+def test_jobs_with_the_same_name_are_distinguished_by_number(
+    launcher: Launcher, store: Store
+) -> None:
     (a,) = enqueue(store, "command/a")
     (b,) = enqueue(store, "command/a", run="other")
     enqueue(store, "command/b")
@@ -226,7 +228,7 @@ def test_a_dry_run_changes_nothing(launcher: Launcher, store: Store, verb: str) 
         (("retry", "--failed"), "nothing to retry. No job has failed"),
     ],
 )
-def test_what_cannot_be_changed_is_an_error(
+def test_impossible_change_is_an_error(
     launcher: Launcher, store: Store, words: Sequence[str], message: str
 ) -> None:
     a, _ = enqueue(store, "train/a", "train/b")
@@ -244,14 +246,14 @@ def test_many_jobs_in_another_state_are_counted(launcher: Launcher, store: Store
     assert answer.err == "unchanged, done: train/1, train/2, train/3 and 2 more\n"
 
 
-def test_priority_decides_what_starts_first(launcher: Launcher, store: Store) -> None:
+def test_priority_decides_the_start_order(launcher: Launcher, store: Store) -> None:
     enqueue(store, *(f"train/{letter}" for letter in "abc"))
     assert launcher("priority", "10", "train/b").out == "2\ttrain/b\tpriority 0 → 10\n"
     assert launcher("priority", "-1", "1").out == "1\ttrain/a\tpriority 0 → -1\n"
     assert [job.id for job in store.scheduler_actions.read_ready(3)] == [2, 3, 1]
 
 
-def test_releasing_in_a_stopped_queue_says_that_nothing_starts(
+def test_release_in_a_stopped_queue_warns_that_nothing_starts(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     enqueue(store, a_spec())
@@ -266,7 +268,7 @@ def test_releasing_in_a_stopped_queue_says_that_nothing_starts(
 # --- retry
 
 
-def test_retrying_names_what_is_queued_with_them(
+def test_retry_names_the_dependencies_queued_with_it(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -289,7 +291,7 @@ def test_retrying_names_what_is_queued_with_them(
     assert job_row(store, 1).attempts == 2
 
 
-def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store) -> None:
+def test_all_failed_jobs_are_retried(launcher: Launcher, home: Home, store: Store) -> None:
     names = ("train/a", "train/b", "test/c", "test/d")
     a, b, c, d = enqueue(store, *names)
     write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
@@ -307,7 +309,7 @@ def test_all_that_failed_is_retried(launcher: Launcher, home: Home, store: Store
     assert not home.stop_record.exists()
 
 
-def test_what_is_done_runs_again_only_by_force(launcher: Launcher, store: Store) -> None:
+def test_done_jobs_run_again_only_with_force(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     finished(store, job)
     assert launcher("retry", "1", "--force").out == "1\tcommand/1\tqueued again\n"
@@ -340,7 +342,7 @@ def test_a_held_job_that_was_skipped_is_held_again(store: Store) -> None:
 # --- group
 
 
-def test_a_group_is_made_changed_and_forgotten(launcher: Launcher, store: Store) -> None:
+def test_group_is_created_changed_and_deleted(launcher: Launcher, store: Store) -> None:
     assert launcher("group").err == "no groups. Create one: launcher group NAME --limit 2\n"
     dry = launcher("group", "downloads", "--limit", "2", "-n")
     assert dry.out == "downloads\twould have at most 2 jobs at once\n"
@@ -356,7 +358,7 @@ def test_a_group_is_made_changed_and_forgotten(launcher: Launcher, store: Store)
     assert store.read.group_limits() == []
 
 
-def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: Store) -> None:
+def test_groups_are_listed_with_running_and_waiting_jobs(launcher: Launcher, store: Store) -> None:
     store.job_control.set_group_limit("downloads", 2)
     store.job_control.set_group_limit("other", 1)
     terms = Terms(group="downloads")
@@ -382,7 +384,7 @@ def test_groups_are_listed_with_what_runs_and_waits(launcher: Launcher, store: S
     assert status["groups"][0] == {"name": "downloads", "limit": 2, "running": 1}
 
 
-def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(
+def test_group_limit_bounds_the_number_of_running_jobs(
     launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
     launcher("group", "one", "--limit", "1")
@@ -392,7 +394,7 @@ def test_no_more_jobs_of_a_group_run_at_once_than_its_limit(
     launcher.well("wait", "1", "2", "3", "4")
 
 
-def test_what_runs_on_a_node_of_a_cluster_is_not_paused(launcher: Launcher, store: Store) -> None:
+def test_job_on_a_cluster_node_is_not_paused(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     seat = a_seat(boot=f"{PILOT_PREFIX}0123456789abcdef")
     assert store.scheduler_actions.claim(job, seat, reason="fits", now=1.0) is not None
@@ -400,7 +402,7 @@ def test_what_runs_on_a_node_of_a_cluster_is_not_paused(launcher: Launcher, stor
     assert job_row(store, job).paused is None
 
 
-def test_only_what_is_paused_goes_on(launcher: Launcher, store: Store) -> None:
+def test_only_paused_jobs_are_resumed(launcher: Launcher, store: Store) -> None:
     (running,) = enqueue(store, "command/b")
     claimed(store, running)
     assert "These jobs are not paused: command/b" in launcher.refused("resume", str(running))

@@ -31,7 +31,7 @@ def queued_twice(store: Store) -> Store:
         ("command/11", 1, "command/11"),
     ],
 )
-def test_a_name_with_the_number_of_its_job_stands_for_the_name_before(
+def test_superseded_name_is_resolved_to_the_original_name(
     name: str, number: int, queued: str
 ) -> None:
     assert queued_name(name, number) == queued
@@ -48,7 +48,7 @@ def test_the_newest_job_of_a_name_supersedes_all_older_ones(store: Store) -> Non
 
 
 @pytest.mark.parametrize("pattern", ["run:fix", "s@*", "command/", "tag:old"])
-def test_a_failed_job_that_a_newer_one_replaced_does_not_count(
+def test_superseded_failed_job_does_not_count(
     launcher: Launcher, queued_twice: Store, pattern: str
 ) -> None:
     assert job_row(queued_twice, 2).name == "command/s@seed=7@2"
@@ -62,7 +62,7 @@ def test_a_failed_job_that_a_newer_one_replaced_does_not_count(
 
 
 @pytest.mark.parametrize("pattern", ["2", "02", "command/s@seed=7@2", "s@seed=7@2"])
-def test_a_replaced_job_is_meant_where_it_is_named_itself(
+def test_superseded_job_is_selected_by_its_own_name(
     launcher: Launcher, queued_twice: Store, pattern: str
 ) -> None:
     assert launcher("wait", pattern).code == 1
@@ -70,7 +70,7 @@ def test_a_replaced_job_is_meant_where_it_is_named_itself(
     assert launcher.well("retry", pattern, "--failed", "--dry-run").out.startswith("2\t")
 
 
-def test_the_newest_job_of_a_name_counts_where_it_failed(launcher: Launcher, store: Store) -> None:
+def test_newest_job_of_a_name_counts_if_it_failed(launcher: Launcher, store: Store) -> None:
     add(store, PROGRAM, Done(at=2.0))
     add(store, PROGRAM, FAILED)
     assert launcher("wait", "run:fix").code == 1
@@ -78,8 +78,6 @@ def test_the_newest_job_of_a_name_counts_where_it_failed(launcher: Launcher, sto
     assert launcher.well("retry", "--failed", "--dry-run").out.startswith("2\t")
 
 
-def test_a_job_that_follows_a_run_does_not_follow_what_was_replaced(
-    launcher: Launcher, queued_twice: Store
-) -> None:
+def test_job_after_a_run_ignores_superseded_jobs(launcher: Launcher, queued_twice: Store) -> None:
     launcher.well("add", "--hold", "--after", "run:fix", "--", "true")
     assert [row.id for row in queued_twice.read.dependencies_of(5)] == [3, 4]

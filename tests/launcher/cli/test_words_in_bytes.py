@@ -37,7 +37,7 @@ def test_a_run_in_a_folder_that_is_not_utf8_is_refused(
     assert store.read.jobs() == []
 
 
-def test_a_program_of_the_common_run_starts_in_a_folder_that_is_not_utf8(
+def test_program_of_the_default_run_starts_in_a_folder_that_is_not_utf8(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / BYTES).mkdir()

@@ -54,14 +54,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", job_options())
-def test_an_option_sets_what_its_row_says(name: str) -> None:
+def test_option_sets_the_field_of_its_row(name: str) -> None:
     option = job_options()[name]
     text, expected = EXAMPLES[name]
     assert option.apply(JobRequest(), option.takes.read(text, 100.0)) == expected
 
 
 @pytest.mark.parametrize("name", job_options())
-def test_the_default_that_is_told_is_the_one_that_holds(name: str) -> None:
+def test_documented_default_is_the_effective_default(name: str) -> None:
     option = job_options()[name]
     if option.default:
         value = option.takes.read(option.default, 0.0)
@@ -69,7 +69,7 @@ def test_the_default_that_is_told_is_the_one_that_holds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", job_options())
-def test_a_task_file_and_the_command_line_take_every_option(name: str) -> None:
+def test_task_file_and_command_line_accept_every_option(name: str) -> None:
     assert job_options()[name].flag.removeprefix("--") in options_of(add)
     text, expected = EXAMPLES[name]
     more = {"warn": ", time_limit: 8h", "signal": ", warn: 1m, time_limit: 8h"}.get(name, "")
@@ -81,7 +81,9 @@ def test_a_task_file_and_the_command_line_take_every_option(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), WRONG.items())
-def test_both_refuse_a_wrong_value_in_the_same_words(name: str, text: str) -> None:
+def test_task_file_and_command_line_refuse_a_wrong_value_with_the_same_message(
+    name: str, text: str
+) -> None:
     option = job_options()[name]
     with pytest.raises(UsageError) as refused:
         option.takes.read(text, 100.0)
@@ -104,32 +106,34 @@ def test_both_refuse_a_wrong_value_in_the_same_words(name: str, text: str) -> No
         ("{gpus: 2, device: 'cuda:1'}", "device: cuda:1 is one GPU, but gpus: 2 requests 2"),
     ],
 )
-def test_options_that_do_not_fit_are_told_as_on_the_command_line(said: str, message: str) -> None:
+def test_contradicting_options_have_the_message_of_the_command_line(
+    said: str, message: str
+) -> None:
     problem = refusal(f"train: [{{data: dot:pre, resources: {said}}}]\nautotest: [dot:pre]\n")
     assert problem.message.startswith(message)
     assert problem.place is not None
     assert problem.place.line == 2
 
 
-def test_an_option_that_every_entry_inherits_is_blamed_once() -> None:
+def test_fault_in_an_inherited_option_is_reported_once() -> None:
     text = "resources: {warn: 5m}\ntrain: [{data: dot:pre}, {data: ring:pre}]\n"
     assert "warn needs" in refusal(text).message
 
 
-def test_an_entry_may_complete_what_the_file_begins() -> None:
+def test_entry_completes_options_of_the_file() -> None:
     text = "resources: {warn: 5m}\ntrain: [{data: dot:pre, resources: {time_limit: 8h}}]\n"
     (job,) = a_plan(text).jobs
     assert (job.terms.warn_s, job.terms.time_limit_s) == (300.0, 28_800.0)
 
 
-def test_a_date_that_is_over_delays_nothing_in_a_file_that_is_run_again() -> None:
+def test_past_start_time_is_ignored_when_a_file_runs_again() -> None:
     text = "resources: {not_before: 2001-01-01}\ntrain: [{data: dot:pre}]\n"
     made = a_plan(text)
     assert made.jobs[0].terms.not_before is None
     assert any("is in the past and delays nothing" in str(one) for one in made.warnings)
 
 
-def test_the_terms_of_a_job_change_no_hash() -> None:
+def test_terms_of_a_job_do_not_change_its_hash() -> None:
     text = "train: [{data: dot:pre}]\n"
     asked = "resources: {group: night, not_before: +2h, backoff: 1m, grace: 2m}\n"
     assert [job.hash for job in a_plan(text).jobs] == [
@@ -137,13 +141,13 @@ def test_the_terms_of_a_job_change_no_hash() -> None:
     ]
 
 
-def test_two_options_of_one_name_are_refused() -> None:
+def test_duplicate_option_name_is_refused() -> None:
     for name in ("retries", "min_vram"):
         with pytest.raises(UsageError, match="two job options have the name"):
             register_options(JobOption(name=name, takes=WORD, help="x", field="terms.group"))
 
 
-def test_an_option_that_sets_nothing_is_refused() -> None:
+def test_option_without_a_known_field_is_refused() -> None:
     for field in ("terms.colour", "colour", "colours.group"):
         with pytest.raises(ValueError, match="which is not a field"):
             register_options(JobOption(name="colour", takes=span(), help="x", field=field))
@@ -151,10 +155,10 @@ def test_an_option_that_sets_nothing_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "false", "False", "FALSE"])
-def test_a_truth_is_written_as_in_yaml(text: str) -> None:
+def test_boolean_is_written_as_in_yaml(text: str) -> None:
     assert TRUTH.read(text, 0.0) == (text.lower() == "true")
 
 
-def test_a_folder_has_a_name() -> None:
+def test_folder_option_needs_a_name() -> None:
     with pytest.raises(UsageError, match="expected a folder such as runs/first, got ' '"):
         job_options()["tensorboard"].takes.read(" ", 0.0)

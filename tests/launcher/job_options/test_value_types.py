@@ -1,4 +1,4 @@
-"""Values of options: moments on local clocks, and what a run tells its owner."""
+"""Values of options: moments in local time, and notification settings of a run."""
 
 import os
 import time
@@ -55,7 +55,7 @@ def at(text: str) -> float:
         (" +1d ", "2026-11-20T12:00", "2026-11-21T12:00"),
     ],
 )
-def test_a_moment_is_read_as_local_clocks_show_it(text: str, now: str, expected: str) -> None:
+def test_moment_is_parsed_in_the_local_time_zone(text: str, now: str, expected: str) -> None:
     assert MOMENT.read(text, at(now)) == at(expected)
 
 
@@ -76,13 +76,13 @@ def test_a_moment_is_read_as_local_clocks_show_it(text: str, now: str, expected:
         ("+999999999999d", "more than ten years away"),
     ],
 )
-def test_what_is_no_moment_to_come_is_refused(text: str, message: str) -> None:
+def test_past_or_invalid_moment_is_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         MOMENT.read(text, at("2026-11-20T12:00"))
 
 
 @pytest.mark.parametrize("text", ["0", "0.0", "0s", "0h"])
-def test_no_time_at_all_is_refused_with_the_same_words_with_and_without_a_unit(text: str) -> None:
+def test_zero_time_has_the_same_message_with_and_without_a_unit(text: str) -> None:
     with pytest.raises(
         UsageError, match=r"must be greater than zero\. Leave it out for no limit\."
     ):
@@ -94,7 +94,7 @@ def test_no_time_at_all_is_refused_with_the_same_words_with_and_without_a_unit(t
     st.integers(0, 23),
     st.integers(0, 59),
 )
-def test_a_time_of_day_is_the_next_one(now: datetime, hour: int, minute: int) -> None:
+def test_time_of_day_is_the_next_occurrence(now: datetime, hour: int, minute: int) -> None:
     begin = now.timestamp()
     found = MOMENT.read(f"{hour:02}:{minute:02}", begin)
     assert begin < found <= begin + timedelta(hours=25, minutes=60).total_seconds()
@@ -114,7 +114,9 @@ def test_a_time_of_day_is_the_next_one(now: datetime, hour: int, minute: int) ->
         ),
     ],
 )
-def test_a_run_says_what_its_owner_is_told(value: object, expected: RunNotify) -> None:
+def test_notify_option_is_parsed_into_events_and_targets(
+    value: object, expected: RunNotify
+) -> None:
     assert read_run_notify(value) == expected
     assert run_notify_from_record(expected.record()) == expected
 
@@ -132,13 +134,13 @@ def test_a_run_says_what_its_owner_is_told(value: object, expected: RunNotify) -
         ({"events": 3}, "expected events such as run-ended"),
     ],
 )
-def test_what_is_wrong_is_named(value: object, expected: str) -> None:
+def test_invalid_notify_option_is_explained(value: object, expected: str) -> None:
     with pytest.raises(UsageError) as refused:
         read_run_notify(value)
     assert expected in str(refused.value)
 
 
-def test_what_a_newer_launcher_wrote_is_left_to_the_configuration() -> None:
+def test_unknown_stored_notify_option_falls_back_to_the_configuration() -> None:
     assert run_notify_from_record(None) == AS_CONFIGURED
     assert run_notify_from_record({"events": 3, "to": 4}) == AS_CONFIGURED
     newer = run_notify_from_record({"events": ["run-ended", "eclipse"]})

@@ -11,13 +11,13 @@ from tests.build import DEADLINE_S
 TEST = make_trial_message("desk", "host")
 
 
-def test_a_command_that_prints_without_end_is_ended() -> None:
+def test_command_with_endless_output_is_stopped() -> None:
     target = NotifyTarget(name="desk", command=("yes",), timeout_s=DEADLINE_S)
     answer = deliver(target, TEST, os.environ)
     assert (answer.delivered, answer.text) == (False, "it was killed: it printed more than 64 MiB")
 
 
-def test_a_command_for_whose_output_there_is_no_room_is_not_started(
+def test_command_is_not_started_when_the_disk_is_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full() -> None:

@@ -26,7 +26,7 @@ from tests.receivers import a_mailbox, a_silent_server, a_webhook
 NOTE = 'echo "$LAUNCHER_EVENT|$LAUNCHER_RUN|$LAUNCHER_TITLE" >> "$1"'
 
 
-class Teller:
+class ServiceHarness:
     """A service without a process of its own, whose clock a test sets."""
 
     def __init__(self, home: Home, config: Path) -> None:
@@ -43,14 +43,14 @@ class Teller:
         return self.service
 
     def until(self, condition: Callable[[], object], what: str, each_s: float = 0.0) -> None:
-        """Have the service work until something is so; so many seconds pass with each look."""
+        """Run steps of the service until a condition holds; `each_s` seconds pass per step."""
 
-        def stepped() -> object:
+        def step_and_check() -> object:
             self.later(each_s)
             self.service.step()
             return condition()
 
-        until(stepped, what)
+        until(step_and_check, what)
 
     def later(self, seconds: float) -> None:
         """Let time pass."""
@@ -58,13 +58,13 @@ class Teller:
         self.up.now += seconds
 
     def minute(self) -> None:
-        """Let the service take in what happened, and a minute pass."""
+        """Let the service read events, and let a minute pass."""
         self.service.step()
         self.later(61)
 
     @property
     def notices(self) -> NotificationState:
-        """What the home's file says."""
+        """The stored notification state."""
         return read_notification_state(self.home)
 
 
@@ -84,21 +84,23 @@ def command(notes: Path, script: str = NOTE) -> str:
 
 
 @pytest.fixture
-def teller(home: Home, store: Store, config: Path, notes: Path) -> Iterator[Teller]:  # the database
+def teller(
+    home: Home, store: Store, config: Path, notes: Path
+) -> Iterator[ServiceHarness]:  # the database
     config.write_text(command(notes))
-    teller = Teller(home, config)
+    teller = ServiceHarness(home, config)
     yield teller
     teller.service.close()
 
 
-def tries_of(teller: Teller, target: str) -> int:
-    """Return how often a target could not be told."""
+def count_tries(teller: ServiceHarness, target: str) -> int:
+    """Return the number of failed deliveries to a target."""
     failing = teller.notices.failing.get(target)
     return 0 if failing is None else failing.tries
 
 
-def sending(teller: Teller) -> bool:
-    """Tell whether a target is still to be put down as told of what happened."""
+def has_unreported_events(teller: ServiceHarness) -> bool:
+    """Return whether an event is not yet recorded as sent to the target."""
     notices = teller.notices
     runs = notices.runs.values()
     return notices.has_pending or any(
@@ -114,8 +116,8 @@ def finish(store: Store, job: int, *, failed: str = "", now: float | None = None
     )
 
 
-def test_a_mail_and_a_webhook_tell_of_the_end_of_a_run(
-    teller: Teller, store: Store, config: Path
+def test_mail_and_webhook_receive_the_end_of_a_run(
+    teller: ServiceHarness, store: Store, config: Path
 ) -> None:
     with a_mailbox() as mailbox, a_webhook() as webhook:
         config.write_text(
@@ -137,8 +139,8 @@ def test_a_mail_and_a_webhook_tell_of_the_end_of_a_run(
     assert not teller.notices.has_pending
 
 
-def test_a_server_that_answers_500_twice_gets_the_message_once_it_works(
-    teller: Teller, store: Store, config: Path
+def test_message_is_retried_until_the_server_accepts_it(
+    teller: ServiceHarness, store: Store, config: Path
 ) -> None:
     with a_webhook([500, 500]) as webhook:
         config.write_text(f'[notify.hook]\nurl = "{webhook.url}"\n')
@@ -146,7 +148,7 @@ def test_a_server_that_answers_500_twice_gets_the_message_once_it_works(
         teller.minute()
         for tries in (1, 2):
             teller.until(lambda tries=tries: len(webhook.posts) == tries, "it is tried")  # type: ignore[misc]
-            teller.until(lambda tries=tries: tries_of(teller, "hook") == tries, "it failed")  # type: ignore[misc]
+            teller.until(lambda tries=tries: count_tries(teller, "hook") == tries, "it failed")  # type: ignore[misc]
             teller.service.step()
             assert len(webhook.posts) == tries  # not at once
             teller.later(60)
@@ -155,8 +157,8 @@ def test_a_server_that_answers_500_twice_gets_the_message_once_it_works(
     assert not teller.notices.given_up
 
 
-def test_a_server_that_hangs_keeps_no_other_waiting(
-    teller: Teller, store: Store, config: Path, notes: Path
+def test_hanging_server_does_not_delay_other_targets(
+    teller: ServiceHarness, store: Store, config: Path, notes: Path
 ) -> None:
     with a_silent_server() as port:
         hanging = f'[notify.hook]\nurl = "json://127.0.0.1:{port}/s3cret-t0ken"\ntimeout = "1s"\n'
@@ -164,13 +166,13 @@ def test_a_server_that_hangs_keeps_no_other_waiting(
         finish(store, *enqueue(store, a_spec()))
         teller.minute()
         teller.until(lambda: lines_of(notes), "the other has it")
-        teller.until(lambda: tries_of(teller, "hook"), "it is given up for now")
+        teller.until(lambda: count_tries(teller, "hook"), "it is given up for now")
     assert [*teller.notices.failing] == ["hook"]
     assert teller.notices.failing["hook"].answer == "no answer in 1 s"
     assert "s3cret" not in teller.home.notify_record.read_text()
 
 
-def senders() -> list[int]:
+def sender_pids() -> list[int]:
     """Return the pids of our own processes that send a message."""
     mine = f"PPid:\t{os.getpid()}\n"
     pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
@@ -189,8 +191,8 @@ def _read(pid: int, name: str) -> str:
         return ""
 
 
-def test_no_process_and_no_file_of_ours_shows_a_secret(
-    teller: Teller, store: Store, config: Path, tmp_path: Path
+def test_secret_is_in_no_command_line_environment_or_file(
+    teller: ServiceHarness, store: Store, config: Path, tmp_path: Path
 ) -> None:
     with a_silent_server() as port:
         file = tmp_path / "hook.url"
@@ -200,21 +202,23 @@ def test_no_process_and_no_file_of_ours_shows_a_secret(
         finish(store, *enqueue(store, a_spec()))
         teller.minute()
         teller.service.step()
-        until(senders, "it is under way")
-        (pid,) = senders()
+        until(sender_pids, "it is under way")
+        (pid,) = sender_pids()
         for name in ("cmdline", "environ"):
             assert "s3cret" not in _read(pid, name)
-        teller.until(lambda: tries_of(teller, "hook"), "it failed")
+        teller.until(lambda: count_tries(teller, "hook"), "it failed")
     assert "s3cret" not in teller.home.notify_record.read_text()
 
 
-def test_a_restart_sends_nothing_twice_and_loses_nothing(
-    teller: Teller, store: Store, notes: Path
+def test_restart_sends_each_message_exactly_once(
+    teller: ServiceHarness, store: Store, notes: Path
 ) -> None:
     first, second, third = enqueue(store, "a", "b", "c")
     finish(store, first, failed="boom", now=teller.clock.now)
     teller.minute()
-    teller.until(lambda: lines_of(notes) and not sending(teller), "the failure is told")
+    teller.until(
+        lambda: lines_of(notes) and not has_unreported_events(teller), "the failure is told"
+    )
     teller.again()
     finish(store, second, now=teller.clock.now)
     teller.service.step()
@@ -222,7 +226,9 @@ def test_a_restart_sends_nothing_twice_and_loses_nothing(
     finish(store, third, now=teller.clock.now)
     teller.minute()
     teller.again()
-    teller.until(lambda: len(lines_of(notes)) == 2 and not sending(teller), "the end is told")
+    teller.until(
+        lambda: len(lines_of(notes)) == 2 and not has_unreported_events(teller), "the end is told"
+    )
     teller.again()
     teller.later(9000)
     teller.until(lambda: not teller.notices.has_pending, "nothing is left")
@@ -231,7 +237,7 @@ def test_a_restart_sends_nothing_twice_and_loses_nothing(
     assert end.startswith("run-ended|test|test ended: 2 done, 1 failed in ")
 
 
-def test_a_death_between_sending_and_noting_sends_the_message_again(
+def test_message_is_sent_again_after_a_kill_before_its_record_is_written(
     home: Home, store: Store, config: Path, notes: Path
 ) -> None:
     # the first time the target kills who asked it to send, before that can learn of it
@@ -251,8 +257,8 @@ def test_a_death_between_sending_and_noting_sends_the_message_again(
     assert not read_notification_state(home).has_pending
 
 
-def test_what_could_not_be_noted_is_read_again(
-    teller: Teller, home: Home, store: Store, notes: Path
+def test_events_are_read_again_after_their_record_could_not_be_written(
+    teller: ServiceHarness, home: Home, store: Store, notes: Path
 ) -> None:
     home.notify_record.mkdir()  # as on a full disk
     finish(store, *enqueue(store, a_spec(), run="study"))
@@ -263,11 +269,11 @@ def test_what_could_not_be_noted_is_read_again(
     assert "run-ended|study|" in lines_of(notes)[0]
 
 
-def test_a_change_that_leaves_the_database_s_size_and_time_is_heard(
-    teller: Teller, store: Store, notes: Path, monkeypatch: pytest.MonkeyPatch
+def test_database_change_with_unchanged_size_and_time_is_noticed(
+    teller: ServiceHarness, store: Store, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = 4096, time.time_ns()  # as two writes within a tick of the file system's clock
-    monkeypatch.setattr("launcher.notify.__main__.stamp", lambda _: written)
+    monkeypatch.setattr("launcher.notify.__main__.file_stamp", lambda _: written)
     jobs = enqueue(store, a_spec(), run="study")
     teller.service.step()
     finish(store, *jobs)
@@ -276,14 +282,16 @@ def test_a_change_that_leaves_the_database_s_size_and_time_is_heard(
     assert "run-ended|study|" in lines_of(notes)[0]
 
 
-def test_a_target_that_is_gone_delays_no_other_where_nothing_can_be_noted(
-    teller: Teller, home: Home, store: Store, config: Path, notes: Path
+def test_removed_target_does_not_delay_others_when_the_record_is_unwritable(
+    teller: ServiceHarness, home: Home, store: Store, config: Path, notes: Path
 ) -> None:
     desk = command(notes, '[ -e "$1.ready" ] && ' + NOTE)
     config.write_text(desk.replace("notify.desk", "notify.gone") + desk)
     finish(store, *enqueue(store, a_spec(), run="study"))
     teller.minute()
-    teller.until(lambda: tries_of(teller, "gone") == tries_of(teller, "desk") == 1, "both failed")
+    teller.until(
+        lambda: count_tries(teller, "gone") == count_tries(teller, "desk") == 1, "both failed"
+    )
     config.write_text(desk)
     home.notify_record.unlink()
     home.notify_record.mkdir()  # as on a full disk
@@ -291,7 +299,9 @@ def test_a_target_that_is_gone_delays_no_other_where_nothing_can_be_noted(
     teller.until(lambda: lines_of(notes), "the command was told", each_s=60)
 
 
-def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) -> None:
+def test_run_without_notify_events_sends_no_message(
+    teller: ServiceHarness, store: Store, notes: Path
+) -> None:
     loud, silent = (enqueue(store, run, run=run)[0] for run in ("loud", "silent"))
     with store.writing():
         store.set_notify(store.ensure_run(Path("/nowhere"), "silent"), RunNotify(events=()))
@@ -303,7 +313,9 @@ def test_a_run_may_ask_for_silence(teller: Teller, store: Store, notes: Path) ->
     assert "|loud|" in line
 
 
-def test_a_job_out_of_memory_for_good_is_told(teller: Teller, store: Store, notes: Path) -> None:
+def test_final_out_of_memory_failure_is_reported(
+    teller: ServiceHarness, store: Store, notes: Path
+) -> None:
     first, _ = enqueue(store, "a", "b")
     now = time.time()
     short = OutOfMemory(at=now, error="tried to allocate 90 GiB", report=OomReport("gpu"))
@@ -313,8 +325,8 @@ def test_a_job_out_of_memory_for_good_is_told(teller: Teller, store: Store, note
     assert lines_of(notes) == ["out-of-memory|test|test: a ran out of memory"]
 
 
-def test_a_broken_configuration_sends_nothing_and_loses_nothing(
-    teller: Teller, store: Store, config: Path, notes: Path
+def test_messages_wait_until_a_broken_configuration_is_corrected(
+    teller: ServiceHarness, store: Store, config: Path, notes: Path
 ) -> None:
     good = config.read_text()
     teller.service.step()
@@ -329,15 +341,15 @@ def test_a_broken_configuration_sends_nothing_and_loses_nothing(
     teller.until(lambda: lines_of(notes), "it is told")
 
 
-def test_a_target_that_cannot_be_used_is_tried_again(
-    teller: Teller, store: Store, config: Path, tmp_path: Path
+def test_target_with_an_unreadable_address_is_retried(
+    teller: ServiceHarness, store: Store, config: Path, tmp_path: Path
 ) -> None:
     with a_webhook() as webhook:
         file = tmp_path / "hook.url"
         config.write_text(f'[notify.hook]\nurl_file = "{file}"\n')
         finish(store, *enqueue(store, a_spec()))
         teller.minute()
-        teller.until(lambda: tries_of(teller, "hook"), "it failed")
+        teller.until(lambda: count_tries(teller, "hook"), "it failed")
         assert "cannot read" in teller.notices.failing["hook"].answer
         file.write_text(webhook.url)
         file.chmod(0o600)
@@ -345,7 +357,9 @@ def test_a_target_that_cannot_be_used_is_tried_again(
         teller.until(lambda: webhook.posts, "it is sent")
 
 
-def test_a_command_is_no_shell(teller: Teller, store: Store, config: Path, notes: Path) -> None:
+def test_command_target_does_not_run_a_shell(
+    teller: ServiceHarness, store: Store, config: Path, notes: Path
+) -> None:
     evil = a_spec(name="$(touch owned);`touch owned`")
     finish(store, *enqueue(store, evil), failed="'; touch owned; '")
     script = 'printf "%s\\n" "$LAUNCHER_JOB_NAME" "$LAUNCHER_REASON" >> "$1"'
@@ -355,8 +369,8 @@ def test_a_command_is_no_shell(teller: Teller, store: Store, config: Path, notes
     assert lines_of(notes) == [evil.name, "'; touch owned; '"]
 
 
-def test_the_process_leaves_when_no_scheduler_lives_and_nothing_waits(
-    teller: Teller, store: Store, config: Path
+def test_process_exits_without_scheduler_and_pending_messages(
+    teller: ServiceHarness, store: Store, config: Path
 ) -> None:
     teller.service.step()
     assert not teller.service.is_finished()
@@ -366,14 +380,14 @@ def test_the_process_leaves_when_no_scheduler_lives_and_nothing_waits(
     config.write_text('[notify.desk]\ncommand = ["/bin/false"]\n')
     finish(store, *enqueue(store, a_spec()))
     teller.minute()
-    teller.until(lambda: tries_of(teller, "desk"), "it failed")
+    teller.until(lambda: count_tries(teller, "desk"), "it failed")
     assert not teller.service.is_finished()
     teller.later(LONGEST_STAY_S)
     teller.until(lambda: teller.service.is_finished(), "it does not stay for ever")
 
 
-def test_who_listens_for_the_first_time_hears_of_the_last_minutes(
-    teller: Teller, store: Store, notes: Path
+def test_first_start_reports_only_events_of_the_last_minutes(
+    teller: ServiceHarness, store: Store, notes: Path
 ) -> None:
     now = time.time()
     finish(store, *enqueue(store, "a", run="old"), now=now)
@@ -386,8 +400,8 @@ def test_who_listens_for_the_first_time_hears_of_the_last_minutes(
     assert "|new|" in line
 
 
-def test_a_first_target_is_not_told_of_runs_that_ended_before(
-    teller: Teller, store: Store, config: Path, notes: Path
+def test_first_target_gets_no_message_of_earlier_runs(
+    teller: ServiceHarness, store: Store, config: Path, notes: Path
 ) -> None:
     old, (first, second) = enqueue(store, "a", run="old"), enqueue(store, "a", "b", run="new")
     broken, going, _ = enqueue(store, "a", "b", "c", run="open")
@@ -408,8 +422,8 @@ def test_a_first_target_is_not_told_of_runs_that_ended_before(
     assert line.startswith("run-ended|new|new ended: 2 done in 1 m")
 
 
-def test_a_further_target_is_not_told_of_what_was_told_before(
-    teller: Teller, store: Store, config: Path, notes: Path
+def test_additional_target_gets_no_message_of_reported_events(
+    teller: ServiceHarness, store: Store, config: Path, notes: Path
 ) -> None:
     broken, going, _ = enqueue(store, "a", "b", "c", run="open")
     ended = enqueue(store, "a", run="old")
@@ -421,7 +435,7 @@ def test_a_further_target_is_not_told_of_what_was_told_before(
     config.write_text(command(notes, "false"))
     os.utime(config, (now - 300, now - 300))
     teller.minute()
-    teller.until(lambda: tries_of(teller, "desk"), "it failed")
+    teller.until(lambda: count_tries(teller, "desk"), "it failed")
     config.write_text(command(notes, "false") + command(notes).replace("desk", "late"))
     teller.until(lambda: len(teller.notices.targets or ()) == 2, "it is read")
     finish(store, *enqueue(store, "a", run="next"), now=teller.clock.now)
@@ -434,8 +448,8 @@ def test_a_further_target_is_not_told_of_what_was_told_before(
     assert "|next|" in line
 
 
-def test_a_target_is_not_told_of_what_ended_since_the_last_look_but_before_its_definition(
-    teller: Teller, store: Store, config: Path, notes: Path
+def test_target_gets_no_message_of_runs_that_ended_before_its_definition(
+    teller: ServiceHarness, store: Store, config: Path, notes: Path
 ) -> None:
     now = teller.clock.now
     config.write_text(command(notes, "false"))
@@ -455,8 +469,8 @@ def test_a_target_is_not_told_of_what_ended_since_the_last_look_but_before_its_d
     assert "|next|" in line
 
 
-def test_a_database_that_was_replaced_by_an_older_one_is_followed(
-    teller: Teller, store: Store, notes: Path
+def test_replacement_by_an_older_database_is_followed(
+    teller: ServiceHarness, store: Store, notes: Path
 ) -> None:
     write_notification_state(teller.home, NotificationState(cursor=999_999))
     teller.again()
@@ -467,8 +481,8 @@ def test_a_database_that_was_replaced_by_an_older_one_is_followed(
     teller.until(lambda: lines_of(notes), "it is told")
 
 
-def test_a_file_of_notices_that_cannot_be_understood_is_begun_anew(
-    teller: Teller, store: Store, notes: Path
+def test_invalid_notification_state_is_reset(
+    teller: ServiceHarness, store: Store, notes: Path
 ) -> None:
     for text in (
         "",

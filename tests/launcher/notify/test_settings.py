@@ -1,4 +1,4 @@
-"""The settings of messages: targets, their addresses, and what is told of mistakes."""
+"""The settings of messages: targets, their addresses, and errors."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from launcher.system.config import Fault
 DESK = {"command": ["notify-send", "launcher"]}
 
 
-def test_a_table_says_who_is_told_of_what() -> None:
+def test_table_defines_targets_and_their_events() -> None:
     faults: list[Fault] = []
     notes: list[Fault] = []
     table = {
@@ -45,7 +45,7 @@ def test_a_table_says_who_is_told_of_what() -> None:
     )
 
 
-def test_a_table_with_one_target_tells_it_everything_for_a_day() -> None:
+def test_single_target_gets_all_events_with_a_day_of_retries() -> None:
     settings = read_notify_table({"desk": DESK}, [], [])
     assert (settings.events, settings.retry_s) == (tuple(NotifyEvent), 86_400.0)
 
@@ -110,7 +110,7 @@ def test_keys_and_events_of_earlier_versions_are_accepted_with_a_note() -> None:
         ("a b", DESK, "'a b' is not a valid name of a target"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(key: str, value: object, expected: str) -> None:
+def test_each_fault_is_reported_with_its_location(key: str, value: object, expected: str) -> None:
     faults: list[Fault] = []
     settings = read_notify_table({key: value, "desk": DESK}, faults, [])
     assert settings.targets[-1].name == "desk"
@@ -119,7 +119,7 @@ def test_what_is_wrong_is_named_with_its_place(key: str, value: object, expected
     assert any(expected in message for _, message in faults), faults
 
 
-def test_a_table_without_a_target_tells_nobody_and_says_so() -> None:
+def test_table_without_a_target_is_reported() -> None:
     faults: list[Fault] = []
     read_notify_table({"retry": "1m"}, faults, [])
     read_notify_table("mailto://me", faults, [])
@@ -131,7 +131,7 @@ def test_a_table_without_a_target_tells_nobody_and_says_so() -> None:
     assert second == (("notify",), "notify: expected a table, such as [notify]")
 
 
-def test_the_file_of_a_user_is_read_and_one_without_the_table_says_nothing(tmp_path: Path) -> None:
+def test_user_file_is_read_and_may_lack_the_table(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     environ = {"LAUNCHER_CONFIG": str(file)}
     file.write_text("[run]\ndetach = true\n")
@@ -156,13 +156,13 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_address_stands_in_the_configuration_a_file_or_a_variable(file: Path) -> None:
+def test_address_is_read_from_configuration_file_or_variable(file: Path) -> None:
     assert read_address(NotifyTarget(name="a", url=ADDRESS), {}) == ADDRESS
     assert read_address(NotifyTarget(name="a", url_file=file), {}) == ADDRESS
     assert read_address(NotifyTarget(name="a", url_env="MAIL"), {"MAIL": f"{ADDRESS} "}) == ADDRESS
 
 
-def test_a_file_that_others_may_read_is_refused_and_the_remedy_is_named(file: Path) -> None:
+def test_address_file_readable_by_others_is_refused_with_a_remedy(file: Path) -> None:
     file.chmod(0o640)
     with pytest.raises(UsageError, match=f"other users may read .*: chmod 600 {file}"):
         read_address(NotifyTarget(name="a", url_file=file), {})
@@ -177,7 +177,7 @@ def test_a_file_that_others_may_read_is_refused_and_the_remedy_is_named(file: Pa
         (f"{ADDRESS}\x07", "does not contain an address such as"),
     ],
 )
-def test_a_file_without_an_address_is_refused_without_showing_it(
+def test_address_file_without_an_address_is_refused_without_its_content(
     file: Path, content: str, expected: str
 ) -> None:
     file.write_text(content)
@@ -187,7 +187,7 @@ def test_a_file_without_an_address_is_refused_without_showing_it(
     assert "p%40" not in str(refused.value)
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_file_or_variable_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*: No such file"):
         read_address(NotifyTarget(name="a", url_file=tmp_path / "none"), {})
     with pytest.raises(UsageError, match="is not a file"):
@@ -196,20 +196,20 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         read_address(NotifyTarget(name="a", url_env="MAIL"), {})
 
 
-def test_no_part_of_an_address_is_left_in_a_text() -> None:
+def test_every_part_of_an_address_is_redacted() -> None:
     text = (
         f"cannot send to {ADDRESS}: user me, password p@ssw0rd or p%40ssw0rd, at smtp.example.org"
     )
     clean = redact_secrets(text, ADDRESS)
     assert "ssw0rd" not in clean
     assert "you@example.org" not in clean
-    assert clean.endswith("at smtp.example.org")  # what failed is told
+    assert clean.endswith("at smtp.example.org")  # the failures are reported
     slack = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general"
     clean = redact_secrets(f"no such channel T1JJ3T3L2/A1BRTD4JD of {slack}", slack)
     assert clean == f"no such channel {HIDDEN}/{HIDDEN} of slack://{HIDDEN}"
 
 
-def test_where_messages_go_is_shown_without_the_secret(file: Path) -> None:
+def test_target_is_displayed_without_its_secret(file: Path) -> None:
     assert describe_target(NotifyTarget(name="a", url=ADDRESS)) == f"mailtos://{HIDDEN}"
     assert describe_target(NotifyTarget(name="a", url_file=file)) == f"address in {file}"
     assert describe_target(NotifyTarget(name="a", url_env="MAIL")) == "address in $MAIL"

@@ -22,7 +22,7 @@ class ScoredTrainSettings(TrainSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredToy(Toy):
-    """A toy whose laboratory tells of epochs, and which metrics are better low."""
+    """A toy kind that reports epochs, and which metrics are better low."""
 
     epochs: str = ""
     lower_is_better: frozenset[str] = frozenset()

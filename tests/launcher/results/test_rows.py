@@ -1,4 +1,4 @@
-"""Rows of results: which columns, metrics, sweeps and models they tell, and means over some of them."""
+"""Rows of results: their columns, metrics, sweeps and models, and means over rows."""
 
 import sys
 from collections import Counter
@@ -27,9 +27,7 @@ SETTINGS = {"architecture": "model"}
 ID_PARTS = {"training_data": "#", "poison": "%", "poison_kind": "%kind", "method": "~"}
 
 
-def test_rows_have_the_parts_of_their_models_and_what_the_models_differ_in(
-    store: Store, scored: Path
-) -> None:
+def test_rows_contain_model_parts_and_differing_settings(store: Store, scored: Path) -> None:
     jobs = store.read.jobs_of_runs_named("test")
     results = results_of(jobs)
     row = next(row for row in results.rows if row["model"].endswith("lr=0.2,seed=1"))
@@ -53,7 +51,7 @@ def test_rows_have_the_parts_of_their_models_and_what_the_models_differ_in(
     assert under["tilt"] == 3
 
 
-def test_means_over_seeds_keep_what_else_models_differ_in(store: Store, scored: Path) -> None:
+def test_means_over_seeds_keep_other_differing_columns(store: Store, scored: Path) -> None:
     results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["seed"], SETTINGS)
     rows = {(row["model"], row["data"]): row for row in results.rows}
     assert len(rows) == len(results.rows) == 2 * 4
@@ -75,14 +73,14 @@ def test_means_over_seeds_keep_what_else_models_differ_in(store: Store, scored: 
         ("lr", "dot:pre%f2r-20~pgu"),
     ],
 )
-def test_the_name_of_a_mean_has_not_what_its_column_shows_of_an_id(column: str, model: str) -> None:
+def test_name_of_a_mean_omits_the_averaged_part_of_the_id(column: str, model: str) -> None:
     row = {"model": "dot:pre%f2r-20~pgu@lr=1", "data": "ring:pre", column: "", "pooled": False}
     results = RunResults(rows=[row], columns=("model", column, "data"))
     (mean,) = average_over(results, [column], ID_PARTS).rows
     assert (mean["model"], mean["count"]) == (model, 1)
 
 
-def test_means_over_data_leave_out_what_is_pooled_already(store: Store, scored: Path) -> None:
+def test_means_over_data_exclude_pooled_rows(store: Store, scored: Path) -> None:
     results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["data"], SETTINGS)
     counts = {(row["model"], row["condition"]): row["count"] for row in results.rows}
     assert counts["line:pre@lr=0.1,seed=0", ""] == 2
@@ -90,13 +88,13 @@ def test_means_over_data_leave_out_what_is_pooled_already(store: Store, scored: 
     assert len(counts) == 12
 
 
-def test_means_over_a_condition_take_its_tests_together(store: Store, scored: Path) -> None:
+def test_means_over_a_condition_combine_its_tests(store: Store, scored: Path) -> None:
     results = average_over(results_of(store.read.jobs_of_runs_named("test")), ["tilt"], SETTINGS)
     row = next(row for row in results.rows if row["data"] == "dot:pre")
     assert (row["count"], row["condition"]) == (2, "")
 
 
-def test_means_over_several_columns_are_one_row_each(store: Store, scored: Path) -> None:
+def test_means_over_several_columns_have_one_row_per_group(store: Store, scored: Path) -> None:
     results = average_over(
         results_of(store.read.jobs_of_runs_named("test")), ["seed", "setting_lr"], SETTINGS
     )
@@ -121,7 +119,7 @@ def test_the_calls_for_means_grow_in_proportion_to_the_jobs() -> None:
     assert calls(80) < 3 * calls(40)
 
 
-def test_of_each_set_of_data_the_best_model_stays(store: Store, scored: Path) -> None:
+def test_best_model_is_kept_per_data_set(store: Store, scored: Path) -> None:
     results = best_rows(results_of(store.read.jobs_of_runs_named("test")), "goodness", low=False)
     assert {row["model"] for row in results.rows} == {"line:pre@lr=0.2,seed=2"}
     assert len(results.rows) == 4
@@ -131,7 +129,7 @@ def test_of_each_set_of_data_the_best_model_stays(store: Store, scored: Path) ->
         best_rows(results, "lr", low=True)
 
 
-def test_rows_without_a_value_come_last_in_either_order(store: Store, scored: Path) -> None:
+def test_rows_without_a_value_are_sorted_last_in_both_orders(store: Store, scored: Path) -> None:
     results = results_of(store.read.jobs_of_runs_named("test"))
     for column in ("tilt", "-tilt"):
         values = [row["tilt"] for row in sort_rows(results, [column]).rows]
@@ -168,31 +166,29 @@ def values(found: Pivot) -> dict[tuple[str, str], float]:
         ({"value": 1, "unit": "s"}, None),
     ],
 )
-def test_a_metric_is_a_number_alone_or_with_an_interval(
-    told: object, metric: Metric | None
-) -> None:
+def test_metric_is_a_number_with_an_optional_interval(told: object, metric: Metric | None) -> None:
     assert read_metric(told) == metric
 
 
-def test_a_metric_is_drawn_with_its_interval_where_it_has_one() -> None:
+def test_metric_is_printed_with_its_interval() -> None:
     assert str(Metric(value=0.123456)) == "0.1235"
     assert str(Metric(value=600)) == "600"
     assert str(Metric(value=0.5, low=0.41, high=0.59)) == "0.5 (0.41 to 0.59)"
 
 
-def test_what_pools_others_stands_in_a_pivot_only_when_asked_for_or_alone() -> None:
+def test_pooled_rows_are_in_a_pivot_only_on_request_or_alone() -> None:
     assert values(pivot("n", ROWS, [])) == {("m", "a"): 5, ("k", "b"): 4}
     assert values(pivot("n", ROWS, [], everything=True))[("m", "a&b")] == 9
     assert values(pivot("n", [ROWS[1]], [])) == {("m", "a&b"): 9}
 
 
-def test_a_pivot_keeps_the_order_of_the_run_and_leaves_places_empty() -> None:
+def test_pivot_keeps_the_order_of_the_run_and_empty_cells() -> None:
     found = pivot("n", ROWS, [])
     assert (found.names, found.data) == (("m", "k"), ("a", "b"))
     assert [[one and one.value for one in row] for _, row in found.rows()] == [[5, None], [None, 4]]
 
 
-def test_what_a_job_returned_is_known_where_no_table_knows_it() -> None:
+def test_returned_metric_is_found_without_a_table() -> None:
     jobs = [
         metrics_of_result("train/m", "m", "", {"epochs": 3, "loss": {"first": 2.0, "last": 0.5}}),
         metrics_of_result("command/prep", "", "", {"rows": 7, "n": 99, "note": "fine"}),
@@ -203,12 +199,12 @@ def test_what_a_job_returned_is_known_where_no_table_knows_it() -> None:
     assert ("command/prep", "n") not in pivot("n", ROWS, jobs).cells
 
 
-def test_jobs_of_one_model_stand_for_themselves() -> None:
+def test_jobs_of_the_same_model_have_separate_rows() -> None:
     jobs = [metrics_of_result(name, "m", "a", {"s": at}) for at, name in enumerate(("x/m", "y/m"))]
     assert values(pivot("s", [], jobs)) == {("x/m", "a"): 0, ("y/m", "a"): 1}
 
 
-def test_an_unknown_metric_names_the_nearest_and_all_that_are_known() -> None:
+def test_unknown_metric_is_refused_with_the_nearest_and_known_names() -> None:
     with pytest.raises(UsageError, match=r"Did you mean 'eer'\? \(known: n, eer\)"):
         pivot("err", ROWS, [])
     with pytest.raises(UsageError, match="no job of the run has reported a number"):
@@ -244,7 +240,7 @@ def unlearning(model: str, base: str, /, **settings: Any) -> Spec:
     )
 
 
-def test_a_models_id_and_its_settings_say_what_it_is_made_of() -> None:
+def test_model_columns_come_from_its_id_and_settings() -> None:
     models = ModelIndex(
         [
             training("dot:pre%f2r-20@lr=0.1,seed=1", model="tiny", lr=0.1, seed=1),
@@ -267,7 +263,7 @@ def test_a_models_id_and_its_settings_say_what_it_is_made_of() -> None:
     }
 
 
-def test_of_a_fine_tuned_model_all_stages_count_and_the_last_settings() -> None:
+def test_fine_tuned_model_has_all_stages_and_the_last_settings() -> None:
     base, model = "dot:pre", "dot:pre#ring:fb"
     models = ModelIndex(
         [training(base, model="tiny", lr=0.1), training(model, base, model="", lr=0.01)], KINDS
@@ -278,17 +274,17 @@ def test_of_a_fine_tuned_model_all_stages_count_and_the_last_settings() -> None:
     assert (columns["poison"], columns["method"]) == (0.0, "train")
 
 
-def test_what_is_no_id_and_was_made_elsewhere_is_not_known() -> None:
+def test_external_model_without_an_id_has_no_columns() -> None:
     columns = ModelIndex([], KINDS).columns("my old model")
     assert set(columns.values()) == {None}
 
 
-def test_a_model_that_is_its_own_base_comes_to_an_end() -> None:
+def test_cycle_of_base_models_terminates() -> None:
     models = ModelIndex([training("a:b", "c:d", lr=1), training("c:d", "a:b", lr=2)], KINDS)
     assert models.columns("a:b")["lr"] == 1
 
 
-def test_settings_are_swept_in_which_jobs_of_a_kind_differ_and_that_count() -> None:
+def test_swept_settings_are_those_that_differ_and_affect_results() -> None:
     jobs = [
         a_spec(kind="train", settings={"lr": lr, "epochs": 3, "threads": threads})
         for lr, threads in ((0.1, 1), (0.2, 2), (0.1, 3))
@@ -307,7 +303,7 @@ def test_settings_are_swept_in_which_jobs_of_a_kind_differ_and_that_count() -> N
         ("accuracy", False),
     ],
 )
-def test_names_tell_which_metrics_are_better_low(metric: str, *, low: bool) -> None:
+def test_metric_name_determines_its_direction(metric: str, *, low: bool) -> None:
     assert lower_is_better(metric, []) == low
 
 

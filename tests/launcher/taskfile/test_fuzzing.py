@@ -111,7 +111,7 @@ SET: tuple[str, ...] = (
 Way = Callable[[str, tuple[str, ...], random.Random], str]
 
 
-def spoil(text: str, sources: tuple[str, ...], dice: random.Random) -> str:
+def mutate(text: str, sources: tuple[str, ...], dice: random.Random) -> str:
     """Change a text in one place or in up to five, as tired people, editors and broken disks do."""
     for _ in range(dice.choice((1, 1, 1, 2, 3, 5))):
         way: Way = dice.choice((_lines, _lines, _words, _words, _pieces, _pieces, _bytes, _splice))
@@ -201,8 +201,10 @@ def attempt(
     return "", ()
 
 
-def lies_in_its_text(problem: Problem, texts: Mapping[str, str], settings: tuple[str, ...]) -> bool:
-    """Tell whether the line that a problem shows is that line of its file, and the caret in it."""
+def is_location_within_text(
+    problem: Problem, texts: Mapping[str, str], settings: tuple[str, ...]
+) -> bool:
+    """Return whether the line that a problem shows is that line of its file, and the caret in it."""
     place = problem.place
     if place is None:
         return True
@@ -217,15 +219,15 @@ def lies_in_its_text(problem: Problem, texts: Mapping[str, str], settings: tuple
     )
 
 
-def of_the_laboratory() -> tuple[str, ...]:
+def laboratory_task_files() -> tuple[str, ...]:
     """Return the worked examples of this project."""
     folder = Path(__file__).parents[3] / "tasks"
     return tuple(path.read_text() for path in sorted(folder.glob("*.yaml")))
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_every_file_is_good_before_it_is_spoiled(there: bool) -> None:
-    for sources, kinds in ((of_the_laboratory(), installed_kinds()), (GOOD, TOYS)):
+def test_every_file_is_valid_before_mutation(there: bool) -> None:
+    for sources, kinds in ((laboratory_task_files(), installed_kinds()), (GOOD, TOYS)):
         assert sources
         for text in sources:
             assert attempt(text, kinds, (), there=there) == ("", ())
@@ -233,17 +235,22 @@ def test_every_file_is_good_before_it_is_spoiled(there: bool) -> None:
 
 @pytest.mark.hypothesis  # more of it in `make fuzz`
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_a_spoiled_file_is_planned_or_refused_at_a_place_within_it(batch: int) -> None:
+def test_mutated_file_is_planned_or_refused_at_a_location_within_it(batch: int) -> None:
     dice = random.Random(f"spoiled {batch}")
-    worlds = [(of_the_laboratory(), installed_kinds()), (GOOD, TOYS), (GOOD, TOYS), (BROKEN, TOYS)]
+    worlds = [
+        (laboratory_task_files(), installed_kinds()),
+        (GOOD, TOYS),
+        (GOOD, TOYS),
+        (BROKEN, TOYS),
+    ]
     refused = planned = 0
     for _ in range(BATCH):
         sources, kinds = dice.choice(worlds)
-        text = spoil(dice.choice(sources), sources, dice)
+        text = mutate(dice.choice(sources), sources, dice)
         settings = tuple(dice.sample(SET, dice.choice((0, 0, 0, 1, 2))))
         told, found = attempt(text, kinds, settings, there=dice.random() < 0.2)
         texts = {**INCLUDED, "x.yaml": text}
-        lost = [one for one in found if not lies_in_its_text(one, texts, settings)]
+        lost = [one for one in found if not is_location_within_text(one, texts, settings)]
         assert not lost, (text, settings, lost)
         assert bool(told) == bool(found), (text, settings)
         refused, planned = refused + bool(found), planned + (not found)

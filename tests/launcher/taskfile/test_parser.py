@@ -54,7 +54,7 @@ def read(text: str) -> TaskFile:
 
 
 def told(text: str, name: str = "tasks/x.yaml") -> str:
-    """Return what a person is told about a broken task file."""
+    """Return the printed errors of an invalid task file."""
     with pytest.raises(TaskFileError) as caught:
         refuse(text, name)
     return str(caught.value) + "\n"
@@ -81,14 +81,14 @@ def test_every_section_is_read_in_its_order() -> None:
     ]
 
 
-def test_a_setting_with_the_name_of_a_word_is_given_under_settings() -> None:
+def test_setting_named_like_a_word_is_read_under_settings() -> None:
     training = [one for one in read(GOOD).entries if isinstance(one, TrainEntry)][1]
     assert training.variants[0].settings.values["model"] == "large"
     assert training.base is not None
     assert str(training.base.value) == "dot:pre"
 
 
-def test_words_of_a_command_stay_as_they_are_written() -> None:
+def test_words_of_a_command_are_kept_literally() -> None:
     command = [one for one in read(GOOD).entries if isinstance(one, PlainEntry)][-1]
     assert command.variants[0].settings.values["argv"] == ["echo", "5", "no", "010"]
 
@@ -116,7 +116,7 @@ def test_words_of_a_command_stay_as_they_are_written() -> None:
         ("scale: [1, 2e0]", "scale", [1.0, 2.0]),
     ],
 )
-def test_values_mean_what_they_look_like(written: str, name: str, value: object) -> None:
+def test_values_have_their_apparent_types(written: str, name: str, value: object) -> None:
     task = read(f"name: x\ndefaults: {{train: {{{written}}}}}\ntrain: [{{data: dot:pre}}]\n")
     training = task.entries[0]
     assert isinstance(training, TrainEntry)
@@ -135,14 +135,14 @@ def test_a_broken_task_file_is_explained(path: Path) -> None:
     assert told(path.read_text()) == path.with_suffix(".txt").read_text()
 
 
-def test_the_laboratory_of_the_model_tests_it() -> None:
+def test_model_is_tested_by_its_plugin_package() -> None:
     kinds = {**laboratory(), **laboratory("toy")}
     text = "name: x\ntoytrain: [{data: dot:pre}]\ntrain: [{data: dot:pre}]\nautotest: [dot:pre]\n"
     task = parse(text, file="x.yaml", context=ParseContext(kinds=kinds))
     assert [one.code for one in task.problems] == ["no-test-kind", "no-test-kind"]
 
 
-def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_missing_file_is_named_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "quickstart.yaml").write_text("name: x")
     path = tmp_path / "quikstart.yaml"
     with pytest.raises(UsageError) as caught:
@@ -175,7 +175,7 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
         ("tool", b"\x7fELF\x00", 0o755, "./tool"),
     ],
 )
-def test_a_program_in_place_of_a_task_file_points_to_add(
+def test_program_instead_of_a_task_file_suggests_add(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -192,7 +192,7 @@ def test_a_program_in_place_of_a_task_file_points_to_add(
     assert str(caught.value) == expected
 
 
-def test_a_link_to_nowhere_is_named_with_its_target(tmp_path: Path) -> None:
+def test_dangling_link_is_named_with_its_target(tmp_path: Path) -> None:
     link = tmp_path / "study.yaml"
     link.symlink_to("gone.yaml")
     with pytest.raises(UsageError, match=r"is a link to 'gone.yaml', which does not exist"):
@@ -209,7 +209,7 @@ def test_a_link_to_nowhere_is_named_with_its_target(tmp_path: Path) -> None:
         (b'name: "x\\0"\n', 1, 7, "a string cannot contain the character '\\x00'"),
     ],
 )
-def test_a_file_that_is_no_text_is_refused_at_the_byte(
+def test_binary_file_is_refused_at_the_first_invalid_byte(
     tmp_path: Path, data: bytes, line: int, column: int, message: str
 ) -> None:
     path = tmp_path / "x.yaml"
@@ -232,11 +232,11 @@ def test_a_file_that_is_no_text_is_refused_at_the_byte(
         ),
     ],
 )
-def test_the_name_of_a_run_is_a_safe_folder(names: list[str], safe: bool) -> None:
+def test_run_name_must_be_a_safe_folder_name(names: list[str], safe: bool) -> None:
     assert {run_name_fault(name) is None for name in names} == {safe}
 
 
-def test_a_huge_file_is_refused_before_it_is_read_whole() -> None:
+def test_huge_file_is_refused_before_reading_it_completely() -> None:
     with pytest.raises(
         UsageError, match=r"'/dev/zero' has more than 4,194,304 bytes, too many for a task file"
     ):
@@ -291,13 +291,13 @@ def refused(text: str) -> Problem:
         ("|\n  two\n  lines", "two\nlines\n"),
     ],
 )
-def test_a_word_means_what_yaml_1_2_says(written: str, value: object) -> None:
+def test_scalars_follow_yaml_1_2(written: str, value: object) -> None:
     root = tree_of(f"key: {written}\n")
     assert root is not None
     assert plain_value(root) == {"key": value}
 
 
-def test_every_key_and_value_knows_its_place() -> None:
+def test_every_key_and_value_has_its_location() -> None:
     root = tree_of("a: 1\nb:\n  - {c: 'x y', d: [1, two]}\n")
     assert isinstance(root, MappingNode)
     (_, first), (key, items) = root.pairs
@@ -323,11 +323,11 @@ def test_a_part_of_a_text_with_escapes_is_marked_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "\n\n", "---\n", "null\n"])
-def test_nothing_is_no_document(text: str) -> None:
+def test_empty_text_has_no_document(text: str) -> None:
     assert tree_of(text) is None
 
 
-def test_what_can_be_gone_past_is_told_with_the_rest() -> None:
+def test_recoverable_faults_are_reported_together() -> None:
     problems = Problems()
     root = read_document("a: 1\na: 2\n? [x]\n: 3\n<<: 4\nb: !x 5\n", "x.yaml", problems)
     assert isinstance(root, MappingNode)
@@ -335,18 +335,18 @@ def test_what_can_be_gone_past_is_told_with_the_rest() -> None:
     assert [one.code for one in problems] == ["yaml-tag", "duplicate-key", "yaml-key", "yaml-merge"]
 
 
-def test_merged_mappings_give_way_to_what_is_written_and_to_earlier_ones() -> None:
+def test_merged_mappings_do_not_override_explicit_or_earlier_keys() -> None:
     root = tree_of("x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\nz: {<<: [*x, *y], a: 0}\n")
     assert root is not None
     assert plain_value(root)["z"] == {"a": 0, "b": 1, "c": 2}
 
 
-def test_a_chain_of_aliases_counts_as_deep_as_it_is() -> None:
+def test_chain_of_aliases_counts_towards_the_depth_limit() -> None:
     chain = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 30))
     assert refused(chain).code == "too-deep"
 
 
-def test_bombs_are_refused() -> None:
+def test_alias_bombs_are_refused() -> None:
     assert refused("[" * 200_000).code == "too-deep"
     assert refused("x" * 5_000_000).code == "too-large"
     assert refused("[" + "x, " * (MOST_NODES + 1) + "]").code == "too-large"
@@ -367,7 +367,7 @@ def test_bombs_are_refused() -> None:
         ("x: {a: 'f(1', b}", {"a": "f(1", "b": None}),
     ],
 )
-def test_commas_in_parentheses_divide_no_pairs(text: str, meant: object) -> None:
+def test_commas_in_parentheses_do_not_split_pairs(text: str, meant: object) -> None:
     problems = Problems()
     root = read_document(text, "x.yaml", problems)
     assert root is not None
@@ -400,7 +400,7 @@ def test_a_comment_that_hides_a_closing_bracket_is_named(line: str, comment: str
         ("a: x # 3 of 4\nb: 8 #10\nc: 'x' #1\nd: x#1\ne: true #1\n#1\n", []),
     ],
 )
-def test_a_number_sign_behind_a_text_is_warned_of(text: str, comments: list[str]) -> None:
+def test_number_sign_after_a_text_causes_a_warning(text: str, comments: list[str]) -> None:
     problems = Problems()
     read_document(text, "x.yaml", problems)
     assert [problem.message.split("'")[1] for problem in problems] == comments

@@ -47,13 +47,11 @@ def scope_of(text: str, *arguments: str) -> Scope:
 
 
 @pytest.mark.parametrize(("length", "shown"), [(58, f'"{58 * "x"}"'), (59, f'"{58 * "x"}…')])
-def test_a_value_that_fills_a_line_is_shown_whole_and_a_longer_one_is_cut(
-    length: int, shown: str
-) -> None:
+def test_value_longer_than_a_line_is_truncated(length: int, shown: str) -> None:
     assert format_pair(length * "x", 1) == (shown, "1")
 
 
-def test_variables_are_filled_in_below_keys_and_nowhere_else() -> None:
+def test_variables_are_expanded_only_in_values() -> None:
     problems = Problems()
     root = fill_variables(tree("${A}: [x, '${A}']\nb: {c: '$${A}'}\n"), {"A": "5"}, problems)
     assert plain_value(root) == {"${A}": ["x", 5], "b": {"c": "${A}"}}
@@ -76,7 +74,7 @@ def test_variables_are_filled_in_below_keys_and_nowhere_else() -> None:
         ("notify: {a: 1}", "notify: {b: 1}", {"notify": {"b": 1}}),
     ],
 )
-def test_of_two_files_lists_are_joined_and_the_second_one_wins_the_rest(
+def test_merge_of_two_files_concatenates_lists_and_prefers_the_second(
     first: str, second: str, both: object
 ) -> None:
     assert plain_value(merge_files(tree(first), tree(second))) == both
@@ -98,7 +96,7 @@ def test_of_two_files_lists_are_joined_and_the_second_one_wins_the_rest(
         ),
     ],
 )
-def test_old_words_stand_where_they_stand_today(
+def test_old_words_are_moved_to_their_current_position(
     text: str, today: object, wanted: LegacyAction
 ) -> None:
     problems = Problems()
@@ -107,7 +105,7 @@ def test_old_words_stand_where_they_stand_today(
     assert {problem.code for problem in problems} == {"old-name"}
 
 
-def test_words_of_the_command_line_are_laid_over_those_of_the_file() -> None:
+def test_words_of_the_command_line_override_those_of_the_file() -> None:
     problems = Problems()
     arguments = ["name=y", "matrix.train.lr=[3]", "lr=4", "train.lr=5", "resources.train.cpus=6"]
     overrides = read_overrides(arguments, KINDS, problems)
@@ -137,7 +135,7 @@ LAYERS = (  # from weakest to strongest
 
 
 @pytest.mark.parametrize("strongest", range(len(LAYERS)))
-def test_each_layer_wins_over_all_before_it(strongest: int) -> None:
+def test_each_layer_overrides_all_earlier_ones(strongest: int) -> None:
     said = LAYERS[: strongest + 1]
     if strongest > 2:  # a setting is swept for all kinds or for one
         said = tuple(each for each in said if each != LAYERS[1])
@@ -157,7 +155,7 @@ def test_each_layer_wins_over_all_before_it(strongest: int) -> None:
     assert plain_value(given["lr"].node) == strongest + 1
 
 
-def test_the_memory_of_a_gpu_is_told_by_its_name_of_today() -> None:
+def test_memory_of_a_gpu_is_reported_by_its_current_name() -> None:
     problems = Problems()
     assert plain_value(with_current_names(tree("min_vram: 1GiB"), problems)) == {"vram": "1GiB"}
     assert [problem.message for problem in problems] == ["min_vram is now called vram"]
@@ -198,7 +196,7 @@ def settled(text: str) -> tuple[Mapping[str, Json] | None, Problems]:
     return None if found is None else found.values, problems
 
 
-def test_settings_are_completed_by_their_defaults_in_the_order_of_the_kind() -> None:
+def test_missing_settings_get_defaults_in_the_order_of_the_kind() -> None:
     values, problems = settled("high: 3\n")
     assert values == {"low": 0, "high": 3, "shape": "dot", "either": 0.5, "table": {}}
     assert not problems
@@ -216,7 +214,7 @@ def test_settings_are_completed_by_their_defaults_in_the_order_of_the_kind() -> 
         ("either: [1]\n", "either: expected true or false or a number, got a list", 1, 9),
     ],
 )
-def test_what_a_laboratory_refuses_is_told_in_its_words_at_its_place(
+def test_refusal_of_a_plugin_package_has_its_message_and_location(
     text: str, message: str, line: int, column: int
 ) -> None:
     values, problems = settled(text)
@@ -227,14 +225,14 @@ def test_what_a_laboratory_refuses_is_told_in_its_words_at_its_place(
     assert (place.line, place.column) == (line, column)
 
 
-def test_a_truth_is_no_number() -> None:
+def test_boolean_is_not_accepted_as_a_number() -> None:
     assert settled("high: true\n")[1][0].message == "high: expected a whole number, got true"
     values, _ = settled("either: true\n")
     assert values is not None
     assert values["either"] is True
 
 
-def test_an_unknown_key_names_the_kinds_that_would_know_it() -> None:
+def test_unknown_key_names_the_kinds_that_accept_it() -> None:
     problems = Problems()
     root = read_document("crops: 1\n", "x.yaml", problems)
     assert isinstance(root, MappingNode)
@@ -259,7 +257,7 @@ NAMED_ALIKE: dict[str, Kind] = {
 }
 
 
-def test_a_value_is_that_of_the_setting_and_a_mapping_that_of_the_kind() -> None:
+def test_value_sets_the_setting_and_mapping_sets_the_kind() -> None:
     made = a_plan("defaults: {bend: up}\nblend: [{}]\nbend: [{}]\n", kinds=NAMED_ALIKE)
     assert job(made, "blend/blend").settings["bend"] == "up"
     made = a_plan("defaults: {bend: {by: up}}\nblend: [{}]\nbend: [{}]\n", kinds=NAMED_ALIKE)
@@ -267,7 +265,7 @@ def test_a_value_is_that_of_the_setting_and_a_mapping_that_of_the_kind() -> None
     assert job(made, "bend/bend").settings["by"] == "up"
 
 
-def test_a_list_sweeps_the_setting_and_a_mapping_those_of_the_kind() -> None:
+def test_list_sweeps_the_setting_and_mapping_sweeps_settings_of_the_kind() -> None:
     made = a_plan("matrix: {bend: [up, down]}\nblend: [{}]\n", kinds=NAMED_ALIKE)
     assert names(made) == ["blend/blend@bend=up", "blend/blend@bend=down"]
     made = a_plan("matrix: {bend: {by: [up, down]}}\nbend: [{}]\n", kinds=NAMED_ALIKE)

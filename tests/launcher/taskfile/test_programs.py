@@ -1,4 +1,4 @@
-"""Sweeps of programs: which jobs an entry with a matrix makes, what they run, and every mistake with its place."""
+"""Sweeps of programs: the jobs of an entry with a matrix, their commands, and mistakes with their locations."""
 
 import json
 from typing import Any
@@ -69,11 +69,11 @@ def told(entry: str, *settings: str) -> dict[str, Any]:
         ('name: t, argv: [go, "{lr}"], matrix: null', {"t": ["go", "{lr}"]}),
     ],
 )
-def test_an_entry_runs_once_for_each_combination(entry: str, jobs: dict[str, Any]) -> None:
+def test_entry_runs_once_per_combination(entry: str, jobs: dict[str, Any]) -> None:
     assert told(entry) == jobs
 
 
-def test_values_go_into_folder_and_variables_and_lie_beside_the_settings() -> None:
+def test_values_are_filled_into_folder_and_variables_and_stored_with_settings() -> None:
     made = a_plan(
         "command:\n"
         '  - {name: plain, argv: [go], env: {N: "{n}"}}\n'
@@ -92,7 +92,7 @@ def test_values_go_into_folder_and_variables_and_lie_beside_the_settings() -> No
     assert job(with_defaults, "command/t@n=1").settings["env"] == {"D": "{n}"}
 
 
-def test_values_alone_change_no_hash_and_arguments_do() -> None:
+def test_hash_depends_on_arguments_and_not_on_values() -> None:
     swept = a_plan('command: [{name: t, argv: [go, "{n}"], matrix: {n: [1, 2]}}]').jobs
     plain = a_plan("command: [{name: t, argv: [go, 1]}, {name: u, argv: [go, 2]}]").jobs
     assert [each.hash for each in swept] == [each.hash for each in plain]
@@ -197,7 +197,7 @@ MATRIX = "matrix: {lr: [1, 2]}"
         ),
     ],
 )
-def test_a_mistake_is_told_in_its_place(
+def test_mistake_is_reported_at_its_location(
     entry: str, code: str, message: str, hint: str, mark: str
 ) -> None:
     problem = refusal(f"name: x\ncommand:\n  - {{{entry}}}")
@@ -207,12 +207,12 @@ def test_a_mistake_is_told_in_its_place(
     assert mark in marked(problem)[2]
 
 
-def test_a_faulty_matrix_is_told_without_its_consequences() -> None:
+def test_faulty_matrix_is_reported_without_follow_up_faults() -> None:
     problem = refusal('command: [{argv: [a, "{lr}", "{nosuch}"], matrix: {lr: [a/b]}}]')
     assert "cannot be part of a job name" in problem.message
 
 
-def test_only_so_many_combinations_are_made() -> None:
+def test_number_of_combinations_is_limited() -> None:
     values = ", ".join(map(str, range(100)))
     text = f'command: [{{name: t, argv: [a, "{{sweep}}"], matrix: {{a: [{values}], b: [%s]}}}}]'
     most = len(names(a_plan(text % values)))
@@ -221,7 +221,7 @@ def test_only_so_many_combinations_are_made() -> None:
     assert problem.message == "matrix: 10,100 combinations; the limit is 10,000"
 
 
-def test_two_entries_that_make_one_job_in_different_ways_are_refused() -> None:
+def test_two_entries_with_different_definitions_of_a_job_are_refused() -> None:
     problems = refusals(
         "command:\n"
         '  - {name: t, argv: [a, "{n}"], matrix: {n: [1, 2]}}\n'
@@ -233,17 +233,17 @@ def test_two_entries_that_make_one_job_in_different_ways_are_refused() -> None:
 RANDOM = 'name: t, argv: [go, "{sweep}"], seed: 3'
 
 
-def drawn(words: str) -> list[tuple[str, ...]]:
+def drawn_values(words: str) -> list[tuple[str, ...]]:
     """Return the swept words of each job of an entry."""
     return [tuple(argv[1:]) for argv in told(f"{RANDOM}, {words}").values()]
 
 
-def test_draws_are_the_same_ones_whenever_they_are_made() -> None:
+def test_draws_are_deterministic() -> None:
     # to the digit: what was drawn and done runs again where another version draws otherwise
     words = (
         "random: {a: loguniform(1e-4, 1e-1), b: uniform(-1, 1), c: randint(1, 9), d: choice(x, 8)}"
     )
-    assert drawn(f"{words}, count: 3") == [
+    assert drawn_values(f"{words}, count: 3") == [
         ("--a=0.02", "--b=0.4711", "--c=1", "--d=8"),
         ("--a=0.0001166", "--b=0.593", "--c=8", "--d=8"),
         ("--a=0.0517", "--b=0.981", "--c=2", "--d=x"),
@@ -253,7 +253,7 @@ def test_draws_are_the_same_ones_whenever_they_are_made() -> None:
 @pytest.mark.parametrize(
     "style", ["{a: uniform(0, 1), b: choice(1, 2)}", "\n      a: uniform(0, 1)\n"]
 )
-def test_a_larger_count_and_a_further_name_keep_what_was_drawn(style: str) -> None:
+def test_larger_count_and_additional_name_keep_earlier_draws(style: str) -> None:
     block = "command:\n  - name: t\n    argv: [go, '{sweep}']\n    random: %s\n    count: %d\n"
     few, many = ([each.argv[1] for each in a_plan(block % (style, n)).jobs] for n in (7, 40))
     assert (many[:7], len(set(many))) == (few, 40)
@@ -268,17 +268,17 @@ def test_a_larger_count_and_a_further_name_keep_what_was_drawn(style: str) -> No
     width=st.floats(1e-6, 1e6),
     log=st.booleans(),
 )
-def test_draws_stay_within_their_bounds(low: float, width: float, *, log: bool) -> None:
+def test_draws_are_within_their_bounds(low: float, width: float, *, log: bool) -> None:
     low = abs(low) + 1e-9 if log else low
     high = low + width
     words = f"random: {{x: {'log' * log}uniform({low!r}, {high!r})}}, count: 20"
-    values = [float(word.partition("=")[2]) for (word,) in drawn(words)]
+    values = [float(word.partition("=")[2]) for (word,) in drawn_values(words)]
     assert all(low <= value <= high for value in values)
 
 
-def test_each_draw_meets_each_combination_of_the_matrix() -> None:
+def test_each_draw_is_combined_with_each_combination_of_the_matrix() -> None:
     words = "random: {a: randint(1, 100)}, count: 3, matrix: {seed: [1, 2]}"
-    pairs = drawn(words)
+    pairs = drawn_values(words)
     assert len({a for _, a in pairs}) == 3
     assert {*pairs} == {(s, a) for s in ("--seed=1", "--seed=2") for _, a in pairs}
 
@@ -316,7 +316,7 @@ def test_each_draw_meets_each_combination_of_the_matrix() -> None:
         ),
     ],
 )
-def test_a_mistake_in_draws_is_told_in_its_place(words: str, message: str, mark: str) -> None:
+def test_mistake_in_draws_is_reported_at_its_location(words: str, message: str, mark: str) -> None:
     problem = refusal(f'name: x\ncommand:\n  - {{name: t, argv: [go, "{{sweep}}"], {words}}}')
     assert message in problem.message
     assert marked(problem) == ("x.yaml", 3, mark)
@@ -337,15 +337,13 @@ def test_a_seed_is_a_whole_number(seed: str) -> None:
         ("random: {lr: uniform(0, 1), n: choice(7)}, count: 1", "lr=5", ["t@lr=5,n=7"]),
     ],
 )
-def test_the_command_line_sets_values_in_place_of_a_sweep(
-    words: str, sets: str, jobs: list[str]
-) -> None:
+def test_command_line_values_replace_a_sweep(words: str, sets: str, jobs: list[str]) -> None:
     entry = f'name: t, argv: [go, "{{sweep}}"], {words}'
     assert list(told(entry, sets)) == jobs
 
 
 @pytest.mark.parametrize("sets", ["lt=5", "command.lt=5"])
-def test_what_is_set_and_no_program_is_swept_over_is_refused(sets: str) -> None:
+def test_value_without_a_swept_program_is_refused(sets: str) -> None:
     problem = refusal('command: [{argv: [go, "{lr}"], matrix: {lr: 1}}]', sets)
     assert (problem.code, "'lt' is not a setting of" in problem.message) == ("unknown-key", True)
     assert (
@@ -363,7 +361,7 @@ def test_what_is_set_and_no_program_is_swept_over_is_refused(sets: str) -> None:
         ("argv: [a], env: {A: x{lr}}", "x{lr}"),
     ],
 )
-def test_a_word_with_braces_that_is_no_yaml_is_named_with_its_quotes(entry: str, word: str) -> None:
+def test_invalid_yaml_with_braces_suggests_quotes(entry: str, word: str) -> None:
     with pytest.raises(TaskFileError) as caught:
         a_plan(f"command:\n  - {{{entry}, matrix: {{lr: 1}}}}")
     (problem,) = caught.value.problems
@@ -371,7 +369,7 @@ def test_a_word_with_braces_that_is_no_yaml_is_named_with_its_quotes(entry: str,
 
 
 @given(st.lists(st.sampled_from(["{", "}", "{lr}", "{ }", "a b", "'", '"', "$", "{sweep}"])))
-def test_a_text_with_its_braces_written_twice_is_that_text(pieces: list[str]) -> None:
+def test_doubled_braces_are_literal_braces(pieces: list[str]) -> None:
     text = "".join(pieces)
     written = json.dumps(text.replace("{", "{{").replace("}", "}}").replace("${", "$${"))
     argv = told(f'name: t, argv: [go, {written}, "{{lr}}"], matrix: {{lr: 1}}')["t@lr=1"]

@@ -33,7 +33,7 @@ from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND
 
 
-def test_a_program_is_queued_as_it_is_typed(
+def test_program_is_queued_with_its_literal_arguments(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -53,7 +53,7 @@ def test_a_program_is_queued_as_it_is_typed(
     assert (row.state, row.priority, row.run) == (State.DONE, 3, "add")
 
 
-def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
+def test_added_programs_share_one_run_for_all_folders(
     launcher: Launcher, store: Store, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder in ("first", "second"):
@@ -85,7 +85,7 @@ def test_programs_are_put_into_a_run_of_their_own_wherever_they_are_added(
         ("x" * 101, "is longer than 100 bytes"),
     ],
 )
-def test_a_run_of_others_or_of_no_name_is_refused(
+def test_reserved_or_empty_run_name_is_refused(
     launcher: Launcher, store: Store, name: str, said: str
 ) -> None:
     enqueue(store, a_spec(hash="0f"), run="of-file", root=Path("/data"))
@@ -94,7 +94,7 @@ def test_a_run_of_others_or_of_no_name_is_refused(
     assert len(store.read.jobs()) == 2
 
 
-def test_a_task_file_with_the_name_of_a_run_of_programs_is_refused(
+def test_task_file_named_like_a_run_of_programs_is_refused(
     launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -124,7 +124,7 @@ def test_a_task_file_with_the_name_of_a_run_of_programs_is_refused(
         (("expr", "1", "<", "2"), ""),
     ],
 )  # fmt: skip
-def test_what_was_meant_for_a_shell_is_queued_with_a_warning(
+def test_shell_operators_are_queued_with_a_warning(
     launcher: Launcher, store: Store, argv: Sequence[str], warned: str
 ) -> None:
     answer = launcher.well("add", "--hold", "--", *argv)
@@ -133,7 +133,7 @@ def test_what_was_meant_for_a_shell_is_queued_with_a_warning(
     assert warned in answer.err
 
 
-def test_options_after_the_program_are_its_own(launcher: Launcher, store: Store) -> None:
+def test_options_after_the_program_belong_to_the_program(launcher: Launcher, store: Store) -> None:
     launcher("add", "printf", "%s", "--help")
     row = job_row(store, 1)
     assert row.spec.argv == ("printf", "%s", "--help")
@@ -143,7 +143,7 @@ def test_options_after_the_program_are_its_own(launcher: Launcher, store: Store)
 
 
 @pytest.mark.parametrize("state", [State.HELD, State.QUEUED, State.RUNNING])
-def test_a_name_belongs_to_one_job_that_has_not_ended(
+def test_name_of_an_unfinished_job_is_refused(
     launcher: Launcher, store: Store, state: State
 ) -> None:
     waits = {State.HELD: ("--hold",), State.QUEUED: ("--not-before", "+1h")}
@@ -159,9 +159,7 @@ def test_a_name_belongs_to_one_job_that_has_not_ended(
     launcher.well("add", "--name", "twin", "--hold", "--", "false")
 
 
-def test_the_name_of_a_job_that_has_ended_is_given_to_the_next_one(
-    launcher: Launcher, store: Store
-) -> None:
+def test_name_of_an_ended_job_can_be_reused(launcher: Launcher, store: Store) -> None:
     for night in (1, 2, 3):
         answer = launcher.well("add", "--name", "prep", "--", "echo", f"night {night}")
         assert answer.out == f"{night}\tcommand/prep\n"
@@ -182,9 +180,7 @@ def test_the_name_of_a_job_that_has_ended_is_given_to_the_next_one(
     ]  # fmt: skip
 
 
-def test_a_job_starts_after_the_end_of_another_even_if_that_fails(
-    launcher: Launcher, store: Store
-) -> None:
+def test_job_starts_after_the_end_of_another_that_failed(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "bad", "--hold", "--", "false")
     launcher("add", "--name", "clean-up", "--after-any", "bad", "--", "echo", "cleaned")
     launcher("add", "--name", "publish", "--after", "bad", "--", "true")
@@ -208,7 +204,9 @@ def test_a_job_starts_after_the_end_of_another_even_if_that_fails(
     assert launcher("add", "--after-any", "nothing", "--", "true").code == 2
 
 
-def test_a_name_that_an_older_job_would_get_may_be_taken(launcher: Launcher, store: Store) -> None:
+def test_name_in_the_form_of_a_superseded_name_is_accepted_once(
+    launcher: Launcher, store: Store
+) -> None:
     for name in ("prep@1", "prep"):
         launcher("add", "--name", name, "--", "true")
     launcher.well("wait")
@@ -231,7 +229,7 @@ def test_a_name_that_an_older_job_would_get_may_be_taken(launcher: Launcher, sto
         ("./folder", "'./folder' is not executable"),
     ],
 )
-def test_a_program_that_is_not_found_is_queued_with_a_warning(
+def test_missing_program_is_queued_with_a_warning(
     program: str,
     why: str,
     launcher: Launcher,
@@ -255,7 +253,7 @@ def test_a_program_that_is_not_found_is_queued_with_a_warning(
     assert launcher("add", "--hold", "--", "sh", "-c", "true").err == ""
 
 
-def test_many_who_queue_at_once_lose_nothing(home: Home, store: Store) -> None:
+def test_concurrent_adds_queue_every_job(home: Home, store: Store) -> None:
     clients = [
         subprocess.Popen([*COMMAND, "add", "--", "true"], stdout=subprocess.DEVNULL)
         for _ in range(5)
@@ -269,7 +267,7 @@ def test_many_who_queue_at_once_lose_nothing(home: Home, store: Store) -> None:
 # --- terms
 
 
-def test_the_terms_are_kept_with_the_job(launcher: Launcher, store: Store) -> None:
+def test_terms_are_stored_with_the_job(launcher: Launcher, store: Store) -> None:
     launcher("group", "downloads", "--limit", "2")
     launcher.well(
         *("add", "--hold", "--cpus", "2", "--ram", "64MiB", "--time-limit", "8h", "--warn", "5m"),
@@ -295,9 +293,7 @@ def test_the_terms_are_kept_with_the_job(launcher: Launcher, store: Store) -> No
     assert store.read.group_limits()[0].name == "downloads"
 
 
-def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
-    launcher: Launcher, store: Store
-) -> None:
+def test_dependents_of_a_timed_out_program_are_skipped(launcher: Launcher, store: Store) -> None:
     """Although the program saves its state at SIGTERM and ends with exit code 0; one retry ends in the same way."""
     script = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
     limit = ("--time-limit", "1s", "--retries", "1", "--backoff", "0s")
@@ -333,14 +329,14 @@ def test_jobs_that_need_a_program_which_its_time_limit_stopped_are_skipped(
         (("--signal", "SIGNAL"), "such as SIGUSR1, got 'SIGNAL'"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_was_expected(
+def test_invalid_value_is_named_with_the_expected_form(
     launcher: Launcher, store: Store, words: tuple[str, ...], message: str
 ) -> None:
     assert message in launcher.refused("add", *words, "--", "true")
     assert store.read.jobs() == []
 
 
-def test_a_job_comes_after_those_that_it_names(launcher: Launcher, store: Store) -> None:
+def test_job_depends_on_the_jobs_given_with_after(launcher: Launcher, store: Store) -> None:
     for name in ("a", "b", "c"):
         launcher("add", "--hold", "--name", name, "--", "true")
     launcher("add", "--after", "1", "--after", "command/[bc]", "--after", "command/a", "--", "true")
@@ -348,9 +344,7 @@ def test_a_job_comes_after_those_that_it_names(launcher: Launcher, store: Store)
     assert job_row(store, 4).waits == 3
 
 
-def test_a_job_after_one_that_failed_is_skipped_and_that_is_said(
-    launcher: Launcher, store: Store
-) -> None:
+def test_job_after_a_failed_job_is_skipped_with_a_message(launcher: Launcher, store: Store) -> None:
     (failed,) = enqueue(store, "train/a")
     finished(store, failed, Failed(at=2.0, error="no"))
     answer = launcher("add", "--after", "train/a", "--", "true")
@@ -359,20 +353,18 @@ def test_a_job_after_one_that_failed_is_skipped_and_that_is_said(
     assert in_state(store, 2, State.SKIPPED)
 
 
-def test_a_number_that_somebody_took_as_a_name_is_no_trouble(
-    launcher: Launcher, store: Store
-) -> None:
+def test_number_already_used_as_a_name_gets_a_suffix(launcher: Launcher, store: Store) -> None:
     launcher("add", "--hold", "--name", "command/2", "--", "true")
     assert launcher("add", "--hold", "--", "true").out == "2\tcommand/2'\n"
 
 
 @pytest.mark.parametrize("name", ["6b", "x:1", "run", "[6]", "٦", "command/6"])
-def test_a_name_that_selects_its_job_is_taken(launcher: Launcher, name: str) -> None:
+def test_name_that_selects_its_job_is_accepted(launcher: Launcher, name: str) -> None:
     launcher("add", "--hold", "--name", name, "--", "true")
     assert launcher.json("show", name)["id"] == 1
 
 
-def test_a_job_that_is_added_waits_in_a_stopped_queue_until_somebody_starts_that(
+def test_added_job_waits_until_a_stopped_queue_is_started(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     write_json(home.stop_record, {"schema": 1, "now": False, "at": time.time()})
@@ -398,7 +390,7 @@ def test_queueing_needs_no_heavy_imports(home: Home) -> None:
     assert output.splitlines() == ["1\tcommand/1", "[]"]
 
 
-def test_a_waiting_job_is_replaced_where_it_stands(launcher: Launcher, store: Store) -> None:
+def test_waiting_job_is_replaced_at_its_position(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "prep", "--hold", "--priority", "2", "--", "false")
     launcher("add", "--name", "next", "--after", "prep", "--", "true")
     launcher("tag", "prep", "+paper")
@@ -416,7 +408,7 @@ def test_a_waiting_job_is_replaced_where_it_stands(launcher: Launcher, store: St
     reaches(store, 2, State.DONE)
 
 
-def test_a_name_without_a_waiting_job_is_queued_as_ever(launcher: Launcher, store: Store) -> None:
+def test_replace_without_a_waiting_job_queues_normally(launcher: Launcher, store: Store) -> None:
     assert launcher("add", "--replace", "--name", "mine", "--", "true").out == "1\tcommand/mine\n"
     reaches(store, 1, State.DONE)
     assert launcher("add", "--replace", "--name", "mine", "--", "true").out == "2\tcommand/mine\n"
@@ -429,7 +421,7 @@ def test_a_running_job_is_not_replaced(launcher: Launcher, store: Store) -> None
     assert "job 1 (running)" in launcher.refused("add", "--replace", "--name", "mine", "--", "true")
 
 
-def test_a_job_cannot_come_to_wait_for_what_waits_for_it(launcher: Launcher, store: Store) -> None:
+def test_cyclic_dependency_is_refused(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "a", "--hold", "--", "true")
     launcher("add", "--name", "b", "--after", "a", "--", "true")
     launcher("add", "--name", "c", "--after-any", "b", "--", "true")
@@ -444,7 +436,7 @@ def test_a_job_cannot_come_to_wait_for_what_waits_for_it(launcher: Launcher, sto
     assert store.read.dependency_names(1) == []
 
 
-def test_a_command_line_to_copy_does_the_same(
+def test_printed_command_line_queues_the_same_job(
     launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "a folder"
@@ -458,7 +450,7 @@ def test_a_command_line_to_copy_does_the_same(
     assert launcher("show", "1", "--command", "--json").code == 2
 
 
-def test_the_environment_may_ask_for_it(
+def test_environment_variable_enables_replacement(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher("add", "--name", "prep", "--hold", "--", "false")
@@ -469,7 +461,7 @@ def test_the_environment_may_ask_for_it(
 
 @pytest.mark.parametrize("asked", [("--gpus", "1"), ("--vram", "20GiB"), ("--device", "cuda:1")])
 @pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
-def test_a_request_for_a_gpu_that_is_not_there_warns_and_names_a_remedy(
+def test_request_for_an_absent_gpu_warns_with_a_remedy(
     launcher: Launcher,
     monkeypatch: pytest.MonkeyPatch,
     asked: tuple[str, ...],
@@ -481,7 +473,7 @@ def test_a_request_for_a_gpu_that_is_not_there_warns_and_names_a_remedy(
     assert "1 job waits for a GPU. Remove gpus, vram, exclusive and device" in warning
 
 
-def test_a_program_without_a_request_for_a_gpu_is_not_warned_of(launcher: Launcher) -> None:
+def test_program_without_a_gpu_request_causes_no_warning(launcher: Launcher) -> None:
     assert "GPU" not in launcher.well("add", "--", "true").err
 
 
@@ -493,7 +485,7 @@ def test_a_script_that_does_not_exist_is_reported(launcher: Launcher, home: Home
     )
 
 
-def test_a_program_that_cannot_be_started_is_told_with_the_cause(
+def test_program_that_cannot_start_is_reported_with_the_cause(
     launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -505,7 +497,7 @@ def test_a_program_that_cannot_be_started_is_told_with_the_cause(
     assert "has Windows line ends, so its interpreter is '/bin/sh\\r'" in shown
 
 
-def test_a_task_file_is_warned_of_absent_gpus_and_scripts(
+def test_task_file_causes_warnings_about_absent_gpus_and_scripts(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

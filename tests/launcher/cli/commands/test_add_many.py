@@ -37,7 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_program_starts_behind_those_that_make_what_it_reads(
+def test_program_starts_after_the_producers_of_its_inputs(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
     launcher(*COPY, "--hold", *CP)
@@ -68,7 +68,7 @@ def test_a_program_starts_behind_those_that_make_what_it_reads(
         ("", ("add", *CP), True, ""),
     ],
 )
-def test_what_is_done_with_the_same_files_is_said_and_not_queued(
+def test_program_done_with_the_same_files_is_reported_and_not_queued(
     launcher: Launcher,
     store: Store,
     here: Path,
@@ -97,7 +97,7 @@ def test_what_is_done_with_the_same_files_is_said_and_not_queued(
         assert (answer.out, answer.err) == ("1\tcommand/copy\n", refused)
 
 
-def test_of_a_sweep_only_what_is_not_done_is_queued(
+def test_sweep_queues_only_combinations_that_are_not_done(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
     sweep = ("add", "--name", "s", "--output", "o{x}", "--sweep")
@@ -135,7 +135,7 @@ def test_of_a_sweep_only_what_is_not_done_is_queued(
         (("--group", "none", "--", "x"), "group 'none' does not exist"),
     ],
 )
-def test_what_no_program_can_have_is_refused_as_a_dry_run_does_and_nothing_is_queued(
+def test_invalid_request_is_refused_with_and_without_dry_run(
     launcher: Launcher, store: Store, words: tuple[str, ...], message: str
 ) -> None:
     launcher("add", "--hold", "--name", "held", "--output", "held", "--", "x")
@@ -144,7 +144,7 @@ def test_what_no_program_can_have_is_refused_as_a_dry_run_does_and_nothing_is_qu
     assert len(store.read.jobs()) == 1
 
 
-def test_a_waiting_program_is_replaced_by_one_with_the_same_output(
+def test_waiting_program_with_the_same_output_is_replaced(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
     launcher(*COPY, "--hold", *CP)
@@ -155,7 +155,7 @@ def test_a_waiting_program_is_replaced_by_one_with_the_same_output(
     assert store.read.dependency_names(2) == ["command/copy"]
 
 
-def test_an_output_may_lie_in_the_folder_of_its_attempt(
+def test_output_can_be_in_the_folder_of_its_attempt(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
     file = "{job_folder}/made"
@@ -165,9 +165,7 @@ def test_an_output_may_lie_in_the_folder_of_its_attempt(
     assert (here / "runs/mine/jobs/a@1/made").exists()
 
 
-def test_the_outputs_of_a_program_are_changed_with_its_words(
-    launcher: Launcher, store: Store, here: Path
-) -> None:
+def test_outputs_change_with_the_command_line(launcher: Launcher, store: Store, here: Path) -> None:
     launcher("add", "--name", "a", "--output", "one", "--", "touch", "one")
     launcher.well("wait")
     words = ("--set", "argv=[touch, two]", "--set", "outputs=[two]")
@@ -178,7 +176,7 @@ def test_the_outputs_of_a_program_are_changed_with_its_words(
     assert [*row.outputs] == [str(here / "two")]
 
 
-def test_files_with_the_same_content_run_nothing_again(
+def test_unchanged_file_content_causes_no_rerun(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
     (here / "in.txt").write_text("in")
@@ -199,7 +197,7 @@ def test_files_with_the_same_content_run_nothing_again(
     assert len(store.read.jobs()) == 3
 
 
-def test_other_code_is_said_before_a_job_is_queued(
+def test_changed_code_is_reported_before_a_job_is_queued(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
     (here / "s.sh").write_text("true")
@@ -223,7 +221,7 @@ def test_other_code_is_said_before_a_job_is_queued(
         (("c", "d"), "command/d would make {}/other.txt, which command/c of {}/runs/c also makes"),
     ],
 )
-def test_task_files_whose_programs_have_one_output_are_refused(
+def test_task_file_programs_with_the_same_output_are_refused(
     launcher: Launcher, store: Store, here: Path, files: tuple[str, ...], refused: str
 ) -> None:
     for name, output in (("a", "out"), ("b", "out"), ("c", "other"), ("d", "other")):
@@ -239,12 +237,12 @@ def test_task_files_whose_programs_have_one_output_are_refused(
 # --- `launcher add --from`: a job of each line, all or none
 
 
-def give(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+def add_from_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     """Let a text be the standard input."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 
-def test_each_line_of_a_file_is_a_job(launcher: Launcher, store: Store) -> None:
+def test_each_line_of_a_file_becomes_a_job(launcher: Launcher, store: Store) -> None:
     Path("jobs.txt").write_text("# two\ntrue 'a b'\n\nsleep 0\n")
     answer = launcher.well(
         "add",
@@ -269,17 +267,17 @@ def test_each_line_of_a_file_is_a_job(launcher: Launcher, store: Store) -> None:
     assert rows[0].spec.signature != rows[1].spec.signature
 
 
-def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
+def test_jobs_with_one_name_are_numbered_and_replace_ended_ones(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     renamed = "note: renamed 2 ended jobs: command/prep-1@1 to command/prep-2@2\n"
     for first, warning in ((1, ""), (3, renamed)):
-        give(monkeypatch, b"true\ntrue\n")
+        add_from_stdin(monkeypatch, b"true\ntrue\n")
         answer = launcher("add", "--from", "-", "--name", "prep")
         assert answer.out == f"{first}\tcommand/prep-1\n{first + 1}\tcommand/prep-2\n"
         assert answer.err == warning
         launcher.well("wait")
-    give(monkeypatch, b"true\ntrue\ntrue\n")
+    add_from_stdin(monkeypatch, b"true\ntrue\ntrue\n")
     launcher("add", "--hold", "--name", "prep-3", "--", "true")
     assert "the name 'command/prep-3' is used by job 5 (held)" in launcher.refused(
         "add", "--from", "-", "--name", "prep"
@@ -288,7 +286,7 @@ def test_the_jobs_of_a_name_are_numbered_and_take_it_from_those_that_have_ended(
     assert job_row(store, 4).name == "command/prep-2", "nothing of the transaction is kept"
 
 
-def test_files_that_are_added_at_once_get_numbers_of_their_own(
+def test_files_added_concurrently_get_distinct_numbers(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_queries, "JOBS_PER_BATCH", 300)  # all are read in three parts
@@ -307,38 +305,38 @@ def test_files_that_are_added_at_once_get_numbers_of_their_own(
     assert printed == {row.id: row.name for row in rows}
 
 
-def test_a_number_that_is_the_name_of_another_job_gets_a_suffix(
+def test_number_equal_to_another_job_name_gets_a_suffix(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher("add", "--hold", "--name", "command/3", "--", "true")
-    give(monkeypatch, b"true\ntrue\n")
+    add_from_stdin(monkeypatch, b"true\ntrue\n")
     assert launcher("add", "--from", "-", "--hold").out == "2\tcommand/2\n3\tcommand/3'\n"
 
 
-def test_all_of_them_follow_the_jobs_that_are_named(
+def test_all_jobs_of_a_file_depend_on_the_named_jobs(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher("add", "--hold", "--name", "first", "--", "true")
-    give(monkeypatch, b"true\ntrue\n")
+    add_from_stdin(monkeypatch, b"true\ntrue\n")
     launcher("add", "--after", "first", "--from", "-")
     assert [job_row(store, number).waits for number in (2, 3)] == [1, 1]
     launcher("release", "first")
     reaches(store, 3, State.DONE)
 
 
-def test_jobs_after_one_that_failed_are_skipped_and_that_is_said_once(
+def test_jobs_after_a_failed_job_are_skipped_with_one_message(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (failed,) = enqueue(store, "train/a")
     finished(store, failed, Failed(at=2.0, error="no"))
-    give(monkeypatch, b"true\ntrue\n")
+    add_from_stdin(monkeypatch, b"true\ntrue\n")
     answer = launcher("add", "--after", "train/a", "--from", "-")
     assert answer.out == "2\tcommand/2\n3\tcommand/3\n"
     assert answer.err == "skipped all jobs: job 1 train/a failed\n"
     assert in_state(store, 3, State.SKIPPED)
 
 
-def test_a_wrong_line_is_shown_and_nothing_is_queued(launcher: Launcher, home: Home) -> None:
+def test_invalid_line_is_shown_and_no_job_is_queued(launcher: Launcher, home: Home) -> None:
     Path("jobs.txt").write_text("true\necho 'a b\n")
     answer = launcher.refused("add", "--from", "jobs.txt")
     assert "--> jobs.txt:2:6\n" in answer
@@ -360,7 +358,7 @@ def test_a_wrong_line_is_shown_and_nothing_is_queued(launcher: Launcher, home: H
         (["--from", "a.txt", "--group", "nobody"], "group 'nobody' does not exist"),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_invalid_options_with_from_are_refused(
     launcher: Launcher, store: Store, words: Sequence[str], message: str
 ) -> None:
     Path("a.txt").write_text("true\n")
@@ -368,9 +366,7 @@ def test_what_cannot_be_is_refused(
     assert store.read.jobs() == []
 
 
-def test_the_first_program_that_is_not_there_is_shown_with_its_line(
-    launcher: Launcher, store: Store
-) -> None:
+def test_first_missing_program_is_reported_with_its_line(launcher: Launcher, store: Store) -> None:
     Path("jobs.txt").write_text("true\nnosuchprogram 1\nnosuchprogram 2\n./other\n")
     answer = launcher.well("add", "--hold", "--from", "jobs.txt")
     assert answer.err == (
@@ -385,14 +381,14 @@ def test_the_first_program_that_is_not_there_is_shown_with_its_line(
     assert len(store.read.jobs()) == 4
 
 
-def test_a_line_that_begins_with_a_variable_names_env(launcher: Launcher) -> None:
+def test_line_starting_with_a_variable_suggests_env(launcher: Launcher) -> None:
     Path("jobs.txt").write_text("SEED=1 echo 'a b'\n")
     answer = launcher.well("add", "--hold", "--from", "jobs.txt")
     assert "'SEED=1' is not in PATH" in answer.err
     assert "  = Set variables with env: env SEED=1 echo 'a b'\n" in answer.err
 
 
-def test_a_pipe_that_is_given_as_a_file_is_read(launcher: Launcher, store: Store) -> None:
+def test_pipe_can_be_given_as_a_file(launcher: Launcher, store: Store) -> None:
     reading, writing = os.pipe()
     os.write(writing, b"true a\n")
     os.close(writing)
@@ -401,14 +397,14 @@ def test_a_pipe_that_is_given_as_a_file_is_read(launcher: Launcher, store: Store
     assert job_row(store, 1).spec.argv == ("true", "a")
 
 
-def test_a_person_reads_how_many_jobs_there_are_and_their_numbers(home: Home) -> None:
+def test_terminal_shows_count_and_numbers_of_queued_jobs(home: Home) -> None:
     Path("jobs.txt").write_text("true\n" * 1200)
     drawn = in_a_terminal("add", "--hold", "--from", "jobs.txt", "--name", "seed")
     assert drawn == "1,200 jobs held: 1 to 1200 (command/seed-1 to command/seed-1200)\n"
     assert home.exists()
 
 
-def test_a_person_who_types_the_commands_is_told_how_to_end(store: Store) -> None:
+def test_terminal_input_shows_how_to_end_it(store: Store) -> None:
     drawn = in_a_terminal("add", "--hold", "--from", "-", typed="true a\n\x04")
     assert "reading commands, one per line; Ctrl-D ends the input\n" in drawn
     assert drawn.endswith("1 job held: command/1\n")
@@ -424,7 +420,7 @@ GRID = ("add", "--name", "grid", "--sweep", "lr=0.1,1e-2", "--sweep", "seed=1..3
 GO = ("--", "sh", "-c", "echo {lr} {seed} $LAUNCHER_PARAMS")
 
 
-def test_each_combination_is_a_job_that_knows_its_values(launcher: Launcher, store: Store) -> None:
+def test_each_combination_becomes_a_job_with_its_values(launcher: Launcher, store: Store) -> None:
     answer = launcher(*GRID, "--cpus", "2", "--run", "mine", *GO)
     pairs = [(lr, seed) for lr in ("0.1", "0.01") for seed in (1, 2, 3)]
     names = [f"command/grid@lr={lr},seed={seed}" for lr, seed in pairs]
@@ -436,7 +432,7 @@ def test_each_combination_is_a_job_that_knows_its_values(launcher: Launcher, sto
     assert launcher("logs", "4").out == '1e-2 1 {"lr": 0.01, "seed": 1}\n'
 
 
-def test_a_job_that_has_its_name_already_ended_or_refuses_all_of_them(
+def test_existing_job_name_is_reused_after_its_end_or_refused(
     launcher: Launcher, store: Store
 ) -> None:
     launcher("add", "--name", "grid", "--sweep", "lr=0.1", "--", "true", "{lr}")
@@ -449,9 +445,7 @@ def test_a_job_that_has_its_name_already_ended_or_refuses_all_of_them(
     assert len(store.read.jobs()) == 3, "all or none"
 
 
-def test_without_a_name_they_have_numbers_and_words_stand_for_all_values(
-    launcher: Launcher, store: Store
-) -> None:
+def test_unnamed_combinations_are_numbered(launcher: Launcher, store: Store) -> None:
     answer = launcher("add", "--hold", "--sweep", "a=x,y", "--", "true", "{sweep}", "{{b}}", "null")
     assert answer.out == "1\tcommand/1\n2\tcommand/2\n"
     assert job_row(store, 2).spec.argv == ("true", "--a=y", "{b}", "null")
@@ -471,7 +465,7 @@ def test_without_a_name_they_have_numbers_and_words_stand_for_all_values(
         (("add", "--dry-run", "--output", "o", "--", "go"), ["command/…\tgo"]),
     ],
 )
-def test_a_dry_run_lists_them_and_queues_nothing(
+def test_dry_run_lists_combinations_and_queues_nothing(
     launcher: Launcher, home: Home, words: tuple[str, ...], lines: list[str]
 ) -> None:
     answer = launcher(*words)
@@ -513,7 +507,7 @@ def test_a_dry_run_lists_them_and_queues_nothing(
         (("--sweep", "a=1"), "missing PROGRAM"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused(
+def test_invalid_sweep_is_refused(
     launcher: Launcher, home: Home, words: tuple[str, ...], message: str
 ) -> None:
     Path("x.txt").write_text("go\n")
@@ -521,7 +515,7 @@ def test_a_sweep_that_cannot_be_is_refused(
     assert not home.database.exists()
 
 
-def test_a_mistake_is_shown_in_the_command_line(launcher: Launcher) -> None:
+def test_mistake_is_marked_in_the_command_line(launcher: Launcher) -> None:
     answer = launcher("add", "--sweep", "lr=1,2", "--name", "t", "--", "go", "a {hiden}")
     assert answer.err == (
         "error[braces]: no value is named 'hiden'\n"
@@ -534,7 +528,7 @@ def test_a_mistake_is_shown_in_the_command_line(launcher: Launcher) -> None:
     )
 
 
-def test_an_edit_of_resources_keeps_the_values_and_one_of_words_drops_them(
+def test_edit_keeps_swept_values_unless_the_command_changes(
     launcher: Launcher, store: Store
 ) -> None:
     launcher("add", "--hold", "--name", "t", "--sweep", "lr=1", "--", "true", "{lr}")

@@ -43,7 +43,7 @@ def tab(home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 class Tab:
-    """Asks what may stand at the end of a line, as bash does."""
+    """Requests completions for the end of a line, as bash does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self._set, self._said = monkeypatch.setenv, capsys
@@ -80,7 +80,7 @@ def test_jobs_are_offered_by_name_and_by_number(tab: Tab, store: Store) -> None:
     assert tab("launcher show nothing") == []
 
 
-def test_jobs_that_the_verb_can_use_come_first(tab: Tab, store: Store) -> None:
+def test_jobs_usable_by_the_verb_are_offered_first(tab: Tab, store: Store) -> None:
     done, _, held = enqueue(store, *(f"a/{name}" for name in "dqh"))
     finished(store, done)
     store.job_control.hold([held], 3.0)
@@ -135,7 +135,7 @@ def test_kinds_are_offered(tab: Tab) -> None:
     assert tab("launcher kinds ") == sorted(installed_kinds())
 
 
-def test_a_home_that_is_not_there_is_not_made_and_nothing_is_said(
+def test_missing_queue_folder_is_not_created_by_completion(
     tab: Tab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
@@ -145,7 +145,7 @@ def test_a_home_that_is_not_there_is_not_made_and_nothing_is_said(
     assert tab("launcher show a") == []
 
 
-def test_asking_a_queue_leaves_its_folder_as_it_was(tab: Tab, home: Home) -> None:
+def test_completion_leaves_the_queue_folder_unchanged(tab: Tab, home: Home) -> None:
     mine = Store(home, durable=False)
     enqueue(mine, a_spec())
     mine.close()
@@ -162,14 +162,12 @@ def test_a_damaged_queue_offers_nothing(tab: Tab, home: Home) -> None:
 @pytest.mark.parametrize(
     "line", ["show \udcff", "results \udcff", "group \udcff", f"show {'9' * 5000}"]
 )
-def test_what_is_no_text_or_no_number_of_a_job_finds_nothing(
-    tab: Tab, store: Store, line: str
-) -> None:
+def test_invalid_text_or_job_number_matches_nothing(tab: Tab, store: Store, line: str) -> None:
     enqueue(store, a_spec())
     assert tab(f"launcher {line}") == []
 
 
-def test_a_name_that_no_line_can_hold_is_not_offered(tab: Tab, store: Store) -> None:
+def test_name_with_line_breaks_is_not_offered(tab: Tab, store: Store) -> None:
     enqueue(store, "a/two\nlines", "a/one")
     assert tab("launcher show a") == ["a/one"]
 
@@ -177,7 +175,7 @@ def test_a_name_that_no_line_can_hold_is_not_offered(tab: Tab, store: Store) -> 
 # --- the store
 
 
-def test_of_many_names_the_first_and_the_last_are_found(home: Home, store: Store) -> None:
+def test_first_and_last_of_many_names_are_found(home: Home, store: Store) -> None:
     enqueue(store, *(f"a/{number:04}" for number in range(MOST_NAMES + 50)))
     with open_completion_queries(home.database) as queue:
         names = list(queue.jobs("a/"))
@@ -187,7 +185,7 @@ def test_of_many_names_the_first_and_the_last_are_found(home: Home, store: Store
         assert any(name.startswith("a/00") for name in names)
 
 
-def test_names_of_several_runs_are_told_once(home: Home, store: Store) -> None:
+def test_names_in_several_runs_are_offered_once(home: Home, store: Store) -> None:
     for run in ("one", "two"):
         enqueue(store, "a/1", f"a/{run}", run=run)
     with open_completion_queries(home.database) as queue:
@@ -195,7 +193,7 @@ def test_names_of_several_runs_are_told_once(home: Home, store: Store) -> None:
         assert queue.runs("") == ["two", "one"]
 
 
-def test_looking_changes_nothing(home: Home, store: Store) -> None:
+def test_completion_changes_nothing(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     with open_completion_queries(home.database) as queue, pytest.raises(sqlite3.OperationalError):
         queue._db.execute("DELETE FROM jobs")
@@ -205,7 +203,7 @@ def test_looking_changes_nothing(home: Home, store: Store) -> None:
 
 
 @pytest.mark.parametrize("verb", ARGUMENTS)
-def test_what_answers_without_the_verb_says_what_the_verb_declares(verb: str) -> None:
+def test_fast_completion_matches_the_declared_options_of_each_verb(verb: str) -> None:
     context = click.Context(cli)
     command = cli.get_command(context, verb)
     assert command is not None
@@ -216,7 +214,7 @@ def test_what_answers_without_the_verb_says_what_the_verb_declares(verb: str) ->
 
 
 @pytest.mark.parametrize("verb", sorted(ARGUMENTS))
-def test_what_is_taken_for_a_flag_takes_no_value_in_any_verb(verb: str) -> None:
+def test_options_treated_as_flags_take_no_value(verb: str) -> None:
     command = cli.get_command(click.Context(cli), verb)
     assert command is not None
     options = [one for one in command.params if isinstance(one, click.Option)]
@@ -232,10 +230,10 @@ def test_every_verb_that_takes_arguments_completes_them() -> None:
         assert not [one for one in command.params if isinstance(one, click.Argument)], verb
 
 
-def test_what_answers_imports_neither_the_verbs_nor_what_they_need() -> None:
+def test_completion_imports_neither_verbs_nor_their_dependencies() -> None:
     code = (
-        "import sys\nfrom launcher.cli.complete import answer\n"
-        "answer(None, {'show': ''}, {'COMP_WORDS': 'launcher show a', '_LAUNCHER_COMPLETE': 'x'})\n"
+        "import sys\nfrom launcher.cli.complete import complete_line\n"
+        "complete_line(None, {'show': ''}, {'COMP_WORDS': 'launcher show a', '_LAUNCHER_COMPLETE': 'x'})\n"
         "import launcher.store.completion_queries, launcher.system.paths\n"
         "heavy = {'pydantic', 'rich', 'textual', 'pynvml', 'yaml', 'launcher.store.queue',"
         " 'launcher.cli.commands.show'}\n"
@@ -247,7 +245,7 @@ def test_what_answers_imports_neither_the_verbs_nor_what_they_need() -> None:
 # --- in shells
 
 
-def test_the_script_comes_alone_in_a_pipe(launcher: Launcher) -> None:
+def test_pipe_receives_only_the_script(launcher: Launcher) -> None:
     for shell in ("bash", "zsh", "fish"):
         said = launcher.well("completion", shell)
         assert VARIABLE in said.out
@@ -255,13 +253,13 @@ def test_the_script_comes_alone_in_a_pipe(launcher: Launcher) -> None:
     assert launcher("completion", "tcsh").code == 2
 
 
-def test_somebody_who_reads_the_script_is_told_where_to_put_it(home: Home) -> None:
+def test_terminal_shows_where_to_install_the_script(home: Home) -> None:
     drawn = in_a_terminal("completion", "bash")
     assert drawn.endswith('add to ~/.bashrc:  eval "$(launcher completion bash)"\n')
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_names_with_characters_of_the_shell_are_completed(
+def test_names_with_shell_characters_are_completed(
     home: Home, store: Store, tmp_path: Path, shell: str
 ) -> None:
     quoted = {  # without its completion none of these names a job

@@ -86,9 +86,7 @@ print = true
 """
 
 
-def test_every_value_is_printed_with_where_it_comes_from(
-    configured: Configured, tmp_path: Path
-) -> None:
+def test_every_value_is_printed_with_its_source(configured: Configured, tmp_path: Path) -> None:
     file = tmp_path / "launcher" / "config.toml"
     answer = configured(FILE, "config", LAUNCHER_HOME="", LAUNCHER_RUN_DETACH="1")
     assert rows(answer) == {
@@ -104,7 +102,7 @@ def test_every_value_is_printed_with_where_it_comes_from(
     }
 
 
-def test_a_long_value_leaves_room_for_where_it_comes_from(
+def test_long_value_leaves_room_for_its_source(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "c.toml"
@@ -116,7 +114,7 @@ def test_a_long_value_leaves_room_for_where_it_comes_from(
     assert "SET IN" in drawn
 
 
-def test_how_gpus_are_shared_is_printed_with_where_it_comes_from(
+def test_gpu_sharing_rules_are_printed_with_their_source(
     configured: Configured, tmp_path: Path
 ) -> None:
     file = tmp_path / "launcher" / "config.toml"
@@ -131,20 +129,22 @@ def test_how_gpus_are_shared_is_printed_with_where_it_comes_from(
     }
 
 
-def test_the_environment_comes_before_the_file(configured: Configured, home: Home) -> None:
+def test_environment_overrides_the_file(configured: Configured, home: Home) -> None:
     found = rows(configured(FILE, "config", LAUNCHER_WAIT_TIMEOUT="2h"))
     assert found["home"] == (str(home.folder), "LAUNCHER_HOME")
     assert found["wait.timeout"] == ("2h", "LAUNCHER_WAIT_TIMEOUT")
 
 
-def test_without_a_file_the_home_is_the_only_value(configured: Configured, tmp_path: Path) -> None:
+def test_queue_folder_is_the_only_value_without_a_file(
+    configured: Configured, tmp_path: Path
+) -> None:
     state = {"XDG_STATE_HOME": str(tmp_path / "state"), "LAUNCHER_HOME": ""}
     found = rows(configured(None, "config", **state))
     assert found.pop("home")[1] == "default"
     assert found == SHARED
 
 
-def test_all_lists_every_option_of_every_verb(configured: Configured) -> None:
+def test_all_flag_lists_every_option_of_every_verb(configured: Configured) -> None:
     found = rows(configured(FILE, "config", "--all"))
     assert found["run.detach"] == ("false", "default")
     assert found["add.grace"] == ("30s", "default")
@@ -158,7 +158,7 @@ def test_all_lists_every_option_of_every_verb(configured: Configured) -> None:
     assert "service.install.print" in found
 
 
-def test_json_tells_source_and_place_apart(configured: Configured, tmp_path: Path) -> None:
+def test_json_separates_source_and_location(configured: Configured, tmp_path: Path) -> None:
     file = tmp_path / "launcher" / "config.toml"
     told = json.loads(configured(FILE, "config", "--json", LAUNCHER_RUN_DETACH="yes").out)
     assert (told["schema"], told["file"], told["exists"]) == (1, str(file), True)
@@ -176,7 +176,7 @@ def test_json_tells_source_and_place_apart(configured: Configured, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("home")
-def test_a_terminal_shows_the_file_and_a_table() -> None:
+def test_terminal_shows_the_file_and_a_table() -> None:
     lines = in_a_terminal("config", columns=300).splitlines()
     assert lines[0].startswith("file: /")
     assert lines[1].split() == ["NAME", "VALUE", "SET", "IN"]
@@ -187,7 +187,7 @@ def test_a_terminal_shows_the_file_and_a_table() -> None:
 # --- defaults at work
 
 
-def test_an_option_of_the_file_holds_until_another_is_said(configured: Configured) -> None:
+def test_option_of_the_file_applies_unless_overridden(configured: Configured) -> None:
     text = "[kinds]\njson = true\n[add]\nretries = 3\nhold = true\nafter = []\n"
 
     def retries(job: int) -> int:
@@ -205,12 +205,12 @@ def test_an_option_of_the_file_holds_until_another_is_said(configured: Configure
     assert retries(3) == 4
 
 
-def test_a_verb_of_a_verb_has_defaults_of_its_own(configured: Configured) -> None:
+def test_subcommand_has_its_own_defaults(configured: Configured) -> None:
     answer = configured(FILE, "service", "install")
     assert answer.out.startswith("[Unit]")
 
 
-def test_the_home_of_the_file_is_used(configured: Configured, tmp_path: Path) -> None:
+def test_queue_folder_of_the_file_is_used(configured: Configured, tmp_path: Path) -> None:
     text = f'home = "{tmp_path}/queue"'
     told = json.loads(configured(text, "status", "--json", LAUNCHER_HOME="").out)
     assert told["home"] == f"{tmp_path}/queue"
@@ -228,7 +228,7 @@ def test_the_home_of_the_file_is_used(configured: Configured, tmp_path: Path) ->
         ),
     ],
 )
-def test_a_wrong_option_is_told_with_its_place(
+def test_unknown_option_is_reported_with_its_location(
     configured: Configured, text: str, complaint: str
 ) -> None:
     for words in (("run", "tasks/absent.yaml"), ("config",)):
@@ -248,7 +248,7 @@ def test_a_wrong_option_is_told_with_its_place(
         ("rerun = 'often'", "add.rerun: 'often' is not one of 'again', 'never'."),
     ],
 )
-def test_a_wrong_value_is_told_with_its_place(
+def test_invalid_value_is_reported_with_its_location(
     configured: Configured, text: str, complaint: str
 ) -> None:
     answer = configured(f"[add]\n{text}\n", "add", "--", "true")
@@ -256,7 +256,7 @@ def test_a_wrong_value_is_told_with_its_place(
     assert answer.err.startswith(f"error: F:2: {complaint}")
 
 
-def test_config_tells_the_faults_of_all_verbs_at_once(configured: Configured) -> None:
+def test_config_reports_the_faults_of_all_verbs_together(configured: Configured) -> None:
     answer = configured("[run]\nforc = true\n[wait]\ntimeout = []\n", "config")
     assert answer.code == 2
     assert [line.strip() for line in answer.err.splitlines()] == [
@@ -265,7 +265,7 @@ def test_config_tells_the_faults_of_all_verbs_at_once(configured: Configured) ->
     ]
 
 
-def test_a_broken_file_stops_every_verb_but_no_help(configured: Configured) -> None:
+def test_broken_file_stops_every_verb_except_help(configured: Configured) -> None:
     broken = "home = "
     answer = configured(broken, "status")
     assert (answer.code, answer.out) == (2, "")
@@ -285,7 +285,7 @@ def test_backends_are_listed_with_the_lines_that_set_them(
     assert listed["backends.slurm.gpu_type"] == ("a100", f"{file}:4")
 
 
-def test_a_mistake_in_a_backend_is_told_with_its_line(configured: Configured) -> None:
+def test_mistake_in_a_backend_is_reported_with_its_line(configured: Configured) -> None:
     answer = configured("[backends.slurm]\ncpu = 2\n", "config")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("error: F:2: 'cpu' is not a key of [backends.slurm]")
@@ -300,9 +300,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_a_test_message_reaches_every_target_and_says_which_it_does_not(
-    launcher: Launcher, config: Path
-) -> None:
+def test_test_message_reports_the_result_per_target(launcher: Launcher, config: Path) -> None:
     with a_mailbox() as mailbox, a_silent_server() as port:
         config.write_text(
             f'[notify.mail]\nurl = "{mailbox.url}"\n'
@@ -320,7 +318,7 @@ def test_a_test_message_reaches_every_target_and_says_which_it_does_not(
     assert mail["Subject"].endswith(": test message")
 
 
-def test_a_test_that_reaches_all_ends_well_and_programs_can_read_it(
+def test_successful_test_message_has_exit_code_0_and_json_output(
     launcher: Launcher,
     config: Path,
 ) -> None:
@@ -329,7 +327,7 @@ def test_a_test_that_reaches_all_ends_well_and_programs_can_read_it(
     ]
 
 
-def test_who_is_told_of_what_is_listed_without_secrets(launcher: Launcher, config: Path) -> None:
+def test_targets_and_events_are_listed_without_secrets(launcher: Launcher, config: Path) -> None:
     chat = '[notify.chat]\nurl = "slack://aaa/bbb/s3cret"\n'
     config.write_text(f'[notify]\nretry = "5h"\n{config.read_text()}{chat}')
     answer = launcher("notify")
@@ -343,7 +341,7 @@ def test_who_is_told_of_what_is_listed_without_secrets(launcher: Launcher, confi
     assert ["notify.chat.url", "slack://•••", f"{config}:7"] in rows
 
 
-def test_what_waits_and_what_was_given_up_is_listed(
+def test_pending_and_abandoned_messages_are_listed(
     launcher: Launcher,
     config: Path,
     home: Home,
@@ -366,21 +364,21 @@ def test_what_waits_and_what_was_given_up_is_listed(
     assert record["given_up"][0]["answer"] == "refused"
 
 
-def test_a_fault_in_the_table_is_told_with_its_line(launcher: Launcher, config: Path) -> None:
+def test_fault_in_the_notify_table_is_reported_with_its_line(
+    launcher: Launcher, config: Path
+) -> None:
     config.write_text('[notify]\nretry = "at night"\n[notify.desk]\ncommand = ["true"]\n')
     assert f"{config}:2: notify.retry: expected a time" in launcher.refused("notify")
 
 
-def test_what_has_no_effect_any_more_is_noted(launcher: Launcher, config: Path) -> None:
+def test_option_without_effect_is_noted(launcher: Launcher, config: Path) -> None:
     config.write_text('[notify]\nquiet = "22:00-07:00"\n[notify.desk]\ncommand = ["true"]\n')
     note = f"note: {config}:2: notify.quiet no longer has an effect: messages are sent at once\n"
     for verb in ("notify", "config"):
         assert launcher.well(verb).err == note
 
 
-def test_the_check_of_the_machine_names_a_target_that_cannot_be_used(
-    launcher: Launcher, config: Path, tmp_path: Path
-) -> None:
+def test_doctor_names_an_unusable_target(launcher: Launcher, config: Path, tmp_path: Path) -> None:
     (tmp_path / "url").write_text("json://localhost/s3cret")
     (tmp_path / "url").chmod(0o644)
     config.write_text(
@@ -410,27 +408,27 @@ def test_the_check_of_the_machine_names_a_target_that_cannot_be_used(
 TASK = "name: study\nnotify: {to: [dsk]}\ncommand:\n  - {argv: [true]}\n"
 
 
-def test_a_run_that_tells_nobody_is_warned_of(
+def test_run_without_a_notification_target_causes_a_warning(
     launcher: Launcher, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(TASK)
 
-    def told(*words: str) -> str:
+    def load_problems(*words: str) -> str:
         return launcher("run", "study.yaml", "--dry-run", *words).err
 
-    assert "notify: config.toml has no target 'dsk'. Did you mean 'desk'?" in told()
-    assert told("--set", "notify=run-ended") == ""
+    assert "notify: config.toml has no target 'dsk'. Did you mean 'desk'?" in load_problems()
+    assert load_problems("--set", "notify=run-ended") == ""
     config.write_text("")
     assert launcher("notify").out == ""
     nobody = "warning: notify: run study sends no messages. Add a table"
-    assert nobody in told("--set", "notify=run-ended")
-    assert told("--set", "notify=false") == ""
+    assert nobody in load_problems("--set", "notify=run-ended")
+    assert load_problems("--set", "notify=false") == ""
     config.write_text("[notify]\nretry = 3\n")
-    assert "run study sends no messages" in told("--set", "notify=true")
+    assert "run study sends no messages" in load_problems("--set", "notify=true")
 
 
-def test_what_is_wrong_with_the_word_notify_is_told_with_its_place(
+def test_fault_in_the_word_notify_is_reported_with_its_location(
     launcher: Launcher, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert config.exists()

@@ -51,7 +51,7 @@ NOBODYS_PID = 4_194_000  # a machine gives such numbers only when it has used up
 
 
 @pytest.fixture
-def seen(gpus: Devices) -> Iterator[Devices]:
+def devices(gpus: Devices) -> Iterator[Devices]:
     """GPUs that the command line sees, also in this process."""
     with asked_here(gpus):
         yield gpus
@@ -60,7 +60,7 @@ def seen(gpus: Devices) -> Iterator[Devices]:
 Told = dict[str, dict[str, str]]
 
 
-def told_by(launcher: Launcher, *, code: int = 0) -> Told:
+def report_of(launcher: Launcher, *, code: int = 0) -> Told:
     answer = launcher("doctor", "--json")
     record = json.loads(answer.out)
     assert (answer.code, record["schema"]) == (code, 1), answer
@@ -70,13 +70,13 @@ def told_by(launcher: Launcher, *, code: int = 0) -> Told:
 # --- the command
 
 
-def test_a_machine_without_gpus_and_without_a_queue_is_looked_at_and_left_as_it_was(
-    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_check_of_a_machine_without_gpus_and_queue_changes_nothing(
+    launcher: Launcher, devices: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    seen.unload()
+    devices.unload()
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "none"))
 
-    told = told_by(launcher)
+    told = report_of(launcher)
 
     assert list(told) == ["driver", "CUDA", *PLACES, *SHELL]
     assert told["driver"]["verdict"] in {"unknown", "warning"}
@@ -85,10 +85,10 @@ def test_a_machine_without_gpus_and_without_a_queue_is_looked_at_and_left_as_it_
     assert not (tmp_path / "none").exists()
 
 
-def test_in_a_pipe_each_finding_is_a_line_of_four_columns(
-    launcher: Launcher, seen: Devices
+def test_pipe_receives_one_line_of_four_columns_per_finding(
+    launcher: Launcher, devices: Devices
 ) -> None:
-    seen.add()
+    devices.add()
 
     answer = launcher("doctor")
 
@@ -98,12 +98,14 @@ def test_in_a_pipe_each_finding_is_a_line_of_four_columns(
     assert all(row[3] for row in rows)
 
 
-def test_a_faulty_card_and_who_uses_the_others_are_told(launcher: Launcher, seen: Devices) -> None:
-    used, lost = seen.add(24 * GIB), seen.add()
-    seen.hold(used, NOBODYS_PID, 2 * GIB)
-    seen.lose(lost, handle=False)
+def test_faulty_gpu_and_users_of_other_gpus_are_reported(
+    launcher: Launcher, devices: Devices
+) -> None:
+    used, lost = devices.add(24 * GIB), devices.add()
+    devices.hold(used, NOBODYS_PID, 2 * GIB)
+    devices.lose(lost, handle=False)
 
-    told = told_by(launcher)
+    told = report_of(launcher)
 
     assert list(told) == [
         "driver",
@@ -117,58 +119,58 @@ def test_a_faulty_card_and_who_uses_the_others_are_told(launcher: Launcher, seen
     assert told["GPUs"]["verdict"] == "warning"
     assert "cuda:1 does not respond: GPU is lost; 1 of 2 GPUs usable" in told["GPUs"]["told"]
     assert "an unknown user 2 GiB on cuda:0" in told["other users"]["told"]
-    assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in tells no version
+    assert told["CUDA"]["verdict"] in {"unknown", "warning"}  # the stand-in has no version
 
-    seen.lose(used, handle=False)
-    assert told_by(launcher, code=3)["GPUs"]["verdict"] == "trouble"
+    devices.lose(used, handle=False)
+    assert report_of(launcher, code=3)["GPUs"]["verdict"] == "trouble"
 
 
-def test_devices_that_the_shell_names_in_vain_are_told(
-    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch
+def test_nonexistent_visible_devices_are_reported(
+    launcher: Launcher, devices: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen.add()
+    devices.add()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
 
-    told = told_by(launcher)
+    told = report_of(launcher)
 
     assert "names GPUs that do not exist: 4" in told["visible GPUs"]["told"]
     assert "OMP_NUM_THREADS=3" in told["cores"]["told"]
 
 
-def test_a_stopped_queue_with_jobs_and_one_that_was_damaged_are_told(
-    launcher: Launcher, store: Store, home: Home, seen: Devices
+def test_stopped_and_damaged_queues_are_reported(
+    launcher: Launcher, store: Store, home: Home, devices: Devices
 ) -> None:
     enqueue(store, "command/1", "command/2")
 
-    assert "not running, but 2 jobs" in told_by(launcher)["scheduler"]["told"]
+    assert "not running, but 2 jobs" in report_of(launcher)["scheduler"]["told"]
 
     write_json(home.stop_record, {"schema": 1, "now": False, "at": 0.0})
-    assert told_by(launcher)["queue"]["verdict"] == "warning"
+    assert report_of(launcher)["queue"]["verdict"] == "warning"
 
     write_json(home.damage_record, {"schema": 1})
-    assert told_by(launcher, code=3)["queue"]["verdict"] == "trouble"
+    assert report_of(launcher, code=3)["queue"]["verdict"] == "trouble"
     assert home.damage_record.exists()
 
 
-def test_a_home_that_nobody_can_name_is_trouble(
-    launcher: Launcher, seen: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_invalid_queue_folder_is_an_error(
+    launcher: Launcher, devices: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("LAUNCHER_HOME", "queue")
 
-    assert "LAUNCHER_HOME" in told_by(launcher, code=3)["home"]["told"]
+    assert "LAUNCHER_HOME" in report_of(launcher, code=3)["home"]["told"]
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "file"))
-    assert "is not a folder" in told_by(launcher, code=3)["home"]["told"]
+    assert "is not a folder" in report_of(launcher, code=3)["home"]["told"]
 
 
-def test_a_terminal_gets_words_signs_and_a_tally(
-    seen: Devices, home: Home, monkeypatch: pytest.MonkeyPatch
+def test_terminal_shows_words_symbols_and_a_summary(
+    devices: Devices, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for key, text in seen.environment.items():
+    for key, text in devices.environment.items():
         monkeypatch.setenv(key, text)
-    seen.add()
+    devices.add()
 
     drawn = in_a_terminal("doctor", columns=80)
 
@@ -179,16 +181,16 @@ def test_a_terminal_gets_words_signs_and_a_tally(
 # --- what is looked at
 
 
-def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
-    seen.add()
-    seen.hang()
+def test_hanging_driver_is_abandoned_and_reported(devices: Devices) -> None:
+    devices.add()
+    devices.hang()
 
     assert query_driver(0.05) == Driver(silent="no answer for 0.1 s")
 
-    seen.hang(on=False)
+    devices.hang(on=False)
 
 
-def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
+def test_gpus_without_a_driver_are_read_from_the_kernel(tmp_path: Path) -> None:
     for name, vendor, kind in (
         ("0000:01:00.0", "0x10de", "0x030200"),
         ("0000:01:00.1", "0x10de", "0x040300"),  # its sound
@@ -217,7 +219,9 @@ def test_what_the_kernel_says_of_cards_without_a_driver(tmp_path: Path) -> None:
         ("this is no Python", Torch(version="(unknown version)")),
     ],
 )
-def test_torch_is_read_and_not_imported(tmp_path: Path, text: str, expected: Torch) -> None:
+def test_torch_version_is_read_without_importing_it(
+    tmp_path: Path, text: str, expected: Torch
+) -> None:
     assert find_torch([str(tmp_path)]) == Torch()
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch" / "__init__.py").write_text("raise RuntimeError('it was imported')\n")
@@ -226,13 +230,13 @@ def test_torch_is_read_and_not_imported(tmp_path: Path, text: str, expected: Tor
     assert find_torch([str(tmp_path)]) == expected
 
 
-def test_a_trial_of_torch_that_takes_too_long_is_given_up() -> None:
+def test_slow_torch_test_is_stopped() -> None:
     found = try_torch(Torch(version="1"), patience_s=0.01)
 
     assert (found.works, "no answer in" in found.tried) == (False, True)
 
 
-def test_a_disk_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+def test_filesystem_of_a_missing_folder_is_reported(tmp_path: Path) -> None:
     found = read_disk(tmp_path / "a" / "b", "")
 
     assert found.path == str(tmp_path / "a" / "b")
@@ -242,7 +246,7 @@ def test_a_disk_is_told_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> No
     assert 0 < found.free <= found.total
 
 
-def test_a_claims_folder_that_is_none_hinders(tmp_path: Path, home: Home) -> None:
+def test_invalid_reservations_folder_is_an_error(tmp_path: Path, home: Home) -> None:
     environ = {"LAUNCHER_CLAIMS": str(tmp_path / "none")}
 
     folder, trouble = find_reservations_folder(environ, home)
@@ -252,7 +256,7 @@ def test_a_claims_folder_that_is_none_hinders(tmp_path: Path, home: Home) -> Non
     assert find_reservations_folder({"LAUNCHER_CLAIMS": str(tmp_path)}, home) == (str(tmp_path), "")
 
 
-def test_a_look_at_the_database_changes_nothing_in_its_folder(home: Home, store: Store) -> None:
+def test_database_check_changes_nothing_in_its_folder(home: Home, store: Store) -> None:
     (job, _) = enqueue(store, "command/1", "command/2")
     store.job_control.hold([job], time.time())
     store.close()
@@ -266,7 +270,7 @@ def test_a_look_at_the_database_changes_nothing_in_its_folder(home: Home, store:
     assert sorted(home.folder.iterdir()) == before
 
 
-def test_a_clock_that_was_set_back_is_seen_in_the_events(home: Home, store: Store) -> None:
+def test_clock_set_back_is_detected_from_the_events(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     store.job_control.hold([job], 4e9)
     store.job_control.release([job], 5.0)
@@ -277,7 +281,7 @@ def test_a_clock_that_was_set_back_is_seen_in_the_events(home: Home, store: Stor
     assert look.newest_event_at == 4e9
 
 
-def test_what_is_no_database_looks_damaged_and_a_missing_one_tells_nothing(home: Home) -> None:
+def test_invalid_database_is_damaged_and_missing_database_is_unknown(home: Home) -> None:
     home.database.write_text("no database, but a text that is long enough" * 9)
 
     look = probe_database(home.database)
@@ -289,7 +293,9 @@ def test_what_is_no_database_looks_damaged_and_a_missing_one_tells_nothing(home:
     assert probe_database(home.folder / "none.sqlite") is None
 
 
-def test_restarts_lately_and_a_home_of_another_machine_are_seen(home: Home, store: Store) -> None:
+def test_recent_restarts_and_queue_of_another_machine_are_reported(
+    home: Home, store: Store
+) -> None:
     environ = {"LAUNCHER_HOME": str(home.folder)}
     write_json(home.restarts, {"schema": 1, "times": [1.0, 990.0, 995.0, "x"]})
 
@@ -333,7 +339,7 @@ def test_restarts_lately_and_a_home_of_another_machine_are_seen(home: Home, stor
         ),
     ],
 )
-def test_what_a_logout_does_is_read_from_files_of_systemd(
+def test_effect_of_a_logout_is_read_from_systemd_files(
     tmp_path: Path, files: dict[str, str], expected: Logout
 ) -> None:
     for name, text in files.items():
@@ -358,24 +364,24 @@ def test_what_a_logout_does_is_read_from_files_of_systemd(
         ("[backends.slurm]\ncpu = 2", "config.toml:2: 'cpu' is not a key of [backends.slurm]"),
     ],
 )
-def test_a_broken_configuration_is_a_finding_like_any_other(
+def test_broken_configuration_is_reported_as_a_finding(
     launcher: Launcher,
-    seen: Devices,
+    devices: Devices,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     text: str,
     told: str,
 ) -> None:
-    seen.add()
+    devices.add()
     file = tmp_path / "config.toml"
     file.write_text(f"{text}\n")
     monkeypatch.setenv("LAUNCHER_CONFIG", str(file))
-    finding = told_by(launcher, code=3)["configuration"]
+    finding = report_of(launcher, code=3)["configuration"]
     assert finding["verdict"] == "trouble"
     assert told in finding["told"]
     assert "fix the file" in finding["advice"]
     file.write_text("")
-    assert told_by(launcher)["configuration"]["told"] == str(file)
+    assert report_of(launcher)["configuration"]["told"] == str(file)
 
 
 # --- What is found of backends, with stand-ins for Slurm's programs and for Ray's interpreter
@@ -414,7 +420,7 @@ def slurm_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str) -> str
     return str(tmp_path / "bin")
 
 
-def test_programs_of_slurm_that_are_not_there_are_named(home: Home, tmp_path: Path) -> None:
+def test_missing_slurm_programs_are_named(home: Home, tmp_path: Path) -> None:
     found = backend_found(home, tmp_path, "[backends.slurm]\ncpus = 2\n")
     assert found.name == "backend slurm"
     assert found.status is CheckStatus.TROUBLE
@@ -456,7 +462,7 @@ def test_programs_of_slurm_that_are_not_there_are_named(home: Home, tmp_path: Pa
         ),
     ],
 )
-def test_slurm_is_asked_for_its_partitions(
+def test_slurm_partitions_are_queried(
     home: Home,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -472,7 +478,7 @@ def test_slurm_is_asked_for_its_partitions(
     assert advice in found.advice
 
 
-def test_pilots_on_a_local_disk_are_warned_of(
+def test_pilots_on_a_local_disk_cause_a_warning(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = slurm_of(tmp_path, monkeypatch, "echo main")
@@ -485,7 +491,7 @@ def test_pilots_on_a_local_disk_are_warned_of(
     assert backend_found(None, tmp_path, table, path, EXT4).summary == "Slurm answers, 1 partition"
 
 
-def test_pilots_that_could_not_work_are_warned_of(
+def test_unusable_pilots_cause_a_warning(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = slurm_of(tmp_path, monkeypatch, "echo main")
@@ -503,14 +509,14 @@ def test_pilots_that_could_not_work_are_warned_of(
     assert "launcher status" in found.advice
 
 
-def test_pilots_of_this_machine_need_no_shared_folder(home: Home, tmp_path: Path) -> None:
+def test_local_pilots_need_no_shared_folder(home: Home, tmp_path: Path) -> None:
     found = backend_found(home, tmp_path, "[backends.local]\n", mounts=EXT4)
     assert found == Finding(
         CheckStatus.OK, "pilots are processes of this machine", name="backend local"
     )
 
 
-def test_an_interpreter_is_asked_for_its_ray(home: Home, tmp_path: Path) -> None:
+def test_ray_version_is_queried_from_the_interpreter(home: Home, tmp_path: Path) -> None:
     python = f"{tmp_path}/bin/python"
     table = f'[backends.ray]\npython = "{python}"\n'
     a_program(tmp_path / "bin", "python", "echo ray 2.60.0")
@@ -526,11 +532,11 @@ def test_an_interpreter_is_asked_for_its_ray(home: Home, tmp_path: Path) -> None
     assert backend_found(home, tmp_path, table).summary == f"{python} cannot import ray: no output"
 
 
-def test_an_interpreter_that_is_not_on_this_host_is_not_asked(home: Home, tmp_path: Path) -> None:
+def test_interpreter_of_another_host_is_not_started(home: Home, tmp_path: Path) -> None:
     found = backend_found(home, tmp_path, '[backends.ray]\npython = "/cluster/python"\n')
     assert found.status is CheckStatus.UNKNOWN
     assert "`python` in [backends.ray]" in found.advice
 
 
-def test_of_a_file_with_faults_no_backend_is_told(home: Home) -> None:
+def test_faulty_file_reports_no_backends(home: Home) -> None:
     assert judge_backends(None, {}, home, "") == {}

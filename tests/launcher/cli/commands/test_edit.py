@@ -41,7 +41,7 @@ def a_held_job(launcher: Launcher, store: Store, *words: str) -> Spec:
     return job_row(store, 1).spec
 
 
-def test_what_is_changed_in_the_editor_is_what_the_waiting_job_asks_for(
+def test_edited_text_changes_the_waiting_job(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:
     a_held_job(launcher, store, "--cpus", "2", "--time-limit", "1h30m")
@@ -60,7 +60,7 @@ def test_what_is_changed_in_the_editor_is_what_the_waiting_job_asks_for(
     assert "time_limit 1h30m → 1m30s" in reason.text
 
 
-def test_a_line_that_is_deleted_means_the_default(
+def test_deleted_line_restores_the_default(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:
     a_held_job(launcher, store, "--priority", "7", "--retries", "3")
@@ -70,7 +70,7 @@ def test_a_line_that_is_deleted_means_the_default(
     assert (row.priority, row.spec.priority, row.spec.terms.retries) == (0, 0, 0)
 
 
-def test_a_priority_that_was_given_later_outlives_a_change_of_settings(
+def test_later_priority_is_kept_when_settings_change(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:
     a_held_job(launcher, store)
@@ -96,7 +96,7 @@ def test_a_priority_that_was_given_later_outlives_a_change_of_settings(
         ("printf '\\377' >\"$1\"", 2, "is not valid UTF-8"),
     ],
 )  # fmt: skip
-def test_an_editor_that_ends_badly_or_saves_nothing_new_changes_nothing(
+def test_failed_editor_or_unchanged_text_changes_nothing(
     launcher: Launcher, store: Store, editor: Editor, script: str, code: int, text: str
 ) -> None:
     before = a_held_job(launcher, store, "--cpus", "2")
@@ -115,13 +115,11 @@ def test_an_editor_that_ends_badly_or_saves_nothing_new_changes_nothing(
         ({"EDITOR": "nano -w"}, ["nano", "-w"]),
     ],
 )
-def test_the_editor_of_whole_screens_comes_before_that_of_lines(
-    environment: dict[str, str], argv: list[str]
-) -> None:
+def test_visual_is_preferred_to_editor(environment: dict[str, str], argv: list[str]) -> None:
     assert editor_argv(environment) == argv
 
 
-def test_a_program_that_is_no_editor_is_named(
+def test_unusable_editor_is_named(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a_held_job(launcher, store)
@@ -147,7 +145,7 @@ def test_a_program_that_is_no_editor_is_named(
         ("resources.not_before=2020-01-01T00:00", "is in the past and delays nothing"),
     ],
 )
-def test_what_could_never_start_is_refused_as_it_is_of_a_new_job(
+def test_unsatisfiable_edit_is_refused_like_a_new_job(
     launcher: Launcher, store: Store, editor: Editor, value: str, text: str
 ) -> None:
     before = a_held_job(launcher, store)
@@ -176,7 +174,7 @@ def test_options_that_are_set_together_and_contradict_each_other_are_refused(
     assert job_row(store, 1).spec == before
 
 
-def test_a_mistake_is_shown_at_its_place_and_the_text_is_kept(
+def test_mistake_is_shown_at_its_location_and_the_text_is_kept(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:
     before = a_held_job(launcher, store, "--cpus", "2")
@@ -194,7 +192,7 @@ def test_a_mistake_is_shown_at_its_place_and_the_text_is_kept(
     assert job_row(store, 1).spec == before
 
 
-def test_a_job_that_started_while_the_editor_was_open_is_left_as_it_is(
+def test_job_that_started_during_the_edit_is_not_changed(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:
     before = a_held_job(launcher, store)
@@ -207,13 +205,13 @@ def test_a_job_that_started_while_the_editor_was_open_is_left_as_it_is(
     assert job_row(store, 1).spec == before
 
 
-def test_a_running_job_is_refused_with_what_to_do(launcher: Launcher, store: Store) -> None:
+def test_edit_of_a_running_job_is_refused_with_a_remedy(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "mine", "--", "sleep", "300")
     reaches(store, 1, State.RUNNING)
     assert "launcher cancel 1" in launcher.refused("edit", "mine", "--set", "resources.cpus=1")
 
 
-def test_a_failed_job_is_queued_again_with_what_was_set(
+def test_edited_failed_job_is_queued_again(
     launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
     launcher("add", "--name", "mine", "--", *shell(f"echo $1 >>{tmp_path}/out; exit $1", "3"))
@@ -231,9 +229,7 @@ def test_a_failed_job_is_queued_again_with_what_was_set(
     assert (tmp_path / "out").read_text().split() == ["3", "0"]
 
 
-def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
-    launcher: Launcher, store: Store
-) -> None:
+def test_requeued_job_waits_for_its_start_time(launcher: Launcher, store: Store) -> None:
     launcher("add", "--name", "mine", "--", "false")
     reaches(store, 1, State.FAILED)
     launcher.well("retry", "mine", "--set", "resources.not_before=+1h")
@@ -259,7 +255,7 @@ def test_a_time_that_is_set_is_waited_for_by_a_job_that_is_queued_again(
         ("env={A: null}", "env: the value of A is not a string"),
     ],
 )
-def test_what_cannot_be_set_is_refused_as_in_a_task_file(
+def test_invalid_setting_is_refused_like_in_a_task_file(
     launcher: Launcher, store: Store, word: str, text: str
 ) -> None:
     before = a_held_job(launcher, store)
@@ -306,12 +302,12 @@ def test_a_value_of_a_command_line_is_named_although_a_setting_has_a_similar_nam
     assert "write --set resources.cpus=…" in launcher.refused("edit", "1", "--set", "cpus=7")
 
 
-def test_a_program_whose_words_are_no_text_is_not_edited(launcher: Launcher) -> None:
+def test_program_with_non_utf8_arguments_is_not_edited(launcher: Launcher) -> None:
     launcher("add", "--hold", "--", "echo", "\udcff")
     assert "cannot be edited as text" in launcher.refused("edit", "1", "--set", "resources.cpus=1")
 
 
-def test_other_resources_bring_a_job_into_another_lane(
+def test_changed_resources_move_the_job_to_another_lane(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     a_held_job(launcher, store)
@@ -322,7 +318,7 @@ def test_other_resources_bring_a_job_into_another_lane(
     assert (before.group, after.group) == ("", "few")
 
 
-def test_a_waiting_program_gets_another_folder_and_other_variables(
+def test_folder_and_variables_of_a_waiting_program_are_edited(
     launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "work").mkdir()
@@ -339,7 +335,7 @@ def test_a_waiting_program_gets_another_folder_and_other_variables(
     assert f"cwd     {tmp_path}\n" in launcher("show", "mine").out
 
 
-def test_the_form_of_a_program_is_read_back_as_it_was_written(
+def test_edited_text_of_a_program_round_trips(
     launcher: Launcher, store: Store, editor: Editor
 ) -> None:
     a_held_job(launcher, store)
@@ -362,7 +358,7 @@ if grep -q 'cpu: 1' "$1"; then sed -i 's/cpu: 1/cpus: 1/' "$1"; else sed -i 's/c
 
 
 @pytest.mark.parametrize(("typed", "cpus", "code"), [("y\n", 1, 0), ("\n", 1, 0), ("n\n", 2, 130)])
-def test_what_was_wrong_is_mended_in_the_same_text_or_left(
+def test_faulty_text_can_be_corrected_or_discarded(
     launcher: Launcher,
     store: Store,
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""`launcher gpus` tells who uses the GPUs and what is wrong with them, in every form."""
+"""`launcher gpus` prints the users and faults of the GPUs, in every form."""
 
 import os
 import pwd
@@ -32,7 +32,7 @@ GOLDEN = Path(__file__).parents[3] / "data" / "golden"
 
 
 @pytest.fixture
-def seen(gpus: Devices) -> Iterator[Devices]:
+def devices(gpus: Devices) -> Iterator[Devices]:
     """GPUs that the command line sees, also in this process."""
     with asked_here(gpus):
         yield gpus
@@ -56,11 +56,11 @@ def a_job(store: Store, devices: Devices, uuid: str, used: int, **promised: int)
     child.communicate()
 
 
-def test_a_machine_without_a_driver_says_so_and_is_no_error(
-    launcher: Launcher, seen: Devices
+def test_machine_without_a_driver_is_reported_without_an_error(
+    launcher: Launcher, devices: Devices
 ) -> None:
     assert launcher("gpus").err == "no GPU found: the driver lists none\n"
-    seen.unload()
+    devices.unload()
 
     answer = launcher.well("gpus")
     assert answer.out == ""
@@ -69,11 +69,11 @@ def test_a_machine_without_a_driver_says_so_and_is_no_error(
     assert told == {"schema": 1, "absent": "NVIDIA's driver is not loaded", "gpus": []}
 
 
-def test_in_a_pipe_a_gpu_is_a_line_of_plain_numbers(launcher: Launcher, seen: Devices) -> None:
-    uuid = seen.add(24 * GIB, used=0, util=64, power=20_500)
-    lost = seen.add()
-    seen.hold(uuid, 1, 2 * GIB)
-    seen.lose(lost, handle=False)
+def test_pipe_receives_one_line_of_numbers_per_gpu(launcher: Launcher, devices: Devices) -> None:
+    uuid = devices.add(24 * GIB, used=0, util=64, power=20_500)
+    lost = devices.add()
+    devices.hold(uuid, 1, 2 * GIB)
+    devices.lose(lost, handle=False)
 
     used, faulty = (line.split("\t") for line in launcher("gpus").out.splitlines())
 
@@ -87,13 +87,13 @@ def test_in_a_pipe_a_gpu_is_a_line_of_plain_numbers(launcher: Launcher, seen: De
     ]
 
 
-def test_memory_of_a_job_is_told_from_that_of_others(
-    launcher: Launcher, store: Store, seen: Devices
+def test_memory_of_a_job_is_separated_from_other_processes(
+    launcher: Launcher, store: Store, devices: Devices
 ) -> None:
-    uuid = seen.add(24 * GIB, used=0)
-    seen.hold(uuid, 1, 2 * GIB)
+    uuid = devices.add(24 * GIB, used=0)
+    devices.hold(uuid, 1, 2 * GIB)
 
-    with a_job(store, seen, uuid, 3 * GIB, reservation=5 * GIB) as job:
+    with a_job(store, devices, uuid, 3 * GIB, reservation=5 * GIB) as job:
         told = launcher.json("gpus")
         line = launcher("gpus").out.split("\t")
 
@@ -107,11 +107,11 @@ def test_memory_of_a_job_is_told_from_that_of_others(
     assert [one["job"] for one in gpu["processes"]] == [job, None]
 
 
-def test_the_estimate_and_the_load_of_a_job_are_those_that_the_scheduler_measured(
-    home: Home, launcher: Launcher, store: Store, seen: Devices
+def test_estimate_and_load_of_a_job_come_from_the_scheduler(
+    home: Home, launcher: Launcher, store: Store, devices: Devices
 ) -> None:
-    uuid = seen.add(24 * GIB, used=0)
-    with a_job(store, seen, uuid, 3 * GIB) as job:
+    uuid = devices.add(24 * GIB, used=0)
+    with a_job(store, devices, uuid, 3 * GIB) as job:
         measured: dict[str, Json] = {
             "job": job,
             "number": 1,
@@ -130,15 +130,15 @@ def test_the_estimate_and_the_load_of_a_job_are_those_that_the_scheduler_measure
 
 
 def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
-    launcher: Launcher, store: Store, seen: Devices
+    launcher: Launcher, store: Store, devices: Devices
 ) -> None:
-    uuid = seen.add()
+    uuid = devices.add()
     (job,) = enqueue(store, "train/a")
-    seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a pid that was given anew
+    seat = a_seat(device=uuid, pid=1, start_ticks=7, reservation=GIB)  # a reused pid
     store.scheduler_actions.claim(job, seat, reason="fits", now=1.0)
     (there,) = enqueue(store, "train/b")  # on a node whose GPU is called alike
     claimed(store, there, 1.0, device=uuid, boot=f"{PILOT_PREFIX}p")
-    seen.hold(uuid, 1, GIB)
+    devices.hold(uuid, 1, GIB)
 
     (gpu,) = launcher.json("gpus")["gpus"]
 
@@ -146,14 +146,14 @@ def test_a_job_whose_supervisor_is_dead_is_listed_without_processes(
     assert [one["job"] for one in gpu["processes"]] == [None]
 
 
-def test_a_driver_that_hangs_is_left_and_told(seen: Devices) -> None:
-    seen.add()
-    seen.hang()
+def test_hanging_driver_is_abandoned_and_reported(devices: Devices) -> None:
+    devices.add()
+    devices.hang()
 
     with pytest.raises(MachineError, match=r"has not responded for 0\.05 s"):
         query_gpus_once(Nvml().snapshot, timeout_s=0.05)
 
-    seen.hang(on=False)
+    devices.hang(on=False)
 
 
 # --- drawn
@@ -232,7 +232,7 @@ def a_machine() -> list[GpuView]:
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_a_screen_shows_every_sort_of_card(width: int) -> None:
+def test_screen_shows_every_type_of_gpu(width: int) -> None:
     drawn = "\n".join([*texts_of(draw(a_machine(), width)), ""])
 
     assert drawn == (GOLDEN / f"gpus-{width}.txt").read_text(encoding="utf-8")
@@ -243,7 +243,7 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
     assert max(width_of(one.text) for one in draw(a_machine(), width)) <= width
 
 
-def test_memory_that_nobody_tells_is_not_said_to_be_ours() -> None:
+def test_unattributed_memory_is_not_counted_as_own() -> None:
     untold = GpuView(gpu=a_gpu(0, processes=None), jobs=(GpuJob(job=1, name="a", reserved=GIB),))
 
     assert untold.ours is None
@@ -251,12 +251,12 @@ def test_memory_that_nobody_tells_is_not_said_to_be_ours() -> None:
     assert untold.record()["ours"] is None
 
 
-def test_a_terminal_gets_a_table_and_no_escape_of_a_name(
-    seen: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_terminal_table_contains_no_escape_sequences_of_names(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for key, text in (seen.environment | {"LAUNCHER_HOME": str(tmp_path / "none")}).items():
+    for key, text in (devices.environment | {"LAUNCHER_HOME": str(tmp_path / "none")}).items():
         monkeypatch.setenv(key, text)
-    seen.add(name="NVIDIA_\x1b[31mA10")
+    devices.add(name="NVIDIA_\x1b[31mA10")
 
     drawn = in_a_terminal("gpus", columns=80)
 

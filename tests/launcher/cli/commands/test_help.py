@@ -42,7 +42,7 @@ def test_a_link_to_a_page_names_the_command_that_prints_it(link: str, shown: str
     assert documents.for_terminal(link) == shown
 
 
-def test_the_name_of_a_page_may_have_capitals(launcher: Launcher) -> None:
+def test_page_name_is_case_insensitive(launcher: Launcher) -> None:
     assert launcher.well("help", "README").out == launcher.well("help", "readme").out
 
 

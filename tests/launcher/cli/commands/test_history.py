@@ -1,4 +1,4 @@
-"""`launcher history`: what a queue did, by day, run, cause and memory."""
+"""`launcher history`: past attempts by day, run, cause and memory."""
 
 import time
 from collections.abc import Iterator
@@ -110,7 +110,7 @@ def the_past(store: Store, *, begin: float = 0.0, now: float = NOON, **more: Any
         ("Europe/Berlin", "2026-10-24", [24, 25, 24]),
     ],
 )
-def test_a_day_is_as_long_as_its_clocks_make_it(
+def test_day_length_follows_daylight_saving_time(
     monkeypatch: pytest.MonkeyPatch, zone: str, first: str, hours: list[int]
 ) -> None:
     with monkeypatch.context() as patch:
@@ -127,7 +127,7 @@ def test_a_day_is_as_long_as_its_clocks_make_it(
     assert [round(day.gpu_seconds / HOUR, 6) for day in reversed(days)] == hours
 
 
-def test_hours_are_told_on_the_day_on_which_they_were_spent(store: Store, berlin: None) -> None:
+def test_gpu_hours_are_assigned_to_the_day_of_use(store: Store, berlin: None) -> None:
     (job,) = enqueue(store, a_spec())
     attempt(store, job, Done(at=local("2026-11-20T06:00")), 12 * HOUR, device="GPU-0,GPU-1", cpus=3)
 
@@ -144,7 +144,7 @@ def test_hours_are_told_on_the_day_on_which_they_were_spent(store: Store, berlin
     assert older.gpu_seconds == pytest.approx(12 * HOUR)
 
 
-def test_days_are_those_of_the_clock_on_the_wall(store: Store, berlin: None) -> None:
+def test_days_are_in_local_time(store: Store, berlin: None) -> None:
     first, second = enqueue(store, "command/1", "command/2")
     attempt(store, first, Done(at=local("2026-11-19T23:59")), 60)
     attempt(store, second, Done(at=local("2026-11-20T00:01")), 30)
@@ -153,7 +153,7 @@ def test_days_are_those_of_the_clock_on_the_wall(store: Store, berlin: None) -> 
 
 
 @pytest.mark.parametrize(("spans", "expected"), [((10, 2, 3), 3), ((10, 2, 3, 5), 4)])
-def test_the_median_is_of_the_attempts_that_were_done(
+def test_median_duration_counts_only_done_attempts(
     store: Store, spans: tuple[int, ...], expected: float
 ) -> None:
     specs = [a_spec(name=f"command/{number}") for number in range(len(spans) + 1)]
@@ -167,7 +167,7 @@ def test_the_median_is_of_the_attempts_that_were_done(
     assert (day.median_seconds, day.failed, day.done) == (expected, 1, len(spans))
 
 
-def test_what_still_runs_counts_until_now(store: Store) -> None:
+def test_running_attempts_count_until_now(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, NOON - HOUR, device="GPU-0", cpus=2)
 
@@ -183,7 +183,7 @@ def test_what_still_runs_counts_until_now(store: Store) -> None:
 # --- by run
 
 
-def test_runs_are_told_with_all_their_attempts(store: Store) -> None:
+def test_runs_are_reported_with_all_their_attempts(store: Store) -> None:
     good, bad = enqueue(store, "command/1", "command/2", run="old")
     (other,) = enqueue(store, "command/1", run="new")
     attempt(store, good, Stopped(at=NOON - 3 * HOUR), HOUR, device="GPU-0")
@@ -198,7 +198,7 @@ def test_runs_are_told_with_all_their_attempts(store: Store) -> None:
     assert (old.gpu_seconds, old.core_seconds) == pytest.approx((2 * HOUR, 6 * HOUR))
 
 
-def test_runs_of_one_name_are_told_together() -> None:
+def test_runs_with_the_same_name_are_combined() -> None:
     ends = [EndCount(run="a", day="2026-11-20", state=State.DONE, jobs=n) for n in (2, 3)]
 
     assert summarize_runs(ends, []) == (RunSummary(run="a", jobs=5, done=5),)
@@ -223,10 +223,10 @@ def failed(code: ReasonCode, **changes: Any) -> AttemptFailures:
         (failed(ReasonCode.FAILED, error="at 0xdeadbeef, 1.5e-3 s\nmore"), "failed", "at #, # s"),
         (failed(ReasonCode.TIME_LIMIT, error="in any words"), "time limit", ""),
         (failed(ReasonCode.GPU_FAULT, error="CUDA error", fault="cuda:1 Xid 79"), "GPU fault", "cuda:# Xid #"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="ram"), "out of memory", "main memory"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="ram", whose="machine"), "out of memory", "main memory, whole machine"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="ours"), "out of memory", "GPU memory, own usage"),
-        (failed(ReasonCode.OUT_OF_MEMORY, where="gpu", whose="neighbour"), "out of memory", "GPU memory, usage of others"),
+        (failed(ReasonCode.OUT_OF_MEMORY, memory_kind="ram"), "out of memory", "main memory"),
+        (failed(ReasonCode.OUT_OF_MEMORY, memory_kind="ram", blamed_on="machine"), "out of memory", "main memory, whole machine"),
+        (failed(ReasonCode.OUT_OF_MEMORY, memory_kind="gpu", blamed_on="ours"), "out of memory", "GPU memory, own usage"),
+        (failed(ReasonCode.OUT_OF_MEMORY, memory_kind="gpu", blamed_on="neighbour"), "out of memory", "GPU memory, usage of others"),
         (failed(ReasonCode.LOST, error="pid 77 is gone"), "lost", "pid # is gone"),
         (failed(ReasonCode.NOT_STARTED), "not started", ""),
         (failed(ReasonCode.CANCELLED), "cancelled", ""),
@@ -236,14 +236,14 @@ def failed(code: ReasonCode, **changes: Any) -> AttemptFailures:
         (failed(ReasonCode.UNKNOWN), "unknown", ""),
     ],
 )  # fmt: skip
-def test_attempts_that_were_not_done_have_a_group(
+def test_unsuccessful_attempts_are_grouped_by_cause(
     attempts: AttemptFailures, name: str, detail: str
 ) -> None:
     (group,) = group_failures([attempts])
     assert (group.cause, group.detail) == (name, detail)
 
 
-def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
+def test_failure_groups_are_sorted_by_cost(store: Store) -> None:
     specs = [a_spec(name=f"command/{number}") for number in range(7)]
     first, second, third, lost, void, small, gone = enqueue(store, *specs)
     attempt(store, first, Failed(at=NOON - 9, error="bad image 1"), HOUR)
@@ -271,7 +271,7 @@ def test_failures_are_grouped_and_the_costly_come_first(store: Store) -> None:
     assert groups[0].seconds == pytest.approx(4 * HOUR)
 
 
-def test_last_words_that_are_no_text_are_told_as_far_as_they_are(store: Store) -> None:
+def test_error_texts_that_are_not_utf8_are_shown_partially(store: Store) -> None:
     first, second = enqueue(store, "command/1", "command/2")
     attempt(store, first, Failed(at=NOON, error="no file caf\udce9"), HOUR)
     attempt(store, second, Failed(at=NOON - 1, error="cut\x00off"), 1)
@@ -286,7 +286,7 @@ def test_last_words_that_are_no_text_are_told_as_far_as_they_are(store: Store) -
 # --- by memory
 
 
-def test_what_was_asked_in_vain_is_told_with_what_to_ask(store: Store) -> None:
+def test_unused_memory_requests_are_reported_with_a_better_request(store: Store) -> None:
     first, second = enqueue(store, a_training("train/a"), a_training("train/b"))
     for job, peak in ((first, 10 * GIB), (second, 12 * GIB)):
         attempt(
@@ -305,7 +305,7 @@ def test_what_was_asked_in_vain_is_told_with_what_to_ask(store: Store) -> None:
 
 
 def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = True) -> MemorySummary:
-    amounts: dict[str, Any] = {"peak": round(peak * GIB), "beyond": beyond, "declared": declared}
+    amounts: dict[str, Any] = {"peak": round(peak * GIB), "exceeded": beyond, "declared": declared}
     (memory,) = summarize_memory(
         [
             ReservationUsage(
@@ -332,34 +332,36 @@ def a_memory(asked: float, peak: float, *, beyond: int = 0, declared: bool = Tru
         (a_memory(2, 0.5), "request 819 MiB instead of 2 GiB"),
     ],
 )
-def test_a_hint_is_given_where_its_owner_can_do_better(memory: MemorySummary, hint: str) -> None:
+def test_hint_is_given_when_a_better_request_exists(memory: MemorySummary, hint: str) -> None:
     assert memory.hint == hint
 
 
-def taken(
+def a_usage(
     claim: int, *, attempts: int = 1, job: int = 1, beyond: int = 0, **more: Any
 ) -> ReservationUsage:
-    values: dict[str, Any] = {"alike": "train 1", "name": f"train/{job}", "declared": True}
-    values |= {"peak": 4 * GIB, "wasted": 0.0} | more
+    values: dict[str, Any] = {"signature": "train 1", "name": f"train/{job}", "declared": True}
+    values |= {"peak": 4 * GIB, "wasted_byte_s": 0.0} | more
     return ReservationUsage(
         reservation=claim * GIB, attempts=attempts, job=job, exceeded=beyond, **values
     )
 
 
-def test_the_middle_claim_counts_each_attempt() -> None:
-    (memory,) = summarize_memory([taken(20, attempts=1, job=9), taken(8, attempts=3), taken(10)])
+def test_median_reservation_is_weighted_by_attempts() -> None:
+    (memory,) = summarize_memory(
+        [a_usage(20, attempts=1, job=9), a_usage(8, attempts=3), a_usage(10)]
+    )
 
     assert (memory.asked // GIB, memory.attempts, memory.name) == (8, 5, "train/9")
 
 
-def test_what_took_more_than_it_asked_comes_first() -> None:
-    wasteful = taken(24, alike="a", wasted=1e18)
-    greedy = taken(2, alike="b", beyond=1)
+def test_exceeded_reservations_are_listed_first() -> None:
+    wasteful = a_usage(24, signature="a", wasted_byte_s=1e18)
+    greedy = a_usage(2, signature="b", beyond=1)
 
     assert [one.beyond for one in summarize_memory([wasteful, greedy])] == [1, 0]
 
 
-def test_attempts_on_the_cpu_and_without_a_measure_have_no_line(store: Store) -> None:
+def test_attempts_on_cpu_or_without_measurements_are_omitted(store: Store) -> None:
     first, second = enqueue(store, a_spec(), a_training("train/a"))
     attempt(store, first, Done(at=NOON), HOUR)
     attempt(store, second, Done(at=NOON), HOUR, device="GPU-0", reservation=GIB)
@@ -370,7 +372,7 @@ def test_attempts_on_the_cpu_and_without_a_measure_have_no_line(store: Store) ->
 # --- which part of it
 
 
-def test_only_what_lies_in_the_time_counts(store: Store) -> None:
+def test_only_attempts_within_the_time_range_count(store: Store) -> None:
     old, long, new = enqueue(store, *(f"command/{n}" for n in range(3)))
     attempt(store, old, Failed(at=NOON - 10 * HOUR, error="no"), HOUR, device="GPU-0")
     attempt(store, long, Done(at=NOON - HOUR), 8 * HOUR, device="GPU-0")
@@ -400,14 +402,14 @@ def test_a_pattern_narrows_every_section(store: Store) -> None:
     ("text", "expected"),
     [("2h", NOON - 2 * HOUR), ("7d", NOON - 168 * HOUR), ("2026-11-20T11:00", NOON - HOUR)],
 )
-def test_a_time_may_be_a_stretch_or_a_moment(text: str, expected: float) -> None:
+def test_since_accepts_a_duration_or_a_moment(text: str, expected: float) -> None:
     assert parse_since(text, NOON) == expected
 
 
 # --- the command
 
 
-def test_an_empty_queue_has_no_history_and_that_is_no_error(
+def test_history_of_an_empty_queue_is_no_error(
     launcher: Launcher, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     answer = launcher.well("history")
@@ -429,7 +431,7 @@ def test_an_empty_queue_has_no_history_and_that_is_no_error(
     assert not (tmp_path / "none").exists()
 
 
-def test_in_a_pipe_each_line_begins_with_its_section(launcher: Launcher, store: Store) -> None:
+def test_pipe_lines_start_with_their_section(launcher: Launcher, store: Store) -> None:
     good, bad = enqueue(store, a_training("train/a"), "command/\x1b[2J")
     now = time.time()
     attempt(store, good, Done(at=now), HOUR, peak=GIB, device="GPU-0", reservation=24 * GIB)
@@ -450,7 +452,7 @@ def test_in_a_pipe_each_line_begins_with_its_section(launcher: Launcher, store: 
     assert memory[7:9] == ["0", "23.0"]
 
 
-def test_a_section_is_told_alone(launcher: Launcher, store: Store) -> None:
+def test_one_section_can_be_selected(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     attempt(store, job, Done(at=time.time()), 1)
 
@@ -461,7 +463,7 @@ def test_a_section_is_told_alone(launcher: Launcher, store: Store) -> None:
     assert launcher("history", "--by", "cause").out == ""
 
 
-def test_a_terminal_gets_a_headline_and_tables(launcher: Launcher, store: Store) -> None:
+def test_terminal_shows_a_headline_and_tables(launcher: Launcher, store: Store) -> None:
     good, bad = enqueue(store, "command/1", "command/2")
     attempt(store, good, Done(at=time.time()), 1)
     attempt(store, bad, Failed(at=time.time(), error="no such file"), HOUR)
@@ -531,13 +533,13 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
     assert max(width_of(one.text) for one in draw(a_past(), width)) <= width
 
 
-def test_a_named_section_is_shown_whole() -> None:
+def test_named_section_is_shown_completely() -> None:
     short, whole = draw(a_past(), 80), draw(a_past(), 80, ["day"])
 
     assert "2 more: launcher history --by day" in texts_of(short)
     assert len(whole) == 17
 
 
-def test_no_name_steers_the_terminal() -> None:
+def test_names_contain_no_terminal_control_sequences() -> None:
     assert "\x1b" not in "".join(texts_of(draw(a_past(), 80)))
     assert "\x1b" not in "".join(text for row in columns(a_past()) for text in row)

@@ -20,7 +20,7 @@ def log_of(home: Home, job: int = 1) -> str:
     return home.attempt(job, 1).log.read_text()
 
 
-def test_a_job_that_lacks_cores_names_the_running_jobs_that_queued_jobs(
+def test_job_waiting_for_cores_names_running_parent_jobs(
     launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
     queue = shlex.join([*COMMAND, "add", "--name", "child", "--", "true"])
@@ -38,7 +38,7 @@ def test_a_job_that_lacks_cores_names_the_running_jobs_that_queued_jobs(
     assert job_row(store, 2).name == "command/child"
 
 
-def test_jobs_without_jobs_of_their_own_are_not_named(
+def test_jobs_without_child_jobs_are_not_named(
     launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
     script = 'until [ -e "$1" ]; do sleep 0.02; done'
@@ -54,7 +54,7 @@ def test_jobs_without_jobs_of_their_own_are_not_named(
 
 
 @pytest.mark.parametrize("words", [(), ("run:add",), ("command/w*",), ("1",)])
-def test_wait_inside_a_job_leaves_the_job_out(
+def test_wait_inside_a_job_excludes_the_job(
     launcher: Launcher, home: Home, store: Store, words: tuple[str, ...]
 ) -> None:
     launcher.well("add", "--time-limit", "60s", "--name", "w", "--", *COMMAND, "wait", *words)
@@ -62,7 +62,7 @@ def test_wait_inside_a_job_leaves_the_job_out(
     assert log_of(home) == NOTE
 
 
-def test_wait_of_python_inside_a_job_leaves_the_job_out(
+def test_python_wait_inside_a_job_excludes_the_job(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     script = "from launcher.api import wait; print(wait([1, 2]))"
@@ -74,7 +74,7 @@ def test_wait_of_python_inside_a_job_leaves_the_job_out(
     assert sorted(log_of(home).splitlines(keepends=True)) == sorted([NOTE, "{2: 'done'}\n"])
 
 
-def test_a_job_of_another_queue_is_not_left_out(
+def test_wait_includes_a_job_of_another_queue(
     launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher.well("add", "--", "true")

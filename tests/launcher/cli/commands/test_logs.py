@@ -70,9 +70,7 @@ LOGS = [b"", b"one\n\ttwo\\three \xc3\xbc\r\nno end", b"\x1b[31mred\x00\xff\xfe\
 
 
 @pytest.mark.parametrize("log", LOGS)
-def test_a_pipe_gets_every_byte_as_the_program_wrote_it_where_that_is_asked_for(
-    home: Home, store: Store, log: bytes
-) -> None:
+def test_raw_option_passes_every_byte_to_a_pipe(home: Home, store: Store, log: bytes) -> None:
     with_a_log(home, store, log)
     for words in (("logs", "1", "--raw"), ("logs", "1", "--raw", "-n", "9")):
         assert subprocess.check_output([*COMMAND, *words]) == log
@@ -90,7 +88,7 @@ def test_a_pipe_gets_every_byte_as_the_program_wrote_it_where_that_is_asked_for(
         (b"bell\x07 back\x08 csi\xc2\x9b2J lone\x1b", b"bell\\x07 back\\x08 csi\\x9b2J lone\\x1b"),
     ],
 )
-def test_a_pipe_gets_nothing_that_steers_a_terminal(
+def test_pipe_receives_no_terminal_control_sequences(
     home: Home, store: Store, log: bytes, shown: bytes
 ) -> None:
     job = with_a_log(home, store, log)
@@ -109,7 +107,7 @@ WRITTEN = st.lists(
 
 
 @given(WRITTEN, st.lists(st.integers(0, 80), max_size=4))
-def test_no_log_brings_a_control_character_into_a_pipe_wherever_it_is_cut(
+def test_pipe_receives_no_control_characters_across_chunk_boundaries(
     log: bytes, cuts: list[int]
 ) -> None:
     whole, pieces = PlainTextFilter(), PlainTextFilter()
@@ -120,7 +118,7 @@ def test_no_log_brings_a_control_character_into_a_pipe_wherever_it_is_cut(
     assert not re.search(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]", told)
 
 
-def test_a_terminal_gets_colours_and_no_other_control_characters(home: Home, store: Store) -> None:
+def test_terminal_receives_only_colour_control_sequences(home: Home, store: Store) -> None:
     text = "one\n\ttwo ü\r\n\x1b[31mred\x1b[2J\x07\x9b\x1b[8mhidden\n10 %\r20 %\n"
     with_a_log(home, store, text.encode() + b"\xff\n")
     shown = "one\n\ttwo ü\n{}red\\x1b[2J\\x07\\x9b{}hidden\n10 %\n20 %\n\ufffd\n"
@@ -131,7 +129,7 @@ def test_a_terminal_gets_colours_and_no_other_control_characters(home: Home, sto
     assert in_a_terminal("logs", str(job), "--raw") == "\x1b[2J"
 
 
-def test_a_character_may_lie_where_two_readings_meet(
+def test_character_split_between_two_reads_is_decoded(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     text = "x" + "ü" * 70_000 + "\n"
@@ -150,7 +148,7 @@ def test_the_last_lines_of_a_long_log_are_found_from_its_end(
     assert launcher("logs", "1", "-n", "9999").out == "\n".join(lines) + end
 
 
-def test_a_log_on_a_file_system_that_is_not_there_is_said_to_be_out_of_reach(
+def test_log_on_a_missing_file_system_is_reported_as_unreachable(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
     with_a_log(home, store, b"")
@@ -173,7 +171,7 @@ def test_following_a_log_ends_with_its_job(launcher: Launcher, tmp_path: Path) -
         assert one.out.read() == "two\n"
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(home: Home, store: Store) -> None:
+def test_closed_output_pipe_is_no_error(home: Home, store: Store) -> None:
     with_a_log(home, store, b"line\n" * 100_000)
     with follower("1", code=141) as one:
         assert one.out.readline() == "line\n"
@@ -209,7 +207,7 @@ class BytesRead(io.BufferedReader):
 
 @settings(max_examples=100, deadline=None)
 @given(log=st.lists(st.sampled_from([b"\n", b"a", b"b\n", b"x" * 70_000])), lines=st.integers(1, 9))
-def test_the_last_lines_are_those_that_splitting_gives(log: list[bytes], lines: int) -> None:
+def test_last_lines_equal_those_of_splitlines(log: list[bytes], lines: int) -> None:
     whole = b"".join(log)
     tail = whole[tail_offset(io.BytesIO(whole), lines) :]
     assert tail == b"".join(whole.splitlines(keepends=True)[-lines:])
@@ -220,9 +218,7 @@ def test_the_last_lines_are_those_that_splitting_gives(log: list[bytes], lines: 
     log=st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b"a\x0c", b"x" * (BLOCK_BYTES - 1)])),
     lines=st.integers(1, 9),
 )
-def test_the_last_lines_that_are_shown_also_end_at_carriage_returns(
-    log: list[bytes], lines: int
-) -> None:
+def test_displayed_last_lines_also_end_at_carriage_returns(log: list[bytes], lines: int) -> None:
     whole = b"".join(log)
     tail = whole[tail_offset(io.BytesIO(whole), lines, as_shown=True) :]
     assert tail == b"".join(whole.splitlines(keepends=True)[-lines:])
@@ -263,7 +259,7 @@ def test_lines_end_at_newlines_and_carriage_returns_only(
         ((b"a\r",), "a\n"),
     ],
 )
-def test_a_line_end_may_lie_where_two_readings_meet(
+def test_line_end_split_between_two_reads_is_recognised(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     chunks: tuple[bytes, ...],
@@ -278,7 +274,7 @@ def test_a_line_end_may_lie_where_two_readings_meet(
     assert capsys.readouterr().out == shown
 
 
-def test_logs_for_machines_are_one_object(launcher: Launcher, home: Home, store: Store) -> None:
+def test_json_log_is_one_object(launcher: Launcher, home: Home, store: Store) -> None:
     job = with_a_log(home, store, b"one\ntwo \xff\x1b\n")
     record = launcher.json("logs", "1", "-n", "1")
     assert record == {
@@ -312,7 +308,7 @@ def test_following_a_job_that_never_starts_ends_with_it(launcher: Launcher) -> N
         )
 
 
-def test_following_goes_on_with_a_retry(launcher: Launcher, tmp_path: Path) -> None:
+def test_following_continues_with_a_retry(launcher: Launcher, tmp_path: Path) -> None:
     launcher("add", *RETRIED, *shell(FAILS_ONCE, str(tmp_path / "flag")))
     with follower("1", "-f") as one:
         one.err.readline()
@@ -348,7 +344,7 @@ def test_logs_of_several_jobs_come_one_after_another(
     assert answer.err == "1 job without a log yet: command/c\n"
 
 
-def test_two_words_are_two_jobs_and_one_name_is_the_newest_run_s(
+def test_each_argument_is_one_job_and_a_name_means_the_newest_run(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     with_a_log(home, store, b"old\n", name="command/a")
@@ -360,9 +356,7 @@ def test_two_words_are_two_jobs_and_one_name_is_the_newest_run_s(
     assert launcher("logs", "1", "2", "-n", "1").out.count("==>") == 2
 
 
-def test_several_logs_for_machines_are_one_object(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_json_of_several_logs_is_one_object(launcher: Launcher, home: Home, store: Store) -> None:
     with_a_log(home, store, b"one\n", name="command/a")
     with_a_log(home, store, b"two\n", name="command/b")
     record = launcher.json("logs", "1", "2")
@@ -370,7 +364,7 @@ def test_several_logs_for_machines_are_one_object(
     assert [(one["job"], one["text"]) for one in record["logs"]] == [(1, "one\n"), (2, "two\n")]
 
 
-def test_a_log_that_is_gone_hides_no_other(launcher: Launcher, home: Home, store: Store) -> None:
+def test_missing_log_does_not_hide_others(launcher: Launcher, home: Home, store: Store) -> None:
     first = with_a_log(home, store, b"", name="command/a")
     with_a_log(home, store, b"two\n", name="command/b")
     home.attempt(first, 1).log.unlink()
@@ -379,7 +373,7 @@ def test_a_log_that_is_gone_hides_no_other(launcher: Launcher, home: Home, store
     assert "command/a: no log at" in answer.err
 
 
-def test_following_several_jobs_shows_whole_lines_behind_names(
+def test_following_several_jobs_prefixes_whole_lines_with_names(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     # each writes half a line, waits for the other's half, and ends the line then
@@ -399,7 +393,7 @@ def test_following_several_waits_for_those_that_start_later(launcher: Launcher) 
         assert one.out.read() == "command/a\there\ncommand/b\tno end\n"
 
 
-def test_following_several_tells_who_never_ran_and_goes_on_with_retries(
+def test_following_several_reports_unstarted_jobs_and_continues_with_retries(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     launcher("add", "--name", "a", *RETRIED, *shell(FAILS_ONCE, str(tmp_path / "flag")))
@@ -413,7 +407,7 @@ def test_following_several_tells_who_never_ran_and_goes_on_with_retries(
         assert one.err.read() == "command/b: has not run: cancelled by its owner\n"
 
 
-def test_an_interrupt_leaves_the_logs_and_not_the_jobs(launcher: Launcher, store: Store) -> None:
+def test_interrupt_ends_following_and_not_the_jobs(launcher: Launcher, store: Store) -> None:
     for name in ("a", "b"):
         launcher("add", "--name", name, "--hold", "--", "true")
     with follower("command/*", "-f", code=130) as one:
@@ -423,7 +417,7 @@ def test_an_interrupt_leaves_the_logs_and_not_the_jobs(launcher: Launcher, store
     assert store.read.counts()[State.HELD] == 2
 
 
-def test_following_several_in_a_terminal_draws_names_in_line_and_steers_nothing(
+def test_following_several_in_a_terminal_aligns_and_sanitizes_names(
     home: Home, store: Store
 ) -> None:
     with_a_log(home, store, b"10 %\r20 %\r\n\x1b[31mred\n", name="command/a")
@@ -437,7 +431,7 @@ def test_following_several_in_a_terminal_draws_names_in_line_and_steers_nothing(
     ]
 
 
-def test_a_job_has_the_same_colour_each_time_and_never_that_of_failure() -> None:
+def test_colour_of_a_job_is_stable_and_differs_from_failure() -> None:
     label = line_labels({1: "command/a"}, terminal=True, colour=True)[1]
     assert label == line_labels({7: "command/a"}, terminal=True, colour=True)[7]
     assert label.startswith("\x1b[")
@@ -457,7 +451,7 @@ def test_a_job_that_was_cleaned_is_followed_no_longer(
 
 
 @pytest.mark.parametrize("jobs", [("1",), ("1", "2")])
-def test_what_comes_after_a_log_was_emptied_is_shown(
+def test_lines_after_a_truncation_of_the_log_are_shown(
     launcher: Launcher, home: Home, tmp_path: Path, jobs: tuple[str, ...]
 ) -> None:
     script = 'echo a long line; until [ -e "$1" ]; do sleep 0.01; done; echo two'
@@ -470,7 +464,7 @@ def test_what_comes_after_a_log_was_emptied_is_shown(
         assert one.out.read().endswith("two\n")
 
 
-def test_two_jobs_of_one_name_are_told_apart_by_their_numbers() -> None:
+def test_jobs_with_the_same_name_are_distinguished_by_number() -> None:
     labels = line_labels({1: "a", 2: "a", 3: "b"}, terminal=False, colour=False)
     assert [labels[job] for job in (1, 2, 3)] == ["a #1\t", "a #2\t", "b\t"]
     same = "x" * 40
@@ -479,7 +473,7 @@ def test_two_jobs_of_one_name_are_told_apart_by_their_numbers() -> None:
 
 
 @pytest.mark.parametrize("turns", [True, False])
-def test_a_line_without_an_end_is_cut_where_it_is_too_long(turns: bool) -> None:
+def test_endless_line_is_cut_at_the_maximum_length(turns: bool) -> None:
     lines = LineSplitter(turns=turns)
     cut = [
         line for _ in range(64) for line in lines.split(b"x" * 65536)
@@ -496,9 +490,7 @@ def test_a_line_without_an_end_is_cut_where_it_is_too_long(turns: bool) -> None:
     chunks=st.lists(st.sampled_from([b"\n", b"a", b"\r", b"b\n", b"\r\n", b"cc"]), max_size=30),
     turns=st.booleans(),
 )
-def test_where_a_log_is_read_in_pieces_makes_no_difference(
-    chunks: list[bytes], turns: bool
-) -> None:
+def test_chunk_boundaries_do_not_change_the_output(chunks: list[bytes], turns: bool) -> None:
     pieces, whole = LineSplitter(turns=turns), LineSplitter(turns=turns)
     cut = [line for chunk in chunks for line in pieces.split(chunk)] + pieces.flush()
     assert cut == whole.split(b"".join(chunks)) + whole.flush()

@@ -72,7 +72,7 @@ def machine(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mach
     return machine
 
 
-def test_a_unit_is_written_anew_and_enabled(machine: Machine, home: Home) -> None:
+def test_unit_is_rewritten_and_enabled(machine: Machine, home: Home) -> None:
     machine.systemctl()
     machine.unit.parent.mkdir(parents=True)
     machine.unit.write_text("of an older version")
@@ -86,7 +86,7 @@ def test_a_unit_is_written_anew_and_enabled(machine: Machine, home: Home) -> Non
     assert answer.stdout == ""
 
 
-def test_a_unit_is_only_printed_when_that_is_asked(machine: Machine, home: Home) -> None:
+def test_unit_is_only_printed_on_request(machine: Machine, home: Home) -> None:
     machine.systemctl()
     shutil.rmtree(home.folder)
     answer = machine.well("install", "--print")
@@ -114,7 +114,7 @@ def test_removing_what_was_never_installed_changes_nothing(machine: Machine) -> 
     assert machine.asked == []
 
 
-def test_a_service_is_removed_without_an_answer_of_systemd(machine: Machine) -> None:
+def test_service_is_removed_when_systemd_does_not_respond(machine: Machine) -> None:
     machine.systemctl()
     machine.service("install")
     enabled = machine.unit.parent / "default.target.wants" / "launcher.service"
@@ -126,9 +126,7 @@ def test_a_service_is_removed_without_an_answer_of_systemd(machine: Machine) -> 
     assert not machine.unit.exists()
 
 
-def test_without_systemd_nothing_is_written_and_a_crontab_line_is_told(
-    machine: Machine, home: Home
-) -> None:
+def test_without_systemd_a_crontab_line_is_printed_instead(machine: Machine, home: Home) -> None:
     answer = machine.well("install")
     assert answer.stdout == cron_line(home.folder, sys.executable) + "\n"
     assert "crontab -e" in answer.stderr
@@ -136,14 +134,16 @@ def test_without_systemd_nothing_is_written_and_a_crontab_line_is_told(
 
 
 @pytest.mark.skipif(BOOTED.exists(), reason="systemd started this machine")
-def test_systemctl_without_a_running_systemd_is_none(machine: Machine) -> None:
+def test_systemctl_without_a_running_systemd_counts_as_missing(machine: Machine) -> None:
     machine.systemctl("echo 'Failed to connect to bus' >&2; exit 1")
     answer = machine.well("install")
     assert "@reboot" in answer.stdout
     assert not machine.config.exists()
 
 
-def test_a_systemd_that_does_not_answer_is_told_from_none(machine: Machine, tmp_path: Path) -> None:
+def test_unresponsive_systemd_is_distinguished_from_a_missing_one(
+    machine: Machine, tmp_path: Path
+) -> None:
     assert find_manager(tmp_path) is Manager.ABSENT
     machine.systemctl("exit 1")
     assert find_manager(tmp_path) is Manager.SILENT
@@ -152,14 +152,14 @@ def test_a_systemd_that_does_not_answer_is_told_from_none(machine: Machine, tmp_
     assert find_manager(tmp_path / "none") is Manager.ANSWERS
 
 
-def test_what_systemctl_says_against_it_is_shown(machine: Machine) -> None:
+def test_error_of_systemctl_is_shown(machine: Machine) -> None:
     machine.systemctl('[ "$2" = enable ] || exit 0; echo "Unit is masked" >&2; exit 1')
     answer = machine.service("install")
     assert isinstance(answer.exception, MachineError)
     assert "enable --now launcher.service` failed: Unit is masked" in str(answer.exception)
 
 
-def test_a_home_of_another_machine_gets_no_service(machine: Machine, home: Home) -> None:
+def test_queue_of_another_machine_gets_no_service(machine: Machine, home: Home) -> None:
     machine.systemctl()
     write_json(home.record, {"schema": 1, "machine": "ffff", "host": "gpu3"})
     assert isinstance(machine.service("install").exception, MachineError)
@@ -167,7 +167,7 @@ def test_a_home_of_another_machine_gets_no_service(machine: Machine, home: Home)
 
 
 @pytest.mark.parametrize("place", ["/home/ada/queue", f"/tmp/{ODD}"])
-def test_systemd_understands_the_unit(tmp_path: Path, place: str) -> None:
+def test_unit_is_valid_for_systemd(tmp_path: Path, place: str) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("no systemd-analyze here")
@@ -183,7 +183,7 @@ def test_systemd_understands_the_unit(tmp_path: Path, place: str) -> None:
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
-def test_a_units_odd_paths_are_quoted_for_systemd() -> None:
+def test_unusual_paths_of_a_unit_are_quoted_for_systemd() -> None:
     lines = unit(Path('/a b/50% $X "q" \\'), "/opt/my python").splitlines()
     assert r'Environment="LAUNCHER_HOME=/a b/50%% $X \"q\" \\"' in lines
     start = r'ExecStart="/opt/my python" -P -m launcher.scheduler "/a b/50%% $$X \"q\" \\"'
@@ -195,7 +195,7 @@ def test_a_units_odd_paths_are_quoted_for_systemd() -> None:
 
 
 @pytest.mark.parametrize("name", ["home", ODD, "-x;y&z"])
-def test_a_crontab_line_starts_the_scheduler_of_its_home(tmp_path: Path, name: str) -> None:
+def test_crontab_line_starts_the_scheduler_of_its_queue(tmp_path: Path, name: str) -> None:
     home = tmp_path / name
     home.mkdir(parents=True)
     python = tmp_path / "my python"
@@ -237,7 +237,7 @@ def stopped(home: Home) -> Home:
     return home
 
 
-def test_each_is_named_with_its_place_and_what_lists_and_ends_it(stopped: Home) -> None:
+def test_remaining_pilots_are_named_with_commands_that_list_and_end_them(stopped: Home) -> None:
     first, why, shows, ends = remaining_pilot_lines(stopped)
     assert first == "2 pilots of slurm: running on n1 (job 12), waiting"
     assert "slurm does not answer (squeue failed:" in why
@@ -247,13 +247,13 @@ def test_each_is_named_with_its_place_and_what_lists_and_ends_it(stopped: Home) 
     assert number_of_pilots(stopped) == 2
 
 
-def test_pilots_that_no_scheduler_has_looked_at_are_counted(stopped: Home) -> None:
+def test_pilots_without_an_observation_are_counted(stopped: Home) -> None:
     (stopped.folder / "pilots.json").unlink()
     assert [*remaining_pilot_lines(stopped)] == ["2 pilots of unknown state"]
 
 
 @pytest.mark.parametrize("stage", ["ended", "missing", "expired"])
-def test_a_pilot_that_is_over_is_not_counted(stopped: Home, stage: str) -> None:
+def test_ended_pilot_is_not_counted(stopped: Home, stage: str) -> None:
     shown = stopped.folder / "pilots.json"
     shown.write_text(shown.read_text().replace('"waiting"', f'"{stage}"'))
     assert number_of_pilots(stopped) == 1
@@ -264,7 +264,7 @@ def test_a_queue_without_pilots_has_none(home: Home) -> None:
     assert number_of_pilots(home) == 0
 
 
-def test_elements_of_an_array_are_named_by_the_array() -> None:
+def test_array_elements_are_named_by_their_array() -> None:
     tokens = [f"{RUNS}_{element}" for element in range(500)]
     assert manual_commands("slurm", tokens)[1] == f"scancel --me --name={RUNS}"
     assert manual_commands("local", tokens) == ()

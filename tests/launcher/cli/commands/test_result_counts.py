@@ -21,9 +21,7 @@ OVER = ("results", "fix", "--over", "seed")
 NOTE = "2 of 3 seeds, 1 failed"
 
 
-def test_a_sweep_that_was_queued_twice_counts_once(
-    launcher: Launcher, store: Store, home: Home
-) -> None:
+def test_sweep_queued_twice_counts_once(launcher: Launcher, store: Store, home: Home) -> None:
     for seed in (6, 7, 8):
         if seed == 7:
             add(store, a_seed(seed), FAILED)
@@ -65,7 +63,7 @@ def test_older_jobs_of_a_name_are_printed_on_request(
         (FAILED, {"failed": 1}, "failed when it ran again"),
     ],
 )
-def test_a_name_whose_newest_job_has_no_result_keeps_the_older_one_and_a_note_says_so(
+def test_older_result_is_kept_with_a_note_if_the_newest_job_has_none(
     launcher: Launcher,
     store: Store,
     home: Home,
@@ -86,7 +84,7 @@ def test_a_name_whose_newest_job_has_no_result_keeps_the_older_one_and_a_note_sa
     assert said == f"note: 1 of 2 jobs {note}; its older result is shown\n"
 
 
-def test_a_job_that_runs_again_keeps_the_result_of_its_attempt_that_was_done(
+def test_rerunning_job_keeps_the_result_of_its_done_attempt(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     jobs = [done(store, home, a_seed(seed), seed / 10) for seed in (6, 7, 8)]
@@ -101,7 +99,7 @@ def test_a_job_that_runs_again_keeps_the_result_of_its_attempt_that_was_done(
     assert "1 of 3 jobs was cancelled before it ran again" in launcher("results", "fix").err
 
 
-def test_an_older_result_has_the_settings_of_its_attempt(
+def test_older_result_is_shown_with_the_settings_of_its_attempt(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     """A task file replaces a job that was changed in place."""
@@ -126,7 +124,7 @@ def incomplete(store: Store, home: Home) -> None:
 
 
 @pytest.mark.usefixtures("incomplete")
-def test_a_mean_says_in_every_form_how_many_values_it_has(launcher: Launcher) -> None:
+def test_mean_has_its_number_of_values_in_every_format(launcher: Launcher) -> None:
     for form in ("table", "latex", "markdown"):
         assert NOTE in launcher(*OVER, "--format", form).out, form
         assert f"({NOTE})" in launcher(*OVER, "--columns", "acc", "--format", form).out, form
@@ -211,7 +209,7 @@ def test_missing_values_of_a_sweep_are_counted_wherever_they_are_in_the_command_
     assert row["count_note"] == "2 of 3 values, 1 failed"
 
 
-def test_a_number_that_some_rows_have_not_says_so(launcher: Launcher, store: Store) -> None:
+def test_metric_missing_in_some_rows_is_noted(launcher: Launcher, store: Store) -> None:
     for seed, result in ((1, {"acc": 0.5, "f1": 0.4}), (2, {"acc": 0.7})):
         add(store, a_seed(seed), Done(at=2.0, result=result))
     answer = launcher(*OVER, "--format", "table").out
@@ -221,7 +219,7 @@ def test_a_number_that_some_rows_have_not_says_so(launcher: Launcher, store: Sto
     assert "note" not in row["acc"]
 
 
-def test_a_complete_mean_is_as_before(launcher: Launcher, store: Store) -> None:
+def test_complete_mean_has_no_note(launcher: Launcher, store: Store) -> None:
     for seed in (1, 2):
         add(store, a_seed(seed), Done(at=2.0, result={"acc": seed}))
     (row,) = launcher.json(*OVER)["rows"]
@@ -230,7 +228,7 @@ def test_a_complete_mean_is_as_before(launcher: Launcher, store: Store) -> None:
 
 
 @pytest.mark.usefixtures("scored")
-def test_means_of_tests_count_the_tests_that_failed(launcher: Launcher, store: Store) -> None:
+def test_means_of_tests_count_failed_tests(launcher: Launcher, store: Store) -> None:
     model = "line:pre@lr=0.1,seed=2"
     jobs = {row.name: row.id for row in store.read.jobs_of_runs_named("test")}
     tests = [number for name, number in jobs.items() if name.startswith(f"scoredtest/{model}/")]
@@ -248,7 +246,7 @@ def test_means_of_tests_count_the_tests_that_failed(launcher: Launcher, store: S
 
 
 @pytest.mark.usefixtures("scored")
-def test_a_test_of_a_model_that_was_made_again_has_no_older_result(
+def test_test_of_a_retrained_model_has_no_older_result(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     model = "line:pre@lr=0.1,seed=2"

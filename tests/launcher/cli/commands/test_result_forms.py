@@ -35,7 +35,7 @@ def with_runs(store: Store) -> None:
         finished(store, job, done)
 
 
-def test_a_file_that_results_wrote_is_asked(
+def test_file_written_by_results_can_be_queried(
     launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
     with_runs(store)
@@ -58,7 +58,7 @@ def test_a_file_that_results_wrote_is_asked(
     assert launcher(*words, "--format", "table").out == "name  value\nauc       0\n"
 
 
-def test_without_a_file_all_runs_of_the_queue_are_asked_as_they_are_now(
+def test_query_without_a_file_uses_all_current_runs_of_the_queue(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     with_runs(store)
@@ -77,9 +77,7 @@ def test_without_a_file_all_runs_of_the_queue_are_asked_as_they_are_now(
     ).stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_every_cell_of_an_answer_is_told_even_where_there_are_none(
-    launcher: Launcher, store: Store
-) -> None:
+def test_empty_and_unusual_query_answers_are_printed(launcher: Launcher, store: Store) -> None:
     with_runs(store)
     for form, said in (("csv", "id\r\n"), ("tabs", "id\n"), ("table", "id\n")):
         assert launcher.well("query", "SELECT id FROM jobs WHERE 0", "--format", form).out == said
@@ -100,7 +98,7 @@ def test_sql_that_writes_is_refused(launcher: Launcher, store: Store, home: Home
     assert (home.folder / NAME).read_bytes() == before
 
 
-def test_the_queues_own_database_is_no_place_for_results(
+def test_queue_database_is_refused_as_a_results_file(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     with_runs(store)
@@ -109,7 +107,7 @@ def test_the_queues_own_database_is_no_place_for_results(
     )
 
 
-def test_parquet_is_written_as_it_is(
+def test_parquet_is_written_to_stdout_as_bytes(
     store: Store, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -150,7 +148,7 @@ OF_A_TEST: dict[str, Any] = {
 }
 
 
-def test_numbers_have_four_digits_and_what_is_not_known_a_dash() -> None:
+def test_numbers_have_four_digits_and_unknown_values_a_dash() -> None:
     assert draw_plain(ROWS, 100).splitlines() == [
         "method         mse   psnr  net_calls  hidden  mse_sd",
         "ddpm@10    0.03215  33.21         10  yes      0.001",
@@ -158,25 +156,25 @@ def test_numbers_have_four_digits_and_what_is_not_known_a_dash() -> None:
     ]
 
 
-def test_columns_without_room_are_left_out_from_the_right_and_named() -> None:
+def test_columns_without_room_are_omitted_from_the_right_and_named() -> None:
     lines = draw_plain(ROWS, 30).splitlines()
     assert lines[0].split() == ["method", "mse", "psnr"]
     assert lines[-1] == "not shown: net_calls, hidden, mse_sd (--format csv prints all columns)"
     assert max(map(len, lines[:-1])) <= 30
 
 
-def test_rows_of_another_kind_are_a_table_of_their_own() -> None:
+def test_rows_of_another_kind_have_a_separate_table() -> None:
     assert [table.titles[0] for table in plain_tables([*ROWS, *ERASED])] == ["method", "concept"]
     assert "\n\nconcept  erased  others" in draw_plain([*ROWS, *ERASED], 100)
 
 
-def test_they_follow_the_table_of_the_tests() -> None:
+def test_returned_rows_follow_the_table_of_the_tests() -> None:
     text = draw([OF_A_TEST, *ROWS], width=140)
     assert text.index("gan2:pre") < text.index("ddpm@10")
     assert draw(ROWS, width=140).startswith("method")
 
 
-def test_markdown_and_tabs_have_them_under_their_own_names(
+def test_markdown_and_tabs_contain_returned_rows_under_their_names(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write(all_rows(ERASED, "x", everything=False), Format.MARKDOWN)
@@ -187,7 +185,7 @@ def test_markdown_and_tabs_have_them_under_their_own_names(
     assert capsys.readouterr().out == "concept\terased\tothers\ncross\t0.02\t1\n"
 
 
-def test_csv_has_every_column_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_contains_every_column_completely(capsys: pytest.CaptureFixture[str]) -> None:
     write(all_rows(ROWS, "x", everything=False), Format.CSV)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["mse"] for row in rows] == ["0.0321456", "1.234e-05"]
@@ -195,20 +193,22 @@ def test_csv_has_every_column_in_full(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("form", [Format.TABS, Format.MARKDOWN, Format.TABLE, Format.LATEX])
-def test_every_format_takes_rows_of_both(form: Format, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_format_accepts_tested_and_returned_rows(
+    form: Format, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(all_rows([OF_A_TEST, *ROWS], "x", everything=True), form)
     printed = capsys.readouterr().out
     assert "all:pre" in printed
     assert "jpeg@75" in printed
 
 
-def test_one_metric_of_them_is_a_table_by_their_names() -> None:
+def test_one_returned_metric_is_a_table_by_job_names() -> None:
     table = pivot("mse", metrics_of_rows([*ROWS, OF_A_TEST]), [])
     assert table.names == ("ddpm@10", "jpeg@75")
     assert table.data == ("mse",)
 
 
-def test_rows_of_which_no_cell_is_a_word_take_no_room() -> None:
+def test_rows_without_printable_cells_are_omitted() -> None:
     rows: list[dict[str, Any]] = [{"curve": [1, 2]}, {"loss": 0.5, "name": "a"}]
     assert draw_plain(rows, 80).splitlines() == ["loss  name", " 0.5  a"]
     assert not draw_plain([{"curve": [1, 2]}], 80)
@@ -217,7 +217,7 @@ def test_rows_of_which_no_cell_is_a_word_take_no_room() -> None:
 # --- latex
 
 
-def test_a_table_has_the_rules_of_booktabs() -> None:
+def test_latex_table_has_booktabs_rules() -> None:
     assert latex_text(table_of_texts(("model", "AUC"), [("all:pre%50~pgu_1", "-0.5")], {1})) == (
         "% \\usepackage{booktabs}\n"
         "\\begin{tabular}{lr}\n"
@@ -230,12 +230,12 @@ def test_a_table_has_the_rules_of_booktabs() -> None:
     )
 
 
-def test_a_line_that_begins_with_a_star_or_a_bracket_is_no_part_of_the_command_before() -> None:
+def test_latex_line_starting_with_star_or_bracket_is_protected() -> None:
     lines = latex_text(table_of_texts(("model",), [("*%20",), ("[1, 2]",), ("a*",)])).splitlines()
     assert lines[5:8] == ["{}*\\%20 \\\\", "{}[1, 2] \\\\", "a* \\\\"]
 
 
-def test_deviations_and_dashes_are_those_of_latex() -> None:
+def test_deviations_and_dashes_use_latex_commands() -> None:
     assert escape_latex("0.9 ± 0.1") == r"0.9 $\pm$ 0.1"
     assert escape_latex("–") == "--"
 
@@ -251,12 +251,12 @@ def test_deviations_and_dashes_are_those_of_latex() -> None:
         (Metric(0.65, 0.4, 0.81234), "0.65 (0.4 to 0.8123)"),
     ],
 )
-def test_a_mean_and_its_deviation_have_equally_many_digits(metric: Metric, text: str) -> None:
+def test_mean_and_deviation_have_the_same_number_of_digits(metric: Metric, text: str) -> None:
     assert metric.text() == text
 
 
 @given(st.text("\\&%$#_{}~^", max_size=8))
-def test_no_character_keeps_its_power(text: str) -> None:
+def test_special_characters_are_escaped_in_latex(text: str) -> None:
     bare = escape_latex(text)
     for command in (r"\textbackslash{}", r"\textasciitilde{}", r"\textasciicircum{}"):
         bare = bare.replace(command, "")
@@ -279,12 +279,12 @@ def test_columns_have_the_types_of_their_values() -> None:
     assert table.to_pylist()[1] == {"name": None, "n": 2, "auc": 1.0, "pooled": None}
 
 
-def test_mixed_columns_large_numbers_and_names_that_come_twice_are_taken() -> None:
+def test_mixed_columns_large_numbers_and_duplicate_names_are_accepted() -> None:
     table = read(["x", "x", "big"], [("a", b"\xff", 1 << 70), (1, None, 2)])
     assert table.column_names == ["x", "x_2", "big"]
     assert table.to_pylist()[0] == {"x": "a", "x_2": b"\xff", "big": float(1 << 70)}
     assert table.to_pylist()[1]["x"] == "1"
 
 
-def test_a_table_without_rows_is_a_table() -> None:
+def test_table_without_rows_is_written() -> None:
     assert read(["a", "b"], []).num_rows == 0

@@ -43,7 +43,7 @@ ROWS = [
 ]
 
 
-def test_a_wide_terminal_gets_every_interval() -> None:
+def test_wide_terminal_shows_every_interval() -> None:
     lines = draw(ROWS, width=140).splitlines()
     assert lines[2].split() == (
         [
@@ -69,7 +69,7 @@ def test_a_wide_terminal_gets_every_interval() -> None:
     assert lines[-1].split() == ["all:pre%50", "–"]
 
 
-def test_below_the_table_stands_how_few_sources_the_intervals_rest_on() -> None:
+def test_note_below_the_table_counts_the_sources_of_the_intervals() -> None:
     few = "3 real sources, 1 fake source (given this source)"
     lines = draw([a_row("m", "gan2:pre", pooled=False, few_sources=few)], width=60).splitlines()
     assert lines[-2:] == [
@@ -82,20 +82,20 @@ def test_below_the_table_stands_how_few_sources_the_intervals_rest_on() -> None:
     assert draw([]) == "no results yet"
 
 
-def test_at_100_columns_no_line_is_wrapped_and_the_verdict_stays() -> None:
+def test_table_at_100_columns_keeps_the_verdict_without_wrapping() -> None:
     text = draw(ROWS, width=100)
     assert all(len(line) <= 100 for line in text.splitlines())
     assert "0.500 (0.490 to 0.510)" in text
     assert "chance" in text
 
 
-def test_every_set_has_a_row_of_its_own_when_asked_for() -> None:
+def test_each_data_set_has_a_row_on_request() -> None:
     lines = draw(ROWS, everything=True, width=140).splitlines()
     assert len(lines) == 1 + len(ROWS)
     assert "gan2:pre&real:pre" in lines[2]
 
 
-def test_each_condition_of_a_models_tests_has_a_line_beside_images_as_they_are() -> None:
+def test_each_test_condition_has_a_row_after_unmodified_images() -> None:
     tests = ("gan2:pre", "gan3:pre")
     rows = [
         a_row("m", f"{data}{condition}", pooled=False, balanced_accuracy=a_value(share))
@@ -113,7 +113,7 @@ def test_each_condition_of_a_models_tests_has_a_line_beside_images_as_they_are()
 # --- forms
 
 
-def test_csv_holds_every_number_with_its_interval_in_columns_of_their_own() -> None:
+def test_csv_has_separate_columns_for_intervals() -> None:
     rows = list(csv.DictReader(io.StringIO(csv_text(long_rows(ROWS)))))
     assert len(rows) == len(ROWS)
     assert rows[0]["balanced_accuracy"] == "0.97"
@@ -123,12 +123,12 @@ def test_csv_holds_every_number_with_its_interval_in_columns_of_their_own() -> N
     assert (rows[0]["n"], rows[0]["seconds"], rows[3]["verdict"]) == ("600", "12.34", "chance")
 
 
-def test_csv_follows_its_rfc_and_no_spreadsheet_computes_a_text() -> None:
+def test_csv_follows_rfc_4180_and_disables_formulas() -> None:
     text = csv_text([["a", 'say "hi", twice'], ["two\nlines", -1.5], ["=1+1", "@x"]])
     assert text == 'a,"say ""hi"", twice"\r\n"two\nlines",-1.5\r\n\'=1+1,\'@x\r\n'
 
 
-def test_markdown_takes_ids_for_what_they_are() -> None:
+def test_markdown_shows_ids_literally() -> None:
     text = markdown_text(table_of_texts(("model", "n"), [("a%50~pgu|b_c", "1")], {1}))
     assert text == "| model | n |\n| --- | --: |\n| a%50\\~pgu\\|b\\_c | 1 |"
 
@@ -136,7 +136,7 @@ def test_markdown_takes_ids_for_what_they_are() -> None:
 @pytest.mark.parametrize(
     "form", [Format.TABLE, Format.CSV, Format.JSON, Format.MARKDOWN, Format.TABS]
 )
-def test_the_table_of_a_laboratory_is_written_in_every_form(
+def test_table_of_a_plugin_package_is_written_in_every_format(
     form: Format, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(all_rows(ROWS, "test", everything=True), form)
@@ -172,22 +172,20 @@ NUMBERS: dict[str, dict[str, Json]] = {
 }
 
 
-def test_a_pipe_gets_a_metric_of_jobs_without_a_table(launcher: Launcher, store: Store) -> None:
+def test_pipe_receives_a_metric_of_jobs_without_a_table(launcher: Launcher, store: Store) -> None:
     with_results(store, NUMBERS)
     assert launcher("results", "test", "--metric", "n").out == "\tn\ncommand/a\t3\n=b\t4\n"
     assert launcher("results", "run:test", "--metric", "speed").out == "\tspeed\ncommand/a\t0.5\n"
 
 
-def test_where_no_run_is_named_the_newest_that_tested_something_is_told(
-    launcher: Launcher, store: Store
-) -> None:
+def test_default_run_is_the_newest_with_tests(launcher: Launcher, store: Store) -> None:
     with_results(store, {"command/a": {"n": 3}})
     assert "no run has test results yet" in launcher("results").err
     with_results(store, {"command/b": {"n": 4}}, role="test")
     assert "command/b\t4" in launcher.well("results", "--metric", "n").out
 
 
-def test_of_runs_with_one_name_that_of_this_folder_is_told_else_the_newest(
+def test_run_name_means_the_run_of_this_folder_or_else_the_newest(
     launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, n in (("old", 1), ("new", 2)):
@@ -205,9 +203,7 @@ def test_of_runs_with_one_name_that_of_this_folder_is_told_else_the_newest(
     assert launcher("results", "--columns", "job").out == "job\nnew\n", "the newest that tests"
 
 
-def test_a_run_whose_jobs_were_cleaned_is_not_suggested_in_its_own_place(
-    launcher: Launcher, store: Store
-) -> None:
+def test_cleaned_run_is_not_suggested_for_itself(launcher: Launcher, store: Store) -> None:
     enqueue(store, "command/a")
     launcher.well("cancel", "run:test", "--yes")
     launcher.well("clean", "run:test", "--yes")
@@ -231,7 +227,7 @@ def test_a_run_whose_jobs_were_cleaned_is_not_suggested_in_its_own_place(
         ),
     ],
 )
-def test_a_metric_is_written_in_every_form(
+def test_metric_is_written_in_every_format(
     launcher: Launcher, store: Store, form: str, said: str
 ) -> None:
     with_results(store, NUMBERS)
@@ -240,7 +236,7 @@ def test_a_metric_is_written_in_every_form(
     assert lines == [line.split() for line in said.splitlines()]
 
 
-def test_a_metric_for_machines_is_one_object(launcher: Launcher, store: Store) -> None:
+def test_json_of_a_metric_is_one_object(launcher: Launcher, store: Store) -> None:
     with_results(store, NUMBERS, model="m:pre", data="d:pre")
     words = ("results", "test", "--metric", "speed")
     record = launcher.json(*words)
@@ -254,9 +250,7 @@ def test_a_metric_for_machines_is_one_object(launcher: Launcher, store: Store) -
     }
 
 
-def test_without_tests_there_are_the_rows_that_jobs_returned(
-    launcher: Launcher, store: Store
-) -> None:
+def test_run_without_tests_shows_returned_rows(launcher: Launcher, store: Store) -> None:
     with_results(store, NUMBERS)
     assert launcher("results", "test").out == (
         "job\tn\tspeed\tspeed_low\tspeed_high\ncommand/a\t3\t0.5\t0.4\t0.6\n=b\t4\t\t\t\n"
@@ -267,14 +261,14 @@ def test_without_tests_there_are_the_rows_that_jobs_returned(
     assert row["speed"] == {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
-def test_json_has_null_for_what_is_no_number(launcher: Launcher, store: Store) -> None:
+def test_json_contains_null_for_nan(launcher: Launcher, store: Store) -> None:
     told: Json = {"value": 0.5, "low": float("-inf"), "high": 1}
     with_results(store, {"a": {"n": float("nan")}, "b": {"n": told}, "c": {"n": 2}})
     values = launcher.json("results", "test", "--metric", "n")["values"]
     assert [(one["value"], one["low"]) for one in values] == [(None, None), (0.5, None), (2, None)]
 
 
-def test_csv_in_a_terminal_cannot_steer_it(store: Store) -> None:
+def test_csv_on_a_terminal_contains_no_control_sequences(store: Store) -> None:
     with_results(store, {"a\x1b[31m": {"n": 1}, "two\nlines": {"n": 2}})
     drawn = in_a_terminal("results", "test", "--metric", "n", "--format", "csv")
     assert drawn == 'model,n\na\\x1b[31m,1\n"two\\nlines",2\n'
@@ -283,7 +277,7 @@ def test_csv_in_a_terminal_cannot_steer_it(store: Store) -> None:
 @pytest.mark.parametrize(
     ("width", "shown"), [(100, "0.5 (0.4 to 0.6)"), (30, "0.5"), (20, "0.5 (")]
 )
-def test_a_pivot_tells_intervals_where_there_is_room(width: int, shown: str) -> None:
+def test_pivot_shows_intervals_if_there_is_room(width: int, shown: str) -> None:
     result: dict[str, Json] = {"speed": {"value": 0.5, "low": 0.4, "high": 0.6}}
     told = [metrics_of_result(f"job/{n}", "m:pre", f"data{n}:pre", result) for n in range(2)]
     lines = texts_of(pivot_table(pivot("speed", [], told), "speed").to_lines(width))
@@ -304,9 +298,7 @@ def trainings(store: Store) -> None:
             a_result(store, *argv, name=f"command/{rate}-{seed}", result=result)
 
 
-def test_means_are_taken_over_seeds_with_deviation_and_interval(
-    launcher: Launcher, store: Store
-) -> None:
+def test_means_over_seeds_have_deviation_and_interval(launcher: Launcher, store: Store) -> None:
     trainings(store)
     low, high = launcher.json("results", "test", "--over", "seed", "--sort", "lr")["rows"]
     assert (low["lr"], high["lr"], low["count"]) == (0.01, 0.1, 3)
@@ -323,7 +315,7 @@ def test_means_are_taken_over_seeds_with_deviation_and_interval(
     assert float(rows[0]["accuracy_sd"]) == pytest.approx(0.02)
 
 
-def test_the_best_row_knows_which_metrics_are_better_low(launcher: Launcher, store: Store) -> None:
+def test_best_row_respects_the_direction_of_the_metric(launcher: Launcher, store: Store) -> None:
     trainings(store)
     for metric in ("accuracy", "loss"):
         answer = launcher("results", "test", "--best", metric, "--format", "csv")
@@ -334,7 +326,7 @@ def test_the_best_row_knows_which_metrics_are_better_low(launcher: Launcher, sto
     assert answer.out == "job\ncommand/0.1-0\n"
 
 
-def test_rows_are_ordered_by_a_column_in_either_direction(launcher: Launcher, store: Store) -> None:
+def test_rows_are_sorted_by_a_column_in_both_directions(launcher: Launcher, store: Store) -> None:
     trainings(store)
     words = ("results", "test", "--columns", "lr,seed", "--sort")
     assert launcher(*words, "lr,-seed").out == (
@@ -350,7 +342,7 @@ def test_a_metric_is_shown_over_seeds(launcher: Launcher, store: Store) -> None:
     assert lines[0].startswith("| lr=0.1 count=3 | 0.8200 ± 0.0200 ")
 
 
-def test_rows_that_no_repetition_joins_are_explained(launcher: Launcher, store: Store) -> None:
+def test_rows_without_repetitions_are_explained(launcher: Launcher, store: Store) -> None:
     for seed in range(2):
         argv = ("train.py", f"--seed={seed}", f"--augment_seed={seed + 7}")
         a_result(store, *argv, name=f"command/{seed}", result={"accuracy": seed / 2})
@@ -386,7 +378,7 @@ def test_an_option_called_model_that_changes_with_the_seed_is_named(
         (("--db", "x", "--sort", "lr"), "--db writes the whole run"),
     ],
 )
-def test_a_column_that_there_is_not_is_an_error(
+def test_unknown_column_is_an_error(
     launcher: Launcher, store: Store, words: tuple[str, ...], said: str
 ) -> None:
     trainings(store)
@@ -398,7 +390,7 @@ def test_a_run_without_results_has_no_rows_to_choose(launcher: Launcher, store: 
     assert "the run has no results yet" in launcher.refused("results", "test", "--sort", "lr")
 
 
-def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None:
+def test_narrow_terminal_names_hidden_columns(store: Store) -> None:
     trainings(store)
     drawn = in_a_terminal("results", "test", "--sort", "-accuracy", columns=40)
     assert "command/0.01-2" in drawn.splitlines()[1]
@@ -407,9 +399,7 @@ def test_a_narrow_terminal_names_the_columns_that_it_hides(store: Store) -> None
     assert "--format parquet writes binary data" in in_a_terminal(*words, code=2)
 
 
-def test_a_pipe_gets_all_that_a_job_returned_in_its_own_order(
-    launcher: Launcher, store: Store
-) -> None:
+def test_pipe_receives_all_returned_values_in_their_order(launcher: Launcher, store: Store) -> None:
     name = f"command/{'long' * 40}"
     result: dict[str, Json] = {"accuracy": {"value": 0.987654321, "low": 0.9, "high": 1.0}}
     result |= {f"epoch_{n}": float(n) for n in range(100)}
@@ -449,7 +439,7 @@ def columns_of(launcher: Launcher, form: str, *words: str) -> list[str]:
         (("0.1-*",), ["job", "lr", "seed", "accuracy", "loss"]),
     ],
 )
-def test_every_form_has_the_columns_of_programs(
+def test_every_format_has_the_columns_of_programs(
     launcher: Launcher, store: Store, words: tuple[str, ...], names: list[str]
 ) -> None:
     trainings(store)
@@ -460,7 +450,7 @@ def test_every_form_has_the_columns_of_programs(
     )
 
 
-def test_a_pattern_chooses_rows_of_the_run(launcher: Launcher, store: Store) -> None:
+def test_pattern_selects_rows_of_the_run(launcher: Launcher, store: Store) -> None:
     trainings(store)
     enqueue(store, "command/elsewhere", run="other")
     words = ("results", "test", "--columns", "job")
@@ -473,9 +463,7 @@ def test_a_pattern_chooses_rows_of_the_run(launcher: Launcher, store: Store) -> 
     )
 
 
-def test_values_of_a_sweep_are_columns_where_all_agree_and_go_first_where_there_is_no_room(
-    launcher: Launcher, store: Store
-) -> None:
+def test_swept_values_are_columns_and_are_omitted_first(launcher: Launcher, store: Store) -> None:
     for seed in (1, 2):
         params = {"momentum": 0.9, "seed": seed}
         settings, result = {PARAMS: params}, {"acc": seed / 3}
@@ -488,7 +476,7 @@ def test_values_of_a_sweep_are_columns_where_all_agree_and_go_first_where_there_
     assert drawn[-1] == "not shown: momentum (--format csv prints all columns)"
 
 
-def test_where_nothing_came_out_it_is_told_what_a_program_prints(
+def test_missing_results_explain_the_expected_output_of_programs(
     launcher: Launcher, store: Store
 ) -> None:
     with_results(store, {"command/silent": {}})
@@ -500,7 +488,7 @@ def test_where_nothing_came_out_it_is_told_what_a_program_prints(
     )
 
 
-def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room() -> None:
+def test_distinguishing_settings_follow_model_names_if_there_is_room() -> None:
     rows = [row | {"seed": at, "lr": 0.1} for at, row in enumerate(ROWS)]
     head = draw(rows, everything=True, width=160, parts=["seed", "lr"]).splitlines()[0].split()
     assert head[:5] == ["model", "data", "seed", "lr", "n"]
@@ -531,7 +519,7 @@ def test_what_tells_models_apart_stands_behind_their_names_where_there_is_room()
         ("launcher: acc is =3\nmylauncher: acc=.2\nlauncher: step=x acc=1\nlauncher: acc=.2", None),
     ],
 )  # fmt: skip
-def test_what_a_program_told_last_is_its_result(
+def test_last_reported_value_of_a_program_is_its_result(
     launcher: Launcher, store: Store, home: Home, log: str, numbers: dict[str, float] | None
 ) -> None:
     attempt = home.attempt(1, 1)
@@ -542,7 +530,7 @@ def test_what_a_program_told_last_is_its_result(
     assert rows == ([] if numbers is None else [{"job": "command/1"} | numbers])
 
 
-def test_the_numbers_that_a_program_reported_last_are_its_results(
+def test_last_reported_numbers_of_a_program_are_its_results(
     launcher: Launcher, store: Store, home: Home
 ) -> None:
     for seed in range(2):

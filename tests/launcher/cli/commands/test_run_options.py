@@ -32,7 +32,7 @@ def task_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "study.yaml"
 
 
-def test_a_task_file_queues_its_jobs_on_the_terms_that_it_gives(
+def test_task_file_jobs_are_queued_with_its_terms(
     launcher: Launcher, store: Store, task_file: str
 ) -> None:
     launcher("group", "night", "--limit", "2")
@@ -96,7 +96,7 @@ def test_a_plan_watches_the_digests_of_inputs_of_a_package(
     assert hashed == {"G.ckpt"}
 
 
-def test_who_leaves_the_view_reads_how_to_cancel_the_run(
+def test_leaving_the_view_prints_how_to_cancel_the_run(
     launcher: Launcher, home: Home, task_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launcher("group", "night", "--limit", "2")
@@ -112,7 +112,7 @@ def test_who_leaves_the_view_reads_how_to_cancel_the_run(
     assert "launcher stop" not in answer.err
 
 
-def test_a_group_of_a_task_file_that_is_not_there_is_refused_as_launcher_add_does(
+def test_unknown_group_in_a_task_file_is_refused_like_in_launcher_add(
     launcher: Launcher, store: Store, task_file: str
 ) -> None:
     launcher("group", "nights", "--limit", "2")
@@ -125,7 +125,7 @@ def test_a_group_of_a_task_file_that_is_not_there_is_refused_as_launcher_add_doe
     assert store.read.jobs() == []
 
 
-def test_a_job_that_starts_later_is_not_among_the_first(
+def test_job_with_a_later_start_is_not_in_the_first_wave(
     launcher: Launcher, store: Store, task_file: str
 ) -> None:
     launcher("group", "night", "--limit", "2")
@@ -136,7 +136,7 @@ def test_a_job_that_starts_later_is_not_among_the_first(
     assert store.read.jobs() == []
 
 
-def test_a_run_lets_another_policy_decide_from_then_on_and_one_that_is_refused_does_not(
+def test_run_switches_the_policy_unless_it_is_refused(
     home: Home, launcher: Launcher, store: Store, task_file: str
 ) -> None:
     words = ("run", task_file, "--detach", "--policy", "easy")
@@ -160,7 +160,7 @@ def test_a_run_lets_another_policy_decide_from_then_on_and_one_that_is_refused_d
     )
 
 
-def test_a_program_is_looked_for_in_its_own_folder_and_path(
+def test_program_is_searched_in_its_folder_and_path(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -210,14 +210,14 @@ def an_entry(name: str, resources: str = "") -> str:
 
 
 @pytest.mark.usefixtures("config")
-def test_program_runs_where_its_option_says(launcher: Launcher, store: Store) -> None:
+def test_option_selects_the_backend_of_a_program(launcher: Launcher, store: Store) -> None:
     launcher.well("add", "--on", "box,local", "--", "true")
     assert job_row(store, 1).spec.terms.on == ("box", "local")
     (ready,) = store.scheduler_actions.read_ready(1)
     assert ready.lane.on == ("box", "local")
 
 
-def test_program_that_says_nothing_runs_where_the_configuration_says(
+def test_configuration_selects_the_backend_of_a_program_without_the_option(
     launcher: Launcher, store: Store, config: Path
 ) -> None:
     config.write_text(f'on = ["farm", "local"]\n{BACKENDS}')
@@ -227,9 +227,7 @@ def test_program_that_says_nothing_runs_where_the_configuration_says(
 
 
 @pytest.mark.usefixtures("config")
-def test_unknown_place_is_refused_with_those_that_there_are(
-    launcher: Launcher, store: Store
-) -> None:
+def test_unknown_backend_is_refused_with_the_known_ones(launcher: Launcher, store: Store) -> None:
     file = a_file_of(an_entry("a", "on: bix"))
     for answer in (
         launcher("add", "--on", "bix", "--", "true"),
@@ -256,19 +254,21 @@ def test_unknown_place_is_refused_with_those_that_there_are(
         ),
     ],
 )
-def test_program_that_no_pilot_can_hold_is_refused_with_what_to_change(
+def test_program_too_large_for_every_pilot_is_refused_with_a_remedy(
     launcher: Launcher, options: tuple[str, ...], why: str
 ) -> None:
     assert why in launcher.refused("add", "--on", "box", *options, "--", "true")
 
 
 @pytest.mark.usefixtures("config")
-def test_more_cores_than_this_machine_has_may_be_asked_of_another(launcher: Launcher) -> None:
+def test_more_cores_than_the_local_machine_can_be_requested_from_a_backend(
+    launcher: Launcher,
+) -> None:
     launcher.well("add", "--on", "farm", "--cpus", "8", "--", "true")
 
 
 @pytest.mark.usefixtures("config")
-def test_run_refuses_jobs_that_no_pilot_can_hold(launcher: Launcher, store: Store) -> None:
+def test_run_refuses_jobs_too_large_for_every_pilot(launcher: Launcher, store: Store) -> None:
     file = a_file_of(an_entry("a", "on: box, cpus: 3"), an_entry("b", "on: box"))
     assert "1 job can never start: needs 3 CPU cores, but a pilot of box has 2" in launcher.refused(
         "run", file, "--detach"
@@ -280,7 +280,7 @@ def places(store: Store) -> list[tuple[str, ...]]:
     return [row.spec.terms.on for row in store.read.jobs()]
 
 
-def test_jobs_of_a_file_run_where_each_says_or_where_the_configuration_does(
+def test_backend_of_a_job_comes_from_its_entry_or_the_configuration(
     launcher: Launcher, store: Store, config: Path
 ) -> None:
     config.write_text(f'on = ["farm"]\n{BACKENDS}')
@@ -290,7 +290,7 @@ def test_jobs_of_a_file_run_where_each_says_or_where_the_configuration_does(
 
 
 @pytest.mark.usefixtures("config")
-def test_places_may_be_a_list(launcher: Launcher, store: Store) -> None:
+def test_backends_can_be_a_list(launcher: Launcher, store: Store) -> None:
     file = a_file_of(an_entry("a", f"on: [farm, local], {LATER}"))
     launcher.well("run", file, "--detach")
     assert places(store) == [("farm", "local")]
@@ -298,14 +298,14 @@ def test_places_may_be_a_list(launcher: Launcher, store: Store) -> None:
 
 @pytest.mark.usefixtures("config")
 @pytest.mark.parametrize("wrong", ["[]", "[farm, [local]]", "[farm, null]", "{farm: 1}", "['a b']"])
-def test_a_list_that_names_no_places_is_refused(launcher: Launcher, wrong: str) -> None:
+def test_list_without_backends_is_refused(launcher: Launcher, wrong: str) -> None:
     assert "on: expected names such as slurm,local" in launcher.refused(
         "run", a_file_of(an_entry("a", f"on: {wrong}")), "--dry-run"
     )
 
 
 @pytest.mark.usefixtures("config")
-def test_command_line_has_the_last_word_on_where_jobs_run(launcher: Launcher, store: Store) -> None:
+def test_command_line_overrides_the_backend_of_jobs(launcher: Launcher, store: Store) -> None:
     file = a_file_of(an_entry("a", f"on: box, {LATER}"), an_entry("b", LATER))
     launcher.well("run", file, "--detach", "--on", "farm,local")
     assert places(store) == [("farm", "local")] * 2
@@ -339,9 +339,7 @@ def everything(folder: Path) -> set[str]:
     return {str(path) for path in folder.parent.rglob("*")}
 
 
-def test_a_dry_run_says_where_jobs_would_go_and_leaves_no_trace(
-    launcher: Launcher, project: Path
-) -> None:
+def test_dry_run_shows_backends_and_changes_nothing(launcher: Launcher, project: Path) -> None:
     before = everything(project)
     answer = launcher.well("run", "away.yaml", "--dry-run")
     assert (
@@ -352,7 +350,7 @@ def test_a_dry_run_says_where_jobs_would_go_and_leaves_no_trace(
     assert not (project.parent / "none").exists(), "no queue, no pilots"
 
 
-def test_its_json_has_the_shape_and_the_number_of_pilots(launcher: Launcher, project: Path) -> None:
+def test_dry_run_json_has_shape_and_number_of_pilots(launcher: Launcher, project: Path) -> None:
     record = launcher.json("run", "away.yaml", "--dry-run")
     (slurm,) = record["backends"]
     assert (slurm["name"], slurm["jobs"], slurm["otherwise"]) == (
@@ -370,6 +368,6 @@ def test_its_json_has_the_shape_and_the_number_of_pilots(launcher: Launcher, pro
     }
 
 
-def test_the_command_to_paste_names_the_places(launcher: Launcher, project: Path) -> None:
+def test_printed_command_names_the_backends(launcher: Launcher, project: Path) -> None:
     answer = launcher("run", "away.yaml", "--dry-run", "--on", "slurm")
     assert answer.out.endswith("To start: launcher run away.yaml --on slurm\n"), answer.err

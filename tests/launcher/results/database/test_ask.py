@@ -43,7 +43,7 @@ def path(tmp_path: Path) -> Path:
         ),
     ],
 )
-def test_what_reads_is_answered(path: Path, sql: str, rows: list[tuple[object, ...]]) -> None:
+def test_read_only_query_is_answered(path: Path, sql: str, rows: list[tuple[object, ...]]) -> None:
     assert run_query(path, sql, limit_s=20)[1] == rows
 
 
@@ -65,7 +65,7 @@ def test_what_reads_is_answered(path: Path, sql: str, rows: list[tuple[object, .
         "SELECT * FROM pragma_journal_mode",
     ],
 )  # fmt: skip
-def test_what_writes_is_refused(path: Path, sql: str) -> None:
+def test_writing_query_is_refused(path: Path, sql: str) -> None:
     before = path.read_bytes()
     with pytest.raises(UsageError, match="launcher query is read-only"):
         run_query(path, sql.format(folder=path.parent), limit_s=20)
@@ -98,7 +98,7 @@ def test_what_writes_is_refused(path: Path, sql: str) -> None:
         ("SELECT ?", "Incorrect number of bindings"),
     ],
 )
-def test_a_wrong_question_is_explained(path: Path, sql: str, message: str) -> None:
+def test_invalid_query_is_explained(path: Path, sql: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         run_query(path, sql, limit_s=20)
     assert message in str(error.value)
@@ -111,12 +111,12 @@ def test_a_wrong_question_is_explained(path: Path, sql: str, message: str) -> No
         "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n WHERE x < 0",
     ],
 )
-def test_a_question_without_end_is_given_up(path: Path, sql: str) -> None:
+def test_endless_query_is_interrupted(path: Path, sql: str) -> None:
     with pytest.raises(UsageError, match="did not end within"):
         run_query(path, sql, limit_s=0.05)
 
 
-def test_a_file_that_is_none_or_no_database_is_named(path: Path, tmp_path: Path) -> None:
+def test_missing_or_invalid_database_file_is_named(path: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.sqlite does not exist"):
         run_query(tmp_path / "none.sqlite", "SELECT 1", limit_s=20)
     assert not (tmp_path / "none.sqlite").exists()
@@ -137,7 +137,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_file_whose_writer_was_killed_says_how_it_is_whole_again(path: Path) -> None:
+def test_database_of_a_killed_writer_has_a_message_with_the_remedy(path: Path) -> None:
     subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
     with pytest.raises(
         MachineError,

@@ -1,4 +1,4 @@
-"""The database of results: what is in it, that it is written in place, and that readers see it whole."""
+"""The database of results: its content, updates in place, and complete reads during a write."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ from tests.launcher.queued_again import done as done_again
 pytest.importorskip("sqlite_utils")
 
 
-def ended(store: Store, outcome: Outcome, name: str, **changes: Any) -> int:
+def with_outcome(store: Store, outcome: Outcome, name: str, **changes: Any) -> int:
     """Return a job of the run `test` that has ended."""
     run = changes.get("run", "test")
     (job,) = enqueue(store, a_spec(name=name, **changes), run=run)
@@ -28,8 +28,8 @@ def ended(store: Store, outcome: Outcome, name: str, **changes: Any) -> int:
     return job
 
 
-def done(store: Store, name: str, result: dict[str, Json], **changes: Any) -> int:
-    return ended(store, Done(at=2.0, result=result), name, **changes)
+def with_done_attempt(store: Store, name: str, result: dict[str, Json], **changes: Any) -> int:
+    return with_outcome(store, Done(at=2.0, result=result), name, **changes)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def select(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
 def test_a_run_is_written_with_its_jobs_attempts_settings_and_numbers(
     path: Path, home: Home, store: Store
 ) -> None:
-    job = done(
+    job = with_done_attempt(
         store, "command/a", {"auc": {"value": 0.5, "low": 0.4, "high": 0.6}}, argv=("x", "--lr=0.1")
     )
     write(path, home, store)
@@ -67,22 +67,20 @@ def test_a_run_is_written_with_its_jobs_attempts_settings_and_numbers(
     assert select(path, "SELECT name, value, low, high FROM metrics") == [("auc", 0.5, 0.4, 0.6)]
 
 
-def test_a_second_call_writes_nothing_and_a_third_only_what_is_new(
-    path: Path, home: Home, store: Store
-) -> None:
+def test_repeated_write_adds_only_new_rows(path: Path, home: Home, store: Store) -> None:
     for number in range(5):
-        done(store, f"command/{number}", {"n": number})
+        with_done_attempt(store, f"command/{number}", {"n": number})
     assert write(path, home, store) >= 15
     before = path.read_bytes()
     assert write(path, home, store) == 0
     assert path.read_bytes() == before
-    done(store, "command/new", {"n": 7})
+    with_done_attempt(store, "command/new", {"n": 7})
     # the job, its attempt, its number and its row of results; the run's counts are no rows of their own
     assert write(path, home, store) == 4
 
 
-def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) -> None:
-    job = ended(store, Failed(at=2.0, error="no luck"), "command/a")
+def test_changed_rows_are_updated_in_place(path: Path, home: Home, store: Store) -> None:
+    job = with_outcome(store, Failed(at=2.0, error="no luck"), "command/a")
     write(path, home, store)
     assert select(path, "SELECT state FROM jobs") == [("failed",)]
     store.job_control.retry([job], 3.0)
@@ -92,12 +90,14 @@ def test_what_changed_is_changed_in_place(path: Path, home: Home, store: Store) 
     assert select(path, "SELECT number, ending FROM attempts") == [(1, "failed"), (2, "done")]
 
 
-def test_numbers_that_a_job_returned_before_are_gone_when_it_ran_again(
+def test_numbers_of_an_earlier_result_are_deleted_after_a_rerun(
     path: Path, home: Home, store: Store
 ) -> None:
-    job = done(store, "command/a", {"old": 1, "both": 1}, argv=("x", "--lr=1"))
+    job = with_done_attempt(store, "command/a", {"old": 1, "both": 1}, argv=("x", "--lr=1"))
     write(path, home, store)
-    assert done(store, "command/a", {"both": 2, "new": 2}, argv=("x", "--depth=1")) == job
+    assert (
+        with_done_attempt(store, "command/a", {"both": 2, "new": 2}, argv=("x", "--depth=1")) == job
+    )
     write(path, home, store)
     assert select(path, "SELECT name, value FROM metrics ORDER BY name") == [
         ("both", 2.0),
@@ -106,10 +106,10 @@ def test_numbers_that_a_job_returned_before_are_gone_when_it_ran_again(
     assert select(path, "SELECT name FROM settings") == [("depth",)]
 
 
-def test_settings_and_numbers_of_a_job_that_is_queued_again_otherwise_are_those_of_now(
+def test_requeued_job_has_its_current_settings_and_numbers(
     path: Path, home: Home, store: Store
 ) -> None:
-    job = done(store, "command/a", {"loss": 1}, argv=("x", "--lr=1"))
+    job = with_done_attempt(store, "command/a", {"loss": 1}, argv=("x", "--lr=1"))
     write(path, home, store)
     enqueue(store, a_spec(name="command/a", argv=("x", "--depth=1")), run="test")
     write(path, home, store)
@@ -118,7 +118,7 @@ def test_settings_and_numbers_of_a_job_that_is_queued_again_otherwise_are_those_
     assert select(path, "SELECT name FROM metrics") == []
 
 
-def test_errors_and_the_ends_of_logs_are_found_by_their_words(
+def test_errors_and_log_tails_are_found_by_full_text_search(
     path: Path, home: Home, store: Store
 ) -> None:
     (job,) = enqueue(store, "command/a")
@@ -131,7 +131,7 @@ def test_errors_and_the_ends_of_logs_are_found_by_their_words(
     store.scheduler_actions.finish_attempt(
         claim, Failed(at=2.0, error="exit code 1"), outputs={}, now=2.0
     )
-    ended(store, Failed(at=2.0, error="disk full"), "command/b")
+    with_outcome(store, Failed(at=2.0, error="disk full"), "command/b")
     write(path, home, store)
     query = (
         "SELECT job FROM errors WHERE id IN (SELECT rowid FROM errors_fts WHERE errors_fts MATCH ?)"
@@ -148,17 +148,17 @@ def test_errors_and_the_ends_of_logs_are_found_by_their_words(
     ]
 
 
-def test_several_runs_and_homes_lie_in_one_file(
+def test_file_holds_several_runs_and_queues(
     path: Path, home: Home, store: Store, tmp_path: Path
 ) -> None:
-    done(store, "command/a", {"n": 1})
-    done(store, "command/b", {"n": 2}, run="other")
+    with_done_attempt(store, "command/a", {"n": 1})
+    with_done_attempt(store, "command/b", {"n": 2}, run="other")
     write(path, home, store)
     write(path, home, store, "other")
     elsewhere = Home(tmp_path / "elsewhere")
     elsewhere.folder.mkdir()
     second = Store(elsewhere, durable=False)
-    mine = done(second, "command/z", {"n": 3})
+    mine = with_done_attempt(second, "command/z", {"n": 3})
     write(path, elsewhere, second)
     second.close()
     assert write(path, home, store) == 0
@@ -174,9 +174,9 @@ def test_several_runs_and_homes_lie_in_one_file(
     ]
 
 
-def test_keys_refer_to_rows_that_are_there(path: Path, home: Home, store: Store) -> None:
-    done(store, "command/a", {"n": 1}, argv=("x", "--lr=1"))
-    ended(store, Failed(at=2.0, error="no"), "command/b")
+def test_foreign_keys_refer_to_existing_rows(path: Path, home: Home, store: Store) -> None:
+    with_done_attempt(store, "command/a", {"n": 1}, argv=("x", "--lr=1"))
+    with_outcome(store, Failed(at=2.0, error="no"), "command/b")
     write(path, home, store)
     assert select(path, "PRAGMA foreign_key_check") == []
     assert select(path, "PRAGMA integrity_check") == [("ok",)]
@@ -184,15 +184,15 @@ def test_keys_refer_to_rows_that_are_there(path: Path, home: Home, store: Store)
     assert sorted(tables) == ["jobs", "jobs", "runs"]
 
 
-def test_readers_see_the_whole_of_a_call_or_nothing(path: Path, home: Home, store: Store) -> None:
-    done(store, "command/a", {"n": 1})
+def test_readers_see_a_write_completely_or_not_at_all(path: Path, home: Home, store: Store) -> None:
+    with_done_attempt(store, "command/a", {"n": 1})
     write(path, home, store)
-    done(store, "command/b", {"n": 2})
+    with_done_attempt(store, "command/b", {"n": 2})
     reader = sqlite3.connect(path)
     reader.execute("BEGIN")
     assert reader.execute("SELECT jobs FROM runs").fetchone() == (1,)
     with ThreadPoolExecutor() as threads:
-        writing = threads.submit(write_from_elsewhere, path, home)
+        writing = threads.submit(write_in_other_process, path, home)
         # whatever the writer has done, this reader's jobs are those of one moment
         for _ in range(100):
             assert reader.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
@@ -204,7 +204,7 @@ def test_readers_see_the_whole_of_a_call_or_nothing(path: Path, home: Home, stor
     )
 
 
-def write_from_elsewhere(path: Path, home: Home) -> int:
+def write_in_other_process(path: Path, home: Home) -> int:
     store = Store(home, durable=False)
     try:
         return write(path, home, store)
@@ -212,11 +212,11 @@ def write_from_elsewhere(path: Path, home: Home) -> int:
         store.close()
 
 
-def test_a_call_that_fails_leaves_the_file_as_it_was(path: Path, home: Home, store: Store) -> None:
-    done(store, "command/a", {"n": 1})
+def test_failed_write_leaves_the_file_unchanged(path: Path, home: Home, store: Store) -> None:
+    with_done_attempt(store, "command/a", {"n": 1})
     write(path, home, store)
     before = path.read_bytes()
-    done(store, "command/b", {"n": 2})
+    with_done_attempt(store, "command/b", {"n": 2})
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(
         "CREATE TRIGGER no_more BEFORE INSERT ON metrics BEGIN SELECT RAISE(ABORT, 'disk full'); END"
@@ -229,7 +229,7 @@ def test_a_call_that_fails_leaves_the_file_as_it_was(path: Path, home: Home, sto
     assert len(path.read_bytes()) == len(before)
 
 
-def test_a_file_that_cannot_be_made_is_named_with_the_reason(
+def test_uncreatable_file_is_named_with_the_reason(
     tmp_path: Path, home: Home, store: Store
 ) -> None:
     path = tmp_path / "nowhere" / "results.sqlite"
@@ -238,18 +238,18 @@ def test_a_file_that_cannot_be_made_is_named_with_the_reason(
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but a long text" * 100, b"\0" * 5000])
-def test_a_file_that_is_no_database_is_left_alone(
+def test_file_that_is_not_a_database_is_not_changed(
     path: Path, home: Home, store: Store, content: bytes
 ) -> None:
-    done(store, "command/a", {"n": 1})
+    with_done_attempt(store, "command/a", {"n": 1})
     path.write_bytes(content)
     with pytest.raises(UsageError, match="is not a SQLite database"):
         write(path, home, store)
     assert path.read_bytes() == content
 
 
-def test_another_programs_database_is_left_alone(path: Path, home: Home, store: Store) -> None:
-    done(store, "command/a", {"n": 1})
+def test_database_of_another_program_is_not_changed(path: Path, home: Home, store: Store) -> None:
+    with_done_attempt(store, "command/a", {"n": 1})
     with pytest.raises(UsageError, match="of another program"):
         write(home.database, home, store)
     sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
@@ -258,8 +258,8 @@ def test_another_programs_database_is_left_alone(path: Path, home: Home, store: 
     assert select(path, "SELECT name FROM sqlite_master") == [("mine",)]
 
 
-def test_a_newer_launchers_file_is_left_alone(path: Path, home: Home, store: Store) -> None:
-    done(store, "command/a", {"n": 1})
+def test_database_of_a_newer_launcher_is_not_changed(path: Path, home: Home, store: Store) -> None:
+    with_done_attempt(store, "command/a", {"n": 1})
     write(path, home, store)
     sqlite3.connect(path, isolation_level=None).execute(
         "PRAGMA user_version = 99"
@@ -268,9 +268,11 @@ def test_a_newer_launchers_file_is_left_alone(path: Path, home: Home, store: Sto
         write(path, home, store)
 
 
-def test_odd_names_and_values_are_kept(path: Path, home: Home, store: Store) -> None:
+def test_unusual_names_and_values_are_stored_unchanged(
+    path: Path, home: Home, store: Store
+) -> None:
     odd: dict[str, Json] = {'a"b]': 1, "A": 1e400, "big": 1 << 80, "nan": float("nan"), "": 2}
-    done(
+    with_done_attempt(
         store,
         "command/'; DROP TABLE jobs; --\x1b",
         odd,
@@ -284,13 +286,13 @@ def test_odd_names_and_values_are_kept(path: Path, home: Home, store: Store) -> 
     assert name == "command/'; DROP TABLE jobs; --\x1b"
 
 
-def test_the_file_is_its_owners_alone(path: Path, home: Home, store: Store) -> None:
-    done(store, "command/a", {"n": 1})
+def test_file_is_accessible_only_to_its_owner(path: Path, home: Home, store: Store) -> None:
+    with_done_attempt(store, "command/a", {"n": 1})
     write(path, home, store)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_scores_and_epochs_are_those_that_laboratories_tell(
+def test_scores_and_epochs_come_from_the_plugin_package(
     path: Path, home: Home, store: Store, scored: Path
 ) -> None:
     assert write(path, home, store) > 0
@@ -369,7 +371,7 @@ SWEEP: dict[str, tuple[str, dict[str, Json]]] = {
         ),
     ],
 )
-def test_programs_are_rows_of_results(
+def test_programs_are_rows_of_the_results_table(
     path: Path,
     home: Home,
     store: Store,
@@ -378,17 +380,17 @@ def test_programs_are_rows_of_results(
     rows: list[tuple[object, ...]],
 ) -> None:
     for name, (words, result) in told.items():
-        done(store, name, result, argv=("x", *words.split()))
+        with_done_attempt(store, name, result, argv=("x", *words.split()))
     write(path, home, store)
     assert select(path, sql) == rows
     assert write(path, home, store) == 0
 
 
-def test_programs_lie_beside_models_in_the_views(
+def test_views_contain_programs_and_models(
     path: Path, home: Home, store: Store, scored: Path
 ) -> None:
-    done(store, "command/a", {"acc": 0.5}, run="own", argv=("x", "--rate=3"))
-    done(store, "command/b", {"acc": 0.6}, run="own", argv=("x", "--rate=4"))
+    with_done_attempt(store, "command/a", {"acc": 0.5}, run="own", argv=("x", "--rate=3"))
+    with_done_attempt(store, "command/b", {"acc": 0.6}, run="own", argv=("x", "--rate=4"))
     for run in ("test", "own"):
         write(path, home, store, run)
     assert {metric for (metric,) in select(path, "SELECT DISTINCT metric FROM best")} == {
@@ -402,7 +404,7 @@ def test_programs_lie_beside_models_in_the_views(
     assert write(path, home, store) == write(path, home, store, "own") == 0
 
 
-def test_scores_that_are_told_no_more_are_gone(
+def test_scores_that_are_no_longer_reported_are_deleted(
     path: Path, home: Home, store: Store, scored: Path
 ) -> None:
     write(path, home, store)
@@ -416,7 +418,7 @@ def test_scores_that_are_told_no_more_are_gone(
     assert select(path, "SELECT count(*) FROM jobs WHERE name LIKE '%ring:pre'") == [(6,)]
 
 
-def test_a_name_counts_once_in_the_views_and_older_jobs_stay_in_the_tables(
+def test_views_contain_the_newest_job_of_a_name_and_tables_contain_all(
     path: Path, home: Home, store: Store
 ) -> None:
     for value in (0.9, 0.5):
@@ -435,7 +437,7 @@ def test_a_name_counts_once_in_the_views_and_older_jobs_stay_in_the_tables(
     assert write(path, home, store, "fix") == 0
 
 
-def test_a_job_that_waits_again_keeps_numbers_and_settings_of_when_it_was_done(
+def test_waiting_retry_keeps_numbers_and_settings_of_its_done_attempt(
     path: Path, home: Home, store: Store
 ) -> None:
     done_again(store, home, a_seed(1, lr=0.1), 0.5)
@@ -446,7 +448,7 @@ def test_a_job_that_waits_again_keeps_numbers_and_settings_of_when_it_was_done(
     assert select(path, "SELECT acc FROM results") == [(0.5,)]
 
 
-def test_a_file_without_a_column_of_today_gets_it(path: Path, home: Home, store: Store) -> None:
+def test_missing_column_is_added_to_an_older_file(path: Path, home: Home, store: Store) -> None:
     done_again(store, home, a_seed(6), 0.5)
     write(path, home, store, "fix")
     connection = sqlite3.connect(path)

@@ -124,7 +124,7 @@ def values_of(text: str) -> Any:
     return None if root is None else plain_value(root)
 
 
-def understood(text: str) -> TaskFile:
+def is_accepted_by_launcher(text: str) -> TaskFile:
     """Read a task file as the launcher does."""
     return parse(text, file="x.yaml", context=ParseContext(kinds=TOYS))
 
@@ -136,13 +136,13 @@ def faults(text: str, schema: Mapping[str, Any] = SCHEMA) -> list[tuple[str | in
 
 
 def matches(form: str, text: object) -> bool:
-    """Tell whether a value is one of those that the schema defines by this name."""
+    """Return whether a value is one of those that the schema defines by this name."""
     schema = {"$ref": f"#/$defs/{form}", "$defs": SCHEMA["$defs"]}
     return bool(Draft202012Validator(schema).is_valid(text))
 
 
 def accepted(read: Any, text: str) -> bool:
-    """Tell whether a function of the launcher reads a text."""
+    """Return whether a function of the launcher reads a text."""
     try:
         read(text)
     except UsageError:
@@ -166,7 +166,7 @@ def references(part: object) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("kinds", [TOYS, installed_kinds()], ids=["toys", "installed"])
-def test_the_schema_is_one_and_all_its_references_lead_somewhere(kinds: Mapping[str, Kind]) -> None:
+def test_schema_is_valid_and_all_references_resolve(kinds: Mapping[str, Kind]) -> None:
     schema: Any = task_schema(kinds)
     Draft202012Validator.check_schema(schema)
     names = {one.removeprefix("#/$defs/") for one in references(schema)}
@@ -176,21 +176,23 @@ def test_the_schema_is_one_and_all_its_references_lead_somewhere(kinds: Mapping[
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.name)
-def test_every_example_is_as_the_schema_wants_it(path: Path) -> None:
+def test_every_example_is_valid_under_the_schema(path: Path) -> None:
     assert faults(path.read_text(), task_schema(installed_kinds())) == []
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_what_the_launcher_takes_the_schema_takes(text: str) -> None:
-    assert [str(one) for one in understood(text).errors if one.code != "variable"] == []
+def test_files_accepted_by_the_launcher_are_valid_under_the_schema(text: str) -> None:
+    assert [
+        str(one) for one in is_accepted_by_launcher(text).errors if one.code != "variable"
+    ] == []
     assert faults(text) == []
 
 
 @pytest.mark.parametrize(("text", "place"), BAD.items())
-def test_what_is_wrong_in_form_is_found_in_its_place(
+def test_schema_reports_wrong_forms_at_their_location(
     text: str, place: tuple[str | int, ...]
 ) -> None:
-    assert understood(text).errors, "the launcher would take it"
+    assert is_accepted_by_launcher(text).errors, "the launcher would take it"
     assert faults(text) == [place]
 
 
@@ -200,7 +202,7 @@ def test_broken_files_of_a_wrong_form_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MISTAKEN)
-def test_what_only_a_plan_finds_is_let_pass(name: str) -> None:
+def test_schema_accepts_files_with_faults_that_only_a_plan_detects(name: str) -> None:
     assert faults((BROKEN / f"{name}.yaml").read_text()) == []
 
 
@@ -213,7 +215,7 @@ def test_the_name_may_come_from_an_included_file() -> None:
 
 
 @pytest.mark.parametrize("kind", [one for one in TOYS.values() if one.role is not Role.LABELS])
-def test_an_entry_knows_every_word_and_setting_and_nothing_else(kind: Kind) -> None:
+def test_entry_accepts_exactly_its_words_and_settings(kind: Kind) -> None:
     schema: Any = SCHEMA
     entry = schema["$defs"][f"{kind.name}.entry"]
     poisoner = kind_of_role(TOYS, kind, Role.LABELS) if kind.role is Role.TRAIN else None
@@ -226,7 +228,7 @@ def test_an_entry_knows_every_word_and_setting_and_nothing_else(kind: Kind) -> N
     assert set(entry["properties"]["settings"]["properties"]) == settings
 
 
-def test_a_file_knows_every_word_and_section() -> None:
+def test_file_accepts_every_word_and_section() -> None:
     schema: Any = SCHEMA
     today = {name for name, one in schema["properties"].items() if not one.get("deprecated")}
     assert today == {*TOP, *TOYS} - {"poison"}
@@ -255,7 +257,7 @@ def test_a_setting_has_its_description_default_and_choices() -> None:
     assert (told["default"], told["description"]) == (0.0, "how long a job pretends to work")
 
 
-def test_old_names_are_deprecated_and_tell_the_name_of_today() -> None:
+def test_old_names_are_deprecated_and_name_their_replacement() -> None:
     class Renamed(Settings):
         aliases: ClassVar[Mapping[str, str]] = {"learning_rate": "lr"}
         lr: float = 0.1
@@ -285,7 +287,7 @@ def a_toy(name: str) -> Toy:
     return kind
 
 
-def test_models_of_the_same_name_in_two_kinds_stay_apart() -> None:
+def test_models_with_the_same_name_in_two_kinds_are_separate() -> None:
     def settings_with(size: type) -> type[Settings]:
         shape = create_model("Shape", size=(size, ...))
         return create_model(
@@ -305,14 +307,14 @@ def test_models_of_the_same_name_in_two_kinds_stay_apart() -> None:
     assert faults("name: x\nsecond: [{shape: {size: big}}]", schema) == [("second", 0, "shape")]
 
 
-def test_a_range_may_be_one_number_where_its_kind_makes_two_of_it() -> None:
+def test_range_accepts_one_number_if_its_kind_expands_it() -> None:
     schema = task_schema(installed_kinds())
     for value, good in (("75", True), ("[30, 90]", True), ("best", False), ("[1, 2, 3]", False)):
         text = f"name: x\ntrain: [{{data: gan2:pre, jpeg_qual: {value}}}]"
         assert (faults(text, schema) == []) is good
 
 
-def test_a_variable_may_stand_for_every_single_value() -> None:
+def test_variable_is_accepted_for_every_single_value() -> None:
     schema: Any = SCHEMA
     for name in ("lr", "epochs", "optimizer", "frozen", "model", "scale", "fail"):
         assert matches(f"train.{name}", "${VALUE:-1}")
@@ -343,17 +345,17 @@ def test_poisons_follow_the_grammar(text: str) -> None:
 
 
 @given(st.text("10. GgMmiKkTbBx", max_size=9) | st.from_regex(r"[0-9.]{1,3} ?[kKmMGT]i?[bB]"))
-def test_amounts_are_those_that_the_launcher_reads(text: str) -> None:
+def test_memory_amounts_match_the_parser_of_the_launcher(text: str) -> None:
     assert matches("size", text) == accepted(parse_bytes, text)
 
 
 @given(st.text("10. dhmsx", max_size=9) | st.from_regex(r"([0-9]{1,2} ?[dhms] ?){1,4}"))
-def test_times_are_those_that_the_launcher_reads(text: str) -> None:
+def test_times_match_the_parser_of_the_launcher(text: str) -> None:
     assert matches("time", text) == accepted(parse_seconds, text)
 
 
 @given(st.text("ab.-/\\ 1é", max_size=12) | st.just("a" * 101))
-def test_names_are_those_that_a_run_may_have(text: str) -> None:
+def test_names_match_the_rules_for_run_names(text: str) -> None:
     told = Draft202012Validator(SCHEMA).is_valid({"name": text})
     assert told == (run_name_fault(text) is None)
 
@@ -372,15 +374,13 @@ def test_the_command_prints_the_schema_or_writes_it(launcher: Launcher, tmp_path
     assert re.search(r'\n "properties": ', out.read_text()), "people can read it, too"
 
 
-def test_a_schema_that_cannot_be_written_is_trouble_of_the_machine(
-    launcher: Launcher, tmp_path: Path
-) -> None:
+def test_unwritable_schema_is_a_machine_error(launcher: Launcher, tmp_path: Path) -> None:
     answer = launcher("schema", "--out", str(tmp_path / "absent" / "task.schema.json"))
     assert answer.code == 3
     assert answer.err.startswith("error: ")
 
 
-def test_a_schema_that_cannot_be_written_is_told_with_its_path(launcher: Launcher) -> None:
+def test_unwritable_schema_is_reported_with_its_path(launcher: Launcher) -> None:
     answer = launcher("schema", "--out", "/dev/null/task.schema.json")
     assert (answer.code, answer.out) == (3, "")
     assert (

@@ -1,4 +1,4 @@
-"""What editors and the reference are told of kinds that make folders."""
+"""Kinds that make folders, in the schema for editors and in the reference."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def section(name: str) -> str:
     return found[1]
 
 
-def test_every_word_of_a_file_stands_in_it() -> None:
+def test_every_word_of_a_file_is_in_the_reference() -> None:
     words = task_schema(TOYS)["properties"]
     assert isinstance(words, dict)
     for name, form in words.items():
@@ -45,7 +45,7 @@ def test_every_word_of_a_file_stands_in_it() -> None:
 
 
 @pytest.mark.parametrize("kind", TOYS.values(), ids=TOYS)
-def test_every_setting_of_a_kind_is_told_or_said_to_be_as_in_another(kind: Kind) -> None:
+def test_every_setting_of_a_kind_is_described_or_refers_to_another_kind(kind: Kind) -> None:
     text = section(kind.name)
     for one in settings(kind):
         row = f"| `{one.name}` | {one.takes} |".replace("<", "\\<")
@@ -54,30 +54,30 @@ def test_every_setting_of_a_kind_is_told_or_said_to_be_as_in_another(kind: Kind)
 
 
 @pytest.mark.parametrize("kind", TOYS.values(), ids=TOYS)
-def test_the_words_of_an_entry_stand_beside_its_settings(kind: Kind) -> None:
+def test_words_of_an_entry_are_listed_with_its_settings(kind: Kind) -> None:
     before = section(kind.name).partition("| setting |")[0]
     told = set(re.findall(r"^\| `(\w+)` \|", before, re.MULTILINE))
     assert told == (set() if kind.role is Role.LABELS else set(words_of(kind)))
 
 
-def test_what_has_to_be_given_is_marked() -> None:
+def test_required_settings_are_marked() -> None:
     assert re.search(r"\| `data` \| a data ID.*\(required\) \|", section("test"))
     assert "(required)" not in section("Keys of a file")
 
 
-def test_every_resource_stands_in_it() -> None:
+def test_every_resource_is_in_the_reference() -> None:
     assert all(
         f"| `{name}` | {option.takes.expected} |" in section("Resources")
         for name, option in job_options().items()
     )
 
 
-def test_old_words_lead_to_those_of_today() -> None:
+def test_old_words_name_their_replacement() -> None:
     assert "| `run_name` | name |" in section("Old names")
     assert "| `data_list` | autotest |" in section("Old names")
 
 
-def test_a_bar_in_a_cell_ends_no_column_and_an_empty_column_is_left_out() -> None:
+def test_bars_in_cells_are_escaped_and_empty_columns_are_omitted() -> None:
     assert table(("a", "b", "c"), [("x|y", "", "z")]) == [
         "| a | c |",
         "| --- | --- |",
@@ -85,7 +85,7 @@ def test_a_bar_in_a_cell_ends_no_column_and_an_empty_column_is_left_out() -> Non
     ]
 
 
-def test_the_schema_verb_prints_it(launcher: Launcher, tmp_path: Path) -> None:
+def test_schema_command_prints_the_reference(launcher: Launcher, tmp_path: Path) -> None:
     said = launcher("schema", "--markdown")
     assert said.out.startswith("### Keys of a file\n")
     assert said.out.endswith("below `defaults`.\n")
@@ -122,13 +122,13 @@ def is_valid(text: str) -> bool:
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_what_can_be_planned_fits_the_schema(text: str) -> None:
+def test_plannable_files_are_valid_under_the_schema(text: str) -> None:
     assert a_plan(text, kinds=KINDS).jobs
     assert is_valid(text)
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_what_is_misshapen_fits_neither(text: str) -> None:
+def test_malformed_files_are_refused_by_schema_and_plan(text: str) -> None:
     assert refusals(text, kinds=KINDS)
     assert not is_valid(text)
 
