@@ -12,10 +12,7 @@ from launcher.store.job_queries import UnmetDependency
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
-from launcher.system.text import (
-    sanitize_terminal as sanitize_terminal,  # every screen takes it from here
-)
-from launcher.system.text import shell_line
+from launcher.system.text import sanitize_terminal, shell_line
 from launcher.units import format_bytes
 
 GLYPHS = {

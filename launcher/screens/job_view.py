@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from launcher.job import PROGRAM
 from launcher.params import format_params, params_in_job_name, varying_names
-from launcher.screens.format import first_line, iso_time, reason_to_show, sanitize_terminal
+from launcher.screens.format import first_line, iso_time, reason_to_show
 from launcher.screens.termination import TerminationStatus, termination_of
 from launcher.screens.text_table import ELLIPSIS
 from launcher.states import OPEN_STATES, Reason, ReasonCode, State, strip_state_prefix
@@ -18,6 +18,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
+from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import (
     NO_PROGRESS,
     AttemptProgress,

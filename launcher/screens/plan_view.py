@@ -17,12 +17,13 @@ from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.planning.preview import Preview
-from launcher.screens.format import first_few, format_time, sanitize_terminal
+from launcher.screens.format import first_few, format_time
 from launcher.screens.plan_backends import backend_lines
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_kinds import kinds_table
 from launcher.screens.text_table import columns
 from launcher.system.git import WorkTree
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 _wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models

@@ -21,7 +21,6 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.chosen_policy import policy_note, read_policy
 from launcher.scheduler.policy.model import running_forecast
 from launcher.scheduler.run_places import screen_order
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.gpu_view import CURVE, FRESH_S, GpuView, gpu_views, merge_recorded
 from launcher.screens.host import Host
 from launcher.screens.host_reader import HostReader
@@ -51,6 +50,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import network_warning, read_mountinfo
 from launcher.system.paths import Home, check_home
+from launcher.system.text import sanitize_terminal
 from launcher.units import mean
 from launcher.workers.progress.attempt_progress import NO_PROGRESS
 from launcher.workers.progress.steps import ProgressReport

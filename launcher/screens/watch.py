@@ -14,7 +14,7 @@ import click
 from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
-from launcher.screens.format import GLYPHS, PAUSED, sanitize_terminal, tally, time_of_day
+from launcher.screens.format import GLYPHS, PAUSED, tally, time_of_day
 from launcher.screens.job_view import WAITING, format_numbers, job_views
 from launcher.screens.live_display import alternate_screen, live_area
 from launcher.screens.queue_head import progress
@@ -28,6 +28,7 @@ from launcher.store.feed import JobEvent, JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 DRAW_INTERVAL_S = 0.5

@@ -8,9 +8,9 @@ from launcher.results.result_jobs import ResultJob, count_results
 from launcher.results.returned_rows import JOB
 from launcher.results.rows import RowJobIndex, kinds_of, rows_of
 from launcher.results.table import MODEL, ROW_KEY_COLUMNS, Row, RunResults
-from launcher.screens.format import sanitize_terminal
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 
 RUN, NUMBER = "run", "job number"  # columns beside those of a run's results
 _OWN_COLUMNS = frozenset({RUN, NUMBER})

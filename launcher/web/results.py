@@ -18,7 +18,7 @@ from launcher.results.table import (
     by_data,
     sort_rows,
 )
-from launcher.screens.format import sanitize_terminal
+from launcher.system.text import sanitize_terminal
 from launcher.web.comparison import NUMBER, RUN, RunComparison
 
 MOST_ROWS = 500

@@ -13,10 +13,10 @@ from launcher.errors import list_known_names, meant
 from launcher.job import Spec
 from launcher.params import parse_number, to_param_value
 from launcher.results.model_columns import settings_of
-from launcher.screens.format import sanitize_terminal
 from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 
 LONGEST = 200  # characters
 _WILD = frozenset("*?[")

@@ -26,13 +26,14 @@ from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import DashboardPage, Prompt
 from launcher.screens.dashboard.text_page import TextPage, command_page
 from launcher.screens.dashboard.widgets import Canvas, PromptInput
-from launcher.screens.format import command_text, first_line, sanitize_terminal
+from launcher.screens.format import command_text, first_line
 from launcher.screens.job_actions import KEYS, READ_ONLY, ProposedChange, one_line, propose
 from launcher.screens.job_texts import TAG, TEXT_KEYS, JobText, read_job_text, write_texts
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, shorten
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.text import sanitize_terminal
 
 POLL_INTERVAL_S = 1.0
 TERMINATED = 128 + signal.SIGTERM

@@ -8,7 +8,7 @@ from launcher.screens.dashboard.keys import JOB_HINTS
 from launcher.screens.dashboard.log_page import LogPage
 from launcher.screens.dashboard.page import RunInBackground
 from launcher.screens.dashboard.text_page import TextPage
-from launcher.screens.format import GLYPHS, PAUSED, sanitize_terminal
+from launcher.screens.format import GLYPHS, PAUSED
 from launcher.screens.job_details import (
     attempt_cells,
     dependency_cells,
@@ -26,6 +26,7 @@ from launcher.screens.text_table import Column, TextLine, TextSpan, TextStyle, T
 from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.text import sanitize_terminal
 
 PAGES = ("overview", "log", "metrics")
 OVERVIEW, LOG, METRICS = range(len(PAGES))

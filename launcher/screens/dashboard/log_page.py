@@ -6,8 +6,8 @@ from launcher.screens.dashboard.keys import LOG_HINTS
 from launcher.screens.dashboard.log_search import LogSearch
 from launcher.screens.dashboard.log_tail import LogTail
 from launcher.screens.dashboard.page import RunInBackground, Window, highlight_line
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.text_table import TextLine, TextStyle, line, shorten
+from launcher.system.text import sanitize_terminal
 
 _SHOWN = 16  # columns of what is looked for
 _ABOVE = 3  # of so many parts of the window, one is above what was found

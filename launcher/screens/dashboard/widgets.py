@@ -70,9 +70,9 @@ class PromptInput(Input):
 
     BINDINGS: ClassVar[list[BindingType]] = [("ctrl+h", "delete_left", "")]  # older terminals' key
     DEFAULT_CSS = """
-    Typed { layer: typed; dock: bottom; display: none; }
-    Typed:ansi > .input--cursor { color: ansi_default; background: ansi_default; text-style: reverse; }
-    Typed:ansi > .input--selection { text-style: underline; }
+    PromptInput { layer: typed; dock: bottom; display: none; }
+    PromptInput:ansi > .input--cursor { color: ansi_default; background: ansi_default; text-style: reverse; }
+    PromptInput:ansi > .input--selection { text-style: underline; }
     """
 
     def __init__(self) -> None:

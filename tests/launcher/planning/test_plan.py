@@ -247,7 +247,7 @@ def identity(**changes: object) -> JobIdentity:
 @pytest.mark.parametrize("base", [None, 'b:pre "quoted" \\ \x00 ü'])
 def test_a_hash_is_that_of_the_sorted_json_of_all_fields(base: str | None, words: Words) -> None:
     needs = tuple(identity(model=f"m{number}") for number in range(3))
-    made = identity(base=base, words=words, needs=needs)
+    made = identity(base=base, words=words, dependencies=needs)
     record = {
         "kind": "train",
         "entry": ENTRY,

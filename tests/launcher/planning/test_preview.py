@@ -377,7 +377,7 @@ def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
         ({}, 1),
         ({"kind": "test"}, 0),
         ({"images": "line:pre&real:pre"}, 0),
-        ({"fresh": False}, 0),
+        ({"from_scratch": False}, 0),
         ({"on_gpu": True}, 0),
         ({"settings": {**a_job().settings, "epochs": 7}}, 0),
         ({"settings": {**a_job().settings, "threads": 9}}, 1),  # which change no result

@@ -166,7 +166,7 @@ def test_a_file_is_read_only_where_its_time_alone_is_another(store: Store, proje
     asked: list[str] = []
 
     class Counting(FileDigests):
-        def found(self, path: str, most_bytes: float = inf) -> str:
+        def digest_or_missing(self, path: str, most_bytes: float = inf) -> str:
             asked.append(path)
             return super().digest_or_missing(path, most_bytes)
 
@@ -275,7 +275,7 @@ def test_a_file_of_thousands_of_programs_is_read_once(store: Store, project: Pat
     asked: list[str] = []
 
     class Counting(FileDigests):
-        def found(self, path: str, most_bytes: float = 0.0) -> str:
+        def digest_or_missing(self, path: str, most_bytes: float = 0.0) -> str:
             asked.append(path)
             return super().digest_or_missing(path, most_bytes)
 

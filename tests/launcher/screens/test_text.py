@@ -19,7 +19,6 @@ from launcher.screens.format import (
     PAUSED,
     format_job_names,
     iso_time,
-    sanitize_terminal,
     short_local_time,
     tally,
     why,
@@ -45,6 +44,7 @@ from launcher.screens.text_table import (
 )
 from launcher.states import Failed, State
 from launcher.store.queue import Store
+from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import AttemptProgress
 from launcher.workers.progress.steps import ProgressReport
 from tests.build import a_reason, a_spec, claimed, enqueue, finished, job_row

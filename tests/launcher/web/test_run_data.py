@@ -232,7 +232,7 @@ def test_progress_is_read_until_there_are_enough_curves(
         read.append(attempt)
         return read_newest_step(attempt)
 
-    monkeypatch.setattr(run_data, "newest_step", step_of)
+    monkeypatch.setattr(run_data, "read_newest_step", step_of)
     jobs = [add(store, a_seed(seed), FAILED) for seed in range(number + 3)]
     for job in jobs[:number]:
         report_step(home, job)
