@@ -82,14 +82,14 @@ def printed(home: Home, job: int, text: str) -> None:
 LATER = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
 
 
-def test_an_empty_queue_is_an_empty_screen(look: Look) -> None:
+def test_empty_queue_has_an_empty_snapshot(look: Look) -> None:
     screen = look()
     assert (screen.running, screen.waiting, screen.recent, screen.gpus) == ((), (), (), ())
     assert screen.scheduler.state == "absent"
     assert screen.counts == {}
 
 
-def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
+def test_running_job_shows_progress_rate_and_time_left(
     home: Home, store: Store, look: Look
 ) -> None:
     (job,) = enqueue(store, a_spec())
@@ -107,9 +107,7 @@ def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
     assert work.step.rate == 2.0
 
 
-def test_the_word_of_a_program_counts_before_its_time_limit(
-    home: Home, store: Store, look: Look
-) -> None:
+def test_reported_time_left_overrides_the_time_limit(home: Home, store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claim = claimed(store, job, now=NOW - 60)
     assert [work.ends for work in look().running] == [NOW + 3540]
@@ -122,7 +120,7 @@ def test_the_word_of_a_program_counts_before_its_time_limit(
     assert [run.ends for run in said_by(home, claim, NOW - 55)] == late, "asked for it too soon"
 
 
-def test_a_program_that_prints_a_number_of_400_digits_stops_no_queue(
+def test_program_printing_a_400_digit_number_does_not_stop_the_queue(
     home: Home, store: Store
 ) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
@@ -139,7 +137,7 @@ def said_by(home: Home, claim: Claim, now: float) -> list[Running]:
     return taken.running_jobs([claim], no_usage)
 
 
-def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
+def test_program_without_steps_shows_its_last_output_line(
     home: Home, store: Store, look: Look
 ) -> None:
     (job,) = enqueue(store, a_spec())
@@ -151,7 +149,7 @@ def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
     assert (work.note, work.code, work.step) == ("writing 3 files", None, None)
 
 
-def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(
+def test_progress_is_read_from_log_lines_and_progress_bars(
     home: Home, store: Store, look: Look
 ) -> None:
     lines, bar = enqueue(store, "command/a", "command/b")
@@ -168,7 +166,7 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(
     assert (second.step.rate, second.ends) == (3.5, second.step.at + 2)
 
 
-def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
+def test_paused_job_shows_the_pause_instead_of_progress(
     home: Home, store: Store, look: Look
 ) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
@@ -184,9 +182,7 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     assert [(span.text[:12], span.style) for span in notes] == [("paused since", TextStyle.WARN)]
 
 
-def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_counted(
-    store: Store, look: Look
-) -> None:
+def test_waiting_jobs_are_in_start_order_and_the_rest_is_counted(store: Store, look: Look) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(9)))
     store.job_control.set_priority([jobs[5]], 3)
     screen = look(waiting=4)
@@ -195,7 +191,7 @@ def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_cou
     assert screen.counts[State.QUEUED] == 9
 
 
-def test_a_job_that_waits_for_others_names_the_first_of_them(store: Store, look: Look) -> None:
+def test_waiting_job_names_its_first_dependency(store: Store, look: Look) -> None:
     names = ["train/a", "train/b", "test/a", "test/b"]
     needs = {"test/a": ["train/a"], "test/b": ["train/a", "train/b"]}
     first, *_ = enqueue(store, *names, needs=needs)
@@ -207,7 +203,7 @@ def test_a_job_that_waits_for_others_names_the_first_of_them(store: Store, look:
     assert told["test/b"] == "waiting for train/b"
 
 
-def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_job(
+def test_dependency_has_its_number_if_its_name_is_long_or_ambiguous(
     store: Store, look: Look
 ) -> None:
     long = "train/gan2:pre&real:pre%40@seed=2,weight_decay=0.0002"
@@ -223,9 +219,7 @@ def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_j
     assert told["test/b"] == "waiting for prep (job 1)"
 
 
-def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_done(
-    store: Store, look: Look
-) -> None:
+def test_ended_jobs_show_results_and_failed_attempts_the_action(store: Store, look: Look) -> None:
     a, b, c = enqueue(
         store,
         "command/a",
@@ -248,16 +242,14 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
     assert (oldest.state, oldest.note, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
 
 
-def test_releasing_and_holding_are_no_ends(store: Store, look: Look) -> None:
+def test_release_and_hold_are_not_listed_as_ended(store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec())
     store.job_control.hold([job], NOW)
     store.job_control.release([job], NOW)
     assert look().recent == ()
 
 
-def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number(
-    store: Store, look: Look
-) -> None:
+def test_search_matches_name_glob_run_and_number(store: Store, look: Look) -> None:
     a, b = enqueue(store, "train/vit", "test/vit/real")
     (c,) = enqueue(store, "command/[x", run="other")
     for sought, wanted in (
@@ -273,9 +265,7 @@ def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number
     assert look().found is None
 
 
-def test_a_running_job_that_was_looked_for_tells_how_far_it_is_at_every_look(
-    home: Home, store: Store
-) -> None:
+def test_running_job_in_search_results_shows_progress(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
     queue = QueueSnapshotReader(home, store, clock=Clock(NOW))
@@ -289,7 +279,7 @@ def test_a_running_job_that_was_looked_for_tells_how_far_it_is_at_every_look(
         assert any(f"1/s {left} {step}/100 loss=0.5" in text for text in texts)
 
 
-def test_runs_with_open_jobs_are_told_with_how_far_they_are(store: Store, look: Look) -> None:
+def test_runs_with_open_jobs_show_their_progress(store: Store, look: Look) -> None:
     a, _ = enqueue(store, "command/a", "command/b")
     (c,) = enqueue(store, "command/c", run="over")
     for job in (a, c):
@@ -314,9 +304,7 @@ def three_done(store: Store, jobs: list[int]) -> None:
         finish(store, job, -10, 0, Done(at=NOW))
 
 
-def test_how_long_it_takes_rests_on_at_least_three_of_the_kind_that_are_done(
-    store: Store, look: Look
-) -> None:
+def test_time_left_needs_three_finished_jobs_of_the_kind(store: Store, look: Look) -> None:
     jobs = trainings(store, 9)
     finish(store, jobs[8], -31, -30, Failed(at=NOW - 30, error="boom"))
     claimed(store, jobs[7], NOW)
@@ -327,7 +315,7 @@ def test_how_long_it_takes_rests_on_at_least_three_of_the_kind_that_are_done(
     assert look().remaining_s == 50.0  # 10 s each: one runs, four wait
 
 
-def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(store: Store, look: Look) -> None:
+def test_time_left_is_unknown_while_a_job_is_paused(store: Store, look: Look) -> None:
     jobs = trainings(store, 6)
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
@@ -340,7 +328,7 @@ def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(store: Store, look
 
 
 @pytest.mark.parametrize("other", [LATER, a_spec(name="test/0", kind="test")], ids=["time", "kind"])
-def test_another_kind_or_what_waits_for_its_time_or_for_nothing_is_not_foreseen(
+def test_time_left_is_unknown_for_other_kinds_and_delayed_or_unneeded_jobs(
     store: Store, look: Look, other: Spec
 ) -> None:
     jobs = trainings(store, 5)
@@ -352,23 +340,21 @@ def test_another_kind_or_what_waits_for_its_time_or_for_nothing_is_not_foreseen(
     assert look().remaining_s is None
 
 
-def test_programs_may_be_anything(store: Store, look: Look) -> None:
+def test_time_left_is_unknown_for_different_programs(store: Store, look: Look) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(6)))
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
     assert look().remaining_s is None
 
 
-def test_a_job_that_says_itself_how_far_it_is_needs_no_others(
-    home: Home, store: Store, look: Look
-) -> None:
+def test_time_left_of_a_job_uses_its_own_progress(home: Home, store: Store, look: Look) -> None:
     (job,) = trainings(store, 1)
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (0.0, 30))
     assert look().remaining_s == 70.0
 
 
-def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
+def test_time_left_is_unknown_if_a_job_exceeds_all_earlier_durations(
     store: Store, look: Look
 ) -> None:
     jobs = trainings(store, 4)
@@ -379,7 +365,7 @@ def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
     assert look(NOW + 101).remaining_s is None
 
 
-def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(
+def test_time_left_is_unknown_for_held_jobs_and_stopped_queues(
     home: Home, store: Store, look: Look
 ) -> None:
     jobs = trainings(store, 7)
@@ -391,9 +377,7 @@ def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(
     assert look().remaining_s is None
 
 
-def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(
-    home: Home, store: Store, look: Look
-) -> None:
+def test_time_left_of_a_run_ignores_other_runs(home: Home, store: Store, look: Look) -> None:
     jobs = trainings(store, 6)
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
@@ -409,7 +393,7 @@ def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(
     assert look().run_remaining_s == {}
 
 
-def test_one_run_has_its_time_left_beside_a_program(store: Store, look: Look) -> None:
+def test_time_left_of_a_run_ignores_a_program(store: Store, look: Look) -> None:
     jobs = trainings(store, 5)
     three_done(store, jobs)
     claimed(store, jobs[3], NOW)
@@ -418,7 +402,7 @@ def test_one_run_has_its_time_left_beside_a_program(store: Store, look: Look) ->
     assert " 3 of 5  about 20 s left (" in drawn.text
 
 
-def test_what_ended_is_told_however_many_jobs_were_queued_since(store: Store, look: Look) -> None:
+def test_ended_jobs_are_shown_with_many_newer_jobs(store: Store, look: Look) -> None:
     a, b = enqueue(store, "command/a", "command/b")
     finish(store, a, -90, -60, Done(at=NOW - 60))
     finish(store, b, -90, -30, Failed(at=NOW - 30, error="boom"))
@@ -433,7 +417,7 @@ def test_what_ended_is_told_however_many_jobs_were_queued_since(store: Store, lo
     assert told == [(3, State.DONE), (b, State.FAILED), (a, State.DONE)], "each only once"
 
 
-def test_an_attempt_that_was_told_to_stop_has_not_failed(store: Store, look: Look) -> None:
+def test_stopped_attempt_is_not_failed(store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -50, -40, Stopped(at=NOW - 40))
     finish(store, job, -30, -20, Failed(at=NOW - 20, error="boom"))
@@ -442,7 +426,7 @@ def test_an_attempt_that_was_told_to_stop_has_not_failed(store: Store, look: Loo
     assert (stopped.state, stopped.note) == (State.QUEUED, "stopped. Queued again")
 
 
-def test_each_attempt_is_told_with_its_own_time(store: Store, look: Look) -> None:
+def test_each_attempt_has_its_own_duration(store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -90, -60, Failed(at=NOW - 60, error="boom"))
     store.scheduler_actions.release_due_timers(NOW - 50)
@@ -453,7 +437,7 @@ def test_each_attempt_is_told_with_its_own_time(store: Store, look: Look) -> Non
     assert told == [(State.CANCELLED, None), (State.FAILED, 10.0), (State.FAILED, 30.0)]
 
 
-def test_a_report_out_of_all_reason_is_none(home: Home, store: Store, look: Look) -> None:
+def test_unreasonable_progress_report_is_ignored(home: Home, store: Store, look: Look) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, NOW)
     steps(home, job, (-20.0, 1), (float("nan"), 3), (float("inf"), 4), (-10.0, 10**400))
@@ -462,7 +446,7 @@ def test_a_report_out_of_all_reason_is_none(home: Home, store: Store, look: Look
     assert (work.step.step, work.ends) == (1, None)
 
 
-def test_groups_are_told_with_how_many_of_their_jobs_run(store: Store, look: Look) -> None:
+def test_groups_show_the_number_of_running_jobs(store: Store, look: Look) -> None:
     store.job_control.set_group_limit("downloads", 2)
     (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
     claimed(store, job)
@@ -470,7 +454,9 @@ def test_groups_are_told_with_how_many_of_their_jobs_run(store: Store, look: Loo
     assert (group.name, group.limit, group.running) == ("downloads", 2, 1)
 
 
-def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, look: Look) -> None:
+def test_gpus_are_read_from_the_latest_scheduler_snapshot(
+    home: Home, store: Store, look: Look
+) -> None:
     write_gpu_status(home, GpuStatus(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
     taken = QueueSnapshotReader(home, store, clock=Clock(NOW))
     assert [gauge.gpu.label for gauge in taken.read_snapshot().gpus] == ["cuda:0"]
@@ -488,7 +474,7 @@ def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, 
         ({"estimate": "much", "load": "high", "load_s": 5.0}, None, None),
     ],
 )
-def test_a_gpu_shows_what_is_estimated_and_measured_of_each_job(
+def test_gpu_shows_estimated_and_measured_memory_of_each_job(
     home: Home,
     store: Store,
     known: dict[str, Json],
@@ -505,7 +491,7 @@ def test_a_gpu_shows_what_is_estimated_and_measured_of_each_job(
     assert gauge.outstanding == (estimate or 0)
 
 
-def test_a_screen_shows_the_cores_and_gpus_that_other_queues_have_reserved(
+def test_snapshot_includes_cores_and_gpus_reserved_by_other_queues(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path))
@@ -523,7 +509,7 @@ def test_a_screen_shows_the_cores_and_gpus_that_other_queues_have_reserved(
     assert [each.amount for each in screen.gpus[0].foreign] == [GIB]
 
 
-def test_no_screen_logs_that_the_folder_of_reservations_is_missing(
+def test_missing_reservation_folder_is_not_logged(
     launcher: Launcher,
     home: Home,
     store: Store,
@@ -540,7 +526,7 @@ def test_no_screen_logs_that_the_folder_of_reservations_is_missing(
     assert caplog.text == ""
 
 
-def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: Store) -> None:
+def test_gpu_poller_is_used_if_the_scheduler_is_absent(home: Home, store: Store) -> None:
     answers, seen = threading.Event(), threading.Event()
 
     def look() -> list[GpuSnapshot]:
@@ -554,7 +540,7 @@ def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: S
     assert [gauge.gpu.label for gauge in taken.read_snapshot().gpus] == ["cuda:1"]
 
 
-def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
+def test_memory_of_a_job_is_current_peak_and_requested(
     home: Home, store: Store, look: Look
 ) -> None:
     write_gpu_status(
@@ -587,7 +573,7 @@ def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
     assert not work.memory.exceeds_request
 
 
-def test_names_and_reasons_cannot_steer_a_terminal(store: Store, look: Look) -> None:
+def test_names_and_reasons_cannot_control_the_terminal(store: Store, look: Look) -> None:
     steering = "\x1b[2J\r\n"
     (job,) = enqueue(store, a_spec(name=f"command/{steering}", run=f"r{steering}"))
     failed = Failed(at=NOW, error=f"said {steering}")
@@ -599,7 +585,7 @@ def test_names_and_reasons_cannot_steer_a_terminal(store: Store, look: Look) -> 
     assert all(text.isprintable() for text in texts)
 
 
-def test_a_program_without_a_name_is_told_by_what_it_runs(store: Store, look: Look) -> None:
+def test_unnamed_program_shows_its_command(store: Store, look: Look) -> None:
     enqueue(
         store,
         a_spec("sleep", "30 s", name="command/1"),
@@ -610,7 +596,7 @@ def test_a_program_without_a_name_is_told_by_what_it_runs(store: Store, look: Lo
     assert programs == ["sleep '30 s'", "x" * 39 + "…", ""]
 
 
-def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Store) -> None:
+def test_reading_a_snapshot_writes_nothing_and_needs_no_lock(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     other = Store(home)
     taken = QueueSnapshotReader(home, other, clock=Clock(NOW))
@@ -623,7 +609,7 @@ def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Stor
     other.close()
 
 
-def test_a_look_that_fails_leaves_no_transaction_behind(home: Home, store: Store) -> None:
+def test_failed_read_leaves_no_open_transaction(home: Home, store: Store) -> None:
     def look() -> None:
         with store.reading():
             store.read.counts()
@@ -637,7 +623,7 @@ def test_a_look_that_fails_leaves_no_transaction_behind(home: Home, store: Store
     other.close()
 
 
-def test_a_scheduler_without_a_record_is_still_told(home: Home) -> None:
+def test_scheduler_without_a_record_is_shown(home: Home) -> None:
     assert read_scheduler_status(home).state == "absent"
     home.stop_record.write_text("{}")
     assert read_scheduler_status(home).state == "stopped"

@@ -24,7 +24,7 @@ def marked(person: Person) -> list[str]:
     return [text.split()[1] for text in person.lines if text[1:2] == "◆"]
 
 
-def test_a_key_pressed_with_alt_is_not_the_bare_key(waiting: list[int], home: Home) -> None:
+def test_key_with_alt_differs_from_the_plain_key(waiting: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.press("m")
         await person.press("alt+m", "alt+U")
@@ -52,9 +52,7 @@ def test_jobs_are_marked_and_unmarked(waiting: list[int], home: Home) -> None:
     on_the_queue(home, story)
 
 
-def test_one_answer_changes_all_that_are_marked(
-    waiting: list[int], home: Home, store: Store
-) -> None:
+def test_one_answer_changes_all_marked_jobs(waiting: list[int], home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         await person.after("m m j h", bottom="hold 2 jobs?  y/n")
         await person.after("n", bottom="nothing was changed")
@@ -67,9 +65,7 @@ def test_one_answer_changes_all_that_are_marked(
     assert states == [State.HELD, State.HELD, State.QUEUED, State.QUEUED]
 
 
-def test_marks_stay_while_the_list_changes_below_them(
-    waiting: list[int], home: Home, store: Store
-) -> None:
+def test_marks_stay_while_the_list_changes(waiting: list[int], home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         await person.press("j", "m")
         store.job_control.cancel([waiting[0]], 1.0)
@@ -84,7 +80,7 @@ def test_marks_stay_while_the_list_changes_below_them(
     assert [job_row(store, job).priority for job in waiting] == [0, 1, 1, 0]
 
 
-def test_a_cancellation_of_several_says_what_else_ends(home: Home, store: Store) -> None:
+def test_cancelling_several_jobs_lists_dependent_jobs(home: Home, store: Store) -> None:
     jobs = enqueue(
         store,
         *("train/a", "train/b", "test/b", "test/more"),
@@ -106,7 +102,7 @@ def test_a_cancellation_of_several_says_what_else_ends(home: Home, store: Store)
     assert states == [State.CANCELLED, State.CANCELLED, State.SKIPPED]
 
 
-def test_jobs_that_changed_meanwhile_are_named(
+def test_jobs_that_changed_during_the_question_are_named(
     waiting: list[int], home: Home, store: Store
 ) -> None:
     async def story(person: Person) -> None:
@@ -119,7 +115,7 @@ def test_jobs_that_changed_meanwhile_are_named(
     assert in_state(store, waiting[1], State.RUNNING)
 
 
-def test_those_that_cannot_be_changed_are_told_of_before(
+def test_jobs_that_cannot_be_changed_are_named_before(
     waiting: list[int], home: Home, store: Store
 ) -> None:
     store.job_control.hold(waiting[:1], 1.0)
@@ -134,7 +130,7 @@ def test_those_that_cannot_be_changed_are_told_of_before(
     on_the_queue(home, story, size=(120, 24))
 
 
-def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: Store) -> None:
+def test_failed_jobs_are_retried_with_their_skipped_dependents(home: Home, store: Store) -> None:
     jobs = enqueue(
         store,
         *("train/a", "test/a", "test/b"),
@@ -151,9 +147,7 @@ def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: St
     on_the_queue(home, story)
 
 
-def test_tags_are_given_to_all_that_are_marked(
-    waiting: list[int], home: Home, store: Store
-) -> None:
+def test_tags_are_added_to_all_marked_jobs(waiting: list[int], home: Home, store: Store) -> None:
     store.job_control.change_tags(waiting[:1], ["old"], [])
 
     async def story(person: Person) -> None:
@@ -168,7 +162,7 @@ def test_tags_are_given_to_all_that_are_marked(
     assert store.job_control.tags_of(waiting) == {job: ["paper"] for job in waiting[:2]}
 
 
-def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store) -> None:
+def test_note_of_a_job_can_be_typed(waiting: list[int], home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         await person.press("n")
         assert person.bottom.startswith(f"note on job {waiting[0]} train/a: ")
@@ -184,9 +178,7 @@ def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store
     assert job_row(store, waiting[0]).owner_note == "table 3"
 
 
-def test_of_a_note_with_several_lines_the_first_is_typed(
-    waiting: list[int], home: Home, store: Store
-) -> None:
+def test_first_line_of_a_note_can_be_edited(waiting: list[int], home: Home, store: Store) -> None:
     store.job_control.set_note(waiting[:1], "table 3\nwith both seeds")
 
     async def story(person: Person) -> None:
@@ -200,7 +192,7 @@ def test_of_a_note_with_several_lines_the_first_is_typed(
     assert job_row(store, waiting[0]).owner_note == ""
 
 
-def test_who_only_looks_types_no_tags(waiting: list[int], home: Home) -> None:
+def test_read_only_screen_accepts_no_tags(waiting: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         for key in ("t", "n", "e"):
             await person.press("m", key)
@@ -216,7 +208,7 @@ def running(screen: QueueSnapshot) -> list[int]:
     return [work.id for work in screen.running]
 
 
-def test_running_jobs_are_sorted_and_what_is_not_known_stays_last() -> None:
+def test_running_jobs_are_sorted_with_unknown_values_last() -> None:
     screen = a_busy_screen()
     assert running(sort_snapshot(screen, "memory")) == [42, 41, 43]
     assert running(sort_snapshot(screen, "memory", reverse=True)) == [41, 42, 43]
@@ -225,7 +217,7 @@ def test_running_jobs_are_sorted_and_what_is_not_known_stays_last() -> None:
     assert running(sort_snapshot(screen, "name"))[0] == 43
 
 
-def test_waiting_jobs_are_sorted_by_how_long_they_wait() -> None:
+def test_waiting_jobs_are_sorted_by_waiting_time() -> None:
     jobs = tuple(
         a_line(n, f"train/{n}", State.QUEUED, since=at) for n, at in ((1, 30.0), (2, 10.0))
     )
@@ -233,7 +225,7 @@ def test_waiting_jobs_are_sorted_by_how_long_they_wait() -> None:
     assert [job.id for job in sort_snapshot(screen, "wait").waiting] == [2, 1]
 
 
-def test_waiting_jobs_are_sorted_by_the_memory_that_they_ask_for(home: Home, store: Store) -> None:
+def test_waiting_jobs_are_sorted_by_requested_memory(home: Home, store: Store) -> None:
     asked = [(1, "cpu"), (4, "auto"), (None, "cuda"), (2, "auto"), (8, "auto")]
     specs = [
         a_spec(name=f"train/{n}", resources=Resources(min_vram=gib and gib << 30, device=device))
@@ -245,7 +237,7 @@ def test_waiting_jobs_are_sorted_by_the_memory_that_they_ask_for(home: Home, sto
     assert screen.orders["waiting"] == "memory"
 
 
-def test_a_list_without_an_order_stays_as_it_was_and_does_not_say_otherwise() -> None:
+def test_list_without_a_sort_order_is_unchanged() -> None:
     screen = sort_snapshot(a_busy_screen(), "wait")
     text = "\n".join(line.text for line in snapshot_lines(screen, 140))
     assert "WAITING by wait" in text
@@ -255,7 +247,7 @@ def test_a_list_without_an_order_stays_as_it_was_and_does_not_say_otherwise() ->
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_no_job_is_lost_in_any_order(order: str, reverse: bool) -> None:
+def test_no_sort_order_loses_a_job(order: str, reverse: bool) -> None:
     screen = a_busy_screen()._replace(found=a_busy_screen().waiting)
     other = sort_snapshot(screen, order, reverse=reverse)
     assert sorted(running(other)) == sorted(running(screen))
@@ -263,7 +255,7 @@ def test_no_job_is_lost_in_any_order(order: str, reverse: bool) -> None:
         assert {*map(repr, getattr(other, name))} == {*map(repr, getattr(screen, name))}
 
 
-def test_s_changes_the_order_and_the_header_says_so(home: Home, store: Store) -> None:
+def test_s_changes_the_sort_order_in_the_header(home: Home, store: Store) -> None:
     enqueue(store, *(a_spec(name=f"train/{name}", priority=n) for n, name in enumerate("bca")))
 
     async def story(person: Person) -> None:
@@ -277,7 +269,7 @@ def test_s_changes_the_order_and_the_header_says_so(home: Home, store: Store) ->
     on_the_queue(home, story)
 
 
-def test_more_waiting_jobs_than_usual_are_sorted(home: Home, store: Store) -> None:
+def test_sorting_loads_more_waiting_jobs(home: Home, store: Store) -> None:
     enqueue(store, *(f"train/{900 - number}" for number in range(600)))
 
     async def story(person: Person) -> None:

@@ -45,7 +45,7 @@ REFUSED = (  # the place of a job in the list, a key, and what it answers
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_screen_looks_as_it_did(home: Home, store: Store, width: int) -> None:
+def test_screen_matches_the_recorded_screen(home: Home, store: Store, width: int) -> None:
     async def story(person: Person) -> None:
         await person.press("j", "tab")
         assert f"{person.text}\n" == (GOLDEN / f"top-{width}.txt").read_text()
@@ -55,7 +55,7 @@ def test_the_screen_looks_as_it_did(home: Home, store: Store, width: int) -> Non
 
 
 @pytest.mark.parametrize("size", [(1, 2), (20, 5), (300, 100)])
-def test_any_size_of_terminal_will_do(home: Home, store: Store, size: tuple[int, int]) -> None:
+def test_top_draws_at_any_terminal_size(home: Home, store: Store, size: tuple[int, int]) -> None:
     async def story(person: Person) -> None:
         for key in ("j", "k", "G", "g", "pagedown", "pageup", "tab", "?", "q", "/", "x", "enter"):
             await person.press(key)
@@ -64,7 +64,7 @@ def test_any_size_of_terminal_will_do(home: Home, store: Store, size: tuple[int,
     on_a_screen(home, a_busy_screen(), story, size=size)
 
 
-def test_an_empty_home_says_how_to_begin(home: Home) -> None:
+def test_empty_queue_shows_how_to_add_jobs(home: Home) -> None:
     async def story(person: Person) -> None:
         assert (
             "no queue yet. To make one: launcher run TASKFILE, or launcher add -- PROGRAM"
@@ -82,7 +82,7 @@ def test_an_empty_home_says_how_to_begin(home: Home) -> None:
 # --- moving
 
 
-def test_the_cursor_goes_from_job_to_job(jobs: list[int], home: Home) -> None:
+def test_cursor_moves_from_job_to_job(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         assert "train/a" in person.chosen
         await person.after("j", chosen="train/b")
@@ -98,7 +98,7 @@ def test_the_cursor_goes_from_job_to_job(jobs: list[int], home: Home) -> None:
     on_the_queue(home, story)
 
 
-def test_the_cursor_stays_on_its_job_and_then_on_its_row(home: Home, store: Store) -> None:
+def test_cursor_stays_on_its_job_then_on_its_row(home: Home, store: Store) -> None:
     jobs = enqueue(store, *(f"train/{name}" for name in "abcd"))
 
     async def story(person: Person) -> None:
@@ -113,9 +113,7 @@ def test_the_cursor_stays_on_its_job_and_then_on_its_row(home: Home, store: Stor
     on_the_queue(home, story)
 
 
-def test_who_only_watches_sees_the_top_of_the_screen_whatever_happens(
-    home: Home, store: Store
-) -> None:
+def test_view_stays_at_the_top_without_key_presses(home: Home, store: Store) -> None:
     first, *_ = enqueue(store, *(f"train/{number:02}" for number in range(60)))
 
     async def story(person: Person) -> None:
@@ -132,7 +130,7 @@ def test_who_only_watches_sees_the_top_of_the_screen_whatever_happens(
     on_the_queue(home, story)
 
 
-def test_a_cursor_below_the_fold_is_brought_into_sight_first(home: Home, store: Store) -> None:
+def test_cursor_below_the_window_is_scrolled_into_view(home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         assert person.chosen == ""
         await person.after("j", chosen="train/gan2")
@@ -143,7 +141,7 @@ def test_a_cursor_below_the_fold_is_brought_into_sight_first(home: Home, store: 
     on_a_screen(home, a_busy_screen(), story, size=(80, 12))
 
 
-def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> None:
+def test_long_list_loads_more_jobs_while_scrolling(home: Home, store: Store) -> None:
     enqueue(store, *(f"train/{number:03}" for number in range(700)))
 
     async def story(person: Person) -> None:
@@ -160,7 +158,7 @@ def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> No
     on_the_queue(home, story, size=(80, 100))
 
 
-def test_a_filter_is_typed_live_kept_and_cleared(jobs: list[int], home: Home) -> None:
+def test_filter_applies_while_typing_and_is_kept_or_cleared(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.press("/")
         await person.type("test/q")
@@ -192,7 +190,7 @@ def test_a_filter_is_typed_live_kept_and_cleared(jobs: list[int], home: Home) ->
         (80, "filter: 01234567890123456789" + " " * 26 + "Enter keeps  Esc shows all"),
     ],
 )
-def test_what_is_typed_has_room_on_any_screen(
+def test_typed_text_has_room_at_any_width(
     jobs: list[int], home: Home, width: int, bottom: str
 ) -> None:
     async def story(person: Person) -> None:
@@ -203,7 +201,7 @@ def test_what_is_typed_has_room_on_any_screen(
     on_the_queue(home, story, size=(width, 5))
 
 
-def test_a_name_is_pasted_into_the_filter_and_nowhere_else(jobs: list[int], home: Home) -> None:
+def test_pasted_text_goes_only_to_the_filter(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         person.top.post_message(Paste("cq"))
         await person.look()
@@ -217,7 +215,7 @@ def test_a_name_is_pasted_into_the_filter_and_nowhere_else(jobs: list[int], home
     on_the_queue(home, story)
 
 
-def test_of_what_is_too_long_the_beginning_is_pasted(jobs: list[int], home: Home) -> None:
+def test_pasted_text_is_cut_at_the_limit(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.press("/", "a", "b", "left")
         person.top.post_message(Paste("x" * 2 * LONGEST))
@@ -234,7 +232,7 @@ def test_of_what_is_too_long_the_beginning_is_pasted(jobs: list[int], home: Home
 # --- opened jobs
 
 
-def test_a_job_is_opened_on_three_pages(jobs: list[int], home: Home) -> None:
+def test_job_has_three_pages(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.press("enter")
         assert f"train/a  job {jobs[0]} of test, running" in person.lines[0]
@@ -258,7 +256,7 @@ def test_a_job_is_opened_on_three_pages(jobs: list[int], home: Home) -> None:
     on_the_queue(home, story)
 
 
-def test_an_opened_job_goes_on(jobs: list[int], home: Home) -> None:
+def test_opened_job_is_refreshed(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.after("enter", "30/90")
         report(home, jobs[0], 60)
@@ -271,14 +269,14 @@ def test_an_opened_job_goes_on(jobs: list[int], home: Home) -> None:
     on_the_queue(home, story)
 
 
-def test_w_opens_a_job_where_it_says_why(jobs: list[int], home: Home) -> None:
+def test_w_opens_the_reason_of_a_job(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.after("G w", "KeyError: 'lr'", "events, the newest first")
 
     on_the_queue(home, story)
 
 
-def test_what_was_never_started_has_no_log_and_no_metrics(jobs: list[int], home: Home) -> None:
+def test_job_that_never_started_has_no_log_or_metrics(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.after("j j enter 2", "it has not run yet")
         await person.after("3", "reported no numbers")
@@ -286,7 +284,7 @@ def test_what_was_never_started_has_no_log_and_no_metrics(jobs: list[int], home:
     on_the_queue(home, story)
 
 
-def test_a_long_log_is_read_from_its_end(jobs: list[int], home: Home) -> None:
+def test_long_log_is_read_from_its_end(jobs: list[int], home: Home) -> None:
     home.attempt(jobs[0], 1).log.write_bytes(b"x" * 79 + b"\n" + b"y" * (1 << 20) + b"\nend\n")
 
     async def story(person: Person) -> None:
@@ -298,7 +296,7 @@ def test_a_long_log_is_read_from_its_end(jobs: list[int], home: Home) -> None:
     on_the_queue(home, story)
 
 
-def test_a_log_without_line_ends_is_shown_as_far_as_it_is_read(jobs: list[int], home: Home) -> None:
+def test_log_without_line_ends_is_shown(jobs: list[int], home: Home) -> None:
     home.attempt(jobs[0], 1).log.write_bytes(b"a" + b"x" * (1 << 20) + b"the end")
 
     async def story(person: Person) -> None:
@@ -309,9 +307,7 @@ def test_a_log_without_line_ends_is_shown_as_far_as_it_is_read(jobs: list[int], 
     on_the_queue(home, story)
 
 
-def test_who_looks_back_in_a_long_log_keeps_his_place_while_it_grows(
-    jobs: list[int], home: Home
-) -> None:
+def test_scroll_position_is_kept_while_the_log_grows(jobs: list[int], home: Home) -> None:
     log = home.attempt(jobs[0], 1).log
     log.write_text("".join(f"line {number}\n" for number in range(200_000)))
 
@@ -327,7 +323,7 @@ def test_who_looks_back_in_a_long_log_keeps_his_place_while_it_grows(
     on_the_queue(home, story)
 
 
-def test_a_metric_that_no_curve_can_show_is_left_out(jobs: list[int], home: Home) -> None:
+def test_metric_without_finite_values_is_left_out(jobs: list[int], home: Home) -> None:
     with home.attempt(jobs[0], 1).progress.open("w") as file:
         for step in (1, 2):
             metrics = {"loss": 0.5, "count": 10**400}
@@ -341,7 +337,7 @@ def test_a_metric_that_no_curve_can_show_is_left_out(jobs: list[int], home: Home
     on_the_queue(home, story)
 
 
-def test_a_job_that_is_cleaned_while_it_is_open_is_closed(home: Home, store: Store) -> None:
+def test_page_of_a_deleted_job_is_closed(home: Home, store: Store) -> None:
     (job,) = enqueue(store, "train/a")
 
     async def story(person: Person) -> None:
@@ -361,7 +357,7 @@ def test_a_job_that_is_cleaned_while_it_is_open_is_closed(home: Home, store: Sto
 # --- changes
 
 
-def test_a_change_is_made_when_it_is_confirmed_only(
+def test_change_is_applied_only_after_confirmation(
     jobs: list[int], home: Home, store: Store
 ) -> None:
     waiting = jobs[2]
@@ -391,7 +387,7 @@ def test_a_change_is_made_when_it_is_confirmed_only(
 
 
 @pytest.mark.parametrize("width", [20, 80])
-def test_a_question_always_shows_how_to_answer(home: Home, store: Store, width: int) -> None:
+def test_question_always_shows_the_answer_keys(home: Home, store: Store, width: int) -> None:
     long = "train/" + "gan2:pre&real:pre+" * 20
     (first, _) = enqueue(store, long, "test/it", needs={"test/it": [long]})
 
@@ -405,7 +401,7 @@ def test_a_question_always_shows_how_to_answer(home: Home, store: Store, width: 
     on_the_queue(home, story, size=(width, 24))
 
 
-def test_a_running_job_is_asked_to_end(jobs: list[int], home: Home, store: Store) -> None:
+def test_running_job_is_cancelled_gracefully(jobs: list[int], home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         await person.after("enter c", bottom=f"end running job {jobs[0]} train/a?  y/n")
         await person.after("y", bottom=f"job {jobs[0]} train/a will end")
@@ -414,7 +410,7 @@ def test_a_running_job_is_asked_to_end(jobs: list[int], home: Home, store: Store
     on_the_queue(home, story)
 
 
-def test_what_waits_for_the_scheduler_does_not_freeze_the_screen(home: Home, store: Store) -> None:
+def test_waiting_for_the_scheduler_does_not_block_the_screen(home: Home, store: Store) -> None:
     (job,) = enqueue(store, "train/a")
     store.job_control.hold([job], 1.0)
 
@@ -434,7 +430,7 @@ def in_state_apart(home: Home, job: int) -> bool:
         return in_state(store, job, State.DONE)
 
 
-def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> None:
+def test_failed_job_can_be_retried(jobs: list[int], home: Home, store: Store) -> None:
     home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
 
     async def story(person: Person) -> None:
@@ -446,7 +442,7 @@ def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> N
     assert not home.stop_record.exists()
 
 
-def test_what_cannot_be_done_says_why(jobs: list[int], home: Home) -> None:
+def test_refused_change_shows_the_reason(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         for place, key, told in REFUSED:
             await person.press("g", *"j" * place, key)
@@ -457,7 +453,7 @@ def test_what_cannot_be_done_says_why(jobs: list[int], home: Home) -> None:
     on_the_queue(home, story)
 
 
-def test_a_job_that_changed_meanwhile_is_left_alone(home: Home, store: Store) -> None:
+def test_changed_job_is_not_modified(home: Home, store: Store) -> None:
     (job,) = enqueue(store, "train/a")
 
     async def story(person: Person) -> None:
@@ -470,7 +466,7 @@ def test_a_job_that_changed_meanwhile_is_left_alone(home: Home, store: Store) ->
     on_the_queue(home, story)
 
 
-def test_who_only_looks_changes_nothing(jobs: list[int], home: Home) -> None:
+def test_read_only_screen_changes_nothing(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         assert person.bottom.startswith("read only")
         assert "cancel" not in person.bottom
@@ -485,7 +481,7 @@ def test_who_only_looks_changes_nothing(jobs: list[int], home: Home) -> None:
 # --- help, leaving, trouble
 
 
-def test_help_lists_every_key_and_goes_away(jobs: list[int], home: Home) -> None:
+def test_help_lists_every_key_and_closes(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         await person.press("?")
         seen = person.text
@@ -502,7 +498,7 @@ def test_help_lists_every_key_and_goes_away(jobs: list[int], home: Home) -> None
 @pytest.mark.parametrize(
     "keys", [("q",), ("ctrl+c",), ("enter", "ctrl+c"), ("h", "ctrl+c"), ("/", "ctrl+c")]
 )
-def test_it_is_left_at_once(jobs: list[int], home: Home, keys: tuple[str, ...]) -> None:
+def test_top_exits_at_once(jobs: list[int], home: Home, keys: tuple[str, ...]) -> None:
     async def story(person: Person) -> None:
         await person.press(*keys)
 
@@ -522,7 +518,7 @@ class Broken(QueueSnapshotReader):
         return super().read_snapshot(waiting=waiting, recent=10, search_text=search_text)
 
 
-def test_trouble_is_told_and_the_next_look_may_be_better(jobs: list[int], home: Home) -> None:
+def test_read_error_is_shown_until_the_next_successful_read(jobs: list[int], home: Home) -> None:
     async def story(person: Person) -> None:
         queue.works = False
         await person.look()
@@ -536,9 +532,7 @@ def test_trouble_is_told_and_the_next_look_may_be_better(jobs: list[int], home: 
         play(queue, story)
 
 
-def test_a_queue_that_is_deleted_while_somebody_watches_is_left(
-    jobs: list[int], home: Home, tmp_path: Path
-) -> None:
+def test_top_exits_if_the_queue_is_deleted(jobs: list[int], home: Home, tmp_path: Path) -> None:
     async def story(person: Person) -> None:
         await person.press("enter", "c")
         assert "end running job" in person.bottom
@@ -557,7 +551,7 @@ def test_a_queue_that_is_deleted_while_somebody_watches_is_left(
         assert job_row(store, jobs[0]).state is State.RUNNING
 
 
-def test_nothing_is_drawn_where_nothing_changed(home: Home, store: Store) -> None:
+def test_unchanged_screen_is_not_redrawn(home: Home, store: Store) -> None:
     async def story(person: Person) -> None:
         canvas = person.top.query_one(Canvas)
         before = canvas.rows
@@ -568,7 +562,7 @@ def test_nothing_is_drawn_where_nothing_changed(home: Home, store: Store) -> Non
     on_a_screen(home, a_busy_screen(), story)
 
 
-def test_names_cannot_steer_the_terminal(home: Home, store: Store) -> None:
+def test_names_cannot_control_the_terminal(home: Home, store: Store) -> None:
     enqueue(store, a_spec("echo", "\x1b[2J", name="command/\x1b[31mred"))
 
     async def story(person: Person) -> None:
@@ -582,12 +576,12 @@ def test_names_cannot_steer_the_terminal(home: Home, store: Store) -> None:
 # --- the verb
 
 
-def test_one_picture_is_printed_without_a_terminal(jobs: list[int], launcher: Launcher) -> None:
+def test_once_prints_one_screen_without_a_terminal(jobs: list[int], launcher: Launcher) -> None:
     said = launcher.well("top", "--once")
     assert "● train/a" in said.out
 
 
-def test_one_picture_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpus: Devices) -> None:
+def test_once_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpus: Devices) -> None:
     card = gpus.add(used=0)
     gpus.hold(card, 1, 20 * GIB)
     with asked_here(gpus):
@@ -596,11 +590,11 @@ def test_one_picture_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpu
     assert "20.0/24.0" in drawn
 
 
-def test_without_a_terminal_it_names_what_prints_the_same(launcher: Launcher) -> None:
+def test_without_a_terminal_the_error_names_an_alternative(launcher: Launcher) -> None:
     assert "To print the screen once: launcher top --once" in launcher.refused("top")
 
 
-def test_what_waits_below_many_gpus_is_told_of() -> None:
+def test_waiting_jobs_below_many_gpus_are_mentioned() -> None:
     screen = a_busy_screen()
     overview = Overview()
     overview.show(screen._replace(gpus=tuple(GpuView(gpu=a_gpu(number)) for number in range(16))))
