@@ -248,7 +248,7 @@ OLD_SETTINGS = [
 ]
 
 
-def is_told(made: Plan, old: str, new: str) -> bool:
+def reports_new_name(made: Plan, old: str, new: str) -> bool:
     return any(
         old in str(one) and new in str(one)
         for one in made.warnings
@@ -270,14 +270,14 @@ def test_old_setting_names_are_accepted_everywhere(
     ):
         made = a_plan(text, *said, kinds=TRUEFACE)
         assert made.jobs[0].settings[new] == meant
-        assert is_told(made, old, new)
+        assert reports_new_name(made, old, new)
 
 
 def test_old_setting_name_can_be_swept_and_is_refused_with_the_new_one() -> None:
     sweep = f"{DEFAULTS}matrix: {{learning_rate: [0.5, 0.25]}}\ntrain: [{{data: gan:pre}}]\n"
     made = a_plan(sweep, kinds=TRUEFACE)
     assert names(made) == ["train/gan:pre@lr=0.5", "train/gan:pre@lr=0.25"]
-    assert is_told(made, "learning_rate", "lr")
+    assert reports_new_name(made, "learning_rate", "lr")
     both = blamed(f"{ORIGINAL}train_list: [{{data: sd:pre}}]\n", kinds=TRUEFACE)
     assert "error[duplicate-key]" in both
 
@@ -308,7 +308,7 @@ def test_old_setting_name_can_be_swept_and_is_refused_with_the_new_one() -> None
 )
 def test_every_variable_of_the_original_is_accepted_with_its_new_name(line: str, new: str) -> None:
     made = a_plan(f"{line}\n{ORIGINAL}", kinds=TRUEFACE)
-    assert is_told(made, line.partition(":")[0], new)
+    assert reports_new_name(made, line.partition(":")[0], new)
     told = next(one for one in made.warnings if one.code == "old-name")
     assert marked(told) == ("x.yaml", 2, line.partition(":")[0])
 
@@ -343,7 +343,7 @@ def test_lists_of_the_original_are_train_and_autotest() -> None:
         for one in (f"train/{model}", f"test/{model}/real:pre", f"test/{model}/gan:pre")
     ]
     for old, new in (("run_name", "name"), ("train_list", "train"), ("test_list", "autotest")):
-        assert is_told(made, old, new)
+        assert reports_new_name(made, old, new)
 
 
 # --- the laboratory's words

@@ -56,7 +56,7 @@ from tests.launcher.plans import (
 from tests.launcher.toylab import Toy, TrainSettings
 
 
-def outlook(made: Plan, around: MachineState, *past: PastJob, done: int = 0) -> Preview:
+def make_preview(made: Plan, around: MachineState, *past: PastJob, done: int = 0) -> Preview:
     history = a_history(*past, gpus=bool(around.machine.gpus))
     return preview_plan(compared_jobs(made, done), history, around)
 
@@ -72,15 +72,15 @@ def in_the_queue(job: int, rank: float = 0.0, cpus: int = 1) -> ReadyJob:
 
 def test_first_wave_contains_only_jobs_without_open_dependencies() -> None:
     made = a_plan()
-    assert outlook(made, here()).wave == FirstWave(starts={("shapes", CPU): 1})
+    assert make_preview(made, here()).wave == FirstWave(starts={("shapes", CPU): 1})
     # the toys are there: the first training and the poison of the second can begin
-    wave = outlook(made, here(), done=1).wave
+    wave = make_preview(made, here(), done=1).wave
     assert wave.starts == {("train", CPU): 1, ("poison", CPU): 1}
 
 
 def test_job_that_does_not_fit_names_the_missing_resource() -> None:
     made = some_commands("", ", resources: {cpus: 4}", "")
-    wave = outlook(made, here(cpus=4)).wave
+    wave = make_preview(made, here(cpus=4)).wave
     assert wave.starts == {("command", CPU): 1}
     assert wave.wait_reason == "command/c1 is waiting for 4 CPU cores: 3 of 4 free"
 
@@ -132,14 +132,14 @@ STARTS: Mapping[str, tuple[Plan, MachineState, Mapping[tuple[str, str], int]]] =
 def test_first_wave_follows_the_scheduling_policy(
     made: Plan, around: MachineState, starts: Mapping[tuple[str, str], int]
 ) -> None:
-    assert outlook(made, around).wave.starts == starts
+    assert make_preview(made, around).wave.starts == starts
 
 
 def test_first_wave_fills_each_gpu_with_trainings() -> None:
     entry = "{model: null, data: %s, resources: {vram: 16GiB}}"
     words = ("dot:pre", "line:pre", "ring:pre", "real:pre", "any:pre")
     made = a_plan("name: x\ntrain:\n" + "".join(f"  - {entry % word}\n" for word in words))
-    wave = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
+    wave = make_preview(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
     assert wave.starts == {("train", "cuda:0"): 2, ("train", "cuda:2"): 2}
     assert wave.wait_reason.startswith(
         "train/any:pre is waiting for 16 GiB of GPU memory: cuda:0 has 39 GiB free, of which 32 GiB is reserved for "
@@ -149,14 +149,14 @@ def test_first_wave_fills_each_gpu_with_trainings() -> None:
 
 def test_plan_reports_jobs_that_can_never_start() -> None:
     made = a_plan("name: x\nresources: {train: {gpus: 3}}\ntrain: [{model: null, data: dot:pre}]\n")
-    wave = outlook(made, here(a_gpu(0), a_gpu(1))).wave
+    wave = make_preview(made, here(a_gpu(0), a_gpu(1))).wave
     assert wave.unsatisfiable == {"needs 3 GPUs, but this machine has 2": 1}
-    assert outlook(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.unsatisfiable == {}
+    assert make_preview(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.unsatisfiable == {}
 
 
 def test_reserved_resources_are_not_given_again() -> None:
     busy = here(cpus=2, running=(Running(cpus=2),))
-    wave = outlook(some_commands(""), busy).wave
+    wave = make_preview(some_commands(""), busy).wave
     assert wave == FirstWave(wait_reason="command/c0 is waiting for 1 CPU core: 0 of 2 free")
 
 
@@ -170,41 +170,41 @@ def test_jobs_already_queued_count_once() -> None:
 
 
 def test_identical_jobs_are_tried_at_most_once_per_core() -> None:
-    wave = outlook(some_commands(*[""] * 50), here(cpus=3)).wave
+    wave = make_preview(some_commands(*[""] * 50), here(cpus=3)).wave
     assert wave == FirstWave(starts={("command", CPU): 3})
 
 
 def test_durations_are_summed_for_jobs_with_history() -> None:
     made = a_plan()
     past = [done_before(named(made, "train/dot:pre"), seconds) for seconds in (90.0, 110.0, 400.0)]
-    wave = outlook(made, here(), *past).kinds
+    wave = make_preview(made, here(), *past).kinds
     train = wave["train"]  # poisoned or not, a training takes as long
     assert (train.jobs, train.known, train.seconds, train.runs) == (2, 2, 220.0, 3)
     assert (train.shortest, train.longest) == (110.0, 110.0)
     assert (wave["test"].known, wave["test"].jobs) == (0, 3)
-    assert "shapes" not in outlook(made, here(), *past, done=1).kinds
+    assert "shapes" not in make_preview(made, here(), *past, done=1).kinds
 
 
 def test_plan_takes_at_least_as_long_as_its_longest_chain() -> None:
     made = a_plan()
     times = {"shapes": 1.0, "poison": 2.0, "train": 10.0, "unlearn": 5.0, "test": 3.0}
     past = [done_before(job, times[job.kind]) for job in made.jobs]
-    assert outlook(made, here(), *past).longest_chain_s == 1 + 2 + 10 + 5 + 3
-    assert outlook(made, here(), *past[:2]).longest_chain_s is None
+    assert make_preview(made, here(), *past).longest_chain_s == 1 + 2 + 10 + 5 + 3
+    assert make_preview(made, here(), *past[:2]).longest_chain_s is None
 
 
 def test_disk_space_is_summed_for_results_of_known_size() -> None:
     made = a_plan()
     past = [done_before(job, 1.0, disk=10) for job in made.jobs if job.kind == "train"]
-    wave = outlook(made, here(), *past)
+    wave = make_preview(made, here(), *past)
     assert (wave.disk, wave.disk_unknown) == (20, 6)
-    assert outlook(made, here()).disk is None
+    assert make_preview(made, here()).disk is None
 
 
 def test_record_has_null_for_unknown_values() -> None:
     machine = Machine(cpus=2, ram=4 * GIB, ram_free=GIB, gpus=(a_gpu(),))
     around = here(machine=machine, running=(Running(devices=("GPU-0",), cpus=1),))
-    record = json.loads(json.dumps(outlook(some_commands(""), around).record()))
+    record = json.loads(json.dumps(make_preview(some_commands(""), around).record()))
     assert record["machine"]["cpus_free"] == 1
     assert record["machine"]["gpus"][0]["total_bytes"] == 40 * GIB
     assert record["first_wave"]["starts"] == [{"kind": "command", "device": "cpu", "jobs": 1}]
@@ -235,7 +235,7 @@ def previewed(
     return preview_backends(judged, BACKENDS, ask)
 
 
-def told(*commands: str, answer: EstimateResult | None = None) -> str:
+def print_preview(*commands: str, answer: EstimateResult | None = None) -> str:
     return "\n".join(backend_lines(previewed(*commands, answer=answer), NOON))
 
 
@@ -271,25 +271,31 @@ def test_pilots_are_counted_by_capacity_up_to_the_limit() -> None:
 
 def test_engine_estimate_is_shown_in_words() -> None:
     two = [on("slurm", ", cpus: 4")] * 2
-    assert told(*two, answer=EstimateResult(estimate=Estimate(possible=True, starts_at=NOON))) == (
-        "On slurm: 2 command; 2 pilots with 4 cores, 2 a100 each; one would start now"
-    )
+    assert print_preview(
+        *two, answer=EstimateResult(estimate=Estimate(possible=True, starts_at=NOON))
+    ) == ("On slurm: 2 command; 2 pilots with 4 cores, 2 a100 each; one would start now")
     later = EstimateResult(estimate=Estimate(possible=True, starts_at=NOON + 600))
-    assert "one is expected to start at " in told(*two, answer=later)
+    assert "one is expected to start at " in print_preview(*two, answer=later)
     never = EstimateResult(
         estimate=Estimate(possible=False, why="invalid partition specified: gpu")
     )
-    assert told(*two, answer=never).endswith("; none can start: invalid partition specified: gpu")
+    assert print_preview(*two, answer=never).endswith(
+        "; none can start: invalid partition specified: gpu"
+    )
     mute = EstimateResult(error="no answer in 10 s")
-    assert told(*two, answer=mute).endswith("; the start time is unknown (no answer in 10 s)")
+    assert print_preview(*two, answer=mute).endswith(
+        "; the start time is unknown (no answer in 10 s)"
+    )
     for at in (1e300, NOON + 365 * 86_400):  # a year is what Slurm says where it knows no limits
         odd = EstimateResult(estimate=Estimate(possible=True, starts_at=at))
-        assert told(*two, answer=odd).endswith("; none is expected to start within 60 d")
+        assert print_preview(*two, answer=odd).endswith("; none is expected to start within 60 d")
 
 
 def test_second_choice_backends_are_named() -> None:
-    assert told(on("slurm,local")).startswith("On slurm, otherwise on this machine: 1 command; ")
-    some = told(on("slurm,local"), on("slurm"), on("slurm"))
+    assert print_preview(on("slurm,local")).startswith(
+        "On slurm, otherwise on this machine: 1 command; "
+    )
+    some = print_preview(on("slurm,local"), on("slurm"), on("slurm"))
     assert some.startswith("On slurm, otherwise on this machine (except 2 jobs): 3 command; ")
 
 

@@ -386,8 +386,8 @@ def test_waiting_job_shows_its_future_reservation_and_the_reason(home: Home, sto
     other = a_spec("train.py", "--gib=7", name="command/2", signature=signature, resources=gpu)
     plain = a_spec(name="command/3")
     same_job, other_job, plain_job = enqueue(store, spec, other, plain)
-    untold = "a fixed part of a GPU at first (no similar job has been measured)"
-    assert facts(home, store, same_job)["expected memory"] == untold
+    unknown = "a fixed part of a GPU at first (no similar job has been measured)"
+    assert facts(home, store, same_job)["expected memory"] == unknown
     records = UsageRecords(Connection(store.database, home.database))
     similar = a_spec("train.py", "--small", signature=program_signature(("train.py", "--small")))
     claim = a_claim(similar, device="GPU-0", claimed=0.0)
@@ -418,7 +418,7 @@ def test_expected_memory_includes_similar_running_jobs(
     for job in (*running_jobs, unlike):
         claimed(store, job, NOW, device="GPU-0")
     monkeypatch.setattr(job_records, "scheduler_pid", lambda _: 1)
-    untold = "a fixed part of a GPU at first (no similar job has been measured)"
+    unknown = "a fixed part of a GPU at first (no similar job has been measured)"
     seen = GpuStatus(at=NOW, gpus=())
 
     def expected(job: int, *settled: int | None) -> str:
@@ -427,13 +427,13 @@ def test_expected_memory_includes_similar_running_jobs(
         write_gpu_status(home, seen, records)
         return facts(home, store, job)["expected memory"]
 
-    assert expected(waits, None, None) == untold
+    assert expected(waits, None, None) == unknown
     assert expected(waits, 2 * GIB, None) == "2.8 GiB on each GPU (estimated from 1 similar job)"
     both = "2.8 GiB on each GPU (estimated from 2 similar jobs)"
     assert expected(waits, 2 * GIB, 2 * GIB) == both
-    assert expected(running_jobs[0], 2 * GIB, None) == untold, "a job is not similar to itself"
+    assert expected(running_jobs[0], 2 * GIB, None) == unknown, "a job is not similar to itself"
     monkeypatch.setattr(job_records, "scheduler_pid", lambda _: None)
-    assert expected(waits, 2 * GIB, None) == untold
+    assert expected(waits, 2 * GIB, None) == unknown
 
 
 @pytest.mark.parametrize(

@@ -41,26 +41,26 @@ def a_curve(name: str = "loss", **changes: object) -> Series:
     return Series(**{"name": name, "points": points} | changes)  # type: ignore[arg-type]  # as the test says
 
 
-def drawn(*curves: Series, **how: Any) -> Element:
+def draw_chart(*curves: Series, **how: Any) -> Element:
     return ElementTree.fromstring(str(line_chart(curves, title="loss", **how)))
 
 
 def test_chart_has_a_line_per_curve_and_axis_numbers() -> None:
-    svg = drawn(a_curve(), a_curve("val_loss"))
+    svg = draw_chart(a_curve(), a_curve("val_loss"))
     assert [line.get("data-name") for line in svg.iter("polyline")] == ["loss", "val_loss"]
     ticks = [text.text for text in svg.iter("text")]
     assert {"0.2", "0.8", "15"} <= set(ticks)
 
 
 def test_smoothed_curve_is_drawn_over_the_original() -> None:
-    svg = drawn(a_curve(), smoothing=0.8)
+    svg = draw_chart(a_curve(), smoothing=0.8)
     behind, before = svg.iter("polyline")
     assert "behind" in (behind.get("class") or "")
     assert behind.get("points") != before.get("points")
 
 
 def test_curve_of_one_point_is_visible() -> None:
-    svg = drawn(a_curve(points=[(3.0, 1.0)]))
+    svg = draw_chart(a_curve(points=[(3.0, 1.0)]))
     assert len(list(svg.iter("circle"))) == 1
 
 
@@ -86,7 +86,7 @@ def test_numbers_near_zero_are_drawn_on_both_axes() -> None:
 
 def test_curve_that_starts_late_uses_the_whole_width() -> None:
     late = [(1e7 + x, float(x)) for x in range(100)]
-    svg = drawn(a_curve(points=late))
+    svg = draw_chart(a_curve(points=late))
     (line,) = svg.iter("polyline")
     across = [float(place.partition(",")[0]) for place in (line.get("points") or "").split()]
     assert max(across) - min(across) > 500
@@ -95,7 +95,7 @@ def test_curve_that_starts_late_uses_the_whole_width() -> None:
 
 def test_small_value_next_to_a_large_one_is_readable() -> None:
     points = [(0.0, 100.0), (1.0, 0.0), (2.0, 0.02)]
-    svg = drawn(a_curve(points=points))
+    svg = draw_chart(a_curve(points=points))
     (line,) = svg.iter("polyline")
     _, zero, small = (float(at.partition(",")[2]) for at in (line.get("points") or "").split())
     assert small < zero
@@ -218,16 +218,23 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def found(**folders: Path) -> list[str]:
+def find_paths(**folders: Path) -> list[str]:
     return [f"{each.folder}/{each.path}" for each in find_pictures(folders).pictures]
 
 
 def test_pictures_near_the_top_are_found_first(folder: Path) -> None:
     # a plot is one picture, whether or not it was drawn as PNG for papers, too
-    drawn = ("a.svg", "a.png", "a.pdf")
-    for name in ("net/preview.png", "z.JPG", *drawn, "notes.txt", "net/.hidden.png", "page.html"):
+    drawings = ("a.svg", "a.png", "a.pdf")
+    for name in (
+        "net/preview.png",
+        "z.JPG",
+        *drawings,
+        "notes.txt",
+        "net/.hidden.png",
+        "page.html",
+    ):
         (folder / name).write_bytes(b"x")
-    assert found(run=folder) == ["run/a.svg", "run/z.JPG", "run/net/preview.png"]
+    assert find_paths(run=folder) == ["run/a.svg", "run/z.JPG", "run/net/preview.png"]
 
 
 def test_links_and_pipes_are_not_pictures(folder: Path, tmp_path: Path) -> None:
@@ -236,7 +243,7 @@ def test_links_and_pipes_are_not_pictures(folder: Path, tmp_path: Path) -> None:
     (folder / "link.png").symlink_to(secret)
     (folder / "out").symlink_to(tmp_path)
     os.mkfifo(folder / "pipe.png")
-    assert found(run=folder) == []
+    assert find_paths(run=folder) == []
 
 
 @pytest.mark.parametrize(
@@ -251,7 +258,7 @@ def test_output_that_is_a_picture_is_found_alone(folder: Path) -> None:
     for name in ("plot.png", "other.png"):
         (folder / name).write_bytes(b"x")
     output = folder / "plot.png"
-    assert found(**{"output-3-0": output}) == ["output-3-0/plot.png"]
+    assert find_paths(**{"output-3-0": output}) == ["output-3-0/plot.png"]
     with open_below(output, "plot.png") as (file, _):
         assert file.read() == b"x"
     with pytest.raises(OSError, match="directory"), open_below(output, "other.png"):
@@ -274,13 +281,13 @@ def test_dataset_folder_does_not_fill_the_page(folder: Path, tmp_path: Path) -> 
 
 
 def test_missing_folder_has_no_pictures(tmp_path: Path) -> None:
-    assert found(run=tmp_path / "none") == []
+    assert find_paths(run=tmp_path / "none") == []
 
 
 def test_names_that_no_url_can_contain_are_left_out(folder: Path) -> None:
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"x")
     (folder / "a\nb.png").write_bytes(b"x")
-    assert found(run=folder) == []
+    assert find_paths(run=folder) == []
 
 
 def test_only_pictures_have_a_type() -> None:

@@ -104,7 +104,7 @@ def column(made: ResultTable, name: str) -> list[str]:
     return [row.cells[at].text for row in made.rows]
 
 
-def starred(made: ResultTable) -> set[tuple[str, str]]:
+def best_cells(made: ResultTable) -> set[tuple[str, str]]:
     names = [heading.name for heading in made.headings]
     return {
         (names[at], cell.text)
@@ -131,7 +131,7 @@ def test_best_value_per_dataset_is_marked_in_the_right_direction() -> None:
         a_row("a", "ring", auc=0.1, loss=0.9, n=6),
         a_row("b", "ring", auc=float("nan"), loss=0.9, n=7),
     ]
-    assert starred(table(rows)) == {("auc", "0.75"), ("loss", "0.3")}
+    assert best_cells(table(rows)) == {("auc", "0.75"), ("loss", "0.3")}
 
 
 def test_rows_are_sorted_by_a_column_and_then_reversed() -> None:

@@ -11,49 +11,49 @@ from launcher.screens.dashboard.log_page import LogPage
 from launcher.screens.dashboard.log_search import PIECE, LogSearch, pieces
 from launcher.screens.dashboard.log_tail import MOST_BYTES, LogTail
 from launcher.system.paths import Home
-from tests.top import Person, on_the_queue
+from tests.top import User, run_on_queue
 
 
 def test_one_key_opens_the_log_of_the_selected_job(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.after("L", "[2 log]", "epoch 100")
-        await person.after("escape j j L", "it has not run yet")
+    async def story(user: User) -> None:
+        await user.after("L", "[2 log]", "epoch 100")
+        await user.after("escape j j L", "it has not run yet")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 def test_search_goes_down_up_and_wraps_around(jobs: list[int], home: Home) -> None:
     log = home.attempt(jobs[0], 1).log
     log.write_text("".join(f"epoch {n}{' Warning' * (n % 100 == 7)}\n" for n in range(300)))
 
-    async def story(person: Person) -> None:
+    async def story(user: User) -> None:
         def at(number: int) -> Callable[[], object]:
-            return lambda: f"epoch {number} Warning" in person.highlighted
+            return lambda: f"epoch {number} Warning" in user.highlighted
 
-        await person.press("L", "/")
-        assert person.bottom.startswith("search: ")
-        await person.type("warning")
-        await person.press("enter")
-        await person.until(at(7))
-        assert "'warning' from the beginning: n next, N before" in person.text
-        await person.press("n")
-        await person.until(at(107))
-        assert "'warning': n next, N before" in person.text
-        await person.press("n")
-        await person.until(at(207))
-        await person.press("n")
-        await person.until(at(7))
-        await person.press("N")
-        await person.until(at(207))
-        assert "'warning' from the end: n next, N before" in person.text
-        await person.press("/", *"nowhere", "enter")
-        await person.until(lambda: "'nowhere' is not in this log" in person.text)
-        await person.press("escape")
-        assert "[2 log]" in person.text, "the first Esc takes the search away"
-        await person.after("G", "epoch 299")
-        await person.after("escape", chosen="train/a")
+        await user.press("L", "/")
+        assert user.bottom.startswith("search: ")
+        await user.type("warning")
+        await user.press("enter")
+        await user.until(at(7))
+        assert "'warning' from the beginning: n next, N before" in user.text
+        await user.press("n")
+        await user.until(at(107))
+        assert "'warning': n next, N before" in user.text
+        await user.press("n")
+        await user.until(at(207))
+        await user.press("n")
+        await user.until(at(7))
+        await user.press("N")
+        await user.until(at(207))
+        assert "'warning' from the end: n next, N before" in user.text
+        await user.press("/", *"nowhere", "enter")
+        await user.until(lambda: "'nowhere' is not in this log" in user.text)
+        await user.press("escape")
+        assert "[2 log]" in user.text, "the first Esc takes the search away"
+        await user.after("G", "epoch 299")
+        await user.after("escape", chosen="train/a")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 def test_match_far_from_the_end_of_a_huge_log_is_shown(jobs: list[int], home: Home) -> None:
@@ -63,13 +63,13 @@ def test_match_far_from_the_end_of_a_huge_log_is_shown(jobs: list[int], home: Ho
         file.write(b"\nhere it failed\n")
         file.truncate(1 << 30)
 
-    async def story(person: Person) -> None:
-        await person.press("L", "/", *"IT failed", "enter")
-        await person.until(lambda: "here it failed" in person.highlighted)
-        await person.press("G")
-        assert "here" not in person.text
+    async def story(user: User) -> None:
+        await user.press("L", "/", *"IT failed", "enter")
+        await user.until(lambda: "here it failed" in user.highlighted)
+        await user.press("G")
+        assert "here" not in user.text
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 def test_search_shows_progress_and_can_be_cancelled() -> None:
@@ -97,12 +97,12 @@ def test_leaving_the_screen_cancels_a_search(jobs: list[int], home: Home) -> Non
     with log.open("wb") as file:
         file.truncate(1 << 36)  # it would take minutes
 
-    async def story(person: Person) -> None:
-        await person.press("L", "/", *"text", "enter")
-        assert "searching 'text'" in person.text
-        await person.press("ctrl+c")
+    async def story(user: User) -> None:
+        await user.press("L", "/", *"text", "enter")
+        assert "searching 'text'" in user.text
+        await user.press("ctrl+c")
 
-    assert on_the_queue(home, story) == 0
+    assert run_on_queue(home, story) == 0
 
 
 # --- Looking for a text in logs of any size

@@ -20,7 +20,7 @@ from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_spec, claimed, enqueue, job_row, until
 from tests.nvml.standin import GIB, Devices
-from tests.terminal import COMMAND, Seen, seen
+from tests.terminal import COMMAND, TerminalWindow, seen
 
 ALTERNATE, BACK = b"\x1b[?1049h", b"\x1b[?1049l"
 
@@ -35,14 +35,14 @@ def jobs(home: Home, store: Store) -> list[int]:
 
 
 @contextmanager
-def watched(*words: str, **how: Any) -> Iterator[Seen]:
+def open_top(*words: str, **how: Any) -> Iterator[TerminalWindow]:
     """The dashboard as it was drawn first."""
     with seen("top", *words, **how) as window:
         window.shows("▸ ● train/a")
         yield window
 
 
-def was_given_back(window: Seen) -> bool:
+def is_restored(window: TerminalWindow) -> bool:
     """Tell whether the terminal shows again what it showed before, with a cursor."""
     return window.raw.rfind(BACK) > window.raw.rfind(ALTERNATE) and window.raw.rfind(
         b"\x1b[?25h"
@@ -51,17 +51,17 @@ def was_given_back(window: Seen) -> bool:
 
 @pytest.mark.parametrize("key", ["q", "\x03"])
 def test_exit_prints_what_still_runs(jobs: list[int], key: str) -> None:
-    with watched("--read-only") as window:
+    with open_top("--read-only") as window:
         window.type(key)
         assert window.ends() == 0
-        assert was_given_back(window)
+        assert is_restored(window)
         told = b"1 running job continues. To come back: launcher top. To stop: launcher stop"
         assert told in window.raw.rpartition(BACK)[2]
 
 
 def test_keys_sent_together_are_handled_in_order(jobs: list[int], store: Store) -> None:
     home, end, left, backspace = "\x1b[H", "\x1b[F", "\x1b[D", "\x7f"
-    with watched() as window:
+    with open_top() as window:
         typed = f"ain/xx{backspace}\x08c{home}tr{end}\x1b[O{left}{backspace}/{end}"
         window.type(f"/{typed}{60 * 'z'}{60 * backspace}\rhy")
         window.shows(f"job {jobs[2]} train/c held")
@@ -72,7 +72,7 @@ def test_keys_sent_together_are_handled_in_order(jobs: list[int], store: Store) 
 
 
 def test_resized_window_is_filled(jobs: list[int]) -> None:
-    with watched("--read-only") as window:
+    with open_top("--read-only") as window:
         window.resize(120, 40)
         window.until(lambda _: window.lines[39].startswith("read only  ? help"), "it is larger")
         window.resize(40, 10)
@@ -81,10 +81,10 @@ def test_resized_window_is_filled(jobs: list[int]) -> None:
 
 
 def test_screen_is_redrawn_after_suspension(jobs: list[int]) -> None:
-    with watched("--read-only") as window:
+    with open_top("--read-only") as window:
         window.type("\x1a")
         until(lambda: _state(window) == "T", "it is suspended")
-        window.until(lambda _: was_given_back(window), "the terminal is given back")
+        window.until(lambda _: is_restored(window), "the terminal is given back")
         drawn = len(window.raw)
         os.kill(window.child.pid, signal.SIGCONT)
         window.until(lambda _: ALTERNATE in window.raw[drawn:], "it takes the terminal again")
@@ -98,7 +98,7 @@ def test_screen_is_redrawn_after_suspension(jobs: list[int]) -> None:
 
 
 def test_screen_is_redrawn_after_sigstop(jobs: list[int]) -> None:
-    with watched("--read-only") as window:
+    with open_top("--read-only") as window:
         os.kill(window.child.pid, signal.SIGSTOP)
         until(lambda: _state(window) == "T", "it is stopped")
         os.kill(window.child.pid, signal.SIGCONT)
@@ -107,13 +107,13 @@ def test_screen_is_redrawn_after_sigstop(jobs: list[int]) -> None:
         window.leaves()
 
 
-def _state(window: Seen) -> str:
+def _state(window: TerminalWindow) -> str:
     stat = Path(f"/proc/{window.child.pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0]
 
 
 def test_closed_window_ends_top_and_no_job(jobs: list[int], store: Store) -> None:
-    with watched("--read-only") as window:
+    with open_top("--read-only") as window:
         window.close()
         assert window.ends() == -signal.SIGHUP
     assert [job_row(store, job).state for job in jobs] == ["running", "queued", "queued"]
@@ -137,10 +137,10 @@ def test_lost_terminal_ends_top_without_a_signal(jobs: list[int]) -> None:
 
 
 def test_sigterm_restores_the_terminal(jobs: list[int]) -> None:
-    with watched("--read-only") as window:
+    with open_top("--read-only") as window:
         os.kill(window.child.pid, signal.SIGTERM)
         assert window.ends() == 143
-        assert was_given_back(window)
+        assert is_restored(window)
 
 
 def test_sigkill_changes_nothing(home: Home, store: Store) -> None:
@@ -178,7 +178,7 @@ def test_ascii_can_be_requested_by_the_environment(jobs: list[int], locale: str)
         assert max(window.raw) < 128
 
 
-def _type_before_b(window: Seen) -> None:
+def _type_before_b(window: TerminalWindow) -> None:
     """Move the cursor of what is typed onto a letter, see it there, and leave."""
     window.type("/b\x1b[D")
     cursor = re.compile(rb"\x1b\[(?:\d+;)*7(?:;[34]9)*mb\x1b")
@@ -187,7 +187,7 @@ def _type_before_b(window: Seen) -> None:
 
 
 def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
-    with watched("--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
+    with open_top("--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         _type_before_b(window)
@@ -198,7 +198,7 @@ def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
 
 
 def test_cursor_is_visible_without_colours(jobs: list[int]) -> None:
-    with watched("--read-only") as window:  # NO_COLOR
+    with open_top("--read-only") as window:  # NO_COLOR
         _type_before_b(window)
         assert window.ends() == 0
         codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
@@ -207,7 +207,7 @@ def test_cursor_is_visible_without_colours(jobs: list[int]) -> None:
 
 def test_editor_uses_the_terminal_and_returns_it(jobs: list[int], store: Store) -> None:
     editor = "sed -i 's/^  # priority: .*/  priority: 3/'"
-    with watched(VISUAL=editor, columns=120) as window:
+    with open_top(VISUAL=editor, columns=120) as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         window.type("e")
@@ -216,13 +216,13 @@ def test_editor_uses_the_terminal_and_returns_it(jobs: list[int], store: Store) 
         window.type("k")
         window.shows("▸ ● train/a")
         window.leaves()
-        assert was_given_back(window)
+        assert is_restored(window)
     assert job_row(store, jobs[1]).priority == 3
 
 
 def test_error_output_of_a_failed_editor_stays_readable(jobs: list[int], store: Store) -> None:
     before = job_row(store, jobs[1]).spec_text
-    with watched(VISUAL="false") as window:
+    with open_top(VISUAL="false") as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         window.type("e")
