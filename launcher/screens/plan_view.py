@@ -349,7 +349,7 @@ def refusal(reasons: Sequence[str]) -> str:
 def _last_lines(
     compared_jobs: Iterable[ComparedJob], start: str, refused: Sequence[str], width: int
 ) -> Iterator[str]:
-    """Return that nothing was queued, and the command that queues the plan."""
+    """Yield that nothing was queued, and the command that queues the plan."""
     outcome, then = "nothing was queued (dry run).", f"To start: {start}"
     if refused:
         then = refusal(refused)
