@@ -264,7 +264,7 @@ def notes(gauge: GpuView) -> list[tuple[str, TextStyle]]:
 
 
 def _unreported_facts(gpu: GpuSnapshot) -> list[str]:
-    """Return a note on users of a GPU that the driver does not report; '' if there is none."""
+    """Return notes on data about the use of a GPU that the driver does not report."""
     if gpu.fault or gpu.used is None:
         return (
             [] if gpu.fault else ["the driver does not report used memory, so no job starts here"]

@@ -194,7 +194,7 @@ def event_line(store: Store, job: JobRow, change: JobEvent, *, quiet: bool) -> T
 
 
 def wrap_message(message: TextLine, tail: str, width: int | None) -> list[TextLine]:
-    """Return a change as lines that fit the terminal; further lines are indented to the end of the name.
+    """Return a change as lines that fit the terminal; further lines begin below the name.
 
     If a word does not fit there, further lines are indented by two columns.
 
