@@ -51,7 +51,7 @@ def in_a_terminal(
     return drawn.decode().replace("\r\n", "\n")
 
 
-class Seen:
+class TerminalWindow:
     """A program in a terminal that goes on: what is on the screen now, and what a person does."""
 
     def __init__(self, child: Process, ours: int, columns: int, rows: int) -> None:
@@ -148,7 +148,7 @@ class Seen:
 @contextmanager
 def seen(
     *words: str, columns: int = 80, rows: int = 24, colour: bool = False, **environ: str
-) -> Iterator[Seen]:
+) -> Iterator[TerminalWindow]:
     """Run the command line in a terminal of its own that is looked at while it runs.
 
     Args:
@@ -163,7 +163,7 @@ def seen(
     wanted = {"TERM": "xterm-256color", **({} if colour else {"NO_COLOR": "1"}), **environ}
     child = _started(words, theirs, wanted)
     os.close(theirs)
-    window = Seen(child, ours, columns, rows)
+    window = TerminalWindow(child, ours, columns, rows)
     try:
         yield window
     finally:

@@ -16,7 +16,7 @@ from launcher.system.paths import Home
 from tests.build import DEADLINE_S
 
 
-class Person:
+class User:
     """Somebody before the screen: presses keys, and reads."""
 
     def __init__(self, pilot: Pilot[int]) -> None:
@@ -83,10 +83,10 @@ class Person:
             await self.look()
 
 
-Story = Callable[[Person], Awaitable[None]]
+Story = Callable[[User], Awaitable[None]]
 
 
-def play(
+def run_top(
     queue: QueueSnapshotReader, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
 ) -> int | None:
     """Have somebody before a screen of this size, and return the exit code."""
@@ -95,20 +95,20 @@ def play(
         app = Top(queue, **{"colour": True, **how})
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
-            await story(Person(pilot))
+            await story(User(pilot))
         return app.return_value
 
     return asyncio.run(run())
 
 
-def on_the_queue(
+def run_on_queue(
     home: Home, story: Story, *, size: tuple[int, int] = (80, 24), **how: bool
 ) -> int | None:
     with closing(QueueSnapshotReader(home)) as queue:
-        return play(queue, story, size=size, **how)
+        return run_top(queue, story, size=size, **how)
 
 
-class Still(QueueSnapshotReader):
+class FixedSnapshotReader(QueueSnapshotReader):
     """A queue that looks as a test wants it, at every moment; its database is the home's."""
 
     def __init__(self, home: Home, screen: QueueSnapshot) -> None:
@@ -122,11 +122,11 @@ class Still(QueueSnapshotReader):
         return self._screen
 
 
-def on_a_screen(
+def run_on_snapshot(
     home: Home, screen: QueueSnapshot, story: Story, *, size: tuple[int, int] = (80, 24)
 ) -> None:
-    with closing(Still(home, screen)) as queue:
-        play(queue, story, size=size)
+    with closing(FixedSnapshotReader(home, screen)) as queue:
+        run_top(queue, story, size=size)
 
 
 def report(home: Home, job: int, *steps: int) -> None:

@@ -17,9 +17,9 @@ from launcher.errors import (
     TaskFileError,
     UsageError,
 )
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import print_stderr
 from launcher.system.executables import is_assignment, missing_program, missing_script, script_of
+from launcher.system.text import sanitize_terminal
 
 LONGEST_LINE = 128 * 1024  # bytes: the longest argument of a program in Linux
 _SHOWN = 1000  # printed characters of a line that is too long

@@ -5,8 +5,8 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
-from launcher.screens.format import sanitize_terminal
 from launcher.system.files import Json
+from launcher.system.text import sanitize_terminal
 
 
 class CheckStatus(StrEnum):

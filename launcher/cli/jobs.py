@@ -13,7 +13,7 @@ from launcher.cli.help_pages import HelpPage, launcher_command
 from launcher.cli.option_types import flag
 from launcher.errors import UsageError, nearest, suggestion_or_known_names
 from launcher.job import PROGRAM
-from launcher.screens.format import format_job_names, sanitize_terminal
+from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import columns, tab_separated
 from launcher.states import State
@@ -21,6 +21,7 @@ from launcher.store.client import missing_run_text
 from launcher.store.job_selection import RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.text import sanitize_terminal
 
 PATTERN_HELP = "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME or tag:NAME."
 NOTHING_CHANGED = "nothing was changed"

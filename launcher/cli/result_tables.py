@@ -8,9 +8,9 @@ from launcher.cli.plain_tables import NO_RESULTS, Row, draw_plain, is_plain
 from launcher.draft import condition_of_test, data_of_test
 from launcher.results.metric import Metric
 from launcher.results.table import DATA, MODEL, MODIFIER, POOLED
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import FULL_WIDTH
 from launcher.screens.text_table import Column, TextTable, columns
+from launcher.system.text import sanitize_terminal
 
 GUIDE = "How to read this table: launcher help results"
 FEW_SOURCES = "95 % intervals estimate the variation between image sources. With few sources, treat them with caution:"

@@ -1,8 +1,8 @@
-"""What steps read and write: in which order they run, which needs which, and what no job makes.
+"""Dependencies of steps: their order, their links by files and names, and inputs that no job makes.
 
-Where folders are made or jobs are named, steps go in the order of their files: each behind those that make what
-it reads, and those that it names. A training may read such a folder, and the job that makes it another training's
-model, so that no order by kind holds for all of them.
+If a plan makes folders or its entries name jobs, steps are sorted by their files: each follows the steps that make
+its inputs, and those that it names. A training may read such a folder, and the job that makes the folder may read
+another training's model, so no order by kind fits all of them.
 
 The jobs that entries name in `after` and `after_any` are steps of the plan:
 
@@ -57,10 +57,10 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 class Predecessors(NamedTuple):
-    """The steps behind which a step runs, each with the word that names it."""
+    """The steps that a step follows, each with the place that names it."""
 
     done: Mapping[str, SourceLocation]  # they must be done
-    ended: Mapping[str, SourceLocation]  # they must have ended, done or not
+    ended: Mapping[str, SourceLocation]  # they must have ended in any state
 
 
 NO_PREDECESSORS = Predecessors({}, {})
@@ -69,12 +69,12 @@ NO_PREDECESSORS = Predecessors({}, {})
 def find_predecessors(
     steps: Sequence[PlannedStep], *, whole: bool, problems: Problems
 ) -> dict[str, Predecessors]:
-    """Return behind which steps others run, by their names; nothing of a step that names none.
+    """Return name → predecessors of each step that names some.
 
     Args:
         steps: every step of the plan.
-        whole: every entry could be read, so that a name which means nothing is wrong.
-        problems: where such a name is blamed.
+        whole: every entry could be read, so an unknown name is an error.
+        problems: errors of unknown names are added to it.
     """
     following = [step for step in steps if step.follows.texts != NO_DEPENDENCIES.texts]
     if not following:
@@ -104,9 +104,9 @@ def find_predecessors(
                     problems.add_error(
                         at.node, *_no_partner_text(word, at.value, step, alone=bool(tied))
                     )
-                elif not known and whole:  # else a broken entry may be the one that is meant
+                elif not known and whole:  # otherwise an invalid entry may have this name
                     unknown += 1
-                    # the nearest name is looked for, which takes long, only where it is shown
+                    # searching the nearest name is slow, so it is done only if it is shown
                     why = names.unknown_name_texts(word, at.value, helped=unknown <= MOST_PROBLEMS)
                     problems.add_error(at.node, UNKNOWN_JOB_CODE, *why)
                     places[-1].setdefault(at.value, at.node.place)
@@ -120,7 +120,7 @@ def find_predecessors(
 def _no_partner_text(
     word: str, text: str, step: PlannedStep, *, alone: bool
 ) -> tuple[str, str, str]:
-    """Return what to say of a text behind `word` that means no job for this step; `alone`: but itself."""
+    """Return the message on a text behind `word` that matches no job, or only the step itself (`alone`)."""
     if alone:
         message = f"{word}: {text!r} matches only {step.name} itself"
         return UNKNOWN_JOB_CODE, message, "name another job, or remove it"
@@ -136,7 +136,7 @@ class _StepNames:
     def __init__(self, steps: Sequence[PlannedStep]) -> None:
         self._steps = steps
         self._step_by_name = {step.name: step for step in steps}
-        # (text, what a step that follows it sweeps, is that a program) → keys that both sweep → values → names
+        # (text, swept keys of the following step, is it a program) → common keys → values → names
         self._tied_by_values: dict[
             tuple[str, frozenset[str], bool],
             dict[tuple[str, ...], dict[tuple[str, ...], list[str]]],
@@ -151,7 +151,7 @@ class _StepNames:
                     self._names_by_word.setdefault(known, {})[step.name] = None
 
     def resolve_names(self, text: str) -> Iterable[str]:
-        """Return the names of the steps for which a text stands."""
+        """Return the names of the steps that a text matches."""
         if text in self._names_by_word:
             return self._names_by_word[text]
         if text in self._resolved:
@@ -170,7 +170,7 @@ class _StepNames:
         return self._names_by_word.get(f"{kind}/{model}" if slash else model, ())
 
     def _names_with_values(self, text: str) -> tuple[str, ...]:
-        """Return the names of the swept programs and folders that have the values behind `@`."""
+        """Return the names of the swept programs and folders with the values after `@`."""
         wanted = _pairs(text)
         of_name = self._names_by_word.get(text.partition("@")[0], ()) if wanted else ()
         steps = (self._step_by_name[each] for each in of_name)
@@ -179,15 +179,15 @@ class _StepNames:
         )
 
     def matching_names(self, text: str, step: PlannedStep) -> Iterable[str]:
-        """Return the names of the steps that a text means to one that follows them.
+        """Return the names of the steps that a text matches for the step that follows them.
 
-        If one of two is a swept program, only those meet that have equal values of what both sweep.
+        If one of both is a swept program, only steps with equal values of the common keys match.
         """
         meant = self.resolve_names(text)
         if not step.swept or text in self._step_by_name or _GLOB.search(text):
             return meant
         is_program = not step.kind.entry
-        chosen = {key for key, _ in _pairs(text)}  # whatever the step has there
+        chosen = {key for key, _ in _pairs(text)}  # values chosen in the text override the step's
         own = {key: _comparable_value(value) for key, value in step.swept if key not in chosen}
         asked = (text, frozenset(own), is_program)
         if asked not in self._tied_by_values:
@@ -207,7 +207,7 @@ class _StepNames:
         ]
 
     def unknown_name_texts(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
-        """Return what to say of a text behind `word` that means no step; `helped`: with the nearest one."""
+        """Return the message on a text behind `word` that matches no step; `helped`: with the nearest name."""
         verb = "matches" if _GLOB.search(text) else "is named"
         message = f"{word}: no job of this file {verb} {text!r}"
         if not helped:
@@ -221,7 +221,7 @@ class _StepNames:
 
 
 def _words(step: PlannedStep) -> Iterator[str]:
-    """Give the words that mean a step, besides its name."""
+    """Yield the aliases of a step."""
     if step.model is None:
         rest = step.name.partition("/")[2]
         yield rest
@@ -235,7 +235,7 @@ def _words(step: PlannedStep) -> Iterator[str]:
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    """Return the values that a name has behind `@`."""
+    """Return the values of a name after `@`."""
     pairs = (pair.partition("=") for pair in text.partition("@")[2].split(","))
     return [(key, value) for key, equals, value in pairs if equals]
 
@@ -254,7 +254,7 @@ def _model_key(model: ModelId) -> str:
 
 
 class PlanDisk(NamedTuple):
-    """What a plan asks about the disk."""
+    """The questions of a plan about the disk."""
 
     root: Path  # relative paths start here
     exists: Callable[[Path], bool]
@@ -263,7 +263,7 @@ class PlanDisk(NamedTuple):
     is_link: Callable[[Path], bool] = Path.is_symlink
 
     def path_exists(self, path: str) -> bool:
-        """Tell whether a path of the settings is there."""
+        """Return whether a path of the settings exists."""
         try:
             return self.exists(absolute_path(self.root, path))
         except Error:  # the home folder of a user that does not exist
@@ -271,7 +271,7 @@ class PlanDisk(NamedTuple):
 
 
 def memoize_path_check(check: Callable[[Path], bool]) -> Callable[[Path], bool]:
-    """Return a question about paths that asks once for each; no is the answer for what cannot be a path."""
+    """Return a cached predicate of paths; it is false for invalid paths."""
     answers: dict[str, bool] = {}
 
     def answer(path: Path) -> bool:
@@ -289,22 +289,22 @@ def memoize_path_check(check: Callable[[Path], bool]) -> Callable[[Path], bool]:
 
 
 class PreparedStep(NamedTuple):
-    """A step, and what its kind says of it."""
+    """A step with the files and command line that its kind returned."""
 
     step: PlannedStep
     draft: Draft
-    makers: tuple[Draft, ...]  # the steps from which its model comes, first to last
+    makers: tuple[Draft, ...]  # the steps that make its model, first to last
     inputs: tuple[Input, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
 
 
 class JobLinks(NamedTuple):
-    """What a job has before it."""
+    """The predecessors and external inputs of a job."""
 
-    dependencies: tuple[str, ...]  # earlier jobs that make what it reads, or that it names
-    external_inputs: tuple[Path, ...]  # what it reads that is there, and that no job makes
-    programs: frozenset[str]  # the nearest ones before it, of which nobody knows what they make
+    dependencies: tuple[str, ...]  # earlier jobs that make its inputs, or that it names
+    external_inputs: tuple[Path, ...]  # existing inputs that no job makes
+    programs: frozenset[str]  # the nearest programs before it, whose outputs are unknown
     awaited: tuple[str, ...] = ()  # earlier jobs that it names, and that must have ended
 
 
@@ -321,7 +321,7 @@ class _MissingInput:
 
 
 class DependencyGraph:
-    """Which job makes which path, and so which needs which."""
+    """The graph of jobs: which job makes which path, and which jobs depend on it."""
 
     def __init__(
         self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors], disk: PlanDisk
@@ -329,23 +329,21 @@ class DependencyGraph:
         """Connect steps.
 
         Args:
-            steps: in the order in which they would run if none read what another one makes.
-            before: those that come before others because these name them.
-            disk: tells what is there.
+            steps: in the order in which they run if none reads an output of another.
+            before: predecessors that steps name.
+            disk: the existing files.
         """
         self._disk = disk
         self.problems = Problems()
         self._makers: dict[str, str] = {}  # path → job
-        self._fillers: dict[str, list[str]] = {}  # folder in which data jobs write → jobs
-        self._folders: dict[str, dict[str, None]] = {}  # folder → those that jobs make in it
+        self._fillers: dict[str, list[str]] = {}  # folder into which data jobs write → jobs
+        self._folders: dict[str, dict[str, None]] = {}  # folder → folders that jobs make in it
         self._missing: dict[str, _MissingInput] = {}
-        self._expected: dict[str, _MissingInput] = {}  # of jobs behind a program: it may make them
-        self._order: dict[str, int] = {}  # job → its place in the plan
+        self._expected: dict[str, _MissingInput] = {}  # of jobs behind a program that may make them
+        self._order: dict[str, int] = {}  # job → its position in the plan
         self.programs: set[str] = set()
-        self._programs_without_outputs: set[str] = set()  # programs of which no output is named
-        self._absent: set[str] = (
-            set()
-        )  # what entries name, and no job is called: it may make anything
+        self._programs_without_outputs: set[str] = set()  # programs without declared outputs
+        self._absent: set[str] = set()  # names in entries that match no job, and may make anything
         self._unknown: dict[str, frozenset[str]] = {}  # job → those of these two that are before it
         self._places: dict[
             str, dict[str, SourceLocation]
@@ -362,7 +360,7 @@ class DependencyGraph:
             self._link_step(prepared, before.get(prepared.step.name, NO_PREDECESSORS))
 
     def _add_outputs(self, prepared: PreparedStep) -> None:
-        """Enter what a job writes; blame it where another one writes the same."""
+        """Record the outputs of a job; report an output that another job writes."""
         step, paths = prepared.step, [_normalize(path) for path in prepared.outputs]
         if step.kind.role is Role.FOLDER and paths:
             within, _, name = paths[0].rpartition("/")
@@ -393,7 +391,7 @@ class DependencyGraph:
                 self.problems.add_error(at, "same-output", message, hint)
 
     def _check_files(self, prepared: PreparedStep) -> None:
-        """Blame what no program can read or make as a file; know where its entry names which path."""
+        """Report paths that no program can read or write as a file, and record their places in the entry."""
         step, inputs = prepared.step, {_normalize(file.path) for file in prepared.inputs}
         places = self._places.setdefault(step.name, {})
         files = ((INPUTS, [file.path for file in prepared.inputs]), (OUTPUTS, prepared.outputs))
@@ -424,7 +422,7 @@ class DependencyGraph:
     def _sort_by_dependencies(
         self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors]
     ) -> list[PreparedStep]:
-        """Return the steps, each behind those that it needs; else they keep their order."""
+        """Return the steps in topological order; otherwise they keep their order."""
         needs = self._needs(steps, before)
         followers: list[list[int]] = [[] for _ in steps]
         for at, makers in enumerate(needs):
@@ -454,7 +452,7 @@ class DependencyGraph:
     def _needs(
         self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors]
     ) -> list[set[int]]:
-        """Return for each step those that it names, and those that make what it reads or a folder around it."""
+        """Return for each step those that it names, and those that make its inputs or a folder around them."""
         places = {prepared.step.name: at for at, prepared in enumerate(steps)}
         needs: list[set[int]] = []
         for at, (step, *_, inputs, _, _) in enumerate(steps):
@@ -471,7 +469,7 @@ class DependencyGraph:
     def _report_cycle(
         self, steps: Sequence[PlannedStep], at: PlannedStep, before: Mapping[str, Predecessors]
     ) -> None:
-        """Blame a circle, each step of which waits for the next; what the file says, not its kinds."""
+        """Report a cycle of steps at the entries of the file that cause it."""
         chain = [step.name for step in (*steps, steps[0])]
         names = " → ".join(chain)
         for job, other in itertools.pairwise(chain):
@@ -494,10 +492,10 @@ class DependencyGraph:
             self.problems.add_error(place or at, "cycle", message, hint)
 
     def _link_step(self, prepared: PreparedStep, before: Predecessors) -> None:
-        """Link a job with the earlier ones that make what it reads, and with those that it names.
+        """Link a job with the earlier jobs that make its inputs, and with those that it names.
 
-        What a program makes is not known. A job behind one may read what is not there yet, and what is there
-        is taken for the program's: the identity of the program stands for it in the job's hash.
+        The outputs of a program are unknown. A job behind one may read a file that does not exist yet. An
+        existing file counts as made by the program, whose identity represents it in the job's hash.
         """
         step = prepared.step
         needs = {name for name in before.done if name in self._order}
@@ -513,7 +511,7 @@ class DependencyGraph:
         own = frozenset(need for need in needs if need in self._programs_without_outputs) | absent
         unknown = _union_of_sets(own, *(self._unknown[need] for need in needs))
         self._unknown[step.name] = unknown
-        # its entry tells all that a program reads, so that what nothing makes is a slip
+        # a program's entry lists all its inputs, so one that no job makes is a typo
         may_make = programs if step.kind.entry else unknown
         if self._absent:
             may_make |= unknown & self._absent
@@ -533,7 +531,7 @@ class DependencyGraph:
             self._check_folder(step, named, follows=bool(needs or step.follows != NO_DEPENDENCIES))
 
     def _check_folder(self, step: PlannedStep, named: str, *, follows: bool) -> None:
-        """Blame a program that cannot start in its folder; a job before it, if any follows, may make that."""
+        """Report a program whose working folder does not exist, unless an earlier job may make it."""
         given, disk = step.settings.given.get(FOLDER_SETTING), self._disk
         try:
             path = absolute_path(disk.root, named)
@@ -553,13 +551,13 @@ class DependencyGraph:
         return tuple(sorted(names, key=self._order.__getitem__))
 
     def _makers_of(self, file: Input) -> list[str]:
-        """Return the jobs until now that make a path, or a folder in which it lies."""
+        """Return the earlier jobs that make a path, or a folder that contains it."""
         path = _normalize(file.path)
         makers = (*self._fillers.get(path, ()), *self._makers_around(path))
         return [name for name in makers if name in self._order]
 
     def _makers_around(self, path: str) -> list[str]:
-        """Return the jobs that make a path, or a folder in which it lies, wherever they stand."""
+        """Return all jobs of the plan that make a path, or a folder that contains it."""
         above = _with_parents(path)
         if self._makers.keys().isdisjoint(above):  # as almost always, and faster
             return []
@@ -571,11 +569,11 @@ class DependencyGraph:
         return _union_of_sets(frozenset(need for need in needs if need in self.programs), *sets)
 
     def link_inputs(self, inputs: Iterable[Input], user: str) -> JobLinks:
-        """Return what a job has before it that arises beside the plan's.
+        """Return the inputs of a job that is added to the plan.
 
         Args:
-            inputs: what it reads.
-            user: a job that reads that, too; what programs before it make is theirs.
+            inputs: the paths that it reads.
+            user: a job of the plan that also reads them; it determines the programs before the new job.
         """
         programs = self.links[user].programs
         needs: set[str] = {*programs}
@@ -588,7 +586,7 @@ class DependencyGraph:
         return JobLinks(self._sort_by_plan(needs), tuple(given), programs)
 
     def _add_missing_input(self, step: PlannedStep, file: Input, program: str) -> None:
-        """Enter a path that is not there; a program before the job, if there is one, may make it."""
+        """Record a missing path; a program before the job may make it."""
         path = _normalize(file.path)
         lacks = self._expected if program else self._missing
         if path not in lacks:
@@ -600,7 +598,7 @@ class DependencyGraph:
     def add_left_out_outputs(
         self, step: PlannedStep, left_out: str, outputs: Iterable[Path]
     ) -> None:
-        """Enter what a step needs of a job that `phases` leaves out, and that is not there yet."""
+        """Record a missing output of a job that `phases` leaves out."""
         absent = next((path for path in outputs if not self._disk.exists(path)), None)
         if absent is not None:
             path, what = _normalize(absent), f"the output of {left_out} (left out by phases)"
@@ -609,7 +607,7 @@ class DependencyGraph:
             )
 
     def missing_inputs(self) -> Problems:
-        """Return a warning for each place that asks for paths which are not there."""
+        """Return a warning for each place of the file that needs missing paths."""
         warnings = Problems()
         by_place: dict[tuple[SourceLocation, str], list[_MissingInput]] = {}
         for lack in (*self._missing.values(), *self._expected.values()):
@@ -619,7 +617,7 @@ class DependencyGraph:
         return warnings
 
     def _note_missing(self, lacks: Sequence[_MissingInput], warnings: Problems) -> None:
-        """Note what nothing makes, or what a program has to make as far as is known."""
+        """Add a warning on inputs that no job makes, or that only a program may make."""
         first, several = lacks[0], len(lacks) > 1
         notes = [f"read by {_first_names(first.jobs)}"]
         if several:
@@ -645,7 +643,7 @@ class DependencyGraph:
         warnings.add_warning(first.place, MISSING_CODE, message, "", *notes, *remedies)
 
     def _place(self, step: PlannedStep, path: str) -> SourceLocation:
-        """Return where the file says this path: at the setting from which it comes."""
+        """Return the place of the setting that contains a path."""
         if path in (named := self._places.get(step.name, {})):
             return named[path]
         best, length = step.place, 0
@@ -659,7 +657,7 @@ class DependencyGraph:
         return best
 
     def _sibling_folders_note(self, path: str) -> str:
-        """Return which folders the plan makes where it makes not the one of a path; '' elsewhere."""
+        """Return a hint with the folders that the plan makes next to a missing one; '' if there is none."""
         for above in _with_parents(path):
             within, _, name = above.rpartition("/")
             if made := self._folders.get(within):
@@ -673,13 +671,13 @@ class DependencyGraph:
 
 
 def _union_of_sets(*sets: frozenset[str]) -> frozenset[str]:
-    """Return all that is in some sets: the very same set where it is one that holds all of it."""
+    """Return the union of sets; the same object if one of them contains all elements."""
     some = {each for each in sets if each}
     return next(iter(some)) if len(some) == 1 else frozenset().union(*some)
 
 
 def _find_cycle(needs: Sequence[Iterable[int]], placed: Sequence[bool]) -> list[int]:
-    """Return steps that wait for one another, each for the next and the last for the first."""
+    """Return a cycle of steps: each waits for the next, and the last for the first."""
     seen: dict[int, None] = {}
     at = placed.index(False)
     while at not in seen:  # each that is left waits for another one that is left

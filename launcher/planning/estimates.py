@@ -1,4 +1,4 @@
-"""What jobs are expected to take: time, memory and disk, by what was done before."""
+"""Estimates of the time, memory and disk space of jobs, from earlier jobs."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class PastJob(NamedTuple):
     from_scratch: bool  # it began from no model
     on_gpu: bool
     seconds: float  # from its claim to its end
-    disk: int | None  # bytes of what it wrote; None: it names a folder, whose size is unknown
+    disk: int | None  # bytes that it wrote; None if unknown, as its output is a folder
     signature: str = ""  # of a program: its words without numbers
 
 
@@ -97,11 +97,14 @@ class _SimilarJobs:
 
 
 class RuntimeHistory:
-    """Jobs that were done on this machine, to be found by what decides how long they take.
+    """Jobs that were done on this machine, indexed by what determines their duration.
 
-    Two jobs are alike when they agree in kind, images, in the settings that their kind names in
-    `cost_settings` (in all that are not neutral where it names none), in whether they begin from a model,
-    and in whether they work on a GPU.
+    Two jobs are similar if they agree in:
+
+    - kind and images;
+    - the settings that their kind names in `cost_settings`, or all settings that are not neutral if it names none;
+    - whether they start from a model;
+    - whether they use a GPU.
     """
 
     def __init__(
@@ -112,13 +115,13 @@ class RuntimeHistory:
         gpus: bool,
         usage: UsageLookup = no_usage,
     ) -> None:
-        """Sort what was done.
+        """Index the jobs.
 
         Args:
             past: the jobs.
-            kinds: every installed kind by its name; jobs of others are left out.
-            gpus: this machine has some.
-            usage: returns what was learned of jobs with a signature.
+            kinds: name → installed kind; jobs of other kinds are left out.
+            gpus: this machine has GPUs.
+            usage: returns the measured usage of jobs with a signature.
         """
         self.gpus, self.usage = gpus, usage
         self._settings = {name: cost_settings(kind) for name, kind in kinds.items()}
@@ -138,11 +141,11 @@ class RuntimeHistory:
                 alike.disks += [] if job.disk is None else [job.disk]
 
     def find_similar(self, job: PlannedJob, *, on_gpu: bool | None = None) -> _SimilarJobs | None:
-        """Return what was done that is like a job, None where there is nothing.
+        """Return the similar jobs that were done, or None.
 
         Args:
-            job: which.
-            on_gpu: where it was done; None: where this job will be.
+            job: the planned job.
+            on_gpu: whether they used a GPU; None for the expected device of this job.
         """
         text = self._text(job.kind, job.settings)
         on_gpu = job.resources.works_on_gpu(machine_has_gpu=self.gpus) if on_gpu is None else on_gpu
@@ -153,7 +156,7 @@ class RuntimeHistory:
         return self._by_program.get(job.signature)
 
     def median_of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
-        """Return the median duration of all jobs of a kind, and how many there were; None: none was there."""
+        """Return the median duration of all jobs of a kind, and their number; None if there are none."""
         seconds = self._by_kind.get((kind, on_gpu))
         return (median(seconds), len(seconds)) if seconds else None
 
@@ -180,7 +183,7 @@ def estimate_job(job: PlannedJob, history: RuntimeHistory) -> JobEstimate:
 
 
 def seconds_on_cpu(job: PlannedJob, history: RuntimeHistory) -> tuple[float, int] | None:
-    """Return how long jobs like one took on the CPU, wherever it will work, and how many; None: none was there."""
+    """Return the duration of similar jobs on the CPU, and their number; None if there are none."""
     alike = history.find_similar(job, on_gpu=False)
     return None if alike is None else (median(alike.seconds), len(alike.seconds))
 
@@ -204,9 +207,9 @@ def build_past_job(row: JobRow, seconds: float, device: str) -> PastJob:
     """Return a done job as history keeps it.
 
     Args:
-        row: as the queue knows it.
-        seconds: how long its last attempt had its place.
-        device: where that was: "cpu" or a GPU's UUID.
+        row: the row of the database.
+        seconds: duration of its last attempt.
+        device: "cpu" or the UUID of a GPU.
     """
     spec = row.spec
     sizes = list(row.outputs.values())

@@ -1,18 +1,22 @@
-"""A task file's entries, expanded into steps: one for each job, in the order in which they run.
+"""The expansion of a task file's entries into steps: one for each job, in the order in which they run.
 
-Data first; then, as in the file, each training with its poison record before it and its tests
-right behind it; then the unlearned models with theirs; then tests of models from earlier runs; then
-benchmarks; then folders. Jobs of other kinds keep their side of all that. A model that is needed early
-is made early: a need always comes before its user. Where folders are made, or entries name jobs that they
-follow, the plan is sorted once more (`dependencies`).
+1. Data.
+2. Trainings in the order of the file; each follows its poison record and is followed by its tests.
+3. Unlearned models, each followed by its tests.
+4. Tests of models from earlier runs.
+5. Benchmarks.
+6. Folders.
 
-An entry of the role FOLDER reads folders, of other such entries or on the disk, and models. It makes a folder from
-each of them with each other, in each of its own variants. A swept setting that two of these have in
-common ties them: only those meet in which it has the same value. Its settings name folders:
+Jobs of other kinds run before or after all of these. A dependency always comes before its dependents, so a model may
+be made earlier. If entries make folders or name predecessors, `dependencies` sorts the plan again.
+
+An entry of the role FOLDER reads models and folders, which other entries make or which exist. It makes a folder from
+each combination of them, in each of its own variants. If two of these share a swept setting, only those with equal
+values are combined. Its settings name folders:
 
 source: disrupted                    every folder that the entries of this name make
 source: disrupted@attack=pgd,eps=8   those of them whose variants have these values
-source: data/faces                   a path; so is a word that no entry has as its name
+source: data/faces                   a path; a word that is not the name of an entry is also a path
 """
 
 import re
@@ -76,7 +80,7 @@ class PlannedStep(NamedTuple):
     images: str | None = None
     follows: NamedDependencies = NO_DEPENDENCIES
     condition: str = ""  # of a test, see `launcher.kind_interface`
-    swept: VariantName = ()  # the values that tell it from others of its entry
+    swept: VariantName = ()  # the values that distinguish it from others of its entry
 
 
 def expand(
@@ -85,13 +89,13 @@ def expand(
     exists: Callable[[str], bool],
     problems: Problems,
 ) -> tuple[PlannedStep, ...]:
-    """Return the steps that a task file asks for.
+    """Return the steps of a task file.
 
     Args:
         task: the file.
-        on_disk: tells whether an earlier run made the model of that ID.
-        exists: tells whether a path of the settings is there.
-        problems: where errors and warnings are added.
+        on_disk: returns whether an earlier run made the model of an ID.
+        exists: returns whether a path of the settings exists.
+        problems: errors and warnings are added to it.
     """
     models = PlannedModels(task, on_disk, problems)
     tests = _ModelTests(task, models)
@@ -211,7 +215,7 @@ def _steps_for_model(steps: Iterable[PlannedStep], model: str) -> Iterator[Plann
 
 
 class _ModelTests:
-    """Which tests stand behind which model, those that an entry gives for any model worked out once."""
+    """The tests of each model; tests that an entry gives for any model are expanded once."""
 
     def __init__(self, task: TaskFile, models: PlannedModels) -> None:
         made = {str(each.model) for each in models.models_in_order}
@@ -327,11 +331,11 @@ class _Choice(NamedTuple):
     """One folder or model that a setting may mean."""
 
     value: str  # that the job's setting then has: a path, or a model's ID
-    name: VariantName = ()  # what tells it from its sisters
+    name: VariantName = ()  # distinguishes it from the other variants of its entry
 
 
 class _SettingChoices(NamedTuple):
-    """What one setting of an entry may mean."""
+    """The possible values of one setting of an entry."""
 
     setting: str
     description: str  # for messages
@@ -341,13 +345,13 @@ class _SettingChoices(NamedTuple):
 def _folder_steps(
     task: TaskFile, models: PlannedModels, exists: Callable[[str], bool], problems: Problems
 ) -> Iterator[PlannedStep]:
-    """Give the steps that make folders, in the order of the file.
+    """Yield the steps that make folders, in the order of the file.
 
     Args:
         task: the file.
-        models: those that it makes, and those that are named.
-        exists: tells whether a path of the settings is there.
-        problems: where errors and warnings are added.
+        models: the models that it makes or names.
+        exists: returns whether a path of the settings exists.
+        problems: errors and warnings are added to it.
     """
     every = (entry for entry in task.entries if isinstance(entry, FolderEntry))
     for _, group in groupby(every, key=lambda entry: entry.combination):
@@ -401,7 +405,7 @@ class _FolderEntries:
             return ()
 
     def report_shared_names(self) -> None:
-        """Blame entries of several kinds that have one name: it would not tell which is meant."""
+        """Report entries of several kinds with the same name, which would be ambiguous."""
         for name, same in self.entries.items():
             first = same[0]
             other = next((entry for entry in same if entry.kind.name != first.kind.name), None)
@@ -542,7 +546,7 @@ def _join_variants(
 
 
 def _have_equal_values(name: VariantName, other: Mapping[str, str]) -> bool:
-    """Tell whether two variants have equal values of what both have."""
+    """Return whether two variants have equal values of their common keys."""
     return all(key not in other or same_value(other[key], value) for key, value in name)
 
 

@@ -1,9 +1,9 @@
-"""Which models a task file makes, in which order, from which others; and which its other entries mean.
+"""The models of a task file: which it makes, in which order, from which others, and which its other entries name.
 
-Its entries ask for models: each of an entry, a poison or method, a variant. A file may name a model before the entry
-that makes it, in another order of its data, or as a union of the same images; two entries that mean the same model
-make it once. A model that is named without its variant stands for all variants of it that are made here, in the same
-combination of the matrix.
+Each model comes from an entry, a poison or method, and a variant. A file may name a model before the entry that makes
+it, with its data in another order, or as a union of the same images. Two entries with the same model make it once. A
+model that is named without its variant means all its variants that the file makes in the same combination of the
+matrix.
 """
 
 import json
@@ -43,7 +43,7 @@ MOST_LISTED = 8  # models named in a message
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModelRequest:
-    """What one entry asks for: a model, or one for each variant of its base."""
+    """The request of one entry: a model, or one for each variant of its base."""
 
     entry: TrainEntry | MethodEntry
     reader: Kind  # knows which images the model's data IDs mean
@@ -85,25 +85,25 @@ def made_models_note(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def has_values(variant: Iterable[tuple[str, str]], wanted: Iterable[tuple[str, str]]) -> bool:
-    """Tell whether a variant has some values, whatever else it has; 0 and 0.0 are one value."""
+    """Return whether a variant contains some values; 0 and 0.0 are equal."""
     values = dict(variant)
     return all(key in values and same_value(values[key], value) for key, value in wanted)
 
 
 def same_value(first: str, second: str) -> bool:
-    """Tell whether two values of a swept setting are the same, as words or as numbers."""
+    """Return whether two values of a swept setting are equal as words or as numbers."""
     if first == second:
         return True
     try:
         return float(first) == float(second)
-    except ValueError:  # one of them is no number
+    except ValueError:  # one of them is not a number
         return False
 
 
 class _FilePoison(NamedTuple):
-    """The one poison that a whole file has, as `poison_rate` of the original was.
+    """The only poison of a file, as `poison_rate` of the original.
 
-    The models of such a file are named without it, too, as the original named them.
+    The models of such a file can also be named without it, as in the original.
     """
 
     poison: Poison | None
@@ -195,16 +195,16 @@ class PlannedModels:
     """The models of a task file, and those that its tests, benchmarks and folders name.
 
     Attributes:
-        made: each model once, behind the one that it starts from.
+        made: each model once, after the one that it starts from.
     """
 
     def __init__(self, task: TaskFile, on_disk: Callable[[str], bool], problems: Problems) -> None:
-        """Place every model behind what it starts from.
+        """Sort every model after the one that it starts from.
 
         Args:
-            task: the file; it holds its entries, so that the id() of what they say stays theirs.
-            on_disk: tells whether an earlier run made the model of that ID.
-            problems: where complaints are added.
+            task: the file; it keeps its entries alive, so that their id() stays unique.
+            on_disk: returns whether an earlier run made the model of an ID.
+            problems: errors and warnings are added to it.
         """
         self._task, self._on_disk, self._problems = task, on_disk, problems
         makers = [each for each in task.entries if isinstance(each, TrainEntry | MethodEntry)]
@@ -271,10 +271,10 @@ class PlannedModels:
     def _find_by_partial_variant(
         self, named: Located[ModelId], combination: int
     ) -> tuple[ModelId, ...]:
-        """Return the models that are meant by an ID whose variant may be given in part.
+        """Return the models of an ID whose variant may be partial.
 
-        `a:b~uce@scale=2` are all that have this value, whatever else of them is swept, here or in the
-        whole file; one whose variant it gives in full is meant alone. Else as `_find`.
+        `a:b~uce@scale=2` means all models with this value, whatever else is swept in the entry or the file. A
+        complete variant means only its model. Otherwise the result is that of `_find`.
         """
         named = self._poison.add_to_model(named)
         value = named.value
@@ -292,13 +292,13 @@ class PlannedModels:
         return tuple(models) or self._find(named, combination)
 
     def _find(self, named: Located[ModelId], combination: int) -> tuple[ModelId, ...]:
-        """Return the models that are meant, made here or earlier; blame its place if there are none.
+        """Return the models of a name, from this file or an earlier run; report an error if there are none.
 
-        All that may make one of them are placed.
+        All models that may make one of them are sorted before.
 
         Args:
-            named: as it is written, poisoned as the whole file is; without variants it stands for all of them.
-            combination: of the file's matrix; the models of another are meant only if none is.
+            named: the written ID, with the poison of the file; without a variant it means all variants.
+            combination: that of the file's matrix; models of another combination match only if no other model does.
         """
         requests = self._candidates(named.value, combination)
         placed = [made for request in requests for made in self._placed_models[request]]
@@ -461,7 +461,7 @@ class PlannedModels:
 
 
 def _has_named_variants(named: ModelId, model: ModelId) -> bool:
-    """Tell whether each variant that is named is the one that the model has."""
+    """Return whether each named variant is that of the model."""
     stages = zip(named.stages, model.stages, strict=True)
     return all(
         not first.variant or set(first.variant) == set(second.variant) for first, second in stages
@@ -469,7 +469,7 @@ def _has_named_variants(named: ModelId, model: ModelId) -> bool:
 
 
 def _has_values(model: ModelId, named: ModelId) -> bool:
-    """Tell whether a model has the swept values that a name has, in each stage."""
+    """Return whether a model has the swept values of a name in each stage."""
     stages = zip(named.stages, model.stages, strict=True)
     return all(has_values(second.variant, first.variant) for first, second in stages)
 

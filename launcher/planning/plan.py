@@ -1,7 +1,7 @@
-"""The plan of a task file: its jobs in the order of their needs, as the queue and the screens read it.
+"""The plan of a task file: its jobs, dependencies first, as the queue and the screens read it.
 
-A job is made from its step: its files, the code of its kind, what it asks for. Its hash is the digest of all that
-determines its result: jobs that agree in it need run only once.
+A job is built from its step: its files, the code of its kind, and its resources. Its hash is the digest of everything
+that determines its result, so jobs with equal hashes run only once.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ class JobIdentity:
         """Return the hash that the job has with other code and settings.
 
         Args:
-            code: that does the work.
+            code: the code of its kind.
             settings: those that can change a result, as JSON.
             needs: hashes of the jobs whose results it reads.
         """
@@ -114,7 +114,7 @@ class PlannedJob(NamedTuple):
     argv: tuple[str, ...]
     preload: tuple[str, ...]
     identity: JobIdentity  # everything that determines the result
-    signature: str  # of what it costs, see `launcher.kinds.signature_of`
+    signature: str  # of its cost, see `launcher.kinds.signature_of`
     condition: str  # under which a model is tested: "corrupt=jpeg50"
     after_any: tuple[str, ...]  # names of earlier jobs that must have ended, done or not
 
@@ -135,7 +135,7 @@ class PlannedJob(NamedTuple):
 
 
 class SharedWorkSavings(NamedTuple):
-    """What jobs that do shared work save others."""
+    """The work that shared jobs save."""
 
     kind: str  # of these jobs
     unit: str  # what a pass goes over: "images"
@@ -190,7 +190,7 @@ class Plan:
 
     @property
     def missing(self) -> tuple[Problem, ...]:
-        """What the jobs read and no job makes, as errors: with one of them nothing is queued."""
+        """Errors on missing inputs that no job makes; with one of them nothing is queued."""
         return as_errors(self.warnings)
 
     def with_terms(self, change: Callable[[Terms], Terms]) -> "Plan":

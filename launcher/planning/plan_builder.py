@@ -1,12 +1,16 @@
-"""A task file worked out: every job with its files, its needs and its hash.
+"""The plan of a task file: every job with its files, dependencies and hash.
 
-Entries become steps (`expand`), steps are asked what they read and write (`_prepare_steps`), those that make the same
-choice are made one (`_merge_label_jobs`), all are put in order and linked (`DependencyGraph`), and hashed (`_JobBuilder`). Pure but for
-four callables among the arguments, which tell whether a path exists and is a folder, which code does a kind's work,
-and what is in a file that no job makes.
+1. `expand` turns entries into steps.
+2. `_prepare_steps` adds the files that each step reads and writes.
+3. `_merge_label_jobs` merges steps that select the same labels.
+4. `DependencyGraph` sorts and links the steps.
+5. `_JobBuilder` computes the hashes.
 
-A sweep of the learning rate trains many models on the same flipped labels: one job makes the choice for all of them,
-that of the first of them, and writes the record of each. The word `phases` of a task file leaves kinds of jobs out.
+The module is pure except for four callables among the arguments. They return whether a path exists, whether it is a
+folder, the digests of a kind's code, and the digest of an input file that no job makes.
+
+A sweep of the learning rate trains many models on the same flipped labels. One job, that of the first model, selects
+the labels for all of them and writes the record of each. The key `phases` of a task file leaves out kinds of jobs.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -50,7 +54,7 @@ from launcher.taskfile.settings import ResolvedSettings, complete_settings
 _PREPARING = frozenset({Role.DATA, Role.LABELS})
 _WHOLE = frozenset(
     {RESOURCES, UNKNOWN_JOB_CODE}
-)  # codes of errors beside which every job is planned
+)  # codes of errors in spite of which every job is planned
 _LEARNING = MODEL_MAKING_ROLES | SCORING_ROLES | {Role.FOLDER, Role.SHARED}
 
 
@@ -63,18 +67,18 @@ def build_plan(
     content: Callable[[Path], str],
     is_folder: Callable[[Path], bool] = Path.is_dir,
 ) -> Plan:
-    """Work out every job of a task file.
+    """Build the plan of a task file.
 
     Args:
         task: the file.
-        root: absolute; relative paths in settings start here, results lie in <root>/runs/<name>.
-        exists: tells whether a path is there.
-        code: gives digests of the code that does some work, see `CodeIndex.code`.
-        content: gives a digest of an input that is there and that no job makes.
-        is_folder: tells whether a path that is there is a folder.
+        root: absolute folder of relative paths in settings; results are in <root>/runs/<name>.
+        exists: returns whether a path exists.
+        code: returns digests of the code of a kind, see `CodeIndex.code`.
+        content: returns the digest of an existing input that no job makes.
+        is_folder: returns whether an existing path is a folder.
 
     Raises:
-        TaskFileError: all that is wrong with the file; nothing of it may be queued.
+        TaskFileError: all errors of the file; no job of it may be queued.
     """
     is_link = memoize_path_check(Path.is_symlink)
     disk = PlanDisk(
@@ -125,7 +129,7 @@ def build_plan(
 
 
 class _Drafter:
-    """Asks kinds what they say of steps."""
+    """Prepares steps by calling their kinds."""
 
     def __init__(self, task: TaskFile, run_folder: Path, root: Path) -> None:
         self.task, self.run_folder, self.root = task, run_folder, root
@@ -137,12 +141,12 @@ class _Drafter:
         """Return a step with its files and its command line.
 
         Args:
-            step: which.
-            makers: the drafts of the steps from which its model comes.
-            other_models: models for which it chooses, besides its own.
+            step: the step.
+            makers: drafts of the steps that make its model.
+            other_models: further models for which it selects labels.
 
         Raises:
-            Error: the laboratory refuses it.
+            Error: the plugin package refuses it.
         """
         draft = Draft(
             kind=step.kind.name,
@@ -165,7 +169,7 @@ class _Drafter:
         return PreparedStep(step, draft, makers, inputs, outputs, tuple(step.kind.argv(draft)))
 
     def _words(self, step: PlannedStep) -> Words:
-        """Return those of the user's words that stand in a job's data, unions written out or not."""
+        """Return the user's words in a job's data, with unions expanded or not."""
         if not self.task.words or step.images is None:
             return NO_WORDS
         images = parse_data(step.images)
@@ -175,8 +179,8 @@ class _Drafter:
 def _prepare_steps(
     steps: Iterable[PlannedStep], drafter: _Drafter, problems: Problems
 ) -> Iterator[PreparedStep]:
-    """Give steps with what their kinds say of them; blame those that cannot be, or must not."""
-    made_by: dict[str, tuple[Draft, ...]] = {}  # model → the steps from which it comes
+    """Yield prepared steps; report those that are invalid."""
+    made_by: dict[str, tuple[Draft, ...]] = {}  # model → the steps that make it
     warned: set[str] = set()
     phases = drafter.task.phases
     for step in steps:
@@ -186,7 +190,7 @@ def _prepare_steps(
         makers = tuple(maker for model in starts for maker in made_by.get(model or "", ()))
         try:
             prepared = drafter.prepare_step(step, makers)
-        except Error as error:  # a laboratory's own check
+        except Error as error:  # a check of the plugin package
             problems.add_error(step, "setting", str(error))
             continue
         if step.model is not None and step.kind.role in MODEL_MAKING_ROLES:
@@ -200,7 +204,7 @@ def _prepare_steps(
 
 
 def _warn(step: PlannedStep, draft: Draft, warned: set[str], problems: Problems) -> None:
-    """Add the warnings of a step's kind that are not among those of earlier steps."""
+    """Add the warnings of a step's kind that earlier steps have not given."""
     if isinstance(step.kind, WarnsOfJobs):
         for text in step.kind.warnings(draft):
             if text not in warned:
@@ -209,7 +213,7 @@ def _warn(step: PlannedStep, draft: Draft, warned: set[str], problems: Problems)
 
 
 def _poisoned_models_note(step: PlannedStep, made: Iterable[str]) -> Iterator[str]:
-    """Give a note of the poisoned models of a plan, where a method was to work on a clean one."""
+    """Yield a note on the poisoned models of a plan if a method is applied to a clean one."""
     if step.kind.role is not Role.METHOD or not step.base:
         return
     if any(stage.poison for stage in parse_model(step.base).stages):
@@ -220,17 +224,19 @@ def _poisoned_models_note(step: PlannedStep, made: Iterable[str]) -> Iterator[st
 
 
 class _MergedSteps(NamedTuple):
-    """Steps of which each makes a choice of its own."""
+    """Steps after merging: each selects labels of its own."""
 
     steps: Sequence[PreparedStep]
     before: Mapping[str, Predecessors]
-    merged: Mapping[str, Sequence[PlannedStep]]  # a step → those whose choice it makes, too
+    merged: Mapping[
+        str, Sequence[PlannedStep]
+    ]  # step → further steps for which it selects the labels
 
 
 def _merge_label_jobs(
     steps: Sequence[PreparedStep], before: Mapping[str, Predecessors], drafter: _Drafter
 ) -> _MergedSteps:
-    """Let the first of the steps that make the same choice make it for all of them."""
+    """Merge steps that select the same labels into the first of them."""
     first: dict[Hashable, str] = {}
     further: dict[str, list[PlannedStep]] = {}
     for step, *_, inputs, _, _ in steps:
@@ -265,17 +271,17 @@ def _merge_label_jobs(
 
 
 class _StepWork(NamedTuple):
-    """What the jobs of one entry have in common, where they have the same settings."""
+    """Values that jobs of one entry with equal settings share."""
 
     settings: ResolvedSettings
     request: JobRequest
     code: JobCode
     resources: Resources
-    signature: str  # '' of a program: its own words tell what it costs
+    signature: str  # '' for a program, whose signature depends on its own command line
 
 
 class _JobBuilder:
-    """The jobs of linked steps, and those that do once what several of them repeat."""
+    """Builds the jobs of linked steps, and the jobs that do shared work once."""
 
     def __init__(
         self,
@@ -288,7 +294,7 @@ class _JobBuilder:
         self._drafter, self._disk, self._dependencies = drafter, disk, dependencies
         self._code = cache(lambda entry, roots: JobCode(entry, code(entry, roots)))
         self._works: dict[tuple[str, int, int], _StepWork] = {}
-        # (job that chooses, further model) → what would determine the choice of a job for this one alone
+        # (selecting job, further model) → identity of a job that selects for this model alone
         self._identity_for_model: dict[tuple[str, str], JobIdentity] = {}
         self.by_name: dict[str, PlannedJob] = {}
         for prepared in dependencies.steps:
@@ -328,7 +334,7 @@ class _JobBuilder:
         )
 
     def _build_identity(self, prepared: PreparedStep, links: JobLinks, job: str) -> JobIdentity:
-        """Return everything that determines the result of a step; `job` does it."""
+        """Return the identity of a step: everything that determines its result."""
         step = prepared.step
         return JobIdentity(
             job=job,
@@ -339,7 +345,7 @@ class _JobBuilder:
             settings=step.settings.text,
             dependencies=tuple([self._identity_of_need(name, step) for name in links.dependencies]),
             code=self._work(step).code,
-            # what a program reads is looked at when it starts: it may wait for days until then
+            # inputs of a program are read when it starts, which may be days later
             input_digests=tuple(
                 [
                     self._disk.content_digest(path)
@@ -351,10 +357,10 @@ class _JobBuilder:
         )
 
     def _identity_of_need(self, name: str, step: PlannedStep) -> JobIdentity:
-        """Return what stands for a job in the hash of a step that needs it.
+        """Return the identity of a dependency for the hash of a step.
 
-        Of a job that chooses for several models it is the identity of one that chooses for the step's model
-        alone, so that which models share a choice, and which of them is the first, changes the hash of none.
+        If the dependency selects labels for several models, this is the identity of a job that selects for
+        the step's model alone. So hashes do not depend on which models share a selection, or in which order.
         """
         for model in (step.model, step.base) if self._identity_for_model else ():
             if model is not None and (name, model) in self._identity_for_model:
@@ -362,8 +368,8 @@ class _JobBuilder:
         return self.by_name[name].identity
 
     def _work(self, step: PlannedStep) -> _StepWork:
-        """Return what a step has in common with others, worked out once for all of them."""
-        # it holds settings and request, so that their id() stays theirs
+        """Return the values that a step shares with others, computed once."""
+        # it keeps settings and request alive, so that their id() stays unique
         key = (step.kind.name, id(step.settings), id(step.request))
         work = self._works.get(key)
         if work is None:
@@ -378,21 +384,21 @@ class _JobBuilder:
         return work
 
     def shares(self, kept: Collection[str], to_do: Collection[str]) -> tuple[SharedJobPlan, ...]:
-        """Return the jobs that do once what two or more jobs repeat.
+        """Return the jobs that do the common work of two or more jobs once.
 
         Args:
             kept: names of the jobs of the plan.
-            to_do: those of them that are not done yet.
+            to_do: names of those that are not done yet.
         """
         task, links = self._drafter.task, self._dependencies.links
-        # what programs make of what jobs read is theirs: those behind others share no work
+        # programs may change the inputs of jobs, so jobs behind different programs share no work
         users = ((each, links[each.step.name].programs) for each in self._dependencies.steps)
         return shares(users, to_do, task.kinds, task.words, partial(self._shared_job, kept))
 
     def _shared_job(
         self, kept: Collection[str], kind: Kind, name: str, first: PlannedStep, shared: SharedJob
     ) -> PlannedJob:
-        """Return the job that does some work for others; `first` is one of these."""
+        """Return the job that does shared work; `first` is one of its users."""
         values = kind.settings.model_validate(dict(shared.settings)).model_dump(mode="json")
         step = PlannedStep(
             kind=kind,
@@ -411,10 +417,10 @@ class _JobBuilder:
 
 
 def resources_of(request: JobRequest, role: Role, *, has_entry: bool) -> Resources:
-    """Return what a job asks of the machine; a program that asks for a GPU gets one or waits.
+    """Return the requested resources of a job; a program that requests a GPU waits for one.
 
-    A laboratory's kind knows what to do where there is none; a program got its arguments for the
-    GPU that its entry asks for, as that of `launcher add` does.
+    A kind of a plugin package can fall back to the CPU. A program, as one of `launcher add`, got its
+    arguments for the GPU that its entry requests.
     """
     resources = request.resources
     if not has_entry and resources.device == "auto" and request.wants_gpu:
@@ -425,20 +431,20 @@ def resources_of(request: JobRequest, role: Role, *, has_entry: bool) -> Resourc
 def _select_phases(
     phases: Collection[str], jobs: Mapping[str, PlannedJob], dependencies: DependencyGraph
 ) -> tuple[PlannedJob, ...]:
-    """Return the jobs of the kinds that are wanted, with the data, poison and programs that they need.
+    """Return the jobs of the selected kinds, with the data, poison and programs on which they depend.
 
-    Their hashes are those of the whole plan, so that a study done phase by phase is done once.
-    What a job needs of another phase must be there already, else it is missing.
+    Their hashes are those of the whole plan, so a study done phase by phase does no job twice.
+    An input from another phase must already exist; otherwise it is missing.
 
     Args:
-        phases: the kinds that are wanted; none: all of them.
-        jobs: of the whole plan by name, each one's needs before it.
-        dependencies: of these jobs; what is missing is entered there.
+        phases: the selected kinds; empty for all.
+        jobs: name → job of the whole plan, dependencies first.
+        dependencies: of these jobs; missing inputs are added to it.
     """
     if not phases:
         return tuple(jobs.values())
     kept = {name for name, job in jobs.items() if job.kind in phases}
-    for name in reversed([*jobs]):  # those that need a job come after it
+    for name in reversed([*jobs]):  # dependents come after their dependencies
         if name in kept:
             kept |= {
                 need
@@ -459,7 +465,7 @@ def _select_phases(
 
 
 def _no_job(task: TaskFile) -> Problem:
-    """Return the problem of a file that is all right, but from which nothing follows."""
+    """Return the problem of a valid file that has no jobs."""
     why = "the file defines no jobs"
     if task.phases:
         why = f"phases selects only {' and '.join(task.phases)}, and the file has no such jobs"

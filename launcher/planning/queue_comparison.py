@@ -1,8 +1,7 @@
-"""A plan compared with the queue: which of its jobs are new, changed, done already, under way.
+"""The comparison of a plan with the queue: which of its jobs are new, changed, done, or in progress.
 
-A hash does not tell what went into it. Whether only the code differs is found by trying: with the
-code that the queue remembers of a job, and of each job that it needs, its hash must come out as the
-queue has it.
+A hash does not reveal its inputs. To find out whether only the code differs, the hash is computed again with the
+code that the queue has stored for the job and its dependencies. It must equal the stored hash.
 """
 
 import json
@@ -68,7 +67,7 @@ class _ProgramFiles:
         return self._changes[job.name]
 
     def has_only_code_changes(self, job: PlannedJob, row: JobRow) -> bool:
-        """Tell whether something is another, and no input is."""
+        """Return whether something differs, but no input."""
         changes = self.changes(job, row)
         return bool(changes) and not any(name in changes for name in _listed_in(job, INPUTS))
 
@@ -121,16 +120,19 @@ def compare_with_queue(
     """Compare each job of the plan with the queue, and decide whether it has to run.
 
     Args:
-        plan: the jobs; each one's needs come before it.
-        rows: the run's jobs in the queue, by name.
-        stamp: tells size and time of a file, None where there is none.
+        plan: the jobs, dependencies first.
+        rows: name → job of the run in the queue.
+        stamp: returns size and time of a file, or None if it does not exist.
         digests: of the files that programs have read.
-        force: run what is done already, too, as a task file with `reuse: nothing` does.
-        accept_code: keep what was done with other code, where nothing else is different.
+        force: also run jobs that are done, as a task file with `reuse: nothing` does.
+        accept_code: keep results that differ only in code.
 
     Raises:
-        UsageError: the run is one of added programs; a job that runs right now was changed, or `phases` leaves out what was made
-            with other settings, or is not made yet; or what was done shall both be kept and run again.
+        UsageError: one of:
+            the run was queued by `launcher add`;
+            a running job was changed;
+            `phases` leaves out a job that has other settings or is not done;
+            results shall both be kept and made again.
     """
     if any(not row.hash for row in rows.values()):  # no plan has made them
         raise UsageError(
@@ -180,7 +182,7 @@ class _Comparer:
         """Return a job that `phases` leaves out.
 
         Raises:
-            UsageError: it was made with other settings, or is not made yet.
+            UsageError: it was done with other settings, or is not done yet.
         """
         job, row = self._identities.as_queued(planned), self._rows.get(planned.name)
         is_other_code = row is not None and self._is_other_code(planned, job, row)
@@ -192,10 +194,10 @@ class _Comparer:
         return job
 
     def compare_job(self, planned: PlannedJob, *, accept_code: bool) -> ComparedJob:
-        """Return a job compared with the queue.
+        """Return the comparison of a job with the queue.
 
         Raises:
-            UsageError: it runs right now and was changed.
+            UsageError: it is running and was changed.
         """
         compared = self._compare_job(planned, accept_code=accept_code)
         if compared.action is Action.RUN:
@@ -234,13 +236,13 @@ class _Comparer:
     def _is_other_code(self, planned: PlannedJob, job: PlannedJob, row: JobRow) -> bool:
         """Return whether a job was done with other code, and differs in nothing else.
 
-        A setting that the queue knows nothing of and that has its default counts as code: the version
-        that queued the job had no such setting. Of a program's files those are code that it does not call inputs.
+        A setting that the queue has not stored and that has its default counts as code: the version that
+        queued the job did not have the setting. Files of a program that are not declared as inputs count as code.
 
         Args:
             planned: the job as it would be queued now.
-            job: the same as the queue knows it.
-            row: of its name in the queue.
+            job: the same job with the stored code.
+            row: the job of this name in the queue.
         """
         if self._forced or row.state is not State.DONE:
             return False
@@ -250,10 +252,9 @@ class _Comparer:
 
 
 def _may_change_dependents(need: ComparedJob, plan: Plan) -> bool:
-    """Tell whether a job leaves anything new to those that need it.
+    """Return whether a job may change the results of its dependents.
 
-    A draw that serves many models runs again where one more wants it, and gives to all others what
-    their hashes say already.
+    A selection for many models runs again if one more model needs it; for all others its result is unchanged.
     """
     drawn = plan.kinds[need.job.kind].settings.for_many
     return need.action is Action.RUN and not drawn
@@ -275,10 +276,10 @@ def _compare_known(
     forced: str,
     definitions: Sequence[str],
 ) -> ComparedJob:
-    """Compare a job with the row of its name, of which the code of `definitions` differs.
+    """Compare a job with the row of its name; the code of `definitions` differs.
 
     Raises:
-        UsageError: it runs right now and was changed.
+        UsageError: it is running and was changed.
     """
     run = partial(ComparedJob, job, Action.RUN, number=row.id)
     if row.hash == job.hash and (model := _unchosen_model(job, row, disk.stamp)):
@@ -343,9 +344,9 @@ def _unchosen_model(job: PlannedJob, row: JobRow, stamp: Callable[[str], FileSta
 
 
 def _refuse_other(job: PlannedJob, row: JobRow | None, *, is_other_code: bool) -> None:
-    """Refuse to work on what a job of another phase did not make, or made otherwise.
+    """Refuse results of another phase that do not exist or that have other settings.
 
-    Of what the queue does not know there are only the files, and they are there.
+    A job that is not in the queue is known only by its files, which exist.
     """
     if row is None or (row.state is State.DONE and row.hash == job.hash):
         return

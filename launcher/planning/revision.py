@@ -1,8 +1,8 @@
-"""A job of the queue as its owner changes it: the text in which it is written, and what follows from a change.
+"""Changes of a queued job by its owner: the job as editable text, and the consequences of a change.
 
-It is YAML in the words of task files: its resources and terms, and of a program its words; each value is read back
-as what it was, to the last digit, and every mistake has its place. What decides the result of a laboratory's job stands
-in its task file, and is changed there. A change is refused where others count on the job as it is.
+The text is YAML with the keys of task files: resources and terms, and for a program also its command line. Each value
+is read back exactly, and every error has a place. Settings that determine the result of a plugin package's job are
+changed in its task file. A change is refused if other jobs depend on the job as it is.
 """
 
 import hashlib
@@ -58,31 +58,31 @@ _NO_PLACE = SourceFile(file="", lines=())
 
 
 class JobValues(NamedTuple):
-    """What the owner of a job may change, complete."""
+    """All values of a job that its owner may change."""
 
-    settings: dict[str, Json]  # of a program: its words, folder and variables
+    settings: dict[str, Json]  # of a program: its command line, folder and variables
     request: JobRequest
 
 
 def is_program(row: JobRow) -> bool:
-    """Tell whether a job is a command line, and no function of a laboratory."""
+    """Return whether a job runs a command line, not a function of a plugin package."""
     return not row.spec.entry
 
 
 def was_added(row: JobRow) -> bool:
-    """Tell whether a job came from `launcher add`, and from no task file."""
+    """Return whether a job was queued by `launcher add` instead of a task file."""
     return is_program(row) and not row.hash
 
 
 def job_text(row: JobRow, title: str) -> str:
-    """Return the text in which a person changes a job.
+    """Return the editable text of a job.
 
     Args:
-        row: which.
-        title: what it is, and what follows when the text is saved; becomes a comment.
+        row: the job.
+        title: describes the job and the effect of saving; becomes a comment.
 
     Raises:
-        UsageError: it is no job that can be changed so.
+        UsageError: the job cannot be changed as text.
     """
     _refuse(row)
     about = (title, _ABOUT) if is_program(row) else (title, _ABOUT, _ELSEWHERE)
@@ -95,7 +95,7 @@ def _refuse(row: JobRow) -> None:
     """Refuse a job that cannot be written as text.
 
     Raises:
-        UsageError: says what to do instead.
+        UsageError: names an alternative.
     """
     if not row.spec.role:
         raise UsageError(
@@ -113,14 +113,14 @@ def _settings(row: JobRow) -> Iterator[str]:
     values = {
         "argv": list(row.spec.argv),
         **row.spec.settings,
-    }  # one that was added has no words there
+    }  # a job of `launcher add` has no such keys
     for name, field in COMMAND.settings.model_fields.items():
         if name in values:
             yield _line(name, yaml_text(values[name]), field.description or "")
 
 
 def _options(request: JobRequest) -> Iterator[str]:
-    """Give the options that are set, and the others as comments."""
+    """Yield the options that are set, and the others as comments."""
     yield f"{RESOURCES}:"
     others = []
     for option in job_options().values():
@@ -138,7 +138,7 @@ def _line(name: str, value: str, about: str) -> str:
 
 
 def _request_of(row: JobRow) -> JobRequest:
-    """Return what a job asked for, without what follows from that."""
+    """Return the request of a job, without derived values."""
     asked = row.spec.resources
     learns = resources_of(JobRequest(), Role(row.spec.role), has_entry=True).accelerated
     gpus = asked.gpus if asked.gpus > 1 or (asked.accelerated and not learns) else None
@@ -158,10 +158,10 @@ def _request_of(row: JobRow) -> JobRequest:
 
 
 def own_values(row: JobRow, now: float) -> JobValues:
-    """Return the values of a job as its own text says them.
+    """Return the values of a job, read back from its own text.
 
     Raises:
-        UsageError: the text does not say what the job has: a program's words may be no text.
+        UsageError: the text cannot represent the job, as a command line may not be valid text.
     """
     try:
         return read_form(row, job_text(row, ""), now)
@@ -173,17 +173,17 @@ def own_values(row: JobRow, now: float) -> JobValues:
 
 
 def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> JobValues:
-    """Return what is written of a job.
+    """Parse the edited text of a job.
 
     Args:
         row: the job.
-        text: as `job_text` wrote it and a person changed it.
+        text: text of `job_text`, edited by the user.
         now: seconds since 1970.
-        sets: `key=value` each, stronger than the text.
+        sets: `key=value` each; they override the text.
 
     Raises:
-        TaskFileError: all that is wrong with it.
-        UsageError: nothing is written.
+        TaskFileError: all errors of the text.
+        UsageError: the text is empty.
     """
     problems = Problems()
     kinds: dict[str, Kind] = {COMMAND.name: COMMAND}
@@ -202,12 +202,12 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
     fault = terms_fault(request.terms, in_task_file)
     if fault is not None:
         problems.add_error(root, RESOURCES, fault)
-    # a form has every setting, and of many of them it is no mistake that they have no effect
+    # the text contains every setting, so settings without effect are not an error
     errors = [
         problem._replace(severity=Severity.ERROR)
         for problem in problems
         if problem.severity is Severity.ERROR
-        # somebody sets an option that has no effect now: a time that is over
+        # the user sets an option without effect, such as a time in the past
         or (problem.code == RESOURCES and problem.place and problem.place.file == OPTION)
     ]
     if errors:
@@ -231,7 +231,7 @@ def _parts(row: JobRow, root: Node, problems: Problems) -> dict[str, Node]:
 def _program(
     node: Node | None, overrides: Overrides, where: SourceLocation, scope: Scope
 ) -> dict[str, Json] | None:
-    """Return the words of a program, its folder and its variables; None: they are faulty."""
+    """Return the command line, folder and variables of a program; None if they are invalid."""
     given: dict[str, GivenSetting] = {}
     settings, problems = known_settings([COMMAND]), scope.problems
     what = "a setting of a program"
@@ -263,7 +263,7 @@ def _request(node: Node | None, kind: str, overrides: Overrides, scope: Scope) -
 
 
 def _options_for_kind(fields: MappingNode, kind: str) -> Iterator[tuple[ScalarNode, Node]]:
-    """Give the options that are set for a kind, by its name or without."""
+    """Yield the options that are set for a kind, with or without its name."""
     for key, value in fields.pairs:
         if key.text == kind and isinstance(value, MappingNode):
             yield from value.pairs
@@ -272,7 +272,7 @@ def _options_for_kind(fields: MappingNode, kind: str) -> Iterator[tuple[ScalarNo
 
 
 def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
-    """Read what is set on the command line; a task file has words that one job has not."""
+    """Parse the settings of the command line; keys that only task files have are refused."""
     overrides = read_overrides(sets, scope.kinds, scope.problems)
     for fields in overrides.words:
         key = fields.pairs[0][0]
@@ -294,7 +294,7 @@ def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
 
 
 def _free_name(row: JobRow, name: str, problem: Problem) -> Problem:
-    """Return the problem of a name that is no setting, with what can be set of a program instead."""
+    """Return the problem of an unknown setting, with the settings of a program."""
     if not is_program(row):
         return problem
     swept = name in swept_values(row.spec.settings)
@@ -325,7 +325,7 @@ def _free_name(row: JobRow, name: str, problem: Problem) -> Problem:
 
 
 def yaml_text(value: Json) -> str:
-    """Return a setting's value as YAML, in one line."""
+    """Return a setting's value as one line of YAML."""
     match value:
         case str():
             return value if _is_plain(value) else f'"{"".join(map(_escaped, value))}"'
@@ -338,14 +338,14 @@ def yaml_text(value: Json) -> str:
 
 
 def _escaped(char: str) -> str:
-    """Return a character as it stands between double quotes; JSON's pairs of surrogates are no YAML."""
+    """Return a character escaped for double quotes in YAML, which has no pairs of surrogates as JSON has."""
     if char in '"\\':
         return f"\\{char}"
     return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text means itself without quotes, to readers of YAML 1.1, too."""
+    """Return whether a text needs no quotes in YAML, including YAML 1.1."""
     if text.lower() in TRUTHS:
         return False
     node = ScalarNode(_NO_PLACE, 0, 0, len(text), text, plain=True)
@@ -353,9 +353,9 @@ def _is_plain(text: str) -> bool:
 
 
 def option_text(option: JobOption, request: JobRequest) -> str:
-    """Return the value of an option as a task file has it; '' where it is not given."""
+    """Return the value of an option as in a task file; '' if it is not set."""
     value, default = (attrgetter(option.field)(asked) for asked in (request, JobRequest()))
-    if option.name == "gpus":  # one is the default only of who asks for none
+    if option.name == "gpus":  # one GPU is the default only without a request
         value, default = request.gpus, None
     if value in (None, default):
         return ""
@@ -363,20 +363,20 @@ def option_text(option: JobOption, request: JobRequest) -> str:
 
 
 class Revision(NamedTuple):
-    """A job of the queue as its owner wants it."""
+    """A queued job with the changes of its owner."""
 
-    row: JobRow  # as it was when this was worked out
+    row: JobRow  # as it was when the revision was computed
     spec: Spec
     changes: tuple[str, ...]  # in words: "cpus 1 → 2"
-    hashes: tuple[tuple[JobRow, str], ...] = ()  # the new ones of jobs that come after a program
+    hashes: tuple[tuple[JobRow, str], ...] = ()  # job → new hash, of the jobs after a program
 
     @property
     def summary(self) -> str:
-        """What is another, in words."""
+        """The changes as text."""
         return ", ".join(self.changes)
 
     def to_changed_job(self) -> ChangedJob:
-        """Return the change as the queue takes it; its reason goes into the job's events."""
+        """Return the change for the database; its reason is written to the job's events."""
         if self.row.state in OPEN_STATES:
             code, text = ReasonCode.EDITED, f"changed by the user: {self.summary}"
         else:
@@ -391,17 +391,17 @@ class Revision(NamedTuple):
 def revise_all(
     store: Store, rows: Sequence[JobRow], sets: Sequence[str], now: float
 ) -> dict[int, Revision]:
-    """Return number → job with some of its values set; one that has them already is not among these.
+    """Return number → revision of jobs with some values set; jobs that already have them are left out.
 
     Args:
         store: the queue.
         rows: the jobs; none of them runs.
-        sets: `key=value` each, as those of `launcher run --set`.
+        sets: `key=value` each, as for `launcher run --set`.
         now: seconds since 1970.
 
     Raises:
-        TaskFileError: all that is wrong with `sets`.
-        UsageError: a job cannot be changed so.
+        TaskFileError: all errors of `sets`.
+        UsageError: a job cannot be changed in this way.
     """
     revisions = {}
     for row in rows:
@@ -413,7 +413,7 @@ def revise_all(
 
 
 def _with_consistent_hashes(revisions: dict[int, Revision]) -> dict[int, Revision]:
-    """Return revisions of which one's new hashes do not contradict another's: a job may follow several."""
+    """Return revisions whose new hashes agree: a job may follow several revised jobs."""
     hashes: dict[int, str] = {}
     rows: dict[int, JobRow] = {}
     for revision in revisions.values():
@@ -435,16 +435,16 @@ def _with_consistent_hashes(revisions: dict[int, Revision]) -> dict[int, Revisio
 
 
 def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Revision | None:
-    """Return a job as its owner wants it; None where nothing is another.
+    """Return the revision of a job, or None if nothing changes.
 
     Args:
         store: the queue.
-        row: which; it does not run.
-        before: its values as its own form is read.
-        after: those that are wanted.
+        row: the job, which does not run.
+        before: its values, read back from its own text.
+        after: the requested values.
 
     Raises:
-        UsageError: it would be another job for those that need it, or cannot be one.
+        UsageError: dependent jobs need the job as it is, or the values are invalid.
     """
     changed = [name for name in after.settings if after.settings[name] != before.settings.get(name)]
     options = [*_changed_options(before.request, after.request)]
@@ -454,7 +454,7 @@ def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Re
         f"{name} {' → '.join(format_pair(before.settings.get(name), after.settings[name]))}"
         for name in changed
     ]
-    # `launcher priority` writes the row's own, and not that of its spec
+    # `launcher priority` changes the priority of the row, not of its spec
     spec = row.spec._replace(priority=after.request.priority)
     if options:
         spec = spec._replace(resources=_resources(row, after.request), terms=after.request.terms)
@@ -475,7 +475,7 @@ def _changed_options(before: JobRequest, after: JobRequest) -> Iterator[str]:
 
 
 def _resources(row: JobRow, request: JobRequest) -> Resources:
-    """Return what a job asks of the machine by a request."""
+    """Return the resources of a job for a request."""
     if was_added(row):
         device = request.resources.device
         if device == "auto":
@@ -485,10 +485,10 @@ def _resources(row: JobRow, request: JobRequest) -> Resources:
 
 
 def _signature(row: JobRow, gpus: int) -> str:
-    """Return by what a job is known that has another number of GPUs; a program's cost does not tell it.
+    """Return the signature of a job after a change of its number of GPUs; that of a program is unchanged.
 
     Raises:
-        UsageError: its kind cannot be had here.
+        UsageError: its kind is not installed.
     """
     if is_program(row):
         return row.spec.signature
@@ -502,12 +502,12 @@ def _signature(row: JobRow, gpus: int) -> str:
 def _replace_command_line(
     store: Store, row: JobRow, spec: Spec, after: JobValues
 ) -> tuple[Spec, tuple[tuple[JobRow, str], ...]]:
-    """Return the spec of a program with other words, and the new hashes of the jobs after it.
+    """Return the spec of a program with another command line, and the new hashes of the jobs after it.
 
-    No plan ever has these hashes: the next run of the task file does as the file says, and does all of them again.
+    No plan has these hashes, so the next run of the task file follows the file and runs all of these jobs again.
 
     Raises:
-        UsageError: others have worked with what it made.
+        UsageError: other jobs have used its results.
     """
     argv = _command_words(after)
     spec = spec._replace(argv=argv, signature=program_cost(after.settings, argv))
@@ -537,10 +537,10 @@ def _digest(*texts: str) -> str:
 
 
 def _refuse_used_results(row: JobRow, dependants: Sequence[JobRow]) -> None:
-    """Refuse to change what others have worked with.
+    """Refuse to change a program whose results other jobs have used.
 
     Raises:
-        UsageError: names the first of them.
+        UsageError: names the first of these jobs.
     """
     built = [each for each in dependants if each.state in _BUILT_ON]
     if built:

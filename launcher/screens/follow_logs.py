@@ -18,7 +18,7 @@ from typing import BinaryIO
 import click
 
 from launcher.errors import UsageError, pluralize
-from launcher.screens.format import format_job_names, reason_to_show, sanitize_terminal, why
+from launcher.screens.format import format_job_names, reason_to_show, why
 from launcher.screens.terminal import uses_colour
 from launcher.screens.text_table import distinguish_names, width_of
 from launcher.states import OPEN_STATES, ReasonCode, State
@@ -35,6 +35,7 @@ from launcher.system.terminal_codes import (
     keep_colours_only,
     strip_colours,
 )
+from launcher.system.text import sanitize_terminal
 
 CHUNK_BYTES = 1 << 16  # of one job before the next one has its turn
 LONGEST_BYTES = 8 << 10  # of a line; a longer one is cut into several

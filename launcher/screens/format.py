@@ -1,4 +1,4 @@
-"""What the screens show, as plain values: every screen says the same because it starts here."""
+"""Texts that all screens share: reasons, names, counts and times."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,10 +12,7 @@ from launcher.store.job_queries import UnmetDependency
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
-from launcher.system.text import (
-    sanitize_terminal as sanitize_terminal,  # every screen takes it from here
-)
-from launcher.system.text import shell_line
+from launcher.system.text import sanitize_terminal, shell_line
 from launcher.units import format_bytes
 
 GLYPHS = {
@@ -41,11 +38,11 @@ ORDER = (
 
 
 def command_text(job: JobRow, folder: str) -> str:
-    """Return what a job runs, as one line that a shell reads.
+    """Return the command of a job as one line for a shell.
 
     Args:
-        job: as the queue knows it.
-        folder: in which it was queued.
+        job: the row of the database.
+        folder: folder from which it was queued.
     """
     variables = [f"{name}={text}" for name, text in variables_of(job).items()]
     words = (*(["env"] if variables else []), *variables, *job.spec.argv)
@@ -53,7 +50,7 @@ def command_text(job: JobRow, folder: str) -> str:
 
 
 def folder_of(job: JobRow, folder: str) -> str:
-    """Return the folder in which a job begins; where it was queued if its own cannot be understood."""
+    """Return the working folder of a job, or that from which it was queued if its own is unreadable."""
     try:
         return start_folder(job.spec, folder)
     except Unreadable:
@@ -61,7 +58,7 @@ def folder_of(job: JobRow, folder: str) -> str:
 
 
 def variables_of(job: JobRow) -> Mapping[str, str]:
-    """Return the variables that a program's entry sets; none where they cannot be understood."""
+    """Return the variables that a program's entry sets; none if they are unreadable."""
     try:
         return entry_variables(job.spec)
     except Unreadable:
@@ -69,21 +66,21 @@ def variables_of(job: JobRow) -> Mapping[str, str]:
 
 
 def why(job: JobRow, need: UnmetDependency | None = None) -> str:
-    """Return in one line why a job is in its state, and what a waiting one waits for."""
+    """Return the reason of a job's state in one line."""
     return first_line(reason_to_show(job, need).text)
 
 
 def reason_to_show(job: JobRow, need: UnmetDependency | None = None) -> Reason:
-    """Return why a job is in its state, and what a waiting one waits for.
+    """Return the reason of a job's state; for a waiting job, the dependency, time or resource it waits for.
 
     Args:
-        job: as the queue knows it.
-        need: the first of the jobs that must still be done before it, where it is known.
+        job: the row of the database.
+        need: its first open dependency, if known.
     """
     if job.state is not State.QUEUED:
         return job.state_reason
     pause = job.starts_at is not None
-    needs = job.waits - pause  # the store counts a time to wait for as one of them
+    needs = job.waits - pause  # the database counts an earliest start as a dependency
     writer = (
         job.state_reason.data.get("need")
         if job.state_reason.code is ReasonCode.OUTPUT_IN_USE
@@ -102,11 +99,11 @@ def reason_to_show(job: JobRow, need: UnmetDependency | None = None) -> Reason:
 
 
 def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
-    """Return what is said of a running job while it is paused.
+    """Return the reason of a paused running job.
 
     Args:
-        device: where it runs: "cpu", or the UUIDs of its GPUs with commas between.
-        reservation: bytes that are promised to it on each of them; None: an estimate, or all of it.
+        device: "cpu", or the UUIDs of its GPUs, separated by commas.
+        reservation: bytes reserved on each GPU. None if they are an estimate or the whole GPU.
         now: seconds since 1970.
     """
     kept = reserved_text(device, reservation)
@@ -120,11 +117,11 @@ def pause_reason(device: str, reservation: int | None, now: float) -> Reason:
 
 
 def reserved_text(device: str, reservation: int | None) -> str:
-    """Return what of GPUs stays reserved for a running job while it is paused; '' on the CPU.
+    """Return the text on the GPU memory that stays reserved while a job is paused; '' on the CPU.
 
     Args:
-        device: where it runs: "cpu", or the UUIDs of its GPUs with commas between.
-        reservation: bytes that are promised to it on each of them; None: an estimate, or all of it.
+        device: "cpu", or the UUIDs of its GPUs, separated by commas.
+        reservation: bytes reserved on each GPU. None if they are an estimate or the whole GPU.
     """
     if device == CPU:
         return ""
@@ -154,7 +151,7 @@ def _with_number(name: str, job: int) -> str:
 
 
 def format_job_names(jobs: Sequence[JobRow], most: int = 3) -> str:
-    """Return the names of the first few jobs, each once, and how many more there are."""
+    """Return the names of the first `most` jobs, and the number of further ones."""
     times = Counter(job.name for job in jobs)
     names = ", ".join(
         sanitize_terminal(job.name if times[job.name] == 1 else _with_number(job.name, job.id))
@@ -164,18 +161,18 @@ def format_job_names(jobs: Sequence[JobRow], most: int = 3) -> str:
 
 
 def first_few(texts: Sequence[str], most: int) -> str:
-    """Return the first few texts, and how many more there are."""
+    """Return the first `most` texts, and the number of further ones."""
     more = len(texts) - most
     return ", ".join(texts[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def format_range(least: str, most: str) -> str:
-    """Return from what to what something is; one text where both are the same."""
+    """Return a range as text; a single value if both ends are equal."""
     return least if least == most else f"{least} to {most}"
 
 
 def tally(counts: Mapping[State, int]) -> str:
-    """Return how many jobs are in each state, in words."""
+    """Return the number of jobs in each state as text."""
     parts = [f"{counts[state]} {state}" for state in ORDER if counts.get(state)]
     return " · ".join(parts) or "no jobs"
 
@@ -186,40 +183,40 @@ def iso_time(at: float) -> str:
 
 
 def iso_time_or_none(at: float | None) -> str | None:
-    """Return a time as `iso_time` does, None where there is none."""
+    """Return a time as `iso_time` does, or None."""
     return None if at is None else iso_time(at)
 
 
 def format_time(at: float, form: str) -> str:
-    """Return a local time in a form of `strftime`."""
+    """Return a local time in a format of `strftime`."""
     return datetime.fromtimestamp(at).astimezone().strftime(form)
 
 
 def local_time(at: float) -> str:
-    """Return a local date and time to the second; `utc_offset` says which that is."""
+    """Return a local date and time to the second; `utc_offset` returns its time zone."""
     return format_time(at, "%Y-%m-%d %H:%M:%S")
 
 
 def utc_offset(at: float) -> str:
-    """Return by how much local time differs from UTC at a time: `UTC+01:00`."""
+    """Return the UTC offset of local time at a time: `UTC+01:00`."""
     text = format_time(at, "%z")
     return f"UTC{text[:3]}:{text[3:5]}"
 
 
 def common_zone(times: Iterable[float]) -> str:
-    """Return the zone that local times share; '' if they lie in several, as in summer and winter."""
+    """Return the common UTC offset of times; '' if they differ, as in summer and winter."""
     zones = {utc_offset(at) for at in times}
     return zones.pop() if len(zones) == 1 else ""
 
 
 def local_under(at: float, head: str) -> str:
-    """Return a local date and time below a head that names a zone, with its own zone if that is another one."""
+    """Return a local date and time for a table whose head names a UTC offset, with its own offset if different."""
     own = utc_offset(at)
     return local_time(at) if own == head else f"{local_time(at)} {own}"
 
 
 def short_local_time(at: float) -> str:
-    """Return a local date and time, the seconds only where there are some."""
+    """Return a local date and time, with seconds only if they are not zero."""
     return local_time(at).removesuffix(":00")
 
 

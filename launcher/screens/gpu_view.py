@@ -16,7 +16,6 @@ from launcher.gpu.monitor import (
 from launcher.gpu.resources import ForeignReservation
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot, gpu_record
 from launcher.screens.chart import blocks
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.text_table import (
     GAP,
     Cell,
@@ -34,6 +33,7 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity, is_alive
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 from launcher.workers.memory_share import MemoryReport, read_report
 
@@ -63,13 +63,13 @@ class GpuJob(NamedTuple):
     estimate: int | None = None  # bytes that are reserved for it while that follows its use
     load: float | None = None  # share of the time in which it kept its GPUs busy lately, 0 to 1
     exclusive: bool = False  # it shares the GPU with none of ours
-    pids: frozenset[int] = frozenset()  # its processes there, as far as the driver tells
+    pids: frozenset[int] = frozenset()  # its processes there, if the driver reports them
     reported: int | None = None  # bytes that its worker says it uses, context included
-    peak: int | None = None  # bytes that its worker says it took at most, likewise
+    peak: int | None = None  # peak bytes that its worker reports, likewise
 
 
 class AttemptUsage(NamedTuple):
-    """What the scheduler knows of a running attempt, as far as screens show it."""
+    """The scheduler's data of a running attempt that screens show."""
 
     key: tuple[int, int] = (0, 0)  # its job and number
     estimate: int | None = None
@@ -77,7 +77,7 @@ class AttemptUsage(NamedTuple):
 
     @property
     def gpu_job_fields(self) -> dict[str, Any]:
-        """The fields of a `GpuJob` that tell of it."""
+        """The fields of a `GpuJob` for this attempt."""
         return {"estimate": self.estimate, "load": self.load}
 
 
@@ -104,7 +104,7 @@ class GpuView(NamedTuple):
     gpu: GpuSnapshot
     node: str = ""  # where it is; '' in this machine
     jobs: tuple[GpuJob, ...] = ()
-    foreign: tuple[ForeignReservation, ...] = ()  # what other users' schedulers have promised of it
+    foreign: tuple[ForeignReservation, ...] = ()  # reservations of other users' schedulers
 
     @property
     def ours(self) -> int | None:
@@ -114,7 +114,7 @@ class GpuView(NamedTuple):
 
     @property
     def outstanding(self) -> int:
-        """Bytes that are promised to our jobs and not in use yet."""
+        """Bytes that are reserved for our jobs and not in use yet."""
         return sum(
             max(0, (guest.reserved or guest.estimate or 0) - (self.used_by(guest) or 0))
             for guest in self.jobs
@@ -122,7 +122,7 @@ class GpuView(NamedTuple):
 
     @property
     def amounts(self) -> tuple[int, int, int]:
-        """Bytes in use by our jobs and by others, and those that are promised; 0 where that is unknown."""
+        """Bytes used by our jobs, used by others, and reserved; 0 if unknown."""
         used = self.gpu.used or 0
         ours = min(self.ours or 0, used)
         return ours, used - ours, self.outstanding + sum(each.amount for each in self.foreign)
@@ -142,7 +142,7 @@ class GpuView(NamedTuple):
     def used_by(self, guest: GpuJob) -> int | None:
         """Return the bytes that a job of ours uses there, None if unknown.
 
-        Where the driver does not know its processes, as in a container, its worker's word counts.
+        If the driver does not report its processes, as in a container, its worker's report is used.
         """
         if self.gpu.processes is None:
             return guest.reported
@@ -258,13 +258,13 @@ def notes(gauge: GpuView) -> list[tuple[str, TextStyle]]:
     texts += [(_process(process), TextStyle.OTHERS) for process in others[:MOST_PROCESSES]]
     if len(others) > MOST_PROCESSES:
         texts.append((f"and {len(others) - MOST_PROCESSES:,} more", TextStyle.OTHERS))
-    if gauge.node:  # of another machine processes are never told
+    if gauge.node:  # processes of another machine are not reported
         return texts
     return texts + [(columns, TextStyle.OTHERS) for columns in _unreported_facts(gpu)]
 
 
 def _unreported_facts(gpu: GpuSnapshot) -> list[str]:
-    """Return what the driver does not tell of who uses a GPU, if there is something to tell."""
+    """Return notes on data about the use of a GPU that the driver does not report."""
     if gpu.fault or gpu.used is None:
         return (
             [] if gpu.fault else ["the driver does not report used memory, so no job starts here"]
@@ -356,14 +356,14 @@ FRESH_S = 15.0  # what the scheduler saw before may have changed
 def merge_recorded(
     gpus: Sequence[GpuSnapshot], before: Sequence[GpuSnapshot], age_s: float = 0.0
 ) -> list[GpuSnapshot]:
-    """Return the GPUs with what the scheduler knows of them and the driver does not tell any more.
+    """Return the GPUs with recorded data that the driver no longer reports.
 
-    That is the identity of a card that is lost, and a fault that was announced once.
+    These are the identity of a lost GPU, and a fault that was reported only once.
 
     Args:
         gpus: as they are now.
-        before: as the scheduler last saw them.
-        age_s: how long ago that was.
+        before: the scheduler's latest snapshot.
+        age_s: age of that snapshot in seconds.
     """
     by_uuid = {gpu.uuid: gpu for gpu in before}
     by_place = {(gpu.index, gpu.mig): gpu for gpu in before}
@@ -434,13 +434,13 @@ def gpu_job_of(
     pids: frozenset[int] = frozenset(),
     reported: int | None = None,
 ) -> GpuJob:
-    """Return an attempt as a guest of a GPU.
+    """Return an attempt as a job on a GPU.
 
     Args:
         claim: the attempt.
-        report: what its worker says.
+        report: the report of its worker.
         pids: its processes there.
-        reported: bytes that it uses, by a better source than its worker.
+        reported: bytes that it uses, from a better source than its worker.
     """
     return GpuJob(
         job=claim.job,
@@ -468,9 +468,9 @@ def _fault(gpu: GpuSnapshot, recorded: GpuSnapshot | None, age_s: float) -> str:
 
 
 def scheduler_snapshot(home: Home) -> tuple[tuple[GpuSnapshot, ...], float]:
-    """Return what the scheduler saw last, and how long ago; nothing where none lives.
+    """Return the scheduler's latest snapshot and its age in seconds; nothing if no scheduler runs.
 
-    What one knew that has left is over: the next one begins anew.
+    The snapshot of an ended scheduler is outdated.
     """
     look = read_gpu_status(home) if scheduler_pid(home) is not None else None
     return ((), 0.0) if look is None else (look.gpus, max(0.0, time.time() - look.at))

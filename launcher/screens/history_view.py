@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from launcher.errors import pluralize
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.text_table import Cell, Column, TextLine, TextSpan, TextStyle, TextTable, line
 from launcher.states import ReasonCode
 from launcher.store.failure_groups import FailureGroup
@@ -17,6 +16,7 @@ from launcher.store.history_report import (
     RunSummary,
 )
 from launcher.system.files import Json
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 DAY, RUN, CAUSE, MEMORY, NODE = SECTIONS = ("day", "run", "cause", "memory", "node")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from launcher.errors import pluralize
 from launcher.job_options.value_types import PRIORITY
-from launcher.screens.format import format_job_names, pause_reason, reserved_text, sanitize_terminal
+from launcher.screens.format import format_job_names, pause_reason, reserved_text
 from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, shorten, width_of
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import wake_or_start_scheduler
@@ -20,6 +20,7 @@ from launcher.store.steering import JobControl
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
+from launcher.system.text import sanitize_terminal
 
 LEAST_NAME = 12  # columns of a job's name in a question
 ANSWERS = "  y/n"

@@ -17,13 +17,13 @@ from launcher.screens.format import (
     first_line,
     format_job_names,
     local_under,
-    sanitize_terminal,
     short_local_time,
     variables_of,
 )
 from launcher.states import OPEN_STATES, State, is_signal, strip_state_prefix
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 # settings by kind that stand in another line, as people read them: of a program its words, of a function its call

@@ -16,13 +16,7 @@ from launcher.job import CPU, Terms
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.policy.vram_request import choose_vram_request
 from launcher.scheduler.run_places import describe_position
-from launcher.screens.format import (
-    folder_of,
-    format_range,
-    iso_time,
-    iso_time_or_none,
-    sanitize_terminal,
-)
+from launcher.screens.format import folder_of, format_range, iso_time, iso_time_or_none
 from launcher.screens.job_view import JobView, job_views
 from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.staging.left_stages import find_unaccepted_output
@@ -34,6 +28,7 @@ from launcher.store.usage_records import program_by, similar_key
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds, median, quartile
 from launcher.workers.progress.attempt_progress import read_attempt_progress
 

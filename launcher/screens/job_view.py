@@ -1,4 +1,4 @@
-"""A job as all screens, pages and programs are shown it: what it is, how far it is or why it waits, what came out."""
+"""The view of a job on all screens, on the web page and in JSON: identity, state, progress or reason, and result."""
 
 import shlex
 import time
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from launcher.job import PROGRAM
 from launcher.params import format_params, params_in_job_name, varying_names
-from launcher.screens.format import first_line, iso_time, reason_to_show, sanitize_terminal
+from launcher.screens.format import first_line, iso_time, reason_to_show
 from launcher.screens.termination import TerminationStatus, termination_of
 from launcher.screens.text_table import ELLIPSIS
 from launcher.states import OPEN_STATES, Reason, ReasonCode, State, strip_state_prefix
@@ -18,6 +18,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.paths import Attempt, Home
+from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import (
     NO_PROGRESS,
     AttemptProgress,
@@ -27,70 +28,77 @@ from launcher.workers.progress.attempt_progress import (
 from launcher.workers.progress.hashing import read_hashing_report
 from launcher.workers.progress.steps import ProgressReport
 
-RECENT = 10  # ends that are listed
+RECENT = 10  # ended attempts that are listed
 WAITING = 40  # waiting jobs that are listed
 LONGEST_PROGRAM = 40  # characters of a command line in a list
 METRICS = 3  # results of a job that are shown in its line
 _NUMBERED = f"{PROGRAM}/"
 _ABSENT = object()
-_OVER_PROGRESS = {ReasonCode.ENDING, ReasonCode.SETTLING}  # a running job's, shown before its step
+_OVER_PROGRESS = {
+    ReasonCode.ENDING,
+    ReasonCode.SETTLING,
+}  # of a running job; shown instead of its progress
 
 
 class GpuMemoryUsage(NamedTuple):
-    """GPU memory of a running job, in bytes on the GPU where it takes most; None: not known."""
+    """GPU memory of a running job, in bytes on the GPU where it uses most; None is unknown."""
 
     now: int | None = None
     peak: int | None = None
     requested: int | None = None
-    estimate: int | None = None  # where nothing is asked for: it follows the use
+    estimate: int | None = None  # without a request: it follows the measured usage
     exclusive: bool = False  # it shares its GPUs with no other job
 
     @property
     def exceeds_request(self) -> bool:
-        """It took more than it was promised."""
+        """Whether the job has used more than its request."""
         return self.requested is not None and max(self.now or 0, self.peak or 0) > self.requested
 
 
 class JobView(NamedTuple):
-    """A job as it is shown everywhere: as it is now, or as it was when an attempt of it ended."""
+    """A job as the screens show it: as it is now, or as it was when an attempt ended."""
 
     id: int
     run: str
     name: str
     kind: str
-    state: State  # of an end: failed, too, where it was queued again; queued, where it had only to stop
-    priority: int
-    since: float  # it ended, started, or was queued
-    note: str  # its progress, or why it is in its state; of an end its result, or why and what was done
-    program: str = ""  # what it runs, where its name does not tell
-    params: Mapping[str, Json] = {}  # of a program or a function
-    params_text: str = ""  # those in which jobs of its run differ, where its name does not tell
-    code: ReasonCode | None = None  # of the note; None: that is its progress, or its last line
-    need: str = ""  # the beginning of the note, where the rest tells the machine's situation
-    situation: str = ""  # that rest: jobs that wait for the same have the same
-    # of one that runs, where it was looked at
-    devices: str = "cpu"  # the GPUs as people call them
-    node: str = ""  # where its pilot is; '' on this machine
-    memory: GpuMemoryUsage | None = (
-        None  # None: it works on the CPU; of one that waits, what it asks for
+    state: (
+        State  # of an ended attempt: failed even if it was requeued; queued if it was only stopped
     )
+    priority: int
+    since: float  # when it ended, started, or was queued
+    note: str  # progress, or reason of the state; of an ended attempt its result, or reason and action
+    program: str = ""  # its command, if its name is only a number
+    params: Mapping[str, Json] = {}  # of a program or a function
+    params_text: str = (
+        ""  # those in which jobs of its run differ and that its name does not contain
+    )
+    code: ReasonCode | None = (
+        None  # of the note; None if the note is its progress or last output line
+    )
+    need: str = ""  # beginning of the note, if the rest describes the machine
+    situation: str = ""  # that rest: equal for jobs that wait for the same resource
+    # of a running job, if measured
+    devices: str = "cpu"  # or its GPUs, such as cuda:0
+    node: str = ""  # host of its pilot; '' on this machine
+    memory: GpuMemoryUsage | None = None  # None for a CPU job; of a waiting job its request
     step: ProgressReport | None = None
     ends: float | None = None  # when it is expected to end; None: unknown
-    # of an end
-    seconds: float | None = None  # how long its attempt took
-    short: str = ""  # why it failed, cut to the program's exception; empty: there is none
-    requeued: bool = False  # the note says itself that the job was queued again
-    latest: State | None = None  # the state of the job by now
-    # of one that runs and is being ended, where that was looked at
+    # of an ended attempt
+    seconds: float | None = None  # duration of the attempt
+    short: str = ""  # the exception of a failed program; '' if there is none
+    requeued: bool = False  # the note already says that the job was queued again
+    latest: State | None = None  # current state of the job
+    # of a running job that is being ended, if read
     termination: TerminationStatus | None = None
 
     @property
     def is_open_again(self) -> bool:
-        """It is an end, and the job is open again."""
+        """Whether this is an ended attempt of a job that is open again."""
         return self.latest in OPEN_STATES
 
     def columns(self) -> tuple[str, ...]:
-        """Return it for pipes: full values, absolute times."""
+        """Return the columns for pipes: full values, absolute times."""
         params = format_params(self.params, self.params)
         return (
             str(self.id),
@@ -103,7 +111,7 @@ class JobView(NamedTuple):
         )
 
     def record(self) -> dict[str, Json]:
-        """Return it for JSON."""
+        """Return the job for JSON."""
         return {
             "id": self.id,
             "run": self.run,
@@ -131,14 +139,14 @@ def job_view(
     differing: DifferingParams | None = NO_DIFFERENCES,
     ending: Reason | None = None,
 ) -> JobView:
-    """Return a job as it is; a running one tells its progress or what it printed last, any other why it is as it is.
+    """Return a job as it is now, with its progress or last output line if it runs, otherwise with its reason.
 
     Args:
-        job: as the queue knows it.
-        progress: how far it is, if it runs and reports that.
-        started: when its attempt began, where it runs.
-        need: the first of the jobs that must still be done before it, where it is known.
-        differing: in which parameters jobs of its run differ; None: only people are told, by them and its program.
+        job: the row of the database.
+        progress: its newest report, if it runs.
+        started: start of its attempt, if it runs.
+        need: its first open dependency, if known.
+        differing: run → parameters in which its jobs differ. With None the view has neither these nor the program.
         ending: why it is being ended; None if it is not.
     """
     works = job.state is State.RUNNING and job.paused is None
@@ -148,7 +156,7 @@ def job_view(
     ):
         reason = reason_to_show(job, need)
     data = {} if reason is None else reason.data
-    program = "" if differing is None else _program(job)  # half of what a line costs
+    program = "" if differing is None else _program(job)  # half the cost of a line
     return JobView(
         id=job.id,
         run=sanitize_terminal(job.run),
@@ -164,7 +172,7 @@ def job_view(
         ),
         program=program,
         params=job.params,
-        # a command line that is shown whole tells them already
+        # a complete command line already contains the parameters
         params_text=""
         if program and not program.endswith(ELLIPSIS)
         else _differing_params_text(job, differing or {}),
@@ -177,12 +185,12 @@ def job_view(
 def view_of_end(
     job: JobView, ending: CompletionEvent, result: Mapping[str, object] | None = None
 ) -> JobView:
-    """Return a job as it was when an attempt of it ended.
+    """Return a job as it was when an attempt ended.
 
     Args:
         job: as it is now.
-        ending: what happened.
-        result: what the job returned.
+        ending: the end of the attempt.
+        result: the returned values of the job.
     """
     reason, is_done = ending.reason, ending.state is State.DONE
     why = "" if is_done else sanitize_terminal(strip_state_prefix(first_line(reason.text)))
@@ -208,7 +216,7 @@ def format_numbers(result: Mapping[str, object]) -> str:
 
 
 def _program(job: JobRow) -> str:
-    """Return the beginning of what a command runs whose name is only a number."""
+    """Return the beginning of a command line whose job is named only by a number; '' for other jobs."""
     number = job.name.removeprefix(_NUMBERED).rstrip("'")
     if not (job.name.startswith(_NUMBERED) and number.isdecimal()):
         return ""
@@ -217,7 +225,7 @@ def _program(job: JobRow) -> str:
 
 
 def differing_params(store: Store, jobs: Iterable[JobRow]) -> DifferingParams:
-    """Return run → the parameters in which its jobs differ, as far as some of them tell."""
+    """Return run → parameters in which its jobs differ, from a sample of them."""
     by_run: dict[int, list[Mapping[str, Json]]] = {}
     for job in jobs:
         if job.params:
@@ -228,7 +236,7 @@ def differing_params(store: Store, jobs: Iterable[JobRow]) -> DifferingParams:
 
 
 def _differing_params_text(job: JobRow, differing: DifferingParams) -> str:
-    """Return the parameters of a job in which jobs of its run differ and that its name does not tell."""
+    """Return the parameters in which jobs of the run differ and that the job's name does not contain."""
     names = differing.get(job.run_id)
     if not names:
         return ""
@@ -239,7 +247,7 @@ def _differing_params_text(job: JobRow, differing: DifferingParams) -> str:
 
 
 def read_final_metrics(home: Home, job: JobRow) -> Mapping[str, Json]:
-    """Return what a program that is done told last; nothing of any other job."""
+    """Return the last reported metrics of a done program; empty for any other job."""
     if job.kind != PROGRAM or job.state is not State.DONE or not job.attempts:
         return {}
     return _numbers_of(job.attempt_in(home), job.ended)
@@ -251,7 +259,7 @@ def _numbers_of(attempt: Attempt, _ended: float | None) -> Mapping[str, Json]:
 
 
 def read_newest_progress(home: Home, job: JobRow) -> AttemptProgress:
-    """Return how far a running job is, or what it printed last; while a large file is hashed, that."""
+    """Return the progress of a running job: the hashing of a large file, its newest report, or its last output line."""
     if job.state is not State.RUNNING:
         return NO_PROGRESS
     attempt = job.attempt_in(home)
@@ -266,15 +274,15 @@ def ending_reason_of(home: Home, job: JobRow) -> Reason | None:
 
 
 class GroupStatus(NamedTuple):
-    """A group of jobs that has a limit."""
+    """A group of jobs with a limit."""
 
-    name: str  # as it was given: it may steer a terminal
+    name: str  # as the user gave it: may contain control characters
     limit: int
     running: int
 
 
 def groups_of(store: Store, running: Sequence[JobRow]) -> tuple[GroupStatus, ...]:
-    """Return the groups that have a limit, and how many of the running jobs are theirs."""
+    """Return the groups with a limit, and the number of running jobs of each."""
     at_work = Counter(job.spec.terms.group for job in running)
     groups = store.read.group_limits()
     return tuple(GroupStatus(group.name, group.slots, at_work[group.name]) for group in groups)
@@ -283,7 +291,7 @@ def groups_of(store: Store, running: Sequence[JobRow]) -> tuple[GroupStatus, ...
 def job_views(
     home: Home, store: Store, jobs: Sequence[JobRow], *, compared: bool = True
 ) -> list[JobView]:
-    """Return jobs as they are at this moment, for people compared with the others of their runs, and with their programs."""
+    """Return jobs as they are now, with their programs and the parameters in which jobs of their runs differ."""
     needs = store.read.first_unmet_dependencies(
         job.id for job in jobs if job.waits and job.state in OPEN_STATES
     )

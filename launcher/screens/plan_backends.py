@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from launcher.backends.settings import LOCAL, BackendSettings
 from launcher.errors import pluralize
 from launcher.planning.backend_preview import BackendPreview
-from launcher.screens.format import sanitize_terminal
+from launcher.system.text import sanitize_terminal
 from launcher.units import LONGEST_ESTIMATE_S, format_bytes, format_estimate, format_seconds
 
 

@@ -1,6 +1,6 @@
-"""The listing of `launcher run --dry-run`: what would run, in which order, after what, and why; and what it would take.
+"""The output of `launcher run --dry-run`: the jobs in order with dependencies and reasons, and their cost.
 
-A table of its kinds, free resources, the first wave, time and disk.
+The cost is a table of kinds, the free resources, the first wave, time and disk space.
 """
 
 import re
@@ -17,32 +17,35 @@ from launcher.planning.estimates import JobEstimate
 from launcher.planning.first_wave import MachineState
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
 from launcher.planning.preview import Preview
-from launcher.screens.format import first_few, format_time, sanitize_terminal
+from launcher.screens.format import first_few, format_time
 from launcher.screens.plan_backends import backend_lines
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_kinds import kinds_table
 from launcher.screens.text_table import columns
 from launcher.system.git import WorkTree
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 _wrap = partial(textwrap.wrap, break_on_hyphens=False)  # as in names of models
 _hanging = partial(_wrap, subsequent_indent="  ", break_long_words=False)
 _NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 MOST_LISTED = 40  # jobs; `--all` lists every one
-MOST_AFTER = 2  # needs named in a line
-MOST_FILES = 3  # that are not committed
+MOST_AFTER = 2  # dependencies named in a line
+MOST_FILES = 3  # uncommitted files that are named
 WIDTH = 120  # columns where there is no terminal
 NARROWEST = 40  # columns
 _NAMES_SHARE = 0.55  # of the width; a longer name has a line for itself
-_LEAST_ROOM = 28  # columns for added data and needs, before there is any for the memory
+_LEAST_ROOM = 28  # columns for added data and dependencies, before there is any for the memory
 _LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
 _GAP = "  "
-_PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})  # says all there is
+_PLAIN = frozenset(
+    {"new", "cached", "forced", "queued", "held", "running"}
+)  # reasons without a detail
 _OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
 
 
 def draw_preview(comparison: Comparison, preview: Preview, width: int) -> Iterator[str]:
-    """Give the lines; where nothing has to run, only what the user's own words stand for."""
+    """Yield the lines of the cost; if nothing has to run, only the meaning of the user's own words."""
     parts = [_words(comparison.jobs)]
     here = "" if preview.backends else " here"
     if open_jobs(comparison.jobs):
@@ -64,7 +67,7 @@ def draw_preview(comparison: Comparison, preview: Preview, width: int) -> Iterat
 
 
 def _savings_text(savings: SharedWorkSavings) -> str:
-    """Tell how large the results of shared work become, and what they save."""
+    """Return the size of shared results, and the work that they save."""
     size, most = savings.size, savings.most_bytes
     text = "of unknown size" if size is None else format_bytes(size)
     text += f", saves {savings.saved:,} of {savings.passes:,} passes"
@@ -117,7 +120,7 @@ def _starting_text(preview: Preview) -> str:
 
 
 def _times(preview: Preview) -> str:
-    """Add up what is known, and name what is not."""
+    """Return the sum of known durations, and the kinds without one."""
     estimated = [(kind, kind_sum) for kind, kind_sum in preview.kinds.items() if kind_sum.known]
     unknown = [kind for kind, kind_sum in preview.kinds.items() if not kind_sum.known]
     if not estimated:
@@ -163,17 +166,17 @@ def draw_plan(
     everything: bool = False,
     refused: Sequence[str] = (),
 ) -> str:
-    """Return the listing as text; only a name or a path that is longer itself exceeds `width`.
+    """Return the dry run as text; only single names and paths may exceed `width`.
 
     Args:
-        comparison: the plan, and each of its jobs beside what the queue knows of it.
-        preview: what is expected of them.
+        comparison: the plan, and each of its jobs compared with the queue.
+        preview: the expected cost.
         taskfile: the path to show.
-        start: the command that would queue the plan, to paste.
-        tree: the working tree, where there is one.
+        start: the command that queues the plan, for pasting.
+        tree: the working tree, if there is one.
         width: columns of the terminal.
-        everything: list every job, however many.
-        refused: why `run` would refuse the plan; none: it would not.
+        everything: list every job instead of the first MOST_LISTED.
+        refused: reasons for which `run` would refuse the plan; empty if it would not.
     """
     plan, jobs = comparison.plan, comparison.jobs
     width = max(width, NARROWEST)
@@ -205,7 +208,7 @@ def _indented(lines: Iterable[str]) -> Iterator[str]:
 def _header(
     plan: Plan, now: float, *, taskfile: str, tree: WorkTree | None, width: int
 ) -> Iterator[str]:
-    """Give file, name, what it is about, date and commit; then what is not committed."""
+    """Yield file, name, subject, date and commit, then the uncommitted files."""
     at = format_time(now, "%d %b").lstrip("0") + (f", git {tree.short}" if tree else "")
     about = plan.name + (f": {sanitize_terminal(plan.about)}" if plan.about else "")
     about += f", share {plan.share:g}" if plan.share is not None else ""
@@ -221,7 +224,7 @@ def _header(
 
 
 def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
-    """Tell which changed files decide results of which kinds, '' where none does."""
+    """Return which changed files affect the results of which kinds; '' if none does."""
     if tree is None or not tree.modules:
         return ""
     changed = {
@@ -238,7 +241,7 @@ def _uncommitted(plan: Plan, tree: WorkTree | None) -> str:
 def _lines(
     compared_jobs: Sequence[ComparedJob], most: int, preview: Preview, width: int
 ) -> Iterator[str]:
-    """Give the first jobs: name, real data that was added, memory, after what, why; then what changed."""
+    """Yield the first jobs with name, added real data, memory, dependencies and reason, then their changes."""
     shown = compared_jobs[:most]
     if not shown:
         yield "no jobs"
@@ -268,7 +271,7 @@ def _cells(
     jobs: Mapping[str, ComparedJob],
     width: int,
 ) -> list[str]:
-    """Return what follows each name, aligned; where room is short the memory goes first."""
+    """Return the aligned columns after each name; on a narrow screen the memory is left out first."""
     added = [_added_data_forms(compared.job) for compared in shown]
     after = [_dependency_forms(compared, jobs) for compared in shown]
     room = width - max(len(compared.state) for compared in shown) - len(_GAP)
@@ -285,7 +288,7 @@ def _cells(
 
 
 def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:
-    """Tell how much memory a job takes of its GPU, or of each where it gets several."""
+    """Return the memory that a job reserves on its GPU, or on each of its GPUs."""
     memory = format_bytes(estimate.vram) if estimate.vram else ""
     number = job.resources.gpus
     if number < 2 or not job.resources.works_on_gpu(machine_has_gpu=gpus):
@@ -294,7 +297,7 @@ def _vram(job: PlannedJob, estimate: JobEstimate, *, gpus: bool) -> str:
 
 
 def _second_lines(compared: ComparedJob, width: int) -> list[str]:
-    """Return below a job what was changed, or how it ended before."""
+    """Return the lines below a job: its changes, or how it ended before."""
     if compared.is_other_code and compared.job.entry:  # printed once, for all of them
         return []
     notes = compared.changes or ((compared.reason,) if compared.state not in _PLAIN else ())
@@ -304,7 +307,7 @@ def _second_lines(compared: ComparedJob, width: int) -> list[str]:
 
 
 def _added_data_forms(job: PlannedJob) -> tuple[str, ...]:
-    """Tell which data a kind added to those that were written: all of it, then less and less."""
+    """Return texts on the data that a kind added, from complete to short."""
     if job.images is None or job.data is None or job.images == job.data:
         return ()
     written = job.data.split("&")
@@ -314,7 +317,7 @@ def _added_data_forms(job: PlannedJob) -> tuple[str, ...]:
 
 
 def _dependency_forms(compared: ComparedJob, jobs: Mapping[str, ComparedJob]) -> tuple[str, ...]:
-    """Name the needs, but for those that another need has too; then fewer; then only their number."""
+    """Return texts on the direct dependencies, from complete to their number only."""
     needs = _dependencies(compared)
     implied = {far for need in needs for far in _dependencies(jobs[need])}
     direct = [need for need in needs if need not in implied]
@@ -328,7 +331,7 @@ def _dependencies(compared: ComparedJob) -> tuple[str, ...]:
 
 
 def _wrap_warning(warning: str, width: int) -> Iterator[str]:
-    """Wrap what a drawn warning says; lines of the file stay whole, or the caret would be off."""
+    """Wrap the text of a warning; quoted lines of the file are not wrapped, as the caret points into them."""
     for line in warning.split("\n"):
         if len(line) <= width or _OF_THE_FILE.match(line):
             yield line
@@ -338,7 +341,7 @@ def _wrap_warning(warning: str, width: int) -> Iterator[str]:
 
 
 def refusal(reasons: Sequence[str]) -> str:
-    """Return what to tell of a plan that `run` would refuse."""
+    """Return the lines about a plan that `run` would refuse."""
     text = sanitize_terminal("; ".join(reasons))
     return f"{text[0].upper()}{text[1:]}: launcher run refuses this file"
 
@@ -346,7 +349,7 @@ def refusal(reasons: Sequence[str]) -> str:
 def _last_lines(
     compared_jobs: Iterable[ComparedJob], start: str, refused: Sequence[str], width: int
 ) -> Iterator[str]:
-    """Tell that nothing was queued, and how it would be."""
+    """Yield that nothing was queued, and the command that queues the plan."""
     outcome, then = "nothing was queued (dry run).", f"To start: {start}"
     if refused:
         then = refusal(refused)
@@ -357,5 +360,5 @@ def _last_lines(
         yield whole
         return
     yield outcome
-    # a command line stays whole: it is there to be pasted
+    # a command line is not wrapped, so that it can be pasted
     yield from _wrap(then, width) if refused else [then]

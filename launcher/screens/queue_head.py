@@ -1,6 +1,6 @@
 """The head of a screen: home, scheduler, progress of runs, number of jobs by state, machine."""
 
-from launcher.screens.format import ORDER, first_few, format_time, sanitize_terminal
+from launcher.screens.format import ORDER, first_few, format_time
 from launcher.screens.host import host_line
 from launcher.screens.snapshots import QueueSnapshot
 from launcher.screens.text_table import (
@@ -14,6 +14,7 @@ from launcher.screens.text_table import (
     width_of,
 )
 from launcher.states import State
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 DAY_S = 86_400.0

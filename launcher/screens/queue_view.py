@@ -1,4 +1,4 @@
-"""A screen as lines: what `status`, its watch and `top` show, at any width."""
+"""A snapshot as lines for `status`, its watch and `top`, at any width."""
 
 from collections.abc import Sequence
 
@@ -33,10 +33,10 @@ TONES = {
     State.QUEUED: TextStyle.PLAIN,
     State.HELD: TextStyle.WARN,
 }
-_MARK = 2  # characters before a name: its state's glyph and a blank
+_MARK = 2  # characters before a name: the glyph of the state and a space
 _WHY_ROWS = 3  # lines of a reason
 _WHY_PART = 0.4  # of a screen's width; in narrower lines a reason is cut in its middle
-ABOVE = "as above"  # instead of the reason of the line above
+ABOVE = "as above"  # replaces a reason that equals that of the line above
 
 
 def snapshot_lines(screen: QueueSnapshot, width: int) -> list[TextLine]:
@@ -48,7 +48,7 @@ def snapshot_lines(screen: QueueSnapshot, width: int) -> list[TextLine]:
 
 
 def sections(screen: QueueSnapshot, width: int) -> dict[str, list[TextLine]]:
-    """Return the parts of a screen below its head that have something to tell, by their names."""
+    """Return the non-empty sections of a snapshot: name → lines."""
     parts = {
         "found": matching_jobs(screen, width),
         "gpus": draw(screen.gpus, width, busy=screen.busy) if screen.gpus else [],
@@ -61,7 +61,7 @@ def sections(screen: QueueSnapshot, width: int) -> dict[str, list[TextLine]]:
 
 
 def running_table(screen: QueueSnapshot) -> TextTable:
-    """Return the running jobs: node where there are several, device, memory, progress, rate, elapsed and remaining time."""
+    """Return the running jobs with device, memory, progress, rate, times, and the node if there are several."""
     jobs, now = screen.running, screen.at
     here = LOCAL if any(job.node for job in jobs) else ""
     columns = (
@@ -113,7 +113,7 @@ def waiting_table(screen: QueueSnapshot) -> TextTable:
 
 
 def recent_table(screen: QueueSnapshot) -> TextTable:
-    """Return the jobs that ended last, each with its result, or its failure and what follows."""
+    """Return the most recently ended jobs, each with its result, or its failure and the next action."""
     jobs, now, left = screen.recent, screen.at, screen.ended_more
 
     def ended(job: JobView) -> TextSpan:
@@ -136,7 +136,7 @@ def recent_table(screen: QueueSnapshot) -> TextTable:
 
 
 def matching_jobs(screen: QueueSnapshot, width: int) -> list[TextLine]:
-    """Return the jobs that were looked for."""
+    """Return the jobs found by a search."""
     if screen.found is None:
         return []
     if not screen.found:
@@ -183,7 +183,7 @@ def job_table(jobs: Sequence[JobView], now: float, *, title: str = "") -> TextTa
 
 
 def shorten_reasons(waiting: Sequence[JobView]) -> list[str]:
-    """Return why each job waits, without what the line above repeats: what is free, or all of it."""
+    """Return why each job waits, without the part that equals the line above."""
     reasons, above, situation = [], "", ""
     for job in waiting:
         note = _note(job)
@@ -250,7 +250,7 @@ def _table_of_jobs(columns: Sequence[Column], jobs: Sequence[JobView], note: str
 def _first_columns(
     screen: QueueSnapshot, listed: str, jobs: Sequence[JobView], drop: int
 ) -> Sequence[Column]:
-    """Return what is told of a job in any state: name, number, and run where there are several."""
+    """Return the common columns of jobs: name, number, and the run if there are several."""
     several = len({job.run for job in jobs}) > 1
 
     def name(job: JobView) -> TextSpan:
@@ -276,23 +276,23 @@ def _sign(job: JobView) -> str:
 
 
 def _names(screen: QueueSnapshot) -> tuple[str, ...]:
-    """Return the names of all jobs on a screen."""
+    """Return the names of all jobs of a snapshot."""
     listed = (*screen.running, *screen.waiting, *screen.recent)
     return tuple(dict.fromkeys(map(_display_name, listed)))
 
 
 def _display_name(job: JobView) -> str:
-    """Return a job's name, and where that does not tell them, what is its own in its run, and what it runs."""
+    """Return a job's name, with its differing parameters and its command if the name does not contain them."""
     tells = job.params_text or params_in_job_name(job.name)
-    # a person may type the name of a program without its kind, too
+    # the name of a program can also be given without its kind
     name = job.name.removeprefix(f"{PROGRAM}/") if tells else job.name
     return " ".join(filter(None, (name, job.params_text, job.program)))
 
 
 def _result(ended: JobView) -> Cell:
-    """Return what came out, or why it failed and what to do next.
+    """Return the result of a job, or its failure and the next command.
 
-    Of an exception its class and the beginning of its message stay, however little room there is.
+    The class of an exception and the beginning of its message are kept at any width.
     """
     if ended.state is not State.FAILED:
         return ended.note
@@ -304,13 +304,13 @@ def _result(ended: JobView) -> Cell:
 
 
 def _note(job: JobView) -> str:
-    """Return why a job waits; of a held one always that it is held."""
+    """Return why a job waits; for a held job, always that it is held."""
     held = job.state is State.HELD and job.code not in {ReasonCode.HELD, ReasonCode.COPIED}
     return f"held by its owner ({job.note})" if held else job.note
 
 
 def _when(job: JobView, now: float) -> str:
-    """Return how long a job runs, or when it ended; nothing for one that waits."""
+    """Return how long a job has run, or when it ended; '' for a waiting job."""
     if job.state is State.RUNNING:
         return format_seconds(max(0.0, now - job.since))
     if job.state in OPEN_STATES:

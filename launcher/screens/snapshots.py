@@ -1,6 +1,6 @@
-"""One screen after another, each as of one moment, from the store and what was seen of the GPUs.
+"""Snapshots of a queue, each as of one moment, from the database and the latest GPU snapshot.
 
-A screen is a value: `status`, its watch, `top` and the page show nothing else.
+A snapshot is a value: `status`, its watch, `top` and the web page show only its contents.
 """
 
 import math
@@ -21,7 +21,6 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.chosen_policy import policy_note, read_policy
 from launcher.scheduler.policy.model import running_forecast
 from launcher.scheduler.run_places import screen_order
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.gpu_view import CURVE, FRESH_S, GpuView, gpu_views, merge_recorded
 from launcher.screens.host import Host
 from launcher.screens.host_reader import HostReader
@@ -51,27 +50,28 @@ from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import read_json
 from launcher.system.home_checks import network_warning, read_mountinfo
 from launcher.system.paths import Home, check_home
+from launcher.system.text import sanitize_terminal
 from launcher.units import mean
 from launcher.workers.progress.attempt_progress import NO_PROGRESS
 from launcher.workers.progress.steps import ProgressReport
 
-_MOST_COUNTED = 5000  # queued jobs: their kinds are not counted for each screen
-MOST_FOUND = 500  # jobs that are listed when some are looked for
-_RECENT_ENDS = 200  # jobs that ended, and
-_RECENT_S = 6 * 3600.0  # seconds: on what an estimate may rest
+_MOST_COUNTED = 5000  # queued jobs; with more, their kinds are not counted for each snapshot
+MOST_FOUND = 500  # jobs that a search lists
+_RECENT_ENDS = 200  # most recently ended jobs that an estimate uses
+_RECENT_S = 6 * 3600.0  # seconds; an estimate uses no older jobs
 _STATES = {
     (True, False): "running",
     (True, True): "stopping",
     (False, False): "absent",
     (False, True): "stopped",
 }  # by whether a scheduler lives, and whether the queue is stopped
-SEARCH_SHARE = 0.02  # of its time that a search may take: among very many jobs it is not quick
-COMMAND = "command"  # the kind of which no two jobs need be alike
-LEAST_ENDS = 3  # jobs on which an estimate rests
+SEARCH_SHARE = 0.02  # of the time that a search may take, as it is slow with very many jobs
+COMMAND = "command"  # the kind whose jobs may all differ
+LEAST_ENDS = 3  # ended jobs that an estimate needs
 
 
 class SchedulerStatus(NamedTuple):
-    """Who starts the jobs."""
+    """The scheduler of a queue."""
 
     pid: int | None
     state: str  # running, stopping, stopped or absent
@@ -80,7 +80,7 @@ class SchedulerStatus(NamedTuple):
 
 
 class QueueSnapshot(NamedTuple):
-    """Everything that is known of a queue at one moment and fits a screen."""
+    """The state of a queue at one moment, as the screens show it."""
 
     at: float  # seconds since 1970
     home: str
@@ -88,20 +88,20 @@ class QueueSnapshot(NamedTuple):
     host: Host | None = None
     counts: Mapping[State, int] = {}
     active: Mapping[str, tuple[int, int]] = {}  # run → ended, of how many
-    remaining_s: float | None = None  # until all is done, at the pace of late; None: unknown
+    remaining_s: float | None = None  # until all jobs are done, at the recent pace; None: unknown
     run_remaining_s: Mapping[str, float] = {}  # run → the same, where known
     warnings: tuple[str, ...] = ()
     gpus: tuple[GpuView, ...] = ()
     pilots: PilotStatus = NO_PILOTS
-    busy: Mapping[str, tuple[float, ...]] = {}  # UUID → shares, of late
+    busy: Mapping[str, tuple[float, ...]] = {}  # UUID → recent utilisation, each 0 to 1
     groups: tuple[GroupStatus, ...] = ()
     running: tuple[JobView, ...] = ()
     waiting: tuple[JobView, ...] = ()
     more: int = 0  # waiting jobs that are not listed
     recent: tuple[JobView, ...] = ()  # ends of attempts, the newest first
-    found: tuple[JobView, ...] | None = None  # jobs that were looked for; None: none were
-    search_text: str = ""  # what was looked for
-    orders: Mapping[str, str] = {}  # list → by what it is sorted
+    found: tuple[JobView, ...] | None = None  # jobs that match the search; None: no search
+    search_text: str = ""  # text of the search
+    orders: Mapping[str, str] = {}  # list → its sort key
 
     @property
     def ended_more(self) -> int:
@@ -110,18 +110,18 @@ class QueueSnapshot(NamedTuple):
         return sum(self.counts.get(state, 0) for state in ENDED_STATES) - len(listed)
 
     def remaining_of(self, run: str) -> float | None:
-        """Return how long a run with open jobs still takes; where it is the only one, that is all that is left."""
+        """Return the seconds until a run is done, None if unknown; the only open run takes as long as the queue."""
         return self.run_remaining_s.get(run, self.remaining_s if len(self.active) == 1 else None)
 
     def order_of(self, name: str) -> str:
-        """Return what a list's title ends with where the list is sorted."""
+        """Return the suffix of a list's title that names its sort key; '' if it is not sorted."""
         return f" by {self.orders[name]}" if name in self.orders else ""
 
 
 class QueueSnapshotReader:
-    """Takes screens of a queue, which may be made while they are shown; it remembers how busy the GPUs were."""
+    """Reads snapshots of a queue, which need not exist yet; it keeps the recent utilisation of the GPUs."""
 
-    note = ""  # what to tell beside the screen
+    note = ""  # message to show with the snapshot
 
     def __init__(
         self,
@@ -132,14 +132,14 @@ class QueueSnapshotReader:
         clock: Callable[[], float] = time.time,
         measures: bool = False,
     ) -> None:
-        """Look at nothing yet.
+        """Create a reader; nothing is read yet.
 
         Args:
-            home: whose; need not exist.
-            store: its database, where that is open already.
-            gpu_poller: queries the GPUs where no scheduler does; None: they are not queried.
-            clock: tells the seconds since 1970.
-            measures: jobs' processes and the disks of runs are looked at, too, in a thread.
+            home: the queue folder, which need not exist.
+            store: its database, if it is open already.
+            gpu_poller: queries the GPUs if no scheduler does. With None they are not queried.
+            clock: returns the seconds since 1970.
+            measures: also measure the processes of jobs and the disks of runs, in a thread.
         """
         self.home, self.store = home, store
         self._gpu_poller, self._clock = gpu_poller, clock
@@ -151,11 +151,11 @@ class QueueSnapshotReader:
 
     @cached_property
     def _board(self) -> ReservationBoard:
-        """Where other queues of this machine publish what they reserve."""
+        """The folder in which other queues of this machine publish their reservations."""
         return quiet_board(self.home.folder)
 
     def current(self) -> Store | None:
-        """Return the queue's database, opened anew where another lies in its place; None: there is none."""
+        """Return the queue's database, reopened if its file was replaced; None if there is none."""
         if self.store is not None and not self.store.is_current():
             self.close()
             self.store = None  # it was deleted, or restored from a backup
@@ -167,28 +167,28 @@ class QueueSnapshotReader:
 
     @property
     def version(self) -> tuple[int, int] | None:
-        """What is another value when another process has changed the queue; None where there is none."""
+        """A value that changes when another process changes the queue; None if there is no queue."""
         store = self.current()
         return None if store is None else (id(store), store.read.data_version())
 
     def invalidate_search(self) -> None:
-        """Search anew at the next look: a job was changed from this screen."""
+        """Repeat the search at the next snapshot, because this screen has changed a job."""
         self._search_at = 0.0
 
     def close(self) -> None:
-        """Give the database back."""
+        """Close the database."""
         if self.store is not None:
             self.store.close()
 
     def read_snapshot(
         self, *, waiting: int = WAITING, recent: int = RECENT, search_text: str = ""
     ) -> QueueSnapshot:
-        """Return the screen as of now; what was looked for is looked for again when that costs little.
+        """Return the snapshot as of now; a search is repeated only as often as SEARCH_SHARE allows.
 
         Args:
-            waiting: how many waiting jobs are listed.
-            recent: how many ends are listed.
-            search_text: list the jobs in whose name or run's name this is, too.
+            waiting: number of waiting jobs to list.
+            recent: number of ended attempts to list.
+            search_text: also list the jobs whose name or run contains this text; '' for none.
 
         Raises:
             Error: the queue cannot be read.
@@ -215,7 +215,7 @@ class QueueSnapshotReader:
             self._found = search_text, screen.found or ()
             now = time.monotonic()
             self._search_at = now + (now - began) / SEARCH_SHARE
-        # how far they are is always as of now
+        # the progress of running jobs is always read
         works = {work.id: work for work in screen.running}
         found = tuple(works.get(job.id, job) for job in self._found[1])
         return screen._replace(found=found, search_text=search_text)
@@ -224,7 +224,7 @@ class QueueSnapshotReader:
         self, store: Store, waiting: int, recent: int, search_text: str
     ) -> QueueSnapshot:
         now = self._clock()
-        store.scheduler_actions.invalidate_caches()  # what was learned meanwhile tells how long the rest will run
+        store.scheduler_actions.invalidate_caches()  # new history changes the estimates of the remaining jobs
         with store.reading():
             counts = store.read.counts()
             claims = store.scheduler_actions.open_claims()
@@ -325,7 +325,7 @@ class QueueSnapshotReader:
         )
 
     def _ends(self, claim: Claim, step: ProgressReport | None) -> float | None:
-        """Return when an attempt is expected to end, as the scheduler expects it."""
+        """Return the scheduler's expected end of an attempt."""
         assert self.store is not None, "claims are a store's"
         usage = NO_USAGE
         if claim.gpus:
@@ -347,7 +347,7 @@ class QueueSnapshotReader:
         key = claim.key
         peaks = [*used, *(peak for _, peak in places if peak is not None)]
         most = max([*peaks, self._peaks.get(key, 0)])
-        self._peaks[key] = most  # of a program that reports nothing, what was seen
+        self._peaks[key] = most  # measured, as the program reports nothing
         estimates = [
             guest.estimate
             for gauge in gauges
@@ -410,10 +410,10 @@ def read_scheduler_status(home: Home) -> SchedulerStatus:
 
 
 def short_path(folder: Path) -> str:
-    """Return a folder as a person writes it."""
+    """Return a folder with `~` for the user's home folder."""
     try:
         below = folder.relative_to(Path.home())
-    except (ValueError, RuntimeError):  # it lies elsewhere, or the user has no home
+    except (ValueError, RuntimeError):  # it is elsewhere, or the user has no home folder
         return str(folder)
     return f"~/{below}"
 
@@ -424,7 +424,7 @@ def _requested_memory(job: JobRow) -> GpuMemoryUsage | None:
 
 
 def _devices(labels: Sequence[str]) -> str:
-    """Return where a job works: `cpu`, `cuda:1`, or `cuda:0,1`."""
+    """Return the devices of a job: `cpu`, `cuda:1`, or `cuda:0,1`."""
     if not labels:
         return "cpu"
     kind, _, number = labels[0].partition(":")
@@ -432,7 +432,7 @@ def _devices(labels: Sequence[str]) -> str:
     return f"{kind}:{','.join([number, *others])}" if number else ",".join(labels)
 
 
-# --- how long all takes
+# --- remaining time
 
 
 def remaining_s(
@@ -441,15 +441,18 @@ def remaining_s(
     took: Mapping[str, Sequence[float]],
     now: float,
 ) -> float | None:
-    """Return how long all that is queued or runs takes, at as many jobs at once as run now.
+    """Return the seconds until all queued and running jobs are done, with as many parallel jobs as now.
 
-    It is unknown where nothing runs, where a kind of jobs was not done often enough of late, where a
-    job is paused or runs longer than any of its kind, or where programs wait, which may be anything.
+    Returns None if it is unknown:
+
+    - nothing runs, or programs wait, which may all differ;
+    - fewer than LEAST_ENDS jobs of a kind were done recently;
+    - a job is paused, or runs longer than any job of its kind.
 
     Args:
-        queued: kind → how many wait.
-        works: what runs.
-        took: kind → seconds of those that were done of late.
+        queued: kind → number of waiting jobs.
+        works: the running jobs.
+        took: kind → durations of recently done jobs, in seconds.
         now: seconds since 1970.
     """
     by_kind = {kind: spans for kind, spans in took.items() if len(spans) >= LEAST_ENDS}
@@ -470,7 +473,7 @@ def remaining_by_run(
     took: Mapping[str, Sequence[float]],
     now: float,
 ) -> dict[str, float]:
-    """Return run → seconds until it is done, of those where that is known: no other run matters."""
+    """Return run → seconds until it is done, if known; other runs are ignored."""
     left_by_run = {}
     for run, kinds in queued.items():
         name = sanitize_terminal(run)
@@ -482,9 +485,9 @@ def remaining_by_run(
 
 
 def _job_remaining_s(work: JobView, spans: Sequence[float], now: float) -> float | None:
-    """Return how long a running job still takes: as it says itself, else as its like took.
+    """Return the remaining seconds of a running job, from its own reports or from similar jobs.
 
-    None: unknown, as of one that is paused.
+    Returns None if they are unknown, as for a paused job.
     """
     if work.code == ReasonCode.PAUSED:
         return None

@@ -2,11 +2,12 @@
 
 from typing import NamedTuple
 
-from launcher.screens.format import iso_time, sanitize_terminal
+from launcher.screens.format import iso_time
 from launcher.states import END_CAUSE_TEXTS, EndCause, Reason, ReasonCode, State
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 from launcher.workers.termination import ResistingProcess, Termination, read_termination
 

@@ -14,7 +14,7 @@ import click
 from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
-from launcher.screens.format import GLYPHS, PAUSED, sanitize_terminal, tally, time_of_day
+from launcher.screens.format import GLYPHS, PAUSED, tally, time_of_day
 from launcher.screens.job_view import WAITING, format_numbers, job_views
 from launcher.screens.live_display import alternate_screen, live_area
 from launcher.screens.queue_head import progress
@@ -28,13 +28,14 @@ from launcher.store.feed import JobEvent, JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 DRAW_INTERVAL_S = 0.5
 POLL_INTERVAL_S = 0.1  # at the window's size
 _BEFORE_NAME = len("14:02:07 ✓ cancelled ")  # columns of a change's line
-PATIENCE_S = 5.0  # when nothing has started for so long, it is told why
-MOST_REASONS = 3  # jobs whose reasons are told
+PATIENCE_S = 5.0  # after which the reason is shown if nothing has started
+MOST_REASONS = 3  # jobs whose reasons are shown
 CHECK_EVERY_S = 2.0  # that the queue, and who reads a pipe, are still there
 
 
@@ -42,14 +43,14 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
     """Show a run until all its jobs have ended.
 
     Args:
-        home: whose queue.
+        home: the queue folder.
         store: its database.
-        jobs: of the run.
+        jobs: numbers of the run's jobs.
         since: the event after which it begins.
-        live: draw a picture that changes; else only lines.
+        live: redraw a live display; otherwise print one line per change.
 
     Raises:
-        KeyboardInterrupt: the person leaves; the jobs go on.
+        KeyboardInterrupt: the user ends the watch; the jobs continue.
         MachineError: the queue was stopped; the jobs wait.
     """
     live = live and os.environ.get("TERM") != "dumb"
@@ -80,7 +81,7 @@ def _message_lines(
     ended: set[int],
     width: int | None,
 ) -> list[TextLine]:
-    """Return what is told of changes, and note in `ended` which jobs have ended."""
+    """Return the lines about changes, and add the jobs that have ended to `ended`."""
     messages: list[TextLine] = []
     for change in changes:
         # a job that failed may be queued again by its owner
@@ -101,20 +102,20 @@ def watch_queue(
     """Show the queue until Ctrl-C; in a pipe or a dumb terminal, a line for each change.
 
     Args:
-        home: whose queue.
+        home: the queue folder.
         store: its database.
-        wanted: returns the jobs that are shown; None: all that matter.
-        every_s: seconds between two pictures.
+        wanted: returns the jobs to show; None for the usual sections.
+        every_s: seconds between two redraws.
 
     Raises:
-        KeyboardInterrupt: the person leaves.
-        MachineError: the queue was deleted or replaced meanwhile.
-        BrokenPipeError: the reader of the pipe has left.
+        KeyboardInterrupt: the user ends the watch.
+        MachineError: the queue was deleted or replaced.
+        BrokenPipeError: the pipe was closed.
     """
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         _print_changes(home, store, wanted() if wanted else None)
         return
-    # who needs a look at the GPUs has it in the next picture
+    # the result of a GPU query is shown at the next redraw
     lookout = GpuPoller(Nvml().snapshot, lambda: None)
     queue = QueueSnapshotReader(home, store, gpu_poller=lookout, measures=True)
     with alternate_screen() as show:
@@ -158,13 +159,13 @@ _RUNNING_WORDS: Mapping[str, str] = {
 
 
 def event_line(store: Store, job: JobRow, change: JobEvent, *, quiet: bool) -> TextLine | None:
-    """Return one line for one change, None where there is nothing to say.
+    """Return one line for one change, or None if the change is not shown.
 
     Args:
         store: the queue's database.
-        job: whose change it is.
-        change: what happened.
-        quiet: starts are seen elsewhere.
+        job: the changed job.
+        change: the event.
+        quiet: leave out starts, which the live display shows.
     """
     name = sanitize_terminal(job.name)
     reason = sanitize_terminal(strip_state_prefix(change.reason.partition("\n")[0]))
@@ -193,14 +194,14 @@ def event_line(store: Store, job: JobRow, change: JobEvent, *, quiet: bool) -> T
 
 
 def wrap_message(message: TextLine, tail: str, width: int | None) -> list[TextLine]:
-    """Return a change as lines that a terminal need not break; what follows stands below the name.
+    """Return a change as lines that fit the terminal; further lines begin below the name.
 
-    Where a word has no room there, what follows is indented by two columns only.
+    If a word does not fit there, further lines are indented by two columns.
 
     Args:
-        message: as `event_line` has it.
-        tail: what stands at its end.
-        width: columns of the terminal; None: there is none, and it is one line.
+        message: the result of `event_line`.
+        tail: text at its end.
+        width: columns of the terminal. None without a terminal: the result is one line.
     """
     text, tone = f"{message.text}{tail}", message.spans[0].style
     if width is None or width_of(text) <= width:
@@ -216,13 +217,13 @@ def wrap_message(message: TextLine, tail: str, width: int | None) -> list[TextLi
 def _draw(
     rows: Sequence[JobRow], queue: QueueSnapshotReader, width: int, *, waits: bool
 ) -> list[TextLine]:
-    """Return the part of the screen that is about the run: how far it is, and what of it runs.
+    """Return the lines about a run: its progress and its running jobs.
 
     Args:
-        rows: its jobs.
-        queue: theirs.
+        rows: the jobs of the run.
+        queue: reads their queue.
         width: columns.
-        waits: nothing has started for long; where nothing runs either, it is told why.
+        waits: nothing has started for PATIENCE_S; the reason is shown if nothing runs.
     """
     ours = {row.id for row in rows}
     counts = Counter(row.state for row in rows)

@@ -1,6 +1,6 @@
-"""Who may see the page: the secrets of a server, and the requests that it refuses.
+"""Access to the page: the secrets of a server, and the requests that it refuses.
 
-The decision rests on a request's address, host, origin and cookie alone.
+The decision depends only on a request's address, host, origin and cookie.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]+)(?::([0-9]{1,5}))?")
 
 
 class Credentials(NamedTuple):
-    """The secrets of one server; they end with it.
+    """The secrets of one server; they are valid until it ends.
 
-    The pages lie below a folder with a random name, and the cookie is for that folder alone: browsers
+    All pages are below a folder with a random name, and the cookie is limited to that folder. Browsers
     send cookies to every port of a host, and another user of the machine may listen on one.
     """
 
@@ -43,13 +43,13 @@ class Credentials(NamedTuple):
         return f"http://127.0.0.1:{port}/?token={self.token}"
 
     def is_token(self, token: str) -> bool:
-        """Tell whether a token is that of the link."""
+        """Return whether a token is that of the link."""
         return _equal_in_constant_time(token, self.token)
 
     def has_cookie(self, header: str) -> bool:
-        """Tell whether the cookies of a request hold ours.
+        """Return whether the cookies of a request contain that of this server.
 
-        Those of every other server on this host come along, in whatever form: only ours is looked at.
+        Browsers also send the cookies of other servers on this host, in any form. They are ignored.
         """
         cookies = (cookie.strip().partition("=") for cookie in header.split(";"))
         return any(

@@ -1,4 +1,4 @@
-"""The web application: addresses, and who answers them."""
+"""The web application: its addresses and their handlers."""
 
 import asyncio
 import itertools
@@ -59,10 +59,10 @@ class Assets(StaticFiles):
 
 
 class Application:
-    """Answers requests of those whom the guard lets in."""
+    """Answers authenticated requests."""
 
     def __init__(self, access: Credentials, reader: QueueReader, streams: EventStreams) -> None:
-        """Answer nothing yet.
+        """Create the application; `asgi` returns what a server runs.
 
         Args:
             access: the secrets.
@@ -113,13 +113,13 @@ class Application:
         return HTMLResponse(await self._reader.run(html))
 
     async def _show_question(self, request: Request) -> Response:
-        """Ask whether a job shall be changed."""
+        """Return the question that confirms a change of a job."""
         return await self._question_response(
             request, await self._run_change(build_question, _target(request))
         )
 
     async def _apply_answer(self, request: Request) -> Response:
-        """Change a job, where what is confirmed is still what would be done."""
+        """Change a job if the confirmed change is still the one that would be made."""
         target, body = _target(request), (await request.body()).decode(errors="replace")
         form = dict(parse_qsl(body, keep_blank_values=True))
         # a form's lines end as in mail: HTML, 4.10.21
@@ -152,19 +152,19 @@ class Application:
         )
 
     async def _run_named(self, request: Request) -> Response:
-        """Lead to the newest run of a name."""
+        """Redirect to the newest run of a name."""
         name = str(request.path_params["name"])
         run = await self._reader.run(lambda view: newest_of_name(view, name))
         return RedirectResponse(f"{self._access.root}runs/{run}", 303)
 
     async def _run_file(self, request: Request) -> Response:
-        """Send a picture that a run left."""
+        """Send a picture or a report of a run."""
         run, folder, path = (request.path_params[name] for name in ("number", "folder", "path"))
         content, media_type = await self._reader.run(lambda view: run_file(view, run, folder, path))
         return Response(content, headers=FILE_HEADERS, media_type=media_type)
 
     async def _error_response(self, request: Request, error: Exception) -> Response:
-        """Say what is wrong, on a page where that can be drawn."""
+        """Return an error as a page, or as plain text if no page can be rendered."""
         if isinstance(
             error, ClientDisconnect
         ):  # its length was not announced: it is read no further

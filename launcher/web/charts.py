@@ -1,7 +1,7 @@
-"""Drawings of the page as SVG: shares as bars, a little curve, and curves over steps.
+"""Charts of the page as SVG: bars of shares, sparklines, and curves over steps.
 
-Curves have axes with numbers, a legend, and what the script needs to read values off; their points are smoothed, and
-thinned to what a picture can show.
+Curves have axes with numbers, a legend, and the data from which the script reads values. Their points are smoothed and
+thinned to the resolution of the picture.
 """
 
 import math
@@ -100,7 +100,7 @@ def smooth(points: Sequence[Point], weight: float) -> list[Point]:
 
     Args:
         points: in the order of their steps.
-        weight: of what came before, from 0 (nothing changes) to below 1.
+        weight: of the previous mean, in [0, 1); 0 changes nothing.
 
     Source: the exponential moving average of TensorBoard, divided by the sum of its weights, so that
         it begins at the first value.
@@ -134,9 +134,9 @@ def line_chart(
 
     Args:
         series: the curves.
-        title: what is drawn, for who does not see it.
-        log: the values by factors.
-        smoothing: weight of what came before, from 0 to below 1; the curve as it is stays behind it.
+        title: accessible name of the chart.
+        log: draw the values on a logarithmic axis.
+        smoothing: weight of the previous mean, in [0, 1); the original curve is drawn behind it.
     """
     drawn = [(each, points) for each in series if (points := finite(each.points, above_zero=log))]
     if not drawn:
@@ -178,7 +178,7 @@ def _grid(across: Scale, up: Scale) -> Markup:
             '<text class="tick" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
         ).format(_LEFT, _RIGHT, y, y, _LEFT - 6, y + 4, number(value))
     for value in ticks(across, _TICKS_X):
-        # four digits do not tell 10,000,020 from 10,000,040
+        # four digits do not distinguish 10,000,020 from 10,000,040
         whole = value.is_integer() and abs(value) < _LARGEST_STEP
         parts += Markup(
             '<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>'

@@ -8,9 +8,9 @@ from launcher.results.result_jobs import ResultJob, count_results
 from launcher.results.returned_rows import JOB
 from launcher.results.rows import RowJobIndex, kinds_of, rows_of
 from launcher.results.table import MODEL, ROW_KEY_COLUMNS, Row, RunResults
-from launcher.screens.format import sanitize_terminal
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 
 RUN, NUMBER = "run", "job number"  # columns beside those of a run's results
 _OWN_COLUMNS = frozenset({RUN, NUMBER})
@@ -33,7 +33,7 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
         runs: the jobs of each, each name once.
 
     Raises:
-        MachineError: packages that a laboratory reads its results with are not installed.
+        MachineError: packages with which a plugin package reads its results are not installed.
     """
     kinds = kinds_of(each.job for chosen in runs for each in chosen)
     specs = [each.job.spec_without_sources for chosen in runs for each in chosen]
@@ -50,7 +50,7 @@ def compare_runs(home: Home, store: Store, runs: Sequence[Sequence[ResultJob]]) 
         columns |= dict.fromkeys(map(_unused_name, results.columns))
         if results.rows:
             notes += _notes(chosen, results, named=len(runs) > 1)
-    # where a row belongs comes after what tells models apart
+    # columns that identify a row follow the columns in which models differ
     order = sorted(columns, key=lambda name: name in ROW_KEY_COLUMNS and name != MODEL)
     results = RunResults(rows=rows, columns=(*order, NUMBER))
     return RunComparison(results=results, kinds=kinds, notes=tuple(notes))
@@ -64,7 +64,7 @@ def _notes(chosen: Sequence[ResultJob], results: RunResults, *, named: bool) -> 
 
 
 def _job_of(jobs: RowJobIndex, row: Row) -> int | None:
-    """Return the job that returned or tested a row, else the one that made its model."""
+    """Return the job that returned or tested a row, or the one that made its model."""
     number = jobs.named.get(str(row.get(JOB))) or jobs.test(row)
     return jobs.maker(row) if number is None else number
 

@@ -16,16 +16,16 @@ _FULL = (
 
 
 class BoundedConnection(H11Protocol):
-    """A connection that is refused where there are too many, and closed where it sends no request.
+    """A connection that is refused if there are too many, and closed if it sends no request.
 
-    Who has shown no cookie makes room for those who come: strangers cannot keep the owner out.
+    Connections without a valid cookie are closed first, so other users cannot lock the owner out.
     """
 
     _timer: asyncio.TimerHandle | None = None
     since = 0.0  # by the clock of its loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Answer with 503 where there are too many, before a byte of it is read."""
+        """Answer with 503 if there are too many, before reading a byte."""
         super().connection_made(transport)
         self.since = self.loop.time()
         there = [each for each in self.connections if isinstance(each, BoundedConnection)]
@@ -41,16 +41,16 @@ class BoundedConnection(H11Protocol):
 
     @property
     def is_known(self) -> bool:
-        """Whether its last request was let in."""
+        """Whether its last request was authenticated."""
         return bool(self.scope) and AUTHENTICATED in self.scope
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Stop the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in what was sent; a head that is begun must be ended in time, too."""
+        """Receive bytes; a request's head must be complete in time."""
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
             self._start_timer()

@@ -14,10 +14,10 @@ from launcher.web.view import QueueView
 from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import RATE, curves
 
-MOST_JOBS = 8  # whose curves lie over each other
+MOST_JOBS = 8  # whose curves are drawn in one chart
 MOST_SMOOTHING = 0.99
 SMOOTHINGS = (0.0, 0.5, 0.8, 0.95)
-# what tells the part of the data in a metric's name: `val_loss` stands beside `loss`
+# the dataset split in a metric's name: `val_loss` is drawn together with `loss`
 _PART = re.compile(
     r"^(?P<before>train|training|val|valid|validation|eval|test)[_/.-](?P<rest>.+)$"
     r"|^(?P<first>.+)[_/.-](?P<after>train|training|val|valid|validation|eval|test)$",
@@ -44,9 +44,9 @@ def curves_context(view: QueueView, address: Address) -> PageContent:
 
 
 def curves_values(view: QueueView, address: Address, jobs: Sequence[JobRow]) -> dict[str, object]:
-    """Return what the part of a page with curves needs.
+    """Return the values of a template's part with curves.
 
-    There is a chart for each number that the jobs reported; of training and validation one for both.
+    There is one chart per metric. Training and validation share a chart.
     """
     by_stem: dict[str, list[Series]] = {}
     names = varying_names([job.params for job in jobs]) if jobs else []
@@ -66,7 +66,7 @@ def curves_values(view: QueueView, address: Address, jobs: Sequence[JobRow]) -> 
 
 
 def smoothing_of(address: Address) -> float:
-    """Return how much an address wants curves smoothed."""
+    """Return the smoothing of curves that an address requests, in [0, MOST_SMOOTHING]."""
     try:
         smoothing = float(address.text("smooth", "0"))
     except ValueError:
@@ -75,7 +75,7 @@ def smoothing_of(address: Address) -> float:
 
 
 def stem_of(metric: str) -> tuple[str, str]:
-    """Return what a number measures, and on which part of the data, where its name tells it.
+    """Return what a metric measures, and the dataset split in its name, or "".
 
     `val_loss` is ("loss", "val"), and `loss` is ("loss", "").
     """
@@ -88,7 +88,7 @@ def stem_of(metric: str) -> tuple[str, str]:
 def _series_of(
     view: QueueView, job: JobRow, called: str, colour: int | None
 ) -> Iterator[tuple[str, Series]]:
-    """Give a job's curves with what they measure; without a colour it is alone, and they differ in theirs."""
+    """Yield the curves of a job by metric; without `colour` each curve gets its own colour."""
     if not job.attempts:
         return
     seen: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""The checks before every page: who is let in, how large a request may be, and the headers that browsers get."""
+"""The checks before every page: authentication, the size of requests, and the security headers of responses."""
 
 from collections.abc import Mapping
 from html import escape
@@ -35,13 +35,13 @@ _STRANGER = (
 
 
 class AuthMiddleware:
-    """Lets nobody in without the link or its cookie."""
+    """Refuses requests without the link or its cookie."""
 
     def __init__(self, app: ASGIApp, access: Credentials) -> None:
-        """Guard an application.
+        """Wrap an application.
 
         Args:
-            app: is only called for who may see it.
+            app: only called for authenticated requests.
             access: the secrets.
         """
         self._app, self._access = app, access
@@ -61,7 +61,7 @@ class AuthMiddleware:
         await answer(scope, receive, _with_headers(send))
 
     def _own_response(self, scope: Scope) -> Response | None:
-        """Return the answer to who is not let in, or comes with the link; None: the application's."""
+        """Return the response to a refused request or to the link; None if the application answers."""
         headers = _headers(scope)
         refused = refusal(headers)
         token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
@@ -79,7 +79,7 @@ class AuthMiddleware:
         )
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        """Return why a request is refused that comes from this machine and from no other page."""
+        """Return the status and reason for which a request with a valid host and origin is refused."""
         if not self._access.has_cookie(headers.get("cookie", "")):
             return 403, _STRANGER
         if scope["method"] in CHANGING and "origin" not in headers:
@@ -93,13 +93,13 @@ class AuthMiddleware:
 
 
 def _headers(scope: Scope) -> Mapping[str, str]:
-    """Return a request's headers; of one that stands there twice, both with a comma between."""
+    """Return a request's headers; repeated ones are joined with commas."""
     given = Headers(scope=scope)
     return {name: ("; " if name == "cookie" else ",").join(given.getlist(name)) for name in given}
 
 
 def _limit_body(receive: Receive) -> Receive:
-    """Return what reads a request whose length was not announced no further than is allowed."""
+    """Return a receiver that reads at most MOST_BODY bytes of a request without a length."""
     taken = 0
 
     async def receive_limited() -> Message:

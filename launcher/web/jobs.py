@@ -1,4 +1,4 @@
-"""The pages of jobs: a list of all, and one with all that is known of it."""
+"""The pages of jobs: a list of all jobs, and one page per job."""
 
 import time
 
@@ -52,21 +52,21 @@ def jobs_context(view: QueueView, address: Address) -> PageContent:
 
 
 def filter_of(address: Address) -> ListingFilter:
-    """Return the filter that the address has; a word that is no state filters nothing."""
+    """Return the filter of an address; an unknown state does not filter."""
     word = address.text("state")
     states = _GROUPS.get(word, frozenset({State(word)} if word in set(State) else ()))
     return ListingFilter(states=states, text=address.text("q").strip()[:LONGEST_TEXT])
 
 
 def job_context(view: QueueView, address: Address) -> PageContent:
-    """Return all that is known of a job."""
+    """Return the page of a job."""
     row, store = job_of(view.store, address.number), view.store
     needy = store.read.dependents_of([row.id]) if row.state in OPEN_STATES else []
     record = record_of(view.home, store, row, needy)
     attempt = row.attempt_in(view.home)
     state = row.state if row.paused is None or row.wish else ReasonCode.PAUSED
     head = utc_offset(time.time())  # as the foot of the page names it
-    # what its owner has written stands above
+    # the owner's tags and note are already above
     facts = facts_of({**record, "tags": [], "owner_note": None}, row)
     return PageContent(
         title=f"{sanitize_terminal(row.name)} · {state}",

@@ -1,7 +1,7 @@
-"""Server-sent events: what of an open page has changed, rendered once for all browsers that show it.
+"""Server-sent events: the changed parts of an open page, rendered once for all browsers that show it.
 
-The queue is looked at only while a page is open. A look costs a stat of a few files and a number of
-SQLite; a page is rendered again where these have changed, and takes at most SHARE of a core.
+The queue is polled only while a page is open. A poll reads the stat of a few files and SQLite's data
+version. A page is rendered again if these have changed, and takes at most SHARE of a core.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from launcher.system.files import file_stamp
 from launcher.web.page import Address, WebPage, render
 from launcher.web.view import QueueReader, QueueView
 
-MOST_STREAMS = 60  # open pages; a browser closes those that nobody sees
+MOST_STREAMS = 60  # open pages; a browser closes those in hidden tabs
 POLL_INTERVAL_S = 1.0
-SHARE = 0.005  # of a core, for each page that is open; server and looks take about as much again
-RENEW_S = 15.0  # a page is rendered so often whether anything has changed or not
-ALIVE_EVERY_S = 20.0  # something is sent
+SHARE = 0.005  # of a core, per open page; the server and the polls take about as much again
+RENEW_S = 15.0  # after which a page is rendered even if nothing has changed
+ALIVE_EVERY_S = 20.0  # after which a comment is sent, which detects closed browsers
 
 
 _Part = tuple[str, bytes]  # of a page, or what is wrong with it: its version, and how it is sent
@@ -34,7 +34,7 @@ _Part = tuple[str, bytes]  # of a page, or what is wrong with it: its version, a
 
 @dataclass(eq=False, kw_only=True)
 class _Channel:
-    """An address that somebody watches."""
+    """An address that is open in at least one browser."""
 
     page: WebPage
     address: Address
@@ -45,7 +45,7 @@ class _Channel:
     )  # another one after each change
     fingerprint: object = None  # of the queue and the files when they were rendered
     files: tuple[Path, ...] = ()
-    pause_s: float = POLL_INTERVAL_S  # before the next look: longer after one that cost much
+    pause_s: float = POLL_INTERVAL_S  # before the next poll: longer after an expensive one
     renew_at: float = 0.0
     # its own, so that a slow page holds up no other's stream
     task: asyncio.Task[None] | None = None
@@ -77,7 +77,7 @@ class EventStreams:
             channel.wake_streams()
 
     def open(self, page: WebPage, address: Address) -> AsyncIterator[bytes] | None:
-        """Return the events of a page from now on, all its parts as they are first; None: too many are open."""
+        """Return the events of a page, beginning with all its parts; None if too many pages are open."""
         number = sum(channel.streams for channel in self._channels.values())
         if self._closed or number >= MOST_STREAMS:
             return None
@@ -93,10 +93,10 @@ class EventStreams:
             yield b"retry: 2000\n\n"
             while not self._closed:
                 news, parts = channel.update_event, channel.parts.items()
-                # of one that differs in its times alone the browser has what it needs
+                # a part that differs only in its relative times is not sent: the script counts on
                 fresh = [event for name, (version, event) in parts if seen.get(name) != version]
                 seen |= {name: version for name, (version, _) in parts}
-                yield b"".join(fresh) or b":\n\n"  # a comment tells that a browser has gone
+                yield b"".join(fresh) or b":\n\n"  # a comment detects a closed browser
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), ALIVE_EVERY_S)
         finally:
@@ -110,12 +110,12 @@ class EventStreams:
             await asyncio.sleep(channel.pause_s)
 
     async def _refresh_page(self, channel: _Channel) -> None:
-        """Render a page again where it may have changed, and send what of it has."""
+        """Render a page again if it may have changed, and send its changed parts."""
         try:
             parts = await self._reader.run(partial(_render_parts, channel))
         except (Error, OSError, sqlite3.Error) as error:
             parts = _error_parts(channel, one_line(error))
-        # a fault of ours: a page that is drawn no more must not look like one on which nothing happens
+        # a fault of this program: a page that cannot be rendered must not look like an idle one
         except Exception as error:  # noqa: BLE001
             self._errors.log_error(error)
             parts = _error_parts(channel, f"cannot draw this page: {type(error).__name__}")
@@ -125,7 +125,7 @@ class EventStreams:
 
 
 def _render_parts(channel: _Channel, view: QueueView) -> dict[str, _Part]:
-    """Return the parts of a page as they are now; none where nothing can have changed."""
+    """Return the parts of a page as they are now; empty if nothing can have changed."""
     began, now = time.thread_time(), time.monotonic()
     channel.pause_s = POLL_INTERVAL_S
     if _fingerprint(channel, view) == channel.fingerprint and now < channel.renew_at:
@@ -144,13 +144,13 @@ def _render_parts(channel: _Channel, view: QueueView) -> dict[str, _Part]:
 
 
 def _error_parts(channel: _Channel, why: str) -> dict[str, _Part]:
-    """Return what is sent where a page cannot be shown; it is rendered anew at each look until it can."""
+    """Return the error of a page that cannot be rendered; each poll renders it again until it can."""
     channel.fingerprint, channel.pause_s = None, POLL_INTERVAL_S
     return {"trouble": _part(why, {"trouble": why})}
 
 
 def _fingerprint(channel: _Channel, view: QueueView) -> object:
-    """Return what is another value when the queue, its scheduler, the GPUs or a page's files may have changed."""
+    """Return a value that changes with the queue, its scheduler, the GPUs and a page's files."""
     files = (view.home.gpus, *channel.files)
     return (
         view.queue.version,

@@ -1,6 +1,6 @@
-"""The log of an attempt: some lines of it on a page, or the whole file.
+"""The log of an attempt: a window of it on a page, or the whole file.
 
-A page shows a window of a log, which may have gigabytes; all of it is sent as the program wrote it.
+A page shows a window of a log, which may have gigabytes. The whole file is sent as the program wrote it.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _ATTEMPTS = 20  # that have a link, the newest ones
 
 
 def log_context(view: QueueView, address: Address) -> PageContent:
-    """Return some lines of a log: its last ones where the address names no place."""
+    """Return a window of a log: its end if the address names no offset."""
     row, attempt, log = _requested_log(view, address)
     begin, end = address.integer("from"), address.integer("to")
     return PageContent(
@@ -35,10 +35,10 @@ def log_context(view: QueueView, address: Address) -> PageContent:
 
 
 def whole_log(view: QueueView, address: Address) -> tuple[Iterator[bytes], int]:
-    """Return a log piece by piece, and its length as it is now.
+    """Return the chunks of a log, and its current length in bytes.
 
     Raises:
-        NotThere: there is none.
+        NotFound: there is none.
     """
     row, _, log = _requested_log(view, address)
     try:
@@ -49,10 +49,10 @@ def whole_log(view: QueueView, address: Address) -> tuple[Iterator[bytes], int]:
 
 
 def _requested_log(view: QueueView, address: Address) -> tuple[JobRow, int, Path]:
-    """Return a job, the attempt of it that an address names, else the newest; 0: it has none yet; and its log.
+    """Return a job, the requested attempt (the newest by default, 0 if there is none yet), and its log.
 
     Raises:
-        NotThere: there is no such job, or no such attempt.
+        NotFound: there is no such job, or no such attempt.
     """
     row, number = job_of(view.store, address.number), address.integer("attempt")
     if number is not None and not 1 <= number <= row.attempts:
@@ -62,7 +62,7 @@ def _requested_log(view: QueueView, address: Address) -> tuple[JobRow, int, Path
 
 
 def _pieces(log: Path, size: int) -> Iterator[bytes]:
-    """Give so many bytes of a file, which may grow meanwhile."""
+    """Yield `size` bytes of a file, which may grow while it is read."""
     with log.open("rb") as file:
         while size > 0 and (piece := file.read(min(CHUNK_BYTES, size))):
             size -= len(piece)

@@ -1,4 +1,4 @@
-"""The first page: GPUs, progress of runs, and what runs, waits and ended."""
+"""The first page: GPUs, the progress of runs, and running, waiting and recently ended jobs."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ PILOT_COLUMNS = 96  # of the table of pilots, whose lines are drawn as for a ter
 
 
 def memory_bar(gauge: GpuView) -> Markup:
-    """Return a GPU's memory as a bar: ours, others', promised; striped where its use is unknown."""
+    """Return a GPU's memory as a bar of ours, others' and reserved; striped if the usage is unknown."""
     gpu = gauge.gpu
     if gpu.used is None or not gpu.total:
         return stacked_bar((("unknown", 1.0),), "the memory in use is unknown")
@@ -35,7 +35,7 @@ def memory_bar(gauge: GpuView) -> Markup:
 
 
 def overview_context(view: QueueView, _address: Address) -> PageContent:
-    """Return what the queue is at."""
+    """Return the page of the queue as it is now."""
     screen = view.queue.read_snapshot(waiting=WAITING, search_text="")
     works = [work.id for work in screen.running]
     left = screen.ended_more
@@ -59,7 +59,7 @@ def overview_context(view: QueueView, _address: Address) -> PageContent:
 
 
 def _runs(screen: QueueSnapshot) -> Iterator[tuple[str, int, int, float | None]]:
-    """Give how far each run with open jobs is, and when it will be done, where that is known."""
+    """Yield for each run with open jobs its name, ended jobs, all jobs, and the expected end, if known."""
     for name, (ended, every) in screen.active.items():
         left_s = screen.remaining_of(name)
         yield name, ended, every, None if left_s is None else screen.at + left_s

@@ -1,6 +1,6 @@
-"""What a page is: an address, a template of the same name, a function that fills it; and how it becomes HTML.
+"""Pages: an address, a template of the same name, a function that returns its values, and rendering to HTML.
 
-What of a page renews itself stands in `live` blocks of its template.
+The parts of a page that update themselves are `live` blocks of its template.
 """
 
 import hashlib
@@ -34,23 +34,23 @@ _FRAGMENTS = "fragments_"  # of the values of a template
 
 
 def parse_number(text: str) -> int | None:
-    """Return the number that a text is; None where it is none that the queue can hold."""
+    """Return a text as a number; None if it is not a number that the database can store."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 class Address(NamedTuple):
-    """What was asked for; pages that have the same address show the same."""
+    """The requested page; equal addresses have equal pages."""
 
     path: str  # below the root, such as `jobs/12`
     number: int = 0  # of the job or the run that the path names
-    query: tuple[tuple[str, str], ...] = ()  # names may stand there several times
+    query: tuple[tuple[str, str], ...] = ()  # a name may be repeated
 
     def text(self, name: str, default: str = "") -> str:
-        """Return a value of the query, the last where there are several."""
+        """Return a value of the query, the last if there are several."""
         return dict(self.query).get(name, default)
 
     def integer(self, name: str) -> int | None:
-        """Return a value of the query as a number, None where it is none."""
+        """Return a value of the query as a number, None if it is not one."""
         return parse_number(self.text(name))
 
     def integers(self, name: str) -> list[int]:
@@ -59,13 +59,13 @@ class Address(NamedTuple):
         return [*dict.fromkeys(number for number in numbers if number is not None)]
 
     def with_query(self, **changes: str | int | None) -> str:
-        """Return the query with other values, as it stands in a link; None leaves a value out."""
+        """Return a link's query with other values; None removes a value."""
         kept = [(name, value) for name, value in self.query if name not in changes]
         kept += [(name, str(value)) for name, value in changes.items() if value is not None]
         return f"?{urlencode(kept)}"
 
     def page_links(self, page: ListedPage) -> dict[str, str]:
-        """Return the links to the pages beside one of a list; '' where there is none."""
+        """Return the links to the newer, the older and the first page of a list; '' if there is none."""
         newest, oldest = (page.numbers[0], page.numbers[-1]) if page.numbers else (0, 0)
         return {
             "newer": self.with_query(after=newest, before=None) if page.newer else "",
@@ -75,12 +75,12 @@ class Address(NamedTuple):
 
 
 class PageContent(NamedTuple):
-    """What fills a template."""
+    """The title and the values of a template."""
 
     title: str
     values: Mapping[str, object]
-    files: tuple[Path, ...] = ()  # beside the queue's, whose change makes the page another
-    pending: bool = False  # what the page shows is being read: it is another soon
+    files: tuple[Path, ...] = ()  # besides the queue's, whose change changes the page
+    pending: bool = False  # some values are still being read: the page changes soon
 
 
 class WebPage(NamedTuple):
@@ -92,10 +92,10 @@ class WebPage(NamedTuple):
 
 
 class Fragment(NamedTuple):
-    """A part of a page that renews itself."""
+    """A part of a page that updates itself."""
 
     html: str
-    version: str  # of equal ones it is the same, whatever time it is
+    version: str  # digest of the HTML without its relative times
 
 
 class Rendered(NamedTuple):
@@ -108,14 +108,14 @@ class Rendered(NamedTuple):
 def render(
     view: QueueView, template: str, address: Address, content: PageContent, notice: str = ""
 ) -> Rendered:
-    """Return a template filled with what is on its page, and with what stands on every page.
+    """Render a template with the values of its page and those of every page.
 
     Args:
-        view: the queue; there need be none.
-        template: its file's name, without its ending.
-        address: what was asked for.
-        content: what is on the page; texts are escaped.
-        notice: stands above it.
+        view: the queue, which need not exist.
+        template: name of its file, without suffix.
+        address: the requested page.
+        content: values of the page; texts are escaped.
+        notice: message above the page; '' for none.
     """
     store, scheduler = view.queue.current(), read_scheduler_status(view.home)
     counts = {} if store is None else store.read.counts()
@@ -128,7 +128,7 @@ def render(
         "scheduler": scheduler,
         "totals": counts,
         "is_there": store is not None,
-        # nothing is there that starts the open jobs or sees them end
+        # no scheduler starts the open jobs or records their end
         "idle": scheduler.pid is None and any(map(counts.get, OPEN_STATES)),
         "notice": notice,
         "now": view.now,
@@ -153,7 +153,7 @@ def _environment() -> Environment:
     assets = b"".join(file.read_bytes() for file in sorted((FOLDER / "static").iterdir()))
     environment.globals |= {
         "assets": _digest(assets, 12),
-        # "paused" stands in the place of a state where a program stands still
+        # "paused" replaces the state of a job whose program is stopped
         "glyphs": {
             ReasonCode.PAUSED: PAUSED,
             **{str(state): sign for state, sign in GLYPHS.items()},
@@ -181,7 +181,7 @@ def _environment() -> Environment:
 def visible_columns(
     table: TextTable, but: Collection[str]
 ) -> list[tuple[str, Callable[[Any], Cell]]]:
-    """Return the columns of a table of jobs that its page has; some only where a word stands in them."""
+    """Return the columns of a table of jobs on a page; sparse columns only if a row has a text."""
     return [
         (column.name, column.cell_of)
         for column in table.columns
@@ -192,13 +192,13 @@ def visible_columns(
 
 
 def _digest(content: bytes, length: int) -> str:
-    """Return what is another text for another content."""
+    """Return the first characters of the SHA-256 of a content."""
     return hashlib.sha256(content).hexdigest()[:length]
 
 
 @pass_context
 def _mark_live(context: Context, name: str, caller: Callable[[], str]) -> Markup:
-    """Put a part of a page between the tags by which the script finds it, and note it down."""
+    """Wrap a part of a page in the element by which the script finds it, and record it."""
     html = caller()
     version = _digest(_TICKS.sub(r"\1", html).encode(), 16)
     context[_FRAGMENTS][name] = Fragment(html, version)
@@ -208,18 +208,18 @@ def _mark_live(context: Context, name: str, caller: Callable[[], str]) -> Markup
 
 
 def _relative_time(way: str, at: float, span_s: float) -> Markup:
-    """Return how long ago a time is, or how far it lies ahead; the script counts on."""
+    """Return the time since or until `at` as an element that the script keeps up to date."""
     return Markup('<time data-{}="{:.1f}">{}</time>').format(
         way, at, format_seconds(max(0.0, span_s))
     )
 
 
-LONGEST_LINE = 2000  # characters; a program may write 10 MB without a line's end
+LONGEST_LINE = 2000  # characters; a program may write 10 MB without a line break
 TAB = 8
 
 
 def lines_of(data: bytes) -> Iterator[str]:
-    """Give the lines of a log as a terminal would show them: of what a carriage return overwrites, the last."""
+    """Yield the lines of a log as a terminal shows them: text before a carriage return is overwritten."""
     plain = PlainTextFilter()
     text = (plain.feed(data) + plain.flush()).decode(errors="replace")
     for line in text.removesuffix("\n").split("\n") if text else ():

@@ -1,4 +1,4 @@
-"""Results as a table of a page, ordered by a column, with the best value of each metric marked."""
+"""Results as a table of a page, sorted by a column, with the best value of each metric marked."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from launcher.results.table import (
     by_data,
     sort_rows,
 )
-from launcher.screens.format import sanitize_terminal
+from launcher.system.text import sanitize_terminal
 from launcher.web.comparison import NUMBER, RUN, RunComparison
 
 MOST_ROWS = 500
 FEW = 8  # metrics that are shown where there are more
-_NAMES = (RUN, JOB, MODEL)  # by which rows are called, where they have them
+_NAMES = (RUN, JOB, MODEL)  # columns that name a row, if present
 
 
 class Heading(NamedTuple):
@@ -46,14 +46,14 @@ class Cell(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """A row, and the job that it is of."""
+    """A row, and its job."""
 
     job: int | None
     cells: tuple[Cell, ...]
 
 
 class ResultTable(NamedTuple):
-    """A table, and what of the results is not in it."""
+    """A table of results, and how many columns and rows are left out."""
 
     headings: tuple[Heading, ...]
     rows: tuple[TableRow, ...]
@@ -79,9 +79,9 @@ def result_table(
 
     Args:
         compared: the results of one run, or of several.
-        sort: a column, with a dash before it the highest first; one that there is not orders nothing.
+        sort: a column; a dash before it sorts in descending order. An unknown column does not sort.
         everything: all metrics, not only the first few.
-        single: the rows of single sets of data, also where there are some that pool sets.
+        single: the rows of single datasets, even if there are rows that pool datasets.
     """
     every = compared.results.rows
     pooled = [row for row in every if row.get(POOLED)]
@@ -121,7 +121,7 @@ def _cells(
 
 
 def _describing(results: RunResults) -> list[str]:
-    """Return the columns that say what a row is of: names, and what is not the same in all rows."""
+    """Return the columns that identify a row: names, and columns that are not equal in all rows."""
     varying = [name for name in results.varying if name not in {NUMBER, *ROW_KEY_COLUMNS[2:]}]
     there = [name for name in results.names if name in results.columns]
     names = [name for name in there if name in varying or name in {JOB, MODEL}]
@@ -131,7 +131,7 @@ def _describing(results: RunResults) -> list[str]:
 
 
 def _first_metrics(results: RunResults, metrics: Sequence[str]) -> list[str]:
-    """Return the metrics that matter most: those with an interval, where some have one."""
+    """Return the most important metrics: those with an interval, if any has one."""
     with_interval = [
         name
         for name in metrics
@@ -157,9 +157,9 @@ def _heading(name: str, sort: str, *, numeric: bool, low: bool) -> Heading:
 
 
 def _best(rows: Sequence[Row], lows: Mapping[str, bool]) -> set[tuple[int, str]]:
-    """Return the cells with the best value among the rows of the same data; none where all are equal.
+    """Return the cells with the best value among the rows of the same data; none if all are equal.
 
-    Whole numbers are counts, of which none is the best.
+    Whole numbers are counts and have no best value.
     """
     marked: set[tuple[int, str]] = set()
     for name, low in lows.items():

@@ -1,4 +1,4 @@
-"""What pages of runs show that the queue alone does not know: results, pictures, reports."""
+"""Data of runs that is not in the database: results, pictures and reports."""
 
 import contextlib
 import math
@@ -35,8 +35,8 @@ from launcher.workers.progress.attempt_progress import read_newest_step
 
 MOST_JOBS = 20_000  # of the runs whose results are shown
 MOST_REPORTS = 8
-MOST_CURVES = 8  # jobs whose curves lie over each other
-_MOST_PROGRESS_READ = 200  # jobs, whether they have reported numbers
+MOST_CURVES = 8  # jobs whose curves are drawn in one chart
+_MOST_PROGRESS_READ = 200  # jobs whose progress is read to find those with metrics
 REPORT_BYTES = 16 << 20
 REPORT_SUFFIX = ".html"
 _MAKERS = frozenset({Role.TRAIN, Role.METHOD})
@@ -45,18 +45,18 @@ _NO_RESULTS = RunComparison(results=RunResults(rows=(), columns=()), kinds={})
 
 
 class RunData(NamedTuple):
-    """What is known of one run, or of several that are compared."""
+    """The data of one run, or of several compared runs."""
 
     comparison: RunComparison = _NO_RESULTS
     error: str = ""  # why there are no results
     gallery: Gallery = _NO_PICTURES
-    reports: tuple[Picture, ...] = ()  # pages that its laboratory wrote
-    curves: tuple[int, ...] = ()  # jobs whose curves lie over each other
+    reports: tuple[Picture, ...] = ()  # HTML pages that a plugin package wrote
+    curves: tuple[int, ...] = ()  # jobs whose curves are drawn in one chart
     curves_note: str = ""  # which of the jobs these are, in words; "" if all
 
 
 def read_runs(home: Home, runs: Sequence[int]) -> RunData:
-    """Return what is to be shown of runs; of a single one its pictures, too.
+    """Return the results of runs; of a single run also its pictures, reports and curves.
 
     Args:
         home: whose.
@@ -95,23 +95,24 @@ def _results(
         return compare_runs(home, store, runs), ""
     except (Error, OSError) as error:
         return _NO_RESULTS, one_line(error)
-    except Exception as error:  # noqa: BLE001  # a laboratory's code: what it raises is its own
+    except Exception as error:  # noqa: BLE001  # code of a plugin package may raise anything
         return _NO_RESULTS, sanitize_terminal(
             f"cannot read the results: {type(error).__name__}: {error}"
         )
 
 
 def _with_steps(each: ResultJob) -> JobRow:
-    """Return the job of a name whose steps are drawn: the one with a result, unless a newer one runs."""
+    """Return the job whose curves represent a name: the one with a result, unless a newer one runs."""
     return each.newest if each.newest.state is State.RUNNING else each.job
 
 
 def _with_curves(
     home: Home, jobs: Sequence[JobRow], compared: RunComparison
 ) -> tuple[tuple[int, ...], str]:
-    """Return the jobs whose curves are drawn, and in words which these are; "" if all.
+    """Return the jobs whose curves are drawn, and a description of the selection; "" if all.
 
-    They are jobs that have reported numbers. Progress is read until one more is found than is drawn. Jobs that make models come first, then the best results.
+    Only jobs with reported metrics are drawn. Progress is read until one more job is found than is drawn. Jobs that
+    make models come first, then the best results.
 
     Args:
         home: whose jobs.
@@ -141,7 +142,7 @@ def _with_curves(
 
 
 def _ranks(compared: RunComparison) -> tuple[dict[int, int], str]:
-    """Return job → its place by the first metric, the best first, and that order in words."""
+    """Return job → its rank by the first metric, best first, and a description of that order."""
     metric = next(iter(compared.results.metrics), None)
     if metric is None:
         return {}, ""
@@ -157,7 +158,7 @@ def _ranks(compared: RunComparison) -> tuple[dict[int, int], str]:
 
 
 def _reports(folder: Path | None) -> Iterator[Picture]:
-    """Give the pages at the top of a run's folder."""
+    """Yield the HTML pages directly in a run's folder."""
     if folder is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""Files that runs left, as answers to a browser: pictures as they are, reports without anything that acts."""
+"""Files of runs as responses: pictures unchanged, reports without active content."""
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -12,7 +12,7 @@ from launcher.web.run_data import REPORT_BYTES, REPORT_SUFFIX
 from launcher.web.run_pictures import MOST_BYTES, RUN_FOLDER, folders_of, open_below, type_of
 from launcher.web.view import NotFound, QueueView
 
-# a drawing or a report opened by itself: its own style, and no script, form, frame or other address
+# for an SVG drawing or a report: its own style, but no script, form, frame or other address
 FILE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox"
@@ -34,7 +34,7 @@ def newest_of_name(view: QueueView, name: str) -> int:
     """Return the number of the newest run of a name.
 
     Raises:
-        NotThere: there is none.
+        NotFound: there is none.
     """
     run = ListingQueries(view.store.database).newest_run_named(name)
     if run is None:
@@ -45,7 +45,7 @@ def newest_of_name(view: QueueView, name: str) -> int:
 
 
 def run_file(view: QueueView, run: int, folder: str, path: str) -> tuple[bytes, str]:
-    """Return a picture or a report that a run left, and its media type.
+    """Return a picture or a report of a run, and its media type.
 
     Args:
         view: the queue.
@@ -54,7 +54,7 @@ def run_file(view: QueueView, run: int, folder: str, path: str) -> tuple[bytes, 
         path: below the folder.
 
     Raises:
-        NotThere: there is none, or it is no picture, or lies elsewhere.
+        NotFound: it does not exist, is not a picture, or is outside the folder.
         TooLarge: it is too large.
     """
     parts = PurePosixPath(path)

@@ -1,6 +1,6 @@
-"""Which runs are listed: a text of names and settings, such as `night* lr=0.1 method=pgu`.
+"""The filter of listed runs: a text of names and settings, such as `night* lr=0.1 method=pgu`.
 
-Which values each setting has in the jobs of each run is read once, then only what is new.
+The values of all settings of a run's jobs are read once; later reads add only new jobs.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -13,10 +13,10 @@ from launcher.errors import list_known_names, meant
 from launcher.job import Spec
 from launcher.params import parse_number, to_param_value
 from launcher.results.model_columns import settings_of
-from launcher.screens.format import sanitize_terminal
 from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 
 LONGEST = 200  # characters
 _WILD = frozenset("*?[")
@@ -27,7 +27,7 @@ Settings = Mapping[
 
 
 class RunFilter(NamedTuple):
-    """What a run must have to be listed: each of the words."""
+    """The conditions for listing a run; all of them must hold."""
 
     text: str = ""
     names: tuple[str, ...] = ()  # globs of its name
@@ -35,7 +35,7 @@ class RunFilter(NamedTuple):
 
 
 def read_filter(text: str) -> RunFilter:
-    """Return the filter that a person wrote; what follows another `=` is part of a value."""
+    """Parse the text of a filter; only the first `=` of a word separates name and value."""
     text = text.strip()[:LONGEST]
     names, settings = [], []
     for word in text.split():
@@ -48,7 +48,7 @@ def read_filter(text: str) -> RunFilter:
 
 
 def canonical(value: object) -> str:
-    """Return a value of a setting as a text that equal ones share: of 0.1, 1e-1 and "0.10" the same."""
+    """Return a value of a setting as a text that equal values share: 0.1, 1e-1 and "0.10" give the same."""
     plain = to_param_value(value)
     if isinstance(plain, bool):
         return str(plain).lower()
@@ -65,10 +65,10 @@ def canonical(value: object) -> str:
 
 
 def matches(chosen: RunFilter, name: str, settings: Settings) -> bool:
-    """Tell whether a run is listed.
+    """Return whether a run is listed.
 
     Args:
-        chosen: which ones.
+        chosen: the filter.
         name: of the run.
         settings: of its jobs.
     """
@@ -85,7 +85,7 @@ def _has_value(values: Collection[str], wanted: str) -> bool:
 
 
 def unknown_settings(chosen: RunFilter, known: Iterable[str]) -> list[str]:
-    """Return a line on each setting of a filter that no job has, with the nearest that some have."""
+    """Return a message for each setting of a filter that no job has, with similar known settings."""
     names = sorted(set(known))
     lines = []
     for key, _ in chosen.settings:
@@ -100,16 +100,16 @@ _FIELDS = ("kind", "model", "data")  # of a job, beside its settings
 _cached_canonical = lru_cache(maxsize=10_000, typed=True)(canonical)
 
 
-# of a run, the jobs that were read with what tells their settings from others, and their settings
+# of a run: job → fingerprint of its settings, and setting → values of all these jobs
 _Run = tuple[Mapping[int, int], Mapping[str, set[str]]]
 _NOTHING: _Run = ({}, {})
 
 
 class SettingsIndex:
-    """Knows the settings of runs; used from one thread, but what it returns may be read by any."""
+    """The settings of runs. Use it from one thread; its return values can be read from any."""
 
     def __init__(self, home: Home) -> None:
-        """Know nothing yet.
+        """Create an empty index.
 
         Args:
             home: whose runs.
@@ -133,7 +133,7 @@ class SettingsIndex:
 
 
 def _update_run(known: _Run, jobs: Mapping[int, int], listing: ListingQueries) -> _Run:
-    """Return what is known of a run that has these jobs now."""
+    """Return the settings of a run that has these jobs now."""
     before, settings = known
     if before == jobs:
         return known

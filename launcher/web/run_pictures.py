@@ -1,6 +1,6 @@
 """Pictures and other files in the folders of runs: found there, and opened.
 
-No link is followed below such a folder, so nothing outside of it can be read through it.
+No link below such a folder is followed, so files outside of it cannot be read.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ TYPES: Mapping[str, str] = {
 MOST_BYTES = 32 << 20  # of a file that is sent
 RUN_FOLDER = "run"  # the name of a run's own folder in addresses
 MOST_PICTURES = 120  # of a run
-MOST_OF_A_JOB = 6  # outside of the run's folder; a data set may have 100,000
+MOST_OF_A_JOB = 6  # outside of the run's folder; a dataset may have 100,000
 MOST_OF_A_FOLDER = 12
 MOST_ENTRIES = 20_000  # that are looked at
 DEEPEST = 6  # folders below each other
@@ -35,7 +35,7 @@ _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO may
 
 
 class Picture(NamedTuple):
-    """A picture by its place: the name of a folder, and the path below it."""
+    """A picture, identified by the name of a folder and the path below it."""
 
     folder: str
     path: str
@@ -44,13 +44,13 @@ class Picture(NamedTuple):
 
     @property
     def job(self) -> int | None:
-        """The job whose folder it is; None: the run's own."""
+        """The job whose folder contains it; None for the run's folder."""
         _, _, rest = self.folder.partition("-")
         return int(rest.partition("-")[0]) if rest else None
 
     @property
     def too_large(self) -> bool:
-        """Tell whether it is too large to be sent."""
+        """Whether it is too large to be sent."""
         return self.size > MOST_BYTES
 
 
@@ -58,16 +58,16 @@ class Gallery(NamedTuple):
     """The pictures of a run."""
 
     pictures: tuple[Picture, ...] = ()
-    left_out: int = 0  # that were seen beside them
-    complete: bool = True  # all folders were looked through
+    left_out: int = 0  # pictures that were found but are not shown
+    complete: bool = True  # all folders were searched
 
 
 def find_pictures(folders: Mapping[str, Path]) -> Gallery:
-    """Return the pictures that lie in folders, in each those near its top first.
+    """Return the pictures in folders; in each folder, those near its top come first.
 
     Args:
-        folders: by the names that addresses have for them; one that is not there has none. One that
-            is a picture itself stands for that alone.
+        folders: name in addresses → folder. A missing folder has no pictures. A path that is itself a
+            picture gives only that picture.
     """
     pictures: list[Picture] = []
     left_out = entries = 0
@@ -90,7 +90,7 @@ def find_pictures(folders: Mapping[str, Path]) -> Gallery:
 
 
 def _scan_folder(place: Path, most: int) -> tuple[list[str], list[tuple[str, os.stat_result]], int]:
-    """Return the folders and the pictures in a folder, in order, and how many entries were looked at."""
+    """Return the sorted folders and pictures in a folder, and the number of entries that were read."""
     inner: list[str] = []
     files: list[tuple[str, os.stat_result]] = []
     seen = 1
@@ -132,12 +132,12 @@ def picture_of(folder: str, path: str, status: os.stat_result) -> Picture:
 
 
 def type_of(path: str) -> str:
-    """Return the media type of a picture by its name; '' of what is no picture."""
+    """Return the media type of a picture by its name; '' if it is not a picture."""
     return TYPES.get(PurePosixPath(path).suffix.lower(), "")
 
 
 def _is_text(name: str) -> bool:
-    """Tell whether an address can hold a name: it may be bytes that are no UTF-8."""
+    """Return whether an address can contain a name, which may be bytes that are not UTF-8."""
     return name.isprintable()
 
 

@@ -1,4 +1,4 @@
-"""All runs, page by page; one of them with its results and pictures; the results of several in one table."""
+"""The pages of runs: a list of all runs, one run with its results and pictures, and a comparison of several."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,9 @@ _NOT_ASKED: CacheResult[Mapping[int, Settings]] = CacheResult(value={})
 _MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
 LISTED = 10  # jobs that run, and jobs that have failed
 MOST_RUNS = 12
-FILES_POLL_INTERVAL_S = 60.0  # for files of a run, where nothing else tells of them
+FILES_POLL_INTERVAL_S = (
+    60.0  # for files deeper in a run's folder, whose changes are not noticed otherwise
+)
 
 
 def runs_context(view: QueueView, address: Address) -> PageContent:
@@ -58,12 +60,12 @@ def runs_context(view: QueueView, address: Address) -> PageContent:
 
 
 def state_of(run: RunRecord) -> State:
-    """Return in which state a run is as a whole."""
+    """Return the state of a run as a whole."""
     return next((state for state in _MATTERS if run.counts.get(state)), State.DONE)
 
 
 def took_s(run: RunRecord, now: float) -> float | None:
-    """Return for how long a run has had attempts, up to now where jobs of it are open; None: not yet."""
+    """Return the seconds since the first attempt of a run, up to its end; None if none has started."""
     if run.started is None:
         return None
     until = now if run.open or run.ended is None else run.ended
@@ -71,7 +73,7 @@ def took_s(run: RunRecord, now: float) -> float | None:
 
 
 def run_context(view: QueueView, address: Address) -> PageContent:
-    """Return how far a run is, what came out of it, and the pictures that it left."""
+    """Return the page of a run: its progress, results and pictures."""
     listing = ListingQueries(view.store.database)
     with view.store.reading():
         records = listing.run_records([address.number])
@@ -123,16 +125,16 @@ def comparison_context(view: QueueView, address: Address) -> PageContent:
 
 
 def _read_run_data(view: QueueView, runs: Sequence[RunRecord]) -> CacheResult[RunData]:
-    """Return what came out of runs."""
+    """Return the results of runs, possibly from the cache."""
     return view.runs.get(tuple(run.id for run in runs), runs_fingerprint(runs, view.now))
 
 
 def runs_fingerprint(runs: Sequence[RunRecord], now: float) -> Hashable:
-    """Return what is another value when results of runs may be others, or files in their folders.
+    """Return a value that changes when results of runs or files in their folders may have changed.
 
     Args:
-        runs: whose.
-        now: in seconds since 1970: what lies deeper in a folder is looked for once in a while.
+        runs: the runs.
+        now: in seconds since 1970; the value changes every FILES_POLL_INTERVAL_S for deeper folders.
     """
     ends = tuple((run.id, tuple(sorted(run.counts.items())), run.ended) for run in runs)
     folders = tuple(_changed_at(Path(run.root, "runs", run.name)) for run in runs)
@@ -140,7 +142,7 @@ def runs_fingerprint(runs: Sequence[RunRecord], now: float) -> Hashable:
 
 
 def _changed_at(folder: Path) -> int | None:
-    """Return when a file in a folder was made or deleted last; None where there is no such folder."""
+    """Return when a file in a folder was last created or deleted; None if the folder does not exist."""
     try:
         return folder.stat().st_mtime_ns
     except (OSError, ValueError):  # ValueError: no folder can have such a name
@@ -148,7 +150,7 @@ def _changed_at(folder: Path) -> int | None:
 
 
 def _results(cached: CacheResult[RunData], address: Address) -> dict[str, object]:
-    """Return what the part of a page with results needs."""
+    """Return the values of a template's part with results."""
     table = None
     if cached.value is not None:
         table = result_table(

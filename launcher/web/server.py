@@ -1,4 +1,4 @@
-"""The server of the live page: its socket, its link, its end."""
+"""The server of the web page: its socket, its link and its shutdown."""
 
 import getpass
 import os
@@ -25,17 +25,17 @@ _LAST_S = 2  # for answers that are under way at the end
 
 
 def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int], None]) -> None:
-    """Serve the page of a home until a signal ends it.
+    """Serve the page of a queue folder until a signal ends it.
 
     Args:
-        home: need not exist.
+        home: the queue folder, which need not exist.
         port: 0 for a free one.
         read_only: pages change nothing.
-        ready: called with the first link and the port when the server can be reached.
+        ready: called with the first link and the port when the server accepts connections.
 
     Raises:
-        UsageError: the port is taken, or only root may use it.
-        MachineError: there is no socket to be had.
+        UsageError: the port is in use, or only root may use it.
+        MachineError: no socket can be created.
         KeyboardInterrupt: the signal was SIGINT.
     """
     try:
@@ -71,13 +71,13 @@ def serve(home: Home, port: int, *, read_only: bool, ready: Callable[[str, int],
 
 
 def tunnel_command(port: int) -> str:
-    """Return what to type on another machine so that the link works there."""
+    """Return the command that makes the link work on another machine."""
     there = f"{getpass.getuser()}@{os.uname().nodename}"
     return shlex.join(["ssh", "-N", "-L", f"{port}:{ADDRESS}:{port}", there])
 
 
 class _Server(uvicorn.Server):
-    """Ends its streams before it waits for the answers that are under way."""
+    """Ends its streams before it waits for pending responses."""
 
     def __init__(
         self, config: uvicorn.Config, streams: EventStreams, ready: Callable[[], None]

@@ -1,4 +1,4 @@
-"""Changes of jobs from the page: the same questions and acts as in `launcher top`, asked before, and answered."""
+"""Changes of jobs from the page: the same questions and actions as in `launcher top`."""
 
 import hashlib
 from collections.abc import Iterator
@@ -30,27 +30,27 @@ class ReadOnly(UsageError):
 
 
 class ActionTarget(NamedTuple):
-    """What shall be done, and to which job."""
+    """An action and its job."""
 
     job: int
     verb: str
 
 
 class Question(NamedTuple):
-    """What is asked before a change, or why there can be none."""
+    """The question before a change, or the reason why the change is not possible."""
 
     target: ActionTarget
     text: str
-    # is sent with the answer, and another one where something else would be done; '': nothing can be
+    # sent with the answer, and different if the change would differ; '' if no change is possible
     confirms: str = ""
-    change: ProposedChange | None = None  # what is done
-    field: JobText | None = None  # or the text that is changed
-    typed: str = ""  # what stands where it is typed
-    error: str = ""  # why the answer to the one before did nothing
+    change: ProposedChange | None = None  # the action
+    field: JobText | None = None  # or the text to edit
+    typed: str = ""  # content of the text field
+    error: str = ""  # why the previous answer changed nothing
 
 
 def buttons_of(job: JobRow, store: Store) -> list[tuple[str, str, str]]:
-    """Return the verbs that may be done to a job now, their labels and keys."""
+    """Return the possible actions on a job now: verb, label and key of each."""
     return [
         (verb, _LABELS.get(verb, verb.capitalize()), key)
         for verb, key in KEYS.items()
@@ -63,25 +63,25 @@ def build_question(view: QueueView, target: ActionTarget) -> Question:
 
     Raises:
         ReadOnly: nothing can be changed.
-        NotThere: there is no such job, or no such change.
+        NotFound: there is no such job, or no such change.
     """
     with _open_for_change(view, target) as store:
         return _question(target, store)
 
 
 def apply_change(view: QueueView, target: ActionTarget, confirms: str, text: str) -> str | Question:
-    """Do what was confirmed, and return what was done.
+    """Apply a confirmed change, and return a message about it, or the question to ask again.
 
     Args:
-        view: whose queue is changed, over a connection of its own.
-        target: what, and to which job.
-        confirms: of the question that was answered; where another would be asked now, as the job
-            has changed meanwhile, or what was typed may not be, it is asked again, and nothing is done.
-        text: that was typed.
+        view: the queue; the change uses a connection of its own.
+        target: the action and the job.
+        confirms: that of the answered question. If it differs from that of the current question, because
+            the job has changed, or if the text is invalid, nothing is changed and the question is returned.
+        text: the typed text.
 
     Raises:
         ReadOnly: nothing can be changed.
-        NotThere: there is no such job, or no such change.
+        NotFound: there is no such job, or no such change.
     """
     with _open_for_change(view, target) as store:
         question = _question(target, store)
@@ -107,7 +107,7 @@ def apply_change(view: QueueView, target: ActionTarget, confirms: str, text: str
 
 
 def _question(target: ActionTarget, store: Store) -> Question:
-    """Return what is asked now."""
+    """Return the current question for an action."""
     verb, job = target.verb, job_of(store, target.job)
     if verb in _TEXTS:
         field = read_job_text(verb, job, store)

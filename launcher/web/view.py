@@ -1,7 +1,7 @@
-"""What pages are made from: the queue, read for all of them by one thread, and what is read meanwhile in others.
+"""The data of pages: the queue, read by one thread, and caches that are filled by background threads.
 
-SQLite's connections belong to the thread that made them. What the queue alone does not know, such as results, is read in
-threads of their own: a laboratory may measure for minutes.
+A connection of SQLite belongs to the thread that opened it. Data outside of the database, such as results, is read in
+background threads, because a plugin package may take minutes.
 """
 
 import asyncio
@@ -31,29 +31,29 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-PATIENCE_S = 0.4  # that a page waits for what it shows for the first time
-SHARE = 0.01  # of a core, for what is read again because something has changed
-LONGEST_PAUSE_S = 20.0  # between two times
-LAST_S = 1.0  # that the end of the server waits for what is being read
-MOST_KEPT = 16
+PATIENCE_S = 0.4  # for which a page waits for a value that was never read before
+SHARE = 0.01  # of a core, for reading changed values again
+LONGEST_PAUSE_S = 20.0  # between two reads of a value
+LAST_S = 1.0  # for which the shutdown of the server waits for a read in progress
+MOST_KEPT = 16  # entries of a cache
 
 
 class CacheResult(NamedTuple, Generic[V]):
-    """What is known now."""
+    """The cached value of a key."""
 
-    value: V | None = None  # None: it was not read yet
-    error: str = ""  # why it cannot be read
-    pending: bool = False  # more is on its way
+    value: V | None = None  # None: not read yet
+    error: str = ""  # why the last read failed
+    pending: bool = False  # a read is in progress
 
 
 @dataclass(eq=False, slots=True)
 class _Entry(Generic[V]):
-    """What was read, and what is on its way."""
+    """The last result of a key, and the read in progress."""
 
     result: CacheResult[V] = field(default_factory=CacheResult)
-    fingerprint: Hashable = None  # of that when it was read
+    fingerprint: Hashable = None  # of the source at the last read
     reading: threading.Thread | None = None
-    next_at: float = 0.0  # before this nothing is read again
+    next_at: float = 0.0  # earliest time of the next read
 
     @property
     def busy(self) -> bool:
@@ -61,7 +61,7 @@ class _Entry(Generic[V]):
 
 
 class BackgroundCache(Generic[K, V]):
-    """Knows what somebody looks at, and reads it again when it may have changed."""
+    """A cache of the values on open pages; it reads a value again when it may have changed."""
 
     def __init__(
         self,
@@ -71,13 +71,13 @@ class BackgroundCache(Generic[K, V]):
         clock: Callable[[], float] = time.monotonic,
         cost: Callable[[], float] = time.thread_time,
     ) -> None:
-        """Read nothing yet.
+        """Create an empty cache.
 
         Args:
-            read: returns what is known of a key; called in another thread, one call at a time.
-            patience_s: that the first look at a key waits for what is read.
-            clock: tells the time in seconds.
-            cost: tells the seconds of CPU that its thread has used.
+            read: returns the value of a key; called in another thread, one call at a time.
+            patience_s: seconds that the first `get` of a key waits for its value.
+            clock: returns a monotonic time in seconds.
+            cost: returns the CPU seconds that the calling thread has used.
         """
         self._read, self._patience_s = read, patience_s
         self._clock, self._cost = clock, cost
@@ -85,13 +85,13 @@ class BackgroundCache(Generic[K, V]):
         self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
 
     def get(self, key: K, fingerprint: Hashable) -> CacheResult[V]:
-        """Return what is known of a key; what is not, or not any more, is read meanwhile.
+        """Return the cached value of a key; a missing or outdated one is read in the background.
 
-        Not for several threads.
+        Call it from one thread only.
 
         Args:
-            key: of what is to be read.
-            fingerprint: of what was read: with another one it may be out of date.
+            key: that of the value.
+            fingerprint: of the source; if it differs from that of the last read, the value is outdated.
         """
         entry = self._entries.setdefault(key, _Entry())
         self._entries.move_to_end(key)
@@ -99,18 +99,18 @@ class BackgroundCache(Generic[K, V]):
             self._entries.popitem(last=False)
         if not entry.busy and entry.fingerprint != fingerprint and self._clock() >= entry.next_at:
             entry.fingerprint = fingerprint
-            # whoever ends the server does not wait for a laboratory
+            # daemon: the end of the server does not wait for a plugin package
             entry.reading = threading.Thread(
                 target=self._read_entry, args=(key, entry), daemon=True
             )
             entry.reading.start()
         if entry.result.value is None and entry.reading is not None:
             entry.reading.join(self._patience_s)
-        pending = entry.busy  # asked first: what ends meanwhile is looked at once more
+        pending = entry.busy  # read before the result: a read that ends now is reported as pending
         return entry.result._replace(pending=pending)
 
     def close(self) -> None:
-        """Read nothing more; what is being read is waited for, but not for long."""
+        """Stop reading; wait at most LAST_S for a read in progress."""
         self._closed = True
         if self._read_lock.acquire(timeout=LAST_S):
             self._read_lock.release()
@@ -122,26 +122,26 @@ class BackgroundCache(Generic[K, V]):
             began = self._cost()
             try:
                 entry.result = CacheResult(self._read(key))
-            except (Error, OSError, sqlite3.Error) as error:  # another time it may be sound
+            except (Error, OSError, sqlite3.Error) as error:  # the next read may succeed
                 entry.result = entry.result._replace(error=one_line(error))
             pause_s = min(LONGEST_PAUSE_S, (self._cost() - began) / SHARE)
             entry.next_at = self._clock() + pause_s
 
 
 class NotFound(UsageError):
-    """There is no such page, job or file."""
+    """A page, job or file does not exist."""
 
     status = 404
 
 
 class QueueView(NamedTuple):
-    """The queue as it is now, and what was read of it. It belongs to one thread."""
+    """The queue as it is now, and the caches of runs. Use it from one thread."""
 
     home: Home
-    root: str  # the path of the first page, with a slash at its end
+    root: str  # path of the first page, ending with a slash
     queue: QueueSnapshotReader
-    runs: BackgroundCache[tuple[int, ...], RunData]  # by their numbers
-    settings: BackgroundCache[None, Mapping[int, Settings]]  # of each run
+    runs: BackgroundCache[tuple[int, ...], RunData]  # run numbers → data
+    settings: BackgroundCache[None, Mapping[int, Settings]]  # run → settings
     read_only: bool
     now: float  # seconds since 1970
 
@@ -150,7 +150,7 @@ class QueueView(NamedTuple):
         """The queue's database.
 
         Raises:
-            NotThere: there is no queue yet.
+            NotFound: the queue folder has no database yet.
         """
         store = self.queue.current()
         if store is None:
@@ -160,7 +160,7 @@ class QueueView(NamedTuple):
         return store
 
     def progress_of(self, jobs: Iterable[JobRow]) -> tuple[Path, ...]:
-        """Return the files in which jobs report how far they are."""
+        """Return the progress files of jobs."""
         return tuple(job.attempt_in(self.home).progress for job in jobs)
 
 
@@ -168,7 +168,7 @@ def job_of(store: Store, number: int) -> JobRow:
     """Return a job.
 
     Raises:
-        NotThere: there is none of this number.
+        NotFound: no job has this number.
     """
     for row in store.read.jobs_by_id([number]):
         return row
@@ -179,11 +179,11 @@ class QueueReader:
     """Runs functions in the thread that reads the queue, one after another."""
 
     def __init__(self, home: Home, root: str, *, read_only: bool) -> None:
-        """Read nothing yet.
+        """Start the thread; nothing is read yet.
 
         Args:
-            home: need not exist.
-            root: the path of the first page, with a slash at its end.
+            home: the queue folder, which need not exist.
+            root: path of the first page, ending with a slash.
             read_only: pages offer no changes.
         """
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="queue-reader")
@@ -191,8 +191,8 @@ class QueueReader:
         self.view = QueueView(
             home=home,
             root=root,
-            # no processes of jobs are measured: an open page costs less than that would; and
-            # nothing wakes for GPUs: the next look at the queue has what a query of them told
+            # processes of jobs are not measured, as that would cost more than an open page; the
+            # GPU poller wakes nothing: the next snapshot contains its result
             queue=QueueSnapshotReader(home, gpu_poller=GpuPoller(Nvml().snapshot, lambda: None)),
             runs=BackgroundCache(partial(read_runs, home)),
             settings=BackgroundCache(lambda _: index.read()),
@@ -201,13 +201,13 @@ class QueueReader:
         )
 
     async def run(self, work: Callable[[QueueView], T]) -> T:
-        """Return what a function makes of the queue as it is now."""
+        """Call a function with the current queue in the queue's thread, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: work(self.view._replace(now=time.time()))
         )
 
     def close(self) -> None:
-        """Give the database back, when all that was begun is done."""
+        """Close the database after all pending calls, and stop the thread."""
         self._thread.submit(self.view.queue.close).result()
         self._thread.shutdown()
         self.view.runs.close()

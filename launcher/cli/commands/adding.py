@@ -35,7 +35,6 @@ from launcher.functions.options import absent_gpu_warning, check_request, make_r
 from launcher.job import FUNCTION, PROGRAM, Spec, run_name_fault
 from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.terminal import print_stderr
 from launcher.signatures import program_signature
@@ -58,7 +57,7 @@ from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
 from launcher.system.paths import Home, find_home
-from launcher.system.text import is_utf8, shell_line
+from launcher.system.text import is_utf8, sanitize_terminal, shell_line
 
 PREFIX = "command/"  # of every name
 PARTITION_S = 2.0  # so long Slurm is waited for

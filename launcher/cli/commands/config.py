@@ -22,7 +22,7 @@ from launcher.notify.notices import NotificationState, read_notification_state
 from launcher.notify.sending import DeliveryResult, deliver
 from launcher.notify.settings import NotifySettings, NotifyTarget, read_configured_notify
 from launcher.screens.answers import CommandOutput, print_output
-from launcher.screens.format import sanitize_terminal, time_of_day
+from launcher.screens.format import time_of_day
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextTable, line, table_of_texts, text_columns
 from launcher.system.config import Configuration, Fault, read_configuration
@@ -30,6 +30,7 @@ from launcher.system.files import Json
 from launcher.system.gpu_sharing import SharingRules, removed_key_notes
 from launcher.system.locks import lock_holder
 from launcher.system.paths import find_home
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 NO_TARGETS = (

@@ -23,7 +23,6 @@ from launcher.cli.option_types import flag, json_option
 from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import read_configured_notify
 from launcher.screens.answers import CommandOutput, print_output
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import supports_unicode
 from launcher.screens.text_table import (
     ADVICE,
@@ -40,6 +39,7 @@ from launcher.system.config import Configuration, Fault, Options, read_configura
 from launcher.system.environment import owners_environment
 from launcher.system.home_checks import read_mountinfo
 from launcher.system.processes import login_name, usable_cores
+from launcher.system.text import sanitize_terminal
 
 Part = TypeVar("Part")  # a part of the user's file
 STATUS_STYLES = {

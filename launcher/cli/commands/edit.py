@@ -34,7 +34,6 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import Command, flag
 from launcher.errors import MachineError, Problem, TaskFileError, UsageError, pluralize
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import (
@@ -48,6 +47,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 
 if TYPE_CHECKING:
     from launcher.planning.revision import Revision

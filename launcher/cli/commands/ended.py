@@ -26,7 +26,7 @@ from launcher.cli.jobs import (
 from launcher.cli.option_types import States, flag, json_option, span, whole
 from launcher.errors import MachineError, UsageError, pluralize
 from launcher.screens.answers import CommandOutput, print_output
-from launcher.screens.format import format_job_names, iso_time, sanitize_terminal, short_local_time
+from launcher.screens.format import format_job_names, iso_time, short_local_time
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
 from launcher.screens.pilots import LOCAL
 from launcher.screens.terminal import print_stderr
@@ -58,6 +58,7 @@ from launcher.store.retention import (
 )
 from launcher.store.rows import JobRow
 from launcher.system.paths import Attempt, Home, find_home
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, parse_seconds
 
 if TYPE_CHECKING:

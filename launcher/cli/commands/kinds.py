@@ -15,10 +15,10 @@ from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
 from launcher.screens.answers import CommandOutput, print_output
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextTable, line, text_columns
 from launcher.system.files import write_atomic
+from launcher.system.text import sanitize_terminal
 from launcher.taskfile.schema.json_schema import task_schema
 from launcher.taskfile.schema.reference import reference
 from launcher.taskfile.schema.value_descriptions import settings

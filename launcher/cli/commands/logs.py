@@ -16,13 +16,14 @@ from launcher.screens.follow_logs import (
     print_log,
     resolve_attempt,
 )
-from launcher.screens.format import format_job_names, sanitize_terminal
+from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.log_files import MOST_BYTES, tail_offset
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 
 
 @pattern_command()

@@ -27,7 +27,7 @@ from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.scheduler.run_places import runs_of
 from launcher.screens.answers import print_table
-from launcher.screens.format import first_few, format_job_names, sanitize_terminal
+from launcher.screens.format import first_few, format_job_names
 from launcher.screens.job_view import groups_of
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, text_columns
@@ -39,6 +39,7 @@ from launcher.system.daemon_control import scheduler_pid, wake
 from launcher.system.files import write_atomic, write_json
 from launcher.system.paths import Home, find_home, make_home
 from launcher.system.scheduler_start import ensure_scheduler
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 UNIT = "launcher.service"

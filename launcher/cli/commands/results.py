@@ -44,14 +44,13 @@ from launcher.results.table import (
 )
 from launcher.results.write import update, write_run
 from launcher.screens.answers import CommandOutput
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import print_stderr
 from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_selection import RUN_PREFIX
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
-from launcher.system.text import shell_line
+from launcher.system.text import sanitize_terminal, shell_line
 
 LIMIT_S = 60.0
 TO_PRINT = (

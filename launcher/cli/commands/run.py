@@ -45,7 +45,6 @@ from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.screens.answers import print_json
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
@@ -64,6 +63,7 @@ from launcher.system.executables import missing_program, missing_script, script_
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
 from launcher.system.paths import Home, find_home
+from launcher.system.text import sanitize_terminal
 from launcher.taskfile.legacy_names import LegacyAction
 
 SECTIONS: Mapping[str, Sequence[str]] = {

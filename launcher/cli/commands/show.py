@@ -12,7 +12,7 @@ from launcher.cli.option_types import json_option
 from launcher.errors import UsageError, pluralize
 from launcher.screens.answers import print_json
 from launcher.screens.chart import number, sparkline
-from launcher.screens.format import command_text, format_job_names, sanitize_terminal
+from launcher.screens.format import command_text, format_job_names
 from launcher.screens.job_details import (
     attempt_cells,
     dependency_cells,
@@ -31,6 +31,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import curves
 

@@ -16,7 +16,6 @@ from launcher.errors import MachineError, UsageError, pluralize
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
 from launcher.screens.answers import print_json
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.terminal import print_stderr, terminal_width
 from launcher.simulate.baselines import Assumptions, Study, draw_study, run_study
 from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible
@@ -29,6 +28,7 @@ from launcher.system.files import write_atomic
 from launcher.system.installation import install_command
 from launcher.system.paths import find_home
 from launcher.system.processes import usable_cores
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
 
 DURATION_S, VRAM = 3600.0, 8 * 1024**3  # of a planned job of which nothing is known

@@ -22,13 +22,7 @@ from launcher.cli.jobs import (
 from launcher.cli.option_types import PRIORITY, flag, json_option
 from launcher.errors import UsageError, pluralize
 from launcher.screens.answers import print_json, print_table
-from launcher.screens.format import (
-    first_line,
-    format_job_names,
-    pause_reason,
-    reserved_text,
-    sanitize_terminal,
-)
+from launcher.screens.format import first_line, format_job_names, pause_reason, reserved_text
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, text_columns
 from launcher.states import OPEN_STATES, State
@@ -39,6 +33,7 @@ from launcher.store.tags import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
+from launcher.system.text import sanitize_terminal
 
 _EXAMPLE = "such as launcher tag 12 +paper"
 

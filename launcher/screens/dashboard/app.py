@@ -1,8 +1,11 @@
-"""`launcher top`: a stack of pages, a bottom line, and the effects of keys, as an application of Textual's.
+"""`launcher top`: a stack of pages, a bottom line, and the effects of keys, as an application of Textual.
 
-What is typed is Textual's Input. All else are lines that `status` shares, drawn where they changed: Textual's RichLog
-takes 10 s and 216 MiB for each MiB of a log, its Footer cuts keys in two at 20 columns, and below a ModalScreen all is
-drawn again at each change, 24 % of a core at 60 a second instead of 6.
+Typed text uses Textual's Input. All other text consists of lines that `status` shares; only changed lines are drawn.
+Other widgets of Textual are not used, because:
+
+- RichLog takes 10 s and 216 MiB for each MiB of a log;
+- Footer splits keys at 20 columns;
+- below a ModalScreen each change redraws everything, which takes 24 % of a core at 60 changes in a second instead of 6 %.
 """
 
 import asyncio
@@ -26,20 +29,21 @@ from launcher.screens.dashboard.overview_page import Overview
 from launcher.screens.dashboard.page import DashboardPage, Prompt
 from launcher.screens.dashboard.text_page import TextPage, command_page
 from launcher.screens.dashboard.widgets import Canvas, PromptInput
-from launcher.screens.format import command_text, first_line, sanitize_terminal
+from launcher.screens.format import command_text, first_line
 from launcher.screens.job_actions import KEYS, READ_ONLY, ProposedChange, one_line, propose
 from launcher.screens.job_texts import TAG, TEXT_KEYS, JobText, read_job_text, write_texts
 from launcher.screens.snapshots import QueueSnapshot, QueueSnapshotReader
 from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, shorten
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.text import sanitize_terminal
 
 POLL_INTERVAL_S = 1.0
 TERMINATED = 128 + signal.SIGTERM
 _LEAVE = {"ctrl+c", "ctrl+q"}
-_SCROLL = {"up", "down", "pageup", "pagedown"}  # the page, while something is typed
-_NAME = 24  # columns of a job's name before what is typed
-_THEME = "ansi-dark"  # the person's own palette and background
+_SCROLL = {"up", "down", "pageup", "pagedown"}  # keys that scroll the page while text is typed
+_NAME = 24  # columns of a job's name before the typed text
+_THEME = "ansi-dark"  # the user's own palette and background
 _SUSPENDING = (signal.SIGTSTP, signal.SIGCONT)
 _VERB = (
     *(sys.executable, "-P", "-c"),
@@ -48,7 +52,7 @@ _VERB = (
 
 
 class Top(App[int]):
-    """Shows a queue on the whole screen; its result is the exit code."""
+    """The full-screen view of a queue; its result is the exit code."""
 
     ENABLE_COMMAND_PALETTE = False
     INLINE_PADDING = 0
@@ -69,22 +73,22 @@ class Top(App[int]):
         super().__init__(ansi_color=True)
         self.theme = _THEME
         self._canvas, self._typed = Canvas(colour=colour), PromptInput()
-        self._is_suspended = False  # suspended, and the terminal given back
+        self._is_suspended = False  # suspended, and the terminal restored
         self._queue, self._read_only = queue, read_only
-        self._store = queue.store  # of the newest look
+        self._store = queue.store  # of the newest snapshot
         self._overview = Overview()
         self._opened: JobPage | None = None  # over the overview
         self._text: TextPage | None = None  # over both
-        self._proposed: ProposedChange | None = None  # there is one at most
+        self._proposed: ProposedChange | None = None  # waits for confirmation
         self._search_text = ""
         self._status_message: TextLine | None = None
-        self._read_error = ""  # why the newest look came to nothing
-        self.snapshot: QueueSnapshot | None = None  # of the newest look
+        self._read_error = ""  # why the newest read failed
+        self.snapshot: QueueSnapshot | None = None  # the newest
 
-    # --- Textual's events
+    # --- events of Textual
 
     def compose(self) -> ComposeResult:
-        """Put up the canvas, and what is typed over it."""
+        """Create the canvas, and the text input above it."""
         yield self._canvas
         yield self._typed
 
@@ -96,7 +100,7 @@ class Top(App[int]):
         self.set_interval(POLL_INTERVAL_S, self._refresh_and_draw)
 
     def on_unmount(self) -> None:
-        """End what goes on beside the screen: the program would wait for it."""
+        """End background work, for which the program would wait."""
         self._close()
 
     def on_resize(self, event: Resize) -> None:
@@ -104,14 +108,14 @@ class Top(App[int]):
         self._draw(event.size.width, event.size.height)
 
     async def on_event(self, event: Event) -> None:
-        """Take keys and what is pasted, each wholly before the next; leave other events to Textual.
+        """Handle keys and pasted text one after the other; leave other events to Textual.
 
-        It would hand them from widget to widget, where those that mean an action are overtaken by letters.
+        Textual would pass them from widget to widget, where letters overtake keys with an action.
         """
         if not isinstance(event, Key | Paste):
             await super().on_event(event)
-        elif self.return_value is None:  # it was not left
-            self.app_focus = True  # who types is there, whatever the terminal told of it before
+        elif self.return_value is None:  # it has not exited
+            self.app_focus = True  # a key proves the focus, even if the terminal reported its loss
             await self._take(event)
 
     async def _take(self, event: Key | Paste) -> None:
@@ -125,7 +129,7 @@ class Top(App[int]):
             elif prompt is not None and key not in _SCROLL:
                 await self._typed.take(prompt, event)
             elif isinstance(event, Key):
-                # Textual has names for most characters, which change; with Alt, it has the character, too
+                # Textual's names of characters change between versions; with Alt the character is set, too
                 bare = event.is_printable and key != "space" and "+" not in key
                 self._press((event.character if bare else None) or key)
         except (Error, OSError, sqlite3.Error) as error:
@@ -133,7 +137,7 @@ class Top(App[int]):
         self._draw()
 
     def on_input_changed(self) -> None:
-        """Have a filter hold while it is typed; of keys that came at once, the last one counts."""
+        """Apply a filter while it is typed; of keys that arrive together, only the last one counts."""
         prompt = self._typed.prompt
         if prompt is not None and prompt.live:
             prompt.done(self._typed.value)
@@ -141,7 +145,7 @@ class Top(App[int]):
 
     def _refresh_and_draw(self) -> None:
         if not self.is_headless and not _has_terminal():
-            signal.raise_signal(signal.SIGHUP)  # closed without a word: Textual would not end
+            signal.raise_signal(signal.SIGHUP)  # closed without a signal: Textual would not end
         self.refresh_queue()
         self._draw()
 
@@ -162,18 +166,18 @@ class Top(App[int]):
         self._overview.note = self._queue.note
 
     def show_message(self, text: str, tone: TextStyle = TextStyle.PLAIN) -> None:
-        """Tell something in the bottom line until the next key."""
+        """Show a message in the bottom line until the next key."""
         self._status_message = line(sanitize_terminal(text), tone)
 
     def _close(self) -> None:
-        """End what goes on beside the screen."""
+        """End background work."""
         if self._opened is not None:
             self._opened.log.cancel_search()
         self._opened = None
 
     @property
     def _page(self) -> DashboardPage:
-        """The page that is on top."""
+        """The visible page."""
         return self._text or self._opened or self._overview
 
     def _draw(self, width: int = 0, height: int = 0) -> None:
@@ -216,7 +220,7 @@ class Top(App[int]):
             self._open(page.job, key)
 
     def _jobs(self, page: DashboardPage) -> list[int]:
-        """Return the jobs that a key means: those that are marked, or the one that is chosen or open."""
+        """Return the jobs of a key: the marked ones, or the one that is selected or open."""
         if page is self._overview:
             return self._overview.jobs
         return [] if page.job is None else [page.job]
@@ -232,7 +236,7 @@ class Top(App[int]):
             self._filter_queue("")
 
     def _search(self, page: DashboardPage) -> None:
-        """Have something typed after a slash: a filter of the queue, or a text in a log."""
+        """Prompt for a filter of the queue, or for a search text in a log."""
         if page is self._overview:
             prompt = Prompt(
                 label="filter",
@@ -261,7 +265,7 @@ class Top(App[int]):
             )
 
     def _copy(self, jobs: Sequence[int]) -> None:
-        """Give the terminal the command lines of jobs for its clipboard, and show them."""
+        """Copy the command lines of jobs to the terminal's clipboard, and show them."""
         chosen = self._select_jobs(jobs)
         if chosen is not None:
             store, rows = chosen
@@ -270,7 +274,7 @@ class Top(App[int]):
             self._text = TextPage(partial(command_page, commands))
 
     def _edit(self, job: int | None) -> None:
-        """Let the owner change a job in an editor, which has the terminal meanwhile."""
+        """Edit a job in an editor, which uses the terminal until it ends."""
         chosen = self._select_jobs([job], to_change=True)
         if chosen is None or job is None:
             return
@@ -285,7 +289,7 @@ class Top(App[int]):
         self._refresh_after_change()
 
     def _propose_change(self, key: str, jobs: Sequence[int]) -> None:
-        """Ask about what a key does to jobs, or say why that cannot be."""
+        """Ask for confirmation of a change of jobs, or show why it is not possible."""
         chosen = self._select_jobs(jobs, to_change=True)
         if chosen is not None:
             store, rows = chosen
@@ -296,7 +300,7 @@ class Top(App[int]):
                 self._proposed = proposal
 
     def _apply_change(self, change: ProposedChange, key: str) -> None:
-        """Make the change that was asked about if the key says so."""
+        """Apply the proposed change if the key confirms it."""
         store = self._queue.store
         if key != "y" or store is None:
             self.show_message("nothing was changed")
@@ -314,7 +318,7 @@ class Top(App[int]):
             self.show_message(one_line(error), TextStyle.BAD)
 
     def _write(self, kind: str, jobs: Sequence[int]) -> None:
-        """Have a text on jobs typed; of several, tags are given and taken away, and notes replaced."""
+        """Prompt for the tags or the note of jobs; for several jobs, tags are added or removed and notes replaced."""
         chosen = self._select_jobs(jobs, to_change=True)
         if chosen is None:
             return
@@ -340,7 +344,7 @@ class Top(App[int]):
     def _select_jobs(
         self, jobs: Sequence[int | None], *, to_change: bool = False
     ) -> tuple[Store, list[JobRow]] | None:
-        """Return the queue and those of its jobs that a key means; else say why there are none."""
+        """Return the queue and the jobs of a key; show a message and return none if there are no such jobs."""
         store, numbers = self._queue.store, [job for job in jobs if job is not None]
         if to_change and self._read_only:
             self.show_message(READ_ONLY, TextStyle.WARN)
@@ -355,7 +359,7 @@ class Top(App[int]):
         return None
 
     def _reset_queue(self) -> None:
-        """Leave what belongs to a queue that is gone."""
+        """Close the pages of a queue that was deleted."""
         if self._store is not None:
             self._proposed = None
             self._typed.end()
@@ -373,7 +377,7 @@ class Top(App[int]):
                 self.show_message(f"job {opened.job} was cleaned")
 
     def _refresh_after_change(self) -> None:
-        """Show what was changed from here."""
+        """Refresh after a change made on this screen."""
         self._overview.marked.clear()
         if self._opened is not None:
             self._opened.refresh(force=True)
@@ -403,7 +407,7 @@ class Top(App[int]):
         ).truncate(width)
 
     def _state(self, page: DashboardPage) -> str:
-        """Return what stands before the keys: what is not as usual."""
+        """Return the unusual modes that the bottom line shows before the keys."""
         text = ""
         if page is self._overview and self._overview.marked:
             text = f"{len(self._overview.marked):,} marked, U unmarks  "
@@ -416,7 +420,7 @@ class Top(App[int]):
     # --- the terminal
 
     def _run_verb(self, *words: str) -> None:
-        """Give the terminal to a verb until it ends; what it says of an error can be read."""
+        """Run a command in the terminal until it ends; an error message stays readable."""
         argv = [*_VERB, *words]
         with self.suspend(), _signals_of_others():
             code = subprocess.run(argv, check=False).returncode
@@ -428,7 +432,7 @@ class Top(App[int]):
     def _install_signal_handlers(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.exit, TERMINATED)
-        # nothing can be drawn on a terminal that is gone, nor is there anything to save
+        # a closed terminal cannot be drawn on, and there is nothing to save
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         suspend, resume = signal.getsignal(signal.SIGTSTP), signal.getsignal(signal.SIGCONT)
 
@@ -438,7 +442,7 @@ class Top(App[int]):
                 suspend(number, frame)
 
         def come_back(number: int, frame: FrameType | None) -> None:
-            # Textual would take a terminal again that it has never given back, and never end
+            # Textual would take over a terminal that it has never restored, and never end
             if self._is_suspended and callable(resume):
                 resume(number, frame)
             self._is_suspended = False
@@ -448,7 +452,7 @@ class Top(App[int]):
         signal.signal(signal.SIGCONT, come_back)
 
     def _redraw_all(self) -> None:
-        """Fill a terminal that others have drawn on meanwhile."""
+        """Redraw a terminal on which other programs have drawn."""
         self.screen.refresh(layout=True)
         self._canvas.refresh()
         self._refresh_and_draw()
@@ -463,7 +467,7 @@ class Top(App[int]):
 
 @contextmanager
 def _signals_of_others() -> Iterator[None]:
-    """Leave to another program of our process group what is typed to interrupt and to suspend it."""
+    """Leave interrupt and suspend keys to another program of this process group."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_SUSPENDING)}
     signal.signal(signal.SIGINT, lambda *_: None)  # not ignored: the program would inherit that
     for number in _SUSPENDING:

@@ -1,4 +1,4 @@
-"""A job that was opened: all that is known of it, its log, and the numbers that it reports."""
+"""An open job on three pages: its details, its log, and its metrics."""
 
 import time
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from launcher.screens.dashboard.keys import JOB_HINTS
 from launcher.screens.dashboard.log_page import LogPage
 from launcher.screens.dashboard.page import RunInBackground
 from launcher.screens.dashboard.text_page import TextPage
-from launcher.screens.format import GLYPHS, PAUSED, sanitize_terminal
+from launcher.screens.format import GLYPHS, PAUSED
 from launcher.screens.job_details import (
     attempt_cells,
     dependency_cells,
@@ -26,13 +26,14 @@ from launcher.screens.text_table import Column, TextLine, TextSpan, TextStyle, T
 from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
+from launcher.system.text import sanitize_terminal
 
 PAGES = ("overview", "log", "metrics")
 OVERVIEW, LOG, METRICS = range(len(PAGES))
 NEEDS = 20  # jobs that are listed; the others are counted
 _ROWS = 40  # lines of a text at most
 _HEAD = 3  # lines above each page
-EVENTS = "events"  # how their section's title begins
+EVENTS = "events"  # prefix of their section's title
 _KEY, _TEXT = Column(), Column(least=20, rows=_ROWS)
 
 
@@ -68,16 +69,16 @@ class JobPage:
             LogPage(run_in_background),
             Metrics(),
         )
-        self._version: tuple[int, int] | None = None  # of the queue when it was asked last
+        self._version: tuple[int, int] | None = None  # of the queue at the last read
         self._runs = False
-        self._next = 0.0  # when to ask the queue again
+        self._next = 0.0  # time of the next read
         self._title: TextLine = line("")
         self._sections: Sequence[tuple[str, Sequence[tuple[str, ...]]]] = ()
         self.refresh(force=True)
 
     @property
     def hints(self) -> Sequence[tuple[str, str]]:
-        """The keys that matter here."""
+        """The keys of this page."""
         return self._current_page.hints
 
     @property
@@ -86,11 +87,11 @@ class JobPage:
 
     @property
     def shows_log(self) -> bool:
-        """The log is turned to."""
+        """Whether the log page is visible."""
         return self._page == LOG
 
     def refresh(self, *, force: bool = False) -> None:
-        """Ask the queue what it knows, where that may have changed.
+        """Read the job again if the queue may have changed.
 
         Args:
             force: it has been changed by ourselves.
@@ -110,7 +111,7 @@ class JobPage:
             return
         row = rows[0]
         sign = GLYPHS[row.state] if row.paused is None or row.wish else PAUSED
-        self._runs = row.state is State.RUNNING  # how far it is does not stand in the queue
+        self._runs = row.state is State.RUNNING  # its progress is not in the database
         needy = self._store.read.dependents_of([row.id]) if row.state in OPEN_STATES else []
         record = record_of(self._home, self._store, row, needy)
         attempt = row.attempt_in(self._home) if row.attempts else None
@@ -137,7 +138,7 @@ class JobPage:
         ]
 
     def press(self, key: str) -> bool:
-        """Turn to another page, or scroll."""
+        """Switch to another page, or scroll."""
         match key:
             case "1" | "2" | "3":
                 self._page = int(key) - 1
@@ -154,12 +155,12 @@ class JobPage:
         return True
 
     def draw(self, width: int, height: int) -> list[TextLine]:
-        """Return the page that is turned to."""
+        """Return the lines of the visible page."""
         lines = self._current_page.draw(width, max(1, height - _HEAD))
         return [*self._head(width), *lines][:height]
 
     def _head(self, width: int) -> list[TextLine]:
-        """Return the job's title, and which page is turned to."""
+        """Return the job's title, and the tabs of its pages."""
         tabs: list[TextSpan] = []
         for place, name in enumerate(PAGES):
             chosen = place == self._page
@@ -185,6 +186,6 @@ class JobPage:
 
 
 def _dependency_rows(needs: Sequence[JobRow]) -> list[tuple[str, ...]]:
-    """Return a row for each of the jobs that come before another, those that are not done first."""
+    """Return a row for each dependency of a job, open ones first."""
     more = len(needs) - NEEDS
     return [*dependency_cells(needs, NEEDS), *([(f"  and {more:,} more",)] if more > 0 else [])]

@@ -6,13 +6,13 @@ from typing import Any
 from launcher.screens.job_view import JobView
 from launcher.screens.snapshots import QueueSnapshot
 
-QUEUE_ORDER = ""  # the order in which the queue has them
+QUEUE_ORDER = ""  # the order of the queue
 ORDERS = (QUEUE_ORDER, "name", "wait", "memory", "time", "priority")
-_Key = Callable[[JobView], Any]  # what is compared; None where it is not known
+_Key = Callable[[JobView], Any]  # returns the sort key; None if unknown
 
 
 def sort_snapshot(screen: QueueSnapshot, order: str, *, reverse: bool = False) -> QueueSnapshot:
-    """Return a screen whose lists are in an order; equals stay as they were, as does a list without it.
+    """Return a snapshot with sorted lists. The sort is stable; lists without this order are unchanged.
 
     Args:
         screen: in the queue's order.

@@ -1,4 +1,4 @@
-"""The page of a job's log: a part of it, and a search beside it."""
+"""The page of a job's log: a part of it, and a background search."""
 
 from pathlib import Path
 
@@ -6,37 +6,37 @@ from launcher.screens.dashboard.keys import LOG_HINTS
 from launcher.screens.dashboard.log_search import LogSearch
 from launcher.screens.dashboard.log_tail import LogTail
 from launcher.screens.dashboard.page import RunInBackground, Window, highlight_line
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.text_table import TextLine, TextStyle, line, shorten
+from launcher.system.text import sanitize_terminal
 
-_SHOWN = 16  # columns of what is looked for
-_ABOVE = 3  # of so many parts of the window, one is above what was found
+_SHOWN = 16  # columns of the search text in the bottom line
+_ABOVE = 3  # a match is shown one third of the window below its top
 
 
 class LogPage:
-    """Shows a log; a search goes on beside it."""
+    """Shows a log, and searches it in the background."""
 
     hints = LOG_HINTS
 
     def __init__(self, run_in_background: RunInBackground) -> None:
-        """Begin at the end of no log.
+        """Create the page without a log.
 
         Args:
             run_in_background: runs a search beside everything else.
         """
-        self.log: Path | None = None  # that is to be shown
+        self.log: Path | None = None  # the log to show
         self._run_in_background = run_in_background
         self._window = Window(follows=True)
         self._tail = LogTail()
         self._search: LogSearch | None = None
-        self._text = ""  # that was looked for last
-        self._hit: int | None = None  # the byte that was found last
+        self._text = ""  # of the last search
+        self._hit: int | None = None  # offset of the last match
         self._note = ""  # on the last search
-        self._goal: int | None = None  # the byte that is to be brought into sight
+        self._goal: int | None = None  # offset to scroll to
 
     @property
     def place(self) -> str:
-        """Where in the log we are, or how far a search is."""
+        """The position in the log, or the progress of a search."""
         if self._search is not None:
             text = sanitize_terminal(shorten(self._search.text, _SHOWN))
             return f"searching {text!r}: {self._search.progress:.0%}; Esc leaves"
@@ -49,7 +49,7 @@ class LogPage:
         return f"line {self._window.top + 1} of {self._window.count}; G follows again"
 
     def search(self, text: str, *, backwards: bool = False) -> None:
-        """Look for a text from here on, or from what was found last if it is the same."""
+        """Search a text from the current position, or from the last match if the text is unchanged."""
         self.cancel_search()
         if not text or self._tail.log is None:
             return
@@ -61,14 +61,14 @@ class LogPage:
         self._run_in_background(search.run)
 
     def cancel_search(self) -> bool:
-        """End the search that is under way; tell whether there was one."""
+        """Cancel the current search; return whether there was one."""
         search, self._search = self._search, None
         if search is not None:
             search.cancel()
         return search is not None
 
     def press(self, key: str) -> bool:
-        """Scroll, or search on."""
+        """Scroll, or continue the search."""
         match key:
             case "n" | "N":
                 self.search(self._text, backwards=key == "N")
@@ -87,7 +87,7 @@ class LogPage:
         return True
 
     def draw(self, width: int, height: int) -> list[TextLine]:
-        """Return what the window shows."""
+        """Return the visible lines."""
         log = self.log
         if log != self._tail.log:
             self.cancel_search()
@@ -108,7 +108,7 @@ class LogPage:
         return shown
 
     def _apply_search_result(self) -> None:
-        """Take in what a search has come to."""
+        """Show the result of a finished search."""
         search = self._search
         if search is None or not search.is_finished:
             return
@@ -125,7 +125,7 @@ class LogPage:
             self._note = f"{text!r}{again}: n next, N before"
 
     def _read_beyond(self, key: str) -> bool:
-        """Read what lies beyond the part that is shown, where a key goes there; tell whether it does."""
+        """Read the next part of the log if a key scrolls beyond the current one; return whether it does."""
         window, tail = self._window, self._tail
         if key in {"k", "pageup"} and window.top == 0 and tail.has_before:
             row = 0
@@ -137,12 +137,12 @@ class LogPage:
         return True
 
     def _scroll_to_byte(self, place: int) -> None:
-        """Show what lies around a byte of the log."""
+        """Show the part of the log around an offset."""
         self._goal = self._tail.anchor = place
         self._window.follows = False
 
     def _scroll_to_goal(self) -> None:
-        """Scroll to the byte that is to be seen."""
+        """Scroll to the requested offset."""
         goal, self._goal = self._goal, None
         row = None if goal is None else self._tail.row_of_byte(goal)
         if row is not None:

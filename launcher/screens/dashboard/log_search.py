@@ -1,4 +1,4 @@
-"""A search in a log of any size, piece by piece in a thread of its own."""
+"""A search in a log of any size, chunk by chunk in a thread of its own."""
 
 import re
 import time
@@ -6,30 +6,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PIECE = 1 << 20  # bytes that are read at once
-PAUSE_S = 0.001  # after each piece: the screen takes its turn
-_MOST_BYTES = 12  # of a character: some become three in capitals
+PAUSE_S = 0.001  # after each chunk, so that the screen can draw
+_MOST_BYTES = 12  # of a character: some become three in upper case
 
 
 class LogSearch:
-    """Goes through a log once, from a place to its end and on from its beginning, or the other way round.
+    """Searches a log once: from an offset to its end, then from its beginning, or in the opposite direction.
 
-    Capitals do not matter.
+    Case is ignored.
     """
 
     def __init__(self, file: Path, text: str, *, start: int, backwards: bool = False) -> None:
-        """Read nothing yet.
+        """Create the search; `run` starts it.
 
         Args:
             file: the log.
-            text: what is looked for; not empty.
-            start: the byte where the search begins.
-            backwards: look before it; the nearest is found.
+            text: the text to find; not empty.
+            start: offset in bytes where the search begins.
+            backwards: search towards the beginning; the nearest match is found.
         """
         self.text, self.backwards = text, backwards
-        self.hit: int | None = None  # the first byte of what was found
-        self.wrapped = False  # it was found on the other side of the log's end, or beginning
+        self.hit: int | None = None  # offset of the match
+        self.wrapped = False  # the match is beyond the log's end, or before its beginning
         self.error = ""  # why the log cannot be read
-        self.progress = 0.0  # of the log that was looked at
+        self.progress = 0.0  # searched share of the log, 0 to 1
         self.is_finished = False
         self._file, self._start = file, start
         self._is_cancelled = False
@@ -42,7 +42,7 @@ class LogSearch:
         self._is_cancelled = True
 
     def run(self) -> None:
-        """Search until the text is found, all was looked at, or the search is left."""
+        """Search until the text is found, the whole log was searched, or the search is cancelled."""
         try:
             self._run()
         except OSError as error:
@@ -58,7 +58,7 @@ class LogSearch:
                 if self._is_cancelled:
                     return
                 log.seek(begin)
-                # what begins in this piece may end in the next one
+                # a match may cross the border of two chunks
                 place = self._find(log.read(end - begin + self._longest - 1), end - begin)
                 if place >= 0:
                     self.hit, self.wrapped = begin + place, wrapped
@@ -68,7 +68,7 @@ class LogSearch:
                 time.sleep(PAUSE_S)
 
     def _find(self, data: bytes, end: int) -> int:
-        """Return where the text begins first before `end`, backwards where last; -1 where it does not."""
+        """Return the first match before `end`, or the last one if backwards; -1 if there is none."""
         if self._lower:  # ten times as fast as a regular expression
             data = data.lower()
             find = data.rfind if self.backwards else data.find
@@ -78,7 +78,7 @@ class LogSearch:
 
 
 def pieces(size: int, start: int, *, backwards: bool) -> Iterator[tuple[int, int, bool]]:
-    """Return where each piece of a log begins and ends, and whether it lies on the other side of `start`.
+    """Return begin and end of each chunk of a log, and whether the search has wrapped around before it.
 
     A match belongs to the piece in which it begins.
 

@@ -1,12 +1,12 @@
-"""A part of a log as lines of the screen, read again when the log changes."""
+"""A part of a log as screen lines, read again when the log changes."""
 
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.text_table import fold
 from launcher.system.log_files import LINE_END, FilePart, read_file_part
+from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes
 
 MOST_BYTES = 1 << 20  # that are read at once
@@ -15,30 +15,30 @@ _NO_PART = FilePart(b"", 0, 0)
 
 
 class LogTail:
-    """A part of a log in lines of the screen, read again when it has changed."""
+    """A part of a log as screen lines, read again when the log has changed."""
 
     def __init__(self) -> None:
-        """Begin with no log."""
-        self.anchor: int | None = None  # the byte around which it lies; None: the log's end
-        self.log: Path | None = None  # in which it was read last
-        self._read: tuple[object, ...] = ()  # of which state of the log it is
-        self._part = _NO_PART  # from the beginning of a line on
+        """Create the part without a log."""
+        self.anchor: int | None = None  # offset in its middle; None: the log's end
+        self.log: Path | None = None  # the log that was read last
+        self._read: tuple[object, ...] = ()  # log, stamp and anchor of the last read
+        self._part = _NO_PART  # begins at the start of a line
         self._width = 0
         self._lines: list[str] = []
-        self._places: list[int] = []  # of each of these, where its line of the log begins in that
+        self._places: list[int] = []  # screen line → start of its log line in the part
 
     @property
     def has_before(self) -> bool:
-        """There is more of the log before what is shown."""
+        """Whether the log has bytes before the part."""
         return self._part.begin_offset > 0
 
     @property
     def has_after(self) -> bool:
-        """There is more of the log after what is shown."""
+        """Whether the log has bytes after the part."""
         return self._part.end_offset < self._part.size
 
     def lines(self, log: Path | None, width: int, *, back: bool = False) -> list[str]:
-        """Return a part of a log, in lines of so many columns at most.
+        """Return a part of a log as lines of at most `width` columns.
 
         Args:
             log: the file, which need not exist.
@@ -47,11 +47,11 @@ class LogTail:
         """
         size, changed = 0, 0
         if log is not None:
-            with suppress(OSError):  # there is none, or the job was cleaned meanwhile
+            with suppress(OSError):  # it does not exist, or the job was deleted
                 status = log.stat()
                 size, changed = status.st_size, status.st_mtime_ns
         if self.anchor is not None and self.anchor >= size:
-            self.anchor = None  # it was written anew
+            self.anchor = None  # the log was rewritten
         state = (log, size, changed, self.anchor)
         has_grown = log == self.log and size >= max(self._part.size, MOST_BYTES)
         if state != self._read and not (back and self.anchor is None and has_grown):
@@ -63,7 +63,7 @@ class LogTail:
         return self._lines
 
     def row_of_byte(self, place: int) -> int | None:
-        """Return on which line of the screen a byte of the log is; None: not on one of these."""
+        """Return the screen line of an offset in the log, or None if it is outside of the part."""
         data, first, _ = self._part
         if not 0 <= place - first < max(1, len(data)) or not self._places:
             return None
@@ -72,7 +72,7 @@ class LogTail:
         return bisect_left(self._places, start) + len(_wrap_line(before + "x", self._width)) - 1
 
     def byte_of_row(self, row: int) -> int:
-        """Return which byte of the log the line begins with that is on a line of the screen."""
+        """Return the offset in the log at which the log line of a screen line begins."""
         first = self._part.begin_offset
         return max(first, self._places[row]) if row < len(self._places) else first
 
@@ -84,7 +84,7 @@ class LogTail:
             self._places.append(first - 1)
         begins = [0, *(match.end() for match in LINE_END.finditer(data))]
         for begin, text in zip(begins, LINE_END.split(data), strict=True):
-            if begin < len(data):  # what follows the last end is no line
+            if begin < len(data):  # no line follows the last line break
                 pieces = _wrap_line(text.decode(errors="replace"), width)
                 self._lines += pieces
                 self._places += [first + begin] * len(pieces)
@@ -95,7 +95,7 @@ class LogTail:
 
 
 def _part_around(log: Path, anchor: int | None) -> FilePart:
-    """Read what lies before a byte and after it; None: the last lines."""
+    """Read the bytes around an offset; with None those at the end."""
     if anchor is None:
         return read_file_part(log, most_bytes=MOST_BYTES) or _NO_PART
     before = read_file_part(log, end=anchor, most_bytes=MOST_BYTES // 2) or _NO_PART
@@ -104,5 +104,5 @@ def _part_around(log: Path, anchor: int | None) -> FilePart:
 
 
 def _wrap_line(text: str, width: int) -> list[str]:
-    """Return a line of a log as lines of the screen."""
+    """Return a log line as screen lines."""
     return fold(sanitize_terminal(text.expandtabs(TAB)), width)

@@ -1,4 +1,4 @@
-"""The first page of `launcher top`: GPUs, what runs, what waits, what ended, and a cursor."""
+"""The first page of `launcher top`: GPUs, running, waiting and ended jobs, and a cursor."""
 
 from launcher.errors import pluralize
 from launcher.screens import queue_head, queue_view
@@ -14,40 +14,40 @@ from launcher.screens.dashboard.page import (
 from launcher.screens.snapshots import QueueSnapshot
 from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line
 
-MARGIN = 2  # columns before each line: of the cursor, and of marks
+MARGIN = 2  # columns before each line, for the cursor and the marks
 CURSOR, MARK = "▸", "◆"
 FEWEST, MOST = 40, 500  # waiting jobs that are listed: more, the further the user scrolls down
-_LEAST_ROOM = 8  # lines for the sections, before one is spent on what lies below them
-AHEAD = 20  # jobs that are known beyond the chosen one
+_LEAST_ROOM = 8  # lines for the sections; with fewer there is no line on jobs below the window
+AHEAD = 20  # jobs that are read beyond the selected one
 
 
 class Overview:
-    """Shows one screen after the other; the cursor stays with its job."""
+    """Shows successive snapshots; the cursor stays on its job."""
 
     hints = HINTS
 
     def __init__(self) -> None:
-        """Begin at the top, with the first job."""
-        self.waiting = FEWEST  # how many waiting jobs it requests
-        self.note = ""  # stands where there are no sections
+        """Start at the top, with the first job."""
+        self.waiting = FEWEST  # number of waiting jobs to read
+        self.note = ""  # shown if there are no sections
         self.marked: set[int] = set()
         self._newest: QueueSnapshot | None = None  # in the queue's order
-        self._sorted_snapshot: QueueSnapshot | None = None  # the same as it is shown
+        self._sorted_snapshot: QueueSnapshot | None = None  # the same in the shown order
         self._layout = Layout(lines=(), stops=(), tops=())
         self._drawn_for: tuple[QueueSnapshot | None, int] = (None, 0)
-        self._place = 0  # of the chosen job among all stops
-        self._moved = False  # the user has chosen a job; otherwise the first one is chosen
+        self._place = 0  # index of the selected job among all stops
+        self._moved = False  # the user has selected a job; otherwise the first one is selected
         self._window = Window()
         self._order, self._reverse = QUEUE_ORDER, False
 
     @property
     def jobs(self) -> list[int]:
-        """The marked jobs, else the chosen one."""
+        """The marked jobs, or the selected one if none is marked."""
         return sorted(self.marked) or ([] if self.job is None else [self.job])
 
     @property
     def job(self) -> int | None:
-        """The chosen job."""
+        """The selected job."""
         return None if self._selected is None else self._selected.job
 
     @property
@@ -56,7 +56,7 @@ class Overview:
         return stops[self._place] if stops else None
 
     def show(self, screen: QueueSnapshot) -> None:
-        """Show another screen, in the order that was chosen."""
+        """Show a snapshot in the selected order."""
         self._newest = screen
         searched = (
             self._sorted_snapshot is not None
@@ -91,7 +91,7 @@ class Overview:
             self._moved = True
             return
         listed = {stop.job for stop in self._layout.stops if stop.section == chosen.section}
-        # all of them are marked already: the other way round
+        # if all of them are marked already, unmark them
         self.marked = self.marked - listed if listed <= self.marked else self.marked | listed
 
     def _sort(self, key: str) -> None:
@@ -99,7 +99,7 @@ class Overview:
             self._order = ORDERS[(ORDERS.index(self._order) + 1) % len(ORDERS)]
         self._reverse = self._order != QUEUE_ORDER and self._reverse != (key == "S")
         self.waiting = FEWEST if self._order == QUEUE_ORDER else MOST
-        # the order is looked at from its beginning
+        # a new order is shown from its beginning
         self._place, self._moved = 0, False
         if self._newest is not None:
             self.show(self._newest)
@@ -107,11 +107,11 @@ class Overview:
     def _move(self, key: str) -> bool:
         match key:
             case "j" if self._selected is not None and not self._is_visible(self._selected):
-                self._select_stop(self._place)  # it is further down than the window reaches
+                self._select_stop(self._place)  # it is below the window
             case "j":
                 self._select_stop(self._place + 1)
             case "k" if self._place == 0:
-                self._window.move(-1)  # what is above the first job
+                self._window.move(-1)  # to the lines above the first job
             case "k":
                 self._select_stop(self._place - 1)
             case "tab" | "shift+tab":
@@ -131,7 +131,7 @@ class Overview:
         return True
 
     def draw(self, width: int, height: int) -> list[TextLine]:
-        """Return the head of the screen, and of the rest what the window shows."""
+        """Return the head of the screen, and the lines in the window."""
         if self._sorted_snapshot is None:
             return [line("looking …", TextStyle.DIM)]
         head = [*queue_head.head(self._sorted_snapshot, width), line("")][: max(1, height // 2)]
@@ -160,7 +160,7 @@ class Overview:
         return [*head, *lines, *foot]
 
     def _hidden_waiting_lines(self, screen: QueueSnapshot, width: int) -> list[TextLine]:
-        """Return a line that tells of waiting jobs where all of them lie below the window."""
+        """Return a line on the waiting jobs if all of them are below the window."""
         firsts = (stop.first for stop in self._layout.stops if stop.section == "waiting")
         if next(firsts, 0) < self._window.end:
             return []
@@ -169,7 +169,7 @@ class Overview:
         return [line(text, TextStyle.DIM).truncate(width)]
 
     def _lay_out(self, screen: QueueSnapshot, width: int) -> None:
-        """Set up the lines for the newest screen, and find the chosen job among them."""
+        """Lay out the lines of the newest snapshot, and find the selected job among them."""
         if self._drawn_for == (screen, width):
             return
         narrowed = self._drawn_for[1] != width
@@ -186,7 +186,7 @@ class Overview:
             self._window.show(self._selected.first, self._selected.end)
 
     def _select_stop(self, place: int) -> None:
-        """Choose a job, and have it seen."""
+        """Select a job, and scroll to it."""
         stops = self._layout.stops
         if not stops:
             self._window.move(1 if place > self._place else -1)
@@ -201,7 +201,7 @@ class Overview:
                 self.waiting = min(MOST, beyond + FEWEST)
 
     def _change_section(self, by: int) -> None:
-        """Bring another section to the top of the window, and choose its first job."""
+        """Scroll another section to the top of the window, and select its first job."""
         here = self._window.top
         if self._selected is not None and self._selected.first < self._window.end:
             here = max(here, self._selected.first)
@@ -216,7 +216,7 @@ class Overview:
             self._select_stop(number)
 
     def _scroll_page(self, lines: int) -> None:
-        """Scroll by a screenful, and choose the first job there, or the last one at the end."""
+        """Scroll by a page, and select the first job there, or the last one at the end."""
         before = self._window.top
         self._window.move(lines)
         stops = self._layout.stops
@@ -230,7 +230,7 @@ class Overview:
             self._select_stop(next((n for n in seen if before < stops[n].end), seen[0]))
 
     def _is_visible(self, stop: CursorStop) -> bool:
-        """Tell whether the window shows a job, all of it where it can."""
+        """Return whether the window shows a job, completely if it fits."""
         window = self._window
         return stop.first == window.top or (window.top < stop.first and stop.end <= window.end)
 

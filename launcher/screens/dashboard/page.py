@@ -1,4 +1,4 @@
-"""What the pages of `launcher top` have in common: lines in sections, the job that is chosen, and a window."""
+"""Common parts of the pages of `launcher top`: lines in sections, the selected job, and a scrolling window."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,46 +7,46 @@ from typing import NamedTuple, Protocol
 
 from launcher.screens.text_table import TextLine, TextStyle, line, width_of
 
-RunInBackground = Callable[[Callable[[], None]], None]  # runs something that may take seconds
-LONGEST = 200  # characters
+RunInBackground = Callable[[Callable[[], None]], None]  # runs a function that may take seconds
+LONGEST = 200  # characters of typed text
 
 
 class DashboardPage(Protocol):
-    """Something that fills the screen but for its bottom line."""
+    """A page, which fills the screen except its bottom line."""
 
     @property
     def job(self) -> int | None:
-        """The job that keys such as c and h mean, None where there is none."""
+        """The job for keys such as c and h, or None."""
 
     @property
     def hints(self) -> Sequence[tuple[str, str]]:
         """The keys that the bottom line lists."""
 
     def press(self, key: str) -> bool:
-        """Take a key, of several for one thing the one in SAME; tell whether it meant something here."""
+        """Handle a key, after `KEY_ALIASES`; return whether the key has an effect on this page."""
 
     def draw(self, width: int, height: int) -> list[TextLine]:
-        """Return as many lines as fit into so many columns and rows, or fewer."""
+        """Return at most `height` lines of at most `width` columns."""
 
 
 class Prompt(NamedTuple):
-    """What is typed in the bottom line until Enter or Escape."""
+    """A prompt for text in the bottom line, until Enter or Escape."""
 
     label: str
     hint: str
     done: Callable[[str], None]
     text: str = ""
     longest: int = LONGEST
-    live: bool = False  # it holds while it is typed, and is '' when it is left
+    live: bool = False  # `done` is called while typing, and with '' after Escape
 
 
 def highlight_line(row: TextLine, width: int) -> TextLine:
-    """Return a line as that of what is chosen, over the whole width."""
+    """Return a line highlighted over the whole width."""
     return line(row.text + " " * (width - width_of(row.text)), TextStyle.CHOSEN)
 
 
 class CursorStop(NamedTuple):
-    """Where the cursor may rest: a job in a section, and the lines that it takes."""
+    """A position of the cursor: a job in a section, and its lines."""
 
     section: str
     job: int
@@ -62,7 +62,7 @@ class Layout(NamedTuple):
     tops: tuple[int, ...]  # where the sections begin
 
     def find(self, chosen: CursorStop | None, place: int) -> int:
-        """Return which stop is that of the job that was chosen; the first one where none was.
+        """Return the index of the stop of the selected job, or 0 if none was selected.
 
         Args:
             chosen: where the cursor was.
@@ -76,7 +76,7 @@ class Layout(NamedTuple):
 
 
 def lay_out_sections(sections: Mapping[str, Sequence[TextLine]]) -> Layout:
-    """Return sections, by their names, as one list of lines, and where their jobs are."""
+    """Return sections (name → lines) as one list of lines, with the positions of their jobs."""
     lines: list[TextLine] = []
     stops: list[CursorStop] = []
     tops: list[int] = []
@@ -93,7 +93,7 @@ def lay_out_sections(sections: Mapping[str, Sequence[TextLine]]) -> Layout:
 
 @dataclass(slots=True)
 class Window:
-    """Where a list of lines is looked at; `follows` keeps to its end as it grows."""
+    """A scrolling window on a list of lines; with `follows` it stays at the end of a growing list."""
 
     top: int = 0
     follows: bool = False
@@ -102,26 +102,26 @@ class Window:
 
     @property
     def end(self) -> int:
-        """The line after the last that is seen."""
+        """The index after the last visible line."""
         return min(self.count, self.top + self.height)
 
     @property
     def page(self) -> int:
-        """Lines of a screenful, one less than fit so that the eye finds its place again."""
+        """Lines of a page: one less than the height, so that one line stays visible."""
         return max(1, self.height - 1)
 
     def fit(self, count: int, height: int) -> None:
-        """Take note of how many lines there are and fit."""
+        """Set the number of lines and the height."""
         self.count, self.height = count, max(1, height)
         self.top = self._most if self.follows else min(max(0, self.top), self._most)
 
     def move(self, lines: int) -> None:
-        """Scroll; a window that follows does so no more where it is moved away from the end."""
+        """Scroll; a window that is moved away from the end stops following."""
         self.top = min(max(0, self.top + lines), self._most)
         self.follows = self.follows and self.top == self._most
 
     def show(self, first: int, end: int) -> None:
-        """Scroll as little as possible so that these lines are seen, the first of them at least."""
+        """Scroll as little as possible to show these lines, at least the first of them."""
         if end > self.top + self.height:
             self.top = end - self.height
         if first < self.top:
@@ -129,7 +129,7 @@ class Window:
         self.top = min(max(0, self.top), self._most)
 
     def press(self, key: str) -> bool:
-        """Scroll by a key; tell whether it was one of those that scroll."""
+        """Scroll by a key; return whether the key scrolls."""
         by = {
             "j": 1,
             "k": -1,

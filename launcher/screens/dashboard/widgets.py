@@ -1,4 +1,4 @@
-"""The two widgets of Textual that fill the screen: its lines, and the text that is typed at the bottom."""
+"""The two Textual widgets of the screen: a canvas of lines, and a text input at the bottom."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -16,7 +16,7 @@ from launcher.screens.dashboard.page import Prompt
 from launcher.screens.terminal import STYLES
 from launcher.screens.text_table import TextLine, TextSpan, TextStyle, line, width_of
 
-_LEAST_ROOM = 8  # columns for what is typed, however narrow the screen is
+_LEAST_ROOM = 8  # columns for the typed text at any width
 
 
 class Canvas(Widget):
@@ -26,7 +26,7 @@ class Canvas(Widget):
     DEFAULT_CSS = "Canvas { width: 100%; height: 100%; }"
 
     def __init__(self, *, colour: bool) -> None:
-        """Begin with nothing.
+        """Create an empty canvas.
 
         Args:
             colour: draw in the terminal's sixteen colours.
@@ -36,7 +36,7 @@ class Canvas(Widget):
         self.rows: Sequence[TextLine] = ()
 
     def show(self, rows: Sequence[TextLine]) -> None:
-        """Draw these lines in place of those before."""
+        """Draw lines; only changed ones are refreshed."""
         before, self.rows = self.rows, rows
         width = self.size.width
         if len(before) != len(rows):
@@ -66,23 +66,23 @@ def _style(tone: TextStyle, *, colour: bool) -> Style:
 
 
 class PromptInput(Input):
-    """What is typed in the bottom line, over the canvas."""
+    """The text input in the bottom line, above the canvas."""
 
     BINDINGS: ClassVar[list[BindingType]] = [("ctrl+h", "delete_left", "")]  # older terminals' key
     DEFAULT_CSS = """
-    Typed { layer: typed; dock: bottom; display: none; }
-    Typed:ansi > .input--cursor { color: ansi_default; background: ansi_default; text-style: reverse; }
-    Typed:ansi > .input--selection { text-style: underline; }
+    PromptInput { layer: typed; dock: bottom; display: none; }
+    PromptInput:ansi > .input--cursor { color: ansi_default; background: ansi_default; text-style: reverse; }
+    PromptInput:ansi > .input--selection { text-style: underline; }
     """
 
     def __init__(self) -> None:
-        """Wait for something to type."""
+        """Create a hidden input."""
         super().__init__(compact=True, select_on_focus=False)
-        self.cursor_blink = False  # nothing is sent to a terminal far away while nothing happens
+        self.cursor_blink = False  # an idle screen sends nothing to a remote terminal
         self.prompt: Prompt | None = None
 
     def begin(self, prompt: Prompt) -> None:
-        """Have a text typed."""
+        """Show the input for a prompt."""
         self.prompt, self.max_length = prompt, prompt.longest
         self.value = prompt.text[: prompt.longest]
         self.cursor_position = len(self.value)
@@ -90,11 +90,11 @@ class PromptInput(Input):
         self.screen.set_focus(self)
 
     def end(self) -> None:
-        """Have nothing typed any more."""
+        """Hide the input."""
         self.prompt, self.display = None, False
 
     def draw(self, prompt: Prompt, width: int) -> TextLine:
-        """Lie down in a line of so many columns, and return what stands around the text."""
+        """Place the input in a line of `width` columns, and return the label and hint around it."""
         label = line(f"{prompt.label}: ", TextStyle.STRONG).truncate(max(1, width - _LEAST_ROOM))
         place, tail = width_of(label.text), f"  {prompt.hint}"
         room = width - place - width_of(tail)
@@ -104,7 +104,7 @@ class PromptInput(Input):
         return TextLine((*label.spans, TextSpan(" " * room), TextSpan(tail, TextStyle.DIM)))
 
     async def take(self, prompt: Prompt, event: Key | Paste) -> None:
-        """Take in a key, or the first line of what was pasted."""
+        """Handle a key, or insert the first line of pasted text."""
         if isinstance(event, Paste):
             self.replace(next(iter(event.text.splitlines()), ""), *self.selection)
         elif event.key == "enter":
@@ -122,6 +122,6 @@ class PromptInput(Input):
                 await self.run_action(bound.binding.action)
 
     def replace(self, text: str, start: int, end: int) -> None:
-        """Put what can be seen of a text in the place of another, as far as there is room."""
+        """Replace a range by the printable characters of a text, up to the maximum length."""
         room = (self.max_length or 0) - len(self.value) + abs(end - start)
         super().replace("".join(filter(str.isprintable, text))[:room], start, end)

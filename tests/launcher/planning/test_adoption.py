@@ -90,7 +90,7 @@ def copied(old: Path) -> Path:
     return Path(shutil.copytree(old, old.with_name("new")))
 
 
-def test_a_plan_names_the_folder_from_which_its_project_was_moved(store: Store, old: Path) -> None:
+def test_plan_names_the_folder_of_the_moved_project(store: Store, old: Path) -> None:
     run(store, old)
     new = moved(old)
     comparison = compared(store, new)
@@ -99,14 +99,12 @@ def test_a_plan_names_the_folder_from_which_its_project_was_moved(store: Store, 
     assert compared(store, new, adopt=old).adoptable_roots == ()
 
 
-def test_a_folder_that_is_another_project_is_not_named(store: Store, old: Path) -> None:
+def test_folder_of_another_project_is_not_named(store: Store, old: Path) -> None:
     run(store, old)
     assert compared(store, copied(old)).adoptable_roots == ()
 
 
-def test_a_folder_under_another_name_is_named_and_both_names_keep_the_results(
-    store: Store, old: Path
-) -> None:
+def test_renamed_folder_is_found_and_both_names_keep_the_results(store: Store, old: Path) -> None:
     other = old.with_name("mount")
     other.symlink_to(old)  # as a second mount point, which a test cannot make
     run(store, other)
@@ -115,7 +113,7 @@ def test_a_folder_under_another_name_is_named_and_both_names_keep_the_results(
     assert to_run(compared(store, old)) == to_run(compared(store, other)) == set()
 
 
-def test_the_jobs_of_a_moved_project_go_with_it(store: Store, old: Path) -> None:
+def test_jobs_of_a_moved_project_move_with_it(store: Store, old: Path) -> None:
     numbers = run(store, old)
     new = moved(old)
     assert queue(store, new, adopt=old) == numbers
@@ -130,9 +128,7 @@ def test_the_jobs_of_a_moved_project_go_with_it(store: Store, old: Path) -> None
     assert store.read.counts(run_here) == {State.DONE: 2}
 
 
-def test_the_jobs_of_a_copied_project_stay_and_count_in_the_copy_too(
-    store: Store, old: Path
-) -> None:
+def test_jobs_of_a_copied_project_count_in_both_folders(store: Store, old: Path) -> None:
     numbers = run(store, old)
     new = copied(old)
     copies = queue(store, new, adopt=old)
@@ -145,7 +141,7 @@ def test_the_jobs_of_a_copied_project_stay_and_count_in_the_copy_too(
     assert {row.state for row in store.read.jobs_by_id(copies)} == {State.DONE}
 
 
-def test_a_program_of_a_copied_project_keeps_the_numbers_that_it_printed(
+def test_program_of_a_copied_project_keeps_its_printed_results(
     home: Home, store: Store, old: Path
 ) -> None:
     queue(store, old, ENTRIES[1])
@@ -162,9 +158,7 @@ def test_a_program_of_a_copied_project_keeps_the_numbers_that_it_printed(
     assert {name: metric.value for name, metric in returned.numbers.metrics.items()} == {"acc": 0.5}
 
 
-def test_a_job_of_a_copied_project_runs_again_and_has_its_new_result(
-    store: Store, old: Path
-) -> None:
+def test_job_of_a_copied_project_runs_again_with_a_new_result(store: Store, old: Path) -> None:
     run(store, old)
     new = Path(shutil.copytree(old, old.with_name("new")))
     make, _ = queue(store, new, adopt=old)
@@ -184,7 +178,7 @@ def test_a_job_of_a_copied_project_runs_again_and_has_its_new_result(
         (ENTRIES[1], {"out.txt": None}, {"command/make", "command/read"}),
     ],
 )
-def test_what_differs_is_not_adopted(
+def test_changed_jobs_are_not_adopted(
     store: Store, old: Path, entry: str, written: dict[str, str | None], again: set[str]
 ) -> None:
     run(store, old)
@@ -198,7 +192,7 @@ def test_what_differs_is_not_adopted(
     assert {name for name, row in rows.items() if row.state is State.QUEUED} == again
 
 
-def test_paths_of_the_old_folder_stand_for_those_of_the_new_one(store: Store, old: Path) -> None:
+def test_paths_of_the_old_folder_are_replaced_by_the_new_folder(store: Store, old: Path) -> None:
     def entries(root: Path, cwd: str = "") -> tuple[str, ...]:
         folder = f"{root}{cwd}"
         absolute = (
@@ -216,7 +210,7 @@ def test_paths_of_the_old_folder_stand_for_those_of_the_new_one(store: Store, ol
     assert to_run(compared(store, new, *entries(new))) == set()
 
 
-def test_a_dry_run_changes_nothing(store: Store, old: Path) -> None:
+def test_dry_run_changes_nothing(store: Store, old: Path) -> None:
     numbers = run(store, old)
     new = moved(old)
     before = store.read.data_version(), store.read.last_event()
@@ -225,7 +219,7 @@ def test_a_dry_run_changes_nothing(store: Store, old: Path) -> None:
     assert [row.root for row in store.read.jobs_by_id(numbers)] == [str(old)] * 2
 
 
-def test_what_runs_in_the_old_folder_is_refused_and_what_waits_there_stays(
+def test_running_jobs_in_the_old_folder_are_refused_and_waiting_ones_stay(
     store: Store, old: Path
 ) -> None:
     first, second = queue(store, old)
@@ -241,14 +235,16 @@ def test_what_runs_in_the_old_folder_is_refused_and_what_waits_there_stays(
     assert job_row(store, second).state is State.QUEUED
 
 
-def test_what_waits_in_the_old_folder_is_named(store: Store, old: Path) -> None:
+def test_waiting_jobs_in_the_old_folder_are_named(store: Store, old: Path) -> None:
     numbers = queue(store, old)
     adoption = compared(store, copied(old), adopt=old).adoption
     assert adoption is not None
     assert (adoption.rows, adoption.waiting) == ({}, numbers)
 
 
-def test_what_was_cancelled_here_makes_room_for_what_is_done_there(store: Store, old: Path) -> None:
+def test_cancelled_job_is_replaced_by_the_finished_job_of_the_old_folder(
+    store: Store, old: Path
+) -> None:
     numbers = run(store, old)
     new = moved(old)
     here = queue(store, new)
@@ -257,7 +253,7 @@ def test_what_was_cancelled_here_makes_room_for_what_is_done_there(store: Store,
     assert store.read.jobs_by_id(here) == []
 
 
-def test_the_folders_of_a_failed_job_are_deleted_after_a_result_has_taken_its_name(
+def test_folders_of_a_failed_job_are_deleted_after_adoption(
     home: Home, store: Store, old: Path
 ) -> None:
     numbers = run(store, old)
@@ -270,7 +266,7 @@ def test_the_folders_of_a_failed_job_are_deleted_after_a_result_has_taken_its_na
     assert read_forgotten(home, store) == [ForgottenJob(first, 1, run_folder)]
 
 
-def test_what_is_done_here_stays(store: Store, old: Path) -> None:
+def test_finished_jobs_of_the_new_folder_are_kept(store: Store, old: Path) -> None:
     numbers = run(store, old)
     new = copied(old)
     here = run(store, new)
@@ -278,7 +274,7 @@ def test_what_is_done_here_stays(store: Store, old: Path) -> None:
     assert [row.root for row in store.read.jobs_by_id(numbers)] == [str(old)] * 2
 
 
-def test_a_result_that_changes_meanwhile_is_not_adopted(store: Store, old: Path) -> None:
+def test_result_that_changes_during_adoption_is_not_adopted(store: Store, old: Path) -> None:
     numbers = run(store, old)
     new = moved(old)
     comparison = compared(store, new, adopt=old)
@@ -291,7 +287,7 @@ def test_a_result_that_changes_meanwhile_is_not_adopted(store: Store, old: Path)
 
 
 @pytest.mark.parametrize("place", [moved, copied])
-def test_an_adopted_output_is_known_by_its_content_if_its_time_changes(
+def test_adopted_output_is_compared_by_content_if_its_time_changes(
     store: Store, old: Path, place: Callable[[Path], Path]
 ) -> None:
     queue(store, old, ENTRIES[0])
@@ -308,7 +304,7 @@ def test_an_adopted_output_is_known_by_its_content_if_its_time_changes(
     assert to_run(compared(store, new, ENTRIES[0])) == {"command/make"}
 
 
-def test_a_relative_folder_and_a_link_name_the_old_one(
+def test_relative_folders_and_links_are_resolved(
     store: Store, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(store, old)

@@ -52,14 +52,14 @@ def done(store: Store) -> Store:
     return store
 
 
-def test_every_job_is_known_to_differ_in_code_alone(done: Store) -> None:
+def test_every_job_differs_only_in_code(done: Store) -> None:
     compared = judged(done, a_plan(code="new"))
     assert {one.action for one in compared.values()} == {Action.RUN}
     assert all(one.is_other_code for one in compared.values())
     assert not any(one.is_other_code for one in judged(done, a_plan()).values())
 
 
-def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> None:
+def test_accepted_results_are_kept_in_every_later_plan(done: Store) -> None:
     accepted = queue(done, a_plan(code="new"), accept_code=True)
     assert (accepted.queued, accepted.cached) == (0, len(accepted.jobs))
     later = judged(done, a_plan(code="new"))
@@ -68,14 +68,14 @@ def test_what_is_accepted_is_kept_now_and_in_every_later_plan(done: Store) -> No
     assert reasons == {"accepted by --accept-code: result made with other code"}
 
 
-def test_without_the_option_nothing_is_recorded_as_accepted(done: Store) -> None:
+def test_without_the_option_nothing_is_accepted(done: Store) -> None:
     submitted = queue(done, a_plan(code="new"))
     assert (submitted.queued, submitted.cached) == (len(submitted.jobs), 0)
     events = [event for number in submitted.jobs for event in done.read.events_of(number)]
     assert ReasonCode.ACCEPTED not in {reason.code for _, _, reason in events}
 
 
-def test_a_changed_setting_is_not_accepted_nor_what_needs_such_a_job(done: Store) -> None:
+def test_changed_setting_and_its_dependents_are_not_accepted(done: Store) -> None:
     text = FILE.replace("poison: [0, 50]}", "poison: [0, 50], lr: 0.25}")
     compared = judged(done, a_plan(text, code="new"), accept_code=True)
     again = {name for name, one in compared.items() if one.action is Action.RUN}
@@ -85,14 +85,14 @@ def test_a_changed_setting_is_not_accepted_nor_what_needs_such_a_job(done: Store
     assert not any(compared[name].is_other_code for name in again)
 
 
-def test_code_that_changes_again_is_asked_about_again(done: Store) -> None:
+def test_changed_code_needs_acceptance_again(done: Store) -> None:
     queue(done, a_plan(code="new"), accept_code=True)
     newest = judged(done, a_plan(code="newest"))
     assert all(one.is_other_code and one.action is Action.RUN for one in newest.values())
     assert queue(done, a_plan(code="newest"), accept_code=True).queued == 0
 
 
-def test_a_job_that_a_kept_one_needs_and_that_runs_again_takes_it_along(done: Store) -> None:
+def test_rerun_dependency_makes_a_kept_job_run_again(done: Store) -> None:
     gone = "/gone"
     row = done.read.jobs_of(ROOT, "x")["train/dot:pre"]
     done.database.execute(
@@ -105,7 +105,7 @@ def test_a_job_that_a_kept_one_needs_and_that_runs_again_takes_it_along(done: St
     }
 
 
-def test_code_that_was_only_moved_is_the_same_and_says_nothing(store: Store) -> None:
+def test_moved_code_is_unchanged_without_a_message(store: Store) -> None:
     queue(store, a_plan(code={"": "same", "lab.work": "a1", "lab.loss": "b1"}))
     finish(store)
     moved = judged(store, a_plan(code={"": "same", "lab.work": "a1", "lab.deep.losses": "b1"}))
@@ -123,7 +123,7 @@ def test_code_that_was_only_moved_is_the_same_and_says_nothing(store: Store) -> 
         ({"": "new", "lab": "a2", "lab.far": "b1"}, ("lab", "lab.work"), "lab absent → a2…"),
     ],
 )
-def test_a_change_names_modules_that_were_changed_and_none_that_was_moved(
+def test_change_lists_changed_but_not_moved_modules(
     store: Store, code: Mapping[str, str], modules: tuple[str, ...], change: str
 ) -> None:
     queue(store, a_plan(code={"": "old", "lab.work": "a1", "lab.loss": "b1"}))
@@ -133,7 +133,7 @@ def test_a_change_names_modules_that_were_changed_and_none_that_was_moved(
     assert compared.is_other_code
 
 
-def test_code_that_an_earlier_version_identified_by_files_is_accepted_and_said_once(
+def test_code_identified_by_files_is_accepted_and_reported_once(
     store: Store,
 ) -> None:
     queue(store, a_plan(code={"lab.work": "a1", "lab.loss": "b1"}))
@@ -152,7 +152,7 @@ def test_code_that_an_earlier_version_identified_by_files_is_accepted_and_said_o
     assert {one.action for one in again.values()} == {Action.CACHED}
 
 
-def test_a_setting_that_is_new_and_has_its_default_counts_as_code(done: Store) -> None:
+def test_new_setting_with_its_default_counts_as_code(done: Store) -> None:
     train = KINDS["train"]
 
     class Newer(train.settings):  # type: ignore[name-defined, misc]  # made from what a test has
@@ -165,7 +165,7 @@ def test_a_setting_that_is_new_and_has_its_default_counts_as_code(done: Store) -
     assert not any(one.is_other_code for name, one in other.items() if name.startswith("train"))
 
 
-def test_a_setting_that_came_later_and_has_its_default_is_named_as_no_change(done: Store) -> None:
+def test_later_setting_with_its_default_is_not_a_change(done: Store) -> None:
     train = KINDS["train"]
 
     class Newer(train.settings):  # type: ignore[name-defined, misc]  # as above
@@ -219,7 +219,7 @@ def actions(store: Store, made: Plan, **options: Any) -> set[Action]:
     return {one.action for one in judged(store, made, **options).values()}
 
 
-def test_a_setting_that_came_later_makes_nothing_run_again_that_does_not_name_it(
+def test_later_setting_causes_no_rerun_of_code_that_does_not_use_it(
     done: Store,
 ) -> None:
     kinds = with_setting("cfk_most")
@@ -232,7 +232,7 @@ def test_a_setting_that_came_later_makes_nothing_run_again_that_does_not_name_it
     assert actions(done, known(FILE, kinds=kinds, index=Index(whole="new"))) != {Action.CACHED}
 
 
-def test_a_job_keeps_the_hash_that_it_had_so_that_one_plug_in_may_follow_another(
+def test_job_keeps_its_hash_when_plugins_follow_each_other(
     done: Store,
 ) -> None:
     more = FILE.replace("[real:pre]", "[real:pre, line:pre]")
@@ -249,7 +249,7 @@ def test_a_job_keeps_the_hash_that_it_had_so_that_one_plug_in_may_follow_another
     assert len(again) == len(compared)
 
 
-def test_a_job_that_runs_again_has_all_that_it_is_done_with_then(done: Store) -> None:
+def test_rerun_job_has_all_current_settings(done: Store) -> None:
     kinds = with_setting("cfk_most", None)
     queue(done, known(FILE, kinds=kinds), force=True)
     assert "cfk_most" in done.read.jobs_of(ROOT, "x")["train/dot:pre"].spec.settings
@@ -259,20 +259,20 @@ def test_a_job_that_runs_again_has_all_that_it_is_done_with_then(done: Store) ->
     assert actions(done, known(FILE, index=Index("cfk_most"))) != {Action.CACHED}
 
 
-def test_what_waits_or_runs_is_joined_although_a_plug_in_came_later(store: Store) -> None:
+def test_waiting_or_running_job_is_joined_despite_a_later_plugin(store: Store) -> None:
     queue(store, a_plan())
     claimed(store, store.scheduler_actions.read_ready(1)[0].id)
     assert actions(store, known(FILE, kinds=with_setting("cfk_most"))) == {Action.JOIN}
 
 
-def test_what_phases_leave_out_and_all_before_it_is_known_without_later_plug_ins(
+def test_results_of_excluded_phases_match_without_later_plugins(
     done: Store,
 ) -> None:
     made = known(FILE, "phases=[test]", kinds=with_setting("cfk_most"))
     assert actions(done, made) == {Action.CACHED}
 
 
-def test_a_definition_that_was_changed_is_named(store: Store) -> None:
+def test_changed_definition_is_named(store: Store) -> None:
     class Naming(Index):
         def changed_definitions(self, *digests: str) -> tuple[str, ...]:
             assert digests == ("b1", "b2")
@@ -290,7 +290,7 @@ def test_a_definition_that_was_changed_is_named(store: Store) -> None:
     )
 
 
-def test_what_phases_leave_out_is_accepted_too(done: Store) -> None:
+def test_results_of_excluded_phases_are_accepted(done: Store) -> None:
     made = a_plan(FILE, "phases=[test]", code="new")
     with pytest.raises(UsageError, match=r"was made with other code\. .* or keep it with --accept"):
         judged(done, made)
@@ -306,7 +306,7 @@ def test_results_are_not_both_kept_and_made_again(
         judged(done, a_plan(FILE, *said, code="new"), accept_code=True, **options)
 
 
-def test_a_job_that_runs_with_other_code_is_waited_for(store: Store) -> None:
+def test_job_running_with_other_code_is_awaited(store: Store) -> None:
     queue(store, a_plan())
     number = store.scheduler_actions.read_ready(1)[0].id
     claimed(store, number)
@@ -314,7 +314,7 @@ def test_a_job_that_runs_with_other_code_is_waited_for(store: Store) -> None:
         judged(store, a_plan(code="new"), accept_code=True)
 
 
-def test_a_result_that_changed_after_the_comparison_is_not_accepted(done: Store) -> None:
+def test_result_changed_after_the_comparison_is_not_accepted(done: Store) -> None:
     compared = language.compared(done, a_plan(code="new"), accept_code=True)
     rows = done.read.jobs_of(ROOT, "x")
     name = next(iter(compared.accepted))
@@ -400,7 +400,7 @@ def test_an_option_is_read_back_as_it_was(
 ONE_TRAINING = "train: [{data: dot:pre}, {data: line:pre}]\n"
 
 
-def test_a_plan_names_the_options_with_which_a_waiting_job_was_not_queued(store: Store) -> None:
+def test_plan_names_the_changed_options_of_a_waiting_job(store: Store) -> None:
     queue(store, a_plan(ONE_TRAINING))
     made = a_plan(
         f"resources: {{cpus: 2, vram: 3GiB, time_limit: 2h, priority: 5}}\n{ONE_TRAINING}"
@@ -413,7 +413,7 @@ def test_a_plan_names_the_options_with_which_a_waiting_job_was_not_queued(store:
 
 
 @pytest.mark.parametrize("top", ["", "resources: {not_before: '23:59'}\n"])
-def test_a_plan_says_nothing_of_options_that_are_as_they_were(store: Store, top: str) -> None:
+def test_plan_does_not_mention_unchanged_options(store: Store, top: str) -> None:
     queue(store, a_plan(ONE_TRAINING))
     assert other_options(language.compared(store, a_plan(top + ONE_TRAINING)).jobs) == ""
 

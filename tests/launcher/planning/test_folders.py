@@ -34,7 +34,7 @@ def sources(made: Plan, kind: str = "blend") -> Mapping[str, object]:
     return {job.name: job.settings["source"] for job in made.jobs if job.kind == kind}
 
 
-def test_a_folder_is_named_by_its_entry_and_read_by_that_name() -> None:
+def test_folder_is_named_by_its_entry_and_used_by_that_name() -> None:
     made = a_plan(CHAIN)
     assert names(made) == ["train/dot:pre", "bend/bent", "blend/mended"]
     assert job(made, "bend/bent").settings["model"] == "dot:pre"
@@ -81,7 +81,7 @@ PLANS: Mapping[str, tuple[str, Mapping[str, object]]] = {
 
 
 @pytest.mark.parametrize(("text", "wanted"), PLANS.values(), ids=PLANS)
-def test_folders_are_made_of_those_that_a_name_means(
+def test_folders_are_expanded_for_each_match_of_a_name(
     text: str, wanted: Mapping[str, object]
 ) -> None:
     made = a_plan(text)
@@ -130,18 +130,18 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES.values(), ids=MISTAKES)
-def test_what_no_folder_can_be_made_of_is_told_with_a_way_out(case: tuple[str, ...]) -> None:
+def test_invalid_folder_source_is_reported_with_advice(case: tuple[str, ...]) -> None:
     said = blamed(case[0], kinds=KINDS)
     assert [piece for piece in case[1:] if piece not in said] == []
 
 
-def test_a_name_belongs_to_one_kind() -> None:
+def test_name_belongs_to_one_kind() -> None:
     found = refusals("bend: [{name: bent}]\nblend: [{name: bent, source: data/toys}]", kinds=KINDS)
     wanted = ": blend: the name 'bent' is already used by an entry of bend in line 2\n"
     assert any(wanted in told(problem) for problem in found)
 
 
-def test_two_sources_that_share_a_sweep_meet_where_it_agrees() -> None:
+def test_sources_with_a_common_sweep_are_joined_on_equal_values() -> None:
     made = a_plan(
         "bend: [{name: bent, matrix: {by: [left, right]}}, {name: lean, matrix: {by: [right, up]}}]\n"
         "blend: [{source: bent, other: lean}]\n"
@@ -150,14 +150,14 @@ def test_two_sources_that_share_a_sweep_meet_where_it_agrees() -> None:
     assert job(made, "blend/blend@by=right").settings["other"] == "runs/x/made/lean@by=right"
 
 
-def test_values_that_meet_nothing_are_left_out_with_a_warning() -> None:
+def test_unmatched_values_are_left_out_with_a_warning() -> None:
     made = a_plan(f"{LEFT_RIGHT}blend: [{{source: bent, matrix: {{by: [left, up]}}}}]\n")
     assert names(made, "blend") == ["blend/blend@by=left"]
     (warning,) = notes(made)
     assert "blend@by=up; not made" in warning.message
 
 
-def test_models_are_found_in_all_their_variants_and_tie_like_folders() -> None:
+def test_models_are_found_in_all_variants_and_joined_like_folders() -> None:
     made = a_plan(
         "train: [{model: null, data: dot:pre, matrix: {lr: [0.1, 0.2]}}]\n"
         "bend:\n"
@@ -171,7 +171,7 @@ def test_models_are_found_in_all_their_variants_and_tie_like_folders() -> None:
     assert tied.needs == ("train/dot:pre@lr=0.2", "bend/bent@lr=0.2")
 
 
-def test_models_may_be_swept_by_their_ids_or_by_labels() -> None:
+def test_models_can_be_swept_by_id_or_label() -> None:
     text = (
         'train: [{model: null, data: dot:pre, poison: 20}]\nunlearn: [{model: "dot:pre%20", method: pgu}]\n'
         "bend: [{name: bent, matrix: {model: MODELS}}]\n"
@@ -195,7 +195,7 @@ bend: [{name: bent, model: "dot:pre%20~pguVALUES"}]
 """
 
 
-def test_an_id_without_variant_means_all_variants_and_values_in_it_choose_among_them() -> None:
+def test_id_without_variant_means_all_variants_filtered_by_its_values() -> None:
     for values, strengths in (
         ("", ("", ",strength=0.0", ",strength=0.5")),
         ("@strength=0", (",strength=0.0",)),
@@ -207,7 +207,7 @@ def test_an_id_without_variant_means_all_variants_and_values_in_it_choose_among_
         assert models == [f"dot:pre%20~pgu@{one}" for one in wanted]
 
 
-def test_a_variant_that_is_given_in_full_is_meant_alone() -> None:
+def test_full_variant_means_only_itself() -> None:
     made = a_plan(
         SWEPT.replace("matrix: {lr: [0.1, 0.2]}\n", "")
         .replace("poison: 20", "poison: 20, matrix: {lr: [0.1, 0.2]}")
@@ -216,7 +216,7 @@ def test_a_variant_that_is_given_in_full_is_meant_alone() -> None:
     assert names(made, "bend") == ["bend/bent@lr=0.1"]
 
 
-def test_each_combination_of_the_files_matrix_makes_its_own_folders_of_its_own_models() -> None:
+def test_each_matrix_combination_makes_folders_from_its_own_models() -> None:
     text = "matrix: {lr: [0.1, 0.2]}\ntrain: [{model: null, data: dot:pre}]\n"
     made = a_plan(f"{text}bend: [{{name: bent, model: dot:pre}}]\nblend: [{{source: bent}}]\n")
     assert sources(made) == {
@@ -234,14 +234,14 @@ def test_a_model_of_an_earlier_run_can_be_used() -> None:
     assert job(made, "bend/bend").settings["model"] == "ring:pre"
 
 
-def test_a_text_with_a_slash_is_a_path_whatever_has_that_name() -> None:
+def test_text_with_a_slash_is_always_a_path() -> None:
     made = a_plan("bend: [{name: toys}]\nblend: [{source: ./toys}]\n")
     assert job(made, "blend/blend").settings["source"] == "./toys"
     assert job(made, "blend/blend").needs == ()
 
 
 @pytest.mark.parametrize("word", ["bnet", "bend"])
-def test_a_word_that_nothing_is_named_is_a_path_with_a_hint_where_it_may_be_a_slip(
+def test_unknown_name_is_a_path_with_a_hint_for_typos(
     word: str,
 ) -> None:
     text = f"bend: [{{name: bent}}]\nblend: [{{source: {word}}}]\n"
@@ -253,7 +253,7 @@ def test_a_word_that_nothing_is_named_is_a_path_with_a_hint_where_it_may_be_a_sl
     assert notes(a_plan(text, there={f"/root/{word}"})) == []
 
 
-def test_entries_that_need_one_another_are_an_error_that_names_them() -> None:
+def test_circular_entries_are_an_error_with_their_names() -> None:
     text = "bend: [{name: a, source: c}, {name: b, source: a}]\nblend: [{name: c, source: b}]\n"
     problem = refusal(text, kinds=KINDS)
     assert problem.code == "cycle"
@@ -263,13 +263,13 @@ def test_entries_that_need_one_another_are_an_error_that_names_them() -> None:
     assert circle[0] == circle[-1]
 
 
-def test_one_full_name_for_one_way_runs_once() -> None:
+def test_identical_folder_entries_run_once() -> None:
     made = a_plan("bend: [{name: bent, by: left}, {name: bent, by: left}]\n")
     assert names(made) == ["bend/bent"]
     assert [warning.code for warning in notes(made)] == ["listed-twice"]
 
 
-def test_a_long_name_is_shortened_as_a_models_is() -> None:
+def test_long_folder_name_is_shortened_like_a_model_name() -> None:
     values = ", ".join(f"{letter * 150}" for letter in "ab")
     made = a_plan(
         f"bend: [{{name: {'n' * 100}, matrix: {{by: [{values}]}}}}]\n"
@@ -284,7 +284,7 @@ def test_a_long_name_is_shortened_as_a_models_is() -> None:
 # --- Jobs that make folders: in which order they run, what they need, what changes their hash
 
 
-def test_a_training_on_a_made_folder_waits_for_it() -> None:
+def test_training_on_a_made_folder_depends_on_it() -> None:
     made = a_plan(
         "shapes: [{data_root: data/toys}]\n"
         "train:\n"
@@ -298,7 +298,7 @@ def test_a_training_on_a_made_folder_waits_for_it() -> None:
     assert not made.missing
 
 
-def test_where_a_made_folder_is_named_wrongly_those_that_are_made_are_listed() -> None:
+def test_misspelled_folder_lists_the_made_folders() -> None:
     made = a_plan(
         "train: [{model: null, data: dot:pre, data_root: runs/x/made/bent}]\n"
         "bend: [{name: bent, source: ., matrix: {by: [left, right]}}, {name: a, source: .}]\n"
@@ -346,7 +346,7 @@ def ordered(*steps: PreparedStep) -> tuple[list[str], list[Problem]]:
         ),
     ],
 )
-def test_jobs_that_read_what_each_other_writes_keep_the_order_of_the_file(
+def test_jobs_with_circular_files_keep_the_order_of_the_file(
     steps: Sequence[tuple[str, str, str, str]], order: str
 ) -> None:
     made = [step(name, kind, [reads], [writes]) for name, kind, reads, writes in steps]
@@ -354,7 +354,7 @@ def test_jobs_that_read_what_each_other_writes_keep_the_order_of_the_file(
 
 
 @given(st.lists(st.sets(st.integers(0, 11), max_size=3), max_size=12))
-def test_each_job_comes_behind_those_that_make_what_it_reads_unless_they_go_in_a_circle(
+def test_each_job_follows_the_jobs_that_make_its_inputs(
     needs: list[set[int]],
 ) -> None:
     steps = [
@@ -370,7 +370,7 @@ def test_each_job_comes_behind_those_that_make_what_it_reads_unless_they_go_in_a
             assert all(other < place[str(at)] for other in before)
 
 
-def test_a_change_of_a_source_changes_the_hash_of_what_is_made_of_it() -> None:
+def test_changed_source_changes_the_hash_of_dependent_folders() -> None:
     text = (
         "train: [{model: null, data: dot:pre}]\n"
         "bend: [{name: bent, model: dot:pre, by: left}]\n"
@@ -383,7 +383,7 @@ def test_a_change_of_a_source_changes_the_hash_of_what_is_made_of_it() -> None:
         assert job(after, "blend/apart").hash == job(before, "blend/apart").hash
 
 
-def test_a_phase_of_folders_alone_lacks_what_they_start_from() -> None:
+def test_folder_phase_alone_misses_its_sources() -> None:
     made = a_plan(
         "phases: [blend]\nbend: [{name: bent, source: data/toys}]\nblend: [{source: bent}]\n"
     )

@@ -125,7 +125,7 @@ PLANS: Mapping[str, Made] = {
 
 
 @pytest.mark.parametrize("case", PLANS.values(), ids=PLANS)
-def test_a_file_makes_these_jobs_in_this_order(case: Made) -> None:
+def test_file_expands_to_these_jobs_in_order(case: Made) -> None:
     case.check()
 
 
@@ -160,17 +160,17 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES.values(), ids=MISTAKES)
-def test_what_cannot_be_is_told_at_its_place(case: tuple[str, ...]) -> None:
+def test_invalid_value_is_reported_at_its_place(case: tuple[str, ...]) -> None:
     said = blamed(case[0])
     assert [piece for piece in case[1:] if piece not in said] == []
 
 
-def test_a_rate_where_a_percentage_belongs_is_told() -> None:
+def test_rate_instead_of_a_percentage_is_reported() -> None:
     said = told(notes(a_plan("train: [{data: dot:pre, poison: 0.2}]\n"))[0])
     assert said.endswith("^ for a rate of 0.2, write 20\n@x.yaml:2 0.2\n")
 
 
-def test_a_test_under_a_condition_is_a_job_of_its_own_on_the_same_data() -> None:
+def test_test_with_a_condition_is_a_separate_job_on_the_same_data() -> None:
     made = a_plan(TESTED + "haze: [fog, rain]}]\n")
     tests = [one for one in made.jobs if one.kind == "test"]
     assert [one.settings["haze"] for one in tests] == ["none", "fog", "rain"]
@@ -186,7 +186,7 @@ def test_a_test_under_a_condition_is_a_job_of_its_own_on_the_same_data() -> None
         "[{model: poisoned, method: pgu}, {model: poisoned, method: retrain}]",
     ],
 )
-def test_methods_on_every_poisoned_model_have_a_short_form(unlearn: str) -> None:
+def test_methods_for_all_poisoned_models_have_a_short_form(unlearn: str) -> None:
     made = a_plan(
         f"train: [{{data: dot:pre, poison: [0, 20, 50]}}]\nunlearn: {unlearn}\nautotest: [dot:pre]\n"
     )
@@ -208,9 +208,7 @@ def test_methods_on_every_poisoned_model_have_a_short_form(unlearn: str) -> None
         ("dot:pre", "dot:pre&dot:pre"),
     ],
 )
-def test_the_same_images_in_other_words_are_trained_once_and_that_is_told(
-    first: str, second: str
-) -> None:
+def test_equivalent_image_sets_are_trained_once_and_reported(first: str, second: str) -> None:
     made = a_plan(
         f"train:\n  - {{data: '{first}'}}\n  - {{data: '{second}'}}\n"
         f"  - {{model: '{second}', data: ring:tw}}\nautotest: [real:pre]\n"
@@ -253,7 +251,7 @@ command: [{argv: [ls]}]
         ("", ["shapes", "poison", "train", "unlearn", "test", "command"]),
     ],
 )
-def test_phases_choose_kinds_of_jobs_and_change_no_hash(phases: str, wanted: list[str]) -> None:
+def test_phases_select_kinds_and_do_not_change_hashes(phases: str, wanted: list[str]) -> None:
     whole, made = a_plan(STUDY), a_plan(f"{STUDY}phases: {phases}\n")
     assert names(made) == names(whole, *wanted)
     assert {one.name: one.hash for one in made.jobs}.items() <= {
@@ -272,7 +270,7 @@ class Slow(Toy):
         return (f"slow on {draft.device}",) if draft.data == "dot:pre" else ()
 
 
-def test_a_warning_of_a_kind_is_planned_once_at_the_first_job_that_it_is_about() -> None:
+def test_warning_of_a_kind_is_planned_once_at_its_first_job() -> None:
     train = laboratory()["train"]
     assert isinstance(train, Toy)
     slow = Slow(name="train", role=train.role, entry=train.entry, settings=train.settings)
@@ -284,7 +282,7 @@ def test_a_warning_of_a_kind_is_planned_once_at_the_first_job_that_it_is_about()
     assert warning.place.text[warning.place.column - 1 :].startswith("data: dot:pre}")
 
 
-def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:
+def test_results_of_excluded_phases_must_exist() -> None:
     task = read(f"{STUDY}phases: [test]\n")
     models = ("dot:pre", "dot:pre%20", "dot:pre%20~pgu")
     for there in (0, 2):
@@ -305,13 +303,13 @@ def test_what_phases_leave_out_is_missing_unless_it_is_there() -> None:
     ("said", "share"),
     [("", None), ("share: 3\n", 3.0), ("share: 0.5\n", 0.5), ("share: null\n", None)],
 )
-def test_a_run_has_the_share_that_its_file_says(said: str, share: float | None) -> None:
+def test_run_has_the_share_of_its_file(said: str, share: float | None) -> None:
     assert a_plan(said + ONE).share == share
     assert a_plan(said + ONE, "share=7").share == 7
 
 
 @pytest.mark.parametrize("reuse", ["results", "weights", "nothing"])
-def test_what_is_used_again_is_the_users_choice(reuse: str) -> None:
+def test_reuse_is_chosen_by_the_user(reuse: str) -> None:
     assert a_plan(f"reuse: {reuse}\n{ONE}").reuse == reuse
     assert a_plan(ONE).reuse == "results"
     assert a_plan(f"reuse: nothing\n{ONE}", f"reuse={reuse}").reuse == reuse
@@ -320,7 +318,7 @@ def test_what_is_used_again_is_the_users_choice(reuse: str) -> None:
 # --- resources
 
 
-def test_resources_of_entry_kind_and_file_stand_on_each_other() -> None:
+def test_resources_of_entry_kind_and_file_are_merged() -> None:
     made = a_plan(
         "resources: {cpus: 1, ram: 1GiB, vram: 16GiB, train: {cpus: 2, priority: 4}, poison: {cpus: 7}}\n"
         "train: [{data: dot:pre, poison: [0, 20]},\n"
@@ -347,19 +345,19 @@ def test_resources_of_entry_kind_and_file_stand_on_each_other() -> None:
     ("gpus", "device", "count"),
     [(1, "auto", 1), (0, "cpu", None), (2, "auto", 2), (64, "auto", 64)],
 )
-def test_a_job_has_no_gpu_one_or_several(gpus: int, device: str, count: int | None) -> None:
+def test_job_can_have_no_gpu_one_or_several(gpus: int, device: str, count: int | None) -> None:
     (made,) = a_plan(f"resources: {{gpus: {gpus}}}\n{ONE}").jobs
     assert (made.resources.device, made.gpus) == (device, count)
 
 
-def test_a_job_may_have_its_gpus_for_itself_but_not_what_needs_none() -> None:
+def test_exclusive_gpu_needs_a_job_with_a_gpu() -> None:
     made = a_plan("resources: {exclusive: true, gpus: 2}\ntrain: [{data: dot:pre, poison: 20}]\n")
     asked = {one.kind: (one.resources.exclusive, one.gpus) for one in made.jobs}
     assert asked == {"train": (True, 2), "poison": (False, None)}
 
 
 @pytest.mark.parametrize("asks", ["gpus: 1", "vram: 4GiB", "exclusive: true"])
-def test_a_program_that_asks_for_a_gpu_waits_for_one_and_a_kind_of_a_laboratory_may_do_without(
+def test_program_requesting_a_gpu_waits_but_a_kind_can_fall_back_to_cpu(
     asks: str,
 ) -> None:
     command = "command: [{name: a, argv: [echo]"
@@ -378,7 +376,7 @@ def test_a_program_that_asks_for_a_gpu_waits_for_one_and_a_kind_of_a_laboratory_
         assert devices == {"train": "auto", "command": device}
 
 
-def test_resources_change_no_hash() -> None:
+def test_resources_do_not_change_hashes() -> None:
     asked = "resources: {cpus: 3, ram: 1GiB, device: cuda:1, priority: 3, retries: 2}\n"
     plain, more = (a_plan(f"{said}{ONE}autotest: [dot:pre]\n") for said in ("", asked))
     assert [one.hash for one in plain.jobs] == [one.hash for one in more.jobs]
@@ -387,7 +385,7 @@ def test_resources_change_no_hash() -> None:
 # --- A model is tested on the same data under several conditions: each is a test of its own name
 
 
-def test_a_plain_test_is_the_job_that_it_was_before_there_were_conditions() -> None:
+def test_plain_test_keeps_its_hash_from_before_conditions() -> None:
     plain = {"data_root": "d", "split_path": "s", "threads": 1, "crops": 1}
     more = {**plain, "haze": "none", "tilt": 0}
     assert TestSettings.decisive(more) == TestSettings.decisive(plain)
@@ -433,7 +431,7 @@ WITH: dict[str, Kind] = {
 }  # fmt: skip
 
 
-def test_without_a_model_every_model_is_scored_after_all_trainings() -> None:
+def test_benchmark_without_a_model_scores_every_model_after_training() -> None:
     made = a_plan(TWO + "bench: [{test: [real:pre, dot:pre], weathers: [sun, rain]}]\n", kinds=WITH)
     assert names(made, "bench") == [
         f"bench/{model}/{data}"
@@ -444,7 +442,7 @@ def test_without_a_model_every_model_is_scored_after_all_trainings() -> None:
     assert job(made, "bench/ring:pre/dot:pre").needs == ("train/ring:pre",)
 
 
-def test_models_may_be_named_and_other_models_of_settings_come_before() -> None:
+def test_models_can_be_named_and_others_in_settings_come_before() -> None:
     made = a_plan(
         f"bench: [{{model: [dot:pre], test: real:pre, rival: ring:pre}}]\n{TWO}", kinds=WITH
     )
@@ -457,7 +455,7 @@ def rivals(text: str) -> list[tuple[str | None, object]]:
     return [(one.model, one.settings["rival"]) for one in made.jobs if one.kind == "bench"]
 
 
-def test_each_combination_of_the_matrix_has_its_own_models_and_rivals() -> None:
+def test_each_matrix_combination_has_its_own_models_and_rivals() -> None:
     text = f"matrix: {{epochs: [1, 2]}}\n{TWO}"
     assert rivals(f"{text}bench: [{{model: dot:pre, test: real:pre, rival: ring:pre}}]\n") == [
         (f"dot:pre@epochs={epochs}", f"ring:pre@epochs={epochs}") for epochs in (1, 2)
@@ -465,7 +463,7 @@ def test_each_combination_of_the_matrix_has_its_own_models_and_rivals() -> None:
     assert len(rivals(text + "bench: [{test: real:pre}]\n")) == 4
 
 
-def test_a_rival_that_stands_for_several_models_is_refused_with_their_names() -> None:
+def test_rival_matching_several_models_is_refused_with_their_names() -> None:
     text = "train: [{data: dot:pre, matrix: {epochs: [1, 2]}}]\nbench: [{test: real:pre, rival: dot:pre}]\n"
     problem = refusal(text, kinds=WITH)
     assert problem.message == "rival: dot:pre matches 2 models"
@@ -485,7 +483,7 @@ def test_a_rival_that_stands_for_several_models_is_refused_with_their_names() ->
         ("bench: [{tests: real:pre, test: real:pre}]", "'tests' is not a setting of bench", "tests"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told_at_its_place(section: str, message: str, text: str) -> None:
+def test_invalid_benchmark_is_reported_at_its_place(section: str, message: str, text: str) -> None:
     problem = refusal(f"{TWO}{section}\n", kinds=WITH)
     assert (problem.message, marked(problem)[2]) == (message, text)
 
@@ -495,7 +493,7 @@ def test_a_benchmark_without_models_is_refused() -> None:
     assert ": bench scores the models of this file, but the file makes none\n" in said
 
 
-def test_the_schema_for_editors_takes_the_section() -> None:
+def test_editor_schema_accepts_the_section() -> None:
     schema = task_schema(WITH)
     text = (
         "name: x\ntrain: [{data: dot:pre}]\nbench: [{test: [real:pre], model: dot:pre, rival: a}]\n"

@@ -19,7 +19,7 @@ from tests.launcher.language import (
 )
 
 
-def test_phases_of_the_command_line_take_the_place_of_those_of_the_file() -> None:
+def test_command_line_phases_replace_those_of_the_file() -> None:
     text = "phases: [train]\ntrain: [{data: dot:pre}]\nautotest: [dot:fb]\n"
     assert names(a_plan(text)) == ["train/dot:pre"]
     assert names(a_plan(text, "phases=[test]")) == ["test/dot:pre/dot:fb"]
@@ -64,7 +64,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_is_told_alone_where_it_stands_with_a_way_out(case: tuple[str, ...]) -> None:
+def test_single_mistake_is_reported_with_place_and_advice(case: tuple[str, ...]) -> None:
     said = blamed(case[0])
     assert [piece for piece in case[1:] if piece not in said] == []
 
@@ -105,33 +105,33 @@ PLANS = {
 
 
 @pytest.mark.parametrize("case", PLANS.values(), ids=PLANS)
-def test_what_is_meant_is_understood(case: Made) -> None:
+def test_tolerant_spellings_are_accepted(case: Made) -> None:
     case.check()
 
 
-def test_phases_that_leave_nothing_are_refused() -> None:
+def test_phases_without_jobs_are_refused() -> None:
     problem = refusal(f"phases: [unlearn]\n{ONE}")
     assert problem.code == "no-jobs"
     assert "phases selects only unlearn" in problem.message
 
 
-def test_an_unknown_kind_of_poison_is_found_while_planning() -> None:
+def test_unknown_kind_of_poison_is_reported_while_planning() -> None:
     text = f"{WHERE}train: [{{data: 'gan2:pre', poison: f2t-5}}]\n"
     assert "did you mean 'f2r'?" in blamed(text, kinds=installed_kinds())
 
 
-def test_one_gpu_for_a_kind_undoes_none_for_the_file() -> None:
+def test_gpu_setting_of_a_kind_overrides_that_of_the_file() -> None:
     text = f"resources: {{gpus: 0, train: {{gpus: 1}}}}\n{ONE}autotest: [dot:fb]\n"
     assert [one.resources.device for one in a_plan(text).jobs] == ["auto", "cpu"]
 
 
-def test_a_setting_at_the_top_is_not_lost_beside_an_empty_section() -> None:
+def test_top_level_setting_is_kept_with_an_empty_section() -> None:
     made = a_plan(f"defaults:\nlr: 0.25\nresources:\nmin_vram: 16\n{ONE}")
     assert setting(made, "lr") == {"dot:pre": 0.25}
     assert made.jobs[0].resources.min_vram == 16 * 2**20
 
 
-def test_a_variable_in_quotes_may_be_a_number_and_may_name_a_file() -> None:
+def test_quoted_variable_can_be_a_number_or_name_a_file() -> None:
     environment = {"CORES": "3", "WHICH": "a"}
     files = {"a.yaml": "train: [{data: dot:pre}]\n"}
     text = "include: '${WHICH}.yaml'\nresources: {cpus: '${CORES}'}\n"
@@ -140,7 +140,7 @@ def test_a_variable_in_quotes_may_be_a_number_and_may_name_a_file() -> None:
 
 
 @pytest.mark.parametrize("section", ["defaults", "matrix"])
-def test_a_setting_given_by_both_its_names_is_refused(section: str) -> None:
+def test_setting_given_by_both_names_is_refused(section: str) -> None:
     kinds = installed_kinds()
     value = "[0.1, 0.2]" if section == "matrix" else "0.1"
     text = (
@@ -155,12 +155,12 @@ def test_a_setting_given_by_both_its_names_is_refused(section: str) -> None:
 
 @pytest.mark.parametrize("word", ["clean_run", "only_list", "dry_run", "parse", "features"])
 @pytest.mark.parametrize("value", ["maybe", "3", "null", "[true]"])
-def test_a_switch_of_the_original_is_true_or_false(word: str, value: str) -> None:
+def test_switch_of_the_original_is_a_boolean(word: str, value: str) -> None:
     problem = refusal(f"{word}: {value}\ntrain: [{{data: dot:pre}}]\n")
     assert problem.message == f"{word}: expected true or false"
 
 
-def test_poison_below_defaults_holds_for_trainings_that_say_nothing_themselves() -> None:
+def test_default_poison_applies_to_trainings_without_their_own() -> None:
     text = "train: [{data: dot:pre}, {data: line:pre, poison: 5}]\n"
     wanted = ["train/dot:pre%20", "train/line:pre%5"]
     for said in (
@@ -178,7 +178,7 @@ def test_poison_below_defaults_holds_for_trainings_that_say_nothing_themselves()
     ]
 
 
-def test_old_words_of_the_launcher_are_understood_on_the_command_line_too() -> None:
+def test_old_words_are_accepted_on_the_command_line() -> None:
     made = a_plan(ONE, "run_name=y", "min_vram=2000", "device_override=None", "clean_run=true")
     assert (made.name, made.reuse) == ("y", "nothing")
     assert made.jobs[0].resources.min_vram == 2000 * 2**20
@@ -197,7 +197,7 @@ def test_old_words_of_the_launcher_are_understood_on_the_command_line_too() -> N
         (ONE, ("dry_run=true", "clean_run=false"), LegacyAction.LIST),
     ],
 )
-def test_the_original_s_switches_decide_what_is_wanted(
+def test_switches_of_the_original_select_the_jobs(
     text: str, said: tuple[str, ...], wanted: LegacyAction
 ) -> None:
     assert read(text, *said).wanted is wanted
@@ -214,7 +214,7 @@ def test_the_original_s_switches_decide_what_is_wanted(
         ("threads: [1, 2]", "threads does not change results"),
     ],
 )
-def test_a_sweep_without_sense_is_told_once_at_its_place(sweep: str, said: str) -> None:
+def test_invalid_sweep_is_reported_once_at_its_place(sweep: str, said: str) -> None:
     for text in (
         f"matrix: {{{sweep}}}\ntrain: [{{data: dot:pre}}]\n",
         f"train: [{{data: dot:pre, matrix: {{{sweep}}}}}]\n",
@@ -225,7 +225,7 @@ def test_a_sweep_without_sense_is_told_once_at_its_place(sweep: str, said: str) 
         assert "matrix" in problem.place.text
 
 
-def test_one_model_in_many_combinations_is_told_once() -> None:
+def test_model_in_many_combinations_is_reported_once() -> None:
     seeds = ", ".join(map(str, range(50)))
     text = f"matrix: {{poison_seed: [{seeds}]}}\ntrain: [{{data: any:pre, poison: [0, 20]}}, "
     made = a_plan(f"{text}{{data: 'dot:pre&line:pre&ring:pre', poison: 20}}]\n")
@@ -236,7 +236,7 @@ def test_one_model_in_many_combinations_is_told_once() -> None:
 @pytest.mark.parametrize(
     "line", ["test: [{model: dot:pre, data: []}]", "unlearn: [{model: poisoned, method: []}]"]
 )
-def test_an_empty_list_is_refused_where_something_must_stand(line: str) -> None:
+def test_empty_list_is_refused_where_a_value_is_required(line: str) -> None:
     found = refusals(f"train: [{{data: dot:pre, poison: [0, 20]}}]\n{line}\n")
     assert found[0].message.startswith("expected at least one")
 
@@ -250,7 +250,7 @@ def test_resources_and_sweeps_of_one_kind_can_be_set_on_the_command_line() -> No
     assert set(setting(made, "epochs").values()) == {3}
 
 
-def test_a_word_for_a_folder_that_has_a_key_is_the_same_data() -> None:
+def test_word_and_key_of_a_folder_mean_the_same_data() -> None:
     text = (
         "subsets: {mine: StyleGAN2}\ndefaults: {data_root: d, split_path: s}\n"
         "train: [{data: 'gan2:pre'}, {data: 'mine:pre'}]\nautotest: ['mine:pre']\n"
@@ -261,13 +261,13 @@ def test_a_word_for_a_folder_that_has_a_key_is_the_same_data() -> None:
     assert job(made, "test/gan2:pre/mine:pre").words.subsets == {"mine": ("StyleGAN2",)}
 
 
-def test_autotest_without_a_model_is_told_at_its_key() -> None:
+def test_autotest_without_a_model_is_reported_at_its_key() -> None:
     made = a_plan("command: [{argv: [a]}]\nautotest: [dot:pre]\n")
     (note,) = notes(made)
     assert (note.code, marked(note)[2]) == ("no-models", "autotest")
 
 
-def test_a_chain_that_yaml_cuts_at_a_space_is_told() -> None:
+def test_chain_cut_by_yaml_at_a_space_is_reported() -> None:
     made = a_plan(
         "train:\n  - data: dot:pre #ring:pre\n  - data: line:pre # a remark: with a colon\n"
     )
@@ -307,21 +307,19 @@ def test_a_chain_that_yaml_cuts_at_a_space_is_told() -> None:
         ("train: [{data: dot:pre, resources: {device: 'cuda:01'}}]", "'cuda:01'", ""),
     ],
 )
-def test_a_word_in_the_wrong_place_is_told_where_it_belongs(
-    text: str, word: str, hint: str
-) -> None:
+def test_misplaced_word_is_reported_with_its_right_place(text: str, word: str, hint: str) -> None:
     found = refusals(f"{text}\n")
     problem = next(one for one in found if marked(one)[2] == word)
     assert problem.hint.startswith(hint)
 
 
-def test_the_originals_own_spelling_of_a_new_model_is_understood() -> None:
+def test_spelling_of_a_new_model_in_the_original_is_accepted() -> None:
     made = a_plan("train: [{'model': None, 'data': 'dot:pre'}]\n")
     assert names(made) == ["train/dot:pre"]
     assert [one.message for one in notes(made)] == ["write null instead of None"]
 
 
-def test_in_a_file_of_one_poison_models_go_by_their_clean_names_too() -> None:
+def test_models_can_be_called_by_clean_names_if_there_is_one_poison() -> None:
     text = (
         "poison_rate: 0.2\ntrain: [{data: dot:pre}, {model: 'dot:pre', data: line:pre},\n"
         "  {model: 'dot:pre#line:pre', data: ring:pre}, {data: ring:fb, poison: [0, 5]}]\n"
@@ -340,7 +338,7 @@ def test_in_a_file_of_one_poison_models_go_by_their_clean_names_too() -> None:
     assert "test/dot:pre%20~pgu/dot:fb" in names(again)
 
 
-def test_thousands_of_combinations_are_planned_one_by_one() -> None:
+def test_thousands_of_combinations_are_planned() -> None:
     seeds = ", ".join(map(str, range(2000)))
     text = (
         f"matrix: {{poison_seed: [{seeds}]}}\ntrain: [{{data: dot:pre, poison: 20}}]\n"
@@ -373,17 +371,17 @@ def test_thousands_of_combinations_are_planned_one_by_one() -> None:
         ("defaults: {run_name: y}", "'run_name' is not a setting of any job type"),
     ],
 )
-def test_what_contradicts_itself_is_refused(line: str, said: str) -> None:
+def test_contradictory_settings_are_refused(line: str, said: str) -> None:
     assert said in [one.message for one in refusals(f"{line}\ntrain: [{{data: dot:pre}}]\n")]
 
 
-def test_what_an_unreadable_file_may_hold_is_not_missed() -> None:
+def test_entries_of_an_unreadable_file_are_not_reported_missing() -> None:
     kinds = installed_kinds()
     found = refusals("include: no.yaml\ntrain: [{data: 'gan2:pre'}]\n", kinds=kinds)
     assert [one.code for one in found] == ["include"]
 
 
-def test_an_including_file_overrules_what_it_includes_whichever_names_they_use() -> None:
+def test_including_file_overrides_old_and_new_names() -> None:
     text = "include: a.yaml\nlearning: 1\ntrain: [{data: dot:pre}]\n"
     for included, own in (
         ("defaults: {lr: 0.5}\n", "lr: 0.25\n"),
@@ -393,7 +391,7 @@ def test_an_including_file_overrules_what_it_includes_whichever_names_they_use()
         assert setting(made, "lr") == {"dot:pre": 0.25}
 
 
-def test_what_phases_leave_out_is_not_refused() -> None:
+def test_errors_in_excluded_phases_are_ignored() -> None:
     text = (
         "defaults: {data_root: d, split_path: s, save_weights: false}\n"
         "train: [{data: 'gan2:pre'}]\nautotest: ['gan2:pre']\n"
@@ -457,9 +455,7 @@ def test_what_phases_leave_out_is_not_refused() -> None:
         ),
     ],
 )
-def test_who_does_what_a_hint_says_meets_no_other_mistake(
-    wrong: str, hint: str, mended: str
-) -> None:
+def test_following_a_hint_leads_to_no_other_error(wrong: str, hint: str, mended: str) -> None:
     (problem,) = refusals(f"{WHERE}{wrong}\n", kinds=installed_kinds())
     assert problem.hint == hint
     assert a_plan(f"{WHERE}{mended}\n", kinds=installed_kinds()).jobs
@@ -482,7 +478,7 @@ def test_who_does_what_a_hint_says_meets_no_other_mistake(
         ),
     ],
 )
-def test_of_many_known_words_the_five_nearest_are_told_if_any_and_where_all_stand(
+def test_up_to_five_nearest_words_are_suggested(
     text: str, said: tuple[str, ...], where: str
 ) -> None:
     found = refusals(f"{text}\n", *said, kinds=installed_kinds())
@@ -494,7 +490,7 @@ def test_of_many_known_words_the_five_nearest_are_told_if_any_and_where_all_stan
     assert all_of_them.startswith(where)
 
 
-def test_of_many_known_words_none_is_told_where_none_is_like_what_was_written() -> None:
+def test_no_word_is_suggested_if_none_is_similar() -> None:
     found = refusals("defaults: {zzqzz: 1}\ntrain: [{data: gan2:pre}]\n", kinds=installed_kinds())
     (note,) = next(one.notes for one in found if "zzqzz" in one.message)
     assert note.startswith("see all ")
@@ -512,12 +508,12 @@ def test_of_many_known_words_none_is_told_where_none_is_like_what_was_written() 
         ),
     ],
 )
-def test_a_setting_in_a_wrong_place_is_told_where_it_goes(line: str, hint: str) -> None:
+def test_misplaced_setting_is_reported_with_its_right_place(line: str, hint: str) -> None:
     found = refusals(f"{line}\ntrain: [{{data: gan2:pre}}]\n", kinds=installed_kinds())
     assert hint in {one.hint for one in found}
 
 
-def test_what_can_change_no_result_is_blamed_once_in_a_list() -> None:
+def test_settings_without_effect_on_results_are_reported_once() -> None:
     found = refusals(
         "matrix: [{seed: 1, num_threads: 1}, {seed: 2, num_threads: 2}]\n"
         "train: [{data: gan2:pre}]\n",
@@ -527,7 +523,7 @@ def test_what_can_change_no_result_is_blamed_once_in_a_list() -> None:
 
 
 @pytest.mark.parametrize("kind", ["", "train."])
-def test_a_resource_is_not_set_by_two_of_its_names(kind: str) -> None:
+def test_resource_set_by_two_names_is_refused(kind: str) -> None:
     both = (f"{kind}resources.vram=4GiB", f"{kind}resources.min_vram=2GiB")
     for said in (both, both[::-1]):
         found = refusals("train: [{data: dot:pre}]\n", *said)
@@ -552,7 +548,7 @@ def test_a_resource_is_not_set_by_two_of_its_names(kind: str) -> None:
         ("min_vram: 3GiB", "write resources: {vram: …}"),
     ],
 )
-def test_what_an_entry_of_a_program_cannot_say_is_told_with_a_way(word: str, hint: str) -> None:
+def test_invalid_program_entry_is_reported_with_advice(word: str, hint: str) -> None:
     problem = refusal(f"command: [{{name: a, argv: [echo], {word}}}]\n")
     assert problem.code == "unknown-key"
     assert hint in problem.hint

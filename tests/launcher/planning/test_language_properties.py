@@ -103,7 +103,7 @@ def test_autotest_and_interleaving_keep_the_order_of_the_original(
 
 @settings(max_examples=100, deadline=None)
 @given(train_lists(), test_sets, st.randoms(use_true_random=False))
-def test_tests_by_hand_in_any_order_run_right_behind_their_training(
+def test_tests_in_any_order_follow_their_training(
     trainings: Trainings, tests: list[str], dice: Random
 ) -> None:
     by_hand = autotest(trainings, tests)
@@ -115,7 +115,7 @@ def test_tests_by_hand_in_any_order_run_right_behind_their_training(
 
 @settings(max_examples=100, deadline=None)
 @given(train_lists(), test_sets, st.randoms(use_true_random=False))
-def test_a_model_that_is_listed_too_late_is_made_early(
+def test_model_listed_too_late_is_moved_forward(
     trainings: Trainings, tests: list[str], dice: Random
 ) -> None:
     entries = as_entries(trainings)
@@ -151,7 +151,7 @@ def combinations(sweep: Mapping[str, int]) -> list[str]:
 
 @settings(max_examples=100, deadline=None)
 @given(toy_data, rates, sweeps, test_sets, st.booleans())
-def test_a_sweep_makes_every_combination_of_every_poison_once(
+def test_sweep_makes_every_combination_of_every_poison_once(
     data: str, poisons: list[str], sweep: dict[str, int], tests: list[str], whole_file: bool
 ) -> None:
     matrix = f"matrix: {{{as_matrix(sweep)}}}"
@@ -173,7 +173,7 @@ def test_a_sweep_makes_every_combination_of_every_poison_once(
 
 @settings(max_examples=60, deadline=None)
 @given(train_lists(), rates, sweeps, st.lists(st.sampled_from(["retrain", "pgu"]), unique=True))
-def test_whole_studies_are_in_an_order_in_which_they_can_run(
+def test_whole_studies_are_in_an_executable_order(
     trainings: Trainings, poisons: list[str], sweep: dict[str, int], methods: list[str]
 ) -> None:
     poisoned = [rate for rate in poisons if rate != "0"]
@@ -196,7 +196,7 @@ def _roots(trainings: Trainings) -> list[int]:
     return [at for at, (base, _) in enumerate(trainings) if base is None]
 
 
-def test_a_chain_of_two_hundred_stages_in_reverse_order_is_planned() -> None:
+def test_chain_of_two_hundred_stages_in_reverse_order_is_planned() -> None:
     chain = ["dot:pre"]
     entries = ["  - {model: null, data: dot:pre}\n"]
     for at in range(199):

@@ -24,7 +24,7 @@ from tests.launcher.language import (
 # --- files that include others
 
 
-def test_an_included_file_comes_first_and_the_including_one_counts_more() -> None:
+def test_included_file_comes_first_and_the_including_file_overrides_it() -> None:
     more = "defaults: {lr: 0.5, epochs: 2}\nresources: {cpus: 3}\ntrain: [{data: ring:pre}]\n"
     made = a_plan(
         "train: [{data: dot:pre}]\ninclude: more.yaml\ndefaults: {lr: 0.25}\n",
@@ -36,7 +36,7 @@ def test_an_included_file_comes_first_and_the_including_one_counts_more() -> Non
     assert [one.resources.cpus for one in made.jobs] == [3, 3]
 
 
-def test_included_files_give_name_phases_reuse_and_matrix_unless_these_are_given() -> None:
+def test_included_files_set_name_phases_reuse_and_matrix_unless_set() -> None:
     base = "name: other\nphases: [train]\nreuse: nothing\nmatrix: {lr: [1, 2]}\n"
     files = {"base.yaml": f"{base}train: [{{data: ring:pre}}]\nautotest: [ring:pre]\n"}
     made = a_plan("name: mine\ninclude: base.yaml\n", files=files)
@@ -46,7 +46,7 @@ def test_included_files_give_name_phases_reuse_and_matrix_unless_these_are_given
     assert made.reuse == "weights"
 
 
-def test_paths_of_included_files_begin_at_the_file_that_names_them() -> None:
+def test_paths_of_included_files_are_relative_to_the_including_file() -> None:
     files = {
         "sub/one.yaml": "include: [two.yaml, ../three.yaml]\n",
         "sub/two.yaml": "train: [{data: dot:pre}]\n",
@@ -60,7 +60,7 @@ def test_paths_of_included_files_begin_at_the_file_that_names_them() -> None:
     ]
 
 
-def test_a_file_that_is_included_twice_is_read_once() -> None:
+def test_file_included_twice_is_read_once() -> None:
     files = {"a.yaml": "train: [{data: dot:pre}]\n", "b.yaml": "include: a.yaml\n"}
     made = a_plan("include: [a.yaml, ./a.yaml, b.yaml]\n", files=files)
     assert names(made) == ["train/dot:pre"]
@@ -78,7 +78,7 @@ def test_a_file_that_is_included_twice_is_read_once() -> None:
         ),
     ],
 )
-def test_a_circle_of_files_is_refused_where_it_closes(
+def test_circular_include_is_refused_where_it_closes(
     files: Mapping[str, str], place: tuple[str, int, str], circle: str
 ) -> None:
     problem = refusal(f"include: {next(iter(files))}\n", files=files)
@@ -87,7 +87,7 @@ def test_a_circle_of_files_is_refused_where_it_closes(
     assert circle in problem.message
 
 
-def test_errors_of_all_files_are_told_at_once_each_in_its_own_file() -> None:
+def test_errors_of_all_files_are_reported_together() -> None:
     found = refusals(
         "include: [a.yaml, b.yaml]\ntrain: [{data: dto:pre}]\n",
         files={
@@ -102,7 +102,7 @@ def test_errors_of_all_files_are_told_at_once_each_in_its_own_file() -> None:
     ]
 
 
-def test_what_two_files_list_twice_is_told_with_both_files() -> None:
+def test_duplicate_entry_is_reported_with_both_files() -> None:
     made = a_plan(
         "include: a.yaml\ntrain: [{data: ring:pre}]\n",
         files={"a.yaml": "\ntrain: [{data: ring:pre}]\n"},
@@ -136,12 +136,12 @@ PLACES = {"ROOT": "/data", "RATE": "20", "NOTHING": "", "WORD": "dot", "NO": "no
         ("${NO}", "no"),
     ],
 )
-def test_values_hold_the_environment(written: str, value: str) -> None:
+def test_environment_variables_are_expanded_in_values(written: str, value: str) -> None:
     text = f"defaults:\n  data_root: {written}\ntrain: [{{data: dot:pre}}]\n"
     assert setting(a_plan(text, environment=PLACES), "data_root") == {"dot:pre": value}
 
 
-def test_a_variable_is_a_number_a_truth_or_an_id_where_one_belongs() -> None:
+def test_expanded_variable_can_be_a_number_boolean_or_id() -> None:
     made = a_plan(
         "name: at-${WORD}\nabout: on ${WORD}\nreuse: ${MODE}\n"
         "defaults:\n  lr: ${RATE}\n  frozen: ${NO}\n  scale: [1, '${RATE}']\n"
@@ -157,13 +157,13 @@ def test_a_variable_is_a_number_a_truth_or_an_id_where_one_belongs() -> None:
     assert "test/dot:pre%20@epochs=3/dot:pre" in names(made)
 
 
-def test_a_variable_that_is_not_set_is_told_with_the_nearest_one() -> None:
+def test_unset_variable_is_reported_with_the_nearest_name() -> None:
     said = blamed("command:\n  - {argv: [echo, '${WRD}']}\n", environment=PLACES)
     assert ": the environment variable WRD is not set\n" in said
     assert said.endswith("^ did you mean WORD?\n@x.yaml:3 ${WRD}\n")
 
 
-def test_variables_of_comments_and_of_programs_are_left_alone() -> None:
+def test_variables_in_comments_and_programs_are_not_expanded() -> None:
     made = a_plan("# ${UNSET}\ncommand: [{name: a, argv: [sh, -c, 'echo $HOME $${HOME}']}]\n")
     assert made.jobs[0].settings["argv"] == ["sh", "-c", "echo $HOME ${HOME}"]
 
@@ -193,7 +193,7 @@ def test_variables_of_comments_and_of_programs_are_left_alone() -> None:
         ("optimizer=adm", "adm"),
     ],
 )
-def test_a_broken_setting_of_the_command_line_is_told_in_its_own_text(
+def test_invalid_command_line_setting_is_reported_in_its_own_text(
     setting_: str, caret: str
 ) -> None:
     problem = refusal("train: [{data: dot:pre}]\n", setting_)
@@ -203,13 +203,13 @@ def test_a_broken_setting_of_the_command_line_is_told_in_its_own_text(
     assert setting_[problem.place.column - 1 :].startswith(caret)
 
 
-def test_all_broken_settings_are_told_together_with_the_file() -> None:
+def test_all_invalid_settings_are_reported_with_those_of_the_file() -> None:
     found = refusals("train: [{data: dto:pre}]\n", "lrr=3", "epochs=x")
     assert {one.place.file for one in found if one.place} == {"x.yaml", "--set"}
     assert len(found) == 3
 
 
-def test_the_command_line_sets_what_the_file_may_say() -> None:
+def test_command_line_sets_any_key_of_the_file() -> None:
     made = a_plan(
         "train: [{data: dot:pre, resources: {cpus: 3}}]\nautotest: [dot:pre]\n",
         *("name=other", "about=a b", "phases=[train]", "resources.cpus=2", "test.crops=4"),
@@ -248,7 +248,7 @@ OLD_SETTINGS = [
 ]
 
 
-def is_told(made: Plan, old: str, new: str) -> bool:
+def reports_new_name(made: Plan, old: str, new: str) -> bool:
     return any(
         old in str(one) and new in str(one)
         for one in made.warnings
@@ -257,7 +257,7 @@ def is_told(made: Plan, old: str, new: str) -> bool:
 
 
 @pytest.mark.parametrize(("old", "value", "new", "meant"), OLD_SETTINGS)
-def test_old_names_of_settings_are_understood_wherever_a_setting_may_stand(
+def test_old_setting_names_are_accepted_everywhere(
     old: str, value: str, new: str, meant: object
 ) -> None:
     train = "train: [{model: null, data: gan:pre}]\n"
@@ -270,14 +270,14 @@ def test_old_names_of_settings_are_understood_wherever_a_setting_may_stand(
     ):
         made = a_plan(text, *said, kinds=TRUEFACE)
         assert made.jobs[0].settings[new] == meant
-        assert is_told(made, old, new)
+        assert reports_new_name(made, old, new)
 
 
-def test_an_old_name_can_be_swept_and_is_refused_beside_that_of_today() -> None:
+def test_old_setting_name_can_be_swept_and_is_refused_with_the_new_one() -> None:
     sweep = f"{DEFAULTS}matrix: {{learning_rate: [0.5, 0.25]}}\ntrain: [{{data: gan:pre}}]\n"
     made = a_plan(sweep, kinds=TRUEFACE)
     assert names(made) == ["train/gan:pre@lr=0.5", "train/gan:pre@lr=0.25"]
-    assert is_told(made, "learning_rate", "lr")
+    assert reports_new_name(made, "learning_rate", "lr")
     both = blamed(f"{ORIGINAL}train_list: [{{data: sd:pre}}]\n", kinds=TRUEFACE)
     assert "error[duplicate-key]" in both
 
@@ -306,16 +306,14 @@ def test_an_old_name_can_be_swept_and_is_refused_beside_that_of_today() -> None:
         ("batch_size: 16", "batch_size"),
     ],
 )
-def test_each_variable_of_the_original_is_understood_and_todays_word_is_told(
-    line: str, new: str
-) -> None:
+def test_every_variable_of_the_original_is_accepted_with_its_new_name(line: str, new: str) -> None:
     made = a_plan(f"{line}\n{ORIGINAL}", kinds=TRUEFACE)
-    assert is_told(made, line.partition(":")[0], new)
+    assert reports_new_name(made, line.partition(":")[0], new)
     told = next(one for one in made.warnings if one.code == "old-name")
     assert marked(told) == ("x.yaml", 2, line.partition(":")[0])
 
 
-def test_old_variables_do_what_they_did() -> None:
+def test_old_variables_have_their_old_effect() -> None:
     def made(line: str) -> Plan:
         return a_plan(f"{line}\n{ORIGINAL}", kinds=TRUEFACE)
 
@@ -331,7 +329,7 @@ def test_old_variables_do_what_they_did() -> None:
     assert setting(made("batch_size: 16"), "batch_size", "test") == {"gan:pre": 2}
 
 
-def test_the_lists_of_the_original_are_train_and_autotest() -> None:
+def test_lists_of_the_original_are_train_and_autotest() -> None:
     made = a_plan(
         "run_name: first\ndataset_path: d\nsplit_path: s\ntrain_list:\n"
         "  - {'model': null, 'data': 'gan:pre'}\n  - {'model': 'gan:pre', 'data': 'gan:shr'}\n"
@@ -345,13 +343,13 @@ def test_the_lists_of_the_original_are_train_and_autotest() -> None:
         for one in (f"train/{model}", f"test/{model}/real:pre", f"test/{model}/gan:pre")
     ]
     for old, new in (("run_name", "name"), ("train_list", "train"), ("test_list", "autotest")):
-        assert is_told(made, old, new)
+        assert reports_new_name(made, old, new)
 
 
 # --- the laboratory's words
 
 
-def test_real_images_are_added_once_for_each_modifier_behind_the_first_part_that_has_it() -> None:
+def test_real_images_are_added_once_per_modifier() -> None:
     data = {
         "gan2:pre&sdXL:fb&gan3:pre&sd2:tl": "gan2:pre&real:pre&sdXL:fb&real:fb&gan3:pre&sd2:tl&real:tl",
         "gan2:shr": "gan2:shr&real:shr",
@@ -365,7 +363,7 @@ def test_real_images_are_added_once_for_each_modifier_behind_the_first_part_that
     assert {one.images for one in made.jobs if one.kind == "test"} == {"gan2:fb"}
 
 
-def test_unions_of_the_laboratory_are_the_same_as_their_members() -> None:
+def test_unions_of_the_plugin_package_equal_their_members() -> None:
     made = a_plan(
         f"{DEFAULTS}train:\n  - {{data: 'gan:shr'}}\n"
         "  - {data: 'gan3:tw&gan1:shr&gan2:fb&gan2:tl&gan2:tw&gan3:fb&gan3:tl&real:shr'}\n"
@@ -385,7 +383,7 @@ def test_every_key_of_the_original_is_known() -> None:
 MODIFIERS = ("pre", "fb", "tl", "tw", "none", "all", "shr")
 
 
-def test_subsets_and_modifiers_of_the_user_are_words_like_the_others() -> None:
+def test_user_subsets_and_modifiers_are_words() -> None:
     made = a_plan(
         "subsets: {mygan: MyGAN, many: [A, B-*]}\nmodifiers: {ig: Instagram}\n"
         f"{DEFAULTS}train: [{{data: 'mygan:ig&gan2:ig'}}, {{data: many:pre}}]\n"
@@ -398,7 +396,7 @@ def test_subsets_and_modifiers_of_the_user_are_words_like_the_others() -> None:
     assert made.jobs[0].words.modifiers == {"ig": ("Instagram",)}
 
 
-def test_a_word_of_the_user_that_means_another_folder_is_another_job() -> None:
+def test_user_word_for_another_folder_gives_another_job() -> None:
     text = f"{DEFAULTS}train: [{{data: mygan:pre}}]\n"
     first, second, same = (
         a_plan(f"subsets: {{mygan: {folder}}}\n{text}", kinds=TRUEFACE).jobs[0].hash
@@ -419,11 +417,11 @@ def test_a_word_of_the_user_that_means_another_folder_is_another_job() -> None:
         ("subsets: {mine: Foo, mine: Bar}", "mine"),
     ],
 )
-def test_a_word_that_exists_or_cannot_be_one_is_refused(line: str, caret: str) -> None:
+def test_existing_or_invalid_word_is_refused(line: str, caret: str) -> None:
     assert f"@x.yaml:2 {caret}\n" in blamed(f"{line}\n{ORIGINAL}", kinds=TRUEFACE)
 
 
-def test_words_of_the_user_are_suggested_where_a_laboratory_takes_them() -> None:
+def test_user_words_are_suggested_where_allowed() -> None:
     text = f"subsets: {{mygan: MyGAN}}\n{DEFAULTS}train: [{{data: mygna:pre}}]\n"
     assert "^ did you mean 'mygan'?\n" in blamed(text, kinds=TRUEFACE)
     said = blamed("subsets: {mygan: MyGAN}\ntrain: [{data: mygan:pre}]\n")
@@ -439,7 +437,7 @@ def test_words_of_the_user_are_suggested_where_a_laboratory_takes_them() -> None
         "train: [{data: dot:pre, resources: {min_vram: 3GiB}}]\n",
     ],
 )
-def test_the_memory_of_a_gpu_goes_by_the_name_that_it_had_before(text: str) -> None:
+def test_old_name_of_gpu_memory_is_accepted(text: str) -> None:
     made = a_plan(text)
     assert made.jobs[0].resources.min_vram == 3 * 2**30
     assert [one.message for one in notes(made)] == ["min_vram is now called vram"]
@@ -448,7 +446,7 @@ def test_the_memory_of_a_gpu_goes_by_the_name_that_it_had_before(text: str) -> N
     assert not notes(now)
 
 
-def test_names_of_the_memory_meet_across_files_and_not_in_one() -> None:
+def test_gpu_memory_names_merge_across_files_but_not_within_one() -> None:
     base = {"b.yaml": "name: b\nresources: {min_vram: 3GiB}\n"}
     train = "train: [{data: dot:pre}]\n"
     made = a_plan(f"include: b.yaml\nresources: {{vram: 5GiB}}\n{train}", files=base)

@@ -19,7 +19,7 @@ from tests.launcher.language import (
 # --- sweeps
 
 
-def test_a_matrix_of_the_file_makes_the_whole_file_once_per_combination() -> None:
+def test_matrix_repeats_the_whole_file_per_combination() -> None:
     made = a_plan(
         "matrix: {lr: [0.5, 1e-3], frozen: [no, yes]}\n"
         "train: [{data: dot:pre}, {model: dot:pre, data: ring:pre}]\nautotest: [real:pre]\n"
@@ -38,7 +38,7 @@ def test_a_matrix_of_the_file_makes_the_whole_file_once_per_combination() -> Non
     assert not notes(made)
 
 
-def test_a_model_named_without_its_variant_means_every_variant_made_here() -> None:
+def test_model_without_variant_means_every_variant_of_the_file() -> None:
     made = a_plan(
         "train:\n  - {data: dot:pre, matrix: {lr: [0.5, 0.25]}}\n  - {model: dot:pre, data: ring:pre}\n"
         "unlearn: [{model: dot:pre, method: pgu}]\n"
@@ -76,7 +76,7 @@ def test_any_setting_can_be_swept(sweep: str, variants: list[str], values: list[
     assert list(setting(made, sweep.split(":")[0]).values()) == values
 
 
-def test_seeds_of_the_poison_are_swept_where_there_is_poison() -> None:
+def test_poison_seeds_are_swept_only_with_poison() -> None:
     text = "train: [{{data: dot:pre, poison: [0, 20]{}}}]\n{}"
     for made in (
         a_plan(text.format("", "matrix: {poison_seed: [1, 2]}\n")),
@@ -101,7 +101,7 @@ def test_seeds_of_the_poison_are_swept_where_there_is_poison() -> None:
         "matrix: {poison_seed: [1, 2]}\ntrain: [{data: dot:pre}]\n",
     ],
 )
-def test_a_sweep_that_changes_no_model_is_refused(text: str) -> None:
+def test_sweep_that_changes_no_model_is_refused(text: str) -> None:
     problem = refusal(text)
     assert problem.code == "matrix"
     assert "changes no model" in problem.message
@@ -145,13 +145,13 @@ def test_a_sweep_that_changes_no_model_is_refused(text: str) -> None:
         ("train: [{data: dot:pre}]", ("matrix.lr=[2]",), 2),
     ],
 )
-def test_what_is_said_nearer_to_a_job_counts_more_and_the_command_line_most(
+def test_more_specific_settings_override_and_the_command_line_wins(
     text: str, settings: Sequence[str], lr: float
 ) -> None:
     assert a_plan(f"{text}\n", *settings).jobs[0].settings["lr"] == lr
 
 
-def test_a_setting_for_all_kinds_reaches_those_that_know_it() -> None:
+def test_setting_for_all_kinds_applies_to_kinds_that_have_it() -> None:
     made = a_plan(
         "defaults: {data_root: there, crops: 4, epochs: 3}\n"
         "train: [{data: dot:pre, poison: 20}]\nunlearn: [pgu]\nautotest: [dot:pre]\n"
@@ -237,7 +237,7 @@ PLANS = {
 
 
 @pytest.mark.parametrize("case", PLANS.values(), ids=PLANS)
-def test_a_sweep_makes_these_models(case: tuple[str, ...]) -> None:
+def test_sweep_makes_these_models(case: tuple[str, ...]) -> None:
     made = a_plan(case[0], files={"b.yaml": f"name: base\nmatrix: {TIED}\n"})
     models = [one for one in made.jobs if one.kind in {"train", "unlearn"}]
     assert [one.model for one in models] == [*case[1:]]
@@ -283,7 +283,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("case", MISTAKES.values(), ids=MISTAKES)
-def test_a_sweep_that_cannot_be_is_refused(case: tuple[str, ...]) -> None:
+def test_impossible_sweep_is_refused(case: tuple[str, ...]) -> None:
     said = blamed(case[0])
     assert [piece for piece in case[1:] if piece not in said] == []
 
@@ -298,14 +298,14 @@ def test_a_sweep_that_cannot_be_is_refused(case: tuple[str, ...]) -> None:
     ],
     ids=["file", "kind", "entry", "any order"],
 )
-def test_a_list_in_a_matrix_ties_settings_together(text: str) -> None:
+def test_list_in_a_matrix_varies_settings_together(text: str) -> None:
     values = {"dot:pre@lr=0.5,epochs=1": (0.5, 1), "dot:pre@lr=0.25,epochs=2": (0.25, 2)}
     found = {one.model: one.settings for one in a_plan(text).jobs}
     assert {model: (one["lr"], one["epochs"]) for model, one in found.items()} == values
     assert [*found] == [*values]
 
 
-def test_what_the_command_line_sets_falls_out_of_a_tied_list() -> None:
+def test_command_line_setting_is_removed_from_a_tied_list() -> None:
     for text in (
         f"matrix: {TIED}\ntrain: [{{data: dot:pre}}]\n",
         f"train: [{{data: dot:pre, matrix: {TIED}}}]\n",
@@ -340,7 +340,7 @@ def test_what_the_command_line_sets_falls_out_of_a_tied_list() -> None:
         ("7", "7", "matrix: expected sweeps such as {seed: [1, 2, 3]}"),
     ],
 )
-def test_a_tied_list_without_sense_is_told_at_its_place(matrix: str, caret: str, said: str) -> None:
+def test_invalid_tied_list_is_reported_at_its_place(matrix: str, caret: str, said: str) -> None:
     for text in (
         f"matrix: {matrix}\ntrain: [{{data: dot:pre}}]\n",
         f"train: [{{data: dot:pre, matrix: {matrix}}}]\n",

@@ -76,7 +76,7 @@ def methods(made: Plan) -> set[str]:
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
-def test_an_example_plans_cleanly_without_and_with_its_data(path: Path, trueface: Path) -> None:
+def test_examples_are_planned_with_and_without_their_data(path: Path, trueface: Path) -> None:
     for root, warned in ((trueface / "nothing", {"missing-input"}), (trueface, set())):
         made = plan(load(path), root=root)
         assert {one.code for one in made.warnings} <= warned
@@ -85,7 +85,7 @@ def test_an_example_plans_cleanly_without_and_with_its_data(path: Path, trueface
         assert place
 
 
-def test_the_whole_study_of_the_original_is_three_rates_and_their_mending() -> None:
+def test_whole_study_of_the_original_has_three_rates_and_their_unlearning() -> None:
     path = TREE / "tasks" / "poison_study.yaml"
     assert len(path.read_text().splitlines()) < 60
     made = plan(load(path))
@@ -117,7 +117,7 @@ FIELD = {"retrain", "finetune", "restart", "scrub", "ssd", "salun"}
         *((file, {"ng", "rl"}, 0.1) for file in ("forget_instances", "forget_instances_sample")),
     ],
 )
-def test_every_study_of_unlearning_holds_its_ladder_and_the_fields_task_one_fraction(
+def test_every_unlearning_study_contains_its_ladder_and_one_fraction(
     file: str, more: set[str], fraction: float | None
 ) -> None:
     made = plan(load(TREE / "tasks" / f"{file}.yaml"))
@@ -128,7 +128,7 @@ def test_every_study_of_unlearning_holds_its_ladder_and_the_fields_task_one_frac
         assert {*forgotten} == {fraction}
 
 
-def test_python_sees_the_same_plan_as_the_command_line(
+def test_python_and_command_line_have_the_same_plan(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -141,7 +141,7 @@ def test_python_sees_the_same_plan_as_the_command_line(
     ]
 
 
-def test_a_path_is_taken_in_the_folder_that_is_given(tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_given_folder(tmp_path: Path) -> None:
     made = plan(load(TREE / "tasks" / "quickstart.yaml"), root=tmp_path)
     assert made.run_folder == tmp_path / "runs" / "quickstart"
     here = plan(load(TREE / "tasks" / "quickstart.yaml"), root=os.path.relpath(tmp_path))
@@ -154,7 +154,7 @@ def write(folder: Path, name: str, text: str) -> str:
     return str(path)
 
 
-def test_the_errors_of_all_files_are_told_together(tmp_path: Path) -> None:
+def test_errors_of_all_files_are_reported_together(tmp_path: Path) -> None:
     first = write(tmp_path, "a.yaml", "name: a\ntrian: []\n")
     second = write(tmp_path, "b.yaml", "name: b\ncommand: [{argv: [ls]}]\nphases: [nothing]\n")
     with pytest.raises(TaskFileError) as caught:
@@ -163,7 +163,7 @@ def test_the_errors_of_all_files_are_told_together(tmp_path: Path) -> None:
     assert f"3 errors in {first}, {second}; nothing was queued" in str(caught.value)
 
 
-def test_included_files_are_found_beside_the_file_that_includes_them(tmp_path: Path) -> None:
+def test_included_files_are_relative_to_the_including_file(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     write(tmp_path / "more", "jobs.yaml", "command: [{name: one, argv: [ls]}]\n")
     write(
@@ -174,7 +174,7 @@ def test_included_files_are_found_beside_the_file_that_includes_them(tmp_path: P
     assert [job.name for job in made.jobs] == ["command/one", "command/two"]
 
 
-def test_an_included_file_that_is_not_there_is_told_with_its_neighbour(tmp_path: Path) -> None:
+def test_missing_included_file_is_reported_with_similar_names(tmp_path: Path) -> None:
     write(tmp_path, "here.yaml", "command: [{argv: [ls]}]\n")
     file = write(tmp_path, "x.yaml", "name: x\ninclude: [here.yaml, hree.yaml]\ncomand: []\n")
     missing, unknown = load(file).problems
@@ -194,7 +194,7 @@ def test_variables_come_from_the_environment(
     assert plan(load(file)).jobs[0].argv == ("echo", "you-none")
 
 
-def test_words_of_the_configuration_are_known(
+def test_words_of_the_configuration_are_available(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = write(tmp_path, "config.toml", '[subsets]\nwild = ["InTheWild", "SDXL-*"]\n')
@@ -208,14 +208,14 @@ def test_words_of_the_configuration_are_known(
     assert job.words.subsets == {"wild": ("InTheWild", "SDXL-*")}
 
 
-def test_nothing_else_is_offered_by_the_door_of_the_launcher() -> None:
+def test_public_interface_offers_nothing_else() -> None:
     import launcher.api
 
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = launcher.api.nothing
 
 
-def test_two_files_must_not_ask_for_two_jobs_of_one_name(tmp_path: Path) -> None:
+def test_two_files_cannot_have_jobs_of_one_name(tmp_path: Path) -> None:
     first = write(tmp_path, "a.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
     same = write(tmp_path, "b.yaml", "name: x\ncommand: [{name: one, argv: [ls]}]\n")
     other = write(tmp_path, "c.yaml", "name: x\ncommand: [{name: one, argv: [pwd]}]\n")
@@ -233,7 +233,7 @@ def test_the_plans_of_several_files_are_one_json_object(launcher: Launcher, tmp_
     assert [one["run"] for one in told["plans"]] == ["x", "y"]
 
 
-def test_a_file_that_cannot_be_read_is_told_with_a_way_on(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported_with_advice(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"File name too long\)\. Give a file that you can read"):
         load(tmp_path / ("x" * 300 + ".yaml"))
     large = tmp_path / "large.yaml"
@@ -245,9 +245,7 @@ def test_a_file_that_cannot_be_read_is_told_with_a_way_on(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "word", ["resources: {cpus: 2}", "defaults: {seed: 3}", "phases: [train, command]"]
 )
-def test_a_laboratory_is_read_beside_programs_only_where_it_is_spoken_of(
-    tmp_path: Path, word: str
-) -> None:
+def test_plugin_package_is_imported_only_if_a_file_uses_it(tmp_path: Path, word: str) -> None:
     task = load(write(tmp_path, "x.yaml", f"name: x\n{word}\ncommand: [{{name: a, argv: [x]}}]\n"))
     assert not task.problems
     assert ({*task.kinds} == {"command"}) == ("resources" in word)
@@ -269,7 +267,7 @@ def needs_by_name(store: Store) -> dict[str, list[str]]:
     return {name: sorted(store.read.dependency_names(row.id)) for name, row in rows.items()}
 
 
-def test_jobs_that_are_put_again_do_not_shift_the_needs_of_new_ones(store: Store) -> None:
+def test_requeued_jobs_do_not_shift_dependencies_of_new_jobs(store: Store) -> None:
     queue(store, a_plan(FIRST))
     finish(store)
     changed = "train: [{data: dot:pre, lr: 0.5}, {data: line:pre}]\nautotest: [real:pre, dot:pre]\n"
@@ -293,7 +291,7 @@ def test_jobs_that_are_put_again_do_not_shift_the_needs_of_new_ones(store: Store
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_whatever_was_queued_before_the_needs_are_those_of_the_plan(
+def test_stored_dependencies_match_the_plan_for_any_earlier_queue(
     store: Store, lists: list[list[tuple[str, int]]], finished: bool
 ) -> None:
     for trainings in lists:
@@ -310,7 +308,7 @@ def test_whatever_was_queued_before_the_needs_are_those_of_the_plan(
             finish(store)
 
 
-def test_phases_refuse_what_another_phase_made_with_other_settings(store: Store) -> None:
+def test_phases_refuse_results_with_other_settings(store: Store) -> None:
     queue(store, a_plan(FIRST))
     finish(store)
     assert queue(store, a_plan(FIRST, "phases=[test]", there=True)).cached == 1
@@ -322,7 +320,7 @@ def test_phases_refuse_what_another_phase_made_with_other_settings(store: Store)
     )
 
 
-def test_phases_refuse_what_another_phase_has_not_finished(store: Store) -> None:
+def test_phases_refuse_unfinished_results(store: Store) -> None:
     queue(store, a_plan(FIRST, "phases=[train]"))
     number = store.read.jobs_of(ROOT, "x")["train/dot:pre"].id
     waits = f"phases leaves out train/dot:pre, but its state is queued. Wait for it with `launcher wait {number}`."

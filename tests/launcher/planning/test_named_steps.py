@@ -59,7 +59,7 @@ def actions(store: Store, made: Plan) -> dict[str, Action]:
     return {one.job.name: one.action for one in comparison.jobs}
 
 
-def test_a_job_stands_behind_those_that_its_entry_names() -> None:
+def test_job_follows_the_jobs_named_by_its_entry() -> None:
     made = a_plan(STUDY)
     order = names(made)
     assert order.index("command/prepare") < order.index("poison/dot:pre%20")
@@ -106,7 +106,7 @@ def test_jobs_are_named_by_name_glob_entry_or_model(name: str, meant: set[str]) 
     assert {*job(a_plan(text), "command/last").needs} == meant
 
 
-def test_a_folder_is_named_with_and_without_its_swept_values() -> None:
+def test_folder_is_named_with_or_without_its_swept_values() -> None:
     text = (
         "shapes: [{data_root: toys}]\ntrain: [{data: dot:pre, data_root: toys}]\n"
         "bend: [{name: bent, source: toys, model: dot:pre, matrix: {by: [left, right]}}]\n"
@@ -135,7 +135,7 @@ def test_a_folder_is_named_with_and_without_its_swept_values() -> None:
         ("after: ['']", "after: expected the name of a job", "that the dry run lists", "''"),
     ],
 )
-def test_a_name_that_means_no_job_is_blamed_where_it_stands(
+def test_name_without_a_job_is_reported_at_its_place(
     words: str, said: str, hint: str, mark: str
 ) -> None:
     heard = blamed(
@@ -146,13 +146,13 @@ def test_a_name_that_means_no_job_is_blamed_where_it_stands(
     assert heard.endswith(f"\n@x.yaml:4 {mark}\n")
 
 
-def test_every_unknown_name_is_told() -> None:
+def test_every_unknown_name_is_reported() -> None:
     entries = [f"  - {{name: a{at}, argv: [a], after: other{at}}}\n" for at in range(30)]
     assert len(refusals("command:\n" + "".join(entries))) == 30
 
 
 @pytest.mark.parametrize("word", ["after", "after_any"])
-def test_jobs_that_wait_for_one_another_are_an_error_that_names_them(word: str) -> None:
+def test_circular_dependencies_are_an_error_with_their_names(word: str) -> None:
     said = blamed(
         f"train: [{{data: dot:pre, {word}: export}}]\n"
         "command: [{name: export, argv: [a], after: dot:pre}]\n"
@@ -163,13 +163,13 @@ def test_jobs_that_wait_for_one_another_are_an_error_that_names_them(word: str) 
     assert said.endswith((" export\n", " dot:pre\n"))
 
 
-def test_a_test_of_a_model_cannot_come_before_what_it_tests() -> None:
+def test_test_of_a_model_cannot_precede_the_model() -> None:
     said = blamed("train: [{data: dot:pre, after: 'test/*'}]\nautotest: [real:pre]\n")
     assert "error[cycle]" in said
     assert said.endswith("@x.yaml:2 'test/*'\n")
 
 
-def test_an_entry_with_errors_is_no_unknown_job() -> None:
+def test_entry_with_errors_is_not_an_unknown_job() -> None:
     entries = "  - {name: a, argv: [], cwd: x}\n  - {name: b, argv: [b], after: a, cwd: y}\n"
     assert "@x.yaml:3 " in blamed(f"command:\n{entries}")
 
@@ -195,13 +195,11 @@ BEHIND = "  - {name: h, argv: [h], inputs: [made, other.csv]}\n"
          ["cycle", "unknown-job"]),
     ],
 )  # fmt: skip
-def test_mistakes_of_keys_of_names_and_of_files_are_told_together(
-    entries: str, codes: list[str]
-) -> None:
+def test_key_name_and_file_errors_are_reported_together(entries: str, codes: list[str]) -> None:
     assert [one.code for one in refusals(f"command:\n{entries}")] == codes
 
 
-def test_who_follows_a_changed_job_has_another_hash_and_who_awaits_its_end_has_not() -> None:
+def test_dependency_changes_the_hash_but_an_awaited_end_does_not() -> None:
     first, then = a_plan(STUDY), a_plan(STUDY.replace("[make, data]", "[make, more]"))
     changed = {name for name in names(first) if job(first, name).hash != job(then, name).hash}
     assert changed == {
@@ -215,7 +213,7 @@ def test_who_follows_a_changed_job_has_another_hash_and_who_awaits_its_end_has_n
     }
 
 
-def test_a_program_without_new_words_keeps_the_hash_that_it_always_had() -> None:
+def test_program_without_new_keys_keeps_its_hash() -> None:
     made = a_plan("command: [{name: a, argv: [echo, hello]}]\n")
     assert made.jobs[0].identity.settings == '{"argv": ["echo", "hello"]}'
     others = [
@@ -225,7 +223,7 @@ def test_a_program_without_new_words_keeps_the_hash_that_it_always_had() -> None
     assert [text == made.jobs[0].hash for text in others] == [False, True, True, True]
 
 
-def test_what_a_program_may_make_is_expected_and_its_identity_stands_for_it() -> None:
+def test_possible_outputs_of_a_program_are_expected_by_identity() -> None:
     text = (
         "train:\n  - {data: dot:pre, after: prepare}\n"
         "autotest: [real:pre]\n"
@@ -245,7 +243,7 @@ def test_what_a_program_may_make_is_expected_and_its_identity_stands_for_it() ->
     assert [each.hash for each in empty.jobs] == [each.hash for each in other.jobs]
 
 
-def test_what_no_program_before_a_job_makes_is_still_missing() -> None:
+def test_input_that_no_earlier_program_makes_is_missing() -> None:
     text = "train: [{data: dot:pre, after_any: other}]\ncommand: [{name: other, argv: [make]}]\n"
     assert on_disk(text).missing
     both = (
@@ -255,7 +253,7 @@ def test_what_no_program_before_a_job_makes_is_still_missing() -> None:
     assert on_disk(both).missing
 
 
-def test_models_share_a_choice_of_labels_only_behind_the_same_jobs() -> None:
+def test_models_share_a_selection_only_after_the_same_jobs() -> None:
     text = (
         "train:\n"
         "  - {data: dot:pre, poison: 20, matrix: {lr: [0.1, 0.2]}, after: one}\n"
@@ -270,7 +268,7 @@ def test_models_share_a_choice_of_labels_only_behind_the_same_jobs() -> None:
     assert job(made, "command/last").needs == tuple(poisons)
 
 
-def test_phases_keep_the_programs_that_their_jobs_need() -> None:
+def test_phases_keep_programs_that_their_jobs_depend_on() -> None:
     made = a_plan(STUDY, "phases=[train]")
     assert set(names(made)) == {
         "command/prepare",
@@ -284,13 +282,13 @@ def test_phases_keep_the_programs_that_their_jobs_need() -> None:
     assert job(made, "command/mail").after_any == ("command/prepare", "command/export")
 
 
-def test_one_job_that_is_asked_for_twice_cannot_follow_two_ways() -> None:
+def test_duplicate_job_cannot_have_two_different_dependencies() -> None:
     test = "model: dot:pre, data: real:pre"
     text = f"command: [{{name: a, argv: [a]}}]\ntest: [{{{test}, after: a}}, {{{test}}}]\n"
     assert "error[duplicate-job]" in blamed(f"{text}train: [{{data: dot:pre}}]\n")
 
 
-def test_the_queue_knows_the_order_and_a_change_runs_what_follows(store: Store) -> None:
+def test_queue_stores_the_order_and_changes_rerun_dependents(store: Store) -> None:
     text = (
         "command:\n"
         "  - {name: last, argv: [c], after: mid}\n"
@@ -314,7 +312,7 @@ def test_the_queue_knows_the_order_and_a_change_runs_what_follows(store: Store) 
     assert store.read.dependency_names(last.id) == ["command/mid"]
 
 
-def test_a_waiting_job_whose_file_names_more_jobs_is_said_to_keep_its_order(store: Store) -> None:
+def test_waiting_job_with_new_dependencies_keeps_its_order_and_is_reported(store: Store) -> None:
     text = "command:\n  - {name: a, argv: [a]}\n  - {name: b, argv: [b]MORE}\n"
     for more, options in (("", ()), (", after_any: a", ("after_any",))):
         made = a_plan(text.replace("MORE", more))
@@ -346,9 +344,7 @@ def test_a_waiting_job_whose_file_names_more_jobs_is_said_to_keep_its_order(stor
         ("cpus: none", "cpus", "none"),
     ],
 )
-def test_what_an_entry_of_a_program_cannot_mean_is_blamed(
-    entry: str, message: str, mark: str
-) -> None:
+def test_invalid_program_entry_is_reported(entry: str, message: str, mark: str) -> None:
     with pytest.raises(TaskFileError) as caught:
         on_disk(f"command: [{{name: a, argv: [a], {entry}}}]\n", "file")
     problem = caught.value.problems[0]
@@ -356,7 +352,7 @@ def test_what_an_entry_of_a_program_cannot_mean_is_blamed(
     assert marked(problem)[2].startswith(mark)
 
 
-def test_all_mistakes_in_variables_are_told_at_once() -> None:
+def test_all_errors_in_variables_are_reported_together() -> None:
     variables = 'A: 1, "C=D": x, "": y, A-B: 2, E: fine'
     found = refusals(f"command: [{{name: a, argv: [a], env: {{{variables}}}}}]\n")
     messages = "\n".join(problem.message for problem in found)
@@ -364,13 +360,13 @@ def test_all_mistakes_in_variables_are_told_at_once() -> None:
     assert messages.count("is not a string") == 2
 
 
-def test_a_folder_that_an_earlier_job_may_make_need_not_be_there() -> None:
+def test_folder_made_by_an_earlier_job_need_not_exist() -> None:
     text = "command:\n  - {name: a, argv: [a]}\n  - {name: b, argv: [b], cwd: later, after: a}\n"
     made = on_disk(text)
     assert job(made, "command/b").settings["cwd"] == "later"
 
 
-def test_options_stand_in_an_entry_of_a_program_as_below_resources() -> None:
+def test_options_can_be_in_a_program_entry_or_below_resources() -> None:
     options = "group: night, cpus: 3, retries: 2, tensorboard: logs, vram: 2GiB"
     beside = a_plan(f"command: [{{name: a, argv: [a], {options}}}]\n").jobs[0]
     below = a_plan(f"command: [{{name: a, argv: [a], resources: {{{options}}}}}]\n").jobs[0]
@@ -381,7 +377,7 @@ def test_options_stand_in_an_entry_of_a_program_as_below_resources() -> None:
     assert (a_plan(mixed).jobs[0].resources.cpus, a_plan(mixed).jobs[0].terms.retries) == (2, 1)
 
 
-def test_defaults_hold_for_the_folder_and_variables_of_programs() -> None:
+def test_defaults_apply_to_folder_and_variables_of_programs() -> None:
     text = (
         "defaults: {command: {cwd: toys/, env: {A: x}}}\n"
         "command:\n  - {name: a, argv: [a]}\n  - {name: b, argv: [b], env: {B: y}}\n"
@@ -403,7 +399,7 @@ def test_defaults_hold_for_the_folder_and_variables_of_programs() -> None:
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_every_order_without_a_circle_is_kept(
+def test_every_acyclic_order_is_kept(
     drawn: tuple[list[int], list[tuple[int, int, bool]]],
 ) -> None:
     order, pairs = drawn
@@ -426,7 +422,7 @@ def test_every_order_without_a_circle_is_kept(
         assert all(places[name] < places[own.name] for name in (*own.needs, *own.after_any))
 
 
-def test_a_crowd_that_waits_for_a_crowd_is_refused_with_a_way(
+def test_too_many_dependency_pairs_are_refused_with_advice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dependencies, "MOST_PAIRS", 10)
@@ -440,7 +436,7 @@ def test_a_crowd_that_waits_for_a_crowd_is_refused_with_a_way(
     assert "^ let one program wait for all of them" in said
 
 
-def test_what_was_learned_of_a_program_holds_for_equal_variables_in_any_folder() -> None:
+def test_history_of_a_program_applies_to_equal_variables_in_any_folder() -> None:
     def signature(words: str, run: int = 1) -> str:
         entry = f"{{name: a, argv: [train, --lr, 0.{run}]{words}}}"
         return on_disk(f"command: [{entry}]\n", "a/", "b/").jobs[0].signature
@@ -502,7 +498,7 @@ command:
         ),
     ],
 )
-def test_swept_programs_follow_those_of_equal_values(
+def test_swept_programs_are_joined_on_equal_values(
     entry: str, needs: Mapping[str, set[str]]
 ) -> None:
     made = a_plan(f"{SWEPT}  - {{{entry}}}\n")
@@ -512,7 +508,7 @@ def test_swept_programs_follow_those_of_equal_values(
     assert followed == needs
 
 
-def test_trainings_and_programs_follow_swept_programs_of_their_own_epochs() -> None:
+def test_trainings_and_programs_follow_swept_programs_of_equal_epochs() -> None:
     made = a_plan(SWEPT)
     for epochs in (1, 2):
         prep = f"command/prep@epochs={epochs},size=8"
@@ -520,7 +516,7 @@ def test_trainings_and_programs_follow_swept_programs_of_their_own_epochs() -> N
         assert job(made, f"command/fit@epochs={epochs},lr=0.1").needs == (prep,)
 
 
-def test_a_program_without_a_partner_of_its_values_is_blamed() -> None:
+def test_swept_program_without_a_match_is_reported() -> None:
     said = blamed(
         f'{SWEPT}  - {{name: x, argv: [c, "{{lr}}"], matrix: {{lr: [0.1, 5]}}, after: fit}}\n'
     )

@@ -21,7 +21,7 @@ def a_plan(text: str, *, there: Iterable[str] = (), **digests: Any) -> Plan:
     return language.a_plan(text, exists=found.__contains__, **digests)
 
 
-def test_a_job_tells_its_model_its_base_and_what_it_reads() -> None:
+def test_job_has_its_model_base_and_inputs() -> None:
     made = a_plan(
         "train: [{data: any:pre}, {model: any:pre, data: any:shr}]\nautotest: [real:shr]\n"
     )
@@ -35,7 +35,7 @@ def test_a_job_tells_its_model_its_base_and_what_it_reads() -> None:
     assert tested.outputs == (ROOT / "runs/x/any:pre#any:shr/scores/real:shr.json",)
 
 
-def test_data_comes_first_then_each_training_between_its_poison_and_its_tests() -> None:
+def test_data_jobs_come_first_and_tests_follow_their_training() -> None:
     made = a_plan(
         "unlearn: [{model: dot:pre%20, method: [retrain, pgu]}]\n"
         "train: [{model: null, data: dot:pre, poison: [0, 20]}]\nautotest: [real:pre]\n"
@@ -54,7 +54,7 @@ def test_data_comes_first_then_each_training_between_its_poison_and_its_tests() 
     assert not made.warnings
 
 
-def test_a_poisoned_stage_of_a_chain_has_its_own_record() -> None:
+def test_poisoned_stage_of_a_chain_has_its_own_record() -> None:
     made = a_plan("train:\n  - {data: dot:pre}\n  - {model: dot:pre, data: ring:pre, poison: 50}\n")
     assert names(made) == [
         "train/dot:pre",
@@ -65,7 +65,7 @@ def test_a_poisoned_stage_of_a_chain_has_its_own_record() -> None:
     assert (poisoned.role, poisoned.images) == (Role.LABELS, "ring:pre&real:pre")
 
 
-def test_poison_settings_come_from_defaults_and_from_the_training() -> None:
+def test_poison_settings_merge_defaults_and_training() -> None:
     made = a_plan(
         "defaults: {poison_seed: 3}\n"
         "train:\n  - {data: dot:pre, poison: 20}\n  - {data: dot:fb, poison: 20, poison_seed: 4}\n"
@@ -74,7 +74,7 @@ def test_poison_settings_come_from_defaults_and_from_the_training() -> None:
     assert job(made, "poison/dot:fb%20").settings["poison_seed"] == 4
 
 
-def test_a_model_of_an_earlier_run_can_be_tuned_unlearned_and_tested() -> None:
+def test_model_of_an_earlier_run_can_be_tuned_unlearned_and_tested() -> None:
     text = (
         "train: [{model: dot:pre, data: ring:pre}]\nunlearn: [{model: dot:pre, method: pgu}]\n"
         "test: [{model: dot:pre, data: real:pre}]\n"
@@ -112,14 +112,14 @@ def test_a_model_of_an_earlier_run_can_be_tuned_unlearned_and_tested() -> None:
     ],
     ids=["strange words", "long name", "file and plan", "not blamed again"],
 )
-def test_what_cannot_be_planned_is_told_once(text: str, codes: list[str], said: str) -> None:
+def test_planning_error_is_reported_once(text: str, codes: list[str], said: str) -> None:
     with pytest.raises(TaskFileError) as caught:
         a_plan(text, there=["runs/x/moon:pre"])
     assert [one.code for one in caught.value.problems] == codes
     assert said in str(caught.value)
 
 
-def test_what_nobody_makes_is_a_warning_at_the_setting_that_names_it() -> None:
+def test_missing_input_is_a_warning_at_its_setting() -> None:
     made = a_plan(
         "defaults:\n  data_root: my/toys\ntrain: [{data: dot:pre}]\nautotest: [real:pre]\n"
     )
@@ -135,20 +135,20 @@ def test_what_nobody_makes_is_a_warning_at_the_setting_that_names_it() -> None:
     )
 
 
-def test_nothing_is_missing_when_it_is_there_or_a_job_makes_it() -> None:
+def test_existing_or_produced_inputs_are_not_missing() -> None:
     text = "train: [{data: dot:pre}]\n"
     assert not a_plan(text, there=["toys/pre-dot.txt", "toys/pre-real.txt"]).warnings
     assert not a_plan(f"shapes: [{{data_root: ./toys/../toys}}]\n{text}").warnings
 
 
-def test_a_job_that_reads_a_folder_waits_for_the_data_job_that_writes_in_it() -> None:
+def test_job_reading_a_folder_depends_on_the_job_writing_into_it() -> None:
     made = a_plan(
         "shapes: [{data_root: toys/deep}]\ntrain: [{data: dot:pre, data_root: toys/deep}]\n"
     )
     assert job(made, "train/dot:pre").needs == ("shapes/deep",)
 
 
-def test_jobs_without_a_name_get_one_from_their_settings() -> None:
+def test_unnamed_jobs_are_named_after_their_settings() -> None:
     made = a_plan(
         "shapes: [{data_root: /data/toys 1}, {data_root: /data/toys/1, size: 2}]\n"
         "command:\n"
@@ -167,7 +167,7 @@ def test_jobs_without_a_name_get_one_from_their_settings() -> None:
     ]
 
 
-def test_tests_stand_in_the_order_of_the_file() -> None:
+def test_tests_keep_the_order_of_the_file() -> None:
     by_hand = "test: [{model: dot:pre, data: ring:pre, crops: 2}]\n"
     automatic = "autotest: [line:pre]\n"
     train = "train: [{data: dot:pre}]\n"
@@ -190,20 +190,22 @@ def hashes(text: str, **options: Any) -> list[str]:
         ("frozen: no", "frozen: false", True),
     ],
 )
-def test_the_hash_covers_what_determines_the_result(before: str, after: str, same: bool) -> None:
+def test_hash_covers_everything_that_determines_the_result(
+    before: str, after: str, same: bool
+) -> None:
     text = "train: [{{data: dot:pre, {}}}]\nautotest: [dot:pre]\n"
     first, second = hashes(text.format(before)), hashes(text.format(after))
     assert [a == b for a, b in zip(first, second, strict=True)] == [same] * 2
 
 
-def test_the_hash_covers_the_code_and_all_that_came_before() -> None:
+def test_hash_covers_the_code_and_all_dependencies() -> None:
     text = "train: [{data: dot:pre, poison: 20}]\nautotest: [dot:pre]\n"
     old, new = hashes(text), hashes(text, code=lambda *_: {"": "e"})
     other = hashes(f"defaults: {{poison: {{poison_seed: 1}}}}\n{text}")
     assert len({*old, *new, *other}) == 9
 
 
-def test_the_hash_covers_the_files_that_are_given_and_not_those_that_jobs_make() -> None:
+def test_hash_covers_given_files_but_not_produced_files() -> None:
     text = "train: [{data: dot:pre}]\nautotest: [dot:pre]\n"
     there = ["toys/pre-dot.txt", "toys/pre-real.txt"]
     for made, same in (("", 0), ("shapes: [{data_root: toys}]\n", 3)):
@@ -214,7 +216,7 @@ def test_the_hash_covers_the_files_that_are_given_and_not_those_that_jobs_make()
         assert len({*old} & {*new}) == same
 
 
-def test_the_hash_does_not_depend_on_where_or_under_which_name_a_run_is() -> None:
+def test_hash_does_not_depend_on_folder_or_name_of_the_run() -> None:
     text = "train: [{data: dot:pre}]\n"
     assert hashes(f"name: a\n{text}") == hashes(f"name: b\n{text}")
 
@@ -245,9 +247,9 @@ def identity(**changes: object) -> JobIdentity:
 
 @pytest.mark.parametrize("words", [NO_WORDS, WORDS])
 @pytest.mark.parametrize("base", [None, 'b:pre "quoted" \\ \x00 ü'])
-def test_a_hash_is_that_of_the_sorted_json_of_all_fields(base: str | None, words: Words) -> None:
+def test_hash_is_sha256_of_the_sorted_json_of_all_fields(base: str | None, words: Words) -> None:
     needs = tuple(identity(model=f"m{number}") for number in range(3))
-    made = identity(base=base, words=words, needs=needs)
+    made = identity(base=base, words=words, dependencies=needs)
     record = {
         "kind": "train",
         "entry": ENTRY,
@@ -263,7 +265,7 @@ def test_a_hash_is_that_of_the_sorted_json_of_all_fields(base: str | None, words
     assert made.hash == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_of_code_with_a_digest_of_all_of_it_neither_modules_nor_the_entry_s_place_count() -> None:
+def test_hash_ignores_modules_and_entry_point_if_one_digest_covers_all_code() -> None:
     code = JobCode(ENTRY, {"": "2" * 32, **SOURCES})
     moved = JobCode("lab.deep.work:train", {"": "2" * 32, "lab.deep": "1" * 8})
     other = JobCode(ENTRY, {"": "3" * 32, **SOURCES})
@@ -271,5 +273,5 @@ def test_of_code_with_a_digest_of_all_of_it_neither_modules_nor_the_entry_s_plac
     assert len({identity(code=each).hash for each in (code, other, JobCode(ENTRY, SOURCES))}) == 3
 
 
-def test_a_job_s_name_is_no_part_of_its_hash() -> None:
+def test_hash_does_not_depend_on_the_job_name() -> None:
     assert identity(job="train/other").hash == identity().hash

@@ -56,7 +56,7 @@ from tests.launcher.plans import (
 from tests.launcher.toylab import Toy, TrainSettings
 
 
-def outlook(made: Plan, around: MachineState, *past: PastJob, done: int = 0) -> Preview:
+def make_preview(made: Plan, around: MachineState, *past: PastJob, done: int = 0) -> Preview:
     history = a_history(*past, gpus=bool(around.machine.gpus))
     return preview_plan(compared_jobs(made, done), history, around)
 
@@ -70,17 +70,17 @@ def in_the_queue(job: int, rank: float = 0.0, cpus: int = 1) -> ReadyJob:
     return ReadyJob(id=job, rank=rank, lane_id=1, lane=lane)
 
 
-def test_only_jobs_that_need_nothing_unfinished_are_in_the_first_wave() -> None:
+def test_first_wave_contains_only_jobs_without_open_dependencies() -> None:
     made = a_plan()
-    assert outlook(made, here()).wave == FirstWave(starts={("shapes", CPU): 1})
+    assert make_preview(made, here()).wave == FirstWave(starts={("shapes", CPU): 1})
     # the toys are there: the first training and the poison of the second can begin
-    wave = outlook(made, here(), done=1).wave
+    wave = make_preview(made, here(), done=1).wave
     assert wave.starts == {("train", CPU): 1, ("poison", CPU): 1}
 
 
-def test_what_does_not_fit_says_what_it_lacks() -> None:
+def test_job_that_does_not_fit_names_the_missing_resource() -> None:
     made = some_commands("", ", resources: {cpus: 4}", "")
-    wave = outlook(made, here(cpus=4)).wave
+    wave = make_preview(made, here(cpus=4)).wave
     assert wave.starts == {("command", CPU): 1}
     assert wave.wait_reason == "command/c1 is waiting for 4 CPU cores: 3 of 4 free"
 
@@ -129,17 +129,17 @@ STARTS: Mapping[str, tuple[Plan, MachineState, Mapping[tuple[str, str], int]]] =
 
 
 @pytest.mark.parametrize(("made", "around", "starts"), STARTS.values(), ids=STARTS)
-def test_the_first_wave_is_what_the_policy_starts(
+def test_first_wave_follows_the_scheduling_policy(
     made: Plan, around: MachineState, starts: Mapping[tuple[str, str], int]
 ) -> None:
-    assert outlook(made, around).wave.starts == starts
+    assert make_preview(made, around).wave.starts == starts
 
 
-def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
+def test_first_wave_fills_each_gpu_with_trainings() -> None:
     entry = "{model: null, data: %s, resources: {vram: 16GiB}}"
     words = ("dot:pre", "line:pre", "ring:pre", "real:pre", "any:pre")
     made = a_plan("name: x\ntrain:\n" + "".join(f"  - {entry % word}\n" for word in words))
-    wave = outlook(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
+    wave = make_preview(made, here(a_gpu(0), a_gpu(1, free=6.3), a_gpu(2), cpus=8)).wave
     assert wave.starts == {("train", "cuda:0"): 2, ("train", "cuda:2"): 2}
     assert wave.wait_reason.startswith(
         "train/any:pre is waiting for 16 GiB of GPU memory: cuda:0 has 39 GiB free, of which 32 GiB is reserved for "
@@ -147,20 +147,20 @@ def test_as_many_trainings_start_on_each_card_as_it_has_room_for() -> None:
     assert "; cuda:1 has 6.3 GiB free; cuda:2 has 39 GiB free" in wave.wait_reason
 
 
-def test_a_plan_hears_of_jobs_that_can_never_start_and_why() -> None:
+def test_plan_reports_jobs_that_can_never_start() -> None:
     made = a_plan("name: x\nresources: {train: {gpus: 3}}\ntrain: [{model: null, data: dot:pre}]\n")
-    wave = outlook(made, here(a_gpu(0), a_gpu(1))).wave
+    wave = make_preview(made, here(a_gpu(0), a_gpu(1))).wave
     assert wave.unsatisfiable == {"needs 3 GPUs, but this machine has 2": 1}
-    assert outlook(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.unsatisfiable == {}
+    assert make_preview(made, here(a_gpu(0), a_gpu(1), a_gpu(2))).wave.unsatisfiable == {}
 
 
-def test_places_that_are_promised_already_are_not_given_again() -> None:
+def test_reserved_resources_are_not_given_again() -> None:
     busy = here(cpus=2, running=(Running(cpus=2),))
-    wave = outlook(some_commands(""), busy).wave
+    wave = make_preview(some_commands(""), busy).wave
     assert wave == FirstWave(wait_reason="command/c0 is waiting for 1 CPU core: 0 of 2 free")
 
 
-def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:
+def test_jobs_already_queued_count_once() -> None:
     (one,) = compared_jobs(some_commands(""))
     around = here(ready=(in_the_queue(7),))
     joined = one._replace(action=Action.JOIN, state="queued", number=7)
@@ -169,42 +169,42 @@ def test_jobs_of_the_plan_that_are_queued_already_count_once() -> None:
     assert waves([again], around).starts == {("command", CPU): 1}
 
 
-def test_of_many_jobs_that_ask_for_the_same_no_more_are_tried_than_there_are_cores() -> None:
-    wave = outlook(some_commands(*[""] * 50), here(cpus=3)).wave
+def test_identical_jobs_are_tried_at_most_once_per_core() -> None:
+    wave = make_preview(some_commands(*[""] * 50), here(cpus=3)).wave
     assert wave == FirstWave(starts={("command", CPU): 3})
 
 
-def test_times_are_added_up_for_what_has_to_run_and_has_a_history() -> None:
+def test_durations_are_summed_for_jobs_with_history() -> None:
     made = a_plan()
     past = [done_before(named(made, "train/dot:pre"), seconds) for seconds in (90.0, 110.0, 400.0)]
-    wave = outlook(made, here(), *past).kinds
+    wave = make_preview(made, here(), *past).kinds
     train = wave["train"]  # poisoned or not, a training takes as long
     assert (train.jobs, train.known, train.seconds, train.runs) == (2, 2, 220.0, 3)
     assert (train.shortest, train.longest) == (110.0, 110.0)
     assert (wave["test"].known, wave["test"].jobs) == (0, 3)
-    assert "shapes" not in outlook(made, here(), *past, done=1).kinds
+    assert "shapes" not in make_preview(made, here(), *past, done=1).kinds
 
 
-def test_a_plan_takes_at_least_as_long_as_its_longest_chain() -> None:
+def test_plan_takes_at_least_as_long_as_its_longest_chain() -> None:
     made = a_plan()
     times = {"shapes": 1.0, "poison": 2.0, "train": 10.0, "unlearn": 5.0, "test": 3.0}
     past = [done_before(job, times[job.kind]) for job in made.jobs]
-    assert outlook(made, here(), *past).longest_chain_s == 1 + 2 + 10 + 5 + 3
-    assert outlook(made, here(), *past[:2]).longest_chain_s is None
+    assert make_preview(made, here(), *past).longest_chain_s == 1 + 2 + 10 + 5 + 3
+    assert make_preview(made, here(), *past[:2]).longest_chain_s is None
 
 
-def test_disk_is_added_up_where_the_size_of_results_is_known() -> None:
+def test_disk_space_is_summed_for_results_of_known_size() -> None:
     made = a_plan()
     past = [done_before(job, 1.0, disk=10) for job in made.jobs if job.kind == "train"]
-    wave = outlook(made, here(), *past)
+    wave = make_preview(made, here(), *past)
     assert (wave.disk, wave.disk_unknown) == (20, 6)
-    assert outlook(made, here()).disk is None
+    assert make_preview(made, here()).disk is None
 
 
-def test_the_record_tells_absent_knowledge_as_null() -> None:
+def test_record_has_null_for_unknown_values() -> None:
     machine = Machine(cpus=2, ram=4 * GIB, ram_free=GIB, gpus=(a_gpu(),))
     around = here(machine=machine, running=(Running(devices=("GPU-0",), cpus=1),))
-    record = json.loads(json.dumps(outlook(some_commands(""), around).record()))
+    record = json.loads(json.dumps(make_preview(some_commands(""), around).record()))
     assert record["machine"]["cpus_free"] == 1
     assert record["machine"]["gpus"][0]["total_bytes"] == 40 * GIB
     assert record["first_wave"]["starts"] == [{"kind": "command", "device": "cpu", "jobs": 1}]
@@ -235,11 +235,11 @@ def previewed(
     return preview_backends(judged, BACKENDS, ask)
 
 
-def told(*commands: str, answer: EstimateResult | None = None) -> str:
+def print_preview(*commands: str, answer: EstimateResult | None = None) -> str:
     return "\n".join(backend_lines(previewed(*commands, answer=answer), NOON))
 
 
-def test_a_plan_that_runs_here_asks_no_engine() -> None:
+def test_plan_for_this_machine_queries_no_engine() -> None:
     def ask(_: Sequence[BackendSettings]) -> Mapping[str, EstimateResult]:
         raise AssertionError("nobody is asked")
 
@@ -247,7 +247,7 @@ def test_a_plan_that_runs_here_asks_no_engine() -> None:
     assert preview_backends(judged, BACKENDS, ask) == ()
 
 
-def test_jobs_go_to_the_first_backend_that_can_hold_them() -> None:
+def test_jobs_use_the_first_backend_that_fits() -> None:
     jobs = [on("small,slurm"), on("small,slurm", ", cpus: 4"), on("small,slurm,local", ", cpus: 9")]
     previews = {each.name: each for each in previewed(*jobs)}
     assert {name: each.jobs for name, each in previews.items()} == {
@@ -258,7 +258,7 @@ def test_jobs_go_to_the_first_backend_that_can_hold_them() -> None:
     assert previews["slurm"].other_backends == ("small",)
 
 
-def test_pilots_are_counted_by_what_fits_on_one_and_no_more_than_there_may_be() -> None:
+def test_pilots_are_counted_by_capacity_up_to_the_limit() -> None:
     (five,) = previewed(*[on("slurm")] * 5)
     assert (five.first_pilots, five.max_pilots) == (2, 2), "four cores each"
     (many,) = previewed(*[on("slurm", ", cpus: 3")] * 9)
@@ -269,37 +269,43 @@ def test_pilots_are_counted_by_what_fits_on_one_and_no_more_than_there_may_be() 
     assert cards.max_pilots == 2, "each takes both GPUs"
 
 
-def test_what_the_engine_says_is_told_in_words() -> None:
+def test_engine_estimate_is_shown_in_words() -> None:
     two = [on("slurm", ", cpus: 4")] * 2
-    assert told(*two, answer=EstimateResult(estimate=Estimate(possible=True, starts_at=NOON))) == (
-        "On slurm: 2 command; 2 pilots with 4 cores, 2 a100 each; one would start now"
-    )
+    assert print_preview(
+        *two, answer=EstimateResult(estimate=Estimate(possible=True, starts_at=NOON))
+    ) == ("On slurm: 2 command; 2 pilots with 4 cores, 2 a100 each; one would start now")
     later = EstimateResult(estimate=Estimate(possible=True, starts_at=NOON + 600))
-    assert "one is expected to start at " in told(*two, answer=later)
+    assert "one is expected to start at " in print_preview(*two, answer=later)
     never = EstimateResult(
         estimate=Estimate(possible=False, why="invalid partition specified: gpu")
     )
-    assert told(*two, answer=never).endswith("; none can start: invalid partition specified: gpu")
+    assert print_preview(*two, answer=never).endswith(
+        "; none can start: invalid partition specified: gpu"
+    )
     mute = EstimateResult(error="no answer in 10 s")
-    assert told(*two, answer=mute).endswith("; the start time is unknown (no answer in 10 s)")
+    assert print_preview(*two, answer=mute).endswith(
+        "; the start time is unknown (no answer in 10 s)"
+    )
     for at in (1e300, NOON + 365 * 86_400):  # a year is what Slurm says where it knows no limits
         odd = EstimateResult(estimate=Estimate(possible=True, starts_at=at))
-        assert told(*two, answer=odd).endswith("; none is expected to start within 60 d")
+        assert print_preview(*two, answer=odd).endswith("; none is expected to start within 60 d")
 
 
-def test_places_that_come_second_are_named() -> None:
-    assert told(on("slurm,local")).startswith("On slurm, otherwise on this machine: 1 command; ")
-    some = told(on("slurm,local"), on("slurm"), on("slurm"))
+def test_second_choice_backends_are_named() -> None:
+    assert print_preview(on("slurm,local")).startswith(
+        "On slurm, otherwise on this machine: 1 command; "
+    )
+    some = print_preview(on("slurm,local"), on("slurm"), on("slurm"))
     assert some.startswith("On slurm, otherwise on this machine (except 2 jobs): 3 command; ")
 
 
-def test_only_what_may_run_here_is_in_the_first_wave_here() -> None:
+def test_first_wave_contains_only_jobs_allowed_on_this_machine() -> None:
     judged = compared_jobs(some_commands("", on("slurm"), on("slurm,local")), 0)
     preview = preview_plan(judged, a_history(), here(cpus=8), BACKENDS)
     assert sum(preview.wave.starts.values()) == 2
 
 
-def test_a_job_that_no_pilot_can_hold_is_told_before_it_is_queued() -> None:
+def test_job_that_fits_no_pilot_is_reported_before_queueing() -> None:
     judged = compared_jobs(some_commands(on("small,slurm", ", cpus: 9")), 0)
     preview = preview_plan(judged, a_history(), here(cpus=16), BACKENDS)
     (why,) = preview.wave.unsatisfiable
@@ -314,7 +320,7 @@ def stuck() -> Iterator[threading.Event]:
     event.set()
 
 
-def test_an_engine_that_hangs_does_not_hold_a_dry_run(
+def test_hanging_engine_does_not_block_a_dry_run(
     home: Home, stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Hanging:
@@ -327,7 +333,7 @@ def test_an_engine_that_hangs_does_not_hold_a_dry_run(
     assert answers["slurm"].error == "no answer in 0.05 s"
 
 
-def test_shapes_name_all_that_is_asked_for() -> None:
+def test_shapes_name_all_requested_resources() -> None:
     assert "64 GiB, 12 h" in "\n".join(
         backend_lines(
             [
@@ -357,12 +363,12 @@ def a_job(**changes: Any) -> PlannedJob:
     return job._replace(**changes)
 
 
-def test_nothing_is_foretold_without_history() -> None:
+def test_no_estimate_without_history() -> None:
     assert estimate_job(a_job(), a_history()) == JobEstimate()
     assert JobEstimate().source is Basis.NONE
 
 
-def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
+def test_median_of_similar_jobs_is_expected() -> None:
     job = a_job()
     past = [done_before(job, seconds, disk=size) for seconds, size in ((90, 5), (100, 7), (500, 6))]
     estimate = estimate_job(job, a_history(*past))
@@ -377,13 +383,15 @@ def test_the_middle_of_the_jobs_that_are_alike_is_expected() -> None:
         ({}, 1),
         ({"kind": "test"}, 0),
         ({"images": "line:pre&real:pre"}, 0),
-        ({"fresh": False}, 0),
+        ({"from_scratch": False}, 0),
         ({"on_gpu": True}, 0),
         ({"settings": {**a_job().settings, "epochs": 7}}, 0),
         ({"settings": {**a_job().settings, "threads": 9}}, 1),  # which change no result
     ],
 )
-def test_what_decides_the_time_must_agree(other: dict[str, Any], runs: int) -> None:
+def test_similar_jobs_must_agree_in_what_determines_the_duration(
+    other: dict[str, Any], runs: int
+) -> None:
     past = done_before(a_job(), 60.0, **other)
     estimate = estimate_job(a_job(), a_history(past))
     # one run tells a time but no spread
@@ -391,7 +399,7 @@ def test_what_decides_the_time_must_agree(other: dict[str, Any], runs: int) -> N
     assert (estimate.seconds, estimate.spread, estimate.disk, estimate.runs) == expected
 
 
-def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:
+def test_only_settings_named_as_costly_matter() -> None:
     class Costly(TrainSettings):
         costs: ClassVar[frozenset[str]] = frozenset({"epochs"})
 
@@ -414,7 +422,7 @@ def test_only_the_settings_that_a_kind_names_as_costly_matter() -> None:
         (Resources(min_vram=Bytes(GIB)), False, True),
     ],
 )
-def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
+def test_expected_device_follows_the_scheduler(
     asked: Resources, accelerated: bool, wants: bool
 ) -> None:
     job = a_job(resources=asked._replace(accelerated=accelerated))
@@ -426,14 +434,14 @@ def test_a_job_is_expected_on_a_gpu_as_the_scheduler_places_it(
         assert asks.works_on_gpu(machine_has_gpu=bool(gpus)) is on_gpu(asks, machine)
 
 
-def test_memory_is_what_the_file_declares_where_there_is_a_gpu() -> None:
+def test_memory_is_the_declared_amount_for_gpu_jobs() -> None:
     job = a_job(resources=Resources(min_vram=Bytes(2 * GIB)))
     estimate = estimate_job(job, a_history(gpus=True))
     assert (estimate.vram, estimate.vram_source) == (2 * GIB, Basis.DECLARED)
     assert estimate_job(job, a_history()).vram is None
 
 
-def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(store: Store) -> None:
+def test_history_contains_duration_device_and_disk_usage(store: Store) -> None:
     a, b, c, d = enqueue(
         store,
         *(
@@ -456,7 +464,7 @@ def test_the_queue_tells_what_was_done_how_long_where_and_how_much_it_wrote(stor
     assert job_row(store, d).ended is None
 
 
-def test_of_what_ended_before_it_began_or_years_later_no_duration_is_learned(store: Store) -> None:
+def test_invalid_durations_are_ignored(store: Store) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(3)))
     for job, end in zip(jobs, (10.0, 160.0, 1e9), strict=True):
         claim = claimed(store, job, 100.0)
@@ -464,7 +472,7 @@ def test_of_what_ended_before_it_began_or_years_later_no_duration_is_learned(sto
     assert [seconds for _, seconds, _ in store.read.recently_done(10)] == [60.0]
 
 
-def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None:
+def test_program_history_with_other_numbers_gives_an_estimate() -> None:
     job = a_job()._replace(signature="command 1", argv=("train.py", "--seed", "3"))
     runs = (AttemptPeak(4 * GIB, ("1",)), AttemptPeak(4 * GIB, ("2",)))
     learned = Usage(seconds=(50.0, 70.0), peaks=(4 * GIB, 4 * GIB), attempt_peaks=runs)
@@ -478,7 +486,7 @@ def test_a_program_that_ran_with_other_numbers_tells_how_long_it_takes() -> None
     assert untried.vram is None
 
 
-def test_a_program_on_the_cpu_takes_as_long_as_with_other_numbers() -> None:
+def test_cpu_program_has_the_estimate_of_other_numbers() -> None:
     job = a_job()._replace(signature="command 1")
     past = [
         done_before(job, seconds, settings={**job.settings, "epochs": 7}, signature="command 1")
@@ -494,7 +502,7 @@ def test_a_program_on_the_cpu_takes_as_long_as_with_other_numbers() -> None:
     ("signature", "on_gpu"),
     [("command 1", True), ("train 1", False)],  # a kind's signature has its numbers
 )
-def test_a_time_on_a_gpu_and_that_of_a_kind_are_no_estimates_for_other_numbers(
+def test_gpu_and_kind_durations_give_no_estimate_for_other_numbers(
     signature: str, on_gpu: bool
 ) -> None:
     job = a_job()._replace(signature=signature)
@@ -503,7 +511,7 @@ def test_a_time_on_a_gpu_and_that_of_a_kind_are_no_estimates_for_other_numbers(
     assert estimate_job(job, a_history(past)).seconds is None
 
 
-def test_of_an_attempt_that_failed_before_nothing_is_learned(store: Store) -> None:
+def test_failed_attempts_are_ignored(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     for claimed_at, ending in ((10.0, Failed(at=99.0, error="no")), (200.0, Done(at=203.0))):
         claim = claimed(store, job, claimed_at)

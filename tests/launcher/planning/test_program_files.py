@@ -103,7 +103,7 @@ CHANGES = [  # entry, what is written, the reason, whether --accept-code keeps i
 
 
 @pytest.mark.parametrize(("entry", "written", "reason", "is_code"), CHANGES)
-def test_a_program_runs_again_when_a_file_is_another(
+def test_program_runs_again_if_a_file_changes(
     store: Store,
     project: Path,
     entry: str,
@@ -147,7 +147,7 @@ def copied(path: Path) -> None:
         (lambda path: path.write_text("longer than it was"), "out.txt was changed"),
     ],
 )
-def test_an_output_is_compared_by_its_content(
+def test_output_is_compared_by_content(
     store: Store,
     project: Path,
     change: Callable[[Path], object],
@@ -162,11 +162,11 @@ def test_an_output_is_compared_by_its_content(
     assert other.action is Action.CACHED
 
 
-def test_a_file_is_read_only_where_its_time_alone_is_another(store: Store, project: Path) -> None:
+def test_file_is_read_only_if_just_its_time_differs(store: Store, project: Path) -> None:
     asked: list[str] = []
 
     class Counting(FileDigests):
-        def found(self, path: str, most_bytes: float = inf) -> str:
+        def digest_or_missing(self, path: str, most_bytes: float = inf) -> str:
             asked.append(path)
             return super().digest_or_missing(path, most_bytes)
 
@@ -184,7 +184,7 @@ def test_a_file_is_read_only_where_its_time_alone_is_another(store: Store, proje
     assert (action(), asked) == (Action.RUN, [str(out)])
 
 
-def test_an_output_without_a_digest_is_compared_by_its_time(store: Store, project: Path) -> None:
+def test_output_without_a_digest_is_compared_by_time(store: Store, project: Path) -> None:
     queue(store, a_plan(project, MAKE))
     (waiting,) = store.scheduler_actions.read_ready(1)
     claim = claimed(store, waiting.id)
@@ -205,7 +205,7 @@ def test_an_output_without_a_digest_is_compared_by_its_time(store: Store, projec
         ("0123456789abcdef", Action.RUN),
     ],
 )
-def test_a_large_file_of_the_command_line_is_compared_by_its_content_where_that_is_known(
+def test_large_command_line_file_is_compared_by_known_content(
     store: Store, project: Path, recorded: str, action: Action
 ) -> None:
     entry = "{name: t, argv: [python3, large.bin]}"
@@ -221,7 +221,7 @@ def test_a_large_file_of_the_command_line_is_compared_by_its_content_where_that_
     assert compared(store, a_plan(project, entry))[0].action is action
 
 
-def test_code_that_was_accepted_is_known_from_then_on(store: Store, project: Path) -> None:
+def test_accepted_code_stays_accepted(store: Store, project: Path) -> None:
     queue(store, a_plan(project, TRAIN))
     finish(store, project)
     (project / "train.py").write_text("other")
@@ -231,9 +231,7 @@ def test_code_that_was_accepted_is_known_from_then_on(store: Store, project: Pat
     assert compared(store, a_plan(project, TRAIN))[0].reason == "train.py changed"
 
 
-def test_a_file_that_changed_while_its_program_ran_makes_it_run_again_once(
-    store: Store, project: Path
-) -> None:
+def test_file_changed_during_its_program_causes_one_more_run(store: Store, project: Path) -> None:
     queue(store, a_plan(project, COPY))
     finish(store, project, **{"in.txt": "changed"})
     (one,) = compared(store, a_plan(project, COPY))
@@ -243,7 +241,7 @@ def test_a_file_that_changed_while_its_program_ran_makes_it_run_again_once(
     assert compared(store, a_plan(project, COPY))[0].action is Action.CACHED
 
 
-def test_what_an_earlier_version_has_done_stays_done(store: Store, project: Path) -> None:
+def test_results_of_an_earlier_version_stay_valid(store: Store, project: Path) -> None:
     queue(store, a_plan(project, TRAIN))
     for one in store.scheduler_actions.read_ready(1):
         finished(store, one.id, Done(at=1.0))
@@ -251,7 +249,7 @@ def test_what_an_earlier_version_has_done_stays_done(store: Store, project: Path
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
 
 
-def test_a_waiting_program_gets_the_files_as_they_are_then(store: Store, project: Path) -> None:
+def test_waiting_program_gets_the_current_files(store: Store, project: Path) -> None:
     queue(store, a_plan(project, TRAIN))
     (project / "train.py").write_text("other")
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.JOIN
@@ -259,7 +257,7 @@ def test_a_waiting_program_gets_the_files_as_they_are_then(store: Store, project
     assert compared(store, a_plan(project, TRAIN))[0].action is Action.CACHED
 
 
-def test_what_follows_a_program_that_runs_again_runs_again(store: Store, project: Path) -> None:
+def test_dependents_of_a_program_that_runs_again_run_again(store: Store, project: Path) -> None:
     entries = (TRAIN, "{name: next, argv: [echo], after: t}")
     queue(store, a_plan(project, *entries))
     finish(store, project)
@@ -268,14 +266,14 @@ def test_what_follows_a_program_that_runs_again_runs_again(store: Store, project
     assert (first.reason, second.reason) == ("train.py changed", "command/t runs again")
 
 
-def test_a_file_of_thousands_of_programs_is_read_once(store: Store, project: Path) -> None:
+def test_file_used_by_many_programs_is_read_once(store: Store, project: Path) -> None:
     entries = [f"{{name: t{at}, argv: [python3, train.py, '{at}']}}" for at in range(50)]
     queue(store, a_plan(project, *entries))
     finish(store, project)
     asked: list[str] = []
 
     class Counting(FileDigests):
-        def found(self, path: str, most_bytes: float = 0.0) -> str:
+        def digest_or_missing(self, path: str, most_bytes: float = 0.0) -> str:
             asked.append(path)
             return super().digest_or_missing(path, most_bytes)
 
@@ -286,7 +284,7 @@ def test_a_file_of_thousands_of_programs_is_read_once(store: Store, project: Pat
     assert asked == [str(project / "train.py")]
 
 
-def test_settings_of_files_are_stored_and_enter_no_hash_without_them(project: Path) -> None:
+def test_file_settings_are_stored_and_change_no_hash_without_them(project: Path) -> None:
     plain, copy = a_plan(project, "{name: t, argv: [cp]}", COPY.replace("t,", "c,")).jobs
     decisive = [json.loads(job.identity.settings) for job in (plain, copy)]
     assert decisive[0] == {"argv": ["cp"]}
@@ -329,7 +327,7 @@ def in_and_out(name: str, inputs: str = "", outputs: str = "", more: str = "") -
         ([in_and_out("b", "in.txt"), in_and_out("a", "", "mid")], ["b", "a"], {}),
     ],
 )
-def test_programs_run_behind_those_that_make_what_they_read(
+def test_programs_follow_the_programs_that_make_their_inputs(
     project: Path, entries: list[str], order: list[str], needs: dict[str, list[str]]
 ) -> None:
     made = a_plan(project, *entries)
@@ -374,7 +372,7 @@ def test_programs_run_behind_those_that_make_what_they_read(
         ),
     ],
 )
-def test_files_that_no_program_can_have_are_blamed_in_their_place(
+def test_impossible_files_are_reported_at_their_place(
     project: Path, entries: list[str], place: str, message: str
 ) -> None:
     (project / "link").symlink_to("in.txt")
@@ -388,7 +386,7 @@ def test_files_that_no_program_can_have_are_blamed_in_their_place(
     assert message in problem.message
 
 
-def test_what_a_program_without_outputs_may_make_is_only_warned_of(project: Path) -> None:
+def test_missing_input_is_a_warning_if_an_earlier_program_has_no_outputs(project: Path) -> None:
     entries = (
         "{name: a, argv: [make]}",
         in_and_out("b", "", "m", ", after: a"),

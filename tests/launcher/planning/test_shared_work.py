@@ -70,7 +70,7 @@ def ready(store: Store) -> list[str]:
     return sorted(rows[job.id] for job in store.scheduler_actions.read_ready(10))
 
 
-def test_what_two_jobs_repeat_is_done_once_before_them() -> None:
+def test_work_common_to_two_jobs_is_done_once_before_them() -> None:
     comparison = compared(a_plan(TWO))
     assert names(comparison) == ["shapes/toys", SHARE, *TRAININGS]
     shapes, share, *trainings = comparison.jobs
@@ -79,7 +79,7 @@ def test_what_two_jobs_repeat_is_done_once_before_them() -> None:
     assert share.job.settings["parts"] == [{"images": "dot:pre&real:pre", "passes": 1}]
 
 
-def test_what_one_job_does_alone_it_does_itself() -> None:
+def test_work_of_a_single_job_is_not_shared() -> None:
     assert SHARE not in names(compared(a_plan(TWO.replace(", 0.2", ""))))
     apart = TWO.replace("lr: [0.1, 0.2]", "scale: [1, 2]")
     assert not [name for name in names(compared(a_plan(apart))) if name.startswith("share/")]
@@ -87,13 +87,13 @@ def test_what_one_job_does_alone_it_does_itself() -> None:
     assert SHARE not in names(compared(a_plan(TWO, "frozen=false")))
 
 
-def test_the_hash_of_a_job_does_not_depend_on_whether_its_work_is_shared() -> None:
+def test_hash_does_not_depend_on_sharing() -> None:
     alone = {job.name: job.hash for job in a_plan(TWO, "shares=false").jobs}
     shared = compared(a_plan(TWO))
     assert {job.job.name: job.job.hash for job in shared.jobs if job.job.name != SHARE} == alone
 
 
-def test_a_laboratory_without_the_kind_that_shares_is_planned_as_ever() -> None:
+def test_plugin_package_without_a_sharing_kind_is_planned_as_before() -> None:
     kinds = {name: kind for name, kind in KINDS.items() if name != "share"}
     assert names(compared(a_plan(TWO, kinds=kinds))) == ["shapes/toys", *TRAININGS]
     plain = TWO.replace("frozen: true", "frozen: false")
@@ -101,7 +101,7 @@ def test_a_laboratory_without_the_kind_that_shares_is_planned_as_ever() -> None:
     assert old == ["shapes/toys", *TRAININGS]
 
 
-def test_as_many_passes_are_shared_as_two_jobs_make() -> None:
+def test_number_of_shared_passes_is_that_of_two_jobs() -> None:
     comparison = compared(a_plan(TWO.replace("lr: [0.1, 0.2]", "epochs: [3, 9, 5]")))
     share = next(job for job in comparison.jobs if job.job.name == SHARE)
     assert share.job.settings["parts"] == [{"images": "dot:pre&real:pre", "passes": 5}]
@@ -112,13 +112,13 @@ def test_as_many_passes_are_shared_as_two_jobs_make() -> None:
     }  # fmt: skip
 
 
-def test_two_shared_jobs_of_one_name_are_told_apart_by_a_number() -> None:
+def test_shared_jobs_of_equal_name_are_numbered() -> None:
     text = TWO.replace("lr: [0.1, 0.2]", "lr: [0.1, 0.2], scale: [1, 2]")
     shared = [name for name in names(compared(a_plan(text))) if name.startswith("share/")]
     assert shared == [SHARE, f"{SHARE}@2"]
 
 
-def test_a_shared_job_asks_for_what_its_first_user_asks_for_but_for_its_terms() -> None:
+def test_shared_job_has_the_resources_of_its_first_user_except_terms() -> None:
     asked = (
         "resources: {cpus: 3, vram: 2GiB, priority: 4, group: night, retries: 2, time_limit: 1h}\n"
     )
@@ -129,12 +129,12 @@ def test_a_shared_job_asks_for_what_its_first_user_asks_for_but_for_its_terms() 
     assert (share.terms.group, share.terms.retries, share.terms.time_limit_s) == ("night", 0, None)
 
 
-def test_other_terms_are_those_of_every_job_and_of_what_does_shared_work() -> None:
+def test_terms_come_from_all_jobs_and_the_shared_kind() -> None:
     made = a_plan(TWO).with_terms(lambda terms: terms._replace(on=("slurm",)))
     assert [job.job.terms.on for job in compared(made).jobs] == [("slurm",)] * 4
 
 
-def test_resources_of_a_shared_kind_are_those_of_its_jobs() -> None:
+def test_resources_of_a_shared_kind_apply_to_its_jobs() -> None:
     asked = "resources: {cpus: 3, vram: 2GiB, share: {cpus: 7}}\n"
     jobs = {job.job.name: job.job.resources for job in compared(a_plan(asked + TWO)).jobs}
     assert (jobs[SHARE].cpus, jobs[SHARE].min_vram) == (7, 2 << 30)
@@ -143,14 +143,14 @@ def test_resources_of_a_shared_kind_are_those_of_its_jobs() -> None:
         a_plan("resources: {share: {memory: 7}}\n" + TWO)
 
 
-def test_phases_share_what_the_jobs_that_are_left_repeat() -> None:
+def test_phases_share_only_work_of_their_jobs() -> None:
     left = names(compared(a_plan(TWO + "phases: [train]\n")))
     assert left == ["shapes/toys", SHARE, *TRAININGS]
     with pytest.raises(TaskFileError, match="share"):
         a_plan(TWO + "phases: [share]\n")
 
 
-def test_a_task_file_cannot_ask_for_shared_work() -> None:
+def test_task_file_cannot_request_shared_work() -> None:
     with pytest.raises(TaskFileError, match="share jobs are created automatically"):
         a_plan("share: [{data_root: toys}]\n")
 
@@ -164,7 +164,7 @@ def done(store: Store) -> None:
             end(store, name, Done(at=2.0))
 
 
-def test_nothing_is_shared_once_those_who_repeat_it_are_done(store: Store) -> None:
+def test_nothing_is_shared_after_its_users_are_done(store: Store) -> None:
     made = a_plan(TWO)
     assert queue(store, made).queued == 4
     done(store)
@@ -174,7 +174,7 @@ def test_nothing_is_shared_once_those_who_repeat_it_are_done(store: Store) -> No
     assert again.savings == ()
 
 
-def test_shared_work_is_planned_again_when_two_more_jobs_want_it(store: Store) -> None:
+def test_shared_work_is_planned_again_for_two_more_jobs(store: Store) -> None:
     queue(store, a_plan(TWO))
     done(store)
     three = compared(a_plan(TWO.replace("[0.1, 0.2]", "[0.1, 0.2, 0.3]")), store)
@@ -184,7 +184,7 @@ def test_shared_work_is_planned_again_when_two_more_jobs_want_it(store: Store) -
     assert ready(store) == [SHARE]
 
 
-def test_a_shared_job_that_is_under_way_is_joined(store: Store) -> None:
+def test_shared_job_in_progress_is_joined(store: Store) -> None:
     made = a_plan(TWO)
     queue(store, made)
     end(store, "shapes/toys", Done(at=2.0))
@@ -201,7 +201,7 @@ def test_a_shared_job_that_is_under_way_is_joined(store: Store) -> None:
     assert ready(store) == TRAININGS
 
 
-def test_a_shared_job_that_runs_for_other_parts_is_left_alone(store: Store) -> None:
+def test_running_shared_job_for_other_parts_is_not_changed(store: Store) -> None:
     queue(store, a_plan(TWO))
     end(store, "shapes/toys", Done(at=2.0))
     claimed(store, number(store, SHARE))
@@ -212,7 +212,7 @@ def test_a_shared_job_that_runs_for_other_parts_is_left_alone(store: Store) -> N
 
 
 @pytest.mark.parametrize("how", ["fails", "is cancelled"])
-def test_jobs_run_all_the_same_if_the_shared_one_is_not_done(store: Store, how: str) -> None:
+def test_jobs_run_even_if_the_shared_job_is_not_done(store: Store, how: str) -> None:
     made = a_plan(TWO)
     queue(store, made)
     end(store, "shapes/toys", Done(at=2.0))
@@ -226,7 +226,7 @@ def test_jobs_run_all_the_same_if_the_shared_one_is_not_done(store: Store, how: 
     assert [job.job.name for job in compared(made, store).jobs if job.action is Action.RUN] == []
 
 
-def test_shared_jobs_fail_with_the_data_that_they_need(store: Store) -> None:
+def test_shared_jobs_fail_with_their_data(store: Store) -> None:
     queue(store, a_plan(TWO))
     end(store, "shapes/toys", Failed(at=2.0, error="no"))
     states = {row.name: row.state for row in store.read.jobs()}
@@ -237,7 +237,7 @@ def test_shared_jobs_fail_with_the_data_that_they_need(store: Store) -> None:
     assert {row.state for row in store.read.jobs()} == {State.DONE}
 
 
-def test_what_is_shared_waits_for_the_programs_of_its_users_and_for_no_others() -> None:
+def test_shared_job_depends_only_on_programs_of_its_users() -> None:
     text = (
         "defaults: {frozen: true}\n"
         "command:\n  - {name: prepare, argv: [make]}\n  - {name: other, argv: [make, other]}\n"
@@ -278,7 +278,7 @@ def hashes(made: Plan) -> dict[str, str]:
     return {one.name: one.hash for one in made.jobs if one.kind != "poison"}
 
 
-def test_one_job_chooses_for_all_models_of_the_same_poison() -> None:
+def test_one_job_selects_for_all_models_of_the_same_poison() -> None:
     made = language.a_plan(SWEPT.format("[0.5, 0.25, 0.125, 0.1]"))
     assert language.names(made, "poison") == [
         "poison/dot:pre%20@lr=0.5",
@@ -301,13 +301,13 @@ def test_one_job_chooses_for_all_models_of_the_same_poison() -> None:
         "poison: [20, f2r-20]",
     ],
 )
-def test_another_choice_is_another_job(other: str) -> None:
+def test_different_selection_is_a_different_job(other: str) -> None:
     rate = "" if other.startswith("poison:") else "poison: 20, "
     made = language.a_plan(f"train: [{{data: dot:pre, {rate}{other}}}]\n")
     assert len(language.names(made, "poison")) == 2
 
 
-def test_other_images_are_another_choice_and_those_of_a_chain_are_not() -> None:
+def test_other_images_change_the_selection_but_those_of_a_chain_do_not() -> None:
     made = language.a_plan(
         "train: [{data: dot:pre}, {data: ring:pre, poison: 20}, {data: line:pre, poison: 20},\n"
         "  {model: dot:pre, data: ring:pre, poison: 20}]\n"
@@ -316,7 +316,7 @@ def test_other_images_are_another_choice_and_those_of_a_chain_are_not() -> None:
     assert "poison/ring:pre%20" in job(made, "train/dot:pre#ring:pre%20").needs
 
 
-def test_no_model_becomes_another_by_whom_it_shares_its_choice_with() -> None:
+def test_sharing_a_selection_does_not_change_a_model() -> None:
     few, more = (hashes(language.a_plan(SWEPT.format(lrs))) for lrs in ("[0.5]", "[0.25, 0.5]"))
     assert few.items() <= more.items()
     alone = language.a_plan("train: [{data: dot:pre, poison: 20}]\n")
@@ -349,7 +349,7 @@ def run(store: Store, made: Plan, there: set[Path]) -> None:
     there |= {path for one in made.jobs for path in one.outputs}
 
 
-def test_one_more_model_has_its_labels_chosen_and_nothing_trained_again(store: Store) -> None:
+def test_additional_model_selects_its_labels_without_retraining(store: Store) -> None:
     there: set[Path] = set()
     run(store, language.a_plan(SWEPT.format("[0.5, 0.25]")), there)
     for lrs in ("[0.5, 0.25, 0.125]", "[0.125, 0.5, 0.25]"):  # the first writes, whoever it is
@@ -364,7 +364,7 @@ def test_one_more_model_has_its_labels_chosen_and_nothing_trained_again(store: S
     assert {one.action for one in compared_jobs(store, last, there).values()} == {Action.CACHED}
 
 
-def test_records_that_jobs_of_their_own_chose_are_good_enough(store: Store) -> None:
+def test_records_selected_by_separate_jobs_are_accepted(store: Store) -> None:
     there: set[Path] = set()
     for lr in (0.25, 0.5):  # as they were before they were shared
         run(store, language.a_plan(SWEPT.format(f"[{lr}]")), there)
@@ -372,7 +372,7 @@ def test_records_that_jobs_of_their_own_chose_are_good_enough(store: Store) -> N
     assert {one.action for one in compared.values()} == {Action.CACHED}
 
 
-def test_a_choice_under_way_is_waited_for_before_one_more_model_joins(store: Store) -> None:
+def test_selection_in_progress_delays_an_additional_model(store: Store) -> None:
     few, more = (language.a_plan(SWEPT.format(lrs)) for lrs in ("[0.5]", "[0.5, 0.25]"))
     language.queue(store, few)
     waiting = compared_jobs(store, more, set())["poison/dot:pre%20@lr=0.5"]

@@ -51,7 +51,7 @@ def test_a_queue_without_pilots_has_no_section() -> None:
     assert draw_pilots(PilotStatus(), NOW, 80) == []
 
 
-def test_pilots_on_nodes_stand_in_a_table_and_those_that_wait_in_a_sentence() -> None:
+def test_running_pilots_are_in_a_table_and_waiting_ones_in_a_sentence() -> None:
     reason = "2 pilots wait in slurm: Resources, estimated 14:10"
     text = drawn(
         a_pilot(node="n1", attempts=3),
@@ -66,13 +66,13 @@ def test_pilots_on_nodes_stand_in_a_table_and_those_that_wait_in_a_sentence() ->
     ]
 
 
-def test_a_silent_pilot_says_for_how_long() -> None:
+def test_silent_pilot_shows_its_silence_duration() -> None:
     text = drawn(a_pilot("silent", node="n1", heard_at=NOW - 95))
     assert "▲ slurm  silent" in text
     assert "silent for 1 m 35 s" in text
 
 
-def test_a_pilot_that_does_not_start_shows_the_last_lines_of_its_log() -> None:
+def test_pilot_that_fails_to_start_shows_its_last_log_lines() -> None:
     why = "the last 3 pilots of slurm failed: FAILED; the next one is tried in 1 min"
     text = drawn(
         backend=SLURM._replace(reason=why, failures=3, log="one\ntwo\nno module cuda\nbye")
@@ -85,26 +85,26 @@ def test_a_pilot_that_does_not_start_shows_the_last_lines_of_its_log() -> None:
     ]
 
 
-def test_what_no_scheduler_has_seen_lately_says_so() -> None:
+def test_outdated_pilot_status_is_marked() -> None:
     assert "as the scheduler saw them at" in drawn(a_pilot(), at=NOW - 3600)
     assert "as the scheduler saw them" not in drawn(a_pilot(), at=NOW - 6)
 
 
-def test_of_many_pilots_the_first_ones_are_listed() -> None:
+def test_only_the_first_pilots_are_listed() -> None:
     pilots = [a_pilot(node=f"n{number:02}") for number in range(MOST + 5)]
     assert drawn(*pilots).splitlines()[-1] == "and 5 more: 5 running"
 
 
-def test_every_stage_of_a_pilot_has_a_sign() -> None:
+def test_every_pilot_stage_has_a_symbol() -> None:
     assert {*_GLYPHS, *_ON_THEIR_WAY} == {life.value for life in PilotState}
     assert _GLYPHS.keys() > _UNRESPONSIVE
 
 
-def test_a_stage_of_a_newer_launcher_is_shown_as_it_is() -> None:
+def test_unknown_pilot_stage_is_shown_unchanged() -> None:
     assert "hibernating" in drawn(a_pilot("hibernating", node="n1"))
 
 
-def test_jobs_on_several_nodes_name_theirs() -> None:
+def test_jobs_on_several_nodes_show_their_node() -> None:
     screen = a_busy_screen()
     first, *others = screen.running
     assert "NODE" not in _text(screen.running, screen)
@@ -119,7 +119,7 @@ def _text(running: tuple[JobView, ...], screen: QueueSnapshot) -> str:
     return "\n".join(texts_of(snapshot_lines(shown, 140)))
 
 
-def test_json_has_times_in_utc_and_nulls_for_what_is_not_known() -> None:
+def test_json_has_utc_times_and_null_for_unknown_values() -> None:
     backend = SLURM._replace(reason="all busy", failures=0)
     pilot = a_pilot("waiting", since=0.0, starts_at=60.0, attempts=3)
     record = pilots_record(PilotStatus(backends=(backend,), pilots=(pilot,)))
@@ -157,7 +157,7 @@ def test_json_has_times_in_utc_and_nulls_for_what_is_not_known() -> None:
 
 
 @pytest.mark.parametrize("at", [1e300, -5.0, 1e15])
-def test_what_an_engine_estimates_breaks_no_screen(home: Home, at: float) -> None:
+def test_invalid_engine_estimate_breaks_no_screen(home: Home, at: float) -> None:
     row = {"backend": "a\x1b[31m", "token": "launcher-1", "stage": "waiting", "starts_at": at}
     record = {"schema": 1, "at": NOW, "backends": [], "pilots": [row, {"backend": 7}, "x"]}
     home.folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def test_what_an_engine_estimates_breaks_no_screen(home: Home, at: float) -> Non
     draw_pilots(seen, NOW, 60)
 
 
-def test_a_stage_whose_name_says_little_is_explained() -> None:
+def test_unclear_pilot_stage_is_explained() -> None:
     stranded = a_pilot("stranded", node="n4", heard_at=NOW - 300, reason="NODE_FAIL")
     text = drawn(stranded, width=140)
     assert "ended, but its node does not respond; silent for 5 m; NODE_FAIL" in text
@@ -208,7 +208,7 @@ def a_card(used: float) -> GpuSnapshot:
     return a_gpu(0, used=used, processes=None)
 
 
-def test_the_newest_beat_tells_what_a_job_uses_there(home: Home, pilot: PilotFolder) -> None:
+def test_newest_heartbeat_has_the_usage_of_each_job(home: Home, pilot: PilotFolder) -> None:
     card = a_card(9)
     beat = Heartbeat(number=4, gpus=(card,), used={"63-2": {card.uuid: 8 * GIB}})
     later = Heartbeat(number=5)  # without GPUs: nothing has changed there
@@ -231,13 +231,13 @@ def test_the_newest_beat_tells_what_a_job_uses_there(home: Home, pilot: PilotFol
     assert "does not report" not in text, "of a node nobody expects to see processes"
 
 
-def test_a_pilot_that_has_only_said_hello_shows_its_cards(home: Home, pilot: PilotFolder) -> None:
+def test_pilot_with_only_a_hello_message_shows_its_gpus(home: Home, pilot: PilotFolder) -> None:
     pilot.messages_file.write_bytes(a_hello(a_card(1)))
     (gauge,) = pilot_gpu_views(home, pilots(pilot), [])
     assert gauge.gpu.used == GIB
 
 
-def test_of_a_long_file_only_its_ends_are_read(pilot: PilotFolder) -> None:
+def test_only_the_ends_of_a_long_file_are_read(pilot: PilotFolder) -> None:
     old = encode_message(Heartbeat(number=1, gpus=(a_card(2),)))
     number = (FIRST_BYTES + LAST_BYTES) // len(old) + 10
     newest = encode_message(Heartbeat(number=9, gpus=(a_card(5),)))

@@ -41,7 +41,7 @@ def a_machine(root: Path, stat: str) -> None:
     (root / "proc/meminfo").write_text("MemTotal: 1000 kB\nMemAvailable: 400 kB\n")
 
 
-def test_a_machine_is_read_from_its_files(tmp_path: Path) -> None:
+def test_host_is_read_from_proc_files(tmp_path: Path) -> None:
     a_machine(tmp_path, STAT)
     reader = HostReader(tmp_path, root=tmp_path)
     host = reader.read([])
@@ -52,7 +52,7 @@ def test_a_machine_is_read_from_its_files(tmp_path: Path) -> None:
     assert reader.read([]).busy == 1.0
 
 
-def test_looks_close_together_share_how_busy_the_cores_are(tmp_path: Path) -> None:
+def test_nearby_reads_share_one_cpu_usage_measurement(tmp_path: Path) -> None:
     a_machine(tmp_path, STAT)
     reader = HostReader(tmp_path, root=tmp_path)
     reader.read([])
@@ -64,7 +64,7 @@ def test_looks_close_together_share_how_busy_the_cores_are(tmp_path: Path) -> No
     assert reader.read([]).busy == 2.0
 
 
-def test_in_a_group_with_a_limit_its_own_memory_counts(tmp_path: Path) -> None:
+def test_cgroup_memory_limit_replaces_machine_memory(tmp_path: Path) -> None:
     a_machine(tmp_path, STAT)
     group = tmp_path / "sys/fs/cgroup/jobs"
     group.mkdir(parents=True)
@@ -77,14 +77,14 @@ def test_in_a_group_with_a_limit_its_own_memory_counts(tmp_path: Path) -> None:
     assert (host.memory, host.memory_used) == (500_000, 200_000)
 
 
-def test_where_nothing_can_be_read_there_is_a_machine_all_the_same(tmp_path: Path) -> None:
+def test_host_is_returned_if_no_file_is_readable(tmp_path: Path) -> None:
     host = HostReader(tmp_path / "not/there", root=tmp_path / "none").read([])
     assert (host.busy, host.load, host.memory) == (None, None, 0)
     assert host.cores >= 1
     assert [disk.use for disk in host.disks] == ["home"]
 
 
-def test_the_work_of_a_tree_of_processes_is_measured() -> None:
+def test_cpu_usage_of_a_process_tree_is_measured() -> None:
     spin = "while True: pass"
     words = [
         sys.executable,
@@ -105,20 +105,20 @@ def test_the_work_of_a_tree_of_processes_is_measured() -> None:
     assert process_times([parent.pid]).ticks == {}
 
 
-def test_a_tree_that_is_new_is_not_counted_before_it_was_seen_once() -> None:
+def test_new_process_tree_counts_from_its_second_measurement() -> None:
     before, now = process_times([]), process_times([os.getpid()])
     assert now.since(before, 1.0) == 0.0
     assert now.since(before, 0.0) is None
 
 
-def test_lines_that_cannot_be_read_count_for_nothing() -> None:
+def test_invalid_lines_are_ignored() -> None:
     assert tree_ticks("") is None
     assert tree_ticks("1 (a) b) S" + " 0" * 10 + " 1 2 3 4 5") == 10
     assert own_pages("") == 0
     assert own_pages("100 60 20 1 0 9 0") == 40
 
 
-def test_a_disk_on_which_the_home_lies_is_told_of_once(tmp_path: Path) -> None:
+def test_disk_shared_by_queue_folder_and_runs_is_shown_once(tmp_path: Path) -> None:
     assert disks_of([tmp_path / "runs/none"], beside=tmp_path) == ()
     shm = Path("/dev/shm")  # another file system on every Linux
     if shm.is_dir() and shm.stat().st_dev != tmp_path.stat().st_dev:
@@ -126,13 +126,13 @@ def test_a_disk_on_which_the_home_lies_is_told_of_once(tmp_path: Path) -> None:
         assert disk.use == "runs"
 
 
-def test_the_room_of_a_disk_is_what_its_user_may_write(tmp_path: Path) -> None:
+def test_free_disk_space_is_what_the_user_may_write(tmp_path: Path) -> None:
     disk = disk_of("home", tmp_path / "not/yet")
     assert disk is not None
     assert disk.total == shutil.disk_usage(tmp_path).total
 
 
-def test_the_work_of_running_jobs_is_measured_beside_the_screen(tmp_path: Path) -> None:
+def test_cpu_usage_of_jobs_is_measured_in_the_background(tmp_path: Path) -> None:
     job = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         reader = HostReader(tmp_path, measures=True)
@@ -151,7 +151,7 @@ def test_the_work_of_running_jobs_is_measured_beside_the_screen(tmp_path: Path) 
         job.wait()
 
 
-def test_a_disk_that_does_not_answer_leaves_nothing_old_on_the_screen(tmp_path: Path) -> None:
+def test_hanging_disk_shows_no_outdated_value(tmp_path: Path) -> None:
     now = [0.0]
     answers = threading.Event()
 
@@ -192,29 +192,29 @@ def tones(line: TextLine) -> dict[str, TextStyle]:
         (60, "host: 7.4/16 cores · memory 21/64 GiB · disk 120 GiB free"),
     ],
 )
-def test_what_is_less_needed_is_left_out_where_there_is_little_room(width: int, text: str) -> None:
+def test_less_important_parts_are_left_out_on_narrow_screens(width: int, text: str) -> None:
     host = a_host(disks=(DiskUsage(use="home", free=120 * GIB, total=250 * GIB),))
     assert host_line(host, width).text == text
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 79, 80, 81, 120, 200])
-def test_it_fits_any_screen(width: int) -> None:
+def test_host_line_fits_any_width(width: int) -> None:
     line = host_line(a_host(), width)
     assert width_of(line.text) <= width
     assert in_ascii(line.text).isascii()
 
 
-def test_before_any_work_is_measured_it_tells_what_is_promised() -> None:
+def test_reserved_cores_are_shown_before_usage_is_measured() -> None:
     line = host_line(a_host(busy=None, ours=None, usable=8), 200)
     assert line.text.startswith("host: 6/16 cores reserved (8 usable) · load 8.3")
 
 
-def test_cores_that_other_queues_have_reserved_are_counted() -> None:
+def test_cores_reserved_by_other_queues_are_counted() -> None:
     line = host_line(a_host(busy=None, ours=None, reserved_elsewhere=8), 200)
     assert line.text.startswith("host: 14/16 cores reserved (8 reserved by other queues)")
 
 
-def test_a_reader_counts_the_cores_that_other_queues_have_reserved(
+def test_reader_counts_cores_reserved_by_other_queues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path))
@@ -226,7 +226,7 @@ def test_a_reader_counts_the_cores_that_other_queues_have_reserved(
     assert (host.reserved_elsewhere, host.record()["reserved_elsewhere"]) == (1, 1)
 
 
-def test_what_runs_short_stands_out() -> None:
+def test_scarce_resources_are_highlighted() -> None:
     plenty = tones(host_line(a_host(), 200))
     assert {plenty[word] for word in ("load", "memory", "disk", "runs")} == {TextStyle.PLAIN}
     short = a_host(
@@ -254,33 +254,33 @@ intr 12345
 """
 
 
-def test_waiting_for_a_disk_is_no_work_and_a_guest_is_not_counted_twice() -> None:
+def test_io_wait_is_idle_and_guest_time_counts_once() -> None:
     assert cpu_time(STAT) == CpuTime(busy=150, total=1000, cores=2)
 
 
 @pytest.mark.parametrize("text", ["", "cpu", "cpu  1 2 x 4 5", "intr 1"])
-def test_what_cannot_be_read_is_not_known(text: str) -> None:
+def test_unreadable_values_are_none(text: str) -> None:
     assert cpu_time(text) is None
 
 
-def test_work_is_measured_in_cores() -> None:
+def test_cpu_usage_is_measured_in_cores() -> None:
     before = CpuTime(busy=100, total=1000, cores=4)
     assert CpuTime(busy=200, total=1200, cores=4).since(before) == 2.0
     assert CpuTime(busy=90, total=1200, cores=4).since(before) == 0.0
     assert before.since(before) is None
 
 
-def test_the_load_is_that_of_one_minute() -> None:
+def test_load_is_the_one_minute_average() -> None:
     assert load_of("3.25 1.00 0.50 2/345 6789\n") == 3.25
     assert load_of("") is None
 
 
-def test_memory_that_can_be_reclaimed_is_not_in_use() -> None:
+def test_reclaimable_memory_is_not_in_use() -> None:
     assert group_memory_use("1000\n", "anon 1\ninactive_file 300\n") == 700
     assert group_memory_use("1000\n", "inactive_file 1\ntotal_inactive_file 400\n") == 600
     assert group_memory_use("max\n", "") is None
 
 
-def test_the_work_of_others_is_what_is_not_ours() -> None:
+def test_usage_by_others_is_total_minus_own() -> None:
     assert a_host(busy=7.0, ours=5.0).others == 2.0
     assert a_host(busy=7.0, ours=None).others is None

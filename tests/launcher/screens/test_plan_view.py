@@ -95,14 +95,14 @@ def a_busy_day() -> tuple[Plan, list[ComparedJob], MachineState, RuntimeHistory]
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
-def test_the_listing_tells_all_there_is_to_know(width: int) -> None:
+def test_plan_listing_shows_jobs_resources_and_totals(width: int) -> None:
     made, judged, around, history = a_busy_day()
     text = drawn(made, judged, around=around, history=history, width=width, tree=TREE)
     assert text + "\n" == (GOLDEN / f"plan-{width}.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
-def test_nothing_but_a_longer_name_is_wider_than_the_terminal(width: int) -> None:
+def test_only_long_names_exceed_the_terminal_width(width: int) -> None:
     made, judged, around, history = a_busy_day()
     judged[1] = changed(judged[1], *(f"setting_{at} {'x' * 30} → {'y' * 30}" for at in range(9)))
     names = {one.job.name for one in judged}
@@ -119,13 +119,13 @@ def test_names_are_never_cut(width: int) -> None:
         assert any(line.strip().startswith(one.job.name) for line in lines), one.job.name
 
 
-def test_what_needs_nothing_said_is_a_single_line() -> None:
+def test_plain_jobs_take_one_line_in_the_plan() -> None:
     made = some_commands("", "")
     assert "\n  command/c0  new\n  command/c1  new\n" in drawn(made, compared_jobs(made))
 
 
 @pytest.mark.parametrize(("vram", "shown"), [("vram: 6GiB, ", "2 × 6 GiB"), ("", "2 GPUs")])
-def test_a_job_on_several_gpus_says_how_many_where_there_are_some(vram: str, shown: str) -> None:
+def test_job_on_several_gpus_shows_the_count_if_gpus_exist(vram: str, shown: str) -> None:
     made = a_plan(f"resources: {{train: {{{vram}gpus: 2}}}}\n{TOYS}")
     judged, cards = compared_jobs(made), here(a_gpu(0), a_gpu(1))
     text = drawn(made, judged, around=cards, history=a_history(gpus=True))
@@ -133,7 +133,7 @@ def test_a_job_on_several_gpus_says_how_many_where_there_are_some(vram: str, sho
     assert shown not in drawn(made, judged, around=here())
 
 
-def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
+def test_missing_inputs_are_marked_and_counted_in_the_last_line() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
     text = drawn(made, compared_jobs(made), refused=refusals(made, {}, ()))
     assert "warning[missing-input]: 2 inputs are missing, and no job makes them" in text
@@ -142,7 +142,7 @@ def test_missing_inputs_are_drawn_and_told_in_the_last_line() -> None:
     )
 
 
-def test_warnings_are_wrapped_but_for_the_lines_of_the_file() -> None:
+def test_warnings_are_wrapped_except_lines_of_the_task_file() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
     lines = drawn(made, compared_jobs(made), width=60).split("\n")
     assert "warning[missing-input]: 2 inputs are missing, and no job" in lines
@@ -150,14 +150,14 @@ def test_warnings_are_wrapped_but_for_the_lines_of_the_file() -> None:
     assert "2 | train: [{data: dot:pre}]" in lines
 
 
-def test_a_plan_that_is_all_done_says_so_and_promises_nothing() -> None:
+def test_fully_cached_plan_shows_no_estimate() -> None:
     made = a_plan()
     text = drawn(made, compared_jobs(made, done=len(made.jobs)))
     assert text.endswith("nothing was queued (dry run). No job has to run.")
     assert "First wave" not in text
 
 
-def test_long_plans_are_cut_unless_every_job_is_asked_for() -> None:
+def test_long_plans_are_cut_without_the_option_all() -> None:
     made = some_commands(*[""] * (MOST_LISTED + 5))
     short = drawn(made, compared_jobs(made))
     assert "  … 5 more; --all lists every job, --json gives the plan" in short
@@ -165,14 +165,14 @@ def test_long_plans_are_cut_unless_every_job_is_asked_for() -> None:
     assert "command/c44" in drawn(made, compared_jobs(made), everything=True)
 
 
-def test_a_plan_without_jobs_says_so() -> None:
+def test_empty_plan_is_reported() -> None:
     made = replace(some_commands(""), jobs=())
     text = drawn(made, [])
     assert "\n  no jobs\n" in text
     assert text.endswith("No job has to run.")
 
 
-def test_a_plan_of_which_all_is_known_tells_how_long_it_takes_at_least() -> None:
+def test_plan_with_complete_history_shows_the_minimum_duration() -> None:
     made = some_commands("", "")
     text = drawn(made, compared_jobs(made), history=a_history(done_before(made.jobs[0], 60.0)))
     assert (
@@ -185,14 +185,14 @@ def test_a_plan_of_which_all_is_known_tells_how_long_it_takes_at_least() -> None
     assert "Job time: about 1 m for command from 1 earlier run\n" in single
 
 
-def test_a_machine_without_cards_says_so_and_asks_for_no_memory() -> None:
+def test_machine_without_gpus_is_reported_without_gpu_memory() -> None:
     made, judged, _, _ = a_busy_day()
     text = drawn(made, judged)
     assert "Now free: no GPU · 4 of 4 cores · 12 GiB of 16 GiB memory" in text
     assert "11.2 GiB" not in text
 
 
-def test_what_another_queue_has_reserved_is_not_free() -> None:
+def test_reservations_of_another_queue_are_not_free() -> None:
     made = some_commands("")
     foreign = (
         ForeignReservation("kim", core_resource_name(3), 2, folder="/home/kim/q"),
@@ -211,13 +211,13 @@ def test_a_clean_tree_has_no_mark() -> None:
     assert ", git 3f9c2e1\n" in drawn(made, compared_jobs(made), tree=clean)
 
 
-def test_text_of_the_file_cannot_steer_the_terminal() -> None:
+def test_task_file_text_cannot_control_the_terminal() -> None:
     made = replace(some_commands(""), about="\x1b[2Jgone")
     judged = [changed(one, "argv \x1b[31m → x") for one in compared_jobs(made)]
     assert "\x1b" not in drawn(made, judged)
 
 
-def test_the_json_holds_the_whole_plan() -> None:
+def test_json_contains_the_whole_plan() -> None:
     text = f"{TOYS}resources: {{train: {{vram: 1GiB}}}}\n"
     made = a_plan(text.replace("data: dot:pre,", "data: dot:pre, lr: 0.5,"))
     judged = compared_jobs(made)
@@ -244,7 +244,7 @@ def test_the_json_holds_the_whole_plan() -> None:
     assert {"machine", "first_wave", "time", "disk"} <= set(record)
 
 
-def test_warnings_in_json_know_their_place() -> None:
+def test_warnings_in_json_have_file_and_line() -> None:
     made = a_plan("name: x\ntrain: [{data: dot:pre}]\n")
     outlook = preview_plan(compared_jobs(made), a_history(), here())
     (warning,) = json.loads(json.dumps(plan_json(made, compared_jobs(made), outlook)))["warnings"]
@@ -255,7 +255,7 @@ def test_warnings_in_json_know_their_place() -> None:
 @pytest.mark.parametrize(
     "word", ["plain", "two words", "it's", "a\nb", "\\", "ü\x1b'\\x", "\udcff"]
 )
-def test_a_command_is_one_line_that_a_shell_reads_back(word: str) -> None:
+def test_command_is_one_line_of_valid_shell(word: str) -> None:
     (one,) = compared_jobs(some_commands(""))
     judged = [one._replace(job=one.job._replace(argv=("printf", "%s", word)))]
     (line,) = plan_commands(judged)
@@ -264,7 +264,7 @@ def test_a_command_is_one_line_that_a_shell_reads_back(word: str) -> None:
     assert said == word.encode(errors="surrogateescape")
 
 
-def test_only_what_would_run_has_a_command() -> None:
+def test_only_jobs_to_run_have_a_command() -> None:
     run, joined, done = compared_jobs(some_commands("", "", ""))
     judged = [run, joined._replace(action=Action.JOIN), done._replace(action=Action.CACHED)]
     assert len(plan_commands(judged)) == 1
@@ -275,12 +275,12 @@ def test_command_lines_need_a_dry_run(launcher: Launcher, tmp_path: Path) -> Non
     assert "--commands works only with --dry-run" in said
 
 
-def test_commands_are_all_that_is_printed(launcher: Launcher, tmp_path: Path) -> None:
+def test_command_option_prints_only_commands(launcher: Launcher, tmp_path: Path) -> None:
     said = launcher("run", a_file(tmp_path), "--dry-run", "--commands")
     assert [shlex.split(line) for line in said.out.splitlines()] == [["sleep", "0"], ["true"]]
 
 
-def test_a_dry_run_begins_no_queue(
+def test_dry_run_creates_no_queue(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "nowhere"))
@@ -291,7 +291,7 @@ def test_a_dry_run_begins_no_queue(
 
 
 @pytest.mark.parametrize("form", [[], ["--all"], ["--commands"]])
-def test_a_dry_run_of_what_would_be_refused_ends_as_the_run_would(
+def test_dry_run_of_a_refused_plan_has_the_exit_code_of_the_run(
     form: list[str], launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -323,7 +323,7 @@ def test_a_dry_run_of_what_would_be_refused_ends_as_the_run_would(
         ),
     ],
 )
-def test_a_dry_run_names_every_reason_for_which_the_run_is_refused(
+def test_dry_run_prints_every_reason_for_refusal(
     text: str,
     error: str,
     reason: str,
@@ -347,7 +347,7 @@ def test_a_dry_run_names_every_reason_for_which_the_run_is_refused(
     assert (record.code, told["refused"], told["refusals"]) == (0, True, [reason])
 
 
-def test_a_dry_run_hands_on_the_variables_that_the_run_is_to_store(
+def test_dry_run_stores_the_same_variables_as_the_run(
     launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_TOKEN", "x")
@@ -357,14 +357,14 @@ def test_a_dry_run_hands_on_the_variables_that_the_run_is_to_store(
     )
 
 
-def test_a_terminal_is_never_overflowed(home: Home, tmp_path: Path) -> None:
+def test_plan_never_exceeds_the_terminal_width(home: Home, tmp_path: Path) -> None:
     file = a_file(tmp_path)
     for columns in (80, 100):
         lines = in_a_terminal("run", file, "--dry-run", columns=columns).split("\n")
         assert max(len(line) for line in lines if file not in line) <= columns
 
 
-def test_what_was_done_before_is_told_with_its_time_and_what_was_changed(
+def test_cached_jobs_show_their_time_and_changed_jobs_their_changes(
     launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -381,7 +381,7 @@ def test_what_was_done_before_is_told_with_its_time_and_what_was_changed(
     assert '│ argv ["sleep", "0"] → ["sleep", "0.1"]' in edited
 
 
-def test_a_changed_job_tells_settings_modules_words_and_needs(store: Store) -> None:
+def test_changed_job_lists_settings_modules_words_and_dependencies(store: Store) -> None:
     made = a_plan()
     sample, train = made.jobs[:2]
     code = JobCode(train.entry, {"": "other", "tests.launcher.toylab": "a81d2222"})

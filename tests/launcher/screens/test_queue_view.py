@@ -53,13 +53,13 @@ def test_no_line_is_longer_than_the_screen_is_wide(width: int) -> None:
     assert max(width_of(one.text) for one in snapshot_lines(a_busy_screen(), width)) <= width
 
 
-def test_an_empty_queue_is_drawn_in_two_lines() -> None:
+def test_empty_queue_has_two_lines() -> None:
     drawn = texts_of(snapshot_lines(an_idle_screen(), 80))
     assert drawn[1:] == ["no jobs"]
     assert drawn[0].startswith("launcher  ~/.local/state/launcher  scheduler absent ")
 
 
-def test_every_character_has_a_twin_of_one_column_in_ascii() -> None:
+def test_every_character_has_a_one_column_ascii_replacement() -> None:
     for one in snapshot_lines(a_busy_screen(), 120):
         assert in_ascii(one.text).count("?") == one.text.count("?")
         assert len(in_ascii(one.text)) == len(one.text)
@@ -74,27 +74,25 @@ def test_every_character_has_a_twin_of_one_column_in_ascii() -> None:
         (GpuMemoryUsage(now=2 * GIB, peak=4 * GIB), "2.0 / 4.0 / –"),
     ],
 )
-def test_memory_that_follows_the_use_of_a_job_is_marked_as_an_estimate(
-    memory: GpuMemoryUsage, text: str
-) -> None:
+def test_estimated_memory_is_marked(memory: GpuMemoryUsage, text: str) -> None:
     work = a_line(1, "train", State.RUNNING)._replace(memory=memory)
     (_, drawn) = running_table(an_idle_screen()._replace(running=(work,))).to_lines(100)
     assert f"{text} " in drawn.text
 
 
-def test_a_line_knows_the_job_that_it_is_about() -> None:
+def test_line_has_the_number_of_its_job() -> None:
     about = [one.job for one in snapshot_lines(a_busy_screen(), 80) if one.job is not None]
     assert list(dict.fromkeys(about)) == [41, 42, 43, 44, 45, 46, 47, 48, 40, 39]
     assert about.count(44) > 2, "a long reason runs over several lines"
 
 
-def test_a_reason_is_not_told_twice_in_a_row() -> None:
+def test_repeated_reasons_are_left_out() -> None:
     drawn = "\n".join(texts_of(snapshot_lines(a_busy_screen(), 140)))
     assert drawn.count("behind job 44") == 1
     assert drawn.count("as above") == 1
 
 
-def test_of_a_reason_only_what_differs_from_the_one_above_is_told() -> None:
+def test_reason_shows_only_what_differs_from_the_line_above() -> None:
     free = "cuda:0 has 8.6 GiB free, of which 2 GiB is reserved for job 41"
     more = "waiting for 24 GiB of GPU memory"
     parts = (("waiting for 18 GiB of GPU memory", free), (more, free), (more, free), ("new", ""))
@@ -108,14 +106,14 @@ def test_of_a_reason_only_what_differs_from_the_one_above_is_told() -> None:
     assert told == [notes[0], f"{more}: as above", "as above", "new"]
 
 
-def test_a_job_that_took_more_than_it_asked_is_marked() -> None:
+def test_job_exceeding_its_request_is_marked() -> None:
     (marked,) = [one for one in snapshot_lines(a_busy_screen(), 140) if "▲" in one.text]
     assert marked.job == 42
     assert "18.0 / 19.0 / 18.0 ▲" in marked.text
 
 
 @pytest.mark.parametrize(("ago_s", "left"), [(0, "10 s"), (4, "6 s"), (11, "–")])
-def test_what_is_left_is_counted_from_the_last_report(ago_s: int, left: str) -> None:
+def test_time_left_counts_from_the_last_report(ago_s: int, left: str) -> None:
     step = ProgressReport(at=NOW - ago_s, step=10, total=20, metrics={}, rate=1.0)
     times = {"since": NOW - 60, "ends": step.estimated_end(NOW)}
     work = a_line(1, "command/1", State.RUNNING, str(step), step=step, **times)
@@ -123,39 +121,39 @@ def test_what_is_left_is_counted_from_the_last_report(ago_s: int, left: str) -> 
     assert drawn.text.endswith(f"1 m  {left:>4}")
 
 
-def test_failures_stand_out_and_name_the_next_command() -> None:
+def test_failures_are_highlighted_with_the_next_command() -> None:
     failed = [one for one in snapshot_lines(a_busy_screen(), 140) if one.job == 39]
     assert "→ launcher logs 39" in " ".join(texts_of(failed))
     assert {span.style for span in failed[0].spans} >= {TextStyle.BAD}
 
 
-def test_a_job_that_is_queued_again_says_so_even_where_the_reason_does_not() -> None:
+def test_requeued_job_is_marked_if_its_reason_does_not_say_so() -> None:
     screen = a_busy_screen()
     again = screen.recent[1]._replace(note="ended with exit code 1", requeued=False)
     drawn = snapshot_lines(screen._replace(recent=(again,)), 140)
     assert "ended with exit code 1 (queued again)" in drawn[-2].text
 
 
-def test_how_long_it_takes_is_said_only_where_it_is_known() -> None:
+def test_time_left_is_shown_only_if_known() -> None:
     screen = a_busy_screen()
     assert "about 4 h 20 m left (18:52)" in head(screen, 100)[2].text
     assert "about" not in head(screen._replace(remaining_s=None), 100)[2].text
 
 
-def test_how_long_it_takes_is_said_without_a_run_and_however_long_it_is() -> None:
+def test_time_left_is_shown_without_a_run_and_for_any_length() -> None:
     screen = an_idle_screen()._replace(remaining_s=15_600.0)
     assert head(screen, 100)[1].text == "about 4 h 20 m left (18:52)"
     assert head(screen._replace(remaining_s=1e13), 100)[1].text == "about 115740740 d 17 h left"
 
 
-def test_jobs_of_any_state_are_listed_with_it_in_words() -> None:
+def test_table_of_jobs_shows_states_in_words() -> None:
     jobs = [a_line(number, "command/1", state) for number, state in enumerate(State, start=1)]
     drawn = job_table(jobs, NOW).to_lines(100)
     assert [one.job for one in drawn] == [*range(1, len(State) + 1)]
     assert all(str(job.state) in one.text for job, one in zip(jobs, drawn, strict=True))
 
 
-def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
+def test_search_results_replace_the_sections() -> None:
     screen = a_busy_screen()
     nothing = snapshot_lines(screen._replace(found=(), search_text="vit"), 80)
     texts = texts_of(nothing)
@@ -178,7 +176,7 @@ def test_what_was_looked_for_takes_the_place_of_the_sections() -> None:
         ("", "KeyError", "KeyError"),
     ],
 )  # fmt: skip
-def test_of_an_exception_its_class_and_the_beginning_of_its_message_stay(
+def test_exception_shows_its_class_and_the_start_of_its_message(
     width: int, before: str, exception: str, kept: str
 ) -> None:
     ended = a_busy_screen().recent[2]._replace(note=f"{before}{exception}", short=exception)
@@ -210,7 +208,7 @@ def queued(store: Store, jobs: Mapping[str, str], *, run: str = "grid") -> list[
         (("data", ""), ("", "")),
     ],
 )
-def test_a_job_tells_the_parameters_in_which_jobs_of_its_run_differ(
+def test_job_shows_parameters_that_differ_within_its_run(
     home: Home, store: Store, jobs: Sequence[str], told: Sequence[str]
 ) -> None:
     queued(store, {f"command/grid-{at}": words for at, words in enumerate(jobs)})
@@ -218,9 +216,7 @@ def test_a_job_tells_the_parameters_in_which_jobs_of_its_run_differ(
     assert [view.params_text for view in job_views(home, store, store.read.jobs())] == [*told, ""]
 
 
-def test_what_is_listed_is_compared_with_the_ends_of_the_whole_run(
-    home: Home, store: Store
-) -> None:
+def test_differing_parameters_consider_all_jobs_of_the_run(home: Home, store: Store) -> None:
     queued(
         store,
         {f"command/{lr}-{seed}": f"--lr {lr} --seed {seed}" for lr in (1, 2, 3) for seed in (1, 2)},
@@ -232,7 +228,7 @@ def test_what_is_listed_is_compared_with_the_ends_of_the_whole_run(
     ]
 
 
-def test_what_a_name_tells_is_not_told_again(home: Home, store: Store) -> None:
+def test_parameters_in_the_name_are_not_repeated(home: Home, store: Store) -> None:
     specs = [
         a_spec(
             "train.py",
@@ -252,15 +248,13 @@ def test_what_a_name_tells_is_not_told_again(home: Home, store: Store) -> None:
     ]
 
 
-def test_a_short_command_line_that_is_shown_whole_tells_its_parameters(
-    home: Home, store: Store
-) -> None:
+def test_parameters_in_a_short_command_line_are_not_repeated(home: Home, store: Store) -> None:
     queued(store, {"command/1": "--seed 1", "command/2": f"--seed 2 {'x' * 40}"})
     short, long = job_views(home, store, store.read.jobs())
     assert (short.params_text, long.params_text) == ("", "seed=2")
 
 
-def test_lists_for_people_have_them_behind_the_name(home: Home, store: Store) -> None:
+def test_parameters_follow_the_name_in_lists(home: Home, store: Store) -> None:
     queued(store, {f"command/grid-{seed}": f"--lr 0.342 --seed {seed}" for seed in (1, 2)})
     lines = texts_of(waiting_table(QueueSnapshotReader(home, store).read_snapshot()).to_lines(80))
     assert lines[1].startswith("○ grid-1 seed=1")
@@ -268,9 +262,7 @@ def test_lists_for_people_have_them_behind_the_name(home: Home, store: Store) ->
     assert "grid-2 seed=2" in drawn
 
 
-def test_at_80_columns_what_differs_stays_and_what_is_alike_is_cut(
-    home: Home, store: Store
-) -> None:
+def test_differing_parameters_are_kept_at_80_columns(home: Home, store: Store) -> None:
     values = [(lr, momentum) for lr in (0.1, 0.01, 0.001) for momentum in (0.9, 0.99)]
     jobs = queued(
         store,
@@ -290,7 +282,7 @@ def test_at_80_columns_what_differs_stays_and_what_is_alike_is_cut(
         assert f"{momentum} " in line
 
 
-def test_the_result_of_a_program_is_what_it_told_last(home: Home, store: Store) -> None:
+def test_program_result_is_its_last_output(home: Home, store: Store) -> None:
     (job,) = queued(store, {"command/grid": "--lr 0.1"})
     claim = claimed(store, job)
     attempt = home.attempt(job, 1)
@@ -303,7 +295,7 @@ def test_the_result_of_a_program_is_what_it_told_last(home: Home, store: Store) 
     assert line.endswith("loss=0.25 acc=0.91")
 
 
-def test_pipes_and_json_have_all_parameters(launcher: Launcher, store: Store) -> None:
+def test_pipe_and_json_contain_all_parameters(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec("true", name="command/plain"))
     plain = launcher("status", "--header").out.splitlines()
     assert plain[0].split("\t") == ["id", "run", "name", "state", "since", "why"]
@@ -355,14 +347,14 @@ RUNS = Usage(seconds=tuple(MIN * minutes for minutes in (90, 58, 72, 70, 95, 50,
         ),
     ],
 )
-def test_an_expected_duration_says_on_how_many_runs_it_rests(
+def test_expected_duration_shows_the_number_of_runs(
     usage: Usage, limit: float | None, said: str
 ) -> None:
     assert expected_time(usage, Terms(time_limit_s=limit)) == said
 
 
 @pytest.mark.parametrize("columns", [100, 150])
-def test_long_names_leave_two_fifths_of_the_width_to_reasons(columns: int) -> None:
+def test_reasons_keep_two_fifths_of_the_width(columns: int) -> None:
     screen = a_busy_screen()
     name = "train/a-detector-with-a-long-name" + "-and-more-words" * 8
     jobs = tuple(
@@ -387,15 +379,15 @@ def facts(home: Home, store: Store, job: int) -> dict[str, str]:
     return dict(facts_of(record_of(home, store, row, []), row))
 
 
-def test_a_waiting_job_tells_what_it_will_be_promised_and_why(home: Home, store: Store) -> None:
+def test_waiting_job_shows_its_future_reservation_and_the_reason(home: Home, store: Store) -> None:
     argv = ("train.py", "--gib=4")
     gpu, signature = Resources(device="cuda"), program_signature(argv)
     spec = a_spec(*argv, signature=signature, resources=gpu)
     other = a_spec("train.py", "--gib=7", name="command/2", signature=signature, resources=gpu)
     plain = a_spec(name="command/3")
     same_job, other_job, plain_job = enqueue(store, spec, other, plain)
-    untold = "a fixed part of a GPU at first (no similar job has been measured)"
-    assert facts(home, store, same_job)["expected memory"] == untold
+    unknown = "a fixed part of a GPU at first (no similar job has been measured)"
+    assert facts(home, store, same_job)["expected memory"] == unknown
     records = UsageRecords(Connection(store.database, home.database))
     similar = a_spec("train.py", "--small", signature=program_signature(("train.py", "--small")))
     claim = a_claim(similar, device="GPU-0", claimed=0.0)
@@ -413,7 +405,7 @@ def test_a_waiting_job_tells_what_it_will_be_promised_and_why(home: Home, store:
     assert "expected memory" not in facts(home, store, plain_job)
 
 
-def test_an_expected_memory_counts_similar_jobs_that_run(
+def test_expected_memory_includes_similar_running_jobs(
     home: Home, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gpu = Resources(device="cuda")
@@ -426,7 +418,7 @@ def test_an_expected_memory_counts_similar_jobs_that_run(
     for job in (*running_jobs, unlike):
         claimed(store, job, NOW, device="GPU-0")
     monkeypatch.setattr(job_records, "scheduler_pid", lambda _: 1)
-    untold = "a fixed part of a GPU at first (no similar job has been measured)"
+    unknown = "a fixed part of a GPU at first (no similar job has been measured)"
     seen = GpuStatus(at=NOW, gpus=())
 
     def expected(job: int, *settled: int | None) -> str:
@@ -435,13 +427,13 @@ def test_an_expected_memory_counts_similar_jobs_that_run(
         write_gpu_status(home, seen, records)
         return facts(home, store, job)["expected memory"]
 
-    assert expected(waits, None, None) == untold
+    assert expected(waits, None, None) == unknown
     assert expected(waits, 2 * GIB, None) == "2.8 GiB on each GPU (estimated from 1 similar job)"
     both = "2.8 GiB on each GPU (estimated from 2 similar jobs)"
     assert expected(waits, 2 * GIB, 2 * GIB) == both
-    assert expected(running_jobs[0], 2 * GIB, None) == untold, "a job is not similar to itself"
+    assert expected(running_jobs[0], 2 * GIB, None) == unknown, "a job is not similar to itself"
     monkeypatch.setattr(job_records, "scheduler_pid", lambda _: None)
-    assert expected(waits, 2 * GIB, None) == untold
+    assert expected(waits, 2 * GIB, None) == unknown
 
 
 @pytest.mark.parametrize(
@@ -455,7 +447,7 @@ def test_an_expected_memory_counts_similar_jobs_that_run(
         (None, "None"),
     ],
 )
-def test_what_a_job_returned_is_told_alike_on_all_screens(value: object, text: str) -> None:
+def test_job_result_has_the_same_text_on_all_screens(value: object, text: str) -> None:
     assert result_cells({"result": {"name\t": value}}) == [("  name\\t", text)]
     assert result_cells({"result": None}) == []
 
@@ -490,7 +482,7 @@ def a_running_job(store: Store, **seat: object) -> int:
         ("GPU-1,GPU-2", 2 << 30, " 2 GiB on each of its 2 GPUs stays reserved"),
     ],
 )
-def test_a_pause_tells_what_stays_reserved_and_a_resumption_ends_it(
+def test_pause_shows_the_kept_reservation_until_resume(
     store: Store, device: str, reservation: int | None, tail: str
 ) -> None:
     job = a_running_job(store, device=device, reservation=reservation)
@@ -510,18 +502,18 @@ def test_a_pause_tells_what_stays_reserved_and_a_resumption_ends_it(
     assert refused(store, "u", job) == f"job {job} is not paused"
 
 
-def test_what_is_about_to_end_is_not_paused(store: Store) -> None:
+def test_ending_job_cannot_be_paused(store: Store) -> None:
     job = a_running_job(store)
     store.job_control.cancel([job], 2.0)
     assert refused(store, "p", job) == f"job {job} is about to end"
 
 
-def test_a_job_on_a_node_of_a_cluster_is_not_paused(store: Store) -> None:
+def test_job_on_a_cluster_node_cannot_be_paused(store: Store) -> None:
     job = a_running_job(store, boot="pilot:abc")
     assert "on a cluster node cannot be paused" in refused(store, "p", job)
 
 
-def test_a_job_that_was_started_anew_on_a_cluster_is_left_alone(store: Store) -> None:
+def test_restarted_cluster_job_is_not_changed(store: Store) -> None:
     (job,) = enqueue(store, "train/a")
     first = claimed(store, job)
     pause = proposed(store, "p", job)

@@ -49,11 +49,11 @@ from tests.screens import texts_of
 NOW = 1_000_000.0
 
 
-Look = Callable[..., QueueSnapshot]
+TakeSnapshot = Callable[..., QueueSnapshot]
 
 
 @pytest.fixture
-def look(home: Home, store: Store) -> Look:
+def take_snapshot(home: Home, store: Store) -> TakeSnapshot:
     """What a screen that is opened at a moment says."""
 
     def seen(now: float = NOW, **asked: Any) -> QueueSnapshot:
@@ -73,7 +73,7 @@ def steps(home: Home, job: int, *reports: tuple[float, int]) -> None:
     attempt.progress.write_text("\n".join([*lines, ""]))
 
 
-def printed(home: Home, job: int, text: str) -> None:
+def write_log(home: Home, job: int, text: str) -> None:
     """Have a job's first attempt print."""
     home.attempt(job, 1).folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.attempt(job, 1).log.write_text(text)
@@ -82,77 +82,79 @@ def printed(home: Home, job: int, text: str) -> None:
 LATER = a_spec(name="train/later", kind="train", terms=Terms(not_before=NOW + 9999))
 
 
-def test_an_empty_queue_is_an_empty_screen(look: Look) -> None:
-    screen = look()
+def test_empty_queue_has_an_empty_snapshot(take_snapshot: TakeSnapshot) -> None:
+    screen = take_snapshot()
     assert (screen.running, screen.waiting, screen.recent, screen.gpus) == ((), (), (), ())
     assert screen.scheduler.state == "absent"
     assert screen.counts == {}
 
 
-def test_a_running_job_tells_its_progress_its_rate_and_what_is_left(
-    home: Home, store: Store, look: Look
+def test_running_job_shows_progress_rate_and_time_left(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
-    (work,) = look().running
+    (work,) = take_snapshot().running
     assert work.since == NOW - 60
     assert work.note == "30/100 loss=0.5"
     assert work.step is not None
     assert (work.step.rate, work.ends) == (1.0, NOW + 70)
     assert (work.devices, work.memory) == ("cpu", None)
     steps(home, job, (-20.0, 90), (-10.0, 0), (0.0, 20))  # begun anew
-    (work,) = look().running
+    (work,) = take_snapshot().running
     assert work.step is not None
     assert work.step.rate == 2.0
 
 
-def test_the_word_of_a_program_counts_before_its_time_limit(
-    home: Home, store: Store, look: Look
+def test_reported_time_left_overrides_the_time_limit(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claim = claimed(store, job, now=NOW - 60)
-    assert [work.ends for work in look().running] == [NOW + 3540]
+    assert [work.ends for work in take_snapshot().running] == [NOW + 3540]
     steps(home, job, (-20.0, 10), (-10.0, 20), (0.0, 30))
-    assert [work.ends for work in look().running] == [NOW + 70]
-    assert [run.ends for run in said_by(home, claim, NOW)] == [NOW + 70]
+    assert [work.ends for work in take_snapshot().running] == [NOW + 70]
+    assert [run.ends for run in read_running_jobs(home, claim, NOW)] == [NOW + 70]
     late = [NOW + 3540]  # all should be done by then, and it goes on
-    assert [work.ends for work in look(NOW + 71).running] == late
-    assert [run.ends for run in said_by(home, claim, NOW + 71)] == late
-    assert [run.ends for run in said_by(home, claim, NOW - 55)] == late, "asked for it too soon"
+    assert [work.ends for work in take_snapshot(NOW + 71).running] == late
+    assert [run.ends for run in read_running_jobs(home, claim, NOW + 71)] == late
+    assert [run.ends for run in read_running_jobs(home, claim, NOW - 55)] == late, (
+        "asked for it too soon"
+    )
 
 
-def test_a_program_that_prints_a_number_of_400_digits_stops_no_queue(
+def test_program_printing_a_400_digit_number_does_not_stop_the_queue(
     home: Home, store: Store
 ) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claim = claimed(store, job, now=NOW - 60)
     digits = "9" * 400
-    printed(home, job, f"50%|#####     | {digits}/{digits} [00:10<00:10, 1.00it/s]\n")
-    assert [run.ends for run in said_by(home, claim, NOW)] == [NOW + 3540]
+    write_log(home, job, f"50%|#####     | {digits}/{digits} [00:10<00:10, 1.00it/s]\n")
+    assert [run.ends for run in read_running_jobs(home, claim, NOW)] == [NOW + 3540]
 
 
-def said_by(home: Home, claim: Claim, now: float) -> list[Running]:
+def read_running_jobs(home: Home, claim: Claim, now: float) -> list[Running]:
     """What a scheduler that begins now takes a running attempt for."""
     taken = GpuUsageTracker(lambda _: None, ReportedEnds(home, Clock(now)))
     taken.read_reported_ends([claim])
     return taken.running_jobs([claim], no_usage)
 
 
-def test_a_program_that_reports_no_steps_shows_what_it_printed_last(
-    home: Home, store: Store, look: Look
+def test_program_without_steps_shows_its_last_output_line(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
-    (work,) = look().running
+    (work,) = take_snapshot().running
     assert work.code is ReasonCode.STARTED
-    printed(home, job, "\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
-    (work,) = look().running
+    write_log(home, job, "\x1b[31mreading\x1b[0m\nwriting \x1b[1m3\x1b[0m files\n")
+    (work,) = take_snapshot().running
     assert (work.note, work.code, work.step) == ("writing 3 files", None, None)
 
 
-def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(
-    home: Home, store: Store, look: Look
+def test_progress_is_read_from_log_lines_and_progress_bars(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     lines, bar = enqueue(store, "command/a", "command/b")
     outputs = {
@@ -161,21 +163,21 @@ def test_a_line_of_a_log_and_a_bar_tell_how_far_a_program_is(
     }
     for job, text in outputs.items():
         claimed(store, job, now=NOW - 60)
-        printed(home, job, text)
-    first, second = look().running
+        write_log(home, job, text)
+    first, second = take_snapshot().running
     assert (first.note, second.note) == ("3/10 loss=0.2", "3/10 loss=0.1")
     assert second.step is not None
     assert (second.step.rate, second.ends) == (3.5, second.step.at + 2)
 
 
-def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
-    home: Home, store: Store, look: Look
+def test_paused_job_shows_the_pause_instead_of_progress(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(time_limit_s=3600.0)))
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (-10.0, 20))
     store.job_control.pause({job: pause_reason("cpu", None, NOW - 5)}, NOW - 5)
-    screen = look()
+    screen = take_snapshot()
     (work,) = screen.running
     assert (work.code, work.step, work.ends) == (ReasonCode.PAUSED, None, None)
     drawn = running_table(screen).to_lines(160)
@@ -184,31 +186,31 @@ def test_a_job_that_is_paused_says_so_in_the_place_of_its_progress(
     assert [(span.text[:12], span.style) for span in notes] == [("paused since", TextStyle.WARN)]
 
 
-def test_waiting_jobs_stand_in_the_order_in_which_they_start_and_the_rest_is_counted(
-    store: Store, look: Look
+def test_waiting_jobs_are_in_start_order_and_the_rest_is_counted(
+    store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(9)))
     store.job_control.set_priority([jobs[5]], 3)
-    screen = look(waiting=4)
+    screen = take_snapshot(waiting=4)
     assert [one.id for one in screen.waiting] == [jobs[5], *jobs[:3]]
     assert screen.more == 5
     assert screen.counts[State.QUEUED] == 9
 
 
-def test_a_job_that_waits_for_others_names_the_first_of_them(store: Store, look: Look) -> None:
+def test_waiting_job_names_its_first_dependency(store: Store, take_snapshot: TakeSnapshot) -> None:
     names = ["train/a", "train/b", "test/a", "test/b"]
     needs = {"test/a": ["train/a"], "test/b": ["train/a", "train/b"]}
     first, *_ = enqueue(store, *names, needs=needs)
-    told = {one.name: one.note for one in look().waiting}
+    told = {one.name: one.note for one in take_snapshot().waiting}
     assert told["test/a"] == "waiting for train/a"
     assert told["test/b"] == "waiting for train/a and 1 more job"
     finished(store, first, Done(at=NOW))
-    told = {one.name: one.note for one in look().waiting}
+    told = {one.name: one.note for one in take_snapshot().waiting}
     assert told["test/b"] == "waiting for train/b"
 
 
-def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_job(
-    store: Store, look: Look
+def test_dependency_has_its_number_if_its_name_is_long_or_ambiguous(
+    store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     long = "train/gan2:pre&real:pre%40@seed=2,weight_decay=0.0002"
     enqueue(store, "prep", run="other")
@@ -218,13 +220,13 @@ def test_a_need_has_its_number_where_its_name_may_be_cut_or_be_that_of_another_j
             store.insert_or_replace(
                 run, a_context(), NewJob(spec=a_spec(name=name), dependencies=needs), NOW
             )
-    told = {one.name: one.note for one in look().waiting}
+    told = {one.name: one.note for one in take_snapshot().waiting}
     assert told["test/a"] == f"waiting for {long} (job 2)"
     assert told["test/b"] == "waiting for prep (job 1)"
 
 
-def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_done(
-    store: Store, look: Look
+def test_ended_jobs_show_results_and_failed_attempts_the_action(
+    store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     a, b, c = enqueue(
         store,
@@ -241,23 +243,23 @@ def test_what_ended_is_told_with_its_result_and_failed_attempts_with_what_was_do
         store.scheduler_actions.finish_attempt(
             claimed(store, job, at - 5), failed, outputs={}, now=at
         )
-    newest, again, oldest = look().recent
+    newest, again, oldest = take_snapshot().recent
     assert (newest.id, newest.state, newest.note) == (c, State.FAILED, "boom")
     assert (again.state, again.latest) == (State.FAILED, State.QUEUED)
     assert again.note.startswith("waiting for retry 1 of 1 after")
     assert (oldest.state, oldest.note, oldest.seconds) == (State.DONE, "loss=0.25 n=3", 60.0)
 
 
-def test_releasing_and_holding_are_no_ends(store: Store, look: Look) -> None:
+def test_release_and_hold_are_not_listed_as_ended(
+    store: Store, take_snapshot: TakeSnapshot
+) -> None:
     (job,) = enqueue(store, a_spec())
     store.job_control.hold([job], NOW)
     store.job_control.release([job], NOW)
-    assert look().recent == ()
+    assert take_snapshot().recent == ()
 
 
-def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number(
-    store: Store, look: Look
-) -> None:
+def test_search_matches_name_glob_run_and_number(store: Store, take_snapshot: TakeSnapshot) -> None:
     a, b = enqueue(store, "train/vit", "test/vit/real")
     (c,) = enqueue(store, "command/[x", run="other")
     for sought, wanted in (
@@ -267,15 +269,13 @@ def test_jobs_are_found_by_a_part_of_their_name_a_glob_their_run_or_their_number
         (str(b), [b]),
         ("nothing", []),
     ):
-        found = look(search_text=sought).found
+        found = take_snapshot(search_text=sought).found
         assert found is not None
         assert [one.id for one in found] == wanted, sought
-    assert look().found is None
+    assert take_snapshot().found is None
 
 
-def test_a_running_job_that_was_looked_for_tells_how_far_it_is_at_every_look(
-    home: Home, store: Store
-) -> None:
+def test_running_job_in_search_results_shows_progress(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, now=NOW - 60)
     queue = QueueSnapshotReader(home, store, clock=Clock(NOW))
@@ -289,13 +289,13 @@ def test_a_running_job_that_was_looked_for_tells_how_far_it_is_at_every_look(
         assert any(f"1/s {left} {step}/100 loss=0.5" in text for text in texts)
 
 
-def test_runs_with_open_jobs_are_told_with_how_far_they_are(store: Store, look: Look) -> None:
+def test_runs_with_open_jobs_show_their_progress(store: Store, take_snapshot: TakeSnapshot) -> None:
     a, _ = enqueue(store, "command/a", "command/b")
     (c,) = enqueue(store, "command/c", run="over")
     for job in (a, c):
         finished(store, job, Done(at=NOW))
     enqueue(store, "command/d", run="add")  # single jobs are no run
-    assert look().active == {"test": (1, 2)}
+    assert take_snapshot().active == {"test": (1, 2)}
 
 
 def finish(store: Store, job: int, began: float, ended: float, outcome: Outcome) -> None:
@@ -308,175 +308,185 @@ def trainings(store: Store, number: int) -> list[int]:
     return enqueue(store, *(a_spec(name=f"train/{n}", kind="train") for n in range(number)))
 
 
-def three_done(store: Store, jobs: list[int]) -> None:
+def finish_three(store: Store, jobs: list[int]) -> None:
     """Have the first three take 10 s each."""
     for job in jobs[:3]:
         finish(store, job, -10, 0, Done(at=NOW))
 
 
-def test_how_long_it_takes_rests_on_at_least_three_of_the_kind_that_are_done(
-    store: Store, look: Look
+def test_time_left_needs_three_finished_jobs_of_the_kind(
+    store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     jobs = trainings(store, 9)
     finish(store, jobs[8], -31, -30, Failed(at=NOW - 30, error="boom"))
     claimed(store, jobs[7], NOW)
     for number, job in enumerate(jobs[:3]):
-        assert look().remaining_s is None
+        assert take_snapshot().remaining_s is None
         at = -20.0 + 10 * number
         finish(store, job, at - 10, at, Done(at=NOW + at))
-    assert look().remaining_s == 50.0  # 10 s each: one runs, four wait
+    assert take_snapshot().remaining_s == 50.0  # 10 s each: one runs, four wait
 
 
-def test_nobody_knows_how_long_it_takes_while_a_job_is_paused(store: Store, look: Look) -> None:
+def test_time_left_is_unknown_while_a_job_is_paused(
+    store: Store, take_snapshot: TakeSnapshot
+) -> None:
     jobs = trainings(store, 6)
-    three_done(store, jobs)
+    finish_three(store, jobs)
     claimed(store, jobs[3], NOW)
-    assert look().remaining_s == 30.0
+    assert take_snapshot().remaining_s == 30.0
     store.job_control.pause({jobs[3]: pause_reason("cpu", None, NOW)}, NOW)
-    screen = look()
+    screen = take_snapshot()
     assert (screen.remaining_s, screen.run_remaining_s) == (None, {})
     store.job_control.resume([jobs[3]], NOW)
-    assert look().remaining_s == 30.0
+    assert take_snapshot().remaining_s == 30.0
 
 
 @pytest.mark.parametrize("other", [LATER, a_spec(name="test/0", kind="test")], ids=["time", "kind"])
-def test_another_kind_or_what_waits_for_its_time_or_for_nothing_is_not_foreseen(
-    store: Store, look: Look, other: Spec
+def test_time_left_is_unknown_for_other_kinds_and_delayed_or_unneeded_jobs(
+    store: Store, take_snapshot: TakeSnapshot, other: Spec
 ) -> None:
     jobs = trainings(store, 5)
-    three_done(store, jobs)
-    assert look().remaining_s is None, "nothing runs"
+    finish_three(store, jobs)
+    assert take_snapshot().remaining_s is None, "nothing runs"
     claimed(store, jobs[3], NOW)
-    assert look().remaining_s == 20.0
+    assert take_snapshot().remaining_s == 20.0
     enqueue(store, other)
-    assert look().remaining_s is None
+    assert take_snapshot().remaining_s is None
 
 
-def test_programs_may_be_anything(store: Store, look: Look) -> None:
+def test_time_left_is_unknown_for_different_programs(
+    store: Store, take_snapshot: TakeSnapshot
+) -> None:
     jobs = enqueue(store, *(f"command/{number}" for number in range(6)))
-    three_done(store, jobs)
+    finish_three(store, jobs)
     claimed(store, jobs[3], NOW)
-    assert look().remaining_s is None
+    assert take_snapshot().remaining_s is None
 
 
-def test_a_job_that_says_itself_how_far_it_is_needs_no_others(
-    home: Home, store: Store, look: Look
+def test_time_left_of_a_job_uses_its_own_progress(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     (job,) = trainings(store, 1)
     claimed(store, job, now=NOW - 60)
     steps(home, job, (-20.0, 10), (0.0, 30))
-    assert look().remaining_s == 70.0
+    assert take_snapshot().remaining_s == 70.0
 
 
-def test_a_job_that_runs_longer_than_any_before_it_is_not_foreseen(
-    store: Store, look: Look
+def test_time_left_is_unknown_if_a_job_exceeds_all_earlier_durations(
+    store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     jobs = trainings(store, 4)
     for job in jobs[:3]:
         finish(store, job, -101, -1, Done(at=NOW - 1))
     claimed(store, jobs[3], NOW)
-    assert look(NOW + 40).remaining_s == 60.0
-    assert look(NOW + 101).remaining_s is None
+    assert take_snapshot(NOW + 40).remaining_s == 60.0
+    assert take_snapshot(NOW + 101).remaining_s is None
 
 
-def test_a_job_that_is_held_or_a_stopped_queue_comes_to_no_end(
-    home: Home, store: Store, look: Look
+def test_time_left_is_unknown_for_held_jobs_and_stopped_queues(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     jobs = trainings(store, 7)
-    three_done(store, jobs)
+    finish_three(store, jobs)
     store.job_control.hold(jobs[3:5], NOW)
     claimed(store, jobs[5], NOW)
-    assert look().remaining_s == 20.0
+    assert take_snapshot().remaining_s == 20.0
     home.stop_record.write_text("{}")
-    assert look().remaining_s is None
+    assert take_snapshot().remaining_s is None
 
 
-def test_a_run_s_time_left_is_its_own_whatever_else_is_queued(
-    home: Home, store: Store, look: Look
+def test_time_left_of_a_run_ignores_other_runs(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     jobs = trainings(store, 6)
-    three_done(store, jobs)
+    finish_three(store, jobs)
     claimed(store, jobs[3], NOW)
     enqueue(store, "command/any", run="add")
     enqueue(store, "command/other", run="night")
     enqueue(store, LATER, run="later")
-    screen = look()
+    screen = take_snapshot()
     assert screen.remaining_s is None
     assert screen.run_remaining_s == {"test": 30.0}
     drawn = " ".join(texts_of(progress(screen, 100)))
     assert "test (about 30 s), night, later" in drawn
     home.stop_record.write_text("{}")
-    assert look().run_remaining_s == {}
+    assert take_snapshot().run_remaining_s == {}
 
 
-def test_one_run_has_its_time_left_beside_a_program(store: Store, look: Look) -> None:
+def test_time_left_of_a_run_ignores_a_program(store: Store, take_snapshot: TakeSnapshot) -> None:
     jobs = trainings(store, 5)
-    three_done(store, jobs)
+    finish_three(store, jobs)
     claimed(store, jobs[3], NOW)
     enqueue(store, "command/any", run="add")
-    (drawn,) = progress(look(), 100)
+    (drawn,) = progress(take_snapshot(), 100)
     assert " 3 of 5  about 20 s left (" in drawn.text
 
 
-def test_what_ended_is_told_however_many_jobs_were_queued_since(store: Store, look: Look) -> None:
+def test_ended_jobs_are_shown_with_many_newer_jobs(
+    store: Store, take_snapshot: TakeSnapshot
+) -> None:
     a, b = enqueue(store, "command/a", "command/b")
     finish(store, a, -90, -60, Done(at=NOW - 60))
     finish(store, b, -90, -30, Failed(at=NOW - 30, error="boom"))
     enqueue(store, *(f"command/{number}" for number in range(500)))
-    recent = look().recent
+    recent = take_snapshot().recent
     assert [(one.id, one.state, one.note) for one in recent] == [
         (b, State.FAILED, "boom"),
         (a, State.DONE, ""),
     ]
     finish(store, 3, -20, -10, Done(at=NOW - 10))
-    told = [(one.id, one.state) for one in look().recent]
+    told = [(one.id, one.state) for one in take_snapshot().recent]
     assert told == [(3, State.DONE), (b, State.FAILED), (a, State.DONE)], "each only once"
 
 
-def test_an_attempt_that_was_told_to_stop_has_not_failed(store: Store, look: Look) -> None:
+def test_stopped_attempt_is_not_failed(store: Store, take_snapshot: TakeSnapshot) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -50, -40, Stopped(at=NOW - 40))
     finish(store, job, -30, -20, Failed(at=NOW - 20, error="boom"))
-    failed, stopped = look().recent
+    failed, stopped = take_snapshot().recent
     assert (failed.state, failed.latest) == (State.FAILED, State.QUEUED)
     assert (stopped.state, stopped.note) == (State.QUEUED, "stopped. Queued again")
 
 
-def test_each_attempt_is_told_with_its_own_time(store: Store, look: Look) -> None:
+def test_each_attempt_has_its_own_duration(store: Store, take_snapshot: TakeSnapshot) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=1, backoff_s=0.0)))
     finish(store, job, -90, -60, Failed(at=NOW - 60, error="boom"))
     store.scheduler_actions.release_due_timers(NOW - 50)
     finish(store, job, -50, -40, Failed(at=NOW - 40, error="boom"))
     store.job_control.retry([job], NOW - 30)
     store.job_control.cancel([job], NOW - 20)
-    told = [(one.state, one.seconds) for one in look().recent]
+    told = [(one.state, one.seconds) for one in take_snapshot().recent]
     assert told == [(State.CANCELLED, None), (State.FAILED, 10.0), (State.FAILED, 30.0)]
 
 
-def test_a_report_out_of_all_reason_is_none(home: Home, store: Store, look: Look) -> None:
+def test_unreasonable_progress_report_is_ignored(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
+) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job, NOW)
     steps(home, job, (-20.0, 1), (float("nan"), 3), (float("inf"), 4), (-10.0, 10**400))
-    (work,) = look().running
+    (work,) = take_snapshot().running
     assert work.step is not None
     assert (work.step.step, work.ends) == (1, None)
 
 
-def test_groups_are_told_with_how_many_of_their_jobs_run(store: Store, look: Look) -> None:
+def test_groups_show_the_number_of_running_jobs(store: Store, take_snapshot: TakeSnapshot) -> None:
     store.job_control.set_group_limit("downloads", 2)
     (job,) = enqueue(store, a_spec(terms=Terms(group="downloads")))
     claimed(store, job)
-    (group,) = look().groups
+    (group,) = take_snapshot().groups
     assert (group.name, group.limit, group.running) == ("downloads", 2, 1)
 
 
-def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, look: Look) -> None:
+def test_gpus_are_read_from_the_latest_scheduler_snapshot(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
+) -> None:
     write_gpu_status(home, GpuStatus(at=NOW - 2, gpus=(a_gpu(0, used=3, utilisation=0.5),)))
     taken = QueueSnapshotReader(home, store, clock=Clock(NOW))
     assert [gauge.gpu.label for gauge in taken.read_snapshot().gpus] == ["cuda:0"]
     assert taken.read_snapshot().busy == {"GPU-0": (0.5, 0.5)}
-    assert look(NOW + 60).gpus == ()
-    assert look(NOW - 3600).gpus == (), "the clock was set back"
+    assert take_snapshot(NOW + 60).gpus == ()
+    assert take_snapshot(NOW - 3600).gpus == (), "the clock was set back"
 
 
 @pytest.mark.parametrize(
@@ -488,7 +498,7 @@ def test_gpus_are_those_that_the_scheduler_saw_lately(home: Home, store: Store, 
         ({"estimate": "much", "load": "high", "load_s": 5.0}, None, None),
     ],
 )
-def test_a_gpu_shows_what_is_estimated_and_measured_of_each_job(
+def test_gpu_shows_estimated_and_measured_memory_of_each_job(
     home: Home,
     store: Store,
     known: dict[str, Json],
@@ -505,7 +515,7 @@ def test_a_gpu_shows_what_is_estimated_and_measured_of_each_job(
     assert gauge.outstanding == (estimate or 0)
 
 
-def test_a_screen_shows_the_cores_and_gpus_that_other_queues_have_reserved(
+def test_snapshot_includes_cores_and_gpus_reserved_by_other_queues(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAUNCHER_CLAIMS", str(tmp_path))
@@ -523,7 +533,7 @@ def test_a_screen_shows_the_cores_and_gpus_that_other_queues_have_reserved(
     assert [each.amount for each in screen.gpus[0].foreign] == [GIB]
 
 
-def test_no_screen_logs_that_the_folder_of_reservations_is_missing(
+def test_missing_reservation_folder_is_not_logged(
     launcher: Launcher,
     home: Home,
     store: Store,
@@ -540,22 +550,24 @@ def test_no_screen_logs_that_the_folder_of_reservations_is_missing(
     assert caplog.text == ""
 
 
-def test_where_the_scheduler_does_not_look_the_lookout_does(home: Home, store: Store) -> None:
+def test_gpu_poller_is_used_if_the_scheduler_is_absent(home: Home, store: Store) -> None:
     answers, seen = threading.Event(), threading.Event()
 
-    def look() -> list[GpuSnapshot]:
+    def take_snapshot() -> list[GpuSnapshot]:
         answers.wait(DEADLINE_S)
         return [a_gpu(1)]
 
-    taken = QueueSnapshotReader(home, store, gpu_poller=GpuPoller(look, seen.set), clock=Clock(NOW))
+    taken = QueueSnapshotReader(
+        home, store, gpu_poller=GpuPoller(take_snapshot, seen.set), clock=Clock(NOW)
+    )
     assert taken.read_snapshot().gpus == (), "it is not waited for"
     answers.set()
     assert seen.wait(DEADLINE_S)
     assert [gauge.gpu.label for gauge in taken.read_snapshot().gpus] == ["cuda:1"]
 
 
-def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
-    home: Home, store: Store, look: Look
+def test_memory_of_a_job_is_current_peak_and_requested(
+    home: Home, store: Store, take_snapshot: TakeSnapshot
 ) -> None:
     write_gpu_status(
         home,
@@ -580,37 +592,39 @@ def test_the_memory_of_a_job_is_what_it_takes_its_most_and_what_it_asked(
         "uuid": None,
     }
     attempt.memory.write_text(json.dumps(told))
-    (work,) = look().running
+    (work,) = take_snapshot().running
     assert work.devices == "cuda:0,1"
     assert work.memory is not None
     assert (work.memory.now, work.memory.peak, work.memory.requested) == (3 * GIB, 4 * GIB, 8 * GIB)
     assert not work.memory.exceeds_request
 
 
-def test_names_and_reasons_cannot_steer_a_terminal(store: Store, look: Look) -> None:
+def test_names_and_reasons_cannot_control_the_terminal(
+    store: Store, take_snapshot: TakeSnapshot
+) -> None:
     steering = "\x1b[2J\r\n"
     (job,) = enqueue(store, a_spec(name=f"command/{steering}", run=f"r{steering}"))
     failed = Failed(at=NOW, error=f"said {steering}")
     store.scheduler_actions.finish_attempt(claimed(store, job, NOW), failed, outputs={}, now=NOW)
     enqueue(store, a_spec(name=f"command/2{steering}", run=f"r{steering}"))
-    screen = look(search_text="command")
+    screen = take_snapshot(search_text="command")
     assert repr(screen).isprintable()
     texts = [screen.waiting[0].name, screen.recent[0].note, *screen.active]
     assert all(text.isprintable() for text in texts)
 
 
-def test_a_program_without_a_name_is_told_by_what_it_runs(store: Store, look: Look) -> None:
+def test_unnamed_program_shows_its_command(store: Store, take_snapshot: TakeSnapshot) -> None:
     enqueue(
         store,
         a_spec("sleep", "30 s", name="command/1"),
         a_spec("x" * 99, name="command/2'"),
         a_spec("true", name="command/prep"),
     )
-    programs = [one.program for one in look().waiting]
+    programs = [one.program for one in take_snapshot().waiting]
     assert programs == ["sleep '30 s'", "x" * 39 + "…", ""]
 
 
-def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Store) -> None:
+def test_reading_a_snapshot_writes_nothing_and_needs_no_lock(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     other = Store(home)
     taken = QueueSnapshotReader(home, other, clock=Clock(NOW))
@@ -623,21 +637,21 @@ def test_looking_changes_nothing_and_waits_for_no_writer(home: Home, store: Stor
     other.close()
 
 
-def test_a_look_that_fails_leaves_no_transaction_behind(home: Home, store: Store) -> None:
-    def look() -> None:
+def test_failed_read_leaves_no_open_transaction(home: Home, store: Store) -> None:
+    def take_snapshot() -> None:
         with store.reading():
             store.read.counts()
             raise KeyError
 
     with pytest.raises(KeyError):
-        look()
+        take_snapshot()
     enqueue(store, a_spec())
     other = Store(home)
     assert other.read.counts() == {State.QUEUED: 1}, "it was written down at once"
     other.close()
 
 
-def test_a_scheduler_without_a_record_is_still_told(home: Home) -> None:
+def test_scheduler_without_a_record_is_shown(home: Home) -> None:
     assert read_scheduler_status(home).state == "absent"
     home.stop_record.write_text("{}")
     assert read_scheduler_status(home).state == "stopped"

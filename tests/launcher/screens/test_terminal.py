@@ -34,9 +34,7 @@ MIB = 1 << 20
         ({"LC_ALL": "", "LC_CTYPE": "", "LANG": ""}, True),
     ],
 )
-def test_the_environment_tells_whether_a_terminal_knows_unicode(
-    environ: dict[str, str], known: bool
-) -> None:
+def test_unicode_support_is_read_from_the_environment(environ: dict[str, str], known: bool) -> None:
     assert supports_unicode(environ) is known
 
 
@@ -44,7 +42,7 @@ def test_the_environment_tells_whether_a_terminal_knows_unicode(
     ("environ", "wanted"),
     [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
 )
-def test_a_pipe_has_colours_only_when_that_is_asked_for(
+def test_pipe_has_colours_only_on_request(
     monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], wanted: bool
 ) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR"):
@@ -54,32 +52,34 @@ def test_a_pipe_has_colours_only_when_that_is_asked_for(
     assert uses_colour(io.StringIO()) is wanted
 
 
-def test_a_terminal_has_colours_and_no_color_takes_them_away(store: Store) -> None:
+def test_terminal_has_colours_unless_no_color_is_set(store: Store) -> None:
     enqueue(store, a_spec())
     assert ESCAPE in in_a_terminal("status", colour=True)
     assert ESCAPE not in in_a_terminal("status")
 
 
 @pytest.mark.parametrize("words", [("--color", "never", "status"), ("status", "--color=never")])
-def test_the_option_stands_before_or_behind_the_verb(store: Store, words: tuple[str, ...]) -> None:
+def test_colour_option_is_accepted_before_and_after_the_command(
+    store: Store, words: tuple[str, ...]
+) -> None:
     enqueue(store, a_spec())
     assert ESCAPE not in in_a_terminal(*words, colour=True)
 
 
-def test_colours_can_be_had_where_the_environment_wants_none(store: Store) -> None:
+def test_colour_option_overrides_the_environment(store: Store) -> None:
     enqueue(store, a_spec())
     assert ESCAPE in in_a_terminal("status", "--color", "always")
 
 
 @pytest.mark.parametrize("words", [("--ascii", "status"), ("status", "--ascii")])
-def test_plain_characters_are_enough(store: Store, words: tuple[str, ...]) -> None:
+def test_ascii_output_contains_only_ascii(store: Store, words: tuple[str, ...]) -> None:
     enqueue(store, "command/世界")
     drawn = in_a_terminal(*words)
     assert drawn.isascii()
     assert "o command/????" in drawn
 
 
-def test_a_terminal_of_another_locale_gets_plain_characters_by_itself(
+def test_terminal_with_another_locale_uses_ascii(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enqueue(store, a_spec())
@@ -88,7 +88,7 @@ def test_a_terminal_of_another_locale_gets_plain_characters_by_itself(
     assert in_a_terminal("status").isascii()
 
 
-def test_a_pipe_has_full_names_whatever_the_locale(store: Store) -> None:
+def test_pipe_has_full_names_in_any_locale(store: Store) -> None:
     enqueue(store, "command/世界")
     told = subprocess.run(
         [*COMMAND, "status"], env=os.environ | {"LC_ALL": "C"}, check=True, capture_output=True
@@ -96,20 +96,20 @@ def test_a_pipe_has_full_names_whatever_the_locale(store: Store) -> None:
     assert "command/世界" in told.stdout.decode()
 
 
-def test_a_pipe_never_has_an_escape(launcher: Launcher, store: Store) -> None:
+def test_pipe_never_contains_escape_sequences(launcher: Launcher, store: Store) -> None:
     enqueue(store, a_spec())
     assert ESCAPE not in launcher("status").out
     assert "NO_COLOR" not in os.environ
 
 
-def test_a_terminal_that_does_not_know_its_size_has_the_usual_one() -> None:
+def test_terminal_of_unknown_size_uses_the_default_size() -> None:
     ours, theirs = os.openpty()  # of 0 columns
     with os.fdopen(theirs, "w") as stream:
         assert terminal_size(stream) == (WIDE, HIGH)
     os.close(ours)
 
 
-def test_json_has_null_where_it_has_no_number(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_null_for_unknown_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"rows": [{"auc": (math.inf, "x"), "n": 2}], "loss": math.nan})
     record = {"schema": 1, "rows": [{"auc": [None, "x"], "n": 2}], "loss": None}
     assert json.loads(capsys.readouterr().out) == record
@@ -133,7 +133,7 @@ def a_narrow_terminal() -> Iterator[Callable[[], str]]:
     os.close(ours)
 
 
-def test_the_name_of_a_file_that_is_hashed_cannot_steer_the_terminal() -> None:
+def test_name_of_a_hashed_file_cannot_control_the_terminal() -> None:
     with a_narrow_terminal() as drawn:
         watch = watch_hashing(clock := Clock())
         assert watch is not None
@@ -143,7 +143,7 @@ def test_the_name_of_a_file_that_is_hashed_cannot_steer_the_terminal() -> None:
         assert drawn() == "\rhashing big\\x1b[31mRED\\n.bin: 8 MiB of~\x1b[K"
 
 
-def test_only_a_file_that_takes_long_to_hash_gets_a_line() -> None:
+def test_progress_line_is_shown_only_for_slow_hashing() -> None:
     with a_narrow_terminal() as drawn:
         watch = watch_hashing(clock := Clock())
         assert watch is not None

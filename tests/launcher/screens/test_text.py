@@ -19,7 +19,6 @@ from launcher.screens.format import (
     PAUSED,
     format_job_names,
     iso_time,
-    sanitize_terminal,
     short_local_time,
     tally,
     why,
@@ -45,6 +44,7 @@ from launcher.screens.text_table import (
 )
 from launcher.states import Failed, State
 from launcher.store.queue import Store
+from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.attempt_progress import AttemptProgress
 from launcher.workers.progress.steps import ProgressReport
 from tests.build import a_reason, a_spec, claimed, enqueue, finished, job_row
@@ -58,7 +58,7 @@ COLUMNS = (Column("NAME", least=3), Column(right=True, drop=1), Column("WHY", ro
 
 
 @given(TEXTS, st.integers(0, 30))
-def test_a_cut_line_fits_and_is_a_beginning_of_it(text: str, width: int) -> None:
+def test_truncated_line_fits_and_is_a_prefix(text: str, width: int) -> None:
     cut = line(text).truncate(max(1, width)).text
     assert width_of(cut) <= max(1, width)
     assert cut == text or (cut.endswith("…") and text.startswith(cut[:-1]))
@@ -69,12 +69,12 @@ def test_a_shortened_text_fits(text: str, width: int, middle: bool) -> None:
     assert width_of(shorten(text, width, middle=middle)) <= width
 
 
-def test_the_middle_of_a_long_name_is_left_out() -> None:
+def test_long_name_loses_its_middle() -> None:
     assert shorten("train/gan2:pre@seed=12", 13, middle=True) == "train/…eed=12"
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS), max_size=4), st.integers(1, 40))
-def test_no_line_of_a_table_is_too_long(rows: list[tuple[str, ...]], width: int) -> None:
+def test_no_table_line_exceeds_the_width(rows: list[tuple[str, ...]], width: int) -> None:
     drawn = TextTable(COLUMNS, rows).to_lines(width)
     assert all(width_of(one.text) <= width for one in drawn)
     assert len(drawn) >= len(rows)
@@ -104,7 +104,7 @@ NARROW = ("abcdefgh", "12345678", "why")
         ),
     ],
 )
-def test_what_has_no_room_is_left_out_cut_or_broken(
+def test_cells_without_room_are_left_out_cut_or_wrapped(
     columns: Sequence[Column], rows: list[tuple[str, ...]], width: int, wanted: list[str]
 ) -> None:
     drawn = TextTable(columns, rows, [7, 8][: len(rows)]).to_lines(width)
@@ -113,7 +113,7 @@ def test_what_has_no_room_is_left_out_cut_or_broken(
 
 
 @pytest.mark.parametrize("text", ["世界" * 20, "a" * 40, "a " * 20, "e\u0301" * 40])
-def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -> None:
+def test_reason_in_any_script_is_wrapped_without_loss(text: str) -> None:
     shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
     drawn = texts_of(TextTable(shapes, [("a", text)]).to_lines(40))
     assert len(drawn) <= 1 + 3
@@ -121,7 +121,7 @@ def test_a_reason_in_any_script_is_broken_and_nothing_of_it_is_lost(text: str) -
     assert "".join(drawn[1:]).replace(" ", "")[1:] == text.replace(" ", "")
 
 
-def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> None:
+def test_name_in_a_reason_is_shortened_before_other_words() -> None:
     reason = f"waiting for {'x' * 90} (job 41) and 2 more jobs"
     shapes = (Column("WHY", least=28, rows=3),)
     drawn = texts_of(TextTable(shapes, [(reason,)]).to_lines(32))[1:]
@@ -133,28 +133,28 @@ def test_a_name_in_a_reason_loses_its_middle_before_the_words_beside_it_go() -> 
     assert told.endswith("(job 41) and 2 more jobs")
 
 
-def test_a_long_reason_without_a_word_is_one_empty_line() -> None:
+def test_long_reason_without_words_is_one_empty_line() -> None:
     shapes = (Column("NAME"), Column("WHY", least=8, rows=3))
     drawn = TextTable(shapes, [("a", " " * 99), ("b", "x")]).to_lines(40)
     assert [one.text.split() for one in drawn] == [["NAME", "WHY"], ["a"], ["b", "x"]]
 
 
 @pytest.mark.parametrize(("text", "columns"), [("e\u0301", 1), ("ก\u0e34", 1), ("世", 2), ("é", 1)])
-def test_a_mark_over_a_letter_takes_no_column(text: str, columns: int) -> None:
+def test_combining_character_has_no_width(text: str, columns: int) -> None:
     assert width_of(text) == columns
 
 
-def test_a_cell_of_pieces_keeps_their_tones() -> None:
+def test_cell_of_spans_keeps_their_styles() -> None:
     bar = TextLine((TextSpan("##", TextStyle.OURS), TextSpan("..", TextStyle.DIM)))
     (drawn,) = TextTable((Column(), Column()), [(bar, "x")]).to_lines(20)
     assert [span.style for span in drawn.spans[:2]] == [TextStyle.OURS, TextStyle.DIM]
 
 
-def test_nothing_is_drawn_of_a_table_without_rows() -> None:
+def test_table_without_rows_has_no_lines() -> None:
     assert TextTable(COLUMNS, []).to_lines(80) == []
 
 
-def test_rows_may_be_records_of_which_columns_take_what_they_show() -> None:
+def test_rows_can_be_records_with_cell_functions() -> None:
     shapes = (
         Column("NAME", cell_of=lambda row: row["name"]),
         Column("N", right=True, cell_of=lambda row: TextSpan(str(row["n"]), TextStyle.DIM)),
@@ -176,7 +176,7 @@ def test_rows_may_be_records_of_which_columns_take_what_they_show() -> None:
     ("rows", "drawn"),
     [([], ["A  B"]), ([("x", "")], ["A  B", "x"]), ([("x", 7)], ["A  B", "x  7"])],
 )
-def test_a_table_of_texts_keeps_its_titles(rows: list[tuple[str, str]], drawn: list[str]) -> None:
+def test_table_of_texts_keeps_its_titles(rows: list[tuple[str, str]], drawn: list[str]) -> None:
     assert texts_of(table_of_texts(("A", "B"), rows, {1}).to_lines(2)) == drawn
 
 
@@ -188,7 +188,7 @@ def test_a_table_of_texts_keeps_its_titles(rows: list[tuple[str, str]], drawn: l
         (10, ["NAME  AUC", "a     0.9", "", "without LOSS"]),
     ],
 )
-def test_where_it_has_no_room_less_stands_for_a_table_and_names_what_is_left_out(
+def test_narrow_table_replaces_the_table_and_names_left_out_columns(
     width: int, drawn: list[str]
 ) -> None:
     shapes = (Column("NAME"), Column("AUC", drop=1), Column("LOSS", drop=2))
@@ -199,12 +199,12 @@ def test_where_it_has_no_room_less_stands_for_a_table_and_names_what_is_left_out
     assert texts_of(table.to_lines(width)) == drawn
 
 
-def test_twins_are_one_character_of_ascii_each() -> None:
+def test_ascii_replacements_have_one_character() -> None:
     assert all(chr(twin).isascii() for twin in TWINS.values())
     assert in_ascii("● 世 é ✓") == "* ?? ? +"
 
 
-def test_texts_line_up() -> None:
+def test_text_columns_are_aligned() -> None:
     rows = [("a", "1", "x"), ("bbb", "100", "")]
     assert columns(rows, right={1}) == ["a      1  x", "bbb  100"]
     assert columns([("人", "\x1b[2J", "b"), ("c", "", "d")]) == [
@@ -215,7 +215,7 @@ def test_texts_line_up() -> None:
 
 
 @pytest.mark.parametrize("width", [10, 20, 30])
-def test_the_last_text_is_broken_and_never_cut(width: int) -> None:
+def test_last_text_column_is_wrapped_not_cut(width: int) -> None:
     words = "one two three four five"
     shapes = (Column("KIND"), Column("WHAT", least=12, rows=0))
     lines = texts_of(TextTable(shapes, [("a", words)]).to_lines(width))
@@ -223,7 +223,7 @@ def test_the_last_text_is_broken_and_never_cut(width: int) -> None:
     assert max(map(len, lines)) <= max(width, len("KIND") + GAP + 12)
 
 
-def test_a_line_for_a_pipe_holds_each_cell_as_text() -> None:
+def test_pipe_line_contains_each_cell_as_text() -> None:
     assert tab_separated([("a\tb\n", None, 1.5, b"xy")]) == "a\\tb\\n\t\t1.5\t2 bytes\n"
     assert tab_separated([]) == ""
 
@@ -248,7 +248,7 @@ SETS = st.sets(st.one_of(GRAMMAR, ANYTHING), min_size=1, max_size=12)
 @given(SETS, st.integers(8, 200))
 @example({LONG.format(seed) for seed in range(9)}, 24)
 @example({"a" * 300 + "b" * n for n in range(9)}, 60)
-def test_names_fit_and_those_that_fit_by_themselves_stay_whole(names: set[str], width: int) -> None:
+def test_shortened_names_fit_and_short_names_are_unchanged(names: set[str], width: int) -> None:
     shown = distinguish_names(sorted(names), width)
     assert shown.keys() == names
     assert all(width_of(one) <= width for one in shown.values())
@@ -260,14 +260,14 @@ def test_names_fit_and_those_that_fit_by_themselves_stay_whole(names: set[str], 
     st.sets(st.integers(0, 99), min_size=2, max_size=9),
     st.integers(16, 60),
 )
-def test_names_that_differ_in_one_word_stay_different(
+def test_names_differing_in_one_word_stay_different(
     ends: list[str], seeds: set[int], width: int
 ) -> None:
     names = [f"train/{ends[0]},word={seed}/{ends[1]}" for seed in seeds]
     assert len(set(distinguish_names(names, width).values())) == len(names)
 
 
-def test_what_names_share_is_left_out_and_what_differs_stays() -> None:
+def test_common_parts_of_names_are_left_out() -> None:
     shown = distinguish_names([LONG.format(seed) for seed in (1, 2)], 40)
     assert [*shown.values()] == [
         "test/gan2…001,seed=1/gan2:pre&…&real:pre",
@@ -289,7 +289,7 @@ def test_what_names_share_is_left_out_and_what_differs_stays() -> None:
         (12, "train@lr=0.1 train@lr=0.01", "train@lr=0.1 tr…n@lr=0.01"),
     ],
 )  # fmt: skip
-def test_the_parameters_that_differ_stay_whole(width: int, names: str, texts: str) -> None:
+def test_differing_parameters_are_not_cut(width: int, names: str, texts: str) -> None:
     assert " ".join(distinguish_names(names.split(), width).values()) == texts
 
 
@@ -311,9 +311,7 @@ MATRIX = [
 
 @pytest.mark.parametrize("width", [24, 28, 40, 60])
 @pytest.mark.parametrize("names", [TWO_ENDS, MATRIX])
-def test_what_tells_two_groups_apart_stays_with_what_tells_their_names_apart(
-    names: list[str], width: int
-) -> None:
+def test_groups_and_names_both_stay_distinguishable(names: list[str], width: int) -> None:
     shown = [*distinguish_names(names, width).values()]
     assert len(set(shown)) == len(names)
     assert all(width_of(text) <= width for text in shown)
@@ -323,14 +321,14 @@ def test_what_tells_two_groups_apart_stays_with_what_tells_their_names_apart(
         assert [text for text in shown if "elabel" in text] == shown[4:]
 
 
-def test_names_that_share_nothing_do_not_blur_what_tells_others_apart() -> None:
+def test_unrelated_names_do_not_affect_similar_names() -> None:
     other = [f"command/a-long-name-of-a-program-number-{n}-of-two" for n in (1, 2)]
     shown = distinguish_names([*TWO_ENDS, *other], 28)
     assert [shown[name] for name in TWO_ENDS] == [*distinguish_names(TWO_ENDS, 28).values()]
     assert [shown[name] for name in other] == [*distinguish_names(other, 28).values()]
 
 
-def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
+def test_seeds_of_a_model_stay_distinguishable() -> None:
     note = "waiting for 18.9 GiB of GPU memory: cuda:0 has 8.6 GiB free, of which 2 GiB is reserved for job 41"
     # one number: it tells nothing
     lines = [a_line(7, LONG.format(seed), State.QUEUED, note) for seed in range(12)]
@@ -348,7 +346,7 @@ def test_seeds_of_a_model_do_not_look_alike_on_one_screen() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])
 @pytest.mark.parametrize("everything", [False, True])
-def test_results_of_two_seeds_never_look_alike(width: int, everything: bool) -> None:
+def test_results_of_two_seeds_stay_distinguishable(width: int, everything: bool) -> None:
     model = "gan2:pre&gan3:pre&sd15:pre&sd21:pre&real:pre%50~pgu/real:pre@lr=0.001,seed={}"
     rows = [a_row(model.format(seed), "all:pre&real:pre", pooled=not everything) for seed in (1, 2)]
     drawn = draw(rows, everything=everything, width=width).splitlines()
@@ -358,7 +356,7 @@ def test_results_of_two_seeds_never_look_alike(width: int, everything: bool) -> 
     assert "seed=2" in second
 
 
-def test_a_file_gets_whole_names() -> None:
+def test_file_output_has_full_names() -> None:
     assert not sys.stdout.isatty()
     rows = [a_row("m" * 300, "gan2:pre", pooled=False)]
     assert "m" * 300 in draw(rows, width=terminal_width())
@@ -372,13 +370,13 @@ STEERING = "\x1b]0;title\x07\x1b[2J\r\n\t\x9b31m\u202e\x00"
 
 @settings(max_examples=50, deadline=None)
 @given(st.text())
-def test_no_text_can_steer_a_terminal(text: str) -> None:
+def test_text_cannot_control_a_terminal(text: str) -> None:
     assert sanitize_terminal(text).isprintable()
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text().filter(str.isprintable))
-def test_plain_text_is_shown_as_it_is(text: str) -> None:
+def test_plain_text_is_unchanged(text: str) -> None:
     assert sanitize_terminal(text) == text
 
 
@@ -386,19 +384,19 @@ def test_control_characters_become_visible() -> None:
     assert sanitize_terminal("\x1b[31mred\udcff\n") == "\\x1b[31mred\\udcff\\n"
 
 
-def test_every_state_has_a_place_and_a_glyph() -> None:
+def test_every_state_has_an_order_and_a_glyph() -> None:
     assert set(GLYPHS) == set(ORDER) == set(State)
     assert len({in_ascii(glyph) for glyph in (*GLYPHS.values(), PAUSED)}) == len(State) + 1
 
 
-def test_a_tally_names_only_what_there_is() -> None:
+def test_tally_contains_only_present_states() -> None:
     assert tally({}) == "no jobs"
     assert tally({State.QUEUED: 3, State.RUNNING: 1, State.DONE: 0}) == "1 running · 3 queued"
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(st.characters(codec=None, categories=["C", "Zs", "Zl", "Zp", "L"])))
-def test_each_character_is_shown_by_itself(text: str) -> None:
+def test_each_character_is_shown_separately(text: str) -> None:
     assert sanitize_terminal(text) == "".join(map(sanitize_terminal, text))
 
 
@@ -409,17 +407,17 @@ def test_the_first_few_jobs_are_named(store: Store) -> None:
     assert format_job_names(rows, 2) == "train/a\\x1b, train/b\\x1b and 2 more"
 
 
-def test_a_moment_shows_its_seconds_only_where_there_are_some() -> None:
+def test_short_time_has_seconds_only_if_not_zero() -> None:
     noon = datetime(2026, 11, 20, 12, 0).timestamp()  # noqa: DTZ001  # local on purpose
     assert short_local_time(noon) == "2026-11-20 12:00"
     assert short_local_time(noon + 5) == "2026-11-20 12:00:05"
 
 
-def test_times_for_machines_are_utc() -> None:
+def test_iso_times_are_utc() -> None:
     assert iso_time(0.0) == "1970-01-01T00:00:00Z"
 
 
-def test_a_line_for_pipes_has_one_record_a_line_whatever_a_job_is_called(store: Store) -> None:
+def test_pipe_has_one_record_per_line_for_any_job_name(store: Store) -> None:
     (job,) = enqueue(store, f"command/{STEERING}")
     line = job_view(job_row(store, job))
     text = tab_separated([line.columns()])
@@ -429,7 +427,7 @@ def test_a_line_for_pipes_has_one_record_a_line_whatever_a_job_is_called(store: 
     assert json.loads(json.dumps(line.record()))["id"] == job
 
 
-def test_a_running_job_tells_how_far_it_is(store: Store) -> None:
+def test_running_job_shows_its_progress(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
     step = ProgressReport(at=1.0, step=3, total=9, metrics={"note": STEERING})
@@ -437,13 +435,13 @@ def test_a_running_job_tells_how_far_it_is(store: Store) -> None:
     assert job_view(job_row(store, job)).note == "fits"
 
 
-def test_a_running_job_tells_since_when(store: Store) -> None:
+def test_running_job_shows_its_start_time(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     claimed(store, job)
     assert job_view(job_row(store, job), started=77.0).since == 77.0
 
 
-def test_a_waiting_job_tells_how_many_it_needs(store: Store) -> None:
+def test_waiting_job_shows_the_number_of_dependencies(store: Store) -> None:
     names = ["command/a", "command/b", "command/c"]
     a, _, c = enqueue(store, *names, needs={names[2]: names[:2]})
     assert why(job_row(store, c)) == "waiting for 2 more jobs"
@@ -451,7 +449,7 @@ def test_a_waiting_job_tells_how_many_it_needs(store: Store) -> None:
     assert why(job_row(store, c)) == "waiting for 1 more job"
 
 
-def test_a_waiting_job_tells_when_it_may_start(store: Store) -> None:
+def test_waiting_job_shows_its_earliest_start(store: Store) -> None:
     at = datetime(2036, 11, 20, 18, 30).timestamp()  # noqa: DTZ001  # local on purpose
     terms = Terms(not_before=at)
     a, b = enqueue(
@@ -464,7 +462,7 @@ def test_a_waiting_job_tells_when_it_may_start(store: Store) -> None:
     assert why(job_row(store, b)) == "waiting for 1 more job and until 2036-11-20 18:30"
 
 
-def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
+def test_waiting_job_shows_the_missing_resource(store: Store) -> None:
     a, b, c = enqueue(
         store,
         a_spec(name="command/a", cpus=4),
@@ -484,7 +482,7 @@ def test_a_waiting_job_tells_what_its_lane_lacks(store: Store) -> None:
     assert why(job_row(store, c)) == "held by its owner"
 
 
-def test_a_job_that_failed_tells_of_its_retry(store: Store) -> None:
+def test_failed_job_shows_its_retry(store: Store) -> None:
     (job,) = enqueue(store, a_spec(terms=Terms(retries=2)))
     failed = Failed(at=2.0, error="no network\nat all")
     finished(store, job, failed)
@@ -501,7 +499,7 @@ def texts(points: list[tuple[float, float]], width: int, height: int) -> list[st
     return texts_of(chart(points, width, height))
 
 
-def test_a_curve_has_numbers_on_both_axes() -> None:
+def test_curve_has_numbers_on_both_axes() -> None:
     assert texts([(0, 0), (1, 1), (2, 2), (3, 3)], 14, 6) == [
         "3┤           █",
         " │       ▆▆▆▆█",
@@ -512,7 +510,7 @@ def test_a_curve_has_numbers_on_both_axes() -> None:
     ]
 
 
-def test_a_high_curve_has_a_number_in_its_middle_too() -> None:
+def test_high_chart_has_a_number_in_the_middle() -> None:
     drawn = texts(FALLING, 60, 12)
     assert [one.split("┤")[0].strip() for one in drawn if "┤" in one] == [
         "0.9512",
@@ -527,34 +525,34 @@ def test_a_high_curve_has_a_number_in_its_middle_too() -> None:
     st.integers(1, 200),
     st.integers(1, 40),
 )
-def test_a_curve_stays_in_its_frame(values: list[float], width: int, height: int) -> None:
+def test_curve_stays_within_its_frame(values: list[float], width: int, height: int) -> None:
     drawn = texts([(float(step), value) for step, value in enumerate(values)], width, height)
     assert 1 <= len(drawn) <= max(1, height)
     assert all(width_of(one) <= width for one in drawn)
 
 
-def test_numbers_that_are_none_are_left_out() -> None:
+def test_non_finite_numbers_are_left_out() -> None:
     drawn = texts([(1, math.nan), (2, math.inf), (3, 7.5)], 30, 6)
     assert drawn[0].startswith("7.537┤")
     assert texts([(1, math.nan)], 30, 6) == ["no numbers yet"]
 
 
-def test_where_there_is_no_room_the_newest_number_is_told() -> None:
+def test_latest_value_is_shown_if_there_is_no_room() -> None:
     assert texts(FALLING, 60, 2) == ["0.006738"]
     assert texts(FALLING, 8, 20) == ["0.006738"]
 
 
 @pytest.mark.parametrize("height", [4, 9, 20])
-def test_all_of_it_has_twins_in_ascii(height: int) -> None:
+def test_chart_has_ascii_replacements(height: int) -> None:
     assert "?" not in in_ascii("\n".join(texts(FALLING, 70, height)))
 
 
-def test_what_hardly_varies_makes_no_mountains() -> None:
+def test_nearly_constant_values_are_drawn_flat() -> None:
     drawn = texts([(step, 1 + step * 1e-6) for step in range(50)], 40, 8)
     assert [one.split("┤")[0].strip() for one in drawn if "┤" in one] == ["1.005", "0.995"]
     assert len({one.split("┤")[-1].split("│")[-1] for one in drawn[:-2]}) <= 3
 
 
-def test_an_axis_may_begin_at_nought() -> None:
+def test_axis_can_begin_at_zero() -> None:
     drawn = texts_of(chart([(1, 4.0), (2, 5.0)], 30, 6, floor=0))
     assert [one.split("┤")[0].strip() for one in drawn if "┤" in one] == ["5", "0"]

@@ -52,11 +52,11 @@ def message(*words: str) -> str:
         (["read", "nowhere"], "PATH: path 'nowhere' does not exist."),
     ],
 )
-def test_a_wrong_command_line_has_one_line_and_advice(words: list[str], said: str) -> None:
+def test_usage_error_has_one_line_and_a_hint(words: list[str], said: str) -> None:
     assert message(*words).replace("\n", " ") == said
 
 
-def test_an_error_without_context_names_the_command_of_the_line() -> None:
+def test_error_without_context_names_the_command() -> None:
     error = click.UsageError("Option '--size' requires an argument.")
     assert usage_message(error, ["show", "--size"], {"show", "read"}) == (
         "option '--size' requires an argument. See: launcher show --help"
@@ -67,12 +67,12 @@ def test_an_error_without_context_names_the_command_of_the_line() -> None:
     assert usage_message(error) == "option '--size' requires an argument."
 
 
-def test_an_argument_that_is_missing_is_named_by_its_hint() -> None:
+def test_missing_argument_is_named_by_its_hint() -> None:
     error = click.MissingParameter(param_hint="'PROGRAM', or --from FILE", param_type="argument")
     assert usage_message(error) == "missing argument PROGRAM, or --from FILE."
 
 
-def test_a_hint_of_the_parameter_is_used_as_it_is() -> None:
+def test_parameter_hint_is_used_unchanged() -> None:
     assert usage_message(click.BadParameter("Too small", param_hint="'--size'")) == (
         "--size: too small"
     )

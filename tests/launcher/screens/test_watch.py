@@ -38,7 +38,7 @@ from tests.terminal import COMMAND, seen
 ENTER, LEAVE = b"\x1b[?1049h\x1b[?25l", b"\x1b[?25h\x1b[?1049l"
 
 
-def test_the_picture_changes_with_the_queue(store: Store) -> None:
+def test_watch_updates_with_the_queue(store: Store) -> None:
     enqueue(store, "command/a")
     with seen("status", "--watch=0.2") as window:
         window.shows("○ command/a")
@@ -47,7 +47,7 @@ def test_the_picture_changes_with_the_queue(store: Store) -> None:
         assert "\x1b[?1049h" in window.raw.decode()
 
 
-def test_control_c_leaves_the_picture_and_gives_the_terminal_back(store: Store) -> None:
+def test_ctrl_c_ends_watch_and_restores_the_terminal(store: Store) -> None:
     enqueue(store, a_spec())
     with seen("status", "--watch") as window:
         window.shows("command/1")
@@ -56,7 +56,7 @@ def test_control_c_leaves_the_picture_and_gives_the_terminal_back(store: Store) 
         assert window.raw.rstrip().endswith(b"\x1b[?25h\x1b[?1049l"), "no cursor is hidden"
 
 
-def test_the_picture_fits_a_window_that_becomes_smaller(store: Store) -> None:
+def test_watch_fits_a_shrinking_window(store: Store) -> None:
     enqueue(store, *(f"command/{'x' * 60}{number}" for number in range(30)))
     with seen("status", "--watch=3600", columns=120, rows=40) as window:
         window.until(lambda text: text.count("command/xxx") == 30, "all are seen")
@@ -66,7 +66,7 @@ def test_the_picture_fits_a_window_that_becomes_smaller(store: Store) -> None:
         window.until(lambda text: "…" in text, "names are cut")
 
 
-def test_a_line_as_wide_as_the_window_keeps_its_last_character(store: Store) -> None:
+def test_line_as_wide_as_the_window_keeps_its_last_character(store: Store) -> None:
     enqueue(store, a_spec())
     with seen("status", "--watch") as window:
         window.shows("command/1")
@@ -75,9 +75,7 @@ def test_a_line_as_wide_as_the_window_keeps_its_last_character(store: Store) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGTSTP])
-def test_who_ends_or_halts_the_picture_gets_the_terminal_back(
-    store: Store, number: signal.Signals
-) -> None:
+def test_signals_restore_the_terminal(store: Store, number: signal.Signals) -> None:
     enqueue(store, a_spec())
     with seen("status", "--watch=0.2") as window:
         window.shows("command/1")
@@ -92,7 +90,7 @@ def test_who_ends_or_halts_the_picture_gets_the_terminal_back(
             assert window.ends() == 130
 
 
-def test_a_terminal_that_cannot_move_its_cursor_gets_a_line_for_each_change(store: Store) -> None:
+def test_terminal_without_cursor_movement_gets_one_line_per_change(store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     with seen("status", "--watch", TERM="dumb") as window:
 
@@ -105,7 +103,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_a_line_for_each_change(stor
         assert b"\x1b" not in window.raw
 
 
-def test_the_view_of_a_run_has_no_style_where_none_is_wanted(
+def test_run_view_has_no_style_without_colours(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -120,7 +118,7 @@ def test_the_view_of_a_run_has_no_style_where_none_is_wanted(
             assert "RUNNING" not in window.text
 
 
-def test_the_view_of_a_run_says_why_nothing_starts(
+def test_run_view_shows_why_nothing_starts(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -133,7 +131,7 @@ def test_the_view_of_a_run_says_why_nothing_starts(
         assert window.ends() == 130
 
 
-def test_a_queue_that_is_deleted_ends_the_picture(store: Store, home: Home) -> None:
+def test_watch_ends_if_the_queue_is_deleted(store: Store, home: Home) -> None:
     enqueue(store, a_spec())
     with seen("status", "--watch=0.2") as window:
         window.shows("command/1")
@@ -142,7 +140,7 @@ def test_a_queue_that_is_deleted_ends_the_picture(store: Store, home: Home) -> N
         assert "does not exist any more" in window.text
 
 
-def test_a_queue_that_another_one_replaced_ends_the_picture(store: Store, home: Home) -> None:
+def test_watch_ends_if_the_queue_is_replaced(store: Store, home: Home) -> None:
     enqueue(store, a_spec())
     with seen("status", "--watch=0.2") as window:
         window.shows("command/1")
@@ -151,7 +149,7 @@ def test_a_queue_that_another_one_replaced_ends_the_picture(store: Store, home: 
         assert "was replaced" in window.text
 
 
-def test_a_window_that_is_closed_ends_the_picture(store: Store) -> None:
+def test_watch_ends_if_the_window_is_closed(store: Store) -> None:
     enqueue(store, a_spec())
     with seen("status", "--watch=0.2") as window:
         window.shows("command/1")
@@ -159,13 +157,13 @@ def test_a_window_that_is_closed_ends_the_picture(store: Store) -> None:
         assert window.ends() in {-signal.SIGHUP, 3, 141}
 
 
-def test_jobs_of_a_pattern_are_watched_alone(store: Store) -> None:
+def test_watch_shows_only_matching_jobs(store: Store) -> None:
     enqueue(store, "command/a", "command/b")
     with seen("status", "--watch", "*/b") as window:
         assert "command/a" not in window.shows("command/b")
 
 
-def test_a_pipe_gets_a_line_for_each_change(store: Store, tmp_path: Path) -> None:
+def test_pipe_gets_one_line_per_change(store: Store, tmp_path: Path) -> None:
     a, b = enqueue(store, "command/a", "command/b")
     told = tmp_path / "told"
     with told.open("wb") as file:
@@ -191,7 +189,7 @@ def test_a_pipe_gets_a_line_for_each_change(store: Store, tmp_path: Path) -> Non
     assert failed.endswith("✗ failed    command/a  boom  → launcher logs 1")
 
 
-def test_a_pipe_whose_reader_has_left_ends_the_watch_without_a_change(store: Store) -> None:
+def test_watch_ends_if_the_pipe_is_closed(store: Store) -> None:
     enqueue(store, a_spec())
     watch = subprocess.Popen([*COMMAND, "status", "--watch"], stdout=subprocess.PIPE)
     assert watch.stdout is not None
@@ -199,9 +197,7 @@ def test_a_pipe_whose_reader_has_left_ends_the_watch_without_a_change(store: Sto
     assert watch.wait(DEADLINE_S) == 141
 
 
-def test_a_pipe_gets_the_names_of_its_columns_when_it_asks(
-    launcher: Launcher, store: Store
-) -> None:
+def test_pipe_gets_column_names_on_request(launcher: Launcher, store: Store) -> None:
     (job,) = enqueue(store, a_spec())
     finished(store, job)
     lines = launcher("status", "--header").out.splitlines()
@@ -209,7 +205,7 @@ def test_a_pipe_gets_the_names_of_its_columns_when_it_asks(
     assert lines[1].split("\t")[:4] == ["1", "test", job_row(store, job).name, "done"]
 
 
-def test_a_change_is_broken_between_words_and_never_within_one() -> None:
+def test_change_is_wrapped_between_words() -> None:
     name = "train/gan2:pre&gan3:pre&real:pre%50~pgu@lr=0.001,seed=1"
     text = f"14:02:07 ✗ failed    {name}  ended with exit code 1: KeyError: 'lr'  → launcher logs 7"
     drawn = texts_of(wrap_message(line(text, TextStyle.BAD), "  [12/48]", 80))
@@ -222,7 +218,7 @@ def test_a_change_is_broken_between_words_and_never_within_one() -> None:
     }
 
 
-def test_a_change_of_a_long_name_is_not_broken_within_it_either() -> None:
+def test_change_does_not_wrap_within_a_long_name() -> None:
     name = "unlearn/gan2:pre&gan3:pre&sd15:pre&real:pre%50~pgu@lr=0.001,seed=1"
     text = f"14:02:07 ✓ done      {name}  1m 4s  accuracy 0.93"
     drawn = texts_of(wrap_message(line(text), "  [12/48]", 80))
@@ -236,9 +232,7 @@ def test_a_change_of_a_long_name_is_not_broken_within_it_either() -> None:
 # --- wait, stop
 
 
-def test_waiting_tells_which_jobs_did_not_come_to_a_good_end(
-    launcher: Launcher, store: Store
-) -> None:
+def test_wait_names_jobs_that_did_not_succeed(launcher: Launcher, store: Store) -> None:
     launcher("add", "--", "true")
     launcher("add", "--name", "bad", "--", *shell("echo why; exit 3"))
     answer = launcher("wait")
@@ -248,23 +242,21 @@ def test_waiting_tells_which_jobs_did_not_come_to_a_good_end(
     assert launcher("wait").code == 0, "nothing is open"
 
 
-def test_waiting_has_an_end(launcher: Launcher) -> None:
+def test_wait_has_a_timeout(launcher: Launcher) -> None:
     launcher("add", "--", "sleep", "60")
     answer = launcher("wait", "--timeout", "0.1")
     assert answer.code == 3
     assert "the jobs have not ended after 0.1 s (--timeout). They continue." in answer.err
 
 
-def test_waiting_replaces_a_scheduler_that_died(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_wait_replaces_a_dead_scheduler(launcher: Launcher, home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     assert scheduler_pid(home) is None
     launcher.well("wait")
     assert in_state(store, 1, State.DONE)
 
 
-def test_stopping_lets_running_jobs_finish(
+def test_stop_lets_running_jobs_finish(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
     script = 'until [ -e "$1" ]; do sleep 0.01; done'
@@ -278,7 +270,7 @@ def test_stopping_lets_running_jobs_finish(
     assert launcher.json("status")["scheduler"]["state"] == "stopped"
 
 
-def test_stopping_now_puts_running_jobs_back_and_a_later_start_goes_on(
+def test_stop_now_requeues_running_jobs_and_start_resumes_them(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -296,9 +288,7 @@ def test_stopping_now_puts_running_jobs_back_and_a_later_start_goes_on(
     assert job_row(store, 1).attempts == 2
 
 
-def test_waiting_for_jobs_of_a_stopped_queue_says_so_instead_of_waiting_for_ever(
-    launcher: Launcher, home: Home
-) -> None:
+def test_wait_reports_a_stopped_queue(launcher: Launcher, home: Home) -> None:
     launcher("add", "--", "sleep", "60")
     program_of(home.attempt(1, 1))
     launcher.well("stop", "--now")
@@ -307,7 +297,7 @@ def test_waiting_for_jobs_of_a_stopped_queue_says_so_instead_of_waiting_for_ever
     assert "the queue is stopped" in said.err
 
 
-def test_waiting_for_machines_tells_of_all_jobs(launcher: Launcher, store: Store) -> None:
+def test_wait_json_lists_all_jobs(launcher: Launcher, store: Store) -> None:
     good, bad = enqueue(store, "train/a", "train/b")
     finished(store, good)
     store.job_control.cancel([bad], 3.0)
@@ -320,7 +310,7 @@ def test_waiting_for_machines_tells_of_all_jobs(launcher: Launcher, store: Store
     ]
 
 
-def test_a_held_job_that_is_waited_for_is_named_once(launcher: Launcher, store: Store) -> None:
+def test_wait_names_a_held_job_once(launcher: Launcher, store: Store) -> None:
     for _ in range(2):
         launcher("add", "--hold", "--", "true")
     waiter = subprocess.Popen([*COMMAND, "wait"], stderr=subprocess.PIPE, text=True)
@@ -335,9 +325,7 @@ def test_a_held_job_that_is_waited_for_is_named_once(launcher: Launcher, store: 
     assert waiter.returncode == 0
 
 
-def test_a_job_that_is_held_while_somebody_waits_is_named(
-    launcher: Launcher, home: Home, store: Store
-) -> None:
+def test_wait_names_a_job_that_becomes_held(launcher: Launcher, home: Home, store: Store) -> None:
     launcher("add", "--not-before", "+1h", "--", "true")
     waiter = subprocess.Popen([*COMMAND, "wait"], stderr=subprocess.PIPE, text=True)
     assert waiter.stderr is not None
@@ -352,7 +340,7 @@ def test_a_job_that_is_held_while_somebody_waits_is_named(
     assert waiter.returncode == 1
 
 
-def test_a_job_that_runs_again_is_waited_for(launcher: Launcher, tmp_path: Path) -> None:
+def test_wait_continues_for_a_job_that_runs_again(launcher: Launcher, tmp_path: Path) -> None:
     script = 'echo >> "$1"; [ $(wc -l < "$1") = 3 ]'
     words = ("--retries", "2", "--backoff", "0s")
     launcher("add", *words, "--", *shell(script, str(tmp_path / "tries")))
@@ -360,7 +348,7 @@ def test_a_job_that_runs_again_is_waited_for(launcher: Launcher, tmp_path: Path)
     assert len(lines_of(tmp_path / "tries")) == 3
 
 
-def test_how_long_to_wait_is_said_with_or_without_a_unit(launcher: Launcher, store: Store) -> None:
+def test_wait_timeout_accepts_units(launcher: Launcher, store: Store) -> None:
     launcher("add", "--hold", "--", "true")
     for text, said in (("0.1", "0.1 s"), ("0.1s", "0.1 s"), ("0", "0 s")):
         answer = launcher("wait", "--timeout", text)
@@ -369,11 +357,11 @@ def test_how_long_to_wait_is_said_with_or_without_a_unit(launcher: Launcher, sto
     assert launcher("wait", "--timeout", "soon").code == 2
 
 
-def test_waiting_for_nothing_is_over_at_once(launcher: Launcher, store: Store) -> None:
+def test_wait_for_no_jobs_returns_at_once(launcher: Launcher, store: Store) -> None:
     assert json.loads(launcher.well("wait", "--json").out) == {"schema": 1, "jobs": []}
 
 
-def test_interrupting_a_command_leaves_the_jobs_alone(home: Home, store: Store) -> None:
+def test_interrupting_wait_does_not_change_jobs(home: Home, store: Store) -> None:
     client = subprocess.Popen([*COMMAND, "add", "--", "sleep", "60"], stdout=subprocess.DEVNULL)
     assert client.wait() == 0
     program = program_of(home.attempt(1, 1))

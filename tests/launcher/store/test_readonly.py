@@ -20,7 +20,6 @@ import pytest
 from launcher import __version__
 from launcher.errors import StoreError
 from launcher.job import Terms
-from launcher.screens.format import sanitize_terminal
 from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.states import Done, Failed, Lost, NeverStarted, Outcome, State, Stopped
 from launcher.store import recovery
@@ -29,6 +28,7 @@ from launcher.store.opening import WAL_LIMIT_BYTES
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
+from launcher.system.text import sanitize_terminal
 from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, in_state
 from tests.launcher.conftest import Launcher
 from tests.launcher.queued import DONE, FAILED, VOID, end, one, put

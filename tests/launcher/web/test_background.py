@@ -52,14 +52,14 @@ def text(runs: BackgroundCache[int, str], mark: str, run: int = 1) -> str:
     return runs.get(run, mark).value or ""
 
 
-def test_what_is_read_quickly_is_there_at_once_and_is_kept() -> None:
+def test_quick_result_is_returned_at_once_and_cached() -> None:
     reads = Reads()
     with reader(reads) as runs:
         assert text(runs, "a") == text(runs, "a") == "read 1 times"
         assert not runs.get(1, "a").pending
 
 
-def test_what_takes_long_is_pending_until_it_is_there() -> None:
+def test_slow_result_is_pending_until_it_is_read() -> None:
     reads = Reads()
     reads.let.clear()
     with reader(reads, patience_s=0.0) as runs:
@@ -71,7 +71,7 @@ def test_what_takes_long_is_pending_until_it_is_there() -> None:
         assert reads.calls[0] == 1
 
 
-def test_a_queue_that_has_changed_is_read_again_while_the_old_is_shown() -> None:
+def test_changed_queue_is_read_again_while_the_old_result_is_shown() -> None:
     reads = Reads()
     with reader(reads) as runs:
         assert text(runs, "a") == "read 1 times"
@@ -83,7 +83,7 @@ def test_a_queue_that_has_changed_is_read_again_while_the_old_is_shown() -> None
         until(lambda: text(runs, "b") == "read 2 times", "the run is read again")
 
 
-def test_what_costs_much_is_read_again_seldom() -> None:
+def test_expensive_result_is_read_again_rarely() -> None:
     reads = Reads()
     reads.takes_s = 2.0
     with reader(reads) as runs:
@@ -94,7 +94,7 @@ def test_what_costs_much_is_read_again_seldom() -> None:
         until(lambda: text(runs, "b") == "read 2 times", "the run is read again")
 
 
-def test_runs_that_nobody_looks_at_are_forgotten() -> None:
+def test_unused_runs_are_dropped_from_the_cache() -> None:
     reads = Reads()
     with reader(reads) as runs:
         for run in range(MOST_KEPT + 1):
@@ -105,7 +105,7 @@ def test_runs_that_nobody_looks_at_are_forgotten() -> None:
         assert reads.calls.count(0) == 2
 
 
-def test_what_took_very_long_is_not_put_off_for_hours() -> None:
+def test_pause_after_a_very_slow_read_is_limited() -> None:
     reads = Reads()
     reads.takes_s = 1000.0
     with reader(reads) as runs:
@@ -114,7 +114,7 @@ def test_what_took_very_long_is_not_put_off_for_hours() -> None:
         until(lambda: text(runs, "b") == "read 2 times", "the run is read again")
 
 
-def test_what_cannot_be_read_is_said_and_read_another_time() -> None:
+def test_read_error_is_returned_and_the_read_is_retried() -> None:
     broken = True
 
     def read(run: int) -> str:
@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_said_and_read_another_time() -> None:
         runs.close()
 
 
-def test_the_end_does_not_wait_for_what_takes_for_ever() -> None:
+def test_close_does_not_wait_for_an_endless_read() -> None:
     let, reading = threading.Event(), threading.Event()
 
     def read(run: int) -> str:
@@ -173,7 +173,7 @@ def log(tmp_path: Path) -> Path:
     return log
 
 
-def test_windows_join_without_a_gap_in_both_directions(log: Path) -> None:
+def test_log_windows_join_without_gaps_in_both_directions(log: Path) -> None:
     window = a_window(log, most_bytes=1000)
     lines = list(window.lines)
     while window.begin:
@@ -188,14 +188,14 @@ def test_windows_join_without_a_gap_in_both_directions(log: Path) -> None:
     assert lines == log.read_text().splitlines()
 
 
-def test_a_line_without_an_end_is_cut_and_its_length_is_told(tmp_path: Path) -> None:
+def test_long_line_is_cut_and_its_length_is_shown(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * 10_000_000)
     (shown,) = a_window(log, most_bytes=1 << 16).lines
     assert shown == "x" * LONGEST_LINE + f" … {(1 << 16) - LONGEST_LINE:,} more characters"
 
 
-def test_of_a_long_line_all_windows_go_on(tmp_path: Path) -> None:
+def test_long_line_continues_in_all_windows(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * 1000)
     window = a_window(log, begin=0, most_bytes=100)
@@ -203,7 +203,7 @@ def test_of_a_long_line_all_windows_go_on(tmp_path: Path) -> None:
     assert a_window(log, end=500, most_bytes=100).begin == 400
 
 
-def test_a_huge_log_is_read_from_its_end_only(tmp_path: Path) -> None:
+def test_only_the_end_of_a_huge_log_is_read(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as file:
         file.truncate(1 << 30)
@@ -213,7 +213,7 @@ def test_a_huge_log_is_read_from_its_end_only(tmp_path: Path) -> None:
     assert a_window(log).size == (1 << 30) + 6
 
 
-def test_what_steers_a_terminal_or_the_direction_of_text_is_gone_or_seen(tmp_path: Path) -> None:
+def test_control_and_direction_characters_are_removed_or_visible(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes("\x1b[31mred\x1b[0m\x00 \u202etxt\tend\n".encode() + b"\xff\n")
     first, second = a_window(log).lines
@@ -221,19 +221,19 @@ def test_what_steers_a_terminal_or_the_direction_of_text_is_gone_or_seen(tmp_pat
     assert second == "\ufffd"
 
 
-def test_of_a_line_that_is_written_again_and_again_the_last_is_shown(tmp_path: Path) -> None:
+def test_last_version_of_an_overwritten_line_is_shown(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b" 10%\r 50%\r100%\r\ndone\r\n 3%\r 4%\r")
     assert a_window(log).lines == ("100%", "done", " 4%")
 
 
-def test_an_empty_log_has_no_lines_and_an_absent_one_no_window(tmp_path: Path) -> None:
+def test_empty_log_has_no_lines_and_missing_log_no_window(tmp_path: Path) -> None:
     (tmp_path / "log").touch()
     assert a_window(tmp_path / "log").lines == ()
     assert read_file_part(tmp_path / "none", most_bytes=1) is None
 
 
-def test_a_place_beyond_the_end_is_the_end(log: Path) -> None:
+def test_offset_beyond_the_end_is_the_end(log: Path) -> None:
     assert a_window(log, begin=10**12).lines == ()
     assert a_window(log, end=10**12).lines[-1] == "line 999"
 
@@ -255,14 +255,12 @@ FOREIGN = ("http://evil.example", "null", "http://127.0.0.1:9", "https://127.0.0
         ({"host": "localhost:8000", "origin": "http://localhost:8000"}, None),
     ],
 )
-def test_the_loopback_answers_its_own_pages_under_any_of_its_names(
-    headers: dict[str, str], status: int | None
-) -> None:
+def test_loopback_names_are_accepted_as_host(headers: dict[str, str], status: int | None) -> None:
     refused = refusal(headers)
     assert (refused and refused[0]) == status
 
 
-def test_only_the_own_token_and_cookie_open_the_page() -> None:
+def test_only_its_own_token_and_cookie_are_accepted() -> None:
     access, other = new_credentials(HERE, 8000), new_credentials(HERE, 8000)
     assert access.is_token(access.token)
     assert not access.is_token("")
@@ -276,7 +274,7 @@ def test_only_the_own_token_and_cookie_open_the_page() -> None:
 
 
 @pytest.mark.parametrize("foreign", ["foo", "=foo", 'x={"a":1}', "x=\xfc", "a/b=1", "a,b=1", ""])
-def test_cookies_of_other_servers_on_this_host_shut_nobody_out(foreign: str) -> None:
+def test_cookies_of_other_servers_are_ignored(foreign: str) -> None:
     access = new_credentials(HERE, 8000)
     ours = f"{access.name}={access.cookie}"
     assert access.has_cookie(f"{ours}; {foreign}")
@@ -284,7 +282,7 @@ def test_cookies_of_other_servers_on_this_host_shut_nobody_out(foreign: str) -> 
     assert access.has_cookie(f"{access.name}=another's; {ours}")
 
 
-def test_a_cookie_is_of_a_home_and_a_port() -> None:
+def test_cookie_depends_on_queue_folder_and_port() -> None:
     names = {
         new_credentials(home, port).name
         for home in (HERE, Path("/home/bob/queue"))
@@ -294,20 +292,20 @@ def test_a_cookie_is_of_a_home_and_a_port() -> None:
     assert all(re.fullmatch(r"launcher-[0-9a-f]{12}-[12]", name) for name in names), names
 
 
-def test_a_cookie_goes_to_the_folder_of_its_server_alone_and_to_no_script() -> None:
+def test_cookie_is_limited_to_the_server_path_and_hidden_from_scripts() -> None:
     access = new_credentials(HERE, 8000)
     assert access.folder not in new_credentials(HERE, 8000).set_cookie
     assert access.set_cookie.startswith(f"{access.name}={access.cookie}; ")
     assert access.set_cookie.endswith(f"; Path=/{access.folder}/; HttpOnly; SameSite=Strict")
 
 
-def test_a_link_keeps_what_it_does_not_change() -> None:
+def test_link_keeps_unchanged_query_values() -> None:
     address = Address(path="jobs", query=(("q", "a&b"), ("state", "done"), ("before", "7")))
     assert address.with_query(state="failed", before=None) == "?q=a%26b&state=failed"
     assert Address(path="jobs").with_query(state=None) == "?"
 
 
-def test_what_is_no_number_is_none() -> None:
+def test_invalid_number_is_none() -> None:
     query = (("a", "12"), ("b", "-1"), ("c", "٣"), ("d", "9" * 30), ("e", ""))
     address = Address(path="", query=query)
     assert [address.integer(name) for name in "abcdef"] == [12, None, None, None, None, None]

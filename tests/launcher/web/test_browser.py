@@ -69,7 +69,7 @@ def tab(chromium: "Browser", served_page: Page) -> Iterator["Tab"]:
         yield tab
 
 
-def test_the_link_opens_the_queue_which_renews_itself(
+def test_link_opens_the_queue_page_which_updates_itself(
     tab: "Tab", served_page: Page, store: Store
 ) -> None:
     assert "token" not in tab.url
@@ -81,7 +81,7 @@ def test_the_link_opens_the_queue_which_renews_itself(
     shows(tab, "#waiting", "command/new")
 
 
-def test_a_job_is_opened_and_held_after_a_question(tab: "Tab", store: Store) -> None:
+def test_job_page_holds_a_job_after_confirmation(tab: "Tab", store: Store) -> None:
     tab.click("text=command/3")
     until_alive(tab, "h1", "command/3")
     tab.click("a.button.hold")
@@ -97,7 +97,7 @@ def test_a_job_is_opened_and_held_after_a_question(tab: "Tab", store: Store) -> 
     assert in_state(store, 5, State.HELD)
 
 
-def test_a_list_is_steered_by_keys(tab: "Tab", store: Store) -> None:
+def test_list_is_controlled_by_keys(tab: "Tab", store: Store) -> None:
     press(tab, "a")
     tab.wait_for_url("**/jobs")
     press(tab, "j", "j")
@@ -116,7 +116,7 @@ def test_a_list_is_steered_by_keys(tab: "Tab", store: Store) -> None:
     tab.wait_for_url("**/jobs/1")
 
 
-def test_tags_are_given_by_a_key_and_filter_the_list(tab: "Tab", store: Store) -> None:
+def test_tags_are_added_by_key_and_filter_the_list(tab: "Tab", store: Store) -> None:
     press(tab, "a")
     tab.wait_for_url("**/jobs")
     press(tab, "j", "t")
@@ -139,7 +139,7 @@ def test_tags_are_given_by_a_key_and_filter_the_list(tab: "Tab", store: Store) -
     assert store.job_control.all_tags() == {}
 
 
-def test_a_name_and_a_note_of_html_are_text(tab: "Tab", store: Store) -> None:
+def test_html_in_names_and_notes_is_escaped(tab: "Tab", store: Store) -> None:
     enqueue(store, f"command/{EVIL}")
     shows(tab, "#waiting", EVIL)
     tab.click("#waiting >> text=onerror")
@@ -157,7 +157,7 @@ def test_a_name_and_a_note_of_html_are_text(tab: "Tab", store: Store) -> None:
     assert tab.locator("main img, main script").count() == 0
 
 
-def test_what_was_typed_is_kept_when_the_server_is_gone(tab: "Tab", served_page: Page) -> None:
+def test_typed_text_is_kept_if_the_server_is_gone(tab: "Tab", served_page: Page) -> None:
     tab.click("text=command/3")
     until_alive(tab, "h1", "command/3")
     press(tab, "n")
@@ -169,7 +169,7 @@ def test_what_was_typed_is_kept_when_the_server_is_gone(tab: "Tab", served_page:
     playwright.expect(tab.locator("#dialog #text")).to_have_value("an hour of thought")
 
 
-def test_a_queue_that_is_moved_away_or_replaced_is_said_while_the_page_is_open(
+def test_moved_or_replaced_queue_is_reported_on_an_open_page(
     tab: "Tab", home: Home, store: Store, tmp_path: Path
 ) -> None:
     shows(tab, "#waiting", "command/3")
@@ -183,7 +183,7 @@ def test_a_queue_that_is_moved_away_or_replaced_is_said_while_the_page_is_open(
     shows(tab, "#warnings", "There is no queue", there=False)
 
 
-def test_a_job_whose_queue_is_gone_is_said(tab: "Tab", home: Home, tmp_path: Path) -> None:
+def test_job_page_reports_a_deleted_queue(tab: "Tab", home: Home, tmp_path: Path) -> None:
     tab.click("text=command/3")
     until_alive(tab, "h1", "command/3")
     home.folder.rename(tmp_path / "away")
@@ -197,7 +197,7 @@ def test_a_job_whose_queue_is_gone_is_said(tab: "Tab", home: Home, tmp_path: Pat
 
 
 @pytest.mark.night
-def test_curves_and_the_log_grow_and_values_are_read_off(tab: "Tab", home: Home) -> None:
+def test_curves_and_log_grow_and_values_can_be_read(tab: "Tab", home: Home) -> None:
     attempt = home.attempt(1, 1)
     tab.click("text=train/net")
     for step in range(4):
@@ -219,21 +219,21 @@ def test_curves_and_the_log_grow_and_values_are_read_off(tab: "Tab", home: Home)
     playwright.expect(tab.locator("svg.chart[data-log='1']").first).to_be_visible()
 
 
-def test_a_server_that_has_ended_is_said(tab: "Tab", served_page: Page) -> None:
+def test_ended_server_is_reported(tab: "Tab", served_page: Page) -> None:
     reads(tab, "#connection", "live")
     served_page.process.terminate()
     reads(tab, "#connection", "not connected")
 
 
 @pytest.mark.night
-def test_a_phone_needs_no_scrolling_sideways_in_either_theme(
+def test_phone_needs_no_horizontal_scrolling_in_both_themes(
     chromium: "Browser", served_page: Page
 ) -> None:
     paths = ("", "jobs", "jobs/1", "jobs/1/log", "jobs/2/hold", "curves?job=1")
     check_phones(chromium, served_page.link, paths, "main")
 
 
-def test_without_javascript_the_page_reads_and_steers(
+def test_pages_and_forms_work_without_javascript(
     chromium: "Browser", served_page: Page, store: Store
 ) -> None:
     context = chromium.new_context(java_script_enabled=False)
@@ -248,7 +248,7 @@ def test_without_javascript_the_page_reads_and_steers(
 
 
 @pytest.mark.night
-def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store) -> None:
+def test_ten_thousand_jobs_are_listed_in_pages(tab: "Tab", store: Store) -> None:
     with store.writing():
         jobs = (NewJob(spec=a_spec(name=f"train/net{n}")) for n in range(10_000))
         store.insert_new(store.ensure_run(Path("/nowhere"), "many"), a_context(), jobs, 1.0)
@@ -272,7 +272,7 @@ def test_ten_thousand_jobs_are_turned_over_page_by_page(tab: "Tab", store: Store
 
 
 @pytest.mark.night
-def test_a_log_of_a_gigabyte_is_read_from_its_end_and_its_beginning(tab: "Tab", home: Home) -> None:
+def test_gigabyte_log_is_read_from_its_end_and_beginning(tab: "Tab", home: Home) -> None:
     log = home.attempt(1, 1).log
     with log.open("wb") as file:
         file.write(b"the first line\n")
@@ -320,7 +320,7 @@ def runs_tab(chromium: "Browser", runs_page: Page) -> Iterator["Tab"]:
         yield tab
 
 
-def test_a_run_is_opened_ordered_and_leads_to_its_jobs(runs_tab: "Tab") -> None:
+def test_run_page_is_sorted_and_links_to_its_jobs(runs_tab: "Tab") -> None:
     runs_tab.click("nav >> text=Runs")
     runs_tab.click("a.job:has-text('night')")
     reads(runs_tab, "h1", "night")
@@ -345,7 +345,7 @@ def test_a_run_is_opened_ordered_and_leads_to_its_jobs(runs_tab: "Tab") -> None:
 
 
 @pytest.mark.night
-def test_pictures_and_figures_load_and_are_opened(runs_tab: "Tab", runs_page: Page) -> None:
+def test_pictures_and_figures_load_and_open(runs_tab: "Tab", runs_page: Page) -> None:
     runs_tab.goto(f"{runs_tab.url}run/night")
     pictures = runs_tab.locator("figure.picture img")
     playwright.expect(pictures).to_have_count(3)
@@ -363,7 +363,7 @@ def test_pictures_and_figures_load_and_are_opened(runs_tab: "Tab", runs_page: Pa
     runs_tab.wait_for_url("**/01%20ROC.svg**")
 
 
-def test_a_report_and_a_drawing_run_no_script(chromium: "Browser", runs_page: Page) -> None:
+def test_report_and_drawing_run_no_script(chromium: "Browser", runs_page: Page) -> None:
     context = chromium.new_context()
     tab = context.new_page()
     asked: list[str] = []
@@ -378,7 +378,7 @@ def test_a_report_and_a_drawing_run_no_script(chromium: "Browser", runs_page: Pa
 
 
 @pytest.mark.night
-def test_runs_are_filtered_chosen_by_keys_and_compared(runs_tab: "Tab") -> None:
+def test_runs_are_filtered_selected_by_keys_and_compared(runs_tab: "Tab") -> None:
     until_alive(runs_tab, "nav", "Runs")
     press(runs_tab, "R")
     runs_tab.wait_for_url("**/runs")
@@ -410,7 +410,7 @@ def test_runs_are_filtered_chosen_by_keys_and_compared(runs_tab: "Tab") -> None:
     playwright.expect(rows.first).to_contain_text("day")
 
 
-def test_a_run_renews_itself(runs_tab: "Tab", store: Store, tmp_path: Path) -> None:
+def test_run_page_updates_itself(runs_tab: "Tab", store: Store, tmp_path: Path) -> None:
     runs_tab.goto(f"{runs_tab.url}runs")
     until_alive(runs_tab, "h1", "Runs")
     a_training(store, tmp_path / "project", "dusk", settings={"lr": 1}, result={"auc": 1.5})
@@ -420,7 +420,7 @@ def test_a_run_renews_itself(runs_tab: "Tab", store: Store, tmp_path: Path) -> N
 
 
 @pytest.mark.night
-def test_a_phone_needs_no_scrolling_sideways_on_pages_of_runs(
+def test_phone_needs_no_horizontal_scrolling_on_run_pages(
     chromium: "Browser", runs_page: Page
 ) -> None:
     paths = ("runs", "runs/1", "runs/compare?run=1&run=2")
@@ -428,7 +428,7 @@ def test_a_phone_needs_no_scrolling_sideways_on_pages_of_runs(
 
 
 @pytest.mark.night
-def test_without_javascript_runs_are_filtered_and_compared(
+def test_runs_are_filtered_and_compared_without_javascript(
     chromium: "Browser", runs_page: Page
 ) -> None:
     context = chromium.new_context(java_script_enabled=False)

@@ -41,30 +41,30 @@ def a_curve(name: str = "loss", **changes: object) -> Series:
     return Series(**{"name": name, "points": points} | changes)  # type: ignore[arg-type]  # as the test says
 
 
-def drawn(*curves: Series, **how: Any) -> Element:
+def draw_chart(*curves: Series, **how: Any) -> Element:
     return ElementTree.fromstring(str(line_chart(curves, title="loss", **how)))
 
 
-def test_a_chart_has_a_line_for_each_curve_and_numbers_beside_it() -> None:
-    svg = drawn(a_curve(), a_curve("val_loss"))
+def test_chart_has_a_line_per_curve_and_axis_numbers() -> None:
+    svg = draw_chart(a_curve(), a_curve("val_loss"))
     assert [line.get("data-name") for line in svg.iter("polyline")] == ["loss", "val_loss"]
     ticks = [text.text for text in svg.iter("text")]
     assert {"0.2", "0.8", "15"} <= set(ticks)
 
 
-def test_a_smoothed_curve_lies_before_the_curve_as_it_is() -> None:
-    svg = drawn(a_curve(), smoothing=0.8)
+def test_smoothed_curve_is_drawn_over_the_original() -> None:
+    svg = draw_chart(a_curve(), smoothing=0.8)
     behind, before = svg.iter("polyline")
     assert "behind" in (behind.get("class") or "")
     assert behind.get("points") != before.get("points")
 
 
-def test_a_curve_of_one_point_is_seen() -> None:
-    svg = drawn(a_curve(points=[(3.0, 1.0)]))
+def test_curve_of_one_point_is_visible() -> None:
+    svg = draw_chart(a_curve(points=[(3.0, 1.0)]))
     assert len(list(svg.iter("circle"))) == 1
 
 
-def test_no_chart_is_made_of_no_numbers() -> None:
+def test_chart_without_numbers_is_empty() -> None:
     assert not line_chart([a_curve(points=[(0.0, math.nan)])], title="loss")
     assert not line_chart([a_curve(points=[(0.0, -1.0)])], title="loss", log=True)
 
@@ -75,7 +75,7 @@ def test_names_are_escaped() -> None:
     assert "&lt;script&gt;" in chart
 
 
-def test_numbers_next_to_zero_are_drawn_on_both_axes() -> None:
+def test_numbers_near_zero_are_drawn_on_both_axes() -> None:
     points = [(0.0, 1e-323), (1.0, 5e-324), (2.0, 1.0), (3.0, 0.0)]
     for log in (False, True):
         for some in (points, points[:2], points[1:2]):
@@ -84,18 +84,18 @@ def test_numbers_next_to_zero_are_drawn_on_both_axes() -> None:
     assert len(list(ElementTree.fromstring(str(only_tiny)).iter("polyline"))) == 1
 
 
-def test_a_curve_that_begins_late_has_the_whole_width() -> None:
+def test_curve_that_starts_late_uses_the_whole_width() -> None:
     late = [(1e7 + x, float(x)) for x in range(100)]
-    svg = drawn(a_curve(points=late))
+    svg = draw_chart(a_curve(points=late))
     (line,) = svg.iter("polyline")
     across = [float(place.partition(",")[0]) for place in (line.get("points") or "").split()]
     assert max(across) - min(across) > 500
     assert {"10,000,020", "10,000,040"} <= {text.text for text in svg.iter("text")}
 
 
-def test_a_small_value_beside_a_large_one_can_be_read_off() -> None:
+def test_small_value_next_to_a_large_one_is_readable() -> None:
     points = [(0.0, 100.0), (1.0, 0.0), (2.0, 0.02)]
-    svg = drawn(a_curve(points=points))
+    svg = draw_chart(a_curve(points=points))
     (line,) = svg.iter("polyline")
     _, zero, small = (float(at.partition(",")[2]) for at in (line.get("points") or "").split())
     assert small < zero
@@ -105,14 +105,14 @@ VALUES = st.lists(st.floats(-MOST, MOST), min_size=1, max_size=20)
 
 
 @given(VALUES, st.booleans())
-def test_every_value_lies_on_its_axis(values: list[float], log: bool) -> None:
+def test_every_value_is_within_its_axis(values: list[float], log: bool) -> None:
     scale = scale_of(values, log=log)
     assert scale.low < scale.high
     assert all(0 <= scale.place(value) <= 1 for value in values)
 
 
 @given(VALUES, st.booleans(), st.integers(2, 10))
-def test_an_axis_has_a_few_numbers_in_order(values: list[float], log: bool, most: int) -> None:
+def test_axis_has_a_few_ordered_numbers(values: list[float], log: bool, most: int) -> None:
     numbers = ticks(scale_of(values, log=log), most)
     assert len(numbers) <= most + 2
     assert numbers == sorted(numbers)
@@ -129,23 +129,23 @@ def test_a_logarithmic_axis_has_powers_of_ten() -> None:
     assert scale.place(0.1) == pytest.approx(0.5)
 
 
-def test_values_that_are_not_above_zero_need_a_linear_axis() -> None:
+def test_values_not_above_zero_need_a_linear_axis() -> None:
     assert not scale_of([0, -1], log=True).log
     assert scale_of([0, 1, 10], log=True).low == 1
 
 
-def test_a_flat_curve_makes_no_mountains() -> None:
+def test_flat_curve_is_drawn_flat() -> None:
     scale = scale_of([5.0, 5.0])
     assert scale.place(5.0) == pytest.approx(0.5)
 
 
-def test_what_is_no_number_has_no_place() -> None:
+def test_non_finite_value_has_no_position() -> None:
     points = [(0.0, 1.0), (1.0, math.nan), (2.0, math.inf), (3.0, -1.0)]
     assert finite(points) == [(0.0, 1.0), (3.0, -1.0)]
     assert finite(points, above_zero=True) == [(0.0, 1.0)]
 
 
-def test_smoothing_begins_at_the_first_value_and_lags_behind() -> None:
+def test_smoothing_starts_at_the_first_value_and_lags() -> None:
     points = [(0.0, 4.0), (1.0, 0.0), (2.0, 0.0)]
     values = [y for _, y in smooth(points, 0.5)]
     assert values[0] == 4.0
@@ -153,12 +153,12 @@ def test_smoothing_begins_at_the_first_value_and_lags_behind() -> None:
     assert 0 < values[2] < values[1]
 
 
-def test_without_weight_nothing_is_smoothed() -> None:
+def test_zero_weight_does_not_smooth() -> None:
     points = [(0.0, 4.0), (1.0, -2.0)]
     assert smooth(points, 0.0) == points
 
 
-def test_a_thinned_curve_keeps_its_ends_and_its_peaks() -> None:
+def test_thinned_curve_keeps_ends_and_peaks() -> None:
     points = [(float(x), math.sin(x / 50)) for x in range(10_000)]
     points[4321] = (4321.0, 9.0)
     points[777] = (777.0, -9.0)
@@ -170,7 +170,7 @@ def test_a_thinned_curve_keeps_its_ends_and_its_peaks() -> None:
     assert [x for x, _ in kept] == sorted(x for x, _ in kept)
 
 
-def test_a_short_curve_is_not_thinned() -> None:
+def test_short_curve_is_not_thinned() -> None:
     points = [(0.0, 1.0), (1.0, 2.0)]
     assert thin(points, 10) == points
 
@@ -187,19 +187,17 @@ def test_a_short_curve_is_not_thinned() -> None:
         ("evaluated", ("evaluated", "")),
     ],
 )
-def test_the_part_of_the_data_is_read_off_a_metrics_name(
-    metric: str, stem: tuple[str, str]
-) -> None:
+def test_dataset_split_is_read_from_the_metric_name(metric: str, stem: tuple[str, str]) -> None:
     assert stem_of(metric) == stem
 
 
 @pytest.mark.parametrize("text", ["nan", "-1", "1", "1e9", "", "much"])
-def test_a_smoothing_that_is_none_smooths_nothing(text: str) -> None:
+def test_invalid_smoothing_does_not_smooth(text: str) -> None:
     address = Address(path="curves", query=(("smooth", text), ("scale", "log")))
     assert smoothing_of(address) == 0
 
 
-def test_a_bar_has_its_pieces_one_after_another_and_none_beyond_its_end() -> None:
+def test_bar_segments_are_adjacent_and_within_the_bar() -> None:
     bar = ElementTree.fromstring(
         str(stacked_bar((("ours", 0.5), ("others", 0.0), ("promised", 0.9)), "a <note>"))
     )
@@ -208,7 +206,7 @@ def test_a_bar_has_its_pieces_one_after_another_and_none_beyond_its_end() -> Non
     assert bar.get("aria-label") == "a <note>"
 
 
-def test_a_little_curve_needs_two_values() -> None:
+def test_sparkline_needs_two_values() -> None:
     assert not spark([0.5])
     assert len(str(spark([0.0, 2.0, 0.5])).split(",")) == 4
 
@@ -220,47 +218,54 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def found(**folders: Path) -> list[str]:
+def find_paths(**folders: Path) -> list[str]:
     return [f"{each.folder}/{each.path}" for each in find_pictures(folders).pictures]
 
 
-def test_pictures_are_found_near_the_top_first_and_nothing_else(folder: Path) -> None:
+def test_pictures_near_the_top_are_found_first(folder: Path) -> None:
     # a plot is one picture, whether or not it was drawn as PNG for papers, too
-    drawn = ("a.svg", "a.png", "a.pdf")
-    for name in ("net/preview.png", "z.JPG", *drawn, "notes.txt", "net/.hidden.png", "page.html"):
+    drawings = ("a.svg", "a.png", "a.pdf")
+    for name in (
+        "net/preview.png",
+        "z.JPG",
+        *drawings,
+        "notes.txt",
+        "net/.hidden.png",
+        "page.html",
+    ):
         (folder / name).write_bytes(b"x")
-    assert found(run=folder) == ["run/a.svg", "run/z.JPG", "run/net/preview.png"]
+    assert find_paths(run=folder) == ["run/a.svg", "run/z.JPG", "run/net/preview.png"]
 
 
-def test_links_and_pipes_are_no_pictures(folder: Path, tmp_path: Path) -> None:
+def test_links_and_pipes_are_not_pictures(folder: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(b"x")
     (folder / "link.png").symlink_to(secret)
     (folder / "out").symlink_to(tmp_path)
     os.mkfifo(folder / "pipe.png")
-    assert found(run=folder) == []
+    assert find_paths(run=folder) == []
 
 
 @pytest.mark.parametrize(
     "path", ["../secret.png", "net/../../secret.png", "/etc/passwd", "net//a.png", "", ".", "a\0b"]
 )
-def test_a_path_that_leads_out_is_none(path: str) -> None:
+def test_path_outside_the_folder_is_rejected(path: str) -> None:
     with pytest.raises(ValueError, match="not a path below"):
         parts_of(path)
 
 
-def test_an_output_that_is_a_picture_stands_for_itself_alone(folder: Path) -> None:
+def test_output_that_is_a_picture_is_found_alone(folder: Path) -> None:
     for name in ("plot.png", "other.png"):
         (folder / name).write_bytes(b"x")
     output = folder / "plot.png"
-    assert found(**{"output-3-0": output}) == ["output-3-0/plot.png"]
+    assert find_paths(**{"output-3-0": output}) == ["output-3-0/plot.png"]
     with open_below(output, "plot.png") as (file, _):
         assert file.read() == b"x"
     with pytest.raises(OSError, match="directory"), open_below(output, "other.png"):
         pass
 
 
-def test_a_data_set_does_not_fill_the_page(folder: Path, tmp_path: Path) -> None:
+def test_dataset_folder_does_not_fill_the_page(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     for number in range(40):
@@ -275,14 +280,14 @@ def test_a_data_set_does_not_fill_the_page(folder: Path, tmp_path: Path) -> None
     assert gallery.pictures[-1].job == 1
 
 
-def test_a_folder_that_is_not_there_has_no_pictures(tmp_path: Path) -> None:
-    assert found(run=tmp_path / "none") == []
+def test_missing_folder_has_no_pictures(tmp_path: Path) -> None:
+    assert find_paths(run=tmp_path / "none") == []
 
 
-def test_names_that_no_address_can_hold_are_left_out(folder: Path) -> None:
+def test_names_that_no_url_can_contain_are_left_out(folder: Path) -> None:
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.png")).write_bytes(b"x")
     (folder / "a\nb.png").write_bytes(b"x")
-    assert found(run=folder) == []
+    assert find_paths(run=folder) == []
 
 
 def test_only_pictures_have_a_type() -> None:

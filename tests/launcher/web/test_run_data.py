@@ -40,7 +40,7 @@ def test_a_run_has_results_pictures_and_reports(home: Home, store: Store, scored
     assert data.error == ""
 
 
-def test_whatever_a_laboratory_raises_is_said(home: Home, store: Store, scored: Path) -> None:
+def test_error_of_a_plugin_package_is_reported(home: Home, store: Store, scored: Path) -> None:
     for file in scored.rglob(SCORES):
         file.write_text("{}")
     data = read_runs(home, [1])
@@ -48,7 +48,7 @@ def test_whatever_a_laboratory_raises_is_said(home: Home, store: Store, scored: 
     assert data.comparison.results.rows == ()
 
 
-def test_runs_of_too_many_jobs_lead_to_the_command_line(
+def test_run_with_too_many_jobs_names_the_command(
     home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_data, "MOST_JOBS", 1)
@@ -60,11 +60,11 @@ def test_runs_of_too_many_jobs_lead_to_the_command_line(
     )
 
 
-def test_a_run_that_is_gone_has_nothing(home: Home, store: Store) -> None:
+def test_deleted_run_has_no_data(home: Home, store: Store) -> None:
     assert read_runs(home, [77]).comparison.results.rows == []
 
 
-def test_folders_are_those_of_a_run_and_its_jobs(home: Home, store: Store, tmp_path: Path) -> None:
+def test_folders_belong_to_a_run_and_its_jobs(home: Home, store: Store, tmp_path: Path) -> None:
     inside, outside = tmp_path / "runs" / "night" / "net", tmp_path / "data"
     spec = a_spec(run="night", root=str(tmp_path), outputs=(str(inside), str(outside)))
     (number,) = enqueue(store, spec, run="night", root=tmp_path)
@@ -78,7 +78,7 @@ def test_folders_are_those_of_a_run_and_its_jobs(home: Home, store: Store, tmp_p
 
 
 @pytest.mark.parametrize("name", ["../elsewhere", "..", "a/b"])
-def test_a_name_that_is_a_path_has_no_folder(
+def test_run_name_that_is_a_path_has_no_folder(
     home: Home, store: Store, tmp_path: Path, name: str
 ) -> None:
     spec = a_spec(run=name, root=str(tmp_path))
@@ -104,7 +104,7 @@ def column(made: ResultTable, name: str) -> list[str]:
     return [row.cells[at].text for row in made.rows]
 
 
-def starred(made: ResultTable) -> set[tuple[str, str]]:
+def best_cells(made: ResultTable) -> set[tuple[str, str]]:
     names = [heading.name for heading in made.headings]
     return {
         (names[at], cell.text)
@@ -114,7 +114,7 @@ def starred(made: ResultTable) -> set[tuple[str, str]]:
     }
 
 
-def test_columns_are_names_what_differs_and_metrics() -> None:
+def test_columns_are_names_differing_settings_and_metrics() -> None:
     made = table([a_row("a", auc=0.5), a_row("b", auc=0.6)])
     assert [heading.name for heading in made.headings] == ["model", "auc"]
     assert made.data == "dot"
@@ -124,17 +124,17 @@ def test_columns_are_names_what_differs_and_metrics() -> None:
     assert column(made, "lr") == ["0.1", "0.2"]
 
 
-def test_the_best_of_each_data_is_marked_low_where_low_is_good() -> None:
+def test_best_value_per_dataset_is_marked_in_the_right_direction() -> None:
     rows = [
         a_row("a", auc=0.5, loss=0.3, n=4),
         a_row("b", auc=0.75, loss=0.5, n=5),
         a_row("a", "ring", auc=0.1, loss=0.9, n=6),
         a_row("b", "ring", auc=float("nan"), loss=0.9, n=7),
     ]
-    assert starred(table(rows)) == {("auc", "0.75"), ("loss", "0.3")}
+    assert best_cells(table(rows)) == {("auc", "0.75"), ("loss", "0.3")}
 
 
-def test_rows_are_ordered_by_a_column_and_a_second_choice_turns_the_order() -> None:
+def test_rows_are_sorted_by_a_column_and_then_reversed() -> None:
     rows = [a_row("a", auc=0.5, loss=0.3), a_row("b", auc=0.75, loss=0.5), a_row("c", auc=0.6)]
     made = table(rows, sort="-auc")
     assert column(made, "model") == ["b", "c", "a"]
@@ -145,7 +145,7 @@ def test_rows_are_ordered_by_a_column_and_a_second_choice_turns_the_order() -> N
     assert column(table(rows, sort="nothing"), "model") == ["a", "b", "c"]
 
 
-def test_rows_that_pool_sets_are_shown_first_and_apart() -> None:
+def test_pooled_rows_are_shown_first_and_separately() -> None:
     rows = [a_row("a", auc=0.5), a_row("a", "dot&ring", auc=0.6, pooled=True)]
     made = table(rows)
     assert (made.data, made.pooled, made.single) == ("pre", 1, 1)
@@ -156,7 +156,7 @@ def test_rows_that_pool_sets_are_shown_first_and_apart() -> None:
     assert (both.data, both.data_differs, both.intervals) == ("", True, False)
 
 
-def test_metrics_with_an_interval_come_first_where_there_are_many() -> None:
+def test_metrics_with_intervals_come_first() -> None:
     many: dict[str, Any] = {f"m{number}": number / 7 for number in range(FEW + 3)}
     row = a_row("a", **many, auc={"value": 0.51234, "low": 0.412345, "high": 0.6})
     made = table([row])
@@ -168,16 +168,16 @@ def test_metrics_with_an_interval_come_first_where_there_are_many() -> None:
     assert table([row], everything=True).metrics_left == 0
 
 
-def test_a_table_of_very_many_rows_is_cut() -> None:
+def test_long_table_is_cut() -> None:
     made = table([a_row(f"m{number}", auc=0.5) for number in range(MOST_ROWS + 3)])
     assert (len(made.rows), made.rows_left) == (MOST_ROWS, 3)
 
 
-def test_no_results_make_an_empty_table() -> None:
+def test_no_results_give_an_empty_table() -> None:
     assert table([]).rows == ()
 
 
-def test_each_row_has_its_run_and_its_job(home: Home, store: Store, scored: Path) -> None:
+def test_each_row_has_its_run_and_job(home: Home, store: Store, scored: Path) -> None:
     jobs = store.read.jobs_of_runs_named("test")
     compared = compare_runs(home, store, [result_jobs(home, store, jobs)])
     names = {job.id: job.name for job in jobs}
@@ -189,9 +189,7 @@ def test_each_row_has_its_run_and_its_job(home: Home, store: Store, scored: Path
     assert RUN not in compared.results.varying
 
 
-def test_runs_are_compared_by_the_settings_in_which_they_differ(
-    home: Home, store: Store, tmp_path: Path
-) -> None:
+def test_runs_are_compared_by_differing_settings(home: Home, store: Store, tmp_path: Path) -> None:
     for run, rate in (("night", 0.1), ("day", 0.2)):
         settings: dict[str, Json] = {"lr": rate, "depth": 3, "name": f"x{rate}"}
         a_training(store, tmp_path, run, settings=settings, result={"loss": rate * 2})
@@ -208,7 +206,7 @@ def test_runs_are_compared_by_the_settings_in_which_they_differ(
     assert results.metrics == ["loss"]
 
 
-def test_a_result_that_is_called_run_is_kept(home: Home, store: Store, tmp_path: Path) -> None:
+def test_result_column_named_run_is_kept(home: Home, store: Store, tmp_path: Path) -> None:
     a_training(store, tmp_path, "night", settings={"lr": 1}, result={"run": 5})
     night = result_jobs(home, store, store.read.jobs_of_runs_named("night"))
     (row,) = compare_runs(home, store, [night]).results.rows
@@ -223,7 +221,7 @@ def report_step(home: Home, job: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "note"), [(8, ""), (9, "the first 8 jobs")])
-def test_progress_is_read_until_there_are_enough_curves(
+def test_progress_is_read_until_enough_curves_are_found(
     home: Home, store: Store, monkeypatch: pytest.MonkeyPatch, number: int, note: str
 ) -> None:
     read: list[Attempt] = []
@@ -232,7 +230,7 @@ def test_progress_is_read_until_there_are_enough_curves(
         read.append(attempt)
         return read_newest_step(attempt)
 
-    monkeypatch.setattr(run_data, "newest_step", step_of)
+    monkeypatch.setattr(run_data, "read_newest_step", step_of)
     jobs = [add(store, a_seed(seed), FAILED) for seed in range(number + 3)]
     for job in jobs[:number]:
         report_step(home, job)
@@ -241,7 +239,7 @@ def test_progress_is_read_until_there_are_enough_curves(
     assert len(read) == (MOST_CURVES + 1 if note else len(jobs))
 
 
-def test_the_curve_of_a_name_is_that_of_its_result_until_a_newer_job_runs(
+def test_curve_belongs_to_the_job_with_the_result_until_a_newer_job_runs(
     home: Home, store: Store
 ) -> None:
     first = done(store, home, a_seed(1), 0.5)
@@ -263,7 +261,7 @@ def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: P
     assert compare_runs(home, store, [night]).results.rows == []
 
 
-def test_a_name_of_a_run_counts_once_on_its_page(home: Home, store: Store) -> None:
+def test_job_name_counts_once_per_run(home: Home, store: Store) -> None:
     first, again = (done(store, home, a_seed(6), value) for value in (0.1, 0.6))
     add(store, a_seed(7), FAILED)
     add(store, a_seed(7))
@@ -301,11 +299,11 @@ SETTINGS = {"lr": {"0.1"}, "method": {"pgu", "npo"}, "seed": {"1", "2"}, "amp": 
         ("=3", False),
     ],
 )
-def test_a_run_has_all_that_a_filter_says(text: str, listed: bool) -> None:
+def test_run_matches_all_words_of_a_filter(text: str, listed: bool) -> None:
     assert matches(read_filter(text), "night1", SETTINGS) is listed
 
 
-def test_a_value_may_hold_an_equals_sign() -> None:
+def test_filter_value_can_contain_an_equals_sign() -> None:
     assert read_filter("a=b=c").settings == (("a", "b=c"),)
 
 
@@ -322,11 +320,11 @@ def test_a_value_may_hold_an_equals_sign() -> None:
         ((10**400,), str(10**400)),
     ],
 )
-def test_equal_values_are_the_same_text(values: tuple[object, ...], text: str) -> None:
+def test_equal_values_have_the_same_canonical_text(values: tuple[object, ...], text: str) -> None:
     assert {canonical(value) for value in values} == {text}
 
 
-def test_a_setting_that_no_job_has_names_the_nearest() -> None:
+def test_unknown_setting_names_the_nearest() -> None:
     (line,) = unknown_settings(read_filter("metod=pgu lr=1"), SETTINGS)
     assert "no job has a setting 'metod'. Did you mean 'method'?" in line
 
@@ -336,7 +334,7 @@ def queued(store: Store, *words: str, run: str = "night") -> None:
     enqueue(store, spec, run=run)
 
 
-def test_settings_of_new_jobs_are_added_to_those_of_their_runs(home: Home, store: Store) -> None:
+def test_settings_of_new_jobs_are_added_to_their_run(home: Home, store: Store) -> None:
     queued(store, "--lr=0.1")
     index = SettingsIndex(home)
     assert index.read()[1]["lr"] == {"0.1"}
@@ -347,7 +345,7 @@ def test_settings_of_new_jobs_are_added_to_those_of_their_runs(home: Home, store
     assert runs[2]["lr"] == {"0.3"}
 
 
-def test_what_was_returned_is_not_changed_later(home: Home, store: Store) -> None:
+def test_returned_settings_do_not_change_later(home: Home, store: Store) -> None:
     queued(store, "--lr=0.1")
     index = SettingsIndex(home)
     before = index.read()
@@ -356,15 +354,13 @@ def test_what_was_returned_is_not_changed_later(home: Home, store: Store) -> Non
     assert before[1]["lr"] == {"0.1"}
 
 
-def test_a_spec_that_cannot_be_read_has_no_settings(home: Home, store: Store) -> None:
+def test_unreadable_spec_has_no_settings(home: Home, store: Store) -> None:
     queued(store, "--lr=0.1")
     store.database.execute("UPDATE jobs SET spec = '[not a spec'")
     assert SettingsIndex(home).read() == {1: {}}
 
 
-def test_settings_of_jobs_that_were_changed_or_removed_are_forgotten(
-    home: Home, store: Store
-) -> None:
+def test_settings_of_changed_or_removed_jobs_are_dropped(home: Home, store: Store) -> None:
     queued(store, "--lr=0.1")
     queued(store, "--lr=0.2")
     queued(store, "--lr=0.3", run="day")
@@ -379,7 +375,7 @@ def test_settings_of_jobs_that_were_changed_or_removed_are_forgotten(
     assert index.read()[1]["lr"] == {"0.5"}
 
 
-def test_model_data_and_kind_are_settings_too(home: Home, store: Store) -> None:
+def test_model_data_and_kind_count_as_settings(home: Home, store: Store) -> None:
     spec = a_spec(
         name="train/net", kind="train", model="net:pre", data="real:pre", settings={"a": 1}
     )

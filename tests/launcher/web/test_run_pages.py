@@ -77,7 +77,7 @@ def shown(page: Page, path: str, text: str) -> str:
     return html
 
 
-def test_a_run_shows_how_far_it_is_and_its_results(page: Page) -> None:
+def test_run_page_shows_progress_and_results(page: Page) -> None:
     html = shown(page, "runs/1", "★")
     assert "<h1>night</h1>" in html
     assert "<b>2</b> done" in html
@@ -86,21 +86,21 @@ def test_a_run_shows_how_far_it_is_and_its_results(page: Page) -> None:
     assert ">depth<" not in html
 
 
-def test_results_are_ordered_by_a_link(page: Page) -> None:
+def test_results_are_sorted_by_a_link(page: Page) -> None:
     up = shown(page, "runs/1?sort=auc", 'aria-sort="ascending"')
     down = shown(page, "runs/1?sort=-auc", 'aria-sort="descending"')
     assert up.index("command/0.1-3") < up.index("command/0.2-3")
     assert down.index("command/0.2-3") < down.index("command/0.1-3")
 
 
-def test_a_name_leads_to_the_newest_run_of_it(page: Page) -> None:
+def test_run_name_redirects_to_the_newest_run(page: Page) -> None:
     answer = page.get("run/day")
     assert (answer.status, answer.headers["location"]) == (303, f"{page.root}runs/2")
     assert page.get("run/nobody").status == 404
     assert page.get("runs/77").status == 404
 
 
-def test_a_run_without_results_says_so_and_its_name_is_text(page: Page) -> None:
+def test_run_without_results_is_reported_and_its_name_is_escaped(page: Page) -> None:
     html = shown(page, "runs/3", "No results yet")
     assert EVIL not in html
     assert "&lt;script&gt;alert(1)" in html
@@ -120,7 +120,7 @@ def test_runs_are_filtered_by_settings_and_names(page: Page) -> None:
     assert "Did you mean &#39;depth&#39;?" in page.get("runs?q=deepth%3D3").text
 
 
-def test_runs_are_turned_over_page_by_page(page: Page, store: Store, root: Path) -> None:
+def test_runs_are_listed_in_pages(page: Page, store: Store, root: Path) -> None:
     for number in range(60):
         enqueue(store, "command/1", run=f"sweep{number}", root=root)
     html = page.get("runs").text
@@ -159,7 +159,7 @@ def test_pictures_of_a_run_are_shown_and_sent(page: Page, root: Path, home: Home
     assert page.get("runs/1/files/run/net%26pre%201/preview.png").status == 404
 
 
-def test_a_drawing_can_do_nothing(page: Page, root: Path) -> None:
+def test_drawing_cannot_run_scripts(page: Page, root: Path) -> None:
     evil = f'<svg xmlns="http://www.w3.org/2000/svg">{EVIL}</svg>'
     (root / "runs" / "night" / "evil.svg").write_text(evil)
     answer = page.get("runs/1/files/run/evil.svg")
@@ -171,9 +171,7 @@ def test_a_drawing_can_do_nothing(page: Page, root: Path) -> None:
     assert "script" not in policies
 
 
-def test_a_report_is_shown_without_its_scripts_and_its_plots_as_pictures(
-    page: Page, root: Path
-) -> None:
+def test_report_is_shown_without_scripts_and_with_embedded_plots(page: Page, root: Path) -> None:
     (root / "runs" / "night" / "report.html").write_text(REPORT)
     plot = root / "runs" / "night" / "report-figures" / "net" / "01 ROC.svg"
     plot.parent.mkdir(parents=True)
@@ -187,13 +185,13 @@ def test_a_report_is_shown_without_its_scripts_and_its_plots_as_pictures(
     assert figure.text == SVG
 
 
-def test_a_report_that_is_written_later_appears(page: Page, root: Path) -> None:
+def test_report_written_later_appears(page: Page, root: Path) -> None:
     shown(page, "runs/1", "★")
     (root / "runs" / "night" / "report.html").write_text(REPORT)
     until(lambda: "report.html" in page.get("runs/1").text, "the report appears", 60)
 
 
-def test_a_new_file_in_a_runs_folder_has_it_read_again_at_once(root: Path) -> None:
+def test_new_file_in_a_run_folder_is_read_at_once(root: Path) -> None:
     run = RunRecord(
         id=1, name="night", root=str(root), share=1.0, submitted=1.0, started=None, ended=None
     )
@@ -203,7 +201,7 @@ def test_a_new_file_in_a_runs_folder_has_it_read_again_at_once(root: Path) -> No
     assert runs_fingerprint([run], now=61.0) != before
 
 
-def test_nothing_else_is_sent(page: Page, root: Path) -> None:
+def test_other_files_are_not_sent(page: Page, root: Path) -> None:
     folder = root / "runs" / "night"
     (root / "runs" / "secret.png").write_bytes(b"secret")
     (folder / "link.png").symlink_to("/etc/passwd")
@@ -219,7 +217,7 @@ def test_nothing_else_is_sent(page: Page, root: Path) -> None:
         assert b"root:" not in answer.body
 
 
-def test_a_picture_that_is_too_large_is_named_and_not_sent(page: Page, root: Path) -> None:
+def test_picture_that_is_too_large_is_named_but_not_sent(page: Page, root: Path) -> None:
     with (root / "runs" / "night" / "sheet.png").open("wb") as file:
         file.truncate(200_000_000)
     html = shown(page, "runs/1", "too large to be shown here")
@@ -229,7 +227,7 @@ def test_a_picture_that_is_too_large_is_named_and_not_sent(page: Page, root: Pat
     assert len(answer.body) < MOST_BYTES
 
 
-def test_a_stream_sends_results_when_they_are_read(
+def test_stream_sends_results_when_they_are_read(
     page: Page, home: Home, store: Store, root: Path
 ) -> None:
     (number,) = enqueue(store, "command/late", run="night", root=root)
@@ -255,7 +253,7 @@ def test_curves_of_jobs_that_reported_numbers_are_linked(page: Page, home: Home)
     assert "loss" in page.get("curves?job=2").text
 
 
-def test_the_curves_of_the_best_jobs_are_linked(
+def test_curves_of_the_best_jobs_are_linked(
     page: Page, home: Home, store: Store, tmp_path: Path
 ) -> None:
     jobs = []
@@ -274,7 +272,7 @@ def test_the_curves_of_the_best_jobs_are_linked(
     assert '<span class="quiet">the 8 jobs with the highest auc</span>' in html
 
 
-def test_a_failed_job_is_shown_behind_any_number_of_replaced_ones(page: Page, store: Store) -> None:
+def test_failed_job_is_shown_after_many_replaced_jobs(page: Page, store: Store) -> None:
     add(store, a_spec(name="command/real"), FAILED)
     again = a_spec(name="command/again")
     for _ in range(LISTED + 1):
@@ -287,7 +285,7 @@ def test_a_failed_job_is_shown_behind_any_number_of_replaced_ones(page: Page, st
     assert "command/again@" not in html
 
 
-def test_a_run_whose_failed_jobs_were_replaced_shows_none(page: Page, store: Store) -> None:
+def test_run_without_current_failures_lists_none(page: Page, store: Store) -> None:
     add(store, a_seed(1), FAILED)
     again = add(store, a_seed(1))
     html = page.get(f"runs/{job_row(store, again).run_id}").text
@@ -296,7 +294,7 @@ def test_a_run_whose_failed_jobs_were_replaced_shows_none(page: Page, store: Sto
     assert "@seed=1@" not in html
 
 
-def test_lists_and_legends_tell_the_parameters_in_which_jobs_differ(
+def test_lists_and_legends_show_differing_parameters(
     page: Page, home: Home, store: Store, tmp_path: Path
 ) -> None:
     jobs = [
@@ -313,7 +311,7 @@ def test_lists_and_legends_tell_the_parameters_in_which_jobs_differ(
     assert "epochs=3" not in html
 
 
-def test_a_job_and_the_queue_lead_to_the_run(page: Page) -> None:
+def test_job_and_queue_pages_link_to_the_run(page: Page) -> None:
     assert f'href="{page.root}runs/1"' in page.get("jobs/1").text
     assert f'href="{page.root}run/night"' in page.get("jobs").text
     assert f'href="{page.root}run/' in page.get("").text

@@ -40,7 +40,7 @@ def page(home: Home, store: Store, tmp_path: Path) -> Iterator[Page]:
         yield page
 
 
-def test_without_the_link_or_its_cookie_there_is_nothing_to_see(page: Page) -> None:
+def test_pages_need_the_link_or_its_cookie(page: Page) -> None:
     for path in (
         "/",
         page.root,
@@ -56,13 +56,13 @@ def test_without_the_link_or_its_cookie_there_is_nothing_to_see(page: Page) -> N
     assert page.ask("/", Cookie=page.cookie).status == 404
 
 
-def test_a_cookie_of_another_server_is_refused(page: Page, tmp_path: Path) -> None:
+def test_cookie_of_another_server_is_refused(page: Page, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with served(tmp_path / "other") as other:
         assert page.ask(page.root, Cookie=other.cookie).status == 403
 
 
-def test_another_host_or_origin_is_refused_with_the_cookie_too(page: Page) -> None:
+def test_other_host_or_origin_is_refused_even_with_the_cookie(page: Page) -> None:
     assert page.get("", Host="evil.example").status == 421
     assert page.get("", Origin="http://evil.example").status == 403
     question = {"question": "hold job 1 command/one? It starts only after it is released"}
@@ -72,7 +72,7 @@ def test_another_host_or_origin_is_refused_with_the_cookie_too(page: Page) -> No
     assert socketed.status == 403
 
 
-def test_every_answer_forbids_foreign_scripts_and_is_kept_by_nobody(page: Page) -> None:
+def test_every_response_forbids_foreign_scripts_and_caching(page: Page) -> None:
     for answer in (page.get(""), page.get("jobs/77"), page.ask("/", Cookie="")):
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -81,7 +81,7 @@ def test_every_answer_forbids_foreign_scripts_and_is_kept_by_nobody(page: Page) 
         assert answer.headers["cache-control"] == "no-store"
 
 
-def test_a_name_of_html_is_text_on_every_page(page: Page) -> None:
+def test_html_in_a_name_is_escaped_on_every_page(page: Page) -> None:
     for path in (
         "",
         "jobs",
@@ -98,7 +98,7 @@ def test_a_name_of_html_is_text_on_every_page(page: Page) -> None:
     assert "&lt;script&gt;alert(1)" in page.get("jobs/2").text
 
 
-def test_lists_have_the_columns_of_a_terminal_those_of_runs_and_nodes_where_there_are_several(
+def test_tables_have_the_columns_of_the_terminal_and_run_and_node_if_several(
     page: Page, store: Store
 ) -> None:
     claimed(store, 1)
@@ -126,21 +126,21 @@ def _titles(html: str) -> list[list[str]]:
     return [re.findall(r"<th[^>]*>([^<]*)</th>", head) for head in heads]
 
 
-def test_what_is_not_there_is_said(page: Page) -> None:
+def test_missing_pages_and_jobs_are_reported(page: Page) -> None:
     assert "job 77 does not exist" in page.get("jobs/77").text
     for path in ("jobs/77", "nothing", "jobs/1/eat", "static/none.js", "jobs/1/log/raw"):
         assert page.get(path).status == 404
     assert page.get("jobs/1/log?attempt=3").status == 404
 
 
-def test_the_first_page_tells_in_a_line_how_the_machine_is(page: Page) -> None:
+def test_first_page_shows_the_host_line(page: Page) -> None:
     text = re.sub(r"<[^>]*>", "", page.get("").text)
     assert re.search(
         rf"host: \S+/{os.cpu_count()} cores .*memory \S+ GiB .*disk \S+ .iB free", text
     )
 
 
-def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None:
+def test_change_is_applied_after_confirmation(page: Page, store: Store) -> None:
     asked = page.get("jobs/1/hold").text
     told = "hold job 1 command/one? It starts only after it is released"
     assert told in asked
@@ -152,7 +152,7 @@ def test_a_change_is_asked_about_and_then_made(page: Page, store: Store) -> None
     assert "job 1 command/one held</p>" not in again
 
 
-def test_of_many_events_the_newest_are_listed(page: Page, store: Store) -> None:
+def test_only_the_newest_events_are_listed(page: Page, store: Store) -> None:
     assert "older events" not in page.get("jobs/1").text
     for turn in range(26):
         store.job_control.hold([1], 2.0 * turn)
@@ -160,7 +160,7 @@ def test_of_many_events_the_newest_are_listed(page: Page, store: Store) -> None:
     assert "and 3 older events" in page.get("jobs/1").text  # the first is that it was queued
 
 
-def test_what_was_not_asked_is_not_done(page: Page, store: Store) -> None:
+def test_unconfirmed_change_is_not_applied(page: Page, store: Store) -> None:
     for question in ("", "yes", "cancel job 2 command/one?"):
         answer = page.post("jobs/1/cancel", {"question": question})
         assert answer.status == 409
@@ -168,7 +168,7 @@ def test_what_was_not_asked_is_not_done(page: Page, store: Store) -> None:
     assert in_state(store, 1, State.QUEUED)
 
 
-def test_a_change_that_cannot_be_says_why(page: Page, store: Store) -> None:
+def test_impossible_change_shows_the_reason(page: Page, store: Store) -> None:
     assert "only a held job can be released" in page.get("jobs/1/release").text
     answer = page.post("jobs/1/release", {"question": "release job 1 command/one?"})
     assert answer.status == 409
@@ -180,7 +180,7 @@ def question(page: Page, verb: str) -> str:
     return text.partition('name="question" value="')[2].partition('"')[0]
 
 
-def test_a_text_is_changed_only_where_it_is_as_it_was_shown(page: Page, store: Store) -> None:
+def test_text_is_changed_only_if_it_is_as_shown(page: Page, store: Store) -> None:
     def asked() -> str:
         return question(page, "note")
 
@@ -200,7 +200,7 @@ def test_a_text_is_changed_only_where_it_is_as_it_was_shown(page: Page, store: S
     assert job_row(store, 1).owner_note == ""
 
 
-def test_tags_are_changed_as_a_line_of_words_and_found_by_tag(page: Page, store: Store) -> None:
+def test_tags_are_edited_as_words_and_searched_by_tag(page: Page, store: Store) -> None:
     def asked() -> str:
         return question(page, "tag")
 
@@ -218,7 +218,7 @@ def test_tags_are_changed_as_a_line_of_words_and_found_by_tag(page: Page, store:
     assert store.job_control.tags_of([1]) == {1: ["abl-1"]}
 
 
-def test_every_key_of_the_script_is_that_of_its_verb(page: Page) -> None:
+def test_script_keys_match_the_verbs(page: Page) -> None:
     script = page.get("static/app.js").text
     table = script.partition("const verbs = {")[2].partition("}")[0]
     keys = {key.strip(' "'): verb.strip(' "') for key, verb in _pairs(table)}
@@ -232,7 +232,7 @@ def _pairs(table: str) -> list[tuple[str, str]]:
     return [(key.strip(), verb.strip()) for key, _, verb in entries]
 
 
-def test_a_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Path) -> None:
+def test_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Path) -> None:
     home.stop_record.write_text("{}")
     enqueue(store, "command/one")
     with served(tmp_path, "--read-only") as page:
@@ -246,7 +246,7 @@ def test_a_read_only_page_changes_nothing(home: Home, store: Store, tmp_path: Pa
     assert in_state(store, 1, State.QUEUED)
 
 
-def test_a_stream_sends_what_has_changed_and_nothing_else(page: Page, store: Store) -> None:
+def test_stream_sends_only_changed_parts(page: Page, store: Store) -> None:
     with contextlib.closing(page.stream("jobs")) as connection:
         heard = events(connection)
         first = {event["id"]: event for event in (next(heard), next(heard))}
@@ -268,9 +268,7 @@ def test_a_stream_sends_what_has_changed_and_nothing_else(page: Page, store: Sto
         assert "log" not in changed_parts
 
 
-def test_a_stream_follows_progress_that_the_queue_does_not_know(
-    page: Page, home: Home, store: Store
-) -> None:
+def test_stream_follows_progress_files(page: Page, home: Home, store: Store) -> None:
     claimed(store, 3)
     attempt = home.attempt(3, 1)
     attempt.folder.mkdir(parents=True)
@@ -288,7 +286,7 @@ def test_a_stream_follows_progress_that_the_queue_does_not_know(
         assert "<svg" in parts["curves"] or "steps" in parts["curves"] or "loss" in parts["curves"]
 
 
-def test_more_streams_than_are_good_are_refused_and_the_page_lives_on(page: Page) -> None:
+def test_too_many_streams_are_refused_and_the_server_continues(page: Page) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     connections: list[socket.socket] = []
     try:
@@ -304,7 +302,7 @@ def test_more_streams_than_are_good_are_refused_and_the_page_lives_on(page: Page
 
 
 @pytest.mark.parametrize("says", [b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"])
-def test_strangers_cannot_keep_the_owner_out(page: Page, says: bytes) -> None:
+def test_unauthenticated_connections_do_not_block_the_owner(page: Page, says: bytes) -> None:
     with contextlib.ExitStack() as opened, contextlib.closing(page.stream()) as stream:
         heard = events(stream)
         assert next(heard)["id"]
@@ -330,7 +328,7 @@ def _status(connection: socket.socket) -> int:
     return int(head.split()[1]) if head else 503
 
 
-def test_a_request_that_is_too_large_or_none_is_refused(page: Page) -> None:
+def test_oversized_or_invalid_request_is_refused(page: Page) -> None:
     assert page.get("jobs?q=" + "x" * 100_000).status == 414
     assert page.get("jobs/" + "9" * 4300).status == 414
     assert page.get("jobs/" + "9" * 4000).status == 404
@@ -350,7 +348,7 @@ def test_a_request_that_is_too_large_or_none_is_refused(page: Page) -> None:
     assert page.get("").status == 200
 
 
-def test_a_home_without_a_queue_says_how_one_begins(
+def test_missing_queue_shows_how_to_start_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = Home(tmp_path / "none yet")
@@ -362,9 +360,7 @@ def test_a_home_without_a_queue_says_how_one_begins(
     assert not home.folder.exists()
 
 
-def test_a_queue_that_is_deleted_and_made_anew_is_shown_again(
-    page: Page, home: Home, store: Store
-) -> None:
+def test_recreated_queue_is_shown_again(page: Page, home: Home, store: Store) -> None:
     assert "command/one" in page.get("").text
     store.close()
     for file in home.folder.glob("queue.sqlite*"):
@@ -375,7 +371,7 @@ def test_a_queue_that_is_deleted_and_made_anew_is_shown_again(
     assert "command/other" in page.get("").text
 
 
-def test_a_dead_scheduler_is_said(home: Home, store: Store, tmp_path: Path) -> None:
+def test_dead_scheduler_is_reported(home: Home, store: Store, tmp_path: Path) -> None:
     enqueue(store, "command/one")
     with served(tmp_path, "--read-only") as page:
         assert scheduler_pid(home) is None
@@ -384,7 +380,7 @@ def test_a_dead_scheduler_is_said(home: Home, store: Store, tmp_path: Path) -> N
         assert "The queue is stopped" in page.get("").text
 
 
-def test_a_log_is_sent_as_the_program_wrote_it(page: Page, home: Home, store: Store) -> None:
+def test_log_is_sent_unchanged(page: Page, home: Home, store: Store) -> None:
     claimed(store, 3)
     log = home.attempt(3, 1).log
     log.parent.mkdir(parents=True)
@@ -394,7 +390,7 @@ def test_a_log_is_sent_as_the_program_wrote_it(page: Page, home: Home, store: St
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
 
 
-def test_the_token_is_in_no_log_and_a_signal_ends_the_page(page: Page, home: Home) -> None:
+def test_token_is_not_logged_and_a_signal_ends_the_server(page: Page, home: Home) -> None:
     page.ask("/?token=wrong", Cookie="")
     with contextlib.closing(page.stream()) as connection:
         assert next(events(connection))
@@ -439,7 +435,7 @@ async def records(stream: AsyncIterator[bytes]) -> AsyncIterator[dict[str, str]]
                 yield json.loads(line.removeprefix(b"data: "))
 
 
-def test_a_page_that_cannot_be_drawn_says_so_and_comes_back(
+def test_page_that_cannot_be_rendered_is_reported_and_recovers(
     reader: QueueReader, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = {"jobs": [], "plots_list": [], "left_out": 0}

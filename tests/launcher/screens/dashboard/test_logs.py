@@ -11,68 +11,68 @@ from launcher.screens.dashboard.log_page import LogPage
 from launcher.screens.dashboard.log_search import PIECE, LogSearch, pieces
 from launcher.screens.dashboard.log_tail import MOST_BYTES, LogTail
 from launcher.system.paths import Home
-from tests.top import Person, on_the_queue
+from tests.top import User, run_on_queue
 
 
-def test_one_key_opens_the_log_of_the_chosen_job(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.after("L", "[2 log]", "epoch 100")
-        await person.after("escape j j L", "it has not run yet")
+def test_one_key_opens_the_log_of_the_selected_job(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.after("L", "[2 log]", "epoch 100")
+        await user.after("escape j j L", "it has not run yet")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_a_text_is_found_downwards_upwards_and_over_the_end(jobs: list[int], home: Home) -> None:
+def test_search_goes_down_up_and_wraps_around(jobs: list[int], home: Home) -> None:
     log = home.attempt(jobs[0], 1).log
     log.write_text("".join(f"epoch {n}{' Warning' * (n % 100 == 7)}\n" for n in range(300)))
 
-    async def story(person: Person) -> None:
+    async def story(user: User) -> None:
         def at(number: int) -> Callable[[], object]:
-            return lambda: f"epoch {number} Warning" in person.highlighted
+            return lambda: f"epoch {number} Warning" in user.highlighted
 
-        await person.press("L", "/")
-        assert person.bottom.startswith("search: ")
-        await person.type("warning")
-        await person.press("enter")
-        await person.until(at(7))
-        assert "'warning' from the beginning: n next, N before" in person.text
-        await person.press("n")
-        await person.until(at(107))
-        assert "'warning': n next, N before" in person.text
-        await person.press("n")
-        await person.until(at(207))
-        await person.press("n")
-        await person.until(at(7))
-        await person.press("N")
-        await person.until(at(207))
-        assert "'warning' from the end: n next, N before" in person.text
-        await person.press("/", *"nowhere", "enter")
-        await person.until(lambda: "'nowhere' is not in this log" in person.text)
-        await person.press("escape")
-        assert "[2 log]" in person.text, "the first Esc takes the search away"
-        await person.after("G", "epoch 299")
-        await person.after("escape", chosen="train/a")
+        await user.press("L", "/")
+        assert user.bottom.startswith("search: ")
+        await user.type("warning")
+        await user.press("enter")
+        await user.until(at(7))
+        assert "'warning' from the beginning: n next, N before" in user.text
+        await user.press("n")
+        await user.until(at(107))
+        assert "'warning': n next, N before" in user.text
+        await user.press("n")
+        await user.until(at(207))
+        await user.press("n")
+        await user.until(at(7))
+        await user.press("N")
+        await user.until(at(207))
+        assert "'warning' from the end: n next, N before" in user.text
+        await user.press("/", *"nowhere", "enter")
+        await user.until(lambda: "'nowhere' is not in this log" in user.text)
+        await user.press("escape")
+        assert "[2 log]" in user.text, "the first Esc takes the search away"
+        await user.after("G", "epoch 299")
+        await user.after("escape", chosen="train/a")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_a_match_far_from_the_end_of_a_huge_log_is_shown(jobs: list[int], home: Home) -> None:
+def test_match_far_from_the_end_of_a_huge_log_is_shown(jobs: list[int], home: Home) -> None:
     log = home.attempt(jobs[0], 1).log
     with log.open("wb") as file:
         file.seek(200 << 20)
         file.write(b"\nhere it failed\n")
         file.truncate(1 << 30)
 
-    async def story(person: Person) -> None:
-        await person.press("L", "/", *"IT failed", "enter")
-        await person.until(lambda: "here it failed" in person.highlighted)
-        await person.press("G")
-        assert "here" not in person.text
+    async def story(user: User) -> None:
+        await user.press("L", "/", *"IT failed", "enter")
+        await user.until(lambda: "here it failed" in user.highlighted)
+        await user.press("G")
+        assert "here" not in user.text
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_a_search_shows_how_far_it_is_and_can_be_left() -> None:
+def test_search_shows_progress_and_can_be_cancelled() -> None:
     waiting: list[Callable[[], None]] = []
     page = LogPage(waiting.append)
     page.draw(80, 20)
@@ -92,17 +92,17 @@ def test_a_search_shows_how_far_it_is_and_can_be_left() -> None:
     assert "found" not in page.place
 
 
-def test_leaving_the_screen_ends_a_search(jobs: list[int], home: Home) -> None:
+def test_leaving_the_screen_cancels_a_search(jobs: list[int], home: Home) -> None:
     log = home.attempt(jobs[0], 1).log
     with log.open("wb") as file:
         file.truncate(1 << 36)  # it would take minutes
 
-    async def story(person: Person) -> None:
-        await person.press("L", "/", *"text", "enter")
-        assert "searching 'text'" in person.text
-        await person.press("ctrl+c")
+    async def story(user: User) -> None:
+        await user.press("L", "/", *"text", "enter")
+        assert "searching 'text'" in user.text
+        await user.press("ctrl+c")
 
-    assert on_the_queue(home, story) == 0
+    assert run_on_queue(home, story) == 0
 
 
 # --- Looking for a text in logs of any size
@@ -125,7 +125,7 @@ def log(tmp_path: Path) -> Path:
     return file
 
 
-def test_capitals_do_not_matter(log: Path) -> None:
+def test_search_ignores_case(log: Path) -> None:
     assert found(log, "error") == 0
     assert found(log, "ERROR", 1) == 2 * PIECE + 11
     assert found(log, "ärger ÜBER") == 2 * PIECE + 21
@@ -133,7 +133,7 @@ def test_capitals_do_not_matter(log: Path) -> None:
     assert found(log, "three") is None
 
 
-def test_a_text_that_lies_across_two_pieces_is_found(tmp_path: Path) -> None:
+def test_match_across_two_chunks_is_found(tmp_path: Path) -> None:
     file = tmp_path / "log"
     for text in ("needle", "nädel"):
         file.write_bytes(b"x" * (PIECE - 3) + text.encode() + b"x" * 100)
@@ -141,7 +141,7 @@ def test_a_text_that_lies_across_two_pieces_is_found(tmp_path: Path) -> None:
         assert found(file, text, PIECE + 50, backwards=True) == PIECE - 3
 
 
-def test_a_search_goes_on_over_the_end_and_says_so(log: Path) -> None:
+def test_search_wraps_around_and_reports_it(log: Path) -> None:
     search = LogSearch(log, "one", start=100)
     search.run()
     assert (search.hit, search.wrapped) == (6, True)
@@ -153,7 +153,7 @@ def test_a_search_goes_on_over_the_end_and_says_so(log: Path) -> None:
     assert found(log, "one", 6, backwards=True) == 6
 
 
-def test_the_nearest_is_found_in_both_directions(tmp_path: Path) -> None:
+def test_nearest_match_is_found_in_both_directions(tmp_path: Path) -> None:
     file = tmp_path / "log"
     file.write_bytes(b"ab" * 1000)
     assert found(file, "A", 501) == 502
@@ -166,7 +166,7 @@ def test_the_nearest_is_found_in_both_directions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 3 * PIECE])
 @pytest.mark.parametrize("start", [0, 1, PIECE, 5 * PIECE])
 @pytest.mark.parametrize("backwards", [False, True])
-def test_each_byte_is_looked_at_once(size: int, start: int, backwards: bool) -> None:
+def test_each_byte_is_searched_once(size: int, start: int, backwards: bool) -> None:
     parts = [(begin, end) for begin, end, _ in pieces(size, start, backwards=backwards)]
     assert all(0 < end - begin <= PIECE for begin, end in parts)
     ends = [0, *(end for _, end in sorted(parts))]
@@ -174,26 +174,26 @@ def test_each_byte_is_looked_at_once(size: int, start: int, backwards: bool) -> 
     assert ends[-1] == size
 
 
-def test_a_search_that_is_left_ends_at_the_next_piece(log: Path) -> None:
+def test_cancelled_search_ends_at_the_next_chunk(log: Path) -> None:
     search = LogSearch(log, "two", start=0)
     search.cancel()
     search.run()
     assert (search.hit, search.is_finished, search.progress) == (None, True, 0.0)
 
 
-def test_it_tells_how_far_it_is(log: Path) -> None:
+def test_search_reports_progress(log: Path) -> None:
     search = LogSearch(log, "three", start=0)
     search.run()
     assert search.progress == 1.0
 
 
-def test_a_log_that_is_gone_is_told_of(tmp_path: Path) -> None:
+def test_search_in_a_deleted_log_reports_an_error(tmp_path: Path) -> None:
     search = LogSearch(tmp_path / "none", "x", start=0)
     search.run()
     assert search.error == "the log cannot be read: No such file or directory"
 
 
-def test_a_piece_is_small_beside_a_log() -> None:
+def test_chunk_is_small_compared_with_a_log() -> None:
     assert log_search.PIECE <= 1 << 22, "the screen waits for one"
 
 
@@ -213,7 +213,7 @@ def long_log(tmp_path: Path) -> Path:
     return file
 
 
-def test_a_long_log_is_shown_from_its_end_and_says_how_much_is_before(long_log: Path) -> None:
+def test_long_log_shows_its_end_and_the_size_before(long_log: Path) -> None:
     tail = LogTail()
     lines = tail.lines(long_log, 80)
     assert lines[-1] == "line 299999"
@@ -223,7 +223,7 @@ def test_a_long_log_is_shown_from_its_end_and_says_how_much_is_before(long_log: 
     assert not tail.has_after
 
 
-def test_what_lies_around_a_byte_is_shown(long_log: Path) -> None:
+def test_text_around_an_offset_is_shown(long_log: Path) -> None:
     tail = LogTail()
     place = 12 * 150_000
     tail.anchor = place
@@ -239,7 +239,7 @@ def test_what_lies_around_a_byte_is_shown(long_log: Path) -> None:
     assert tail.lines(long_log, 80)[-1] == "line 299999"
 
 
-def test_a_line_of_the_screen_is_found_again_in_the_log(long_log: Path) -> None:
+def test_screen_line_maps_back_to_its_log_offset(long_log: Path) -> None:
     tail = LogTail()
     for place in (0, 12 * COUNT - 12, 12 * 99_999):
         tail.anchor = place
@@ -249,7 +249,7 @@ def test_a_line_of_the_screen_is_found_again_in_the_log(long_log: Path) -> None:
         assert lines[row] == (LINE % (place // 12)).rstrip()
 
 
-def test_a_place_in_a_long_line_is_on_the_piece_that_holds_it(tmp_path: Path) -> None:
+def test_offset_in_a_long_line_maps_to_its_wrapped_row(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"first\r\n" + b"x" * 95 + b"\x1b" + b"here\rlast")
     tail = LogTail()
@@ -262,7 +262,7 @@ def test_a_place_in_a_long_line_is_on_the_piece_that_holds_it(tmp_path: Path) ->
     assert tail.byte_of_row(3) == 7
 
 
-def test_a_line_longer_than_a_part_is_shown_where_it_is_looked_at(tmp_path: Path) -> None:
+def test_line_longer_than_a_window_is_shown_at_the_offset(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * (5 * MOST_BYTES) + b"here" + b"x" * MOST_BYTES + b"\nlast\n")
     tail = LogTail()
@@ -273,7 +273,7 @@ def test_a_line_longer_than_a_part_is_shown_where_it_is_looked_at(tmp_path: Path
     assert "here" in lines[row] + lines[row + 1]
 
 
-def test_a_part_stays_while_the_log_grows(long_log: Path) -> None:
+def test_window_stays_while_the_log_grows(long_log: Path) -> None:
     tail = LogTail()
     tail.anchor = 0
     before = tail.lines(long_log, 80)[:-1]
@@ -282,7 +282,7 @@ def test_a_part_stays_while_the_log_grows(long_log: Path) -> None:
     assert tail.lines(long_log, 80)[:-1] == before
 
 
-def test_a_log_that_was_written_anew_is_followed(long_log: Path) -> None:
+def test_rewritten_log_is_followed(long_log: Path) -> None:
     tail = LogTail()
     tail.anchor = 2_000_000
     tail.lines(long_log, 80)

@@ -11,7 +11,7 @@ from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import a_spec, claimed, enqueue, in_state, job_row
 from tests.screens import a_busy_screen, a_line
-from tests.top import Person, on_the_queue
+from tests.top import User, run_on_queue
 
 
 @pytest.fixture
@@ -20,71 +20,67 @@ def waiting(store: Store) -> list[int]:
     return enqueue(store, *(f"train/{name}" for name in "abcd"))
 
 
-def marked(person: Person) -> list[str]:
-    return [text.split()[1] for text in person.lines if text[1:2] == "◆"]
+def marked(user: User) -> list[str]:
+    return [text.split()[1] for text in user.lines if text[1:2] == "◆"]
 
 
-def test_a_key_pressed_with_alt_is_not_the_bare_key(waiting: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.press("m")
-        await person.press("alt+m", "alt+U")
-        assert marked(person) == ["train/a"]
+def test_key_with_alt_differs_from_the_plain_key(waiting: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.press("m")
+        await user.press("alt+m", "alt+U")
+        assert marked(user) == ["train/a"]
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 def test_jobs_are_marked_and_unmarked(waiting: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.press("m", "m")
-        assert marked(person) == ["train/a", "train/b"]
-        assert "train/c" in person.chosen
-        assert person.bottom.startswith("2 marked, U unmarks")
-        await person.press("k", "m")
-        assert marked(person) == ["train/a"]
-        await person.press("M")
-        assert marked(person) == ["train/a", "train/b", "train/c", "train/d"]
-        await person.press("M")
-        assert marked(person) == []
-        await person.press("m", "U")
-        assert marked(person) == []
-        assert "help" in person.bottom
+    async def story(user: User) -> None:
+        await user.press("m", "m")
+        assert marked(user) == ["train/a", "train/b"]
+        assert "train/c" in user.chosen
+        assert user.bottom.startswith("2 marked, U unmarks")
+        await user.press("k", "m")
+        assert marked(user) == ["train/a"]
+        await user.press("M")
+        assert marked(user) == ["train/a", "train/b", "train/c", "train/d"]
+        await user.press("M")
+        assert marked(user) == []
+        await user.press("m", "U")
+        assert marked(user) == []
+        assert "help" in user.bottom
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_one_answer_changes_all_that_are_marked(
-    waiting: list[int], home: Home, store: Store
-) -> None:
-    async def story(person: Person) -> None:
-        await person.after("m m j h", bottom="hold 2 jobs?  y/n")
-        await person.after("n", bottom="nothing was changed")
-        assert len(marked(person)) == 2
-        await person.after("h y", bottom="2 jobs held")
-        assert marked(person) == []
+def test_one_answer_changes_all_marked_jobs(waiting: list[int], home: Home, store: Store) -> None:
+    async def story(user: User) -> None:
+        await user.after("m m j h", bottom="hold 2 jobs?  y/n")
+        await user.after("n", bottom="nothing was changed")
+        assert len(marked(user)) == 2
+        await user.after("h y", bottom="2 jobs held")
+        assert marked(user) == []
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
     states = [job_row(store, job).state for job in waiting]
     assert states == [State.HELD, State.HELD, State.QUEUED, State.QUEUED]
 
 
-def test_marks_stay_while_the_list_changes_below_them(
-    waiting: list[int], home: Home, store: Store
-) -> None:
-    async def story(person: Person) -> None:
-        await person.press("j", "m")
+def test_marks_stay_while_the_list_changes(waiting: list[int], home: Home, store: Store) -> None:
+    async def story(user: User) -> None:
+        await user.press("j", "m")
         store.job_control.cancel([waiting[0]], 1.0)
-        await person.look()
-        assert marked(person) == ["train/b"]
-        await person.press("/", *"train/c", "enter")
-        assert marked(person) == []
-        assert person.bottom.startswith("1 marked, U unmarks  filter: train/c")
-        await person.after("m + y", bottom="2 jobs given a higher priority")
+        await user.look()
+        assert marked(user) == ["train/b"]
+        await user.press("/", *"train/c", "enter")
+        assert marked(user) == []
+        assert user.bottom.startswith("1 marked, U unmarks  filter: train/c")
+        await user.after("m + y", bottom="2 jobs given a higher priority")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
     assert [job_row(store, job).priority for job in waiting] == [0, 1, 1, 0]
 
 
-def test_a_cancellation_of_several_says_what_else_ends(home: Home, store: Store) -> None:
+def test_cancelling_several_jobs_lists_dependent_jobs(home: Home, store: Store) -> None:
     jobs = enqueue(
         store,
         *("train/a", "train/b", "test/b", "test/more"),
@@ -93,48 +89,48 @@ def test_a_cancellation_of_several_says_what_else_ends(home: Home, store: Store)
     home.attempt(jobs[0], 1).folder.mkdir(parents=True)
     claimed(store, jobs[0])
 
-    async def story(person: Person) -> None:
-        await person.press("m", "m", "m", "c")
+    async def story(user: User) -> None:
+        await user.press("m", "m", "m", "c")
         text = "cancel 3 jobs? 1 of them runs. 1 job that needs them will be skipped."
-        assert person.bottom == f"{text}  y/n"
-        await person.after("y", bottom="3 jobs cancelled")
+        assert user.bottom == f"{text}  y/n"
+        await user.after("y", bottom="3 jobs cancelled")
 
-    on_the_queue(home, story, size=(120, 24))
+    run_on_queue(home, story, size=(120, 24))
     first = job_row(store, jobs[0])  # a scheduler is started, and may have ended it already
     assert first.wish == "cancel" or first.state is State.CANCELLED
     states = [job_row(store, job).state for job in jobs[1:]]
     assert states == [State.CANCELLED, State.CANCELLED, State.SKIPPED]
 
 
-def test_jobs_that_changed_meanwhile_are_named(
+def test_jobs_that_changed_during_the_question_are_named(
     waiting: list[int], home: Home, store: Store
 ) -> None:
-    async def story(person: Person) -> None:
-        await person.press("m", "m", "h")
+    async def story(user: User) -> None:
+        await user.press("m", "m", "h")
         claimed(store, waiting[1])
-        await person.after("y", bottom="1 job held; changed meanwhile: train/b")
+        await user.after("y", bottom="1 job held; changed meanwhile: train/b")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
     assert in_state(store, waiting[0], State.HELD)
     assert in_state(store, waiting[1], State.RUNNING)
 
 
-def test_those_that_cannot_be_changed_are_told_of_before(
+def test_jobs_that_cannot_be_changed_are_named_before(
     waiting: list[int], home: Home, store: Store
 ) -> None:
     store.job_control.hold(waiting[:1], 1.0)
 
-    async def story(person: Person) -> None:
-        await person.press("M", "h")
+    async def story(user: User) -> None:
+        await user.press("M", "h")
         text = f"hold 3 jobs? 1 stays unchanged: job {waiting[0]} is held"
-        assert person.bottom.startswith(text)
-        await person.press("y", "M", "r")
-        assert person.bottom.startswith(f"none of 4 marked jobs: job {waiting[0]} is held")
+        assert user.bottom.startswith(text)
+        await user.press("y", "M", "r")
+        assert user.bottom.startswith(f"none of 4 marked jobs: job {waiting[0]} is held")
 
-    on_the_queue(home, story, size=(120, 24))
+    run_on_queue(home, story, size=(120, 24))
 
 
-def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: Store) -> None:
+def test_failed_jobs_are_retried_with_their_skipped_dependents(home: Home, store: Store) -> None:
     jobs = enqueue(
         store,
         *("train/a", "test/a", "test/b"),
@@ -143,70 +139,66 @@ def test_failed_jobs_are_retried_with_what_belongs_to_them(home: Home, store: St
     store.job_control.cancel(jobs[:1], 1.0)
     home.stop_record.write_text("{}")
 
-    async def story(person: Person) -> None:
-        await person.press("/", *"*", "enter", "m", "m", "r")
-        assert person.bottom == "retry 2 jobs?  y/n"
-        await person.after("y", bottom="2 jobs queued again, and 1 more with them")
+    async def story(user: User) -> None:
+        await user.press("/", *"*", "enter", "m", "m", "r")
+        assert user.bottom == "retry 2 jobs?  y/n"
+        await user.after("y", bottom="2 jobs queued again, and 1 more with them")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_tags_are_given_to_all_that_are_marked(
-    waiting: list[int], home: Home, store: Store
-) -> None:
+def test_tags_are_added_to_all_marked_jobs(waiting: list[int], home: Home, store: Store) -> None:
     store.job_control.change_tags(waiting[:1], ["old"], [])
 
-    async def story(person: Person) -> None:
-        await person.press("m", "m", "t")
-        assert person.bottom.startswith("tags of jobs (2 marked jobs): ")
-        await person.type("paper -old")
-        await person.after("enter", bottom="2 jobs with changed tags")
-        await person.press("m", "t", *"?", "enter")
-        assert "'?' is not a tag" in person.bottom
+    async def story(user: User) -> None:
+        await user.press("m", "m", "t")
+        assert user.bottom.startswith("tags of jobs (2 marked jobs): ")
+        await user.type("paper -old")
+        await user.after("enter", bottom="2 jobs with changed tags")
+        await user.press("m", "t", *"?", "enter")
+        assert "'?' is not a tag" in user.bottom
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
     assert store.job_control.tags_of(waiting) == {job: ["paper"] for job in waiting[:2]}
 
 
-def test_the_note_of_a_job_is_typed(waiting: list[int], home: Home, store: Store) -> None:
-    async def story(person: Person) -> None:
-        await person.press("n")
-        assert person.bottom.startswith(f"note on job {waiting[0]} train/a: ")
-        await person.type("the run of table 3")
-        await person.press("escape")
+def test_note_of_a_job_can_be_typed(waiting: list[int], home: Home, store: Store) -> None:
+    async def story(user: User) -> None:
+        await user.press("n")
+        assert user.bottom.startswith(f"note on job {waiting[0]} train/a: ")
+        await user.type("the run of table 3")
+        await user.press("escape")
         assert job_row(store, waiting[0]).owner_note == ""
-        await person.press("n", *"table 3", "enter")
-        assert person.bottom == f"job {waiting[0]} train/a: note: table 3"
-        await person.press("n", "enter")
-        assert "unchanged" in person.bottom
+        await user.press("n", *"table 3", "enter")
+        assert user.bottom == f"job {waiting[0]} train/a: note: table 3"
+        await user.press("n", "enter")
+        assert "unchanged" in user.bottom
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
     assert job_row(store, waiting[0]).owner_note == "table 3"
 
 
-def test_of_a_note_with_several_lines_the_first_is_typed(
-    waiting: list[int], home: Home, store: Store
-) -> None:
+def test_first_line_of_a_note_can_be_edited(waiting: list[int], home: Home, store: Store) -> None:
     store.job_control.set_note(waiting[:1], "table 3\nwith both seeds")
 
-    async def story(person: Person) -> None:
-        await person.press("n")
-        assert person.bottom.startswith(f"note on job {waiting[0]} train/a: table 3")
-        await person.after("backspace 4 enter", bottom=f"job {waiting[0]} train/a: note: table 4")
+    async def story(user: User) -> None:
+        await user.press("n")
+        assert user.bottom.startswith(f"note on job {waiting[0]} train/a: table 3")
+        await user.after("backspace 4 enter", bottom=f"job {waiting[0]} train/a: note: table 4")
         assert job_row(store, waiting[0]).owner_note == "table 4\nwith both seeds"
-        await person.after("n ctrl+u enter", bottom=f"job {waiting[0]} train/a: no note")
+        await user.after("n ctrl+u enter", bottom=f"job {waiting[0]} train/a: no note")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
     assert job_row(store, waiting[0]).owner_note == ""
 
 
-def test_who_only_looks_types_no_tags(waiting: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
+def test_read_only_screen_accepts_no_tags(waiting: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
         for key in ("t", "n", "e"):
-            await person.press("m", key)
-            assert person.bottom == "read only: jobs cannot be changed from here"
+            await user.press("m", key)
+            assert user.bottom == "read only: jobs cannot be changed from here"
 
-    on_the_queue(home, story, read_only=True)
+    run_on_queue(home, story, read_only=True)
 
 
 # --- Lists in another order than the queue's
@@ -216,7 +208,7 @@ def running(screen: QueueSnapshot) -> list[int]:
     return [work.id for work in screen.running]
 
 
-def test_running_jobs_are_sorted_and_what_is_not_known_stays_last() -> None:
+def test_running_jobs_are_sorted_with_unknown_values_last() -> None:
     screen = a_busy_screen()
     assert running(sort_snapshot(screen, "memory")) == [42, 41, 43]
     assert running(sort_snapshot(screen, "memory", reverse=True)) == [41, 42, 43]
@@ -225,7 +217,7 @@ def test_running_jobs_are_sorted_and_what_is_not_known_stays_last() -> None:
     assert running(sort_snapshot(screen, "name"))[0] == 43
 
 
-def test_waiting_jobs_are_sorted_by_how_long_they_wait() -> None:
+def test_waiting_jobs_are_sorted_by_waiting_time() -> None:
     jobs = tuple(
         a_line(n, f"train/{n}", State.QUEUED, since=at) for n, at in ((1, 30.0), (2, 10.0))
     )
@@ -233,7 +225,7 @@ def test_waiting_jobs_are_sorted_by_how_long_they_wait() -> None:
     assert [job.id for job in sort_snapshot(screen, "wait").waiting] == [2, 1]
 
 
-def test_waiting_jobs_are_sorted_by_the_memory_that_they_ask_for(home: Home, store: Store) -> None:
+def test_waiting_jobs_are_sorted_by_requested_memory(home: Home, store: Store) -> None:
     asked = [(1, "cpu"), (4, "auto"), (None, "cuda"), (2, "auto"), (8, "auto")]
     specs = [
         a_spec(name=f"train/{n}", resources=Resources(min_vram=gib and gib << 30, device=device))
@@ -245,7 +237,7 @@ def test_waiting_jobs_are_sorted_by_the_memory_that_they_ask_for(home: Home, sto
     assert screen.orders["waiting"] == "memory"
 
 
-def test_a_list_without_an_order_stays_as_it_was_and_does_not_say_otherwise() -> None:
+def test_list_without_a_sort_order_is_unchanged() -> None:
     screen = sort_snapshot(a_busy_screen(), "wait")
     text = "\n".join(line.text for line in snapshot_lines(screen, 140))
     assert "WAITING by wait" in text
@@ -255,7 +247,7 @@ def test_a_list_without_an_order_stays_as_it_was_and_does_not_say_otherwise() ->
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_no_job_is_lost_in_any_order(order: str, reverse: bool) -> None:
+def test_no_sort_order_loses_a_job(order: str, reverse: bool) -> None:
     screen = a_busy_screen()._replace(found=a_busy_screen().waiting)
     other = sort_snapshot(screen, order, reverse=reverse)
     assert sorted(running(other)) == sorted(running(screen))
@@ -263,28 +255,28 @@ def test_no_job_is_lost_in_any_order(order: str, reverse: bool) -> None:
         assert {*map(repr, getattr(other, name))} == {*map(repr, getattr(screen, name))}
 
 
-def test_s_changes_the_order_and_the_header_says_so(home: Home, store: Store) -> None:
+def test_s_changes_the_sort_order_in_the_header(home: Home, store: Store) -> None:
     enqueue(store, *(a_spec(name=f"train/{name}", priority=n) for n, name in enumerate("bca")))
 
-    async def story(person: Person) -> None:
-        assert "train/a" in person.chosen, "the highest priority is first in the queue"
-        await person.after("s", "WAITING by name", chosen="train/a")
-        await person.after("j", chosen="train/b")
-        await person.after("S", "WAITING by name, reversed", chosen="train/c")
-        await person.press(*"s" * (len(ORDERS) - 1))
-        assert "WAITING  " in person.text
+    async def story(user: User) -> None:
+        assert "train/a" in user.chosen, "the highest priority is first in the queue"
+        await user.after("s", "WAITING by name", chosen="train/a")
+        await user.after("j", chosen="train/b")
+        await user.after("S", "WAITING by name, reversed", chosen="train/c")
+        await user.press(*"s" * (len(ORDERS) - 1))
+        assert "WAITING  " in user.text
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_more_waiting_jobs_than_usual_are_sorted(home: Home, store: Store) -> None:
+def test_sorting_loads_more_waiting_jobs(home: Home, store: Store) -> None:
     enqueue(store, *(f"train/{900 - number}" for number in range(600)))
 
-    async def story(person: Person) -> None:
-        assert "train/900" in person.chosen
-        await person.press("s")
-        await person.look()
-        assert "train/401" in person.chosen, "the last of the first 500"
-        await person.after("G", "100 more jobs wait and are not sorted in")
+    async def story(user: User) -> None:
+        assert "train/900" in user.chosen
+        await user.press("s")
+        await user.look()
+        assert "train/401" in user.chosen, "the last of the first 500"
+        await user.after("G", "100 more jobs wait and are not sorted in")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)

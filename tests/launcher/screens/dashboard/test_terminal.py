@@ -20,7 +20,7 @@ from launcher.system.paths import Home
 from launcher.system.scheduler_start import ensure_scheduler
 from tests.build import a_spec, claimed, enqueue, job_row, until
 from tests.nvml.standin import GIB, Devices
-from tests.terminal import COMMAND, Seen, seen
+from tests.terminal import COMMAND, TerminalWindow, seen
 
 ALTERNATE, BACK = b"\x1b[?1049h", b"\x1b[?1049l"
 
@@ -35,14 +35,14 @@ def jobs(home: Home, store: Store) -> list[int]:
 
 
 @contextmanager
-def watched(*words: str, **how: Any) -> Iterator[Seen]:
+def open_top(*words: str, **how: Any) -> Iterator[TerminalWindow]:
     """The dashboard as it was drawn first."""
     with seen("top", *words, **how) as window:
         window.shows("▸ ● train/a")
         yield window
 
 
-def was_given_back(window: Seen) -> bool:
+def is_restored(window: TerminalWindow) -> bool:
     """Tell whether the terminal shows again what it showed before, with a cursor."""
     return window.raw.rfind(BACK) > window.raw.rfind(ALTERNATE) and window.raw.rfind(
         b"\x1b[?25h"
@@ -50,18 +50,18 @@ def was_given_back(window: Seen) -> bool:
 
 
 @pytest.mark.parametrize("key", ["q", "\x03"])
-def test_it_is_left_with_a_word_on_what_goes_on(jobs: list[int], key: str) -> None:
-    with watched("--read-only") as window:
+def test_exit_prints_what_still_runs(jobs: list[int], key: str) -> None:
+    with open_top("--read-only") as window:
         window.type(key)
         assert window.ends() == 0
-        assert was_given_back(window)
+        assert is_restored(window)
         told = b"1 running job continues. To come back: launcher top. To stop: launcher stop"
         assert told in window.raw.rpartition(BACK)[2]
 
 
-def test_keys_that_come_at_once_take_effect_in_their_order(jobs: list[int], store: Store) -> None:
+def test_keys_sent_together_are_handled_in_order(jobs: list[int], store: Store) -> None:
     home, end, left, backspace = "\x1b[H", "\x1b[F", "\x1b[D", "\x7f"
-    with watched() as window:
+    with open_top() as window:
         typed = f"ain/xx{backspace}\x08c{home}tr{end}\x1b[O{left}{backspace}/{end}"
         window.type(f"/{typed}{60 * 'z'}{60 * backspace}\rhy")
         window.shows(f"job {jobs[2]} train/c held")
@@ -71,8 +71,8 @@ def test_keys_that_come_at_once_take_effect_in_their_order(jobs: list[int], stor
     assert [job_row(store, job).state for job in jobs] == ["running", "queued", "held"]
 
 
-def test_a_window_that_changes_its_size_is_filled(jobs: list[int]) -> None:
-    with watched("--read-only") as window:
+def test_resized_window_is_filled(jobs: list[int]) -> None:
+    with open_top("--read-only") as window:
         window.resize(120, 40)
         window.until(lambda _: window.lines[39].startswith("read only  ? help"), "it is larger")
         window.resize(40, 10)
@@ -80,11 +80,11 @@ def test_a_window_that_changes_its_size_is_filled(jobs: list[int]) -> None:
         window.leaves()
 
 
-def test_it_is_suspended_and_comes_back_redrawn(jobs: list[int]) -> None:
-    with watched("--read-only") as window:
+def test_screen_is_redrawn_after_suspension(jobs: list[int]) -> None:
+    with open_top("--read-only") as window:
         window.type("\x1a")
         until(lambda: _state(window) == "T", "it is suspended")
-        window.until(lambda _: was_given_back(window), "the terminal is given back")
+        window.until(lambda _: is_restored(window), "the terminal is given back")
         drawn = len(window.raw)
         os.kill(window.child.pid, signal.SIGCONT)
         window.until(lambda _: ALTERNATE in window.raw[drawn:], "it takes the terminal again")
@@ -97,8 +97,8 @@ def test_it_is_suspended_and_comes_back_redrawn(jobs: list[int]) -> None:
         window.leaves()
 
 
-def test_who_is_stopped_from_outside_goes_on_as_before(jobs: list[int]) -> None:
-    with watched("--read-only") as window:
+def test_screen_is_redrawn_after_sigstop(jobs: list[int]) -> None:
+    with open_top("--read-only") as window:
         os.kill(window.child.pid, signal.SIGSTOP)
         until(lambda: _state(window) == "T", "it is stopped")
         os.kill(window.child.pid, signal.SIGCONT)
@@ -107,19 +107,19 @@ def test_who_is_stopped_from_outside_goes_on_as_before(jobs: list[int]) -> None:
         window.leaves()
 
 
-def _state(window: Seen) -> str:
+def _state(window: TerminalWindow) -> str:
     stat = Path(f"/proc/{window.child.pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0]
 
 
-def test_a_closed_window_ends_it_and_touches_no_job(jobs: list[int], store: Store) -> None:
-    with watched("--read-only") as window:
+def test_closed_window_ends_top_and_no_job(jobs: list[int], store: Store) -> None:
+    with open_top("--read-only") as window:
         window.close()
         assert window.ends() == -signal.SIGHUP
     assert [job_row(store, job).state for job in jobs] == ["running", "queued", "queued"]
 
 
-def test_a_terminal_that_is_lost_without_a_signal_ends_it_too(jobs: list[int]) -> None:
+def test_lost_terminal_ends_top_without_a_signal(jobs: list[int]) -> None:
     ours, theirs = pty.openpty()
     argv = [*COMMAND, "top", "--read-only"]
     environ = {**os.environ, "TERM": "xterm-256color"}
@@ -136,14 +136,14 @@ def test_a_terminal_that_is_lost_without_a_signal_ends_it_too(jobs: list[int]) -
         child.wait()
 
 
-def test_who_is_told_to_end_gives_the_terminal_back(jobs: list[int]) -> None:
-    with watched("--read-only") as window:
+def test_sigterm_restores_the_terminal(jobs: list[int]) -> None:
+    with open_top("--read-only") as window:
         os.kill(window.child.pid, signal.SIGTERM)
         assert window.ends() == 143
-        assert was_given_back(window)
+        assert is_restored(window)
 
 
-def test_killing_it_touches_nothing(home: Home, store: Store) -> None:
+def test_sigkill_changes_nothing(home: Home, store: Store) -> None:
     (job,) = enqueue(store, a_spec("sleep", "60"))
     scheduler = ensure_scheduler(home)
     with seen("top") as window:
@@ -171,14 +171,14 @@ def test_without_utf_8_only_ascii_is_written(jobs: list[int]) -> None:
 
 
 @pytest.mark.parametrize("locale", ["C", "de_DE.ISO-8859-1"])
-def test_the_environment_may_ask_for_ascii(jobs: list[int], locale: str) -> None:
+def test_ascii_can_be_requested_by_the_environment(jobs: list[int], locale: str) -> None:
     with seen("top", "--read-only", LC_ALL=locale) as window:
         window.shows("> * train/a")
         window.leaves()
         assert max(window.raw) < 128
 
 
-def _type_before_b(window: Seen) -> None:
+def _type_before_b(window: TerminalWindow) -> None:
     """Move the cursor of what is typed onto a letter, see it there, and leave."""
     window.type("/b\x1b[D")
     cursor = re.compile(rb"\x1b\[(?:\d+;)*7(?:;[34]9)*mb\x1b")
@@ -187,7 +187,7 @@ def _type_before_b(window: Seen) -> None:
 
 
 def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
-    with watched("--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
+    with open_top("--read-only", colour=True, TERM="xterm-16color", COLORTERM="") as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         _type_before_b(window)
@@ -197,17 +197,17 @@ def test_sixteen_colours_are_enough(jobs: list[int]) -> None:
         assert not codes & {b"38", b"48", b"40"}, "the background is the person's own"
 
 
-def test_without_colours_the_cursor_is_seen_all_the_same(jobs: list[int]) -> None:
-    with watched("--read-only") as window:  # NO_COLOR
+def test_cursor_is_visible_without_colours(jobs: list[int]) -> None:
+    with open_top("--read-only") as window:  # NO_COLOR
         _type_before_b(window)
         assert window.ends() == 0
         codes = set(b";".join(re.findall(rb"\x1b\[([0-9;]+)m", window.raw)).split(b";"))
         assert not codes & {b"%d" % number for number in (*range(30, 38), *range(40, 48))}
 
 
-def test_an_editor_gets_the_terminal_and_gives_it_back(jobs: list[int], store: Store) -> None:
+def test_editor_uses_the_terminal_and_returns_it(jobs: list[int], store: Store) -> None:
     editor = "sed -i 's/^  # priority: .*/  priority: 3/'"
-    with watched(VISUAL=editor, columns=120) as window:
+    with open_top(VISUAL=editor, columns=120) as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         window.type("e")
@@ -216,13 +216,13 @@ def test_an_editor_gets_the_terminal_and_gives_it_back(jobs: list[int], store: S
         window.type("k")
         window.shows("▸ ● train/a")
         window.leaves()
-        assert was_given_back(window)
+        assert is_restored(window)
     assert job_row(store, jobs[1]).priority == 3
 
 
-def test_an_editor_that_fails_leaves_its_words_to_be_read(jobs: list[int], store: Store) -> None:
+def test_error_output_of_a_failed_editor_stays_readable(jobs: list[int], store: Store) -> None:
     before = job_row(store, jobs[1]).spec_text
-    with watched(VISUAL="false") as window:
+    with open_top(VISUAL="false") as window:
         window.type("j")
         window.shows("▸ ○ train/b")
         window.type("e")
@@ -234,7 +234,7 @@ def test_an_editor_that_fails_leaves_its_words_to_be_read(jobs: list[int], store
     assert job_row(store, jobs[1]).spec_text == before
 
 
-def test_what_interrupts_an_editor_does_not_end_the_screen(jobs: list[int], tmp_path: Path) -> None:
+def test_interrupting_an_editor_does_not_end_top(jobs: list[int], tmp_path: Path) -> None:
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\ntrap 'exit 7' INT\necho opened\nwhile :; do sleep 0.1; done\n")
     editor.chmod(0o700)
@@ -251,9 +251,7 @@ def test_what_interrupts_an_editor_does_not_end_the_screen(jobs: list[int], tmp_
         window.leaves("\x03")
 
 
-def test_a_command_line_is_sent_to_the_terminals_clipboard_and_shown(
-    home: Home, store: Store
-) -> None:
+def test_command_line_is_copied_to_the_clipboard_and_shown(home: Home, store: Store) -> None:
     enqueue(store, a_spec("echo", "it's $HOME", "\x1b[2J", name="command/1"))
     with seen("top", "--read-only") as window:
         window.shows("▸ ○ command/1")
@@ -267,13 +265,13 @@ def test_a_command_line_is_sent_to_the_terminals_clipboard_and_shown(
         window.leaves("qq")
 
 
-def test_a_dumb_terminal_is_told_what_to_use_instead(jobs: list[int]) -> None:
+def test_dumb_terminal_gets_an_alternative_command(jobs: list[int]) -> None:
     with seen("top", TERM="dumb") as window:
         assert window.ends() == 2
         assert b"To print the screen once: launcher top --once" in window.raw
 
 
-def test_gpus_are_looked_at_where_no_scheduler_does(
+def test_gpus_are_polled_if_no_scheduler_does(
     jobs: list[int], gpus: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards = [gpus.add(used=0) for _ in range(3)]

@@ -24,7 +24,7 @@ from tests.build import DEADLINE_S, a_gpu, a_spec, claimed, enqueue, in_state, j
 from tests.launcher.conftest import Launcher
 from tests.nvml.standin import GIB, Devices, asked_here
 from tests.screens import a_busy_screen
-from tests.top import Person, on_a_screen, on_the_queue, play, report
+from tests.top import User, report, run_on_queue, run_on_snapshot, run_top
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
 REFUSED = (  # the place of a job in the list, a key, and what it answers
@@ -45,142 +45,140 @@ REFUSED = (  # the place of a job in the list, a key, and what it answers
 
 
 @pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_screen_looks_as_it_did(home: Home, store: Store, width: int) -> None:
-    async def story(person: Person) -> None:
-        await person.press("j", "tab")
-        assert f"{person.text}\n" == (GOLDEN / f"top-{width}.txt").read_text()
+def test_screen_matches_the_recorded_screen(home: Home, store: Store, width: int) -> None:
+    async def story(user: User) -> None:
+        await user.press("j", "tab")
+        assert f"{user.text}\n" == (GOLDEN / f"top-{width}.txt").read_text()
 
     height = {80: 24, 120: 40, 200: 50}[width]
-    on_a_screen(home, a_busy_screen(), story, size=(width, height))
+    run_on_snapshot(home, a_busy_screen(), story, size=(width, height))
 
 
 @pytest.mark.parametrize("size", [(1, 2), (20, 5), (300, 100)])
-def test_any_size_of_terminal_will_do(home: Home, store: Store, size: tuple[int, int]) -> None:
-    async def story(person: Person) -> None:
+def test_top_draws_at_any_terminal_size(home: Home, store: Store, size: tuple[int, int]) -> None:
+    async def story(user: User) -> None:
         for key in ("j", "k", "G", "g", "pagedown", "pageup", "tab", "?", "q", "/", "x", "enter"):
-            await person.press(key)
-            assert len(person.lines) == size[1]
+            await user.press(key)
+            assert len(user.lines) == size[1]
 
-    on_a_screen(home, a_busy_screen(), story, size=size)
+    run_on_snapshot(home, a_busy_screen(), story, size=size)
 
 
-def test_an_empty_home_says_how_to_begin(home: Home) -> None:
-    async def story(person: Person) -> None:
+def test_empty_queue_shows_how_to_add_jobs(home: Home) -> None:
+    async def story(user: User) -> None:
         assert (
             "no queue yet. To make one: launcher run TASKFILE, or launcher add -- PROGRAM"
-            in person.text
+            in user.text
         )
-        await person.after("j enter", bottom="no job is chosen")
+        await user.after("j enter", bottom="no job is chosen")
         enqueue(store := Store(home), "train/first")
         store.close()
-        await person.look()
-        assert "train/first" in person.chosen
+        await user.look()
+        assert "train/first" in user.chosen
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 # --- moving
 
 
-def test_the_cursor_goes_from_job_to_job(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        assert "train/a" in person.chosen
-        await person.after("j", chosen="train/b")
-        await person.after("down", chosen="train/c")
-        await person.after("k up up", chosen="train/a")
-        await person.after("tab", chosen="train/c")
-        await person.after("shift+tab", chosen="train/a")
-        await person.after("G", chosen="failed")
-        await person.after("home", chosen="train/a")
-        await person.after("end g pagedown", chosen="failed")
-        await person.after("pageup", chosen="train/a")
+def test_cursor_moves_from_job_to_job(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        assert "train/a" in user.chosen
+        await user.after("j", chosen="train/b")
+        await user.after("down", chosen="train/c")
+        await user.after("k up up", chosen="train/a")
+        await user.after("tab", chosen="train/c")
+        await user.after("shift+tab", chosen="train/a")
+        await user.after("G", chosen="failed")
+        await user.after("home", chosen="train/a")
+        await user.after("end g pagedown", chosen="failed")
+        await user.after("pageup", chosen="train/a")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_the_cursor_stays_on_its_job_and_then_on_its_row(home: Home, store: Store) -> None:
+def test_cursor_stays_on_its_job_then_on_its_row(home: Home, store: Store) -> None:
     jobs = enqueue(store, *(f"train/{name}" for name in "abcd"))
 
-    async def story(person: Person) -> None:
-        await person.after("j j", chosen="train/c")
+    async def story(user: User) -> None:
+        await user.after("j j", chosen="train/c")
         store.job_control.cancel([jobs[0]], 1.0)
-        await person.look()
-        assert "○ train/c" in person.chosen
+        await user.look()
+        assert "○ train/c" in user.chosen
         claimed(store, jobs[2])
-        await person.look()
-        assert "● train/c" in person.chosen, "it follows a job that starts"
+        await user.look()
+        assert "● train/c" in user.chosen, "it follows a job that starts"
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_who_only_watches_sees_the_top_of_the_screen_whatever_happens(
-    home: Home, store: Store
-) -> None:
+def test_view_stays_at_the_top_without_key_presses(home: Home, store: Store) -> None:
     first, *_ = enqueue(store, *(f"train/{number:02}" for number in range(60)))
 
-    async def story(person: Person) -> None:
+    async def story(user: User) -> None:
         claim = claimed(store, first)
-        await person.look()
-        assert "train/00" in person.chosen
+        await user.look()
+        assert "train/00" in user.chosen
         store.scheduler_actions.finish_attempt(claim, Done(at=2.0), outputs={}, now=2.0)
-        await person.look()
-        assert "train/01" in person.chosen
-        await person.press("j", "j", "g")
-        await person.look()
-        assert "train/01" in person.chosen
+        await user.look()
+        assert "train/01" in user.chosen
+        await user.press("j", "j", "g")
+        await user.look()
+        assert "train/01" in user.chosen
 
-    on_the_queue(home, story)
-
-
-def test_a_cursor_below_the_fold_is_brought_into_sight_first(home: Home, store: Store) -> None:
-    async def story(person: Person) -> None:
-        assert person.chosen == ""
-        await person.after("j", chosen="train/gan2")
-        assert person.chosen == person.lines[-2]
-        await person.press("k")
-        assert person.chosen == ""
-
-    on_a_screen(home, a_busy_screen(), story, size=(80, 12))
+    run_on_queue(home, story)
 
 
-def test_a_long_list_grows_as_somebody_goes_down(home: Home, store: Store) -> None:
+def test_cursor_below_the_window_is_scrolled_into_view(home: Home, store: Store) -> None:
+    async def story(user: User) -> None:
+        assert user.chosen == ""
+        await user.after("j", chosen="train/gan2")
+        assert user.chosen == user.lines[-2]
+        await user.press("k")
+        assert user.chosen == ""
+
+    run_on_snapshot(home, a_busy_screen(), story, size=(80, 12))
+
+
+def test_long_list_loads_more_jobs_while_scrolling(home: Home, store: Store) -> None:
     enqueue(store, *(f"train/{number:03}" for number in range(700)))
 
-    async def story(person: Person) -> None:
+    async def story(user: User) -> None:
         shown: set[int] = set()
         for _ in range(14):
-            await person.press("pagedown")
-            await person.look()
-            assert person.top.snapshot is not None
-            shown.add(len(person.top.snapshot.waiting))
+            await user.press("pagedown")
+            await user.look()
+            assert user.top.snapshot is not None
+            shown.add(len(user.top.snapshot.waiting))
         assert min(shown) < 300
         assert max(shown) == 500
-        await person.after("G", "200 more jobs wait")
+        await user.after("G", "200 more jobs wait")
 
-    on_the_queue(home, story, size=(80, 100))
+    run_on_queue(home, story, size=(80, 100))
 
 
-def test_a_filter_is_typed_live_kept_and_cleared(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.press("/")
-        await person.type("test/q")
-        assert person.bottom.startswith("filter: test/q")
-        assert "no job matches 'test/q'" in person.text
-        await person.press("ctrl+u", *"train/", "tab", "down", "down", "up")
-        assert "train/b" in person.chosen, "arrows move the cursor meanwhile"
-        await person.press("ctrl+u", *"test/q", "ctrl+h", "enter")
-        assert "test/c" in person.chosen
-        assert "train/a" not in person.text
-        assert person.bottom.startswith("filter: test/, Esc shows all")
-        await person.press("h", "y")
-        assert "‖ held" in person.chosen, "it is looked for again"
-        await person.after("escape", "train/a")
-        await person.press("/")
-        await person.type("[x")
-        assert person.bottom.startswith("filter: [x")
-        await person.after("escape", "train/a")
+def test_filter_applies_while_typing_and_is_kept_or_cleared(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.press("/")
+        await user.type("test/q")
+        assert user.bottom.startswith("filter: test/q")
+        assert "no job matches 'test/q'" in user.text
+        await user.press("ctrl+u", *"train/", "tab", "down", "down", "up")
+        assert "train/b" in user.chosen, "arrows move the cursor meanwhile"
+        await user.press("ctrl+u", *"test/q", "ctrl+h", "enter")
+        assert "test/c" in user.chosen
+        assert "train/a" not in user.text
+        assert user.bottom.startswith("filter: test/, Esc shows all")
+        await user.press("h", "y")
+        assert "‖ held" in user.chosen, "it is looked for again"
+        await user.after("escape", "train/a")
+        await user.press("/")
+        await user.type("[x")
+        assert user.bottom.startswith("filter: [x")
+        await user.after("escape", "train/a")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 @pytest.mark.parametrize(
@@ -192,241 +190,239 @@ def test_a_filter_is_typed_live_kept_and_cleared(jobs: list[int], home: Home) ->
         (80, "filter: 01234567890123456789" + " " * 26 + "Enter keeps  Esc shows all"),
     ],
 )
-def test_what_is_typed_has_room_on_any_screen(
+def test_typed_text_has_room_at_any_width(
     jobs: list[int], home: Home, width: int, bottom: str
 ) -> None:
-    async def story(person: Person) -> None:
-        await person.press("/")
-        await person.type("0123456789" * 2)
-        assert person.bottom == bottom
+    async def story(user: User) -> None:
+        await user.press("/")
+        await user.type("0123456789" * 2)
+        assert user.bottom == bottom
 
-    on_the_queue(home, story, size=(width, 5))
-
-
-def test_a_name_is_pasted_into_the_filter_and_nowhere_else(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        person.top.post_message(Paste("cq"))
-        await person.look()
-        assert "help" in person.bottom
-        await person.press("/")
-        person.top.post_message(Paste("train/b\x1b\nq"))
-        await person.look()
-        assert person.bottom.startswith("filter: train/b")
-        assert "train/b" in person.chosen
-
-    on_the_queue(home, story)
+    run_on_queue(home, story, size=(width, 5))
 
 
-def test_of_what_is_too_long_the_beginning_is_pasted(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.press("/", "a", "b", "left")
-        person.top.post_message(Paste("x" * 2 * LONGEST))
-        await person.look()
-        typed = person.bottom.removeprefix("filter: ").partition(" ")[0]
+def test_pasted_text_goes_only_to_the_filter(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        user.top.post_message(Paste("cq"))
+        await user.look()
+        assert "help" in user.bottom
+        await user.press("/")
+        user.top.post_message(Paste("train/b\x1b\nq"))
+        await user.look()
+        assert user.bottom.startswith("filter: train/b")
+        assert "train/b" in user.chosen
+
+    run_on_queue(home, story)
+
+
+def test_pasted_text_is_cut_at_the_limit(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.press("/", "a", "b", "left")
+        user.top.post_message(Paste("x" * 2 * LONGEST))
+        await user.look()
+        typed = user.bottom.removeprefix("filter: ").partition(" ")[0]
         assert typed == f"a{'x' * (LONGEST - 2)}b"
-        await person.after("y end backspace z enter", "no job matches")
-        await person.press("/")
-        assert person.bottom.startswith(f"filter: a{'x' * (LONGEST - 2)}z ")
+        await user.after("y end backspace z enter", "no job matches")
+        await user.press("/")
+        assert user.bottom.startswith(f"filter: a{'x' * (LONGEST - 2)}z ")
 
-    on_the_queue(home, story, size=(LONGEST + 60, 24))
+    run_on_queue(home, story, size=(LONGEST + 60, 24))
 
 
 # --- opened jobs
 
 
-def test_a_job_is_opened_on_three_pages(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.press("enter")
-        assert f"train/a  job {jobs[0]} of test, running" in person.lines[0]
+def test_job_has_three_pages(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.press("enter")
+        assert f"train/a  job {jobs[0]} of test, running" in user.lines[0]
         for text in ("[1 overview]", "attempts", "events", "lr", "0.1", "30/90 loss=0.03333"):
-            assert text in person.text
-        await person.after("2", "epoch 100", "follows")
+            assert text in user.text
+        await user.after("2", "epoch 100", "follows")
         with home.attempt(jobs[0], 1).log.open("a") as log:
             log.write("one more\x1b[2J\n")
-        await person.look()
-        assert "one more\\x1b[2J" in person.text
-        await person.after("k", "line 81 of 101; G follows again")
-        await person.after("g", "epoch 1\n")
-        await person.after("G", "follows")
-        await person.after("tab", "loss  0.03333  metric 1 of 3")
-        await person.press("]")
-        assert person.lines[3].startswith("auc  0.9  metric 2 of 3")
-        await person.press("[", "[")
-        assert person.lines[3].startswith("rate  1/s  metric 3 of 3")
-        await person.after("1 escape", chosen="train/a")
+        await user.look()
+        assert "one more\\x1b[2J" in user.text
+        await user.after("k", "line 81 of 101; G follows again")
+        await user.after("g", "epoch 1\n")
+        await user.after("G", "follows")
+        await user.after("tab", "loss  0.03333  metric 1 of 3")
+        await user.press("]")
+        assert user.lines[3].startswith("auc  0.9  metric 2 of 3")
+        await user.press("[", "[")
+        assert user.lines[3].startswith("rate  1/s  metric 3 of 3")
+        await user.after("1 escape", chosen="train/a")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_an_opened_job_goes_on(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.after("enter", "30/90")
+def test_opened_job_is_refreshed(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.after("enter", "30/90")
         report(home, jobs[0], 60)
         deadline = time.monotonic() + DEADLINE_S
-        while "60/90" not in person.text:
-            assert time.monotonic() < deadline, person.text
+        while "60/90" not in user.text:
+            assert time.monotonic() < deadline, user.text
             await asyncio.sleep(0.05)
-            await person.look()
+            await user.look()
 
-    on_the_queue(home, story)
-
-
-def test_w_opens_a_job_where_it_says_why(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.after("G w", "KeyError: 'lr'", "events, the newest first")
-
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_what_was_never_started_has_no_log_and_no_metrics(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.after("j j enter 2", "it has not run yet")
-        await person.after("3", "reported no numbers")
+def test_w_opens_the_reason_of_a_job(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.after("G w", "KeyError: 'lr'", "events, the newest first")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_a_long_log_is_read_from_its_end(jobs: list[int], home: Home) -> None:
+def test_job_that_never_started_has_no_log_or_metrics(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.after("j j enter 2", "it has not run yet")
+        await user.after("3", "reported no numbers")
+
+    run_on_queue(home, story)
+
+
+def test_long_log_is_read_from_its_end(jobs: list[int], home: Home) -> None:
     home.attempt(jobs[0], 1).log.write_bytes(b"x" * 79 + b"\n" + b"y" * (1 << 20) + b"\nend\n")
 
-    async def story(person: Person) -> None:
-        await person.after("enter 2", "end")
-        assert "xxx" not in person.text
-        await person.after("g", "xxx")
-        await person.after("pagedown G", "end", "follows")
+    async def story(user: User) -> None:
+        await user.after("enter 2", "end")
+        assert "xxx" not in user.text
+        await user.after("g", "xxx")
+        await user.after("pagedown G", "end", "follows")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_a_log_without_line_ends_is_shown_as_far_as_it_is_read(jobs: list[int], home: Home) -> None:
+def test_log_without_line_ends_is_shown(jobs: list[int], home: Home) -> None:
     home.attempt(jobs[0], 1).log.write_bytes(b"a" + b"x" * (1 << 20) + b"the end")
 
-    async def story(person: Person) -> None:
-        await person.after("enter 2", "xxx", "the end")
-        await person.after("g", "axxx")
-        assert "the end" not in person.text
+    async def story(user: User) -> None:
+        await user.after("enter 2", "xxx", "the end")
+        await user.after("g", "axxx")
+        assert "the end" not in user.text
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_who_looks_back_in_a_long_log_keeps_his_place_while_it_grows(
-    jobs: list[int], home: Home
-) -> None:
+def test_scroll_position_is_kept_while_the_log_grows(jobs: list[int], home: Home) -> None:
     log = home.attempt(jobs[0], 1).log
     log.write_text("".join(f"line {number}\n" for number in range(200_000)))
 
-    async def story(person: Person) -> None:
-        await person.press("enter", "2", "pageup")
-        before = person.lines
+    async def story(user: User) -> None:
+        await user.press("enter", "2", "pageup")
+        before = user.lines
         with log.open("a") as file:
             file.write("more\n" * 100)
-        await person.look()
-        assert person.lines == before
-        await person.after("G", "more")
+        await user.look()
+        assert user.lines == before
+        await user.after("G", "more")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_a_metric_that_no_curve_can_show_is_left_out(jobs: list[int], home: Home) -> None:
+def test_metric_without_finite_values_is_left_out(jobs: list[int], home: Home) -> None:
     with home.attempt(jobs[0], 1).progress.open("w") as file:
         for step in (1, 2):
             metrics = {"loss": 0.5, "count": 10**400}
             told = {"at": float(step), "step": step, "total": 2, "metrics": metrics}
             file.write(json.dumps(told) + "\n")
 
-    async def story(person: Person) -> None:
-        await person.after("enter 3", "loss  0.5  metric 1 of 3")
-        await person.after("]", "count  inf  metric 2 of 3", "no numbers yet")
+    async def story(user: User) -> None:
+        await user.after("enter 3", "loss  0.5  metric 1 of 3")
+        await user.after("]", "count  inf  metric 2 of 3", "no numbers yet")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_a_job_that_is_cleaned_while_it_is_open_is_closed(home: Home, store: Store) -> None:
+def test_page_of_a_deleted_job_is_closed(home: Home, store: Store) -> None:
     (job,) = enqueue(store, "train/a")
 
-    async def story(person: Person) -> None:
-        await person.press("enter")
+    async def story(user: User) -> None:
+        await user.press("enter")
         store.job_control.cancel([job], 1.0)
         store.job_control.delete_jobs([job])
         deadline = time.monotonic() + 10
         # a page asks the queue for a small share of the time only
-        while person.bottom != f"job {job} was cleaned":
-            assert time.monotonic() < deadline, person.bottom
+        while user.bottom != f"job {job} was cleaned":
+            assert time.monotonic() < deadline, user.bottom
             await asyncio.sleep(0.05)
-            await person.look()
+            await user.look()
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 # --- changes
 
 
-def test_a_change_is_made_when_it_is_confirmed_only(
+def test_change_is_applied_only_after_confirmation(
     jobs: list[int], home: Home, store: Store
 ) -> None:
     waiting = jobs[2]
 
-    async def story(person: Person) -> None:
-        await person.after(
+    async def story(user: User) -> None:
+        await user.after(
             "j j h", bottom=f"hold job {waiting} train/c? It starts only after it is released  y/n"
         )
-        await person.after("n", bottom="nothing was changed")
+        await user.after("n", bottom="nothing was changed")
         assert in_state(store, waiting, State.QUEUED)
-        await person.after("h y", bottom=f"job {waiting} train/c held")
+        await user.after("h y", bottom=f"job {waiting} train/c held")
         assert in_state(store, waiting, State.HELD)
-        assert "‖ train/c" in person.chosen
+        assert "‖ train/c" in user.chosen
 
-        await person.after("+", bottom=f"priority of job {waiting} train/c: 0 → 1?  y/n")
-        await person.press("y", "+", "y", "-", "y")
+        await user.after("+", bottom=f"priority of job {waiting} train/c: 0 → 1?  y/n")
+        await user.press("y", "+", "y", "-", "y")
         assert job_row(store, waiting).priority == 1
 
-        await person.press("c")
+        await user.press("c")
         told = "? 1 job that needs it will be skipped  y/n"
-        assert person.bottom == f"cancel job {waiting} train/c{told}"
-        await person.press("y")
+        assert user.bottom == f"cancel job {waiting} train/c{told}"
+        await user.press("y")
         assert in_state(store, waiting, State.CANCELLED)
         assert in_state(store, jobs[3], State.SKIPPED)
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 @pytest.mark.parametrize("width", [20, 80])
-def test_a_question_always_shows_how_to_answer(home: Home, store: Store, width: int) -> None:
+def test_question_always_shows_the_answer_keys(home: Home, store: Store, width: int) -> None:
     long = "train/" + "gan2:pre&real:pre+" * 20
     (first, _) = enqueue(store, long, "test/it", needs={"test/it": [long]})
 
-    async def story(person: Person) -> None:
-        await person.press("c")
-        assert person.bottom.endswith("  y/n")
-        assert person.bottom.startswith(f"cancel job {first}")
+    async def story(user: User) -> None:
+        await user.press("c")
+        assert user.bottom.endswith("  y/n")
+        assert user.bottom.startswith(f"cancel job {first}")
         if width >= 80:
-            assert "? 1 job that needs it will be skipped" in person.bottom
+            assert "? 1 job that needs it will be skipped" in user.bottom
 
-    on_the_queue(home, story, size=(width, 24))
+    run_on_queue(home, story, size=(width, 24))
 
 
-def test_a_running_job_is_asked_to_end(jobs: list[int], home: Home, store: Store) -> None:
-    async def story(person: Person) -> None:
-        await person.after("enter c", bottom=f"end running job {jobs[0]} train/a?  y/n")
-        await person.after("y", bottom=f"job {jobs[0]} train/a will end")
+def test_running_job_is_cancelled_gracefully(jobs: list[int], home: Home, store: Store) -> None:
+    async def story(user: User) -> None:
+        await user.after("enter c", bottom=f"end running job {jobs[0]} train/a?  y/n")
+        await user.after("y", bottom=f"job {jobs[0]} train/a will end")
         assert job_row(store, jobs[0]).wish == "cancel"
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_what_waits_for_the_scheduler_does_not_freeze_the_screen(home: Home, store: Store) -> None:
+def test_waiting_for_the_scheduler_does_not_block_the_screen(home: Home, store: Store) -> None:
     (job,) = enqueue(store, "train/a")
     store.job_control.hold([job], 1.0)
 
-    async def story(person: Person) -> None:
-        await person.after("l", bottom=f"release job {job} train/a?  y/n")
-        await person.after("y", bottom=f"job {job} train/a released")
+    async def story(user: User) -> None:
+        await user.after("l", bottom=f"release job {job} train/a?  y/n")
+        await user.after("y", bottom=f"job {job} train/a released")
         await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
         await asyncio.to_thread(until, lambda: in_state_apart(home, job), "the job is done")
-        await person.look()
-        assert "✓ done" in person.text
+        await user.look()
+        assert "✓ done" in user.text
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 def in_state_apart(home: Home, job: int) -> bool:
@@ -434,79 +430,79 @@ def in_state_apart(home: Home, job: int) -> bool:
         return in_state(store, job, State.DONE)
 
 
-def test_a_failed_job_is_retried(jobs: list[int], home: Home, store: Store) -> None:
+def test_failed_job_can_be_retried(jobs: list[int], home: Home, store: Store) -> None:
     home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
 
-    async def story(person: Person) -> None:
-        await person.after("G r", bottom=f"retry job {jobs[4]} train/d?  y/n")
-        await person.after("y", bottom=f"job {jobs[4]} train/d queued again")
+    async def story(user: User) -> None:
+        await user.after("G r", bottom=f"retry job {jobs[4]} train/d?  y/n")
+        await user.after("y", bottom=f"job {jobs[4]} train/d queued again")
         await asyncio.to_thread(until, lambda: scheduler_pid(home), "a scheduler is started")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
     assert not home.stop_record.exists()
 
 
-def test_what_cannot_be_done_says_why(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
+def test_refused_change_shows_the_reason(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
         for place, key, told in REFUSED:
-            await person.press("g", *"j" * place, key)
-            assert told in person.bottom
-            await person.press("j")
-            assert "help" in person.bottom, "the next key takes the message away"
+            await user.press("g", *"j" * place, key)
+            assert told in user.bottom
+            await user.press("j")
+            assert "help" in user.bottom, "the next key takes the message away"
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_a_job_that_changed_meanwhile_is_left_alone(home: Home, store: Store) -> None:
+def test_changed_job_is_not_modified(home: Home, store: Store) -> None:
     (job,) = enqueue(store, "train/a")
 
-    async def story(person: Person) -> None:
-        await person.press("m", "h")
+    async def story(user: User) -> None:
+        await user.press("m", "h")
         claimed(store, job)
-        await person.after("y", bottom=f"job {job} changed in the meantime. Nothing was done")
-        await person.press("x")
-        assert person.bottom.startswith("1 marked, "), "it stays marked for what can be done now"
+        await user.after("y", bottom=f"job {job} changed in the meantime. Nothing was done")
+        await user.press("x")
+        assert user.bottom.startswith("1 marked, "), "it stays marked for what can be done now"
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
-def test_who_only_looks_changes_nothing(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        assert person.bottom.startswith("read only")
-        assert "cancel" not in person.bottom
-        await person.press("j", "j")
+def test_read_only_screen_changes_nothing(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        assert user.bottom.startswith("read only")
+        assert "cancel" not in user.bottom
+        await user.press("j", "j")
         for key in "hlcr+-":
-            await person.press("x", "escape", key)
-            assert person.bottom == "read only: jobs cannot be changed from here"
+            await user.press("x", "escape", key)
+            assert user.bottom == "read only: jobs cannot be changed from here"
 
-    on_the_queue(home, story, read_only=True)
+    run_on_queue(home, story, read_only=True)
 
 
 # --- help, leaving, trouble
 
 
-def test_help_lists_every_key_and_goes_away(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
-        await person.press("?")
-        seen = person.text
+def test_help_lists_every_key_and_closes(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
+        await user.press("?")
+        seen = user.text
         for _ in range(len(help_page(80)) // 10):
-            await person.press("pagedown")
-            seen += person.text
+            await user.press("pagedown")
+            seen += user.text
         for one in help_page(80):
             assert one.text.strip()[:30] in seen
-        await person.after("q", chosen="train/a")
+        await user.after("q", chosen="train/a")
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 @pytest.mark.parametrize(
     "keys", [("q",), ("ctrl+c",), ("enter", "ctrl+c"), ("h", "ctrl+c"), ("/", "ctrl+c")]
 )
-def test_it_is_left_at_once(jobs: list[int], home: Home, keys: tuple[str, ...]) -> None:
-    async def story(person: Person) -> None:
-        await person.press(*keys)
+def test_top_exits_at_once(jobs: list[int], home: Home, keys: tuple[str, ...]) -> None:
+    async def story(user: User) -> None:
+        await user.press(*keys)
 
-    assert on_the_queue(home, story) == 0
+    assert run_on_queue(home, story) == 0
 
 
 class Broken(QueueSnapshotReader):
@@ -522,72 +518,70 @@ class Broken(QueueSnapshotReader):
         return super().read_snapshot(waiting=waiting, recent=10, search_text=search_text)
 
 
-def test_trouble_is_told_and_the_next_look_may_be_better(jobs: list[int], home: Home) -> None:
-    async def story(person: Person) -> None:
+def test_read_error_is_shown_until_the_next_successful_read(jobs: list[int], home: Home) -> None:
+    async def story(user: User) -> None:
         queue.works = False
-        await person.look()
-        assert person.bottom == "disk I/O error"
-        assert "train/a" in person.text
+        await user.look()
+        assert user.bottom == "disk I/O error"
+        assert "train/a" in user.text
         queue.works = True
-        await person.look()
-        assert "help" in person.bottom
+        await user.look()
+        assert "help" in user.bottom
 
     with closing(Broken(home)) as queue:
-        play(queue, story)
+        run_top(queue, story)
 
 
-def test_a_queue_that_is_deleted_while_somebody_watches_is_left(
-    jobs: list[int], home: Home, tmp_path: Path
-) -> None:
-    async def story(person: Person) -> None:
-        await person.press("enter", "c")
-        assert "end running job" in person.bottom
+def test_top_exits_if_the_queue_is_deleted(jobs: list[int], home: Home, tmp_path: Path) -> None:
+    async def story(user: User) -> None:
+        await user.press("enter", "c")
+        assert "end running job" in user.bottom
         home.folder.rename(tmp_path / "away")
-        await person.look()
-        assert "no queue yet" in person.text
-        assert person.bottom == "the queue was deleted or replaced"
-        await person.after("y c", bottom="no job is chosen")
-        assert "train/a" not in person.text
+        await user.look()
+        assert "no queue yet" in user.text
+        assert user.bottom == "the queue was deleted or replaced"
+        await user.after("y c", bottom="no job is chosen")
+        assert "train/a" not in user.text
         (tmp_path / "away").rename(home.folder)
-        await person.look()
-        assert "train/a" in person.text
+        await user.look()
+        assert "train/a" in user.text
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
     with closing(Store(home)) as store:
         assert job_row(store, jobs[0]).state is State.RUNNING
 
 
-def test_nothing_is_drawn_where_nothing_changed(home: Home, store: Store) -> None:
-    async def story(person: Person) -> None:
-        canvas = person.top.query_one(Canvas)
+def test_unchanged_screen_is_not_redrawn(home: Home, store: Store) -> None:
+    async def story(user: User) -> None:
+        canvas = user.top.query_one(Canvas)
         before = canvas.rows
-        await person.look()
+        await user.look()
         assert canvas.rows == before
         assert not canvas._repaint_regions
 
-    on_a_screen(home, a_busy_screen(), story)
+    run_on_snapshot(home, a_busy_screen(), story)
 
 
-def test_names_cannot_steer_the_terminal(home: Home, store: Store) -> None:
+def test_names_cannot_control_the_terminal(home: Home, store: Store) -> None:
     enqueue(store, a_spec("echo", "\x1b[2J", name="command/\x1b[31mred"))
 
-    async def story(person: Person) -> None:
+    async def story(user: User) -> None:
         for keys in ((), ("h",), ("n", "enter"), ("2",), ("q", "/", "\x1b")):
-            await person.press(*[key for key in keys if key.isprintable()])
-            assert "\x1b" not in person.text
+            await user.press(*[key for key in keys if key.isprintable()])
+            assert "\x1b" not in user.text
 
-    on_the_queue(home, story)
+    run_on_queue(home, story)
 
 
 # --- the verb
 
 
-def test_one_picture_is_printed_without_a_terminal(jobs: list[int], launcher: Launcher) -> None:
+def test_once_prints_one_screen_without_a_terminal(jobs: list[int], launcher: Launcher) -> None:
     said = launcher.well("top", "--once")
     assert "● train/a" in said.out
 
 
-def test_one_picture_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpus: Devices) -> None:
+def test_once_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpus: Devices) -> None:
     card = gpus.add(used=0)
     gpus.hold(card, 1, 20 * GIB)
     with asked_here(gpus):
@@ -596,11 +590,11 @@ def test_one_picture_waits_for_the_gpus(jobs: list[int], launcher: Launcher, gpu
     assert "20.0/24.0" in drawn
 
 
-def test_without_a_terminal_it_names_what_prints_the_same(launcher: Launcher) -> None:
+def test_without_a_terminal_the_error_names_an_alternative(launcher: Launcher) -> None:
     assert "To print the screen once: launcher top --once" in launcher.refused("top")
 
 
-def test_what_waits_below_many_gpus_is_told_of() -> None:
+def test_waiting_jobs_below_many_gpus_are_mentioned() -> None:
     screen = a_busy_screen()
     overview = Overview()
     overview.show(screen._replace(gpus=tuple(GpuView(gpu=a_gpu(number)) for number in range(16))))
