@@ -262,7 +262,7 @@ def _exists(dotted: str) -> bool:
 
 
 @pytest.mark.slow
-def test_the_readme_and_then_the_pages_about_its_run_work(sandbox: Sandbox) -> None:
+def test_commands_of_the_readme_and_of_pages_about_its_run_work(sandbox: Sandbox) -> None:
     readme, *others = pages_of(World.TOUR)
     assert readme.name == "README.md"
     perform(readme, sandbox)
@@ -275,13 +275,13 @@ def test_the_readme_and_then_the_pages_about_its_run_work(sandbox: Sandbox) -> N
 
 @pytest.mark.night
 @pytest.mark.parametrize("page", pages_of(World.GPUS), ids=names)
-def test_a_page_about_the_queue_works(page: Path, eight: Sandbox) -> None:
+def test_commands_of_a_queue_page_work(page: Path, eight: Sandbox) -> None:
     perform(page, eight)
 
 
 @pytest.mark.night
 @pytest.mark.parametrize("page", pages_of(World.CLUSTERS), ids=names)
-def test_a_page_about_clusters_works(page: Path, eight: Sandbox) -> None:
+def test_commands_of_a_cluster_page_work(page: Path, eight: Sandbox) -> None:
     file = eight.folder / "config.toml"
     file.write_text(STAND_INS, encoding="utf-8")
     eight.environment["LAUNCHER_CONFIG"] = str(file)
@@ -290,7 +290,7 @@ def test_a_page_about_clusters_works(page: Path, eight: Sandbox) -> None:
 
 @pytest.mark.night
 @pytest.mark.parametrize("page", pages_of(World.EXPERIMENTS), ids=names)
-def test_a_page_about_experiments_works(page: Path, sandbox: Sandbox) -> None:
+def test_commands_of_a_lab_page_work(page: Path, sandbox: Sandbox) -> None:
     if any("DATA" in command.words for command in shown(page)):
         root = sandbox.folder / "DATA"
         make_sample(root, SampleSpec(seed=3, size_px=64, train=48, val=16, test=16))
@@ -299,7 +299,7 @@ def test_a_page_about_experiments_works(page: Path, sandbox: Sandbox) -> None:
     perform(page, sandbox)
 
 
-def test_a_page_that_is_not_run_shows_only_targets() -> None:
+def test_page_that_is_not_run_shows_only_make_targets() -> None:
     shows = {page: shown(page) for page in pages_of(World.TARGETS)}
     assert not [
         command.text for page in shows for command in shows[page] if command.text not in TARGETS
@@ -307,19 +307,19 @@ def test_a_page_that_is_not_run_shows_only_targets() -> None:
 
 
 @every_page
-def test_no_exception_outlives_its_command(page: Path) -> None:
+def test_every_exception_matches_a_command_of_its_page(page: Path) -> None:
     exceptions = exceptions_of(page)
     texts = {command.text for command in shown(page)}
     kept = (exceptions.planned, exceptions.parsed, exceptions.codes, exceptions.keys)
     assert not {text for table in kept for text in table} - texts
 
 
-def test_exceptions_belong_to_pages() -> None:
+def test_exceptions_name_existing_pages() -> None:
     stems = {page.stem for page in PAGES}
     assert not {file.stem for file in EXCEPTIONS.glob("*.toml")} - stems
 
 
-def test_the_makefile_has_the_targets_that_pages_name() -> None:
+def test_makefile_has_all_targets_named_in_pages() -> None:
     makefile = (TREE / "Makefile").read_text(encoding="utf-8")
     targets = {
         target
@@ -330,7 +330,7 @@ def test_the_makefile_has_the_targets_that_pages_name() -> None:
     assert not [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
 
 
-def test_every_verb_has_an_example() -> None:
+def test_every_command_has_an_example() -> None:
     typed = [command.words for page in PAGES for command in shown(page)]
     used = {words[1] for words in typed if words[0] == "launcher"}
     used |= {text.split()[1] for page in PAGES for text in quoted(page) if "launcher" in text}
@@ -338,7 +338,7 @@ def test_every_verb_has_an_example() -> None:
 
 
 @every_document
-def test_options_that_a_page_names_exist(page: Path) -> None:
+def test_options_named_in_a_page_exist(page: Path) -> None:
     for text in quoted(page):
         program, name, *rest = text.replace("\\", "").split()
         group = {"launcher": cli, "trueface": trueface}[program]
@@ -360,14 +360,14 @@ def test_options_that_a_page_names_exist(page: Path) -> None:
 
 
 @every_page
-def test_options_that_stand_by_themselves_are_those_of_some_command(page: Path) -> None:
+def test_options_named_without_a_command_exist_in_some_command(page: Path) -> None:
     ours = every_option(cli) | every_option(trueface) | classic()
     others = {"moving.md": {"--delay"}, "cluster-recipes.md": {"--nv"}}  # pueue, apptainer
     assert not set(options(page)) - ours - others.get(page.name, set())
 
 
 @every_page
-def test_commands_in_what_a_page_quotes_can_be_read(page: Path) -> None:
+def test_quoted_commands_of_a_page_can_be_parsed(page: Path) -> None:
     for block in blocks(page):
         assert block.language in {"sh", "yaml", "toml", "python", "text"}, block
         if block.language == "text":
@@ -377,7 +377,7 @@ def test_commands_in_what_a_page_quotes_can_be_read(page: Path) -> None:
 
 
 @every_page
-def test_task_files_of_a_page_plan(
+def test_task_files_of_a_page_can_be_planned(
     page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(sandbox.folder)
@@ -393,13 +393,13 @@ def test_task_files_of_a_page_plan(
         assert plan(load(str(path))).jobs, block
 
 
-def test_the_tour_is_the_task_file() -> None:
+def test_readme_shows_the_tour_task_file() -> None:
     tour = (TREE / "tasks" / "tour.yaml").read_text(encoding="utf-8")
     assert tour in [block.text for block in blocks(TREE / "README.md", "yaml")]
 
 
 @every_page
-def test_configurations_of_a_page_are_understood(page: Path, sandbox: Sandbox) -> None:
+def test_configurations_of_a_page_are_valid(page: Path, sandbox: Sandbox) -> None:
     for block in blocks(page, "toml"):
         file = sandbox.folder / "config.toml"
         file.write_text(block.text, encoding="utf-8")
@@ -423,19 +423,19 @@ def test_programs_of_a_page_run(
 
 
 @every_page
-def test_modules_that_a_page_names_exist(page: Path) -> None:
+def test_modules_named_in_a_page_exist(page: Path) -> None:
     assert not [name for name in files(page) if not (TREE / name).is_file()]
     assert not [name for name in dotted_names(page) if not _exists(name)]
 
 
-def test_the_readme_is_read_in_one_sitting() -> None:
+def test_readme_has_at_most_200_lines() -> None:
     lines = (TREE / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= README_LINES
     assert not [line for line in lines if len(line) > WIDTH]
 
 
 @every_document
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_existing_targets(page: Path) -> None:
     for link in links(page):
         if "://" in link:
             continue
@@ -469,12 +469,12 @@ def with_lines(page: str) -> str:
 
 
 @pytest.mark.parametrize("page", WALKS, ids=names)
-def test_links_to_lines_lead_to_what_they_name(page: Path) -> None:
+def test_links_to_lines_point_to_the_named_functions(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert with_lines(text) == text, "python -m tests.test_documents --write renews them"
 
 
-def test_some_page_leads_through_the_code() -> None:
+def test_at_least_one_page_links_to_lines_of_code() -> None:
     assert WALKS
 
 
@@ -492,7 +492,7 @@ MOST_BYTES = 64 << 10
 @pytest.mark.night
 @pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}")
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_a_notebook_prints_what_it_shows(path: Path, tmp_path: Path) -> None:
+def test_notebook_prints_the_output_it_contains(path: Path, tmp_path: Path) -> None:
     target = tmp_path / path.name
     execute(path, target, Home(tmp_path / "home"))
     assert texts_of(target) == texts_of(path), "python -m tests.notebooks"

@@ -42,7 +42,7 @@ def read_words() -> Words:
     return words
 
 
-def test_no_stored_word_is_gone_or_new(tmp_path: Path, nvml_library: Path) -> None:
+def test_stored_words_are_unchanged(tmp_path: Path, nvml_library: Path) -> None:
     pytest.importorskip("sqlite_utils")  # of `launcher results --db`
     stored, found = read_words(), collect(tmp_path, nvml_library)
     problems = [*lost(stored, found), *new(stored, found)]
@@ -63,7 +63,7 @@ def test_no_stored_word_is_gone_or_new(tmp_path: Path, nvml_library: Path) -> No
         ),
     ],
 )
-def test_a_renamed_word_is_named_with_what_it_means(now: list[str], problems: list[str]) -> None:
+def test_renamed_word_is_reported_with_its_meaning(now: list[str], problems: list[str]) -> None:
     stored = {"states of jobs": ["held", "queued"]}
     assert [
         *lost(stored, {"states of jobs": now}),
@@ -71,7 +71,7 @@ def test_a_renamed_word_is_named_with_what_it_means(now: list[str], problems: li
     ] == problems
 
 
-def test_a_section_that_is_gone_loses_its_words() -> None:
+def test_removed_section_is_reported_with_its_words() -> None:
     assert len([*lost({"poisons": ["flip", "f2r"]}, {})]) == 2
 
 

@@ -220,7 +220,7 @@ def first_program(queue: Project) -> int:
     return program_of(Attempt(queue.home.attempts / "1-1"))
 
 
-def test_a_program_that_floods_the_disk_with_its_log_ends_when_there_is_room(
+def test_program_with_a_disk_filling_log_ends_after_space_is_freed(
     small: Project,
 ) -> None:
     words = [str(small.folder / name) for name in ("gate", "full")]
@@ -239,9 +239,7 @@ def test_a_program_that_floods_the_disk_with_its_log_ends_when_there_is_room(
 
 
 @pytest.mark.parametrize("room", [0, 65536])
-def test_an_outcome_and_a_database_that_cannot_be_written_wait_for_room(
-    small: Project, room: int
-) -> None:
+def test_outcome_and_database_are_written_after_space_is_freed(small: Project, room: int) -> None:
     job = add_waiting(small)
     for _ in range(4):
         add(small, *shell("echo 1 >>others"))
@@ -258,7 +256,7 @@ def test_an_outcome_and_a_database_that_cannot_be_written_wait_for_room(
     assert len((small.folder / "others").read_text().splitlines()) == 4
 
 
-def test_a_new_attempt_waits_for_room(small: Project) -> None:
+def test_new_attempt_waits_for_disk_space(small: Project) -> None:
     first = add_waiting(small)
     second = add(small, *shell("echo x >>others"), after=str(first))
     until(lambda: stamps(small), "the first runs")
@@ -273,9 +271,7 @@ def test_a_new_attempt_waits_for_room(small: Project) -> None:
 
 
 @pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.workers.fork_server"])
-def test_what_is_killed_on_a_full_disk_is_there_again_when_there_is_room(
-    small: Project, whose: bytes
-) -> None:
+def test_killed_processes_restart_after_space_is_freed(small: Project, whose: bytes) -> None:
     """All processes of the fork server are killed: it and the supervisors that it has forked."""
     job = add_waiting(small)
     other = add(small, "true", after=str(job))
@@ -294,7 +290,7 @@ def test_what_is_killed_on_a_full_disk_is_there_again_when_there_is_room(
     assert endings(small, other)[-1] == "done"
 
 
-def test_what_a_command_cannot_do_on_a_full_disk_it_says_with_the_place(small: Project) -> None:
+def test_command_on_a_full_disk_names_the_path_it_cannot_write(small: Project) -> None:
     add_waiting(small)
     waiting = str(add(small, "true", after="1"))
     until(lambda: stamps(small), "the program runs")
@@ -316,7 +312,7 @@ def test_what_a_command_cannot_do_on_a_full_disk_it_says_with_the_place(small: P
     lives_by_itself(small)
 
 
-def test_a_queue_that_was_killed_on_a_full_disk_goes_on_with_the_next_command(
+def test_queue_killed_on_a_full_disk_continues_with_the_next_command(
     small: Project,
 ) -> None:
     job = add_waiting(small)
@@ -335,7 +331,7 @@ def test_a_queue_that_was_killed_on_a_full_disk_goes_on_with_the_next_command(
     assert endings(small, job) in (["lost", "done"], ["done"])
 
 
-def test_what_cannot_be_queued_for_lack_of_room_is_told_and_what_is_queued_runs(
+def test_jobs_without_disk_space_are_refused_and_queued_jobs_run(
     small: Project,
 ) -> None:
     add(small, "true")
@@ -359,7 +355,7 @@ def test_what_cannot_be_queued_for_lack_of_room_is_told_and_what_is_queued_runs(
     lives_by_itself(small)
 
 
-def test_on_a_disk_that_is_full_from_the_start_nothing_is_queued_until_there_is_room(
+def test_initially_full_disk_accepts_no_job_until_space_is_freed(
     small: Project,
 ) -> None:
     for room in (0, 4096, 32768, 131072):
@@ -374,7 +370,7 @@ def test_on_a_disk_that_is_full_from_the_start_nothing_is_queued_until_there_is_
     assert len(all_states(small)) == number
 
 
-def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing_half_queued(
+def test_file_size_limit_is_reported_and_queues_nothing(
     queue: Project,
 ) -> None:
     add(queue, "true")
@@ -397,7 +393,7 @@ def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing_half_queued(
 
 
 @NEEDS_CC
-def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project, flag: Path) -> None:
+def test_failed_disk_sync_is_reported_and_retried(queue: Project, flag: Path) -> None:
     job = add_waiting(queue)
     add(queue, *shell("echo 1 >>others"), after=str(job))
     until(lambda: stamps(queue), "the program runs")
@@ -419,7 +415,7 @@ def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project, flag: 
 
 @NEEDS_CC
 @pytest.mark.parametrize("which", ["all", "database_log", "attempts", "folder"])
-def test_a_job_that_must_never_run_twice_does_not_start_before_that_is_on_disk(
+def test_job_with_rerun_never_starts_only_after_its_claim_is_synced(
     queue: Project, flag: Path, which: str
 ) -> None:
     due_s = 3  # long enough for `add` to return on a busy machine
@@ -436,7 +432,7 @@ def test_a_job_that_must_never_run_twice_does_not_start_before_that_is_on_disk(
 
 
 @NEEDS_CC
-def test_a_queue_that_begins_again_on_a_disk_that_does_not_sync_goes_on_when_it_does(
+def test_restarted_queue_continues_after_disk_syncs_again(
     queue: Project,
     flag: Path,
 ) -> None:
@@ -455,7 +451,7 @@ def test_a_queue_that_begins_again_on_a_disk_that_does_not_sync_goes_on_when_it_
 
 
 @NEEDS_CC
-def test_a_queue_does_not_begin_on_a_disk_that_does_not_sync(queue: Project, flag: Path) -> None:
+def test_queue_does_not_start_on_a_disk_without_sync(queue: Project, flag: Path) -> None:
     flag.touch()
     for _ in range(2):
         complained(queue.call("launcher", "add", "--", "true"), 3)
@@ -466,7 +462,7 @@ def test_a_queue_does_not_begin_on_a_disk_that_does_not_sync(queue: Project, fla
     assert set(all_states(queue).values()) == {"done"}
 
 
-def test_the_page_is_served_on_a_full_disk_and_says_what_it_cannot_change(small: Project) -> None:
+def test_web_page_on_a_full_disk_reports_failed_changes(small: Project) -> None:
     add_waiting(small)
     waiting = add(small, "true", after="1")
     until(lambda: stamps(small), "the program runs")
@@ -495,9 +491,7 @@ def confirmed(page: Page, place: str) -> str:
     return text.partition('name="question" value="')[2].partition('"')[0]
 
 
-def test_results_that_a_full_disk_does_not_take_leave_the_file_as_it_was(
-    toys: Project, tmp_path: Path
-) -> None:
+def test_results_file_is_unchanged_if_the_disk_is_full(toys: Project, tmp_path: Path) -> None:
     toys.write("toys.yaml", TOYS.format(more=""))
     assert toys.call("launcher", "run", "toys.yaml").returncode == 0
     count = ("select count(*) as jobs from jobs", "--json")
@@ -525,7 +519,7 @@ def test_results_that_a_full_disk_does_not_take_leave_the_file_as_it_was(
             assert written.returncode == 0, written.stderr
 
 
-def test_a_question_to_all_runs_is_refused_on_a_full_disk_and_answered_when_there_is_room(
+def test_query_over_all_runs_fails_on_a_full_disk_and_works_after_space_is_freed(
     small: Project,
 ) -> None:
     add(small, "true")
@@ -577,7 +571,7 @@ def told(queue: Project, job: int, word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["x", "raise"])
-def test_a_function_that_ends_on_a_full_disk_waits_for_room(small: Project, word: str) -> None:
+def test_function_result_is_written_after_space_is_freed(small: Project, word: str) -> None:
     job = submitted(small, word)
     fill(small.home)
     open_gate(small)
@@ -618,7 +612,7 @@ def pilots_of(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("word", ["x", "raise"])
-def test_a_function_on_a_pilot_waits_for_room_in_the_folder_of_the_pilots(
+def test_function_on_a_pilot_waits_for_space_in_the_pilot_folder(
     queue: Project, tmp_path: Path, word: str
 ) -> None:
     with a_small_disk(tmp_path / "disk") as disk, pilots_in(queue, disk / "pilots"):
@@ -634,7 +628,7 @@ def test_a_function_on_a_pilot_waits_for_room_in_the_folder_of_the_pilots(
 
 
 @pytest.mark.parametrize("word", ["x", "raise"])
-def test_a_function_on_a_pilot_waits_while_the_folder_of_the_pilots_is_away(
+def test_function_on_a_pilot_waits_while_the_pilot_folder_is_unavailable(
     queue: Project, tmp_path: Path, word: str
 ) -> None:
     folder = tmp_path / "disk" / "pilots"
@@ -651,7 +645,7 @@ def test_a_function_on_a_pilot_waits_while_the_folder_of_the_pilots_is_away(
         told(queue, job, word)
 
 
-def test_a_failure_that_a_full_disk_kept_from_saying_anything_names_the_disk(
+def test_failure_without_output_on_a_full_disk_names_the_disk(
     tmp_path: Path,
 ) -> None:
     with a_small_disk(tmp_path / "disk") as disk:

@@ -21,7 +21,7 @@ def people(tmp_path: Path, gpus: Devices) -> Iterator[tuple[Machine, Machine]]:
         yield both
 
 
-def test_a_few_jobs_of_one_user_do_not_wait_for_the_whole_queue_of_another(
+def test_few_jobs_of_one_user_overtake_the_long_queue_of_a_peer_user(
     people: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     one, other = people
@@ -36,7 +36,7 @@ def test_a_few_jobs_of_one_user_do_not_wait_for_the_whole_queue_of_another(
     assert one.state(many[-1]) == "queued", "they waited for the whole queue"
 
 
-def test_cores_are_left_to_another_user_likewise(people: tuple[Machine, Machine]) -> None:
+def test_cores_are_left_to_a_peer_user(people: tuple[Machine, Machine]) -> None:
     one, other = people
     many = one.queue_many(shell("sleep 0.2"), MANY, cpus=CORES, device="cpu")
     until(lambda: one.state(many[2]) == "done", "the first user's queue runs")
@@ -47,7 +47,7 @@ def test_cores_are_left_to_another_user_likewise(people: tuple[Machine, Machine]
     assert one.state(many[-1]) == "queued", "they waited for the whole queue"
 
 
-def test_a_wide_job_of_another_user_gets_its_cards_and_who_waits_for_it_is_told_why(
+def test_wide_job_of_a_peer_user_gets_gpus_and_waiting_jobs_show_the_reason(
     people: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     one, other = people
@@ -79,7 +79,7 @@ SPAN = (
 )
 
 
-def test_exclusive_jobs_and_jobs_of_other_users_are_on_no_card_at_the_same_time(
+def test_exclusive_jobs_share_no_gpu_with_jobs_of_peer_users(
     people: tuple[Machine, Machine], gpus: Devices, tmp_path: Path
 ) -> None:
     one, other = people

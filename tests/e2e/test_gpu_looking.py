@@ -56,7 +56,7 @@ read line <"$3" || true
 """
 
 
-def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed_by_what_it_uses(
+def test_jobs_of_a_type_wait_for_the_first_measurement_and_are_packed_by_it(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -103,7 +103,7 @@ def done_alone(machine: Machine, amount: float, *words: str) -> Program:
     return program
 
 
-def test_the_same_script_with_another_number_gets_an_estimate_from_what_the_first_took(
+def test_script_with_another_argument_gets_the_measured_estimate(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -125,9 +125,7 @@ def test_the_same_script_with_another_number_gets_an_estimate_from_what_the_firs
     assert not late.started
 
 
-def test_a_sweep_over_seeds_shares_its_card_from_the_third_run_on(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_seed_sweep_shares_its_gpu_from_the_third_run(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(24 * GIB, used=0)
     done_alone(machine, 4, "--seed", "1")
     done_alone(machine, 4.125, "--seed", "2")  # the looks at both can be told apart
@@ -139,7 +137,7 @@ def test_a_sweep_over_seeds_shares_its_card_from_the_third_run_on(
     assert why in machine.told(third.job)
 
 
-def test_what_was_learned_on_another_card_is_used_with_a_margin_and_named(
+def test_measurement_from_another_gpu_model_is_used_with_a_margin(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.drive("535.104")
@@ -157,9 +155,7 @@ def test_what_was_learned_on_another_card_is_used_with_a_margin_and_named(
     assert machine.show(second.job)["attempts"][0]["claim"] == round(5 * GIB * 1.25)
 
 
-def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_dry_run_shows_placements_and_jobs_that_never_fit(machine: Machine, gpus: Devices) -> None:
     gpus.add(12 * GIB, used=0)
     card = gpus.add(24 * GIB, used=0)
     usual = {"known": "{device: 'cuda:0', vram: auto}", "large": "{vram: 20GiB}"}
@@ -191,7 +187,7 @@ def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
 # Contradicts what `launcher add --gpus 1` does, and what a user writes who wants one GPU: the
 # program runs on the CPU, and a dry run says so. `{device: cuda}` gets one.
 @pytest.mark.parametrize("asked", ["{gpus: 1}", "{gpus: 1, vram: auto}"])
-def test_a_task_file_asks_for_one_gpu_as_the_command_line_does(
+def test_task_file_requests_one_gpu_like_the_command_line(
     machine: Machine, gpus: Devices, asked: str
 ) -> None:
     card = gpus.add(used=0)
@@ -202,7 +198,7 @@ def test_a_task_file_asks_for_one_gpu_as_the_command_line_does(
     assert one.cards == [card]
 
 
-def test_of_a_sweep_in_a_task_file_the_later_ones_are_packed_by_what_the_first_took(
+def test_later_jobs_of_a_sweep_are_packed_by_the_first_measurement(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(used=0)
@@ -221,9 +217,7 @@ def test_of_a_sweep_in_a_task_file_the_later_ones_are_packed_by_what_the_first_t
     assert "learned" in machine.told(running.job)
 
 
-def test_instances_of_a_divided_card_are_used_by_their_uuid(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_mig_instances_are_used_by_their_uuid(machine: Machine, gpus: Devices) -> None:
     instances = gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB, 10 * GIB)
 
     large = machine.hold(1, gpus=1, vram="15GiB")
@@ -237,7 +231,7 @@ def test_instances_of_a_divided_card_are_used_by_their_uuid(
     assert [gpu["label"] for gpu in machine.seen().values()] == ["cuda:0:0", "cuda:0:1"]
 
 
-def test_if_the_driver_does_not_report_loads_a_fixed_number_of_jobs_shares_a_gpu(
+def test_fixed_number_of_jobs_shares_a_gpu_without_load_reports(
     machine: Machine, gpus: Devices
 ) -> None:
     (instance,) = gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB)
@@ -251,7 +245,7 @@ def test_if_the_driver_does_not_report_loads_a_fixed_number_of_jobs_shares_a_gpu
 
 
 @pytest.mark.parametrize("blind", ["no permission", "container"])
-def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
+def test_worker_memory_reports_replace_missing_driver_data(
     machine: Machine, gpus: Devices, blind: str
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -287,7 +281,7 @@ def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
     assert "used 10 GiB" in machine.told(first.job)
 
 
-def test_the_driver_is_asked_only_while_it_matters_and_more_often_while_a_job_waits_for_a_measurement(
+def test_driver_is_polled_only_when_needed_and_faster_during_measurements(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.add(used=0)
@@ -330,7 +324,7 @@ def test_the_driver_is_asked_only_while_it_matters_and_more_often_while_a_job_wa
     assert after == before
 
 
-def test_a_job_on_a_gpu_is_watched_from_its_start_on(machine: Machine, gpus: Devices) -> None:
+def test_gpu_job_is_measured_from_its_start(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     plain = machine.hold(0)  # so that a spare supervisor waits for the next one
     plain.let_go()

@@ -64,9 +64,7 @@ def overfull(seen: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_burst_of_jobs_shares_gpus_without_overcommit(machine: Machine, gpus: Devices) -> None:
     cards = [gpus.add(used=0) for _ in range(3)]
     gpus.hold(cards[2], 1, 9 * GIB)  # somebody else's
     programs, lines = [], []
@@ -96,7 +94,7 @@ def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
     assert {card for one in programs for card in one.cards} == set(cards)
 
 
-def test_no_more_jobs_than_allowed_share_a_card_and_a_reserve_is_left_to_others(
+def test_gpu_sharing_respects_the_job_limit_and_the_reserve(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.add(24 * GIB, used=0)
@@ -114,7 +112,7 @@ def test_no_more_jobs_than_allowed_share_a_card_and_a_reserve_is_left_to_others(
     assert not large.started
 
 
-def test_nobody_knows_when_there_is_room_while_the_job_before_is_paused(
+def test_expected_start_is_unknown_while_the_blocking_job_is_paused(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.add(24 * GIB, used=0)
@@ -129,7 +127,7 @@ def test_nobody_knows_when_there_is_room_while_the_job_before_is_paused(
     machine.until_told(waiting.job, "cuda:0 will have room in about")
 
 
-def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: Devices) -> None:
+def test_exclusive_job_has_its_gpu_alone(machine: Machine, gpus: Devices) -> None:
     first, second = gpus.add(used=0), gpus.add(used=0)
     gpus.hold(first, 1, 4 * GIB)  # another user's
 
@@ -148,9 +146,7 @@ def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: De
     assert late.cards == [first]
 
 
-def test_short_jobs_that_follow_each_other_do_not_keep_an_exclusive_job_waiting(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_short_jobs_do_not_starve_an_exclusive_job(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
     many = machine.queue_many(shell(f"{TAKE} sleep 0.3", str(GIB)), 400, device="cuda")
     until(lambda: machine.state(many[2]) == "done", "the short ones run")
@@ -164,7 +160,7 @@ def test_short_jobs_that_follow_each_other_do_not_keep_an_exclusive_job_waiting(
     machine.call("cancel", "--yes", *map(str, many))
 
 
-def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
+def test_job_gets_the_requested_gpu_among_those_visible_to_its_caller(
     machine: Machine, gpus: Devices
 ) -> None:
     cards = [gpus.add(used=0) for _ in range(3)]
@@ -185,9 +181,7 @@ def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
         assert f"CUDA_VISIBLE_DEVICES={shown}, set when it was queued, shows" in refusal
 
 
-def test_a_job_gets_its_gpus_as_numbers_of_pci_order_if_it_requests_them(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_job_gets_gpu_numbers_in_pci_order_on_request(machine: Machine, gpus: Devices) -> None:
     cards = [gpus.add(used=0) for _ in range(3)]
 
     def queued(**options: object) -> list[str]:
@@ -223,7 +217,7 @@ def test_gpu_numbers_are_refused_on_a_machine_with_mig_instances(
     known.let_go()
 
 
-def test_what_the_machine_can_never_give_is_refused_and_the_limit_is_named(
+def test_request_above_the_machine_is_refused_with_the_limit(
     machine: Machine, gpus: Devices
 ) -> None:
     for _ in range(2):
@@ -248,9 +242,7 @@ def test_what_the_machine_can_never_give_is_refused_and_the_limit_is_named(
     known.let_go()
 
 
-def test_a_job_that_nearly_fills_an_idle_card_starts_there_again(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_job_that_nearly_fills_an_idle_gpu_starts_again(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(24 * GIB, used=GIB // 2)  # what the driver keeps of every card
 
     first = machine.hold(22.5, gpus=1)
@@ -267,7 +259,7 @@ def test_a_job_that_nearly_fills_an_idle_card_starts_there_again(
     assert small.cards == [card]
 
 
-def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
+def test_job_starts_again_on_a_gpu_with_less_free_memory_than_it_used(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=GIB // 2)
@@ -292,9 +284,7 @@ def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
     again.let_go()
 
 
-def test_what_is_declared_beyond_what_the_driver_leaves_is_refused(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_request_above_usable_gpu_memory_is_refused(machine: Machine, gpus: Devices) -> None:
     gpus.add(24 * GIB, used=GIB // 2)
     known = machine.hold(0, gpus=1, vram="1GiB")
     assert known.cards
@@ -308,7 +298,7 @@ def test_what_is_declared_beyond_what_the_driver_leaves_is_refused(
     )
 
 
-def test_a_job_may_queue_a_job_that_works_on_a_gpu(machine: Machine, gpus: Devices) -> None:
+def test_job_can_queue_a_gpu_job(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     refusal, gate = machine.places()
     command = Path(sys.executable).parent / "launcher"
@@ -324,7 +314,7 @@ def test_a_job_may_queue_a_job_that_works_on_a_gpu(machine: Machine, gpus: Devic
     queued.let_go()
 
 
-def test_a_program_that_asked_for_no_gpu_sees_none(machine: Machine, gpus: Devices) -> None:
+def test_program_without_gpu_request_sees_no_gpu(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
 
     plain = machine.hold(0)
@@ -333,7 +323,7 @@ def test_a_program_that_asked_for_no_gpu_sees_none(machine: Machine, gpus: Devic
     assert plain.said.read_text().startswith("/")
 
 
-def test_a_job_of_two_gpus_gets_both_or_waits(machine: Machine, gpus: Devices) -> None:
+def test_job_with_two_gpus_gets_both_or_waits(machine: Machine, gpus: Devices) -> None:
     cards = [gpus.add(used=0), gpus.add(used=0)]
     first = machine.hold(1, gpus=1, vram="20GiB")
     taken = first.cards
@@ -350,7 +340,7 @@ def test_a_job_of_two_gpus_gets_both_or_waits(machine: Machine, gpus: Devices) -
     assert jobs == [[pair.job], [pair.job]]
 
 
-def test_a_killed_scheduler_is_followed_by_one_that_overfills_nothing(
+def test_new_scheduler_after_a_kill_does_not_overcommit_gpus(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.add(24 * GIB, used=0)
@@ -373,7 +363,7 @@ def test_a_killed_scheduler_is_followed_by_one_that_overfills_nothing(
     assert [len(machine.show(one.job)["attempts"]) for one in running] == [1, 1]
 
 
-def test_a_program_whose_supervisor_was_killed_is_still_ours(
+def test_program_with_a_killed_supervisor_keeps_its_reservation(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)

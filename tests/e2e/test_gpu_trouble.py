@@ -65,7 +65,7 @@ def a_story(
     return first, again
 
 
-def test_a_job_that_needs_more_than_it_was_promised_runs_again_where_there_is_more(
+def test_job_above_its_reservation_is_retried_with_more_memory(
     machine: Machine, gpus: Devices
 ) -> None:
     small, large = gpus.add(12 * GIB, used=0), gpus.add(24 * GIB, used=0)
@@ -91,7 +91,7 @@ def test_a_job_that_needs_more_than_it_was_promised_runs_again_where_there_is_mo
     assert "used 14 GiB" in story
 
 
-def test_a_job_that_can_never_fit_fails_and_says_so(machine: Machine, gpus: Devices) -> None:
+def test_job_that_never_fits_fails_with_a_reason(machine: Machine, gpus: Devices) -> None:
     gpus.add(12 * GIB, used=0)
     first, again = a_story(
         machine, holds=11, wanted=4, total=12, free=1, then=1, vram="11GiB", retries=3
@@ -106,7 +106,7 @@ def test_a_job_that_can_never_fit_fails_and_says_so(machine: Machine, gpus: Devi
     assert not again.started
 
 
-def test_a_job_whose_memory_a_neighbour_took_is_not_to_blame_and_keeps_its_claim(
+def test_job_that_lost_memory_to_a_neighbour_is_not_charged(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -137,7 +137,7 @@ read line <"$0" || true
 """
 
 
-def test_a_job_with_an_estimate_leaves_the_memory_that_another_one_declared_and_runs_alone(
+def test_job_with_an_estimate_yields_requested_memory_and_runs_alone(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -171,9 +171,7 @@ def test_a_job_with_an_estimate_leaves_the_memory_that_another_one_declared_and_
     assert "loses the least work. Queued again on an empty GPU, " in machine.told(job)
 
 
-def test_an_ordinary_failure_is_not_taken_for_a_lack_of_memory(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_ordinary_failure_is_not_an_out_of_memory_failure(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
     recovered = "echo 'torch.OutOfMemoryError: CUDA out of memory.'; echo 'KeyError: 3'; exit 1"
 
@@ -187,9 +185,7 @@ def test_an_ordinary_failure_is_not_taken_for_a_lack_of_memory(
         assert len(machine.show(job)["attempts"]) == 1
 
 
-def test_a_job_is_capped_while_it_shares_its_card_and_not_while_it_is_alone(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_memory_limit_applies_only_while_the_gpu_is_shared(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
     first = machine.hold(1, gpus=1, vram="6GiB")
     assert first.cards
@@ -210,7 +206,7 @@ def test_a_job_is_capped_while_it_shares_its_card_and_not_while_it_is_alone(
     until(lambda: cap() is None, "it is alone again")
 
 
-def test_jobs_on_a_card_that_dies_go_on_elsewhere_and_are_not_charged(
+def test_jobs_on_a_lost_gpu_are_retried_elsewhere_without_charge(
     machine: Machine, gpus: Devices
 ) -> None:
     lost, fallen, broken = (gpus.add(used=0) for _ in range(3))
@@ -242,7 +238,7 @@ def test_jobs_on_a_card_that_dies_go_on_elsewhere_and_are_not_charged(
         machine.until_state(one.job, "done")
 
 
-def test_a_card_that_comes_back_is_used_again(machine: Machine, gpus: Devices) -> None:
+def test_gpu_is_used_again_after_it_returns(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     first = machine.hold(1, gpus=1, vram="1GiB")
     assert first.cards == [card]
@@ -258,7 +254,7 @@ def test_a_card_that_comes_back_is_used_again(machine: Machine, gpus: Devices) -
     machine.until_state(first.job, "done")
 
 
-def test_a_card_that_was_lost_before_anybody_looked_is_told_to_be_lost(
+def test_gpu_lost_before_the_first_measurement_is_reported_as_lost(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.lose(gpus.add(used=0))
@@ -269,9 +265,7 @@ def test_a_card_that_was_lost_before_anybody_looked_is_told_to_be_lost(
     assert "0 B" not in said
 
 
-def test_while_the_driver_hangs_nothing_starts_on_gpus_and_all_else_goes_on(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_hanging_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     running = machine.hold(1, gpus=1, vram="1GiB")
     assert running.cards == [card]
@@ -295,7 +289,7 @@ def test_while_the_driver_hangs_nothing_starts_on_gpus_and_all_else_goes_on(
     assert waiting.cards == [card]
 
 
-def test_without_a_driver_gpu_jobs_wait_and_others_go_on(machine: Machine, gpus: Devices) -> None:
+def test_missing_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
     gpus.unload()
 
@@ -310,9 +304,7 @@ def test_without_a_driver_gpu_jobs_wait_and_others_go_on(machine: Machine, gpus:
     assert json.loads(machine.call("gpus", "--json").stdout)["gpus"] == []
 
 
-def test_jobs_outlive_a_driver_that_no_longer_answers_any_question(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_jobs_survive_a_driver_that_stops_responding(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     running = machine.hold(1, gpus=1, vram="1GiB")
     assert running.cards == [card]

@@ -39,7 +39,7 @@ def promised(*people: Machine) -> int:
     )
 
 
-def test_what_another_user_takes_is_not_given_away_and_the_reason_is_told_in_numbers(
+def test_memory_of_peer_users_is_not_reserved_and_reason_has_numbers(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -59,7 +59,7 @@ def test_what_another_user_takes_is_not_given_away_and_the_reason_is_told_in_num
     assert waiting.cards == [card]
 
 
-def test_a_job_that_was_queued_while_nobody_looked_starts_by_a_new_look(
+def test_job_queued_without_current_measurement_starts_after_a_new_one(
     machine: Machine, gpus: Devices
 ) -> None:
     card, other = gpus.add(24 * GIB, used=0), gpus.add(6 * GIB, used=0)
@@ -78,7 +78,7 @@ def test_a_job_that_was_queued_while_nobody_looked_starts_by_a_new_look(
     machine.until_told(second.job, "waiting for 8 GiB", "cuda:0 has 4 GiB free")
 
 
-def test_a_card_that_does_not_tell_its_memory_gets_nothing(machine: Machine, gpus: Devices) -> None:
+def test_gpu_without_memory_report_gets_no_job(machine: Machine, gpus: Devices) -> None:
     gpus.refuse("nvmlDeviceGetMemoryInfo", 999, gpus.add(used=0))
 
     jobs = [machine.hold(1, gpus=1, vram="1GiB"), machine.hold(1, gpus=1)]
@@ -90,7 +90,7 @@ def test_a_card_that_does_not_tell_its_memory_gets_nothing(machine: Machine, gpu
     assert jobs[0].cards == [other]
 
 
-def test_a_shared_machine_is_used_only_when_others_have_been_away_for_a_while(
+def test_shared_gpu_is_used_only_after_peer_users_were_idle(
     machine: Machine, gpus: Devices
 ) -> None:
     taken, card = gpus.add(24 * GIB, used=0), gpus.add(24 * GIB, used=0, util=60)
@@ -111,7 +111,7 @@ def test_a_shared_machine_is_used_only_when_others_have_been_away_for_a_while(
     assert machine.seen()[taken]["jobs"] == []
 
 
-def test_two_users_never_promise_more_than_a_card_has_and_each_is_told_of_the_other(
+def test_two_users_never_reserve_more_than_a_gpu_has(
     people: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     one, other = people
@@ -135,7 +135,7 @@ def test_two_users_never_promise_more_than_a_card_has_and_each_is_told_of_the_ot
     assert promised(*people) == 24 * GIB
 
 
-def test_two_users_who_queue_at_the_same_time_do_not_overfill_a_card(
+def test_simultaneous_jobs_of_two_users_do_not_overcommit_a_gpu(
     people: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     gpus.add(24 * GIB, used=0)
@@ -152,7 +152,7 @@ def test_two_users_who_queue_at_the_same_time_do_not_overfill_a_card(
     assert most == 2
 
 
-def test_an_exclusive_job_shares_its_card_with_no_other_users_jobs_either(
+def test_exclusive_job_shares_no_gpu_with_peer_users(
     people: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     one, other = people
@@ -173,7 +173,7 @@ def test_an_exclusive_job_shares_its_card_with_no_other_users_jobs_either(
     assert beside.cards == [card]
 
 
-def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(
+def test_reservations_of_a_dead_scheduler_expire(
     people: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     one, other = people
@@ -209,7 +209,7 @@ def card_machine(gpus: Devices, tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
-def test_mps_of_a_file_of_earlier_days_is_accepted_with_a_note(
+def test_mps_setting_of_an_old_configuration_is_ignored_with_a_note(
     card_machine: Machine,
 ) -> None:
     card_machine.configure("[sharing]\nmps = true\n")
@@ -256,7 +256,7 @@ def until_measured(machine: Machine, program: Program) -> None:
     until(lambda: looks() >= enough, "the scheduler has seen how busy it keeps the card")
 
 
-def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(counted: Machine) -> None:
+def test_jobs_measured_to_fill_a_gpu_are_not_combined_again(counted: Machine) -> None:
     teacher = keep_busy(counted, 97)
     until_measured(counted, teacher)
     teacher.let_go()
@@ -275,7 +275,7 @@ def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(counted: 
     assert second.cards
 
 
-def test_the_load_of_a_running_job_counts_for_others_and_outlives_the_scheduler(
+def test_measured_load_of_a_running_job_survives_the_scheduler(
     counted: Machine,
 ) -> None:
     first = keep_busy(counted, 97)
@@ -303,7 +303,7 @@ def recorded_load(machine: Machine, job: int) -> float:
     return float(load) if isinstance(load, int | float) else 0.0
 
 
-def test_a_fixed_number_of_jobs_shares_a_card_whatever_their_loads_are(counted: Machine) -> None:
+def test_fixed_number_of_jobs_shares_a_gpu_at_any_load(counted: Machine) -> None:
     counted.configure("[sharing]\nadaptive = false\nmax_per_gpu = 2\n")
     first = keep_busy(counted, 97)
     until_measured(counted, first)
@@ -315,7 +315,7 @@ def test_a_fixed_number_of_jobs_shares_a_card_whatever_their_loads_are(counted: 
     assert not third.started
 
 
-def test_jobs_of_two_queues_are_not_stopped_for_each_others_estimates(
+def test_jobs_are_not_stopped_for_estimates_of_another_queue(
     people: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -352,9 +352,7 @@ def impatient(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
         yield machine
 
 
-def test_a_job_that_wants_a_card_for_itself_is_tried_there(
-    impatient: Machine, gpus: Devices
-) -> None:
+def test_job_that_needs_a_whole_gpu_is_tried_on_one(impatient: Machine, gpus: Devices) -> None:
     job = impatient.hold(1, gpus=1, exclusive=True)
     assert job.cards
     text = impatient.told(job.job)
@@ -364,7 +362,7 @@ def test_a_job_that_wants_a_card_for_itself_is_tried_there(
     impatient.until_state(job.job, "done")
 
 
-def test_what_does_not_fit_is_named_everywhere_and_starts_when_there_is_room(
+def test_job_that_does_not_fit_shows_the_reason_and_starts_when_memory_is_free(
     impatient: Machine, gpus: Devices
 ) -> None:
     job = impatient.hold(1, gpus=1, vram="22GiB")

@@ -56,7 +56,7 @@ def works(home: Machine, journal: Path, ram: str = "0GiB") -> Program:
     return Program(job=job, said=said, gate=gate)
 
 
-def test_two_homes_never_run_more_jobs_than_the_machine_has_cores(
+def test_two_queues_never_run_more_jobs_than_cores(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal"
@@ -78,7 +78,7 @@ def test_two_homes_never_run_more_jobs_than_the_machine_has_cores(
     assert lines_of(journal).count("start") == len(queued)
 
 
-def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
+def test_two_queues_never_reserve_more_main_memory_than_installed(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     one, other = homes
@@ -95,7 +95,7 @@ def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
     other.until_state(second.job, "done")
 
 
-def test_where_promises_cannot_be_told_jobs_start_and_the_screen_says_so(
+def test_jobs_start_with_a_warning_if_reservations_cannot_be_published(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     one, _ = homes
@@ -148,7 +148,7 @@ def attempts(journal: Path) -> int:
 
 
 @NEEDS_NAMESPACES
-def test_a_home_in_use_is_refused_in_another_namespace_as_long_as_something_of_it_lives(
+def test_queue_folder_in_use_is_refused_in_another_namespace(
     project: Project, tmp_path: Path
 ) -> None:
     journal, home = tmp_path / "journal", project.home
@@ -180,9 +180,7 @@ def test_a_home_in_use_is_refused_in_another_namespace_as_long_as_something_of_i
 
 
 @NEEDS_NAMESPACES
-def test_a_container_that_ended_with_its_jobs_leaves_the_home_to_the_next(
-    project: Project, tmp_path: Path
-) -> None:
+def test_ended_container_releases_the_queue_folder(project: Project, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     script = 'echo "$(readlink /proc/self/ns/pid)" >>"$1"; exec sleep 60'
     queue = 'launcher add -- sh -c "$1" sh "$2"; until [ -s "$2" ]; do sleep 0.05; done'

@@ -65,7 +65,7 @@ def bare(light: Path, tmp_path: Path) -> Iterator[Project]:
         yield replace(project, environment=environment, commands=light / "bin")
 
 
-def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
+def test_base_installation_contains_only_the_queue_and_names_the_lab_extra(
     bare: Project, light: Path
 ) -> None:
     bare.write("programs.yaml", PROGRAMS)
@@ -107,7 +107,7 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
     assert bare.call("trueface", "--help").returncode == 0
 
 
-def test_an_installation_says_its_version_and_queues_and_lists_programs(bare: Project) -> None:
+def test_installation_prints_its_version_and_runs_programs(bare: Project) -> None:
     setup = ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     version = bare.call("launcher", "--version")
@@ -128,7 +128,7 @@ def test_an_installation_says_its_version_and_queues_and_lists_programs(bare: Pr
 
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
-def test_man_finds_the_pages_of_an_installation_and_shows_them(bare: Project, light: Path) -> None:
+def test_man_shows_the_pages_of_an_installation(bare: Project, light: Path) -> None:
     page = light / "share" / "man" / "man1" / "launcher-add.1"
     environment = bare.environment | {
         "PATH": os.pathsep.join([str(light / "bin"), bare.environment["PATH"]]),
@@ -146,7 +146,7 @@ def test_man_finds_the_pages_of_an_installation_and_shows_them(bare: Project, li
         assert "launcher add --from commands.txt" in shown.stdout
 
 
-def test_with_the_packages_of_the_laboratory_all_of_it_works(bare: Project, light: Path) -> None:
+def test_installation_with_the_lab_extra_works(bare: Project, light: Path) -> None:
     (packages,) = light.glob("lib/python*/site-packages")
     # the packages that run this test stand in for those that the extra would bring, 5 GB of them
     others = [path for path in sys.path if path.endswith("-packages") and Path(path).is_dir()]

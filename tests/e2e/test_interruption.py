@@ -63,7 +63,7 @@ def half_done(folder: Path) -> bool:
 
 
 @pytest.mark.night
-def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
+def test_training_resumes_after_sigkill_with_identical_weights(
     lab: Project,
 ) -> None:
     lab.environment["OMP_NUM_THREADS"] = "1"
@@ -80,7 +80,7 @@ def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
-def test_resume_from_names_the_epoch_or_is_refused(
+def test_resume_from_names_the_epoch_or_is_rejected(
     lab: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with chdir(lab.folder):
@@ -103,7 +103,7 @@ train:
 
 
 @pytest.mark.slow
-def test_in_the_queue_the_next_attempt_of_a_killed_training_goes_on(lab: Project) -> None:
+def test_next_attempt_of_a_killed_training_resumes(lab: Project) -> None:
     lab.write("study.yaml", TASKFILE.format(settings=json.dumps(SMALL), data=DATA))
     assert lab.call("launcher", "run", "study.yaml", "--detach").returncode == 0
     folder = lab.folder / "runs" / "queued" / DATA

@@ -44,7 +44,7 @@ def at(project: Project, home: Path) -> Project:
     return Project(folder=project.folder, home=Home(home), environment=environment)
 
 
-def test_jobs_that_wait_in_a_home_run_where_it_was_moved(project: Project, tmp_path: Path) -> None:
+def test_waiting_jobs_run_after_the_queue_folder_is_moved(project: Project, tmp_path: Path) -> None:
     project.write("submit.py", SUBMIT)
     well(project, sys.executable, "submit.py")
     inner = f"{BIN}/launcher add --name inner -- true"
@@ -68,9 +68,7 @@ def test_jobs_that_wait_in_a_home_run_where_it_was_moved(project: Project, tmp_p
         end_everything(after.home)
 
 
-def test_a_copy_of_a_home_with_a_living_scheduler_runs_new_jobs_alone(
-    project: Project, tmp_path: Path
-) -> None:
+def test_copied_queue_folder_runs_only_new_jobs(project: Project, tmp_path: Path) -> None:
     journal, gate = tmp_path / "journal", tmp_path / "gate"
     os.mkfifo(gate)
     script = 'echo $1 >>"$2"; read line <"$3"'
@@ -95,7 +93,7 @@ def test_a_copy_of_a_home_with_a_living_scheduler_runs_new_jobs_alone(
         end_everything(copy.home)
 
 
-def test_a_waiting_future_says_that_its_home_was_moved(
+def test_waiting_future_reports_a_moved_queue_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from launcher.api import MachineError, submit
@@ -121,7 +119,7 @@ def test_a_waiting_future_says_that_its_home_was_moved(
         end_everything(new)
 
 
-def test_a_moved_project_takes_its_results_along(tmp_path: Path) -> None:
+def test_moved_project_keeps_its_results(tmp_path: Path) -> None:
     with a_project(tmp_path) as project:
         project.write("in.txt", "in")
         project.write("t.yaml", TASK)

@@ -37,7 +37,7 @@ def todo(project: Project, file: str, *words: str) -> dict[str, str]:
     return {job["name"]: job["reason"] for job in jobs if job["state"] != "cached"}
 
 
-def test_programs_run_in_the_order_of_their_files_and_again_when_these_change(
+def test_programs_run_in_the_order_of_their_files_and_rerun_after_changes(
     project: Project,
 ) -> None:
     project.write("in.txt", "one")
@@ -68,9 +68,7 @@ def test_programs_run_in_the_order_of_their_files_and_again_when_these_change(
 
 
 @pytest.mark.parametrize("end", ["cancel", "kill", "fail"])
-def test_what_stood_in_an_output_is_back_when_its_program_comes_to_nothing(
-    project: Project, end: str
-) -> None:
+def test_previous_output_is_restored_if_the_program_fails(project: Project, end: str) -> None:
     output = project.folder / "made.txt"
     project.write("made.txt", "old")
     project.write("make.sh", "echo part >made.txt; until [ -e go ]; do sleep 0.02; done; exit 3\n")
@@ -141,9 +139,7 @@ def pairs(*rates: str) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ["file", "prompt"])
-def test_a_sweep_that_was_killed_goes_on_and_runs_each_combination_once(
-    project: Project, way: str
-) -> None:
+def test_killed_sweep_continues_and_runs_each_combination_once(project: Project, way: str) -> None:
     written(project, "0.1", "0.01", "0.5")
     sweep = ("--sweep", "lr=0.1,0.01,0.5", "--sweep", "seed=1,2")
     words: tuple[str, ...]
@@ -169,7 +165,7 @@ def test_a_sweep_that_was_killed_goes_on_and_runs_each_combination_once(
     )
 
 
-def test_a_second_run_runs_nothing_and_a_value_that_is_added_its_own_jobs(project: Project) -> None:
+def test_second_run_runs_nothing_and_an_added_value_only_its_jobs(project: Project) -> None:
     (project.folder / "go").touch()
     written(project, "0.1", "0.01")
     for rates in (("0.1", "0.01"), ("0.1", "0.01"), ("0.3", "0.1", "0.01"), ("0.3",)):
@@ -180,7 +176,7 @@ def test_a_second_run_runs_nothing_and_a_value_that_is_added_its_own_jobs(projec
         assert ran(project) == pairs(*every)
 
 
-def test_what_ran_under_values_that_a_file_has_no_more_is_marked_until_it_has_them_again(
+def test_results_of_removed_values_are_marked_until_the_values_return(
     project: Project,
 ) -> None:
     (project.folder / "go").touch()
@@ -211,7 +207,7 @@ for step in (1, 2):
 SIX = ("--sweep", "lr=0.1,0.01,0.2", "--sweep", "seed=1,2", "--name", "fit")
 
 
-def test_results_of_six_programs_of_ones_own_are_read_in_every_form(project: Project) -> None:
+def test_results_of_six_programs_are_read_in_every_format(project: Project) -> None:
     (project.folder / "train.py").write_text(SCRIPT)
     words = ("add", "--run", "mine", *SIX, "--", sys.executable, "train.py", "{sweep}")
     assert project.call("launcher", *words).returncode == 0
@@ -259,7 +255,7 @@ def add_from_pipe(project: Project, text: str, *words: str) -> subprocess.Comple
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.night)])
-def test_commands_of_a_pipe_run_in_the_order_of_their_lines(project: Project, count: int) -> None:
+def test_piped_commands_run_in_line_order(project: Project, count: int) -> None:
     lines = "".join(f"sh -c 'echo {number} >> order'\n" for number in range(count))
     added = add_from_pipe(project, lines, "--cpus", str(usable_cores()))  # thus one at a time
     assert (added.returncode, added.stderr) == (0, "")
@@ -274,7 +270,7 @@ def test_commands_of_a_pipe_run_in_the_order_of_their_lines(project: Project, co
 
 
 @pytest.mark.night
-def test_a_hundred_thousand_commands_are_one_transaction(project: Project) -> None:
+def test_hundred_thousand_commands_are_one_transaction(project: Project) -> None:
     lines = "".join(f"true --seed {number} 'a b'\n" for number in range(LINES))
     refused = add_from_pipe(project, f"{lines}true 'a b\n", "--hold")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -342,7 +338,7 @@ def worker(project: Project, job: int) -> int:
     return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
-def test_those_who_share_work_start_after_its_end_whether_it_is_done_or_not(
+def test_jobs_with_shared_work_start_after_its_end_even_if_it_failed(
     sharing: Project,
 ) -> None:
     tasks = [
@@ -376,7 +372,7 @@ def test_those_who_share_work_start_after_its_end_whether_it_is_done_or_not(
     assert "3 jobs, 0 queued, 3 done before" in again.stderr, "what is shared is not needed again"
 
 
-def test_limits_and_niceness_are_those_of_the_shell_that_queued_a_program(
+def test_program_has_limits_and_niceness_of_the_queueing_shell(
     project: Project,
 ) -> None:
     look = "ulimit -S -n; ulimit -S -s; nice"

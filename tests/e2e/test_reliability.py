@@ -165,7 +165,7 @@ def queue(tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.mark.parametrize("verb", ["wait", "add"])
-def test_when_all_of_ours_was_killed_the_next_command_goes_on(queue: Project, verb: str) -> None:
+def test_next_command_continues_after_all_processes_were_killed(queue: Project, verb: str) -> None:
     jobs = [add_waiting(queue) for _ in range(3)]
     until(lambda: stamps(queue), "a program runs")
     kill_all(queue.home)
@@ -180,7 +180,7 @@ def test_when_all_of_ours_was_killed_the_next_command_goes_on(queue: Project, ve
         assert set(endings(queue, job)[:-1]) <= {"lost", "void"}
 
 
-def test_jobs_of_an_earlier_boot_are_lost_and_run_again_unless_that_is_forbidden(
+def test_jobs_of_an_earlier_boot_are_lost_and_rerun_unless_rerun_is_never(
     queue: Project,
 ) -> None:
     again = add_waiting(queue, cpus=1)
@@ -214,7 +214,7 @@ def of_another_boot(home: Home) -> None:
     ("left", "rerun", "ends"),
     [("whole", "never", "failed"), ("empty", "never", "failed"), ("empty", "again", "done")],
 )
-def test_a_claim_that_a_power_cut_undid_neither_blocks_nor_doubles_its_job(
+def test_claim_undone_by_a_power_cut_neither_blocks_nor_repeats_its_job(
     queue: Project, left: str, rerun: str, ends: str
 ) -> None:
     """The disk has the attempt's folder, but not yet the claim nor, perhaps, who started it."""
@@ -249,9 +249,7 @@ def test_a_claim_that_a_power_cut_undid_neither_blocks_nor_doubles_its_job(
         *("scheduler.json", "restarts.json", "home.json", "wake"),
     ],
 )
-def test_a_record_that_a_power_cut_left_empty_keeps_nobody_from_going_on(
-    queue: Project, name: str
-) -> None:
+def test_record_emptied_by_a_power_cut_blocks_nothing(queue: Project, name: str) -> None:
     job = add_waiting(queue)
     until(lambda: stamps(queue), "the program runs")
     kill_all(queue.home)
@@ -266,9 +264,7 @@ def test_a_record_that_a_power_cut_left_empty_keeps_nobody_from_going_on(
 
 
 @pytest.mark.parametrize("verb", ["wait", "cancel", "stop"])
-def test_a_stranger_with_the_pid_of_ours_is_neither_waited_for_nor_harmed(
-    queue: Project, verb: str
-) -> None:
+def test_foreign_process_with_a_reused_pid_is_ignored(queue: Project, verb: str) -> None:
     job = add_waiting(queue)
     until(lambda: stamps(queue), "the program runs")
     kill_all(queue.home)
@@ -295,7 +291,7 @@ def give_pid(home: Home, pid: int) -> None:
         started.write_text(text)
 
 
-def test_a_program_that_stays_a_zombie_is_dead(queue: Project) -> None:
+def test_zombie_program_counts_as_ended(queue: Project) -> None:
     prctl = ctypes.CDLL(None).prctl
     prctl(SUBREAPER, 1, 0, 0, 0)  # orphans become our children, and we do not look after them
     try:
@@ -321,7 +317,7 @@ def test_a_program_that_stays_a_zombie_is_dead(queue: Project) -> None:
 
 
 @pytest.mark.parametrize(("adds", "looks"), [(12, 3), (6, 0)], ids=["in use", "in a new home"])
-def test_a_crowd_of_commands_at_once_all_succeed_and_each_job_runs_once(
+def test_concurrent_commands_succeed_and_each_job_runs_once(
     queue: Project, adds: int, looks: int
 ) -> None:
     names = [f"n{number}" for number in range(adds)]
@@ -357,7 +353,7 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
-def test_a_home_that_an_older_version_wrote_opens_and_goes_on(queue: Project) -> None:
+def test_queue_folder_of_an_older_version_opens_and_continues(queue: Project) -> None:
     queue.home.attempts.mkdir(mode=0o700, parents=True)
     queue.home.folder.chmod(0o700)
     text = queue_sql(1).replace('["sleep", "600"]', '["true"]')
@@ -380,7 +376,7 @@ def test_a_home_that_an_older_version_wrote_opens_and_goes_on(queue: Project) ->
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
 
 
-def test_a_queue_whose_attempts_were_all_deleted_goes_on(queue: Project) -> None:
+def test_queue_continues_after_its_attempt_folders_were_deleted(queue: Project) -> None:
     add(queue, "true")
     wait(queue)
     held = add(queue, "true", hold=True)
@@ -402,9 +398,7 @@ def test_a_queue_whose_attempts_were_all_deleted_goes_on(queue: Project) -> None
         ("text", "wait"),
     ],
 )
-def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
-    queue: Project, how: str, verb: str
-) -> None:
+def test_damaged_database_is_reported_and_set_aside(queue: Project, how: str, verb: str) -> None:
     add(queue, "true")
     wait(queue)
     queue.call("launcher", "stop")
@@ -430,9 +424,7 @@ def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
 
 
 @pytest.mark.parametrize("how", ["cut", "emptied", "text"])
-def test_a_database_that_is_damaged_under_a_living_scheduler_is_kept_aside_too(
-    queue: Project, how: str
-) -> None:
+def test_database_damaged_during_scheduling_is_set_aside(queue: Project, how: str) -> None:
     add_waiting(queue)
     add(queue, *shell("echo x >>others"), after="1")
     until(lambda: stamps(queue), "the program runs")
@@ -463,7 +455,7 @@ def damage(database: Path, how: str) -> bytes:
     return left
 
 
-def test_a_log_that_was_removed_under_a_living_scheduler_is_named_and_nothing_is_lost(
+def test_removed_database_log_is_reported_and_no_job_is_lost(
     queue: Project,
 ) -> None:
     job = add_waiting(queue)
@@ -481,7 +473,7 @@ def test_a_log_that_was_removed_under_a_living_scheduler_is_named_and_nothing_is
     assert endings(queue, job) == ["done"]
 
 
-def test_a_command_in_a_folder_that_is_gone_names_it(queue: Project) -> None:
+def test_command_in_a_deleted_folder_names_it(queue: Project) -> None:
     here = queue.folder / "gone"
     here.mkdir()
     said = subprocess.run(
@@ -529,7 +521,7 @@ def test_commands_work_with_standard_streams_that_are_closed(queue: Project) -> 
         assert queue.call("launcher", "logs", str(number)).stdout == "out\nerr\n"
 
 
-def test_the_home_is_its_owners_alone_whatever_the_umask(queue: Project) -> None:
+def test_queue_folder_is_private_at_any_umask(queue: Project) -> None:
     words = shell('umask 0; exec "$@"', str(BIN / "launcher"))
     for verb in (["add", "--", "true"], ["wait"], ["stop"]):
         subprocess.run([*words, *verb], env=queue.environment, check=True, capture_output=True)
@@ -540,7 +532,7 @@ def test_the_home_is_its_owners_alone_whatever_the_umask(queue: Project) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_another_user_can_neither_read_the_home_nor_enqueue_into_it() -> None:
+def test_peer_user_can_neither_read_the_queue_folder_nor_queue_jobs() -> None:
     with tempfile.TemporaryDirectory() as name, a_queue(Path(name)) as queue:
         Path(name).chmod(0o777)
         job = add(queue, *shell("echo secret"))
@@ -572,7 +564,7 @@ def as_another(queue: Project, program: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_exit_codes_tell_what_happened(queue: Project) -> None:
+def test_exit_codes_are_as_documented(queue: Project) -> None:
     good = add(queue, "true")
     bad = add(queue, *shell("yes | head -c 300000; exit 4"))
     long = add_waiting(queue)

@@ -56,7 +56,7 @@ def hashes(project: Project) -> Mapping[str, str]:
         return {row.name: row.hash for row in store.read.jobs_of_runs_named("toys")}
 
 
-def test_what_a_job_asks_for_is_changed_and_its_hash_stays(toys: Project) -> None:
+def test_changed_request_keeps_the_job_hash(toys: Project) -> None:
     task = queued(toys)
     before = hashes(toys)
     sets = ("resources.retries=2", "toytrain.resources.priority=4")
@@ -84,7 +84,7 @@ REFUSED = [
 ]
 
 
-def test_settings_of_a_laboratory_are_changed_in_the_task_file_alone(toys: Project) -> None:
+def test_settings_of_a_plugin_job_can_only_be_changed_in_the_task_file(toys: Project) -> None:
     queued(toys)
     before = hashes(toys)
     for word, why in REFUSED:
@@ -98,7 +98,7 @@ def test_settings_of_a_laboratory_are_changed_in_the_task_file_alone(toys: Proje
     assert "edit its task file" in answer.stdout
 
 
-def test_several_failed_jobs_are_retried_with_one_option_or_none_is(toys: Project) -> None:
+def test_retry_of_several_failed_jobs_applies_to_all_or_none(toys: Project) -> None:
     task = toys.write(
         "bad.yaml",
         'name: bad\ntoyshapes: [{data_root: toys}]\ntoytrain: [{model: null, data: "dot:pre"},'
@@ -146,7 +146,7 @@ def still(project: Project) -> bool:
     return all(map(is_stopped, below(project)))
 
 
-def test_a_paused_program_stands_still_with_all_its_children_and_goes_on(
+def test_paused_program_stops_with_its_children_and_continues(
     project: Project,
 ) -> None:
     file = a_counting_job(project)
@@ -168,7 +168,7 @@ def test_a_paused_program_stands_still_with_all_its_children_and_goes_on(
     assert project.call("launcher", "resume", "counts").returncode == 2
 
 
-def test_a_time_limit_does_not_come_nearer_during_a_pause(project: Project) -> None:
+def test_time_limit_excludes_pauses(project: Project) -> None:
     a_counting_job(project, "--time-limit", "3s", "--grace", "1s")
     assert project.call("launcher", "pause", "counts").returncode == 0
     until(lambda: still(project), "it stands still")
@@ -187,7 +187,7 @@ def test_a_time_limit_does_not_come_nearer_during_a_pause(project: Project) -> N
 
 
 @pytest.mark.parametrize("how", ["cancel", "stop"])
-def test_a_paused_program_hears_that_it_is_to_end(project: Project, how: str) -> None:
+def test_paused_program_receives_sigterm(project: Project, how: str) -> None:
     # no child that is spawned all the time: between vfork and exec its parent waits in the kernel, not stopped
     trap = "trap 'echo heard; exit 1' TERM; sleep 60 & while :; do wait; done"
     project.call("launcher", "add", "--name", "counts", "--grace", "20s", "--", *shell(trap))
@@ -208,9 +208,7 @@ def test_a_paused_program_hears_that_it_is_to_end(project: Project, how: str) ->
 
 
 @pytest.mark.parametrize("supervised", [True, False])
-def test_a_pause_outlives_the_scheduler_and_the_supervisor(
-    project: Project, supervised: bool
-) -> None:
+def test_pause_survives_scheduler_and_supervisor(project: Project, supervised: bool) -> None:
     file = a_counting_job(project)
     if not supervised:
         attempt = project.home.attempt(1, 1)
@@ -247,7 +245,7 @@ def an_ignoring_job(project: Project, *options: str) -> Path:
     return file
 
 
-def test_a_cancelled_program_is_shown_as_ending_and_is_killed_with_now(project: Project) -> None:
+def test_cancelled_program_is_shown_as_ending_and_killed_with_now(project: Project) -> None:
     file = an_ignoring_job(project)
     assert project.call("launcher", "cancel", "counts", "--yes").returncode == 0
     until(lambda: lines_of(file) == ["up", "got"], "it gets SIGTERM")
@@ -260,7 +258,7 @@ def test_a_cancelled_program_is_shown_as_ending_and_is_killed_with_now(project: 
     assert shown(project)["state"] == "cancelled"
 
 
-def test_a_program_that_is_cancelled_with_now_gets_no_sigterm(project: Project) -> None:
+def test_program_cancelled_with_now_gets_no_sigterm(project: Project) -> None:
     file = an_ignoring_job(project)
     assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
     project.call("launcher", "wait", "counts")
@@ -268,7 +266,7 @@ def test_a_program_that_is_cancelled_with_now_gets_no_sigterm(project: Project) 
     assert lines_of(file) == ["up"]
 
 
-def test_a_paused_program_is_killed_with_now(project: Project) -> None:
+def test_paused_program_is_killed_with_now(project: Project) -> None:
     a_counting_job(project, "--grace", "5m")
     assert project.call("launcher", "pause", "counts").returncode == 0
     until(lambda: still(project), "it stands still")
@@ -277,7 +275,7 @@ def test_a_paused_program_is_killed_with_now(project: Project) -> None:
     assert shown(project)["state"] == "cancelled"
 
 
-def test_a_program_without_a_supervisor_is_killed_with_now(project: Project) -> None:
+def test_program_without_supervisor_is_killed_with_now(project: Project) -> None:
     an_ignoring_job(project)
     supervisor = supervisor_of(project.home.attempt(1, 1))
     send_signal(supervisor, signal.SIGKILL)
@@ -287,7 +285,7 @@ def test_a_program_without_a_supervisor_is_killed_with_now(project: Project) -> 
     assert shown(project)["state"] == "cancelled"
 
 
-def test_a_program_that_its_time_limit_ends_is_shown_as_ending_with_an_event(
+def test_program_ended_by_its_time_limit_is_shown_as_ending_with_an_event(
     project: Project,
 ) -> None:
     an_ignoring_job(project, "--time-limit", "2s")
@@ -303,7 +301,7 @@ def test_a_program_that_its_time_limit_ends_is_shown_as_ending_with_an_event(
     assert shown(project)["state"] == "cancelled"
 
 
-def test_an_earlier_output_that_cannot_be_put_back_is_named_meanwhile(project: Project) -> None:
+def test_output_that_cannot_be_restored_yet_is_named(project: Project) -> None:
     output = project.folder / "y.csv"
     output.write_text("old")
     words = shell("mkdir y.csv; exit 3")

@@ -145,9 +145,7 @@ def at(queue: Project, job: int, event: int) -> float:
 
 @NEEDS_CC
 @EVERY_JUMP
-def test_a_jump_of_the_clock_ends_nothing_early_and_lets_no_limit_wait_for_a_day(
-    queue: Project, clock: Clock, jump_s: int
-) -> None:
+def test_clock_jump_does_not_change_time_limits(queue: Project, clock: Clock, jump_s: int) -> None:
     warned = "trap 'touch warned' TERM; touch runs; until [ -e gate ]; do sleep 0.05; done"
     patient = add(queue, *shell(warned), time_limit="1h", warn="30m")
     short = add(queue, *shell("touch short; exec sleep 300"), time_limit="3s", grace="1s")
@@ -172,7 +170,7 @@ def test_a_jump_of_the_clock_ends_nothing_early_and_lets_no_limit_wait_for_a_day
 
 @NEEDS_CC
 @EVERY_JUMP
-def test_a_jump_of_the_clock_keeps_no_retry_and_no_new_job_waiting(
+def test_clock_jump_delays_no_retry_and_no_new_job(
     queue: Project, clock: Clock, jump_s: int
 ) -> None:
     script = "echo x >>stamps; [ $(wc -l <stamps) = 2 ]"
@@ -193,7 +191,7 @@ def test_a_jump_of_the_clock_keeps_no_retry_and_no_new_job_waiting(
 
 @NEEDS_CC
 @EVERY_JUMP
-def test_a_jump_of_the_clock_neither_shortens_nor_stretches_the_grace(
+def test_clock_jump_does_not_change_the_grace_period(
     queue: Project, clock: Clock, jump_s: int
 ) -> None:
     jobs = [add(queue, *shell(STUBBORN, name), grace=name) for name in ("2s", "1h")]
@@ -210,7 +208,7 @@ def test_a_jump_of_the_clock_neither_shortens_nor_stretches_the_grace(
     until(lambda: [state(queue, job) for job in jobs] == ["cancelled"] * 2, "both are cancelled")
 
 
-def test_a_job_that_ignores_sigterm_is_killed_with_all_below_it(queue: Project) -> None:
+def test_job_that_ignores_sigterm_is_killed_with_its_children(queue: Project) -> None:
     job = add(queue, *shell(STUBBORN, "stamps"), grace="1s")
     until(lambda: len(stamps(queue)) == 2, "the program and its child run")
 
@@ -221,9 +219,7 @@ def test_a_job_that_ignores_sigterm_is_killed_with_all_below_it(queue: Project) 
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, "done"), (3, "failed")])
-def test_a_daemon_that_a_job_leaves_behind_ends_with_it(
-    queue: Project, code: int, ends: str
-) -> None:
+def test_daemon_of_a_job_ends_with_it(queue: Project, code: int, ends: str) -> None:
     job = add(queue, sys.executable, "-c", DAEMON, str(code))
     queue.call("launcher", "wait", "--timeout", "20s")
     daemon = int(stamps(queue)[0])
@@ -235,7 +231,7 @@ def test_a_daemon_that_a_job_leaves_behind_ends_with_it(
             os.kill(daemon, signal.SIGKILL)
 
 
-def test_a_flood_and_a_log_of_ten_gigabytes_are_read_from_their_end(queue: Project) -> None:
+def test_log_of_ten_gigabytes_is_read_from_its_end(queue: Project) -> None:
     flood = add(queue, *shell("yes | head -c 50000000; echo; echo end"))
     huge = add(queue, sys.executable, "-c", HUGE_LOG)
     wait(queue, code=1)
@@ -250,7 +246,7 @@ def test_a_flood_and_a_log_of_ten_gigabytes_are_read_from_their_end(queue: Proje
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, "done"), (3, "failed")])
-def test_the_end_of_a_job_that_deletes_its_folder_is_taken_in(
+def test_end_of_a_job_that_deletes_its_folder_is_recorded(
     queue: Project, code: int, ends: str
 ) -> None:
     script = 'folder=$(dirname "$(readlink /proc/$$/fd/1)"); rm -rf "$folder"; exit "$1"'
@@ -265,7 +261,7 @@ def test_the_end_of_a_job_that_deletes_its_folder_is_taken_in(
         assert "Traceback" not in queue.call("launcher", verb, str(job)).stderr
 
 
-def test_a_job_that_deletes_its_folder_and_loses_its_supervisor_runs_again_or_ends(
+def test_job_without_folder_and_supervisor_runs_again_or_ends(
     queue: Project,
 ) -> None:
     script = (
@@ -279,7 +275,7 @@ def test_a_job_that_deletes_its_folder_and_loses_its_supervisor_runs_again_or_en
     assert endings(queue, job) == ["lost", "done"]
 
 
-def test_a_job_that_uses_up_its_file_descriptors_harms_nobody(queue: Project) -> None:
+def test_job_without_free_file_descriptors_affects_no_other_job(queue: Project) -> None:
     jobs = [add(queue, sys.executable, "-c", GREEDY) for _ in range(2)]
     jobs.append(add(queue, "true"))
 
@@ -289,7 +285,7 @@ def test_a_job_that_uses_up_its_file_descriptors_harms_nobody(queue: Project) ->
     assert "Too many open files" in queue.call("launcher", "logs", str(jobs[0])).stdout
 
 
-def test_a_job_that_kills_its_supervisor_again_and_again_is_given_up(queue: Project) -> None:
+def test_job_that_keeps_killing_its_supervisor_fails(queue: Project) -> None:
     job = add(queue, *shell(MURDER))
     other = add_waiting(queue)
     open_gate(queue)
@@ -328,7 +324,7 @@ def memory_group() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_what_the_kernel_kills_for_lack_of_memory_says_so_and_what_a_user_kills_does_not(
+def test_only_kernel_oom_kills_are_reported_as_out_of_memory(
     memory_group: Path, queue: Project
 ) -> None:
     inside = f'echo $$ >"{memory_group}/cgroup.procs"; exec "$0" "$@"'

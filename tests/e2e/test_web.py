@@ -40,7 +40,7 @@ def page(project: Project) -> Iterator[Page]:
         yield page
 
 
-def test_a_scheduler_that_is_killed_is_said_and_so_is_the_next(
+def test_page_reports_a_killed_scheduler_and_the_next_one(
     chromium: "Browser", page: Page, project: Project
 ) -> None:
     expect = playwright.expect
@@ -62,7 +62,7 @@ def test_a_scheduler_that_is_killed_is_said_and_so_is_the_next(
         expect(tab.locator("#running")).to_contain_text("command/counts")
 
 
-def test_a_program_is_paused_and_resumed_from_the_page(
+def test_program_can_be_paused_and_resumed_in_the_browser(
     chromium: "Browser", page: Page, project: Project
 ) -> None:
     expect, file = playwright.expect, project.folder / "count"
