@@ -42,7 +42,7 @@ from launcher.workers.started_file import read_recorded_outcome
 DEADLINE_S = (
     60.0  # for anything that must happen; a busy machine needs many times what a quiet one does
 )
-PAUSE_S = 0.01  # the longest between two looks: what is waited for needs the cores, too
+PAUSE_S = 0.01  # longest pause between two checks; the awaited processes need the cores, too
 PLAIN = WorkerEnvironment()
 GIB = 1 << 30
 
@@ -67,7 +67,7 @@ def until(condition: Callable[[], object], what: str, deadline_s: float = DEADLI
 
 
 def ended(descriptor: int, deadline_s: float = DEADLINE_S) -> bool:
-    """Wait for the end of the process behind a pidfd; tell whether it came in time."""
+    """Wait for the end of the process behind a pidfd. Return whether it came in time."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(deadline_s * 1000))
@@ -127,7 +127,7 @@ def a_waiting(
     visible: tuple[str, ...] | None = None,
     **resources: Any,
 ) -> Waiting:
-    """A job that could start; what it declares is what it is promised, unless `vram_request` says more."""
+    """A job that could start. Its reservation is its request, unless `vram_request` has more."""
     asked = Resources(cpus=cpus, **resources)
     request = asked.min_vram if vram_request is None else vram_request
     return Waiting(
@@ -143,7 +143,7 @@ def a_waiting(
 
 
 def as_read(decision: Decision) -> Decision:
-    """A decision as people read it: a wait without what it tells programs beside its reason."""
+    """A decision as users read it: a wait without the machine-readable part of its reason."""
     if isinstance(decision, Start):
         return decision
     shown = Wait(job=decision.job, reason=decision.reason)
@@ -177,7 +177,7 @@ def an_attempt(
     device: str = "cpu",
     **terms: Any,
 ) -> Attempt:
-    """An attempt whose order lies in its folder, as a scheduler leaves it."""
+    """An attempt whose folder contains its spec, as the scheduler writes it."""
     attempt = home.attempt(job, number)
     attempt.folder.mkdir(mode=0o700, parents=True)
     spec = spec._replace(terms=Terms(**terms)) if terms else spec
@@ -311,12 +311,12 @@ def a_reason(text: str = "full", code: ReasonCode = ReasonCode.NO_ROOM, **data: 
 
 
 def in_state(store: Store, job: int, *states: State) -> bool:
-    """Tell whether a job is in one of the states now."""
+    """Return whether a job is in one of the states now."""
     return job_row(store, job).state in states
 
 
 def endings(store: Store, job: int) -> list[str | None]:
-    """Return how each attempt of a job ended; None: it has not."""
+    """Return how each attempt of a job ended, None if it has not ended."""
     outcomes = [attempt.outcome for attempt in store.read.attempts([job])]
     return [outcome["ending"] if outcome else None for outcome in outcomes]
 
@@ -335,7 +335,7 @@ def said_by(attempt: Attempt) -> str:
 
 
 def gone(pid: int) -> bool:
-    """Tell whether no process with this pid runs; a zombie does not."""
+    """Return whether no process with this PID runs. A zombie does not run."""
     return identity(pid) is None
 
 
@@ -352,7 +352,7 @@ def seen(attempt: Attempt, claim: Claim | None = None) -> Outcome | AttemptHandl
 
 
 def clear(found: Outcome | AttemptHandle) -> Outcome | AttemptHandle:
-    """Return what became of an attempt, as soon as that is clear: a fork server may have to tell first."""
+    """Return the outcome of an attempt as soon as it is known. A fork server may have to report first."""
     looked, deadline = found, time.monotonic() + DEADLINE_S
     while isinstance(looked, UnreadableAttempt):
         assert time.monotonic() < deadline, f"{looked.attempt} stays unclear"

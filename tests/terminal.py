@@ -18,7 +18,7 @@ import pyte
 from tests.build import DEADLINE_S
 from tests.forked import LAUNCHER, Process, start
 
-REST_S = 1.0  # for what a program drew last, where others hold its terminal open
+REST_S = 1.0  # for the last output of a program if other processes keep its terminal open
 COMMAND = (sys.executable, "-c", "from launcher.cli.main import main; main()")
 
 
@@ -52,7 +52,7 @@ def in_a_terminal(
 
 
 class Seen:
-    """A program in a terminal that goes on: what is on the screen now, and what a person does."""
+    """A running program in a terminal: its current screen, and the keys of a user."""
 
     def __init__(self, child: Process, ours: int, columns: int, rows: int) -> None:
         self.child, self.raw = child, b""
@@ -76,7 +76,7 @@ class Seen:
         return "\n".join(self.lines)
 
     def look(self, span_s: float = 0.05) -> None:
-        """Take in what the program draws within some time."""
+        """Read the output of the program for some time."""
         until_s = time.monotonic() + span_s
         while (left := until_s - time.monotonic()) > 0:
             if not self._take_in(left):
@@ -133,7 +133,7 @@ class Seen:
         assert self.ends() == 0
 
     def _take_in(self, span_s: float) -> bool:
-        """Read the next that is drawn; tell whether there was anything in time."""
+        """Read the next output. Return whether there was any in time."""
         if not select.select([self._ours], [], [], span_s)[0]:
             return False
         try:
@@ -156,7 +156,7 @@ def seen(
         columns: the terminal's width.
         rows: its height.
         colour: in the terminal's colours.
-        environ: what else stands in the environment.
+        environ: Further environment variables.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

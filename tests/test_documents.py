@@ -72,14 +72,14 @@ NOTES = """
 [notify.desk]
 command = ["true"]
 """
-# Blocks that are part of a task file, by how they begin: what stands before them there.
+# Blocks that are part of a task file, by their beginning: the text before them there.
 PART = """
 name: part
 defaults: {data_root: data/tour, split_path: data/tour/splits, weights: none, model: slim18}
 train:
   - {model: null, data: "gan2:pre", poison: [0, 20]}
 """
-# What a page's program takes for granted, by how it begins.
+# Code that a program of a page assumes, by the beginning of the program.
 TAKEN_FOR_GRANTED = {
     "from launcher.api import load, plan, results, submit, wait": """
 from pathlib import Path
@@ -250,7 +250,7 @@ def _page(name: str) -> Path:
 
 
 def _exists(dotted: str) -> bool:
-    """Tell whether a dotted name is a module or folder, or a name that a module defines."""
+    """Return whether a dotted name is a module or folder, or a name that a module defines."""
     path = TREE.joinpath(*dotted.split("."))
     if path.with_suffix(".py").is_file() or path.is_dir():
         return True

@@ -1,8 +1,8 @@
 """The recipes of docs/extending*.md are true: each one's file works in a copy of the project.
 
-A section is a heading, a `python` block whose first line names its file, and a `console` block: lines
-with `$ ` are commands, run without a shell in the copy's root (`> FILE` or `>> FILE` at the end keeps the
-output in a file); the lines below one appear in its output, in their order; `…` stands for any text.
+A section is a heading, a `python` block whose first line names its file, and a `console` block. Its lines with `$ `
+are commands, run without a shell in the copy's root. `> FILE` or `>> FILE` at the end writes the output to a file.
+The lines below a command appear in its output, in this order. `…` stands for any text.
 """
 
 import hashlib
@@ -37,7 +37,9 @@ THINGS = (
     "audit check",
     "job option",
 )
-MOST_LINES = 36  # of a file, with the docstrings that `make check` demands: more is no example
+MOST_LINES = (
+    36  # of a file, with the docstrings that `make check` demands: a longer file is not an example
+)
 COPIED = ("launcher", "trueface", "tasks", "setup.cfg")
 HEADING = re.compile(r"^## (?P<title>Add an? (?P<thing>[\w ]+))$", re.MULTILINE)
 NEXT_HEADING = re.compile(r"^## ", re.MULTILINE)
@@ -47,7 +49,7 @@ FILE = re.compile(r"# (?P<path>(?:launcher|trueface|tasks)/[\w/]+\.py)\n")
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A command, what it prints, and where that is kept: an open mode and a file ("": nowhere)."""
+    """A command, its output lines, and the file for its output with its mode, empty without a file."""
 
     command: Command
     lines: tuple[str, ...]
@@ -142,7 +144,7 @@ def project(tmp_path: Path) -> Iterator["Project"]:
     for name in COPIED:
         path = TREE / name
         if path.is_dir():
-            shutil.copytree(path, tree / name)  # with what is compiled of it
+            shutil.copytree(path, tree / name)  # with its byte code
         else:
             shutil.copy(path, tree / name)
     made = Project(tree=tree, home=Home(tmp_path / "home"))
@@ -230,7 +232,7 @@ with open_queue(make=True) as (_, store):
 """
 
 
-@pytest.mark.night  # `planning/test_code_changes` tells the same of a toy laboratory, and sooner
+@pytest.mark.night  # `planning/test_code_changes` tests the same with a toy lab, and faster
 def test_new_plugin_file_makes_no_unrelated_job_stale(project: Project) -> None:
     def to_run(*words: str) -> list[str]:
         ended = project.run(Command(words=("python", "-c", PLANS, *words), text="", environment=()))

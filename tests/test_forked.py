@@ -1,4 +1,4 @@
-"""What the tests stand on: a command in a fork is what an installed command is; a killed run leaves nothing behind."""
+"""The basis of the tests: a forked command equals an installed one, and a killed run leaves nothing behind."""
 
 import os
 import signal

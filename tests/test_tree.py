@@ -21,7 +21,7 @@ READ = (
     "tests.clusters.",
     "tests.powercut.",
 )
-FILES = ("setup.cfg", "Makefile")  # entry points, and what is run with -m
+FILES = ("setup.cfg", "Makefile")  # entry points, and modules run with -m
 NAME = re.compile(rf"(?<![\w./@-])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?::\w+)?")
 OTHERS = {
     "launcher.service": "a unit of systemd",

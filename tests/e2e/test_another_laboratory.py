@@ -42,7 +42,7 @@ def states(project: Project) -> dict[str, str]:
 
 
 def is_queued(project: Project) -> bool:
-    """Tell whether there is a queue that knows the run; the database is there before the run is."""
+    """Return whether the queue has the run. The database exists before the run."""
     known = project.home.database.exists()
     return known and project.call("launcher", "status", "run:toys").returncode == 0
 

@@ -178,7 +178,7 @@ def a_small_disk(place: Path) -> Iterator[Path]:
 
 
 def unmounted(place: Path) -> bool:
-    """Take a disk away, and tell whether it was let go."""
+    """Unmount a disk. Return whether it was released."""
     return (
         subprocess.run(["umount", str(place)], check=False, stderr=subprocess.DEVNULL).returncode
         == 0

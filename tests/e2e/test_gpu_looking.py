@@ -1,4 +1,4 @@
-"""What is measured of GPUs and jobs, what is learned from it, and what the screens tell of it."""
+"""Measurements of GPUs and jobs, estimates from them, and their display."""
 
 import json
 import time

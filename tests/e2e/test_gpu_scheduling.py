@@ -23,7 +23,7 @@ resources: {{gpus: 1}}
 command:
 {jobs}
 """
-NEVER: tuple[tuple[str, dict[str, object], str], ...] = (  # how cards are shared, and what is asked
+NEVER: tuple[tuple[str, dict[str, object], str], ...] = (  # sharing of the GPUs, and the request
     (
         "",
         {"cpus": 64},

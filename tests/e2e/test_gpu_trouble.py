@@ -155,7 +155,9 @@ def test_job_with_an_estimate_yields_requested_memory_and_runs_alone(
     machine.until_told(job, "stopped: cuda:0 had only 7 GiB free for reservations of 11 GiB")
     assert machine.state(declared.job) == "running"
     machine.until_told(job, "on an empty GPU", "cuda:0 runs job 1")
-    gpus.hold(card, 1, 3 * GIB)  # another user's; what the job used is there for it all the same
+    gpus.hold(
+        card, 1, 3 * GIB
+    )  # of a peer user; the memory that the job used is available all the same
     machine.until_measured(card, 4 * GIB)
     declared.let_go()
     assert growing.cards == [card]

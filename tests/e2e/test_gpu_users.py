@@ -1,4 +1,4 @@
-"""Colleagues and neighbours on the same GPUs: what they use and what they promise is never given away again."""
+"""Peer users on the same GPUs: memory that they use or reserve is never reserved again."""
 
 import json
 from collections.abc import Iterator
@@ -141,7 +141,9 @@ def test_simultaneous_jobs_of_two_users_do_not_overcommit_a_gpu(
     gpus.add(24 * GIB, used=0)
     queued = [person.hold(1, gpus=1, vram="9GiB") for _ in range(2) for person in people]
 
-    most = 0  # as the programs say: what the two users publish is read one after the other
+    most = (
+        0  # as the programs report: the reservations of the two users are read one after the other
+    )
     left = list(queued)
     while left:
         until(lambda: sum(one.started for one in left) >= min(2, len(left)), "two have a place")
@@ -189,7 +191,7 @@ def test_reservations_of_a_dead_scheduler_expire(
     folder = Path(one.project.environment["LAUNCHER_CLAIMS"])
     records = {file: json.loads(file.read_text()) for file in folder.iterdir()}
     ((file, record),) = [entry for entry in records.items() if entry[1]["promises"]]
-    # as if it had been silent for so long
+    # as if it had not responded for this time
     record["at"] -= STALE_S
     with file.open("r+") as written:
         written.write(json.dumps(record))
@@ -198,7 +200,7 @@ def test_reservations_of_a_dead_scheduler_expire(
     assert mine.cards == [card]
 
 
-# --- Jobs that share a card: what is learned of them there
+# --- Jobs that share a GPU: measurements of them
 
 
 @pytest.fixture
@@ -296,7 +298,7 @@ def test_measured_load_of_a_running_job_survives_the_scheduler(
 
 
 def recorded_load(machine: Machine, job: int) -> float:
-    """Return what the scheduler has put down of the load of a job; 0: nothing yet."""
+    """Return the load of a job that the scheduler recorded, 0 without a record."""
     records = read_known_attempts(machine.project.home)
     loads = (record.get("load") for record in records if isinstance(record, dict))
     (load, *_) = [*loads, 0.0]
@@ -337,7 +339,7 @@ def test_jobs_are_not_stopped_for_estimates_of_another_queue(
         assert len(person.show(program.job)["attempts"]) == 1
 
 
-# --- A card that nobody uses and that is not free: what is said of it, and that no job waits there for ever
+# --- A GPU without processes that is not free: its description, and that no job waits for it forever
 
 
 PATIENCE_S = 1.0

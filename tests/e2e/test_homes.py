@@ -120,7 +120,7 @@ REFUSAL = "is in use in another container (PID namespace "
 
 
 def can_unshare() -> bool:
-    """Tell whether we may make a PID namespace."""
+    """Return whether this process may create a PID namespace."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode == 0

@@ -41,7 +41,7 @@ def must(said: subprocess.CompletedProcess[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment into which the built wheel was installed, and nothing but what it requires."""
+    """An environment with the built wheel and its requirements only."""
     folder = tmp_path_factory.mktemp("install")
     source = folder / "source"
     source.mkdir()
@@ -148,7 +148,7 @@ def test_man_shows_the_pages_of_an_installation(bare: Project, light: Path) -> N
 
 def test_installation_with_the_lab_extra_works(bare: Project, light: Path) -> None:
     (packages,) = light.glob("lib/python*/site-packages")
-    # the packages that run this test stand in for those that the extra would bring, 5 GB of them
+    # the packages that run this test replace those of the extra, 5 GB of them
     others = [path for path in sys.path if path.endswith("-packages") and Path(path).is_dir()]
     (packages / "laboratory.pth").write_text("".join(f"{path}{os.linesep}" for path in others))
     bare.write("laboratory.yaml", LABORATORY)

@@ -1,4 +1,4 @@
-"""Homes and runs of earlier versions, whose modules lay elsewhere: what was done there counts here."""
+"""Queue folders and runs of earlier versions, with other module paths: their finished jobs count."""
 
 import json
 import time
@@ -96,7 +96,7 @@ def test_accepted_jobs_cannot_be_forced_in_the_same_command(
     assert "Remove one of them." in completed.stderr
 
 
-@pytest.mark.night  # that those of toys run, and by which entries the others do, other tests tell
+@pytest.mark.night  # other tests run the jobs of toys and check the entry points of the others
 def test_jobs_queued_by_the_earlier_version_run(old: Project) -> None:
     assert old.call("launcher", "start").returncode == 0
     assert old.call("launcher", "wait", "run:later").returncode == 0

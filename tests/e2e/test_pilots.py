@@ -192,7 +192,7 @@ def test_stopped_jobs_on_pilots_run_again_after_the_next_start(lab: Lab) -> None
 
 
 def test_job_with_rerun_never_is_lost_if_an_attempt_is_unrecorded(lab: Lab) -> None:
-    """As after a backup was restored: what is claimed for a pilot then is sent nowhere."""
+    """As after the restore of a backup: claims for a pilot are not sent to it."""
     job = 2  # the next one
     before = lab.project.home.attempt(job, 1)
     before.folder.mkdir()

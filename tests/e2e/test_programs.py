@@ -332,7 +332,7 @@ def a_task(project: Project, name: str, *, fails: str = "", sleeps_s: float = 0.
 
 
 def worker(project: Project, job: int) -> int:
-    """Return the process of a job's first attempt, which it reports as its progress; 0: not yet."""
+    """Return the PID that a job's first attempt reports as its progress, 0 without a report."""
     file = project.home.attempts / f"{job}-1" / "progress.jsonl"
     lines = file.read_text().splitlines() if file.exists() else []
     return int(json.loads(lines[-1])["step"]) if lines else 0

@@ -1,4 +1,4 @@
-"""What a queue must survive, done to real processes: kills, reboots, crowds, damage, strangers."""
+"""Events that a queue must survive, with real processes: kills, reboots, load, damage, foreign processes."""
 
 import contextlib
 import ctypes
@@ -73,7 +73,7 @@ def kill_all(home: Home, *, but: int | None = None) -> None:
 
 @contextmanager
 def a_queue(place: Path) -> Iterator[Project]:
-    """A project whose queue leaves no process behind when it is told to stop."""
+    """A project whose queue leaves no process behind after `launcher stop`."""
     with a_project(place) as project:
         try:
             yield project
@@ -105,7 +105,7 @@ def stamps(project: Project) -> list[str]:
 
 
 def facts(project: Project, job: int) -> dict[str, Any]:
-    """Return what `launcher show` tells of a job."""
+    """Return the JSON of `launcher show` for a job."""
     said = project.call("launcher", "show", str(job), "--json")
     assert said.returncode == 0, said.stderr
     record: dict[str, Any] = json.loads(said.stdout)
@@ -119,7 +119,7 @@ def state(project: Project, job: int) -> str:
 
 
 def endings(project: Project, job: int) -> list[str | None]:
-    """Return how each attempt of a job ended; None: it has not. Quicker than to ask a command."""
+    """Return how each attempt of a job ended, None if it has not. Faster than a command."""
     with reading(project.home) as store:
         return endings_in(store, job)
 
@@ -131,7 +131,7 @@ def all_states(project: Project) -> dict[str, str]:
 
 
 def listed(project: Project) -> dict[str, str]:
-    """Return every job's state by its name, as `launcher status` tells it."""
+    """Return every job's state by its name, as `launcher status` prints it."""
     said = project.call("launcher", "status", "*", "--json")
     assert said.returncode == 0, said.stderr
     return {job["name"]: job["state"] for job in json.loads(said.stdout)["jobs"]}
@@ -597,7 +597,7 @@ def test_exit_codes_are_as_documented(queue: Project) -> None:
 
 
 def interpreted(pid: int) -> bool:
-    """Tell whether a command sleeps with the database open: it is past its imports."""
+    """Return whether a command sleeps with the database open, after its imports."""
     with contextlib.suppress(OSError):
         names = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
         return any(name.endswith("queue.sqlite") for name in names)

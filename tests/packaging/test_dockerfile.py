@@ -1,9 +1,9 @@
 """The Dockerfile is true: its steps are done in a folder, without docker.
 
-What root does (packages of Debian, the user) changes the machine and is only read. `make .venv/…` runs
-with its own recipe, but pip installs the project alone: the packages of this environment stand in for
-the gigabytes that it would fetch. Of the image's command everything runs but the trainings: the recipe
-of `make demo` runs with --dry-run. No step needs a network.
+Steps of root (packages of Debian, the user) would change the machine, so they are only read. `make .venv/…` runs
+with its own recipe, but pip installs only the project. The packages of this environment replace the
+gigabytes that it would fetch. The image's command runs without the trainings: the recipe of `make demo`
+runs with --dry-run. No step needs a network.
 """
 
 import json
