@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.table import Row, publish
 from tests.build import shell, until
-from tests.e2e.machine import Machine, two_people
+from tests.e2e.machine import Machine, two_users
 from tests.nvml.standin import GIB, TAKE, Devices, compile_library
 
 SCHEDULERS = {"before": "benchmarks.selfish_scheduler", "after": "tests.nvml.scheduler"}
@@ -74,7 +74,7 @@ def people(cards: int, scheduler: str) -> Iterator[tuple[Machine, Machine, dict[
         for folder in spans.values():
             folder.mkdir()
             folder.chmod(0o1777)
-        with two_people(place, gpus, scheduler=scheduler) as (ada, bob):
+        with two_users(place, gpus, scheduler=scheduler) as (ada, bob):
             for _ in range(cards):
                 gpus.add(24 * GIB, used=0)
             yield ada, bob, spans

@@ -142,12 +142,12 @@ def pages_of(world: World) -> list[Path]:
     return [page for page in PAGES if exceptions_of(page).world is world]
 
 
-def names(page: Path) -> str:
+def page_name(page: Path) -> str:
     return str(page.relative_to(TREE))
 
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=names)
-every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=names)
+every_page = pytest.mark.parametrize("page", PAGES, ids=page_name)
+every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=page_name)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def eight(sandbox: Sandbox, gpus: Devices) -> Sandbox:
+def sandbox_with_eight_gpus(sandbox: Sandbox, gpus: Devices) -> Sandbox:
     """The same on a machine with eight GPUs, which are stand-ins."""
     for _ in range(8):
         gpus.add(24 * GIB)
@@ -168,22 +168,22 @@ def eight(sandbox: Sandbox, gpus: Devices) -> Sandbox:
     return sandbox
 
 
-def shown(page: Path) -> list[Command]:
+def shell_commands(page: Path) -> list[Command]:
     """Return the commands of a page's shell blocks."""
     return [command for block in blocks(page, "sh") for command in commands(block.text)]
 
 
-def perform(page: Path, sandbox: Sandbox) -> None:
+def run_page(page: Path, sandbox: Sandbox) -> None:
     """Run what a page shows, in its order; files that it shows are there."""
     exceptions = exceptions_of(page)
     for block in (*blocks(page, "yaml"), *blocks(page, "python")):
         if file := _file(block):
             (sandbox.folder / file).write_text(block.text, encoding="utf-8")
-    for command in shown(page):
+    for command in shell_commands(page):
         if command.text in TARGETS:
             continue
         if command.text in exceptions.parsed or command.text.startswith(CLASSIC):
-            understood(command.words)
+            check_parses(command.words)
             continue
         if key := exceptions.keys.get(command.text):
             sandbox.show(command, INTERRUPT if key == "interrupt" else key)
@@ -192,7 +192,7 @@ def perform(page: Path, sandbox: Sandbox) -> None:
         sandbox.run(command, *more, codes=exceptions.codes.get(command.text, {0}))
 
 
-def understood(words: tuple[str, ...]) -> None:
+def check_parses(words: tuple[str, ...]) -> None:
     """Have a command's words read, without doing what they say; wrong ones fail."""
     if words[:3] == ("python", "-m", "trueface"):
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
@@ -222,12 +222,12 @@ def flags(program: str, *words: str) -> frozenset[str]:
 def every_option(group: click.Group) -> set[str]:
     """Return the options of a command and of all below it."""
     context = click.Context(group)
-    names = _options(group)
+    page_name = _options(group)
     for verb in filter(
         None, (group.get_command(context, name) for name in group.list_commands(context))
     ):
-        names |= every_option(verb) if isinstance(verb, click.Group) else _options(verb)
-    return names
+        page_name |= every_option(verb) if isinstance(verb, click.Group) else _options(verb)
+    return page_name
 
 
 def _options(*commands: click.Command) -> set[str]:
@@ -265,42 +265,42 @@ def _exists(dotted: str) -> bool:
 def test_commands_of_the_readme_and_of_pages_about_its_run_work(sandbox: Sandbox) -> None:
     readme, *others = pages_of(World.TOUR)
     assert readme.name == "README.md"
-    perform(readme, sandbox)
+    run_page(readme, sandbox)
     file = sandbox.folder / "config.toml"
     file.write_text(NOTES, encoding="utf-8")
     sandbox.environment["LAUNCHER_CONFIG"] = str(file)
     for page in others:
-        perform(page, sandbox)
+        run_page(page, sandbox)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.GPUS), ids=names)
-def test_commands_of_a_queue_page_work(page: Path, eight: Sandbox) -> None:
-    perform(page, eight)
+@pytest.mark.parametrize("page", pages_of(World.GPUS), ids=page_name)
+def test_commands_of_a_queue_page_work(page: Path, sandbox_with_eight_gpus: Sandbox) -> None:
+    run_page(page, sandbox_with_eight_gpus)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.CLUSTERS), ids=names)
-def test_commands_of_a_cluster_page_work(page: Path, eight: Sandbox) -> None:
-    file = eight.folder / "config.toml"
+@pytest.mark.parametrize("page", pages_of(World.CLUSTERS), ids=page_name)
+def test_commands_of_a_cluster_page_work(page: Path, sandbox_with_eight_gpus: Sandbox) -> None:
+    file = sandbox_with_eight_gpus.folder / "config.toml"
     file.write_text(STAND_INS, encoding="utf-8")
-    eight.environment["LAUNCHER_CONFIG"] = str(file)
-    perform(page, eight)
+    sandbox_with_eight_gpus.environment["LAUNCHER_CONFIG"] = str(file)
+    run_page(page, sandbox_with_eight_gpus)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.EXPERIMENTS), ids=names)
+@pytest.mark.parametrize("page", pages_of(World.EXPERIMENTS), ids=page_name)
 def test_commands_of_a_lab_page_work(page: Path, sandbox: Sandbox) -> None:
-    if any("DATA" in command.words for command in shown(page)):
+    if any("DATA" in command.words for command in shell_commands(page)):
         root = sandbox.folder / "DATA"
         make_sample(root, SampleSpec(seed=3, size_px=64, train=48, val=16, test=16))
         for number, image in enumerate(sorted(root.rglob("*.png"))):  # as if made from prompts
             image.rename(image.with_name(f"prompt{number // 2}_{image.name}"))
-    perform(page, sandbox)
+    run_page(page, sandbox)
 
 
 def test_page_that_is_not_run_shows_only_make_targets() -> None:
-    shows = {page: shown(page) for page in pages_of(World.TARGETS)}
+    shows = {page: shell_commands(page) for page in pages_of(World.TARGETS)}
     assert not [
         command.text for page in shows for command in shows[page] if command.text not in TARGETS
     ]
@@ -309,7 +309,7 @@ def test_page_that_is_not_run_shows_only_make_targets() -> None:
 @every_page
 def test_every_exception_matches_a_command_of_its_page(page: Path) -> None:
     exceptions = exceptions_of(page)
-    texts = {command.text for command in shown(page)}
+    texts = {command.text for command in shell_commands(page)}
     kept = (exceptions.planned, exceptions.parsed, exceptions.codes, exceptions.keys)
     assert not {text for table in kept for text in table} - texts
 
@@ -331,7 +331,7 @@ def test_makefile_has_all_targets_named_in_pages() -> None:
 
 
 def test_every_command_has_an_example() -> None:
-    typed = [command.words for page in PAGES for command in shown(page)]
+    typed = [command.words for page in PAGES for command in shell_commands(page)]
     used = {words[1] for words in typed if words[0] == "launcher"}
     used |= {text.split()[1] for page in PAGES for text in quoted(page) if "launcher" in text}
     assert not set(VERBS) - used
@@ -348,15 +348,15 @@ def test_options_named_in_a_page_exist(page: Path) -> None:
         assert verb is not None, text
         if isinstance(verb, click.Group) and rest and rest[0] in verb.commands:
             verb = verb.commands[rest[0]]
-        names = {"--help", "-h", *_options(verb, cli)}
+        page_name = {"--help", "-h", *_options(verb, cli)}
         if verb.context_settings.get("ignore_unknown_options"):  # it parses its flags by itself
-            names |= flags(program, name)
+            page_name |= flags(program, name)
         for word in rest:
             if word == "--":
                 break
             option = word.partition("=")[0].rstrip(",;")
             if option.startswith("-") and not option.lstrip("-").isdigit():
-                assert option in names, text
+                assert option in page_name, text
 
 
 @every_page
@@ -373,7 +373,7 @@ def test_quoted_commands_of_a_page_can_be_parsed(page: Path) -> None:
         if block.language == "text":
             for line in block.text.splitlines():
                 if line.startswith("$ "):
-                    understood(tuple(shlex.split(line[2:])))
+                    check_parses(tuple(shlex.split(line[2:])))
 
 
 @every_page
@@ -468,7 +468,7 @@ def with_lines(page: str) -> str:
     return LINES.sub(line, page)
 
 
-@pytest.mark.parametrize("page", WALKS, ids=names)
+@pytest.mark.parametrize("page", WALKS, ids=page_name)
 def test_links_to_lines_point_to_the_named_functions(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert with_lines(text) == text, "python -m tests.test_documents --write renews them"

@@ -137,7 +137,7 @@ def a_training(**changes: Any) -> dict[str, Any]:
     return {"state": "done", "attempts": [attempt | changes]}
 
 
-def refuted(bench: Bench) -> list[str]:
+def failed_checks(bench: Bench) -> list[str]:
     return [row.what for row in rows_in(bench.path) if row.holds is False]
 
 
@@ -165,7 +165,7 @@ def test_training_on_a_shared_gpu_is_checked_against_measured_usage(
 
     sharing.rows(bench, "seed 1", a_training(), Usage(**usual | usage), "GPU-1")
 
-    assert refuted(bench) == wrong
+    assert failed_checks(bench) == wrong
 
 
 def test_greedy_training_must_be_limited_and_finish_with_a_larger_request(
@@ -182,7 +182,7 @@ def test_greedy_training_must_be_limited_and_finish_with_a_larger_request(
         bench = Bench(folder=str(tmp_path / str(number)), until=0)
         memory.greedy_rows(bench, given, usage, unharmed=True)
 
-        assert len(refuted(bench)) == 4 * number
+        assert len(failed_checks(bench)) == 4 * number
 
 
 def test_waiting_share_counts_long_gaps_between_kernels() -> None:

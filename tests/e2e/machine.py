@@ -224,16 +224,16 @@ class Machine:
         record: dict[str, Any] = json.loads(self.call("show", str(job), "--json").stdout)
         return record
 
-    def told(self, job: int) -> str:
+    def show_text(self, job: int) -> str:
         """Return the text of `launcher show` for a job."""
         return self.call("show", str(job)).stdout
 
-    def seen(self) -> dict[str, dict[str, Any]]:
+    def gpu_status(self) -> dict[str, dict[str, Any]]:
         """Return the JSON of `launcher gpus`, by UUID."""
         record = json.loads(self.call("gpus", "--json").stdout)
         return {gpu["uuid"]: gpu for gpu in record["gpus"]}
 
-    def until_measured(self, uuid: str, used: int) -> None:
+    def wait_for_usage(self, uuid: str, used: int) -> None:
         """Wait until the scheduler has seen that so many bytes of a GPU are in use."""
 
         def seen() -> bool:
@@ -243,7 +243,7 @@ class Machine:
 
         until(seen, f"the scheduler sees {used} bytes in use")
 
-    def quiet_for(self, seconds: float) -> bool:
+    def is_measurement_older(self, seconds: float) -> bool:
         """Return whether the last GPU measurement of the scheduler is at least this old."""
         look = read_gpu_status(self.project.home)
         return look is not None and time.time() - look.at > seconds
@@ -264,9 +264,9 @@ class Machine:
         """Wait until a job is in a state."""
         expected = {state, *(str(first) for first in ENDED_STATES)}
         until(lambda: self.state(job) in expected, f"job {job} is {state}")
-        assert self.state(job) == state, self.told(job)
+        assert self.state(job) == state, self.show_text(job)
 
-    def until_told(self, job: int, *words: str) -> str:
+    def wait_for_reason(self, job: int, *words: str) -> str:
         """Wait until what is said of a job's state holds these words, and return it."""
         said: list[str] = [""]
 
@@ -342,7 +342,7 @@ def a_machine(
 
 
 @contextmanager
-def two_people(
+def two_users(
     place: Path, gpus: Devices, *, scheduler: str = "tests.nvml.scheduler"
 ) -> Iterator[tuple[Machine, Machine]]:
     """Two users with a queue each on one machine; where nobody can become another, two queues of one."""

@@ -27,10 +27,10 @@ from tests.e2e.test_reliability import (
     add,
     add_waiting,
     all_states,
+    check_error,
     command_line,
-    complained,
     endings,
-    facts,
+    job_details,
     kill_all,
     listed,
     living,
@@ -140,7 +140,7 @@ def make_room(home: Home) -> None:
     (home.folder / "filler").unlink()
 
 
-def never(condition: Callable[[], object], what: str) -> None:
+def check_never(condition: Callable[[], object], what: str) -> None:
     """Watch for a while that something does not happen."""
     until_s = time.monotonic() + WATCHED_S
     while time.monotonic() < until_s:
@@ -148,13 +148,15 @@ def never(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-def lives_by_itself(queue: Project) -> None:
+def check_all_done_without_commands(queue: Project) -> None:
     """Check that every job ends without any command, and that then all of them are done."""
     until(lambda: set(all_states(queue).values()) == {"done"}, "all jobs are done")
     for job in range(1, len(all_states(queue)) + 1):
         *before, last = endings(queue, job)
-        assert last == "done", facts(queue, job)
-        assert set(before) <= {"void"}, facts(queue, job)  # one that never started costs nothing
+        assert last == "done", job_details(queue, job)
+        assert set(before) <= {"void"}, job_details(
+            queue, job
+        )  # one that never started costs nothing
     add(queue, "true")
     wait(queue)
     assert scheduler_pid(queue.home) is not None
@@ -232,10 +234,12 @@ def test_program_with_a_disk_filling_log_ends_after_space_is_freed(
     open_gate(small)
     until(lambda: gone(program), "the program has ended")
 
-    never(lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it")
+    check_never(
+        lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it"
+    )
     os.truncate(small.home.attempt(job, 1).log, 0)
 
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
 
 
 @pytest.mark.parametrize("room", [0, 65536])
@@ -249,10 +253,12 @@ def test_outcome_and_database_are_written_after_space_is_freed(small: Project, r
     open_gate(small)
     until(lambda: gone(program), "the program has ended")
 
-    never(lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it")
+    check_never(
+        lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it"
+    )
     make_room(small.home)
 
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
     assert len((small.folder / "others").read_text().splitlines()) == 4
 
 
@@ -263,10 +269,12 @@ def test_new_attempt_waits_for_disk_space(small: Project) -> None:
     fill(small.home, 16384)
     open_gate(small)
 
-    never(lambda: state(small, second) in {"failed", "skipped"}, "the full disk is held against it")
+    check_never(
+        lambda: state(small, second) in {"failed", "skipped"}, "the full disk is held against it"
+    )
     make_room(small.home)
 
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
     assert (small.folder / "others").read_text() == "x\n"
 
 
@@ -281,7 +289,7 @@ def test_killed_processes_restart_after_space_is_freed(small: Project, whose: by
         if whose in command_line(pid):
             os.kill(pid, signal.SIGKILL)
     open_gate(small)
-    never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
+    check_never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
     make_room(small.home)
 
     wait(small)
@@ -303,13 +311,13 @@ def test_command_on_a_full_disk_names_the_path_it_cannot_write(small: Project) -
         ("priority", "5", waiting),
         ("stop", "--now"),
     ):
-        text = complained(small.call("launcher", *words), 3)
+        text = check_error(small.call("launcher", *words), 3)
         assert str(small.home.folder) in text, text
         assert listed(small) == before, words  # questions are answered
 
     make_room(small.home)
     open_gate(small)
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
 
 
 def test_queue_killed_on_a_full_disk_continues_with_the_next_command(
@@ -323,7 +331,7 @@ def test_queue_killed_on_a_full_disk_continues_with_the_next_command(
     kill_all(small.home)
     with small.start("launcher", "wait", "--timeout", "60s") as waiting:
         until(lambda: scheduler_pid(small.home), "the command has brought a scheduler")
-        never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
+        check_never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
         make_room(small.home)
         _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, err
@@ -345,14 +353,14 @@ def test_jobs_without_disk_space_are_refused_and_queued_jobs_run(
             queued.append(f"command/{name}")
         else:
             refused += 1
-            text = complained(said, 3)
+            text = check_error(said, 3)
             assert any(word in text for word in ("full", "space", "room")), text
     assert refused
     make_room(small.home)
 
     until(lambda: set(all_states(small).values()) == {"done"}, "all jobs are done")
     assert sorted(all_states(small)) == sorted(queued)
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
 
 
 def test_initially_full_disk_accepts_no_job_until_space_is_freed(
@@ -362,7 +370,7 @@ def test_initially_full_disk_accepts_no_job_until_space_is_freed(
         fill(small.home, room)
         said = small.call("launcher", "add", "--", "true")
         if said.returncode != 0:
-            complained(said, 3)
+            check_error(said, 3)
     make_room(small.home)
 
     number = add(small, "true")
@@ -386,10 +394,10 @@ def test_file_size_limit_is_reported_and_queues_nothing(
             check=False,
             preexec_fn=lambda size=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),  # type: ignore[misc]  # a default binds the loop's value
         )
-        complained(refused, 3)
+        check_error(refused, 3)
         assert all_states(queue) == before
 
-    lives_by_itself(queue)
+    check_all_done_without_commands(queue)
 
 
 @NEEDS_CC
@@ -401,15 +409,17 @@ def test_failed_disk_sync_is_reported_and_retried(queue: Project, flag: Path) ->
     before = all_states(queue)
     flag.touch()
 
-    text = complained(queue.call("launcher", "add", "--", "true"), 3)
+    text = check_error(queue.call("launcher", "add", "--", "true"), 3)
     assert any(word in text for word in ("I/O", "disk", "Input/output")), text
     assert all_states(queue) == before
     open_gate(queue)
     until(lambda: gone(program), "the program has ended")
-    never(lambda: state(queue, job) in {"failed", "queued", "done"}, "an unsynced end is taken in")
+    check_never(
+        lambda: state(queue, job) in {"failed", "queued", "done"}, "an unsynced end is taken in"
+    )
     flag.unlink()
 
-    lives_by_itself(queue)
+    check_all_done_without_commands(queue)
     assert (queue.folder / "others").read_text() == "1\n"
 
 
@@ -443,7 +453,7 @@ def test_restarted_queue_continues_after_disk_syncs_again(
     flag.touch()
     with queue.start("launcher", "wait", "--timeout", "60s") as waiting:
         until(lambda: scheduler_pid(queue.home), "the command has brought a scheduler")
-        never(lambda: state(queue, job) == "done", "an end that is not synced is taken in")
+        check_never(lambda: state(queue, job) == "done", "an end that is not synced is taken in")
         flag.unlink()
         _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, err
@@ -454,7 +464,7 @@ def test_restarted_queue_continues_after_disk_syncs_again(
 def test_queue_does_not_start_on_a_disk_without_sync(queue: Project, flag: Path) -> None:
     flag.touch()
     for _ in range(2):
-        complained(queue.call("launcher", "add", "--", "true"), 3)
+        check_error(queue.call("launcher", "add", "--", "true"), 3)
     flag.unlink()
 
     add(queue, "true")
@@ -482,7 +492,7 @@ def test_web_page_on_a_full_disk_reports_failed_changes(small: Project) -> None:
         question = confirmed(page, f"jobs/{waiting}/tag")
         assert page.post(f"jobs/{waiting}/tag", {"question": question, "text": "x"}).status == 303
     open_gate(small)
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
 
 
 def confirmed(page: Page, place: str) -> str:
@@ -504,7 +514,7 @@ def test_results_file_is_unchanged_if_the_disk_is_full(toys: Project, tmp_path: 
         toys.write("toys.yaml", TOYS.format(more=MORE))
         assert toys.call("launcher", "run", "toys.yaml").returncode == 0
         fill(Home(disk))
-        text = complained(toys.call("launcher", "results", "toys", "--db", str(file)), 3)
+        text = check_error(toys.call("launcher", "results", "toys", "--db", str(file)), 3)
         assert str(file) in text
         assert "full" in text
         assert file.read_bytes() == before
@@ -512,7 +522,7 @@ def test_results_file_is_unchanged_if_the_disk_is_full(toys: Project, tmp_path: 
         again = toys.call("launcher", "query", "--db", str(file), *count)
         assert (again.returncode, again.stdout) == (0, answer.stdout), again.stderr
         new = disk / "new.sqlite"
-        assert "full" in complained(toys.call("launcher", "results", "toys", "--db", str(new)), 3)
+        assert "full" in check_error(toys.call("launcher", "results", "toys", "--db", str(new)), 3)
         make_room(Home(disk))
         for each in (file, new):
             written = toys.call("launcher", "results", "toys", "--db", str(each))
@@ -526,7 +536,7 @@ def test_query_over_all_runs_fails_on_a_full_disk_and_works_after_space_is_freed
     wait(small)
     ask = ("launcher", "query", "select name, state from jobs", "--json")
     fill(small.home)
-    text = complained(small.call(*ask), 3)
+    text = check_error(small.call(*ask), 3)
     assert str(small.home.folder) in text
     assert "full" in text
     make_room(small.home)
@@ -558,15 +568,15 @@ def submitted(queue: Project, word: str, *on: str) -> int:
     return int(said.stdout)
 
 
-def told(queue: Project, job: int, word: str) -> None:
+def check_function_end(queue: Project, job: int, word: str) -> None:
     """Check that a function ended as it did: with its value, or with its own exception."""
     until(lambda: state(queue, job) not in {"running", "queued"}, "it has ended")
     folder = queue.home.attempt(job, 1).folder
     if word == "raise":
-        assert facts(queue, job)["reason"] == "failed: ValueError: not this one"
+        assert job_details(queue, job)["reason"] == "failed: ValueError: not this one"
         assert isinstance(read_exception(folder), ValueError)
         return
-    assert endings(queue, job) == ["done"], facts(queue, job)
+    assert endings(queue, job) == ["done"], job_details(queue, job)
     assert read_value(folder, "f") == word * 10_000
 
 
@@ -577,10 +587,10 @@ def test_function_result_is_written_after_space_is_freed(small: Project, word: s
     open_gate(small)
     until((small.folder / "passed").exists, "the function has ended")
 
-    never(lambda: state(small, job) != "running", "the full disk is held against it")
+    check_never(lambda: state(small, job) != "running", "the full disk is held against it")
     make_room(small.home)
 
-    told(small, job, word)
+    check_function_end(small, job, word)
 
 
 @contextlib.contextmanager
@@ -621,10 +631,10 @@ def test_function_on_a_pilot_waits_for_space_in_the_pilot_folder(
         open_gate(queue)
         until((queue.folder / "passed").exists, "the function has ended")
 
-        never(lambda: state(queue, job) != "running", "the full disk is held against it")
+        check_never(lambda: state(queue, job) != "running", "the full disk is held against it")
         make_room(Home(disk))
 
-        told(queue, job, word)
+        check_function_end(queue, job, word)
 
 
 @pytest.mark.parametrize("word", ["x", "raise"])
@@ -638,11 +648,11 @@ def test_function_on_a_pilot_waits_while_the_pilot_folder_is_unavailable(
         open_gate(queue)
         until((queue.folder / "passed").exists, "the function has ended")
 
-        never(lambda: state(queue, job) != "running", "it fails")
+        check_never(lambda: state(queue, job) != "running", "it fails")
         shutil.rmtree(folder.parent, ignore_errors=True)
         away.rename(folder.parent)
 
-        told(queue, job, word)
+        check_function_end(queue, job, word)
 
 
 def test_failure_without_output_on_a_full_disk_names_the_disk(

@@ -64,8 +64,8 @@ def test_jobs_of_a_type_wait_for_the_first_measurement_and_are_packed_by_it(
     first, second = (machine.hold(5, script=LATE, gpus=1) for _ in range(2))
 
     assert first.cards == [card]
-    assert "reserved 3 GiB at first (" in machine.told(first.job)
-    machine.until_told(
+    assert "reserved 3 GiB at first (" in machine.show_text(first.job)
+    machine.wait_for_reason(
         second.job, "job 1, the first similar job, is being measured on cuda:0", "waiting for 3 GiB"
     )
     declared = machine.hold(0.5, gpus=1, vram="1GiB")  # it does not need to wait for that
@@ -74,7 +74,7 @@ def test_jobs_of_a_type_wait_for_the_first_measurement_and_are_packed_by_it(
     first.let_go()
     assert second.cards == [card]
     assert machine.state(first.job) == "running"
-    assert "reserved 6.8 GiB (estimated from 1 similar job)" in machine.told(second.job)
+    assert "reserved 6.8 GiB (estimated from 1 similar job)" in machine.show_text(second.job)
     until(
         lambda: "from 1 similar job)" in machine.show(second.job)["expected"]["memory"],
         "the running job is counted",
@@ -82,12 +82,12 @@ def test_jobs_of_a_type_wait_for_the_first_measurement_and_are_packed_by_it(
     assert machine.show(second.job)["attempts"][0]["claim"] is None
     first.let_go()
     machine.until_state(first.job, "done")
-    assert "used 5 GiB" in machine.told(first.job)
+    assert "used 5 GiB" in machine.show_text(first.job)
 
     more = [machine.hold(5, script=LATE, gpus=1) for _ in range(2)]
     for one in more:
         assert one.cards == [card]
-        assert "learned from 1 run" in machine.told(one.job)
+        assert "learned from 1 run" in machine.show_text(one.job)
     claims = {machine.show(one.job)["attempts"][0]["claim"] for one in more}
     assert len(claims) == 1
     assert 5 * GIB < claims.pop() < 6 * GIB
@@ -97,7 +97,7 @@ def done_alone(machine: Machine, amount: float, *words: str) -> Program:
     """Run a program that takes so many GiB to its end, and see that this was measured."""
     program = machine.hold(amount, gpus=1, words=words)
     (card,) = program.cards
-    machine.until_measured(card, round(amount * GIB))
+    machine.wait_for_usage(card, round(amount * GIB))
     program.let_go()
     machine.until_state(program.job, "done")
     return program
@@ -115,11 +115,11 @@ def test_script_with_another_argument_gets_the_measured_estimate(
     larger = machine.hold(7, gpus=1)
     assert larger.cards == [card]
     assert machine.show(larger.job)["attempts"][0]["claim"] is None  # it follows what is used
-    assert "reserved 5.5 GiB (estimated from" in machine.told(larger.job)
-    machine.until_measured(card, 12 * GIB)
+    assert "reserved 5.5 GiB (estimated from" in machine.show_text(larger.job)
+    machine.wait_for_usage(card, 12 * GIB)
     # 7 GiB of it are more than was estimated, and count
     late = machine.hold(1, gpus=1, vram="12GiB")
-    machine.until_told(
+    machine.wait_for_reason(
         late.job, "waiting for 12 GiB of GPU memory: cuda:0 has 12 GiB free", "reserved for"
     )
     assert not late.started
@@ -134,7 +134,7 @@ def test_seed_sweep_shares_its_gpu_from_the_third_run(machine: Machine, gpus: De
 
     assert [*third.cards, *fourth.cards] == [card, card]
     why = "learned from 2 runs with other numbers, 2.1 GiB more as only few were measured"
-    assert why in machine.told(third.job)
+    assert why in machine.show_text(third.job)
 
 
 def test_measurement_from_another_gpu_model_is_used_with_a_margin(
@@ -151,7 +151,7 @@ def test_measurement_from_another_gpu_model_is_used_with_a_margin(
     second = machine.hold(5, gpus=1)
 
     assert second.cards == [card]
-    assert "learned from 1 run on another GPU (A10)" in machine.told(second.job)
+    assert "learned from 1 run on another GPU (A10)" in machine.show_text(second.job)
     assert machine.show(second.job)["attempts"][0]["claim"] == round(5 * GIB * 1.25)
 
 
@@ -161,7 +161,7 @@ def test_dry_run_shows_placements_and_jobs_that_never_fit(machine: Machine, gpus
     usual = {"known": "{device: 'cuda:0', vram: auto}", "large": "{vram: 20GiB}"}
     file, (known, *_) = a_study(machine, **usual)
     machine.call("run", file, "--detach")
-    machine.until_measured(known.cards[0], GIB)
+    machine.wait_for_usage(known.cards[0], GIB)
     known.let_go()
     machine.until_state(known.job, "done")
     machine.call("cancel", "*", "--yes")
@@ -181,7 +181,7 @@ def test_dry_run_shows_placements_and_jobs_that_never_fit(machine: Machine, gpus
     assert said.count("1 job can never start here") == 2
     assert "needs 30 GiB" in said
     assert "needs 3 GPUs" in said
-    until(lambda: machine.seen()[card]["jobs"] == [], "nothing was queued")
+    until(lambda: machine.gpu_status()[card]["jobs"] == [], "nothing was queued")
 
 
 # Contradicts what `launcher add --gpus 1` does, and what a user writes who wants one GPU: the
@@ -207,14 +207,14 @@ def test_later_jobs_of_a_sweep_are_packed_by_the_first_measurement(
     )
     machine.call("run", file, "--detach")
     assert first.cards == [card]
-    machine.until_measured(card, GIB)
+    machine.wait_for_usage(card, GIB)
 
     first.let_go()
 
     machine.until_state(first.job, "done")
     until(lambda: any(one.started for one in rest), "one more runs")
     running = next(one for one in rest if one.started)
-    assert "learned" in machine.told(running.job)
+    assert "learned" in machine.show_text(running.job)
 
 
 def test_mig_instances_are_used_by_their_uuid(machine: Machine, gpus: Devices) -> None:
@@ -225,10 +225,10 @@ def test_mig_instances_are_used_by_their_uuid(machine: Machine, gpus: Devices) -
     waiting = machine.hold(1, gpus=1, vram="8GiB")
 
     assert [*large.cards, *small.cards] == instances
-    machine.until_told(waiting.job, "waiting for 8 GiB", "cuda:0:0", "cuda:0:1")
+    machine.wait_for_reason(waiting.job, "waiting for 8 GiB", "cuda:0:0", "cuda:0:1")
     assert not waiting.started
     assert "has at most" in machine.refused("add", "--gpus=1", "--vram=30GiB", "--", "true")
-    assert [gpu["label"] for gpu in machine.seen().values()] == ["cuda:0:0", "cuda:0:1"]
+    assert [gpu["label"] for gpu in machine.gpu_status().values()] == ["cuda:0:0", "cuda:0:1"]
 
 
 def test_fixed_number_of_jobs_shares_a_gpu_without_load_reports(
@@ -240,7 +240,9 @@ def test_fixed_number_of_jobs_shares_a_gpu_without_load_reports(
 
     late = machine.hold(0.5, gpus=1, vram="1GiB")
 
-    machine.until_told(late.job, "cuda:0:0 runs jobs", "its limit is 4 jobs", "does not report")
+    machine.wait_for_reason(
+        late.job, "cuda:0:0 runs jobs", "its limit is 4 jobs", "does not report"
+    )
     assert not late.started
 
 
@@ -262,10 +264,10 @@ def test_worker_memory_reports_replace_missing_driver_data(
         gpus.hold(card, 4_000_000, None)  # as it looks there: a pid of another namespace
         gpus.set(card, used=10 * GIB)
     assert first.cards == [card]
-    machine.until_measured(card, 10 * GIB)
+    machine.wait_for_usage(card, 10 * GIB)
     second = machine.hold(0, gpus=1, vram="11GiB")
     # what nobody explains is somebody else's: 14 GiB are free, 12 promised
-    machine.until_told(second.job, "waiting for 11 GiB")
+    machine.wait_for_reason(second.job, "waiting for 11 GiB")
     assert not second.started
 
     attempt = machine.project.home.attempt(first.job, 1)
@@ -274,11 +276,11 @@ def test_worker_memory_reports_replace_missing_driver_data(
 
     assert second.cards == [card]
     third = machine.hold(0, gpus=1, vram="2GiB")
-    machine.until_told(third.job, "waiting for 2 GiB", "reserved for")
+    machine.wait_for_reason(third.job, "waiting for 2 GiB", "reserved for")
     assert not third.started
     first.let_go()
     machine.until_state(first.job, "done")
-    assert "used 10 GiB" in machine.told(first.job)
+    assert "used 10 GiB" in machine.show_text(first.job)
 
 
 def test_driver_is_polled_only_when_needed_and_faster_during_measurements(
@@ -307,7 +309,7 @@ def test_driver_is_polled_only_when_needed_and_faster_during_measurements(
     until(lambda: len(asked()) >= started + 4, "it was asked a few times")
     assert min(gaps()[started:]) > 0.95
     waiting = machine.hold(1, gpus=1, vram="23GiB")
-    machine.until_told(waiting.job, "waiting for 23 GiB")
+    machine.wait_for_reason(waiting.job, "waiting for 23 GiB")
     waits = len(asked())
     until(lambda: len(asked()) >= waits + 5, "it was asked more often")
     assert 0.2 < min(gaps()[waits:]) < 0.95
@@ -315,7 +317,7 @@ def test_driver_is_polled_only_when_needed_and_faster_during_measurements(
         one.let_go()
         machine.until_state(one.job, "done")
 
-    until(lambda: machine.quiet_for(2.5), "nobody has looked for a while")
+    until(lambda: machine.is_measurement_older(2.5), "nobody has looked for a while")
     before = Counter(line.split()[2] for line in calls.read_text().splitlines())
     plain = machine.hold(0)
     plain.let_go()

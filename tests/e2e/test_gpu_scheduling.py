@@ -82,7 +82,7 @@ def test_burst_of_jobs_shares_gpus_without_overcommit(machine: Machine, gpus: De
     waiting = list(programs)
     while waiting:
         until(lambda: any(one.started for one in waiting), "one more has its memory")
-        seen = machine.seen()
+        seen = machine.gpu_status()
         most = max(most, sum(len(gpu["jobs"]) for gpu in seen.values()))
         assert overfull(seen) == []
         for one in [one for one in waiting if one.started][:3]:
@@ -104,11 +104,11 @@ def test_gpu_sharing_respects_the_job_limit_and_the_reserve(
     large = machine.hold(1, gpus=1, vram="20GiB")
 
     assert first.cards == second.cards
-    machine.until_told(third.job, "cuda:0 runs", "its limit is 2 jobs")
+    machine.wait_for_reason(third.job, "cuda:0 runs", "its limit is 2 jobs")
     assert not third.started
     machine.configure('[sharing]\nmax_per_gpu = 4\nreserve = "4GiB"\n')
     assert third.cards
-    machine.until_told(large.job, "waiting for 20 GiB", "4 GiB is reserved for other users")
+    machine.wait_for_reason(large.job, "waiting for 20 GiB", "4 GiB is reserved for other users")
     assert not large.started
 
 
@@ -119,12 +119,12 @@ def test_expected_start_is_unknown_while_the_blocking_job_is_paused(
     before = machine.hold(1, gpus=1, vram="20GiB", time_limit="1h")
     assert before.cards
     waiting = machine.hold(1, gpus=1, vram="20GiB")
-    machine.until_told(waiting.job, "cuda:0 will have room in about")
+    machine.wait_for_reason(waiting.job, "cuda:0 will have room in about")
     machine.call("pause", str(before.job))
     until(lambda: "in about" not in machine.why(waiting.job), "no time is told any more")
-    machine.until_told(waiting.job, "waiting for 20 GiB")
+    machine.wait_for_reason(waiting.job, "waiting for 20 GiB")
     machine.call("resume", str(before.job))
-    machine.until_told(waiting.job, "cuda:0 will have room in about")
+    machine.wait_for_reason(waiting.job, "cuda:0 will have room in about")
 
 
 def test_exclusive_job_has_its_gpu_alone(machine: Machine, gpus: Devices) -> None:
@@ -135,9 +135,9 @@ def test_exclusive_job_has_its_gpu_alone(machine: Machine, gpus: Devices) -> Non
 
     assert alone.cards == [second]
     beside_it = machine.hold(1, device="cuda:1", vram="1GiB")
-    machine.until_told(beside_it.job, "cuda:1 runs", f"job {alone.job}")
+    machine.wait_for_reason(beside_it.job, "cuda:1 runs", f"job {alone.job}")
     late = machine.hold(1, gpus=1, vram="1GiB", exclusive=True)
-    machine.until_told(late.job, "cuda:0 has 4 GiB in use by other users", "cuda:1 runs")
+    machine.wait_for_reason(late.job, "cuda:0 has 4 GiB in use by other users", "cuda:1 runs")
     assert not beside_it.started
     assert not late.started
     alone.let_go()
@@ -155,7 +155,7 @@ def test_short_jobs_do_not_starve_an_exclusive_job(machine: Machine, gpus: Devic
 
     assert alone.cards
     assert machine.state(many[-1]) == "queued", "it waited for all of them"
-    (gpu,) = machine.seen().values()
+    (gpu,) = machine.gpu_status().values()
     assert [job["job"] for job in gpu["jobs"]] == [alone.job]
     machine.call("cancel", "--yes", *map(str, many))
 
@@ -194,7 +194,7 @@ def test_job_gets_gpu_numbers_in_pci_order_on_request(machine: Machine, gpus: De
     *numbers, numbered = queued(device="cuda:2", gpu_ids="numbers")
     assert (numbers, queued(device="cuda:2")[:-1]) == (["2"], [cards[2]])
     assert queued(gpus=3, gpu_ids="numbers")[:-1] == ["0", "1", "2"]
-    assert "gpu ids" in machine.told(int(numbered))
+    assert "gpu ids" in machine.show_text(int(numbered))
     name = machine.project.write(
         "numbers.yaml",
         "name: numbers\nresources: {gpu_ids: numbers, gpus: 1}\n"
@@ -247,14 +247,14 @@ def test_job_that_nearly_fills_an_idle_gpu_starts_again(machine: Machine, gpus: 
 
     first = machine.hold(22.5, gpus=1)
     assert first.cards == [card]
-    machine.until_measured(card, 23 * GIB)
+    machine.wait_for_usage(card, 23 * GIB)
     first.let_go()
     machine.until_state(first.job, "done")
     # with its margin that is more than the card ever has free, and less than its size
     again = machine.hold(22.5, gpus=1)
     assert again.cards == [card]
     small = machine.hold(0.25, gpus=1, vram="0.25GiB")
-    machine.until_told(small.job, f"cuda:0 runs job {again.job} exclusively")
+    machine.wait_for_reason(small.job, f"cuda:0 runs job {again.job} exclusively")
     again.let_go()
     assert small.cards == [card]
 
@@ -267,20 +267,22 @@ def test_job_starts_again_on_a_gpu_with_less_free_memory_than_it_used(
     argv = shell(HOLDING, str(round(22.5 * GIB)), str(refusal), str(gate))
     first = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
     assert first.cards == [card]
-    machine.until_measured(card, 23 * GIB)
+    machine.wait_for_usage(card, 23 * GIB)
     first.let_go()
     machine.until_state(first.job, "done")
     refusal.unlink()
     gpus.set(card, used=7 * GIB // 4)  # a screen was plugged in meanwhile
     until(
-        lambda: machine.quiet_for(2 * SAMPLE_MAX_AGE_S),
+        lambda: machine.is_measurement_older(2 * SAMPLE_MAX_AGE_S),
         "what was seen before does not count any more",
     )
 
     again = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
 
     assert again.cards == [card]
-    assert "reserved 22.2 GiB (learned from 1 run), 22.2 GiB were free" in machine.told(again.job)
+    assert "reserved 22.2 GiB (learned from 1 run), 22.2 GiB were free" in machine.show_text(
+        again.job
+    )
     again.let_go()
 
 
@@ -329,14 +331,14 @@ def test_job_with_two_gpus_gets_both_or_waits(machine: Machine, gpus: Devices) -
     taken = first.cards
 
     pair = machine.hold(9, gpus=2, vram="10GiB")
-    machine.until_told(pair.job, "2 GPUs", "10 GiB")
+    machine.wait_for_reason(pair.job, "2 GPUs", "10 GiB")
     # what is smaller may fill the gap, as long as nobody waits longer for it
     assert not pair.started
     first.let_go()
 
     assert sorted(pair.cards) == sorted(cards)
     assert taken[0] in cards
-    jobs = [[job["job"] for job in gpu["jobs"]] for gpu in machine.seen().values()]
+    jobs = [[job["job"] for job in gpu["jobs"]] for gpu in machine.gpu_status().values()]
     assert jobs == [[pair.job], [pair.job]]
 
 
@@ -352,14 +354,14 @@ def test_new_scheduler_after_a_kill_does_not_overcommit_gpus(
     machine.serve()
     third = machine.hold(1, gpus=1, vram="10GiB")
 
-    machine.until_told(third.job, "waiting for 10 GiB", "reserved for")
-    (gpu,) = machine.seen().values()
+    machine.wait_for_reason(third.job, "waiting for 10 GiB", "reserved for")
+    (gpu,) = machine.gpu_status().values()
     assert gpu["used"] + gpu["promised"] == 20 * GIB
     assert [job["job"] for job in gpu["jobs"]] == [one.job for one in running]
     running[0].let_go()
     machine.until_state(running[0].job, "done")
     assert third.cards
-    assert overfull(machine.seen()) == []
+    assert overfull(machine.gpu_status()) == []
     assert [len(machine.show(one.job)["attempts"]) for one in running] == [1, 1]
 
 
@@ -369,14 +371,14 @@ def test_program_with_a_killed_supervisor_keeps_its_reservation(
     card = gpus.add(24 * GIB, used=0)
     first = machine.hold(10, gpus=1, vram="14GiB")
     assert first.cards == [card]
-    machine.until_measured(card, 10 * GIB)
+    machine.wait_for_usage(card, 10 * GIB)
 
     os.kill(supervisor_of(machine.project.home.attempt(first.job, 1)), signal.SIGKILL)
 
     second = machine.hold(1, gpus=1, vram="9GiB")
     assert second.cards == [card]  # 10 used, 4 + 9 promised
     third = machine.hold(1, gpus=1, vram="2GiB")
-    machine.until_told(third.job, "waiting for 2 GiB", "reserved for jobs 1, 2")
+    machine.wait_for_reason(third.job, "waiting for 2 GiB", "reserved for jobs 1, 2")
     assert not third.started
-    assert machine.seen()[card]["ours"] == 11 * GIB
-    assert overfull(machine.seen()) == []
+    assert machine.gpu_status()[card]["ours"] == 11 * GIB
+    assert overfull(machine.gpu_status()) == []

@@ -75,15 +75,15 @@ def test_job_above_its_reservation_is_retried_with_more_memory(
     assert first.cards == [small]
 
     first.let_go()
-    machine.until_told(first.job, "waiting for 1", "cuda:0", "cuda:1 has 9 GiB free")
+    machine.wait_for_reason(first.job, "waiting for 1", "cuda:0", "cuda:1 has 9 GiB free")
     assert machine.state(first.job) == "queued"
     other.let_go()
 
     assert again.cards == [large]
-    machine.until_measured(large, 14 * GIB)
+    machine.wait_for_usage(large, 14 * GIB)
     again.let_go()
     machine.until_state(first.job, "done")
-    story = machine.told(first.job)
+    story = machine.show_text(first.job)
     one, two = machine.show(first.job)["attempts"]
     assert "out of memory" in story
     assert "used 8 GiB and needed 6 GiB more" in story
@@ -100,7 +100,7 @@ def test_job_that_never_fits_fails_with_a_reason(machine: Machine, gpus: Devices
     first.let_go()
 
     machine.until_state(first.job, "failed")
-    story = machine.told(first.job)
+    story = machine.show_text(first.job)
     assert "has at most" in story
     assert "12 GiB" in story
     assert not again.started
@@ -113,17 +113,17 @@ def test_job_that_lost_memory_to_a_neighbour_is_not_charged(
     first, again = a_story(machine, holds=2, wanted=3, total=24, free=1, then=5, vram="8GiB")
     assert first.cards == [card]
     gpus.hold(card, 1, 21 * GIB)  # another user's, who asks nobody
-    until(lambda: machine.seen()[card]["used"] == 23 * GIB, "it is seen")
+    until(lambda: machine.gpu_status()[card]["used"] == 23 * GIB, "it is seen")
 
     first.let_go()
-    machine.until_told(first.job, "8 GiB", "3 GiB free")
+    machine.wait_for_reason(first.job, "8 GiB", "3 GiB free")
     assert machine.state(first.job) == "queued"
     gpus.leave(card, 1)
 
     assert again.cards == [card]
     again.let_go()
     machine.until_state(first.job, "done")
-    story = machine.told(first.job)
+    story = machine.show_text(first.job)
     assert "other processes used " in story
     assert [one["claim"] for one in machine.show(first.job)["attempts"]] == [8 * GIB, 8 * GIB]
 
@@ -152,25 +152,25 @@ def test_job_with_an_estimate_yields_requested_memory_and_runs_alone(
 
     growing.let_go()
 
-    machine.until_told(job, "stopped: cuda:0 had only 7 GiB free for reservations of 11 GiB")
+    machine.wait_for_reason(job, "stopped: cuda:0 had only 7 GiB free for reservations of 11 GiB")
     assert machine.state(declared.job) == "running"
-    machine.until_told(job, "on an empty GPU", "cuda:0 runs job 1")
+    machine.wait_for_reason(job, "on an empty GPU", "cuda:0 runs job 1")
     gpus.hold(
         card, 1, 3 * GIB
     )  # of a peer user; the memory that the job used is available all the same
-    machine.until_measured(card, 4 * GIB)
+    machine.wait_for_usage(card, 4 * GIB)
     declared.let_go()
     assert growing.cards == [card]
     beside = machine.hold(0.5, gpus=1, vram="0.5GiB")
-    machine.until_told(beside.job, f"cuda:0 runs job {job} exclusively")
+    machine.wait_for_reason(beside.job, f"cuda:0 runs job {job} exclusively")
     growing.let_go()
-    machine.until_measured(card, 19 * GIB)
+    machine.wait_for_usage(card, 19 * GIB)
     growing.let_go()
     machine.until_state(job, "done")
     first, second = machine.show(job)["attempts"]
     assert first["claim"] is None
     assert 16 * GIB <= second["claim"] <= 21 * GIB
-    assert "loses the least work. Queued again on an empty GPU, " in machine.told(job)
+    assert "loses the least work. Queued again on an empty GPU, " in machine.show_text(job)
 
 
 def test_ordinary_failure_is_not_an_out_of_memory_failure(machine: Machine, gpus: Devices) -> None:
@@ -216,7 +216,7 @@ def test_jobs_on_a_lost_gpu_are_retried_elsewhere_without_charge(
     on = {one.cards[0]: one for one in programs}
     assert set(on) == {lost, fallen, broken}
     spare = gpus.add(used=0)
-    until(lambda: spare in machine.seen(), "the spare card is seen")
+    until(lambda: spare in machine.gpu_status(), "the spare card is seen")
     for one in programs:
         one.said.unlink()
 
@@ -226,15 +226,15 @@ def test_jobs_on_a_lost_gpu_are_retried_elsewhere_without_charge(
 
     for one in programs:
         assert one.cards == [spare]
-    seen = machine.seen()
+    seen = machine.gpu_status()
     assert "lost" in seen[lost]["fault"].lower()
     assert "Xid 79" in seen[fallen]["fault"]
     assert "Xid 48" in seen[broken]["fault"]
     assert [seen[one]["health"] for one in (lost, fallen, broken, spare)] == ["faulty"] * 3 + ["ok"]
     assert "Xid 79" in machine.call("gpus").stdout
-    assert "Xid 79" in machine.told(on[fallen].job)
+    assert "Xid 79" in machine.show_text(on[fallen].job)
     waiting = machine.hold(1, gpus=1, vram="7GiB")
-    machine.until_told(waiting.job, "Xid 79", "cuda:3")
+    machine.wait_for_reason(waiting.job, "Xid 79", "cuda:3")
     for one in programs:
         one.let_go()
         machine.until_state(one.job, "done")
@@ -246,7 +246,7 @@ def test_gpu_is_used_again_after_it_returns(machine: Machine, gpus: Devices) -> 
     assert first.cards == [card]
     first.said.unlink()
     gpus.lose(card)
-    machine.until_told(first.job, "lost")
+    machine.wait_for_reason(first.job, "lost")
     machine.until_state(first.job, "queued")
 
     gpus.mend(card)
@@ -263,7 +263,7 @@ def test_gpu_lost_before_the_first_measurement_is_reported_as_lost(
 
     waiting = machine.hold(1, gpus=1, vram="1GiB")
 
-    said = machine.until_told(waiting.job, "lost")
+    said = machine.wait_for_reason(waiting.job, "lost")
     assert "0 B" not in said
 
 
@@ -281,7 +281,7 @@ def test_hanging_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) ->
     jobs = [machine.add("true") for _ in range(3)]
     for job in jobs:
         machine.until_state(job, "done")
-    machine.until_told(waiting.job, "cuda:0", "the driver has not answered for")
+    machine.wait_for_reason(waiting.job, "cuda:0", "the driver has not answered for")
     running.let_go()
     machine.until_state(running.job, "done")
     machine.call("status")
@@ -299,7 +299,7 @@ def test_missing_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) ->
     plain = machine.hold(0)
 
     assert plain.cards == []
-    machine.until_told(waiting.job, "waiting for a GPU", "driver is not loaded")
+    machine.wait_for_reason(waiting.job, "waiting for a GPU", "driver is not loaded")
     assert not waiting.started
     said = machine.call("gpus")
     assert (said.stdout, said.stderr) == ("", "no GPU found: NVIDIA's driver is not loaded\n")
@@ -318,5 +318,5 @@ def test_jobs_survive_a_driver_that_stops_responding(machine: Machine, gpus: Dev
     )
 
     waiting = machine.hold(1, gpus=1, vram="1GiB")
-    machine.until_told(waiting.job, "driver was updated")
+    machine.wait_for_reason(waiting.job, "driver was updated")
     assert machine.state(running.job) == "running"

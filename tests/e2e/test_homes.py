@@ -64,7 +64,7 @@ def test_two_queues_never_run_more_jobs_than_cores(
     until(lambda: at_once(journal)[-1:] == [CORES], "all cores are busy")
     home, waiting = next(one for one in queued if not one[1].started)
     me = login_name(os.geteuid())
-    home.until_told(waiting.job, f"of {CORES} reserved by the queue /", f" of user {me}")
+    home.wait_for_reason(waiting.job, f"of {CORES} reserved by the queue /", f" of user {me}")
 
     left = list(queued)
     while left:
@@ -87,7 +87,7 @@ def test_two_queues_never_reserve_more_main_memory_than_installed(
     first = works(one, journal, ram=f"{round(total * 0.55)}MiB")
     until(lambda: first.started, "the first runs")
     second = works(other, journal, ram=f"{round(total * 0.5)}MiB")
-    other.until_told(second.job, "of main memory", "GiB reserved by the queue /")
+    other.wait_for_reason(second.job, "of main memory", "GiB reserved by the queue /")
     assert not second.started
     first.let_go()
     until(lambda: second.started, "its memory was given back")
@@ -129,7 +129,9 @@ def can_unshare() -> bool:
 NEEDS_NAMESPACES = pytest.mark.skipif(not can_unshare(), reason="no PID namespace can be made here")
 
 
-def elsewhere(project: Project, script: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_in_new_namespace(
+    project: Project, script: str, *words: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script of the shell in a PID namespace of its own, which ends with it."""
     return subprocess.run(
         [*UNSHARE, *shell(f'PATH="{BIN}:$PATH"; {script}', *words)],
@@ -157,12 +159,12 @@ def test_queue_folder_in_use_is_refused_in_another_namespace(
     until(lambda: attempts(journal) == 1, "it runs")
 
     for command in ("launcher status", "launcher add -- true", "launcher top --once"):
-        refused = elsewhere(project, command)
+        refused = run_in_new_namespace(project, command)
         assert refused.returncode == 3, refused
         assert REFUSAL in refused.stderr
         assert "launcher stop --now" in refused.stderr
     scheduler = f"{sys.executable} -P -m launcher.scheduler {home.folder}"
-    assert elsewhere(project, scheduler).returncode != 0
+    assert run_in_new_namespace(project, scheduler).returncode != 0
 
     # a supervisor that outlives its scheduler holds the home, too
     home.restarts.write_text(json.dumps({"schema": 1, "times": [9e9] * 3}))
@@ -170,12 +172,13 @@ def test_queue_folder_in_use_is_refused_in_another_namespace(
     subprocess.run(["kill", "-9", str(pid)], check=True)
     home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
     until(lambda: lock_holder(home.scheduler_lock) is None, "the scheduler is dead")
-    assert REFUSAL in elsewhere(project, "launcher status").stderr
+    assert REFUSAL in run_in_new_namespace(project, "launcher status").stderr
     assert attempts(journal) == 1
 
     end_everything(home)
     until(
-        lambda: elsewhere(project, "launcher status").returncode == 0, "the other namespace has it"
+        lambda: run_in_new_namespace(project, "launcher status").returncode == 0,
+        "the other namespace has it",
     )
 
 
@@ -184,7 +187,7 @@ def test_ended_container_releases_the_queue_folder(project: Project, tmp_path: P
     journal = tmp_path / "journal"
     script = 'echo "$(readlink /proc/self/ns/pid)" >>"$1"; exec sleep 60'
     queue = 'launcher add -- sh -c "$1" sh "$2"; until [ -s "$2" ]; do sleep 0.05; done'
-    first = elsewhere(project, queue, script, str(journal))
+    first = run_in_new_namespace(project, queue, script, str(journal))
     assert first.returncode == 0, first
     assert attempts(journal) == 1
 

@@ -30,14 +30,14 @@ def add(project: Project, *words: str) -> int:
     return int(answer.stdout.split("\t")[0])
 
 
-def shown(project: Project, job: int) -> dict[str, object]:
+def job_details(project: Project, job: int) -> dict[str, object]:
     record: dict[str, object] = json.loads(
         project.call("launcher", "show", str(job), "--json").stdout
     )
     return record
 
 
-def left(project: Project, run: str = "night") -> dict[str, str]:
+def run_files(project: Project, run: str = "night") -> dict[str, str]:
     """Return the files of a run, stages apart."""
     files = files_in(project.folder / "runs" / run)
     return {name: text for name, text in files.items() if not name.startswith(".attempts/")}
@@ -72,17 +72,17 @@ def test_job_folder_is_moved_to_the_run_if_done_and_set_aside_if_failed(
     done = add(project, "--name", "good", "--", *shell(WRITES, "first"))
     failed = add(project, "--name", "bad", "--", *shell(f"{WRITES}; exit 1", "half"))
     assert project.call("launcher", "wait", str(done), str(failed)).returncode == 1
-    assert left(project) == {f"jobs/good@{done}/answer": "first\n"}
-    assert shown(project, done)["folder"] == f"{project.folder}/runs/night/jobs/good@{done}"
-    aside = shown(project, failed)["not_accepted"]
+    assert run_files(project) == {f"jobs/good@{done}/answer": "first\n"}
+    assert job_details(project, done)["folder"] == f"{project.folder}/runs/night/jobs/good@{done}"
+    aside = job_details(project, failed)["not_accepted"]
     assert isinstance(aside, str)
     assert files_in(Path(aside)) == {f"jobs/bad@{failed}/answer": "half\n"}
     newer = add(project, "--name", "good", "--", *shell(WRITES, "second"))
     assert project.call("launcher", "wait", str(newer)).returncode == 0
     both = {f"jobs/good@{done}/answer": "first\n", f"jobs/good@{newer}/answer": "second\n"}
-    assert left(project) == both
+    assert run_files(project) == both
     assert project.call("launcher", "clean", "run:night", "--yes").returncode == 0
-    assert left(project) == both
+    assert run_files(project) == both
     assert not Path(aside).exists()
 
 
@@ -102,7 +102,7 @@ def test_new_job_folder_replaces_the_previous_one_completely(
     run = project.folder / "runs" / "study"
     for made in ("first", "second"):
         assert project.call("launcher", "run", "study.yaml").returncode == 0
-        assert {*left(project, "study")} == {f"jobs/a/{made}", "jobs/b/here"}
+        assert {*run_files(project, "study")} == {f"jobs/a/{made}", "jobs/b/here"}
         plan = project.call("launcher", "run", "study.yaml", "--dry-run")
         assert "No job has to run." in plan.stdout
         (run / "jobs/b/here").unlink()
@@ -110,7 +110,7 @@ def test_new_job_folder_replaces_the_previous_one_completely(
         plan = project.call("launcher", "run", "study.yaml", "--dry-run", "--all")
         assert f"{run}/jobs/b is gone" in plan.stdout
         project.write("study.yaml", task.replace("sh, -c", "bash, -c", 1))
-    assert left(project, "study") == {"jobs/a/second": "2\n"}
+    assert run_files(project, "study") == {"jobs/a/second": "2\n"}
     assert (project.folder / "runs/study").exists()
 
 
@@ -128,10 +128,10 @@ def test_job_folder_survives_a_killed_scheduler(
     gate.write_text("over\n")
     until(lambda: b'"done"' in attempt.started.read_bytes(), "its end is on record")
     if instant.endswith("accepted"):
-        assert left(project) == {}
+        assert run_files(project) == {}
         os.kill(scheduler, signal.SIGKILL)
     assert project.call("launcher", "wait", str(job)).returncode == 0
-    assert left(project) == {f"jobs/long@{job}/answer": "begun\nover\n"}
+    assert run_files(project) == {f"jobs/long@{job}/answer": "begun\nover\n"}
     assert not (project.folder / "runs/night/.attempts").exists()
 
 
@@ -150,7 +150,7 @@ def test_next_attempt_continues_with_the_folder_of_a_killed_attempt(
     until(lambda: second.log.exists() and second.log.read_text() == "answer\n", "it begins again")
     gate.write_text("over\n")
     assert project.call("launcher", "wait", str(job)).returncode == 0
-    assert left(project) == {f"jobs/long@{job}/answer": f"{job}\n{job}\n"}
+    assert run_files(project) == {f"jobs/long@{job}/answer": f"{job}\n{job}\n"}
 
 
 def test_job_folder_that_cannot_be_created_is_named(project: Project) -> None:
@@ -160,7 +160,7 @@ def test_job_folder_that_cannot_be_created_is_named(project: Project) -> None:
     with reading(project.home) as store:
         assert in_state(store, job, State.FAILED)
     assert f"cannot make a folder in {project.folder}/runs/night" in str(
-        shown(project, job)["reason"]
+        job_details(project, job)["reason"]
     )
 
 

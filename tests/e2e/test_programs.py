@@ -30,7 +30,7 @@ command:
 """
 
 
-def todo(project: Project, file: str, *words: str) -> dict[str, str]:
+def planned_jobs(project: Project, file: str, *words: str) -> dict[str, str]:
     """Return what a dry run would run, each with the reason."""
     shown = project.call("launcher", "run", file, "--dry-run", "--json", *words)
     jobs = json.loads(shown.stdout)["jobs"]
@@ -46,22 +46,22 @@ def test_programs_run_in_the_order_of_their_files_and_rerun_after_changes(
     assert project.call("launcher", "run", "files.yaml").returncode == 0
     last = project.folder / "runs/files/last.txt"
     assert last.read_text() == "one"
-    assert todo(project, "files.yaml") == {}
+    assert planned_jobs(project, "files.yaml") == {}
     project.write("in.txt", "two")
-    assert todo(project, "files.yaml") == {
+    assert planned_jobs(project, "files.yaml") == {
         "command/first": "in.txt changed",
         "command/last": "command/first runs again",
         "command/own": "in.txt changed",
     }
     assert project.call("launcher", "run", "files.yaml").returncode == 0
-    assert (last.read_text(), todo(project, "files.yaml")) == ("two", {})
+    assert (last.read_text(), planned_jobs(project, "files.yaml")) == ("two", {})
     project.write("first.sh", "cat $1 $1 >middle.txt\n")
     changed = "first.sh changed"
-    assert todo(project, "files.yaml")["command/first"] == changed
-    assert todo(project, "files.yaml", "--accept-code") == {}
+    assert planned_jobs(project, "files.yaml")["command/first"] == changed
+    assert planned_jobs(project, "files.yaml", "--accept-code") == {}
     last.unlink()
     (project.folder / "runs/files/jobs/own/copy").unlink()
-    assert todo(project, "files.yaml", "--accept-code") == {
+    assert planned_jobs(project, "files.yaml", "--accept-code") == {
         "command/last": "{run_folder}/last.txt is gone",
         "command/own": "{job_folder}/copy is gone",
     }
@@ -114,7 +114,7 @@ command:
 WAITS = "echo {lr} {seed} >> ran; echo launcher: acc={lr}; while [ ! -e go ]; do sleep 0.05; done; cat {job_folder}/params.json >> told"
 
 
-def ran(project: Project) -> list[str]:
+def executed_commands(project: Project) -> list[str]:
     file = project.folder / "ran"
     return sorted(file.read_text().splitlines()) if file.exists() else []
 
@@ -126,11 +126,11 @@ def written(project: Project, *rates: str) -> None:
 
 def kill_scheduler(project: Project) -> None:
     """Kill it when jobs of it run, and not all of them have begun."""
-    until(lambda: ran(project), "a job runs")
+    until(lambda: executed_commands(project), "a job runs")
     pid = scheduler_pid(project.home)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    assert len(ran(project)) < 6
+    assert len(executed_commands(project)) < 6
     (project.folder / "go").touch()
 
 
@@ -155,7 +155,7 @@ def test_killed_sweep_continues_and_runs_each_combination_once(project: Project,
     kill_scheduler(project)
     assert project.call("launcher", "start").returncode == 0
     assert project.call("launcher", "wait", f"run:{run}").returncode == 0
-    assert ran(project) == pairs("0.1", "0.01", "0.5")
+    assert executed_commands(project) == pairs("0.1", "0.01", "0.5")
     with reading(project.home) as store:
         rows = store.read.jobs_of(project.folder, run)
     lines = (project.folder / "told").read_text().replace("}", "}\n").splitlines()
@@ -173,7 +173,7 @@ def test_second_run_runs_nothing_and_an_added_value_only_its_jobs(project: Proje
         answer = project.call("launcher", "run", "sweep.yaml")
         assert answer.returncode == 0, answer.stderr
         every = {"0.1", "0.01", *rates} | ({"0.3"} if len(rates) == 1 else set())
-        assert ran(project) == pairs(*every)
+        assert executed_commands(project) == pairs(*every)
 
 
 def test_results_of_removed_values_are_marked_until_the_values_return(
@@ -265,8 +265,8 @@ def test_piped_commands_run_in_line_order(project: Project, count: int) -> None:
     assert waited.returncode == 0, waited.stderr
     with reading(project.home) as store:
         assert store.read.counts()[State.DONE] == count
-    ran = (project.folder / "order").read_text().split()
-    assert ran == [str(number) for number in range(count)]
+    executed_commands = (project.folder / "order").read_text().split()
+    assert executed_commands == [str(number) for number in range(count)]
 
 
 @pytest.mark.night

@@ -52,8 +52,8 @@ def living(home: Home) -> list[int]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            facts = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            if place in facts and not gone(int(entry.name)):
+            job_details = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            if place in job_details and not gone(int(entry.name)):
                 found.append(int(entry.name))
     return found
 
@@ -104,7 +104,7 @@ def stamps(project: Project) -> list[str]:
     return lines_of(project.folder / "stamps")
 
 
-def facts(project: Project, job: int) -> dict[str, Any]:
+def job_details(project: Project, job: int) -> dict[str, Any]:
     """Return the JSON of `launcher show` for a job."""
     said = project.call("launcher", "show", str(job), "--json")
     assert said.returncode == 0, said.stderr
@@ -144,7 +144,7 @@ def wait(project: Project, code: int = 0) -> subprocess.CompletedProcess[str]:
     return said
 
 
-def complained(said: subprocess.CompletedProcess[str], code: int) -> str:
+def check_error(said: subprocess.CompletedProcess[str], code: int) -> str:
     """Check that a command ended with `code` and a clear message, and return the message."""
     assert said.returncode == code, said
     assert "Traceback" not in said.stderr
@@ -407,12 +407,12 @@ def test_damaged_database_is_reported_and_set_aside(queue: Project, how: str, ve
 
     said = queue.call("launcher", verb, *(["--", "true"] if verb == "add" else []))
 
-    text = complained(said, 3)
+    text = check_error(said, 3)
     named = [Path(word.strip("'\",.;:")) for word in text.split() if word.startswith("/")]
     files = [file for one in named for file in [one, *one.rglob("*")] if file.is_file()]
     kept = [file for file in files if file.read_bytes() == damaged]
     assert kept, text
-    assert complained(queue.call("launcher", "status"), 3)
+    assert check_error(queue.call("launcher", "status"), 3)
 
     (advice,) = re.findall(r"rm (/\S+)", text)
     Path(advice).unlink()
@@ -430,7 +430,7 @@ def test_database_damaged_during_scheduling_is_set_aside(queue: Project, how: st
     until(lambda: stamps(queue), "the program runs")
     damaged = damage(queue.home.database, how)
 
-    text = complained(queue.call("launcher", "status"), 3)
+    text = check_error(queue.call("launcher", "status"), 3)
     open_gate(queue)
 
     kept = [path for path in queue.home.damaged.rglob("*") if path.is_file()]
@@ -506,7 +506,7 @@ def test_escapes_in_names_and_logs_never_reach_a_terminal(
         piped = queue.call("launcher", *words)
         assert "evil" in piped.stdout + piped.stderr or words[0] != "status", words
         assert not set(piped.stdout + piped.stderr) & set("\x1b\x07\x9b\u202e"), words
-    assert facts(queue, named)["name"] in listed(queue)
+    assert job_details(queue, named)["name"] in listed(queue)
     assert EVIL in queue.call("launcher", "logs", "--raw", str(failing)).stdout
 
 
@@ -546,7 +546,7 @@ def test_peer_user_can_neither_read_the_queue_folder_nor_queue_jobs() -> None:
         assert set(seen.stdout.split()) == {"False"}, seen
         for words in (["add", "--", "true"], ["status"], ["logs", str(job)], ["stop", "--now"]):
             command = f"from launcher.cli.main import main\nmain({words!r})\n"
-            text = complained(as_another(queue, command), 3)
+            text = check_error(as_another(queue, command), 3)
             assert str(queue.home.folder) in text
         assert all_states(queue) == before
 

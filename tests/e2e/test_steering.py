@@ -133,17 +133,17 @@ def number(file: Path) -> int:
         return 0
 
 
-def shown(project: Project) -> Any:
+def job_details(project: Project) -> Any:
     return json.loads(project.call("launcher", "show", "counts", "--json").stdout)
 
 
-def below(project: Project) -> list[int]:
+def program_processes(project: Project) -> list[int]:
     program = program_of(project.home.attempt(1, 1))
     return [program, *descendants(program)]
 
 
-def still(project: Project) -> bool:
-    return all(map(is_stopped, below(project)))
+def program_is_stopped(project: Project) -> bool:
+    return all(map(is_stopped, program_processes(project)))
 
 
 def test_paused_program_stops_with_its_children_and_continues(
@@ -152,9 +152,9 @@ def test_paused_program_stops_with_its_children_and_continues(
     file = a_counting_job(project)
     answer = project.call("launcher", "pause", "counts")
     assert (answer.returncode, answer.stdout) == (0, "1\tcommand/counts\tpaused\n"), answer
-    until(lambda: still(project), "all of it stands still")
+    until(lambda: program_is_stopped(project), "all of it stands still")
     counts = number(file), number(Path(f"{file}.child"))
-    record = shown(project)
+    record = job_details(project)
     assert (record["state"], record["note_code"]) == ("running", "paused")
     assert record["note"].startswith("paused since ")
     again = project.call("launcher", "pause", "counts")
@@ -164,21 +164,21 @@ def test_paused_program_stops_with_its_children_and_continues(
     until(
         lambda: number(file) > counts[0] and number(Path(f"{file}.child")) > counts[1], "it goes on"
     )
-    assert shown(project)["note_code"] == "started"
+    assert job_details(project)["note_code"] == "started"
     assert project.call("launcher", "resume", "counts").returncode == 2
 
 
 def test_time_limit_excludes_pauses(project: Project) -> None:
     a_counting_job(project, "--time-limit", "3s", "--grace", "1s")
     assert project.call("launcher", "pause", "counts").returncode == 0
-    until(lambda: still(project), "it stands still")
-    began = shown(project)["attempts"][0]["claimed"]
+    until(lambda: program_is_stopped(project), "it stands still")
+    began = job_details(project)["attempts"][0]["claimed"]
     project.call("launcher", "add", "--name", "long", "--", "sleep", "4")
     assert project.call("launcher", "wait", "long").returncode == 0
-    assert shown(project)["state"] == "running"
+    assert job_details(project)["state"] == "running"
     project.call("launcher", "resume", "counts")
     project.call("launcher", "wait", "counts")
-    record = shown(project)
+    record = job_details(project)
     assert record["reason_code"] == "time-limit"
     (attempt,) = record["attempts"]
     assert attempt["paused"] >= 4
@@ -193,14 +193,14 @@ def test_paused_program_receives_sigterm(project: Project, how: str) -> None:
     project.call("launcher", "add", "--name", "counts", "--grace", "20s", "--", *shell(trap))
     until(lambda: program_of(project.home.attempt(1, 1)), "it runs")
     project.call("launcher", "pause", "counts")
-    until(lambda: still(project), "it stands still")
+    until(lambda: program_is_stopped(project), "it stands still")
     if how == "cancel":
         project.call("launcher", "cancel", "counts", "--yes")
         assert project.call("launcher", "wait", "counts").returncode == 1
-        assert shown(project)["state"] == "cancelled"
+        assert job_details(project)["state"] == "cancelled"
     else:
         project.call("launcher", "stop", "--now")
-        until(lambda: shown(project)["state"] == "queued", "it is queued again")
+        until(lambda: job_details(project)["state"] == "queued", "it is queued again")
     assert project.home.attempt(1, 1).log.read_text().endswith("heard\n")
     with reading(project.home) as store:
         (row,) = store.read.jobs_by_id([1])
@@ -216,7 +216,7 @@ def test_pause_survives_scheduler_and_supervisor(project: Project, supervised: b
             int(json.loads(attempt.started.read_bytes().splitlines()[1])["pid"]), signal.SIGKILL
         )
     project.call("launcher", "pause", "counts")
-    until(lambda: still(project), "it stands still")
+    until(lambda: program_is_stopped(project), "it stands still")
     scheduler = scheduler_pid(project.home)
     assert scheduler is not None
     send_signal(scheduler, signal.SIGKILL)
@@ -224,7 +224,7 @@ def test_pause_survives_scheduler_and_supervisor(project: Project, supervised: b
     before = number(file)
     project.call("launcher", "add", "--", "true")  # another scheduler comes
     project.call("launcher", "wait", "2")
-    assert (still(project), number(file)) == (True, before)
+    assert (program_is_stopped(project), number(file)) == (True, before)
     send_signal(scheduler_pid(project.home) or 0, signal.SIGKILL)
     store = Store(project.home)
     assert store.job_control.resume([1], time.time()) == [1]  # while there is none
@@ -249,30 +249,30 @@ def test_cancelled_program_is_shown_as_ending_and_killed_with_now(project: Proje
     file = an_ignoring_job(project)
     assert project.call("launcher", "cancel", "counts", "--yes").returncode == 0
     until(lambda: lines_of(file) == ["up", "got"], "it gets SIGTERM")
-    record = shown(project)
+    record = job_details(project)
     assert (record["state"], record["reason_code"]) == ("running", "ending")
     assert "cancelled by its owner; SIGKILL in " in record["note"]
     killed = project.call("launcher", "cancel", "--now", "counts", "--yes")
     assert killed.stdout == "1\tcommand/counts\tkilled\n"
     assert project.call("launcher", "wait", "counts").returncode == 1
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
 
 
 def test_program_cancelled_with_now_gets_no_sigterm(project: Project) -> None:
     file = an_ignoring_job(project)
     assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
     project.call("launcher", "wait", "counts")
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
     assert lines_of(file) == ["up"]
 
 
 def test_paused_program_is_killed_with_now(project: Project) -> None:
     a_counting_job(project, "--grace", "5m")
     assert project.call("launcher", "pause", "counts").returncode == 0
-    until(lambda: still(project), "it stands still")
+    until(lambda: program_is_stopped(project), "it stands still")
     assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
     project.call("launcher", "wait", "counts")
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
 
 
 def test_program_without_supervisor_is_killed_with_now(project: Project) -> None:
@@ -282,7 +282,7 @@ def test_program_without_supervisor_is_killed_with_now(project: Project) -> None
     until(lambda: "adopted" in project.home.scheduler_log.read_text(), "it is adopted")
     assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
     project.call("launcher", "wait", "counts")
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
 
 
 def test_program_ended_by_its_time_limit_is_shown_as_ending_with_an_event(
@@ -291,14 +291,14 @@ def test_program_ended_by_its_time_limit_is_shown_as_ending_with_an_event(
     an_ignoring_job(project, "--time-limit", "2s")
 
     def noted() -> bool:
-        return bool(shown(project)["events"][-1]["reason_code"] == "ending")
+        return bool(job_details(project)["events"][-1]["reason_code"] == "ending")
 
     until(noted, "the end at the time limit is an event")
-    record = shown(project)
+    record = job_details(project)
     assert record["termination"]["cause"] == "time-limit"
     project.call("launcher", "cancel", "--now", "counts", "--yes")
     project.call("launcher", "wait", "counts")
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
 
 
 def test_output_that_cannot_be_restored_yet_is_named(project: Project) -> None:
@@ -306,8 +306,10 @@ def test_output_that_cannot_be_restored_yet_is_named(project: Project) -> None:
     output.write_text("old")
     words = shell("mkdir y.csv; exit 3")
     project.call("launcher", "add", "--name", "counts", "--output", "y.csv", "--", *words)
-    until(lambda: shown(project)["reason_code"] == "settling", "it is told")
-    assert f"cannot restore the earlier file of its output {output}: " in shown(project)["note"]
+    until(lambda: job_details(project)["reason_code"] == "settling", "it is told")
+    assert (
+        f"cannot restore the earlier file of its output {output}: " in job_details(project)["note"]
+    )
     output.rmdir()
     project.call("launcher", "wait", "counts")
-    assert (shown(project)["state"], output.read_text()) == ("failed", "old")
+    assert (job_details(project)["state"], output.read_text()) == ("failed", "old")

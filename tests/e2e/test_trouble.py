@@ -15,13 +15,13 @@ import pytest
 from launcher.system.daemon_control import scheduler_pid
 from tests.build import gone, lines_of, shell, until
 from tests.e2e.conftest import Project
-from tests.e2e.test_disk import NEEDS_CC, compiled, never
+from tests.e2e.test_disk import NEEDS_CC, check_never, compiled
 from tests.e2e.test_reliability import (
     a_queue,
     add,
     add_waiting,
     endings,
-    facts,
+    job_details,
     open_gate,
     stamps,
     state,
@@ -140,7 +140,7 @@ def clock(queue: Project) -> Clock:
 
 def at(queue: Project, job: int, event: int) -> float:
     """Return when something happened to a job."""
-    return datetime.fromisoformat(facts(queue, job)["events"][event]["at"]).timestamp()
+    return datetime.fromisoformat(job_details(queue, job)["events"][event]["at"]).timestamp()
 
 
 @NEEDS_CC
@@ -156,7 +156,7 @@ def test_clock_jump_does_not_change_time_limits(queue: Project, clock: Clock, ju
         clock.jump(jump_s)
 
         until(lambda: state(queue, short) == "failed", "the time limit ends the other")
-        never(lambda: state(queue, patient) != "running", "it ends before its time limit")
+        check_never(lambda: state(queue, patient) != "running", "it ends before its time limit")
         assert abs(at(queue, short, -1) - time.time() - jump_s) < DAY_S / 2, "no jump at all"
         assert waiting.poll() is None
         assert scheduler_pid(queue.home) == scheduler
@@ -164,7 +164,7 @@ def test_clock_jump_does_not_change_time_limits(queue: Project, clock: Clock, ju
         waiting.communicate(timeout=20)
     assert waiting.returncode == 1
     assert endings(queue, patient) == ["done"]
-    assert "limit" in facts(queue, short)["note"]
+    assert "limit" in job_details(queue, short)["note"]
     assert not (queue.folder / "warned").exists()
 
 
@@ -184,7 +184,7 @@ def test_clock_jump_delays_no_retry_and_no_new_job(
     assert endings(queue, job) == ["failed", "done"]
     for offset_s in (0, -jump_s, jump_s):
         clock.jump(offset_s)
-        never(lambda: scheduler_pid(queue.home) != scheduler, "the idle scheduler leaves")
+        check_never(lambda: scheduler_pid(queue.home) != scheduler, "the idle scheduler leaves")
         add(queue, "true")
         wait(queue)
 
@@ -203,7 +203,7 @@ def test_clock_jump_does_not_change_the_grace_period(
     clock.jump(jump_s)
 
     until(lambda: all(map(gone, short)), "the one is killed after its grace")
-    never(lambda: any(map(gone, long)), "the other is killed before its grace is over")
+    check_never(lambda: any(map(gone, long)), "the other is killed before its grace is over")
     open_gate(queue)
     until(lambda: [state(queue, job) for job in jobs] == ["cancelled"] * 2, "both are cancelled")
 
@@ -240,7 +240,7 @@ def test_log_of_ten_gigabytes_is_read_from_its_end(queue: Project) -> None:
     assert (state(queue, huge), endings(queue, huge)) == ("failed", ["failed"])
     assert queue.home.attempt(flood, 1).log.stat().st_size == 50000005
     assert queue.home.attempt(huge, 1).log.stat().st_size > 10 << 30
-    assert facts(queue, huge)["note"] == "ended with exit code 3: last words"
+    assert job_details(queue, huge)["note"] == "ended with exit code 3: last words"
     assert queue.call("launcher", "logs", "-n", "1", str(huge)).stdout == "last words\n"
     assert queue.call("launcher", "logs", "-n", "1", str(flood)).stdout == "end\n"
 
@@ -297,7 +297,7 @@ def test_job_that_keeps_killing_its_supervisor_fails(queue: Project) -> None:
     lost = endings(queue, job)
     assert set(lost) == {"lost"}
     assert 1 < len(lost) <= 10
-    note = facts(queue, job)["note"]
+    note = job_details(queue, job)["note"]
     assert "lost" in note or "supervisor" in note, note
     assert stamps(queue).count("start") == len(lost)
     until(lambda: state(queue, other) == "done", "the queue goes on")
@@ -335,11 +335,11 @@ def test_only_kernel_oom_kills_are_reported_as_out_of_memory(
 
     wait(queue, code=1)
     assert endings(queue, 1) == ["out-of-memory"]
-    assert "ran out of memory" in facts(queue, 1)["note"]
+    assert "ran out of memory" in job_details(queue, 1)["note"]
 
     killed = add_waiting(queue)
     until(lambda: stamps(queue), "the program runs")
     os.kill(int(stamps(queue)[0]), signal.SIGKILL)
     until(lambda: state(queue, killed) == "failed", "it is dead")
-    assert "ran out of memory" not in facts(queue, killed)["note"]
-    assert "kill" in facts(queue, killed)["note"].lower()
+    assert "ran out of memory" not in job_details(queue, killed)["note"]
+    assert "kill" in job_details(queue, killed)["note"].lower()
