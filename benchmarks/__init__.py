@@ -1,1 +1,1 @@
-"""Measurements of what a person waits for; never asserted in tests."""
+"""Measurements of the times that users wait for. Tests never assert them."""

@@ -6,9 +6,9 @@ CIFAR10=DIR python -m benchmarks.alarms [margins|ruins|noise]… --folder DIR
     ruins    ruins of the models of all other seeds, by kind and degree; false alarms over these
     noise    how often pure noise passes for a change, by the number of retrained models
 
-The models are detectors of the demo, mended of a fifth and a half of wrong labels (the last layer
-learns, or all of it), and networks that forget a class of CIFAR-10; see `alarms_models`. What is
-made stays in the folder, and is made once.
+The models are detectors of the demo that unlearned a fifth and a half of wrong labels, with a frozen backbone
+or without. Others are networks that unlearned a class of CIFAR-10; see `alarms_models`. Models stay in the
+folder and are made only once.
 """
 
 import logging
@@ -52,7 +52,7 @@ DRAWS = 20_000  # of pure noise
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Honest:
-    """An honest model, with what it is held against."""
+    """An honest model and the predictions that it is compared with."""
 
     name: str
     seed: int

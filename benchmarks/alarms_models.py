@@ -1,7 +1,7 @@
 """The models of the alarm bench: detectors of the demo with wrong labels, networks that forget a class.
 
-Every model is made by the laboratory's own jobs and lies in a run folder as any other. A folder that
-is kept from an earlier call is used again.
+Every model is made by ordinary jobs of trueface, in an ordinary run folder. A folder of an earlier call is
+used again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,13 +48,13 @@ DESTROYING: Mapping[str, Mapping[str, Json]] = {"fisher": {}}
 def detectors(
     folder: Path, cpus: int, seeds: Sequence[int], *, protocol: str = "frozen"
 ) -> Iterator[Path]:
-    """Make the demo's detectors, poisoned and mended; yield the run's folder after each.
+    """Make the demo's detectors, poisoned and unlearned. Yield the run folder after each.
 
     Args:
         folder: where all is made.
         cpus: threads.
         seeds: of trainings and unlearnings.
-        protocol: "frozen": the last layer learns, on a body that other images taught; "full": all.
+        protocol: "frozen" trains only the last layer, on a backbone trained on other images; "full" trains all.
     """
     bench = Bench(folder, cpus)
     root = bench.images(1)
@@ -103,7 +103,7 @@ def networks(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Path]
 def _tried(bench: Bench, model: str, base: str, root: str, settings: Mapping[str, Any]) -> None:
     try:
         bench.unlearned(model, base, root, settings)
-    except JobError as error:  # no model is made where a step is no finite number
+    except JobError as error:  # training stops at a loss that is not finite
         print(f"{model}: refused by the job: {error}", flush=True)
 
 

@@ -1,7 +1,7 @@
 """Ruins of an honest model, as another last layer would make them, in several degrees.
 
-What a model answers is a linear function of its last layer, so that a bias that drowns all others,
-rows that are permuted or noise on what the layer gets are changes of the logits, exactly.
+Logits are a linear function of the last layer. So a dominating bias, permuted rows and noise on the features
+can be computed exactly as changes of the logits.
 """
 
 import math
@@ -35,7 +35,7 @@ def ruins(honest: PredictionsBySplit, before: PredictionsBySplit, seed: int) -> 
     Args:
         honest: its answers.
         before: those of the model that it was made from.
-        seed: of what is drawn.
+        seed: Seed of the random draws.
     """
     draw = np.random.default_rng(seed)
     classes = honest["test"].logits.shape[1]
@@ -82,7 +82,7 @@ def _ruin(
 
 
 def _mostly(logits: Logits, share: float) -> Logits:
-    """Return logits of which the first class has a bias that decides all but some answers."""
+    """Return logits in which a bias makes nearly all predictions the first class."""
     margin = logits.max(1) - logits[:, 0]
     bias = np.quantile(margin, share) if share < 1 else margin.max()
     biased = logits.copy()

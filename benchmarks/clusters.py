@@ -2,8 +2,8 @@
 
 python -m benchmarks.clusters [pilots|plain|submitit|hyperqueue|ray]…
 
-The Slurm is one of the tests' own, on this machine: root, and Slurm's packages. What stands before its programs in PATH
-notes every call, which costs each a millisecond.
+The Slurm is one of the tests' own, on this machine: root, and Slurm's packages. Wrappers of its programs, first in
+PATH, record every call. This costs 1 ms per call.
 """
 
 import os

@@ -37,7 +37,7 @@ AT_LEAST = frozenset({"ece", "tpr_at_1fpr"})  # wide rather than narrow, as thei
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What a test set is drawn from."""
+    """Distribution that test sets are drawn from."""
 
     real: tuple[int, ...]  # images of each source
     fake: tuple[int, ...]
@@ -106,7 +106,7 @@ def intervals(
 ) -> dict[str, IntervalEstimate]:
     """Return the intervals over sources, as `measurement.evaluate_with_resamples` does.
 
-    Of those over images only the one of the EER is made, as no other is part of an interval here.
+    Only the EER has an interval over images, because no other metric uses one here.
     """
     of, fake = jackknife_design(keys, labels, seed), labels == 1
     left = resampled_values(tuple(METRICS.values()), fake, logits, of.weights, of.scale)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.diffusion [UNET_BATCH [REPEATS [THREADS [DEVICE]]]]
 
-The U-Net is the one of the CPU study of purification (32 pixels, 48, 64 and 96 channels, packed 2 by 2), the
-MLP that of concept erasing (10 pixels, grey, six classes). Float32, noise for images. Medians of wall
+The U-Net is that of the CPU study of purification (32 pixels, 48, 64 and 96 channels, packed 2 by 2). The MLP
+is that of concept erasing (10 pixels, grey, six classes). Float32, noise for images. Medians of wall
 seconds, and of CPU seconds, which other programs on the machine change less.
 """
 

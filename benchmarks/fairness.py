@@ -2,8 +2,8 @@
 
     python -m benchmarks.fairness [--rows 1000000] [--shuffled 100000]
 
-The table has eight groups and every rate with its interval, all gaps, and the AUC of each group; the
-floor is of 200 shuffles, beside the same by shuffling rows.
+The table has eight groups. It contains every rate with its interval, all gaps, and the AUC of each group. The
+noise floor uses 200 shuffles. It is compared with shuffling rows.
 """
 
 import argparse

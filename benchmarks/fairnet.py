@@ -32,13 +32,13 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class OneBatch:
-    """An epoch of a single batch, and what is known of its images."""
+    """An epoch of a single batch, with the labels and columns of its images."""
 
     batch: Batch
 
     @property
     def image_set(self) -> SimpleNamespace:
-        """What an objective learns of a training before its first step."""
+        """Facts that an objective receives before the first step."""
         labels = self.batch.labels.flatten().long().tolist()
         return SimpleNamespace(
             labels=labels,

@@ -2,8 +2,8 @@
 
 python -m benchmarks.field [--trace FILE] [--gpus 560x24GiB] [--jobs N] [--load X]
 
-A policy that gives whole GPUs is replayed once: neither slowdown nor memory change what it does. Of those that
-share GPUs each line is a replay with one slowdown, in which every job takes the same share of a card.
+A policy that gives whole GPUs is replayed once: neither slowdown nor memory change its decisions. A policy
+that shares GPUs is replayed once per slowdown and share. Every job uses the same share of a GPU.
 """
 
 from collections.abc import Iterator, Sequence

@@ -39,7 +39,7 @@ from trueface.training.trainer import fit
 ROUNDS = 3  # of which the medians are taken
 TARGET_FROZEN, TARGET_FULL = 2.0, 1.2  # times the reference
 NETWORKS = {"nodown": resnet50, "nodown18": resnet18}
-# the original's, but for the size, which is that of the photographs
+# as in the original, except the size, which is that of the photographs
 RANDOM = {
     "resize_prob": 0.2, "resize_size": 256, "resize_scale": [0.2, 1], "resize_ratio": [0.75, 1.33],
     "jpeg_prob": 0.2, "jpeg_qual": [30, 100], "blur_prob": 0.2, "blur_sigma": [1e-6, 3],
@@ -55,7 +55,7 @@ class Case:
     what: str
     model: str
     images: int  # for training; a quarter as many for validation
-    target: float | None  # times the reference; None: told, not wanted
+    target: float | None  # times the reference; None if the value has no target
     settings: dict[str, object]
     peer: str = ""  # the case whose reference this one shares; empty: its own
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.objectives [BATCH [SIDE [STEPS]]]
 
-The search is that of the published code of DAW-FDD: scipy's fminbound over the threshold between the
-least loss - 1000 and the greatest, each of its steps a few operations of torch. Steps take turns, and
-medians are compared, so that a load that comes and goes bears on all of them. Slim ResNet-18, float32,
+The search is that of the published code of DAW-FDD. It runs scipy's fminbound over the threshold, between
+the smallest loss - 1000 and the largest loss. Each of its steps is a few operations of torch. Steps
+alternate and medians are compared, so a changing load affects all of them. Slim ResNet-18, float32,
 noise for images, eight groups.
 """
 
@@ -50,7 +50,7 @@ class OneBatch:
 
     @property
     def image_set(self) -> SimpleNamespace:
-        """What objectives learn of the images before the first step."""
+        """Facts about the images that objectives receive before the first step."""
         return SimpleNamespace(
             labels=self.batch.labels.flatten(),
             columns=self.batch.columns,

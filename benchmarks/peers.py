@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.timing import Program, Queue, System
 
-END_S = 5.0  # a peer's grace when it is told to end
+END_S = 5.0  # grace period of a peer after a request to end
 
 HUEY = """
 import subprocess

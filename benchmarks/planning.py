@@ -2,7 +2,7 @@
 
 python -m benchmarks.planning [--rounds 5]
 
-Beside ours, where it is installed: `snakemake -n` over as many jobs with the same dependencies.
+If snakemake is installed, also `snakemake -n` over as many jobs with the same dependencies.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What it costs to look at programs that run: their logs are read then; medians, noisy machine.
+"""Cost of showing running programs, whose logs are read for it. Medians, noisy machine.
 
 python -m benchmarks.progress [--programs N] [--gib G]
 """
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _row(home: Home, name: str) -> float:
-    """Print the milliseconds of `launcher status`, and of what it does for one program, first and again.
+    """Print the milliseconds of `launcher status`, and of its work for one program, first and again.
 
     Returns the milliseconds of `launcher status`.
     """

@@ -1,9 +1,9 @@
-"""What training in several qualities costs: a step's collaboration, and an epoch of M qualities.
+"""Cost of training in several qualities: a step's collaboration, and an epoch of M qualities.
 
-    collab     a step with the dependence of features added, beside the same step without
-    epoch      an epoch in M qualities, beside M times an epoch in one
+    collab     a step with the dependence of features added, compared with the same step without
+    epoch      an epoch in M qualities, compared with M epochs in one
 
-Both alternate with what they are compared with, and the medians are compared.
+Both alternate with their reference, and the medians are compared.
 """
 
 import sys

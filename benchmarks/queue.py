@@ -3,7 +3,7 @@
 python -m benchmarks.queue [drain|gap|idle|insert|million|torch]…
 
 Starts and ends are what the programs themselves read off the monotonic clock. Ours is timed from
-its commit, before the scheduler is woken; the others, which do not tell of theirs, from the call.
+its commit, before the scheduler is woken; the others, which do not report their commit, from the call.
 """
 
 import signal

@@ -2,9 +2,9 @@
 
 python -m benchmarks.regret [--seed N] [--jobs N] [--parts N] [--slowdown X] [--csv FILE]
 
-The simple ones are fifo, easy and first-fit. A policy that wins one trace is no better for it; one that loses on none
-by more than a tenth is. Columns: mean wait and mean bounded slowdown as multiples of the best simple policy's, the
-longest wait of wide jobs as a multiple of FIFO's, the mean wait as a multiple of FIFO's.
+The simple policies are fifo, easy and first-fit. A policy is better if it loses on no trace by more than a tenth; to
+win one trace is not enough. Two columns are mean wait and mean bounded slowdown as multiples of the best simple policy.
+Two more are the longest wait of wide jobs and the mean wait, as multiples of FIFO.
 """
 
 import csv
@@ -28,7 +28,7 @@ POLICIES = (DEFAULT_POLICY.name, *SIMPLE)
 SECOND, MINUTE = (
     1.0,
     60.0,
-)  # added to both sides of a ratio: a wait of 0.1 s beside one of 0 s is no loss
+)  # added to both sides of a ratio: a wait of 0.1 s instead of 0 s does not count as a loss
 WORSE, WIDE_WORSE = 1.1, 1.25
 
 Regrets = Mapping[str, tuple[float, float, float, float]]  # by policy

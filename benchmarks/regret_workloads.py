@@ -41,7 +41,7 @@ def cases(seed: int, jobs: int, parts: int) -> Iterator[Case]:
 
     Args:
         seed: of all that is drawn.
-        jobs: of each workload, but for the small traces.
+        jobs: Number of jobs of each workload, except the small traces.
         parts: of each kind.
     """
     stream = random.Random(f"regret/{seed}")

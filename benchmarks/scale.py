@@ -1,4 +1,4 @@
-"""What our queue does without peers: much at once, with a million jobs, with workers of torch."""
+"""Our queue without peers: many jobs at once, a million jobs, and workers with torch."""
 
 import atexit
 import shutil
@@ -117,7 +117,7 @@ def _taskfile() -> str:
 
 
 def million_rows(jobs: int) -> Iterator[Row]:
-    """Fill a home, half of it with what is done; then claim, look, kill the scheduler, sit idle."""
+    """Fill a queue folder, half of it with done jobs. Then claim, show, kill the scheduler, sit idle."""
     with a_folder() as folder, ours.a_home(folder) as (home, store):
         _fill(store, jobs)
         ours.date_ends(home)

@@ -1,4 +1,4 @@
-"""What the screens cost with 100,000 jobs in the queue; medians, noisy machine.
+"""Cost of the screens with 100,000 jobs in the queue. Medians, noisy machine.
 
 python -m benchmarks.screens [--jobs N] [--seconds S]
 """

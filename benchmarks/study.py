@@ -2,17 +2,16 @@
 
 python -m benchmarks.study [--json]
 
-For each of two seeds, three trainings of a frozen network's last layer (0, 20 and 50 % of the labels
-flipped), four unlearnings of each poisoned one (two retrainings, and two that train it further), and a
-test of all eleven models: the shape of tasks/poison_faces.yaml, at a size that ends in a quarter of an
-hour.
+It has two seeds. Each has three trainings of a frozen network's last layer (0, 20 and 50 % of the labels
+flipped). Each poisoned model is unlearned four times: two retrainings, and two that train it further. All
+eleven models are tested. This is tasks/poison_faces.yaml at a size that ends in a quarter of an hour.
 
     ours        `launcher run` in an empty home with an empty cache
     no store    the same with `cache: none`: every job computes its own features
     original    a process a job, which reads, decodes, augments and passes every image in every
                 epoch; as many at once, the same images, weights, flipped labels and settings
 
-The images are the faces beside the project where they are there, else synthetic ones.
+The images are the faces in the folder next to the project if it exists, otherwise synthetic images.
 """
 
 import json

@@ -1,13 +1,13 @@
 """One job of a study in the original's way: a process that passes every image in every epoch.
 
-It reads, decodes and augments each image anew, and passes it through the whole network.
+It reads, decodes and augments each image in every epoch, and passes it through the whole network.
 
 python -m benchmarks.study_original JOB.json
 
 Pillow and torchvision's v2 transforms over whole images, float32, contiguous, validation augmented and
-computed in every epoch. What is drawn is what ours draws, so that both ways come to the same numbers:
-crops, blurs, qualities, the order of images, the first weights of the last layer. In the original's
-favour, batch norms of a frozen body keep their statistics. Prints its result as JSON.
+computed in every epoch. All random values are equal to ours, so that both ways give the same numbers:
+crops, blurs, qualities, the order of images, the first weights of the last layer. In favour of the
+original, batch norms of a frozen backbone keep their statistics. Prints its result as JSON.
 """
 
 import json

@@ -125,7 +125,7 @@ class Source(NamedTuple):
     rate: int  # %
 
     def model(self, method: Method | None = None) -> str:
-        """Return the ID of its model, or of what a method makes of it."""
+        """Return the ID of its model, or of the model that a method makes from it."""
         poison = f"%{self.rate}" if self.rate else ""
         unlearned = f"~{method.name}" if method else ""
         return f"{DATA}{poison}{unlearned}@seed={self.seed}"
@@ -173,7 +173,7 @@ def run_original(folder: Path, material: Material, run_folder: Path) -> Study:
     """Run the study in the original's way.
 
     Args:
-        folder: for what it writes.
+        folder: Output folder.
         material: the same images and weights.
         run_folder: of our run, whose flipped labels are taken.
     """

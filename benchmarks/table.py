@@ -1,4 +1,4 @@
-"""What was measured, as one aligned table."""
+"""Measurements as one aligned table."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from launcher.screens.text_table import columns
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One measurement: ours, what others do in the same run, and what we want."""
+    """One measurement: ours, those of others in the same run, and the target."""
 
     what: str
     ours: float

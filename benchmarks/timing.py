@@ -1,7 +1,7 @@
-"""How queues are timed: what any of them must do, and programs that tell when they ran.
+"""Timing of queues: the operations of every queue, and programs that record when they ran.
 
-A queue runs programs; one of ours, `stamp`, notes its own first and last instant by the monotonic
-clock, so that no queue's own idea of time, and no polling of ours, gets into a figure.
+A queue runs programs. Our program `stamp` records its own start and end on the monotonic clock. So
+neither the queue's own times nor our polling affect a value.
 """
 
 import os
@@ -73,7 +73,7 @@ def until(condition: Callable[[], object], what: str, poll_s: float = POLL_S) ->
 
 
 class Stamps:
-    """The program that notes when it ran, and what it noted."""
+    """The program that records when it ran, and its records."""
 
     def __init__(self, folder: Path) -> None:
         """Compile the program into `folder`."""

@@ -1,8 +1,8 @@
-"""Two users on stand-in cards: who runs when, before and after users yielded to each other; who waits how long.
+"""Two users on simulated GPUs: start and wait of each job, with and without yielding to each other.
 
 python -m benchmarks.two_users [PICTURE.svg]
 
-Ada queues sixty jobs for two cards, and Bob three when Ada's have run for a while; each job fills a card for half
+Ada queues sixty jobs for two GPUs, and Bob three when Ada's have run for a while. Each job fills a GPU for half
 a second. Both are real schedulers, of two uids where root runs this. Then both queue twenty jobs for one card, and the
 time is measured from the end of one user's program to the start of the other's. Noisy machine, nothing is asserted.
 """
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.table import Row, publish
 from tests.build import shell, until
-from tests.e2e.machine import Machine, two_people
+from tests.e2e.machine import Machine, two_users
 from tests.nvml.standin import GIB, TAKE, Devices, compile_library
 
 SCHEDULERS = {"before": "benchmarks.selfish_scheduler", "after": "tests.nvml.scheduler"}
@@ -48,14 +48,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What came of two queues."""
+    """Result of two queues."""
 
     spans: tuple[Span, ...]
-    asked: dict[str, tuple[float, ...]]  # user → when each of his jobs was queued
+    asked: dict[str, tuple[float, ...]]  # user → when each of their jobs was queued
     since: float
 
     def waits(self, user: str) -> list[float]:
-        """Return how long each job of a user waited; his are alike, and start in their order."""
+        """Return how long each job of a user waited. All jobs of a user are equal and start in order."""
         begins = sorted(span.begin for span in self.spans if span.user == user)
         return [
             begin - asked for begin, asked in zip(begins, sorted(self.asked[user]), strict=True)
@@ -74,7 +74,7 @@ def people(cards: int, scheduler: str) -> Iterator[tuple[Machine, Machine, dict[
         for folder in spans.values():
             folder.mkdir()
             folder.chmod(0o1777)
-        with two_people(place, gpus, scheduler=scheduler) as (ada, bob):
+        with two_users(place, gpus, scheduler=scheduler) as (ada, bob):
             for _ in range(cards):
                 gpus.add(24 * GIB, used=0)
             yield ada, bob, spans

@@ -1,4 +1,4 @@
-"""What unlearning gives back and what it takes, beside the models of which it must be worth the while.
+"""Accuracy and cost of unlearning, compared with poisoned and retrained models.
 
 python -m benchmarks.unlearning [frozen|full|finding|classes|projection]… --seeds 1,2,3
 

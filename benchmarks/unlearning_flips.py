@@ -40,7 +40,7 @@ OTHER_SEED = 77  # of the images on which the frozen body learned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """One unlearned model and what it answers."""
+    """One unlearned model and its predictions."""
 
     record: Record
     before: Mapping[str, SamplePredictions]
@@ -92,7 +92,7 @@ class Bench:
         return made.model_folder(model)
 
     def unlearned(self, model: str, base: str, root: str, settings: Mapping[str, Any]) -> Made:
-        """Make a model from its base; return what is told of it."""
+        """Make a model from its base. Return its record."""
         method = model.rpartition("~")[2].partition("@")[0]
         made = self.job("unlearn", model, root, {**RECIPE, "method": method, **settings}, base)
         unlearning.unlearn(made)

@@ -25,7 +25,7 @@ WANTED_LEAK, WANTED_SUM = 1e-4, 1e-5
 
 
 def projection_lines(seeds: Sequence[int]) -> Iterator[Sequence[str]]:
-    """Yield how much of the way of ResNet-18's layers lies in protected directions, by seed."""
+    """Yield the share of the update of ResNet-18's layers in protected directions, by seed."""
     yield (
         "network", "seed", "layers that moved", "largest |dW U| / |dW|", "(wanted)",
         "C - C_forget against C_retain", "(wanted)",
@@ -59,7 +59,7 @@ def projection_lines(seeds: Sequence[int]) -> Iterator[Sequence[str]]:
 
 
 def _images(seed: int) -> Examples:
-    """Return small images whose colour tells their class."""
+    """Return small images whose colour depends on their class."""
     random = torch.Generator().manual_seed(seed)
     labels = torch.arange(CLASSES).repeat(PER_CLASS)
     colours = torch.rand(CLASSES, 3, generator=random)

@@ -1,4 +1,4 @@
-"""What the live page costs with 100,000 jobs in the queue; medians, noisy machine.
+"""Cost of the live page with 100,000 jobs in the queue. Medians, noisy machine.
 
 python -m benchmarks.web [--jobs N] [--seconds S]
 """
@@ -24,7 +24,7 @@ from tests.launcher.web.browser import Page, served
 
 FIRST = ENDED + 1  # of the jobs that run
 PATHS = ("", "jobs", "jobs?state=queued", "jobs?state=waiting", "jobs?q=gan1", f"jobs/{FIRST}")
-CHANGES = 20  # of the queue, each of which an open page is told
+CHANGES = 20  # of the queue; an open page receives each of them
 LOG_BYTES = 1 << 30
 
 
@@ -56,7 +56,7 @@ def update_ms(page: Page, store: Store, path: str, job: int) -> float:
 
 
 def _read(connection: socket.socket, span_s: float) -> None:
-    """Take what comes for so long."""
+    """Read events for this time."""
     until = time.monotonic() + span_s
     while (left := until - time.monotonic()) > 0:
         connection.settimeout(left)

@@ -1,4 +1,4 @@
-"""What the pages of runs cost with 10,000 jobs in 200 runs; medians, noisy machine.
+"""Cost of the run pages with 10,000 jobs in 200 runs. Medians, noisy machine.
 
 python -m benchmarks.web_runs [--jobs N] [--runs N]
 """

@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Fixtures and hooks for every test."""
 
 import gc
 import itertools
@@ -28,20 +28,20 @@ settings.register_profile("night", derandomize=True, database=None, deadline=Non
 settings.register_profile("suite", settings.get_profile("night"), max_examples=25)
 settings.register_profile("fuzz", print_blob=True)
 settings.load_profile("suite")
-# modules that take long, as `python -m tests.costs --write` measured them; the dearest is the first
+# modules that take long, as `python -m tests.costs --write` measured them; the slowest is the first
 DEAR = {
     Path(__file__).parents[1] / line: place
     for place, line in enumerate(Path(__file__).with_name("dear.txt").read_text().split())
 }
 FEWEST = 25  # examples of a test that `make test` leaves it; of more, a quarter
 
-# what a developer likes for himself is no part of any test, nor what his terminal is like
+# neither the developer's own settings nor their terminal may affect a test
 for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE"):
     os.environ.pop(name, None)
 os.environ["LANG"] = "C.UTF-8"
 os.environ["OMP_NUM_THREADS"] = "1"  # two threads that wait for each other under load are slower
 os.environ["LAUNCHER_CONFIG"] = os.devnull
-# hundreds of commands are started here: what the first has compiled, the others read
+# hundreds of commands are started here; they reuse the byte code that the first one compiled
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 # nor what other schedulers of this machine promise; this one is deleted at the end
@@ -66,7 +66,7 @@ REQUIRED = [
 
 
 def _refuse_skips(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Let a test fail that is skipped for want of what is required."""
+    """Let a test fail that is skipped because a requirement is missing."""
     if report.skipped and not hasattr(report, "wasxfail"):
         place = report.longrepr
         reason = str(place[-1] if isinstance(place, tuple) else place)
@@ -80,7 +80,7 @@ def _refuse_skips(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Refuse to skip a test for want of what is required."""
+    """Refuse to skip a test because a requirement is missing."""
     report = yield
     _refuse_skips(report)
     return report
@@ -88,7 +88,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Refuse to skip a module for want of what is required."""
+    """Refuse to skip a module because a requirement is missing."""
     report = yield
     _refuse_skips(report)
     return report
@@ -118,7 +118,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Keep the garbage collector from what is imported and collected: it stays anyway."""
+    """Exclude imported modules and collected tests from garbage collection: they stay anyway."""
     gc.disable()
     yield
     gc.freeze()

@@ -1,10 +1,10 @@
 """What tests cost: CPU seconds with all that they start, processes, and seconds in which they wait.
 
-`python -m pytest -p tests.costs tests/e2e` appends a line a test to build/costs.jsonl, or to the file that COSTS
-names; `python -m tests.costs FILE…` sums them by folder, and `--write` puts the modules that are dear into
-tests/dear.txt: `make quick` leaves those out, and `make test` begins with the dearest. Children and daemons count by a control group, processes
-by the kernel's connector; without the right to either (both want root), those that were waited for count, and no
-process. A fixture of a module or a session is a cost of the test that comes first.
+`python -m pytest -p tests.costs tests/e2e` appends one line per test to build/costs.jsonl, or to the file that COSTS
+names. `python -m tests.costs FILE…` sums them by folder. `--write` lists slow modules in tests/dear.txt. `make quick`
+skips those, and `make test` begins with the slowest one. The time of children and daemons is measured by a control
+group, the number of processes by the kernel's connector. Both need root. Otherwise only the time of awaited children
+counts, and processes are not counted. The cost of a module or session fixture belongs to the first test that uses it.
 """
 
 import argparse
@@ -40,7 +40,7 @@ REAL_QUEUES = ("tests/e2e/test_folders.py",)  # dear, and yet quick
 
 
 class Cost(NamedTuple):
-    """What was used up to a moment, or between two."""
+    """Resources used up to a time, or between two times."""
 
     cpu_s: float
     processes: int
@@ -186,7 +186,7 @@ def main() -> None:
 
 
 def _dear(modules: Mapping[str, Sequence[Cost]]) -> Iterator[str]:
-    """Give the modules that are dear, the dearest first."""
+    """Return the slow modules, the slowest first."""
     of_all = {name: (sum(cost.cpu_s for cost in costs), costs) for name, costs in modules.items()}
     for name, (cpu_s, costs) in sorted(of_all.items(), key=lambda row: -row[1][0]):
         most_s = min(MOST_CPU_S, MOST_A_TEST_S * len(costs))

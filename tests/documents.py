@@ -1,4 +1,4 @@
-"""What the project's pages hold: blocks, commands, links, headings."""
+"""Parts of the project's pages: blocks, commands, links, headings."""
 
 import re
 import shlex
@@ -122,7 +122,7 @@ def dotted_names(page: Path) -> frozenset[str]:
 
 
 def anchors(page: Path) -> frozenset[str]:
-    """Return what can stand behind '#' in a link to a page."""
+    """Return the anchors of a page, the part of a link after '#'."""
     titles = (match[1] for match in _HEADING.finditer(_outside(page)))
     return frozenset(
         re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles

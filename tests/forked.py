@@ -1,8 +1,8 @@
 """Commands of ours in forks of a process that has imported them, which saves nine tenths of a start.
 
-A fork has a folder, an environment, streams and a session of its own, and ends as any process does. What it lacks
-is what Python does before our first line. LAUNCHER_TESTS_STARTS=anew starts installed commands instead, as `make
-night` does; so does another locale.
+A fork has a folder, an environment, streams and a session of its own, and ends as any process does. It skips only
+the start of Python before our first line. LAUNCHER_TESTS_STARTS=anew or another locale starts installed commands
+instead, as `make night` does.
 """
 
 import atexit
@@ -50,7 +50,7 @@ class Fork:
         self._ends = ends  # from which its exit status is read
 
     def poll(self) -> int | None:
-        """Return the exit code, or the negative number of the signal; None: it runs."""
+        """Return the exit code, or the negative number of the signal, None while it runs."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.wait(0)
         return self.returncode
@@ -278,7 +278,7 @@ def _leave(code: int) -> None:
 
 
 def _open_streams() -> None:
-    """Have Python's streams anew: what they write to decides how they buffer."""
+    """Recreate Python's standard streams, because their buffering depends on their target."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         last = getattr(sys, name)
         mode = "w" if number else "r"

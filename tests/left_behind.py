@@ -1,7 +1,7 @@
 """Kills what a run of the tests has left behind once it is over, however it ended, and deletes its folders.
 
-Started by conftest.py: python left_behind.py CLAIMS FOLDER…. What the tests start is known by its LAUNCHER_CLAIMS,
-which lies in CLAIMS: a killed run leaves schedulers that start each other again, of homes that nobody will open.
+Started by conftest.py: python left_behind.py CLAIMS FOLDER…. Processes of the tests have a LAUNCHER_CLAIMS in
+CLAIMS. A killed run leaves schedulers that start each other again, in queue folders that no test opens.
 """
 
 import contextlib
@@ -40,7 +40,9 @@ def started_with(claims: str) -> Iterator[int]:
 def kill_all(claims: str) -> None:
     """Kill them: all are stopped first, since schedulers and their helpers start each other again."""
     known: set[int] = set()
-    quiet = 0  # looks that found nothing new: what is just being started shows no variables yet
+    quiet = (
+        0  # searches without a new process; a process that is just starting shows no variables yet
+    )
     for _ in range(MOST_LOOKS):
         new = {*started_with(claims)} - known
         _send(new, signal.SIGSTOP)

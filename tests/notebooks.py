@@ -20,7 +20,7 @@ DEADLINE_S = 120
 
 
 def execute(path: Path, target: Path, home: Home) -> None:
-    """Execute a notebook in a process of its own, and write it with what it prints.
+    """Execute a notebook in a process of its own, and write it with its output.
 
     Raises:
         CalledProcessError: a cell failed.

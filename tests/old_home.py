@@ -16,7 +16,7 @@ TASK_FILES = ("old.yaml", "later.yaml")
 
 
 def queue_sql(schema: int) -> str:
-    """Return the queue that a launcher of a schema left, as SQL; paths stand as marks."""
+    """Return the queue of a schema as SQL. Placeholders replace its paths."""
     return _sql(f"schema-{schema}")
 
 
@@ -91,11 +91,11 @@ def _make_queue(project: Project, sql: str) -> None:
 
 
 def _stamp_outputs(database: sqlite3.Connection) -> None:
-    """Note size and time of each result as they are here; what is not kept is an empty file."""
+    """Record the current size and time of each result. A result that is not kept is an empty file."""
     rows = database.execute("SELECT id, outputs FROM jobs").fetchall()
     outputs = {number: json.loads(text) for number, text in rows}
     paths = {Path(path) for by_path in outputs.values() for path in by_path}
-    for path in sorted(paths, reverse=True):  # what lies in a folder before the folder
+    for path in sorted(paths, reverse=True):  # the content of a folder before the folder
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_dir():
             path.touch()

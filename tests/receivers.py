@@ -57,7 +57,7 @@ def a_mailbox() -> Iterator[Mailbox]:
 
 @dataclass
 class Webhook:
-    """An HTTP server, what was posted to it, and what it answers."""
+    """An HTTP server with its received posts and its responses."""
 
     port: int = 0
     posts: list[dict[str, Any]] = field(default_factory=list)
@@ -109,6 +109,6 @@ def a_silent_server() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens to now."""
+    """Return a port without a listener."""
     with socket.create_server((HERE, 0)) as listening:
         return int(listening.getsockname()[1])

@@ -126,7 +126,7 @@ async def take(machine: Machine, gpus: Devices, folder: Path) -> None:
 
 
 async def _work(app: Top, pilot: Pilot[int], gpus: Devices) -> None:
-    """Let the queue work for a while, and the GPUs tell so."""
+    """Let the queue work for a while, with the matching GPU loads."""
 
     def busy(screen: QueueSnapshot) -> bool:
         for place, gauge in enumerate(screen.gpus):
@@ -159,11 +159,11 @@ def _has_failed(screen: QueueSnapshot) -> bool:
 
 
 def _unneeded() -> None:
-    """Nobody waits for a look at the GPUs: the next screen has it."""
+    """Skip waiting for a GPU measurement. The next screen has it."""
 
 
 def main(words: list[str]) -> int:
-    """Take all pictures anew."""
+    """Take all pictures again."""
     folder = Path(words[0]) if words else DOCS
     with tempfile.TemporaryDirectory() as place:
         library = Path(place) / "library"

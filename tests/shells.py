@@ -36,7 +36,7 @@ class Shell:
         self.shown = ""
 
     def type(self, text: str) -> None:
-        """Type as a person does; what is typed before the shell reads it waits."""
+        """Type like a user. Text waits until the shell reads it."""
         os.write(self._terminal, text.encode())
 
     def until(self, text: str) -> None:

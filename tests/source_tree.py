@@ -1,4 +1,4 @@
-"""What tests ask of the sources as a whole: each module is parsed once, and its tree not kept."""
+"""Facts about all sources. Each module is parsed once, and its tree is not kept."""
 
 import ast
 import functools
@@ -40,7 +40,7 @@ def modules(package: str) -> Mapping[str, Module]:
 
 
 def exists(dotted: str) -> bool:
-    """Tell whether `package.module`, `package.module.name` or `package.module:name` is there."""
+    """Return whether `package.module`, `package.module.name` or `package.module:name` is there."""
     parts = dotted.replace(":", ".").split(".")
     if parts[0] not in PACKAGES:
         return False
@@ -57,7 +57,7 @@ def _dotted(path: Path) -> str:
 
 
 def read(path: Path) -> Module:
-    """Return what stands in a file."""
+    """Return the text of a file."""
     tree = ast.parse(path.read_bytes())
     docstrings: set[int] = set()
     imports: set[str] = set()

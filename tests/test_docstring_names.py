@@ -93,7 +93,7 @@ def test_names_in_docstrings_and_comments_exist(package: str) -> None:
     assert not problems, "\n".join(problems)
 
 
-def test_a_reference_to_a_name_that_is_gone_is_found() -> None:
+def test_reference_to_a_missing_name_is_reported() -> None:
     text = '''
 def read_rows(path):
     """Read rows; see `write_rows`, `Table.gone`, `a-b`, ``literal`` and `read_rows()`.
@@ -111,7 +111,7 @@ def read_rows(path):
     ]
 
 
-def test_names_of_code_are_those_of_definitions_arguments_and_texts() -> None:
+def test_names_of_code_include_definitions_arguments_and_strings() -> None:
     text = 'import a.b as c\n"""Module `d`."""\ndef f(x, *, y=1):\n    """See `g`."""\n    return x.z(key="word two")\n'
     assert names_of_code(text) >= {"a", "b", "f", "x", "y", "z", "key", "word", "two"}
     assert not names_of_code(text) & {"g"}

@@ -72,14 +72,14 @@ NOTES = """
 [notify.desk]
 command = ["true"]
 """
-# Blocks that are part of a task file, by how they begin: what stands before them there.
+# Blocks that are part of a task file, by their beginning: the text before them there.
 PART = """
 name: part
 defaults: {data_root: data/tour, split_path: data/tour/splits, weights: none, model: slim18}
 train:
   - {model: null, data: "gan2:pre", poison: [0, 20]}
 """
-# What a page's program takes for granted, by how it begins.
+# Code that a program of a page assumes, by the beginning of the program.
 TAKEN_FOR_GRANTED = {
     "from launcher.api import load, plan, results, submit, wait": """
 from pathlib import Path
@@ -142,12 +142,12 @@ def pages_of(world: World) -> list[Path]:
     return [page for page in PAGES if exceptions_of(page).world is world]
 
 
-def names(page: Path) -> str:
+def page_name(page: Path) -> str:
     return str(page.relative_to(TREE))
 
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=names)
-every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=names)
+every_page = pytest.mark.parametrize("page", PAGES, ids=page_name)
+every_document = pytest.mark.parametrize("page", [*PAGES, *EXTENDING], ids=page_name)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def eight(sandbox: Sandbox, gpus: Devices) -> Sandbox:
+def sandbox_with_eight_gpus(sandbox: Sandbox, gpus: Devices) -> Sandbox:
     """The same on a machine with eight GPUs, which are stand-ins."""
     for _ in range(8):
         gpus.add(24 * GIB)
@@ -168,22 +168,22 @@ def eight(sandbox: Sandbox, gpus: Devices) -> Sandbox:
     return sandbox
 
 
-def shown(page: Path) -> list[Command]:
+def shell_commands(page: Path) -> list[Command]:
     """Return the commands of a page's shell blocks."""
     return [command for block in blocks(page, "sh") for command in commands(block.text)]
 
 
-def perform(page: Path, sandbox: Sandbox) -> None:
+def run_page(page: Path, sandbox: Sandbox) -> None:
     """Run what a page shows, in its order; files that it shows are there."""
     exceptions = exceptions_of(page)
     for block in (*blocks(page, "yaml"), *blocks(page, "python")):
         if file := _file(block):
             (sandbox.folder / file).write_text(block.text, encoding="utf-8")
-    for command in shown(page):
+    for command in shell_commands(page):
         if command.text in TARGETS:
             continue
         if command.text in exceptions.parsed or command.text.startswith(CLASSIC):
-            understood(command.words)
+            check_parses(command.words)
             continue
         if key := exceptions.keys.get(command.text):
             sandbox.show(command, INTERRUPT if key == "interrupt" else key)
@@ -192,7 +192,7 @@ def perform(page: Path, sandbox: Sandbox) -> None:
         sandbox.run(command, *more, codes=exceptions.codes.get(command.text, {0}))
 
 
-def understood(words: tuple[str, ...]) -> None:
+def check_parses(words: tuple[str, ...]) -> None:
     """Have a command's words read, without doing what they say; wrong ones fail."""
     if words[:3] == ("python", "-m", "trueface"):
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
@@ -222,12 +222,12 @@ def flags(program: str, *words: str) -> frozenset[str]:
 def every_option(group: click.Group) -> set[str]:
     """Return the options of a command and of all below it."""
     context = click.Context(group)
-    names = _options(group)
+    page_name = _options(group)
     for verb in filter(
         None, (group.get_command(context, name) for name in group.list_commands(context))
     ):
-        names |= every_option(verb) if isinstance(verb, click.Group) else _options(verb)
-    return names
+        page_name |= every_option(verb) if isinstance(verb, click.Group) else _options(verb)
+    return page_name
 
 
 def _options(*commands: click.Command) -> set[str]:
@@ -250,7 +250,7 @@ def _page(name: str) -> Path:
 
 
 def _exists(dotted: str) -> bool:
-    """Tell whether a dotted name is a module or folder, or a name that a module defines."""
+    """Return whether a dotted name is a module or folder, or a name that a module defines."""
     path = TREE.joinpath(*dotted.split("."))
     if path.with_suffix(".py").is_file() or path.is_dir():
         return True
@@ -262,64 +262,64 @@ def _exists(dotted: str) -> bool:
 
 
 @pytest.mark.slow
-def test_the_readme_and_then_the_pages_about_its_run_work(sandbox: Sandbox) -> None:
+def test_commands_of_the_readme_and_of_pages_about_its_run_work(sandbox: Sandbox) -> None:
     readme, *others = pages_of(World.TOUR)
     assert readme.name == "README.md"
-    perform(readme, sandbox)
+    run_page(readme, sandbox)
     file = sandbox.folder / "config.toml"
     file.write_text(NOTES, encoding="utf-8")
     sandbox.environment["LAUNCHER_CONFIG"] = str(file)
     for page in others:
-        perform(page, sandbox)
+        run_page(page, sandbox)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.GPUS), ids=names)
-def test_a_page_about_the_queue_works(page: Path, eight: Sandbox) -> None:
-    perform(page, eight)
+@pytest.mark.parametrize("page", pages_of(World.GPUS), ids=page_name)
+def test_commands_of_a_queue_page_work(page: Path, sandbox_with_eight_gpus: Sandbox) -> None:
+    run_page(page, sandbox_with_eight_gpus)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.CLUSTERS), ids=names)
-def test_a_page_about_clusters_works(page: Path, eight: Sandbox) -> None:
-    file = eight.folder / "config.toml"
+@pytest.mark.parametrize("page", pages_of(World.CLUSTERS), ids=page_name)
+def test_commands_of_a_cluster_page_work(page: Path, sandbox_with_eight_gpus: Sandbox) -> None:
+    file = sandbox_with_eight_gpus.folder / "config.toml"
     file.write_text(STAND_INS, encoding="utf-8")
-    eight.environment["LAUNCHER_CONFIG"] = str(file)
-    perform(page, eight)
+    sandbox_with_eight_gpus.environment["LAUNCHER_CONFIG"] = str(file)
+    run_page(page, sandbox_with_eight_gpus)
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("page", pages_of(World.EXPERIMENTS), ids=names)
-def test_a_page_about_experiments_works(page: Path, sandbox: Sandbox) -> None:
-    if any("DATA" in command.words for command in shown(page)):
+@pytest.mark.parametrize("page", pages_of(World.EXPERIMENTS), ids=page_name)
+def test_commands_of_a_lab_page_work(page: Path, sandbox: Sandbox) -> None:
+    if any("DATA" in command.words for command in shell_commands(page)):
         root = sandbox.folder / "DATA"
         make_sample(root, SampleSpec(seed=3, size_px=64, train=48, val=16, test=16))
         for number, image in enumerate(sorted(root.rglob("*.png"))):  # as if made from prompts
             image.rename(image.with_name(f"prompt{number // 2}_{image.name}"))
-    perform(page, sandbox)
+    run_page(page, sandbox)
 
 
-def test_a_page_that_is_not_run_shows_only_targets() -> None:
-    shows = {page: shown(page) for page in pages_of(World.TARGETS)}
+def test_page_that_is_not_run_shows_only_make_targets() -> None:
+    shows = {page: shell_commands(page) for page in pages_of(World.TARGETS)}
     assert not [
         command.text for page in shows for command in shows[page] if command.text not in TARGETS
     ]
 
 
 @every_page
-def test_no_exception_outlives_its_command(page: Path) -> None:
+def test_every_exception_matches_a_command_of_its_page(page: Path) -> None:
     exceptions = exceptions_of(page)
-    texts = {command.text for command in shown(page)}
+    texts = {command.text for command in shell_commands(page)}
     kept = (exceptions.planned, exceptions.parsed, exceptions.codes, exceptions.keys)
     assert not {text for table in kept for text in table} - texts
 
 
-def test_exceptions_belong_to_pages() -> None:
+def test_exceptions_name_existing_pages() -> None:
     stems = {page.stem for page in PAGES}
     assert not {file.stem for file in EXCEPTIONS.glob("*.toml")} - stems
 
 
-def test_the_makefile_has_the_targets_that_pages_name() -> None:
+def test_makefile_has_all_targets_named_in_pages() -> None:
     makefile = (TREE / "Makefile").read_text(encoding="utf-8")
     targets = {
         target
@@ -330,15 +330,15 @@ def test_the_makefile_has_the_targets_that_pages_name() -> None:
     assert not [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
 
 
-def test_every_verb_has_an_example() -> None:
-    typed = [command.words for page in PAGES for command in shown(page)]
+def test_every_command_has_an_example() -> None:
+    typed = [command.words for page in PAGES for command in shell_commands(page)]
     used = {words[1] for words in typed if words[0] == "launcher"}
     used |= {text.split()[1] for page in PAGES for text in quoted(page) if "launcher" in text}
     assert not set(VERBS) - used
 
 
 @every_document
-def test_options_that_a_page_names_exist(page: Path) -> None:
+def test_options_named_in_a_page_exist(page: Path) -> None:
     for text in quoted(page):
         program, name, *rest = text.replace("\\", "").split()
         group = {"launcher": cli, "trueface": trueface}[program]
@@ -348,36 +348,36 @@ def test_options_that_a_page_names_exist(page: Path) -> None:
         assert verb is not None, text
         if isinstance(verb, click.Group) and rest and rest[0] in verb.commands:
             verb = verb.commands[rest[0]]
-        names = {"--help", "-h", *_options(verb, cli)}
+        page_name = {"--help", "-h", *_options(verb, cli)}
         if verb.context_settings.get("ignore_unknown_options"):  # it parses its flags by itself
-            names |= flags(program, name)
+            page_name |= flags(program, name)
         for word in rest:
             if word == "--":
                 break
             option = word.partition("=")[0].rstrip(",;")
             if option.startswith("-") and not option.lstrip("-").isdigit():
-                assert option in names, text
+                assert option in page_name, text
 
 
 @every_page
-def test_options_that_stand_by_themselves_are_those_of_some_command(page: Path) -> None:
+def test_options_named_without_a_command_exist_in_some_command(page: Path) -> None:
     ours = every_option(cli) | every_option(trueface) | classic()
     others = {"moving.md": {"--delay"}, "cluster-recipes.md": {"--nv"}}  # pueue, apptainer
     assert not set(options(page)) - ours - others.get(page.name, set())
 
 
 @every_page
-def test_commands_in_what_a_page_quotes_can_be_read(page: Path) -> None:
+def test_quoted_commands_of_a_page_can_be_parsed(page: Path) -> None:
     for block in blocks(page):
         assert block.language in {"sh", "yaml", "toml", "python", "text"}, block
         if block.language == "text":
             for line in block.text.splitlines():
                 if line.startswith("$ "):
-                    understood(tuple(shlex.split(line[2:])))
+                    check_parses(tuple(shlex.split(line[2:])))
 
 
 @every_page
-def test_task_files_of_a_page_plan(
+def test_task_files_of_a_page_can_be_planned(
     page: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(sandbox.folder)
@@ -393,13 +393,13 @@ def test_task_files_of_a_page_plan(
         assert plan(load(str(path))).jobs, block
 
 
-def test_the_tour_is_the_task_file() -> None:
+def test_readme_shows_the_tour_task_file() -> None:
     tour = (TREE / "tasks" / "tour.yaml").read_text(encoding="utf-8")
     assert tour in [block.text for block in blocks(TREE / "README.md", "yaml")]
 
 
 @every_page
-def test_configurations_of_a_page_are_understood(page: Path, sandbox: Sandbox) -> None:
+def test_configurations_of_a_page_are_valid(page: Path, sandbox: Sandbox) -> None:
     for block in blocks(page, "toml"):
         file = sandbox.folder / "config.toml"
         file.write_text(block.text, encoding="utf-8")
@@ -423,19 +423,19 @@ def test_programs_of_a_page_run(
 
 
 @every_page
-def test_modules_that_a_page_names_exist(page: Path) -> None:
+def test_modules_named_in_a_page_exist(page: Path) -> None:
     assert not [name for name in files(page) if not (TREE / name).is_file()]
     assert not [name for name in dotted_names(page) if not _exists(name)]
 
 
-def test_the_readme_is_read_in_one_sitting() -> None:
+def test_readme_has_at_most_200_lines() -> None:
     lines = (TREE / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= README_LINES
     assert not [line for line in lines if len(line) > WIDTH]
 
 
 @every_document
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_existing_targets(page: Path) -> None:
     for link in links(page):
         if "://" in link:
             continue
@@ -468,13 +468,13 @@ def with_lines(page: str) -> str:
     return LINES.sub(line, page)
 
 
-@pytest.mark.parametrize("page", WALKS, ids=names)
-def test_links_to_lines_lead_to_what_they_name(page: Path) -> None:
+@pytest.mark.parametrize("page", WALKS, ids=page_name)
+def test_links_to_lines_point_to_the_named_functions(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert with_lines(text) == text, "python -m tests.test_documents --write renews them"
 
 
-def test_some_page_leads_through_the_code() -> None:
+def test_at_least_one_page_links_to_lines_of_code() -> None:
     assert WALKS
 
 
@@ -492,7 +492,7 @@ MOST_BYTES = 64 << 10
 @pytest.mark.night
 @pytest.mark.skipif(bool(ABSENT), reason=f"not installed: {', '.join(ABSENT)}")
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
-def test_a_notebook_prints_what_it_shows(path: Path, tmp_path: Path) -> None:
+def test_notebook_prints_the_output_it_contains(path: Path, tmp_path: Path) -> None:
     target = tmp_path / path.name
     execute(path, target, Home(tmp_path / "home"))
     assert texts_of(target) == texts_of(path), "python -m tests.notebooks"

@@ -1,8 +1,8 @@
 """The recipes of docs/extending*.md are true: each one's file works in a copy of the project.
 
-A section is a heading, a `python` block whose first line names its file, and a `console` block: lines
-with `$ ` are commands, run without a shell in the copy's root (`> FILE` or `>> FILE` at the end keeps the
-output in a file); the lines below one appear in its output, in their order; `…` stands for any text.
+A section is a heading, a `python` block whose first line names its file, and a `console` block. Its lines with `$ `
+are commands, run without a shell in the copy's root. `> FILE` or `>> FILE` at the end writes the output to a file.
+The lines below a command appear in its output, in this order. `…` stands for any text.
 """
 
 import hashlib
@@ -37,7 +37,9 @@ THINGS = (
     "audit check",
     "job option",
 )
-MOST_LINES = 36  # of a file, with the docstrings that `make check` demands: more is no example
+MOST_LINES = (
+    36  # of a file, with the docstrings that `make check` demands: a longer file is not an example
+)
 COPIED = ("launcher", "trueface", "tasks", "setup.cfg")
 HEADING = re.compile(r"^## (?P<title>Add an? (?P<thing>[\w ]+))$", re.MULTILINE)
 NEXT_HEADING = re.compile(r"^## ", re.MULTILINE)
@@ -47,7 +49,7 @@ FILE = re.compile(r"# (?P<path>(?:launcher|trueface|tasks)/[\w/]+\.py)\n")
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A command, what it prints, and where that is kept: an open mode and a file ("": nowhere)."""
+    """A command, its output lines, and the file for its output with its mode, empty without a file."""
 
     command: Command
     lines: tuple[str, ...]
@@ -142,7 +144,7 @@ def project(tmp_path: Path) -> Iterator["Project"]:
     for name in COPIED:
         path = TREE / name
         if path.is_dir():
-            shutil.copytree(path, tree / name)  # with what is compiled of it
+            shutil.copytree(path, tree / name)  # with its byte code
         else:
             shutil.copy(path, tree / name)
     made = Project(tree=tree, home=Home(tmp_path / "home"))
@@ -188,7 +190,9 @@ class Project:
 
 @pytest.mark.night
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.thing.replace(" ", "-"))
-def test_a_section_does_what_it_shows(section: Section, project: Project, data: Path) -> None:
+def test_commands_of_a_recipe_print_the_shown_output(
+    section: Section, project: Project, data: Path
+) -> None:
     images = data / section.images
     images.mkdir(exist_ok=True)
     (project.tree / "data").symlink_to(images)
@@ -228,8 +232,8 @@ with open_queue(make=True) as (_, store):
 """
 
 
-@pytest.mark.night  # `planning/test_code_changes` tells the same of a toy laboratory, and sooner
-def test_a_new_file_makes_nothing_run_again_that_does_not_use_it(project: Project) -> None:
+@pytest.mark.night  # `planning/test_code_changes` tests the same with a toy lab, and faster
+def test_new_plugin_file_makes_no_unrelated_job_stale(project: Project) -> None:
     def to_run(*words: str) -> list[str]:
         ended = project.run(Command(words=("python", "-c", PLANS, *words), text="", environment=()))
         assert ended.returncode == 0, ended.stdout
@@ -246,18 +250,18 @@ def test_a_new_file_makes_nothing_run_again_that_does_not_use_it(project: Projec
     assert to_run() == []
 
 
-def test_every_thing_has_one_section() -> None:
+def test_every_plugin_type_has_one_recipe() -> None:
     assert sorted(section.thing for section in SECTIONS) == sorted(THINGS)
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.thing.replace(" ", "-"))
-def test_a_section_is_short_and_shows_what_comes_of_it(section: Section) -> None:
+def test_recipe_is_short_and_shows_output(section: Section) -> None:
     assert len(section.code.splitlines()) <= MOST_LINES
     assert any(step.lines for step in section.steps)
 
 
 @pytest.mark.parametrize("page", EXTENDING, ids=lambda page: page.stem)
-def test_files_that_a_page_of_recipes_names_exist(page: Path) -> None:
+def test_files_named_in_a_recipe_page_exist(page: Path) -> None:
     written = {section.path for section in SECTIONS}
     assert not [name for name in files(page) - written if not (TREE / name).is_file()]
 
@@ -280,27 +284,27 @@ $ launcher wait quick
 
 
 @pytest.mark.slow
-def test_a_file_of_a_section_is_imported_from_the_copy(
+def test_recipe_file_is_imported_from_the_copied_project(
     tmp_path: Path, project: Project, data: Path
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE, encoding="utf-8")
     (section,) = read_sections(page)
-    test_a_section_does_what_it_shows(section, project, data)
+    test_commands_of_a_recipe_print_the_shown_output(section, project, data)
 
 
 @pytest.mark.parametrize(
     ("old", "new"),
     [("python\n#", "sh\n#"), ("# trueface/models/seen.py\n", ""), ("$ python", "python")],
 )
-def test_a_section_in_another_form_is_refused(old: str, new: str, tmp_path: Path) -> None:
+def test_recipe_in_another_form_is_rejected(old: str, new: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE.replace(old, new), encoding="utf-8")
     with pytest.raises(ValueError, match=r"python|first line|begins with"):
         list(read_sections(page))
 
 
-def test_lines_are_looked_for_in_their_order() -> None:
+def test_output_lines_are_matched_in_order() -> None:
     output = "accuracy\t0.9\n  loss  0.1\ndone"
     assert missing_lines(output, ["accuracy …", "loss 0.1"]) == []
     assert missing_lines(output, ["accuracy 1"]) == ["accuracy 1"]

@@ -1,4 +1,4 @@
-"""What the tests stand on: a command in a fork is what an installed command is; a killed run leaves nothing behind."""
+"""The basis of the tests: a forked command equals an installed one, and a killed run leaves nothing behind."""
 
 import os
 import signal
@@ -22,7 +22,9 @@ def surroundings(home: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     "words", [("--version",), ("kinds", "--json"), ("status",), ("wait", "9"), ("nosuch",)]
 )
-def test_it_says_and_ends_with_the_same(words: tuple[str, ...], tmp_path: Path) -> None:
+def test_forked_program_has_the_output_and_exit_code_of_a_process(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
     environment = surroundings(tmp_path / "home")
     forked = call_launcher(*words, folder=tmp_path, environment=environment)
     started = subprocess.run(
@@ -59,13 +61,13 @@ def a_sleeper(place: Path, monkeypatch: pytest.MonkeyPatch, starts: str) -> obje
 
 
 @pytest.mark.parametrize("starts", ["", "anew"])
-def test_who_kills_it_reads_the_signal(
+def test_return_code_of_a_killed_program_is_its_signal(
     starts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert a_sleeper(tmp_path, monkeypatch, starts) == -signal.SIGKILL
 
 
-def test_one_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+def test_program_is_killed_after_its_timeout(tmp_path: Path) -> None:
     environment = surroundings(tmp_path / "home")
     call_launcher("add", "--hold", "--", "true", folder=tmp_path, environment=environment)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -82,7 +84,7 @@ time.sleep(600)
 """
 
 
-def test_a_killed_run_of_tests_leaves_no_processes_that_start_each_other_and_no_folders() -> None:
+def test_killed_test_run_leaves_no_processes_and_no_folders() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", RUN], cwd=BIN.parents[1], stdout=subprocess.PIPE, text=True
     ) as run:

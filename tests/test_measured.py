@@ -14,13 +14,13 @@ from benchmarks.table import Row
 from tests.printed_names import is_printed, sources
 
 
-def test_the_page_is_made_of_the_files() -> None:
+def test_page_is_generated_from_the_result_files() -> None:
     assert measured.PAGE.read_text(encoding="utf-8") == page(), (
         "python -m benchmarks.measured --write"
     )
 
 
-def test_every_missed_target_is_in_the_second_table() -> None:
+def test_second_table_contains_all_missed_targets() -> None:
     missed = [
         row["benchmark"]
         for section in sections()
@@ -37,7 +37,7 @@ def test_every_missed_target_is_in_the_second_table() -> None:
 @pytest.mark.parametrize(
     "file", sorted(measured.RESULTS.glob("*.json")), ids=lambda file: file.stem
 )
-def test_every_row_names_a_row_that_its_benchmark_prints(file: Path) -> None:
+def test_every_recorded_row_is_printed_by_its_benchmark(file: Path) -> None:
     for table in json.loads(file.read_text(encoding="utf-8"))["tables"]:
         names = [row["measures"] for row in table["rows"] if row.get("measures")]
         found = sources(table["command"]) if names else []
@@ -45,7 +45,7 @@ def test_every_row_names_a_row_that_its_benchmark_prints(file: Path) -> None:
         assert not names or is_printed(file.stem, found), table["command"]  # it writes this file
 
 
-def test_a_name_of_a_row_is_made_of_strings_of_its_benchmark() -> None:
+def test_row_name_consists_of_strings_of_its_benchmark() -> None:
     found = sources("python -m benchmarks.queue million")
     assert is_printed("1,000,000 jobs: claim, ms", found)
     assert not is_printed("1,000,000 jobs: claims, ms", found)
@@ -54,7 +54,7 @@ def test_a_name_of_a_row_is_made_of_strings_of_its_benchmark() -> None:
 
 
 @pytest.mark.parametrize("section", sections(), ids=lambda section: section["title"])
-def test_a_row_of_a_benchmark_is_on_the_page_once(section: dict[str, Any]) -> None:
+def test_benchmark_row_is_on_the_page_once(section: dict[str, Any]) -> None:
     names = Counter(
         row["measures"]
         for table in section["tables"]
@@ -64,7 +64,7 @@ def test_a_row_of_a_benchmark_is_on_the_page_once(section: dict[str, Any]) -> No
     assert not [name for name, count in names.items() if count > 1]
 
 
-def test_every_status_follows_from_value_and_target() -> None:
+def test_every_status_is_computed_from_value_and_target() -> None:
     rows = [
         Measurement.of(row)
         for section in sections()
@@ -96,7 +96,7 @@ def test_every_status_follows_from_value_and_target() -> None:
         ("3", "", Status.NONE),
     ],
 )
-def test_a_value_is_judged_by_its_target(value: str, target: str, status: Status) -> None:
+def test_status_of_a_value_depends_on_its_target(value: str, target: str, status: Status) -> None:
     references = "bare loop: 0.83; task-spooler 1.10; EASY 2 d"
     assert judged(Measurement("b", value, reference=references, target=target)) is status
 
@@ -112,7 +112,7 @@ def test_a_value_is_judged_by_its_target(value: str, target: str, status: Status
         ("2", "done", ""),
     ],
 )
-def test_a_missed_target_has_a_distance(value: str, target: str, text: str) -> None:
+def test_missed_target_has_a_distance(value: str, target: str, text: str) -> None:
     assert excess(Measurement("b", value, target=target)) == text
 
 
@@ -139,7 +139,7 @@ def _rows(results: Path) -> list[dict[str, str]]:
     return rows
 
 
-def test_benchmarks_write_nothing_unless_it_is_requested(
+def test_benchmarks_write_results_only_on_request(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = results.read_text(encoding="utf-8")
@@ -148,7 +148,7 @@ def test_benchmarks_write_nothing_unless_it_is_requested(
     assert results.read_text(encoding="utf-8") == before
 
 
-def test_a_run_changes_the_rows_that_it_measured(results: Path) -> None:
+def test_run_updates_only_the_rows_it_measured(results: Path) -> None:
     gap, end, other = _rows(results)
     record("queue", {"gap": ("4", "loop 1")})
     written, *others = _rows(results)
@@ -157,20 +157,20 @@ def test_a_run_changes_the_rows_that_it_measured(results: Path) -> None:
     assert written == {**gap, "value": "4", "status": "met", "reference": "loop 1"}
 
 
-def test_a_reference_of_an_earlier_run_does_not_stay(results: Path) -> None:
+def test_reference_of_an_earlier_run_is_replaced(results: Path) -> None:
     record("queue", {"gap": ("4", "loop 1")})
     record("queue", {"gap": ("4", "")})
     assert _rows(results)[0]["reference"] == ""
 
 
-def test_the_page_has_the_dates_of_all_rows(results: Path) -> None:
+def test_page_shows_the_dates_of_all_rows(results: Path) -> None:
     assert "\n2026-01-01 · x on a GPU\n" in page()
     record("queue", {"gap": ("4", "")})
     today = _rows(results)[0]["date"]
     assert f"\n2026-01-01 to {today} · x on a GPU\n" in page()
 
 
-def test_the_page_names_rows_that_no_benchmark_writes(results: Path) -> None:
+def test_page_lists_rows_that_no_benchmark_writes(results: Path) -> None:
     assert results.exists()
     assert "\nMeasured by hand: other.\n" in page()
 
@@ -194,7 +194,7 @@ def test_values_of_another_machine_are_not_written(
     assert capsys.readouterr().err == f"{results}: no row on another GPU measures 'gap'\n"
 
 
-def test_the_page_has_a_value_with_references_or_the_ratio() -> None:
+def test_page_shows_a_value_with_references_or_the_ratio() -> None:
     row = Row(what="load", ours=30.0, peers={"loop": 12.0, "other": 1234.5}, beside="loop")
     assert row.recorded() == ("30", "loop 12; other 1,234")
     assert replace(row, as_ratio=True).recorded() == ("2.5", "")

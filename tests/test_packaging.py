@@ -46,36 +46,36 @@ QUEUE_EXTRAS = ("web", "data", "plots", "notify", "tensorboard")
 OPTIONAL = {"pyarrow"}.union(*(declared("options.extras_require", name) for name in EXTRAS))
 
 
-def test_the_queue_declares_all_that_it_imports() -> None:
+def test_queue_declares_all_packages_it_imports() -> None:
     base = declared("options", "install_requires")
     on_clusters = declared("options.extras_require", "ray")  # by a process of its own
     optional = set().union(*(declared("options.extras_require", name) for name in QUEUE_EXTRAS))
     assert distributions(imported("launcher") - on_clusters) - optional == base
 
 
-def test_the_extra_of_the_page_brings_what_it_imports() -> None:
+def test_web_extra_contains_all_packages_it_imports() -> None:
     base = declared("options", "install_requires")
     assert distributions(imported("launcher/web")) - base == declared(
         "options.extras_require", "web"
     )
 
 
-def test_the_extra_brings_what_only_the_laboratory_imports() -> None:
+def test_lab_extra_contains_the_packages_only_the_lab_imports() -> None:
     base, lab = declared("options", "install_requires"), declared("options.extras_require", "lab")
     always = {name for name in imported("trueface") if _plain(name) not in OPTIONAL}
     assert distributions(always) - base == lab
     assert not lab & base
 
 
-def test_what_the_optional_extras_bring_is_imported() -> None:
+def test_packages_of_optional_extras_are_imported() -> None:
     by_others = {"torch-fidelity"}  # torchmetrics imports it
     assert {_plain(name) for name in imported("trueface")} >= OPTIONAL - by_others
 
 
-def test_the_laboratory_looks_for_all_packages_of_its_extra_before_it_begins() -> None:
+def test_lab_checks_all_packages_of_its_extra_at_start() -> None:
     assert distributions(set(PACKAGES)) == declared("options.extras_require", "lab")
 
 
-def test_workers_import_ahead_only_what_is_declared() -> None:
+def test_workers_preload_only_declared_packages() -> None:
     every = declared("options", "install_requires") | declared("options.extras_require", "lab")
     assert distributions({module.partition(".")[0] for module in PRELOAD}) <= every

@@ -87,7 +87,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("rule", "kind", "bad", "good"), CASES)
-def test_a_rule_finds_its_bad_sentence_and_accepts_the_good_one(
+def test_rule_matches_its_bad_sentence_and_not_the_good_one(
     rule: str, kind: Kind, bad: str, good: str
 ) -> None:
     assert [hit.rule for hit in check(Text(kind, 1, 1, bad))] == [rule]
@@ -170,7 +170,7 @@ name: told  # he waits here
         ),
     ],
 )
-def test_hits_are_placed_where_the_sentence_begins(
+def test_hit_has_the_position_of_its_sentence(
     path: str, source: str, expected: list[tuple[int, str, str]]
 ) -> None:
     hits, _ = read_file(path, source)
@@ -186,7 +186,7 @@ def test_hits_are_placed_where_the_sentence_begins(
         ("a.yaml", "name: a  # he waits here  # prose: ok, a quotation\n"),
     ],
 )
-def test_an_exception_excuses_the_texts_of_its_line(path: str, source: str) -> None:
+def test_exception_applies_to_the_texts_of_its_line(path: str, source: str) -> None:
     hits, [exemption] = read_file(path, source)
     assert (hits, exemption.reason) == ([], "a quotation")
     assert read_file(path, source.replace("prose: ok", "prose:"))[0] != []
@@ -279,7 +279,7 @@ def test_a_missing_baseline_fails_until_it_is_written(tree: Path) -> None:
     assert check_tree(tree) == []
 
 
-def test_the_command_lists_the_hits_of_some_files(tree: Path) -> None:
+def test_command_lists_the_hits_of_the_given_files(tree: Path) -> None:
     def run(*words: str) -> tuple[int, str]:
         command = [sys.executable, prose.__file__, f"--root={tree}", *words]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)

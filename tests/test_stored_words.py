@@ -20,7 +20,7 @@ KEEP = "Users have stored this word: keep it, or give the new word an alias."
 WRITE = "python -m tests.test_stored_words --write"
 
 
-def lost(stored: Words, found: Words) -> Iterator[str]:
+def removed_words(stored: Words, found: Words) -> Iterator[str]:
     """Yield a sentence for each word that is gone."""
     for section, words in stored.items():
         for word in words:
@@ -42,10 +42,10 @@ def read_words() -> Words:
     return words
 
 
-def test_no_stored_word_is_gone_or_new(tmp_path: Path, nvml_library: Path) -> None:
+def test_stored_words_are_unchanged(tmp_path: Path, nvml_library: Path) -> None:
     pytest.importorskip("sqlite_utils")  # of `launcher results --db`
     stored, found = read_words(), collect(tmp_path, nvml_library)
-    problems = [*lost(stored, found), *new(stored, found)]
+    problems = [*removed_words(stored, found), *new(stored, found)]
     assert not problems, "\n".join(problems)
 
 
@@ -63,16 +63,16 @@ def test_no_stored_word_is_gone_or_new(tmp_path: Path, nvml_library: Path) -> No
         ),
     ],
 )
-def test_a_renamed_word_is_named_with_what_it_means(now: list[str], problems: list[str]) -> None:
+def test_renamed_word_is_reported_with_its_meaning(now: list[str], problems: list[str]) -> None:
     stored = {"states of jobs": ["held", "queued"]}
     assert [
-        *lost(stored, {"states of jobs": now}),
+        *removed_words(stored, {"states of jobs": now}),
         *new(stored, {"states of jobs": now}),
     ] == problems
 
 
-def test_a_section_that_is_gone_loses_its_words() -> None:
-    assert len([*lost({"poisons": ["flip", "f2r"]}, {})]) == 2
+def test_removed_section_is_reported_with_its_words() -> None:
+    assert len([*removed_words({"poisons": ["flip", "f2r"]}, {})]) == 2
 
 
 def write() -> None:
@@ -82,7 +82,7 @@ def write() -> None:
         library.mkdir()
         folder.mkdir()
         found = collect(folder, compile_library(library))
-    if FILE.is_file() and (gone := [*lost(read_words(), found)]):
+    if FILE.is_file() and (gone := [*removed_words(read_words(), found)]):
         sys.exit("\n".join([*gone, f"{FILE} was not changed. Delete words there that may go."]))
     text = json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True)
     FILE.write_text(f"{text}\n", encoding="utf-8")

@@ -21,7 +21,7 @@ READ = (
     "tests.clusters.",
     "tests.powercut.",
 )
-FILES = ("setup.cfg", "Makefile")  # entry points, and what is run with -m
+FILES = ("setup.cfg", "Makefile")  # entry points, and modules run with -m
 NAME = re.compile(rf"(?<![\w./@-])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?::\w+)?")
 OTHERS = {
     "launcher.service": "a unit of systemd",
@@ -67,14 +67,14 @@ DESK = ROOT / "launcher/backends/ray_desk.py"
 
 
 @pytest.mark.parametrize("name", [*STARTED, *STORED])
-def test_a_name_that_others_hold_is_there(name: str) -> None:
+def test_name_used_by_external_code_exists(name: str) -> None:
     module, _, attribute = name.partition(":")
     imported = import_module(module)
     assert not attribute or hasattr(imported, attribute)
     assert name not in STARTED or modules("launcher")[module].starts
 
 
-def test_a_name_that_pickles_hold_is_where_they_say() -> None:
+def test_name_stored_in_pickles_is_importable() -> None:
     pickled = {
         f"{value.__module__}:{value.__qualname__}"
         for value in (getattr(api, name) for name in api.__all__)
@@ -84,13 +84,13 @@ def test_a_name_that_pickles_hold_is_where_they_say() -> None:
     assert pickled <= {*STORED}
 
 
-def test_the_desk_of_ray_runs_by_its_path_with_nothing_but_the_standard_library() -> None:
+def test_ray_desk_runs_as_a_script_with_the_standard_library_only() -> None:
     desk = subprocess.run([sys.executable, "-I", "-S", DESK, "here"], input=b"", check=False)
     assert desk.returncode == 0
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_module_that_a_string_names_is_there(package: str) -> None:
+def test_modules_named_in_strings_exist(package: str) -> None:
     missing = [
         f"{module.path.relative_to(ROOT)}:{line}: {name}"
         for dotted, module in modules(package).items()
@@ -103,14 +103,14 @@ def test_every_module_that_a_string_names_is_there(package: str) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_module_that_a_file_of_configuration_names_is_there(file: str) -> None:
+def test_modules_named_in_configuration_files_exist(file: str) -> None:
     names = NAME.findall((ROOT / file).read_text(encoding="utf-8"))
     assert names
     assert [name for name in names if not exists(name)] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_module_binds_a_name_twice(package: str) -> None:
+def test_no_module_defines_a_name_twice(package: str) -> None:
     assert {
         name: module.doubles for name, module in modules(package).items() if module.doubles
     } == {}
@@ -129,7 +129,7 @@ def test_no_module_binds_a_name_twice(package: str) -> None:
         ("class A:\n    def a(self): ...\n    def a(self): ...\ndef a(): ...", ()),
     ],
 )
-def test_alternatives_are_not_taken_for_doubles(
+def test_alternative_definitions_are_not_duplicates(
     tmp_path: Path, text: str, doubles: tuple[str, ...]
 ) -> None:
     file = tmp_path / "module.py"
@@ -141,7 +141,7 @@ def test_alternatives_are_not_taken_for_doubles(
     assert [text for _, text in module.strings] == ["launcher.nowhere"]
 
 
-def test_one_module_of_the_laboratory_opens_image_files() -> None:
+def test_only_one_module_of_the_lab_opens_image_files() -> None:
     opening = [
         dotted
         for dotted, module in modules("trueface").items()
@@ -151,7 +151,7 @@ def test_one_module_of_the_laboratory_opens_image_files() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_where_a_folder_says_to_start_reading_is_there(package: str) -> None:
+def test_modules_named_as_starting_points_exist(package: str) -> None:
     starts = {
         f"{folder}.{name}"
         for folder, module in modules(package).items()
@@ -176,7 +176,7 @@ def test_known(): assert False
 @pytest.mark.parametrize(
     ("required", "failed"), [(",slurm,zsh,fish", {"test_lacking", "test_module.py"}), ("", set())]
 )
-def test_a_skip_for_want_of_what_is_required_fails(
+def test_skip_of_a_required_dependency_fails(
     required: str, failed: set[str], tmp_path: Path
 ) -> None:
     (tmp_path / "test_each.py").write_text(SKIPS)

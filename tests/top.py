@@ -130,7 +130,7 @@ def run_on_snapshot(
 
 
 def report(home: Home, job: int, *steps: int) -> None:
-    """Let a job that runs tell how far it is."""
+    """Let a running job report its progress."""
     lines = [
         {"at": 1000.0 + step, "step": step, "total": 90, "metrics": {"loss": 1 / step, "auc": 0.9}}
         for step in steps

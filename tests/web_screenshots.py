@@ -93,7 +93,7 @@ def shoot(
 
 
 def _at_work(machine: Machine, gpus: Devices, store: Store) -> bool:
-    """Let busy GPUs tell that they are; tell whether the queue is as the pictures want it."""
+    """Let busy GPUs report their load. Return whether the queue is ready for the pictures."""
     look = read_gpu_status(machine.project.home)
     for place, gpu in enumerate(look.gpus if look else ()):
         if gpu.used and gpu.used > CARD / 8:
@@ -122,7 +122,7 @@ def _until(holds: Callable[[], bool], what: str) -> None:
 
 
 def main(words: list[str]) -> int:
-    """Take all pictures anew."""
+    """Take all pictures again."""
     from playwright.sync_api import sync_playwright  # of the extra `dev`; tests run without it
 
     folder = Path(words[0]) if words else DOCS

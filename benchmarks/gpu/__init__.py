@@ -1,4 +1,4 @@
-"""What only a GPU can tell, measured by one command: `make gpu`.
+"""Measurements that need a GPU, with one command: `make gpu`.
 
 Start reading at `parts.PARTS`.
 """

@@ -1,4 +1,4 @@
-"""What a part gets: the device, the sizes, a folder, the time that is left, and where rows go."""
+"""Input of a part: the device, the sizes, a folder, the time left, and the file for its rows."""
 
 import json
 import os

@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 def main() -> int:
     """Run the part and write down how it ended."""
-    # asked to end, or left alone by a runner that was killed: what a part opened is closed
+    # asked to end, or the runner was killed: close everything that the part opened
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() == 1:

@@ -1,4 +1,4 @@
-"""What there is on this machine: a GPU, a torch that can use it, the launcher's kinds."""
+"""Check this machine: a GPU, a torch that can use it, the job types of launcher."""
 
 import configparser
 import contextlib
@@ -23,7 +23,7 @@ print(json.dumps({"torch": torch.__version__, "cuda": torch.cuda.is_available() 
 
 
 def absence() -> str:
-    """Return why there is no GPU to measure on; empty: there is one."""
+    """Return why no GPU can be measured, empty if there is one."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -49,7 +49,7 @@ def torch_facts() -> dict[str, Value]:
 
 
 def _card() -> dict[str, Value]:
-    """Return what the first card is, as far as the driver tells."""
+    """Return the properties of the first GPU that the driver reports."""
     card: dict[str, Value] = {}
     with contextlib.suppress(pynvml.NVMLError):
         pynvml.nvmlInit()

@@ -1,4 +1,4 @@
-"""What the parts measured: rows and checks, as JSON and as a markdown table."""
+"""Results of the parts: rows and checks, as JSON and as a Markdown table."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -29,7 +29,7 @@ def maker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maker]:
         pytest.skip(str(error))
 
 
-def test_a_workload_through_a_queue_is_compared_with_the_best_fixed_number(maker: Maker) -> None:
+def test_queue_time_is_compared_with_the_best_fixed_number_of_jobs(maker: Maker) -> None:
     result = measurements.compare(maker, "few", [Job(LOAD)] * 3, Target(most=100), numbers=(1, 2))
 
     assert (result.faults, result.out_of_memory) == ([], 0)
@@ -39,7 +39,7 @@ def test_a_workload_through_a_queue_is_compared_with_the_best_fixed_number(maker
     assert result.most in {1, 2, 3}
 
 
-def test_a_number_with_which_memory_runs_out_is_not_the_best(maker: Maker) -> None:
+def test_number_of_jobs_that_runs_out_of_memory_is_not_the_best(maker: Maker) -> None:
     large = LOAD | {"gib": 30, "seconds": 1}
 
     assert best_fixed(maker, [Job(large)] * 4, numbers=(4, 2)).number == 2
@@ -60,7 +60,7 @@ def test_a_number_with_which_memory_runs_out_is_not_the_best(maker: Maker) -> No
         ({"target": None, "base_s": None}, True),
     ],
 )
-def test_a_target_holds_if_it_is_met_and_nothing_else_is_wrong(
+def test_target_holds_if_it_is_met_without_other_faults(
     changes: dict[str, Any], holds: bool
 ) -> None:
     usual: dict[str, Any] = {"seconds": 12.0, "base_s": 10.0, "target": Target(most=1.3)}
@@ -71,7 +71,7 @@ def test_a_target_holds_if_it_is_met_and_nothing_else_is_wrong(
     assert ("yes" if holds else "no") in draw([result]).splitlines()[1].split()
 
 
-def test_the_same_study_with_another_seed_differs_in_nothing_else() -> None:
+def test_study_with_another_seed_differs_only_in_the_seed() -> None:
     first, second = jobs.study(20), jobs.study(20, seed=2)
 
     assert [{**job.load, "words": ()} for job in first] == [
@@ -80,12 +80,12 @@ def test_the_same_study_with_another_seed_differs_in_nothing_else() -> None:
     assert all(a.load["words"] != b.load["words"] for a, b in zip(first, second, strict=True))
 
 
-def test_late_programs_fit_twice_on_a_card() -> None:
+def test_two_late_programs_fit_on_one_gpu() -> None:
     (need,) = {(job.load["gib"] + 0.6) * GIB for job in jobs.late()}
     assert 2 * need <= TOTAL < 3 * need
 
 
-def test_an_unknown_workload_is_refused_with_the_names_of_all() -> None:
+def test_unknown_workload_error_lists_all_workloads() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.filling", "--only", "nothing"],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -95,7 +95,7 @@ def test_an_unknown_workload_is_refused_with_the_names_of_all() -> None:
     assert all(name in done.stderr for name in WORKLOADS)
 
 
-def test_a_result_can_be_written_as_json() -> None:
+def test_result_is_written_as_json() -> None:
     result = Result(workload="one", seconds=3.0, base_s=2.0, target=Target(most=1.3))
 
     record = json.loads(json.dumps(result.record()))

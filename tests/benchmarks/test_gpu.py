@@ -46,7 +46,7 @@ def bench(tmp_path: Path, gpus: Devices) -> Iterator[Bench]:
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
 @pytest.mark.parametrize("words", [["-m"], ["-S", "-m"]], ids=["installed", "without packages"])
-def test_without_a_gpu_nothing_is_measured_and_that_is_said(words: list[str]) -> None:
+def test_missing_gpu_is_reported_and_nothing_is_measured(words: list[str]) -> None:
     done = call(*words, "benchmarks.gpu")
 
     assert done.returncode == 0, done.stderr
@@ -55,9 +55,7 @@ def test_without_a_gpu_nothing_is_measured_and_that_is_said(words: list[str]) ->
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="there is a GPU")
-def test_a_torch_that_cannot_use_the_gpu_is_an_error_and_no_report(
-    tmp_path: Path, gpus: Devices
-) -> None:
+def test_torch_without_gpu_access_is_an_error_without_report(tmp_path: Path, gpus: Devices) -> None:
     gpus.add()
 
     done = call("-m", "benchmarks.gpu", "--out", str(tmp_path), **gpus.environment)
@@ -68,14 +66,14 @@ def test_a_torch_that_cannot_use_the_gpu_is_an_error_and_no_report(
     assert not list(tmp_path.glob("*.json"))
 
 
-def test_an_interpreter_without_the_packages_is_told_what_to_install(gpus: Devices) -> None:
+def test_missing_packages_are_named_with_the_install_command(gpus: Devices) -> None:
     done = call("-S", "-m", "benchmarks.gpu", **gpus.environment)
 
     assert done.returncode == 1
     assert f"{WORDS}: {sys.executable} lacks PIL, click" in done.stdout
 
 
-def test_parts_that_go_wrong_are_reported_and_the_others_go_on(tmp_path: Path) -> None:
+def test_failed_parts_are_reported_and_the_others_run(tmp_path: Path) -> None:
     done = call("-m", "tests.benchmarks.odd_parts", str(tmp_path))
 
     assert done.returncode == 0, done.stderr
@@ -101,7 +99,7 @@ def test_parts_that_go_wrong_are_reported_and_the_others_go_on(tmp_path: Path) -
     assert "| before | 1.5 GiB | beside it: 2 |" in (tmp_path / "report.md").read_text()
 
 
-def test_the_driver_is_compared_with_the_stand_in_field_by_field(bench: Bench) -> None:
+def test_driver_and_simulated_driver_are_compared_by_field(bench: Bench) -> None:
     nvml.measure(bench)
 
     rows = {row.what: row for row in rows_in(bench.path)}
@@ -110,7 +108,7 @@ def test_the_driver_is_compared_with_the_stand_in_field_by_field(bench: Bench) -
     assert rows["power"].beside == {"limit": 150.0}
 
 
-def test_a_driver_that_answers_otherwise_than_the_stand_in_is_noticed(
+def test_difference_between_driver_and_simulated_driver_is_reported(
     bench: Bench, gpus: Devices
 ) -> None:
     not_supported = 3
@@ -125,7 +123,7 @@ def test_a_driver_that_answers_otherwise_than_the_stand_in_is_noticed(
     assert rows["computing processes (version 3)"].holds is False
 
 
-def test_the_decoder_can_be_rehearsed(bench: Bench) -> None:
+def test_decoder_part_runs_as_a_rehearsal(bench: Bench) -> None:
     decoding.measure(bench)
 
     speed, difference = rows_in(bench.path)
@@ -139,7 +137,7 @@ def a_training(**changes: Any) -> dict[str, Any]:
     return {"state": "done", "attempts": [attempt | changes]}
 
 
-def refuted(bench: Bench) -> list[str]:
+def failed_checks(bench: Bench) -> list[str]:
     return [row.what for row in rows_in(bench.path) if row.holds is False]
 
 
@@ -154,7 +152,7 @@ def refuted(bench: Bench) -> list[str]:
     ],
     ids=["as expected", "above its limit", "without a limit", "another card", "a lost peak"],
 )
-def test_a_training_on_a_shared_card_is_judged_by_what_was_seen(
+def test_training_on_a_shared_gpu_is_checked_against_measured_usage(
     tmp_path: Path, usage: dict[str, Any], wrong: list[str]
 ) -> None:
     bench = Bench(folder=str(tmp_path), until=0)
@@ -167,10 +165,10 @@ def test_a_training_on_a_shared_card_is_judged_by_what_was_seen(
 
     sharing.rows(bench, "seed 1", a_training(), Usage(**usual | usage), "GPU-1")
 
-    assert refuted(bench) == wrong
+    assert failed_checks(bench) == wrong
 
 
-def test_a_greedy_training_has_to_be_held_and_to_finish_with_a_larger_request(
+def test_greedy_training_must_be_limited_and_finish_with_a_larger_request(
     tmp_path: Path,
 ) -> None:
     shortage = {"ending": "out-of-memory", "held": GIB, "wanted": GIB, "cap": GIB // 2}
@@ -184,10 +182,10 @@ def test_a_greedy_training_has_to_be_held_and_to_finish_with_a_larger_request(
         bench = Bench(folder=str(tmp_path / str(number)), until=0)
         memory.greedy_rows(bench, given, usage, unharmed=True)
 
-        assert len(refuted(bench)) == 4 * number
+        assert len(failed_checks(bench)) == 4 * number
 
 
-def test_waiting_is_the_share_of_long_gaps_between_kernels() -> None:
+def test_waiting_share_counts_long_gaps_between_kernels() -> None:
     kernels = [(40.0, 60.0), (0.0, 20.0), (10.0, 21.0), (62.0, 100.0), (200.0, 210.0)]
 
     assert waiting.waiting(kernels, 10) == pytest.approx((19 + 100) / 210)
@@ -195,7 +193,7 @@ def test_waiting_is_the_share_of_long_gaps_between_kernels() -> None:
     assert waiting.waiting([(5.0, 9.0)], 1) == 0
 
 
-def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+def test_truncated_row_is_skipped(tmp_path: Path) -> None:
     bench = Bench(folder=str(tmp_path), until=0)
     bench.row("whole", 1)
     with (tmp_path / ROWS).open("a") as file:
@@ -204,7 +202,7 @@ def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     assert [row.what for row in rows_in(tmp_path)] == ["whole"]
 
 
-def test_a_report_is_a_table_for_each_part() -> None:
+def test_report_has_one_table_per_part() -> None:
     row = Row(what="a | b", measured=1234.5, unit="images/s", beside={"x": None}, holds=False)
     report = Report(
         machine={"GPU": "H100"},
@@ -222,7 +220,7 @@ def test_a_report_is_a_table_for_each_part() -> None:
     assert not report.failed
 
 
-def test_all_parts_can_be_found_and_fit_into_nine_minutes() -> None:
+def test_all_parts_exist_and_fit_into_nine_minutes() -> None:
     assert set(LIGHT) < set(PARTS)
     for part in PARTS.values():
         path = ROOT / f"{part.module.replace('.', '/')}.py"
@@ -231,7 +229,7 @@ def test_all_parts_can_be_found_and_fit_into_nine_minutes() -> None:
     assert all(part.usual_s < SECONDS for part in PARTS.values())
 
 
-def test_programs_that_fill_a_card_take_their_parts_of_it() -> None:
+def test_filling_programs_use_their_share_of_the_gpu() -> None:
     work = filling.commands(filling.WORKLOADS["late"], 80 * GIB, product_s=0.001)
 
     program, *others = work
@@ -261,7 +259,7 @@ def test_a_fixed_number_of_programs_runs_at_a_time() -> None:
 
 @pytest.mark.night
 @pytest.mark.parametrize("part", sorted(set(PARTS) - set(LIGHT)))
-def test_a_part_with_a_queue_can_be_rehearsed(part: str) -> None:
+def test_part_with_a_queue_runs_as_a_rehearsal(part: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", part, "--rehearse"],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
@@ -271,7 +269,7 @@ def test_a_part_with_a_queue_can_be_rehearsed(part: str) -> None:
     assert f"done     {part}" in done.stdout
 
 
-def test_the_page_of_measurements_gets_values_that_are_as_expected() -> None:
+def test_measurement_page_contains_values_that_meet_expectations() -> None:
     rows = [
         Row(what="load", measured=1044.2, unit="images/s", beside={"network_alone": 1100}),
         Row(what="absent", measured=None),

@@ -1,4 +1,4 @@
-"""Judges a proof: what the database says of each job beside what its processes stamped (pure)."""
+"""Audit of a proof: compares the database with the records of each job's processes. It is pure."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ EXCUSES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What went wrong, a line each that begins with the job's name."""
+    """Faults, one line each, which begins with the job's name."""
 
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
@@ -42,7 +42,7 @@ def audit(
     Args:
         facts: the jobs of the database, when nothing goes on any more.
         runs: every process that stamped its start.
-        kills: whom the proof killed, and when.
+        kills: Processes that the proof killed, with times.
         promised: jobs of which a command said that they are queued.
         once: jobs that never run again after a lost attempt.
     """

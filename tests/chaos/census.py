@@ -12,7 +12,7 @@ from launcher.system.processes import Identity, identity, open_pidfd
 
 
 class Role(StrEnum):
-    """What a process of ours is."""
+    """Type of a process of the queue."""
 
     SCHEDULER = "scheduler"
     FORK_SERVER = "fork-server"
@@ -87,7 +87,7 @@ def _role(pid: int, words: list[bytes], home: bytes, program: bytes) -> Role | N
 
 
 def _forked(pid: int, words: list[bytes]) -> bool:
-    """Tell whether the parent runs the same command line; an orphan counts as a fork server."""
+    """Return whether the parent runs the same command line; an orphan counts as a fork server."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
         parent = status.partition("\nPPid:")[2].split(maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""What people type during a proof: commands that queue, and that may be killed while they do."""
+"""Commands of users during a proof. They queue jobs and may be killed meanwhile."""
 
 import os
 import random
@@ -64,7 +64,7 @@ class People:
     _commands: int = 0
 
     def queue(self, vram_limit: Sequence[Recipe]) -> None:
-        """Queue a portion by one way or another; what a killed command left out comes again.
+        """Queue a portion with one of the commands. Jobs that a killed command did not queue are queued again.
 
         Raises:
             RuntimeError: it cannot be queued, however often it is tried.
@@ -157,14 +157,14 @@ class People:
 
 
 def _options(one: Recipe) -> list[str]:
-    """Return what `launcher add` is told of a job that needs no other."""
+    """Return the arguments of `launcher add` for a job without dependencies."""
     terms = ["--retries", str(one.retries), "--backoff", f"{BACKOFF_S}s"] if one.retries else []
     rerun = ["--rerun", "never"] if one.once else []
     return ["--name", one.name, f"--priority={one.priority}", *terms, *rerun]
 
 
 def _plain(recipes: Sequence[Recipe]) -> bool:
-    """Tell whether a task file can say all of it."""
+    """Return whether a task file can express all of it."""
     return not any(one.needs or one.retries or one.once or one.held for one in recipes)
 
 

@@ -1,7 +1,7 @@
 """Queue a portion of jobs in one transaction: python -m tests.chaos.enqueue FILE.
 
-FILE holds {"folder": …, "jobs": […]} as JSON; the home is the environment's. What it does is what a
-command does, and like a command it may be killed at any instant.
+FILE holds {"folder": …, "jobs": […]} as JSON; the home is the environment's. It works like a
+command, and may be killed at any time.
 """
 
 import json

@@ -152,7 +152,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _writes_outcome(attempt: Attempt) -> bool:
-    """Tell whether the outcome is on record, or its program has just ended."""
+    """Return whether the outcome is recorded, or its program has just ended."""
     if read_recorded_outcome(attempt) is not None:
         return True
     program = recorded_program(attempt)

@@ -1,7 +1,7 @@
 """A night in small: python -m tests.chaos.night [--jobs 300] [--seed 1].
 
-Failures, needs, priorities and holds; everything of the queue is killed and restarted five times,
-and at the end each job must be in the state that its recipe foretells.
+The jobs have failures, dependencies, priorities and holds. All processes of the queue are killed and restarted five
+times. At the end each job must be in the state that its recipe predicts.
 """
 
 import random
@@ -106,7 +106,7 @@ def _release(people: People, names: Sequence[str]) -> None:
 
 
 def _until_ended(home: Home, count: int, people: People, deadline: float) -> None:
-    """Wait until so many jobs have ended; past the deadline what is missing is told by others."""
+    """Wait until this number of jobs has ended. After the deadline the audit reports missing jobs."""
     looked = time.monotonic()
     while _ended(facts(home)) < count and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -128,7 +128,7 @@ def _against(expected: Mapping[str, State], found: Mapping[str, Fact]) -> list[s
 
 
 def _faults(findings: Findings) -> tuple[str, ...]:
-    """Return what an audit found, but for jobs that wait as they should."""
+    """Return the findings of an audit, except jobs that wait as predicted."""
     missing = tuple(line for line in findings.lost if ": still " not in line)
     return (*missing, *findings.doubled, *findings.overlaps, *findings.unexplained)
 

@@ -1,7 +1,7 @@
 """A machine that can start no process: python -m tests.chaos.nospawn [--jobs 1000] [--seconds 60].
 
-`fork`, `vfork` and `posix_spawn` of everything that serves the queue really fail, as where a user has
-as many processes as he may; what the queue leaves on disk meanwhile is counted.
+`fork`, `vfork` and `posix_spawn` really fail in all processes of the queue, as for a user with the maximum number of
+processes. The files that the queue leaves meanwhile are counted.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """What a queue has on disk."""
+    """Files of a queue on disk."""
 
     rows: int  # of attempts and of events
     folders: int
@@ -105,7 +105,7 @@ def shimmed(folder: Path, home: Home, **flags: str) -> Iterator[None]:
 
 
 def starve(folder: Path, home: Home, *, jobs: int, seconds: float) -> Left:
-    """Queue jobs while nothing can be started, for so long; return what that left on disk.
+    """Queue jobs while no process can be started, for this time. Return the files that this left.
 
     When there are processes again, all of them are done without any command.
     """

@@ -1,4 +1,4 @@
-"""What the database says, read from outside: without the launcher's own code, never written."""
+"""Content of the database, read without code of launcher, and never written."""
 
 import contextlib
 import sqlite3
@@ -90,7 +90,7 @@ def _connect(database: Path) -> sqlite3.Connection:
 
 
 def _made(database: Path) -> bool:
-    """Tell whether the tables are there: a command may have been killed before it made them."""
+    """Return whether the tables exist. A command may have been killed before it created them."""
     connection = _connect(database)
     try:
         return bool(

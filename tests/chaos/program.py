@@ -57,7 +57,7 @@ exit "$code"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """One process of a job's program, as it told of itself; times are seconds since 1970."""
+    """One process of a job's program, from its own records. Times are seconds since 1970."""
 
     job: str
     number: int  # of the attempt; 0: it could not know

@@ -22,8 +22,8 @@ from tests.chaos.recipe import LONG_SHARE, Recipe, vram_limits
 PORTION = 40  # most jobs that one command queues
 DELAY_S = 0.5  # longest way of a supervisor to its right to start
 MOST_OPEN = 150  # no more is queued while so many wait
-SETTLE_S = 50.0  # for what is left when nobody kills any more
-TIRED_S = 60.0  # the killing ends so long after the last job was queued
+SETTLE_S = 50.0  # for the remaining jobs after the last kill
+TIRED_S = 60.0  # time from the last queued job to the end of the kills
 NO_DELAY = (
     "no supervisor was delayed: there were too few jobs, or tests/chaos/site knows a process or a file of the"
     " launcher by a name that it no longer has"
@@ -32,7 +32,7 @@ NO_DELAY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came out of a proof."""
+    """Result of a proof."""
 
     jobs: int
     kills: int
@@ -45,7 +45,7 @@ class Report:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What must not be, a line each."""
+        """Faults, one line each."""
         if self.delays:
             return self.findings.lines
         return (NO_DELAY, *self.findings.lines)
@@ -73,7 +73,7 @@ def prove(
     """Run a proof in an empty folder.
 
     Args:
-        place: everything lies in it: the home, the program, its stamps.
+        place: Folder for the queue folder, the program and its records.
         jobs: at least so many.
         seconds: new jobs are queued for at least so long.
         seed: of all that is drawn here; what happens when is the machine's choice.

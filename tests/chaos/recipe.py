@@ -1,4 +1,4 @@
-"""What the jobs of a proof do: drawn by chance from a seed, and what each must come to."""
+"""Random jobs of a proof, drawn from a seed, with the expected end of each."""
 
 import random
 from collections.abc import Iterator

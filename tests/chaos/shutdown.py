@@ -1,7 +1,7 @@
 """SIGTERM to everything, as at a reboot: python -m tests.chaos.shutdown [--rounds 200] [--seed 1].
 
 In each round all processes of a queue get SIGTERM one after another, in every order, with and
-without a moment between two of them; then the queue begins again. No job may fail of it.
+without a pause between two of them. Then the queue starts again. No job may fail because of it.
 """
 
 import json
@@ -49,7 +49,7 @@ DEADLINE_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toll:
-    """What the rounds did to the jobs."""
+    """Effect of the rounds on the jobs."""
 
     rounds: int
     failed: tuple[str, ...]  # a line for each job

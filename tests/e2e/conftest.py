@@ -1,4 +1,4 @@
-"""Real commands in real processes: what the end-to-end tests can ask for."""
+"""Real commands in real processes: fixtures of the end-to-end tests."""
 
 import os
 import subprocess

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 CORES = 16
 COMMAND_S = 60.0
 CAN_BE_ANOTHER = os.geteuid() == 0 and shutil.which("setpriv") is not None
-PATIENCE_S = 30.0  # a reason is told within a second, where nobody else wants the cores
+PATIENCE_S = 30.0  # a reason appears within 1 s on an idle machine
 # takes $1 bytes, says in $2 where it is, and ends with code 0 as soon as somebody opens the pipe $3
 HOLDING = f"""
 {TAKE} echo "$CUDA_VISIBLE_DEVICES/$CUDA_DEVICE_ORDER" >"$2.tmp" && mv "$2.tmp" "$2"
@@ -220,20 +220,20 @@ class Machine:
         return self.project.folder / f"said-{number}", gate
 
     def show(self, job: int) -> dict[str, Any]:
-        """Return what `launcher show` tells of a job."""
+        """Return the JSON of `launcher show` for a job."""
         record: dict[str, Any] = json.loads(self.call("show", str(job), "--json").stdout)
         return record
 
-    def told(self, job: int) -> str:
-        """Return what `launcher show` tells a person of a job."""
+    def show_text(self, job: int) -> str:
+        """Return the text of `launcher show` for a job."""
         return self.call("show", str(job)).stdout
 
-    def seen(self) -> dict[str, dict[str, Any]]:
-        """Return what `launcher gpus` tells, by UUID."""
+    def gpu_status(self) -> dict[str, dict[str, Any]]:
+        """Return the JSON of `launcher gpus`, by UUID."""
         record = json.loads(self.call("gpus", "--json").stdout)
         return {gpu["uuid"]: gpu for gpu in record["gpus"]}
 
-    def until_measured(self, uuid: str, used: int) -> None:
+    def wait_for_usage(self, uuid: str, used: int) -> None:
         """Wait until the scheduler has seen that so many bytes of a GPU are in use."""
 
         def seen() -> bool:
@@ -243,8 +243,8 @@ class Machine:
 
         until(seen, f"the scheduler sees {used} bytes in use")
 
-    def quiet_for(self, seconds: float) -> bool:
-        """Tell whether the scheduler has not put down for so long what it saw of the GPUs."""
+    def is_measurement_older(self, seconds: float) -> bool:
+        """Return whether the last GPU measurement of the scheduler is at least this old."""
         look = read_gpu_status(self.project.home)
         return look is not None and time.time() - look.at > seconds
 
@@ -264,9 +264,9 @@ class Machine:
         """Wait until a job is in a state."""
         expected = {state, *(str(first) for first in ENDED_STATES)}
         until(lambda: self.state(job) in expected, f"job {job} is {state}")
-        assert self.state(job) == state, self.told(job)
+        assert self.state(job) == state, self.show_text(job)
 
-    def until_told(self, job: int, *words: str) -> str:
+    def wait_for_reason(self, job: int, *words: str) -> str:
         """Wait until what is said of a job's state holds these words, and return it."""
         said: list[str] = [""]
 
@@ -308,10 +308,10 @@ def a_machine(
     """A person's empty queue on a machine with these GPUs; nothing of it is left afterwards.
 
     Args:
-        place: for all that is his; exists.
+        place: Existing folder for all files of the user.
         gpus: the machine's.
-        claims: where users tell each other what they promise; None: a folder of his own.
-        uid: the person, where he is not who runs the tests.
+        claims: Folder for the reservations of all users. If None, a folder of their own.
+        uid: Another user than the one who runs the tests.
     """
     with a_project(place) as project:
         if claims is None:
@@ -326,7 +326,7 @@ def a_machine(
         project.home.folder.mkdir(mode=0o700)
         machine = Machine(project=project, gpus=gpus)
         if uid is not None:
-            # he may read what lies in the folders of who runs the tests: Python, and the launcher
+            # this user may read the folders of the user who runs the tests: Python and launcher
             words = f"--reuid={uid} --regid={uid} --clear-groups"
             allowed = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
             machine.prefix = ("setpriv", *words.split(), *allowed, "--")
@@ -342,7 +342,7 @@ def a_machine(
 
 
 @contextmanager
-def two_people(
+def two_users(
     place: Path, gpus: Devices, *, scheduler: str = "tests.nvml.scheduler"
 ) -> Iterator[tuple[Machine, Machine]]:
     """Two users with a queue each on one machine; where nobody can become another, two queues of one."""

@@ -42,12 +42,12 @@ def states(project: Project) -> dict[str, str]:
 
 
 def is_queued(project: Project) -> bool:
-    """Tell whether there is a queue that knows the run; the database is there before the run is."""
+    """Return whether the queue has the run. The database exists before the run."""
     known = project.home.database.exists()
     return known and project.call("launcher", "status", "run:toys").returncode == 0
 
 
-def test_a_dry_run_lists_every_job_in_order_and_writes_nothing(toys: Project) -> None:
+def test_dry_run_lists_all_jobs_in_order_and_writes_nothing(toys: Project) -> None:
     said = toys.call("launcher", "run", a_task(toys), "--dry-run", "--json")
     assert said.returncode == 0, said.stderr
     jobs = json.loads(said.stdout)["jobs"]
@@ -60,7 +60,7 @@ def test_a_dry_run_lists_every_job_in_order_and_writes_nothing(toys: Project) ->
     assert [path.name for path in toys.folder.iterdir()] == ["toys.yaml"]
 
 
-def test_a_run_does_every_job_once_and_a_second_run_finds_all_of_it_done(toys: Project) -> None:
+def test_run_executes_each_job_once_and_second_run_skips_all(toys: Project) -> None:
     task = a_task(toys)
     first = toys.call("launcher", "run", task)
     assert first.returncode == 0, first.stderr
@@ -72,7 +72,7 @@ def test_a_run_does_every_job_once_and_a_second_run_finds_all_of_it_done(toys: P
     assert len(list(toys.home.attempts.iterdir())) == JOBS
 
 
-def test_a_result_that_was_deleted_is_made_again_with_what_needs_it_and_nothing_else(
+def test_deleted_result_reruns_its_job_and_dependents_only(
     toys: Project,
 ) -> None:
     task = a_task(toys)
@@ -82,7 +82,7 @@ def test_a_result_that_was_deleted_is_made_again_with_what_needs_it_and_nothing_
     assert f"3 queued, {JOBS - 3} done before" in said.stderr
 
 
-def test_a_changed_setting_runs_again_what_depends_on_it_and_says_so(toys: Project) -> None:
+def test_changed_setting_reruns_and_names_dependent_jobs(toys: Project) -> None:
     task = a_task(toys)
     toys.call("launcher", "run", task)
     text = (toys.folder / task).read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def test_a_changed_setting_runs_again_what_depends_on_it_and_says_so(toys: Proje
     assert "lr 0.1 → 0.5" in changed[0]["reason"]
 
 
-def test_a_second_run_of_the_same_file_joins_the_first_and_nothing_runs_twice(
+def test_second_run_of_a_file_joins_the_first_without_duplicates(
     toys: Project,
 ) -> None:
     task = a_task(toys, sleep_s=0.2)
@@ -105,7 +105,7 @@ def test_a_second_run_of_the_same_file_joins_the_first_and_nothing_runs_twice(
     assert len(list(toys.home.attempts.iterdir())) == JOBS
 
 
-def test_interrupting_the_view_leaves_the_work(toys: Project) -> None:
+def test_interrupted_view_does_not_stop_jobs(toys: Project) -> None:
     task = a_task(toys, sleep_s=0.2)
     with toys.start("launcher", "run", task) as run:
         until(lambda: is_queued(toys), "the run is queued")
@@ -117,7 +117,7 @@ def test_interrupting_the_view_leaves_the_work(toys: Project) -> None:
     assert set(states(toys).values()) == {"done"}
 
 
-def test_stopping_the_queue_ends_the_view_and_the_next_run_goes_on(toys: Project) -> None:
+def test_stopped_queue_ends_the_view_and_next_run_continues(toys: Project) -> None:
     task = a_task(toys, sleep_s=0.3)
     with toys.start("launcher", "run", task) as run:
         until(lambda: is_queued(toys), "the run is queued")
@@ -129,7 +129,7 @@ def test_stopping_the_queue_ends_the_view_and_the_next_run_goes_on(toys: Project
     assert set(states(toys).values()) == {"done"}
 
 
-def test_everything_of_ours_killed_again_and_again_ends_with_every_job_done_once(
+def test_every_job_is_done_once_although_all_processes_are_killed_repeatedly(
     toys: Project,
 ) -> None:
     task = a_task(toys, sleep_s=0.15)
@@ -148,7 +148,7 @@ def test_everything_of_ours_killed_again_and_again_ends_with_every_job_done_once
     assert set(states(toys).values()) == {"done"}
 
 
-def test_a_job_that_fails_stops_what_needs_it_and_is_told_with_the_next_step(
+def test_failed_job_skips_dependents_and_error_suggests_next_step(
     toys: Project,
 ) -> None:
     task = a_task(toys)
@@ -181,7 +181,9 @@ def test_a_job_that_fails_stops_what_needs_it_and_is_told_with_the_next_step(
         ('name: x\ntoytrain:\n  - {data: "dot:pre"}\n', ["missing-input", "toys"]),
     ],
 )
-def test_bad_input_is_located_and_queues_nothing(toys: Project, text: str, says: list[str]) -> None:
+def test_input_error_shows_its_location_and_queues_nothing(
+    toys: Project, text: str, says: list[str]
+) -> None:
     toys.write("bad.yaml", text)
     said = toys.call("launcher", "run", "bad.yaml")
     assert said.returncode == 2
@@ -191,13 +193,13 @@ def test_bad_input_is_located_and_queues_nothing(toys: Project, text: str, says:
     assert not toys.home.database.exists()
 
 
-def test_a_missing_task_file_is_named(toys: Project) -> None:
+def test_missing_task_file_is_named_in_the_error(toys: Project) -> None:
     said = toys.call("launcher", "run", "nowhere.yaml")
     assert said.returncode == 2
     assert "nowhere.yaml" in said.stderr
 
 
-def test_an_edit_of_the_laboratory_counts_at_once(toys: Project) -> None:
+def test_edited_plugin_code_takes_effect_immediately(toys: Project) -> None:
     task = a_task(toys)
     toys.call("launcher", "run", task)
     lab = Path(toys.environment["PYTHONPATH"]) / "toylab.py"
@@ -206,9 +208,7 @@ def test_an_edit_of_the_laboratory_counts_at_once(toys: Project) -> None:
     assert f"{JOBS} queued" in said.stderr
 
 
-def test_a_laboratory_that_was_written_for_version_0_2_goes_on(
-    project: Project, tmp_path: Path
-) -> None:
+def test_plugin_package_of_version_0_2_still_works(project: Project, tmp_path: Path) -> None:
     install_toys(project, tmp_path / "site", TOYLAB_0_2)
     text = """
 name: toys
@@ -232,7 +232,7 @@ autotest: ["dot:pre"]
     )
 
 
-def test_without_torch_imported_the_commands_answer(toys: Project) -> None:
+def test_commands_do_not_import_torch(toys: Project) -> None:
     probe = (
         "import sys, launcher.cli.main, launcher.cli.commands.run, launcher.scheduler, launcher.workers.fork_server;"
         "print([m for m in ('torch', 'torchvision', 'numpy', 'sklearn') if m in sys.modules])"

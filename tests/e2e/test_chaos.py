@@ -32,7 +32,7 @@ SEED = 7
 
 
 @pytest.mark.night
-def test_a_queue_that_is_killed_again_and_again_loses_nothing_and_runs_nothing_twice(
+def test_repeatedly_killed_queue_loses_no_job_and_runs_none_twice(
     tmp_path: Path,
 ) -> None:
     report = prove(tmp_path, jobs=JOBS, seconds=0, seed=SEED, guard=True)
@@ -43,7 +43,7 @@ def test_a_queue_that_is_killed_again_and_again_loses_nothing_and_runs_nothing_t
 
 
 @pytest.mark.parametrize(("delays", "faults"), [(0, (NO_DELAY,)), (1, ())])
-def test_a_proof_that_delayed_nothing_has_failed(delays: int, faults: tuple[str, ...]) -> None:
+def test_audit_without_delays_fails(delays: int, faults: tuple[str, ...]) -> None:
     report = Report(
         jobs=1,
         kills=1,
@@ -67,7 +67,7 @@ def test_a_proof_that_delayed_nothing_has_failed(delays: int, faults: tuple[str,
         ("launcher.scheduler", "started", 0),
     ],
 )
-def test_the_supervisor_that_claims_its_right_to_start_is_delayed_and_counted(
+def test_supervisor_start_claim_is_delayed_and_counted(
     tmp_path: Path, process: str, file: str, delays: int
 ) -> None:
     (tmp_path / "spec.json").touch()
@@ -86,7 +86,7 @@ def test_the_supervisor_that_claims_its_right_to_start_is_delayed_and_counted(
     assert delays_file(home).exists() == bool(delays)
 
 
-def a_fact(*endings: str, state: str = "done", dones: int | None = None) -> Fact:
+def make_fact(*endings: str, state: str = "done", dones: int | None = None) -> Fact:
     attempts = tuple(
         Tried(number=number, ending=ending, at=100.0 * number + 9 if ending else None)
         for number, ending in enumerate(endings, start=1)
@@ -95,20 +95,22 @@ def a_fact(*endings: str, state: str = "done", dones: int | None = None) -> Fact
     return Fact(name="j", state=state, reason="", dones=done, attempts=attempts)
 
 
-def ran(number: int, start: float, end: float | None = None, *, done: bool = True) -> Ran:
+def make_run(number: int, start: float, end: float | None = None, *, done: bool = True) -> Ran:
     return Ran(
         job="j", number=number, pid=10 + number, start=start, end=end, done=done and end is not None
     )
 
 
-def judged(fact: Fact | None, *runs: Ran, kills: tuple[Kill, ...] = ()) -> Findings:
+def run_audit(fact: Fact | None, *runs: Ran, kills: tuple[Kill, ...] = ()) -> Findings:
     return audit({} if fact is None else {"j": fact}, runs, kills, promised={"j"})
 
 
-def test_a_job_that_was_lost_once_and_then_done_is_as_it_should_be() -> None:
+def test_job_lost_once_and_then_done_is_valid() -> None:
     kill = Kill(pid=11, at=104.0, strike="program")
 
-    found = judged(a_fact("lost", "done"), ran(1, 101.0), ran(2, 105.0, 106.0), kills=(kill,))
+    found = run_audit(
+        make_fact("lost", "done"), make_run(1, 101.0), make_run(2, 105.0, 106.0), kills=(kill,)
+    )
 
     assert found.lines == ()
 
@@ -117,50 +119,62 @@ def test_a_job_that_was_lost_once_and_then_done_is_as_it_should_be() -> None:
     ("fact", "runs", "where"),
     [
         (None, [], "lost"),
-        (a_fact(state="queued"), [], "lost"),
-        (a_fact("done"), [], "lost"),
-        (a_fact("done"), [ran(1, 101.0, 102.0, done=False)], "lost"),
-        (a_fact("done", "done"), [ran(1, 101.0, 102.0), ran(2, 201.0, 202.0)], "doubled"),
-        (a_fact("done", dones=2), [ran(1, 101.0, 102.0)], "doubled"),
-        (a_fact("failed", "done"), [ran(1, 101.0, 203.0), ran(2, 202.0, 204.0)], "overlaps"),
-        (a_fact("lost", "done"), [ran(1, 101.0), ran(2, 108.0, 204.0)], "overlaps"),
-        (a_fact("void", "done"), [ran(1, 101.0, 102.0), ran(2, 202.0, 204.0)], "unexplained"),
-        (a_fact("void", "done"), [ran(2, 202.0, 204.0)], "unexplained"),
-        (a_fact("done"), [ran(1, 101.0, 102.0), ran(1, 103.0, 104.0)], "unexplained"),
-        (a_fact("done"), [ran(0, 101.0, 102.0), ran(0, 103.0, 104.0)], "unexplained"),
+        (make_fact(state="queued"), [], "lost"),
+        (make_fact("done"), [], "lost"),
+        (make_fact("done"), [make_run(1, 101.0, 102.0, done=False)], "lost"),
+        (
+            make_fact("done", "done"),
+            [make_run(1, 101.0, 102.0), make_run(2, 201.0, 202.0)],
+            "doubled",
+        ),
+        (make_fact("done", dones=2), [make_run(1, 101.0, 102.0)], "doubled"),
+        (
+            make_fact("failed", "done"),
+            [make_run(1, 101.0, 203.0), make_run(2, 202.0, 204.0)],
+            "overlaps",
+        ),
+        (make_fact("lost", "done"), [make_run(1, 101.0), make_run(2, 108.0, 204.0)], "overlaps"),
+        (
+            make_fact("void", "done"),
+            [make_run(1, 101.0, 102.0), make_run(2, 202.0, 204.0)],
+            "unexplained",
+        ),
+        (make_fact("void", "done"), [make_run(2, 202.0, 204.0)], "unexplained"),
+        (make_fact("done"), [make_run(1, 101.0, 102.0), make_run(1, 103.0, 104.0)], "unexplained"),
+        (make_fact("done"), [make_run(0, 101.0, 102.0), make_run(0, 103.0, 104.0)], "unexplained"),
     ],
 )
-def test_the_proof_sees_each_fault(fact: Fact | None, runs: list[Ran], where: str) -> None:
-    found = judged(fact, *runs)
+def test_audit_detects_each_fault(fact: Fact | None, runs: list[Ran], where: str) -> None:
+    found = run_audit(fact, *runs)
 
     assert found.lines
     assert getattr(found, where) == found.lines
     assert jobs_of(found.lines) == ["j"]
 
 
-def test_a_job_that_is_never_to_run_again_must_not_when_it_was_lost() -> None:
-    facts = {"j": a_fact("lost", "done")}
-    runs = [ran(1, 101.0), ran(2, 205.0, 206.0)]
+def test_lost_job_with_rerun_never_must_not_run_again() -> None:
+    facts = {"j": make_fact("lost", "done")}
+    runs = [make_run(1, 101.0), make_run(2, 205.0, 206.0)]
 
     assert audit(facts, runs, (), promised={"j"}).lines == ()
     assert len(audit(facts, runs, (), promised={"j"}, once={"j"}).unexplained) == 1
 
 
-def test_a_killed_program_is_taken_to_have_lived_until_it_was_killed() -> None:
-    first, second = ran(1, 101.0), ran(2, 105.0, 106.0)
+def test_killed_program_counts_as_running_until_the_kill() -> None:
+    first, second = make_run(1, 101.0), make_run(2, 105.0, 106.0)
 
-    early = judged(
-        a_fact("lost", "done"), first, second, kills=(Kill(pid=11, at=104.9, strike="some"),)
+    early = run_audit(
+        make_fact("lost", "done"), first, second, kills=(Kill(pid=11, at=104.9, strike="some"),)
     )
-    late = judged(
-        a_fact("lost", "done"), first, second, kills=(Kill(pid=11, at=105.1, strike="some"),)
+    late = run_audit(
+        make_fact("lost", "done"), first, second, kills=(Kill(pid=11, at=105.1, strike="some"),)
     )
 
     assert early.overlaps == ()
     assert len(late.overlaps) == 1
 
 
-def test_a_recipe_foretells_what_comes_of_failures_needs_and_holds() -> None:
+def test_recipe_predicts_states_after_failures_dependencies_and_holds() -> None:
     recipes = [
         Recipe(name="fails", exit_code=3, retries=2),
         Recipe(name="recovers", failures=1, retries=1),
@@ -198,14 +212,14 @@ def operations(place: Path) -> Sequence[Operation]:
     return record(place, CUT_JOBS)
 
 
-def test_a_power_cut_loses_nothing_that_was_seen_to_be_queued_or_done(
+def test_power_cut_keeps_jobs_reported_as_queued_or_done(
     operations: Sequence[Operation], place: Path
 ) -> None:
     report = prove_cuts(place, operations, cuts=CUTS, restarts=1, seed=SEED)
     assert report.findings == ()
 
 
-def test_without_syncs_a_power_cut_loses_jobs(operations: Sequence[Operation], place: Path) -> None:
+def test_power_cut_without_syncs_loses_jobs(operations: Sequence[Operation], place: Path) -> None:
     report = prove_cuts(place, operations, cuts=40, restarts=0, seed=SEED, syncs=False)
     assert report.findings
 
@@ -227,7 +241,7 @@ def changes(*lines: tuple[object, ...]) -> Disk:
     return disk
 
 
-def test_a_disk_keeps_what_was_synced_and_loses_the_rest() -> None:
+def test_simulated_disk_keeps_only_synced_data() -> None:
     disk = changes(
         ("m", "/disk/home", "", 1, 0, ""),
         ("c", "/disk/home/a", "", 2, 0, ""),
@@ -259,39 +273,43 @@ def body(number: int, start: float, end: float | None = None) -> Ran:
     return Ran(job="a", number=number, pid=number, start=start, end=end, done=end is not None)
 
 
-def verdict_on(fact: Fact | None, *bodies: Ran, files: Mapping[str, str]) -> Verdict:
+def judge_node_run(fact: Fact | None, *bodies: Ran, files: Mapping[str, str]) -> Verdict:
     return judge(["a"], {} if fact is None else {"a": fact}, bodies, files, {"a": OUTPUT})
 
 
-def test_a_job_that_was_lost_with_its_node_and_then_done_is_as_it_should_be() -> None:
-    verdict = verdict_on(a_job_of("lost", "done"), body(1, 1), body(2, 5, 6), files={OUTPUT: "2"})
+def test_job_lost_with_its_node_and_then_done_is_valid() -> None:
+    verdict = judge_node_run(
+        a_job_of("lost", "done"), body(1, 1), body(2, 5, 6), files={OUTPUT: "2"}
+    )
     assert verdict.complaints == ()
     assert (verdict.jobs, verdict.done, verdict.attempts, verdict.ended_twice) == (1, 1, 2, 0)
 
 
-def test_a_job_that_waits_or_never_came_to_its_end_is_lost() -> None:
-    assert verdict_on(a_job_of("lost", state="queued"), body(1, 1), files={}).lost
-    assert verdict_on(a_job_of("done"), body(1, 1), files={OUTPUT: "1"}).lost
-    assert verdict_on(None, files={}).lost
+def test_waiting_or_unfinished_job_counts_as_lost() -> None:
+    assert judge_node_run(a_job_of("lost", state="queued"), body(1, 1), files={}).lost
+    assert judge_node_run(a_job_of("done"), body(1, 1), files={OUTPUT: "1"}).lost
+    assert judge_node_run(None, files={}).lost
 
 
-def test_two_accepted_attempts_are_seen() -> None:
+def test_two_accepted_attempts_are_detected() -> None:
     bodies = (body(1, 1, 7), body(2, 5, 6))
     fact = a_job_of("done", "done", dones=2)
-    verdict = verdict_on(fact, *bodies, files={OUTPUT: "2"})
+    verdict = judge_node_run(fact, *bodies, files={OUTPUT: "2"})
     assert verdict.accepted_twice
     assert (verdict.ended_twice, verdict.overlaps) == (1, 1)
 
 
-def test_what_an_attempt_wrote_that_was_not_accepted_is_seen() -> None:
+def test_output_of_an_unaccepted_attempt_is_detected() -> None:
     fact, bodies = a_job_of("lost", "done"), (body(1, 1, 9), body(2, 5, 6))
-    assert verdict_on(fact, *bodies, files={OUTPUT: "1"}).foreign_files
-    assert verdict_on(fact, *bodies, files={OUTPUT: "2", "runs/proof/a/more": "1"}).foreign_files
-    assert verdict_on(fact, *bodies, files={}).foreign_files
-    assert not verdict_on(fact, *bodies, files={OUTPUT: "2"}).foreign_files
+    assert judge_node_run(fact, *bodies, files={OUTPUT: "1"}).foreign_files
+    assert judge_node_run(
+        fact, *bodies, files={OUTPUT: "2", "runs/proof/a/more": "1"}
+    ).foreign_files
+    assert judge_node_run(fact, *bodies, files={}).foreign_files
+    assert not judge_node_run(fact, *bodies, files={OUTPUT: "2"}).foreign_files
 
 
-def test_links_are_shown_late_as_links(tmp_path: Path) -> None:
+def test_delayed_links_appear_as_links(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     with LateFiles(here, there, 0.0):
         (there / "runs").symlink_to("/somewhere/else")

@@ -27,10 +27,10 @@ from tests.e2e.test_reliability import (
     add,
     add_waiting,
     all_states,
+    check_error,
     command_line,
-    complained,
     endings,
-    facts,
+    job_details,
     kill_all,
     listed,
     living,
@@ -140,7 +140,7 @@ def make_room(home: Home) -> None:
     (home.folder / "filler").unlink()
 
 
-def never(condition: Callable[[], object], what: str) -> None:
+def check_never(condition: Callable[[], object], what: str) -> None:
     """Watch for a while that something does not happen."""
     until_s = time.monotonic() + WATCHED_S
     while time.monotonic() < until_s:
@@ -148,13 +148,15 @@ def never(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.01)
 
 
-def lives_by_itself(queue: Project) -> None:
+def check_all_done_without_commands(queue: Project) -> None:
     """Check that every job ends without any command, and that then all of them are done."""
     until(lambda: set(all_states(queue).values()) == {"done"}, "all jobs are done")
     for job in range(1, len(all_states(queue)) + 1):
         *before, last = endings(queue, job)
-        assert last == "done", facts(queue, job)
-        assert set(before) <= {"void"}, facts(queue, job)  # one that never started costs nothing
+        assert last == "done", job_details(queue, job)
+        assert set(before) <= {"void"}, job_details(
+            queue, job
+        )  # one that never started costs nothing
     add(queue, "true")
     wait(queue)
     assert scheduler_pid(queue.home) is not None
@@ -178,7 +180,7 @@ def a_small_disk(place: Path) -> Iterator[Path]:
 
 
 def unmounted(place: Path) -> bool:
-    """Take a disk away, and tell whether it was let go."""
+    """Unmount a disk. Return whether it was released."""
     return (
         subprocess.run(["umount", str(place)], check=False, stderr=subprocess.DEVNULL).returncode
         == 0
@@ -220,7 +222,7 @@ def first_program(queue: Project) -> int:
     return program_of(Attempt(queue.home.attempts / "1-1"))
 
 
-def test_a_program_that_floods_the_disk_with_its_log_ends_when_there_is_room(
+def test_program_with_a_disk_filling_log_ends_after_space_is_freed(
     small: Project,
 ) -> None:
     words = [str(small.folder / name) for name in ("gate", "full")]
@@ -232,16 +234,16 @@ def test_a_program_that_floods_the_disk_with_its_log_ends_when_there_is_room(
     open_gate(small)
     until(lambda: gone(program), "the program has ended")
 
-    never(lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it")
+    check_never(
+        lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it"
+    )
     os.truncate(small.home.attempt(job, 1).log, 0)
 
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
 
 
 @pytest.mark.parametrize("room", [0, 65536])
-def test_an_outcome_and_a_database_that_cannot_be_written_wait_for_room(
-    small: Project, room: int
-) -> None:
+def test_outcome_and_database_are_written_after_space_is_freed(small: Project, room: int) -> None:
     job = add_waiting(small)
     for _ in range(4):
         add(small, *shell("echo 1 >>others"))
@@ -251,31 +253,33 @@ def test_an_outcome_and_a_database_that_cannot_be_written_wait_for_room(
     open_gate(small)
     until(lambda: gone(program), "the program has ended")
 
-    never(lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it")
+    check_never(
+        lambda: state(small, job) in {"failed", "queued"}, "the full disk is held against it"
+    )
     make_room(small.home)
 
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
     assert len((small.folder / "others").read_text().splitlines()) == 4
 
 
-def test_a_new_attempt_waits_for_room(small: Project) -> None:
+def test_new_attempt_waits_for_disk_space(small: Project) -> None:
     first = add_waiting(small)
     second = add(small, *shell("echo x >>others"), after=str(first))
     until(lambda: stamps(small), "the first runs")
     fill(small.home, 16384)
     open_gate(small)
 
-    never(lambda: state(small, second) in {"failed", "skipped"}, "the full disk is held against it")
+    check_never(
+        lambda: state(small, second) in {"failed", "skipped"}, "the full disk is held against it"
+    )
     make_room(small.home)
 
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
     assert (small.folder / "others").read_text() == "x\n"
 
 
 @pytest.mark.parametrize("whose", [b"launcher.scheduler", b"launcher.workers.fork_server"])
-def test_what_is_killed_on_a_full_disk_is_there_again_when_there_is_room(
-    small: Project, whose: bytes
-) -> None:
+def test_killed_processes_restart_after_space_is_freed(small: Project, whose: bytes) -> None:
     """All processes of the fork server are killed: it and the supervisors that it has forked."""
     job = add_waiting(small)
     other = add(small, "true", after=str(job))
@@ -285,7 +289,7 @@ def test_what_is_killed_on_a_full_disk_is_there_again_when_there_is_room(
         if whose in command_line(pid):
             os.kill(pid, signal.SIGKILL)
     open_gate(small)
-    never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
+    check_never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
     make_room(small.home)
 
     wait(small)
@@ -294,7 +298,7 @@ def test_what_is_killed_on_a_full_disk_is_there_again_when_there_is_room(
     assert endings(small, other)[-1] == "done"
 
 
-def test_what_a_command_cannot_do_on_a_full_disk_it_says_with_the_place(small: Project) -> None:
+def test_command_on_a_full_disk_names_the_path_it_cannot_write(small: Project) -> None:
     add_waiting(small)
     waiting = str(add(small, "true", after="1"))
     until(lambda: stamps(small), "the program runs")
@@ -307,16 +311,16 @@ def test_what_a_command_cannot_do_on_a_full_disk_it_says_with_the_place(small: P
         ("priority", "5", waiting),
         ("stop", "--now"),
     ):
-        text = complained(small.call("launcher", *words), 3)
+        text = check_error(small.call("launcher", *words), 3)
         assert str(small.home.folder) in text, text
         assert listed(small) == before, words  # questions are answered
 
     make_room(small.home)
     open_gate(small)
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
 
 
-def test_a_queue_that_was_killed_on_a_full_disk_goes_on_with_the_next_command(
+def test_queue_killed_on_a_full_disk_continues_with_the_next_command(
     small: Project,
 ) -> None:
     job = add_waiting(small)
@@ -327,7 +331,7 @@ def test_a_queue_that_was_killed_on_a_full_disk_goes_on_with_the_next_command(
     kill_all(small.home)
     with small.start("launcher", "wait", "--timeout", "60s") as waiting:
         until(lambda: scheduler_pid(small.home), "the command has brought a scheduler")
-        never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
+        check_never(lambda: state(small, job) in {"failed", "done"}, "the full disk takes an end")
         make_room(small.home)
         _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, err
@@ -335,7 +339,7 @@ def test_a_queue_that_was_killed_on_a_full_disk_goes_on_with_the_next_command(
     assert endings(small, job) in (["lost", "done"], ["done"])
 
 
-def test_what_cannot_be_queued_for_lack_of_room_is_told_and_what_is_queued_runs(
+def test_jobs_without_disk_space_are_refused_and_queued_jobs_run(
     small: Project,
 ) -> None:
     add(small, "true")
@@ -349,24 +353,24 @@ def test_what_cannot_be_queued_for_lack_of_room_is_told_and_what_is_queued_runs(
             queued.append(f"command/{name}")
         else:
             refused += 1
-            text = complained(said, 3)
+            text = check_error(said, 3)
             assert any(word in text for word in ("full", "space", "room")), text
     assert refused
     make_room(small.home)
 
     until(lambda: set(all_states(small).values()) == {"done"}, "all jobs are done")
     assert sorted(all_states(small)) == sorted(queued)
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
 
 
-def test_on_a_disk_that_is_full_from_the_start_nothing_is_queued_until_there_is_room(
+def test_initially_full_disk_accepts_no_job_until_space_is_freed(
     small: Project,
 ) -> None:
     for room in (0, 4096, 32768, 131072):
         fill(small.home, room)
         said = small.call("launcher", "add", "--", "true")
         if said.returncode != 0:
-            complained(said, 3)
+            check_error(said, 3)
     make_room(small.home)
 
     number = add(small, "true")
@@ -374,7 +378,7 @@ def test_on_a_disk_that_is_full_from_the_start_nothing_is_queued_until_there_is_
     assert len(all_states(small)) == number
 
 
-def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing_half_queued(
+def test_file_size_limit_is_reported_and_queues_nothing(
     queue: Project,
 ) -> None:
     add(queue, "true")
@@ -390,14 +394,14 @@ def test_a_limit_on_the_size_of_files_is_told_and_leaves_nothing_half_queued(
             check=False,
             preexec_fn=lambda size=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),  # type: ignore[misc]  # a default binds the loop's value
         )
-        complained(refused, 3)
+        check_error(refused, 3)
         assert all_states(queue) == before
 
-    lives_by_itself(queue)
+    check_all_done_without_commands(queue)
 
 
 @NEEDS_CC
-def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project, flag: Path) -> None:
+def test_failed_disk_sync_is_reported_and_retried(queue: Project, flag: Path) -> None:
     job = add_waiting(queue)
     add(queue, *shell("echo 1 >>others"), after=str(job))
     until(lambda: stamps(queue), "the program runs")
@@ -405,21 +409,23 @@ def test_a_disk_that_does_not_sync_is_waited_for_and_told(queue: Project, flag: 
     before = all_states(queue)
     flag.touch()
 
-    text = complained(queue.call("launcher", "add", "--", "true"), 3)
+    text = check_error(queue.call("launcher", "add", "--", "true"), 3)
     assert any(word in text for word in ("I/O", "disk", "Input/output")), text
     assert all_states(queue) == before
     open_gate(queue)
     until(lambda: gone(program), "the program has ended")
-    never(lambda: state(queue, job) in {"failed", "queued", "done"}, "an unsynced end is taken in")
+    check_never(
+        lambda: state(queue, job) in {"failed", "queued", "done"}, "an unsynced end is taken in"
+    )
     flag.unlink()
 
-    lives_by_itself(queue)
+    check_all_done_without_commands(queue)
     assert (queue.folder / "others").read_text() == "1\n"
 
 
 @NEEDS_CC
 @pytest.mark.parametrize("which", ["all", "database_log", "attempts", "folder"])
-def test_a_job_that_must_never_run_twice_does_not_start_before_that_is_on_disk(
+def test_job_with_rerun_never_starts_only_after_its_claim_is_synced(
     queue: Project, flag: Path, which: str
 ) -> None:
     due_s = 3  # long enough for `add` to return on a busy machine
@@ -436,7 +442,7 @@ def test_a_job_that_must_never_run_twice_does_not_start_before_that_is_on_disk(
 
 
 @NEEDS_CC
-def test_a_queue_that_begins_again_on_a_disk_that_does_not_sync_goes_on_when_it_does(
+def test_restarted_queue_continues_after_disk_syncs_again(
     queue: Project,
     flag: Path,
 ) -> None:
@@ -447,7 +453,7 @@ def test_a_queue_that_begins_again_on_a_disk_that_does_not_sync_goes_on_when_it_
     flag.touch()
     with queue.start("launcher", "wait", "--timeout", "60s") as waiting:
         until(lambda: scheduler_pid(queue.home), "the command has brought a scheduler")
-        never(lambda: state(queue, job) == "done", "an end that is not synced is taken in")
+        check_never(lambda: state(queue, job) == "done", "an end that is not synced is taken in")
         flag.unlink()
         _, err = waiting.communicate(timeout=30)
     assert waiting.returncode == 0, err
@@ -455,10 +461,10 @@ def test_a_queue_that_begins_again_on_a_disk_that_does_not_sync_goes_on_when_it_
 
 
 @NEEDS_CC
-def test_a_queue_does_not_begin_on_a_disk_that_does_not_sync(queue: Project, flag: Path) -> None:
+def test_queue_does_not_start_on_a_disk_without_sync(queue: Project, flag: Path) -> None:
     flag.touch()
     for _ in range(2):
-        complained(queue.call("launcher", "add", "--", "true"), 3)
+        check_error(queue.call("launcher", "add", "--", "true"), 3)
     flag.unlink()
 
     add(queue, "true")
@@ -466,7 +472,7 @@ def test_a_queue_does_not_begin_on_a_disk_that_does_not_sync(queue: Project, fla
     assert set(all_states(queue).values()) == {"done"}
 
 
-def test_the_page_is_served_on_a_full_disk_and_says_what_it_cannot_change(small: Project) -> None:
+def test_web_page_on_a_full_disk_reports_failed_changes(small: Project) -> None:
     add_waiting(small)
     waiting = add(small, "true", after="1")
     until(lambda: stamps(small), "the program runs")
@@ -486,7 +492,7 @@ def test_the_page_is_served_on_a_full_disk_and_says_what_it_cannot_change(small:
         question = confirmed(page, f"jobs/{waiting}/tag")
         assert page.post(f"jobs/{waiting}/tag", {"question": question, "text": "x"}).status == 303
     open_gate(small)
-    lives_by_itself(small)
+    check_all_done_without_commands(small)
 
 
 def confirmed(page: Page, place: str) -> str:
@@ -495,9 +501,7 @@ def confirmed(page: Page, place: str) -> str:
     return text.partition('name="question" value="')[2].partition('"')[0]
 
 
-def test_results_that_a_full_disk_does_not_take_leave_the_file_as_it_was(
-    toys: Project, tmp_path: Path
-) -> None:
+def test_results_file_is_unchanged_if_the_disk_is_full(toys: Project, tmp_path: Path) -> None:
     toys.write("toys.yaml", TOYS.format(more=""))
     assert toys.call("launcher", "run", "toys.yaml").returncode == 0
     count = ("select count(*) as jobs from jobs", "--json")
@@ -510,7 +514,7 @@ def test_results_that_a_full_disk_does_not_take_leave_the_file_as_it_was(
         toys.write("toys.yaml", TOYS.format(more=MORE))
         assert toys.call("launcher", "run", "toys.yaml").returncode == 0
         fill(Home(disk))
-        text = complained(toys.call("launcher", "results", "toys", "--db", str(file)), 3)
+        text = check_error(toys.call("launcher", "results", "toys", "--db", str(file)), 3)
         assert str(file) in text
         assert "full" in text
         assert file.read_bytes() == before
@@ -518,21 +522,21 @@ def test_results_that_a_full_disk_does_not_take_leave_the_file_as_it_was(
         again = toys.call("launcher", "query", "--db", str(file), *count)
         assert (again.returncode, again.stdout) == (0, answer.stdout), again.stderr
         new = disk / "new.sqlite"
-        assert "full" in complained(toys.call("launcher", "results", "toys", "--db", str(new)), 3)
+        assert "full" in check_error(toys.call("launcher", "results", "toys", "--db", str(new)), 3)
         make_room(Home(disk))
         for each in (file, new):
             written = toys.call("launcher", "results", "toys", "--db", str(each))
             assert written.returncode == 0, written.stderr
 
 
-def test_a_question_to_all_runs_is_refused_on_a_full_disk_and_answered_when_there_is_room(
+def test_query_over_all_runs_fails_on_a_full_disk_and_works_after_space_is_freed(
     small: Project,
 ) -> None:
     add(small, "true")
     wait(small)
     ask = ("launcher", "query", "select name, state from jobs", "--json")
     fill(small.home)
-    text = complained(small.call(*ask), 3)
+    text = check_error(small.call(*ask), 3)
     assert str(small.home.folder) in text
     assert "full" in text
     make_room(small.home)
@@ -564,29 +568,29 @@ def submitted(queue: Project, word: str, *on: str) -> int:
     return int(said.stdout)
 
 
-def told(queue: Project, job: int, word: str) -> None:
+def check_function_end(queue: Project, job: int, word: str) -> None:
     """Check that a function ended as it did: with its value, or with its own exception."""
     until(lambda: state(queue, job) not in {"running", "queued"}, "it has ended")
     folder = queue.home.attempt(job, 1).folder
     if word == "raise":
-        assert facts(queue, job)["reason"] == "failed: ValueError: not this one"
+        assert job_details(queue, job)["reason"] == "failed: ValueError: not this one"
         assert isinstance(read_exception(folder), ValueError)
         return
-    assert endings(queue, job) == ["done"], facts(queue, job)
+    assert endings(queue, job) == ["done"], job_details(queue, job)
     assert read_value(folder, "f") == word * 10_000
 
 
 @pytest.mark.parametrize("word", ["x", "raise"])
-def test_a_function_that_ends_on_a_full_disk_waits_for_room(small: Project, word: str) -> None:
+def test_function_result_is_written_after_space_is_freed(small: Project, word: str) -> None:
     job = submitted(small, word)
     fill(small.home)
     open_gate(small)
     until((small.folder / "passed").exists, "the function has ended")
 
-    never(lambda: state(small, job) != "running", "the full disk is held against it")
+    check_never(lambda: state(small, job) != "running", "the full disk is held against it")
     make_room(small.home)
 
-    told(small, job, word)
+    check_function_end(small, job, word)
 
 
 @contextlib.contextmanager
@@ -618,7 +622,7 @@ def pilots_of(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("word", ["x", "raise"])
-def test_a_function_on_a_pilot_waits_for_room_in_the_folder_of_the_pilots(
+def test_function_on_a_pilot_waits_for_space_in_the_pilot_folder(
     queue: Project, tmp_path: Path, word: str
 ) -> None:
     with a_small_disk(tmp_path / "disk") as disk, pilots_in(queue, disk / "pilots"):
@@ -627,14 +631,14 @@ def test_a_function_on_a_pilot_waits_for_room_in_the_folder_of_the_pilots(
         open_gate(queue)
         until((queue.folder / "passed").exists, "the function has ended")
 
-        never(lambda: state(queue, job) != "running", "the full disk is held against it")
+        check_never(lambda: state(queue, job) != "running", "the full disk is held against it")
         make_room(Home(disk))
 
-        told(queue, job, word)
+        check_function_end(queue, job, word)
 
 
 @pytest.mark.parametrize("word", ["x", "raise"])
-def test_a_function_on_a_pilot_waits_while_the_folder_of_the_pilots_is_away(
+def test_function_on_a_pilot_waits_while_the_pilot_folder_is_unavailable(
     queue: Project, tmp_path: Path, word: str
 ) -> None:
     folder = tmp_path / "disk" / "pilots"
@@ -644,14 +648,14 @@ def test_a_function_on_a_pilot_waits_while_the_folder_of_the_pilots_is_away(
         open_gate(queue)
         until((queue.folder / "passed").exists, "the function has ended")
 
-        never(lambda: state(queue, job) != "running", "it fails")
+        check_never(lambda: state(queue, job) != "running", "it fails")
         shutil.rmtree(folder.parent, ignore_errors=True)
         away.rename(folder.parent)
 
-        told(queue, job, word)
+        check_function_end(queue, job, word)
 
 
-def test_a_failure_that_a_full_disk_kept_from_saying_anything_names_the_disk(
+def test_failure_without_output_on_a_full_disk_names_the_disk(
     tmp_path: Path,
 ) -> None:
     with a_small_disk(tmp_path / "disk") as disk:

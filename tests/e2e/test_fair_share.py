@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.build import shell, until
-from tests.e2e.machine import CORES, Machine, name_of, two_people
+from tests.e2e.machine import CORES, Machine, name_of, two_users
 from tests.nvml.standin import GIB, TAKE, Devices
 
 QUICK = f"{TAKE} sleep 0.5"
@@ -15,16 +15,16 @@ MANY = 400  # jobs of which a test sees a few, however busy the machine is
 
 
 @pytest.fixture
-def people(tmp_path: Path, gpus: Devices) -> Iterator[tuple[Machine, Machine]]:
+def users(tmp_path: Path, gpus: Devices) -> Iterator[tuple[Machine, Machine]]:
     """Two users with a queue each."""
-    with two_people(tmp_path, gpus) as both:
+    with two_users(tmp_path, gpus) as both:
         yield both
 
 
-def test_a_few_jobs_of_one_user_do_not_wait_for_the_whole_queue_of_another(
-    people: tuple[Machine, Machine], gpus: Devices
+def test_few_jobs_of_one_user_overtake_the_long_queue_of_a_peer_user(
+    users: tuple[Machine, Machine], gpus: Devices
 ) -> None:
-    one, other = people
+    one, other = users
     for _ in range(2):
         gpus.add(24 * GIB, used=0)
     many = one.queue_many(shell(QUICK, str(GIB)), MANY, device="cuda", min_vram=20 * GIB)
@@ -36,8 +36,8 @@ def test_a_few_jobs_of_one_user_do_not_wait_for_the_whole_queue_of_another(
     assert one.state(many[-1]) == "queued", "they waited for the whole queue"
 
 
-def test_cores_are_left_to_another_user_likewise(people: tuple[Machine, Machine]) -> None:
-    one, other = people
+def test_cores_are_left_to_a_peer_user(users: tuple[Machine, Machine]) -> None:
+    one, other = users
     many = one.queue_many(shell("sleep 0.2"), MANY, cpus=CORES, device="cpu")
     until(lambda: one.state(many[2]) == "done", "the first user's queue runs")
 
@@ -47,24 +47,24 @@ def test_cores_are_left_to_another_user_likewise(people: tuple[Machine, Machine]
     assert one.state(many[-1]) == "queued", "they waited for the whole queue"
 
 
-def test_a_wide_job_of_another_user_gets_its_cards_and_who_waits_for_it_is_told_why(
-    people: tuple[Machine, Machine], gpus: Devices
+def test_wide_job_of_a_peer_user_gets_gpus_and_waiting_jobs_show_the_reason(
+    users: tuple[Machine, Machine], gpus: Devices
 ) -> None:
-    one, other = people
+    one, other = users
     for _ in range(2):
         gpus.add(24 * GIB, used=0)
     first = one.hold(1, gpus=1, vram="20GiB")
     assert first.started or first.cards
     wide = other.hold(1, gpus=2, vram="20GiB")
-    other.until_told(wide.job, "waiting for 2 GPUs")
+    other.wait_for_reason(wide.job, "waiting for 2 GPUs")
 
     later = one.hold(1, gpus=1, vram="20GiB")
 
-    reason = one.until_told(later.job, "waiting for", name_of(other), "for 2 GPUs")
+    reason = one.wait_for_reason(later.job, "waiting for", name_of(other), "for 2 GPUs")
     assert "and has used less lately (0.0 " in reason
     assert "has used less lately" in reason
     assert re.search(rf"waiting for (user )?{name_of(other)}, wh", one.call("status").stdout)
-    assert "has used less lately" in one.told(later.job)
+    assert "has used less lately" in one.show_text(later.job)
     assert not later.started
     first.let_go()
     assert len(wide.cards) == 2
@@ -79,10 +79,10 @@ SPAN = (
 )
 
 
-def test_exclusive_jobs_and_jobs_of_other_users_are_on_no_card_at_the_same_time(
-    people: tuple[Machine, Machine], gpus: Devices, tmp_path: Path
+def test_exclusive_jobs_share_no_gpu_with_jobs_of_peer_users(
+    users: tuple[Machine, Machine], gpus: Devices, tmp_path: Path
 ) -> None:
-    one, other = people
+    one, other = users
     for _ in range(2):
         gpus.add(24 * GIB, used=0)
     spans = tmp_path / "spans"

@@ -39,7 +39,7 @@ def install(project: Project, site: Path) -> None:
     (package / "entry_points.txt").write_text(f"[launcher.kinds]\n{points}")
 
 
-def test_folders_are_made_of_folders_once_and_their_results_are_a_table(
+def test_folder_jobs_run_once_and_their_results_form_a_table(
     project: Project, tmp_path: Path
 ) -> None:
     install(project, tmp_path / "site")
@@ -83,9 +83,7 @@ print(json.dumps([answer.result(60) for answer in (*on_gpu, without)]))
 """
 
 
-def test_a_function_sees_the_gpu_that_it_asked_for_and_no_other_does(
-    tmp_path: Path, gpus: Devices
-) -> None:
+def test_only_the_function_that_requests_a_gpu_sees_it(tmp_path: Path, gpus: Devices) -> None:
     with a_machine(tmp_path, gpus) as machine:
         machine.configure("[sharing]\nmax_per_gpu = 9\n")
         card = gpus.add(used=0)

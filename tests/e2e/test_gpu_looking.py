@@ -1,4 +1,4 @@
-"""What is measured of GPUs and jobs, what is learned from it, and what the screens tell of it."""
+"""Measurements of GPUs and jobs, estimates from them, and their display."""
 
 import json
 import time
@@ -56,7 +56,7 @@ read line <"$3" || true
 """
 
 
-def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed_by_what_it_uses(
+def test_jobs_of_a_type_wait_for_the_first_measurement_and_are_packed_by_it(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -64,8 +64,8 @@ def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed
     first, second = (machine.hold(5, script=LATE, gpus=1) for _ in range(2))
 
     assert first.cards == [card]
-    assert "reserved 3 GiB at first (" in machine.told(first.job)
-    machine.until_told(
+    assert "reserved 3 GiB at first (" in machine.show_text(first.job)
+    machine.wait_for_reason(
         second.job, "job 1, the first similar job, is being measured on cuda:0", "waiting for 3 GiB"
     )
     declared = machine.hold(0.5, gpus=1, vram="1GiB")  # it does not need to wait for that
@@ -74,7 +74,7 @@ def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed
     first.let_go()
     assert second.cards == [card]
     assert machine.state(first.job) == "running"
-    assert "reserved 6.8 GiB (estimated from 1 similar job)" in machine.told(second.job)
+    assert "reserved 6.8 GiB (estimated from 1 similar job)" in machine.show_text(second.job)
     until(
         lambda: "from 1 similar job)" in machine.show(second.job)["expected"]["memory"],
         "the running job is counted",
@@ -82,12 +82,12 @@ def test_the_next_jobs_of_a_kind_wait_until_the_first_is_measured_and_are_packed
     assert machine.show(second.job)["attempts"][0]["claim"] is None
     first.let_go()
     machine.until_state(first.job, "done")
-    assert "used 5 GiB" in machine.told(first.job)
+    assert "used 5 GiB" in machine.show_text(first.job)
 
     more = [machine.hold(5, script=LATE, gpus=1) for _ in range(2)]
     for one in more:
         assert one.cards == [card]
-        assert "learned from 1 run" in machine.told(one.job)
+        assert "learned from 1 run" in machine.show_text(one.job)
     claims = {machine.show(one.job)["attempts"][0]["claim"] for one in more}
     assert len(claims) == 1
     assert 5 * GIB < claims.pop() < 6 * GIB
@@ -97,13 +97,13 @@ def done_alone(machine: Machine, amount: float, *words: str) -> Program:
     """Run a program that takes so many GiB to its end, and see that this was measured."""
     program = machine.hold(amount, gpus=1, words=words)
     (card,) = program.cards
-    machine.until_measured(card, round(amount * GIB))
+    machine.wait_for_usage(card, round(amount * GIB))
     program.let_go()
     machine.until_state(program.job, "done")
     return program
 
 
-def test_the_same_script_with_another_number_gets_an_estimate_from_what_the_first_took(
+def test_script_with_another_argument_gets_the_measured_estimate(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -115,19 +115,17 @@ def test_the_same_script_with_another_number_gets_an_estimate_from_what_the_firs
     larger = machine.hold(7, gpus=1)
     assert larger.cards == [card]
     assert machine.show(larger.job)["attempts"][0]["claim"] is None  # it follows what is used
-    assert "reserved 5.5 GiB (estimated from" in machine.told(larger.job)
-    machine.until_measured(card, 12 * GIB)
+    assert "reserved 5.5 GiB (estimated from" in machine.show_text(larger.job)
+    machine.wait_for_usage(card, 12 * GIB)
     # 7 GiB of it are more than was estimated, and count
     late = machine.hold(1, gpus=1, vram="12GiB")
-    machine.until_told(
+    machine.wait_for_reason(
         late.job, "waiting for 12 GiB of GPU memory: cuda:0 has 12 GiB free", "reserved for"
     )
     assert not late.started
 
 
-def test_a_sweep_over_seeds_shares_its_card_from_the_third_run_on(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_seed_sweep_shares_its_gpu_from_the_third_run(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(24 * GIB, used=0)
     done_alone(machine, 4, "--seed", "1")
     done_alone(machine, 4.125, "--seed", "2")  # the looks at both can be told apart
@@ -136,10 +134,10 @@ def test_a_sweep_over_seeds_shares_its_card_from_the_third_run_on(
 
     assert [*third.cards, *fourth.cards] == [card, card]
     why = "learned from 2 runs with other numbers, 2.1 GiB more as only few were measured"
-    assert why in machine.told(third.job)
+    assert why in machine.show_text(third.job)
 
 
-def test_what_was_learned_on_another_card_is_used_with_a_margin_and_named(
+def test_measurement_from_another_gpu_model_is_used_with_a_margin(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.drive("535.104")
@@ -153,19 +151,17 @@ def test_what_was_learned_on_another_card_is_used_with_a_margin_and_named(
     second = machine.hold(5, gpus=1)
 
     assert second.cards == [card]
-    assert "learned from 1 run on another GPU (A10)" in machine.told(second.job)
+    assert "learned from 1 run on another GPU (A10)" in machine.show_text(second.job)
     assert machine.show(second.job)["attempts"][0]["claim"] == round(5 * GIB * 1.25)
 
 
-def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_dry_run_shows_placements_and_jobs_that_never_fit(machine: Machine, gpus: Devices) -> None:
     gpus.add(12 * GIB, used=0)
     card = gpus.add(24 * GIB, used=0)
     usual = {"known": "{device: 'cuda:0', vram: auto}", "large": "{vram: 20GiB}"}
     file, (known, *_) = a_study(machine, **usual)
     machine.call("run", file, "--detach")
-    machine.until_measured(known.cards[0], GIB)
+    machine.wait_for_usage(known.cards[0], GIB)
     known.let_go()
     machine.until_state(known.job, "done")
     machine.call("cancel", "*", "--yes")
@@ -185,13 +181,13 @@ def test_a_dry_run_says_what_would_start_where_and_what_can_never_fit(
     assert said.count("1 job can never start here") == 2
     assert "needs 30 GiB" in said
     assert "needs 3 GPUs" in said
-    until(lambda: machine.seen()[card]["jobs"] == [], "nothing was queued")
+    until(lambda: machine.gpu_status()[card]["jobs"] == [], "nothing was queued")
 
 
 # Contradicts what `launcher add --gpus 1` does, and what a user writes who wants one GPU: the
 # program runs on the CPU, and a dry run says so. `{device: cuda}` gets one.
 @pytest.mark.parametrize("asked", ["{gpus: 1}", "{gpus: 1, vram: auto}"])
-def test_a_task_file_asks_for_one_gpu_as_the_command_line_does(
+def test_task_file_requests_one_gpu_like_the_command_line(
     machine: Machine, gpus: Devices, asked: str
 ) -> None:
     card = gpus.add(used=0)
@@ -202,7 +198,7 @@ def test_a_task_file_asks_for_one_gpu_as_the_command_line_does(
     assert one.cards == [card]
 
 
-def test_of_a_sweep_in_a_task_file_the_later_ones_are_packed_by_what_the_first_took(
+def test_later_jobs_of_a_sweep_are_packed_by_the_first_measurement(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(used=0)
@@ -211,19 +207,17 @@ def test_of_a_sweep_in_a_task_file_the_later_ones_are_packed_by_what_the_first_t
     )
     machine.call("run", file, "--detach")
     assert first.cards == [card]
-    machine.until_measured(card, GIB)
+    machine.wait_for_usage(card, GIB)
 
     first.let_go()
 
     machine.until_state(first.job, "done")
     until(lambda: any(one.started for one in rest), "one more runs")
     running = next(one for one in rest if one.started)
-    assert "learned" in machine.told(running.job)
+    assert "learned" in machine.show_text(running.job)
 
 
-def test_instances_of_a_divided_card_are_used_by_their_uuid(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_mig_instances_are_used_by_their_uuid(machine: Machine, gpus: Devices) -> None:
     instances = gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB, 10 * GIB)
 
     large = machine.hold(1, gpus=1, vram="15GiB")
@@ -231,13 +225,13 @@ def test_instances_of_a_divided_card_are_used_by_their_uuid(
     waiting = machine.hold(1, gpus=1, vram="8GiB")
 
     assert [*large.cards, *small.cards] == instances
-    machine.until_told(waiting.job, "waiting for 8 GiB", "cuda:0:0", "cuda:0:1")
+    machine.wait_for_reason(waiting.job, "waiting for 8 GiB", "cuda:0:0", "cuda:0:1")
     assert not waiting.started
     assert "has at most" in machine.refused("add", "--gpus=1", "--vram=30GiB", "--", "true")
-    assert [gpu["label"] for gpu in machine.seen().values()] == ["cuda:0:0", "cuda:0:1"]
+    assert [gpu["label"] for gpu in machine.gpu_status().values()] == ["cuda:0:0", "cuda:0:1"]
 
 
-def test_if_the_driver_does_not_report_loads_a_fixed_number_of_jobs_shares_a_gpu(
+def test_fixed_number_of_jobs_shares_a_gpu_without_load_reports(
     machine: Machine, gpus: Devices
 ) -> None:
     (instance,) = gpus.divide(gpus.add(40 * GIB, used=0), 20 * GIB)
@@ -246,12 +240,14 @@ def test_if_the_driver_does_not_report_loads_a_fixed_number_of_jobs_shares_a_gpu
 
     late = machine.hold(0.5, gpus=1, vram="1GiB")
 
-    machine.until_told(late.job, "cuda:0:0 runs jobs", "its limit is 4 jobs", "does not report")
+    machine.wait_for_reason(
+        late.job, "cuda:0:0 runs jobs", "its limit is 4 jobs", "does not report"
+    )
     assert not late.started
 
 
 @pytest.mark.parametrize("blind", ["no permission", "container"])
-def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
+def test_worker_memory_reports_replace_missing_driver_data(
     machine: Machine, gpus: Devices, blind: str
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -268,10 +264,10 @@ def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
         gpus.hold(card, 4_000_000, None)  # as it looks there: a pid of another namespace
         gpus.set(card, used=10 * GIB)
     assert first.cards == [card]
-    machine.until_measured(card, 10 * GIB)
+    machine.wait_for_usage(card, 10 * GIB)
     second = machine.hold(0, gpus=1, vram="11GiB")
     # what nobody explains is somebody else's: 14 GiB are free, 12 promised
-    machine.until_told(second.job, "waiting for 11 GiB")
+    machine.wait_for_reason(second.job, "waiting for 11 GiB")
     assert not second.started
 
     attempt = machine.project.home.attempt(first.job, 1)
@@ -280,14 +276,14 @@ def test_where_the_driver_does_not_tell_who_uses_memory_the_worker_is_believed(
 
     assert second.cards == [card]
     third = machine.hold(0, gpus=1, vram="2GiB")
-    machine.until_told(third.job, "waiting for 2 GiB", "reserved for")
+    machine.wait_for_reason(third.job, "waiting for 2 GiB", "reserved for")
     assert not third.started
     first.let_go()
     machine.until_state(first.job, "done")
-    assert "used 10 GiB" in machine.told(first.job)
+    assert "used 10 GiB" in machine.show_text(first.job)
 
 
-def test_the_driver_is_asked_only_while_it_matters_and_more_often_while_a_job_waits_for_a_measurement(
+def test_driver_is_polled_only_when_needed_and_faster_during_measurements(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.add(used=0)
@@ -313,7 +309,7 @@ def test_the_driver_is_asked_only_while_it_matters_and_more_often_while_a_job_wa
     until(lambda: len(asked()) >= started + 4, "it was asked a few times")
     assert min(gaps()[started:]) > 0.95
     waiting = machine.hold(1, gpus=1, vram="23GiB")
-    machine.until_told(waiting.job, "waiting for 23 GiB")
+    machine.wait_for_reason(waiting.job, "waiting for 23 GiB")
     waits = len(asked())
     until(lambda: len(asked()) >= waits + 5, "it was asked more often")
     assert 0.2 < min(gaps()[waits:]) < 0.95
@@ -321,7 +317,7 @@ def test_the_driver_is_asked_only_while_it_matters_and_more_often_while_a_job_wa
         one.let_go()
         machine.until_state(one.job, "done")
 
-    until(lambda: machine.quiet_for(2.5), "nobody has looked for a while")
+    until(lambda: machine.is_measurement_older(2.5), "nobody has looked for a while")
     before = Counter(line.split()[2] for line in calls.read_text().splitlines())
     plain = machine.hold(0)
     plain.let_go()
@@ -330,7 +326,7 @@ def test_the_driver_is_asked_only_while_it_matters_and_more_often_while_a_job_wa
     assert after == before
 
 
-def test_a_job_on_a_gpu_is_watched_from_its_start_on(machine: Machine, gpus: Devices) -> None:
+def test_gpu_job_is_measured_from_its_start(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     plain = machine.hold(0)  # so that a spare supervisor waits for the next one
     plain.let_go()

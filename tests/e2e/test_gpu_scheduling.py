@@ -23,7 +23,7 @@ resources: {{gpus: 1}}
 command:
 {jobs}
 """
-NEVER: tuple[tuple[str, dict[str, object], str], ...] = (  # how cards are shared, and what is asked
+NEVER: tuple[tuple[str, dict[str, object], str], ...] = (  # sharing of the GPUs, and the request
     (
         "",
         {"cpus": 64},
@@ -64,9 +64,7 @@ def overfull(seen: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_burst_of_jobs_shares_gpus_without_overcommit(machine: Machine, gpus: Devices) -> None:
     cards = [gpus.add(used=0) for _ in range(3)]
     gpus.hold(cards[2], 1, 9 * GIB)  # somebody else's
     programs, lines = [], []
@@ -84,7 +82,7 @@ def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
     waiting = list(programs)
     while waiting:
         until(lambda: any(one.started for one in waiting), "one more has its memory")
-        seen = machine.seen()
+        seen = machine.gpu_status()
         most = max(most, sum(len(gpu["jobs"]) for gpu in seen.values()))
         assert overfull(seen) == []
         for one in [one for one in waiting if one.started][:3]:
@@ -96,7 +94,7 @@ def test_a_burst_of_jobs_shares_the_cards_and_never_overfills_one(
     assert {card for one in programs for card in one.cards} == set(cards)
 
 
-def test_no_more_jobs_than_allowed_share_a_card_and_a_reserve_is_left_to_others(
+def test_gpu_sharing_respects_the_job_limit_and_the_reserve(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.add(24 * GIB, used=0)
@@ -106,30 +104,30 @@ def test_no_more_jobs_than_allowed_share_a_card_and_a_reserve_is_left_to_others(
     large = machine.hold(1, gpus=1, vram="20GiB")
 
     assert first.cards == second.cards
-    machine.until_told(third.job, "cuda:0 runs", "its limit is 2 jobs")
+    machine.wait_for_reason(third.job, "cuda:0 runs", "its limit is 2 jobs")
     assert not third.started
     machine.configure('[sharing]\nmax_per_gpu = 4\nreserve = "4GiB"\n')
     assert third.cards
-    machine.until_told(large.job, "waiting for 20 GiB", "4 GiB is reserved for other users")
+    machine.wait_for_reason(large.job, "waiting for 20 GiB", "4 GiB is reserved for other users")
     assert not large.started
 
 
-def test_nobody_knows_when_there_is_room_while_the_job_before_is_paused(
+def test_expected_start_is_unknown_while_the_blocking_job_is_paused(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.add(24 * GIB, used=0)
     before = machine.hold(1, gpus=1, vram="20GiB", time_limit="1h")
     assert before.cards
     waiting = machine.hold(1, gpus=1, vram="20GiB")
-    machine.until_told(waiting.job, "cuda:0 will have room in about")
+    machine.wait_for_reason(waiting.job, "cuda:0 will have room in about")
     machine.call("pause", str(before.job))
     until(lambda: "in about" not in machine.why(waiting.job), "no time is told any more")
-    machine.until_told(waiting.job, "waiting for 20 GiB")
+    machine.wait_for_reason(waiting.job, "waiting for 20 GiB")
     machine.call("resume", str(before.job))
-    machine.until_told(waiting.job, "cuda:0 will have room in about")
+    machine.wait_for_reason(waiting.job, "cuda:0 will have room in about")
 
 
-def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: Devices) -> None:
+def test_exclusive_job_has_its_gpu_alone(machine: Machine, gpus: Devices) -> None:
     first, second = gpus.add(used=0), gpus.add(used=0)
     gpus.hold(first, 1, 4 * GIB)  # another user's
 
@@ -137,9 +135,9 @@ def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: De
 
     assert alone.cards == [second]
     beside_it = machine.hold(1, device="cuda:1", vram="1GiB")
-    machine.until_told(beside_it.job, "cuda:1 runs", f"job {alone.job}")
+    machine.wait_for_reason(beside_it.job, "cuda:1 runs", f"job {alone.job}")
     late = machine.hold(1, gpus=1, vram="1GiB", exclusive=True)
-    machine.until_told(late.job, "cuda:0 has 4 GiB in use by other users", "cuda:1 runs")
+    machine.wait_for_reason(late.job, "cuda:0 has 4 GiB in use by other users", "cuda:1 runs")
     assert not beside_it.started
     assert not late.started
     alone.let_go()
@@ -148,9 +146,7 @@ def test_an_exclusive_job_shares_its_card_with_nobody(machine: Machine, gpus: De
     assert late.cards == [first]
 
 
-def test_short_jobs_that_follow_each_other_do_not_keep_an_exclusive_job_waiting(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_short_jobs_do_not_starve_an_exclusive_job(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
     many = machine.queue_many(shell(f"{TAKE} sleep 0.3", str(GIB)), 400, device="cuda")
     until(lambda: machine.state(many[2]) == "done", "the short ones run")
@@ -159,12 +155,12 @@ def test_short_jobs_that_follow_each_other_do_not_keep_an_exclusive_job_waiting(
 
     assert alone.cards
     assert machine.state(many[-1]) == "queued", "it waited for all of them"
-    (gpu,) = machine.seen().values()
+    (gpu,) = machine.gpu_status().values()
     assert [job["job"] for job in gpu["jobs"]] == [alone.job]
     machine.call("cancel", "--yes", *map(str, many))
 
 
-def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
+def test_job_gets_the_requested_gpu_among_those_visible_to_its_caller(
     machine: Machine, gpus: Devices
 ) -> None:
     cards = [gpus.add(used=0) for _ in range(3)]
@@ -185,9 +181,7 @@ def test_a_job_gets_the_card_that_was_asked_for_and_of_those_its_caller_sees(
         assert f"CUDA_VISIBLE_DEVICES={shown}, set when it was queued, shows" in refusal
 
 
-def test_a_job_gets_its_gpus_as_numbers_of_pci_order_if_it_requests_them(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_job_gets_gpu_numbers_in_pci_order_on_request(machine: Machine, gpus: Devices) -> None:
     cards = [gpus.add(used=0) for _ in range(3)]
 
     def queued(**options: object) -> list[str]:
@@ -200,7 +194,7 @@ def test_a_job_gets_its_gpus_as_numbers_of_pci_order_if_it_requests_them(
     *numbers, numbered = queued(device="cuda:2", gpu_ids="numbers")
     assert (numbers, queued(device="cuda:2")[:-1]) == (["2"], [cards[2]])
     assert queued(gpus=3, gpu_ids="numbers")[:-1] == ["0", "1", "2"]
-    assert "gpu ids" in machine.told(int(numbered))
+    assert "gpu ids" in machine.show_text(int(numbered))
     name = machine.project.write(
         "numbers.yaml",
         "name: numbers\nresources: {gpu_ids: numbers, gpus: 1}\n"
@@ -223,7 +217,7 @@ def test_gpu_numbers_are_refused_on_a_machine_with_mig_instances(
     known.let_go()
 
 
-def test_what_the_machine_can_never_give_is_refused_and_the_limit_is_named(
+def test_request_above_the_machine_is_refused_with_the_limit(
     machine: Machine, gpus: Devices
 ) -> None:
     for _ in range(2):
@@ -248,26 +242,24 @@ def test_what_the_machine_can_never_give_is_refused_and_the_limit_is_named(
     known.let_go()
 
 
-def test_a_job_that_nearly_fills_an_idle_card_starts_there_again(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_job_that_nearly_fills_an_idle_gpu_starts_again(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(24 * GIB, used=GIB // 2)  # what the driver keeps of every card
 
     first = machine.hold(22.5, gpus=1)
     assert first.cards == [card]
-    machine.until_measured(card, 23 * GIB)
+    machine.wait_for_usage(card, 23 * GIB)
     first.let_go()
     machine.until_state(first.job, "done")
     # with its margin that is more than the card ever has free, and less than its size
     again = machine.hold(22.5, gpus=1)
     assert again.cards == [card]
     small = machine.hold(0.25, gpus=1, vram="0.25GiB")
-    machine.until_told(small.job, f"cuda:0 runs job {again.job} exclusively")
+    machine.wait_for_reason(small.job, f"cuda:0 runs job {again.job} exclusively")
     again.let_go()
     assert small.cards == [card]
 
 
-def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
+def test_job_starts_again_on_a_gpu_with_less_free_memory_than_it_used(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=GIB // 2)
@@ -275,26 +267,26 @@ def test_a_job_starts_again_on_a_card_of_which_less_is_free_than_it_took_there(
     argv = shell(HOLDING, str(round(22.5 * GIB)), str(refusal), str(gate))
     first = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
     assert first.cards == [card]
-    machine.until_measured(card, 23 * GIB)
+    machine.wait_for_usage(card, 23 * GIB)
     first.let_go()
     machine.until_state(first.job, "done")
     refusal.unlink()
     gpus.set(card, used=7 * GIB // 4)  # a screen was plugged in meanwhile
     until(
-        lambda: machine.quiet_for(2 * SAMPLE_MAX_AGE_S),
+        lambda: machine.is_measurement_older(2 * SAMPLE_MAX_AGE_S),
         "what was seen before does not count any more",
     )
 
     again = Program(job=machine.add(*argv, gpus=1), said=refusal, gate=gate)
 
     assert again.cards == [card]
-    assert "reserved 22.2 GiB (learned from 1 run), 22.2 GiB were free" in machine.told(again.job)
+    assert "reserved 22.2 GiB (learned from 1 run), 22.2 GiB were free" in machine.show_text(
+        again.job
+    )
     again.let_go()
 
 
-def test_what_is_declared_beyond_what_the_driver_leaves_is_refused(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_request_above_usable_gpu_memory_is_refused(machine: Machine, gpus: Devices) -> None:
     gpus.add(24 * GIB, used=GIB // 2)
     known = machine.hold(0, gpus=1, vram="1GiB")
     assert known.cards
@@ -308,7 +300,7 @@ def test_what_is_declared_beyond_what_the_driver_leaves_is_refused(
     )
 
 
-def test_a_job_may_queue_a_job_that_works_on_a_gpu(machine: Machine, gpus: Devices) -> None:
+def test_job_can_queue_a_gpu_job(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     refusal, gate = machine.places()
     command = Path(sys.executable).parent / "launcher"
@@ -324,7 +316,7 @@ def test_a_job_may_queue_a_job_that_works_on_a_gpu(machine: Machine, gpus: Devic
     queued.let_go()
 
 
-def test_a_program_that_asked_for_no_gpu_sees_none(machine: Machine, gpus: Devices) -> None:
+def test_program_without_gpu_request_sees_no_gpu(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
 
     plain = machine.hold(0)
@@ -333,24 +325,24 @@ def test_a_program_that_asked_for_no_gpu_sees_none(machine: Machine, gpus: Devic
     assert plain.said.read_text().startswith("/")
 
 
-def test_a_job_of_two_gpus_gets_both_or_waits(machine: Machine, gpus: Devices) -> None:
+def test_job_with_two_gpus_gets_both_or_waits(machine: Machine, gpus: Devices) -> None:
     cards = [gpus.add(used=0), gpus.add(used=0)]
     first = machine.hold(1, gpus=1, vram="20GiB")
     taken = first.cards
 
     pair = machine.hold(9, gpus=2, vram="10GiB")
-    machine.until_told(pair.job, "2 GPUs", "10 GiB")
+    machine.wait_for_reason(pair.job, "2 GPUs", "10 GiB")
     # what is smaller may fill the gap, as long as nobody waits longer for it
     assert not pair.started
     first.let_go()
 
     assert sorted(pair.cards) == sorted(cards)
     assert taken[0] in cards
-    jobs = [[job["job"] for job in gpu["jobs"]] for gpu in machine.seen().values()]
+    jobs = [[job["job"] for job in gpu["jobs"]] for gpu in machine.gpu_status().values()]
     assert jobs == [[pair.job], [pair.job]]
 
 
-def test_a_killed_scheduler_is_followed_by_one_that_overfills_nothing(
+def test_new_scheduler_after_a_kill_does_not_overcommit_gpus(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.add(24 * GIB, used=0)
@@ -362,31 +354,31 @@ def test_a_killed_scheduler_is_followed_by_one_that_overfills_nothing(
     machine.serve()
     third = machine.hold(1, gpus=1, vram="10GiB")
 
-    machine.until_told(third.job, "waiting for 10 GiB", "reserved for")
-    (gpu,) = machine.seen().values()
+    machine.wait_for_reason(third.job, "waiting for 10 GiB", "reserved for")
+    (gpu,) = machine.gpu_status().values()
     assert gpu["used"] + gpu["promised"] == 20 * GIB
     assert [job["job"] for job in gpu["jobs"]] == [one.job for one in running]
     running[0].let_go()
     machine.until_state(running[0].job, "done")
     assert third.cards
-    assert overfull(machine.seen()) == []
+    assert overfull(machine.gpu_status()) == []
     assert [len(machine.show(one.job)["attempts"]) for one in running] == [1, 1]
 
 
-def test_a_program_whose_supervisor_was_killed_is_still_ours(
+def test_program_with_a_killed_supervisor_keeps_its_reservation(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
     first = machine.hold(10, gpus=1, vram="14GiB")
     assert first.cards == [card]
-    machine.until_measured(card, 10 * GIB)
+    machine.wait_for_usage(card, 10 * GIB)
 
     os.kill(supervisor_of(machine.project.home.attempt(first.job, 1)), signal.SIGKILL)
 
     second = machine.hold(1, gpus=1, vram="9GiB")
     assert second.cards == [card]  # 10 used, 4 + 9 promised
     third = machine.hold(1, gpus=1, vram="2GiB")
-    machine.until_told(third.job, "waiting for 2 GiB", "reserved for jobs 1, 2")
+    machine.wait_for_reason(third.job, "waiting for 2 GiB", "reserved for jobs 1, 2")
     assert not third.started
-    assert machine.seen()[card]["ours"] == 11 * GIB
-    assert overfull(machine.seen()) == []
+    assert machine.gpu_status()[card]["ours"] == 11 * GIB
+    assert overfull(machine.gpu_status()) == []

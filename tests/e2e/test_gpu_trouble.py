@@ -65,7 +65,7 @@ def a_story(
     return first, again
 
 
-def test_a_job_that_needs_more_than_it_was_promised_runs_again_where_there_is_more(
+def test_job_above_its_reservation_is_retried_with_more_memory(
     machine: Machine, gpus: Devices
 ) -> None:
     small, large = gpus.add(12 * GIB, used=0), gpus.add(24 * GIB, used=0)
@@ -75,15 +75,15 @@ def test_a_job_that_needs_more_than_it_was_promised_runs_again_where_there_is_mo
     assert first.cards == [small]
 
     first.let_go()
-    machine.until_told(first.job, "waiting for 1", "cuda:0", "cuda:1 has 9 GiB free")
+    machine.wait_for_reason(first.job, "waiting for 1", "cuda:0", "cuda:1 has 9 GiB free")
     assert machine.state(first.job) == "queued"
     other.let_go()
 
     assert again.cards == [large]
-    machine.until_measured(large, 14 * GIB)
+    machine.wait_for_usage(large, 14 * GIB)
     again.let_go()
     machine.until_state(first.job, "done")
-    story = machine.told(first.job)
+    story = machine.show_text(first.job)
     one, two = machine.show(first.job)["attempts"]
     assert "out of memory" in story
     assert "used 8 GiB and needed 6 GiB more" in story
@@ -91,7 +91,7 @@ def test_a_job_that_needs_more_than_it_was_promised_runs_again_where_there_is_mo
     assert "used 14 GiB" in story
 
 
-def test_a_job_that_can_never_fit_fails_and_says_so(machine: Machine, gpus: Devices) -> None:
+def test_job_that_never_fits_fails_with_a_reason(machine: Machine, gpus: Devices) -> None:
     gpus.add(12 * GIB, used=0)
     first, again = a_story(
         machine, holds=11, wanted=4, total=12, free=1, then=1, vram="11GiB", retries=3
@@ -100,30 +100,30 @@ def test_a_job_that_can_never_fit_fails_and_says_so(machine: Machine, gpus: Devi
     first.let_go()
 
     machine.until_state(first.job, "failed")
-    story = machine.told(first.job)
+    story = machine.show_text(first.job)
     assert "has at most" in story
     assert "12 GiB" in story
     assert not again.started
 
 
-def test_a_job_whose_memory_a_neighbour_took_is_not_to_blame_and_keeps_its_claim(
+def test_job_that_lost_memory_to_a_neighbour_is_not_charged(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
     first, again = a_story(machine, holds=2, wanted=3, total=24, free=1, then=5, vram="8GiB")
     assert first.cards == [card]
     gpus.hold(card, 1, 21 * GIB)  # another user's, who asks nobody
-    until(lambda: machine.seen()[card]["used"] == 23 * GIB, "it is seen")
+    until(lambda: machine.gpu_status()[card]["used"] == 23 * GIB, "it is seen")
 
     first.let_go()
-    machine.until_told(first.job, "8 GiB", "3 GiB free")
+    machine.wait_for_reason(first.job, "8 GiB", "3 GiB free")
     assert machine.state(first.job) == "queued"
     gpus.leave(card, 1)
 
     assert again.cards == [card]
     again.let_go()
     machine.until_state(first.job, "done")
-    story = machine.told(first.job)
+    story = machine.show_text(first.job)
     assert "other processes used " in story
     assert [one["claim"] for one in machine.show(first.job)["attempts"]] == [8 * GIB, 8 * GIB]
 
@@ -137,7 +137,7 @@ read line <"$0" || true
 """
 
 
-def test_a_job_with_an_estimate_leaves_the_memory_that_another_one_declared_and_runs_alone(
+def test_job_with_an_estimate_yields_requested_memory_and_runs_alone(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
@@ -152,28 +152,28 @@ def test_a_job_with_an_estimate_leaves_the_memory_that_another_one_declared_and_
 
     growing.let_go()
 
-    machine.until_told(job, "stopped: cuda:0 had only 7 GiB free for reservations of 11 GiB")
+    machine.wait_for_reason(job, "stopped: cuda:0 had only 7 GiB free for reservations of 11 GiB")
     assert machine.state(declared.job) == "running"
-    machine.until_told(job, "on an empty GPU", "cuda:0 runs job 1")
-    gpus.hold(card, 1, 3 * GIB)  # another user's; what the job used is there for it all the same
-    machine.until_measured(card, 4 * GIB)
+    machine.wait_for_reason(job, "on an empty GPU", "cuda:0 runs job 1")
+    gpus.hold(
+        card, 1, 3 * GIB
+    )  # of a peer user; the memory that the job used is available all the same
+    machine.wait_for_usage(card, 4 * GIB)
     declared.let_go()
     assert growing.cards == [card]
     beside = machine.hold(0.5, gpus=1, vram="0.5GiB")
-    machine.until_told(beside.job, f"cuda:0 runs job {job} exclusively")
+    machine.wait_for_reason(beside.job, f"cuda:0 runs job {job} exclusively")
     growing.let_go()
-    machine.until_measured(card, 19 * GIB)
+    machine.wait_for_usage(card, 19 * GIB)
     growing.let_go()
     machine.until_state(job, "done")
     first, second = machine.show(job)["attempts"]
     assert first["claim"] is None
     assert 16 * GIB <= second["claim"] <= 21 * GIB
-    assert "loses the least work. Queued again on an empty GPU, " in machine.told(job)
+    assert "loses the least work. Queued again on an empty GPU, " in machine.show_text(job)
 
 
-def test_an_ordinary_failure_is_not_taken_for_a_lack_of_memory(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_ordinary_failure_is_not_an_out_of_memory_failure(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
     recovered = "echo 'torch.OutOfMemoryError: CUDA out of memory.'; echo 'KeyError: 3'; exit 1"
 
@@ -187,9 +187,7 @@ def test_an_ordinary_failure_is_not_taken_for_a_lack_of_memory(
         assert len(machine.show(job)["attempts"]) == 1
 
 
-def test_a_job_is_capped_while_it_shares_its_card_and_not_while_it_is_alone(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_memory_limit_applies_only_while_the_gpu_is_shared(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
     first = machine.hold(1, gpus=1, vram="6GiB")
     assert first.cards
@@ -210,7 +208,7 @@ def test_a_job_is_capped_while_it_shares_its_card_and_not_while_it_is_alone(
     until(lambda: cap() is None, "it is alone again")
 
 
-def test_jobs_on_a_card_that_dies_go_on_elsewhere_and_are_not_charged(
+def test_jobs_on_a_lost_gpu_are_retried_elsewhere_without_charge(
     machine: Machine, gpus: Devices
 ) -> None:
     lost, fallen, broken = (gpus.add(used=0) for _ in range(3))
@@ -218,7 +216,7 @@ def test_jobs_on_a_card_that_dies_go_on_elsewhere_and_are_not_charged(
     on = {one.cards[0]: one for one in programs}
     assert set(on) == {lost, fallen, broken}
     spare = gpus.add(used=0)
-    until(lambda: spare in machine.seen(), "the spare card is seen")
+    until(lambda: spare in machine.gpu_status(), "the spare card is seen")
     for one in programs:
         one.said.unlink()
 
@@ -228,27 +226,27 @@ def test_jobs_on_a_card_that_dies_go_on_elsewhere_and_are_not_charged(
 
     for one in programs:
         assert one.cards == [spare]
-    seen = machine.seen()
+    seen = machine.gpu_status()
     assert "lost" in seen[lost]["fault"].lower()
     assert "Xid 79" in seen[fallen]["fault"]
     assert "Xid 48" in seen[broken]["fault"]
     assert [seen[one]["health"] for one in (lost, fallen, broken, spare)] == ["faulty"] * 3 + ["ok"]
     assert "Xid 79" in machine.call("gpus").stdout
-    assert "Xid 79" in machine.told(on[fallen].job)
+    assert "Xid 79" in machine.show_text(on[fallen].job)
     waiting = machine.hold(1, gpus=1, vram="7GiB")
-    machine.until_told(waiting.job, "Xid 79", "cuda:3")
+    machine.wait_for_reason(waiting.job, "Xid 79", "cuda:3")
     for one in programs:
         one.let_go()
         machine.until_state(one.job, "done")
 
 
-def test_a_card_that_comes_back_is_used_again(machine: Machine, gpus: Devices) -> None:
+def test_gpu_is_used_again_after_it_returns(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     first = machine.hold(1, gpus=1, vram="1GiB")
     assert first.cards == [card]
     first.said.unlink()
     gpus.lose(card)
-    machine.until_told(first.job, "lost")
+    machine.wait_for_reason(first.job, "lost")
     machine.until_state(first.job, "queued")
 
     gpus.mend(card)
@@ -258,20 +256,18 @@ def test_a_card_that_comes_back_is_used_again(machine: Machine, gpus: Devices) -
     machine.until_state(first.job, "done")
 
 
-def test_a_card_that_was_lost_before_anybody_looked_is_told_to_be_lost(
+def test_gpu_lost_before_the_first_measurement_is_reported_as_lost(
     machine: Machine, gpus: Devices
 ) -> None:
     gpus.lose(gpus.add(used=0))
 
     waiting = machine.hold(1, gpus=1, vram="1GiB")
 
-    said = machine.until_told(waiting.job, "lost")
+    said = machine.wait_for_reason(waiting.job, "lost")
     assert "0 B" not in said
 
 
-def test_while_the_driver_hangs_nothing_starts_on_gpus_and_all_else_goes_on(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_hanging_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     running = machine.hold(1, gpus=1, vram="1GiB")
     assert running.cards == [card]
@@ -285,7 +281,7 @@ def test_while_the_driver_hangs_nothing_starts_on_gpus_and_all_else_goes_on(
     jobs = [machine.add("true") for _ in range(3)]
     for job in jobs:
         machine.until_state(job, "done")
-    machine.until_told(waiting.job, "cuda:0", "the driver has not answered for")
+    machine.wait_for_reason(waiting.job, "cuda:0", "the driver has not answered for")
     running.let_go()
     machine.until_state(running.job, "done")
     machine.call("status")
@@ -295,7 +291,7 @@ def test_while_the_driver_hangs_nothing_starts_on_gpus_and_all_else_goes_on(
     assert waiting.cards == [card]
 
 
-def test_without_a_driver_gpu_jobs_wait_and_others_go_on(machine: Machine, gpus: Devices) -> None:
+def test_missing_driver_blocks_only_gpu_jobs(machine: Machine, gpus: Devices) -> None:
     gpus.add(used=0)
     gpus.unload()
 
@@ -303,16 +299,14 @@ def test_without_a_driver_gpu_jobs_wait_and_others_go_on(machine: Machine, gpus:
     plain = machine.hold(0)
 
     assert plain.cards == []
-    machine.until_told(waiting.job, "waiting for a GPU", "driver is not loaded")
+    machine.wait_for_reason(waiting.job, "waiting for a GPU", "driver is not loaded")
     assert not waiting.started
     said = machine.call("gpus")
     assert (said.stdout, said.stderr) == ("", "no GPU found: NVIDIA's driver is not loaded\n")
     assert json.loads(machine.call("gpus", "--json").stdout)["gpus"] == []
 
 
-def test_jobs_outlive_a_driver_that_no_longer_answers_any_question(
-    machine: Machine, gpus: Devices
-) -> None:
+def test_jobs_survive_a_driver_that_stops_responding(machine: Machine, gpus: Devices) -> None:
     card = gpus.add(used=0)
     running = machine.hold(1, gpus=1, vram="1GiB")
     assert running.cards == [card]
@@ -324,5 +318,5 @@ def test_jobs_outlive_a_driver_that_no_longer_answers_any_question(
     )
 
     waiting = machine.hold(1, gpus=1, vram="1GiB")
-    machine.until_told(waiting.job, "driver was updated")
+    machine.wait_for_reason(waiting.job, "driver was updated")
     assert machine.state(running.job) == "running"

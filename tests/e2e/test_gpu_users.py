@@ -1,4 +1,4 @@
-"""Colleagues and neighbours on the same GPUs: what they use and what they promise is never given away again."""
+"""Peer users on the same GPUs: memory that they use or reserve is never reserved again."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from launcher.gpu.foreign_reservations import STALE_S
 from launcher.gpu.gpus_file import read_known_attempts
 from launcher.scheduler.gpus.gpu_state import SAMPLE_MAX_AGE_S
 from tests.build import end_everything, until
-from tests.e2e.machine import Machine, Program, a_machine, name_of, queue_of, two_people
+from tests.e2e.machine import Machine, Program, a_machine, name_of, queue_of, two_users
 from tests.nvml.standin import GIB, Devices
 
 
@@ -23,43 +23,43 @@ def machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def people(tmp_path: Path, gpus: Devices) -> Iterator[tuple[Machine, Machine]]:
+def users(tmp_path: Path, gpus: Devices) -> Iterator[tuple[Machine, Machine]]:
     """Two users with a queue each; where nobody can become another user, two queues of one."""
-    with two_people(tmp_path, gpus) as both:
+    with two_users(tmp_path, gpus) as both:
         yield both
 
 
-def promised(*people: Machine) -> int:
+def reserved_bytes(*users: Machine) -> int:
     """Return how many bytes of the GPUs all their running jobs were promised."""
     return sum(
         job["promised"]
-        for person in people
-        for gpu in person.seen().values()
+        for person in users
+        for gpu in person.gpu_status().values()
         for job in gpu["jobs"]
     )
 
 
-def test_what_another_user_takes_is_not_given_away_and_the_reason_is_told_in_numbers(
+def test_memory_of_peer_users_is_not_reserved_and_reason_has_numbers(
     machine: Machine, gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
     first = machine.hold(3.9, gpus=1, vram="10GiB")
     assert first.cards == [card]
     gpus.hold(card, 1, round(12.2 * GIB))
-    machine.until_measured(card, round(3.9 * GIB) + round(12.2 * GIB))
+    machine.wait_for_usage(card, round(3.9 * GIB) + round(12.2 * GIB))
 
     waiting = machine.hold(1, gpus=1, vram="11.2GiB")
 
     said = "waiting for 11.2 GiB of GPU memory: cuda:0 has 7.9 GiB free, of which 6.1 GiB is reserved for job 1"
-    assert machine.until_told(waiting.job, "11.2") == said
+    assert machine.wait_for_reason(waiting.job, "11.2") == said
     assert said in machine.call("status").stdout
-    assert said in machine.told(waiting.job)
+    assert said in machine.show_text(waiting.job)
     assert not waiting.started
     gpus.leave(card, 1)
     assert waiting.cards == [card]
 
 
-def test_a_job_that_was_queued_while_nobody_looked_starts_by_a_new_look(
+def test_job_queued_without_current_measurement_starts_after_a_new_one(
     machine: Machine, gpus: Devices
 ) -> None:
     card, other = gpus.add(24 * GIB, used=0), gpus.add(6 * GIB, used=0)
@@ -68,29 +68,32 @@ def test_a_job_that_was_queued_while_nobody_looked_starts_by_a_new_look(
     assert first.cards == [card]
     first.let_go()
     machine.until_state(first.job, "done")
-    until(lambda: machine.quiet_for(SAMPLE_MAX_AGE_S + 0.5), "nobody has looked for a while")
+    until(
+        lambda: machine.is_measurement_older(SAMPLE_MAX_AGE_S + 0.5),
+        "nobody has looked for a while",
+    )
     gpus.hold(card, 1, 20 * GIB)
 
     second = machine.hold(1, gpus=1, vram="8GiB")
 
     until(lambda: second.started or "waiting for" in machine.why(second.job), "it is decided")
     assert not second.started
-    machine.until_told(second.job, "waiting for 8 GiB", "cuda:0 has 4 GiB free")
+    machine.wait_for_reason(second.job, "waiting for 8 GiB", "cuda:0 has 4 GiB free")
 
 
-def test_a_card_that_does_not_tell_its_memory_gets_nothing(machine: Machine, gpus: Devices) -> None:
+def test_gpu_without_memory_report_gets_no_job(machine: Machine, gpus: Devices) -> None:
     gpus.refuse("nvmlDeviceGetMemoryInfo", 999, gpus.add(used=0))
 
     jobs = [machine.hold(1, gpus=1, vram="1GiB"), machine.hold(1, gpus=1)]
 
     for one in jobs:
-        machine.until_told(one.job, "cuda:0 does not report its used memory")
+        machine.wait_for_reason(one.job, "cuda:0 does not report its used memory")
         assert not one.started
     other = gpus.add(used=0)
     assert jobs[0].cards == [other]
 
 
-def test_a_shared_machine_is_used_only_when_others_have_been_away_for_a_while(
+def test_shared_gpu_is_used_only_after_peer_users_were_idle(
     machine: Machine, gpus: Devices
 ) -> None:
     taken, card = gpus.add(24 * GIB, used=0), gpus.add(24 * GIB, used=0, util=60)
@@ -99,7 +102,7 @@ def test_a_shared_machine_is_used_only_when_others_have_been_away_for_a_while(
 
     waiting = machine.hold(1, gpus=1, vram="1GiB")
 
-    machine.until_told(
+    machine.wait_for_reason(
         waiting.job,
         "cuda:0 is not in [sharing] devices of config.toml",
         "cuda:1 has been unused by others for 0 s of the required 1 s",
@@ -108,40 +111,42 @@ def test_a_shared_machine_is_used_only_when_others_have_been_away_for_a_while(
     gpus.leave(card, 1)
     gpus.set(card, util=0)
     assert waiting.cards == [card]
-    assert machine.seen()[taken]["jobs"] == []
+    assert machine.gpu_status()[taken]["jobs"] == []
 
 
-def test_two_users_never_promise_more_than_a_card_has_and_each_is_told_of_the_other(
-    people: tuple[Machine, Machine], gpus: Devices
+def test_two_users_never_reserve_more_than_a_gpu_has(
+    users: tuple[Machine, Machine], gpus: Devices
 ) -> None:
-    one, other = people
+    one, other = users
     card = gpus.add(25 * GIB, used=0)  # what is used and promised is counted twice for some seconds
     first = one.hold(1, gpus=1, vram="10GiB")
     assert first.cards == [card]
     second = other.hold(1, gpus=1, vram="10GiB")
     assert second.cards == [card]
 
-    mine, theirs = (person.hold(1, gpus=1, vram="7GiB") for person in people)
+    mine, theirs = (person.hold(1, gpus=1, vram="7GiB") for person in users)
 
-    one.until_told(mine.job, "waiting for 7 GiB", f"by {queue_of(other)}")
-    other.until_told(theirs.job, "waiting for 7 GiB", f"by {queue_of(one)}")
+    one.wait_for_reason(mine.job, "waiting for 7 GiB", f"by {queue_of(other)}")
+    other.wait_for_reason(theirs.job, "waiting for 7 GiB", f"by {queue_of(one)}")
     assert not mine.started
     assert not theirs.started
-    assert promised(*people) == 20 * GIB
-    (foreign,) = one.seen()[card]["foreign"]
+    assert reserved_bytes(*users) == 20 * GIB
+    (foreign,) = one.gpu_status()[card]["foreign"]
     assert name_of(other) in json.dumps(foreign)
     first.let_go()
     until(lambda: mine.started and theirs.started, "both have room")
-    assert promised(*people) == 24 * GIB
+    assert reserved_bytes(*users) == 24 * GIB
 
 
-def test_two_users_who_queue_at_the_same_time_do_not_overfill_a_card(
-    people: tuple[Machine, Machine], gpus: Devices
+def test_simultaneous_jobs_of_two_users_do_not_overcommit_a_gpu(
+    users: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     gpus.add(24 * GIB, used=0)
-    queued = [person.hold(1, gpus=1, vram="9GiB") for _ in range(2) for person in people]
+    queued = [person.hold(1, gpus=1, vram="9GiB") for _ in range(2) for person in users]
 
-    most = 0  # as the programs say: what the two users publish is read one after the other
+    most = (
+        0  # as the programs report: the reservations of the two users are read one after the other
+    )
     left = list(queued)
     while left:
         until(lambda: sum(one.started for one in left) >= min(2, len(left)), "two have a place")
@@ -152,44 +157,44 @@ def test_two_users_who_queue_at_the_same_time_do_not_overfill_a_card(
     assert most == 2
 
 
-def test_an_exclusive_job_shares_its_card_with_no_other_users_jobs_either(
-    people: tuple[Machine, Machine], gpus: Devices
+def test_exclusive_job_shares_no_gpu_with_peer_users(
+    users: tuple[Machine, Machine], gpus: Devices
 ) -> None:
-    one, other = people
+    one, other = users
     card = gpus.add(24 * GIB, used=0)
     shared = other.hold(0.25, gpus=1, vram="0.25GiB")
     assert shared.cards == [card]
     # next to nothing is in use there, and nothing is promised beyond that
     alone = one.hold(1, gpus=1, vram="1GiB", exclusive=True)
-    one.until_told(alone.job, f"cuda:0 is used by {name_of(other)}")
+    one.wait_for_reason(alone.job, f"cuda:0 is used by {name_of(other)}")
     assert not alone.started
 
     shared.let_go()
     assert alone.cards == [card]
     beside = other.hold(0.25, gpus=1, vram="0.25GiB")
-    other.until_told(beside.job, f"cuda:0 is reserved exclusively by {queue_of(one)}")
+    other.wait_for_reason(beside.job, f"cuda:0 is reserved exclusively by {queue_of(one)}")
     assert not beside.started
     alone.let_go()
     assert beside.cards == [card]
 
 
-def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(
-    people: tuple[Machine, Machine], gpus: Devices
+def test_reservations_of_a_dead_scheduler_expire(
+    users: tuple[Machine, Machine], gpus: Devices
 ) -> None:
-    one, other = people
+    one, other = users
     card = gpus.add(24 * GIB, used=0)
     theirs = other.hold(1, gpus=1, vram="20GiB")
     assert theirs.cards == [card]
     other.kill_scheduler()
     end_everything(other.project.home)
     mine = one.hold(1, gpus=1, vram="10GiB")
-    one.until_told(mine.job, "waiting for 10 GiB", f"by {queue_of(other)}")
+    one.wait_for_reason(mine.job, "waiting for 10 GiB", f"by {queue_of(other)}")
     assert not mine.started
 
     folder = Path(one.project.environment["LAUNCHER_CLAIMS"])
     records = {file: json.loads(file.read_text()) for file in folder.iterdir()}
     ((file, record),) = [entry for entry in records.items() if entry[1]["promises"]]
-    # as if it had been silent for so long
+    # as if it had not responded for this time
     record["at"] -= STALE_S
     with file.open("r+") as written:
         written.write(json.dumps(record))
@@ -198,7 +203,7 @@ def test_what_a_dead_scheduler_promised_does_not_block_others_for_ever(
     assert mine.cards == [card]
 
 
-# --- Jobs that share a card: what is learned of them there
+# --- Jobs that share a GPU: measurements of them
 
 
 @pytest.fixture
@@ -209,7 +214,7 @@ def card_machine(gpus: Devices, tmp_path: Path) -> Iterator[Machine]:
         yield machine
 
 
-def test_mps_of_a_file_of_earlier_days_is_accepted_with_a_note(
+def test_mps_setting_of_an_old_configuration_is_ignored_with_a_note(
     card_machine: Machine,
 ) -> None:
     card_machine.configure("[sharing]\nmps = true\n")
@@ -256,7 +261,7 @@ def until_measured(machine: Machine, program: Program) -> None:
     until(lambda: looks() >= enough, "the scheduler has seen how busy it keeps the card")
 
 
-def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(counted: Machine) -> None:
+def test_jobs_measured_to_fill_a_gpu_are_not_combined_again(counted: Machine) -> None:
     teacher = keep_busy(counted, 97)
     until_measured(counted, teacher)
     teacher.let_go()
@@ -265,7 +270,7 @@ def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(counted: 
     first, second = keep_busy(counted, 97), keep_busy(counted, 97)
 
     assert first.cards
-    counted.until_told(
+    counted.wait_for_reason(
         second.job,
         f"cuda:0 is 97 % busy with job {first.job}",
         "another job would slow each down 1.9 times",
@@ -275,20 +280,20 @@ def test_jobs_that_were_seen_to_fill_a_card_are_not_put_together_again(counted: 
     assert second.cards
 
 
-def test_the_load_of_a_running_job_counts_for_others_and_outlives_the_scheduler(
+def test_measured_load_of_a_running_job_survives_the_scheduler(
     counted: Machine,
 ) -> None:
     first = keep_busy(counted, 97)
     until_measured(counted, first)
     other = counted.hold(1, gpus=1, vram="1GiB")
-    counted.until_told(other.job, f"cuda:0 is 97 % busy with job {first.job}")
+    counted.wait_for_reason(other.job, f"cuda:0 is 97 % busy with job {first.job}")
     until(lambda: recorded_load(counted, first.job) > 0.9, "it is on record")
 
     counted.kill_scheduler()
     counted.serve()
 
     late = counted.hold(1, gpus=1, vram="1GiB")
-    counted.until_told(late.job, f"cuda:0 is 97 % busy with job {first.job}")
+    counted.wait_for_reason(late.job, f"cuda:0 is 97 % busy with job {first.job}")
     assert not other.started
     assert not late.started
     first.let_go()
@@ -296,14 +301,14 @@ def test_the_load_of_a_running_job_counts_for_others_and_outlives_the_scheduler(
 
 
 def recorded_load(machine: Machine, job: int) -> float:
-    """Return what the scheduler has put down of the load of a job; 0: nothing yet."""
+    """Return the load of a job that the scheduler recorded, 0 without a record."""
     records = read_known_attempts(machine.project.home)
     loads = (record.get("load") for record in records if isinstance(record, dict))
     (load, *_) = [*loads, 0.0]
     return float(load) if isinstance(load, int | float) else 0.0
 
 
-def test_a_fixed_number_of_jobs_shares_a_card_whatever_their_loads_are(counted: Machine) -> None:
+def test_fixed_number_of_jobs_shares_a_gpu_at_any_load(counted: Machine) -> None:
     counted.configure("[sharing]\nadaptive = false\nmax_per_gpu = 2\n")
     first = keep_busy(counted, 97)
     until_measured(counted, first)
@@ -311,15 +316,15 @@ def test_a_fixed_number_of_jobs_shares_a_card_whatever_their_loads_are(counted: 
     second, third = keep_busy(counted, 97), keep_busy(counted, 97)
 
     assert second.cards
-    counted.until_told(third.job, "cuda:0 runs jobs 1, 2, its limit is 2 jobs")
+    counted.wait_for_reason(third.job, "cuda:0 runs jobs 1, 2, its limit is 2 jobs")
     assert not third.started
 
 
-def test_jobs_of_two_queues_are_not_stopped_for_each_others_estimates(
-    people: tuple[Machine, Machine], gpus: Devices
+def test_jobs_are_not_stopped_for_estimates_of_another_queue(
+    users: tuple[Machine, Machine], gpus: Devices
 ) -> None:
     card = gpus.add(24 * GIB, used=0)
-    one, other = people
+    one, other = users
     # both estimates are larger than what is left, and nobody needs that
     first = one.hold(12, gpus=1, script=BUSY, words=("30",))
     assert first.cards == [card]
@@ -331,20 +336,20 @@ def test_jobs_of_two_queues_are_not_stopped_for_each_others_estimates(
         looks = (record["steady_looks"] for record in records if isinstance(record, dict))
         return sum(each for each in looks if isinstance(each, int))
 
-    until(lambda: all(steady_looks(person) >= 8 for person in people), "both are measured")
+    until(lambda: all(steady_looks(person) >= 8 for person in users), "both are measured")
     for person, program in ((one, first), (other, second)):
         assert person.state(program.job) == "running"
         assert len(person.show(program.job)["attempts"]) == 1
 
 
-# --- A card that nobody uses and that is not free: what is said of it, and that no job waits there for ever
+# --- A GPU without processes that is not free: its description, and that no job waits for it forever
 
 
 PATIENCE_S = 1.0
 
 
 @pytest.fixture
-def impatient(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
+def short_wait_machine(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
     """A machine with a card of which an ended program has kept 3 GiB, and an impatient scheduler."""
     gpus.add(24 * GIB, used=3 * GIB)
     with a_machine(tmp_path, gpus) as machine:
@@ -352,35 +357,35 @@ def impatient(tmp_path: Path, gpus: Devices) -> Iterator[Machine]:
         yield machine
 
 
-def test_a_job_that_wants_a_card_for_itself_is_tried_there(
-    impatient: Machine, gpus: Devices
+def test_job_that_needs_a_whole_gpu_is_tried_on_one(
+    short_wait_machine: Machine, gpus: Devices
 ) -> None:
-    job = impatient.hold(1, gpus=1, exclusive=True)
+    job = short_wait_machine.hold(1, gpus=1, exclusive=True)
     assert job.cards
-    text = impatient.told(job.job)
+    text = short_wait_machine.show_text(job.job)
     assert "tried alone on cuda:0 with 21 GiB free after 1 s without a known cause" in text
     assert "cuda:0 has 3 GiB in use by other users" in text
     job.let_go()
-    impatient.until_state(job.job, "done")
+    short_wait_machine.until_state(job.job, "done")
 
 
-def test_what_does_not_fit_is_named_everywhere_and_starts_when_there_is_room(
-    impatient: Machine, gpus: Devices
+def test_job_that_does_not_fit_shows_the_reason_and_starts_when_memory_is_free(
+    short_wait_machine: Machine, gpus: Devices
 ) -> None:
-    job = impatient.hold(1, gpus=1, vram="22GiB")
-    reason = impatient.until_told(
+    job = short_wait_machine.hold(1, gpus=1, vram="22GiB")
+    reason = short_wait_machine.wait_for_reason(
         job.job, "No job of yours and no other user explains it for 1 s or longer"
     )
     assert "waiting for 22 GiB of GPU memory: cuda:0 has 21 GiB free" in reason
     assert "3 GiB of cuda:0 are in use, but the driver lists no process there" in reason
     for words in (("show", str(job.job)), ("status",), ("doctor",)):
         assert "No job of yours and no other user explains it" in " ".join(
-            impatient.call(*words).stdout.split()
+            short_wait_machine.call(*words).stdout.split()
         )
     assert not job.started
-    (card,) = impatient.seen()
+    (card,) = short_wait_machine.gpu_status()
     gpus.set(card, used=0)
     assert job.cards == [card]
-    log = (impatient.project.folder / "scheduler.out").read_text()
+    log = (short_wait_machine.project.folder / "scheduler.out").read_text()
     assert "unexplained wait: job=1 waiting for 22 GiB" in log
     job.let_go()

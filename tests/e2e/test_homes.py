@@ -56,7 +56,7 @@ def works(home: Machine, journal: Path, ram: str = "0GiB") -> Program:
     return Program(job=job, said=said, gate=gate)
 
 
-def test_two_homes_never_run_more_jobs_than_the_machine_has_cores(
+def test_two_queues_never_run_more_jobs_than_cores(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal"
@@ -64,7 +64,7 @@ def test_two_homes_never_run_more_jobs_than_the_machine_has_cores(
     until(lambda: at_once(journal)[-1:] == [CORES], "all cores are busy")
     home, waiting = next(one for one in queued if not one[1].started)
     me = login_name(os.geteuid())
-    home.until_told(waiting.job, f"of {CORES} reserved by the queue /", f" of user {me}")
+    home.wait_for_reason(waiting.job, f"of {CORES} reserved by the queue /", f" of user {me}")
 
     left = list(queued)
     while left:
@@ -78,7 +78,7 @@ def test_two_homes_never_run_more_jobs_than_the_machine_has_cores(
     assert lines_of(journal).count("start") == len(queued)
 
 
-def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
+def test_two_queues_never_reserve_more_main_memory_than_installed(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     one, other = homes
@@ -87,7 +87,7 @@ def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
     first = works(one, journal, ram=f"{round(total * 0.55)}MiB")
     until(lambda: first.started, "the first runs")
     second = works(other, journal, ram=f"{round(total * 0.5)}MiB")
-    other.until_told(second.job, "of main memory", "GiB reserved by the queue /")
+    other.wait_for_reason(second.job, "of main memory", "GiB reserved by the queue /")
     assert not second.started
     first.let_go()
     until(lambda: second.started, "its memory was given back")
@@ -95,7 +95,7 @@ def test_two_homes_never_promise_more_main_memory_than_the_machine_has(
     other.until_state(second.job, "done")
 
 
-def test_where_promises_cannot_be_told_jobs_start_and_the_screen_says_so(
+def test_jobs_start_with_a_warning_if_reservations_cannot_be_published(
     homes: tuple[Machine, Machine], tmp_path: Path
 ) -> None:
     one, _ = homes
@@ -120,7 +120,7 @@ REFUSAL = "is in use in another container (PID namespace "
 
 
 def can_unshare() -> bool:
-    """Tell whether we may make a PID namespace."""
+    """Return whether this process may create a PID namespace."""
     if shutil.which("unshare") is None:
         return False
     return subprocess.run([*UNSHARE, "true"], check=False, capture_output=True).returncode == 0
@@ -129,7 +129,9 @@ def can_unshare() -> bool:
 NEEDS_NAMESPACES = pytest.mark.skipif(not can_unshare(), reason="no PID namespace can be made here")
 
 
-def elsewhere(project: Project, script: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_in_new_namespace(
+    project: Project, script: str, *words: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script of the shell in a PID namespace of its own, which ends with it."""
     return subprocess.run(
         [*UNSHARE, *shell(f'PATH="{BIN}:$PATH"; {script}', *words)],
@@ -148,7 +150,7 @@ def attempts(journal: Path) -> int:
 
 
 @NEEDS_NAMESPACES
-def test_a_home_in_use_is_refused_in_another_namespace_as_long_as_something_of_it_lives(
+def test_queue_folder_in_use_is_refused_in_another_namespace(
     project: Project, tmp_path: Path
 ) -> None:
     journal, home = tmp_path / "journal", project.home
@@ -157,12 +159,12 @@ def test_a_home_in_use_is_refused_in_another_namespace_as_long_as_something_of_i
     until(lambda: attempts(journal) == 1, "it runs")
 
     for command in ("launcher status", "launcher add -- true", "launcher top --once"):
-        refused = elsewhere(project, command)
+        refused = run_in_new_namespace(project, command)
         assert refused.returncode == 3, refused
         assert REFUSAL in refused.stderr
         assert "launcher stop --now" in refused.stderr
     scheduler = f"{sys.executable} -P -m launcher.scheduler {home.folder}"
-    assert elsewhere(project, scheduler).returncode != 0
+    assert run_in_new_namespace(project, scheduler).returncode != 0
 
     # a supervisor that outlives its scheduler holds the home, too
     home.restarts.write_text(json.dumps({"schema": 1, "times": [9e9] * 3}))
@@ -170,23 +172,22 @@ def test_a_home_in_use_is_refused_in_another_namespace_as_long_as_something_of_i
     subprocess.run(["kill", "-9", str(pid)], check=True)
     home.stop_record.write_text('{"schema": 1, "now": false, "at": 0.0}')
     until(lambda: lock_holder(home.scheduler_lock) is None, "the scheduler is dead")
-    assert REFUSAL in elsewhere(project, "launcher status").stderr
+    assert REFUSAL in run_in_new_namespace(project, "launcher status").stderr
     assert attempts(journal) == 1
 
     end_everything(home)
     until(
-        lambda: elsewhere(project, "launcher status").returncode == 0, "the other namespace has it"
+        lambda: run_in_new_namespace(project, "launcher status").returncode == 0,
+        "the other namespace has it",
     )
 
 
 @NEEDS_NAMESPACES
-def test_a_container_that_ended_with_its_jobs_leaves_the_home_to_the_next(
-    project: Project, tmp_path: Path
-) -> None:
+def test_ended_container_releases_the_queue_folder(project: Project, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     script = 'echo "$(readlink /proc/self/ns/pid)" >>"$1"; exec sleep 60'
     queue = 'launcher add -- sh -c "$1" sh "$2"; until [ -s "$2" ]; do sleep 0.05; done'
-    first = elsewhere(project, queue, script, str(journal))
+    first = run_in_new_namespace(project, queue, script, str(journal))
     assert first.returncode == 0, first
     assert attempts(journal) == 1
 

@@ -30,7 +30,7 @@ def pip(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def must(said: subprocess.CompletedProcess[str], folder: Path) -> None:
+def check_success(said: subprocess.CompletedProcess[str], folder: Path) -> None:
     """Fail with what pip says; skip where it reaches no index."""
     if said.returncode == 0:
         return
@@ -41,23 +41,23 @@ def must(said: subprocess.CompletedProcess[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment into which the built wheel was installed, and nothing but what it requires."""
+    """An environment with the built wheel and its requirements only."""
     folder = tmp_path_factory.mktemp("install")
     source = folder / "source"
     source.mkdir()
     for part in PARTS:
         copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
         copy(ROOT / part, source / part)
-    must(pip("wheel", "--no-deps", "--wheel-dir", folder, source), folder)
+    check_success(pip("wheel", "--no-deps", "--wheel-dir", folder, source), folder)
     (wheel,) = folder.glob("*.whl")
     environment = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
-    must(pip("--python", environment, "install", "--no-compile", wheel), folder)
+    check_success(pip("--python", environment, "install", "--no-compile", wheel), folder)
     return environment
 
 
 @pytest.fixture
-def bare(light: Path, tmp_path: Path) -> Iterator[Project]:
+def base_installation(light: Path, tmp_path: Path) -> Iterator[Project]:
     """A project whose commands are those of that environment."""
     with a_project(tmp_path) as project:
         environment = dict(project.environment)
@@ -65,38 +65,38 @@ def bare(light: Path, tmp_path: Path) -> Iterator[Project]:
         yield replace(project, environment=environment, commands=light / "bin")
 
 
-def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
-    bare: Project, light: Path
+def test_base_installation_contains_only_the_queue_and_names_the_lab_extra(
+    base_installation: Project, light: Path
 ) -> None:
-    bare.write("programs.yaml", PROGRAMS)
-    bare.write("laboratory.yaml", LABORATORY)
+    base_installation.write("programs.yaml", PROGRAMS)
+    base_installation.write("laboratory.yaml", LABORATORY)
     heavy = ("torch", "torchvision", "numpy", "scipy", "sklearn", "PIL", "matplotlib")
     (packages,) = light.glob("lib/python*/site-packages")
     assert not [name for name in heavy if (packages / name).exists()]
 
-    added = bare.call("launcher", "add", "--name", "one", "--", "true")
+    added = base_installation.call("launcher", "add", "--name", "one", "--", "true")
     assert added.returncode == 0, added.stderr
-    assert bare.call("launcher", "wait", "command/one").returncode == 0
-    assert bare.call("launcher", "run", "programs.yaml", "--dry-run").returncode == 0
-    assert bare.call("launcher", "gpus").returncode == 0
+    assert base_installation.call("launcher", "wait", "command/one").returncode == 0
+    assert base_installation.call("launcher", "run", "programs.yaml", "--dry-run").returncode == 0
+    assert base_installation.call("launcher", "gpus").returncode == 0
     for page in (ROOT / "docs").glob("*.md"):  # the pages are in the wheel
-        printed = bare.call("launcher", "help", page.stem)
+        printed = base_installation.call("launcher", "help", page.stem)
         assert printed.returncode == 0, printed.stderr
         assert page.read_text(encoding="utf-8").splitlines()[0] in printed.stdout
 
     command = f"{light / 'bin' / 'python'} -m pip install 'launcher-trueface[lab]'"
-    refused = bare.call("launcher", "run", "laboratory.yaml")
+    refused = base_installation.call("launcher", "run", "laboratory.yaml")
     assert refused.returncode == 3
     assert refused.stderr == (
         "error: sample needs torch, torchvision, numpy, PIL, simplejpeg and sklearn, which are "
         f"not installed; install them with `{command}`. Nothing was queued.\n"
     )
-    listed = bare.call("launcher", "kinds")
+    listed = base_installation.call("launcher", "kinds")
     assert listed.returncode == 0
     assert "\ntrain\t" in listed.stdout
     assert command in listed.stderr
     for words in (("trueface",), ("trueface", "audit", "--help"), ("python", "-m", "trueface")):
-        completed = bare.call(*words)
+        completed = base_installation.call(*words)
         assert completed.returncode == 3, words
         assert completed.stdout == ""
         assert completed.stderr.startswith(
@@ -104,34 +104,34 @@ def test_the_base_installs_the_queue_alone_and_says_how_to_get_the_laboratory(
         )
         assert completed.stderr.count("\n") == 1
         assert command in completed.stderr
-    assert bare.call("trueface", "--help").returncode == 0
+    assert base_installation.call("trueface", "--help").returncode == 0
 
 
-def test_an_installation_says_its_version_and_queues_and_lists_programs(bare: Project) -> None:
+def test_installation_prints_its_version_and_runs_programs(base_installation: Project) -> None:
     setup = ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
-    version = bare.call("launcher", "--version")
+    version = base_installation.call("launcher", "--version")
     assert version.stdout == f"launcher, version {setup['metadata']['version']}\n"
-    bare.write("commands.txt", "echo 'a b'\nfalse\n")
-    added = bare.call("launcher", "add", "--from", "commands.txt")
+    base_installation.write("commands.txt", "echo 'a b'\nfalse\n")
+    added = base_installation.call("launcher", "add", "--from", "commands.txt")
     assert (added.stdout, added.stderr) == ("1\tcommand/1\n2\tcommand/2\n", "")
-    assert bare.call("launcher", "wait", "1", "2").returncode == 1
-    listed = bare.call("launcher", "status", "--all")
+    assert base_installation.call("launcher", "wait", "1", "2").returncode == 1
+    listed = base_installation.call("launcher", "status", "--all")
     assert listed.returncode == 0, listed.stderr
     states = {line.split("\t")[2]: line.split("\t")[3] for line in listed.stdout.splitlines()}
     assert states == {"command/1": "done", "command/2": "failed"}
     script = (
         "import sys, launcher.api; print(launcher.api.submit(pow, 2, 5).result(60), sys.prefix)"
     )
-    called = bare.call("python", "-c", script)
+    called = base_installation.call("python", "-c", script)
     assert called.stdout.split()[0] == "32", called.stderr
 
 
 @pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
-def test_man_finds_the_pages_of_an_installation_and_shows_them(bare: Project, light: Path) -> None:
+def test_man_shows_the_pages_of_an_installation(base_installation: Project, light: Path) -> None:
     page = light / "share" / "man" / "man1" / "launcher-add.1"
-    environment = bare.environment | {
-        "PATH": os.pathsep.join([str(light / "bin"), bare.environment["PATH"]]),
+    environment = base_installation.environment | {
+        "PATH": os.pathsep.join([str(light / "bin"), base_installation.environment["PATH"]]),
         "MANPAGER": "cat",
         "MANWIDTH": "80",
         "LANG": "C.UTF-8",
@@ -146,17 +146,17 @@ def test_man_finds_the_pages_of_an_installation_and_shows_them(bare: Project, li
         assert "launcher add --from commands.txt" in shown.stdout
 
 
-def test_with_the_packages_of_the_laboratory_all_of_it_works(bare: Project, light: Path) -> None:
+def test_installation_with_the_lab_extra_works(base_installation: Project, light: Path) -> None:
     (packages,) = light.glob("lib/python*/site-packages")
-    # the packages that run this test stand in for those that the extra would bring, 5 GB of them
+    # the packages that run this test replace those of the extra, 5 GB of them
     others = [path for path in sys.path if path.endswith("-packages") and Path(path).is_dir()]
     (packages / "laboratory.pth").write_text("".join(f"{path}{os.linesep}" for path in others))
-    bare.write("laboratory.yaml", LABORATORY)
+    base_installation.write("laboratory.yaml", LABORATORY)
     try:
-        assert bare.call("launcher", "kinds").stderr == ""
-        planned = bare.call("launcher", "run", "laboratory.yaml", "--dry-run")
+        assert base_installation.call("launcher", "kinds").stderr == ""
+        planned = base_installation.call("launcher", "run", "laboratory.yaml", "--dry-run")
         assert planned.returncode == 0, planned.stderr
-        completed = bare.call("trueface", "audit", "--help")
+        completed = base_installation.call("trueface", "audit", "--help")
         assert (completed.returncode, completed.stderr) == (0, "")
     finally:
         (packages / "laboratory.pth").unlink()

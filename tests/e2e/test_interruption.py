@@ -57,19 +57,19 @@ def weights(project: Project, run: str, model: str = "m") -> dict[str, torch.Ten
     return dict(checkpoint.load(paths.checkpoint(project.folder / "runs" / run / model)).state)
 
 
-def half_done(folder: Path) -> bool:
+def is_half_done(folder: Path) -> bool:
     done = checkpointing.interrupted_epochs(paths.resume(folder))
     return done is not None and done >= 2
 
 
 @pytest.mark.night
-def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
+def test_training_resumes_after_sigkill_with_identical_weights(
     lab: Project,
 ) -> None:
     lab.environment["OMP_NUM_THREADS"] = "1"
     folder = lab.folder / "runs" / "killed" / "m"
     with lab.start(*words("killed")) as process:
-        until(lambda: half_done(folder), "two epochs", 120)
+        until(lambda: is_half_done(folder), "two epochs", 120)
         os.killpg(process.pid, signal.SIGKILL)
     again = lab.call(*words("killed"))
     assert again.returncode == 0, again.stderr
@@ -80,7 +80,7 @@ def test_after_kill_9_the_same_command_line_goes_on_and_ends_in_the_same_bits(
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
-def test_resume_from_names_the_epoch_or_is_refused(
+def test_resume_from_names_the_epoch_or_is_rejected(
     lab: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with chdir(lab.folder):
@@ -103,12 +103,12 @@ train:
 
 
 @pytest.mark.slow
-def test_in_the_queue_the_next_attempt_of_a_killed_training_goes_on(lab: Project) -> None:
+def test_next_attempt_of_a_killed_training_resumes(lab: Project) -> None:
     lab.write("study.yaml", TASKFILE.format(settings=json.dumps(SMALL), data=DATA))
     assert lab.call("launcher", "run", "study.yaml", "--detach").returncode == 0
     folder = lab.folder / "runs" / "queued" / DATA
     own = lab.home.attempt(1, 1).folder / "runs" / "queued" / DATA  # until it is done
-    until(lambda: half_done(own), "two epochs", 120)
+    until(lambda: is_half_done(own), "two epochs", 120)
     assert not folder.joinpath("checkpoints").exists()
     first = next(path for path in (lab.home.folder / "attempts").iterdir())
     os.kill(program_of(lab.home.attempt(*map(int, first.name.split("-")))), signal.SIGKILL)

@@ -27,14 +27,14 @@ command:
 """
 
 
-def well(project: Project, *words: str) -> str:
+def call_successfully(project: Project, *words: str) -> str:
     completed = project.call(*words)
     assert completed.returncode == 0, completed.stderr
     return completed.stdout
 
 
 def states(project: Project) -> dict[str, str]:
-    jobs = json.loads(well(project, "launcher", "status", "--all", "--json"))["jobs"]
+    jobs = json.loads(call_successfully(project, "launcher", "status", "--all", "--json"))["jobs"]
     return {job["name"]: job["state"] for job in jobs}
 
 
@@ -44,23 +44,27 @@ def at(project: Project, home: Path) -> Project:
     return Project(folder=project.folder, home=Home(home), environment=environment)
 
 
-def test_jobs_that_wait_in_a_home_run_where_it_was_moved(project: Project, tmp_path: Path) -> None:
+def test_waiting_jobs_run_after_the_queue_folder_is_moved(project: Project, tmp_path: Path) -> None:
     project.write("submit.py", SUBMIT)
-    well(project, sys.executable, "submit.py")
+    call_successfully(project, sys.executable, "submit.py")
     inner = f"{BIN}/launcher add --name inner -- true"
-    well(project, "launcher", "add", "--hold", "--name", "outer", "--", "sh", "-c", inner)
+    call_successfully(
+        project, "launcher", "add", "--hold", "--name", "outer", "--", "sh", "-c", inner
+    )
     folder = "cp in.txt {job_folder}/out.txt"
     project.write("in.txt", "in")
-    well(project, "launcher", "add", "--hold", "--name", "own", "--", "sh", "-c", folder)
-    well(project, "launcher", "stop", "--now")
+    call_successfully(
+        project, "launcher", "add", "--hold", "--name", "own", "--", "sh", "-c", folder
+    )
+    call_successfully(project, "launcher", "stop", "--now")
     new = tmp_path / "new"
     project.home.folder.rename(new)
     after = at(project, new)
     try:
-        well(after, "launcher", "start")
-        well(after, "launcher", "release", "1", "2", "3")
-        well(after, "launcher", "wait", "1", "2", "3", "--timeout", "60s")
-        well(after, "launcher", "wait", "inner", "--timeout", "60s")
+        call_successfully(after, "launcher", "start")
+        call_successfully(after, "launcher", "release", "1", "2", "3")
+        call_successfully(after, "launcher", "wait", "1", "2", "3", "--timeout", "60s")
+        call_successfully(after, "launcher", "wait", "inner", "--timeout", "60s")
         assert {*states(after).values()} == {"done"}
         assert (new / "runs/add/jobs/own@3/out.txt").read_text() == "in"
         assert not project.home.folder.exists()
@@ -68,34 +72,34 @@ def test_jobs_that_wait_in_a_home_run_where_it_was_moved(project: Project, tmp_p
         end_everything(after.home)
 
 
-def test_a_copy_of_a_home_with_a_living_scheduler_runs_new_jobs_alone(
-    project: Project, tmp_path: Path
-) -> None:
+def test_copied_queue_folder_runs_only_new_jobs(project: Project, tmp_path: Path) -> None:
     journal, gate = tmp_path / "journal", tmp_path / "gate"
     os.mkfifo(gate)
     script = 'echo $1 >>"$2"; read line <"$3"'
     argv = ["sh", "-c", script, "sh", "runs", str(journal), str(gate)]
-    well(project, "launcher", "add", "--name", "runs", "--", *argv)
+    call_successfully(project, "launcher", "add", "--name", "runs", "--", *argv)
     until(lambda: lines_of(journal) == ["runs"], "the job runs")
-    well(project, "launcher", "add", "--name", "waits", "--after", "runs", "--", "true")
+    call_successfully(
+        project, "launcher", "add", "--name", "waits", "--after", "runs", "--", "true"
+    )
     copy = at(project, tmp_path / "copy")
     shutil.copytree(project.home.folder, copy.home.folder, ignore=shutil.ignore_patterns("wake"))
     try:
         added = copy.call("launcher", "add", "--name", "new", "--", "true")
         assert "Its 2 unfinished jobs are held" in added.stderr
-        well(copy, "launcher", "wait", "new", "--timeout", "60s")
+        call_successfully(copy, "launcher", "wait", "new", "--timeout", "60s")
         held = {"command/runs": "held", "command/waits": "held", "command/new": "done"}
         assert states(copy) == held
-        well(copy, "launcher", "cancel", "--yes", "runs")  # not that of the original
+        call_successfully(copy, "launcher", "cancel", "--yes", "runs")  # not that of the original
         assert states(project) == {"command/runs": "running", "command/waits": "queued"}
         gate.write_text("\n")
-        well(project, "launcher", "wait", "--timeout", "60s")
+        call_successfully(project, "launcher", "wait", "--timeout", "60s")
         assert lines_of(journal) == ["runs"]
     finally:
         end_everything(copy.home)
 
 
-def test_a_waiting_future_says_that_its_home_was_moved(
+def test_waiting_future_reports_a_moved_queue_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from launcher.api import MachineError, submit
@@ -121,25 +125,25 @@ def test_a_waiting_future_says_that_its_home_was_moved(
         end_everything(new)
 
 
-def test_a_moved_project_takes_its_results_along(tmp_path: Path) -> None:
+def test_moved_project_keeps_its_results(tmp_path: Path) -> None:
     with a_project(tmp_path) as project:
         project.write("in.txt", "in")
         project.write("t.yaml", TASK)
-        well(project, "launcher", "run", "t.yaml")
+        call_successfully(project, "launcher", "run", "t.yaml")
         assert lines_of(tmp_path / "journal") == ["make", "own"]
         new = tmp_path / "new"
         project.folder.rename(new)
         moved = Project(folder=new, home=project.home, environment=project.environment)
-        plan = " ".join(well(moved, "launcher", "run", "t.yaml", "--dry-run").split())
+        plan = " ".join(call_successfully(moved, "launcher", "run", "t.yaml", "--dry-run").split())
         assert f"2 new jobs are done in {project.folder}, which no longer exists" in plan
         option = ["--adopt", str(project.folder)]
-        plan = well(moved, "launcher", "run", "t.yaml", "--dry-run", *option)
+        plan = call_successfully(moved, "launcher", "run", "t.yaml", "--dry-run", *option)
         assert f"2 results of {project.folder} would be adopted" in " ".join(plan.split())
         adopted = moved.call("launcher", "run", "t.yaml", *option)
         assert adopted.returncode == 0
         assert f"2 results of {project.folder} are adopted" in adopted.stderr
         assert lines_of(tmp_path / "journal") == ["make", "own"]
-        shown = json.loads(well(moved, "launcher", "show", "own", "--json"))
+        shown = json.loads(call_successfully(moved, "launcher", "show", "own", "--json"))
         assert (shown["reason_code"], shown["folder"]) == ("adopted", f"{new}/runs/files/jobs/own")
         wrong = moved.call("launcher", "run", "t.yaml", "--adopt", "nowhere")
         assert (wrong.returncode, wrong.stderr.splitlines()[0]) == (

@@ -1,4 +1,4 @@
-"""Homes and runs of earlier versions, whose modules lay elsewhere: what was done there counts here."""
+"""Queue folders and runs of earlier versions, with other module paths: their finished jobs count."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def planned(project: Project, *options: str) -> dict[str, dict[str, Any]]:
     return {job["name"]: job for job in json.loads(completed.stdout)["jobs"]}
 
 
-def test_jobs_history_logs_and_results_are_there(old: Project) -> None:
+def test_jobs_history_logs_and_results_of_0_2_are_readable(old: Project) -> None:
     assert {job["state"] for job in jobs(old, "run:old").values()} == {"done"}
     waiting = jobs(old, "run:later")
     assert {name: job["state"] for name, job in waiting.items()} == dict.fromkeys(
@@ -49,7 +49,7 @@ def test_jobs_history_logs_and_results_are_there(old: Project) -> None:
 
 
 @pytest.mark.slow
-def test_the_runs_are_read_by_audit_and_report(old: Project) -> None:
+def test_audit_and_report_read_runs_of_0_2(old: Project) -> None:
     report = old.call("trueface", "report", "old")
     assert report.returncode == 0, report.stderr
     page = (old.folder / "runs/old/report.html").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_the_runs_are_read_by_audit_and_report(old: Project) -> None:
     assert "undefined-metric" in page  # a finding of the audit: the tests have one class only
 
 
-def test_a_plan_says_once_how_many_jobs_were_done_with_other_code(old: Project) -> None:
+def test_plan_prints_the_number_of_jobs_done_with_other_code(old: Project) -> None:
     completed = old.call("launcher", "run", "old.yaml", "--dry-run")
     assert completed.stdout.count("with other code") == 1
     assert "8 jobs were done with other code (" in " ".join(completed.stdout.split())
@@ -65,7 +65,7 @@ def test_a_plan_says_once_how_many_jobs_were_done_with_other_code(old: Project) 
     assert {job["state"] for job in planned(old).values()} == {"changed"}
 
 
-def test_accepted_results_are_kept_and_the_next_plan_is_quiet(old: Project) -> None:
+def test_accepted_results_are_kept_without_further_notes(old: Project) -> None:
     kept = planned(old, "--accept-code")
     assert {job["state"] for job in kept.values()} == {"cached"}
     assert {job["state"] for job in planned(old).values()} == {"changed"}  # a dry run keeps nothing
@@ -87,15 +87,17 @@ def test_a_changed_setting_is_never_accepted(old: Project) -> None:
 
 
 @pytest.mark.parametrize("options", [("--force",), ("--set", "reuse=nothing")])
-def test_what_is_kept_cannot_be_run_again_at_once(old: Project, options: tuple[str, ...]) -> None:
+def test_accepted_jobs_cannot_be_forced_in_the_same_command(
+    old: Project, options: tuple[str, ...]
+) -> None:
     completed = old.call("launcher", "run", "old.yaml", "--accept-code", *options)
     assert completed.returncode == 2
     assert "--accept-code keeps results" in completed.stderr
     assert "Remove one of them." in completed.stderr
 
 
-@pytest.mark.night  # that those of toys run, and by which entries the others do, other tests tell
-def test_jobs_that_the_earlier_version_queued_run(old: Project) -> None:
+@pytest.mark.night  # other tests run the jobs of toys and check the entry points of the others
+def test_jobs_queued_by_the_earlier_version_run(old: Project) -> None:
     assert old.call("launcher", "start").returncode == 0
     assert old.call("launcher", "wait", "run:later").returncode == 0
     states = {name: job["state"] for name, job in jobs(old, "run:later").items()}
@@ -128,7 +130,9 @@ SINCE = {"command/behind": 5}  # the first schema that has such jobs
 
 
 @pytest.mark.parametrize("schema", range(3, len(STEPS) + 1))
-def test_a_home_of_each_schema_opens_and_its_jobs_go_on(toys: Project, schema: int) -> None:
+def test_queue_folder_of_each_schema_opens_and_its_jobs_continue(
+    toys: Project, schema: int
+) -> None:
     put_up_schema(toys, schema)
     toys.write("go", "")  # what `flaky` and `groups_in_several_lists` wait for
     expected = {name: end for name, end in ENDS.items() if schema >= SINCE.get(name, 0)}
@@ -159,7 +163,7 @@ def test_a_home_of_each_schema_opens_and_its_jobs_go_on(toys: Project, schema: i
     assert (toys.folder / "runs/later/line:pre/scores/line:pre.json").exists()
 
 
-def test_a_worker_that_ended_under_an_older_version_is_done_only_if_it_reported(
+def test_worker_of_an_older_version_is_done_only_with_a_report(
     toys: Project,
 ) -> None:
     put_up_toys(toys, "unreported")

@@ -30,21 +30,21 @@ def add(project: Project, *words: str) -> int:
     return int(answer.stdout.split("\t")[0])
 
 
-def shown(project: Project, job: int) -> dict[str, object]:
+def job_details(project: Project, job: int) -> dict[str, object]:
     record: dict[str, object] = json.loads(
         project.call("launcher", "show", str(job), "--json").stdout
     )
     return record
 
 
-def left(project: Project, run: str = "night") -> dict[str, str]:
+def run_files(project: Project, run: str = "night") -> dict[str, str]:
     """Return the files of a run, stages apart."""
     files = files_in(project.folder / "runs" / run)
     return {name: text for name, text in files.items() if not name.startswith(".attempts/")}
 
 
 @pytest.mark.slow  # a run has ended when nothing was added for five seconds, and it ends twice
-def test_a_run_of_ones_own_is_told_each_time_it_ends(project: Project, tmp_path: Path) -> None:
+def test_message_is_sent_each_time_a_program_run_ends(project: Project, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     project.environment["LAUNCHER_CONFIG"] = str(config)
     posts: list[dict[str, str]] = []
@@ -66,27 +66,27 @@ def test_a_run_of_ones_own_is_told_each_time_it_ends(project: Project, tmp_path:
     assert "The whole run: 2 done, 1 failed." in posts[1]["message"]
 
 
-def test_the_folder_of_a_program_is_its_runs_when_it_is_done_and_put_aside_when_it_fails(
+def test_job_folder_is_moved_to_the_run_if_done_and_set_aside_if_failed(
     project: Project,
 ) -> None:
     done = add(project, "--name", "good", "--", *shell(WRITES, "first"))
     failed = add(project, "--name", "bad", "--", *shell(f"{WRITES}; exit 1", "half"))
     assert project.call("launcher", "wait", str(done), str(failed)).returncode == 1
-    assert left(project) == {f"jobs/good@{done}/answer": "first\n"}
-    assert shown(project, done)["folder"] == f"{project.folder}/runs/night/jobs/good@{done}"
-    aside = shown(project, failed)["not_accepted"]
+    assert run_files(project) == {f"jobs/good@{done}/answer": "first\n"}
+    assert job_details(project, done)["folder"] == f"{project.folder}/runs/night/jobs/good@{done}"
+    aside = job_details(project, failed)["not_accepted"]
     assert isinstance(aside, str)
     assert files_in(Path(aside)) == {f"jobs/bad@{failed}/answer": "half\n"}
     newer = add(project, "--name", "good", "--", *shell(WRITES, "second"))
     assert project.call("launcher", "wait", str(newer)).returncode == 0
     both = {f"jobs/good@{done}/answer": "first\n", f"jobs/good@{newer}/answer": "second\n"}
-    assert left(project) == both
+    assert run_files(project) == both
     assert project.call("launcher", "clean", "run:night", "--yes").returncode == 0
-    assert left(project) == both
+    assert run_files(project) == both
     assert not Path(aside).exists()
 
 
-def test_a_folder_is_made_anew_and_takes_the_place_of_the_former_one_as_a_whole(
+def test_new_job_folder_replaces_the_previous_one_completely(
     project: Project,
 ) -> None:
     once = (
@@ -102,7 +102,7 @@ def test_a_folder_is_made_anew_and_takes_the_place_of_the_former_one_as_a_whole(
     run = project.folder / "runs" / "study"
     for made in ("first", "second"):
         assert project.call("launcher", "run", "study.yaml").returncode == 0
-        assert {*left(project, "study")} == {f"jobs/a/{made}", "jobs/b/here"}
+        assert {*run_files(project, "study")} == {f"jobs/a/{made}", "jobs/b/here"}
         plan = project.call("launcher", "run", "study.yaml", "--dry-run")
         assert "No job has to run." in plan.stdout
         (run / "jobs/b/here").unlink()
@@ -110,12 +110,12 @@ def test_a_folder_is_made_anew_and_takes_the_place_of_the_former_one_as_a_whole(
         plan = project.call("launcher", "run", "study.yaml", "--dry-run", "--all")
         assert f"{run}/jobs/b is gone" in plan.stdout
         project.write("study.yaml", task.replace("sh, -c", "bash, -c", 1))
-    assert left(project, "study") == {"jobs/a/second": "2\n"}
+    assert run_files(project, "study") == {"jobs/a/second": "2\n"}
     assert (project.folder / "runs/study").exists()
 
 
 @pytest.mark.parametrize("instant", ["before its end", "before its folder is accepted"])
-def test_a_folder_survives_the_death_of_the_scheduler(
+def test_job_folder_survives_a_killed_scheduler(
     project: Project, tmp_path: Path, instant: str
 ) -> None:
     gate = tmp_path / "gate"
@@ -128,14 +128,14 @@ def test_a_folder_survives_the_death_of_the_scheduler(
     gate.write_text("over\n")
     until(lambda: b'"done"' in attempt.started.read_bytes(), "its end is on record")
     if instant.endswith("accepted"):
-        assert left(project) == {}
+        assert run_files(project) == {}
         os.kill(scheduler, signal.SIGKILL)
     assert project.call("launcher", "wait", str(job)).returncode == 0
-    assert left(project) == {f"jobs/long@{job}/answer": "begun\nover\n"}
+    assert run_files(project) == {f"jobs/long@{job}/answer": "begun\nover\n"}
     assert not (project.folder / "runs/night/.attempts").exists()
 
 
-def test_the_next_attempt_goes_on_with_what_was_left_when_all_of_one_was_killed(
+def test_next_attempt_continues_with_the_folder_of_a_killed_attempt(
     project: Project, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -150,21 +150,21 @@ def test_the_next_attempt_goes_on_with_what_was_left_when_all_of_one_was_killed(
     until(lambda: second.log.exists() and second.log.read_text() == "answer\n", "it begins again")
     gate.write_text("over\n")
     assert project.call("launcher", "wait", str(job)).returncode == 0
-    assert left(project) == {f"jobs/long@{job}/answer": f"{job}\n{job}\n"}
+    assert run_files(project) == {f"jobs/long@{job}/answer": f"{job}\n{job}\n"}
 
 
-def test_a_folder_that_cannot_be_made_is_named(project: Project) -> None:
+def test_job_folder_that_cannot_be_created_is_named(project: Project) -> None:
     (project.folder / "runs").write_text("no folder")
     job = add(project, "--", "true", "{job_folder}")
     assert project.call("launcher", "wait", str(job)).returncode == 1
     with reading(project.home) as store:
         assert in_state(store, job, State.FAILED)
     assert f"cannot make a folder in {project.folder}/runs/night" in str(
-        shown(project, job)["reason"]
+        job_details(project, job)["reason"]
     )
 
 
-def test_event_files_in_the_folder_of_a_program_are_read_while_it_runs_and_when_it_is_done(
+def test_event_files_in_a_job_folder_are_read_during_and_after_the_run(
     project: Project, tmp_path: Path
 ) -> None:
     gate, events = tmp_path / "gate", tmp_path / "events.out.tfevents.1"
@@ -255,7 +255,7 @@ def order(project: Project) -> list[str]:
     return lines_of(project.folder / "order")
 
 
-def test_data_is_prepared_before_training_and_the_model_exported_after_it(study: Project) -> None:
+def test_preparation_runs_before_training_and_export_after_it(study: Project) -> None:
     assert planned(study) == dict.fromkeys(JOBS, "new")
     study.write("go", "")
     answer = study.call("launcher", "run", "study.yaml")
@@ -268,7 +268,7 @@ def test_data_is_prepared_before_training_and_the_model_exported_after_it(study:
     assert changed(study) == set()
 
 
-def test_a_failed_preparation_skips_what_follows_and_what_awaits_its_end_runs(
+def test_failed_preparation_skips_dependents_and_runs_after_any_jobs(
     study: Project,
 ) -> None:
     study.write("go", "")
@@ -285,7 +285,7 @@ def test_a_failed_preparation_skips_what_follows_and_what_awaits_its_end_runs(
     assert set(states(study).values()) == {State.DONE}
 
 
-def test_the_order_holds_when_the_scheduler_is_killed_in_between(study: Project) -> None:
+def test_job_order_survives_a_killed_scheduler(study: Project) -> None:
     assert study.call("launcher", "run", "study.yaml", "--detach").returncode == 0
     until(lambda: states(study)["command/prepare"] is State.RUNNING, "the preparation runs")
     pid = scheduler_pid(study.home)
@@ -299,7 +299,7 @@ def test_the_order_holds_when_the_scheduler_is_killed_in_between(study: Project)
     assert set(states(study).values()) == {State.DONE}
 
 
-def test_a_change_of_a_program_runs_what_follows_it_and_nothing_else(study: Project) -> None:
+def test_changed_program_reruns_only_itself_and_dependents(study: Project) -> None:
     study.write("go", "")
     assert study.call("launcher", "run", "study.yaml").returncode == 0
     study.write("study.yaml", TASK.replace("a b", "c"))
@@ -315,7 +315,7 @@ def test_a_change_of_a_program_runs_what_follows_it_and_nothing_else(study: Proj
     assert changed(study) == set()
 
 
-def test_a_program_that_was_changed_in_the_queue_is_done_again_by_the_next_run(
+def test_program_edited_in_the_queue_is_rerun_by_the_next_run(
     study: Project,
 ) -> None:
     study.write("go", "")
@@ -330,7 +330,7 @@ def test_a_program_that_was_changed_in_the_queue_is_done_again_by_the_next_run(
     assert {name for name in stored if stored[name] != by_file[name]} == JOBS - {"command/mail"}
 
 
-def test_a_program_with_whose_output_others_have_worked_is_not_changed(study: Project) -> None:
+def test_program_whose_output_was_used_cannot_be_edited(study: Project) -> None:
     study.write("go", "")
     assert study.call("launcher", "run", "study.yaml").returncode == 0
     words = ("retry", "command/prepare", "--force", "--set", "env={WORDS: many}")
@@ -339,14 +339,14 @@ def test_a_program_with_whose_output_others_have_worked_is_not_changed(study: Pr
     assert "cannot change command/prepare, because" in answer.stderr
 
 
-def test_the_command_lines_of_a_plan_do_the_same_without_the_launcher(study: Project) -> None:
+def test_printed_command_lines_of_a_plan_work_without_the_queue(study: Project) -> None:
     answer = study.call("launcher", "run", "study.yaml", "--dry-run", "--commands")
     lines = answer.stdout.splitlines()
     assert lines[0] == "env WORDS=few sh prepare.sh"
     assert "env -C made 'NAME=a b' sh export.sh" in lines
 
 
-def test_a_program_cannot_take_what_the_launcher_sets(project: Project) -> None:
+def test_program_cannot_override_variables_set_by_launcher(project: Project) -> None:
     variables = (
         "CUDA_VISIBLE_DEVICES: '7', LAUNCHER_JOB: '99', OMP_NUM_THREADS: '5', PATH: /nowhere"
     )
@@ -359,7 +359,7 @@ def test_a_program_cannot_take_what_the_launcher_sets(project: Project) -> None:
     assert [variables_of_job[name] for name in names] == ["", "1", "5", "/nowhere"]
 
 
-def test_a_folder_that_no_job_has_made_is_named_where_its_program_fails(project: Project) -> None:
+def test_failed_program_names_the_missing_folder(project: Project) -> None:
     project.write(
         "study.yaml",
         "name: study\ncommand:\n"

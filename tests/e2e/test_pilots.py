@@ -118,7 +118,7 @@ def lab(project: Project, tmp_path: Path) -> Iterator[Lab]:
             engine.cancel([pilot.token for pilot in lab.pilots()])
 
 
-def test_jobs_run_on_pilots_and_their_logs_are_those_of_every_job(lab: Lab) -> None:
+def test_jobs_run_on_pilots_with_ordinary_logs(lab: Lab) -> None:
     jobs = [lab.add("echo", f"job {number}") for number in range(3)]
     for number, job in enumerate(jobs):
         lab.until(job, State.DONE)
@@ -128,7 +128,7 @@ def test_jobs_run_on_pilots_and_their_logs_are_those_of_every_job(lab: Lab) -> N
     until(lambda: not lab.pids(), "no pilot is left")
 
 
-def test_a_task_files_order_folders_and_variables_hold_on_pilots(lab: Lab) -> None:
+def test_order_folders_and_variables_of_a_task_file_hold_on_pilots(lab: Lab) -> None:
     lab.project.write(
         "study.yaml",
         "name: study\n"
@@ -144,7 +144,7 @@ def test_a_task_files_order_folders_and_variables_hold_on_pilots(lab: Lab) -> No
     assert (lab.project.folder / "runs/study/jobs/kept/it").read_text() == "1\n"
 
 
-def test_next_scheduler_takes_over_what_runs_on_pilots(lab: Lab) -> None:
+def test_next_scheduler_adopts_jobs_on_pilots(lab: Lab) -> None:
     gate = lab.project.folder / "gate"
     job = lab.add(*shell('while [ ! -e "$1" ]; do sleep 0.05; done', str(gate)))
     lab.until(job, State.RUNNING)
@@ -160,7 +160,7 @@ def test_next_scheduler_takes_over_what_runs_on_pilots(lab: Lab) -> None:
         assert endings(lab.store, each) == ["done"]
 
 
-def test_job_on_a_pilot_is_cancelled_as_any_other(lab: Lab) -> None:
+def test_job_on_a_pilot_can_be_cancelled(lab: Lab) -> None:
     job = lab.add(*shell(FOR_EVER))
     lab.until(job, State.RUNNING)
     program = program_of(lab.project.home.attempt(job, 1))
@@ -170,7 +170,7 @@ def test_job_on_a_pilot_is_cancelled_as_any_other(lab: Lab) -> None:
     until(lambda: gone(program), "its program is dead")
 
 
-def test_job_whose_pilot_was_killed_runs_again_on_another_one(lab: Lab) -> None:
+def test_job_of_a_killed_pilot_runs_again_on_another_pilot(lab: Lab) -> None:
     mark = lab.project.folder / "mark"
     job = lab.add(*shell('if [ -e "$1" ]; then exit 0; fi; touch "$1"; sleep 600', str(mark)))
     until(mark.exists, "it runs", PATIENCE_S)
@@ -179,7 +179,7 @@ def test_job_whose_pilot_was_killed_runs_again_on_another_one(lab: Lab) -> None:
     assert endings(lab.store, job) == ["lost", "done"]
 
 
-def test_stop_ends_what_runs_on_pilots_and_it_goes_on_after_the_next_start(lab: Lab) -> None:
+def test_stopped_jobs_on_pilots_run_again_after_the_next_start(lab: Lab) -> None:
     mark = lab.project.folder / "mark"
     job = lab.add(*shell('if [ -e "$1" ]; then exit 0; fi; touch "$1"; sleep 600', str(mark)))
     until(mark.exists, "it runs", PATIENCE_S)
@@ -191,8 +191,8 @@ def test_stop_ends_what_runs_on_pilots_and_it_goes_on_after_the_next_start(lab: 
     assert said_by(lab.project.home.attempt(job, 2)) == ""
 
 
-def test_job_that_must_never_run_twice_is_lost_where_an_attempt_is_not_on_record(lab: Lab) -> None:
-    """As after a backup was restored: what is claimed for a pilot then is sent nowhere."""
+def test_job_with_rerun_never_is_lost_if_an_attempt_is_unrecorded(lab: Lab) -> None:
+    """As after the restore of a backup: claims for a pilot are not sent to it."""
     job = 2  # the next one
     before = lab.project.home.attempt(job, 1)
     before.folder.mkdir()
@@ -208,7 +208,7 @@ def test_job_that_must_never_run_twice_is_lost_where_an_attempt_is_not_on_record
     assert not (lab.project.folder / "ran").exists()
 
 
-def test_the_files_of_a_program_are_looked_at_where_it_runs_and_put_back_here(lab: Lab) -> None:
+def test_program_files_are_checked_on_the_pilot_and_restored_locally(lab: Lab) -> None:
     lab.project.write("in.txt", "one")
     output = lab.project.folder / "out.txt"
     copy = ("--input", "in.txt", "--output", "out.txt", "--", *shell("cat in.txt > out.txt"))
@@ -246,7 +246,7 @@ def config(project: Project, tmp_path: Path) -> Path:
     return path
 
 
-def test_a_run_that_ended_is_told_by_mail(project: Project, config: Path) -> None:
+def test_ended_run_sends_a_mail(project: Project, config: Path) -> None:
     with a_mailbox() as mailbox:
         config.write_text(f'[notify.mail]\nurl = "{mailbox.url}"\n')
         config.chmod(0o600)
@@ -269,7 +269,7 @@ def test_a_run_that_ended_is_told_by_mail(project: Project, config: Path) -> Non
     until(lambda: gone(pid), "so does the process that sends messages")
 
 
-def test_the_death_of_a_scheduler_sends_nothing_twice(
+def test_killed_scheduler_sends_no_message_twice(
     project: Project, config: Path, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -303,9 +303,7 @@ def _opened(gate: Path) -> bool:
     return True
 
 
-def test_where_nothing_is_configured_no_process_sends_messages(
-    project: Project, config: Path
-) -> None:
+def test_no_message_process_runs_without_configuration(project: Project, config: Path) -> None:
     config.write_text("")
     assert project.call("launcher", "add", "true").returncode == 0
     assert project.call("launcher", "wait").returncode == 0
@@ -313,7 +311,7 @@ def test_where_nothing_is_configured_no_process_sends_messages(
     assert not project.home.notify_log.exists()
 
 
-def test_a_target_that_cannot_be_told_keeps_no_other_waiting_and_shows_no_secret(
+def test_unreachable_target_delays_no_other_and_shows_no_secret(
     project: Project, config: Path, tmp_path: Path
 ) -> None:
     notes = tmp_path / "notes"

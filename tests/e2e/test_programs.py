@@ -30,14 +30,14 @@ command:
 """
 
 
-def todo(project: Project, file: str, *words: str) -> dict[str, str]:
+def planned_jobs(project: Project, file: str, *words: str) -> dict[str, str]:
     """Return what a dry run would run, each with the reason."""
     shown = project.call("launcher", "run", file, "--dry-run", "--json", *words)
     jobs = json.loads(shown.stdout)["jobs"]
     return {job["name"]: job["reason"] for job in jobs if job["state"] != "cached"}
 
 
-def test_programs_run_in_the_order_of_their_files_and_again_when_these_change(
+def test_programs_run_in_the_order_of_their_files_and_rerun_after_changes(
     project: Project,
 ) -> None:
     project.write("in.txt", "one")
@@ -46,31 +46,29 @@ def test_programs_run_in_the_order_of_their_files_and_again_when_these_change(
     assert project.call("launcher", "run", "files.yaml").returncode == 0
     last = project.folder / "runs/files/last.txt"
     assert last.read_text() == "one"
-    assert todo(project, "files.yaml") == {}
+    assert planned_jobs(project, "files.yaml") == {}
     project.write("in.txt", "two")
-    assert todo(project, "files.yaml") == {
+    assert planned_jobs(project, "files.yaml") == {
         "command/first": "in.txt changed",
         "command/last": "command/first runs again",
         "command/own": "in.txt changed",
     }
     assert project.call("launcher", "run", "files.yaml").returncode == 0
-    assert (last.read_text(), todo(project, "files.yaml")) == ("two", {})
+    assert (last.read_text(), planned_jobs(project, "files.yaml")) == ("two", {})
     project.write("first.sh", "cat $1 $1 >middle.txt\n")
     changed = "first.sh changed"
-    assert todo(project, "files.yaml")["command/first"] == changed
-    assert todo(project, "files.yaml", "--accept-code") == {}
+    assert planned_jobs(project, "files.yaml")["command/first"] == changed
+    assert planned_jobs(project, "files.yaml", "--accept-code") == {}
     last.unlink()
     (project.folder / "runs/files/jobs/own/copy").unlink()
-    assert todo(project, "files.yaml", "--accept-code") == {
+    assert planned_jobs(project, "files.yaml", "--accept-code") == {
         "command/last": "{run_folder}/last.txt is gone",
         "command/own": "{job_folder}/copy is gone",
     }
 
 
 @pytest.mark.parametrize("end", ["cancel", "kill", "fail"])
-def test_what_stood_in_an_output_is_back_when_its_program_comes_to_nothing(
-    project: Project, end: str
-) -> None:
+def test_previous_output_is_restored_if_the_program_fails(project: Project, end: str) -> None:
     output = project.folder / "made.txt"
     project.write("made.txt", "old")
     project.write("make.sh", "echo part >made.txt; until [ -e go ]; do sleep 0.02; done; exit 3\n")
@@ -116,7 +114,7 @@ command:
 WAITS = "echo {lr} {seed} >> ran; echo launcher: acc={lr}; while [ ! -e go ]; do sleep 0.05; done; cat {job_folder}/params.json >> told"
 
 
-def ran(project: Project) -> list[str]:
+def executed_commands(project: Project) -> list[str]:
     file = project.folder / "ran"
     return sorted(file.read_text().splitlines()) if file.exists() else []
 
@@ -128,11 +126,11 @@ def written(project: Project, *rates: str) -> None:
 
 def kill_scheduler(project: Project) -> None:
     """Kill it when jobs of it run, and not all of them have begun."""
-    until(lambda: ran(project), "a job runs")
+    until(lambda: executed_commands(project), "a job runs")
     pid = scheduler_pid(project.home)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    assert len(ran(project)) < 6
+    assert len(executed_commands(project)) < 6
     (project.folder / "go").touch()
 
 
@@ -141,9 +139,7 @@ def pairs(*rates: str) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ["file", "prompt"])
-def test_a_sweep_that_was_killed_goes_on_and_runs_each_combination_once(
-    project: Project, way: str
-) -> None:
+def test_killed_sweep_continues_and_runs_each_combination_once(project: Project, way: str) -> None:
     written(project, "0.1", "0.01", "0.5")
     sweep = ("--sweep", "lr=0.1,0.01,0.5", "--sweep", "seed=1,2")
     words: tuple[str, ...]
@@ -159,7 +155,7 @@ def test_a_sweep_that_was_killed_goes_on_and_runs_each_combination_once(
     kill_scheduler(project)
     assert project.call("launcher", "start").returncode == 0
     assert project.call("launcher", "wait", f"run:{run}").returncode == 0
-    assert ran(project) == pairs("0.1", "0.01", "0.5")
+    assert executed_commands(project) == pairs("0.1", "0.01", "0.5")
     with reading(project.home) as store:
         rows = store.read.jobs_of(project.folder, run)
     lines = (project.folder / "told").read_text().replace("}", "}\n").splitlines()
@@ -169,7 +165,7 @@ def test_a_sweep_that_was_killed_goes_on_and_runs_each_combination_once(
     )
 
 
-def test_a_second_run_runs_nothing_and_a_value_that_is_added_its_own_jobs(project: Project) -> None:
+def test_second_run_runs_nothing_and_an_added_value_only_its_jobs(project: Project) -> None:
     (project.folder / "go").touch()
     written(project, "0.1", "0.01")
     for rates in (("0.1", "0.01"), ("0.1", "0.01"), ("0.3", "0.1", "0.01"), ("0.3",)):
@@ -177,10 +173,10 @@ def test_a_second_run_runs_nothing_and_a_value_that_is_added_its_own_jobs(projec
         answer = project.call("launcher", "run", "sweep.yaml")
         assert answer.returncode == 0, answer.stderr
         every = {"0.1", "0.01", *rates} | ({"0.3"} if len(rates) == 1 else set())
-        assert ran(project) == pairs(*every)
+        assert executed_commands(project) == pairs(*every)
 
 
-def test_what_ran_under_values_that_a_file_has_no_more_is_marked_until_it_has_them_again(
+def test_results_of_removed_values_are_marked_until_the_values_return(
     project: Project,
 ) -> None:
     (project.folder / "go").touch()
@@ -211,7 +207,7 @@ for step in (1, 2):
 SIX = ("--sweep", "lr=0.1,0.01,0.2", "--sweep", "seed=1,2", "--name", "fit")
 
 
-def test_results_of_six_programs_of_ones_own_are_read_in_every_form(project: Project) -> None:
+def test_results_of_six_programs_are_read_in_every_format(project: Project) -> None:
     (project.folder / "train.py").write_text(SCRIPT)
     words = ("add", "--run", "mine", *SIX, "--", sys.executable, "train.py", "{sweep}")
     assert project.call("launcher", *words).returncode == 0
@@ -259,7 +255,7 @@ def add_from_pipe(project: Project, text: str, *words: str) -> subprocess.Comple
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.night)])
-def test_commands_of_a_pipe_run_in_the_order_of_their_lines(project: Project, count: int) -> None:
+def test_piped_commands_run_in_line_order(project: Project, count: int) -> None:
     lines = "".join(f"sh -c 'echo {number} >> order'\n" for number in range(count))
     added = add_from_pipe(project, lines, "--cpus", str(usable_cores()))  # thus one at a time
     assert (added.returncode, added.stderr) == (0, "")
@@ -269,12 +265,12 @@ def test_commands_of_a_pipe_run_in_the_order_of_their_lines(project: Project, co
     assert waited.returncode == 0, waited.stderr
     with reading(project.home) as store:
         assert store.read.counts()[State.DONE] == count
-    ran = (project.folder / "order").read_text().split()
-    assert ran == [str(number) for number in range(count)]
+    executed_commands = (project.folder / "order").read_text().split()
+    assert executed_commands == [str(number) for number in range(count)]
 
 
 @pytest.mark.night
-def test_a_hundred_thousand_commands_are_one_transaction(project: Project) -> None:
+def test_hundred_thousand_commands_are_one_transaction(project: Project) -> None:
     lines = "".join(f"true --seed {number} 'a b'\n" for number in range(LINES))
     refused = add_from_pipe(project, f"{lines}true 'a b\n", "--hold")
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -336,13 +332,13 @@ def a_task(project: Project, name: str, *, fails: str = "", sleeps_s: float = 0.
 
 
 def worker(project: Project, job: int) -> int:
-    """Return the process of a job's first attempt, which it reports as its progress; 0: not yet."""
+    """Return the PID that a job's first attempt reports as its progress, 0 without a report."""
     file = project.home.attempts / f"{job}-1" / "progress.jsonl"
     lines = file.read_text().splitlines() if file.exists() else []
     return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
-def test_those_who_share_work_start_after_its_end_whether_it_is_done_or_not(
+def test_jobs_with_shared_work_start_after_its_end_even_if_it_failed(
     sharing: Project,
 ) -> None:
     tasks = [
@@ -376,7 +372,7 @@ def test_those_who_share_work_start_after_its_end_whether_it_is_done_or_not(
     assert "3 jobs, 0 queued, 3 done before" in again.stderr, "what is shared is not needed again"
 
 
-def test_limits_and_niceness_are_those_of_the_shell_that_queued_a_program(
+def test_program_has_limits_and_niceness_of_the_queueing_shell(
     project: Project,
 ) -> None:
     look = "ulimit -S -n; ulimit -S -s; nice"

@@ -1,4 +1,4 @@
-"""What a queue must survive, done to real processes: kills, reboots, crowds, damage, strangers."""
+"""Events that a queue must survive, with real processes: kills, reboots, load, damage, foreign processes."""
 
 import contextlib
 import ctypes
@@ -52,8 +52,8 @@ def living(home: Home) -> list[int]:
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            facts = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-            if place in facts and not gone(int(entry.name)):
+            job_details = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            if place in job_details and not gone(int(entry.name)):
                 found.append(int(entry.name))
     return found
 
@@ -73,7 +73,7 @@ def kill_all(home: Home, *, but: int | None = None) -> None:
 
 @contextmanager
 def a_queue(place: Path) -> Iterator[Project]:
-    """A project whose queue leaves no process behind when it is told to stop."""
+    """A project whose queue leaves no process behind after `launcher stop`."""
     with a_project(place) as project:
         try:
             yield project
@@ -104,8 +104,8 @@ def stamps(project: Project) -> list[str]:
     return lines_of(project.folder / "stamps")
 
 
-def facts(project: Project, job: int) -> dict[str, Any]:
-    """Return what `launcher show` tells of a job."""
+def job_details(project: Project, job: int) -> dict[str, Any]:
+    """Return the JSON of `launcher show` for a job."""
     said = project.call("launcher", "show", str(job), "--json")
     assert said.returncode == 0, said.stderr
     record: dict[str, Any] = json.loads(said.stdout)
@@ -119,7 +119,7 @@ def state(project: Project, job: int) -> str:
 
 
 def endings(project: Project, job: int) -> list[str | None]:
-    """Return how each attempt of a job ended; None: it has not. Quicker than to ask a command."""
+    """Return how each attempt of a job ended, None if it has not. Faster than a command."""
     with reading(project.home) as store:
         return endings_in(store, job)
 
@@ -131,7 +131,7 @@ def all_states(project: Project) -> dict[str, str]:
 
 
 def listed(project: Project) -> dict[str, str]:
-    """Return every job's state by its name, as `launcher status` tells it."""
+    """Return every job's state by its name, as `launcher status` prints it."""
     said = project.call("launcher", "status", "*", "--json")
     assert said.returncode == 0, said.stderr
     return {job["name"]: job["state"] for job in json.loads(said.stdout)["jobs"]}
@@ -144,7 +144,7 @@ def wait(project: Project, code: int = 0) -> subprocess.CompletedProcess[str]:
     return said
 
 
-def complained(said: subprocess.CompletedProcess[str], code: int) -> str:
+def check_error(said: subprocess.CompletedProcess[str], code: int) -> str:
     """Check that a command ended with `code` and a clear message, and return the message."""
     assert said.returncode == code, said
     assert "Traceback" not in said.stderr
@@ -165,7 +165,7 @@ def queue(tmp_path: Path) -> Iterator[Project]:
 
 
 @pytest.mark.parametrize("verb", ["wait", "add"])
-def test_when_all_of_ours_was_killed_the_next_command_goes_on(queue: Project, verb: str) -> None:
+def test_next_command_continues_after_all_processes_were_killed(queue: Project, verb: str) -> None:
     jobs = [add_waiting(queue) for _ in range(3)]
     until(lambda: stamps(queue), "a program runs")
     kill_all(queue.home)
@@ -180,7 +180,7 @@ def test_when_all_of_ours_was_killed_the_next_command_goes_on(queue: Project, ve
         assert set(endings(queue, job)[:-1]) <= {"lost", "void"}
 
 
-def test_jobs_of_an_earlier_boot_are_lost_and_run_again_unless_that_is_forbidden(
+def test_jobs_of_an_earlier_boot_are_lost_and_rerun_unless_rerun_is_never(
     queue: Project,
 ) -> None:
     again = add_waiting(queue, cpus=1)
@@ -214,7 +214,7 @@ def of_another_boot(home: Home) -> None:
     ("left", "rerun", "ends"),
     [("whole", "never", "failed"), ("empty", "never", "failed"), ("empty", "again", "done")],
 )
-def test_a_claim_that_a_power_cut_undid_neither_blocks_nor_doubles_its_job(
+def test_claim_undone_by_a_power_cut_neither_blocks_nor_repeats_its_job(
     queue: Project, left: str, rerun: str, ends: str
 ) -> None:
     """The disk has the attempt's folder, but not yet the claim nor, perhaps, who started it."""
@@ -249,9 +249,7 @@ def test_a_claim_that_a_power_cut_undid_neither_blocks_nor_doubles_its_job(
         *("scheduler.json", "restarts.json", "home.json", "wake"),
     ],
 )
-def test_a_record_that_a_power_cut_left_empty_keeps_nobody_from_going_on(
-    queue: Project, name: str
-) -> None:
+def test_record_emptied_by_a_power_cut_blocks_nothing(queue: Project, name: str) -> None:
     job = add_waiting(queue)
     until(lambda: stamps(queue), "the program runs")
     kill_all(queue.home)
@@ -266,9 +264,7 @@ def test_a_record_that_a_power_cut_left_empty_keeps_nobody_from_going_on(
 
 
 @pytest.mark.parametrize("verb", ["wait", "cancel", "stop"])
-def test_a_stranger_with_the_pid_of_ours_is_neither_waited_for_nor_harmed(
-    queue: Project, verb: str
-) -> None:
+def test_foreign_process_with_a_reused_pid_is_ignored(queue: Project, verb: str) -> None:
     job = add_waiting(queue)
     until(lambda: stamps(queue), "the program runs")
     kill_all(queue.home)
@@ -295,7 +291,7 @@ def give_pid(home: Home, pid: int) -> None:
         started.write_text(text)
 
 
-def test_a_program_that_stays_a_zombie_is_dead(queue: Project) -> None:
+def test_zombie_program_counts_as_ended(queue: Project) -> None:
     prctl = ctypes.CDLL(None).prctl
     prctl(SUBREAPER, 1, 0, 0, 0)  # orphans become our children, and we do not look after them
     try:
@@ -321,7 +317,7 @@ def test_a_program_that_stays_a_zombie_is_dead(queue: Project) -> None:
 
 
 @pytest.mark.parametrize(("adds", "looks"), [(12, 3), (6, 0)], ids=["in use", "in a new home"])
-def test_a_crowd_of_commands_at_once_all_succeed_and_each_job_runs_once(
+def test_concurrent_commands_succeed_and_each_job_runs_once(
     queue: Project, adds: int, looks: int
 ) -> None:
     names = [f"n{number}" for number in range(adds)]
@@ -357,7 +353,7 @@ def command_line(pid: int) -> bytes:
         return b""
 
 
-def test_a_home_that_an_older_version_wrote_opens_and_goes_on(queue: Project) -> None:
+def test_queue_folder_of_an_older_version_opens_and_continues(queue: Project) -> None:
     queue.home.attempts.mkdir(mode=0o700, parents=True)
     queue.home.folder.chmod(0o700)
     text = queue_sql(1).replace('["sleep", "600"]', '["true"]')
@@ -380,7 +376,7 @@ def test_a_home_that_an_older_version_wrote_opens_and_goes_on(queue: Project) ->
         assert database.execute("PRAGMA user_version").fetchone() == (1,)
 
 
-def test_a_queue_whose_attempts_were_all_deleted_goes_on(queue: Project) -> None:
+def test_queue_continues_after_its_attempt_folders_were_deleted(queue: Project) -> None:
     add(queue, "true")
     wait(queue)
     held = add(queue, "true", hold=True)
@@ -402,9 +398,7 @@ def test_a_queue_whose_attempts_were_all_deleted_goes_on(queue: Project) -> None
         ("text", "wait"),
     ],
 )
-def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
-    queue: Project, how: str, verb: str
-) -> None:
+def test_damaged_database_is_reported_and_set_aside(queue: Project, how: str, verb: str) -> None:
     add(queue, "true")
     wait(queue)
     queue.call("launcher", "stop")
@@ -413,12 +407,12 @@ def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
 
     said = queue.call("launcher", verb, *(["--", "true"] if verb == "add" else []))
 
-    text = complained(said, 3)
+    text = check_error(said, 3)
     named = [Path(word.strip("'\",.;:")) for word in text.split() if word.startswith("/")]
     files = [file for one in named for file in [one, *one.rglob("*")] if file.is_file()]
     kept = [file for file in files if file.read_bytes() == damaged]
     assert kept, text
-    assert complained(queue.call("launcher", "status"), 3)
+    assert check_error(queue.call("launcher", "status"), 3)
 
     (advice,) = re.findall(r"rm (/\S+)", text)
     Path(advice).unlink()
@@ -430,15 +424,13 @@ def test_a_damaged_database_is_named_and_kept_aside_and_never_silently_replaced(
 
 
 @pytest.mark.parametrize("how", ["cut", "emptied", "text"])
-def test_a_database_that_is_damaged_under_a_living_scheduler_is_kept_aside_too(
-    queue: Project, how: str
-) -> None:
+def test_database_damaged_during_scheduling_is_set_aside(queue: Project, how: str) -> None:
     add_waiting(queue)
     add(queue, *shell("echo x >>others"), after="1")
     until(lambda: stamps(queue), "the program runs")
     damaged = damage(queue.home.database, how)
 
-    text = complained(queue.call("launcher", "status"), 3)
+    text = check_error(queue.call("launcher", "status"), 3)
     open_gate(queue)
 
     kept = [path for path in queue.home.damaged.rglob("*") if path.is_file()]
@@ -463,7 +455,7 @@ def damage(database: Path, how: str) -> bytes:
     return left
 
 
-def test_a_log_that_was_removed_under_a_living_scheduler_is_named_and_nothing_is_lost(
+def test_removed_database_log_is_reported_and_no_job_is_lost(
     queue: Project,
 ) -> None:
     job = add_waiting(queue)
@@ -481,7 +473,7 @@ def test_a_log_that_was_removed_under_a_living_scheduler_is_named_and_nothing_is
     assert endings(queue, job) == ["done"]
 
 
-def test_a_command_in_a_folder_that_is_gone_names_it(queue: Project) -> None:
+def test_command_in_a_deleted_folder_names_it(queue: Project) -> None:
     here = queue.folder / "gone"
     here.mkdir()
     said = subprocess.run(
@@ -514,7 +506,7 @@ def test_escapes_in_names_and_logs_never_reach_a_terminal(
         piped = queue.call("launcher", *words)
         assert "evil" in piped.stdout + piped.stderr or words[0] != "status", words
         assert not set(piped.stdout + piped.stderr) & set("\x1b\x07\x9b\u202e"), words
-    assert facts(queue, named)["name"] in listed(queue)
+    assert job_details(queue, named)["name"] in listed(queue)
     assert EVIL in queue.call("launcher", "logs", "--raw", str(failing)).stdout
 
 
@@ -529,7 +521,7 @@ def test_commands_work_with_standard_streams_that_are_closed(queue: Project) -> 
         assert queue.call("launcher", "logs", str(number)).stdout == "out\nerr\n"
 
 
-def test_the_home_is_its_owners_alone_whatever_the_umask(queue: Project) -> None:
+def test_queue_folder_is_private_at_any_umask(queue: Project) -> None:
     words = shell('umask 0; exec "$@"', str(BIN / "launcher"))
     for verb in (["add", "--", "true"], ["wait"], ["stop"]):
         subprocess.run([*words, *verb], env=queue.environment, check=True, capture_output=True)
@@ -540,7 +532,7 @@ def test_the_home_is_its_owners_alone_whatever_the_umask(queue: Project) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_another_user_can_neither_read_the_home_nor_enqueue_into_it() -> None:
+def test_peer_user_can_neither_read_the_queue_folder_nor_queue_jobs() -> None:
     with tempfile.TemporaryDirectory() as name, a_queue(Path(name)) as queue:
         Path(name).chmod(0o777)
         job = add(queue, *shell("echo secret"))
@@ -554,7 +546,7 @@ def test_another_user_can_neither_read_the_home_nor_enqueue_into_it() -> None:
         assert set(seen.stdout.split()) == {"False"}, seen
         for words in (["add", "--", "true"], ["status"], ["logs", str(job)], ["stop", "--now"]):
             command = f"from launcher.cli.main import main\nmain({words!r})\n"
-            text = complained(as_another(queue, command), 3)
+            text = check_error(as_another(queue, command), 3)
             assert str(queue.home.folder) in text
         assert all_states(queue) == before
 
@@ -572,7 +564,7 @@ def as_another(queue: Project, program: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_exit_codes_tell_what_happened(queue: Project) -> None:
+def test_exit_codes_are_as_documented(queue: Project) -> None:
     good = add(queue, "true")
     bad = add(queue, *shell("yes | head -c 300000; exit 4"))
     long = add_waiting(queue)
@@ -605,7 +597,7 @@ def test_exit_codes_tell_what_happened(queue: Project) -> None:
 
 
 def interpreted(pid: int) -> bool:
-    """Tell whether a command sleeps with the database open: it is past its imports."""
+    """Return whether a command sleeps with the database open, after its imports."""
     with contextlib.suppress(OSError):
         names = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
         return any(name.endswith("queue.sqlite") for name in names)

@@ -56,7 +56,7 @@ def hashes(project: Project) -> Mapping[str, str]:
         return {row.name: row.hash for row in store.read.jobs_of_runs_named("toys")}
 
 
-def test_what_a_job_asks_for_is_changed_and_its_hash_stays(toys: Project) -> None:
+def test_changed_request_keeps_the_job_hash(toys: Project) -> None:
     task = queued(toys)
     before = hashes(toys)
     sets = ("resources.retries=2", "toytrain.resources.priority=4")
@@ -84,7 +84,7 @@ REFUSED = [
 ]
 
 
-def test_settings_of_a_laboratory_are_changed_in_the_task_file_alone(toys: Project) -> None:
+def test_settings_of_a_plugin_job_can_only_be_changed_in_the_task_file(toys: Project) -> None:
     queued(toys)
     before = hashes(toys)
     for word, why in REFUSED:
@@ -98,7 +98,7 @@ def test_settings_of_a_laboratory_are_changed_in_the_task_file_alone(toys: Proje
     assert "edit its task file" in answer.stdout
 
 
-def test_several_failed_jobs_are_retried_with_one_option_or_none_is(toys: Project) -> None:
+def test_retry_of_several_failed_jobs_applies_to_all_or_none(toys: Project) -> None:
     task = toys.write(
         "bad.yaml",
         'name: bad\ntoyshapes: [{data_root: toys}]\ntoytrain: [{model: null, data: "dot:pre"},'
@@ -133,28 +133,28 @@ def number(file: Path) -> int:
         return 0
 
 
-def shown(project: Project) -> Any:
+def job_details(project: Project) -> Any:
     return json.loads(project.call("launcher", "show", "counts", "--json").stdout)
 
 
-def below(project: Project) -> list[int]:
+def program_processes(project: Project) -> list[int]:
     program = program_of(project.home.attempt(1, 1))
     return [program, *descendants(program)]
 
 
-def still(project: Project) -> bool:
-    return all(map(is_stopped, below(project)))
+def program_is_stopped(project: Project) -> bool:
+    return all(map(is_stopped, program_processes(project)))
 
 
-def test_a_paused_program_stands_still_with_all_its_children_and_goes_on(
+def test_paused_program_stops_with_its_children_and_continues(
     project: Project,
 ) -> None:
     file = a_counting_job(project)
     answer = project.call("launcher", "pause", "counts")
     assert (answer.returncode, answer.stdout) == (0, "1\tcommand/counts\tpaused\n"), answer
-    until(lambda: still(project), "all of it stands still")
+    until(lambda: program_is_stopped(project), "all of it stands still")
     counts = number(file), number(Path(f"{file}.child"))
-    record = shown(project)
+    record = job_details(project)
     assert (record["state"], record["note_code"]) == ("running", "paused")
     assert record["note"].startswith("paused since ")
     again = project.call("launcher", "pause", "counts")
@@ -164,21 +164,21 @@ def test_a_paused_program_stands_still_with_all_its_children_and_goes_on(
     until(
         lambda: number(file) > counts[0] and number(Path(f"{file}.child")) > counts[1], "it goes on"
     )
-    assert shown(project)["note_code"] == "started"
+    assert job_details(project)["note_code"] == "started"
     assert project.call("launcher", "resume", "counts").returncode == 2
 
 
-def test_a_time_limit_does_not_come_nearer_during_a_pause(project: Project) -> None:
+def test_time_limit_excludes_pauses(project: Project) -> None:
     a_counting_job(project, "--time-limit", "3s", "--grace", "1s")
     assert project.call("launcher", "pause", "counts").returncode == 0
-    until(lambda: still(project), "it stands still")
-    began = shown(project)["attempts"][0]["claimed"]
+    until(lambda: program_is_stopped(project), "it stands still")
+    began = job_details(project)["attempts"][0]["claimed"]
     project.call("launcher", "add", "--name", "long", "--", "sleep", "4")
     assert project.call("launcher", "wait", "long").returncode == 0
-    assert shown(project)["state"] == "running"
+    assert job_details(project)["state"] == "running"
     project.call("launcher", "resume", "counts")
     project.call("launcher", "wait", "counts")
-    record = shown(project)
+    record = job_details(project)
     assert record["reason_code"] == "time-limit"
     (attempt,) = record["attempts"]
     assert attempt["paused"] >= 4
@@ -187,20 +187,20 @@ def test_a_time_limit_does_not_come_nearer_during_a_pause(project: Project) -> N
 
 
 @pytest.mark.parametrize("how", ["cancel", "stop"])
-def test_a_paused_program_hears_that_it_is_to_end(project: Project, how: str) -> None:
+def test_paused_program_receives_sigterm(project: Project, how: str) -> None:
     # no child that is spawned all the time: between vfork and exec its parent waits in the kernel, not stopped
     trap = "trap 'echo heard; exit 1' TERM; sleep 60 & while :; do wait; done"
     project.call("launcher", "add", "--name", "counts", "--grace", "20s", "--", *shell(trap))
     until(lambda: program_of(project.home.attempt(1, 1)), "it runs")
     project.call("launcher", "pause", "counts")
-    until(lambda: still(project), "it stands still")
+    until(lambda: program_is_stopped(project), "it stands still")
     if how == "cancel":
         project.call("launcher", "cancel", "counts", "--yes")
         assert project.call("launcher", "wait", "counts").returncode == 1
-        assert shown(project)["state"] == "cancelled"
+        assert job_details(project)["state"] == "cancelled"
     else:
         project.call("launcher", "stop", "--now")
-        until(lambda: shown(project)["state"] == "queued", "it is queued again")
+        until(lambda: job_details(project)["state"] == "queued", "it is queued again")
     assert project.home.attempt(1, 1).log.read_text().endswith("heard\n")
     with reading(project.home) as store:
         (row,) = store.read.jobs_by_id([1])
@@ -208,9 +208,7 @@ def test_a_paused_program_hears_that_it_is_to_end(project: Project, how: str) ->
 
 
 @pytest.mark.parametrize("supervised", [True, False])
-def test_a_pause_outlives_the_scheduler_and_the_supervisor(
-    project: Project, supervised: bool
-) -> None:
+def test_pause_survives_scheduler_and_supervisor(project: Project, supervised: bool) -> None:
     file = a_counting_job(project)
     if not supervised:
         attempt = project.home.attempt(1, 1)
@@ -218,7 +216,7 @@ def test_a_pause_outlives_the_scheduler_and_the_supervisor(
             int(json.loads(attempt.started.read_bytes().splitlines()[1])["pid"]), signal.SIGKILL
         )
     project.call("launcher", "pause", "counts")
-    until(lambda: still(project), "it stands still")
+    until(lambda: program_is_stopped(project), "it stands still")
     scheduler = scheduler_pid(project.home)
     assert scheduler is not None
     send_signal(scheduler, signal.SIGKILL)
@@ -226,7 +224,7 @@ def test_a_pause_outlives_the_scheduler_and_the_supervisor(
     before = number(file)
     project.call("launcher", "add", "--", "true")  # another scheduler comes
     project.call("launcher", "wait", "2")
-    assert (still(project), number(file)) == (True, before)
+    assert (program_is_stopped(project), number(file)) == (True, before)
     send_signal(scheduler_pid(project.home) or 0, signal.SIGKILL)
     store = Store(project.home)
     assert store.job_control.resume([1], time.time()) == [1]  # while there is none
@@ -247,69 +245,71 @@ def an_ignoring_job(project: Project, *options: str) -> Path:
     return file
 
 
-def test_a_cancelled_program_is_shown_as_ending_and_is_killed_with_now(project: Project) -> None:
+def test_cancelled_program_is_shown_as_ending_and_killed_with_now(project: Project) -> None:
     file = an_ignoring_job(project)
     assert project.call("launcher", "cancel", "counts", "--yes").returncode == 0
     until(lambda: lines_of(file) == ["up", "got"], "it gets SIGTERM")
-    record = shown(project)
+    record = job_details(project)
     assert (record["state"], record["reason_code"]) == ("running", "ending")
     assert "cancelled by its owner; SIGKILL in " in record["note"]
     killed = project.call("launcher", "cancel", "--now", "counts", "--yes")
     assert killed.stdout == "1\tcommand/counts\tkilled\n"
     assert project.call("launcher", "wait", "counts").returncode == 1
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
 
 
-def test_a_program_that_is_cancelled_with_now_gets_no_sigterm(project: Project) -> None:
+def test_program_cancelled_with_now_gets_no_sigterm(project: Project) -> None:
     file = an_ignoring_job(project)
     assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
     project.call("launcher", "wait", "counts")
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
     assert lines_of(file) == ["up"]
 
 
-def test_a_paused_program_is_killed_with_now(project: Project) -> None:
+def test_paused_program_is_killed_with_now(project: Project) -> None:
     a_counting_job(project, "--grace", "5m")
     assert project.call("launcher", "pause", "counts").returncode == 0
-    until(lambda: still(project), "it stands still")
+    until(lambda: program_is_stopped(project), "it stands still")
     assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
     project.call("launcher", "wait", "counts")
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
 
 
-def test_a_program_without_a_supervisor_is_killed_with_now(project: Project) -> None:
+def test_program_without_supervisor_is_killed_with_now(project: Project) -> None:
     an_ignoring_job(project)
     supervisor = supervisor_of(project.home.attempt(1, 1))
     send_signal(supervisor, signal.SIGKILL)
     until(lambda: "adopted" in project.home.scheduler_log.read_text(), "it is adopted")
     assert project.call("launcher", "cancel", "--now", "counts", "--yes").returncode == 0
     project.call("launcher", "wait", "counts")
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
 
 
-def test_a_program_that_its_time_limit_ends_is_shown_as_ending_with_an_event(
+def test_program_ended_by_its_time_limit_is_shown_as_ending_with_an_event(
     project: Project,
 ) -> None:
     an_ignoring_job(project, "--time-limit", "2s")
 
     def noted() -> bool:
-        return bool(shown(project)["events"][-1]["reason_code"] == "ending")
+        return bool(job_details(project)["events"][-1]["reason_code"] == "ending")
 
     until(noted, "the end at the time limit is an event")
-    record = shown(project)
+    record = job_details(project)
     assert record["termination"]["cause"] == "time-limit"
     project.call("launcher", "cancel", "--now", "counts", "--yes")
     project.call("launcher", "wait", "counts")
-    assert shown(project)["state"] == "cancelled"
+    assert job_details(project)["state"] == "cancelled"
 
 
-def test_an_earlier_output_that_cannot_be_put_back_is_named_meanwhile(project: Project) -> None:
+def test_output_that_cannot_be_restored_yet_is_named(project: Project) -> None:
     output = project.folder / "y.csv"
     output.write_text("old")
     words = shell("mkdir y.csv; exit 3")
     project.call("launcher", "add", "--name", "counts", "--output", "y.csv", "--", *words)
-    until(lambda: shown(project)["reason_code"] == "settling", "it is told")
-    assert f"cannot restore the earlier file of its output {output}: " in shown(project)["note"]
+    until(lambda: job_details(project)["reason_code"] == "settling", "it is told")
+    assert (
+        f"cannot restore the earlier file of its output {output}: " in job_details(project)["note"]
+    )
     output.rmdir()
     project.call("launcher", "wait", "counts")
-    assert (shown(project)["state"], output.read_text()) == ("failed", "old")
+    assert (job_details(project)["state"], output.read_text()) == ("failed", "old")

@@ -15,13 +15,13 @@ import pytest
 from launcher.system.daemon_control import scheduler_pid
 from tests.build import gone, lines_of, shell, until
 from tests.e2e.conftest import Project
-from tests.e2e.test_disk import NEEDS_CC, compiled, never
+from tests.e2e.test_disk import NEEDS_CC, check_never, compiled
 from tests.e2e.test_reliability import (
     a_queue,
     add,
     add_waiting,
     endings,
-    facts,
+    job_details,
     open_gate,
     stamps,
     state,
@@ -140,14 +140,12 @@ def clock(queue: Project) -> Clock:
 
 def at(queue: Project, job: int, event: int) -> float:
     """Return when something happened to a job."""
-    return datetime.fromisoformat(facts(queue, job)["events"][event]["at"]).timestamp()
+    return datetime.fromisoformat(job_details(queue, job)["events"][event]["at"]).timestamp()
 
 
 @NEEDS_CC
 @EVERY_JUMP
-def test_a_jump_of_the_clock_ends_nothing_early_and_lets_no_limit_wait_for_a_day(
-    queue: Project, clock: Clock, jump_s: int
-) -> None:
+def test_clock_jump_does_not_change_time_limits(queue: Project, clock: Clock, jump_s: int) -> None:
     warned = "trap 'touch warned' TERM; touch runs; until [ -e gate ]; do sleep 0.05; done"
     patient = add(queue, *shell(warned), time_limit="1h", warn="30m")
     short = add(queue, *shell("touch short; exec sleep 300"), time_limit="3s", grace="1s")
@@ -158,7 +156,7 @@ def test_a_jump_of_the_clock_ends_nothing_early_and_lets_no_limit_wait_for_a_day
         clock.jump(jump_s)
 
         until(lambda: state(queue, short) == "failed", "the time limit ends the other")
-        never(lambda: state(queue, patient) != "running", "it ends before its time limit")
+        check_never(lambda: state(queue, patient) != "running", "it ends before its time limit")
         assert abs(at(queue, short, -1) - time.time() - jump_s) < DAY_S / 2, "no jump at all"
         assert waiting.poll() is None
         assert scheduler_pid(queue.home) == scheduler
@@ -166,13 +164,13 @@ def test_a_jump_of_the_clock_ends_nothing_early_and_lets_no_limit_wait_for_a_day
         waiting.communicate(timeout=20)
     assert waiting.returncode == 1
     assert endings(queue, patient) == ["done"]
-    assert "limit" in facts(queue, short)["note"]
+    assert "limit" in job_details(queue, short)["note"]
     assert not (queue.folder / "warned").exists()
 
 
 @NEEDS_CC
 @EVERY_JUMP
-def test_a_jump_of_the_clock_keeps_no_retry_and_no_new_job_waiting(
+def test_clock_jump_delays_no_retry_and_no_new_job(
     queue: Project, clock: Clock, jump_s: int
 ) -> None:
     script = "echo x >>stamps; [ $(wc -l <stamps) = 2 ]"
@@ -186,14 +184,14 @@ def test_a_jump_of_the_clock_keeps_no_retry_and_no_new_job_waiting(
     assert endings(queue, job) == ["failed", "done"]
     for offset_s in (0, -jump_s, jump_s):
         clock.jump(offset_s)
-        never(lambda: scheduler_pid(queue.home) != scheduler, "the idle scheduler leaves")
+        check_never(lambda: scheduler_pid(queue.home) != scheduler, "the idle scheduler leaves")
         add(queue, "true")
         wait(queue)
 
 
 @NEEDS_CC
 @EVERY_JUMP
-def test_a_jump_of_the_clock_neither_shortens_nor_stretches_the_grace(
+def test_clock_jump_does_not_change_the_grace_period(
     queue: Project, clock: Clock, jump_s: int
 ) -> None:
     jobs = [add(queue, *shell(STUBBORN, name), grace=name) for name in ("2s", "1h")]
@@ -205,12 +203,12 @@ def test_a_jump_of_the_clock_neither_shortens_nor_stretches_the_grace(
     clock.jump(jump_s)
 
     until(lambda: all(map(gone, short)), "the one is killed after its grace")
-    never(lambda: any(map(gone, long)), "the other is killed before its grace is over")
+    check_never(lambda: any(map(gone, long)), "the other is killed before its grace is over")
     open_gate(queue)
     until(lambda: [state(queue, job) for job in jobs] == ["cancelled"] * 2, "both are cancelled")
 
 
-def test_a_job_that_ignores_sigterm_is_killed_with_all_below_it(queue: Project) -> None:
+def test_job_that_ignores_sigterm_is_killed_with_its_children(queue: Project) -> None:
     job = add(queue, *shell(STUBBORN, "stamps"), grace="1s")
     until(lambda: len(stamps(queue)) == 2, "the program and its child run")
 
@@ -221,9 +219,7 @@ def test_a_job_that_ignores_sigterm_is_killed_with_all_below_it(queue: Project) 
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, "done"), (3, "failed")])
-def test_a_daemon_that_a_job_leaves_behind_ends_with_it(
-    queue: Project, code: int, ends: str
-) -> None:
+def test_daemon_of_a_job_ends_with_it(queue: Project, code: int, ends: str) -> None:
     job = add(queue, sys.executable, "-c", DAEMON, str(code))
     queue.call("launcher", "wait", "--timeout", "20s")
     daemon = int(stamps(queue)[0])
@@ -235,7 +231,7 @@ def test_a_daemon_that_a_job_leaves_behind_ends_with_it(
             os.kill(daemon, signal.SIGKILL)
 
 
-def test_a_flood_and_a_log_of_ten_gigabytes_are_read_from_their_end(queue: Project) -> None:
+def test_log_of_ten_gigabytes_is_read_from_its_end(queue: Project) -> None:
     flood = add(queue, *shell("yes | head -c 50000000; echo; echo end"))
     huge = add(queue, sys.executable, "-c", HUGE_LOG)
     wait(queue, code=1)
@@ -244,13 +240,13 @@ def test_a_flood_and_a_log_of_ten_gigabytes_are_read_from_their_end(queue: Proje
     assert (state(queue, huge), endings(queue, huge)) == ("failed", ["failed"])
     assert queue.home.attempt(flood, 1).log.stat().st_size == 50000005
     assert queue.home.attempt(huge, 1).log.stat().st_size > 10 << 30
-    assert facts(queue, huge)["note"] == "ended with exit code 3: last words"
+    assert job_details(queue, huge)["note"] == "ended with exit code 3: last words"
     assert queue.call("launcher", "logs", "-n", "1", str(huge)).stdout == "last words\n"
     assert queue.call("launcher", "logs", "-n", "1", str(flood)).stdout == "end\n"
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, "done"), (3, "failed")])
-def test_the_end_of_a_job_that_deletes_its_folder_is_taken_in(
+def test_end_of_a_job_that_deletes_its_folder_is_recorded(
     queue: Project, code: int, ends: str
 ) -> None:
     script = 'folder=$(dirname "$(readlink /proc/$$/fd/1)"); rm -rf "$folder"; exit "$1"'
@@ -265,7 +261,7 @@ def test_the_end_of_a_job_that_deletes_its_folder_is_taken_in(
         assert "Traceback" not in queue.call("launcher", verb, str(job)).stderr
 
 
-def test_a_job_that_deletes_its_folder_and_loses_its_supervisor_runs_again_or_ends(
+def test_job_without_folder_and_supervisor_runs_again_or_ends(
     queue: Project,
 ) -> None:
     script = (
@@ -279,7 +275,7 @@ def test_a_job_that_deletes_its_folder_and_loses_its_supervisor_runs_again_or_en
     assert endings(queue, job) == ["lost", "done"]
 
 
-def test_a_job_that_uses_up_its_file_descriptors_harms_nobody(queue: Project) -> None:
+def test_job_without_free_file_descriptors_affects_no_other_job(queue: Project) -> None:
     jobs = [add(queue, sys.executable, "-c", GREEDY) for _ in range(2)]
     jobs.append(add(queue, "true"))
 
@@ -289,7 +285,7 @@ def test_a_job_that_uses_up_its_file_descriptors_harms_nobody(queue: Project) ->
     assert "Too many open files" in queue.call("launcher", "logs", str(jobs[0])).stdout
 
 
-def test_a_job_that_kills_its_supervisor_again_and_again_is_given_up(queue: Project) -> None:
+def test_job_that_keeps_killing_its_supervisor_fails(queue: Project) -> None:
     job = add(queue, *shell(MURDER))
     other = add_waiting(queue)
     open_gate(queue)
@@ -301,7 +297,7 @@ def test_a_job_that_kills_its_supervisor_again_and_again_is_given_up(queue: Proj
     lost = endings(queue, job)
     assert set(lost) == {"lost"}
     assert 1 < len(lost) <= 10
-    note = facts(queue, job)["note"]
+    note = job_details(queue, job)["note"]
     assert "lost" in note or "supervisor" in note, note
     assert stamps(queue).count("start") == len(lost)
     until(lambda: state(queue, other) == "done", "the queue goes on")
@@ -328,7 +324,7 @@ def memory_group() -> Iterator[Path]:
     group.rmdir()
 
 
-def test_what_the_kernel_kills_for_lack_of_memory_says_so_and_what_a_user_kills_does_not(
+def test_only_kernel_oom_kills_are_reported_as_out_of_memory(
     memory_group: Path, queue: Project
 ) -> None:
     inside = f'echo $$ >"{memory_group}/cgroup.procs"; exec "$0" "$@"'
@@ -339,11 +335,11 @@ def test_what_the_kernel_kills_for_lack_of_memory_says_so_and_what_a_user_kills_
 
     wait(queue, code=1)
     assert endings(queue, 1) == ["out-of-memory"]
-    assert "ran out of memory" in facts(queue, 1)["note"]
+    assert "ran out of memory" in job_details(queue, 1)["note"]
 
     killed = add_waiting(queue)
     until(lambda: stamps(queue), "the program runs")
     os.kill(int(stamps(queue)[0]), signal.SIGKILL)
     until(lambda: state(queue, killed) == "failed", "it is dead")
-    assert "ran out of memory" not in facts(queue, killed)["note"]
-    assert "kill" in facts(queue, killed)["note"].lower()
+    assert "ran out of memory" not in job_details(queue, killed)["note"]
+    assert "kill" in job_details(queue, killed)["note"].lower()

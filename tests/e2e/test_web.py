@@ -11,7 +11,7 @@ from launcher.system.locks import lock_file
 from launcher.system.process_trees import send_signal
 from tests.build import until
 from tests.e2e.conftest import Project
-from tests.e2e.test_steering import a_counting_job, number, still
+from tests.e2e.test_steering import a_counting_job, number, program_is_stopped
 from tests.launcher.web.browser import Page, served
 from tests.launcher.web.chromium import CHROMIUM, a_chromium, a_tab, until_alive
 
@@ -40,7 +40,7 @@ def page(project: Project) -> Iterator[Page]:
         yield page
 
 
-def test_a_scheduler_that_is_killed_is_said_and_so_is_the_next(
+def test_page_reports_a_killed_scheduler_and_the_next_one(
     chromium: "Browser", page: Page, project: Project
 ) -> None:
     expect = playwright.expect
@@ -62,7 +62,7 @@ def test_a_scheduler_that_is_killed_is_said_and_so_is_the_next(
         expect(tab.locator("#running")).to_contain_text("command/counts")
 
 
-def test_a_program_is_paused_and_resumed_from_the_page(
+def test_program_can_be_paused_and_resumed_in_the_browser(
     chromium: "Browser", page: Page, project: Project
 ) -> None:
     expect, file = playwright.expect, project.folder / "count"
@@ -75,7 +75,7 @@ def test_a_program_is_paused_and_resumed_from_the_page(
         expect(tab.locator("#notice")).to_have_text("job 1 command/counts paused")
         expect(tab.locator("#top .state.paused")).to_have_text("◐ paused")
         expect(tab.locator("#top .why")).to_contain_text("paused since ")
-        until(lambda: still(project), "it stands still")
+        until(lambda: program_is_stopped(project), "it stands still")
         before = number(file)
         expect(tab.locator("a.button.pause")).to_have_count(0)
         tab.keyboard.press("p")

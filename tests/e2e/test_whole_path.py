@@ -56,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 
 @pytest.mark.slow
-def test_one_command_makes_images_models_scores_and_a_table(finished: Project) -> None:
+def test_one_command_creates_images_models_scores_and_a_table(finished: Project) -> None:
     run = finished.folder / "runs" / "tiny"
     for model in MODELS:
         assert (run / model / "checkpoints" / "best.pt").is_file()
@@ -90,7 +90,7 @@ def test_one_command_makes_images_models_scores_and_a_table(finished: Project) -
 
 
 @pytest.mark.slow
-def test_a_broken_image_is_named_and_counted_and_training_goes_on(finished: Project) -> None:
+def test_broken_image_is_reported_and_training_continues(finished: Project) -> None:
     data = finished.folder / "mine"
     shutil.copytree(finished.folder / "data", data)
     split = json.loads((data / "splits" / "train.json").read_text())
@@ -119,7 +119,7 @@ def test_a_broken_image_is_named_and_counted_and_training_goes_on(finished: Proj
 
 
 @pytest.mark.night
-def test_the_classic_command_line_trains_and_tests_where_the_original_does(
+def test_classic_command_line_writes_to_the_folders_of_the_original(
     finished: Project,
 ) -> None:
     model = "gan2:pre&real:pre"
@@ -164,7 +164,7 @@ FORGET_JOBS = 2 * (1 + len(FORGOTTEN))
 
 
 @pytest.mark.night
-def test_one_command_trains_and_forgets_and_a_second_one_finds_all_of_it_done(
+def test_one_command_trains_and_unlearns_and_a_second_skips_all(
     project: Project,
 ) -> None:
     write_data(project.folder, train=3, test=1)
@@ -184,7 +184,7 @@ def test_one_command_trains_and_forgets_and_a_second_one_finds_all_of_it_done(
     assert f"{FORGET_JOBS} jobs, 0 queued, {FORGET_JOBS} done before" in again.stderr
 
 
-def test_a_class_that_is_not_there_is_told_before_anything_is_queued(project: Project) -> None:
+def test_unknown_class_is_reported_before_jobs_are_queued(project: Project) -> None:
     write_data(project.folder, train=1, test=1)
     project.write("toy.yaml", CLASSES.replace("red", "violet"))
     said = project.call("launcher", "run", "toy.yaml")

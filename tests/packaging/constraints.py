@@ -1,6 +1,6 @@
-"""The versions that `make demo` and `make test` install: `constraints.txt`, from what is installed here.
+"""The versions that `make demo` and `make test` install: `constraints.txt`, from the packages installed here.
 
-`python -m tests.packaging.constraints` writes the file anew.
+`python -m tests.packaging.constraints` writes the file again.
 """
 
 import configparser
@@ -68,7 +68,7 @@ def installed() -> dict[str, str]:
 
 
 def write() -> None:
-    """Write the file anew."""
+    """Write the file again."""
     lines = (f"{name}=={version}\n" for name, version in installed().items())
     FILE.write_text(_HEADER.format(", ".join(LEFT_OUT)) + "".join(lines), encoding="utf-8")
 

@@ -20,7 +20,7 @@ class Instruction:
 
     @property
     def words(self) -> list[str]:
-        """What follows it without its flags."""
+        """Text after the instruction without its flags."""
         return [word for word in shlex.split(self.text) if not word.startswith("--")]
 
 

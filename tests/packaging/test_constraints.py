@@ -8,7 +8,7 @@ from packaging.version import Version
 from tests.packaging.constraints import FILE, pins, requirements
 
 
-def test_what_is_required_has_a_version_that_fits() -> None:
+def test_every_requirement_has_a_matching_pinned_version() -> None:
     fixed = pins()
     wrong = {
         str(each)
@@ -18,11 +18,11 @@ def test_what_is_required_has_a_version_that_fits() -> None:
     assert not wrong, "python -m tests.packaging.constraints"
 
 
-def test_versions_are_those_of_the_plain_index() -> None:
+def test_pinned_versions_have_no_local_suffix() -> None:
     assert not [version for version in pins().values() if Version(version).local]
 
 
-def test_the_file_holds_names_and_versions_alone() -> None:
+def test_constraints_file_contains_only_names_and_versions() -> None:
     lines = FILE.read_text(encoding="utf-8").splitlines()
     names = [line for line in lines if not line.startswith("#")]
     assert list(pins()) == sorted(pins())

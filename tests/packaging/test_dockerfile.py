@@ -1,9 +1,9 @@
 """The Dockerfile is true: its steps are done in a folder, without docker.
 
-What root does (packages of Debian, the user) changes the machine and is only read. `make .venv/…` runs
-with its own recipe, but pip installs the project alone: the packages of this environment stand in for
-the gigabytes that it would fetch. Of the image's command everything runs but the trainings: the recipe
-of `make demo` runs with --dry-run. No step needs a network.
+Steps of root (packages of Debian, the user) would change the machine, so they are only read. `make .venv/…` runs
+with its own recipe, but pip installs only the project. The packages of this environment replace the
+gigabytes that it would fetch. The image's command runs without the trainings: the recipe of `make demo`
+runs with --dry-run. No step needs a network.
 """
 
 import json
@@ -34,7 +34,7 @@ def texts(name: str) -> list[str]:
     return [step.text for step in STEPS if step.name == name]
 
 
-def test_it_begins_with_a_python_that_the_project_supports() -> None:
+def test_base_image_has_a_supported_python_version() -> None:
     setup = ConfigParser(interpolation=None)
     setup.read(TREE / "setup.cfg")
     (image,) = texts("FROM")
@@ -43,7 +43,7 @@ def test_it_begins_with_a_python_that_the_project_supports() -> None:
     assert f"Programming Language :: Python :: {version[1]}" in setup["metadata"]["classifiers"]
 
 
-def test_programs_run_as_a_user_who_is_not_root() -> None:
+def test_programs_do_not_run_as_root() -> None:
     (user,), (folder,) = texts("USER"), texts("WORKDIR")
     (made,) = (text for text in texts("RUN") if text.startswith("useradd"))
     assert user != "root"
@@ -55,7 +55,7 @@ def test_programs_run_as_a_user_who_is_not_root() -> None:
     assert names.index("USER") < names.index("COPY")
 
 
-def test_a_change_of_code_installs_nothing_anew() -> None:
+def test_code_change_does_not_reinstall_dependencies() -> None:
     installs = [step.text.startswith("make .venv/") for step in STEPS]
     last = len(installs) - 1 - installs[::-1].index(True)
     before = [step for step in STEPS[:last] if step.name == "COPY"]
@@ -64,7 +64,7 @@ def test_a_change_of_code_installs_nothing_anew() -> None:
     ]
 
 
-def test_its_comment_and_the_manual_name_commands_that_are_there() -> None:
+def test_commands_in_comment_and_manual_exist() -> None:
     head = "".join(re.findall(r"^#.*\n", FILE.read_text(encoding="utf-8"), re.MULTILINE))
     manual = (TREE / "docs" / "installing.md").read_text(encoding="utf-8")
     makefile = (TREE / "Makefile").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def test_its_comment_and_the_manual_name_commands_that_are_there() -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
-def test_nothing_that_is_made_here_is_sent() -> None:
+def test_generated_files_are_not_in_the_build_context() -> None:
     sent = {path.as_posix() for path in sent_files(TREE, IGNORE, ["."])}
     assert {"Makefile", "launcher/api.py", "tasks/quickstart.yaml", "tests/build.py"} <= sent
     tops = {path.partition("/")[0] for path in sent}
@@ -86,7 +86,7 @@ def test_nothing_that_is_made_here_is_sent() -> None:
 
 @pytest.mark.night
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_its_steps_make_a_folder_in_which_both_commands_of_the_readme_are_ready(
+def test_build_steps_install_both_commands_of_the_readme(
     tmp_path: Path,
 ) -> None:
     with a_project(tmp_path) as project:

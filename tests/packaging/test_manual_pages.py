@@ -27,19 +27,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_every_verb_has_a_page(folder: Path) -> None:
+def test_every_command_has_a_manual_page(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {"launcher.1", "trueface.1", *(f"launcher-{verb}.1" for verb in VERBS)}
 
 
-def test_a_page_says_what_the_command_says(folder: Path) -> None:
+def test_manual_page_contains_the_help_of_its_command(folder: Path) -> None:
     page = (folder / "launcher-add.1").read_text(encoding="utf-8")
     assert "launcher add \\-\\- python train.py \\-\\-lr 0.1\n" in page
     assert "audit\\fR\nFind mistakes" in (folder / "trueface.1").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff sets the pages")
-def test_a_page_is_set_without_a_warning(folder: Path) -> None:
+def test_manual_page_is_formatted_without_warnings(folder: Path) -> None:
     command = ["groff", "-man", "-Tutf8", "-ww", "-P-cbou"]
     paths = sorted(str(path) for path in folder.iterdir())
     done = subprocess.run([*command, *paths], capture_output=True, text=True, check=True)

@@ -20,12 +20,12 @@ COMPOSED = {"LAUNCHER_COMMAND_OPTION"} | {
 
 
 @pytest.mark.parametrize("name", reference_pages.PAGES)
-def test_a_generated_page_is_as_the_code_says(name: str) -> None:
+def test_generated_page_matches_the_code(name: str) -> None:
     page = (TREE / "docs" / name).read_text(encoding="utf-8")
     assert page == reference_pages.text_of(name), "python .ci/reference_pages.py --write"
 
 
-def test_every_variable_of_the_code_is_documented() -> None:
+def test_every_environment_variable_is_documented() -> None:
     known = {each.name for each in VARIABLES} | {name for name, *_ in OF_TRUEFACE}
     used = {
         name
@@ -39,7 +39,7 @@ def test_every_variable_of_the_code_is_documented() -> None:
     assert ours - used - COMPOSED == set()
 
 
-def test_internal_variables_are_not_on_the_page() -> None:
+def test_internal_environment_variables_are_not_documented() -> None:
     page = reference_pages.text_of("environment.md")
     shown = {each.name for each in VARIABLES if f"`{each.name}`" in page}
     assert shown == {each.name for each in VARIABLES if each.purpose is not Purpose.INTERNAL}
@@ -55,9 +55,9 @@ def test_internal_variables_are_not_on_the_page() -> None:
         ("Jobs run.\nEach task\nfile has a name.\n", [(2, "task file")]),
     ],
 )
-def test_a_term_is_explained_at_its_first_use(text: str, found: list[tuple[int, str]]) -> None:
+def test_term_is_linked_at_its_first_use(text: str, found: list[tuple[int, str]]) -> None:
     assert [*glossary.unexplained(text, ["pilot", "task file"])] == found
 
 
-def test_the_glossary_has_at_most_forty_terms() -> None:
+def test_glossary_has_at_most_forty_terms() -> None:
     assert 20 < len(glossary.terms()) <= glossary.MOST_TERMS

@@ -67,7 +67,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.night
-def test_the_readme_is_the_first_page_and_its_links_and_pictures_work(site: Path) -> None:
+def test_readme_is_the_first_page_with_working_links_and_pictures(site: Path) -> None:
     text = (site / "index.html").read_text(encoding="utf-8")
     near = {link for link in re.findall(r"(?:href|src)=\"?([^\"#\s>]+)", text) if ":" not in link}
     assert {"tasks/tour.yaml", "top-busy.svg", "tasks.html", "CONTRIBUTING.html"} <= near
@@ -75,28 +75,28 @@ def test_the_readme_is_the_first_page_and_its_links_and_pictures_work(site: Path
 
 
 @pytest.mark.night
-def test_no_page_fetches_anything_from_another_host(site: Path) -> None:
+def test_pages_load_nothing_from_other_hosts(site: Path) -> None:
     pages = list(site.glob("**/*.html"))
     assert len(pages) > 15
     assert not [page.name for page in pages if FETCHED.search(page.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.night
-def test_the_search_knows_every_page(site: Path) -> None:
+def test_search_index_contains_every_page(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     searched = {entry["location"].partition("#")[0] for entry in index["docs"]}
     assert {page.name for page in site.glob("*.html")} - {"404.html", "index.html"} <= searched
 
 
 @pytest.mark.night
-def test_the_commands_have_a_page_with_each_verb(site: Path) -> None:
+def test_command_page_contains_every_command(site: Path) -> None:
     text = (site / "commands.html").read_text(encoding="utf-8")
     assert 'id="launcher-add"' in text
     assert 'id="trueface-report"' in text
 
 
 @pytest.mark.night
-def test_the_pages_show_the_kinds_and_the_keys_of_the_screen(site: Path) -> None:
+def test_pages_show_job_types_and_dashboard_keys(site: Path) -> None:
     tasks = (site / "tasks.html").read_text(encoding="utf-8")
     anchors = ("train", "unlearn", "forget", "command", "resources", "old-names")
     assert not [name for name in anchors if f'id="{name}"' not in tasks]
@@ -122,7 +122,7 @@ def served(site: Path) -> Iterator[str]:
 
 @pytest.mark.night
 @NEEDS_CHROMIUM
-def test_a_word_is_searched_and_its_pages_are_found(served: str) -> None:
+def test_search_finds_the_pages_of_a_word(served: str) -> None:
     with a_chromium() as browser, a_tab(browser, f"{served}/index.html") as tab:
         field = tab.locator(".md-search__input")
         results = tab.locator(".md-search-result__item a[href*='gpus.html']")
@@ -140,7 +140,7 @@ def test_a_word_is_searched_and_its_pages_are_found(served: str) -> None:
 @pytest.mark.night
 @NEEDS_CHROMIUM
 @pytest.mark.parametrize("width", [1400, 400])
-def test_no_page_is_wider_than_the_window(served: str, width: int) -> None:
+def test_pages_are_not_wider_than_the_window(served: str, width: int) -> None:
     with a_chromium() as browser, a_tab(browser, f"{served}/index.html") as tab:
         tab.set_viewport_size({"width": width, "height": 900})
         for page in WIDE_PAGES:

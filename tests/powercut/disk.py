@@ -1,7 +1,7 @@
-"""A disk with a cache: what is not synced may be lost in a power cut, each write by itself (pure).
+"""A disk with a cache. A power cut may lose each write that is not synced. It is pure.
 
-A sync of a file saves its content, and not its names; those are saved by a sync of their folder. That is
-all that POSIX promises; real file systems promise more.
+A sync of a file saves its content, but not its names. A sync of the folder saves those. This is all that
+POSIX guarantees. Real file systems guarantee more.
 """
 
 from collections.abc import Callable
@@ -131,7 +131,7 @@ def _set(names: dict[str, "_File | _Folder"], name: str, there: "_File | _Folder
 
 
 def write_out(left: Cut, folder: Path) -> None:
-    """Make a folder with what a cut left."""
+    """Create a folder with the files that remain after a cut."""
     folder.mkdir(mode=0o700)
     for name, there in left.items():
         if isinstance(there, dict):

@@ -29,7 +29,7 @@ MODULE = "tests.powercut.workload"
 
 @dataclass(slots=True)
 class Seen:
-    """What the world had seen before a cut."""
+    """Observations before a cut."""
 
     queued: set[str] = field(default_factory=set)
     done: set[str] = field(default_factory=set)
@@ -38,7 +38,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came out."""
+    """Result of the proof."""
 
     operations: int
     cuts: int
@@ -78,14 +78,14 @@ def prove(
     seed: int,
     syncs: bool = True,
 ) -> Report:
-    """Cut at random instants, each time with some of what was not synced.
+    """Cut at random times, each time with a part of the writes that were not synced.
 
     Args:
         place: where the run was recorded.
         operations: the record.
         cuts: how many.
         restarts: after how many of them a scheduler has to end all jobs.
-        seed: of what is drawn.
+        seed: Seed of the random draws.
         syncs: False: they do nothing, and the proof must fail.
     """
     chance = random.Random(seed)
@@ -125,7 +125,7 @@ def _cuts(
                 stamps = change.inode
             _see(change, seen, stamps)
         number = cut
-        share = chance.choice((0.0, 0.5, 1.0))  # of what was not synced
+        share = chance.choice((0.0, 0.5, 1.0))  # of the writes that were not synced
         yield number, disk.after_a_cut(lambda share=share: chance.random() < share), seen  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""What was written, in order: the recorder, compiled, and its records as values."""
+"""The compiled recorder of all writes in order, and its records as values."""
 
 import os
 import struct
@@ -13,10 +13,10 @@ _HEAD = struct.Struct("<c3xII4xQqII")  # `struct head` of recorder.c
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A change of the disk, or a note of what was seen between two of them.
+    """A change of the disk, or a note between two changes.
 
-    c: a file is made; m: a folder; w: bytes are written; t: a file is cut, or lengthened, to `offset`;
-    s: a file or folder is synced; l: a second name; r: another name; u: a name is taken away; n: a note.
+    Kinds are c (create a file), m (make a folder), w (write bytes), t (truncate or extend a file to `offset`), s (sync a
+    file or folder), l (link), r (rename), u (unlink) and n (note).
     """
 
     what: str

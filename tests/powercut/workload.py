@@ -1,4 +1,4 @@
-"""What is recorded: jobs are queued, run and end, and a note tells when that could be seen.
+"""Recorded workload: jobs are queued, run and end. A note records when this became visible.
 
 python -m tests.powercut.workload DISK JOBS, with `Recorder.environment`.
 """

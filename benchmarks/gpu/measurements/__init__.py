@@ -1,4 +1,4 @@
-"""The parts of `make gpu`, each with a function `measure`, and what they share.
+"""The parts of `make gpu`, each with a function `measure`, and shared code.
 
 Start reading at `nvml.measure`.
 """

@@ -17,7 +17,7 @@ from trueface.jobs.classes import classification, forgetting
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 
-GOAL = 100  # times as quick as training anew
+GOAL = 100  # times as fast as retraining
 EPOCHS = {"resnet18": 15, "resnet50": 8}
 LEAST_S = 40.0  # for another network
 NAMES = ("airplane", "automobile", "bird")
@@ -25,7 +25,7 @@ DATA = "cifar10:all"
 
 
 def measure(bench: Bench) -> None:
-    """Train, train anew without the class, and forget it; for each network."""
+    """Train, retrain without the class, and unlearn the class, for each network."""
     images = bench.data("cifar10")
     if images is None or bench.rehearsal:
         images = _squares(bench.path)

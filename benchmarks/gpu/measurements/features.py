@@ -1,4 +1,4 @@
-"""The feature store on a card: how fast it is filled and read, and what a frozen training gains."""
+"""Speed of the feature store on a GPU: filling, reading, and trainings of a frozen backbone."""
 
 import os
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def measure(bench: Bench) -> None:
     """Fill the store, read it, train from it, and compare logits.
 
     Raises:
-        NotMeasured: there can be no store here.
+        NotMeasured: This machine cannot have a feature store.
     """
     os.environ["TRUEFACE_CACHE"] = str(bench.path / "cache")
     case = cases(bench)[0]

@@ -1,7 +1,7 @@
-"""Memory that runs out on a real card: who is ended, who is not, and what runs again.
+"""Memory that runs out on a real GPU: which jobs end, and which jobs run again.
 
-A program that finds the card full ends with torch's own message; it has to run again with a larger
-request, and to finish. A training that needs more than it requested has to be stopped by its
+A program on a full GPU ends with torch's own message. It must run again with a larger request, and
+finish. A training that needs more than it requested has to be stopped by its
 limit while another program shares the card, and must not harm that.
 """
 
@@ -49,7 +49,7 @@ def measure(bench: Bench) -> None:
 
 
 def _full(own: Queue) -> None:
-    """Fill the card but for a few GiB, and queue a program that needs more."""
+    """Fill the GPU except for a few GiB, and queue a program that needs more."""
     bench, total = own.bench, own.card().total
     free, wanted = min(FREE, total // 4), min(WANTED, total // 2)
     gate = bench.path / "full"

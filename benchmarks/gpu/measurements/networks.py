@@ -40,7 +40,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What the rows call it."""
+        """Name of the case in the rows."""
         return f"{self.model}, {self.side} px, {self.precision}"
 
     @property

@@ -196,7 +196,7 @@ def _settled(uuid: str, expected: int) -> bool:
 
 
 def _xid(bench: Bench) -> None:
-    """Let a program fault, and wait for what the driver reports of it."""
+    """Let a program fault, and wait for the report of the driver."""
     pynvml.nvmlInit()
     handle = pynvml.nvmlDeviceGetHandleByIndex(0)
     events = pynvml.nvmlEventSetCreate()

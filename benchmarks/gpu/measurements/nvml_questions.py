@@ -23,7 +23,7 @@ NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back: its shape is compared, its value only shown."""
+    """Answer to a question. Its shape is compared, its value is only shown."""
 
     shape: str  # types, or the code of the error
     value: Any = None

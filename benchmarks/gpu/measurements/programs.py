@@ -46,7 +46,7 @@ def taken(count: int, uuid: str = "") -> Iterator[None]:
 
     Args:
         count: bytes.
-        uuid: of the simulated card; empty: the one that was promised to this program.
+        uuid: UUID of the simulated GPU. If empty, the GPU that is reserved for this program.
     """
     if TAKEN not in os.environ:
         import torch  # not in a rehearsal

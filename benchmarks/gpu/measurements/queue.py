@@ -28,7 +28,7 @@ SCHEDULER_S = 10.0  # for a scheduler to end
 
 @dataclass(slots=True)
 class Usage:
-    """What was seen of one job while it ran; bytes."""
+    """Measured memory of one job while it ran, in bytes."""
 
     limit: int | None = None  # of its allocator, the last one while it shared the card
     reserved: int = 0  # the most that its allocator had

@@ -1,7 +1,7 @@
-"""Three trainings on one card, through a real queue: what each requests, may take, and took.
+"""Three trainings on one GPU, through a real queue: request, limit and usage of each.
 
-Afterwards the scheduler is restarted, and a fourth training of the same sort requests nothing: it
-has to get what was measured of the first three.
+Afterwards the scheduler is restarted, and a fourth training of the same type requests nothing. It
+must get the usage measured from the first three.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ REQUEST = 8 * GIB
 SHARE = 4  # a smaller card gives each a quarter
 MARGIN = 1.05  # on a learned peak; at least LEAST
 LEAST = 256 << 20
-SLACK = 64 << 20  # for what is measured a moment before or after
+SLACK = 64 << 20  # usage can be measured a moment before or after
 ALL_AT_ONCE = (
     "[sharing]\nmax_per_gpu = 3\n"  # else two, until it is known how busy they keep a card
 )
@@ -46,7 +46,7 @@ train:
 
 
 def tasks(bench: Bench, name: str, seeds: list[int], resources: str) -> str:
-    """Return the task file of trainings that differ in nothing but their seeds."""
+    """Return the task file of trainings that differ only in their seeds."""
     return TASKS.format(
         name=name,
         model="slim18" if bench.rehearsal else "nodown18",

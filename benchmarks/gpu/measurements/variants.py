@@ -1,6 +1,6 @@
 """Steps on a batch that is on the card: memory formats, precisions, compilation, CUDA graphs.
 
-Nothing is loaded and nothing is read back: what the arithmetic itself can gain. `our loop` is the
+Nothing is loaded and nothing is read back, so only the speed of the arithmetic differs. `our loop` is the
 laboratory's own, which reads the loss and the gradients' norm back after each step.
 """
 

@@ -1,8 +1,8 @@
 """The share of the time in which the card computes nothing although a training is under way.
 
-A wait is a gap of 10 µs or more between two kernels or copies, as torch's profiler records them
-(CUPTI) while our loop trains; shorter gaps are how kernels follow each other. Beside it stands what
-NVML reports as utilisation, sampled over the whole pass, without a profiler.
+A wait is a gap of 10 µs or more between two kernels or copies, recorded by torch's profiler (CUPTI)
+during our training loop. Shorter gaps occur between any two kernels. It is compared with the
+utilisation that NVML reports, sampled over the whole pass without a profiler.
 """
 
 import json
@@ -32,7 +32,7 @@ Span = tuple[float, float]
 
 
 def waiting(spans: Iterable[Span], least: float) -> float:
-    """Return the share of the time from the first to the last span that lies in gaps.
+    """Return the share of gaps in the time from the first to the last span.
 
     Args:
         spans: (start, end), which may overlap and come in any order.
@@ -109,7 +109,7 @@ def _activities() -> list[ProfilerActivity]:
 
 
 class Sampler(threading.Thread):
-    """Samples NVML's utilisation of the first card until it is told to end."""
+    """Samples NVML's utilisation of the first GPU until it is stopped."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -124,7 +124,7 @@ class Sampler(threading.Thread):
             self.seen += [100 * value for value in busy if value is not None]
 
     def mean(self) -> float | None:
-        """End, and return the mean in percent; None: nothing was sampled."""
+        """Stop, and return the mean in percent, None without samples."""
         self.over.set()
         self.join()
         return sum(self.seen) / len(self.seen) if self.seen else None
