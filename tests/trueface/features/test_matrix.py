@@ -37,14 +37,14 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_file_is_read_once(file: Path) -> None:
+def test_file_is_read_once(file: Path) -> None:
     folder = file.parent
     assert later(folder, file) == (sha256(b"one"), 1)
     assert later(folder, file) == (sha256(b"one"), 0)
     assert oct(next(folder.glob("digests-*.bin")).stat().st_mode)[-3:] == "600"
 
 
-def test_a_file_that_was_written_since_is_read_again_whatever_its_mtime(file: Path) -> None:
+def test_modified_file_is_read_again_despite_equal_mtime(file: Path) -> None:
     later(file.parent, file)
     status = file.stat()
     time.sleep(0.02)  # a tick of the file system's clock
@@ -53,7 +53,7 @@ def test_a_file_that_was_written_since_is_read_again_whatever_its_mtime(file: Pa
     assert later(file.parent, file) == (sha256(b"two"), 1)
 
 
-def test_a_file_that_may_change_without_a_trace_is_not_remembered(
+def test_file_that_may_change_undetected_is_not_cached(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifact, "RACY_NS", 60 * 10**9)
@@ -61,7 +61,7 @@ def test_a_file_that_may_change_without_a_trace_is_not_remembered(
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\0" * 7, b"trueface digests 1\n" + b"\0" * 112])
-def test_damaged_digests_are_left_out_of_account(file: Path, damaged: bytes) -> None:
+def test_damaged_digests_are_ignored(file: Path, damaged: bytes) -> None:
     later(file.parent, file)
     (kept,) = file.parent.glob("digests-*.bin")
     kept.write_bytes(damaged)
@@ -69,7 +69,7 @@ def test_damaged_digests_are_left_out_of_account(file: Path, damaged: bytes) -> 
     assert later(file.parent, file) == (sha256(b"one"), 0)
 
 
-def test_what_two_processes_read_is_remembered_of_both(file: Path) -> None:
+def test_digests_of_two_processes_are_merged(file: Path) -> None:
     other = file.with_name("other")
     other.write_bytes(b"other")
     first, second = (FileDigests(file.parent) for _ in range(2))
@@ -79,13 +79,13 @@ def test_what_two_processes_read_is_remembered_of_both(file: Path) -> None:
     assert [later(file.parent, path)[1] for path in (file, other)] == [0, 0]
 
 
-def test_a_pipe_is_not_waited_for(file: Path) -> None:
+def test_pipe_does_not_block(file: Path) -> None:
     os.mkfifo(file.with_name("pipe"))
     with pytest.raises(OSError, match="not a regular file"):
         FileDigests(None).digest_file(file.with_name("pipe"))
 
 
-def test_a_half_written_file_of_a_killed_process_goes_away_after_a_day(file: Path) -> None:
+def test_partial_file_of_killed_process_is_deleted_after_a_day(file: Path) -> None:
     left, young = file.with_name(".0.tmp"), file.with_name(".1.tmp")
     for path in (left, young):
         path.write_bytes(b"half")
@@ -95,7 +95,7 @@ def test_a_half_written_file_of_a_killed_process_goes_away_after_a_day(file: Pat
     assert (left.exists(), young.exists()) == (False, True)
 
 
-def test_of_too_many_files_those_go_that_were_not_asked_for_lately(
+def test_least_recently_used_digests_are_dropped(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, other, third = file.parent, file.with_name("other"), file.with_name("third")
@@ -109,7 +109,7 @@ def test_of_too_many_files_those_go_that_were_not_asked_for_lately(
     assert [later(folder, path)[1] for path in (file, third, other)] == [0, 0, 1]
 
 
-def test_files_of_one_inode_number_on_two_disks_are_two(file: Path) -> None:
+def test_equal_inode_numbers_on_two_disks_are_two_files(file: Path) -> None:
     marks = [FileMark.from_path(file)._replace(device=device) for device in (1, 2)]
     entries = {mark: (bytes([mark.device]) * 32, 5) for mark in marks}
     table = Table(np.zeros(0, dtype=ROW)).with_newer(entries).with_newer({marks[0]: (b"n" * 32, 6)})

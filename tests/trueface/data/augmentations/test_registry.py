@@ -55,23 +55,23 @@ class Toy:
 
 PROGRAM = """
 import json, sys
-from launcher.kinds import installed, roots_of
+from launcher.kinds import installed_kinds, roots_of
 
-kind = installed(["train"])["train"]
+kind = installed_kinds(["train"])["train"]
 light = "torch" not in sys.modules
 
 import torch
 from trueface.data.index import Image
-from trueface.data.dataset import augmented, still
-from trueface.models.detectors import build
+from trueface.data.dataset import eval_loader, train_loader
+from trueface.models.detectors import build_detector
 from trueface.runtime.errors import JobError
-from trueface.runtime.progress import Watch
-from trueface.training.parts.bank import banks
+from trueface.runtime.progress import RunContext
+from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.flip_problem import Pixels
 
 images = [Image(path, path, 0, "FFHQ", "pre") for path in sys.argv[1:]]
-model = build("slim18", weights="none", seed=1)
+model = build_detector("slim18", weights="none", seed=1)
 facts = {"light": light}
 for name, given in {
     "off": {}, "fixed": {"toy_shift": 1}, "other": {"toy_shift": 2},
@@ -83,15 +83,15 @@ for name, given in {
         data_root="d", split_path="s", model="slim18", weights="none", resize_size=12,
         flip_prob=0, freeze=True, **given,
     )
-    training, validation = augmented(images, settings), still(images, settings)
+    training, validation = train_loader(images, settings), eval_loader(images, settings)
     pixels = Pixels(training, validation)
     try:
-        shown = [next(iter(training.over([0], epoch))).images for epoch in range(8)]
+        shown = [next(iter(training.iter_positions([0], epoch))).images for epoch in range(8)]
     except JobError as error:
         facts[name] = str(error)
         continue
-    plain = next(iter(validation.over([0], 0))).images
-    learned, _ = banks(model, training, validation, settings, Watch())
+    plain = next(iter(validation.iter_positions([0], 0))).images
+    learned, _ = build_feature_feeds(model, training, validation, settings, RunContext())
     transform_id = training.image_set.transform.id
     facts[name] = {
         "added": [int((each.int() - plain.int()).max()) for each in shown],
@@ -139,7 +139,7 @@ CODE = ["trueface.data.augmentations.toy"]
         ("fixed", {1}, 1, False, True, CODE),
     ],
 )
-def test_features_are_held_where_what_it_does_comes_again(
+def test_features_are_cached_if_augmentation_repeats(
     facts: dict[str, Any], name: str, added: set[int], period: int, is_test: bool, held: bool,
     code: list[str],
 ) -> None:  # fmt: skip
@@ -152,12 +152,14 @@ def test_features_are_held_where_what_it_does_comes_again(
         assert told["added"] == told["added"][:period] * (8 // period)
 
 
-def test_features_under_other_parameters_are_not_taken_for_these(facts: dict[str, Any]) -> None:
+def test_features_of_other_parameters_are_not_reused(facts: dict[str, Any]) -> None:
     names = ("off", "fixed", "other", "random", "cycle")
     assert len({facts[name]["identity"] for name in names}) == len(names)
 
 
-def test_one_that_draws_though_it_says_that_it_does_not_is_an_error(facts: dict[str, Any]) -> None:
+def test_augmentation_that_draws_although_declared_deterministic_is_an_error(
+    facts: dict[str, Any],
+) -> None:
     assert "augmentation toy draws random numbers, but its is_random is false" in facts["lying"]
 
 
@@ -168,7 +170,7 @@ def test_one_that_draws_though_it_says_that_it_does_not_is_an_error(facts: dict[
         (('Field(0, description="added', 'Field(description="added'), "toy_shift needs a default"),
     ],
 )
-def test_settings_that_cannot_be_a_trainings_are_refused_with_their_place(
+def test_invalid_training_settings_are_refused_with_their_location(
     tmp_path: Path, changed: tuple[str, str], says: str
 ) -> None:
     (tmp_path / "toy.py").write_text(TOY.replace(*changed))
@@ -210,7 +212,7 @@ def seen(batches: Iterator[Batch]) -> dict[int, tuple[float, torch.Tensor]]:
     }
 
 
-def test_half_of_the_real_images_become_fakes_and_others_in_another_epoch(
+def test_half_of_real_images_become_fakes_and_others_in_next_epoch(
     images: tuple[Image, ...],
 ) -> None:
     feed = learned(images)
@@ -224,7 +226,7 @@ def test_half_of_the_real_images_become_fakes_and_others_in_another_epoch(
     assert feed.image_set.labels == (0,) * COUNT + (1,) * COUNT  # what the images are
 
 
-def test_an_image_differs_from_itself_in_its_middle_where_its_label_says_so(
+def test_self_blended_image_differs_in_its_centre_if_labelled_fake(
     images: tuple[Image, ...],
 ) -> None:
     compressed = seen(learned(images, sbi=1e-9)(0))  # the last JPEG alone
@@ -233,7 +235,7 @@ def test_an_image_differs_from_itself_in_its_middle_where_its_label_says_so(
         assert same == (position >= COUNT or label == 0)
 
 
-def test_the_same_epoch_gives_the_same_images_and_labels_in_any_order(
+def test_same_epoch_gives_same_images_and_labels_in_any_order(
     images: tuple[Image, ...],
 ) -> None:
     feed = learned(images)
@@ -243,7 +245,7 @@ def test_the_same_epoch_gives_the_same_images_and_labels_in_any_order(
         assert torch.equal(pixels, whole[position][1])
 
 
-def test_shared_images_stay_as_they_are(images: tuple[Image, ...]) -> None:
+def test_shared_images_are_not_augmented(images: tuple[Image, ...]) -> None:
     shared = tuple(image._replace(modifier="fb") for image in images)
     plain = seen(learned(shared, sbi=0.0)(0))
     for position, (label, pixels) in seen(learned(shared, sbi=1.0)(0)).items():
@@ -251,7 +253,7 @@ def test_shared_images_stay_as_they_are(images: tuple[Image, ...]) -> None:
         assert torch.equal(pixels, plain[position][1])
 
 
-def test_images_are_seen_as_in_tests_where_none_becomes_a_fake(images: tuple[Image, ...]) -> None:
+def test_images_equal_test_images_if_none_becomes_fake(images: tuple[Image, ...]) -> None:
     plain, blended = (learned(images, sbi=p).image_set.transform.id for p in (0.0, 0.5))
     assert plain.is_test
     assert plain.period == 1
@@ -261,7 +263,7 @@ def test_images_are_seen_as_in_tests_where_none_becomes_a_fake(images: tuple[Ima
 
 
 @pytest.mark.parametrize("cycle", [0, 2])
-def test_features_of_a_frozen_body_have_the_labels_of_their_view(
+def test_features_of_frozen_backbone_have_labels_of_their_view(
     images: tuple[Image, ...], tmp_path: Path, cycle: int
 ) -> None:
     feed = learned(images, augment_cycle=cycle)
@@ -279,7 +281,7 @@ def test_features_of_a_frozen_body_have_the_labels_of_their_view(
                 assert torch.equal(row, made[0][position][1])
 
 
-def test_the_column_of_forgeries_says_that_they_are_self_blended(
+def test_forgery_column_reports_self_blended_images(
     images: tuple[Image, ...],
 ) -> None:
     feed = learned(images)
@@ -292,7 +294,7 @@ def test_the_column_of_forgeries_says_that_they_are_self_blended(
     assert feed.image_set.columns["forgery"][:COUNT].sum() == 0
 
 
-def test_objectives_count_images_as_an_epoch_shows_them(images: tuple[Image, ...]) -> None:
+def test_objectives_count_images_as_shown_in_an_epoch(images: tuple[Image, ...]) -> None:
     image_set = learned(images[:COUNT], sbi=1.0).image_set  # reals alone, and all become fakes
     image_set.attach_column("demographic", [0, 1] * (COUNT // 2), ("men", "women"))
     cells = Subgroups.from_training_facts(TrainingFacts.from_image_set(image_set), "reweight")
