@@ -14,8 +14,8 @@ from trueface.prediction.heat_map import (
     class_activation,
     occlusion,
     render_heat_map,
-    test_crop_window as crop_window,
 )
+from trueface.prediction.heat_map import test_crop_window as crop_window
 from trueface.prediction.predictor import FileHeader, TrainingFiles, select, upper_bound
 from trueface.prediction.reference import FEWEST, MOST_ANSWERS, FeatureDistance, Reference
 from trueface.runtime.errors import JobError, UsageError
