@@ -95,7 +95,7 @@ def _residual(
     noise *= np.float32(finish.noise_rms / energy(noise[..., 0], weight) ** 0.5)
     if fingerprint is not None:
         noise = add_fingerprint(noise, rng, fingerprint, finish.noise_rms, weight)
-    # four planes become three channels: what they share, and what each has for itself
+    # four planes become three channels: their common part and their differences
     own, shared = np.float32(finish.chroma**0.5), np.float32((1.0 - finish.chroma) ** 0.5)
     channels = (noise[..., :1] * shared + noise[..., 1:] * own) * soft[..., None]
     return np.fft.irfft2(channels, s=(size_px, size_px), axes=(0, 1)).astype(np.float32)

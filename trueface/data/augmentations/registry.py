@@ -23,7 +23,7 @@ Base = TypeVar("Base", bound=Settings)
 
 
 class HasSettings(Protocol):
-    """What brings settings of its own into every training."""
+    """A class whose settings are added to those of every training."""
 
     @property
     def settings(self) -> type[Settings]:
