@@ -161,7 +161,8 @@ def read_table(file: Path) -> AttributesFile:
     A byte order mark, Windows line ends, blank lines and quoted commas are taken as they are meant.
 
     Raises:
-        DataError: no such file, no header, a column that is lacking, rows that do not fit the header,
+        DataError: no such file, no header, a column that is lacking, rows that do not fit the
+        header,
             cells that cannot be, with their lines.
     """
     rows, faults = list[AttributeRow](), list[tuple[int, str]]()

@@ -217,7 +217,8 @@ class Attributes:
 
         Raises:
             UnknownName: there is no such column.
-            DataError: images without a group, or of which a table and their folder say different classes.
+            DataError: images without a group, or of which a table and their folder say different
+            classes.
         """
         groups = self.lookup_groups(column, paths)
         lacking = [path for path, group in zip(paths, groups, strict=True) if group is None]

@@ -50,7 +50,7 @@ class Features:
             labels=self.labels.tolist(),
             columns={"demographic": self.groups},
             column_names={"demographic": NAMES},
-            forged=lambda *_: [],
+            pseudo_fake_indices=lambda *_: [],
         )
 
     @property

@@ -44,7 +44,8 @@ def read_table(path: Path) -> FaceTable:
     """Read a table of real faces.
 
     Raises:
-        DataError: it cannot be read, has no header, lacks a column, or has rows that cannot be; says
+        DataError: it cannot be read, has no header, lacks a column, or has rows that cannot be;
+        says
             file and line of the first ones.
     """
     table = read_rows(path)

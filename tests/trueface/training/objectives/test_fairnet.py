@@ -74,7 +74,10 @@ class Feed:
     """The eight images in two batches."""
 
     image_set = SimpleNamespace(
-        labels=LABELS.long().tolist(), columns=COLUMNS, column_names={}, forged=lambda *_: []
+        labels=LABELS.long().tolist(),
+        columns=COLUMNS,
+        column_names={},
+        pseudo_fake_indices=lambda *_: [],
     )
 
     def __len__(self) -> int:
