@@ -23,7 +23,7 @@ class TrainingContext:
     """What is known of a training before its first list of images is read."""
 
     settings: TrainSettings
-    model: str  # ID of what it makes
+    model: str  # ID of the resulting model
     folder: Path  # of that model
     place: DataLocation  # of the images
     path: Callable[[str], Path]  # makes a path of the settings absolute
