@@ -1,6 +1,6 @@
-"""The record of flipped labels: which images of a training set, by name; how it is applied.
+"""The record of flipped labels: the names of training images, and its application.
 
-Labels are found by the images' names, so the order of the images does not matter.
+Labels are found by the names of images, so the order of the images does not matter.
 """
 
 import hashlib
@@ -166,7 +166,7 @@ def read_record(path: Path) -> PoisonRecord:
     if content is None:
         raise RecordError(f"poison record {path} does not exist")
     schema = content.pop("schema", None)
-    if schema == 1:  # until 0.2: two values of what has three today
+    if schema == 1:  # until 0.2: two values of a field that has three today
         content["per"] = "subset" if content.pop("stratified", False) else "all"
     elif schema != SCHEMA:
         raise RecordError(f"{path} is not a poison record of schema {SCHEMA}")

@@ -241,8 +241,10 @@ def group_cvar(
         losses: (N,).
         groups: (N,) int64.
         alpha: share of a group's losses.
-        count: number of groups. None derives it from the highest number. Returns: (G,) with its
-            gradient, 0 where there is no loss; (G,) bool.
+        count: number of groups. None derives it from the highest number.
+
+    Returns:
+        (G,) with its gradient, 0 where there is no loss; (G,) bool.
     """
     members = _members(groups, count)  # (N, G)
     weights = group_cvar_weights(losses, groups, alpha, count=members.shape[1])

@@ -89,7 +89,8 @@ class Loop:
         training: the images.
         objective: what is minimized.
         config: optimizer, schedule, precision, what learns.
-        watch: device, progress, stop. state: of an optimizer to continue with. Empty: a fresh one.
+        watch: device, progress, stop.
+        state: of an optimizer to continue with. Empty: a fresh one.
         group: of the processes that share each batch.
     """
 
