@@ -393,7 +393,7 @@ class AttributeTable:
 
 
 def find_table(root: Path) -> Path:
-    """Return the table of a folder of images: in it, or beside it.
+    """Return the table of a folder of images: in it, or in its parent folder.
 
     Raises:
         DataError: there is none.

@@ -35,7 +35,7 @@ from trueface.runtime.image_files import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCALES = (8, 4, 2)  # what JPEG can be divided by while it is decoded, beside 1
+SCALES = (8, 4, 2)  # divisors of the size of a JPEG during decoding, in addition to 1
 JPEG = b"\xff\xd8\xff"
 NARROW = 8  # columns of JPEG: fewer have the same width at several eighths of the size
 COLOURS = frozenset({"Gray", "YCbCr", "RGB"})  # of JPEG; Pillow knows how Adobe turns CMYK round

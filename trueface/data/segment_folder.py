@@ -100,7 +100,7 @@ def _entries(top: Path, *, written: bool = False) -> Iterator[CacheEntry]:
 
 
 def _remove(entry: CacheEntry) -> bool:
-    """Remove a segment that nobody writes or has mapped."""
+    """Remove a segment that no process writes or has mapped."""
     index = entry.path.with_suffix(INDEX)
     with contextlib.ExitStack() as locks:
         for path in (index, entry.path):

@@ -452,7 +452,7 @@ class DrawSettings(Settings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return settings that change nothing beside the other values, each with the reason."""
+        """Return settings without effect for the other values, each with the reason."""
         if values.get("content") != "resized":
             return {"crop": "only `content: resized` uses it"}
         return {}

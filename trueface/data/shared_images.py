@@ -146,7 +146,7 @@ class SharedImages:
                 time.sleep(LOOK_EVERY_S)
 
     def _decode_and_store(self, key: bytes, path: Path) -> Fetched:
-        """Return an image that nobody else decodes now, and store it if nobody has."""
+        """Return an image that no other process decodes now, and store it if it is missing."""
         with self._lock:
             self._read_new_records()
             if (pixels := self._stored(key)) is not None:

@@ -11,7 +11,7 @@ converts whole batches to float32, normalised for its weights.
 
 A detector that is trained on clean images alone uses JPEG traces or blur as a sign of the class.
 Corrupted copies are *matched*: the i-th real and the i-th fake image get the same corruption of the
-same strength, so that no corruption tells the classes apart. Kinds come in turn.
+same strength, so that no corruption reveals the class. Kinds come in turn.
 """
 
 import io
@@ -80,7 +80,7 @@ class Transform(Protocol):
 
     @property
     def id(self) -> TransformId:
-        """What its pixels depend on, and how many epochs differ."""
+        """The identity of its pixels, and the number of different epochs."""
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
@@ -122,7 +122,7 @@ class TrainTransform:
 
     @cached_property
     def id(self) -> TransformId:
-        """What its pixels depend on, and how many epochs differ."""
+        """The identity of its pixels, and the number of different epochs."""
         cycle = self.settings.augment_cycle
         is_random = self.steps.is_random or any(
             each.is_random for each in self.registered_augmentations

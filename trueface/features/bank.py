@@ -286,7 +286,7 @@ def keep_features(
     watch: RunContext,
     store: FeatureStore | None = None,
 ) -> None:
-    """Write what the last layer of a model gets of each image of a list, beside the model."""
+    """Write the features of each image of a split to the model folder."""
     images = feed.image_set.images
     body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
     write_features(

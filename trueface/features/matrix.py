@@ -10,8 +10,6 @@ A shard is an immutable file of rows, named by the SHA-256 of its bytes.
 
 The file is memory-mapped, never unpickled. The reader checks that the SHA-256 of its bytes is that
 of its name (see `file_digests`).
-
-    <folder>/digests-<machine>.bin     a checksum, then one row a file; inodes mean nothing elsewhere
 """
 
 import hashlib

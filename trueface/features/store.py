@@ -496,7 +496,7 @@ class FeatureStore:
         names = f"{wanted.stem[:BODY_DIGITS]}-*{ENDING}"
         for path in islice(self._root.glob(names), MOST_LOOKED_AT):
             stored = _flat(header_of(path).get("identity"))
-            # features of a test are no better or worse than those of a training
+            # features of a test equal those of a training
             if stored.keys() == identity.keys() and stored["view"] == identity["view"]:
                 differences = artifact.difference(identity, stored)
                 if not best or len(differences) < len(best):

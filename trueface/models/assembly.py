@@ -264,7 +264,7 @@ def keep_resolution(network: nn.Module, name: str, side: int | None) -> None:
     Args:
         network: from images to logits.
         name: of the network, for messages.
-        side: the only side of images that it takes, in pixels; None: any.
+        side: the only image side that it accepts, in pixels. None: any.
 
     Raises:
         JobError: the network does not begin with a single convolution of stride 2 and a kernel of 3

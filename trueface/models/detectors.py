@@ -120,7 +120,8 @@ class Classifier(nn.Module):
     def replace_head(self, layer: nn.Linear) -> None:
         """Put another last layer in the place of this one.
 
-        No setter of a property: torch would keep a module that is assigned beside it, unused.
+        This is not a property setter, because torch would also register the assigned module,
+        unused.
         """
         self.network.set_submodule(self.spec.head, layer)
 

@@ -43,7 +43,7 @@ def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
     Args:
         network: from images (B, 3, H, W) to logits.
         name: of the network, for messages.
-        side: the only side of images that it takes, in pixels; None: any.
+        side: the only image side that it accepts, in pixels. None: any.
 
     Raises:
         JobError: it accepts none of them. The message gives the reason.
@@ -322,7 +322,7 @@ def check_single_head(network: nn.Module, name: str, head: str, side: int | None
         network: from images to logits (B, 1). It stays in evaluation mode.
         name: of the network, for messages.
         head: dotted name of its last layer.
-        side: the only side of images that it takes, in pixels; None: any.
+        side: the only image side that it accepts, in pixels. None: any.
 
     Raises:
         JobError: they are not, for example in a network with two heads.

@@ -132,7 +132,7 @@ def poisoned_positions(images: Sequence[Image], record: PoisonRecord) -> tuple[i
         places = where.get(name, [])
         if len(places) == 1:
             matched.append(places[0])
-        elif index in places:  # 00012.png beside 00012.jpg: only the position tells them apart
+        elif index in places:  # 00012.png and 00012.jpg: only the position distinguishes them
             matched.append(index)
         else:
             raise RecordError(f"the poison record names {name}, which {_times(len(places))}")

@@ -176,7 +176,7 @@ def balanced_weights(counts: Tensor) -> Tensor:
 def cvar_weights(losses: Tensor, alpha: float, present: Tensor | None = None) -> Tensor:
     """Return the weight of each loss in CVaR_alpha: (N,), ≥ 0, sum 1, without a gradient.
 
-    Of equal losses the first count first.
+    Equal losses count in their order.
 
     Args:
         losses: (N,), N at least 1.
@@ -184,7 +184,7 @@ def cvar_weights(losses: Tensor, alpha: float, present: Tensor | None = None) ->
         present: (N,) bool. Other losses get weight 0. None means all.
 
     Raises:
-        ValueError: alpha is no share.
+        ValueError: alpha is not in (0, 1].
     """
     _refuse_no_share(alpha)
     with torch.no_grad():
@@ -208,7 +208,7 @@ def group_cvar_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: i
         count: of groups.
 
     Raises:
-        ValueError: alpha is no share.
+        ValueError: alpha is not in (0, 1].
     """
     _refuse_no_share(alpha)
     with torch.no_grad():
@@ -292,7 +292,7 @@ def bilevel_cvar(
         alpha_out: share of the groups, in (0, 1].
         smooth: τ1, in units of the loss. 0 disables smoothing, and `ridge` has no effect then.
         ridge: τ2. With 0 the weights of the groups sum to 1, otherwise to 1 + τ2 λ/alpha.
-        count: of groups; None: as many as the highest number says.
+        count: number of groups. None derives it from the highest number.
 
     Returns:
         A scalar with its gradient. At τ2 = 0 it is at most τ1 ln 2/alpha above the unsmoothed

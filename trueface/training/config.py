@@ -104,7 +104,7 @@ class ObjectiveOptions(Settings):
 
 
 def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the options that change nothing beside the others, each with the reason."""
+    """Return the options without effect for the other values, each with the reason."""
     name = registry.used_objective(values)
     spec = registry.objectives().get(name)
     read = () if spec is None else spec.options

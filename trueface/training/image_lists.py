@@ -59,7 +59,7 @@ _RECORD = TypeAdapter(Ancestry)
 
 
 def write_ancestry(folder: Path, base: str | None, lessons: Sequence[TrainingSetRecord]) -> None:
-    """Write what the model in `folder` learned from; a repeated lesson is written once."""
+    """Write the training images of the model in `folder`. A repeated record is written once."""
     once = tuple(lesson for place, lesson in enumerate(lessons) if lesson not in lessons[:place])
     record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def read_ancestry(folder: Path) -> Ancestry | None:
 def iter_training_sets(
     model: str, ancestry_of: Callable[[str], Ancestry | None]
 ) -> Iterator[tuple[str, TrainingSetRecord]]:
-    """Yield every lesson of a model and of those it comes from, each with the model that had it.
+    """Yield every record of training images of a model and its bases, each with its model.
 
     Args:
         model: its ID.

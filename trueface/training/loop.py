@@ -168,7 +168,7 @@ class Loop:
             pause: called with the sums so far.
 
         Raises:
-            JobError: loss or gradients are no finite numbers.
+            JobError: loss or gradients are not finite.
         """
         set_train_mode(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
         sums = begun or RunningMetrics()

@@ -1,4 +1,4 @@
-"""What is written of a model's weights, into the checkpoint and beside it: images, labels, code."""
+"""The provenance of a model's weights, in the checkpoint and next to it: images, labels, code."""
 
 import hashlib
 import io

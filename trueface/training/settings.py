@@ -79,7 +79,7 @@ class PerturbationSettings(Settings):
 
 
 def ineffective_settings(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return those of these settings that change nothing beside others, each with the reason."""
+    """Return those of these settings without effect for other values, each with the reason."""
     idle = {}
     if values["optimizer"] != "sgd":
         idle["momentum"] = "only optimizer: sgd uses it"

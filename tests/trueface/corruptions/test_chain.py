@@ -1,4 +1,4 @@
-"""What corruptions do to pixels, how they are written, and the programs that they need."""
+"""Effects of corruptions on pixels, their grammar, and the programs that they need."""
 
 import io
 import random

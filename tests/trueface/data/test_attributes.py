@@ -1,4 +1,4 @@
-"""Attributes of images: tables of them, CelebA's, and what is read from both."""
+"""Attributes of images: tables of groups, the table of CelebA, and their values."""
 
 import logging
 from collections.abc import Sequence
@@ -404,7 +404,7 @@ ASIAN = ("asian", "white", "black")
     [
         ((*ASIAN, "others"), ASIAN, HEADER, EIGHT),
         ((*ASIAN[1:], "others"), ASIAN[1:], WITHOUT_ASIAN, SIX),
-        # six may stand beside a column of Asians without any
+        # six groups may come with a column isasian without any 1
         ((*ASIAN[1:], "others"), ASIAN, HEADER, SIX),
     ],
 )

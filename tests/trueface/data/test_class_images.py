@@ -1,4 +1,4 @@
-"""Class images: their folders, their labels, what is refused."""
+"""Class images: their folders, their labels, and refused data."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Images of a data root: which folders its words mean, and what is found in them."""
+"""Images of a data root: the folders of words in IDs, and the images in them."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -128,7 +128,7 @@ def test_union_in_the_middle_of_a_name_is_ignored() -> None:
 
 
 def elements(own: Words, data: str) -> set[str]:
-    """Return what a data ID is told by, and check that a job of it knows the same images."""
+    """Return the elements of a data ID, and check that a job with it has the same images."""
     vocabulary, read = BUILT_IN.with_words(own), parse_data(data)
     written_out = vocabulary.expand_unions(read)
     told_to_job = BUILT_IN.with_words(own.used_by(DataId((*read, *written_out))))

@@ -1,4 +1,4 @@
-"""Segments of decoded images: what is written comes back, and who may write, map or remove them."""
+"""Segments of decoded images: reading of written images, and concurrent access."""
 
 import fcntl
 import os

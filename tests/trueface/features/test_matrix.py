@@ -18,7 +18,7 @@ DAY_S = 86_400
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a file that is old enough: a real one would have to lie there for two seconds."""
+    """Return a file that is old enough. A real file would have to exist for two seconds."""
     monkeypatch.setattr(artifact, "RACY_NS", 0)
     path = tmp_path / "image"
     path.write_bytes(b"one")

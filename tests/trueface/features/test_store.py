@@ -1,4 +1,4 @@
-"""The feature store: what is read, what is computed again, and that nothing wrong is ever read."""
+"""The feature store: reading, recomputation, and protection against wrong features."""
 
 import hashlib
 import logging
@@ -136,7 +136,7 @@ def moved(images: tuple[Image, ...]) -> list[Image]:
 
 
 class TestIdentity:
-    """What a row depends on: what changes any of it is computed again."""
+    """The identity of a row: a change of any part causes recomputation."""
 
     @pytest.mark.parametrize(
         ("first", "then", "views", "computed"),

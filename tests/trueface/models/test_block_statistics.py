@@ -303,7 +303,7 @@ def test_family_of_pixels_has_half_the_weight_of_block_family() -> None:
 def test_checkpoint_contains_whole_network(tmp_path: Path) -> None:
     model = detector_by_statistics("layers/slim18")
     torch.nn.init.normal_(model.head.weight)
-    # but for the last layer of the network inside, which is never asked
+    # except for the last layer of the inner network, which is never called
     assert not any(name.endswith(".network.fc.weight") for name in model.state_dict())
     checkpoint.save_model(tmp_path / "model.pt", model, {})
     again = checkpoint.load_detector(tmp_path / "model.pt")

@@ -1,4 +1,4 @@
-"""The disentangling network: its parts, its answer, and what the published fusion comes to."""
+"""The disentangling network: its parts, its output, and the effect of the published fusion."""
 
 import importlib.util
 from pathlib import Path

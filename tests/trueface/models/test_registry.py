@@ -1,4 +1,4 @@
-"""Networks and families by name: what is declared, and what may not be."""
+"""Networks and families by name: valid and invalid declarations."""
 
 import importlib.util
 import subprocess

@@ -82,7 +82,7 @@ MODIFIERS = ("pre", "fb", "tl", "tw")
 
 
 def copied_images(count: int, *, lost: int = 0) -> list[Image]:
-    """Return pictures of both classes with a copy of each network, but for some that got lost."""
+    """Return pictures of both classes with a copy per network, except for some missing ones."""
     made = [
         replace_modifier(image, modifier) for modifier in MODIFIERS for image in some_images(count)
     ]

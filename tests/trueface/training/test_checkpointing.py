@@ -165,7 +165,7 @@ NUMBERS = ["accuracy", "epoch", "images_per_s", "loss", "lr", "val_accuracy", "v
 
 
 def events(folder: Path) -> Mapping[str, list[tuple[int, float]]]:
-    """What TensorBoard itself reads."""
+    """Return the events that TensorBoard reads."""
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     ).EventAccumulator(str(paths.event_files(folder)))

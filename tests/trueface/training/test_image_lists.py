@@ -1,4 +1,4 @@
-"""What is written beside a model: what it learned from, its epochs, and the licence of its weights."""
+"""Records in a model folder: training images, epochs, and the licence of the weights."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -137,7 +137,7 @@ LICENCE = "cc-by-nc-4.0"
 
 @pytest.fixture(scope="module")
 def model() -> Detector:
-    """A network with what a library would declare of it."""
+    """A network with the declaration that a library would give."""
     made = slim()
     made.spec = replace(made.spec, library="library 1.0", licence=LICENCE)
     return made

@@ -41,7 +41,7 @@ ELSEWHERE = itertools.count(999)
 
 
 class Killed(BaseException):
-    """What kill -9 is in these tests: nothing after it runs."""
+    """Replaces kill -9 in these tests: no code runs after it."""
 
 
 @dataclass

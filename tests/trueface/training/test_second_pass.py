@@ -212,7 +212,7 @@ class NamedAscent(TwoTerms):
 
 
 def ascent(objective: TwoTerms, **moved: Any) -> tuple[float, set[str]]:
-    """Return by how much the BCE of a first step is higher in its second pass, and what is logged."""
+    """Return the increase of the BCE in the second pass of a first step, and logged values."""
     reports: list[dict[str, float]] = []
     fit(
         slim(), checkered(0, 8), checkered(1, 8),

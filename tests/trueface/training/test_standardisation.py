@@ -1,4 +1,4 @@
-"""What a last layer of two knows of its features before the first step."""
+"""The statistics of features in a two-layer head before the first step."""
 
 import threading
 from pathlib import Path

@@ -247,7 +247,7 @@ class Augmentation(Protocol):
 
     @property
     def is_random(self) -> bool:
-        """Whether what it does is drawn anew for every image and epoch."""
+        """Whether its parameters are drawn again for every image and epoch."""
 
     def __call__(self, pixels: Tensor, chance: random.Random, *, unshared: bool) -> Tensor:
         """Return what the network sees, (3, h, w) uint8, of an image of that form.
@@ -269,7 +269,7 @@ class RegisteredAugmentation:
 
     @property
     def is_random(self) -> bool:
-        """Whether what it does is drawn anew for every image and epoch."""
+        """Whether its parameters are drawn again for every image and epoch."""
         return self.augmentation.is_random
 
     def __call__(self, pixels: Tensor, stream: str, *, unshared: bool) -> Tensor:

@@ -36,7 +36,7 @@ class FaceTable:
 
     faces: tuple[Face, ...]
     has_groups: bool  # of people
-    further: tuple[str, ...]  # columns beside the seed's, in their order
+    further: tuple[str, ...]  # columns in addition to those of seed 002, in their order
     contradictions: int  # rows whose intersec_label is another than their columns say
 
 

@@ -333,7 +333,7 @@ def _shorten_names(sources: set[str]) -> str:
 
 
 def _follow(place: dict[str, str], keys: Mapping[str, Image], groups: Mapping[str, str]) -> None:
-    """Put keys beside those of their group that have a list already."""
+    """Put keys into the split of other keys of their group."""
     of_group: dict[str, str] = {}
     for key, name in place.items():
         group = groups.get(key)

@@ -111,7 +111,7 @@ class F3Net(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, H, W)."""
-        # high frequencies are weak beside low ones: half precision would round them away
+        # high frequencies are weak compared with low ones: half precision would lose them
         with torch.autocast(images.device.type, enabled=False):
             parts, amplitudes = self.decomposition(images), self.statistics(images)
         features = torch.cat([self.parts(parts), self.amplitudes(amplitudes)], 1)  # (B, 512)

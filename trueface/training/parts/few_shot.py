@@ -1,4 +1,4 @@
-"""A training in closed form that starts from another: its base's images, beside a few new ones."""
+"""A closed-form training that extends another: its base's images, and a few new ones."""
 
 import random
 from collections.abc import Mapping, Sequence

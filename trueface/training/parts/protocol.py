@@ -69,7 +69,7 @@ class Part:
         return {}
 
     def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
-        """Leave further files beside the model, or more in its checkpoint; called in the first process."""
+        """Write further files to the model folder, or extend its checkpoint, in the first process."""
 
     def result(self) -> Mapping[str, Json]:
         """Return its numbers for the training's result."""

@@ -107,13 +107,13 @@ json.dump(facts, sys.stdout)
 def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("toy")
     installed = Path(trueface.__file__).parent
-    shutil.copytree(installed, folder / "trueface")  # with what is compiled of it
+    shutil.copytree(installed, folder / "trueface")  # with its compiled files
     (folder / "trueface/data/augmentations/toy.py").write_text(TOY)
     files = [folder / f"{number}.png" for number in range(2)]
     for number, file in enumerate(files):
         PIL.Image.new("RGB", (12, 12), (40 * number + 9, 80, 7)).save(file)
     ended = subprocess.run(
-        # By name alone: what is drawn for an image follows from its path.
+        # By name alone, because random parameters of an image depend on its path.
         [sys.executable, "-c", PROGRAM, *(file.name for file in files)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{folder}:{installed.parent}"},

@@ -1,4 +1,4 @@
-"""Image sets of others: how folders, names and lists are read, and what an import writes."""
+"""Imports of image sets: reading of folders, names and splits, and the written files."""
 
 import fcntl
 import json

@@ -1,6 +1,6 @@
-"""The training of the disentangling network: its losses, what it refuses, and steps of it.
+"""The training of the disentangling network: losses, refused settings, and steps.
 
-Pairs of a batch, their reconstruction and their contrast, on numbers that can be added by hand.
+Reconstruction and contrast of pairs are checked on numbers that can be added by hand.
 """
 
 from collections import Counter
@@ -112,7 +112,7 @@ def test_loss_is_weighted_sum_of_its_six_terms(model: Detector) -> None:
         for name, value in expected.items():
             torch.testing.assert_close(given[name], value)
         of_groups = torch.stack([each[groups == number].mean() for number in range(3)])
-    # shares of one make it the mean over groups of the mean over images, but for λ²
+    # with shares of one it is the mean over groups of the mean over images, except for λ²
     torch.testing.assert_close(given["fused"], of_groups.mean(), rtol=0, atol=1e-4)
 
 

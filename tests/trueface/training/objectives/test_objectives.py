@@ -1,4 +1,4 @@
-"""What objectives compute, and what they may ask of the trainer."""
+"""Values of objectives, and their requests to the trainer."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -102,7 +102,7 @@ class TestBody:
             expected = model.forward_features(pixels)
         found = FrozenBackbone(model)(pixels)
         assert found.dtype == torch.float32
-        # the tolerance that features.py tells
+        # the tolerance that is documented in `models.inference`
         assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
     def test_folding_removes_every_batch_norm_and_keeps_model_unchanged(self) -> None:

@@ -1,4 +1,4 @@
-"""What a training in several qualities reads."""
+"""Batches of a training in several qualities."""
 
 import json
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
-"""What the collaboration of qualities adds to a loss, and what it measures of itself.
+"""The loss term and the measurements of the collaboration of qualities.
 
-How much features depend on each other: HSIC in its three forms.
+The dependence between features is the HSIC in its three forms.
 """
 
 import logging
