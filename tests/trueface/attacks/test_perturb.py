@@ -46,7 +46,7 @@ def pixels() -> Tensor:
     return images
 
 
-def attacked(pixels: Tensor, name: str, budget: int, direction: float = TOWARDS_REAL) -> Tensor:
+def attack_image(pixels: Tensor, name: str, budget: int, direction: float = TOWARDS_REAL) -> Tensor:
     return apply_attack(
         pixels,
         NAMES[: len(pixels)],
@@ -60,7 +60,7 @@ def attacked(pixels: Tensor, name: str, budget: int, direction: float = TOWARDS_
 @pytest.mark.parametrize("name", sorted(SPECS))
 @pytest.mark.parametrize("budget", [1, 2, 7])
 def test_no_level_changes_beyond_budget_or_range(name: str, budget: int, pixels: Tensor) -> None:
-    after = attacked(pixels, name, budget)
+    after = attack_image(pixels, name, budget)
     assert after.dtype == torch.uint8
     moved = (after.int() - pixels.int()).abs()
     assert 0 < moved.max() <= budget
@@ -68,13 +68,13 @@ def test_no_level_changes_beyond_budget_or_range(name: str, budget: int, pixels:
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_zero_budget_changes_nothing(name: str, pixels: Tensor) -> None:
-    assert torch.equal(attacked(pixels, name, 0), pixels)
+    assert torch.equal(attack_image(pixels, name, 0), pixels)
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_attack_on_image_does_not_depend_on_batch(name: str, pixels: Tensor) -> None:
-    together = attacked(pixels, name, 2)
-    alone = attacked(pixels[:1], name, 2)
+    together = attack_image(pixels, name, 2)
+    alone = attack_image(pixels[:1], name, 2)
     assert torch.equal(together[0], alone[0])
 
 
@@ -85,11 +85,11 @@ def test_gradient_attack_on_linear_detector_finds_worst_image(
 ) -> None:
     signs = Linear().signs.detach() * direction
     worst = (pixels.float() + 3 * signs).clamp(0, 255).to(torch.uint8)
-    assert torch.equal(attacked(pixels, name, 3, direction), worst)
+    assert torch.equal(attack_image(pixels, name, 3, direction), worst)
 
 
 def test_random_signs_change_every_level_by_whole_budget(pixels: Tensor) -> None:
-    moved = (attacked(pixels, "random", 2).int() - pixels.int()).abs()
+    moved = (attack_image(pixels, "random", 2).int() - pixels.int()).abs()
     inner = (pixels >= 2) & (pixels <= 253)
     assert set(moved[inner].tolist()) == {2}
 
@@ -142,7 +142,7 @@ class Mirrored(nn.Module):
         return (centred * centred.flip(-1)).flatten(1).mean(1, keepdim=True)
 
 
-def by_hand(images: NDArray[np.float32], name: str, budget: int) -> NDArray[np.float32]:
+def pgd_reference(images: NDArray[np.float32], name: str, budget: int) -> NDArray[np.float32]:
     """Return PGD of A. Madry et al., section 2.1, against `Mirrored`, called real, in NumPy."""
     seed = int.from_bytes(hashlib.sha256(f"attack/pgd/{name}".encode()).digest()[:8]) >> 1
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).numpy()
@@ -161,7 +161,7 @@ def test_pgd_matches_the_paper(pixels: Tensor) -> None:
         pixels, NAMES, Attack("pgd", 6), Target(Mirrored(), "cpu"), directions=directions
     )
     images = pixels.numpy().astype(np.float32)
-    expected = np.stack([by_hand(*each, 6) for each in zip(images, NAMES, strict=True)])
+    expected = np.stack([pgd_reference(*each, 6) for each in zip(images, NAMES, strict=True)])
     assert (after.numpy() != expected).mean() < 0.005  # rounding of a half may go either way
     assert (expected != images).mean() > 0.5
 
@@ -189,7 +189,7 @@ def test_square_attack_improves_on_first_try(pixels: Tensor) -> None:
 
 
 def test_empty_batch_is_not_attacked(pixels: Tensor) -> None:
-    assert attacked(pixels[:0], "pgd", 2).shape == (0, 3, SIDE, SIDE)
+    assert attack_image(pixels[:0], "pgd", 2).shape == (0, 3, SIDE, SIDE)
 
 
 def test_attack_has_kind_and_budget_in_grey_levels() -> None:

@@ -227,7 +227,7 @@ ROOT = Path("/lab/data/forged")
 IMAGE = "PreSocial/Fake/Forged-self/a.jpg"
 
 
-def found(
+def find_row(
     written: list[str], path: str, label: int | None = None, file: str = "x.csv"
 ) -> int | None:
     placed, rows = RowPathResolver(Path("/lab") / file, ROOT), PathRows()
@@ -252,7 +252,7 @@ def found(
     ],
 )
 def test_row_is_found_for_each_spelling_of_path(written: str) -> None:
-    assert found(["crops/b.jpg", written], IMAGE) == 1
+    assert find_row(["crops/b.jpg", written], IMAGE) == 1
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_row_is_found_for_each_spelling_of_path(written: str) -> None:
 def test_row_lookup_by_path_returns_row_or_none(
     written: list[str], path: str, file: str, row: int | None
 ) -> None:
-    assert found(written, path, file=file) == row
+    assert find_row(written, path, file=file) == row
 
 
 def test_real_image_does_not_match_row_of_fake_with_same_name() -> None:
@@ -294,7 +294,7 @@ def test_folder_gives_class_of_image() -> None:
 WITHOUT_ASIAN = HEADER.replace("isasian,", "")
 
 
-def written(folder: Path, text: str, name: str = "faces.csv") -> Path:
+def write_table(folder: Path, text: str, name: str = "faces.csv") -> Path:
     file = folder / name
     file.write_bytes(text.encode())
     return file
@@ -309,7 +309,7 @@ def table_read(
 
 def test_byte_order_mark_line_ends_blank_lines_and_quotes_are_parsed(tmp_path: Path) -> None:
     text = '\ufeffIMG_PATH, Age ,\r\n\r\n"a,b.jpg", 26 ,7\r\n,,\r\nc.jpg,,8\r\n'
-    table = read_table(written(tmp_path, text))
+    table = read_table(write_table(tmp_path, text))
     assert [(row.line, row.path, dict(row.cells)) for row in table.rows] == [
         (3, "a,b.jpg", {"age": "26"}),
         (5, "c.jpg", {}),
@@ -372,13 +372,13 @@ def test_byte_order_mark_line_ends_blank_lines_and_quotes_are_parsed(tmp_path: P
 )
 def test_table_error_names_its_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        read_table(written(tmp_path, text))
+        read_table(write_table(tmp_path, text))
 
 
 def test_first_faults_of_file_are_reported_together(tmp_path: Path) -> None:
     text = "img_path,age\n" + "a.jpg\n" * 7
     with pytest.raises(DataError) as caught:
-        read_table(written(tmp_path, text))
+        read_table(write_table(tmp_path, text))
     fault = "the row has 1 cells, but the header has 2"
     assert str(caught.value) == (
         f"{tmp_path}/faces.csv:2: {fault}; line 3: {fault}; line 4: {fault}; and 4 more rows"
@@ -473,7 +473,7 @@ def test_two_header_lines_of_celeba_are_skipped(tmp_path: Path) -> None:
 
 
 def a_table(folder: Path, text: str, name: str = "attributes.csv") -> Path:
-    return written(folder, text, name)
+    return write_table(folder, text, name)
 
 
 @pytest.mark.parametrize(

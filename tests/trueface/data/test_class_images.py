@@ -28,7 +28,7 @@ from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
 
 
-def collected(root: Path, sort: str = "folders", **settings: Any) -> ClassLists:
+def load_lists(root: Path, sort: str = "folders", **settings: Any) -> ClassLists:
     chosen = ClassifySettings.model_validate({**SMALL, **settings})
     return class_images.load_class_images(find_classes(sort, root), chosen, cpus=2, stop=Event())
 
@@ -43,7 +43,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_validation_is_a_tenth_of_each_class_and_excluded_from_training(root: Path) -> None:
-    lists = collected(root)
+    lists = load_lists(root)
     assert lists.names == NAMES
     assert sizes(lists) == [54, 6, 18]
     assert not set(lists.train.names) & set(lists.validation.names)
@@ -52,14 +52,14 @@ def test_validation_is_a_tenth_of_each_class_and_excluded_from_training(root: Pa
 
 
 def test_splits_depend_on_the_seed_only(root: Path) -> None:
-    first, again, other = (collected(root, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (load_lists(root, seed=seed) for seed in (1, 1, 2))
     assert first.train.sha256 == again.train.sha256
     assert first.validation.names != other.validation.names
     assert first.test.sha256 == other.test.sha256
 
 
 def test_limited_images_per_class_are_same_for_every_seed(root: Path) -> None:
-    found = [collected(root, seed=seed, images_per_class=5) for seed in (1, 2)]
+    found = [load_lists(root, seed=seed, images_per_class=5) for seed in (1, 2)]
     for lists in found:
         assert sizes(lists) == [12, 3, 15]
     first, second = ({*one.train.names, *one.validation.names} for one in found)
@@ -67,27 +67,27 @@ def test_limited_images_per_class_are_same_for_every_seed(root: Path) -> None:
 
 
 def test_non_image_files_of_classes_are_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    whole = collected(root)
+    whole = load_lists(root)
     assert caplog.messages == []
     folder = root / "train" / NAMES[0]
     (folder / "a.heic").write_bytes(b"0")
     (folder / ".hidden.png").write_bytes(b"0")
-    assert collected(root).train.sha256 == whole.train.sha256
+    assert load_lists(root).train.sha256 == whole.train.sha256
     assert "passed_over=1 .heic; images end in .bmp" in caplog.text
     for file in folder.glob("*.png"):
         file.rename(file.with_suffix(".heic"))
     with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}.*\. Ignored .* .heic"):
-        collected(root)
+        load_lists(root)
 
 
 def test_hidden_folders_and_hidden_images_are_ignored(root: Path) -> None:
-    whole = collected(root)
+    whole = load_lists(root)
     file = min((root / "train" / NAMES[0]).glob("*.png"))
     for folder in ("train", "test", f"train/{NAMES[0]}", f"train/{NAMES[0]}/inner"):
         hidden = root / folder / ".ipynb_checkpoints"
         hidden.mkdir(parents=True)
         shutil.copy(file, hidden / "copy.png")
-    lists = collected(root)
+    lists = load_lists(root)
     assert lists.names == whole.names
     assert lists.train.sha256 == whole.train.sha256
     assert sizes(lists) == sizes(whole)
@@ -97,27 +97,27 @@ def test_gif_images_of_classes_are_read(root: Path) -> None:
     file = min((root / "train" / NAMES[0]).glob("*.png"))
     PIL.Image.open(file).save(file.with_suffix(".gif"))
     file.unlink()
-    lists = collected(root)
+    lists = load_lists(root)
     assert len(lists.train) + len(lists.validation) == 60
 
 
 def test_single_identity_folder_is_split_by_separate_seed(tmp_path: Path) -> None:
     for colour, name in enumerate(("ada", "bob")):
         write_class(tmp_path, name, 10, colour=colour)
-    lists = collected(tmp_path)
+    lists = load_lists(tmp_path)
     assert sizes(lists) == [14, 2, 4]
     assert not set(lists.train.names) & set(lists.test.names)
-    other = collected(tmp_path, seed=2)
+    other = load_lists(tmp_path, seed=2)
     assert lists.test.names == other.test.names  # else seeds were tested on images of each other
     assert lists.validation.names != other.validation.names
-    assert lists.test.names != collected(tmp_path, split_seed=2).test.names
+    assert lists.test.names != load_lists(tmp_path, split_seed=2).test.names
 
 
 def test_images_are_cropped_to_squares_and_grey_ones_get_three_channels(root: Path) -> None:
     wide = np.full((20, 60), 7, np.uint8)
     wide[:, 20:40] = 200
     PIL.Image.fromarray(wide).save(root / "test" / "red" / "000.png")
-    lists = collected(root)
+    lists = load_lists(root)
     image = lists.test.pixels[lists.test.names.index("test/red/000.png")]
     assert image.shape == (3, 16, 16)
     assert (image[:, :, 1:-1] == 200).all()
@@ -133,7 +133,7 @@ def test_torchvision_files_are_read(tmp_path: Path) -> None:
         (folder / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
         head = bytes([0, 0, 8, 1]) + (30).to_bytes(4, "big")
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
-    lists = collected(tmp_path, "fashion")
+    lists = load_lists(tmp_path, "fashion")
     assert sizes(lists) == [20, 10, 30]
     assert lists.test.pixels[:, :, 0, 0].tolist() == [[9 + label] * 3 for label in labels]
 
@@ -154,7 +154,7 @@ def test_only_published_files_are_unpickled(tmp_path: Path) -> None:
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"):
         (folder / name).write_bytes(pickle.dumps(Harmful(tmp_path / "trace")))
     with pytest.raises(DataError, match="cannot read torchvision's files"):
-        collected(tmp_path, "cifar10")
+        load_lists(tmp_path, "cifar10")
     assert not (tmp_path / "trace").exists()
 
 
@@ -184,7 +184,7 @@ def test_broken_class_images_are_reported(
 ) -> None:
     spoil(root)
     with pytest.raises(DataError, match=said):
-        collected(root)
+        load_lists(root)
 
 
 def test_images_beyond_memory_limit_are_refused_before_reading(tmp_path: Path) -> None:

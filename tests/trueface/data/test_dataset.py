@@ -35,13 +35,15 @@ def root(tree: Tree) -> Path:
     return tree(FAKES + REALS)
 
 
-def listed(root: Path) -> tuple[Image, ...]:
+def survey_images(root: Path) -> tuple[Image, ...]:
     return survey(root, parse_data("gan2:pre&real:pre")).images
 
 
 def a_set(root: Path, **settings: Any) -> ImageSet:
     return ImageSet(
-        listed(root), transforms.test_transform(TestSettings(**WHERE, resize_size=12)), **settings
+        survey_images(root),
+        transforms.test_transform(TestSettings(**WHERE, resize_size=12)),
+        **settings,
     )
 
 
@@ -103,7 +105,7 @@ def test_small_set_is_read_from_disk_once(root: Path) -> None:
     assert len(indices(image_set)) == 11
 
 
-def spoil(root: Path, how: str) -> Path:
+def damage_file(root: Path, how: str) -> Path:
     path = root / FAKES[2]
     if how == "missing":
         path.unlink()
@@ -126,7 +128,7 @@ def test_bad_image_is_skipped_named_and_counted_or_is_an_error(
     kept, stopping = (
         a_set(root, **({"shared": shared(tmp_path)} if sharing else {})) for _ in range(2)
     )
-    bad = spoil(root, how)
+    bad = damage_file(root, how)
     for _ in range(2):
         assert indices(kept, num_threads=threads) == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
     assert [file.path for file in kept.bad.values()] == [bad]
@@ -180,7 +182,7 @@ def test_skipped_rows_of_file_do_not_change_pixels(
         **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=64, blur_prob=0.5,
         blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
     )  # fmt: skip
-    images = listed(root)
+    images = survey_images(root)
     for image in images:
         with PIL.Image.open(image.path) as file:
             file.resize((70, 200)).save(image.path, kind)
@@ -194,7 +196,7 @@ def test_skipped_rows_of_file_do_not_change_pixels(
 
 @pytest.mark.parametrize("threads", [0, 2])
 def test_file_damaged_outside_decoded_rows_is_bad_in_every_pass(root: Path, threads: int) -> None:
-    images = listed(root)
+    images = survey_images(root)
     for image in images:
         with PIL.Image.open(image.path) as file:
             file.resize((70, 200)).save(image.path, "JPEG")
@@ -240,7 +242,7 @@ def test_processes_that_share_batches_load_equally_many_and_each_image_once(root
     assert parts == [[[0], [2], [4], [6], [8], []], [[], [3], [5], [7], [9], []]]
 
 
-def later() -> int:
+def future_time_ns() -> int:
     """Return a time at which files of this test are old enough to be shared."""
     return time.time_ns() + 10_000_000_000
 
@@ -248,7 +250,7 @@ def later() -> int:
 def shared(tmp_path: Path, **options: Any) -> SharedImages:
     folder = SegmentFolder(top=tmp_path / "cache", decoding="exact", limit=1 << 22)
     folder.path.mkdir(parents=True, exist_ok=True)
-    return SharedImages(folder, clock=later, **options)
+    return SharedImages(folder, clock=future_time_ns, **options)
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -259,7 +261,7 @@ def test_shared_image_cache_does_not_change_pixels(
         **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=40, blur_prob=0.5,
         blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
     )  # fmt: skip
-    images = listed(root)
+    images = survey_images(root)
     for number, image in enumerate(images):
         with PIL.Image.open(image.path) as file:
             file.resize((40 + number, 70)).save(image.path, ("PNG", "JPEG")[number % 2])

@@ -31,7 +31,7 @@ def a_picture(width: int = 45, height: int = 35, mode: str = "RGB", seed: int = 
     return PIL.Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8)).convert(mode)
 
 
-def by_pillow(path: Path) -> Tensor:
+def decode_with_pillow(path: Path) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with PIL.Image.open(path) as file:
@@ -49,7 +49,7 @@ def a_png(width: int, height: int, depth: int, colour: int, data: bytes) -> byte
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def refused(path: Path, **options: Any) -> str:
+def refusal_reason(path: Path, **options: Any) -> str:
     with pytest.raises(BadImageError) as caught:
         decode(path, **options)
     assert caught.value.path == path
@@ -75,7 +75,7 @@ def test_jpeg_decodes_to_same_bits_as_pillow(
     for width, height in ((45, 35), (1, 1), (64, 16), (3, 70)):
         image = a_picture(width, height, mode)
         image.save(path, quality=quality, subsampling=subsampling, **more)
-        assert torch.equal(decode(path), by_pillow(path))
+        assert torch.equal(decode(path), decode_with_pillow(path))
 
 
 @pytest.mark.parametrize("folder", ["faces", "cifar10"])
@@ -84,7 +84,7 @@ def test_real_photographs_decode_to_same_bits_as_pillow(folder: str) -> None:
     if not files:
         pytest.skip(f"{SHARED / folder} is not here")
     for file in files[:: max(1, len(files) // 200)]:
-        assert torch.equal(decode(file), by_pillow(file)), file
+        assert torch.equal(decode(file), decode_with_pillow(file)), file
 
 
 @pytest.mark.parametrize(
@@ -103,19 +103,19 @@ def test_every_file_format_decodes_to_same_bits_as_pillow(
     path = tmp_path / f"a.{suffix}"
     for mode in modes.split():
         a_picture(mode=mode).save(path)
-        assert torch.equal(decode(path), by_pillow(path)), mode
+        assert torch.equal(decode(path), decode_with_pillow(path)), mode
 
 
 def test_format_is_detected_by_content_not_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     a_picture().save(path, "PNG")
-    assert torch.equal(decode(path), by_pillow(path))
+    assert torch.equal(decode(path), decode_with_pillow(path))
 
 
 def test_palette_with_transparency_keeps_its_colours(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     a_picture(mode="P").save(path, transparency=bytes(range(0, 256, 4)))
-    assert torch.equal(decode(path), by_pillow(path))
+    assert torch.equal(decode(path), decode_with_pillow(path))
 
 
 def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path: Path) -> None:
 def test_samples_without_known_range_are_refused(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.tiff"
     a_picture(mode="L").convert(mode).save(path)
-    assert "32-bit samples" in refused(path)
+    assert "32-bit samples" in refusal_reason(path)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
@@ -142,7 +142,7 @@ def test_first_frame_of_animation_is_decoded(tmp_path: Path, suffix: str) -> Non
     frames = [a_picture(seed=seed) for seed in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
     for bottom in (None, lambda height, width: 4):
-        assert torch.equal(decode(path, rows_needed=bottom), by_pillow(path))
+        assert torch.equal(decode(path, rows_needed=bottom), decode_with_pillow(path))
 
 
 def test_exif_rotation_is_ignored(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def bombs() -> dict[str, bytes]:
 def test_decompression_bomb_is_refused_before_allocating_memory(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(bombs()[kind])
-    assert f"{PIXELS:,} pixels" in refused(path)
+    assert f"{PIXELS:,} pixels" in refusal_reason(path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tiff", "webp"])
@@ -196,8 +196,8 @@ def test_truncated_file_is_refused_instead_of_half_grey(
     a_picture(200, 150).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    assert refused(path)
-    assert refused(path, scaling=Scaling(20))
+    assert refusal_reason(path)
+    assert refusal_reason(path, scaling=Scaling(20))
 
 
 @pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 0}])
@@ -207,7 +207,7 @@ def test_truncated_jpeg_with_appended_end_marker_is_refused(
     path = tmp_path / "a.jpg"
     a_picture(200, 150).save(path, **more)
     path.write_bytes(path.read_bytes()[:-2000] + b"\xff\xd9")
-    assert "missing" in refused(path)
+    assert "missing" in refusal_reason(path)
 
 
 def test_jpeg_with_harmless_oddities_decodes_like_pillow(tmp_path: Path) -> None:
@@ -216,10 +216,10 @@ def test_jpeg_with_harmless_oddities_decodes_like_pillow(tmp_path: Path) -> None
     content = path.read_bytes()
     for odd in (content + b"more", content[:-2] + b"junk" + content[-2:]):
         path.write_bytes(odd)
-        assert torch.equal(decode(path), by_pillow(path))
+        assert torch.equal(decode(path), decode_with_pillow(path))
 
 
-def strange(folder: Path, what: str) -> Path:
+def write_invalid_file(folder: Path, what: str) -> Path:
     path = folder / "x.png"
     match what:
         case "folder":
@@ -253,7 +253,7 @@ def strange(folder: Path, what: str) -> Path:
     ],
 )
 def test_non_image_is_refused_with_plain_message(tmp_path: Path, what: str, reason: str) -> None:
-    assert reason in refused(strange(tmp_path, what))
+    assert reason in refusal_reason(write_invalid_file(tmp_path, what))
 
 
 def good_files() -> Sequence[bytes]:
@@ -326,7 +326,7 @@ def test_scaled_jpeg_covers_exactly_the_needed_size(
 def test_scaling_does_not_affect_other_formats(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     a_picture(200, 100).save(path)
-    assert torch.equal(decode(path, scaling=Scaling(10)), by_pillow(path))
+    assert torch.equal(decode(path, scaling=Scaling(10)), decode_with_pillow(path))
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,9 @@ def test_fitted_image_has_requested_shorter_side(
     a_picture(*size).save(path)
     larger = min(size) < 40
     by = PIL.Image.Resampling.BICUBIC if larger else PIL.Image.Resampling.LANCZOS
-    whole = PIL.Image.fromarray(by_pillow(path).permute(1, 2, 0).numpy()).resize(fitted, by)
+    whole = PIL.Image.fromarray(decode_with_pillow(path).permute(1, 2, 0).numpy()).resize(
+        fitted, by
+    )
     pixels = decode(path, scaling=Scaling(40, fitted=True))
     assert torch.equal(pixels, torch.from_numpy(np.array(whole)).permute(2, 0, 1))
 
@@ -381,8 +383,8 @@ def test_damage_below_needed_rows_is_detected(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) * 3 // 4] ^= 0x55
     path.write_bytes(content)
-    whole = refused(path)
-    assert refused(path, rows_needed=lambda height, width: 10) == whole
+    whole = refusal_reason(path)
+    assert refusal_reason(path, rows_needed=lambda height, width: 10) == whole
 
 
 @pytest.mark.parametrize("rows", [0, 1, 16, 17, 30, 100, 150, 200])

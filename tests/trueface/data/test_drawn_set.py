@@ -205,7 +205,7 @@ def photographs(tmp_path: Path) -> Path:
     return folder
 
 
-def made_of(folder: Path, **given: object) -> Path:
+def make_resized_set(folder: Path, **given: object) -> Path:
     root = folder.parent / "made"
     settings = DrawSettings.model_validate(
         {"data_root": "made", "content": "resized", "source": "s", "images": 0, "size": 8}
@@ -216,7 +216,7 @@ def made_of(folder: Path, **given: object) -> Path:
 
 
 def test_each_photograph_keeps_its_attributes(photographs: Path) -> None:
-    root = made_of(photographs, images=10)
+    root = make_resized_set(photographs, images=10)
     counts = {}
     for part in "ABC":
         names = image_names(root / part)
@@ -254,4 +254,4 @@ def test_unsuitable_photographs_are_named(
     if stranger:
         PIL.Image.new("RGB", (20, 24)).save(photographs / "stranger.jpg")
     with pytest.raises(DataError, match=said):
-        made_of(photographs, **given)
+        make_resized_set(photographs, **given)

@@ -106,12 +106,12 @@ def test_unknown_word_is_refused_with_nearest_known_one(
     assert (caught.value.what, caught.value.suggestion) == (what, suggestion)
 
 
-def told(**own: tuple[str, ...]) -> DataIdResolver:
+def resolver_with_subsets(**own: tuple[str, ...]) -> DataIdResolver:
     return BUILT_IN.with_words(Words(subsets=own))
 
 
 def test_user_subset_belongs_to_union_with_its_prefix() -> None:
-    own = told(gan4=("MyGAN",), sdOld=("SD-*",), realX=("X",), other=("A", "B-*"))
+    own = resolver_with_subsets(gan4=("MyGAN",), sdOld=("SD-*",), realX=("X",), other=("A", "B-*"))
     assert own.subset_keys("gan") == ("gan1", "gan2", "gan3", "gan4")
     assert own.subset_keys("sd") == ("sd15", "sd2", "sd3", "sdXL", "sdOld")
     assert own.subset_keys("real") == ("realFFHQ", "realRAISE", "realFORLAB", "realX", "realFlat")
@@ -121,7 +121,7 @@ def test_user_subset_belongs_to_union_with_its_prefix() -> None:
 
 
 def test_union_in_the_middle_of_a_name_is_ignored() -> None:
-    own = told(surreal=("A",), mygan=("B",), lsd=("C",))
+    own = resolver_with_subsets(surreal=("A",), mygan=("B",), lsd=("C",))
     for union, word in (("real", "surreal"), ("gan", "mygan"), ("sd", "lsd")):
         assert word not in own.subset_keys(union)
     assert str(own.training_data_id(parse_data("surreal:pre"))) == "surreal:pre&real:pre"
@@ -229,7 +229,7 @@ def test_user_modifier_belongs_to_no_union() -> None:
 
 
 def test_words_are_merged() -> None:
-    twice = told(mine=("A",)).with_words(Words(subsets={"other": ("B",)}))
+    twice = resolver_with_subsets(mine=("A",)).with_words(Words(subsets={"other": ("B",)}))
     assert twice.subset_keys("all")[-4:-2] == ("mine", "other")
     with pytest.raises(UsageError, match="already exists"):
         twice.with_words(Words(subsets={"mine": ("C",)}))
@@ -240,7 +240,7 @@ def test_words_are_merged() -> None:
     [("SDXL-turbo", True), ("SDXL", False), ("sdxl-turbo", False), (".SDXL-x", False), ("A", True)],
 )
 def test_pattern_selects_matching_folders(folder: str, held: bool) -> None:
-    assert told(mine=("SDXL-*", "*-x", "A")).methods("mine").holds(folder) is held
+    assert resolver_with_subsets(mine=("SDXL-*", "*-x", "A")).methods("mine").holds(folder) is held
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ NAMES = (
 )
 
 
-def found_in(root: Path, data: str, words: DataIdResolver = BUILT_IN) -> tuple[Image, ...]:
+def find_images(root: Path, data: str, words: DataIdResolver = BUILT_IN) -> tuple[Image, ...]:
     return survey(root, parse_data(data), words).images
 
 
@@ -294,13 +294,13 @@ def names(images: Sequence[Image]) -> list[str]:
     return [image.name for image in images]
 
 
-def in_pre(paths: Sequence[str]) -> list[str]:
+def below_presocial(paths: Sequence[str]) -> list[str]:
     return [f"PreSocial/{path}" for path in paths]
 
 
 def test_image_facts_follow_from_its_path(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
-    first, *_, last = found_in(root, "gan2:pre&realFORLAB:pre")
+    root = tree(below_presocial(NAMES))
+    first, *_, last = find_images(root, "gan2:pre&realFORLAB:pre")
     assert first == Image(
         file=str(root / "PreSocial" / NAMES[0]),
         key="StyleGAN2/conf-f-psi-0.5/00000",
@@ -312,8 +312,8 @@ def test_image_facts_follow_from_its_path(tree: Tree) -> None:
 
 
 def test_parts_keep_written_order_and_their_folders_and_files_are_sorted(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
-    assert names(found_in(root, "real:pre&gan:pre")) == [
+    root = tree(below_presocial(NAMES))
+    assert names(find_images(root, "real:pre&gan:pre")) == [
         "pre:FFHQ/00000",
         "pre:FORLAB/00001",
         "pre:StyleGAN2/conf-f-psi-0.5/00000",
@@ -332,14 +332,14 @@ def test_creation_order_of_files_does_not_matter(
     for name in order:
         (root / "PreSocial" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "PreSocial" / name).touch()
-    listed = found_in(root, "all:pre")
+    listed = find_images(root, "all:pre")
     assert [f"{image.path.relative_to(root / 'PreSocial')}" for image in listed] == list(NAMES)
 
 
 def test_older_layout_gives_same_names(tree: Tree) -> None:
     older = {"pre": "TrueFace_PreSocial", "fb": "TrueFace_PostSocial/Facebook"}
     root = tree(f"{folder}/{name}" for folder in older.values() for name in NAMES)
-    listed = found_in(root, "gan2:pre&gan2:fb")
+    listed = find_images(root, "gan2:pre&gan2:fb")
     assert names(listed) == [
         f"{modifier}:StyleGAN2/{rest}"
         for modifier in older
@@ -352,16 +352,18 @@ def test_two_layouts_for_one_modifier_are_refused_unless_one_is_named(tree: Tree
     with pytest.raises(DataError, match=r"two folders for modifier 'pre'.*layout.*: plain"):
         survey(root, parse_data("gan2:pre"))
     for layout, key in (("plain", "00000"), ("trueface", "00001")):
-        (image,) = found_in(root, "gan2:pre", BUILT_IN.with_layout(layout))
+        (image,) = find_images(root, "gan2:pre", BUILT_IN.with_layout(layout))
         assert image.name == f"pre:StyleGAN2/conf-f-psi-0.5/{key}"
 
 
 def test_named_layout_is_the_only_one_searched(tree: Tree) -> None:
-    root = tree([*in_pre(NAMES[:1]), f"TrueFace_PostSocial/Facebook/{NAMES[0]}", *NAMES[-1:]])
+    root = tree(
+        [*below_presocial(NAMES[:1]), f"TrueFace_PostSocial/Facebook/{NAMES[0]}", *NAMES[-1:]]
+    )
     older = BUILT_IN.with_layout("trueface")
     with pytest.raises(DataError, match=r"no images of gan2:pre in .*/TrueFace_PreSocial"):
         survey(root, parse_data("gan2:pre"), older)
-    assert len(found_in(root, "gan2:fb&all:none", older)) == 2
+    assert len(find_images(root, "gan2:fb&all:none", older)) == 2
     missing = dict(parts_without_folder(root, parse_data("gan2:pre&gan2:fb"), older))
     assert [*missing.values()] == [root / "TrueFace_PreSocial/Fake/StyleGAN2"]
 
@@ -382,25 +384,25 @@ def test_class_names_in_path_of_root_are_ignored(tmp_path: Path) -> None:
     file = root / "PreSocial" / NAMES[0]
     file.parent.mkdir(parents=True)
     file.touch()
-    (image,) = found_in(root, "gan2:pre")
+    (image,) = find_images(root, "gan2:pre")
     assert (image.key, image.label) == ("StyleGAN2/conf-f-psi-0.5/00000", 1)
 
 
 def test_image_of_two_parts_counts_once_in_the_first(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
-    once = found_in(root, "gan2:pre&gan3:pre")
-    assert found_in(root, "gan2:pre&gan3:pre&gan:pre&gan2:pre") == once
+    root = tree(below_presocial(NAMES))
+    once = find_images(root, "gan2:pre&gan3:pre")
+    assert find_images(root, "gan2:pre&gan3:pre&gan:pre&gan2:pre") == once
 
 
 def test_folder_of_two_parts_is_listed_once(tree: Tree) -> None:
-    root = tree(in_pre([*NAMES, "Fake/StyleGAN2/Fake/StyleGAN2/00001.png"]))
+    root = tree(below_presocial([*NAMES, "Fake/StyleGAN2/Fake/StyleGAN2/00001.png"]))
     own = BUILT_IN.with_words(Words(modifiers={"in": ("PreSocial/Fake/StyleGAN2",)}))
     found = survey(root, parse_data("gan2:in&gan2:pre&gan:pre"), own)
     assert [len(images) for images in found.parts.values()] == [1, 3, 1]
 
 
 def test_folders_on_disk_are_listed_by_modifier_even_if_empty(tree: Tree) -> None:
-    root = tree([*in_pre(NAMES), "Fake/7.png", "Real/8.png", f"Facebook/{NAMES[0]}"])
+    root = tree([*below_presocial(NAMES), "Fake/7.png", "Real/8.png", f"Facebook/{NAMES[0]}"])
     (root / "PreSocial/Fake/StyleGAN").mkdir()
     found = survey(root, parse_data("gan:pre&gan:fb&all:none&fakeFlat:none")).methods
     assert found == {
@@ -412,7 +414,7 @@ def test_folders_on_disk_are_listed_by_modifier_even_if_empty(tree: Tree) -> Non
 
 
 def test_part_without_images_is_reported_with_its_folder(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
+    root = tree(below_presocial(NAMES))
     folder = root / "PreSocial/Fake/FLUX.1"
     folder.mkdir()
     for name in ("._00000.png", "Thumbs.db", "00000.txt"):  # hidden, and of other suffixes
@@ -426,7 +428,7 @@ def test_part_without_images_is_reported_with_its_folder(tree: Tree) -> None:
 
 
 def test_parts_without_folder_are_found_without_listing_images(tree: Tree) -> None:
-    root = tree([*in_pre(NAMES), "TrueFace_PostSocial/Facebook/fake/StyleGAN2/0.png"])
+    root = tree([*below_presocial(NAMES), "TrueFace_PostSocial/Facebook/fake/StyleGAN2/0.png"])
     data = parse_data("gan:pre&flux:pre&gan2:shr&real:tl&realRAISE:pre&all:all")
     assert {str(part): folder for part, folder in parts_without_folder(root, data)} == {
         "flux:pre": root / "PreSocial/Fake/FLUX.1",
@@ -450,13 +452,13 @@ def test_user_subset_means_its_folders_and_patterns(tree: Tree) -> None:
         "Fake/SDXL/2.png",
         "Fake/MyGAN/3.png",
     ]
-    root = tree(in_pre([*NAMES, *others]))
-    assert names(found_in(root, "some:pre", OWN)) == [
+    root = tree(below_presocial([*NAMES, *others]))
+    assert names(find_images(root, "some:pre", OWN)) == [
         "pre:SDXL-base/1",
         "pre:SDXL-turbo/0",
         "pre:StyleGAN3/conf-t-psi-0.5/00000",
     ]
-    assert names(found_in(root, "mine:pre", OWN)) == ["pre:MyGAN/3"]
+    assert names(find_images(root, "mine:pre", OWN)) == ["pre:MyGAN/3"]
 
 
 def test_user_modifier_means_all_its_folders(tree: Tree) -> None:
@@ -464,7 +466,7 @@ def test_user_modifier_means_all_its_folders(tree: Tree) -> None:
         f"{folder}/Fake/MyGAN/{number}.png"
         for number, folder in enumerate(("WhatsApp", "Phone/b", "Phone/a", "Phone/.hidden"))
     )
-    assert names(found_in(root, "mine:wa", OWN)) == [
+    assert names(find_images(root, "mine:wa", OWN)) == [
         "wa:MyGAN/0",
         "wa:MyGAN/2",
         "wa:MyGAN/1",
@@ -472,7 +474,7 @@ def test_user_modifier_means_all_its_folders(tree: Tree) -> None:
 
 
 def test_linked_method_folder_is_a_user_subset(tree: Tree, tmp_path: Path) -> None:
-    root = tree(in_pre(NAMES))
+    root = tree(below_presocial(NAMES))
     elsewhere = tmp_path / "elsewhere" / "method_1" / "some"
     elsewhere.mkdir(parents=True)
     (elsewhere / "00007.png").touch()
@@ -486,18 +488,18 @@ def test_linked_method_folder_is_a_user_subset(tree: Tree, tmp_path: Path) -> No
 def test_images_without_method_folder_have_separate_subsets(tree: Tree) -> None:
     root = tree(["Fake/7.png", "Fake/StyleGAN2/1.png", "real/8.JPG", "real/FFHQ/2.png"])
     (root / "Fake/._9.png").touch()
-    found = found_in(root, "fakeFlat:none&realFlat:none")
+    found = find_images(root, "fakeFlat:none&realFlat:none")
     assert [(one.key, one.label, one.method, one.modifier) for one in found] == [
         ("7", 1, "", "none"),
         ("8", 0, "", "none"),
     ]
-    assert names(found_in(root, "real:none")) == ["none:8", "none:FFHQ/2"]
-    assert len(found_in(root, "all:none")) == 4
-    assert names(found_in(root, "gan:none")) == ["none:StyleGAN2/1"]
+    assert names(find_images(root, "real:none")) == ["none:8", "none:FFHQ/2"]
+    assert len(find_images(root, "all:none")) == 4
+    assert names(find_images(root, "gan:none")) == ["none:StyleGAN2/1"]
 
 
 def test_flat_subset_is_missing_if_class_folder_has_no_image(tree: Tree) -> None:
-    root = tree([*in_pre(NAMES), "Fake/7.png"])
+    root = tree([*below_presocial(NAMES), "Fake/7.png"])
     data = parse_data("fakeFlat:pre&realFlat:pre&fakeFlat:none&realFlat:none&real:none&real:pre")
     assert {str(part): folder for part, folder in parts_without_folder(root, data)} == {
         "fakeFlat:pre": root / "PreSocial/Fake/*.png",
@@ -508,7 +510,7 @@ def test_flat_subset_is_missing_if_class_folder_has_no_image(tree: Tree) -> None
 
 
 def test_missing_user_folder_is_named(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
+    root = tree(below_presocial(NAMES))
     data = parse_data("some:wa&mine:pre&some:pre")
     assert {str(part): folder for part, folder in parts_without_folder(root, data, OWN)} == {
         "some:wa": root / "WhatsApp/Fake/SDXL-*",
@@ -520,13 +522,13 @@ def test_missing_user_folder_is_named(tree: Tree) -> None:
 
 
 def test_user_modifier_for_known_folder_gives_known_names(tree: Tree) -> None:
-    root = tree(in_pre(["Fake/StyleGAN2/a/1.png"]))
+    root = tree(below_presocial(["Fake/StyleGAN2/a/1.png"]))
     own = BUILT_IN.with_words(
         Words(modifiers={"mail": ("PreSocial",), "two": ("Pre*", "Facebook")})
     )
-    found = [found_in(root, data, own) for data in ("gan2:mail", "gan2:pre")]
+    found = [find_images(root, data, own) for data in ("gan2:mail", "gan2:pre")]
     assert found[0] == found[1]
-    assert names(found_in(root, "gan2:two", own)) == ["two:StyleGAN2/a/1"]
+    assert names(find_images(root, "gan2:two", own)) == ["two:StyleGAN2/a/1"]
 
 
 def test_mutually_linked_folders_are_counted_once(tree: Tree) -> None:
@@ -537,7 +539,7 @@ def test_mutually_linked_folders_are_counted_once(tree: Tree) -> None:
         for other in letters:
             if one != other:
                 (method / one / f"to-{other}").symlink_to(method / other)
-    found = found_in(root, "gan2:pre")
+    found = find_images(root, "gan2:pre")
     assert [image.key for image in found] == [f"StyleGAN2/{letter}/00001" for letter in letters]
 
 
@@ -545,14 +547,14 @@ def test_folder_comes_before_link_to_it(tree: Tree) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/z/deep/00001.png"])
     method = root / "PreSocial/Fake/StyleGAN2"
     (method / "a").symlink_to(method / "z" / "deep")
-    found = found_in(root, "gan2:pre")
+    found = find_images(root, "gan2:pre")
     assert [image.key for image in found] == ["StyleGAN2/z/deep/00001"]
 
 
 def test_folder_under_two_methods_is_reported(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/a/00001.png"])
     (root / "PreSocial/Fake/StyleGAN3").symlink_to(root / "PreSocial/Fake/StyleGAN2")
-    assert len(found_in(root, "gan2:pre&gan:pre")) == 2
+    assert len(find_images(root, "gan2:pre&gan:pre")) == 2
     told = [one for one in caplog.messages if "counts twice" in one]
     assert len(told) == 2  # the method's folder, and the one in it
     assert "StyleGAN3/a" in told[1]

@@ -49,12 +49,12 @@ from trueface.runtime.ids import parse_data
 CELLS = [0] * 60 + [1] * 3 + [4] * 7
 
 
-def drawn(epoch: int = 0, seed: int = 1) -> list[int]:
+def sample_order(epoch: int = 0, seed: int = 1) -> list[int]:
     return epoch_order(range(len(CELLS)), shuffle_seed=seed, epoch=epoch, cells=CELLS)
 
 
 def test_every_cell_and_its_images_are_sampled_equally_often() -> None:
-    order = drawn()
+    order = sample_order()
     assert len(order) == len(CELLS)
     by_cell = Counter(CELLS[position] for position in order)
     assert set(by_cell) == {0, 1, 4}
@@ -67,8 +67,8 @@ def test_every_cell_and_its_images_are_sampled_equally_often() -> None:
 
 
 def test_order_is_a_function_of_seed_and_epoch_and_subset_order_of_its_cells() -> None:
-    assert drawn() == drawn()
-    assert drawn() not in (drawn(epoch=1), drawn(seed=2))
+    assert sample_order() == sample_order()
+    assert sample_order() not in (sample_order(epoch=1), sample_order(seed=2))
     some = list(range(55, 65))
     order = epoch_order(some, shuffle_seed=1, epoch=0, cells=CELLS)
     assert len(order) == len(some)

@@ -33,7 +33,9 @@ def a_picture(seed: int = 0, side: int = 48) -> PIL.Image.Image:
     return PIL.Image.fromarray(coarse).resize((side, side), PIL.Image.Resampling.BICUBIC)
 
 
-def seen(folder: Path, **files: tuple[PIL.Image.Image, str]) -> dict[str, ImageAppearance]:
+def compute_appearances(
+    folder: Path, **files: tuple[PIL.Image.Image, str]
+) -> dict[str, ImageAppearance]:
     found = {}
     for name, (picture, suffix) in files.items():
         path = folder / f"{name}.{suffix}"
@@ -46,7 +48,7 @@ def seen(folder: Path, **files: tuple[PIL.Image.Image, str]) -> dict[str, ImageA
 
 def test_same_pixels_match_in_every_file_format(tmp_path: Path) -> None:
     one, grey = a_picture(), a_picture(1).convert("L")
-    found = seen(
+    found = compute_appearances(
         tmp_path,
         png=(one, "png"),
         bmp=(one, "bmp"),
@@ -60,7 +62,7 @@ def test_same_pixels_match_in_every_file_format(tmp_path: Path) -> None:
 
 def test_same_bytes_in_other_shape_are_another_picture(tmp_path: Path) -> None:
     flat = np.zeros((4, 9, 3), dtype=np.uint8)
-    found = seen(
+    found = compute_appearances(
         tmp_path,
         wide=(PIL.Image.fromarray(flat), "png"),
         high=(PIL.Image.fromarray(flat.reshape(9, 4, 3)), "png"),
@@ -69,8 +71,8 @@ def test_same_bytes_in_other_shape_are_another_picture(tmp_path: Path) -> None:
 
 
 def test_recompressed_or_resized_picture_is_a_near_duplicate(tmp_path: Path) -> None:
-    train = seen(tmp_path, one=(a_picture(1), "png"), two=(a_picture(2), "png"))
-    test = seen(
+    train = compute_appearances(tmp_path, one=(a_picture(1), "png"), two=(a_picture(2), "png"))
+    test = compute_appearances(
         tmp_path,
         again=(a_picture(1), "jpg"),
         smaller=(a_picture(2).resize((40, 40)), "png"),
@@ -85,8 +87,8 @@ def test_recompressed_or_resized_picture_is_a_near_duplicate(tmp_path: Path) -> 
 
 
 def test_mirrored_picture_is_a_near_duplicate_reported_as_mirrored(tmp_path: Path) -> None:
-    train = seen(tmp_path, one=(a_picture(1), "png"))
-    test = seen(tmp_path, turned=(PIL.ImageOps.mirror(a_picture(1)), "png"))
+    train = compute_appearances(tmp_path, one=(a_picture(1), "png"))
+    test = compute_appearances(tmp_path, turned=(PIL.ImageOps.mirror(a_picture(1)), "png"))
     (pair,) = find_near_duplicates(train, test)
     assert (pair.name, pair.other, pair.mirrored) == ("one", "turned", True)
     assert pair.correlation == pytest.approx(1, abs=0.01)
@@ -97,7 +99,9 @@ def test_symmetric_picture_makes_one_pair(tmp_path: Path) -> None:
     whole = PIL.Image.new("RGB", (half.width * 2, half.height))
     whole.paste(half, (0, 0))
     whole.paste(PIL.ImageOps.mirror(half), (half.width, 0))
-    looked = seen(tmp_path, one=(whole, "png"), other=(whole.resize((72, 36)), "png"))
+    looked = compute_appearances(
+        tmp_path, one=(whole, "png"), other=(whole.resize((72, 36)), "png")
+    )
     (pair,) = find_near_duplicates(looked)
     assert {pair.name, pair.other} == set(looked)
     names = list(looked)
@@ -109,7 +113,9 @@ def test_symmetric_picture_makes_one_pair(tmp_path: Path) -> None:
 
 def test_flat_picture_has_no_near_duplicate(tmp_path: Path) -> None:
     flat = {f"n{grey}": (PIL.Image.new("L", (40, 40), grey), "png") for grey in (0, 90, 255)}
-    assert [*find_near_duplicates(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []
+    assert [
+        *find_near_duplicates(compute_appearances(tmp_path, **flat, one=(a_picture(1), "png")))
+    ] == []
 
 
 def keyed(folder: Path, **pictures: tuple[PIL.Image.Image, str]) -> list[Image]:

@@ -65,7 +65,7 @@ PAIRS: dict[str, Any] = {
 }
 
 
-def written(folder: Path, train: Any) -> Path:
+def write_list(folder: Path, train: Any) -> Path:
     path = folder / "data.json"
     path.write_text(json.dumps({"train": train}))
     return path
@@ -76,7 +76,7 @@ def an_image(folder: Path, number: int, label: int) -> Image:
 
 
 def test_files_of_images_are_found_by_position(tmp_path: Path) -> None:
-    read = QualityList.read(written(tmp_path, PAIRS))
+    read = QualityList.read(write_list(tmp_path, PAIRS))
     images = [an_image(tmp_path, 2, 1), an_image(tmp_path, 1, 0)]
     assert read.partners(images, "c23") == {
         "pre:A/2": tmp_path / "c23/2.jpg", "pre:A/1": tmp_path / "c23/1.jpg",
@@ -104,7 +104,7 @@ def test_lists_without_pairs_are_refused_with_first_bad_entry(
     tmp_path: Path, changed: Any, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        QualityList.read(written(tmp_path, {**PAIRS, **changed}))
+        QualityList.read(write_list(tmp_path, {**PAIRS, **changed}))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_invalid_list_file_is_refused_with_its_line(
 def test_unlisted_images_are_refused(
     tmp_path: Path, images: list[tuple[int, int]], quality: str, said: str
 ) -> None:
-    read = QualityList.read(written(tmp_path, PAIRS))
+    read = QualityList.read(write_list(tmp_path, PAIRS))
     with pytest.raises(DataError, match=said):
         read.partners([an_image(tmp_path, *each) for each in images], quality)
 
@@ -146,6 +146,6 @@ def test_linked_images_match_those_of_the_list(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     (folder / "raw").mkdir(parents=True)
     (tmp_path / "data").symlink_to(folder)
-    read = QualityList.read(written(folder, PAIRS))
+    read = QualityList.read(write_list(folder, PAIRS))
     image = an_image(tmp_path / "data", 1, 0)
     assert read.partners([image], "c23") == {image.name: folder / "c23/1.jpg"}

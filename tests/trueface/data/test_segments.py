@@ -30,14 +30,14 @@ def image(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
 
 
-def some(found: T | None) -> T:
+def require(found: T | None) -> T:
     assert found is not None
     return found
 
 
-def written(folder: Path) -> str:
+def write_segment(folder: Path) -> str:
     """Write three images; return the name of their segment."""
-    writer = some(SegmentWriter.new(folder, 4096))
+    writer = require(SegmentWriter.new(folder, 4096))
     for number, key in enumerate(KEYS):
         writer.append(key, image(number))
     writer.close()
@@ -49,7 +49,7 @@ def places(folder: Path, segment: str) -> dict[bytes, PixelPlace]:
 
 
 def test_damaged_truncated_or_forgotten_record_is_skipped(tmp_path: Path) -> None:
-    segment = written(tmp_path)
+    segment = write_segment(tmp_path)
     content = bytearray(read_index(tmp_path, segment))
     content[50] ^= 1
     assert [key for key, _ in unpack_records(segment, bytes(content[:-1]))] == [KEYS[1]]
@@ -58,17 +58,17 @@ def test_damaged_truncated_or_forgotten_record_is_skipped(tmp_path: Path) -> Non
 
 
 def test_changes_to_pixels_of_one_reader_are_private(tmp_path: Path) -> None:
-    segment = written(tmp_path)
+    segment = write_segment(tmp_path)
     place = places(tmp_path, segment)[KEYS[1]]
     memory = SegmentMap(tmp_path, segment)
-    pixels = some(memory.pixels(place))
+    pixels = require(memory.pixels(place))
     pixels[:] = 0
-    other = some(SegmentMap(tmp_path, segment).pixels(place))
+    other = require(SegmentMap(tmp_path, segment).pixels(place))
     assert np.array_equal(other, image(1))
 
 
 def test_segment_under_removal_is_not_mapped(tmp_path: Path) -> None:
-    segment = written(tmp_path)
+    segment = write_segment(tmp_path)
     with (tmp_path / f"{segment}{PIXELS}").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError):
@@ -87,7 +87,7 @@ def key(letter: str) -> bytes:
 
 
 def a_writer(folder: Path, capacity: int = 1000) -> SegmentWriter:
-    return some(SegmentWriter.new(folder, capacity))
+    return require(SegmentWriter.new(folder, capacity))
 
 
 def test_segment_has_one_writer_at_a_time_and_next_one_continues(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_segment_has_one_writer_at_a_time_and_next_one_continues(tmp_path: Path)
     writer.append(key("a"), IMAGE)
     assert SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes) is None
     writer.close()
-    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
+    heir = require(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     heir.append(key("b"), IMAGE)
     assert keys(tmp_path, writer.segment) == [b"a", b"b"]
 
@@ -109,11 +109,11 @@ def test_partial_record_of_killed_writer_is_overwritten(tmp_path: Path) -> None:
         file.write(b"x" * 200)
     with (tmp_path / f"{writer.segment}{INDEX}").open("ab") as file:
         file.write(b"half a record")
-    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
+    heir = require(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     other = IMAGE[::-1].copy()
     place = heir.append(key("b"), other)
     assert keys(tmp_path, writer.segment) == [b"a", b"b"]
-    pixels = some(SegmentMap(tmp_path, writer.segment).pixels(place))
+    pixels = require(SegmentMap(tmp_path, writer.segment).pixels(place))
     assert np.array_equal(pixels, other)
 
 
@@ -135,7 +135,7 @@ def test_slot_of_forgotten_image_is_not_reused(tmp_path: Path) -> None:
     first = writer.append(key("a"), IMAGE)
     writer.close()
     delete_record(tmp_path, first)
-    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
+    heir = require(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     assert heir.append(key("b"), IMAGE).offset >= first.end
     assert keys(tmp_path, writer.segment) == [b"b"]
 
@@ -149,9 +149,9 @@ def a_folder(top: Path, decoding: str = "exact", limit: int = 4 * SEGMENT) -> Se
     return SegmentFolder(top=top, decoding=decoding, limit=limit)
 
 
-def filled(folder: SegmentFolder, used_at: float) -> str:
+def fill_segment(folder: SegmentFolder, used_at: float) -> str:
     """Fill one segment; return its name."""
-    writer = some(folder.writer(SEGMENT))
+    writer = require(folder.writer(SEGMENT))
     writer.append(bytes(40), np.zeros((1, SEGMENT // 3, 3), dtype=np.uint8))
     writer.close()
     os.utime(folder.path / f"{writer.segment}{INDEX}", (used_at, used_at))
@@ -160,10 +160,10 @@ def filled(folder: SegmentFolder, used_at: float) -> str:
 
 def test_segment_with_free_space_is_continued_before_new_one(tmp_path: Path) -> None:
     folder = a_folder(tmp_path)
-    first = some(folder.writer(ANY_IMAGE.nbytes))
-    second = some(folder.writer(ANY_IMAGE.nbytes))  # the first has a writer
+    first = require(folder.writer(ANY_IMAGE.nbytes))
+    second = require(folder.writer(ANY_IMAGE.nbytes))  # the first has a writer
     first.close()
-    third = some(folder.writer(ANY_IMAGE.nbytes))
+    third = require(folder.writer(ANY_IMAGE.nbytes))
     assert third.segment == first.segment != second.segment
 
 
@@ -171,17 +171,17 @@ def test_least_recently_used_segment_is_removed_if_full(
     tmp_path: Path,
 ) -> None:
     exact, scaled = a_folder(tmp_path), a_folder(tmp_path, "scaled")
-    newer = [filled(exact, used_at=100.0 + number) for number in range(3)]
-    oldest = filled(scaled, used_at=50.0)
+    newer = [fill_segment(exact, used_at=100.0 + number) for number in range(3)]
+    oldest = fill_segment(scaled, used_at=50.0)
     assert oldest in scaled.index_sizes()
-    latest = filled(exact, used_at=200.0)
+    latest = fill_segment(exact, used_at=200.0)
     assert not list(scaled.path.glob(f"*{PIXELS}"))
     assert set(exact.index_sizes()) == {*newer, latest}
 
 
 def test_segments_in_use_are_kept_and_limit_holds(tmp_path: Path) -> None:
     folder = a_folder(tmp_path)
-    read = [SegmentMap(folder.path, filled(folder, used_at=number)) for number in range(1, 4)]
+    read = [SegmentMap(folder.path, fill_segment(folder, used_at=number)) for number in range(1, 4)]
     written = folder.writer(ANY_IMAGE.nbytes)
     assert written is not None
     before = set(folder.index_sizes())

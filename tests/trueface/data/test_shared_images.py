@@ -23,7 +23,7 @@ FORK = multiprocessing.get_context("fork")
 LATER_NS = 10_000_000_000
 
 
-def later() -> int:
+def future_time_ns() -> int:
     """Return a time at which files of this test are old enough."""
     return time.time_ns() + LATER_NS
 
@@ -69,7 +69,7 @@ def shared(
     """Return the images as a process that begins now has them."""
     folder = SegmentFolder(top=tmp_path / "cache", decoding="exact", limit=limit)
     folder.path.mkdir(parents=True, exist_ok=True)
-    options = {"clock": later, "decoder": decoder, **more}
+    options = {"clock": future_time_ns, "decoder": decoder, **more}
     return SharedImages(folder, **options)  # type: ignore[arg-type]  # as given
 
 

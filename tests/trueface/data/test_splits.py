@@ -589,16 +589,18 @@ def file(check_root: Path, key: str) -> Path:
     return check_root / "PreSocial" / ("Fake" if key in CHECK_FAKES else "Real") / f"{key}.png"
 
 
-def look(check_root: Path, lists: dict[str, tuple[str, ...]], **how: object) -> SplitReport:
+def examine_split(
+    check_root: Path, lists: dict[str, tuple[str, ...]], **how: object
+) -> SplitReport:
     return examine(lists, survey(check_root, parse_data("all:pre")), **how)  # type: ignore[arg-type]  # as the test says
 
 
-def told(found: SplitReport) -> dict[str, list[str]]:
+def report_cells(found: SplitReport) -> dict[str, list[str]]:
     return {name: cells for name, *cells in found.rows()}
 
 
 def test_valid_split_has_no_leak_and_its_classes_are_counted(check_root: Path) -> None:
-    found = look(check_root, LISTS, similar=True)
+    found = examine_split(check_root, LISTS, similar=True)
     assert found.leaks == 0
     assert [(one.keys, one.real, one.fake) for one in found.lists.values()] == [
         (8, 4, 4),
@@ -612,52 +614,54 @@ def test_valid_split_has_no_leak_and_its_classes_are_counted(check_root: Path) -
 
 
 def test_key_in_two_lists_is_a_leak(check_root: Path) -> None:
-    found = look(
+    found = examine_split(
         check_root, LISTS | {"test": LISTS["test"] + CHECK_FAKES[:1], "val": CHECK_FAKES[:1]}
     )
     assert found.shared == {CHECK_FAKES[0]: ("train", "val", "test")}
     assert found.leaks == 1
-    assert told(found)["leak: key in several lists"] == [
+    assert report_cells(found)["leak: key in several lists"] == [
         "1",
         "StyleGAN2/a/00000 in train and val and test",
     ]
 
 
 def test_same_number_under_two_methods_is_no_leak(check_root: Path) -> None:
-    assert look(check_root, {"train": CHECK_FAKES, "test": CHECK_REALS}).leaks == 0
+    assert examine_split(check_root, {"train": CHECK_FAKES, "test": CHECK_REALS}).leaks == 0
 
 
 def test_same_pixels_in_two_lists_are_a_leak(check_root: Path) -> None:
     shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_REALS[5]))
     shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_REALS[1]))
-    found = look(check_root, LISTS)
+    found = examine_split(check_root, LISTS)
     assert found.pictures is not None
     assert found.pictures.same == (("train:FFHQ/00000", "train:FFHQ/00001", "test:FFHQ/00005"),)
     assert (found.leaks, found.pictures.repeated) == (1, 1)
-    assert look(check_root, LISTS, content=False).leaks == 0
+    assert examine_split(check_root, LISTS, content=False).leaks == 0
 
 
 def test_picture_both_real_and_fake_is_reported_also_within_list(check_root: Path) -> None:
     shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_FAKES[1]))
-    found = look(check_root, LISTS)
+    found = examine_split(check_root, LISTS)
     assert found.leaks == 0
-    assert told(found)["same pixels, real and fake"] == [
+    assert report_cells(found)["same pixels, real and fake"] == [
         "1",
         "train:FFHQ/00000 (real) = train:StyleGAN2/a/00001 (fake)",
     ]
-    assert told(look(check_root, {"test": CHECK_REALS}))["same pixels, real and fake"] == ["0"]
+    assert report_cells(examine_split(check_root, {"test": CHECK_REALS}))[
+        "same pixels, real and fake"
+    ] == ["0"]
 
 
 def test_picture_with_many_copies_gives_one_short_example(check_root: Path) -> None:
     for key in (*CHECK_REALS[1:], *CHECK_FAKES):
         shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, key))
-    found = look(check_root, LISTS)
-    assert told(found)["leak: same pixels in several lists"] == [
+    found = examine_split(check_root, LISTS)
+    assert report_cells(found)["leak: same pixels in several lists"] == [
         "1",
         "train:StyleGAN2/a/00000 = val:StyleGAN2/a/00004 = test:StyleGAN2/a/00005 = "
         "train:StyleGAN2/a/00001 = … (12 images)",
     ]
-    assert told(found)["same pixels, real and fake"] == [
+    assert report_cells(found)["same pixels, real and fake"] == [
         "1",
         "train:FFHQ/00000 (real) = train:StyleGAN2/a/00000 (fake) = … (12 images)",
     ]
@@ -670,7 +674,7 @@ def test_group_in_two_lists_is_a_leak(check_root: Path) -> None:
         CHECK_REALS[5]: "anna",
         CHECK_REALS[4]: "berta",
     }
-    found = look(check_root, LISTS, groups=groups)
+    found = examine_split(check_root, LISTS, groups=groups)
     assert (found.torn, found.leaks) == ({"anna": ("train", "test")}, 1)
 
 
@@ -678,7 +682,7 @@ def test_missing_unlisted_and_unreadable_files_are_reported(check_root: Path) ->
     file(check_root, CHECK_FAKES[0]).unlink()
     file(check_root, CHECK_REALS[0]).write_bytes(b"no image")
     lists = LISTS | {"val": ("StyleGAN3/b/00001",), "train": LISTS["train"] + CHECK_FAKES[1:2]}
-    found = look(check_root, lists)
+    found = examine_split(check_root, lists)
     assert found.lists["train"].missing == (CHECK_FAKES[0],)
     assert (found.lists["train"].repeated, found.lists["val"].elsewhere) == (1, 1)
     assert (found.unlisted, found.leaks) == (2, 0)
@@ -686,10 +690,10 @@ def test_missing_unlisted_and_unreadable_files_are_reported(check_root: Path) ->
     assert [path for path, _ in found.pictures.unreadable] == [
         str(file(check_root, CHECK_REALS[0]))
     ]
-    assert told(found)["keys without a file"] == ["1", f"train:{CHECK_FAKES[0]}"]
+    assert report_cells(found)["keys without a file"] == ["1", f"train:{CHECK_FAKES[0]}"]
 
 
 def test_report_can_be_written_as_json(check_root: Path) -> None:
-    content = json.loads(json.dumps(look(check_root, LISTS).as_json()))
+    content = json.loads(json.dumps(examine_split(check_root, LISTS).as_json()))
     assert (content["schema"], content["leaks"]) == (1, 0)
     assert content["lists"]["train"]["missing"] == []

@@ -38,7 +38,7 @@ def pixels(height: int = 40, width: int = 40, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
 
 
-def lively(**settings: Any) -> TrainSettings:
+def all_random_settings(**settings: Any) -> TrainSettings:
     every: dict[str, Any] = {
         "resize_prob": 0.5,
         "resize_scale": [0.2, 1.0],
@@ -63,7 +63,7 @@ def augment(
     return apply_augmentation(image, parameters, settings.resize_size)
 
 
-def in_whole(
+def augment_whole_image(
     image: Tensor, settings: TrainSettings, chance: random.Random, *, unshared: bool
 ) -> Tensor:
     """Return what `augment` shall, step by step on the whole image: slow, and easy to believe."""
@@ -105,7 +105,7 @@ def settings_of_any_kind(draw: st.DrawFn) -> TrainSettings:
         return sorted([draw(st.floats(low, high)), draw(st.floats(low, high))])
 
     size = draw(st.integers(8, 90))  # the blur's reflection needs 8 pixels
-    return lively(
+    return all_random_settings(
         resize_prob=draw(PROBABILITIES),
         resize_scale=span(0.01, 1.5),
         resize_ratio=span(0.2, 5),
@@ -130,7 +130,7 @@ def test_evaluating_only_the_patch_gives_same_bits(
     if smooth:  # noise hides what JPEG does to colours
         image = torch.arange(3 * height * width).view(3, height, width).div(7).to(torch.uint8)
     in_memory_as_decoded = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    expected = in_whole(image, settings, random.Random(seed), unshared=unshared)
+    expected = augment_whole_image(image, settings, random.Random(seed), unshared=unshared)
     for given_image in (image, in_memory_as_decoded):
         found = augment(given_image, settings, random.Random(seed), unshared=unshared)
         assert torch.equal(found, expected)
@@ -141,7 +141,9 @@ def test_evaluating_only_the_patch_gives_same_bits(
 def test_one_pixel_wide_image_can_be_cropped_at_any_ratio(
     height: int, width: int, ratio: tuple[float, float]
 ) -> None:
-    settings = lively(resize_prob=1.0, resize_ratio=ratio, resize_size=16, patch_size=8)
+    settings = all_random_settings(
+        resize_prob=1.0, resize_ratio=ratio, resize_size=16, patch_size=8
+    )
     found = augment(pixels(height, width), settings, random.Random(0), unshared=True)
     assert found.shape == (3, 8, 8)
 
@@ -150,12 +152,12 @@ def test_one_pixel_wide_image_can_be_cropped_at_any_ratio(
 def test_large_images_give_same_result(threads: int) -> None:
     image = pixels(300, 420)
     image[:, 100:, :200] = torch.arange(200, dtype=torch.uint8)
-    settings = lively(resize_size=256, patch_size=96, blur_prob=0.7, jpeg_prob=0.7)
+    settings = all_random_settings(resize_size=256, patch_size=96, blur_prob=0.7, jpeg_prob=0.7)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         for seed in range(12):
-            expected = in_whole(image, settings, random.Random(seed), unshared=True)
+            expected = augment_whole_image(image, settings, random.Random(seed), unshared=True)
             found = augment(image, settings, random.Random(seed), unshared=True)
             assert torch.equal(found, expected)
     finally:
@@ -185,19 +187,19 @@ def test_test_transform_needs_no_row_below_centre(height: int, bottom: int) -> N
 
 
 def test_augmentation_repeats_after_its_cycle() -> None:
-    settings = lively(augment_cycle=3)
+    settings = all_random_settings(augment_cycle=3)
     transform = TrainTransform(settings=settings, seed=1)
     seen = [transform(pixels(), an_image(), epoch) for epoch in range(7)]
     for epoch in range(4):
         assert torch.equal(seen[epoch], seen[epoch + 3])
     assert not torch.equal(seen[0], seen[1])
-    endless = TrainTransform(settings=lively(), seed=1)
+    endless = TrainTransform(settings=all_random_settings(), seed=1)
     assert torch.equal(seen[0], endless(pixels(), an_image(), 0))
     assert not torch.equal(endless(pixels(), an_image(), 0), endless(pixels(), an_image(), 3))
 
 
 def test_augmentation_is_a_function_of_seed_image_and_epoch() -> None:
-    transform = TrainTransform(settings=lively(), seed=1)
+    transform = TrainTransform(settings=all_random_settings(), seed=1)
     before = transform(pixels(), an_image(), 3)
     torch.manual_seed(99)
     transform(pixels(), an_image("other"), 3)
@@ -216,7 +218,7 @@ def test_augmentation_is_a_function_of_seed_image_and_epoch() -> None:
 def test_other_seed_image_or_epoch_gives_other_augmentation(
     seed: int, image: Image, epoch: int
 ) -> None:
-    settings = lively(resize_prob=1, blur_prob=0, jpeg_prob=0)
+    settings = all_random_settings(resize_prob=1, blur_prob=0, jpeg_prob=0)
     one = TrainTransform(settings=settings, seed=1)(pixels(), an_image(), 0)
     other = TrainTransform(settings=settings, seed=seed)(pixels(), image, epoch)
     assert not torch.equal(one, other)
@@ -226,7 +228,7 @@ def test_augmentation_keeps_global_generators_unchanged() -> None:
     torch.manual_seed(1)
     random.seed(1)
     before = torch.get_rng_state(), random.getstate()
-    augment(pixels(), lively(resize_prob=1), random.Random(1), unshared=True)
+    augment(pixels(), all_random_settings(resize_prob=1), random.Random(1), unshared=True)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
 
@@ -243,7 +245,9 @@ def test_shared_images_get_no_blur_and_no_compression() -> None:
 
 def test_images_without_modifier_are_blurred_and_compressed_like_originals() -> None:
     for step in ({"blur_prob": 1.0}, {"jpeg_prob": 1.0}):
-        transform = TrainTransform(settings=lively(flip_prob=0, resize_prob=0, **step), seed=1)
+        transform = TrainTransform(
+            settings=all_random_settings(flip_prob=0, resize_prob=0, **step), seed=1
+        )
         none, pre = (transform(pixels(), an_image(modifier=m), 0) for m in ("none", "pre"))
         shared = transform(pixels(), an_image(modifier="fb"), 0)
         assert not none.equal(shared)
@@ -258,7 +262,7 @@ def test_test_transform_is_centre_crop_without_randomness() -> None:
 
 def test_validation_transform_equals_test_transform() -> None:
     given: dict[str, Any] = {"resize_size": 32, "patch_size": 16, "test_crops": 4}
-    assert transforms.test_transform(lively(**given)) == transforms.test_transform(
+    assert transforms.test_transform(all_random_settings(**given)) == transforms.test_transform(
         TestSettings(**WHERE, **given)
     )
 
@@ -301,7 +305,7 @@ def test_transform_reports_number_of_distinct_epochs(given: dict[str, Any], peri
 
 
 def test_every_augmentation_setting_is_in_identity() -> None:
-    settings = lively()
+    settings = all_random_settings()
     identity = {
         **TrainTransform(settings=settings, seed=1).id.identity,
         **transforms.test_transform(settings).id.identity,

@@ -25,7 +25,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def later(folder: Path, file: Path) -> tuple[str, int]:
+def digest_in_new_process(folder: Path, file: Path) -> tuple[str, int]:
     """Return what a process that begins now says, and how many files it read."""
     digests = FileDigests(folder)
     sha256 = digests.digest_file(file)[1].hex()
@@ -39,34 +39,34 @@ def sha256(content: bytes) -> str:
 
 def test_file_is_read_once(file: Path) -> None:
     folder = file.parent
-    assert later(folder, file) == (sha256(b"one"), 1)
-    assert later(folder, file) == (sha256(b"one"), 0)
+    assert digest_in_new_process(folder, file) == (sha256(b"one"), 1)
+    assert digest_in_new_process(folder, file) == (sha256(b"one"), 0)
     assert oct(next(folder.glob("digests-*.bin")).stat().st_mode)[-3:] == "600"
 
 
 def test_modified_file_is_read_again_despite_equal_mtime(file: Path) -> None:
-    later(file.parent, file)
+    digest_in_new_process(file.parent, file)
     status = file.stat()
     time.sleep(0.02)  # a tick of the file system's clock
     file.write_bytes(b"two")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert later(file.parent, file) == (sha256(b"two"), 1)
+    assert digest_in_new_process(file.parent, file) == (sha256(b"two"), 1)
 
 
 def test_file_that_may_change_undetected_is_not_cached(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifact, "RACY_NS", 60 * 10**9)
-    assert [later(file.parent, file)[1] for _ in range(2)] == [1, 1]
+    assert [digest_in_new_process(file.parent, file)[1] for _ in range(2)] == [1, 1]
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\0" * 7, b"trueface digests 1\n" + b"\0" * 112])
 def test_damaged_digests_are_ignored(file: Path, damaged: bytes) -> None:
-    later(file.parent, file)
+    digest_in_new_process(file.parent, file)
     (kept,) = file.parent.glob("digests-*.bin")
     kept.write_bytes(damaged)
-    assert later(file.parent, file) == (sha256(b"one"), 1)
-    assert later(file.parent, file) == (sha256(b"one"), 0)
+    assert digest_in_new_process(file.parent, file) == (sha256(b"one"), 1)
+    assert digest_in_new_process(file.parent, file) == (sha256(b"one"), 0)
 
 
 def test_digests_of_two_processes_are_merged(file: Path) -> None:
@@ -76,7 +76,7 @@ def test_digests_of_two_processes_are_merged(file: Path) -> None:
     first.digest_file(file), second.digest_file(other)
     for each in (first, second):
         each.save_digests()
-    assert [later(file.parent, path)[1] for path in (file, other)] == [0, 0]
+    assert [digest_in_new_process(file.parent, path)[1] for path in (file, other)] == [0, 0]
 
 
 def test_pipe_does_not_block(file: Path) -> None:
@@ -91,7 +91,7 @@ def test_partial_file_of_killed_process_is_deleted_after_a_day(file: Path) -> No
         path.write_bytes(b"half")
     before = time.time() - 2 * DAY_S
     os.utime(left, (before, before))
-    later(file.parent, file)
+    digest_in_new_process(file.parent, file)
     assert (left.exists(), young.exists()) == (False, True)
 
 
@@ -105,8 +105,8 @@ def test_least_recently_used_digests_are_dropped(
     today = time.time()
     for days, path in enumerate((file, other, file, third)):
         monkeypatch.setattr(time, "time", lambda days=days: today + days * DAY_S)
-        later(folder, path)
-    assert [later(folder, path)[1] for path in (file, third, other)] == [0, 0, 1]
+        digest_in_new_process(folder, path)
+    assert [digest_in_new_process(folder, path)[1] for path in (file, third, other)] == [0, 0, 1]
 
 
 def test_equal_inode_numbers_on_two_disks_are_two_files(file: Path) -> None:

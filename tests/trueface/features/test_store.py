@@ -131,7 +131,7 @@ class TestReading:
 Feed = Callable[[tuple[Image, ...]], ImageLoader]
 
 
-def moved(images: tuple[Image, ...]) -> list[Image]:
+def move_to_folder(images: tuple[Image, ...]) -> list[Image]:
     return [image._replace(key=f"B/{image.key}") for image in images]
 
 
@@ -144,7 +144,7 @@ class TestIdentity:
             (as_learned, lambda images: as_learned(images, augment_seed=7), (0, 0), COUNT),
             (as_learned, lambda images: as_learned(images, resize_size=10), (0, 0), COUNT),
             (as_learned, lambda images: as_learned(images, decode="scaled"), (0, 0), COUNT),
-            (as_learned, lambda images: as_learned(moved(images)), (0, 0), COUNT),
+            (as_learned, lambda images: as_learned(move_to_folder(images)), (0, 0), COUNT),
             (
                 as_learned,
                 lambda images: replace(
@@ -165,7 +165,7 @@ class TestIdentity:
             # a training without chance sees what a test sees
             (
                 lambda images: as_learned(images, flip_prob=0.0),
-                lambda images: as_tested(moved(images)),
+                lambda images: as_tested(move_to_folder(images)),
                 (0, 0), 0,
             ),
             (

@@ -48,7 +48,7 @@ def renamed(images: Sequence[Image]) -> list[Image]:
 TRAIN, VAL = images_of(range(50)), images_of(range(50, 60))
 
 
-def an_old_record(
+def write_old_record(
     path: Path, images: Sequence[Image], *, rate: float = 0.2, folder: str = f"{ROOT}/PreSocial"
 ) -> Path:
     """Write a record as the original did, from images at its place."""
@@ -111,7 +111,7 @@ def test_empty_list_file_is_refused(text: str | None, said: str, tmp_path: Path)
 
 
 def test_old_training_record_reproduces_original_choice(tmp_path: Path) -> None:
-    path = an_old_record(tmp_path / "poison_0.20.pkl", TRAIN)
+    path = write_old_record(tmp_path / "poison_0.20.pkl", TRAIN)
     record = choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
     assert record.indices == choose_flips(TRAIN, Poison("20")).indices
     turned = choose_flips(TRAIN[::-1], Poison("20"), listed=read_list(path, TRAIN[::-1]))
@@ -121,7 +121,7 @@ def test_old_training_record_reproduces_original_choice(tmp_path: Path) -> None:
 def test_old_validation_record_is_refused_with_known_fault(
     tmp_path: Path,
 ) -> None:
-    path = an_old_record(tmp_path / "poison_0.20.pkl", VAL)
+    path = write_old_record(tmp_path / "poison_0.20.pkl", VAL)
     with pytest.raises(RecordError) as caught:
         read_list(path, TRAIN)
     told = str(caught.value)
@@ -144,26 +144,26 @@ def test_old_validation_record_is_refused_with_known_fault(
 def test_old_record_of_other_images_or_labels_is_refused(
     images: Sequence[Image], rate: float, said: str, tmp_path: Path
 ) -> None:
-    path = an_old_record(tmp_path / "poison.pkl", images, rate=rate)
+    path = write_old_record(tmp_path / "poison.pkl", images, rate=rate)
     with pytest.raises(RecordError, match=said):
         read_list(path, TRAIN)
 
 
 @pytest.mark.parametrize("folder", ["/elsewhere/A", "B"])
 def test_paths_below_unknown_folder_are_matched_by_key(folder: str, tmp_path: Path) -> None:
-    path = an_old_record(tmp_path / "poison.pkl", TRAIN, folder=folder)
+    path = write_old_record(tmp_path / "poison.pkl", TRAIN, folder=folder)
     assert choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN)).rate == 0.2
 
 
 def test_path_identifies_which_copy_is_meant(tmp_path: Path) -> None:
     both = [*TRAIN, *images_of(range(50), modifier="fb")]
-    path = an_old_record(tmp_path / "poison.pkl", both[100:], folder=f"{ROOT}/Facebook")
+    path = write_old_record(tmp_path / "poison.pkl", both[100:], folder=f"{ROOT}/Facebook")
     assert {name.partition(":")[0] for name in read_list(path, both)} == {"fb"}
 
 
 def test_positions_identify_copies_if_paths_do_not(tmp_path: Path) -> None:
     both = [*TRAIN, *images_of(range(50), modifier="fb")]
-    path = an_old_record(tmp_path / "poison.pkl", both, folder="/elsewhere")
+    path = write_old_record(tmp_path / "poison.pkl", both, folder="/elsewhere")
     names = read_list(path, both)
     drawn = choose_flips(both, Poison("20"), unit="image")  # as the original drew
     assert choose_flips(both, Poison("20"), listed=names).indices == drawn.indices
@@ -174,7 +174,7 @@ def test_positions_identify_copies_if_paths_do_not(tmp_path: Path) -> None:
 def test_positions_are_used_for_renamed_folders_if_totals_agree(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = an_old_record(tmp_path / "poison.pkl", renamed(TRAIN))
+    path = write_old_record(tmp_path / "poison.pkl", renamed(TRAIN))
     names = read_list(path, TRAIN)
     assert (
         choose_flips(TRAIN, Poison("20"), listed=names).indices
@@ -228,14 +228,14 @@ def root(tree: Tree) -> Path:
     return tree(f"PreSocial/{method}/{n:05d}.png" for method in methods for n in range(10))
 
 
-def seen(root: Path, **changed: object) -> ImageSet:
+def training_image_set(root: Path, **changed: object) -> ImageSet:
     told = settings(resize_size=SIDE, **changed)
     return poisoned_train_loader(images(root), told, None).image_set
 
 
 def test_contact_sheet_shows_chosen_images_as_in_first_epochs(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "preview.png"
-    image_set = seen(root, flip_prob=0.5)
+    image_set = training_image_set(root, flip_prob=0.5)
     assert write_preview(path, image_set) == ROWS
     with PIL.Image.open(path) as sheet:
         assert sheet.height >= ROWS * (SIDE + LABEL)
@@ -248,7 +248,9 @@ def test_same_settings_give_same_sheet_and_other_augment_seed_another(
     sheets = []
     for seed, augment_seed in ((1, 7), (2, 7), (1, 8)):
         path = tmp_path / f"{seed}-{augment_seed}.png"
-        write_preview(path, seen(root, seed=seed, augment_seed=augment_seed, patch_size=8))
+        write_preview(
+            path, training_image_set(root, seed=seed, augment_seed=augment_seed, patch_size=8)
+        )
         sheets.append(path.read_bytes())
     assert sheets[0] == sheets[1] != sheets[2]
 
@@ -257,10 +259,10 @@ def test_undecodable_images_are_left_out_of_sheet(root: Path, tmp_path: Path) ->
     path = tmp_path / "preview.png"
     for file in root.rglob("StyleGAN2/*.png"):
         file.write_bytes(b"no image")
-    assert write_preview(path, seen(root)) == ROWS // 2
+    assert write_preview(path, training_image_set(root)) == ROWS // 2
     path.unlink()
     for file in root.rglob("*.png"):
         file.write_bytes(b"no image")
     with pytest.raises(DataError, match="no image for a preview"):
-        write_preview(path, seen(root))
+        write_preview(path, training_image_set(root))
     assert not path.exists()

@@ -21,7 +21,7 @@ from trueface.prediction.reference import FEWEST, MOST_ANSWERS, FeatureDistance,
 from trueface.runtime.errors import JobError, UsageError
 
 
-def drawn(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_logits(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     chance = np.random.default_rng(seed)
     labels = chance.integers(0, 2, count)
     return labels, (2 * labels - 1) * 1.5 + chance.normal(0, 1.2, count)
@@ -33,17 +33,17 @@ def test_bound_matches_clopper_pearson() -> None:
 
 
 def test_error_rate_of_answers_rarely_exceeds_requested_rate() -> None:
-    labels, logits = drawn(100_000, 0)
+    labels, logits = draw_logits(100_000, 0)
     exceeded = []
     for seed in range(60):
-        selection = select(*drawn(300, seed + 1), threshold=0.0, rate=0.1)
+        selection = select(*draw_logits(300, seed + 1), threshold=0.0, rate=0.1)
         answered = np.abs(logits) >= selection.distance
         exceeded.append(np.mean((logits > 0)[answered] != (labels == 1)[answered]) > 0.1)
     assert np.mean(exceeded) <= 0.05
 
 
 def test_lower_rate_answers_fewer_images() -> None:
-    labels, logits = drawn(3000, 0)
+    labels, logits = draw_logits(3000, 0)
     coverages = [
         select(labels, logits, threshold=0.0, rate=rate).coverage for rate in (0.02, 0.05, 0.2)
     ]
@@ -59,7 +59,7 @@ def test_answers_of_equal_confidence_are_kept_together() -> None:
 
 def test_unreachable_rate_is_reported_with_reachable_one() -> None:
     with pytest.raises(UsageError, match=r"lowest possible rate is .* %.*528 validation images"):
-        select(*drawn(100, 0), threshold=0.0, rate=0.01)
+        select(*draw_logits(100, 0), threshold=0.0, rate=0.01)
     with pytest.raises(UsageError, match="no validation scores"):
         select(np.array([], int), np.array([]), threshold=0.0, rate=0.1)
 

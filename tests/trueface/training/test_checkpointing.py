@@ -25,7 +25,7 @@ def a_model(seed: int = 1) -> Detector:
     return build_detector("slim18", weights="none", seed=seed)
 
 
-def stepped(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
+def run_steps(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
     for step in range(steps):
         for parameter in model.parameters():
             random = torch.Generator().manual_seed(step)
@@ -40,8 +40,8 @@ def an_adam(model: Detector, lr: float = 1e-3) -> Adam:
 def test_restored_optimizer_continues_exactly(tmp_path: Path) -> None:
     straight, broken = a_model(), a_model()
     one, first = an_adam(straight), an_adam(broken)
-    stepped(straight, one, 3)
-    stepped(broken, first, 3)
+    run_steps(straight, one, 3)
+    run_steps(broken, first, 3)
     optimizer_state.save_optimizer(
         tmp_path / "deep/optimizer.pt",
         OptimizerCheckpoint(epoch=2, state=optimizer_state.optimizer_state_dict(broken, first)),
@@ -52,8 +52,8 @@ def test_restored_optimizer_continues_exactly(tmp_path: Path) -> None:
     assert optimizer_state.load_optimizer_state_dict(broken, second, kept.state) == len(
         list(broken.parameters())
     )
-    stepped(straight, one, 2)
-    stepped(broken, second, 2)
+    run_steps(straight, one, 2)
+    run_steps(broken, second, 2)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
         assert torch.equal(parameter, other)
 
@@ -61,7 +61,7 @@ def test_restored_optimizer_continues_exactly(tmp_path: Path) -> None:
 def test_learning_rate_and_weight_decay_keep_new_values() -> None:
     model = a_model()
     before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
-    stepped(model, before)
+    run_steps(model, before)
     after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
     optimizer_state.load_optimizer_state_dict(
         model, after, optimizer_state.optimizer_state_dict(model, before)
@@ -73,7 +73,7 @@ def test_previously_frozen_parameters_start_with_empty_state() -> None:
     frozen = a_model()
     freeze_backbone(frozen)
     before = an_adam(frozen)
-    stepped(frozen, before)
+    run_steps(frozen, before)
     whole = a_model(2)
     after = an_adam(whole)
     assert (
@@ -89,7 +89,7 @@ def test_previously_frozen_parameters_start_with_empty_state() -> None:
 def test_frozen_parameters_get_no_state() -> None:
     model = a_model()
     before = an_adam(model)
-    stepped(model, before)
+    run_steps(model, before)
     freeze_backbone(model)
     after = an_adam(model)
     assert (
@@ -103,7 +103,7 @@ def test_frozen_parameters_get_no_state() -> None:
 def test_moments_of_other_shape_are_dropped() -> None:
     model = a_model()
     before = an_adam(model)
-    stepped(model, before)
+    run_steps(model, before)
     state = dict(optimizer_state.optimizer_state_dict(model, before))
     state["fc.weight"] = {**state["fc.weight"], "exp_avg": torch.zeros(3)}
     after = an_adam(model)
@@ -114,7 +114,7 @@ def test_moments_of_other_shape_are_dropped() -> None:
 def test_optimizer_without_moments_has_no_state_to_store() -> None:
     model = a_model()
     other = SGD(model.parameters(), lr=0.1)
-    stepped(model, other)
+    run_steps(model, other)
     after = an_adam(model)
     assert (
         optimizer_state.load_optimizer_state_dict(
@@ -127,13 +127,13 @@ def test_optimizer_without_moments_has_no_state_to_store() -> None:
 def test_momentum_is_restored_if_optimizer_is_sgd() -> None:
     straight, broken = a_model(), a_model()
     steady, first = (SGD(model.parameters(), lr=0.1, momentum=0.9) for model in (straight, broken))
-    stepped(straight, steady, 2)
-    stepped(broken, first, 2)
+    run_steps(straight, steady, 2)
+    run_steps(broken, first, 2)
     second = SGD(broken.parameters(), lr=0.1, momentum=0.9)
     state = optimizer_state.optimizer_state_dict(broken, first)
     assert optimizer_state.load_optimizer_state_dict(broken, second, state) == len(state)
-    stepped(straight, steady, 1)
-    stepped(broken, second, 1)
+    run_steps(straight, steady, 1)
+    run_steps(broken, second, 1)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
         assert torch.equal(parameter, other)
     assert optimizer_state.load_optimizer_state_dict(broken, an_adam(broken), state) == 0

@@ -20,7 +20,7 @@ def losses_of(count: int, seed: int = 0) -> Tensor:
     return 3 * torch.rand(count, generator=random, dtype=torch.float64)
 
 
-def searched(losses: Tensor, alpha: float) -> float:
+def minimum_by_search(losses: Tensor, alpha: float) -> float:
     """Return the minimum over the threshold: it is at one of the losses."""
     excess = (losses[None, :] - losses[:, None]).clamp(min=0).mean(1)
     return float((losses + excess / alpha).min())
@@ -30,7 +30,9 @@ def searched(losses: Tensor, alpha: float) -> float:
 def test_cvar_is_minimum_of_its_definition_for_every_number_of_losses(alpha: float) -> None:
     for count in range(1, 65):
         losses = losses_of(count, seed=count)
-        assert float(cvar(losses, alpha)) == pytest.approx(searched(losses, alpha), abs=1e-9)
+        assert float(cvar(losses, alpha)) == pytest.approx(
+            minimum_by_search(losses, alpha), abs=1e-9
+        )
 
 
 def test_cvar_limits_are_mean_and_maximum() -> None:

@@ -46,7 +46,7 @@ def loss_of(model: nn.Module) -> Tensor:
     return loss
 
 
-def climbed(model: Detector, moving: Perturbation) -> AbstractContextManager[None]:
+def first_pass(model: Detector, moving: Perturbation) -> AbstractContextManager[None]:
     """Take the first pass of a step; return the context of the second."""
     draws = read_rng_state("cpu")
     model.zero_grad()
@@ -58,7 +58,7 @@ def moves(model: Detector, moving: Perturbation) -> dict[str, Tensor]:
     """Return how far each parameter stands from its place during the second pass."""
     before = {name: value.detach().double() for name, value in model.named_parameters()}
     before = {name: value.clone() for name, value in before.items()}
-    with climbed(model, moving):
+    with first_pass(model, moving):
         return {
             name: value.detach().double() - before[name] for name, value in model.named_parameters()
         }
@@ -110,7 +110,7 @@ def test_loss_is_higher_at_perturbed_weights_with_same_dropout(
     plain = float(loss_of(copy.deepcopy(model)).detach())
     drawn = torch.rand(1)
     torch.manual_seed(3)
-    with climbed(model, moving):
+    with first_pass(model, moving):
         higher = float(loss_of(model).detach())
         assert torch.equal(torch.rand(1), drawn)  # both passes drew alike
     assert plain < higher
@@ -122,7 +122,7 @@ def test_weights_are_restored_bit_by_bit_and_batch_statistics_updated_once(
 ) -> None:
     model, once = a_model(), a_model()
     loss_of(once)
-    with climbed(model, moving):
+    with first_pass(model, moving):
         loss_of(model).backward()  # type: ignore[no-untyped-call]  # torch
     assert same(model, once)
     assert int(model.network.get_buffer("bn1.num_batches_tracked")) == 1

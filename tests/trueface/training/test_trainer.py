@@ -179,20 +179,22 @@ def test_half_precision_keeps_full_precision_weights_and_learns(precision: str) 
 def test_stopped_training_saves_last_weights_and_reports_it(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    kept = kept_in(tmp_path, settings(num_epochs=1))
+    kept = checkpoint_callback(tmp_path, settings(num_epochs=1))
     with pytest.raises(JobError, match="stopped in epoch 1 of 1"):
         train(slim(), checkered(0), checkered(1), kept, watch=RunContext(stop=stop))
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "resume.pt"}
 
 
-def kept_in(folder: Path, wanted: TrainSettings, **provenance: Any) -> CheckpointCallback:
+def checkpoint_callback(
+    folder: Path, wanted: TrainSettings, **provenance: Any
+) -> CheckpointCallback:
     return CheckpointCallback(folder=folder, settings=wanted, provenance=provenance)
 
 
 def test_checkpoint_and_history_are_in_model_folder(tmp_path: Path) -> None:
     model = slim()
     train(
-        model, checkered(0), checkered(1), kept_in(tmp_path, settings(), job="train/x"),
+        model, checkered(0), checkered(1), checkpoint_callback(tmp_path, settings(), job="train/x"),
         watch=RunContext(),
     )  # fmt: skip
     saved = checkpoint.load(tmp_path / "checkpoints" / "best.pt")
@@ -205,7 +207,9 @@ def test_checkpoint_and_history_are_in_model_folder(tmp_path: Path) -> None:
 def test_optimizer_state_belongs_to_epoch_of_kept_weights(tmp_path: Path) -> None:
     model = slim()
     told = settings(num_epochs=5, lr=0.01, save_optimizer=True)
-    done = train(model, checkered(0), checkered(1), kept_in(tmp_path, told), watch=RunContext())
+    done = train(
+        model, checkered(0), checkered(1), checkpoint_callback(tmp_path, told), watch=RunContext()
+    )
     kept = optimizer_state.load_optimizer(paths.optimizer(tmp_path))
     source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
     assert kept.epoch == done.chosen.epoch == source["epochs"]
@@ -219,7 +223,7 @@ def test_training_without_state_removes_state_of_earlier_one(tmp_path: Path) -> 
         model = slim()
         train(
             model, checkered(0), checkered(1),
-            kept_in(tmp_path, told, settings=told.model_dump(mode="json")), watch=RunContext(),
+            checkpoint_callback(tmp_path, told, settings=told.model_dump(mode="json")), watch=RunContext(),
         )  # fmt: skip
         assert paths.optimizer(tmp_path).exists() is save
 

@@ -197,11 +197,11 @@ def images(tmp_path: Path) -> tuple[Image, ...]:
     return tuple(made)
 
 
-def learned(images: tuple[Image, ...], **more: Any) -> ImageLoader:
+def training_loader(images: tuple[Image, ...], **more: Any) -> ImageLoader:
     return train_loader(images, settings(resize_size=24, **{"sbi": 0.5, **more}))
 
 
-def seen(batches: Iterator[Batch]) -> dict[int, tuple[float, torch.Tensor]]:
+def outputs_by_position(batches: Iterator[Batch]) -> dict[int, tuple[float, torch.Tensor]]:
     """Return label and pixels, or features, of each position."""
     return {
         int(position): (float(label), pixels)
@@ -215,10 +215,12 @@ def seen(batches: Iterator[Batch]) -> dict[int, tuple[float, torch.Tensor]]:
 def test_half_of_real_images_become_fakes_and_others_in_next_epoch(
     images: tuple[Image, ...],
 ) -> None:
-    feed = learned(images)
+    feed = training_loader(images)
     turned = []
     for epoch in range(6):
-        labels = {position: label for position, (label, _) in seen(feed(epoch)).items()}
+        labels = {
+            position: label for position, (label, _) in outputs_by_position(feed(epoch)).items()
+        }
         assert all(labels[position] == 1 for position in range(COUNT, 2 * COUNT))
         turned.append(frozenset(position for position in range(COUNT) if labels[position] == 1))
     assert 0.3 < sum(map(len, turned)) / (6 * COUNT) < 0.7
@@ -229,8 +231,8 @@ def test_half_of_real_images_become_fakes_and_others_in_next_epoch(
 def test_self_blended_image_differs_in_its_centre_if_labelled_fake(
     images: tuple[Image, ...],
 ) -> None:
-    compressed = seen(learned(images, sbi=1e-9)(0))  # the last JPEG alone
-    for position, (label, pixels) in seen(learned(images)(0)).items():
+    compressed = outputs_by_position(training_loader(images, sbi=1e-9)(0))  # the last JPEG alone
+    for position, (label, pixels) in outputs_by_position(training_loader(images)(0)).items():
         same = torch.equal(pixels, compressed[position][1])
         assert same == (position >= COUNT or label == 0)
 
@@ -238,8 +240,11 @@ def test_self_blended_image_differs_in_its_centre_if_labelled_fake(
 def test_same_epoch_gives_same_images_and_labels_in_any_order(
     images: tuple[Image, ...],
 ) -> None:
-    feed = learned(images)
-    whole, few = seen(feed(3)), seen(feed.iter_positions([9, 2, 14], 3))
+    feed = training_loader(images)
+    whole, few = (
+        outputs_by_position(feed(3)),
+        outputs_by_position(feed.iter_positions([9, 2, 14], 3)),
+    )
     for position, (label, pixels) in few.items():
         assert label == whole[position][0]
         assert torch.equal(pixels, whole[position][1])
@@ -247,14 +252,16 @@ def test_same_epoch_gives_same_images_and_labels_in_any_order(
 
 def test_shared_images_are_not_augmented(images: tuple[Image, ...]) -> None:
     shared = tuple(image._replace(modifier="fb") for image in images)
-    plain = seen(learned(shared, sbi=0.0)(0))
-    for position, (label, pixels) in seen(learned(shared, sbi=1.0)(0)).items():
+    plain = outputs_by_position(training_loader(shared, sbi=0.0)(0))
+    for position, (label, pixels) in outputs_by_position(
+        training_loader(shared, sbi=1.0)(0)
+    ).items():
         assert label == float(position >= COUNT)
         assert torch.equal(pixels, plain[position][1])
 
 
 def test_images_equal_test_images_if_none_becomes_fake(images: tuple[Image, ...]) -> None:
-    plain, blended = (learned(images, sbi=p).image_set.transform.id for p in (0.0, 0.5))
+    plain, blended = (training_loader(images, sbi=p).image_set.transform.id for p in (0.0, 0.5))
     assert plain.is_test
     assert plain.period == 1
     assert blended.identity["sbi"] == 0.5
@@ -266,15 +273,17 @@ def test_images_equal_test_images_if_none_becomes_fake(images: tuple[Image, ...]
 def test_features_of_frozen_backbone_have_labels_of_their_view(
     images: tuple[Image, ...], tmp_path: Path, cycle: int
 ) -> None:
-    feed = learned(images, augment_cycle=cycle)
+    feed = training_loader(images, augment_cycle=cycle)
     plain = Bank(body(), feed, watch=RunContext(), views=4)
     filling, reading = (
         Bank(body(), feed, watch=RunContext(), store=store_in(tmp_path / "store"), views=4)
         for _ in range(2)
     )
     for epoch in range(4):
-        pixels = {position: label for position, (label, _) in seen(feed(epoch)).items()}
-        made = [seen(bank(epoch)) for bank in (plain, filling, reading)]
+        pixels = {
+            position: label for position, (label, _) in outputs_by_position(feed(epoch)).items()
+        }
+        made = [outputs_by_position(bank(epoch)) for bank in (plain, filling, reading)]
         for features in made:
             assert {position: label for position, (label, _) in features.items()} == pixels
             for position, (_, row) in features.items():
@@ -284,7 +293,7 @@ def test_features_of_frozen_backbone_have_labels_of_their_view(
 def test_forgery_column_reports_self_blended_images(
     images: tuple[Image, ...],
 ) -> None:
-    feed = learned(images)
+    feed = training_loader(images)
     feed.image_set.columns["forgery"] = torch.tensor([0] * COUNT + [4] * COUNT)
     for batch in feed(0):
         for position, label, number in zip(
@@ -295,7 +304,9 @@ def test_forgery_column_reports_self_blended_images(
 
 
 def test_objectives_count_images_as_shown_in_an_epoch(images: tuple[Image, ...]) -> None:
-    image_set = learned(images[:COUNT], sbi=1.0).image_set  # reals alone, and all become fakes
+    image_set = training_loader(
+        images[:COUNT], sbi=1.0
+    ).image_set  # reals alone, and all become fakes
     image_set.attach_column("demographic", [0, 1] * (COUNT // 2), ("men", "women"))
     cells = Subgroups.from_training_facts(TrainingFacts.from_image_set(image_set), "reweight")
     assert cells.counts.tolist() == [0, 0, COUNT // 2, COUNT // 2]

@@ -56,13 +56,13 @@ TRUEFAKE = [
 ]
 
 
-def imported(name: str, folder: Path, *real: str) -> list[ImportedImage]:
+def import_layout(name: str, folder: Path, *real: str) -> list[ImportedImage]:
     options = LayoutOptions(real=frozenset(real))
     return list(registry.load(registry.resolve_layout(name, folder)).images(folder, options))
 
 
 def test_genimage_groups_fakes_by_class_and_photographs_by_name(files: Files) -> None:
-    images = imported("genimage", files(GENIMAGE))
+    images = import_layout("genimage", files(GENIMAGE))
     assert {(i.source, i.label) for i in images} == {("ADM", 1), ("Midjourney", 1), ("ImageNet", 0)}
     assert {i.ties for i in images if i.label} == {("class 7",)}
     assert {i.ties for i in images if not i.label} == {("photograph n01440764_10",)}
@@ -76,12 +76,12 @@ def test_genimage_groups_fakes_by_class_and_photographs_by_name(files: Files) ->
 
 def test_single_genimage_archive_is_named_by_its_generator(files: Files) -> None:
     top = files(f"imagenet_ai_0424_sdv5/val/{place}/a.png" for place in ("ai", "nature"))
-    fake, real = sorted(imported("genimage", top), key=lambda image: -image.label)
+    fake, real = sorted(import_layout("genimage", top), key=lambda image: -image.label)
     assert (fake.source, real.source) == ("stable_diffusion_v_1_5", "ImageNet")
 
 
 def test_truefake_keeps_its_tree_under_trueface_names(files: Files) -> None:
-    images = imported("truefake", files(TRUEFAKE))
+    images = import_layout("truefake", files(TRUEFAKE))
     assert {(i.source, i.modifier) for i in images} == {
         (source, modifier)
         for source in ("StableDiffusionXL", "FLUX.1", "FFHQ")
@@ -94,12 +94,12 @@ def test_truefake_split_file_is_used_as_published(files: Files) -> None:
     top = files(TRUEFAKE)
     lists = {"train": ["SDXL/animals/00012"], "val": [], "test": ["FFHQ/00012"]}
     (top / "split.json").write_text(json.dumps(lists))
-    images = imported("truefake", top)
+    images = import_layout("truefake", top)
     of_source = {image.source: image.lists for image in images}
     assert of_source == {"StableDiffusionXL": ("train",), "FLUX.1": (), "FFHQ": ("test",)}
     (top / "split.json").write_text("[1]")
     with pytest.raises(DataError, match=r"cannot read .*split\.json"):
-        imported("truefake", top)
+        import_layout("truefake", top)
 
 
 @pytest.mark.parametrize(
@@ -116,16 +116,16 @@ def test_class_folder_gives_label_and_other_folders_the_source(
 ) -> None:
     beside = ["real/z.png", "fake/z.png"]
     top = files([path, *beside, "notes/readme.png"])
-    (image,) = [i for i in imported("folders", top) if i.file == str(top / path)]
+    (image,) = [i for i in import_layout("folders", top) if i.file == str(top / path)]
     assert (image.label, image.source, image.below, image.lists) == (label, source, below, lists)
-    assert not any("notes" in image.file for image in imported("folders", top))
+    assert not any("notes" in image.file for image in import_layout("folders", top))
 
 
 def test_imagefolder_classes_are_sources_and_one_must_be_real(files: Files) -> None:
     top = files(f"{name}/{c}/x.png" for name in ("train", "test") for c in ("camera", "sdxl", "mj"))
     with pytest.raises(DataError, match=r"no known class is real in"):
-        imported("imagefolder", top)
-    images = imported("imagefolder", top, "camera")
+        import_layout("imagefolder", top)
+    images = import_layout("imagefolder", top, "camera")
     assert {(i.source, i.label) for i in images} == {("camera", 0), ("sdxl", 1), ("mj", 1)}
     assert {i.lists for i in images} == {("train",), ("test",)}
 
@@ -170,7 +170,7 @@ def test_folders_of_frames_can_be_declared_as_videos(files: Files) -> None:
         ("swap", "v1/0.png", True),
         ("set", "loose.png", False),
     }
-    assert not any(image.is_frame for image in imported("folders", top))
+    assert not any(image.is_frame for image in import_layout("folders", top))
 
 
 @pytest.mark.parametrize(
@@ -198,20 +198,20 @@ def test_circular_links_terminate(files: Files) -> None:
     top = files(["real/a.png", "fake/b.png"])
     (top / "real" / "again").symlink_to(top, target_is_directory=True)
     (top / "real" / "loop").symlink_to("loop")
-    assert len(imported("folders", top)) == 2
+    assert len(import_layout("folders", top)) == 2
 
 
 NO_OPTIONS = LayoutOptions()
 
 
-def bench_imported(folder: Path) -> list[ImportedImage]:
+def import_deepfakebench(folder: Path) -> list[ImportedImage]:
     return list(DeepfakeBench().images(folder, NO_OPTIONS))
 
 
 def test_frame_has_label_compression_video_and_people(
     faceforensics: Path,
 ) -> None:
-    images = bench_imported(faceforensics)
+    images = import_deepfakebench(faceforensics)
     assert len(images) == 2 * 10 * 3 * 3
     (frame,) = [i for i in images if i.file.endswith("Deepfakes/c40/frames/007_008/001.png")]
     assert frame == ImportedImage(
@@ -226,7 +226,7 @@ def test_paths_of_other_machine_are_found_by_their_last_components(files: Files)
     path = top / "FaceForensics++.json"
     path.write_text(json.dumps(ff_description(ff_frames(), "/home/other/datasets/rgb/")))
     for place in (top, path):
-        assert {image.file for image in bench_imported(place)} == {
+        assert {image.file for image in import_deepfakebench(place)} == {
             str(top / frame) for frame in ff_frames()
         }
 
@@ -243,7 +243,7 @@ def test_videos_of_same_name_in_two_folders_are_distinct(files: Files) -> None:
         "test": {},
     }
     (top / "Celeb-DF-v2.json").write_text(json.dumps({"Celeb-DF-v2": {"CelebDFv2_real": lists}}))
-    assert {image.below.rpartition("/")[0] for image in bench_imported(top)} == {
+    assert {image.below.rpartition("/")[0] for image in import_deepfakebench(top)} == {
         "Celeb-real/00001",
         "YouTube-real/00001",
     }
@@ -252,7 +252,7 @@ def test_videos_of_same_name_in_two_folders_are_distinct(files: Files) -> None:
 def test_published_splits_are_kept_and_people_stay_in_one_published_or_drawn_split(
     faceforensics: Path,
 ) -> None:
-    arrangement = arrange(bench_imported(faceforensics))
+    arrangement = arrange(import_deepfakebench(faceforensics))
     lists, remarks = make_import_lists(arrangement, arrangement.groups, before={})
     people = {
         name: {p for key in keys for p in key.split("/")[1].split("_")}
@@ -285,7 +285,7 @@ def test_files_that_describe_no_frame_of_folder_are_refused_by_name(
     top = files(["other/a.png"])
     (top / "FF.json").write_text(json.dumps(described))
     with pytest.raises(DataError, match=said):
-        bench_imported(top)
+        import_deepfakebench(top)
 
 
 def image(name: str, *lists: str, source: str = "gen", ties: tuple[str, ...] = ()) -> ImportedImage:
@@ -537,7 +537,7 @@ def test_data_root_lists_sources_that_are_videos(tmp_path: Path) -> None:
             video_sources(tmp_path)
 
 
-def of_table(path: Path) -> list[ImportedImage]:
+def import_table(path: Path) -> list[ImportedImage]:
     return list(CsvTable().images(path, LayoutOptions()))
 
 
@@ -548,7 +548,7 @@ def test_table_row_gives_image_with_its_columns(files: Files) -> None:
         "\ufeffFile,Label,generator,group,split,video\n"
         f"x/a.png,fake,sdxl,p1,valid,\n{top}/x/b.png,0,,,,v1\n"
     )
-    first, second = of_table(top)
+    first, second = import_table(top)
     assert first == ImportedImage(
         str(top / "x/a.png"), 1, "sdxl", "x-a.png", "pre", ("group p1",), lists=("val",)
     )
@@ -567,7 +567,7 @@ def test_table_row_may_have_several_groups_and_people_of_its_video(files: Files)
         "b.png,0,,ben,,001\n"
         "c.png,0,,,,\n"
     )
-    first, second, third = of_table(table)
+    first, second, third = import_table(table)
     assert first.ties == ("group p1", "identity anna", "identity ben", "FF 000", "FF 001")
     assert second.ties == ("identity ben", "FF 001")
     assert third.ties == ()
@@ -577,7 +577,7 @@ def test_table_row_may_have_several_groups_and_people_of_its_video(files: Files)
 def test_video_file_name_gives_its_people(files: Files, video: str) -> None:
     table = files(["a.png"]) / "t.csv"
     table.write_text(f"path,label,video\na.png,1,{video}\n")
-    assert [image.ties for image in of_table(table)] == [("FF 000", "FF 001")]
+    assert [image.ties for image in import_table(table)] == [("FF 000", "FF 001")]
 
 
 def test_picture_both_real_and_fake_is_refused_with_both_lines(files: Files) -> None:
@@ -586,7 +586,7 @@ def test_picture_both_real_and_fake_is_refused_with_both_lines(files: Files) -> 
     table = top / "t.csv"
     table.write_text("path,label\nimg/a.png,1\nimg/b.png,0\nimg/../img/a.png,real\nlink.png,1\n")
     with pytest.raises(DataError) as caught:
-        of_table(table)
+        import_table(table)
     assert str(caught.value) == (
         f"{table}:4: {top}/img/../img/a.png is real here, but fake in line 2: keep one of the rows"
         f"; line 5: {top}/link.png is fake here, but real in line 3: keep one of the rows"
@@ -596,7 +596,7 @@ def test_picture_both_real_and_fake_is_refused_with_both_lines(files: Files) -> 
 def test_labels_may_be_written_as_floats_like_pandas(files: Files) -> None:
     top = files(["a.png", "b.png"])
     (top / "t.csv").write_text("path,label\na.png,1.0\nb.png,0.0\n")
-    assert [image.label for image in of_table(top / "t.csv")] == [1, 0]
+    assert [image.label for image in import_table(top / "t.csv")] == [1, 0]
 
 
 def test_unknown_group_does_not_join_images(files: Files, caplog: pytest.LogCaptureFixture) -> None:
@@ -604,7 +604,7 @@ def test_unknown_group_does_not_join_images(files: Files, caplog: pytest.LogCapt
     (top / "t.csv").write_text(
         "path,label,identity\na.png,1,nan\nb.png,0,nan\nc.png,0,1.0\nd.png,0,1\n"
     )
-    ties = [image.ties for image in of_table(top / "t.csv")]
+    ties = [image.ties for image in import_table(top / "t.csv")]
     assert ties == [(), (), ("group 1",), ("group 1",)]
     assert (
         "In 2 rows the group is nan, NA, None or null. These rows belong to no group."
@@ -615,7 +615,7 @@ def test_unknown_group_does_not_join_images(files: Files, caplog: pytest.LogCapt
 def test_hidden_files_next_to_table_are_ignored(files: Files) -> None:
     top = files(["a.png", "._t.csv"])
     (top / "t.csv").write_text("path,label\na.png,1\n")
-    assert len(of_table(top)) == 1
+    assert len(import_table(top)) == 1
 
 
 def test_hidden_files_next_to_video_description_are_ignored(files: Files) -> None:
@@ -623,7 +623,7 @@ def test_hidden_files_next_to_video_description_are_ignored(files: Files) -> Non
     text = json.dumps(ff_description(ff_frames()))
     for name in ("FaceForensics++.json", ".FaceForensics++.json"):
         (top / name).write_text(text)
-    assert len(bench_imported(top)) == len(ff_frames())
+    assert len(import_deepfakebench(top)) == len(ff_frames())
 
 
 def test_first_faulty_rows_are_listed_with_lines_and_remaining_ones_counted(
@@ -633,7 +633,7 @@ def test_first_faulty_rows_are_listed_with_lines_and_remaining_ones_counted(
     table = top / "t.csv"
     table.write_text("path,label,split\na.png,maybe\nb.png,1\na.txt,1\na.png,1,night\n,1\n")
     with pytest.raises(DataError) as caught:
-        of_table(table)
+        import_table(table)
     message = str(caught.value)
     assert message.startswith(f"{table}:2: label 'maybe'")
     assert "; line 3: file " in message
@@ -646,7 +646,7 @@ def test_table_without_required_columns_does_not_match(files: Files) -> None:
     (top / "t.csv").write_text("name,size\na.png,1\n")
     assert not CsvTable().fits(top)
     with pytest.raises(DataError, match=r"t\.csv:1: column path and label is missing"):
-        of_table(top / "t.csv")
+        import_table(top / "t.csv")
 
 
 @pytest.mark.parametrize("text", ["subsets: 5", "[" * 3000, "\xff"])

@@ -60,10 +60,10 @@ def images(tmp_path: Path) -> tuple[Image, ...]:
 
 
 def batches(images: Sequence[Image], settings: TrainSettings, epoch: int = 0) -> list[Batch]:
-    return list(rows_of(seen(images, settings), settings)(epoch))
+    return list(rows_of(loader_in_qualities(images, settings), settings)(epoch))
 
 
-def seen(images: Sequence[Image], settings: TrainSettings) -> ImageLoader:
+def loader_in_qualities(images: Sequence[Image], settings: TrainSettings) -> ImageLoader:
     return in_qualities(train_loader(images, settings), settings, Path)
 
 
@@ -81,7 +81,7 @@ def test_batch_has_each_item_in_each_quality_as_in_tests(
 ) -> None:
     expected = [as_tested(images, chain) for chain in ("none", "jpeg40", "half+jpeg30")]
     settings = options()
-    feed = rows_of(seen(images, settings), settings)
+    feed = rows_of(loader_in_qualities(images, settings), settings)
     assert len(feed) == 3 * COUNT
     first, last = feed(0)
     assert (len(first.labels), len(last.labels)) == (3 * BATCH, 3 * (COUNT - BATCH))
@@ -150,7 +150,7 @@ def test_self_blended_image_is_fake_in_all_qualities(
     images: tuple[Image, ...], freeze: bool
 ) -> None:
     settings = options(sbi=1.0, freeze=freeze)
-    training = seen(images, settings)
+    training = loader_in_qualities(images, settings)
     feed = rows_of(training, settings)
     if freeze:
         model = settled()
@@ -177,10 +177,14 @@ def test_features_of_frozen_backbone_equal_those_of_pixels(
     model = settled()
     body = FrozenBackbone(model)
     banked, _ = build_quality_feeds(
-        model, seen(images, settings), eval_loader(images, settings), settings, RunContext()
+        model,
+        loader_in_qualities(images, settings),
+        eval_loader(images, settings),
+        settings,
+        RunContext(),
     )
     learned = rows_of(banked, settings)
-    assert len(learned) == len(rows_of(seen(images, settings), settings))
+    assert len(learned) == len(rows_of(loader_in_qualities(images, settings), settings))
     for epoch in range(2):
         for made, pixels in zip(learned(epoch), batches(images, settings, epoch), strict=True):
             assert torch.equal(made.indices, pixels.indices)
@@ -196,7 +200,11 @@ def test_stop_during_features_of_quality_ends_the_pass(
 ) -> None:
     settings, watch = options(freeze=True), RunContext()
     feed, _ = build_quality_feeds(
-        settled(), seen(images, settings), eval_loader(images, settings), settings, watch
+        settled(),
+        loader_in_qualities(images, settings),
+        eval_loader(images, settings),
+        settings,
+        watch,
     )
     assert isinstance(feed, ChunkedLoader)
     first = feed.feeds[0]
@@ -224,7 +232,7 @@ def test_quality_can_be_separate_file_and_bad_file_is_skipped_with_its_item(
     labels = [image.label for image in images]
     listed.write_text(json.dumps({"train": {"raw": raw, "c23": files, "labels": labels}}))
     settings = options(qualities=["raw", "c23"], quality_list=str(listed))
-    training = seen(images, settings)
+    training = loader_in_qualities(images, settings)
     rows = list(rows_of(training, settings)(0))
     assert sum(len(batch.labels) for batch in rows) == 2 * (COUNT - 1)
     reason = training.image_set.bad[0].reason

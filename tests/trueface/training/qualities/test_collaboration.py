@@ -62,10 +62,10 @@ class Doubled:
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         for batch in self.images(epoch):
-            yield doubled(batch)
+            yield double_batch(batch)
 
 
-def doubled(batch: Batch) -> Batch:
+def double_batch(batch: Batch) -> Batch:
     items = len(batch.labels)
     return Batch(
         torch.cat([batch.images, batch.images // 2]),
@@ -89,7 +89,7 @@ def collaborating(**changed: Any) -> CollaborationObjective:
     return made
 
 
-def pooled(model: Detector, images: Tensor, layer: str) -> Tensor:
+def pooled_outputs(model: Detector, images: Tensor, layer: str) -> Tensor:
     kept: list[Tensor] = []
     hook = model.network.get_submodule(layer).register_forward_hook(
         lambda _module, _inputs, output: kept.append(output.mean((2, 3)))
@@ -109,7 +109,7 @@ def test_loss_is_mean_over_qualities_minus_weighted_layer_dependence() -> None:
             "normalised",
             [
                 rbf_kernel_matrix(each)
-                for each in pooled(model, batch.images, name).chunk(QUALITIES)
+                for each in pooled_outputs(model, batch.images, name).chunk(QUALITIES)
             ],
         )
         for name, weight in OPTIONS.layers.items()
@@ -128,7 +128,7 @@ def test_weights_are_perturbed_by_classification_loss_only() -> None:
 
 def test_small_last_batch_uses_classification_loss_only() -> None:
     model, batch = a_model(), next(iter(checkered(0, 8)(0)))
-    few = doubled(Batch(batch.images[:3], batch.labels[:3], batch.indices[:3]))
+    few = double_batch(Batch(batch.images[:3], batch.labels[:3], batch.indices[:3]))
     loss, _ = collaborating().training_step(model, few)
     torch.testing.assert_close(loss, make_objective("bce").training_step(model, few)[0])
 
@@ -164,7 +164,7 @@ def in_two(**changed: Any) -> TrainSettings:
     return settings(**{**IN_TWO, "batch_size": 8, "select": "last", **changed})
 
 
-def agreeing(wanted: TrainSettings) -> CollaborationObjective:
+def collaboration_objective(wanted: TrainSettings) -> CollaborationObjective:
     options = wanted.collaboration
     assert options is not None
     return CollaborationObjective(make_objective("bce"), options)
@@ -180,7 +180,7 @@ def test_dependence_term_without_effect_is_warned_about(
         with caplog.at_level(logging.WARNING):
             done = fit(
                 slim(), Doubled(checkered(0)), checkered(1),
-                wanted.trainer, watch=RunContext(), objective=agreeing(wanted),
+                wanted.trainer, watch=RunContext(), objective=collaboration_objective(wanted),
             )  # fmt: skip
         notes[form] = done.notes
     (idle,) = notes["plain"]["warnings"]
@@ -199,7 +199,7 @@ def test_collaboration_raises_dependence_between_qualities() -> None:
         wanted = in_two(num_epochs=3, collab=weight)
         done = fit(
             model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=RunContext(),
-            objective=agreeing(wanted),
+            objective=collaboration_objective(wanted),
         )  # fmt: skip
         notes: Any = done.notes
         last[weight] = notes["collaboration"][-1]["nhsic"]

@@ -72,7 +72,7 @@ PENALTY = 3.0
 SHAPES = [(60, 150), (80, 30)]  # dual, primal
 
 
-def kept(every: FeatureRows, gone: list[int]) -> FeatureRows:
+def without_rows(every: FeatureRows, gone: list[int]) -> FeatureRows:
     """Return rows without some, as if they had never been there."""
     stays = np.setdiff1d(np.arange(len(every)), gone)
     features = np.concatenate(every.parts)[stays]
@@ -92,7 +92,7 @@ def test_forgotten_rows_have_no_influence(shape: tuple[int, int], count: int) ->
     gone = np.random.default_rng(1).permutation(len(every))[:count].tolist()
     closed, anew = (
         refit(every, standard, PENALTY, gone=gone),
-        refit(kept(every, gone), standard, PENALTY),
+        refit(without_rows(every, gone), standard, PENALTY),
     )
     test = rows(40, shape[1], seed=7)
     difference = logits(closed, test, standard) - logits(anew, test, standard)
@@ -114,7 +114,7 @@ def test_stored_factor_is_reused_for_other_labels(shape: tuple[int, int]) -> Non
     standard = Standardization.from_rows(poisoned)
     factor = factor_of(poisoned, standard, PENALTY)
     closed = refit(true, standard, PENALTY, factor=factor)
-    anew = refit(kept(true, []), standard, PENALTY)
+    anew = refit(without_rows(true, []), standard, PENALTY)
     test = rows(40, shape[1], seed=7)
     assert_allclose(logits(closed, test, standard), logits(anew, test, standard), atol=1e-10)
 
@@ -125,7 +125,7 @@ def test_stored_factor_is_reused_for_forgetting_and_weights() -> None:
     standard = Standardization.from_rows(every)
     factor = factor_of(every, standard, PENALTY)
     closed = refit(every, standard, PENALTY, gone=[0, 7, 30], factor=factor)
-    anew = refit(kept(every, [0, 7, 30]), standard, PENALTY)
+    anew = refit(without_rows(every, [0, 7, 30]), standard, PENALTY)
     test = rows(40, 120, seed=7)
     assert_allclose(logits(closed, test, standard), logits(anew, test, standard), atol=1e-10)
 
