@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 
-from tests.trueface.training.parts.test_bank import settled
+from tests.trueface.training.parts.test_bank import network_with_statistics
 from trueface.corruptions.chain import Chain
 from trueface.data import dataset
 from trueface.data.dataset import Batch, ImageLoader, eval_loader, train_loader
@@ -153,7 +153,7 @@ def test_self_blended_image_is_fake_in_all_qualities(
     training = loader_in_qualities(images, settings)
     feed = rows_of(training, settings)
     if freeze:
-        model = settled()
+        model = network_with_statistics()
         feed, _ = build_quality_feeds(
             model, training, eval_loader(images, settings), settings, RunContext()
         )
@@ -174,7 +174,7 @@ def test_features_of_frozen_backbone_equal_those_of_pixels(
     images: tuple[Image, ...], form: str
 ) -> None:
     settings = options(freeze=True, quality_batch=form, num_epochs=2)
-    model = settled()
+    model = network_with_statistics()
     body = FrozenBackbone(model)
     banked, _ = build_quality_feeds(
         model,
@@ -200,7 +200,7 @@ def test_stop_during_features_of_quality_ends_the_pass(
 ) -> None:
     settings, watch = options(freeze=True), RunContext()
     feed, _ = build_quality_feeds(
-        settled(),
+        network_with_statistics(),
         loader_in_qualities(images, settings),
         eval_loader(images, settings),
         settings,
