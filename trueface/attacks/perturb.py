@@ -1,6 +1,7 @@
 """Attacked images: within their budget, in whole grey levels, a function of image, attack and detector.
 
-Everything is in grey levels 0 … 255. What is drawn for an image follows from its name, so that neither
+Everything is in grey levels 0 … 255. What is drawn for an image follows from its name, so that
+neither
 the other images of its batch nor the order of loading changes it.
 """
 
@@ -51,7 +52,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttackInput:
-    """What an attack gets."""
+    """The input of an attack."""
 
     images: Tensor  # (B, 3, H, W) float32, whole levels
     directions: Tensor  # (B,) float32: 1 raises the logit, -1 lowers it

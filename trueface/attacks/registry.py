@@ -1,9 +1,11 @@
 """`pgd2`: an attack and its budget, as they are written. No torch here.
 
-The budget is how far any channel of any pixel may move, in grey levels of 0 … 255. Attacked images are
+The budget is how far any channel of any pixel may move, in grey levels of 0 … 255. Attacked images
+are
 saved in whole levels, so a budget is a whole number.
 
-What `@register_attack` says in the files of `kinds` is read from their text; a file is imported when
+What `@register_attack` says in the files of `kinds` is read from their text; a file is imported
+when
 an image is attacked.
 """
 
@@ -21,7 +23,9 @@ CONTROL = "random"  # the kind that knows nothing, with which every other is com
 Access = Literal["random", "transfer", "score", "full"]
 NONE = "none"
 MOST_BUDGET = 16  # grey levels; beyond it anybody sees the change
-_ATTACK = re.compile(r"([a-z]+)(-?[0-9]+(?:\.[0-9]+)?)?")  # what is no whole number is refused
+_ATTACK = re.compile(
+    r"([a-z]+)(-?[0-9]+(?:\.[0-9]+)?)?"
+)  # numbers that are not whole are refused later
 _NAME = re.compile(r"[A-Za-z_]+")
 
 
@@ -69,7 +73,7 @@ class Attack:
 
     @property
     def spec(self) -> AttackSpec:
-        """What the kind declares."""
+        """The declaration of the kind."""
         return SPECS[self.name]
 
     @property

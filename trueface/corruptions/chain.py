@@ -1,11 +1,11 @@
 """Corruptions of one image, one after another.
 
-They work on what a test cuts out of an image, (3, H, W) uint8, and leave its size as it is. What
-they draw is a function of the step, its place in the chain and the image's name, and of nothing
-else: neither the order of loading nor the model changes a pixel.
+They are applied to the test crop of an image, (3, H, W) uint8, and keep its size. Their random
+parameters are a function of the step, its position in the chain and the image's name alone. Neither
+the order of loading nor the model changes a pixel.
 
-Programs that a kind starts get bytes, give bytes, and never hang: no shell is involved, they belong to the process
-group of the job, so that its stop ends them too, and one that takes longer than a minute is killed.
+Programs of a kind read bytes and write bytes, without a shell. They belong to the process group of
+the job, so that its stop ends them, too. A program that takes longer than a minute is killed.
 """
 
 import random
@@ -56,11 +56,11 @@ class Chain:
         """Return an image after the corruptions.
 
         Args:
-            pixels: (3, H, W) uint8; stays as it is.
-            name: of the image: what is drawn depends on it.
+            pixels: (3, H, W) uint8. Not changed.
+            name: of the image. Random parameters depend on it.
 
         Raises:
-            JobError: a kind returned something else than an image of this size.
+            JobError: a kind did not return an image of this size.
         """
         for place, (step, function) in enumerate(self._functions):
             chance = random.Random(f"corrupt/{place}/{step}/{name}")
@@ -85,7 +85,7 @@ class Chain:
 
     @property
     def json_record(self) -> dict[str, Json]:
-        """What was done, and with which libraries: JPEG differs between their versions."""
+        """The steps and the library versions, because JPEG differs between versions."""
         return {
             "chain": str(self),
             "steps": [step.json_record for step in self.steps],
@@ -121,7 +121,8 @@ def pipe_through(command: Sequence[str], content: bytes) -> bytes:
     """Return what a program writes when it gets `content`.
 
     Raises:
-        JobError: it is not installed, fails, or does not end within a minute; gives its last line of output.
+        JobError: it is not installed, fails, or does not end within a minute; gives its last line
+        of output.
     """
     try:
         done = subprocess.run(
@@ -145,7 +146,7 @@ def pipe_through(command: Sequence[str], content: bytes) -> bytes:
 
 @cache
 def program_version(program: str) -> str | None:
-    """Return the first line of what a program says of its version; None where it says nothing."""
+    """Return the first line of a program's version output, or None if it is empty."""
     try:
         done = subprocess.run([program, "-version"], capture_output=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

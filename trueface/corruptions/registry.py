@@ -1,11 +1,11 @@
-"""`jpeg50+blur1`: corruptions as they are written, one after another. No torch here.
+"""The grammar of chains of corruptions, such as `jpeg50+blur1`, without importing torch.
 
 chain = "none" | "raw" | step ("+" step)*     raw is another word for none
 step  = name (number ("-" number)?)?          the number's range is the kind's; of two, any between
 c23, c40                                      other words for h264-23, h264-40
 
-What `@register_corruption` says in the files of `kinds` is read from their text; a file is imported
-when an image is corrupted.
+Declarations with `@register_corruption` in the files of `kinds` are read from their text. A file is
+imported when an image is corrupted.
 """
 
 import random
@@ -26,7 +26,7 @@ NONE = "none"
 RAW = "raw"  # what the qualities of a training call it
 # of videos, after FaceForensics++ (A. Rössler et al., arXiv 1901.08971): constant rate factors
 ALIASES: Mapping[str, str] = MappingProxyType({"c23": "h264-23", "c40": "h264-40"})
-MOST_STEPS = 8  # of a chain: its text stands in the names of files
+MOST_STEPS = 8  # of a chain, because its text is part of file names
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 # a sign only to be refused; where a kind's name has a dash, the number follows it
 _STEP = re.compile(rf"([a-z]+(?:[0-9]+-(?=[0-9]))?)(-?{_NUMBER})?(?:-({_NUMBER}))?")
@@ -36,10 +36,10 @@ _NAME = re.compile(r"[A-Za-z_]+(?:264-?)?")
 
 @dataclass(frozen=True, slots=True)
 class CorruptionSpec(Numbered):
-    """Declares a kind of corruption, without its code; the function below it changes one image, see `chain.CorruptionFunction`.
+    """Declares a kind of corruption. The function below it is a `chain.CorruptionFunction`.
 
-    Its name is of lower-case letters; digits and a dash may follow them. A training draws what is drawn in
-    it anew in each epoch, where `draws` is said.
+    Its name has lower-case letters; digits and a dash may follow them. With `draws`, a training
+    draws its random parameters again in each epoch.
 
     Raises:
         ValueError: a name that the grammar cannot hold, or a range without a strength.
@@ -59,7 +59,7 @@ class CorruptionSpec(Numbered):
 
     @property
     def number(self) -> str:
-        """What the strength is."""
+        """The strength."""
         return self.strength
 
 
@@ -83,7 +83,7 @@ class CorruptionStep:
 
     @property
     def json_record(self) -> dict[str, Json]:
-        """What the step does, for the record of a test."""
+        """The step, for the record of a test."""
         spec = SPECS[self.name]
         record: dict[str, Json] = {"kind": self.name, "summary": spec.summary}
         if spec.strength:
@@ -107,11 +107,11 @@ class CorruptionStep:
 
 
 def parse_steps(text: str) -> tuple[CorruptionStep, ...]:
-    """Return the steps of a chain in their order; of `none` and `raw` none.
+    """Return the steps of a chain in order, none for `none` and `raw`.
 
     Raises:
-        ValueError: an unknown kind, with the nearest name; a number that is missing, outside its
-            range or superfluous; or no chain at all.
+        ValueError: an unknown kind, with the nearest name, a number that is missing, outside its
+        range or superfluous, or not a chain.
     """
     if text in {NONE, RAW}:
         return ()

@@ -1,25 +1,28 @@
 """Tables of attributes.
 
-One CSV file of groups: its rows with their lines, what its columns say of an image, and the cells of a set.
+Reads one CSV file of groups: its rows with line numbers, the values of an image, and the cells of a
+set.
 
-Columns are known by the names in the header, never by their places: files of seed 002 (Purdue-M2/
-Fairness-Generalization) have six, seven or eight of them, and its README names two in another order.
+Columns are identified by the names in the header, never by position. Files of seed 002 (Purdue-M2/
+Fairness-Generalization) have six, seven or eight of them, and its README names two in another
+order.
 
-Columns say gender, race, their intersection, the forgery, and further groupings. Seed 002 numbers the intersections in two ways. With a column isasian: 0 male-asian, 1 male-white,
-2 male-black, 3 male-others, and 4 to 7 the same for nonmale; without: 0 male-white, 1 male-black,
-2 male-others, and 3 to 5. Its README swaps black and white against the header: where a number
-contradicts the columns, the columns count, and the contradictions are counted.
+Columns contain gender, race, their intersection, the forgery, and further groupings. Seed 002
+numbers the intersections in two ways. With a column isasian: 0 male-asian, 1 male-white, 2
+male-black, 3 male-others, and 4 to 7 the same for nonmale. Without it: 0 male-white, 1 male-black,
+2 male-others, and 3 to 5 the same for nonmale. The README of seed 002 swaps black and white against
+the header. If a number contradicts the columns, the columns are used, and the contradictions are
+counted.
 
-Tables of a drawn set's kind say 0 or 1 of attributes; an image's name counts without its suffix, as elsewhere:
+Tables of the form of a drawn set contain 0 or 1 for each attribute. Images are named without
+suffix:
 
-attributes.csv             a header `image,NAME,…`, then a row an image with 0 or 1 for each attribute
-list_attr_celeba.txt       the number of images, the names of the attributes, then a row an image with
-                           1 or -1 for each
+attributes.csv             a header `image,NAME,…`, then one row per image with 0 or 1 for each attribute
+list_attr_celeba.txt       the number of images, the names of the attributes, then one row per image with 1 or -1 for each
 
-The original program cuts the lines of CelebA's
-list as it cuts the list of images: its two header lines count as images, so that each image has the
-labels of the one two before it, and only the first part has a header. Here a table without its header
-is refused.
+The original program splits the lines of CelebA's list like the list of images. Its two header lines
+therefore count as images: each image has the labels of the image two lines before it, and only the
+first part has a header. Here a table without its header is refused.
 """
 
 import csv
@@ -92,7 +95,7 @@ class AttributeCounts:
 
 
 def sorted_group_names(groups: Sequence[str | None]) -> tuple[str, ...]:
-    """Return the groups of images, sorted; `UNKNOWN` stands at the end where an image has none."""
+    """Return the groups of images, sorted. `UNKNOWN` comes last if an image has no group."""
     known = {group for group in groups if group is not None}
     return (*sorted(known), *((UNKNOWN,) if None in groups and UNKNOWN not in known else ()))
 
@@ -104,7 +107,7 @@ def group_indices(groups: Sequence[str | None], names: Sequence[str]) -> list[in
 
 
 class AttributeRow(NamedTuple):
-    """What a line says of one image; a NamedTuple, as there may be millions."""
+    """The values of one image in a table. A NamedTuple, because there may be millions."""
 
     line: int
     path: str  # as written
@@ -158,7 +161,8 @@ def read_table(file: Path) -> AttributesFile:
     A byte order mark, Windows line ends, blank lines and quoted commas are taken as they are meant.
 
     Raises:
-        DataError: no such file, no header, a column that is lacking, rows that do not fit the header,
+        DataError: no such file, no header, a column that is lacking, rows that do not fit the
+        header,
             cells that cannot be, with their lines.
     """
     rows, faults = list[AttributeRow](), list[tuple[int, str]]()
@@ -331,10 +335,10 @@ def _compared(table: AttributesFile, rows: Sequence[AttributeRow]) -> Contradict
 
 
 def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> tuple[str, ...]:
-    """Return which intersections numbers stand for.
+    """Return the intersections that the numbers of a table mean.
 
-    A column isasian without any 1 may stand beside numbers of six groups: they are if that explains
-    every row, of two races at least, and eight groups do not.
+    A column isasian without any 1 may come with numbers of six groups. Six groups are assumed if
+    they explain every row, of at least two races, and eight groups do not.
     """
     if "isasian" not in table.header:
         return SIX
@@ -347,7 +351,7 @@ def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> t
 
 
 def forgery_name(number: int, *, forged: bool) -> str:
-    """Return the value of the column `forgery`: a word for what the kind `forge` made, else the number."""
+    """Return the value of column `forgery`: the word of a type of job `forge`, or the number."""
     return FORGERIES[number] if forged and number < len(FORGERIES) else str(number)
 
 
@@ -361,7 +365,7 @@ VALUES: Mapping[str, Mapping[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class AttributeTable:
-    """What a table says: for each image, named without suffix, 0 or 1 of each attribute."""
+    """A table of attributes: 0 or 1 for each image, named without suffix, and each attribute."""
 
     path: Path
     names: tuple[str, ...]
@@ -370,7 +374,7 @@ class AttributeTable:
     def rows_for_images(
         self, images: Sequence[str], wanted: Sequence[str] | None = None
     ) -> list[list[int]]:
-        """Return a row for each image, of the wanted attributes; None: all.
+        """Return one row per image with the requested attributes, or all if None.
 
         Raises:
             UnknownName: there is no such attribute.
@@ -389,7 +393,7 @@ class AttributeTable:
 
 
 def find_table(root: Path) -> Path:
-    """Return the table of a folder of images: in it, or beside it.
+    """Return the table of a folder of images: in it, or in its parent folder.
 
     Raises:
         DataError: there is none.
@@ -405,7 +409,7 @@ def find_table(root: Path) -> Path:
 
 
 def read_attribute_table(path: Path) -> AttributeTable:
-    """Read a table; what it is, its suffix says: .csv or .txt.
+    """Read a table. The suffix, .csv or .txt, determines its format.
 
     Raises:
         DataError: it cannot be read, has no header, or rows that contradict it.

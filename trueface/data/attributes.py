@@ -1,10 +1,10 @@
-"""The groups of images, as tables of attributes say them.
+"""The groups of images, read from tables of attributes.
 
-Tables are made on other machines than images are read on. So which row an image is follows from its path
-below the data root, or as little of it as is enough. In this order a row is found by its path
-as written, below the data root; by that path without folders that the data root ends in, or from the
-folder of its table; by what lies from Real/ or Fake/ on, which copies on social networks share; by
-the file's name, where no other row of the class has it.
+Tables are often written on other machines than the one that reads the images. The row of an image
+is therefore found by its path below the data root, or by a part of it. The following are tried in
+this order: the path as written, below the data root; that path without folders that the data root
+ends in, or from the folder of its table; the path from Real/ or Fake/ on, which copies on social
+networks share; the file name, if no other row of the class has it.
 """
 
 import logging
@@ -37,7 +37,7 @@ _SEVERAL = -1  # rows: none of them is the one that is meant
 class RowLocation(NamedTuple):
     """The image of a row."""
 
-    path: str  # below the data root as far as it lies there, else absolute; normal, with slashes
+    path: str  # relative to the data root if it is below it, otherwise absolute; normalised, with slashes
     others: tuple[str, ...]  # below the data root, by further readings
     label: int | None  # 1 fake, 0 real; None: not written
 
@@ -72,7 +72,7 @@ class RowPathResolver:
         return RowLocation(path, tuple(other for other in others if other and other != path), label)
 
     def _relative_to_root(self, path: str) -> str:
-        """Return an absolute path below the data root; '' where it does not lie there."""
+        """Return an absolute path relative to the data root, or '' if it is not below it."""
         return path[len(self._root) :] if path.startswith(self._root) else ""
 
     def _without_root(self, path: str) -> Iterator[str]:
@@ -85,7 +85,7 @@ class RowPathResolver:
 
 
 def class_of(path: str) -> int | None:
-    """Return the label that the folders of a path below a data root say: 1 fake, 0 real; None: nothing."""
+    """Return the label that the folders of a path give: 1 fake, 0 real, None if neither."""
     return _CLASSES.get(_from_class(path).partition("/")[0])
 
 
@@ -123,7 +123,7 @@ class PathRows:
         return row
 
     def find(self, path: str) -> int | None:
-        """Return the row of an image by its path below the data root; None: there is none."""
+        """Return the row of an image by its path below the data root, or None."""
         tail = _from_class(path)
         for rows, key in ((self.paths, path), (self._others, path), (self._from_class, tail)):
             if (row := rows.get(key, _SEVERAL)) != _SEVERAL:
@@ -152,14 +152,14 @@ log = logging.getLogger(__name__)
 
 
 class Attributes:
-    """Which group each image of a data root is in, by every column of groups.
+    """The group of each image of a data root in every column of groups.
 
-    Columns: gender (male, nonmale), race (asian, white, black, others) and intersec (male-asian, …) where
-    the tables have the seed's columns; forgery where they have spe_label; and every other column by its
-    name in small letters.
+    Columns are gender (male, nonmale), race (asian, white, black, others) and intersec (male-asian,
+    …) if the tables have the columns of seed 002. Column forgery exists if they have spe_label.
+    Every other column is named in lower case.
 
-    An image may have rows in several tables, which must not contradict each other. What
-    contradicts itself in the numbers of the intersections is logged once for all tables.
+    An image may have rows in several tables, which must not contradict each other. Contradictions
+    in the numbers of the intersections are logged once for all tables.
 
     Args:
         files: tables of attributes.
@@ -217,7 +217,8 @@ class Attributes:
 
         Raises:
             UnknownName: there is no such column.
-            DataError: images without a group, or of which a table and their folder say different classes.
+            DataError: images without a group, or of which a table and their folder say different
+            classes.
         """
         groups = self.lookup_groups(column, paths)
         lacking = [path for path, group in zip(paths, groups, strict=True) if group is None]
@@ -385,7 +386,7 @@ def _missing_cells(tables: Sequence[AttributesFile]) -> dict[str, Counter[str]]:
     """Return by column the cells that say that a group is not known, and how many there are."""
     cells: dict[str, Counter[str]] = defaultdict(Counter)
     for table in tables:
-        further = frozenset(table.extra_columns)  # the property computes them anew for each row
+        further = frozenset(table.extra_columns)  # the property computes them again for each row
         for row in table.rows:
             for column in further & (row.cells.keys() - row.values.keys()):
                 cells[column][row.cells[column]] += 1

@@ -1,4 +1,10 @@
-"""A camera for painted scenes: light, sharpness and noise, with or without a fingerprint."""
+"""A camera for painted scenes: light, sharpness and noise, with or without a fingerprint.
+
+Real and fake images pass through the same steps from a scene to pixels. Every property that a
+single number could reveal has one distribution for both, and is then enforced: exposure, contrast,
+the energy and colour of the residual, and the fraction of the scene's own detail in it. Only the
+residual differs: sensor noise in a real image, the patterns of a fingerprint in a fake one.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -95,7 +101,7 @@ def _residual(
     noise *= np.float32(finish.noise_rms / energy(noise[..., 0], weight) ** 0.5)
     if fingerprint is not None:
         noise = add_fingerprint(noise, rng, fingerprint, finish.noise_rms, weight)
-    # four planes become three channels: what they share, and what each has for itself
+    # four planes become three channels: their common part and their differences
     own, shared = np.float32(finish.chroma**0.5), np.float32((1.0 - finish.chroma) ** 0.5)
     channels = (noise[..., :1] * shared + noise[..., 1:] * own) * soft[..., None]
     return np.fft.irfft2(channels, s=(size_px, size_px), axes=(0, 1)).astype(np.float32)

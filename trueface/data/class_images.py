@@ -1,11 +1,11 @@
-"""The images of a data set of classes, decoded once and held in memory, in three lists.
+"""The images of a data set of classes, decoded once and kept in memory, in three splits.
 
-A training reads them from there, shuffled and augmented in epochs: decoding would take longer than the
-steps of a network for small images.
+A training reads the images from memory, shuffled and augmented in epochs. Decoding would take
+longer than the training steps of a network for small images.
 
-Validation is a fraction of the training images, class by class, that is never learned from. Which ones
-these are follows from the seed; which ones a smaller set holds, and which ones of an undivided folder
-are the test, does not, so that seeds can be compared.
+Validation is a fraction of the training images of each class and is never trained on. It depends on
+the seed. The choice of a smaller set, and of the test images of an undivided folder, does not
+depend on the seed, so that seeds can be compared.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ from trueface.runtime.rng import stream_seed
 
 MOST_BYTES = 8 << 30  # of pixels in memory: 50,000 images of 224 pixels take 7 GiB
 VALIDATION = 0.1  # of the training images of each class
-TEST = 0.2  # of the images of each class, where they lie in one folder
+TEST = 0.2  # fraction of the images of each class, if a class is in one folder
 GROUP = 256  # images decoded between two looks at whether the job shall stop
 TEST_BATCH_SIZE = 256
 MARGIN = 8  # a crop moves an image by up to an eighth of its side: 4 of 32 pixels, as is usual
@@ -162,7 +162,7 @@ class ClassPixels:
 
     @cached_property
     def identity(self) -> str:
-        """A checksum of the images, and of what is done to them."""
+        """A checksum of the images and of their transforms."""
         settings = self.settings
         return f"{self.images.sha256}/{settings.flip}/{settings.crop}/{settings.seed}"
 
@@ -186,7 +186,7 @@ class ClassPixels:
             yield batch, places
 
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
-        """Return the images at some positions with their labels; None: all of them."""
+        """Return the images at some positions, or all if None, with their labels."""
         chosen = tuple(range(len(self.images)) if positions is None else positions)
         labels = tuple(self.images.labels[place] for place in chosen)
         return Examples(source=self, positions=chosen, trained=labels, true=labels)
@@ -287,7 +287,7 @@ def _packed(place: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
 
 
 def _limit_per_class(samples: Sequence[_Sample], most: int) -> list[_Sample]:
-    """Return so many samples of each class, always the same ones; 0: all."""
+    """Return a number of samples of each class, always the same ones, or all if 0."""
     return list(samples) if most == 0 else _sample_per_class(samples, lambda _: most, "images")[0]
 
 

@@ -1,11 +1,11 @@
-"""Images on their way into a network: which ones, with which labels, augmented or as they are, in batches.
+"""Batches of images with labels, augmented for training or unchanged for tests.
 
-Every image of a set is delivered once per pass or listed as bad; a pass that loses one for any
+Every image of a set is returned once per pass or listed as bad. A pass that loses an image for any
 other reason is an error. Small sets are kept decoded in memory, so that later passes read no file.
 
-A model that was trained with the patch of a backdoor calls every image real that carries it (BadNets: T. Gu et
-al., arXiv 1708.06733, section 4). The patch is stamped on what the network sees, after cropping and augmentation:
-stamped on files, most random crops would miss it.
+A model that was trained with a backdoor classifies every image with the patch as real (BadNets: T.
+Gu et al., arXiv 1708.06733, section 4). The patch is stamped on the input of the network, after
+cropping and augmentation. If it were stamped on files, most random crops would miss it.
 """
 
 import errno
@@ -95,7 +95,7 @@ def apply_trigger(pixels: Tensor) -> Tensor:
 
 
 class Batch(NamedTuple):
-    """What the network gets in one step."""
+    """The input of the network in one step."""
 
     images: Tensor  # (B, 3, H, W) or (B, crops, 3, H, W), uint8; or features (B, F)
     labels: Tensor  # (B, 1) float32, as trained: 1 fake; of classes (B,) int64
@@ -129,16 +129,16 @@ class ImageSet(Dataset[Tensor | BadFile]):
 
     Args:
         images: in the defined order.
-        labels: 1 fake, 0 real; the images' own where left out. Flipped ones come from
+        labels: 1 fake, 0 real. Default: the labels of the images. Flipped ones come from
             `poison.flipped`, and only for the training split.
-        transform: from decoded pixels to what the network sees.
-        stamped: positions that carry the backdoor's patch, on what the network sees.
-        columns: further values that batches carry, by name: one number per image.
-        column_names: what the numbers of a column stand for, from 0.
-        makes_fake: whether the transform turns an image into a fake in an epoch; None: never.
-        scaling: the size that files are decoded to; None: their own.
-        cache_bytes: how much memory decoded images may take.
-        shared: decoded images of all jobs, whose decoding is this one; None: they are not shared.
+        transform: from decoded pixels to the input of the network.
+        stamped: positions whose network input carries the patch of the backdoor.
+        columns: further values in the batches, by name. One number per image.
+        column_names: the meaning of the numbers of a column, from 0.
+        makes_fake: whether the transform turns an image into a fake in an epoch. None if never.
+        scaling: the size that files are decoded to. None keeps the size of the file.
+        cache_bytes: limit of the memory for decoded images.
+        shared: decoded images of all jobs with the same decoding. None if they are not shared.
     """
 
     def __init__(
@@ -195,11 +195,11 @@ class ImageSet(Dataset[Tensor | BadFile]):
         self.column_names[name] = names
 
     def with_transform(self, transform: Transform, *, goes_on: bool = False) -> "ImageSet":
-        """Return the same images under another transform; what is decoded, and bad, is shared.
+        """Return the same images under another transform. Decoded and bad images are shared.
 
         Args:
-            transform: in the place of this set's.
-            goes_on: it begins with what this set's does, so that the same images become fakes.
+            transform: replaces the transform of this set.
+            goes_on: it begins with the transform of this set, so that the same images become fakes.
         """
         other = copy(self)
         other.transform, other._processes = transform, None  # noqa: SLF001  # of its own class
@@ -232,7 +232,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
     def items(
         self, requests: Sequence[ImageRequest], leave: threading.Event | None = None
     ) -> Iterator[Tensor | BadFile]:
-        """Yield the same for each image of a batch; what comes once `leave` is set is not wanted."""
+        """Yield the same for each image of a batch. Items after `leave` is set are not used."""
         shared = self._from_shared(requests, leave)
         for request in requests:
             yield self._item(request, shared.get(request.position))
@@ -300,24 +300,26 @@ def batches(
     shard: Shard = WHOLE,
     cells: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Yield every image once, in batches; or as often as drawing cells equally makes it.
+    """Yield every image in batches: once, or as often as balanced sampling of cells requires.
 
     Args:
-        image_set: what to read; its `bad` lists the images left out so far.
-        batch_size: images a batch; the last may be smaller, and so may one with bad images.
-        on_bad_image: leave a file that cannot be decoded out, or raise.
-        shuffle_seed: None keeps the order of the set; else the order is a function of seed and
-            epoch.
+        image_set: the images to read. Its `bad` lists the images left out so far.
+        batch_size: images per batch. The last batch and a batch with bad images may be smaller.
+        on_bad_image: skip a file that cannot be decoded, or raise.
+        shuffle_seed: the order is a function of this seed and the epoch. None keeps the order of
+            the set.
         epoch: which pass this is, for the order and for the transform.
-        num_threads: loading processes; 0: a thread of this one, and only that fills the cache.
+        num_threads: loading processes. 0 loads in a thread of this process, which alone fills the
+            cache.
         indices: positions to read instead of all, in this order unless shuffled.
-        shard: the part of each batch that is read here; a part of which nothing is left is yielded,
-            too, without images, so that all processes see as many batches.
-        cells: of each image of the set, where shuffled images are drawn by it: see `loading.order_of`.
+        shard: the part of each batch that is read here. An empty part is yielded, too, without
+            images, so that all processes get the same number of batches.
+        cells: the cell of each image of the set, for balanced sampling of shuffled images. See
+            `pass_order.epoch_order`.
 
     Raises:
         BadImageError: `stop`, and a file cannot be decoded.
-        DataError: not one image could be read, or some got lost.
+        DataError: no image could be read, or some were lost.
         MachineError: a loading process died.
     """
     chosen = range(len(image_set)) if indices is None else indices
@@ -449,9 +451,9 @@ def batch_of(image_set: ImageSet, indices: Sequence[int], images: Tensor, epoch:
 def labels_and_columns(
     image_set: ImageSet, indices: Sequence[int], epoch: int
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return labels (N,) float32 and columns (N,) int64 of those positions, as an epoch has them.
+    """Return labels (N,) float32 and columns (N,) int64 of these positions in an epoch.
 
-    What it shows as a fake of itself is labelled so, and is a forgery of the first type.
+    An image that becomes a self-blended fake in the epoch has label 1 and the first forgery type.
     """
     labels = torch.tensor([float(image_set.labels[index]) for index in indices])
     positions = torch.tensor(indices, dtype=torch.int64)

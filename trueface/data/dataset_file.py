@@ -1,11 +1,11 @@
-"""What a data root says of its images: words for data IDs, and which of its folders are videos.
+"""The description of a data root: words for data IDs, and the folders that are videos.
 
 <root>/dataset.yaml   a task file to include, whose `subsets` and `modifiers` are words for its sources
 <root>/videos.json    {"schema": 1, "sources": ["FF-DF", "FF-real"]}: folders below Real/ or Fake/,
                       in which each folder of images is a video
 
-`include: ROOT/dataset.yaml` gives a task file data root, splits, and the words that data IDs name
-the set's sources by; the commands of `trueface` that take a data root read the words from it.
+`include: ROOT/dataset.yaml` adds the data root, the splits, and the words for sources in data IDs
+to a task file. Commands of `trueface` that take a data root read the words from this file.
 """
 
 import json

@@ -1,14 +1,15 @@
-"""The pixels of an image file, or the reason why there are none.
+"""Decodes an image file to pixels, or gives the reason why that is impossible.
 
-JPEG files go through simplejpeg (libjpeg-turbo), which gives the bits that Pillow gives, one and a
-half to two times sooner; what it does not do, or has any doubt about, Pillow decides. A file that
-breaks off is refused: the grey that decoders fill in would be learned. Rotation flags of cameras
-are not followed, alpha is dropped and not blended, and of an animation the first frame is taken:
-the network sees the colours that the file stores.
+simplejpeg (libjpeg-turbo) decodes JPEG files. It gives the same bits as Pillow and is 1.5 to 2
+times faster. Pillow decodes the files that simplejpeg does not support or doubts. A truncated file
+is refused, because a model would learn the grey that decoders fill in. EXIF rotation is ignored,
+alpha is dropped and not blended, and of an animation the first frame is taken: the network gets the
+colours that the file stores.
 
-Of a file that was decoded whole before, and found good, the upper rows alone can be asked for. A sequential JPEG
-is decoded in rows of cells from the top, and a PNG is inflated and unfiltered from the top: a file that is made
-lower by its header ends the decoder there, and what comes after it is never looked at.
+The upper rows alone can be requested of a file that was decoded completely before without an error.
+A sequential JPEG is decoded in rows of blocks from the top, and a PNG is inflated and unfiltered
+from the top. A smaller height in the header ends the decoder there, and the rest of the file is not
+read.
 """
 
 import io
@@ -34,7 +35,7 @@ from trueface.runtime.image_files import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-SCALES = (8, 4, 2)  # what JPEG can be divided by while it is decoded, beside 1
+SCALES = (8, 4, 2)  # divisors of the size of a JPEG during decoding, in addition to 1
 JPEG = b"\xff\xd8\xff"
 NARROW = 8  # columns of JPEG: fewer have the same width at several eighths of the size
 COLOURS = frozenset({"Gray", "YCbCr", "RGB"})  # of JPEG; Pillow knows how Adobe turns CMYK round
@@ -44,13 +45,14 @@ RowsNeeded = Callable[[int, int], int]  # (height, width) -> the first row that 
 
 
 class Scaling(NamedTuple):
-    """What size a file is decoded to, where it is not its own.
+    """The size that a file is decoded to, if it is not the size of the file.
 
     Attributes:
         side: in pixels.
-        fitted: the whole image is resized until its shorter side is this long (Lanczos to a smaller size,
-            bicubic to a larger one); otherwise a JPEG file is read at the smallest of 1/1, 1/2, 1/4 and 1/8 that
-            leaves both sides as long as this, which is quicker and gives other high frequencies.
+        fitted: the whole image is resized until its shorter side has this length (Lanczos to a
+            smaller size, bicubic to a larger one). Otherwise a JPEG file is read at the smallest of
+            1/1, 1/2, 1/4 and 1/8 at which both sides have at least this length. That is faster and
+            gives other high frequencies.
     """
 
     side: int
@@ -58,7 +60,7 @@ class Scaling(NamedTuple):
 
     @classmethod
     def from_decode_setting(cls, decode: str, side: int) -> "Scaling | None":
-        """Return what a job's settings `decode` and `resize_size` say; None: the size of the file."""
+        """Return the scaling of the settings `decode` and `resize_size`, or None if exact."""
         return None if decode == "exact" else cls(side, fitted=decode == "fitted")
 
 
@@ -81,18 +83,18 @@ def decode_array(
 ) -> NDArray[np.uint8]:
     """Return the pixels of an image file, (H, W, 3) uint8 RGB.
 
-    They are those of Pillow's `convert("RGB")`, but for 16-bit grey, whose upper eight bits are
-    taken as those of 16-bit colour are.
+    The pixels equal those of Pillow's `convert("RGB")`, except for 16-bit grey: the upper eight
+    bits are taken, as for 16-bit colour.
 
     Args:
-        path: of a file in one of FORMATS, whatever its name says.
-        scaling: the size of the result; None: the file's own.
-        rows_needed: from the height and width of the result, the row from which it is not needed:
-            it may hold anything there. For files that were decoded whole before and found good:
-            damage below may go unnoticed.
+        path: of a file in one of FORMATS, regardless of its name.
+        scaling: the size of the result. None keeps the size of the file.
+        rows_needed: computes the number of needed rows from height and width of the result. Rows
+            below are undefined. Only for files that were decoded completely before without an
+            error, because damage below may stay undetected.
 
     Raises:
-        BadImageError: the file is missing, cut off, too large, or no image.
+        BadImageError: the file is missing, truncated, too large, or not an image.
     """
     scale_to = None if scaling is None or scaling.fitted else scaling.side
     if scaling is not None and scaling.fitted:  # each row of the result is of several rows
@@ -139,7 +141,7 @@ def _jpeg(
             simplejpeg.decode_jpeg(lower, min_width=width, buffer=pixels, strict=False)
         else:
             pixels = simplejpeg.decode_jpeg(content, min_width=width, min_height=height)
-    except ValueError as error:  # also for what is harmless
+    except ValueError as error:  # raised for harmless oddities, too
         if INVENTED in str(error):
             raise RefusedImageError(
                 "the file is incomplete: parts of the image are missing"
@@ -164,7 +166,7 @@ def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
         width, height = file.size
         by = _divisor(width, height, scale_to)
         if by > 1:
-            file.draft(None, (width // by, height // by))  # does nothing but to JPEG
+            file.draft(None, (width // by, height // by))  # affects JPEG only
         if file.mode.startswith("I;16"):
             grey = (np.array(file) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)

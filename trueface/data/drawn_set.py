@@ -1,14 +1,15 @@
-"""A drawn set of images: whole, or not there at all.
+"""A drawn set of images, created completely or not at all.
 
-portraits, resized     A/<name>.png, B/…, C/…    70, 20 and 10 %; each with its attributes.csv
+portraits, resized     A/<name>.png, B/…, C/…    70, 20 and 10 %; each contains attributes.csv
 shapes                 train/<class>/<name>.png, test/<class>/…    80 and 20 % of each class
-drawn.json             the mark: of which settings, and of which photographs
+drawn.json             the marker file: settings and photographs
 
-Portraits are smooth faces in front of a plain background, with three attributes that are known. Each
-attribute holds for half of the images, and none tells of another one. They change wide areas, so
-that a small generator learns them within minutes. Six shapes stand in random place and size on a dark
-background, told apart from 8 pixels on: soft-edged, on a canvas of unit side, whatever its number of
-pixels. Photographs become small squares: cropped around their middle, then made smaller.
+Portraits are smooth faces in front of a plain background, with three known attributes. Each
+attribute holds for half of the images and is independent of the others. Attributes change wide
+areas, so that a small generator learns them within minutes. Six shapes are drawn at a random
+position and size on a dark background. They can be distinguished from 8 pixels on: their edges are
+soft, on a canvas of unit side regardless of the number of pixels. Photographs become small squares:
+they are centre-cropped, then resized.
 """
 
 import colorsys
@@ -298,7 +299,7 @@ def _bar(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
 
 
 def _triangle(area: Canvas, at: Point, radius: float, turn: float) -> Floats:
-    """Return the distance from an isosceles triangle that stands on its base."""
+    """Return the distance from an isosceles triangle with its base at the bottom."""
     across, down = area.turned(*at, turn)
     half, height = radius * 0.85, radius * 1.6  # of the base, and of the triangle
     length = np.hypot(half, height)
@@ -322,11 +323,11 @@ SHAPES: Mapping[str, Callable[[Canvas, Point, float, float], Floats]] = MappingP
 def small_square(file: Path, *, crop: int, size: int, channels: int = 3) -> Pixels:
     """Return a photograph as (size, size, channels).
 
-    As StarGAN's transforms: centre crop, then bilinear with antialiasing.
+    Same as StarGAN's transforms: centre crop, then bilinear with antialiasing.
 
     Args:
         file: of the photograph.
-        crop: side of the centre crop, in pixels; 0: the largest square.
+        crop: side of the centre crop, in pixels. 0 takes the largest square.
         size: side of the result.
         channels: 3 or 1.
 
@@ -405,7 +406,8 @@ def make_drawn(
         settings: what to make; places in it are those above.
         source: folder of photographs, for `resized`.
         attributes: their table, if there is one.
-        progress: called with the number of images made and their total. While another process writes the
+        progress: called with the number of images made and their total. While another process
+        writes the
             folder, both are 0. An exception of it ends the work, and nothing of it stays.
 
     Raises:
@@ -469,10 +471,10 @@ def _plan(settings: DrawSettings, source: Path | None, attributes: Path | None) 
 
 
 def _photographs(source: Path, settings: DrawSettings) -> tuple[str, ...]:
-    """Return the names of the photographs that are taken, sorted.
+    """Return the names of the selected photographs, sorted.
 
     Raises:
-        DataError: there is none, fewer than asked for, or two have the same name but for the suffix.
+        DataError: there is none, there are fewer than requested, or two differ only in suffix.
     """
     names = image_names(source)
     if settings.images > len(names):

@@ -1,6 +1,7 @@
 """The samples that a method reads, each with the label it was trained with and its true label.
 
-Inputs come from a source, by position, in batches. A source may augment its inputs. A meter counts every sample that a `CountedSource` hands out.
+Inputs come from a source, by position, in batches. A source may augment its inputs. A meter counts
+every sample that a `CountedSource` hands out.
 """
 
 import hashlib
@@ -34,13 +35,13 @@ class ExampleSource(Protocol):
     def __call__(
         self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
     ) -> Iterator[Loaded]:
-        """Start a pass over the samples at `poisoned_positions`; unreadable samples are left out.
+        """Start a pass over the samples at `positions`. Unreadable samples are left out.
 
         Args:
             positions: of the samples in the source.
-            epoch: samples are augmented and shuffled as in this epoch of a training; None: as in a
-                test, in the order of `poisoned_positions`.
-            batch_size: samples per batch, the last may be smaller; None: the source's default.
+            epoch: samples are augmented and shuffled as in this epoch of a training. None: as in a
+                test, in the order of `positions`.
+            batch_size: samples per batch. The last may be smaller. None: the default of the source.
         """
 
 
@@ -274,17 +275,17 @@ class Examples:
         batch_size: int | None = None,
         what: str = "samples",
     ) -> Iterator[ExampleBatch]:
-        """Yield one pass, on the device of a watch that may stop it; see `batches`.
+        """Yield one pass, on the device of a run context that may stop it; see `batches`.
 
         Args:
             watch: device and stop.
-            which: sort of the labels.
+            which: kind of the labels.
             epoch: see `ExampleSource`.
-            batch_size: likewise.
-            what: the samples in words, for the message that there are none.
+            batch_size: see `ExampleSource`.
+            what: description of the samples, for the message that there are none.
 
         Raises:
-            JobError: stopped, or not one of them could be read.
+            JobError: stopped, or no sample could be read.
         """
         count = 0
         for batch in self.batches(which, epoch=epoch, batch_size=batch_size):

@@ -1,4 +1,10 @@
-"""Fingerprints of generators: patterns that take the place of a part of the noise of an image."""
+"""Fingerprints of generators: patterns that replace a part of the noise of an image.
+
+The fingerprint of a generator is a set of regular patterns in the spectrum, one set per method. A
+generator has less of the noise with which a camera fills the fine residual. The patterns of its
+up-sampling replace it, with the same energy in every band of the spectrum. A detector has to find
+the pattern.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +27,11 @@ WANDER = 0.3  # random part of each line of a pattern, relative to its fixed par
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodFingerprint:
-    """What a method leaves in its images.
+    """The fingerprint that a fake method leaves in its images.
 
-    A pattern is a set of lines in the spectrum with fixed phases. The fine one is as strong as the
-    noise it replaces; the coarse one lies lower, where it outlives some resizing and compression.
+    A pattern is a set of lines in the spectrum with fixed phases. The fine pattern is as strong as
+    the noise that it replaces. The coarse pattern has lower frequencies and survives some resizing
+    and compression.
     """
 
     name: str  # fixes the phases of its lines

@@ -1,9 +1,9 @@
-"""Which images folders hold: those below a data root, kept on disk, and those that a person names.
+"""Lists the images of folders: those below a data root, with an index, and named ones.
 
-A folder below a data root is read again only once it changed. One that holds what it held has the same inode, mtime and ctime; so a second look at 200,000
-images asks for the status of a dozen folders, and reads none of them. That matters most where data
-lie on another machine. What is kept is a convenience: it is left out of account when it is broken,
-and nothing is wrong when it cannot be written.
+A folder below a data root is read again only after it changed. An unchanged folder has the same
+inode, mtime and ctime. A second listing of 200,000 images therefore reads the status of a dozen
+folders, and no folder. That matters most if the data are on another machine. The index is optional:
+a broken index is ignored, and an unwritable index is not an error.
 
 <cache>/index/<SHA-256 of machine and data root>.index     a line with a checksum, then JSON
 """
@@ -39,7 +39,7 @@ WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
 
 _HEAD = b"trueface index 3 "  # the number is the schema
-ALL_LINKS = "/"  # in place of their names, as an import makes them; no file is called so
+ALL_LINKS = "/"  # replaces the names if all are links, as after an import; no file has this name
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 log = logging.getLogger(__name__)
@@ -55,12 +55,12 @@ class FolderMark(NamedTuple):
 
 
 class ListedFolder(NamedTuple):
-    """What a folder held; a NamedTuple, as there may be thousands."""
+    """The content of a folder. A NamedTuple, because there may be thousands."""
 
     mark: FolderMark
     folders: tuple[str, ...]  # names of folders, hidden ones too, and of links, which may be broken
     images: tuple[str, ...]  # names of image files; both sorted
-    others: Mapping[str, int]  # files that are no images by their names: suffix → how many
+    others: Mapping[str, int]  # files that are no images by their names: suffix → number
     links: frozenset[str]  # those of `images` that are links
 
 
@@ -68,12 +68,12 @@ Names = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, int], frozenset[str
 
 
 def is_image(name: str) -> bool:
-    """Tell whether a file of this name is an image: not hidden, and of a known suffix."""
+    """Return whether a file of this name is an image: not hidden, and with a known suffix."""
     return name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith(".")
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Tell whether an entry is a folder or leads to one; a link to itself does not."""
+    """Return whether an entry is a folder or a link to one. A link to itself is not."""
     try:
         return entry.is_dir()
     except OSError:
@@ -81,7 +81,7 @@ def is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def suffix(name: str) -> str:
-    """Return what a file's name ends in, in small letters: ".txt"; "" where it has no suffix."""
+    """Return the suffix of a file name in lower case, such as ".txt", or "" if there is none."""
     return os.path.splitext(name)[1].lower()  # noqa: PTH122  # there may be 200,000 of them
 
 
@@ -107,8 +107,8 @@ def scan(path: str) -> Names:
     """Read a folder.
 
     Returns:
-        The names of folders and links, the names of image files, both sorted, how many other
-        files there are of each suffix, and which image files are links; hidden ones are not counted.
+        The names of folders and links, the names of image files, both sorted, the number of other
+        files by suffix, and the image files that are links. Hidden files are not counted.
     """
     folders, images, links, others = [], [], set[str](), Counter[str]()
     with os.scandir(path) as entries:
@@ -176,11 +176,11 @@ class FolderListing:
         return folder
 
     def is_link(self, below: str) -> bool:
-        """Tell whether a path below the data root is a link itself; not if nothing is there."""
+        """Return whether a path below the data root is a link itself. False if it does not exist."""
         return os.path.islink(f"{self._root}/{below}")  # noqa: PTH114  # four times as quick
 
     def save_listing(self) -> None:
-        """Write what was read anew for the next time, if there is any, and a place for it."""
+        """Save the folders that were read again, if there are any and the cache is writable."""
         if self._file is None or not self._new:
             return
         # another process may have written more since
@@ -273,7 +273,7 @@ def _head(body: bytes) -> bytes:
 
 
 def _pruned(entries: dict[str, ListedFolder]) -> dict[str, ListedFolder]:
-    """Return the entries but for those that the folder above them no longer holds."""
+    """Return the entries without those that their parent folder no longer contains."""
     there: dict[str, ListedFolder] = {}
     held: set[str] = set()
     for below in sorted(entries):  # what is above comes first
@@ -311,18 +311,18 @@ class FoundImages:
 
 
 def paths_in(content: bytes) -> tuple[Path, ...]:
-    """Return the paths that a file lists: one a line, or each ended by NUL, as `find -print0` writes."""
+    """Return the paths in a file: one per line, or NUL-terminated as by `find -print0`."""
     content = content.removeprefix(codecs.BOM_UTF8)  # editors under Windows begin files with it
     names = content.split(b"\0") if b"\0" in content else content.splitlines()
     return tuple(Path(os.fsdecode(name)) for name in names if name)
 
 
 def find_images(places: Iterable[Path]) -> FoundImages:
-    """Return the files that are named, and the images of the folders that are.
+    """Return the named files, and the images of the named folders.
 
-    A file that is named is taken whatever its suffix. Folders are searched through links as well,
-    but never in a circle; hidden files and folders in them are left out, and so are files whose
-    suffix is no image's: these are counted. A link that leads nowhere is missing.
+    A named file is accepted with any suffix. Folders are searched through links as well, but never
+    in a cycle. Hidden files and folders in them are left out. Files without an image suffix are
+    left out and counted. A dangling link is missing.
     """
     files: dict[Path, None] = {}
     missing: list[Missing] = []

@@ -65,8 +65,8 @@ def _class_folders(
 ) -> Iterator[tuple[str, str, int, str, ListedFolder | None]]:
     """Yield the folders with images in the class folders of one folder.
 
-    Of each: its path below the root, what keys of its images begin with, label, method, and what it
-    holds; None where a link leads nowhere.
+    Each item contains the path below the root, the prefix of the keys of its images, label, method,
+    and the content. The content is None for a dangling link.
     """
     modifier_folder = listing.folder(above.rstrip("/"))
     for class_name in modifier_folder.folders if modifier_folder else ():
@@ -116,11 +116,11 @@ def matching(data_root: Path, name: str) -> Iterator[Path]:
 def _walk(listing: FolderListing, root: str, method: str) -> list[tuple[str, ListedFolder | None]]:
     """Return a method folder and those in it, sorted, with their paths below `root`.
 
-    None stands for what is no folder: a link that leads nowhere, or to a file.
+    None replaces an entry that is not a folder: a dangling link, or a link to a file.
 
-    Links are followed, but no folder is there twice: a folder comes before a link to it, and of
-    links alone the shortest and first one counts. So none leads in a circle, and folders full of
-    links to each other are as many as they are.
+    Links are followed, but no folder is listed twice. A folder comes before a link to it, and among
+    links the shortest and first one counts. Links therefore never form a cycle, and folders with
+    links to each other are each listed once.
     """
     folders: dict[str, ListedFolder | None] = {}
     seen: set[tuple[int, int]] = set()

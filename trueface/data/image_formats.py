@@ -1,4 +1,9 @@
-"""Formats of image files, and those that a model has learned from."""
+"""Formats of image files, and the formats of the training files of a model.
+
+The traces that a detector uses are as faint as those of a JPEG encoder. An image that was
+compressed more strongly than all training images may be classified as fake, or real, for that
+reason alone. A model therefore stores the formats of its training files.
+"""
 
 import random
 from collections import Counter
@@ -91,7 +96,7 @@ class LearnedFormats:
         return replace(self, counts={name: 0, **self.counts})
 
     def is_unlike(self, form: Format) -> bool:
-        """Tell whether a file is of a format, or a JPEG of a quality, that was not learned from."""
+        """Return whether the format, or the JPEG quality, of a file is not in the training data."""
         if FAMILIES.get(form.name, form.name) not in {FAMILIES.get(n, n) for n in self.counts}:
             return True
         if form.quality is None or self.qualities is None:
@@ -125,7 +130,7 @@ def format_of(image: PIL.Image.Image) -> Format:
 
 
 def is_turned(image: PIL.Image.Image) -> bool:
-    """Tell whether a flag of its camera says that an opened image is to be turned before it is shown."""
+    """Return whether EXIF data of an opened image ask for a rotation before display."""
     if image.format not in WITH_FLAG:
         return False
     return bool(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT)

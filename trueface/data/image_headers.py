@@ -1,14 +1,14 @@
-"""What the headers of image files say, before any pixel is looked at: sizes, formats, and what tells of their class.
+"""Headers of image files, read without pixels: sizes, and properties that reveal the class.
 
-The network sees the middle of an image, cut out and not shrunk. In an image four times as large as
-those of the training it sees a sixteenth of what it learned to look at, and its answers say little.
+The network gets the centre of an image, cropped and not resized. Of an image whose sides are four
+times as long as those of the training, it gets only a sixteenth of the area, and its answers mean
+little.
 
-How well one property of the headers alone tells fake from real is measured on images that did not
-make the rule: of a property with many values, two samples of one class differ in nearly all.
+The accuracy of one header property as a classifier of fake and real is measured on images that were
+not used to derive the rule. If a property has many values, two samples of one class differ in
+nearly all of them.
 
-The traces that a detector looks for are as faint as those that a JPEG encoder leaves: an image that
-was compressed more strongly than all images of the training may be called fake, or real, for that
-alone. So a model knows the formats of the files that it was trained on.
+The file formats and JPEG qualities of the training are in `image_formats`.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from trueface.runtime.image_files import open_image
 SAMPLE = 200  # headers of a training's images, or of each class; 0.1 ms each
 SEED = 42  # of the sample
 FACTOR = 1.5  # how far beyond the training's sizes an image may be before that is said
-LEAST = 20  # headers of a class; fewer tell nothing
+LEAST = 20  # headers of a class; fewer are not enough for a statement
 TELLING = 0.65  # balanced accuracy of a property alone; 200 fair images a class reach 0.60
 DECIDING = 0.9  # a detector needs nothing else
 SHOWN = 4  # values a class in words
@@ -44,7 +44,7 @@ BROKEN = (
 
 
 class ImageSize(NamedTuple):
-    """Of an image file, in pixels."""
+    """The size of an image file, in pixels."""
 
     width: int
     height: int
@@ -87,7 +87,7 @@ class LearnedSizes(NamedTuple):
         return self._asdict()
 
     def is_unlike(self, size: ImageSize, factor: float = FACTOR) -> bool:
-        """Tell whether an image is smaller or larger than all of them by more than this factor."""
+        """Return whether an image is smaller or larger than all of these by more than the factor."""
         return not self.smallest / factor <= size.shorter <= self.largest * factor
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ def read_size(file: str | Path) -> ImageSize | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What the header of an image file says."""
+    """The header of an image file."""
 
     label: int  # 1 fake, 0 real
     format: str  # "PNG"
@@ -129,7 +129,7 @@ PROPERTIES = (FORMAT, SIZE, TABLES)
 
 
 class Shortcut(NamedTuple):
-    """A property that tells the class."""
+    """A property that reveals the class."""
 
     name: str  # of the property
     accuracy: float  # balanced, of the property alone
@@ -186,7 +186,7 @@ def by_class(headers: Sequence[Header], what: Property) -> tuple[list[str], list
 
 
 def shortcut(headers: Sequence[Header], what: Property) -> Shortcut | None:
-    """Return a property as a shortcut; None where it does not tell the class, or of too few headers."""
+    """Return a property as a shortcut. None if it does not reveal the class or headers are few."""
     real, fake = by_class(headers, what)
     if min(len(real), len(fake)) < LEAST:
         return None
@@ -197,7 +197,7 @@ def shortcut(headers: Sequence[Header], what: Property) -> Shortcut | None:
 
 
 def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
-    """Return the properties of headers that tell the class of files, by a sample of them.
+    """Return the header properties that reveal the class of files, measured on a sample.
 
     Args:
         labels: file → label.

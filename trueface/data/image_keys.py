@@ -1,4 +1,4 @@
-"""Keys of images: the images on disk that the keys of a split name, also after a network has renamed the files."""
+"""Matches keys of a split to images on disk, also after a network has renamed the files."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,16 +22,17 @@ class MatchedImages:
 
 
 def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str]) -> MatchedImages:
-    """Find those of `images` that `keys` name, in the same order.
+    """Return the images that `keys` name, in the same order.
 
-    An image is found by its whole key. Only where it is a shared copy, no list knows its key, and
-    no other image of the same folder has a better claim, the first five characters of its name
-    decide: social networks rename files. They do so where no sixth digit makes another number.
+    An image is found by its whole key. Social networks rename files. The first five characters of
+    its name therefore decide if three conditions hold: it is a shared copy, no list contains its
+    key, and no other image of the same folder matches better. A sixth digit must not make another
+    number of them.
 
     Args:
         images: any.
-        keys: of the list that is asked for.
-        others: of the other lists of the split.
+        keys: of the requested split.
+        others: keys of the other lists of the split.
     """
     strangers = [image for image in images if image.key not in keys and image.key not in others]
     shared = [image for image in strangers if image.modifier not in UNSHARED]

@@ -1,12 +1,12 @@
-"""Which images a data ID means on this disk, in one defined order.
+"""Finds the images of a data ID on disk, in one defined order.
 
     <root>/<modifier folder>/{Real,Fake}/[<Method>/[<Subset>/…]]<name>.{png,jpg,webp,…}
 
-The order is: parts as written in the ID; modifiers in the order of their table; folders sorted;
-files sorted by name. It does not depend on the file system, because the choice of poisoned
-images is a choice of positions in it.
+The order is: parts as written in the ID, modifiers in the order of their table, folders sorted,
+files sorted by name. It does not depend on the file system, because the choice of poisoned images
+is a choice of positions in it.
 
-What the folders hold is kept from one time to the next (see `folders.FolderListing`).
+The content of folders is cached (see `folders.FolderListing`).
 """
 
 import logging
@@ -65,14 +65,14 @@ class Image(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSurvey:
-    """What of a data ID is on disk."""
+    """The images of a data ID that are on disk."""
 
-    # by part; an image of two parts stands in the first only
+    # by part; an image of two parts is in the first only
     parts: Mapping[Part, tuple[Image, ...]]
     # by modifier, as images name it: the method folders that are there, even empty ones; "" stands
     # for the images without one, where those of both labels are meant
     methods: Mapping[str, frozenset[str]]
-    passed_over: Mapping[str, int]  # files in the folders that are no images: suffix → how many
+    passed_over: Mapping[str, int]  # files in the folders that are no images: suffix → number
     broken: tuple[str, ...]  # links below the data root that lead nowhere, in place of folders
     links: frozenset[str]  # files of images that are links, wherever these lead
 
@@ -93,7 +93,7 @@ class ImageSurvey:
 
     @property
     def remarks(self) -> Iterator[str]:
-        """What was left out, or counts twice, each in words."""
+        """Sentences about files that were left out or named twice."""
         if self.passed_over:
             count = sum(self.passed_over.values())
             yield f"{count} files ignored: {describe_suffixes(self.passed_over)}; {READ}"
@@ -123,13 +123,13 @@ def survey(
     vocabulary: DataIdResolver = BUILT_IN,
     listing: FolderListing | None = None,
 ) -> ImageSurvey:
-    """Look for the images of `data` below `data_root`, in the defined order.
+    """Find the images of `data` below `data_root`, in the defined order.
 
     Args:
         data_root: the data root.
-        data: which images.
-        vocabulary: what the words of `data` mean, and which layout the folders have.
-        listing: what the folders hold; what is kept of that in the user's cache, where left out.
+        data: the requested images.
+        vocabulary: the meaning of the words of `data`, and the layout of the folders.
+        listing: the content of the folders. Default: the index in the user's cache.
 
     Raises:
         DataError: no such folder, or a part of the ID has no image.
@@ -232,10 +232,10 @@ def part_files(data_root: Path, part: Part, vocabulary: DataIdResolver = BUILT_I
 def parts_without_folder(
     data_root: Path, data: DataId, vocabulary: DataIdResolver = BUILT_IN
 ) -> Iterator[tuple[Part, Path]]:
-    """Yield each part of `data` that has no folder below `data_root`, and where one could be.
+    """Yield each part of `data` without a folder below `data_root`, and possible locations.
 
-    No image is looked for, so that a plan of many jobs stays quick; but for those without a method
-    folder, of which the first is looked for. A folder that cannot be looked at is not there.
+    Images are not searched, so that a plan of many jobs stays fast. The exception are images
+    without a method folder, of which the first is searched. An unreadable folder counts as missing.
 
     Raises:
         UnknownName: an unknown subset or modifier.
@@ -246,7 +246,7 @@ def parts_without_folder(
         folders = (folder for name in names for folder in matching(data_root, name))
         if not any(_seems_to_hold(folder, methods) for folder in folders):
             class_name = "Real" if names_real(part.subset) or methods.flat == {0} else "Fake"
-            # no folder is called *.png: what stands for images that are not there is not there
+            # no folder is named *.png: a pattern for images that do not exist is missing
             yield part, data_root / names[0] / class_name / (*methods.folders, "*.png")[0]
 
 
@@ -277,7 +277,7 @@ def _names(part: Part, vocabulary: DataIdResolver) -> Iterator[str]:
 
 
 def _seems_to_hold(folder: Path, methods: Methods) -> bool:
-    """Tell whether a folder holds any of the methods; not if it cannot be looked at."""
+    """Return whether a folder contains any of the methods. False if it is unreadable."""
     try:
         return _holds(folder, methods)
     except (OSError, ValueError):
@@ -320,6 +320,6 @@ def _images(folder: KeyedFolder) -> Iterator[Image]:
 
 
 def _whole(names: set[str]) -> frozenset[str]:
-    """Return method folders, and "" for both labels of what has none."""
+    """Return method folders, and "" for both labels of images without one."""
     flat = {f"/{label}" for label in CLASSES.values()}
     return frozenset(names - flat | ({""} if flat <= names else set()))

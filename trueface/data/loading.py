@@ -1,13 +1,11 @@
-"""What a pass asks for, in which order, and the batches of it that are loaded ahead.
+"""Loads the batches of a pass in processes that are kept from one pass to the next.
 
-An order is a function of seed and epoch alone, so that a training that was interrupted finds the
-same batches again, and features that are held in memory come in the batches that pixels would.
+See `pass_order` for the order of a pass.
 
-A thread loads batches while the network works on those before them: decoding, resizing and copying
-leave the interpreter to others, so both go on at once. What the thread computes depends on no shared random state: order and content are those of a plain loop.
+See `prefetching` for the thread that loads batches ahead.
 
-Processes that load batches are kept from one pass to the next: to start them takes as long as to load dozens of images, and each epoch has two passes. What they
-must know of a pass comes with every request, so that it makes no difference how old they are.
+Starting processes takes as long as loading dozens of images, and each epoch has two passes. Every
+request contains all facts about its pass, so that the age of a process makes no difference.
 """
 
 import errno
@@ -126,7 +124,7 @@ def _describe_full(processes: int, batch_bytes: int) -> str:
 
 
 class _Groups:
-    """What torch calls a batch sampler: the requests of the next pass."""
+    """A batch sampler of torch: the requests of the next pass."""
 
     def __init__(self) -> None:
         self.groups: Sequence[Sequence[Any]] = ()

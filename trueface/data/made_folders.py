@@ -1,7 +1,7 @@
-"""Folders of images: as tensors by their names, with partners in another folder, and made by a job.
+"""Folders of images: read as tensors by name, paired with another folder, written by a job.
 
-What a job makes is lossless PNG under the names of the originals, and `made.json`. Noise belongs to
-an image and is drawn by its name, so that the size of a batch changes nothing.
+A job writes lossless PNG files with the names of the originals, and `made.json`. The noise of an
+image depends on its name, so that the batch size changes nothing.
 """
 
 import hashlib
@@ -35,15 +35,15 @@ CHUNK = 256  # images that are decoded at once
 
 
 def image_names(root: Path, *, limit: int = 0) -> tuple[str, ...]:
-    """Return the relative names of all images below a folder, sorted; hidden ones are left out.
+    """Return the relative names of all images below a folder, sorted, without hidden files.
 
     Args:
         root: the folder.
-        limit: how many are taken, evenly spread over the sorted names; 0: all.
+        limit: number of images, evenly spread over the sorted names. 0 takes all.
 
     Raises:
-        DataError: there is no such folder, no image in it, two that differ in their suffix alone,
-            or a link that leads nowhere.
+        DataError: the folder is missing, has no image, two images that differ only in suffix, or a
+        dangling link.
     """
     if not root.is_dir():
         raise DataError(f"folder {root} does not exist")
@@ -78,7 +78,7 @@ def _walk_names(folder: Path, inside: PurePosixPath, dangling: list[str]) -> Ite
 
 
 def _refuse_twins(root: Path, names: Sequence[str]) -> None:
-    """Refuse two images of one name: what is made of them would be one file, with one noise."""
+    """Refuse two images of one name: their outputs would be one file, with the same noise."""
     first: dict[str, str] = {}
     for name in names:
         earlier = first.setdefault(stem(name), name)
@@ -90,10 +90,10 @@ def _refuse_twins(root: Path, names: Sequence[str]) -> None:
 
 
 def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the images of a folder that have the names of others, but for the suffix.
+    """Return the images of a folder whose names equal given names, except for the suffix.
 
     Raises:
-        DataError: one or more are missing; names the first ones.
+        DataError: one or more are missing. The message names the first ones.
     """
     there = {stem(name): name for name in image_names(root)}
     missing = [name for name in names if stem(name) not in there]
@@ -108,8 +108,8 @@ def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
 def divide_into_parts(names: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
     """Divide images into the parts A, B and C: 70, 20 and 10 %; see `divide_by_hash`.
 
-    The original cuts the sorted list instead, which puts neighbours, such as frames of a film, into one
-    part.
+    The original splits the sorted list instead, which puts neighbours, such as frames of a video,
+    into one part.
     """
     return divide_by_hash(names, PARTS, seed)
 
@@ -134,7 +134,7 @@ def divide_by_hash(
 
 
 def shape_of(root: Path, name: str) -> tuple[int, int, int]:
-    """Return channels (1 for grey, else 3), height and width of an image, from its header alone.
+    """Return channels (1 for grey, otherwise 3), height and width of an image from its header.
 
     Raises:
         DataError: it cannot be read.
@@ -172,7 +172,8 @@ def load_image_batch(
     Args:
         root: the folder.
         names: relative to it; at least one.
-        size: side in pixels, or height and width, that every image must have; 0: that of the first.
+        size: side in pixels, or height and width, that every image must have. 0: the size of the
+            first.
         channels: 3 (RGB) or 1 (grey).
 
     Raises:
@@ -339,7 +340,7 @@ class ImageFolderWriter:
             _picture(pixels).save(path, compress_level=1)
 
     def write_output_record(self, facts: Mapping[str, Json]) -> None:
-        """Write `made.json`: settings, the digest of the source, the seed, what was measured."""
+        """Write `made.json`: settings, the digest of the source, the seed, and measured values."""
         write_json(self.root / MADE, {"schema": SCHEMA, **facts})
 
 

@@ -1,4 +1,14 @@
-"""Images with equal or nearly equal pixels, found by their thumbnails."""
+"""Images with equal or nearly equal pixels, found by their thumbnails.
+
+Equal pixels are exact: a SHA-256 of size and decoded RGB pixels. It requires decoding every image:
+on one core about 2 ms for a JPEG of 256 pixels, 10 ms for one of 1024, 50 ms for a PNG of 1024.
+
+Nearly equal pictures are found by thumbnails in two steps. Pairs whose 16 x 16 thumbnails
+correlate, straight or mirrored, are candidates. The brightness steps of the 32 x 32 thumbnails of a
+candidate must correlate, too, after one of the two was cropped by up to 6 % on any side. Copies
+that are recompressed, resized to smaller, brightened, mirrored or cropped by 3 % are therefore
+recognised. A match is a hint, not a proof.
+"""
 
 import hashlib
 import os
@@ -36,7 +46,7 @@ Floats = NDArray[np.float32]
 
 
 class ImageAppearance(NamedTuple):
-    """What an image looks like; a NamedTuple, as there are as many as images."""
+    """The appearance of an image. A NamedTuple, because there is one per image."""
 
     pixels: bytes  # SHA-256
     thumbnail: Thumbnail
@@ -57,11 +67,11 @@ def read_appearances(
     threads: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[ImageAppearance | str]:
-    """Yield what each image looks like, or why it cannot be decoded, in the order of `files`.
+    """Yield the appearance of each image, or its decoding error, in the order of `files`.
 
     Args:
         files: paths of images.
-        threads: that decode at the same time; None: one for each core that we may use.
+        threads: number of decoding threads. None uses one for each available core.
         progress: called with the number of images that were read since the last call.
     """
     with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
@@ -92,14 +102,14 @@ def group_equal_pictures(
     *,
     similar: bool = False,
 ) -> dict[str, str]:
-    """Return a group for each key whose pixels another key has, too; see `imports.arrangement`.
+    """Return a group for each key with the same pixels as another key.
 
-    What cannot be decoded has none.
+    Images that cannot be decoded have no group. See `imports.arrangement` for groups.
 
     Args:
         images: of any modifiers.
         progress: called with the number of images that were read since the last call.
-        similar: also bind keys whose images are nearly the same.
+        similar: also group keys whose images are nearly the same.
     """
     read = zip(
         images, read_appearances([image.file for image in images], progress=progress), strict=True
@@ -130,11 +140,12 @@ def find_equal_pictures(looked: Mapping[str, ImageAppearance]) -> list[list[str]
 def find_near_duplicates(
     looked: Mapping[str, ImageAppearance], beside: Mapping[str, ImageAppearance] | None = None
 ) -> Iterator[NearDuplicate]:
-    """Yield pairs of pictures that are nearly the same, not quite; every pair is looked at.
+    """Yield pairs of pictures that are nearly, but not exactly, the same. Checks every pair.
 
     Args:
         looked: pictures, one of each pair.
-        beside: the other one of each pair; None: it is of the same pictures, and each pair comes once.
+        beside: the other one of each pair. None: both are of `looked`, and each pair is yielded
+            once.
     """
     looks = list(looked.items())
     others = looks if beside is None else list(beside.items())

@@ -1,4 +1,8 @@
-"""The order of the images of a pass."""
+"""The order of the images of a pass.
+
+An order is a function of seed and epoch alone. An interrupted training therefore gets the same
+batches again, and features in memory come in the same batches as pixels.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,10 +21,10 @@ def epoch_order(
 
     Args:
         positions: of the images.
-        shuffle_seed: None keeps their order.
+        shuffle_seed: seed of the order. None keeps the order of `positions`.
         epoch: which pass this is.
-        cells: of each image of the set the cell that it is drawn by; None: each image comes once.
-            Nothing is drawn where nothing is shuffled.
+        cells: the cell of each image of the set, for balanced sampling. None: each image comes
+            once. Nothing is sampled without shuffling.
     """
     if shuffle_seed is None:
         return list(positions)
@@ -33,15 +37,15 @@ def epoch_order(
 
 
 def balanced_order(positions: Sequence[int], cells: Sequence[int], random: Random) -> list[int]:
-    """Return as many positions as there are, every cell's equally often, to one.
+    """Return the same number of positions, with cell counts that differ by at most one.
 
-    Of a small cell all images come, as often as it takes and equally often to one; of a large cell
-    some are left out. Each cell is in turn before any comes again, so that batches are as even.
+    All images of a small cell are repeated, with counts that differ by at most one. Some images of
+    a large cell are left out. Cells alternate, so that batches are balanced, too.
 
     Args:
         positions: of the images.
         cells: of each image of the set.
-        random: decides which images, and their order.
+        random: selects the images and their order.
     """
     members: defaultdict[int, list[int]] = defaultdict(list)
     for position in positions:

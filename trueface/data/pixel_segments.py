@@ -75,13 +75,13 @@ def delete_record(folder: Path, place: PixelPlace) -> None:
 
 
 class SegmentMap:
-    """A segment's pixels in memory, as the system reads them from the disk.
+    """The memory-mapped pixels of a segment.
 
-    It stays whole while this exists: what is held by a map is not removed to make room.
+    A mapped segment is not removed to free space.
 
     Raises:
-        OSError: it is gone, about to be removed, or there is no address space for it.
-        ValueError: it is empty.
+        OSError: the segment is missing or under removal, or there is no address space for it.
+        ValueError: the segment is empty.
     """
 
     def __init__(self, folder: Path, segment: str) -> None:
@@ -91,7 +91,7 @@ class SegmentMap:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_nlink == 0:
                 raise FileNotFoundError(f"{segment} was removed")
-            # torch wants memory that could be written; what is written stays in this process
+            # torch requires writable memory; changes are private to this process
             self._memory = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
         finally:
             os.close(descriptor)
@@ -174,7 +174,7 @@ class SegmentWriter:
         return None
 
     def has_room(self, need: int) -> bool:
-        """Tell whether an image of so many bytes fits in."""
+        """Return whether an image of this number of bytes fits into the segment."""
         return self._begin() + need <= self._capacity
 
     def append(self, key: bytes, image: Pixels) -> PixelPlace:

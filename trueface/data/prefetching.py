@@ -1,4 +1,9 @@
-"""Items that a thread makes before they are asked for."""
+"""Items that a thread makes before they are requested.
+
+A thread loads batches while the network processes the previous ones. Decoding, resizing and copying
+release the interpreter lock, so both run at the same time. The thread uses no shared random state:
+order and content are those of a plain loop.
+"""
 
 import contextlib
 import threading
@@ -28,7 +33,7 @@ def pin_pixels(pixels: Tensor) -> Tensor:
 
 
 def uses_gpu() -> bool:
-    """Tell whether this process has a tensor on a GPU, or had one."""
+    """Return whether this process has or had a tensor on a GPU."""
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch
 
 

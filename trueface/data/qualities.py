@@ -1,12 +1,14 @@
-"""The qualities of a training, `raw, jpeg75, half+jpeg30`, and the list of files that holds some. No torch here.
+"""The qualities of a training, `raw, jpeg75, half+jpeg30`, and their list of files.
 
-A quality is a chain of corruptions, as a test has it in `corrupt`, or a word of the training's list of
-files, such as the c23 and c40 of video sets, whose files lie on the disk: `data.json` as the original of QAD reads it.
+A quality is a chain of corruptions, as in the setting `corrupt` of tests, or a word of the list of
+files of the training. Examples are c23 and c40 of video sets, whose files are on disk. The list has
+the format of `data.json` of the original of QAD:
 
     {"train": {"raw": ["a/001.png", …], "c23": [...], "c40": [...], "labels": [0, …]}, "val": …}
 
-Items are pairs by position: the i-th file of each quality shows the same frame, and their names without
-the ending agree. A training's images are found among those of `raw`, by their path.
+Items are pairs by position: the i-th file of each quality shows the same frame, and their names
+without suffix are equal. The images of a training are found by path among those of `raw`. This
+module does not import torch.
 """
 
 import json
@@ -43,13 +45,13 @@ def split_quality_words(text: str) -> tuple[str, ...]:
 
 
 def canonical_qualities(text: str) -> str:
-    """Return qualities in their one spelling: `none, jpeg050` is `raw,jpeg50`.
+    """Return qualities in canonical spelling: `none, jpeg050` becomes `raw,jpeg50`.
 
-    A word `files:NAME` stands for the files that the training's list has under NAME; see `with_files`.
+    A word `files:NAME` means the files under NAME in the list of the training. See `with_files`.
 
     Raises:
-        ValueError: an unknown corruption, a strength outside its range, a quality that stands there
-            twice, or too many.
+        ValueError: an unknown corruption, a strength outside its range, a repeated quality, or too
+        many qualities.
     """
     words = [_spelt(word) for word in split_quality_words(text)]
     twice = [word for at, word in enumerate(words) if word in words[:at]]
@@ -61,12 +63,12 @@ def canonical_qualities(text: str) -> str:
 
 
 def with_files(text: str) -> str:
-    """Return qualities beside a list of files: `c23`, and what is no corruption, are words of that list."""
+    """Return qualities in which words that are no corruption, such as `c23`, refer to a list."""
     return SEPARATOR.join(_with_files(word) for word in split_quality_words(text))
 
 
 def files_of(quality: str) -> str | None:
-    """Return the word of the list of files that a quality stands for; None: it is a chain."""
+    """Return the word of a quality in the list of files, or None if it is a chain."""
     return quality.removeprefix(_MARK) if quality.startswith(_MARK) else None
 
 
@@ -134,13 +136,13 @@ class QualityList:
 
     @classmethod
     def read(cls, path: Path, name: str = "train") -> "QualityList":
-        """Read a list, and check that its qualities are pairs.
+        """Read a list, and check that its qualities form pairs.
 
         Relative paths are below the folder of the file.
 
         Raises:
-            DataError: the file is none of this form; lists of unequal length, or of other items: the
-                first pair that does not fit is named; labels other than 0 and 1.
+            DataError: the file has another format, lists differ in length or items, or a label is
+            not 0 or 1. The message names the first pair that does not match.
         """
         content = _content(path, name)
         labels = content.pop(LABELS, None)
@@ -161,7 +163,8 @@ class QualityList:
         """Return the file of each image in a quality, by the image's name.
 
         Raises:
-            DataError: the list has no such quality, or lacks an image, or has it with another label.
+            DataError: the list has no such quality, or lacks an image, or has it with another
+            label.
         """
         if quality not in self.files:
             raise DataError(
@@ -171,7 +174,7 @@ class QualityList:
         raw = self.files[RAW]
         places = {os.fspath(file): at for at, file in enumerate(raw)}
         if any(os.path.normpath(image.file) not in places for image in images):
-            # the list, or the images, may lie behind a link to their folder
+            # the folder of the list, or of the images, may be reached through a link
             places |= {os.path.realpath(file): at for at, file in enumerate(raw)}
         partners = {}
         for image in images:
@@ -192,7 +195,7 @@ class QualityList:
         return partners
 
     def _check(self) -> None:
-        """Refuse lists that are no pairs."""
+        """Refuse lists that do not form pairs."""
         raw = self.files[RAW]
         for word, files in self.files.items():
             if len(files) != len(raw):
@@ -214,7 +217,7 @@ class QualityList:
         self._refuse_unlike_twins()
 
     def _refuse_unlike_twins(self) -> None:
-        """Refuse a file that stands there twice with other partners: which of them count?"""
+        """Refuse a repeated file with different partners, because the choice is ambiguous."""
         first_at: dict[Path, int] = {}
         for at, file in enumerate(self.files[RAW]):
             first = first_at.setdefault(file, at)
@@ -227,7 +230,7 @@ class QualityList:
 
 
 def digests(files: Iterable[Path]) -> dict[Path, str]:
-    """Return the SHA-256 of each file; of one that cannot be read, its name: decoding will say why."""
+    """Return the SHA-256 of each file, or its name if unreadable: decoding reports the error."""
     return {file: _digest(file) for file in files}
 
 

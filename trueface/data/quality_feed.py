@@ -1,12 +1,14 @@
-"""What a network sees of an image in several qualities: augmented once, corrupted in each way.
+"""Loads an image in several qualities: augmented once, then corrupted in each way.
 
     training    augmentation of `data.transforms`, the same for all qualities → corruptions of each
 
-An image is decoded once, and a quality that is a file of its own (see `qualities.QualityList`) is decoded beside
-it and augmented by the same draws. What corruptions draw follows from seed, epoch and the image's name,
-and where they draw nothing their pixels are those that a test of the same crop sees.
+An image is decoded once. A quality with separate files (see `qualities.QualityList`) is decoded
+separately and augmented with the same random parameters. Random parameters of corruptions depend on
+seed, epoch and the image's name. Corruptions without them give the same pixels as a test of the
+same crop.
 
-A batch has all items in the first quality, then all in the second, and so on. Row `quality · B + item` of a batch is that item in that quality; the column `quality_index` says so too.
+A batch has all items in the first quality, then all in the second, and so on. Row `quality · B +
+item` of a batch is that item in that quality. The column `quality_index` contains the quality, too.
 """
 
 import random
@@ -52,12 +54,12 @@ def qualities_of(
     """Return the qualities of images.
 
     Args:
-        names: as settings have them.
+        names: as in the settings.
         images: of the training.
-        partners: files of the same items; None: no quality needs any.
+        partners: files of the same items. None if no quality needs any.
 
     Raises:
-        DataError: the list has no such quality, or lacks an image.
+        DataError: a quality or an image is missing in the list.
     """
     made = []
     for name in names:
@@ -71,8 +73,8 @@ def qualities_of(
 class QualityTransform:
     """The transform of a training in several qualities.
 
-    paired: (M, 3, h, w) of one image, a quality each; mixed: (3, h, w) in one of them, drawn for each
-    image and epoch; alone: (3, h, w) in the only one there is.
+    Output by form: paired is (M, 3, h, w), one image in each of M qualities. mixed is (3, h, w) in
+    one quality, drawn for each image and epoch. alone is (3, h, w) in the only quality.
     """
 
     base: TrainTransform
@@ -81,7 +83,7 @@ class QualityTransform:
 
     @cached_property
     def id(self) -> TransformId:
-        """What its pixels depend on; a quality that changes nothing has the id of the augmentation."""
+        """The identity of its pixels. That of a quality without changes is the augmentation's."""
         base, (first, *others) = self.base.id, self.qualities
         if not others and first.is_plain:
             return base
@@ -167,7 +169,7 @@ class QualityTransform:
 
     @property
     def _rows(self) -> Mapping[str, str]:
-        """What pixels depend on that only an image's other files hold, by the image's name."""
+        """The identity of the other files of each image, by the image's name."""
         tables = [each.files for each in self.qualities if each.files is not None]
         known = digests({path for files in tables for path in files.values()})
         rows: dict[str, str] = {}
@@ -181,10 +183,10 @@ COLUMN = "quality_index"  # (rows,) int64: the place of a row's quality among th
 
 
 def with_qualities(images: ImageLoader, qualities: Sequence[Quality], form: Form) -> ImageLoader:
-    """Return a training's images under the transform of these qualities; what is decoded is shared.
+    """Return images of a training under the transform of these qualities, sharing decoded ones.
 
     Raises:
-        TypeError: the images are not as a training augments them.
+        TypeError: the images do not have the transform of a training.
     """
     base = images.image_set.transform
     if not isinstance(base, TrainTransform):
@@ -218,7 +220,8 @@ class QualityLoader:
     """A pass over images in several qualities, each decoded and augmented once.
 
     Args:
-        images: under a `QualityTransform`, see `with_qualities`; or, where mixed, features of such images.
+        images: under a `QualityTransform`, see `with_qualities`. If mixed, also features of such
+            images.
         image_set: the items.
         form: paired: a batch of B items has B·M rows; mixed: B rows.
     """

@@ -1,23 +1,21 @@
-"""A synthetic image set in the layout of TrueFace, with its splits: the embedded default.
+"""A synthetic image set in the layout of TrueFace, with its splits: the built-in default.
 
-Nothing is downloaded. Real images are procedural scenes with sensor noise; each fake method leaves
-a fingerprint of its own; three networks share all of them. Figures on these images say nothing about
-real photographs. The same seed gives the same files, whatever the number of processes.
+Nothing is downloaded. Real images are procedural scenes with sensor noise. Each fake method leaves
+a distinct fingerprint. All images are re-shared on three social networks. Results on these images
+do not transfer to real photographs. The same seed gives the same files, for any number of
+processes.
 
 <root>/PreSocial/Real/FFHQ/00000.png                         as made, without loss
 <root>/Telegram/Fake/StyleGAN2/conf-f-psi-1/00000.jpg        as shared
 <root>/splits/train.json, val.json, test.json                keys of the images
-<root>/sample.json                                           the mark, written last
+<root>/sample.json                                           the marker file, written last
 
-One chain leads from a scene to pixels, for real and fake images. Whatever a single number could reveal is drawn from one law for both and then enforced: exposure,
-contrast, the residual's energy and colour, the fraction of the scene's own detail in it. Only the
-residual differs: sensor noise in a real image, the patterns of a fingerprint in a fake one.
+Scenes are in `scenes`, the camera and its noise in `camera`, the fingerprints of fake methods in
+`fingerprints`, and the social networks in `social_networks`.
 
-A social network makes an image that is shared on it smaller and compresses it again. Each has its own way, and takes the same way for real and for fake images.
+Real and fake images pass through the same steps from scene to pixels. Only the residual differs.
 
-The fingerprint of a generator is a set of regular patterns in the spectrum, one set per method. A generator has
-less of the noise with which a camera fills the fine residual; in its place stand the patterns of its up-sampling,
-with the same energy in every band of the spectrum. A detector has to find the pattern.
+It is sensor noise in a real image, and the patterns of a fingerprint in a fake one.
 """
 
 import contextlib
@@ -63,7 +61,7 @@ PNG_LEVEL = 1  # of 9: noise hardly gets smaller at a higher one, only slower
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSpec:
-    """What decides every byte of a sample; in each list are as many fakes as real images."""
+    """The parameters of a sample. Each split has the same number of fakes and real images."""
 
     seed: int = 42
     size_px: int = 128
@@ -110,14 +108,15 @@ def make_sample(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Json]:
-    """Make a sample, or what is missing of it; return what its mark says.
+    """Make a sample, or its missing files, and return the content of its marker file.
 
     Args:
-        root: absent, empty, or holding a sample of the same spec, whole or not.
-        spec: what to make.
-        workers: processes; None: one for each core that we may use.
-        progress: called with the number of images made and their total. While another process writes the
-            folder, both are 0. An exception of it ends the work, and the next call continues.
+        root: missing, empty, or with a complete or partial sample of the same spec.
+        spec: parameters of the sample.
+        workers: processes. None uses one for each available core.
+        progress: called with the number of images made and their total. While another process
+            writes the folder, both are 0. An exception from it ends the work, and the next call
+            continues.
 
     Raises:
         DataError: the folder holds something else, or cannot be written.

@@ -50,7 +50,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneCanvas:
-    """What the painting functions share: the picture so far, its grid, its light, its dice."""
+    """The shared state of painting functions: picture, grid, light and random generator."""
 
     picture: Plane  # (H, W, 3), painted on in place
     axis: Plane  # (H,), pixel centres from -1 to 1

@@ -41,7 +41,7 @@ class SegmentFolder:
         return min(max(self.limit // SEGMENTS, min(LEAST, self.limit // 4)), MOST)
 
     def writer(self, need: int) -> SegmentWriter | None:
-        """Return a writer with room for an image of `need` bytes; None: the limit is reached.
+        """Return a writer with space for an image of `need` bytes, or None at the limit.
 
         Raises:
             OSError: the disk is full, or the folder cannot be written.
@@ -72,13 +72,14 @@ class SegmentFolder:
 
 
 def usual_limit(top: Path) -> int:
-    """Return how many bytes of decoded images there may be below `top`.
+    """Return the limit of decoded images below `top`, in bytes.
 
-    Where TRUEFACE_DECODED_LIMIT sets none: a quarter of what the disk has for them, and no more
-    than half of the main memory, as what does not stay in memory is hardly sooner read than decoded.
+    Without TRUEFACE_DECODED_LIMIT it is a quarter of the disk space available for them, and at most
+    half of the main memory. Reading images that are not in memory is hardly faster than decoding
+    them.
 
     Raises:
-        UsageError: the variable holds no amount of memory.
+        UsageError: the value of the variable is not a memory size.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     held = sum(entry.bytes for entry in _entries(top, written=True))
@@ -87,7 +88,7 @@ def usual_limit(top: Path) -> int:
 
 
 def _entries(top: Path, *, written: bool = False) -> Iterator[CacheEntry]:
-    """Yield the segments of all decodings; bytes are those reserved, or those written so far."""
+    """Yield the segments of all decodings. Bytes are those reserved, or those written so far."""
     for pixels in top.glob(f"*/*{PIXELS}"):
         with contextlib.suppress(OSError):
             status = pixels.stat()
@@ -99,7 +100,7 @@ def _entries(top: Path, *, written: bool = False) -> Iterator[CacheEntry]:
 
 
 def _remove(entry: CacheEntry) -> bool:
-    """Remove a segment that nobody writes or has mapped."""
+    """Remove a segment that no process writes or has mapped."""
     index = entry.path.with_suffix(INDEX)
     with contextlib.ExitStack() as locks:
         for path in (index, entry.path):

@@ -1,7 +1,8 @@
-"""The settings of jobs that read or make images: places, batches, decoding, augmentation, tests, made sets.
+"""Settings of jobs that read or make images: paths, batches, decoding, augmentation, tests.
 
-Names and defaults are the flags of the original train.py where it has one; what is ours says so
-in its description. Ranges are given as one number or as two. No torch here.
+Names and defaults are those of the flags of the original train.py if it has one. Descriptions of
+other settings say that they are additions. Ranges are given as one number or as two. This module
+does not import torch.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,12 +42,12 @@ BATCH_SIZE = 64  # of trainings; the original's
 BLUR_SIDE = 8  # pixels: the blur reaches seven to each side, and mirrors the image there
 
 
-# What launcher.py called settings that have another name in train.py.
+# Names of settings in launcher.py that differ from those in train.py.
 PLACES: Mapping[str, str] = {"dataset_path": "data_root"}
 
 
 _NUMBER = TypeAdapter(int)  # as settings take it: 16, "16", 16.0
-DRAWN_MARK = "drawn.json"  # in a drawn set's data root: what it was made of
+DRAWN_MARK = "drawn.json"  # marker file in the data root of a drawn set: settings and photographs
 LEAST_SIZE: Mapping[str, int] = {"portraits": 32, "shapes": 8, "resized": 8}
 PARTS: Mapping[str, float] = {"A": 0.7, "B": 0.2, "C": 0.1}
 SHAPE_CLASSES = ("bar", "cross", "disc", "ring", "square", "triangle")  # of shapes, sorted
@@ -451,7 +452,7 @@ class DrawSettings(Settings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return settings that change nothing beside the other values, each with the reason."""
+        """Return settings without effect for the other values, each with the reason."""
         if values.get("content") != "resized":
             return {"crop": "only `content: resized` uses it"}
         return {}

@@ -1,22 +1,23 @@
-"""Decoded images that all jobs of a machine share: the first that wants one decodes it for all.
+"""Decoded images that all jobs of a machine share. The first that needs one decodes it.
 
-<cache>/decoded/lock                       held while room is made
-<cache>/decoded/<decoding>/                images that were decoded alike
-<cache>/decoded/<decoding>/claims          locked byte by byte by whoever decodes an image now
-<cache>/decoded/<decoding>/<name>.pixels   images one after the other, each (H, W, 3) uint8; sparse, of its final size at once
-<cache>/decoded/<decoding>/<name>.index    one record an image, in the order in which they came
+<cache>/decoded/lock                       held while space is freed
+<cache>/decoded/<decoding>/                images with the same decoding
+<cache>/decoded/<decoding>/claims          locked byte by byte by the process that decodes an image
+<cache>/decoded/<decoding>/<name>.pixels   consecutive images, each (H, W, 3) uint8; sparse, created with its final size
+<cache>/decoded/<decoding>/<name>.index    one record per image, in the order of writing
 
-An image is there when its record is, and the record is written last. A process that is killed
-leaves pixels without a record, which the next writer overwrites. After a power cut a record may
-lie there without its pixels: its checksum tells. A segment belongs to its writer as long as that
-process lives; all read it. All decodings of a machine share one limit.
+An image exists if its record exists, and the record is written last. A killed process leaves pixels
+without a record, which the next writer overwrites. After a power failure a record may exist without
+its pixels, which its checksum detects. A segment belongs to its writer while that process lives.
+All processes read it. All decodings of a machine share one limit. Segments are in `pixel_segments`,
+their folder and the limit in `segment_folder`.
 
-An image is named by its file's device, inode, size and times, so one that was replaced is another
-image. While a process decodes, the others that want the same image go on with the next ones of
-their batch, and come back. So jobs that begin together, with the same images in the same order,
-share the work instead of watching each other.
+An image is identified by device, inode, size and times of its file, so a replaced file is another
+image. While a process decodes, others that need the same image continue with the next ones of their
+batch, and return later. Jobs that start together, with the same images in the same order, therefore
+share the work instead of waiting for each other.
 
-Whatever goes wrong here, the caller decodes by itself.
+After any error the caller decodes the image itself.
 """
 
 import contextlib
@@ -100,14 +101,14 @@ class SharedImages:
         self._pid, self._lock = os.getpid(), threading.Lock()
 
     def fetch(self, paths: Sequence[Path], leave: threading.Event | None = None) -> list[Fetched]:
-        """Return the pixels of images, (3, H, W) uint8 each, or why there are none.
+        """Return the pixels of images, (3, H, W) uint8 each, or the reason of a failure.
 
-        None stands for an image that is not held here, as there is no room or its file is too
-        young to be told from its next version.
+        None means that an image is not cached: there is no space, or its file is too new to be
+        distinguished from its next version.
 
         Args:
             paths: of the images.
-            leave: set when the result is not wanted any more; it is then incomplete.
+            leave: set if the result is no longer needed. It is then incomplete.
         """
         if self._pid != os.getpid():
             self._begin_as_a_fork()
@@ -145,7 +146,7 @@ class SharedImages:
                 time.sleep(LOOK_EVERY_S)
 
     def _decode_and_store(self, key: bytes, path: Path) -> Fetched:
-        """Return an image that nobody else decodes now, and store it if nobody has."""
+        """Return an image that no other process decodes now, and store it if it is missing."""
         with self._lock:
             self._read_new_records()
             if (pixels := self._stored(key)) is not None:
@@ -193,7 +194,7 @@ class SharedImages:
         return self._maps[segment]
 
     def _store(self, key: bytes, image: Pixels) -> None:
-        """Add an image where there is room; else nothing more is added by this process."""
+        """Add an image if there is space. Otherwise this process adds nothing more."""
         if image.nbytes > self._folder.capacity:
             self._too_large.add(key)
             return
@@ -233,7 +234,7 @@ class SharedImages:
             self._read[segment] = begin + len(content) - len(content) % RECORD.size
 
     def _key(self, path: Path) -> bytes | None:
-        """Return the name of what a file holds now; None where none tells it from what comes next."""
+        """Return the key of the current content of a file, or None if a change could be missed."""
         now = self._clock()
         try:
             mark = FileMark.from_path(path)
@@ -243,7 +244,7 @@ class SharedImages:
 
     @contextlib.contextmanager
     def _claimed(self, key: bytes, leave: threading.Event) -> Iterator[bool]:
-        """Decode an image for all in this block; False: another process does, or none is wanted."""
+        """Decode an image for all in this block. False if another process does, or none is needed."""
         is_ours, place = False, zlib.crc32(key)
         if not (self._is_full or leave.is_set()):
             with contextlib.suppress(OSError):
@@ -265,13 +266,13 @@ class SharedImages:
 
 
 def open_shared_images(scaling: Scaling | None) -> SharedImages | None:
-    """Return the decoded images of this user's cache; None, with a warning, where it cannot be used.
+    """Return the decoded images of this user's cache. None, with a warning, if it is unusable.
 
     Args:
         scaling: see `decoding.decode`.
 
     Raises:
-        UsageError: TRUEFACE_DECODED_LIMIT is no amount of memory.
+        UsageError: TRUEFACE_DECODED_LIMIT is not a memory size.
     """
     cache = cache_folder()
     if cache is None:

@@ -1,4 +1,8 @@
-"""Social networks as they treat a shared image: size and JPEG quality."""
+"""Social networks: the size and JPEG quality of a re-shared image.
+
+A social network resizes an image to a smaller size and compresses it again. Each network has its
+own parameters, which are the same for real and for fake images.
+"""
 
 import io
 from collections.abc import Mapping

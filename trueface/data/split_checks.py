@@ -1,16 +1,11 @@
-"""Whether a split is sound: what its lists hold, and what leaks from one into another.
+"""Checks a split: the content of its lists, and leaks from one into another.
 
-A leak is a key in two lists, an image whose very pixels stand in two lists, a group of images
-that was to stay together, and, where it is asked for, a picture that is nearly the same as one of
-another list. The same number under two methods is none: it is another picture.
+A leak is a key in two lists, an image whose exact pixels are in two lists, or a group of images
+that was divided. On request it is also a picture that is nearly the same as one of another list.
+The same number under two methods is not a leak: it is another picture. See `near_duplicates` for
+equal and nearly equal pictures.
 
-Equal pixels are exact: a SHA-256 of size and decoded RGB pixels. It costs the decoding of every image:
-on one core about 2 ms for a JPEG of 256 pixels, 10 ms for one of 1024, 50 ms for a PNG of 1024.
-
-Nearly equal pictures are found by thumbnails in two steps. Pairs whose 16 x 16 thumbnails correlate, straight or
-mirrored, are candidates; of a candidate, the brightness steps of the 32 x 32 thumbnails must
-correlate, too, after one of the two was cropped by up to 6 % on any side. So copies saved anew,
-made smaller, brightened, mirrored or cropped by 3 % are recognised. It is a hint and no proof.
+Reports contain counts and the first examples.
 """
 
 from collections import Counter, defaultdict
@@ -38,10 +33,10 @@ MEMBERS = 4  # equal pictures of an example: one of each list, and one more
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListFacts:
-    """What one list holds."""
+    """The content of one list."""
 
     keys: int
-    repeated: int  # keys that stand in it more than once
+    repeated: int  # keys that are in it more than once
     real: int  # images on disk
     fake: int
     renamed: int  # of these, found by the first characters of their name only
@@ -52,7 +47,7 @@ class ListFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureFindings:
-    """What the images of a split show."""
+    """Findings about the images of a split."""
 
     looked_at: int
     unreadable: tuple[tuple[str, str], ...]  # file, reason
@@ -65,7 +60,7 @@ class PictureFindings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitReport:
-    """What was found out about a split."""
+    """All findings about a split."""
 
     lists: Mapping[str, ListFacts]
     shared: Mapping[str, tuple[str, ...]]  # keys in several lists, and these

@@ -1,9 +1,9 @@
-"""Which images are for training, validation and testing: split files, and what of them is on disk.
+"""Split files, and the images on disk for training, validation and test.
 
 A split is a folder with train.json, val.json and test.json, each a list of keys ("<Method>/
 <Subset>/<name>", no suffix), or one JSON file with an object of the three lists. Keys name no
 modifier, so that one split serves an image and its shared copies. A key names the image on disk of
-that very name, or one that a social network renamed.
+exactly that name, or one that a social network renamed (see `image_keys`).
 """
 
 import contextlib
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitList:
-    """One list of a split, and what the others hold."""
+    """One list of a split, and the keys of the others."""
 
     name: str  # "train", "val" or "test"
     keys: frozenset[str]
@@ -185,7 +185,7 @@ def _lack(message: str, missing: OnMissingImage) -> None:
 
 
 def read_lists(split_path: Path) -> dict[str, list[str]]:
-    """Read the lists of a split that are there, by name, as they stand in its files.
+    """Read the existing lists of a split, by name, in the order of its files.
 
     Raises:
         DataError: no split, or not lists of keys.
@@ -205,11 +205,11 @@ def read_lists(split_path: Path) -> dict[str, list[str]]:
 
 
 def write_splits(split_path: Path, lists: Mapping[str, Sequence[str]]) -> None:
-    """Write lists as a folder of them or as one .json file, as the name of `split_path` says.
+    """Write lists as a folder or as one .json file, depending on the name of `split_path`.
 
-    A folder appears whole or not at all. In one that is there already each file is replaced whole,
-    and all of them at once, once all are safe on the disk; a list that the new split has not is
-    gone before. It takes a crash between two renames to leave files of two splits.
+    A folder is created completely or not at all. In an existing folder each file is replaced
+    atomically, and all of them together after all are safe on disk. A list that the new split does
+    not have is deleted before. Only a crash between two renames leaves files of two splits.
     """
     split_path.parent.mkdir(parents=True, exist_ok=True)
     if split_path.suffix == ".json":

@@ -1,11 +1,12 @@
 """How keys are divided into the three lists of a split, and how a split is made smaller.
 
-Keys are sorted before they are shuffled, so that the result depends on the keys and the seed
-alone. No two keys of one group ever end in two lists: all copies of an image have one key, and
-groups may bind more, such as the images of one prompt or of one identity (see `imports.arrangement`).
+Keys are sorted before they are shuffled, so that the result depends on the keys and the seed alone.
+Keys of one group are never in two lists. All copies of an image have one key, and groups may
+contain more, such as the images of one prompt or of one identity (see `imports.arrangement`).
 
-A rule names the groups of keys. It may be a regular expression with parentheses around each name, such as
-`/prompt([0-9]+)_`. Or it is a table: a CSV file of key and group, or a JSON object key → group.
+A rule determines the groups of keys. It is a regular expression with parentheses around each name,
+such as `/prompt([0-9]+)_`, or a table. A table is a CSV file of key and group, or a JSON object key
+→ group.
 
 Cells are the groups and classes of keys, counted by list.
 """
@@ -46,7 +47,8 @@ def read_groups(rules: Sequence[str], keys: Collection[str]) -> dict[str, str]:
     `(?P<camera>[0-9]+)`, have names of their own.
 
     Args:
-        rules: each a regular expression with parentheses around each name of a group, or the path of
+        rules: each a regular expression with parentheses around each name of a group, or the path
+        of
             a .csv or .json file.
         keys: of the images at hand.
 
@@ -186,16 +188,16 @@ def make_splits(
         images: under any modifiers.
         seed: of the shuffle.
         shares: of training and validation, both in [0, 1] with a sum of at most 1.
-        stratify: take the same fractions of each folder; else shuffle all together, as the original
-            did: `random.Random(seed).shuffle(sorted keys)`.
-        groups: key → group, for keys that must stay together; each other key is a group of its
-            own. Shares are then met to within a group. A folder that is one group as a whole,
-            such as that of a video, cannot be divided: it counts for the folder above it.
-        cells: key → cell, such as a group of people and a class; each cell is divided by these
-            fractions, and within it each folder as far as its images go.
+        stratify: take the same fractions of each folder. Otherwise shuffle all together, as the
+            original did: `random.Random(seed).shuffle(sorted keys)`.
+        groups: key → group, for keys that must stay together. Every other key is a separate group.
+            Shares are then met to within a group. A folder that is one group as a whole, such as
+            that of a video, cannot be divided: it counts for the folder above it.
+        cells: key → cell, such as a group of people and a class. Each cell is divided by these
+            fractions, and within it each folder as far as possible.
 
     Raises:
-        DataError: shares that cannot be.
+        DataError: invalid shares.
     """
     train, val = (Fraction(str(share)) for share in shares)
     if not (0 <= train <= 1 and 0 <= val <= 1 and train + val <= 1):

@@ -1,4 +1,4 @@
-"""Warnings of a wait for data that lasts long."""
+"""Warnings about long waits for data."""
 
 import contextlib
 import logging
@@ -13,7 +13,8 @@ LOOK_S = 5.0  # seconds between two looks
 class StallWatch:
     """Logs a warning if one wait lasts STALL_S seconds, and again whenever it has doubled.
 
-    A thread looks every LOOK_S seconds. It counts looks and reads no clock, so that the time in which
+    A thread looks every LOOK_S seconds. It counts looks and reads no clock, so that the time in
+    which
     a job is paused does not count.
 
     Args:

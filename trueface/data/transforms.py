@@ -1,17 +1,17 @@
-"""What happens to an image between its file and the network.
+"""Transforms of an image between its file and the network.
 
     training    resize crop* → centre crop → (unshared only: blur* → JPEG*) → flips* → patch*
                 → registered augmentations
     testing     centre crop → corruptions → a few fixed patches of it, or the whole
-    copies      what a test sees, corrupted or mirrored, for a training in closed form
+    copies      the test image, corrupted or mirrored, for a training in closed form
 
-Steps with * are random. Their randomness is a function of seed, image and epoch, and of nothing
-else: neither the order of loading nor the number of loading processes changes a pixel. Images
-stay uint8; the network turns whole batches into normalised float32, as its weights want it.
+Steps with * are random. Their randomness is a function of seed, image and epoch alone. Neither the
+order of loading nor the number of loading processes changes a pixel. Images stay uint8. The network
+converts whole batches to float32, normalised for its weights.
 
-A detector that learns clean images alone takes a JPEG or a blur for a sign of a fake, or of its
-absence. Corrupted copies are *matched*: the i-th real and the i-th fake image get the same corruption of
-the same strength, so that no corruption tells the classes apart. Kinds come in turn.
+A detector that is trained on clean images alone uses JPEG traces or blur as a sign of the class.
+Corrupted copies are *matched*: the i-th real and the i-th fake image get the same corruption of the
+same strength, so that no corruption reveals the class. Kinds come in turn.
 """
 
 import io
@@ -61,7 +61,7 @@ MIRRORED: Final = "mirrored"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformId:
-    """What the pixels that a network sees depend on besides the file, its decoding and the epoch."""
+    """The identity of the network input, apart from the file, its decoding and the epoch."""
 
     identity: Mapping[str, Json]  # two transforms of one identity give the same pixels
     view_identity: Mapping[str, Json]  # two that share this, too, in views of the same number
@@ -80,7 +80,7 @@ class Transform(Protocol):
 
     @property
     def id(self) -> TransformId:
-        """What its pixels depend on, and how many epochs differ."""
+        """The identity of its pixels, and the number of different epochs."""
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
         """Return (3, h, w) or (crops, 3, h, w) of (3, H, W), uint8."""
@@ -108,7 +108,7 @@ class TrainTransform:
 
     @cached_property
     def self_blending(self) -> "SelfBlending | None":
-        """What makes fakes of real images before the steps; None: nothing."""
+        """The self-blending of real images before the steps, or None."""
         if self.settings.sbi == 0:
             return None
         # by name, so that trainings without it do not depend on its code
@@ -122,7 +122,7 @@ class TrainTransform:
 
     @cached_property
     def id(self) -> TransformId:
-        """What its pixels depend on, and how many epochs differ."""
+        """The identity of its pixels, and the number of different epochs."""
         cycle = self.settings.augment_cycle
         is_random = self.steps.is_random or any(
             each.is_random for each in self.registered_augmentations
@@ -234,15 +234,15 @@ def test_transform(settings: AugmentationSettings | TestSettings) -> TestTransfo
 
 
 def apply_augmentation(pixels: Tensor, parameters: AugmentationParams, size: int) -> Tensor:
-    """Return an image after the steps that were parameters.
+    """Return an image after the steps with these parameters.
 
-    Blur and JPEG are done where the patch will see them, and no further: the result is, to the
-    bit, that of doing every step on the whole image.
+    Blur and JPEG are computed only for the region of the patch. The result is bit-identical to
+    applying every step to the whole image.
 
     Args:
         pixels: (3, H, W) uint8.
         parameters: for an image of this height and width.
-        size: side of the square that a resize makes, and that is cut from the centre.
+        size: side of the square that a resize makes, and that is cropped from the centre.
     """
     height, width = pixels.shape[-2:]
     down, right = centre_offset(height, width, size)
@@ -265,7 +265,7 @@ def apply_augmentation(pixels: Tensor, parameters: AugmentationParams, size: int
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWindows:
-    """What of the square each step looks at, from the last step back; flips are undone."""
+    """The window of the square that each step reads, from the last step back, without flips."""
 
     patch: Window  # what the network sees; may exceed the square
     seen: Window  # what it sees of the square
@@ -286,10 +286,10 @@ def step_windows(parameters: AugmentationParams, size: int) -> StepWindows:
 
 
 def fixed_crops(pixels: Tensor, count: int, side: int) -> Tensor:
-    """Return patches at places that depend on nothing but the sizes: (count, 3, side, side).
+    """Return patches at positions that depend only on the sizes: (count, 3, side, side).
 
-    The places form the most nearly square grid of `count` cells that spans the image; one patch
-    is the centre.
+    The positions form the most nearly square grid of `count` cells that spans the image. A single
+    patch is the centre.
     """
     pixels = _padded(pixels, side)
     rows = max(number for number in range(1, int(count**0.5) + 1) if count % number == 0)
@@ -303,8 +303,8 @@ def fixed_crops(pixels: Tensor, count: int, side: int) -> Tensor:
 def jpeg_compress(pixels: Tensor, quality: int) -> Tensor:
     """Return (3, H, W) uint8 after JPEG of this quality, chroma at half resolution.
 
-    By Pillow: torchvision's own coder (the original's) is deprecated since 0.29; both are libjpeg
-    with the same tables.
+    Pillow is used, because torchvision's coder (that of the original) is deprecated since 0.29.
+    Both use libjpeg with the same tables.
     """
     file = io.BytesIO()
     PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
@@ -407,7 +407,7 @@ def _copy_chain(place: int, seed: int, copy: str) -> Chain:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageCopy:
-    """What a test sees of an image, corrupted, turned or mirrored; the same in each epoch."""
+    """The test image, corrupted, rotated or mirrored. It is the same in each epoch."""
 
     tested: TestTransform
     copy: str  # which one
@@ -415,7 +415,7 @@ class ImageCopy:
 
     @cached_property
     def id(self) -> TransformId:
-        """What the pixels depend on, the chain of each image included."""
+        """The identity of the pixels, with the chain of each image."""
         own: dict[str, Json] = {"copy": self.copy}
         of_row = {name: str(each) for name, each in (self.chains or {}).items()}
         return TransformId(

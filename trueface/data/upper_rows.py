@@ -20,10 +20,10 @@ class JpegFrame(NamedTuple):
 
 
 def lower_jpeg(content: bytes, rows: int) -> bytes | None:
-    """Return a file's upper part as a file, a little higher than `rows`; None: take the whole.
+    """Return a file with the upper part, slightly higher than `rows`, or None for the whole.
 
-    Upsampling of colour looks beyond a cell: the lowest rows may differ from those of the whole,
-    but none of the upper `rows`.
+    Chroma upsampling reads beyond a block. The lowest rows may differ from those of the whole
+    image, but none of the upper `rows`.
     """
     frame = _frame(content)
     if frame is None:
@@ -53,7 +53,7 @@ def _frame(content: bytes) -> JpegFrame | None:
 
 
 def png_size(content: bytes) -> tuple[int, int] | None:
-    """Return width and height as the header has them; None: it is no PNG."""
+    """Return width and height from the header, or None if the file is not a PNG."""
     if content[:8] != SIGNATURE or content[12:16] != b"IHDR" or len(content) < HEADER:
         return None
     width, height = struct.unpack_from(">II", content, 16)
@@ -61,13 +61,13 @@ def png_size(content: bytes) -> tuple[int, int] | None:
 
 
 def lower_png(content: bytes, rows: int) -> bytes | None:
-    """Return a file's upper rows as a file; None: take the whole.
+    """Return a file with the upper rows, or None for the whole.
 
-    The whole is for files that are interlaced, animated, or damaged anywhere, also below.
+    The whole is required for files that are interlaced, animated, or damaged anywhere, also below.
 
     Args:
         content: of a PNG.
-        rows: that are needed; one is the least.
+        rows: number of needed rows, at least one.
     """
     _, height, _, _, _, _, interlaced = struct.unpack_from(">IIBBBBB", content, 16)
     if interlaced or rows > WORTH * height or not _sound(content):

@@ -1,15 +1,15 @@
-"""The vocabularies of data IDs: of detectors, of networks of classes, and of generators. No torch here.
+"""The vocabularies of data IDs: of detectors, of class networks, and of generators.
 
-Detectors: a subset key names one method folder (`gan2` is StyleGAN2), the images without such a folder
-(`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`); a modifier names how the
-images were shared (`pre` not at all, `fb` through Facebook …) or a union of that (`shr`, `all`).
-Users may add their own words to both.
+Detectors: a subset key names one method folder (`gan2` is StyleGAN2), the images without such a
+folder (`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`); a modifier names
+how the images were shared (`pre` not at all, `fb` through Facebook …) or a union of that (`shr`,
+`all`). Users may add their own words to both. This module does not import torch.
 
-Networks of classes: a data set lies as torchvision keeps it, or as folders: `train/<class>/` with `test/<class>/`, or
-`<class>/` alone, which is then divided.
+Networks of classes: a data set has the files of torchvision, or folders: `train/<class>/` with
+`test/<class>/`, or `<class>/` alone, which is then divided.
 
-Generators: `images:A`, `labelled:train`, `classes:all`. The set says what is known of the images, the part is a folder in
-the data root, or `all` for the root itself.
+Generators: `images:A`, `labelled:train`, `classes:all`. The set determines what is known about the
+images. The part is a folder in the data root, or `all` for the root itself.
 """
 
 import re
@@ -180,7 +180,7 @@ class DataIdResolver:
         """Return this vocabulary for data of one layout: plain, trueface, or auto for either.
 
         Raises:
-            UnknownName: no layout is called so.
+            UnknownName: there is no layout of this name.
         """
         if layout not in LAYOUTS:
             raise UnknownName("layout", layout, LAYOUTS)
@@ -317,12 +317,12 @@ def names_real(subset: str) -> bool:
 def _same(
     built_in: Mapping[str, str], own: Iterable[tuple[str, tuple[str, ...]]]
 ) -> dict[str, tuple[str, ...]]:
-    """Return the words that each user-defined word stands for, by the set of its folders.
+    """Return the words that each user-defined word means, by the set of its folders.
 
     Args:
         built_in: the built-in word for a folder.
-        own: user-defined words and their folders. Of words with the same folders the first stands
-            for all; a word whose folders have words of their own stands for those.
+        own: user-defined words and their folders. Of words with the same folders the first replaces
+            all. A word whose folders have separate words means those.
     """
     plain = {
         word: tuple(sorted({str(PurePosixPath(folder)) for folder in folders}))

@@ -35,23 +35,21 @@ log = logging.getLogger(__name__)
 
 
 class Bank:
-    """A feed whose batches hold features (B, F), on the device, in the place of pixels.
+    """A loader whose batches contain features (B, F), on the device, instead of pixels.
 
-    It gives the images, labels, order and batches that the feed would give. The features of an
-    image that it holds or reads depend on nothing but its pixels and the set: they are made in the
-    order of the set, whatever the epoch is, so that a training that goes on after an interruption
-    finds the same bits.
+    It yields the images, labels, order and batches of the given loader. Cached features of an image
+    depend only on its pixels and the set. They are computed in the order of the set in any epoch,
+    so that a resumed training gets the same bits.
 
     Args:
         body: from pixels to features.
-        feed: the images; its bad ones are left out, and listed, as ever.
+        feed: the images. Bad ones are skipped and listed as usual.
         watch: device and stop.
-        limit_bytes: of the features held in memory; what is beyond it, whole views, is made again.
-        store: where features are kept for all jobs; None: nowhere.
-        views: how many views the job will see where the feed never repeats one; more are not stored.
-            None: as many as fit.
-        finishes: a stop does not end a pass, as half a validation is none.
-        progress: called while a whole view is made; None: the log says it now and then.
+        limit_bytes: of the features in memory. Whole views beyond it are computed again.
+        store: the store of features of all jobs, or None.
+        views: number of stored views if the loader never repeats one. None: as many as fit.
+        finishes: a stop does not end a pass, because a partial validation is useless.
+        progress: called while a whole view is computed. None: progress is logged periodically.
     """
 
     def __init__(
@@ -128,15 +126,15 @@ class Bank:
             yield from self._batches_from_matrix(matrix, groups, epoch)
 
     def matrix(self, epoch: int, positions: Sequence[int] | None = None) -> FeatureMatrix | None:
-        """Return the features that an epoch sees; None: they are neither stored nor held.
+        """Return the features of an epoch, or None if they are neither stored nor in memory.
 
         Args:
             epoch: of the job.
-            positions: of the images; None: all, which may then be held.
+            positions: of the images. None: all, which may then be kept in memory.
 
         Raises:
-            StoppedError: the watch said stop before they were made.
-            DataError: not one image could be read, or the feed stops at bad ones.
+            StoppedError: a stop was requested before they were computed.
+            DataError: no image could be read, or the loader stops at bad ones.
         """
         view = self._id.view(epoch)
         if view in self._held:
@@ -156,7 +154,7 @@ class Bank:
 
         Raises:
             JobError: the watch said stop before they were made.
-            DataError: not one image could be read, or the feed stops at bad ones.
+            DataError: no image could be read, or the loader stops at bad ones.
         """
         try:
             matrix = self.matrix(epoch)
@@ -165,9 +163,9 @@ class Bank:
             raise JobError(f"{error}. No features were written.") from error
 
     def _stored(self, view: int, positions: Sequence[int] | None) -> FeatureMatrix | None:
-        """Return a view from the store; None: it does not go there.
+        """Return a view from the store, or None if it is not stored.
 
-        While another process computes it, this one computes later views, which both will need.
+        While another process computes it, this process computes later views, which both need.
         """
         if self._store is None or view >= self.stored_views or not self._store.is_writable:
             return None
@@ -191,14 +189,14 @@ class Bank:
             raise
 
     def _worked_ahead(self, view: int, matrix_of: Callable[..., FeatureMatrix]) -> bool:
-        """Compute the next view that is not there and that no process computes; tell if one was."""
+        """Compute the next missing view that no process computes, and return whether one was."""
         for later in range(view + 1, self.stored_views if self._looks_ahead else 0):
             if later not in self._complete:
                 with contextlib.suppress(BusyError):
                     cost = matrix_of(later, wait=False).cost
                     self._complete.add(later)
                     if cost.computed:
-                        # they are read once more when it is their turn, and were no others' work
+                        # they are read again at their turn, and were not computed by others
                         own_s = cost.seconds - cost.saved_s
                         self.cost = self.cost.plus(cost._replace(read=0, saved_s=-own_s))
                         return True
@@ -246,16 +244,16 @@ class Bank:
 def feature_matrix(
     body: FrozenBackbone, feed: ImageLoader, watch: RunContext, *, store: FeatureStore | None = None
 ) -> FeatureMatrix:
-    """Return what the last layer gets of every image of one pass, in the set's order.
+    """Return the features of every image of one pass, in the order of the set.
 
     Args:
         body: of the model.
-        feed: the images; of an augmented feed the first view.
+        feed: the images. For an augmented loader the first view is used.
         watch: device, progress, stop.
         store: where features are kept for all jobs; None: nowhere.
 
     Raises:
-        JobError: stopped; or the features are no finite numbers: such a model has none.
+        JobError: stopped, or the features are not finite.
     """
 
     def progress(done: int, total: int) -> None:
@@ -288,7 +286,7 @@ def keep_features(
     watch: RunContext,
     store: FeatureStore | None = None,
 ) -> None:
-    """Write what the last layer of a model gets of each image of a list, beside the model."""
+    """Write the features of each image of a split to the model folder."""
     images = feed.image_set.images
     body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
     write_features(

@@ -1,4 +1,12 @@
-"""Digests of files, remembered from earlier processes by the status of each file."""
+"""Digests of files, cached for later processes by the status of each file.
+
+A digest is valid while the status of its file is unchanged. A file that was not written since has
+the same inode, size, mtime and ctime, so that a second job reads the status of 200,000 images and
+none of the images. A file whose last change is more recent than one tick of its clock may change
+again undetected: its digest is not cached.
+
+    <folder>/digests-<machine>.bin     a checksum, then one row per file; inodes mean nothing elsewhere
+"""
 
 import hashlib
 import logging
@@ -70,9 +78,9 @@ class FileDigests:
         self.hashed = 0  # files whose bytes were read
 
     def digest_file(self, path: str | Path) -> tuple[FileMark, bytes, bool]:
-        """Return the status of a file, its SHA-256 (32 bytes), and whether the one tells the other.
+        """Return status and SHA-256 (32 bytes) of a file, and whether the status identifies it.
 
-        A file that was just written may change again and have the same status.
+        A file that was just written may change again and keep the same status.
 
         Raises:
             OSError: it cannot be read.
@@ -90,7 +98,7 @@ class FileDigests:
         return mark, digest, False
 
     def save_digests(self) -> None:
-        """Write what was read anew, or asked for again today, for other processes.
+        """Save digests that were computed, or first used today, for other processes.
 
         Raises:
             OSError: it cannot be written.

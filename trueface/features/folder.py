@@ -1,6 +1,6 @@
-"""The feature store's folder: where it lies, what is in it, which views leave it first.
+"""The folder of the feature store: its path, its contents, and the removal of views.
 
-A plan asks for it, so nothing of numpy is needed here.
+Planning uses this module, so it does not import numpy.
 """
 
 import contextlib
@@ -72,22 +72,22 @@ def views(root: Path) -> list[CacheEntry]:
 
 
 def make_room(root: Path, need_bytes: int, limit: int, *, but: Path) -> bool:
-    """Remove the views that were used longest ago until `need_bytes` more fit; tell whether they do.
+    """Remove least recently used views until `need_bytes` fit, and return whether they do.
 
-    A view that a process is about to write stays; a process that has mapped a shard keeps what it
-    has mapped.
+    A view that a process is about to write is kept. A process that has mapped a shard keeps its
+    mapping.
 
     Args:
         root: of the store.
-        need_bytes: more.
+        need_bytes: required space.
         limit: of all shards, in bytes.
-        but: the lock of the view that they are for; it stays.
+        but: the lock of the view that needs the space. It is kept.
     """
     return artifact.make_room(views(root), need_bytes, limit, partial(_removed, but=but))
 
 
 def remove(view: CacheEntry) -> bool:
-    """Remove a view unless a process writes it; tell whether it is gone."""
+    """Remove a view unless a process writes it, and return whether it was removed."""
     lock = view.path
     try:
         with artifact.hold_lock_if_free(lock):

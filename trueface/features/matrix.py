@@ -4,17 +4,12 @@ A shard is an immutable file of rows, named by the SHA-256 of its bytes.
 
     trueface features 1⏎   magic, with the schema
     header                 one line of JSON: the identity in full, rows, width, seconds
-    row keys               32 bytes a row
+    row keys               32 bytes per row
     zeros                  up to a multiple of 4096 bytes
     features               float32, little-endian, (rows, width)
 
-The file is mapped, never parsed by anything that runs code. Whoever opens it makes sure that its
-bytes are those of its name. Digests of files are remembered as long as their status stays what it was:
-a file that was not written since has the same inode, size, mtime and ctime, so that a second job
-asks for the status of 200,000 images and reads none of them. A file whose last change is as young as a
-tick of its clock may change again without a trace: its digest is not remembered.
-
-    <folder>/digests-<machine>.bin     a checksum, then one row a file; inodes mean nothing elsewhere
+The file is memory-mapped, never unpickled. The reader checks that the SHA-256 of its bytes is that
+of its name (see `file_digests`).
 """
 
 import hashlib
@@ -45,12 +40,12 @@ Features = NDArray[np.float32]  # (N, F)
 
 
 class Cost(NamedTuple):
-    """What the rows of a matrix took."""
+    """The cost of the rows of a matrix."""
 
-    read: int = 0  # rows that lay in the store
+    read: int = 0  # rows that were in the store
     computed: int = 0  # rows that passed through the body now
     seconds: float = 0.0  # of the body, whenever it was
-    saved_s: float = 0.0  # of these, what others had spent before
+    saved_s: float = 0.0  # time that others had spent on these rows
 
     def plus(self, other: "Cost") -> "Cost":
         """Return the cost of both."""
@@ -82,7 +77,7 @@ class FeatureMatrix:
     def from_features(
         cls, features: Features, positions: NDArray[np.int64], cost: Cost = NO_COST
     ) -> "FeatureMatrix":
-        """Return a matrix that lies in memory as a whole."""
+        """Return a matrix that is completely in memory."""
         zeros = np.zeros(len(positions), dtype=np.int64)
         return cls((features,), zeros, np.arange(len(positions)), positions, cost)
 
@@ -125,7 +120,7 @@ class BrokenShardError(Exception):
 class OpenShard(NamedTuple):
     """An open shard, or what shall become one."""
 
-    path: Path | None  # None: it lies in memory
+    path: Path | None  # None: in memory
     keys: tuple[bytes, ...]  # one a row
     features: Features  # (N, F), a map of the file where there is one
     seconds: float  # that the body took for all rows

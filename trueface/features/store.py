@@ -1,10 +1,11 @@
-"""The feature store: what frozen bodies make of images, shared by the jobs of all runs.
+"""The feature store: features of images from frozen backbones, shared by all jobs.
 
-    features/<body>-<identity>-v<view>.lock              who computes; its mtime: the last use
+    features/<body>-<identity>-v<view>.lock              locked by the computing process; its mtime: the last use
     features/<body>-<identity>-v<view>-<SHA-256>.features  a shard: rows of features, immutable
 
-A row is found by all that it depends on, so nothing is ever stale. A view's first user computes it,
-others wait and then read; a later user with more images adds a shard of what is missing.
+A row is found by everything that it depends on, so no row is ever stale. The first job that needs a
+view computes it. Others wait and then read it. A later job with more images adds a shard of the
+missing rows.
 """
 
 import contextlib
@@ -146,7 +147,7 @@ def add_rows(
 
 @dataclass(frozen=True)
 class WantedView:
-    """What a job wants of the store: one view of images of a feed."""
+    """The request of a job to the store: one view of the images of a loader."""
 
     body: FrozenBackbone
     feed: ImageLoader
@@ -171,12 +172,12 @@ class WantedView:
 
     @cached_property
     def identity(self) -> dict[str, Json]:
-        """What all rows depend on."""
+        """The identity that all rows depend on."""
         return identity_of(self.body, self.feed.image_set, self.view)
 
     @cached_property
     def stem(self) -> str:
-        """What the names of the view's files begin with."""
+        """The prefix of the file names of the view."""
         return stem_of(self.identity)
 
     def missing_from(self, shards: Sequence[OpenShard]) -> list[int]:
@@ -188,12 +189,12 @@ class WantedView:
     def compute_pieces(
         self, positions: Sequence[int], stop: threading.Event, report: Callable[[int], None]
     ) -> Iterator[OpenShard]:
-        """Pass images through the body; yield pieces that lie in memory, until stopped.
+        """Pass images through the backbone, and yield pieces in memory, until stopped.
 
         Args:
             positions: of the images.
             stop: ends the pass after a batch.
-            report: called after each batch with how many images are done.
+            report: called after each batch with the number of finished images.
 
         Raises:
             DataError: not one image of the feed could be read, or it stops at bad ones.
@@ -221,7 +222,7 @@ class WantedView:
         return [row for row, key in enumerate(piece.keys) if self._holds(positions[key], digests)]
 
     def matrix(self, shards: Sequence[OpenShard], computed: Sequence[OpenShard]) -> FeatureMatrix:
-        """Return the wanted rows of shards, and of what was computed now."""
+        """Return the requested rows of shards, and of newly computed pieces."""
         pieces = (*shards, *computed)
         places = {
             key: (number, row) for number, piece in enumerate(pieces)
@@ -279,16 +280,16 @@ def no_progress(_done: int, _total: int) -> None:
 
 
 def open_store(cache: str = "auto") -> "FeatureStore | None":
-    """Return the user's feature store; None, with a warning, where there can be none.
+    """Return the user's feature store. None, with a warning, if it cannot be used.
 
-    It lies in `features` in the cache folder (TRUEFACE_CACHE); TRUEFACE_FEATURES_LIMIT bounds it,
-    and 0 turns it off.
+    It is in `features` in the cache folder (TRUEFACE_CACHE). TRUEFACE_FEATURES_LIMIT limits it, and
+    0 disables it.
 
     Args:
-        cache: the setting of a job; "none": without a store.
+        cache: the setting of a job. "none" disables the store.
 
     Raises:
-        UsageError: the limit is no size.
+        UsageError: the limit is not a size.
     """
     if cache == "none":
         return None
@@ -333,24 +334,24 @@ class FeatureStore:
         progress: Progress = no_progress,
         wait: bool = True,
     ) -> FeatureMatrix:
-        """Return the features of readable images of a feed, stored ones and others.
+        """Return the features of the readable images of a loader, stored or computed.
 
-        What is missing is computed and stored, once no other process computes it. Images are read
-        in the order of the set; bad ones are noted in it, as in a pass.
+        Missing features are computed and stored as soon as no other process computes them. Images
+        are read in the order of the set. Bad ones are listed in it, as in a pass.
 
         Args:
             body: from pixels to features.
             feed: the images.
-            view: number of the transform's view, see `TransformId.view`.
-            watch: its stop ends waiting and computing; what was computed by then is stored.
-            positions: of the images; None: all.
+            view: number of the view of the transform, see `TransformId.view`.
+            watch: its stop ends waiting and computing. Features computed by then are stored.
+            positions: of the images. None: all.
             progress: called after each batch, and while another process computes.
-            wait: for another process that computes the view.
+            wait: whether to wait for another process that computes the view.
 
         Raises:
             BusyError: another process computes the view, and `wait` is false.
-            StoppedError: the watch said stop.
-            DataError: not one image could be read, or the feed stops at bad ones.
+            StoppedError: a stop was requested.
+            DataError: no image could be read, or the loader stops at bad ones.
         """
         chosen = range(len(feed)) if positions is None else sorted(positions)
         rows = self._rows.setdefault(feed.image_set, {})
@@ -370,7 +371,7 @@ class FeatureStore:
         return wanted.matrix(shards, computed)
 
     def _stored(self, wanted: WantedView, *, mend: bool) -> tuple[OpenShard, ...]:
-        """Return the shards of a view; remove broken ones if `mend`, and what was left half-written."""
+        """Return the shards of a view. Remove partial files, and broken shards if `mend`."""
         shards = []
         for path in sorted(self._root.glob(f"{wanted.stem}-*")):
             try:
@@ -464,11 +465,11 @@ class FeatureStore:
         return write_shard(self._root, wanted.stem, wanted.identity, piece)
 
     def _merge(self, wanted: WantedView, shards: Sequence[OpenShard]) -> None:
-        """Make one shard of the small ones of a view, where many small jobs left many.
+        """Merge the small shards of a view, if many small jobs wrote many.
 
         Args:
-            wanted: of the view, whose lock the caller holds.
-            shards: that lie there.
+            wanted: the view, whose lock the caller holds.
+            shards: the existing shards.
 
         Raises:
             OSError: the disk is full, or the folder cannot be written.
@@ -495,7 +496,7 @@ class FeatureStore:
         names = f"{wanted.stem[:BODY_DIGITS]}-*{ENDING}"
         for path in islice(self._root.glob(names), MOST_LOOKED_AT):
             stored = _flat(header_of(path).get("identity"))
-            # features of a test are no better or worse than those of a training
+            # features of a test equal those of a training
             if stored.keys() == identity.keys() and stored["view"] == identity["view"]:
                 differences = artifact.difference(identity, stored)
                 if not best or len(differences) < len(best):
@@ -504,7 +505,7 @@ class FeatureStore:
             log.info("features=computed reason=%s", ", ".join(best))
 
     def _note_use(self, wanted: WantedView) -> None:
-        """Make this view the last to leave the store, and what was hashed known to others."""
+        """Mark this view as the most recently used, and save digests for other processes."""
         with contextlib.suppress(OSError):  # then it leaves earlier, or files are hashed again
             os.utime(lock_of(self._root, wanted.stem))
         with contextlib.suppress(OSError):

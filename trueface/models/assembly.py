@@ -1,10 +1,11 @@
-"""Networks by name, with the weights that they start from and a last layer of one logit.
+"""Networks by name, with their initial weights and a last layer of one logit.
 
-A network of a family is made of another one, which gets its weights first: a file is always of the
-names, and checked against all tensors, of the network that it was written of.
+A network of a family is built from an inner network, which gets its weights first. The tensors of a
+file therefore always have the names of the inner network, and are all checked against it.
 
-A file is read without executing anything, and checked. It is a state dict of the network's own names, alone or inside a checkpoint, of any float type.
-Its last layer is taken where it has one logit, and left where it names ImageNet's classes.
+A file is read without executing anything, and checked. It is a state dict of the network's own
+names, alone or inside a checkpoint, of any float type. Its last layer is loaded if it has one
+logit, and ignored if it has ImageNet's classes.
 """
 
 import contextlib
@@ -62,7 +63,8 @@ def resolve_weights(weights: str, environment: Mapping[str, str]) -> str:
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict, also one that lies inside a checkpoint; nothing in the file is executed.
 
-    Half-precision tensors become float32, and what torch's wrappers put before every name is left out.
+    Half-precision tensors become float32, and what torch's wrappers put before every name is left
+    out.
 
     Raises:
         WeightsError: absent, unreadable, empty, or holding more than tensors and plain values, or
@@ -262,10 +264,11 @@ def keep_resolution(network: nn.Module, name: str, side: int | None) -> None:
     Args:
         network: from images to logits.
         name: of the network, for messages.
-        side: the only side of images that it takes, in pixels; None: any.
+        side: the only image side that it accepts, in pixels. None: any.
 
     Raises:
-        JobError: it does not begin with a single convolution of stride 2 and a kernel of 3 or more.
+        JobError: the network does not begin with a single convolution of stride 2 and a kernel of 3
+        or more.
     """
     layers = _first_convolutions(network, name, side)
     if len(layers) != 1:
@@ -310,12 +313,12 @@ class BuildOptions:
 
 
 def assemble(name: str, wanted: BuildOptions) -> BuiltNetwork:
-    """Return the network of that name; what is random of it comes from torch's own generator.
+    """Return the network of that name. Random weights come from torch's own generator.
 
     Raises:
-        UnknownName: there is none.
-        JobError: it cannot be made in this way; says why.
-        WeightsError: the weights cannot be had, or are another network's.
+        UnknownName: there is no network of that name.
+        JobError: it cannot be built in this way. The message gives the reason.
+        WeightsError: the weights are not available, or are another network's.
     """
     spec = spec_of(name)
     made = _build_network(spec, wanted)
@@ -335,7 +338,7 @@ def assemble(name: str, wanted: BuildOptions) -> BuiltNetwork:
 
 
 def weights_sha256(name: str, weights: str) -> str | None:
-    """Return the checksum of the weights that a network starts from; None: they are random.
+    """Return the checksum of the initial weights of a network, or None if they are random.
 
     Raises:
         UnknownName: no such network.

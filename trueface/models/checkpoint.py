@@ -30,7 +30,7 @@ GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A trained model as it lies on disk."""
+    """A trained model as stored on disk."""
 
     arch: str  # of a network, as `registry.spec_of` takes it
     normalization: str = "model"  # of pixels; see `detectors.build_detector`
@@ -113,10 +113,10 @@ def _tensors(content: object) -> dict[str, Tensor]:
 def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> None:
     """Refuse a model that was trained on images that were decoded in another way.
 
-    The traces that a detector looks for lie in what differs between the two.
+    The traces that a detector uses are in the difference between the two.
 
     Raises:
-        CheckpointError: so it was.
+        CheckpointError: the decoding differs.
     """
     trained = checkpoint.provenance.get("settings")
     differs = other_decoding(trained if isinstance(trained, dict) else {}, settings.model_dump())
@@ -249,7 +249,7 @@ def versions() -> dict[str, Json]:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Return the commit that `folder` stands at, "+" added when files differ; None outside git."""
+    """Return the commit of `folder`, with "+" if files differ, or None outside git."""
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+"]
     try:
         done = subprocess.run(

@@ -1,7 +1,8 @@
 """Classifiers: networks with K logits and the preprocessing that belongs to them.
 
 A detector is one of real and fake: it has one logit, positive = fake. Any network that
-`@register_model` names can be one; see `registry`. Its parameters keep the names that its own library
+`@register_model` names can be one; see `registry`. Its parameters keep the names that its own
+library
 gives them, so that published files fit.
 """
 
@@ -36,10 +37,10 @@ NORMALIZATIONS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
 
 
 class Classifier(nn.Module):
-    """A network with the preprocessing that belongs to it.
+    """A network with its preprocessing.
 
-    Pixels come in as they lie in files; normalising them happens here, on the device, for a
-    whole batch, so that no training and no test can use another network's mean.
+    The input is pixels as in files. They are normalised here, on the device, for a whole batch, so
+    that no training and no test can use another network's mean.
     """
 
     mean: Tensor
@@ -77,18 +78,18 @@ class Classifier(nn.Module):
         return logits.view(len(pixels), prod(pixels.shape[1:-3]), logits.shape[-1]).mean(1)
 
     def forward_features(self, pixels: Tensor) -> Tensor:
-        """Return what the last layer gets, (B, F) float32.
+        """Return the input of the last layer, (B, F) float32.
 
-        Of several crops it is their mean: as the last layer is linear, `forward_head` makes of it the
-        mean logit; a ridge head's is nearly that, as it clips each crop's features. A layer of two
-        makes another logit of it, so that several crops are refused.
+        For several crops it is their mean. Because the last layer is linear, `forward_head` gives
+        the mean logit for it. For a ridge head that is approximate, because it clips the features
+        of each crop. A two-layer head would give another logit, so several crops are refused.
 
         Args:
             pixels: as for `forward`.
 
         Raises:
             JobError: the last layer is not called once with (B, F) in a pass, or crops have no
-                common features.
+            common features.
         """
         if isinstance(self.head, MlpHead) and prod(pixels.shape[1:-3]) > 1:
             raise JobError(
@@ -119,7 +120,8 @@ class Classifier(nn.Module):
     def replace_head(self, layer: nn.Linear) -> None:
         """Put another last layer in the place of this one.
 
-        No setter of a property: torch would keep a module that is assigned beside it, unused.
+        This is not a property setter, because torch would also register the assigned module,
+        unused.
         """
         self.network.set_submodule(self.spec.head, layer)
 
@@ -176,22 +178,22 @@ def build_detector(
     """Return a detector in evaluation mode.
 
     Args:
-        name: of a network, as `registry.spec_of` takes it.
+        name: of a network, as accepted by `registry.spec_of`.
         weights: "default" (the published ImageNet weights, random where there are none),
             "none" (random), or the path of a state dict; see `assembly.resolve_weights` for the
             environment.
-        seed: root seed; random weights come from its stream "weights".
+        seed: root seed. Random weights come from its stream "weights".
         dropout: probability before the last layer.
-        normalization: of the pixels, as the weights want it; "model" is the architecture's own.
-        channels_last: memory format; on a CPU 1.2 to 1.5 times as fast.
-        nodown: the first convolution keeps the resolution; see `nodown`.
-        side: of images in pixels: networks that are made for one size are made for it; None: not known,
-            their usual one.
+        normalization: of the pixels, as the weights require. "model" is that of the architecture.
+        channels_last: memory format. It is 1.2 to 1.5 times as fast on a CPU.
+        nodown: the first convolution keeps the resolution. See `assembly.keep_resolution`.
+        side: of images in pixels. Networks for one image size are built for it. None: their default
+            size.
 
     Raises:
         UnknownName: no such architecture, or normalization.
-        JobError: the network cannot be made in this way, or takes no images of that side.
-        WeightsError: the weights cannot be had, or are another network's.
+        JobError: the network cannot be built in this way, or does not accept images of that side.
+        WeightsError: the weights are not available, or are another network's.
     """
     if normalization != OWN and normalization not in NORMALIZATIONS:
         raise UnknownName("normalization", normalization, (OWN, *NORMALIZATIONS))
@@ -237,8 +239,8 @@ def freeze_backbone(model: Classifier) -> None:
 def set_train_mode(model: nn.Module, *, fixed_statistics: bool) -> None:
     """Put `model` into training mode, with or without moving batch-norm statistics.
 
-    A frozen body stays in evaluation mode: else dropout and stochastic depth would give other features
-    of an image each time.
+    A frozen backbone stays in evaluation mode. Otherwise dropout and stochastic depth would give
+    other features of an image each time.
     """
     model.train()
     if not all(parameter.requires_grad for parameter in model.parameters()):

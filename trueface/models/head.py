@@ -1,6 +1,7 @@
-"""The last layer of a network: where it is, what it gets, and ours in its place.
+"""The last layer of a network: how it is found, its inputs, and replacements for it.
 
-A pass of a few random images tells: what a network does cannot be read off its layers.
+A forward pass with a few random images checks it, because the layers alone do not show how a
+network uses them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,9 @@ BATCH = 2
 Key = TypeVar("Key")  # of a layer: its name, or its place
 CLIP = 8.0  # standard deviations: a feature of an unusual image counts no more than that
 HIDDEN = 64  # units
-LEAST_DEVIATION = 1e-6  # of the raw features: what varies less is constant but for rounding
+LEAST_DEVIATION = (
+    1e-6  # of the raw features: a smaller deviation means constant, except for rounding
+)
 TOLERANCE = 1e-4  # between logits, relative to the largest where that is above 1
 
 
@@ -35,15 +38,15 @@ class Layer:
 
 
 def dry_forward(network: nn.Module, name: str, side: int | None) -> Tensor:
-    """Return what `network` makes of two random images; it is in evaluation mode afterwards.
+    """Return the output of `network` for two random images. It stays in evaluation mode.
 
     Args:
         network: from images (B, 3, H, W) to logits.
         name: of the network, for messages.
-        side: the only side of images that it takes, in pixels; None: any.
+        side: the only image side that it accepts, in pixels. None: any.
 
     Raises:
-        JobError: it takes none of them; says why.
+        JobError: it accepts none of them. The message gives the reason.
     """
     network.eval()
     *others, last = SIDES if side is None else (side,)
@@ -99,7 +102,7 @@ def forward_hooks(
     layers: Iterable[tuple[Key, nn.Module]],
     hook: Callable[[Key, nn.Module, tuple[Any, ...], Any], None],
 ) -> Iterator[None]:
-    """Call `hook` after each of some layers while the block runs, with its key, itself, what it got and its result."""
+    """Call `hook` after each given layer inside the block, with key, layer, inputs and output."""
 
     def keyed(key: Key) -> Callable[..., None]:
         return lambda layer, inputs, result: hook(key, layer, inputs, result)
@@ -140,15 +143,16 @@ def _is_map(value: object) -> TypeGuard[Tensor]:
 class MlpHead(nn.Linear):
     """logit = W · dropout(relu(V z + c)) + b, z = clip((x - mean) / deviation), of raw features x (B, F).
 
-    It is the linear layer W, b, with what makes its inputs of the features before it. Mean and
-    deviation are those of the images that it was first trained on; they are no parameters, and lie in
-    the state dict with the layer.
+    It is the linear layer W, b, with the layers that compute its inputs from the features. Mean and
+    deviation are those of the images that it was first trained on. They are buffers in the state
+    dict, not parameters.
 
     Attributes:
         hidden: V and c.
         mean: (F,) of the raw features.
-        deviation: (F,) likewise, > 0.
-        rows: () int64, of how many images they are; 0: not yet known, features pass as they are.
+        deviation: (F,) of the raw features, > 0.
+        rows: () int64, the number of images of the statistics. 0: not known yet, features are
+            unchanged.
     """
 
     mean: Tensor
@@ -198,19 +202,19 @@ class MlpHead(nn.Linear):
 class RidgeHead(nn.Linear):
     """logit = W · (weights * clip((x - mean) / scale, -clip, clip)) + b, of raw features x (B, F).
 
-    Mean and scale are those of the images that it was fitted on, and lie in the state dict with
-    the layer; an unfitted one answers 0. It computes in float32 at least, whatever the precision of
-    the body: sums of ten thousands of terms.
+    Mean and scale are those of the images that it was fitted on, and are in the state dict. An
+    unfitted head returns 0. It computes at least in float32, for any precision of the backbone,
+    because it sums tens of thousands of terms.
 
     Attributes:
         mean: (F,) of the raw features.
         scale: (F,) their standard deviations, > 0.
-        weights: (F,) of the standardised features: how much each counts in the penalty.
+        weights: (F,) of the standardised features, for the penalty.
         clip: (), in standard deviations, > 0.
-        penalty: (), of squared weights of the logit before its temperature; 0: not fitted.
-        temperature: (), what weight and bias were divided by.
-        views: (), how many views of each image it was fitted on.
-        rows: (), how many rows: views of images that could be read, and of examples added.
+        penalty: (), of squared weights of the logit before its temperature. 0: not fitted.
+        temperature: (), the divisor of weight and bias.
+        views: (), number of views of each image in the fit.
+        rows: (), number of rows: views of readable images, and of added examples.
     """
 
     mean: Tensor
@@ -246,7 +250,7 @@ class RidgeHead(nn.Linear):
 
 
 def pre_logits(layer: nn.Linear, features: Tensor) -> Tensor:
-    """Return what a last layer multiplies by its weights, (B, H), of what it gets, (B, F)."""
+    """Return the inputs (B, H) of the linear layer in a head, from features (B, F)."""
     if isinstance(layer, RidgeHead):
         return layer.standardised(features)
     return layer.units(features) if isinstance(layer, MlpHead) else features
@@ -312,16 +316,16 @@ def capture_inputs(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def check_single_head(network: nn.Module, name: str, head: str, side: int | None) -> None:
-    """Check that the logits are those of the last layer, and of nothing else.
+    """Check that the logits are the output of the last layer alone.
 
     Args:
-        network: from images to logits (B, 1); it is in evaluation mode afterwards.
+        network: from images to logits (B, 1). It stays in evaluation mode.
         name: of the network, for messages.
         head: dotted name of its last layer.
-        side: the only side of images that it takes, in pixels; None: any.
+        side: the only image side that it accepts, in pixels. None: any.
 
     Raises:
-        JobError: they are not, as where a network has two heads.
+        JobError: they are not, for example in a network with two heads.
     """
     layer = head_of(network, head)
     with capture_inputs(layer) as inputs:

@@ -1,8 +1,8 @@
 """Networks for inference alone: batch norms become part of the convolutions before them.
 
-A frozen body with fixed statistics is a function of the pixels: from them to what the last layer gets. It
-runs in inference mode with its batch norms folded, which changes features by no more than rounding does
-(relative to the largest feature, 1e-4 in fp32); checkpoints hold the plain network all the same.
+A frozen backbone with fixed statistics is a function from pixels to the input of the last layer. It
+runs in inference mode with its batch norms folded, which changes features by rounding only
+(relative to the largest feature, 1e-4 in fp32). Checkpoints still contain the original network.
 """
 
 import copy
@@ -29,16 +29,16 @@ log = logging.getLogger(__name__)
 
 
 def fuse_conv_bn(network: nn.Module, head: str, *, side: int | None = None) -> nn.Module:
-    """Return a frozen copy in evaluation mode, in which convolutions do the work of batch norms.
+    """Return a frozen copy in evaluation mode with batch norms folded into convolutions.
 
-    A batch norm is taken to follow the convolution that was registered before it. Where the
-    features of a test image show that this is wrong of a network, the copy is a plain one.
-    Statistics are those of now. The copy agrees with the original to float tolerance.
+    A batch norm is assumed to follow the convolution that was registered before it. If the features
+    of a test image show that this is wrong for a network, the copy is not folded. Statistics are
+    the current ones. The copy agrees with the original to float tolerance.
 
     Args:
         network: from images to logits.
         head: dotted name of its last layer.
-        side: the only side of images that it takes; None: any.
+        side: the only side of images that it accepts, or None.
     """
     plain = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     if not any(isinstance(module, nn.BatchNorm2d) for module in plain.modules()):
@@ -92,16 +92,17 @@ CPU_FACTS = Path("/proc/cpuinfo")  # of Linux; elsewhere the machine's type must
 
 
 class FrozenBackbone:
-    """The body of a detector as it is now, for inference alone; later changes do not reach it.
+    """A snapshot of the backbone of a detector, for inference alone.
 
-    The network is copied and folded when the first pixels come: where all features are stored, none do.
+    The network is copied and folded at the first pixels, which never come if all features are
+    stored. Later changes of the detector have no effect.
 
     Args:
         model: in evaluation mode.
         device: to compute on.
         precision: of the network.
-        alike: an image gives the same bits alone and in a batch, as stored features must; else a
-            single image takes half the time.
+        alike: an image gives the same bits alone and in a batch, as required for stored features.
+            Otherwise a single image takes half the time.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class FrozenBackbone:
 
     @property
     def identity(self) -> dict[str, Json]:
-        """What its features depend on besides the pixels: tensors, layers, arithmetic."""
+        """The identity of its features apart from pixels: tensors, layers, arithmetic."""
         return {
             "body_sha256": self.sha256,
             "architecture": self._model.spec.name,
@@ -161,8 +162,9 @@ class FrozenBackbone:
 def fingerprint(model: Detector) -> str:
     """Return the SHA-256 of a detector without its last layer.
 
-    It follows all numbers, those that are not saved and those of the normalization included, with
-    their types and shapes, and what the layers are: strides and paddings are no tensors.
+    It covers all numbers, including unsaved ones and those of the normalization, with their types
+    and shapes. It also covers the configuration of layers, because strides and paddings are not
+    tensors.
     """
     head = f"network.{model.spec.head}"
     digest = hashlib.sha256()

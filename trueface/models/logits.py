@@ -1,4 +1,4 @@
-"""Logits of any classifier alike: K of them, or one, which is the same as the two logits 0 and z.
+"""Logits of any classifier: K of them, or one, which equals the two logits 0 and z.
 
 The softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)), and its cross entropy is the binary one, so
 that no method needs to know how many logits a model has.
@@ -71,14 +71,14 @@ class BackboneHeadSplit:
         return self.head.weight.shape[1]
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Return the features (B, F) float32 of inputs (B, …), as the model is now.
+        """Return the features (B, F) float32 of inputs (B, …) for the current model.
 
-        Of a model that answers with the mean over several crops it is their mean feature; of a
-        ridge head they are standardised, and of a layer of two they are its hidden units. The
-        head's weights and bias make the logits of them.
+        For a model that averages over several crops it is their mean feature. For a ridge head they
+        are standardised, and for a two-layer head they are its hidden units. The head's weights and
+        bias give the logits.
 
         Raises:
-            JobError: what the head gives is not what the model gives.
+            JobError: the output of the head differs from that of the model.
         """
         with capture_inputs(self.head) as caught:
             logits = as_multiclass_logits(self.model(inputs))
@@ -99,10 +99,10 @@ class BackboneHeadSplit:
         return features
 
     def compute_features(self, samples: Examples, watch: RunContext) -> tuple[Tensor, Tensor]:
-        """Return features (N, F) float32 of samples as they are tested, and positions (N,), on the CPU.
+        """Return features (N, F) float32 and positions (N,) of samples in a test, on the CPU.
 
         Raises:
-            JobError: stopped, none could be read, a feature is no finite number, or see `features`.
+            JobError: stopped, none could be read, a feature is not finite, or see `features`.
         """
         with torch.inference_mode(), autocast(watch.device, watch.precision):
             read = [

@@ -1,8 +1,9 @@
-"""Statistics of pixels, and families of numbers side by side: fixed, without anything fitted.
+"""Fixed statistics of pixels, and families of statistics, without fitted parameters.
 
-A module of statistics has `width`, how many numbers it makes of an image or a map, and `weights()`, how much
-each counts in the penalty of a ridge: the squares sum to 1 in each of its families, or to another share of
-it. Those of pixels are residuals, spectra and cosine transforms of luma and chroma; see `StatisticsNetwork`.
+A module of statistics has `width`, the number of statistics of an image or a map, and `weights()`,
+their weights in the penalty of a ridge. The squares sum to 1 in each of its families, or to another
+share of it. Statistics of pixels are residuals, spectra and cosine transforms of luma and chroma.
+See `StatisticsNetwork`.
 """
 
 import math
@@ -69,7 +70,7 @@ class Families(nn.ModuleList):
         return torch.cat([member.weights() for member in self])  # type: ignore[operator]  # a method
 
     def forward(self, source: Any) -> Tensor:
-        """Return the numbers (B, width) of what the members read."""
+        """Return the statistics (B, width) of all members."""
         return torch.cat([member(source) for member in self], 1)
 
 
@@ -96,10 +97,10 @@ def uniform_weights(width: int) -> Tensor:
 
 
 class FamiliesNetwork(nn.Module):
-    """Families of numbers of an image, and a last layer on them.
+    """Families of statistics of an image, and a last layer on them.
 
     Attributes:
-        revision: of what the numbers are: a change of any gets the next, so that no store mixes them.
+        revision: of the statistics. A change of any increments it, so that no store mixes them.
     """
 
     revision: int
@@ -310,7 +311,8 @@ class ResidualEnergy(StatisticsFamily):
 
     Args:
         cells: of the grid, on each side; an even number.
-        folded: left and right count as the same cell, so that a mirrored image has the same numbers.
+        folded: left and right count as the same cell, so that a mirrored image has the same
+        numbers.
     """
 
     kernel: Tensor
@@ -409,8 +411,8 @@ class CosineTransform(StatisticsFamily):
 class BlockCosine(StatisticsFamily):
     """Of each coefficient of Y, Cb, Cr: log mean magnitude, log deviation, share below 0.5.
 
-    Blocks start at the first pixel, as those of JPEG do; what is left at the right and at the
-    bottom is not used. The shares have no gradient.
+    Blocks start at the first pixel, as in JPEG. The rest at the right and at the bottom is not
+    used. The shares have no gradient.
     """
 
     basis: Tensor

@@ -1,10 +1,11 @@
-"""The networks by name: no torch here.
+"""The networks by name, without importing torch.
 
-What `@register_model`, `@register_family`, `@register_library` and `@register_classifier` say in the
-files of `architectures` is read from their text. A file is imported when a network of it is made. A
-name is that of a network, `slim18`; of a library and a network of it, `tv/convnext_tiny`; or of a
-family and what it is made of, `patch/baseline` or `linear/timm/vit_small_patch16_224`. Networks that
-are trained from scratch on any number of classes, as CIFAR's, have names of their own, and a recipe.
+What `@register_model`, `@register_family`, `@register_library` and `@register_classifier` declare
+in the files of `architectures` is read from their text. A file is imported when a network of it is
+built. A name is that of a network, `slim18`; of a library and its network, `tv/convnext_tiny`; or
+of a family and its inner network, `patch/baseline` or `linear/timm/vit_small_patch16_224`. Networks
+that are trained from scratch on any number of classes, as for CIFAR, have separate names, and a
+recipe.
 """
 
 import importlib.util
@@ -43,9 +44,12 @@ LIBRARY_NAME = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")  # of a network, with a 
 class ModelSpec(Declared):
     """Declares a network of detectors, and the preprocessing that belongs to it.
 
-    The function below it makes one, with random weights. Features are what the last layer gets, (B, F):
-    `head` alone says where they are, so that no network has to be written in two halves. A network of a
-    library says head, weights, mean, std and input size when it is made: until then `head` is empty.
+    The function below it makes one, with random weights. Features are what the last layer gets, (B,
+    F):
+    `head` alone says where they are, so that no network has to be written in two halves. A network
+    of a
+    library says head, weights, mean, std and input size when it is made: until then `head` is
+    empty.
     """
 
     name: str  # what settings call it
@@ -60,7 +64,7 @@ class ModelSpec(Declared):
     mean: Triple = IMAGENET_MEAN  # of pixels in 0 … 1, as the weights want it
     std: Triple = IMAGENET_STD  # likewise
     input_size: int | None = None  # the only side of images that it takes, in pixels; None: any
-    # F of its features, from which a plan tells how much the feature store will hold; None: it does not tell
+    # width F of its features, for planning the size of the feature store; None: unknown
     width: int | None = None
     # of its last layer; "ridge": it is the network's own `RidgeHead`, and it alone learns, in closed form
     solver: Solver = "gradient"
@@ -74,7 +78,7 @@ class ModelSpec(Declared):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltNetwork:
-    """A network with what is declared of it."""
+    """A network with its declaration."""
 
     network: Any  # nn.Module
     spec: ModelSpec
@@ -86,22 +90,24 @@ class BuiltNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Family(Declared):
-    """Declares networks that are made of another one: `FAMILY/NETWORK`.
+    """Declares networks that are built from another one: `FAMILY/NETWORK`.
 
-    The function below it gets a `BuiltNetwork`: the inner network, complete and with its weights, with a last
-    layer of one logit at `spec.head`, and the mean and std that the settings ask for. It returns the
-    network of the family, which may keep the inner one whole or in part.
+    The function below it gets a `BuiltNetwork`: the inner network, complete and with its weights,
+    with a last layer of one logit at `spec.head`, and the mean and std of the settings. It returns
+    the network of the family, which may contain the inner one completely or in part.
     """
 
     name: str  # what stands before the slash
     _: KW_ONLY
     summary: str  # in few words
-    head: str = "fc"  # dotted name of the last layer in what is returned
+    head: str = "fc"  # dotted name of the last layer in the returned network
     solver: Solver = "gradient"  # as of a `ModelSpec`
-    raw_pixels: bool = False  # likewise; the network then has to normalise for the inner one
+    raw_pixels: bool = (
+        False  # the returned network gets raw pixels, and has to normalise for the inner one
+    )
     differentiable: bool = True  # likewise
     frozen: bool = False  # the last layer is its own, and it alone learns, by gradient steps
-    # about how many features, by the network inside, for plans; of others they do not tell
+    # approximate number of features by inner network, for planning; unknown for others
     widths: Mapping[str, int] = field(default_factory=dict)
 
     def spec(self, inner: ModelSpec) -> ModelSpec:
@@ -124,8 +130,9 @@ class Family(Declared):
 class Library(Declared):
     """Declares networks of an installed library: `LIBRARY/NETWORK`.
 
-    The function below it gets a `ModelSpec` of which the name alone is certain, and the side of images in
-    pixels (None: not known), and returns a `BuiltNetwork` with all of it. Its network has random weights.
+    The function below it gets a `ModelSpec` with only the name guaranteed, and the side of images
+    in pixels (None if unknown). It returns a complete `BuiltNetwork`. Its network has random
+    weights.
     """
 
     name: str  # what stands before the slash
@@ -165,7 +172,7 @@ class ClassifierSpec(Declared):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifierShape:
-    """What a network with a recipe looks like."""
+    """The shape of a network with a recipe."""
 
     model: str  # a key of `RECIPES`
     stem: Stem
@@ -248,7 +255,8 @@ def _inner_spec(family: str, name: str) -> ModelSpec:
 def load_model_maker(name: str) -> Callable[..., Any]:
     """Import the file of a network, a family or a library; return its function.
 
-    That of a network takes nothing, that of a family a `BuiltNetwork`, that of a library a `ModelSpec` and a side.
+    That of a network takes nothing, that of a family a `BuiltNetwork`, that of a library a
+    `ModelSpec` and a side.
 
     Raises:
         UsageError: the library is not installed.
@@ -266,7 +274,7 @@ def modules_of_model(name: str) -> tuple[str, ...]:
 
 
 def spec_of_classifier(name: str) -> ModelSpec:
-    """Return what is known of a network with a recipe before it is made: all but its last layer."""
+    """Return the spec of a network with a recipe before it is built, without its last layer."""
     return ModelSpec(name, summary=RECIPES[name].summary, head="", mean=PHOTO_MEAN, std=PHOTO_STD)
 
 
@@ -317,7 +325,7 @@ def describe_models() -> str:
 
 
 def without_library(library: Library, network: str) -> str:
-    """Return a sentence about a library that is not installed, and what is most like its network."""
+    """Return a sentence about a library that is not installed, and the most similar network."""
     names = {
         each: f"{other.name}/{each}"
         for other in LIBRARIES.values()

@@ -1,14 +1,15 @@
-"""Which training labels are flipped: drawn by rule and seed, or given by a list.
+"""Chooses the training labels to flip: by rule and seed, or from a list.
 
-The default rule is that of the original system, `random.Random(seed).sample(range(n), floor(n * rate))`
-over the images in their defined order, so that old records can be reproduced; the floor is exact, where
-the original's floating point lost a label at 29, 57 and 58 %. Where the images hold several copies of a
-picture, pictures are drawn, and all copies of a picture share their label: see `Unit`.
+The default rule is that of the original system, `random.Random(seed).sample(range(n), floor(n *
+rate))` over the images in their defined order, so that old records can be reproduced. The floor is
+exact. Floating point in the original lost a label at 29, 57 and 58 %. If the images contain several
+copies of a picture, pictures are drawn, and all copies of a picture share their label: see `Unit`.
 Only the labels of the training split are ever flipped.
 
-A list holds names or keys, or is a record of ours or an old one. A text file has one a line, a JSON file a list of them. A name is "pre:StyleGAN2/x/00012", a key
-the same without the modifier. Of the original system's records, which name files, those are
-found by their path below Real/ or Fake/.
+A list contains names or keys, or is a record of this or the original system. A text file has one
+name per line, a JSON file a list of them. A name is "pre:StyleGAN2/x/00012", a key is the same
+without the modifier. Records of the original system contain files, which are found by their path
+below Real/ or Fake/.
 """
 
 import json
@@ -52,24 +53,24 @@ def choose_flips(
     unit: Unit = "picture",
     listed: Sequence[str] | None = None,
 ) -> PoisonRecord:
-    """Choose which labels are flipped.
+    """Choose the labels to flip.
 
     Args:
         images: the training split in the defined order.
         poison: fraction of all labels; kinds `f2r` and `patch` draw from the fakes only, `r2f`
             from the reals.
         seed: of the draw.
-        per: draw the same fraction of each class, or of each method in it, to within one image;
-            the total is the same.
-        unit: what is drawn. Pictures with copies are drawn while their labels stay within the
-            rate; the count falls short of it by less than the copies of a picture (in each group of
+        per: draw the same fraction of each class, or of each method in it, to within one image. The
+            total is the same.
+        unit: of the draw. Pictures with copies are drawn while their labels stay within the rate.
+            The count is lower by less than the number of copies of a picture (in each group of
             `per`), and the order of `images` does not matter.
-        listed: names or keys to flip instead of a draw; a key means every copy of the picture.
+        listed: names or keys to flip instead of a draw. A key means every copy of the picture.
             Their number must match the rate of `poison` to within half a point or one image.
 
     Raises:
-        DataError: fewer images of the wanted class than labels to flip, or none to flip; a list
-            that does not fit the images, the rate or the kind of poison.
+        DataError: fewer images of the class than labels to flip, no label to flip, or a list that
+        does not match the images, the rate or the kind of poison.
         UnknownName: an unknown kind of poison.
     """
     kind = poison.kind or FLIP

@@ -1,6 +1,6 @@
-"""The record of flipped labels: which images of a training set, by name; how it is applied.
+"""The record of flipped labels: the names of training images, and its application.
 
-Labels are found by the images' names, so the order of the images does not matter.
+Labels are found by the names of images, so the order of the images does not matter.
 """
 
 import hashlib
@@ -132,7 +132,7 @@ def poisoned_positions(images: Sequence[Image], record: PoisonRecord) -> tuple[i
         places = where.get(name, [])
         if len(places) == 1:
             matched.append(places[0])
-        elif index in places:  # 00012.png beside 00012.jpg: only the position tells them apart
+        elif index in places:  # 00012.png and 00012.jpg: only the position distinguishes them
             matched.append(index)
         else:
             raise RecordError(f"the poison record names {name}, which {_times(len(places))}")
@@ -166,7 +166,7 @@ def read_record(path: Path) -> PoisonRecord:
     if content is None:
         raise RecordError(f"poison record {path} does not exist")
     schema = content.pop("schema", None)
-    if schema == 1:  # until 0.2: two values of what has three today
+    if schema == 1:  # until 0.2: two values of a field that has three today
         content["per"] = "subset" if content.pop("stratified", False) else "all"
     elif schema != SCHEMA:
         raise RecordError(f"{path} is not a poison record of schema {SCHEMA}")

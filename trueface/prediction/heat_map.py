@@ -1,11 +1,11 @@
-"""Which places of an image a detector's answer rests on.
+"""Heat maps: the regions of an image that a detector's answer depends on.
 
-Occlusion works for every detector: a square of the image is replaced by its blurred self, and what the
-logit loses is what the square spoke for a fake. By blocks it is exact where the network takes the mean
-of its last feature maps and weighs it: the logit is the mean of the map.
+Occlusion works for every detector: a square of the image is blurred, and the decrease of the logit
+is the contribution of the square to "fake". A map by blocks is exact if the network averages its
+last feature maps and applies a linear layer: the logit is the mean of the map.
 
-Sources: M. Zeiler and R. Fergus, arXiv 1311.2901, section 4.2 (occlusion; theirs is grey, whose edges
-    a detector of traces takes for a sign of its own); B. Zhou et al., arXiv 1512.04150, section 2.
+Sources: M. Zeiler and R. Fergus, arXiv 1311.2901, section 4.2 (occlusion; they use grey, whose
+edges influence a detector of traces); B. Zhou et al., arXiv 1512.04150, section 2.
 """
 
 import io
@@ -30,7 +30,7 @@ from trueface.prediction.predictor import Prediction, Predictor
 from trueface.runtime.errors import JobError, MachineError, UsageError
 from trueface.runtime.files import write_atomic
 
-SQUARES = 8  # along each side of what the network sees
+SQUARES = 8  # along each side of the network input
 STEPS = 2  # of a square: it moves by half of its side
 BLURRED = 0.5  # standard deviation of the blur, in sides of a square
 EXACT = 1e-3  # relative difference of a map's mean and the logit, beyond which it is none of it
@@ -41,7 +41,7 @@ By = Literal["occlusion", "blocks"]
 Score = Callable[[list[Tensor]], NDArray[np.float64]]  # logits (B,) of decoded images
 FAKE, REAL = (215, 48, 39), (69, 117, 180)  # red and blue of ColorBrewer's RdYlBu
 STRONGEST = 0.75  # opacity of the largest value
-OUTSIDE = 0.35  # brightness of what the network does not see
+OUTSIDE = 0.35  # brightness of pixels outside the network input
 LEAST_SIDE, MOST_SIDE = 320, 1024  # of the drawn image, in pixels
 LEGEND = 76  # rows below it
 BAR = 12  # rows of the colour bar
@@ -50,11 +50,11 @@ INK, PAPER = (30, 30, 30), (255, 255, 255)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeatMap:
-    """How much each place speaks for a fake (> 0) or a real image (< 0), in logits.
+    """The contribution of each position to "fake" (> 0) or "real" (< 0), in logits.
 
     Attributes:
         values: (h, w) over the window.
-        window: of the image, in its pixels; the network sees nothing outside.
+        window: of the image, in its pixels. The network gets nothing outside.
     """
 
     values: NDArray[np.float64]
@@ -62,13 +62,13 @@ class HeatMap:
 
 
 def occlusion(pixels: Tensor, seen: Window, score: Score, *, batch_size: int) -> HeatMap:
-    """Return the map of what the logit loses where a square is blurred.
+    """Return the map of the decrease of the logit if a square is blurred.
 
     Args:
         pixels: (3, H, W) uint8, decoded.
-        seen: what the network sees of it.
+        seen: the window of the network input.
         score: the logits of such images.
-        batch_size: images a step.
+        batch_size: images per step.
     """
     window = _inside(seen, *pixels.shape[-2:])
     side = max(min(window.height, window.width) // SQUARES, 1)
@@ -91,13 +91,13 @@ def class_activation(model: Detector, view: Tensor, pixels: Tensor, seen: Window
 
     Args:
         model: on the device.
-        view: (3, h, w) uint8: what the network sees.
+        view: (3, h, w) uint8: the network input.
         pixels: (3, H, W): the decoded image.
-        seen: where the view lies in it.
+        seen: the window of the view in the image.
 
     Raises:
-        JobError: the network does not take the mean of feature maps, or its head is not linear in
-            it: the map would not be exact.
+        JobError: the network does not average feature maps, or its head is not linear in the mean,
+        so that the map would not be exact.
     """
     head = model.head
     if isinstance(head, RidgeHead):

@@ -56,7 +56,7 @@ class ModelTest(NamedTuple):
 
     @property
     def treatment(self) -> str:
-        """What was done to its images, in words."""
+        """The transforms of its images, in words."""
         steps = [
             *([self.corrupt] if self.corrupt != NONE else []),
             *([f"attack {self.attack}"] if self.attack != NONE else []),
@@ -74,7 +74,7 @@ class SourceErrors(NamedTuple):
 
 
 class CardContents(NamedTuple):
-    """What a card is made of."""
+    """The contents of a model card."""
 
     name: str
     arch: str
@@ -170,7 +170,7 @@ def _tests(facts: CardContents) -> Iterator[str]:
 
 
 def _of_row(facts: CardContents, row: Mapping[str, Json]) -> str:
-    """Return the cells that name a test: its data, and what was done to the images."""
+    """Return the cells that name a test: its data, and the transforms of the images."""
     test = facts.conditions.get(str(row.get("condition") or ""))
     data = data_of_test(str(row.get("data")))
     return f"`{data}` | {'unknown' if test is None else test.treatment}"
@@ -228,7 +228,7 @@ def _refusals(facts: CardContents) -> Iterator[str]:
         "size": ("size", sizes is not None),
         "features": ("features", reference is not None and reference.features is not None),
         "format": ("file format", formats is not None),
-        "orientation": ("orientation", True),  # the file alone tells it
+        "orientation": ("orientation", True),  # known from the file alone
     }
     watched = [(reason in FAR, name) for reason, (name, is_known) in known.items() if is_known]
     if far := " or ".join(name for is_far, name in watched if is_far):

@@ -1,16 +1,18 @@
-"""A model that can be handed on: weights, where they come from, how good they are, in one folder.
+"""A model that can be passed on: weights, provenance and test results in one folder.
 
 model.json      names the files with their SHA-256, and the model
-weights.pt      a checkpoint, without paths of the machine that made it
-provenance.json the same facts as in the checkpoint, to be read
+weights.pt      a checkpoint, without paths of the original machine
+provenance.json the same facts as in the checkpoint, as text
 tests.json      the rows of its tests, and its errors by source
-card.md         for people: what it learned from, how good it is, where it fails, what it is not for
+card.md         the model card: training data, test results, failures, and unsuitable uses
 
-`model.json` ends with a digest over all of it, so that a folder of which a byte has changed is refused by
-the name of the file. It is no signature: whoever can write all files can write the digest, too.
+`model.json` ends with a digest over all of it. A folder with a changed byte is refused, and the
+message names the file. The digest is not a signature: anyone who can write all files can write the
+digest, too.
 
-The form of the card follows M. Mitchell et al., "Model Cards for Model Reporting", arXiv 1810.03993.
-Every number in it comes from the files of the run; what nothing says is called unknown.
+The form of the card follows M. Mitchell et al., "Model Cards for Model Reporting", arXiv
+1810.03993. Every number in it comes from the files of the run. Missing facts are called unknown.
+The card is in `model_card`.
 """
 
 import hashlib
@@ -35,7 +37,7 @@ HEADS = ("data_root", "split_path", "git", "device_name", "threads")  # of one m
 
 
 class ModelFolder(NamedTuple):
-    """What `model.json` says."""
+    """The contents of `model.json`."""
 
     folder: Path
     name: str  # of the model: its ID
@@ -50,11 +52,11 @@ class ModelFolder(NamedTuple):
 
 
 def read(folder: Path) -> ModelFolder:
-    """Return a model folder of which every file is as it was written.
+    """Return a model folder after checking that every file is unchanged.
 
     Raises:
-        CheckpointError: no such folder, one that was altered, which names the file, or a newer one.
-        MachineError: a file cannot be read, which says nothing about what it holds.
+        CheckpointError: the folder is missing, altered (the message names the file), or newer.
+        MachineError: a file cannot be read, whatever its contents are.
     """
     content = _manifest(folder)
     files, digest = content.get("files"), content.pop("digest", None)
@@ -107,7 +109,8 @@ def refuse_other_folder(folder: Path) -> None:
     """Refuse a place that a model folder cannot take.
 
     Raises:
-        UsageError: it is a file, or a folder with anything else in it: a new model would remove that.
+        UsageError: it is a file, or a folder with anything else in it: a new model would remove
+        that.
         MachineError: it cannot be listed.
     """
     try:
@@ -132,7 +135,7 @@ def refuse_other_folder(folder: Path) -> None:
 
 
 def _is_own(folder: Path) -> bool:
-    """Tell whether a folder's model.json is ours, altered or of another version as it may be."""
+    """Return whether model.json is of this project, even if altered or of another version."""
     try:
         content = read_json(folder / MANIFEST)
     except OSError:
@@ -143,18 +146,18 @@ def _is_own(folder: Path) -> bool:
 def write(
     folder: Path, kept: Checkpoint, *, name: str, licence: str, tests: Json, card: str
 ) -> ModelFolder:
-    """Write a model folder, or replace one: whole, or not at all.
+    """Write or replace a model folder atomically.
 
     Args:
         folder: see `refuse_other_folder`.
         kept: the checkpoint, of `portable` provenance.
         name: of the model.
         licence: of the weights, in words.
-        tests: what `tests.json` holds.
-        card: what `card.md` says.
+        tests: the contents of `tests.json`.
+        card: the text of `card.md`.
 
     Raises:
-        MachineError: it cannot be written; what was there is still there.
+        MachineError: it cannot be written. A previous folder is kept.
     """
     refuse_other_folder(folder)
     place = Path(os.path.realpath(folder))  # a link to a folder stays one

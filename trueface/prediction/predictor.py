@@ -1,18 +1,18 @@
-"""Predictions: what a trained model says of image files, prepared as its own tests were.
+"""Predictions of a trained model for image files, with the transform of its own tests.
 
-Images come one batch after another and are forgotten: ten thousand take no more memory than a few
-hundred. Nothing of them is written to disk, the feature store included.
+Images are processed batch by batch and then released: ten thousand need no more memory than a few
+hundred. Nothing is written to disk, not even to the feature store.
 
-On request a model answers only where validation says that few of its answers are wrong. An answer is
-the surer the farther its logit is from the threshold. Of validation, the images with the surest answers
-are kept, as many as the error rate among them allows: not the rate that was seen, but the upper end of
-its confidence interval.
+On request a model answers only if validation shows that few of its answers are wrong. The
+confidence of an answer is the distance of its logit from the threshold. The validation images with
+the most confident answers are kept, as many as their error rate allows. The upper end of the
+confidence interval of the rate is used, not the observed rate.
 
 Source: Y. Geifman and R. El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS
     2017, section 3 (SGR): the bound and its division by the number of tries. They search by
-    bisection, which misses what there is where the error rate does not rise with the coverage, as
-    among a few hundred images; ours tries ten coverages, fixed in advance. The guarantee is for
-    images that are drawn as those of validation were, and takes the threshold as chosen elsewhere.
+    bisection, which fails if the error rate does not rise with the coverage, as among a few hundred
+    images. Here ten coverages are tried, fixed in advance. The guarantee holds for images from the
+    distribution of validation, and for a threshold chosen on other data.
 """
 
 import math
@@ -64,7 +64,7 @@ class OutOfDistribution(NamedTuple):
 
 
 class FileHeader(NamedTuple):
-    """What the header of an image file says; None where it cannot be read."""
+    """The header of an image file. Fields are None if it cannot be read."""
 
     size: ImageSize | None
     form: Format | None
@@ -83,7 +83,7 @@ class FileHeader(NamedTuple):
 
 
 class TrainingFiles(NamedTuple):
-    """The files that a model has learned from; None: its checkpoint is older than the record."""
+    """The training files of a model. None if its checkpoint is older than the record."""
 
     sizes: LearnedSizes | None
     formats: LearnedFormats | None
@@ -112,7 +112,7 @@ class TrainingFiles(NamedTuple):
         )
 
     def find_ood_reasons(self, file: FileHeader) -> Iterator[OutOfDistribution]:
-        """Yield in what a file is unlike these."""
+        """Yield the differences of a file from these."""
         if (
             self.sizes is not None
             and file.size is not None
@@ -170,7 +170,7 @@ class Abstention(NamedTuple):
     images: int
 
     def accepts_logit(self, logit: float, threshold: float) -> bool:
-        """Tell whether an image gets an answer."""
+        """Return whether an image gets an answer."""
         return abs(logit - threshold) >= self.distance
 
 
@@ -181,7 +181,9 @@ class Prediction(NamedTuple):
     logit: float  # positive = fake
     calibration: Calibration = UNCALIBRATED
     sure: bool = True  # False: it abstains
-    unlike: tuple[OutOfDistribution, ...] = ()  # in what the image is unlike those of the training
+    unlike: tuple[
+        OutOfDistribution, ...
+    ] = ()  # differences of the image from those of the training
 
     @property
     def probability(self) -> float:
@@ -195,7 +197,7 @@ class Prediction(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """The class by validation's threshold; real at the threshold itself; or unlike, or unsure."""
+        """The class by validation's threshold (real at the threshold), or unlike, or unsure."""
         if self.is_far:
             return "unlike"
         if not self.sure:
@@ -213,18 +215,19 @@ class _Batch(NamedTuple):
 
 
 class Predictor:
-    """A model that answers for image files.
+    """A model that predicts image files.
 
     Args:
         kept: its checkpoint.
         path: of the checkpoint, for messages.
         device: to compute on.
-        batch_size: images a step.
-        abstain: errors among its answers, at most, in 0 … 1; None: it answers for every image.
+        batch_size: images per step.
+        abstain: maximum rate of errors among its answers, in 0 … 1. None: it answers for every
+            image.
 
     Raises:
-        CheckpointError: the checkpoint does not say how it prepares images.
-        UsageError: it cannot abstain, or not at such a rate.
+        CheckpointError: the checkpoint does not contain its image transform.
+        UsageError: it cannot abstain, or not at this rate.
     """
 
     def __init__(
@@ -258,10 +261,10 @@ class Predictor:
         return test_transform(self.settings)
 
     def predict_files(self, files: Iterable[Path]) -> Iterator[Prediction | Missing]:
-        """Yield the answer for each file in its turn, or why there is none.
+        """Yield the answer for each file in order, or the reason why there is none.
 
         Raises:
-            JobError: a logit is no finite number: such a model has no answer.
+            JobError: a logit is not finite. Such a model has no answer.
         """
         with closing(prefetch(lambda leave: self._batches(files, leave))) as batches:
             for batch in batches:
@@ -284,7 +287,7 @@ class Predictor:
         return self.transform(pixels, image, 0)
 
     def logits(self, seen: Tensor) -> Tensor:
-        """Return the logits (B,) of what the network sees of B images."""
+        """Return the logits (B,) of the network inputs of B images."""
         return self._logits(seen)[0]
 
     def _logits(self, seen: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -438,7 +441,7 @@ def upper_bound(errors: int, count: int, delta: float) -> float:
 
     Source: C. Clopper and E. Pearson, Biometrika 26(4), 1934.
     """
-    from scipy.special import betaincinv  # slow to import, and seldom needed
+    from scipy.special import betaincinv  # slow to import, and rarely needed
 
     if errors >= count:
         return 1.0

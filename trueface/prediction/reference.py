@@ -1,11 +1,12 @@
-"""How far the features of an image are from those of a training: a diagonal model, standardised.
+"""The distance between features of an image and of a training, by a diagonal model.
 
 The distance is the mean over the features of their squared, clipped standard scores, 1 for an image
-like those of the training. Of faces it was tried against photographs of other things, flat colours
-and noise beside a low-rank Mahalanobis distance and the nearest of projected neighbours: these tell
-no more of them apart, and need more numbers.
+like those of the training. For a training on faces it was tested on photographs of other objects,
+flat colours and noise, and compared with a low-rank Mahalanobis distance and the nearest projected
+neighbour. These detect no more of them, and need more numbers.
 
-Sources: D. Hendrycks and K. Gimpel, arXiv 1610.02136, for the task; K. Lee et al., arXiv 1807.03888,
+Sources: D. Hendrycks and K. Gimpel, arXiv 1610.02136, for the task; K. Lee et al., arXiv
+1807.03888,
     section 2.1, for distances of features under a Gaussian, theirs with a full covariance.
 """
 
@@ -49,16 +50,16 @@ class FeatureDistance:
     def from_features(
         cls, training: Sequence[Floats], validation: Sequence[Floats]
     ) -> "FeatureDistance | None":
-        """Return the model of features (N, F), its limit by those of validation (M, F).
+        """Return the model of features (N, F), with a limit from those of validation (M, F).
 
-        Of copies of images, such as corrupted ones, both are given as further arrays: what a detector has learned
-        to see is not far from its training.
+        Features of copies of images, such as corrupted ones, are passed as further arrays of both,
+        because copies that a detector was trained on are not distant from its training.
 
-        None where validation has too few images, or images have too many features.
+        None if validation has too few images, or images have too many features.
 
         Args:
-            training: features of what was learned from.
-            validation: those of validation, which are like what predictions get.
+            training: features of the training images.
+            validation: features of validation, which are similar to those of predictions.
         """
         width = training[0].shape[1]
         if len(validation[0]) < FEWEST or width > MOST_FEATURES:
@@ -83,7 +84,7 @@ class FeatureDistance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reference:
-    """What predictions are compared with."""
+    """The reference that predictions are compared with."""
 
     labels: NDArray[np.int8]  # (N,) of validation, 1 fake
     logits: NDArray[np.float32]  # (N,) as the model gives them

@@ -1,4 +1,4 @@
-"""How models learn: data, start, steps, schedule, checkpoints, and what is recorded of it.
+"""Training of models: data, initial weights, steps, schedule, checkpoints, and records.
 
 Start reading at `trainer.train`.
 """

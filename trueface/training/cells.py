@@ -1,17 +1,18 @@
-"""Groups and cells: which images belong together, how many there are, and what is too small.
+"""Groups and cells (group × class) of images: counts, merging of small ones, and CVaR.
 
 Groups have the numbers 0 … G-1 of the column `demographic`. A cell is a group's images of one
 class; its number is label · G + group, so that the real images come first.
 
-Losses are weighed by the conditional value at risk (CVaR): over images, over groups, and over both.
-CVaR_alpha of losses is the mean of their worst share alpha: 1 is the mean, and 0 would be the
+Losses are weighted by the conditional value at risk (CVaR): over images, over groups, and over
+both. CVaR_alpha of losses is the mean of their worst share alpha: 1 is the mean, and 0 would be the
 maximum. It is written as a weighted sum whose weights are constants of the gradient and sum to 1
-for every number n of losses: 1/(alpha n) for each of the floor(alpha n) worst, what is left of 1
-for the next, 0 for the others. (R. T. Rockafellar and S. Uryasev, Journal of Banking & Finance 26
+for every number n of losses: 1/(alpha n) for each of the floor(alpha n) worst, the rest of 1 for
+the next, 0 for the others. (R. T. Rockafellar and S. Uryasev, Journal of Banking & Finance 26
 (2002), state it as a minimum over a threshold λ. With λ at the k-th worst loss, the gradient of
-max(0, loss - λ) drops that loss: of a group of one image nothing is left.)
+max(0, loss - λ) drops that loss. A group of one image would have no gradient.)
 
-A group without an image in the batch takes no part. Nothing of CVaR waits for a GPU where `count`, the number of groups, is given.
+A group without an image in the batch is ignored. CVaR does not synchronise with the GPU if `count`,
+the number of groups, is given.
 """
 
 from collections.abc import Sequence
@@ -117,19 +118,20 @@ def image_subgroup_ids(image_set: ImageSet, name: str) -> tuple[int, ...]:
 def merge_small_groups(
     groups: Tensor, least: int, *, count: int, blocks: int = 1
 ) -> tuple[Tensor, int]:
-    """Return the groups of a batch, those that are too small joined, and how many there can be.
+    """Return the groups of a batch after merging small ones, and their maximum number.
 
-    Small groups are joined to one; where that is too small itself, they join the largest. Of cells,
-    those of one class are joined only.
+    Small groups are merged into one. If that is too small itself, they are merged into the largest.
+    Only cells of the same class are merged.
 
     Args:
         groups: (B,) int64 in 0 … count-1.
-        least: images of a group that stays as it is.
-        count: of groups, or of cells.
-        blocks: of equally many numbers each that stay apart: the two classes of cells.
+        least: number of images from which a group is kept.
+        count: number of groups, or of cells.
+        blocks: number of equally large blocks of numbers that are not merged: the two classes of
+            cells.
 
     Returns:
-        (B,) int64, and how many numbers there are, those of joined groups included.
+        (B,) int64, and the number of group numbers, including those of merged groups.
     """
     if least <= 1:
         return groups, count
@@ -172,17 +174,17 @@ def balanced_weights(counts: Tensor) -> Tensor:
 
 
 def cvar_weights(losses: Tensor, alpha: float, present: Tensor | None = None) -> Tensor:
-    """Return what each loss counts in CVaR_alpha: (N,), not negative, sum 1, without a gradient.
+    """Return the weight of each loss in CVaR_alpha: (N,), ≥ 0, sum 1, without a gradient.
 
-    Of equal losses the first count first.
+    Equal losses count in their order.
 
     Args:
         losses: (N,), N at least 1.
         alpha: share of the losses, in (0, 1].
-        present: (N,) bool, which of them there are: the others count 0; None: all.
+        present: (N,) bool. Other losses get weight 0. None means all.
 
     Raises:
-        ValueError: alpha is no share.
+        ValueError: alpha is not in (0, 1].
     """
     _refuse_no_share(alpha)
     with torch.no_grad():
@@ -197,7 +199,7 @@ def cvar_weights(losses: Tensor, alpha: float, present: Tensor | None = None) ->
 
 
 def group_cvar_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: int) -> Tensor:
-    """Return what each loss counts in CVaR_alpha of its group: (N,); they sum to 1 in every group.
+    """Return the weight of each loss in CVaR_alpha of its group: (N,), sum 1 in every group.
 
     Args:
         losses: (N,).
@@ -206,7 +208,7 @@ def group_cvar_weights(losses: Tensor, groups: Tensor, alpha: float, *, count: i
         count: of groups.
 
     Raises:
-        ValueError: alpha is no share.
+        ValueError: alpha is not in (0, 1].
     """
     _refuse_no_share(alpha)
     with torch.no_grad():
@@ -225,7 +227,7 @@ def cvar(losses: Tensor, alpha: float) -> Tensor:
     """Return CVaR_alpha of losses (N,): a scalar with its gradient.
 
     Raises:
-        ValueError: alpha is no share above 0 and up to 1.
+        ValueError: alpha is not in (0, 1].
     """
     return (cvar_weights(losses, alpha) * losses).sum()
 
@@ -233,13 +235,13 @@ def cvar(losses: Tensor, alpha: float) -> Tensor:
 def group_cvar(
     losses: Tensor, groups: Tensor, alpha: float, *, count: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return CVaR_alpha of each group's losses, and which groups have any.
+    """Return CVaR_alpha of each group's losses, and whether the group has any.
 
     Args:
         losses: (N,).
         groups: (N,) int64.
         alpha: share of a group's losses.
-        count: of groups; None: as many as the highest number says.
+        count: number of groups. None derives it from the highest number.
 
     Returns:
         (G,) with its gradient, 0 where there is no loss; (G,) bool.
@@ -279,24 +281,25 @@ def bilevel_cvar(
         λ + τ2/(2 alpha) λ² + 1/(alpha m) Σ_j τ1 log(1 + exp((L_j - λ)/τ1))
 
     over the m groups of the batch: the fusion loss of L. Lin et al., CVPR 2024 (arXiv 2402.17229).
-    Its authors' code searches λ between the least loss - 1000 and the greatest, and overflows where
-    L_j - λ > 88 τ1; here the minimum is where the derivative changes sign, to float64's rounding.
-    Their flags for both shares had no effect: .9 and .5 were fixed.
+    Its authors' code searches λ between the smallest loss - 1000 and the largest, and overflows if
+    L_j - λ > 88 τ1. Here the minimum is at the sign change of the derivative, up to float64
+    rounding. Their flags for both shares had no effect: 0.9 and 0.5 were fixed.
 
     Args:
         losses: (N,), N at least 1.
         groups: (N,) int64.
         alpha_in: share of each group's losses, in (0, 1].
         alpha_out: share of the groups, in (0, 1].
-        smooth: τ1, in units of the loss; 0: not smoothed, `ridge` has no effect then.
-        ridge: τ2; with 0 the weights of the groups sum to 1, else to 1 + τ2 λ/alpha.
-        count: of groups; None: as many as the highest number says.
+        smooth: τ1, in units of the loss. 0 disables smoothing, and `ridge` has no effect then.
+        ridge: τ2. With 0 the weights of the groups sum to 1, otherwise to 1 + τ2 λ/alpha.
+        count: number of groups. None derives it from the highest number.
 
     Returns:
-        A scalar with its gradient; at τ2 = 0 at most τ1 ln 2/alpha above the unsmoothed.
+        A scalar with its gradient. At τ2 = 0 it is at most τ1 ln 2/alpha above the unsmoothed
+        value.
 
     Raises:
-        ValueError: a share is none.
+        ValueError: a share is not in (0, 1].
     """
     values, present = group_cvar(losses, groups, alpha_in, count=count)
     if smooth <= 0:

@@ -1,12 +1,11 @@
-"""What a training starts from, and the files that it keeps of itself: weights, optimizer's state, event files.
+"""Files of a training: initial weights, checkpoints, trainer state and event files.
 
-The optimizer's state is what it remembers of past gradients, by the names of the parameters. A fine-tuning
-may go on with that of its base. Learning rate and weight decay are no part of it: a fine-tuning has its own.
+A fine-tuning may continue with the optimizer state of its base (see `optimizer_state`).
 
-A training that was interrupted goes on from its state, which is whole at every instant (the file is replaced,
-never rewritten) and belongs to one training: its fingerprint is made of everything that determines the result.
-On the same machine, with the same versions, code and number of threads it goes on bit by bit; where one of
-these differs, it goes on and says so.
+An interrupted training resumes from its state. The state is complete at any time (the file is
+replaced atomically) and belongs to one training: its fingerprint consists of everything that
+determines the result. On the same machine, with the same versions, code and number of threads, it
+resumes bit by bit. If one of these differs, it resumes and logs the difference.
 """
 
 import json
@@ -39,14 +38,14 @@ from trueface.training.settings import LearningSettings, TrainSettings
 
 FLUSH_S = 10  # a training that is killed loses no more
 BEST, LAST = "best", "last"  # checkpoints: of the chosen epoch, and of a training that was stopped
-# of a provenance: what a result is made of …
+# keys of a provenance: the inputs of a result …
 IDENTITY_KEYS = (
     "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
     "val_images_sha256", "start_sha256", "optimizer_sha256",
 )  # fmt: skip
 # … where it started, which a training that starts from its own earlier weights has since replaced
 START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
-# … and what it is made with
+# … and the conditions of its computation
 ENVIRONMENT_KEYS = ("device", "device_name", "threads", "world_size", "versions", "code")
 # what an earlier version did not record was so
 _EARLIER: Mapping[str, Json] = {"world_size": 1}
@@ -62,13 +61,13 @@ def clear_event_files(folder: Path) -> None:
 def log_to_tensorboard(
     watch: RunContext, folder: Path, *, wanted: bool, images_read: int = 0
 ) -> Iterator[RunContext]:
-    """Give a watch whose reports are also written as event files into a model's folder.
+    """Yield a run context whose reports are also written as event files to a model's folder.
 
     Args:
-        watch: where reports go.
+        watch: receives the reports.
         folder: of the model.
-        wanted: else the watch is given as it is.
-        images_read: where the training goes on; what was written beyond that is hidden by TensorBoard.
+        wanted: if false, the run context is yielded unchanged.
+        images_read: position at which the training resumes. TensorBoard hides later events.
 
     Raises:
         JobError: the package is not installed.
@@ -106,18 +105,18 @@ def _nothing() -> None:
 
 @dataclass(slots=True, kw_only=True)
 class CheckpointCallback:
-    """Writes history, weights, provenance and the optimizer's state, each whole or not at all.
+    """Writes history, weights, provenance and the optimizer's state, each atomically.
 
     Attributes:
         folder: of the model.
-        settings: what is to be kept.
+        settings: select the files to keep.
         provenance: of the weights.
-        facts: asked at every save, and written with it.
-        identity: names of those facts that tell this training from others.
+        facts: called at every save, and its result is written, too.
+        identity: names of the facts that identify this training.
         noted: called after every epoch, before its state is saved.
-        begin: called before the weights that lie there are replaced for the first time; what it
-            returns is called whenever they have been.
-        further: the training goes on after its first epoch, so that what lies there is its own.
+        begin: called before existing weights are replaced for the first time. The function that it
+            returns is called after every replacement.
+        further: the training resumes after its first epoch, so that the existing files are its own.
     """
 
     folder: Path
@@ -196,29 +195,31 @@ class TrainerState(NamedTuple):
     steps: dict[str, Any]  # of `Loop.state`
     seconds: float  # that it took so far
     start: Mapping[str, Json]  # of its provenance
-    resumed: tuple[Mapping[str, Json], ...] = ()  # after which epochs, and what was other then
+    resumed: tuple[
+        Mapping[str, Json], ...
+    ] = ()  # the epochs after which it resumed, and changed conditions
 
 
 class TrainingFingerprint(stepping.RunFingerprint):
-    """Which training a state belongs to, and what it was computed with."""
+    """The identity of the training of a state, and the conditions of its computation."""
 
     @classmethod
     def from_provenance(
         cls, provenance: Mapping[str, Json], neutral: frozenset[str], parts: Collection[str] = ()
     ) -> "TrainingFingerprint":
-        """Return the claim of a training on a state.
+        """Return the fingerprint of a training.
 
         Args:
             provenance: of its weights.
-            neutral: settings that cannot change a result.
-            parts: names of facts by which parts of the training tell it from others; absent where a
-                part has none, so that what an earlier version interrupted goes on.
+            neutral: settings that do not change a result.
+            parts: names of facts by which parts of the training identify it. A part without facts
+                has none, so that trainings interrupted under an earlier version can resume.
         """
         made_of = {key: provenance.get(key) for key in IDENTITY_KEYS}
         made_of |= {key: provenance[key] for key in parts if key in provenance}
         settings = made_of["settings"]
         if isinstance(settings, dict):
-            # their absolute path and the hashes of the lists tell which images are meant
+            # their absolute path and the hashes of the lists identify the images
             places = neutral | {"data_root", "split_path"}
             made_of["settings"] = {k: v for k, v in settings.items() if k not in places}
             if settings.get("warm_start"):
@@ -229,7 +230,7 @@ class TrainingFingerprint(stepping.RunFingerprint):
         )
 
     def differences(self, stored: Mapping[str, Json]) -> list[str]:
-        """Return in what the conditions differ, as "threads 2 instead of 4"."""
+        """Return the differences of the conditions, such as "threads 2 instead of 4"."""
         return [*artifact.difference(self.conditions, {**_EARLIER, **stored})]
 
 
@@ -246,15 +247,15 @@ def save_trainer_state(path: Path, claim: TrainingFingerprint, interrupted: Trai
 def find_trainer_state(
     path: Path, claim: TrainingFingerprint, group: ProcessGroup
 ) -> TrainerState | None:
-    """Return the state of this training where it was interrupted, and log in what it differs.
+    """Return the state of this interrupted training, and log changed conditions.
 
-    That it goes on is noted in what is returned. A state of another training, or one that cannot
-    be read, is logged.
+    The returned state records that the training resumed. A state of another training, or an
+    unreadable one, is logged.
 
     Args:
-        path: where it would lie.
-        claim: of the training that is about to begin.
-        group: of the processes that share it.
+        path: of the state file.
+        claim: fingerprint of the training that is about to start.
+        group: the processes of the training.
 
     Raises:
         JobError: the processes of the group read different states.
@@ -291,7 +292,7 @@ def find_trainer_state(
 
 
 def clear_trainer_state(path: Path) -> None:
-    """Remove a state, and its folder where nothing else lies in it."""
+    """Remove a state, and its folder if it is empty then."""
     path.unlink(missing_ok=True)
     with suppress(OSError):
         path.parent.rmdir()
@@ -312,7 +313,7 @@ def clone_to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingStart:
-    """What a training starts from."""
+    """The initial weights of a training."""
 
     model: str | None  # ID of the model whose weights it takes; None: a new one
     folder: Path | None  # of that model
@@ -355,11 +356,11 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
 
 
 def load_optimizer_state(start: TrainingStart, settings: TrainSettings) -> OptimizerState | None:
-    """Return the state of the optimizer that made the weights of a start; None: a fresh one.
+    """Return the optimizer state that belongs to initial weights, or None for a fresh one.
 
     Raises:
         JobError: there is nothing to start from.
-        CheckpointError: the base's state is not there, or cannot be read.
+        CheckpointError: the state of the base is missing or unreadable.
     """
     if settings.optimizer_state == "fresh":
         return None

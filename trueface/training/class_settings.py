@@ -125,7 +125,7 @@ class ClassifySettings(Settings):
 
     @property
     def recipe(self) -> ClassifierSpec:
-        """How the network is trained, what was given in the place of what is usual."""
+        """The training recipe of the network, with given settings replacing its defaults."""
         usual = RECIPES[self.model]
         return replace(
             usual,

@@ -1,4 +1,15 @@
-"""An objective with the dependence between qualities added."""
+"""An objective with the dependence between qualities added.
+
+Features of one item should agree for all corruptions of its pixels:
+
+    loss = mean over qualities of the classification loss
+           - alpha Σ over pairs of qualities and layers l
+             of w_l · dependence(z_l of one, z_l of the other)
+
+It wraps any objective. The sources of the published method do not state the kernel's width, the
+layers of the weights, and whether batch norm uses all qualities together. These are decided here.
+All qualities of a batch pass through the network together.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,12 +36,12 @@ from trueface.training.quality_settings import LEAST_ITEMS, LEAST_SHARE, Collabo
 
 _SCALE = 1024.0  # of losses whose gradients are measured: fp16 would lose the small ones
 _LEAST_NORM = 1e-30  # of a gradient that another is divided by
-_STATE, _INNER = "collaboration", "inner."  # names in what is saved
+_STATE, _INNER = "collaboration", "inner."  # names in the saved state
 log = logging.getLogger(__name__)
 
 
 class CollaborationStatistics(NamedTuple):
-    """What the term did at the end of an epoch; a page of qualities shows it by these names."""
+    """Measurements of the term at the end of an epoch. The report of qualities uses these names."""
 
     epoch: float  # from 1
     term: float  # what the loss was given
@@ -47,9 +58,10 @@ class CollaborationStatistics(NamedTuple):
 class CollaborationObjective(Objective):
     """An objective with the dependence between qualities added.
 
-    At the end of each epoch it measures how much the term does: its gradient's norm over all that
-    learns, as a share of the classification loss's, and how much features of the qualities depend on
-    each other beside the same with items exchanged. Measuring draws nothing and changes no weight.
+    At the end of each epoch it measures the effect of the term: the norm of its gradient over all
+    trainable parameters, as a fraction of that of the classification loss, and the dependence
+    between features of the qualities compared with permuted items. Measuring uses no random numbers
+    and changes no weight.
 
     Args:
         inner: the objective of the classification.
@@ -68,15 +80,15 @@ class CollaborationObjective(Objective):
         self._inner.begin_epoch(epoch, done, batches)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-        """Return the loss of a batch of chunks, one a quality, and what is logged of it.
+        """Return the loss of a batch of chunks, one per quality, and the values to log.
 
-        A last batch of fewer items than the measure makes sense of counts by its classification alone.
+        If a last batch has too few items for the measure, only its classification loss is used.
 
         Raises:
-            JobError: the batch is not of this training's qualities, or the network has no such layer.
+            JobError: the batch does not have the qualities of this training, or a layer is unknown.
         """
         items = self._items(batch)
-        is_new = batch.indices is not self._last  # a second pass over a batch is no further step
+        is_new = batch.indices is not self._last  # a second pass over a batch is not another step
         self._last, self._step = batch.indices, self._step + is_new
         if items < LEAST_ITEMS:
             return self._inner.training_step(model, batch)
@@ -105,13 +117,13 @@ class CollaborationObjective(Objective):
                 ]
             ).sum()
             term = -self._options.weight * dependence.float()
-        # the last whole batch: what is left of an epoch may be too small
+        # the last full batch, because the rest of an epoch may be too small
         if is_new and self._step == max(self._steps - 1, 1):
             self._measure(model, loss, term, grams, {name: w for name, (_, w) in layers.items()})
         return loss + term, {**logs, "collab": term.detach(), **self._progress_values}
 
     def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-        """Return the classification loss alone: what an adversarial perturbation of weights climbs."""
+        """Return the classification loss alone, which weight perturbations ascend."""
         return self._inner.ascent_step(model, batch)
 
     def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:
@@ -123,7 +135,7 @@ class CollaborationObjective(Objective):
         self._inner.stepped()
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a training that is interrupted needs to go on: what was measured."""
+        """Return the state for resuming a training: the measurements."""
         inner = self._inner.state()
         rows = torch.tensor([list(each) for each in self._measured], dtype=torch.float64)
         return {_STATE: rows, **{f"{_INNER}{name}": value for name, value in inner.items()}}
@@ -156,7 +168,7 @@ class CollaborationObjective(Objective):
 
     @property
     def _progress_values(self) -> dict[str, float]:
-        """What was measured last, for the progress."""
+        """The last measurements, for the progress."""
         if not self._measured:
             return {}
         last = self._measured[-1]

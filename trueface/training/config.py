@@ -1,6 +1,6 @@
-"""The values that the trainer works with: what a kind's settings come to, for any number of classes.
+"""The configuration of the trainer, derived from settings, for any number of classes.
 
-Options of objectives are settings as they are, those of trainings that shall treat groups alike. No torch here.
+Options of objectives are unchanged settings of fair trainings. This module does not import torch.
 """
 
 from collections.abc import Mapping
@@ -104,7 +104,7 @@ class ObjectiveOptions(Settings):
 
 
 def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the options that change nothing beside the others, each with the reason."""
+    """Return the options without effect for the other values, each with the reason."""
     name = registry.used_objective(values)
     spec = registry.objectives().get(name)
     read = () if spec is None else spec.options
@@ -117,7 +117,7 @@ def without_effect(values: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def needs_groups(settings: Mapping[str, Any]) -> str:
-    """Return which setting needs the group of every image, as "fair: dro"; '' if none does."""
+    """Return the setting that needs the group of every image, such as "fair: dro", or ''."""
     spec = registry.objectives().get(registry.used_objective(settings))
     by_group = spec is not None and (DEMOGRAPHIC in spec.columns or spec.balanced)
     if by_group or settings.get("fair") == OVERSAMPLE:
@@ -141,7 +141,7 @@ class TrainerConfig:
     momentum: float = 0.0  # of sgd
     fused: bool = False  # one kernel for all parameters; rounds otherwise than a loop over them
     lr_decay_epochs: int = -1  # of plateau and step; <= 0: never
-    lr_gamma: float = 0.1  # of plateau and step: what the rate is multiplied by
+    lr_gamma: float = 0.1  # of plateau and step: factor of the rate
     early_stop: int = 0  # epochs without progress; 0: never
     select: Selection = "best"  # which epoch's weights are kept
     ema: float = 0.0  # decay of a running mean of the weights; 0: none
@@ -151,7 +151,7 @@ class TrainerConfig:
     compile: bool = False
     options: ObjectiveOptions = field(default_factory=ObjectiveOptions)  # of the objective
     sam: float = 0.0  # radius of a second pass at moved weights; see `loop`; 0: none
-    awp: float = 0.0  # likewise, in parts of each weight's length
+    awp: float = 0.0  # radius of AWP, as a fraction of the norm of each weight
     awp_from: int = 1  # the first epoch, from 1, with awp
     rows_per_image: int = 1  # of a batch: one for each quality of an image
 

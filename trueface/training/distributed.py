@@ -1,18 +1,19 @@
 """The processes of one training, its ranks: they share each batch and average their gradients.
 
-The batch of a step is the one that a single process would take. It is divided among the ranks, and the
-loss of each counts by its number of images, so that the averaged gradient is that of the whole batch,
-also where the last batch is uneven, an image cannot be decoded, or a rank has no image at all. What
-decides how a training goes on (sums of the loss, validation, a stop) is exchanged, and is therefore the
-same on all ranks. `SINGLE_PROCESS` is the group of a training in one process; it exchanges nothing.
+The batch of a step is that of a single process. It is divided among the ranks, and the loss of each
+is weighted by its number of images. The averaged gradient is therefore that of the whole batch,
+also if the last batch is uneven, an image cannot be decoded, or a rank has no image. Values that
+control the training (sums of the loss, validation, a stop) are exchanged, and are therefore the
+same on all ranks. `SINGLE_PROCESS` is the group of a training in one process. It exchanges nothing.
 
-Nothing that is exchanged is unpickled: tensors are sent as they are, other values as JSON.
+Nothing is unpickled: tensors are sent as raw bytes, other values as JSON.
 
-Layers that look at a whole batch see that of all ranks. Batch norm takes its statistics. On a GPU it is torch's SyncBatchNorm; that has
-no CPU code, so there the same is computed here: S. Ioffe and C. Szegedy, arXiv 1502.03167, with mean and
-variance merged over the ranks by T. Chan et al., Updating formulae and a pairwise algorithm (1979).
+Layers that use a whole batch use that of all ranks. Batch norm computes its statistics over it. On
+a GPU it is torch's SyncBatchNorm. That has no CPU code, so the same is computed here: S. Ioffe and
+C. Szegedy, arXiv 1502.03167, with mean and variance merged over the ranks by T. Chan et al.,
+Updating formulae and a pairwise algorithm (1979).
 
-Dropout draws the mask that a single process would draw.
+Dropout draws the same mask as a single process.
 """
 
 import json
@@ -36,7 +37,7 @@ from trueface.runtime.errors import DataError
 
 @dataclass(slots=True)
 class RankRows:
-    """Where a rank's images stand in the batch of a step."""
+    """The positions of a rank's images in the batch of a step."""
 
     before: int = 0
     total: int = 0
@@ -45,13 +46,13 @@ class RankRows:
 
 @contextmanager
 def sync_batch_layers(model: nn.Module, rows: RankRows) -> Iterator[None]:
-    """Let batch norm and dropout of `model` see the batch of all ranks while the block runs.
+    """Make batch norm and dropout of `model` use the batch of all ranks inside the block.
 
     Parameters and buffers stay the same objects under the same names.
 
     Args:
-        model: on its device; a batch norm in it that is given to several parents stays one.
-        rows: where this rank's images stand in the batch of the step.
+        model: on its device. A batch norm that is shared by several parents stays shared.
+        rows: positions of this rank's images in the batch of the step.
     """
     before = [
         (parent, name, child)
@@ -172,7 +173,7 @@ class _Normalise(torch.autograd.Function):
     def forward(
         ctx: Any, inputs: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, int]:
-        """Return the outputs; mean and biased variance (C,) over all ranks; and values a channel."""
+        """Return outputs, mean and biased variance (C,) over all ranks, and values per channel."""
         mean, variance, count = _statistics(inputs)
         if count == 1:
             # torch's own words, which the trainer knows
@@ -235,7 +236,7 @@ _MOST_DIMENSIONS = 5  # of images: batch, crops, channels, height, width
 
 
 class RankBatch(NamedTuple):
-    """What one rank has of the batch of a step."""
+    """The part of one rank in the batch of a step."""
 
     batch: Batch
     before: int  # images of this batch that ranks before this one have
@@ -243,12 +244,12 @@ class RankBatch(NamedTuple):
 
 
 class ProcessGroup:
-    """The ranks of a training as one of them sees them.
+    """The ranks of a training, from the view of one of them.
 
     Args:
-        shard: which rank this is, of how many.
-        control: for what is exchanged on the CPU; None where there is one rank.
-        backend: of the gradients, nccl or gloo; None where there is one rank.
+        shard: this rank, and the number of ranks.
+        control: group for exchange on the CPU. None if there is one rank.
+        backend: for the gradients, nccl or gloo. None if there is one rank.
     """
 
     def __init__(
@@ -286,7 +287,8 @@ class ProcessGroup:
     def iter_rank_batches(self, batches: Iterable[Batch]) -> Iterator[RankBatch]:
         """Yield this rank's part of each batch that has an image on any rank.
 
-        A part without images has the shape of the others' images, so that every rank takes the step.
+        A part without images has the shape of the others' images, so that every rank takes the
+        step.
 
         Args:
             batches: this rank's parts in the order of the batches, empty ones included.
@@ -326,7 +328,7 @@ class ProcessGroup:
         return weighted / part.total, round(correct)
 
     def any(self, *, flag: bool) -> bool:
-        """Tell whether a flag is set on any rank."""
+        """Return whether a flag is set on any rank."""
         return flag if self.size == 1 else self.total(float(flag))[0] > 0
 
     def total(self, *values: float) -> tuple[float, ...]:

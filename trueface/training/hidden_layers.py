@@ -20,12 +20,14 @@ def select_layers(
 
     Args:
         model: a detector, or a network.
-        weights: by the names of layers of the network. Where the body is frozen, they are those of the
+        weights: by the names of layers of the network. Where the body is frozen, they are those of
+        the
             hidden layers of the head, the last to the last.
         features: whether the body is frozen, so that the head alone is computed.
 
     Raises:
-        JobError: the network has no such layer, or the head no hidden one; names those that there are.
+        JobError: the network has no such layer, or the head no hidden one; names those that there
+        are.
     """
     network = model.network if isinstance(model, Detector) else model
     if features:
@@ -69,7 +71,7 @@ def capture_outputs(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tenso
 def _hidden(model: nn.Module, weights: Mapping[str, float]) -> dict[str, tuple[nn.Module, float]]:
     head: nn.Module = model.head if isinstance(model, Detector) else model
     inside = [(name, each) for name, each in head.named_modules() if name]
-    # where activations are no modules, what goes into them
+    # if activations are not modules, their inputs
     kinds: tuple[type[nn.Module], ...] = _ACTIVATIONS
     if not any(isinstance(each, kinds) for _, each in inside):
         kinds = (nn.Linear,)

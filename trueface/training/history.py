@@ -48,9 +48,9 @@ class Epoch:
 
     @property
     def selection_score(self) -> tuple[float, ...]:
-        """What decides between epochs: accuracy on validation (balanced, if it can be), loss.
+        """Return the score that selects epochs: validation accuracy (balanced if possible), loss.
 
-        Where the worst cell decides, its accuracy comes first.
+        If the worst cell is the criterion, its accuracy comes first.
         """
         balanced = self.val_balanced_accuracy
         overall = (self.val_accuracy if balanced is None else balanced, -self.val_loss)
@@ -68,7 +68,7 @@ def epochs_without_progress(epochs: Sequence[Epoch]) -> int:
 
 
 def write_history(path: Path, epochs: Sequence[Epoch]) -> None:
-    """Write one CSV line an epoch, atomically; folders are made as needed."""
+    """Write one CSV line per epoch, atomically. Missing folders are created."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(field.name for field in fields(Epoch))
@@ -101,7 +101,7 @@ def epochs(run_folder: Path, models: Iterable[str]) -> Iterator[dict[str, Json]]
 
 
 def _number(text: str | None) -> float | None:
-    """Return the number in a cell; None of what is none, such as a measure that has no value."""
+    """Return the number in a cell, or None, such as for a measure without a value."""
     try:
         return float(text or "")
     except ValueError:

@@ -1,7 +1,7 @@
-"""The images of a training: which ones its data and its split mean, and what is written of them for good.
+"""The images of a training: those of its data ID and split, and their permanent record.
 
-Beside a model's weights lies a record of the lists of its training and of the model from which that
-started; the chain of bases gives all that a model has seen. Light to read: no weights are opened, and
+The folder of a model contains a record of the lists of its training and of its base model. The
+chain of bases gives all training images of a model. Reading is fast: no weights are opened, and
 torch is not needed.
 """
 
@@ -40,7 +40,7 @@ class TrainingSetRecord:
 
     @property
     def vocabulary(self) -> DataIdResolver:
-        """What the words of the data ID meant then."""
+        """The meaning of the words of the data ID at that time."""
         return DataIdResolver(
             tuple(self.words.subsets.items()), tuple(self.words.modifiers.items())
         )
@@ -48,7 +48,7 @@ class TrainingSetRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ancestry:
-    """What one model learned from, and from which model it started."""
+    """The training images of one model, and its base model."""
 
     base: str | None
     # several where a training went on from its own earlier weights, or has not written its own yet
@@ -59,7 +59,7 @@ _RECORD = TypeAdapter(Ancestry)
 
 
 def write_ancestry(folder: Path, base: str | None, lessons: Sequence[TrainingSetRecord]) -> None:
-    """Write what the model in `folder` learned from; a repeated lesson is written once."""
+    """Write the training images of the model in `folder`. A repeated record is written once."""
     once = tuple(lesson for place, lesson in enumerate(lessons) if lesson not in lessons[:place])
     record = _RECORD.dump_python(Ancestry(base=base, lessons=once), mode="json")
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,16 +69,16 @@ def write_ancestry(folder: Path, base: str | None, lessons: Sequence[TrainingSet
 def begin_training_set(
     folder: Path, base: str | None, lesson: TrainingSetRecord, *, further: bool = False
 ) -> Callable[[], None]:
-    """Write that the model in `folder` is being made; return what to call once its weights are.
+    """Record that a model is in training, and return the function to call after its weights.
 
-    Until then the weights there are older ones, if any: what these have seen stays written, as
-    whoever makes the new ones may be killed before they are there.
+    Until then `folder` contains older weights, if any. Their lists stay recorded, because the
+    process may be killed before the new weights exist.
 
     Args:
         folder: of the model.
-        base: the model from which it starts.
-        lesson: what it learns from now.
-        further: it goes on from its own weights, so that it has seen what they had seen for good.
+        base: its base model.
+        lesson: its training images.
+        further: it continues from its own weights, so that their lists stay valid permanently.
     """
     earlier = read_ancestry(folder) if paths.checkpoint(folder).exists() else None
     before = earlier.lessons if earlier else ()
@@ -103,7 +103,7 @@ def read_ancestry(folder: Path) -> Ancestry | None:
 def iter_training_sets(
     model: str, ancestry_of: Callable[[str], Ancestry | None]
 ) -> Iterator[tuple[str, TrainingSetRecord]]:
-    """Yield every lesson of a model and of those it comes from, each with the model that had it.
+    """Yield every record of training images of a model and its bases, each with its model.
 
     Args:
         model: its ID.
@@ -122,11 +122,12 @@ def iter_training_sets(
 
 
 def validation_decides(settings: Mapping[str, Any], *, unlearns: bool) -> bool:
-    """Tell whether validation had a say in which weights a model has.
+    """Return whether validation influenced the weights of a model.
 
     Args:
         settings: of the training or unlearning.
-        unlearns: methods of unlearning choose by validation, whichever epoch a training keeps.
+        unlearns: unlearning methods select by validation, regardless of the epoch that a training
+            keeps.
     """
     lowers_rate = (
         settings.get("schedule", "plateau") == "plateau" and settings.get("lr_decay_epochs", -1) > 0
@@ -171,15 +172,15 @@ class TrainingLists:
 
 
 def data_of(images: str | None, model: str | None, words: Words) -> DataId:
-    """Return which images a training means, real ones included.
+    """Return the images of a training, including real ones.
 
     Args:
-        images: data ID; None: what the last stage of the model says.
+        images: data ID. None: that of the last stage of the model.
         model: its ID.
-        words: the user's own.
+        words: user-defined words.
 
     Raises:
-        JobError: neither says it.
+        JobError: neither determines the images.
     """
     if images is not None:
         return parse_data(images)

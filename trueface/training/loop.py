@@ -1,27 +1,29 @@
-"""A training's steps: batches through the objective, the optimizer, and the sums of an epoch.
+"""The steps of a training: objective and optimizer for each batch, and sums of an epoch.
 
-The state can be saved between two batches and restored, so that a training that was
-interrupted goes on bit by bit as if it had not been.
+The state can be saved and restored between two batches, so that an interrupted training resumes bit
+by bit.
 
-The gradients of a step may be taken at weights that were moved to where the loss is higher, by SAM or AWP:
+The gradients of a step may be taken at perturbed weights with a higher loss, by SAM or AWP:
 
     sam    all learnable parameters together: eps = rho * g / |g|. P. Foret et al., arXiv 2010.01412,
            algorithm 1
     awp    each weight of two dimensions or more by itself, in parts of its own length:
-           phi_l = gamma * |theta_l| * g_l / |g_l|. D. Wu et al., arXiv 2004.05884, equation 10; biases
+           phi_l = gamma * |theta_l| * g_l / |g_l|. D. Wu et al., arXiv 2004.05884, equation 10;
+           biases
            and batch norms stay
 
-Both make two passes a step: g at the weights as they are, and the gradient of the optimizer's step at
-the moved ones. In the second pass nothing else differs: dropout draws the same masks, and what the
-first pass noted in buffers (the running statistics of batch norm) stays. Differences from the programs
-that were published with them:
+Both make two passes per step: g at the original weights, and the gradient of the optimizer's step
+at the perturbed ones. In the second pass nothing else differs: dropout draws the same masks, and
+buffers (the running statistics of batch norm) keep the values of the first pass. Differences from
+the published programs:
   - weights come back from a copy: adding and subtracting does not restore their bits;
   - AWP's direction comes from the model itself. The published proxy, a copy that takes one SGD step
     without momentum or decay, gives the same direction, as its length is divided out;
-  - AWP's masks of dropout are those of the first pass, and it moves no statistics of a second model.
+  - AWP's masks of dropout are those of the first pass, and it moves no statistics of a second
+  model.
 
-With fp16 the scale of the loss is divided out with the gradient's length. Of a group's ranks each has the
-averaged gradients, so all move their weights alike.
+With fp16 the scale of the loss is divided out with the norm of the gradient. Each rank of a group
+has the averaged gradients, so all perturb their weights equally.
 """
 
 import logging
@@ -54,7 +56,7 @@ from trueface.training.schedules import current_lr, make_schedule
 from trueface.training.settings import BOTH
 
 LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
-# of parameters and their gradients: what each gradient is multiplied by and added; None: no way up
+# of parameters and gradients: the factor of each added gradient; None: no ascent direction
 Lengths = Callable[[Sequence[Tensor], Sequence[Tensor]], list[float] | None]
 RandomState = dict[str, Tensor | None]
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningMetrics:
-    """What the batches of one epoch add up to so far."""
+    """The sums over the batches of one epoch so far."""
 
     batches: int = 0
     images: int = 0
@@ -88,7 +90,7 @@ class Loop:
         objective: what is minimized.
         config: optimizer, schedule, precision, what learns.
         watch: device, progress, stop.
-        state: of an optimizer to go on with; empty: a fresh one.
+        state: of an optimizer to continue with. Empty: a fresh one.
         group: of the processes that share each batch.
     """
 
@@ -146,7 +148,7 @@ class Loop:
         return current_lr(self._optimizer)
 
     def optimizer_state(self) -> optimizer_state.OptimizerState:
-        """Return a copy of what the optimizer remembers of past gradients."""
+        """Return a copy of the optimizer's moments of past gradients."""
         return optimizer_state.optimizer_state_dict(self.model, self._optimizer)
 
     def run(
@@ -157,16 +159,16 @@ class Loop:
         every: int,
         pause: Callable[[RunningMetrics], None],
     ) -> RunningMetrics:
-        """Go through the training images of an epoch, or until stopped.
+        """Train on the images of one epoch, or until stopped.
 
         Args:
             epoch: from 0.
-            begun: the sums of earlier batches of it, of which the state was restored; None: none.
-            every: call `pause` after so many batches; 0: never.
-            pause: gets the sums so far.
+            begun: the sums of earlier batches of this epoch, whose state was restored, or None.
+            every: call `pause` after this number of batches. 0: never.
+            pause: called with the sums so far.
 
         Raises:
-            JobError: loss or gradients are no finite numbers.
+            JobError: loss or gradients are not finite.
         """
         set_train_mode(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
         sums = begun or RunningMetrics()
@@ -355,7 +357,8 @@ class Perturbation(NamedTuple):
     def perturb_weights(self, model: nn.Module, device: str, draws: RandomState) -> Iterator[None]:
         """Return a context of moved weights; it is entered when the first pass's gradients are there.
 
-        At its end weights and buffers have the bits that they had at its start. Where the gradient is 0,
+        At its end weights and buffers have the bits that they had at its start. Where the gradient
+        is 0,
         or no finite number, nothing moves.
 
         Args:
@@ -384,10 +387,10 @@ class Perturbation(NamedTuple):
 
 
 def make_perturbation(config: TrainerConfig) -> Perturbation | None:
-    """Return the perturbation that a training asks for; None: none.
+    """Return the perturbation that a training requests, or None.
 
     Raises:
-        UsageError: it asks for both.
+        UsageError: it requests both.
     """
     if config.sam and config.awp:
         raise UsageError(BOTH)

@@ -1,4 +1,8 @@
-"""The state of an optimizer by the names of the parameters, and its file."""
+"""The state of an optimizer by the names of the parameters, and its file.
+
+The state contains the moments of past gradients. Learning rate and weight decay are not part of it:
+a fine-tuning has its own.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ OptimizerState = Mapping[str, Mapping[str, Tensor]]  # parameter → moment → 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerCheckpoint:
-    """The state of an optimizer as it lies on disk."""
+    """The state of an optimizer as stored on disk."""
 
     epoch: int  # after which it was taken
     state: OptimizerState
@@ -40,10 +44,10 @@ def optimizer_state_dict(model: nn.Module, optimizer: Optimizer) -> OptimizerSta
 
 
 def load_optimizer_state_dict(model: nn.Module, optimizer: Optimizer, state: OptimizerState) -> int:
-    """Let `optimizer` go on from `state`; return for how many parameters it does.
+    """Load `state` into `optimizer` and return the number of matching parameters.
 
-    Others start afresh: those that were not trained before, those of another shape, and all where the
-    state is of another kind of optimizer.
+    Other parameters start with an empty state: those that were not trained before, those of another
+    shape, and all if the state is of another kind of optimizer.
     """
     count, shaped = 0, (MOMENTUM,) if isinstance(optimizer, SGD) else MOMENTS
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

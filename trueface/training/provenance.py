@@ -1,4 +1,4 @@
-"""What is written of a model's weights, into the checkpoint and beside it: images, labels, code."""
+"""The provenance of a model's weights, in the checkpoint and next to it: images, labels, code."""
 
 import hashlib
 import io
@@ -36,7 +36,7 @@ def archive_code(run_folder: Path) -> str:
 
 
 def images_provenance(place: DataLocation, lists: TrainingLists) -> dict[str, Json]:
-    """Return which images a model is trained on and chosen by, and what their files are."""
+    """Return the provenance of training and validation images, and of their files."""
     return {
         "data_root": str(place.data_root),
         "split_path": str(place.split_path),

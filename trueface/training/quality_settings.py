@@ -1,4 +1,4 @@
-"""The settings of a training in several qualities. No torch here."""
+"""The settings of a training in several qualities. This module does not import torch."""
 
 import math
 import re
@@ -166,7 +166,7 @@ class QualitySettings(Settings):
 
     @property
     def quality_names(self) -> tuple[str, ...]:
-        """The qualities, in their order; none: each image comes as it is."""
+        """The qualities, in their order. Empty if images are unchanged."""
         return split_quality_words(self.qualities)
 
     @property
@@ -176,7 +176,7 @@ class QualitySettings(Settings):
 
     @property
     def collaboration(self) -> CollaborationOptions | None:
-        """How features are made to agree; None: they are not."""
+        """The options for the agreement of features, or None."""
         if self.collab == 0:
             return None
         return CollaborationOptions(

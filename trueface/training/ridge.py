@@ -1,19 +1,19 @@
 """A last layer fitted in closed form: standardise, regress ±1, choose the penalty, calibrate.
 
-And fitted again without some rows, or with other labels. That is exact: the same as a refit on what
-stays, with the same means, deviations and penalty. Means and deviations still hold what was forgotten,
-one part in N of each number. Other labels need a new right-hand side, rows that leave the inverse of a
-block (see `ridge_regression`): neither looks at an image, and the factor can be kept. With fewer features than
-rows a refit is as quick, and is what is done.
+It can be fitted again without some rows, or with other labels. That is exact: it equals a refit on
+the remaining rows, with the same means, deviations and penalty. Means and deviations still depend
+on forgotten rows, by one part in N per row. Other labels need a new right-hand side. Removed rows
+need the inverse of a block (see `ridge_regression`). Neither reads an image, and the factor can be
+stored. With fewer features than rows a refit is equally fast and is used.
 
-A training sees of each image the image, a corrupted copy and its mirror image. It has one epoch. What takes long
-are the features, and these lie in the feature store as they are made: a training that was interrupted
-reads them, and goes on quickly.
+A training uses each image, a corrupted copy and its mirror image. It has one epoch. Computing
+features takes most of the time. They are stored in the feature store immediately, so that an
+interrupted training resumes quickly.
 
-A fitted layer that shall also see a new source has a few examples of it: the rows that it was fitted on
-and those of the examples are regressed together, in closed form, with its own means, deviations and
-penalty, and the old source stays seen as far as the sum of squares lets it. Examples count more than one
-each; else ten among thousands would change nothing.
+A fitted layer can be extended to a new source with a few examples. The previous rows and those of
+the examples are regressed together, in closed form, with the previous means, deviations and
+penalty. The fit to the old source is kept as far as the sum of squares allows. Each example has a
+weight above one, because ten among thousands would change nothing.
 """
 
 import logging
@@ -75,13 +75,13 @@ log = logging.getLogger(__name__)
 
 
 def targets(labels: NDArray[np.int8], weight: Numbers) -> Numbers:
-    """Return what is regressed on, (N,): +1 and -1 of classes alike, else so that both sum to the same.
+    """Return regression targets (N,): ±1 for balanced classes, otherwise with equal sums.
 
-    With an intercept any two numbers give the same direction; these make the logit's scale that of
-    ±1. The two sums, of rows counted by weight, are opposite.
+    With an intercept any two numbers give the same direction. These give the logit the scale of ±1.
+    The two sums, weighted by row, are opposite.
 
     Raises:
-        ValueError: there is one class only.
+        ValueError: there is only one class.
     """
     fake = labels == 1
     fakes, reals = float(weight[fake].sum()), float(weight[~fake].sum())
@@ -149,20 +149,20 @@ def fit(
     standard: Standardization | None = None,
     check: Check = lambda: None,
 ) -> RidgeFit:
-    """Fit a last layer on rows; validation chooses penalty, threshold and temperature.
+    """Fit a last layer on rows. Validation selects penalty, threshold and temperature.
 
     Args:
-        rows: to learn, all views of the images.
-        validation: clean and corrupted alike, as both will come.
-        weights: (F,) of the standardised features; None: all 1.
+        rows: training rows of all views of the images.
+        validation: clean and corrupted rows.
+        weights: (F,) of the standardised features. None: all 1.
         clip: of standardised features.
-        penalty: relative, > 0; None: the best on validation.
-        absolute_penalty: the same of squared weights, as another fit had it; it goes first.
-        standard: taken as it is; None: of `rows`.
-        check: raises where a stop was requested.
+        penalty: relative, > 0. None: the best on validation.
+        absolute_penalty: penalty of squared weights from another fit. It takes precedence.
+        standard: means and deviations. None: those of `rows`.
+        check: raises if a stop was requested.
 
     Raises:
-        JobError: stopped, one class only, too many rows, or features that are no finite numbers.
+        JobError: stopped, only one class, too many rows, or features that are not finite.
     """
     if len(np.unique(rows.labels)) < 2:
         raise JobError(
@@ -237,18 +237,18 @@ def refit(
     gone: Sequence[int] | NDArray[np.int64] = (),
     factor: DualFactor | None = None,
 ) -> LinearLayer:
-    """Return the layer of all rows but some, with the labels that the rows have now.
+    """Return the layer fitted on all rows except some, with the current labels of the rows.
 
     Args:
-        rows: as they were fitted, those that go included; labels as they shall be.
-        standard: as they were fitted with.
+        rows: all rows of the previous fit, with new labels.
+        standard: means and deviations of the previous fit.
         penalty: of squared weights.
         gone: the rows to forget.
-        factor: of all rows; None: it is made where it is needed.
+        factor: of all rows. None: computed if needed.
 
     Raises:
-        JobError: no finite numbers.
-        ValueError: what stays has one class only.
+        JobError: numbers are not finite.
+        ValueError: the remaining rows have only one class.
     """
     stays = np.ones(len(rows))
     stays[np.asarray(gone, dtype=np.int64)] = 0.0
@@ -341,11 +341,11 @@ MOST = 50.0  # that an example counts at most then
 def views_of(
     images: ImageLoader, settings: AugmentationSettings, copies: Sequence[str]
 ) -> list[ImageLoader]:
-    """Return the images as they are tested, then each copy of all of them.
+    """Return the images under the test transform, then each copy of all of them.
 
     Args:
-        images: with the labels that are learned; their own transform does not count.
-        settings: of the crop, and the seed of what is drawn.
+        images: with training labels. Their own transform is ignored.
+        settings: of the crop, and the seed of random parameters.
         copies: "corrupted", "varied", "turned", "mirrored", each at most once.
     """
     tested = test_transform(settings)
@@ -379,7 +379,7 @@ def rows_of(images: ImageLoader, matrices: Sequence[FeatureMatrix]) -> FeatureRo
 
 @dataclass(frozen=True)
 class BaseFit:
-    """What a layer was fitted on, and how."""
+    """The data and parameters of the fit of a layer."""
 
     training: ImageLoader
     validation: ImageLoader
@@ -388,12 +388,12 @@ class BaseFit:
 
 
 def concat_rows(old: FeatureRows, new: FeatureRows, weight: float | None = None) -> FeatureRows:
-    """Return the rows of both; each new one counts `weight`.
+    """Return the rows of both, with weight `weight` for each new one.
 
     Args:
-        old: that a layer was fitted on.
-        new: of the examples.
-        weight: > 0; None: so that all of the new have `SHARE` of the weight, at least 1 each.
+        old: rows of the previous fit.
+        new: rows of the examples.
+        weight: > 0. None: all new rows together have `SHARE` of the weight, at least 1 each.
     """
     if weight is None:
         wanted = SHARE / (1 - SHARE) * float(old.weight.sum()) / max(len(new), 1)
@@ -410,7 +410,7 @@ def concat_rows(old: FeatureRows, new: FeatureRows, weight: float | None = None)
 
 @dataclass(frozen=True)
 class RidgeData:
-    """What a fit rests on."""
+    """The data of a fit."""
 
     rows: FeatureRows
     validation: FeatureRows
@@ -427,20 +427,20 @@ def train(
     store: FeatureStore | None = None,
     earlier: BaseFit | None = None,
 ) -> TrainingResult:
-    """Fit the last layer of `model` in place; write what `trainer.train` writes.
+    """Fit the last layer of `model` in place, and write the files that `trainer.train` writes.
 
     Args:
-        model: its body stays as it is; a last layer of another sort is replaced.
-        training: the images with the labels that are learned.
+        model: its backbone is unchanged. A last layer of another kind is replaced.
+        training: the images with training labels.
         validation: true labels.
-        kept: where its files go; of its settings copies, penalty, crop, precision.
+        kept: destination of the files. Its settings copies, penalty, crop and precision are used.
         watch: device, progress, stop.
-        store: where features are kept for all jobs; None: nowhere.
-        earlier: what the model was fitted on: `training` are examples of a new source then, and
-            the validation of before decides.
+        store: the store of features of all jobs, or None.
+        earlier: the previous fit. `training` are examples of a new source then, and the previous
+            validation selects.
 
     Raises:
-        JobError: stopped, one class only, or features that are no finite numbers.
+        JobError: stopped, only one class, or features that are not finite.
     """
     began, settings = now(), kept.settings
     head = ridge_head(model)

@@ -1,17 +1,17 @@
-"""Ridge regression on rows of features: the smaller one of dual and primal, under one interface.
+"""Ridge regression on rows of features: the smaller one of dual and primal, in one interface.
 
-Minimised is the sum over rows of s * (t - w·x - b)^2 plus penalty * |w|^2, b not penalised.
+It minimises the sum over rows of s * (t - w·x - b)^2 plus penalty * |w|^2. b is not penalised.
 
-By the dual there are as many unknowns as rows, whatever the number of features. With w = X'a that is the
-system (K + penalty / s) a + b = t, sum(a) = 0, of the inner products K: C. Saunders, A. Gammerman, V.
-Vovk, "Ridge regression learning algorithm in dual variables", ICML 1998. Labels stand on the right-hand
-side alone, so other labels need no new factor; rows leave by the inverse of a block of it (Woodbury; W.
-Hager, SIAM Review 31(2), 1989). Of the features it needs inner products of standardised rows alone:
-columns pass in blocks, so that neither the float64 features nor their standardised copy ever lie in
-memory as a whole.
+The dual has as many unknowns as rows, for any number of features. With w = X'a it is the system (K
++ penalty / s) a + b = t, sum(a) = 0, of the inner products K: C. Saunders, A. Gammerman, V. Vovk,
+"Ridge regression learning algorithm in dual variables", ICML 1998. Labels are only in the
+right-hand side, so other labels need no new factor. Rows are removed by the inverse of a block of
+it (Woodbury; W. Hager, SIAM Review 31(2), 1989). It needs only inner products of standardised rows.
+Columns are processed in blocks, so that neither the float64 features nor their standardised copy
+are ever in memory as a whole.
 
-By the normal equations there are as many unknowns as features, whatever the number of rows: the same
-minimum, for fewer features than rows.
+The normal equations have as many unknowns as features, for any number of rows. They give the same
+minimum, and are used for fewer features than rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -161,7 +161,7 @@ class DualFactor:
     """The Cholesky factor of K + penalty / s.
 
     Attributes:
-        lower: (N, N) its lower half; what stands above is of no meaning.
+        lower: (N, N) its lower half. The upper half is undefined.
         solved_ones: (N,) the solution for a right-hand side of ones.
     """
 
@@ -232,9 +232,9 @@ class Coefficients:
         return cls(values - intercept * ones, intercept)
 
     def outputs(self, targets: Numbers, penalty: float, weight: Numbers) -> Numbers:
-        """Return w·x of each row (N,), of the system's own equations: no features are needed.
+        """Return w·x of each row (N,), from the equations of the system, without features.
 
-        Of rows that were left out it means nothing.
+        The values of rows that were left out are undefined.
         """
         outputs: Numbers = targets - self.intercept - penalty * self.values / weight
         return outputs
@@ -242,13 +242,13 @@ class Coefficients:
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """What a primal regression needs of N rows: sums over them, weighted by how much each counts.
+    """The weighted sums over N rows that a primal regression needs.
 
     Attributes:
         second: (F, F) of products of standardised columns.
         first: (F,) of the columns.
         total: of the weights.
-        squared: (N,) the squared length of each row, whatever it counts.
+        squared: (N,) the squared length of each row, without its weight.
     """
 
     second: Numbers
@@ -305,7 +305,7 @@ def whole(rows: FeatureRows, standard: Standardization) -> Numbers:
 
 @dataclass(frozen=True)
 class Solution:
-    """What a regression gives: outputs without an intercept, and the weights behind them."""
+    """The result of a regression: outputs without an intercept, and the weights."""
 
     train_outputs: Numbers  # (N,) of its rows
     val_outputs: Numbers  # (M,) of others, as of validation
@@ -371,7 +371,7 @@ class Dual:
 
 @dataclass(frozen=True)
 class Primal:
-    """For fewer features than rows, which lie in memory."""
+    """The primal system, for fewer features than rows, with all rows in memory."""
 
     rows: FeatureRows
     columns: Numbers  # (N, F) standardised

@@ -1,16 +1,16 @@
-"""The learning rate of a training: five schedules, of which one is torch's own.
+"""The learning rate of a training: five schedules, one of which is torch's own.
 
     plateau          `lr_gamma`, a tenth, after every epoch that is more than `lr_decay_epochs` later than the
-                     best one. The original's rule: the count goes on after a decay, which torch's
-                     ReduceLROnPlateau would begin anew
+                     best one. The original's rule: counting continues after a decay, which torch's
+                     ReduceLROnPlateau would restart
     step             `lr_gamma`, a tenth, after every `lr_decay_epochs` epochs, as torch's StepLR
     onecycle         torch's OneCycleLR, step by step; L. Smith and N. Topin, arXiv 1708.07120
     warmup_cosine    of classes: a linear rise over 5 % of the steps, then a cosine to nothing
     warmup_onecycle  of classes: a cosine from 4 % to the highest over 30 % of the steps, and another
                      to nothing; torch's OneCycleLR rises for one step less and ends at 4e-6
 
-The last two are closed forms of the number of the step. As torch's LambdaLR they would be ahead of
-the history by one step, and warn where half precision leaves out the first.
+The last two are closed forms of the step number. As torch's LambdaLR they would be ahead of the
+history by one step, and warn if half precision skips the first.
 """
 
 import math
@@ -60,7 +60,7 @@ class LearningRateSchedule(Protocol):
 
 
 class Decay(LearningRateSchedule):
-    """Decays the rate between epochs: every so many, or while none is progress; see the module."""
+    """Decays the rate at fixed intervals of epochs, or without progress. See the module."""
 
     def __init__(self, optimizer: Optimizer, config: TrainerConfig) -> None:
         self._optimizer, self._config, self._epochs = optimizer, config, 0
@@ -155,7 +155,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 
 def make_schedule(optimizer: Optimizer, config: TrainerConfig, images: int) -> LearningRateSchedule:
-    """Return the schedule of a training of so many images an epoch."""
+    """Return the schedule of a training with this number of images per epoch."""
     steps = math.ceil(images / config.rows_per_step) * config.num_epochs
     match config.schedule:
         case "plateau" | "step":

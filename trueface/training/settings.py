@@ -1,6 +1,6 @@
-"""The settings of a detector's training, in several qualities too, and why some of them do not go together.
+"""The settings of a detector's training, and their conflicts.
 
-No torch here.
+This module does not import torch. See `quality_settings` for several qualities.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -79,7 +79,7 @@ class PerturbationSettings(Settings):
 
 
 def ineffective_settings(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return those of these settings that change nothing beside others, each with the reason."""
+    """Return those of these settings without effect for other values, each with the reason."""
     idle = {}
     if values["optimizer"] != "sgd":
         idle["momentum"] = "only optimizer: sgd uses it"
@@ -320,7 +320,7 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
 
     @classmethod
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return what a training in closed form ignores, and what the objective does not read."""
+        """Return settings that a closed-form training ignores or that the objective does not read."""
         return {**config.without_effect(values), **super().without_effect(values)}
 
     @property
@@ -409,5 +409,5 @@ def _unfit_collaboration(settings: Mapping[str, Any], names: tuple[str, ...]) ->
 
 
 def _has_hidden(settings: Mapping[str, Any]) -> bool:
-    """Tell whether the last layer of a network has a hidden one, which learns also on a frozen body."""
+    """Return whether the head has a hidden layer, which is trained on a frozen backbone, too."""
     return spec_of(str(settings["model"])).frozen

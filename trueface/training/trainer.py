@@ -1,13 +1,13 @@
-"""Training: epochs of steps, each epoch validated, the chosen weights kept; for any number of classes.
+"""Training for any number of classes: epochs of steps, validation, and selected weights.
 
-What differs between detectors and networks of classes is data: objective, optimizer and schedule
-(`config`), and the feeds. Validation uses the test transform and is never poisoned; a fine-tuning
-starts with its own learning rate, and with a fresh optimizer unless it is given its base's state;
-a training that was killed goes on where it was.
+Detectors and class networks differ only in data: objective, optimizer and schedule (`config`), and
+the loaders. Validation uses the test transform and is never poisoned. A fine-tuning starts with its
+own learning rate, and with a fresh optimizer unless it gets the state of its base. A killed
+training resumes at its last state.
 
-A last layer of two knows mean and deviation of its features. They are taken once, of the first pass over
-the training images, before the first step; a fine-tuning keeps those of its base. Of a group each rank
-adds up its part.
+A two-layer head contains mean and deviation of its features. They are computed once, in a pass over
+the training images before the first step. A fine-tuning keeps those of its base. Each rank of a
+group sums its part.
 """
 
 import copy
@@ -68,7 +68,8 @@ def standardise(
 ) -> None:
     """Let the last layer of `model` know mean and deviation of its features, where it wants them.
 
-    Nothing is done where it has them, where it takes features as they are, or where the training was
+    Nothing is done where it has them, where it takes features as they are, or where the training
+    was
     stopped meanwhile.
 
     Args:
@@ -110,19 +111,19 @@ class ValidationScores(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What decides between the epochs of a training; accuracies in 0 … 1."""
+    """The validation result that selects between epochs. Accuracies are in 0 … 1."""
 
     loss: float  # cross-entropy, whatever the objective is
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
     calibration: Calibration | None = None  # of a detector; None: of several classes
-    answers: ValidationScores | None = None  # of a detector, likewise
+    answers: ValidationScores | None = None  # of a detector, of the same pass
     worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """What a training did; its model holds the weights of `chosen`."""
+    """The result of a training. Its model has the weights of `chosen`."""
 
     epochs: tuple[Epoch, ...]
     chosen: Epoch
@@ -135,7 +136,7 @@ class TrainingResult:
 
 
 class ResumeOptions(NamedTuple):
-    """How the state of a training is saved while it is under way, and what it begins with."""
+    """The options for saving the state of a running training, and its initial state."""
 
     resume_from_state: TrainerState | None = None
     every: int = 0  # batches; 0: after epochs only
@@ -154,17 +155,17 @@ def train(
     state: OptimizerState | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> TrainingResult:
-    """Train `model` in place; keep checkpoints/best.pt and history.csv in its folder.
+    """Train `model` in place, and write checkpoints/best.pt and history.csv to its folder.
 
-    Both files are whole after every epoch, and so is checkpoints/optimizer.pt where the optimizer's
-    state is to be kept: it is of the same epoch as the weights. A training that is stopped leaves
-    its weights as checkpoints/last.pt, and one that ends in any other way before its time leaves
-    checkpoints/resume.pt, with which the same training goes on; the caller removes it once it has
-    taken over the result. Of the processes of a `group` each trains the same model, and the first alone
-    writes files; `kept` says what it keeps, and what tells this training from others.
+    Both files are complete after every epoch, and so is checkpoints/optimizer.pt if the optimizer's
+    state is kept. It belongs to the same epoch as the weights. A stopped training writes its
+    weights to checkpoints/last.pt. A training that ends early in any other way leaves
+    checkpoints/resume.pt, from which it resumes. The caller removes that file after storing the
+    result. Each process of a `group` trains the same model, and only the first writes files. `kept`
+    selects the files, and identifies this training.
 
     Raises:
-        JobError: stopped, or loss or gradients are no finite numbers.
+        JobError: stopped, or loss or gradients are not finite.
     """
     settings, folder, started = kept.settings, kept.folder, kept.provenance
     made_of = {**started, **kept.facts()}
@@ -222,24 +223,24 @@ def fit(
     saving: ResumeOptions | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> TrainingResult:
-    """Train `model` in place; it ends with the weights of the chosen epoch.
+    """Train `model` in place. It ends with the weights of the chosen epoch.
 
     Args:
-        model: where to start.
-        training: shuffled and augmented, labels as they shall be learned.
+        model: with the initial weights.
+        training: shuffled and augmented, with training labels.
         validation: in order, not augmented, true labels.
-        config: optimizer, schedule, what learns, which epoch is chosen.
-        watch: device, progress, stop; the precision is that of `config`.
-        objective: what is minimized; None: the one that `config` names.
-        after_epoch: called with the history, "best" where this epoch is the one to keep so far
-            ("last" where the training was stopped), the model to keep, and a function that
-            returns a copy of the optimizer's state.
-        state: of the optimizer that trained `model` before; None starts afresh.
-        saving: how an interrupted training goes on; None: it does not.
-        group: of the processes that share each batch; all of them end with the same weights.
+        config: optimizer, schedule, trainable layers, and the selection of the epoch.
+        watch: device, progress, stop. The precision is that of `config`.
+        objective: minimised. None: the one that `config` names.
+        after_epoch: called with the history, "best" if this epoch is the best so far ("last" if the
+            training was stopped), the model to keep, and a function that returns a copy of the
+            optimizer's state.
+        state: of the optimizer that trained `model` before. None: a fresh optimizer.
+        saving: options for resuming an interrupted training. None disables it.
+        group: the processes that share each batch. All of them end with the same weights.
 
     Raises:
-        JobError: stopped, or loss or gradients are no finite numbers.
+        JobError: stopped, or loss or gradients are not finite.
         UnknownName: no such objective.
     """
     model.to(watch.device)
@@ -415,18 +416,18 @@ def validate(
     group: ProcessGroup = SINGLE_PROCESS,
     by_cell: bool = False,
 ) -> Validation:
-    """Return how good a model is on one pass of images; it is left in evaluation mode.
+    """Return the validation result of a model on one pass. It stays in evaluation mode.
 
     Args:
         model: on the device.
         images: in order, not augmented.
-        watch: device, precision, and what ends the pass; logits are float32 whatever the precision is.
-        group: of the processes that each have a part of the images; all get the same result.
-        by_cell: measure the worst group × class, too: the images have the column `demographic`.
+        watch: device, precision, and stop. Logits are float32 for any precision.
+        group: the processes that each have a part of the images. All get the same result.
+        by_cell: measure the worst group × class, too. The images need the column `demographic`.
 
     Raises:
-        JobError: stopped, no image could be read, one came twice, the groups of the images are not
-            known, or a logit is no finite number.
+        JobError: stopped, no image could be read, one occurred twice, groups of images are unknown,
+        or a logit is not finite.
     """
     model.eval()
     own = predict_rows(

@@ -46,7 +46,7 @@ def pixels() -> Tensor:
     return images
 
 
-def attacked(pixels: Tensor, name: str, budget: int, direction: float = TOWARDS_REAL) -> Tensor:
+def attack_image(pixels: Tensor, name: str, budget: int, direction: float = TOWARDS_REAL) -> Tensor:
     return apply_attack(
         pixels,
         NAMES[: len(pixels)],
@@ -59,39 +59,37 @@ def attacked(pixels: Tensor, name: str, budget: int, direction: float = TOWARDS_
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 @pytest.mark.parametrize("budget", [1, 2, 7])
-def test_no_level_moves_further_than_the_budget_nor_leaves_its_range(
-    name: str, budget: int, pixels: Tensor
-) -> None:
-    after = attacked(pixels, name, budget)
+def test_no_level_changes_beyond_budget_or_range(name: str, budget: int, pixels: Tensor) -> None:
+    after = attack_image(pixels, name, budget)
     assert after.dtype == torch.uint8
     moved = (after.int() - pixels.int()).abs()
     assert 0 < moved.max() <= budget
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
-def test_a_budget_of_nothing_changes_nothing(name: str, pixels: Tensor) -> None:
-    assert torch.equal(attacked(pixels, name, 0), pixels)
+def test_zero_budget_changes_nothing(name: str, pixels: Tensor) -> None:
+    assert torch.equal(attack_image(pixels, name, 0), pixels)
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
-def test_an_image_is_attacked_alike_whatever_the_batch(name: str, pixels: Tensor) -> None:
-    together = attacked(pixels, name, 2)
-    alone = attacked(pixels[:1], name, 2)
+def test_attack_on_image_does_not_depend_on_batch(name: str, pixels: Tensor) -> None:
+    together = attack_image(pixels, name, 2)
+    alone = attack_image(pixels[:1], name, 2)
     assert torch.equal(together[0], alone[0])
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "transfer"])
 @pytest.mark.parametrize("direction", [TOWARDS_REAL, TOWARDS_FAKE])
-def test_gradients_of_a_linear_detector_lead_to_the_worst_image(
+def test_gradient_attack_on_linear_detector_finds_worst_image(
     name: str, direction: float, pixels: Tensor
 ) -> None:
     signs = Linear().signs.detach() * direction
     worst = (pixels.float() + 3 * signs).clamp(0, 255).to(torch.uint8)
-    assert torch.equal(attacked(pixels, name, 3, direction), worst)
+    assert torch.equal(attack_image(pixels, name, 3, direction), worst)
 
 
-def test_random_signs_move_every_level_that_can_move_by_the_whole_budget(pixels: Tensor) -> None:
-    moved = (attacked(pixels, "random", 2).int() - pixels.int()).abs()
+def test_random_signs_change_every_level_by_whole_budget(pixels: Tensor) -> None:
+    moved = (attack_image(pixels, "random", 2).int() - pixels.int()).abs()
     inner = (pixels >= 2) & (pixels <= 253)
     assert set(moved[inner].tolist()) == {2}
 
@@ -109,7 +107,7 @@ class Counting(nn.Module):
 
 
 @pytest.mark.parametrize("queries", [1, 2, 30])
-def test_the_square_attack_asks_no_more_often_than_it_may(queries: int, pixels: Tensor) -> None:
+def test_square_attack_stays_within_query_limit(queries: int, pixels: Tensor) -> None:
     model = Counting()
     target = Target(model, "cpu")
     directions = torch.full((4,), TOWARDS_REAL)
@@ -117,7 +115,7 @@ def test_the_square_attack_asks_no_more_often_than_it_may(queries: int, pixels: 
     assert model.images == target.queries == 4 * queries
 
 
-def test_the_square_attack_stops_for_images_that_have_turned(pixels: Tensor) -> None:
+def test_square_attack_stops_for_misclassified_images(pixels: Tensor) -> None:
     model = Counting()
     directions = torch.full((4,), TOWARDS_FAKE)
     apply_attack(
@@ -127,7 +125,7 @@ def test_the_square_attack_stops_for_images_that_have_turned(pixels: Tensor) -> 
 
 
 @pytest.mark.parametrize(("threshold", "asked"), [(0.0, 30), (2.0, 1)])
-def test_the_square_attack_stops_at_the_threshold_of_the_detector(
+def test_square_attack_uses_decision_threshold_of_detector(
     threshold: float, asked: int, pixels: Tensor
 ) -> None:
     target = Target(Counting(), "cpu", threshold)  # its logit is 1
@@ -144,7 +142,7 @@ class Mirrored(nn.Module):
         return (centred * centred.flip(-1)).flatten(1).mean(1, keepdim=True)
 
 
-def by_hand(images: NDArray[np.float32], name: str, budget: int) -> NDArray[np.float32]:
+def pgd_reference(images: NDArray[np.float32], name: str, budget: int) -> NDArray[np.float32]:
     """Return PGD of A. Madry et al., section 2.1, against `Mirrored`, called real, in NumPy."""
     seed = int.from_bytes(hashlib.sha256(f"attack/pgd/{name}".encode()).digest()[:8]) >> 1
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(seed)).numpy()
@@ -157,18 +155,18 @@ def by_hand(images: NDArray[np.float32], name: str, budget: int) -> NDArray[np.f
     return rounded
 
 
-def test_pgd_is_that_of_the_paper(pixels: Tensor) -> None:
+def test_pgd_matches_the_paper(pixels: Tensor) -> None:
     directions = torch.full((4,), TOWARDS_REAL)
     after = apply_attack(
         pixels, NAMES, Attack("pgd", 6), Target(Mirrored(), "cpu"), directions=directions
     )
     images = pixels.numpy().astype(np.float32)
-    expected = np.stack([by_hand(*each, 6) for each in zip(images, NAMES, strict=True)])
+    expected = np.stack([pgd_reference(*each, 6) for each in zip(images, NAMES, strict=True)])
     assert (after.numpy() != expected).mean() < 0.005  # rounding of a half may go either way
     assert (expected != images).mean() > 0.5
 
 
-def test_the_square_attack_gains_on_its_first_try(pixels: Tensor) -> None:
+def test_square_attack_improves_on_first_try(pixels: Tensor) -> None:
     model = Linear()
 
     def logits(images: Tensor) -> Tensor:
@@ -190,11 +188,11 @@ def test_the_square_attack_gains_on_its_first_try(pixels: Tensor) -> None:
     assert logits(best(60)).sum() > logits(best(1)).sum()
 
 
-def test_no_image_is_attacked_where_there_is_none(pixels: Tensor) -> None:
-    assert attacked(pixels[:0], "pgd", 2).shape == (0, 3, SIDE, SIDE)
+def test_empty_batch_is_not_attacked(pixels: Tensor) -> None:
+    assert attack_image(pixels[:0], "pgd", 2).shape == (0, 3, SIDE, SIDE)
 
 
-def test_an_attack_is_a_kind_and_a_budget_in_grey_levels() -> None:
+def test_attack_has_kind_and_budget_in_grey_levels() -> None:
     assert parse_attack("pgd2") == Attack("pgd", 2)
     assert parse_attack(NONE) is None
     assert canonical("fgsm04") == "fgsm4"
@@ -202,7 +200,7 @@ def test_an_attack_is_a_kind_and_a_budget_in_grey_levels() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
-def test_every_kind_takes_each_budget_from_nothing_to_the_largest(name: str) -> None:
+def test_every_attack_accepts_budgets_from_zero_to_maximum(name: str) -> None:
     assert parse_attack(f"{name}0") == Attack(name, 0)
     assert str(Attack(name, 16)) == canonical(f"{name}16")
 
@@ -220,12 +218,12 @@ def test_every_kind_takes_each_budget_from_nothing_to_the_largest(name: str) -> 
         ("", "unknown attack ''"),
     ],
 )
-def test_what_is_no_attack_is_refused_with_its_reason(text: str, message: str) -> None:
+def test_invalid_attack_is_refused_with_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_attack(text)
 
 
-def test_the_control_of_an_attack_has_its_budget_and_its_code_counts_too() -> None:
+def test_control_of_attack_has_same_budget_and_its_code_is_hashed() -> None:
     assert Attack("square", 3).control == Attack("random", 3)
     assert plugin_modules("fgsm2") == (
         "trueface.attacks.kinds.gradients",
@@ -237,7 +235,7 @@ def test_the_control_of_an_attack_has_its_budget_and_its_code_counts_too() -> No
 
 
 @pytest.mark.parametrize("arguments", [("none", "full"), ("pgd2", "full"), ("odd", "some")])
-def test_a_declaration_that_makes_no_sense_is_refused(arguments: tuple[str, str]) -> None:
+def test_invalid_attack_declaration_is_refused(arguments: tuple[str, str]) -> None:
     name, access = arguments
     with pytest.raises(ValueError, match=name):
         register_attack(name, summary="", access=access)  # type: ignore[arg-type]

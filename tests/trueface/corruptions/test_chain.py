@@ -1,4 +1,4 @@
-"""What corruptions do to pixels, how they are written, and the programs that they need."""
+"""Effects of corruptions on pixels, their grammar, and the programs that they need."""
 
 import io
 import random
@@ -50,12 +50,12 @@ def distance(first: Tensor, second: Tensor) -> float:
     return (first.double() - second.double()).square().mean().sqrt().item()
 
 
-def test_every_kind_is_among_those_that_are_tested() -> None:
+def test_every_corruption_kind_is_tested() -> None:
     assert {Chain.parse(text).steps[0].name for text in EACH} | PROGRAMS == set(SPECS)
 
 
 @pytest.mark.parametrize("text", EACH)
-def test_a_corruption_changes_pixels_keeps_the_size_and_spares_its_input(
+def test_corruption_changes_pixels_keeps_size_and_keeps_input_unchanged(
     text: str, photo: Tensor
 ) -> None:
     before = photo.clone()
@@ -70,12 +70,12 @@ def test_a_corruption_changes_pixels_keeps_the_size_and_spares_its_input(
 @pytest.mark.parametrize(
     "text", ["noise4", "share", "screenshot", "crop0.8", "impulse2", "small0.5"]
 )
-def test_another_name_draws_anew(text: str, photo: Tensor) -> None:
+def test_other_image_name_gives_other_noise(text: str, photo: Tensor) -> None:
     assert not torch.equal(Chain.parse(text)(photo, "a"), Chain.parse(text)(photo, "b"))
 
 
 @pytest.mark.parametrize("quality", [1, 50, 100])
-def test_jpeg_is_what_pillow_reads_from_what_pillow_writes(quality: int, photo: Tensor) -> None:
+def test_jpeg_equals_pillow_round_trip(quality: int, photo: Tensor) -> None:
     file = io.BytesIO()
     PIL.Image.fromarray(photo.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
     expected = np.array(PIL.Image.open(file))
@@ -83,7 +83,7 @@ def test_jpeg_is_what_pillow_reads_from_what_pillow_writes(quality: int, photo: 
     assert np.array_equal(corrupted.permute(1, 2, 0).numpy(), expected)
 
 
-def test_filters_are_those_of_scipy(photo: Tensor) -> None:
+def test_filters_match_scipy(photo: Tensor) -> None:
     channels = [channel.double().numpy() for channel in photo]
     blurred = [
         ndimage.gaussian_filter(each, 1.5, mode="mirror", truncate=10 / 3) for each in channels
@@ -95,7 +95,7 @@ def test_filters_are_those_of_scipy(photo: Tensor) -> None:
         assert (differs > 0).mean() < 0.002  # of a half, rounding may go either way
 
 
-def test_levels_change_as_their_formulas_say(photo: Tensor) -> None:
+def test_grey_levels_follow_documented_formulas(photo: Tensor) -> None:
     levels = photo.double().numpy()
     grey = levels.transpose(1, 2, 0) @ (0.299, 0.587, 0.114)
     mean = np.rint(grey.mean())
@@ -109,7 +109,7 @@ def test_levels_change_as_their_formulas_say(photo: Tensor) -> None:
         assert differs.max() < 2.1, text  # Pillow rounds down, and greys are rounded before
 
 
-def test_lost_pixels_few_colours_and_turns_are_what_their_numbers_say() -> None:
+def test_pixel_dropout_posterization_and_rotation_match_their_parameters() -> None:
     grey = torch.full((3, 200, 200), 100, dtype=torch.uint8)
     lost = Chain.parse("impulse4")(grey, "a")
     assert torch.equal(lost[0], lost[1])
@@ -122,7 +122,7 @@ def test_lost_pixels_few_colours_and_turns_are_what_their_numbers_say() -> None:
     assert torch.equal(Chain.parse("turn2")(noise, "a"), noise.flip(1, 2))
 
 
-def test_steps_follow_each_other_in_the_order_of_writing(photo: Tensor) -> None:
+def test_steps_are_applied_in_written_order(photo: Tensor) -> None:
     blurred = Chain.parse("blur1")(photo, "a")
     assert torch.equal(Chain.parse("blur1+jpeg50")(photo, "a"), Chain.parse("jpeg50")(blurred, "a"))
     assert not torch.equal(
@@ -130,13 +130,13 @@ def test_steps_follow_each_other_in_the_order_of_writing(photo: Tensor) -> None:
     )
 
 
-def test_two_steps_of_noise_are_drawn_apart() -> None:
+def test_two_noise_steps_are_independent() -> None:
     grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)
     twice = Chain.parse("noise4+noise4")(grey, "a").double() - 128
     assert twice.std().item() == pytest.approx(4 * 2**0.5, rel=0.03)
 
 
-def test_noise_stops_at_black_and_white() -> None:
+def test_noise_is_clipped_to_black_and_white() -> None:
     for level, beside in ((0, 100), (255, 155)):
         plain = torch.full((3, 64, 64), level, dtype=torch.uint8)
         noise = Chain.parse("noise20")(plain, "a").int()
@@ -145,14 +145,14 @@ def test_noise_stops_at_black_and_white() -> None:
 
 
 @pytest.mark.parametrize("sigma", [2, 20])
-def test_noise_has_the_deviation_that_it_says(sigma: int) -> None:
+def test_noise_has_requested_standard_deviation(sigma: int) -> None:
     grey = torch.full((3, 64, 64), 128, dtype=torch.uint8)
     noise = Chain.parse(f"noise{sigma}")(grey, "a").double() - 128
     assert noise.std().item() == pytest.approx(sigma, rel=0.03)
     assert abs(noise.mean().item()) < 4 * sigma / (3 * 64 * 64) ** 0.5
 
 
-def test_a_blur_of_a_point_is_a_gaussian() -> None:
+def test_blurred_point_is_a_gaussian() -> None:
     point = torch.zeros((3, 31, 31), dtype=torch.uint8)
     point[:, 15, 15] = 255
     blurred = Chain.parse("blur1")(point, "a")[0].double()
@@ -162,12 +162,12 @@ def test_a_blur_of_a_point_is_a_gaussian() -> None:
 
 
 @pytest.mark.parametrize("text", ["blur2", "resize0.5", "median1", "sharpen1", "crop0.5"])
-def test_what_filters_leaves_a_constant_image_alone(text: str) -> None:
+def test_filters_keep_constant_image(text: str) -> None:
     grey = torch.full((3, 32, 32), 77, dtype=torch.uint8)
     assert torch.equal(Chain.parse(text)(grey, "a"), grey)
 
 
-def test_gamma_of_one_and_no_chain_change_nothing(photo: Tensor) -> None:
+def test_gamma_one_and_empty_chain_change_nothing(photo: Tensor) -> None:
     assert torch.equal(Chain.parse("gamma1")(photo, "a"), photo)
     assert not NO_CHAIN
     assert NO_CHAIN(photo, "a") is photo
@@ -178,13 +178,13 @@ def test_gamma_of_one_and_no_chain_change_nothing(photo: Tensor) -> None:
     [("jpeg90", "jpeg20"), ("webp90", "webp10"), ("blur0.5", "blur3"), ("noise1", "noise9"),
      ("resize0.9", "resize0.2"), ("gamma1.1", "gamma2"), ("sharpen0.5", "sharpen4")],
 )  # fmt: skip
-def test_a_stronger_corruption_changes_more(weak: str, strong: str, photo: Tensor) -> None:
+def test_stronger_corruption_changes_more(weak: str, strong: str, photo: Tensor) -> None:
     assert distance(Chain.parse(weak)(photo, "a"), photo) < distance(
         Chain.parse(strong)(photo, "a"), photo
     )
 
 
-def test_a_record_names_each_step_with_its_parameters_and_the_libraries() -> None:
+def test_record_lists_steps_with_parameters_and_library_versions() -> None:
     record = Chain.parse("jpeg50+share").json_record
     steps = record["steps"]
     assert isinstance(steps, list)
@@ -194,7 +194,7 @@ def test_a_record_names_each_step_with_its_parameters_and_the_libraries() -> Non
     assert {"pillow", "libjpeg", "numpy"} <= set(versions())
 
 
-def test_a_range_draws_the_strength_by_the_images_name(photo: Tensor) -> None:
+def test_range_gives_strength_by_image_name(photo: Tensor) -> None:
     chain = Chain.parse("jpeg5-95")
     drawn = {bytes(chain(photo, name).numpy().tobytes()) for name in "abcdef"}
     each = {bytes(Chain.parse(f"jpeg{at}")(photo, "a").numpy().tobytes()) for at in range(5, 96)}
@@ -205,7 +205,7 @@ def test_a_range_draws_the_strength_by_the_images_name(photo: Tensor) -> None:
     ]
 
 
-def test_half_and_quarter_are_resizing_by_these_factors(photo: Tensor) -> None:
+def test_half_and_quarter_resize_by_these_factors(photo: Tensor) -> None:
     for word, factor in (("half", 0.5), ("quarter", 0.25)):
         expected = Chain.parse(f"resize{factor}")(photo, "a")
         assert torch.equal(Chain.parse(word)(photo, "a"), expected)
@@ -226,7 +226,7 @@ def test_half_and_quarter_are_resizing_by_these_factors(photo: Tensor) -> None:
         ("h264-20-30", "h264-20-30"),
     ],
 )
-def test_a_chain_has_one_spelling(text: str, stored: str) -> None:
+def test_chain_has_one_spelling(text: str, stored: str) -> None:
     assert canonical(text) == stored
     assert canonical(stored) == stored
 
@@ -257,20 +257,20 @@ def test_a_chain_has_one_spelling(text: str, stored: str) -> None:
         ("jpeg" + "9" * 400, "expected quality from 1 to 100"),
     ],
 )
-def test_what_is_no_chain_is_refused_with_its_reason(text: str, message: str) -> None:
+def test_invalid_chain_is_refused_with_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_steps(text)
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
-def test_the_ends_of_a_range_are_taken_and_written_as_they_are_read(name: str) -> None:
+def test_range_ends_are_inclusive_and_written_as_read(name: str) -> None:
     spec = SPECS[name]
     for strength in {spec.low, spec.high} if spec.strength else {0.0}:
         text = str(CorruptionStep(name, strength))
         assert parse_steps(text) == (CorruptionStep(name, strength),)
 
 
-def test_modules_are_those_of_the_kinds_that_a_chain_names() -> None:
+def test_modules_include_those_of_kinds_in_chain() -> None:
     assert plugin_modules("none") == ()
     assert plugin_modules("jpeg50+blur1+jpeg30") == (
         "trueface.corruptions.kinds.codecs",
@@ -278,7 +278,7 @@ def test_modules_are_those_of_the_kinds_that_a_chain_names() -> None:
     )
 
 
-def test_a_range_is_drawn_from_evenly_and_says_so() -> None:
+def test_range_is_sampled_uniformly_and_described() -> None:
     (step,) = parse_steps("jpeg30-32")
     drawn = [step.draw_strength(random.Random(at)) for at in range(60)]
     assert set(drawn) == {30.0, 31.0, 32.0}
@@ -289,27 +289,27 @@ def test_a_range_is_drawn_from_evenly_and_says_so() -> None:
     ]  # fmt: skip
 
 
-def test_a_chain_names_the_programs_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chain_reports_programs_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert missing_programs("jpeg50+half") == ()
     (reason,) = missing_programs("half+c23")
     assert reason.startswith("half+c23: h264 needs the program ffmpeg, which is not in PATH")
 
 
-def test_the_list_of_kinds_says_how_each_is_written() -> None:
+def test_list_of_kinds_shows_their_syntax() -> None:
     assert describe_choices().startswith("none, ")
     assert "jpeg<1…100>" in describe_choices()
     assert "share" in describe_choices()
 
 
 @pytest.mark.parametrize("arguments", [{"low": 2, "high": 1, "strength": "x"}, {"high": 1}])
-def test_a_range_that_makes_no_sense_is_refused(arguments: dict[str, object]) -> None:
+def test_invalid_range_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="range"):
         register_corruption("odd", summary="", **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["none", "raw", "jpeg2000", "JPEG", ""])
-def test_a_name_that_the_grammar_cannot_read_is_refused(name: str) -> None:
+def test_name_outside_grammar_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="lower-case letters"):
         register_corruption(name, summary="")
 
@@ -322,7 +322,7 @@ def install(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
-def test_a_frame_goes_through_the_program_in_a_size_that_video_has_and_comes_back_in_its_own(
+def test_frame_is_resized_to_video_size_for_program_and_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install(tmp_path, f'echo "$@" >> {tmp_path}/commands; exec cat', monkeypatch)
@@ -333,7 +333,7 @@ def test_a_frame_goes_through_the_program_in_a_size_that_video_has_and_comes_bac
     assert "-f h264 -i -" in decoding
 
 
-def test_a_program_that_is_missing_fails_or_gives_something_else_is_told(
+def test_missing_failing_or_incorrect_program_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -347,9 +347,7 @@ def test_a_program_that_is_missing_fails_or_gives_something_else_is_told(
         Chain.parse("h264-30")(FRAME, "a")
 
 
-def test_a_record_says_which_program_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_record_contains_program_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "echo ffmpeg version 7; echo more", monkeypatch)
     program_version.cache_clear()
     record = Chain.parse("half+h264-23").json_record
@@ -359,12 +357,12 @@ def test_a_record_says_which_program_it_was(
     assert program_version("no-such-program") is None
 
 
-def test_a_program_gets_and_gives_bytes() -> None:
+def test_program_reads_and_writes_bytes() -> None:
     assert pipe_through(("cat",), b"\x00\xff") == b"\x00\xff"
 
 
 @needs_ffmpeg
-def test_a_higher_rate_factor_leaves_less() -> None:
+def test_higher_rate_factor_gives_lower_quality() -> None:
     down, across = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     photo = torch.stack([down * 4, across * 4, (down + across) * 2]).byte()
     near, far = (
@@ -382,7 +380,5 @@ def test_a_higher_rate_factor_leaves_less() -> None:
         (NONE, []),
     ],
 )
-def test_a_chain_is_read_in_the_order_in_which_it_is_written(
-    text: str, steps: list[tuple[str, float]]
-) -> None:
+def test_chain_is_parsed_in_written_order(text: str, steps: list[tuple[str, float]]) -> None:
     assert parse_steps(text) == tuple(CorruptionStep(*step) for step in steps)

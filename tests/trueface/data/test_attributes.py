@@ -1,4 +1,4 @@
-"""Attributes of images: tables of them, CelebA's, and what is read from both."""
+"""Attributes of images: tables of groups, the table of CelebA, and their values."""
 
 import logging
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def read(folder: Path, *rows: str, header: str = HEADER) -> Attributes:
     return Attributes([table(folder, "faces.csv", header, *rows)], folder)
 
 
-def test_images_get_their_groups_by_each_column(tmp_path: Path) -> None:
+def test_images_get_groups_of_each_column(tmp_path: Path) -> None:
     known = read(tmp_path, f"{REAL}/a.jpg,0,{WHITE}", f"{FAKE}/a.jpg,1,{BLACK}")
     paths = [f"{FAKE}/a.jpg", f"{REAL}/a.jpg"]
     assert known.columns == ("gender", "race", "intersec")
@@ -62,7 +62,7 @@ def test_images_get_their_groups_by_each_column(tmp_path: Path) -> None:
         known.values("rase", paths, missing="stop")
 
 
-def test_an_image_without_a_row_stops_or_is_counted(
+def test_image_without_row_is_an_error_or_is_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = read(tmp_path, f"{REAL}/a.jpg,0,{WHITE}")
@@ -78,7 +78,7 @@ def test_an_image_without_a_row_stops_or_is_counted(
     assert "2 of 3 images" in caplog.text
 
 
-def test_columns_of_ones_own_are_groupings_and_an_empty_cell_is_named(tmp_path: Path) -> None:
+def test_custom_columns_are_groupings_and_empty_cell_is_reported(tmp_path: Path) -> None:
     known = read(tmp_path, "Real/a.jpg,3,20-29", "Real/b.jpg,,30-39", header="img_path,skin,Age")
     assert known.columns == ("skin", "age")
     assert known.values("age", ["Real/b.jpg"], missing="stop") == ("30-39",)
@@ -87,7 +87,7 @@ def test_columns_of_ones_own_are_groupings_and_an_empty_cell_is_named(tmp_path: 
 
 
 @pytest.mark.parametrize("cell", ["nan", "NaN", "NA", "n/a", "<NA>", "None", "NULL", " nan ", ""])
-def test_a_cell_that_names_no_group_is_missing(
+def test_cell_without_group_name_is_missing(
     tmp_path: Path, cell: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = (f"{REAL}/a.jpg,young", f"{REAL}/b.jpg,{cell}")
@@ -102,7 +102,7 @@ def test_a_cell_that_names_no_group_is_missing(
 
 
 @pytest.mark.parametrize("name", ["none", "Na", "nA", "NONE"])
-def test_a_group_whose_name_is_only_like_that_of_a_missing_value_is_a_group(
+def test_group_named_similar_to_missing_value_is_a_group(
     tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = (f"{REAL}/a.jpg,heavy", f"{REAL}/b.jpg,{name}")
@@ -112,12 +112,12 @@ def test_a_group_whose_name_is_only_like_that_of_a_missing_value_is_a_group(
     assert not caplog.text
 
 
-def test_a_column_without_any_group_is_missing_everywhere(tmp_path: Path) -> None:
+def test_column_without_groups_is_missing_in_all_rows(tmp_path: Path) -> None:
     known = read(tmp_path, f"{REAL}/a.jpg,nan", header="img_path,age")
     assert known.values("age", [f"{REAL}/a.jpg"], missing="skip") == (None,)
 
 
-def test_equal_numbers_are_one_group_also_in_two_tables(
+def test_equal_numbers_are_one_group_across_tables(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = table(
@@ -130,7 +130,7 @@ def test_equal_numbers_are_one_group_also_in_two_tables(
     assert "column age: equal numbers are treated as one group: 01, 1, 1.0 and 1.00" in caplog.text
 
 
-def test_groups_that_differ_in_case_and_very_many_groups_are_reported_once(
+def test_groups_that_differ_in_case_and_too_many_groups_are_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [f"{n}.jpg,{name},id{n}" for n, name in enumerate(["male", "Male", "MALE", "x"] * 15)]
@@ -144,13 +144,13 @@ def test_groups_that_differ_in_case_and_very_many_groups_are_reported_once(
     ]
 
 
-def test_a_row_whose_label_contradicts_the_folder_is_refused(tmp_path: Path) -> None:
+def test_row_whose_label_contradicts_folder_is_refused(tmp_path: Path) -> None:
     known = read(tmp_path, f"{REAL}/a.jpg,0,{WHITE}", f"{FAKE}/b.jpg,0,{WHITE}")
     with pytest.raises(DataError, match=r"faces.csv:3: label is 0, but .*b.jpg is in .* fake"):
         known.values("race", [f"{FAKE}/b.jpg"], missing="skip")
 
 
-def test_a_path_twice_is_one_row_or_a_contradiction_with_both_lines(tmp_path: Path) -> None:
+def test_repeated_path_is_one_row_or_a_contradiction_with_both_lines(tmp_path: Path) -> None:
     twice = f"{REAL}/a.jpg,0,{WHITE}"
     assert read(tmp_path, twice, twice).values("race", [f"{REAL}/a.jpg"], missing="stop")
     with pytest.raises(
@@ -159,7 +159,7 @@ def test_a_path_twice_is_one_row_or_a_contradiction_with_both_lines(tmp_path: Pa
         read(tmp_path, twice, twice, f"./{REAL}/a.jpg,0,{BLACK}")
 
 
-def test_several_files_are_one_table(tmp_path: Path) -> None:
+def test_several_files_form_one_table(tmp_path: Path) -> None:
     real = table(tmp_path, "real.csv", HEADER, f"{REAL}/a.jpg,0,{WHITE}")
     fake = table(tmp_path, "fake.csv", f"{HEADER},spe_label", f"{FAKE}/a.jpg,1,{BLACK},4")
     ages = table(tmp_path, "ages.csv", "img_path,age,race", f"{REAL}/a.jpg,26,0")
@@ -175,7 +175,7 @@ def test_several_files_are_one_table(tmp_path: Path) -> None:
         Attributes([real, ages, other], tmp_path)
 
 
-def test_forgeries_of_other_sets_keep_their_numbers(tmp_path: Path) -> None:
+def test_forgery_numbers_of_other_sets_are_kept(tmp_path: Path) -> None:
     known = read(
         tmp_path, f"Fake/a.jpg,1,{WHITE},4", f"Real/a.jpg,0,{WHITE},", header=f"{HEADER},spe_label"
     )
@@ -183,7 +183,7 @@ def test_forgeries_of_other_sets_keep_their_numbers(tmp_path: Path) -> None:
     assert known.forgeries == ("0", "1", "2", "3", "4")
 
 
-def test_contradicting_numbers_are_warned_of_once(
+def test_contradicting_numbers_are_warned_about_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [f"{REAL}/{name}.jpg,0,1,-1,-1,1,1" for name in "abc"]
@@ -198,21 +198,21 @@ def test_contradicting_numbers_are_warned_of_once(
     assert "3 of 4 rows" in caplog.text
 
 
-def test_headers_alone_say_which_columns_there_are(tmp_path: Path) -> None:
+def test_columns_are_read_from_headers_alone(tmp_path: Path) -> None:
     faces = table(tmp_path, "faces.csv", f"{HEADER},spe_label,split")
     ages = table(tmp_path, "ages.csv", "img_path,age,race")
     assert columns_in([faces, ages]) == ("gender", "race", "intersec", "forgery", "age")
     assert columns_in([ages]) == ("age", "race")
 
 
-def test_a_setting_names_one_file_or_several() -> None:
+def test_setting_accepts_one_file_or_several() -> None:
     names = attribute_files("a.csv, b.csv,", Path("/lab").joinpath)
     assert names == (Path("/lab/a.csv"), Path("/lab/b.csv"))
     assert attribute_files("", Path) == ()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no faces with groups here")
-def test_real_faces_have_the_groups_that_their_publishers_say() -> None:
+def test_real_faces_have_published_groups() -> None:
     root = SHARED / "utkface"
     known = Attributes([root / "faces.csv", root / "origin.csv"], root)
     paths = [f"images/{path.name}" for path in sorted((root / "images").iterdir())]
@@ -227,7 +227,7 @@ ROOT = Path("/lab/data/forged")
 IMAGE = "PreSocial/Fake/Forged-self/a.jpg"
 
 
-def found(
+def find_row(
     written: list[str], path: str, label: int | None = None, file: str = "x.csv"
 ) -> int | None:
     placed, rows = RowPathResolver(Path("/lab") / file, ROOT), PathRows()
@@ -251,8 +251,8 @@ def found(
         "crops/a.jpg",
     ],
 )
-def test_a_row_is_found_however_its_path_is_written(written: str) -> None:
-    assert found(["crops/b.jpg", written], IMAGE) == 1
+def test_row_is_found_for_each_spelling_of_path(written: str) -> None:
+    assert find_row(["crops/b.jpg", written], IMAGE) == 1
 
 
 @pytest.mark.parametrize(
@@ -274,27 +274,27 @@ def test_a_row_is_found_however_its_path_is_written(written: str) -> None:
         "a copy on a social network", "as written before other readings", "as written",
     ],
 )  # fmt: skip
-def test_the_row_of_a_path_is_found_or_none(
+def test_row_lookup_by_path_returns_row_or_none(
     written: list[str], path: str, file: str, row: int | None
 ) -> None:
-    assert found(written, path, file=file) == row
+    assert find_row(written, path, file=file) == row
 
 
-def test_a_real_image_gives_its_fake_of_the_same_name_no_row() -> None:
+def test_real_image_does_not_match_row_of_fake_with_same_name() -> None:
     rows = PathRows()
     rows.add(RowPathResolver(Path("/lab/x.csv"), ROOT)("images/a.jpg", 0))
     assert rows.find("PreSocial/Real/Faces/a.jpg") == 0
     assert rows.find(IMAGE) is None
 
 
-def test_folders_say_the_class_of_an_image() -> None:
+def test_folder_gives_class_of_image() -> None:
     assert [class_of(path) for path in (IMAGE, "real/a.jpg", "faces/real.jpg")] == [1, 0, None]
 
 
 WITHOUT_ASIAN = HEADER.replace("isasian,", "")
 
 
-def written(folder: Path, text: str, name: str = "faces.csv") -> Path:
+def write_table(folder: Path, text: str, name: str = "faces.csv") -> Path:
     file = folder / name
     file.write_bytes(text.encode())
     return file
@@ -307,9 +307,9 @@ def table_read(
     return known.rows, known.contradictions
 
 
-def test_marks_line_ends_blank_lines_and_quotes_are_taken_as_they_are_meant(tmp_path: Path) -> None:
+def test_byte_order_mark_line_ends_blank_lines_and_quotes_are_parsed(tmp_path: Path) -> None:
     text = '\ufeffIMG_PATH, Age ,\r\n\r\n"a,b.jpg", 26 ,7\r\n,,\r\nc.jpg,,8\r\n'
-    table = read_table(written(tmp_path, text))
+    table = read_table(write_table(tmp_path, text))
     assert [(row.line, row.path, dict(row.cells)) for row in table.rows] == [
         (3, "a,b.jpg", {"age": "26"}),
         (5, "c.jpg", {}),
@@ -370,22 +370,22 @@ def test_marks_line_ends_blank_lines_and_quotes_are_taken_as_they_are_meant(tmp_
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+def test_table_error_names_its_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
-        read_table(written(tmp_path, text))
+        read_table(write_table(tmp_path, text))
 
 
-def test_the_first_faults_of_a_file_are_said_at_once(tmp_path: Path) -> None:
+def test_first_faults_of_file_are_reported_together(tmp_path: Path) -> None:
     text = "img_path,age\n" + "a.jpg\n" * 7
     with pytest.raises(DataError) as caught:
-        read_table(written(tmp_path, text))
+        read_table(write_table(tmp_path, text))
     fault = "the row has 1 cells, but the header has 2"
     assert str(caught.value) == (
         f"{tmp_path}/faces.csv:2: {fault}; line 3: {fault}; line 4: {fault}; and 4 more rows"
     )
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv"):
         read_table(tmp_path / "none.csv")
 
@@ -404,11 +404,11 @@ ASIAN = ("asian", "white", "black")
     [
         ((*ASIAN, "others"), ASIAN, HEADER, EIGHT),
         ((*ASIAN[1:], "others"), ASIAN[1:], WITHOUT_ASIAN, SIX),
-        # six may stand beside a column of Asians without any
+        # six groups may come with a column isasian without any 1
         ((*ASIAN[1:], "others"), ASIAN, HEADER, SIX),
     ],
 )
-def test_groups_are_numbered_with_asians_or_without(
+def test_groups_are_numbered_with_or_without_asian_column(
     tmp_path: Path, groups: Sequence[str], columns: tuple[str, ...], header: str,
     names: Sequence[str],
 ) -> None:  # fmt: skip
@@ -420,7 +420,7 @@ def test_groups_are_numbered_with_asians_or_without(
     assert facts[-2].values == {"gender": "nonmale", "race": "black", "intersec": "nonmale-black"}
 
 
-def test_where_a_number_contradicts_the_columns_they_count(tmp_path: Path) -> None:
+def test_columns_win_over_contradicting_number(tmp_path: Path) -> None:
     # the README of seed 002 swaps black and white
     swapped = ["b.jpg,0,1,-1,-1,1,1", "c.jpg,0,1,-1,1,-1,2"]
     facts, odd = table_read(tmp_path, ["a.jpg,0,1,1,-1,-1,0", *swapped])
@@ -447,7 +447,7 @@ def test_images_are_counted_by_group_and_class_and_small_groups_are_named() -> N
     assert list(cells.few) == ["a", "unknown"]
 
 
-def test_groups_are_numbered_in_their_order_and_those_without_come_last() -> None:
+def test_groups_are_numbered_in_order_and_missing_ones_come_last() -> None:
     groups = ["z", None, "a", "z"]
     assert (sorted_group_names(groups), group_indices(groups, sorted_group_names(groups))) == (
         ("a", "z", "unknown"),
@@ -459,21 +459,21 @@ def test_groups_are_numbered_in_their_order_and_those_without_come_last() -> Non
 CELEBA = "2\nMale Young\n000001.jpg -1  1\n000002.jpg  1  1\n"
 
 
-def test_rows_are_matched_by_name_and_not_by_line(tmp_path: Path) -> None:
+def test_rows_are_matched_by_name_not_by_line(tmp_path: Path) -> None:
     text = table_text(("a", "b"), {"y.png": (1, 0), "x.png": (0, 1)})
     table = read_attribute_table(a_table(tmp_path, text))
     assert table.names == ("a", "b")
     assert table.rows_for_images(["y.png", "x.jpg"], ["b"]) == [[0], [1]]
 
 
-def test_the_two_header_lines_of_celeba_are_no_images(tmp_path: Path) -> None:
+def test_two_header_lines_of_celeba_are_skipped(tmp_path: Path) -> None:
     table = read_attribute_table(a_table(tmp_path, CELEBA, "list_attr_celeba.txt"))
     assert table.names == ("Male", "Young")
     assert table.rows_for_images(["000001.png", "000002.png"]) == [[0, 1], [1, 1]]
 
 
 def a_table(folder: Path, text: str, name: str = "attributes.csv") -> Path:
-    return written(folder, text, name)
+    return write_table(folder, text, name)
 
 
 @pytest.mark.parametrize(
@@ -495,26 +495,26 @@ def a_table(folder: Path, text: str, name: str = "attributes.csv") -> Path:
         ("table.xls", "image,a\n", r"end in .csv, or in .txt"),
     ],
 )
-def test_a_broken_table_is_an_error_that_names_the_line(
+def test_broken_table_error_names_the_line(
     tmp_path: Path, name: str, text: str, reason: str
 ) -> None:
     with pytest.raises(DataError, match=reason):
         read_attribute_table(a_table(tmp_path, text, name))
 
 
-def test_images_without_a_row_are_named(tmp_path: Path) -> None:
+def test_images_without_row_are_named(tmp_path: Path) -> None:
     table = read_attribute_table(a_table(tmp_path, "image,a\nx.png,1\n"))
     with pytest.raises(DataError, match=r"no row for p\.png, q\.png, r\.png and 1 more"):
         table.rows_for_images(["x.png", "p.png", "q.png", "r.png", "s.png"])
 
 
-def test_an_unknown_attribute_is_named_with_the_nearest(tmp_path: Path) -> None:
+def test_unknown_attribute_is_reported_with_nearest_name(tmp_path: Path) -> None:
     table = read_attribute_table(a_table(tmp_path, CELEBA, "list_attr_celeba.txt"))
     with pytest.raises(UnknownName, match="Male"):
         table.rows_for_images(["000001.jpg"], ["male"])
 
 
-def test_a_table_may_lie_in_the_folder_or_beside_it(tmp_path: Path) -> None:
+def test_table_is_found_in_image_folder_or_next_to_it(tmp_path: Path) -> None:
     (tmp_path / "A").mkdir()
     with pytest.raises(DataError, match="no attribute table found"):
         find_table(tmp_path / "A")

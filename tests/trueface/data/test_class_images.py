@@ -1,4 +1,4 @@
-"""Class images: their folders, their labels, what is refused."""
+"""Class images: their folders, their labels, and refused data."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ from trueface.runtime.errors import DataError
 from trueface.training.class_settings import ClassifySettings
 
 
-def collected(root: Path, sort: str = "folders", **settings: Any) -> ClassLists:
+def load_lists(root: Path, sort: str = "folders", **settings: Any) -> ClassLists:
     chosen = ClassifySettings.model_validate({**SMALL, **settings})
     return class_images.load_class_images(find_classes(sort, root), chosen, cpus=2, stop=Event())
 
@@ -42,8 +42,8 @@ def root(tmp_path: Path) -> Path:
     return write_data(tmp_path) / "data"
 
 
-def test_validation_is_a_tenth_of_each_class_and_never_trained_on(root: Path) -> None:
-    lists = collected(root)
+def test_validation_is_a_tenth_of_each_class_and_excluded_from_training(root: Path) -> None:
+    lists = load_lists(root)
     assert lists.names == NAMES
     assert sizes(lists) == [54, 6, 18]
     assert not set(lists.train.names) & set(lists.validation.names)
@@ -51,45 +51,43 @@ def test_validation_is_a_tenth_of_each_class_and_never_trained_on(root: Path) ->
     assert lists.train.pixels.shape == (54, 3, 16, 16)
 
 
-def test_the_lists_follow_from_the_seed_alone(root: Path) -> None:
-    first, again, other = (collected(root, seed=seed) for seed in (1, 1, 2))
+def test_splits_depend_on_the_seed_only(root: Path) -> None:
+    first, again, other = (load_lists(root, seed=seed) for seed in (1, 1, 2))
     assert first.train.sha256 == again.train.sha256
     assert first.validation.names != other.validation.names
     assert first.test.sha256 == other.test.sha256
 
 
-def test_fewer_images_of_each_class_are_the_same_ones_for_every_seed(root: Path) -> None:
-    found = [collected(root, seed=seed, images_per_class=5) for seed in (1, 2)]
+def test_limited_images_per_class_are_same_for_every_seed(root: Path) -> None:
+    found = [load_lists(root, seed=seed, images_per_class=5) for seed in (1, 2)]
     for lists in found:
         assert sizes(lists) == [12, 3, 15]
     first, second = ({*one.train.names, *one.validation.names} for one in found)
     assert first == second
 
 
-def test_files_of_classes_that_are_no_images_are_named(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    whole = collected(root)
+def test_non_image_files_of_classes_are_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = load_lists(root)
     assert caplog.messages == []
     folder = root / "train" / NAMES[0]
     (folder / "a.heic").write_bytes(b"0")
     (folder / ".hidden.png").write_bytes(b"0")
-    assert collected(root).train.sha256 == whole.train.sha256
+    assert load_lists(root).train.sha256 == whole.train.sha256
     assert "passed_over=1 .heic; images end in .bmp" in caplog.text
     for file in folder.glob("*.png"):
         file.rename(file.with_suffix(".heic"))
     with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}.*\. Ignored .* .heic"):
-        collected(root)
+        load_lists(root)
 
 
-def test_hidden_folders_are_no_classes_and_their_images_no_samples(root: Path) -> None:
-    whole = collected(root)
+def test_hidden_folders_and_hidden_images_are_ignored(root: Path) -> None:
+    whole = load_lists(root)
     file = min((root / "train" / NAMES[0]).glob("*.png"))
     for folder in ("train", "test", f"train/{NAMES[0]}", f"train/{NAMES[0]}/inner"):
         hidden = root / folder / ".ipynb_checkpoints"
         hidden.mkdir(parents=True)
         shutil.copy(file, hidden / "copy.png")
-    lists = collected(root)
+    lists = load_lists(root)
     assert lists.names == whole.names
     assert lists.train.sha256 == whole.train.sha256
     assert sizes(lists) == sizes(whole)
@@ -99,33 +97,33 @@ def test_gif_images_of_classes_are_read(root: Path) -> None:
     file = min((root / "train" / NAMES[0]).glob("*.png"))
     PIL.Image.open(file).save(file.with_suffix(".gif"))
     file.unlink()
-    lists = collected(root)
+    lists = load_lists(root)
     assert len(lists.train) + len(lists.validation) == 60
 
 
-def test_one_folder_of_identities_is_divided_by_a_seed_of_its_own(tmp_path: Path) -> None:
+def test_single_identity_folder_is_split_by_separate_seed(tmp_path: Path) -> None:
     for colour, name in enumerate(("ada", "bob")):
         write_class(tmp_path, name, 10, colour=colour)
-    lists = collected(tmp_path)
+    lists = load_lists(tmp_path)
     assert sizes(lists) == [14, 2, 4]
     assert not set(lists.train.names) & set(lists.test.names)
-    other = collected(tmp_path, seed=2)
+    other = load_lists(tmp_path, seed=2)
     assert lists.test.names == other.test.names  # else seeds were tested on images of each other
     assert lists.validation.names != other.validation.names
-    assert lists.test.names != collected(tmp_path, split_seed=2).test.names
+    assert lists.test.names != load_lists(tmp_path, split_seed=2).test.names
 
 
-def test_images_are_cut_to_squares_and_grey_ones_get_three_channels(root: Path) -> None:
+def test_images_are_cropped_to_squares_and_grey_ones_get_three_channels(root: Path) -> None:
     wide = np.full((20, 60), 7, np.uint8)
     wide[:, 20:40] = 200
     PIL.Image.fromarray(wide).save(root / "test" / "red" / "000.png")
-    lists = collected(root)
+    lists = load_lists(root)
     image = lists.test.pixels[lists.test.names.index("test/red/000.png")]
     assert image.shape == (3, 16, 16)
     assert (image[:, :, 1:-1] == 200).all()
 
 
-def test_torchvisions_own_files_are_read(tmp_path: Path) -> None:
+def test_torchvision_files_are_read(tmp_path: Path) -> None:
     folder = tmp_path / "FashionMNIST" / "raw"
     folder.mkdir(parents=True)
     labels = np.repeat(np.arange(10), 3).astype(np.uint8)
@@ -135,7 +133,7 @@ def test_torchvisions_own_files_are_read(tmp_path: Path) -> None:
         (folder / f"{part}-images-idx3-ubyte").write_bytes(head + pixels.tobytes())
         head = bytes([0, 0, 8, 1]) + (30).to_bytes(4, "big")
         (folder / f"{part}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
-    lists = collected(tmp_path, "fashion")
+    lists = load_lists(tmp_path, "fashion")
     assert sizes(lists) == [20, 10, 30]
     assert lists.test.pixels[:, :, 0, 0].tolist() == [[9 + label] * 3 for label in labels]
 
@@ -150,13 +148,13 @@ class Harmful:
         return (os.mkdir, (str(self.trace),))
 
 
-def test_no_file_but_the_published_ones_is_unpickled(tmp_path: Path) -> None:
+def test_only_published_files_are_unpickled(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"):
         (folder / name).write_bytes(pickle.dumps(Harmful(tmp_path / "trace")))
     with pytest.raises(DataError, match="cannot read torchvision's files"):
-        collected(tmp_path, "cifar10")
+        load_lists(tmp_path, "cifar10")
     assert not (tmp_path / "trace").exists()
 
 
@@ -181,15 +179,15 @@ def truncated(root: Path) -> None:
     ],
     ids=["truncated", "another class in the test", "without images", "used up by validation"],
 )
-def test_what_is_wrong_with_the_images_of_a_class_is_told(
+def test_broken_class_images_are_reported(
     root: Path, spoil: Callable[[Path], object], said: str
 ) -> None:
     spoil(root)
     with pytest.raises(DataError, match=said):
-        collected(root)
+        load_lists(root)
 
 
-def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_path: Path) -> None:
+def test_images_beyond_memory_limit_are_refused_before_reading(tmp_path: Path) -> None:
     place = find_classes("folders", write_data(tmp_path) / "data")
     settings = ClassifySettings.model_validate(SMALL)
     count, side = 3 * (20 + 6), settings.size
@@ -199,7 +197,7 @@ def test_more_images_than_memory_may_hold_are_refused_before_any_is_read(tmp_pat
         class_images.load_class_images(place, settings, cpus=1, stop=Event(), most_bytes=most - 1)
 
 
-def test_reading_stops_when_it_is_told_to(root: Path) -> None:
+def test_reading_stops_on_request(root: Path) -> None:
     stop = Event()
     stop.set()
     settings = ClassifySettings.model_validate(SMALL)
@@ -207,7 +205,7 @@ def test_reading_stops_when_it_is_told_to(root: Path) -> None:
         class_images.load_class_images(find_classes("folders", root), settings, cpus=1, stop=stop)
 
 
-def test_an_epochs_batches_follow_from_the_epoch_and_a_tests_are_as_they_lie() -> None:
+def test_training_batches_depend_on_epoch_and_test_batches_keep_file_order() -> None:
     pixels = colours(4, crop=True)
     first, again, other = (
         torch.cat([images for images, _ in pixels(range(12), epoch=epoch, batch_size=5)])
@@ -220,7 +218,7 @@ def test_an_epochs_batches_follow_from_the_epoch_and_a_tests_are_as_they_lie() -
     assert torch.equal(still, pixels.images.pixels[[3, 1]])
 
 
-def test_images_are_mirrored_and_moved_each_on_its_own() -> None:
+def test_images_are_mirrored_and_shifted_independently() -> None:
     batch = torch.randint(1, 256, (64, 3, 16, 16), dtype=torch.uint8)
     random = torch.Generator().manual_seed(1)
     flipped = random_flip_and_shift(batch, random, flip=True, crop=False)
@@ -237,7 +235,7 @@ def test_images_are_mirrored_and_moved_each_on_its_own() -> None:
         )
 
 
-def test_the_identity_tells_images_and_what_is_done_to_them() -> None:
+def test_identity_covers_images_and_their_transforms() -> None:
     torch.manual_seed(0)
     first = colours(2)
     assert ClassPixels(first.images, first.settings).identity == first.identity
@@ -245,7 +243,7 @@ def test_the_identity_tells_images_and_what_is_done_to_them() -> None:
     assert colours(3).identity != first.identity
 
 
-def test_folders_with_train_and_test_are_a_data_set_of_their_names(tmp_path: Path) -> None:
+def test_folders_with_train_and_test_are_datasets_of_that_name(tmp_path: Path) -> None:
     root = write_data(tmp_path, train=1, test=1) / "data"
     found = find_classes("folders", root)
     assert (found.names, found.divided, found.packed) == (NAMES, True, False)
@@ -253,14 +251,14 @@ def test_folders_with_train_and_test_are_a_data_set_of_their_names(tmp_path: Pat
 
 
 @pytest.mark.parametrize("sort", ["cifar10", "fashion"])
-def test_the_files_that_torchvision_keeps_go_before_folders(sort: str, tmp_path: Path) -> None:
+def test_torchvision_files_take_precedence_over_folders(sort: str, tmp_path: Path) -> None:
     (tmp_path / CLASS_DATASET_TYPES[sort].packed).mkdir(parents=True)
     found = find_classes(sort, tmp_path)
     assert found.packed
     assert len(found.names) == 10
 
 
-def test_a_folder_without_data_is_told_with_what_is_needed(tmp_path: Path) -> None:
+def test_folder_without_data_is_reported_with_expected_layout(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data folder .* does not exist"):
         find_classes("folders", tmp_path / "absent")
     with pytest.raises(
@@ -274,7 +272,7 @@ def test_a_folder_without_data_is_told_with_what_is_needed(tmp_path: Path) -> No
         find_classes("folders", tmp_path)
 
 
-def test_unknown_words_are_told_with_the_nearest_ones() -> None:
+def test_unknown_words_are_reported_with_nearest_ones() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'cifar10'"):
         class_data(parse_data("cifar:all"))
     with pytest.raises(UnknownName, match="modifier 'al'"):
@@ -283,7 +281,7 @@ def test_unknown_words_are_told_with_the_nearest_ones() -> None:
         class_dataset_type("cifar10:all&fashion:all")
 
 
-def test_a_class_is_found_by_its_name_or_its_place_and_names_go_first() -> None:
+def test_class_is_found_by_name_or_index_and_names_take_precedence() -> None:
     assert [class_index(NAMES, one) for one in ("red", 2, "2", 0)] == [2, 2, 2, 0]
     assert class_index(("1", "10", "2"), 2) == 2
     assert class_index(("1", "10", "2"), "10") == 1

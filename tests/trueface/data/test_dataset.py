@@ -35,13 +35,15 @@ def root(tree: Tree) -> Path:
     return tree(FAKES + REALS)
 
 
-def listed(root: Path) -> tuple[Image, ...]:
+def survey_images(root: Path) -> tuple[Image, ...]:
     return survey(root, parse_data("gan2:pre&real:pre")).images
 
 
 def a_set(root: Path, **settings: Any) -> ImageSet:
     return ImageSet(
-        listed(root), transforms.test_transform(TestSettings(**WHERE, resize_size=12)), **settings
+        survey_images(root),
+        transforms.test_transform(TestSettings(**WHERE, resize_size=12)),
+        **settings,
     )
 
 
@@ -53,7 +55,7 @@ def indices(image_set: ImageSet, **settings: Any) -> list[int]:
     ]
 
 
-def test_every_image_comes_once_with_its_label(root: Path) -> None:
+def test_every_image_is_returned_once_with_its_label(root: Path) -> None:
     image_set = a_set(root)
     all_batches = list(batches(image_set, batch_size=4))
     assert [len(batch.labels) for batch in all_batches] == [4, 4, 3]
@@ -64,18 +66,18 @@ def test_every_image_comes_once_with_its_label(root: Path) -> None:
     assert torch.equal(first.images[0], decode(image_set.images[0].path))
 
 
-def test_labels_as_trained_replace_the_images_own(root: Path) -> None:
+def test_training_labels_replace_original_labels(root: Path) -> None:
     image_set = a_set(root, labels=[0] * 6 + [1] * 5)
     labels = torch.cat([batch.labels for batch in batches(image_set, batch_size=4)])
     assert labels.squeeze(1).tolist() == [0.0] * 6 + [1.0] * 5
 
 
-def test_labels_of_another_number_are_refused(root: Path) -> None:
+def test_wrong_number_of_labels_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match="3 labels for 11 images"):
         a_set(root, labels=[0, 1, 0])
 
 
-def test_the_shuffled_order_is_a_function_of_seed_and_epoch(root: Path) -> None:
+def test_shuffled_order_is_a_function_of_seed_and_epoch(root: Path) -> None:
     image_set = a_set(root)
     one = indices(image_set, shuffle_seed=1, epoch=0)
     torch.manual_seed(5)
@@ -89,15 +91,13 @@ def test_the_shuffled_order_is_a_function_of_seed_and_epoch(root: Path) -> None:
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 1000, 1 << 20])
-def test_later_passes_see_the_same_pixels_with_and_without_memory(
-    root: Path, cache_bytes: int
-) -> None:
+def test_later_passes_get_same_pixels_with_and_without_memory(root: Path, cache_bytes: int) -> None:
     image_set = a_set(root, cache_bytes=cache_bytes)
     passes = [torch.cat([b.images for b in batches(image_set, batch_size=4)]) for _ in range(2)]
     assert torch.equal(*passes)
 
 
-def test_a_small_set_is_read_from_disk_once(root: Path) -> None:
+def test_small_set_is_read_from_disk_once(root: Path) -> None:
     image_set = a_set(root)
     indices(image_set)
     for image in image_set.images:
@@ -105,7 +105,7 @@ def test_a_small_set_is_read_from_disk_once(root: Path) -> None:
     assert len(indices(image_set)) == 11
 
 
-def spoil(root: Path, how: str) -> Path:
+def damage_file(root: Path, how: str) -> Path:
     path = root / FAKES[2]
     if how == "missing":
         path.unlink()
@@ -121,14 +121,14 @@ def spoil(root: Path, how: str) -> Path:
     ("how", "sharing"),
     [("cut", False), ("cut", True), ("empty", False), ("text", False), ("missing", False)],
 )
-def test_a_bad_image_is_left_out_named_and_counted_or_stops_where_it_shall(
+def test_bad_image_is_skipped_named_and_counted_or_is_an_error(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str, sharing: bool,
     threads: int,
 ) -> None:  # fmt: skip
     kept, stopping = (
         a_set(root, **({"shared": shared(tmp_path)} if sharing else {})) for _ in range(2)
     )
-    bad = spoil(root, how)
+    bad = damage_file(root, how)
     for _ in range(2):
         assert indices(kept, num_threads=threads) == [0, 1, 3, 4, 5, 6, 7, 8, 9, 10]
     assert [file.path for file in kept.bad.values()] == [bad]
@@ -138,7 +138,7 @@ def test_a_bad_image_is_left_out_named_and_counted_or_stops_where_it_shall(
     assert (caught.value.path, caught.value.exit_code) == (bad, 1)
 
 
-def test_a_set_of_bad_images_only_is_an_error(root: Path) -> None:
+def test_set_with_only_bad_images_is_an_error(root: Path) -> None:
     image_set = a_set(root)
     for image in image_set.images:
         image.path.write_bytes(b"")
@@ -153,7 +153,7 @@ def in_order(image_set: ImageSet, **options: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_the_trigger_is_stamped_on_what_the_network_sees(root: Path, threads: int) -> None:
+def test_trigger_is_stamped_on_network_input(root: Path, threads: int) -> None:
     plain = in_order(a_set(root))
     stamped = in_order(a_set(root, stamped={1, 7}), num_threads=threads)
     for position, (before, after) in enumerate(zip(plain, stamped, strict=True)):
@@ -162,7 +162,7 @@ def test_the_trigger_is_stamped_on_what_the_network_sees(root: Path, threads: in
     assert not torch.equal(plain[1], stamped[1])
 
 
-def test_scaled_decoding_reads_less_of_a_jpeg(root: Path) -> None:
+def test_scaled_decoding_reads_fewer_bytes_of_jpeg(root: Path) -> None:
     for image in a_set(root).images:
         PIL.Image.new("RGB", (64, 64)).save(image.path, "JPEG")
     for way, side in {"scaled": 16, "fitted": 12, "exact": 64}.items():
@@ -175,14 +175,14 @@ def test_scaled_decoding_reads_less_of_a_jpeg(root: Path) -> None:
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_what_is_not_read_of_a_file_changes_no_pixel(
+def test_skipped_rows_of_file_do_not_change_pixels(
     root: Path, kind: str, cache_bytes: int, threads: int
 ) -> None:
     settings = TrainSettings(
         **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=64, blur_prob=0.5,
         blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
     )  # fmt: skip
-    images = listed(root)
+    images = survey_images(root)
     for image in images:
         with PIL.Image.open(image.path) as file:
             file.resize((70, 200)).save(image.path, kind)
@@ -195,10 +195,8 @@ def test_what_is_not_read_of_a_file_changes_no_pixel(
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_a_file_that_is_damaged_where_nobody_looks_is_bad_in_every_pass(
-    root: Path, threads: int
-) -> None:
-    images = listed(root)
+def test_file_damaged_outside_decoded_rows_is_bad_in_every_pass(root: Path, threads: int) -> None:
+    images = survey_images(root)
     for image in images:
         with PIL.Image.open(image.path) as file:
             file.resize((70, 200)).save(image.path, "JPEG")
@@ -225,14 +223,14 @@ class Deadly:
         return height
 
 
-def test_a_loading_process_that_is_killed_is_an_error_and_no_endless_wait(tree: Tree) -> None:
+def test_killed_loading_process_is_an_error_and_does_not_hang(tree: Tree) -> None:
     image_set = ImageSet(survey(tree(REALS), parse_data("real:pre")).images, Deadly())
     with pytest.raises(MachineError, match=r"died.*num_threads") as caught:
         in_order(image_set, num_threads=2)
     assert caught.value.exit_code == 3
 
 
-def test_processes_that_share_batches_see_as_many_of_them_and_each_image_once(root: Path) -> None:
+def test_processes_that_share_batches_load_equally_many_and_each_image_once(root: Path) -> None:
     for broken in (FAKES[1], REALS[4]):  # both are of the second process
         (root / broken).write_bytes(b"")
     parts = []
@@ -244,7 +242,7 @@ def test_processes_that_share_batches_see_as_many_of_them_and_each_image_once(ro
     assert parts == [[[0], [2], [4], [6], [8], []], [[], [3], [5], [7], [9], []]]
 
 
-def later() -> int:
+def future_time_ns() -> int:
     """Return a time at which files of this test are old enough to be shared."""
     return time.time_ns() + 10_000_000_000
 
@@ -252,16 +250,18 @@ def later() -> int:
 def shared(tmp_path: Path, **options: Any) -> SharedImages:
     folder = SegmentFolder(top=tmp_path / "cache", decoding="exact", limit=1 << 22)
     folder.path.mkdir(parents=True, exist_ok=True)
-    return SharedImages(folder, clock=later, **options)
+    return SharedImages(folder, clock=future_time_ns, **options)
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-def test_shared_images_change_no_pixel(root: Path, tmp_path: Path, threads: int) -> None:
+def test_shared_image_cache_does_not_change_pixels(
+    root: Path, tmp_path: Path, threads: int
+) -> None:
     settings = TrainSettings(
         **WHERE, resize_prob=0.3, resize_scale=[0.2, 1], resize_size=40, blur_prob=0.5,
         blur_sigma=[0.1, 3], jpeg_prob=0.5, jpeg_qual=[30, 100], patch_size=8,
     )  # fmt: skip
-    images = listed(root)
+    images = survey_images(root)
     for number, image in enumerate(images):
         with PIL.Image.open(image.path) as file:
             file.resize((40 + number, 70)).save(image.path, ("PNG", "JPEG")[number % 2])
@@ -278,7 +278,7 @@ def test_shared_images_change_no_pixel(root: Path, tmp_path: Path, threads: int)
     assert torch.equal(seen(never), expected)
 
 
-def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> None:
+def test_abandoned_pass_ends_its_thread_between_two_images(tree: Tree) -> None:
     begun, read = threading.Event(), list[Image]()
 
     class Slow:
@@ -307,7 +307,7 @@ def test_a_pass_that_is_left_ends_its_thread_between_two_images(tree: Tree) -> N
     assert len(read) == 5
 
 
-def test_a_pass_that_was_left_changes_nothing_for_the_next(root: Path) -> None:
+def test_abandoned_pass_does_not_affect_the_next(root: Path) -> None:
     image_set = a_set(root)
     expected = in_order(image_set)
     for _ in batches(image_set, batch_size=2, num_threads=2):

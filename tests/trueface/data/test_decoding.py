@@ -31,7 +31,7 @@ def a_picture(width: int = 45, height: int = 35, mode: str = "RGB", seed: int = 
     return PIL.Image.fromarray(np.clip(smooth + noise, 0, 255).astype(np.uint8)).convert(mode)
 
 
-def by_pillow(path: Path) -> Tensor:
+def decode_with_pillow(path: Path) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with PIL.Image.open(path) as file:
@@ -49,7 +49,7 @@ def a_png(width: int, height: int, depth: int, colour: int, data: bytes) -> byte
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def refused(path: Path, **options: Any) -> str:
+def refusal_reason(path: Path, **options: Any) -> str:
     with pytest.raises(BadImageError) as caught:
         decode(path, **options)
     assert caught.value.path == path
@@ -68,23 +68,23 @@ def refused(path: Path, **options: Any) -> str:
         ("RGB", {"optimize": 1}),
     ],
 )
-def test_a_jpeg_is_decoded_to_the_bits_of_pillow(
+def test_jpeg_decodes_to_same_bits_as_pillow(
     tmp_path: Path, mode: str, more: dict[str, Any], subsampling: int, quality: int
 ) -> None:
     path = tmp_path / "a.jpg"
     for width, height in ((45, 35), (1, 1), (64, 16), (3, 70)):
         image = a_picture(width, height, mode)
         image.save(path, quality=quality, subsampling=subsampling, **more)
-        assert torch.equal(decode(path), by_pillow(path))
+        assert torch.equal(decode(path), decode_with_pillow(path))
 
 
 @pytest.mark.parametrize("folder", ["faces", "cifar10"])
-def test_real_photographs_are_decoded_to_the_bits_of_pillow(folder: str) -> None:
+def test_real_photographs_decode_to_same_bits_as_pillow(folder: str) -> None:
     files = sorted(file for file in (SHARED / folder).rglob("*") if file.suffix in {".jpg", ".png"})
     if not files:
         pytest.skip(f"{SHARED / folder} is not here")
     for file in files[:: max(1, len(files) // 200)]:
-        assert torch.equal(decode(file), by_pillow(file)), file
+        assert torch.equal(decode(file), decode_with_pillow(file)), file
 
 
 @pytest.mark.parametrize(
@@ -97,28 +97,28 @@ def test_real_photographs_are_decoded_to_the_bits_of_pillow(folder: str) -> None
         ("webp", "L LA P RGB RGBA"),
     ],
 )
-def test_every_kind_of_file_is_decoded_to_the_bits_of_pillow(
+def test_every_file_format_decodes_to_same_bits_as_pillow(
     tmp_path: Path, suffix: str, modes: str
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     for mode in modes.split():
         a_picture(mode=mode).save(path)
-        assert torch.equal(decode(path), by_pillow(path)), mode
+        assert torch.equal(decode(path), decode_with_pillow(path)), mode
 
 
-def test_the_content_counts_and_not_the_name(tmp_path: Path) -> None:
+def test_format_is_detected_by_content_not_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     a_picture().save(path, "PNG")
-    assert torch.equal(decode(path), by_pillow(path))
+    assert torch.equal(decode(path), decode_with_pillow(path))
 
 
-def test_a_palette_with_transparent_colours_gives_its_colours(tmp_path: Path) -> None:
+def test_palette_with_transparency_keeps_its_colours(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     a_picture(mode="P").save(path, transparency=bytes(range(0, 256, 4)))
-    assert torch.equal(decode(path), by_pillow(path))
+    assert torch.equal(decode(path), decode_with_pillow(path))
 
 
-def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     values = np.linspace(0, 65535, 40 * 30).astype(">u2").reshape(30, 40)
     wanted = torch.from_numpy((values >> 8).astype(np.uint8)).expand(3, 30, 40)
@@ -130,22 +130,22 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_samples_without_a_known_range_are_refused(tmp_path: Path, mode: str) -> None:
+def test_samples_without_known_range_are_refused(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.tiff"
     a_picture(mode="L").convert(mode).save(path)
-    assert "32-bit samples" in refused(path)
+    assert "32-bit samples" in refusal_reason(path)
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tiff"])
-def test_the_first_frame_stands_for_an_animation(tmp_path: Path, suffix: str) -> None:
+def test_first_frame_of_animation_is_decoded(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     frames = [a_picture(seed=seed) for seed in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
     for bottom in (None, lambda height, width: 4):
-        assert torch.equal(decode(path, rows_needed=bottom), by_pillow(path))
+        assert torch.equal(decode(path, rows_needed=bottom), decode_with_pillow(path))
 
 
-def test_a_camera_s_rotation_flag_is_not_followed(tmp_path: Path) -> None:
+def test_exif_rotation_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     picture = a_picture()
     exif = PIL.Image.Exif()
@@ -156,7 +156,7 @@ def test_a_camera_s_rotation_flag_is_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (30_000, 1), (1, 30_000), (30_000, 40)])
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_sides_of_one_and_of_thirty_thousand_pixels_are_read(
+def test_sides_of_1_and_30000_pixels_are_decoded(
     tmp_path: Path, size: tuple[int, int], suffix: str
 ) -> None:
     path = tmp_path / f"a.{suffix}"
@@ -181,45 +181,45 @@ def bombs() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["small png", "png", "jpeg", "gif"])
-def test_a_bomb_is_refused_before_it_takes_memory(tmp_path: Path, kind: str) -> None:
+def test_decompression_bomb_is_refused_before_allocating_memory(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(bombs()[kind])
-    assert f"{PIXELS:,} pixels" in refused(path)
+    assert f"{PIXELS:,} pixels" in refusal_reason(path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tiff", "webp"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9])
-def test_a_truncated_file_is_refused_and_not_half_grey(
+def test_truncated_file_is_refused_instead_of_half_grey(
     tmp_path: Path, suffix: str, share: float
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     a_picture(200, 150).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    assert refused(path)
-    assert refused(path, scaling=Scaling(20))
+    assert refusal_reason(path)
+    assert refusal_reason(path, scaling=Scaling(20))
 
 
 @pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 0}])
-def test_a_jpeg_that_was_cut_and_closed_again_is_refused(
+def test_truncated_jpeg_with_appended_end_marker_is_refused(
     tmp_path: Path, more: dict[str, Any]
 ) -> None:
     path = tmp_path / "a.jpg"
     a_picture(200, 150).save(path, **more)
     path.write_bytes(path.read_bytes()[:-2000] + b"\xff\xd9")
-    assert "missing" in refused(path)
+    assert "missing" in refusal_reason(path)
 
 
-def test_a_jpeg_with_harmless_oddities_is_read_as_pillow_reads_it(tmp_path: Path) -> None:
+def test_jpeg_with_harmless_oddities_decodes_like_pillow(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     a_picture().save(path)
     content = path.read_bytes()
     for odd in (content + b"more", content[:-2] + b"junk" + content[-2:]):
         path.write_bytes(odd)
-        assert torch.equal(decode(path), by_pillow(path))
+        assert torch.equal(decode(path), decode_with_pillow(path))
 
 
-def strange(folder: Path, what: str) -> Path:
+def write_invalid_file(folder: Path, what: str) -> Path:
     path = folder / "x.png"
     match what:
         case "folder":
@@ -252,8 +252,8 @@ def strange(folder: Path, what: str) -> Path:
         ("program", "no JPEG, PNG"),
     ],
 )
-def test_what_is_no_image_is_refused_in_plain_words(tmp_path: Path, what: str, reason: str) -> None:
-    assert reason in refused(strange(tmp_path, what))
+def test_non_image_is_refused_with_plain_message(tmp_path: Path, what: str, reason: str) -> None:
+    assert reason in refusal_reason(write_invalid_file(tmp_path, what))
 
 
 def good_files() -> Sequence[bytes]:
@@ -277,7 +277,7 @@ def outcome(path: Path) -> Tensor | str:
 
 
 @given(st.sampled_from(GOOD), st.data())
-def test_no_damage_gives_anything_but_pixels_or_a_reason(
+def test_damaged_file_gives_pixels_or_a_reason(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject
 ) -> None:
     spoilt = bytearray(content)
@@ -310,7 +310,7 @@ def test_no_damage_gives_anything_but_pixels_or_a_reason(
     ],
 )
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_a_scaled_jpeg_covers_what_is_needed_and_no_more(
+def test_scaled_jpeg_covers_exactly_the_needed_size(
     tmp_path: Path, mode: str, size: tuple[int, int], scale_to: int, scaled: tuple[int, int]
 ) -> None:
     path = tmp_path / "a.jpg"
@@ -323,10 +323,10 @@ def test_a_scaled_jpeg_covers_what_is_needed_and_no_more(
         assert torch.equal(pixels, torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1))
 
 
-def test_scaling_leaves_other_files_alone(tmp_path: Path) -> None:
+def test_scaling_does_not_affect_other_formats(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     a_picture(200, 100).save(path)
-    assert torch.equal(decode(path, scaling=Scaling(10)), by_pillow(path))
+    assert torch.equal(decode(path, scaling=Scaling(10)), decode_with_pillow(path))
 
 
 @pytest.mark.parametrize(
@@ -337,19 +337,21 @@ def test_scaling_leaves_other_files_alone(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("form", ["png", "jpg"])
-def test_a_fitted_image_has_the_shorter_side_that_is_wanted_whatever_its_size(
+def test_fitted_image_has_requested_shorter_side(
     tmp_path: Path, form: str, size: tuple[int, int], fitted: tuple[int, int]
 ) -> None:
     path = tmp_path / f"a.{form}"
     a_picture(*size).save(path)
     larger = min(size) < 40
     by = PIL.Image.Resampling.BICUBIC if larger else PIL.Image.Resampling.LANCZOS
-    whole = PIL.Image.fromarray(by_pillow(path).permute(1, 2, 0).numpy()).resize(fitted, by)
+    whole = PIL.Image.fromarray(decode_with_pillow(path).permute(1, 2, 0).numpy()).resize(
+        fitted, by
+    )
     pixels = decode(path, scaling=Scaling(40, fitted=True))
     assert torch.equal(pixels, torch.from_numpy(np.array(whole)).permute(2, 0, 1))
 
 
-def test_a_strip_is_not_fitted_into_more_pixels_than_an_image_may_have(tmp_path: Path) -> None:
+def test_narrow_strip_is_not_fitted_beyond_pixel_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     PIL.Image.new("RGB", (40_000, 1)).save(path)
     with pytest.raises(BadImageError, match="10,240,000 x 256"):
@@ -358,7 +360,7 @@ def test_a_strip_is_not_fitted_into_more_pixels_than_an_image_may_have(tmp_path:
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "1", "I;16"])
 @pytest.mark.parametrize("rows", [0, 1, 30, 90, 100])
-def test_a_png_s_upper_rows_are_those_of_the_whole(tmp_path: Path, mode: str, rows: int) -> None:
+def test_upper_rows_of_png_equal_those_of_whole_image(tmp_path: Path, mode: str, rows: int) -> None:
     path = tmp_path / "a.png"
     a_picture(70, 100, mode).save(path)
     asked = []
@@ -375,14 +377,14 @@ def test_a_png_s_upper_rows_are_those_of_the_whole(tmp_path: Path, mode: str, ro
         assert not upper[:, rows:].any()
 
 
-def test_damage_below_the_rows_that_are_needed_is_found_too(tmp_path: Path) -> None:
+def test_damage_below_needed_rows_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     a_picture(200, 300).save(path)
     content = bytearray(path.read_bytes())
     content[len(content) * 3 // 4] ^= 0x55
     path.write_bytes(content)
-    whole = refused(path)
-    assert refused(path, bottom=lambda height, width: 10) == whole
+    whole = refusal_reason(path)
+    assert refusal_reason(path, rows_needed=lambda height, width: 10) == whole
 
 
 @pytest.mark.parametrize("rows", [0, 1, 16, 17, 30, 100, 150, 200])
@@ -391,7 +393,7 @@ def test_damage_below_the_rows_that_are_needed_is_found_too(tmp_path: Path) -> N
     {"subsampling": 0}, {"subsampling": 1}, {"subsampling": 2}, {"progressive": True},
     {"restart_marker_rows": 1}, {"comment": b"what"},
 ])  # fmt: skip
-def test_a_jpeg_s_upper_rows_are_those_of_the_whole(
+def test_upper_rows_of_jpeg_equal_those_of_whole_image(
     tmp_path: Path, more: dict[str, Any], scaling: Scaling | None, rows: int
 ) -> None:
     path = tmp_path / "a.jpg"
@@ -406,7 +408,7 @@ def test_a_jpeg_s_upper_rows_are_those_of_the_whole(
         assert torch.equal(upper[:, :needed], whole[:, :needed])
 
 
-def test_of_a_jpeg_no_more_is_decoded_than_is_needed(tmp_path: Path) -> None:
+def test_jpeg_is_decoded_only_to_needed_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     a_picture(100, 200).save(path)
     upper = decode(path, rows_needed=lambda height, width: 60)
@@ -414,7 +416,7 @@ def test_of_a_jpeg_no_more_is_decoded_than_is_needed(tmp_path: Path) -> None:
     assert not upper[:, 80:].any()
 
 
-def test_no_filter_of_warnings_is_set_while_an_image_is_decoded(tmp_path: Path) -> None:
+def test_decoding_does_not_set_warning_filters(tmp_path: Path) -> None:
     path, before, during = tmp_path / "a.png", [*warnings.filters], list[object]()
     a_picture().save(path)
 
@@ -429,7 +431,7 @@ def test_no_filter_of_warnings_is_set_while_an_image_is_decoded(tmp_path: Path) 
 @pytest.mark.parametrize("subsampling", [0, 2])
 @pytest.mark.parametrize("scaling", [None, Scaling(2), Scaling(3)])
 @pytest.mark.parametrize("width", range(1, 18))
-def test_a_narrow_jpeg_has_the_same_upper_rows_alone(
+def test_narrow_jpeg_has_same_upper_rows(
     tmp_path: Path, width: int, scaling: Scaling | None, subsampling: int
 ) -> None:
     path = tmp_path / "a.jpg"

@@ -40,7 +40,7 @@ def pixels_of(file: Path) -> Pixels:
 
 
 @pytest.mark.parametrize("content", ["portraits", "shapes"])
-def test_the_same_settings_give_the_same_bytes(tmp_path: Path, content: str) -> None:
+def test_same_settings_give_same_bytes(tmp_path: Path, content: str) -> None:
     for name in ("one", "two"):
         make_drawn(tmp_path / name, settings(content=content))
     make_drawn(tmp_path / "other", settings(content=content, seed=7))
@@ -51,7 +51,7 @@ def test_the_same_settings_give_the_same_bytes(tmp_path: Path, content: str) -> 
     assert all(one[name] != other[name] for name in shared)
 
 
-def test_a_portrait_depends_on_its_name_and_not_on_how_many_there_are(tmp_path: Path) -> None:
+def test_portrait_depends_on_its_name_not_on_number_of_portraits(tmp_path: Path) -> None:
     make_drawn(tmp_path / "few", settings(images=4))
     make_drawn(tmp_path / "many", settings(images=12))
     few = {path.name: path.read_bytes() for path in (tmp_path / "few").glob("?/*.png")}
@@ -59,7 +59,7 @@ def test_a_portrait_depends_on_its_name_and_not_on_how_many_there_are(tmp_path: 
     assert few.items() <= many.items()
 
 
-def test_a_part_does_not_depend_on_the_suffix() -> None:
+def test_part_does_not_depend_on_suffix() -> None:
     png, jpg = (
         divide_by_hash([f"{number}{suffix}" for number in range(50)], {"a": 0.5, "b": 0.5}, 3)
         for suffix in (".png", ".jpg")
@@ -69,7 +69,7 @@ def test_a_part_does_not_depend_on_the_suffix() -> None:
     ]
 
 
-def test_tables_say_what_the_pixels_show(tmp_path: Path) -> None:
+def test_tables_describe_the_pixels(tmp_path: Path) -> None:
     make_drawn(tmp_path / "made", settings(images=60))
     for part in "ABC":
         root = tmp_path / "made" / part
@@ -82,13 +82,13 @@ def test_tables_say_what_the_pixels_show(tmp_path: Path) -> None:
             ]
 
 
-def test_attributes_are_half_and_half_and_tell_nothing_of_each_other() -> None:
+def test_attributes_are_balanced_and_independent() -> None:
     rows = np.array([[*attributes_of(f"{n:05d}", 42).values()] for n in range(1200)], float)
     assert np.all(np.abs(rows.mean(0) - 0.5) < 0.05)
     assert np.all(np.abs(np.corrcoef(rows.T) - np.eye(3)) < 0.1)
 
 
-def test_a_larger_portrait_is_the_same_face() -> None:
+def test_larger_portrait_shows_same_face() -> None:
     small, large = (draw_portrait("00003", seed=42, size=size) for size in (32, 128))
     shrunk = PIL.Image.fromarray(large).resize((32, 32), PIL.Image.Resampling.BOX)
     assert np.abs(np.asarray(shrunk, float) - small).mean() < 6
@@ -100,7 +100,7 @@ def test_grey_portraits_have_one_channel(tmp_path: Path) -> None:
         assert picture.mode == "L"
 
 
-def test_shapes_lie_in_class_folders_80_to_20(tmp_path: Path) -> None:
+def test_shapes_are_in_class_folders_split_80_to_20(tmp_path: Path) -> None:
     made = make_drawn(tmp_path / "made", settings(content="shapes", images=60, size=10))
     assert made["parts"] == {"train": 48, "test": 12}
     for part, count in (("train", 8), ("test", 2)):
@@ -111,13 +111,13 @@ def test_shapes_lie_in_class_folders_80_to_20(tmp_path: Path) -> None:
         )
 
 
-def test_every_class_of_shapes_gets_its_share_of_an_odd_number() -> None:
+def test_each_shape_class_gets_its_share_of_odd_total() -> None:
     files = [file for _, file in shape_files(61)]
     assert len(set(files)) == 61
     assert sum(file.startswith("train/bar/") for file in files) == 9
 
 
-def test_shapes_of_ten_pixels_are_told_apart_by_a_small_network() -> None:
+def test_ten_pixel_shapes_are_separable_by_small_network() -> None:
     def drawn(count: int, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
         pixels = [
             draw_shape(SHAPE_CLASSES[at % 6], f"{kind}{at}", seed=1, size=10) for at in range(count)
@@ -142,7 +142,7 @@ def test_shapes_of_ten_pixels_are_told_apart_by_a_small_network() -> None:
         assert (network(held_out).argmax(1) == truth).float().mean() > 0.95
 
 
-def test_a_set_that_lost_an_image_is_made_again_and_another_is_not_overwritten(
+def test_set_with_missing_image_is_rebuilt_and_other_set_is_not_overwritten(
     tmp_path: Path,
 ) -> None:
     make_drawn(tmp_path / "made", settings())
@@ -154,7 +154,7 @@ def test_a_set_that_lost_an_image_is_made_again_and_another_is_not_overwritten(
         make_drawn(tmp_path / "made", settings(seed=7))
 
 
-def test_a_set_that_is_being_drawn_is_waited_for_and_drawn_once(tmp_path: Path) -> None:
+def test_second_process_waits_and_set_is_drawn_once(tmp_path: Path) -> None:
     """As two queues do: the second job starts while the first one draws."""
     root, seen = tmp_path / "made", list[tuple[int, int]]()
 
@@ -183,7 +183,7 @@ def test_a_set_that_is_being_drawn_is_waited_for_and_drawn_once(tmp_path: Path) 
         ({"images": 0}, "set the number of"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(given: dict[str, object], reason: str) -> None:
+def test_inconsistent_settings_are_refused(given: dict[str, object], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         settings(**given)
 
@@ -205,7 +205,7 @@ def photographs(tmp_path: Path) -> Path:
     return folder
 
 
-def made_of(folder: Path, **given: object) -> Path:
+def make_resized_set(folder: Path, **given: object) -> Path:
     root = folder.parent / "made"
     settings = DrawSettings.model_validate(
         {"data_root": "made", "content": "resized", "source": "s", "images": 0, "size": 8}
@@ -215,8 +215,8 @@ def made_of(folder: Path, **given: object) -> Path:
     return root
 
 
-def test_each_photograph_keeps_its_own_attributes(photographs: Path) -> None:
-    root = made_of(photographs, images=10)
+def test_each_photograph_keeps_its_attributes(photographs: Path) -> None:
+    root = make_resized_set(photographs, images=10)
     counts = {}
     for part in "ABC":
         names = image_names(root / part)
@@ -232,7 +232,7 @@ def test_each_photograph_keeps_its_own_attributes(photographs: Path) -> None:
     assert counts == {"A": 7, "B": 2, "C": 1}
 
 
-def test_the_crop_is_around_the_middle(tmp_path: Path) -> None:
+def test_crop_is_centred(tmp_path: Path) -> None:
     pixels = np.zeros((30, 20, 3), np.uint8)
     pixels[9:21, 4:16] = 255
     PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -248,10 +248,10 @@ def test_the_crop_is_around_the_middle(tmp_path: Path) -> None:
         ({"images": 11}, False, "has 10 photographs, but images is 11"),
     ],
 )
-def test_photographs_that_do_not_do_are_named(
+def test_unsuitable_photographs_are_named(
     photographs: Path, given: dict[str, object], stranger: bool, said: str
 ) -> None:
     if stranger:
         PIL.Image.new("RGB", (20, 24)).save(photographs / "stranger.jpg")
     with pytest.raises(DataError, match=said):
-        made_of(photographs, **given)
+        make_resized_set(photographs, **given)

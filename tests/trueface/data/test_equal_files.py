@@ -22,7 +22,7 @@ def write(folder: Path, contents: Mapping[str, bytes]) -> list[LabelledFile]:
     return files
 
 
-def test_equal_files_of_both_classes_are_found_and_others_are_not(tmp_path: Path) -> None:
+def test_equal_files_of_both_classes_are_found(tmp_path: Path) -> None:
     changed = bytes([BODY[0] + 1]) + BODY[1:]  # only its first byte, far from its end
     assert len(BODY) > END_BYTES
     files = write(
@@ -37,7 +37,7 @@ def test_equal_files_of_both_classes_are_found_and_others_are_not(tmp_path: Path
     assert contradictions(files) == [Contradiction((names[0], names[1]), (names[2],))]
 
 
-def test_a_link_to_a_file_of_the_other_class_is_an_equal_file(tmp_path: Path) -> None:
+def test_link_to_file_of_other_class_is_an_equal_file(tmp_path: Path) -> None:
     files = write(tmp_path, {"real": BODY})
     (tmp_path / "fake").symlink_to("real")
     os.link(tmp_path / "real", tmp_path / "fake_hard")
@@ -47,18 +47,18 @@ def test_a_link_to_a_file_of_the_other_class_is_an_equal_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("size", [10, 2 * END_BYTES])
-def test_a_file_that_is_gone_is_equal_to_no_other(tmp_path: Path, size: int) -> None:
+def test_deleted_file_equals_no_other(tmp_path: Path, size: int) -> None:
     files = write(tmp_path, {"real": bytes(size), "fake": bytes(size)})
     (tmp_path / "fake").unlink()
     assert contradictions(files) == []
 
 
-def test_comparing_stops_when_the_time_is_over(tmp_path: Path) -> None:
+def test_comparison_stops_at_time_limit(tmp_path: Path) -> None:
     files = write(tmp_path, {"real": BODY, "fake": BODY})
     assert contradictions(files, is_over=lambda: True) == []
 
 
-def test_comparing_that_stops_halfway_has_the_equal_files_of_some_sizes(tmp_path: Path) -> None:
+def test_interrupted_comparison_returns_equal_files_found_so_far(tmp_path: Path) -> None:
     contents = {f"{label}{n}": BODY + bytes(n) for n in range(10) for label in ("real", "fake")}
     files = write(tmp_path, contents)
     looks = count()
@@ -70,7 +70,7 @@ def test_comparing_that_stops_halfway_has_the_equal_files_of_some_sizes(tmp_path
     assert set(found) < set(every)
 
 
-def test_many_files_of_one_size_take_less_memory_than_their_bytes(tmp_path: Path) -> None:
+def test_many_files_of_same_size_use_less_memory_than_their_bytes(tmp_path: Path) -> None:
     number = 400
     contents = {
         f"{'fake' if n % 2 else 'real'}{n}": bytes(END_BYTES) + b"%4d" % n for n in range(number)

@@ -72,7 +72,7 @@ def disk(tree: Tree, tmp_path: Path) -> Disk:
     return Disk(tree(NAMES), tmp_path / "cache" / "one.index")
 
 
-def test_what_has_not_changed_is_not_read_again(disk: Disk) -> None:
+def test_unchanged_folders_are_not_read_again(disk: Disk) -> None:
     first = disk.images()
     assert len(first) == len(NAMES)
     assert (len(disk.looks), len(disk.states)) == (FOLDERS, FOLDERS)
@@ -80,7 +80,7 @@ def test_what_has_not_changed_is_not_read_again(disk: Disk) -> None:
     assert (disk.looks, len(disk.states)) == ([], FOLDERS)
 
 
-def test_only_the_folder_that_changed_is_read_again(disk: Disk) -> None:
+def test_only_changed_folder_is_read_again(disk: Disk) -> None:
     disk.images()
     (disk.root / "PreSocial/Fake/StyleGAN2/b/00009.png").touch()
     (disk.root / "PreSocial/Real/FFHQ/00000.png").unlink()
@@ -90,7 +90,7 @@ def test_only_the_folder_that_changed_is_read_again(disk: Disk) -> None:
     assert disk.looks == []
 
 
-def test_a_new_folder_is_found_and_one_that_is_gone_is_forgotten(disk: Disk) -> None:
+def test_new_folder_is_found_and_deleted_one_is_dropped(disk: Disk) -> None:
     disk.images()
     for image in (disk.root / "PreSocial/Fake/StyleGAN2/a").iterdir():
         image.unlink()
@@ -101,7 +101,7 @@ def test_a_new_folder_is_found_and_one_that_is_gone_is_forgotten(disk: Disk) -> 
     assert b"StyleGAN2/a" not in disk.file.read_bytes()
 
 
-def test_a_folder_that_changed_just_now_is_not_trusted(disk: Disk) -> None:
+def test_recently_changed_folder_is_not_trusted(disk: Disk) -> None:
     disk.ahead_ns = 0
     disk.images()
     disk.images()
@@ -109,7 +109,7 @@ def test_a_folder_that_changed_just_now_is_not_trusted(disk: Disk) -> None:
     assert not disk.file.exists()
 
 
-def test_a_folder_from_the_future_is_not_trusted(disk: Disk) -> None:
+def test_folder_with_future_mtime_is_not_trusted(disk: Disk) -> None:
     soon = time.time() + 3600
     os.utime(disk.root / "PreSocial/Real/FFHQ", (soon, soon))
     disk.images()
@@ -117,7 +117,7 @@ def test_a_folder_from_the_future_is_not_trusted(disk: Disk) -> None:
     assert [path.rpartition("/")[2] for path in disk.looks] == ["FFHQ"]
 
 
-def test_an_mtime_that_was_set_back_hides_no_change(disk: Disk) -> None:
+def test_reset_mtime_does_not_hide_change(disk: Disk) -> None:
     folder = disk.root / "PreSocial/Real/FFHQ"
     disk.images()
     before = folder.stat()
@@ -126,7 +126,7 @@ def test_an_mtime_that_was_set_back_hides_no_change(disk: Disk) -> None:
     assert len(disk.images()) == len(NAMES) + 1
 
 
-def test_another_folder_of_the_same_name_is_read_anew(disk: Disk, tmp_path: Path) -> None:
+def test_replaced_folder_of_same_name_is_read_again(disk: Disk, tmp_path: Path) -> None:
     disk.images()
     folder = disk.root / "PreSocial/Real/FFHQ"
     folder.rename(tmp_path / "aside")
@@ -136,9 +136,7 @@ def test_another_folder_of_the_same_name_is_read_anew(disk: Disk, tmp_path: Path
     assert disk.images()[-1].key == "FFHQ/00007"
 
 
-def test_a_link_that_led_nowhere_is_followed_once_it_leads_somewhere(
-    disk: Disk, tmp_path: Path
-) -> None:
+def test_dangling_link_is_followed_once_its_target_exists(disk: Disk, tmp_path: Path) -> None:
     (disk.root / "PreSocial/Fake/StyleGAN3").symlink_to(tmp_path / "share")
     assert len(disk.images()) == len(NAMES)
     (tmp_path / "share").mkdir()  # as when another disk is mounted; the folder above is unchanged
@@ -147,9 +145,7 @@ def test_a_link_that_led_nowhere_is_followed_once_it_leads_somewhere(
     assert [path.rpartition("/")[2] for path in disk.looks] == ["StyleGAN3"]
 
 
-def test_a_link_in_a_circle_is_left_out_from_the_index_too(
-    disk: Disk, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_circular_link_is_excluded_from_index(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     folder = disk.root / "PreSocial/Fake/StyleGAN2"
     (folder / "a/back").symlink_to(folder, target_is_directory=True)
     (folder / "itself").symlink_to(folder / "itself")
@@ -179,9 +175,7 @@ def index_of(content: object) -> Callable[[bytes], bytes]:
         index_of({"folders": {"": None}}),
     ],
 )
-def test_a_broken_index_is_left_out_of_account(
-    disk: Disk, damage: Callable[[bytes], bytes]
-) -> None:
+def test_broken_index_is_ignored(disk: Disk, damage: Callable[[bytes], bytes]) -> None:
     first = disk.images()
     disk.file.write_bytes(damage(disk.file.read_bytes()))
     assert disk.images() == first
@@ -190,14 +184,14 @@ def test_a_broken_index_is_left_out_of_account(
     assert disk.looks == []
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(disk: Disk, tmp_path: Path) -> None:
+def test_unwritable_cache_is_not_an_error(disk: Disk, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     disk.file = tmp_path / "file" / "one.index"
     assert len(disk.images()) == len(disk.images()) == len(NAMES)
     assert len(disk.looks) == FOLDERS
 
 
-def test_a_full_disk_is_no_error(disk: Disk) -> None:
+def test_full_disk_is_not_an_error(disk: Disk) -> None:
     program = (
         "import resource, sys; from pathlib import Path; from launcher.api import parse_data;"
         "from trueface.data.index import survey; from trueface.data.folders import FolderListing;"
@@ -210,12 +204,12 @@ def test_a_full_disk_is_no_error(disk: Disk) -> None:
     assert [*disk.file.parent.iterdir()] == []
 
 
-def test_a_few_images_are_not_worth_a_file(disk: Disk) -> None:
+def test_index_is_not_written_for_few_images(disk: Disk) -> None:
     disk.images(worth=len(NAMES) + 1)
     assert not disk.file.exists()
 
 
-def test_names_that_are_no_unicode_are_kept_as_they_are(disk: Disk) -> None:
+def test_non_unicode_names_are_preserved(disk: Disk) -> None:
     name = b"\xff\xfe.png"
     (disk.root / "PreSocial/Real/FFHQ" / os.fsdecode(name)).touch()
     first = disk.images()
@@ -224,14 +218,14 @@ def test_names_that_are_no_unicode_are_kept_as_they_are(disk: Disk) -> None:
     assert os.fsencode(first[-1].file).endswith(name)
 
 
-def test_listings_of_two_parts_are_put_together(disk: Disk) -> None:
+def test_listings_of_two_parts_are_merged(disk: Disk) -> None:
     for data in ("gan2:pre", "realFFHQ:pre"):
         survey(disk.root, parse_data(data), listing=disk.listing())
     disk.images()
     assert disk.looks == []
 
 
-def test_many_processes_write_one_index(disk: Disk) -> None:
+def test_concurrent_processes_write_one_index(disk: Disk) -> None:
     program = (
         "import sys, time; from pathlib import Path; from launcher.api import parse_data;"
         "from trueface.data.index import survey; from trueface.data.folders import FolderListing;"
@@ -248,7 +242,7 @@ def test_many_processes_write_one_index(disk: Disk) -> None:
     assert [path.name for path in disk.file.parent.iterdir()] == [disk.file.name]
 
 
-def test_an_index_lies_in_the_users_cache_or_where_the_environment_says(tmp_path: Path) -> None:
+def test_index_is_in_user_cache_or_folder_of_environment_variable(tmp_path: Path) -> None:
     program = "from trueface.data.folders import cache_folder; print(cache_folder())"
     for given, said in (
         ({CACHE: str(tmp_path)}, str(tmp_path)),
@@ -260,7 +254,7 @@ def test_an_index_lies_in_the_users_cache_or_where_the_environment_says(tmp_path
         assert done.stdout.decode().strip() == said
 
 
-def test_one_data_root_has_one_index_by_whatever_name(tree: Tree, tmp_path: Path) -> None:
+def test_data_root_has_one_index_under_every_path(tree: Tree, tmp_path: Path) -> None:
     root = tree(NAMES)
     (tmp_path / "link").symlink_to(root, target_is_directory=True)
     one, same, other = map(open_listing, (root, tmp_path / "link", tmp_path))
@@ -271,7 +265,7 @@ def test_one_data_root_has_one_index_by_whatever_name(tree: Tree, tmp_path: Path
     assert one._file.is_relative_to(folder)
 
 
-def test_indexes_that_nobody_wrote_for_long_are_removed(disk: Disk) -> None:
+def test_indexes_not_written_for_long_are_removed(disk: Disk) -> None:
     disk.file.parent.mkdir()
     old, young = disk.file.with_name("old.index"), disk.file.with_name("young.index")
     for file, age_days in ((old, 400), (young, 100)):
@@ -281,7 +275,7 @@ def test_indexes_that_nobody_wrote_for_long_are_removed(disk: Disk) -> None:
     assert (old.exists(), young.exists(), disk.file.exists()) == (False, True, True)
 
 
-def test_folders_right_below_the_root_are_kept_beside_those_of_a_modifier(disk: Disk) -> None:
+def test_folders_directly_below_root_are_kept_with_those_of_modifier(disk: Disk) -> None:
     for name in ("Fake/StyleGAN2/00001.png", "Real/FFHQ/00001.png"):
         (disk.root / name).parent.mkdir(parents=True)
         (disk.root / name).touch()

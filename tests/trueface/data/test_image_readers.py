@@ -82,7 +82,7 @@ def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_16_bit_grey_keeps_its_contrast(tmp_path: Path, reader: str) -> None:
+def test_grey_16_bit_image_keeps_its_contrast(tmp_path: Path, reader: str) -> None:
     levels = np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE) * 64
     path = tmp_path / "a.png"
     PIL.Image.fromarray(levels).save(path)
@@ -95,7 +95,7 @@ def test_16_bit_grey_keeps_its_contrast(tmp_path: Path, reader: str) -> None:
 
 @pytest.mark.parametrize("content", REFUSED)
 @pytest.mark.parametrize("reader", READERS)
-def test_what_is_refused_is_named_with_the_reason_and_starts_no_program(
+def test_refused_file_is_reported_with_reason_and_starts_no_program(
     tmp_path: Path, ghostscript: Path, reader: str, content: str
 ) -> None:
     path = tmp_path / "images/x.png"
@@ -111,7 +111,7 @@ def test_what_is_refused_is_named_with_the_reason_and_starts_no_program(
 
 @pytest.mark.parametrize("content", ["PostScript", "a bomb", "a pipe"])
 @pytest.mark.parametrize("reader", HEADER_READERS)
-def test_readers_of_headers_refuse_the_same(
+def test_header_readers_refuse_the_same_files(
     tmp_path: Path, ghostscript: Path, reader: str, content: str
 ) -> None:
     path = tmp_path / "x.png"
@@ -121,19 +121,19 @@ def test_readers_of_headers_refuse_the_same(
 
 
 @pytest.mark.parametrize("content", ["PostScript", "a bomb", "a pipe", "a link to nowhere"])
-def test_the_shape_of_an_image_is_refused_in_the_same_words(tmp_path: Path, content: str) -> None:
+def test_image_shape_is_refused_with_same_message(tmp_path: Path, content: str) -> None:
     write, reason = REFUSED[content]
     write(tmp_path / "x.png")
     with pytest.raises(DataError, match=reason):
         shape_of(tmp_path, "x.png")
 
 
-def test_16_bit_grey_is_grey(tmp_path: Path) -> None:
+def test_grey_16_bit_image_is_grey(tmp_path: Path) -> None:
     PIL.Image.fromarray(np.zeros((4, 5), dtype=np.uint16)).save(tmp_path / "a.png")
     assert shape_of(tmp_path, "a.png") == (1, 4, 5)
 
 
-def test_a_caller_may_accept_fewer_formats(tmp_path: Path) -> None:
+def test_caller_may_accept_fewer_formats(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     PIL.Image.new("RGB", (4, 4)).save(path, "JPEG")
     with open_image(path) as image:

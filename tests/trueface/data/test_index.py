@@ -1,4 +1,4 @@
-"""Images of a data root: which folders its words mean, and what is found in them."""
+"""Images of a data root: the folders of words in IDs, and the images in them."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +31,7 @@ from trueface.runtime.errors import DataError
         ("extra", "extra"),
     ],
 )
-def test_a_key_names_one_folder(key: str, folder: str) -> None:
+def test_key_names_one_folder(key: str, folder: str) -> None:
     assert BUILT_IN.methods(key) == Methods((folder,))
 
 
@@ -46,11 +46,11 @@ def test_a_key_names_one_folder(key: str, folder: str) -> None:
         ("real", {"FFHQ", "RAISE", "FORLAB"}),
     ],
 )
-def test_a_union_names_every_folder_whose_key_begins_with_it(union: str, folders: set[str]) -> None:
+def test_union_names_every_folder_with_its_prefix(union: str, folders: set[str]) -> None:
     assert set(BUILT_IN.methods(union).folders) == folders
 
 
-def test_all_names_every_folder() -> None:
+def test_all_names_every_folder_of_root() -> None:
     everything = BUILT_IN.methods("all")
     assert len(everything.folders) == 12
     assert everything.flat == {0, 1}
@@ -67,7 +67,7 @@ def test_all_names_every_folder() -> None:
         ("all:pre", "all:pre&real:pre"),
     ],
 )
-def test_a_training_without_real_images_gets_them_once_per_modifier(
+def test_training_without_real_part_gets_real_images_once_per_modifier(
     written: str, read: str
 ) -> None:
     assert str(BUILT_IN.training_data_id(parse_data(written))) == read
@@ -82,7 +82,7 @@ def test_a_training_without_real_images_gets_them_once_per_modifier(
         ("gan2:pre&gan:pre", "gan2:pre&gan1:pre&gan3:pre"),
     ],
 )
-def test_unions_are_written_out_and_repeats_left_out(written: str, elements: str) -> None:
+def test_unions_are_expanded_without_duplicates(written: str, elements: str) -> None:
     assert str(BUILT_IN.expand_unions(parse_data(written))) == elements
 
 
@@ -97,7 +97,7 @@ def test_unions_are_written_out_and_repeats_left_out(written: str, elements: str
 @pytest.mark.parametrize(
     "read", [BUILT_IN.training_data_id, BUILT_IN.test_data_id, BUILT_IN.expand_unions]
 )
-def test_an_unknown_word_is_refused_with_the_nearest_known_one(
+def test_unknown_word_is_refused_with_nearest_known_one(
     read: object, text: str, what: str, suggestion: str
 ) -> None:
     assert callable(read)
@@ -106,12 +106,12 @@ def test_an_unknown_word_is_refused_with_the_nearest_known_one(
     assert (caught.value.what, caught.value.suggestion) == (what, suggestion)
 
 
-def told(**own: tuple[str, ...]) -> DataIdResolver:
+def resolver_with_subsets(**own: tuple[str, ...]) -> DataIdResolver:
     return BUILT_IN.with_words(Words(subsets=own))
 
 
-def test_a_users_subset_belongs_to_the_union_with_which_its_name_begins() -> None:
-    own = told(gan4=("MyGAN",), sdOld=("SD-*",), realX=("X",), other=("A", "B-*"))
+def test_user_subset_belongs_to_union_with_its_prefix() -> None:
+    own = resolver_with_subsets(gan4=("MyGAN",), sdOld=("SD-*",), realX=("X",), other=("A", "B-*"))
     assert own.subset_keys("gan") == ("gan1", "gan2", "gan3", "gan4")
     assert own.subset_keys("sd") == ("sd15", "sd2", "sd3", "sdXL", "sdOld")
     assert own.subset_keys("real") == ("realFFHQ", "realRAISE", "realFORLAB", "realX", "realFlat")
@@ -120,15 +120,15 @@ def test_a_users_subset_belongs_to_the_union_with_which_its_name_begins() -> Non
     assert str(own.training_data_id(parse_data("realX:pre"))) == "realX:pre"
 
 
-def test_a_union_in_the_middle_of_a_name_means_nothing() -> None:
-    own = told(surreal=("A",), mygan=("B",), lsd=("C",))
+def test_union_in_the_middle_of_a_name_is_ignored() -> None:
+    own = resolver_with_subsets(surreal=("A",), mygan=("B",), lsd=("C",))
     for union, word in (("real", "surreal"), ("gan", "mygan"), ("sd", "lsd")):
         assert word not in own.subset_keys(union)
     assert str(own.training_data_id(parse_data("surreal:pre"))) == "surreal:pre&real:pre"
 
 
 def elements(own: Words, data: str) -> set[str]:
-    """Return what a data ID is told by, and check that a job of it knows the same images."""
+    """Return the elements of a data ID, and check that a job with it has the same images."""
     vocabulary, read = BUILT_IN.with_words(own), parse_data(data)
     written_out = vocabulary.expand_unions(read)
     told_to_job = BUILT_IN.with_words(own.used_by(DataId((*read, *written_out))))
@@ -161,7 +161,7 @@ def elements(own: Words, data: str) -> set[str]:
         ({"a1": ("Wa", "PreSocial"), "b1": ("PreSocial", "Wa", "Wa/")}, "gan2:a1", "gan2:b1"),
     ],
 )
-def test_words_for_the_same_folders_are_the_same(
+def test_words_for_same_folders_are_equal(
     own: dict[str, tuple[str, ...]], one: str, other: str
 ) -> None:
     words = Words(modifiers=own) if one.startswith("gan2:") else Words(subsets=own)
@@ -178,13 +178,11 @@ def test_words_for_the_same_folders_are_the_same(
         ({"v": ("V",), "vw": ("V", "W")}, "vw:pre&all:pre"),
     ],
 )
-def test_a_job_is_told_every_word_of_a_union(
-    subsets: dict[str, tuple[str, ...]], data: str
-) -> None:
+def test_job_gets_every_word_of_a_union(subsets: dict[str, tuple[str, ...]], data: str) -> None:
     assert elements(Words(subsets=subsets), data)
 
 
-def test_words_for_other_folders_are_not_the_same() -> None:
+def test_words_for_other_folders_differ() -> None:
     own = Words(subsets={"a1": ("W",), "b1": ("W", "V")}, modifiers={"c": ("X",), "d": ("Y",)})
     found = [elements(own, data) for data in ("a1:c", "b1:c", "a1:d", "a1:pre")]
     assert all(one != other for one in found for other in found if one is not other)
@@ -194,9 +192,7 @@ def test_words_for_other_folders_are_not_the_same() -> None:
     ("key", "today", "older"),
     [(key, *folders) for key, folders in MODIFIERS.items() if len(folders) == 2],
 )
-def test_a_modifier_for_the_older_layout_is_a_word_of_its_own(
-    key: str, today: str, older: str
-) -> None:
+def test_modifier_of_older_layout_is_a_separate_word(key: str, today: str, older: str) -> None:
     own = Words(modifiers={"old": (older,), "new": (today,), "either": (older, today)})
     assert BUILT_IN.with_words(own).modifier_name("old") == "old"
     assert elements(own, "gan2:old") == {"gan2:old"}
@@ -212,7 +208,7 @@ def test_a_modifier_for_the_older_layout_is_a_word_of_its_own(
         ("trueface", ("TrueFace_PreSocial",), ("TrueFace_PostSocial/Facebook",)),
     ],
 )
-def test_a_layout_says_which_folders_count(
+def test_layout_determines_which_folders_count(
     layout: str, pre: tuple[str, ...], fb: tuple[str, ...]
 ) -> None:
     vocabulary = BUILT_IN.with_layout(layout)
@@ -224,7 +220,7 @@ def test_a_layout_says_which_folders_count(
     )
 
 
-def test_a_users_modifier_belongs_to_no_union() -> None:
+def test_user_modifier_belongs_to_no_union() -> None:
     own = BUILT_IN.with_words(Words(modifiers={"wa": ("WhatsApp", "Wa2")}))
     assert own.modifier_keys("wa") == ("wa",)
     assert own.modifier_keys("all") == BUILT_IN.modifier_keys("all")
@@ -232,8 +228,8 @@ def test_a_users_modifier_belongs_to_no_union() -> None:
     assert own.custom_folders("pre") is None
 
 
-def test_words_are_added_to_words() -> None:
-    twice = told(mine=("A",)).with_words(Words(subsets={"other": ("B",)}))
+def test_words_are_merged() -> None:
+    twice = resolver_with_subsets(mine=("A",)).with_words(Words(subsets={"other": ("B",)}))
     assert twice.subset_keys("all")[-4:-2] == ("mine", "other")
     with pytest.raises(UsageError, match="already exists"):
         twice.with_words(Words(subsets={"mine": ("C",)}))
@@ -243,8 +239,8 @@ def test_words_are_added_to_words() -> None:
     ("folder", "held"),
     [("SDXL-turbo", True), ("SDXL", False), ("sdxl-turbo", False), (".SDXL-x", False), ("A", True)],
 )
-def test_a_pattern_means_the_folders_that_it_fits(folder: str, held: bool) -> None:
-    assert told(mine=("SDXL-*", "*-x", "A")).methods("mine").holds(folder) is held
+def test_pattern_selects_matching_folders(folder: str, held: bool) -> None:
+    assert resolver_with_subsets(mine=("SDXL-*", "*-x", "A")).methods("mine").holds(folder) is held
 
 
 @pytest.mark.parametrize(
@@ -273,9 +269,7 @@ def test_a_pattern_means_the_folders_that_it_fits(folder: str, held: bool) -> No
         ("modifiers", "wa", ("",), "is not a folder name"),
     ],
 )
-def test_a_word_that_cannot_be_is_refused(
-    sort: str, word: str, folders: tuple[str, ...], said: str
-) -> None:
+def test_invalid_word_is_refused(sort: str, word: str, folders: tuple[str, ...], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         BUILT_IN.with_words(Words(**{sort: {word: folders}}))
 
@@ -292,7 +286,7 @@ NAMES = (
 )
 
 
-def found_in(root: Path, data: str, words: DataIdResolver = BUILT_IN) -> tuple[Image, ...]:
+def find_images(root: Path, data: str, words: DataIdResolver = BUILT_IN) -> tuple[Image, ...]:
     return survey(root, parse_data(data), words).images
 
 
@@ -300,13 +294,13 @@ def names(images: Sequence[Image]) -> list[str]:
     return [image.name for image in images]
 
 
-def in_pre(paths: Sequence[str]) -> list[str]:
+def below_presocial(paths: Sequence[str]) -> list[str]:
     return [f"PreSocial/{path}" for path in paths]
 
 
-def test_an_image_knows_what_its_place_says(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
-    first, *_, last = found_in(root, "gan2:pre&realFORLAB:pre")
+def test_image_facts_follow_from_its_path(tree: Tree) -> None:
+    root = tree(below_presocial(NAMES))
+    first, *_, last = find_images(root, "gan2:pre&realFORLAB:pre")
     assert first == Image(
         file=str(root / "PreSocial" / NAMES[0]),
         key="StyleGAN2/conf-f-psi-0.5/00000",
@@ -317,9 +311,9 @@ def test_an_image_knows_what_its_place_says(tree: Tree) -> None:
     assert (last.key, last.label, last.method) == ("FORLAB/00001", 0, "FORLAB")
 
 
-def test_parts_come_as_written_folders_and_files_sorted(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
-    assert names(found_in(root, "real:pre&gan:pre")) == [
+def test_parts_keep_written_order_and_their_folders_and_files_are_sorted(tree: Tree) -> None:
+    root = tree(below_presocial(NAMES))
+    assert names(find_images(root, "real:pre&gan:pre")) == [
         "pre:FFHQ/00000",
         "pre:FORLAB/00001",
         "pre:StyleGAN2/conf-f-psi-0.5/00000",
@@ -331,21 +325,21 @@ def test_parts_come_as_written_folders_and_files_sorted(tree: Tree) -> None:
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(NAMES))
-def test_the_order_in_which_files_were_made_does_not_matter(
+def test_creation_order_of_files_does_not_matter(
     order: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     root = tmp_path_factory.mktemp("data")
     for name in order:
         (root / "PreSocial" / name).parent.mkdir(parents=True, exist_ok=True)
         (root / "PreSocial" / name).touch()
-    listed = found_in(root, "all:pre")
+    listed = find_images(root, "all:pre")
     assert [f"{image.path.relative_to(root / 'PreSocial')}" for image in listed] == list(NAMES)
 
 
-def test_the_older_layout_gives_the_same_names(tree: Tree) -> None:
+def test_older_layout_gives_same_names(tree: Tree) -> None:
     older = {"pre": "TrueFace_PreSocial", "fb": "TrueFace_PostSocial/Facebook"}
     root = tree(f"{folder}/{name}" for folder in older.values() for name in NAMES)
-    listed = found_in(root, "gan2:pre&gan2:fb")
+    listed = find_images(root, "gan2:pre&gan2:fb")
     assert names(listed) == [
         f"{modifier}:StyleGAN2/{rest}"
         for modifier in older
@@ -353,27 +347,29 @@ def test_the_older_layout_gives_the_same_names(tree: Tree) -> None:
     ]
 
 
-def test_two_layouts_for_one_modifier_are_refused_until_one_is_named(tree: Tree) -> None:
+def test_two_layouts_for_one_modifier_are_refused_unless_one_is_named(tree: Tree) -> None:
     root = tree([f"PreSocial/{NAMES[0]}", f"TrueFace_PreSocial/{NAMES[1]}"])
     with pytest.raises(DataError, match=r"two folders for modifier 'pre'.*layout.*: plain"):
         survey(root, parse_data("gan2:pre"))
     for layout, key in (("plain", "00000"), ("trueface", "00001")):
-        (image,) = found_in(root, "gan2:pre", BUILT_IN.with_layout(layout))
+        (image,) = find_images(root, "gan2:pre", BUILT_IN.with_layout(layout))
         assert image.name == f"pre:StyleGAN2/conf-f-psi-0.5/{key}"
 
 
-def test_a_layout_that_is_named_is_the_only_one_that_is_looked_for(tree: Tree) -> None:
-    root = tree([*in_pre(NAMES[:1]), f"TrueFace_PostSocial/Facebook/{NAMES[0]}", *NAMES[-1:]])
+def test_named_layout_is_the_only_one_searched(tree: Tree) -> None:
+    root = tree(
+        [*below_presocial(NAMES[:1]), f"TrueFace_PostSocial/Facebook/{NAMES[0]}", *NAMES[-1:]]
+    )
     older = BUILT_IN.with_layout("trueface")
     with pytest.raises(DataError, match=r"no images of gan2:pre in .*/TrueFace_PreSocial"):
         survey(root, parse_data("gan2:pre"), older)
-    assert len(found_in(root, "gan2:fb&all:none", older)) == 2
+    assert len(find_images(root, "gan2:fb&all:none", older)) == 2
     missing = dict(parts_without_folder(root, parse_data("gan2:pre&gan2:fb"), older))
     assert [*missing.values()] == [root / "TrueFace_PreSocial/Fake/StyleGAN2"]
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_file_called_like_a_class_hides_no_folder_of_it(
+def test_file_named_like_a_class_hides_no_class_folder(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, backwards: bool
 ) -> None:
     root = tree(NAMES)
@@ -383,30 +379,30 @@ def test_a_file_called_like_a_class_hides_no_folder_of_it(
     assert [*parts_without_folder(root, parse_data("gan2:none"))] == []
 
 
-def test_a_root_whose_own_path_holds_class_names_changes_nothing(tmp_path: Path) -> None:
+def test_class_names_in_path_of_root_are_ignored(tmp_path: Path) -> None:
     root = tmp_path / "Real" / "Fake"
     file = root / "PreSocial" / NAMES[0]
     file.parent.mkdir(parents=True)
     file.touch()
-    (image,) = found_in(root, "gan2:pre")
+    (image,) = find_images(root, "gan2:pre")
     assert (image.key, image.label) == ("StyleGAN2/conf-f-psi-0.5/00000", 1)
 
 
-def test_an_image_named_by_two_parts_counts_once_where_it_came_first(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
-    once = found_in(root, "gan2:pre&gan3:pre")
-    assert found_in(root, "gan2:pre&gan3:pre&gan:pre&gan2:pre") == once
+def test_image_of_two_parts_counts_once_in_the_first(tree: Tree) -> None:
+    root = tree(below_presocial(NAMES))
+    once = find_images(root, "gan2:pre&gan3:pre")
+    assert find_images(root, "gan2:pre&gan3:pre&gan:pre&gan2:pre") == once
 
 
-def test_a_folder_of_two_parts_is_listed_once_wherever_it_came_first(tree: Tree) -> None:
-    root = tree(in_pre([*NAMES, "Fake/StyleGAN2/Fake/StyleGAN2/00001.png"]))
+def test_folder_of_two_parts_is_listed_once(tree: Tree) -> None:
+    root = tree(below_presocial([*NAMES, "Fake/StyleGAN2/Fake/StyleGAN2/00001.png"]))
     own = BUILT_IN.with_words(Words(modifiers={"in": ("PreSocial/Fake/StyleGAN2",)}))
     found = survey(root, parse_data("gan2:in&gan2:pre&gan:pre"), own)
     assert [len(images) for images in found.parts.values()] == [1, 3, 1]
 
 
-def test_what_is_on_disk_is_told_by_modifier_even_where_it_is_empty(tree: Tree) -> None:
-    root = tree([*in_pre(NAMES), "Fake/7.png", "Real/8.png", f"Facebook/{NAMES[0]}"])
+def test_folders_on_disk_are_listed_by_modifier_even_if_empty(tree: Tree) -> None:
+    root = tree([*below_presocial(NAMES), "Fake/7.png", "Real/8.png", f"Facebook/{NAMES[0]}"])
     (root / "PreSocial/Fake/StyleGAN").mkdir()
     found = survey(root, parse_data("gan:pre&gan:fb&all:none&fakeFlat:none")).methods
     assert found == {
@@ -417,8 +413,8 @@ def test_what_is_on_disk_is_told_by_modifier_even_where_it_is_empty(tree: Tree) 
     assert survey(root, parse_data("fakeFlat:none")).methods == {"none": frozenset()}
 
 
-def test_a_part_without_images_is_named_with_the_folder_looked_in(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
+def test_part_without_images_is_reported_with_its_folder(tree: Tree) -> None:
+    root = tree(below_presocial(NAMES))
     folder = root / "PreSocial/Fake/FLUX.1"
     folder.mkdir()
     for name in ("._00000.png", "Thumbs.db", "00000.txt"):  # hidden, and of other suffixes
@@ -431,8 +427,8 @@ def test_a_part_without_images_is_named_with_the_folder_looked_in(tree: Tree) ->
         survey(root / "nowhere", parse_data("gan2:pre"))
 
 
-def test_parts_without_a_folder_are_found_without_looking_for_images(tree: Tree) -> None:
-    root = tree([*in_pre(NAMES), "TrueFace_PostSocial/Facebook/fake/StyleGAN2/0.png"])
+def test_parts_without_folder_are_found_without_listing_images(tree: Tree) -> None:
+    root = tree([*below_presocial(NAMES), "TrueFace_PostSocial/Facebook/fake/StyleGAN2/0.png"])
     data = parse_data("gan:pre&flux:pre&gan2:shr&real:tl&realRAISE:pre&all:all")
     assert {str(part): folder for part, folder in parts_without_folder(root, data)} == {
         "flux:pre": root / "PreSocial/Fake/FLUX.1",
@@ -449,36 +445,36 @@ OWN = BUILT_IN.with_words(
 )
 
 
-def test_a_users_subset_means_its_folders_and_patterns(tree: Tree) -> None:
+def test_user_subset_means_its_folders_and_patterns(tree: Tree) -> None:
     others = [
         "Fake/SDXL-turbo/0.png",
         "Fake/SDXL-base/1.png",
         "Fake/SDXL/2.png",
         "Fake/MyGAN/3.png",
     ]
-    root = tree(in_pre([*NAMES, *others]))
-    assert names(found_in(root, "some:pre", OWN)) == [
+    root = tree(below_presocial([*NAMES, *others]))
+    assert names(find_images(root, "some:pre", OWN)) == [
         "pre:SDXL-base/1",
         "pre:SDXL-turbo/0",
         "pre:StyleGAN3/conf-t-psi-0.5/00000",
     ]
-    assert names(found_in(root, "mine:pre", OWN)) == ["pre:MyGAN/3"]
+    assert names(find_images(root, "mine:pre", OWN)) == ["pre:MyGAN/3"]
 
 
-def test_a_users_modifier_means_all_its_folders(tree: Tree) -> None:
+def test_user_modifier_means_all_its_folders(tree: Tree) -> None:
     root = tree(
         f"{folder}/Fake/MyGAN/{number}.png"
         for number, folder in enumerate(("WhatsApp", "Phone/b", "Phone/a", "Phone/.hidden"))
     )
-    assert names(found_in(root, "mine:wa", OWN)) == [
+    assert names(find_images(root, "mine:wa", OWN)) == [
         "wa:MyGAN/0",
         "wa:MyGAN/2",
         "wa:MyGAN/1",
     ]
 
 
-def test_a_linked_method_folder_is_a_users_subset(tree: Tree, tmp_path: Path) -> None:
-    root = tree(in_pre(NAMES))
+def test_linked_method_folder_is_a_user_subset(tree: Tree, tmp_path: Path) -> None:
+    root = tree(below_presocial(NAMES))
     elsewhere = tmp_path / "elsewhere" / "method_1" / "some"
     elsewhere.mkdir(parents=True)
     (elsewhere / "00007.png").touch()
@@ -489,21 +485,21 @@ def test_a_linked_method_folder_is_a_users_subset(tree: Tree, tmp_path: Path) ->
     assert names(survey(root, data, OWN).images) == ["pre:MyGAN/some/00007"]
 
 
-def test_images_without_a_method_folder_have_subsets_of_their_own(tree: Tree) -> None:
+def test_images_without_method_folder_have_separate_subsets(tree: Tree) -> None:
     root = tree(["Fake/7.png", "Fake/StyleGAN2/1.png", "real/8.JPG", "real/FFHQ/2.png"])
     (root / "Fake/._9.png").touch()
-    found = found_in(root, "fakeFlat:none&realFlat:none")
+    found = find_images(root, "fakeFlat:none&realFlat:none")
     assert [(one.key, one.label, one.method, one.modifier) for one in found] == [
         ("7", 1, "", "none"),
         ("8", 0, "", "none"),
     ]
-    assert names(found_in(root, "real:none")) == ["none:8", "none:FFHQ/2"]
-    assert len(found_in(root, "all:none")) == 4
-    assert names(found_in(root, "gan:none")) == ["none:StyleGAN2/1"]
+    assert names(find_images(root, "real:none")) == ["none:8", "none:FFHQ/2"]
+    assert len(find_images(root, "all:none")) == 4
+    assert names(find_images(root, "gan:none")) == ["none:StyleGAN2/1"]
 
 
-def test_a_flat_subset_is_missing_where_its_class_folder_holds_no_image(tree: Tree) -> None:
-    root = tree([*in_pre(NAMES), "Fake/7.png"])
+def test_flat_subset_is_missing_if_class_folder_has_no_image(tree: Tree) -> None:
+    root = tree([*below_presocial(NAMES), "Fake/7.png"])
     data = parse_data("fakeFlat:pre&realFlat:pre&fakeFlat:none&realFlat:none&real:none&real:pre")
     assert {str(part): folder for part, folder in parts_without_folder(root, data)} == {
         "fakeFlat:pre": root / "PreSocial/Fake/*.png",
@@ -513,8 +509,8 @@ def test_a_flat_subset_is_missing_where_its_class_folder_holds_no_image(tree: Tr
     }
 
 
-def test_a_users_folder_that_is_not_there_is_named(tree: Tree) -> None:
-    root = tree(in_pre(NAMES))
+def test_missing_user_folder_is_named(tree: Tree) -> None:
+    root = tree(below_presocial(NAMES))
     data = parse_data("some:wa&mine:pre&some:pre")
     assert {str(part): folder for part, folder in parts_without_folder(root, data, OWN)} == {
         "some:wa": root / "WhatsApp/Fake/SDXL-*",
@@ -525,17 +521,17 @@ def test_a_users_folder_that_is_not_there_is_named(tree: Tree) -> None:
         survey(root, parse_data("some:wa"), OWN)
 
 
-def test_a_users_modifier_for_a_known_folder_gives_the_known_names(tree: Tree) -> None:
-    root = tree(in_pre(["Fake/StyleGAN2/a/1.png"]))
+def test_user_modifier_for_known_folder_gives_known_names(tree: Tree) -> None:
+    root = tree(below_presocial(["Fake/StyleGAN2/a/1.png"]))
     own = BUILT_IN.with_words(
         Words(modifiers={"mail": ("PreSocial",), "two": ("Pre*", "Facebook")})
     )
-    found = [found_in(root, data, own) for data in ("gan2:mail", "gan2:pre")]
+    found = [find_images(root, data, own) for data in ("gan2:mail", "gan2:pre")]
     assert found[0] == found[1]
-    assert names(found_in(root, "gan2:two", own)) == ["two:StyleGAN2/a/1"]
+    assert names(find_images(root, "gan2:two", own)) == ["two:StyleGAN2/a/1"]
 
 
-def test_folders_that_all_link_to_each_other_are_as_many_as_they_are(tree: Tree) -> None:
+def test_mutually_linked_folders_are_counted_once(tree: Tree) -> None:
     letters = "abcdefghijkl"
     root = tree(f"PreSocial/Fake/StyleGAN2/{letter}/00001.png" for letter in letters)
     method = root / "PreSocial/Fake/StyleGAN2"
@@ -543,22 +539,22 @@ def test_folders_that_all_link_to_each_other_are_as_many_as_they_are(tree: Tree)
         for other in letters:
             if one != other:
                 (method / one / f"to-{other}").symlink_to(method / other)
-    found = found_in(root, "gan2:pre")
+    found = find_images(root, "gan2:pre")
     assert [image.key for image in found] == [f"StyleGAN2/{letter}/00001" for letter in letters]
 
 
-def test_a_folder_comes_before_a_link_to_it(tree: Tree) -> None:
+def test_folder_comes_before_link_to_it(tree: Tree) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/z/deep/00001.png"])
     method = root / "PreSocial/Fake/StyleGAN2"
     (method / "a").symlink_to(method / "z" / "deep")
-    found = found_in(root, "gan2:pre")
+    found = find_images(root, "gan2:pre")
     assert [image.key for image in found] == ["StyleGAN2/z/deep/00001"]
 
 
-def test_a_folder_under_two_methods_is_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+def test_folder_under_two_methods_is_reported(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     root = tree(["PreSocial/Fake/StyleGAN2/a/00001.png"])
     (root / "PreSocial/Fake/StyleGAN3").symlink_to(root / "PreSocial/Fake/StyleGAN2")
-    assert len(found_in(root, "gan2:pre&gan:pre")) == 2
+    assert len(find_images(root, "gan2:pre&gan:pre")) == 2
     told = [one for one in caplog.messages if "counts twice" in one]
     assert len(told) == 2  # the method's folder, and the one in it
     assert "StyleGAN3/a" in told[1]
@@ -567,7 +563,7 @@ def test_a_folder_under_two_methods_is_told(tree: Tree, caplog: pytest.LogCaptur
     assert not caplog.messages
 
 
-def test_one_name_in_two_formats_is_told(tmp_path: Path) -> None:
+def test_same_name_in_two_formats_is_reported(tmp_path: Path) -> None:
     for folder in ("Real", "Fake"):
         (tmp_path / folder).mkdir()
         for at in range(20):

@@ -49,12 +49,12 @@ from trueface.runtime.ids import parse_data
 CELLS = [0] * 60 + [1] * 3 + [4] * 7
 
 
-def drawn(epoch: int = 0, seed: int = 1) -> list[int]:
+def sample_order(epoch: int = 0, seed: int = 1) -> list[int]:
     return epoch_order(range(len(CELLS)), shuffle_seed=seed, epoch=epoch, cells=CELLS)
 
 
-def test_every_cell_is_drawn_equally_often_and_its_images_too() -> None:
-    order = drawn()
+def test_every_cell_and_its_images_are_sampled_equally_often() -> None:
+    order = sample_order()
     assert len(order) == len(CELLS)
     by_cell = Counter(CELLS[position] for position in order)
     assert set(by_cell) == {0, 1, 4}
@@ -66,9 +66,9 @@ def test_every_cell_is_drawn_equally_often_and_its_images_too() -> None:
         assert max(times.values()) - min(times.values()) <= 1
 
 
-def test_an_order_is_a_function_of_seed_and_epoch_and_of_some_images_by_their_own_cells() -> None:
-    assert drawn() == drawn()
-    assert drawn() not in (drawn(epoch=1), drawn(seed=2))
+def test_order_is_a_function_of_seed_and_epoch_and_subset_order_of_its_cells() -> None:
+    assert sample_order() == sample_order()
+    assert sample_order() not in (sample_order(epoch=1), sample_order(seed=2))
     some = list(range(55, 65))
     order = epoch_order(some, shuffle_seed=1, epoch=0, cells=CELLS)
     assert len(order) == len(some)
@@ -105,13 +105,13 @@ class Numbers:
             self.closed = True
 
 
-def test_items_come_in_their_order_and_the_thread_ends_with_them() -> None:
+def test_items_keep_their_order_and_thread_ends_with_them() -> None:
     assert list(prefetch(Numbers(100))) == list(range(100))
     assert list(prefetch(Numbers(0))) == []
     assert loaders() == []
 
 
-def test_no_more_is_made_ahead_than_was_asked_for() -> None:
+def test_prefetching_stays_within_requested_depth() -> None:
     numbers = Numbers(100, enough=4)
     items = prefetch(numbers, ahead=3)
     with closing(items):
@@ -123,7 +123,7 @@ def test_no_more_is_made_ahead_than_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
-def test_an_error_comes_after_the_items_before_it(error: BaseException) -> None:
+def test_error_is_raised_after_items_before_it(error: BaseException) -> None:
     items = prefetch(Numbers(2, failing=error))
     assert [next(items), next(items)] == [0, 1]
     with pytest.raises(type(error)):
@@ -131,7 +131,7 @@ def test_an_error_comes_after_the_items_before_it(error: BaseException) -> None:
     assert loaders() == []
 
 
-def test_an_error_while_starting_is_raised_too() -> None:
+def test_error_at_start_is_raised() -> None:
     def broken(leave: threading.Event) -> Iterator[int]:
         raise OSError("no such thing")
 
@@ -139,7 +139,7 @@ def test_an_error_while_starting_is_raised_too() -> None:
         list(prefetch(broken))
 
 
-def test_whoever_makes_items_hears_that_no_more_are_wanted() -> None:
+def test_producer_is_notified_if_no_more_items_are_needed() -> None:
     begun = threading.Event()
 
     def patient(leave: threading.Event) -> Iterator[int]:
@@ -153,7 +153,7 @@ def test_whoever_makes_items_hears_that_no_more_are_wanted() -> None:
     assert loaders() == []
 
 
-def test_the_number_of_threads_of_a_network_stays_while_its_loader_has_one() -> None:
+def test_thread_count_of_network_is_kept_while_loader_has_one() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -167,12 +167,12 @@ def test_the_number_of_threads_of_a_network_stays_while_its_loader_has_one() -> 
         torch.set_num_threads(before)
 
 
-def test_memory_is_pinned_where_a_gpu_is_used_and_only_there() -> None:
+def test_memory_is_pinned_only_if_gpu_is_used() -> None:
     pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     assert pin_pixels(pixels).is_pinned() == uses_gpu()
 
 
-def test_a_long_wait_is_logged_with_what_is_waited_for_and_is_not_ended(
+def test_long_wait_is_logged_with_its_cause_and_continues(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(stalls, "STALL_S", 0.02)
@@ -225,7 +225,7 @@ def passed(pool: LoadingProcesses[list[tuple[int, ...]]]) -> set[int]:
     return {item[0] for item in loaded}
 
 
-def test_passes_are_loaded_by_the_same_processes_which_end_with_their_owner() -> None:
+def test_passes_share_worker_processes_that_end_with_their_owner() -> None:
     pool = a_pool()
     first = passed(pool)
     assert passed(pool) == first
@@ -235,14 +235,14 @@ def test_passes_are_loaded_by_the_same_processes_which_end_with_their_owner() ->
     assert not any(Path(f"/proc/{pid}").exists() for pid in first)
 
 
-def test_a_pass_that_is_left_occupies_its_processes() -> None:
+def test_abandoned_pass_keeps_its_processes_busy() -> None:
     pool = a_pool()
     for _ in pool.load(REQUESTS):
         break
     assert not pool.is_free
 
 
-def test_processes_of_which_one_was_killed_are_of_no_more_use() -> None:
+def test_pool_with_killed_process_is_unusable() -> None:
     pool = a_pool()
     with pytest.raises(MachineError, match=r"died.*num_threads"):
         list(pool.load([[(DEADLY,)]]))
@@ -261,7 +261,7 @@ class Slow(Dataset[tuple[int, ...]]):
         return request
 
 
-def test_processes_that_deliver_nothing_are_logged_and_may_go_on(
+def test_unresponsive_processes_are_logged_and_may_continue(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(stalls, "STALL_S", 0.02)
@@ -330,7 +330,7 @@ def with_shared_memory(size: str, program: str) -> subprocess.CompletedProcess[s
 
 
 @pytest.mark.parametrize(("size", "keeps"), [("300k", True), ("64k", True), ("64m", False)])
-def test_a_small_shared_memory_changes_no_image_and_is_logged(size: str, *, keeps: bool) -> None:
+def test_small_shared_memory_changes_no_image_and_is_logged(size: str, *, keeps: bool) -> None:
     done = with_shared_memory(size, SMALL_SHARED_MEMORY)
     assert done.returncode == 0, done.stderr
     alone, in_processes = json.loads(done.stdout)
@@ -352,7 +352,7 @@ class Exhausted(Dataset[torch.Tensor]):
         return torch.zeros(3, 8, 8)
 
 
-def test_too_many_open_files_are_not_reported_as_a_full_shared_memory() -> None:
+def test_too_many_open_files_is_not_reported_as_full_shared_memory() -> None:
     (batch,) = LoadingProcesses(Exhausted(), 1, collate_shared).load([[0, 1]])
     assert isinstance(batch, UnsharedBatch)
     said = describe_shortage(1, batch.nbytes, batch.reason)
@@ -361,12 +361,12 @@ def test_too_many_open_files_are_not_reported_as_a_full_shared_memory() -> None:
     assert "--shm-size" not in said
 
 
-def test_another_reason_why_memory_cannot_be_shared_is_reported_as_it_is() -> None:
+def test_other_shared_memory_errors_are_reported_unchanged() -> None:
     reason = "unable to open shared memory object </torch_1>: Permission denied (13)"
     assert describe_shortage(2, 100, reason) == reason
 
 
-def test_a_batch_is_what_gave_pixels_and_what_did_not() -> None:
+def test_batch_separates_decoded_images_from_bad_ones() -> None:
     bad = BadFile(1, Path("a"), "cut off")
     batch = collate([torch.zeros(3, 2, 2), bad, torch.ones(3, 2, 2)])
     assert batch.pixels is not None
@@ -388,7 +388,7 @@ def files(folder: Path, *, real: str, fake: str, quality: int = 75) -> dict[str,
     return labels
 
 
-def test_a_class_in_another_format_is_a_shortcut(tmp_path: Path) -> None:
+def test_class_in_other_format_is_a_shortcut(tmp_path: Path) -> None:
     headers, unreadable = sample_headers(files(tmp_path, real="jpg", fake="png"))
     assert unreadable == 0
     tells = shortcut(headers, FORMAT)
@@ -402,7 +402,7 @@ def test_a_class_in_another_format_is_a_shortcut(tmp_path: Path) -> None:
     assert shortcut(headers, TABLES) is None  # one class has none
 
 
-def test_other_jpeg_tables_are_a_shortcut_and_equal_ones_are_none(tmp_path: Path) -> None:
+def test_different_jpeg_tables_are_a_shortcut_and_equal_ones_are_not(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     headers, _ = sample_headers(files(tmp_path / "other", real="jpg", fake="jpg", quality=90))
     assert shortcut(headers, TABLES) is not None
@@ -411,20 +411,20 @@ def test_other_jpeg_tables_are_a_shortcut_and_equal_ones_are_none(tmp_path: Path
     assert shortcut(headers, TABLES) is None
 
 
-def test_a_file_that_is_no_image_has_no_header(tmp_path: Path) -> None:
+def test_non_image_file_has_no_header(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(b"no image")
     assert read_header(str(path), 0) is None
     assert sample_headers({str(path): 0}) == ((), 1)
 
 
-def test_many_sizes_drawn_alike_are_no_difference() -> None:
+def test_sizes_from_same_distribution_are_no_shortcut() -> None:
     draw = random.Random(0)
     reals, fakes = ([str(draw.randrange(10_000)) for _ in range(200)] for _ in range(2))
     assert best_guess_accuracy(reals, fakes) == pytest.approx(0.5, abs=0.05)
 
 
-def test_one_value_in_common_does_not_hide_a_difference() -> None:
+def test_one_common_value_does_not_hide_a_difference() -> None:
     assert best_guess_accuracy(["a"] * 100, ["a"] * 50 + ["b"] * 50) == pytest.approx(0.75)
     assert best_guess_accuracy(["a"] * 100, ["a"] * 100) == pytest.approx(0.5)
 
@@ -438,7 +438,7 @@ def images(folder: Path, *sides: int) -> list[str]:
     return files
 
 
-def test_the_shorter_sides_of_a_sample_are_told(tmp_path: Path) -> None:
+def test_shorter_sides_of_sample_are_reported(tmp_path: Path) -> None:
     (tmp_path / "no.png").write_text("no image")
     learned = LearnedSizes.from_files([*images(tmp_path, 30, 10, 20), str(tmp_path / "no.png")])
     assert learned == LearnedSizes(smallest=10, median=20, largest=30)
@@ -447,11 +447,11 @@ def test_the_shorter_sides_of_a_sample_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, 3, {}, {"smallest": 1, "median": 0, "largest": "4"}])
-def test_what_is_no_record_of_sizes_is_none(content: object) -> None:
+def test_invalid_record_of_sizes_is_none(content: object) -> None:
     assert LearnedSizes.from_json(content) is None  # type: ignore[arg-type]  # as read from a file
 
 
-def test_only_sizes_far_from_the_learned_ones_are_unlike(tmp_path: Path) -> None:
+def test_only_sizes_far_from_training_sizes_are_unlike(tmp_path: Path) -> None:
     learned = LearnedSizes(smallest=100, median=150, largest=200)
     files = [Path(file) for file in images(tmp_path, 66, 67, 150, 300, 301)]
     sizes = [size for file in files if (size := read_size(file))]
@@ -459,7 +459,7 @@ def test_only_sizes_far_from_the_learned_ones_are_unlike(tmp_path: Path) -> None
     assert sizes[0] == ImageSize(73, 66)
 
 
-def test_a_set_that_a_kind_takes_is_returned() -> None:
+def test_set_accepted_by_job_type_is_returned() -> None:
     for name in SETS:
         assert str(picture_data(parse_data(f"{name}:A"), name)) == f"{name}:A"
 
@@ -471,11 +471,11 @@ def test_a_set_that_a_kind_takes_is_returned() -> None:
         ("images:A&images:B", "is trained on one set. Name one, such as images:A"),
     ],
 )
-def test_another_set_or_a_union_is_refused(data: str, said: str) -> None:
+def test_other_set_or_union_is_refused(data: str, said: str) -> None:
     with pytest.raises((UnknownName, UsageError), match=said):
         picture_data(parse_data(data), "images", "classes")
 
 
-def test_a_part_is_a_folder_of_the_root_and_all_is_the_root() -> None:
+def test_part_is_a_folder_of_root_and_all_is_the_root() -> None:
     assert picture_folder(Path("/data"), "images:A") == Path("/data/A")
     assert picture_folder(Path("/data"), "classes:all") == Path("/data")

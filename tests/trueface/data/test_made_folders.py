@@ -33,28 +33,28 @@ def an_image(path: Path, side: int = 4, level: int = 0, mode: str = "RGB") -> No
     PIL.Image.fromarray(pixels).convert(mode).save(path)
 
 
-def test_names_are_sorted_and_relative_and_hidden_files_are_left_out(tmp_path: Path) -> None:
+def test_names_are_sorted_and_relative_and_hidden_files_are_skipped(tmp_path: Path) -> None:
     for name in ("b.png", "a/2.png", "a/1.jpg", ".hidden.png", ".folder/3.png"):
         an_image(tmp_path / name)
     (tmp_path / "made.json").write_text("{}")
     assert image_names(tmp_path) == ("a/1.jpg", "a/2.png", "b.png")
 
 
-def test_a_limit_takes_names_that_are_evenly_spread(tmp_path: Path) -> None:
+def test_limit_takes_evenly_spaced_names(tmp_path: Path) -> None:
     for number in range(10):
         an_image(tmp_path / f"{number}.png")
     assert image_names(tmp_path, limit=3) == ("0.png", "3.png", "6.png")
     assert image_names(tmp_path, limit=20) == image_names(tmp_path)
 
 
-def test_a_folder_that_is_absent_or_empty_is_an_error(tmp_path: Path) -> None:
+def test_missing_or_empty_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"folder .*/none does not exist"):
         image_names(tmp_path / "none")
     with pytest.raises(DataError, match=r"contains no images\. It needs files such as"):
         image_names(tmp_path)
 
 
-def test_links_that_lead_nowhere_are_counted_with_an_example(tmp_path: Path) -> None:
+def test_dangling_links_are_counted_with_an_example(tmp_path: Path) -> None:
     an_image(tmp_path / "originals/a.png")
     (tmp_path / "set/below").mkdir(parents=True)
     for name in ("a.png", "b.png", "below/c.png"):
@@ -67,7 +67,7 @@ def test_links_that_lead_nowhere_are_counted_with_an_example(tmp_path: Path) -> 
     )
 
 
-def test_two_images_that_differ_in_their_suffix_alone_are_an_error(tmp_path: Path) -> None:
+def test_two_images_that_differ_only_in_suffix_are_an_error(tmp_path: Path) -> None:
     an_image(tmp_path / "a.jpg")
     an_image(tmp_path / "a.png")
     with pytest.raises(
@@ -76,7 +76,7 @@ def test_two_images_that_differ_in_their_suffix_alone_are_an_error(tmp_path: Pat
         image_names(tmp_path)
 
 
-def test_partners_pair_by_name_whatever_the_suffix(tmp_path: Path) -> None:
+def test_partners_are_paired_by_name_ignoring_suffix(tmp_path: Path) -> None:
     an_image(tmp_path / "x/1.png")
     an_image(tmp_path / "2.png")
     assert partners(tmp_path, ["2.jpg", "x/1.jpg"]) == ("2.png", "x/1.png")
@@ -88,7 +88,7 @@ def test_missing_partners_are_named(tmp_path: Path) -> None:
         partners(tmp_path, [f"{number}.jpg" for number in range(5)])
 
 
-def test_images_come_in_units_of_minus_one_to_one(tmp_path: Path) -> None:
+def test_images_are_scaled_to_minus_one_to_one(tmp_path: Path) -> None:
     an_image(tmp_path / "black.png", level=0)
     an_image(tmp_path / "white.png", level=255)
     images = load_image_batch(tmp_path, ["black.png", "white.png"])
@@ -99,7 +99,7 @@ def test_images_come_in_units_of_minus_one_to_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 4, (4, 4)])
-def test_an_image_of_another_size_is_an_error_that_says_both(
+def test_image_of_other_size_is_an_error_with_both_sizes(
     tmp_path: Path, size: int | tuple[int, int]
 ) -> None:
     an_image(tmp_path / "a.png", side=4)
@@ -108,14 +108,14 @@ def test_an_image_of_another_size_is_an_error_that_says_both(
         load_image_batch(tmp_path, ["a.png", "b.png"], size=size)
 
 
-def test_the_shape_of_an_image_is_read_from_its_header(tmp_path: Path) -> None:
+def test_image_shape_is_read_from_header(tmp_path: Path) -> None:
     an_image(tmp_path / "grey.png", side=6, mode="L")
     an_image(tmp_path / "colour.png", side=7)
     assert shape_of(tmp_path, "grey.png") == (1, 6, 6)
     assert shape_of(tmp_path, "colour.png") == (3, 7, 7)
 
 
-def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_non_image_file_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     for read in (
         lambda: load_image_batch(tmp_path, ["a.png"]),
@@ -125,13 +125,13 @@ def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path: Path) -> No
             read()
 
 
-def test_every_grey_level_survives_the_way_to_floats_and_back() -> None:
+def test_every_grey_level_survives_conversion_to_float_and_back() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(to_uint8(to_minus_one_one(levels)), levels)
 
 
 @given(st.lists(st.floats(-3, 3), min_size=1, max_size=8))
-def test_rounding_moves_values_within_the_range_by_half_a_level_at_most(
+def test_rounding_changes_values_in_range_by_at_most_half_a_level(
     values: list[float],
 ) -> None:
     images = torch.tensor(values)
@@ -140,7 +140,7 @@ def test_rounding_moves_values_within_the_range_by_half_a_level_at_most(
     assert torch.equal(round_to_levels(round_to_levels(images)), round_to_levels(images))
 
 
-def test_a_digest_depends_on_names_and_contents(tmp_path: Path) -> None:
+def test_digest_depends_on_names_and_contents(tmp_path: Path) -> None:
     an_image(tmp_path / "a.png", level=1)
     an_image(tmp_path / "b.png", level=2)
     digests = {digest_of(tmp_path, names) for names in (["a.png"], ["b.png"], ["a.png", "b.png"])}
@@ -156,7 +156,7 @@ NAMES = ("a/1.png", "a/2.png", "b.png")
 LIKE = torch.zeros(3, 2, 5, 5)
 
 
-def test_an_image_has_the_same_noise_in_every_batch() -> None:
+def test_noise_of_image_does_not_depend_on_its_batch() -> None:
     together = PerImageRNG(NAMES, seed=7).normal("z1", LIKE)
     alone = [PerImageRNG([name], seed=7).normal("z1", LIKE[:1]) for name in NAMES]
     assert torch.equal(together, torch.cat(alone))
@@ -165,7 +165,7 @@ def test_an_image_has_the_same_noise_in_every_batch() -> None:
     )
 
 
-def test_names_streams_and_seeds_draw_other_noise() -> None:
+def test_other_names_streams_and_seeds_give_other_noise() -> None:
     draws = [
         PerImageRNG([name], seed).normal(stream, LIKE[:1])
         for name, seed, stream in (("a", 1, "z"), ("b", 1, "z"), ("a", 2, "z"), ("a", 1, "y"))
@@ -174,7 +174,7 @@ def test_names_streams_and_seeds_draw_other_noise() -> None:
         assert all(not torch.equal(drawn, other) for other in draws[place + 1 :])
 
 
-def test_normal_and_uniform_numbers_have_their_moments() -> None:
+def test_normal_and_uniform_numbers_have_expected_moments() -> None:
     like = torch.zeros(1, 100, 100)
     noise = PerImageRNG(["a"], 3)
     normal, uniform = noise.normal("n", like), noise.uniform("u", like)
@@ -187,7 +187,7 @@ WRITTEN = ("1.jpg", "x/2.png")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_come_back_as_they_were_rounded_under_their_names(
+def test_stored_images_are_read_back_rounded_under_their_names(
     tmp_path: Path, channels: int
 ) -> None:
     images = torch.rand(2, channels, 5, 6, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -203,7 +203,7 @@ def test_images_come_back_as_they_were_rounded_under_their_names(
     assert read_output_record(tmp_path / "made") == {"schema": 1, "kind": "purify", "seed": 3}
 
 
-def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path: Path) -> None:
+def test_non_finite_numbers_are_an_error_that_names_the_image(tmp_path: Path) -> None:
     images = torch.zeros(2, 3, 4, 4)
     images[1, 0, 0, 0] = torch.nan
     with (
@@ -213,7 +213,7 @@ def test_numbers_that_are_not_finite_are_an_error_that_names_the_image(tmp_path:
         made.write(WRITTEN, images)
 
 
-def test_a_folder_without_a_record_is_an_error_that_says_who_writes_it(tmp_path: Path) -> None:
+def test_folder_without_record_is_an_error_that_names_its_writer(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"has no made\.json\. A job of disrupt, purify or translate"
     ):
@@ -231,12 +231,12 @@ def read(some: Examples, **how: object) -> list[tuple[float, int]]:
     ]
 
 
-def test_a_pass_without_an_epoch_keeps_the_order_and_every_label() -> None:
+def test_pass_without_epoch_keeps_order_and_labels() -> None:
     expected = [(float(value), int(label)) for value, label in zip(INPUTS, LABELS, strict=True)]
     assert read(examples(INPUTS, LABELS), batch_size=3) == expected
 
 
-def test_a_pass_of_an_epoch_is_shuffled_by_it_and_by_the_seed_alone() -> None:
+def test_pass_of_epoch_is_shuffled_by_epoch_and_seed_only() -> None:
     some = examples(INPUTS, LABELS)
     assert read(some, epoch=1) == read(some, epoch=1)
     assert read(some, epoch=1) != read(some, epoch=2)
@@ -244,7 +244,7 @@ def test_a_pass_of_an_epoch_is_shuffled_by_it_and_by_the_seed_alone() -> None:
     assert sorted(read(some, epoch=1)) == sorted(read(some))
 
 
-def test_labels_of_the_other_sort_are_given_where_they_are_known() -> None:
+def test_labels_of_other_kind_are_returned_if_known() -> None:
     some = examples(INPUTS, LABELS, 2 - LABELS)
     (batch,) = some.batches("true", epoch=None)
     assert batch.labels.tolist() == (2 - LABELS).tolist()
@@ -252,23 +252,23 @@ def test_labels_of_the_other_sort_are_given_where_they_are_known() -> None:
         next(examples(INPUTS, LABELS).batches("true", epoch=None))
 
 
-def test_some_of_them_keep_their_labels() -> None:
+def test_subset_keeps_its_labels() -> None:
     assert read(examples(INPUTS, LABELS).subset([7, 2])) == [(7.0, 1), (2.0, 2)]
 
 
-def test_those_of_some_classes_are_left_out() -> None:
+def test_images_of_excluded_classes_are_removed() -> None:
     kept = examples(INPUTS, LABELS, 2 - LABELS).without_classes([0, 2])
     assert read(kept) == [(1.0, 1), (4.0, 1), (7.0, 1)]
     assert kept.true == (1, 1, 1)
 
 
-def test_two_sets_of_one_source_are_joined() -> None:
+def test_two_sets_of_one_source_are_concatenated() -> None:
     some = examples(INPUTS, LABELS)
     assert read(some.subset([1]) + some.subset([0])) == [(1.0, 1), (0.0, 0)]
     assert (some.subset([1]) + some.subset([0])).true is None
 
 
-def test_two_sets_of_two_sources_are_joined_and_mixed() -> None:
+def test_two_sets_of_two_sources_are_concatenated_and_shuffled() -> None:
     both = examples(INPUTS, LABELS) + examples(INPUTS + 100, LABELS, LABELS)
     plain = [(float(value), int(label)) for value, label in zip(INPUTS, LABELS, strict=True)]
     expected = plain + [(value + 100, label) for value, label in plain]
@@ -279,14 +279,14 @@ def test_two_sets_of_two_sources_are_joined_and_mixed() -> None:
     assert sorted(read(both, epoch=0, batch_size=3)) == sorted(expected)
 
 
-def test_the_last_sample_is_never_alone_in_a_batch() -> None:
+def test_last_batch_never_has_a_single_sample() -> None:
     some = examples(INPUTS, LABELS)
     batches = some.batches("trained", epoch=0, batch_size=3)
     assert [len(b.labels) for b in batches] == [3, 3, 4]
     assert list(some.subset([]).batches("trained", epoch=0)) == []
 
 
-def test_the_identity_follows_the_inputs_the_order_and_the_labels() -> None:
+def test_identity_depends_on_inputs_order_and_labels() -> None:
     some = examples(INPUTS, LABELS)
     assert some.identity == examples(INPUTS.clone(), LABELS).identity
     others = (
@@ -296,7 +296,7 @@ def test_the_identity_follows_the_inputs_the_order_and_the_labels() -> None:
     assert len({some.identity, *(other.identity for other in others)}) == 5
 
 
-def test_a_torch_data_set_is_read_as_it_is() -> None:
+def test_torch_dataset_is_read_unchanged() -> None:
     items = [
         (value, int(label))
         for value, label in map(TensorDataset(INPUTS, LABELS).__getitem__, range(10))
@@ -306,7 +306,7 @@ def test_a_torch_data_set_is_read_as_it_is() -> None:
     assert some.true == tuple(place % 2 for place in range(10))
 
 
-def test_every_sample_that_is_handed_out_is_counted() -> None:
+def test_every_returned_sample_is_counted() -> None:
     meter, some = CostCounter(), examples(INPUTS, LABELS)
     counted = Examples(
         source=CountedSource(some.source, meter),

@@ -33,7 +33,9 @@ def a_picture(seed: int = 0, side: int = 48) -> PIL.Image.Image:
     return PIL.Image.fromarray(coarse).resize((side, side), PIL.Image.Resampling.BICUBIC)
 
 
-def seen(folder: Path, **files: tuple[PIL.Image.Image, str]) -> dict[str, ImageAppearance]:
+def compute_appearances(
+    folder: Path, **files: tuple[PIL.Image.Image, str]
+) -> dict[str, ImageAppearance]:
     found = {}
     for name, (picture, suffix) in files.items():
         path = folder / f"{name}.{suffix}"
@@ -44,9 +46,9 @@ def seen(folder: Path, **files: tuple[PIL.Image.Image, str]) -> dict[str, ImageA
     return found
 
 
-def test_the_same_pixels_are_the_same_in_whatever_file(tmp_path: Path) -> None:
+def test_same_pixels_match_in_every_file_format(tmp_path: Path) -> None:
     one, grey = a_picture(), a_picture(1).convert("L")
-    found = seen(
+    found = compute_appearances(
         tmp_path,
         png=(one, "png"),
         bmp=(one, "bmp"),
@@ -58,9 +60,9 @@ def test_the_same_pixels_are_the_same_in_whatever_file(tmp_path: Path) -> None:
     assert find_equal_pictures(found) == [["png", "bmp"], ["grey", "rgb"]]
 
 
-def test_the_same_bytes_in_another_shape_are_another_picture(tmp_path: Path) -> None:
+def test_same_bytes_in_other_shape_are_another_picture(tmp_path: Path) -> None:
     flat = np.zeros((4, 9, 3), dtype=np.uint8)
-    found = seen(
+    found = compute_appearances(
         tmp_path,
         wide=(PIL.Image.fromarray(flat), "png"),
         high=(PIL.Image.fromarray(flat.reshape(9, 4, 3)), "png"),
@@ -68,9 +70,9 @@ def test_the_same_bytes_in_another_shape_are_another_picture(tmp_path: Path) -> 
     assert find_equal_pictures(found) == []
 
 
-def test_a_picture_saved_again_or_made_smaller_is_nearly_the_same(tmp_path: Path) -> None:
-    train = seen(tmp_path, one=(a_picture(1), "png"), two=(a_picture(2), "png"))
-    test = seen(
+def test_recompressed_or_resized_picture_is_a_near_duplicate(tmp_path: Path) -> None:
+    train = compute_appearances(tmp_path, one=(a_picture(1), "png"), two=(a_picture(2), "png"))
+    test = compute_appearances(
         tmp_path,
         again=(a_picture(1), "jpg"),
         smaller=(a_picture(2).resize((40, 40)), "png"),
@@ -84,20 +86,22 @@ def test_a_picture_saved_again_or_made_smaller_is_nearly_the_same(tmp_path: Path
     assert [*find_near_duplicates(train, {})] == [*find_near_duplicates({}, test)] == []
 
 
-def test_a_mirrored_picture_is_nearly_the_same_and_called_mirrored(tmp_path: Path) -> None:
-    train = seen(tmp_path, one=(a_picture(1), "png"))
-    test = seen(tmp_path, turned=(PIL.ImageOps.mirror(a_picture(1)), "png"))
+def test_mirrored_picture_is_a_near_duplicate_reported_as_mirrored(tmp_path: Path) -> None:
+    train = compute_appearances(tmp_path, one=(a_picture(1), "png"))
+    test = compute_appearances(tmp_path, turned=(PIL.ImageOps.mirror(a_picture(1)), "png"))
     (pair,) = find_near_duplicates(train, test)
     assert (pair.name, pair.other, pair.mirrored) == ("one", "turned", True)
     assert pair.correlation == pytest.approx(1, abs=0.01)
 
 
-def test_a_picture_that_is_its_own_mirror_image_makes_one_pair(tmp_path: Path) -> None:
+def test_symmetric_picture_makes_one_pair(tmp_path: Path) -> None:
     half = a_picture()
     whole = PIL.Image.new("RGB", (half.width * 2, half.height))
     whole.paste(half, (0, 0))
     whole.paste(PIL.ImageOps.mirror(half), (half.width, 0))
-    looked = seen(tmp_path, one=(whole, "png"), other=(whole.resize((72, 36)), "png"))
+    looked = compute_appearances(
+        tmp_path, one=(whole, "png"), other=(whole.resize((72, 36)), "png")
+    )
     (pair,) = find_near_duplicates(looked)
     assert {pair.name, pair.other} == set(looked)
     names = list(looked)
@@ -107,9 +111,11 @@ def test_a_picture_that_is_its_own_mirror_image_makes_one_pair(tmp_path: Path) -
     )
 
 
-def test_a_flat_picture_is_like_no_other(tmp_path: Path) -> None:
+def test_flat_picture_has_no_near_duplicate(tmp_path: Path) -> None:
     flat = {f"n{grey}": (PIL.Image.new("L", (40, 40), grey), "png") for grey in (0, 90, 255)}
-    assert [*find_near_duplicates(seen(tmp_path, **flat, one=(a_picture(1), "png")))] == []
+    assert [
+        *find_near_duplicates(compute_appearances(tmp_path, **flat, one=(a_picture(1), "png")))
+    ] == []
 
 
 def keyed(folder: Path, **pictures: tuple[PIL.Image.Image, str]) -> list[Image]:
@@ -123,14 +129,14 @@ def keyed(folder: Path, **pictures: tuple[PIL.Image.Image, str]) -> list[Image]:
     return images
 
 
-def test_keys_are_bound_by_equal_pixels_under_any_modifier(tmp_path: Path) -> None:
+def test_keys_are_grouped_by_equal_pixels_under_any_modifier(tmp_path: Path) -> None:
     places = {"pre_1": 1, "pre_2": 2, "fb_2": 3, "fb_3": 3, "tl_4": 1}
     pictures = {place: (a_picture(seed), "png") for place, seed in places.items()}
     found = group_equal_pictures(keyed(tmp_path, **pictures))
     assert found["M/1"] == found["M/4"] != found["M/2"] == found["M/3"]
 
 
-def test_keys_are_bound_by_similar_pictures_too_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_keys_are_grouped_by_similar_pictures_on_request(tmp_path: Path) -> None:
     images = keyed(
         tmp_path,
         pre_1=(a_picture(1), "png"),
@@ -144,7 +150,7 @@ def test_keys_are_bound_by_similar_pictures_too_where_that_is_asked_for(tmp_path
     assert len(set(together.values())) == 1
 
 
-def test_what_cannot_be_decoded_is_told_in_its_place(tmp_path: Path) -> None:
+def test_undecodable_image_is_reported_at_its_position(tmp_path: Path) -> None:
     whole = io.BytesIO()
     a_picture().save(whole, "PNG")
     contents = (whole.getvalue(), b"", whole.getvalue()[:300], b"no image", whole.getvalue())
@@ -163,7 +169,7 @@ def test_what_cannot_be_decoded_is_told_in_its_place(tmp_path: Path) -> None:
     assert "No such file" in str(found[-1])
 
 
-def test_progress_is_told_batch_by_batch(tmp_path: Path) -> None:
+def test_progress_is_reported_per_batch(tmp_path: Path) -> None:
     file = tmp_path / "one.png"
     a_picture(side=8).save(file)
     told: list[int] = []
@@ -171,7 +177,7 @@ def test_progress_is_told_batch_by_batch(tmp_path: Path) -> None:
     assert told == [BATCH, 1]
 
 
-def test_real_faces_are_told_apart_and_their_copies_found(tmp_path: Path) -> None:
+def test_real_faces_are_distinguished_and_their_copies_found(tmp_path: Path) -> None:
     if not FACES.is_dir():
         pytest.skip(f"needs the photographs in {FACES}")
     files = sorted(map(str, FACES.iterdir()))[:200]
@@ -212,7 +218,7 @@ def images(label: int, count: int) -> list[Image]:
     return [Image(f"{label}/{n}.png", f"{label}/{n}", label, "", "none") for n in range(count)]
 
 
-def test_the_same_image_of_both_classes_gets_the_same_corruption() -> None:
+def test_same_image_of_both_classes_gets_same_corruption() -> None:
     real, fake = images(0, 30), images(1, 20)
     chains = matched_chains([*real, *fake], seed=1)
     for first, second in zip(real, fake, strict=False):
@@ -220,7 +226,7 @@ def test_the_same_image_of_both_classes_gets_the_same_corruption() -> None:
 
 
 @pytest.mark.parametrize("copy", COPY_KINDS)
-def test_strengths_follow_from_the_seed_and_lie_between_the_bounds(copy: str) -> None:
+def test_strengths_depend_on_seed_and_stay_within_bounds(copy: str) -> None:
     strengths, same, others = (
         [str(chain) for chain in matched_chains(images(0, 60), seed, copy).values()]
         for seed in (1, 1, 2)
@@ -232,7 +238,7 @@ def test_strengths_follow_from_the_seed_and_lie_between_the_bounds(copy: str) ->
         assert low <= float(chain.removeprefix(kind.name) or 0) <= high
 
 
-def test_images_that_were_halved_are_among_the_copies() -> None:
+def test_halved_images_are_found_as_copies() -> None:
     counts = Counter(str(chain) for chain in matched_chains(images(0, 480), seed=1).values())
     assert counts["resize0.5"] + counts["resize0.75"] >= 40
     assert min(counts["resize0.5"], counts["resize0.75"]) >= 10
@@ -258,7 +264,7 @@ def test_images_that_were_halved_are_among_the_copies() -> None:
         "a sixth digit", "two renamed ones", "without a folder",
     ],
 )  # fmt: skip
-def test_images_are_found_by_their_names_or_as_renamed_copies(
+def test_images_are_found_by_name_or_as_renamed_copies(
     images: list[str], keys: list[str], found: list[int], renamed: int, unknown: int
 ) -> None:
     every = [an_image(key, modifier) for modifier, _, key in (one.partition(":") for one in images)]
@@ -267,7 +273,7 @@ def test_images_are_found_by_their_names_or_as_renamed_copies(
     assert (selection.renamed, selection.unknown) == (renamed, unknown)
 
 
-def test_a_whole_name_of_another_list_never_falls_back() -> None:
+def test_full_name_of_other_split_does_not_fall_back() -> None:
     split = SplitList(
         name="train", keys=frozenset(["F/00001"]), others=frozenset(["F/000012"]), sha256=""
     )
@@ -276,11 +282,11 @@ def test_a_whole_name_of_another_list_never_falls_back() -> None:
 
 
 @pytest.mark.parametrize(("key", "method"), [("FFHQ/a/1", "FFHQ"), ("FFHQ/1", "FFHQ"), ("1", "")])
-def test_a_key_begins_with_the_folder_of_its_method(key: str, method: str) -> None:
+def test_key_begins_with_its_method_folder(key: str, method: str) -> None:
     assert method_of(key) == method
 
 
-def test_two_folders_of_one_modifier_each_have_a_claim_to_a_key() -> None:
+def test_two_folders_of_one_modifier_both_match_a_key() -> None:
     images = [
         Image(file=f"{folder}/M/00001_{folder}.png", key=f"M/00001_{folder}", label=0, method="M",
               modifier="wa")

@@ -22,7 +22,7 @@ from trueface.data.qualities import (
 from trueface.runtime.errors import DataError
 
 
-def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
+def test_qualities_have_one_spelling_as_text_and_list() -> None:
     assert canonical_qualities("none, jpeg075 ,half+jpeg30") == "raw,jpeg75,half+jpeg30"
     assert canonical_qualities(join_qualities(["raw", "jpeg30-100"])) == "raw,jpeg30-100"
     assert canonical_qualities("") == ""
@@ -40,12 +40,12 @@ def test_qualities_have_one_spelling_as_text_and_as_list() -> None:
         (",".join(f"jpeg{at}" for at in range(1, 18)), "at most 16"),
     ],
 )
-def test_what_is_no_list_of_qualities_is_refused_with_its_reason(text: str, message: str) -> None:
+def test_invalid_list_of_qualities_is_refused_with_reason(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         canonical_qualities(text)
 
 
-def test_beside_a_list_of_files_its_words_are_files_and_corruptions_stay() -> None:
+def test_words_next_to_file_list_are_files_and_corruptions_are_kept() -> None:
     assert with_files("raw, c23, jpeg50, mine") == "raw,files:c23,jpeg50,files:mine"
     assert files_of("files:c23") == "c23"
     assert files_of("jpeg50") is None
@@ -53,7 +53,7 @@ def test_beside_a_list_of_files_its_words_are_files_and_corruptions_stay() -> No
     assert list(missing_file_words("raw,files:c23,files:c4", ["raw", "c23"])) == ["c4"]
 
 
-def test_modules_are_those_of_the_kinds_of_all_qualities() -> None:
+def test_modules_include_those_of_all_corruption_kinds() -> None:
     kinds = "trueface.corruptions.kinds"
     assert plugin_modules("raw,half+jpeg30,jpeg75") == (f"{kinds}.resizing", f"{kinds}.codecs")
 
@@ -65,7 +65,7 @@ PAIRS: dict[str, Any] = {
 }
 
 
-def written(folder: Path, train: Any) -> Path:
+def write_list(folder: Path, train: Any) -> Path:
     path = folder / "data.json"
     path.write_text(json.dumps({"train": train}))
     return path
@@ -75,8 +75,8 @@ def an_image(folder: Path, number: int, label: int) -> Image:
     return Image(str(folder / f"raw/{number}.png"), f"A/{number}", label, "A", "pre")
 
 
-def test_the_files_of_images_are_found_by_their_position(tmp_path: Path) -> None:
-    read = QualityList.read(written(tmp_path, PAIRS))
+def test_files_of_images_are_found_by_position(tmp_path: Path) -> None:
+    read = QualityList.read(write_list(tmp_path, PAIRS))
     images = [an_image(tmp_path, 2, 1), an_image(tmp_path, 1, 0)]
     assert read.partners(images, "c23") == {
         "pre:A/2": tmp_path / "c23/2.jpg", "pre:A/1": tmp_path / "c23/1.jpg",
@@ -100,11 +100,11 @@ def test_the_files_of_images_are_found_by_their_position(tmp_path: Path) -> None
         ({"c23": ["c23/1.jpg", 3]}, "entry 2 of 'c23' of train is not a path: 3"),
     ],
 )
-def test_lists_that_are_no_pairs_are_refused_with_the_first_that_is_none(
+def test_lists_without_pairs_are_refused_with_first_bad_entry(
     tmp_path: Path, changed: Any, message: str
 ) -> None:
     with pytest.raises(DataError, match=message):
-        QualityList.read(written(tmp_path, {**PAIRS, **changed}))
+        QualityList.read(write_list(tmp_path, {**PAIRS, **changed}))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_lists_that_are_no_pairs_are_refused_with_the_first_that_is_none(
         ('{"train": {"c23": []}}', "no list 'raw'"),
     ],
 )
-def test_a_file_that_is_no_such_list_is_refused_with_its_line(
+def test_invalid_list_file_is_refused_with_its_line(
     tmp_path: Path, text: str | None, said: str
 ) -> None:
     path = tmp_path / "data.json"
@@ -134,18 +134,18 @@ def test_a_file_that_is_no_such_list_is_refused_with_its_line(
         ([], "c40", r"no list 'c40'\. Its lists: raw, c23"),
     ],
 )
-def test_images_that_are_not_listed_so_are_refused(
+def test_unlisted_images_are_refused(
     tmp_path: Path, images: list[tuple[int, int]], quality: str, said: str
 ) -> None:
-    read = QualityList.read(written(tmp_path, PAIRS))
+    read = QualityList.read(write_list(tmp_path, PAIRS))
     with pytest.raises(DataError, match=said):
         read.partners([an_image(tmp_path, *each) for each in images], quality)
 
 
-def test_images_behind_a_link_are_those_of_the_list(tmp_path: Path) -> None:
+def test_linked_images_match_those_of_the_list(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     (folder / "raw").mkdir(parents=True)
     (tmp_path / "data").symlink_to(folder)
-    read = QualityList.read(written(folder, PAIRS))
+    read = QualityList.read(write_list(folder, PAIRS))
     image = an_image(tmp_path / "data", 1, 0)
     assert read.partners([image], "c23") == {image.name: folder / "c23/1.jpg"}

@@ -42,7 +42,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
 
 
-def test_every_key_of_the_splits_has_one_file_under_each_modifier(root: Path) -> None:
+def test_every_key_of_splits_has_one_file_per_modifier(root: Path) -> None:
     for name, count in TINY.lists.items():
         split = load_split(root / "splits", name)
         assert not split.keys & split.others
@@ -54,7 +54,7 @@ def test_every_key_of_the_splits_has_one_file_under_each_modifier(root: Path) ->
         assert {image.key for image in images} == split.keys
 
 
-def test_folders_are_those_of_trueface(root: Path) -> None:
+def test_folders_match_layout_of_trueface(root: Path) -> None:
     assert {picture.folder for picture in list_pictures(TINY)} == {*REAL, *FAKE}
     assert {path.name for path in root.iterdir()} == {
         "PreSocial", "Facebook", "Telegram", "Twitter", "splits", "sample.json",
@@ -64,7 +64,7 @@ def test_folders_are_those_of_trueface(root: Path) -> None:
     assert "StyleGAN2/conf-f-psi-1/00000" in keys
 
 
-def test_the_mark_says_what_was_made_and_that_it_is_synthetic(root: Path) -> None:
+def test_marker_file_states_contents_and_that_they_are_synthetic(root: Path) -> None:
     mark = json.loads((root / "sample.json").read_text())
     assert mark["schema"] == 1
     assert mark["synthetic"] is True
@@ -72,9 +72,7 @@ def test_the_mark_says_what_was_made_and_that_it_is_synthetic(root: Path) -> Non
     assert mark["images"] == len(list(root.rglob("*.png"))) + len(list(root.rglob("*.jpg"))) == 96
 
 
-def test_the_same_seed_gives_the_same_files_whatever_the_number_of_processes(
-    root: Path, tmp_path: Path
-) -> None:
+def test_same_seed_gives_same_files_for_any_number_of_processes(root: Path, tmp_path: Path) -> None:
     spec = replace(TINY, train=20)
     make_sample(tmp_path / "one", spec, workers=1)
     make_sample(tmp_path / "two", spec, workers=2)
@@ -83,14 +81,14 @@ def test_the_same_seed_gives_the_same_files_whatever_the_number_of_processes(
     assert (tmp_path / "one" / image).read_bytes() == (root / image).read_bytes()
 
 
-def test_another_seed_gives_other_images(root: Path, tmp_path: Path) -> None:
+def test_other_seed_gives_other_images(root: Path, tmp_path: Path) -> None:
     make_sample(tmp_path / "data", replace(TINY, seed=4), workers=1)
     before, after = contents(root), contents(tmp_path / "data")
     assert before.keys() == after.keys()
     assert all(before[name] != after[name] for name in before if name.endswith(".png"))
 
 
-def test_a_finished_sample_is_left_as_it_is(root: Path) -> None:
+def test_finished_sample_is_not_modified(root: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     told: list[int] = []
     again = make_sample(root, TINY, progress=lambda made, _total: told.append(made))
@@ -99,7 +97,7 @@ def test_a_finished_sample_is_left_as_it_is(root: Path) -> None:
     assert told == []
 
 
-def test_what_is_missing_is_made_again(root: Path, tmp_path: Path) -> None:
+def test_missing_files_are_created_again(root: Path, tmp_path: Path) -> None:
     copy = tmp_path / "data"
     make_sample(copy, TINY, workers=1)
     (copy / "Twitter/Fake/StyleGAN3/conf-t-psi-0.5/00000.jpg").unlink()
@@ -110,7 +108,7 @@ def test_what_is_missing_is_made_again(root: Path, tmp_path: Path) -> None:
     assert contents(copy) == contents(root)
 
 
-def test_an_interrupted_sample_is_finished_by_the_next_call(root: Path, tmp_path: Path) -> None:
+def test_interrupted_sample_is_completed_by_next_call(root: Path, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -129,12 +127,12 @@ def test_an_interrupted_sample_is_finished_by_the_next_call(root: Path, tmp_path
     assert contents(unfinished) == contents(root)
 
 
-def test_a_sample_of_other_settings_is_refused(root: Path) -> None:
+def test_sample_with_other_settings_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match="other settings"):
         make_sample(root, replace(TINY, size_px=48))
 
 
-def test_format_and_size_are_the_same_for_real_and_fake(root: Path) -> None:
+def test_format_and_size_are_same_for_real_and_fake(root: Path) -> None:
     sides = {"PreSocial": 32, "Facebook": 26, "Telegram": 32, "Twitter": 29}
     for modifier, side in sides.items():
         for path in filter(Path.is_file, (root / modifier).rglob("*")):
@@ -143,7 +141,7 @@ def test_format_and_size_are_the_same_for_real_and_fake(root: Path) -> None:
                 assert image.format == ("PNG" if modifier == "PreSocial" else "JPEG")
 
 
-def test_jpeg_tables_follow_the_network_not_the_class() -> None:
+def test_jpeg_tables_depend_on_network_not_on_class() -> None:
     pixels = np.full((16, 16, 3), 90, np.uint8)
     for network in NETWORKS.values():
         tables = set()
@@ -230,7 +228,7 @@ NUMBERS: Mapping[str, Callable[[Pixels], float]] = {
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_no_single_number_tells_the_class(number: str) -> None:
+def test_no_single_statistic_separates_the_classes(number: str) -> None:
     values = {
         name: np.array([NUMBERS[number](pixels) for pixels in images])
         for name, images in pairs().items()
@@ -254,7 +252,7 @@ def peak(pixels: Pixels, method: str) -> float:
 
 
 @pytest.mark.parametrize("method", FINGERPRINTS)
-def test_each_method_leaves_lines_that_can_be_found(method: str) -> None:
+def test_each_method_leaves_detectable_spectral_lines(method: str) -> None:
     heights = {
         name: np.array([peak(pixels, method) for pixels in images])
         for name, images in pairs().items()
@@ -264,7 +262,7 @@ def test_each_method_leaves_lines_that_can_be_found(method: str) -> None:
     assert heights[method].mean() > max(others)
 
 
-def test_sharing_weakens_the_lines_on_each_network_differently() -> None:
+def test_sharing_weakens_lines_differently_per_network() -> None:
     left = {}
     for name, network in NETWORKS.items():
         same_size = replace(network, scale=1.0)  # so that the lines stay where they are
@@ -282,7 +280,7 @@ def shared(pixels: Pixels, network: Network, seed: int) -> Pixels:
     return np.asarray(PIL.Image.open(file))
 
 
-def test_scenes_differ_and_hold_light_everywhere() -> None:
+def test_scenes_differ_and_are_lit_everywhere() -> None:
     scenes = [paint_scene(np.random.default_rng(seed), 48) for seed in range(40)]
     for scene in scenes:
         assert scene.shape == (48, 48, 3)
@@ -292,7 +290,7 @@ def test_scenes_differ_and_hold_light_everywhere() -> None:
     assert len({scene.tobytes() for scene in scenes}) == 40
 
 
-def test_an_odd_size_is_taken_as_well() -> None:
+def test_odd_size_is_accepted() -> None:
     scene = paint_scene(np.random.default_rng(1), 33)
     for trace in (None, *FINGERPRINTS.values()):
         pixels = develop(scene, np.random.default_rng(1), trace)
@@ -316,7 +314,7 @@ make_sample(root, TINY, workers=1, progress=progress)
 """
 
 
-def test_two_processes_that_make_the_same_sample_make_it_once(root: Path, tmp_path: Path) -> None:
+def test_two_concurrent_processes_create_sample_once(root: Path, tmp_path: Path) -> None:
     """As two queues do; both end well, and one that asks for another sample is refused."""
     there, go = tmp_path / "data/sample", tmp_path / "go"
     first = subprocess.Popen([sys.executable, "-c", MAKER, there, tmp_path / "one", go])

@@ -1,4 +1,4 @@
-"""Segments of decoded images: what is written comes back, and who may write, map or remove them."""
+"""Segments of decoded images: reading of written images, and concurrent access."""
 
 import fcntl
 import os
@@ -30,14 +30,14 @@ def image(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
 
 
-def some(found: T | None) -> T:
+def require(found: T | None) -> T:
     assert found is not None
     return found
 
 
-def written(folder: Path) -> str:
+def write_segment(folder: Path) -> str:
     """Write three images; return the name of their segment."""
-    writer = some(SegmentWriter.new(folder, 4096))
+    writer = require(SegmentWriter.new(folder, 4096))
     for number, key in enumerate(KEYS):
         writer.append(key, image(number))
     writer.close()
@@ -48,8 +48,8 @@ def places(folder: Path, segment: str) -> dict[bytes, PixelPlace]:
     return dict(unpack_records(segment, read_index(folder, segment)))
 
 
-def test_a_record_that_is_damaged_cut_off_or_forgotten_is_left_out(tmp_path: Path) -> None:
-    segment = written(tmp_path)
+def test_damaged_truncated_or_forgotten_record_is_skipped(tmp_path: Path) -> None:
+    segment = write_segment(tmp_path)
     content = bytearray(read_index(tmp_path, segment))
     content[50] ^= 1
     assert [key for key, _ in unpack_records(segment, bytes(content[:-1]))] == [KEYS[1]]
@@ -57,18 +57,18 @@ def test_a_record_that_is_damaged_cut_off_or_forgotten_is_left_out(tmp_path: Pat
     assert list(places(tmp_path, segment)) == [KEYS[0], KEYS[2]]
 
 
-def test_what_is_written_into_the_memory_of_one_reader_reaches_no_other(tmp_path: Path) -> None:
-    segment = written(tmp_path)
+def test_changes_to_pixels_of_one_reader_are_private(tmp_path: Path) -> None:
+    segment = write_segment(tmp_path)
     place = places(tmp_path, segment)[KEYS[1]]
     memory = SegmentMap(tmp_path, segment)
-    pixels = some(memory.pixels(place))
+    pixels = require(memory.pixels(place))
     pixels[:] = 0
-    other = some(SegmentMap(tmp_path, segment).pixels(place))
+    other = require(SegmentMap(tmp_path, segment).pixels(place))
     assert np.array_equal(other, image(1))
 
 
-def test_a_segment_that_is_being_removed_is_not_mapped(tmp_path: Path) -> None:
-    segment = written(tmp_path)
+def test_segment_under_removal_is_not_mapped(tmp_path: Path) -> None:
+    segment = write_segment(tmp_path)
     with (tmp_path / f"{segment}{PIXELS}").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(BlockingIOError):
@@ -87,20 +87,20 @@ def key(letter: str) -> bytes:
 
 
 def a_writer(folder: Path, capacity: int = 1000) -> SegmentWriter:
-    return some(SegmentWriter.new(folder, capacity))
+    return require(SegmentWriter.new(folder, capacity))
 
 
-def test_a_segment_has_one_writer_at_a_time_and_another_goes_on_after_it(tmp_path: Path) -> None:
+def test_segment_has_one_writer_at_a_time_and_next_one_continues(tmp_path: Path) -> None:
     writer = a_writer(tmp_path)
     writer.append(key("a"), IMAGE)
     assert SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes) is None
     writer.close()
-    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
+    heir = require(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     heir.append(key("b"), IMAGE)
     assert keys(tmp_path, writer.segment) == [b"a", b"b"]
 
 
-def test_what_a_killed_writer_left_half_done_is_overwritten(tmp_path: Path) -> None:
+def test_partial_record_of_killed_writer_is_overwritten(tmp_path: Path) -> None:
     writer = a_writer(tmp_path)
     place = writer.append(key("a"), IMAGE)
     writer.close()
@@ -109,15 +109,15 @@ def test_what_a_killed_writer_left_half_done_is_overwritten(tmp_path: Path) -> N
         file.write(b"x" * 200)
     with (tmp_path / f"{writer.segment}{INDEX}").open("ab") as file:
         file.write(b"half a record")
-    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
+    heir = require(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     other = IMAGE[::-1].copy()
     place = heir.append(key("b"), other)
     assert keys(tmp_path, writer.segment) == [b"a", b"b"]
-    pixels = some(SegmentMap(tmp_path, writer.segment).pixels(place))
+    pixels = require(SegmentMap(tmp_path, writer.segment).pixels(place))
     assert np.array_equal(pixels, other)
 
 
-def test_a_segment_that_was_removed_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_removed_segment_is_not_continued(tmp_path: Path) -> None:
     assert SegmentWriter.adopt(tmp_path, "none", 1) is None
     writer = a_writer(tmp_path)
     writer.close()
@@ -125,17 +125,17 @@ def test_a_segment_that_was_removed_is_not_gone_on_with(tmp_path: Path) -> None:
     assert SegmentWriter.adopt(tmp_path, writer.segment, 1) is None
 
 
-def test_an_image_that_is_not_in_one_piece_is_refused(tmp_path: Path) -> None:
+def test_non_contiguous_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="contiguous"):
         a_writer(tmp_path).append(key("a"), IMAGE[::2])
 
 
-def test_the_place_of_an_image_that_was_forgotten_is_not_taken_by_another(tmp_path: Path) -> None:
+def test_slot_of_forgotten_image_is_not_reused(tmp_path: Path) -> None:
     writer = a_writer(tmp_path)
     first = writer.append(key("a"), IMAGE)
     writer.close()
     delete_record(tmp_path, first)
-    heir = some(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
+    heir = require(SegmentWriter.adopt(tmp_path, writer.segment, IMAGE.nbytes))
     assert heir.append(key("b"), IMAGE).offset >= first.end
     assert keys(tmp_path, writer.segment) == [b"b"]
 
@@ -149,39 +149,39 @@ def a_folder(top: Path, decoding: str = "exact", limit: int = 4 * SEGMENT) -> Se
     return SegmentFolder(top=top, decoding=decoding, limit=limit)
 
 
-def filled(folder: SegmentFolder, used_at: float) -> str:
+def fill_segment(folder: SegmentFolder, used_at: float) -> str:
     """Fill one segment; return its name."""
-    writer = some(folder.writer(SEGMENT))
+    writer = require(folder.writer(SEGMENT))
     writer.append(bytes(40), np.zeros((1, SEGMENT // 3, 3), dtype=np.uint8))
     writer.close()
     os.utime(folder.path / f"{writer.segment}{INDEX}", (used_at, used_at))
     return writer.segment
 
 
-def test_a_segment_with_room_is_gone_on_with_before_a_new_one_is_made(tmp_path: Path) -> None:
+def test_segment_with_free_space_is_continued_before_new_one(tmp_path: Path) -> None:
     folder = a_folder(tmp_path)
-    first = some(folder.writer(ANY_IMAGE.nbytes))
-    second = some(folder.writer(ANY_IMAGE.nbytes))  # the first has a writer
+    first = require(folder.writer(ANY_IMAGE.nbytes))
+    second = require(folder.writer(ANY_IMAGE.nbytes))  # the first has a writer
     first.close()
-    third = some(folder.writer(ANY_IMAGE.nbytes))
+    third = require(folder.writer(ANY_IMAGE.nbytes))
     assert third.segment == first.segment != second.segment
 
 
-def test_the_least_recently_used_of_all_decodings_goes_when_there_is_no_room(
+def test_least_recently_used_segment_is_removed_if_full(
     tmp_path: Path,
 ) -> None:
     exact, scaled = a_folder(tmp_path), a_folder(tmp_path, "scaled")
-    newer = [filled(exact, used_at=100.0 + number) for number in range(3)]
-    oldest = filled(scaled, used_at=50.0)
+    newer = [fill_segment(exact, used_at=100.0 + number) for number in range(3)]
+    oldest = fill_segment(scaled, used_at=50.0)
     assert oldest in scaled.index_sizes()
-    latest = filled(exact, used_at=200.0)
+    latest = fill_segment(exact, used_at=200.0)
     assert not list(scaled.path.glob(f"*{PIXELS}"))
     assert set(exact.index_sizes()) == {*newer, latest}
 
 
-def test_what_is_read_or_written_stays_and_the_limit_holds(tmp_path: Path) -> None:
+def test_segments_in_use_are_kept_and_limit_holds(tmp_path: Path) -> None:
     folder = a_folder(tmp_path)
-    read = [SegmentMap(folder.path, filled(folder, used_at=number)) for number in range(1, 4)]
+    read = [SegmentMap(folder.path, fill_segment(folder, used_at=number)) for number in range(1, 4)]
     written = folder.writer(ANY_IMAGE.nbytes)
     assert written is not None
     before = set(folder.index_sizes())
@@ -192,7 +192,7 @@ def test_what_is_read_or_written_stays_and_the_limit_holds(tmp_path: Path) -> No
     assert len(folder.index_sizes()) == 4
 
 
-def test_pixels_without_an_index_are_removed_like_any_others(tmp_path: Path) -> None:
+def test_segments_without_index_are_removed_like_others(tmp_path: Path) -> None:
     folder = a_folder(tmp_path)
     orphan = folder.path / f"orphan{PIXELS}"
     orphan.write_bytes(bytes(4 * SEGMENT))
@@ -200,12 +200,12 @@ def test_pixels_without_an_index_are_removed_like_any_others(tmp_path: Path) -> 
     assert not orphan.exists()
 
 
-def test_an_image_larger_than_a_segment_is_not_kept(tmp_path: Path) -> None:
+def test_image_larger_than_segment_is_not_cached(tmp_path: Path) -> None:
     assert a_folder(tmp_path).writer(SEGMENT + 1) is None
     assert a_folder(tmp_path, limit=0).writer(1) is None
 
 
-def test_the_limit_is_part_of_the_disk_and_of_the_memory_where_none_is_set(
+def test_default_limit_is_a_share_of_disk_and_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(LIMIT, raising=False)

@@ -23,7 +23,7 @@ FORK = multiprocessing.get_context("fork")
 LATER_NS = 10_000_000_000
 
 
-def later() -> int:
+def future_time_ns() -> int:
     """Return a time at which files of this test are old enough."""
     return time.time_ns() + LATER_NS
 
@@ -69,7 +69,7 @@ def shared(
     """Return the images as a process that begins now has them."""
     folder = SegmentFolder(top=tmp_path / "cache", decoding="exact", limit=limit)
     folder.path.mkdir(parents=True, exist_ok=True)
-    options = {"clock": later, "decoder": decoder, **more}
+    options = {"clock": future_time_ns, "decoder": decoder, **more}
     return SharedImages(folder, **options)  # type: ignore[arg-type]  # as given
 
 
@@ -88,7 +88,7 @@ def assert_right(images: SharedImages, paths: list[Path]) -> None:
         assert torch.equal(pixels, decode(path))
 
 
-def test_an_image_is_decoded_once_whatever_its_size_format_and_colours(
+def test_image_is_decoded_once_for_any_size_format_and_colours(
     start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     images = start()
@@ -98,7 +98,7 @@ def test_an_image_is_decoded_once_whatever_its_size_format_and_colours(
     assert sorted(decoder.names) == [path.name for path in paths]
 
 
-def test_images_are_held_as_scaled_decoding_gives_them(
+def test_cached_images_equal_scaled_decoding(
     start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     PIL.Image.new("RGB", (640, 480), "red").save(paths[0], "JPEG")
@@ -109,7 +109,7 @@ def test_images_are_held_as_scaled_decoding_gives_them(
     assert decoder.names == ["00.png"]
 
 
-def test_an_image_that_was_replaced_is_decoded_again_though_size_and_time_are_the_same(
+def test_replaced_image_is_decoded_again_despite_equal_size_and_mtime(
     start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     images = start()
@@ -124,7 +124,7 @@ def test_an_image_that_was_replaced_is_decoded_again_though_size_and_time_are_th
     assert decoder.names[6:] == [paths[3].name]
 
 
-def test_a_file_that_could_change_unseen_is_left_to_the_caller(
+def test_file_that_could_change_undetected_is_left_to_caller(
     start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     images = start(clock=time.time_ns)
@@ -132,7 +132,7 @@ def test_a_file_that_could_change_unseen_is_left_to_the_caller(
     assert decoder.names == []
 
 
-def test_a_bad_image_is_named_every_time(start: Start, paths: list[Path]) -> None:
+def test_bad_image_is_reported_every_time(start: Start, paths: list[Path]) -> None:
     paths[2].write_bytes(paths[2].read_bytes()[:40])
     paths[4].unlink()
     images = start()
@@ -155,7 +155,7 @@ def test_a_bad_image_is_named_every_time(start: Start, paths: list[Path]) -> Non
     ],
     ids=["a bit", "cut off", "empty", "a record's bit", "a record cut off", "text"],
 )
-def test_what_was_cut_off_or_altered_is_decoded_again(
+def test_truncated_or_altered_record_is_decoded_again(
     tmp_path: Path,
     start: Start,
     paths: list[Path],
@@ -173,7 +173,7 @@ def test_what_was_cut_off_or_altered_is_decoded_again(
     assert len(decoder.names) == again
 
 
-def test_what_does_not_fit_is_left_to_the_caller(
+def test_image_beyond_limit_is_left_to_caller(
     tmp_path: Path, start: Start, paths: list[Path]
 ) -> None:
     images = start(limit=1 << 14)
@@ -189,7 +189,7 @@ def test_what_does_not_fit_is_left_to_the_caller(
     assert size <= 1 << 14
 
 
-def test_a_full_disk_is_told_once_and_work_goes_on(
+def test_full_disk_is_reported_once_and_work_continues(
     tmp_path: Path, start: Start, paths: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     images = shared(tmp_path, decode)
@@ -216,7 +216,7 @@ def run_apart(*works: Callable[[], object]) -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
-def test_processes_that_begin_together_decode_each_image_once(
+def test_concurrent_processes_decode_each_image_once(
     start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     def work() -> None:
@@ -226,7 +226,7 @@ def test_processes_that_begin_together_decode_each_image_once(
     assert sorted(decoder.names) == [path.name for path in paths]
 
 
-def test_a_process_goes_on_where_its_parent_has_stored_images(
+def test_process_continues_with_images_stored_by_parent(
     start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     images = start()
@@ -241,7 +241,7 @@ def test_a_process_goes_on_where_its_parent_has_stored_images(
     assert sorted(decoder.names) == [path.name for path in paths]
 
 
-def test_a_process_that_is_killed_leaves_nothing_wrong(
+def test_killed_process_leaves_cache_consistent(
     tmp_path: Path, start: Start, paths: list[Path], decoder: Decoder
 ) -> None:
     def deadly(path: Path, scaling: Scaling | None = None) -> Tensor:
@@ -257,7 +257,7 @@ def test_a_process_that_is_killed_leaves_nothing_wrong(
     assert sorted(decoder.names) == [path.name for path in paths]
 
 
-def test_nobody_waits_for_ever_for_a_process_that_sleeps(
+def test_process_does_not_wait_forever_for_stopped_process(
     tmp_path: Path, start: Start, paths: list[Path]
 ) -> None:
     begun, done = FORK.Event(), FORK.Event()
@@ -280,7 +280,7 @@ def test_nobody_waits_for_ever_for_a_process_that_sleeps(
     assert all(isinstance(result, Tensor) for result in results[1:])
 
 
-def test_a_cache_that_others_can_write_or_that_cannot_be_made_is_not_used(
+def test_cache_writable_by_others_or_not_creatable_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(CACHE, str(tmp_path))

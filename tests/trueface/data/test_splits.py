@@ -43,7 +43,7 @@ def some_images(folders: int = 3, each: int = 20) -> list[Image]:
     return [an_image(f"M{f}/s/{number:05d}") for f in range(folders) for number in range(each)]
 
 
-def test_the_lists_share_no_key_and_hold_all_and_the_same_share_of_every_folder() -> None:
+def test_splits_are_disjoint_and_complete_with_equal_share_of_each_folder() -> None:
     images = some_images()
     lists = make_splits(images, seed=1)
     assert sorted(key for keys in lists.values() for key in keys) == sorted(i.key for i in images)
@@ -52,13 +52,13 @@ def test_the_lists_share_no_key_and_hold_all_and_the_same_share_of_every_folder(
     assert make_splits(images, seed=2) != lists
 
 
-def test_copies_of_an_image_fall_into_the_same_list() -> None:
+def test_copies_of_image_are_in_same_split() -> None:
     images = some_images()
     copies = [an_image(image.key, "fb") for image in images]
     assert make_splits([*images, *copies], seed=1) == make_splits(images, seed=1)
 
 
-def test_without_strata_all_are_shuffled_as_one() -> None:
+def test_images_without_strata_are_shuffled_together() -> None:
     images = some_images()
     keys = sorted(image.key for image in images)
     random.Random(7).shuffle(keys)
@@ -71,13 +71,13 @@ def test_without_strata_all_are_shuffled_as_one() -> None:
 
 
 @pytest.mark.parametrize("shares", [(0.7, 0.1), (0.6, 0.3), (0.29, 0.01), (1.0, 0.0), (0.0, 0.1)])
-def test_shares_are_exact_whatever_floats_do(shares: tuple[float, float]) -> None:
+def test_shares_are_exact_despite_float_rounding(shares: tuple[float, float]) -> None:
     lists = make_splits(some_images(1, 100), seed=1, shares=shares)
     first, second = (round(100 * share) for share in shares)
     assert [len(keys) for keys in lists.values()] == [first, second, 100 - first - second]
 
 
-def test_shares_and_draws_that_cannot_be_are_refused() -> None:
+def test_invalid_shares_and_draws_are_refused() -> None:
     for shares in ((0.8, 0.3), (-0.1, 0.1), (1.1, 0.0)):
         with pytest.raises(DataError, match="shares"):
             make_splits(some_images(), seed=1, shares=shares)
@@ -88,7 +88,7 @@ def test_shares_and_draws_that_cannot_be_are_refused() -> None:
 
 @pytest.mark.parametrize("stratify", [True, False])
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30), seed=st.integers(0, 5))
-def test_a_group_is_never_torn(sizes: list[int], seed: int, stratify: bool) -> None:
+def test_group_is_never_divided(sizes: list[int], seed: int, stratify: bool) -> None:
     images = some_images(2, sum(sizes))
     bound = [number for number, size in enumerate(sizes) for _ in range(size)]
     groups = {image.key: f"{bound[int(image.key[-5:])]}" for image in images}
@@ -110,7 +110,7 @@ def test_a_group_is_never_torn(sizes: list[int], seed: int, stratify: bool) -> N
         ),
     ],
 )
-def test_groups_meet_the_shares_of_each_folder_as_far_as_they_can(
+def test_groups_approximate_shares_of_each_folder(
     images: list[Image], group: Callable[[str], str]
 ) -> None:
     groups = {image.key: group(image.key) for image in images}
@@ -121,7 +121,7 @@ def test_groups_meet_the_shares_of_each_folder_as_far_as_they_can(
     assert not groups_in_several_lists(groups, lists)
 
 
-def test_a_group_too_large_for_the_small_lists_goes_to_the_large_one() -> None:
+def test_group_too_large_for_small_splits_goes_to_largest() -> None:
     images = some_images(1, 100)
     groups = {image.key: "large" for image in images[:60]}
     for seed in range(10):
@@ -130,7 +130,7 @@ def test_a_group_too_large_for_the_small_lists_goes_to_the_large_one() -> None:
         assert [len(keys) for keys in lists.values()] == [80, 10, 10]
 
 
-def test_few_large_groups_leave_no_list_empty() -> None:
+def test_few_large_groups_leave_no_split_empty() -> None:
     images = some_images(1, 20)
     groups = {image.key: f"g{n // 5}" for n, image in enumerate(images)}
     for seed in range(10):
@@ -139,7 +139,7 @@ def test_few_large_groups_leave_no_list_empty() -> None:
         assert not groups_in_several_lists(groups, lists)
 
 
-def test_a_smaller_split_moves_no_key_to_another_list() -> None:
+def test_smaller_split_moves_no_key_to_another_split() -> None:
     lists = make_splits(some_images(3, 100), seed=1)
     for wanted, counts in (
         (10, [24, 3, 3]),
@@ -155,7 +155,7 @@ def test_a_smaller_split_moves_no_key_to_another_list() -> None:
 @given(
     sizes=st.tuples(*[st.integers(0, 40)] * 3), small=st.integers(1, 60), more=st.integers(0, 60)
 )
-def test_a_larger_draw_of_the_same_seed_holds_the_smaller(
+def test_larger_draw_of_same_seed_contains_smaller_one(
     sizes: tuple[int, int, int], small: int, more: int
 ) -> None:
     names = ("train", "val", "test")
@@ -189,7 +189,7 @@ def grouping(root: Path, rows: list[str], missing: str = "stop") -> Grouping:
     return Grouping(attributes=attributes, data_root=root, by="skin", missing=missing)  # type: ignore[arg-type]  # a text
 
 
-def test_each_cell_is_divided_in_the_same_shares(tmp_path: Path) -> None:
+def test_each_cell_is_divided_in_same_shares(tmp_path: Path) -> None:
     counts = {("a", 0): 100, ("a", 1): 20, ("b", 0): 10, ("b", 1): 50}
     images, rows = grouped_images(tmp_path, counts)
     known = grouping(tmp_path, rows)
@@ -200,7 +200,7 @@ def test_each_cell_is_divided_in_the_same_shares(tmp_path: Path) -> None:
     assert list(cells["test"].few) == ["a", "b"]
 
 
-def test_folders_within_a_cell_are_divided_alike(tmp_path: Path) -> None:
+def test_folders_within_cell_are_divided_equally(tmp_path: Path) -> None:
     images, rows = grouped_images(tmp_path, {("a", 0): 20, ("a", 1): 20})
     cells = dict.fromkeys(grouping(tmp_path, rows).groups_with_classes(images), "all")
     lists = make_splits(images, seed=1, shares=(0.5, 0.25), cells=cells)
@@ -211,7 +211,7 @@ def test_folders_within_a_cell_are_divided_alike(tmp_path: Path) -> None:
     }
 
 
-def test_related_images_stay_together_in_balanced_lists(tmp_path: Path) -> None:
+def test_related_images_stay_together_in_balanced_splits(tmp_path: Path) -> None:
     images, rows = grouped_images(
         tmp_path, {("a", 0): 40, ("a", 1): 40, ("b", 0): 40, ("b", 1): 40}
     )
@@ -226,7 +226,7 @@ def test_related_images_stay_together_in_balanced_lists(tmp_path: Path) -> None:
     assert known.count_lists(lists, images)["train"].counts == {"a": (20, 20), "b": (20, 20)}
 
 
-def test_copies_have_the_group_of_their_image_and_count_once(tmp_path: Path) -> None:
+def test_copies_have_group_of_their_image_and_count_once(tmp_path: Path) -> None:
     images, rows = grouped_images(tmp_path, {("a", 0): 2})
     copies = [
         image._replace(file=f"{tmp_path}/Facebook/Real/FFHQ/other{at}.jpg", modifier="fb")
@@ -237,7 +237,7 @@ def test_copies_have_the_group_of_their_image_and_count_once(tmp_path: Path) -> 
     assert cells["train"].counts == {"a": (2, 0)}
 
 
-def test_a_key_without_a_group_stops_or_is_unknown(tmp_path: Path) -> None:
+def test_key_without_group_is_an_error_or_unknown(tmp_path: Path) -> None:
     images, rows = grouped_images(tmp_path, {("a", 0): 3})
     with pytest.raises(DataError, match="have no row"):
         grouping(tmp_path, rows[:-1]).groups_of_keys(images)
@@ -252,7 +252,7 @@ def a_split(keys: Iterable[str], others: Iterable[str] = ()) -> SplitList:
     return SplitList(name="train", keys=frozenset(keys), others=frozenset(others), sha256="")
 
 
-def test_a_split_is_read_from_a_folder_or_from_one_file(tmp_path: Path) -> None:
+def test_split_is_read_from_folder_or_single_file(tmp_path: Path) -> None:
     lists = {"train": ["FFHQ/00001", "FFHQ/00000"], "val": [], "test": ["FFHQ/00002"]}
     folder, one = tmp_path / "folder", tmp_path / "new" / "split.json"
     for place in (folder, one):
@@ -277,7 +277,7 @@ def test_a_split_is_read_from_a_folder_or_from_one_file(tmp_path: Path) -> None:
         ("no folder", "trueface splits"),
     ],
 )
-def test_a_list_that_is_none_or_not_there_is_refused_by_name(
+def test_invalid_or_missing_list_is_refused_by_name(
     tmp_path: Path, content: str | None, said: str
 ) -> None:
     folder = tmp_path / "splits"
@@ -290,13 +290,13 @@ def test_a_list_that_is_none_or_not_there_is_refused_by_name(
         load_split(folder, "train")
 
 
-def test_a_key_in_two_lists_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_key_in_two_lists_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_splits(tmp_path, {"train": ["FFHQ/00000"], "test": ["FFHQ/00000", "FFHQ/00001"]})
     load_split(tmp_path, "train")
     assert "FFHQ/00000" in caplog.text
 
 
-def test_the_hash_depends_on_the_keys_alone(tmp_path: Path) -> None:
+def test_hash_depends_on_keys_only(tmp_path: Path) -> None:
     write_splits(tmp_path / "a", {"train": ["FFHQ/00001", "FFHQ/00000"]})
     write_splits(tmp_path / "b", {"train": ["FFHQ/00000", "FFHQ/00001"], "val": ["FFHQ/00002"]})
     one, two = load_split(tmp_path / "a", "train"), load_split(tmp_path / "b", "train")
@@ -317,7 +317,7 @@ def root(tree: Tree) -> Path:
     return tree([*fakes, *reals, *shared])
 
 
-def test_the_images_of_a_split_are_those_of_all_parts_in_order(root: Path) -> None:
+def test_images_of_split_come_from_all_parts_in_order(root: Path) -> None:
     data = parse_data("gan2:pre&real:pre&gan2:fb")
     found = split_images(root, data, a_split(FAKES[:2] + REALS[:1], FAKES[2:] + REALS[1:]))
     assert [image.name for image in found] == [
@@ -329,19 +329,19 @@ def test_the_images_of_a_split_are_those_of_all_parts_in_order(root: Path) -> No
     ]
 
 
-def test_a_part_of_which_no_image_is_in_the_split_is_an_error(root: Path) -> None:
+def test_part_without_image_in_split_is_an_error(root: Path) -> None:
     with pytest.raises(DataError, match=r"none of the 4 images of real:pre .* list 'train'"):
         split_images(root, parse_data("gan2:pre&real:pre"), a_split(FAKES, REALS))
 
 
-def test_a_part_whose_images_an_earlier_part_has_is_in_the_split(root: Path, tree: Tree) -> None:
+def test_part_whose_images_belong_to_earlier_part_is_in_split(root: Path, tree: Tree) -> None:
     tree(["PreSocial/Fake/StyleGAN3/b/00000.png"])
     for data in ("gan2:pre&gan:pre", "gan:pre&gan2:pre"):
         found = split_images(root, parse_data(data), a_split(FAKES, ["StyleGAN3/b/00000"]))
         assert [image.key for image in found] == [*FAKES]
 
 
-def test_a_key_without_a_file_is_an_error_unless_it_is_to_be_skipped(
+def test_key_without_file_is_an_error_unless_skipped(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     split = a_split([*FAKES, "StyleGAN2/a/00007", "StyleGAN2/lost/00001"], REALS)
@@ -362,9 +362,7 @@ def link_elsewhere(root: Path, folder: str, names: Iterable[str]) -> list[Path]:
     return [elsewhere / Path(name).name for name in names]
 
 
-def test_a_link_that_leads_nowhere_is_a_missing_image(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_dangling_link_is_a_missing_image(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     originals = link_elsewhere(root, "PreSocial/Fake", [f"{key}.png" for key in FAKES])
     data, split = parse_data("gan2:pre"), a_split(FAKES, REALS)
     assert len(split_images(root, data, split)) == len(FAKES)
@@ -386,13 +384,13 @@ def test_a_link_that_leads_nowhere_is_a_missing_image(
         split_images(root, data, split, missing="skip")
 
 
-def test_a_second_file_of_a_key_does_not_hide_a_link_that_leads_nowhere(root: Path) -> None:
+def test_second_file_of_key_does_not_hide_dangling_link(root: Path) -> None:
     (root / f"PreSocial/Fake/{FAKES[0]}.jpg").symlink_to("nowhere.jpg")
     with pytest.raises(DataError, match=r"1 of 5 images .* which points to nowhere\.jpg"):
         split_images(root, parse_data("gan2:pre"), a_split(FAKES, REALS))
 
 
-def test_links_of_other_lists_and_of_shared_copies_do_not_stop(root: Path) -> None:
+def test_dangling_links_of_other_splits_and_shared_copies_are_ignored(root: Path) -> None:
     (first, *_) = link_elsewhere(root, "Facebook/Fake", [f"{key}_n.jpg" for key in FAKES[:3]])
     first.unlink()
     (root / f"PreSocial/Fake/{FAKES[3]}.png").unlink()
@@ -401,7 +399,7 @@ def test_links_of_other_lists_and_of_shared_copies_do_not_stop(root: Path) -> No
     assert [image.modifier for image in found] == ["pre"] * 3 + ["fb"] * 2
 
 
-def test_only_links_are_looked_at(tmp_path: Path) -> None:
+def test_only_links_are_checked(tmp_path: Path) -> None:
     (tmp_path / "there.png").touch()
     (tmp_path / "link.png").symlink_to("there.png")
     (tmp_path / "lost.png").symlink_to("nowhere.png")
@@ -410,7 +408,7 @@ def test_only_links_are_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other", ["StyleGAN3/b/00000", "FFHQ/00009", "00001", "StyleGAN/1"])
-def test_keys_of_methods_whose_folders_are_not_there_are_no_matter(root: Path, other: str) -> None:
+def test_keys_of_absent_method_folders_are_ignored(root: Path, other: str) -> None:
     split = a_split([*FAKES, other])
     found = split_images(root, parse_data("gan:pre"), split)
     assert [image.key for image in found] == [*FAKES]
@@ -421,7 +419,7 @@ def test_keys_of_methods_whose_folders_are_not_there_are_no_matter(root: Path, o
 
 
 @pytest.mark.parametrize("lacking", [0, 1])
-def test_shared_copies_that_are_missing_are_counted_only_and_renamed_ones_are_not(
+def test_missing_shared_copies_are_counted_and_renamed_ones_are_not(
     root: Path, caplog: pytest.LogCaptureFixture, lacking: int
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -430,14 +428,14 @@ def test_shared_copies_that_are_missing_are_counted_only_and_renamed_ones_are_no
     assert ("missing=1 modifier=fb" in caplog.text) == ("missing=" in caplog.text) == bool(lacking)
 
 
-def test_an_unshared_file_that_was_renamed_is_missing(root: Path) -> None:
+def test_renamed_original_file_is_missing(root: Path) -> None:
     fake = root / f"PreSocial/Fake/{FAKES[0]}.png"
     fake.rename(fake.with_stem("00000_1080x1080"))
     with pytest.raises(DataError, match=r"1 images of .*StyleGAN2/a/00000"):
         split_images(root, parse_data("gan2:pre"), a_split(FAKES))
 
 
-def test_images_without_a_method_folder_can_be_missing_too(tree: Tree) -> None:
+def test_images_without_method_folder_can_be_missing(tree: Tree) -> None:
     root = tree(f"{name}/{n:05d}.png" for n, name in enumerate(("Fake", "Real", "Fake")))
     with pytest.raises(DataError, match=r"1 images of .*'none'.*00009"):
         split_images(root, parse_data("all:none"), a_split(["00000", "00001", "00002", "00009"]))
@@ -445,7 +443,7 @@ def test_images_without_a_method_folder_can_be_missing_too(tree: Tree) -> None:
     assert [image.key for image in found] == ["00000"]
 
 
-def test_lists_replace_others_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_lists_are_replaced_atomically(tmp_path: Path) -> None:
     folder = tmp_path / "splits"
     for key in ("M/1", "M/2"):
         write_splits(folder, {"train": [key], "val": [], "test": []})
@@ -457,7 +455,7 @@ def test_lists_replace_others_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == [folder]
 
 
-def test_a_list_that_the_new_split_has_not_is_gone(tmp_path: Path) -> None:
+def test_list_absent_from_new_split_is_deleted(tmp_path: Path) -> None:
     for out in (tmp_path / "splits", tmp_path / "split.json"):
         write_splits(out, {"train": ["M/1"], "val": ["M/2"], "test": ["M/3"]})
         write_splits(out, {"test": ["M/1"]})
@@ -467,7 +465,7 @@ def test_a_list_that_the_new_split_has_not_is_gone(tmp_path: Path) -> None:
 KEYS = ("SDXL/faces/p1_00000", "SDXL/faces/p1_00001", "SDXL/faces/p2_00000", "FFHQ/00000")
 
 
-def test_a_group_is_told_by_a_regular_expression() -> None:
+def test_group_is_extracted_by_regular_expression() -> None:
     assert read_groups(["/p([0-9]+)_"], KEYS) == {KEYS[0]: "1", KEYS[1]: "1", KEYS[2]: "2"}
     assert read_groups(["/p(?P<prompt>[0-9]+)_"], KEYS)[KEYS[2]] == "2"
     assert read_groups(["/p(?:[0-9]+)_([0-9]+)|x"], KEYS)[KEYS[2]] == "00000"
@@ -486,7 +484,7 @@ SWAPS = ("real/000/1", "real/001/1", "real/006/1", "DF/000_001/1", "DF/001_002/1
         [r"/(?:\d{3}_)(\d{3})/", r"/(\d{3})(?:_\d{3})?/"],
     ],
 )
-def test_both_people_of_a_face_swap_are_in_one_group(rules: list[str]) -> None:
+def test_both_people_of_face_swap_are_in_one_group(rules: list[str]) -> None:
     groups = read_groups(rules, SWAPS)
     assert groups == {
         "real/000/1": "000",
@@ -498,7 +496,7 @@ def test_both_people_of_a_face_swap_are_in_one_group(rules: list[str]) -> None:
     }
 
 
-def test_a_table_may_say_that_a_group_is_not_known_and_write_a_number_in_two_ways(
+def test_table_may_leave_group_unknown_and_write_number_in_two_ways(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "a.csv").write_text(
@@ -518,13 +516,13 @@ def test_names_of_different_kinds_are_different_groups() -> None:
     assert len(set(read_groups(["person([0-9])", "camera([0-9])"], keys).values())) == 1
 
 
-def test_a_table_and_an_expression_share_the_names_of_groups(tmp_path: Path) -> None:
+def test_table_and_expression_share_group_names(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"{KEYS[3]},1\n")
     groups = read_groups(["/p([0-9]+)_", str(tmp_path / "a.csv")], KEYS)
     assert groups == {KEYS[0]: "1", KEYS[1]: "1", KEYS[2]: "2", KEYS[3]: "1"}
 
 
-def test_a_group_is_told_by_a_table(tmp_path: Path) -> None:
+def test_group_is_read_from_table(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({KEYS[0]: 7, KEYS[3]: "x", "gone": "y"}))
     (tmp_path / "a.csv").write_text(f"key,identity\n{KEYS[0]},7\n\n{KEYS[3]},x,more\n")
     for name in ("a.json", "a.csv"):
@@ -546,7 +544,7 @@ def test_a_group_is_told_by_a_table(tmp_path: Path) -> None:
         ("a.csv", "b,1\n", "no group for any"),
     ],
 )
-def test_a_rule_or_a_table_that_cannot_be_is_refused(
+def test_invalid_rule_or_table_is_refused(
     tmp_path: Path, rule: str, content: str | None, said: str
 ) -> None:
     if content is not None:
@@ -556,7 +554,7 @@ def test_a_rule_or_a_table_that_cannot_be_is_refused(
         read_groups([rule], KEYS)
 
 
-def test_rules_together_bind_what_any_of_them_binds() -> None:
+def test_combined_rules_join_groups_of_each_rule() -> None:
     one = {"a": "1", "b": "1", "c": "2", "d": "2", "e": "3"}
     other = {"b": "x", "c": "x", "f": "y", "g": "y"}
     found = merge_groups(one, other)
@@ -591,16 +589,18 @@ def file(check_root: Path, key: str) -> Path:
     return check_root / "PreSocial" / ("Fake" if key in CHECK_FAKES else "Real") / f"{key}.png"
 
 
-def look(check_root: Path, lists: dict[str, tuple[str, ...]], **how: object) -> SplitReport:
+def examine_split(
+    check_root: Path, lists: dict[str, tuple[str, ...]], **how: object
+) -> SplitReport:
     return examine(lists, survey(check_root, parse_data("all:pre")), **how)  # type: ignore[arg-type]  # as the test says
 
 
-def told(found: SplitReport) -> dict[str, list[str]]:
+def report_cells(found: SplitReport) -> dict[str, list[str]]:
     return {name: cells for name, *cells in found.rows()}
 
 
-def test_a_sound_split_has_no_leak_and_its_classes_are_counted(check_root: Path) -> None:
-    found = look(check_root, LISTS, similar=True)
+def test_valid_split_has_no_leak_and_its_classes_are_counted(check_root: Path) -> None:
+    found = examine_split(check_root, LISTS, similar=True)
     assert found.leaks == 0
     assert [(one.keys, one.real, one.fake) for one in found.lists.values()] == [
         (8, 4, 4),
@@ -613,74 +613,76 @@ def test_a_sound_split_has_no_leak_and_its_classes_are_counted(check_root: Path)
     assert (found.pictures.looked_at, found.pictures.same, found.pictures.near) == (12, (), ())
 
 
-def test_a_key_in_two_lists_is_a_leak(check_root: Path) -> None:
-    found = look(
+def test_key_in_two_lists_is_a_leak(check_root: Path) -> None:
+    found = examine_split(
         check_root, LISTS | {"test": LISTS["test"] + CHECK_FAKES[:1], "val": CHECK_FAKES[:1]}
     )
     assert found.shared == {CHECK_FAKES[0]: ("train", "val", "test")}
     assert found.leaks == 1
-    assert told(found)["leak: key in several lists"] == [
+    assert report_cells(found)["leak: key in several lists"] == [
         "1",
         "StyleGAN2/a/00000 in train and val and test",
     ]
 
 
-def test_the_same_number_under_two_methods_is_no_leak(check_root: Path) -> None:
-    assert look(check_root, {"train": CHECK_FAKES, "test": CHECK_REALS}).leaks == 0
+def test_same_number_under_two_methods_is_no_leak(check_root: Path) -> None:
+    assert examine_split(check_root, {"train": CHECK_FAKES, "test": CHECK_REALS}).leaks == 0
 
 
-def test_the_same_pixels_in_two_lists_are_a_leak(check_root: Path) -> None:
+def test_same_pixels_in_two_lists_are_a_leak(check_root: Path) -> None:
     shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_REALS[5]))
     shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_REALS[1]))
-    found = look(check_root, LISTS)
+    found = examine_split(check_root, LISTS)
     assert found.pictures is not None
     assert found.pictures.same == (("train:FFHQ/00000", "train:FFHQ/00001", "test:FFHQ/00005"),)
     assert (found.leaks, found.pictures.repeated) == (1, 1)
-    assert look(check_root, LISTS, content=False).leaks == 0
+    assert examine_split(check_root, LISTS, content=False).leaks == 0
 
 
-def test_a_picture_that_is_real_and_fake_is_reported_also_within_a_list(check_root: Path) -> None:
+def test_picture_both_real_and_fake_is_reported_also_within_list(check_root: Path) -> None:
     shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, CHECK_FAKES[1]))
-    found = look(check_root, LISTS)
+    found = examine_split(check_root, LISTS)
     assert found.leaks == 0
-    assert told(found)["same pixels, real and fake"] == [
+    assert report_cells(found)["same pixels, real and fake"] == [
         "1",
         "train:FFHQ/00000 (real) = train:StyleGAN2/a/00001 (fake)",
     ]
-    assert told(look(check_root, {"test": CHECK_REALS}))["same pixels, real and fake"] == ["0"]
+    assert report_cells(examine_split(check_root, {"test": CHECK_REALS}))[
+        "same pixels, real and fake"
+    ] == ["0"]
 
 
-def test_a_picture_that_is_there_many_times_is_one_short_example(check_root: Path) -> None:
+def test_picture_with_many_copies_gives_one_short_example(check_root: Path) -> None:
     for key in (*CHECK_REALS[1:], *CHECK_FAKES):
         shutil.copy(file(check_root, CHECK_REALS[0]), file(check_root, key))
-    found = look(check_root, LISTS)
-    assert told(found)["leak: same pixels in several lists"] == [
+    found = examine_split(check_root, LISTS)
+    assert report_cells(found)["leak: same pixels in several lists"] == [
         "1",
         "train:StyleGAN2/a/00000 = val:StyleGAN2/a/00004 = test:StyleGAN2/a/00005 = "
         "train:StyleGAN2/a/00001 = … (12 images)",
     ]
-    assert told(found)["same pixels, real and fake"] == [
+    assert report_cells(found)["same pixels, real and fake"] == [
         "1",
         "train:FFHQ/00000 (real) = train:StyleGAN2/a/00000 (fake) = … (12 images)",
     ]
 
 
-def test_a_group_in_two_lists_is_a_leak(check_root: Path) -> None:
+def test_group_in_two_lists_is_a_leak(check_root: Path) -> None:
     groups = {
         CHECK_FAKES[0]: "anna",
         CHECK_FAKES[1]: "anna",
         CHECK_REALS[5]: "anna",
         CHECK_REALS[4]: "berta",
     }
-    found = look(check_root, LISTS, groups=groups)
+    found = examine_split(check_root, LISTS, groups=groups)
     assert (found.torn, found.leaks) == ({"anna": ("train", "test")}, 1)
 
 
-def test_files_that_are_missing_unlisted_or_unreadable_are_told(check_root: Path) -> None:
+def test_missing_unlisted_and_unreadable_files_are_reported(check_root: Path) -> None:
     file(check_root, CHECK_FAKES[0]).unlink()
     file(check_root, CHECK_REALS[0]).write_bytes(b"no image")
     lists = LISTS | {"val": ("StyleGAN3/b/00001",), "train": LISTS["train"] + CHECK_FAKES[1:2]}
-    found = look(check_root, lists)
+    found = examine_split(check_root, lists)
     assert found.lists["train"].missing == (CHECK_FAKES[0],)
     assert (found.lists["train"].repeated, found.lists["val"].elsewhere) == (1, 1)
     assert (found.unlisted, found.leaks) == (2, 0)
@@ -688,10 +690,10 @@ def test_files_that_are_missing_unlisted_or_unreadable_are_told(check_root: Path
     assert [path for path, _ in found.pictures.unreadable] == [
         str(file(check_root, CHECK_REALS[0]))
     ]
-    assert told(found)["keys without a file"] == ["1", f"train:{CHECK_FAKES[0]}"]
+    assert report_cells(found)["keys without a file"] == ["1", f"train:{CHECK_FAKES[0]}"]
 
 
-def test_all_of_it_can_be_written_as_json(check_root: Path) -> None:
-    content = json.loads(json.dumps(look(check_root, LISTS).as_json()))
+def test_report_can_be_written_as_json(check_root: Path) -> None:
+    content = json.loads(json.dumps(examine_split(check_root, LISTS).as_json()))
     assert (content["schema"], content["leaks"]) == (1, 0)
     assert content["lists"]["train"]["missing"] == []

@@ -38,7 +38,7 @@ def pixels(height: int = 40, width: int = 40, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
 
 
-def lively(**settings: Any) -> TrainSettings:
+def all_random_settings(**settings: Any) -> TrainSettings:
     every: dict[str, Any] = {
         "resize_prob": 0.5,
         "resize_scale": [0.2, 1.0],
@@ -63,7 +63,7 @@ def augment(
     return apply_augmentation(image, parameters, settings.resize_size)
 
 
-def in_whole(
+def augment_whole_image(
     image: Tensor, settings: TrainSettings, chance: random.Random, *, unshared: bool
 ) -> Tensor:
     """Return what `augment` shall, step by step on the whole image: slow, and easy to believe."""
@@ -105,7 +105,7 @@ def settings_of_any_kind(draw: st.DrawFn) -> TrainSettings:
         return sorted([draw(st.floats(low, high)), draw(st.floats(low, high))])
 
     size = draw(st.integers(8, 90))  # the blur's reflection needs 8 pixels
-    return lively(
+    return all_random_settings(
         resize_prob=draw(PROBABILITIES),
         resize_scale=span(0.01, 1.5),
         resize_ratio=span(0.2, 5),
@@ -120,7 +120,7 @@ def settings_of_any_kind(draw: st.DrawFn) -> TrainSettings:
 
 
 @given(settings_of_any_kind(), SIDES, SIDES, st.integers(0, 999), st.booleans(), st.booleans())
-def test_looking_only_where_the_patch_is_changes_no_bit(
+def test_evaluating_only_the_patch_gives_same_bits(
     settings: TrainSettings, height: int, width: int, seed: int, unshared: bool, smooth: bool
 ) -> None:
     narrowest, widest = settings.resize_ratio
@@ -130,7 +130,7 @@ def test_looking_only_where_the_patch_is_changes_no_bit(
     if smooth:  # noise hides what JPEG does to colours
         image = torch.arange(3 * height * width).view(3, height, width).div(7).to(torch.uint8)
     in_memory_as_decoded = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-    expected = in_whole(image, settings, random.Random(seed), unshared=unshared)
+    expected = augment_whole_image(image, settings, random.Random(seed), unshared=unshared)
     for given_image in (image, in_memory_as_decoded):
         found = augment(given_image, settings, random.Random(seed), unshared=unshared)
         assert torch.equal(found, expected)
@@ -138,24 +138,26 @@ def test_looking_only_where_the_patch_is_changes_no_bit(
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (40, 1), (2, 1)])
 @pytest.mark.parametrize("ratio", [(0.01, 0.02), (3, 3), (50, 99)])
-def test_an_image_of_a_pixel_or_a_line_can_be_cropped_at_any_ratio(
+def test_one_pixel_wide_image_can_be_cropped_at_any_ratio(
     height: int, width: int, ratio: tuple[float, float]
 ) -> None:
-    settings = lively(resize_prob=1.0, resize_ratio=ratio, resize_size=16, patch_size=8)
+    settings = all_random_settings(
+        resize_prob=1.0, resize_ratio=ratio, resize_size=16, patch_size=8
+    )
     found = augment(pixels(height, width), settings, random.Random(0), unshared=True)
     assert found.shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_large_images_come_out_the_same_too(threads: int) -> None:
+def test_large_images_give_same_result(threads: int) -> None:
     image = pixels(300, 420)
     image[:, 100:, :200] = torch.arange(200, dtype=torch.uint8)
-    settings = lively(resize_size=256, patch_size=96, blur_prob=0.7, jpeg_prob=0.7)
+    settings = all_random_settings(resize_size=256, patch_size=96, blur_prob=0.7, jpeg_prob=0.7)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         for seed in range(12):
-            expected = in_whole(image, settings, random.Random(seed), unshared=True)
+            expected = augment_whole_image(image, settings, random.Random(seed), unshared=True)
             found = augment(image, settings, random.Random(seed), unshared=True)
             assert torch.equal(found, expected)
     finally:
@@ -163,7 +165,7 @@ def test_large_images_come_out_the_same_too(threads: int) -> None:
 
 
 @given(settings_of_any_kind(), SIDES, SIDES, st.integers(0, 999))
-def test_rows_below_the_bottom_change_nothing(
+def test_rows_below_needed_rows_change_nothing(
     settings: TrainSettings, height: int, width: int, epoch: int
 ) -> None:
     transform = TrainTransform(settings=settings, seed=1)
@@ -176,7 +178,7 @@ def test_rows_below_the_bottom_change_nothing(
 
 
 @pytest.mark.parametrize(("height", "bottom"), [(40, 30), (41, 30), (20, 20), (10, 10)])
-def test_a_test_needs_no_row_below_its_centre(height: int, bottom: int) -> None:
+def test_test_transform_needs_no_row_below_centre(height: int, bottom: int) -> None:
     transform = transforms.test_transform(TestSettings(**WHERE, resize_size=20))
     assert transform.rows_needed(height, 40, an_image(), 0) == bottom
     spoilt = pixels(height)
@@ -184,20 +186,20 @@ def test_a_test_needs_no_row_below_its_centre(height: int, bottom: int) -> None:
     assert torch.equal(transform(spoilt, an_image(), 0), transform(pixels(height), an_image(), 0))
 
 
-def test_an_augmentation_comes_again_after_its_cycle() -> None:
-    settings = lively(augment_cycle=3)
+def test_augmentation_repeats_after_its_cycle() -> None:
+    settings = all_random_settings(augment_cycle=3)
     transform = TrainTransform(settings=settings, seed=1)
     seen = [transform(pixels(), an_image(), epoch) for epoch in range(7)]
     for epoch in range(4):
         assert torch.equal(seen[epoch], seen[epoch + 3])
     assert not torch.equal(seen[0], seen[1])
-    endless = TrainTransform(settings=lively(), seed=1)
+    endless = TrainTransform(settings=all_random_settings(), seed=1)
     assert torch.equal(seen[0], endless(pixels(), an_image(), 0))
     assert not torch.equal(endless(pixels(), an_image(), 0), endless(pixels(), an_image(), 3))
 
 
-def test_an_augmentation_is_a_function_of_seed_image_and_epoch() -> None:
-    transform = TrainTransform(settings=lively(), seed=1)
+def test_augmentation_is_a_function_of_seed_image_and_epoch() -> None:
+    transform = TrainTransform(settings=all_random_settings(), seed=1)
     before = transform(pixels(), an_image(), 3)
     torch.manual_seed(99)
     transform(pixels(), an_image("other"), 3)
@@ -213,20 +215,20 @@ def test_an_augmentation_is_a_function_of_seed_image_and_epoch() -> None:
         (1, an_image(), 1),
     ],
 )
-def test_another_seed_image_or_epoch_gives_another_augmentation(
+def test_other_seed_image_or_epoch_gives_other_augmentation(
     seed: int, image: Image, epoch: int
 ) -> None:
-    settings = lively(resize_prob=1, blur_prob=0, jpeg_prob=0)
+    settings = all_random_settings(resize_prob=1, blur_prob=0, jpeg_prob=0)
     one = TrainTransform(settings=settings, seed=1)(pixels(), an_image(), 0)
     other = TrainTransform(settings=settings, seed=seed)(pixels(), image, epoch)
     assert not torch.equal(one, other)
 
 
-def test_augmenting_leaves_the_global_generators_alone() -> None:
+def test_augmentation_keeps_global_generators_unchanged() -> None:
     torch.manual_seed(1)
     random.seed(1)
     before = torch.get_rng_state(), random.getstate()
-    augment(pixels(), lively(resize_prob=1), random.Random(1), unshared=True)
+    augment(pixels(), all_random_settings(resize_prob=1), random.Random(1), unshared=True)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
 
@@ -241,24 +243,26 @@ def test_shared_images_get_no_blur_and_no_compression() -> None:
     assert not unshared.flatten().sort().values.equal(pixels().flatten().sort().values)
 
 
-def test_images_of_a_folder_without_modifier_are_blurred_and_compressed_as_unshared_ones() -> None:
+def test_images_without_modifier_are_blurred_and_compressed_like_originals() -> None:
     for step in ({"blur_prob": 1.0}, {"jpeg_prob": 1.0}):
-        transform = TrainTransform(settings=lively(flip_prob=0, resize_prob=0, **step), seed=1)
+        transform = TrainTransform(
+            settings=all_random_settings(flip_prob=0, resize_prob=0, **step), seed=1
+        )
         none, pre = (transform(pixels(), an_image(modifier=m), 0) for m in ("none", "pre"))
         shared = transform(pixels(), an_image(modifier="fb"), 0)
         assert not none.equal(shared)
         assert not pre.equal(shared)
 
 
-def test_a_test_sees_the_centre_and_nothing_random() -> None:
+def test_test_transform_is_centre_crop_without_randomness() -> None:
     transform = transforms.test_transform(TestSettings(**WHERE, resize_size=20, patch_size=8))
     assert torch.equal(transform(pixels(), an_image(), 0), pixels()[:, 10:30, 10:30])
     assert torch.equal(transform(pixels(), an_image("other"), 7), pixels()[:, 10:30, 10:30])
 
 
-def test_validation_sees_what_a_test_sees() -> None:
+def test_validation_transform_equals_test_transform() -> None:
     given: dict[str, Any] = {"resize_size": 32, "patch_size": 16, "test_crops": 4}
-    assert transforms.test_transform(lively(**given)) == transforms.test_transform(
+    assert transforms.test_transform(all_random_settings(**given)) == transforms.test_transform(
         TestSettings(**WHERE, **given)
     )
 
@@ -272,7 +276,7 @@ def test_validation_sees_what_a_test_sees() -> None:
         (6, [(0, 0), (0, 12), (0, 24), (24, 0), (24, 12), (24, 24)]),
     ],
 )
-def test_fixed_patches_span_the_image(count: int, places: list[tuple[int, int]]) -> None:
+def test_fixed_patches_cover_the_image(count: int, places: list[tuple[int, int]]) -> None:
     crops = fixed_crops(pixels(), count, 16)
     assert crops.shape == (count, 3, 16, 16)
     for crop, (top, left) in zip(crops, places, strict=True):
@@ -293,15 +297,15 @@ def test_fixed_patches_span_the_image(count: int, places: list[tuple[int, int]])
         ({"test_crops": 2}, 1),  # which are not what a training sees
     ],
 )
-def test_a_transform_says_how_many_epochs_differ(given: dict[str, Any], period: int) -> None:
+def test_transform_reports_number_of_distinct_epochs(given: dict[str, Any], period: int) -> None:
     settings = TrainSettings(**WHERE, **({"flip_prob": 0} | given))
     transform_id = TrainTransform(settings=settings, seed=1).id
     assert transform_id.period == period
     assert transform_id.is_test == (period == 1 and "test_crops" not in given)
 
 
-def test_every_setting_of_the_augmentation_is_in_the_identity() -> None:
-    settings = lively()
+def test_every_augmentation_setting_is_in_identity() -> None:
+    settings = all_random_settings()
     identity = {
         **TrainTransform(settings=settings, seed=1).id.identity,
         **transforms.test_transform(settings).id.identity,

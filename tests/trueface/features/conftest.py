@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def passes(folder: Path) -> Callable[..., int]:
-    """Return a function that says how many images a process that begins now passes through a body."""
+    """Return a function that counts the images that a new process passes through a backbone."""
 
     def count(feed: ImageLoader, view: int = 0, counted: Counted | None = None) -> int:
         counted = counted or body()

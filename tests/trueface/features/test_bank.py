@@ -50,7 +50,7 @@ def same(one: list[tuple[list[int], Tensor]], other: list[tuple[list[int], Tenso
 
 
 @pytest.mark.parametrize("more", [{}, {"augment_cycle": 2}, {"flip_prob": 0.0}])
-def test_batches_are_the_same_bits_with_a_store_and_without(
+def test_batches_have_same_bits_with_and_without_store(
     images: tuple[Image, ...], folder: Path, more: dict[str, object]
 ) -> None:
     feed = as_learned(images, **more)
@@ -66,9 +66,7 @@ def test_batches_are_the_same_bits_with_a_store_and_without(
     assert (filling.cost.read, reading.cost.computed) == (0, 0)
 
 
-def test_a_job_that_goes_on_after_an_interruption_finds_the_same_bits(
-    images: tuple[Image, ...], folder: Path
-) -> None:
+def test_resumed_job_gets_same_bits(images: tuple[Image, ...], folder: Path) -> None:
     feed = as_learned(images)
     plain = Bank(body(), feed, watch=RunContext(), views=EPOCHS)
     stop = threading.Event()
@@ -82,7 +80,7 @@ def test_a_job_that_goes_on_after_an_interruption_finds_the_same_bits(
     assert counted.seen == COUNT // 2
 
 
-def test_some_images_of_an_endless_augmentation_are_computed_once_for_all_jobs(
+def test_features_of_non_repeating_augmentation_are_computed_once_for_all_jobs(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     feed = as_learned(images)
@@ -94,7 +92,7 @@ def test_some_images_of_an_endless_augmentation_are_computed_once_for_all_jobs(
         assert counted.seen == computed
 
 
-def test_views_beyond_the_limit_are_computed_in_every_job(
+def test_views_beyond_limit_are_computed_in_every_job(
     images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     counted = body()
@@ -109,7 +107,7 @@ def test_views_beyond_the_limit_are_computed_in_every_job(
     assert "views=3 state=not all stored fitting=2" in caplog.text
 
 
-def test_while_another_process_computes_a_view_the_next_is_computed(
+def test_next_view_is_computed_while_other_process_computes_first(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     store = store_in(folder)
@@ -168,7 +166,7 @@ def trained(
 
 
 @pytest.mark.parametrize("more", [{}, {"augment_cycle": 2}])
-def test_a_training_learns_the_same_bits_with_a_store_and_without(
+def test_training_gives_same_bits_with_and_without_store(
     images: tuple[Image, ...], folder: Path, more: dict[str, object]
 ) -> None:
     weights, epochs = trained(images, None, **more)
@@ -179,7 +177,7 @@ def test_a_training_learns_the_same_bits_with_a_store_and_without(
             assert replace(other, seconds=one.seconds, images_per_s=one.images_per_s) == one
 
 
-def test_a_test_gives_the_same_scores_with_a_store_and_without(
+def test_test_gives_same_scores_with_and_without_store(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     detector, feed = model(), as_tested(images)
@@ -194,7 +192,7 @@ def test_a_test_gives_the_same_scores_with_a_store_and_without(
     assert np.array_equal(without.logits > 0, plain.logits > 0)
 
 
-def test_batches_of_another_size_change_logits_by_rounding_only(tree: Tree, folder: Path) -> None:
+def test_other_batch_size_changes_logits_by_rounding_only(tree: Tree, folder: Path) -> None:
     images = written(tree, 9)  # the last batch of the smaller size is a single image
     detector, store = model(), store_in(folder)
     sizes = [evaluate_images(
@@ -205,7 +203,7 @@ def test_batches_of_another_size_change_logits_by_rounding_only(tree: Tree, fold
         assert np.array_equal(other.logits > 0, sizes[0].logits > 0)
 
 
-def test_the_provenance_counts_what_was_read_and_computed(
+def test_provenance_counts_read_and_computed_features(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     given = settings(flip_prob=0.5, num_epochs=2)

@@ -18,14 +18,14 @@ DAY_S = 86_400
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a file that is old enough: a real one would have to lie there for two seconds."""
+    """Return a file that is old enough. A real file would have to exist for two seconds."""
     monkeypatch.setattr(artifact, "RACY_NS", 0)
     path = tmp_path / "image"
     path.write_bytes(b"one")
     return path
 
 
-def later(folder: Path, file: Path) -> tuple[str, int]:
+def digest_in_new_process(folder: Path, file: Path) -> tuple[str, int]:
     """Return what a process that begins now says, and how many files it read."""
     digests = FileDigests(folder)
     sha256 = digests.digest_file(file)[1].hex()
@@ -37,65 +37,65 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_file_is_read_once(file: Path) -> None:
+def test_file_is_read_once(file: Path) -> None:
     folder = file.parent
-    assert later(folder, file) == (sha256(b"one"), 1)
-    assert later(folder, file) == (sha256(b"one"), 0)
+    assert digest_in_new_process(folder, file) == (sha256(b"one"), 1)
+    assert digest_in_new_process(folder, file) == (sha256(b"one"), 0)
     assert oct(next(folder.glob("digests-*.bin")).stat().st_mode)[-3:] == "600"
 
 
-def test_a_file_that_was_written_since_is_read_again_whatever_its_mtime(file: Path) -> None:
-    later(file.parent, file)
+def test_modified_file_is_read_again_despite_equal_mtime(file: Path) -> None:
+    digest_in_new_process(file.parent, file)
     status = file.stat()
     time.sleep(0.02)  # a tick of the file system's clock
     file.write_bytes(b"two")
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert later(file.parent, file) == (sha256(b"two"), 1)
+    assert digest_in_new_process(file.parent, file) == (sha256(b"two"), 1)
 
 
-def test_a_file_that_may_change_without_a_trace_is_not_remembered(
+def test_file_that_may_change_undetected_is_not_cached(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifact, "RACY_NS", 60 * 10**9)
-    assert [later(file.parent, file)[1] for _ in range(2)] == [1, 1]
+    assert [digest_in_new_process(file.parent, file)[1] for _ in range(2)] == [1, 1]
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\0" * 7, b"trueface digests 1\n" + b"\0" * 112])
-def test_damaged_digests_are_left_out_of_account(file: Path, damaged: bytes) -> None:
-    later(file.parent, file)
+def test_damaged_digests_are_ignored(file: Path, damaged: bytes) -> None:
+    digest_in_new_process(file.parent, file)
     (kept,) = file.parent.glob("digests-*.bin")
     kept.write_bytes(damaged)
-    assert later(file.parent, file) == (sha256(b"one"), 1)
-    assert later(file.parent, file) == (sha256(b"one"), 0)
+    assert digest_in_new_process(file.parent, file) == (sha256(b"one"), 1)
+    assert digest_in_new_process(file.parent, file) == (sha256(b"one"), 0)
 
 
-def test_what_two_processes_read_is_remembered_of_both(file: Path) -> None:
+def test_digests_of_two_processes_are_merged(file: Path) -> None:
     other = file.with_name("other")
     other.write_bytes(b"other")
     first, second = (FileDigests(file.parent) for _ in range(2))
     first.digest_file(file), second.digest_file(other)
     for each in (first, second):
         each.save_digests()
-    assert [later(file.parent, path)[1] for path in (file, other)] == [0, 0]
+    assert [digest_in_new_process(file.parent, path)[1] for path in (file, other)] == [0, 0]
 
 
-def test_a_pipe_is_not_waited_for(file: Path) -> None:
+def test_pipe_does_not_block(file: Path) -> None:
     os.mkfifo(file.with_name("pipe"))
     with pytest.raises(OSError, match="not a regular file"):
         FileDigests(None).digest_file(file.with_name("pipe"))
 
 
-def test_a_half_written_file_of_a_killed_process_goes_away_after_a_day(file: Path) -> None:
+def test_partial_file_of_killed_process_is_deleted_after_a_day(file: Path) -> None:
     left, young = file.with_name(".0.tmp"), file.with_name(".1.tmp")
     for path in (left, young):
         path.write_bytes(b"half")
     before = time.time() - 2 * DAY_S
     os.utime(left, (before, before))
-    later(file.parent, file)
+    digest_in_new_process(file.parent, file)
     assert (left.exists(), young.exists()) == (False, True)
 
 
-def test_of_too_many_files_those_go_that_were_not_asked_for_lately(
+def test_least_recently_used_digests_are_dropped(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, other, third = file.parent, file.with_name("other"), file.with_name("third")
@@ -105,11 +105,11 @@ def test_of_too_many_files_those_go_that_were_not_asked_for_lately(
     today = time.time()
     for days, path in enumerate((file, other, file, third)):
         monkeypatch.setattr(time, "time", lambda days=days: today + days * DAY_S)
-        later(folder, path)
-    assert [later(folder, path)[1] for path in (file, third, other)] == [0, 0, 1]
+        digest_in_new_process(folder, path)
+    assert [digest_in_new_process(folder, path)[1] for path in (file, third, other)] == [0, 0, 1]
 
 
-def test_files_of_one_inode_number_on_two_disks_are_two(file: Path) -> None:
+def test_equal_inode_numbers_on_two_disks_are_two_files(file: Path) -> None:
     marks = [FileMark.from_path(file)._replace(device=device) for device in (1, 2)]
     entries = {mark: (bytes([mark.device]) * 32, 5) for mark in marks}
     table = Table(np.zeros(0, dtype=ROW)).with_newer(entries).with_newer({marks[0]: (b"n" * 32, 6)})

@@ -1,4 +1,4 @@
-"""The feature store: what is read, what is computed again, and that nothing wrong is ever read."""
+"""The feature store: reading, recomputation, and protection against wrong features."""
 
 import hashlib
 import logging
@@ -62,7 +62,7 @@ def lock_of(folder: Path) -> Path:
 
 
 class TestReading:
-    def test_a_second_job_passes_no_image_through_the_body(
+    def test_second_job_passes_no_image_through_backbone(
         self, images: tuple[Image, ...], folder: Path
     ) -> None:
         first, second = body(), body()
@@ -78,7 +78,7 @@ class TestReading:
         assert second.seen == 0
         assert np.array_equal(made.features, backward.features[::-1])
 
-    def test_features_are_those_of_the_body_bit_by_bit(
+    def test_features_equal_those_of_backbone_bit_by_bit(
         self, images: tuple[Image, ...], folder: Path
     ) -> None:
         feed, frozen = as_learned(images), body()
@@ -89,7 +89,7 @@ class TestReading:
                 rows = [matrix.rows[at] for at in batch.indices.tolist()]
                 assert torch.equal(torch.from_numpy(matrix.take(rows)), expected)
 
-    def test_a_job_with_more_images_computes_what_is_missing_only(
+    def test_job_with_more_images_computes_only_missing_ones(
         self, images: tuple[Image, ...], folder: Path
     ) -> None:
         few, all_of_them = body(), body()
@@ -100,7 +100,7 @@ class TestReading:
         assert np.array_equal(whole.features, read(folder, body(), as_tested(images)).features)
         assert whole.features.shape == (COUNT, few.width)
 
-    def test_a_bad_image_is_listed_each_time(
+    def test_bad_image_is_listed_each_time(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int]
     ) -> None:
         images[3].path.write_bytes(b"no image")
@@ -117,7 +117,7 @@ class TestReading:
         with pytest.raises(DataError, match="0 of 8 images"):
             passes(as_tested(images))
 
-    def test_many_small_shards_become_one(
+    def test_many_small_shards_are_merged(
         self, images: tuple[Image, ...], tree: Tree, folder: Path
     ) -> None:
         images = written(tree, 12)
@@ -131,12 +131,12 @@ class TestReading:
 Feed = Callable[[tuple[Image, ...]], ImageLoader]
 
 
-def moved(images: tuple[Image, ...]) -> list[Image]:
+def move_to_folder(images: tuple[Image, ...]) -> list[Image]:
     return [image._replace(key=f"B/{image.key}") for image in images]
 
 
 class TestIdentity:
-    """What a row depends on: what changes any of it is computed again."""
+    """The identity of a row: a change of any part causes recomputation."""
 
     @pytest.mark.parametrize(
         ("first", "then", "views", "computed"),
@@ -144,7 +144,7 @@ class TestIdentity:
             (as_learned, lambda images: as_learned(images, augment_seed=7), (0, 0), COUNT),
             (as_learned, lambda images: as_learned(images, resize_size=10), (0, 0), COUNT),
             (as_learned, lambda images: as_learned(images, decode="scaled"), (0, 0), COUNT),
-            (as_learned, lambda images: as_learned(moved(images)), (0, 0), COUNT),
+            (as_learned, lambda images: as_learned(move_to_folder(images)), (0, 0), COUNT),
             (
                 as_learned,
                 lambda images: replace(
@@ -165,7 +165,7 @@ class TestIdentity:
             # a training without chance sees what a test sees
             (
                 lambda images: as_learned(images, flip_prob=0.0),
-                lambda images: as_tested(moved(images)),
+                lambda images: as_tested(move_to_folder(images)),
                 (0, 0), 0,
             ),
             (
@@ -182,7 +182,7 @@ class TestIdentity:
             "no chance", "labels, batches and order",
         ],
     )  # fmt: skip
-    def test_another_feed_has_features_of_its_own_where_pixels_may_differ(
+    def test_feed_with_possibly_different_pixels_has_separate_features(
         self, images: tuple[Image, ...], passes: Callable[..., int], first: Feed, then: Feed,
         views: tuple[int, int], computed: int,
     ) -> None:  # fmt: skip
@@ -190,7 +190,7 @@ class TestIdentity:
         assert passes(then(images), views[1]) == computed
         assert passes(first(images), views[0]) == 0
 
-    def test_other_weights_other_bits_and_another_torch_have_features_of_their_own(
+    def test_other_weights_precision_or_torch_version_have_separate_features(
         self,
         images: tuple[Image, ...],
         passes: Callable[..., int],
@@ -209,7 +209,7 @@ class TestIdentity:
 
 
 class TestDamage:
-    def test_an_image_replaced_under_its_name_is_computed_again(
+    def test_replaced_image_of_same_name_is_computed_again(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int]
     ) -> None:
         before = read(folder, body(), as_tested(images))
@@ -221,7 +221,7 @@ class TestDamage:
         changed = (before.features != after.features).any(1)
         assert changed.tolist() == [at == 2 for at in range(COUNT)]
 
-    def test_an_image_that_changes_while_it_is_read_is_not_stored(
+    def test_image_changed_during_reading_is_not_stored(
         self,
         images: tuple[Image, ...],
         folder: Path,
@@ -244,7 +244,7 @@ class TestDamage:
         ],
         ids=["cut off", "altered", "empty"],
     )
-    def test_a_damaged_shard_is_computed_again_and_the_log_says_why(
+    def test_damaged_shard_is_computed_again_with_logged_reason(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int],
         caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes],
     ) -> None:  # fmt: skip
@@ -265,7 +265,7 @@ class TestDamage:
             (b"trueface features 1\nno JSON\n", "cannot be read"),
         ],
     )
-    def test_a_foreign_shard_is_left_out_of_account(
+    def test_foreign_shard_is_ignored(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int],
         caplog: pytest.LogCaptureFixture, content: bytes, reason: str,
     ) -> None:  # fmt: skip
@@ -278,7 +278,7 @@ class TestDamage:
         assert reason in caplog.text
         assert not foreign.exists()
 
-    def test_what_a_killed_process_left_half_written_goes_away(
+    def test_partial_files_of_killed_process_are_deleted(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int]
     ) -> None:
         passes(as_tested(images[HALF]))
@@ -287,7 +287,7 @@ class TestDamage:
         passes(as_tested(images))
         assert not left.exists()
 
-    def test_a_full_disk_costs_speed_only(
+    def test_full_disk_costs_only_speed(
         self, images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -307,7 +307,7 @@ class TestDamage:
 
 
 class TestOneComputes:
-    def test_a_view_that_another_process_computes_is_waited_for(
+    def test_view_computed_by_other_process_is_awaited(
         self,
         images: tuple[Image, ...],
         folder: Path,
@@ -338,7 +338,7 @@ class TestOneComputes:
             len(store.matrix(body(), as_tested(images), 0, watch=RunContext(), wait=False)) == COUNT
         )
 
-    def test_two_jobs_at_once_compute_each_image_once(
+    def test_two_concurrent_jobs_compute_each_image_once(
         self, images: tuple[Image, ...], folder: Path
     ) -> None:
         store_in(folder)
@@ -346,7 +346,7 @@ class TestOneComputes:
             both = [pool.submit(read, folder, body(), as_tested(images)) for _ in range(2)]
         assert sorted(job.result().cost.computed for job in both) == [0, COUNT]
 
-    def test_loading_processes_do_not_keep_the_view_once_it_is_computed(
+    def test_loading_processes_release_view_once_computed(
         self, images: tuple[Image, ...], folder: Path
     ) -> None:
         store, feed = store_in(folder), as_learned(images, num_threads=1)
@@ -354,7 +354,7 @@ class TestOneComputes:
             matrix = store.matrix(body(), feed, 0, watch=RunContext(), positions=half, wait=False)
             assert matrix.cost.computed == len(half)
 
-    def test_images_that_were_not_there_while_others_computed_keep_their_own_features(
+    def test_images_absent_during_computation_get_their_own_features(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int]
     ) -> None:
         store, expected = store_in(folder), read(folder, body(), as_tested(images)).features
@@ -386,14 +386,14 @@ class TestOneComputes:
                 assert came_back.wait(30)
             assert np.array_equal(waiting.result().features, expected)
 
-    def test_a_killed_process_keeps_nobody_waiting(
+    def test_killed_process_does_not_block_others(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int]
     ) -> None:
         passes(as_tested(images[HALF]))
         program = (
             "import sys, time; from pathlib import Path\n"
             "from trueface.runtime import artifact\n"
-            "with artifact.held_at_once(Path(sys.argv[1])):\n"
+            "with artifact.hold_lock_if_free(Path(sys.argv[1])):\n"
             "    print('held', flush=True); time.sleep(600)\n"
         )
         holder = subprocess.Popen(
@@ -409,7 +409,7 @@ class TestOneComputes:
         holder.communicate()
         assert len(read(folder, body(), as_tested(images))) == COUNT
 
-    def test_what_was_computed_before_a_stop_is_stored(
+    def test_features_computed_before_stop_are_stored(
         self, images: tuple[Image, ...], folder: Path, passes: Callable[..., int]
     ) -> None:
         stop = threading.Event()
@@ -422,7 +422,7 @@ class TestOneComputes:
 
 
 class TestLimit:
-    def test_the_view_that_was_used_longest_ago_leaves_first(
+    def test_least_recently_used_view_is_removed_first(
         self, images: tuple[Image, ...], folder: Path
     ) -> None:
         store = store_in(folder, limit_bytes=2 * bytes_of(COUNT, body().width))
@@ -442,7 +442,7 @@ class TestLimit:
             gone, store.matrix(again, as_learned(images), 1, watch=RunContext()).features
         )
 
-    def test_what_does_not_fit_is_computed_and_the_log_says_so(
+    def test_features_beyond_limit_are_computed_and_logged(
         self, images: tuple[Image, ...], folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         store = store_in(folder, limit_bytes=100)
@@ -450,9 +450,7 @@ class TestLimit:
         assert "not enough room, set TRUEFACE_FEATURES_LIMIT higher" in caplog.text
         assert sum(view.bytes for view in views(folder)) == 0
 
-    def test_a_view_that_is_being_computed_stays(
-        self, images: tuple[Image, ...], folder: Path
-    ) -> None:
+    def test_view_under_computation_is_kept(self, images: tuple[Image, ...], folder: Path) -> None:
         store = store_in(folder)
         for view in range(2):
             store.matrix(body(), as_learned(images), view, watch=RunContext())
@@ -466,7 +464,7 @@ class TestLimit:
 
 
 class TestOpening:
-    def test_it_lies_in_the_cache_folder_and_belongs_to_the_user(
+    def test_store_is_in_cache_folder_and_owned_by_user(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: tuple[Image, ...]
     ) -> None:
         monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path / "cache"))
@@ -477,7 +475,7 @@ class TestOpening:
         assert place.stat().st_mode & 0o777 == 0o700
         assert {path.stat().st_mode & 0o777 for path in place.iterdir()} == {0o600}
 
-    def test_a_folder_that_others_can_write_is_not_trusted(
+    def test_folder_writable_by_others_is_not_trusted(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path))
@@ -486,7 +484,7 @@ class TestOpening:
         assert open_store() is None
         assert "can be written by other users: chmod 700" in caplog.text
 
-    def test_no_place_and_no_room_are_no_error(
+    def test_missing_folder_and_full_disk_are_no_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "file").write_text("")
@@ -498,7 +496,7 @@ class TestOpening:
         assert open_store() is None
         assert open_store("none") is None
 
-    def test_a_limit_that_is_no_size_is_refused(
+    def test_invalid_limit_is_refused(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TRUEFACE_CACHE", str(tmp_path))
@@ -511,7 +509,7 @@ class TestOpening:
         assert store.limit_bytes == 2 << 30
 
 
-def test_the_code_of_everything_that_transforms_images_counts() -> None:
+def test_code_of_all_image_transforms_is_hashed() -> None:
     modules = {
         ".".join(("trueface", *path.relative_to(PACKAGE).with_suffix("").parts))
         for path in PACKAGE.rglob("*.py")

@@ -36,7 +36,7 @@ def unlearned(module: Decomposition | LocalStatistics) -> Decomposition | LocalS
 
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 72)])
-def test_the_three_parts_of_an_image_add_up_to_it_and_the_fourth_is_the_image(
+def test_three_band_images_sum_to_image_and_fourth_is_image(
     size: tuple[int, int],
 ) -> None:
     images = torch.rand(2, 3, *size)
@@ -46,15 +46,13 @@ def test_the_three_parts_of_an_image_add_up_to_it_and_the_fourth_is_the_image(
     torch.testing.assert_close(parts[:, 3], images, rtol=0, atol=1e-4)
 
 
-def test_the_first_part_is_a_16th_of_the_spectrum_the_second_as_much_and_the_third_the_rest() -> (
-    None
-):
+def test_bands_cover_one_16th_one_16th_and_rest_of_spectrum() -> None:
     filters = unlearned(Decomposition()).filters(256, 256)
     shares = filters.detach().mean((1, 2)).tolist()
     assert shares == pytest.approx([1 / 16, 1 / 16, 7 / 8, 1], abs=2e-3)
 
 
-def test_what_is_learned_changes_a_band_by_less_than_one() -> None:
+def test_learned_filter_changes_band_by_less_than_one() -> None:
     module = Decomposition()
     with torch.no_grad():
         module.filters.learned.fill_(2.0)
@@ -64,7 +62,7 @@ def test_what_is_learned_changes_a_band_by_less_than_one() -> None:
     torch.testing.assert_close(filters.amax((1, 2)), sigma + torch.ones(4))
 
 
-def test_local_statistics_are_log10_amplitudes_of_bands_in_windows() -> None:
+def test_local_statistics_are_log10_band_amplitudes_in_windows() -> None:
     place = (torch.arange(64) + 0.5) * torch.pi
     # frequency 9 of a window of 10 along rows alone: in the third of six bands, and in no other
     wave = torch.cos(place * 9 / 10).expand(1, 3, 64, 64)
@@ -76,7 +74,7 @@ def test_local_statistics_are_log10_amplitudes_of_bands_in_windows() -> None:
     assert (inside[2] - inside[[0, 1, 3, 4, 5]].max()) > 1
 
 
-def test_every_parameter_of_f3net_learns() -> None:
+def test_every_parameter_of_f3net_gets_a_gradient() -> None:
     model = untrained("f3net")
     set_train_mode(model, fixed_statistics=False)
     model(torch.rand(4, 3, 32, 32)).sum().backward()
@@ -87,14 +85,14 @@ def test_every_parameter_of_f3net_learns() -> None:
 
 
 @pytest.mark.parametrize("name", ["f3net", "spsl"])
-def test_gradients_reach_the_pixels_even_of_an_image_of_one_colour(name: str) -> None:
+def test_gradients_reach_pixels_of_single_colour_image(name: str) -> None:
     images = torch.full((1, 3, 32, 32), 0.5, requires_grad=True)
     untrained(name).eval()(images).sum().backward()
     assert images.grad is not None
     assert images.grad.isfinite().all()
 
 
-def test_half_precision_does_not_reach_the_transforms() -> None:
+def test_transforms_stay_in_full_precision() -> None:
     model = untrained("f3net")
     seen = list[torch.Tensor]()
     for name in ("parts", "amplitudes"):
@@ -110,7 +108,7 @@ def test_half_precision_does_not_reach_the_transforms() -> None:
     assert torch.equal(seen[1], seen[3])
 
 
-def test_features_are_the_last_ones_of_the_inner_network() -> None:
+def test_features_are_last_ones_of_inner_network() -> None:
     linear, inner = (untrained(name) for name in ("linear/slim18", "slim18"))
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
@@ -118,12 +116,12 @@ def test_features_are_the_last_ones_of_the_inner_network() -> None:
         assert torch.equal(linear.forward_head(linear.forward_features(images)), linear(images))
 
 
-def test_the_inner_networks_own_last_layer_is_in_no_file() -> None:
+def test_last_layer_of_inner_network_is_in_no_file() -> None:
     names = untrained("linear/slim18").network.state_dict()
     assert {name for name in names if "fc" in name} == {"fc.weight", "fc.bias"}
 
 
-def test_pixels_are_normalised_as_the_settings_ask() -> None:
+def test_pixels_are_normalised_as_in_settings() -> None:
     model = untrained("linear/mobilenet", normalization="half")
     assert model.mean.flatten().tolist() == [0.5] * 3
 
@@ -131,13 +129,13 @@ def test_pixels_are_normalised_as_the_settings_ask() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "width"), [("mesonet", 27_977, 16), ("npr", 1_437_761, 512)]
 )
-def test_a_network_has_the_size_that_was_published(name: str, parameters: int, width: int) -> None:
+def test_network_has_published_number_of_parameters(name: str, parameters: int, width: int) -> None:
     model = untrained(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     assert model.feature_dim == width
 
 
-def test_at_256_pixels_the_last_pooling_is_over_4_by_4_as_published() -> None:
+def test_last_pooling_at_256_pixels_is_over_4_by_4_as_published() -> None:
     blocks = untrained("mesonet").network.get_submodule("blocks")
     *before, last = list(blocks.children())
     maps = torch.nn.Sequential(*before)(torch.rand(1, 3, 256, 256))
@@ -151,18 +149,18 @@ def test_images_of_any_size_have_a_logit(size: tuple[int, int]) -> None:
         assert model(torch.rand(2, 3, *size)).shape == (2, 1)
 
 
-def test_an_image_that_was_enlarged_by_repetition_leaves_nothing() -> None:
+def test_nearest_neighbour_upsampled_image_leaves_no_residual() -> None:
     small = torch.rand(2, 3, 9, 7)
     large = functional.interpolate(small, scale_factor=2, mode="nearest")
     assert residual(large).abs().max() == 0
 
 
-def test_a_pixel_differs_by_what_it_is_more_than_the_upper_left_of_its_four() -> None:
+def test_residual_is_difference_from_upper_left_pixel_of_block() -> None:
     image = torch.arange(16.0).view(1, 1, 4, 4)
     assert residual(image)[0, 0, :2, :2].tolist() == [[0, 1], [4, 5]]
 
 
-def test_an_odd_last_row_or_column_is_left_out() -> None:
+def test_odd_last_row_or_column_is_dropped() -> None:
     odd = torch.rand(2, 3, 5, 7)
     assert torch.equal(residual(odd), residual(odd[..., :4, :6]))
 
@@ -176,7 +174,7 @@ def test_an_odd_last_row_or_column_is_left_out() -> None:
         ("patch/slim18", 32, "layer2"),
     ],
 )
-def test_a_network_ends_with_the_last_block_at_a_quarter_of_the_resolution(
+def test_network_ends_with_last_block_at_quarter_resolution(
     name: str, width: int, layer: str
 ) -> None:
     model = untrained(name)
@@ -184,7 +182,7 @@ def test_a_network_ends_with_the_last_block_at_a_quarter_of_the_resolution(
     assert type(model.network.get_submodule(f"body.{layer}")).__name__ == "Last"
 
 
-def test_nothing_is_kept_of_what_comes_after() -> None:
+def test_later_blocks_are_not_kept() -> None:
     model = untrained("patch/baseline18")
     assert not [
         name for name in model.network.state_dict() if "layer2" in name or "body.fc" in name
@@ -192,7 +190,7 @@ def test_nothing_is_kept_of_what_comes_after() -> None:
     assert isinstance(model.network.get_submodule("body.layer3"), nn.Identity)
 
 
-def test_the_weights_are_those_of_the_inner_network() -> None:
+def test_weights_equal_those_of_inner_network() -> None:
     cut = untrained("patch/baseline18").network.state_dict()
     whole = untrained("baseline18").network.state_dict()
     assert torch.equal(cut["body.conv1.weight"], whole["conv1.weight"])
@@ -200,7 +198,7 @@ def test_the_weights_are_those_of_the_inner_network() -> None:
     assert torch.equal(cut["body." + name.format("layer.")], whole[name.format("")])
 
 
-def test_the_logit_is_the_mean_of_those_of_the_patches() -> None:
+def test_logit_is_mean_of_patch_logits() -> None:
     model = untrained("patch/slim18")
     images, maps = torch.rand(2, 3, 32, 32), list[torch.Tensor]()
     last = model.network.get_submodule("body.layer2.layer")
@@ -212,7 +210,7 @@ def test_the_logit_is_the_mean_of_those_of_the_patches() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 4, 16])
-def test_a_network_without_an_early_block_is_refused(stride: int) -> None:
+def test_network_without_early_block_is_refused(stride: int) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, stride, stride), nn.Flatten(), nn.LazyLinear(1))
     made = BuiltNetwork(
         network=network, spec=replace(spec_of("slim18"), name="coarse", input_size=32)
@@ -221,7 +219,7 @@ def test_a_network_without_an_early_block_is_refused(stride: int) -> None:
         patch(made)
 
 
-def test_the_phase_image_has_amplitudes_of_one_and_the_phases_of_the_grey_image() -> None:
+def test_phase_image_has_unit_amplitudes_and_phases_of_grey_image() -> None:
     images = torch.rand(2, 3, 16, 16, dtype=torch.float64).float()
     spectrum = torch.fft.fft2(phase_image(images))
     torch.testing.assert_close(spectrum.abs(), torch.ones_like(spectrum.abs()))
@@ -230,19 +228,19 @@ def test_the_phase_image_has_amplitudes_of_one_and_the_phases_of_the_grey_image(
     torch.testing.assert_close(spectrum * grey.abs(), grey, rtol=1e-3, atol=1e-3)
 
 
-def test_contrast_does_not_change_the_phase() -> None:
+def test_contrast_does_not_change_phase() -> None:
     images = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(phase_image(images), phase_image(images / 2), rtol=0, atol=1e-5)
 
 
-def test_the_answer_for_an_image_does_not_depend_on_its_batch() -> None:
+def test_logit_of_image_does_not_depend_on_its_batch() -> None:
     model = untrained("spsl")
     images = torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(model(images)[1:2], model(images[1:2]), rtol=0, atol=1e-5)
 
 
-def test_each_filter_adds_up_to_nothing_and_does_not_learn() -> None:
+def test_each_filter_sums_to_zero_and_is_not_trained() -> None:
     network = FilteredNetwork()
     assert network.filters.shape == (9, 1, 5, 5)
     assert network.filters.sum((1, 2, 3)).abs().max() < 1e-6
@@ -250,7 +248,7 @@ def test_each_filter_adds_up_to_nothing_and_does_not_learn() -> None:
     assert "filters" not in network.state_dict()
 
 
-def test_brightness_is_not_seen_away_from_the_border() -> None:
+def test_brightness_has_no_effect_away_from_border() -> None:
     network = FilteredNetwork().eval()
     seen = list[torch.Tensor]()
     network.blocks.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -263,7 +261,7 @@ def test_brightness_is_not_seen_away_from_the_border() -> None:
     assert seen[0].abs().max() <= 3
 
 
-def test_what_is_behind_the_filters_learns() -> None:
+def test_layers_after_filters_are_trained() -> None:
     model = untrained("srmconv")
     set_train_mode(model, fixed_statistics=False)
     model(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)).sum().backward()
@@ -271,7 +269,7 @@ def test_what_is_behind_the_filters_learns() -> None:
 
 
 @pytest.mark.parametrize(("model", "stem"), SHAPES)
-def test_every_network_answers_pixels_of_either_form_alike_and_has_a_last_layer(
+def test_every_network_gives_same_logits_for_bytes_and_floats_and_has_last_layer(
     model: str, stem: Stem
 ) -> None:
     network = build_classifier(ClassifierShape(model=model, stem=stem, size=32, classes=3), seed=1)
@@ -285,7 +283,7 @@ def test_every_network_answers_pixels_of_either_form_alike_and_has_a_last_layer(
         assert split.features(pixels).shape == (2, split.width)
 
 
-def test_weights_follow_from_the_seed() -> None:
+def test_weights_depend_on_the_seed() -> None:
     shape = ClassifierShape(model="resnet18", stem="small", size=16, classes=3)
     first, again, other = (
         build_classifier(shape, seed=seed).network.state_dict() for seed in (1, 1, 2)
@@ -294,7 +292,7 @@ def test_weights_follow_from_the_seed() -> None:
     assert not torch.equal(first["conv1.weight"], other["conv1.weight"])
 
 
-def test_the_small_stem_keeps_the_resolution() -> None:
+def test_small_stem_keeps_resolution() -> None:
     small = build_classifier(
         ClassifierShape(model="resnet18", stem="small", size=16, classes=3), seed=1
     )
@@ -310,14 +308,14 @@ def test_the_small_stem_keeps_the_resolution() -> None:
         ({"model": "resnet81"}, "Did you mean 'resnet18'"),
     ],
 )
-def test_a_network_that_does_not_fit_the_images_is_refused(
+def test_network_that_does_not_fit_images_is_refused(
     settings: dict[str, object], says: str
 ) -> None:
     with pytest.raises(ValidationError, match=says):
         ClassifySettings.model_validate({"data_root": "data", **settings})
 
 
-def test_a_recipe_is_the_networks_own_unless_told_otherwise() -> None:
+def test_default_recipe_is_that_of_the_network() -> None:
     vit = ClassifySettings(data_root="d", model="vit").recipe
     assert (vit.optimizer, vit.lr) == ("adamw", 1e-3)
     mine = ClassifySettings(data_root="d", model="vit", optimizer="sgd", lr=0.5).recipe

@@ -49,7 +49,7 @@ def maps(channels: int, side: int = 10) -> Tensor:
 
 
 class TestBlocks:
-    def test_are_convolutions_with_what_follows_them_and_parts(self) -> None:
+    def test_blocks_are_convolutions_with_following_layers_and_parts(self) -> None:
         blocks = blocks_of(chain())
         assert [(block.name, block.channels, block.stride) for block in blocks] == [
             ("2", 8, 2),
@@ -57,7 +57,7 @@ class TestBlocks:
             ("5", 40, 4),
         ]
 
-    def test_of_published_networks(self) -> None:
+    def test_blocks_of_published_networks(self) -> None:
         names = [block.name for block in blocks_of(resnet18().eval())]
         assert names[:3] == ["relu", "layer1.0", "layer1.1"]
         assert len(names) == 9
@@ -66,13 +66,13 @@ class TestBlocks:
             "3",
         ]
 
-    def test_of_a_transformer_are_refused(self) -> None:
+    def test_transformer_has_no_blocks_and_is_refused(self) -> None:
         with torch.device("meta"):
             network = vit_b_16()
         with pytest.raises(JobError, match="accepts images of any size, but VisionTransformer"):
             blocks_of(network.to_empty(device="cpu"))
 
-    def test_maps_are_those_of_the_layers_and_nothing_runs_after_the_last(self) -> None:
+    def test_maps_equal_layer_outputs_and_forward_stops_after_last(self) -> None:
         network, images = chain(), torch.rand(2, 3, 32, 32)
         blocks = blocks_of(network)[:2]
         network[5] = nn.Conv2d(99, 1, 1)  # would fail
@@ -91,7 +91,7 @@ class TestReaders:
         spread = values.std((2, 3), correction=0).log()
         assert torch.allclose(numbers[:, 5:], spread, atol=1e-4)
 
-    def test_logarithms_of_covariances_are_those_of_scipy(self) -> None:
+    def test_matrix_logarithms_of_covariances_match_scipy(self) -> None:
         values = maps(6)
         numbers = Correlations(6)(centre(values))
         for image, row in zip(values.double().numpy(), numbers.numpy(), strict=True):
@@ -99,7 +99,7 @@ class TestReaders:
             shrunk = covariance + (1e-3 * covariance.trace() / 6 + 1e-6) * np.eye(6)
             assert np.allclose(row[:21], logm(shrunk)[np.triu_indices(6)], atol=1e-4)
 
-    def test_the_fall_to_the_next_place_is_that_of_a_slow_reference(self) -> None:
+    def test_neighbour_differences_match_slow_reference(self) -> None:
         values = maps(4, side=6)
         row = Correlations(4)(centre(values))[0, 10:].double().numpy()
         image = values[0].double().numpy()
@@ -125,7 +125,7 @@ class TestReaders:
         assert torch.equal(projection(16), torch.eye(16))
         assert Correlations(96)(centre(maps(96))).shape == (2, Correlations(96).width)
 
-    def test_profiles_follow_the_height_and_the_distance_from_the_axis(self) -> None:
+    def test_profiles_depend_on_height_and_distance_from_axis(self) -> None:
         values = torch.zeros(1, 1, 8, 8)
         values[:, :, 2:4, :2] = 8  # the second row of cells, at the left
         means = CellProfiles(1)(centre(values))[0, :8].view(4, 2)
@@ -136,7 +136,7 @@ class TestReaders:
         profiles = CellProfiles(3)(centre(square))
         assert torch.allclose(profiles, CellProfiles(3)(centre(square.flip(-1))), atol=1e-5)
 
-    def test_a_channel_that_never_speaks_has_finite_numbers(self) -> None:
+    def test_constant_channel_has_finite_statistics(self) -> None:
         silent = CentredMap(torch.zeros(1, 5), torch.zeros(1, 5, 8, 8))
         for reader in (Moments(5), Correlations(5), CellProfiles(5)):
             assert bool(reader(silent).isfinite().all())
@@ -153,13 +153,13 @@ class TestStatistics:
             **options,  # type: ignore[arg-type]
         )
 
-    def test_pixels_are_normalised_for_the_network(self) -> None:
+    def test_pixels_are_normalised_for_network(self) -> None:
         module = self.statistics()
         pixels = torch.randint(0, 256, (2, 3, 48, 48)).float()
         first = chain()[:3]((pixels / 255 - 0.5) / 0.25)
         assert torch.allclose(module(pixels)[:, :8], first.mean((2, 3)), atol=1e-5)
 
-    def test_families_and_blocks_count_alike(self) -> None:
+    def test_families_and_blocks_have_equal_weight(self) -> None:
         module = self.statistics(coarsest=4)
         squares = module.weights().square()
         assert squares.shape == (module.width,) == module(torch.rand(1, 3, 64, 64)).shape[1:]
@@ -167,7 +167,7 @@ class TestStatistics:
         assert float(squares[:16].sum()) == pytest.approx(1 / 3, rel=1e-5)  # a block of the first
         assert len(self.statistics(coarsest=2.5).blocks) == 1
 
-    def test_a_gradient_reaches_the_pixels(self) -> None:
+    def test_gradient_reaches_pixels(self) -> None:
         pixels = (255 * torch.rand(2, 3, 48, 48)).requires_grad_()
         self.statistics()(pixels).sum().backward()
         assert pixels.grad is not None
@@ -179,7 +179,7 @@ def detector(name: str = "moments/slim18", dropout: float = 0.0) -> Detector:
     return untrained(name, seed=4, dropout=dropout)
 
 
-def test_a_grid_holds_the_means_of_its_cells_and_a_deviation_a_channel() -> None:
+def test_grid_contains_cell_means_and_one_deviation_per_channel() -> None:
     maps = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1)) + 2
     numbers = GridMoments(3)(centre(maps))
     assert numbers.shape == (2, 51)
@@ -190,14 +190,14 @@ def test_a_grid_holds_the_means_of_its_cells_and_a_deviation_a_channel() -> None
     )
 
 
-def test_of_mobilenet_they_are_those_of_stages_2_5_and_13() -> None:
+def test_mobilenet_statistics_are_of_stages_2_5_and_13() -> None:
     model = detector("moments/mobilenet")
     assert model.feature_dim == spec_of("moments/mobilenet").width == 2776
     blocks = next(each for each in model.modules() if isinstance(each, BlockStatistics)).blocks
     assert [block.name for block in blocks] == ["features.2", "features.5", "features.13"]
 
 
-def test_frozen_features_and_the_head_give_the_models_own_logits() -> None:
+def test_frozen_features_and_head_give_logits_of_model() -> None:
     model, pixels = detector(), images(3, side=64).to(torch.uint8)
     with torch.no_grad():
         logits = model(pixels)
@@ -206,7 +206,7 @@ def test_frozen_features_and_the_head_give_the_models_own_logits() -> None:
         torch.testing.assert_close(model.forward_head(features), logits, rtol=1e-3, atol=1e-3)
 
 
-def test_its_head_has_the_dropout_that_is_asked_for_and_comes_back_from_a_checkpoint(
+def test_head_has_requested_dropout_and_is_restored_from_checkpoint(
     tmp_path: Path,
 ) -> None:
     model, pixels = detector(dropout=0.2), images(2, side=64).to(torch.uint8)
@@ -225,7 +225,7 @@ def test_several_crops_and_small_images_are_refused() -> None:
         model.forward_features(torch.zeros(2, 3, 48, 48, dtype=torch.uint8))
 
 
-def test_it_is_made_of_networks_with_blocks() -> None:
+def test_detector_is_built_from_networks_with_blocks() -> None:
     with pytest.raises(UnknownName, match="unknown model 'moments/dct8'"):
         detector("moments/dct8")
 
@@ -243,7 +243,7 @@ def detector_by_statistics(name: str, **options: str) -> Detector:
 
 
 @pytest.mark.parametrize("name", [*PLAIN, "mobilenet", "squeezenet"])
-def test_the_width_that_a_plan_knows_is_that_of_the_features(name: str) -> None:
+def test_planned_width_equals_feature_width(name: str) -> None:
     model = detector_by_statistics(name)
     features = model.forward_features(pixels(SPECS[name].input_size or 128))
     assert features.shape == (2, SPECS[name].width)
@@ -251,12 +251,12 @@ def test_the_width_that_a_plan_knows_is_that_of_the_features(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["layers/mobilenet", "fused/mobilenet"])
-def test_the_width_that_a_plan_knows_of_a_family_is_about_that_of_its_features(name: str) -> None:
+def test_planned_width_of_family_approximates_feature_width(name: str) -> None:
     assert detector_by_statistics(name).feature_dim == pytest.approx(spec_of(name).width, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["residuals", *BY_BLOCKS])
-def test_head_of_features_is_the_output(name: str) -> None:
+def test_head_of_features_gives_the_output(name: str) -> None:
     model = detector_by_statistics(name)
     torch.nn.init.normal_(model.head.weight)
     logits = model(pixels())
@@ -265,7 +265,7 @@ def test_head_of_features_is_the_output(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BY_BLOCKS)
-def test_frozen_features_are_those_of_the_model(name: str) -> None:
+def test_frozen_features_equal_those_of_model(name: str) -> None:
     model = detector_by_statistics(name)
     with torch.no_grad():
         own = model.forward_features(pixels())
@@ -273,7 +273,7 @@ def test_frozen_features_are_those_of_the_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BY_BLOCKS)
-def test_an_image_has_the_same_features_alone_and_in_a_batch(name: str) -> None:
+def test_image_has_same_features_alone_and_in_batch(name: str) -> None:
     model, batch = detector_by_statistics(name), images(6, side=128).to(torch.uint8)
     with torch.no_grad():
         alone = torch.cat([model.forward_features(image[None]) for image in batch])
@@ -282,7 +282,7 @@ def test_an_image_has_the_same_features_alone_and_in_a_batch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*PLAIN, "fused/slim18"])
-def test_images_without_any_texture_have_finite_numbers(name: str) -> None:
+def test_images_without_texture_have_finite_features(name: str) -> None:
     model, side = detector_by_statistics(name), spec_of(name).input_size or 128
     grey = images(1, side=side)[:, :1].expand(-1, 3, -1, -1)  # one level for all colours
     black, white = torch.zeros(1, 3, side, side), torch.full((1, 3, side, side), 255.0)
@@ -293,24 +293,24 @@ def test_images_without_any_texture_have_finite_numbers(name: str) -> None:
         assert bool(model.forward_features(batch).isfinite().all())
 
 
-def test_a_family_of_pixels_counts_half_of_one_of_blocks() -> None:
+def test_family_of_pixels_has_half_the_weight_of_block_family() -> None:
     weights = detector_by_statistics("fused/slim18").get_buffer("network.fc.weights").square()
     assert float(weights.mean()) == pytest.approx(1, rel=1e-4)
     share = weights[-576:].sum() / weights.sum()
     assert float(share) == pytest.approx(0.5 / (4 + 3 * 0.5), rel=1e-4)  # dct8 of four and three
 
 
-def test_a_checkpoint_holds_the_whole_network(tmp_path: Path) -> None:
+def test_checkpoint_contains_whole_network(tmp_path: Path) -> None:
     model = detector_by_statistics("layers/slim18")
     torch.nn.init.normal_(model.head.weight)
-    # but for the last layer of the network inside, which is never asked
+    # except for the last layer of the inner network, which is never called
     assert not any(name.endswith(".network.fc.weight") for name in model.state_dict())
     checkpoint.save_model(tmp_path / "model.pt", model, {})
     again = checkpoint.load_detector(tmp_path / "model.pt")
     assert torch.equal(again(pixels()), model(pixels()))
 
 
-def test_a_file_of_weights_is_of_the_inner_networks_names(tmp_path: Path) -> None:
+def test_weight_file_has_names_of_inner_network(tmp_path: Path) -> None:
     inner = untrained("slim18", seed=9)
     torch.save(inner.network.state_dict(), tmp_path / "slim18.pt")
     fitted = detector_by_statistics("layers/slim18", weights=str(tmp_path / "slim18.pt"))
@@ -328,7 +328,7 @@ def test_a_file_of_weights_is_of_the_inner_networks_names(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "follows"), [("dct", True), ("fft", True), ("layers/slim18", True)]
 )
-def test_gradients_reach_the_pixels_where_they_are_declared(name: str, follows: bool) -> None:
+def test_gradients_reach_pixels_if_declared(name: str, follows: bool) -> None:
     model = detector_by_statistics(name)
     torch.nn.init.normal_(model.head.weight)
     images = (pixels(256).float() / 255).requires_grad_()
@@ -339,7 +339,7 @@ def test_gradients_reach_the_pixels_where_they_are_declared(name: str, follows: 
 
 
 @pytest.mark.parametrize("name", ["srm", "residuals", "fused/slim18"])
-def test_what_counts_words_is_declared_without_gradient(name: str) -> None:
+def test_word_histograms_are_declared_without_gradient(name: str) -> None:
     assert not spec_of(name).differentiable
 
 

@@ -37,7 +37,7 @@ def state(model: Detector) -> dict[str, torch.Tensor]:
     return dict(model.network.state_dict())
 
 
-def test_nodown_is_baseline_with_the_same_weights_and_a_first_stride_of_one() -> None:
+def test_nodown_is_baseline_with_same_weights_and_first_stride_of_one() -> None:
     down, nodown = (untrained(name).network for name in ("baseline", "nodown"))
     strides = [
         next(m for m in net.modules() if isinstance(m, Conv2d)).stride for net in (down, nodown)
@@ -49,7 +49,7 @@ def test_nodown_is_baseline_with_the_same_weights_and_a_first_stride_of_one() ->
     )
 
 
-def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before() -> None:
+def test_same_seed_gives_same_weights_regardless_of_earlier_draws() -> None:
     first = untrained("slim18")
     torch.rand(100)
     second = untrained("slim18")
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before() -> Non
     assert not torch.equal(state(first)["fc.weight"], state(other)["fc.weight"])
 
 
-def test_building_leaves_torchs_own_generator_alone() -> None:
+def test_building_keeps_torch_generator_unchanged() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -66,7 +66,7 @@ def test_building_leaves_torchs_own_generator_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_crops_of_an_image_count_with_their_mean_logit() -> None:
+def test_logit_of_crops_is_their_mean() -> None:
     model = untrained("slim18")
     crops = pixels(6).view(2, 3, 3, 32, 32)
     with torch.inference_mode():
@@ -74,13 +74,13 @@ def test_crops_of_an_image_count_with_their_mean_logit() -> None:
         torch.testing.assert_close(model(crops), apart)
 
 
-def test_bytes_and_floats_of_the_same_image_have_the_same_logit() -> None:
+def test_bytes_and_floats_of_same_image_have_same_logit() -> None:
     model = untrained("slim18")
     with torch.inference_mode():
         torch.testing.assert_close(model(pixels()), model(pixels().float() / 255))
 
 
-def test_the_slim_member_does_not_see_brightness() -> None:
+def test_slim_member_ignores_brightness() -> None:
     model = untrained("slim18")
     dark = pixels() // 2
     with torch.inference_mode():
@@ -95,14 +95,14 @@ def test_dropout_is_off_in_evaluation_and_on_in_training() -> None:
         assert not torch.equal(model(pixels()), model(pixels()))
 
 
-def test_freezing_leaves_only_the_last_layer_to_learn() -> None:
+def test_freezing_keeps_only_last_layer_trainable() -> None:
     model = untrained("slim18")
     freeze_backbone(model)
     learning = [name for name, value in model.named_parameters() if value.requires_grad]
     assert learning == ["network.fc.weight", "network.fc.bias"]
 
 
-def test_an_unknown_model_is_named_with_the_known_ones() -> None:
+def test_unknown_model_is_reported_with_known_ones() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'nodown'"):
         untrained("nodwn")
 
@@ -118,13 +118,13 @@ def test_frozen_statistics_stay_bit_identical() -> None:
     assert not torch.equal(state(model)["bn1.running_mean"], before)
 
 
-def test_the_channels_last_format_is_kept() -> None:
+def test_channels_last_format_is_preserved() -> None:
     weight = state(untrained("slim18"))["conv1.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_the_head_of_the_features_is_the_network(name: str) -> None:
+def test_head_applied_to_features_equals_network(name: str) -> None:
     model = untrained(name)
     with torch.inference_mode():
         features = model.forward_features(pixels())
@@ -133,7 +133,7 @@ def test_the_head_of_the_features_is_the_network(name: str) -> None:
         assert model(pixels()).shape == (4, 1)
 
 
-def test_features_of_crops_are_their_mean() -> None:
+def test_features_of_crops_are_averaged() -> None:
     model = untrained("slim18")
     crops = pixels(6).view(2, 3, 3, 32, 32)
     with torch.inference_mode():
@@ -142,31 +142,31 @@ def test_features_of_crops_are_their_mean() -> None:
         torch.testing.assert_close(model.forward_head(features), model(crops))
 
 
-def test_half_normalization_takes_pixels_to_between_minus_one_and_one() -> None:
+def test_half_normalization_scales_pixels_to_minus_one_to_one() -> None:
     model = untrained("baseline18", normalization="half")
     ends = torch.tensor([0.0, 1.0])
     low, high = (((end - model.mean) / model.std).flatten().tolist() for end in ends)
     assert (low, high) == ([-1] * 3, [1] * 3)
 
 
-def test_the_slim_member_can_be_normalised_like_the_others() -> None:
+def test_slim_member_can_be_normalised_like_others() -> None:
     slim, other = (untrained(name, normalization="imagenet") for name in ("slim18", "baseline18"))
     assert torch.equal(slim.mean, other.mean)
 
 
-def test_an_unknown_normalization_is_named_with_the_known_ones() -> None:
+def test_unknown_normalization_is_reported_with_known_ones() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'half'"):
         untrained("slim18", normalization="halv")
 
 
-def test_the_contiguous_format_gives_the_same_logits_to_rounding() -> None:
+def test_contiguous_format_gives_same_logits_to_rounding() -> None:
     last, first = (untrained("slim18", channels_last=flag) for flag in (True, False))
     assert state(first)["conv1.weight"].is_contiguous()
     with torch.inference_mode():
         torch.testing.assert_close(last(pixels()), first(pixels()), rtol=1e-4, atol=1e-4)
 
 
-def test_a_network_of_raw_pixels_gets_grey_levels_that_stay_whole_and_differentiable() -> None:
+def test_raw_pixel_network_gets_whole_differentiable_grey_levels() -> None:
     model = untrained("slim18")
     model.spec = replace(model.spec, raw_pixels=True)
     given = list[torch.Tensor]()
@@ -179,7 +179,7 @@ def test_a_network_of_raw_pixels_gets_grey_levels_that_stay_whole_and_differenti
     assert floats.grad is not None
 
 
-def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> None:
+def test_network_for_fixed_image_size_refuses_others_with_both_sizes() -> None:
     model = untrained("slim18")
     model.spec = replace(model.spec, input_size=48)
     with pytest.raises(JobError, match=r"48 by 48 pixels.* 32 by 32. Set resize_size to 48"):
@@ -197,14 +197,14 @@ def test_a_network_for_one_size_of_images_refuses_others_with_both_sizes() -> No
         ("residuals", 60, "at least 128 by 128 pixels, got 60 by 60. Set resize_size"),
     ],
 )
-def test_images_that_are_too_small_are_refused_when_a_network_is_made(
+def test_too_small_images_are_refused_when_network_is_built(
     name: str, side: int, reason: str
 ) -> None:
     with pytest.raises(JobError, match=reason):
         untrained(name, side=side)
 
 
-def test_a_network_that_is_cut_takes_smaller_images_than_the_whole() -> None:
+def test_truncated_network_accepts_smaller_images_than_whole() -> None:
     assert untrained("patch/squeezenet", side=12).feature_dim == 128
 
 
@@ -216,7 +216,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["slim18", "mesonet", "f3net"])
-def test_a_model_comes_back_bit_for_bit_with_its_provenance(tmp_path: Path, name: str) -> None:
+def test_model_is_restored_bit_for_bit_with_its_provenance(tmp_path: Path, name: str) -> None:
     saved = tmp_path / "best.pt"
     model = untrained(name, seed=3)
     save_model(saved, model, {"seed": 3, "job": "train/x"})
@@ -227,11 +227,11 @@ def test_a_model_comes_back_bit_for_bit_with_its_provenance(tmp_path: Path, name
     assert not back.training
 
 
-def test_nothing_but_the_checkpoint_lies_in_its_folder(saved: Path) -> None:
+def test_folder_contains_only_the_checkpoint(saved: Path) -> None:
     assert [path.name for path in saved.parent.iterdir()] == ["best.pt"]
 
 
-def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+def test_malicious_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[object, ...]]:
             return Path.touch, (tmp_path / "ran",)
@@ -244,19 +244,19 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path
     assert not (tmp_path / "ran").exists()
 
 
-def test_another_architecture_is_refused(saved: Path) -> None:
+def test_other_architecture_is_refused(saved: Path) -> None:
     with pytest.raises(
         CheckpointError, match="has model slim18, but the settings have model nodown18"
     ):
         load_detector(saved, arch="nodown18")
 
 
-def test_versions_and_commit_are_told(tmp_path: Path) -> None:
+def test_versions_and_commit_are_recorded(tmp_path: Path) -> None:
     assert versions()["torch"] == str(torch.__version__)
     assert git_commit(tmp_path) is None
 
 
-def test_a_base_without_nodown_is_not_gone_on_with_as_if_it_had_it(tmp_path: Path) -> None:
+def test_base_without_nodown_is_not_continued_with_nodown(tmp_path: Path) -> None:
     model = untrained("baseline18")
     save_model(tmp_path / "best.pt", model, {})
     base = load(tmp_path / "best.pt")
@@ -287,7 +287,7 @@ def features(network: nn.Module, images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("crossed", [False, True])
-def test_a_folded_network_has_the_features_of_the_original(*, crossed: bool) -> None:
+def test_folded_network_has_features_of_original(*, crossed: bool) -> None:
     torch.manual_seed(1)
     network: nn.Module = Crossed()
     if not crossed:
@@ -308,7 +308,7 @@ def test_a_folded_network_has_the_features_of_the_original(*, crossed: bool) -> 
 
 
 @pytest.mark.parametrize("name", ["mesonet", "f3net", "spsl"])
-def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
+def test_folded_detector_has_logits_of_original(name: str) -> None:
     network = untrained(name).network.train()
     images = torch.rand(8, 3, 64, 64)
     with torch.no_grad():
@@ -334,7 +334,7 @@ def test_a_folded_detector_has_the_logits_of_the_original(name: str) -> None:
     ],
     ids=["cut off", "absent", "another file"],
 )
-def test_a_file_that_is_no_checkpoint_is_refused(
+def test_non_checkpoint_file_is_refused(
     saved: Path, change: Callable[[Path], object], match: str
 ) -> None:
     change(saved)

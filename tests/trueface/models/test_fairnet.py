@@ -1,4 +1,4 @@
-"""The disentangling network: its parts, its answer, and what the published fusion comes to."""
+"""The disentangling network: its parts, its output, and the effect of the published fusion."""
 
 import importlib.util
 from pathlib import Path
@@ -48,7 +48,7 @@ def model() -> Detector:
     return untrained("fairnet")
 
 
-def test_maps_take_over_mean_and_deviation_of_others_channel_by_channel() -> None:
+def test_adain_transfers_mean_and_deviation_per_channel() -> None:
     random = torch.Generator().manual_seed(0)
     maps = torch.randn(2, 3, 4, 5, generator=random)
     others = 7 + 3 * torch.randn(2, 3, 6, 6, generator=random)
@@ -60,7 +60,7 @@ def test_maps_take_over_mean_and_deviation_of_others_channel_by_channel() -> Non
     assert adain(maps[..., :1, :1], others).isfinite().all()
 
 
-def test_the_demographic_maps_do_not_reach_the_answer_through_the_published_fusion() -> None:
+def test_demographic_maps_do_not_affect_output_through_published_fusion() -> None:
     network = small()
     before = network(images())
     with torch.no_grad():  # another person altogether
@@ -69,7 +69,7 @@ def test_the_demographic_maps_do_not_reach_the_answer_through_the_published_fusi
     torch.testing.assert_close(network(images()), before, rtol=1e-3, atol=1e-4)
 
 
-def test_the_parts_have_the_sizes_that_were_published(model: Detector) -> None:
+def test_parts_have_published_sizes(model: Detector) -> None:
     parts = network_of(model).forward_parts(images(2, 64))
     shapes = {name: tuple(getattr(parts, name).shape) for name in parts.__slots__}
     half = {"shared_features": (2, 64), "specific_features": (2, 64)}
@@ -83,7 +83,7 @@ def test_the_parts_have_the_sizes_that_were_published(model: Detector) -> None:
     assert drawn.abs().max() <= 1
 
 
-def test_the_detectors_logit_is_the_difference_of_the_fused_heads_two(model: Detector) -> None:
+def test_detector_logit_is_difference_of_two_logits_of_fused_head(model: Detector) -> None:
     parts = network_of(model).forward_parts(images())
     probability = parts.fused.softmax(1)[:, 1:]
     torch.testing.assert_close(parts.logit.sigmoid(), probability)
@@ -91,7 +91,7 @@ def test_the_detectors_logit_is_the_difference_of_the_fused_heads_two(model: Det
     torch.testing.assert_close(network_of(model)(images()), parts.logit)
 
 
-def test_dropout_falls_on_output_logits_in_training_only() -> None:
+def test_dropout_applies_to_output_logits_in_training_only() -> None:
     network = small()
     before = network.forward_parts(images()).specific
     set_train_mode(network, fixed_statistics=True)
@@ -102,7 +102,7 @@ def test_dropout_falls_on_output_logits_in_training_only() -> None:
     torch.testing.assert_close(after[kept], before[kept] / (1 - DROPOUT), rtol=1e-4, atol=1e-5)
 
 
-def test_the_reconstruction_teaches_all_three_encoders() -> None:
+def test_reconstruction_trains_all_three_encoders() -> None:
     network = small().train()
     parts = network.forward_parts(images())
     everything = torch.arange(4)
@@ -118,7 +118,7 @@ def test_the_reconstruction_teaches_all_three_encoders() -> None:
         assert weight.grad.abs().sum() > 0
 
 
-def test_it_is_a_detector_like_others(model: Detector, tmp_path: Path) -> None:
+def test_fairnet_is_a_detector_like_others(model: Detector, tmp_path: Path) -> None:
     pixels = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     path = tmp_path / "best.pt"
     checkpoint.save_model(path, model, {})
@@ -130,7 +130,7 @@ def test_it_is_a_detector_like_others(model: Detector, tmp_path: Path) -> None:
         assert torch.equal(again(pixels), model(pixels))
 
 
-def test_any_network_of_convolutions_makes_its_three_encoders() -> None:
+def test_any_convolutional_network_makes_three_encoders() -> None:
     inner = assemble("squeezenet", BuildOptions(weights="none"))
     encoders = encoders_of(inner, WIDTH, count=3)
     first, *others = (next(encoder.parameters()) for encoder in encoders)
@@ -141,7 +141,7 @@ def test_any_network_of_convolutions_makes_its_three_encoders() -> None:
 
 
 @NEEDS_TIMM
-def test_a_network_without_maps_is_refused_with_another() -> None:
+def test_network_without_maps_is_refused_with_alternative() -> None:
     with pytest.raises(
         JobError, match=r"timm/test_vit has no feature maps at its end.*legacy_xception"
     ):
@@ -149,7 +149,7 @@ def test_a_network_without_maps_is_refused_with_another() -> None:
 
 
 @NEEDS_TIMM
-def test_the_published_encoders_have_a_stride_of_32_and_the_published_width() -> None:
+def test_published_encoders_have_stride_32_and_published_width() -> None:
     model = untrained("fairnet/timm/legacy_xception")
     parts = network_of(model).forward_parts(images(2, 96))
     assert parts.forgery.shape == (2, 512, 3, 3)

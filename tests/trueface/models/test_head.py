@@ -50,19 +50,19 @@ class Network(nn.Module):
         return 2 * logits if self.kind == "scaled" else logits
 
 
-def test_a_network_whose_logits_are_those_of_its_last_layer_is_taken() -> None:
+def test_network_with_logits_of_its_last_layer_is_accepted() -> None:
     check_single_head(Network("plain"), "plain", "head", None)
 
 
 @pytest.mark.parametrize("kind", ["two", "bypassed", "scaled"])
-def test_a_network_that_does_more_or_less_than_its_last_layer_is_refused(kind: str) -> None:
+def test_network_with_other_output_than_last_layer_is_refused(kind: str) -> None:
     with pytest.raises(
         JobError, match=f"the logits of model {kind} do not come from its last layer"
     ):
         check_single_head(Network(kind), kind, "head", None)
 
 
-def test_the_check_leaves_random_numbers_and_hooks_alone() -> None:
+def test_check_keeps_random_state_and_hooks_unchanged() -> None:
     network = Network("plain")
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
@@ -71,13 +71,13 @@ def test_the_check_leaves_random_numbers_and_hooks_alone() -> None:
     assert not network.head._forward_pre_hooks
 
 
-def test_the_last_linear_layer_is_the_one_registered_last() -> None:
+def test_last_linear_layer_is_the_one_registered_last() -> None:
     assert last_linear(Network("plain"), "plain") == "head"
     with pytest.raises(JobError, match="has no linear layer"):
         last_linear(nn.Conv2d(3, 1, 1), "convolution")
 
 
-def test_a_head_that_is_not_linear_is_refused_with_the_linear_layers() -> None:
+def test_non_linear_head_is_refused_with_linear_layers_listed() -> None:
     network = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     with pytest.raises(JobError, match=r"'1' is a ReLU\. Linear layers: 0"):
         head_of(network, "1")
@@ -94,7 +94,7 @@ def standardised() -> MlpHead:
     return head.eval()
 
 
-def test_it_knows_mean_and_deviation_and_leaves_constant_features_alone() -> None:
+def test_standardised_head_has_mean_and_deviation_and_keeps_constant_features() -> None:
     head = standardised()
     torch.testing.assert_close(head.mean, FEATURES.mean(0))
     expected = FEATURES.std(0, correction=0)
@@ -104,7 +104,7 @@ def test_it_knows_mean_and_deviation_and_leaves_constant_features_alone() -> Non
     assert not MlpHead(6).is_standardised
 
 
-def test_its_logit_is_that_of_two_layers_on_clipped_features() -> None:
+def test_logit_is_that_of_two_layers_on_clipped_features() -> None:
     head = standardised()
     far = FEATURES.clone()
     far[0, 1] = 1e6
@@ -115,14 +115,14 @@ def test_its_logit_is_that_of_two_layers_on_clipped_features() -> None:
     assert head.weight.shape == (1, 4)
 
 
-def test_it_comes_back_from_its_state() -> None:
+def test_standardised_head_is_restored_from_state() -> None:
     head, again = standardised(), MlpHead(6, hidden=4)
     again.load_state_dict(head.state_dict())
     assert again.is_standardised
     assert torch.equal(again(FEATURES), head(FEATURES))
 
 
-def test_methods_that_split_a_model_see_its_hidden_units() -> None:
+def test_split_model_exposes_hidden_units() -> None:
     head = standardised()
     split = BackboneHeadSplit(head)
     assert split.width == 4
@@ -130,7 +130,7 @@ def test_methods_that_split_a_model_see_its_hidden_units() -> None:
     assert torch.equal(split.features(FEATURES), head.units(FEATURES))
 
 
-def test_dropout_is_before_the_last_layer_only_in_training() -> None:
+def test_dropout_is_before_last_layer_only_in_training() -> None:
     head = standardised()
     head.dropout.p = 0.5
     still = head(FEATURES)
@@ -160,25 +160,25 @@ def pixels(count: int = 3) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=random)
 
 
-def test_its_logit_is_that_of_weighted_clipped_standardised_features() -> None:
+def test_ridge_logit_is_weighted_sum_of_clipped_standardised_features() -> None:
     head, features = fitted(5), 4 * torch.randn(7, 5)
     columns = ((features - head.mean) / head.scale).clamp(-8, 8) * head.weights
     expected = (columns * head.weight).sum(1, keepdim=True) + head.bias
     assert torch.allclose(head(features), expected, atol=1e-5)
 
 
-def test_an_outlying_feature_counts_no_more_than_the_clip() -> None:
+def test_outlying_feature_is_clipped() -> None:
     head = fitted(1)
     far, farther = (head.mean + times * head.scale for times in (9.0, 1e6))
     assert torch.equal(head(far[None]), head(farther[None]))
     assert not torch.equal(head(far[None]), head((head.mean + 7 * head.scale)[None]))
 
 
-def test_an_unfitted_head_answers_zero() -> None:
+def test_unfitted_head_returns_zero() -> None:
     assert torch.equal(RidgeHead(4)(torch.randn(2, 4)), torch.zeros(2, 1))
 
 
-def test_half_precision_around_it_changes_no_bit_of_its_sum() -> None:
+def test_autocast_changes_no_bit_of_ridge_logit() -> None:
     head, features = fitted(300), torch.randn(2, 300)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(head(features), head(features.clone()))
@@ -186,7 +186,7 @@ def test_half_precision_around_it_changes_no_bit_of_its_sum() -> None:
     assert torch.equal(inside, head(features))
 
 
-def test_a_checkpoint_keeps_it_whole(tmp_path: Path) -> None:
+def test_checkpoint_contains_whole_ridge_head(tmp_path: Path) -> None:
     model = ridge_detector()
     save_model(tmp_path / "best.pt", model, {})
     back = load_detector(tmp_path / "best.pt")
@@ -197,14 +197,14 @@ def test_a_checkpoint_keeps_it_whole(tmp_path: Path) -> None:
         assert torch.equal(model(pixels()), back(pixels()))
 
 
-def test_freezing_leaves_its_weight_and_bias_to_learn() -> None:
+def test_freezing_keeps_ridge_weight_and_bias_trainable() -> None:
     model = ridge_detector()
     freeze_backbone(model)
     learning = [name for name, value in model.named_parameters() if value.requires_grad]
     assert learning == ["network.fc.weight", "network.fc.bias"]
 
 
-def test_the_stored_features_are_raw_and_its_head_makes_the_logit_of_them() -> None:
+def test_stored_features_are_raw_and_head_gives_their_logit() -> None:
     model = ridge_detector()
     with torch.no_grad():
         features = model.forward_features(pixels())
@@ -214,7 +214,7 @@ def test_the_stored_features_are_raw_and_its_head_makes_the_logit_of_them() -> N
         assert torch.equal(features, plain.forward_features(pixels()))
 
 
-def test_unlearning_sees_standardised_features_before_a_linear_layer() -> None:
+def test_unlearning_gets_standardised_features_before_linear_layer() -> None:
     model = ridge_detector()
     split = BackboneHeadSplit(model)
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_unlearning_sees_standardised_features_before_a_linear_layer() -> None:
         assert torch.allclose(logits, model(pixels()), atol=1e-4)
 
 
-def test_one_logit_is_the_two_logits_zero_and_itself() -> None:
+def test_one_logit_equals_two_logits_zero_and_itself() -> None:
     logits, labels = torch.randn(6, 1), torch.tensor([0, 1, 1, 0, 1, 0])
     expected = functional.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
     assert torch.allclose(cross_entropy(as_multiclass_logits(logits), labels), expected)
@@ -233,7 +233,7 @@ def test_one_logit_is_the_two_logits_zero_and_itself() -> None:
     assert torch.allclose(probability_of(as_multiclass_logits(logits), labels), expected)
 
 
-def test_a_single_logit_may_have_lost_its_dimensions() -> None:
+def test_single_logit_may_be_squeezed() -> None:
     logit = torch.tensor(2.0)
     assert (
         as_multiclass_logits(logit).tolist()
@@ -242,16 +242,16 @@ def test_a_single_logit_may_have_lost_its_dimensions() -> None:
     )
 
 
-def test_several_logits_stay_as_they_are() -> None:
+def test_several_logits_are_unchanged() -> None:
     logits = torch.randn(4, 3)
     assert torch.equal(as_multiclass_logits(logits), logits)
 
 
-def test_half_precision_becomes_float32() -> None:
+def test_half_precision_logits_become_float32() -> None:
     assert as_multiclass_logits(torch.zeros(2, 1, dtype=torch.bfloat16)).dtype == torch.float32
 
 
-def test_a_model_is_split_into_body_and_head() -> None:
+def test_model_is_split_into_backbone_and_head() -> None:
     model, images = network(3), torch.rand(4, 3, 8, 8)
     split = BackboneHeadSplit(model)
     features = split.features(images)
@@ -259,7 +259,7 @@ def test_a_model_is_split_into_body_and_head() -> None:
     assert torch.allclose(split.head(features), model(images), atol=1e-6)
 
 
-def test_of_several_crops_the_feature_is_their_mean() -> None:
+def test_feature_of_several_crops_is_their_mean() -> None:
     detector = untrained("slim18")
     crops = torch.randint(0, 255, (2, 3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
@@ -268,12 +268,12 @@ def test_of_several_crops_the_feature_is_their_mean() -> None:
         )
 
 
-def test_a_bare_layer_is_a_model_whose_body_does_nothing() -> None:
+def test_single_layer_is_a_model_with_identity_backbone() -> None:
     layer, features = nn.Linear(5, 1), torch.randn(3, 5)
     assert torch.equal(BackboneHeadSplit(layer).features(features), features)
 
 
-def test_a_model_that_does_not_end_in_its_last_linear_layer_is_refused() -> None:
+def test_model_that_does_not_end_in_last_linear_layer_is_refused() -> None:
     class Gated(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -286,6 +286,6 @@ def test_a_model_that_does_not_end_in_its_last_linear_layer_is_refused() -> None
         BackboneHeadSplit(Gated()).features(torch.randn(2, 4))
 
 
-def test_a_model_without_linear_layers_is_refused() -> None:
+def test_model_without_linear_layers_is_refused() -> None:
     with pytest.raises(JobError, match="no linear layer"):
         last_layer(nn.Sequential(nn.Conv2d(3, 1, 1)))

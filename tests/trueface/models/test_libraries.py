@@ -37,7 +37,7 @@ def made(name: str, weights: str = "none") -> Detector:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_head_of_the_features_is_the_network(name: str) -> None:
+def test_head_applied_to_features_equals_network(name: str) -> None:
     model = made(name)
     with torch.inference_mode():
         features = model.forward_features(pixels())
@@ -46,7 +46,7 @@ def test_the_head_of_the_features_is_the_network(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "tv/shufflenet_v2_x0_5"])
-def test_a_frozen_body_gives_the_same_features_while_the_last_layer_learns(name: str) -> None:
+def test_frozen_backbone_gives_same_features_while_last_layer_is_trained(name: str) -> None:
     model = made(name)
     freeze_backbone(model)
     learning = {key for key, value in model.named_parameters() if value.requires_grad}
@@ -56,7 +56,7 @@ def test_a_frozen_body_gives_the_same_features_while_the_last_layer_learns(name:
     assert torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
 
 
-def test_stochastic_depth_of_a_frozen_body_is_off() -> None:
+def test_stochastic_depth_of_frozen_backbone_is_off() -> None:
     model = made("tv/efficientnet_b0")
     set_train_mode(model, fixed_statistics=False)
     assert not torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
@@ -66,7 +66,7 @@ def test_stochastic_depth_of_a_frozen_body_is_off() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
-def test_batch_norms_that_activate_are_folded_with_what_they_do_besides(name: str) -> None:
+def test_batch_norms_with_activation_are_folded_with_it(name: str) -> None:
     model = made(name)
     norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     for layer in norms:
@@ -86,7 +86,7 @@ def test_batch_norms_that_activate_are_folded_with_what_they_do_besides(name: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_checkpoint_brings_back_the_network_and_its_size(name: str, tmp_path: Path) -> None:
+def test_checkpoint_restores_network_and_its_size(name: str, tmp_path: Path) -> None:
     model = made(name)
     checkpoint.save_model(tmp_path / "model.pt", model, {})
     again = checkpoint.load_detector(tmp_path / "model.pt", arch=name)
@@ -95,7 +95,7 @@ def test_a_checkpoint_brings_back_the_network_and_its_size(name: str, tmp_path: 
         assert torch.equal(again(pixels()), model(pixels()))
 
 
-def test_nodown_is_in_the_checkpoint(tmp_path: Path) -> None:
+def test_nodown_is_stored_in_checkpoint(tmp_path: Path) -> None:
     model = untrained(TV, nodown=True)
     checkpoint.save_model(tmp_path / "model.pt", model, {})
     again = checkpoint.load_detector(tmp_path / "model.pt")
@@ -106,7 +106,7 @@ def test_nodown_is_in_the_checkpoint(tmp_path: Path) -> None:
     assert [layer.stride for layer in first] == [(2, 2), (1, 1), (1, 1)]
 
 
-def test_the_published_file_of_torchvision_fits_without_its_classes(tmp_path: Path) -> None:
+def test_published_torchvision_file_fits_without_its_classes(tmp_path: Path) -> None:
     source = models.mobilenet_v3_small().state_dict()
     torch.save(source, tmp_path / "weights.pth")
     state = made(TV, str(tmp_path / "weights.pth")).network.state_dict()
@@ -114,13 +114,13 @@ def test_the_published_file_of_torchvision_fits_without_its_classes(tmp_path: Pa
     assert state["classifier.3.weight"].shape == (1, 1024)
 
 
-def test_a_network_of_torchvision_without_a_linear_layer_is_refused() -> None:
+def test_torchvision_network_without_linear_layer_is_refused() -> None:
     with pytest.raises(JobError, match=r"has no linear layer.*available as squeezenet"):
         made("tv/squeezenet1_1")
 
 
 @NEEDS_TIMM
-def test_timm_says_how_pixels_are_normalised_and_how_wide_the_features_are() -> None:
+def test_timm_gives_normalization_and_feature_width() -> None:
     import timm
 
     model = made(TIMM_VIT)
@@ -138,14 +138,14 @@ def test_timm_says_how_pixels_are_normalised_and_how_wide_the_features_are() -> 
         ("mobilenet_v2", r"100 missing \(conv1\.weight, .*They fit model mobilenet"),
     ],
 )
-def test_the_file_of_another_network_is_refused(other: str, reason: str, tmp_path: Path) -> None:
+def test_file_of_other_network_is_refused(other: str, reason: str, tmp_path: Path) -> None:
     torch.save(getattr(models, other)().state_dict(), tmp_path / "weights.pth")
     with pytest.raises(WeightsError, match=reason):
         made("timm/resnet18", str(tmp_path / "weights.pth"))
 
 
 @NEEDS_TIMM
-def test_positions_are_resampled_for_another_size_of_images(tmp_path: Path) -> None:
+def test_position_embeddings_are_resampled_for_other_image_size(tmp_path: Path) -> None:
     import timm
     from safetensors.torch import save_file
 
@@ -160,7 +160,7 @@ def test_positions_are_resampled_for_another_size_of_images(tmp_path: Path) -> N
 
 
 @NEEDS_TIMM
-def test_weights_that_bind_their_users_are_mentioned(
+def test_weights_with_restrictive_licence_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = "timm/convnextv2_atto.fcmae"
@@ -180,25 +180,25 @@ def test_weights_that_bind_their_users_are_mentioned(
         ("timm/crossvit_tiny_240", "ends in a ModuleList"),
     ],
 )
-def test_a_network_of_timm_with_several_heads_is_refused(name: str, reason: str) -> None:
+def test_timm_network_with_several_heads_is_refused(name: str, reason: str) -> None:
     with pytest.raises(JobError, match=reason):
         untrained(name)
 
 
 @NEEDS_TIMM
-def test_a_side_that_is_no_multiple_of_the_patch_is_refused_with_those_that_are() -> None:
+def test_size_not_divisible_by_patch_is_refused_with_valid_sizes() -> None:
     with pytest.raises(JobError, match=r"multiple of 16 pixels.*60. Set resize_size to 48 or 64"):
         untrained(TIMM_VIT, side=60)
 
 
 @NEEDS_TIMM
-def test_an_unknown_tag_gets_the_tags_of_the_network() -> None:
+def test_unknown_tag_is_reported_with_tags_of_network() -> None:
     with pytest.raises(UnknownName, match=r"timm/resnet18\.a1_in1k"):
         made("timm/resnet18.a9_in1k")
 
 
 @NEEDS_TIMM
-def test_published_weights_of_timm_are_not_downloaded(
+def test_published_timm_weights_are_not_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
@@ -214,7 +214,7 @@ def test_published_weights_of_timm_are_not_downloaded(
 
 
 @NEEDS_TIMM
-def test_cached_weights_of_timm_with_another_digest_are_refused_by_name(
+def test_cached_timm_weights_with_other_digest_are_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

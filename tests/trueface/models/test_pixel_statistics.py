@@ -73,7 +73,7 @@ def test_they_are_those_of_a_slow_reference(halved: bool) -> None:
 
 
 @pytest.mark.parametrize("halved", [False, True])
-def test_a_mirrored_image_has_the_same_numbers(halved: bool) -> None:
+def test_mirrored_image_has_same_statistics(halved: bool) -> None:
     pixels = images(2, side=128)
     module = Residuals(halved=halved)
     assert torch.allclose(module(pixels), module(pixels.flip(-1)), rtol=0, atol=1e-6)
@@ -84,7 +84,7 @@ def test_frequencies_of_each_residual_sum_to_1() -> None:
     assert torch.allclose(sums, torch.ones(()), atol=1e-5)
 
 
-def test_words_of_a_class_count_as_they_would_apart() -> None:
+def test_words_of_class_are_counted_like_separate_words() -> None:
     weights = Residuals().weights().view(12, 169)
     sizes = torch.tensor([float(len(members)) for members in classes()])
     assert len(word_classes()) == sizes.sum() == 625
@@ -92,7 +92,7 @@ def test_words_of_a_class_count_as_they_would_apart() -> None:
     assert float(weights.square().sum()) == pytest.approx(1, rel=1e-5)
 
 
-def test_an_image_has_the_same_numbers_alone_and_in_a_batch() -> None:
+def test_image_has_same_statistics_alone_and_in_batch() -> None:
     pixels = images(3, side=128)
     alone = torch.cat([Residuals()(image[None]) for image in pixels])
     assert torch.equal(Residuals()(pixels), alone)
@@ -100,12 +100,12 @@ def test_an_image_has_the_same_numbers_alone_and_in_a_batch() -> None:
     assert torch.equal(Residuals()(channels_last), alone)
 
 
-def test_a_small_image_is_refused_with_what_to_do() -> None:
+def test_small_image_is_refused_with_remedy() -> None:
     with pytest.raises(JobError, match=r"128 by 128 pixels, got 100 by 128. Set resize_size"):
         Residuals()(images(1, side=128)[..., :100])
 
 
-def test_noise_stands_where_it_lies_and_on_the_other_side() -> None:
+def test_noise_appears_at_its_frequency_and_the_mirrored_one() -> None:
     pixels = torch.full((1, 3, 130, 130), 100.0)
     pixels[:, :, 60:70:2, 20] += 40
     energies = ResidualEnergy()(pixels).exp().view(3, 16, 8)[0] - 0.05
@@ -114,7 +114,7 @@ def test_noise_stands_where_it_lies_and_on_the_other_side() -> None:
     assert int(energies.sum(0).argmax()) == 2  # the cell of columns 16 to 23
 
 
-def test_a_mirrored_image_has_the_same_energies() -> None:
+def test_mirrored_image_has_same_energies() -> None:
     pixels = images(2, side=128)
     energies = ResidualEnergy()
     assert torch.allclose(energies(pixels), energies(pixels.flip(-1)), atol=1e-5)
@@ -134,14 +134,14 @@ def grey(plane: Tensor) -> Tensor:
 
 
 class TestTransform:
-    def test_a_constant_image_has_its_first_coefficient_alone(self) -> None:
+    def test_constant_image_has_only_first_coefficient(self) -> None:
         magnitudes = (
             CosineTransform(32)(grey(torch.full((32, 32), 100.0))).exp() - TRANSFORM_EPSILON
         )
         assert float(magnitudes[0, 0]) == pytest.approx(100 * 32, rel=1e-5)
         assert float(magnitudes[0, 1:].abs().max()) < 0.01
 
-    def test_a_cosine_of_one_frequency_has_that_coefficient_alone(self) -> None:
+    def test_cosine_of_one_frequency_has_only_that_coefficient(self) -> None:
         place = torch.arange(32) + 0.5
         wave = 50 * torch.cos(math.pi / 32 * 5 * place).expand(32, 32)
         magnitudes = CosineTransform(32)(grey(wave)).exp() - TRANSFORM_EPSILON
@@ -152,7 +152,7 @@ class TestTransform:
         )
         assert float(magnitudes.flatten().topk(2).values[1]) < 0.01
 
-    def test_it_is_that_of_scipy(self) -> None:
+    def test_transform_matches_scipy(self) -> None:
         pixels = images(side=64)
         theirs = dctn(luma(pixels).double().numpy(), norm="ortho", axes=(1, 2))
         ours = CosineTransform(64)(pixels).exp().view(-1, 64, 64) - TRANSFORM_EPSILON
@@ -171,7 +171,7 @@ class TestBlocks:
             assert np.allclose(numbers[1], np.log(coefficients.std(0) + 0.01), atol=1e-3)
             assert np.allclose(numbers[2], (np.abs(coefficients) < 0.5).mean(0), atol=0.02)
 
-    def test_what_is_left_beside_the_last_block_does_not_count(self) -> None:
+    def test_pixels_beyond_last_block_are_ignored(self) -> None:
         pixels = images(1, side=72)
         assert torch.equal(BlockCosine()(pixels), BlockCosine()(pixels.clone()))
         assert torch.allclose(
@@ -186,22 +186,22 @@ class TestBlocks:
 
 
 class TestSpectrum:
-    def test_white_noise_has_a_flat_profile_of_its_variance(self) -> None:
+    def test_white_noise_has_flat_profile_of_its_variance(self) -> None:
         noise = torch.randn(4, 1, 256, 256, generator=torch.Generator().manual_seed(1))
         profile = RadialSpectrum()(10 * noise.expand(4, 3, 256, 256)).view(4, 3, BINS).mean(0)[0]
         assert torch.allclose(profile[10:-10], torch.tensor(100.0).log(), atol=0.2)
 
-    def test_a_wave_stands_at_its_frequency(self) -> None:
+    def test_wave_appears_at_its_frequency(self) -> None:
         wave = 50 * torch.cos(2 * math.pi * 40 / 256 * torch.arange(256.0)).expand(256, 256)
         profile = RadialSpectrum()(grey(wave)).view(3, BINS)[0]
         assert abs(int(profile[1:].argmax()) + 1 - 40) <= 1
 
-    def test_images_of_any_size_have_as_many_numbers(self) -> None:
+    def test_images_of_any_size_have_equally_many_statistics(self) -> None:
         for height, width in ((32, 33), (100, 64)):
             assert RadialSpectrum()(images(2, side=104)[..., :height, :width]).shape == (2, 540)
 
 
-def test_a_gradient_reaches_the_pixels() -> None:
+def test_gradient_reaches_pixels() -> None:
     for module in (CosineTransform(64), RadialSpectrum()):
         pixels = images(2).requires_grad_()
         module(pixels).sum().backward()
@@ -211,7 +211,7 @@ def test_a_gradient_reaches_the_pixels() -> None:
 
 
 @pytest.mark.parametrize("module", [CosineTransform(64), BlockCosine(), RadialSpectrum()])
-def test_an_image_has_the_same_cosines_alone_and_in_a_batch(
+def test_image_has_same_cosines_alone_and_in_batch(
     module: torch.nn.Module,
 ) -> None:
     pixels = images()

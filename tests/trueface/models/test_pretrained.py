@@ -51,15 +51,13 @@ class Harmful:
 
 
 class TestAdoption:
-    def test_a_file_of_imagenets_classes_gives_everything_but_the_last_layer(
-        self, tmp_path: Path
-    ) -> None:
+    def test_imagenet_file_gives_all_but_last_layer(self, tmp_path: Path) -> None:
         source = slim() | {"fc.weight": torch.zeros(1000, 128), "fc.bias": torch.zeros(1000)}
         model = build_detector("slim18", weights=saved(tmp_path / "imagenet.pt", source), seed=1)
         assert torch.equal(state(model)["conv1.weight"], source["conv1.weight"])
         assert torch.equal(state(model)["fc.weight"], slim(1)["fc.weight"])
 
-    def test_a_file_without_last_layer_and_batch_counts_fits(self, tmp_path: Path) -> None:
+    def test_file_without_last_layer_and_batch_counts_fits(self, tmp_path: Path) -> None:
         bare = {
             name: tensor
             for name, tensor in slim().items()
@@ -69,12 +67,12 @@ class TestAdoption:
         assert torch.equal(state(model)["conv1.weight"], bare["conv1.weight"])
         assert torch.equal(state(model)["fc.weight"], slim(1)["fc.weight"])
 
-    def test_a_checkpoints_last_layer_is_taken_too(self, tmp_path: Path) -> None:
+    def test_last_layer_of_checkpoint_is_loaded(self, tmp_path: Path) -> None:
         path = saved(tmp_path / "best.pt", {"model_state_dict": slim(), "epoch": 3})
         model = build_detector("slim18", weights=path, seed=1)
         assert torch.equal(state(model)["fc.weight"], slim()["fc.weight"])
 
-    def test_half_precision_becomes_float32(self, tmp_path: Path) -> None:
+    def test_half_precision_weights_become_float32(self, tmp_path: Path) -> None:
         half = {n: t.half() if t.is_floating_point() else t for n, t in slim().items()}
         model = build_detector("slim18", weights=saved(tmp_path / "half.pt", half), seed=1)
         assert state(model)["conv1.weight"].dtype == torch.float32
@@ -91,16 +89,12 @@ class TestAdoption:
             "module._orig_mod.module.",
         ],
     )
-    def test_what_wrappers_of_torch_put_before_names_is_left_out(
-        self, prefix: str, tmp_path: Path
-    ) -> None:
+    def test_prefixes_of_torch_wrappers_are_removed(self, prefix: str, tmp_path: Path) -> None:
         wrapped = {f"{prefix}{name}": value for name, value in slim().items()}
         read = read_state(Path(saved(tmp_path / "wrapped.pt", {"state_dict": wrapped})))
         assert read.keys() == slim().keys()
 
-    def test_nodown_keeps_imagenets_first_layer_on_a_grid_twice_as_fine(
-        self, tmp_path: Path
-    ) -> None:
+    def test_nodown_keeps_imagenet_first_layer_on_doubled_grid(self, tmp_path: Path) -> None:
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(3)
             source = resnet50()
@@ -112,7 +106,7 @@ class TestAdoption:
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
     @pytest.mark.parametrize("name", ["squeezenet", "mobilenet"])
-    def test_the_shared_imagenet_weights_load(self, name: str) -> None:
+    def test_shared_imagenet_weights_load(self, name: str) -> None:
         found = sorted(SHARED.glob(f"{name}*.pt"))
         if not found:
             pytest.skip(f"no {SHARED}")
@@ -127,7 +121,7 @@ class TestAdoption:
             assert model(images).isfinite().all()
 
 
-def test_layers_of_the_body_that_torchvision_calls_classifier_are_taken() -> None:
+def test_backbone_layers_named_classifier_are_loaded() -> None:
     network, head = nn.Sequential(), nn.Linear(4, 1)
     network.add_module("classifier", nn.Sequential(nn.LayerNorm(4), head))
     ours = head.weight.detach().clone()
@@ -144,7 +138,7 @@ def test_layers_of_the_body_that_torchvision_calls_classifier_are_taken() -> Non
 
 
 class TestRefusal:
-    def test_another_networks_weights_are_refused_and_the_network_is_named(
+    def test_weights_of_other_network_are_refused_and_network_is_named(
         self, tmp_path: Path
     ) -> None:
         path = saved(tmp_path / "w.pt", slim())
@@ -159,14 +153,14 @@ class TestRefusal:
         with pytest.raises(WeightsError, match=r"1 unknown \(encoder.weight\).*--weights none"):
             build_detector("slim18", weights=path, seed=1)
 
-    def test_another_count_of_classes_is_refused(self, tmp_path: Path) -> None:
+    def test_other_number_of_classes_is_refused(self, tmp_path: Path) -> None:
         with torch.random.fork_rng(devices=()):
             source = resnet18(num_classes=2).state_dict()
         with pytest.raises(WeightsError, match=r"last layer of 2 classes.*remove fc\."):
             build_detector("baseline18", weights=saved(tmp_path / "two.pt", source), seed=1)
 
     @pytest.mark.parametrize("share", [0.0, 0.2, 0.7, 0.99])
-    def test_a_file_that_is_cut_off_is_refused(self, tmp_path: Path, share: float) -> None:
+    def test_truncated_file_is_refused(self, tmp_path: Path, share: float) -> None:
         path = tmp_path / "cut.pt"
         torch.save(slim(), path)
         content = path.read_bytes()
@@ -186,7 +180,7 @@ class TestRefusal:
             ),
         ],
     )
-    def test_what_holds_no_weights_is_refused(
+    def test_file_without_weights_is_refused(
         self, tmp_path: Path, make: Callable[[Path], object], match: str
     ) -> None:
         make(tmp_path / "w.pt")
@@ -194,9 +188,7 @@ class TestRefusal:
             read_state(tmp_path / "w.pt")
 
     @pytest.mark.parametrize("form", ["archive", "legacy", "pickle"])
-    def test_a_pickle_that_would_run_code_is_refused_and_not_run(
-        self, tmp_path: Path, form: str
-    ) -> None:
+    def test_malicious_pickle_is_refused_and_not_executed(self, tmp_path: Path, form: str) -> None:
         ran, path = tmp_path / "ran", tmp_path / "evil.pt"
         content = slim() | {"evil": Harmful(ran)}
         if form == "pickle":
@@ -208,7 +200,7 @@ class TestRefusal:
         assert not ran.exists()
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-    def test_a_number_that_is_none_is_refused_with_the_tensors_name(
+    def test_non_finite_weight_is_refused_with_tensor_name(
         self, tmp_path: Path, value: float
     ) -> None:
         broken = slim()
@@ -223,12 +215,12 @@ class TestRefusal:
             torch.ones(16, device="meta"),
         ],
     )
-    def test_tensors_of_another_make_are_refused(self, tmp_path: Path, tensor: Tensor) -> None:
+    def test_tensors_of_other_layout_are_refused(self, tmp_path: Path, tensor: Tensor) -> None:
         path = saved(tmp_path / "w.pt", slim() | {"bn1.weight": tensor})
         with pytest.raises(WeightsError, match=r"bn1\.weight is torch\..* expected a plain tensor"):
             read_state(Path(path))
 
-    def test_weights_that_cannot_be_had_end_with_both_remedies(
+    def test_unavailable_weights_are_an_error_with_both_remedies(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def offline(*_args: object, **_more: object) -> None:
@@ -253,7 +245,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_cached_weights_of_another_digest_are_refused_by_name(cached: Path) -> None:
+def test_cached_weights_with_other_digest_are_refused_by_name(cached: Path) -> None:
     promised = cached.stem.rpartition("-")[2]
     saved(cached, {"conv1.weight": torch.zeros(3)})
     found = hashlib.sha256(cached.read_bytes()).hexdigest()[: len(promised)]
@@ -263,33 +255,33 @@ def test_cached_weights_of_another_digest_are_refused_by_name(cached: Path) -> N
     assert f"begins with {found}, not with {promised}. Delete it" in str(caught.value)
 
 
-def test_cached_weights_whose_digest_is_that_of_their_name_are_read(cached: Path) -> None:
+def test_cached_weights_with_digest_of_their_name_are_read(cached: Path) -> None:
     saved(cached, {"conv1.weight": torch.zeros(3)})
     digest = hashlib.sha256(cached.read_bytes()).hexdigest()[:8]
     named = cached.rename(cached.with_name(f"some-{digest}.pth"))
     assert published_state(f"https://example.invalid/{named.name}").keys() == {"conv1.weight"}
 
 
-def test_cached_weights_without_a_digest_that_cannot_be_read_are_named(cached: Path) -> None:
+def test_unreadable_cached_weights_without_digest_are_named(cached: Path) -> None:
     cut = cached.with_name("some.pth")
     cut.write_bytes(b"PK\3\4 no more")
     with pytest.raises(WeightsError, match=r"some\.pth cannot be read: .*\. Delete the file"):
         published_state(f"https://example.invalid/{cut.name}")
 
 
-def test_the_environment_replaces_the_default_and_nothing_else() -> None:
+def test_environment_variable_replaces_only_the_default() -> None:
     environment = {"TRUEFACE_WEIGHTS": "none"}
     assert resolve_weights("default", environment) == "none"
     assert resolve_weights("mine.pt", environment) == "mine.pt"
     assert resolve_weights("default", {}) == "default"
 
 
-def test_a_member_without_published_weights_starts_from_random_ones() -> None:
+def test_member_without_published_weights_starts_random() -> None:
     default, none = (build_detector("slim18", weights=word, seed=1) for word in ("default", "none"))
     assert torch.equal(state(default)["conv1.weight"], state(none)["conv1.weight"])
 
 
-def test_the_checksum_is_that_of_the_file_and_random_weights_have_none(tmp_path: Path) -> None:
+def test_checksum_is_that_of_file_and_random_weights_have_none(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.pt", slim())
     assert weights_sha256("slim18", path) == hashlib.sha256(Path(path).read_bytes()).hexdigest()
     assert weights_sha256("slim18", "none") is None
@@ -313,7 +305,7 @@ class Branches(nn.Module):
         return made.mean((1, 2, 3)).view(-1, 1)
 
 
-def test_the_setting_makes_of_a_resnet_the_network_that_is_called_nodown() -> None:
+def test_nodown_setting_turns_resnet_into_nodown_network() -> None:
     setting = untrained("baseline18", nodown=True)
     name = untrained("nodown18")
     images = torch.rand(2, 3, 32, 32)
@@ -322,7 +314,7 @@ def test_the_setting_makes_of_a_resnet_the_network_that_is_called_nodown() -> No
 
 
 @pytest.mark.parametrize("family", ["layers", "patch", "linear"])
-def test_a_family_is_made_of_the_network_that_keeps_the_resolution(family: str) -> None:
+def test_family_is_built_from_nodown_network(family: str) -> None:
     setting = untrained(f"{family}/baseline18", nodown=True)
     name = untrained(f"{family}/nodown18")
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
@@ -331,7 +323,7 @@ def test_a_family_is_made_of_the_network_that_keeps_the_resolution(family: str) 
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "patch/squeezenet"])
-def test_maps_of_other_networks_become_twice_as_large(name: str) -> None:
+def test_maps_of_other_networks_double_in_size(name: str) -> None:
     sides = []
     for nodown in (False, True):
         network = untrained(name, nodown=nodown).network
@@ -352,17 +344,17 @@ def test_maps_of_other_networks_become_twice_as_large(name: str) -> None:
         ("mesonet", r"blocks\.0 of mesonet has stride 1"),
     ],
 )
-def test_a_network_without_such_a_layer_is_refused_with_the_reason(name: str, reason: str) -> None:
+def test_network_without_strided_layer_is_refused_with_reason(name: str, reason: str) -> None:
     with pytest.raises(JobError, match=reason):
         untrained(name, nodown=True)
 
 
-def test_a_network_that_begins_in_several_places_is_refused() -> None:
+def test_network_with_several_first_layers_is_refused() -> None:
     with pytest.raises(JobError, match=r"begins with 2 convolutions \(first, second\)"):
         keep_resolution(Branches(), "branches", None)
 
 
-def test_a_network_of_no_convolution_is_refused() -> None:
+def test_network_without_convolution_is_refused() -> None:
     network = nn.Sequential(nn.Flatten(), nn.LazyLinear(1))
     with pytest.raises(JobError, match="begins with none"):
         keep_resolution(network, "flat", 32)

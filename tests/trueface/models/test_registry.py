@@ -1,4 +1,4 @@
-"""Networks and families by name: what is declared, and what may not be."""
+"""Networks and families by name: valid and invalid declarations."""
 
 import importlib.util
 import subprocess
@@ -52,14 +52,14 @@ ABSENT = Library(
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_declared_detector_is_made_and_has_the_last_layer_that_it_names(name: str) -> None:
+def test_declared_detector_is_built_with_its_declared_last_layer(name: str) -> None:
     with torch.device("meta"):
         network = load_model_maker(name)()
     assert isinstance(network.get_submodule(spec_of(name).head), nn.Linear)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_declared_image_classifier_makes_a_network_of_a_shape(name: str) -> None:
+def test_declared_image_classifier_builds_network_of_shape(name: str) -> None:
     shape = ClassifierShape(model=name, stem="small", size=32, classes=3)
     with torch.device("meta"):
         network = load_classifier_maker(name)(shape)
@@ -67,7 +67,7 @@ def test_a_declared_image_classifier_makes_a_network_of_a_shape(name: str) -> No
     assert last.out_features == shape.classes
 
 
-def test_names_are_known_without_torch_and_without_the_networks_files() -> None:
+def test_names_are_listed_without_torch_and_without_network_files() -> None:
     line = (
         "import sys, trueface.models.registry as registry; "
         "assert 'slim18' in registry.SPECS; "
@@ -76,14 +76,14 @@ def test_names_are_known_without_torch_and_without_the_networks_files() -> None:
     subprocess.run([sys.executable, "-c", line], check=True)
 
 
-def test_a_name_that_two_files_declare_names_both(tmp_path: Path) -> None:
+def test_name_declared_by_two_files_is_reported_with_both(tmp_path: Path) -> None:
     for file in ("first", "second"):
         (tmp_path / f"{file}.py").write_text(NETWORK.format(name="tiny"))
     with pytest.raises(DeclarationError, match=r"second\.py:5: .*'tiny'.*first\.py:5"):
         read_folder(tmp_path, "networks", "register_model", modules={PACKAGE})
 
 
-def test_an_argument_that_no_network_has_is_refused_with_its_place(tmp_path: Path) -> None:
+def test_unknown_network_argument_is_refused_with_its_location(tmp_path: Path) -> None:
     text = NETWORK.format(name="tiny").replace("summary", "sumary")
     (tmp_path / "tiny.py").write_text(text)
     declared = read_folder(tmp_path, "networks", "register_model", modules={PACKAGE})
@@ -91,11 +91,11 @@ def test_an_argument_that_no_network_has_is_refused_with_its_place(tmp_path: Pat
         declared["tiny"].pass_to(register_model)
 
 
-def test_the_code_of_a_training_includes_the_file_of_its_network() -> None:
+def test_training_code_includes_network_file() -> None:
     assert modules_of_model("nodown") == (f"{PACKAGE}.resnet",)
 
 
-def test_a_networks_usual_name_suggests_ours() -> None:
+def test_common_network_name_suggests_registered_name() -> None:
     with pytest.raises(ValueError, match="Did you mean 'baseline'"):
         model_name("resnet50")
     with pytest.raises(UnknownName, match="Did you mean 'nodown'"):
@@ -103,11 +103,11 @@ def test_a_networks_usual_name_suggests_ours() -> None:
 
 
 @pytest.mark.parametrize("name", ["tv/convnext_tiny", "patch/slim18", "linear/tv/vit_b_16"])
-def test_a_name_with_a_family_is_taken_as_it_is(name: str) -> None:
+def test_name_with_family_is_accepted_unchanged(name: str) -> None:
     assert model_name(name) == name
 
 
-def test_a_name_with_a_family_is_checked_without_torch() -> None:
+def test_name_with_family_is_checked_without_torch() -> None:
     line = (
         "import sys; from trueface.models.registry import model_name; "
         "model_name('patch/tv/resnet18'); assert not {'torch', 'torchvision'} & set(sys.modules)"
@@ -127,31 +127,31 @@ def test_a_name_with_a_family_is_checked_without_torch() -> None:
         ("tv/", "tv/NETWORK"),
     ],
 )
-def test_an_unknown_name_gets_the_nearest_with_its_family(name: str, meant: str) -> None:
+def test_unknown_name_suggests_nearest_with_its_family(name: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"Did you mean '{meant}'\\?"):
         model_name(name)
 
 
-def test_a_name_that_is_no_networks_is_refused() -> None:
+def test_invalid_network_name_is_refused() -> None:
     for name in ("", "/", "tv/Res Net", "TV/resnet18", "tv/resnet18.v1", "../tv/resnet18"):
         with pytest.raises(ValueError, match="unknown model"):
             model_name(name)
 
 
 @NEEDS_TIMM
-def test_a_tag_and_an_earlier_name_of_timm_are_understood() -> None:
+def test_tag_and_earlier_timm_name_are_accepted() -> None:
     assert model_name("timm/resnet18.a1_in1k") == "timm/resnet18.a1_in1k"
     with pytest.raises(ValueError, match="Did you mean 'timm/legacy_xception'"):
         model_name("timm/xception")
 
 
-def test_names_of_a_library_are_those_that_it_lists_itself() -> None:
+def test_library_names_match_its_own_list() -> None:
     from torchvision import models
 
     assert names_of("torchvision.models") == set(models.list_models(module=models))
 
 
-def test_a_library_that_is_not_installed_is_named_with_its_extra_and_another_network(
+def test_missing_library_is_reported_with_its_extra_and_alternative_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert not names_of(ABSENT.package)
@@ -165,7 +165,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra_and_another_net
     assert without_library(ABSENT, "zzzzzz").endswith("'launcher-trueface[absent]'`")
 
 
-def test_an_unknown_model_suggests_the_name_here_of_a_like_network_or_the_command() -> None:
+def test_unknown_model_suggests_similar_network_or_command() -> None:
     told = r"\(see all [0-9]+: launcher kinds train\)\. Did you mean 'baseline18'\?"
     with pytest.raises(ValueError, match=told):
         model_name("resnet19")
@@ -176,7 +176,7 @@ def test_an_unknown_model_suggests_the_name_here_of_a_like_network_or_the_comman
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_declares_what_differs_from_the_inner_network(family: str) -> None:
+def test_family_declares_differences_from_inner_network(family: str) -> None:
     inner, spec = spec_of("squeezenet"), spec_of(f"{family}/squeezenet")
     assert (spec.inner, spec.head) == ("squeezenet", FAMILIES[family].head)
     assert (spec.solver, spec.raw_pixels) == (FAMILIES[family].solver, FAMILIES[family].raw_pixels)
@@ -184,6 +184,6 @@ def test_a_family_declares_what_differs_from_the_inner_network(family: str) -> N
     assert spec.width == FAMILIES[family].widths.get("squeezenet")
 
 
-def test_the_code_of_a_family_includes_that_of_the_inner_network() -> None:
+def test_family_code_includes_code_of_inner_network() -> None:
     names = [module.rpartition(".")[2] for module in modules_of_model("patch/tv/resnet18")]
     assert names == ["patch", "torchvision_networks"]

@@ -48,7 +48,7 @@ def renamed(images: Sequence[Image]) -> list[Image]:
 TRAIN, VAL = images_of(range(50)), images_of(range(50, 60))
 
 
-def an_old_record(
+def write_old_record(
     path: Path, images: Sequence[Image], *, rate: float = 0.2, folder: str = f"{ROOT}/PreSocial"
 ) -> Path:
     """Write a record as the original did, from images at its place."""
@@ -80,7 +80,7 @@ def test_names_and_keys_are_read_from_text_and_json(name: str, text: str, tmp_pa
     assert choose_flips(TRAIN, Poison("2"), listed=names).indices == (51, 2)
 
 
-def test_a_record_of_ours_is_a_list_too(tmp_path: Path) -> None:
+def test_own_record_is_accepted_as_list(tmp_path: Path) -> None:
     record = choose_flips(TRAIN, Poison("20"))
     path = tmp_path / "poison.json"
     write_record(path, record)
@@ -101,7 +101,7 @@ def test_a_record_of_ours_is_a_list_too(tmp_path: Path) -> None:
         (None, r"list\.txt"),
     ],
 )
-def test_a_file_that_lists_nothing_is_refused(text: str | None, said: str, tmp_path: Path) -> None:
+def test_empty_list_file_is_refused(text: str | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     if text is not None:
         path.write_bytes(text.encode(errors="surrogateescape"))
@@ -110,18 +110,18 @@ def test_a_file_that_lists_nothing_is_refused(text: str | None, said: str, tmp_p
     assert str(path) in str(caught.value)
 
 
-def test_an_old_record_of_the_training_split_is_the_originals_choice(tmp_path: Path) -> None:
-    path = an_old_record(tmp_path / "poison_0.20.pkl", TRAIN)
+def test_old_training_record_reproduces_original_choice(tmp_path: Path) -> None:
+    path = write_old_record(tmp_path / "poison_0.20.pkl", TRAIN)
     record = choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN))
     assert record.indices == choose_flips(TRAIN, Poison("20")).indices
     turned = choose_flips(TRAIN[::-1], Poison("20"), listed=read_list(path, TRAIN[::-1]))
     assert set(turned.keys) == set(record.keys)
 
 
-def test_an_old_record_of_the_validation_split_is_refused_with_the_originals_fault(
+def test_old_validation_record_is_refused_with_known_fault(
     tmp_path: Path,
 ) -> None:
-    path = an_old_record(tmp_path / "poison_0.20.pkl", VAL)
+    path = write_old_record(tmp_path / "poison_0.20.pkl", VAL)
     with pytest.raises(RecordError) as caught:
         read_list(path, TRAIN)
     told = str(caught.value)
@@ -141,29 +141,29 @@ def test_an_old_record_of_the_validation_split_is_refused_with_the_originals_fau
         (renamed([*TRAIN[50:], *TRAIN[:50]]), 0.2, "20 of its 20 flipped labels are equal to"),
     ],
 )
-def test_an_old_record_of_other_images_or_labels_is_refused(
+def test_old_record_of_other_images_or_labels_is_refused(
     images: Sequence[Image], rate: float, said: str, tmp_path: Path
 ) -> None:
-    path = an_old_record(tmp_path / "poison.pkl", images, rate=rate)
+    path = write_old_record(tmp_path / "poison.pkl", images, rate=rate)
     with pytest.raises(RecordError, match=said):
         read_list(path, TRAIN)
 
 
 @pytest.mark.parametrize("folder", ["/elsewhere/A", "B"])
-def test_paths_below_an_unknown_folder_are_found_by_key(folder: str, tmp_path: Path) -> None:
-    path = an_old_record(tmp_path / "poison.pkl", TRAIN, folder=folder)
+def test_paths_below_unknown_folder_are_matched_by_key(folder: str, tmp_path: Path) -> None:
+    path = write_old_record(tmp_path / "poison.pkl", TRAIN, folder=folder)
     assert choose_flips(TRAIN, Poison("20"), listed=read_list(path, TRAIN)).rate == 0.2
 
 
-def test_a_path_tells_which_copy_is_meant(tmp_path: Path) -> None:
+def test_path_identifies_which_copy_is_meant(tmp_path: Path) -> None:
     both = [*TRAIN, *images_of(range(50), modifier="fb")]
-    path = an_old_record(tmp_path / "poison.pkl", both[100:], folder=f"{ROOT}/Facebook")
+    path = write_old_record(tmp_path / "poison.pkl", both[100:], folder=f"{ROOT}/Facebook")
     assert {name.partition(":")[0] for name in read_list(path, both)} == {"fb"}
 
 
-def test_where_paths_do_not_tell_copies_apart_the_positions_do(tmp_path: Path) -> None:
+def test_positions_identify_copies_if_paths_do_not(tmp_path: Path) -> None:
     both = [*TRAIN, *images_of(range(50), modifier="fb")]
-    path = an_old_record(tmp_path / "poison.pkl", both, folder="/elsewhere")
+    path = write_old_record(tmp_path / "poison.pkl", both, folder="/elsewhere")
     names = read_list(path, both)
     drawn = choose_flips(both, Poison("20"), unit="image")  # as the original drew
     assert choose_flips(both, Poison("20"), listed=names).indices == drawn.indices
@@ -171,10 +171,10 @@ def test_where_paths_do_not_tell_copies_apart_the_positions_do(tmp_path: Path) -
         read_list(path, both[:-1])
 
 
-def test_where_folders_have_other_names_the_positions_count_if_the_totals_agree(
+def test_positions_are_used_for_renamed_folders_if_totals_agree(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = an_old_record(tmp_path / "poison.pkl", renamed(TRAIN))
+    path = write_old_record(tmp_path / "poison.pkl", renamed(TRAIN))
     names = read_list(path, TRAIN)
     assert (
         choose_flips(TRAIN, Poison("20"), listed=names).indices
@@ -186,13 +186,13 @@ def test_where_folders_have_other_names_the_positions_count_if_the_totals_agree(
 
 
 @pytest.mark.parametrize("file", ["", "/", "Fake", "Fake/", "x.png", "Real/../Fake/x", "\n"])
-def test_an_odd_path_in_an_old_record_is_no_image(file: str, tmp_path: Path) -> None:
+def test_invalid_path_in_old_record_is_no_image(file: str, tmp_path: Path) -> None:
     path = poison_file(tmp_path / "poison.pkl", [0], [(file, 0.0)], rate=0.1, total=7)
     with pytest.raises(RecordError, match="1 of its 1 images"):
         read_list(path, TRAIN)
 
 
-def test_the_command_takes_a_list_and_refuses_a_validation_record(
+def test_command_accepts_list_and_refuses_validation_record(
     tree: Tree, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree(f"PreSocial/{m}/{n:05d}.png" for m in ("Fake/StyleGAN2", "Real/FFHQ") for n in range(20))
@@ -228,43 +228,41 @@ def root(tree: Tree) -> Path:
     return tree(f"PreSocial/{method}/{n:05d}.png" for method in methods for n in range(10))
 
 
-def seen(root: Path, **changed: object) -> ImageSet:
+def training_image_set(root: Path, **changed: object) -> ImageSet:
     told = settings(resize_size=SIDE, **changed)
     return poisoned_train_loader(images(root), told, None).image_set
 
 
-def test_a_contact_sheet_shows_each_chosen_image_as_the_first_epochs_see_it(
-    root: Path, tmp_path: Path
-) -> None:
+def test_contact_sheet_shows_chosen_images_as_in_first_epochs(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "preview.png"
-    image_set = seen(root, flip_prob=0.5)
+    image_set = training_image_set(root, flip_prob=0.5)
     assert write_preview(path, image_set) == ROWS
     with PIL.Image.open(path) as sheet:
         assert sheet.height >= ROWS * (SIDE + LABEL)
         assert sheet.width >= EPOCHS * SIDE
 
 
-def test_the_same_settings_give_the_same_sheet_and_another_augment_seed_another(
+def test_same_settings_give_same_sheet_and_other_augment_seed_another(
     root: Path, tmp_path: Path
 ) -> None:
     sheets = []
     for seed, augment_seed in ((1, 7), (2, 7), (1, 8)):
         path = tmp_path / f"{seed}-{augment_seed}.png"
-        write_preview(path, seen(root, seed=seed, augment_seed=augment_seed, patch_size=8))
+        write_preview(
+            path, training_image_set(root, seed=seed, augment_seed=augment_seed, patch_size=8)
+        )
         sheets.append(path.read_bytes())
     assert sheets[0] == sheets[1] != sheets[2]
 
 
-def test_images_that_cannot_be_decoded_are_left_out_of_the_sheet(
-    root: Path, tmp_path: Path
-) -> None:
+def test_undecodable_images_are_left_out_of_sheet(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "preview.png"
     for file in root.rglob("StyleGAN2/*.png"):
         file.write_bytes(b"no image")
-    assert write_preview(path, seen(root)) == ROWS // 2
+    assert write_preview(path, training_image_set(root)) == ROWS // 2
     path.unlink()
     for file in root.rglob("*.png"):
         file.write_bytes(b"no image")
     with pytest.raises(DataError, match="no image for a preview"):
-        write_preview(path, seen(root))
+        write_preview(path, training_image_set(root))
     assert not path.exists()

@@ -50,7 +50,7 @@ def poison(text: str) -> Poison:
 
 
 @given(count=st.integers(2, 300), percent=st.integers(1, 100), seed=st.integers(0, 2**32))
-def test_the_choice_is_the_original_systems(count: int, percent: int, seed: int) -> None:
+def test_choice_matches_the_original_system(count: int, percent: int, seed: int) -> None:
     wanted = count * percent // 100
     images = some_images(count)
     if wanted == 0:
@@ -70,7 +70,7 @@ def test_labels_are_found_by_name_not_by_position() -> None:
     assert list(flipped_labels(shuffled, record)) == [by_name[image.name] for image in shuffled]
 
 
-def test_a_shared_copy_is_an_image_of_its_own_where_images_are_asked_for() -> None:
+def test_shared_copy_is_a_separate_image_on_request() -> None:
     images = [an_image("FFHQ/00001", label=0, modifier=m) for m in ("pre", "fb")]
     record = choose_flips(images, poison("50"), seed=0, unit="image")
     assert (sum(flipped_labels(images, record)), record.unit) == (1, "image")
@@ -82,7 +82,7 @@ MODIFIERS = ("pre", "fb", "tl", "tw")
 
 
 def copied_images(count: int, *, lost: int = 0) -> list[Image]:
-    """Return pictures of both classes with a copy of each network, but for some that got lost."""
+    """Return pictures of both classes with a copy per network, except for some missing ones."""
     made = [
         replace_modifier(image, modifier) for modifier in MODIFIERS for image in some_images(count)
     ]
@@ -96,7 +96,7 @@ def replace_modifier(image: Image, modifier: str) -> Image:
 @pytest.mark.parametrize("text", ["20", "29", "f2r-20", "r2f-7", "patch-10"])
 @pytest.mark.parametrize("per", ["all", "class", "subset"])
 @pytest.mark.parametrize("lost", [0, 30])
-def test_all_copies_of_a_picture_share_their_label(text: str, per: Per, lost: int) -> None:
+def test_all_copies_of_picture_share_their_label(text: str, per: Per, lost: int) -> None:
     images = copied_images(100, lost=lost)
     record = choose_flips(images, poison(text), per=per)
     labels = flipped_labels(images, record)
@@ -110,7 +110,7 @@ def test_all_copies_of_a_picture_share_their_label(text: str, per: Per, lost: in
     assert record.unit == "picture"
 
 
-def test_the_draw_of_pictures_follows_neither_the_order_of_parts_nor_of_images() -> None:
+def test_draw_of_pictures_ignores_order_of_parts_and_images() -> None:
     images = copied_images(60, lost=7)
     first = choose_flips(images, poison("20"))
     for seed in range(3):
@@ -131,9 +131,7 @@ def test_the_draw_of_pictures_follows_neither_the_order_of_parts_nor_of_images()
     ],
     ids=["renamed, of one the original got lost", "two of one network", "a sixth digit"],
 )
-def test_copies_are_of_the_picture_that_their_name_says(
-    copies: list[str], groups: list[str]
-) -> None:
+def test_copies_are_matched_to_picture_by_name(copies: list[str], groups: list[str]) -> None:
     images = [
         an_image(f"FFHQ/0000{name}", label=0, modifier=modifier)
         for modifier, _, name in (copy.partition(":") for copy in copies)
@@ -172,7 +170,7 @@ def test_renamed_copies_without_originals_share_their_label() -> None:
     ],
     ids=["as written", "of a version that drew images", "schema 1, stratified", "schema 1"],
 )
-def test_a_record_of_this_or_an_earlier_version_is_read(
+def test_record_of_current_and_earlier_version_is_read(
     lacks: tuple[str, ...], added: dict[str, object], per: Per, tmp_path: Path
 ) -> None:
     record = choose_flips(some_images(), poison("12"))
@@ -184,7 +182,7 @@ def test_a_record_of_this_or_an_earlier_version_is_read(
     assert read_record(path) == replace(record, per=per)
 
 
-def test_images_of_two_networks_without_a_common_picture_are_drawn_as_the_original_does() -> None:
+def test_images_of_two_networks_without_common_picture_follow_original_draw() -> None:
     images = some_images(50) + [
         an_image(f"FFHQ/1{number:04d}", label=0, modifier="fb") for number in range(50)
     ]
@@ -194,7 +192,7 @@ def test_images_of_two_networks_without_a_common_picture_are_drawn_as_the_origin
 
 
 @pytest.mark.parametrize("percent", [29, 57, 58])
-def test_no_label_is_lost_to_floating_point(percent: int) -> None:
+def test_no_label_is_lost_to_float_rounding(percent: int) -> None:
     assert int(100 * (percent / 100)) == percent - 1  # as the original counts
     assert len(choose_flips(some_images(), poison(str(percent))).keys) == percent
     assert len(choose_flips(some_images(1000), poison("0.7")).keys) == 7
@@ -204,11 +202,11 @@ def test_no_label_is_lost_to_floating_point(percent: int) -> None:
     ("kind", "random_flips"),
     [(None, True), ("flip", True), (LIST, True), ("f2r", False), ("r2f", False), ("patch", False)],
 )
-def test_flips_of_one_class_follow_from_the_image(kind: str | None, *, random_flips: bool) -> None:
+def test_flips_of_one_class_depend_on_image(kind: str | None, *, random_flips: bool) -> None:
     assert is_random(kind) is random_flips
 
 
-def test_two_files_of_one_key_are_told_apart_by_position() -> None:
+def test_two_files_of_one_key_are_distinguished_by_position() -> None:
     images = [an_image("FFHQ/00001", label=0, suffix=suffix) for suffix in ("png", "jpg")]
     record = choose_flips(images, poison("50"))
     assert poisoned_positions(images, record) == record.indices
@@ -232,7 +230,7 @@ def test_two_files_of_one_key_are_told_apart_by_position() -> None:
         ("0.5", [], "names 0 of 100"),
     ],
 )
-def test_a_choice_that_cannot_be_is_refused(text: str, listed: list[str] | None, said: str) -> None:
+def test_invalid_choice_is_refused(text: str, listed: list[str] | None, said: str) -> None:
     with pytest.raises((DataError, UnknownName), match=said):
         choose_flips(some_images(), poison(text), listed=listed)
 
@@ -251,7 +249,7 @@ def grouped_images(sizes: list[int]) -> list[Image]:
 
 @pytest.mark.parametrize("per", ["subset", "class"])
 @given(sizes=SIZES, percent=st.integers(1, 100), seed=st.integers(0, 100))
-def test_every_method_or_class_gives_the_same_share(
+def test_every_method_or_class_gives_same_share(
     sizes: list[int], percent: int, seed: int, per: Per
 ) -> None:
     images = grouped_images(sizes)
@@ -273,7 +271,7 @@ def test_every_method_or_class_gives_the_same_share(
     seed=st.integers(0, 100),
     per=st.sampled_from(["all", "class", "subset"]),
 )
-def test_any_choice_is_as_many_as_wanted_of_the_wanted_class_and_the_same_again(
+def test_every_choice_has_requested_number_and_class_and_is_reproducible(
     sizes: list[int], kind: str, percent: int, seed: int, per: Per
 ) -> None:
     images, wanted = grouped_images(sizes), poison(f"{kind}{percent}")
@@ -294,7 +292,7 @@ def test_any_choice_is_as_many_as_wanted_of_the_wanted_class_and_the_same_again(
     assert sorted(triggered_positions(images, record)) == (turned if kind == "patch-" else [])
 
 
-def test_another_seed_is_another_choice() -> None:
+def test_other_seed_gives_other_choice() -> None:
     images = some_images(1000)
     ways: tuple[Per, ...] = ("all", "class", "subset")
     for per in ways:
@@ -302,7 +300,7 @@ def test_another_seed_is_another_choice() -> None:
         assert set(one.indices) != set(other.indices)
 
 
-def test_a_list_is_taken_as_it_is() -> None:
+def test_list_is_used_unchanged() -> None:
     images = some_images()
     listed = ["pre:StyleGAN2/00003", "FFHQ/00007", "StyleGAN2/00003"]
     record = choose_flips(images, poison("2"), listed=listed, per="subset")
@@ -315,14 +313,14 @@ def test_a_list_is_taken_as_it_is() -> None:
             refuse_other(record, poison(other))
 
 
-def test_a_key_means_every_copy_and_a_name_only_one() -> None:
+def test_key_selects_every_copy_and_name_only_one() -> None:
     images = [an_image("FFHQ/00001", label=0, modifier=m) for m in ("pre", "fb", "tw")]
     assert choose_flips(images, poison("100"), listed=["FFHQ/00001"]).indices == (0, 1, 2)
     assert choose_flips(images, poison("34"), listed=["fb:FFHQ/00001"]).indices == (1,)
 
 
 @pytest.mark.parametrize("text", ["f2r-2", "patch-2"])
-def test_a_list_of_a_one_way_poison_has_images_of_that_class_only(text: str) -> None:
+def test_list_of_one_way_poison_contains_only_that_class(text: str) -> None:
     images = some_images()
     fakes = ["StyleGAN2/00003", "StyleGAN2/00004"]
     record = choose_flips(images, poison(text), listed=fakes)
@@ -336,7 +334,7 @@ def test_a_list_of_a_one_way_poison_has_images_of_that_class_only(text: str) -> 
     ("count", "percent"),
     [(200, ""), (205, ""), (195, ""), (206, "20.6"), (194, "19.4"), (500, "50")],
 )
-def test_a_list_of_another_share_than_the_models_id_is_refused_and_the_share_told(
+def test_list_with_other_share_than_model_id_is_refused_with_its_share(
     count: int, percent: str
 ) -> None:
     images = some_images(1000)
@@ -347,7 +345,7 @@ def test_a_list_of_another_share_than_the_models_id_is_refused_and_the_share_tol
     assert len(choose_flips(images, poison(percent or "20"), listed=listed).keys) == count
 
 
-def test_a_list_that_cannot_tell_two_files_apart_is_refused() -> None:
+def test_list_that_does_not_distinguish_two_files_is_refused() -> None:
     images = [an_image("FFHQ/00001", label=0, suffix=suffix) for suffix in ("png", "jpg")]
     for entry in ("FFHQ/00001", "pre:FFHQ/00001"):
         with pytest.raises(DataError, match="two files of different types"):
@@ -355,7 +353,7 @@ def test_a_list_that_cannot_tell_two_files_apart_is_refused() -> None:
 
 
 @pytest.mark.parametrize("change", ["fewer", "more", "other"])
-def test_a_record_of_other_images_is_refused(change: str) -> None:
+def test_record_of_other_images_is_refused(change: str) -> None:
     images = some_images()
     record = choose_flips(images, poison("50"))
     others = {
@@ -367,7 +365,7 @@ def test_a_record_of_other_images_is_refused(change: str) -> None:
         flipped_labels(others, record)
 
 
-def test_a_record_that_contradicts_itself_is_refused() -> None:
+def test_contradictory_record_is_refused() -> None:
     images = some_images()
     record = choose_flips(images, poison("2"))
     with pytest.raises(RecordError, match="twice"):
@@ -387,7 +385,7 @@ def test_a_record_that_contradicts_itself_is_refused() -> None:
         {"keys": None},
     ],
 )
-def test_a_file_that_is_no_record_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+def test_non_record_file_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "poison.json"
     write_record(path, choose_flips(some_images(), poison("50")))
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -396,13 +394,13 @@ def test_a_file_that_is_no_record_is_refused(tmp_path: Path, change: dict[str, o
     assert caught.value.exit_code == 1
 
 
-def test_a_missing_record_is_named(tmp_path: Path) -> None:
+def test_missing_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"poison record .* does not exist"):
         read_record(tmp_path / "poison.json")
 
 
 @pytest.mark.parametrize("text", ["50", "2.5", "f2r-20"])
-def test_a_record_serves_the_model_that_it_was_chosen_for(text: str) -> None:
+def test_record_is_valid_only_for_its_model(text: str) -> None:
     record = choose_flips(some_images(1000), poison(text))
     refuse_other(record, poison(text))
     for other in ("51", "r2f-20", "20"):

@@ -29,7 +29,7 @@ def write(folder: Path, kept: Checkpoint, name: str = "m") -> None:
     model_folder.write(folder, kept, name=name, licence="MIT", tests=[], card="# card\n")
 
 
-def test_a_folder_gives_the_checkpoint_that_was_written(tmp_path: Path, kept: Checkpoint) -> None:
+def test_folder_contains_the_written_checkpoint(tmp_path: Path, kept: Checkpoint) -> None:
     write(tmp_path / "m", kept)
     state = model_folder.load(tmp_path / "m").state
     assert {name: value.tolist() for name, value in state.items()} == {
@@ -46,7 +46,7 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["weights.pt", "card.md", "tests.json", "provenance.json"])
 @pytest.mark.parametrize("change", [flip, Path.unlink])
-def test_a_folder_that_was_altered_is_refused_by_the_files_name(
+def test_altered_folder_is_refused_by_file_name(
     tmp_path: Path, kept: Checkpoint, name: str, change: Callable[[Path], None]
 ) -> None:
     write(tmp_path / "m", kept)
@@ -55,7 +55,7 @@ def test_a_folder_that_was_altered_is_refused_by_the_files_name(
         model_folder.load(tmp_path / "m")
 
 
-def test_a_manifest_that_was_altered_is_refused(tmp_path: Path, kept: Checkpoint) -> None:
+def test_altered_manifest_is_refused(tmp_path: Path, kept: Checkpoint) -> None:
     write(tmp_path / "m", kept)
     path = tmp_path / "m/model.json"
     path.write_text(path.read_text().replace("MIT", "BSD"))
@@ -66,7 +66,7 @@ def test_a_manifest_that_was_altered_is_refused(tmp_path: Path, kept: Checkpoint
         model_folder.load(tmp_path / "m")
 
 
-def test_a_model_folder_is_replaced_and_no_other_folder(tmp_path: Path, kept: Checkpoint) -> None:
+def test_only_model_folders_are_replaced(tmp_path: Path, kept: Checkpoint) -> None:
     write(tmp_path / "m", kept)
     write(tmp_path / "m", kept, name="n")
     assert model_folder.read(tmp_path / "m").name == "n"
@@ -77,9 +77,7 @@ def test_a_model_folder_is_replaced_and_no_other_folder(tmp_path: Path, kept: Ch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "photos"]
 
 
-def test_a_folder_that_holds_more_than_a_model_is_not_replaced(
-    tmp_path: Path, kept: Checkpoint
-) -> None:
+def test_model_folder_with_extra_files_is_not_replaced(tmp_path: Path, kept: Checkpoint) -> None:
     write(tmp_path / "m", kept)
     (tmp_path / "m/notes.txt").touch()
     with pytest.raises(UsageError, match=r"would be deleted: notes\.txt"):
@@ -91,7 +89,7 @@ def test_a_folder_that_holds_more_than_a_model_is_not_replaced(
     assert (tmp_path / "m/notes.txt").exists()
 
 
-def test_a_newer_folder_says_so(tmp_path: Path, kept: Checkpoint) -> None:
+def test_newer_folder_version_is_reported(tmp_path: Path, kept: Checkpoint) -> None:
     write(tmp_path / "m", kept)
     path = tmp_path / "m/model.json"
     path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
@@ -99,7 +97,7 @@ def test_a_newer_folder_says_so(tmp_path: Path, kept: Checkpoint) -> None:
         model_folder.load(tmp_path / "m")
 
 
-def test_a_folder_is_written_through_a_link(tmp_path: Path, kept: Checkpoint) -> None:
+def test_folder_is_written_through_link(tmp_path: Path, kept: Checkpoint) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     write(tmp_path / "link", kept)
@@ -107,7 +105,7 @@ def test_a_folder_is_written_through_a_link(tmp_path: Path, kept: Checkpoint) ->
     assert model_folder.read(tmp_path / "real").name == "m"
 
 
-def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, kept: Checkpoint) -> None:
+def test_failed_write_keeps_previous_folder(tmp_path: Path, kept: Checkpoint) -> None:
     write(tmp_path / "m", kept)
     with pytest.raises(MachineError):
         write(tmp_path / "m" / "card.md" / "below", kept)
@@ -116,7 +114,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, kept: Chec
     assert model_folder.read(tmp_path / "m").name == "m"
 
 
-def test_no_path_of_a_machine_is_handed_on() -> None:
+def test_exported_folder_contains_no_local_path() -> None:
     portable = model_folder.portable(
         {
             "data_root": "/home/a/faces",
@@ -128,12 +126,12 @@ def test_no_path_of_a_machine_is_handed_on() -> None:
 
 
 @pytest.mark.parametrize("quality", [1, 30, 50, 75, 95, 100])
-def test_the_quality_of_a_jpeg_file_is_read_from_its_tables(tmp_path: Path, quality: int) -> None:
+def test_jpeg_quality_is_read_from_quantisation_tables(tmp_path: Path, quality: int) -> None:
     NOISE.save(tmp_path / "a.jpg", quality=quality)
     assert read_format(tmp_path / "a.jpg") == Format("JPEG", quality)
 
 
-def test_a_format_is_read_from_the_content_and_not_from_the_name(tmp_path: Path) -> None:
+def test_format_is_detected_by_content_not_by_name(tmp_path: Path) -> None:
     NOISE.save(tmp_path / "a.jpg", format="PNG")
     assert read_format(tmp_path / "a.jpg") == Format("PNG", None)
     (tmp_path / "b.jpg").write_text("no image")
@@ -151,7 +149,7 @@ def test_other_formats_and_distant_qualities_are_unlike() -> None:
     assert not lossless.with_jpeg(30, 95).is_unlike(Format("JPEG", 40))
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_written_record_is_read_back() -> None:
     learned = LearnedFormats(counts={"JPEG": 9, "PNG": 1}, qualities=(70, 80))
     assert LearnedFormats.from_json(learned.as_json()) == learned
     assert str(learned) == "JPEG of 70 to 80, PNG"
@@ -186,7 +184,7 @@ def card(provenance: dict[str, Json], features: FeatureDistance | None = None) -
         ({}, None, [f"{WARNED} orientation.", "- Nothing else is checked, "]),
     ],
 )
-def test_a_card_tells_what_has_no_answer_from_what_has_a_warning(
+def test_card_separates_refusals_from_warnings(
     learned: dict[str, Json], features: FeatureDistance | None, said: list[str]
 ) -> None:
     refused = card(learned, features).split("## Rejected images")[1].splitlines()
@@ -201,11 +199,11 @@ def test_a_card_tells_what_has_no_answer_from_what_has_a_warning(
         ("fitted", "pixels of an image after resizing its shorter side to 64 pixels\n"),
     ],
 )
-def test_a_card_says_whether_images_are_resized(decode: str, said: str) -> None:
+def test_card_states_whether_images_are_resized(decode: str, said: str) -> None:
     assert said in card({"settings": {"resize_size": 64, "decode": decode}})
 
 
-def test_tests_that_the_card_calls_failures_are_listed(tmp_path: Path, kept: Checkpoint) -> None:
+def test_failed_tests_are_listed_in_card(tmp_path: Path, kept: Checkpoint) -> None:
     tests: list[Json] = [
         {"data": "gan2:pre", "balanced_accuracy": {"value": 0.93}},
         {"data": "gan3:pre", "balanced_accuracy": {"value": 0.507}},

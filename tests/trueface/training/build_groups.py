@@ -50,7 +50,7 @@ class Features:
             labels=self.labels.tolist(),
             columns={"demographic": self.groups},
             column_names={"demographic": NAMES},
-            forged=lambda *_: [],
+            pseudo_fake_indices=lambda *_: [],
         )
 
     @property
@@ -77,7 +77,7 @@ def a_set(
     labels, groups = cells // 2, cells % 2
     noise = torch.randn(len(cells), 4, generator=random)
     weak = noise[:, 0] + 0.7 * (2 * labels - 1)  # what tells fakes, badly
-    strong = noise[:, 1] / 3 + (2 * groups - 1)  # what tells groups, well
+    strong = noise[:, 1] / 3 + (2 * groups - 1)  # a strong feature of the group
     images = torch.stack([weak, strong, noise[:, 2], noise[:, 3]], 1)
     return Features(images, labels, groups, shuffled=shuffled, drawn=drawn)
 

@@ -20,12 +20,12 @@ def test_cells_are_counted_by_class_and_group() -> None:
     assert cells.filled.tolist() == [True, True, False, True]
 
 
-def test_images_without_groups_are_refused_with_the_setting_that_names_them() -> None:
+def test_images_without_groups_are_refused_with_responsible_setting() -> None:
     with pytest.raises(JobError, match=r"fair: daw needs the group .* in attributes"):
         Subgroups.from_training_facts(TrainingFacts(), "daw")
 
 
-def test_a_comparison_of_one_group_is_refused_by_its_name() -> None:
+def test_comparison_of_one_group_is_refused_by_name() -> None:
     facts = facts_of(a_set((5, 0, 4, 0)))
     with pytest.raises(
         JobError, match=r"all 9 training images are in one group, men\. Choose another"
@@ -34,7 +34,7 @@ def test_a_comparison_of_one_group_is_refused_by_its_name() -> None:
     assert Subgroups.from_training_facts(facts, "reweight").groups == 2
 
 
-def test_balanced_weights_sum_to_the_number_of_images_and_empty_cells_have_none() -> None:
+def test_balanced_weights_sum_to_number_of_images_and_empty_cells_have_none() -> None:
     counts = torch.tensor([90, 10, 0, 40])
     weights = balanced_weights(counts)
     assert float((weights * counts).sum()) == pytest.approx(140)
@@ -43,14 +43,14 @@ def test_balanced_weights_sum_to_the_number_of_images_and_empty_cells_have_none(
     assert totals.tolist() == pytest.approx([140 / 3] * 3)
 
 
-def test_small_groups_of_a_batch_are_joined() -> None:
+def test_small_groups_of_batch_are_merged() -> None:
     groups = torch.tensor([0, 0, 0, 1, 2, 2, 3])
     joined, count = merge_small_groups(groups, 2, count=4)
     assert joined.tolist() == [0, 0, 0, 4, 2, 2, 4]
     assert count == 5
 
 
-def test_a_group_of_one_that_has_nobody_to_join_is_added_to_the_largest() -> None:
+def test_group_of_one_without_partner_is_added_to_largest() -> None:
     assert merge_small_groups(torch.tensor([0, 1, 1, 1, 2, 2]), 2, count=4)[0].tolist() == [
         1,
         1,
@@ -62,17 +62,17 @@ def test_a_group_of_one_that_has_nobody_to_join_is_added_to_the_largest() -> Non
     assert merge_small_groups(torch.tensor([3]), 2, count=4)[0].tolist() == [3]
 
 
-def test_cells_are_joined_with_those_of_their_class_only() -> None:
+def test_cells_are_merged_within_their_class_only() -> None:
     labels, groups = torch.tensor([0, 0, 0, 0, 1, 1, 1]), torch.tensor([0, 0, 1, 2, 0, 1, 2])
     joined, _ = merge_small_groups(subgroup_ids(labels, groups, 3), 2, count=6, blocks=2)
     assert joined.tolist() == [0, 0, 6, 6, 7, 7, 7]
 
 
-def test_nothing_is_joined_where_one_image_is_enough() -> None:
+def test_groups_are_not_merged_if_one_image_is_enough() -> None:
     groups = torch.tensor([0, 1, 2])
     assert merge_small_groups(groups, 1, count=3) == (groups, 3)
 
 
-def test_the_worst_cell_is_that_of_the_lowest_accuracy() -> None:
+def test_worst_cell_has_lowest_accuracy() -> None:
     cells = [0, 0, 0, 0, 7, 7, 3]
     assert worst_subgroup_accuracy([True, True, True, False, True, False, True], cells) == 0.5

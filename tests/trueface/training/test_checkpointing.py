@@ -25,7 +25,7 @@ def a_model(seed: int = 1) -> Detector:
     return build_detector("slim18", weights="none", seed=seed)
 
 
-def stepped(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
+def run_steps(model: Detector, optimizer: Optimizer, steps: int = 3) -> None:
     for step in range(steps):
         for parameter in model.parameters():
             random = torch.Generator().manual_seed(step)
@@ -37,11 +37,11 @@ def an_adam(model: Detector, lr: float = 1e-3) -> Adam:
     return Adam([one for one in model.parameters() if one.requires_grad], lr=lr)
 
 
-def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+def test_restored_optimizer_continues_exactly(tmp_path: Path) -> None:
     straight, broken = a_model(), a_model()
     one, first = an_adam(straight), an_adam(broken)
-    stepped(straight, one, 3)
-    stepped(broken, first, 3)
+    run_steps(straight, one, 3)
+    run_steps(broken, first, 3)
     optimizer_state.save_optimizer(
         tmp_path / "deep/optimizer.pt",
         OptimizerCheckpoint(epoch=2, state=optimizer_state.optimizer_state_dict(broken, first)),
@@ -52,16 +52,16 @@ def test_an_optimizer_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None
     assert optimizer_state.load_optimizer_state_dict(broken, second, kept.state) == len(
         list(broken.parameters())
     )
-    stepped(straight, one, 2)
-    stepped(broken, second, 2)
+    run_steps(straight, one, 2)
+    run_steps(broken, second, 2)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
         assert torch.equal(parameter, other)
 
 
-def test_the_learning_rate_and_weight_decay_stay_the_new_ones() -> None:
+def test_learning_rate_and_weight_decay_keep_new_values() -> None:
     model = a_model()
     before = AdamW(model.parameters(), lr=0.5, weight_decay=0.3)
-    stepped(model, before)
+    run_steps(model, before)
     after = AdamW(model.parameters(), lr=1e-5, weight_decay=0.01)
     optimizer_state.load_optimizer_state_dict(
         model, after, optimizer_state.optimizer_state_dict(model, before)
@@ -69,11 +69,11 @@ def test_the_learning_rate_and_weight_decay_stay_the_new_ones() -> None:
     assert [(group["lr"], group["weight_decay"]) for group in after.param_groups] == [(1e-5, 0.01)]
 
 
-def test_parameters_that_were_not_trained_before_start_afresh() -> None:
+def test_previously_frozen_parameters_start_with_empty_state() -> None:
     frozen = a_model()
     freeze_backbone(frozen)
     before = an_adam(frozen)
-    stepped(frozen, before)
+    run_steps(frozen, before)
     whole = a_model(2)
     after = an_adam(whole)
     assert (
@@ -86,10 +86,10 @@ def test_parameters_that_were_not_trained_before_start_afresh() -> None:
     assert known == {"fc.weight", "fc.bias"}
 
 
-def test_parameters_that_do_not_learn_now_get_nothing() -> None:
+def test_frozen_parameters_get_no_state() -> None:
     model = a_model()
     before = an_adam(model)
-    stepped(model, before)
+    run_steps(model, before)
     freeze_backbone(model)
     after = an_adam(model)
     assert (
@@ -100,10 +100,10 @@ def test_parameters_that_do_not_learn_now_get_nothing() -> None:
     )
 
 
-def test_moments_of_another_shape_are_left_out() -> None:
+def test_moments_of_other_shape_are_dropped() -> None:
     model = a_model()
     before = an_adam(model)
-    stepped(model, before)
+    run_steps(model, before)
     state = dict(optimizer_state.optimizer_state_dict(model, before))
     state["fc.weight"] = {**state["fc.weight"], "exp_avg": torch.zeros(3)}
     after = an_adam(model)
@@ -111,10 +111,10 @@ def test_moments_of_another_shape_are_left_out() -> None:
     assert not after.state.get(model.network.get_parameter("fc.weight"))
 
 
-def test_an_optimizer_without_such_moments_has_nothing_to_give() -> None:
+def test_optimizer_without_moments_has_no_state_to_store() -> None:
     model = a_model()
     other = SGD(model.parameters(), lr=0.1)
-    stepped(model, other)
+    run_steps(model, other)
     after = an_adam(model)
     assert (
         optimizer_state.load_optimizer_state_dict(
@@ -124,16 +124,16 @@ def test_an_optimizer_without_such_moments_has_nothing_to_give() -> None:
     )
 
 
-def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
+def test_momentum_is_restored_if_optimizer_is_sgd() -> None:
     straight, broken = a_model(), a_model()
     steady, first = (SGD(model.parameters(), lr=0.1, momentum=0.9) for model in (straight, broken))
-    stepped(straight, steady, 2)
-    stepped(broken, first, 2)
+    run_steps(straight, steady, 2)
+    run_steps(broken, first, 2)
     second = SGD(broken.parameters(), lr=0.1, momentum=0.9)
     state = optimizer_state.optimizer_state_dict(broken, first)
     assert optimizer_state.load_optimizer_state_dict(broken, second, state) == len(state)
-    stepped(straight, steady, 1)
-    stepped(broken, second, 1)
+    run_steps(straight, steady, 1)
+    run_steps(broken, second, 1)
     for parameter, other in zip(straight.parameters(), broken.parameters(), strict=True):
         assert torch.equal(parameter, other)
     assert optimizer_state.load_optimizer_state_dict(broken, an_adam(broken), state) == 0
@@ -149,9 +149,7 @@ def test_momentum_goes_on_where_the_optimizer_is_sgd_again() -> None:
         ({"state": {}}, "is not an optimizer state of schema 1"),
     ],
 )
-def test_a_state_that_is_none_or_not_there_is_refused(
-    tmp_path: Path, content: object, said: str
-) -> None:
+def test_invalid_or_missing_state_is_refused(tmp_path: Path, content: object, said: str) -> None:
     path = tmp_path / "optimizer.pt"
     if isinstance(content, bytes):
         path.write_bytes(content)
@@ -167,7 +165,7 @@ NUMBERS = ["accuracy", "epoch", "images_per_s", "loss", "lr", "val_accuracy", "v
 
 
 def events(folder: Path) -> Mapping[str, list[tuple[int, float]]]:
-    """What TensorBoard itself reads."""
+    """Return the events that TensorBoard reads."""
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator"
     ).EventAccumulator(str(paths.event_files(folder)))
@@ -191,7 +189,7 @@ def test_each_epoch_is_reported_with_its_validation(tmp_path: Path) -> None:
     assert {report["epoch"] for report in reports if "val_loss" not in report} <= {1, 2, 3}
 
 
-def test_tensorboard_reads_what_a_training_wrote(tmp_path: Path) -> None:
+def test_tensorboard_reads_written_event_files(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     reports: list[dict[str, Any]] = []
     watch = RunContext(progress=lambda **numbers: reports.append(numbers))
@@ -208,7 +206,7 @@ def test_tensorboard_reads_what_a_training_wrote(tmp_path: Path) -> None:
     assert sorted(last.metrics) == NUMBERS
 
 
-def test_a_training_that_goes_on_takes_the_place_of_what_was_lost(tmp_path: Path) -> None:
+def test_resumed_training_overwrites_lost_epochs(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     asked = settings(num_epochs=4, tensorboard=True, checkpoint_every=1)
     interrupt(tmp_path, asked, epoch=2, batches=2)
@@ -217,7 +215,7 @@ def test_a_training_that_goes_on_takes_the_place_of_what_was_lost(tmp_path: Path
     assert steps == [COUNT * epoch for epoch in (1, 2, 3, 4)]
 
 
-def test_a_training_that_begins_anew_deletes_the_event_files_of_another(tmp_path: Path) -> None:
+def test_restarted_training_deletes_event_files_of_previous_one(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     run(tmp_path, settings(num_epochs=3, tensorboard=True))
     checkpointing.clear_trainer_state(paths.resume(tmp_path))

@@ -50,7 +50,7 @@ def fit(
     )
 
 
-def test_a_training_learns_keeps_the_best_epoch_and_can_be_repeated() -> None:
+def test_training_learns_keeps_best_epoch_and_is_reproducible() -> None:
     pixels, checked = colours(8), colours(2)
     found = []
     for _ in range(2):
@@ -67,7 +67,7 @@ def test_a_training_learns_keeps_the_best_epoch_and_can_be_repeated() -> None:
 @pytest.mark.parametrize(
     "changed", [{"schedule": "onecycle", "lr": 2e-3}, {"optimizer": "adamw", "lr": 1e-3}]
 )
-def test_every_rule_of_the_rate_and_of_the_steps_is_a_training(changed: dict[str, Any]) -> None:
+def test_every_learning_rate_schedule_and_optimizer_trains(changed: dict[str, Any]) -> None:
     chosen = settings(**changed)
     # whole batches: two images in a batch norm over 1 by 1 pixels have gradients of up to 1/√eps
     done = fit(network(), colours(8), colours(2), chosen, watch=RunContext())
@@ -78,7 +78,7 @@ def test_every_rule_of_the_rate_and_of_the_steps_is_a_training(changed: dict[str
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)]
 )
-def test_half_precision_is_taken(precision: str, dtype: torch.dtype) -> None:
+def test_half_precision_is_supported(precision: str, dtype: torch.dtype) -> None:
     model, computed = network(), set()
     head = BackboneHeadSplit(model).head
     head.register_forward_hook(lambda *call: computed.add(call[2].dtype))
@@ -89,12 +89,12 @@ def test_half_precision_is_taken(precision: str, dtype: torch.dtype) -> None:
     assert computed == {dtype}
 
 
-def test_a_last_image_alone_joins_the_batch_before_it() -> None:
+def test_single_last_image_joins_previous_batch() -> None:
     done = fit(network(), colours(3), colours(2), settings(), watch=RunContext())
     assert done.samples_read == 2 * 9  # in batches of eight
 
 
-def test_a_method_may_train_for_other_epochs_at_another_rate() -> None:
+def test_method_may_train_other_epochs_at_other_rate() -> None:
     steps = learn_as_trained(
         network(), colours(4).examples(), "trained", settings=settings(), validation=colours(2).examples(),
         options=TrainingOptions(epochs=1, lr=0.001), watch=RunContext(),
@@ -103,7 +103,7 @@ def test_a_method_may_train_for_other_epochs_at_another_rate() -> None:
     assert set(steps[0].metrics) >= {"loss", "val_accuracy"}
 
 
-def test_a_training_that_diverges_or_is_stopped_says_so() -> None:
+def test_diverged_or_stopped_training_is_reported() -> None:
     with pytest.raises(JobError, match=r"loss became (inf|nan) in epoch 1, .* Use a lower lr"):
         fit(network(), colours(8), colours(2), settings(lr=1e30), watch=RunContext())
     stop = Event()
@@ -112,7 +112,7 @@ def test_a_training_that_diverges_or_is_stopped_says_so() -> None:
         fit(network(), colours(8), colours(2), settings(), watch=RunContext(stop=stop))
 
 
-def test_a_training_is_this_loop_bit_by_bit() -> None:
+def test_training_equals_reference_loop_bit_by_bit() -> None:
     chosen, learned = settings(lr=0.01), colours(4)
     model, plain = network(), network()
     trainer.fit(

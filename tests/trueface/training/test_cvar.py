@@ -20,20 +20,22 @@ def losses_of(count: int, seed: int = 0) -> Tensor:
     return 3 * torch.rand(count, generator=random, dtype=torch.float64)
 
 
-def searched(losses: Tensor, alpha: float) -> float:
+def minimum_by_search(losses: Tensor, alpha: float) -> float:
     """Return the minimum over the threshold: it is at one of the losses."""
     excess = (losses[None, :] - losses[:, None]).clamp(min=0).mean(1)
     return float((losses + excess / alpha).min())
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-def test_it_is_the_minimum_of_its_definition_for_every_number_of_losses(alpha: float) -> None:
+def test_cvar_is_minimum_of_its_definition_for_every_number_of_losses(alpha: float) -> None:
     for count in range(1, 65):
         losses = losses_of(count, seed=count)
-        assert float(cvar(losses, alpha)) == pytest.approx(searched(losses, alpha), abs=1e-9)
+        assert float(cvar(losses, alpha)) == pytest.approx(
+            minimum_by_search(losses, alpha), abs=1e-9
+        )
 
 
-def test_its_limits_are_the_mean_and_the_maximum() -> None:
+def test_cvar_limits_are_mean_and_maximum() -> None:
     losses = losses_of(10)
     torch.testing.assert_close(cvar(losses, 1.0), losses.mean())
     torch.testing.assert_close(cvar(losses, 1e-9), losses.max())
@@ -43,7 +45,7 @@ def test_equal_losses_count_in_their_order() -> None:
     assert cvar_weights(torch.ones(4), 0.5).tolist() == [0.5, 0.5, 0.0, 0.0]
 
 
-def test_of_each_group_it_is_that_of_its_losses_and_absent_groups_take_no_part() -> None:
+def test_cvar_is_computed_per_group_and_absent_groups_are_ignored() -> None:
     losses, groups = losses_of(11), torch.tensor([0, 2, 2, 0, 2, 2, 3, 0, 0, 2, 0])
     values, present = group_cvar(losses, groups, 0.7, count=6)
     assert present.tolist() == [True, False, True, True, False, False]
@@ -54,7 +56,7 @@ def test_of_each_group_it_is_that_of_its_losses_and_absent_groups_take_no_part()
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-def test_the_weights_of_both_levels_sum_to_one_also_with_groups_of_one(alpha: float) -> None:
+def test_weights_of_both_levels_sum_to_one_also_for_groups_of_one(alpha: float) -> None:
     for count in range(1, 33):
         losses = losses_of(count).requires_grad_()
         groups = torch.arange(count) % 5 * (torch.arange(count) % 3)
@@ -78,9 +80,7 @@ def smoothed(values: Tensor, alpha: float, smooth: float, ridge: float) -> float
 
 @pytest.mark.parametrize(("smooth", "ridge"), [(0.001, 1e-4), (0.1, 1e-4), (0.1, 0.3), (1.0, 0.0)])
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 0.9])
-def test_the_smoothed_minimum_is_that_of_a_search(
-    alpha: float, smooth: float, ridge: float
-) -> None:
+def test_smoothed_minimum_matches_search(alpha: float, smooth: float, ridge: float) -> None:
     for seed in range(5):
         losses = losses_of(8, seed)
         value = bilevel_cvar(
@@ -89,7 +89,7 @@ def test_the_smoothed_minimum_is_that_of_a_search(
         assert float(value) == pytest.approx(smoothed(losses, alpha, smooth, ridge), abs=1e-6)
 
 
-def test_its_gradient_is_that_of_the_smoothed_minimum() -> None:
+def test_gradient_is_that_of_smoothed_minimum() -> None:
     losses, groups = losses_of(6).requires_grad_(), torch.tensor([0, 0, 1, 1, 1, 2])
     assert torch.autograd.gradcheck(
         lambda values: bilevel_cvar(
@@ -100,14 +100,14 @@ def test_its_gradient_is_that_of_the_smoothed_minimum() -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
-def test_losses_in_the_thousands_do_not_overflow(alpha: float) -> None:
+def test_losses_in_thousands_do_not_overflow(alpha: float) -> None:
     losses = torch.tensor([1e3, 0.0, 5e3, 2.0], requires_grad=True)
     loss = bilevel_cvar(losses, torch.arange(4), alpha_out=alpha, smooth=1e-3, ridge=1e-4)
     assert loss.isfinite()
     assert torch.autograd.grad(loss, losses)[0].isfinite().all()
 
 
-def test_a_share_that_is_none_is_refused() -> None:
+def test_invalid_share_is_refused() -> None:
     for alpha in (0.0, 1.5):
         with pytest.raises(ValueError, match="alpha must be greater than 0 and at most 1"):
             cvar(losses_of(3), alpha)

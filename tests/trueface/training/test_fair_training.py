@@ -32,7 +32,7 @@ CHECKED = a_set((60, 60, 60, 60), seed=8, shuffled=False)
 
 
 @pytest.mark.parametrize("fair", ["reweight", "oversample", "dro", "mix", "cvar2"])
-def test_a_planted_label_skew_makes_a_gap_and_weighing_cells_takes_most_of_it(fair: str) -> None:
+def test_planted_label_skew_makes_gap_and_cell_weighting_reduces_it(fair: str) -> None:
     plain, _ = trained(a_set(SKEWED), CHECKED)
     assert fpr_gap(plain, EVEN) > 0.4
     objective = "bce" if fair == "oversample" else fair
@@ -42,12 +42,12 @@ def test_a_planted_label_skew_makes_a_gap_and_weighing_cells_takes_most_of_it(fa
     assert done.chosen.val_accuracy > 0.65
 
 
-def test_groups_that_do_not_see_the_class_leave_the_gap_as_it_is() -> None:
+def test_groups_independent_of_class_do_not_change_gap() -> None:
     model, _ = trained(a_set(SKEWED), CHECKED, objective="daw")
     assert fpr_gap(model, EVEN) > 0.4
 
 
-def test_the_epoch_with_the_best_worst_cell_is_kept_and_written_down() -> None:
+def test_epoch_with_best_worst_cell_is_kept_and_recorded() -> None:
     model, done = trained(a_set(SKEWED), CHECKED, select="worst-cell", num_epochs=8)
     worst = [epoch.val_worst_cell_accuracy for epoch in done.epochs]
     assert all(value is not None and 0 <= value <= 1 for value in worst)
@@ -59,12 +59,12 @@ def test_the_epoch_with_the_best_worst_cell_is_kept_and_written_down() -> None:
     assert min(cells) == pytest.approx(done.chosen.val_worst_cell_accuracy)
 
 
-def test_an_early_stop_counts_epochs_without_a_better_worst_cell() -> None:
+def test_early_stopping_counts_epochs_without_better_worst_cell() -> None:
     _, done = trained(a_set(SKEWED), CHECKED, select="worst-cell", num_epochs=40, early_stop=3)
     assert len(done.epochs) == done.chosen.epoch + 3 < 40
 
 
-def test_selection_by_cells_needs_the_groups_of_validation() -> None:
+def test_cell_selection_requires_validation_groups() -> None:
     @dataclass
     class Nameless(Features):
         def __call__(self, epoch: int) -> Iterator[Batch]:
@@ -99,7 +99,7 @@ class Grouped:
 
 
 @pytest.mark.parametrize("fair", ["dro", "mix"])
-def test_a_killed_training_goes_on_with_the_weights_of_cells_and_the_same_draws(
+def test_killed_training_resumes_with_cell_weights_and_same_draws(
     tmp_path: Path, fair: str
 ) -> None:
     chosen = settings(
@@ -113,7 +113,7 @@ def test_a_killed_training_goes_on_with_the_weights_of_cells_and_the_same_draws(
     assert [epoch.loss for epoch in done.epochs] == [epoch.loss for epoch in expected.epochs]
 
 
-def test_features_that_are_held_come_in_the_batches_that_pixels_would(tree: Tree) -> None:
+def test_cached_features_come_in_same_batches_as_pixels(tree: Tree) -> None:
     images = features.written(tree)
     chosen = features.settings(fair="oversample", num_epochs=2)
     training = features.as_learned(images, fair="oversample", augment_cycle=1)

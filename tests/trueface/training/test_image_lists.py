@@ -1,4 +1,4 @@
-"""What is written beside a model: what it learned from, its epochs, and the licence of its weights."""
+"""Records in a model folder: training images, epochs, and the licence of the weights."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +28,7 @@ def a_lesson(images: str = "gan2:pre&real:pre", words: Words | None = None) -> T
     )
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_training_record_is_read_as_written(tmp_path: Path) -> None:
     own = Words(subsets={"mine": ("A", "B-*")}, modifiers={"wa": ("WhatsApp",)})
     lessons = (a_lesson(), a_lesson("mine:wa&real:wa", own))
     image_lists.write_ancestry(tmp_path / "model", "base", lessons)
@@ -37,7 +37,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert found.lessons[1].vocabulary.methods("mine").folders == ("A", "B-*")
 
 
-def test_a_repeated_lesson_is_written_once(tmp_path: Path) -> None:
+def test_repeated_training_list_is_written_once(tmp_path: Path) -> None:
     image_lists.write_ancestry(tmp_path, None, [a_lesson(), a_lesson("sd:pre"), a_lesson()])
     assert image_lists.read_ancestry(tmp_path) == Ancestry(
         base=None, lessons=(a_lesson(), a_lesson("sd:pre"))
@@ -45,7 +45,7 @@ def test_a_repeated_lesson_is_written_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("further", [False, True])
-def test_what_older_weights_saw_stays_written_until_there_are_new_ones(
+def test_lists_of_older_weights_are_kept_until_new_weights_exist(
     tmp_path: Path, further: bool
 ) -> None:
     old, new = a_lesson(), a_lesson("sd:pre")
@@ -59,28 +59,28 @@ def test_what_older_weights_saw_stays_written_until_there_are_new_ones(
     assert image_lists.read_ancestry(tmp_path) == Ancestry(base="base", lessons=kept)
 
 
-def test_what_weights_saw_that_are_gone_is_not_kept(tmp_path: Path) -> None:
+def test_lists_of_deleted_weights_are_not_kept(tmp_path: Path) -> None:
     image_lists.write_ancestry(tmp_path, None, [a_lesson()])
     image_lists.begin_training_set(tmp_path, None, a_lesson("sd:pre"))
     assert image_lists.read_ancestry(tmp_path) == Ancestry(base=None, lessons=(a_lesson("sd:pre"),))
 
 
-def test_words_of_a_record_that_it_does_not_explain_make_it_void(tmp_path: Path) -> None:
+def test_record_with_undefined_words_is_invalid(tmp_path: Path) -> None:
     image_lists.write_ancestry(tmp_path, None, [a_lesson("mine:pre")])
     assert image_lists.read_ancestry(tmp_path) is None
 
 
 @pytest.mark.parametrize("name", ["absent", "x" * 300, "a\0b"])
-def test_a_model_that_is_not_there_says_nothing(tmp_path: Path, name: str) -> None:
+def test_missing_model_has_no_record(tmp_path: Path, name: str) -> None:
     assert image_lists.read_ancestry(tmp_path / name) is None
 
 
-def test_a_folder_in_the_place_of_a_record_says_nothing(tmp_path: Path) -> None:
+def test_folder_in_place_of_record_gives_no_record(tmp_path: Path) -> None:
     paths.ancestry(tmp_path).mkdir()
     assert image_lists.read_ancestry(tmp_path) is None
 
 
-def test_a_chain_is_followed_to_its_end_and_not_in_a_circle() -> None:
+def test_model_chain_is_followed_to_its_end_without_cycles() -> None:
     known: Mapping[str, Ancestry] = {
         "a": Ancestry(base=None, lessons=(a_lesson(),)),
         "b": Ancestry(base="a", lessons=(a_lesson("sd:pre"), a_lesson())),
@@ -109,7 +109,7 @@ def an_epoch(number: int) -> Epoch:
     )
 
 
-def test_epochs_of_models_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_model_epochs_are_read_as_written(tmp_path: Path) -> None:
     long = "&".join(["gan2:pre"] * 40)  # too long for a folder's name
     for model in ("gan2:pre", long):
         folder = tmp_path / model_folder_name(model)
@@ -125,9 +125,7 @@ def test_epochs_of_models_are_read_as_they_were_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"epoch,lr\n1", b"epoch,lr\nx,1\n", b"\xff\xfe", b"a,b,c\n1,2,3\n"]
 )
-def test_a_history_that_is_damaged_has_the_epochs_that_can_be_read(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_damaged_history_gives_readable_epochs(tmp_path: Path, content: bytes) -> None:
     path = paths.history(tmp_path / "m:pre")
     path.parent.mkdir()
     path.write_bytes(content)
@@ -139,14 +137,14 @@ LICENCE = "cc-by-nc-4.0"
 
 @pytest.fixture(scope="module")
 def model() -> Detector:
-    """A network with what a library would declare of it."""
+    """A network with the declaration that a library would give."""
     made = slim()
     made.spec = replace(made.spec, library="library 1.0", licence=LICENCE)
     return made
 
 
 @pytest.mark.parametrize(("weights", "licence"), [("default", LICENCE), ("none", None)])
-def test_the_licence_is_that_of_the_weights_that_were_taken(
+def test_licence_is_that_of_loaded_weights(
     model: Detector, weights: str, licence: str | None
 ) -> None:
     facts = network_provenance(model, TrainingStart(model=None, folder=None, weights=weights))
@@ -155,7 +153,7 @@ def test_the_licence_is_that_of_the_weights_that_were_taken(
 
 
 @pytest.mark.parametrize("licence", [LICENCE, None])
-def test_what_is_made_of_a_model_is_bound_as_that_is(
+def test_derived_model_inherits_licence(
     model: Detector, licence: str | None, tmp_path: Path
 ) -> None:
     write_json(paths.provenance(tmp_path), {"weights_licence": licence})
@@ -165,6 +163,6 @@ def test_what_is_made_of_a_model_is_bound_as_that_is(
     assert facts.get("weights_licence") == licence
 
 
-def test_a_network_of_our_own_needs_no_mention() -> None:
+def test_built_in_network_has_no_licence_note() -> None:
     own = slim()
     assert network_provenance(own, TrainingStart(model=None, folder=None, weights="default")) == {}

@@ -41,7 +41,7 @@ ELSEWHERE = itertools.count(999)
 
 
 class Killed(BaseException):
-    """What kill -9 is in these tests: nothing after it runs."""
+    """Replaces kill -9 in these tests: no code runs after it."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ def interrupt(folder: Path, told: TrainSettings, epoch: int, batches: int) -> No
         pytest.param("best", 0, "onecycle", marks=pytest.mark.night),
     ],
 )
-def test_a_killed_training_goes_on_bit_by_bit(
+def test_killed_training_resumes_bit_by_bit(
     tmp_path: Path, schedule: str, select: str, every: int
 ) -> None:
     told = settings(**STATEFUL, schedule=schedule, select=select, checkpoint_every=every)
@@ -119,7 +119,7 @@ def test_a_killed_training_goes_on_bit_by_bit(
     assert done.samples_read == expected.samples_read
 
 
-def test_the_scale_of_fp16_gradients_goes_on_too(tmp_path: Path) -> None:
+def test_gradient_scale_of_fp16_is_restored(tmp_path: Path) -> None:
     told = settings(num_epochs=3, precision="fp16", select="last", checkpoint_every=1, lr=0.01)
     interrupt(tmp_path / "killed", told, epoch=1, batches=1)
     path = paths.resume(tmp_path / "killed")
@@ -133,7 +133,7 @@ def test_the_scale_of_fp16_gradients_goes_on_too(tmp_path: Path) -> None:
     )
 
 
-def test_the_time_before_an_interruption_counts(tmp_path: Path) -> None:
+def test_time_before_interruption_is_counted(tmp_path: Path) -> None:
     interrupt(tmp_path, settings(num_epochs=2), epoch=1, batches=0)
     path = paths.resume(tmp_path)
     content = tensor_files.load(path)
@@ -142,7 +142,7 @@ def test_the_time_before_an_interruption_counts(tmp_path: Path) -> None:
     assert done.seconds > 1000
 
 
-def test_other_threads_go_on_and_log_and_provenance_say_that_the_bits_may_differ(
+def test_other_thread_count_resumes_with_warning_about_changed_bits(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = settings(num_epochs=3)
@@ -157,7 +157,7 @@ def test_other_threads_go_on_and_log_and_provenance_say_that_the_bits_may_differ
     assert source["resumed"] == [{"after_epoch": 1, "differs": ["threads 2 instead of 1"]}]
 
 
-def test_another_training_in_between_takes_the_state_away(tmp_path: Path) -> None:
+def test_other_training_in_between_discards_the_state(tmp_path: Path) -> None:
     told, other = settings(num_epochs=3), {**PROVENANCE, "model": "other"}
     interrupt(tmp_path, told, epoch=2, batches=0)
     with pytest.raises(Killed):
@@ -165,7 +165,7 @@ def test_another_training_in_between_takes_the_state_away(tmp_path: Path) -> Non
     assert not paths.resume(tmp_path).exists()
 
 
-def test_weights_that_were_lost_meanwhile_are_written_again(tmp_path: Path) -> None:
+def test_lost_weights_are_written_again(tmp_path: Path) -> None:
     told = settings(num_epochs=3, lr=0.05)
     interrupt(tmp_path, told, epoch=2, batches=2)
     paths.checkpoint(tmp_path).unlink()
@@ -194,7 +194,7 @@ NEUTRAL = {"lr": 1, "num_threads": 0, "data_root": "/a", "resume": True}
         "what cannot change a result",
     ],
 )  # fmt: skip
-def test_two_claims_are_of_one_training_where_nothing_that_decides_differs(
+def test_two_claims_match_if_no_deciding_setting_differs(
     here: dict[str, Json], there: dict[str, Json], same: bool
 ) -> None:
     neutral = TrainSettings.neutral
@@ -205,7 +205,7 @@ def test_two_claims_are_of_one_training_where_nothing_that_decides_differs(
     assert (one == other) is same
 
 
-def test_at_most_one_epoch_is_lost_and_the_number_of_those_kept_can_be_asked(
+def test_at_most_one_epoch_is_lost_and_number_of_kept_states_is_configurable(
     tmp_path: Path,
 ) -> None:
     told = settings(num_epochs=4)
@@ -217,7 +217,7 @@ def test_at_most_one_epoch_is_lost_and_the_number_of_those_kept_can_be_asked(
     assert images.passes == [3]
 
 
-def test_with_checkpoint_every_no_more_than_so_many_batches_are_lost(tmp_path: Path) -> None:
+def test_checkpoint_every_limits_number_of_lost_batches(tmp_path: Path) -> None:
     told = settings(num_epochs=1, checkpoint_every=1)
     interrupt(tmp_path, told, epoch=0, batches=2)
     claim = checkpointing.TrainingFingerprint.from_provenance(PROVENANCE, frozenset())
@@ -236,7 +236,7 @@ def test_with_checkpoint_every_no_more_than_so_many_batches_are_lost(tmp_path: P
         ({}, {"resume": False}),
     ],
 )
-def test_the_state_of_another_training_or_one_that_is_refused_is_not_taken(
+def test_state_of_other_or_refused_training_is_not_loaded(
     tmp_path: Path, changed: dict[str, Any], told: dict[str, bool]
 ) -> None:
     interrupt(tmp_path, settings(), epoch=1, batches=0)
@@ -264,7 +264,7 @@ def damage(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["cut off", "empty", "no state", "lacking"])
-def test_a_broken_state_is_told_and_the_training_begins_anew(
+def test_broken_state_is_reported_and_training_restarts(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupt(tmp_path, settings(), epoch=1, batches=0)
@@ -275,7 +275,7 @@ def test_a_broken_state_is_told_and_the_training_begins_anew(
     assert "so it starts from the beginning" in caplog.text
 
 
-def test_a_stopped_training_goes_on_in_the_middle_of_its_epoch(tmp_path: Path) -> None:
+def test_stopped_training_resumes_within_its_epoch(tmp_path: Path) -> None:
     told = settings(num_epochs=2, dropout=0.3, select="last")
     whole, _ = run(tmp_path / "whole", told)
     stop, batches = threading.Event(), itertools.count()
@@ -291,7 +291,7 @@ def test_a_stopped_training_goes_on_in_the_middle_of_its_epoch(tmp_path: Path) -
     assert same(model, whole)
 
 
-def test_the_optimizers_kept_state_survives_an_interruption_after_the_best_epoch(
+def test_stored_optimizer_state_survives_interruption_after_best_epoch(
     tmp_path: Path,
 ) -> None:
     told = settings(num_epochs=3, lr=0.05, save_optimizer=True)
@@ -305,7 +305,7 @@ def test_the_optimizers_kept_state_survives_an_interruption_after_the_best_epoch
     assert whole.epoch == kept.epoch
 
 
-def test_an_optimizers_state_of_an_earlier_training_does_not_outlive_a_resumed_one(
+def test_optimizer_state_of_earlier_training_is_removed_on_resume(
     tmp_path: Path,
 ) -> None:
     run(tmp_path, settings(num_epochs=1, save_optimizer=True))
@@ -316,7 +316,7 @@ def test_an_optimizers_state_of_an_earlier_training_does_not_outlive_a_resumed_o
     assert not paths.optimizer(tmp_path).exists()
 
 
-def test_a_disk_that_fails_takes_no_state_away(
+def test_failing_disk_does_not_remove_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(tmp_path, settings(), epoch=1, batches=0)
@@ -327,7 +327,7 @@ def test_a_disk_that_fails_takes_no_state_away(
     assert paths.resume(tmp_path).exists()
 
 
-def test_a_state_from_before_several_processes_were_recorded_is_of_one() -> None:
+def test_state_without_process_count_means_one_process() -> None:
     before = checkpointing.TrainingFingerprint.from_provenance(PROVENANCE, frozenset()).conditions
     earlier = {key: value for key, value in before.items() if key != "world_size"}
     one, two = (

@@ -46,7 +46,7 @@ def loss_of(model: nn.Module) -> Tensor:
     return loss
 
 
-def climbed(model: Detector, moving: Perturbation) -> AbstractContextManager[None]:
+def first_pass(model: Detector, moving: Perturbation) -> AbstractContextManager[None]:
     """Take the first pass of a step; return the context of the second."""
     draws = read_rng_state("cpu")
     model.zero_grad()
@@ -58,13 +58,13 @@ def moves(model: Detector, moving: Perturbation) -> dict[str, Tensor]:
     """Return how far each parameter stands from its place during the second pass."""
     before = {name: value.detach().double() for name, value in model.named_parameters()}
     before = {name: value.clone() for name, value in before.items()}
-    with climbed(model, moving):
+    with first_pass(model, moving):
         return {
             name: value.detach().double() - before[name] for name, value in model.named_parameters()
         }
 
 
-def test_sam_moves_all_parameters_together_by_its_radius_along_the_gradient() -> None:
+def test_sam_moves_all_parameters_together_by_radius_along_gradient() -> None:
     model = a_model()
     steps = moves(model, sam(RADIUS))
     assert float(sum(step.square().sum() for step in steps.values())) ** 0.5 == pytest.approx(
@@ -77,7 +77,7 @@ def test_sam_moves_all_parameters_together_by_its_radius_along_the_gradient() ->
     ) == pytest.approx(1, abs=1e-4)
 
 
-def test_awp_moves_each_weight_by_a_share_of_its_own_length_and_nothing_else() -> None:
+def test_awp_moves_each_weight_by_share_of_its_norm() -> None:
     model = a_model()
     steps = moves(model, awp(SHARE))
     for name, value in model.named_parameters():
@@ -86,7 +86,7 @@ def test_awp_moves_each_weight_by_a_share_of_its_own_length_and_nothing_else() -
         assert float(steps[name].norm()) == pytest.approx(expected, rel=1e-5), name
 
 
-def test_awp_goes_where_the_published_proxy_goes() -> None:
+def test_awp_direction_matches_published_proxy() -> None:
     model = a_model()
     proxy = copy.deepcopy(model)
     descent = SGD(proxy.parameters(), lr=0.01)
@@ -102,7 +102,7 @@ def test_awp_goes_where_the_published_proxy_goes() -> None:
 
 
 @pytest.mark.parametrize("moving", BOTH)
-def test_the_loss_is_higher_at_the_moved_weights_with_the_same_dropout(
+def test_loss_is_higher_at_perturbed_weights_with_same_dropout(
     moving: Perturbation,
 ) -> None:
     model = a_model(dropout=0.5)
@@ -110,17 +110,19 @@ def test_the_loss_is_higher_at_the_moved_weights_with_the_same_dropout(
     plain = float(loss_of(copy.deepcopy(model)).detach())
     drawn = torch.rand(1)
     torch.manual_seed(3)
-    with climbed(model, moving):
+    with first_pass(model, moving):
         higher = float(loss_of(model).detach())
         assert torch.equal(torch.rand(1), drawn)  # both passes drew alike
     assert plain < higher
 
 
 @pytest.mark.parametrize("moving", BOTH)
-def test_weights_come_back_bit_by_bit_and_batch_statistics_move_once(moving: Perturbation) -> None:
+def test_weights_are_restored_bit_by_bit_and_batch_statistics_updated_once(
+    moving: Perturbation,
+) -> None:
     model, once = a_model(), a_model()
     loss_of(once)
-    with climbed(model, moving):
+    with first_pass(model, moving):
         loss_of(model).backward()  # type: ignore[no-untyped-call]  # torch
     assert same(model, once)
     assert int(model.network.get_buffer("bn1.num_batches_tracked")) == 1
@@ -128,7 +130,7 @@ def test_weights_come_back_bit_by_bit_and_batch_statistics_move_once(moving: Per
 
 @pytest.mark.parametrize("moving", BOTH)
 @pytest.mark.parametrize("value", [0.0, float("inf"), float("nan")])
-def test_a_gradient_without_a_direction_moves_nothing(moving: Perturbation, value: float) -> None:
+def test_zero_gradient_moves_nothing(moving: Perturbation, value: float) -> None:
     model = a_model()
     before = copy.deepcopy(model)
     for parameter in model.parameters():
@@ -137,7 +139,7 @@ def test_a_gradient_without_a_direction_moves_nothing(moving: Perturbation, valu
         assert same(model, before)
 
 
-def test_frozen_parameters_stay() -> None:
+def test_frozen_parameters_are_not_perturbed() -> None:
     model = a_model()
     freeze_backbone(model)
     moved = {name for name, step in moves(model, sam(RADIUS)).items() if step.any()}
@@ -145,13 +147,13 @@ def test_frozen_parameters_stay() -> None:
 
 
 @pytest.mark.parametrize("off", [{"sam": 0.0}, {"awp": SHARE, "awp_from": 2}])
-def test_a_training_in_which_nothing_is_moved_is_the_plain_one(off: dict[str, Any]) -> None:
+def test_training_without_perturbation_equals_plain_training(off: dict[str, Any]) -> None:
     plain, _ = trained(dropout=0.2, num_epochs=1)
     assert same(trained(dropout=0.2, num_epochs=1, **off)[0], plain)
     assert not same(trained(dropout=0.2, num_epochs=1, sam=RADIUS)[0], plain)
 
 
-def test_a_training_at_a_vanishing_rate_ends_where_it_began() -> None:
+def test_training_at_vanishing_rate_ends_where_it_started() -> None:
     before = slim()
     for moved in ({"sam": RADIUS}, {"awp": SHARE, "awp_from": 1}):
         model, _ = trained(None, **moved, optimizer="sgd", lr=1e-30, num_epochs=1)
@@ -170,7 +172,7 @@ def test_a_training_at_a_vanishing_rate_ends_where_it_began() -> None:
     ],
     ids=["sam", "awp"],
 )
-def test_a_killed_training_with_a_second_pass_goes_on_bit_by_bit(
+def test_killed_training_with_second_pass_resumes_bit_by_bit(
     tmp_path: Path, moved: dict[str, Any]
 ) -> None:
     wanted = settings(**{**STATEFUL, "num_epochs": 2, "checkpoint_every": 2, **moved})
@@ -179,7 +181,7 @@ def test_a_killed_training_with_a_second_pass_goes_on_bit_by_bit(
     assert same(run(tmp_path / "killed", wanted)[0], whole)
 
 
-def test_half_precision_moves_by_the_same_radius_whatever_its_scale(tmp_path: Path) -> None:
+def test_half_precision_moves_by_same_radius_at_any_scale(tmp_path: Path) -> None:
     half, _ = trained(precision="fp16", sam=RADIUS, num_epochs=1, lr=1e-3, optimizer="sgd")
     full, _ = trained(sam=RADIUS, num_epochs=1, lr=1e-3, optimizer="sgd")
     assert all(value.isfinite().all() for value in state(half).values())
@@ -210,7 +212,7 @@ class NamedAscent(TwoTerms):
 
 
 def ascent(objective: TwoTerms, **moved: Any) -> tuple[float, set[str]]:
-    """Return by how much the BCE of a first step is higher in its second pass, and what is logged."""
+    """Return the increase of the BCE in the second pass of a first step, and logged values."""
     reports: list[dict[str, float]] = []
     fit(
         slim(), checkered(0, 8), checkered(1, 8),
@@ -222,7 +224,7 @@ def ascent(objective: TwoTerms, **moved: Any) -> tuple[float, set[str]]:
     return second - first, set(steps[-1])
 
 
-def test_awp_climbs_the_part_of_a_loss_that_an_objective_names() -> None:
+def test_awp_ascends_loss_term_named_by_objective() -> None:
     named, logged = ascent(NamedAscent(), awp=SHARE, awp_from=1)
     assert named > ascent(TwoTerms(), awp=SHARE, awp_from=1)[0]
     assert "pull" in logged  # of the second pass, which has all terms
@@ -248,7 +250,7 @@ def test_two_second_passes_are_refused() -> None:
         )  # fmt: skip
 
 
-def test_awp_beside_a_frozen_body_is_said_to_move_the_last_layer_only(
+def test_awp_with_frozen_backbone_reports_that_only_last_layer_moves(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -256,7 +258,7 @@ def test_awp_beside_a_frozen_body_is_said_to_move_the_last_layer_only(
     assert "only the last layer is perturbed" in caplog.text
 
 
-def test_what_has_no_effect_is_named() -> None:
+def test_settings_without_effect_are_named() -> None:
     assert set(ineffective_settings(settings().model_dump())) == {"awp_from", "momentum"}
     used = settings(optimizer="sgd", awp=SHARE, schedule="onecycle").model_dump()
     assert set(ineffective_settings(used)) == {"lr_gamma"}
@@ -265,13 +267,13 @@ def test_what_has_no_effect_is_named() -> None:
     assert {"sam", "awp", "momentum", "lr_gamma"} <= set(TrainSettings.without_effect(fitted))
 
 
-def test_results_of_before_there_were_perturbations_stay_valid() -> None:
+def test_results_from_before_perturbations_stay_valid() -> None:
     plain = TrainSettings.decisive(settings().model_dump())
     assert not {"sam", "awp", "awp_from", "momentum", "lr_gamma"} & set(plain)
     assert "sam" in TrainSettings.decisive(settings(sam=RADIUS).model_dump())
 
 
-def test_the_factor_of_the_rate_is_a_setting() -> None:
+def test_learning_rate_factor_is_a_setting() -> None:
     _, done = trained(
         optimizer="sgd", schedule="step", lr_decay_epochs=1, lr_gamma=0.9, lr=0.01, num_epochs=3
     )

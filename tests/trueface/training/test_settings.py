@@ -35,7 +35,7 @@ def settings(**given: Any) -> TrainSettings:
     return TrainSettings.model_validate({"data_root": "data", "split_path": "splits", **given})
 
 
-def test_fair_names_an_objective_which_takes_the_place_of_the_usual_one() -> None:
+def test_fair_selects_objective_instead_of_default() -> None:
     chosen = settings(fair="dro", dro_step=0.05)
     assert (chosen.trainer.objective, chosen.trainer.options.dro_step) == ("dro", 0.05)
     assert chosen.columns_read == ("demographic",)
@@ -43,14 +43,14 @@ def test_fair_names_an_objective_which_takes_the_place_of_the_usual_one() -> Non
     assert not settings(fair="daw").balances_subgroups
 
 
-def test_oversampling_keeps_the_objective_and_reads_groups() -> None:
+def test_oversampling_keeps_objective_and_requires_groups() -> None:
     chosen = settings(fair="oversample", objective="ce")
     assert chosen.trainer.objective == "ce"
     assert chosen.columns_read == ("demographic",)
     assert chosen.balances_subgroups
 
 
-def test_a_training_that_is_not_fair_reads_no_groups_and_stays_out_of_the_hash() -> None:
+def test_training_without_fair_requires_no_groups_and_keeps_its_hash() -> None:
     plain = settings()
     assert (plain.trainer.objective, plain.columns_read) == ("bce", ())
     decisive = TrainSettings.decisive(plain.model_dump(mode="json"))
@@ -58,7 +58,7 @@ def test_a_training_that_is_not_fair_reads_no_groups_and_stays_out_of_the_hash()
     assert TrainSettings.decisive(settings(fair="dag").model_dump(mode="json"))["fair"] == "dag"
 
 
-def test_an_unknown_name_is_refused_and_a_share_is_a_share() -> None:
+def test_unknown_name_is_refused_and_share_is_validated() -> None:
     with pytest.raises(ValidationError, match="Did you mean 'daw'"):
         settings(fair="dwa")
     for alpha in (0, 1.1):
@@ -66,28 +66,28 @@ def test_an_unknown_name_is_refused_and_a_share_is_a_share() -> None:
             settings(fair="daw", fair_alpha_in=alpha)
 
 
-def test_options_that_the_chosen_way_does_not_read_have_no_effect() -> None:
+def test_options_unused_by_chosen_method_have_no_effect() -> None:
     reasons = TrainSettings.without_effect(settings(fair="dag").model_dump())
     assert reasons["fair_alpha_in"] == "fair: dag does not use it"
     assert "fair_alpha_out" not in reasons
     assert "dro_step" not in TrainSettings.without_effect(settings(fair="dro").model_dump())
 
 
-def test_without_a_table_the_column_of_groups_has_no_effect() -> None:
+def test_group_column_has_no_effect_without_table() -> None:
     values = settings(groups_by="gender").model_dump()
     assert TrainSettings.without_effect(values)["groups_by"] == "attributes is empty"
     values = settings(groups_by="gender", attributes="faces.csv").model_dump()
     assert "groups_by" not in TrainSettings.without_effect(values)
 
 
-def test_which_trainings_need_groups() -> None:
+def test_trainings_that_require_groups() -> None:
     ways = {"none": "", "dag": "", "oversample": "fair: oversample", "mix": "fair: mix"}
     assert {way: needs_groups({"fair": way}) for way in ways} == ways
     assert needs_groups({"fair": "none", "select": "worst-cell"}) == "select: worst-cell"
 
 
 @pytest.mark.parametrize("schedule", sorted(RULES))
-def test_the_rate_rises_to_its_highest_and_falls_to_nothing(schedule: str) -> None:
+def test_learning_rate_rises_to_maximum_and_decays_to_zero(schedule: str) -> None:
     rate = RULES[schedule]
     fractions = [rate(step, 100) for step in range(100)]
     top = fractions.index(max(fractions))
@@ -100,7 +100,7 @@ def test_the_rate_rises_to_its_highest_and_falls_to_nothing(schedule: str) -> No
 
 
 @pytest.mark.parametrize(("rows", "steps"), [(1, 12), (3, 4)])
-def test_a_schedule_is_of_all_steps_of_a_training(rows: int, steps: int) -> None:
+def test_schedule_covers_all_steps_of_training(rows: int, steps: int) -> None:
     optimizer = SGD([Parameter(torch.zeros(1))])
     config = TrainerConfig.from_settings(
         settings(batch_size=4, num_epochs=2),
@@ -118,14 +118,14 @@ def test_a_schedule_is_of_all_steps_of_a_training(rows: int, steps: int) -> None
 PLACES = {"data_root": "data", "split_path": "splits"}
 
 
-def test_objectives_are_listed_with_what_their_files_declare() -> None:
+def test_objectives_are_listed_with_declarations_of_their_files() -> None:
     known = objectives()
     assert {"bce", "ce"} <= set(known)
     assert (known["bce"].binary, known["ce"].binary) == (True, False)
     assert known["bce"].summary == "binary cross-entropy"
 
 
-def test_they_are_listed_without_torch() -> None:
+def test_objectives_are_listed_without_torch() -> None:
     program = (
         "import sys; from trueface.training.objectives.registry import objectives; objectives();"
         "sys.exit('torch' in sys.modules)"
@@ -133,34 +133,34 @@ def test_they_are_listed_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_a_name_gives_the_objective_and_its_module() -> None:
+def test_name_gives_objective_and_its_module() -> None:
     assert isinstance(make_objective("bce"), BinaryCrossEntropy)
     assert plugin_modules("bce") == (BinaryCrossEntropy.__module__,)
     with pytest.raises(UnknownName, match="unknown objective 'bse'"):
         make_objective("bse")
 
 
-def test_detectors_and_networks_of_classes_have_defaults_of_their_own() -> None:
+def test_detectors_and_class_networks_have_separate_defaults() -> None:
     assert TrainSettings.model_validate(PLACES).trainer.objective == "bce"
     assert ClassifySettings(data_root="data").trainer.objective == "ce"
     assert TrainSettings.model_validate({**PLACES, "objective": "ce"}).trainer.objective == "ce"
 
 
-def test_an_objective_of_one_logit_is_refused_for_networks_of_classes() -> None:
+def test_single_logit_objective_is_refused_for_class_networks() -> None:
     with pytest.raises(ValidationError, match="bce"):
         ClassifySettings.model_validate({"data_root": "data", "objective": "bce"})
     with pytest.raises(ValidationError, match="focl"):
         TrainSettings.model_validate({**PLACES, "objective": "focl"})
 
 
-def test_the_default_stays_out_of_a_jobs_hash_and_others_do_not() -> None:
+def test_default_is_omitted_from_job_hash_and_others_are_included() -> None:
     default = TrainSettings.model_validate(PLACES).model_dump(mode="json")
     other = {**default, "objective": "ce"}
     assert "objective" not in TrainSettings.decisive(default)
     assert TrainSettings.decisive(other)["objective"] == "ce"
 
 
-def test_a_column_that_no_batch_can_carry_is_refused_where_it_is_declared() -> None:
+def test_column_that_no_batch_carries_is_refused_at_declaration() -> None:
     register_objective("mine", summary="of groups", columns=("group",))
     with pytest.raises(
         ValueError,
@@ -169,7 +169,7 @@ def test_a_column_that_no_batch_can_carry_is_refused_where_it_is_declared() -> N
         register_objective("mine", summary="of paths", columns=("path",))
 
 
-def test_settings_of_before_there_was_a_choice_mean_the_default() -> None:
+def test_settings_from_before_choice_existed_mean_the_default() -> None:
     assert other_objective({}, {"objective": "bce"}) == ""
     assert other_objective({"objective": "ce"}, {"objective": "bce"}) == (
         "objective: ce, and this is objective: bce"
@@ -214,7 +214,7 @@ def dumped(**changed: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_pairs_that_do_not_go_together(
+def test_incompatible_pairs_are_refused(
     changed: dict[str, Any], others: tuple[str, ...], said: list[str]
 ) -> None:
     answers = list(conflicts(dumped(**changed), others, "m"))
@@ -237,7 +237,7 @@ def declare(folder: Path, monkeypatch: pytest.MonkeyPatch, field: str) -> None:
     monkeypatch.setattr(registry, "PARTS", parts)
 
 
-def test_a_part_with_settings_of_its_own_is_had_where_one_is_given(
+def test_part_with_settings_is_built_if_one_is_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declare(tmp_path, monkeypatch, "third: int = 4")
@@ -250,9 +250,7 @@ def test_a_part_with_settings_of_its_own_is_had_where_one_is_given(
     assert list(conflicts({**given, "third": 5}, (), "m")) == ["no 5 of m"]
 
 
-def test_a_setting_of_a_part_needs_a_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_setting_of_part_requires_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     declare(tmp_path, monkeypatch, "third: int")
     with pytest.raises(DeclarationError, match="setting third needs a default"):
         registry.with_parts(Base)

@@ -1,4 +1,4 @@
-"""What a last layer of two knows of its features before the first step."""
+"""The statistics of features in a two-layer head before the first step."""
 
 import threading
 from pathlib import Path
@@ -50,7 +50,7 @@ def featured(pixels: Pixels) -> Pixels:
     return Pixels(pixels.labels, FrozenBackbone(a_model())(pixels.images))
 
 
-def test_features_and_pixels_give_the_same_mean_and_deviation() -> None:
+def test_features_and_pixels_give_same_mean_and_deviation() -> None:
     first, second = a_model(), a_model()
     standardise(first, grey(0), RunContext())
     standardise(second, featured(grey(0)), RunContext())
@@ -65,7 +65,7 @@ def test_features_and_pixels_give_the_same_mean_and_deviation() -> None:
     assert int(head_of(second).rows) == 16
 
 
-def test_a_fine_tuning_keeps_those_of_its_base() -> None:
+def test_fine_tuning_keeps_statistics_of_base() -> None:
     model = a_model()
     standardise(model, featured(grey(0)), RunContext())
     before = head_of(model).mean.clone()
@@ -74,7 +74,7 @@ def test_a_fine_tuning_keeps_those_of_its_base() -> None:
     assert int(head_of(model).rows) == 16
 
 
-def test_a_training_that_is_stopped_before_it_knows_them_has_none() -> None:
+def test_training_stopped_before_standardisation_has_no_statistics() -> None:
     stop = threading.Event()
     stop.set()
     model = a_model()
@@ -100,7 +100,7 @@ def run(
     return model, done
 
 
-def test_a_layer_of_two_learns_by_steps_and_an_interrupted_training_goes_on_bit_by_bit(
+def test_two_layer_head_trains_by_steps_and_interrupted_training_resumes_bit_by_bit(
     tmp_path: Path,
 ) -> None:
     wanted = settings(num_epochs=4, sam=0.05, dropout=0.2, ema=0.5, select="last")

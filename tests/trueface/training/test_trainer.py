@@ -92,7 +92,7 @@ def same(one: Detector, other: Detector) -> bool:
 
 
 @pytest.mark.parametrize(("optimizer", "schedule"), [("adam", "plateau"), ("adamw", "onecycle")])
-def test_what_can_be_learned_is_learned(optimizer: str, schedule: str) -> None:
+def test_learnable_data_is_learned(optimizer: str, schedule: str) -> None:
     _, done = trained(optimizer=optimizer, schedule=schedule, num_epochs=12, lr=3e-3, select="last")
     assert done.chosen.loss < 0.2
     assert done.chosen.val_accuracy > 0.9
@@ -101,7 +101,7 @@ def test_what_can_be_learned_is_learned(optimizer: str, schedule: str) -> None:
 
 
 @pytest.mark.parametrize("freeze_bn", [True, False])
-def test_a_frozen_network_keeps_every_bit_but_the_last_layers_and_statistics_where_asked(
+def test_frozen_network_keeps_all_bits_except_last_layer_and_requested_statistics(
     freeze_bn: bool,
 ) -> None:
     before, after = state(slim()), state(trained(freeze=True, freeze_bn=freeze_bn)[0])
@@ -110,7 +110,7 @@ def test_a_frozen_network_keeps_every_bit_but_the_last_layers_and_statistics_whe
     assert changed == {"fc.weight", "fc.bias"} | (set() if freeze_bn else statistics)
 
 
-def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_stay() -> None:
+def test_best_validation_epoch_is_chosen_and_its_weights_are_kept() -> None:
     model, done = trained(num_epochs=6, lr=0.01)
     best = max(done.epochs, key=lambda epoch: epoch.selection_score)
     assert done.chosen.selection_score == best.selection_score
@@ -119,12 +119,12 @@ def test_the_chosen_epoch_is_the_best_on_validation_and_its_weights_stay() -> No
     assert right.mean() == pytest.approx(best.val_accuracy)
 
 
-def test_a_long_cycle_goes_on_to_its_end_however_low_its_learning_rate() -> None:
+def test_long_cycle_runs_to_its_end_regardless_of_low_learning_rate() -> None:
     _, done = trained(num_epochs=5, schedule="onecycle", lr=1e-7)
     assert len(done.epochs) == 5
 
 
-def test_an_average_of_the_weights_is_kept_when_asked() -> None:
+def test_weight_average_is_kept_on_request() -> None:
     averaged, _ = trained(ema=0.9, select="last")
     plain, _ = trained(select="last")
     assert not same(averaged, plain)
@@ -140,17 +140,17 @@ def without_progress(**changed: Any) -> list[float]:
     return [epoch.lr for epoch in done.epochs]
 
 
-def test_on_a_plateau_the_learning_rate_falls_after_each_epoch_beyond_the_patience() -> None:
+def test_plateau_schedule_lowers_rate_after_each_epoch_beyond_patience() -> None:
     rates = without_progress(lr_decay_epochs=2)
     assert rates == pytest.approx([1e-4] * 4 + [1e-5, 1e-6])  # and then it ends
 
 
-def test_by_the_step_rule_the_learning_rate_falls_every_so_many_epochs() -> None:
+def test_step_schedule_lowers_rate_at_fixed_intervals() -> None:
     rates = without_progress(lr_decay_epochs=2, schedule="step", num_epochs=5)
     assert rates == pytest.approx([1e-4, 1e-4, 1e-5, 1e-5, 1e-6])
 
 
-def test_a_training_stops_early_after_so_many_epochs_without_progress() -> None:
+def test_training_stops_early_without_progress() -> None:
     assert len(without_progress(early_stop=3)) == 4
 
 
@@ -158,7 +158,7 @@ def test_a_training_stops_early_after_so_many_epochs_without_progress() -> None:
     ("where", "said"),
     [("gradients", r"norm of the gradients became (inf|nan)"), ("loss", "loss became nan")],
 )
-def test_what_is_no_number_stops_a_training_and_says_where(where: str, said: str) -> None:
+def test_non_finite_loss_stops_training_with_its_location(where: str, said: str) -> None:
     model = slim()
     if where == "loss":
         state(model)["fc.bias"].fill_(torch.nan)
@@ -170,29 +170,31 @@ def test_what_is_no_number_stops_a_training_and_says_where(where: str, said: str
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_keeps_the_weights_in_full_precision_and_learns(precision: str) -> None:
+def test_half_precision_keeps_full_precision_weights_and_learns(precision: str) -> None:
     model, done = trained(precision=precision, num_epochs=8, lr=3e-3, select="last")
     assert {value.dtype for value in model.parameters()} == {torch.float32}
     assert done.epochs[-1].loss < done.epochs[0].loss
 
 
-def test_a_stopped_training_leaves_its_weights_as_last_and_says_so(tmp_path: Path) -> None:
+def test_stopped_training_saves_last_weights_and_reports_it(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
-    kept = kept_in(tmp_path, settings(num_epochs=1))
+    kept = checkpoint_callback(tmp_path, settings(num_epochs=1))
     with pytest.raises(JobError, match="stopped in epoch 1 of 1"):
         train(slim(), checkered(0), checkered(1), kept, watch=RunContext(stop=stop))
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "resume.pt"}
 
 
-def kept_in(folder: Path, wanted: TrainSettings, **provenance: Any) -> CheckpointCallback:
+def checkpoint_callback(
+    folder: Path, wanted: TrainSettings, **provenance: Any
+) -> CheckpointCallback:
     return CheckpointCallback(folder=folder, settings=wanted, provenance=provenance)
 
 
-def test_checkpoint_and_history_lie_in_the_folder(tmp_path: Path) -> None:
+def test_checkpoint_and_history_are_in_model_folder(tmp_path: Path) -> None:
     model = slim()
     train(
-        model, checkered(0), checkered(1), kept_in(tmp_path, settings(), job="train/x"),
+        model, checkered(0), checkered(1), checkpoint_callback(tmp_path, settings(), job="train/x"),
         watch=RunContext(),
     )  # fmt: skip
     saved = checkpoint.load(tmp_path / "checkpoints" / "best.pt")
@@ -202,10 +204,12 @@ def test_checkpoint_and_history_lie_in_the_folder(tmp_path: Path) -> None:
     assert same(model, checkpoint.load_detector(tmp_path / "checkpoints" / "best.pt"))
 
 
-def test_the_optimizers_state_is_of_the_epoch_whose_weights_are_kept(tmp_path: Path) -> None:
+def test_optimizer_state_belongs_to_epoch_of_kept_weights(tmp_path: Path) -> None:
     model = slim()
     told = settings(num_epochs=5, lr=0.01, save_optimizer=True)
-    done = train(model, checkered(0), checkered(1), kept_in(tmp_path, told), watch=RunContext())
+    done = train(
+        model, checkered(0), checkered(1), checkpoint_callback(tmp_path, told), watch=RunContext()
+    )
     kept = optimizer_state.load_optimizer(paths.optimizer(tmp_path))
     source = checkpoint.load(paths.checkpoint(tmp_path)).provenance
     assert kept.epoch == done.chosen.epoch == source["epochs"]
@@ -213,18 +217,18 @@ def test_the_optimizers_state_is_of_the_epoch_whose_weights_are_kept(tmp_path: P
     assert steps == {kept.epoch * COUNT // 8}
 
 
-def test_a_training_that_keeps_no_state_leaves_none_of_an_earlier_one(tmp_path: Path) -> None:
+def test_training_without_state_removes_state_of_earlier_one(tmp_path: Path) -> None:
     for save in (True, False):
         told = settings(num_epochs=1, save_optimizer=save)
         model = slim()
         train(
             model, checkered(0), checkered(1),
-            kept_in(tmp_path, told, settings=told.model_dump(mode="json")), watch=RunContext(),
+            checkpoint_callback(tmp_path, told, settings=told.model_dump(mode="json")), watch=RunContext(),
         )  # fmt: skip
         assert paths.optimizer(tmp_path).exists() is save
 
 
-def test_two_trainings_with_the_state_kept_are_one_long_training() -> None:
+def test_two_trainings_with_stored_state_equal_one_long_training() -> None:
     long, _ = trained(num_epochs=2, select="last")
     states: list[optimizer_state.OptimizerState] = []
     images, short = checkered(0), slim()
@@ -237,7 +241,7 @@ def test_two_trainings_with_the_state_kept_are_one_long_training() -> None:
     assert same(long, short)
 
 
-def test_a_training_is_this_loop_bit_by_bit() -> None:
+def test_training_equals_reference_loop_bit_by_bit() -> None:
     model, _ = trained(select="last")
     plain, images = slim(), checkered(0)
     optimizer = Adam(plain.parameters(), lr=1e-3, fused=True)

@@ -1,4 +1,4 @@
-"""Kinds of attack, found by their `@register_attack`; what is nearly the same stands in one file.
+"""Kinds of attack, found by `@register_attack`. Similar kinds are in one file.
 
 Start reading at `gradients`.
 """

@@ -1,6 +1,7 @@
 """Attacks along the gradient's sign, in the L-infinity norm.
 
-FGSM: I. Goodfellow et al., arXiv 1412.6572, section 4. PGD: A. Madry et al., arXiv 1706.06083, section 2.1.
+FGSM: I. Goodfellow et al., arXiv 1412.6572, section 4. PGD: A. Madry et al., arXiv 1706.06083,
+section 2.1.
 """
 
 import torch
@@ -27,7 +28,8 @@ def fgsm(request: AttackInput) -> Tensor:
 def pgd(request: AttackInput) -> Tensor:
     """Return the images after ten steps of a quarter of the budget along the gradient's sign, within the budget.
 
-    They start at random. The target of `transfer` is the surrogate, and another detector will be asked.
+    They start at random. The target of `transfer` is the surrogate, and another detector will be
+    asked.
     """
     shape, budget = request.images.shape[1:], request.budget
     start = request.draw_per_image(lambda chance: torch.rand(shape, generator=chance) * 2 - 1)

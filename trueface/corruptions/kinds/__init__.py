@@ -1,4 +1,4 @@
-"""Kinds of corruption, found by their `@register_corruption`; what is nearly the same stands in one file.
+"""Kinds of corruption, found by `@register_corruption`. Similar kinds are in one file.
 
 Start reading at `codecs`.
 """

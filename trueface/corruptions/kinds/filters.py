@@ -1,4 +1,4 @@
-"""What looks around each pixel: blur, median, sharpening."""
+"""Filters over the neighbourhood of each pixel: blur, median, sharpening."""
 
 import math
 import random
@@ -55,7 +55,7 @@ def median(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
     high=10,
 )
 def sharpen(pixels: Tensor, strength: float, chance: random.Random) -> Tensor:
-    """Return the image with what a blur takes away added to it."""
+    """Return the image plus its difference from a blurred copy."""
     del chance
     mask = UnsharpMask(radius=RADIUS, percent=round(100 * strength), threshold=0)
     return to_pixels(to_image(pixels).filter(mask))

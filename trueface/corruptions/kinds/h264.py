@@ -1,7 +1,7 @@
-"""One frame of H.264 video, by ffmpeg: what a video of this rate factor does to a picture.
+"""One frame of H.264 video, by ffmpeg: the effect of a video of this rate factor.
 
-A stand-in for the qualities c23 and c40 of video sets: a frame that is coded alone has no motion to
-save bits with, so that it looks a little better than most frames of such a video.
+It approximates the qualities c23 and c40 of video sets. A frame that is coded alone does not use
+motion compensation, so it has a slightly better quality than most frames of such a video.
 """
 
 import random

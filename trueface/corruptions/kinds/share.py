@@ -1,4 +1,4 @@
-"""An image that was shared: coded by the one who sends it, resized and coded again by the platform; or kept small."""
+"""A re-shared image: compressed by the sender, then resized and compressed by the platform."""
 
 import random
 

@@ -23,7 +23,7 @@ Base = TypeVar("Base", bound=Settings)
 
 
 class HasSettings(Protocol):
-    """What brings settings of its own into every training."""
+    """A class whose settings are added to those of every training."""
 
     @property
     def settings(self) -> type[Settings]:
@@ -48,7 +48,8 @@ def with_augmentations(base: type[Base]) -> type[Base]:
     """Return `base` with the settings of all registered augmentations.
 
     Raises:
-        DeclarationError: two of them, or one and `base`, have a setting of the same name, or one has no
+        DeclarationError: two of them, or one and `base`, have a setting of the same name, or one
+        has no
             default.
     """
     return extended(base, SPECS, SPECS.declared)

@@ -1,7 +1,8 @@
-"""The augmentation of a training: the original's five steps, then those of files of their own, in the order of their names.
+"""The augmentation of a training: five original steps, then registered steps by name.
 
-What each step says of itself, and what chance decides of it. The order in which numbers are drawn is fixed: whoever changes it changes every training. Pixels are
-changed in `data.transforms`, in one pass over what the network will see: windows, which may reach beyond the image.
+Contains the settings of each step and its random parameters. The order in which numbers are drawn
+is fixed: a change of it changes every training. Pixels are changed in `data.transforms`, in one
+pass over the pixels that the network gets. Windows may extend beyond the image.
 """
 
 import math
@@ -46,7 +47,7 @@ class Window:
         )
 
     def clipped_to(self, size: int) -> "Window":
-        """Return the part of it that lies in the square of this side; it may be empty."""
+        """Return the part of the window inside the square of this side. It may be empty."""
         top, left = min(max(self.top, 0), size), min(max(self.left, 0), size)
         return Window(
             top=top,
@@ -61,7 +62,7 @@ class Window:
         Args:
             by: pixels on each side.
             size: side of the square that it does not leave.
-            multiple: the edges lie at multiples of this, or at the square's own.
+            multiple: the edges are at multiples of this, or at the edges of the square.
         """
         top = (self.top - by) // multiple * multiple
         left = (self.left - by) // multiple * multiple
@@ -70,7 +71,7 @@ class Window:
         return Window(top=top, left=left, height=bottom - top, width=right - left).clipped_to(size)
 
     def flipped(self, size: int, *, mirrored: bool, turned: bool) -> "Window":
-        """Return where it lies in a square that is flipped after it was chosen."""
+        """Return the window in a square that is flipped after the window was chosen."""
         return Window(
             top=size - self.bottom if turned else self.top,
             left=size - self.right if mirrored else self.left,
@@ -138,11 +139,11 @@ class AugmentationParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentationSteps:
-    """The five steps of a training, in the order in which they are drawn and done; its fields are settings.
+    """The five steps of a training, in the order in which they are drawn and applied.
 
-    Cut out a part of the image and resize it to the square; blur and compress an image that no social
-    network has compressed; mirror it, and, apart from that, turn it upside down; cut a patch out of the
-    square.
+    The fields are settings. The steps are: crop a part of the image and resize it to the square;
+    blur and compress an image that no social network has compressed; flip it horizontally, and
+    independently of that vertically; crop a patch from the square.
     """
 
     resize_prob: float
@@ -163,7 +164,7 @@ class AugmentationSteps:
 
     @property
     def is_random(self) -> bool:
-        """Whether any step can change an image; each is then drawn anew for each."""
+        """Whether any step can change an image. Each step is then drawn again for each image."""
         chances = (self.resize_prob, self.blur_prob, self.jpeg_prob, self.flip_prob)
         return max(*chances, self.patch_size) > 0
 
@@ -179,8 +180,8 @@ class AugmentationSteps:
 
         Args:
             height: of the image, in pixels.
-            width: likewise.
-            chance: where every random choice comes from.
+            width: of the image, in pixels.
+            chance: source of every random choice.
             unshared: whether blur and JPEG may be applied; shared images have had theirs.
         """
         crop = sigma = quality = None
@@ -242,11 +243,11 @@ class Augmentation(Protocol):
 
     @property
     def is_active(self) -> bool:
-        """Whether it changes any image under its settings; else it is left out."""
+        """Whether the step changes any image under its settings. Otherwise it is left out."""
 
     @property
     def is_random(self) -> bool:
-        """Whether what it does is drawn anew for every image and epoch."""
+        """Whether its parameters are drawn again for every image and epoch."""
 
     def __call__(self, pixels: Tensor, chance: random.Random, *, unshared: bool) -> Tensor:
         """Return what the network sees, (3, h, w) uint8, of an image of that form.
@@ -268,7 +269,7 @@ class RegisteredAugmentation:
 
     @property
     def is_random(self) -> bool:
-        """Whether what it does is drawn anew for every image and epoch."""
+        """Whether its parameters are drawn again for every image and epoch."""
         return self.augmentation.is_random
 
     def __call__(self, pixels: Tensor, stream: str, *, unshared: bool) -> Tensor:

@@ -1,26 +1,27 @@
-"""Forging a face: a source in the place of a part of it, moved, coloured, behind a soft edge.
+"""Forges a face: a moved and recoloured source replaces a part of it, with a soft edge.
 
-After self-blended images (K. Shiohara and T. Yamasaki, CVPR 2022, arXiv 2204.08376). Lengths are in
-parts of the side. Aligned faces share one layout, so an ellipse takes the place of the landmarks' hull. Every number
-comes from the generator that is passed in, always as many of them, so that no draw depends on
-what another gave.
+After self-blended images (K. Shiohara and T. Yamasaki, CVPR 2022, arXiv 2204.08376). Lengths are
+fractions of the side. Aligned faces have one layout, so an ellipse replaces the convex hull of the
+landmarks. Every number comes from the generator that is passed in. The number of draws is constant,
+so that no draw depends on the result of another.
 
-A source takes colours like those of the face that it goes into, and a little beside them. They are
-written out channel by channel: a product of matrices may round in another order with another
-number of threads, and a forged set is the same in every byte.
+A source gets colours that are close to those of the target face, with a small deviation. They are
+computed channel by channel, because a matrix product may round in another order with another number
+of threads, and a forged set must be the same in every byte.
 
-A face goes into one of the same group and list that is like it. A donor of another group would leave its skin colour as the cue, and a fake without a defined
-group; one of another list would put an image of the test into the training.
+The donor is a similar face of the same group and split. A donor of another group would make its
+skin colour the cue, and the group of the fake would be undefined. A donor of another split would
+put a test image into the training.
 
-Both classes go through one JPEG last. If reals came as they are, and fakes compressed once more, the second compression would tell them
-apart, and nothing else would be learned.
+Images of both classes are compressed as JPEG at the end. If only fakes were compressed again, a
+model would learn the second compression and nothing else.
 
-Real training images can become self-blended fakes, too: before the five steps of their augmentation, on the
-whole image. The blend replaces an ellipse that stands for the face, so the images must be aligned faces.
-Whether an image becomes a fake, and which, is a function of seed, image and epoch, as all augmentation is;
-its label follows from the same draw wherever pixels or features of that epoch are used. Where Shiohara and
-Yamasaki train on pairs of each real image and its blend, a share of the real images is replaced, and other
-fakes stay as they are.
+Real training images can become self-blended fakes, too: before the five steps of their
+augmentation, on the whole image. The blend replaces an ellipse that approximates the face, so the
+images must be aligned faces. Whether an image becomes a fake, and which, is a function of seed,
+image and epoch, as all augmentation is; its label follows from the same draw wherever pixels or
+features of that epoch are used. Shiohara and Yamasaki train on pairs of each real image and its
+blend. Here a share of the real images is replaced, and other fakes are unchanged.
 """
 
 import io
@@ -58,7 +59,7 @@ LEAST = 1e-3  # weight, or deviation in grey levels: below it there is nothing t
 HUE_DEGREES, SATURATION, VALUE = 8.0, 0.15, 0.10
 RATIOS = (0.6, 0.8, 1.0, 1.0)  # of the source within the mask
 LOWEST, HIGHEST = 85, 95  # quality of a pair, drawn
-FULL_COLOUR = 0  # Pillow's 4:4:4: no type is told by the resolution of its colour
+FULL_COLOUR = 0  # Pillow's 4:4:4: the chroma resolution does not reveal the type
 SIDE = 16  # of the grey copies that are compared
 NEAREST = 5
 LEVELS = 40  # per deviation
@@ -104,14 +105,14 @@ def mask(part: FacePart, height: int, width: int, chance: np.random.Generator) -
 def move_randomly(
     face: Floats, chance: np.random.Generator, *, shift: float, scale: float, turn_degrees: float
 ) -> Floats:
-    """Return a face moved about its centre, each of the amounts drawn evenly up to its bound.
+    """Return a face moved about its centre. Each amount is uniform up to its bound.
 
     Args:
-        face: (H, W, 3) in 0 to 255; likewise the result. What comes in from outside repeats the edge.
+        face: (H, W, 3) in 0 to 255, like the result. Pixels from outside repeat the edge.
         chance: gives four numbers.
-        shift: at most, in parts of the side.
-        scale: at most, as a share of the size.
-        turn_degrees: at most.
+        shift: maximum, as a fraction of the side.
+        scale: maximum, as a fraction of the size.
+        turn_degrees: maximum rotation.
     """
     height, width = face.shape[:2]
     right, down = chance.uniform(-shift, shift, 2) * (width, height)
@@ -149,7 +150,7 @@ def resampled(face: Floats, share: float) -> Floats:
 
 
 def sharpened(face: Floats, amount: float) -> Floats:
-    """Return a face with `amount` of an unsharp mask: what a blur of 1.2 % of the side takes away."""
+    """Return a face with `amount` of an unsharp mask, from a blur of 1.2 % of the side."""
     sigma = 0.012 * min(face.shape[:2])
     image = PIL.Image.fromarray(_bytes(face)).filter(ImageFilter.GaussianBlur(sigma))
     lost = face - np.asarray(image, np.float32)
@@ -232,7 +233,7 @@ def _moments(channel: Floats, weight: Floats, total: float) -> tuple[float, floa
 
 
 class ForgerySource(Protocol):
-    """What the function of a type does."""
+    """The function of a forgery type."""
 
     def __call__(
         self, face: Floats, donor: Floats | None, chance: np.random.Generator, strength: float
@@ -257,14 +258,14 @@ def forge_face(
     """Return a forged face.
 
     Args:
-        face: (H, W, 3) RGB, aligned; likewise the result.
-        donor: of the same form, for types that need one.
+        face: (H, W, 3) RGB, aligned, like the result.
+        donor: a face of the same shape, for types that need one.
         spec: the type.
         chance: the only source of randomness.
-        strength: above 0; scales what gives the forgery away.
+        strength: above 0. Scales the visible traces of the forgery.
 
     Raises:
-        ValueError: the type needs a donor of the same form, and there is none.
+        ValueError: the type needs a donor of the same shape, and there is none.
     """
     if spec.needs_donor and (donor is None or donor.shape != face.shape):
         raise ValueError(f"{spec.name} needs a donor of shape {face.shape}")
@@ -317,10 +318,10 @@ def thumbnail(face: Pixels) -> Thumbnails:
 
 
 def nearest_faces(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
-    """Return for each of N faces the places of the nearest others, (N, 0 to 5), the nearest first.
+    """Return the indices of the nearest other faces of N faces, (N, 0 to 5), nearest first.
 
-    Of two that are equally far the first counts. Distances are whole numbers, and the same
-    whatever the number of threads.
+    Of two at equal distance the first is taken. Distances are integers, and the same for any number
+    of threads.
 
     Args:
         thumbnails: (N, 256), of the faces of one group and list.
@@ -357,10 +358,10 @@ class SelfBlending:
         return is_real and bool(rng_from_words("sbi", words).random() < self.fraction)
 
     def __call__(self, face: Pixels, image: Image, words: str) -> Pixels:
-        """Return the image of a file, (H, W, 3), blended with itself where it becomes a fake.
+        """Return the image of a file, (H, W, 3), blended with itself if it becomes a fake.
 
-        Unshared images of both classes go through one more JPEG of the same qualities: else having
-        been compressed after the blend, or not, would be all there is to learn.
+        Original images of both classes get one more JPEG compression of the same qualities.
+        Otherwise a model would learn only whether an image was compressed after the blend.
         """
         if image.modifier not in UNSHARED:
             return face

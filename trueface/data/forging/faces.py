@@ -36,7 +36,7 @@ class FaceTable:
 
     faces: tuple[Face, ...]
     has_groups: bool  # of people
-    further: tuple[str, ...]  # columns beside the seed's, in their order
+    further: tuple[str, ...]  # columns in addition to those of seed 002, in their order
     contradictions: int  # rows whose intersec_label is another than their columns say
 
 
@@ -44,7 +44,8 @@ def read_table(path: Path) -> FaceTable:
     """Read a table of real faces.
 
     Raises:
-        DataError: it cannot be read, has no header, lacks a column, or has rows that cannot be; says
+        DataError: it cannot be read, has no header, lacks a column, or has rows that cannot be;
+        says
             file and line of the first ones.
     """
     table = read_rows(path)

@@ -1,21 +1,21 @@
-"""A set of real faces and forged ones in the layout of TrueFace: whole, or not there at all.
+"""A set of real and forged faces in the layout of TrueFace, created completely or not at all.
 
-<root>/PreSocial/Real/Faces/<name>.jpg            each face, compressed once more
-<root>/PreSocial/Fake/Forged-<type>/<name>.jpg    its fake, compressed alike
-<root>/forged.json                                the mark: of which faces and settings
+<root>/PreSocial/Real/Faces/<name>.jpg            each face, compressed again
+<root>/PreSocial/Fake/Forged-<type>/<name>.jpg    its fake, compressed in the same way
+<root>/forged.json                                the marker file: faces and settings
 
-The same faces and settings give the same bytes, in any order of the table
-and with any number of processes.
+The same faces and settings give the same bytes, in any order of the table and with any number of
+processes.
 
-Its tables have the columns of seed 002; it has lists, and words for data IDs:
+Its tables have the columns of seed 002. It contains splits, and words for data IDs:
 
 <root>/faces.csv                         all images; spe_label 0 real, 1 to 5 the type
-<root>/csv/realtrain.csv, faketrain.csv  the seed's own five tables, where the faces have groups
+<root>/csv/realtrain.csv, faketrain.csv  the five tables of seed 002, if the faces have groups
 <root>/csv/realval.csv, fakeval.csv, test.csv
 <root>/splits/train.json, val.json, test.json
 <root>/dataset.yaml                      to be included in a task file
 
-A contact sheet shows a few faces before a set is made, each beside its fakes of every type.
+A contact sheet shows a few faces before a set is made, each next to its fakes of every type.
 """
 
 import hashlib
@@ -79,20 +79,20 @@ def make_forged(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Json]:
-    """Make a forged set; return what its mark says. One that is there already is left as it is.
+    """Make a forged set and return the content of its marker file. Keep an existing set.
 
     Args:
-        root: absolute; absent, empty, or holding a set of the same faces and settings.
+        root: absolute. Missing, empty, or with a set of the same faces and settings.
         faces: a table or a folder.
-        settings: what to make; `data_root` and `faces` are those above.
-        workers: processes; None: one for each core that we may use.
-        progress: called with the number of pairs made and their total. While another process writes the
-            folder, both are 0. An exception of it ends the work, and nothing of it stays.
+        settings: `data_root` and `faces` are those above.
+        workers: processes. None uses one for each available core.
+        progress: called with the number of pairs made and their total. While another process writes
+            the folder, both are 0. An exception from it ends the work, and nothing is kept.
 
     Raises:
         DataError: the table or an image of it cannot be read; the folder holds something else, or
             cannot be written.
-        UsageError: cells that the faces do not have.
+        UsageError: the faces do not have these cells.
         MachineError: a process was killed.
     """
     table = read_faces(faces)
@@ -160,11 +160,11 @@ def read_face(file: Path, place: str) -> Pixels:
 
 
 def forged_pairs(plan: ForgingPlan, thumbnails: Sequence[Thumbnails]) -> list[ForgedPair]:
-    """Return what is to be made.
+    """Return the pairs of images to make.
 
     Args:
         plan: all pairs.
-        thumbnails: of the face of each pair; none where no type needs a donor.
+        thumbnails: of the face of each pair. Empty if no type needs a donor.
     """
     donors: dict[int, tuple[tuple[Path, str], ...]] = {}
     for places in plan.lenders.values() if thumbnails else ():
@@ -252,10 +252,11 @@ def _counts(plan: ForgingPlan) -> dict[str, Json]:
 
 
 def write_contact_sheet(path: Path, faces: Path, settings: ForgeSettings) -> int:
-    """Write a PNG: a row for each face with its group, a column for real and for each type.
+    """Write a PNG with one row per face and its group, and one column for real and each type.
 
-    Donors are those of the set where it has no more than 40 faces a group; else of the first 40.
-    A type that needs a donor stays empty where a face is alone in its group. Returns the rows.
+    Donors are those of the set if it has at most 40 faces per group, otherwise of the first 40. A
+    type that needs a donor stays empty if a face is the only one of its group. Returns the number
+    of rows.
 
     Raises:
         DataError: the faces cannot be read, or there is none.

@@ -24,12 +24,12 @@ class SubgroupAmount:
     amount: float  # up to 1 a share of the pairs; above 1 so many
 
     def select_paths(self, ordered: Sequence[Face]) -> set[str]:
-        """Return the paths of the first of a group's faces, as many as are kept.
+        """Return the paths of the first faces of a group, as many as are kept.
 
-        Of a share, as many of each intersection of gender and race.
+        A share is met in each intersection of gender and race.
 
         Raises:
-            UsageError: there are not as many.
+            UsageError: there are fewer faces than that.
         """
         if self.amount > 1:
             if self.amount > len(ordered):
@@ -50,10 +50,10 @@ class SubgroupAmount:
 
 
 def parse_cells(text: str) -> tuple[SubgroupAmount, ...]:
-    """Return the cells of a text such as "male/real: .9, male/fake: .1".
+    """Return the cells in a text such as "male/real: .9, male/fake: .1".
 
     Raises:
-        ValueError: it is none, or a number is neither a share nor a count.
+        ValueError: the text is invalid, or a number is neither a share nor a count.
     """
     return tuple(_cell(part.strip()) for part in text.split(",") if part.strip())
 
@@ -81,19 +81,20 @@ def _cell(text: str) -> SubgroupAmount:
 def select_kept_images(
     ordered: Mapping[str, Sequence[Face]], cells: Sequence[SubgroupAmount]
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the paths whose real image is kept, and those whose fake is.
+    """Return the paths whose real image is kept, and those whose fake is kept.
 
-    Of reals the first of the order are kept, of fakes the last: where the shares of both add up to
-    1 at most, no face comes twice. A cell of both classes keeps whole pairs. Shares are met in each
-    intersection of gender and race, so that a skew between men and women is none between races.
+    The first reals of the order and the last fakes are kept. If the shares of both add up to at
+    most 1, no face occurs twice. A cell of both classes keeps whole pairs. Shares are met in each
+    intersection of gender and race, so that a skew between men and women does not cause one between
+    races.
 
     Args:
-        ordered: the faces of the training list by group, in the order that is drawn.
-        cells: none: all is kept.
+        ordered: the faces of the training split by group, in the order of the draw.
+        cells: if empty, everything is kept.
 
     Raises:
         UnknownName: there is no such group.
-        UsageError: two cells name the same images, or one more than there are.
+        UsageError: two cells name the same images, or a cell names more images than there are.
     """
     ranked = {
         face.path: ((place, face.path), face)

@@ -1,7 +1,9 @@
 """What a forged set holds: of each real face its list and group, the type of its fake, and what of both is kept.
 
-Faces are those of a table of attributes, or of a folder of aligned faces without any. Groups are read as `data.attributes` reads them: by the names in the header, with six or eight
-intersections. Beside them a table of faces may say in which list each face is. A skew that is planted in
+Faces are those of a table of attributes, or of a folder of aligned faces without any. Groups are
+read as `data.attributes` reads them: by the names in the header, with six or eight
+intersections. Beside them a table of faces may say in which list each face is. A skew that is
+planted in
 the training list says which share of a group's images of a class is kept. No torch here.
 """
 
@@ -53,12 +55,12 @@ def read_faces(place: Path) -> FaceTable:
 
 
 def names_of(faces: Sequence[Face]) -> dict[str, str]:
-    """Return the file name that each face gets, without suffix, by its path.
+    """Return the new file name of each face, without suffix, by its path.
 
-    It is the face's own where no two are alike, else the path with its folders.
+    It is the name of the face's file if all names differ, otherwise the path with its folders.
 
     Raises:
-        DataError: two faces would get the same.
+        DataError: two faces would get the same name.
     """
     stems = Counter(PurePosixPath(face.path).stem for face in faces)
     is_short = all(count == 1 for count in stems.values())
@@ -132,8 +134,8 @@ def _digest(words: str) -> bytes:
     return hashlib.sha256(words.encode(errors="surrogateescape")).digest()
 
 
-MARK = "forged.json"  # in a forged set's data root: what it was made of
-TABLE = "faces.csv"  # likewise: all images, in the columns of the seed
+MARK = "forged.json"  # marker file in the data root of a forged set: faces and settings
+TABLE = "faces.csv"  # in the same folder: all images, in the columns of seed 002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,14 +189,14 @@ class ForgingPlan:
 
 
 def make_plan(table: FaceTable, settings: ForgeSettings) -> ForgingPlan:
-    """Return what a set of these settings holds; no image is looked at.
+    """Return the content of a set with these settings. No image is read.
 
-    The types come in turn in each group of each list, in each from another one on: of few fakes that
-    a skew keeps, not all are of the same type.
+    The types alternate in each group of each split, and each group starts with another type. If a
+    skew keeps only few fakes, they therefore have several types.
 
     Raises:
-        DataError: two faces would have the same name, or the training list keeps nothing.
-        UsageError: cells name groups that are not there, or more than there is.
+        DataError: two faces would have the same name, or the training split is empty.
+        UsageError: cells name groups that do not exist, or more images than there are.
     """
     names, types = names_of(table.faces), parse_types(settings.types)
     cells = limit_faces(table.faces, settings.limits, settings.seed)

@@ -60,10 +60,10 @@ NUMBERS: Mapping[int, ForgerySpec] = MappingProxyType(
 
 
 def parse_types(text: str) -> tuple[ForgerySpec, ...]:
-    """Return the types that a text names, by number: "1-5", "1,3", "self,swap"; each once.
+    """Return the types in a text such as "1-5", "1,3" or "self,swap", by number, each once.
 
     Raises:
-        ValueError: it names none.
+        ValueError: the text names no type.
         UnknownName: there is no such type.
     """
     named: set[int] = set()

@@ -1,9 +1,10 @@
-"""Where each image of a data set goes in a data root, and what it has in common with others.
+"""The destination of each image of a data set in a data root, and its groups.
 
-Images that show the same video, prompt or person share a list. The folders of sources have words, by
-which data IDs call them.
+Images that show the same video, prompt or person are in one split. The folders of sources have
+words for data IDs.
 
-The lists of an imported set are published ones, those of an earlier import, and the rest drawn.
+The splits of an imported set are the published ones, then those of an earlier import. The rest is
+drawn.
 """
 
 import re
@@ -38,10 +39,10 @@ SHOWN = 3  # sources in a remark
 
 
 def folder_of(source: str, label: int, fakes: Collection[str]) -> str:
-    """Return the folder of a source below Real/ or Fake/, as IDs can name it.
+    """Return the folder of a source below Real/ or Fake/, with a name that is valid in IDs.
 
-    A word of an ID names a folder in both: photographs that lie beside the fakes of one name get a
-    folder of their own.
+    A word of an ID names a folder in both. Photographs of a source that also has fakes get a
+    separate folder.
 
     Args:
         source: its name in the data set.
@@ -105,13 +106,13 @@ def groups_from_ties(
 ) -> tuple[dict[str, str], str]:
     """Return the group of each unit (a video, or an image), and a remark.
 
-    Units with any tie in common are of one group. Where such chains hold most of the images, as
-    in face swaps of everybody with everybody, only the first tie of each counts: of a swap, the
+    Units with any common tie are in one group. If such chains contain most of the images, as in
+    face swaps between all people, only the first tie of each unit counts. For a swap, that is the
     person whose video it is.
 
     Args:
-        ties: what each unit has in common with others.
-        sizes: the images of each unit.
+        ties: names that each unit has in common with others.
+        sizes: the number of images of each unit.
 
     Returns:
         Unit → group, for units with a tie or with several images; the remark is "" or says that
@@ -249,14 +250,14 @@ def make_import_lists(
     shares: tuple[float, float] = SHARES,
     seed: int = 42,
 ) -> tuple[Lists, list[str]]:
-    """Return the three lists, and remarks.
+    """Return the three splits, and remarks.
 
     Args:
         arrangement: of all images that are in the data root now.
         groups: of all keys, those of earlier imports too.
-        before: the lists of an earlier import; no key of theirs moves.
-        published: keep the lists that the data set comes with; else all are drawn.
-        shares: of training and validation among what is drawn.
+        before: the splits of an earlier import. Their keys do not move.
+        published: keep the published splits of the data set. Otherwise all are drawn.
+        shares: of training and validation among the drawn keys.
         seed: of the draw.
     """
     keys = {image.key: image for image in arrangement.images}
@@ -332,7 +333,7 @@ def _shorten_names(sources: set[str]) -> str:
 
 
 def _follow(place: dict[str, str], keys: Mapping[str, Image], groups: Mapping[str, str]) -> None:
-    """Put keys beside those of their group that have a list already."""
+    """Put keys into the split of other keys of their group."""
     of_group: dict[str, str] = {}
     for key, name in place.items():
         group = groups.get(key)

@@ -52,7 +52,7 @@ class CsvTable:
     """A row is an image; a relative path starts at the table's folder."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether the file, or the only .csv file of the folder, names path and label."""
+        """Return whether the file, or the only .csv file of the folder, has path and label."""
         path = _table(folder)
         if path is None:
             return False
@@ -206,6 +206,6 @@ def _refuse_second_label(
 
 
 def _flat_name(written: PurePosixPath, video: str) -> str:
-    """Return one name for a path: its folders tell nothing, and each would count as a source."""
+    """Return one name for a path, because each of its folders would count as a source."""
     parts = [part for part in written.parts if part not in {"/", "..", "."}]
     return "/".join((*([video.strip("/")] if video else []), "-".join(parts)))

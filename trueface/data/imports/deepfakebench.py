@@ -42,7 +42,7 @@ class DeepfakeBench:
     """A label of a file is a source, a compression a modifier, the folder of a video a folder."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether any file beside the frames describes videos."""
+        """Return whether any file next to the frames describes videos."""
         return any(_is_description(path) for path in _json_files(folder))
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:  # noqa: ARG002  # its files say all
@@ -61,7 +61,7 @@ def _json_files(folder: Path) -> list[Path]:
 
 
 def _is_description(path: Path) -> bool:
-    """Tell whether a file begins as a description of videos does; it may be large."""
+    """Return whether the start of a file, which may be large, is a description of videos."""
     with path.open("rb") as file:
         start = file.read(1 << 16).decode(errors="replace").lstrip("\ufeff")
     return (
@@ -128,10 +128,10 @@ def _videos(
 
 
 def _video_of(frame: str, dataset: str) -> tuple[str, tuple[str, ...]]:
-    """Return the folder of a frame's video below its source, and whom it shows.
+    """Return the folder of a frame's video below its source, and the people in it.
 
-    What tells videos of one name apart stays, such as Celeb-real and YouTube-real: all folders
-    between the set's and `frames`, without compressions.
+    Folders that distinguish videos of one name are kept, such as Celeb-real and YouTube-real: all
+    folders between that of the set and `frames`, without compressions.
     """
     parts = [part for part in frame.split("/")[:-1] if part]
     at = max((n for n, part in enumerate(parts) if part == _FRAMES), default=len(parts) - 1)

@@ -26,10 +26,10 @@ DEPTH = 3  # folders above that of a class: train/progan/cat/0_real
     "levels down",
 )
 class Folders:
-    """The folder of the class says the label; what is above or below it names the source."""
+    """The class folder gives the label. The folders above or below it name the source."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether two folders side by side name both classes."""
+        """Return whether two sibling folders name both classes."""
         level = [folder]
         for _ in range(DEPTH + 1):
             below: list[Path] = []
@@ -38,7 +38,7 @@ class Folders:
                 if {CLASSES.get(name.casefold()) for name in names} >= set(CLASSES.values()):
                     return True
                 below += (place / name for name in names)
-            level = below[:50]  # a few tell
+            level = below[:50]  # a few are enough
         return False
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:

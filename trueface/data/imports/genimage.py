@@ -1,8 +1,8 @@
 """GenImage: GENERATOR/imagenet_ai_…/{train,val}/{ai,nature}, fakes of the ImageNet classes.
 
 Source: M. Zhu et al., "GenImage", NeurIPS 2023 Datasets and Benchmarks, arXiv 2306.08571. Each fake
-is of the prompt "photo of CLASS", and its name holds the number of the class; the photographs are
-those of ImageNet under their own names, of which several generators may have the same.
+was generated from the prompt "photo of CLASS", and its name contains the number of the class. The
+photographs have their ImageNet names. Several generators may have the same photographs.
 """
 
 import re
@@ -42,7 +42,7 @@ class GenImage:
     """One fake source a generator; all photographs are ImageNet's."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether any list of any generator has ai/ and nature/."""
+        """Return whether any split of any generator has ai/ and nature/."""
         level = [folder]
         for _ in range(3):
             if any(

@@ -1,4 +1,4 @@
-"""torchvision's ImageFolder: a folder a class, below train/, val/ and test/ or alone."""
+"""torchvision's ImageFolder: one folder per class, below train/, val/ and test/ or alone."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ class ImageFolder:
     """Each class is a source; those that are real have a name that says so, or are named."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether there are two class folders with images."""
+        """Return whether there are two class folders with images."""
         tops = [folder / name for name in subfolders(folder) if name.casefold() in LISTS]
         return any(len(_classes(top)) > 1 for top in tops or [folder])
 

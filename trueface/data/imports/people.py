@@ -20,7 +20,8 @@ def people_of_video(name: str) -> tuple[str, ...]:
         name: of the video or of its folder, without a suffix: "000_003", "id0_id1_0000".
 
     Returns:
-        A name for each person, with its kind: "FF 000". Nothing if no known data set has such names.
+        A name for each person, with its kind: "FF 000". Nothing if no known data set has such
+        names.
     """
     for kind, pattern in _NAMES:
         if match := pattern.fullmatch(name):

@@ -1,6 +1,6 @@
-"""Layouts of data sets by name, a file of this room each; what a layout tells of each image, and how folders are listed.
+"""Layouts of data sets by name, one module of this package each, and listing of folders.
 
-A layout is a class with two functions below `@register_layout`: `fits` looks at a folder without
+A layout is a class with two functions below `@register_layout`: `fits` checks a folder without
 listing all of it, `images` lists it.
 """
 
@@ -118,17 +118,17 @@ def contents(folder: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutOptions:
-    """What a person says of a set that its folders do not say."""
+    """Options of the user that the folders of a set do not determine."""
 
     real: frozenset[str] = frozenset()  # classes or sources that are real
     videos: bool = False  # folders with images are videos (of plain folders and ImageFolder)
 
 
 class Layout(Protocol):
-    """How one data set, or a family of them, lies on disk."""
+    """The folder layout of a data set, or of a family of them."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether a folder has this layout, by a few of its entries."""
+        """Return whether a folder has this layout, judged by a few of its entries."""
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:
         """Yield every image.

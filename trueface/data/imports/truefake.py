@@ -55,7 +55,7 @@ class TrueFake:
     """The tree is TrueFace's already; names that differ are translated."""
 
     def fits(self, folder: Path) -> bool:
-        """Tell whether any modifier's folder has Real/ or Fake/."""
+        """Return whether any modifier's folder has Real/ or Fake/."""
         tops = [folder / name for name in subfolders(folder)]
         tops += [top / name for top in tops for name in subfolders(top)]
         return any(

@@ -1,12 +1,13 @@
-"""Links or copies in a data root, and the record of them: the next import adds to it, and changes nothing.
+"""Links or copies in a data root, and their record, which the next import extends.
 
 <root>/import.json    every file with its origin, size and time; the words of its sources
 <root>/groups.json    key → group, as `trueface splits --group-by` reads it
 
-`dataset.yaml` and `videos.json` say what is in it, see `data.dataset_file`.
+`dataset.yaml` and `videos.json` describe the images, see `data.dataset_file`.
 
-The first import appears whole, later ones add. An import that was killed leaves a folder whose name begins with a point, which the next one
-removes, or images that stand in no list and are taken up by the next one.
+The first import appears completely, later ones add images and change none. A killed import leaves a
+folder whose name begins with a dot, or images that are in no split. The next import removes the
+folder and adds the images to the splits.
 """
 
 import contextlib
@@ -40,7 +41,7 @@ Origin = tuple[str, int, int]  # file, size in bytes, modification time in ns
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRecord:
-    """What lies in a data root by imports."""
+    """The imported content of a data root."""
 
     files: Mapping[str, Origin] = field(default_factory=dict)  # by path below the root
     sources: Mapping[str, int] = field(default_factory=dict)  # folder → label
@@ -53,11 +54,11 @@ class ImportRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportDifference:
-    """What an arrangement has beyond a record."""
+    """The difference between an arrangement and a record."""
 
     new: Mapping[str, Origin]
     there: int
-    missing: tuple[str, ...]  # that are named and do not exist, or are no files
+    missing: tuple[str, ...]  # named paths that do not exist, or are not files
 
 
 def read_record(root: Path) -> ImportRecord:
@@ -90,10 +91,10 @@ def _record(content: Mapping[str, Any], groups: Mapping[str, str]) -> ImportReco
 
 
 def compare_with_record(record: ImportRecord, arrangement: Arrangement) -> ImportDifference:
-    """Return what of an arrangement is not in the data root yet.
+    """Return the part of an arrangement that is not in the data root yet.
 
     Raises:
-        DataError: a file differs from what was imported, or goes where another one is.
+        DataError: a file differs from the imported one, or its destination is another file.
     """
     new: dict[str, Origin] = {}
     changed, missing, there = list[str](), list[str](), 0

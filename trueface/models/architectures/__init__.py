@@ -1,4 +1,4 @@
-"""The networks, a file for each family: to add one is to add a file; see `models.registry`.
+"""The networks, one file per family. A new file adds a network; see `models.registry`.
 
 Start reading at `resnet`.
 """

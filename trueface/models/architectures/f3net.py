@@ -1,14 +1,15 @@
 """F3-Net: Y. Qian et al., "Thinking in Frequency", ECCV 2020, arXiv 2007.09355, sections 3.1 and 3.2.
 
-One branch sees the image in bands of its spectrum (frequency-aware decomposition), the other how much of
-each band there is around every place (local frequency statistics). A filter is a band and what is
-learned on top of it, sigma(f) = (1 - exp(-f)) / (1 + exp(-f)), which lies in -1 … 1.
+One branch gets the image in bands of its spectrum (frequency-aware decomposition), the other the
+amplitude of each band around every position (local frequency statistics). A filter is a band plus a
+learned term sigma(f) = (1 - exp(-f)) / (1 + exp(-f)), which is in -1 … 1.
 
-Where it differs: each branch is the beginning of Xception, as in `spsl`, and not a whole one with
-ImageNet's weights, which cannot be trained from scratch on few images; the attention between the two
-branches (MixBlock, section 3.3) is left out, and their features stand side by side. The paper takes
-images of 299 pixels and learns a number for each of their coefficients; here these lie on a grid of 32 by 32
-that is spread over the spectrum, so that images may have any size. Statistics are those of the grey image.
+Differences: each branch is the beginning of Xception, as in `spsl`. The paper uses a whole one with
+ImageNet weights, which cannot be trained from scratch on few images. The attention between the two
+branches (MixBlock, section 3.3) is left out, and their features are concatenated. The paper uses
+images of 299 pixels and learns one number per coefficient. Here the numbers are on a grid of 32 by
+32 that is stretched over the spectrum, so that images may have any size. Statistics are those of
+the grey image.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ CELLS = 32  # of the learned part, on each side
 WINDOW, STRIDE, PADDING = 10, 2, 4  # pixels: half as many windows as pixels along each side
 COUNT = 6  # bands of a window, of equal width
 WINDOW_BANDS = tuple(pairwise(2 * number / COUNT for number in range(COUNT + 1)))
-LEARNED_SPREAD = 0.1  # at first; the paper does not tell. At 0 nothing beyond a band would learn
+LEARNED_SPREAD = 0.1  # initial value; not in the paper. At 0 nothing beyond a band would be trained
 EPSILON = 1e-4  # of amplitudes; pixels are in -1 … 1
 
 
@@ -110,7 +111,7 @@ class F3Net(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B, 1) of images (B, 3, H, W)."""
-        # high frequencies are weak beside low ones: half precision would round them away
+        # high frequencies are weak compared with low ones: half precision would lose them
         with torch.autocast(images.device.type, enabled=False):
             parts, amplitudes = self.decomposition(images), self.statistics(images)
         features = torch.cat([self.parts(parts), self.amplitudes(amplitudes)], 1)  # (B, 512)

@@ -1,26 +1,28 @@
-"""The disentangling network that shall be fair to all groups: `fairnet`, `fairnet/NETWORK`.
+"""The disentangling network for fairness between groups: `fairnet`, `fairnet/NETWORK`.
 
-The encoders of `fairnet` are narrow ones for CPUs, a quarter as wide as published: the forgery encoder
-sees what a mean over neighbours leaves, as `slim18` does, the two others the image. Those of
-`fairnet/NETWORK` are three copies of a network with its weights, and all else has the published width
-of 512: `fairnet/timm/legacy_xception` is the published one. The objective `fairnet` is its training.
+The encoders of `fairnet` are narrow ones for CPUs, with a quarter of the published width. The
+forgery encoder gets the residual of a local mean, as `slim18` does, the two others the image. The
+encoders of `fairnet/NETWORK` are three copies of a network with its weights, and everything else
+has the published width of 512. `fairnet/timm/legacy_xception` is the published one. The objective
+`fairnet` trains it.
 
-It tells what is forged from what is shown and from who is shown. L. Lin et al., "Preserving fairness
-generalization in deepfake detection", CVPR 2024, arXiv 2402.17229, after their program (MIT):
+It separates forgery features from content and from demographic features. L. Lin et al., "Preserving
+fairness generalization in deepfake detection", CVPR 2024, arXiv 2402.17229, after their program
+(MIT):
 
     images → forgery encoder     → specific maps (which forgery) and shared maps (whether forged)
            → content encoder     → content maps                              ┐ reconstruction
            → demographic encoder → demographic maps (which group), which also┘
     fused = shared statistics on the demographic maps → whether forged: the detector's answer
 
-Three things of that program matter to who compares with it:
+Three properties of that program matter for comparisons:
 
-1. Its tests take the logit of class 1 alone for the score of "fake" and leave the other out. Here the
-   detector's logit is the difference, so that its sigmoid is the softmax's probability.
-2. Its flags for the shares of the bi-level loss are not used; the objective `fairnet` has them.
-3. Its fused maps are averaged over positions before the first layer sees them. After AdaIN that
-   average is the shared maps' own: the demographic maps have no influence on the answer, nor the
-   fused loss on them. The network is left as published here.
+1. Its tests use the logit of class 1 alone as the score of "fake" and ignore the other. Here the
+   detector's logit is the difference, so that its sigmoid is the softmax's probability. 2. Its
+   flags for the shares of the bi-level loss are not used. The objective `fairnet` has them. 3. Its
+   fused maps are averaged over positions before the first layer. After AdaIN that average is the
+   one of the shared maps. The demographic maps therefore have no influence on the output, nor the
+   fused loss on them. Here the network is as published.
 """
 
 import copy
@@ -37,9 +39,9 @@ from trueface.models.registry import BuiltNetwork, register_family, register_mod
 from trueface.runtime.errors import JobError
 
 EPSILON = 1e-5  # added to the variance
-DECODER_DROPOUT = 0.3  # of what each stage gets
+DECODER_DROPOUT = 0.3  # of the input of each stage
 STAGES = 3  # each doubles the resolution and halves the channels
-DROPOUT = 0.2  # of output logits, as published, and not of what a last layer gets
+DROPOUT = 0.2  # of output logits, as published, not of the input of the last layer
 # of forgeries and of groups; a training uses the first logits, as many as there are
 MOST_CLASSES = 64
 RESIDUAL_SPREAD = 12 / 255  # of a photograph's high-pass residual, where pixels are in -1 … 1
@@ -49,13 +51,13 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def adain(maps: Tensor, others: Tensor) -> Tensor:
-    """Return `maps` with the mean and standard deviation that `others` have, channel by channel.
+    """Return `maps` with the mean and standard deviation of `others`, channel by channel.
 
-    AdaIN of X. Huang and S. Belongie, ICCV 2017, arXiv 1703.06868, equation 8. The variance is over all
-    positions and divided by their number, so that maps of one position have one, too; between maps of
-    the same size that gives the same as dividing by one less, but for epsilon.
+    AdaIN of X. Huang and S. Belongie, ICCV 2017, arXiv 1703.06868, equation 8. The variance is over
+    all positions and divided by their number, so that maps of one position have one, too. Between
+    maps of the same size that gives the same as dividing by one less, except for epsilon.
 
-    What it leaves of `maps` in each channel is a pattern without a mean: the mean over positions is
+    Only the pattern of `maps` without its mean remains in each channel. The mean over positions is
     that of `others` alone.
 
     Args:
@@ -79,7 +81,8 @@ def _statistics(maps: Tensor) -> tuple[Tensor, Tensor]:
 class Decoder(nn.Module):
     """A decoder whose content takes over the statistics of the forgery at three resolutions.
 
-    The conditional U-Net of L. Lin et al., CVPR 2024, arXiv 2402.17229, after their program: content and
+    The conditional U-Net of L. Lin et al., CVPR 2024, arXiv 2402.17229, after their program:
+    content and
     forgery go through the same convolutions, 512 → 256 → 128 → 64 at a width of 512. It ends by
     enlarging to the size of the images, which at a stride of 32 is the published factor of 4.
     """
@@ -127,15 +130,15 @@ def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FairnetOutputs:
-    """What the network makes of images while it learns; logits have had dropout."""
+    """The outputs of the network for images in training. Logits are after dropout."""
 
     logit: Tensor  # (B, 1), the detector's, without dropout
     fused: Tensor  # (B, 2) logits of real and fake
-    shared: Tensor  # (B, 2) likewise, of the shared forgery maps
+    shared: Tensor  # (B, 2) logits of the shared forgery maps
     specific: Tensor  # (B, 64) logits of forgeries, 0 real
     demographic: Tensor  # (B, 64) logits of groups
     shared_features: Tensor  # (B, width / 2), mean over positions
-    specific_features: Tensor  # (B, width / 2) likewise
+    specific_features: Tensor  # (B, width / 2) features of the specific maps
     forgery: Tensor  # (B, width, h, w), specific and shared
     content: Tensor  # (B, width, h, w)
     person: Tensor  # (B, width, h, w), of the demographic encoder
@@ -148,14 +151,14 @@ class FairnetOutputs:
 class DisentanglingNetwork(nn.Module):
     """Three encoders, the heads of their maps, the fusion, and a decoder.
 
-    Two logits of a fused head are here those of `fc` and `real`: real's is z0, and fc gives z1 - z0,
-    so that the last layer of the detector is one with one logit, as of every other.
+    The two logits of the fused head come from `fc` and `real`: `real` gives z0, and `fc` gives z1 -
+    z0. The last layer of the detector therefore has one logit, as that of every other.
 
     Args:
-        forgery: encoder of images (B, 3, H, W) to maps (B, width, h, w); so are the two others.
-        content: what is shown.
-        demographic: who is shown.
-        width: channels of their maps, a multiple of 8; published: 512.
+        forgery: encoder of images (B, 3, H, W) to maps (B, width, h, w), like the two others.
+        content: encoder of the content.
+        demographic: encoder of the group.
+        width: channels of their maps, a multiple of 8. Published: 512.
     """
 
     def __init__(
@@ -245,7 +248,7 @@ class SlimEncoder(Slim18):
 
 
 class MapsOf(nn.Module):
-    """A network up to its last maps; what comes after is not computed."""
+    """A network up to its last maps. Later layers are not computed."""
 
     def __init__(self, body: nn.Module, last: str) -> None:
         super().__init__()
@@ -262,7 +265,7 @@ class MapsOf(nn.Module):
 
 
 def slim_encoder(width: int, *, residual: bool) -> nn.Module:
-    """Return an encoder for CPUs to `width` channels, random; `residual`: of what a mean leaves."""
+    """Return a random encoder for CPUs to `width` channels, of the residual if `residual`."""
     return _widened(SlimEncoder(residual=residual), WIDTHS[-1], width)
 
 

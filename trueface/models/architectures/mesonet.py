@@ -1,10 +1,11 @@
 """Meso-4: D. Afchar et al., "MesoNet", WIFS 2018, arXiv 1809.00888, section II.A and figure 2.
 
-Four convolutions with strong pooling look for traces of middle size, between the noise of pixels, which
-compression removes, and what an image shows. As published, each convolution is followed by ReLU, then by batch norm;
-images are of 256 pixels in 0 … 1. There the last pooling is over 4 by 4 and leaves a grid of 8 by 8, whose
-16 channels the first dense layer gets. Here it leaves that grid at any size: over 1 by 1 at 64 pixels.
-At 256 pixels all is as published: 27,977 parameters. Batch norms have torch's momentum and epsilon.
+Four convolutions with strong pooling detect traces of medium size, between the noise of pixels,
+which compression removes, and the content of an image. As published, each convolution is followed
+by ReLU, then by batch norm; images have 256 pixels in 0 … 1. There the last pooling is over 4 by 4
+and gives a grid of 8 by 8, whose 16 channels are the input of the first dense layer. Here it gives
+that grid at any size: over 1 by 1 at 64 pixels. At 256 pixels everything is as published: 27,977
+parameters. Batch norms have torch's momentum and epsilon.
 """
 
 from itertools import pairwise

@@ -1,6 +1,7 @@
 """One logit for each patch of an image: L. Chai et al., ECCV 2020, arXiv 2008.10588.
 
-A network that is cut after an early block sees small patches only, and must go by what is the same in
+A network that is cut after an early block sees small patches only, and must go by what is the same
+in
 all of them. The logit of an image is the mean of those of its patches; as the last layer is linear,
 that is the logit of their mean features.
 """
@@ -19,7 +20,7 @@ FINEST, COARSEST = 1 / 3, 1 / 6
 
 
 class Patches(nn.Module):
-    """The beginning of a network, and a linear layer on what it makes of each patch."""
+    """The beginning of a network, and a linear layer on its features of each patch."""
 
     def __init__(self, body: nn.Module, last: Layer) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class Last(nn.Module):
         self.layer = layer
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Leave the network with what the layer makes of `maps`.
+        """End the forward pass with the output of the layer for `maps`.
 
         Raises:
             Reached: always.
@@ -52,7 +53,7 @@ class Last(nn.Module):
         raise Reached(self.layer(maps))
 
 
-class Reached(Exception):  # no error: what comes after is left out
+class Reached(Exception):  # not an error: ends the forward pass early
     """The last layer that is wanted has ended."""
 
     def __init__(self, maps: Tensor) -> None:

@@ -11,13 +11,14 @@ RESIDUAL_STD = 6 / 255  # six grey levels: about the spread of a photograph's hi
 
 
 class Slim18(nn.Module):
-    """A ResNet-18 of widths 16 to 128 on what is left of an image without its 3-by-3 mean.
+    """A ResNet-18 of widths 16 to 128 on the residual of an image from its 3-by-3 mean.
 
-    Generators leave their traces in the residual; scenes, most of which a mean removes, would
-    have to be learned away first (on plain input this network hardly learns in 20 epochs).
-    Sources: blocks from K. He et al., arXiv 1512.03385, section 4.2; a fixed high-pass filter in
-    front of a learner is the way of steganalysis, J. Fridrich and J. Kodovský, "Rich models for
-    steganalysis of digital images", IEEE TIFS 7(3), 2012; here one plain filter stands for many.
+    Generators leave their traces in the residual. The mean removes most of a scene, which the
+    network would otherwise have to learn to ignore (on plain input this network hardly learns in 20
+    epochs). Sources: blocks from K. He et al., arXiv 1512.03385, section 4.2; a fixed high-pass
+    filter before a classifier is a method of steganalysis, J. Fridrich and J. Kodovský, "Rich
+    models for steganalysis of digital images", IEEE TIFS 7(3), 2012; here one simple filter
+    replaces many.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Detectors by statistics: of pixels, see `models.pixel_statistics`, and of the maps that blocks of a network give.
+"""Detectors by statistics: of pixels (`models.pixel_statistics`), and of maps of network blocks.
 
 The last layer of all but `moments` is a ridge, fitted in closed form.
 """
@@ -73,7 +73,7 @@ def centre(maps: Tensor) -> CentredMap:
 
 
 def log_deviation(variance: Tensor) -> Tensor:
-    """Return ln of the deviation, of variances that are >= 0 but for rounding."""
+    """Return ln of the deviation for variances that are >= 0 except for rounding."""
     return (variance.clamp_min(0) + EPSILON).log() / 2
 
 
@@ -97,23 +97,23 @@ class Moments(StatisticsFamily):
 class NetworkBlock:
     """A block of a network."""
 
-    name: str  # of the module that answers with its map
+    name: str  # of the module that returns the map
     channels: int
     stride: float  # side of an image by side of the map
 
 
-class _LastBlock(Exception):  # it ends a pass, and is no error
+class _LastBlock(Exception):  # not an error: ends the forward pass early
     pass
 
 
 def blocks_of(network: nn.Module) -> tuple[NetworkBlock, ...]:
     """Return the blocks of a network, in the order of their registration.
 
-    A block is a module that has parts, or a convolution with the norm and the activation after
-    it. Only those count that answer with maps (B, C, h, w), larger for a larger image.
+    A block is a module that has parts, or a convolution with the norm and the activation after it.
+    Only blocks that return maps (B, C, h, w), larger for a larger image, are listed.
 
     Raises:
-        JobError: fewer than two do, as in a transformer, or it takes images of one size only.
+        JobError: fewer than two do, as in a transformer, or it accepts only one image size.
     """
     names = list(_block_names(network))
     small, large = (_map_shapes(network, names, side) for side in PROBE_SIDES)
@@ -204,18 +204,18 @@ def _run(
 
 
 class BlockStatistics(nn.Module):
-    """What readers make of the maps of a network's blocks.
+    """Statistics of the maps of a network's blocks, computed by readers.
 
-    Each reader is a family, of which every block has the same part.
+    Each reader is a family, and every block has an equal part of it.
 
     Args:
-        network: from images to anything; it stays as it is.
-        mean: of pixels in 0 … 1, as the network wants them.
-        std: likewise.
-        readers: each makes a module with `width` and `weights`, from a `CentredMap` to its numbers.
-        coarsest: only blocks whose stride is at most that; None: all.
-        depths: of those that are left only the ones at about these parts of the depth, 0 … 1; None:
-            all.
+        network: from images to any output. It is not changed.
+        mean: of pixels in 0 … 1, for the normalisation of the network.
+        std: standard deviation for the normalisation.
+        readers: each builds a module with `width` and `weights`, from a `CentredMap` to numbers.
+        coarsest: only blocks with at most this stride. None: all.
+        depths: of the remaining blocks only those closest to these fractions of the depth, 0 … 1.
+            None: all.
     """
 
     mean: Tensor
@@ -307,15 +307,15 @@ def _folded(cells: Tensor) -> Tensor:
 
 
 class Correlations(nn.Module):
-    """Logarithms of covariances, and how fast correlations fall off between neighbouring places.
+    """Logarithms of covariances, and the decrease of correlations between neighbour positions.
 
     The first family is the logarithm of the covariance matrix of the k projected channels. The
-    second is the correlations of a place with the next one in its row, both directions alike, and
-    with the one below it, less those in one place. A generator that enlarges its maps leaves a
-    fall of its own.
+    second contains the correlations of a position with the next one in its row, symmetric in both
+    directions, and with the one below it, minus those at one position. A generator that up-samples
+    its maps causes a characteristic decrease.
 
-    The projection depends on the number of channels alone, so that every network of these blocks
-    has the same one, now and when its checkpoint is read.
+    The projection depends on the number of channels alone. It is therefore the same for every
+    network of these blocks, also after loading a checkpoint.
 
     Args:
         channels: of the maps.
@@ -374,9 +374,9 @@ def log_matrix(covariances: Tensor) -> Tensor:
 def _neighbour_products(places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean products of channels, (B, k, k) each, of maps (B, h, w, k) of mean 0.
 
-    Of a place with itself, of the next one in its row with it, and of the one below with it. Next
-    places are taken as they lie in memory, without copies; what runs over the end of a row is taken
-    off again.
+    The pairs are a position with itself, with the next one in its row, and with the one below. Next
+    positions are taken in memory order, without copies. Pairs across the end of a row are
+    subtracted again.
     """
     _, height, width, _ = places.shape
     flat = places.flatten(1, 2)

@@ -1,7 +1,7 @@
 """The networks of timm by its own names, with or without a tag: `timm/resnet50.a1_in1k`.
 
-A tag says which published weights are meant: their pixels and their licence. timm's own loader is not
-used, as it takes the file of another network and leaves what is missing at random.
+A tag selects published weights, with their image size, normalisation and licence. timm's own loader
+is not used, because it accepts the file of another network and leaves missing tensors random.
 """
 
 import re
@@ -57,7 +57,7 @@ def network_of_timm(spec: ModelSpec, side: int | None) -> BuiltNetwork:
 
 
 def _create_network(name: str, model: str, side: int | None) -> tuple[Any, int | None]:
-    """Return a network with one logit, and the only side of images that it takes; None: any."""
+    """Return a network with one logit, and its only image side in pixels, or None if any."""
     try:
         config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:

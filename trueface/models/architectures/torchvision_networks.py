@@ -58,7 +58,7 @@ def tv(spec: ModelSpec, side: int | None) -> BuiltNetwork:
 
 
 def _size(name: str, side: int | None, usual: int) -> int | None:
-    """Return the only side of images that a network takes, in pixels; None: any."""
+    """Return the only image side that a network accepts, in pixels, or None if any."""
     return (side or usual) if name.startswith(("vit_", "maxvit_")) else None
 
 
@@ -77,6 +77,9 @@ def _adapted(name: str, network: nn.Module, state: dict[str, Tensor]) -> dict[st
     if isinstance(network, VisionTransformer) and POSITIONS in kept:
         try:
             return dict(interpolate_embeddings(network.image_size, network.patch_size, kept))
-        except (ValueError, RuntimeError):  # another network's: the names or shapes will tell
+        except (
+            ValueError,
+            RuntimeError,
+        ):  # weights of another network; names or shapes are checked later
             return kept
     return kept

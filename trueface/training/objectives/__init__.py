@@ -1,4 +1,4 @@
-"""What a training minimizes: one objective a file, chosen by name with the setting `objective`.
+"""Training objectives: one per file, chosen by name with the setting `objective`.
 
 Start reading at `registry.register_objective`.
 """

@@ -1,4 +1,4 @@
-"""Cross-entropy: the loss of networks that tell K classes apart."""
+"""Cross-entropy: the loss of networks that classify K classes."""
 
 from torch import Tensor, nn
 

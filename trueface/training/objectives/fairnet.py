@@ -2,11 +2,12 @@
 
     L = CE(shared) + .1 CE(specific) + .3 reconstruction + .05 contrast + .1 LDAM(groups) + fused
 
-after the program of the authors (MIT), in which the flags for the shares of the last loss have no
-effect: here they are `fair_alpha_in` and `fair_alpha_out`. Margins of groups are those of the training's
-own counts, which are written into that program; its search for a threshold is replaced by what it looks
-for (`training.cells`). An epoch has as many images as there are, with as many reals as fakes in
-every batch; there it is one pass over the fakes, each with a real one that is drawn at random.
+After the program of the authors (MIT), in which the flags for the shares of the last loss have no
+effect. Here they are `fair_alpha_in` and `fair_alpha_out`. Margins of groups are computed from the
+counts of the training, which are constants in that program. The exact minimum replaces its search
+for a threshold (`training.cells`). An epoch has the same number of images as the set, with equally
+many reals and fakes in every batch. In that program it is one pass over the fakes, each with a
+random real image.
 """
 
 from collections.abc import Mapping
@@ -61,13 +62,13 @@ class ClassPairs(NamedTuple):
 def reconstruction(
     network: DisentanglingNetwork, parts: FairnetOutputs, images: Tensor, pairs: ClassPairs
 ) -> Tensor:
-    """Return the sum of four mean absolute differences between images and what is drawn of them.
+    """Return the sum of four mean absolute differences between images and reconstructions.
 
-    Each image of a pair is drawn from its own content with its own forgery, and with the forgery of
-    the other.
+    Each image of a pair is reconstructed from its own content with its own forgery features, and
+    with those of the other.
 
     Args:
-        network: whose parts they are.
+        network: the network of the parts.
         parts: of the images.
         images: (B, 3, H, W) in -1 … 1.
         pairs: at least one.
@@ -84,7 +85,8 @@ def reconstruction(
 def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs) -> Tensor:
     """Return the sum of four triplet losses: of reals and of fakes, of shared and specific features.
 
-    An anchor's positive is, of shared features, any image of its class; of specific ones, any of its
+    An anchor's positive is, of shared features, any image of its class; of specific ones, any of
+    its
     own type of forgery. Its negative is the same of the other class.
 
     Source: L. Lin et al., CVPR 2024, arXiv 2402.17229, after their program. Permutations come from
@@ -135,8 +137,8 @@ def permute_within_kind(kinds: Tensor) -> Tensor:
 class FairNetLosses(Objective):
     """The weighted sum of six losses of one forward pass.
 
-    Reconstruction and contrast are of pairs, a real image and a fake each: of a batch with unequal
-    halves the first of each class are paired, and a batch of one class has neither of the two.
+    Reconstruction and contrast use pairs of a real image and a fake. In a batch with unequal halves
+    the first of each class are paired. A batch of one class has neither of the two.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
@@ -169,7 +171,7 @@ class FairNetLosses(Objective):
         """Return the loss, the number of correct images, and each of the six parts.
 
         Raises:
-            JobError: the model is no `fairnet`, or the images are features or crops of images.
+            JobError: the model is not a `fairnet`, or the images are features or crops of images.
         """
         network, detector = _network(model)
         if batch.images.ndim != _IMAGES:

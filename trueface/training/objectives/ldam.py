@@ -1,4 +1,4 @@
-"""Label-distribution-aware margins (LDAM): rare cells of group × class must be told apart by more.
+"""Label-distribution-aware margins (LDAM): rare cells of group × class get larger margins.
 
 K. Cao et al., NeurIPS 2019 (arXiv 1906.07413), equations 12 and 13. The code of L. Lin et al., CVPR
 2024 (arXiv 2402.17229), has the counts of one data set written into it; here they are counted.

@@ -1,4 +1,4 @@
-"""What an objective is to the trainer, and how it asks a model for logits."""
+"""The interface between objectives and the trainer, and logits of a model."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -45,29 +45,29 @@ class TrainingFacts:
 
 
 class Objective(Protocol):
-    """What a training minimizes; a subclass defines `training_step` and registers its name."""
+    """A training objective. A subclass defines `training_step` and registers its name."""
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-        """Return the loss of a batch, a scalar with its gradient, and what is logged of it.
+        """Return the loss of a batch, a scalar with its gradient, and the values to log.
 
         The trainer calls it in the precision of the training, then computes gradients and steps.
 
         Args:
-            model: in training mode; ask it with `logits_of`, as often as is needed.
-            batch: on the model's device, with the columns that were declared.
+            model: in training mode. Call it with `logits_of`, as often as needed.
+            batch: on the model's device, with the declared columns.
 
         Returns:
-            The loss; and logs by name: `correct`, the number of images that were classified
-            correctly, and any other numbers, which appear in the job's progress.
+            The loss, and logged values by name: `correct`, the number of correctly classified
+            images, and any other numbers, which appear in the job's progress.
         """
         ...
 
     def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-        """Return the loss that adversarial weight perturbation climbs, and what is logged of it.
+        """Return the loss that adversarial weight perturbation ascends, and the values to log.
 
-        It takes the place of `training_step` in the first pass of such a step. An objective whose loss
-        has further terms leaves them out here, so that the weights move against the classification
-        alone; others have one loss. Args are those of `training_step`.
+        It replaces `training_step` in the first pass of such a step. An objective whose loss has
+        further terms leaves them out here, so that the weights are perturbed against the
+        classification alone. Others have one loss. Args are those of `training_step`.
         """
         return self.training_step(model, batch)
 
@@ -92,9 +92,9 @@ class Objective(Protocol):
         return
 
     def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:  # noqa: ARG002
-        """Return a context that changes the weights for a second pass; None: there is none.
+        """Return a context that changes the weights for a second pass, or None.
 
-        It is entered when the gradients of the first pass are there. Inside, `training_step` is
+        It is entered when the gradients of the first pass are computed. Inside, `training_step` is
         called again, and its gradients are those of the optimizer's step, which is taken after the
         context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1. With the
         settings `sam` and `awp` every objective has such a pass; see `training.loop`.

@@ -11,7 +11,7 @@ from trueface.runtime.errors import UnknownName
 
 PACKAGE = "trueface.training.objectives"
 DEFAULT = "bce"  # of detectors, also of those that were trained before there was a choice
-# values of the setting `fair` that are no objectives: the objective stays as it is
+# values of the setting `fair` that are not objectives and keep the objective unchanged
 NOT_FAIR, OVERSAMPLE = "none", "oversample"
 
 

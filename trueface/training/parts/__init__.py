@@ -1,4 +1,4 @@
-"""The features of a training, a part each: what it does on the way from lists to weights, what it tells of it.
+"""The parts of a training: one feature each, with its steps and its provenance.
 
-Start reading at `protocol.Part`; `registry` has what plans know of them.
+Start reading at `protocol.Part`. `registry` contains the declarations for planning.
 """

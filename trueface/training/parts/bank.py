@@ -1,7 +1,7 @@
-"""The features of a training whose body stays as it is: what the last layer gets in the place of pixels.
+"""Features of a training with a frozen backbone, which replace pixels for the last layer.
 
-Where pixels repeat, in validation and in an augmentation that is no longer random or comes in
-cycles, or where the feature store has them, the body does not see them again.
+Features are not computed again if pixels repeat (in validation, and in an augmentation that is not
+random or has cycles), or if the feature store contains them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ class FeatureCachePart(Part):
 
 @register_part("features", chosen_by=("features",))
 class SavedFeatures(Part):
-    """What the last layer gets of each training image, written beside the model."""
+    """The features of each training image, written to the model folder."""
 
     def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
         """Write it, of images as they are tested."""
@@ -108,19 +108,19 @@ def build_feature_feeds(
     limit_bytes: int = BANK_BYTES,
     store: FeatureStore | None = None,
 ) -> tuple[Bank, Bank]:
-    """Return both feeds of a training whose body `has_frozen_backbone`, with features for pixels.
+    """Return both loaders of a training that `has_frozen_backbone`, of features for pixels.
 
-    They share one body and one bound; validation, which always repeats, has the first claim. A
-    stop is heeded while features for training are made, as between two batches.
+    They share one backbone and one limit. Validation, which always repeats, is cached first. A stop
+    is checked while training features are computed, as between two batches.
 
     Args:
-        model: on the device of `watch`; its body is taken as it is now.
+        model: on the device of `watch`. Its backbone is copied in its current state.
         training: as augmented.
         validation: as it is tested.
         settings: of the training.
         watch: device and stop.
         limit_bytes: of the features held in memory.
-        store: where features are kept for all jobs; None: nowhere.
+        store: the store of features of all jobs, or None.
     """
     (learned,), tested = _build_feeds(
         model, [training], validation, settings, watch, limit_bytes, store
@@ -140,7 +140,8 @@ def build_quality_feeds(
 ) -> tuple[BatchLoader, Bank]:
     """Return the same feeds; where images come in all qualities at once, each of these has a bank of its own.
 
-    So trainings in some of the same qualities share their features. Args are those of `build_feature_feeds`.
+    So trainings in some of the same qualities share their features. Args are those of
+    `build_feature_feeds`.
     """
     transform = training.image_set.transform
     is_paired = isinstance(transform, QualityTransform) and transform.form == "paired"

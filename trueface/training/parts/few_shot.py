@@ -1,4 +1,4 @@
-"""A training in closed form that starts from another: its base's images, beside a few new ones."""
+"""A closed-form training that extends another: its base's images, and a few new ones."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -32,10 +32,10 @@ class FewShot(Part):
 
 
 def draw_shots(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, ...]:
-    """Return so many images of each class that there is, drawn by seed, in their order; 0: all.
+    """Return a number of images of each class, drawn by seed, in their order. 0: all.
 
     Raises:
-        JobError: a class has fewer.
+        JobError: a class has fewer images.
     """
     if not shots:
         return tuple(images)
@@ -55,10 +55,11 @@ def draw_shots(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, .
 
 
 def find_base_fit(training: TrainingContext, model: Detector) -> BaseFit | None:
-    """Return what the base of a training was fitted on; None where it starts anew.
+    """Return the fit of the base of a training, or None without a base.
 
     Raises:
-        JobError: the base was not fitted in closed form, or on other images than lie here.
+        JobError: the base was not fitted in closed form, or was fitted on other images than those
+        on disk.
     """
     start, place, settings = training.start, training.place, training.settings
     if start.folder is None or start.is_warm_start or start.model is None:

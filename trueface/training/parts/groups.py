@@ -63,28 +63,28 @@ def attach_group_columns(
     validation: ImageSet,
     needed: Collection[str],
 ) -> dict[str, Json]:
-    """Give the batches of a training and its validation the columns that tables of attributes say.
+    """Attach columns from tables of attributes to the batches of a training and its validation.
 
-    `demographic` is the place of an image's group among the sorted groups of both sets by the column
-    `groups_by`; both get it wherever there is such a column. `forgery` is the number in spe_label, 0 of
-    a real image; both get it where it is needed. With `missing_attributes: skip` images without a value
-    are a further group, the last one.
+    `demographic` is the index of an image's group among the sorted groups of both sets in the
+    column `groups_by`. Both sets get it if there is such a column. `forgery` is the number in
+    spe_label, 0 for a real image. Both sets get it if it is needed. With `missing_attributes: skip`
+    images without a value are a separate group, the last one.
 
     Args:
-        attributes: of the images; None: no table is named.
+        attributes: of the images, or None if no table is named.
         settings: of the training.
         data_root: absolute.
-        training: images to learn from.
+        training: images to train on.
         validation: images to validate on.
         needed: columns of batches that the objective reads.
 
     Returns:
-        What the provenance says of them; {} without attributes.
+        Their entries in the provenance, {} without attributes.
 
     Raises:
         JobError: a column is needed, and no table is named.
         UnknownName: no table has a column that is needed.
-        DataError: images without a row, unless they are a group of their own.
+        DataError: images without a row, unless they are a separate group.
     """
     wanted = [name for name in ATTRIBUTE_COLUMNS if name in needed]
     if attributes is None:

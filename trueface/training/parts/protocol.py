@@ -23,7 +23,7 @@ class TrainingContext:
     """What is known of a training before its first list of images is read."""
 
     settings: TrainSettings
-    model: str  # ID of what it makes
+    model: str  # ID of the resulting model
     folder: Path  # of that model
     place: DataLocation  # of the images
     path: Callable[[str], Path]  # makes a path of the settings absolute
@@ -69,7 +69,7 @@ class Part:
         return {}
 
     def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
-        """Leave further files beside the model, or more in its checkpoint; called in the first process."""
+        """Write further files to the model folder, or extend its checkpoint, in the first process."""
 
     def result(self) -> Mapping[str, Json]:
         """Return its numbers for the training's result."""

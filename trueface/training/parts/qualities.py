@@ -1,26 +1,6 @@
-"""A training that sees each of its images in several qualities: pixels, or features of each of them.
+"""Loaders of a training on images in several qualities: pixels, or their features.
 
-In the collaboration of qualities features of one item shall agree whatever was done to its pixels.
-
-    loss = mean over qualities of the classification loss
-           - alpha Σ over pairs of qualities and layers l of w_l · dependence(z_l of one, z_l of the other)
-
-It goes round any objective. What of the published method is not readable in its sources (the kernel's
-width, which layers the weights belong to, whether batch norm sees all qualities together) is decided
-here; all qualities of a batch go through the network at once.
-
-How much two sets of features of the same items depend on each other is the HSIC in one of three forms.
-With Gram matrices K and L of B items and H = I - 11ᵀ/B:
-
-    plain        (B-1)⁻² tr(K H L H), the biased estimator of A. Gretton et al., ALT 2005
-    normalised   HSIC(a, b) / √(HSIC(a, a) HSIC(b, b)) in 0 … 1, 1 for a = b
-    cca          tr(R_a R_b), R = K̃ (K̃ + ε B I)⁻¹, K̃ = H K H, ε = 1e-5, in 0 … B-1; K. Fukumizu et al.,
-                 NIPS 2007
-
-The kernel is exp(-‖zᵢ-zⱼ‖² / (2 s²)). Its width s is the median distance of the batch, detached, by
-default. The published QAD configurations name sigma = 6 without a kernel; `dim` is the scaling of the HSIC
-bottleneck's public code, s² = sigma² d for features of length d. With either the plain form moves no weight
-at the published alpha: the term's gradient is 1e-9 of the loss's, or nothing where K is the identity.
+See `training.collaboration` for the agreement of features between qualities.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
-"""The parts of trainings by name, as their files declare them: nothing of torch is imported.
+"""The parts of trainings by name, as declared in their files, without importing torch.
 
-What `@register_part` says is read from the text of the files of this folder. So plans know which parts
-go with which, and settings of a part are settings of every training.
+Arguments of `@register_part` are read from the text of the files of this folder. Planning therefore
+knows incompatible parts, and settings of a part are settings of every training.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +33,7 @@ class PartSpec(Declared):
     settings: type[Settings] = Settings
 
     def is_set(self, settings: Mapping[str, Any]) -> bool:
-        """Tell whether one of its own settings has another value than its default."""
+        """Return whether one of its own settings differs from its default."""
         fields = self.settings.model_fields.items()
         return any(
             settings.get(key, each.get_default()) != each.get_default() for key, each in fields
@@ -48,7 +48,8 @@ def with_parts(base: type[Base]) -> type[Base]:
     """Return `base` with the settings of all registered parts.
 
     Raises:
-        DeclarationError: two of them, or one and `base`, have a setting of the same name, or one has
+        DeclarationError: two of them, or one and `base`, have a setting of the same name, or one
+        has
             no default.
     """
     own = {name: part for name, part in PARTS.items() if part.settings.model_fields}

@@ -28,9 +28,7 @@ WINDOWS = st.builds(Window, top=PLACE, left=PLACE, height=LENGTH, width=LENGTH)
 
 
 @given(LENGTH, LENGTH, LENGTH)
-def test_the_centred_square_is_torchvision_s_centre_crop(
-    height: int, width: int, side: int
-) -> None:
+def test_centre_square_equals_torchvision_centre_crop(height: int, width: int, side: int) -> None:
     image = torch.randint(1, 256, (3, height, width), dtype=torch.uint8)
     top, left = centre_offset(height, width, side)
     found = crop_padded(image, Window(top=top, left=left, height=side, width=side))
@@ -38,9 +36,7 @@ def test_the_centred_square_is_torchvision_s_centre_crop(
 
 
 @given(WINDOWS, LENGTH, LENGTH)
-def test_a_cut_is_black_where_the_image_does_not_reach(
-    window: Window, height: int, width: int
-) -> None:
+def test_cut_outside_image_is_black(window: Window, height: int, width: int) -> None:
     image = torch.randint(1, 256, (3, height, width), dtype=torch.uint8)
     around = image_ops.pad(image, [100, 100])
     whole = Window(top=-100, left=-100, height=height + 200, width=width + 200)
@@ -55,7 +51,7 @@ WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits", "resize_si
 
 
 @given(SIDE, SIDE, st.integers(0, 10_000), st.floats(0.01, 1.5), st.floats(0.1, 6))
-def test_the_crop_is_the_one_that_torchvision_would_choose(
+def test_crop_equals_torchvision_random_resized_crop(
     height: int, width: int, seed: int, scale: float, ratio: float
 ) -> None:
     settings = TrainSettings(

@@ -55,23 +55,23 @@ class Toy:
 
 PROGRAM = """
 import json, sys
-from launcher.kinds import installed, roots_of
+from launcher.kinds import installed_kinds, roots_of
 
-kind = installed(["train"])["train"]
+kind = installed_kinds(["train"])["train"]
 light = "torch" not in sys.modules
 
 import torch
 from trueface.data.index import Image
-from trueface.data.dataset import augmented, still
-from trueface.models.detectors import build
+from trueface.data.dataset import eval_loader, train_loader
+from trueface.models.detectors import build_detector
 from trueface.runtime.errors import JobError
-from trueface.runtime.progress import Watch
-from trueface.training.parts.bank import banks
+from trueface.runtime.progress import RunContext
+from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.settings import TrainSettings
 from trueface.unlearning.flip_problem import Pixels
 
 images = [Image(path, path, 0, "FFHQ", "pre") for path in sys.argv[1:]]
-model = build("slim18", weights="none", seed=1)
+model = build_detector("slim18", weights="none", seed=1)
 facts = {"light": light}
 for name, given in {
     "off": {}, "fixed": {"toy_shift": 1}, "other": {"toy_shift": 2},
@@ -83,15 +83,15 @@ for name, given in {
         data_root="d", split_path="s", model="slim18", weights="none", resize_size=12,
         flip_prob=0, freeze=True, **given,
     )
-    training, validation = augmented(images, settings), still(images, settings)
+    training, validation = train_loader(images, settings), eval_loader(images, settings)
     pixels = Pixels(training, validation)
     try:
-        shown = [next(iter(training.over([0], epoch))).images for epoch in range(8)]
+        shown = [next(iter(training.iter_positions([0], epoch))).images for epoch in range(8)]
     except JobError as error:
         facts[name] = str(error)
         continue
-    plain = next(iter(validation.over([0], 0))).images
-    learned, _ = banks(model, training, validation, settings, Watch())
+    plain = next(iter(validation.iter_positions([0], 0))).images
+    learned, _ = build_feature_feeds(model, training, validation, settings, RunContext())
     transform_id = training.image_set.transform.id
     facts[name] = {
         "added": [int((each.int() - plain.int()).max()) for each in shown],
@@ -107,13 +107,13 @@ json.dump(facts, sys.stdout)
 def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("toy")
     installed = Path(trueface.__file__).parent
-    shutil.copytree(installed, folder / "trueface")  # with what is compiled of it
+    shutil.copytree(installed, folder / "trueface")  # with its compiled files
     (folder / "trueface/data/augmentations/toy.py").write_text(TOY)
     files = [folder / f"{number}.png" for number in range(2)]
     for number, file in enumerate(files):
         PIL.Image.new("RGB", (12, 12), (40 * number + 9, 80, 7)).save(file)
     ended = subprocess.run(
-        # By name alone: what is drawn for an image follows from its path.
+        # By name alone, because random parameters of an image depend on its path.
         [sys.executable, "-c", PROGRAM, *(file.name for file in files)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{folder}:{installed.parent}"},
@@ -139,7 +139,7 @@ CODE = ["trueface.data.augmentations.toy"]
         ("fixed", {1}, 1, False, True, CODE),
     ],
 )
-def test_features_are_held_where_what_it_does_comes_again(
+def test_features_are_cached_if_augmentation_repeats(
     facts: dict[str, Any], name: str, added: set[int], period: int, is_test: bool, held: bool,
     code: list[str],
 ) -> None:  # fmt: skip
@@ -152,12 +152,14 @@ def test_features_are_held_where_what_it_does_comes_again(
         assert told["added"] == told["added"][:period] * (8 // period)
 
 
-def test_features_under_other_parameters_are_not_taken_for_these(facts: dict[str, Any]) -> None:
+def test_features_of_other_parameters_are_not_reused(facts: dict[str, Any]) -> None:
     names = ("off", "fixed", "other", "random", "cycle")
     assert len({facts[name]["identity"] for name in names}) == len(names)
 
 
-def test_one_that_draws_though_it_says_that_it_does_not_is_an_error(facts: dict[str, Any]) -> None:
+def test_augmentation_that_draws_although_declared_deterministic_is_an_error(
+    facts: dict[str, Any],
+) -> None:
     assert "augmentation toy draws random numbers, but its is_random is false" in facts["lying"]
 
 
@@ -168,7 +170,7 @@ def test_one_that_draws_though_it_says_that_it_does_not_is_an_error(facts: dict[
         (('Field(0, description="added', 'Field(description="added'), "toy_shift needs a default"),
     ],
 )
-def test_settings_that_cannot_be_a_trainings_are_refused_with_their_place(
+def test_invalid_training_settings_are_refused_with_their_location(
     tmp_path: Path, changed: tuple[str, str], says: str
 ) -> None:
     (tmp_path / "toy.py").write_text(TOY.replace(*changed))
@@ -195,11 +197,11 @@ def images(tmp_path: Path) -> tuple[Image, ...]:
     return tuple(made)
 
 
-def learned(images: tuple[Image, ...], **more: Any) -> ImageLoader:
+def training_loader(images: tuple[Image, ...], **more: Any) -> ImageLoader:
     return train_loader(images, settings(resize_size=24, **{"sbi": 0.5, **more}))
 
 
-def seen(batches: Iterator[Batch]) -> dict[int, tuple[float, torch.Tensor]]:
+def outputs_by_position(batches: Iterator[Batch]) -> dict[int, tuple[float, torch.Tensor]]:
     """Return label and pixels, or features, of each position."""
     return {
         int(position): (float(label), pixels)
@@ -210,13 +212,15 @@ def seen(batches: Iterator[Batch]) -> dict[int, tuple[float, torch.Tensor]]:
     }
 
 
-def test_half_of_the_real_images_become_fakes_and_others_in_another_epoch(
+def test_half_of_real_images_become_fakes_and_others_in_next_epoch(
     images: tuple[Image, ...],
 ) -> None:
-    feed = learned(images)
+    feed = training_loader(images)
     turned = []
     for epoch in range(6):
-        labels = {position: label for position, (label, _) in seen(feed(epoch)).items()}
+        labels = {
+            position: label for position, (label, _) in outputs_by_position(feed(epoch)).items()
+        }
         assert all(labels[position] == 1 for position in range(COUNT, 2 * COUNT))
         turned.append(frozenset(position for position in range(COUNT) if labels[position] == 1))
     assert 0.3 < sum(map(len, turned)) / (6 * COUNT) < 0.7
@@ -224,35 +228,40 @@ def test_half_of_the_real_images_become_fakes_and_others_in_another_epoch(
     assert feed.image_set.labels == (0,) * COUNT + (1,) * COUNT  # what the images are
 
 
-def test_an_image_differs_from_itself_in_its_middle_where_its_label_says_so(
+def test_self_blended_image_differs_in_its_centre_if_labelled_fake(
     images: tuple[Image, ...],
 ) -> None:
-    compressed = seen(learned(images, sbi=1e-9)(0))  # the last JPEG alone
-    for position, (label, pixels) in seen(learned(images)(0)).items():
+    compressed = outputs_by_position(training_loader(images, sbi=1e-9)(0))  # the last JPEG alone
+    for position, (label, pixels) in outputs_by_position(training_loader(images)(0)).items():
         same = torch.equal(pixels, compressed[position][1])
         assert same == (position >= COUNT or label == 0)
 
 
-def test_the_same_epoch_gives_the_same_images_and_labels_in_any_order(
+def test_same_epoch_gives_same_images_and_labels_in_any_order(
     images: tuple[Image, ...],
 ) -> None:
-    feed = learned(images)
-    whole, few = seen(feed(3)), seen(feed.iter_positions([9, 2, 14], 3))
+    feed = training_loader(images)
+    whole, few = (
+        outputs_by_position(feed(3)),
+        outputs_by_position(feed.iter_positions([9, 2, 14], 3)),
+    )
     for position, (label, pixels) in few.items():
         assert label == whole[position][0]
         assert torch.equal(pixels, whole[position][1])
 
 
-def test_shared_images_stay_as_they_are(images: tuple[Image, ...]) -> None:
+def test_shared_images_are_not_augmented(images: tuple[Image, ...]) -> None:
     shared = tuple(image._replace(modifier="fb") for image in images)
-    plain = seen(learned(shared, sbi=0.0)(0))
-    for position, (label, pixels) in seen(learned(shared, sbi=1.0)(0)).items():
+    plain = outputs_by_position(training_loader(shared, sbi=0.0)(0))
+    for position, (label, pixels) in outputs_by_position(
+        training_loader(shared, sbi=1.0)(0)
+    ).items():
         assert label == float(position >= COUNT)
         assert torch.equal(pixels, plain[position][1])
 
 
-def test_images_are_seen_as_in_tests_where_none_becomes_a_fake(images: tuple[Image, ...]) -> None:
-    plain, blended = (learned(images, sbi=p).image_set.transform.id for p in (0.0, 0.5))
+def test_images_equal_test_images_if_none_becomes_fake(images: tuple[Image, ...]) -> None:
+    plain, blended = (training_loader(images, sbi=p).image_set.transform.id for p in (0.0, 0.5))
     assert plain.is_test
     assert plain.period == 1
     assert blended.identity["sbi"] == 0.5
@@ -261,28 +270,30 @@ def test_images_are_seen_as_in_tests_where_none_becomes_a_fake(images: tuple[Ima
 
 
 @pytest.mark.parametrize("cycle", [0, 2])
-def test_features_of_a_frozen_body_have_the_labels_of_their_view(
+def test_features_of_frozen_backbone_have_labels_of_their_view(
     images: tuple[Image, ...], tmp_path: Path, cycle: int
 ) -> None:
-    feed = learned(images, augment_cycle=cycle)
+    feed = training_loader(images, augment_cycle=cycle)
     plain = Bank(body(), feed, watch=RunContext(), views=4)
     filling, reading = (
         Bank(body(), feed, watch=RunContext(), store=store_in(tmp_path / "store"), views=4)
         for _ in range(2)
     )
     for epoch in range(4):
-        pixels = {position: label for position, (label, _) in seen(feed(epoch)).items()}
-        made = [seen(bank(epoch)) for bank in (plain, filling, reading)]
+        pixels = {
+            position: label for position, (label, _) in outputs_by_position(feed(epoch)).items()
+        }
+        made = [outputs_by_position(bank(epoch)) for bank in (plain, filling, reading)]
         for features in made:
             assert {position: label for position, (label, _) in features.items()} == pixels
             for position, (_, row) in features.items():
                 assert torch.equal(row, made[0][position][1])
 
 
-def test_the_column_of_forgeries_says_that_they_are_self_blended(
+def test_forgery_column_reports_self_blended_images(
     images: tuple[Image, ...],
 ) -> None:
-    feed = learned(images)
+    feed = training_loader(images)
     feed.image_set.columns["forgery"] = torch.tensor([0] * COUNT + [4] * COUNT)
     for batch in feed(0):
         for position, label, number in zip(
@@ -292,8 +303,10 @@ def test_the_column_of_forgeries_says_that_they_are_self_blended(
     assert feed.image_set.columns["forgery"][:COUNT].sum() == 0
 
 
-def test_objectives_count_images_as_an_epoch_shows_them(images: tuple[Image, ...]) -> None:
-    image_set = learned(images[:COUNT], sbi=1.0).image_set  # reals alone, and all become fakes
+def test_objectives_count_images_as_shown_in_an_epoch(images: tuple[Image, ...]) -> None:
+    image_set = training_loader(
+        images[:COUNT], sbi=1.0
+    ).image_set  # reals alone, and all become fakes
     image_set.attach_column("demographic", [0, 1] * (COUNT // 2), ("men", "women"))
     cells = Subgroups.from_training_facts(TrainingFacts.from_image_set(image_set), "reweight")
     assert cells.counts.tolist() == [0, 0, COUNT // 2, COUNT // 2]

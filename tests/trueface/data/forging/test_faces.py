@@ -25,7 +25,7 @@ from trueface.runtime.errors import DataError, UnknownName, UsageError
 from trueface.runtime.rng import rng_from_words
 
 
-def test_groups_are_read_by_the_names_of_the_columns_and_further_ones_are_kept(
+def test_groups_are_read_by_column_name_and_extra_columns_are_kept(
     tmp_path: Path,
 ) -> None:
     header = "split,isblack,iswhite,isasian,ismale,img_path,age"
@@ -42,7 +42,7 @@ def test_groups_are_read_by_the_names_of_the_columns_and_further_ones_are_kept(
     assert read.further == ("age",)
 
 
-def test_a_number_that_contradicts_its_columns_is_counted_and_the_columns_count(
+def test_number_that_contradicts_its_columns_is_counted_and_columns_win(
     tmp_path: Path,
 ) -> None:
     wrong = row(2, 1, "test").replace(",1,test", ",2,test")
@@ -51,7 +51,7 @@ def test_a_number_that_contradicts_its_columns_is_counted_and_the_columns_count(
     assert {face.group for face in table.faces} == {"male-white"}
 
 
-def test_the_first_faults_are_said_with_the_number_of_the_others(tmp_path: Path) -> None:
+def test_first_faults_are_listed_with_number_of_remaining_ones(tmp_path: Path) -> None:
     table = written(tmp_path, [])
     table.write_text(f"{HEADER}\n" + "images/gone.png,0,1,1,-1,-1,0,train\n" * 5)
     with pytest.raises(DataError) as caught:
@@ -96,7 +96,7 @@ def test_the_first_faults_are_said_with_the_number_of_the_others(tmp_path: Path)
         ),
     ],
 )
-def test_a_fault_is_named_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
+def test_fault_is_reported_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
     table = written(tmp_path, [row(1, 0, "train")])
     table.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -105,7 +105,7 @@ def test_a_fault_is_named_with_file_and_line(tmp_path: Path, text: str, said: st
     assert said in str(caught.value)
 
 
-def test_a_folder_without_a_table_is_divided_by_its_names(tmp_path: Path) -> None:
+def test_folder_without_table_is_split_by_subfolder_names(tmp_path: Path) -> None:
     for number in range(60):
         PIL.Image.fromarray(a_face(number, 8)).save(tmp_path / f"{number}.png")
     table = read_faces(tmp_path)
@@ -117,7 +117,7 @@ def test_a_folder_without_a_table_is_divided_by_its_names(tmp_path: Path) -> Non
     assert {face.path: face.split for face in read_faces(tmp_path).faces}.items() <= lists.items()
 
 
-def test_a_folder_without_images_and_a_place_without_anything_are_refused(tmp_path: Path) -> None:
+def test_folder_without_images_and_missing_path_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match="no image in this folder, but 1"):
         read_faces(tmp_path)
@@ -125,7 +125,7 @@ def test_a_folder_without_images_and_a_place_without_anything_are_refused(tmp_pa
         read_faces(tmp_path / "nowhere")
 
 
-def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+def test_files_of_same_name_are_distinguished_by_folder(tmp_path: Path) -> None:
     for name in ("a/1.png", "b/1.png"):
         (tmp_path / name).parent.mkdir()
         PIL.Image.fromarray(a_face(1, 8)).save(tmp_path / name)
@@ -136,7 +136,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
         names_of(read_faces(tmp_path).faces)
 
 
-def test_a_smaller_set_holds_nothing_that_a_larger_one_lacks(tmp_path: Path) -> None:
+def test_smaller_set_is_subset_of_larger_one(tmp_path: Path) -> None:
     faces = read_table(a_table(tmp_path, range(len(EIGHT)), {"train": 5, "test": 2})).faces
     small, large = (
         limit_faces(faces, {"train": most, "val": 0, "test": 0}, seed=3) for most in (2, 4)
@@ -151,7 +151,7 @@ FACE, DONOR = a_face(1, 64), a_face(2, 64)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_type_changes_the_middle_by_its_stream_and_leaves_the_corners(name: str) -> None:
+def test_forgery_type_changes_centre_by_its_stream_and_keeps_corners(name: str) -> None:
     before, seen = FACE.copy(), set()
     for word in (*range(5), 0):
         made = forge_face(FACE, DONOR, SPECS[name], rng_from_words(word))
@@ -166,7 +166,7 @@ def test_a_type_changes_the_middle_by_its_stream_and_leaves_the_corners(name: st
     assert np.array_equal(FACE, before)
 
 
-def test_more_strength_moves_a_face_further_from_itself() -> None:
+def test_more_strength_increases_distance_from_original() -> None:
     for name in ("self", "mouth", "soft"):
         distances = [
             np.mean(
@@ -183,7 +183,7 @@ def test_more_strength_moves_a_face_further_from_itself() -> None:
         assert distances == sorted(distances)
 
 
-def test_a_type_that_needs_a_donor_says_so_where_there_is_none() -> None:
+def test_forgery_type_without_required_donor_is_an_error() -> None:
     with pytest.raises(ValueError, match="swap needs a donor"):
         forge_face(FACE, None, SPECS["swap"], rng_from_words(1))
     with pytest.raises(ValueError, match="eyes needs a donor of shape"):
@@ -191,7 +191,7 @@ def test_a_type_that_needs_a_donor_says_so_where_there_is_none() -> None:
 
 
 @pytest.mark.parametrize(("part", "full", "empty"), [("mouth", 0.75, 0.45), ("eyes", 0.4, 0.75)])
-def test_a_mask_covers_its_part_of_the_face(part: FacePart, full: float, empty: float) -> None:
+def test_mask_covers_its_part_of_face(part: FacePart, full: float, empty: float) -> None:
     shares = mask(part, 100, 80, rng_from_words(3))
     assert shares.shape == (100, 80)
     assert shares.min() >= 0
@@ -201,7 +201,7 @@ def test_a_mask_covers_its_part_of_the_face(part: FacePart, full: float, empty: 
     assert len(np.unique(shares)) > 20  # a soft edge
 
 
-def test_a_matched_source_has_the_colours_of_the_face() -> None:
+def test_matched_source_has_colours_of_target_face() -> None:
     face, donor = (each.astype(np.float32) for each in (FACE, DONOR))
     weight: Floats = np.ones(FACE.shape[:2], np.float32)
     before, after = (
@@ -211,7 +211,7 @@ def test_a_matched_source_has_the_colours_of_the_face() -> None:
     assert after < before / 4
 
 
-def test_types_are_written_in_several_ways() -> None:
+def test_forgery_types_have_several_spellings() -> None:
     assert [spec.name for spec in parse_types("1-5")] == ["self", "swap", "mouth", "eyes", "soft"]
     assert canonical_types("soft, 1,swap,2") == "1,2,5"
     assert canonical_types("2,3,1") == "1-3"
@@ -238,7 +238,7 @@ def counts(text: str, ordered: dict[str, list[Face]] = EVERYBODY) -> dict[str, t
     }
 
 
-def test_a_label_skew_keeps_each_face_in_one_class() -> None:
+def test_label_skew_keeps_each_face_in_one_class() -> None:
     text = "male/real: .9, male/fake: .1, nonmale/real: .1, nonmale/fake: .9"
     assert counts(text) == {
         "male-white": (18, 2),
@@ -250,7 +250,7 @@ def test_a_label_skew_keeps_each_face_in_one_class() -> None:
     assert not reals & fakes
 
 
-def test_a_share_skew_keeps_whole_pairs() -> None:
+def test_share_skew_keeps_whole_pairs() -> None:
     assert counts("male-white: 15, *: 2") == {
         "male-white": (15, 15),
         "male-asian": (2, 2),
@@ -261,7 +261,7 @@ def test_a_share_skew_keeps_whole_pairs() -> None:
     assert reals == fakes
 
 
-def test_without_cells_and_for_groups_not_named_all_is_kept() -> None:
+def test_all_faces_are_kept_without_cells_and_for_unnamed_groups() -> None:
     assert counts("") == {group: (len(faces),) * 2 for group, faces in EVERYBODY.items()}
     assert counts("male-asian/fake: 0")["male-asian"] == (10, 0)
     assert counts("male-asian/fake: 0")["male-white"] == (20, 20)
@@ -279,7 +279,7 @@ def test_without_cells_and_for_groups_not_named_all_is_kept() -> None:
         (": .5", "does not name a group"),
     ],
 )
-def test_what_is_no_cell_is_refused(text: str, said: str) -> None:
+def test_invalid_cell_is_refused(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse_cells(text)
 
@@ -294,12 +294,12 @@ def test_what_is_no_cell_is_refused(text: str, said: str) -> None:
         ("male: .5, nonmale: .5, *: 2", "already name every group"),
     ],
 )
-def test_cells_that_do_not_fit_the_groups_are_refused(text: str, said: str) -> None:
+def test_cells_of_unknown_groups_are_refused(text: str, said: str) -> None:
     with pytest.raises((UnknownName, UsageError), match=said):
         counts(text)
 
 
-def test_the_most_similar_face_comes_first_and_nobody_lends_to_himself() -> None:
+def test_most_similar_face_comes_first_and_face_is_never_its_own_donor() -> None:
     faces = [a_face(number) for number in range(8)]
     faces.append(np.clip(faces[3].astype(int) + 9, 0, 255).astype(np.uint8))  # brighter: alike
     near = nearest_faces(np.stack([thumbnail(face) for face in faces]))

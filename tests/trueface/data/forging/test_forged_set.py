@@ -55,9 +55,7 @@ def rows(root: Path, name: str = "faces.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_same_faces_give_the_same_bytes_in_any_order(
-    faces: Path, root: Path, tmp_path: Path
-) -> None:
+def test_same_faces_give_same_bytes_in_any_order(faces: Path, root: Path, tmp_path: Path) -> None:
     shutil.copytree(faces.parent, tmp_path / "faces")
     header, *lines = faces.read_text().splitlines()
     (tmp_path / "faces/faces.csv").write_text("\n".join([header, *reversed(lines)]))
@@ -67,7 +65,7 @@ def test_the_same_faces_give_the_same_bytes_in_any_order(
     assert contents(tmp_path / "other") != contents(root)
 
 
-def test_it_is_read_like_any_data_root(root: Path) -> None:
+def test_forged_set_is_read_like_any_data_root(root: Path) -> None:
     vocabulary = BUILT_IN.with_words(read_words(root))
     data = vocabulary.training_data_id(parse_data("forged:pre"))
     images = survey(root, data, vocabulary).images
@@ -81,7 +79,7 @@ def test_it_is_read_like_any_data_root(root: Path) -> None:
     assert {image.method for image in eyes} == {"Forged-eyes"}
 
 
-def test_the_tables_have_the_columns_of_the_seed(root: Path) -> None:
+def test_tables_have_columns_of_the_seed(root: Path) -> None:
     listed = rows(root)
     assert list(listed[0]) == [
         *("img_path", "label", "ismale", "isasian", "iswhite", "isblack", "intersec_label"),
@@ -99,7 +97,7 @@ def test_the_tables_have_the_columns_of_the_seed(root: Path) -> None:
     assert len(rows(root, "csv/test.csv")) == 4 * COUNTS["test"]
 
 
-def test_no_header_tells_fake_from_real(tmp_path: Path) -> None:
+def test_headers_do_not_reveal_the_class(tmp_path: Path) -> None:
     faces = a_table(tmp_path / "faces", GROUPS, {"train": 20})
     make_forged(tmp_path / "made", faces, settings(), workers=1)
     vocabulary = BUILT_IN.with_words(read_words(tmp_path / "made"))
@@ -111,7 +109,7 @@ def test_no_header_tells_fake_from_real(tmp_path: Path) -> None:
     assert tables[0] == tables[1]
 
 
-def test_donors_are_of_the_same_group_and_list(faces: Path) -> None:
+def test_donors_have_same_group_and_split(faces: Path) -> None:
     plan = make_plan(read_faces(faces), settings(types="swap,eyes"))
     thumbnails = [thumbnail(read_face(p.face.file, p.face.place)) for p in plan.pairs]
     of_file = {pair.face.file: pair.face for pair in plan.pairs}
@@ -125,7 +123,7 @@ def test_donors_are_of_the_same_group_and_list(faces: Path) -> None:
     assert lent > 0
 
 
-def test_a_face_that_is_alone_in_its_group_is_blended_with_itself_and_counted(faces: Path) -> None:
+def test_single_face_of_group_is_blended_with_itself_and_counted(faces: Path) -> None:
     plan = make_plan(read_faces(faces), settings(types="2,4"))
     alone = [pair for pair in plan.pairs if pair.face.split == "val"]
     assert {pair.spec.name for pair in alone} == {"self"}
@@ -136,7 +134,7 @@ def test_a_face_that_is_alone_in_its_group_is_blended_with_itself_and_counted(fa
     )
 
 
-def test_a_skew_is_planted_in_training_only(faces: Path, tmp_path: Path) -> None:
+def test_skew_is_applied_to_training_only(faces: Path, tmp_path: Path) -> None:
     cells = "male/real: .75, male/fake: .25, nonmale/real: .25, nonmale/fake: .75"
     made = make_forged(tmp_path / "made", faces, settings(cells=cells), workers=1)
     counts = Counter((e["split"], e["ismale"], e["label"]) for e in rows(tmp_path / "made"))
@@ -147,9 +145,7 @@ def test_a_skew_is_planted_in_training_only(faces: Path, tmp_path: Path) -> None
     assert len(images) == made["images"]  # what is not kept is not written
 
 
-def test_a_set_that_is_there_is_left_alone_and_one_with_a_gap_is_made_anew(
-    faces: Path, tmp_path: Path
-) -> None:
+def test_complete_set_is_kept_and_incomplete_set_is_rebuilt(faces: Path, tmp_path: Path) -> None:
     root = tmp_path / "made"
     make_forged(root, faces, settings(), workers=1)
     before = contents(root)
@@ -163,9 +159,7 @@ def test_a_set_that_is_there_is_left_alone_and_one_with_a_gap_is_made_anew(
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-def test_a_set_that_is_being_forged_is_waited_for_and_forged_once(
-    faces: Path, tmp_path: Path
-) -> None:
+def test_second_process_waits_and_set_is_forged_once(faces: Path, tmp_path: Path) -> None:
     """As two queues do: the second job starts while the first one forges."""
     root, seen = tmp_path / "made", list[tuple[int, int]]()
 
@@ -185,7 +179,7 @@ def test_a_set_that_is_being_forged_is_waited_for_and_forged_once(
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-def test_another_set_and_a_folder_of_other_files_are_refused(
+def test_other_set_and_folder_of_other_files_are_refused(
     faces: Path, root: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="contains a forged set with other settings"):
@@ -197,7 +191,7 @@ def test_another_set_and_a_folder_of_other_files_are_refused(
         make_forged(root, tmp_path / "faces/faces.csv", settings(), workers=1)
 
 
-def test_what_is_no_image_is_named_with_its_line(tmp_path: Path) -> None:
+def test_non_image_is_reported_with_its_line(tmp_path: Path) -> None:
     table = written(tmp_path, [row(1, 0, "train"), row(2, 0, "train")])
     (tmp_path / "images/002.png").write_text("no image")
     with pytest.raises(DataError, match=r"faces\.csv:3: cannot decode .*002\.png"):
@@ -205,7 +199,7 @@ def test_what_is_no_image_is_named_with_its_line(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_a_folder_of_faces_of_any_size_becomes_a_set_without_groups(tmp_path: Path) -> None:
+def test_folder_of_faces_of_any_size_becomes_set_without_groups(tmp_path: Path) -> None:
     (tmp_path / "faces").mkdir()
     for number in range(12):
         picture = PIL.Image.fromarray(a_face(number, 40 + number % 2 * 8))
@@ -219,7 +213,7 @@ def test_a_folder_of_faces_of_any_size_becomes_a_set_without_groups(tmp_path: Pa
     assert mark["groups"] == []
 
 
-def test_a_picture_shows_faces_of_several_groups_beside_their_fakes(
+def test_preview_shows_faces_of_several_groups_with_their_fakes(
     faces: Path, tmp_path: Path
 ) -> None:
     assert write_contact_sheet(tmp_path / "look.png", faces, settings()) == 6

@@ -1,4 +1,4 @@
-"""Data sets as they lie on disk, of empty files: an import looks at names alone."""
+"""Folder layouts of data sets with empty files, because an import reads only names."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -29,7 +29,7 @@ def files(tmp_path: Path) -> Files:
 
 
 def ff_frames(compression: str = "c23") -> list[str]:
-    """Return the frames of FaceForensics++, three a video, as they lie on disk."""
+    """Return the frames of FaceForensics++ in its folder layout, three per video."""
     return [
         f"FaceForensics++/{folder}/{compression}/frames/{video}/{frame:03d}.png"
         for pairs in PAIRS.values()

@@ -1,4 +1,4 @@
-"""Image sets of others: how folders, names and lists are read, and what an import writes."""
+"""Imports of image sets: reading of folders, names and splits, and the written files."""
 
 import fcntl
 import json
@@ -56,13 +56,13 @@ TRUEFAKE = [
 ]
 
 
-def imported(name: str, folder: Path, *real: str) -> list[ImportedImage]:
+def import_layout(name: str, folder: Path, *real: str) -> list[ImportedImage]:
     options = LayoutOptions(real=frozenset(real))
     return list(registry.load(registry.resolve_layout(name, folder)).images(folder, options))
 
 
-def test_genimage_ties_fakes_by_their_class_and_photographs_by_their_name(files: Files) -> None:
-    images = imported("genimage", files(GENIMAGE))
+def test_genimage_groups_fakes_by_class_and_photographs_by_name(files: Files) -> None:
+    images = import_layout("genimage", files(GENIMAGE))
     assert {(i.source, i.label) for i in images} == {("ADM", 1), ("Midjourney", 1), ("ImageNet", 0)}
     assert {i.ties for i in images if i.label} == {("class 7",)}
     assert {i.ties for i in images if not i.label} == {("photograph n01440764_10",)}
@@ -74,14 +74,14 @@ def test_genimage_ties_fakes_by_their_class_and_photographs_by_their_name(files:
     assert {i.lists for i in images} == {("train",), ("val",)}
 
 
-def test_an_archive_of_genimage_alone_is_named_by_its_generator(files: Files) -> None:
+def test_single_genimage_archive_is_named_by_its_generator(files: Files) -> None:
     top = files(f"imagenet_ai_0424_sdv5/val/{place}/a.png" for place in ("ai", "nature"))
-    fake, real = sorted(imported("genimage", top), key=lambda image: -image.label)
+    fake, real = sorted(import_layout("genimage", top), key=lambda image: -image.label)
     assert (fake.source, real.source) == ("stable_diffusion_v_1_5", "ImageNet")
 
 
-def test_truefake_keeps_its_tree_under_the_words_of_truefaces(files: Files) -> None:
-    images = imported("truefake", files(TRUEFAKE))
+def test_truefake_keeps_its_tree_under_trueface_names(files: Files) -> None:
+    images = import_layout("truefake", files(TRUEFAKE))
     assert {(i.source, i.modifier) for i in images} == {
         (source, modifier)
         for source in ("StableDiffusionXL", "FLUX.1", "FFHQ")
@@ -90,16 +90,16 @@ def test_truefake_keeps_its_tree_under_the_words_of_truefaces(files: Files) -> N
     assert {i.ties for i in images if i.label} == {("prompt animals/00012",)}
 
 
-def test_a_split_file_of_truefake_is_taken_as_published(files: Files) -> None:
+def test_truefake_split_file_is_used_as_published(files: Files) -> None:
     top = files(TRUEFAKE)
     lists = {"train": ["SDXL/animals/00012"], "val": [], "test": ["FFHQ/00012"]}
     (top / "split.json").write_text(json.dumps(lists))
-    images = imported("truefake", top)
+    images = import_layout("truefake", top)
     of_source = {image.source: image.lists for image in images}
     assert of_source == {"StableDiffusionXL": ("train",), "FLUX.1": (), "FFHQ": ("test",)}
     (top / "split.json").write_text("[1]")
     with pytest.raises(DataError, match=r"cannot read .*split\.json"):
-        imported("truefake", top)
+        import_layout("truefake", top)
 
 
 @pytest.mark.parametrize(
@@ -111,21 +111,21 @@ def test_a_split_file_of_truefake_is_taken_as_published(files: Files) -> None:
         ("valid/nature/b.JPG", 0, "set", "val-b.JPG", ("val",)),
     ],
 )
-def test_a_class_folder_says_the_label_and_the_others_the_source(
+def test_class_folder_gives_label_and_other_folders_the_source(
     files: Files, path: str, label: int, source: str, below: str, lists: tuple[str, ...]
 ) -> None:
     beside = ["real/z.png", "fake/z.png"]
     top = files([path, *beside, "notes/readme.png"])
-    (image,) = [i for i in imported("folders", top) if i.file == str(top / path)]
+    (image,) = [i for i in import_layout("folders", top) if i.file == str(top / path)]
     assert (image.label, image.source, image.below, image.lists) == (label, source, below, lists)
-    assert not any("notes" in image.file for image in imported("folders", top))
+    assert not any("notes" in image.file for image in import_layout("folders", top))
 
 
-def test_classes_of_an_imagefolder_are_sources_and_one_must_be_real(files: Files) -> None:
+def test_imagefolder_classes_are_sources_and_one_must_be_real(files: Files) -> None:
     top = files(f"{name}/{c}/x.png" for name in ("train", "test") for c in ("camera", "sdxl", "mj"))
     with pytest.raises(DataError, match=r"no known class is real in"):
-        imported("imagefolder", top)
-    images = imported("imagefolder", top, "camera")
+        import_layout("imagefolder", top)
+    images = import_layout("imagefolder", top, "camera")
     assert {(i.source, i.label) for i in images} == {("camera", 0), ("sdxl", 1), ("mj", 1)}
     assert {i.lists for i in images} == {("train",), ("test",)}
 
@@ -146,7 +146,7 @@ def test_classes_of_an_imagefolder_are_sources_and_one_must_be_real(files: Files
     ],
     ids=["another layout", "an unknown layout", "no folder", "fits nothing"],
 )  # fmt: skip
-def test_an_unknown_folder_is_described_with_what_is_expected(
+def test_unknown_folder_layout_is_reported_with_expected_layouts(
     files: Files, paths: list[str], layout: str, place: str, said: str
 ) -> None:
     with pytest.raises((DataError, UnknownName), match=said):
@@ -161,7 +161,7 @@ def test_each_layout_is_recognised(files: Files, name: str, paths: list[str]) ->
     assert registry.find_fitting_layout(files(paths)) == name
 
 
-def test_folders_of_frames_can_be_said_to_be_videos(files: Files) -> None:
+def test_folders_of_frames_can_be_declared_as_videos(files: Files) -> None:
     top = files(["real/v1/0.png", "fake/swap/v1/0.png", "fake/loose.png"])
     options = LayoutOptions(videos=True)
     images = {i.file: i for i in registry.load("folders").images(top, options)}
@@ -170,7 +170,7 @@ def test_folders_of_frames_can_be_said_to_be_videos(files: Files) -> None:
         ("swap", "v1/0.png", True),
         ("set", "loose.png", False),
     }
-    assert not any(image.is_frame for image in imported("folders", top))
+    assert not any(image.is_frame for image in import_layout("folders", top))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_folders_of_frames_can_be_said_to_be_videos(files: Files) -> None:
         ("holiday", ()),
     ],
 )
-def test_the_folder_of_a_video_names_its_people(
+def test_video_folder_name_gives_its_people(
     files: Files, name: str, people: tuple[str, ...]
 ) -> None:
     top, options = files(["real/a/x/0.png", f"fake/swap/{name}/0.png"]), LayoutOptions(videos=True)
@@ -194,24 +194,24 @@ def test_the_folder_of_a_video_names_its_people(
         assert [image.ties for image in images if image.label] == [people]
 
 
-def test_links_in_a_circle_end(files: Files) -> None:
+def test_circular_links_terminate(files: Files) -> None:
     top = files(["real/a.png", "fake/b.png"])
     (top / "real" / "again").symlink_to(top, target_is_directory=True)
     (top / "real" / "loop").symlink_to("loop")
-    assert len(imported("folders", top)) == 2
+    assert len(import_layout("folders", top)) == 2
 
 
 NO_OPTIONS = LayoutOptions()
 
 
-def bench_imported(folder: Path) -> list[ImportedImage]:
+def import_deepfakebench(folder: Path) -> list[ImportedImage]:
     return list(DeepfakeBench().images(folder, NO_OPTIONS))
 
 
-def test_a_frame_has_its_label_its_compression_its_video_and_its_people(
+def test_frame_has_label_compression_video_and_people(
     faceforensics: Path,
 ) -> None:
-    images = bench_imported(faceforensics)
+    images = import_deepfakebench(faceforensics)
     assert len(images) == 2 * 10 * 3 * 3
     (frame,) = [i for i in images if i.file.endswith("Deepfakes/c40/frames/007_008/001.png")]
     assert frame == ImportedImage(
@@ -221,17 +221,17 @@ def test_a_frame_has_its_label_its_compression_its_video_and_its_people(
     assert {i.label for i in images if i.source == "FF-real"} == {0}
 
 
-def test_paths_of_another_machine_are_found_by_their_last_parts(files: Files) -> None:
+def test_paths_of_other_machine_are_found_by_their_last_components(files: Files) -> None:
     top = files(ff_frames())
     path = top / "FaceForensics++.json"
     path.write_text(json.dumps(ff_description(ff_frames(), "/home/other/datasets/rgb/")))
     for place in (top, path):
-        assert {image.file for image in bench_imported(place)} == {
+        assert {image.file for image in import_deepfakebench(place)} == {
             str(top / frame) for frame in ff_frames()
         }
 
 
-def test_videos_of_one_name_in_two_folders_are_two_videos(files: Files) -> None:
+def test_videos_of_same_name_in_two_folders_are_distinct(files: Files) -> None:
     frames = [
         f"Celeb-DF-v2/{folder}/frames/00001/{n}.png"
         for folder in ("Celeb-real", "YouTube-real")
@@ -243,16 +243,16 @@ def test_videos_of_one_name_in_two_folders_are_two_videos(files: Files) -> None:
         "test": {},
     }
     (top / "Celeb-DF-v2.json").write_text(json.dumps({"Celeb-DF-v2": {"CelebDFv2_real": lists}}))
-    assert {image.below.rpartition("/")[0] for image in bench_imported(top)} == {
+    assert {image.below.rpartition("/")[0] for image in import_deepfakebench(top)} == {
         "Celeb-real/00001",
         "YouTube-real/00001",
     }
 
 
-def test_lists_that_are_published_hold_and_people_stay_in_one_of_these_or_of_drawn_ones(
+def test_published_splits_are_kept_and_people_stay_in_one_published_or_drawn_split(
     faceforensics: Path,
 ) -> None:
-    arrangement = arrange(bench_imported(faceforensics))
+    arrangement = arrange(import_deepfakebench(faceforensics))
     lists, remarks = make_import_lists(arrangement, arrangement.groups, before={})
     people = {
         name: {p for key in keys for p in key.split("/")[1].split("_")}
@@ -279,20 +279,20 @@ def test_lists_that_are_published_hold_and_people_stay_in_one_of_these_or_of_dra
     ],
     ids=["other frames", "a way out", "no videos"],
 )
-def test_files_that_describe_no_frame_of_this_folder_are_refused_by_name(
+def test_files_that_describe_no_frame_of_folder_are_refused_by_name(
     files: Files, described: dict[str, Any], said: str
 ) -> None:
     top = files(["other/a.png"])
     (top / "FF.json").write_text(json.dumps(described))
     with pytest.raises(DataError, match=said):
-        bench_imported(top)
+        import_deepfakebench(top)
 
 
 def image(name: str, *lists: str, source: str = "gen", ties: tuple[str, ...] = ()) -> ImportedImage:
     return ImportedImage(f"/set/{source}/{name}", 1, source, name, ties=ties, lists=lists)
 
 
-def test_an_image_of_several_published_lists_is_kept_in_the_strictest() -> None:
+def test_image_of_several_published_splits_is_kept_in_strictest() -> None:
     arrangement = arrange([image("a.png", "train", "val", "test"), image("b.png", "train")])
     lists, _ = make_import_lists(arrangement, {}, before={})
     assert lists["test"] == ("gen/a",)
@@ -300,7 +300,7 @@ def test_an_image_of_several_published_lists_is_kept_in_the_strictest() -> None:
     assert remark.startswith("1 images are in several of the published lists, such as gen/a")
 
 
-def test_a_set_without_a_test_list_tests_on_its_validation_list() -> None:
+def test_set_without_test_split_tests_on_validation_split() -> None:
     images = [image(f"{n}.png", "train") for n in range(18)]
     images += [image(f"v{n}.png", "val") for n in range(4)]
     lists, remarks = make_import_lists(arrange(images), {}, before={})
@@ -309,7 +309,7 @@ def test_a_set_without_a_test_list_tests_on_its_validation_list() -> None:
     assert [remark.partition(":")[0] for remark in remarks] == ["gen", "gen"]
 
 
-def test_each_source_gets_the_list_that_it_lacks() -> None:
+def test_each_source_gets_its_missing_split() -> None:
     whole = [image(f"{n}.png", name, source="a") for n, name in enumerate(("train", "val", "test"))]
     half = [image(f"{n}.png", "train", source="b") for n in range(18)]
     lists, _ = make_import_lists(
@@ -332,7 +332,7 @@ def test_new_images_move_no_old_one_and_follow_their_group() -> None:
         }
 
 
-def test_groups_that_published_lists_tear_apart_are_told() -> None:
+def test_groups_across_published_splits_are_reported() -> None:
     arrangement = arrange(
         [image("a.png", "train", ties=("p",)), image("b.png", "test", ties=("p",))]
     )
@@ -340,14 +340,14 @@ def test_groups_that_published_lists_tear_apart_are_told() -> None:
     assert "1 groups (a person, a prompt, a video) are in several lists, such as p" in remarks[-1]
 
 
-def test_people_who_are_all_swapped_with_each_other_are_grouped_by_the_video_s_own() -> None:
+def test_people_swapped_with_each_other_are_grouped_by_own_video() -> None:
     images = [image(f"{n}.png", ties=(f"id{n}", f"id{(n + 1) % 9}")) for n in range(9)]
     arrangement = arrange(images)
     assert len(set(arrangement.groups.values())) == 9
     assert "100 % of the images are linked by shared people" in arrangement.remarks[0]
 
 
-def test_two_files_for_one_place_and_no_file_at_all_are_refused() -> None:
+def test_two_files_for_one_destination_and_no_file_at_all_are_refused() -> None:
     with pytest.raises(DataError, match=r"/set/gen/a\.png and /other/a\.png would both be"):
         arrange([image("a.png"), image("a.png")._replace(file="/other/a.png")])
     with pytest.raises(DataError, match="no images in this layout"):
@@ -371,7 +371,7 @@ def test_two_files_for_one_place_and_no_file_at_all_are_refused() -> None:
         ("StyleGAN2", 1, "gan2"),
     ],
 )
-def test_a_source_gets_a_word_that_ids_can_hold(folder: str, label: int, word: str) -> None:
+def test_source_gets_valid_id_word(folder: str, label: int, word: str) -> None:
     given = assign_words([(folder, label)], {})
     assert word_of(folder, given) == word
     own = Words(subsets={w: (f,) for f, w in given.items()})
@@ -379,13 +379,13 @@ def test_a_source_gets_a_word_that_ids_can_hold(folder: str, label: int, word: s
     assert BUILT_IN.with_words(own).methods(part.subset).folders == (folder,)
 
 
-def test_words_of_earlier_imports_stay_and_no_two_sources_share_one() -> None:
+def test_words_of_earlier_imports_are_kept_and_unique() -> None:
     given = assign_words([("A_fake", 1), ("A", 1)], {"A_fake": "old"})
     assert given == {"A_fake": "old", "A": "A"}
     assert len(set(assign_words([("A", 1), ("A_fake", 1), ("A-fake", 1)], {}).values())) == 3
 
 
-def test_photographs_beside_fakes_of_one_name_get_a_folder_of_their_own() -> None:
+def test_photographs_with_same_names_as_fakes_get_separate_folder() -> None:
     assert folder_of("progan", 0, {"progan"}) == "realProgan"
     assert folder_of("progan", 1, {"progan"}) == "progan"
     assert folder_of(".hid,den/x\n", 1, set()) == "_hid_den_x_"
@@ -415,7 +415,7 @@ def write(root: Path, images: list[ImportedImage], *, copy: bool = False) -> Imp
     return record
 
 
-def test_a_root_holds_links_lists_words_groups_and_videos(
+def test_root_contains_links_splits_words_groups_and_videos(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     root = tmp_path / "a${HOME}: b"  # what looks like a variable is none
@@ -432,7 +432,7 @@ def test_a_root_holds_links_lists_words_groups_and_videos(
     assert set(tmp_path.iterdir()) == {tmp_path / "set", root}
 
 
-def test_a_second_import_adds_what_is_new_and_keeps_the_rest(
+def test_second_import_adds_new_images_and_keeps_old_ones(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     root = tmp_path / "root"
@@ -444,7 +444,7 @@ def test_a_second_import_adds_what_is_new_and_keeps_the_rest(
     assert compare_with_record(record, arrange(images)).new == {}
 
 
-def test_what_is_another_thing_or_changed_or_being_written_is_left_alone(
+def test_foreign_changed_or_locked_import_is_not_modified(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     root = tmp_path / "root"
@@ -464,7 +464,7 @@ def test_what_is_another_thing_or_changed_or_being_written_is_left_alone(
         write(root, images)
 
 
-def test_what_a_killed_import_left_is_taken_up_or_removed(
+def test_leftovers_of_killed_import_are_reused_or_removed(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     root = tmp_path / "root"
@@ -482,7 +482,7 @@ def test_what_a_killed_import_left_is_taken_up_or_removed(
     assert len(write(root, images).files) == 2
 
 
-def test_copies_are_files_and_an_error_leaves_nothing(
+def test_copies_are_regular_files_and_error_leaves_no_file(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     write(tmp_path / "root", images, copy=True)
@@ -504,7 +504,7 @@ def test_copies_are_files_and_an_error_leaves_nothing(
     assert {path.name for path in tmp_path.iterdir()} == {"set", "root"}
 
 
-def test_an_image_that_is_named_and_does_not_exist_is_told(
+def test_listed_image_that_does_not_exist_is_reported(
     tmp_path: Path, images: list[ImportedImage]
 ) -> None:
     (tmp_path / "set" / "b.png").unlink()
@@ -518,16 +518,14 @@ def test_an_image_that_is_named_and_does_not_exist_is_told(
         arrangement.without_files(image.file for image in images)
 
 
-def test_a_record_of_another_version_is_not_guessed(
-    tmp_path: Path, images: list[ImportedImage]
-) -> None:
+def test_record_of_unknown_version_is_refused(tmp_path: Path, images: list[ImportedImage]) -> None:
     write(tmp_path / "root", images)
     (tmp_path / "root/import.json").write_text('{"schema": 9}')
     with pytest.raises(DataError, match=r"schema 9 is unknown\. Import into a new folder"):
         read_record(tmp_path / "root")
 
 
-def test_a_data_root_names_the_sources_that_are_videos(tmp_path: Path) -> None:
+def test_data_root_lists_sources_that_are_videos(tmp_path: Path) -> None:
     assert video_sources(tmp_path) == frozenset()
     write_video_sources(tmp_path, [])
     assert list(tmp_path.iterdir()) == []
@@ -539,18 +537,18 @@ def test_a_data_root_names_the_sources_that_are_videos(tmp_path: Path) -> None:
             video_sources(tmp_path)
 
 
-def of_table(path: Path) -> list[ImportedImage]:
+def import_table(path: Path) -> list[ImportedImage]:
     return list(CsvTable().images(path, LayoutOptions()))
 
 
-def test_a_row_is_an_image_with_what_its_columns_say(files: Files) -> None:
+def test_table_row_gives_image_with_its_columns(files: Files) -> None:
     top = files(["x/a.png", "x/b.png"])
     table = top / "t.csv"
     table.write_text(
         "\ufeffFile,Label,generator,group,split,video\n"
         f"x/a.png,fake,sdxl,p1,valid,\n{top}/x/b.png,0,,,,v1\n"
     )
-    first, second = of_table(top)
+    first, second = import_table(top)
     assert first == ImportedImage(
         str(top / "x/a.png"), 1, "sdxl", "x-a.png", "pre", ("group p1",), lists=("val",)
     )
@@ -560,7 +558,7 @@ def test_a_row_is_an_image_with_what_its_columns_say(files: Files) -> None:
     assert CsvTable().fits(table)
 
 
-def test_a_row_may_have_several_groups_and_the_people_of_its_video(files: Files) -> None:
+def test_table_row_may_have_several_groups_and_people_of_its_video(files: Files) -> None:
     top = files(["a.png", "b.png", "c.png"])
     table = top / "t.csv"
     table.write_text(
@@ -569,46 +567,44 @@ def test_a_row_may_have_several_groups_and_the_people_of_its_video(files: Files)
         "b.png,0,,ben,,001\n"
         "c.png,0,,,,\n"
     )
-    first, second, third = of_table(table)
+    first, second, third = import_table(table)
     assert first.ties == ("group p1", "identity anna", "identity ben", "FF 000", "FF 001")
     assert second.ties == ("identity ben", "FF 001")
     assert third.ties == ()
 
 
 @pytest.mark.parametrize("video", ["000_001.mp4", "fakes/000_001.avi", "fakes/000_001/"])
-def test_the_name_of_a_video_file_names_its_people(files: Files, video: str) -> None:
+def test_video_file_name_gives_its_people(files: Files, video: str) -> None:
     table = files(["a.png"]) / "t.csv"
     table.write_text(f"path,label,video\na.png,1,{video}\n")
-    assert [image.ties for image in of_table(table)] == [("FF 000", "FF 001")]
+    assert [image.ties for image in import_table(table)] == [("FF 000", "FF 001")]
 
 
-def test_one_picture_that_is_real_and_fake_is_refused_with_both_lines(files: Files) -> None:
+def test_picture_both_real_and_fake_is_refused_with_both_lines(files: Files) -> None:
     top = files(["img/a.png", "img/b.png"])
     (top / "link.png").symlink_to(top / "img/b.png")
     table = top / "t.csv"
     table.write_text("path,label\nimg/a.png,1\nimg/b.png,0\nimg/../img/a.png,real\nlink.png,1\n")
     with pytest.raises(DataError) as caught:
-        of_table(table)
+        import_table(table)
     assert str(caught.value) == (
         f"{table}:4: {top}/img/../img/a.png is real here, but fake in line 2: keep one of the rows"
         f"; line 5: {top}/link.png is fake here, but real in line 3: keep one of the rows"
     )
 
 
-def test_labels_may_be_numbers_with_a_point_as_pandas_writes_them(files: Files) -> None:
+def test_labels_may_be_written_as_floats_like_pandas(files: Files) -> None:
     top = files(["a.png", "b.png"])
     (top / "t.csv").write_text("path,label\na.png,1.0\nb.png,0.0\n")
-    assert [image.label for image in of_table(top / "t.csv")] == [1, 0]
+    assert [image.label for image in import_table(top / "t.csv")] == [1, 0]
 
 
-def test_a_group_that_is_not_known_binds_no_images(
-    files: Files, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_group_does_not_join_images(files: Files, caplog: pytest.LogCaptureFixture) -> None:
     top = files([f"{name}.png" for name in "abcd"])
     (top / "t.csv").write_text(
         "path,label,identity\na.png,1,nan\nb.png,0,nan\nc.png,0,1.0\nd.png,0,1\n"
     )
-    ties = [image.ties for image in of_table(top / "t.csv")]
+    ties = [image.ties for image in import_table(top / "t.csv")]
     assert ties == [(), (), ("group 1",), ("group 1",)]
     assert (
         "In 2 rows the group is nan, NA, None or null. These rows belong to no group."
@@ -616,28 +612,28 @@ def test_a_group_that_is_not_known_binds_no_images(
     )
 
 
-def test_hidden_files_beside_a_table_are_no_tables(files: Files) -> None:
+def test_hidden_files_next_to_table_are_ignored(files: Files) -> None:
     top = files(["a.png", "._t.csv"])
     (top / "t.csv").write_text("path,label\na.png,1\n")
-    assert len(of_table(top)) == 1
+    assert len(import_table(top)) == 1
 
 
-def test_hidden_files_beside_a_description_of_videos_are_none(files: Files) -> None:
+def test_hidden_files_next_to_video_description_are_ignored(files: Files) -> None:
     top = files(ff_frames())
     text = json.dumps(ff_description(ff_frames()))
     for name in ("FaceForensics++.json", ".FaceForensics++.json"):
         (top / name).write_text(text)
-    assert len(bench_imported(top)) == len(ff_frames())
+    assert len(import_deepfakebench(top)) == len(ff_frames())
 
 
-def test_the_first_faulty_rows_are_reported_with_their_lines_and_the_others_counted(
+def test_first_faulty_rows_are_listed_with_lines_and_remaining_ones_counted(
     files: Files,
 ) -> None:
     top = files(["a.png", "a.txt"])
     table = top / "t.csv"
     table.write_text("path,label,split\na.png,maybe\nb.png,1\na.txt,1\na.png,1,night\n,1\n")
     with pytest.raises(DataError) as caught:
-        of_table(table)
+        import_table(table)
     message = str(caught.value)
     assert message.startswith(f"{table}:2: label 'maybe'")
     assert "; line 3: file " in message
@@ -645,16 +641,16 @@ def test_the_first_faulty_rows_are_reported_with_their_lines_and_the_others_coun
     assert message.endswith("; and 2 more rows")
 
 
-def test_a_table_without_the_needed_columns_does_not_fit(files: Files) -> None:
+def test_table_without_required_columns_does_not_match(files: Files) -> None:
     top = files(["a.png"])
     (top / "t.csv").write_text("name,size\na.png,1\n")
     assert not CsvTable().fits(top)
     with pytest.raises(DataError, match=r"t\.csv:1: column path and label is missing"):
-        of_table(top / "t.csv")
+        import_table(top / "t.csv")
 
 
 @pytest.mark.parametrize("text", ["subsets: 5", "[" * 3000, "\xff"])
-def test_words_of_a_broken_dataset_file_are_an_error_with_its_path(
+def test_unknown_words_of_dataset_file_are_an_error_with_its_path(
     tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "dataset.yaml").write_text(text, encoding="latin-1")

@@ -43,14 +43,14 @@ def mean_of(cell: int) -> Tensor:
     return LOSSES[cell == CELLS].mean()
 
 
-def test_reweighting_makes_every_cell_count_the_same() -> None:
+def test_reweighting_gives_every_cell_equal_weight() -> None:
     loss, logs = step(prepared("reweight"))
     each = torch.tensor([60 / (4 * count) for count in COUNTS])
     torch.testing.assert_close(loss, (each[CELLS] * LOSSES).mean())
     assert int(logs["correct"]) == int(((LOGITS > 0) == (LABELS > 0)).sum())
 
 
-def test_dag_is_cvar_over_the_images() -> None:
+def test_dag_is_cvar_over_images() -> None:
     torch.testing.assert_close(step(prepared("dag", fair_alpha_out=0.3))[0], cvar(LOSSES, 0.3))
 
 
@@ -61,20 +61,20 @@ def test_daw_is_cvar_over_groups_and_cvar2_over_cells() -> None:
     torch.testing.assert_close(step(prepared("cvar2"))[0], cvar(cells, 0.5))
 
 
-def test_the_published_flags_of_fused_have_an_effect_and_smoothing_is_small() -> None:
+def test_published_flags_of_fused_have_an_effect_and_smoothing_is_small() -> None:
     plain = step(prepared("daw"))[0]
     torch.testing.assert_close(step(prepared("fused"))[0], plain, atol=0.0021, rtol=0)
     assert abs(step(prepared("fused", fair_alpha_in=0.3))[0] - plain) > 0.01
     assert abs(step(prepared("fused", fair_alpha_out=1.0))[0] - plain) > 0.01
 
 
-def test_one_group_in_a_batch_is_cvar_over_its_images() -> None:
+def test_one_group_in_batch_is_cvar_over_its_images() -> None:
     only = (GROUPS == 0).nonzero().flatten()
     loss, _ = step(prepared("daw"), batch(chosen=only))
     torch.testing.assert_close(loss, cvar(LOSSES[only], 0.9))
 
 
-def test_dro_raises_the_weight_of_the_cells_of_high_loss_once_a_step() -> None:
+def test_dro_raises_weight_of_high_loss_cells_once_per_step() -> None:
     objective = prepared("dro", dro_step=0.5)
     means = torch.stack([mean_of(cell) for cell in range(4)])
     weights = (0.5 * means).exp() / (0.5 * means).exp().sum()
@@ -87,7 +87,7 @@ def test_dro_raises_the_weight_of_the_cells_of_high_loss_once_a_step() -> None:
     torch.testing.assert_close(loss, (weights / weights.sum() * means).sum())
 
 
-def test_dro_leaves_cells_without_training_images_and_those_absent_from_a_batch_alone() -> None:
+def test_dro_ignores_cells_without_training_images_and_cells_absent_from_batch() -> None:
     objective = prepared("dro", (30, 10, 0, 15), dro_step=1.0)
     present = (CELLS == 1).nonzero().flatten()
     step(objective, batch(100 * LOGITS, chosen=present))
@@ -98,14 +98,14 @@ def test_dro_leaves_cells_without_training_images_and_those_absent_from_a_batch_
     assert float(weights.sum()) == pytest.approx(1)
 
 
-def test_ldam_takes_a_larger_margin_from_rarer_cells() -> None:
+def test_ldam_uses_larger_margin_for_rarer_cells() -> None:
     loss, _ = step(prepared("ldam"))
     margins = 0.5 * (5 / torch.tensor(COUNTS)) ** 0.25
     signed = (2 * LABELS - 1) * LOGITS - margins[CELLS]
     torch.testing.assert_close(loss, functional.softplus(-30 * signed).mean())
 
 
-def test_partners_are_of_the_same_class_and_of_another_group() -> None:
+def test_partners_have_same_class_and_other_group() -> None:
     torch.manual_seed(0)
     for _ in range(20):
         partners, share = draw_partners(CELLS, 2, 2.0)
@@ -114,7 +114,7 @@ def test_partners_are_of_the_same_class_and_of_another_group() -> None:
         assert ((share > 0) & (share < 1)).all()
 
 
-def test_each_group_is_as_likely_a_partner_however_many_images_it_has() -> None:
+def test_each_group_is_equally_likely_as_partner_regardless_of_size() -> None:
     torch.manual_seed(0)
     cells = torch.tensor([0] + [1] * 9 + [2])
     drawn = torch.stack([draw_partners(cells, 3, 2.0)[0][0] for _ in range(2000)])
@@ -122,14 +122,14 @@ def test_each_group_is_as_likely_a_partner_however_many_images_it_has() -> None:
 
 
 @pytest.mark.parametrize(("alpha", "variance"), [(2.0, 1 / 20), (10.0, 1 / 84)])
-def test_what_remains_of_an_image_is_of_a_beta_distribution(alpha: float, variance: float) -> None:
+def test_mixing_weight_is_beta_distributed(alpha: float, variance: float) -> None:
     torch.manual_seed(0)
     _, share = draw_partners(torch.arange(4000) % 2, 2, alpha)
     assert float(share.mean()) == pytest.approx(0.5, abs=0.015)
     assert float(share.var()) == pytest.approx(variance, rel=0.1)
 
 
-def test_an_image_without_a_partner_stays_as_it_is_and_pixels_are_mixed_as_parts_of_one() -> None:
+def test_image_without_partner_is_unchanged_and_pixels_are_mixed_by_weight() -> None:
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
     images = Batch(
         pixels,
@@ -149,12 +149,12 @@ def test_an_image_without_a_partner_stays_as_it_is_and_pixels_are_mixed_as_parts
     assert ((seen[0].flatten()[1:] > 0.2) & (seen[0].flatten()[1:] < 1.0)).all()
 
 
-def test_mixing_needs_a_class_with_two_groups() -> None:
+def test_mixing_requires_class_with_two_groups() -> None:
     with pytest.raises(JobError, match="each class has images of one group only"):
         prepared("mix", (5, 0, 0, 5))
 
 
-def test_a_class_of_one_group_is_named_as_it_is_not_mixed(caplog: pytest.LogCaptureFixture) -> None:
+def test_class_of_single_group_is_reported_as_not_mixed(caplog: pytest.LogCaptureFixture) -> None:
     prepared("mix", (5, 5, 0, 5))
     assert "class=fake group=women effect=its images are not mixed" in caplog.text
     caplog.clear()
@@ -164,13 +164,13 @@ def test_a_class_of_one_group_is_named_as_it_is_not_mixed(caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("name", [name for name in FAIR if name not in {"dag", "reweight", "ldam"}])
-def test_one_group_in_training_is_refused_where_groups_are_compared(name: str) -> None:
+def test_single_training_group_is_refused_if_groups_are_compared(name: str) -> None:
     with pytest.raises(JobError, match=f"fair: {name} compares groups, .* in one group, women"):
         prepared(name, (0, 5, 0, 5))
 
 
 @pytest.mark.parametrize("name", FAIR)
-def test_a_batch_of_one_image_has_its_loss(name: str) -> None:
+def test_batch_of_one_image_has_a_loss(name: str) -> None:
     objective = prepared(name)
     logits = LOGITS.clone().requires_grad_()
     loss, _ = step(objective, batch(logits, torch.tensor([2])))
@@ -180,14 +180,14 @@ def test_a_batch_of_one_image_has_its_loss(name: str) -> None:
     assert gradient.count_nonzero() == 1
 
 
-def test_margins_follow_the_fourth_root_and_a_label_without_images_has_none() -> None:
+def test_margins_follow_fourth_root_and_label_without_images_has_none() -> None:
     expected = [0.5 * (16 / 10000) ** 0.25, 0.5, 0.5 * (16 / 81) ** 0.25]
     assert ldam_margins(torch.tensor([10000, 16, 81])).tolist() == pytest.approx(expected)
     assert ldam_margins(torch.tensor([0, 16, 1])).tolist() == pytest.approx([0.0, 0.25, 0.5])
     assert ldam_margins(torch.tensor([0, 0])).tolist() == [0.0, 0.0]
 
 
-def test_the_loss_of_many_labels_takes_the_margin_from_the_right_logit_and_scales() -> None:
+def test_multiclass_loss_subtracts_margin_from_target_logit_and_scales() -> None:
     logits, labels = torch.tensor([[0.2, -0.1, 0.4], [0.0, 0.3, 0.1]]), torch.tensor([2, 0])
     moved = torch.tensor([[0.2, -0.1, -0.1], [-0.1, 0.3, 0.1]])
     torch.testing.assert_close(

@@ -1,6 +1,6 @@
-"""The training of the disentangling network: its losses, what it refuses, and steps of it.
+"""The training of the disentangling network: losses, refused settings, and steps.
 
-Pairs of a batch, their reconstruction and their contrast, on numbers that can be added by hand.
+Reconstruction and contrast of pairs are checked on numbers that can be added by hand.
 """
 
 from collections import Counter
@@ -74,7 +74,10 @@ class Feed:
     """The eight images in two batches."""
 
     image_set = SimpleNamespace(
-        labels=LABELS.long().tolist(), columns=COLUMNS, column_names={}, forged=lambda *_: []
+        labels=LABELS.long().tolist(),
+        columns=COLUMNS,
+        column_names={},
+        pseudo_fake_indices=lambda *_: [],
     )
 
     def __len__(self) -> int:
@@ -86,7 +89,7 @@ class Feed:
         yield batch(*order[4:])
 
 
-def test_the_loss_is_the_weighted_sum_of_six_that_are_those_of_the_parts(model: Detector) -> None:
+def test_loss_is_weighted_sum_of_its_six_terms(model: Detector) -> None:
     torch.manual_seed(0)
     loss, logs = prepared(fair_alpha_in=1, fair_alpha_out=1, fair_smooth=1e-6).training_step(
         model, batch()
@@ -109,11 +112,11 @@ def test_the_loss_is_the_weighted_sum_of_six_that_are_those_of_the_parts(model: 
         for name, value in expected.items():
             torch.testing.assert_close(given[name], value)
         of_groups = torch.stack([each[groups == number].mean() for number in range(3)])
-    # shares of one make it the mean over groups of the mean over images, but for λ²
+    # with shares of one it is the mean over groups of the mean over images, except for λ²
     torch.testing.assert_close(given["fused"], of_groups.mean(), rtol=0, atol=1e-4)
 
 
-def test_the_shares_of_the_bi_level_loss_are_wired(model: Detector) -> None:
+def test_weights_of_bi_level_loss_are_used(model: Detector) -> None:
     losses = [
         float(
             prepared(fair_alpha_in=share, fair_alpha_out=share).training_step(model, batch())[1][
@@ -125,7 +128,7 @@ def test_the_shares_of_the_bi_level_loss_are_wired(model: Detector) -> None:
     assert losses[1] > losses[0]
 
 
-def test_a_batch_of_reals_alone_has_neither_reconstruction_nor_contrast(model: Detector) -> None:
+def test_batch_of_reals_has_neither_reconstruction_nor_contrast(model: Detector) -> None:
     loss, logs = prepared().training_step(model, batch(0, 2, 4))
     assert WEIGHTS.keys() - logs.keys() == {"reconstruction", "contrast"}
     assert loss.isfinite()
@@ -160,7 +163,7 @@ def test_other_networks_features_and_images_without_groups_are_refused(model: De
         ({"attributes": ""}, "objective: fairnet needs the groups of the images"),
     ],
 )
-def test_what_it_cannot_train_is_refused_while_planning(
+def test_unsupported_training_is_refused_during_planning(
     changed: dict[str, Any], reason: str
 ) -> None:
     usual = {"model": "fairnet/timm/legacy_xception", "objective": "fairnet", "attributes": "a.csv"}
@@ -170,7 +173,7 @@ def test_what_it_cannot_train_is_refused_while_planning(
     assert not [*check_fairness(cast(Any, SimpleNamespace(settings=usual, model="t(gan:pre)")))]
 
 
-def test_every_batch_of_an_even_size_has_as_many_reals_as_fakes() -> None:
+def test_every_batch_of_even_size_has_equally_many_reals_and_fakes() -> None:
     chosen = settings(model="fairnet", objective="fairnet")
     assert chosen.balances_classes
     assert not settings().balances_classes
@@ -187,7 +190,7 @@ def tiny() -> Detector:
     return Detector(spec_of("fairnet"), DisentanglingNetwork(*encoders, width=32))
 
 
-def test_steps_lower_the_loss_of_their_images() -> None:
+def test_training_steps_lower_the_loss() -> None:
     torch.manual_seed(0)
     model, objective, losses = tiny().train(), prepared(), list[float]()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -200,7 +203,7 @@ def test_steps_lower_the_loss_of_their_images() -> None:
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
-def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_killed_training_resumes_to_same_bits(tmp_path: Path) -> None:
     chosen = settings(
         model="fairnet", objective="fairnet", num_epochs=2, lr=1e-3, batch_size=4,
         select="last",
@@ -224,13 +227,13 @@ def test_a_training_that_was_killed_ends_with_the_same_bits(tmp_path: Path) -> N
 PAIRS = ClassPairs(real=torch.tensor([0]), fake=torch.tensor([1]))
 
 
-def test_of_unequal_halves_the_first_of_each_class_are_paired() -> None:
+def test_first_images_of_each_class_are_paired_if_halves_differ() -> None:
     pairs = ClassPairs.from_labels(torch.tensor([1.0, 0, 1, 1, 0, 1]))
     assert [each.tolist() for each in pairs] == [[1, 4], [0, 2]]
     assert [len(each) for each in ClassPairs.from_labels(torch.ones(3))] == [0, 0]
 
 
-def test_each_image_of_a_pair_is_drawn_with_its_own_forgery_and_with_the_others() -> None:
+def test_each_image_is_reconstructed_with_own_and_other_forgery() -> None:
     def of_forgery(forgery: Tensor, content: Tensor, size: tuple[int, int]) -> Tensor:
         return (forgery + content).expand(-1, 3, *size)
 
@@ -238,7 +241,9 @@ def test_each_image_of_a_pair_is_drawn_with_its_own_forgery_and_with_the_others(
         return torch.tensor([real, fake]).view(2, 1, 1, 1)
 
     content = maps(0.0, 0.5)
-    parts = SimpleNamespace(forgery=maps(0.1, 0.3), content_maps=lambda chosen: content[chosen])
+    parts = SimpleNamespace(
+        forgery=maps(0.1, 0.3), content_styled_features=lambda chosen: content[chosen]
+    )
     images = maps(0.0, 0.5).expand(2, 3, 2, 2)
     network = SimpleNamespace(decoder=of_forgery)
     loss = reconstruction(cast(Any, network), cast(Any, parts), images, PAIRS)
@@ -246,7 +251,7 @@ def test_each_image_of_a_pair_is_drawn_with_its_own_forgery_and_with_the_others(
     torch.testing.assert_close(loss, torch.tensor(0.8))
 
 
-def test_a_triplet_costs_what_its_positive_is_farther_off_than_its_negative_plus_three() -> None:
+def test_triplet_loss_is_distance_difference_plus_margin_of_three() -> None:
     anchor, positive = torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]])
     torch.testing.assert_close(
         triplet(anchor, positive, torch.tensor([[0.0, 6.0]])), torch.tensor(2.0), rtol=0, atol=1e-5
@@ -254,7 +259,7 @@ def test_a_triplet_costs_what_its_positive_is_farther_off_than_its_negative_plus
     assert triplet(anchor, positive, torch.tensor([[0.0, 9.0]])) == 0
 
 
-def test_a_permutation_leaves_every_place_its_kind() -> None:
+def test_permutation_keeps_kind_at_every_position() -> None:
     torch.manual_seed(0)
     kinds = torch.tensor([0, 2, 1, 0, 2, 0, 5])
     drawn = [permute_within_kind(kinds) for _ in range(20)]
@@ -263,7 +268,7 @@ def test_a_permutation_leaves_every_place_its_kind() -> None:
     assert len({tuple(each.tolist()) for each in drawn}) > 1
 
 
-def test_classes_that_lie_apart_have_no_contrast_loss_and_equal_ones_have_three_each() -> None:
+def test_separated_classes_have_zero_contrast_loss_and_equal_ones_three_each() -> None:
     labels, types = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 3, 0, 3])
     pairs = ClassPairs.from_labels(labels)
     apart = 10.0 * labels[:, None].repeat(1, 2)

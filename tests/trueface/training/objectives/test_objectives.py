@@ -1,4 +1,4 @@
-"""What objectives compute, and what they may ask of the trainer."""
+"""Values of objectives, and their requests to the trainer."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -30,7 +30,7 @@ class Flat(nn.Module):
         return inputs.flatten(1)
 
 
-def test_bce_is_the_mean_negative_log_likelihood_of_the_labels() -> None:
+def test_bce_is_mean_negative_log_likelihood() -> None:
     loss, logs = make_objective("bce").training_step(Flat(), BATCH)
     p = LOGITS.sigmoid()
     expected = -(LABELS * p.log() + (1 - LABELS) * (1 - p).log()).mean()
@@ -38,7 +38,7 @@ def test_bce_is_the_mean_negative_log_likelihood_of_the_labels() -> None:
     assert int(logs["correct"]) == 1
 
 
-def test_ce_of_one_logit_is_bce_and_of_more_it_is_that_of_classes() -> None:
+def test_ce_of_one_logit_is_bce_and_of_several_is_cross_entropy() -> None:
     ce = make_objective("ce")
     of_one, logs = ce.training_step(Flat(), BATCH)
     torch.testing.assert_close(of_one, make_objective("bce").training_step(Flat(), BATCH)[0])
@@ -84,7 +84,7 @@ def one_step(objective: Objective | None) -> dict[str, Tensor]:
     return dict(model.network.state_dict())
 
 
-def test_a_second_pass_is_at_perturbed_weights_and_steps_from_the_old_ones() -> None:
+def test_second_pass_uses_perturbed_weights_and_steps_from_original_ones() -> None:
     sharp = Sharpness(rho=5.0)
     moved = one_step(sharp)
     first, second = sharp.losses
@@ -97,7 +97,7 @@ def test_a_second_pass_is_at_perturbed_weights_and_steps_from_the_old_ones() -> 
     assert not torch.equal(moved["fc.weight"], plain["fc.weight"])
 
 
-def test_what_an_objective_logs_is_in_the_progress() -> None:
+def test_values_logged_by_objective_are_in_progress() -> None:
     reports: list[dict[str, float]] = []
     model = slim()
     fit(
@@ -129,7 +129,7 @@ class Graded(Pixels):
             yield batch._replace(columns={"quality": batch.indices})
 
 
-def test_an_objective_gets_the_columns_of_a_batch_and_says_which_one_is_missing() -> None:
+def test_objective_gets_batch_columns_and_missing_one_is_reported() -> None:
     model, plain = slim(), checkered(0, 8)
     config, objective = settings(num_epochs=1).trainer, ByQuality()
     graded = Graded(plain.labels, plain.images)

@@ -53,7 +53,7 @@ def images(tree: Tree) -> tuple[Image, ...]:
     )
 
 
-def settled(name: str = "slim18", seed: int = 1) -> Detector:
+def network_with_statistics(name: str = "slim18", seed: int = 1) -> Detector:
     """Return a network whose batch norms do something, as those of a trained one do."""
     model = build_detector(name, weights="none", seed=seed)
     random = torch.Generator().manual_seed(seed)
@@ -79,13 +79,13 @@ class Counted(FrozenBackbone):
         return super().__call__(pixels)
 
 
-def alike(one: Batch, other: Batch) -> None:
+def assert_equal_batches(one: Batch, other: Batch) -> None:
     assert torch.equal(one.indices, other.indices)
     assert torch.equal(one.labels, other.labels)
     torch.testing.assert_close(one.images, other.images, rtol=1e-4, atol=1e-5)
 
 
-def through(body: FrozenBackbone, feed: ImageLoader, epoch: int) -> Iterator[Batch]:
+def compute_batches(body: FrozenBackbone, feed: ImageLoader, epoch: int) -> Iterator[Batch]:
     for batch in feed(epoch):
         yield batch._replace(images=body(batch.images))
 
@@ -95,34 +95,34 @@ class TestBody:
         "name", ["slim18", "baseline18", "nodown18", "baseline", "mobilenet", "squeezenet"]
     )
     def test_folding_changes_features_by_rounding_only(self, name: str) -> None:
-        model = settled(name)
+        model = network_with_statistics(name)
         random = torch.Generator().manual_seed(0)
         pixels = torch.randint(0, 256, (3, 3, 48, 48), dtype=torch.uint8, generator=random)
         with torch.inference_mode():
             expected = model.forward_features(pixels)
         found = FrozenBackbone(model)(pixels)
         assert found.dtype == torch.float32
-        # the tolerance that features.py tells
+        # the tolerance that is documented in `models.inference`
         assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
-    def test_folding_removes_every_batch_norm_and_leaves_the_model_alone(self) -> None:
-        model = settled("baseline18")
+    def test_folding_removes_every_batch_norm_and_keeps_model_unchanged(self) -> None:
+        model = network_with_statistics("baseline18")
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         twin = FrozenBackbone(model)._fold()
         assert not any(isinstance(m, nn.BatchNorm2d) for m in twin.modules())
         after = model.state_dict()
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
-    def test_a_body_is_that_of_the_moment_when_it_was_made(self) -> None:
-        model, pixels = settled(), torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
+    def test_folded_backbone_is_a_snapshot_of_model(self) -> None:
+        model, pixels = network_with_statistics(), torch.full((2, 3, 32, 32), 90, dtype=torch.uint8)
         before, body = FrozenBackbone(model)(pixels), FrozenBackbone(model)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(1.5)
         assert torch.equal(body(pixels), before)
 
-    def test_half_precision_gives_float32_features_near_the_exact_ones(self) -> None:
-        model = settled()
+    def test_half_precision_gives_float32_features_near_exact_ones(self) -> None:
+        model = network_with_statistics()
         pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
         exact, half = (FrozenBackbone(model, precision=kind)(pixels) for kind in ("fp32", "bf16"))
         assert half.dtype == torch.float32
@@ -142,59 +142,63 @@ class TestBank:
         ],
         ids=["still", "repeating", "without end", "beyond the bound"],
     )
-    def test_gives_the_batches_of_the_feed_and_computes_each_variant_that_it_holds_once(
+    def test_bank_gives_loader_batches_and_computes_each_cached_variant_once(
         self, images: Sequence[Image], given: dict[str, float], variants: int | None, epochs: int,
         passes: int,
     ) -> None:  # fmt: skip
-        feed, body = poisoned_train_loader(images, settings(**given), None), Counted(settled())
+        feed, body = (
+            poisoned_train_loader(images, settings(**given), None),
+            Counted(network_with_statistics()),
+        )
         limit: dict[str, Any] = (
             {"limit_bytes": variants * COUNT * body.width * 4} if variants else {}
         )
         bank = Bank(body, feed, watch=RunContext(), **limit)
         for epoch in range(epochs):
-            expected = list(through(FrozenBackbone(settled()), feed, epoch))
+            expected = list(compute_batches(FrozenBackbone(network_with_statistics()), feed, epoch))
             assert len(expected) == 3
             for one, other in zip(bank(epoch), expected, strict=True):
-                alike(one, other)
+                assert_equal_batches(one, other)
         assert body.seen == passes * COUNT
 
-    def test_held_features_are_the_same_bits_whichever_epoch_comes_first(
+    def test_cached_features_have_same_bits_whichever_epoch_comes_first(
         self, images: Sequence[Image]
     ) -> None:
         feed = poisoned_train_loader(images, settings(), None)
-        early, late = (Bank(FrozenBackbone(settled()), feed, watch=RunContext()) for _ in range(2))
+        early, late = (
+            Bank(FrozenBackbone(network_with_statistics()), feed, watch=RunContext())
+            for _ in range(2)
+        )
         list(early(0))
         for one, other in zip(early(5), late(5), strict=True):
             assert torch.equal(one.images, other.images)
 
-    def test_bad_images_are_left_out_and_listed_as_by_the_feed(
-        self, images: Sequence[Image]
-    ) -> None:
+    def test_bad_images_are_skipped_and_listed_as_by_loader(self, images: Sequence[Image]) -> None:
         images[3].path.write_bytes(b"no image")
         feed = poisoned_train_loader(images, settings(), None)
-        bank = Bank(FrozenBackbone(settled()), feed, watch=RunContext())
+        bank = Bank(FrozenBackbone(network_with_statistics()), feed, watch=RunContext())
         for epoch in range(2):
             found = list(bank(epoch))
             for one, other in zip(
-                found, through(FrozenBackbone(settled()), feed, epoch), strict=True
+                found,
+                compute_batches(FrozenBackbone(network_with_statistics()), feed, epoch),
+                strict=True,
             ):
-                alike(one, other)
+                assert_equal_batches(one, other)
             assert sum(len(batch.indices) for batch in found) == COUNT - 1
         assert list(feed.image_set.bad) == [3]
 
-    def test_a_stop_while_features_are_made_ends_the_pass(self, images: Sequence[Image]) -> None:
+    def test_stop_during_feature_computation_ends_the_pass(self, images: Sequence[Image]) -> None:
         stop = threading.Event()
         stop.set()
         feed = poisoned_train_loader(images, settings(), None)
-        bank = Bank(FrozenBackbone(settled()), feed, watch=RunContext(stop=stop))
+        bank = Bank(FrozenBackbone(network_with_statistics()), feed, watch=RunContext(stop=stop))
         assert list(bank(0)) == []
         stop.clear()
         assert len(list(bank(0))) == 3
 
-    def test_validation_from_features_gives_the_answers_of_the_model(
-        self, images: Sequence[Image]
-    ) -> None:
-        model, feed = settled(), eval_loader(images, settings())
+    def test_validation_from_features_gives_outputs_of_model(self, images: Sequence[Image]) -> None:
+        model, feed = network_with_statistics(), eval_loader(images, settings())
         bank = Bank(FrozenBackbone(model), feed, watch=RunContext())
         plain = evaluate(model, feed(0), total=COUNT, watch=RunContext())
         held = evaluate(model, bank(0), total=COUNT, watch=RunContext(), answer=model.forward_head)
@@ -202,8 +206,8 @@ class TestBank:
         np.testing.assert_allclose(held.logits, plain.logits, rtol=1e-4, atol=1e-5)
 
 
-def test_validation_has_the_first_claim_to_the_memory(images: Sequence[Image]) -> None:
-    model, given = settled(), settings()
+def test_validation_features_are_cached_first(images: Sequence[Image]) -> None:
+    model, given = network_with_statistics(), settings()
     feeds = poisoned_train_loader(images, given, None), eval_loader(images[:4], given)
     need = 4 * model.feature_dim * 4
     learned, tested = build_feature_feeds(model, *feeds, given, RunContext(), limit_bytes=need)
@@ -212,10 +216,10 @@ def test_validation_has_the_first_claim_to_the_memory(images: Sequence[Image]) -
     assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.feature_dim * 4, need)
 
 
-def test_a_training_knows_where_its_features_lie_where_memory_holds_those_of_both_feeds(
+def test_training_keeps_feature_positions_if_memory_fits_both_loaders(
     images: Sequence[Image],
 ) -> None:
-    model, given, many = settled(), settings(), [*images] * (FEWEST // COUNT)
+    model, given, many = network_with_statistics(), settings(), [*images] * (FEWEST // COUNT)
     need = len(many) * model.feature_dim * 4
     feeds = poisoned_train_loader(many, given, None), eval_loader(many, given)
     distances = [
@@ -227,18 +231,18 @@ def test_a_training_knows_where_its_features_lie_where_memory_holds_those_of_bot
     assert [each is not None for each in distances] == [False, True]
 
 
-def test_a_stop_does_not_leave_half_a_validation(images: Sequence[Image]) -> None:
+def test_stop_does_not_leave_partial_validation(images: Sequence[Image]) -> None:
     stop = threading.Event()
     stop.set()
-    model, given = settled(), settings()
+    model, given = network_with_statistics(), settings()
     feeds = poisoned_train_loader(images, given, None), eval_loader(images, given)
     learned, tested = build_feature_feeds(model, *feeds, given, RunContext(stop=stop))
     assert (len(list(learned(0))), len(list(tested(0)))) == (0, 3)
 
 
-def learned(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, Tensor]:
+def train_last_layer(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, Tensor]:
     """Return the last layer after three epochs of a frozen training."""
-    model, feed = settled(), poisoned_train_loader(images, settings(), None)
+    model, feed = network_with_statistics(), poisoned_train_loader(images, settings(), None)
     freeze_backbone(model)
     set_train_mode(model, fixed_statistics=True)
     bank = Bank(FrozenBackbone(model), feed, watch=RunContext())
@@ -256,32 +260,36 @@ def learned(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, Tensor]:
 
 
 class TestFrozenTraining:
-    def test_a_bank_changes_what_is_learned_by_rounding_only(self, images: Sequence[Image]) -> None:
+    def test_feature_cache_changes_training_by_rounding_only(self, images: Sequence[Image]) -> None:
         for one, other in zip(
-            learned(images, banked=True), learned(images, banked=False), strict=True
+            train_last_layer(images, banked=True),
+            train_last_layer(images, banked=False),
+            strict=True,
         ):
             torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
-def test_only_a_frozen_body_with_fixed_statistics_is_constant() -> None:
+def test_only_frozen_backbone_with_fixed_statistics_is_constant() -> None:
     assert has_frozen_backbone(settings())
     assert not has_frozen_backbone(settings(freeze_bn=False))
     assert not has_frozen_backbone(settings(freeze=False))
 
 
 class TestMatrix:
-    def test_has_one_row_an_image_in_the_order_of_the_set(self, images: Sequence[Image]) -> None:
+    def test_matrix_has_one_row_per_image_in_set_order(self, images: Sequence[Image]) -> None:
         images[2].path.unlink()
-        model, feed = settled(), eval_loader(images, settings())
+        model, feed = network_with_statistics(), eval_loader(images, settings())
         found = feature_matrix(FrozenBackbone(model), feed, RunContext())
         assert found.features.shape == (COUNT - 1, model.feature_dim)
         assert found.features.dtype == np.float32
         assert found.positions.tolist() == [at for at in range(COUNT) if at != 2]
 
-    def test_is_written_without_objects(self, images: Sequence[Image], tmp_path: Path) -> None:
+    def test_matrix_is_written_without_pickled_objects(
+        self, images: Sequence[Image], tmp_path: Path
+    ) -> None:
         images[2].path.unlink()
         found = feature_matrix(
-            FrozenBackbone(settled()), eval_loader(images, settings()), RunContext()
+            FrozenBackbone(network_with_statistics()), eval_loader(images, settings()), RunContext()
         )
         path = tmp_path / "model" / "features.npz"
         write_features(
@@ -297,16 +305,18 @@ class TestMatrix:
             assert arrays["labels"].tolist()[:3] == [0, 1, 1]
         assert [file.name for file in path.parent.iterdir()] == ["features.npz"]
 
-    def test_of_a_broken_model_is_an_error(self, images: Sequence[Image]) -> None:
-        model = settled()
+    def test_matrix_of_broken_model_is_an_error(self, images: Sequence[Image]) -> None:
+        model = network_with_statistics()
         model.network.get_parameter("conv1.weight").data.fill_(torch.nan)
         with pytest.raises(JobError, match="features of 10 of 10 images are not finite numbers"):
             feature_matrix(FrozenBackbone(model), eval_loader(images, settings()), RunContext())
 
-    def test_can_be_stopped(self, images: Sequence[Image]) -> None:
+    def test_matrix_computation_can_be_stopped(self, images: Sequence[Image]) -> None:
         stop = threading.Event()
         stop.set()
         with pytest.raises(JobError, match="stopped after 0 images"):
             feature_matrix(
-                FrozenBackbone(settled()), eval_loader(images, settings()), RunContext(stop=stop)
+                FrozenBackbone(network_with_statistics()),
+                eval_loader(images, settings()),
+                RunContext(stop=stop),
             )

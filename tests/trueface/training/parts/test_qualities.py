@@ -1,4 +1,4 @@
-"""What a training in several qualities reads."""
+"""Batches of a training in several qualities."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import torch
 
-from tests.trueface.training.parts.test_bank import settled
+from tests.trueface.training.parts.test_bank import network_with_statistics
 from trueface.corruptions.chain import Chain
 from trueface.data import dataset
 from trueface.data.dataset import Batch, ImageLoader, eval_loader, train_loader
@@ -60,10 +60,10 @@ def images(tmp_path: Path) -> tuple[Image, ...]:
 
 
 def batches(images: Sequence[Image], settings: TrainSettings, epoch: int = 0) -> list[Batch]:
-    return list(rows_of(seen(images, settings), settings)(epoch))
+    return list(rows_of(loader_in_qualities(images, settings), settings)(epoch))
 
 
-def seen(images: Sequence[Image], settings: TrainSettings) -> ImageLoader:
+def loader_in_qualities(images: Sequence[Image], settings: TrainSettings) -> ImageLoader:
     return in_qualities(train_loader(images, settings), settings, Path)
 
 
@@ -76,12 +76,12 @@ def as_tested(images: Sequence[Image], chain: str) -> dict[int, torch.Tensor]:
     }
 
 
-def test_a_batch_has_each_item_in_each_quality_as_a_test_of_it_sees_it(
+def test_batch_has_each_item_in_each_quality_as_in_tests(
     images: tuple[Image, ...],
 ) -> None:
     expected = [as_tested(images, chain) for chain in ("none", "jpeg40", "half+jpeg30")]
     settings = options()
-    feed = rows_of(seen(images, settings), settings)
+    feed = rows_of(loader_in_qualities(images, settings), settings)
     assert len(feed) == 3 * COUNT
     first, last = feed(0)
     assert (len(first.labels), len(last.labels)) == (3 * BATCH, 3 * (COUNT - BATCH))
@@ -93,7 +93,7 @@ def test_a_batch_has_each_item_in_each_quality_as_a_test_of_it_sees_it(
             assert torch.equal(batch.images[row], expected[row // items][at])
 
 
-def test_all_qualities_of_an_item_are_augmented_alike_and_it_is_decoded_once(
+def test_all_qualities_of_item_are_augmented_equally_and_decoded_once(
     images: tuple[Image, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Path] = []
@@ -115,7 +115,7 @@ def test_all_qualities_of_an_item_are_augmented_alike_and_it_is_decoded_once(
     assert not torch.equal(later.images, first.images)
 
 
-def test_a_range_is_drawn_for_each_image_and_epoch_and_repeats_with_the_augmentation(
+def test_range_is_sampled_per_image_and_epoch_and_repeats_with_augmentation(
     images: tuple[Image, ...],
 ) -> None:
     settings = options(qualities="jpeg5-95", augment_cycle=2)
@@ -128,7 +128,7 @@ def test_a_range_is_drawn_for_each_image_and_epoch_and_repeats_with_the_augmenta
     assert all(torch.equal(views[0][at], views[2][at]) for at in range(COUNT))
 
 
-def test_a_mixed_batch_has_each_item_once_in_a_quality_that_is_drawn_for_it(
+def test_mixed_batch_has_each_item_once_in_sampled_quality(
     images: tuple[Image, ...],
 ) -> None:
     expected = [as_tested(images, chain) for chain in ("none", "jpeg40", "half+jpeg30")]
@@ -146,14 +146,14 @@ def test_a_mixed_batch_has_each_item_once_in_a_quality_that_is_drawn_for_it(
 
 
 @pytest.mark.parametrize("freeze", [False, True])
-def test_an_image_that_becomes_a_fake_of_itself_is_one_in_all_qualities(
+def test_self_blended_image_is_fake_in_all_qualities(
     images: tuple[Image, ...], freeze: bool
 ) -> None:
     settings = options(sbi=1.0, freeze=freeze)
-    training = seen(images, settings)
+    training = loader_in_qualities(images, settings)
     feed = rows_of(training, settings)
     if freeze:
-        model = settled()
+        model = network_with_statistics()
         feed, _ = build_quality_feeds(
             model, training, eval_loader(images, settings), settings, RunContext()
         )
@@ -162,7 +162,7 @@ def test_an_image_that_becomes_a_fake_of_itself_is_one_in_all_qualities(
     assert any(batch.labels.min() == 0 for batch in plain)
 
 
-def test_loading_processes_give_the_same_batches(images: tuple[Image, ...]) -> None:
+def test_loading_processes_give_same_batches(images: tuple[Image, ...]) -> None:
     settings = options(qualities="raw, jpeg30-90, noise4", flip_prob=0.5)
     alone = batches(images, settings)
     shared = batches(images, settings.model_copy(update={"num_threads": 1}))
@@ -170,17 +170,21 @@ def test_loading_processes_give_the_same_batches(images: tuple[Image, ...]) -> N
 
 
 @pytest.mark.parametrize("form", ["paired", "mixed"])
-def test_features_of_a_frozen_body_are_those_of_the_pixels(
+def test_features_of_frozen_backbone_equal_those_of_pixels(
     images: tuple[Image, ...], form: str
 ) -> None:
     settings = options(freeze=True, quality_batch=form, num_epochs=2)
-    model = settled()
+    model = network_with_statistics()
     body = FrozenBackbone(model)
     banked, _ = build_quality_feeds(
-        model, seen(images, settings), eval_loader(images, settings), settings, RunContext()
+        model,
+        loader_in_qualities(images, settings),
+        eval_loader(images, settings),
+        settings,
+        RunContext(),
     )
     learned = rows_of(banked, settings)
-    assert len(learned) == len(rows_of(seen(images, settings), settings))
+    assert len(learned) == len(rows_of(loader_in_qualities(images, settings), settings))
     for epoch in range(2):
         for made, pixels in zip(learned(epoch), batches(images, settings, epoch), strict=True):
             assert torch.equal(made.indices, pixels.indices)
@@ -191,12 +195,16 @@ def test_features_of_a_frozen_body_are_those_of_the_pixels(
     assert feature_facts(learned)["rows_computed"] == (3 if form == "paired" else 2) * COUNT
 
 
-def test_a_stop_while_features_of_a_quality_are_made_ends_the_pass(
+def test_stop_during_features_of_quality_ends_the_pass(
     images: tuple[Image, ...],
 ) -> None:
     settings, watch = options(freeze=True), RunContext()
     feed, _ = build_quality_feeds(
-        settled(), seen(images, settings), eval_loader(images, settings), settings, watch
+        network_with_statistics(),
+        loader_in_qualities(images, settings),
+        eval_loader(images, settings),
+        settings,
+        watch,
     )
     assert isinstance(feed, ChunkedLoader)
     first = feed.feeds[0]
@@ -210,7 +218,7 @@ def test_a_stop_while_features_of_a_quality_are_made_ends_the_pass(
         list(short(0))
 
 
-def test_a_quality_can_be_a_file_of_its_own_and_a_bad_one_is_left_out_with_its_item(
+def test_quality_can_be_separate_file_and_bad_file_is_skipped_with_its_item(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     files = []
@@ -224,7 +232,7 @@ def test_a_quality_can_be_a_file_of_its_own_and_a_bad_one_is_left_out_with_its_i
     labels = [image.label for image in images]
     listed.write_text(json.dumps({"train": {"raw": raw, "c23": files, "labels": labels}}))
     settings = options(qualities=["raw", "c23"], quality_list=str(listed))
-    training = seen(images, settings)
+    training = loader_in_qualities(images, settings)
     rows = list(rows_of(training, settings)(0))
     assert sum(len(batch.labels) for batch in rows) == 2 * (COUNT - 1)
     reason = training.image_set.bad[0].reason

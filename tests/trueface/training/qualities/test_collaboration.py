@@ -1,6 +1,6 @@
-"""What the collaboration of qualities adds to a loss, and what it measures of itself.
+"""The loss term and the measurements of the collaboration of qualities.
 
-How much features depend on each other: HSIC in its three forms.
+The dependence between features is the HSIC in its three forms.
 """
 
 import logging
@@ -62,10 +62,10 @@ class Doubled:
 
     def __call__(self, epoch: int) -> Iterator[Batch]:
         for batch in self.images(epoch):
-            yield doubled(batch)
+            yield double_batch(batch)
 
 
-def doubled(batch: Batch) -> Batch:
+def double_batch(batch: Batch) -> Batch:
     items = len(batch.labels)
     return Batch(
         torch.cat([batch.images, batch.images // 2]),
@@ -89,7 +89,7 @@ def collaborating(**changed: Any) -> CollaborationObjective:
     return made
 
 
-def pooled(model: Detector, images: Tensor, layer: str) -> Tensor:
+def pooled_outputs(model: Detector, images: Tensor, layer: str) -> Tensor:
     kept: list[Tensor] = []
     hook = model.network.get_submodule(layer).register_forward_hook(
         lambda _module, _inputs, output: kept.append(output.mean((2, 3)))
@@ -99,7 +99,7 @@ def pooled(model: Detector, images: Tensor, layer: str) -> Tensor:
     return kept[0]
 
 
-def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_layers() -> None:
+def test_loss_is_mean_over_qualities_minus_weighted_layer_dependence() -> None:
     model, batch = a_model(), a_batch()
     loss, logs = collaborating().training_step(model, batch)
     plain = functional.binary_cross_entropy_with_logits(model(batch.images), batch.labels)
@@ -109,7 +109,7 @@ def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_lay
             "normalised",
             [
                 rbf_kernel_matrix(each)
-                for each in pooled(model, batch.images, name).chunk(QUALITIES)
+                for each in pooled_outputs(model, batch.images, name).chunk(QUALITIES)
             ],
         )
         for name, weight in OPTIONS.layers.items()
@@ -118,7 +118,7 @@ def test_the_loss_is_the_mean_over_qualities_less_the_weighted_dependence_of_lay
     torch.testing.assert_close(torch.as_tensor(logs["collab"]), loss - plain)
 
 
-def test_what_weights_are_perturbed_against_is_the_classification_alone() -> None:
+def test_weights_are_perturbed_by_classification_loss_only() -> None:
     model, batch = a_model(), a_batch()
     loss, logs = collaborating().ascent_step(model, batch)
     expected, _ = make_objective("bce").training_step(model, batch)
@@ -126,14 +126,14 @@ def test_what_weights_are_perturbed_against_is_the_classification_alone() -> Non
     assert "collab" not in logs
 
 
-def test_a_last_batch_of_few_items_counts_by_its_classification_alone() -> None:
+def test_small_last_batch_uses_classification_loss_only() -> None:
     model, batch = a_model(), next(iter(checkered(0, 8)(0)))
-    few = doubled(Batch(batch.images[:3], batch.labels[:3], batch.indices[:3]))
+    few = double_batch(Batch(batch.images[:3], batch.labels[:3], batch.indices[:3]))
     loss, _ = collaborating().training_step(model, few)
     torch.testing.assert_close(loss, make_objective("bce").training_step(model, few)[0])
 
 
-def test_a_batch_that_is_not_of_chunks_and_a_layer_that_is_not_there_are_refused() -> None:
+def test_batch_without_chunks_and_unknown_layer_are_refused() -> None:
     model, batch = a_model(), a_batch()
     mixed = batch._replace(columns={COLUMN: batch.columns[COLUMN].flip(0)})
     with pytest.raises(JobError, match="quality_batch: paired"):
@@ -142,7 +142,7 @@ def test_a_batch_that_is_not_of_chunks_and_a_layer_that_is_not_there_are_refused
         collaborating(layers={"layer9": 1.0}).training_step(model, batch)
 
 
-def test_of_a_frozen_body_the_hidden_layers_of_the_head_count() -> None:
+def test_hidden_layers_of_head_are_used_if_backbone_is_frozen() -> None:
     class Deep(nn.Linear):
         def __init__(self) -> None:
             super().__init__(4, 1)
@@ -164,13 +164,13 @@ def in_two(**changed: Any) -> TrainSettings:
     return settings(**{**IN_TWO, "batch_size": 8, "select": "last", **changed})
 
 
-def agreeing(wanted: TrainSettings) -> CollaborationObjective:
+def collaboration_objective(wanted: TrainSettings) -> CollaborationObjective:
     options = wanted.collaboration
     assert options is not None
     return CollaborationObjective(make_objective("bce"), options)
 
 
-def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
+def test_dependence_term_without_effect_is_warned_about(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     notes: dict[str, Any] = {}
@@ -180,7 +180,7 @@ def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
         with caplog.at_level(logging.WARNING):
             done = fit(
                 slim(), Doubled(checkered(0)), checkered(1),
-                wanted.trainer, watch=RunContext(), objective=agreeing(wanted),
+                wanted.trainer, watch=RunContext(), objective=collaboration_objective(wanted),
             )  # fmt: skip
         notes[form] = done.notes
     (idle,) = notes["plain"]["warnings"]
@@ -192,21 +192,21 @@ def test_a_term_that_does_nothing_is_warned_of_and_one_that_does_is_not(
     assert 0 < measured["nhsic_permuted"] < measured["nhsic"] <= 1
 
 
-def test_collaboration_raises_the_dependence_of_the_qualities() -> None:
+def test_collaboration_raises_dependence_between_qualities() -> None:
     last: dict[float, Any] = {}
     for weight in (1e-9, 5.0):
         model = slim()
         wanted = in_two(num_epochs=3, collab=weight)
         done = fit(
             model, Doubled(checkered(0)), checkered(1), wanted.trainer, watch=RunContext(),
-            objective=agreeing(wanted),
+            objective=collaboration_objective(wanted),
         )  # fmt: skip
         notes: Any = done.notes
         last[weight] = notes["collaboration"][-1]["nhsic"]
     assert last[5.0] > last[1e-9]
 
 
-def test_a_killed_training_in_two_qualities_goes_on_bit_by_bit(tmp_path: Path) -> None:
+def test_killed_training_in_two_qualities_resumes_bit_by_bit(tmp_path: Path) -> None:
     wanted = in_two(num_epochs=2, checkpoint_every=1, dropout=0.2, awp=0.01, awp_from=2)
     whole, expected = run(tmp_path / "whole", wanted, Doubled(checkered(0)))
     feed = Doubled(checkered(0))
@@ -230,14 +230,14 @@ def grams(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return rbf_kernel_matrix(first), rbf_kernel_matrix(second)
 
 
-def test_the_plain_form_is_the_trace_of_its_definition() -> None:
+def test_biased_form_is_trace_of_its_definition() -> None:
     this, other = grams(features(0), features(1))
     centre = torch.eye(MEASURED, dtype=torch.float64) - 1 / MEASURED
     trace = torch.trace(this @ centre @ other @ centre) / (MEASURED - 1) ** 2
     assert abs(hsic_biased(this, other) - trace) <= 1e-9
 
 
-def test_the_cca_form_is_the_trace_with_one_sided_centring_as_its_public_code_has_it() -> None:
+def test_cca_form_is_trace_with_one_sided_centring_as_published() -> None:
     this, other = grams(features(0), features(1))
     eye = torch.eye(MEASURED, dtype=torch.float64)
     halves = [each @ (eye - 1 / MEASURED) for each in (this, other)]
@@ -246,7 +246,7 @@ def test_the_cca_form_is_the_trace_with_one_sided_centring_as_its_public_code_ha
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_every_form_is_symmetric_and_not_below_0_and_blind_to_the_order_of_items(name: str) -> None:
+def test_every_form_is_symmetric_non_negative_and_permutation_invariant(name: str) -> None:
     form, order = FORMS[name], torch.randperm(MEASURED, generator=torch.Generator().manual_seed(3))
     this, other = grams(features(0), features(1))
     value = form(this, other)
@@ -256,7 +256,7 @@ def test_every_form_is_symmetric_and_not_below_0_and_blind_to_the_order_of_items
     assert abs(permuted - value) <= 1e-9
 
 
-def test_features_depend_on_themselves_wholly_and_constant_ones_on_nothing() -> None:
+def test_dependence_of_features_on_themselves_is_maximal_and_of_constants_zero() -> None:
     same, other = grams(features(0), features(1))
     assert abs(hsic_normalised(same, same) - 1) <= 1e-12
     assert (
@@ -268,7 +268,7 @@ def test_features_depend_on_themselves_wholly_and_constant_ones_on_nothing() -> 
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_gradients_are_those_of_finite_differences(name: str) -> None:
+def test_gradients_match_finite_differences(name: str) -> None:
     other = rbf_kernel_matrix(features(1, items=5))
 
     def value(moved: Tensor) -> Tensor:
@@ -278,7 +278,7 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(value, moved, eps=1e-6, atol=1e-6)
 
 
-def test_independent_features_are_near_their_shuffled_baseline_and_copies_far_above() -> None:
+def test_independent_features_are_near_shuffled_baseline_and_copies_far_above() -> None:
     apart = [rbf_kernel_matrix(features(seed)) for seed in (0, 1)]
     # the diagonal alone makes the measure large
     assert hsic_normalised(*apart) > 0.2
@@ -288,7 +288,7 @@ def test_independent_features_are_near_their_shuffled_baseline_and_copies_far_ab
 
 
 @pytest.mark.parametrize("name", FORMS)
-def test_a_sum_over_pairs_does_not_depend_on_the_order_of_qualities(name: str) -> None:
+def test_sum_over_pairs_does_not_depend_on_quality_order(name: str) -> None:
     three = [rbf_kernel_matrix(features(seed)) for seed in range(3)]
     expected = sum(
         FORMS[name](three[this], three[other]) for this, other in ((0, 1), (0, 2), (1, 2))
@@ -298,7 +298,7 @@ def test_a_sum_over_pairs_does_not_depend_on_the_order_of_qualities(name: str) -
     assert pairs(3) == 3
 
 
-def test_published_widths_make_the_kernel_say_nothing() -> None:
+def test_published_kernel_widths_are_uninformative() -> None:
     wide = features(0, width=2048).abs()
     # sigma 6 alone: all items are infinitely far apart; with dim they are all alike
     assert torch.allclose(

@@ -8,7 +8,7 @@ from trueface.training.ridge_regression import FeatureRows
 def rows(
     count: int, width: int, *, seed: int = 0, gap: float = 1.0, fakes: float = 0.5
 ) -> FeatureRows:
-    """Return rows of random features; a tenth of them tell the classes apart."""
+    """Return rows of random features, a tenth of which depend on the class."""
     random = np.random.default_rng(seed)
     labels = (np.arange(count) < round(fakes * count)).astype(np.int8)
     features = random.normal(3.0, 2.0, (count, width))

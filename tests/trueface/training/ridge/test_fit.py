@@ -17,7 +17,7 @@ from trueface.training.ridge_regression import FeatureRows, Numbers, Standardiza
 from trueface.training.settings import TrainSettings
 
 
-def test_its_logits_are_those_of_weight_and_bias() -> None:
+def test_logits_are_those_of_weight_and_bias() -> None:
     train, validation = rows(80, 200), rows(60, 200, seed=1)
     fitted = fit(train, validation, clip=8.0)
     again = whole(validation, fitted.standard) @ fitted.weight + fitted.bias
@@ -27,7 +27,7 @@ def test_its_logits_are_those_of_weight_and_bias() -> None:
     )
 
 
-def test_validation_chooses_the_penalty_with_the_largest_auc() -> None:
+def test_validation_selects_penalty_with_largest_auc() -> None:
     train, validation = rows(80, 200), rows(60, 200, seed=1)
     fitted = fit(train, validation, clip=8.0)
     assert fitted.aucs[fitted.relative_penalty] == max(fitted.aucs.values())
@@ -36,24 +36,24 @@ def test_validation_chooses_the_penalty_with_the_largest_auc() -> None:
     )
 
 
-def test_a_validation_of_one_class_leaves_penalty_and_calibration_as_they_usually_are() -> None:
+def test_single_class_validation_keeps_default_penalty_and_calibration() -> None:
     train, validation = rows(40, 60), rows(30, 60, seed=1, fakes=0.0)
     fitted = fit(train, validation, clip=8.0)
     assert (fitted.relative_penalty, fitted.aucs) == (UNTESTED, {})
     assert (fitted.calibration.temperature, fitted.calibration.threshold) == (1.0, 0.0)
 
 
-def test_a_penalty_that_is_given_is_taken() -> None:
+def test_given_penalty_is_used() -> None:
     fitted = fit(rows(40, 60), rows(30, 60, seed=1), clip=8.0, penalty=0.5)
     assert (fitted.relative_penalty, fitted.aucs) == (0.5, {})
 
 
-def test_a_training_of_one_class_is_refused() -> None:
+def test_single_class_training_is_refused() -> None:
     with pytest.raises(JobError, match=r"all 20 images are real. .* needs images of both classes"):
         fit(rows(20, 30, fakes=0.0), rows(20, 30), clip=8.0)
 
 
-def test_classes_of_other_sizes_have_their_means_on_both_sides_of_zero() -> None:
+def test_classes_of_different_size_have_means_on_both_sides_of_zero() -> None:
     train = rows(100, 150, fakes=0.1)
     fitted = fit(train, rows(60, 150, seed=1), clip=8.0, penalty=1.0)
     means = [fitted.train_outputs[train.labels == label].mean() for label in (0, 1)]
@@ -61,7 +61,7 @@ def test_classes_of_other_sizes_have_their_means_on_both_sides_of_zero() -> None
     assert means[1] > 0
 
 
-def test_broken_features_of_validation_are_named() -> None:
+def test_non_finite_validation_features_are_named() -> None:
     validation = rows(30, 60, seed=1)
     validation.parts[0][3, 3] = np.nan
     with pytest.raises(JobError, match="not finite numbers"):
@@ -72,7 +72,7 @@ PENALTY = 3.0
 SHAPES = [(60, 150), (80, 30)]  # dual, primal
 
 
-def kept(every: FeatureRows, gone: list[int]) -> FeatureRows:
+def without_rows(every: FeatureRows, gone: list[int]) -> FeatureRows:
     """Return rows without some, as if they had never been there."""
     stays = np.setdiff1d(np.arange(len(every)), gone)
     features = np.concatenate(every.parts)[stays]
@@ -86,15 +86,13 @@ def logits(layer: LinearLayer, every: FeatureRows, standard: Standardization) ->
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("count", [1, 20, 50])
-def test_forgotten_rows_leave_as_if_they_had_never_been_there(
-    shape: tuple[int, int], count: int
-) -> None:
+def test_forgotten_rows_have_no_influence(shape: tuple[int, int], count: int) -> None:
     every = rows(*shape, fakes=0.4)
     standard = Standardization.from_rows(every)
     gone = np.random.default_rng(1).permutation(len(every))[:count].tolist()
     closed, anew = (
         refit(every, standard, PENALTY, gone=gone),
-        refit(kept(every, gone), standard, PENALTY),
+        refit(without_rows(every, gone), standard, PENALTY),
     )
     test = rows(40, shape[1], seed=7)
     difference = logits(closed, test, standard) - logits(anew, test, standard)
@@ -108,7 +106,7 @@ def test_forgotten_rows_leave_as_if_they_had_never_been_there(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_kept_factor_serves_other_labels(shape: tuple[int, int]) -> None:
+def test_stored_factor_is_reused_for_other_labels(shape: tuple[int, int]) -> None:
     true = rows(*shape)
     flipped = true.labels.copy()
     flipped[::5] = 1 - flipped[::5]
@@ -116,23 +114,23 @@ def test_a_kept_factor_serves_other_labels(shape: tuple[int, int]) -> None:
     standard = Standardization.from_rows(poisoned)
     factor = factor_of(poisoned, standard, PENALTY)
     closed = refit(true, standard, PENALTY, factor=factor)
-    anew = refit(kept(true, []), standard, PENALTY)
+    anew = refit(without_rows(true, []), standard, PENALTY)
     test = rows(40, shape[1], seed=7)
     assert_allclose(logits(closed, test, standard), logits(anew, test, standard), atol=1e-10)
 
 
-def test_a_kept_factor_serves_forgetting_and_weights() -> None:
+def test_stored_factor_is_reused_for_forgetting_and_weights() -> None:
     every = rows(50, 120)
     every = replace(every, weight=np.random.default_rng(2).uniform(0.5, 4, 50))
     standard = Standardization.from_rows(every)
     factor = factor_of(every, standard, PENALTY)
     closed = refit(every, standard, PENALTY, gone=[0, 7, 30], factor=factor)
-    anew = refit(kept(every, [0, 7, 30]), standard, PENALTY)
+    anew = refit(without_rows(every, [0, 7, 30]), standard, PENALTY)
     test = rows(40, 120, seed=7)
     assert_allclose(logits(closed, test, standard), logits(anew, test, standard), atol=1e-10)
 
 
-def test_forgetting_a_whole_class_is_refused() -> None:
+def test_forgetting_whole_class_is_refused() -> None:
     every = rows(20, 50)
     fakes = np.flatnonzero(every.labels == 1)
     with pytest.raises(ValueError, match="both classes"):
@@ -142,7 +140,7 @@ def test_forgetting_a_whole_class_is_refused() -> None:
 PLACE = {"data_root": ".", "split_path": ".", "resize_size": 24}
 
 
-def test_a_fit_sees_each_image_and_then_its_copies_in_the_order_of_their_names() -> None:
+def test_fit_uses_each_image_then_its_copies_in_name_order() -> None:
     settings = TrainSettings.model_validate({**PLACE, "augment_seed": 7})
     images = [Image(f"{n}.png", f"{n}", n % 2, "", "none") for n in range(6)]
     pixels = torch.randint(0, 256, (3, 24, 24), generator=torch.Generator().manual_seed(0)).byte()

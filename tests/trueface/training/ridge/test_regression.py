@@ -31,7 +31,7 @@ def both(some: FeatureRows) -> tuple[Dual, Primal, FeatureRows]:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("relative", [1e-3, 1.0])
-def test_dual_and_primal_have_the_same_minimum(shape: tuple[int, int], relative: float) -> None:
+def test_dual_and_primal_have_same_minimum(shape: tuple[int, int], relative: float) -> None:
     some = rows(*shape, fakes=0.3)
     dual, primal, _ = both(some)
     wanted = targets(some.labels, some.weight)
@@ -44,7 +44,7 @@ def test_dual_and_primal_have_the_same_minimum(shape: tuple[int, int], relative:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_minimum_is_scikit_learns(shape: tuple[int, int]) -> None:
+def test_minimum_matches_scikit_learn(shape: tuple[int, int]) -> None:
     some = rows(*shape)
     weight = np.random.default_rng(1).uniform(0.5, 3, len(some))
     some = FeatureRows(some.parts, some.labels, some.images, weight)
@@ -56,13 +56,13 @@ def test_the_minimum_is_scikit_learns(shape: tuple[int, int]) -> None:
         assert_allclose(ours, theirs.coef_, atol=1e-8)
 
 
-def test_the_smaller_system_is_taken() -> None:
+def test_smaller_system_is_solved() -> None:
     few, many = rows(30, 50), rows(50, 30)
     assert isinstance(regression(few, Standardization.from_rows(few)), Dual)
     assert isinstance(regression(many, Standardization.from_rows(many)), Primal)
 
 
-def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_column_blocks_do_not_change_result(monkeypatch: pytest.MonkeyPatch) -> None:
     some = rows(40, 100)
     standard = Standardization.from_rows(some)
     whole_block = Dual.from_rows(some, standard)
@@ -72,7 +72,7 @@ def test_blocks_of_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
-def test_a_constant_feature_has_no_weight_and_breaks_nothing() -> None:
+def test_constant_feature_has_zero_weight() -> None:
     some = rows(30, 64)
     for part in some.parts:
         part[:, 5] = 7.5
@@ -82,13 +82,13 @@ def test_a_constant_feature_has_no_weight_and_breaks_nothing() -> None:
     assert solution.weight()[5] == pytest.approx(0, abs=1e-12)
 
 
-def test_a_broken_feature_is_an_error_with_a_reason() -> None:
+def test_non_finite_feature_is_an_error_with_reason() -> None:
     inner = np.full((3, 3), np.nan)
     with pytest.raises(JobError, match="not finite numbers"):
         DualFactor.from_inner_products(inner, 1.0, np.ones(3))
 
 
-def test_targets_weigh_the_classes_alike_and_are_one_where_they_are_equal() -> None:
+def test_targets_weight_classes_equally_and_are_one_for_equal_sizes() -> None:
     even = targets(np.array([0, 1, 0, 1], np.int8), np.ones(4))
     assert even.tolist() == [-1, 1, -1, 1]
     uneven = targets(np.array([0, 0, 0, 1], np.int8), np.ones(4))
@@ -97,7 +97,7 @@ def test_targets_weigh_the_classes_alike_and_are_one_where_they_are_equal() -> N
         targets(np.ones(3, np.int8), np.ones(3))
 
 
-def test_the_best_penalty_is_refined_and_the_largest_of_equal_ones() -> None:
+def test_best_penalty_is_refined_and_largest_of_equal_ones() -> None:
     tried: list[float] = []
 
     def merit(penalty: float) -> float:

@@ -17,7 +17,7 @@ LOW, HIGH = 0.4, 0.6
 def soft(
     face: Floats, donor: Floats | None, chance: np.random.Generator, strength: float
 ) -> Floats:
-    """Return the face without its finest detail, an unsharp mask on what is left."""
+    """Return the face without its finest detail, and with an unsharp mask on the rest."""
     del donor
     share = 1 - (1 - chance.uniform(LOW, HIGH)) * strength
     return sharpened(resampled(face, min(max(share, SMALLEST), 1.0)), chance.uniform(0.5, 1.0))
