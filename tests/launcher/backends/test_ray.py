@@ -128,7 +128,7 @@ def test_no_pilots_are_no_question() -> None:
 IMPORTS = """
 import importlib, pkgutil, sys
 import launcher
-from launcher.backends.protocol import backend_of
+from launcher.backends.protocol import load_backend
 from launcher.backends.settings import BackendSettings
 from launcher.system.paths import Home
 from pathlib import Path
@@ -136,7 +136,7 @@ from pathlib import Path
 for module in pkgutil.walk_packages(launcher.__path__, "launcher."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-backend_of(BackendSettings(name="ray", kind="ray"), Home(Path("/nowhere"))).observe([])
+load_backend(BackendSettings(name="ray", kind="ray"), Home(Path("/nowhere"))).observe([])
 assert "ray" not in sys.modules
 """
 

@@ -75,7 +75,7 @@ class Desk:
         if code:
             begin = [
                 "-c",
-                f"import sys\n{code}\nfrom launcher.backends.node_pilot import main\nsys.exit(main(sys.argv[1:]))",
+                f"import sys\n{code}\nfrom launcher.backends.node_start import main\nsys.exit(main(sys.argv[1:]))",
             ]
         with self.folder.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -39,7 +39,7 @@ from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.nvml.standin import TAKE, Devices
 
-AT_ONCE = "from launcher.backends import node_facts; node_facts.PATHS_PATIENCE_S = 0.0"
+AT_ONCE = "from launcher.backends import node_facts; node_facts.PATHS_TIMEOUT_S = 0.0"
 
 
 def refused(desk: Desk) -> str:

@@ -237,7 +237,7 @@ def test_a_job_whose_order_names_no_cores_has_those_of_the_pilot(desk_of: MakeDe
 
 
 def test_a_pilot_whose_folder_was_deleted_ends_what_runs(desk_of: MakeDesk) -> None:
-    code = "from launcher.backends import node_pilot; node_pilot.GONE_PATIENCE_S = 0.1"
+    code = "from launcher.backends import node_pilot; node_pilot.FOLDER_TIMEOUT_S = 0.1"
     desk = desk_of().start(code=code)
     program = program_of(desk.run(spec=a_spec(*shell(FOR_EVER))))
     shutil.rmtree(desk.folder.folder)

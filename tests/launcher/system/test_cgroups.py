@@ -202,7 +202,7 @@ def test_a_scheduler_that_a_job_started_can_be_killed_without_ending_other_jobs(
     inner = Home(tmp_path / "inner")
     gate = tmp_path / "gate"
     script = (
-        "import os, pathlib, sys, time\nfrom launcher.system.daemon_control import ensure_scheduler\n"
+        "import os, pathlib, sys, time\nfrom launcher.system.scheduler_start import ensure_scheduler\n"
         "from launcher.system.paths import Home, make_home\nfrom launcher.store.queue import Store\n"
         "os.environ['LAUNCHER_CLAIMS'] = sys.argv[3]\n"  # a job gets none of ours
         "home = Home(pathlib.Path(sys.argv[1]))\nmake_home(home)\nStore(home).close()\n"

@@ -116,9 +116,9 @@ def test_a_home_that_became_a_file_ends_no_helper(home: Home) -> None:
 WRITING = """
 import sys
 from pathlib import Path
-from launcher.system.error_log import set_long_log_aside
+from launcher.system.error_log import rotate_long_log
 print("before", flush=True)
-set_long_log_aside(Path(sys.argv[1]), 10)
+rotate_long_log(Path(sys.argv[1]), 10)
 print("after", flush=True)
 print("an error", file=sys.stderr, flush=True)
 """

@@ -58,8 +58,8 @@ time.sleep(60)
 HOLD_LOCK = """
 import sys, time
 from pathlib import Path
-from launcher.system.processes import lock
-assert lock(Path(sys.argv[1])) is not None
+from launcher.system.locks import lock_file
+assert lock_file(Path(sys.argv[1])) is not None
 print("locked", flush=True)
 {then}
 time.sleep(60)
@@ -276,17 +276,17 @@ def test_a_process_is_started_apart_from_ours(tmp_path: Path) -> None:
 FEW_FILES = """
 import os, resource, sys
 from pathlib import Path
-from launcher.system.processes import short_of_files, start_apart
+from launcher.system.process_start import open_files_shortage, spawn_daemon
 hard = int(sys.argv[1])
 above = os.dup2(0, 200)  # as it was inherited
 os.set_inheritable(above, True)
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
-print(bool(short_of_files()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(bool(open_files_shortage()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 while os.dup(0) < 50:
     pass
-print(bool(short_of_files()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(bool(open_files_shortage()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 log = Path(sys.argv[2])
-program = start_apart(["/bin/sh", "-c", "ulimit -n; ls /proc/self/fd"], log)
+program = spawn_daemon(["/bin/sh", "-c", "ulimit -n; ls /proc/self/fd"], log)
 assert os.waitpid(program, 0)[1] == 0
 print(*log.read_text().split())
 """
@@ -345,7 +345,7 @@ def test_a_program_that_is_stopped_while_it_starts_another_stands_still_and_goes
 
 OFTEN = """
 import os, random, signal, threading, time
-from launcher.system.processes import StopEvent
+from launcher.system.stop_event import StopEvent
 
 def strike():
     time.sleep(random.random() / 1000)

@@ -178,7 +178,7 @@ def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(
             "-c",
             "import sys; from pathlib import Path\n"
             "from launcher.system.paths import Home, make_home\n"
-            "from launcher.system.daemon_control import ensure_scheduler\n"
+            "from launcher.system.scheduler_start import ensure_scheduler\n"
             f"home = Home(Path({str(other)!r})); make_home(home); ensure_scheduler(home)",
         ),
         context=a_context(environment={"PATH": os.environ["PATH"]}),

@@ -490,7 +490,7 @@ def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
     other = Home(tmp_path / "other")
     make_home(other)
     script = (
-        "import pathlib, sys\nfrom launcher.system.daemon_control import ensure_scheduler\n"
+        "import pathlib, sys\nfrom launcher.system.scheduler_start import ensure_scheduler\n"
         "from launcher.system.paths import Home\nfrom launcher.store.queue import Store\n"
         "home = Home(pathlib.Path(sys.argv[1]))\nStore(home).close()\n"
         "print(ensure_scheduler(home))"

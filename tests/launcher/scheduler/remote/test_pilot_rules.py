@@ -90,13 +90,13 @@ BACKENDS = st.builds(
 DEMANDS = st.builds(Demand, jobs=st.integers(-5, 10_000), slots=st.integers(-2, 64))
 SIGNS = st.builds(
     PilotSignals,
-    stage=st.sampled_from([None, *AllocationState]),
+    allocation_state=st.sampled_from([None, *AllocationState]),
     node_answers=st.booleans(),
     unknown_s=SPANS,
-    spoke=st.booleans(),
-    bye=st.booleans(),
+    is_registered=st.booleans(),
+    is_deregistered=st.booleans(),
     silent_s=SPANS | st.just(math.inf),
-    beat_s=st.floats(min_value=0.01, max_value=600),
+    heartbeat_s=st.floats(min_value=0.01, max_value=600),
     lease_s=st.none() | st.floats(min_value=0.01, max_value=600),
 )
 
