@@ -1,4 +1,4 @@
-"""One pilot, as the scheduler knows it: its record, what it last reported, and what its engine says of it."""
+"""One pilot in the scheduler: its record, its latest messages, and the latest report of its backend."""
 
 import math
 from dataclasses import dataclass
@@ -31,80 +31,80 @@ _CAUSES_WITH_REASON = {
     AllocationEndCause.MEMORY,
     AllocationEndCause.UNKNOWN,
 }
-CANCEL_RETRY_S = 10.0  # an engine may have lost a request to end a pilot
-END_POLLS = 3  # an engine may miss so many questions before a pilot whose end it knows gets work all the same
+CANCEL_RETRY_S = 10.0  # seconds; a backend may have lost a request to cancel a pilot
+END_POLLS = 3  # polls without an end time before the pilot gets jobs anyway
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Pilot:
-    """What is known of a pilot."""
+    """A pilot. Times are in seconds."""
 
-    record: PilotRecord  # what lies in the home
-    link: PilotLink  # its two files
-    adopted: bool = False  # an earlier scheduler submitted it: whether it lives is not known then
+    record: PilotRecord  # its record in the queue folder
+    link: PilotLink  # its two message files
+    adopted: bool = False  # an earlier scheduler submitted it, so it is not known to be alive
     observation: Observation | None = None
     unknown_s: float = 0.0
     attempts: int = 0
     state: PilotState = PilotState.SUBMITTED
     durable: bool = True  # its record survives a power cut
-    is_submitted: bool = True  # False: its submission is under way
-    process_gone: bool = False  # its process is over, as far as is known without its engine
+    is_submitted: bool = True  # False while its submission is running
+    process_gone: bool = False  # its process is known to have ended, without its backend
     is_deleting: bool = False  # it has ended, and its folder is being deleted
-    is_accepted: bool = False  # its engine took it, or has known it
-    success_recorded: bool = False  # it has spoken, and can do its work
-    failure_recorded: bool = False  # it counts as a pilot that never spoke
-    log: str | None = None  # the last lines of what it printed; None: not read
-    cancelled: bool = False  # the engine was asked to end it, and did not refuse
-    cancel_at: float = -math.inf  # not before then
-    silent_s: float = math.inf  # since it spoke last, as far as its news could be read
-    drain_at: float = math.inf  # when it was sent that it is to end all that runs there
-    _abandoned_at: float = math.inf  # since when it is that, as it was judged
-    _lost_at: float = math.inf  # likewise
-    _sent_drain: Drain | None = None  # the order that it was sent
-    _observed_at: float = math.nan  # when the engine was last asked about it
-    running_since: float = math.inf  # since when its engine has said that it is on a node
+    is_accepted: bool = False  # its backend has accepted or listed it
+    success_recorded: bool = False  # it has registered without problems
+    failure_recorded: bool = False  # it counts as a pilot that never registered
+    log: str | None = None  # the last lines of its output; None if not read
+    cancelled: bool = False  # the backend has accepted a request to cancel it
+    cancel_at: float = -math.inf  # earliest time of the next request to cancel it
+    silent_s: float = math.inf  # since its last message that could be read
+    drain_at: float = math.inf  # when it was sent the command to end all its attempts
+    _abandoned_at: float = math.inf  # since when it is abandoned
+    _lost_at: float = math.inf  # since when it is lost
+    _sent_drain: Drain | None = None  # the last command to drain that it was sent
+    _observed_at: float = math.nan  # when the backend was last polled about it
+    running_since: float = math.inf  # since when its backend has reported it on a node
     _registered_at: float = math.inf
-    _updated_at: float = -math.inf  # when it was judged last
-    _is_known_alive: bool = False  # it lives for certain
+    _updated_at: float = -math.inf  # time of the last update
+    _is_known_alive: bool = False  # it is certainly alive
     _first_heartbeat: int | None = None
 
     @property
     def token(self) -> str:
-        """Its name."""
+        """Name of the pilot."""
         return self.record.token
 
     @property
     def allocation_state(self) -> AllocationState | None:
-        """How far the engine was when it answered last; None: it has not been asked."""
+        """State in the latest report of the backend; None if it was not polled yet."""
         return None if self.observation is None else self.observation.stage
 
     @property
     def node(self) -> str:
-        """The node it is on, '' where that is not known; what it says itself counts before what its engine says."""
+        """Node of the pilot; '' if unknown. Its own message takes precedence over its backend."""
         of_engine = "" if self.observation is None else self.observation.node
         hello = self.link.registration
         return self.reported_node or of_engine or ("" if hello is None else hello.host)
 
     @property
     def reported_node(self) -> str:
-        """The node that it says it is on, by the engine's name; '' where it has not said so."""
+        """Node that the pilot has reported, by the name in the backend; '' if it has not registered."""
         return "" if self.link.registration is None else self.link.registration.node
 
     @property
     def job(self) -> str:
-        """The engine's number of it, '' where that is not known; it may be given out again."""
+        """Number of the allocation in the backend; '' if unknown. Backends reuse numbers."""
         return "" if self.link.registration is None else self.link.registration.job
 
     @property
     def label(self) -> str:
-        """What it is called in messages: its node and number, as long names tell people nothing."""
+        """Name in messages: node and number, which are shorter than the token."""
         if not self.node:
             return f"pilot {self.token}"
         return f"pilot on {self.node} (job {self.job})" if self.job else f"pilot on {self.node}"
 
     @property
     def end_reason(self) -> str:
-        """How its engine says that it ended: "allocation 12 of slurm was cancelled"; '' while it does not."""
+        """End as its backend reports it, for example "allocation 12 of slurm was cancelled"; '' if it does not."""
         if self.observation is None or self.observation.stage is not AllocationState.ENDED:
             return ""
         cause, reason = (
@@ -121,12 +121,12 @@ class Pilot:
 
     @property
     def is_registered(self) -> bool:
-        """Whether it has spoken."""
+        """Whether the pilot has registered."""
         return self.link.registration is not None
 
     @property
     def troubles(self) -> tuple[str, ...]:
-        """Why it can do nothing; nothing where it can."""
+        """Problems that prevent the pilot from running jobs; empty if there are none."""
         hello = self.link.registration
         if hello is None:
             return ()
@@ -136,12 +136,15 @@ class Pilot:
 
     @property
     def is_terminating(self) -> bool:
-        """Whether it is to end whatever it does."""
+        """Whether the pilot is to end all its attempts."""
         return bool(self.record.cancelled or self.record.given_up)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing of what ran there lives: it said so, its engine does, or its lease is over."""
+        """Whether all processes of the pilot have ended.
+
+        The pilot or its backend reports it, or its lease has expired.
+        """
         if self.link.exit_reason is not None or is_lease_over(self._make_signals()):
             return True
         emptied = self.observation is not None and self.observation.emptied
@@ -149,10 +152,10 @@ class Pilot:
 
     @property
     def terminating_s(self) -> float:
-        """How long all that lives there has been ending, since it was given up; infinite: nothing lives.
+        """Seconds since the pilot received the command to end all its attempts; infinite if no process is left.
 
-        A node that does not answer may be frozen, and no time tells when it ends what runs there; its owner may know
-        that it is gone for good, and asks all of it to end.
+        A node that does not answer may be frozen, so no timeout shows when its processes end. A user who knows that it
+        is permanently gone can cancel its jobs.
         """
         if self.record.buried or (self.record.given_up and self.is_empty):
             return math.inf
@@ -165,14 +168,17 @@ class Pilot:
 
     @property
     def counts_toward_limit(self) -> bool:
-        """Whether it counts against the number of pilots: it is there, or may be."""
+        """Whether the pilot counts toward the limit of pilots: it exists or may exist."""
         if self.state in {PilotState.ENDED, PilotState.STRANDED}:
             return False
         return not (self.cancelled and self.allocation_state is AllocationState.UNKNOWN)
 
     @property
     def is_pending(self) -> bool:
-        """Whether it will take work, and has not spoken yet; one for a single job also until it gets that."""
+        """Whether the pilot will accept jobs and has not registered yet.
+
+        A pilot for a single job is also pending until it gets that job.
+        """
         coming = self.state in UNREGISTERED_STATES or (
             self.record.spec.single and self.accepts_jobs
         )
@@ -180,14 +186,14 @@ class Pilot:
 
     @property
     def is_polled(self) -> bool:
-        """Whether its news are to be read."""
+        """Whether the messages of the pilot are to be read."""
         return self.is_submitted and not (self.is_deleting or self.record.buried)
 
     @property
     def is_queued_unpolled(self) -> bool:
-        """Whether it is one of perhaps hundreds in an engine's queue, and has no news then.
+        """Whether the pilot is in the queue of its backend, perhaps with hundreds, and sends no messages.
 
-        One of an earlier scheduler may be on a node, with an attempt, before the engine was asked about it.
+        A pilot of an earlier scheduler may already run an attempt on a node before the backend is polled.
         """
         waits = self.allocation_state is AllocationState.WAITING or (
             self.allocation_state is None and not self.adopted
@@ -196,22 +202,22 @@ class Pilot:
 
     @property
     def accepts_jobs(self) -> bool:
-        """Whether it may be sent work now."""
+        """Whether the pilot may be sent jobs now."""
         proven = self._is_known_alive or not self.adopted
         ready = self.state is PilotState.RUNNING and proven and not self._awaits_end_time
         return ready and not (self.is_terminating or self.link.is_draining or self.troubles)
 
     @property
     def is_lost(self) -> bool:
-        """Whether what ran there is lost, unless it is on record how it ended."""
+        """Whether attempts on the pilot are lost, except those with a recorded end."""
         return self.state in LOST_STATES
 
     def needs_scheduler(self, now: float, *, engine_silent: bool) -> bool:
-        """Tell whether a scheduler should stay for it: not for what only waits to be forgotten.
+        """Return whether a scheduler must keep running for the pilot.
 
         Args:
-            now: the time.
-            engine_silent: whether its engine does not answer.
+            now: Monotonic time in seconds.
+            engine_silent: Whether the backend does not answer.
         """
         if self.attempts or not self.is_submitted:
             return True
@@ -224,11 +230,11 @@ class Pilot:
         return not self.cancelled or now < self.cancel_at
 
     def update_state(self, attempts: int, now: float) -> None:
-        """Take in what its link has read.
+        """Update the state from the messages that the link has read.
 
         Args:
-            attempts: that are there, as the queue has it.
-            now: the time of that.
+            attempts: Number of attempts on the pilot according to the queue.
+            now: Monotonic time of that number in seconds.
         """
         self.attempts, self._updated_at = attempts, now
         if self.is_registered:
@@ -243,12 +249,12 @@ class Pilot:
         self._lost_at = min(self._lost_at, now) if self.is_lost else math.inf
 
     def apply_observation(self, observation: Observation, now: float, poll_s: float) -> None:
-        """Take in what the engine says.
+        """Update the state from a report of the backend.
 
         Args:
-            observation: its answer.
-            now: when it answered.
-            poll_s: between two questions; a gap that is much longer counts as two.
+            observation: The report.
+            now: Monotonic time of the report in seconds.
+            poll_s: Interval between two polls in seconds. A much longer gap counts as two intervals.
         """
         known = observation.stage is not AllocationState.UNKNOWN
         self.is_accepted = self.is_accepted or known
@@ -267,7 +273,7 @@ class Pilot:
         self.link.end_reason = self.end_reason
 
     def is_cancel_due(self, now: float) -> bool:
-        """Tell whether the engine is to be asked now to end it."""
+        """Return whether the backend is to be asked now to cancel the pilot."""
         if not self.is_terminating or now < self.cancel_at or self.process_gone:
             return False
         return not self.cancelled or self.allocation_state in {
@@ -276,11 +282,11 @@ class Pilot:
         }
 
     def record_cancel_request(self, now: float) -> None:
-        """Note that the engine took the request to end it."""
+        """Record that the backend accepted the request to cancel the pilot."""
         self.cancelled, self.cancel_at = True, now + CANCEL_RETRY_S
 
     def send_drain(self, *, now: bool, at: float) -> None:
-        """Have it take nothing more, once, and end what runs where that is to end now."""
+        """Send the pilot once the command to accept no more jobs, and to end its attempts if `now` is set."""
         if self._sent_drain is not None and (self._sent_drain.now or not now):
             return
         self._sent_drain = Drain(now=now)
@@ -290,7 +296,7 @@ class Pilot:
 
     @property
     def _awaits_end_time(self) -> bool:
-        """Whether its engine is about to say when it ends: a job that takes longer must not start there."""
+        """Whether the backend is about to report the end time. A job that takes longer must not start there."""
         hello = self.link.registration
         if hello is None or not hello.limited or self.allocation_state is AllocationState.RUNNING:
             return False
@@ -298,7 +304,7 @@ class Pilot:
         return self.state is PilotState.RUNNING and not late
 
     def _update_known_alive(self) -> None:
-        """An old file is no sign of life: a new beat is, or the engine that knows it."""
+        """Require a new heartbeat or a report of the backend, because an old file proves nothing."""
         beat = self.link.heartbeat
         number = 0 if beat is None else beat.number
         if self.is_registered and self._first_heartbeat is None:

@@ -1,8 +1,7 @@
-"""What is decided about pilots: how many are submitted, when, and when nothing of one lives any more.
+"""Rules for pilots: how many to submit, when, and when all processes of a pilot have ended.
 
-Pure: what is known goes in, a decision comes out. Times are spans in seconds, so no clock can jump under them.
-
-How fast pilots of a backend may follow each other, from what became of the last ones.
+All functions are pure. Times are durations in seconds, so a clock that is set has no effect.
+`SubmitThrottle` limits the submissions of a backend. It depends on the outcomes of the latest pilots.
 """
 
 import math
@@ -14,39 +13,39 @@ from typing import NamedTuple
 from launcher.backends.protocol import AllocationState
 
 UNKNOWN_TIMEOUT_S = (
-    30.0  # an engine that forgets a pilot may have been restarted: it is asked again
+    30.0  # a backend that does not list a pilot may have been restarted, so it is polled again
 )
 DELETE_UNKNOWN_AFTER_S = (
-    600.0  # a submission that hung may come through so late; then the pilot is cancelled
+    600.0  # a submission that hung may be accepted this late; the pilot is cancelled then
 )
 SUBMISSION_SPACING_S = 10.0  # between two submissions, after the first ones
 MINUTE_S = 60.0
-SILENT_BEATS = 3  # a pilot that misses so many is silent
-LEAST_SILENCE_S = 2.0  # a node that is busy may be late by so much
+SILENT_BEATS = 3  # a pilot is silent after this number of missed heartbeats
+LEAST_SILENCE_S = 2.0  # seconds; a busy node may be late by this much
 LEASE_MARGIN = 1.1  # clocks of two machines run at slightly different speeds
 START_TIMEOUT_S = (
-    600.0  # a pilot that runs and says nothing for so long will not: its image is fetched by then
+    600.0  # a running pilot has fetched its image and registered by then, or never will
 )
-FAILURES_BEFORE_BACKOFF = 3  # pilots in a row that never spoke
+FAILURES_BEFORE_BACKOFF = 3  # consecutive pilots that never registered
 FIRST_FAILURE_BACKOFF_S, LONGEST_FAILURE_BACKOFF_S = 60.0, 3600.0
 FIRST_REFUSAL_BACKOFF_S, LONGEST_REFUSAL_BACKOFF_S = (
     10.0,
     600.0,
-)  # after an engine refused a submission
-MOST_ARRAY_ELEMENTS = 1000  # of an array: Slurm's MaxArraySize is 1,001 where nobody has changed it
-LONGEST_POLL_S = 60.0  # while an engine does not answer
+)  # seconds, after a backend refused a submission
+MOST_ARRAY_ELEMENTS = 1000  # per array; the default of Slurm's MaxArraySize is 1,001
+LONGEST_POLL_S = 60.0  # while a backend does not answer
 
 
 class Demand(NamedTuple):
-    """Work that waits for pilots of a backend."""
+    """Jobs that wait for pilots of a backend."""
 
-    jobs: int  # that would start if there were more pilots
-    slots: int = 1  # so many of them run on one pilot at once
-    paths: tuple[str, ...] = ()  # that these jobs need to see on the node
+    jobs: int  # jobs that would start if there were more pilots
+    slots: int = 1  # jobs that run on one pilot at the same time
+    paths: tuple[str, ...] = ()  # paths that these jobs need on the node
 
     @property
     def pilots(self) -> int:
-        """How many pilots would take all of it."""
+        """Number of pilots that would run all these jobs."""
         return math.ceil(max(0, self.jobs) / max(1, self.slots))
 
 
@@ -54,49 +53,55 @@ NO_DEMAND = Demand(jobs=0)
 
 
 class PilotState(StrEnum):
-    """What the scheduler makes of a pilot, from what the engine says and from what the pilot says."""
+    """State of a pilot, derived from the reports of its backend and from its own messages."""
 
-    SUBMITTED = "submitted"  # the engine has not spoken of it yet
-    WAITING = "waiting"  # in the engine's queue
-    STARTING = "starting"  # on a node, and has not spoken yet
-    RUNNING = "running"  # it speaks, whatever the engine says
-    LEAVING = "leaving"  # it has taken its leave, and its processes end
-    SILENT = "silent"  # it has spoken, and does not any more; it may live
-    STRANDED = "stranded"  # the engine has ended it, but its node is silent, too: it may run on
-    EXPIRED = "expired"  # its lease is over: it has ended all that ran there
-    MISSING = "missing"  # the engine answers, and has not known it for long
+    SUBMITTED = "submitted"  # the backend has not listed it yet
+    WAITING = "waiting"  # in the queue of the backend
+    STARTING = "starting"  # on a node, not registered yet
+    RUNNING = "running"  # it sends messages, whatever the backend reports
+    LEAVING = "leaving"  # it has deregistered, and its processes end
+    SILENT = "silent"  # it was registered and sends no messages; it may be alive
+    STRANDED = (
+        "stranded"  # the backend has ended it, but its node does not answer: it may still run
+    )
+    EXPIRED = "expired"  # its lease has expired: it has ended all its attempts
+    MISSING = "missing"  # the backend answers and has not listed it for UNKNOWN_TIMEOUT_S
     ENDED = "ended"
 
 
 LOST_STATES = frozenset(
     {PilotState.EXPIRED, PilotState.MISSING, PilotState.ENDED}
-)  # what ran there is taken for lost
+)  # attempts on such a pilot count as lost
 UNREGISTERED_STATES = frozenset({PilotState.SUBMITTED, PilotState.WAITING, PilotState.STARTING})
 
 
 class PilotSignals(NamedTuple):
-    """What is known of one pilot."""
+    """Observations about one pilot. Durations are in seconds."""
 
-    allocation_state: AllocationState | None  # as the engine said last; None: it has not been asked
+    allocation_state: (
+        AllocationState | None
+    )  # latest report of the backend; None if it was not polled yet
     node_answers: bool = True
-    unknown_s: float = 0.0  # for so long the engine has answered that it knows no such pilot
+    unknown_s: float = 0.0  # how long the backend has answered without listing the pilot
     is_registered: bool = False
     is_deregistered: bool = False
     silent_s: float = 0.0
-    process_gone: bool = False  # its engine does not answer, and its process is known to be over
+    process_gone: bool = (
+        False  # the backend does not answer, and the process is known to have ended
+    )
     heartbeat_s: float = 5.0
     lease_s: float | None = None
 
 
 def is_silent(signals: PilotSignals) -> bool:
-    """Tell whether a pilot that has spoken should have spoken again by now."""
+    """Return whether the next heartbeat of a registered pilot is overdue."""
     return signals.silent_s > max(SILENT_BEATS * signals.heartbeat_s, LEAST_SILENCE_S)
 
 
 def is_lease_over(signals: PilotSignals) -> bool:
-    """Tell whether a pilot has certainly ended all that ran there, as nobody answered its beats.
+    """Return whether a pilot has certainly ended all its attempts because no heartbeat was answered.
 
-    Its lease runs from when it sent the last beat that was answered, which was before that beat was read.
+    The lease starts when the pilot sends the last answered heartbeat. That is before the heartbeat is read.
     """
     if signals.lease_s is None or not signals.is_registered:
         return False
@@ -106,7 +111,10 @@ def is_lease_over(signals: PilotSignals) -> bool:
 
 
 def pilot_state(signals: PilotSignals) -> PilotState:
-    """Return what to make of a pilot; whoever speaks is alive, and who is unknown for a moment is not gone."""
+    """Return the state of a pilot.
+
+    A pilot that sends messages is alive. A pilot that is unlisted only for a moment is not gone.
+    """
     if signals.is_registered and not signals.is_deregistered and not is_silent(signals):
         return PilotState.RUNNING
     missing = (
@@ -139,12 +147,12 @@ def pilot_state(signals: PilotSignals) -> PilotState:
 
 
 def count_excess_pilots(demand: Demand, *, waiting: int, starting: int) -> int:
-    """Return how many of the pilots that wait in an engine's queue nobody needs any more."""
+    """Return how many pilots in the queue of a backend are no longer needed."""
     return max(0, min(waiting, waiting + starting - demand.pilots))
 
 
 def failure_backoff_s(failures: int) -> float:
-    """Return how long nothing is submitted after so many pilots in a row that never spoke."""
+    """Return the pause of submissions, in seconds, after this number of consecutive pilots that never registered."""
     return (
         _exponential_backoff_s(
             FIRST_FAILURE_BACKOFF_S, failures - FAILURES_BEFORE_BACKOFF, LONGEST_FAILURE_BACKOFF_S
@@ -155,7 +163,7 @@ def failure_backoff_s(failures: int) -> float:
 
 
 def refusal_backoff_s(refusals: int) -> float:
-    """Return how long nothing is submitted after an engine refused so many times in a row."""
+    """Return the pause of submissions, in seconds, after this number of consecutive refusals."""
     return (
         _exponential_backoff_s(FIRST_REFUSAL_BACKOFF_S, refusals - 1, LONGEST_REFUSAL_BACKOFF_S)
         if refusals > 0
@@ -164,7 +172,7 @@ def refusal_backoff_s(refusals: int) -> float:
 
 
 def poll_interval_s(usual_s: float, errors: int) -> float:
-    """Return after how long an engine is asked again that did not answer so many times in a row."""
+    """Return the interval between two polls, in seconds, after this number of consecutive errors of a backend."""
     return max(usual_s, _exponential_backoff_s(usual_s, errors, LONGEST_POLL_S))
 
 
@@ -174,17 +182,17 @@ def _exponential_backoff_s(first_s: float, times: int, longest_s: float) -> floa
 
 @dataclass(slots=True, kw_only=True)
 class SubmitThrottle:
-    """The submissions of a backend, and why the next one waits."""
+    """The submissions of a backend, and the reason why the next one is delayed."""
 
-    failures: int = 0  # pilots in a row that never spoke
-    failure: str = ""  # how the last of them ended
-    log: str | None = None  # the last lines of what it printed; None: not read yet
-    has_recent_success: bool = False  # the last one spoke: pilots can start there
-    refusal: str = ""  # what the engine said to the last submission; '': it took it
-    submission_times: deque[float] = field(
-        default_factory=deque
-    )  # of the last minute's submissions
-    last_submission_at: float = -math.inf  # likewise, of the last one
+    failures: int = 0  # consecutive pilots that never registered
+    failure: str = ""  # how the last of them ended, as text
+    log: str | None = None  # the last lines of its output; None if not read yet
+    has_recent_success: bool = False  # the last pilot registered, so pilots can start there
+    refusal: str = (
+        ""  # message of the backend if it refused the last submission; '' if it accepted it
+    )
+    submission_times: deque[float] = field(default_factory=deque)  # submissions of the last minute
+    last_submission_at: float = -math.inf  # time of the last submission
     _not_before: float = -math.inf
     _refusals: int = 0
 
@@ -201,17 +209,18 @@ class SubmitThrottle:
     ) -> int:
         """Return how many pilots to submit now.
 
-        The first ones come at once, further ones one at a time: by then the first may have done the work. Until a
-        pilot has spoken, no more are tried than may fail before the pause.
+        The first pilots are submitted at once. Further ones are submitted one at a time, because the first may
+        have done the work by then. Before a pilot has registered, the number is limited to the failures that are
+        allowed before the backoff.
 
         Args:
-            demand: the work that waits.
-            now: by a clock that nobody sets.
-            active: pilots that are there, or may be.
-            pending: of these: will take work, and have not spoken yet.
-            most: pilots of the backend at once.
-            per_minute: submissions in a minute.
-            single: each pilot is for one job, and all that are submitted now are one submission.
+            demand: The waiting jobs.
+            now: Monotonic time in seconds.
+            active: Pilots that exist or may exist.
+            pending: Those of them that will accept jobs and have not registered yet.
+            most: Maximum number of pilots of the backend.
+            per_minute: Maximum number of submissions per minute.
+            single: Each pilot is for one job, and all pilots submitted now are one submission.
         """
         room = min(most - active, per_minute - self._count_last_minute(now))
         if single and room > 0:
@@ -227,7 +236,7 @@ class SubmitThrottle:
         return number if single and not self.failures else min(1, number)
 
     def wait_s(self, now: float, *, active: int, per_minute: int) -> float:
-        """Return how long limits of time, failures and refusals forbid a submission."""
+        """Return how long rate limits, failures and refusals prevent a submission, in seconds."""
         wait_s = (
             SUBMISSION_SPACING_S - (now - self.last_submission_at)
             if active or self.failures
@@ -238,44 +247,44 @@ class SubmitThrottle:
         return max(wait_s, self.backoff_s(now))
 
     def _count_last_minute(self, now: float) -> int:
-        """Return how many submissions the last minute had."""
+        """Return the number of submissions in the last minute."""
         while self.submission_times and now - self.submission_times[0] >= MINUTE_S:
             self.submission_times.popleft()
         return len(self.submission_times)
 
     def record_submission(self, number: int, at: float) -> None:
-        """Note that pilots were submitted, or may have been."""
+        """Record that pilots were submitted or may have been submitted."""
         self.submission_times.extend([at] * number)
         self.last_submission_at = max(at, self.last_submission_at)
 
     def record_acceptance(self) -> None:
-        """Note that the engine took a submission."""
+        """Record that the backend accepted a submission."""
         self._refusals, self.refusal = 0, ""
 
     def record_refusal(self, why: str, now: float) -> None:
-        """Note that it did not."""
+        """Record that the backend refused a submission."""
         self._refusals += 1
         self.refusal = why
         self._not_before = max(self._not_before, now + refusal_backoff_s(self._refusals))
 
     def record_success(self) -> None:
-        """Note that a pilot spoke, and can do its work."""
+        """Record that a pilot registered without problems."""
         self.failures, self.failure, self.log, self.has_recent_success = 0, "", None, True
         if not self._refusals:
             self._not_before = -math.inf
 
     def record_failure(self, why: str, now: float) -> None:
-        """Note that a pilot ended, or was given up, before it could do any work."""
+        """Record that a pilot ended or was abandoned before it could run a job."""
         self.failures, self.has_recent_success = self.failures + 1, False
         self.failure = why
         self._not_before = max(self._not_before, now + failure_backoff_s(self.failures))
 
     def reset(self) -> None:
-        """Begin anew, as what the pilots are started with is another now; how many there were still counts."""
+        """Reset failures and refusals after a change of the configuration. Rate limits still apply."""
         self.failures, self._refusals, self.has_recent_success = 0, 0, False
         self.failure, self.log, self.refusal = "", None, ""
         self._not_before = -math.inf
 
     def backoff_s(self, now: float) -> float:
-        """Return how long failures and refusals forbid a submission."""
+        """Return how long failures and refusals prevent a submission, in seconds."""
         return max(0.0, self._not_before - now)

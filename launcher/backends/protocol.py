@@ -1,10 +1,10 @@
-"""What an engine is asked: to start pilots, to say what became of them, to end them, to show their logs.
+"""Interface of backends: submit, observe and cancel pilots, and collect their logs.
 
-Calls to it are made one at a time, each in a thread beside the scheduler: one that hangs stops no turn.
+Calls to a backend are made one at a time, each in its own thread. A call that hangs blocks no turn of the scheduler.
 
-Whatever can go wrong twice stands in the files between scheduler and pilot (`launcher.pilots`); an engine is never
-asked about a job, never trusted to know how one ended, and where it does not answer, nothing is known. A new kind of
-engine is a module of this room and a word of `KINDS`.
+Jobs and their outcomes are exchanged only through the files between scheduler and pilot (`launcher.pilots`). A backend
+is never asked about a job. If it does not answer, the states of its pilots are unknown. A new kind of backend is a
+module of this package and a word of `KINDS`.
 """
 
 import logging
@@ -25,24 +25,24 @@ NO_NODES: Mapping[str, str] = MappingProxyType({})
 
 
 class EngineError(MachineError):
-    """An engine did not do what it was asked, or did not answer; nothing is known then."""
+    """A backend failed or did not answer. The states of its pilots are unknown then."""
 
 
 class SubmissionRefused(EngineError):
-    """An engine took none of the pilots, and will take none until a configuration changes."""
+    """A backend accepted no pilot and will accept none until its configuration changes."""
 
 
 class AllocationState(StrEnum):
-    """How far the engine is with a pilot."""
+    """State of a pilot in its backend."""
 
-    WAITING = "waiting"  # in the engine's queue
-    RUNNING = "running"  # on a node, whether or not it has spoken yet
-    ENDED = "ended"  # the engine says that it is over
-    UNKNOWN = "unknown"  # the engine answers, and knows no such pilot
+    WAITING = "waiting"  # in the queue of the backend
+    RUNNING = "running"  # on a node, registered or not
+    ENDED = "ended"  # the backend reports its end
+    UNKNOWN = "unknown"  # the backend answers and does not list it
 
 
 class AllocationEndCause(StrEnum):
-    """Why a pilot has ended, as its engine tells."""
+    """Cause of the end of a pilot, as its backend reports it."""
 
     COMPLETED = "completed"  # by itself
     PREEMPTED = "preempted"
@@ -51,71 +51,73 @@ class AllocationEndCause(StrEnum):
     MEMORY = "out of memory"
     CANCELLED = "cancelled"
     FAILED = "failed"
-    UNKNOWN = "unknown"  # the engine has forgotten it
+    UNKNOWN = "unknown"  # the backend no longer lists it
 
 
 class Observation(NamedTuple):
-    """What an engine says of one pilot."""
+    """Report of a backend about one pilot."""
 
     stage: AllocationState
-    reason: str = ""  # why it waits or has ended, in the engine's words: "Resources"
-    cause: AllocationEndCause | None = None  # of its end
-    node: str = ""  # the engine's name for the node
-    starts_at: float | None = None  # seconds since 1970, as the engine estimates; None: it does not
-    ends_at: float | None = None  # seconds since 1970, when the engine will end it; None: not known
-    node_answers: bool = True  # False: the node is down or silent, and what ran there may run on
-    emptied: bool = False  # it has ended, and the engine has made sure that nothing of it lives
+    reason: str = ""  # why it waits or has ended, as the backend words it: "Resources"
+    cause: AllocationEndCause | None = None  # cause of its end
+    node: str = ""  # name of the node in the backend
+    starts_at: float | None = None  # seconds since 1970, estimated by the backend; None if unknown
+    ends_at: float | None = (
+        None  # seconds since 1970, when the backend will end it; None if unknown
+    )
+    node_answers: bool = True  # False if the node is down or silent; its processes may still run
+    emptied: bool = False  # it has ended, and the backend has killed all its processes
 
 
 class Estimate(NamedTuple):
-    """What an engine says of a pilot that was not submitted: for the dry run."""
+    """Estimate of a backend for a pilot that is not submitted, for the dry run."""
 
     possible: bool
-    why: str = ""  # in the engine's words
+    why: str = ""  # reason, as the backend words it
     starts_at: float | None = None  # seconds since 1970
 
 
 class Backend(Protocol):
-    """An engine. Each call may take seconds, and is made in a thread of its own, one at a time."""
+    """A backend. Each call may take seconds and runs in its own thread, one at a time."""
 
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
-        """Submit pilots whose folders are made; each runs `python -P -m launcher.pilots FOLDER`.
+        """Submit pilots whose folders exist; each runs `python -P -m launcher.pilots FOLDER`.
 
         Raises:
-            Refused: it takes no such pilots; what the engine said.
-            EngineError: none of them, or not all of them were taken; what the engine said. Whether one was is
-                seen by `observe`.
+            SubmissionRefused: The backend accepts no such pilots; contains its message.
+            EngineError: The backend did not accept all pilots; contains its message. `observe` shows which ones
+                it accepted.
         """
 
     def observe(
         self, tokens: Collection[str], nodes: Mapping[str, str] = NO_NODES
     ) -> Mapping[str, Observation]:
-        """Return what the engine says of each of these pilots; it is asked once for all of them.
+        """Return the state of each of these pilots. The backend is polled once for all of them.
 
         Args:
-            tokens: the pilots.
-            nodes: by token, where some say that they are: an engine that has forgotten them may know their nodes, and
-                what it says of another node is about another process.
+            tokens: Tokens of the pilots.
+            nodes: Node of each registered pilot, by token. A backend that no longer lists a pilot may know its node.
+                A report about another node is about another process.
 
         Raises:
-            EngineError: it does not answer; nothing is known, and nothing has changed.
+            EngineError: The backend does not answer. No state is known or changed.
         """
 
     def cancel(self, tokens: Collection[str]) -> None:
-        """End pilots with all that runs in them, at once; of unknown ones nothing happens.
+        """End pilots and everything that runs in them, at once. Unknown tokens are ignored.
 
         Raises:
-            EngineError: it does not answer; to be tried again.
+            EngineError: The backend does not answer. The call is to be repeated.
         """
 
     def collect(self, pilot: PilotFolder) -> str:
-        """Return the last lines that a pilot and the site's prologue printed; '' where there are none."""
+        """Return the last output lines of a pilot and the site's prologue; '' if there is no output."""
 
     def estimate(self, spec: PilotSpec) -> Estimate:
-        """Tell whether such a pilot could be started, and when; nothing is submitted.
+        """Return whether such a pilot could be started, and when. Nothing is submitted.
 
         Raises:
-            EngineError: it does not answer.
+            EngineError: The backend does not answer.
         """
 
 
@@ -123,7 +125,10 @@ BackendFactory = Callable[[BackendSettings, Home], Backend]
 
 
 def load_backend(settings: BackendSettings, home: Home) -> Backend:
-    """Return the engine of a table of config.toml; the module of its kind, imported only now, has a function `make`."""
+    """Return the backend of a table of config.toml.
+
+    The module of its kind is imported only now and has a function `make`.
+    """
     module = import_module(f"launcher.backends.{settings.kind}")
     make: BackendFactory = module.make
     return make(settings, home)
@@ -131,16 +136,14 @@ def load_backend(settings: BackendSettings, home: Home) -> Backend:
 
 Answer = TypeVar("Answer")
 
-CALL_TIMEOUT_S = (
-    120.0  # a call that takes longer is no longer waited for; commands have shorter limits
-)
-MOST_HUNG_THREADS = 4  # threads that are left to themselves
+CALL_TIMEOUT_S = 120.0  # a call that takes longer is abandoned; commands have shorter timeouts
+MOST_HUNG_THREADS = 4  # abandoned threads
 
 logger = logging.getLogger(__name__)
 
 
 class _Call:
-    """A call under way; `finish` is there when it has come back."""
+    """A running call; `finish` is set once it has returned."""
 
     def __init__(self, failed: Callable[[EngineError], None], since: float) -> None:
         self.on_error, self.started_at = failed, since
@@ -148,28 +151,28 @@ class _Call:
 
 
 class EngineCalls:
-    """Calls to one engine, one at a time."""
+    """Calls to one backend, one at a time."""
 
     def __init__(
         self, make: Callable[[], Backend], wake: Callable[[], None], clock: Callable[[], float]
     ) -> None:
-        """Begin without an engine.
+        """Initialize without a backend.
 
         Args:
-            make: returns the engine; called in the thread that talks to it first.
-            wake: called in such a thread when a call has come back.
-            clock: tells the time in seconds; nobody sets it.
+            make: Returns the backend. Called in the thread of the first call.
+            wake: Called in the thread of a call once it has returned.
+            clock: Returns monotonic time in seconds.
         """
         self._make, self._wake, self._clock = make, wake, clock
-        self._engine: list[Backend] = []  # one at most
+        self._engine: list[Backend] = []  # at most one
         self._call: _Call | None = None
-        self._thread: threading.Thread | None = None  # of the call under way
+        self._thread: threading.Thread | None = None  # of the running call
         self._hung: list[threading.Thread] = []
-        self.has_answered = False  # it has come back from a call, with whatever it said
+        self.has_answered = False  # a call has returned, with a result or an error
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call is under way, or its answer has not been taken in."""
+        """Whether a call is running or its result has not been delivered."""
         return self._call is not None
 
     @property
@@ -180,7 +183,7 @@ class EngineCalls:
 
     @property
     def elapsed_s(self) -> float:
-        """How long the call under way has taken."""
+        """Duration of the running call in seconds; 0 without one."""
         return 0.0 if self._call is None else self._clock() - self._call.started_at
 
     def begin(
@@ -189,12 +192,12 @@ class EngineCalls:
         on_result: Callable[[Answer], None],
         on_error: Callable[[EngineError], None],
     ) -> None:
-        """Begin a call while none is under way.
+        """Begin a call while none is running.
 
         Args:
-            operation: the call; made in a thread of its own.
-            on_result: takes in the answer, in the thread that calls `deliver_result`.
-            on_error: likewise, where the engine did not do it.
+            operation: The call. It runs in its own thread.
+            on_result: Receives the result, in the thread that calls `deliver_result`.
+            on_error: Receives the error, in the same thread.
         """
         assert self._call is None, "an engine handles one call at a time"
         call, engine = _Call(on_error, self._clock()), self._engine
@@ -206,7 +209,7 @@ class EngineCalls:
                 call.finish = partial(on_result, operation(engine[0]))
             except EngineError as error:
                 call.finish = partial(on_error, error)
-            except Exception as error:  # whatever it is, it ends no queue: it is reported
+            except Exception as error:  # no exception may end the queue; it is reported
                 logger.warning("engine trouble=%r", str(error), exc_info=error)
                 call.finish = partial(on_error, EngineError(f"{type(error).__name__}: {error}"))
             self._wake()
@@ -216,7 +219,7 @@ class EngineCalls:
         self._call = call
 
     def deliver_result(self) -> bool:
-        """Take in the answer that has come; False where there is none."""
+        """Deliver the result of the call, or its timeout; return False if there is none."""
         call = self._call
         if call is None:
             return False
@@ -231,7 +234,7 @@ class EngineCalls:
             or self._thread is None
         ):
             return False
-        # whatever it still does, its answer is not taken in: what it did is seen by asking anew
+        # its late result is ignored; the next poll shows its effects
         self._hung.append(self._thread)
         self.reset_engine()
         self._call = None
@@ -239,5 +242,5 @@ class EngineCalls:
         return True
 
     def reset_engine(self) -> None:
-        """Have the next call make the engine anew; a call under way goes on with the one that it has."""
+        """Have the next call create the backend again. A running call keeps its backend."""
         self._engine = []

@@ -1,6 +1,6 @@
-"""What an attempt may take of its card, and what its worker reports of its memory.
+"""GPU memory limit of an attempt, and the memory usage that its worker reports.
 
-Two small files in the attempt's folder, each with one writer, each replaced as a whole. Neither is synced to
+Both are small files in the folder of the attempt. Each has one writer and is replaced as a whole. Neither is synced to
 disk: after a crash they are not needed, and a worker must not wait for a disk.
 
 share.json    scheduler  {"schema": 1, "cap": bytes or null, "context": bytes}
@@ -19,59 +19,59 @@ from typing import NamedTuple
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Attempt
 
-REFRESH_EVERY_S = 0.5  # a neighbour may be there so soon
-REPORT_EVERY_S = 1.0  # the scheduler asks the driver no oftener
-LONGEST_NAME = 100  # of a device
-DEFAULT_CONTEXT_BYTES = (
-    512 << 20
-)  # bytes that CUDA takes of a GPU for a process, where that is not measured yet
+REFRESH_EVERY_S = 0.5  # seconds; another job may start on the GPU this soon
+REPORT_EVERY_S = 1.0  # seconds; the scheduler does not poll the driver more often
+LONGEST_NAME = 100  # characters of a GPU name
+DEFAULT_CONTEXT_BYTES = 512 << 20  # GPU memory of a CUDA context, if it is not measured yet
 
 
 class VramLimit(NamedTuple):
     """The fraction of GPU memory that a job may allocate."""
 
-    cap: int | None = None  # bytes, all that is its own; None: it is alone there, without a cap
-    context: int = 0  # bytes of it that CUDA takes for itself, beside every allocator
+    cap: int | None = (
+        None  # bytes, context included; None if the job is alone on the GPU and not limited
+    )
+    context: int = 0  # bytes of it that the CUDA context uses, outside the allocator
 
     @property
     def allocator(self) -> int | None:
-        """What the job's allocator may take; None: as much as it gets."""
+        """Bytes that the allocator of the job may reserve; None if not limited."""
         return None if self.cap is None else max(0, self.cap - self.context)
 
 
 class MemoryReport(NamedTuple):
-    """What a worker says of its own memory on its card, in bytes."""
+    """Memory usage of a worker on its GPU, in bytes, as it reports it."""
 
     at: float  # seconds since 1970
-    reserved: int  # by its allocator
-    peak: int  # the most that it ever reserved
-    context: int | None = None  # what CUDA takes beside it; None: it cannot tell
-    uuid: str | None = None  # of the card, as CUDA says it
-    # of a job with a process on each of several cards: what each allocator reserved, by UUID;
-    # `reserved` and `peak` are then the most on one card
+    reserved: int  # reserved by its allocator
+    peak: int  # peak of `reserved`
+    context: int | None = None  # used by the CUDA context; None if unknown
+    uuid: str | None = None  # UUID of the GPU, as CUDA reports it
+    # bytes that each allocator reserved, by UUID, if the job has a process on each of several GPUs;
+    # `reserved` and `peak` are then the maximum over the GPUs
     cards: Mapping[str, int] = {}
 
     @property
     def used_bytes(self) -> int:
-        """What it takes of its card, CUDA's part included."""
+        """Bytes used on the GPU, CUDA context included."""
         return self.reserved + (DEFAULT_CONTEXT_BYTES if self.context is None else self.context)
 
     @property
     def peak_bytes(self) -> int:
-        """What it took of its card at most, likewise."""
+        """Peak of the bytes used on the GPU, CUDA context included."""
         return self.peak + (DEFAULT_CONTEXT_BYTES if self.context is None else self.context)
 
 
 class Share:
     """The limit of a worker's GPU memory, and the place where it reports its usage.
 
-    Without a folder, as in a test or a notebook, nothing is limited and nothing is written.
+    Without a folder, for example in a test or a notebook, nothing is limited and nothing is written.
     """
 
     def __init__(
         self, folder: Path | None = None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Look and write into an attempt's folder, at most a few times a second."""
+        """Read and write in the folder of an attempt, at most a few times per second."""
         self._attempt = None if folder is None else Attempt(folder)
         self._clock = clock
         self._vram_limit = VramLimit()
@@ -79,7 +79,7 @@ class Share:
         self._refresh_at = self._report_at = -math.inf
 
     def vram_limit(self) -> VramLimit:
-        """Return what the job may take now; what cannot be read changes nothing."""
+        """Return the current limit of the job. An unreadable file does not change it."""
         now = self._clock()
         if self._attempt is not None and now >= self._refresh_at:
             self._refresh_at = now + REFRESH_EVERY_S
@@ -91,7 +91,7 @@ class Share:
         return self.vram_limit()
 
     def cap(self) -> int | None:
-        """Return how many bytes of its card are the job's, context included; None: no cap."""
+        """Return the GPU memory limit of the job in bytes, context included; None if not limited."""
         return self.vram_limit().cap
 
     def report(
@@ -104,16 +104,16 @@ class Share:
         cards: Mapping[str, int] | None = None,
         last: bool = False,
     ) -> None:
-        """Report what the job takes; a report too soon after the last one is left out.
+        """Report the memory usage of the job. A report too soon after the previous one is skipped.
 
         Args:
-            reserved: bytes that its allocator has.
-            peak: the most that it ever had.
-            context: bytes that CUDA takes beside it, where that is known.
-            uuid: of the card.
-            cards: of a job on several, what it has of each, by UUID; `reserved` and `peak` are then
-                the most on one card.
-            last: tell it in any case: nothing comes after it.
+            reserved: Bytes reserved by its allocator.
+            peak: Peak of `reserved`.
+            context: Bytes used by the CUDA context, if known.
+            uuid: UUID of the GPU.
+            cards: Bytes reserved on each GPU by UUID, for a job on several GPUs. `reserved` and `peak` are then
+                the maximum over the GPUs.
+            last: Report in any case, because this is the final report.
         """
         now = self._clock()
         if self._attempt is None or (now < self._report_at and not last):
@@ -127,12 +127,12 @@ class Share:
             uuid=uuid,
             cards=dict(cards or {}),
         )
-        with contextlib.suppress(OSError):  # a full disk is no reason to end a training
+        with contextlib.suppress(OSError):  # a full disk must not end a training
             _replace(self._attempt.memory, report._asdict())
 
     def _refresh(self, attempt: Attempt) -> None:
         try:
-            status = os.stat(attempt.share)  # noqa: PTH116  # twice a second; a Path costs as much again
+            status = os.stat(attempt.share)  # noqa: PTH116  # twice per second; a Path doubles the cost
         except OSError:
             return
         seen = (status.st_mtime_ns, status.st_ino, status.st_size)
@@ -142,21 +142,21 @@ class Share:
 
 
 def write_share(attempt: Attempt, *, cap: int | None, context: int) -> None:
-    """Tell an attempt's worker how much of its card it may take; it obeys within seconds.
+    """Write the GPU memory limit of an attempt. Its worker applies it within seconds.
 
     Args:
-        attempt: whose.
-        cap: bytes, context included; None: as much as it gets.
-        context: bytes of it that CUDA takes for itself.
+        attempt: The attempt.
+        cap: Bytes, context included; None for no limit.
+        context: Bytes of it that the CUDA context uses.
 
     Raises:
-        OSError: the folder is gone, or the disk is full; the worker goes on with what it knows.
+        OSError: The folder is gone, or the disk is full. The worker keeps its previous limit.
     """
     _replace(attempt.share, {"cap": cap, "context": context})
 
 
 def read_share(attempt: Attempt) -> VramLimit | None:
-    """Return what an attempt may take, or None where that was never written or cannot be read."""
+    """Return the GPU memory limit of an attempt, or None if its file is missing or unreadable."""
     record = _record(attempt.share)
     cap, context = _bytes(record.get("cap")), _bytes(record.get("context"))
     if context is None or (cap is None and record.get("cap", "") is not None):
@@ -165,7 +165,7 @@ def read_share(attempt: Attempt) -> VramLimit | None:
 
 
 def read_report(attempt: Attempt) -> MemoryReport | None:
-    """Return a worker's last report of its memory, or None where there is none that can be read."""
+    """Return the last memory report of a worker, or None if its file is missing or unreadable."""
     record = _record(attempt.memory)
     at, uuid = record.get("at"), record.get("uuid")
     reserved, peak = _bytes(record.get("reserved")), _bytes(record.get("peak"))

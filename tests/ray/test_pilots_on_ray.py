@@ -32,7 +32,7 @@ def variables(pid: int) -> dict[str, str]:
     return dict(line.decode().split("=", 1) for line in lines if b"=" in line)
 
 
-def test_a_pilot_runs_what_it_is_sent_and_leaves(bench: Bench) -> None:
+def test_pilot_runs_its_attempts_and_exits(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
     observation = seen(engine, pilot)
@@ -51,7 +51,7 @@ def test_a_pilot_runs_what_it_is_sent_and_leaves(bench: Bench) -> None:
 
 
 @pytest.mark.night
-def test_a_pilot_without_room_waits_and_outlives_who_asked_for_it(bench: Bench) -> None:
+def test_pilot_without_room_waits_and_outlives_its_submitter(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.submitted(engine, cpus=64)
     engine.close()
@@ -65,7 +65,7 @@ def test_a_pilot_without_room_waits_and_outlives_who_asked_for_it(bench: Bench) 
 
 
 @pytest.mark.night
-def test_a_pilot_that_is_submitted_twice_runs_once(bench: Bench) -> None:
+def test_pilot_submitted_twice_runs_once(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
     spec = a_pilot("launcher", backend="ray", cpus=1)
@@ -76,14 +76,14 @@ def test_a_pilot_that_is_submitted_twice_runs_once(bench: Bench) -> None:
 
 
 @pytest.mark.night
-def test_an_unknown_pilot_is_unknown(bench: Bench) -> None:
+def test_unknown_pilot_is_unknown(bench: Bench) -> None:
     engine = bench.engine()
     engine.cancel(["launcher-nobody"])
     assert engine.observe(["launcher-nobody"])["launcher-nobody"].stage is AllocationState.UNKNOWN
 
 
 @pytest.mark.night
-def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench, tmp_path: Path) -> None:
+def test_cancelled_pilot_ends_with_everything_that_runs_in_it(bench: Bench, tmp_path: Path) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
     stubborn = f"trap '' TERM; {WAITS}"
@@ -111,7 +111,7 @@ def test_pilots_have_the_gpus_that_ray_gave_them(bench: Bench) -> None:
 
 
 @pytest.mark.night
-def test_a_pilot_that_cannot_serve_says_why(bench: Bench) -> None:
+def test_pilot_that_cannot_serve_reports_the_reason(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine, version="0.0.1")
     assert "has launcher" in pilot.of_kind(Registered)[0].troubles[0]
@@ -121,14 +121,14 @@ def test_a_pilot_that_cannot_serve_says_why(bench: Bench) -> None:
 
 
 @pytest.mark.night
-def test_what_runs_has_none_of_rays_variables(bench: Bench) -> None:
+def test_programs_have_no_variables_of_ray(bench: Bench) -> None:
     pilot = bench.running(bench.engine())
     own = variables(pilot.of_kind(Registered)[0].pid)
     assert not [name for name in own if name.startswith(("RAY_", "LAUNCHER_"))]
 
 
 @pytest.mark.night
-def test_a_failing_prologue_is_collected(bench: Bench) -> None:
+def test_output_of_a_failing_prologue_is_collected(bench: Bench) -> None:
     engine = bench.engine(prologue="echo 'no module cuda/99' >&2\nexit 5")
     pilot = bench.submitted(engine)
     observation = await_stage(engine, pilot, AllocationState.ENDED)
@@ -137,7 +137,7 @@ def test_a_failing_prologue_is_collected(bench: Bench) -> None:
 
 
 @pytest.mark.night
-def test_a_folder_that_the_node_does_not_see_is_named(bench: Bench, tmp_path: Path) -> None:
+def test_folder_that_the_node_does_not_see_is_named(bench: Bench, tmp_path: Path) -> None:
     engine = bench.engine(paths={str(bench.folder): str(tmp_path / "elsewhere")})
     observation = await_stage(engine, bench.submitted(engine), AllocationState.ENDED)
     assert observation.cause is AllocationEndCause.FAILED
@@ -145,7 +145,7 @@ def test_a_folder_that_the_node_does_not_see_is_named(bench: Bench, tmp_path: Pa
 
 
 @pytest.mark.night
-def test_an_estimate_creates_nothing(bench: Bench) -> None:
+def test_estimate_creates_nothing(bench: Bench) -> None:
     engine = bench.engine()
     assert engine.estimate(a_pilot(cpus=1)).possible
     refused = engine.estimate(a_pilot(cpus=64))
@@ -154,7 +154,7 @@ def test_an_estimate_creates_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.night
-def test_on_a_node_whose_raylet_is_killed_what_runs_is_ended(
+def test_programs_end_on_a_node_whose_raylet_is_killed(
     bench: Bench, cluster: RayCluster, tmp_path: Path
 ) -> None:
     cluster.add("dying", cpus=1)
@@ -171,7 +171,7 @@ def test_on_a_node_whose_raylet_is_killed_what_runs_is_ended(
 
 
 @pytest.mark.night
-def test_a_killed_pilot_keeps_its_gpus_until_what_ran_has_ended(
+def test_killed_pilot_keeps_its_gpus_until_its_programs_have_ended(
     bench: Bench, tmp_path: Path
 ) -> None:
     engine, go = bench.engine(), tmp_path / "go"
@@ -189,7 +189,7 @@ def test_a_killed_pilot_keeps_its_gpus_until_what_ran_has_ended(
 
 
 @pytest.mark.night
-def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
+def test_hanging_process_is_replaced(bench: Bench) -> None:
     engine = bench.engine()
     pilot = bench.running(engine)
     hanging = Ray(engine._settings, patience_s=0.0)
@@ -200,7 +200,7 @@ def test_a_process_that_hangs_is_replaced(bench: Bench) -> None:
 
 
 @pytest.mark.night
-def test_where_no_cluster_is_nothing_is_known(cluster: RayCluster) -> None:  # Ray is there
+def test_without_a_cluster_all_states_are_unknown(cluster: RayCluster) -> None:  # Ray is there
     engine = Ray(BackendSettings(name="ray", kind="ray", address="127.0.0.1:1"), patience_s=120.0)
     try:
         with pytest.raises(EngineError, match=r"127\.0\.0\.1:1"):

@@ -147,7 +147,7 @@ def kill_its_pilot(attempt: Path) -> None:
 
 
 @pytest.mark.parametrize("manner", ["plain", pytest.param("deaf", marks=pytest.mark.night)])
-def test_a_job_whose_pilot_is_killed_starts_again_after_its_first_attempt_is_over(
+def test_job_of_a_killed_pilot_is_restarted_after_its_first_attempt_has_ended(
     project: Project, manner: str
 ) -> None:
     project.configure("cpus = 1\npilots = 2\n")
@@ -164,7 +164,7 @@ def test_a_job_whose_pilot_is_killed_starts_again_after_its_first_attempt_is_ove
     project.await_done(1)
 
 
-def test_a_job_that_ends_well_after_its_pilot_was_killed_is_done(project: Project) -> None:
+def test_job_that_ends_well_after_its_pilot_was_killed_is_done(project: Project) -> None:
     project.configure("cpus = 1\npilots = 2\n")
     said, go = project.folder / "said", project.folder / "go"
     project.jobs(f"echo began >> {said}; until [ -e {go} ]; do sleep 0.02; done")
@@ -177,7 +177,7 @@ def test_a_job_that_ends_well_after_its_pilot_was_killed_is_done(project: Projec
 
 
 @pytest.mark.night
-def test_a_controller_of_an_older_state_that_starts_a_pilot_again_ends_nothing_of_the_first(
+def test_restored_controller_that_restarts_a_pilot_ends_nothing_of_the_first(
     fragile: Project,
 ) -> None:
     slurm = fragile.slurm
@@ -209,7 +209,7 @@ def test_a_controller_of_an_older_state_that_starts_a_pilot_again_ends_nothing_o
 
 
 @pytest.mark.night
-def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> None:
+def test_each_job_is_an_element_of_one_array_in_plain_mode(project: Project) -> None:
     project.configure('cpus = 1\npilots = 100\npilot = "off"\n')
     project.jobs(*["true"] * 5)
     project.await_done(5)
@@ -221,7 +221,7 @@ def test_in_plain_mode_each_job_is_an_element_of_one_array(project: Project) -> 
 
 
 @pytest.mark.night
-def test_what_slurm_refuses_is_shown_and_jobs_stay_queued_until_it_is_mended(
+def test_refusal_of_slurm_is_shown_and_jobs_stay_queued_until_it_is_fixed(
     project: Project,
 ) -> None:
     project.configure('partition = "gpus"\n')
@@ -233,7 +233,7 @@ def test_what_slurm_refuses_is_shown_and_jobs_stay_queued_until_it_is_mended(
 
 
 @pytest.mark.night
-def test_a_partition_that_does_not_exist_is_said_when_a_job_is_added(project: Project) -> None:
+def test_missing_partition_is_reported_when_a_job_is_added(project: Project) -> None:
     project.configure('partition = "gpus"\n')
     words = ("add", "--on", "slurm", "--", "true")
     told = project.launcher(*words, errors=True)
@@ -245,7 +245,7 @@ def test_a_partition_that_does_not_exist_is_said_when_a_job_is_added(project: Pr
 
 
 @pytest.mark.night
-def test_a_cancelled_allocation_is_named_as_why_a_job_starts_again(project: Project) -> None:
+def test_cancelled_allocation_is_the_reason_for_a_restarted_job(project: Project) -> None:
     project.configure("cpus = 1\npilots = 2\n")
     said, go = project.folder / "said", project.folder / "go"
     project.jobs(f"echo began >> {said}; until [ -e {go} ]; do sleep 0.02; done")
@@ -261,7 +261,7 @@ def test_a_cancelled_allocation_is_named_as_why_a_job_starts_again(project: Proj
 
 
 @pytest.mark.night
-def test_of_a_pilot_that_cannot_start_the_last_lines_are_shown(project: Project) -> None:
+def test_last_log_lines_of_a_pilot_that_cannot_start_are_shown(project: Project) -> None:
     project.configure('prologue = "echo no module cuda/99 >&2; exit 3"\n')
     project.jobs("true")
     project.await_status("no module cuda/99")
@@ -270,7 +270,7 @@ def test_of_a_pilot_that_cannot_start_the_last_lines_are_shown(project: Project)
 
 
 @pytest.mark.night
-def test_a_squeue_that_fails_ends_no_pilot_and_brings_no_second_one(
+def test_failing_squeue_ends_no_pilot_and_submits_no_second_one(
     project: Project, tmp_path: Path
 ) -> None:
     programs = tmp_path / "bin"

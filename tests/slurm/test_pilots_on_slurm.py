@@ -131,7 +131,7 @@ def leave(pilots: Collection[PilotFolder]) -> None:
         pilot.commands_file.write_text("leave\n")
 
 
-def test_a_pilot_runs_on_a_node_until_it_leaves(bench: Bench) -> None:
+def test_pilot_runs_on_a_node_until_it_exits(bench: Bench) -> None:
     pilot = bench.running(time_s=1800.0)
     observation = bench.seen(pilot)
     assert (observation.stage, observation.node) == (AllocationState.RUNNING, "n1")
@@ -142,7 +142,7 @@ def test_a_pilot_runs_on_a_node_until_it_leaves(bench: Bench) -> None:
     assert pilot.messages_file.read_text() == "bye\n"
 
 
-def test_a_pilot_gets_its_gpus_and_little_of_the_environment(
+def test_pilot_gets_its_gpus_and_little_of_the_environment(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("API_KEY", "secret")
@@ -156,14 +156,14 @@ def test_a_pilot_gets_its_gpus_and_little_of_the_environment(
     assert "an enclosing job" not in text
 
 
-def test_a_pilot_gets_the_signal_before_its_end_itself(bench: Bench) -> None:
+def test_pilot_itself_gets_the_signal_before_its_end(bench: Bench) -> None:
     pilot = bench.running()
     bench.slurm.ask("scancel", "--batch", "--signal=USR1", f"--name={pilot.token}")
     assert bench.await_stage(pilot, AllocationState.ENDED).cause is AllocationEndCause.COMPLETED
     assert pilot.messages_file.read_text() == "drained\n"
 
 
-def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench) -> None:
+def test_cancelled_pilot_ends_with_everything_that_runs_in_it(bench: Bench) -> None:
     pilot, neighbour = bench.running(), bench.running()
     frozen = int((pilot.folder / "frozen").read_text())
     assert not gone(frozen)
@@ -176,13 +176,13 @@ def test_a_cancelled_pilot_ends_with_all_that_runs_in_it(bench: Bench) -> None:
     assert bench.seen(neighbour).stage is AllocationState.RUNNING
 
 
-def test_to_cancel_a_pilot_that_slurm_does_not_know_is_nothing(bench: Bench) -> None:
+def test_cancelling_a_pilot_unknown_to_slurm_does_nothing(bench: Bench) -> None:
     bench.backend.cancel(["launcher-unknown", "launcher-unknown_7"])
     seen = bench.backend.observe(["launcher-unknown"])
     assert seen["launcher-unknown"].stage is AllocationState.UNKNOWN
 
 
-def test_a_job_of_the_user_whose_name_begins_like_a_pilots_is_left_alone(bench: Bench) -> None:
+def test_job_of_the_user_with_a_pilots_name_as_prefix_is_left_alone(bench: Bench) -> None:
     pilot, foreign = bench.pilot(), bench.pilot()
     longer = PilotFolder(bench.folder / f"{pilot[0].token}x")
     longer.folder.mkdir()
@@ -217,7 +217,7 @@ def test_numbered_pilots_are_elements_of_one_array(bench: Bench) -> None:
     assert pilots[18].messages_file.read_text() == ""
 
 
-def test_what_a_failing_prologue_prints_is_collected(bench: Bench) -> None:
+def test_output_of_a_failing_prologue_is_collected(bench: Bench) -> None:
     bench.settings = BackendSettings(
         name="slurm", kind="slurm", prologue="echo 'no module cuda/99' >&2\nexit 3"
     )
@@ -227,7 +227,7 @@ def test_what_a_failing_prologue_prints_is_collected(bench: Bench) -> None:
     assert "no module cuda/99" in bench.backend.collect(pilot)
 
 
-def test_an_interpreter_that_the_node_does_not_have_is_named(bench: Bench) -> None:
+def test_interpreter_missing_on_the_node_is_named(bench: Bench) -> None:
     bench.settings = BackendSettings(name="slurm", kind="slurm", python="/no/such/python")
     pilot = bench.submitted()
     bench.await_stage(pilot, AllocationState.ENDED)
@@ -246,7 +246,7 @@ def test_an_interpreter_that_the_node_does_not_have_is_named(bench: Bench) -> No
         ({"options": ("--frobnicate",)}, "unrecognized option '--frobnicate'"),
     ],
 )
-def test_what_slurm_refuses_is_told_with_its_words(
+def test_refusal_of_slurm_is_reported_in_its_words(
     bench: Bench, changes: dict[str, str], message: str
 ) -> None:
     bench.settings = BackendSettings(name="slurm", kind="slurm", **changes)  # type: ignore[arg-type]
@@ -257,7 +257,7 @@ def test_what_slurm_refuses_is_told_with_its_words(
     assert not estimate.possible
 
 
-def test_an_estimate_submits_nothing(bench: Bench) -> None:
+def test_estimate_submits_nothing(bench: Bench) -> None:
     pilot, spec = bench.pilot(gpus=1)
     estimate = bench.backend.estimate(spec)
     assert estimate.possible
@@ -265,9 +265,7 @@ def test_an_estimate_submits_nothing(bench: Bench) -> None:
     assert bench.seen(pilot).stage is AllocationState.UNKNOWN
 
 
-def test_a_number_that_is_given_out_again_names_no_pilot(
-    three_nodes: Slurm, bench_on: Benches
-) -> None:
+def test_reused_job_number_does_not_match_a_pilot(three_nodes: Slurm, bench_on: Benches) -> None:
     bench = bench_on(three_nodes)
     pilot = bench.running()
     before = three_nodes.ask("squeue", "-h", f"--name={pilot.token}", "-o", "%i").strip()
@@ -286,9 +284,7 @@ def test_a_number_that_is_given_out_again_names_no_pilot(
     assert bench.seen(foreign).stage in {AllocationState.WAITING, AllocationState.RUNNING}
 
 
-def test_of_a_node_that_died_it_is_known_whether_it_answers_again(
-    tmp_path: Path, bench_on: Benches
-) -> None:
+def test_dead_node_is_known_to_answer_again_or_not(tmp_path: Path, bench_on: Benches) -> None:
     slurm_or_skip()
     with a_slurm(tmp_path / "slurm", slurmd_timeout_s=2) as slurm:
         bench = bench_on(slurm)

@@ -15,12 +15,12 @@ ROWS = re.findall(
 EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_table_has_each_setting_once() -> None:
+def test_table_lists_each_setting_once() -> None:
     assert sorted(key for key, _, _ in ROWS) == sorted(_KEY_READERS)
 
 
 @pytest.mark.parametrize(("key", "default"), [row[:2] for row in ROWS if row[0] != "kind"])
-def test_a_default_of_the_table_holds(key: str, default: str) -> None:
+def test_default_of_the_table_is_correct(key: str, default: str) -> None:
     _, read = _KEY_READERS[key]
     field = key if hasattr(BackendSettings, key) else f"{key}_s"
     holds = getattr(BackendSettings(name="x", kind="slurm"), field)
@@ -31,7 +31,7 @@ def test_a_default_of_the_table_holds(key: str, default: str) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
-def test_an_example_is_understood(example: str) -> None:
+def test_example_is_valid(example: str) -> None:
     faults: list[object] = []
     read_backends(tomllib.loads(example)["backends"], faults)  # type: ignore[arg-type]  # any will do
     assert faults == []

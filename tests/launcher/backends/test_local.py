@@ -61,7 +61,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     engine.backend.cancel([desk.folder.token for desk in engine.desks])
 
 
-def test_a_pilot_runs_until_it_leaves(engine: Engine) -> None:
+def test_pilot_runs_until_it_exits(engine: Engine) -> None:
     desk = engine.start()
     desk.hello()
     assert engine.seen(desk).stage is AllocationState.RUNNING
@@ -70,7 +70,7 @@ def test_a_pilot_runs_until_it_leaves(engine: Engine) -> None:
     assert "ends: the scheduler requested it" in engine.backend.collect(desk.folder)
 
 
-def test_another_scheduler_finds_a_pilot_again(engine: Engine) -> None:
+def test_next_scheduler_finds_a_pilot_again(engine: Engine) -> None:
     desk = engine.start()
     pid = desk.hello().pid
     other = engine.anew()
@@ -82,12 +82,12 @@ def test_another_scheduler_finds_a_pilot_again(engine: Engine) -> None:
     assert other.observe([desk.folder.token])[desk.folder.token].stage is AllocationState.UNKNOWN
 
 
-def test_a_pilot_that_was_never_there_is_unknown(engine: Engine) -> None:
+def test_pilot_that_never_existed_is_unknown(engine: Engine) -> None:
     assert engine.backend.observe(["nobody"])["nobody"].stage is AllocationState.UNKNOWN
     engine.backend.cancel(["nobody"])
 
 
-def test_to_cancel_a_pilot_kills_all_that_runs_in_it(engine: Engine) -> None:
+def test_cancelling_a_pilot_kills_everything_that_runs_in_it(engine: Engine) -> None:
     desk = engine.start()
     attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
     pids = [desk.hello().pid, program_of(attempt), supervisor_of(attempt)]
@@ -97,7 +97,7 @@ def test_to_cancel_a_pilot_kills_all_that_runs_in_it(engine: Engine) -> None:
     assert (there.stage, there.cause) == (AllocationState.ENDED, AllocationEndCause.CANCELLED)
 
 
-def test_to_cancel_a_pilot_that_is_dead_kills_what_it_left(engine: Engine) -> None:
+def test_cancelling_a_dead_pilot_kills_what_it_left(engine: Engine) -> None:
     desk = engine.start()
     attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
     program = program_of(attempt)
@@ -109,7 +109,7 @@ def test_to_cancel_a_pilot_that_is_dead_kills_what_it_left(engine: Engine) -> No
     assert gone(program)
 
 
-def test_a_prologue_comes_before_the_pilot_and_a_failing_one_is_shown(tmp_path: Path) -> None:
+def test_prologue_runs_before_the_pilot_and_its_failure_is_shown(tmp_path: Path) -> None:
     engine = Engine(Home(tmp_path / "home"), prologue="echo no such module; exit 3")
     desk = engine.start()
     there = engine.ends(desk)
@@ -117,7 +117,7 @@ def test_a_prologue_comes_before_the_pilot_and_a_failing_one_is_shown(tmp_path: 
     assert engine.backend.collect(desk.folder) == "no such module"
 
 
-def test_an_interpreter_that_is_not_there_is_an_error_of_the_engine(tmp_path: Path) -> None:
+def test_missing_interpreter_is_an_error_of_the_backend(tmp_path: Path) -> None:
     engine = Engine(Home(tmp_path / "home"), python="/nowhere/python")
     with pytest.raises(EngineError, match="/nowhere/python"):
         engine.start()
@@ -137,7 +137,7 @@ def test_secrets_of_the_environment_reach_neither_pilot_nor_jobs(
     assert "hidden" not in said_by(attempt)
 
 
-def test_pilots_get_different_gpus_and_too_many_are_refused(
+def test_pilots_get_different_gpus_and_excess_pilots_are_refused(
     engine: Engine, gpus: Devices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uuids = [gpus.add(), gpus.add(), gpus.add()]
@@ -155,7 +155,7 @@ def test_pilots_get_different_gpus_and_too_many_are_refused(
         assert engine.backend.estimate(a_pilot()).possible
 
 
-def test_jobs_have_what_a_prologue_has_set_and_put_before_their_paths(
+def test_jobs_have_the_variables_and_path_entries_of_a_prologue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prologue = """

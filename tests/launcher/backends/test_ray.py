@@ -51,7 +51,7 @@ def a_process(code: str, patience_s: float = 60.0) -> JsonLineProcess:
     return JsonLineProcess(argv, dict, name="The engine", patience_s=patience_s)
 
 
-def test_questions_are_answered_by_the_same_process() -> None:
+def test_requests_are_answered_by_the_same_process() -> None:
     process = a_process(ANSWERS)
     first = process.call("tell", text="ä\n", pid=0)
     assert process.call("tell") == {"pid": process.call("tell")["pid"]}
@@ -59,7 +59,7 @@ def test_questions_are_answered_by_the_same_process() -> None:
     process.close()
 
 
-def test_a_process_that_has_ended_is_started_again() -> None:
+def test_ended_process_is_restarted() -> None:
     process = a_process(ANSWERS)
     pid = process.call("die")["pid"]
     until(lambda: gone(pid), "it has ended")
@@ -67,7 +67,7 @@ def test_a_process_that_has_ended_is_started_again() -> None:
     process.close()
 
 
-def test_a_process_that_ends_instead_of_an_answer_is_quoted() -> None:
+def test_process_that_ends_instead_of_answering_is_quoted() -> None:
     process = a_process(ENDS)
     with pytest.raises(
         EngineError, match=r"The engine: .* ended unexpectedly \(exit code 3\): no such cluster"
@@ -76,20 +76,20 @@ def test_a_process_that_ends_instead_of_an_answer_is_quoted() -> None:
     process.close()
 
 
-def test_a_process_that_does_not_answer_is_killed() -> None:
+def test_unresponsive_process_is_killed() -> None:
     process = a_process(SILENT, patience_s=0.5)
     with pytest.raises(EngineError, match=r"The engine did not respond within 0\.5 s"):
         process.call("tell")
     assert process._child is None
 
 
-def test_an_answer_that_is_none_is_an_error() -> None:
+def test_invalid_answer_is_an_error() -> None:
     process = a_process(WRONG)
     with pytest.raises(EngineError, match="cannot parse its answer 'no JSON"):
         process.call("tell")
 
 
-def test_who_is_not_asked_any_more_ends(tmp_path: Path) -> None:
+def test_closed_process_ends(tmp_path: Path) -> None:
     process = a_process(ANSWERS)
     pid = process.call("tell")["pid"]
     assert process._child is not None
@@ -100,13 +100,13 @@ def test_who_is_not_asked_any_more_ends(tmp_path: Path) -> None:
     process.close()
 
 
-def test_an_interpreter_that_is_not_there_is_named() -> None:
+def test_missing_interpreter_is_named() -> None:
     engine = Ray(BackendSettings(name="ray", kind="ray", python="/no/such/python"))
     with pytest.raises(EngineError, match="cannot run /no/such/python: No such file"):
         engine.observe(["launcher-ab"])
 
 
-def test_an_interpreter_without_ray_is_refused_and_says_what_to_install(tmp_path: Path) -> None:
+def test_interpreter_without_ray_is_refused_with_an_install_command(tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')  # of its own library alone
     python.chmod(0o755)
@@ -121,14 +121,14 @@ def test_an_interpreter_without_ray_is_refused_and_says_what_to_install(tmp_path
     engine.close()
 
 
-def test_no_pilots_are_no_question() -> None:
+def test_observing_no_pilots_sends_no_request() -> None:
     assert Ray(BackendSettings(name="ray", kind="ray", python="/no/such/python")).observe([]) == {}
 
 
 IMPORTS = """
 import importlib, pkgutil, sys
 import launcher
-from launcher.backends.protocol import backend_of
+from launcher.backends.protocol import load_backend
 from launcher.backends.settings import BackendSettings
 from launcher.system.paths import Home
 from pathlib import Path
@@ -136,7 +136,7 @@ from pathlib import Path
 for module in pkgutil.walk_packages(launcher.__path__, "launcher."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-backend_of(BackendSettings(name="ray", kind="ray"), Home(Path("/nowhere"))).observe([])
+load_backend(BackendSettings(name="ray", kind="ray"), Home(Path("/nowhere"))).observe([])
 assert "ray" not in sys.modules
 """
 
@@ -244,33 +244,35 @@ def observed(state: str, death: str = "", **nodes: Any) -> Observation:
         ("", AllocationEndCause.FAILED, ""),
     ],
 )
-def test_a_death_is_told_in_rays_words(death: str, cause: AllocationEndCause, reason: str) -> None:
+def test_death_is_reported_in_rays_words(
+    death: str, cause: AllocationEndCause, reason: str
+) -> None:
     observation = observed("DEAD", death, a=node())
     assert observation.stage is AllocationState.ENDED
     assert (observation.cause, observation.reason) == (cause, reason)
 
 
-def test_on_a_node_that_fell_silent_a_pilot_may_live_on() -> None:
+def test_pilot_may_still_run_on_a_node_that_fell_silent() -> None:
     observation = observed("DEAD", NODE_DIED, a=node(alive=False, end=2))
     assert observation.cause is AllocationEndCause.NODE_FAILED
     assert "missing too many heartbeats" in observation.reason
     assert not observation.node_answers
 
 
-def test_a_node_answers_when_its_machine_has_joined_again() -> None:
+def test_node_answers_once_its_machine_has_rejoined() -> None:
     assert observed("DEAD", NODE_DIED, a=node(alive=False, end=2), b=node()).node_answers
     elsewhere = node(address="10.0.0.2")
     assert not observed("DEAD", NODE_DIED, a=node(alive=False, end=2), b=elsewhere).node_answers
 
 
-def test_on_a_node_that_was_taken_down_nothing_lives_on() -> None:
+def test_no_pilot_runs_on_a_node_that_was_removed() -> None:
     assert observed("DEAD", NODE_DIED, a=node(alive=False, end=1)).node_answers
     preempted = observed("DEAD", NODE_DIED, a=node(alive=False, end=3))
     assert preempted.node_answers
     assert preempted.cause is AllocationEndCause.PREEMPTED
 
 
-def test_a_pilot_waits_for_a_node_with_room() -> None:
+def test_pilot_waits_for_a_node_with_room() -> None:
     waiting = observed("PENDING_CREATION", a=node(GPU=1))
     assert waiting.stage is AllocationState.WAITING
     assert waiting.reason == "no node of the cluster has 1 CPU (a new node may have it)"
@@ -279,26 +281,26 @@ def test_a_pilot_waits_for_a_node_with_room() -> None:
     assert observed("PENDING_CREATION", a=node(CPU=1)).reason == ""
 
 
-def test_a_dead_node_has_no_room() -> None:
+def test_dead_node_has_no_room() -> None:
     dead = {**node(CPU=4, alive=False), "free": {"CPU": 4.0}}
     assert "no node of the cluster" in why_no_node_fits(
         nodes_of({"nodes": {"a": dead}}).values(), ONE_CORE
     )
 
 
-def test_who_is_not_known_is_unknown() -> None:
+def test_unlisted_pilot_is_unknown() -> None:
     assert (
         parse_observations({"pilots": {"t": {}}, "nodes": {}}, ["t"], {})["t"].stage
         is AllocationState.UNKNOWN
     )
 
 
-def test_a_state_of_which_we_never_heard_is_no_end() -> None:
+def test_unknown_state_is_not_an_end() -> None:
     with pytest.raises(EngineError, match="HIBERNATING"):
         observed("HIBERNATING", a=node())
 
 
-def test_a_pilot_asks_for_its_shape_and_for_the_sites_resources() -> None:
+def test_pilot_requests_its_shape_and_the_resources_of_the_site() -> None:
     settings = BackendSettings(name="ray", kind="ray", gpu_type="A100", resources={"fast": 1.0})
     shape = asked(cpus=2, gpus=1, memory=1 << 30)
     assert actor_options(settings, shape) == {
@@ -340,7 +342,7 @@ JSON = st.recursive(
 
 @settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from(["pilots", "nodes"]), JSON))
-def test_an_answer_that_is_none_is_refused(answer: dict[str, Any]) -> None:
+def test_invalid_answer_is_refused(answer: dict[str, Any]) -> None:
     try:
         seen = parse_observations(json.loads(json.dumps(answer)), ["t"], ONE_CORE)
     except EngineError:

@@ -81,7 +81,7 @@ def row(state: str, token: str = TOKEN, node: str = "n1") -> str:
     return f"7|{state}|N/A|N/A|N/A|{node}|None|{token}"
 
 
-def test_a_squeue_that_hangs_is_ended_and_is_no_answer(stub: Stub, tmp_path: Path) -> None:
+def test_hanging_squeue_is_killed_and_is_an_error(stub: Stub, tmp_path: Path) -> None:
     slurm = stub(IMPATIENT_S, squeue=f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
     with pytest.raises(EngineError, match="squeue did not respond within"):
         slurm.observe([TOKEN])
@@ -96,14 +96,14 @@ def leave(folder: Path, program: str) -> int:
     return int((folder / "pid").read_text())
 
 
-def test_a_squeue_under_way_ends_with_the_scheduler(stub: Stub, tmp_path: Path) -> None:
+def test_running_squeue_ends_with_the_scheduler(stub: Stub, tmp_path: Path) -> None:
     # its input ends only when its end is seen to
     stub(squeue=f"cat; echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid; exec sleep 1000")
     pid = leave(tmp_path, "squeue")
     until(lambda: gone(pid), "squeue has ended")
 
 
-def test_an_sbatch_under_way_goes_on_when_the_scheduler_ends(stub: Stub, tmp_path: Path) -> None:
+def test_running_sbatch_continues_when_the_scheduler_ends(stub: Stub, tmp_path: Path) -> None:
     stub(
         sbatch=f"echo $$ > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/pid\n"
         f"until test -e {tmp_path}/go; do sleep .01; done; touch {tmp_path}/submitted"
@@ -122,21 +122,19 @@ def test_an_sbatch_under_way_goes_on_when_the_scheduler_ends(stub: Stub, tmp_pat
           for garbage in ("Segmentation fault", "7|RUNNING", "\\x00\\xff\\xfe", "{}")),
     ],
 )  # fmt: skip
-def test_a_squeue_that_fails_or_prints_garbage_is_no_answer(
-    stub: Stub, printed: str, said: str
-) -> None:
+def test_failing_squeue_or_invalid_output_is_an_error(stub: Stub, printed: str, said: str) -> None:
     with pytest.raises(EngineError, match=said):
         stub(squeue=printed).observe([TOKEN])
 
 
-def test_programs_that_are_not_installed_are_no_answer(stub: Stub) -> None:
+def test_missing_programs_are_an_error(stub: Stub) -> None:
     with pytest.raises(
         EngineError, match=r"cannot run squeue-of-nobody.*client programs on this host"
     ):
         stub()._commands.run("squeue-of-nobody")
 
 
-def test_squeue_is_asked_once_for_all_pilots(stub: Stub, calls: Callable[[], list[str]]) -> None:
+def test_squeue_is_called_once_for_all_pilots(stub: Stub, calls: Callable[[], list[str]]) -> None:
     slurm = stub(squeue=f"echo '{row('RUNNING')}'; echo '{row('PENDING', 'launcher-cd', '')}'")
     seen = slurm.observe([TOKEN, "launcher-cd", "launcher-ef"])
     stages = {token: observation.stage for token, observation in seen.items()}
@@ -149,21 +147,19 @@ def test_squeue_is_asked_once_for_all_pilots(stub: Stub, calls: Callable[[], lis
     assert "--name=launcher-ab12,launcher-cd,launcher-ef" in call
 
 
-def test_nothing_is_asked_where_there_is_no_pilot(
-    stub: Stub, calls: Callable[[], list[str]]
-) -> None:
+def test_nothing_is_called_without_pilots(stub: Stub, calls: Callable[[], list[str]]) -> None:
     assert stub(squeue="exit 1").observe([]) == {}
     assert calls() == []
 
 
-def test_many_names_do_not_make_an_argument_that_is_too_long(stub: Stub) -> None:
+def test_many_names_do_not_exceed_the_argument_length(stub: Stub) -> None:
     slurm = stub(squeue=f"echo '{row('RUNNING')}'; echo '{row('RUNNING', 'foreign')}'")
     tokens = [TOKEN, *(f"launcher-{number:020}" for number in range(10_000))]
     assert slurm.observe(tokens)[TOKEN].stage is AllocationState.RUNNING
 
 
 @pytest.mark.parametrize("state", ["NODE_FAIL", "FAILED", "CANCELLED", "PREEMPTED"])
-def test_of_an_ended_pilot_it_is_known_whether_its_node_answers(stub: Stub, state: str) -> None:
+def test_ended_pilot_has_known_node_availability(stub: Stub, state: str) -> None:
     slurm = stub(squeue=f"echo '{row(state)}'", sinfo="echo 'n1|down*'")
     assert not seen(slurm).node_answers
     slurm = stub(sinfo="echo 'n1|idle'", scontrol=OTHERS)
@@ -182,7 +178,7 @@ def test_of_an_ended_pilot_it_is_known_whether_its_node_answers(stub: Stub, stat
         ("COMPLETING", "idle", "CGROUPS", False),
     ],
 )
-def test_only_with_control_groups_nothing_lives_of_what_slurm_has_ended(
+def test_slurm_end_is_final_only_with_control_groups(
     stub: Stub, state: str, node: str, tracking: str, emptied: bool
 ) -> None:
     shown = {"CGROUPS": CGROUPS, "OTHERS": OTHERS}[tracking]
@@ -190,7 +186,7 @@ def test_only_with_control_groups_nothing_lives_of_what_slurm_has_ended(
     assert seen(slurm, "n1").emptied is emptied
 
 
-def test_a_node_that_was_set_down_answers_if_slurm_does_not_mark_it_in_its_time(stub: Stub) -> None:
+def test_downed_node_answers_unless_slurm_marks_it_in_time(stub: Stub) -> None:
     at = [0.0]
     shown = f"{OTHERS}; echo 'SlurmdTimeout           = 100 sec'"
     down = "echo 'n1|down'"
@@ -204,7 +200,7 @@ def test_a_node_that_was_set_down_answers_if_slurm_does_not_mark_it_in_its_time(
     assert seen(slurm).node_answers
 
 
-def test_of_a_pilot_that_was_started_again_elsewhere_its_own_node_is_asked(stub: Stub) -> None:
+def test_node_of_a_pilot_restarted_elsewhere_is_its_own(stub: Stub) -> None:
     slurm = stub(squeue=f"echo '{row('FAILED')}'", sinfo="echo 'n7|down*'")
     assert seen(slurm, "n7") == Observation(
         stage=AllocationState.UNKNOWN,
@@ -214,7 +210,7 @@ def test_of_a_pilot_that_was_started_again_elsewhere_its_own_node_is_asked(stub:
     )
 
 
-def test_of_a_forgotten_pilot_the_node_is_asked_that_it_was_seen_on(stub: Stub) -> None:
+def test_node_of_a_forgotten_pilot_is_the_one_it_was_last_seen_on(stub: Stub) -> None:
     slurm = stub(squeue="", sinfo="echo 'n1|down*'")
     assert seen(slurm, "n1") == Observation(
         stage=AllocationState.UNKNOWN,
@@ -225,13 +221,13 @@ def test_of_a_forgotten_pilot_the_node_is_asked_that_it_was_seen_on(stub: Stub) 
 
 
 @pytest.mark.parametrize("script", ["exit 1", "echo error"])
-def test_a_sinfo_that_fails_leaves_an_end_unknown(stub: Stub, script: str) -> None:
+def test_failing_sinfo_leaves_an_end_unknown(stub: Stub, script: str) -> None:
     slurm = stub(squeue=f"echo '{row('NODE_FAIL')}'", sinfo=script)
     with pytest.raises(EngineError, match="sinfo"):
         slurm.observe([TOKEN])
 
 
-def test_a_refused_partition_is_told_with_what_slurm_said(stub: Stub, tmp_path: Path) -> None:
+def test_refused_partition_is_reported_with_slurms_message(stub: Stub, tmp_path: Path) -> None:
     refusal = "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed: Invalid partition name specified"
     slurm = stub(sbatch=f"echo '{refusal}' >&2; exit 1", sinfo="echo main; echo short")
     with pytest.raises(
@@ -241,7 +237,7 @@ def test_a_refused_partition_is_told_with_what_slurm_said(stub: Stub, tmp_path: 
         slurm.submit([a_pilot(tmp_path)])
 
 
-def test_a_controller_that_is_away_does_not_refuse_for_good(stub: Stub, tmp_path: Path) -> None:
+def test_unreachable_controller_is_not_a_permanent_refusal(stub: Stub, tmp_path: Path) -> None:
     away = "sbatch: error: Batch job submission failed: Unable to contact slurm controller"
     slurm = stub(sbatch=f"echo '{away}' >&2; exit 1")
     with pytest.raises(EngineError, match="Unable to contact") as raised:
@@ -249,7 +245,7 @@ def test_a_controller_that_is_away_does_not_refuse_for_good(stub: Stub, tmp_path
     assert not isinstance(raised.value, SubmissionRefused)
 
 
-def test_after_a_first_pilot_was_taken_nobody_says_that_none_was(
+def test_after_an_accepted_pilot_an_error_does_not_claim_that_none_was_accepted(
     stub: Stub, tmp_path: Path
 ) -> None:
     second = "[ $(wc -l < $CALLS) = 1 ] || { echo 'sbatch: error: invalid qos' >&2; exit 1; }"
@@ -259,12 +255,12 @@ def test_after_a_first_pilot_was_taken_nobody_says_that_none_was(
     assert not isinstance(raised.value, SubmissionRefused)
 
 
-def test_a_slow_sbatch_is_given_up(stub: Stub, tmp_path: Path) -> None:
+def test_slow_sbatch_is_abandoned(stub: Stub, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="sbatch did not respond within"):
         stub(IMPATIENT_S, sbatch="sleep 1000").submit([a_pilot(tmp_path)])
 
 
-def test_what_the_shell_exports_does_not_reach_a_pilot(stub: Stub, tmp_path: Path) -> None:
+def test_variables_of_the_shell_do_not_reach_a_pilot(stub: Stub, tmp_path: Path) -> None:
     slurm = stub(sbatch=f"env > {tmp_path}/environment")
     slurm.submit([a_pilot(tmp_path)])
     environment = (tmp_path / "environment").read_text()
@@ -273,7 +269,7 @@ def test_what_the_shell_exports_does_not_reach_a_pilot(stub: Stub, tmp_path: Pat
     assert "SBATCH" not in environment
 
 
-def test_a_message_of_slurm_cannot_steer_a_terminal(stub: Stub, tmp_path: Path) -> None:
+def test_slurm_message_cannot_control_a_terminal(stub: Stub, tmp_path: Path) -> None:
     slurm = stub(sbatch="printf 'sbatch: error: \\x1b[2Jbad\\n' >&2; exit 1")
     with pytest.raises(EngineError, match=r"\\x1b\[2Jbad"):
         slurm.submit([a_pilot(tmp_path)])
@@ -283,7 +279,7 @@ CGROUPS = "echo 'ProctrackType           = proctrack/cgroup'"
 OTHERS = "echo 'ProctrackType           = proctrack/linuxproc'"
 
 
-def test_where_slurm_tracks_by_cgroups_a_pilot_is_killed_before_it_is_cancelled(
+def test_pilot_is_killed_before_it_is_cancelled_where_slurm_tracks_by_cgroups(
     stub: Stub, calls: Callable[[], list[str]], tmp_path: Path
 ) -> None:
     ended = tmp_path / "ended"
@@ -297,7 +293,7 @@ def test_where_slurm_tracks_by_cgroups_a_pilot_is_killed_before_it_is_cancelled(
     assert sum("squeue" in call for call in calls()) == 2  # until it does not run any more
 
 
-def test_many_pilots_are_killed_before_their_ends_are_waited_for(
+def test_many_pilots_are_killed_before_their_ends_are_awaited(
     stub: Stub, calls: Callable[[], list[str]]
 ) -> None:
     tokens = [f"launcher-{number:02}" for number in range(12)]
@@ -309,7 +305,7 @@ def test_many_pilots_are_killed_before_their_ends_are_waited_for(
     assert sum("KILL" in call for call in calls()) == 12
 
 
-def test_elsewhere_a_pilot_is_cancelled_as_slurm_does_it(
+def test_pilot_is_cancelled_by_slurm_alone_elsewhere(
     stub: Stub, calls: Callable[[], list[str]]
 ) -> None:
     stub(scontrol=OTHERS, scancel="").cancel([TOKEN, "launcher-cd"])
@@ -325,7 +321,7 @@ def element(index: int, state: str, node: str = "") -> str:
 
 
 @pytest.mark.parametrize("tracking", [CGROUPS, OTHERS])
-def test_elements_are_cancelled_by_their_numbers_and_without_an_option_that_chooses(
+def test_array_elements_are_cancelled_by_number_and_without_a_filter_option(
     stub: Stub, calls: Callable[[], list[str]], tracking: str
 ) -> None:
     rows = [element(3, "PENDING"), element(4, "RUNNING", "n1"), element(5, "PENDING")]
@@ -341,14 +337,12 @@ def test_elements_are_cancelled_by_their_numbers_and_without_an_option_that_choo
     assert cancelled == [*killed, "scancel 9_[3-5]"]
 
 
-def test_a_scancel_that_fails_is_to_be_tried_again(stub: Stub) -> None:
+def test_failing_scancel_is_to_be_retried(stub: Stub) -> None:
     with pytest.raises(EngineError, match="scancel failed"):
         stub(scontrol=OTHERS, scancel="exit 1").cancel([TOKEN])
 
 
-def test_the_log_of_a_pilot_is_shown_without_power_over_terminals(
-    stub: Stub, tmp_path: Path
-) -> None:
+def test_log_of_a_pilot_is_shown_without_terminal_codes(stub: Stub, tmp_path: Path) -> None:
     pilot, _ = a_pilot(tmp_path)
     slurm = stub()
     assert f"check that the node sees the pilot's folder {pilot.folder}" in slurm.collect(pilot)
@@ -358,7 +352,7 @@ def test_the_log_of_a_pilot_is_shown_without_power_over_terminals(
     assert "no output" in slurm.collect(pilot)
 
 
-def test_an_estimate_is_what_slurm_expects(stub: Stub) -> None:
+def test_estimate_is_the_start_that_slurm_expects(stub: Stub) -> None:
     spec = PilotSpec(token=TOKEN, backend="cluster", version="1", cpus=1)
     slurm = stub(sbatch="echo 'sbatch: Job 1 to start at 1795373460 using 1 processors' >&2")
     estimate = slurm.estimate(spec)

@@ -47,20 +47,20 @@ def line(state: str = "RUNNING", *, name: str = TOKEN, reason: str = "None", **m
     return f"{first}|{fields['node']}|{reason}|{name}\n"
 
 
-def test_a_waiting_pilot_has_a_reason_and_an_estimated_start() -> None:
+def test_waiting_pilot_has_a_reason_and_an_estimated_start() -> None:
     text = line("PENDING", node="", reason="Resources", start="1795380663")
     assert seen(text) == Observation(
         stage=AllocationState.WAITING, reason="Resources", starts_at=1795380663.0
     )
 
 
-def test_a_running_pilot_has_a_node_and_an_end() -> None:
+def test_running_pilot_has_a_node_and_an_end_time() -> None:
     text = line(start="1795373463", end="1795375263")
     assert seen(text) == Observation(stage=AllocationState.RUNNING, node="n1", ends_at=1795375263.0)
 
 
 @pytest.mark.parametrize("when", ["N/A", "NONE", "Unknown", "", "-5", "nan", "9" * 30, "²"])
-def test_a_time_that_is_none_is_not_known(when: str) -> None:
+def test_invalid_time_is_unknown(when: str) -> None:
     assert seen(line("PENDING", start=when)).starts_at is None
 
 
@@ -79,44 +79,44 @@ def test_a_time_that_is_none_is_not_known(when: str) -> None:
         ("FAILED", AllocationEndCause.FAILED),
     ],
 )
-def test_an_end_has_the_cause_that_slurm_tells(state: str, cause: AllocationEndCause) -> None:
+def test_end_has_the_cause_that_slurm_reports(state: str, cause: AllocationEndCause) -> None:
     observation = seen(line(state, reason="NonZeroExitCode"))
     assert (observation.stage, observation.cause) == (AllocationState.ENDED, cause)
     assert observation.reason == "NonZeroExitCode"
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "STOPPED", "SUSPENDED", "HOVERING"])
-def test_a_state_with_a_node_that_is_no_end_is_running(state: str) -> None:
+def test_nonfinal_state_with_a_node_is_running(state: str) -> None:
     observation = seen(line(state))
     assert (observation.stage, observation.reason) == (AllocationState.RUNNING, state.lower())
 
 
 @pytest.mark.parametrize("state", ["CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "HOVERING"])
-def test_a_state_without_a_node_that_is_no_end_is_waiting(state: str) -> None:
+def test_nonfinal_state_without_a_node_is_waiting(state: str) -> None:
     observation = seen(line(state, node=""))
     assert (observation.stage, observation.reason) == (AllocationState.WAITING, state.lower())
 
 
-def test_a_pilot_that_stands_in_no_line_is_unknown() -> None:
+def test_pilot_in_no_line_is_unknown() -> None:
     assert seen("").stage is AllocationState.UNKNOWN
 
 
-def test_another_job_whose_name_begins_like_ours_is_not_ours() -> None:
+def test_job_with_our_name_as_a_prefix_is_not_ours() -> None:
     text = line(name=TOKEN + "x") + line(name=TOKEN[:-1]) + line(name="x|" + TOKEN + "|x")
     assert seen(text).stage is AllocationState.UNKNOWN
 
 
-def test_the_number_of_a_job_counts_for_nothing() -> None:
+def test_job_number_is_ignored() -> None:
     text = line("COMPLETED", job="7", name="foreign") + line("PENDING", job="7", node="")
     assert seen(text).stage is AllocationState.WAITING
 
 
-def test_of_two_jobs_with_a_name_the_one_that_lives_counts() -> None:
+def test_living_one_of_two_jobs_with_the_same_name_counts() -> None:
     text = line("FAILED") + line("RUNNING") + line("PENDING", node="")
     assert seen(text).stage is AllocationState.RUNNING
 
 
-def test_a_reason_may_hold_a_bar() -> None:
+def test_reason_may_contain_a_bar() -> None:
     assert seen(line("PENDING", node="", reason="a|b")).reason == "a|b"
 
 
@@ -131,25 +131,25 @@ def test_a_reason_may_hold_a_bar() -> None:
         "\x00\x01\n",
     ],
 )
-def test_what_is_no_line_of_squeue_is_refused(text: str) -> None:
+def test_invalid_squeue_line_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a line of squeue"):
         parse_squeue(line() + text)
 
 
-def test_an_element_of_an_array_is_known_by_name_and_number() -> None:
+def test_array_element_is_identified_by_name_and_number() -> None:
     text = line("RUNNING", job="9_3", index="3") + line("PENDING", job="9_4", index="4", node="")
     assert seen(text, f"{TOKEN}_3").stage is AllocationState.RUNNING
     assert seen(text, f"{TOKEN}_4").stage is AllocationState.WAITING
     assert seen(text, f"{TOKEN}_5").stage is AllocationState.UNKNOWN
 
 
-def test_elements_cancelled_before_they_began_stand_in_one_line() -> None:
+def test_elements_cancelled_before_they_began_share_one_line() -> None:
     text = line("RUNNING", job="9_3", index="3") + line("CANCELLED", job="9", node="")
     assert seen(text, f"{TOKEN}_3").stage is AllocationState.RUNNING
     assert seen(text, f"{TOKEN}_7").cause is AllocationEndCause.CANCELLED
 
 
-def test_of_elements_those_that_have_not_ended_are_cancelled() -> None:
+def test_only_unfinished_elements_are_cancelled() -> None:
     text = (
         line("RUNNING", job="9_3", index="3")
         + line("PENDING", job="9_4", index="4", node="")
@@ -166,23 +166,23 @@ def test_elements_are_written_as_ranges() -> None:
     assert format_array_ranges([]) == ""
 
 
-def test_a_token_without_a_number_is_a_job_of_its_own() -> None:
+def test_token_without_a_number_is_a_separate_job() -> None:
     assert split_token("launcher-ab12") == ("launcher-ab12", "")
     assert split_token("launcher-ab12_07") == ("launcher-ab12", "07")
 
 
-def test_a_node_with_an_asterisk_does_not_answer() -> None:
+def test_node_with_an_asterisk_does_not_answer() -> None:
     text = "n1|idle\nn2|down*\nn2|down*\nn3|allocated*\nn4|powered_down\n"
     assert silent_nodes(text) == {"n2", "n3"}
 
 
-def test_of_a_node_that_an_administrator_set_down_it_is_not_known_whether_it_answers() -> None:
+def test_availability_of_a_node_set_down_by_an_administrator_is_unknown() -> None:
     text = "n1|down\nn2|down$\nn3|unknown\nn4|DOWN\nn5|draining\nn6|maint\nn7|down*\n"
     assert unsure_nodes(text) == {"n1", "n2", "n3", "n4"}
     assert silent_nodes(text) == {"n7"}
 
 
-def test_a_node_that_is_down_answers_if_slurm_has_not_marked_it_for_long() -> None:
+def test_down_node_answers_if_slurm_has_not_marked_it_for_long() -> None:
     assert (
         silent_node_timeout_s("SlurmctldTimeout = 9 sec\nSlurmdTimeout           = 300 sec\n")
         == 960.0
@@ -192,7 +192,7 @@ def test_a_node_that_is_down_answers_if_slurm_has_not_marked_it_for_long() -> No
 
 
 @pytest.mark.parametrize("elsewhere", ["n2", ""])
-def test_what_became_of_a_second_process_elsewhere_says_nothing_of_the_pilot(
+def test_second_process_elsewhere_does_not_decide_the_state_of_the_pilot(
     elsewhere: str,
 ) -> None:
     rows = parse_squeue(line("FAILED", node=elsewhere, reason="NonZeroExitCode"))
@@ -200,12 +200,12 @@ def test_what_became_of_a_second_process_elsewhere_says_nothing_of_the_pilot(
     assert observe_rows(rows, [TOKEN], {TOKEN: ""})[TOKEN].stage is AllocationState.ENDED
 
 
-def test_a_job_that_waits_to_be_started_again_is_no_end() -> None:
+def test_requeued_job_is_not_an_end() -> None:
     rows = parse_squeue(line("PENDING", node=""))
     assert observe_rows(rows, [TOKEN], {TOKEN: "n1"})[TOKEN].stage is AllocationState.WAITING
 
 
-def test_what_is_no_line_of_sinfo_is_refused() -> None:
+def test_invalid_sinfo_line_is_refused() -> None:
     with pytest.raises(ValueError, match="not a line of sinfo"):
         silent_nodes("n1|idle\nslurm_load_node: error\n")
 
@@ -241,7 +241,7 @@ def script_of(pilot: tuple[PilotFolder, PilotSpec], **changes: object) -> str:
     return batch_script(settings(**changes), batch)
 
 
-def test_all_that_the_configuration_names_is_asked() -> None:
+def test_all_configured_options_are_requested() -> None:
     words = sbatch_options(
         settings(
             gpu_type="a100",
@@ -264,19 +264,19 @@ def test_all_that_the_configuration_names_is_asked() -> None:
     assert words[:2] == ["--nice=100", "--mem=1M"]  # of two, Slurm takes the later
 
 
-def test_what_the_configuration_does_not_name_is_left_to_slurm() -> None:
+def test_unconfigured_options_are_left_to_slurm() -> None:
     words = sbatch_options(settings(), asked(cpus=1))
     for option in ("partition", "account", "qos", "gres", "mem", "time", "exclusive"):
         assert not any(word.startswith(f"--{option}") for word in words)
 
 
 @pytest.mark.parametrize(("time_s", "warning_s"), [(30.0, 15), (240.0, 60), (86_400.0, 120)])
-def test_a_short_pilot_is_warned_later(time_s: float, warning_s: int) -> None:
+def test_short_pilot_is_warned_later(time_s: float, warning_s: int) -> None:
     words = sbatch_options(settings(), asked(cpus=1, time_s=time_s))
     assert f"--signal=B:USR1@{warning_s}" in words
 
 
-def test_a_pilot_is_named_by_its_token_and_writes_into_its_folder() -> None:
+def test_pilot_is_named_by_its_token_and_writes_into_its_folder() -> None:
     words = words_of(pilot("launcher-ab"), paths={"/shared": "/nfs/of 100%"})
     assert "--job-name=launcher-ab" in words
     assert "--chdir=/nfs/of 100%/pilots/launcher-ab" in words
@@ -292,7 +292,7 @@ def test_numbered_tokens_of_one_submission_are_one_array() -> None:
     assert "--output=/shared/pilots/launcher-ab_%a/engine.log" in sbatch_arguments(settings(), many)
 
 
-def test_the_script_becomes_the_pilot() -> None:
+def test_script_is_replaced_by_the_pilot() -> None:
     text = script_of(pilot("launcher-ab"), wrap=("apptainer", "exec", "--nv", "my lab.sif"))
     last = shlex.split(text.splitlines()[-1])
     wrapped = ["exec", "apptainer", "exec", "--nv", "my lab.sif"]
@@ -301,7 +301,7 @@ def test_the_script_becomes_the_pilot() -> None:
     assert text.startswith("#!/bin/bash\n")
 
 
-def test_an_interpreter_is_where_the_nodes_see_it() -> None:
+def test_interpreter_path_is_the_one_that_nodes_see() -> None:
     folder = str(Path(sys.executable).parent)
     mapped = script_of(pilot("launcher-ab"), paths={folder: "/nodes/bin"})
     assert f"exec /nodes/bin/{Path(sys.executable).name} -P" in mapped
@@ -314,7 +314,7 @@ def run_script(text: str, **environment: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_the_prologue_runs_in_a_login_shell_before_the_pilot() -> None:
+def test_prologue_runs_in_a_login_shell_before_the_pilot() -> None:
     text = script_of(
         pilot("launcher-ab"), prologue="word='of the site'\nexport word", wrap=("/bin/echo",)
     )
@@ -324,13 +324,13 @@ def test_the_prologue_runs_in_a_login_shell_before_the_pilot() -> None:
     assert done.stdout.splitlines()[1].endswith("launcher.pilots /shared/pilots/launcher-ab")
 
 
-def test_an_element_finds_its_own_folder() -> None:
+def test_array_element_finds_its_own_folder() -> None:
     text = script_of(pilot("launcher-ab_7", parent="/with space"), wrap=("/bin/echo",))
     done = run_script(text, SLURM_ARRAY_TASK_ID="7")
     assert done.stdout.endswith("launcher.pilots /with space/launcher-ab_7\n")
 
 
-def test_a_pilot_that_slurm_starts_again_does_nothing() -> None:
+def test_pilot_restarted_by_slurm_does_nothing() -> None:
     text = script_of(pilot("launcher-ab"), wrap=("/bin/echo",))
     assert run_script(text, SLURM_RESTART_COUNT="0").stdout
     done = run_script(text, SLURM_RESTART_COUNT="1")
@@ -350,7 +350,7 @@ def test_a_pilot_that_slurm_starts_again_does_nothing() -> None:
         "allocation failure: User's group not permitted to use this partition",
     ],
 )
-def test_what_the_configuration_must_mend_is_refused_for_good(complaint: str) -> None:
+def test_refusal_that_the_configuration_must_fix_is_permanent(complaint: str) -> None:
     assert is_permanent_error(complaint)
 
 
@@ -364,17 +364,17 @@ def test_what_the_configuration_must_mend_is_refused_for_good(complaint: str) ->
         "exit code 1",
     ],
 )
-def test_what_passes_by_itself_is_not_refused_for_good(complaint: str) -> None:
+def test_temporary_refusal_is_not_permanent(complaint: str) -> None:
     assert not is_permanent_error(complaint)
 
 
-def test_the_estimated_start_is_read() -> None:
+def test_estimated_start_is_read() -> None:
     printed = "sbatch: Job 1 to start at 1795373460 using 1 processors on nodes n1"
     assert parse_estimated_start(printed) == 1795373460.0
     assert parse_estimated_start("sbatch: Job 1 to start at N/A") is None
 
 
-def test_a_script_asks_slurm_nothing(tmp_path: Path) -> None:
+def test_script_calls_no_slurm_command(tmp_path: Path) -> None:
     """An array of a thousand would ask a thousand times at once."""
     called = tmp_path / "called"
     for name in ("squeue", "scontrol", "sinfo", "sacct"):

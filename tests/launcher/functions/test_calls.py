@@ -47,7 +47,7 @@ from tests.build import a_spec, enqueue
 from tests.launcher.users import NOBODY
 
 
-def test_each_call_is_read_with_its_own_arguments(tmp_path: Path) -> None:
+def test_each_call_is_loaded_with_its_own_arguments(tmp_path: Path) -> None:
     folder = tmp_path / "functions"
     calls = write_calls(folder, divmod, [(7, 2), (9, 4)], {})
     assert len([*folder.iterdir()]) == 1
@@ -56,7 +56,7 @@ def test_each_call_is_read_with_its_own_arguments(tmp_path: Path) -> None:
         assert function(*arguments, **keywords) == value
 
 
-def test_modules_are_looked_for_where_the_submitter_found_them(
+def test_modules_are_searched_where_the_submitter_found_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [str(tmp_path), "", *sys.path])
@@ -67,7 +67,7 @@ def test_modules_are_looked_for_where_the_submitter_found_them(
     assert sys.path[-1] == "/elsewhere"
 
 
-def test_a_call_whose_file_is_gone_says_what_to_do(tmp_path: Path) -> None:
+def test_call_with_a_missing_file_explains_what_to_do(tmp_path: Path) -> None:
     (one,) = write_calls(tmp_path / "functions", abs, [(-1,)], {})
     with pytest.raises(MachineError, match="Submit it again"):
         read_call(one._replace(file=f"{one.file}x"))
@@ -131,17 +131,17 @@ def one_with_defaults() -> object:
         (LOCK, "it"),
     ],
 )
-def test_the_innermost_object_that_cannot_be_pickled_is_named(value: object, path: str) -> None:
+def test_innermost_unpicklable_object_is_named(value: object, path: str) -> None:
     assert blame(value) == path
 
 
-def test_an_object_that_holds_itself_is_no_endless_search() -> None:
+def test_self_referencing_object_does_not_loop() -> None:
     holder = Holder()
     holder.__dict__ |= {"itself": holder, "lock": LOCK}
     assert blame(holder) == "lock"
 
 
-def test_an_error_of_the_disk_is_no_fault_of_the_function() -> None:
+def test_disk_error_is_not_attributed_to_the_function() -> None:
     class Full(io.BytesIO):
         def write(self, _: object) -> int:
             raise OSError(28, "No space left on device")
@@ -158,17 +158,17 @@ def test_an_error_of_the_disk_is_no_fault_of_the_function() -> None:
         ((10**5000,), {}, "train(<int>)"),
     ],
 )
-def test_a_call_is_shown_as_python_writes_it_without_what_is_long(
+def test_call_is_shown_in_python_syntax_without_long_values(
     arguments: tuple[object, ...], keywords: dict[str, object], text: str
 ) -> None:
     assert call_text("train", arguments, keywords) == text
 
 
-def test_a_call_of_many_arguments_is_cut() -> None:
+def test_call_with_many_arguments_is_cut() -> None:
     assert len(call_text("train", tuple(range(1000)), {})) == 200
 
 
-def test_a_function_without_a_name_of_its_own_has_one() -> None:
+def test_unnamed_function_gets_a_name() -> None:
     assert name_of(lambda: None) == "lambda"
     assert name_of(functools.partial(functools.partial(print))) == "print"
     assert name_of(Holder) == "Holder"
@@ -183,7 +183,7 @@ def test_a_function_without_a_name_of_its_own_has_one() -> None:
 # --- Options as Python writes them
 
 
-def test_python_takes_every_option_of_the_command_line() -> None:
+def test_python_accepts_every_option_of_the_command_line() -> None:
     assert set(JobOptions.__annotations__) == set(job_options())
 
 
@@ -209,7 +209,7 @@ def test_python_takes_every_option_of_the_command_line() -> None:
         ({"group": None}, "terms.group", ""),
     ],
 )
-def test_a_value_is_read_as_a_task_file_has_it(
+def test_value_is_read_like_in_a_task_file(
     options: dict[str, Any], part: str, value: object
 ) -> None:
     given: Any = read_request(options)
@@ -218,7 +218,7 @@ def test_a_value_is_read_as_a_task_file_has_it(
     assert given == value
 
 
-def test_a_time_may_be_a_datetime() -> None:
+def test_time_may_be_a_datetime() -> None:
     at = datetime.now().astimezone() + timedelta(hours=1)
     assert read_request({"not_before": at}).terms.not_before == at.timestamp()
 
@@ -242,7 +242,7 @@ def test_a_time_may_be_a_datetime() -> None:
         ({"rerun": "often"}, "rerun: expected again or never"),
     ],
 )
-def test_a_wrong_option_is_named_with_what_was_expected(
+def test_invalid_option_is_named_with_the_expected_value(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
@@ -270,13 +270,13 @@ def a_job(folder: Path, function: Any, *arguments: object, **changes: Any) -> Jo
     )
 
 
-def test_a_value_is_stored_and_what_screens_can_show_of_it_is_returned(tmp_path: Path) -> None:
+def test_value_is_stored_and_its_printable_part_is_returned(tmp_path: Path) -> None:
     job = a_job(tmp_path, divmod, 7, 2)
     assert call(job) == {}
     assert read_value(job.attempt_folder, "f") == (3, 1)
 
 
-def test_a_call_that_was_asked_to_end_before_it_began_does_not_begin(tmp_path: Path) -> None:
+def test_call_stopped_before_it_began_does_not_begin(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     job = a_job(tmp_path, (tmp_path / "ran").touch, stop=stop)
@@ -286,7 +286,7 @@ def test_a_call_that_was_asked_to_end_before_it_began_does_not_begin(tmp_path: P
     assert not (job.attempt_folder / EXCEPTION).exists()  # it runs again, or was cancelled
 
 
-def test_a_signal_interrupts_the_function_and_nothing_after_it(tmp_path: Path) -> None:
+def test_signal_interrupts_only_the_function(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     def end_me() -> None:
@@ -299,14 +299,14 @@ def test_a_signal_interrupts_the_function_and_nothing_after_it(tmp_path: Path) -
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_what_a_function_raises_is_stored_and_raised(tmp_path: Path) -> None:
+def test_exception_of_a_function_is_stored_and_raised(tmp_path: Path) -> None:
     job = a_job(tmp_path, int, "x")
     with pytest.raises(ValueError, match="invalid literal"):
         call(job)
     assert isinstance(read_exception(job.attempt_folder), ValueError)
 
 
-def test_a_value_waits_for_room_on_the_disk(
+def test_value_waits_for_disk_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(files, "DISK_FULL_PAUSE_S", 0.0)
@@ -346,7 +346,7 @@ def test_numbers_and_short_texts_are_shown(value: object, plain: dict[str, objec
     assert plain_result(value) == plain
 
 
-def test_arguments_have_the_names_of_the_function_and_what_is_large_is_left_out() -> None:
+def test_arguments_have_the_names_of_the_function_and_large_ones_are_omitted() -> None:
     def train(lr: float, layers: list[int], *, seed: int = 0) -> None:
         raise NotImplementedError
 
@@ -362,7 +362,7 @@ def test_arguments_have_the_names_of_the_function_and_what_is_large_is_left_out(
 STATES = {1: State.DONE, 2: State.FAILED, 3: State.RUNNING, 4: State.QUEUED}
 
 
-def test_a_notebook_gets_plain_html() -> None:
+def test_notebook_gets_plain_html() -> None:
     text = html(STATES)
     assert text.startswith('<progress value="2" max="4"></progress> 2 of 4 · ')
     assert "1 running" in text
@@ -370,7 +370,7 @@ def test_a_notebook_gets_plain_html() -> None:
     assert 'value="0" max="1"' in html({})
 
 
-def test_a_terminal_gets_a_bar(
+def test_terminal_gets_a_progress_bar(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -393,7 +393,7 @@ def a_file(folder: Path) -> Path:
     return path
 
 
-def test_what_is_written_is_read_and_is_for_its_owner_alone(tmp_path: Path) -> None:
+def test_written_file_is_readable_and_private(tmp_path: Path) -> None:
     path = a_file(tmp_path / "own")
     with open_private(path) as file:
         assert file.read() == b"content"
@@ -401,14 +401,14 @@ def test_what_is_written_is_read_and_is_for_its_owner_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_a_file_that_others_may_write_is_not_read(tmp_path: Path, mode: int) -> None:
+def test_file_writable_by_others_is_not_read(tmp_path: Path, mode: int) -> None:
     path = a_file(tmp_path / "own")
     path.chmod(mode)
     with pytest.raises(MachineError, match="other users may write"), open_private(path):
         pass
 
 
-def test_a_file_in_a_folder_that_others_may_write_is_not_read(tmp_path: Path) -> None:
+def test_file_in_a_folder_writable_by_others_is_not_read(tmp_path: Path) -> None:
     path = a_file(tmp_path / "own")
     path.parent.chmod(0o777)
     with (
@@ -421,14 +421,14 @@ def test_a_file_in_a_folder_that_others_may_write_is_not_read(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
-def test_a_file_of_another_user_is_not_read(tmp_path: Path) -> None:
+def test_file_of_another_user_is_not_read(tmp_path: Path) -> None:
     path = a_file(tmp_path / "own")
     os.chown(path, NOBODY, NOBODY)
     with pytest.raises(MachineError, match="belongs to user"), open_private(path):
         pass
 
 
-def test_a_link_or_a_pipe_is_not_read(tmp_path: Path) -> None:
+def test_link_or_pipe_is_not_read(tmp_path: Path) -> None:
     path = a_file(tmp_path / "own")
     link, pipe = path.with_name("link"), path.with_name("pipe")
     link.symlink_to(path)
@@ -439,7 +439,7 @@ def test_a_link_or_a_pipe_is_not_read(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_whose_writing_fails_is_not_there(tmp_path: Path) -> None:
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
     def fail() -> None:
         with write_private(tmp_path / "x") as file:
             file.write(b"half")
@@ -469,7 +469,7 @@ def a_call_of(store: Store, name: str, path: Path) -> int:
     return number
 
 
-def test_a_file_that_no_job_names_goes_when_no_submission_can_be_writing_it(
+def test_unreferenced_file_is_deleted_once_no_submission_can_be_writing_it(
     home: Home, store: Store
 ) -> None:
     a_call(home)
@@ -478,7 +478,7 @@ def test_a_file_that_no_job_names_goes_when_no_submission_can_be_writing_it(
     assert unused_calls(home, store, []) == [old]
 
 
-def test_a_file_goes_with_the_last_of_its_jobs(home: Home, store: Store) -> None:
+def test_file_is_deleted_with_the_last_of_its_jobs(home: Home, store: Store) -> None:
     path = a_call(home)
     numbers = [a_call_of(store, f"function/abs#{number}", path) for number in (1, 2)]
     first, second = store.read.jobs_by_id(numbers)
@@ -486,7 +486,7 @@ def test_a_file_goes_with_the_last_of_its_jobs(home: Home, store: Store) -> None
     assert unused_calls(home, store, [first, second]) == [path]
 
 
-def test_where_there_are_no_functions_nothing_goes(home: Home, store: Store) -> None:
+def test_nothing_is_deleted_without_functions(home: Home, store: Store) -> None:
     (number,) = enqueue(store, a_spec())
     assert unused_calls(home, store, store.read.jobs_by_id([number])) == []
 
@@ -499,7 +499,7 @@ def moved(home: Home) -> Home:
 
 
 @pytest.mark.parametrize("older", [True, False])
-def test_a_call_is_found_where_its_home_was_moved(home: Home, *, older: bool) -> None:
+def test_call_is_found_after_its_home_was_moved(home: Home, *, older: bool) -> None:
     (call,) = write_calls(home.folder / FOLDER, divmod, [(7, 2)], {})
     stored = call if older else relative_to_home(call, home)
     assert Path(stored.file).is_absolute() is older
@@ -507,13 +507,13 @@ def test_a_call_is_found_where_its_home_was_moved(home: Home, *, older: bool) ->
     assert function(*arguments) == (3, 1)
 
 
-def test_a_call_is_found_beside_the_folders_of_pilots(home: Home) -> None:
+def test_call_is_found_in_the_folders_of_pilots(home: Home) -> None:
     (call,) = write_calls(home.folder / "pilots" / FOLDER, divmod, [(7, 2)], {})
     pilot = Home(home.folder / "pilots/launcher-1")
     assert find_file(relative_to_home(call, home), pilot.attempt(1, 1)) == call
 
 
-def test_a_call_that_is_gone_is_named_where_it_was(home: Home) -> None:
+def test_missing_call_is_named_with_its_place(home: Home) -> None:
     path = a_call(home)
     one = Call("abs(-1)", str(path), 0, {})
     path.unlink()
@@ -521,7 +521,7 @@ def test_a_call_that_is_gone_is_named_where_it_was(home: Home) -> None:
 
 
 @pytest.mark.parametrize("older", [True, False])
-def test_the_call_of_a_waiting_job_stays_when_its_home_was_moved(
+def test_call_of_a_waiting_job_is_kept_after_its_home_was_moved(
     home: Home, store: Store, *, older: bool
 ) -> None:
     path = a_call(home, age_s=2 * YOUNG_S)

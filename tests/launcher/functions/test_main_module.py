@@ -122,7 +122,7 @@ def test_names_of_a_notebook_resolve_in_its_job(
     assert {**result, "argv": []} == expected()
 
 
-def test_a_job_of_a_script_that_is_gone_finds_its_names(tmp_path: Path) -> None:
+def test_job_of_a_deleted_script_finds_its_names(tmp_path: Path) -> None:
     gone = "pickle.dump(Unnamed(), open('unnamed.pickle', 'wb'))\n"
     gone += "import os; os.remove(__file__); print(submit(pool, 'spawn', cpus=1).result(90))"
     script = f"{DEFINITIONS}\nif __name__ == '__main__':\n{textwrap.indent(gone, '    ')}"
@@ -160,14 +160,14 @@ if __name__ == "__main__":
 """
 
 
-def test_a_model_of_a_class_of_the_script_can_be_saved_in_its_job(tmp_path: Path) -> None:
+def test_model_of_a_class_of_the_script_can_be_saved_in_its_job(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "study.py").write_text(MODEL.replace("FUNCTION", "save_model"))
     assert output_of("study.py", folder=tmp_path).strip() == "Net"
 
 
 @pytest.mark.night
-def test_spawned_workers_of_a_data_loader_find_the_data_set_of_the_script(tmp_path: Path) -> None:
+def test_spawned_workers_of_a_data_loader_find_the_dataset_of_the_script(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "study.py").write_text(MODEL.replace("FUNCTION", "load_squares"))
     assert output_of("study.py", folder=tmp_path).strip() == "[[0, 1], [4, 9]]"
@@ -191,12 +191,12 @@ if __name__ == "__main__":
 """
 
 
-def test_a_function_that_a_job_submits_finds_the_classes_of_the_script(tmp_path: Path) -> None:
+def test_function_submitted_by_a_job_finds_the_classes_of_the_script(tmp_path: Path) -> None:
     (tmp_path / "study.py").write_text(NESTED)
     assert output_of("study.py", folder=tmp_path).strip() == "Box"
 
 
-def test_a_spawned_process_that_imports_the_script_submits_nothing(tmp_path: Path) -> None:
+def test_spawned_process_that_imports_the_script_submits_nothing(tmp_path: Path) -> None:
     script = """
 import multiprocessing
 from launcher.api import submit
@@ -218,7 +218,7 @@ print(answer.result(90), answer.log())
     assert jobs.count("function/unguarded#") == 1
 
 
-def test_a_traceback_of_a_job_shows_the_lines_of_the_script(tmp_path: Path) -> None:
+def test_traceback_of_a_job_shows_the_lines_of_the_script(tmp_path: Path) -> None:
     script = f"{DEFINITIONS}\ndef fail():\n    raise ValueError('here')\nif __name__ == '__main__':\n    submit(fail).result(90)"
     (tmp_path / "study.py").write_text(script)
     printed = output_of("study.py", folder=tmp_path)
@@ -226,7 +226,7 @@ def test_a_traceback_of_a_job_shows_the_lines_of_the_script(tmp_path: Path) -> N
     assert "    raise ValueError('here')" in printed.partition("direct cause")[0]
 
 
-def test_an_object_that_is_stored_as_a_name_of_the_script_is_refused(tmp_path: Path) -> None:
+def test_object_stored_under_a_name_of_the_script_is_refused(tmp_path: Path) -> None:
     script = (
         "from typing import NewType\nfrom launcher.api import UsageError, submit\n"
         "User = NewType('User', int)\n"
@@ -239,7 +239,7 @@ def test_an_object_that_is_stored_as_a_name_of_the_script_is_refused(tmp_path: P
     assert "define it in a module of its own" in printed
 
 
-def test_a_file_of_an_earlier_version_has_the_search_path_alone(tmp_path: Path) -> None:
+def test_file_of_an_earlier_version_has_only_the_search_path(tmp_path: Path) -> None:
     folder = tmp_path / "functions"
     make_private_folder(folder)
     path = folder / "old.calls"
@@ -258,7 +258,7 @@ def test_a_file_of_an_earlier_version_has_the_search_path_alone(tmp_path: Path) 
         sys.path[:] = before
 
 
-def test_a_large_class_is_left_to_the_calls_that_use_it(tmp_path: Path) -> None:
+def test_large_class_is_stored_with_the_calls_that_use_it(tmp_path: Path) -> None:
     script = (
         "from launcher.functions.main_module import describe_script\n"
         "class Small: pass\n"
@@ -269,7 +269,7 @@ def test_a_large_class_is_left_to_the_calls_that_use_it(tmp_path: Path) -> None:
     assert output_of("study.py", folder=tmp_path).strip() == "['Small']"
 
 
-def test_a_function_may_clear_the_environment(
+def test_function_may_clear_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ))

@@ -43,7 +43,7 @@ from tests.launcher.queued_again import FAILED, RUN, a_seed, add, done
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
 
 
-def test_a_fork_that_is_left_behind_dies_and_the_value_of_its_parent_stays() -> None:
+def test_fork_that_outlives_the_function_dies_and_the_value_of_its_parent_stays() -> None:
     def leaves_a_fork() -> int:
         pid = os.fork()
         if pid == 0:
@@ -58,14 +58,14 @@ def test_a_fork_that_is_left_behind_dies_and_the_value_of_its_parent_stays() -> 
     assert "Traceback" not in answer.log()
 
 
-def test_a_function_whose_process_ends_before_it_returned_has_failed(store: Store) -> None:
+def test_function_whose_process_ends_before_it_returned_has_failed(store: Store) -> None:
     answer = submit(lambda: os._exit(0), retries=1, backoff=0)
     with pytest.raises(JobError, match="ended with exit code 0 before it reported a result"):
         answer.result(DEADLINE_S)
     assert (answer.state, endings(store, answer.job)) == ("failed", ["failed", "failed"])
 
 
-def test_why_the_value_of_a_function_is_not_there_is_said(home: Home) -> None:
+def test_reason_for_a_missing_value_is_reported(home: Home) -> None:
     answers = submit_many(int, range(3))
     folders = [home.attempt(answer.job, 1).folder for answer in answers]
     assert wait(answers, DEADLINE_S) == {answer.job: "done" for answer in answers}
@@ -79,7 +79,7 @@ def test_why_the_value_of_a_function_is_not_there_is_said(home: Home) -> None:
             answer.result(DEADLINE_S)
 
 
-def test_a_fork_that_returns_ends_there_and_its_parent_returns_the_value(home: Home) -> None:
+def test_fork_that_returns_ends_there_and_its_parent_returns_the_value(home: Home) -> None:
     def returns_twice() -> tuple[str, int]:
         pid = os.fork()
         if pid == 0:
@@ -92,7 +92,7 @@ def test_a_fork_that_returns_ends_there_and_its_parent_returns_the_value(home: H
     assert answer.log() == "of the fork"
 
 
-def test_a_fork_that_raises_tells_its_log_and_its_parent_returns_the_value() -> None:
+def test_fork_that_raises_writes_to_its_log_and_its_parent_returns_the_value() -> None:
     def forks(*codes: object) -> list[int]:
         ended = []
         for code in codes:
@@ -110,7 +110,7 @@ def test_a_fork_that_raises_tells_its_log_and_its_parent_returns_the_value() -> 
     assert answer.log().endswith("of the exit")
 
 
-def test_a_fork_whose_parent_raises_does_not_change_what_was_raised() -> None:
+def test_fork_with_a_raising_parent_does_not_change_the_exception() -> None:
     def raises() -> None:
         if os.fork() == 0:
             time.sleep(300)
@@ -120,7 +120,7 @@ def test_a_fork_whose_parent_raises_does_not_change_what_was_raised() -> None:
         submit(raises).result(DEADLINE_S)
 
 
-def test_the_forks_of_multiprocessing_end_as_they_do_elsewhere() -> None:
+def test_forks_of_multiprocessing_end_as_usual() -> None:
     def pooled() -> tuple[list[int], list[int | None]]:
         context = multiprocessing.get_context("fork")
         with context.Pool(2) as pool:
@@ -137,7 +137,7 @@ def test_the_forks_of_multiprocessing_end_as_they_do_elsewhere() -> None:
     assert submit(pooled).result(DEADLINE_S) == ([1, 2, 3], [-signal.SIGTERM, 4])
 
 
-def test_a_fork_dies_of_a_signal_that_comes_at_once() -> None:
+def test_fork_dies_of_an_immediate_signal() -> None:
     def ends_forks() -> set[int]:
         ended = set()
         for _ in range(20):
@@ -151,7 +151,7 @@ def test_a_fork_dies_of_a_signal_that_comes_at_once() -> None:
     assert submit(ends_forks).result(DEADLINE_S) == {-signal.SIGTERM}
 
 
-def test_a_function_with_forks_is_interrupted_at_its_time_limit(tmp_path: Path) -> None:
+def test_function_with_forks_is_interrupted_at_its_time_limit(tmp_path: Path) -> None:
     cleaned, forks = tmp_path / "cleaned", tmp_path / "fork"
 
     def waits() -> None:
@@ -174,7 +174,7 @@ def test_a_function_with_forks_is_interrupted_at_its_time_limit(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("alone")
-def test_the_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
+def test_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) -> None:
     good, bad = submit(int, "3"), submit(int, "x")
     states = wait([good, bad.job, "functions"])
     assert states == {good.job: "done", bad.job: "failed"}
@@ -182,13 +182,13 @@ def test_the_states_of_all_jobs_are_returned_when_they_have_ended(home: Home) ->
     assert run.wait() == {bad.job: "failed"}
 
 
-def test_after_the_timeout_the_states_are_returned_as_they_are() -> None:
+def test_current_states_are_returned_after_the_timeout() -> None:
     held = submit(int, hold=True)
     assert wait(held, timeout=0.05) == {held.job: "held"}
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_job_or_a_run_that_does_not_exist_is_refused() -> None:
+def test_missing_job_or_run_is_refused() -> None:
     submit(int, hold=True)
     with pytest.raises(UsageError, match="job 7 does not exist"):
         wait(7)
@@ -199,13 +199,13 @@ def test_a_job_or_a_run_that_does_not_exist_is_refused() -> None:
 
 
 @pytest.mark.parametrize("wrong", [3.5, None, True, [[3.5]]])
-def test_what_is_no_job_is_refused_with_what_was_expected(wrong: Any) -> None:
+def test_invalid_job_argument_is_refused_with_the_expected_types(wrong: Any) -> None:
     submit(int, hold=True)
     with pytest.raises(UsageError, match="expected futures, runs, names of runs or job numbers"):
         wait(wrong)
 
 
-def test_who_waits_learns_that_the_queue_is_stopped(
+def test_waiting_call_reports_a_stopped_queue(
     launcher: Launcher, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.0)
@@ -226,7 +226,7 @@ def test_nothing_is_printed_outside_of_terminals_and_notebooks(
     assert capfd.readouterr() == ("", "")
 
 
-def test_of_runs_with_one_name_the_newest_is_meant(store: Store) -> None:
+def test_newest_of_runs_with_one_name_is_used(store: Store) -> None:
     numbers = []
     for age, root in enumerate(("/old", "/new")):
         with store.writing():
@@ -237,7 +237,7 @@ def test_of_runs_with_one_name_the_newest_is_meant(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_of_a_runs_jobs_with_one_name_the_newest_is_waited_for(home: Home, store: Store) -> None:
+def test_newest_of_a_runs_jobs_with_one_name_is_waited_for(home: Home, store: Store) -> None:
     add(store, a_seed(1), FAILED)
     other = done(store, home, a_seed(2), 0.5)
     again = done(store, home, a_seed(1), 0.6)
@@ -245,7 +245,7 @@ def test_of_a_runs_jobs_with_one_name_the_newest_is_waited_for(home: Home, store
 
 
 @pytest.mark.usefixtures("alone")
-def test_who_asks_after_the_start_of_a_stopped_queue_is_not_told_that_it_is_stopped(
+def test_call_after_the_restart_of_a_stopped_queue_does_not_report_a_stop(
     launcher: Launcher,
 ) -> None:
     assert submit(abs, -2).result(DEADLINE_S) == 2
@@ -258,9 +258,7 @@ def test_who_asks_after_the_start_of_a_stopped_queue_is_not_told_that_it_is_stop
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
-    launcher: Launcher, home: Home
-) -> None:
+def test_job_added_while_the_queue_was_closed_is_followed(launcher: Launcher, home: Home) -> None:
     assert submit(abs, -2).result(DEADLINE_S) == 2
     launcher.well("stop")
     until(
@@ -274,7 +272,7 @@ def test_a_job_that_came_while_nobody_had_the_queue_open_is_followed(
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.skipif(usable_cores() < 2, reason="two functions run at once")
-def test_functions_that_wait_for_their_own_jobs_on_a_full_machine_are_named_by_those(
+def test_functions_waiting_for_their_own_jobs_on_a_full_machine_are_named_as_reason(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     flag = tmp_path / "flag"
@@ -316,7 +314,7 @@ def task(queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_the_jobs_of_a_task_file_run_and_a_second_submission_finds_them_done(task: Path) -> None:
+def test_jobs_of_a_task_file_run_and_a_second_submission_finds_them_done(task: Path) -> None:
     run = submit(task)
     assert (run.name, run.queued, run.cached) == ("two", 2, 0)
     assert set(run.wait().values()) == {"done"}
@@ -327,7 +325,7 @@ def test_the_jobs_of_a_task_file_run_and_a_second_submission_finds_them_done(tas
     assert len(run.results()) == 2
 
 
-def test_a_plan_is_submitted_into_its_own_folder(task: Path, tmp_path: Path) -> None:
+def test_plan_is_submitted_into_its_own_folder(task: Path, tmp_path: Path) -> None:
     made = plan(load(task), root=tmp_path)
     run = submit(made)
     assert run.folder == tmp_path / "runs/two"
@@ -336,14 +334,14 @@ def test_a_plan_is_submitted_into_its_own_folder(task: Path, tmp_path: Path) -> 
         submit(made, settings=["name=other"])
 
 
-def test_settings_are_stronger_than_the_file(task: Path) -> None:
+def test_settings_override_the_file(task: Path) -> None:
     run = submit(task, settings=["name=other"])
     assert (run.name, set(run.wait().values())) == ("other", {"done"})
 
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("planned", [False, True])
-def test_a_task_file_that_requests_a_gpu_where_none_is_visible_warns(
+def test_task_file_that_requests_a_gpu_on_a_machine_without_one_warns(
     task: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -359,9 +357,7 @@ def test_a_task_file_that_requests_a_gpu_where_none_is_visible_warns(
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_is_wrong_with_a_task_file_is_told_and_nothing_is_queued(
-    task: Path, store: Store
-) -> None:
+def test_errors_of_a_task_file_are_reported_and_nothing_is_queued(task: Path, store: Store) -> None:
     task.write_text(TASK + "  - {nam: third}\n", encoding="utf-8")
     with pytest.raises(TaskFileError, match="nam"):
         submit(task)
@@ -373,7 +369,7 @@ def test_what_is_wrong_with_a_task_file_is_told_and_nothing_is_queued(
     assert store.read.jobs() == []
 
 
-def test_what_is_no_function_and_no_task_file_is_refused(home: Home) -> None:
+def test_neither_function_nor_task_file_is_refused(home: Home) -> None:
     with pytest.raises(UsageError, match="got int"):
         submit(3)  # type: ignore[call-overload]
     with pytest.raises(UsageError, match="does not take arguments"):
@@ -386,7 +382,7 @@ def test_what_is_no_function_and_no_task_file_is_refused(home: Home) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_functions_returned_is_a_row_each(launcher: Launcher) -> None:
+def test_returned_values_are_one_row_each(launcher: Launcher) -> None:
     def train(lr: float) -> object:
         told = {"loss": 2 * lr, "optimizer": "sgd", "nesterov": True}
         return told if lr < 1 else "diverged"
@@ -409,20 +405,20 @@ def test_what_functions_returned_is_a_row_each(launcher: Launcher) -> None:
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
-def test_where_pandas_is_installed_they_are_a_data_frame() -> None:
+def test_rows_are_a_data_frame_if_pandas_is_installed() -> None:
     wait(submit_many(abs, [-1, -2]))
     frame = results("functions")
     assert list(frame["value"]) == [1, 2]
     assert list(frame["job"]) == ["function/abs#1", "function/abs#2"]
 
 
-def test_a_run_that_does_not_exist_is_refused() -> None:
+def test_missing_run_is_refused() -> None:
     wait(submit_many(abs, [-1]))
     with pytest.raises(UsageError, match="run 'nights' does not exist"):
         results("nights")
 
 
-def test_a_number_with_an_interval_makes_three_columns() -> None:
+def test_number_with_an_interval_makes_three_columns() -> None:
     row = {"model": "a", "accuracy": {"value": 0.9, "low": 0.8, "high": 0.95}, "x": {"y": {"z": 1}}}
     assert flat(row) == {
         "model": "a",
@@ -469,7 +465,7 @@ def far(queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_function_runs_on_a_pilot_and_its_value_or_exception_comes_back(
+def test_function_runs_on_a_pilot_and_its_value_or_exception_comes_back(
     far: Path, home: Home
 ) -> None:
     bias, here = 2, os.getpid()
@@ -490,7 +486,7 @@ def test_a_function_runs_on_a_pilot_and_its_value_or_exception_comes_back(
 
 
 @pytest.mark.usefixtures("alone")
-def test_where_the_pilots_have_no_folder_in_common_the_function_is_refused(far: Path) -> None:
+def test_function_is_refused_if_the_pilots_share_no_folder(far: Path) -> None:
     with pytest.raises(UsageError, match="near, far have no common folder"):
         submit(int, on="near,far")
     submit(int, on="local,far", hold=True)
@@ -520,13 +516,13 @@ def interrupted_at(called: str, callers: set[str], work: Callable[[], object]) -
 
 
 @pytest.mark.usefixtures("alone")
-def test_an_interrupt_after_the_jobs_are_queued_leaves_them_their_calls(store: Store) -> None:
+def test_interrupt_after_submission_keeps_the_calls_of_the_jobs(store: Store) -> None:
     interrupted_at("jobs_by_id", {"_submit_calls"}, lambda: submit(pow, 2, 5))
     (row,) = store.read.open_jobs()
     assert future(row.id).result(DEADLINE_S) == 32
 
 
 @pytest.mark.usefixtures("alone")
-def test_no_call_leaves_no_file(home: Home) -> None:
+def test_failed_submission_leaves_no_file(home: Home) -> None:
     assert submit_many(pow, [], []) == []
     assert [*Path(home.folder, FOLDER).iterdir()] == []

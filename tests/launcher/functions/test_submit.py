@@ -28,14 +28,14 @@ from tests.launcher.conftest import Launcher
 pytestmark = pytest.mark.usefixtures("one_queue", "queue")
 
 
-def test_a_function_runs_as_a_job_and_its_future_has_what_it_returned() -> None:
+def test_function_runs_as_a_job_and_its_future_has_the_returned_value() -> None:
     answer = submit(lambda a, b: a + b, 1, kwargs={"b": 2})
     assert answer.result(DEADLINE_S) == 3
     assert (answer.exception(), answer.done(), answer.cancelled()) == (None, True, False)
     assert answer.state == "done"
 
 
-def test_a_closure_takes_its_variables_along_and_what_it_returns_may_be_any_object() -> None:
+def test_closure_keeps_its_variables_and_may_return_any_object() -> None:
     factors = {"half": 0.5, "more": [1, 2]}
 
     def scaled(x: float) -> tuple[float, dict[str, object]]:
@@ -44,7 +44,7 @@ def test_a_closure_takes_its_variables_along_and_what_it_returns_may_be_any_obje
     assert submit(scaled, 4.0).result(DEADLINE_S) == (2.0, factors)
 
 
-def test_an_exception_comes_back_as_it_was_raised_with_the_traceback_of_the_job() -> None:
+def test_exception_comes_back_as_raised_with_the_traceback_of_the_job() -> None:
     class Odd(Exception):
         """Of this process alone."""
 
@@ -62,7 +62,7 @@ def test_an_exception_comes_back_as_it_was_raised_with_the_traceback_of_the_job(
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_a_function_that_calls_sys_exit_does_not_end_who_collects_its_result(code: int) -> None:
+def test_sys_exit_in_a_function_does_not_end_the_waiting_process(code: int) -> None:
     answer = submit(sys.exit, code)
     with pytest.raises(JobError, match=f"failed: SystemExit: {code}") as caught:
         answer.result(DEADLINE_S)
@@ -70,7 +70,7 @@ def test_a_function_that_calls_sys_exit_does_not_end_who_collects_its_result(cod
     assert isinstance(answer.exception(), JobError)
 
 
-def test_an_exception_that_cannot_be_made_again_comes_back_in_words() -> None:
+def test_exception_that_cannot_be_recreated_comes_back_as_text() -> None:
     class Picky(Exception):
         def __init__(self, first: int, second: int) -> None:
             super().__init__(f"{first} and {second}")
@@ -84,7 +84,7 @@ def test_an_exception_that_cannot_be_made_again_comes_back_in_words() -> None:
     assert "in refuse" in str(error.__cause__)
 
 
-def test_a_job_that_was_killed_says_how_it_ended_and_where_its_log_is() -> None:
+def test_killed_job_reports_how_it_ended_and_where_its_log_is() -> None:
     def die() -> None:
         os.kill(os.getpid(), 9)
 
@@ -93,7 +93,7 @@ def test_a_job_that_was_killed_says_how_it_ended_and_where_its_log_is() -> None:
         answer.result(DEADLINE_S)
 
 
-def test_what_cannot_be_returned_fails_the_job_and_names_the_object() -> None:
+def test_unpicklable_return_value_fails_the_job_and_names_the_object() -> None:
     def give() -> dict[str, object]:
         return {"lock": threading.Lock()}
 
@@ -113,7 +113,7 @@ class _Unloadable:
         return eval, (self._code,)
 
 
-def test_a_value_that_cannot_be_loaded_does_not_look_as_if_the_function_had_raised() -> None:
+def test_unloadable_value_is_distinguished_from_an_exception_of_the_function() -> None:
     divided, absent = submit_many(_Unloadable, ["1/0", "open('/none')"])
     error = divided.exception(DEADLINE_S)
     words = "cannot be loaded here: ZeroDivisionError: division by zero"
@@ -124,7 +124,7 @@ def test_a_value_that_cannot_be_loaded_does_not_look_as_if_the_function_had_rais
         absent.result(DEADLINE_S)  # and not that it was cleaned
 
 
-def test_a_value_whose_module_is_found_later_can_be_loaded_then(
+def test_value_can_be_loaded_once_its_module_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "later_found.py").write_text("class Model:\n    size = 3\n", encoding="utf-8")
@@ -142,7 +142,7 @@ def test_a_value_whose_module_is_found_later_can_be_loaded_then(
     assert answer.result(DEADLINE_S).size == 3  # type: ignore[attr-defined]
 
 
-def test_a_call_that_cannot_be_loaded_in_its_job_fails_in_words() -> None:
+def test_call_that_cannot_be_loaded_in_its_job_fails_with_a_message() -> None:
     broken, unloadable = _Unloadable("1/0"), _Unloadable("open('/none')")
 
     def unused() -> object:
@@ -160,7 +160,7 @@ def test_a_call_that_cannot_be_loaded_in_its_job_fails_in_words() -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_is_no_keywords_is_refused_at_once(store: Store) -> None:
+def test_invalid_keywords_are_refused_at_once(store: Store) -> None:
     wrong: list[Any] = [[1], {1: 2}, "lr", 0]
     for kwargs in wrong:
         with pytest.raises(UsageError, match="kwargs: expected a mapping with strings as keys"):
@@ -169,7 +169,7 @@ def test_what_is_no_keywords_is_refused_at_once(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_cannot_be_sent_is_refused_with_its_name_and_nothing_is_queued(
+def test_unpicklable_argument_is_refused_by_name_and_nothing_is_queued(
     home: Home, store: Store
 ) -> None:
     lock = threading.Lock()
@@ -185,7 +185,7 @@ def test_what_cannot_be_sent_is_refused_with_its_name_and_nothing_is_queued(
     assert [*(home.folder / "functions").iterdir()] == []
 
 
-def test_a_running_function_that_is_cancelled_gets_a_keyboard_interrupt(tmp_path: Path) -> None:
+def test_cancelled_running_function_gets_a_keyboard_interrupt(tmp_path: Path) -> None:
     begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
 
     def wait_for_ever() -> None:
@@ -207,7 +207,7 @@ def test_a_running_function_that_is_cancelled_gets_a_keyboard_interrupt(tmp_path
     assert answer.cancel()  # as concurrent.futures has it
 
 
-def test_a_waiting_function_is_cancelled_at_once_and_what_needs_it_is_skipped() -> None:
+def test_cancelled_waiting_function_ends_at_once_and_its_dependents_are_skipped() -> None:
     first = submit(int, hold=True)
     second = submit(int, after=[first, first.job])
     assert not first.running()
@@ -217,7 +217,7 @@ def test_a_waiting_function_is_cancelled_at_once_and_what_needs_it_is_skipped() 
         second.result(DEADLINE_S)
 
 
-def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_job_goes_on(
+def test_result_that_is_late_is_a_timeout_and_the_job_continues(
     tmp_path: Path,
 ) -> None:
     answer = submit(_waits_for, tmp_path / "gate")
@@ -227,7 +227,7 @@ def test_a_result_that_is_not_there_in_time_is_a_timeout_and_the_job_goes_on(
     assert answer.result(DEADLINE_S) == "done"
 
 
-def test_a_timeout_says_how_a_job_is_let_go_that_nobody_lets_go(
+def test_timeout_of_a_held_job_names_the_release_command(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     held = submit(int, hold=True)
@@ -254,7 +254,7 @@ def _timeout_of(answer: Future[str]) -> str:
     return str(caught.value)
 
 
-def test_what_waits_for_futures_waits_for_these() -> None:
+def test_wait_functions_for_futures_accept_these_futures() -> None:
     numbers = submit_many(operator.neg, range(3))
     done, waiting = concurrent.futures.wait(numbers, timeout=DEADLINE_S)
     assert (len(done), len(waiting)) == (3, 0)
@@ -267,7 +267,7 @@ def test_what_waits_for_futures_waits_for_these() -> None:
     assert asyncio.run(awaited()) == 7
 
 
-def test_callbacks_are_called_at_the_end_also_of_what_failed() -> None:
+def test_callbacks_are_called_at_the_end_also_after_a_failure() -> None:
     called: list[Future[float]] = []
     for each in submit_many(operator.truediv, [1, 1], [2, 0]):
         each.add_done_callback(lambda ended: called.append(ended))  # type: ignore[arg-type]
@@ -277,7 +277,7 @@ def test_callbacks_are_called_at_the_end_also_of_what_failed() -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_of_many_calls_the_function_is_stored_once_and_each_has_its_arguments(
+def test_function_of_many_calls_is_stored_once_and_each_has_its_arguments(
     home: Home, store: Store
 ) -> None:
     ballast = bytes(1 << 20)
@@ -303,7 +303,7 @@ def test_names_are_those_of_the_functions_with_the_number_of_the_job() -> None:
     assert second.name == f"function/night#{second.job}"
 
 
-def test_a_retried_job_reads_the_same_call(tmp_path: Path) -> None:
+def test_retried_job_reads_the_same_call(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
 
     def second_time() -> str:
@@ -315,7 +315,7 @@ def test_a_retried_job_reads_the_same_call(tmp_path: Path) -> None:
     assert submit(second_time, retries=1, backoff=0.0).result(DEADLINE_S) == "now"
 
 
-def test_pickles_are_for_their_owner_alone(home: Home) -> None:
+def test_pickles_are_private_to_their_owner(home: Home) -> None:
     answer = submit(lambda: 1)
     answer.result(DEADLINE_S)
     folder = home.attempt(answer.job, 1).folder
@@ -325,9 +325,7 @@ def test_pickles_are_for_their_owner_alone(home: Home) -> None:
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_worker_does_not_load_what_others_may_have_written(
-    home: Home, launcher: Launcher
-) -> None:
+def test_worker_does_not_load_files_writable_by_others(home: Home, launcher: Launcher) -> None:
     answer = submit(lambda: 1, hold=True)
     (file,) = (home.folder / "functions").iterdir()
     file.chmod(0o666)
@@ -337,7 +335,7 @@ def test_a_worker_does_not_load_what_others_may_have_written(
     assert "other users may write" in str(error)
 
 
-def test_another_process_has_the_future_of_a_job_by_its_number(home: Home) -> None:
+def test_another_process_gets_the_future_of_a_job_by_its_number(home: Home) -> None:
     job = submit(lambda: {"n": 41}).job
     code = f"from launcher.api import future; print(future({job}).result(60)['n'] + 1)"
     process = subprocess.run(
@@ -348,7 +346,7 @@ def test_another_process_has_the_future_of_a_job_by_its_number(home: Home) -> No
         future(999)
 
 
-def test_jobs_of_a_script_go_on_when_it_has_ended(home: Home, tmp_path: Path) -> None:
+def test_jobs_of_a_script_continue_after_it_has_ended(home: Home, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     (tmp_path / "beside.py").write_text("def double(x):\n    return 2 * x\n", encoding="utf-8")
     script.write_text(
@@ -371,13 +369,13 @@ def test_jobs_of_a_script_go_on_when_it_has_ended(home: Home, tmp_path: Path) ->
     assert future(int(process.stdout)).result(DEADLINE_S) == 41
 
 
-def test_a_future_passed_to_a_function_is_the_future_there() -> None:
+def test_future_passed_to_a_function_is_the_future_there() -> None:
     first = submit(lambda: 20)
     second = submit(lambda before: before.result() + 1, first, after=[first])
     assert second.result(DEADLINE_S) == 21
 
 
-def test_what_a_function_prints_is_in_its_log(launcher: Launcher) -> None:
+def test_output_of_a_function_is_in_its_log(launcher: Launcher) -> None:
     answer = submit(print, "first\nsecond")
     answer.result(DEADLINE_S)
     assert answer.log() == "first\nsecond"
@@ -385,14 +383,14 @@ def test_what_a_function_prints_is_in_its_log(launcher: Launcher) -> None:
     assert launcher("logs", str(answer.job)).out == "first\nsecond\n"
 
 
-def test_numbers_that_a_function_returns_are_shown_as_results(store: Store) -> None:
+def test_numbers_returned_by_a_function_are_shown_as_results(store: Store) -> None:
     answer = submit(lambda: {"loss": 0.25, "model": object, "epochs": 3})
     answer.result(DEADLINE_S)
     assert store.read.result_of(answer.job) == {"loss": 0.25, "epochs": 3}
 
 
 @pytest.mark.usefixtures("alone")
-def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store: Store) -> None:
+def test_impossible_request_and_unknown_option_are_refused(store: Store) -> None:
     wrong: dict[str, dict[str, Any]] = {
         "this machine can never run it": {"cpus": 99_999},
         r"kwargs=\{'lr': …\}": {"lr": 0.1},
@@ -408,7 +406,7 @@ def test_what_the_machine_can_never_give_and_an_unknown_option_are_refused(store
 
 
 @pytest.mark.usefixtures("alone")
-def test_a_function_that_requests_a_gpu_where_none_is_visible_warns(
+def test_function_that_requests_a_gpu_on_a_machine_without_one_warns(
     home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
@@ -422,7 +420,7 @@ def test_a_function_that_requests_a_gpu_where_none_is_visible_warns(
 
 
 @pytest.mark.usefixtures("alone")
-def test_cleaning_a_job_deletes_its_call_but_no_call_that_another_job_needs(
+def test_cleaning_a_job_deletes_its_call_unless_another_job_needs_it(
     home: Home, launcher: Launcher
 ) -> None:
     first, second = submit_many(abs, [-1, -2])
@@ -433,7 +431,7 @@ def test_cleaning_a_job_deletes_its_call_but_no_call_that_another_job_needs(
     assert [*(home.folder / "functions").iterdir()] == []
 
 
-def test_a_callback_may_submit_and_wait_for_the_next_function() -> None:
+def test_callback_may_submit_and_wait_for_the_next_function() -> None:
     values: list[int] = []
 
     def go_on(before: concurrent.futures.Future[int]) -> None:
@@ -443,7 +441,7 @@ def test_a_callback_may_submit_and_wait_for_the_next_function() -> None:
     until(lambda: values == [2], "the second one is done")
 
 
-def test_a_fork_of_a_process_with_futures_has_futures_of_its_own() -> None:
+def test_fork_of_a_process_with_futures_has_futures_of_its_own() -> None:
     code = (
         "import os\nfrom launcher.api import submit\nheld = submit(int, hold=True)\n"
         "if os.fork() == 0:\n    os._exit(submit(int, '7').result(100))\n"
@@ -454,7 +452,7 @@ def test_a_fork_of_a_process_with_futures_has_futures_of_its_own() -> None:
     assert answer.stdout == "7 False\n"
 
 
-def test_a_fork_waits_for_a_future_of_its_parent(tmp_path: Path) -> None:
+def test_fork_waits_for_a_future_of_its_parent(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom launcher.api import submit\n"
         "def look(path):\n    import time\n    while not os.path.exists(path):\n        time.sleep(0.02)\n    return 7\n"
@@ -478,7 +476,7 @@ def test_types_are_known_where_mypy_reads_a_script() -> None:
         assert_type(single.result(), float)
 
 
-def test_a_future_outlives_the_scheduler_of_its_job(
+def test_future_outlives_the_scheduler_of_its_job(
     queue: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("launcher.store.feed.CHECK_EVERY_S", 0.1)
@@ -493,6 +491,6 @@ def test_a_future_outlives_the_scheduler_of_its_job(
     assert scheduler_pid(queue) != pid
 
 
-def test_editing_a_function_says_why_that_cannot_be(launcher: Launcher) -> None:
+def test_editing_a_function_is_refused_with_a_reason(launcher: Launcher) -> None:
     held = submit(int, hold=True)
     assert "calls a Python function" in launcher.refused("edit", str(held.job))

@@ -1,4 +1,4 @@
-"""A scheduler's end of one pilot, for tests: it writes orders, reads news, and has the pilot as a real process."""
+"""The scheduler side of one pilot, for tests: writes commands, reads messages and runs the pilot as a real process."""
 
 import os
 import secrets
@@ -35,7 +35,7 @@ Kind = TypeVar("Kind", bound=PilotMessage)
 
 
 def a_pilot(token: str = "pilot", **changes: Any) -> PilotSpec:
-    """What a pilot is to be: one of two cores that leaves only when it is told; its token is unique, as in life."""
+    """Return the specification of a pilot with two cores and a unique token that exits only on command."""
     token = f"{token}-{secrets.token_hex(6)}"
     values: dict[str, Any] = {"backend": "local", "version": __version__, "cpus": 2, "beat_s": 0.1}
     return PilotSpec(token=token, **values | {"idle_s": 600.0} | changes)
@@ -43,7 +43,7 @@ def a_pilot(token: str = "pilot", **changes: Any) -> PilotSpec:
 
 @dataclass(slots=True)
 class Desk:
-    """One pilot as its scheduler sees it."""
+    """One pilot from the view of its scheduler."""
 
     folder: PilotFolder
     process: subprocess.Popen[bytes] | None = None
@@ -52,7 +52,7 @@ class Desk:
 
     @classmethod
     def of(cls, root: Path, spec: PilotSpec | None = None) -> "Desk":
-        """Make the folder of a pilot."""
+        """Create the folder of a pilot."""
         spec = spec or a_pilot()
         desk = cls(PilotFolder(root / spec.token))
         make_pilot_folder(desk.folder, spec)
@@ -64,7 +64,7 @@ class Desk:
         code: str = "",
         folder: PilotFolder | None = None,
     ) -> "Desk":
-        """Start the pilot as an engine does.
+        """Start the pilot as a backend does.
 
         Args:
             environment: what is added to our own.
@@ -75,7 +75,7 @@ class Desk:
         if code:
             begin = [
                 "-c",
-                f"import sys\n{code}\nfrom launcher.backends.node_pilot import main\nsys.exit(main(sys.argv[1:]))",
+                f"import sys\n{code}\nfrom launcher.backends.node_start import main\nsys.exit(main(sys.argv[1:]))",
             ]
         with self.folder.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -89,7 +89,7 @@ class Desk:
         return self
 
     def send(self, *orders: PilotCommand) -> None:
-        """Append orders."""
+        """Append commands."""
         MessageWriter(self.folder.commands_file).append(*map(encode_command, orders))
 
     def run(
@@ -101,45 +101,45 @@ class Desk:
         context: Context | None = None,
         **order: Any,
     ) -> Attempt:
-        """Write the order of an attempt, and have the pilot run it."""
+        """Write the specification of an attempt and send it to the pilot."""
         attempt = an_attempt(self.home, spec, job=job, number=number, context=context, **order)
         self.send(StartAttempt(attempt=attempt_name(job, number)))
         return attempt
 
     @property
     def home(self) -> Home:
-        """The folder as one with attempts in it."""
+        """The folder of the pilot as a home with attempts."""
         return Home(self.folder.folder)
 
     def read(self) -> list[PilotMessage]:
-        """Take in what has come, and return all."""
+        """Read new messages and return all messages."""
         if self._reader is None:
             self._reader = MessageReader(self.folder.messages_file)
         self.news += filter(None, map(decode_message, self._reader.lines()))
         return self.news
 
     def of_kind(self, kind: type[Kind]) -> list[Kind]:
-        """Return all news of a kind."""
+        """Return all messages of a kind."""
         return [item for item in self.read() if isinstance(item, kind)]
 
     def hello(self) -> Registered:
-        """Wait for the pilot's hello."""
+        """Wait for the registration of the pilot."""
         until(lambda: self.of_kind(Registered), f"the pilot says hello; {self.log}")
         return self.of_kind(Registered)[0]
 
     def leave(self) -> str:
-        """Have the pilot leave; return why it did."""
+        """Drain the pilot and return the reason of its exit."""
         self.send(Drain())
         return self.bye()
 
     def bye(self) -> str:
-        """Wait for the pilot's bye and its end; return why it left."""
+        """Wait for deregistration and exit of the pilot and return the reason."""
         until(lambda: self.of_kind(Deregistered), "the pilot says bye")
         self.exit_code()
         return self.of_kind(Deregistered)[0].why
 
     def ended(self, job: int = 1, number: int = 1) -> AttemptFinished:
-        """Wait for the news that an attempt has ended."""
+        """Wait for the message that an attempt has ended."""
         name = attempt_name(job, number)
 
         def ends() -> list[AttemptFinished]:
@@ -149,30 +149,30 @@ class Desk:
         return ends()[0]
 
     def outcome(self, job: int = 1, number: int = 1) -> Outcome | None:
-        """Wait for the end of an attempt and return how it was."""
+        """Wait for the end of an attempt and return its outcome."""
         return self.ended(job, number).outcome or read_recorded_outcome(
             self.folder.attempt(attempt_name(job, number))
         )
 
     @property
     def pid(self) -> int:
-        """The pilot's process."""
+        """PID of the pilot."""
         assert self.process is not None
         return self.process.pid
 
     def exit_code(self) -> int:
-        """Wait for the end of the pilot's process."""
+        """Wait for the end of the pilot and return its exit code."""
         assert self.process is not None
         return self.process.wait(20)
 
     def kill(self) -> int:
-        """Kill the pilot alone, and see it gone; return its exit code."""
+        """Kill only the pilot process, wait for its end and return its exit code."""
         self.signal(signal.SIGKILL)
         return self.exit_code()
 
     @property
     def log(self) -> str:
-        """What the pilot printed."""
+        """Output of the pilot."""
         return self.folder.log.read_text(errors="replace")
 
     def signal(self, number: signal.Signals) -> None:

@@ -51,7 +51,7 @@ def leased(desk_of: MakeDesk, tmp_path: Path) -> Leased:
     return Leased(desk_of(a_pilot(lease_s=LEASE_S)), tmp_path / "scratch")
 
 
-def test_a_node_that_was_frozen_past_its_lease_records_no_end(leased: Leased) -> None:
+def test_node_frozen_past_its_lease_records_no_end(leased: Leased) -> None:
     frozen = leased.freeze()
     leased.go.touch()  # it would end well, once it wakes
     leased.move_end(-1.0)
@@ -65,7 +65,7 @@ def test_a_node_that_was_frozen_past_its_lease_records_no_end(leased: Leased) ->
     assert leased.desk.of_kind(AttemptFinished) == []
 
 
-def test_what_ended_within_the_lease_counts(leased: Leased) -> None:
+def test_end_within_the_lease_counts(leased: Leased) -> None:
     leased.freeze()
     leased.go.touch()
     for pid in (leased.program, leased.supervisor, *descendants(leased.desk.pid), leased.desk.pid):
@@ -73,7 +73,7 @@ def test_what_ended_within_the_lease_counts(leased: Leased) -> None:
     assert isinstance(leased.desk.outcome(), Done)
 
 
-def test_a_lease_runs_from_when_the_answered_beat_was_sent(leased: Leased) -> None:
+def test_lease_runs_from_the_sending_of_the_answered_heartbeat(leased: Leased) -> None:
     desk, first = leased.desk, leased.lease.until
     until(lambda: len(desk.of_kind(Heartbeat)) >= 2, "two beats")
     desk.send(RenewLease(beat=1))
@@ -91,7 +91,7 @@ def test_a_lease_runs_from_when_the_answered_beat_was_sent(leased: Leased) -> No
     until(lambda: leased.lease.until > by_the_first, "the lease is renewed")
 
 
-def test_supervisors_of_a_killed_pilot_end_what_runs_when_its_lease_is_over(
+def test_supervisors_of_a_killed_pilot_end_their_programs_when_its_lease_expires(
     leased: Leased,
 ) -> None:
     leased.desk.kill()
@@ -101,7 +101,7 @@ def test_supervisors_of_a_killed_pilot_end_what_runs_when_its_lease_is_over(
     assert read_recorded_outcome(leased.attempt) is None
 
 
-def test_supervisors_of_a_pilot_that_was_given_up_end_what_runs(leased: Leased) -> None:
+def test_supervisors_of_an_abandoned_pilot_end_their_programs(leased: Leased) -> None:
     leased.desk.kill()
     leased.desk.folder.mark_abandoned()
     until(lambda: gone(leased.supervisor), "its supervisor leaves")
@@ -109,7 +109,7 @@ def test_supervisors_of_a_pilot_that_was_given_up_end_what_runs(leased: Leased) 
     assert isinstance(read_recorded_outcome(leased.attempt), Stopped)
 
 
-def test_an_orphan_that_ends_well_before_its_pilot_is_given_up_is_done(leased: Leased) -> None:
+def test_orphan_that_ends_well_before_its_pilot_is_abandoned_is_done(leased: Leased) -> None:
     leased.desk.kill()
     leased.go.touch()
     until(lambda: gone(leased.supervisor), "its supervisor leaves")
@@ -117,7 +117,7 @@ def test_an_orphan_that_ends_well_before_its_pilot_is_given_up_is_done(leased: L
     assert isinstance(read_recorded_outcome(leased.attempt), Done)
 
 
-def test_an_orphan_that_does_not_heed_its_end_is_killed_after_its_grace_and_recorded(
+def test_unresponsive_orphan_is_killed_after_its_grace_and_recorded(
     desk_of: MakeDesk,
 ) -> None:
     desk = desk_of(a_pilot()).start()
@@ -132,14 +132,14 @@ def test_an_orphan_that_does_not_heed_its_end_is_killed_after_its_grace_and_reco
     assert isinstance(read_recorded_outcome(attempt), Stopped)
 
 
-def test_a_pilot_that_was_given_up_ends_what_runs_and_says_so(leased: Leased) -> None:
+def test_abandoned_pilot_ends_its_programs_and_logs_it(leased: Leased) -> None:
     leased.desk.folder.mark_abandoned()
     assert leased.desk.bye() == "the scheduler has abandoned it"
     until(lambda: gone(leased.program), "its program is ended")
     assert isinstance(read_recorded_outcome(leased.attempt), Stopped)
 
 
-def test_nothing_begins_on_a_pilot_that_was_given_up(
+def test_nothing_starts_on_an_abandoned_pilot(
     desk_of: MakeDesk,
 ) -> None:
     desk = desk_of(a_pilot())
@@ -150,7 +150,7 @@ def test_nothing_begins_on_a_pilot_that_was_given_up(
     assert not attempt.started.exists()
 
 
-def test_grace_runs_from_the_last_look_that_found_nothing(tmp_path: Path) -> None:
+def test_grace_runs_from_the_last_check_that_found_no_mark(tmp_path: Path) -> None:
     at = [10.0]
     folder = PilotFolder(tmp_path)
     folder.abandoned_file.touch()
@@ -165,7 +165,7 @@ def test_grace_runs_from_the_last_look_that_found_nothing(tmp_path: Path) -> Non
     assert burial.next_poll_s(pilot_dead=True) == float("inf")
 
 
-def test_a_look_that_fails_is_none(tmp_path: Path) -> None:
+def test_failed_check_does_not_count(tmp_path: Path) -> None:
     at = [10.0]
     burial = lease.AbandonWatch(tmp_path / "away", clock=lambda: at[0])
     at[0] = 30.0
@@ -173,13 +173,13 @@ def test_a_look_that_fails_is_none(tmp_path: Path) -> None:
     assert burial.since_clear_s == 20.0
 
 
-def test_a_home_without_a_lease_has_one_without_end(tmp_path: Path) -> None:
+def test_home_without_a_lease_has_one_without_an_end(tmp_path: Path) -> None:
     endless = lease_of(Home(tmp_path))
     assert not endless.is_shared
     assert not endless.is_over()
 
 
-def test_a_lease_is_seen_by_all_who_look_at_it(tmp_path: Path) -> None:
+def test_lease_is_visible_to_all_its_readers(tmp_path: Path) -> None:
     made, seen = make_lease(Home(tmp_path)), lease_of(Home(tmp_path))
     assert seen.is_over()
     made.run_until(lease.now() + 60)
@@ -191,6 +191,6 @@ def test_a_lease_is_seen_by_all_who_look_at_it(tmp_path: Path) -> None:
     assert made.is_over()
 
 
-def test_a_lease_that_was_cut_off_is_none(tmp_path: Path) -> None:
+def test_truncated_lease_is_ignored(tmp_path: Path) -> None:
     (tmp_path / lease.LEASE_FILE).write_bytes(b"123")
     assert not lease_of(Home(tmp_path)).is_shared

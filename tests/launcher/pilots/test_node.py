@@ -39,7 +39,7 @@ from tests.launcher.pilots.conftest import MakeDesk
 from tests.launcher.pilots.desk import Desk, a_pilot
 from tests.nvml.standin import TAKE, Devices
 
-AT_ONCE = "from launcher.backends import node_facts; node_facts.PATHS_PATIENCE_S = 0.0"
+AT_ONCE = "from launcher.backends import node_facts; node_facts.PATHS_TIMEOUT_S = 0.0"
 
 
 def refused(desk: Desk) -> str:
@@ -51,13 +51,13 @@ def refused(desk: Desk) -> str:
     return trouble
 
 
-def test_a_path_that_the_node_does_not_see_is_named(desk_of: MakeDesk, tmp_path: Path) -> None:
+def test_path_that_the_node_does_not_see_is_named(desk_of: MakeDesk, tmp_path: Path) -> None:
     there, missing = tmp_path, tmp_path / "data"
     desk = desk_of(a_pilot(paths=(str(there), str(missing)))).start(code=AT_ONCE)
     assert refused(desk).endswith(f"does not see {missing}")
 
 
-def test_a_path_that_is_seen_later_is_waited_for(
+def test_path_that_appears_later_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = tmp_path / "data"
@@ -72,13 +72,13 @@ def test_a_path_that_is_seen_later_is_waited_for(
     assert len(naps) == 3
 
 
-def test_a_pilot_of_another_version_says_which_it_is(desk_of: MakeDesk) -> None:
+def test_pilot_of_another_version_reports_its_version(desk_of: MakeDesk) -> None:
     trouble = refused(desk_of(a_pilot(version="0.0.1")).start())
     assert f"has launcher {__version__}, but the queue runs 0.0.1" in trouble
     assert "[backends.local]" in trouble
 
 
-def test_a_pilot_in_the_folder_of_another_one_says_so(desk_of: MakeDesk, tmp_path: Path) -> None:
+def test_pilot_in_the_folder_of_another_one_reports_it(desk_of: MakeDesk, tmp_path: Path) -> None:
     desk = desk_of(a_pilot())
     token = desk.folder.token
     desk.folder.folder.rename(tmp_path / "moved")
@@ -87,7 +87,7 @@ def test_a_pilot_in_the_folder_of_another_one_says_so(desk_of: MakeDesk, tmp_pat
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 2}', "[]", "[" * 5000])
-def test_a_spec_that_cannot_be_read_is_told_in_the_log(desk_of: MakeDesk, text: str) -> None:
+def test_unreadable_spec_is_logged(desk_of: MakeDesk, text: str) -> None:
     desk = desk_of()
     desk.folder.spec.write_text(text)
     desk.start()
@@ -96,7 +96,7 @@ def test_a_spec_that_cannot_be_read_is_told_in_the_log(desk_of: MakeDesk, text: 
     assert desk.read() == []
 
 
-def test_an_engine_that_starts_a_pilot_again_gets_no_second_one(desk_of: MakeDesk) -> None:
+def test_pilot_restarted_by_its_backend_runs_once(desk_of: MakeDesk) -> None:
     desk = desk_of(a_pilot(idle_s=0.05)).start()
     desk.bye()
     first = desk.process
@@ -121,7 +121,7 @@ def test_an_engine_that_starts_a_pilot_again_gets_no_second_one(desk_of: MakeDes
         ({"SLURM_JOB_ID": "7", "SLURM_JOB_END_TIME": "5000"}, None, 5000.0, False),
     ],
 )
-def test_the_end_of_an_allocation_is_what_the_engine_says_or_the_wall_time_or_not_told(
+def test_end_of_an_allocation_comes_from_backend_or_wall_time_or_is_unknown(
     desk_of: MakeDesk,
     environment: dict[str, str],
     time_s: float | None,
@@ -133,7 +133,7 @@ def test_the_end_of_an_allocation_is_what_the_engine_says_or_the_wall_time_or_no
     assert (hello.until, hello.limited) == (until, limited)
 
 
-def test_a_pilot_may_fill_no_more_memory_than_it_was_given(desk_of: MakeDesk) -> None:
+def test_pilot_uses_no_more_memory_than_it_was_allocated(desk_of: MakeDesk) -> None:
     for given, ram in (
         (1 << 20, 1 << 20),
         (None, memory.usable_bytes()),
@@ -146,7 +146,7 @@ def test_a_pilot_may_fill_no_more_memory_than_it_was_given(desk_of: MakeDesk) ->
         assert (facts.registration.ram, facts.registration.node) == (ram, "n7")
 
 
-def test_a_spec_of_a_newer_version_that_says_more_is_refused_by_its_version(
+def test_spec_of_a_newer_version_is_refused_by_its_version(
     desk_of: MakeDesk,
 ) -> None:
     desk = desk_of()
@@ -179,14 +179,14 @@ DIVIDED = (*CARDS, a_gpu(3, uuid="MIG-cc44", mig=0), a_gpu(3, uuid="MIG-cc55", m
         (None, []),
     ],
 )
-def test_the_gpus_of_an_allocation_are_those_that_its_engine_names(
+def test_gpus_of_an_allocation_are_those_that_its_backend_names(
     visible: str | None, indices: list[str]
 ) -> None:
     assert [gpu.uuid for gpu in resolve_visible_gpus(visible, DIVIDED)] == indices
 
 
 @pytest.mark.parametrize("visible", ["7", "GPU-aa", "GPU-nothing", "0,,1", "all", "²"])
-def test_a_name_that_the_driver_does_not_know_is_refused_with_those_that_it_lists(
+def test_unknown_gpu_name_is_refused_with_those_of_the_driver(
     visible: str,
 ) -> None:
     with pytest.raises(WrongGpus, match=r"the driver lists 0 \(GPU-aa11\), 1 \(GPU-aa22\)"):
@@ -208,7 +208,7 @@ def test_two_jobs_share_a_gpu_of_an_allocation_and_see_no_other(
     desk.leave()
 
 
-def test_beats_say_how_much_memory_each_attempt_holds(desk_of: MakeDesk, gpus: Devices) -> None:
+def test_heartbeats_report_the_memory_of_each_attempt(desk_of: MakeDesk, gpus: Devices) -> None:
     uuid = gpus.add()
     pilot = a_pilot(gpus=1, beat_s=600.0)  # what changes is told at once
     desk = desk_of(pilot).start({**gpus.environment, "CUDA_VISIBLE_DEVICES": uuid})
@@ -228,7 +228,7 @@ def test_beats_say_how_much_memory_each_attempt_holds(desk_of: MakeDesk, gpus: D
 
 
 @pytest.mark.parametrize("visible", ["", None], ids=["empty", "not set"])
-def test_a_pilot_that_should_have_a_gpu_and_was_given_none_says_so_and_leaves(
+def test_pilot_without_a_requested_gpu_reports_it_and_exits(
     desk_of: MakeDesk, gpus: Devices, visible: str | None
 ) -> None:
     gpus.add()
@@ -261,9 +261,7 @@ def an_archive(folder: Path, text: str) -> Path:
     return archive
 
 
-def test_a_laboratorys_code_travels_as_its_archive_with_its_data(
-    desk_of: MakeDesk, tmp_path: Path
-) -> None:
+def test_plugin_code_is_sent_as_an_archive_with_its_data(desk_of: MakeDesk, tmp_path: Path) -> None:
     archive = an_archive(tmp_path, "forty-two")
     desk = desk_of().start()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{archive}{os.pathsep}/nowhere"}
@@ -273,7 +271,7 @@ def test_a_laboratorys_code_travels_as_its_archive_with_its_data(
     assert outcome.result == {"data": "forty-two"}
 
 
-def test_an_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> None:
+def test_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> None:
     archive = an_archive(tmp_path, "a")
     home = Home(tmp_path / "disk")
     path = unpack_code(f"/one{os.pathsep}{archive}", home)
@@ -285,7 +283,7 @@ def test_an_archive_is_unpacked_once_and_other_entries_stay(tmp_path: Path) -> N
     assert unpack_code("", home) == ""
 
 
-def test_an_archive_that_is_not_there_or_is_none_is_refused(tmp_path: Path) -> None:
+def test_missing_or_invalid_archive_is_refused(tmp_path: Path) -> None:
     bad, disk = tmp_path / "bad.zip", Home(tmp_path / "disk")
     with pytest.raises(FileNotFoundError, match=r"bad\.zip"):
         unpack_code(str(bad), disk)
@@ -294,7 +292,7 @@ def test_an_archive_that_is_not_there_or_is_none_is_refused(tmp_path: Path) -> N
         unpack_code(str(bad), disk)
 
 
-def test_what_killed_pilots_left_on_a_node_is_deleted_but_nothing_in_use(tmp_path: Path) -> None:
+def test_leftovers_of_killed_pilots_on_a_node_are_deleted_unless_in_use(tmp_path: Path) -> None:
     old, used, young = (tmp_path / f"{PREFIX}{name}" for name in ("old", "used", "young"))
     for folder in (old, used, young):
         folder.mkdir()
@@ -310,7 +308,7 @@ def test_what_killed_pilots_left_on_a_node_is_deleted_but_nothing_in_use(tmp_pat
     os.close(held)
 
 
-def test_a_pilot_leaves_nothing_on_its_node(desk_of: MakeDesk, tmp_path: Path) -> None:
+def test_pilot_leaves_nothing_on_its_node(desk_of: MakeDesk, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     desk = desk_of().start({"TMPDIR": str(scratch)})
@@ -324,7 +322,7 @@ def test_a_pilot_leaves_nothing_on_its_node(desk_of: MakeDesk, tmp_path: Path) -
     until(lambda: not _marked(mark), "its fork servers and supervisors have left")
 
 
-def test_an_interpreter_that_the_node_lacks_fails_the_job_by_name(desk_of: MakeDesk) -> None:
+def test_interpreter_missing_on_the_node_fails_the_job_by_name(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     desk.run(spec=TRAVELLING, context=a_context(interpreter="/nowhere/python"))
     outcome = desk.outcome()
@@ -355,7 +353,7 @@ def read(file: Path) -> list[PilotMessage]:
     ]
 
 
-def test_of_beats_that_wait_only_the_newest_is_written(tmp_path: Path) -> None:
+def test_only_the_newest_waiting_heartbeat_is_written(tmp_path: Path) -> None:
     file = tmp_path / "from"
     outbox = Outbox(file)  # which is not there
     outbox.add([Heartbeat(number=1), AttemptStarted(attempt="1-1")])
@@ -376,7 +374,7 @@ def test_of_beats_that_wait_only_the_newest_is_written(tmp_path: Path) -> None:
     assert not outbox.error
 
 
-def test_on_a_full_disk_news_wait_for_room_and_no_end_is_lost(desk_of: MakeDesk) -> None:
+def test_messages_wait_for_space_on_a_full_disk_and_no_end_is_lost(desk_of: MakeDesk) -> None:
     jobs = range(1, 9)
     desk = desk_of(a_pilot(beat_s=600.0))
     desk.folder.messages_file.write_bytes(b"\n" * FILLED)

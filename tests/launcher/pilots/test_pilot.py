@@ -37,7 +37,7 @@ from tests.launcher.pilots.late_files import LateFiles
 FOR_EVER = "while :; do sleep 60 & wait; done"
 
 
-def test_a_pilot_says_what_it_has_runs_what_it_is_sent_and_leaves(desk_of: MakeDesk) -> None:
+def test_pilot_registers_runs_its_attempts_and_exits(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     hello = desk.hello()
     assert (hello.pid, hello.cpus, hello.troubles, hello.gpus) == (desk.pid, 2, (), ())
@@ -54,7 +54,7 @@ def test_a_pilot_says_what_it_has_runs_what_it_is_sent_and_leaves(desk_of: MakeD
     assert desk.exit_code() == 0
 
 
-def test_an_attempt_that_is_ordered_twice_runs_once(desk_of: MakeDesk, tmp_path: Path) -> None:
+def test_attempt_sent_twice_runs_once(desk_of: MakeDesk, tmp_path: Path) -> None:
     desk = desk_of().start()
     desk.run(spec=a_spec(*shell('echo effect >> "$1"', str(tmp_path / "effects"))))
     desk.send(StartAttempt(attempt="1-1"))
@@ -65,7 +65,7 @@ def test_an_attempt_that_is_ordered_twice_runs_once(desk_of: MakeDesk, tmp_path:
     assert len(desk.of_kind(AttemptFinished)) == 1
 
 
-def test_an_attempt_is_stopped_with_its_grace(desk_of: MakeDesk) -> None:
+def test_attempt_is_stopped_with_its_grace(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
     program = program_of(attempt)
@@ -74,7 +74,7 @@ def test_an_attempt_is_stopped_with_its_grace(desk_of: MakeDesk) -> None:
     assert gone(program)
 
 
-def test_an_attempt_is_killed_without_its_grace_also_after_it_was_stopped(
+def test_attempt_is_killed_without_its_grace_also_after_a_stop(
     desk_of: MakeDesk,
 ) -> None:
     desk = desk_of().start()
@@ -94,7 +94,7 @@ def test_an_attempt_is_killed_without_its_grace_also_after_it_was_stopped(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
-def test_a_signal_ends_what_runs_politely_and_then_the_pilot(
+def test_signal_stops_running_attempts_gracefully_and_then_the_pilot(
     desk_of: MakeDesk, number: signal.Signals
 ) -> None:
     desk = desk_of().start()
@@ -108,7 +108,7 @@ def test_a_signal_ends_what_runs_politely_and_then_the_pilot(
     assert "saved" in said_by(attempt)
 
 
-def test_a_pilot_that_saves_still_says_at_once_that_it_takes_no_more(desk_of: MakeDesk) -> None:
+def test_pilot_in_grace_announces_at_once_that_it_accepts_no_more(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     saving = desk.run(
         spec=a_spec(
@@ -125,7 +125,7 @@ def test_a_pilot_that_saves_still_says_at_once_that_it_takes_no_more(desk_of: Ma
     assert len(desk.of_kind(Draining)) == 1
 
 
-def test_what_comes_while_a_pilot_leaves_is_never_started(desk_of: MakeDesk) -> None:
+def test_attempt_sent_to_an_exiting_pilot_is_never_started(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     first = desk.run(spec=a_spec(*shell(FOR_EVER)))
     program_of(first)
@@ -139,12 +139,14 @@ def test_what_comes_while_a_pilot_leaves_is_never_started(desk_of: MakeDesk) -> 
     desk.bye()
 
 
-def test_a_pilot_without_work_leaves(desk_of: MakeDesk) -> None:
+def test_pilot_without_work_exits(desk_of: MakeDesk) -> None:
     desk = desk_of(a_pilot(idle_s=0.2)).start()
     assert desk.bye() == "without work for 0.2 s"
 
 
-def test_supervisors_finish_what_a_killed_pilot_left(desk_of: MakeDesk, tmp_path: Path) -> None:
+def test_supervisors_finish_the_attempts_of_a_killed_pilot(
+    desk_of: MakeDesk, tmp_path: Path
+) -> None:
     desk = desk_of().start()
     go = tmp_path / "go"
     attempt = desk.run(spec=a_spec(*shell('until [ -e "$1" ]; do sleep 0.05; done', str(go))))
@@ -154,7 +156,7 @@ def test_supervisors_finish_what_a_killed_pilot_left(desk_of: MakeDesk, tmp_path
     until(lambda: isinstance(read_recorded_outcome(attempt), Done), "its end is on record")
 
 
-def test_what_a_killed_supervisor_left_is_ended_and_lost(desk_of: MakeDesk) -> None:
+def test_attempt_of_a_killed_supervisor_is_ended_and_lost(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     attempt = desk.run(spec=a_spec(*shell(FOR_EVER)))
     program = program_of(attempt)
@@ -165,7 +167,7 @@ def test_what_a_killed_supervisor_left_is_ended_and_lost(desk_of: MakeDesk) -> N
     assert isinstance(desk.outcome(2), Done)
 
 
-def test_a_pilot_whose_orders_were_written_before_it_came_runs_them_and_leaves(
+def test_pilot_runs_commands_written_before_it_started_and_exits(
     desk_of: MakeDesk,
 ) -> None:
     desk = desk_of()
@@ -177,7 +179,7 @@ def test_a_pilot_whose_orders_were_written_before_it_came_runs_them_and_leaves(
     assert desk.exit_code() == 0
 
 
-def test_orders_that_are_none_are_skipped(desk_of: MakeDesk) -> None:
+def test_invalid_commands_are_skipped(desk_of: MakeDesk) -> None:
     desk = desk_of()
     with desk.folder.commands_file.open("ab") as file:
         file.write(b'{"say": "run"}\n[]\n\xff\n{"say": "run", "attempt": "../../etc"}\n')
@@ -190,16 +192,14 @@ def test_orders_that_are_none_are_skipped(desk_of: MakeDesk) -> None:
     assert {ended.attempt for ended in desk.of_kind(AttemptFinished)} == {"1-1"}
 
 
-def test_a_node_that_does_not_see_the_folder_says_so_in_its_log(
-    desk_of: MakeDesk, tmp_path: Path
-) -> None:
+def test_node_that_does_not_see_the_folder_logs_it(desk_of: MakeDesk, tmp_path: Path) -> None:
     desk = desk_of()
     desk.start(folder=PilotFolder(tmp_path / "nowhere" / desk.folder.token))
     assert desk.exit_code() == 3
     assert f"does not see the pilot's folder {tmp_path}/nowhere" in desk.log
 
 
-def test_a_signal_to_everything_at_once_stops_what_runs_and_fails_nothing(
+def test_signal_to_all_processes_stops_attempts_and_fails_none(
     desk_of: MakeDesk,
 ) -> None:
     desk = desk_of().start()
@@ -212,7 +212,7 @@ def test_a_signal_to_everything_at_once_stops_what_runs_and_fails_nothing(
     assert "SIGTERM" in desk.bye()
 
 
-def test_what_runs_goes_on_when_its_fork_server_is_killed(
+def test_attempt_continues_when_its_fork_server_is_killed(
     desk_of: MakeDesk, tmp_path: Path
 ) -> None:
     desk, go = desk_of().start(), tmp_path / "go"
@@ -227,7 +227,7 @@ def test_what_runs_goes_on_when_its_fork_server_is_killed(
     assert isinstance(desk.outcome(1), Done)
 
 
-def test_a_job_whose_order_names_no_cores_has_those_of_the_pilot(desk_of: MakeDesk) -> None:
+def test_job_without_named_cores_has_those_of_the_pilot(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     cores = "import os; print(sorted(os.sched_getaffinity(0)))"
     spec = a_spec(sys.executable, "-c", cores)
@@ -236,8 +236,8 @@ def test_a_job_whose_order_names_no_cores_has_those_of_the_pilot(desk_of: MakeDe
     assert said_by(attempt) == f"{sorted(os.sched_getaffinity(desk.pid))}\n"
 
 
-def test_a_pilot_whose_folder_was_deleted_ends_what_runs(desk_of: MakeDesk) -> None:
-    code = "from launcher.backends import node_pilot; node_pilot.GONE_PATIENCE_S = 0.1"
+def test_pilot_with_a_deleted_folder_ends_its_attempts(desk_of: MakeDesk) -> None:
+    code = "from launcher.backends import node_pilot; node_pilot.FOLDER_TIMEOUT_S = 0.1"
     desk = desk_of().start(code=code)
     program = program_of(desk.run(spec=a_spec(*shell(FOR_EVER))))
     shutil.rmtree(desk.folder.folder)
@@ -252,9 +252,7 @@ NAMES_S = 0.6
 NFS_NAMES_S = 30.0  # acdirmin of nfs(5)
 
 
-def test_jobs_run_once_each_where_new_names_are_seen_late(
-    desk_of: MakeDesk, tmp_path: Path
-) -> None:
+def test_jobs_run_once_each_where_new_names_appear_late(desk_of: MakeDesk, tmp_path: Path) -> None:
     here, there, effects = tmp_path / "here", tmp_path / "there", tmp_path / "effects"
     with LateFiles(here, there, NAMES_S):
         desk = desk_of(root=here)
@@ -275,11 +273,11 @@ def test_jobs_run_once_each_where_new_names_are_seen_late(
     assert len(desk.of_kind(AttemptFinished)) == 4
 
 
-def test_every_patience_is_longer_than_names_are_hidden() -> None:
+def test_every_timeout_is_longer_than_names_are_hidden() -> None:
     assert min(ATTEMPT_SPEC_TIMEOUT_S, SPEC_TIMEOUT_S, PATHS_TIMEOUT_S) > NFS_NAMES_S
 
 
-def test_a_pilot_keeps_no_file_open_through_which_it_talks(desk_of: MakeDesk) -> None:
+def test_pilot_keeps_no_message_file_open(desk_of: MakeDesk) -> None:
     desk = desk_of().start()
     desk.run(spec=a_spec("true"))
     desk.ended()

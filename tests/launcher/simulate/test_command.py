@@ -90,20 +90,20 @@ def a_study(**changes: Any) -> Study:
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_the_table_tells_what_each_policy_made_of_the_jobs(width: int) -> None:
+def test_table_shows_the_result_of_each_policy(width: int) -> None:
     text = draw_study("night.csv", a_study(load=2.0), width=width)
     assert text + "\n" == (GOLDEN / f"simulate-{width}.txt").read_text(encoding="utf-8")
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_what_was_assumed_is_said_in_words() -> None:
+def test_assumptions_are_printed_in_words() -> None:
     text = " ".join(draw_study("a", a_study(most=3, all_at_once=True), width=100).split())
     assert "up to 3 jobs share a GPU, and each of n jobs takes 1.5^(n-1) times as long" in text
     assert text.endswith("all jobs are submitted at once")
     assert "no two jobs share a GPU" in draw_study("a", a_study(most=1), width=200)
 
 
-def test_a_trace_is_replayed(launcher: Launcher, trace: str) -> None:
+def test_trace_is_replayed(launcher: Launcher, trace: str) -> None:
     answer = launcher.well("simulate", trace, "--gpus", "2x24GiB")
     lines = answer.out.splitlines()
     assert lines[0] == "4 jobs of jobs.csv on 2x24GiB"
@@ -121,7 +121,7 @@ def test_a_trace_is_replayed(launcher: Launcher, trace: str) -> None:
     assert answer.err == ""
 
 
-def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, trace: str) -> None:
+def test_json_output_has_all_numbers_and_all_assumptions(launcher: Launcher, trace: str) -> None:
     words = ["simulate", trace, "--gpus", "2x24GiB", "--slowdown", "1.5", "--load", "2"]
     record = launcher.json(*words)
     assert {key: record[key] for key in ("schema", "jobs", "dropped")} == {
@@ -163,7 +163,7 @@ def test_the_json_form_has_all_numbers_and_all_assumptions(launcher: Launcher, t
     }
 
 
-def test_drawn_memory_names_its_seed(launcher: Launcher, tmp_path: Path) -> None:
+def test_sampled_memory_names_its_seed(launcher: Launcher, tmp_path: Path) -> None:
     path = tmp_path / "jobs.csv"
     path.write_text("submit_s,duration_s,gpus\n" + "0,10,1\n" * 20)
     words = ["simulate", str(path), "--gpus", "2x24GiB", "--json", "--seed"]
@@ -176,7 +176,7 @@ def test_drawn_memory_names_its_seed(launcher: Launcher, tmp_path: Path) -> None
     assert same["policies"][0]["makespan_s"] == 100
 
 
-def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
+def test_help_page_states_the_distribution(launcher: Launcher) -> None:
     assert MEMORY_SIZES_TEXT in " ".join(launcher("simulate", "--help").out.split())
 
 
@@ -194,7 +194,7 @@ def test_the_help_page_states_the_distribution(launcher: Launcher) -> None:
         (["--gpus", "2x24GiB", "--timeline", "/no/where.svg"], "cannot be written: no folder /no"),
     ],
 )
-def test_a_wrong_option_is_named(
+def test_invalid_option_is_named(
     launcher: Launcher, trace: str, words: list[str], what: str
 ) -> None:
     answer = launcher("simulate", trace, *words)
@@ -206,7 +206,7 @@ def test_a_wrong_option_is_named(
 # --- task files
 
 
-def test_a_plan_is_replayed_with_its_needs_and_what_was_measured() -> None:
+def test_plan_is_replayed_with_its_dependencies_and_measurements() -> None:
     made = a_plan()
     trained = next(job for job in made.jobs if job.kind == "train")
     history = a_history(done_before(trained, 50.0, on_gpu=True), gpus=True)
@@ -224,7 +224,7 @@ def test_a_plan_is_replayed_with_its_needs_and_what_was_measured() -> None:
     )
 
 
-def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
+def test_durations_are_those_of_jobs_of_this_queue_in_any_folder() -> None:
     made = a_plan()
     ran = [
         done_before(next(job for job in made.jobs if job.kind == kind), seconds, on_gpu=on_gpu)
@@ -242,7 +242,7 @@ def test_durations_are_those_of_jobs_that_ran_here_wherever_that_was() -> None:
     )
 
 
-def test_a_job_with_other_settings_takes_as_long_as_others_of_its_kind() -> None:
+def test_job_with_other_settings_takes_as_long_as_others_of_its_type() -> None:
     made = a_plan()
     trained = next(job for job in made.jobs if job.kind == "train")
     slower = trained._replace(settings={**trained.settings, "epochs": 90})
@@ -265,7 +265,7 @@ def test_no_job_of_a_task_file_takes_longer_than_its_time_limit() -> None:
     assert "5 s for 1 command job, ended by their time limits (" in replayed.describe()
 
 
-def test_what_the_scheduler_learned_of_like_programs_counts() -> None:
+def test_measurements_of_similar_programs_count() -> None:
     made = some_commands(", resources: {gpus: 1}")
 
     def usage(signature: str, program: str = "", machine: str = "") -> Usage:
@@ -277,7 +277,7 @@ def test_what_the_scheduler_learned_of_like_programs_counts() -> None:
     assert [job.seconds for job in replayed.jobs if job.gpus] == [20.0]
 
 
-def test_what_ran_before_takes_as_long_again(
+def test_repeated_job_takes_as_long_as_before(
     launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -297,7 +297,7 @@ def test_what_ran_before_takes_as_long_again(
     )
 
 
-def test_a_task_file_is_replayed_and_not_queued(
+def test_task_file_is_replayed_and_not_queued(
     launcher: Launcher, store: Store, tmp_path: Path
 ) -> None:
     path = tmp_path / "night.yaml"
@@ -329,7 +329,7 @@ def test_a_task_file_is_replayed_and_not_queued(
 # --- the picture
 
 
-def test_a_timeline_is_the_same_picture_each_time(
+def test_timeline_is_the_same_picture_each_time(
     launcher: Launcher, trace: str, tmp_path: Path
 ) -> None:
     pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
@@ -340,7 +340,7 @@ def test_a_timeline_is_the_same_picture_each_time(
     assert "4 jobs of jobs.csv on 2x24GiB" in words(ET.fromstring(first))
 
 
-def test_a_picture_says_what_has_to_be_installed(
+def test_picture_command_names_the_missing_package(
     launcher: Launcher, trace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "launcher.simulate.picture", raising=False)
@@ -354,7 +354,7 @@ def test_a_picture_says_what_has_to_be_installed(
 
 
 @needs_traces
-def test_a_recorded_trace_keeps_the_promises(launcher: Launcher) -> None:
+def test_recorded_trace_meets_the_documented_bounds(launcher: Launcher) -> None:
     words = ["simulate", str(PHILLY), "--gpus", "64x24GiB", "--jobs", "600"]
     record = launcher.json(*words)
     ours, fifo = record["policies"][:2]
@@ -372,7 +372,7 @@ def test_all_at_once_ends_near_the_lower_bound(launcher: Launcher) -> None:
 
 @needs_traces
 @pytest.mark.night
-def test_the_whole_trace_waits_half_as_long_as_first_come_first_served() -> None:
+def test_whole_trace_waits_half_as_long_as_first_come_first_served() -> None:
     fleet = a_fleet(560)
     workload = select_feasible(draw_memory(read_trace(PHILLY), 0), fleet)
     ours, fifo = run_study(workload, assuming(fleet), policies=("launcher", "fifo")).outcomes
@@ -408,7 +408,7 @@ def words(root: ET.Element) -> set[str | None]:
     return {text.text for text in root.iter(f"{SPACE}text")}
 
 
-def test_jobs_that_share_a_card_have_places_of_their_own() -> None:
+def test_jobs_that_share_a_gpu_have_bars_of_their_own() -> None:
     spans = [a_span(0, 0, 10, 0), a_span(1, 5, 20, 0, 1), a_span(2, 10, 12, 0)]
     assert [(span.job, card, place) for span, card, place in bar_places(spans)] == [
         (0, 0, 0),
@@ -418,7 +418,7 @@ def test_jobs_that_share_a_card_have_places_of_their_own() -> None:
     ]
 
 
-def test_the_curve_tells_how_many_wait_at_each_time() -> None:
+def test_curve_shows_how_many_jobs_wait_at_each_time() -> None:
     spans = [
         a_span(0, 6, 10, 0, ready=1),
         a_span(1, 3, 10, 0, ready=2),
@@ -430,7 +430,7 @@ def test_the_curve_tells_how_many_wait_at_each_time() -> None:
     assert lengths == [0, 1, 2, 1, 0, 1, 0], "of what happens at once the starts come first"
 
 
-def test_each_job_of_a_small_machine_has_a_bar_on_each_of_its_cards() -> None:
+def test_each_job_of_a_small_machine_has_a_bar_on_each_of_its_gpus() -> None:
     done = a_busy_study(8, 60)
     text = draw_timeline("night <&> $x_1$.csv", done)
     assert text == draw_timeline("night <&> $x_1$.csv", done)
@@ -443,7 +443,7 @@ def test_each_job_of_a_small_machine_has_a_bar_on_each_of_its_cards() -> None:
     assert not re.search(r"nan|inf\b", text)
 
 
-def test_so_many_bars_that_none_would_be_wider_than_a_line_are_an_image() -> None:
+def test_bars_narrower_than_a_line_are_drawn_as_an_image() -> None:
     spans = [a_span(0, at, at + 1.0, at % 3) for at in range(MOST_BARS + 1)]
     load = Workload((a_job(0),))
     done = Study(assuming(a_fleet(3)), load, (), 0.0, {"launcher": spans})
@@ -457,7 +457,7 @@ def test_so_many_bars_that_none_would_be_wider_than_a_line_are_an_image() -> Non
 
 
 @pytest.mark.parametrize("name", ["t.csv", "日本.csv"])
-def test_a_world_in_which_nothing_takes_time_has_a_picture(name: str) -> None:
+def test_world_of_zero_durations_has_a_picture(name: str) -> None:
     load = Workload((a_job(0, 0.0),))
     done = Study(assuming(a_fleet(1)), load, (), 0.0, {"launcher": [a_span(0, 0, 0, 0)]})
     assert f"1 job of {name} on 1x24GiB" in words(ET.fromstring(draw_timeline(name, done)))
@@ -474,14 +474,14 @@ def a_load() -> Workload:
     return select_feasible(jobs, parse_cluster("2x24GiB"))
 
 
-def test_several_processes_come_to_the_same_as_this_one() -> None:
+def test_several_processes_yield_the_same_result_as_this_one() -> None:
     load, world = a_load(), assuming(parse_cluster("2x24GiB"))
     replayed: list[str] = []
     assert run_study(load, world) == run_study(load, world, replayed.append, processes=2)
     assert sorted(replayed) == sorted(POLICIES)
 
 
-def test_what_a_process_raises_is_raised_here() -> None:
+def test_exception_of_a_process_is_raised_here() -> None:
     world = assuming(parse_cluster("2x24GiB"))
     with pytest.raises(KeyError, match="no such policy"):
         run_study(a_load(), world, policies=("fifo", "no such policy"), processes=2)

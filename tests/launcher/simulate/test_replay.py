@@ -102,7 +102,7 @@ REPLAYS = {
 
 
 @pytest.mark.parametrize("case", REPLAYS.values(), ids=REPLAYS)
-def test_jobs_start_and_end_as_worked_out_by_hand(case: Replay) -> None:
+def test_jobs_start_and_end_as_calculated_by_hand(case: Replay) -> None:
     fleet = parse_cluster(case.gpus)
     spans = replayed(case.jobs, live(fleet, **case.queue), len(fleet.totals))
     assert starts(spans) == [*case.starts]
@@ -138,7 +138,7 @@ class Placed:
         pytest.param([(0, 1), (1,)], [10, 4], 1.5, [12, 6], id="the most crowded card counts"),
     ],
 )
-def test_who_shares_a_card_is_slowed(
+def test_job_that_shares_a_gpu_is_slowed_down(
     cards: list[tuple[int, ...]], seconds: list[float], slowdown: float, ends: list[float]
 ) -> None:
     jobs = [a_job(index, each) for index, each in enumerate(seconds)]
@@ -149,7 +149,7 @@ def test_who_shares_a_card_is_slowed(
 # --- needs
 
 
-def test_a_job_waits_for_what_it_needs_and_that_is_not_waiting_for_cards() -> None:
+def test_job_waits_for_its_dependencies_without_counting_as_waiting_for_gpus() -> None:
     jobs = [a_job(0, 10), a_job(1, 5, needs=(0,)), a_job(2, 5, needs=(0, 1), at=100)]
     spans = replayed(jobs, live(a_fleet(2), discipline=FIFO), cards=2)
     assert starts(spans) == [0, 10, 100]
@@ -157,7 +157,7 @@ def test_a_job_waits_for_what_it_needs_and_that_is_not_waiting_for_cards() -> No
 
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0])
-def test_a_job_that_comes_as_what_it_needs_ends_starts_once(seconds: float) -> None:
+def test_job_arriving_as_its_dependency_ends_starts_once(seconds: float) -> None:
     jobs = [a_job(0, 5, gpus=0), a_job(1, seconds, at=5, needs=(0,)), a_job(2, 1, at=6)]
     for gpus in (0, 1):
         spans = replayed([jobs[0], replace(jobs[1], gpus=gpus), jobs[2]], live(a_fleet(1)), cards=1)
@@ -167,14 +167,14 @@ def test_a_job_that_comes_as_what_it_needs_ends_starts_once(seconds: float) -> N
 # --- the scheduler's policy
 
 
-def test_jobs_share_a_card_where_their_memory_allows_it() -> None:
+def test_jobs_share_a_gpu_if_their_memory_allows_it() -> None:
     jobs = [a_job(0, gib=13), a_job(1, gib=13), a_job(2, gib=11)]
     spans = replayed(jobs, live(a_fleet(1)), cards=1)
     assert starts(spans)[0] == starts(spans)[2] == 0
     assert starts(spans)[1] > 0
 
 
-def test_empty_cards_come_before_shared_ones() -> None:
+def test_empty_gpus_are_used_before_shared_ones() -> None:
     jobs = [a_job(index, gib=2) for index in range(3)]
     spans = replayed(jobs, live(a_fleet(2)), cards=2)
     assert spans[0].cards != spans[1].cards
@@ -184,7 +184,7 @@ def test_empty_cards_come_before_shared_ones() -> None:
 # --- forecasts
 
 
-def test_durations_are_learned_from_jobs_of_the_same_group_that_have_ended() -> None:
+def test_durations_are_estimated_from_ended_jobs_of_the_same_group() -> None:
     learned = JobKnowledge(RuntimeKnowledge.LEARNED, MemoryKnowledge.KNOWN)
     job = a_job(0, group="a")
     assert learned.forecast(job).seconds == ()
@@ -198,7 +198,7 @@ def test_durations_are_learned_from_jobs_of_the_same_group_that_have_ended() -> 
     assert set(learned.forecast(job).seconds) == {1}, "older ones are forgotten"
 
 
-def test_what_the_queue_has_measured_goes_before_what_is_learned() -> None:
+def test_measurements_of_the_queue_take_precedence_over_estimates() -> None:
     learned = JobKnowledge(RuntimeKnowledge.LEARNED, MemoryKnowledge.KNOWN)
     learned.record_end(a_job(0))
     assert learned.forecast(a_job(1, forecast=3.0)).seconds == (3,)
@@ -207,7 +207,7 @@ def test_what_the_queue_has_measured_goes_before_what_is_learned() -> None:
 # --- what is replayed
 
 
-def test_jobs_come_faster_all_at_once_or_only_the_first() -> None:
+def test_jobs_arrive_faster_all_at_once_or_only_the_first() -> None:
     jobs = [a_job(index, at=10.0 * index) for index in range(3)]
     assert [job.submitted for job in select_jobs(jobs, first=2, all_at_once=False, load=2)] == [
         0,
@@ -220,7 +220,7 @@ def test_jobs_come_faster_all_at_once_or_only_the_first() -> None:
     ]
 
 
-def test_what_can_never_fit_is_dropped_and_counted() -> None:
+def test_job_that_can_never_fit_is_dropped_and_counted() -> None:
     jobs = [
         a_job(0, gpus=3),
         a_job(1, gib=25),
@@ -237,7 +237,7 @@ def test_what_can_never_fit_is_dropped_and_counted() -> None:
 # --- what it came to
 
 
-def test_an_outcome_counts_cards_in_use_and_waiting() -> None:
+def test_outcome_counts_gpus_in_use_and_waiting() -> None:
     # two cards for 20 s: the first is used all of the time, the second for 10 s by two jobs
     jobs = [a_job(0, 20, gib=22), a_job(1, 5), a_job(2, 5, at=2.5, gib=16)]
     spans = replayed(jobs, live(a_fleet(2)), cards=2, slowdown=1.0)
@@ -247,14 +247,14 @@ def test_an_outcome_counts_cards_in_use_and_waiting() -> None:
     assert outcome.wait_mean_s == 0
 
 
-def test_the_95th_percentile_is_a_time_that_some_job_waited() -> None:
+def test_95th_percentile_is_the_waiting_time_of_some_job() -> None:
     jobs = [a_job(index, 1) for index in range(100)]
     spans = replayed(jobs, live(a_fleet(1), discipline=FIFO), cards=1)
     outcome = compute_result("fifo", [*spans.values()], jobs, 1)
     assert (outcome.wait_mean_s, outcome.wait_p95_s, outcome.wait_longest_s) == (49.5, 94, 99)
 
 
-def test_a_job_wider_than_each_machine_is_left_out() -> None:
+def test_job_wider_than_each_machine_is_skipped() -> None:
     fleet = parse_cluster("1x80GiB+4x(2x24GiB)")
     load = select_feasible([a_job(0, gpus=3), a_job(1, gpus=2), a_job(2, gpus=2, gib=40)], fleet)
     assert [job.index for job in load.jobs] == [1]
@@ -264,7 +264,7 @@ def test_a_job_wider_than_each_machine_is_left_out() -> None:
 @pytest.mark.parametrize(
     "discipline", [DEFAULT_POLICY, FIFO, EASY], ids=lambda discipline: discipline.name
 )
-def test_who_comes_next_may_start_on_a_machine_that_was_asked_before(
+def test_next_job_may_start_on_a_machine_that_was_considered_before(
     discipline: SchedulingPolicy,
 ) -> None:
     queue = live(parse_cluster("(1x24GiB)+(2x24GiB)"), most=1, discipline=discipline)
@@ -273,7 +273,7 @@ def test_who_comes_next_may_start_on_a_machine_that_was_asked_before(
     assert starts(spans) == [0, 0]
 
 
-def test_other_people_get_whole_gpus_of_one_machine() -> None:
+def test_other_users_get_whole_gpus_of_one_machine() -> None:
     fleet = parse_cluster("2x(2x24GiB)")
     ours, theirs = [a_job(0, 10)], [a_job(0, 10, gpus=2), a_job(1, 10, gpus=2)]
     jobs = merge_jobs(ours, theirs)
@@ -307,7 +307,7 @@ def given(
     return {job.index: patience.until(job.index) for job in jobs}
 
 
-def test_jobs_that_come_at_once_are_passed_equally_long_and_a_later_one_by_the_queue_with_it(
+def test_simultaneous_jobs_are_overtaken_equally_long_and_a_later_one_with_the_queue_length(
     patience: BackfillWindow,
 ) -> None:
     at_once = 1.5 * (200 + 60 + 40 + LEFT_S) / 2
@@ -318,7 +318,7 @@ def test_jobs_that_come_at_once_are_passed_equally_long_and_a_later_one_by_the_q
     assert later == {3: 50 + 1.5 * (200 + 100) / 2}
 
 
-def test_the_real_queue_passes_the_same_jobs_as_long(patience: BackfillWindow) -> None:
+def test_real_queue_overtakes_the_same_jobs_as_long(patience: BackfillWindow) -> None:
     machine = Machine(cpus=2)  # a core of two stands for a GPU of two
 
     def real(job: TraceJob) -> Waiting:
@@ -332,7 +332,7 @@ def test_the_real_queue_passes_the_same_jobs_as_long(patience: BackfillWindow) -
     assert until == given(patience, JOBS, 0.0, 0.0)
 
 
-def test_of_jobs_that_came_at_once_the_shortest_gets_the_place_as_in_the_real_queue() -> None:
+def test_shortest_of_simultaneous_jobs_starts_first_as_in_the_real_queue() -> None:
     begun = [a_job(n, 300.0 * (n + 1), group=f"{n}") for n in range(3)]  # no two end together
     wide = [a_job(3, 5000.0, gpus=2, group="long"), a_job(4, 50.0, gpus=3, group="short")]
     others = [a_job(5 + n, 9000.0, at=250.0 + 300.0 * n, group="others") for n in range(6)]
@@ -341,7 +341,7 @@ def test_of_jobs_that_came_at_once_the_shortest_gets_the_place_as_in_the_real_qu
     assert spans[3].start == 9950, "it does not take that place before, though two GPUs were free"
 
 
-def test_a_job_that_comes_again_is_passed_as_long_as_the_queue_is_then(
+def test_requeued_job_is_overtaken_as_long_as_the_queue_is_then(
     patience: BackfillWindow,
 ) -> None:
     job = a_job(0, 100.0)

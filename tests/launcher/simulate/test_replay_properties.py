@@ -31,7 +31,7 @@ ROUNDING_S = 1e-6
     foresight=st.sampled_from(RuntimeKnowledge),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
+def test_every_policy_runs_every_job_once_and_none_beats_the_bound(
     jobs: tuple[TraceJob, ...],
     fleet: SimulatedCluster,
     slowdown: float,
@@ -68,7 +68,7 @@ def test_every_policy_runs_every_job_once_and_nobody_beats_the_bound(
 
 @given(jobs=streams(), most=st.integers(1, 3))
 @settings(max_examples=50, deadline=None)
-def test_equal_worlds_come_to_equal_ends(jobs: tuple[TraceJob, ...], most: int) -> None:
+def test_equal_worlds_have_equal_outcomes(jobs: tuple[TraceJob, ...], most: int) -> None:
     world = assuming(SimulatedCluster(((24 * GIB,) * 4,)), most=most)
     load = select_feasible(jobs, world.fleet)
     assert run_study(load, world).spans == run_study(load, world).spans
@@ -76,7 +76,7 @@ def test_equal_worlds_come_to_equal_ends(jobs: tuple[TraceJob, ...], most: int) 
 
 @given(jobs=streams(), fleet=FLEETS, slowdown=SLOWDOWNS)
 @settings(max_examples=50, deadline=None)
-def test_the_bound_falls_with_every_liberty(
+def test_bound_decreases_with_every_relaxation(
     jobs: tuple[TraceJob, ...], fleet: SimulatedCluster, slowdown: float
 ) -> None:
     kept = select_feasible(jobs, fleet).jobs
@@ -90,7 +90,9 @@ def test_the_bound_falls_with_every_liberty(
 
 @given(jobs=streams(), most=st.integers(1, 3))
 @settings(max_examples=50, deadline=None)
-def test_a_picture_shows_all_that_ran_and_waited(jobs: tuple[TraceJob, ...], most: int) -> None:
+def test_picture_shows_everything_that_ran_and_waited(
+    jobs: tuple[TraceJob, ...], most: int
+) -> None:
     world = assuming(SimulatedCluster(((24 * GIB,) * 4,)), most=most)
     done = run_study(select_feasible(jobs, world.fleet), world)
     for spans in done.spans.values():

@@ -19,7 +19,7 @@ from tests.launcher.simulate.worlds import GIB, a_fleet, a_job, live, replayed, 
 __all__ = ["home", "launcher", "store"]  # fixtures
 
 
-def test_what_others_use_and_what_is_left_to_them_is_not_ours() -> None:
+def test_memory_used_by_and_reserved_for_others_is_not_available() -> None:
     fleet = SimulatedCluster(((24 * GIB,),), baseline=2 * GIB, reserve=2 * GIB)
     jobs = [a_job(0, gib=10), a_job(1, gib=10), a_job(2, gib=11)]
     assert select_feasible([*jobs, a_job(3, gib=21)], fleet).too_much_vram == 1
@@ -29,7 +29,7 @@ def test_what_others_use_and_what_is_left_to_them_is_not_ours() -> None:
     assert starts(replayed(jobs[1:], live(a_fleet(1)), 1, slowdown=1.0)) == [0, 0]
 
 
-def test_what_a_job_uses_counts_for_those_alike_while_it_runs() -> None:
+def test_measured_usage_counts_for_similar_jobs_while_it_runs() -> None:
     jobs = [a_job(index, 100.0, at=index, gib=6, group="a") for index in range(4)]
     known = replayed(jobs, live(a_fleet(1)), 1, slowdown=1.0)
     assert starts(known)[:2] == [0, 1]
@@ -37,7 +37,7 @@ def test_what_a_job_uses_counts_for_those_alike_while_it_runs() -> None:
     assert starts(learned) == starts(known)
 
 
-def test_a_job_that_takes_more_than_its_like_did_runs_again_with_more() -> None:
+def test_job_that_uses_more_than_similar_jobs_is_retried_with_more() -> None:
     jobs = [
         a_job(0, 100.0, gib=6, group="a"),
         a_job(1, 1000.0, at=1, gib=6, group="a"),
@@ -51,7 +51,7 @@ def test_a_job_that_takes_more_than_its_like_did_runs_again_with_more() -> None:
     assert spans[2].ready == 2
 
 
-def test_a_job_of_unknown_memory_fails_beside_one_that_uses_most_and_runs_again_after_it() -> None:
+def test_job_of_unknown_memory_fails_next_to_the_largest_user_and_is_retried_after_it() -> None:
     fleet = SimulatedCluster(((8 * GIB, 24 * GIB),))
     jobs = [a_job(0, 500.0, gib=20, group="a"), a_job(1, 500.0, gib=20, group="b")]
     queue = live(fleet, memory=MemoryKnowledge.LEARNED)
@@ -61,14 +61,14 @@ def test_a_job_of_unknown_memory_fails_beside_one_that_uses_most_and_runs_again_
     assert starts(spans) == [0, 530]  # both were on the card for a minute
 
 
-def test_who_used_less_of_late_goes_first() -> None:
+def test_user_with_less_recent_usage_goes_first() -> None:
     jobs = [a_job(index, 10.0, gib=20, user="a") for index in range(4)]
     jobs.append(a_job(4, 10.0, gib=20, at=1.0, user="b"))
     assert starts(replayed(jobs, live(a_fleet(1)), 1))[4] == 40
     assert starts(replayed(jobs, live(a_fleet(1), users=True), 1))[4] == 10
 
 
-def test_use_counts_half_after_a_day() -> None:
+def test_usage_is_halved_after_a_day() -> None:
     use = UsageByUser()
     use.begin(0, "a", 2, 0.0)
     assert use.usage_at(100.0) == {"a": 200.0}
@@ -76,7 +76,7 @@ def test_use_counts_half_after_a_day() -> None:
     assert use.usage_at(100.0 + 86_400) == pytest.approx({"a": 100.0})
 
 
-def test_others_take_idle_cards_and_ask_nobody() -> None:
+def test_other_users_take_idle_gpus_without_the_scheduler() -> None:
     ours = [a_job(0, 10.0, gpus=1), a_job(1, 10.0, at=5.0, gpus=2)]
     theirs = [a_job(0, 100.0, at=1.0, gpus=1), a_job(1, 7.0, at=2.0, gpus=1)]
     fleet, jobs = a_fleet(2), merge_jobs(ours, theirs)
@@ -103,7 +103,7 @@ def test_others_take_idle_cards_and_ask_nobody() -> None:
         ("gpus,gpu_share", "1,", 1, None),
     ],
 )
-def test_a_part_of_a_card_is_that_part_of_its_memory(
+def test_fraction_of_a_gpu_is_that_fraction_of_its_memory(
     tmp_path: Path, columns: str, cells: str, gpus: int, claim: int | None
 ) -> None:
     path = tmp_path / "parts.csv"
@@ -114,7 +114,7 @@ def test_a_part_of_a_card_is_that_part_of_its_memory(
     assert drawn.vram == (GIB if claim is None else claim * GIB)
 
 
-def test_all_of_it_is_said(launcher: Launcher, tmp_path: Path) -> None:
+def test_all_assumptions_are_printed(launcher: Launcher, tmp_path: Path) -> None:
     path = tmp_path / "jobs.csv"
     path.write_text("submit_s,duration_s,gpus,user\n0,10,1,a\n0,10,1,b\n5,10,0.5,b\n")
     words = ["simulate", str(path), "--gpus", "2x24GiB", "--users", "--others", str(path)]
@@ -152,7 +152,7 @@ def test_users_need_a_column(launcher: Launcher, tmp_path: Path) -> None:
         ["--vram", "0", "--reserve", "24GiB"],
     ],
 )
-def test_jobs_that_never_start_are_an_error_and_not_left_out_of_the_figures(
+def test_jobs_that_never_start_are_an_error_and_not_omitted_from_the_figures(
     options: list[str], launcher: Launcher, tmp_path: Path
 ) -> None:
     path = tmp_path / "jobs.csv"

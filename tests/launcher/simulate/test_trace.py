@@ -35,7 +35,7 @@ def test_columns_are_found_by_their_names(trace: Path) -> None:
     assert (first.index, first.vram, second.index, second.vram) == (0, 8 * GIB, 1, None)
 
 
-def test_the_trace_of_tiresias_has_other_names(trace: Path) -> None:
+def test_trace_of_tiresias_has_other_names(trace: Path) -> None:
     trace.write_text(
         "job_id,num_gpu,submit_time,iterations,model_name,duration,interval\n"
         "0,8,30,606,vgg19,164,30\n"
@@ -62,17 +62,17 @@ def test_the_trace_of_tiresias_has_other_names(trace: Path) -> None:
         ("1,5,1,a,b", "expected 4 cells as in the header, got 5"),
     ],
 )
-def test_a_mistake_is_named_with_its_line(trace: Path, row: str, what: str) -> None:
+def test_error_is_named_with_its_line(trace: Path, row: str, what: str) -> None:
     trace.write_text(f"{HEADER}0,5,1,a\n{row}\n")
     assert said(trace) == f"1 error in the trace {str(trace)!r}\n  {trace}:3: {what}"
 
 
-def test_an_amount_of_memory_needs_its_unit(trace: Path) -> None:
+def test_amount_of_memory_needs_its_unit(trace: Path) -> None:
     trace.write_text("submit_s,duration_s,gpus,vram\n0,1,1,8\n")
     assert f"{trace}:2: '8' has no unit. Write 8GiB or 8MiB" in said(trace)
 
 
-def test_all_mistakes_are_told_but_no_more_than_a_screen_full(trace: Path) -> None:
+def test_errors_are_reported_up_to_a_screenful(trace: Path) -> None:
     trace.write_text(HEADER + "x,5,1,a\n" * 3)
     assert [line.split(":")[1] for line in said(trace).splitlines()[1:]] == ["2", "3", "4"]
     trace.write_text(HEADER + "x,5,1,a\n" * 500)
@@ -80,7 +80,7 @@ def test_all_mistakes_are_told_but_no_more_than_a_screen_full(trace: Path) -> No
     assert len(said(trace).splitlines()) == 21
 
 
-def test_a_missing_column_is_named(trace: Path) -> None:
+def test_missing_column_is_named(trace: Path) -> None:
     trace.write_text("submit_s,length,gpu\n0,1,1\n")
     assert said(trace) == (
         f"{trace}:1: no column duration_s or duration, no column gpus or num_gpu or plan_gpu: expected a header "
@@ -101,12 +101,12 @@ def test_a_missing_column_is_named(trace: Path) -> None:
         ),
     ],
 )
-def test_what_is_no_trace_is_refused(trace: Path, content: bytes, what: str) -> None:
+def test_invalid_trace_is_refused(trace: Path, content: bytes, what: str) -> None:
     trace.write_bytes(content)
     assert what in said(trace)
 
 
-def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+def test_folder_and_missing_file_are_refused(tmp_path: Path) -> None:
     assert said(tmp_path) == f"{str(tmp_path)!r} is a folder. Give a trace or task file."
     missing = tmp_path / "x.csv"
     assert (
@@ -117,7 +117,9 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_content_is_a_crash(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_no_content_causes_a_crash(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.csv"
     path.write_bytes(content)
     with pytest.raises(UsageError):
@@ -140,7 +142,7 @@ def test_recorded_traces_are_read() -> None:
 # --- memory
 
 
-def test_memory_is_drawn_by_the_seed_and_the_place_alone() -> None:
+def test_memory_is_sampled_by_seed_and_position_only() -> None:
     jobs = [a_job(index) for index in range(50)]
     blank = [type(job)(index=job.index, submitted=0, seconds=1, gpus=1) for job in jobs]
     drawn = draw_memory(blank, 7)
@@ -150,7 +152,7 @@ def test_memory_is_drawn_by_the_seed_and_the_place_alone() -> None:
     assert {job.vram for job in draw_memory(blank, 7, fixed_bytes=5 * GIB)} == {5 * GIB}
 
 
-def test_memory_is_distributed_as_is_said() -> None:
+def test_memory_has_the_stated_distribution() -> None:
     blank = [type(a_job(0))(index=index, submitted=0, seconds=1, gpus=1) for index in range(20_000)]
     drawn = [job.vram for job in draw_memory(blank, 0)]
     assert sum(MEMORY_SIZES.values()) == 100
@@ -171,9 +173,7 @@ def test_memory_is_distributed_as_is_said() -> None:
         ("1x0.5TiB", [512], "1x512GiB"),
     ],
 )
-def test_machines_are_written_as_people_speak_of_them(
-    text: str, sizes: list[int], shown: str
-) -> None:
+def test_machines_are_written_in_common_notation(text: str, sizes: list[int], shown: str) -> None:
     fleet = parse_cluster(text)
     assert fleet == SimulatedCluster((tuple(size * GIB for size in sizes),))
     assert str(fleet) == shown
@@ -189,7 +189,7 @@ def test_machines_are_written_as_people_speak_of_them(
         ("(8x24GiB)", [[24] * 8], "8x24GiB"),
     ],
 )
-def test_a_cluster_is_written_machine_by_machine(
+def test_cluster_is_written_machine_by_machine(
     text: str, machines: list[list[int]], shown: str
 ) -> None:
     fleet = parse_cluster(text)
@@ -223,7 +223,7 @@ def test_a_cluster_is_written_machine_by_machine(
         ("nanx24GiB", "expected GPUs such as"),
     ],
 )
-def test_what_is_no_machine_is_refused(text: str, what: str) -> None:
+def test_invalid_machine_is_refused(text: str, what: str) -> None:
     with pytest.raises(UsageError) as error:
         parse_cluster(text)
     assert what in str(error.value)

@@ -67,7 +67,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_whoever_is_killed_between_two_steps_leaves_what_the_next_one_completes(
+def test_acceptance_killed_between_two_steps_is_completed_by_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, after: bool
 ) -> None:
     steps = 0
@@ -91,7 +91,7 @@ def test_whoever_is_killed_between_two_steps_leaves_what_the_next_one_completes(
     assert steps > 20
 
 
-def test_before_the_decision_nothing_has_changed(
+def test_nothing_changes_before_the_decision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = a_done_attempt(tmp_path)
@@ -105,7 +105,7 @@ def test_before_the_decision_nothing_has_changed(
     assert study.results() == before
 
 
-def test_a_full_disk_is_met_again_by_the_next_try(
+def test_full_disk_is_reported_again_by_the_next_try(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = a_done_attempt(tmp_path)
@@ -137,7 +137,7 @@ def test_results_on_another_file_system_are_copied_and_appear_whole(
     assert study.results() == WHOLE
 
 
-def test_what_a_network_file_system_lists_late_is_moved_when_it_is_seen(
+def test_files_listed_late_by_a_network_file_system_are_moved_once_visible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = a_done_attempt(tmp_path)
@@ -156,7 +156,7 @@ def test_what_a_network_file_system_lists_late_is_moved_when_it_is_seen(
     assert not (study.run / ".attempts").exists()
 
 
-def test_a_name_that_cannot_be_found_for_a_moment_keeps_nothing_from_being_moved(
+def test_temporarily_missing_name_blocks_no_other_move(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = a_done_attempt(tmp_path)
@@ -176,7 +176,7 @@ def test_a_name_that_cannot_be_found_for_a_moment_keeps_nothing_from_being_moved
     assert study.results() == WHOLE
 
 
-def test_links_whose_record_was_lost_replace_nothing(tmp_path: Path) -> None:
+def test_links_with_a_lost_record_replace_nothing(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/best.pt": "old", "b:pre/best.pt": "b"})
     write(study.begin() / MODEL / "scores.csv", "1")

@@ -9,7 +9,7 @@ from launcher.staging.view import NotWritable, make_stage
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write
 
 
-def test_what_an_attempt_writes_is_its_own_until_it_is_accepted(tmp_path: Path) -> None:
+def test_files_of_an_attempt_are_private_until_it_is_accepted(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/best.pt": "old", f"{MODEL}/scores/b.csv": "0.5"})
     view = study.begin()
@@ -27,7 +27,7 @@ def test_what_an_attempt_writes_is_its_own_until_it_is_accepted(tmp_path: Path) 
     }
 
 
-def test_an_attempt_sees_what_was_accepted(tmp_path: Path) -> None:
+def test_attempt_sees_accepted_files(tmp_path: Path) -> None:
     study = Study(tmp_path, "b:pre/poison.json", "table.csv", f"{MODEL}/cells/c/1.npz")
     own = {
         f"{MODEL}/best.pt": "a", f"{MODEL}/images/c/Fake/1.png": "x", "b:pre/poison.json": "p",
@@ -42,21 +42,21 @@ def test_an_attempt_sees_what_was_accepted(tmp_path: Path) -> None:
     assert not (view / "b:pre" / "best.pt").exists()
 
 
-def test_a_finished_attempt_leaves_no_trace_of_its_stage(tmp_path: Path) -> None:
+def test_finished_attempt_leaves_no_staging_folder(tmp_path: Path) -> None:
     study = Study(tmp_path)
     write(study.begin() / MODEL / "best.pt", "new")
     study.end()
     assert [path.name for path in study.run.iterdir()] == [MODEL]
 
 
-def test_an_attempt_that_makes_nothing_leaves_no_folder(tmp_path: Path) -> None:
+def test_attempt_without_output_leaves_no_folder(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.begin()
     study.end()
     assert not [*study.run.iterdir()]
 
 
-def test_what_an_attempt_deletes_is_deleted_when_it_is_accepted(tmp_path: Path) -> None:
+def test_deletions_of_an_attempt_are_applied_on_acceptance(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/checkpoints/resume.pt": "3", f"{MODEL}/plane/x": "", "b:pre/x": "x"})
     view = study.begin()
@@ -69,7 +69,7 @@ def test_what_an_attempt_deletes_is_deleted_when_it_is_accepted(tmp_path: Path) 
     assert not (study.run / MODEL / "plane").exists()
 
 
-def test_what_other_attempts_made_meanwhile_stays(tmp_path: Path) -> None:
+def test_files_made_meanwhile_by_other_attempts_stay(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/best.pt": "a"})
     view = study.begin()
@@ -83,7 +83,7 @@ def test_what_other_attempts_made_meanwhile_stays(tmp_path: Path) -> None:
     }
 
 
-def test_a_made_folder_replaces_the_one_before_as_a_whole(tmp_path: Path) -> None:
+def test_new_folder_replaces_the_earlier_one_as_a_whole(tmp_path: Path) -> None:
     study = Study(tmp_path, "made/faces")
     study.accepted({"made/faces/old.png": "old", "made/others/1.png": "other"})
     view = study.begin()
@@ -93,7 +93,7 @@ def test_a_made_folder_replaces_the_one_before_as_a_whole(tmp_path: Path) -> Non
     assert study.results() == {"made/faces/new.png": "new", "made/others/1.png": "other"}
 
 
-def test_links_that_an_attempt_makes_itself_are_results(tmp_path: Path) -> None:
+def test_links_created_by_an_attempt_are_results(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/best.pt": "a"})
     view = study.begin()
@@ -102,7 +102,7 @@ def test_links_that_an_attempt_makes_itself_are_results(tmp_path: Path) -> None:
     assert (study.run / MODEL / "latest.pt").read_text() == "a"
 
 
-def test_a_model_folder_on_another_disk_is_written_into(tmp_path: Path) -> None:
+def test_model_folder_on_another_disk_is_written_into(tmp_path: Path) -> None:
     study = Study(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -116,7 +116,7 @@ def test_a_model_folder_on_another_disk_is_written_into(tmp_path: Path) -> None:
     assert (elsewhere / "best.pt").read_text() == "new"
 
 
-def test_a_run_on_another_disk_has_its_stages_there(tmp_path: Path) -> None:
+def test_run_on_another_disk_has_its_staging_folders_there(tmp_path: Path) -> None:
     study = Study(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -131,7 +131,7 @@ def test_a_run_on_another_disk_has_its_stages_there(tmp_path: Path) -> None:
     assert files_in(elsewhere) == {f"{MODEL}/best.pt": "new", "b:pre/best.pt": "b"}
 
 
-def test_an_attempt_that_was_given_up_can_write_nothing_more(tmp_path: Path) -> None:
+def test_abandoned_attempt_cannot_write_any_more(tmp_path: Path) -> None:
     study = Study(tmp_path)
     zombie = study.begin()
     write(zombie / MODEL / "best.pt", "old")
@@ -148,7 +148,7 @@ def test_an_attempt_that_was_given_up_can_write_nothing_more(tmp_path: Path) -> 
     assert [path.name for path in study.run.iterdir()] == [MODEL]
 
 
-def test_the_next_attempt_goes_on_from_what_the_one_before_left(tmp_path: Path) -> None:
+def test_next_attempt_resumes_from_the_files_of_the_previous_one(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/best.pt": "old", f"{MODEL}/plane.npz": "p", f"{MODEL}/x": "x"})
     view = study.begin()
@@ -169,7 +169,7 @@ def test_the_next_attempt_goes_on_from_what_the_one_before_left(tmp_path: Path) 
     assert study.results() == {f"{MODEL}/best.pt": "epoch 2", f"{MODEL}/x": "x"}
 
 
-def test_a_stage_that_is_not_whole_is_passed_over(tmp_path: Path) -> None:
+def test_incomplete_staging_folder_is_skipped(tmp_path: Path) -> None:
     study = Study(tmp_path)
     write(study.begin() / MODEL / "resume.pt", "epoch 3")
     study.begin()
@@ -178,7 +178,7 @@ def test_a_stage_that_is_not_whole_is_passed_over(tmp_path: Path) -> None:
     assert (study.begin() / MODEL / "resume.pt").read_text() == "epoch 3"
 
 
-def test_nothing_is_inherited_from_an_attempt_that_was_accepted(tmp_path: Path) -> None:
+def test_nothing_is_inherited_from_an_accepted_attempt(tmp_path: Path) -> None:
     study = Study(tmp_path)
     write(study.begin() / MODEL / "resume.pt", "1")
     view = study.begin()
@@ -189,7 +189,7 @@ def test_nothing_is_inherited_from_an_attempt_that_was_accepted(tmp_path: Path) 
     assert len([*(study.run / ".attempts").iterdir()]) == 1
 
 
-def test_an_attempt_that_is_given_up_while_its_stage_is_made_gets_none(tmp_path: Path) -> None:
+def test_attempt_abandoned_during_staging_gets_no_staging_folder(tmp_path: Path) -> None:
     """It may have been frozen then; without a stage, it would write into what was accepted."""
     study = Study(tmp_path)
     study.accepted({f"{MODEL}/images/{number}.png": "" for number in range(3000)})
@@ -216,7 +216,7 @@ def test_an_attempt_that_is_given_up_while_its_stage_is_made_gets_none(tmp_path:
         thread.join()
 
 
-def test_where_there_is_no_project_there_is_no_stage(tmp_path: Path) -> None:
+def test_no_project_means_no_staging_folder(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.run.parents[1].rmdir()
     with pytest.raises(NotWritable):

@@ -20,13 +20,13 @@ def hang(back: threading.Event) -> Callable[[], object]:
     return lambda: back.wait(60)
 
 
-def test_work_in_a_folder_that_answers_is_as_if_it_were_done_here() -> None:
+def test_run_with_timeout_returns_the_result_of_a_responsive_folder() -> None:
     assert run_with_timeout("/there", lambda: 7) == 7
     with pytest.raises(FileNotFoundError, match="gone"):
         run_with_timeout("/there", lambda: open("/gone"))  # noqa: PTH123, SIM115
 
 
-def test_a_folder_that_hangs_is_given_up_and_others_are_not(back: threading.Event) -> None:
+def test_hanging_folder_is_abandoned_without_affecting_others(back: threading.Event) -> None:
     tries: list[str] = []
     with pytest.raises(FilesystemTimeout) as given_up:
         run_with_timeout("/hangs", hang(back))
@@ -40,7 +40,7 @@ def test_a_folder_that_hangs_is_given_up_and_others_are_not(back: threading.Even
     assert run_with_timeout("/hangs", lambda: 8) == 8
 
 
-def test_no_more_threads_are_left_alone_than_a_machine_bears(
+def test_number_of_abandoned_threads_is_limited(
     back: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answering, "MOST_HANG", 2)

@@ -49,7 +49,7 @@ def a_group(name: str, quota: int, period: int = 100_000) -> dict[str, str]:
         ("3:cpuacct:/user\n", a_group("cpuacct/user", 50_000), None),
     ],
 )  # fmt: skip
-def test_the_smallest_quota_of_a_group_and_its_ancestors_counts(
+def test_smallest_quota_of_a_cgroup_and_its_ancestors_applies(
     tmp_path: Path, cgroup: str, files: dict[str, str], expected: tuple[float, str] | None
 ) -> None:
     root = a_root(tmp_path, cgroup, files)
@@ -63,7 +63,7 @@ def test_the_smallest_quota_of_a_group_and_its_ancestors_counts(
     assert usable_cores(root) == 1
 
 
-def test_the_group_with_the_quota_is_published_with_all_groups_of_both_hierarchies(
+def test_cgroup_with_the_quota_is_published_with_all_groups_of_both_hierarchies(
     tmp_path: Path,
 ) -> None:
     cgroup = "2:memory:/m\n1:cpu,cpuacct:/q/x\n"

@@ -89,19 +89,19 @@ os.wait()
         (PURE, "0::/c (deleted)\n", "/sys/fs/cgroup/c"),
     ],
 )
-def test_a_processs_group_is_found_where_the_kernel_shows_it(
+def test_cgroup_of_a_process_is_found_where_the_kernel_shows_it(
     mountinfo: str, cgroup: str, folder: str | None
 ) -> None:
     mountinfo = mountinfo.replace("\\\\", "\\")
     assert folder_of(mountinfo, cgroup) == (None if folder is None else Path(folder))
 
 
-def test_a_line_without_a_file_system_is_no_mount() -> None:
+def test_line_without_a_file_system_is_not_a_mount() -> None:
     assert not [*parse_mounts("30 23 0:26 / /sys\nnothing\n")]
     assert path_of("nothing\n12:cpu:/a\n") is None
 
 
-def test_a_group_of_a_supervisor_is_no_base_for_others() -> None:
+def test_supervisors_cgroup_is_not_a_base_for_others() -> None:
     base = Path("/sys/fs/cgroup/app")
     assert base_of(base) == base
     assert base_of(base / "launcher-12-345") == base
@@ -110,7 +110,7 @@ def test_a_group_of_a_supervisor_is_no_base_for_others() -> None:
     assert base_of(base / "launcher.service") == base / "launcher.service"
 
 
-def test_a_record_names_no_group_but_that_of_its_own_supervisor() -> None:
+def test_record_names_only_the_cgroup_of_its_own_supervisor() -> None:
     me = identity(os.getpid())
     assert me is not None
     for text in ("/sys/fs/cgroup", "/sys/fs/cgroup/user.slice", f"/tmp/{cgroups.name_of(me)}"):
@@ -121,7 +121,7 @@ def test_a_record_names_no_group_but_that_of_its_own_supervisor() -> None:
 
 
 @NEEDS_GROUPS
-def test_an_attempt_runs_in_the_group_of_its_supervisor_which_goes_with_it(home: Home) -> None:
+def test_attempt_runs_in_the_cgroup_of_its_supervisor_which_is_removed_with_it(home: Home) -> None:
     fork_server = ForkServer(home, WorkerEnvironment())
     attempt, outcome = run_attempt(fork_server, home, a_spec(*shell("cat /proc/self/cgroup")))
     record = json.loads(on_record(attempt)[0])
@@ -133,7 +133,7 @@ def test_an_attempt_runs_in_the_group_of_its_supervisor_which_goes_with_it(home:
 
 
 @NEEDS_GROUPS
-def test_a_daemon_without_a_mark_is_ended_before_the_next_attempt_when_its_supervisor_was_killed(
+def test_unmarked_daemon_of_a_killed_supervisor_is_killed_before_the_next_attempt(
     fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_spec(*shell(f"{sys.executable} -c '{DAEMON}'; sleep 60")))
@@ -156,7 +156,7 @@ def test_a_daemon_without_a_mark_is_ended_before_the_next_attempt_when_its_super
 
 
 @NEEDS_GROUPS
-def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
+def test_cgroup_created_by_an_attempt_is_emptied_and_removed(
     fork_server: ForkServer, home: Home
 ) -> None:
     script = """
@@ -174,7 +174,7 @@ def test_a_group_that_an_attempt_made_in_its_own_is_emptied_and_removed(
 
 
 @NEEDS_GROUPS
-def test_empty_groups_of_dead_supervisors_are_swept_and_those_of_living_ones_stay(
+def test_empty_cgroups_of_dead_supervisors_are_removed_and_those_of_living_ones_kept(
     fork_server: ForkServer,
 ) -> None:
     folder = read_group_folder()
@@ -195,14 +195,14 @@ def test_empty_groups_of_dead_supervisors_are_swept_and_those_of_living_ones_sta
 # --- a scheduler that a job has started
 
 
-def test_a_scheduler_that_a_job_started_can_be_killed_without_ending_other_jobs(
+def test_scheduler_started_by_a_job_can_be_killed_without_ending_other_jobs(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     """The outer job's supervisor becomes the parent of all that the dead scheduler had started."""
     inner = Home(tmp_path / "inner")
     gate = tmp_path / "gate"
     script = (
-        "import os, pathlib, sys, time\nfrom launcher.system.daemon_control import ensure_scheduler\n"
+        "import os, pathlib, sys, time\nfrom launcher.system.scheduler_start import ensure_scheduler\n"
         "from launcher.system.paths import Home, make_home\nfrom launcher.store.queue import Store\n"
         "os.environ['LAUNCHER_CLAIMS'] = sys.argv[3]\n"  # a job gets none of ours
         "home = Home(pathlib.Path(sys.argv[1]))\nmake_home(home)\nStore(home).close()\n"

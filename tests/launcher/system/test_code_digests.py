@@ -298,7 +298,7 @@ def whole(entry: str = "lab.work:train", *named: str) -> str:
 
 
 @pytest.mark.parametrize("edit", SAME)
-def test_what_says_the_same_is_the_same_code_wherever_it_lies(place: Path, edit: str) -> None:
+def test_equal_code_has_an_equal_digest_wherever_it_is_defined(place: Path, edit: str) -> None:
     write(place, LAB)
     before = whole()
     write(place, edited(LAB, SAME[edit]))
@@ -306,7 +306,7 @@ def test_what_says_the_same_is_the_same_code_wherever_it_lies(place: Path, edit:
 
 
 @pytest.mark.parametrize("edit", OTHER)
-def test_any_other_change_is_one_of_the_code(place: Path, edit: str) -> None:
+def test_any_other_change_changes_the_digest(place: Path, edit: str) -> None:
     write(place, LAB)
     before = whole()
     write(place, edited(LAB, OTHER[edit]))
@@ -333,7 +333,7 @@ LOOKUPS: Mapping[str, Edit] = {
 
 
 @pytest.mark.parametrize("how", LOOKUPS)
-def test_all_of_a_module_counts_in_which_any_name_may_be_looked_up(place: Path, how: str) -> None:
+def test_whole_module_counts_if_any_name_may_be_looked_up_in_it(place: Path, how: str) -> None:
     write(place, LAB)
     write(place, edited(LAB, LOOKUPS[how]))
     looked_up = (place / "lab/loss.py").read_text()
@@ -356,9 +356,7 @@ def test_all_of_a_module_counts_in_which_any_name_may_be_looked_up(place: Path, 
         "def f():\n    return 1\nprint(f)\n",
     ],
 )
-def test_a_definition_counts_that_does_something_when_it_is_made(
-    place: Path, definition: str
-) -> None:
+def test_definition_with_side_effects_counts(place: Path, definition: str) -> None:
     write(place, LAB)
     write(place, {"lab/steps.py": f"{definition}\n{LAB['lab/steps.py']}"})
     before = whole()
@@ -392,7 +390,7 @@ def test_a_definition_counts_that_does_something_when_it_is_made(
         ("b'\xff'", "b'\xfe'"),
     ],
 )  # fmt: skip
-def test_texts_that_look_alike_are_different_code(place: Path, text: str, other: str) -> None:
+def test_similar_texts_have_different_digests(place: Path, text: str, other: str) -> None:
     digests = []
     for each in (text, other):
         write(place, {"lab0.py": each})
@@ -400,7 +398,7 @@ def test_texts_that_look_alike_are_different_code(place: Path, text: str, other:
     assert digests[0] != digests[1]
 
 
-def test_a_package_through_whose_modules_a_text_goes_counts_with_every_plug_in(place: Path) -> None:
+def test_package_whose_modules_are_iterated_counts_with_every_plugin(place: Path) -> None:
     goes = "import pkgutil\nfrom lab13 import plugs\nALL = pkgutil.iter_modules(plugs.__path__)\n"
     write(place, {"lab13/__init__.py": "", "lab13/plugs/__init__.py": "", "lab13/work.py": goes})
     before = whole("lab13.work:f")
@@ -449,7 +447,7 @@ def text_of(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_a_digest_knows_definitions_and_no_layout(place: Path, data: st.DataObject) -> None:
+def test_digest_covers_definitions_and_ignores_layout(place: Path, data: st.DataObject) -> None:
     numbers = st.integers(0, DEFINITIONS - 1)
     others = st.lists(numbers, max_size=3, unique=True)
     calls = data.draw(st.lists(others, min_size=DEFINITIONS, max_size=DEFINITIONS))
@@ -468,7 +466,7 @@ def test_a_digest_knows_definitions_and_no_layout(place: Path, data: st.DataObje
     assert whole("lab14.m0:f0") != digests[0]
 
 
-def test_all_that_a_module_imports_counts_wherever_the_import_stands(place: Path) -> None:
+def test_every_import_counts_wherever_it_is_written(place: Path) -> None:
     write(
         place,
         {
@@ -496,7 +494,7 @@ def test_all_that_a_module_imports_counts_wherever_the_import_stands(place: Path
 @pytest.mark.parametrize(
     "named", ['"lab15.server"', '"lab15.server:main"', '"python -m lab15.server 4"', "'-m lab15.server'"]
 )  # fmt: skip
-def test_a_module_counts_that_a_string_names(place: Path, named: str) -> None:
+def test_module_named_in_a_string_counts(place: Path, named: str) -> None:
     write(
         place,
         {"lab15/__init__.py": "", "lab15/work.py": f"START = {named}\n", "lab15/server.py": ""},
@@ -504,7 +502,7 @@ def test_a_module_counts_that_a_string_names(place: Path, named: str) -> None:
     assert "lab15.server" in CodeIndex().closure(["lab15.work"])
 
 
-def test_a_string_that_names_a_module_means_what_is_in_it(place: Path) -> None:
+def test_string_naming_a_module_refers_to_its_content(place: Path) -> None:
     files = {
         "lab16/__init__.py": "",
         "lab16/work.py": 'ONE = "lab16.server"\nTWO = "lab16.client:main"\n',
@@ -525,7 +523,7 @@ def test_a_string_that_names_a_module_means_what_is_in_it(place: Path) -> None:
     assert whole("lab16.work:f") == before
 
 
-def test_other_packages_count_where_a_module_of_theirs_is_a_root(place: Path) -> None:
+def test_other_packages_count_if_one_of_their_modules_is_a_root(place: Path) -> None:
     write(
         place, {"lab2.py": "import models2\n", "models2.py": "import depths2\n", "depths2.py": ""}
     )
@@ -533,12 +531,12 @@ def test_other_packages_count_where_a_module_of_theirs_is_a_root(place: Path) ->
     assert CodeIndex().closure(["lab2", "models2"]) == ("lab2", "models2")
 
 
-def test_a_package_that_is_a_root_stands_for_all_below_it(place: Path) -> None:
+def test_root_package_includes_all_its_modules(place: Path) -> None:
     write(place, {"lab3/__init__.py": "", "lab3/a.py": "", "lab3/deep/__init__.py": ""})
     assert CodeIndex().closure(["lab3"]) == ("lab3", "lab3.a", "lab3.deep")
 
 
-def test_a_plug_in_counts_as_a_whole_unless_it_registers_itself(place: Path) -> None:
+def test_plugin_counts_as_a_whole_unless_it_registers_itself(place: Path) -> None:
     unused = "def unused():\n    return 1\n\n\n"
     plugs = {
         "lab17/bare.py": "def run():\n    return 1\n",
@@ -552,7 +550,7 @@ def test_a_plug_in_counts_as_a_whole_unless_it_registers_itself(place: Path) -> 
         assert (whole("lab17.work:f", f"lab17.{name}") != before) == counts
 
 
-def test_nothing_is_imported_to_know_what_would_be(place: Path) -> None:
+def test_digests_are_computed_without_imports(place: Path) -> None:
     write(
         place, {"lab4/__init__.py": "1 / 0", "lab4/work.py": "import lab4.more", "lab4/more.py": ""}
     )
@@ -561,7 +559,7 @@ def test_nothing_is_imported_to_know_what_would_be(place: Path) -> None:
     assert "lab4" not in sys.modules
 
 
-def test_a_module_that_is_not_there_is_absent(place: Path) -> None:
+def test_missing_module_is_reported_as_absent(place: Path) -> None:
     write(place, {"lab5.py": "x = 1"})
     code = CodeIndex().code("lab5:f", ["lab5", "lab5.x", "nowhere.at.all", "time"])
     assert {name for name, digest in code.items() if digest == ABSENT_MODULE} == {
@@ -583,9 +581,7 @@ def test_a_module_that_is_not_there_is_absent(place: Path) -> None:
         ("fast.py", b"x = " + b"(" * 5000 + b"1" + b")" * 5000),
     ],
 )
-def test_code_that_cannot_be_read_counts_by_its_bytes(
-    place: Path, name: str, content: bytes
-) -> None:
+def test_unparsable_code_counts_by_its_bytes(place: Path, name: str, content: bytes) -> None:
     if "cpython" in name:
         suffix = next(iter(__import__("importlib.machinery").machinery.EXTENSION_SUFFIXES))
         name = f"fast{suffix}"
@@ -603,7 +599,7 @@ def test_code_that_cannot_be_read_counts_by_its_bytes(
     assert CodeIndex().code("lab18.work:g", ["lab18.work"])[WHOLE_CODE] != before[WHOLE_CODE]
 
 
-def test_of_the_launcher_only_what_says_which_images_an_id_names_counts(place: Path) -> None:
+def test_only_launcher_code_that_resolves_image_ids_counts(place: Path) -> None:
     write(
         place,
         {
@@ -615,7 +611,7 @@ def test_of_the_launcher_only_what_says_which_images_an_id_names_counts(place: P
     assert CodeIndex().closure(["lab7"]) == ("lab7",)
 
 
-def test_names_of_the_launcher_count_and_not_where_they_lie(place: Path) -> None:
+def test_launcher_names_count_regardless_of_their_module(place: Path) -> None:
     digests = {}
     for text in (
         "from launcher.api import write_json\nx = write_json\n",
@@ -659,7 +655,7 @@ def renamed(files: Mapping[str, str]) -> dict[str, str]:
         {"lab/loss.py": ("SCALE = 1.0", "SCALE = 1.0\n    match value:\n        case Facts(side=1) as rate:\n            pass")},
     ],
 )  # fmt: skip
-def test_renamed_definitions_with_their_old_names_are_the_same_code(
+def test_renamed_definitions_listed_as_old_names_have_the_same_digest(
     place: Path, edit: Edit
 ) -> None:
     files = {**LAB, **{name: text for name, text in edited(LAB, edit).items() if text is not None}}
@@ -682,7 +678,7 @@ def test_renamed_definitions_with_their_old_names_are_the_same_code(
     assert CodeIndex(kept).code("lab.work:train", ["lab.work"])[WHOLE_CODE] != before
 
 
-def test_a_change_beside_a_rename_is_other_code(place: Path) -> None:
+def test_change_that_accompanies_a_rename_changes_the_digest(place: Path) -> None:
     write(place, LAB)
     before = whole()
     changed = renamed(LAB)
@@ -691,14 +687,14 @@ def test_a_change_beside_a_rename_is_other_code(place: Path) -> None:
     assert whole() != before
 
 
-def test_a_table_of_old_names_belongs_to_its_package_alone(place: Path) -> None:
+def test_table_of_old_names_applies_only_to_its_package(place: Path) -> None:
     write(place, {"lab21/__init__.py": "", "lab21/work.py": "def f(a): return a\n"})
     before = whole("lab21.work:f")
     write(place, {"lab/__init__.py": "", "lab/old_names.py": 'OLD_NAMES = {"f": "g", "a": "b"}'})
     assert whole("lab21.work:f") == before
 
 
-def test_a_table_of_old_names_does_not_count_as_code(place: Path) -> None:
+def test_table_of_old_names_does_not_count_as_code(place: Path) -> None:
     write(place, {"lab22/__init__.py": "", "lab22/work.py": "def f(a): return a\n"})
     before = whole("lab22.work:f", "lab22")
     write(place, {"lab22/old_names.py": 'OLD_NAMES = {"new": "old"}'})
@@ -708,7 +704,7 @@ def test_a_table_of_old_names_does_not_count_as_code(place: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "OLD_NAMES = [1]", "OLD_NAMES = {1: 'a'}", "OLD_NAMES = dict(a='b')", "broken("]
 )
-def test_a_module_without_a_table_of_old_names_is_an_error(place: Path, text: str) -> None:
+def test_module_without_a_table_of_old_names_is_an_error(place: Path, text: str) -> None:
     write(place, {"lab23/__init__.py": "", "lab23/work.py": "x = 1", "lab23/old_names.py": text})
     message = (
         r'old_names\.py has no table of old names\. Write OLD_NAMES = \{"new_name": "old_name"\}\.'
@@ -717,7 +713,7 @@ def test_a_module_without_a_table_of_old_names_is_an_error(place: Path, text: st
         whole("lab23.work:f")
 
 
-def test_a_change_names_the_modules_that_were_changed_and_no_others(place: Path) -> None:
+def test_change_report_names_exactly_the_changed_modules(place: Path) -> None:
     write(place, LAB)
     before = CodeIndex().code("lab.work:train", ["lab.work"])
     write(place, edited(LAB, OTHER["what a module's function does"]))
@@ -725,7 +721,7 @@ def test_a_change_names_the_modules_that_were_changed_and_no_others(place: Path)
     assert {name for name in after if after[name] != before[name]} == {WHOLE_CODE, "lab.steps"}
 
 
-def test_what_was_read_is_kept_for_the_next_process_and_known_by_its_content(place: Path) -> None:
+def test_parsed_texts_are_cached_by_content_for_the_next_process(place: Path) -> None:
     write(place, {"lab8.py": "import lab8b", "lab8b.py": ""})
     kept = place / "cache" / "code.json"
     index = CodeIndex(kept)
@@ -737,7 +733,7 @@ def test_what_was_read_is_kept_for_the_next_process_and_known_by_its_content(pla
     assert CodeIndex(kept).code("lab8:f", ["lab8"]) != before
 
 
-def test_what_is_kept_is_known_by_all_that_it_depends_on(place: Path) -> None:
+def test_cache_key_covers_all_dependencies(place: Path) -> None:
     write(place, LAB)
     kept = place / "code.json"
     digests = []
@@ -763,9 +759,7 @@ def test_what_is_kept_is_known_by_all_that_it_depends_on(place: Path) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["code.json", "code-elements.json"])
-def test_a_cache_that_is_damaged_is_as_if_there_were_none(
-    place: Path, content: bytes, name: str
-) -> None:
+def test_damaged_cache_is_ignored(place: Path, content: bytes, name: str) -> None:
     write(place, {"lab9.py": "x = 1"})
     kept = place / "code.json"
     (place / name).write_bytes(content)
@@ -775,21 +769,21 @@ def test_a_cache_that_is_damaged_is_as_if_there_were_none(
     assert json.loads(kept.read_bytes())[IMPORTS]
 
 
-def test_a_plan_needs_no_cache(place: Path) -> None:
+def test_plan_works_without_a_cache(place: Path) -> None:
     write(place, {"lab10.py": "x = 1", "file": ""})
     index = CodeIndex(place / "file" / "code.json")  # a file is where its folder should be
     assert index.code("lab10:f", ["lab10"])
     index.save()
 
 
-def test_code_that_is_not_there_is_no_code(place: Path) -> None:
+def test_missing_code_is_not_counted(place: Path) -> None:
     write(place, {"lab11/__init__.py": "", "lab11/work.py": "x = 1"})
     assert code_digest("lab11.work:f") == whole("lab11.work:f")
     with pytest.raises(UsageError, match=r"cannot find the module lab11\.gone"):
         code_digest("lab11.work:f", "lab11.gone")
 
 
-def test_a_laboratory_that_lists_its_modules_by_hand_goes_on_as_it_is() -> None:
+def test_plugin_package_with_a_handwritten_module_list_still_works() -> None:
     toys = laboratory()
     roots = roots_of(toys["train"], {})
     assert roots == ("tests.launcher.toylab",)
@@ -797,7 +791,7 @@ def test_a_laboratory_that_lists_its_modules_by_hand_goes_on_as_it_is() -> None:
     assert roots_of(installed_kinds(["command"])["command"], {"argv": ["x"]}) == ()
 
 
-def test_a_setting_may_choose_modules_that_are_imported_by_name() -> None:
+def test_setting_may_choose_modules_imported_by_name() -> None:
     class Chosen(Settings):
         modules: ClassVar[Mapping[str, Any]] = {"method": lambda name: (f"lab.{name}",)}
 
@@ -847,7 +841,7 @@ PLUGS = {
         ({"lab20/plugs/one.py": None}, False),
     ],
 )
-def test_a_plug_in_that_came_later_is_left_out_unless_it_may_change_the_others(
+def test_later_plugin_is_excluded_unless_it_may_change_the_others(
     place: Path, edit: Edit, is_same: bool
 ) -> None:
     write(place, PLUGS)
@@ -858,7 +852,7 @@ def test_a_plug_in_that_came_later_is_left_out_unless_it_may_change_the_others(
     assert (CodeIndex().code(entry, roots, known)[WHOLE_CODE] == before[WHOLE_CODE]) is is_same
 
 
-def test_a_new_module_that_is_imported_where_it_is_there_counts(place: Path) -> None:
+def test_new_optional_import_counts_once_it_exists(place: Path) -> None:
     text = "try:\n    from lab21 import fast\nexcept ImportError:\n    fast = None\n\n\ndef f():\n    return fast\n"
     write(place, {"lab21/__init__.py": "", "lab21/work.py": text})
     before = CodeIndex().code("lab21.work:f", ["lab21.work"])
@@ -867,7 +861,7 @@ def test_a_new_module_that_is_imported_where_it_is_there_counts(place: Path) -> 
     assert CodeIndex().code("lab21.work:f", ["lab21.work"], known)[WHOLE_CODE] != before[WHOLE_CODE]
 
 
-def test_the_words_of_a_code_are_the_names_that_stand_in_it(place: Path) -> None:
+def test_words_of_code_are_the_names_in_its_text(place: Path) -> None:
     write(
         place, {"lab22.py": 'def f(job):\n    return job.settings["rate"], job.momentum, "a b"\n'}
     )
@@ -889,7 +883,7 @@ def test_the_words_of_a_code_are_the_names_that_stand_in_it(place: Path) -> None
         ),
     ],
 )
-def test_the_definitions_are_known_in_which_two_digests_of_a_module_differ(
+def test_definitions_that_differ_between_two_digests_are_named(
     place: Path, edit: Edit, names: tuple[str, ...]
 ) -> None:
     text = "RATE = 1\nprint(0)\n\n\ndef f():\n    return 1\n\n\ndef g():\n    return f(), g\n"

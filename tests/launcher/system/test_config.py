@@ -31,7 +31,7 @@ def complaints(file: Path, text: str) -> list[str]:
     return [line.strip().replace(str(file), "F") for line in str(caught.value).splitlines()]
 
 
-def test_everything_of_the_file_is_read(file: Path) -> None:
+def test_every_setting_of_the_file_is_read(file: Path) -> None:
     found = said(
         file,
         """\
@@ -60,7 +60,7 @@ wait.timeout = "1h"
     }
 
 
-def test_every_key_knows_its_line(file: Path) -> None:
+def test_every_key_has_its_line_number(file: Path) -> None:
     text = """\
 home = "/q"
 [ subsets ]  # mine
@@ -93,17 +93,17 @@ print = true
     assert found.place("absent") == str(file)
 
 
-def test_without_a_file_nothing_is_said(tmp_path: Path) -> None:
+def test_missing_file_yields_empty_settings(tmp_path: Path) -> None:
     found = read_configuration({"XDG_CONFIG_HOME": str(tmp_path)}, VERBS)
     assert found == Configuration(file=tmp_path / "launcher" / "config.toml")
     assert not Words(subsets=found.subsets, modifiers=found.modifiers)
 
 
-def test_an_empty_file_is_a_file(file: Path) -> None:
+def test_empty_file_is_valid(file: Path) -> None:
     assert said(file, "") == Configuration(file=file, exists=True)
 
 
-def test_the_file_is_named_or_lies_where_settings_lie(tmp_path: Path) -> None:
+def test_file_is_found_by_variable_or_in_the_settings_folder(tmp_path: Path) -> None:
     assert configuration_file({"XDG_CONFIG_HOME": "/cfg"}) == Path("/cfg/launcher/config.toml")
     named = {"XDG_CONFIG_HOME": "/cfg", "LAUNCHER_CONFIG": str(tmp_path / "mine.toml")}
     assert configuration_file(named) == tmp_path / "mine.toml"
@@ -115,7 +115,7 @@ def test_the_file_is_named_or_lies_where_settings_lie(tmp_path: Path) -> None:
         configuration_file({"LAUNCHER_CONFIG": "here.toml"})
 
 
-def test_all_faults_of_a_file_are_told_at_once_in_its_order(file: Path) -> None:
+def test_all_errors_of_a_file_are_reported_at_once_in_file_order(file: Path) -> None:
     text = """\
 hme = 3
 home = "queue"
@@ -161,13 +161,11 @@ detach = true
         ("a = 1\na = 2\n", "F:2: not valid TOML: cannot overwrite a value"),
     ],
 )
-def test_a_fault_names_its_line_and_what_was_expected(
-    file: Path, text: str, complaint: str
-) -> None:
+def test_error_names_its_line_and_the_expected_value(file: Path, text: str, complaint: str) -> None:
     assert complaints(file, text) == [complaint]
 
 
-def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
+def test_binary_file_is_refused(file: Path) -> None:
     file.write_bytes(b'home = "/q"\n# \xff\n')
     with pytest.raises(UsageError, match=r"config.toml:2: the byte 0xff is not UTF-8"):
         read_configuration({"LAUNCHER_CONFIG": str(file)})
@@ -179,14 +177,14 @@ def test_a_file_that_is_no_text_is_refused(file: Path) -> None:
         read_configuration({"LAUNCHER_CONFIG": str(file)})
 
 
-def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read the configuration .*: Is a directory"):
         read_configuration({"LAUNCHER_CONFIG": str(tmp_path)})
     with pytest.raises(UsageError, match=r"LAUNCHER_CONFIG names .*, which does not exist"):
         read_configuration({"LAUNCHER_CONFIG": str(tmp_path / "absent.toml")})
 
 
-def test_a_file_that_everybody_may_write_is_refused(file: Path) -> None:
+def test_world_writable_file_is_refused(file: Path) -> None:
     file.write_text("")
     file.chmod(0o666)
     assert complaints(file, "") == [
@@ -194,17 +192,17 @@ def test_a_file_that_everybody_may_write_is_refused(file: Path) -> None:
     ]
 
 
-def test_an_empty_device_is_a_configuration_without_words() -> None:
+def test_empty_device_is_a_configuration_without_settings() -> None:
     assert read_configuration({"LAUNCHER_CONFIG": "/dev/null"}, VERBS).options == {}
 
 
-def test_files_of_windows_are_read(file: Path) -> None:
+def test_windows_line_endings_are_accepted(file: Path) -> None:
     file.write_bytes(b'\xef\xbb\xbfhome = "/q"\r\n[run]\r\ndetach = true\r\n')
     found = read_configuration({"LAUNCHER_CONFIG": str(file)}, VERBS)
     assert (found.home, found.place("run", "detach")) == (Path("/q"), f"{file}:3")
 
 
-def test_the_home_of_the_environment_comes_before_that_of_the_file(file: Path) -> None:
+def test_home_of_the_environment_overrides_that_of_the_file(file: Path) -> None:
     said(file, 'home = "~/queue"')
     environ = {"LAUNCHER_CONFIG": str(file)}
     assert find_home(environ).folder == Path.home() / "queue"
@@ -212,12 +210,12 @@ def test_the_home_of_the_environment_comes_before_that_of_the_file(file: Path) -
     assert find_home({**environ, "LAUNCHER_HOME": ""}).folder == Path.home() / "queue"
 
 
-def test_a_table_of_a_verb_does_not_disturb_who_only_looks_for_the_home(file: Path) -> None:
+def test_command_table_errors_do_not_prevent_finding_the_home(file: Path) -> None:
     file.write_text('home = "/q"\n[verb-of-a-newer-version]\nx = 1\n')
     assert find_home({"LAUNCHER_CONFIG": str(file)}).folder == Path("/q")
 
 
-def test_nothing_heavy_is_imported_for_somebody_without_a_file(tmp_path: Path) -> None:
+def test_nothing_heavy_is_imported_without_a_file(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from launcher.system.config import read_configuration\n"

@@ -39,14 +39,14 @@ def exit_code(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_nobody_is_woken_where_nobody_sleeps(home: Home) -> None:
+def test_wake_without_a_sleeping_scheduler_does_nothing(home: Home) -> None:
     wake(home)  # no pipe
     os.mkfifo(home.wake_pipe)
     wake(home)  # no reader
     wake(Home(home.folder / "gone"))
 
 
-def test_waking_one_who_does_not_listen_never_waits(home: Home) -> None:
+def test_wake_never_blocks_on_an_unresponsive_scheduler(home: Home) -> None:
     os.mkfifo(home.wake_pipe)
     reader = os.open(home.wake_pipe, os.O_RDWR | os.O_NONBLOCK)
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
@@ -55,7 +55,7 @@ def test_waking_one_who_does_not_listen_never_waits(home: Home) -> None:
     os.close(reader)
 
 
-def test_a_scheduler_is_started_once(home: Home, store: Store) -> None:
+def test_scheduler_is_started_once(home: Home, store: Store) -> None:
     pid = ensure_scheduler(home)
     assert ensure_scheduler(home) == pid == scheduler_pid(home)
     record = read_json(home.scheduler_record)
@@ -64,7 +64,7 @@ def test_a_scheduler_is_started_once(home: Home, store: Store) -> None:
     assert os.getsid(pid) == pid
 
 
-def test_of_two_schedulers_one_leaves(home: Home, store: Store) -> None:
+def test_second_scheduler_exits(home: Home, store: Store) -> None:
     first, second = start_scheduler(home), start_scheduler(home)
     until(lambda: scheduler_pid(home) in {first, second}, "one of them has the lock")
     winner = scheduler_pid(home)
@@ -74,7 +74,7 @@ def test_of_two_schedulers_one_leaves(home: Home, store: Store) -> None:
     assert scheduler_pid(home) == winner
 
 
-def test_a_scheduler_that_cannot_work_is_told_with_its_last_words(home: Home) -> None:
+def test_failed_scheduler_start_is_reported_with_its_last_output(home: Home) -> None:
     home.database.write_bytes(b"no database at all, but long enough to look like one " * 100)
     before = time.monotonic()
     with pytest.raises(MachineError, match="file is not a database"):
@@ -82,7 +82,7 @@ def test_a_scheduler_that_cannot_work_is_told_with_its_last_words(home: Home) ->
     assert time.monotonic() - before < 10, "it must not wait for one that has died"
 
 
-def test_a_scheduler_of_another_version_hands_over_and_its_jobs_run_on(
+def test_scheduler_of_another_version_is_replaced_and_its_jobs_continue(
     home: Home, store: Store
 ) -> None:
     (job,) = enqueue(store, a_spec("sleep", "60"))
@@ -99,7 +99,7 @@ def test_a_scheduler_of_another_version_hands_over_and_its_jobs_run_on(
     assert endings(store, job) == [None]
 
 
-def test_a_sleeping_scheduler_leaves_at_once_when_it_is_told_to(home: Home, store: Store) -> None:
+def test_sleeping_scheduler_stops_at_once_on_request(home: Home, store: Store) -> None:
     pid = ensure_scheduler(home)
     (job,) = enqueue(store, a_spec())
     wake(home)
@@ -110,7 +110,7 @@ def test_a_sleeping_scheduler_leaves_at_once_when_it_is_told_to(home: Home, stor
     assert time.monotonic() - before < 10, "a signal must end its sleep"
 
 
-def test_a_dead_scheduler_is_revived_a_few_times_at_most(home: Home, store: Store) -> None:
+def test_dead_scheduler_is_restarted_a_limited_number_of_times(home: Home, store: Store) -> None:
     write_json(home.restarts, {"schema": 1, "times": [time.time()] * MOST_RESTARTS})
     restart_scheduler(home)
     assert scheduler_pid(home) is None
@@ -119,7 +119,7 @@ def test_a_dead_scheduler_is_revived_a_few_times_at_most(home: Home, store: Stor
     assert scheduler_pid(home) is not None
 
 
-def test_a_scheduler_that_dies_before_anyone_sees_it_is_started_again_by_the_same_helper(
+def test_scheduler_that_dies_unnoticed_is_restarted_by_the_same_helper(
     home: Home, store: Store
 ) -> None:
     mine = home.record.read_text()
@@ -131,7 +131,7 @@ def test_a_scheduler_that_dies_before_anyone_sees_it_is_started_again_by_the_sam
     assert scheduler_pid(home) is None, "there were enough lately"
 
 
-def test_a_long_log_is_set_aside(home: Home, store: Store) -> None:
+def test_long_log_is_rotated(home: Home, store: Store) -> None:
     with home.scheduler_log.open("wb") as log:
         log.truncate(LOG_BYTES + 1)
     ensure_scheduler(home)
@@ -140,7 +140,7 @@ def test_a_long_log_is_set_aside(home: Home, store: Store) -> None:
     assert home.scheduler_log.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_scheduler_whose_record_was_deleted_is_found_and_writes_another(
+def test_scheduler_with_a_deleted_record_is_found_and_writes_a_new_one(
     home: Home, store: Store
 ) -> None:
     pid = ensure_scheduler(home)
@@ -149,9 +149,11 @@ def test_a_scheduler_whose_record_was_deleted_is_found_and_writes_another(
     until(home.scheduler_record.exists, "it has written another")
 
 
-def test_many_who_notice_a_death_restart_once(home: Home, store: Store) -> None:
+def test_concurrent_restarts_start_one_scheduler(home: Home, store: Store) -> None:
     script = (
-        f"from launcher.system.daemon_control import *; revive(Home(Path({str(home.folder)!r})))"
+        "from pathlib import Path; from launcher.system.daemon_control import restart_scheduler; "
+        "from launcher.system.paths import Home; "
+        f"restart_scheduler(Home(Path({str(home.folder)!r})))"
     )
     helpers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
     assert [helper.wait() for helper in helpers] == [0] * 4
@@ -161,14 +163,14 @@ def test_many_who_notice_a_death_restart_once(home: Home, store: Store) -> None:
     assert len(record["times"]) == 1  # type: ignore[arg-type]  # a list, as the code reads it
 
 
-def test_a_queue_that_was_stopped_is_not_revived(home: Home, store: Store) -> None:
+def test_stopped_queue_is_not_restarted(home: Home, store: Store) -> None:
     write_json(home.stop_record, {"schema": 1, "now": False})
     restart_scheduler(home)
     assert scheduler_pid(home) is None
     assert not home.restarts.exists()
 
 
-def test_a_home_that_is_gone_is_not_revived(home: Home) -> None:
+def test_deleted_home_is_not_restarted(home: Home) -> None:
     restart_scheduler(Home(home.folder / "gone"))
     assert not (home.folder / "gone").exists()
 
@@ -187,7 +189,7 @@ def as_if_it_ran(home: Home, **changes: Json) -> dict[str, Json]:
 @pytest.mark.parametrize(
     "changes", [{"version": "9.0"}, {"version": "0.10.0"}, {"code": 1 << 62}, {}]
 )
-def test_an_older_launcher_leaves_a_newer_scheduler_alone(
+def test_older_launcher_keeps_a_newer_scheduler(
     home: Home, store: Store, changes: dict[str, Json]
 ) -> None:
     pid = ensure_scheduler(home)
@@ -197,7 +199,7 @@ def test_an_older_launcher_leaves_a_newer_scheduler_alone(
 
 
 @pytest.mark.parametrize("changes", [{"version": "0.1.9"}, {"version": "0.2.0rc1"}, {"code": 1}])
-def test_a_newer_launcher_takes_an_older_scheduler_over(
+def test_newer_launcher_replaces_an_older_scheduler(
     home: Home, store: Store, changes: dict[str, Json]
 ) -> None:
     pid = ensure_scheduler(home)
@@ -243,7 +245,7 @@ def test_versions_are_ordered_as_in_pep_440() -> None:
     ("one", "other"),
     [("0.3.0", "0.3.0"), ("0.3", "0.3.0"), ("0.3.0.dev1", "0.3.0dev1"), ("", "odd")],
 )
-def test_of_equal_versions_the_one_with_the_later_code_is_newer(one: str, other: str) -> None:
+def test_newer_code_wins_between_equal_versions(one: str, other: str) -> None:
     assert version(one, 2).is_newer_than(version(other, 1))
     assert not version(one, 1).is_newer_than(version(other, 2))
     assert not version(one, 1).is_newer_than(version(other, 1))
@@ -253,7 +255,7 @@ def test_this_version_is_newer_than_an_early_one() -> None:
     assert this_version().is_newer_than(version("0.2.0"))
 
 
-def test_a_newer_scheduler_is_told_once(home: Home, store: Store, launcher: Launcher) -> None:
+def test_newer_scheduler_is_reported_once(home: Home, store: Store, launcher: Launcher) -> None:
     pid = ensure_scheduler(home)
     as_if_it_ran(home, version="9.9")
     answer = launcher.well("add", "--", "true")
@@ -268,7 +270,7 @@ def test_a_newer_scheduler_is_told_once(home: Home, store: Store, launcher: Laun
 # --- files that somebody deletes or replaces
 
 
-def test_a_deleted_lock_gives_no_second_scheduler(home: Home, store: Store) -> None:
+def test_deleted_lock_does_not_allow_a_second_scheduler(home: Home, store: Store) -> None:
     pid = ensure_scheduler(home)
     home.scheduler_lock.unlink()
     assert scheduler_pid(home) is None
@@ -284,7 +286,7 @@ def test_a_deleted_lock_gives_no_second_scheduler(home: Home, store: Store) -> N
     reaches(store, job, State.DONE)
 
 
-def test_where_lock_and_record_were_deleted_one_scheduler_is_left(home: Home, store: Store) -> None:
+def test_one_scheduler_remains_after_lock_and_record_were_deleted(home: Home, store: Store) -> None:
     first = ensure_scheduler(home)
     home.scheduler_lock.unlink()
     home.scheduler_record.unlink()
@@ -301,7 +303,7 @@ def test_where_lock_and_record_were_deleted_one_scheduler_is_left(home: Home, st
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "link"])
-def test_what_is_no_pipe_but_has_its_name_is_set_aside(home: Home, store: Store, what: str) -> None:
+def test_file_in_place_of_the_pipe_is_moved_away(home: Home, store: Store, what: str) -> None:
     """Its end would be readable all the time, and the scheduler would never sleep."""
     if what == "file":
         home.wake_pipe.write_text("x")
@@ -325,7 +327,7 @@ def test_what_is_no_pipe_but_has_its_name_is_set_aside(home: Home, store: Store,
     assert home.wake_pipe.is_fifo()
 
 
-def test_a_copied_record_of_a_scheduler_does_not_keep_another_one_from_serving(
+def test_copied_scheduler_record_does_not_block_another_scheduler(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     first = ensure_scheduler(home)
@@ -340,7 +342,7 @@ def test_a_copied_record_of_a_scheduler_does_not_keep_another_one_from_serving(
         end_everything(copy)
 
 
-def test_a_scheduler_that_dies_while_it_is_woken_is_no_error(
+def test_scheduler_death_during_wake_is_not_an_error(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(home.wake_pipe)

@@ -44,7 +44,7 @@ def holding(folder: Path, value: str) -> list[str]:
         "SLACK_WEBHOOK_URL",
     ],
 )
-def test_what_looks_like_a_secret_is_one(name: str) -> None:
+def test_likely_secrets_are_recognised(name: str) -> None:
     assert filter_environment({name: "x"}) == ({}, (name,))
 
 
@@ -68,7 +68,7 @@ def test_what_looks_like_a_secret_is_one(name: str) -> None:
         ("a:b@c", False),
     ],
 )
-def test_a_url_with_a_password_in_it_is_one_whatever_its_variable_is_called(
+def test_url_with_a_password_is_a_secret_regardless_of_its_variable(
     value: str, secret: bool
 ) -> None:
     assert filter_environment({"DATABASE_URL": value, "PLACE_FILE": value})[1] == (
@@ -84,11 +84,11 @@ def test_a_url_with_a_password_in_it_is_one_whatever_its_variable_is_called(
         *("AWS_SHARED_CREDENTIALS_FILE", "DB_PASSWORD_FILE", "PWD", "OLDPWD", "SSH_KEY_PATH"),
     ],
 )
-def test_what_does_not_is_remembered(name: str) -> None:
+def test_other_variables_are_remembered(name: str) -> None:
     assert filter_environment({name: "x"}) == ({name: "x"}, ())
 
 
-def test_a_secret_is_remembered_where_it_is_named_and_an_empty_one_is_none() -> None:
+def test_named_secret_is_remembered_and_an_empty_one_is_not_a_secret() -> None:
     environment = {"A_TOKEN": "1", "B_TOKEN": "2", "C_TOKEN": "", "D": "4"}
     kept, left_out = filter_environment(environment, ["B_TOKEN"])
     assert kept == {"B_TOKEN": "2", "C_TOKEN": "", "D": "4"}
@@ -99,7 +99,7 @@ def test_a_secret_is_remembered_where_it_is_named_and_an_empty_one_is_none() -> 
         filter_environment(environment, ["A_TOKN"])
 
 
-def test_a_secret_lies_nowhere_in_the_home_and_its_owner_is_told_its_name(
+def test_secret_is_never_stored_and_its_owner_sees_its_name(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_TOKEN", VALUE)
@@ -123,7 +123,7 @@ def test_a_secret_lies_nowhere_in_the_home_and_its_owner_is_told_its_name(
     assert len(store.read.jobs()) == 2
 
 
-def test_a_task_file_names_the_secrets_that_its_jobs_need(
+def test_task_file_names_the_secrets_its_jobs_need(
     launcher: Launcher, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LAB_TOKEN", VALUE)
@@ -144,7 +144,7 @@ def test_a_task_file_names_the_secrets_that_its_jobs_need(
     assert home.exists()
 
 
-def test_an_environment_that_an_earlier_version_stored_goes_on_and_is_wiped_with_its_job(
+def test_environment_stored_by_an_earlier_version_works_and_is_wiped_with_its_job(
     launcher: Launcher, home: Home, store: Store, tmp_path: Path
 ) -> None:
     environment = {"PATH": os.environ["PATH"], "OLD_TOKEN": VALUE}
@@ -161,7 +161,7 @@ def test_an_environment_that_an_earlier_version_stored_goes_on_and_is_wiped_with
     assert VALUE.encode() not in home.database.read_bytes()
 
 
-def test_clean_reaches_backups_and_damaged_databases_and_says_what_it_keeps(
+def test_clean_wipes_backups_and_damaged_databases_and_lists_what_it_keeps(
     launcher: Launcher, home: Home, store: Store
 ) -> None:
     assert store.read.jobs() == []
@@ -182,7 +182,7 @@ def test_clean_reaches_backups_and_damaged_databases_and_says_what_it_keeps(
     assert not broken.exists()
 
 
-def test_clean_leaves_a_damaged_database_of_which_its_owner_has_still_to_decide(
+def test_clean_keeps_a_damaged_database_its_owner_has_to_decide_on(
     home: Home,
 ) -> None:
     broken = home.damaged / "20260101T000000Z"
@@ -214,7 +214,7 @@ def before(**variables: str) -> dict[str, str]:
         ("/usr/bin", "/site:/usr/bin2:/bin", "/own", "/site:/usr/bin2:/bin"),
     ],
 )
-def test_what_a_prologue_puts_into_a_search_path_is_put_into_the_owners(
+def test_prologue_search_path_entries_are_added_to_the_owners_path(
     was: str, value: str, owners: str, then: str
 ) -> None:
     changes = site_changes({**before(SHLVL="1", **({"PATH": was} if was else {})), "PATH": value})
@@ -222,7 +222,7 @@ def test_what_a_prologue_puts_into_a_search_path_is_put_into_the_owners(
     assert with_site_changes(owner, json.dumps(changes)) == {"PATH": then}
 
 
-def test_what_the_engine_the_shell_or_a_secret_has_in_the_environment_is_no_change() -> None:
+def test_variables_of_engine_shell_and_secrets_are_not_changes() -> None:
     environ = {**before(HOME="/root"), "HOME": "/root", "SHLVL": "2", "SLURM_JOB_ID": "3"}
     environ |= {"API_TOKEN": "x", "CUDA_VISIBLE_DEVICES": "0", "LAUNCHER_HOME": "/h"}
     assert site_changes(environ) == {}
@@ -231,11 +231,11 @@ def test_what_the_engine_the_shell_or_a_secret_has_in_the_environment_is_no_chan
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"A": 3}', '{"A": [1, 2]}', "[" * 5000])
-def test_changes_that_cannot_be_understood_change_nothing(text: str) -> None:
+def test_unreadable_changes_are_ignored(text: str) -> None:
     assert with_site_changes({"PATH": "/usr/bin"}, text) == {"PATH": "/usr/bin"}
 
 
-def test_without_a_prologue_there_are_no_lines() -> None:
+def test_no_prologue_yields_no_lines() -> None:
     assert prologue_lines(" \n") == []
     assert prologue_lines("module load cuda\nulimit -n 4096")[-2:] == [
         "module load cuda",

@@ -43,7 +43,7 @@ def log_of(home: Home) -> str:
     return home.scheduler_log.read_text()
 
 
-def test_a_lock_that_cannot_be_made_again_stops_nothing(home: Home, store: Store) -> None:
+def test_failed_lock_creation_stops_nothing(home: Home, store: Store) -> None:
     job = running(home, store)
     home.scheduler_lock.unlink()
     home.scheduler_lock.mkdir()
@@ -57,7 +57,7 @@ def test_a_lock_that_cannot_be_made_again_stops_nothing(home: Home, store: Store
     until(lambda: woken(home) and scheduler_pid(home) is not None, "it locks a new file")
 
 
-def test_a_scheduler_whose_turns_all_fail_neither_spins_nor_floods_its_log(
+def test_scheduler_with_failing_turns_neither_spins_nor_floods_its_log(
     home: Home, store: Store
 ) -> None:
     job = running(home, store)
@@ -71,7 +71,7 @@ def test_a_scheduler_whose_turns_all_fail_neither_spins_nor_floods_its_log(
     reaches(store, job, State.DONE)
 
 
-def test_what_nobody_foresaw_ends_no_scheduler(
+def test_unexpected_error_does_not_end_the_scheduler(
     home: Home, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     looks = []
@@ -89,7 +89,7 @@ def test_what_nobody_foresaw_ends_no_scheduler(
     assert told.exc_info, "it is told where it arose"
 
 
-def test_a_trouble_that_stays_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+def test_persistent_error_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
     troubles = ErrorThrottle(clock)
     caplog.set_level(logging.WARNING)
@@ -106,7 +106,7 @@ def test_a_trouble_that_stays_is_told_once_a_minute(caplog: pytest.LogCaptureFix
     assert caplog.records[-1].exc_info
 
 
-def test_a_home_that_became_a_file_ends_no_helper(home: Home) -> None:
+def test_home_replaced_by_a_file_does_not_end_the_helper(home: Home) -> None:
     home.folder.rename(home.folder.with_name("away"))
     home.folder.touch()
     restart_scheduler(home)
@@ -116,9 +116,9 @@ def test_a_home_that_became_a_file_ends_no_helper(home: Home) -> None:
 WRITING = """
 import sys
 from pathlib import Path
-from launcher.system.error_log import set_long_log_aside
+from launcher.system.error_log import rotate_long_log
 print("before", flush=True)
-set_long_log_aside(Path(sys.argv[1]), 10)
+rotate_long_log(Path(sys.argv[1]), 10)
 print("after", flush=True)
 print("an error", file=sys.stderr, flush=True)
 """
@@ -132,7 +132,7 @@ def written(log: Path) -> str:
     return log.read_text()
 
 
-def test_a_long_log_is_set_aside_and_the_process_writes_to_a_new_one(tmp_path: Path) -> None:
+def test_long_log_is_rotated_and_the_process_writes_to_a_new_one(tmp_path: Path) -> None:
     log, older = tmp_path / "notify.log", tmp_path / "notify.log.1"
     assert written(log) == "before\nafter\nan error\n"
     assert written(log) == "after\nan error\n"
@@ -143,7 +143,7 @@ def test_a_long_log_is_set_aside_and_the_process_writes_to_a_new_one(tmp_path: P
     assert sorted(tmp_path.iterdir()) == [log, older]
 
 
-def test_a_log_that_cannot_be_set_aside_goes_on(tmp_path: Path) -> None:
+def test_log_that_cannot_be_rotated_is_continued(tmp_path: Path) -> None:
     log = tmp_path / "notify.log"
     log.write_text("a line before\n")
     (tmp_path / "notify.log.1").mkdir()
@@ -151,7 +151,7 @@ def test_a_log_that_cannot_be_set_aside_goes_on(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"notify.log", "notify.log.1"}
 
 
-def test_a_log_goes_on_where_a_disk_takes_no_further_file(tmp_path: Path) -> None:
+def test_log_is_continued_on_a_disk_without_free_inodes(tmp_path: Path) -> None:
     place = tmp_path / "small"
     place.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=64k,nr_inodes=2", "tmpfs", str(place)]

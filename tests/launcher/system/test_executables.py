@@ -30,7 +30,7 @@ from launcher.system.executables import missing_program, missing_script, program
         ("env", ""),
     ],
 )
-def test_the_script_of_an_interpreter_is_found(line: str, script: str) -> None:
+def test_script_of_an_interpreter_is_found(line: str, script: str) -> None:
     assert script_of(line.split()) == script
 
 
@@ -56,20 +56,20 @@ LONG = "import torch; " * 9
         ([], ""),
     ],
 )
-def test_the_program_of_a_command_line_is_its_first_word_and_its_script(
+def test_program_of_a_command_line_is_its_first_word_and_script(
     argv: list[str], program: str
 ) -> None:
     assert program_of(argv) == program
 
 
-def test_long_text_in_place_of_a_script_is_told_from_other_text_by_a_short_digest() -> None:
+def test_long_inline_code_is_shown_with_a_short_digest() -> None:
     one, other = (program_of(["python", "-c", LONG + end]) for end in ("", "pass"))
     assert one != other
     assert len(one) < len(LONG)
     assert program_of(["python", "-c", "\udcff" * 99]).startswith("python ")
 
 
-def test_only_a_script_that_does_not_exist_is_reported(tmp_path: Path) -> None:
+def test_only_a_missing_script_is_reported(tmp_path: Path) -> None:
     (tmp_path / "train.py").touch()
     assert missing_script(["python", "train.py", "no-such-output"], tmp_path) == ""
     assert missing_script(["python", "{job_folder}/x.py"], tmp_path) == ""
@@ -92,7 +92,7 @@ def test_only_a_script_that_does_not_exist_is_reported(tmp_path: Path) -> None:
         (b"echo\n", "'./run' has no interpreter line. Write #!/bin/sh as its first line"),
     ],
 )
-def test_the_interpreter_line_of_a_program_is_checked(
+def test_interpreter_line_of_a_program_is_checked(
     tmp_path: Path, content: bytes, reported: str
 ) -> None:
     (tmp_path / "run").write_bytes(content)

@@ -33,7 +33,7 @@ from launcher.system.sleeper import WakeupPipe
 from tests.build import DEADLINE_S
 
 
-def test_a_reader_sees_the_old_record_or_the_new_one_and_nothing_between(tmp_path: Path) -> None:
+def test_reader_sees_only_the_old_or_the_new_record(tmp_path: Path) -> None:
     path = tmp_path / "record"
     contents = [letter * 100_000 for letter in "ab"]
     write_atomic(path, contents[0])
@@ -53,7 +53,7 @@ def test_a_reader_sees_the_old_record_or_the_new_one_and_nothing_between(tmp_pat
     assert seen <= set(contents)
 
 
-def test_a_full_disk_leaves_the_old_record_and_nothing_else(tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_record_and_no_other_file(tmp_path: Path) -> None:
     path = tmp_path / "record"
     write_atomic(path, "old")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -68,36 +68,34 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_else(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
+def test_name_may_be_as_long_as_the_file_system_allows(tmp_path: Path) -> None:
     path = tmp_path / ("ж" * 127)
     write_atomic(path, "whole")
     assert path.read_text() == "whole"
 
 
-def test_a_record_is_private_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_record_is_private_on_request(tmp_path: Path) -> None:
     write_json(tmp_path / "record", {"schema": 1}, mode=0o600)
     assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o600
 
 
-def test_what_is_no_unicode_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_invalid_unicode_survives_a_round_trip(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     write_json(tmp_path / "record", {"image": name, "ok": "café"})
     assert read_json(tmp_path / "record") == {"image": name, "ok": "café"}
 
 
 @pytest.mark.parametrize("content", ["", '{"a": 1', "[1]", "null", "\x00\x00\x00", b"\xff\xfe{"])
-def test_a_record_that_was_cut_off_or_is_none_counts_as_absent(
-    tmp_path: Path, content: str | bytes
-) -> None:
+def test_truncated_or_invalid_record_counts_as_absent(tmp_path: Path, content: str | bytes) -> None:
     write_atomic(tmp_path / "record", content)
     assert read_json(tmp_path / "record") is None
 
 
-def test_a_record_that_is_not_there_is_absent(tmp_path: Path) -> None:
+def test_missing_record_is_absent(tmp_path: Path) -> None:
     assert read_json(tmp_path / "record") is None
 
 
-def test_a_stamp_tells_a_changed_file_from_the_same_one(tmp_path: Path) -> None:
+def test_stamp_changes_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     assert file_stamp(str(path)) is None
     assert file_stamp("a name\0of no file") is None
@@ -108,7 +106,7 @@ def test_a_stamp_tells_a_changed_file_from_the_same_one(tmp_path: Path) -> None:
     assert file_stamp(str(path)) != first
 
 
-def test_a_folder_has_a_stamp_that_its_content_does_not_change(tmp_path: Path) -> None:
+def test_stamp_of_a_folder_does_not_depend_on_its_content(tmp_path: Path) -> None:
     before = file_stamp(str(tmp_path))
     (tmp_path / "new").touch()
     assert file_stamp(str(tmp_path)) == before is not None
@@ -152,7 +150,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
         [(errno.ENOENT, True), (errno.ENOENT, False), (errno.ENOSPC, False), (errno.ENOENT, False)],
     ],
 )
-def test_what_must_not_be_lost_waits_until_the_disk_takes_it(
+def test_retry_waits_until_the_disk_accepts_the_write(
     hurried: None, answers: list[tuple[int, bool]]
 ) -> None:
     disk = Disk(*answers)
@@ -168,7 +166,7 @@ def test_what_must_not_be_lost_waits_until_the_disk_takes_it(
         ([(errno.ENOSPC, False), (errno.EROFS, False)], 2),
     ],
 )
-def test_an_error_that_waiting_does_not_mend_is_raised(
+def test_permanent_error_is_raised(
     hurried: None, answers: list[tuple[int, bool]], tries: int
 ) -> None:
     disk = Disk(*answers)
@@ -177,14 +175,16 @@ def test_an_error_that_waiting_does_not_mend_is_raised(
     assert disk.tries == tries
 
 
-def test_nothing_waits_that_nobody_needs_any_more(hurried: None) -> None:
+def test_retry_ends_once_the_write_is_not_needed(hurried: None) -> None:
     disk = Disk(*[(errno.ENOSPC, False)] * 9)
     with pytest.raises(OSError, match="No space left"):
         disk.take(over_after=3)
     assert disk.tries == 3
 
 
-def test_a_disk_that_stays_away_was_deleted(hurried: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_stays_away_counts_as_deleted(
+    hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "AWAY_TIMEOUT_S", 0.0)
     with pytest.raises(FileNotFoundError):
         Disk((errno.ENOENT, True)).take()
@@ -229,7 +229,7 @@ def rewritten(path: Path, by_ns: int, text: str = "b") -> None:
         (replaced, True),
     ],
 )
-def test_a_digest_is_found_again_by_size_time_and_inode(
+def test_digest_is_cached_by_size_time_and_inode(
     tmp_path: Path, change: object, is_seen: bool
 ) -> None:
     path, digests = a_file(tmp_path), FileDigests()
@@ -239,7 +239,7 @@ def test_a_digest_is_found_again_by_size_time_and_inode(
     assert (digests.digest_file(path) != before) is is_seen
 
 
-def test_of_what_was_changed_just_now_nothing_is_kept(tmp_path: Path) -> None:
+def test_digest_of_a_recently_changed_file_is_not_cached(tmp_path: Path) -> None:
     path, digests = a_file(tmp_path, changed_ns=time.time_ns() + 10**9), FileDigests()
     before = digests.digest_file(path)
     rewritten(path, 0)
@@ -259,14 +259,14 @@ def test_digests_of_large_files_outlive_the_process(
 
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"schema":3,"files":{"PATH":[1]}}', "\0"])
-def test_a_damaged_cache_is_none(tmp_path: Path, damage: str) -> None:
+def test_damaged_cache_is_ignored(tmp_path: Path, damage: str) -> None:
     path, kept = a_file(tmp_path, size=LARGE_BYTES), tmp_path / "digests.json"
     before = FileDigests().digest_file(path)
     kept.write_text(damage.replace("PATH", str(path)))
     assert FileDigests(kept).digest_file(path) == before
 
 
-def test_processes_that_save_one_after_another_keep_what_the_others_found(tmp_path: Path) -> None:
+def test_concurrent_saves_keep_the_entries_of_all_processes(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     first, second = (CacheFile(kept, {"part": 2}) for _ in range(2))
     for each, key in ((first, "a"), (second, "b"), (first, "c")):
@@ -278,7 +278,7 @@ def test_processes_that_save_one_after_another_keep_what_the_others_found(tmp_pa
     assert [third.get("part", key, str) for key in "abc"] == [None, "b", "c"]  # the newest two
 
 
-def test_no_folder_is_made_for_a_cache(tmp_path: Path) -> None:
+def test_no_folder_is_created_for_a_cache(tmp_path: Path) -> None:
     path = a_file(tmp_path, size=LARGE_BYTES)
     digests = FileDigests(tmp_path / "absent" / "digests.json")
     digests.digest_file(path)
@@ -286,13 +286,13 @@ def test_no_folder_is_made_for_a_cache(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
-def test_what_is_no_file_has_no_digest(tmp_path: Path) -> None:
+def test_non_file_has_no_digest(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in ("absent", "pipe", ".", "a\0b", "x" * 5000):
         assert FileDigests().digest_or_missing(f"{tmp_path}/{path}") == MISSING_DIGEST
 
 
-def test_a_file_too_large_to_be_read_is_known_by_its_stamp(tmp_path: Path) -> None:
+def test_file_too_large_to_read_is_identified_by_its_stamp(tmp_path: Path) -> None:
     path, digests = a_file(tmp_path, size=10), FileDigests()
     before = digests.digest_or_missing(str(path), 9)
     rewritten(path, 0)
@@ -302,7 +302,7 @@ def test_a_file_too_large_to_be_read_is_known_by_its_stamp(tmp_path: Path) -> No
     assert digests.digest_or_missing(str(path), 10) == digests.digest_file(path)
 
 
-def test_the_version_of_a_file_that_changes_while_it_is_read_has_no_digest(tmp_path: Path) -> None:
+def test_file_that_changes_during_reading_has_no_digest(tmp_path: Path) -> None:
     path = a_file(tmp_path, size=CHUNK_BYTES + 1)
     seen: list[tuple[str, int, int]] = []
 
@@ -319,7 +319,7 @@ def test_the_version_of_a_file_that_changes_while_it_is_read_has_no_digest(tmp_p
     assert again.digest == FileDigests().digest_file(path)
 
 
-def test_what_is_no_file_has_a_version_without_a_digest_or_none(tmp_path: Path) -> None:
+def test_non_file_has_a_version_without_a_digest_or_none(tmp_path: Path) -> None:
     path = a_file(tmp_path)
     (tmp_path / "link").symlink_to(path)
     (tmp_path / "dangling").symlink_to("nowhere")
@@ -347,7 +347,7 @@ def sleeper(home: Home) -> Iterator[WakeupPipe]:
     signal.signal(NUMBER, before[0])
 
 
-def test_a_signal_ends_a_sleep_that_it_does_not_interrupt(sleeper: WakeupPipe) -> None:
+def test_signal_before_the_call_ends_the_sleep(sleeper: WakeupPipe) -> None:
     # as one that comes just before a sleep begins, it interrupts nothing: another thread gets it
     thread = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), NUMBER))
     thread.start()

@@ -37,7 +37,7 @@ def git(top: Path, *words: str) -> str:
     return said.stdout.strip()
 
 
-def test_a_clean_tree_is_its_commit(tree: Path) -> None:
+def test_clean_tree_is_its_commit(tree: Path) -> None:
     commit = git(tree, "rev-parse", "HEAD")
     (tree / "new.py").write_text("")  # git does not know it
     found = worktree(tree / "in side")
@@ -54,7 +54,9 @@ def test_changed_files_are_named_from_the_top_and_marked(tree: Path) -> None:
     assert found.short.endswith("*")
 
 
-def test_modules_with_changed_files_are_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_with_changed_files_are_reported(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(str(tree))
     (tree / f"{MODULE}.py").write_text("changed = True\n")
     found = worktree(tree, [MODULE, "launcher", "absent_module"])
@@ -63,14 +65,14 @@ def test_modules_with_changed_files_are_told(tree: Path, monkeypatch: pytest.Mon
     assert MODULE not in sys.modules
 
 
-def test_looking_writes_nothing(tree: Path) -> None:
+def test_inspection_writes_nothing(tree: Path) -> None:
     (tree / "moved.py").touch()  # git would like to note the new time in its index
     before = {path: path.stat().st_mtime_ns for path in (tree / ".git").rglob("*")}
     assert worktree(tree) is not None
     assert {path: path.stat().st_mtime_ns for path in (tree / ".git").rglob("*")} == before
 
 
-def test_without_repository_commit_or_git_there_is_none(
+def test_no_state_without_repository_commit_or_git(
     tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert worktree(tmp_path) is None

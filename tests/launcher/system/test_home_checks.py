@@ -75,14 +75,14 @@ def as_nobody(work: Callable[[], object]) -> str:
         (read_mountinfo(), "/proc/self", "proc"),  # the kernel's own text
     ],
 )
-def test_the_nearest_mount_tells_a_paths_file_system(
+def test_file_system_of_a_path_is_that_of_the_nearest_mount(
     text: str, path: str, kind: str | None
 ) -> None:
     assert file_system(text, Path(path)) == kind
 
 
 @given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
-def test_a_mount_point_is_read_back_as_the_kernel_writes_it(name: str) -> None:
+def test_mount_point_is_decoded_as_the_kernel_writes_it(name: str) -> None:
     point = Path("/mnt") / name
     escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\#" else c for c in str(point))
     line = f"36 27 0:9 / {escaped} rw - nfs server:/ rw"
@@ -98,18 +98,20 @@ def test_a_mount_point_is_read_back_as_the_kernel_writes_it(name: str) -> None:
         *((kind, False) for kind in ["fuseblk", "fuse.mergerfs", "nfsd", None]),
     ],
 )
-def test_file_systems_of_several_machines_are_told_apart(kind: str | None, remote: bool) -> None:
+def test_network_file_systems_are_distinguished_from_local_ones(
+    kind: str | None, remote: bool
+) -> None:
     assert is_remote(kind) is remote
 
 
-def test_a_state_folder_on_the_network_is_replaced_by_a_local_one() -> None:
+def test_state_folder_on_the_network_is_replaced_by_a_local_one() -> None:
     remote, local = Path("/home/ada/.local/state/launcher"), Path("/home/ada/my disk/launcher")
     assert default_folder(remote, MOUNTS, 1000) == Path("/var/tmp/launcher-1000")
     assert default_folder(local, MOUNTS, 1000) == local
     assert default_folder(remote, "", 1000) == remote
 
 
-def test_the_environment_names_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_names_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
     assert find_home(environ).folder == tmp_path / "state" / "launcher"
     assert find_home({**environ, "LAUNCHER_HOME": ""}).folder == tmp_path / "state" / "launcher"
@@ -121,7 +123,7 @@ def test_the_environment_names_the_home(tmp_path: Path, monkeypatch: pytest.Monk
         find_home({"LAUNCHER_HOME": "here"})
 
 
-def test_a_home_that_was_put_on_the_network_is_warned_of(tmp_path: Path) -> None:
+def test_home_on_the_network_is_warned_about(tmp_path: Path) -> None:
     warning = network_warning(Path("/home/ada/queue"), MOUNTS)
     assert warning is not None
     assert "/home/ada/queue" in warning
@@ -129,7 +131,7 @@ def test_a_home_that_was_put_on_the_network_is_warned_of(tmp_path: Path) -> None
     assert network_warning(Path("/var/queue"), MOUNTS) is None
 
 
-def test_a_link_to_the_network_is_seen_through(tmp_path: Path) -> None:
+def test_link_to_the_network_is_resolved(tmp_path: Path) -> None:
     (tmp_path / "queue").symlink_to("/scratch/queue")
     assert network_warning(tmp_path / "queue", MOUNTS) is not None
 
@@ -137,7 +139,7 @@ def test_a_link_to_the_network_is_seen_through(tmp_path: Path) -> None:
 # --- whose it is
 
 
-def test_a_new_home_is_its_users_alone_and_of_this_machine(tmp_path: Path) -> None:
+def test_new_home_is_private_and_belongs_to_this_machine(tmp_path: Path) -> None:
     home = Home(tmp_path / "a" / "home")
     make_home(home)
     modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (home.folder, home.record)}
@@ -156,7 +158,7 @@ def test_a_new_home_is_its_users_alone_and_of_this_machine(tmp_path: Path) -> No
     check_home(home)
 
 
-def test_the_machines_id_is_not_shown(tmp_path: Path) -> None:
+def test_machine_id_is_not_shown(tmp_path: Path) -> None:
     secret = "0123456789abcdef0123456789abcdef"
     (tmp_path / "machine-id").write_text(f"{secret}\n")
     shown = machine_identity(tmp_path / "machine-id")
@@ -166,14 +168,16 @@ def test_the_machines_id_is_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", "uninitialized\n", "\xff\xfe"])
-def test_a_machine_without_an_id_goes_by_its_name(tmp_path: Path, content: str | None) -> None:
+def test_machine_without_an_id_is_identified_by_its_name(
+    tmp_path: Path, content: str | None
+) -> None:
     if content is not None:
         (tmp_path / "machine-id").write_text(content, encoding="latin-1")
     assert machine_identity(tmp_path / "machine-id") == machine_identity(tmp_path / "none")
 
 
 @pytest.mark.parametrize("use", [make_home, check_home])
-def test_another_machines_home_is_refused_by_name(
+def test_home_of_another_machine_is_refused_by_name(
     tmp_path: Path, use: Callable[[Home], None]
 ) -> None:
     home = Home(tmp_path / "home")
@@ -185,7 +189,7 @@ def test_another_machines_home_is_refused_by_name(
     assert (read_json(home.record) or {})["host"] == "gpu3"
 
 
-def test_a_home_of_an_older_version_becomes_this_machines(tmp_path: Path) -> None:
+def test_home_of_an_older_version_is_assigned_to_this_machine(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.folder.mkdir()
     home.database.touch()
@@ -193,32 +197,32 @@ def test_a_home_of_an_older_version_becomes_this_machines(tmp_path: Path) -> Non
     assert (read_json(home.record) or {})["machine"] == machine_identity()
 
 
-def test_a_home_that_others_may_read_is_closed(home: Home) -> None:
+def test_home_readable_by_others_is_made_private(home: Home) -> None:
     home.folder.chmod(0o777)
     check_home(home)
     assert stat.S_IMODE(home.folder.stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize("use", [make_home, check_home])
-def test_a_file_is_no_home(tmp_path: Path, use: Callable[[Home], None]) -> None:
+def test_file_is_not_a_home(tmp_path: Path, use: Callable[[Home], None]) -> None:
     (tmp_path / "home").write_text("mine")
     with pytest.raises(MachineError, match=r"home.*(not a folder|File exists)"):
         use(Home(tmp_path / "home"))
 
 
-def test_a_home_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_home_is_named(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="/none: No such file"):
         check_home(Home(tmp_path / "none"))
 
 
-def test_a_users_own_link_to_an_own_folder_is_followed(tmp_path: Path) -> None:
+def test_users_own_link_to_an_own_folder_is_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "home").symlink_to("disk")
     make_home(Home(tmp_path / "home"))
     assert (tmp_path / "disk" / "home.json").exists()
 
 
-def test_a_link_where_everybody_may_write_is_refused(tmp_path: Path) -> None:
+def test_link_in_a_world_writable_folder_is_refused(tmp_path: Path) -> None:
     link = Path(tempfile.mktemp(prefix="launcher-test-", dir=FALLBACK_FOLDERS))
     link.symlink_to(tmp_path)
     tmp_path.chmod(0o755)
@@ -232,7 +236,7 @@ def test_a_link_where_everybody_may_write_is_refused(tmp_path: Path) -> None:
 
 
 @root_only
-def test_somebody_elses_link_is_refused(public: Path, tmp_path: Path) -> None:
+def test_link_of_another_user_is_refused(public: Path, tmp_path: Path) -> None:
     link = public / "home"
     link.symlink_to(tmp_path)
     os.lchown(link, NOBODY, NOBODY)
@@ -243,7 +247,7 @@ def test_somebody_elses_link_is_refused(public: Path, tmp_path: Path) -> None:
 
 @root_only
 @pytest.mark.parametrize("use", [make_home, check_home])
-def test_somebody_elses_folder_is_refused(public: Path, use: Callable[[Home], None]) -> None:
+def test_folder_of_another_user_is_refused(public: Path, use: Callable[[Home], None]) -> None:
     folder = public / "home"
     folder.mkdir(mode=0o777)
     os.chown(folder, NOBODY, NOBODY)
@@ -253,7 +257,7 @@ def test_somebody_elses_folder_is_refused(public: Path, use: Callable[[Home], No
 
 
 @root_only
-def test_another_user_can_neither_read_a_home_nor_write_into_it(public: Path) -> None:
+def test_other_users_can_neither_read_nor_write_a_home(public: Path) -> None:
     home = Home(public / "home")
     make_home(home)
     home.database.touch(mode=0o600)
@@ -265,7 +269,7 @@ def test_another_user_can_neither_read_a_home_nor_write_into_it(public: Path) ->
 
 
 @root_only
-def test_a_home_that_cannot_be_written_is_named(public: Path) -> None:
+def test_read_only_home_is_named(public: Path) -> None:
     said = as_nobody(lambda: make_home(Home(public / "home")))
     assert said.startswith("MachineError: cannot make the queue folder")
     assert "Permission denied. Set LAUNCHER_HOME" in said
@@ -284,7 +288,7 @@ def test_a_home_that_cannot_be_written_is_named(public: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("below", ["", "ada/launcher/config.toml"])
-def test_who_may_put_another_in_the_place_of_a_file_or_folder_is_named(
+def test_users_able_to_replace_a_file_or_folder_are_named(
     mode: int, uid: int, group: str, said: str, below: str, public: Path
 ) -> None:
     place = public / "lab"
@@ -296,13 +300,13 @@ def test_who_may_put_another_in_the_place_of_a_file_or_folder_is_named(
     assert other_writers(Path(os.devnull)) == ""
 
 
-def test_a_cut_off_record_of_the_machine_is_written_anew(home: Home) -> None:
+def test_truncated_machine_record_is_rewritten(home: Home) -> None:
     home.record.write_text('{"schema": 1, "mach')
     check_home(home)
     assert json.loads(home.record.read_text())["machine"] == machine_identity()
 
 
-def test_a_home_in_use_is_shown_to_who_cleans_up_and_only_while_it_is(home: Home) -> None:
+def test_home_in_use_is_reported_to_cleanup_only_while_in_use(home: Home) -> None:
     assert not is_in_use(home.folder)
     lives = [mark_in_use(home.folder), mark_in_use(home.folder)]  # a scheduler, and a fork server
     for descriptor in lives:
@@ -312,7 +316,7 @@ def test_a_home_in_use_is_shown_to_who_cleans_up_and_only_while_it_is(home: Home
     assert not is_in_use(home.folder)
 
 
-def test_a_home_of_another_namespace_goes_over_when_nobody_lives_there(home: Home) -> None:
+def test_unused_home_of_another_namespace_is_taken_over(home: Home) -> None:
     ours = read_json(home.record) or {}
     write_json(home.record, {**ours, "namespace": 1})
     lives = mark_in_use(home.folder)

@@ -73,7 +73,7 @@ OWN = {"cgroup.controllers": "memory"}
         ("0::/host/slice/job\n", {**OWN, "memory.max": "134217728"}, 128, None),
     ],
 )
-def test_limits_and_counts_are_those_of_our_groups(
+def test_limits_and_counts_are_those_of_our_cgroups(
     tmp_path: Path, cgroup: str, files: dict[str, str], total: int, kills: int | None
 ) -> None:
     root = a_machine(tmp_path, cgroup=cgroup, files=files)
@@ -123,7 +123,7 @@ USED = (
         ("", 0, ExitContext(over_limit_s=1.0), "reached its time limit of 1 s"),
     ],
 )
-def test_an_end_is_explained_by_the_kernel_and_the_end_of_the_log(
+def test_end_is_explained_by_the_kernel_and_the_end_of_the_log(
     tmp_path: Path, log: str, status: int, how: ExitContext, told: object
 ) -> None:
     attempt = Attempt(tmp_path)
@@ -143,7 +143,7 @@ def test_an_end_is_explained_by_the_kernel_and_the_end_of_the_log(
         assert type(judge_exit(status, attempt, how, 5.0)) is type(outcome)
 
 
-def test_the_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
+def test_end_of_a_huge_log_is_read_at_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("wb") as file:
         file.truncate(10 << 30)  # sparse
@@ -171,7 +171,7 @@ def narrow_cgroup() -> Iterator[Path]:
     subprocess.run(["rmdir", str(folder)], check=False)
 
 
-def test_who_was_killed_for_lack_of_memory_says_so_and_who_was_killed_by_a_user_does_not(
+def test_out_of_memory_kill_is_distinguished_from_a_kill_by_a_user(
     home: Home, narrow_cgroup: Path
 ) -> None:
     fork_server = ForkServer(home, PLAIN)

@@ -27,7 +27,7 @@ OWNERS = st.dictionaries(NAMES, st.text(st.characters(codec="utf-8"), max_size=4
 
 
 @given(OWNERS)
-def test_what_a_job_queues_has_the_environment_of_its_owner(owner: dict[str, str]) -> None:
+def test_job_queued_by_a_job_has_the_environment_of_its_owner(owner: dict[str, str]) -> None:
     inside = attempt_environment(owner, PLACE, unless_set=THREADS)
     assert inside.items() >= PLACE.items()
     assert owners_environment(inside) == owner
@@ -36,7 +36,7 @@ def test_what_a_job_queues_has_the_environment_of_its_owner(owner: dict[str, str
     assert owners_environment(again) == owner
 
 
-def test_what_a_job_sets_itself_is_a_wish() -> None:
+def test_variable_set_by_the_job_itself_is_a_request() -> None:
     inside = attempt_environment({"OMP_NUM_THREADS": "8"}, PLACE, unless_set=THREADS)
     changed = inside | {"CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "3", "MINE": "x"}
     assert owners_environment(changed) == {
@@ -46,12 +46,12 @@ def test_what_a_job_sets_itself_is_a_wish() -> None:
     }
 
 
-def test_a_record_that_cannot_be_understood_changes_nothing_else() -> None:
+def test_unreadable_record_changes_nothing_else() -> None:
     for record in ("", "{", "[" * 9999, "[1]", json.dumps({"PATH": 3, "X": ["a"]})):
         assert owners_environment({"PATH": "/bin", RECORD_VARIABLE: record}) == {"PATH": "/bin"}
 
 
-def test_outside_of_a_job_nothing_is_undone() -> None:
+def test_nothing_is_undone_outside_a_job() -> None:
     outside = {"CUDA_VISIBLE_DEVICES": "", "LAUNCHER_JOB": "7"}
     assert owners_environment(outside) == outside
 
@@ -59,7 +59,7 @@ def test_outside_of_a_job_nothing_is_undone() -> None:
 # --- gpu sharing
 
 
-def test_a_table_says_how_gpus_are_shared() -> None:
+def test_table_configures_gpu_sharing() -> None:
     faults: list[Fault] = []
     table = {"reserve": "2GiB", "max-per-gpu": 3, "idle": "10m", "devices": [0, "GPU-8f", "1"]}
     assert read_rules(table, faults) == SharingRules(
@@ -103,7 +103,7 @@ def test_a_table_says_how_gpus_are_shared() -> None:
         ("devices", [1.5]),
     ],
 )
-def test_what_is_wrong_is_named_and_the_rest_holds(key: str, value: object) -> None:
+def test_invalid_setting_is_named_and_the_others_apply(key: str, value: object) -> None:
     faults: list[Fault] = []
     other = {"idle": "1m"} if key != "idle" else {"max_per_gpu": 2}
     rules = read_rules({key: value, **other}, faults)
@@ -122,7 +122,7 @@ def test_what_is_wrong_is_named_and_the_rest_holds(key: str, value: object) -> N
         (SharingRules(adaptive=False, max_per_gpu=3), 3),
     ],
 )
-def test_a_fixed_number_of_jobs_shares_a_gpu_if_that_does_not_adapt(
+def test_fixed_number_of_jobs_shares_a_gpu_without_adaptation(
     rules: SharingRules, most: int | None
 ) -> None:
     assert rules.max_jobs_per_gpu == most
@@ -139,13 +139,13 @@ def test_a_fixed_number_of_jobs_shares_a_gpu_if_that_does_not_adapt(
         (SharingRules(), 1, 1),
     ],
 )
-def test_a_part_of_a_gpu_is_reserved_for_a_job_of_which_nothing_similar_is_known(
+def test_part_of_a_gpu_is_reserved_for_a_job_without_similar_measurements(
     rules: SharingRules, total: int, amount: int
 ) -> None:
     assert rules.unknown_bytes(total * GIB) == amount * GIB
 
 
-def test_an_unknown_key_or_no_table_at_all_is_told() -> None:
+def test_unknown_key_or_missing_table_is_reported() -> None:
     faults: list[Fault] = []
     assert read_rules({"reserved": "2GiB"}, faults) == SharingRules()
     assert read_rules(3, faults) == SharingRules()
@@ -155,7 +155,7 @@ def test_an_unknown_key_or_no_table_at_all_is_told() -> None:
     assert expected == "sharing: expected a table, such as [sharing]"
 
 
-def test_a_changed_file_holds_from_the_next_look_on_and_a_broken_one_changes_nothing(
+def test_changed_file_applies_from_the_next_read_and_a_broken_one_is_ignored(
     tmp_path: Path,
 ) -> None:
     file = tmp_path / "config.toml"
@@ -232,9 +232,7 @@ def promised(machine: Machine, *, memory: bool, inside: bool) -> int:
 
 
 @given(shared_machines(), st.lists(st.integers(1, 3), max_size=6))
-def test_neither_the_machine_nor_a_quota_is_given_away_twice(
-    machine: Machine, sizes: list[int]
-) -> None:
+def test_neither_machine_nor_quota_is_reserved_twice(machine: Machine, sizes: list[int]) -> None:
     jobs = [a_waiting(n, cpus=size, ram=size * GIB // 2) for n, size in enumerate(sizes)]
     asked = {one.job: one.resources for one in jobs}
     started = [one for one in decide(jobs, [], machine) if isinstance(one, Start)]
@@ -248,14 +246,14 @@ def test_neither_the_machine_nor_a_quota_is_given_away_twice(
 
 
 @given(shared_machines())
-def test_a_small_job_waits_only_where_a_core_is_really_missing(machine: Machine) -> None:
+def test_small_job_waits_only_if_a_core_is_missing(machine: Machine) -> None:
     (decision,) = decide([a_waiting(1)], [], machine)
     ours = machine.cpus - promised(machine, memory=False, inside=True)
     anybodys = machine.cores.bit_count() - promised(machine, memory=False, inside=False)
     assert isinstance(decision, Start) == (min(ours, anybodys) >= 1)
 
 
-def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> None:
+def test_reservations_outside_our_quota_are_subtracted_from_the_machine() -> None:
     def wait(quota: int, amount: int, *, inside: bool) -> str:
         theirs = ForeignReservation(
             user="ada", device=core_resource_name(ALL), amount=amount, inside=inside
@@ -277,7 +275,7 @@ def test_promises_of_those_who_do_not_share_our_quota_come_off_the_machine() -> 
     assert isinstance(decide([a_waiting(1, ram=GIB)], [], limited)[0], Start)
 
 
-def test_a_home_tells_its_groups_and_others_see_whether_these_limit_them(tmp_path: Path) -> None:
+def test_home_publishes_its_cgroups_and_others_compare_limits(tmp_path: Path) -> None:
     box = ProcessGroups(
         groups=frozenset({"1:1", "1:7"}), cpu_limit_group="1:7", memory_limit_group="1:1"
     )
@@ -301,7 +299,7 @@ def test_a_home_tells_its_groups_and_others_see_whether_these_limit_them(tmp_pat
     assert not any(inside(None).values())  # as a file of an earlier version
 
 
-def test_the_group_whose_memory_limit_is_ours_is_found(tmp_path: Path) -> None:
+def test_cgroup_with_our_memory_limit_is_found(tmp_path: Path) -> None:
     box = tmp_path / "sys/fs/cgroup/box"
     (box / "inner").mkdir(parents=True)
     (tmp_path / "proc/self").mkdir(parents=True)

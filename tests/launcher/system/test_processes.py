@@ -58,8 +58,8 @@ time.sleep(60)
 HOLD_LOCK = """
 import sys, time
 from pathlib import Path
-from launcher.system.processes import lock
-assert lock(Path(sys.argv[1])) is not None
+from launcher.system.locks import lock_file
+assert lock_file(Path(sys.argv[1])) is not None
 print("locked", flush=True)
 {then}
 time.sleep(60)
@@ -100,7 +100,7 @@ def of(pid: int) -> Identity:
     return who
 
 
-def test_a_process_is_known_by_pid_start_time_and_boot(children: Children) -> None:
+def test_process_is_identified_by_pid_start_time_and_boot(children: Children) -> None:
     child = children("sleep", "60")
     who = of(child.pid)
     assert identity_from_record(who.record()) == who
@@ -110,7 +110,7 @@ def test_a_process_is_known_by_pid_start_time_and_boot(children: Children) -> No
     assert not is_alive(who)
 
 
-def test_a_zombie_is_not_alive(children: Children) -> None:
+def test_zombie_is_not_alive(children: Children) -> None:
     child = children("sleep", "60")
     who = of(child.pid)
     child.kill()
@@ -121,7 +121,7 @@ def test_a_zombie_is_not_alive(children: Children) -> None:
 
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot": "another"}])
-def test_a_pid_that_was_given_to_another_process_is_not_taken_for_the_first(
+def test_reused_pid_is_not_mistaken_for_the_first_process(
     change: dict[str, int | str],
 ) -> None:
     me = of(os.getpid())
@@ -131,7 +131,7 @@ def test_a_pid_that_was_given_to_another_process_is_not_taken_for_the_first(
     assert is_alive(me)
 
 
-def test_a_programs_name_cannot_forge_its_identity(children: Children, tmp_path: Path) -> None:
+def test_program_name_cannot_forge_an_identity(children: Children, tmp_path: Path) -> None:
     program = tmp_path / "x) Z 1 (y"
     shutil.copy("/bin/sleep", program)
     child = children(str(program), "60")
@@ -139,13 +139,13 @@ def test_a_programs_name_cannot_forge_its_identity(children: Children, tmp_path:
     assert of(child.pid).start_ticks > of(1).start_ticks
 
 
-def test_a_record_without_a_whole_identity_names_nobody() -> None:
+def test_incomplete_identity_record_names_no_process() -> None:
     assert identity_from_record(None) is None
     assert identity_from_record({"pid": 12}) is None
     assert identity_from_record({"pid": "12", "start_ticks": 1, "boot": "x"}) is None
 
 
-def test_a_descriptor_tells_when_a_process_ends(children: Children) -> None:
+def test_pidfd_becomes_readable_when_the_process_ends(children: Children) -> None:
     child = children("sleep", "60")
     descriptor = open_pidfd(of(child.pid))
     assert descriptor is not None
@@ -155,7 +155,7 @@ def test_a_descriptor_tells_when_a_process_ends(children: Children) -> None:
     os.close(descriptor)
 
 
-def test_a_lock_has_one_holder_until_it_is_killed(children: Children, tmp_path: Path) -> None:
+def test_lock_has_one_holder_until_it_is_killed(children: Children, tmp_path: Path) -> None:
     path = tmp_path / "lock"
     child = holder(children, path)
     assert lock_file(path) is None
@@ -174,7 +174,7 @@ def test_asking_for_the_holder_does_not_take_its_lock(children: Children, tmp_pa
     assert [lock_holder(path) for _ in range(3)] == [child.pid] * 3
 
 
-def test_a_child_does_not_keep_its_parents_lock(children: Children, tmp_path: Path) -> None:
+def test_child_does_not_keep_its_parents_lock(children: Children, tmp_path: Path) -> None:
     path = tmp_path / "lock"
     child = holder(children, path, then=FORK)
     assert child.stdout is not None
@@ -188,12 +188,12 @@ def test_a_child_does_not_keep_its_parents_lock(children: Children, tmp_path: Pa
         os.kill(grandchild, signal.SIGKILL)
 
 
-def test_a_lock_that_was_never_made_has_no_holder(tmp_path: Path) -> None:
+def test_lock_that_was_never_created_has_no_holder(tmp_path: Path) -> None:
     assert lock_holder(tmp_path / "lock") is None
     assert not (tmp_path / "lock").exists()
 
 
-def test_all_below_a_process_are_its_descendants(children: Children) -> None:
+def test_descendants_include_all_levels(children: Children) -> None:
     child = children(*shell("sh -c 'sleep 60 & echo $!; wait' & wait"))
     assert child.stdout is not None
     grandchild = int(child.stdout.readline())
@@ -204,7 +204,7 @@ def test_all_below_a_process_are_its_descendants(children: Children) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def test_what_a_dead_leader_left_in_its_session_is_killed(children: Children) -> None:
+def test_processes_left_in_a_dead_leaders_session_are_killed(children: Children) -> None:
     child = children(sys.executable, "-c", TWO_GROUPS, apart=True)
     assert child.stdout is not None
     child.stdout.readline()
@@ -216,7 +216,7 @@ def test_what_a_dead_leader_left_in_its_session_is_killed(children: Children) ->
     assert session_processes(child.pid) == []
 
 
-def test_a_session_of_a_process_that_got_the_same_pid_later_is_left_alone(
+def test_session_of_a_process_that_reused_the_pid_is_left_alone(
     children: Children,
 ) -> None:
     child = children("sleep", "60", apart=True)
@@ -227,7 +227,7 @@ def test_a_session_of_a_process_that_got_the_same_pid_later_is_left_alone(
 @pytest.mark.parametrize(
     "other", [{"boot": "earlier"}, {"namespace": 1}], ids=["boot", "namespace"]
 )
-def test_a_session_whose_leader_lived_in_another_boot_or_namespace_is_left_alone(
+def test_session_of_a_leader_in_another_boot_or_namespace_is_left_alone(
     children: Children, other: dict[str, Any]
 ) -> None:
     child = children(*shell("sleep 60 & echo $!"), apart=True)
@@ -241,13 +241,13 @@ def test_a_session_whose_leader_lived_in_another_boot_or_namespace_is_left_alone
     until(lambda: identity(left) is None, "a leader of this boot and namespace takes it along")
 
 
-def test_a_signal_to_a_process_that_is_gone_is_no_error(children: Children) -> None:
+def test_signal_to_an_ended_process_is_not_an_error(children: Children) -> None:
     child = children("true")
     child.wait()
     send_signal(child.pid, signal.SIGTERM)
 
 
-def test_a_process_is_started_apart_from_ours(tmp_path: Path) -> None:
+def test_daemon_is_detached_from_our_process(tmp_path: Path) -> None:
     log = tmp_path / "log"
     inherited, ours = os.pipe()
     os.set_inheritable(ours, True)  # as a shell leaves it to its programs
@@ -276,17 +276,17 @@ def test_a_process_is_started_apart_from_ours(tmp_path: Path) -> None:
 FEW_FILES = """
 import os, resource, sys
 from pathlib import Path
-from launcher.system.processes import short_of_files, start_apart
+from launcher.system.process_start import open_files_shortage, spawn_daemon
 hard = int(sys.argv[1])
 above = os.dup2(0, 200)  # as it was inherited
 os.set_inheritable(above, True)
 resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
-print(bool(short_of_files()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(bool(open_files_shortage()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 while os.dup(0) < 50:
     pass
-print(bool(short_of_files()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+print(bool(open_files_shortage()), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 log = Path(sys.argv[2])
-program = start_apart(["/bin/sh", "-c", "ulimit -n; ls /proc/self/fd"], log)
+program = spawn_daemon(["/bin/sh", "-c", "ulimit -n; ls /proc/self/fd"], log)
 assert os.waitpid(program, 0)[1] == 0
 print(*log.read_text().split())
 """
@@ -295,7 +295,7 @@ print(*log.read_text().split())
 @pytest.mark.parametrize(
     ("hard", "short"), [(60, ["False 60", "True 60"]), (100, ["False 60", "False 100"])]
 )
-def test_the_limit_of_open_files_is_raised_for_us_alone_and_else_is_a_reason_to_wait(
+def test_open_file_limit_is_raised_for_us_only_and_otherwise_is_a_reason_to_wait(
     tmp_path: Path, hard: int, short: list[str]
 ) -> None:
     done = subprocess.run(
@@ -308,7 +308,7 @@ def test_the_limit_of_open_files_is_raised_for_us_alone_and_else_is_a_reason_to_
     assert done.stdout.splitlines() == [*short, "60 0 1 2 3"]
 
 
-def test_how_long_a_process_runs_is_told_by_a_clock_that_nobody_sets(children: Children) -> None:
+def test_running_time_of_a_process_uses_a_monotonic_clock(children: Children) -> None:
     child = identity(children("sleep", "60").pid)
     assert child is not None
     elapsed = seconds_since_start(child)
@@ -321,7 +321,7 @@ def test_how_long_a_process_runs_is_told_by_a_clock_that_nobody_sets(children: C
 
 
 @pytest.mark.parametrize("thread", ["", "with a thread"])
-def test_a_program_that_is_stopped_while_it_starts_another_stands_still_and_goes_on(
+def test_program_stopped_while_spawning_another_stops_and_continues(
     children: Children, tmp_path: Path, thread: str
 ) -> None:
     fifo = tmp_path / "fifo"
@@ -345,7 +345,7 @@ def test_a_program_that_is_stopped_while_it_starts_another_stands_still_and_goes
 
 OFTEN = """
 import os, random, signal, threading, time
-from launcher.system.processes import StopEvent
+from launcher.system.stop_event import StopEvent
 
 def strike():
     time.sleep(random.random() / 1000)
@@ -363,5 +363,5 @@ for _ in range(200):
 """
 
 
-def test_a_handler_may_set_an_event_for_which_the_thread_that_it_interrupts_waits() -> None:
+def test_handler_may_set_an_event_that_its_interrupted_thread_waits_for() -> None:
     subprocess.run([sys.executable, "-c", OFTEN], check=True, timeout=60)

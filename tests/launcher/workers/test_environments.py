@@ -65,7 +65,7 @@ def write(file: Path, text: str) -> None:
     new.rename(file)
 
 
-def test_a_job_whose_interpreter_is_a_loop_of_links_keeps_nobody_waiting(
+def test_interpreter_that_is_a_loop_of_links_blocks_no_other_job(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     loop = tmp_path / "loop"
@@ -85,7 +85,7 @@ def test_a_job_whose_interpreter_is_a_loop_of_links_keeps_nobody_waiting(
     assert "cannot run" in job_row(store, jobs[0]).reason
 
 
-def test_an_interpreter_that_cannot_be_run_just_now_is_no_outage_of_the_machine(
+def test_interpreter_that_cannot_run_for_now_is_not_an_outage_of_the_machine(
     home: Home, tmp_path: Path
 ) -> None:
     loop = tmp_path / "loop"
@@ -101,7 +101,7 @@ def test_an_interpreter_that_cannot_be_run_just_now_is_no_outage_of_the_machine(
     fork_servers.close()
 
 
-def test_an_environment_that_worked_and_is_installed_anew_fails_no_job_for_good(
+def test_reinstalled_environment_that_worked_fails_no_job_permanently(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = tmp_path / "python"
@@ -125,9 +125,7 @@ def test_an_environment_that_worked_and_is_installed_anew_fails_no_job_for_good(
     fork_servers.close()
 
 
-def test_an_environment_for_which_there_is_no_room_is_passed_over_and_others_are_born(
-    home: Home, tmp_path: Path
-) -> None:
+def test_environment_without_room_is_skipped_and_others_start(home: Home, tmp_path: Path) -> None:
     """Its module lets it open so few files that it can make no channel for a supervisor."""
     python = tmp_path / "python"
     (tmp_path / "greedy.py").write_text(
@@ -153,7 +151,7 @@ def test_an_environment_for_which_there_is_no_room_is_passed_over_and_others_are
     fork_servers.close()
 
 
-def test_a_bar_doubles_up_to_a_minute_and_is_forgotten_after_a_quiet_one() -> None:
+def test_backoff_doubles_up_to_a_minute_and_is_reset_after_a_quiet_minute() -> None:
     bars, now, spans = BackoffSet[str](), 0.0, list[float]()
     for _ in range(7):
         bars.add("bad", now)
@@ -167,7 +165,7 @@ def test_a_bar_doubles_up_to_a_minute_and_is_forgotten_after_a_quiet_one() -> No
     assert bars.wait_s("bad", now + LONGEST_KEY_BACKOFF_S) == FIRST_KEY_BACKOFF_S
 
 
-def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(
+def test_scheduler_started_by_a_job_does_not_use_the_jobs_cores_and_gpus(
     home: Home, store: Store, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
@@ -178,7 +176,7 @@ def test_a_scheduler_that_a_job_starts_does_not_take_the_jobs_place_for_its_own(
             "-c",
             "import sys; from pathlib import Path\n"
             "from launcher.system.paths import Home, make_home\n"
-            "from launcher.system.daemon_control import ensure_scheduler\n"
+            "from launcher.system.scheduler_start import ensure_scheduler\n"
             f"home = Home(Path({str(other)!r})); make_home(home); ensure_scheduler(home)",
         ),
         context=a_context(environment={"PATH": os.environ["PATH"]}),

@@ -58,7 +58,9 @@ def anonymous_kib(pid: int) -> int:
     return int(Path(f"/proc/{pid}/status").read_text().partition("RssAnon:")[2].split()[0])
 
 
-def test_many_attempts_leave_nothing_in_the_nursery(fork_server: ForkServer, home: Home) -> None:
+def test_many_attempts_leave_nothing_in_the_fork_server(
+    fork_server: ForkServer, home: Home
+) -> None:
     run_attempt(fork_server, home, a_spec(), job=1000)
     before = anonymous_kib(fork_server._pid)
     descriptors = len(list(Path(f"/proc/{fork_server._pid}/fd").iterdir()))
@@ -71,14 +73,14 @@ def test_many_attempts_leave_nothing_in_the_nursery(fork_server: ForkServer, hom
     assert anonymous_kib(fork_server._pid) - before < 1024
 
 
-def test_a_killed_nursery_says_that_it_is_dead(fork_server: ForkServer, home: Home) -> None:
+def test_killed_fork_server_reports_its_death(fork_server: ForkServer, home: Home) -> None:
     run_attempt(fork_server, home, a_spec(), job=1)
     os.kill(fork_server._pid, signal.SIGKILL)
     fork_server.request_supervisor()
     assert fork_server.receive_supervisor() is None
 
 
-def test_a_killed_nurserys_attempts_live_on(fork_server: ForkServer, home: Home) -> None:
+def test_attempts_of_a_killed_fork_server_continue(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec(*shell("read line < go; echo went on")))
     os.mkfifo(attempt.folder / "go")
     supervised = started(fork_server, attempt)
@@ -91,7 +93,7 @@ def test_a_killed_nurserys_attempts_live_on(fork_server: ForkServer, home: Home)
 
 
 @pytest.mark.parametrize("end", ["killed", "goodbye"])
-def test_a_fork_server_without_a_scheduler_goes_when_its_supervisors_have_no_work(
+def test_fork_server_without_a_scheduler_exits_once_its_supervisors_are_idle(
     fork_server: ForkServer, home: Home, end: str
 ) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
@@ -107,7 +109,9 @@ def test_a_fork_server_without_a_scheduler_goes_when_its_supervisors_have_no_wor
     until(lambda: fork_server.reap(), "the fork server has left")
 
 
-def test_a_nursery_whose_scheduler_said_goodbye_restarts_none(home: Home, store: Store) -> None:
+def test_fork_server_closed_by_its_scheduler_restarts_no_scheduler(
+    home: Home, store: Store
+) -> None:
     fork_server = ForkServer(home, PLAIN)
     fork_server.close()
     assert identity(fork_server._pid) is None
@@ -124,7 +128,7 @@ def test_modules_are_imported_once_for_all_workers(home: Home, tmp_path: Path) -
     assert outcome.result == {"shared": True}
 
 
-def test_a_nursery_finds_modules_where_its_jobs_would_and_not_where_we_do(
+def test_fork_server_resolves_modules_like_its_jobs(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ours.py").write_text("")
@@ -144,20 +148,22 @@ def test_a_nursery_finds_modules_where_its_jobs_would_and_not_where_we_do(
         fork_server.close()
 
 
-def test_a_nursery_that_still_loads_is_not_waited_for(home: Home, tmp_path: Path) -> None:
+def test_loading_fork_server_is_not_waited_for(home: Home, tmp_path: Path) -> None:
     (tmp_path / "endless.py").write_text("import time\ntime.sleep(600)\n")
     fork_server = ForkServer(home, WorkerEnvironment(sys.executable, ("endless",), str(tmp_path)))
     fork_server.close()  # the limit of a test is far below 600 s
     assert identity(fork_server._pid) is None
 
 
-def test_a_job_that_can_do_without_a_preload_that_fails_is_done(home: Home, tmp_path: Path) -> None:
+def test_job_runs_despite_a_failing_optional_preload(home: Home, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("raise SystemExit('no licence')\n")
     code = "def run(job):\n    return {}\n"
     assert isinstance(result_of(home, tmp_path, code, "broken"), Done)
 
 
-def test_workers_of_a_nursery_draw_random_numbers_of_their_own(home: Home, tmp_path: Path) -> None:
+def test_workers_of_a_fork_server_have_independent_random_numbers(
+    home: Home, tmp_path: Path
+) -> None:
     (tmp_path / "kind.py").write_text(
         "import random, numpy\ndef run(job):\n"
         "    return {'python': random.random(), 'numpy': numpy.random.random()}\n"
@@ -175,7 +181,7 @@ def test_workers_of_a_nursery_draw_random_numbers_of_their_own(home: Home, tmp_p
     fork_server.close()
 
 
-def test_libraries_of_a_worker_use_as_many_threads_as_its_job_has_cores_or_says(
+def test_libraries_of_a_worker_use_as_many_threads_as_its_job_has_cores_or_requests(
     home: Home, tmp_path: Path
 ) -> None:
     (tmp_path / "kind.py").write_text(
@@ -199,7 +205,7 @@ def test_libraries_of_a_worker_use_as_many_threads_as_its_job_has_cores_or_says(
     fork_server.close()
 
 
-def test_a_nursery_works_above_descriptor_1023(home: Home) -> None:
+def test_fork_server_works_above_descriptor_1023(home: Home) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limits[1] < MOST_FILES:
         pytest.skip(f"at most {limits[1]} files may be open here")
@@ -220,7 +226,7 @@ def test_a_nursery_works_above_descriptor_1023(home: Home) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_a_nursery_that_cannot_be_killed_is_left_and_collected_later(
+def test_fork_server_that_cannot_be_killed_is_left_and_reaped_later(
     home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A process in a frozen group (cgroup v1) does not die of SIGKILL, as one that waits for a disk."""
@@ -243,7 +249,7 @@ def test_a_nursery_that_cannot_be_killed_is_left_and_collected_later(
         group.rmdir()
 
 
-def test_interrupting_the_terminal_does_not_reach_the_nursery(
+def test_terminal_interrupt_does_not_reach_the_fork_server(
     fork_server: ForkServer, home: Home
 ) -> None:
     run_attempt(fork_server, home, a_spec(), job=1)
@@ -254,7 +260,7 @@ def test_interrupting_the_terminal_does_not_reach_the_nursery(
     assert os.getsid(fork_server._pid) == fork_server._pid
 
 
-def test_in_an_environment_with_an_older_launcher_its_own_fork_server_starts(
+def test_environment_with_an_older_launcher_starts_its_own_fork_server(
     tmp_path: Path,
 ) -> None:
     """In 0.2 it was another module: `launcher.nursery`."""

@@ -56,9 +56,7 @@ def orders(home: Home) -> AttemptSpecWriter:
     return orders
 
 
-def test_an_order_that_was_written_ahead_is_not_written_again(
-    home: Home, orders: AttemptSpecWriter
-) -> None:
+def test_prepared_spec_is_not_written_again(home: Home, orders: AttemptSpecWriter) -> None:
     spec = home.attempt(7, 1).spec
     before = spec.stat()
     assert orders.prepared_number(7) == 1
@@ -68,14 +66,14 @@ def test_an_order_that_was_written_ahead_is_not_written_again(
     assert not orders.prepared_number(7), "it is the attempt's now"
 
 
-def test_an_order_for_another_place_replaces_the_one_that_was_written_ahead(
+def test_spec_for_another_place_replaces_the_prepared_one(
     home: Home, orders: AttemptSpecWriter
 ) -> None:
     orders.write(7, 1, "2nd\n")
     assert home.attempt(7, 1).spec.read_text() == "2nd\n"
 
 
-def test_what_was_deleted_meanwhile_is_written_anew(home: Home, orders: AttemptSpecWriter) -> None:
+def test_deleted_files_are_written_again(home: Home, orders: AttemptSpecWriter) -> None:
     attempt = home.attempt(7, 1)
     shutil.rmtree(attempt.folder)
     assert not orders.prepared_number(7)
@@ -84,7 +82,7 @@ def test_what_was_deleted_meanwhile_is_written_anew(home: Home, orders: AttemptS
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_the_folder_of_an_attempt_that_was_claimed_is_never_discarded(
+def test_folder_of_a_claimed_attempt_is_never_discarded(
     number: int, home: Home, orders: AttemptSpecWriter
 ) -> None:
     orders.write(7, number, "claimed\n")
@@ -92,7 +90,7 @@ def test_the_folder_of_an_attempt_that_was_claimed_is_never_discarded(
     assert home.attempt(7, number).spec.exists()
 
 
-def test_what_nobody_claimed_is_discarded_and_a_folder_in_which_anything_else_lies_stays(
+def test_unclaimed_folder_is_discarded_unless_it_contains_other_files(
     home: Home, orders: AttemptSpecWriter
 ) -> None:
     orders.discard()
@@ -103,7 +101,7 @@ def test_what_nobody_claimed_is_discarded_and_a_folder_in_which_anything_else_li
     assert begun.spec.exists()
 
 
-def test_a_log_lies_beside_an_order_that_is_written_ahead_and_stays_once_anything_is_in_it(
+def test_log_is_created_with_a_prepared_spec_and_kept_once_it_has_content(
     home: Home, orders: AttemptSpecWriter
 ) -> None:
     attempt = home.attempt(7, 1)
@@ -135,7 +133,7 @@ def attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Attempt:
     return attempt
 
 
-def test_without_links_the_right_to_start_is_given_once(attempt: Attempt) -> None:
+def test_start_right_is_granted_once_without_links(attempt: Attempt) -> None:
     record = acquire_start(attempt)
     assert record is not None
     with open(record, "rb") as file:  # noqa: PTH123  # a descriptor
@@ -143,7 +141,7 @@ def test_without_links_the_right_to_start_is_given_once(attempt: Attempt) -> Non
     assert acquire_start(attempt) is None
 
 
-def test_without_links_a_deleted_record_is_made_again(attempt: Attempt) -> None:
+def test_deleted_record_is_created_again_without_links(attempt: Attempt) -> None:
     shutil.rmtree(attempt.folder)
     restore_record(attempt, ORDER)
     record_outcome(attempt, outcome_line(Done(at=1.0)))
@@ -157,7 +155,7 @@ def test_without_links_a_deleted_record_is_made_again(attempt: Attempt) -> None:
 LIMITED = Terms(time_limit_s=100.0, warn_s=10.0, grace_s=5.0)
 
 
-def test_a_program_is_warned_then_asked_to_end_then_killed_until_it_is_gone() -> None:
+def test_program_is_warned_then_terminated_then_killed_until_it_is_gone() -> None:
     times = Deadlines.from_terms(LIMITED, 1000.0)
     due = [
         times.take_due_step(at, stop_requested=False, paused=False)
@@ -175,7 +173,7 @@ def test_a_program_is_warned_then_asked_to_end_then_killed_until_it_is_gone() ->
     assert times.next_deadline(paused=False) == 1105 + KILL_RETRY_S
 
 
-def test_who_asks_for_its_end_comes_before_its_limit() -> None:
+def test_stop_request_precedes_the_time_limit() -> None:
     times = Deadlines.from_terms(LIMITED, 1000.0)
     assert times.take_due_step(1010, stop_requested=True, paused=False) is TerminationStep.END
     assert times.take_due_step(1011, stop_requested=True, paused=False) is None
@@ -183,14 +181,14 @@ def test_who_asks_for_its_end_comes_before_its_limit() -> None:
     assert (times.limit_reached, times.stop_requested) == (False, True)
 
 
-def test_what_its_limit_has_ended_is_not_asked_again() -> None:
+def test_program_ended_by_its_limit_is_not_stopped_again() -> None:
     times = Deadlines.from_terms(Terms(time_limit_s=1.0, grace_s=5.0), 0.0)
     assert times.take_due_step(1, stop_requested=False, paused=False) is TerminationStep.END
     assert times.take_due_step(2, stop_requested=True, paused=False) is None
     assert (times.limit_reached, times.stop_requested) == (True, False)
 
 
-def test_a_program_whose_end_is_due_earlier_is_killed_then_and_never_later() -> None:
+def test_program_with_an_earlier_deadline_is_killed_then_and_never_later() -> None:
     times = Deadlines.from_terms(LIMITED, 1000.0)
     times.kill_by(1001.0)  # it is not ending
     assert times.take_due_step(1010, stop_requested=True, paused=False) is TerminationStep.END
@@ -202,7 +200,7 @@ def test_a_program_whose_end_is_due_earlier_is_killed_then_and_never_later() -> 
     assert times.next_deadline(paused=False) == 1010 + KILL_RETRY_S
 
 
-def test_a_pause_moves_what_is_still_to_come() -> None:
+def test_pause_postpones_later_deadlines() -> None:
     times = Deadlines.from_terms(LIMITED, 1000.0)
     assert times.take_due_step(1095, stop_requested=False, paused=True) is None
     assert times.next_deadline(paused=True) is None
@@ -211,7 +209,7 @@ def test_a_pause_moves_what_is_still_to_come() -> None:
     assert Deadlines.from_terms(Terms(), 0.0).next_deadline(paused=False) is None
 
 
-def test_a_program_without_processes_is_paused_as_long_as_its_folder_says(tmp_path: Path) -> None:
+def test_program_without_processes_is_paused_as_long_as_its_folder_requests(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path)
     pause = Pause(attempt, list)
     assert (pause.apply_request(1.0), pause.is_paused) == (0.0, False)
@@ -242,7 +240,7 @@ EXIT_1 = 1 << 8
         ("", ""),
     ],
 )
-def test_an_exception_in_a_programs_last_line_is_told_without_its_module(
+def test_exception_in_the_last_line_is_reported_without_its_module(
     tmp_path: Path, last: str, exception: str
 ) -> None:
     attempt = Attempt(tmp_path)
@@ -254,7 +252,7 @@ def test_an_exception_in_a_programs_last_line_is_told_without_its_module(
     assert read_outcome(outcome_record(outcome)) == outcome
 
 
-def test_a_worker_that_lacked_memory_tells_its_exception_and_what_it_used(tmp_path: Path) -> None:
+def test_worker_out_of_memory_reports_its_exception_and_usage(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path)
     error, shortage = "MemoryError: no room", {"where": "ram"}
     write_json(attempt.result, {"schema": 1, "ok": False, "error": error, "shortage": {**shortage}})
@@ -264,7 +262,7 @@ def test_a_worker_that_lacked_memory_tells_its_exception_and_what_it_used(tmp_pa
     assert read_outcome(outcome_record(outcome)) == outcome
 
 
-def test_a_program_that_reached_its_time_limit_has_that_on_record(tmp_path: Path) -> None:
+def test_program_that_reached_its_time_limit_is_recorded_as_such(tmp_path: Path) -> None:
     outcome = judge_exit(EXIT_1, Attempt(tmp_path), ExitContext(over_limit_s=3.0), 5.0)
     assert isinstance(outcome, Failed)
     assert outcome.over_limit
@@ -517,7 +515,7 @@ def facts(found: OomReport | None) -> OomReport | None:
 
 
 @pytest.mark.parametrize(("text", "told"), LAST_WORDS.values(), ids=list(LAST_WORDS))
-def test_a_lack_of_memory_is_told_with_its_numbers(text: str, told: OomReport) -> None:
+def test_lack_of_memory_is_reported_with_its_numbers(text: str, told: OomReport) -> None:
     assert facts(find_oom_in_log(f"epoch 1 loss 0.3\n{text}")) == told
 
 
@@ -553,18 +551,18 @@ OTHER_ENDS = {
 
 
 @pytest.mark.parametrize("text", OTHER_ENDS.values(), ids=list(OTHER_ENDS))
-def test_another_end_is_not_taken_for_a_lack_of_memory(text: str) -> None:
+def test_other_failure_is_not_mistaken_for_a_lack_of_memory(text: str) -> None:
     assert find_oom_in_log(text) is None
 
 
-def test_what_is_said_stops_where_the_advice_begins() -> None:
+def test_message_stops_before_the_advice() -> None:
     found = find_oom_in_log(ALONE.replace("\n", ADVICE))
     assert found is not None
     assert found.message.startswith("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to")
     assert "If reserved" not in found.message
 
 
-def test_a_log_that_was_cut_in_the_middle_of_a_line_is_read_from_its_end() -> None:
+def test_log_cut_within_a_line_is_read_from_its_end() -> None:
     found = find_oom_in_log("x" * 1_000_000 + "\n" + OLD)
     assert found is not None
     assert found.wanted == round(2.26 * GIB)
@@ -603,7 +601,7 @@ RING.__cause__ = caused(RuntimeError("b"), RING)
         (RING, None),
     ],
 )
-def test_an_exception_is_a_lack_of_memory_by_its_class_its_words_or_its_cause(
+def test_exception_is_a_lack_of_memory_by_class_message_or_cause(
     error: BaseException, told: OomReport | None
 ) -> None:
     assert facts(find_oom_in_exception(error)) == told
@@ -624,7 +622,7 @@ def test_any_log_can_be_read(text: str) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(logs, st.integers(0, 400))
-def test_a_log_that_ends_earlier_can_be_read(text: str, end: int) -> None:
+def test_log_that_ends_earlier_can_be_read(text: str, end: int) -> None:
     find_oom_in_log(text[:end])
 
 
@@ -634,32 +632,32 @@ def test_a_log_that_ends_earlier_can_be_read(text: str, end: int) -> None:
 CONTEXT = 512 << 20
 
 
-def test_a_share_without_a_folder_limits_nothing_and_writes_nowhere() -> None:
+def test_memory_share_without_a_folder_limits_nothing_and_writes_nothing() -> None:
     share = Share()
     share.report(reserved=1, peak=1, last=True)
     assert share.vram_limit() == VramLimit()
     assert share.cap() is None
 
 
-def test_a_cap_holds_the_context_and_the_rest_is_the_allocators(tmp_path: Path) -> None:
+def test_cap_includes_the_context_and_the_rest_is_the_allocators(tmp_path: Path) -> None:
     write_share(Attempt(tmp_path), cap=8 * GIB, context=CONTEXT)
     share = Share(tmp_path)
     assert share.cap() == 8 * GIB
     assert share.vram_limit().allocator == 8 * GIB - CONTEXT
 
 
-def test_a_cap_below_the_context_leaves_the_allocator_nothing(tmp_path: Path) -> None:
+def test_cap_below_the_context_leaves_the_allocator_nothing(tmp_path: Path) -> None:
     write_share(Attempt(tmp_path), cap=1, context=CONTEXT)
     assert Share(tmp_path).vram_limit().allocator == 0
 
 
-def test_who_is_alone_on_a_card_has_no_cap(tmp_path: Path) -> None:
+def test_job_alone_on_a_gpu_has_no_cap(tmp_path: Path) -> None:
     write_share(Attempt(tmp_path), cap=None, context=CONTEXT)
     assert read_share(Attempt(tmp_path)) == VramLimit(cap=None, context=CONTEXT)
     assert Share(tmp_path).vram_limit().allocator is None
 
 
-def test_a_change_is_seen_after_half_a_second(tmp_path: Path) -> None:
+def test_change_is_seen_after_half_a_second(tmp_path: Path) -> None:
     clock = Clock(now=0.0)
     share = Share(tmp_path, clock=clock)
     assert share.cap() is None
@@ -678,7 +676,7 @@ def test_a_change_is_seen_after_half_a_second(tmp_path: Path) -> None:
              '{"schema": 1, "cap": -1, "context": 0}', '{"schema": 1, "context": 0}',
              '{"schema": 1, "cap": null}', '{"schema": 1, "cap": true, "context": 0}'],
 )  # fmt: skip
-def test_what_cannot_be_understood_changes_nothing(tmp_path: Path, text: str) -> None:
+def test_unreadable_share_changes_nothing(tmp_path: Path, text: str) -> None:
     attempt, clock = Attempt(tmp_path), Clock(now=0.0)
     share = Share(tmp_path, clock=clock)
     write_share(attempt, cap=GIB, context=0)
@@ -692,7 +690,7 @@ def test_what_cannot_be_understood_changes_nothing(tmp_path: Path, text: str) ->
     assert share.cap() == GIB
 
 
-def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> None:
+def test_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     attempt, clock = Attempt(tmp_path), Clock(now=0.0)
     write_share(attempt, cap=GIB, context=0)
     share = Share(tmp_path, clock=clock)
@@ -704,7 +702,7 @@ def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path) -> None:
     assert share.cap() == GIB
 
 
-def test_a_report_is_read_as_it_was_told(tmp_path: Path) -> None:
+def test_report_survives_a_round_trip(tmp_path: Path) -> None:
     Share(tmp_path).report(reserved=3, peak=5, context=CONTEXT, uuid="GPU-8932f937")
     report = read_report(Attempt(tmp_path))
     assert report is not None
@@ -714,7 +712,7 @@ def test_a_report_is_read_as_it_was_told(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["memory.json"]
 
 
-def test_reports_are_written_once_a_second_but_the_last_one_always(tmp_path: Path) -> None:
+def test_reports_are_written_once_a_second_and_the_last_one_always(tmp_path: Path) -> None:
     attempt, clock = Attempt(tmp_path), Clock(now=0.0)
     share = Share(tmp_path, clock=clock)
 
@@ -730,7 +728,7 @@ def test_reports_are_written_once_a_second_but_the_last_one_always(tmp_path: Pat
     assert told(4, 1.1, last=True) == 4
 
 
-def test_a_worker_goes_on_when_its_report_cannot_be_written(tmp_path: Path) -> None:
+def test_worker_continues_if_its_report_cannot_be_written(tmp_path: Path) -> None:
     Share(tmp_path / "gone").report(reserved=1, peak=1)
     assert read_report(Attempt(tmp_path / "gone")) is None
 
@@ -743,18 +741,18 @@ GOOD = {"schema": 1, "at": 5.0, "reserved": 3, "peak": 5, "context": None, "uuid
     [{"schema": 2}, {"at": "now"}, {"at": float("nan")}, {"reserved": -1}, {"reserved": None},
      {"peak": 1.5}, {"reserved": True}, {"reserved": 1 << 62}],
 )  # fmt: skip
-def test_nonsense_is_no_report(tmp_path: Path, change: dict[str, object]) -> None:
+def test_invalid_report_is_ignored(tmp_path: Path, change: dict[str, object]) -> None:
     Attempt(tmp_path).memory.write_text(json.dumps(GOOD | change))
     assert read_report(Attempt(tmp_path)) is None
 
 
 @pytest.mark.parametrize("uuid", [7, "", "x" * 101, "GPU\n1"])
-def test_an_odd_name_of_a_card_is_left_out(tmp_path: Path, uuid: object) -> None:
+def test_gpu_with_an_invalid_name_is_skipped(tmp_path: Path, uuid: object) -> None:
     Attempt(tmp_path).memory.write_text(json.dumps(GOOD | {"uuid": uuid}))
     assert read_report(Attempt(tmp_path)) == MemoryReport(at=5.0, reserved=3, peak=5)
 
 
-def test_a_folder_in_a_records_place_is_no_record(tmp_path: Path) -> None:
+def test_folder_in_place_of_a_record_is_not_a_record(tmp_path: Path) -> None:
     attempt = Attempt(tmp_path)
     attempt.memory.mkdir()
     attempt.share.mkdir()
@@ -769,7 +767,7 @@ amounts = st.none() | st.integers(0, 1 << 59)
 
 @settings(max_examples=30, deadline=None)
 @given(amounts, st.integers(0, 1 << 59))
-def test_a_share_is_read_as_it_was_written(
+def test_share_survives_a_round_trip(
     tmp_path_factory: pytest.TempPathFactory, cap: int | None, context: int
 ) -> None:
     attempt = Attempt(tmp_path_factory.mktemp("attempt"))
@@ -777,7 +775,7 @@ def test_a_share_is_read_as_it_was_written(
     assert read_share(attempt) == VramLimit(cap=cap, context=context)
 
 
-def test_a_job_on_several_cards_reports_each_by_its_name(tmp_path: Path) -> None:
+def test_job_on_several_gpus_reports_each_by_its_name(tmp_path: Path) -> None:
     cards = {"GPU-a": 3 * GIB, "GPU-b": 5 * GIB}
     Share(tmp_path).report(reserved=5 * GIB, peak=6 * GIB, cards=cards)
     report = read_report(Attempt(tmp_path))
@@ -786,7 +784,7 @@ def test_a_job_on_several_cards_reports_each_by_its_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("cards", [None, [], "x", {"GPU-a": -1}, {"": 1}, {"GPU\n": 1}])
-def test_nonsense_about_several_cards_is_left_out(tmp_path: Path, cards: object) -> None:
+def test_invalid_entries_about_several_gpus_are_skipped(tmp_path: Path, cards: object) -> None:
     record = {"schema": 1, "at": 1.0, "reserved": 1, "peak": 1, "cards": cards}
     Attempt(tmp_path).memory.write_text(json.dumps(record))
     report = read_report(Attempt(tmp_path))
@@ -804,7 +802,7 @@ def test_nonsense_about_several_cards_is_left_out(tmp_path: Path, cards: object)
         ({"AS": 1 << 40}, None, "its memory limit (ulimit -v, ulimit -d) is too small"),
     ],
 )
-def test_too_little_memory_is_laid_to_a_memory_limit_only_if_there_is_one(
+def test_shortage_is_attributed_to_a_memory_limit_only_if_there_is_one(
     limits: dict[str, int], number: int | None, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -82,7 +82,7 @@ def project(tmp_path: Path) -> Path:
         ("train.py log.txt", {}, "rm train.py", {"log.txt": SEEN}),
     ],
 )
-def test_the_files_that_a_program_reads_are_known_by_their_content(
+def test_files_read_by_a_program_are_identified_by_content(
     fork_server: ForkServer,
     home: Home,
     project: Path,
@@ -121,7 +121,7 @@ def test_the_files_that_a_program_reads_are_known_by_their_content(
         (None, ":", False, None),
     ],
 )
-def test_what_stood_in_an_output_is_put_aside_and_put_back_unless_the_program_is_done(
+def test_existing_output_is_set_aside_and_restored_unless_the_program_is_done(
     fork_server: ForkServer,
     home: Home,
     project: Path,
@@ -149,7 +149,7 @@ def test_what_stood_in_an_output_is_put_aside_and_put_back_unless_the_program_is
     [(":", True), ("touch large.bin", False)],  # then it may be another than at the start
 )
 @pytest.mark.parametrize("is_planned", [True, False])
-def test_a_large_file_of_the_command_line_is_read_at_the_end_where_it_is_ever_compared(
+def test_large_file_of_the_command_line_is_hashed_at_the_end_if_it_is_ever_compared(
     fork_server: ForkServer,
     home: Home,
     project: Path,
@@ -171,7 +171,7 @@ def test_a_large_file_of_the_command_line_is_read_at_the_end_where_it_is_ever_co
         assert found == (f"{MOST_READ + 1} 1" if is_read else "")
 
 
-def test_hashing_shows_how_far_it_is_and_ends_when_its_supervisor_is_to_leave(
+def test_hashing_reports_progress_and_ends_when_its_supervisor_exits(
     fork_server: ForkServer, home: Home, project: Path
 ) -> None:
     script = f"truncate -s {1 << 36} out.bin"  # takes a minute to read
@@ -201,7 +201,7 @@ def test_hashing_shows_how_far_it_is_and_ends_when_its_supervisor_is_to_leave(
         (["sub"], ":", "cannot start '/bin/sh': cannot rename the earlier output sub"),
     ],
 )
-def test_a_program_that_does_not_make_its_output_fails_with_a_sentence(
+def test_program_that_does_not_create_its_output_fails_with_a_message(
     fork_server: ForkServer,
     home: Home,
     project: Path,
@@ -215,7 +215,7 @@ def test_a_program_that_does_not_make_its_output_fails_with_a_sentence(
     assert outcome.error.startswith(error)
 
 
-def test_what_an_undecided_attempt_has_put_aside_makes_place(tmp_path: Path) -> None:
+def test_output_set_aside_by_an_undecided_attempt_makes_room(tmp_path: Path) -> None:
     order = AttemptSpec(
         spec=a_spec(settings={"outputs": ["out.txt"]}),
         context=a_context(tmp_path),
@@ -238,7 +238,7 @@ def test_what_an_undecided_attempt_has_put_aside_makes_place(tmp_path: Path) -> 
 NEEDS_CC = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
 
-def test_a_failed_start_is_tried_again_once_at_growing_intervals() -> None:
+def test_failed_start_is_retried_once_at_growing_intervals() -> None:
     outage, now, pauses = StartBackoff(), 100.0, []
     assert outage.allows_start(now)
     assert outage.wait_s(now) == 0
@@ -256,7 +256,7 @@ def test_a_failed_start_is_tried_again_once_at_growing_intervals() -> None:
     assert pauses == [FIRST_BACKOFF_S * 2**n for n in range(6)] + [LONGEST_BACKOFF_S] * 2
 
 
-def test_what_was_started_and_did_not_come_back_ends_the_outage() -> None:
+def test_start_that_did_not_come_back_ends_the_outage() -> None:
     outage = StartBackoff()
     outage.record_failure("no process", 100.0)
     assert "no process" in str(outage)
@@ -269,7 +269,7 @@ def test_what_was_started_and_did_not_come_back_ends_the_outage() -> None:
     assert outage.wait_s(102.0) == FIRST_BACKOFF_S
 
 
-def test_an_attempt_that_the_machine_cannot_start_leaves_nothing_on_record(store: Store) -> None:
+def test_attempt_that_the_machine_cannot_start_leaves_no_record(store: Store) -> None:
     job = one(store)
     void = NeverStarted(at=2.0, why="no process", blamed_on="machine")
     for _ in range(3):
@@ -282,9 +282,7 @@ def test_an_attempt_that_the_machine_cannot_start_leaves_nothing_on_record(store
 
 
 @NEEDS_CC
-def test_while_no_process_can_be_made_nothing_piles_up_and_then_all_goes_on(
-    home: Home, tmp_path: Path
-) -> None:
+def test_nothing_accumulates_while_no_process_can_be_created(home: Home, tmp_path: Path) -> None:
     grown = starve(tmp_path, home, jobs=60, seconds=2.5)
     assert grown.rows <= 3
     assert grown.folders <= 1
@@ -292,9 +290,7 @@ def test_while_no_process_can_be_made_nothing_piles_up_and_then_all_goes_on(
 
 
 @NEEDS_CC
-def test_a_program_that_is_being_written_is_tried_again_and_holds_up_no_other(
-    home: Home, tmp_path: Path
-) -> None:
+def test_program_being_written_is_retried_and_delays_no_other(home: Home, tmp_path: Path) -> None:
     flag, program = tmp_path / "busy", tmp_path / "program"
     program.write_text("#!/bin/sh\nexit 0\n")
     program.chmod(0o755)

@@ -83,7 +83,7 @@ def laboratory(tmp_path: Path, home: Home) -> Iterator[ForkServer]:
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_that_ended_of_a_signal_to_all_was_stopped_though_its_supervisor_slept(
+def test_program_ended_by_a_signal_to_all_counts_as_stopped_though_its_supervisor_slept(
     fork_server: ForkServer, home: Home, program: str
 ) -> None:
     supervised = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
@@ -99,7 +99,7 @@ def test_a_program_that_ended_of_a_signal_to_all_was_stopped_though_its_supervis
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("program", ["dies", "ends-with-1"])
-def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
+def test_supervisor_that_is_signalled_last_waits_for_its_signal(
     fork_server: ForkServer, home: Home, program: str, number: signal.Signals
 ) -> None:
     supervised = ready(fork_server, home, a_spec(*shell(PROGRAMS[program])))
@@ -127,13 +127,13 @@ def test_a_supervisor_that_gets_its_signal_last_waits_for_it(
         (0, 0.1, ExitContext(has_worker=True), FAILED_WAIT_S),  # it reported nothing
     ],
 )
-def test_only_an_end_that_a_signal_to_all_may_explain_is_waited_for(
+def test_only_an_exit_that_a_signal_to_all_may_explain_is_waited_for(
     home: Home, status: int, ran_s: float, how: ExitContext, patience: float
 ) -> None:
     assert signal_wait_s(status, home.attempt(1, 1), how, ran_s) == pytest.approx(patience)
 
 
-def test_a_program_that_somebody_ends_alone_has_failed(fork_server: ForkServer, home: Home) -> None:
+def test_program_terminated_alone_has_failed(fork_server: ForkServer, home: Home) -> None:
     supervised = ready(fork_server, home, a_spec(*shell(PROGRAMS["dies"])))
     end_program(supervised.attempt)
     outcome = outcome_of(supervised)
@@ -141,7 +141,7 @@ def test_a_program_that_somebody_ends_alone_has_failed(fork_server: ForkServer, 
     assert (outcome.error, outcome.signal) == ("ended by SIGTERM: ready", signal.SIGTERM)
 
 
-def test_a_worker_that_a_signal_ended_before_its_supervisor_got_one_was_stopped(
+def test_worker_ended_by_a_signal_before_its_supervisor_counts_as_stopped(
     laboratory: ForkServer, home: Home
 ) -> None:
     one = ready(laboratory, home, a_spec(name="toy/1", kind="toy", entry="leaving:leaves"))
@@ -152,9 +152,7 @@ def test_a_worker_that_a_signal_ended_before_its_supervisor_got_one_was_stopped(
     assert isinstance(outcome_of(one), Stopped)
 
 
-def test_a_supervisor_that_was_told_to_leave_leaves_and_restarts_no_scheduler(
-    home: Home, store: Store
-) -> None:
+def test_supervisor_told_to_exit_exits_and_restarts_no_scheduler(home: Home, store: Store) -> None:
     enqueue(store, a_spec())
     fork_server = ForkServer(home, WorkerEnvironment())
     busy = ready(fork_server, home, a_spec(*shell(PROGRAMS["dies"])))
@@ -171,7 +169,7 @@ def test_a_supervisor_that_was_told_to_leave_leaves_and_restarts_no_scheduler(
     assert not home.restarts.exists()
 
 
-def test_a_stop_after_the_time_limit_neither_excuses_the_job_nor_prolongs_its_grace(
+def test_stop_after_the_time_limit_neither_excuses_the_job_nor_extends_its_grace(
     fork_server: ForkServer, home: Home
 ) -> None:
     script = "trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"
@@ -187,7 +185,7 @@ def test_a_stop_after_the_time_limit_neither_excuses_the_job_nor_prolongs_its_gr
 # --- with a scheduler
 
 
-def test_sigterm_to_everything_in_any_order_fails_no_job(tmp_path: Path) -> None:
+def test_sigterm_to_all_processes_in_any_order_fails_no_job(tmp_path: Path) -> None:
     toll = shut_down(tmp_path, rounds=ROUNDS, seed=5)
     assert toll.failed == ()
     assert toll.endings["stopped"] >= ROUNDS
@@ -198,7 +196,7 @@ def once(effects: Path) -> Spec:
     return a_spec(*shell(script, str(effects)), terms=Terms(rerun="never", grace_s=5.0))
 
 
-def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_leave(
+def test_job_that_must_never_run_twice_fails_when_its_supervisor_exits(
     home: Home, store: Store, tmp_path: Path, launcher: Launcher
 ) -> None:
     (job,) = enqueue(store, once(tmp_path / "effects"))
@@ -214,7 +212,7 @@ def test_a_job_that_must_never_run_twice_fails_when_its_supervisor_is_told_to_le
     assert "stopped: its supervisor got SIGTERM" in launcher("show", str(job)).out
 
 
-def test_a_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
+def test_job_that_must_never_run_twice_fails_when_the_queue_is_stopped_now(
     home: Home, store: Store, tmp_path: Path, launcher: Launcher
 ) -> None:
     job, other = enqueue(

@@ -67,7 +67,7 @@ def run(fork_server: ForkServer, home: Home) -> Run:
 # --- how a program ends
 
 
-def test_a_programs_folder_has_its_values_and_its_owners_rights(run: Run, tmp_path: Path) -> None:
+def test_program_folder_has_its_values_and_its_owners_permissions(run: Run, tmp_path: Path) -> None:
     look = "cat {job_folder}/params.json; stat -c %a {job_folder} > {job_folder}/rights"
     spec = a_spec(*shell(look), root=str(tmp_path), settings={"params": {"lr": 0.1}})
     attempt, outcome = run(spec, context=a_context(umask=0o027))
@@ -92,7 +92,7 @@ def test_a_programs_folder_has_its_values_and_its_owners_rights(run: Run, tmp_pa
         (("./data",), 126, None, "Permission denied", None),
     ],
 )
-def test_how_a_program_ended_is_recorded_and_what_it_said(
+def test_exit_of_a_program_and_its_output_are_recorded(
     run: Run,
     tmp_path: Path,
     argv: tuple[str, ...],
@@ -110,7 +110,7 @@ def test_how_a_program_ended_is_recorded_and_what_it_said(
         assert outcome.error == error if said is not None else error in outcome.error
 
 
-def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promised(
+def test_program_out_of_main_memory_is_reported_with_usage_and_reservation(
     fork_server: ForkServer, home: Home
 ) -> None:
     program = "x = bytearray(b'x' * (48 << 20)); raise MemoryError"
@@ -126,7 +126,7 @@ def test_a_program_without_main_memory_is_told_with_what_it_used_and_was_promise
     assert 48 << 20 <= outcome.report.held < 1 << 30
 
 
-def test_a_program_is_looked_for_in_all_of_its_owners_path(run: Run, tmp_path: Path) -> None:
+def test_program_is_searched_in_the_whole_path_of_its_owner(run: Run, tmp_path: Path) -> None:
     for folder in ("data", "bin", "later"):
         (tmp_path / folder).mkdir()
     (tmp_path / "data" / "hello").write_text("no program")
@@ -139,9 +139,7 @@ def test_a_program_is_looked_for_in_all_of_its_owners_path(run: Run, tmp_path: P
     assert said_by(attempt) == "from bin\n"
 
 
-def test_what_is_there_and_cannot_be_executed_is_said_before_what_is_absent(
-    run: Run, tmp_path: Path
-) -> None:
+def test_non_executable_file_is_reported_before_a_missing_one(run: Run, tmp_path: Path) -> None:
     (tmp_path / "hello").write_text("no program")
     context = a_context(tmp_path, environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
     _, outcome = run(a_spec("hello"), context=context)
@@ -150,19 +148,19 @@ def test_what_is_there_and_cannot_be_executed_is_said_before_what_is_absent(
     assert "cannot start 'hello': Permission denied" in outcome.error
 
 
-def test_a_folder_that_is_gone_is_named(run: Run) -> None:
+def test_missing_folder_is_named(run: Run) -> None:
     _, outcome = run(a_spec(), context=a_context("/no/such/folder"))
     assert isinstance(outcome, Failed)
     assert "the folder /no/such/folder does not exist" in outcome.error
 
 
-def test_the_records_of_an_attempt_are_private(run: Run) -> None:
+def test_records_of_an_attempt_are_private(run: Run) -> None:
     attempt, _ = run(a_spec())
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in attempt.folder.iterdir()}
     assert set(modes.values()) == {0o600}
 
 
-def test_the_log_also_appears_where_the_run_keeps_it(run: Run, home: Home) -> None:
+def test_log_also_appears_in_the_folder_of_the_run(run: Run, home: Home) -> None:
     link = home.folder / "runs" / "test" / "m" / "train.log"
     link.parent.mkdir(parents=True)
     link.write_text("of an earlier attempt")
@@ -170,7 +168,7 @@ def test_the_log_also_appears_where_the_run_keeps_it(run: Run, home: Home) -> No
     assert link.read_text() == "new\n" == said_by(attempt)
 
 
-def test_folders_of_a_run_are_made_as_its_owner_makes_them(run: Run, home: Home) -> None:
+def test_run_folders_are_created_with_the_owners_umask(run: Run, home: Home) -> None:
     folder = home.folder / "runs" / "test"
     spec = a_spec(log_link=str(folder / "m" / "train.log"))
     run(spec, context=a_context(umask=0o002))
@@ -180,7 +178,7 @@ def test_folders_of_a_run_are_made_as_its_owner_makes_them(run: Run, home: Home)
 # --- the surroundings
 
 
-def test_a_program_finds_itself_where_it_was_queued(run: Run, tmp_path: Path) -> None:
+def test_program_runs_in_the_folder_it_was_queued_in(run: Run, tmp_path: Path) -> None:
     core = min(os.sched_getaffinity(0))
     context = a_context(
         tmp_path,
@@ -221,7 +219,7 @@ def limited_by(limits: dict[str, int]) -> list[tuple[int, int]]:
     ]
 
 
-def test_a_program_has_the_limits_and_niceness_of_its_shell_and_its_supervisor_keeps_its_own(
+def test_program_has_the_limits_and_niceness_of_its_shell_and_its_supervisor_keeps_its_own(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     script = (
@@ -246,7 +244,7 @@ def test_a_program_has_the_limits_and_niceness_of_its_shell_and_its_supervisor_k
     assert said_by(again.attempt).split() == [f"{resource.getrlimit(WHICH[0])[0]}", f"{os.nice(0)}"]
 
 
-def test_a_program_with_limits_inherits_nothing_but_its_output(run: Run) -> None:
+def test_program_with_limits_inherits_only_its_output(run: Run) -> None:
     script = "ls -l /proc/$$/fd; grep Sig /proc/self/status; ps -o sid= $$; echo $$"
     attempt, outcome = run(a_spec(*shell(script)), context=a_context(limits={"NOFILE": 64}))
     assert isinstance(outcome, Done)
@@ -265,7 +263,7 @@ def test_a_program_with_limits_inherits_nothing_but_its_output(run: Run) -> None
         ("/etc/passwd", "cannot start '/etc/passwd': Permission denied"),
     ],
 )
-def test_a_program_with_limits_that_cannot_start_says_why(
+def test_program_with_limits_that_cannot_start_reports_the_reason(
     run: Run, program: str, error: str
 ) -> None:
     _, outcome = run(a_spec(program), context=a_context(limits={"NOFILE": 64}))
@@ -273,7 +271,7 @@ def test_a_program_with_limits_that_cannot_start_says_why(
     assert error in outcome.error
 
 
-def test_a_worker_has_the_limits_and_niceness_of_its_shell(home: Home, tmp_path: Path) -> None:
+def test_worker_has_the_limits_and_niceness_of_its_shell(home: Home, tmp_path: Path) -> None:
     (tmp_path / "limited.py").write_text(
         "import os, resource\ndef run(job):\n"
         f"    return {{'limits': [*map(resource.getrlimit, {WHICH})], 'nice': os.nice(0)}}\n"
@@ -291,7 +289,7 @@ def test_a_worker_has_the_limits_and_niceness_of_its_shell(home: Home, tmp_path:
     }
 
 
-def test_a_program_whose_gpu_numbers_are_unknown_fails_with_the_remedy(
+def test_program_with_unknown_gpu_numbers_fails_with_a_remedy(
     fork_server: ForkServer, home: Home
 ) -> None:
     spec = a_spec("true", resources=Resources(device="cuda", gpu_ids="numbers"))
@@ -302,13 +300,13 @@ def test_a_program_whose_gpu_numbers_are_unknown_fails_with_the_remedy(
     assert "Use gpu_ids=uuids" in said_by(attempt)
 
 
-def test_words_reach_a_program_unchanged(run: Run) -> None:
+def test_arguments_reach_a_program_unchanged(run: Run) -> None:
     words = ["a b", "", "$HOME", "*", "ü\n'\"\\", os.fsdecode(b"\xff")]
     attempt, _ = run(a_spec("printf", "%s|", *words))
     assert attempt.log.read_bytes() == b"".join(os.fsencode(word) + b"|" for word in words)
 
 
-def test_a_program_inherits_nothing_but_its_output(run: Run) -> None:
+def test_program_inherits_only_its_output(run: Run) -> None:
     script = "ls -l /proc/$$/fd; grep Sig /proc/self/status; ps -o sid= $$; echo $$"
     attempt, _ = run(a_spec(*shell(script)))
     said = said_by(attempt)
@@ -321,7 +319,7 @@ def test_a_program_inherits_nothing_but_its_output(run: Run) -> None:
     assert session == pid
 
 
-def test_a_worker_is_on_record_before_its_first_instruction(
+def test_worker_is_recorded_before_its_first_instruction(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     (tmp_path / "reader.py").write_text(
@@ -338,7 +336,7 @@ def test_a_worker_is_on_record_before_its_first_instruction(
     assert json.loads(program)["pid"] == outcome.result["pid"]
 
 
-def test_a_program_is_on_record_and_carries_its_mark(fork_server: ForkServer, home: Home) -> None:
+def test_program_is_recorded_and_carries_its_marker(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"))
     supervised = started(fork_server, attempt)
     program = program_of(attempt)
@@ -347,7 +345,7 @@ def test_a_program_is_on_record_and_carries_its_mark(fork_server: ForkServer, ho
     outcome_of(supervised)
 
 
-def test_a_supervisor_takes_one_attempt_after_another(fork_server: ForkServer, home: Home) -> None:
+def test_supervisor_runs_attempts_one_after_another(fork_server: ForkServer, home: Home) -> None:
     supervised = started(fork_server, an_attempt(home, a_spec("echo", "first"), job=1))
     assert ended(supervised.descriptor)
     assert isinstance(supervised.poll_outcome(), Done)
@@ -359,9 +357,7 @@ def test_a_supervisor_takes_one_attempt_after_another(fork_server: ForkServer, h
     assert said_by(second) == "second\n"
 
 
-def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
-    fork_server: ForkServer, home: Home
-) -> None:
+def test_late_stop_does_not_reach_the_next_attempt(fork_server: ForkServer, home: Home) -> None:
     supervised = started(fork_server, an_attempt(home, a_spec(), job=1))
     assert ended(supervised.descriptor)
     assert isinstance(supervised.poll_outcome(), Done)
@@ -377,7 +373,7 @@ def test_a_stop_that_comes_late_does_not_reach_the_next_attempt(
 @pytest.mark.parametrize(
     "leave", ['mkdir "$1"', 'printf "%0100000d" 0 | tr 0 "[" > "$1"', 'echo 7 > "$1"']
 )
-def test_whatever_a_program_leaves_in_place_of_a_workers_word_is_ignored(
+def test_file_left_by_a_program_in_place_of_a_workers_report_is_ignored(
     run: Run, home: Home, leave: str
 ) -> None:
     result = str(home.attempt(1, 1).result)
@@ -396,7 +392,7 @@ def test_whatever_a_program_leaves_in_place_of_a_workers_word_is_ignored(
         (shell(f"trap '' TERM; {FOR_EVER}"), 0.1, " and was killed after its grace period"),
     ],
 )
-def test_a_program_that_reaches_its_time_limit_has_failed_and_is_killed_after_its_grace(
+def test_program_that_reaches_its_time_limit_fails_and_is_killed_after_its_grace(
     fork_server: ForkServer, home: Home, argv: tuple[str, ...], grace_s: float, error: str
 ) -> None:
     attempt = an_attempt(home, a_spec(*argv), time_limit_s=0.1, grace_s=grace_s)
@@ -407,7 +403,7 @@ def test_a_program_that_reaches_its_time_limit_has_failed_and_is_killed_after_it
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_a_program_that_handles_the_signal_of_its_time_limit_has_reached_the_limit(
+def test_program_that_handles_the_time_limit_signal_has_reached_the_limit(
     fork_server: ForkServer, home: Home, code: int
 ) -> None:
     script = f"trap 'echo saved; exit {code}' TERM; echo ready; while :; do sleep 0.05; done"
@@ -418,7 +414,7 @@ def test_a_program_that_handles_the_signal_of_its_time_limit_has_reached_the_lim
     assert outcome.error == "reached its time limit of 0.3 s"
 
 
-def test_a_time_limit_of_months_is_no_trouble(fork_server: ForkServer, home: Home) -> None:
+def test_time_limit_of_months_is_accepted(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec("sleep", "60"), time_limit_s=90 * 86_400.0)
     supervised = started(fork_server, attempt)
     program_of(attempt)
@@ -426,7 +422,7 @@ def test_a_time_limit_of_months_is_no_trouble(fork_server: ForkServer, home: Hom
     assert isinstance(outcome_of(supervised), Stopped)
 
 
-def test_a_program_is_warned_before_its_time_is_over_and_may_end_well(
+def test_program_is_warned_before_its_time_limit_and_may_finish(
     fork_server: ForkServer, home: Home
 ) -> None:
     script = "trap 'echo saved; exit 0' USR1; echo ready; while :; do sleep 0.05; done"
@@ -440,9 +436,7 @@ def test_a_program_is_warned_before_its_time_is_over_and_may_end_well(
 # --- stopping
 
 
-def test_a_program_that_is_asked_to_stop_may_say_goodbye(
-    fork_server: ForkServer, home: Home
-) -> None:
+def test_program_asked_to_stop_may_exit_by_itself(fork_server: ForkServer, home: Home) -> None:
     attempt = an_attempt(home, a_spec(sys.executable, "-c", SAYS_GOODBYE))
     supervised = started(fork_server, attempt)
     until(lambda: lines_of(attempt.log) == ["ready"], "the program is ready")
@@ -451,7 +445,7 @@ def test_a_program_that_is_asked_to_stop_may_say_goodbye(
     assert said_by(attempt) == "ready\nsaved\n"
 
 
-def test_a_program_that_does_not_listen_is_killed_with_its_whole_tree(
+def test_unresponsive_program_is_killed_with_its_whole_process_tree(
     fork_server: ForkServer, home: Home
 ) -> None:
     script = f"trap '' TERM; sh -c 'echo $$; {FOR_EVER}' & setsid sh -c 'echo $$; {FOR_EVER}'"
@@ -466,7 +460,7 @@ def test_a_program_that_does_not_listen_is_killed_with_its_whole_tree(
     assert gone(program_of(attempt))
 
 
-def test_what_a_program_leaves_behind_ends_with_it(run: Run) -> None:
+def test_processes_left_by_a_program_end_with_it(run: Run) -> None:
     # one child in the background, and one that has left for a session of its own, twice forked
     script = "sleep 60 & echo $!; (setsid sh -c 'echo $$; exec sleep 60' &) ; sleep 0.2; exit 5"
     attempt, outcome = run(a_spec(*shell(script)))
@@ -477,20 +471,20 @@ def test_what_a_program_leaves_behind_ends_with_it(run: Run) -> None:
     assert all(gone(pid) for pid in left)
 
 
-def test_a_folder_that_a_program_deletes_can_be_told_from_a_foreign_one_again(run: Run) -> None:
+def test_folder_deleted_by_its_program_is_distinguished_from_a_foreign_one(run: Run) -> None:
     script = 'rm -r "$LAUNCHER_ATTEMPT"'
     attempt, outcome = run(a_spec(*shell(script)), job=7)
     assert isinstance(outcome, Done)
     assert read_attempt_spec(attempt.spec.read_bytes()).job == 7
 
 
-def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
+def test_scheduler_started_by_a_job_does_not_end_with_it(
     run: Run, home: Home, tmp_path: Path
 ) -> None:
     other = Home(tmp_path / "other")
     make_home(other)
     script = (
-        "import pathlib, sys\nfrom launcher.system.daemon_control import ensure_scheduler\n"
+        "import pathlib, sys\nfrom launcher.system.scheduler_start import ensure_scheduler\n"
         "from launcher.system.paths import Home\nfrom launcher.store.queue import Store\n"
         "home = Home(pathlib.Path(sys.argv[1]))\nStore(home).close()\n"
         "print(ensure_scheduler(home))"
@@ -504,7 +498,7 @@ def test_a_scheduler_that_a_job_has_started_does_not_end_with_it(
     end_everything(other)
 
 
-def test_orphans_of_a_long_program_do_not_pile_up_as_zombies(
+def test_orphans_of_a_long_program_do_not_accumulate_as_zombies(
     fork_server: ForkServer, home: Home
 ) -> None:
     script = "for i in 1 2 3 4 5 6 7 8; do (true &); done; echo ready; sleep 60"
@@ -517,7 +511,7 @@ def test_orphans_of_a_long_program_do_not_pile_up_as_zombies(
     outcome_of(supervised)
 
 
-def test_a_stop_at_any_instant_is_heard(
+def test_stop_at_any_instant_is_received(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     pause = random.Random(1)
@@ -534,7 +528,7 @@ def test_a_stop_at_any_instant_is_heard(
         supervised.supervisor.channel.close()
 
 
-def test_a_program_that_had_ended_already_was_not_stopped(
+def test_program_that_had_already_ended_was_not_stopped(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     # what it leaves takes its time, so that its supervisor lives a little longer
@@ -551,7 +545,7 @@ def test_a_program_that_had_ended_already_was_not_stopped(
 # --- orders that are read ahead
 
 
-def test_an_order_that_was_read_ahead_and_changed_since_is_not_followed(
+def test_prefetched_spec_that_has_changed_is_not_executed(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     gate, effect = tmp_path / "gate", tmp_path / "effect"
@@ -573,7 +567,7 @@ def test_an_order_that_was_read_ahead_and_changed_since_is_not_followed(
     assert effect.read_text() == "new\n"
 
 
-def test_an_order_that_was_read_ahead_is_followed_once(
+def test_prefetched_spec_is_executed_once(
     fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     effect = tmp_path / "effect"

@@ -203,7 +203,7 @@ def a_job(function: str, **changes: Any) -> Spec:
     return a_spec(name=f"toy/{function}", kind="toy", entry=f"lab_kind:{function}", **changes)
 
 
-def test_a_worker_tells_its_result_and_how_far_it_is(run: Run) -> None:
+def test_worker_reports_its_result_and_progress(run: Run) -> None:
     spec = a_job("report", settings={"lr": 0.1})
     attempt, outcome = run(spec, cpus=2, number=3)
     folder = str(attempt.folder)
@@ -230,7 +230,7 @@ def test_a_worker_tells_its_result_and_how_far_it_is(run: Run) -> None:
         ("forks", {"way": "parent", "codes": [0, 1]}),  # what it forks off tells no result
     ],
 )
-def test_a_worker_is_done_whatever_becomes_of_its_place_and_its_children(
+def test_worker_finishes_whatever_happens_to_its_folder_and_children(
     run: Run, function: str, result: Any
 ) -> None:
     attempt, outcome = run(a_job(function))
@@ -249,7 +249,7 @@ def test_a_worker_is_done_whatever_becomes_of_its_place_and_its_children(
         ("writes_later", "mkdir", Lost),  # below an empty mount point
     ],
 )
-def test_a_worker_waits_while_the_folder_of_its_attempt_is_away(
+def test_worker_waits_while_the_folder_of_its_attempt_is_away(
     lab_fork_server: ForkServer, home: Home, tmp_path: Path, function: str, word: str, end: type
 ) -> None:
     outputs = (f"{tmp_path}/runs/r/a:pre/best.pt",) if function == "writes_later" else ()
@@ -276,7 +276,7 @@ def test_a_worker_waits_while_the_folder_of_its_attempt_is_away(
             assert "the folder of its attempt was missing" in why
 
 
-def test_a_job_that_is_asked_to_stop_while_its_folder_is_away_was_stopped(
+def test_job_stopped_while_its_folder_is_away_counts_as_stopped(
     lab_fork_server: ForkServer, home: Home, tmp_path: Path
 ) -> None:
     attempt = an_attempt(home, a_job("waits"), context=a_context(tmp_path))
@@ -302,7 +302,7 @@ def test_a_job_that_is_asked_to_stop_while_its_folder_is_away_was_stopped(
         ("dies", "killed by SIGKILL, not for lack of memory", ""),
     ],
 )
-def test_whatever_goes_wrong_in_a_worker_is_recorded(
+def test_every_error_in_a_worker_is_recorded(
     run: Run, function: str, error: str, said: str
 ) -> None:
     attempt, outcome = run(a_job(function))
@@ -313,7 +313,7 @@ def test_whatever_goes_wrong_in_a_worker_is_recorded(
         assert (outcome.error, outcome.exit_code, said_by(attempt)) == (error, 1, said)
 
 
-def test_a_worker_whose_gpu_is_full_says_so_in_numbers(run: Run) -> None:
+def test_worker_on_a_full_gpu_reports_the_numbers(run: Run) -> None:
     attempt, outcome = run(a_job("starves"))
     assert isinstance(outcome, OutOfMemory)
     assert outcome.error.startswith(
@@ -335,7 +335,7 @@ def test_a_worker_whose_gpu_is_full_says_so_in_numbers(run: Run) -> None:
 @pytest.mark.parametrize(
     ("function", "error"), [("hungry", "MemoryError: "), ("wraps", "cannot index the images")]
 )
-def test_a_worker_that_finds_no_main_memory_says_so_whatever_was_raised_from_it(
+def test_worker_out_of_main_memory_reports_it_whatever_was_raised_from_it(
     run: Run, function: str, error: str
 ) -> None:
     _, outcome = run(a_job(function))
@@ -347,7 +347,7 @@ def test_a_worker_that_finds_no_main_memory_says_so_whatever_was_raised_from_it(
     assert outcome.report.held > 1 << 20
 
 
-def test_a_worker_is_told_its_share_and_tells_what_it_takes(
+def test_worker_receives_its_share_and_reports_its_usage(
     lab_fork_server: ForkServer, home: Home
 ) -> None:
     attempt = an_attempt(home, a_job("shares"))
@@ -361,7 +361,7 @@ def test_a_worker_is_told_its_share_and_tells_what_it_takes(
 
 
 @pytest.mark.parametrize(("function", "state"), [("patient", Done), ("leaves", Stopped)])
-def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
+def test_worker_asked_to_stop_finishes_or_exits(
     lab_fork_server: ForkServer, home: Home, function: str, state: type
 ) -> None:
     attempt = an_attempt(home, a_job(function))
@@ -374,16 +374,14 @@ def test_a_worker_that_is_asked_to_stop_finishes_or_leaves(
 @pytest.mark.parametrize(
     "way", ["_exit", "exit of C", "_exit of a thread", "exec", "handler of SIGTERM"]
 )
-def test_a_worker_that_ends_with_exit_code_0_and_reported_nothing_has_failed(
-    run: Run, way: str
-) -> None:
+def test_worker_that_exits_with_code_0_without_a_report_has_failed(run: Run, way: str) -> None:
     _, outcome = run(a_job("leaves_silently", settings={"way": way}))
     assert isinstance(outcome, Failed)
     error = "its process ended with exit code 0 before it reported a result: epoch 3 of 30"
     assert (outcome.error, outcome.exit_code, outcome.over_limit) == (error, 0, False)
 
 
-def test_an_edit_of_a_kind_counts_at_once(run: Run, lab: Path) -> None:
+def test_edit_of_a_job_type_applies_at_once(run: Run, lab: Path) -> None:
     for job, word in enumerate(["first", "second"], 1):
         (lab / "edited.py").write_text(f"def say(job):\n    return {{'word': {word!r}}}\n")
         spec = a_spec(name="toy/edited", entry="edited:say")
@@ -392,7 +390,7 @@ def test_an_edit_of_a_kind_counts_at_once(run: Run, lab: Path) -> None:
         assert outcome.result == {"word": word}
 
 
-def test_an_attempt_that_gets_no_stage_does_not_write_into_its_run(
+def test_attempt_without_a_staging_folder_does_not_write_into_its_run(
     home: Home, tmp_path: Path
 ) -> None:
     """Its folder is gone: it was given up and cleaned while it was frozen."""

@@ -46,7 +46,7 @@ def killed_after(path: Path, record: Any, **options: Any) -> NoReturn:
 
 
 @pytest.mark.parametrize("instant", [killed, killed_after], ids=["before", "after"])
-def test_a_scheduler_that_is_killed_around_a_record_leaves_no_pilot_behind(
+def test_scheduler_killed_around_a_record_leaves_no_pilot_behind(
     tmp_path: Path, instant: Callable[..., NoReturn]
 ) -> None:
     world = World(tmp_path)
@@ -60,7 +60,7 @@ def test_a_scheduler_that_is_killed_around_a_record_leaves_no_pilot_behind(
     assert len(world.cluster.submitted) == len(world.records()) == 2
 
 
-def test_a_scheduler_that_is_killed_in_a_submission_finds_the_pilot_again(tmp_path: Path) -> None:
+def test_scheduler_killed_in_a_submission_finds_the_pilot_again(tmp_path: Path) -> None:
     world = World(tmp_path)
     held = world.cluster.hangs = threading.Event()
     world.need(3)
@@ -78,7 +78,7 @@ def test_a_scheduler_that_is_killed_in_a_submission_finds_the_pilot_again(tmp_pa
     assert sorted(world.cluster.submitted) == world.records()
 
 
-def test_a_scheduler_that_is_killed_before_it_gave_a_pilot_up_gives_it_up_again(
+def test_scheduler_killed_before_it_abandoned_a_pilot_abandons_it_again(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path)
@@ -313,7 +313,7 @@ def go_on(fleet: PilotPool, jobs: int, condition: Callable[[], bool], what: str)
     until(done, what, PATIENCE_S)
 
 
-def test_pilots_come_serve_and_leave(home: Home, engines: Engines) -> None:
+def test_pilots_start_serve_and_exit(home: Home, engines: Engines) -> None:
     fleet = a_fleet(home, engines)
     go_on(fleet, 2, lambda: len(fleet.links) == 2, "two pilots speak")
     assert pilots_alive(home) == records(home) == {link.token for link in fleet.links}
@@ -327,7 +327,7 @@ def test_pilots_come_serve_and_leave(home: Home, engines: Engines) -> None:
 
 
 @pytest.mark.parametrize("instant", ["launcher-*.json", "*/spec.json", "*/process.json"])
-def test_a_scheduler_that_is_killed_leaves_no_pilot_that_the_next_one_does_not_know(
+def test_killed_scheduler_leaves_no_pilot_unknown_to_the_next_one(
     home: Home, engines: Engines, instant: str
 ) -> None:
     command = [sys.executable, "-m", "tests.launcher.scheduler.remote.real_pilots"]
@@ -343,7 +343,7 @@ def test_a_scheduler_that_is_killed_leaves_no_pilot_that_the_next_one_does_not_k
     go_on(fleet, 0, lambda: not pilots_alive(home), "none is left")
 
 
-def test_a_pilot_that_cannot_start_is_a_reason_with_its_log(
+def test_pilot_that_cannot_start_is_a_reason_with_its_log(
     home: Home, engines: Engines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = LAB._replace(prologue="echo 'module: command not found' >&2; exit 3")

@@ -26,14 +26,14 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_work_that_waits_gets_pilots_at_once_and_no_more_than_it_needs(world: World) -> None:
+def test_waiting_jobs_get_pilots_at_once_and_no_more_than_needed(world: World) -> None:
     world.need(3, slots=2)
     world.turn()
     assert len(world.cluster.submitted) == 2
     assert len(world.records()) == 2
 
 
-def test_only_a_pilot_that_has_spoken_gets_work(world: World) -> None:
+def test_only_a_registered_pilot_gets_work(world: World) -> None:
     (token,) = world.submitted()
     assert not world.serving
     assert world.heard == [token]
@@ -42,7 +42,7 @@ def test_only_a_pilot_that_has_spoken_gets_work(world: World) -> None:
     assert world.serving == [token]
 
 
-def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_for_sure(
+def test_attempts_of_an_ended_pilot_are_lost_once_the_backend_confirms_the_end(
     world: World,
 ) -> None:
     tokens = world.serves(busy=2)
@@ -61,7 +61,7 @@ def test_what_runs_on_a_pilot_that_ended_is_given_up_after_the_engine_ended_it_f
     assert world.records() == sorted(tokens[1:])
 
 
-def test_nothing_is_given_up_before_the_engine_ended_what_may_still_run_there(world: World) -> None:
+def test_no_attempt_is_lost_before_the_backend_ended_what_may_still_run(world: World) -> None:
     (token,) = world.serves(1, busy=1)
     world.cluster.end(token)
     world.cluster.keeps = "scancel: error: Kill job error"
@@ -72,7 +72,7 @@ def test_nothing_is_given_up_before_the_engine_ended_what_may_still_run_there(wo
     assert world.lost == [token]
 
 
-def test_what_a_pilot_said_to_an_earlier_scheduler_is_no_sign_of_life(world: World) -> None:
+def test_messages_sent_to_an_earlier_scheduler_are_not_a_sign_of_life(world: World) -> None:
     _, alive = world.serves(2)
     world.cluster.mute = "timed out"
     world.new_fleet()
@@ -85,7 +85,7 @@ def test_what_a_pilot_said_to_an_earlier_scheduler_is_no_sign_of_life(world: Wor
     assert world.serving == [alive]
 
 
-def test_a_scheduler_that_begins_anew_finds_all_pilots(world: World) -> None:
+def test_restarted_scheduler_finds_all_pilots(world: World) -> None:
     tokens = world.serves()
     world.new_fleet()
     assert {*world.heard} == {*tokens}
@@ -95,7 +95,7 @@ def test_a_scheduler_that_begins_anew_finds_all_pilots(world: World) -> None:
     assert world.cluster.most_alive == 3
 
 
-def test_an_engine_that_forgot_a_pilot_for_a_moment_changes_nothing(world: World) -> None:
+def test_backend_that_forgets_a_pilot_briefly_changes_nothing(world: World) -> None:
     (token,) = world.serves(1)
     world.cluster.hidden.add(token)
     world.pass_time(25)
@@ -111,7 +111,7 @@ def test_an_engine_that_forgot_a_pilot_for_a_moment_changes_nothing(world: World
 # --- engines that fail
 
 
-def test_an_engine_that_does_not_answer_changes_nothing_and_gets_no_pilot(world: World) -> None:
+def test_unreachable_backend_changes_nothing_and_gets_no_pilot(world: World) -> None:
     tokens = world.serves(2, busy=1)
     world.cluster.mute = "squeue: error: Unable to contact slurm controller"
     world.need(100)
@@ -126,28 +126,28 @@ def test_an_engine_that_does_not_answer_changes_nothing_and_gets_no_pilot(world:
     assert "Unable" not in world.reason
 
 
-def test_an_engine_that_does_not_answer_is_asked_less_and_less(world: World) -> None:
+def test_unreachable_backend_is_asked_less_and_less_often(world: World) -> None:
     world.serves(1)
     world.cluster.mute, world.cluster.questions = "timed out", 0
     world.pass_time(600)
     assert world.cluster.questions < 20
 
 
-def test_the_engine_is_asked_once_a_poll_whatever_the_number_of_pilots(world: World) -> None:
+def test_backend_is_asked_once_per_poll_whatever_the_number_of_pilots(world: World) -> None:
     tokens = world.serves(3)
     world.cluster.questions = 0
     world.pass_time(100, speaking=tokens)
     assert 15 <= world.cluster.questions <= 20
 
 
-def test_without_pilots_the_engine_is_asked_nothing(world: World) -> None:
+def test_backend_without_pilots_is_not_asked(world: World) -> None:
     world.pass_time(100)
     assert not world.cluster.questions
     assert not world.made
     assert not world.fleet
 
 
-def test_a_pilot_that_was_taken_though_the_engine_said_no_is_not_submitted_again(
+def test_accepted_pilot_is_not_resubmitted_after_an_error_of_the_backend(
     world: World,
 ) -> None:
     world.cluster.refuses, world.cluster.takes_all_the_same = "Socket timed out", True
@@ -163,7 +163,7 @@ def test_a_pilot_that_was_taken_though_the_engine_said_no_is_not_submitted_again
     assert len(world.fleet.links) == 2
 
 
-def test_a_refused_submission_is_tried_again_later_and_later(world: World) -> None:
+def test_refused_submission_is_retried_with_growing_delays(world: World) -> None:
     world.cluster.refuses = "invalid partition specified: gpuu"
     world.need(1)
     world.pass_time(3600)
@@ -176,7 +176,7 @@ def test_a_refused_submission_is_tried_again_later_and_later(world: World) -> No
     assert len(world.cluster.submitted) == 1
 
 
-def test_refused_pilots_count_until_the_engine_says_that_it_has_none(world: World) -> None:
+def test_refused_pilots_count_until_the_backend_does_not_know_them(world: World) -> None:
     world.cluster.refuses, world.cluster.takes_all_the_same = "Socket timed out", True
     world.need(100)
     world.pass_time(400)
@@ -186,7 +186,7 @@ def test_refused_pilots_count_until_the_engine_says_that_it_has_none(world: Worl
     assert len(world.cluster.submitted) == world.cluster.most_alive == 3, "never more"
 
 
-def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_minutes(
+def test_hanging_call_blocks_no_turn_and_is_abandoned_after_two_minutes(
     world: World,
 ) -> None:
     (token,) = world.serves(1)
@@ -210,7 +210,7 @@ def test_a_call_that_hangs_stops_no_turn_and_is_waited_for_no_longer_than_two_mi
     held.set()
 
 
-def test_an_engine_that_cannot_be_made_is_a_reason(world: World) -> None:
+def test_backend_that_cannot_be_loaded_is_a_reason(world: World) -> None:
     world.lacks = "No module named 'ray'"
     world.need(1)
     world.pass_time(60)
@@ -220,7 +220,7 @@ def test_an_engine_that_cannot_be_made_is_a_reason(world: World) -> None:
 # --- pilots that do not start
 
 
-def test_three_pilots_that_never_speak_are_followed_by_a_pause_and_the_log_is_shown(
+def test_three_unregistered_pilots_are_followed_by_a_backoff_and_the_log_is_shown(
     world: World,
 ) -> None:
     world.cluster.logs = "module: command not found"
@@ -243,7 +243,7 @@ def test_three_pilots_that_never_speak_are_followed_by_a_pause_and_the_log_is_sh
     assert "module" not in world.reason
 
 
-def test_a_changed_configuration_ends_a_pause(world: World) -> None:
+def test_changed_configuration_ends_a_backoff(world: World) -> None:
     world.need(1)
     for _ in range(100):
         world.pass_time(1)
@@ -257,7 +257,7 @@ def test_a_changed_configuration_ends_a_pause(world: World) -> None:
     assert world.made[-1].prologue == "module load cuda"
 
 
-def test_a_pilot_that_sees_no_data_is_ended_and_its_trouble_is_the_reason(world: World) -> None:
+def test_pilot_that_sees_no_data_is_ended_and_its_problem_is_the_reason(world: World) -> None:
     (token,) = world.running()
     world.by_token[token].speak(world.clock.now, "n1 does not see /data/runs")
     world.pass_time(2)
@@ -266,7 +266,7 @@ def test_a_pilot_that_sees_no_data_is_ended_and_its_trouble_is_the_reason(world:
     assert "n1 does not see /data/runs" in world.reason
 
 
-def test_pilots_that_refuse_and_leave_at_once_are_followed_by_a_pause(world: World) -> None:
+def test_pilots_that_report_problems_and_exit_are_followed_by_a_backoff(world: World) -> None:
     world.need(1)
     for _ in range(200):
         for token in world.cluster.alive():
@@ -284,14 +284,14 @@ def test_pilots_that_refuse_and_leave_at_once_are_followed_by_a_pause(world: Wor
     assert "the last 3 pilots of toy failed: n1 does not see /data/runs" in world.reason
 
 
-def test_a_pilot_that_runs_without_a_word_is_ended(world: World) -> None:
+def test_running_pilot_that_never_registers_is_ended(world: World) -> None:
     (token,) = world.running()
     world.pass_time(620)
     assert token in world.cluster.cancelled
     assert "and reported nothing" in world.reason
 
 
-def test_a_pilot_of_an_earlier_version_ends_what_it_has_and_gets_nothing_more(world: World) -> None:
+def test_pilot_of_an_earlier_version_finishes_its_work_and_gets_no_more(world: World) -> None:
     (token,) = world.serves(1, busy=1)
     world.by_token[token].registration = None
     world.by_token[token].speak(world.clock.now, version="0.1")
@@ -308,7 +308,7 @@ def test_a_pilot_of_an_earlier_version_ends_what_it_has_and_gets_nothing_more(wo
 # --- pilots that go
 
 
-def test_a_silent_node_is_waited_for_unless_a_lease_is_over(tmp_path: Path) -> None:
+def test_silent_node_is_waited_for_unless_a_lease_has_expired(tmp_path: Path) -> None:
     world = World(tmp_path, lease_s=60.0)
     first, second = world.serves(2)
     world.busy = {first: 1, second: 1}
@@ -320,7 +320,7 @@ def test_a_silent_node_is_waited_for_unless_a_lease_is_over(tmp_path: Path) -> N
     assert "lease" in world.fleet.abandoned_pilots()[first]
 
 
-def test_an_idle_pilot_whose_lease_is_over_makes_room_for_another(tmp_path: Path) -> None:
+def test_idle_pilot_with_an_expired_lease_is_replaced(tmp_path: Path) -> None:
     world = World(tmp_path, lease_s=60.0, pilots=1)
     (frozen,) = world.serves(1)
     world.pass_time(60)
@@ -332,7 +332,7 @@ def test_an_idle_pilot_whose_lease_is_over_makes_room_for_another(tmp_path: Path
     assert world.cluster.most_alive == 1
 
 
-def test_without_a_lease_a_silent_pilot_is_waited_for_as_long_as_its_engine_has_it(
+def test_silent_pilot_without_a_lease_is_waited_for_while_its_backend_lists_it(
     world: World,
 ) -> None:
     world.serves(1, busy=1)
@@ -342,7 +342,7 @@ def test_without_a_lease_a_silent_pilot_is_waited_for_as_long_as_its_engine_has_
     assert "silent for 33 m" in world.reason
 
 
-def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: World) -> None:
+def test_attempts_on_an_unreachable_node_are_not_restarted(world: World) -> None:
     (token,) = world.serves(1, busy=1)
     world.cluster.end(token, cause=AllocationEndCause.NODE_FAILED, node_answers=False)
     world.pass_time(1000)
@@ -354,7 +354,7 @@ def test_what_runs_on_a_node_that_does_not_answer_is_not_started_again(world: Wo
     assert 20.0 < world.ending_s(token) <= 30.0
 
 
-def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_cancelled(
+def test_attempts_on_a_node_that_never_answers_again_are_lost_when_cancelled(
     world: World,
 ) -> None:
     (token,) = world.serves(1)
@@ -373,7 +373,7 @@ def test_what_runs_on_a_node_that_never_answers_again_is_given_up_when_it_is_can
     assert world.fleet.abandoned_pilots() == {token: "node n1 is down"}
 
 
-def test_an_engine_that_forgets_a_pilot_does_not_say_that_its_node_answers(world: World) -> None:
+def test_backend_that_forgets_a_pilot_does_not_confirm_its_node(world: World) -> None:
     (token,) = world.serves(1, busy=1)
     forgotten = Observation(stage=AllocationState.UNKNOWN, node="n1", node_answers=False)
     world.cluster.jobs[token] = forgotten
@@ -395,7 +395,7 @@ def lost(world: World, **observed: object) -> str:
     return token
 
 
-def test_what_an_engine_has_ended_is_waited_for_unless_it_ended_all_or_the_pilot_says_bye(
+def test_pilot_ended_by_its_backend_is_waited_for_unless_all_ended_or_it_deregistered(
     world: World,
 ) -> None:
     token = lost(world)  # what it says of a pilot says nothing of what that has started
@@ -405,11 +405,11 @@ def test_what_an_engine_has_ended_is_waited_for_unless_it_ended_all_or_the_pilot
     assert world.ending_s(token) == math.inf
 
 
-def test_where_an_engine_ends_all_that_a_pilot_started_nothing_is_waited_for(world: World) -> None:
+def test_nothing_is_waited_for_if_the_backend_ends_all_processes_of_a_pilot(world: World) -> None:
     assert world.ending_s(lost(world, emptied=True)) == math.inf
 
 
-def test_where_a_lease_is_over_nothing_is_waited_for(tmp_path: Path) -> None:
+def test_nothing_is_waited_for_after_a_lease_expired(tmp_path: Path) -> None:
     world = World(tmp_path, lease_s=60.0)
     token = lost(world)
     assert world.ending_s(token) < 60.0
@@ -417,7 +417,7 @@ def test_where_a_lease_is_over_nothing_is_waited_for(tmp_path: Path) -> None:
     assert world.ending_s(token) == math.inf
 
 
-def test_a_pilot_that_was_given_up_and_speaks_again_is_alive(world: World) -> None:
+def test_abandoned_pilot_that_sends_a_message_is_alive(world: World) -> None:
     token = lost(world)
     world.pass_time(100, speaking=[token])  # it was frozen; what it runs has its grace now
     assert world.ending_s(token) == 0.0
@@ -427,7 +427,7 @@ def test_a_pilot_that_was_given_up_and_speaks_again_is_alive(world: World) -> No
     assert 0.0 < world.ending_s(token) < 40.0
 
 
-def test_the_next_scheduler_begins_to_wait_anew(world: World) -> None:
+def test_next_scheduler_restarts_the_timeout(world: World) -> None:
     token = lost(world)
     world.pass_time(100)
     assert world.ending_s(token) > 100.0
@@ -439,7 +439,7 @@ def test_the_next_scheduler_begins_to_wait_anew(world: World) -> None:
     assert 0.0 < world.ending_s(token) < 20.0
 
 
-def test_a_pilot_that_cannot_learn_it_is_not_given_up(
+def test_pilot_is_not_lost_until_it_can_be_marked_as_abandoned(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: PilotFolder) -> NoReturn:
@@ -456,7 +456,7 @@ def test_a_pilot_that_cannot_learn_it_is_not_given_up(
 
 
 @pytest.mark.parametrize("boot", ["boot", boot_id()])
-def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
+def test_pilots_of_a_removed_cluster_are_gone_when_their_processes_are(
     world: World, boot: str
 ) -> None:
     first, second = world.serves(2)
@@ -476,7 +476,7 @@ def test_pilots_of_a_cluster_that_is_gone_are_gone_when_their_processes_are(
     assert world.records() == sorted([second] if here else [first, second])
 
 
-def test_a_pilot_of_a_cluster_that_is_gone_which_has_left_is_gone(world: World) -> None:
+def test_deregistered_pilot_of_a_removed_cluster_is_gone(world: World) -> None:
     first, second = world.serves(2)
     world.by_token[first].exit_reason = "without work for 5 m"
     world.cluster.mute = "there is no such cluster"
@@ -484,7 +484,7 @@ def test_a_pilot_of_a_cluster_that_is_gone_which_has_left_is_gone(world: World) 
     assert world.records() == [second]
 
 
-def test_a_pilot_is_where_it_says_not_where_its_engine_says_also_for_the_next_scheduler(
+def test_node_of_a_pilot_is_the_one_it_reports_also_for_the_next_scheduler(
     world: World,
 ) -> None:
     (token,) = world.serves(1, busy=1)
@@ -516,7 +516,7 @@ def test_pilots_are_kept_while_their_file_system_is_not_mounted(tmp_path: Path) 
     assert world.lost == [token]
 
 
-def test_what_is_cancelled_ends_also_where_the_folder_of_its_pilot_was_deleted(
+def test_cancelled_attempt_ends_also_if_the_folder_of_its_pilot_was_deleted(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path, folder=tmp_path / "shared")
@@ -532,7 +532,7 @@ def test_what_is_cancelled_ends_also_where_the_folder_of_its_pilot_was_deleted(
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_it_or_never_does(
+def test_pilot_without_a_known_end_gets_work_once_its_backend_reports_it_or_never_does(
     world: World, answers: bool
 ) -> None:
     (token,) = world.submitted()
@@ -555,7 +555,7 @@ def test_a_pilot_that_does_not_know_its_end_gets_work_when_its_engine_has_said_i
     assert world.cluster.submitted == [token]
 
 
-def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: World) -> None:
+def test_lost_pilot_is_abandoned_once_even_if_its_backend_lists_it_again(world: World) -> None:
     (token,) = world.serves(1, busy=1)
     world.cluster.hidden.add(token)
     world.pass_time(60)
@@ -572,7 +572,7 @@ def test_a_lost_pilot_is_given_up_once_even_if_its_engine_knows_it_again(world: 
     assert not world.cluster.alive()
 
 
-def test_an_idle_pilot_that_was_forgotten_for_minutes_is_alive_when_it_is_known_again(
+def test_idle_pilot_forgotten_for_minutes_is_alive_when_it_is_listed_again(
     world: World,
 ) -> None:
     (token,) = world.serves(1)
@@ -585,7 +585,7 @@ def test_an_idle_pilot_that_was_forgotten_for_minutes_is_alive_when_it_is_known_
     assert not world.cluster.cancelled
 
 
-def test_a_forgotten_pilot_is_ended_before_another_takes_its_place(tmp_path: Path) -> None:
+def test_forgotten_pilot_is_ended_before_another_replaces_it(tmp_path: Path) -> None:
     world = World(tmp_path, pilots=1)
     (token,) = world.serves(1)
     world.cluster.hidden.add(token)
@@ -596,7 +596,7 @@ def test_a_forgotten_pilot_is_ended_before_another_takes_its_place(tmp_path: Pat
     assert world.cluster.most_alive == 1
 
 
-def test_a_submission_that_comes_through_late_is_ended_when_another_took_its_place(
+def test_late_submission_is_ended_when_another_replaced_it(
     tmp_path: Path,
 ) -> None:
     world = World(tmp_path, pilots=1)
@@ -611,13 +611,13 @@ def test_a_submission_that_comes_through_late_is_ended_when_another_took_its_pla
     assert token not in world.cluster.alive()
 
 
-def test_attempts_on_a_pilot_without_a_record_are_given_up(world: World) -> None:
+def test_attempts_on_a_pilot_without_a_record_are_lost(world: World) -> None:
     world.busy = {"launcher-00000000000000000000": 1}
     world.turn()
     assert world.lost == list(world.busy)
 
 
-def test_attempts_on_a_pilot_whose_record_cannot_be_read_are_not_given_up(world: World) -> None:
+def test_attempts_on_a_pilot_with_an_unreadable_record_are_kept(world: World) -> None:
     (token,) = world.serves(1, busy=1)
     record = world.home.folder / "pilots" / f"{token}.json"
     record.write_text('{"schema": 99}')  # a newer launcher's
@@ -630,7 +630,7 @@ def test_attempts_on_a_pilot_whose_record_cannot_be_read_are_not_given_up(world:
     assert world.lost == [token]
 
 
-def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> None:
+def test_unneeded_pilot_is_removed_from_the_queue(tmp_path: Path) -> None:
     world = World(tmp_path, idle_s=30.0)
     world.submitted(2)
     world.need(1)
@@ -642,7 +642,7 @@ def test_a_pilot_that_nobody_needs_any_more_leaves_the_queue(tmp_path: Path) -> 
     assert len(world.records()) == 1
 
 
-def test_a_pilot_that_ended_leaves_nothing_behind_but_its_attempts(world: World) -> None:
+def test_ended_pilot_leaves_only_its_attempts(world: World) -> None:
     first, second = world.serves(2)
     kept = world.home.folder / "pilots" / first / "attempts" / "1-1"
     kept.mkdir()
@@ -659,7 +659,7 @@ def test_a_pilot_that_ended_leaves_nothing_behind_but_its_attempts(world: World)
 # --- clocks, configurations, hosts
 
 
-def test_a_clock_that_jumps_moves_nothing(world: World) -> None:
+def test_clock_jump_changes_nothing(world: World) -> None:
     tokens = world.serves(2, busy=1)
     for jump in (1e9, -2e9, 5e8):
         world.wall += jump
@@ -670,7 +670,7 @@ def test_a_clock_that_jumps_moves_nothing(world: World) -> None:
     assert not world.lost
 
 
-def test_pilots_of_a_backend_that_the_configuration_lost_end_when_nothing_runs(
+def test_pilots_of_a_removed_backend_end_when_idle(
     world: World,
 ) -> None:
     first, second = world.serves(2)
@@ -695,7 +695,7 @@ def test_pilots_of_a_backend_that_the_configuration_lost_end_when_nothing_runs(
     assert not world.records()
 
 
-def test_a_damaged_configuration_changes_nothing(world: World) -> None:
+def test_damaged_configuration_changes_nothing(world: World) -> None:
     tokens = world.serves(1)
 
     def damaged() -> NoReturn:
@@ -706,7 +706,7 @@ def test_a_damaged_configuration_changes_nothing(world: World) -> None:
     assert len(world.fleet.links) == 1
 
 
-def test_a_folder_of_another_queue_is_refused(tmp_path: Path) -> None:
+def test_folder_of_another_queue_is_refused(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     other, world = tmp_path / "other", tmp_path / "own"
     other.mkdir()
@@ -723,7 +723,7 @@ def test_a_folder_of_another_queue_is_refused(tmp_path: Path) -> None:
     assert "owner.json" in ours.reason
 
 
-def test_a_full_disk_is_a_reason_and_no_pilot_is_submitted(
+def test_full_disk_is_a_reason_and_no_pilot_is_submitted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> NoReturn:
@@ -748,7 +748,7 @@ def test_a_full_disk_is_a_reason_and_no_pilot_is_submitted(
 # --- launcher stop
 
 
-def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
+def test_stopped_queue_lets_pilots_finish_their_attempts(world: World) -> None:
     first, second = world.serves(2)
     world.need(3)
     world.pass_time(15, speaking=[first, second])
@@ -775,7 +775,7 @@ def test_a_stopped_queue_lets_pilots_end_what_runs(world: World) -> None:
     assert not world.records()
 
 
-def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: World) -> None:
+def test_pilot_with_a_running_job_continues_when_the_queue_resumes(world: World) -> None:
     first, second = world.serves(2, busy=1)
     world.turn()
     world.fleet.drain(now=False)
@@ -785,7 +785,7 @@ def test_a_pilot_on_which_a_job_runs_serves_on_when_the_queue_goes_on(world: Wor
     assert world.serving == [first]
 
 
-def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_that_left(
+def test_scheduler_does_not_wait_for_a_backend_that_is_silent_about_exited_pilots(
     world: World,
 ) -> None:
     (token,) = world.serves(1)
@@ -801,7 +801,7 @@ def test_a_scheduler_does_not_stay_for_an_engine_that_is_silent_about_pilots_tha
     ]
 
 
-def test_a_queue_that_is_stopped_now_ends_pilots_that_do_not_leave(world: World) -> None:
+def test_queue_stopped_now_ends_pilots_that_do_not_exit(world: World) -> None:
     first, second = world.serves(2)
     world.busy = {first: 1, second: 1}
     world.fleet.drain(now=True)
@@ -825,9 +825,7 @@ def test_a_queue_that_is_stopped_now_ends_pilots_that_do_not_leave(world: World)
 # --- what it costs
 
 
-def test_a_turn_in_which_nothing_is_to_do_looks_at_no_pilot(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_turn_without_work_polls_no_pilot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.serves(3)
     world.turn()
 
@@ -839,7 +837,7 @@ def test_a_turn_in_which_nothing_is_to_do_looks_at_no_pilot(
         world.fleet.run_cycle({}, {})
 
 
-def test_a_scheduler_sleeps_until_a_limit_of_time_is_over(world: World) -> None:
+def test_scheduler_sleeps_until_a_rate_limit_has_passed(world: World) -> None:
     assert world.fleet.next_cycle_s() > 60
     world.cluster.refuses = "no"
     world.need(1)

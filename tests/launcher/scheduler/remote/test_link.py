@@ -53,7 +53,7 @@ def pilot(tmp_path: Path) -> Pilot:
     return Pilot(tmp_path)
 
 
-def test_pilot_serves_from_its_hello_until_it_says_bye(pilot: Pilot) -> None:
+def test_pilot_serves_from_registration_to_deregistration(pilot: Pilot) -> None:
     link = pilot.link()
     link.read(1.0)
     assert link.silent_s(9.0) == inf
@@ -67,7 +67,7 @@ def test_pilot_serves_from_its_hello_until_it_says_bye(pilot: Pilot) -> None:
     assert link.exit_reason == "time limit"
 
 
-def test_pilot_that_says_it_leaves_gets_no_work_though_it_is_there_still(pilot: Pilot) -> None:
+def test_draining_pilot_gets_no_work(pilot: Pilot) -> None:
     link = pilot.link()
     pilot.tell(HELLO, Heartbeat(number=1))
     link.read(1.0)
@@ -77,14 +77,14 @@ def test_pilot_that_says_it_leaves_gets_no_work_though_it_is_there_still(pilot: 
     assert (link.is_serving, link.exit_reason) == (False, None)
 
 
-def test_pilot_with_troubles_gets_no_work(pilot: Pilot) -> None:
+def test_pilot_with_problems_gets_no_work(pilot: Pilot) -> None:
     link = pilot.link()
     pilot.tell(HELLO._replace(troubles=("/data is not seen",)))
     link.read(1.0)
     assert not link.is_serving
 
 
-def test_pilot_that_was_told_to_leave_gets_no_work_from_the_next_scheduler_either(
+def test_drained_pilot_gets_no_work_from_the_next_scheduler_either(
     pilot: Pilot,
 ) -> None:
     pilot.tell(HELLO)
@@ -95,7 +95,7 @@ def test_pilot_that_was_told_to_leave_gets_no_work_from_the_next_scheduler_eithe
     assert not link.is_serving
 
 
-def test_end_is_kept_for_who_expects_it_and_others_are_left_out(pilot: Pilot) -> None:
+def test_end_is_kept_for_expected_attempts_and_others_are_skipped(pilot: Pilot) -> None:
     link = pilot.link()
     link.track_attempt("1-1")
     pilot.tell(AttemptFinished(attempt="1-1", outcome=Done(at=1.0)), AttemptFinished(attempt="2-1"))
@@ -106,7 +106,7 @@ def test_end_is_kept_for_who_expects_it_and_others_are_left_out(pilot: Pilot) ->
     assert link.finished_attempts.get("1-1") is None
 
 
-def test_next_scheduler_knows_what_was_sent_and_sends_only_the_rest(pilot: Pilot) -> None:
+def test_next_scheduler_reads_the_sent_commands_and_sends_only_the_rest(pilot: Pilot) -> None:
     pilot.link().start(["1-1", "2-1"])
     link = pilot.link()
     assert link.read_sent_attempts() == {"1-1", "2-1"}
@@ -118,7 +118,7 @@ def test_next_scheduler_knows_what_was_sent_and_sends_only_the_rest(pilot: Pilot
     ]
 
 
-def test_order_that_a_killed_scheduler_wrote_in_part_spoils_no_later_one(pilot: Pilot) -> None:
+def test_partially_written_command_of_a_killed_scheduler_spoils_no_later_one(pilot: Pilot) -> None:
     MessageWriter(pilot.folder.commands_file).append(
         encode_command(StartAttempt(attempt="1-1"))[:-9]
     )
@@ -126,7 +126,7 @@ def test_order_that_a_killed_scheduler_wrote_in_part_spoils_no_later_one(pilot: 
     assert [order for order in pilot.orders() if order] == [StartAttempt(attempt="2-1")]
 
 
-def test_orders_that_cannot_be_written_go_with_the_next_ones(pilot: Pilot) -> None:
+def test_unwritable_commands_are_sent_with_the_next_ones(pilot: Pilot) -> None:
     link = pilot.link()
     pilot.folder.commands_file.rename(pilot.folder.folder / "away")
     assert not link.start(["1-1"])
@@ -144,7 +144,7 @@ def test_attempt_is_asked_to_stop_once(pilot: Pilot) -> None:
     assert len(pilot.orders()) == 1
 
 
-def test_attempt_is_ordered_to_be_killed_once_and_also_after_it_was_asked_to_stop(
+def test_attempt_is_killed_once_and_also_after_a_stop(
     pilot: Pilot,
 ) -> None:
     link = pilot.link()
@@ -154,7 +154,7 @@ def test_attempt_is_ordered_to_be_killed_once_and_also_after_it_was_asked_to_sto
     assert pilot.orders() == [StopAttempt(attempt="1-1"), KillAttempt(attempt="1-1")]
 
 
-def test_lease_is_answered_for_the_newest_beat_only_where_there_is_one(tmp_path: Path) -> None:
+def test_lease_is_renewed_only_for_the_newest_heartbeat(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     leased, free = Pilot(tmp_path / "a", lease_s=4.0), Pilot(tmp_path / "b")
     for pilot in (leased, free):
@@ -164,14 +164,14 @@ def test_lease_is_answered_for_the_newest_beat_only_where_there_is_one(tmp_path:
     assert free.orders() == []
 
 
-def test_news_of_a_day_is_read_at_once(pilot: Pilot) -> None:
+def test_messages_of_a_day_are_read_at_once(pilot: Pilot) -> None:
     link = pilot.link()
     pilot.tell(*(Heartbeat(number=number) for number in range(1, 50_001)))
     link.read(1.0)
     assert link.heartbeat == Heartbeat(number=50_000)
 
 
-def test_line_that_is_no_news_is_skipped(pilot: Pilot) -> None:
+def test_invalid_message_line_is_skipped(pilot: Pilot) -> None:
     link = pilot.link()
     MessageWriter(pilot.folder.messages_file).append(
         b"nonsense\n", b'{"say": "future"}\n', encode_message(HELLO)
@@ -224,7 +224,7 @@ def desk() -> Iterator[Desk]:
     desk.calls.reset_engine()
 
 
-def test_an_answer_is_taken_in_by_the_thread_that_asked(desk: Desk) -> None:
+def test_answer_is_processed_by_the_asking_thread(desk: Desk) -> None:
     assert not desk.calls.deliver_result()
     desk.ask()
     assert desk.calls.is_busy
@@ -236,7 +236,7 @@ def test_an_answer_is_taken_in_by_the_thread_that_asked(desk: Desk) -> None:
     assert not desk.calls.is_busy
 
 
-def test_the_engine_is_made_once(desk: Desk) -> None:
+def test_backend_is_loaded_once(desk: Desk) -> None:
     for _ in range(3):
         desk.asked()
     assert desk.made == 1
@@ -252,7 +252,7 @@ def test_the_engine_is_made_once(desk: Desk) -> None:
         (KeyError("a fault of ours"), "KeyError: 'a fault of ours'"),
     ],
 )
-def test_whatever_a_call_raises_is_an_error_of_the_engine(
+def test_every_exception_of_a_call_is_an_error_of_the_backend(
     desk: Desk, error: Exception, text: str
 ) -> None:
     desk.asked(error)
@@ -261,7 +261,7 @@ def test_whatever_a_call_raises_is_an_error_of_the_engine(
     assert desk.answers == ["answer"]
 
 
-def test_an_engine_that_cannot_be_made_is_made_again_by_the_next_call(desk: Desk) -> None:
+def test_backend_that_cannot_be_loaded_is_loaded_again_by_the_next_call(desk: Desk) -> None:
     def broken() -> NoReturn:
         raise ModuleNotFoundError("No module named 'ray'")
 
@@ -270,7 +270,7 @@ def test_an_engine_that_cannot_be_made_is_made_again_by_the_next_call(desk: Desk
     assert desk.errors == ["ModuleNotFoundError: No module named 'ray'"]
 
 
-def test_an_answer_that_comes_too_late_is_not_taken_in(desk: Desk) -> None:
+def test_late_answer_is_ignored(desk: Desk) -> None:
     hold = threading.Event()
     desk.ask("late", hold)
     desk.clock.now += CALL_TIMEOUT_S
@@ -287,7 +287,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_in(desk: Desk) -> None:
     assert desk.answers == ["next"]
 
 
-def test_an_engine_that_always_hangs_takes_no_more_than_a_few_threads(desk: Desk) -> None:
+def test_hanging_backend_uses_a_limited_number_of_threads(desk: Desk) -> None:
     hold = threading.Event()
     for _ in range(MOST_HUNG_THREADS):
         desk.ask("late", hold)
@@ -342,20 +342,20 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=repr)
-def test_an_order_is_read_as_it_was_written(order: PilotCommand) -> None:
+def test_command_survives_a_round_trip(order: PilotCommand) -> None:
     line = encode_command(order)
     assert line.endswith(b"\n")
     assert decode_command(line) == order
 
 
 @pytest.mark.parametrize("news", NEWS, ids=lambda news: type(news).__name__)
-def test_news_are_read_as_they_were_written(news: PilotMessage) -> None:
+def test_messages_survive_a_round_trip(news: PilotMessage) -> None:
     line = encode_message(news)
     assert line.count(b"\n") == 1
     assert decode_message(line) == news
 
 
-def test_a_result_that_is_no_number_keeps_its_end() -> None:
+def test_non_numeric_result_keeps_its_end() -> None:
     ended = AttemptFinished(attempt="1-1", outcome=Done(at=3.0, result={"loss": float("nan")}))
     read = decode_message(encode_message(ended))
     assert isinstance(read, AttemptFinished)
@@ -378,7 +378,7 @@ def test_a_result_that_is_no_number_keeps_its_end() -> None:
         (Deregistered("x"), "bye"),
     ],
 )
-def test_the_word_of_a_message_does_not_depend_on_the_name_of_its_class(
+def test_stored_word_of_a_message_does_not_depend_on_its_class_name(
     message: PilotCommand | PilotMessage, word: str
 ) -> None:
     with renamed(type(message)):
@@ -391,7 +391,7 @@ def test_the_word_of_a_message_does_not_depend_on_the_name_of_its_class(
     assert json.loads(line)["say"] == word
 
 
-def test_an_outcome_that_is_too_long_for_a_line_is_left_to_the_folder() -> None:
+def test_outcome_too_long_for_a_line_is_left_to_the_folder() -> None:
     line = encode_message(
         AttemptFinished(attempt="1-1", outcome=Failed(at=3.0, error="x" * LONGEST_LINE_BYTES))
     )
@@ -400,7 +400,7 @@ def test_an_outcome_that_is_too_long_for_a_line_is_left_to_the_folder() -> None:
 
 
 @given(line=st.binary(max_size=60))
-def test_a_line_that_is_no_message_is_none(line: bytes) -> None:
+def test_invalid_line_is_not_a_message(line: bytes) -> None:
     assert decode_message(line) is None
     assert decode_command(line) is None
 
@@ -410,7 +410,7 @@ def test_a_line_that_is_no_message_is_none(line: bytes) -> None:
     place=st.integers(0, 20),
     value=JSON,
 )
-def test_no_value_in_a_message_makes_more_of_it_than_news(
+def test_no_value_in_a_message_makes_it_another_kind(
     news: PilotMessage, place: int, value: object
 ) -> None:
     record = json.loads(encode_message(news))
@@ -429,7 +429,7 @@ def test_no_value_in_a_message_makes_more_of_it_than_news(
     "name", ["index", "total", "used", "utilisation", "power_w", "temperature_c"]
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -(10**30), 10**30], ids=str)
-def test_a_gpu_with_an_impossible_number_is_left_out(name: str, value: Any) -> None:
+def test_gpu_with_an_impossible_number_is_skipped(name: str, value: Any) -> None:
     for news in (WHOLE_HELLO, NEWS[1]):
         record = json.loads(encode_message(news))
         record["gpus"] += [{**record["gpus"][0], name: value}, 3]
@@ -461,7 +461,7 @@ def test_each_line_is_read_once_however_the_file_grows(
     assert read == lines
 
 
-def test_a_reader_goes_on_where_it_was_left(tmp_path: Path) -> None:
+def test_reader_continues_at_its_stored_position(tmp_path: Path) -> None:
     file = tmp_path / "to"
     file.write_bytes(b"one\ntwo\n")
     first = MessageReader(file)
@@ -470,14 +470,14 @@ def test_a_reader_goes_on_where_it_was_left(tmp_path: Path) -> None:
     assert [*MessageReader(file, first.offset).lines()] == [b"three"]
 
 
-def test_a_line_longer_than_any_is_skipped(tmp_path: Path) -> None:
+def test_overlong_line_is_skipped(tmp_path: Path) -> None:
     file = tmp_path / "to"
     file.write_bytes(b"x" * (3 << 20) + b"\nafter\n")
     reader = MessageReader(file)
     assert b"after" in [line for _ in range(5) for line in reader.lines()]
 
 
-def test_what_was_written_in_part_is_closed_by_the_next_append(
+def test_partial_line_is_closed_by_the_next_append(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "from"

@@ -70,7 +70,7 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
-def test_a_record_is_read_as_it_was_written(home: Home) -> None:
+def test_record_survives_a_round_trip(home: Home) -> None:
     records = PilotRecords(home)
     first = a_record()
     second = a_record(cancelled="stopped", given_up="node failed", buried=True, since=2)
@@ -83,7 +83,7 @@ def test_a_record_is_read_as_it_was_written(home: Home) -> None:
     assert [record.cancelled for record in PilotRecords(home).read()] == ["changed"]
 
 
-def test_a_home_without_pilots_has_no_records(home: Home) -> None:
+def test_home_without_pilots_has_no_records(home: Home) -> None:
     assert not list(PilotRecords(home).read())
 
 
@@ -99,7 +99,7 @@ def test_a_home_without_pilots_has_no_records(home: Home) -> None:
         ("settings", "kind", "pbs"),
     ],
 )
-def test_a_record_that_is_none_is_left_alone_and_the_log_tells(
+def test_invalid_record_is_kept_and_logged(
     home: Home, part: str, key: str, value: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     records, sound = PilotRecords(home), a_record()
@@ -112,7 +112,7 @@ def test_a_record_that_is_none_is_left_alone_and_the_log_tells(
 
 
 @given(junk=st.binary(max_size=60))
-def test_junk_is_no_record(tmp_path_factory: pytest.TempPathFactory, junk: bytes) -> None:
+def test_junk_is_not_a_record(tmp_path_factory: pytest.TempPathFactory, junk: bytes) -> None:
     home = Home(tmp_path_factory.mktemp("home"))
     (home.folder / "pilots").mkdir()
     (home.folder / "pilots" / f"{new_token()}.json").write_bytes(junk)
@@ -121,14 +121,14 @@ def test_junk_is_no_record(tmp_path_factory: pytest.TempPathFactory, junk: bytes
     assert not list(PilotRecords(home).read())
 
 
-def test_what_a_newer_launcher_added_to_settings_is_ignored(home: Home) -> None:
+def test_settings_added_by_a_newer_launcher_are_ignored(home: Home) -> None:
     records, record = PilotRecords(home), a_record()
     records.write(record)
     changed(home, record, "settings", "colour", "blue")
     assert list(records.read()) == [record]
 
 
-def test_tokens_are_names_that_nobody_guesses() -> None:
+def test_tokens_are_unpredictable_names() -> None:
     tokens = {new_token() for _ in range(1000)}
     assert len(tokens) == 1000
     assert all(map(is_token, tokens))
@@ -146,7 +146,7 @@ def settings(kind: str = "slurm", folder: Path | None = None) -> BackendSettings
     return BackendSettings(name="lab", kind=kind, folder=folder)
 
 
-def test_pilots_lie_where_the_nodes_see_them() -> None:
+def test_pilot_folders_are_placed_where_the_nodes_see_them() -> None:
     user = Path("/home/ann")
     here, there = Home(Path("/var/tmp/launcher-1")), Home(Path("/home/ann/queue"))
     own = here.folder / "pilots"
@@ -167,7 +167,7 @@ def test_two_homes_have_two_folders_in_one_home_directory() -> None:
     assert len(folders) == 2
 
 
-def test_a_folder_stays_its_queues_own(tmp_path: Path) -> None:
+def test_folder_stays_with_its_queue(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "pilots"
     acquire_folder(folder, Home(tmp_path / "first"))
     acquire_folder(folder, Home(tmp_path / "first"))
@@ -175,7 +175,7 @@ def test_a_folder_stays_its_queues_own(tmp_path: Path) -> None:
         acquire_folder(folder, Home(tmp_path / "second"))
 
 
-def test_a_folder_of_another_host_is_refused(tmp_path: Path) -> None:
+def test_folder_of_another_host_is_refused(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     acquire_folder(tmp_path, home)
     owner = json.loads((tmp_path / "owner.json").read_text())
@@ -184,14 +184,14 @@ def test_a_folder_of_another_host_is_refused(tmp_path: Path) -> None:
         acquire_folder(tmp_path, home)
 
 
-def test_a_damaged_record_of_the_owner_is_not_replaced(tmp_path: Path) -> None:
+def test_damaged_owner_record_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "owner.json").write_text("{")
     with pytest.raises(FolderTaken, match="cannot parse"):
         acquire_folder(tmp_path, Home(tmp_path / "home"))
     assert (tmp_path / "owner.json").read_text() == "{"
 
 
-def test_of_two_queues_that_take_a_folder_at_once_one_has_it(tmp_path: Path) -> None:
+def test_one_of_two_queues_that_claim_a_folder_at_once_gets_it(tmp_path: Path) -> None:
     def take(name: int) -> bool:
         try:
             acquire_folder(tmp_path / "pilots", Home(tmp_path / str(name)))
@@ -210,7 +210,7 @@ def a_folder(place: Path, token: str) -> PilotFolder:
     return folder
 
 
-def test_a_pilots_folder_is_deleted_when_no_attempt_is_kept_there(tmp_path: Path) -> None:
+def test_folder_of_a_pilot_is_deleted_when_no_attempt_is_kept_there(tmp_path: Path) -> None:
     folder = a_folder(tmp_path, "launcher-0")
     (folder.attempts_folder / "1-1").mkdir()
     assert not delete_pilot_folder(folder)
@@ -221,7 +221,7 @@ def test_a_pilots_folder_is_deleted_when_no_attempt_is_kept_there(tmp_path: Path
     assert delete_pilot_folder(folder)
 
 
-def test_folders_are_deleted_after_their_last_attempt_was(tmp_path: Path) -> None:
+def test_folders_are_deleted_after_their_last_attempt(tmp_path: Path) -> None:
     names = [f"launcher-{number:020x}" for number in range(3)]
     for name in names:
         (a_folder(tmp_path, name).folder / "process.json").touch()
@@ -243,7 +243,7 @@ def somewhere(token: str, node: str = "") -> PilotRow:
     return PilotRow(backend="slurm", token=token, stage="running", node=node)
 
 
-def test_a_pilot_is_written_down_once_when_its_node_is_known(home: Home) -> None:
+def test_pilot_is_recorded_once_when_its_node_is_known(home: Home) -> None:
     home.folder.mkdir(parents=True, exist_ok=True)
     file = NodesFile(home)
     file.add([somewhere("launcher-1")])
@@ -255,7 +255,7 @@ def test_a_pilot_is_written_down_once_when_its_node_is_known(home: Home) -> None
     assert read_past_pilots(home)["launcher-1"].node == "n1"
 
 
-def test_a_line_that_is_damaged_hides_no_other(home: Home) -> None:
+def test_damaged_line_hides_no_other(home: Home) -> None:
     home.folder.mkdir(parents=True, exist_ok=True)
     NodesFile(home).add([somewhere("launcher-1", "n1")])
     with (home.folder / "nodes.jsonl").open("a") as file:
@@ -264,7 +264,7 @@ def test_a_line_that_is_damaged_hides_no_other(home: Home) -> None:
     assert set(read_past_pilots(home)) == {"launcher-1", "launcher-2"}
 
 
-def test_a_home_that_cannot_be_written_stops_nothing(home: Home) -> None:
+def test_read_only_home_stops_nothing(home: Home) -> None:
     (home.folder / "nodes.jsonl").mkdir(parents=True)
     NodesFile(home).add([somewhere("launcher-1", "n1")])
     assert read_past_pilots(home) == {}
@@ -290,7 +290,7 @@ JSON = st.recursive(
 )
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_written_report_is_read(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert read_pilot_status(home) == PilotStatus()
     PilotsFile(home).write([BACKEND], [PILOT], 1.0, 60.0)
@@ -299,7 +299,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert PILOT.silent_s(40.0) == 0.0
 
 
-def test_it_is_written_again_when_something_has_changed(tmp_path: Path) -> None:
+def test_report_is_rewritten_after_a_change(tmp_path: Path) -> None:
     home, file = Home(tmp_path), PilotsFile(Home(tmp_path))
     path = tmp_path / "pilots.json"
     file.write([], [], 0.0, 1.0)
@@ -317,7 +317,7 @@ def test_it_is_written_again_when_something_has_changed(tmp_path: Path) -> None:
 
 
 @given(record=st.dictionaries(st.sampled_from(["at", "backends", "pilots"]), JSON))
-def test_nothing_that_lies_there_is_an_error(
+def test_no_file_in_that_place_is_an_error(
     tmp_path_factory: pytest.TempPathFactory, record: dict[str, object]
 ) -> None:
     home = Home(tmp_path_factory.mktemp("home"))
@@ -338,7 +338,7 @@ def test_nothing_that_lies_there_is_an_error(
         "row",
     ],
 )
-def test_a_row_that_is_none_is_left_out(tmp_path: Path, row: object) -> None:
+def test_invalid_row_is_skipped(tmp_path: Path, row: object) -> None:
     sound = {"backend": "lab", "token": "t", "stage": "waiting", "new": 1}
     (tmp_path / "pilots.json").write_text(json.dumps({"schema": 1, "pilots": [row, sound]}))
     report = read_pilot_status(Home(tmp_path))

@@ -90,20 +90,20 @@ BACKENDS = st.builds(
 DEMANDS = st.builds(Demand, jobs=st.integers(-5, 10_000), slots=st.integers(-2, 64))
 SIGNS = st.builds(
     PilotSignals,
-    stage=st.sampled_from([None, *AllocationState]),
+    allocation_state=st.sampled_from([None, *AllocationState]),
     node_answers=st.booleans(),
     unknown_s=SPANS,
-    spoke=st.booleans(),
-    bye=st.booleans(),
+    is_registered=st.booleans(),
+    is_deregistered=st.booleans(),
     silent_s=SPANS | st.just(math.inf),
-    beat_s=st.floats(min_value=0.01, max_value=600),
+    heartbeat_s=st.floats(min_value=0.01, max_value=600),
     lease_s=st.none() | st.floats(min_value=0.01, max_value=600),
 )
 
 
 @settings(max_examples=400)
 @given(DEMANDS, BACKENDS, st.integers(1, 20), st.integers(1, 20), st.floats(0, 59))
-def test_no_limit_is_ever_passed_and_who_waits_as_it_is_said_meets_none_of_time(
+def test_limits_are_never_exceeded_and_no_limit_blocks_after_the_stated_wait(
     demand: Demand, backend: Backend, most: int, rate: int, oldest_s: float
 ) -> None:
     number = backend.number(demand, most, rate)
@@ -123,7 +123,7 @@ def test_no_limit_is_ever_passed_and_who_waits_as_it_is_said_meets_none_of_time(
 
 
 @given(st.integers(1, 100), st.integers(1, 20), st.integers(1, 20), st.integers(1, 8))
-def test_the_first_ones_come_at_once(jobs: int, most: int, rate: int, slots: int) -> None:
+def test_first_pilots_are_submitted_at_once(jobs: int, most: int, rate: int, slots: int) -> None:
     demand = Demand(jobs=jobs, slots=slots)
     needed = min(math.ceil(jobs / slots), most, rate)
     assert Backend(proven=True).number(demand, most, rate) == needed
@@ -132,7 +132,7 @@ def test_the_first_ones_come_at_once(jobs: int, most: int, rate: int, slots: int
 
 @settings(max_examples=300)
 @given(SIGNS)
-def test_only_an_engines_word_or_the_end_of_a_lease_is_an_end_and_who_speaks_is_alive(
+def test_only_the_backend_or_an_expired_lease_ends_a_pilot_and_a_sender_is_alive(
     signs: PilotSignals,
 ) -> None:
     life = pilot_state(signs)
@@ -248,12 +248,12 @@ def test_only_an_engines_word_or_the_end_of_a_lease_is_an_end_and_who_speaks_is_
         ),
     ],
 )
-def test_what_is_made_of_a_pilot(signs: PilotSignals, life: PilotState) -> None:
+def test_pilot_state_follows_from_its_signals(signs: PilotSignals, life: PilotState) -> None:
     assert pilot_state(signs) is life
 
 
 @given(st.integers(0, 10_000))
-def test_pauses_grow_and_end(number: int) -> None:
+def test_backoffs_grow_and_end(number: int) -> None:
     assert (
         0 <= failure_backoff_s(number) <= failure_backoff_s(number + 1) <= LONGEST_FAILURE_BACKOFF_S
     )
@@ -264,21 +264,21 @@ def test_pauses_grow_and_end(number: int) -> None:
     assert poll_interval_s(90, number) >= 90
 
 
-def test_pauses_double_and_of_failures_two_make_none() -> None:
+def test_backoffs_double_and_two_failures_cause_none() -> None:
     assert [failure_backoff_s(number) for number in range(5)] == [0, 0, 0, 60, 120]
     assert [refusal_backoff_s(number) for number in range(4)] == [0, 10, 20, 40]
     assert [poll_interval_s(5, errors) for errors in range(5)] == [5, 10, 20, 40, 60]
 
 
 @given(DEMANDS, st.integers(0, 20), st.integers(0, 20))
-def test_no_pilot_is_ended_that_work_waits_for(demand: Demand, waiting: int, starting: int) -> None:
+def test_no_needed_pilot_is_ended(demand: Demand, waiting: int, starting: int) -> None:
     number = count_excess_pilots(demand, waiting=waiting, starting=starting)
     assert 0 <= number <= waiting
     if number:
         assert waiting + starting - number >= demand.pilots
 
 
-def test_who_is_forgotten_is_looked_for_longer_than_it_is_waited_for() -> None:
+def test_forgotten_pilot_is_searched_longer_than_it_is_waited_for() -> None:
     assert DELETE_UNKNOWN_AFTER_S > UNKNOWN_TIMEOUT_S
 
 
@@ -298,13 +298,13 @@ def folders(refusing: World) -> list[Path]:
     return list((refusing.home.folder / "pilots").glob("launcher-*"))
 
 
-def test_a_refused_pilot_keeps_nobodys_place_and_leaves_nothing(refusing: World) -> None:
+def test_refused_pilot_blocks_no_place_and_leaves_nothing(refusing: World) -> None:
     assert "a pilot could not be submitted: invalid partition specified: gpus" in refusing.reason
     assert folders(refusing) == []
     assert not refusing.fleet.all_links
 
 
-def test_after_the_configuration_was_mended_the_next_one_is_submitted_at_once(
+def test_fixed_configuration_allows_the_next_submission_at_once(
     refusing: World,
 ) -> None:
     assert refusing.fleet.next_cycle_s() <= CONFIG_POLL_S
@@ -324,7 +324,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_pilots_in_the_queue_are_told_with_the_engines_reason_and_estimate(world: World) -> None:
+def test_queued_pilots_are_reported_with_the_backends_reason_and_estimate(world: World) -> None:
     world.submitted(2)
     world.pass_time(6)
     at = time.strftime("%H:%M", time.localtime(1.7e9))
@@ -332,7 +332,7 @@ def test_pilots_in_the_queue_are_told_with_the_engines_reason_and_estimate(world
 
 
 @pytest.mark.parametrize("starts_at", [math.nan, math.inf, -math.inf, 1e30])
-def test_an_estimate_that_is_no_time_is_not_shown_as_one(world: World, starts_at: float) -> None:
+def test_invalid_estimate_is_not_shown(world: World, starts_at: float) -> None:
     world.submitted()
     for token, job in world.cluster.jobs.items():
         world.cluster.jobs[token] = job._replace(starts_at=starts_at)
@@ -340,7 +340,7 @@ def test_an_estimate_that_is_no_time_is_not_shown_as_one(world: World, starts_at
     assert world.reason.startswith("1 pilot waits in toy: Resources")
 
 
-def test_pilots_that_start_are_told_with_their_nodes(world: World) -> None:
+def test_starting_pilots_are_reported_with_their_nodes(world: World) -> None:
     first, second = world.submitted(2)
     world.cluster.run(first, node="n1")
     world.pass_time(10)
@@ -352,7 +352,7 @@ def test_pilots_that_start_are_told_with_their_nodes(world: World) -> None:
 
 
 @pytest.mark.parametrize(("nodes", "told"), [(3, "n0, n1, n2"), (4, "n0, n1 and 2 more")])
-def test_of_many_nodes_two_are_named(nodes: int, told: str, tmp_path: Path) -> None:
+def test_two_of_many_nodes_are_named(nodes: int, told: str, tmp_path: Path) -> None:
     world = World(tmp_path, pilots=5)
     first = world.serves(1, busy=1)
     world.need(nodes)
@@ -363,35 +363,35 @@ def test_of_many_nodes_two_are_named(nodes: int, told: str, tmp_path: Path) -> N
     assert world.reason == f"{nodes} pilots start in toy on {told}"
 
 
-def test_of_pilots_that_are_silent_one_is_told(world: World) -> None:
+def test_one_of_many_silent_pilots_is_reported(world: World) -> None:
     world.serves(2)
     world.need(3)
     world.pass_time(300)
     assert world.reason.count("silent for 5 m") == 1
 
 
-def test_busy_pilots_are_told_with_the_limit(tmp_path: Path) -> None:
+def test_busy_pilots_are_reported_with_the_limit(tmp_path: Path) -> None:
     world = World(tmp_path, pilots=1)
     (token,) = world.running(5)
     world.pass_time(10, speaking=[token])
     assert world.reason == ("the pilot of toy is busy (limit: pilots = 1 in [backends.toy])")
 
 
-def test_a_wait_for_a_limit_of_time_is_told(world: World) -> None:
+def test_wait_for_a_rate_limit_is_reported(world: World) -> None:
     (token,) = world.running()
     world.speak(token)
     world.turn()
     assert world.reason.startswith("the next pilot is submitted to toy in ")
 
 
-def test_what_an_engine_says_cannot_steer_a_terminal(world: World) -> None:
+def test_backend_message_cannot_control_a_terminal(world: World) -> None:
     world.cluster.refuses = "sbatch:\n\x1b[31merror\x1b[0m: " + "x" * 10_000
     world.submitted()
     assert world.reason.isprintable()
     assert len(world.reason) < 1000
 
 
-def test_an_engine_that_never_answered_is_told_at_once_with_since_when(world: World) -> None:
+def test_backend_that_never_answered_is_reported_at_once_with_its_duration(world: World) -> None:
     held = world.cluster.hangs = threading.Event()
     world.need(1)
     world.clock.now += 1
@@ -402,7 +402,7 @@ def test_an_engine_that_never_answered_is_told_at_once_with_since_when(world: Wo
     held.set()
 
 
-def test_an_engine_that_does_not_answer_is_named_once_with_since_when(world: World) -> None:
+def test_unreachable_backend_is_reported_once_with_its_duration(world: World) -> None:
     world.submitted()
     world.cluster.mute = "squeue failed"
     world.pass_time(10)
@@ -413,7 +413,7 @@ def test_an_engine_that_does_not_answer_is_named_once_with_since_when(world: Wor
     assert "toy" not in before.partition(";")[0]
 
 
-def test_an_engine_that_does_not_answer_is_asked_more_and_more_rarely(world: World) -> None:
+def test_unreachable_backend_is_polled_with_growing_intervals(world: World) -> None:
     world.submitted()
     world.cluster.mute = "squeue failed"
     asked: list[float] = []
@@ -427,7 +427,7 @@ def test_an_engine_that_does_not_answer_is_asked_more_and_more_rarely(world: Wor
     assert waits == [pytest.approx(times * usual_s, abs=2) for times in (2, 4, 8)]
 
 
-def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
+def test_implausible_estimate_is_not_shown(world: World) -> None:
     world.submitted()
     for days, shown in ((365, "Resources"), (12, "Resources, estimated start in 12 days")):
         at = world.wall + world.clock.now + days * 86_400
@@ -437,7 +437,7 @@ def test_an_estimate_that_is_beyond_sense_is_not_shown(world: World) -> None:
         assert world.reason == f"1 pilot waits in toy: {shown}"
 
 
-def test_what_is_said_over_lines_becomes_a_line() -> None:
+def test_multiline_message_becomes_one_line() -> None:
     assert one_line(" a\n\tb  c ") == "a b c"
     assert one_line("x" * 1000).endswith("x…")
 
@@ -450,13 +450,13 @@ def a_pilot_fails(world: World, log: str) -> None:
     world.pass_time(6)
 
 
-def test_a_pilot_that_printed_nothing_may_not_have_seen_its_folder(world: World) -> None:
+def test_pilot_without_output_may_not_have_seen_its_folder(world: World) -> None:
     a_pilot_fails(world, "")
     folder = world.home.folder / "pilots"
     assert f"it printed nothing (check that the nodes see {folder})" in world.reason
 
 
-def test_what_the_log_says_already_is_not_said_twice(world: World) -> None:
+def test_message_already_in_the_log_is_not_repeated(world: World) -> None:
     a_pilot_fails(world, "no module cuda\nthe pilot of toy on n1 failed")
     assert world.reason.count("the pilot of toy on n1 failed") == 1
     assert "its log ends" not in world.reason
@@ -477,7 +477,7 @@ def serve(plain: World, token: str) -> None:
     plain.by_token[token].send(Drain())
 
 
-def test_as_many_pilots_wait_as_jobs_do_and_they_are_elements_of_one_array(plain: World) -> None:
+def test_one_pilot_per_waiting_job_is_submitted_as_one_array(plain: World) -> None:
     plain.need(12, slots=1)
     plain.turn()
     name, _, _ = plain.cluster.submitted[0].rpartition("_")
@@ -486,12 +486,12 @@ def test_as_many_pilots_wait_as_jobs_do_and_they_are_elements_of_one_array(plain
     assert plain.records() == sorted(plain.cluster.submitted)
 
 
-def test_one_job_alone_gets_a_pilot_of_its_own(plain: World) -> None:
+def test_single_job_gets_a_pilot_of_its_own(plain: World) -> None:
     (token,) = plain.submitted()
     assert "_" not in token
 
 
-def test_an_array_is_one_submission_and_jobs_that_come_later_are_the_next_one(plain: World) -> None:
+def test_array_is_one_submission_and_later_jobs_are_the_next_one(plain: World) -> None:
     plain.submitted(50)
     plain.submitted(70)
     assert len(plain.cluster.submitted) == 50
@@ -500,7 +500,7 @@ def test_an_array_is_one_submission_and_jobs_that_come_later_are_the_next_one(pl
     assert len({token.rpartition("_")[0] for token in plain.cluster.submitted}) == 2
 
 
-def test_never_more_elements_than_an_array_or_the_configuration_allows(plain: World) -> None:
+def test_array_size_and_configuration_limit_the_number_of_elements(plain: World) -> None:
     number = partial(
         SubmitThrottle.number_to_submit,
         demand=Demand(jobs=5000),
@@ -523,7 +523,7 @@ def test_never_more_elements_than_an_array_or_the_configuration_allows(plain: Wo
     assert len(plain.cluster.submitted) == plain.cluster.most_alive == 100
 
 
-def test_until_one_has_spoken_there_is_no_second_array_of_a_thousand() -> None:
+def test_no_second_array_of_a_thousand_before_a_pilot_registers() -> None:
     number = partial(
         SubmitThrottle(last_submission_at=0.0).number_to_submit,
         Demand(jobs=5000),
@@ -534,13 +534,13 @@ def test_until_one_has_spoken_there_is_no_second_array_of_a_thousand() -> None:
     assert number(most=5000, per_minute=6, single=True) == 0
 
 
-def test_a_pilot_that_has_spoken_and_has_no_job_yet_is_not_replaced(plain: World) -> None:
+def test_registered_pilot_without_a_job_is_not_replaced(plain: World) -> None:
     tokens = plain.running(3)
     plain.pass_time(15, speaking=tokens)
     assert plain.cluster.submitted == tokens
 
 
-def test_a_pilot_that_has_its_job_gets_no_other_one(plain: World) -> None:
+def test_pilot_with_its_job_gets_no_other_one(plain: World) -> None:
     first, *others = plain.submitted(3)
     serve(plain, first)
     plain.submitted(2)
@@ -548,7 +548,7 @@ def test_a_pilot_that_has_its_job_gets_no_other_one(plain: World) -> None:
     assert plain.cluster.submitted == [first, *others]
 
 
-def test_the_record_of_a_pilot_with_a_job_survives_a_power_cut(plain: World) -> None:
+def test_record_of_a_pilot_with_a_job_survives_a_power_cut(plain: World) -> None:
     first, second = plain.submitted(2)
     serve(plain, first)
     plain.busy = {first: 1}
@@ -559,7 +559,7 @@ def test_the_record_of_a_pilot_with_a_job_survives_a_power_cut(plain: World) -> 
     assert durable == {first: True, second: False}
 
 
-def test_of_hundreds_that_wait_only_the_next_ones_are_listened_to(plain: World) -> None:
+def test_only_the_next_of_hundreds_of_waiting_pilots_are_polled(plain: World) -> None:
     tokens = plain.submitted(60)
     plain.pass_time(10)
     assert plain.heard == tokens[:NEXT_POLLED]
@@ -569,7 +569,7 @@ def test_of_hundreds_that_wait_only_the_next_ones_are_listened_to(plain: World) 
     assert heard == [*tokens[:NEXT_POLLED], tokens[50]]
 
 
-def test_after_three_that_could_not_work_the_others_are_taken_back(plain: World) -> None:
+def test_after_three_failing_pilots_the_others_are_cancelled(plain: World) -> None:
     plain.cluster.logs = "no module cuda/99"
     tokens = plain.submitted(20)
     plain.cluster.end(*tokens[:FAILURES_BEFORE_BACKOFF])
@@ -582,14 +582,14 @@ def test_after_three_that_could_not_work_the_others_are_taken_back(plain: World)
     assert len(plain.cluster.submitted) == len(tokens) + 1
 
 
-def test_pilots_whose_jobs_were_cancelled_are_taken_back(plain: World) -> None:
+def test_pilots_of_cancelled_jobs_are_cancelled(plain: World) -> None:
     plain.submitted(10)
     plain.need(4)
     plain.pass_time(350)
     assert len(plain.cluster.alive()) == 4
 
 
-def test_a_scheduler_that_begins_anew_finds_all_elements(plain: World) -> None:
+def test_restarted_scheduler_finds_all_elements(plain: World) -> None:
     tokens = plain.submitted(10)
     plain.new_fleet()
     plain.pass_time(20)
@@ -602,7 +602,7 @@ def test_a_scheduler_that_begins_anew_finds_all_elements(plain: World) -> None:
     assert stages[tokens[3]] is AllocationState.RUNNING
 
 
-def test_a_table_that_is_changed_to_plain_mode_holds_for_the_next_pilots(tmp_path: Path) -> None:
+def test_table_changed_to_plain_mode_applies_to_the_next_pilots(tmp_path: Path) -> None:
     plain = World(tmp_path)
     plain.submitted()
     table = plain.backends.by_name["toy"]._replace(pilot=False, pilots=20)
@@ -613,7 +613,7 @@ def test_a_table_that_is_changed_to_plain_mode_holds_for_the_next_pilots(tmp_pat
     assert singles == [False, True, True, True, True]
 
 
-def test_a_scheduler_that_begins_anew_listens_to_all_pilots_that_may_have_a_job(
+def test_restarted_scheduler_polls_all_pilots_that_may_have_a_job(
     plain: World,
 ) -> None:
     tokens = plain.running(60)

@@ -82,7 +82,7 @@ def steps(text: bytes) -> list[ProgressReport]:
         (b"launcher: step=3 gr\xf6\xdfe=2 loss=1\n", "3 gr\ufffd\ufffde=2 loss=1"),
     ],
 )
-def test_a_line_tells_step_total_and_numbers_by_name(line: bytes, shown: str) -> None:
+def test_line_contains_step_total_and_named_numbers(line: bytes, shown: str) -> None:
     (step,) = steps(b"something else\n" + line)
     assert str(step) == shown
     assert step.at == 5.0
@@ -103,12 +103,12 @@ def test_a_line_tells_step_total_and_numbers_by_name(line: bytes, shown: str) ->
         b"launcher: step=3 " + b"x" * LONGEST_BYTES + b"\n",
     ],
 )
-def test_other_lines_tell_nothing(line: bytes) -> None:
+def test_other_lines_contain_no_step(line: bytes) -> None:
     assert steps(line) == []
     assert parse_newest_step(line, 0.0) is None
 
 
-def test_the_newest_step_has_what_all_its_lines_tell() -> None:
+def test_newest_step_combines_the_numbers_of_all_its_lines() -> None:
     text = (
         b"launcher: step=1 total=9 loss=.9\nlauncher: step=2 total=9 loss=.5\nsaved\n"
         b"launcher: step=2 val_loss=.6\nlauncher: step=3 los"
@@ -116,7 +116,7 @@ def test_the_newest_step_has_what_all_its_lines_tell() -> None:
     assert str(parse_newest_step(text, 0.0)) == "2/9 loss=0.5 val_loss=0.6"
 
 
-def test_a_name_that_is_a_number_of_another_form_stays_a_word() -> None:
+def test_name_of_another_number_format_stays_a_word() -> None:
     assert parse_pairs("a=1_000 b=0x1f c=nan d=3% e=٣ f=" + "y" * 99) == {
         "a": "1_000",
         "b": "0x1f",
@@ -128,7 +128,7 @@ def test_a_name_that_is_a_number_of_another_form_stays_a_word() -> None:
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.binary(max_size=20))
-def test_a_log_that_is_read_in_pieces_tells_the_same(cuts: list[int], between: bytes) -> None:
+def test_log_read_in_pieces_yields_the_same_steps(cuts: list[int], between: bytes) -> None:
     line = b"launcher: step=%d total=99 loss=0.5\n"
     text = b"".join(line % number + between.replace(b"launcher", b"") for number in range(20))
     whole = steps(text)
@@ -142,7 +142,7 @@ def test_a_log_that_is_read_in_pieces_tells_the_same(cuts: list[int], between: b
     assert pieces == whole
 
 
-def test_a_line_without_an_end_is_searched_for_its_end_once() -> None:
+def test_line_without_an_end_is_scanned_once() -> None:
     flood = b"launcher: step=1 " * 4000  # 64 KiB without a newline
     assert parse_newest_step(flood, 0.0) is None
     assert steps(flood) == []
@@ -166,18 +166,16 @@ def test_a_line_without_an_end_is_searched_for_its_end_once() -> None:
         (b"\xff\xfe\n", "\ufffd\ufffd"),
     ],
 )
-def test_the_last_line_that_is_not_blank_is_shown_without_escape_sequences(
-    end: bytes, line: str
-) -> None:
+def test_last_nonblank_line_is_shown_without_escape_sequences(end: bytes, line: str) -> None:
     assert last_line(end) == line
 
 
-def test_a_long_line_is_cut() -> None:
+def test_long_line_is_cut() -> None:
     line = last_line(b"first\n" + b"x" * 100_000 + b"\n")
     assert line == "x" * MOST_CHARACTERS + "…"
 
 
-def test_of_a_line_that_begins_further_back_the_end_is_shown() -> None:
+def test_end_of_a_line_that_begins_before_the_piece_is_shown() -> None:
     line = last_line(b"x" * 100_000 + b"the end")
     assert line.startswith("…x")
     assert line.endswith("the end")
@@ -213,7 +211,7 @@ def bar(text: str) -> ProgressReport:
         ("epoch 2/9 [warm]: 100%|#| 10/10 [00:01<00:00,  3.10it/s, best of all]", "10/10", 3.1),
     ],
 )
-def test_the_common_forms_are_read(text: str, shown: str, rate: float | None) -> None:
+def test_common_bar_formats_are_read(text: str, shown: str, rate: float | None) -> None:
     step = bar(f"begins\n\r{text}")
     assert str(step) == shown
     assert step.rate == pytest.approx(rate)
@@ -232,11 +230,11 @@ def test_the_common_forms_are_read(text: str, shown: str, rate: float | None) ->
         "1 " * 3000 + "/s]",
     ],
 )
-def test_other_text_is_no_bar(text: str) -> None:
+def test_other_text_is_not_a_bar(text: str) -> None:
     assert parse_newest_bar(text.encode(), 0.0) is None
 
 
-def test_the_newest_whole_bar_counts() -> None:
+def test_newest_complete_bar_counts() -> None:
     text = "\r10%|#| 1/10 [00:01<00:09, 1.00it/s]\r20%|##| 2/10 [00:02<00:08, 1.00it/s]\r30%|##"
     assert str(bar(text)) == "2/10"
 
@@ -260,7 +258,7 @@ def bars(tqdm: Any, *sizes: int, file: io.StringIO, leave: bool) -> Iterator[int
 
 
 @pytest.mark.parametrize("leave", [False, True])
-def test_of_nested_bars_the_outer_counts(tqdm: Any, leave: bool) -> None:
+def test_outer_bar_of_nested_bars_counts(tqdm: Any, leave: bool) -> None:
     file = io.StringIO()
     drawn = bars(tqdm, 5, 3, 4, file=file, leave=leave)
     for _ in range(40):
@@ -276,7 +274,7 @@ def test_of_nested_bars_the_outer_counts(tqdm: Any, leave: bool) -> None:
 
 @pytest.mark.parametrize("leave", [False, True])
 @pytest.mark.parametrize("steps", [900, 1900, 2900])
-def test_an_outer_bar_that_was_drawn_long_ago_counts(tqdm: Any, leave: bool, steps: int) -> None:
+def test_outer_bar_drawn_long_ago_counts(tqdm: Any, leave: bool, steps: int) -> None:
     file = io.StringIO()
     drawn = bars(tqdm, 5, 1000, file=file, leave=leave)
     for _ in range(steps):
@@ -293,7 +291,7 @@ def test_an_outer_bar_that_was_drawn_long_ago_counts(tqdm: Any, leave: bool, ste
     assert outer.step == steps // 1000
 
 
-def test_bars_one_after_the_other_are_all_told(tqdm: Any) -> None:
+def test_consecutive_bars_are_all_returned(tqdm: Any) -> None:
     file = io.StringIO()
     for size in (3, 4):
         list(bars(tqdm, size, file=file, leave=True))
@@ -306,7 +304,7 @@ def test_bars_one_after_the_other_are_all_told(tqdm: Any) -> None:
 @pytest.mark.parametrize(
     "line", [b"1" * 4000 + b"/s", b"1%|" * 1300 + b"/s", b"1%" + b" " * 4000 + b"x/s"]
 )
-def test_many_long_lines_that_are_no_bars_are_read_in_one_go(line: bytes) -> None:
+def test_many_long_lines_without_bars_are_read_in_one_pass(line: bytes) -> None:
     assert parse_bars(b"\n".join([line] * 256) + b"\n", 0.0)[0] == []
 
 
@@ -343,7 +341,7 @@ def test_each_byte_is_read_once(tmp_path: Path) -> None:
     assert parse.got == [b"a\nb\nc", b"c", b"cd\n"]
 
 
-def test_of_a_large_file_the_end_is_read(tmp_path: Path) -> None:
+def test_end_of_a_large_file_is_read(tmp_path: Path) -> None:
     path, parse = tmp_path / "log", Lines()
     files = IncrementalFileReader(parse)
     append(path, b"x" * 1000 + b"\na\n")
@@ -353,7 +351,7 @@ def test_of_a_large_file_the_end_is_read(tmp_path: Path) -> None:
     assert max(map(len, parse.got)) == 10
 
 
-def test_a_line_that_fills_all_is_left_out(tmp_path: Path) -> None:
+def test_line_that_fills_the_buffer_is_skipped(tmp_path: Path) -> None:
     path, parse = tmp_path / "log", Lines()
     files = IncrementalFileReader(parse)
     append(path, b"z" * 10)
@@ -362,7 +360,7 @@ def test_a_line_that_fills_all_is_left_out(tmp_path: Path) -> None:
     assert files.items(path, 10) == [b"zzzzz", b"a"]
 
 
-def test_a_file_in_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
+def test_replaced_file_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "log"
     files = IncrementalFileReader(Lines())
     append(path, b"a\nb\n")
@@ -377,7 +375,7 @@ def test_a_file_in_the_place_of_another_is_read_anew(tmp_path: Path) -> None:
     assert files.items(tmp_path, 100) == [], "a folder is no file"
 
 
-def test_few_files_are_remembered(tmp_path: Path) -> None:
+def test_number_of_remembered_files_is_limited(tmp_path: Path) -> None:
     parse = Lines()
     files = IncrementalFileReader(parse)
     paths = [tmp_path / str(number) for number in range(growing_files.MOST_CACHED_FILES + 1)]
@@ -389,7 +387,7 @@ def test_few_files_are_remembered(tmp_path: Path) -> None:
     assert parse.got == [b"a\n"], "only the first had been forgotten"
 
 
-def test_the_end_of_a_file(tmp_path: Path) -> None:
+def test_end_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "log"
     assert read_file_end(path, 10) == (b"", 0.0)
     assert read_file_end(tmp_path, 10) == (b"", 0.0)
@@ -404,7 +402,7 @@ def reports(path: Path) -> list[int]:
     return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
-def test_the_newest_report_is_shown(tmp_path: Path) -> None:
+def test_newest_report_is_shown(tmp_path: Path) -> None:
     progress = ProgressWriter(tmp_path / "progress")
     progress(step=1, total=10, loss=0.69314718)
     step = read_newest_report(tmp_path / "progress")
@@ -413,7 +411,7 @@ def test_the_newest_report_is_shown(tmp_path: Path) -> None:
     assert (step.step, step.total, step.metrics) == (1, 10, {"loss": 0.69314718})
 
 
-def test_reporting_often_costs_next_to_nothing_but_the_end_is_always_told(tmp_path: Path) -> None:
+def test_frequent_reports_are_cheap_and_the_last_is_always_written(tmp_path: Path) -> None:
     progress = ProgressWriter(tmp_path / "progress")
     for number in range(1, 2001):
         progress(step=number, total=2000)
@@ -423,7 +421,7 @@ def test_reporting_often_costs_next_to_nothing_but_the_end_is_always_told(tmp_pa
     assert len(told) < 20
 
 
-def test_a_report_that_finds_no_room_does_not_reach_the_training() -> None:
+def test_report_without_disk_space_does_not_reach_the_training() -> None:
     ProgressWriter(Path("/dev/full"))(step=1, total=10)
 
 
@@ -431,7 +429,7 @@ def check_of(view: Path, attempt: Attempt) -> Callable[[], None]:
     return partial(refuse_abandoned, view, attempt, threading.Event())
 
 
-def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path, home: Home) -> None:
+def test_abandoned_attempt_is_notified_when_it_reports(tmp_path: Path, home: Home) -> None:
     view = tmp_path / "runs"
     view.mkdir()
     progress = ProgressWriter(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))
@@ -442,7 +440,7 @@ def test_an_attempt_that_was_given_up_learns_it_when_it_reports(tmp_path: Path, 
     assert reports(tmp_path / "progress") == [1]
 
 
-def test_a_disk_that_does_not_answer_ends_no_training(tmp_path: Path, home: Home) -> None:
+def test_unresponsive_disk_does_not_end_a_training(tmp_path: Path, home: Home) -> None:
     view = tmp_path / "runs"
     view.symlink_to(view)  # to look at it is an error, and it is not gone
     ProgressWriter(tmp_path / "progress", check_of(view, an_attempt(home, a_spec())))(
@@ -451,7 +449,7 @@ def test_a_disk_that_does_not_answer_ends_no_training(tmp_path: Path, home: Home
     assert reports(tmp_path / "progress") == [1]
 
 
-def test_reports_go_on_behind_one_that_was_cut_off(tmp_path: Path) -> None:
+def test_reports_continue_after_a_truncated_one(tmp_path: Path) -> None:
     path = tmp_path / "progress"
     progress = ProgressWriter(path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -469,12 +467,12 @@ def test_reports_go_on_behind_one_that_was_cut_off(tmp_path: Path) -> None:
     assert step.step == 3
 
 
-def test_a_job_without_an_end_in_sight_tells_its_step(tmp_path: Path) -> None:
+def test_job_without_a_total_reports_its_step(tmp_path: Path) -> None:
     ProgressWriter(tmp_path / "progress")(step=7, phase="warm-up")
     assert str(read_newest_report(tmp_path / "progress")) == "7 phase=warm-up"
 
 
-def test_the_rate_is_that_of_the_newest_phase(tmp_path: Path) -> None:
+def test_rate_is_that_of_the_newest_phase(tmp_path: Path) -> None:
     path = tmp_path / "progress"
     steps = [
         *((n, {}) for n in range(0, 900, 100)),
@@ -491,7 +489,7 @@ def test_the_rate_is_that_of_the_newest_phase(tmp_path: Path) -> None:
     assert step.estimated_end(step.at) == step.at + 7
 
 
-def test_there_is_no_report_before_the_first(tmp_path: Path) -> None:
+def test_no_report_before_the_first(tmp_path: Path) -> None:
     ProgressWriter(tmp_path / "progress")
     assert read_newest_report(tmp_path / "progress") is None
 
@@ -499,14 +497,14 @@ def test_there_is_no_report_before_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "cut", ['{"at": 2.0, "step": 2, "tot', "\x00\x00", "null\n", "[]\n", '{"step": "x"}\n', "\n\n"]
 )
-def test_a_report_that_is_not_whole_is_passed_over(tmp_path: Path, cut: str) -> None:
+def test_incomplete_report_is_skipped(tmp_path: Path, cut: str) -> None:
     path = tmp_path / "progress"
     whole: dict[str, object] = {"at": 1.0, "step": 1, "total": None, "metrics": {}}
     path.write_text(json.dumps(whole) + "\n" + cut)
     assert read_newest_report(path) == ProgressReport(at=1.0, step=1, total=None, metrics={})
 
 
-def test_a_long_history_is_read_from_its_end(tmp_path: Path) -> None:
+def test_long_history_is_read_from_its_end(tmp_path: Path) -> None:
     path = tmp_path / "progress"
     line = {"at": 1.0, "total": 100_000, "metrics": {"loss": 0.5}}
     path.write_text("".join(json.dumps({**line, "step": n}) + "\n" for n in range(20_000)))
@@ -515,7 +513,7 @@ def test_a_long_history_is_read_from_its_end(tmp_path: Path) -> None:
     assert step.step == 19_999
 
 
-def test_odd_numbers_are_shown_as_they_are(tmp_path: Path) -> None:
+def test_unusual_numbers_are_shown_unchanged(tmp_path: Path) -> None:
     ProgressWriter(tmp_path / "progress")(step=1, loss=float("nan"), rate=float("inf"), n=10**20)
     assert (
         str(read_newest_report(tmp_path / "progress"))
@@ -533,12 +531,12 @@ TWO = event("loss", 1, simple(0.5)) + event("loss", 2, simple(0.25), at=1001.0)
 READ = [ScalarEvent(1000.0, 1, "loss", 0.5), ScalarEvent(1001.0, 2, "loss", 0.25)]
 
 
-def test_the_checksum_is_crc_32c() -> None:
+def test_checksum_is_crc_32c() -> None:
     crc = 0xE3069283  # of "123456789": RFC 3720, B.4, and the table of Koopman
     assert masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def test_the_files_of_tensorboard_itself_are_read(tmp_path: Path) -> None:
+def test_files_written_by_tensorboard_are_read(tmp_path: Path) -> None:
     writer = pytest.importorskip("tensorboard.summary").Writer(str(tmp_path))
     for step in range(-1, 5):
         writer.add_scalar("val/acc", step / 4, step, wall_time=1000.0 + step)
@@ -554,7 +552,7 @@ def test_both_forms_of_a_scalar_are_read(value: bytes) -> None:
     assert parse_scalars(event("loss", 7, value))[0] == [ScalarEvent(1000.0, 7, "loss", 0.5)]
 
 
-def test_what_is_no_scalar_is_left_out() -> None:
+def test_non_scalars_are_skipped() -> None:
     two = part(8, b"\x08\x01" + part(4, struct.pack("<2f", 1, 2)))
     text = part(8, b"\x08\x07" + part(8, b"abcd"))
     nameless = event("", 1, simple(1.0))
@@ -564,7 +562,7 @@ def test_what_is_no_scalar_is_left_out() -> None:
     assert parse_scalars(others + TWO) == (READ, len(others + TWO))
 
 
-def test_a_record_that_is_not_whole_yet_is_read_when_it_is() -> None:
+def test_incomplete_record_is_read_once_it_is_complete() -> None:
     for cut in range(len(TWO)):
         read, done = parse_scalars(TWO[:cut])
         assert read + parse_scalars(TWO[done:])[0] == READ
@@ -577,13 +575,13 @@ def test_reading_may_begin_within_a_record() -> None:
 
 
 @pytest.mark.parametrize("place", range(0, 60, 3))
-def test_a_damaged_record_costs_no_other_one(place: int) -> None:
+def test_damaged_record_loses_no_other_record(place: int) -> None:
     damaged = bytearray(event("loss", 0, simple(1.0)))
     damaged[min(place, len(damaged) - 1)] ^= 0x55
     assert parse_scalars(bytes(damaged) + TWO)[0] == READ
 
 
-def test_zeros_without_end_are_given_up() -> None:
+def test_endless_zeros_are_abandoned() -> None:
     assert parse_scalars(b"\0" * (1 << 20)) == ([], 1 << 20)
 
 
@@ -605,7 +603,7 @@ def scalar(tag: str, step: int, value: float, at: float = 1000.0) -> bytes:
     return event(tag, step, simple(value), at)
 
 
-def test_a_folder_that_is_not_there_has_no_steps(tmp_path: Path) -> None:
+def test_missing_folder_has_no_steps(tmp_path: Path) -> None:
     assert read_newest_event(tmp_path / "none", 0) is None
     assert read_event_steps(tmp_path / "none", 0, MIB) == []
 
@@ -626,7 +624,7 @@ def test_tags_may_count_different_things(tmp_path: Path) -> None:
     assert {rate for _, rate in drawn[RATE]} == {1.0}
 
 
-def test_of_several_runs_each_has_its_name(tmp_path: Path) -> None:
+def test_several_runs_have_their_names(tmp_path: Path) -> None:
     write_events(tmp_path / "a" / "events.out.tfevents.1", scalar("loss", 1, 0.5))
     write_events(tmp_path / "b" / "events.out.tfevents.2", scalar("loss", 1, 0.25))
     write_events(tmp_path / "events.out.tfevents.3", scalar("lr", 1, 0.125))
@@ -634,13 +632,13 @@ def test_of_several_runs_each_has_its_name(tmp_path: Path) -> None:
     assert step.metrics == {"a/loss": 0.5, "b/loss": 0.25, "lr": 0.125}
 
 
-def test_a_single_run_below_the_folder_has_the_names_of_its_tags(tmp_path: Path) -> None:
+def test_single_run_below_the_folder_has_the_names_of_its_tags(tmp_path: Path) -> None:
     write_events(tmp_path / "Nov22_host" / "events.out.tfevents.1", scalar("loss", 1, 0.5))
     (step,) = read_event_steps(tmp_path, 0, MIB)
     assert step.metrics == {"loss": 0.5}
 
 
-def test_files_of_an_earlier_program_are_left_out(tmp_path: Path) -> None:
+def test_files_of_an_earlier_program_are_skipped(tmp_path: Path) -> None:
     old = write_events(tmp_path / "events.out.tfevents.1", scalar("loss", 900, 0.5))
     os.utime(old, (500.0, 500.0))
     write_events(tmp_path / "events.out.tfevents.2", scalar("loss", 1, 0.25))
@@ -650,7 +648,7 @@ def test_files_of_an_earlier_program_are_left_out(tmp_path: Path) -> None:
     assert [step.step for step in read_event_steps(tmp_path, 1000.0, MIB)] == [1]
 
 
-def test_a_program_that_goes_back_does_those_steps_anew(tmp_path: Path) -> None:
+def test_program_that_goes_back_repeats_those_steps(tmp_path: Path) -> None:
     first = [scalar("loss", step, 1.0) for step in (1, 2, 3, 4)]
     second = [scalar("loss", step, 0.5) for step in (3, 4, 5)]
     for number, events in enumerate((first, second)):
@@ -660,7 +658,7 @@ def test_a_program_that_goes_back_does_those_steps_anew(tmp_path: Path) -> None:
     assert drawn["loss"] == [(1.0, 1.0), (2.0, 1.0), (3.0, 0.5), (4.0, 0.5), (5.0, 0.5)]
 
 
-def test_a_step_before_a_large_record_is_seen(tmp_path: Path) -> None:
+def test_step_before_a_large_record_is_found(tmp_path: Path) -> None:
     image = record(b"\x00" * 30_000)
     write_events(tmp_path / "events.out.tfevents.1", scalar("loss", 7, 0.5), image)
     newest = read_newest_event(tmp_path, 0)
@@ -668,7 +666,7 @@ def test_a_step_before_a_large_record_is_seen(tmp_path: Path) -> None:
     assert newest.step == 7
 
 
-def test_a_file_that_grows_is_read_on(tmp_path: Path) -> None:
+def test_growing_file_is_read_incrementally(tmp_path: Path) -> None:
     path = write_events(tmp_path / "events.out.tfevents.1", scalar("loss", 1, 1.0))
     assert len(read_event_steps(tmp_path, 0, MIB)) == 1
     new = scalar("loss", 2, 0.5)
@@ -678,7 +676,7 @@ def test_a_file_that_grows_is_read_on(tmp_path: Path) -> None:
         assert [step.step for step in read_event_steps(tmp_path, 0, MIB)] == wanted
 
 
-def test_of_a_large_folder_a_part_is_looked_through(tmp_path: Path) -> None:
+def test_part_of_a_large_folder_is_searched(tmp_path: Path) -> None:
     for number in range(MOST_FOLDERS + 20):
         (tmp_path / f"{number:04}").mkdir()
     write_events(tmp_path / "0219" / "events.out.tfevents.1", scalar("loss", 1, 0.5))
@@ -705,7 +703,7 @@ def events_of(folder: Path) -> None:
     write_events(folder / "events.out.tfevents.1", *values)
 
 
-def test_the_sources_come_in_turn(home: Home, tmp_path: Path) -> None:
+def test_sources_are_read_in_order_of_precedence(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path, tensorboard="runs")
     assert read_attempt_progress(attempt).step is None
     assert read_reported_steps(attempt) == []
@@ -724,7 +722,7 @@ def test_the_sources_come_in_turn(home: Home, tmp_path: Path) -> None:
     assert [step.step for step in read_reported_steps(attempt)] == [1]
 
 
-def test_of_each_number_the_last_value_counts_however_many_steps_came_behind_it(
+def test_last_value_of_each_number_counts_regardless_of_later_steps(
     home: Home, tmp_path: Path
 ) -> None:
     attempt = attempt_of(home, tmp_path, tensorboard="runs")
@@ -739,14 +737,14 @@ def test_of_each_number_the_last_value_counts_however_many_steps_came_behind_it(
     assert read_last_metrics(attempt) == {"loss": 0.1, "val": 0.25}
 
 
-def test_event_files_are_read_where_the_job_names_their_folder_alone(
+def test_event_files_are_read_only_in_the_folder_named_by_the_job(
     home: Home, tmp_path: Path
 ) -> None:
     events_of(tmp_path / "runs")
     assert read_newest_step(attempt_of(home, tmp_path)) is None
 
 
-def test_what_tells_no_step_shows_its_last_line(home: Home, tmp_path: Path) -> None:
+def test_log_without_steps_shows_its_last_line(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
     assert read_attempt_progress(attempt).line == ""
     attempt.log.write_bytes(b"reading\nwriting 3 files\n")
@@ -755,28 +753,26 @@ def test_what_tells_no_step_shows_its_last_line(home: Home, tmp_path: Path) -> N
     assert read_attempt_progress(attempt).line == ""
 
 
-def test_a_report_of_hashing_that_a_power_cut_left_behind_hides_no_step(
-    home: Home, tmp_path: Path
-) -> None:
+def test_stale_hashing_report_hides_no_step(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
     attempt.log.write_bytes(LINE)
     attempt.hashing.write_text("hashing best.pt: 1 of 2 GiB")
     assert str(read_newest_step(attempt)) == "2/10 loss=0.2"
 
 
-def test_an_attempt_whose_folder_is_gone_tells_nothing(home: Home) -> None:
+def test_attempt_without_a_folder_has_no_progress(home: Home) -> None:
     assert read_attempt_progress(home.attempt(7, 1)).step is None
     assert read_reported_steps(home.attempt(7, 1)) == []
 
 
-def test_a_step_far_back_in_a_long_log_is_left_out(home: Home, tmp_path: Path) -> None:
+def test_step_far_back_in_a_long_log_is_skipped(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
     attempt.log.write_bytes(LINE + b"x" * (2 << 20) + b"\nnow\n")
     assert read_attempt_progress(attempt).line == "now"
     assert read_reported_steps(attempt) == []
 
 
-def test_the_curves_of_lines_rise_with_the_log(home: Home, tmp_path: Path) -> None:
+def test_curves_of_printed_lines_extend_with_the_log(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
     for number in range(1, 4):
         with attempt.log.open("ab") as log:
@@ -786,13 +782,13 @@ def test_the_curves_of_lines_rise_with_the_log(home: Home, tmp_path: Path) -> No
     assert drawn["loss"] == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
 
 
-def test_bars_tell_their_rate(home: Home, tmp_path: Path) -> None:
+def test_bars_report_their_rate(home: Home, tmp_path: Path) -> None:
     attempt = attempt_of(home, tmp_path)
     attempt.log.write_bytes(BAR + BAR.replace(b" 3/10", b" 4/10").replace(b"3.00it", b"2.50it"))
     assert curves(read_reported_steps(attempt))[RATE] == [(3.0, 3.0), (4.0, 2.5)]
 
 
-def test_a_step_that_is_reported_again_with_its_validation_does_not_halt_the_rate() -> None:
+def test_step_repeated_with_its_validation_does_not_reset_the_rate() -> None:
     reports = [(1000.0, 10, {"loss": 0.5}), (1001.0, 20, {"loss": 0.4})]
     reports += [(1001.5, 20, {"loss": 0.4, "val_loss": 0.6}), (1002.0, 30, {"loss": 0.3})]
     steps = [
