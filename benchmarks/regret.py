@@ -25,10 +25,8 @@ from launcher.simulate.queue import RuntimeKnowledge
 
 SIMPLE = (FIFO.name, EASY.name, FIRST_FIT.name)
 POLICIES = (DEFAULT_POLICY.name, *SIMPLE)
-SECOND, MINUTE = (
-    1.0,
-    60.0,
-)  # added to both sides of a ratio: a wait of 0.1 s instead of 0 s does not count as a loss
+# added to both sides of a ratio: a wait of 0.1 s instead of 0 s does not count as a loss
+SECOND, MINUTE = 1.0, 60.0
 WORSE, WIDE_WORSE = 1.1, 1.25
 
 Regrets = Mapping[str, tuple[float, float, float, float]]  # by policy

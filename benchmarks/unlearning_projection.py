@@ -82,9 +82,8 @@ def _leaks(before: nn.Module, after: nn.Module, kept: Mapping[str, Tensor]) -> I
     for name, found in kept.items():
         way = _weights(after, name) - _weights(before, name)
         if way.any():
-            free = principal_subspace(found, RETAINED, "s", 1).project_out(
-                way
-            )  # the class rule protects one more
+            # the class rule protects one more
+            free = principal_subspace(found, RETAINED, "s", 1).project_out(way)
             yield float((way - free).norm() / way.norm())
 
 

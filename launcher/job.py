@@ -121,9 +121,8 @@ class Spec(NamedTuple):
     settings: Mapping[str, Any] = {}
     words: Mapping[str, Any] = {}  # user-defined words of its data
     needs: tuple[str, ...] = ()  # names of jobs of the same run that must be done first
-    after_any: tuple[
-        str, ...
-    ] = ()  # names of jobs of the same run that must have ended first, done or not
+    # names of jobs of the same run that must have ended first, done or not
+    after_any: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()  # absolute paths
     sources: Mapping[str, str] = {}  # module → digest of its text
     log_link: str | None = None  # absolute path under which the log also appears

@@ -38,9 +38,8 @@ class SpecWriter:
         """Start without shared objects."""
         self._last: tuple[Any, ...] = tuple(object() for _ in Spec._fields)
         self._parts = [""] * len(Spec._fields)  # JSON of the last spec, by field
-        self._shared: dict[
-            int, tuple[object, str]
-        ] = {}  # id → the object, to keep it alive, and its JSON
+        # id → the object, to keep it alive, and its JSON
+        self._shared: dict[int, tuple[object, str]] = {}
 
     def text(self, spec: Spec) -> str:
         """Return a spec as JSON."""

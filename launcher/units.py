@@ -11,9 +11,8 @@ from launcher.errors import UsageError
 Bytes = NewType("Bytes", int)
 
 DAY_S = 86_400.0
-LONGEST_ESTIMATE_S = (
-    60 * DAY_S
-)  # later estimates are not shown: Slurm returns a year if it knows no limits
+# later estimates are not shown: Slurm returns a year if it knows no limits
+LONGEST_ESTIMATE_S = 60 * DAY_S
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}

@@ -27,9 +27,8 @@ FILE = Path(os.environ.get("COSTS", ROOT / "build" / "costs.jsonl"))
 GROUPS = Path("/sys/fs/cgroup")
 NETLINK_CONNECTOR, OF_PROCESSES = 11, 1  # linux/connector.h: CN_IDX_PROC, CN_VAL_PROC
 HEAD = struct.Struct("=IHHII IIIIHH")  # struct nlmsghdr, struct cn_msg
-EVENT = struct.Struct(
-    "=IIQ IIII"
-)  # struct proc_event: what, processor, time; of a fork the parent and the child
+# struct proc_event: what, processor, time; of a fork the parent and the child
+EVENT = struct.Struct("=IIQ IIII")
 FORKED, ENDED = 0x1, 0x80000000
 BUFFER = 64 << 20  # bytes of events that nobody has read yet
 COLLECTING = "collecting"

@@ -131,9 +131,8 @@ class BackendPilots:
     def adopt(self, record: PilotRecord) -> None:
         """Take over a pilot of an earlier scheduler."""
         self.pilots[record.token] = self._make_pilot(record, adopted=True)
-        ago_s = max(
-            0.0, self.context.wall_clock() - record.since
-        )  # a clock that was set back makes it new
+        # a clock that was set back makes it new
+        ago_s = max(0.0, self.context.wall_clock() - record.since)
         self.throttle.record_submission(1, self._clock() - ago_s)
 
     def configure(self, settings: BackendSettings) -> None:

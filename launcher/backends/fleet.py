@@ -27,9 +27,8 @@ CONFIG_POLL_S = 1.0  # config.toml is asked for so often
 LONG_S = 3600.0
 NEXT_POLLED = 32  # of the pilots for one job each that wait in an engine's queue
 
-EngineKey = tuple[
-    str, str, str
-]  # a backend's name, its kind, where it is: other settings may change
+# a backend's name, its kind, where it is: other settings may change
+EngineKey = tuple[str, str, str]
 
 
 class PilotPool:
@@ -63,9 +62,8 @@ class PilotPool:
         self._file = PilotsFile(home)
         self._groups: dict[EngineKey, BackendPilots] = {}
         self._next_cycle_at = self._configured_at = -math.inf
-        self._unrecorded: dict[
-            str, float
-        ] = {}  # tokens that work is on, and that have no record → since when
+        # tokens that work is on, and that have no record → since when
+        self._unrecorded: dict[str, float] = {}
         self.links: Sequence[PilotLink] = []  # of pilots that may be sent work, the oldest first
         self.all_links: Sequence[PilotLink] = []  # of all whose news are to be read
         self._reasons: Mapping[str, str] | None = None  # as of the last look; None: not asked for

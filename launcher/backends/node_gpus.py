@@ -7,9 +7,8 @@ from dataclasses import replace
 from launcher.gpu.monitor import GpuPoller, find_owner, parent_pid
 from launcher.gpu.snapshot import GpuSnapshot
 
-LEAST_REPORTED_CHANGE_BYTES = (
-    64 << 20
-)  # bytes in use that are more or less than before are told at once
+# bytes in use that are more or less than before are told at once
+LEAST_REPORTED_CHANGE_BYTES = 64 << 20
 _NO_GPUS = {"", "nodevfiles", "none", "void"}
 
 
@@ -72,9 +71,8 @@ class NodeGpus:
         self._poller = GpuPoller(
             lambda: [gpu for gpu in snapshot() if gpu.uuid in self._uuids], wake
         )
-        self._peaks: dict[
-            str, dict[str, int]
-        ] = {}  # attempt → UUID → most bytes since the last beat
+        # attempt → UUID → most bytes since the last beat
+        self._peaks: dict[str, dict[str, int]] = {}
         self._sampled_at = 0.0
         self._last_sent = self.gpus = tuple(gpus)  # in the last beat; at the newest look
 

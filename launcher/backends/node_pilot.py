@@ -40,10 +40,8 @@ from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers import lease
 
-QUICK_POLL_S, SLOW_POLL_S = (
-    0.02,
-    0.5,
-)  # between two looks for orders: while they come, and after a while without
+# between two looks for orders: while they come, and after a while without
+QUICK_POLL_S, SLOW_POLL_S = 0.02, 0.5
 POLL_BACKOFF_FACTOR = 1.25  # times longer after each look that saw none
 GPU_HEARTBEAT_S = 1.0  # between two beats while the memory in use on a GPU changes
 HEARTBEATS_PER_LEASE = 4  # beats in the time of a lease, at least
@@ -78,9 +76,8 @@ class NodePilot:
         self._lease = lease.make_lease(home)
         self._lease.run_until(lease.now() + self._lease_s)
         self._heartbeat_s = min(spec.beat_s, self._lease_s / HEARTBEATS_PER_LEASE)
-        self._sent_heartbeats: dict[
-            int, float
-        ] = {}  # number → when it was sent, by the lease's clock
+        # number → when it was sent, by the lease's clock
+        self._sent_heartbeats: dict[int, float] = {}
         self._heartbeat_number = 0
         self._heartbeat_at = now
         self._wakeup, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -128,9 +128,8 @@ def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
     if record.pop("schema", None) != 1:
         raise Unreadable("its spec was written by another version of launcher")
     record["paths"] = read_texts(record.get("paths", ()), "'paths' of its spec")
-    return restore_known_fields(
-        PilotSpec, record, "its spec"
-    )  # of a newer launcher it may have more: its version tells
+    # of a newer launcher it may have more: its version tells
+    return restore_known_fields(PilotSpec, record, "its spec")
 
 
 def attempt_name(job: int, number: int) -> str:

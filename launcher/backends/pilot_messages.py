@@ -71,9 +71,8 @@ class Registered(NamedTuple):
     began: float | None = None  # seconds since 1970 when it began; None: not known
     until: float | None = None  # likewise when the engine ends it
     limited: bool = False  # the engine has not told it when that will be, and knows
-    troubles: tuple[
-        str, ...
-    ] = ()  # why it can do nothing: a path that the node does not see, a version
+    # why it can do nothing: a path that the node does not see, a version
+    troubles: tuple[str, ...] = ()
     gpus: tuple[GpuSnapshot, ...] = ()
 
 

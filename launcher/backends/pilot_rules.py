@@ -28,10 +28,8 @@ START_TIMEOUT_S = (
 )
 FAILURES_BEFORE_BACKOFF = 3  # consecutive pilots that never registered
 FIRST_FAILURE_BACKOFF_S, LONGEST_FAILURE_BACKOFF_S = 60.0, 3600.0
-FIRST_REFUSAL_BACKOFF_S, LONGEST_REFUSAL_BACKOFF_S = (
-    10.0,
-    600.0,
-)  # seconds, after a backend refused a submission
+# seconds, after a backend refused a submission
+FIRST_REFUSAL_BACKOFF_S, LONGEST_REFUSAL_BACKOFF_S = 10.0, 600.0
 MOST_ARRAY_ELEMENTS = 1000  # per array; the default of Slurm's MaxArraySize is 1,001
 LONGEST_POLL_S = 60.0  # while a backend does not answer
 
@@ -69,18 +67,16 @@ class PilotState(StrEnum):
     ENDED = "ended"
 
 
-LOST_STATES = frozenset(
-    {PilotState.EXPIRED, PilotState.MISSING, PilotState.ENDED}
-)  # attempts on such a pilot count as lost
+# attempts on such a pilot count as lost
+LOST_STATES = frozenset({PilotState.EXPIRED, PilotState.MISSING, PilotState.ENDED})
 UNREGISTERED_STATES = frozenset({PilotState.SUBMITTED, PilotState.WAITING, PilotState.STARTING})
 
 
 class PilotSignals(NamedTuple):
     """Observations about one pilot. Durations are in seconds."""
 
-    allocation_state: (
-        AllocationState | None
-    )  # latest report of the backend; None if it was not polled yet
+    # latest report of the backend; None if it was not polled yet
+    allocation_state: AllocationState | None
     node_answers: bool = True
     unknown_s: float = 0.0  # how long the backend has answered without listing the pilot
     is_registered: bool = False

@@ -80,9 +80,8 @@ class Cluster:
         )
         self._ray: Any = ray
         self._actors: dict[str, str] = {}  # token → Ray's ID of the actor
-        self._dead_records: dict[
-            str, dict[str, Any]
-        ] = {}  # token → what was said of it when it was dead
+        # token → what was said of it when it was dead
+        self._dead_records: dict[str, dict[str, Any]] = {}
 
     def handle_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Do what a request asks."""

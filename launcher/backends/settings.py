@@ -59,9 +59,8 @@ class BackendSettings(NamedTuple):
     exclusive: bool = False  # whole nodes
     options: tuple[str, ...] = ()  # further ones of the engine, as it takes them: "--nice=100"
     prologue: str = ""  # lines of bash that the site needs before the pilot: "module load cuda"
-    wrap: tuple[
-        str, ...
-    ] = ()  # what the pilot is started through: ["apptainer", "exec", "--nv", "lab.sif"]
+    # what the pilot is started through: ["apptainer", "exec", "--nv", "lab.sif"]
+    wrap: tuple[str, ...] = ()
     python: str = ""  # the interpreter on the nodes; '': this one
     folder: Path | None = None  # of the pilots, on a file system that all see; None: below the home
     paths: Mapping[str, str] = {}  # path here → path on the nodes

@@ -57,14 +57,8 @@ _MOST_NAMES_BYTES = 100_000
 _JOBS_AT_ONCE = 200  # that one scancel is given
 CGROUP_TRACKING = "proctrack/cgroup"
 NO_LOG = "no output (check that the node sees the pilot's folder {}, see `folder` in: launcher help clusters)"
-_KILL_POLLS_S = (
-    0.1,
-    0.2,
-    0.4,
-    0.8,
-    1.6,
-    3.2,
-)  # Slurm waits two seconds for what a killed job leaves
+# Slurm waits two seconds for what a killed job leaves
+_KILL_POLLS_S = 0.1, 0.2, 0.4, 0.8, 1.6, 3.2
 
 
 def make(settings: BackendSettings, home: Home) -> "Slurm":  # noqa: ARG001  # as all engines are made
@@ -84,9 +78,8 @@ class Slurm:
         """Begin; nothing is asked yet."""
         self._settings, self._commands, self._clock = settings, commands, clock
         self._config_text = ""  # its configuration; not asked yet
-        self._unsure: dict[
-            str, float
-        ] = {}  # nodes of which it is not known whether they answer → since when
+        # nodes of which it is not known whether they answer → since when
+        self._unsure: dict[str, float] = {}
 
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
         """Submit pilots, those of an array with one call.

@@ -16,9 +16,8 @@ from launcher.store.rows import JobRow
 from launcher.system.file_digests import FileDigests, current_digests, file_changes
 from launcher.system.files import file_stamp
 
-ProgramsByOutput = Mapping[
-    str, Sequence[JobRow]
-]  # path → programs that declare it as output, the newest last
+# path → programs that declare it as output, the newest last
+ProgramsByOutput = Mapping[str, Sequence[JobRow]]
 
 
 class EarlierJob(NamedTuple):

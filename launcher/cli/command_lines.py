@@ -34,9 +34,8 @@ _WORD = re.compile(
 _QUOTING = re.compile(r"['\"\\]")
 # operators of a shell that a program gets as arguments
 OPERATORS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
-_TAKE_OPERATORS = frozenset(
-    {"[", "expr", "find", "test"}
-)  # programs that use such arguments themselves
+# programs that use such arguments themselves
+_TAKE_OPERATORS = frozenset({"[", "expr", "find", "test"})
 _SET_VARIABLES = "Set variables with env"  # the advice for a word such as SEED=1
 _NO_SHELL = "no shell runs, so {!r} is an argument of the program"
 _A_SHELL = "write sh -c '…' for a shell"

@@ -367,7 +367,6 @@ def _explain(error: Error | OSError, *, debug: bool) -> None:
     elif isinstance(error, TaskFileError):
         print_stderr(str(error))
     else:
-        lines = map(
-            sanitize_terminal, f"error: {error}".split("\n")
-        )  # a job's name may contain any character
+        # a job's name may contain any character
+        lines = map(sanitize_terminal, f"error: {error}".split("\n"))
         print_stderr("\n".join(lines))

@@ -66,9 +66,8 @@ class GpuPoller:
         self._finished_at: float | None = None  # when the last one ended, well or not
         self._latest: GpuSample | None = None
         self.error = ""  # why the newest reading failed
-        self._quiet_since: dict[
-            str, float
-        ] = {}  # UUID → time since which no process of another user was seen there
+        # UUID → time since which no process of another user was seen there
+        self._quiet_since: dict[str, float] = {}
 
     def request_sample(self, *, after_change: bool = False, measuring: bool = False) -> bool:
         """Request a reading unless one is in progress or the newest is fresh. Return whether one begins.

@@ -23,9 +23,8 @@ class PublishedReservation(NamedTuple):
     """The last publication of a reservation and its recent measurements."""
 
     amount: int
-    measurements: tuple[
-        tuple[float, int], ...
-    ]  # (time, bytes); a measurement equal to the one before is left out
+    # (time, bytes); a measurement equal to the one before is left out
+    measurements: tuple[tuple[float, int], ...]
 
     def min_used_since(self, since: float) -> int:
         """Return the least that was in use from a time on, as far as it was measured."""
@@ -58,9 +57,8 @@ def compute_totals(
     """
     entries: dict[tuple[int, str], PublishedReservation] = {}
     settled, new = Counter[str](), Counter[str]()
-    sure: dict[
-        str, list[tuple[int, PublishedReservation]]
-    ] = {}  # by resource: what counts, and its use
+    # by resource: what counts, and its use
+    sure: dict[str, list[tuple[int, PublishedReservation]]] = {}
     for reservation in reservations:
         key, device = (reservation.job, reservation.device), reservation.device
         earlier = published.get(key)

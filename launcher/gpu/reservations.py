@@ -192,17 +192,13 @@ class ReservationBoard:
         self._reservations: tuple[Reservation, ...] = ()
         self._published: Mapping[tuple[int, str], PublishedReservation] = {}
         self._complaints: set[tuple[str, str]] = set()
-        self._peer_publications: Mapping[
-            str, Publication
-        ] = {}  # of others, as last read; also of the silent
-        self.supervisors: tuple[
-            Identity, ...
-        ] = ()  # supervisors of the jobs with reservations, to be published
+        # of others, as last read; also of the silent
+        self._peer_publications: Mapping[str, Publication] = {}
+        # supervisors of the jobs with reservations, to be published
+        self.supervisors: tuple[Identity, ...] = ()
         self.demand: ResourceDemand | None = None  # request of the waiting jobs, to be published
-        self._usage, self._usage_at = (
-            ResourceUsage(),
-            self._clock(),
-        )  # usage of this queue, to be published
+        # usage of this queue, to be published
+        self._usage, self._usage_at = ResourceUsage(), self._clock()
         self._published_demand: ResourceDemand | None = None
         self._published_usage = ResourceUsage()
 

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple, get_args, get_origin
 from launcher.system.files import Json
 
 _MOST = 1 << 60  # no amount of a GPU comes near
-_IN_JSON: dict[Any, Any] = {
-    tuple: list,
-    float: int | float,
-}  # how what a field holds is written there
+# how what a field holds is written there
+_IN_JSON: dict[Any, Any] = {tuple: list, float: int | float}
 
 
 # NVML's compute modes, if they are not the default 0

@@ -12,9 +12,8 @@ from launcher.store.run_news import RunEvents, RunFailure
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
-WITHOUT_FOLDER = frozenset(
-    {"add", "functions"}
-)  # runs of programs and functions, without a task file
+# runs of programs and functions, without a task file
+WITHOUT_FOLDER = frozenset({"add", "functions"})
 MOST_TITLE = 160  # characters; the limit of some services
 MOST_TEXT = 4000
 _ENDS = (State.DONE, State.FAILED, State.CANCELLED, State.SKIPPED)

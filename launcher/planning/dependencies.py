@@ -345,9 +345,8 @@ class DependencyGraph:
         self._programs_without_outputs: set[str] = set()  # programs without declared outputs
         self._absent: set[str] = set()  # names in entries that match no job, and may make anything
         self._unknown: dict[str, frozenset[str]] = {}  # job → those of these two that are before it
-        self._places: dict[
-            str, dict[str, SourceLocation]
-        ] = {}  # program → path that its entry names → where
+        # program → path that its entry names → where
+        self._places: dict[str, dict[str, SourceLocation]] = {}
         self.links: dict[str, JobLinks] = {}
         for prepared in steps:
             self._add_outputs(prepared)

@@ -169,9 +169,8 @@ def estimate_job(job: PlannedJob, history: RuntimeHistory) -> JobEstimate:
     vram, peaks = _estimate_memory(job, history)
     alike = history.find_similar(job)
     if alike is None and job.resources.works_on_gpu(machine_has_gpu=history.gpus):
-        usage = history.usage(
-            job.signature, program_by(job.signature, job.argv)
-        )  # of a program, with any numbers
+        # of a program, with any numbers
+        usage = history.usage(job.signature, program_by(job.signature, job.argv))
         alike = _SimilarJobs(seconds=[*usage.seconds]) if usage.is_own and usage.seconds else None
     elif alike is None:
         alike = history.with_other_numbers(job)

@@ -221,9 +221,8 @@ class _ModelTests:
         made = {str(each.model) for each in models.models_in_order}
         # model, or (combination, kind) of models → (place in the file, tests of any model)
         self._steps_by_model: dict[str | tuple[int, str], list[tuple[int, list[PlannedStep]]]] = {}
-        self.tests_of_earlier_models: list[
-            PlannedStep
-        ] = []  # those of models that an earlier run made
+        # those of models that an earlier run made
+        self.tests_of_earlier_models: list[PlannedStep] = []
         for at, entry in enumerate(task.entries):
             if not isinstance(entry, ScoringEntry) or entry.kind.role is not Role.TEST:
                 continue
@@ -378,9 +377,8 @@ class _FolderEntries:
     exists: Callable[[str], bool]
     problems: Problems
     entries: dict[str, list[FolderEntry]]  # by name
-    folders_by_entry: dict[str, list[_Choice]] = field(
-        default_factory=dict
-    )  # by the name of their entries
+    # by the name of their entries
+    folders_by_entry: dict[str, list[_Choice]] = field(default_factory=dict)
 
     def names_in_order(self) -> tuple[str, ...]:
         """Return the names of entries, each behind those from which it starts; none in a circle."""

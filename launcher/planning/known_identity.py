@@ -41,9 +41,8 @@ class KnownIdentities:
         self._plan, self._rows = plan, rows
         self._planned = {job.name for job in (*plan.jobs, *plan.left_out)}
         self._decided: dict[tuple[str, str], JobIdentity] = {}  # (job, hash as planned) → identity
-        self._unchanged: dict[
-            str, tuple[_QueuedIdentity, bool]
-        ] = {}  # jobs with the hash that they had
+        # jobs with the hash that they had
+        self._unchanged: dict[str, tuple[_QueuedIdentity, bool]] = {}
         if plan.index is not None:  # thousands of jobs have the same code
             self._code, self._words = cache(plan.index.code), cache(plan.index.words)
 

@@ -220,18 +220,16 @@ class PlannedModels:
                 self._by_variant.setdefault((plain, key), []).append(request)
         self._by_meaning: dict[str, list[ModelRequest]] | None = None  # made when first needed
         self._placed_models: dict[ModelRequest, tuple[_NamedModel, ...]] = {}
-        self._reported: set[tuple[SourceLocation, SourceLocation]] = (
-            set()
-        )  # pairs of entries that make the same
+        # pairs of entries that make the same
+        self._reported: set[tuple[SourceLocation, SourceLocation]] = set()
         self._by_identity: dict[str, PlannedModel] = {}
         self._by_model: dict[str, PlannedModel] = {}
         self._images_of: dict[tuple[str, DataId], str] = {}  # (kind, data) → what it means
         for request in self._requests:
             self._place_models(request)
         self.models_in_order = tuple(self._by_model.values())
-        self._models_by_word: dict[
-            int, tuple[ModelId, ...]
-        ] = {}  # by the id() of the word in an entry
+        # by the id() of the word in an entry
+        self._models_by_word: dict[int, tuple[ModelId, ...]] = {}
         for entry in task.entries:
             if isinstance(entry, ScoringEntry):
                 for word in (*entry.models, *entry.others.values()):

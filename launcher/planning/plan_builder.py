@@ -52,9 +52,8 @@ from launcher.taskfile.scope import RESOURCES
 from launcher.taskfile.settings import ResolvedSettings, complete_settings
 
 _PREPARING = frozenset({Role.DATA, Role.LABELS})
-_WHOLE = frozenset(
-    {RESOURCES, UNKNOWN_JOB_CODE}
-)  # codes of errors in spite of which every job is planned
+# codes of errors in spite of which every job is planned
+_WHOLE = frozenset({RESOURCES, UNKNOWN_JOB_CODE})
 _LEARNING = MODEL_MAKING_ROLES | SCORING_ROLES | {Role.FOLDER, Role.SHARED}
 
 
@@ -228,9 +227,8 @@ class _MergedSteps(NamedTuple):
 
     steps: Sequence[PreparedStep]
     before: Mapping[str, Predecessors]
-    merged: Mapping[
-        str, Sequence[PlannedStep]
-    ]  # step → further steps for which it selects the labels
+    # step → further steps for which it selects the labels
+    merged: Mapping[str, Sequence[PlannedStep]]
 
 
 def _merge_label_jobs(

@@ -37,9 +37,8 @@ class Preview(NamedTuple):
     estimates: tuple[JobEstimate, ...]  # of the plan's jobs, in their order
     wave: FirstWave
     kinds: Mapping[str, KindEstimate]  # of what has to run
-    longest_chain_s: (
-        float | None
-    )  # seconds when all that can runs side by side; None: not all is known
+    # seconds when all that can runs side by side; None: not all is known
+    longest_chain_s: float | None
     disk: int | None  # bytes of those jobs whose results have a known size; None: of none
     disk_unknown: int  # jobs of which it is unknown how much they write
     backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing where all run here

@@ -110,10 +110,8 @@ def _refuse(row: JobRow) -> None:
 
 def _settings(row: JobRow) -> Iterator[str]:
     yield f"{SETTINGS}:"
-    values = {
-        "argv": list(row.spec.argv),
-        **row.spec.settings,
-    }  # a job of `launcher add` has no such keys
+    # a job of `launcher add` has no such keys
+    values = {"argv": list(row.spec.argv), **row.spec.settings}
     for name, field in COMMAND.settings.model_fields.items():
         if name in values:
             yield _line(name, yaml_text(values[name]), field.description or "")

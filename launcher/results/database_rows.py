@@ -20,9 +20,8 @@ from launcher.system.log_files import last_lines
 from launcher.system.paths import Home
 from launcher.system.terminal_codes import strip_colours
 
-_INTERVAL = frozenset(
-    {"value", "low", "high"}
-)  # of a number with an interval, as plugin packages write it
+# of a number with an interval, as plugin packages write it
+_INTERVAL = frozenset({"value", "low", "high"})
 SUPERSEDED = "superseded"
 # columns that do not come from plugin packages
 OWN_COLUMNS = frozenset({"id", "run", "row", "test", "maker", "job", SUPERSEDED})

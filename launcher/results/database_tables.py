@@ -33,9 +33,8 @@ class TableSchema:
 
     columns: Mapping[str, str]  # name → type
     key: tuple[str, ...]  # identifies a row
-    foreign_keys: Mapping[str, str] = field(
-        default_factory=dict
-    )  # column → table whose `id` it contains
+    # column → table whose `id` it contains
+    foreign_keys: Mapping[str, str] = field(default_factory=dict)
     can_add_columns: bool = False  # plugin packages add columns of any type
     indexes: tuple[tuple[str, ...], ...] = ()
     full_text_columns: tuple[str, ...] = ()  # columns of its full-text search

@@ -23,9 +23,8 @@ from launcher.system.paths import Home
 from launcher.workers.order import read_job_spec
 
 MAKERS = frozenset({Role.TRAIN, Role.METHOD})
-RESULT_ROLES = frozenset(
-    {Role.TEST, Role.FOLDER}
-)  # jobs that are rows in the table of a plugin package
+# jobs that are rows in the table of a plugin package
+RESULT_ROLES = frozenset({Role.TEST, Role.FOLDER})
 WAITING = "waiting"
 _AGAIN = (WAITING, str(State.RUNNING))
 _ENDED = {

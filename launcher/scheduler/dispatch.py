@@ -86,9 +86,8 @@ class PilotDispatch:
         self.pilot_events = PilotEvents(home, pilot_pool, clock, attempts, launches.pending_claims)
         self.pilot_nodes = PilotNodes(home, pilot_pool, self.claims, self._queue.usage)
         self._backfill_holds = BackfillHolds()
-        self._waiting_heads: dict[
-            int, ReadyJob
-        ] = {}  # lane → the first job that waits elsewhere, too
+        # lane → the first job that waits elsewhere, too
+        self._waiting_heads: dict[int, ReadyJob] = {}
         self._counted_at, self._counted = 0.0, set[int]()  # when, monotonic; of which lanes
         self._demands: Mapping[str, Demand] = {}
         self._limits: Mapping[str, int] = {}

@@ -78,9 +78,8 @@ class FinishedAttempt:
     claim: Claim
     outcome: Outcome
     measured: MeasuredUsage  # as far as it was seen on its GPUs
-    others_usage: dict[
-        str, int
-    ]  # UUID of its GPU → bytes that all others had there in its last seconds
+    # UUID of its GPU → bytes that all others had there in its last seconds
+    others_usage: dict[str, int]
     since: float  # monotonic
     outputs: dict[str, FileVersion] = field(default_factory=dict)  # by path
     requeue: RequeueDecision | None = None

@@ -311,9 +311,8 @@ class BackfillHolds:
         """Begin without places; the clock counts seconds."""
         self._clock = clock
         self._chosen: dict[int, tuple[str, float]] = {}  # job → token, since when
-        self._held_until: dict[
-            int, dict[str, float]
-        ] = {}  # in this turn: job → token → free from then on
+        # in this turn: job → token → free from then on
+        self._held_until: dict[int, dict[str, float]] = {}
 
     def begin_cycle(self) -> None:
         """Begin a turn: keep to what was chosen while that pilot keeps it still."""

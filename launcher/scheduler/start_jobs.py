@@ -81,9 +81,8 @@ class LaunchBatch:
         self._failed_claims: list[tuple[Claim, CannotStartWorker]] = []
         self._spec_writer = AttemptSpecWriter(home)
         self._variables = queue_variables(home.folder, os.environ)
-        self._unclear_folders: dict[
-            int, tuple[float, str]
-        ] = {}  # job → (time of the next check, monotonic; reason)
+        # job → (time of the next check, monotonic; reason)
+        self._unclear_folders: dict[int, tuple[float, str]] = {}
         self.retry_s: float | None = (
             None  # seconds until the next check, which no event will trigger
         )

@@ -45,10 +45,8 @@ from launcher.store.usage import UsageLookup
 from launcher.units import median
 
 NEW_RUN_CREDIT_S = 8 * 3600.0  # GPU-seconds for a share of 1
-LEAST_S, MOST_S = (
-    1.0,
-    86_400.0,
-)  # bounds of the counted duration of a job that has not ended, for any forecast
+# bounds of the counted duration of a job that has not ended, for any forecast
+LEAST_S, MOST_S = 1.0, 86_400.0
 NO_ACCOUNTS: Mapping[str, FairShareAccount] = MappingProxyType({})
 
 _SortKey = tuple[float, float, float]  # of a job among those of other runs, the smallest first

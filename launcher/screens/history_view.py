@@ -22,9 +22,8 @@ from launcher.units import format_bytes, format_seconds
 DAY, RUN, CAUSE, MEMORY, NODE = SECTIONS = ("day", "run", "cause", "memory", "node")
 _PARTS = dict(zip(SECTIONS, HistoryReport._fields, strict=True))  # of the past
 MOST = {DAY: 14, RUN: 12, CAUSE: 12, MEMORY: 12, NODE: 12}  # lines of a section among others
-HistoryRow = (
-    DaySummary | RunSummary | FailureGroup | MemorySummary | NodeSummary
-)  # a row of a section
+# a row of a section
+HistoryRow = DaySummary | RunSummary | FailureGroup | MemorySummary | NodeSummary
 _NO_FAULT = frozenset({ReasonCode.CANCELLED, ReasonCode.STOPPED})
 _LEAST = 0.01  # hours that are worth a number
 

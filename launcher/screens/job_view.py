@@ -34,10 +34,8 @@ LONGEST_PROGRAM = 40  # characters of a command line in a list
 METRICS = 3  # results of a job that are shown in its line
 _NUMBERED = f"{PROGRAM}/"
 _ABSENT = object()
-_OVER_PROGRESS = {
-    ReasonCode.ENDING,
-    ReasonCode.SETTLING,
-}  # of a running job; shown instead of its progress
+# of a running job; shown instead of its progress
+_OVER_PROGRESS = {ReasonCode.ENDING, ReasonCode.SETTLING}
 
 
 class GpuMemoryUsage(NamedTuple):

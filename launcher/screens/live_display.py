@@ -17,11 +17,8 @@ from launcher.system.file_digests import HashProgress, progress_text
 from launcher.system.text import sanitize_terminal
 
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # another screen, no cursor
-_TOP, _TO_END, _BELOW = (
-    "\x1b[H",
-    "\x1b[K",
-    "\x1b[J",
-)  # go to the top; clear to the line's end, below
+# go to the top; clear to the line's end, below
+_TOP, _TO_END, _BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _HASHING_AFTER_S = 0.5  # a digest that takes less is not worth a line
 _HASHING_AGAIN_S = 0.2  # between two drawings of that line
 _SUSPENDING = (signal.SIGTERM, signal.SIGTSTP)

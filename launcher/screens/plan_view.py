@@ -38,9 +38,8 @@ _NAMES_SHARE = 0.55  # of the width; a longer name has a line for itself
 _LEAST_ROOM = 28  # columns for added data and dependencies, before there is any for the memory
 _LEAST_ADDED = 12  # columns for added data, as in "+ real:pre"
 _GAP = "  "
-_PLAIN = frozenset(
-    {"new", "cached", "forced", "queued", "held", "running"}
-)  # reasons without a detail
+# reasons without a detail
+_PLAIN = frozenset({"new", "cached", "forced", "queued", "held", "running"})
 _OF_THE_FILE = re.compile(r" *[0-9]* \| | *--> ")
 
 

@@ -312,9 +312,8 @@ class QueueSnapshotReader:
         differ: DifferingParams,
     ) -> JobView:
         labels = {gauge.gpu.uuid: gauge.gpu.label for gauge in gauges}
-        now = (
-            read_newest_progress(self.home, row) if row.paused is None else NO_PROGRESS
-        )  # it takes no step now
+        # it takes no step now
+        now = read_newest_progress(self.home, row) if row.paused is None else NO_PROGRESS
         ending = ending_reason_of(self.home, row)
         return job_view(row, now, started=claim.claimed, differing=differ, ending=ending)._replace(
             devices=_devices([labels.get(uuid, sanitize_terminal(uuid)) for uuid in claim.gpus]),

@@ -20,9 +20,8 @@ ELLIPSIS = "…"
 ADVICE = "→ "  # how a text begins that says what to do: its further lines stand behind this
 _MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
 _PARTS = re.compile(r"\w+|\W")  # of a name: words and numbers, and what stands between them
-_PARTS_OF_SWEPT = re.compile(
-    r"[\w.-]+(?==)|(?<==)[^\s,]+|\w+|\W"
-)  # parameters and values are whole
+# parameters and values are whole
+_PARTS_OF_SWEPT = re.compile(r"[\w.-]+(?==)|(?<==)[^\s,]+|\w+|\W")
 
 
 def width_of(text: str) -> int:

@@ -151,9 +151,8 @@ def run_study(
 ReplayInput = tuple[Workload, Assumptions]
 Replay = tuple[tuple[JobSpan, ...], int]  # and attempts that were promised too little
 
-_inherited_input: list[
-    ReplayInput
-] = []  # in a child: inherited, as the jobs of a trace may be many
+# in a child: inherited, as the jobs of a trace may be many
+_inherited_input: list[ReplayInput] = []
 
 
 def _replays(

@@ -9,16 +9,8 @@ from itertools import accumulate
 from launcher.simulate.trace import TraceJob
 
 GIB = 1024**3
-MEMORY_SIZES = {
-    2: 10,
-    3: 15,
-    4: 20,
-    6: 20,
-    8: 15,
-    11: 10,
-    16: 6,
-    22: 4,
-}  # GiB → per cent of the jobs
+# GiB → per cent of the jobs
+MEMORY_SIZES = {2: 10, 3: 15, 4: 20, 6: 20, 8: 15, 11: 10, 16: 6, 22: 4}
 MEMORY_SIZES_TEXT = ", ".join(f"{gib} GiB {share} %" for gib, share in MEMORY_SIZES.items())
 
 

@@ -36,9 +36,8 @@ class PlannedTrace(NamedTuple):
     """The jobs of plans as a trace, and from where their durations are."""
 
     jobs: tuple[TraceJob, ...]
-    durations: Mapping[
-        tuple[str, DurationSource], Sequence[DurationEstimate]
-    ]  # by kind and source; one for each job
+    # by kind and source; one for each job
+    durations: Mapping[tuple[str, DurationSource], Sequence[DurationEstimate]]
 
     def describe(self) -> str:
         """Return from where the durations are, by kind: "12 s for 8 train jobs (median of 8 runs here)"."""

@@ -48,9 +48,8 @@ PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a 
 _MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
 
 MemoryClass = tuple[str, int | None]  # by what claims differ: a group or nothing, and bytes
-RequestKey = tuple[
-    int, MemoryClass, bool, str
-]  # what jobs ask for, and the group by which that is learned
+# what jobs ask for, and the group by which that is learned
+RequestKey = tuple[int, MemoryClass, bool, str]
 # that, by what forecasts tell jobs apart, and whose they are
 _LaneKey = tuple[RequestKey, str, float | None, str]
 _Entry = tuple[float, float, int, TraceJob]  # order in a lane, rank, index: its place in the queue
@@ -99,15 +98,13 @@ class JobKnowledge:
         """
         self._runtime_knowledge, self._whole_gpu_bytes = runtime_knowledge, whole_gpu_bytes
         self.learns_memory = memory is MemoryKnowledge.LEARNED
-        self._seconds: dict[SimilarityGroup | None, deque[float]] = {
-            None: deque(maxlen=NEWEST)
-        }  # None: all
+        # None: all
+        self._seconds: dict[SimilarityGroup | None, deque[float]] = {None: deque(maxlen=NEWEST)}
         self._peaks: dict[SimilarityGroup, deque[int]] = {}
         self._running_bytes: dict[SimilarityGroup, list[int]] = {}  # bytes of those that run
         self._least_bytes: dict[int, int] = {}  # bytes, of each job that was promised too little
-        self._forecasts: dict[
-            float | SimilarityGroup | None, Forecast
-        ] = {}  # worked out since one was added
+        # worked out since one was added
+        self._forecasts: dict[float | SimilarityGroup | None, Forecast] = {}
 
     def record_end(self, job: TraceJob) -> None:
         """Learn from a job that has ended."""
@@ -316,9 +313,8 @@ class PolicyQueue:
             MachineScheduler(plenty._replace(gpus=gpus), policy=policy, explain=False)
             for gpus in machines
         ]
-        self._needs: dict[
-            tuple[MachineScheduler, RequestKey], tuple[GpuRequest, ...]
-        ] = {}  # any of them will do
+        # any of them will do
+        self._needs: dict[tuple[MachineScheduler, RequestKey], tuple[GpuRequest, ...]] = {}
         self._gpus = [gpu for gpus in machines for gpu in gpus]
         self._cards = {gpu.uuid: gpu.index for gpu in self._gpus}
         self._node_of = [
@@ -329,9 +325,8 @@ class PolicyQueue:
         self._user_usage = (
             UsageByUser() if users and policy.reserves_for is ReservationPolicy.OVERDUE else None
         )
-        self._slowed_groups: set[SimilarityGroup] = (
-            set()
-        )  # of which it was measured: groups and GPUs
+        # of which it was measured: groups and GPUs
+        self._slowed_groups: set[SimilarityGroup] = set()
         self.out_of_memory = 0  # attempts that took more than they were promised
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}

@@ -144,9 +144,8 @@ class _ViewBuilder:
         self, stage: StagingFolder, declared: DeclaredOutputs, links: StagingLinks
     ) -> None:
         self._stage, self._declared, self._links = stage, declared, links
-        self._output_paths: dict[
-            str, set[str]
-        ] = {}  # folders above outputs → names in them to these
+        # folders above outputs → names in them to these
+        self._output_paths: dict[str, set[str]] = {}
         for name in declared.outputs:
             while within := name.rpartition("/")[0]:
                 self._output_paths.setdefault(within, set()).add(name)

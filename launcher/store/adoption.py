@@ -27,12 +27,10 @@ class AdoptedJob(NamedTuple):
     number: int
     hash: str  # that the queue has of it
     spec: Spec  # as it is to be stored here, with the hash that counts here
-    outputs: Mapping[
-        str, Sequence[int | str]
-    ]  # its files as they are recorded, by their paths here
-    printed_numbers: Mapping[str, Json] = MappingProxyType(
-        {}
-    )  # numbers of a program that is copied
+    # its files as they are recorded, by their paths here
+    outputs: Mapping[str, Sequence[int | str]]
+    # numbers of a program that is copied
+    printed_numbers: Mapping[str, Json] = MappingProxyType({})
 
 
 def adopt_done_jobs(

@@ -18,10 +18,8 @@ from launcher.store.rows import JobRow
 from launcher.system.paths import Home
 
 CHECK_EVERY_S = 2.0  # a scheduler that was killed must not be waited for
-BUSY_POLL_S, IDLE_POLL_S = (
-    0.02,
-    0.05,
-)  # seconds between two polls; the latter if nothing has happened for a while
+# seconds between two polls; the latter if nothing has happened for a while
+BUSY_POLL_S, IDLE_POLL_S = 0.02, 0.05
 IDLE_POLLS = 100
 
 

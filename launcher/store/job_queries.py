@@ -182,9 +182,8 @@ class JobQueries:
 
     def _select_jobs(self, condition: str, *values: object, **named: object) -> list[JobRow]:
         query = f"{_JOB_SELECT} WHERE {condition} ORDER BY jobs.id"
-        rows = self._db.execute(
-            query, named or values
-        ).fetchall()  # at once: a reader holds the log
+        # at once: a reader holds the log
+        rows = self._db.execute(query, named or values).fetchall()
         numbers = {row["sources"] for row in rows}
         sources = {number: read_sources(self._db.execute, number) for number in numbers}
         return [job_row(row, sources[row["sources"]]) for row in rows]

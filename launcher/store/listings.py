@@ -47,9 +47,8 @@ class RunRecord(NamedTuple):
     submitted: float  # its first job, in seconds since 1970
     started: float | None  # its first attempt; None: none has begun
     ended: float | None  # the newest end of an attempt
-    counts: Mapping[State, int] = MappingProxyType(
-        {}
-    )  # each name once, unless it has very many jobs
+    # each name once, unless it has very many jobs
+    counts: Mapping[State, int] = MappingProxyType({})
     replaced: int = 0  # jobs that a newer job of the same name replaced, which are not counted
 
     @property

@@ -22,9 +22,8 @@ from launcher.system.files import sync
 from launcher.system.paths import Home, readonly_uri
 
 BUSY_TIMEOUT_S = 10.0  # how long a writer waits for another; transactions take milliseconds
-WAL_LIMIT_BYTES = (
-    16 << 20
-)  # what a reader that stood still has let the log grow to is cut off to this
+# what a reader that stood still has let the log grow to is cut off to this
+WAL_LIMIT_BYTES = 16 << 20
 SMALL_BYTES = 64 << 20  # read through in well under a second
 
 

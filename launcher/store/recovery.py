@@ -32,9 +32,8 @@ _REMEDIES = {
     sqlite3.SQLITE_CANTOPEN: "It must be a file that you may read and write.",
 }
 MOST_LOG_BYTES = 64 << 20  # a log is longer only while somebody reads the queue without an end
-_READ_LOCKS = range(
-    123, 128
-)  # bytes of the log's index that readers lock. Source: SQLite's walformat.html
+# bytes of the log's index that readers lock. Source: SQLite's walformat.html
+_READ_LOCKS = range(123, 128)
 
 
 def corruption_error(what: str) -> sqlite3.DatabaseError:

@@ -271,9 +271,8 @@ def job_row(row: sqlite3.Row, sources_text: str | None) -> JobRow:
     stored = dict(zip(row.keys(), row, strict=True))
     lane_waits = stored["lane_code"], stored["lane_reason"], stored["lane_data"]
     written = stored["outputs"]
-    outputs = (
-        {} if written == "{}" else known_record(written)
-    )  # of hundreds that wait none has some
+    # of hundreds that wait none has some
+    outputs = {} if written == "{}" else known_record(written)
     return JobRow(
         **{name: stored[name] for name in _JOB_COLUMNS},
         run=stored["run_name"],

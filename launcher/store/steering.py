@@ -53,9 +53,8 @@ class ChangedJob(NamedTuple):
     row: JobRow  # as it was when that was worked out
     spec: Spec
     reason: Reason  # what was changed
-    dependent_hashes: tuple[
-        tuple[JobRow, str], ...
-    ] = ()  # the new ones of jobs that read what it makes
+    # the new ones of jobs that read what it makes
+    dependent_hashes: tuple[tuple[JobRow, str], ...] = ()
 
 
 class JobControl:

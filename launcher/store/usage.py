@@ -58,16 +58,14 @@ class Usage(NamedTuple):
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
     slowdown: float | None = None  # mean slowdown with one other job; None: never measured
-    seconds_alone: tuple[
-        float, ...
-    ] = ()  # subset of `seconds`: attempts that did not share their GPUs
+    # subset of `seconds`: attempts that did not share their GPUs
+    seconds_alone: tuple[float, ...] = ()
     is_own: bool = (
         True  # False: the durations are those of its kind, or of all; it never ran itself
     )
     other_gpu_note: str = ""  # on what else the peaks were measured: "on another GPU (A10)"
-    attempt_peaks: tuple[
-        AttemptPeak, ...
-    ] = ()  # all that are remembered, the oldest first; where numbers matter
+    # all that are remembered, the oldest first; where numbers matter
+    attempt_peaks: tuple[AttemptPeak, ...] = ()
     similar: SimilarUsage = NO_SIMILAR_USAGE  # what counts until there are any
 
     @property

@@ -24,9 +24,8 @@ class FilesystemTimeout(OSError):
         super().__init__(errno.ETIMEDOUT, f"the folder {folder} does not respond")
 
 
-_abandoned_work: dict[
-    str, SimpleQueue[Any]
-] = {}  # folder → what gets the answer that nobody waits for
+# folder → what gets the answer that nobody waits for
+_abandoned_work: dict[str, SimpleQueue[Any]] = {}
 
 
 def run_with_timeout(folder: Path | str, work: Callable[[], WorkResult]) -> WorkResult:

@@ -50,9 +50,8 @@ class CodeIndex:
         self._text_cache = CacheFile(texts, {TEXTS: MOST_TEXTS})
         self._definition_cache = CacheFile(definitions, {"definitions": MOST_TEXTS})
         self._contents: dict[str, bytes] = {}  # by SHA-256
-        self.opaque_modules: dict[
-            str, Path
-        ] = {}  # modules of closures that are known by their bytes alone
+        # modules of closures that are known by their bytes alone
+        self.opaque_modules: dict[str, Path] = {}
         self._places = cache(_places)
         self._names_in = cache(_names_in)
         self.file = cache(self._find_file)

@@ -9,18 +9,10 @@ from launcher.system.process_trees import ATTEMPT_VARIABLE
 
 RECORD_VARIABLE = "LAUNCHER_PLACE"  # name → [as it was set, as its owner had it or null]
 SWEEP_VARIABLE = "LAUNCHER_PARAMS"  # the values that a sweep gave a job, as JSON
-OWN_VARIABLES = (
-    "LAUNCHER_CPUS",
-    "LAUNCHER_JOB",
-    "LAUNCHER_VRAM",
-    SWEEP_VARIABLE,
-    ATTEMPT_VARIABLE,
-)  # no owner sets these
-QUEUE_VARIABLES = (
-    "LAUNCHER_HOME",
-    "LAUNCHER_CLAIMS",
-    "LAUNCHER_CONFIG",
-)  # which queue a command works with
+# no owner sets these
+OWN_VARIABLES = "LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", SWEEP_VARIABLE, ATTEMPT_VARIABLE
+# which queue a command works with
+QUEUE_VARIABLES = "LAUNCHER_HOME", "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG"
 SITE_VARIABLE = "LAUNCHER_SITE"  # what a site's prologue has changed: name → [before the owner's, after it] or a text
 
 

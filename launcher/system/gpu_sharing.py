@@ -36,9 +36,8 @@ class SharingRules(NamedTuple):
 
 
 TABLE = "sharing"
-REMOVED_KEYS = {
-    "mps": "jobs on the same GPU take turns"
-}  # what the file may still say → what holds
+# what the file may still say → what holds
+REMOVED_KEYS = {"mps": "jobs on the same GPU take turns"}
 
 
 def removed_key_notes(configuration: Configuration) -> tuple[str, ...]:

@@ -18,9 +18,8 @@ _NETWORK = (
     r"|prl_fs|pvfs2|smb3|smbfs|vboxsf|wekafs|fuse\.(afp|beegfs|ceph|ceph-fuse|curlftpfs|davfs2?|gcsfuse"
     r"|glusterfs|goofys|juicefs|lizardfs|mfs|moosefs|quobyte|rclone|s3fs|seaweedfs|smbnetfs|sshfs)"
 )  # types of file systems that several machines may write to at once
-_OCTAL_ESCAPE = re.compile(
-    r"\\([0-7]{3})"
-)  # how the kernel writes blanks and backslashes of a path
+# how the kernel writes blanks and backslashes of a path
+_OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):

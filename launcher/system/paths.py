@@ -104,9 +104,8 @@ class Home:
     revival_lock = _NamedFile("revival.lock")  # locked by the helper that restarts it
     # the GPUs as the scheduler last saw them, while something ran or waited for one
     gpus = _NamedFile("gpus.json")
-    digests = _NamedFile(
-        "digests.json"
-    )  # of large files that jobs read and write, while these are as they were
+    # of large files that jobs read and write, while these are as they were
+    digests = _NamedFile("digests.json")
     stop_record = _NamedFile("stop.json")  # present while the queue is stopped
     policy = _NamedFile("policy.json")  # which policy decides what starts, where it is not our own
     wake_pipe = _NamedFile("wake")  # named pipe: a byte in it wakes the scheduler
@@ -116,14 +115,12 @@ class Home:
     # present while the queue's owner has not decided how to go on after damage
     damage_record = _NamedFile("damaged.json")
     damage_lock = _NamedFile("damage.lock")  # locked by the one that keeps a damaged database aside
-    notify_record = _NamedFile(
-        "notify.json"
-    )  # what messages are to be sent, and up to which event they tell
+    # what messages are to be sent, and up to which event they tell
+    notify_record = _NamedFile("notify.json")
     notify_lock = _NamedFile("notify.lock")  # locked by the process that sends them
     notify_log = _NamedFile("notify.log")  # what became of them
-    forgotten_record = _NamedFile(
-        "forgotten.json"
-    )  # jobs whose folders `launcher clean` has still to delete
+    # jobs whose folders `launcher clean` has still to delete
+    forgotten_record = _NamedFile("forgotten.json")
     # present until the next database counts on from the newest attempt folder
     renumber_request = _NamedFile("renumber")
 

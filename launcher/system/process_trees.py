@@ -32,11 +32,8 @@ FORK_SERVER_VARIABLE = (
     "LAUNCHER_SERVER"  # in that of a fork server and all its forks: which fork server it is
 )
 STOP_PAUSE_S = 0.002  # for a signal to arrive
-EXEC_PAUSES_S = (
-    0.001,
-    0.004,
-    0.015,
-)  # an exec takes less; few processes have no environment at all
+# an exec takes less; few processes have no environment at all
+EXEC_PAUSES_S = 0.001, 0.004, 0.015
 
 
 def is_unreaped(who: Identity) -> bool:

@@ -101,9 +101,8 @@ class ScoringEntry(EntryBase):
     maker: str = ""  # the kind of these models; empty: all
     data: tuple[Located[DataId], ...]
     settings: tuple[ResolvedSettings, ...]  # every data ID is scored under each of them
-    others: Mapping[
-        str, Located[ModelId]
-    ]  # settings with the ID of a model, except those of a test
+    # settings with the ID of a model, except those of a test
+    others: Mapping[str, Located[ModelId]]
 
 
 class PlainVariant(NamedTuple):
@@ -154,9 +153,8 @@ class TaskFile(NamedTuple):
     about: str
     entries: tuple[Entry, ...]
     kinds: Mapping[str, Kind]  # every kind of task files, with the user-defined words
-    shared_requests: Mapping[
-        str, JobRequest
-    ]  # `resources` for kinds whose jobs are created automatically
+    # `resources` for kinds whose jobs are created automatically
+    shared_requests: Mapping[str, JobRequest]
     words: Words  # user-defined subsets and modifiers
     phases: tuple[str, ...]  # selected kinds of jobs; empty: all
     reuse: Reuse
@@ -164,9 +162,8 @@ class TaskFile(NamedTuple):
     notify: RunNotify  # notification settings
     pass_env: tuple[str, ...]  # variables that its jobs store although they look like secrets
     wanted: LegacyAction
-    problems: tuple[
-        Problem, ...
-    ]  # found while reading; `plan` raises their errors with its own errors
+    # found while reading; `plan` raises their errors with its own errors
+    problems: tuple[Problem, ...]
     whole: bool  # False if an entry that makes models could not be read
 
     @property

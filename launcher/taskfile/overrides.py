@@ -45,9 +45,8 @@ class Overrides:
 
     words: list[MappingNode] = field(default_factory=list)  # merged over the file
     settings: dict[str, dict[str, GivenSetting]] = field(default_factory=dict)  # a `Layer`
-    resources: list[MappingNode] = field(
-        default_factory=list
-    )  # for all kinds, or for one below its name
+    # for all kinds, or for one below its name
+    resources: list[MappingNode] = field(default_factory=list)
     labels: Node | None = None  # of every training
     wanted: LegacyAction | None = None  # requested by a word of the original
     # the problems of names that are not settings, unless a program is swept over them

@@ -54,9 +54,8 @@ from launcher.taskfile.nodes import (
 from launcher.taskfile.settings import ResolvedSettings, replace_values, resolve_settings
 
 SWEEP = "sweep"  # between braces, as a word of argv: all values
-FILLED_AT_START = tuple(
-    folder.strip("{}") for folder in FOLDER_PLACEHOLDERS
-)  # replaced when an attempt starts
+# replaced when an attempt starts
+FILLED_AT_START = tuple(folder.strip("{}") for folder in FOLDER_PLACEHOLDERS)
 LONGEST_SWEPT_NAME = 240  # of a job with its values, in characters
 
 _CODE = "braces"

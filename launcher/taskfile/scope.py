@@ -30,9 +30,8 @@ from launcher.taskfile.nodes import (
 )
 from launcher.taskfile.settings import TWO_NAMES, report_duplicate_key, unknown_key
 
-Layer = Mapping[
-    str, GivenSettings
-]  # settings by the name of a kind; "": of every kind that has them
+# settings by the name of a kind; "": of every kind that has them
+Layer = Mapping[str, GivenSettings]
 EVERY = ""
 
 RESOURCES = "resources"

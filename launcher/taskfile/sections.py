@@ -279,9 +279,8 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
         *(_read_job_names(words.get(word), word, problems) for word in NamedDependencies._fields)
     )
     common = _common(kind, node.place, scope, asked, follows)
-    matrix = (
-        node_or_none(words.get("matrix")) if kind.entry else None
-    )  # the matrix of a program has free names
+    # the matrix of a program has free names
+    matrix = node_or_none(words.get("matrix")) if kind.entry else None
     combinations = combinations_of_entry(matrix, of, own, scope)
     return _RawEntry(scope, common, words, own, combinations)
 

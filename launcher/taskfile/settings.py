@@ -32,9 +32,8 @@ from launcher.taskfile.nodes import (
 LONGEST_VALUE = 60  # characters of a value in a message
 ALL_WORDS = "launcher schema --markdown"  # lists every word and setting
 
-_PLAIN_WORD = re.compile(
-    r"-{0,2}[\w./+=][\w./+=-]*", re.ASCII
-)  # valid without quotes in a YAML list
+# valid without quotes in a YAML list
+_PLAIN_WORD = re.compile(r"-{0,2}[\w./+=][\w./+=-]*", re.ASCII)
 
 # The expected form per error of pydantic; braces contain keys of the error's context.
 _EXPECTED: Mapping[str, str] = {

@@ -79,10 +79,8 @@ def read_document(
         if error.problem == _NESTED and mark is not None:  # the parser reads ahead of the builder
             _stop(source.place(mark.line, mark.column), "too-deep", _TOO_DEEP)
         syntax = _syntax_problem(source, error)
-        faulty = (
-            syntax.place,
-            syntax.hint,
-        )  # a comment with a closing bracket is not a second problem
+        # a comment with a closing bracket is not a second problem
+        faulty = syntax.place, syntax.hint
         others = [problem for problem in problems if (problem.place, problem.hint) != faulty]
         raise TaskFileError([*others, syntax]) from error
     except yaml.YAMLError as error:

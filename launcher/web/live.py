@@ -40,9 +40,8 @@ class _Channel:
     address: Address
     streams: int = 0  # browsers that show it
     parts: dict[str, _Part] = field(default_factory=dict)  # as they are now
-    update_event: asyncio.Event = field(
-        default_factory=asyncio.Event
-    )  # another one after each change
+    # another one after each change
+    update_event: asyncio.Event = field(default_factory=asyncio.Event)
     fingerprint: object = None  # of the queue and the files when they were rendered
     files: tuple[Path, ...] = ()
     pause_s: float = POLL_INTERVAL_S  # before the next poll: longer after an expensive one

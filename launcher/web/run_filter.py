@@ -21,9 +21,8 @@ from launcher.system.text import sanitize_terminal
 LONGEST = 200  # characters
 _WILD = frozenset("*?[")
 
-Settings = Mapping[
-    str, Collection[str]
-]  # of a run's jobs: name → their values, as `canonical` has them
+# of a run's jobs: name → their values, as `canonical` has them
+Settings = Mapping[str, Collection[str]]
 
 
 class RunFilter(NamedTuple):

@@ -56,9 +56,8 @@ class _EnvironmentState:
     requested: int = 0  # supervisors that have not come
     proven: bool = False  # a supervisor came back from an attempt
     deaths: int = 0  # since then
-    crashes: list[ForkServerCrash] = field(
-        default_factory=list
-    )  # how fork servers died in their imports
+    # how fork servers died in their imports
+    crashes: list[ForkServerCrash] = field(default_factory=list)
     excluded_until: float = 0.0  # nothing is forked before, monotonic
     transient_error: CannotStartWorker | None = (
         None  # the reason, where its jobs need not wait for that
@@ -86,9 +85,8 @@ class ForkServerPool:
         self._on_start_failure = on_start_failure
         self._home, self._most_idle = home, most_idle
         self._environments = defaultdict[WorkerEnvironment, _EnvironmentState](_EnvironmentState)
-        self._start_backoffs = BackoffSet[
-            WorkerEnvironment
-        ]()  # those for which the machine had no room
+        # those for which the machine had no room
+        self._start_backoffs = BackoffSet[WorkerEnvironment]()
         self._unended_servers: list[ForkServer] = []  # closed, and still not ended
 
     def take_supervisor(self, environment: WorkerEnvironment) -> Supervisor | None:

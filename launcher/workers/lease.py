@@ -21,10 +21,8 @@ from launcher.system.paths import Home
 
 LEASE_FILE = "lease"
 ABANDONED_FILE = "buried"  # in a pilot's folder: empty until its scheduler has given it up
-ABANDON_POLL_S, UNSUPERVISED_POLL_S = (
-    5.0,
-    1.0,
-)  # between two looks at it by a supervisor: with its pilot, without
+# between two looks at it by a supervisor: with its pilot, without
+ABANDON_POLL_S, UNSUPERVISED_POLL_S = 5.0, 1.0
 # for the kill after the grace, for what a program leaves behind (2 s, 5 s where that hangs in the kernel), and for a
 # node that is busy
 KILL_TIME_S = 10.0

@@ -29,9 +29,8 @@ class AttemptSpec(NamedTuple):
     reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
     earlier_stage: str = ""  # name of the stage of an earlier attempt, from which this one goes on
     project: str = ""  # the folder in which it was queued
-    queue_variables: Mapping[str, str] = MappingProxyType(
-        {}
-    )  # variables that name the queue which runs it
+    # variables that name the queue which runs it
+    queue_variables: Mapping[str, str] = MappingProxyType({})
     gpu_numbers: tuple[int, ...] = ()  # of its GPUs in PCI bus order, if the job requests numbers
 
     @property

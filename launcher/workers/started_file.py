@@ -202,9 +202,8 @@ def read_program(attempt: Attempt) -> Identity | None:
         return None
     if len(lines) > 1:
         return read_identity(lines[1])
-    return identity_from_record(
-        read_json(attempt.folder / "process.json")
-    )  # of a launcher before 0.2
+    # of a launcher before 0.2
+    return identity_from_record(read_json(attempt.folder / "process.json"))
 
 
 def _await_lock(descriptor: int) -> None:

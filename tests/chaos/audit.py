@@ -9,9 +9,8 @@ from tests.chaos.killer import Kill
 from tests.chaos.outside import OPEN, Fact
 from tests.chaos.program import Ran
 
-EXCUSES = frozenset(
-    {"lost", "failed", "out-of-memory", "stopped"}
-)  # endings that let a job run again
+# endings that let a job run again
+EXCUSES = frozenset({"lost", "failed", "out-of-memory", "stopped"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

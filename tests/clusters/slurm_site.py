@@ -43,9 +43,8 @@ class SlurmSite(Site):
     def node(self, name: str) -> tuple[set[int], set[str]]:
         """Return the pids of a node's daemon and of what it started, and the tokens of its pilots."""
         begun = marked(NODE, name, self.folder)
-        daemons = (
-            [self.slurm.daemons[name].pid] if name in self.slurm.daemons else []
-        )  # else killed
+        # else killed
+        daemons = [self.slurm.daemons[name].pid] if name in self.slurm.daemons else []
         return {*daemons, *(process.pid for process in begun)}, tokens_of(begun)
 
     def settle(self) -> str:

@@ -49,9 +49,8 @@ def test_page_reports_a_killed_scheduler_and_the_next_one(
         killed = scheduler_pid(project.home)
         assert killed is not None
         expect(tab.locator("#head")).to_contain_text(f"scheduler pid {killed}")
-        held = lock_file(
-            project.home.revival_lock
-        )  # else the fork server starts the next one at once
+        # else the fork server starts the next one at once
+        held = lock_file(project.home.revival_lock)
         assert held is not None
         send_signal(killed, signal.SIGKILL)
         expect(tab.locator("#head")).to_contain_text("No scheduler is running")

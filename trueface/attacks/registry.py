@@ -23,9 +23,8 @@ CONTROL = "random"  # the kind that knows nothing, with which every other is com
 Access = Literal["random", "transfer", "score", "full"]
 NONE = "none"
 MOST_BUDGET = 16  # grey levels; beyond it anybody sees the change
-_ATTACK = re.compile(
-    r"([a-z]+)(-?[0-9]+(?:\.[0-9]+)?)?"
-)  # numbers that are not whole are refused later
+# numbers that are not whole are refused later
+_ATTACK = re.compile(r"([a-z]+)(-?[0-9]+(?:\.[0-9]+)?)?")
 _NAME = re.compile(r"[A-Za-z_]+")
 
 

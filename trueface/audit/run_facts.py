@@ -115,9 +115,8 @@ class AuditedTest(NamedTuple):
 class FileSurvey(NamedTuple):
     """The facts of the image files themselves."""
 
-    file_headers: tuple[
-        Header, ...
-    ]  # of a sample of the training images, equally many of each class
+    # of a sample of the training images, equally many of each class
+    file_headers: tuple[Header, ...]
     unreadable: int  # among that sample
     copies: tuple[tuple[str, str], ...]  # (training file, test file) with the same bytes
     trained: int  # training files that were compared, by size first

@@ -53,9 +53,8 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-_EMPTY = frozenset(
-    {"seed", "value", "low", "high", "threshold"}
-)  # columns that may be empty numbers
+# columns that may be empty numbers
+_EMPTY = frozenset({"seed", "value", "low", "high", "threshold"})
 _ROW = TypeAdapter(Row)
 
 

@@ -213,6 +213,5 @@ def exit_code(action: Callable[[], object], words: Sequence[str] = ()) -> int:
             raise  # an error in the program: its traceback is needed
         click.echo(f"error: {error}", err=True)
         return int(code)
-    return (
-        ended if type(ended) is int else 0
-    )  # click returns the exit code of a command that ended with one
+    # click returns the exit code of a command that ended with one
+    return ended if type(ended) is int else 0

@@ -156,9 +156,8 @@ def find_near_duplicates(
     for start in range(0, len(looks), rows):
         chosen = looks[start : start + rows]
         left = _coarse(chosen)
-        pairs_near: dict[
-            tuple[str, str], NearDuplicate
-        ] = {}  # what is its own mirror image is near twice
+        # what is its own mirror image is near twice
+        pairs_near: dict[tuple[str, str], NearDuplicate] = {}
         for mirrored in (False, True):
             alike = (_mirrored(left) if mirrored else left) @ right.T
             at, other_at = np.nonzero(alike >= CANDIDATE)

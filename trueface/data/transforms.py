@@ -256,9 +256,8 @@ def apply_augmentation(pixels: Tensor, parameters: AugmentationParams, size: int
         pixels = crop_relative(pixels, view.soft, view.coded)
     if parameters.quality is not None:
         pixels = crop_relative(jpeg_compress(pixels, parameters.quality), view.coded, view.seen)
-    pixels = crop_relative(
-        pixels, view.seen, view.patch
-    )  # black where the patch is larger than the square
+    # black where the patch is larger than the square
+    pixels = crop_relative(pixels, view.seen, view.patch)
     flips = [axis for axis, flip in ((-1, parameters.mirrored), (-2, parameters.turned)) if flip]
     return pixels.flip(flips) if flips else pixels
 
@@ -341,9 +340,8 @@ class CopyKind:
     low: float = 0.0
     high: float = 0.0
     digits: int = 0  # decimals of the strength
-    exact: tuple[
-        float, ...
-    ] = ()  # one of these in the place of any between; neither: it takes no strength
+    # one of these in the place of any between; neither: it takes no strength
+    exact: tuple[float, ...] = ()
 
 
 # of each copy in turn. What is common comes twice among the corrupted, so that a third of these has other

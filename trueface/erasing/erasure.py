@@ -47,9 +47,8 @@ class ErasureTask:
     watch: RunContext = field(default_factory=RunContext)
     images: Tensor | None = None  # N×C×H×W, uint8, the teacher's training images: for `retrain`
     labels: Tensor | None = None  # N
-    training: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # the teacher's settings, for retraining
+    # the teacher's settings, for retraining
+    training: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None  # for the state of an interrupted retraining
     history: list[tuple[int, float]] = field(default_factory=list)  # a method's: step and loss
 

@@ -129,9 +129,8 @@ class EvaluationSpec:
     least_teacher_rate: float
     attack: RecoveryAttack  # with the sampling of all samples
     images: Tensor  # real ones of the concept, in the order in which the attack takes them
-    follows_from: tuple[
-        object, ...
-    ] = ()  # the attack, the images and the classifier, for kept curves
+    # the attack, the images and the classifier, for kept curves
+    follows_from: tuple[object, ...] = ()
 
     @property
     def samples(self) -> int:

@@ -133,9 +133,8 @@ def _inception(path: Path, device: str) -> Any:
                 f"inception: the weights in {path} do not fit torch-fidelity's InceptionV3. Give "
                 "pt_inception-2015-12-05-6726825d.pth."
             ) from error
-    network.num_features = int(
-        FEATURES
-    )  # otherwise torchmetrics calls it with an image, on the CPU
+    # otherwise torchmetrics calls it with an image, on the CPU
+    network.num_features = int(FEATURES)
     return network.to(device)
 
 

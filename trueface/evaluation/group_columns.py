@@ -23,11 +23,8 @@ from trueface.evaluation.intervals import Floats
 from trueface.evaluation.score_tables import GroupedTests, Scores
 from trueface.runtime.errors import DataError, UnknownName
 
-DEFAULT_GROUP_COLUMNS = (
-    "gender",
-    "race",
-    "intersec",
-)  # columns that are shown where none are named
+# columns that are shown where none are named
+DEFAULT_GROUP_COLUMNS = "gender", "race", "intersec"
 Missing = Literal["stop", "skip"]
 
 Number = TypeVar("Number", bound=np.generic)

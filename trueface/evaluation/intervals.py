@@ -179,9 +179,8 @@ def _resampled(keys: tuple[str, ...], labels: bytes, seed: int) -> Counts:
     return weights.astype(np.uint8) if weights.max() < 256 else weights
 
 
-_cached_resamples = lru_cache(maxsize=16)(
-    _resampled
-)  # the models of a run are tested on the same images
+# the models of a run are tested on the same images
+_cached_resamples = lru_cache(maxsize=16)(_resampled)
 
 
 def _draw(random: np.random.Generator, size: int) -> NDArray[np.uint16]:
@@ -411,9 +410,8 @@ def _stratum(
     return part, stratum
 
 
-_cached_designs = lru_cache(maxsize=16)(
-    _build_design
-)  # the models of a run are tested on the same images
+# the models of a run are tested on the same images
+_cached_designs = lru_cache(maxsize=16)(_build_design)
 
 
 class Scale(StrEnum):

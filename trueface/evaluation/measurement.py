@@ -85,9 +85,8 @@ class EvaluatedScores(NamedTuple):
     report: Report
     resampled_metrics: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
     design: JackknifeDesign
-    jackknife_values: Mapping[
-        str, Floats
-    ]  # name → (F,) on what of the table is left: see `standard_error`
+    # name → (F,) on what of the table is left: see `standard_error`
+    jackknife_values: Mapping[str, Floats]
 
 
 def evaluate_scores(

@@ -22,9 +22,8 @@ Place = TypeVar("Place", bound=Hashable)
 Row = TypeVar("Row")
 
 
-MissingSeeds = Mapping[
-    str, int
-]  # why seeds have no model or no test, such as "failed" → their number
+# why seeds have no model or no test, such as "failed" → their number
+MissingSeeds = Mapping[str, int]
 NO_SEEDS: MissingSeeds = {}  # never changed
 
 
@@ -131,9 +130,8 @@ class MethodRow(NamedTuple):
     """A row of a study: a method, its numbers over seeds, and all of it as JSON."""
 
     name: str
-    record: Mapping[
-        str, Json
-    ]  # value KEY and standard deviation KEY_sd of each number; other facts
+    # value KEY and standard deviation KEY_sd of each number; other facts
+    record: Mapping[str, Json]
     values: Mapping[str, SeedSummary | None] = MappingProxyType({})
 
     def value(self, key: str) -> SeedSummary | None:

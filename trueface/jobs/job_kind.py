@@ -90,9 +90,8 @@ class JobKind:
     summary: str
     entry: str  # the function that does the work
     settings: type[Settings]
-    resolve_data: Callable[[DataIdResolver, DataId], DataId] = (
-        DataIdResolver.test_data_id
-    )  # which images a data ID is to it
+    # which images a data ID is to it
+    resolve_data: Callable[[DataIdResolver, DataId], DataId] = DataIdResolver.test_data_id
     input_readers: tuple[Reading, ...] = ()
     list_outputs: Callable[[Draft], Iterable[Path]] = yield_nothing
     build_command: Callable[[Draft], Iterable[str]] = yield_nothing

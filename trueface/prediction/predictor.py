@@ -181,9 +181,8 @@ class Prediction(NamedTuple):
     logit: float  # positive = fake
     calibration: Calibration = UNCALIBRATED
     sure: bool = True  # False: it abstains
-    unlike: tuple[
-        OutOfDistribution, ...
-    ] = ()  # differences of the image from those of the training
+    # differences of the image from those of the training
+    unlike: tuple[OutOfDistribution, ...] = ()
 
     @property
     def probability(self) -> float:
@@ -208,9 +207,8 @@ class Prediction(NamedTuple):
 class _Batch(NamedTuple):
     """Files that were read ahead: those that gave pixels, and what became of each."""
 
-    outcomes: tuple[
-        Missing | tuple[Path, tuple[OutOfDistribution, ...]], ...
-    ]  # in the order of the files
+    # in the order of the files
+    outcomes: tuple[Missing | tuple[Path, tuple[OutOfDistribution, ...]], ...]
     pixels: Tensor | None
 
 

@@ -231,9 +231,8 @@ def _through(
     count = draws if purifier.is_random else 1
     total = torch.zeros_like(images)
     for draw in range(count):
-        seed = stream_seed(
-            f"eot/{step}/{draw}", noise.seed
-        )  # the attacker does not know the defender's
+        # the attacker does not know the defender's
+        seed = stream_seed(f"eot/{step}/{draw}", noise.seed)
         with torch.enable_grad():
             asked = images.detach().requires_grad_()
             purified = purifier(asked, PerImageRNG(noise.names, seed))

@@ -195,9 +195,8 @@ class TrainerState(NamedTuple):
     steps: dict[str, Any]  # of `Loop.state`
     seconds: float  # that it took so far
     start: Mapping[str, Json]  # of its provenance
-    resumed: tuple[
-        Mapping[str, Json], ...
-    ] = ()  # the epochs after which it resumed, and changed conditions
+    # the epochs after which it resumed, and changed conditions
+    resumed: tuple[Mapping[str, Json], ...] = ()
 
 
 class TrainingFingerprint(stepping.RunFingerprint):

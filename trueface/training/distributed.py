@@ -106,9 +106,8 @@ class SharedDropout(nn.Module):
         rows = self._rows
         ones = inputs.new_ones(rows.total * rows.crops, *inputs.shape[1:])
         if inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last):
-            ones = ones.contiguous(
-                memory_format=torch.channels_last
-            )  # a mask is drawn in that order
+            # a mask is drawn in that order
+            ones = ones.contiguous(memory_format=torch.channels_last)
         mask = functional.dropout(ones, self.probability, training=True)
         return inputs * mask[rows.before * rows.crops :][: len(inputs)]
 

@@ -20,9 +20,8 @@ from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import fingerprint
 
-ImportanceKind = Literal[
-    "loss", "norm"
-]  # squared gradient of the loss; size of that of the output's norm
+# squared gradient of the loss; size of that of the output's norm
+ImportanceKind = Literal["loss", "norm"]
 Importances = Mapping[str, Tensor]  # by name of the parameter, of its shape, float32
 CONSTANT = 0.99  # fraction of predictions of one class from which a model counts as constant
 

@@ -62,9 +62,8 @@ class Method(Declared):
     goals: Collection[Goal] = ALL  # what it can forget: flipped labels, a class, some images
     # why it has no other goal; continues a sentence that begins with its name
     other_goals: str = NO_FLIPPED_LABEL
-    limits: Collection[
-        KnownFailure
-    ] = ()  # situations within its goals in which it is known not to work
+    # situations within its goals in which it is known not to work
+    limits: Collection[KnownFailure] = ()
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

@@ -110,9 +110,8 @@ def command(
         asked = bool(patterns or states)
         wanted: JobSelector = partial(_select_jobs, store, patterns, states) if asked else None
         if every_s is not None:
-            live = importlib.import_module(
-                "launcher.screens.watch"
-            )  # needs what one picture does not
+            # needs what one picture does not
+            live = importlib.import_module("launcher.screens.watch")
             # in a pipe a line for each change of any job, also of one that is queued later
             live.watch_queue(home, store, wanted, every_s)
         if everything:

@@ -49,9 +49,8 @@ class SelectedJobs(NamedTuple):
 class JobChange(NamedTuple):
     """The change of a verb to jobs, and its texts."""
 
-    apply: Callable[
-        [list[int], float], Iterable[int]
-    ]  # returns the numbers of those that it changed
+    # returns the numbers of those that it changed
+    apply: Callable[[list[int], float], Iterable[int]]
     would: Callable[[JobRow], str]  # what would happen to a job, behind "would"
     did: Callable[[JobRow], str]  # what has happened to it
     notify_scheduler: Callable[[Home], object] = wake  # lets the scheduler know

@@ -91,12 +91,10 @@ class GpuAccounting:
             self.shared_time.recent_load,
         )
         self._lists_own_processes = False  # True if the driver lists our processes: a process that is missing there has exited
-        self.started_estimates: dict[
-            int, int | None
-        ] = {}  # job → what was estimated when it started
-        self._gpus_hiding_processes: set[str] = (
-            set()
-        )  # GPUs whose driver lists no process although ours work there
+        # job → what was estimated when it started
+        self.started_estimates: dict[int, int | None] = {}
+        # GPUs whose driver lists no process although ours work there
+        self._gpus_hiding_processes: set[str] = set()
         self._job_by_pid: dict[int, int] = {}  # our processes at the newest reading, and their jobs
         self.foreign_load: dict[str, tuple[float, int]] = {}
         # GPUs that do not report the load of our jobs

@@ -175,9 +175,8 @@ class SchedulerGpus:
         ended = {
             uuid for claim in self._sampled_claims if claim.key not in keys for uuid in claim.gpus
         }
-        self._sampled_claims = [
-            *claims
-        ]  # the memory of attempts that have ended since the reading is still counted as used
+        # the memory of attempts that have ended since the reading is still counted as used
+        self._sampled_claims = [*claims]
         leaving |= choose_evictions(
             [
                 gpu

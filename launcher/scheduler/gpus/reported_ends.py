@@ -22,9 +22,8 @@ class ReportedEnds:
             clock: Seconds since 1970, the clock of the reports.
         """
         self._home, self._clock = home, clock
-        self._known: dict[
-            tuple[int, int], tuple[float, float | None]
-        ] = {}  # time of the last read, reported end
+        # time of the last read, reported end
+        self._known: dict[tuple[int, int], tuple[float, float | None]] = {}
 
     def read_ends(self, claims: Iterable[Claim]) -> None:
         """Read the reported ends. Call it outside a transaction, because a slow disk must not lock the queue.

@@ -21,20 +21,17 @@ class AttemptMemory:
     """Usage of each GPU by one attempt, in bytes."""
 
     by_driver: dict[str, int] = field(default_factory=dict)  # bytes by GPU, at the newest reading
-    reported: dict[str, int] = field(
-        default_factory=dict
-    )  # by its worker, where the driver does not
+    # by its worker, where the driver does not
+    reported: dict[str, int] = field(default_factory=dict)
     context: int = DEFAULT_CONTEXT_BYTES  # memory of CUDA outside the worker's allocator
     peak: int | None = None
     growth: MemoryGrowth | None = None  # of the GPU with the highest usage; None: no reading yet
     estimate: int | None = None  # bytes that are reserved for it, where that follows its use
     settled: int | None = None  # bytes that count for similar jobs; None: its use may still grow
-    used_by_others: dict[str, int] = field(
-        default_factory=dict
-    )  # usage by all others at the newest reading
-    used_by_others_before: dict[str, int] = field(
-        default_factory=dict
-    )  # usage by all others at the reading before
+    # usage by all others at the newest reading
+    used_by_others: dict[str, int] = field(default_factory=dict)
+    # usage by all others at the reading before
+    used_by_others_before: dict[str, int] = field(default_factory=dict)
 
     @property
     def used(self) -> dict[str, int]:

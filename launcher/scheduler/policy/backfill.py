@@ -34,9 +34,8 @@ class FirstJobReservation:
     ram: int  # main memory that remains, bytes
     room_beside: dict[str, RoomBeside]  # UUID → what is left on its GPUs
     load: GpuLoad = UNKNOWN_LOAD  # what it does to them
-    unplaceable: set[GpuRequest | None] = field(
-        default_factory=set
-    )  # needs for which nothing is left
+    # needs for which nothing is left
+    unplaceable: set[GpuRequest | None] = field(default_factory=set)
 
     def describe_time(self, now: float) -> str:
         """Return in words when there is room, with a space before them; '' where that is unknown."""

@@ -111,9 +111,8 @@ class MachineScheduler:
         self._undrained: set[GpuRequest] = set()  # for which no GPU is kept free in this decision
         self._started: dict[int, Running] = {}  # by job: what decisions have started
         self._reservation: FirstJobReservation | None = None
-        self._peer_reservations = PeerReservations(
-            self.inventory, ()
-        )  # resources yielded to peer users during this decision
+        # resources yielded to peer users during this decision
+        self._peer_reservations = PeerReservations(self.inventory, ())
 
     def decide(self, waiting: Sequence[Waiting], now: float) -> list[Decision]:
         """Return what happens to each waiting job; what starts counts as running from then on."""

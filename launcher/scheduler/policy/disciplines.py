@@ -20,9 +20,8 @@ FIRM_PATIENCE_FACTOR = 8.0  # multiples of the patience; a job that has waited l
 FIRM_AFTER_S = (
     86_400.0  # but not earlier than this: a job that came to a short queue has almost no patience
 )
-STRICT_AFTER_S = (
-    30 * 86_400.0
-)  # seconds; a job that has waited for this and for twice the firm time is not passed because of an estimate
+# seconds; a job that has waited for this and for twice the firm time is not passed because of an estimate
+STRICT_AFTER_S = 30 * 86_400.0
 
 
 class QueueOrder(Enum):

@@ -51,9 +51,8 @@ from launcher.units import format_bytes, format_seconds
 STARVING_S = 300.0
 UNUSED_S = 10.0
 HOLD_S = 300.0
-LONGEST_HOLD_S = (
-    4 * 3600.0
-)  # longest time for which a resource is reserved for a peer, which is ignored after that
+# longest time for which a resource is reserved for a peer, which is ignored after that
+LONGEST_HOLD_S = 4 * 3600.0
 MOST_PEERS = 8  # peers that are considered at once
 _SPANS = ((3600.0, "hours"), (60.0, "minutes"))
 _RESERVED_AS: dict[ResourceKind, str] = {"gpu": JOBS, "cores": CORES, "memory": MEMORY}

@@ -30,12 +30,10 @@ from launcher.scheduler.policy.model import GpuRequest, Machine, Running
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.units import format_bytes, format_seconds
 
-EndTime = tuple[
-    float, int
-]  # when a job ends, and where that is unknown, which of those started first
-RoomBeside = tuple[
-    int, int, tuple[GpuLoad, ...]
-]  # bytes, jobs of ours, and what those that stay do to a GPU
+# when a job ends, and where that is unknown, which of those started first
+EndTime = tuple[float, int]
+# bytes, jobs of ours, and what those that stay do to a GPU
+RoomBeside = tuple[int, int, tuple[GpuLoad, ...]]
 GROWTH_MARGIN = 0.02  # part of a GPU's memory that stays free, so that what runs can grow a little
 MOST_GROWTH_MARGIN = 1 << 30  # bytes of it
 MOST_UNMEASURED = 4  # jobs on a GPU of which nothing similar has been measured yet
@@ -70,9 +68,8 @@ class GpuState:
         rules = machine.rules
         self.gpu = gpu
         self.used_by_others = gpu.used or 0  # what ours use of it is taken off as they are given
-        self._foreign_by_queue: Counter[str] = (
-            Counter()
-        )  # bytes by the user for whose jobs they are reserved
+        # bytes by the user for whose jobs they are reserved
+        self._foreign_by_queue: Counter[str] = Counter()
         self.other_users: Counter[str] = Counter()  # jobs by the user to whose launcher they belong
         alone = ""
         for reservation in machine.foreign:
@@ -110,9 +107,8 @@ class GpuState:
         self.own_jobs: list[Running] = []
         self.loads: tuple[GpuLoad, ...] = ()  # what each of ours does to it
         self._amounts: dict[int, int] = {}  # bytes by the identity of each of ours
-        self._unmeasured_jobs: list[
-            Running
-        ] = []  # of ours, those with an estimate that are not measured yet
+        # of ours, those with an estimate that are not measured yet
+        self._unmeasured_jobs: list[Running] = []
         self._first_similar: dict[str, Running] = {}  # similar jobs → one that is waited for
         self.exclusive_jobs = 0  # of ours, how many share it with none of ours
         self._end_times = end_times
@@ -307,9 +303,8 @@ class GpuState:
         left = self.free + sum(self.bytes_of(job) for job in gone)
         stay = tuple(job.load for job in self.own_jobs if self._end_time(job) > at)
         slots = _PLENTY if self.max_jobs is None else self.max_jobs
-        left -= (
-            need.estimated * self.growth_margin
-        )  # it starts only if this much stays free in addition
+        # it starts only if this much stays free in addition
+        left -= need.estimated * self.growth_margin
         return left - self.request_bytes(need), slots - len(stay) - 1, stay
 
     def refusal(self, need: GpuRequest) -> str:

@@ -139,9 +139,8 @@ class Inventory:
         self._options_by_request: dict[
             tuple[object, ...], tuple[Refusal | None, tuple[GpuRequest, ...], Resources]
         ] = {}
-        self._gpu_shortfalls: dict[
-            GpuRequest, Shortfall | None
-        ] = {}  # since something changed last
+        # since something changed last
+        self._gpu_shortfalls: dict[GpuRequest, Shortfall | None] = {}
         for run in running:
             self.add_job(run)
         self.unused_ram = machine.ram_free

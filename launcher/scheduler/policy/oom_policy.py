@@ -65,9 +65,8 @@ class OomVerdict(NamedTuple):
     """Whose fault it was, and what follows."""
 
     blamed_on: BlamedOn
-    vram_request: (
-        int | None
-    )  # bytes of each GPU that the next attempt needs; None: unknown as before
+    # bytes of each GPU that the next attempt needs; None: unknown as before
+    vram_request: int | None
     why: str  # one sentence, in numbers
     charged: bool  # whether the attempt uses up one of its job's retries
     where: MemoryKind = "gpu"  # which memory was missing

@@ -72,9 +72,8 @@ class Watchdog:
         """
         kept = list(decisions)
         if any(isinstance(decision, Start) for decision in decisions):
-            return WatchdogReport(
-                decisions=kept
-            )  # the effects on the others are known in the next cycle
+            # the effects on the others are known in the next cycle
+            return WatchdogReport(decisions=kept)
         scene = _MachineView(machine, running, self.patience_s)
         suspects = dict[int, Wait]()
         explained = False  # a job waits for a known reason, and others may have to wait for it

@@ -39,9 +39,8 @@ from launcher.taskfile.schema.json_schema_types import (
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-_MAKERS = frozenset(
-    {Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER}
-)  # kinds whose settings may be swept
+# kinds whose settings may be swept
+_MAKERS = frozenset({Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER})
 
 
 def task_schema(kinds: Mapping[str, Kind]) -> dict[str, Json]:

@@ -172,9 +172,8 @@ def test_many_hostile_files_hide_no_valid_reservation_and_are_checked_once(
 def test_pipe_or_folder_does_not_block_reading(public: Path) -> None:
     os.mkfifo(public / NAME)
     (public / legacy_file_name(UID, Path("/a"))).mkdir()
-    found, complaints = read_publications(
-        public
-    )  # a pipe that is opened to be read would wait for ever
+    # a pipe that is opened to be read would wait for ever
+    found, complaints = read_publications(public)
     assert found == {}
     assert len(complaints) == 2
 

@@ -14,15 +14,8 @@ from typing import Self
 
 PAUSE_S = 0.005
 GROWING = {"to", "from", "log", "progress.jsonl"}
-THEIRS = {
-    "from",
-    "taken",
-    "started",
-    "log",
-    "result.json",
-    "progress.jsonl",
-    "memory.json",
-}  # of nodes
+# of nodes
+THEIRS = {"from", "taken", "started", "log", "result.json", "progress.jsonl", "memory.json"}
 
 
 class LateFiles:

@@ -188,9 +188,8 @@ def test_output_without_a_digest_is_compared_by_time(store: Store, project: Path
     queue(store, a_plan(project, MAKE))
     (waiting,) = store.scheduler_actions.read_ready(1)
     claim = claimed(store, waiting.id)
-    outputs = {
-        path: file_stamp(path) or () for path in claim.spec.outputs
-    }  # as earlier versions did
+    # as earlier versions did
+    outputs = {path: file_stamp(path) or () for path in claim.spec.outputs}
     store.scheduler_actions.finish_attempt(claim, Done(at=1.0), outputs=outputs, now=1.0)
     assert compared(store, a_plan(project, MAKE))[0].action is Action.CACHED
     os.utime(project / "out.txt", ns=(1, 1))

@@ -184,9 +184,8 @@ class Scene:
     before: list[Waiting]  # what was started earlier
     uses: list[float]  # usage of jobs, as a fraction of their reservations
     lasts: list[int]  # rounds
-    guests: list[
-        tuple[int, int, float]
-    ]  # round, GPU, GiB: other users' processes that start and end in the first rounds
+    # round, GPU, GiB: other users' processes that start and end in the first rounds
+    guests: list[tuple[int, int, float]]
     promises: list[tuple[int, int, float]]  # round, GPU, GiB: reservations by their launchers
 
 

@@ -115,9 +115,8 @@ def test_images_without_method_folder_are_reported_by_class(
 
 def test_test_images_used_for_epoch_selection_are_counted_and_named(lab: Path) -> None:
     write(lab / "one", train=["StyleGAN2/a/9"], val=["StyleGAN2/a/2", "StyleGAN2/a/8"])
-    (text,) = shared_image_refusals(
-        lab, "gan2:pre", "gan2:fb"
-    )  # a shared copy shows the same picture
+    # a shared copy shows the same picture
+    (text,) = shared_image_refusals(lab, "gan2:pre", "gan2:fb")
     assert text == (
         "1 of the 2 test images of gan2:fb are among the validation images that selected m "
         "(two/test.json, one/val.json): StyleGAN2/a/2. Use a test list without training and "

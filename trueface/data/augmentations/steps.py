@@ -215,9 +215,8 @@ class AugmentationSteps:
         narrowest, widest = self.resize_ratio
         rows, columns = height, width
         if width / height < narrowest:
-            rows = max(
-                round(width / narrowest), 1
-            )  # torchvision's is empty for an image of 1 pixel, and fails
+            # torchvision's is empty for an image of 1 pixel, and fails
+            rows = max(round(width / narrowest), 1)
         elif width / height > widest:
             columns = max(round(height * widest), 1)
         return Window(

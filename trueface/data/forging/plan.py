@@ -158,9 +158,8 @@ class Pair:
     @property
     def keys(self) -> tuple[str, ...]:
         """Their names in a split."""
-        return tuple(
-            path.split("/", 2)[2].removesuffix(".jpg") for path, _ in self.images
-        )  # below PreSocial/Real/ or PreSocial/Fake/
+        # below PreSocial/Real/ or PreSocial/Fake/
+        return tuple(path.split("/", 2)[2].removesuffix(".jpg") for path, _ in self.images)
 
 
 @dataclass(frozen=True, kw_only=True)

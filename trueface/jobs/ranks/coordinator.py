@@ -43,9 +43,8 @@ from trueface.jobs.ranks.rank import (
 )
 
 PRELOADED = "trueface.jobs.ranks.preloaded"
-FIELDS_PER_RANK = frozenset(
-    {"progress", "stop", "share", "device", "cpus"}
-)  # what each process has of a job
+# what each process has of a job
+FIELDS_PER_RANK = frozenset({"progress", "stop", "share", "device", "cpus"})
 POLL_INTERVAL_S = 0.2  # for a wish to stop, and for another limit
 GRACE_S = (
     1.0  # seconds from the first failure until the other ranks are killed: they may report details

@@ -47,9 +47,8 @@ class GroupDro(Objective):
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss, the number of correct images, and the largest weight of a cell."""
         losses, logs = per_sample_bce(model, batch)
-        members = functional.one_hot(
-            self._cells.subgroup_ids_of_batch(batch), len(self._weights)
-        )  # (B, 2 G)
+        # (B, 2 G)
+        members = functional.one_hot(self._cells.subgroup_ids_of_batch(batch), len(self._weights))
         means = group_sums(losses, members) / members.sum(0).clamp(min=1)
         if self._next is None:
             raised = self._weights.to(losses.device).log() + self._step * means.detach().double()

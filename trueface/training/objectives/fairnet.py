@@ -155,9 +155,8 @@ class FairNetLosses(Objective):
                 "attributes."
             )
         types = facts.columns[FORGERY]
-        counts = (
-            Subgroups.from_training_facts(facts, "fairnet").counts.view(2, -1).sum(0)
-        )  # images of each group
+        # images of each group
+        counts = Subgroups.from_training_facts(facts, "fairnet").counts.view(2, -1).sum(0)
         self._forgeries = max(FORGERIES, int(types.max()) + 1)
         for what, number in (("groups", len(counts)), ("forgery types", self._forgeries)):
             if number > MOST_CLASSES:

@@ -93,9 +93,8 @@ def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
     return means
 
 
-PredictionsBySplit = Mapping[
-    str, SamplePredictions
-]  # "forget", "retain", "validation", "test": the last may be absent
+# "forget", "retain", "validation", "test": the last may be absent
+PredictionsBySplit = Mapping[str, SamplePredictions]
 
 
 class UndefinedMetric(ValueError):

@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the registry loads pydantic
     from trueface.unlearning.registry import Goal
 
-PUBLISHED = (
-    "retain",
-    "forget",
-    "test_retain",
-    "test_forget",
-    "us",
-    "seconds",
-)  # of a `PublishedFigure`
+# of a `PublishedFigure`
+PUBLISHED = "retain", "forget", "test_retain", "test_forget", "us", "seconds"
 SCREEN: Mapping["Goal", tuple[str, ...]] = {
     "flips": (
         "retain", "forget", "forget_true", "val", "test", "test_tuned", "auc", "ece", "recovery", "gap",

@@ -40,9 +40,8 @@ from trueface.unlearning.optimization import Descent, teach
 from trueface.unlearning.registry import register_method
 
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
-WeightAnchors = list[
-    tuple[nn.Parameter, Tensor, Tensor]
-]  # with its original value, and the regularization of each entry
+# with its original value, and the regularization of each entry
+WeightAnchors = list[tuple[nn.Parameter, Tensor, Tensor]]
 
 
 class IwuOptions(DescentOptions):

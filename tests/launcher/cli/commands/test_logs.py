@@ -475,9 +475,8 @@ def test_jobs_with_the_same_name_are_distinguished_by_number() -> None:
 @pytest.mark.parametrize("turns", [True, False])
 def test_endless_line_is_cut_at_the_maximum_length(turns: bool) -> None:
     lines = LineSplitter(turns=turns)
-    cut = [
-        line for _ in range(64) for line in lines.split(b"x" * 65536)
-    ]  # hours, were it quadratic
+    # hours, were it quadratic
+    cut = [line for _ in range(64) for line in lines.split(b"x" * 65536)]
     assert set(map(len, cut)) == {LONGEST_BYTES}
     assert sum(map(len, cut)) == 63 * 65536 + 65536 - LONGEST_BYTES
     assert lines.split(b"xxxxx") == [b"x" * LONGEST_BYTES]

@@ -304,9 +304,8 @@ def test_forgery_column_reports_self_blended_images(
 
 
 def test_objectives_count_images_as_shown_in_an_epoch(images: tuple[Image, ...]) -> None:
-    image_set = training_loader(
-        images[:COUNT], sbi=1.0
-    ).image_set  # reals alone, and all become fakes
+    # reals alone, and all become fakes
+    image_set = training_loader(images[:COUNT], sbi=1.0).image_set
     image_set.attach_column("demographic", [0, 1] * (COUNT // 2), ("men", "women"))
     cells = Subgroups.from_training_facts(TrainingFacts.from_image_set(image_set), "reweight")
     assert cells.counts.tolist() == [0, 0, COUNT // 2, COUNT // 2]

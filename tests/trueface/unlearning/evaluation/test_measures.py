@@ -233,9 +233,8 @@ def test_sources_with_equal_accuracy_keep_the_uncertainty_of_their_images() -> N
 
 def test_interval_of_three_sources_uses_three_units() -> None:
     truth = [0] * 300 + [1] * 300
-    wrong = [
-        1 - label if n % 300 < 40 else label for n, label in enumerate(truth)
-    ]  # all in one source
+    # all in one source
+    wrong = [1 - label if n % 300 < 40 else label for n, label in enumerate(truth)]
     keys = tuple(f"pre:{label}/{n % 300 // 100}/{n}" for n, label in enumerate(truth))
     apart = accuracy_with_ci(make_predictions(truth, wrong, ids=keys))
     alike = accuracy_with_ci(

@@ -79,9 +79,8 @@ def change_inside_subspace(
 def test_no_layer_moves_in_the_input_space_of_retained_samples(
     pictures: bool, changed: dict[str, Any]
 ) -> None:
-    problem = make_class_problem(
-        pictures=pictures, epochs=4
-    )  # later its answers are so sure that it stays
+    # later its answers are so sure that it stays
+    problem = make_class_problem(pictures=pictures, epochs=4)
     before = copy.deepcopy(problem.model)
     done = problem.run("pgu", options=changed)
     shares = change_inside_subspace(problem, before, done.model, more=1, **changed)
