@@ -1,9 +1,13 @@
-"""Clusters: engines such as Slurm and Ray, the pilots that they start on nodes, and what is said and decided of these.
+"""Clusters: engines such as Slurm and Ray, and the pilots that they start on nodes.
 
-- `settings` and `protocol`: how a backend is configured, all that an engine has to do, and calls to it; `slurm`, `ray`,
-  `local` do it.
-- `channel`: the files over which scheduler and pilot talk.
-- `node_…`: the pilot on its node; `node_pilot` is its process. It has no database and decides nothing: it starts the attempts that it is sent.
-- `pilot`, `backend_pilots`, `fleet`: the pilots as the scheduler knows them; `pilot_rules` has what is decided,
-  `pilot_records` what outlives a scheduler, `pilots_file` what screens get.
+`settings` configures backends. `protocol` defines the interface of an engine, and calls to it.
+`slurm`, `ray` and `local` implement this interface.
+
+`channel` has the message files between scheduler and pilot.
+
+The modules `node_…` are the pilot on its node, and `node_pilot` is its process.
+It has no database and decides nothing: it starts the attempts that it is sent.
+
+`pilot`, `backend_pilots` and `fleet` hold the scheduler's view of pilots. `pilot_rules` has the decisions.
+`pilot_records` has the data that outlives a scheduler, and `pilots_file` the data for screens.
 """

@@ -14,10 +14,10 @@ from launcher.backends.protocol import EngineError
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
-_LINES_KEPT = 10  # of what it prints for people
+_LINES_KEPT = 10  # lines of stderr, for error messages
 _SHOWN = 3
-_LONGEST = 1 << 16  # bytes of such a line
-_END_S = 5.0  # for a process that has closed its output to be gone
+_LONGEST = 1 << 16  # bytes of a line of stderr
+_END_S = 5.0  # seconds until a process that has closed its output must be gone
 _MOST_ANSWER = 1 << 28  # bytes
 
 
@@ -39,9 +39,9 @@ class JsonLineProcess:
 
         Args:
             argv: its command.
-            environment: of what it is started with.
-            name: whom it speaks for, in messages.
-            patience_s: for each answer.
+            environment: returns the environment variables of the process.
+            name: name of the service that it connects to, for error messages.
+            patience_s: timeout of each response.
         """
         self._argv, self._environment = tuple(argv), environment
         self._name, self._patience_s = name, patience_s
@@ -107,7 +107,7 @@ class JsonLineProcess:
         return child
 
     def _collect_stderr(self, child: "subprocess.Popen[bytes]") -> None:
-        """Keep the last lines that the process prints for people."""
+        """Keep the last lines that the process prints to stderr."""
         assert child.stderr is not None
         with child.stderr as lines, contextlib.suppress(OSError, ValueError):
             for line in lines:

@@ -53,24 +53,24 @@ from launcher.units import format_seconds
 
 logger = logging.getLogger(__name__)
 
-DRAIN_GRACE_S = 120.0  # what runs on a pilot that is to leave now may save for so long
-CONFIG_POLL_S = 2.0  # while work waits, so soon a change of config.toml is seen
-PROCESS_PROBE_S = 5.0  # between two looks for the processes of pilots whose engine does not answer
-ACTIVE_POLL_S = 1.0  # with pilots, something may be due so soon
+DRAIN_GRACE_S = 120.0  # time for jobs to save after their pilot was ordered to leave
+CONFIG_POLL_S = 2.0  # between two checks of config.toml while work waits
+PROCESS_PROBE_S = 5.0  # between two searches for processes of pilots whose engine does not respond
+ACTIVE_POLL_S = 1.0  # until the next check while there are pilots
 
 
 LOG_LINES = 5
 
 
 class BackendContext(NamedTuple):
-    """What the pilots of all backends have in common."""
+    """Values that the pilots of all backends share."""
 
     home: Home  # the queue's
     records: PilotRecords  # of all pilots
     make: BackendFactory  # returns the engine of a table
     make_link: Callable[[PilotFolder, PilotSpec], PilotLink]  # returns the link of a pilot
     wake: Callable[[], None]  # called in another thread when an engine has answered
-    clock: Callable[[], float]  # tells seconds; nobody sets it
+    clock: Callable[[], float]  # returns monotonic seconds
     wall_clock: Callable[[], float]  # seconds since 1970
 
 
@@ -110,21 +110,21 @@ class BackendPilots:
 
     @property
     def count_toward_limit(self) -> int:
-        """How many count against the most that there may be."""
+        """Number of pilots that count towards the limit of the backend."""
         return sum(pilot.counts_toward_limit for pilot in self.all)
 
     @property
     def pending_count(self) -> int:
-        """How many will take work, and have not spoken yet."""
+        """Number of pilots that will accept work and have not registered yet."""
         return sum(pilot.is_pending for pilot in self.all)
 
     @property
     def root(self) -> Path:
-        """Where the folders of its pilots lie."""
+        """The folder that contains the folders of its pilots."""
         return pilots_root(self.settings, self.context.home)
 
     def needs_scheduler(self, now: float) -> bool:
-        """Tell whether a scheduler should stay for one of its pilots."""
+        """Return whether the scheduler must keep running for one of its pilots."""
         mute = bool(self.error or self.disk_error)
         return any(pilot.needs_scheduler(now, engine_silent=mute) for pilot in self.all)
 
@@ -161,18 +161,18 @@ class BackendPilots:
         )
 
     def mark_reaped(self, token: str) -> None:
-        """Note that the attempts of a pilot have been ended in the queue; of a full disk: tell it again later."""
+        """Record that the attempts of a pilot were ended in the queue. If the disk is full, call it again later."""
         pilot = self.pilots[token]
         if self._write_record(pilot, pilot.record._replace(buried=True)):
             pilot.attempts = 0
 
     def drain(self, *, now: bool, why: str, busy_pilots_too: bool = True) -> None:
-        """Have all pilots end: at once, or when nothing runs there; may be called again and again.
+        """End all pilots, at once or when they run nothing. Repeated calls are allowed.
 
         Args:
-            now: at once, with what runs there.
-            why: they end.
-            busy_pilots_too: those are told at once, too, on which something runs; else they may be needed again by then.
+            now: also end their attempts, at once.
+            why: reason for the end.
+            busy_pilots_too: also order pilots with attempts to leave now. Without it, the queue may need them again.
         """
         at = self._clock()
         for pilot in self.all:
@@ -185,12 +185,12 @@ class BackendPilots:
     # --- a turn
 
     def run_cycle(self, now: float, demand: Demand, busy: Mapping[str, int]) -> None:
-        """Take in what came, and ask the engine for what is due.
+        """Apply the result of the last engine call, update the pilots, and start the next call that is due.
 
         Args:
-            now: by the clock.
+            now: time of the clock.
             demand: the work that waits for pilots.
-            busy: token → attempts that are there.
+            busy: token → number of the pilot's attempts.
         """
         self.demand = demand if self.configured else NO_DEMAND
         self.calls.deliver_result()
@@ -246,7 +246,7 @@ class BackendPilots:
             and not pilot.is_terminating
         ):
             self._record_failure(pilot, self._end_reason(pilot), now)
-        # then it will not tell of the ends of what is there
+        # a lost pilot does not report the ends of its attempts
         lost = bool(pilot.attempts) and (pilot.is_lost or pilot.state is PilotState.STRANDED)
         if (
             lost
@@ -256,18 +256,18 @@ class BackendPilots:
             self._abandon(pilot)
 
     def _dismiss(self, pilot: Pilot, now: float) -> None:
-        """Have a pilot end that can do nothing, or is of another version; what runs there runs on."""
+        """End a pilot that cannot work, or has another version. Its running attempts continue."""
         why = "; ".join(pilot.troubles)
         pilot.send_drain(now=False, at=now)
-        if not pilot.attempts and not pilot.adopted:  # it may have taken its leave already
+        if not pilot.attempts and not pilot.adopted:  # it may have deregistered already
             self._record_failure(pilot, why, now)
         if not pilot.attempts:
             self._mark_for_cancel(pilot, why)
 
     def _abandon(self, pilot: Pilot) -> None:
-        """Give up what runs on a pilot, after its engine was asked to end it; what lives there all the same ends.
+        """Abandon the attempts of a pilot after a call to its engine to end it. Processes that still live there end.
 
-        That stands in its record before anybody acts on it: it holds for the next scheduler, too.
+        Its record says so before the queue ends the attempts, so it also applies to the next scheduler.
         """
         why = pilot.record.cancelled or self._end_reason(pilot)  # before it was cancelled for that
         ended = pilot.cancelled or pilot.is_empty or pilot.process_gone
@@ -275,9 +275,9 @@ class BackendPilots:
             return
         try:
             run_with_timeout(pilot.link.root, pilot.link.folder.mark_abandoned)
-        except FileNotFoundError:  # who deletes its folder says that it is over
+        except FileNotFoundError:  # a deleted folder means that the pilot is over
             pass
-        except OSError as error:  # of a full disk: what lives there cannot learn it yet
+        except OSError as error:  # such as a full disk: its processes cannot see it yet
             logger.warning("pilot=%s trouble=%r", pilot.token, str(error))
             return
         self._write_record(pilot, pilot.record._replace(given_up=why))
@@ -320,7 +320,7 @@ class BackendPilots:
     # --- the engine
 
     def _start_due_call(self, now: float) -> None:
-        """Ask the engine for what is due, the most urgent first; one request is under way at a time."""
+        """Start the most urgent engine call that is due. Only one call runs at a time."""
         if self.calls.is_busy:
             return
         due = [pilot for pilot in self.all if pilot.is_submitted and pilot.is_cancel_due(now)]
@@ -461,14 +461,14 @@ class BackendPilots:
 
         self.calls.begin(collect_and_clear, apply_logs, self._record_error)
 
-    # --- records: what is known of a pilot changes on the disk first
+    # --- records: each change is written to disk before it takes effect
 
     def _make_pilot(self, record: PilotRecord, *, adopted: bool = False) -> Pilot:
         link = self.context.make_link(record.pilot_folder, record.spec)
         return Pilot(record=record, link=link, adopted=adopted)
 
     def _add(self, record: PilotRecord) -> Pilot | None:
-        """Add a pilot that is to be submitted; None where that cannot be put down."""
+        """Add a pilot that is to be submitted. Return None if its record cannot be written."""
         pilot = self._make_pilot(record)
         pilot.is_submitted = False
         # hundreds for one job each: a record is synced when an attempt is there; before that, such a pilot that
@@ -506,7 +506,7 @@ class BackendPilots:
 
 
 def _is_record_visible(pilot: Pilot) -> bool:
-    """Tell whether what is on record of a pilot's attempts can be read, or is gone: its file system may not be mounted."""
+    """Return whether a pilot's messages can be read or were deleted. False if its file system is not mounted."""
     root, news = pilot.link.root, pilot.link.folder.messages_file
     try:
         return run_with_timeout(root, lambda: news.exists() or is_visible(root))
@@ -515,7 +515,10 @@ def _is_record_visible(pilot: Pilot) -> bool:
 
 
 def _is_process_over(pilot: Pilot) -> bool:
-    """Tell whether the process of a pilot is over: it said bye long ago, or it ran on this machine and is not there."""
+    """Return whether the process of a pilot is over.
+
+    It is over if it deregistered long ago, or if it ran on this machine and does not exist any more.
+    """
     hello = pilot.link.registration
     if pilot.link.exit_reason is not None and pilot.silent_s > DRAIN_GRACE_S:
         return True
@@ -528,7 +531,7 @@ def _is_waiting(pilot: Pilot) -> bool:
 
 
 def _is_finished(pilot: Pilot) -> bool:
-    """Tell whether nothing of a pilot is there, or will be."""
+    """Return whether nothing of a pilot exists or will exist."""
     if pilot.is_deleting:
         return True
     if (

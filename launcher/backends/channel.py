@@ -1,10 +1,10 @@
-"""The files over which scheduler and pilot talk: one writer appends lines, and each reader goes on where it stopped.
+"""Message files of scheduler and pilot: one writer appends lines, and each reader continues where it stopped.
 
-Every message may be read twice, as a scheduler that starts anew reads from the beginning; none may be missed. A line
-that is not understood is skipped: a newer launcher may have written it. Each file has one writer, who appends, and is
-read from where it was left. NFS promises only that who opens a file after another has closed it sees what was written.
-So every append opens, writes and closes, and every look opens, reads and closes; new names are avoided, as a node may
-miss them for 30 s.
+Every message may be read twice, as a restarted scheduler reads from the beginning. No message may be missed. A line
+that cannot be parsed is skipped: a newer launcher may have written it. Each file has one writer, which appends.
+Readers continue at their last offset. NFS guarantees only that a file opened after the writer closed it shows the
+written data. Therefore every append opens, writes and closes, and every poll opens, reads and closes. New file names
+are avoided, as a node may not see them for 30 s.
 """
 
 import os
@@ -29,7 +29,7 @@ class MessageWriter:
         """Append whole lines.
 
         Raises:
-            OSError: the disk is full, or the file is gone; what was written in part is closed by the next append.
+            OSError: the disk is full, or the file is gone. The next append terminates a partly written line.
         """
         data = b"\n" * self._torn + b"".join(lines)
         descriptor = os.open(self._path, _APPEND)
@@ -52,7 +52,7 @@ class MessageReader:
         self._path, self.offset = path, offset
 
     def lines(self) -> Iterator[bytes]:
-        """Give the lines that have come since the last call, without their ends; what is cut off waits.
+        """Yield the lines that arrived since the last call, without line ends. An incomplete line waits for its rest.
 
         Raises:
             OSError: the file cannot be read now.
@@ -63,7 +63,7 @@ class MessageReader:
         finally:
             os.close(descriptor)
         whole, end, rest = data.rpartition(b"\n")
-        if not end and len(rest) == _BLOCK:  # no line is so long: skip it
+        if not end and len(rest) == _BLOCK:  # longer than any valid line: skip it
             self.offset += _BLOCK
         if not end:
             return

@@ -19,17 +19,17 @@ def with_default_backends(terms: Terms, backends: Backends) -> Terms:
 
 
 def runs_here(terms: Terms) -> bool:
-    """Tell whether a job may run on this machine."""
+    """Return whether a job may run on this machine."""
     return not terms.on or LOCAL in terms.on
 
 
 def runs_only_here(terms: Terms) -> bool:
-    """Tell whether a job may run nowhere else."""
+    """Return whether a job may run only on this machine."""
     return not terms.on or terms.on == (LOCAL,)
 
 
 def why_impossible_on_backends(resources: Resources, terms: Terms, backends: Backends) -> str:
-    """Return why no pilot of a job's backends can ever hold it, '' where one can, or it may run here."""
+    """Return why no pilot of a job's backends can ever hold it, '' if one can or the job may run here."""
     reasons = [
         why_never_fits(resources, terms.time_limit_s, backends.by_name[name])
         for name in terms.on

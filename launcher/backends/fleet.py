@@ -1,4 +1,4 @@
-"""The pilots of all backends: what the scheduler asks, and what it tells them, once a turn."""
+"""The pilots of all backends, which the scheduler queries and commands once per cycle."""
 
 import logging
 import math
@@ -48,10 +48,10 @@ class PilotPool:
         """Begin without pilots; `adopt_recorded_pilots` finds those of an earlier scheduler.
 
         Args:
-            home: the queue's, whose lock this process holds.
-            backends: returns what config.toml says; may raise UsageError: what held before holds on then.
+            home: the queue folder, whose lock this process holds.
+            backends: returns the backends of config.toml. If it raises UsageError, the previous ones stay in effect.
             wake: ends the scheduler's sleep; called in other threads.
-            clock: tells seconds; nobody sets it.
+            clock: returns monotonic seconds.
             make: returns an engine.
             link: returns the link of a pilot.
             wall: seconds since 1970.
@@ -62,15 +62,15 @@ class PilotPool:
         self._file = PilotsFile(home)
         self._groups: dict[EngineKey, BackendPilots] = {}
         self._next_cycle_at = self._configured_at = -math.inf
-        # tokens that work is on, and that have no record → since when
+        # tokens of pilots with attempts but without a record → since when
         self._unrecorded: dict[str, float] = {}
         self.links: Sequence[PilotLink] = []  # of pilots that may be sent work, the oldest first
-        self.all_links: Sequence[PilotLink] = []  # of all whose news are to be read
-        self._reasons: Mapping[str, str] | None = None  # as of the last look; None: not asked for
+        self.all_links: Sequence[PilotLink] = []  # of all whose messages are to be read
+        self._reasons: Mapping[str, str] | None = None  # as of the last query; None: not computed
         self.config_error = ""  # of config.toml
 
     def __bool__(self) -> bool:
-        """Tell whether a scheduler is needed for a pilot."""
+        """Return whether a scheduler is needed for a pilot."""
         now = self._clock()
         return any(group.needs_scheduler(now) for group in self._groups.values())
 
@@ -86,13 +86,13 @@ class PilotPool:
         self._list_links()
 
     def run_cycle(self, demand: Mapping[str, Demand], busy: Mapping[str, int]) -> None:
-        """Take in what engines said, and ask them for what is due.
+        """Apply the responses of engines, and start the engine calls that are due.
 
-        To be called once a turn, after the links were read.
+        Call it once per cycle, after the links were read.
 
         Args:
             demand: backend → the work that waits for its pilots.
-            busy: token → attempts that the queue has there.
+            busy: token → number of attempts that the queue has there.
         """
         now = self._clock()
         if now < self._next_cycle_at and not any(
@@ -118,7 +118,7 @@ class PilotPool:
         self._next_cycle_at = ended + max(CYCLE_S, (ended - now) / MOST_TIME_FRACTION)
 
     def abandoned_pilots(self) -> Mapping[str, str]:
-        """Return the pilots all of whose attempts are to end, and why; `terminating_s` tells how far that is."""
+        """Return the pilots whose attempts all have to end, with the reason. `terminating_s` shows the progress."""
         lost = {
             token: f"the queue folder has no record of pilot {token}" for token in self._unrecorded
         }
@@ -129,20 +129,20 @@ class PilotPool:
         return lost
 
     def terminating_s(self, token: str) -> float:
-        """Return how long all that lives of a pilot that was given up has been ending; infinite: nothing lives."""
+        """Return for how many seconds the processes of an abandoned pilot have been ending. Infinite if none lives."""
         group = self._group_of(token)
         if group is not None:
             return group.pilots[token].terminating_s
         return max(0.0, self._clock() - self._unrecorded.get(token, math.inf))
 
     def is_unreadable(self, token: str) -> bool:
-        """Tell whether there is a pilot's record that could not be read, so that nothing else is known of it."""
+        """Return whether a pilot has a record that could not be read. Nothing else is known of such a pilot."""
         return self._group_of(token) is None and self._records.has(token)
 
     def mark_reaped(self, token: str) -> None:
-        """Note that the attempts of a pilot have been ended in the queue.
+        """Record that the attempts of a pilot were ended in the queue.
 
-        While the home cannot be written, it stays among those that are given up.
+        While the queue folder cannot be written, the pilot stays abandoned.
         """
         self._unrecorded.pop(token, None)
         group = self._group_of(token)
@@ -161,7 +161,7 @@ class PilotPool:
         return self._reasons
 
     def drain(self, *, now: bool) -> None:
-        """Have all pilots end: at once, or when nothing runs there; may be called in each turn."""
+        """End all pilots, at once or when they run nothing. It may be called in each cycle."""
         for group in self._groups.values():
             group.drain(now=now, why="the queue was stopped", busy_pilots_too=False)
 
@@ -170,7 +170,7 @@ class PilotPool:
         self._write_pilots_file(self._clock())
 
     def next_cycle_s(self) -> float:
-        """Return after how long a turn has something to do, if nothing happens before."""
+        """Return the seconds until a cycle has something to do, if nothing happens before."""
         now = self._clock()
         return min((group.next_check_s(now) for group in self._groups.values()), default=LONG_S)
 

@@ -106,7 +106,7 @@ class Local:
             return ""
 
     def estimate(self, spec: PilotSpec) -> Estimate:
-        """Tell whether this machine has the GPUs of a pilot; it starts at once."""
+        """Return whether this machine has the GPUs of a pilot. Such a pilot starts at once."""
         try:
             self._free_gpus(spec.gpus)
         except EngineError as error:
@@ -131,7 +131,7 @@ class Local:
             )
         self._children[folder.token] = child
         who = identity(child.pid)
-        if who is not None:  # else it is over already, and its status tells
+        if who is not None:  # otherwise it has ended already, and its exit status shows how
             record: dict[str, Json] = {"schema": 1, **who.record(), "gpus": list(gpus)}
             write_json(folder.process_file, record, mode=0o600)
 
@@ -211,7 +211,7 @@ def _used_gpus(root: Path) -> Iterator[str]:
 def _end_cause(
     folder: PilotFolder, record: Mapping[str, Json], who: Identity | None, status: int | None
 ) -> tuple[AllocationEndCause, str]:
-    """Return why a pilot ended, and what is known of it."""
+    """Return why a pilot ended, with the known details."""
     if record.get("cancelled"):
         return AllocationEndCause.CANCELLED, "cancelled"
     if who is not None and who.boot != boot_id():

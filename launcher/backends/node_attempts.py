@@ -124,10 +124,10 @@ class NodeAttempts:
             yield from self.stop(name)
 
     def advance(self, readable: Collection[int]) -> Iterator[PilotMessage]:
-        """Take in what ended, and give what waits to supervisors.
+        """Collect finished attempts, and start supervisors for waiting ones.
 
         Args:
-            readable: the descriptors that have news.
+            readable: the file descriptors that can be read now.
         """
         yield from self._collect_finished(readable)
         self._pool.collect_spawned(readable)

@@ -1,4 +1,4 @@
-"""What a pilot is on its node: what it has there, and why it can do nothing where that is so."""
+"""Facts of a pilot about its node: its resources there, and the reasons if it cannot work."""
 
 import os
 import socket
@@ -21,17 +21,17 @@ from launcher.system.processes import boot_id
 
 PATHS_TIMEOUT_S = 35.0  # a network file system may hide a new name for 30 s
 PATHS_POLL_S = 0.25
-DRIVER_TIMEOUT_S = 60.0  # the first look wakes sleeping cards
+DRIVER_TIMEOUT_S = 60.0  # the first query wakes sleeping GPUs
 _LATEST_END = 1 << 40
-# what engines put into the environment of what they start; an old Slurm does not tell a job of its end
-_NODE_VARIABLES = ("SLURMD_NODENAME", "LAUNCHER_NODE")  # what the engine calls it counts first
+# variables that engines set in the environment of their jobs; an old Slurm does not set the end time
+_NODE_VARIABLES = ("SLURMD_NODENAME", "LAUNCHER_NODE")  # the engine's name for it has precedence
 _JOB, _ELEMENT = "SLURM_JOB_ID", ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
 _END_TIME_VARIABLES = ("SLURM_JOB_END_TIME",)  # seconds since 1970
-_LIMITED_JOB_VARIABLES = (_JOB,)  # who has it is ended some time
+_LIMITED_JOB_VARIABLES = (_JOB,)  # a process with this variable has a time limit
 
 
 class NodeFacts(NamedTuple):
-    """What a pilot found out before it serves."""
+    """Facts that a pilot collects before it serves."""
 
     registration: Registered
     probe: Nvml | None  # None: it has no GPUs

@@ -7,13 +7,13 @@ from dataclasses import replace
 from launcher.gpu.monitor import GpuPoller, find_owner, parent_pid
 from launcher.gpu.snapshot import GpuSnapshot
 
-# bytes in use that are more or less than before are told at once
+# bytes; a change of the used memory by this much is reported at once
 LEAST_REPORTED_CHANGE_BYTES = 64 << 20
 _NO_GPUS = {"", "nodevfiles", "none", "void"}
 
 
 class WrongGpus(Exception):
-    """The engine's word and the driver's do not agree; says how."""
+    """Engine and driver disagree about the GPUs. The message contains the difference."""
 
 
 def resolve_visible_gpus(
@@ -60,21 +60,21 @@ class NodeGpus:
         snapshot: Callable[[], Sequence[GpuSnapshot]],
         wake: Callable[[], None],
     ) -> None:
-        """Begin without having looked.
+        """Begin without a poll.
 
         Args:
-            gpus: the pilot's, as they were at its hello; none: nothing is ever looked at.
+            gpus: the pilot's GPUs, as they were when it registered. If empty, nothing is ever polled.
             snapshot: returns all GPUs of the node as they are now.
-            wake: called in another thread after a look.
+            wake: called in another thread after a poll.
         """
         self._uuids = frozenset(gpu.uuid for gpu in gpus)
         self._poller = GpuPoller(
             lambda: [gpu for gpu in snapshot() if gpu.uuid in self._uuids], wake
         )
-        # attempt → UUID → most bytes since the last beat
+        # attempt → UUID → most bytes since the last heartbeat
         self._peaks: dict[str, dict[str, int]] = {}
         self._sampled_at = 0.0
-        self._last_sent = self.gpus = tuple(gpus)  # in the last beat; at the newest look
+        self._last_sent = self.gpus = tuple(gpus)  # in the last heartbeat; at the newest poll
 
     def __bool__(self) -> bool:
         return bool(self._uuids)
@@ -105,12 +105,12 @@ class NodeGpus:
         return any(_differs(before.get(gpu.uuid), gpu) for gpu in self.gpus)
 
     def take_peaks(self) -> dict[str, dict[str, int]]:
-        """Return the most that each attempt held since the last beat, by GPU; that beat is sent now."""
+        """Return the most bytes that each attempt held since the last heartbeat, by GPU, for the heartbeat of now."""
         peaks, self._peaks, self._last_sent = self._peaks, {}, self.gpus
         return peaks
 
     def _record_peaks(self, gpu: GpuSnapshot, supervisors: Mapping[int, str]) -> None:
-        """Add up what the processes of each attempt hold, where the driver tells."""
+        """Add up the bytes that the processes of each attempt hold, if the driver reports them."""
         held: Counter[str] = Counter()
         for process in gpu.processes or ():
             owner = find_owner(process.pid, parent_pid, supervisors) if process.used else None

@@ -1,7 +1,7 @@
 """The temporary home of a pilot on its node, for its fork servers, its supervisors and unpacked code archives.
 
-It is deleted when the pilot leaves; there is no queue in it. What is to be kept lies in the pilot's own folder, which
-all see.
+The pilot deletes it when it leaves. It does not contain a queue. Files that must stay are in the pilot's own folder,
+which submit host and nodes share.
 """
 
 import contextlib

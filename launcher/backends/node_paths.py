@@ -20,7 +20,7 @@ class NodePaths:
             settings: of the backend.
         """
         self._python = settings.python
-        # the longest first: /data/fast may lie elsewhere than the rest of /data
+        # the longest first: /data/fast may have another path there than the rest of /data
         pairs = ((here.rstrip("/"), there.rstrip("/")) for here, there in settings.paths.items())
         self._pairs = tuple(sorted(pairs, key=lambda pair: -len(pair[0])))
         self._context = lru_cache(maxsize=8)(self._map_context)

@@ -1,9 +1,9 @@
-"""A pilot on its node: says what it has, runs what it is ordered to, reports how that ends, and leaves.
+"""A pilot on its node: registers, runs the attempts that it is sent, reports their outcomes, and deregisters.
 
 Its process is `python -P -m launcher.pilots FOLDER`, as an engine starts it there.
 
-It decides nothing. While orders come it looks for them fifty times a second; where none come, ever more seldom. On a
-full disk its news wait for room, and no end is lost.
+It decides nothing. While commands arrive, it polls 50 times per second. Without commands, the poll interval grows. On a
+full disk its messages wait for space, and no outcome is lost.
 """
 
 import contextlib
@@ -125,7 +125,7 @@ class NodePilot:
     # --- orders
 
     def _poll_commands(self, now: float) -> bool:
-        """Carry out what was ordered since the last look; tell whether there was any."""
+        """Execute the commands that arrived since the last poll. Return whether there were any."""
         if now < self._poll_at:
             return False
         came = False
@@ -178,13 +178,13 @@ class NodePilot:
             }
 
     def _poll_last_commands(self) -> bool:
-        """Look once more before we say bye; tell whether there is something to run."""
+        """Poll once more before deregistering. Return whether there is still something to run or report."""
         self._poll_at = 0.0
         self._poll_commands(time.monotonic())
         return bool(self._attempts) or self._outbox.has_finished_attempts
 
     def _start_draining(self, why: str, signal: str = "") -> None:
-        """Take nothing more; told at once, since what is refused would be sent here again."""
+        """Accept no more attempts. This is reported at once, as the scheduler would send refused attempts here again."""
         if not self._drain_reason:
             self._drain_reason = why
             self._outbox.add([Draining(why=why, signal=signal)])

@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     folder = PilotFolder(Path(argv[0]))
     os.umask(0o077)
     os.chdir("/")
-    logging.raiseExceptions = False  # a full disk is no reason to end
+    logging.raiseExceptions = False  # a full disk must not end the pilot
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s pilot %(levelname)s %(message)s"
     )
@@ -101,7 +101,7 @@ def _await_spec(folder: PilotFolder) -> PilotSpec:
 
 
 def _prepare_environment(spec: PilotSpec) -> None:
-    """Keep what jobs are to have of our environment: what the site's prologue has changed, and no secret."""
+    """Delete secrets from our environment, and record the changes of the site's prologue for jobs."""
     changes = site_changes(os.environ)
     for name, value in list(os.environ.items()):
         if is_likely_secret(name, value) or name == BEFORE_SITE_VARIABLE:

@@ -67,5 +67,5 @@ class Outbox:
             self.error = ""
 
     def retry_wait_s(self, now: float) -> float:
-        """Return how long until something is tried again; infinite: nothing waits."""
+        """Return the seconds until the next retry. Infinite if no message waits."""
         return max(0.0, self._retry_at - now) if self._messages else inf
