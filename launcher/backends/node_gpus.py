@@ -22,7 +22,7 @@ def resolve_visible_gpus(
     """Return the GPUs that CUDA_VISIBLE_DEVICES names, in its order.
 
     Args:
-        visible: its text: indices, UUIDs of GPUs or MIG instances or beginnings of them; None: it is not set.
+        visible: its text, with indices, UUIDs of GPUs or MIG instances, or prefixes of these. None if it is not set.
         gpus: all that the driver lists.
 
     Raises:

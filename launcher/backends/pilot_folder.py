@@ -12,35 +12,37 @@ TOKEN = "LAUNCHER_PILOT"  # in the environment of a pilot, its fork servers and 
 
 
 class PilotSpec(NamedTuple):
-    """What a pilot is to be; written before it is submitted, never changed."""
+    """Specification of a pilot. It is written before the submission and never changed."""
 
-    token: str  # unguessable: the engine's job has it as its name
+    token: str  # unguessable; also the name of the engine's job
     backend: str  # its name in config.toml
-    version: str  # of launcher: a pilot of another one refuses
+    version: str  # of launcher; a pilot of another version refuses
     cpus: int
     gpus: int = 0
     memory: int | None = None
     time_s: float | None = None
     lease_s: float | None = (
-        None  # its attempts end when the scheduler was silent for so long; None: never
+        None  # its attempts end after this time without the scheduler; None: never
     )
-    beat_s: float = 5.0  # so often it says that it lives
-    idle_s: float = 300.0  # it leaves after so long without work
-    single: bool = False  # it is for one attempt, after which it is sent that it leaves
-    paths: tuple[str, ...] = ()  # that must be seen on the node: roots of runs, interpreters
+    beat_s: float = 5.0  # between two heartbeats
+    idle_s: float = 300.0  # it leaves after this time without work
+    single: bool = False  # it is for one attempt, after which it is ordered to leave
+    paths: tuple[str, ...] = ()  # that must exist on the node: roots of runs, interpreters
 
 
 class PilotFolder(NamedTuple):
     """The folder of one pilot, on a file system that the submit host and the node share.
 
-    spec.json    scheduler   what it is to be; written before submission
-    to           scheduler   orders, a JSON line each, appended
-    from         pilot       news, likewise
-    taken        pilot       made once: an engine that starts the pilot again gets none
-    process.json engine      which process the pilot is, where its engine is `local`
-    engine.log   engine      standard output and error of the pilot, and of what the site runs before it
-    buried       scheduler   empty; written when it gives the pilot up: what lives of it ends, and records that
-    attempts/    both        a folder per attempt, as in a home
+    Its files, with their writers:
+
+    `spec.json` (scheduler): Specification, written before the submission.
+    `to` (scheduler): Commands, one JSON line each, appended.
+    `from` (pilot): Messages, one JSON line each, appended.
+    `taken` (pilot): Created once. If the engine starts the pilot again, that pilot ends.
+    `process.json` (engine): Identity of the pilot's process, if the engine is `local`.
+    `engine.log` (engine): Standard output and error of the pilot and of the site's prologue.
+    `buried` (scheduler): Empty. Created when it abandons the pilot, whose processes then end and record that.
+    `attempts/` (both): One folder per attempt, as in a queue folder.
     """
 
     folder: Path
@@ -52,27 +54,27 @@ class PilotFolder(NamedTuple):
 
     @property
     def spec(self) -> Path:
-        """What it is to be."""
+        """Specification of the pilot."""
         return self.folder / "spec.json"
 
     @property
     def commands_file(self) -> Path:
-        """Orders, a line each."""
+        """Commands, one per line."""
         return self.folder / "to"
 
     @property
     def messages_file(self) -> Path:
-        """News, a line each."""
+        """Messages, one per line."""
         return self.folder / "from"
 
     @property
     def log(self) -> Path:
-        """What the engine and the pilot print."""
+        """Output of the engine and the pilot."""
         return self.folder / "engine.log"
 
     @property
     def started_marker(self) -> Path:
-        """Made by the pilot, once: an engine that starts it again gets none."""
+        """Created by the pilot, once. If the engine starts it again, that pilot ends."""
         return self.folder / "taken"
 
     @property
@@ -82,19 +84,19 @@ class PilotFolder(NamedTuple):
 
     @property
     def attempts_folder(self) -> Path:
-        """A folder per attempt."""
+        """One folder per attempt."""
         return self.folder / "attempts"
 
     @property
     def abandoned_file(self) -> Path:
-        """Empty; written by the scheduler when it gives the pilot up: what runs there ends."""
+        """Empty. The scheduler creates it when it abandons the pilot, whose processes then end."""
         return self.folder / ABANDONED_FILE
 
     def mark_abandoned(self) -> None:
-        """Have all that lives of the pilot end.
+        """Order all processes of the pilot to end.
 
         Raises:
-            OSError: the disk is full, or the folder cannot be written: nothing of it learns that.
+            OSError: the disk is full, or the folder cannot be written. Then the processes do not get the order.
         """
         self.abandoned_file.write_bytes(b"given up\n")
 
@@ -128,7 +130,7 @@ def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
     if record.pop("schema", None) != 1:
         raise Unreadable("its spec was written by another version of launcher")
     record["paths"] = read_texts(record.get("paths", ()), "'paths' of its spec")
-    # of a newer launcher it may have more: its version tells
+    # a newer launcher may have written more fields; the pilot refuses another version
     return restore_known_fields(PilotSpec, record, "its spec")
 
 

@@ -32,42 +32,42 @@ from launcher.system.answering import run_with_timeout
 logger = logging.getLogger(__name__)
 
 
-BLOCK_BYTES = 1 << 19  # bytes of news that came at once; then more may be there
+BLOCK_BYTES = 1 << 19  # bytes of messages in one read; then more may follow
 
 
 class PilotLink:
-    """One pilot, as the scheduler hears it.
+    """One pilot, as the scheduler sees it.
 
-    All that is known here is in its two files: a scheduler that begins reads both from their start.
+    All that is known here is in its two files. A new scheduler reads both from their start.
     """
 
     def __init__(self, folder: PilotFolder, spec: PilotSpec) -> None:
         """Begin without having read anything.
 
         Args:
-            folder: the pilot's, which is made already.
-            spec: what it was to be.
+            folder: the pilot's folder, which exists already.
+            spec: the pilot's specification.
         """
         self.folder, self.spec = folder, spec
         self.registration: Registered | None = None
         self.heartbeat: Heartbeat | None = None  # the newest
         self.exit_reason: str | None = None  # why it leaves
-        self.error = ""  # why it cannot be heard or sent anything now
+        self.error = ""  # why it cannot be read or sent anything now
         self.last_message_at = -math.inf  # when something new was read last, monotonic
-        self.is_draining = False  # it takes no more attempts: it was told so, or says so
-        self.ends_at: float | None = None  # seconds since 1970, as its engine said last
-        self.end_reason = ""  # how it ended, as its engine said last; '': it has not said so
+        self.is_draining = False  # it accepts no more attempts: it was sent `Drain`, or reported it
+        self.ends_at: float | None = None  # seconds since 1970, as its engine reported last
+        self.end_reason = ""  # how it ended, as its engine reported last; '': not reported
         self.signal = ""  # that its engine sent to have it end
-        self._lines = deque[bytes]()  # that were read, and not taken in
+        self._lines = deque[bytes]()  # that were read and not applied
         self._reader, self._writer = (
             MessageReader(folder.messages_file),
             MessageWriter(folder.commands_file),
         )
         self._sent_attempts: set[str] | None = None  # attempts that it was sent; None: not read yet
-        self.unsent: list[PilotCommand] = []  # that could not be written; `send()` tries it again
-        self.open_attempts: set[str] = set()  # attempts whose ends are not taken in
-        self.finished_attempts: dict[str, AttemptFinished] = {}  # by attempt, as the pilot has told
-        self.stopping: set[str] = set()  # attempts that we have asked to end
+        self.unsent: list[PilotCommand] = []  # that could not be written; `send()` retries them
+        self.open_attempts: set[str] = set()  # attempts whose ends are not recorded
+        self.finished_attempts: dict[str, AttemptFinished] = {}  # by attempt, as the pilot reported
+        self.stopping: set[str] = set()  # attempts that we have ordered to end
         self.killing: set[str] = set()  # attempts that we have ordered to be killed
 
     @property
@@ -77,7 +77,7 @@ class PilotLink:
 
     @property
     def root(self) -> Path:
-        """The folder in which those of all pilots lie that a backend has."""
+        """The folder that contains the folders of all pilots of the backend."""
         return self.folder.folder.parent
 
     @property
@@ -88,13 +88,13 @@ class PilotLink:
 
     @property
     def until(self) -> float | None:
-        """When its engine ends it, in seconds since 1970; None: never, or that is not known."""
+        """When its engine ends it, in seconds since 1970. None if never or unknown."""
         if self.ends_at is not None or self.registration is None:
             return self.ends_at
         return self.registration.until
 
     def silent_s(self, now: float) -> float:
-        """Return for how many seconds nothing was heard of it; infinite: it never spoke.
+        """Return the seconds since its last message. Infinite if it has never sent one.
 
         Args:
             now: monotonic.
@@ -102,7 +102,7 @@ class PilotLink:
         return now - self.last_message_at
 
     def read(self, now: float) -> list[PilotMessage]:
-        """Read what is new; ends of attempts that nobody expects are left out.
+        """Read new messages. Ends of attempts that nobody expects are omitted.
 
         Args:
             now: monotonic.
@@ -123,7 +123,7 @@ class PilotLink:
             self.set_error(f"{self.folder.messages_file}: {error.strerror or error}")
 
     def apply_fetched(self, now: float) -> list[PilotMessage]:
-        """Take in what was read; see `read`."""
+        """Apply the messages that were read; see `read`."""
         news: list[PilotMessage] = []
         while self._lines:
             news += filter(None, [decode_message(self._lines.popleft())])
@@ -153,7 +153,7 @@ class PilotLink:
                     self.exit_reason = why
 
     def send(self, *orders: PilotCommand) -> bool:
-        """Send orders; those that cannot be written now go with the next ones. Returns whether they went."""
+        """Send commands; those that cannot be written now go with the next ones. Return whether they were written."""
         self.unsent += orders
         self.is_draining = self.is_draining or any(isinstance(order, Drain) for order in orders)
         if not self.unsent:
@@ -170,7 +170,7 @@ class PilotLink:
         return True
 
     def _write(self, lines: Iterable[bytes]) -> set[str]:
-        """Append orders; return the attempts that were sent before. What was given up may be sent twice."""
+        """Append commands. Return the attempts that were sent before. After a timeout, commands may be sent twice."""
         sent = self._read_sent()
         self._writer.append(*lines)
         return sent
@@ -247,7 +247,7 @@ class PilotLink:
         return sent
 
     def set_error(self, error: str) -> None:
-        """Know why it cannot be heard or sent anything now."""
+        """Record why it cannot be read or sent anything now."""
         if error != self.error:
             logger.warning("pilot=%s trouble=%r", self.token, error)
         self.error = error

@@ -17,11 +17,11 @@ _NO_GPU = gpu_record(GpuSnapshot(uuid="\0", index=-1, name="\0", total=-1, used=
 _LARGEST_NUMBER = 1 << 60
 
 
-# --- orders: scheduler to pilot
+# --- commands: scheduler to pilot
 
 
 class StartAttempt(NamedTuple):
-    """Start an attempt, whose order lies in its folder."""
+    """Start an attempt, whose specification is in its folder."""
 
     attempt: str  # its folder's name below attempts/
 
@@ -39,25 +39,25 @@ class KillAttempt(NamedTuple):
 
 
 class RenewLease(NamedTuple):
-    """The scheduler has read the beat of this number: the pilot's lease runs from when it sent that."""
+    """The scheduler has read the heartbeat of this number. The pilot's lease runs from the time when it sent that."""
 
     beat: int
 
 
 class Drain(NamedTuple):
-    """Take nothing more, and end when nothing runs."""
+    """Accept no more attempts, and end when nothing runs."""
 
-    now: bool = False  # end what runs, too: trainings save and go on elsewhere
+    now: bool = False  # end running attempts, too: trainings save and continue elsewhere
 
 
 PilotCommand = StartAttempt | StopAttempt | KillAttempt | RenewLease | Drain
 
 
-# --- news: pilot to scheduler
+# --- messages: pilot to scheduler
 
 
 class Registered(NamedTuple):
-    """The pilot is up: what it has, and what it does not see."""
+    """The pilot is up. The message lists its resources, and the paths that it does not see."""
 
     version: str  # of launcher
     python: str  # its interpreter
@@ -66,12 +66,12 @@ class Registered(NamedTuple):
     boot: str  # the node's boot ID
     cpus: int  # that it may keep busy
     ram: int  # bytes of main memory that it may fill
-    node: str = ""  # the engine's name for the node; '' where it does not say
-    job: str = ""  # the engine's number of the pilot, to be shown only: it may be given out again
+    node: str = ""  # the engine's name for the node; '' if unknown
+    job: str = ""  # the engine's number of the pilot, for display only: it may be reused
     began: float | None = None  # seconds since 1970 when it began; None: not known
-    until: float | None = None  # likewise when the engine ends it
-    limited: bool = False  # the engine has not told it when that will be, and knows
-    # why it can do nothing: a path that the node does not see, a version
+    until: float | None = None  # seconds since 1970 when the engine ends it; None: not known
+    limited: bool = False  # the engine knows when that is, and did not report it
+    # why it cannot work: a path that the node does not see, a version
     troubles: tuple[str, ...] = ()
     gpus: tuple[GpuSnapshot, ...] = ()
 
@@ -82,32 +82,32 @@ class Heartbeat(NamedTuple):
     number: int  # from 1
     ram_free: int = 0  # bytes of main memory
     gpus: tuple[GpuSnapshot, ...] = ()  # as they are now, without their processes
-    # attempt → UUID → bytes that its processes hold there, where the driver tells
+    # attempt → UUID → bytes that its processes hold there, if the driver reports them
     used: Mapping[str, Mapping[str, int]] = {}
 
 
 class AttemptStarted(NamedTuple):
-    """An attempt is in the hands of a supervisor."""
+    """A supervisor has taken over an attempt."""
 
     attempt: str
 
 
 class AttemptFinished(NamedTuple):
-    """An attempt has ended, and nothing of it lives."""
+    """An attempt has ended, and none of its processes lives."""
 
     attempt: str
-    outcome: Outcome | None = None  # None: its folder tells
+    outcome: Outcome | None = None  # None: its folder contains it
 
 
 class Draining(NamedTuple):
-    """The pilot takes no more attempts; what runs there comes to its end, or has been told to end."""
+    """The pilot accepts no more attempts. Running ones finish, or were ordered to end."""
 
     why: str
-    signal: str = ""  # that told it so: its engine is about to end it
+    signal: str = ""  # that the pilot received: its engine is about to end it
 
 
 class Deregistered(NamedTuple):
-    """The pilot leaves; what still ran has been told to end."""
+    """The pilot leaves. Attempts that still ran were ordered to end."""
 
     why: str
 
@@ -141,12 +141,12 @@ _WORDS: Mapping[type[PilotCommand | PilotMessage], str] = {
 
 
 def encode_command(command: PilotCommand) -> bytes:
-    """Return an order as a line."""
+    """Return a command as a line."""
     return _line(command, command._asdict())
 
 
 def encode_message(message: PilotMessage) -> bytes:
-    """Return news as a line; an outcome that is too long for one is left out: the folder has it."""
+    """Return a message as a line. An outcome that is too long for a line is omitted, as the folder has it."""
     match message:
         case AttemptFinished(attempt=attempt, outcome=outcome) if outcome is not None:
             line = _line(message, {"attempt": attempt, "outcome": outcome_record(outcome)})
@@ -203,7 +203,7 @@ def _decode(line: bytes, kinds: Mapping[str, type[PilotCommand | PilotMessage]])
 
 
 def _read_gpus(listed: Any) -> tuple[GpuSnapshot, ...]:
-    """Return the GPUs of a message; one that cannot be understood is left out, for the pilot speaks all the same."""
+    """Return the GPUs of a message. One that cannot be parsed is omitted, and the rest of the message counts."""
     gpus = []
     for item in listed:
         with contextlib.suppress(ValueError):

@@ -1,10 +1,10 @@
-"""A record of each pilot in the home: written before it is submitted, deleted after nothing of it is left.
+"""A record of each pilot in the queue folder: written before the submission, deleted after nothing of the pilot is left.
 
-Whatever the scheduler was doing when it died, its successor knows from the records which pilots there may be.
+If the scheduler dies at any point, its successor reads from the records which pilots may exist.
 
-Where the folders of a backend's pilots lie, and whose they are: two queues in one folder are refused.
+The module also finds the folder of a backend's pilots, and its owner: two queues in one folder are refused.
 
-A submission: folders are made, then the engine gets the pilots; runs in the engine's thread.
+A submission first creates the folders, then passes the pilots to the engine. It runs in the engine's thread.
 """
 
 import contextlib
@@ -49,15 +49,15 @@ _TOKEN = re.compile(r"launcher-[0-9a-f]{20}(_[0-9]{1,4})?")
 
 
 class PilotRecord(NamedTuple):
-    """What must be known of a pilot after the scheduler died."""
+    """Facts about a pilot that the next scheduler needs if this one dies."""
 
     folder: Path  # on a file system that the nodes see
     spec: PilotSpec
-    settings: BackendSettings  # it is found by these when config.toml has others
+    settings: BackendSettings  # they find the pilot when config.toml has others
     since: float  # seconds since 1970 when it was to be submitted
-    cancelled: str = ""  # why it is to end; it gets no work then
-    given_up: str = ""  # why what runs there is lost; nothing that it says counts any more
-    buried: bool = False  # its attempts have been ended in the queue
+    cancelled: str = ""  # why it has to end; it gets no more work then
+    given_up: str = ""  # why its attempts are lost; its later messages are ignored
+    buried: bool = False  # its attempts were ended in the queue
 
     @property
     def token(self) -> str:
@@ -82,15 +82,15 @@ def new_tokens(number: int) -> list[str]:
 
 
 def is_token(name: str) -> bool:
-    """Tell whether this is a name that `new_token` may have given."""
+    """Return whether this is a name that `new_token` may have returned."""
     return _TOKEN.fullmatch(name) is not None
 
 
 class PilotRecords:
-    """The records in a home."""
+    """The records in a queue folder."""
 
     def __init__(self, home: Home) -> None:
-        """Begin; the folder is made by the first record."""
+        """Begin. The first record creates the folder."""
         self._folder = home.folder / "pilots"
 
     def write(self, record: PilotRecord, *, durable: bool = True) -> None:
@@ -125,11 +125,11 @@ class PilotRecords:
         sync(self._folder)
 
     def has(self, token: str) -> bool:
-        """Tell whether there is a record of a pilot, whether or not it can be understood."""
+        """Return whether there is a record of a pilot, even one that cannot be parsed."""
         return self._path(token).exists()
 
     def tokens(self) -> list[str]:
-        """Return the pilots of which there is a record, whether or not it can be understood."""
+        """Return the pilots that have a record, even one that cannot be parsed."""
         return [path.stem for path in self._paths()]
 
     def _paths(self) -> list[Path]:
@@ -137,7 +137,7 @@ class PilotRecords:
         return [path for path in paths if is_token(path.stem)]
 
     def read(self) -> Iterator[PilotRecord]:
-        """Give all records; one that cannot be understood stays where it is, and the log tells."""
+        """Yield all records. One that cannot be parsed stays in place, and is logged."""
         for path in self._paths():
             try:
                 record = _read_record(
@@ -207,12 +207,12 @@ def pilots_root(settings: BackendSettings, home: Home) -> Path:
 def backend_folder(settings: BackendSettings, home: Home, user: Path, mountinfo: str) -> Path:
     """Return the folder in which each pilot of a backend gets one.
 
-    It is the configured one, else the home's own, unless that lies on a local disk and the user's home directory
-    does not: nodes see that one.
+    It is the configured one. Without one, it is in the queue folder. If only the user's home directory is on a
+    network file system, it is in that one, as nodes see it.
 
     Args:
         settings: the backend's.
-        home: the queue's.
+        home: the queue folder.
         user: the user's home directory.
         mountinfo: the text of /proc/self/mountinfo.
     """
@@ -258,10 +258,10 @@ def acquire_folder(folder: Path, home: Home) -> None:
 
 
 def is_visible(folder: Path) -> bool:
-    """Tell whether a folder of pilots is seen; it may lie on a file system that is not mounted yet.
+    """Return whether a folder of pilots is visible. Its file system may not be mounted yet.
 
     Raises:
-        OSError: that cannot be found out now.
+        OSError: the folder cannot be read now.
     """
     return (folder / OWNER).exists()
 
@@ -287,13 +287,13 @@ def _write_owner(record: Path, owner: dict[str, Json]) -> None:
 
 
 def delete_pilot_folder(folder: PilotFolder) -> bool:
-    """Delete the folder of a pilot that has ended; False while attempts that are kept lie in it."""
+    """Delete the folder of a pilot that has ended. Return False while it contains attempts that are kept."""
     try:
         with contextlib.suppress(FileNotFoundError):
             folder.attempts_folder.rmdir()
         with contextlib.suppress(FileNotFoundError):
             for path in folder.folder.iterdir():
-                path.unlink(missing_ok=True)  # an engine may have put down something, too
+                path.unlink(missing_ok=True)  # an engine may have written files, too
             folder.folder.rmdir()
     except OSError:
         return False
@@ -301,12 +301,12 @@ def delete_pilot_folder(folder: PilotFolder) -> bool:
 
 
 def delete_unrecorded_folders(root: Path, home: Home, has_record: Callable[[str], bool]) -> None:
-    """Delete the folders of pilots that ended while attempts lay in them, which are deleted by now.
+    """Delete the folders of pilots that ended with attempts in them, after these attempts were deleted.
 
     Args:
-        root: where the folders lie; nothing is deleted in that of another queue, whose pilots may live.
-        home: the queue's.
-        has_record: tells whether there is a record of a pilot.
+        root: the parent of the folders. Nothing is deleted in that of another queue, whose pilots may live.
+        home: the queue folder.
+        has_record: returns whether there is a record of a pilot.
     """
     with contextlib.suppress(OSError):
         owner = read_json(root / OWNER)

@@ -1,6 +1,6 @@
-"""pilots.json: the pilots as the scheduler last saw them, for screens; and its reader, after which all is harmless.
+"""pilots.json: the pilots as the scheduler last saw them, for screens. Its reader removes control characters.
 
-nodes.jsonl tells on which node each pilot was, for screens that show what ran there; it is kept after a pilot's end.
+nodes.jsonl records the node of each pilot, for screens that show attempts there. It is kept after a pilot's end.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable, restore_known_fields
 from launcher.system.text import sanitize_terminal
 
-MOST_NODE_LINES = 20_000  # lines; what is older is not told any more
+MOST_NODE_LINES = 20_000  # lines; older ones are not read any more
 _NODES_FILE = "nodes.jsonl"
 UNKNOWN_PLACE = "a pilot"  # of which nothing more is known
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-WRITE_EVERY_S = 1.0  # written at most so often
-REWRITE_EVERY_S = 5.0  # and so often while there are pilots, as they were heard since
+WRITE_EVERY_S = 1.0  # the shortest time between two writes
+REWRITE_EVERY_S = 5.0  # the longest time while there are pilots, as they sent messages since
 LATEST_TIME = 1e11  # seconds since 1970; no calendar goes much further
 
 
@@ -55,12 +55,12 @@ class NodesFile:
     """The file; a line for each pilot whose node has become known."""
 
     def __init__(self, home: Home) -> None:
-        """Begin; what is there is read when the first pilot is added."""
+        """Begin. The file is read when the first pilot is added."""
         self._home = home
         self._recorded_tokens: set[str] | None = None
 
     def add(self, pilots: Iterable["PilotRow"]) -> None:
-        """Write down which node pilots are on, of each once; a full disk stops nothing."""
+        """Record the node of each pilot once. A full disk is only logged."""
         there = [pilot for pilot in pilots if pilot.node]
         if not there:
             return
@@ -75,7 +75,7 @@ class NodesFile:
         ]
         try:
             with (self._home.folder / _NODES_FILE).open("a", encoding="utf-8") as file:
-                # what stands there may end in the middle of a line
+                # the file may end in the middle of a line
                 file.write("".join(f"\n{line}\n" for line in lines))
         except OSError as error:
             logger.warning("%s trouble=%r", _NODES_FILE, str(error))
@@ -93,18 +93,18 @@ class PilotRow(NamedTuple):
     backend: str
     stage: str  # a `PilotState`
     node: str = ""
-    job: str = ""  # the engine's number of it, as far as it has told; it may be given out again
-    reason: str = ""  # why it waits, ended, or is to end
+    job: str = ""  # the engine's number of it, if known; it may be reused
+    reason: str = ""  # why it waits, ended, or has to end
     since: float = 0.0  # seconds since 1970 when it was submitted
     starts_at: float | None = None  # seconds since 1970, as the engine estimates
     cpus: int = 0
     gpus: int = 0
     attempts: int = 0  # that are there
-    heard_at: float | None = None  # seconds since 1970; None: it never spoke
-    log: str = ""  # the last lines of what it printed, where it did not start
+    heard_at: float | None = None  # seconds since 1970 of its last message; None: there was none
+    log: str = ""  # the last lines of its output, if it did not start
 
     def silent_s(self, now: float) -> float | None:
-        """Return how long it has been silent, None where it never spoke.
+        """Return the seconds since its last message, None if there was none.
 
         Args:
             now: seconds since 1970.
@@ -120,7 +120,7 @@ class BackendRow(NamedTuple):
     pilots: int = 0  # that may be there at once
     reason: str = ""  # why nothing more is submitted, or what it waits for
     failures: int = 0  # pilots in a row that could not work
-    log: str = ""  # the last lines of what the last of them printed
+    log: str = ""  # the last lines of the output of the last of them
 
 
 class PilotStatus(NamedTuple):
@@ -201,7 +201,7 @@ class PilotsFile:
         self._nodes = NodesFile(home)
 
     def is_due(self, now: float) -> bool:
-        """Tell whether it may be written again now, by a clock that nobody sets."""
+        """Return whether it may be written again at this time of a monotonic clock."""
         return now >= self._written_at + WRITE_EVERY_S
 
     def write(

@@ -1,6 +1,6 @@
 """Pilots as actors of a running Ray cluster.
 
-Ray itself is never imported here: a child process in the cluster's interpreter speaks with it (`ray_desk`).
+Ray itself is never imported here: a child process in the cluster's interpreter calls it (`ray_desk`).
 """
 
 import os
@@ -113,10 +113,10 @@ class Ray:
         return "\n".join(map(sanitize_terminal, last_lines(pilot.log, LOG_LINES)))
 
     def estimate(self, spec: PilotSpec) -> Estimate:
-        """Tell whether a node of the cluster has room for such a pilot.
+        """Return whether a node of the cluster has room for such a pilot.
 
         Raises:
-            EngineError: Ray does not answer.
+            EngineError: Ray does not respond.
         """
         try:
             nodes = read_nodes(self._call("observe", tokens=[])).values()
@@ -128,7 +128,7 @@ class Ray:
         return Estimate(possible=could_ever_fit(nodes, wanted), why=why, starts_at=starts_at)
 
     def close(self) -> None:
-        """End the process that speaks with Ray; pilots live on."""
+        """End the process that calls Ray. Pilots continue."""
         self._desk_process.close()
 
     def _guard_command(self, folder: PilotFolder) -> list[str]:
@@ -152,5 +152,5 @@ class Ray:
 
 
 def _environment() -> dict[str, str]:
-    """Return what the process that speaks with Ray begins with: ours, without secrets."""
+    """Return the environment of the process that calls Ray: ours, without secrets."""
     return {name: text for name, text in os.environ.items() if not is_likely_secret(name, text)}

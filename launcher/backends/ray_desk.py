@@ -1,4 +1,4 @@
-"""A child process that speaks with a Ray cluster: requests come as JSON lines, and each is answered by one line.
+"""A child process that calls a Ray cluster: requests arrive as JSON lines, and each response is one line.
 
 It runs in the cluster's interpreter, which need not have more than Ray: this file is run by its path. Nothing else in
 the launcher imports Ray, which takes seconds and 60 MiB.
@@ -22,16 +22,16 @@ from typing import Any
 
 NAMESPACE = "launcher"
 WAITING = ("DEPENDENCIES_UNREADY", "PENDING_CREATION")  # states of actors
-IDLE_S = 600.0  # without a request for so long, it ends; it is started again when it is needed
-CREATE_TIMEOUT_S = 45.0  # actors; the answer has to come before who asked loses his patience
+IDLE_S = 600.0  # without a request for this time, it ends; it is started again when it is needed
+CREATE_TIMEOUT_S = 45.0  # for actors; the response has to arrive before the caller's timeout
 CONNECT_TIMEOUT_S = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "error"}
 
 
 def main(argv: list[str]) -> int:
-    """Serve for a cluster's address; return when there was nothing to do for long."""
+    """Serve requests for a cluster's address; return after `IDLE_S` without a request."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # the output of libraries must not mix with responses
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -243,7 +243,7 @@ def _actor_classes() -> tuple[type, type]:
                     argv,
                     env=own,
                     cwd="/",
-                    stdin=other.fileno(),  # whose end tells the guard that we are gone
+                    stdin=other.fileno(),  # its end of file shows the guard that we are gone
                     stdout=opened,
                     stderr=opened,
                     start_new_session=True,
@@ -296,7 +296,7 @@ def _error_text(error: Exception) -> str:
 
 
 def _is_permanent(error: Exception) -> bool:
-    """Tell whether the same will be said again until something is configured or installed."""
+    """Return whether the error repeats until something is configured or installed."""
     text = str(error)
     return isinstance(error, ImportError | ValueError) or "ersion mismatch" in text
 

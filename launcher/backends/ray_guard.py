@@ -23,17 +23,17 @@ from launcher.system.processes import Identity, identity, is_alive
 
 RAYLET = "LAUNCHER_RAYLET"  # the process that started the actor
 RAYLET_TIMEOUT_S = 2.0  # a node that goes down kills its actors first, then its raylet
-NODE_SHUTDOWN_GRACE_S = 30.0  # on a node that goes down, trainings may save for so long
+NODE_SHUTDOWN_GRACE_S = 30.0  # time for trainings to save on a node that goes down
 POLL_S = 0.25
 PR_SET_PDEATHSIG = 1
 ACTOR = 0  # standard input
-EXIT_ACTOR_GONE = 1  # exit code where the actor is
+EXIT_ACTOR_GONE = 1  # exit code if the actor is gone
 
 logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the pilot of a folder in a process that is no child of the actor: Ray kills an actor's children."""
+    """Run the pilot of a folder in a process that is not a child of the actor: Ray kills an actor's children."""
     if os.fork():
         return 0
     logging.basicConfig(

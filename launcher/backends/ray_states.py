@@ -1,4 +1,4 @@
-"""What a pilot asks of Ray, and what the states of Ray's actors and nodes mean for pilots."""
+"""The resources that a pilot requests from Ray, and the meaning of Ray's actor and node states for pilots."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -92,15 +92,15 @@ def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, RayNode]:
 def parse_observations(
     answer: Mapping[str, Any], tokens: Iterable[str], wanted: Mapping[str, float]
 ) -> dict[str, Observation]:
-    """Return what an answer says of pilots.
+    """Return the observations of pilots in a response.
 
     Args:
-        answer: of the process that speaks with Ray.
-        tokens: the pilots that were asked for.
-        wanted: what a pilot asks for.
+        answer: the response of the process that calls Ray.
+        tokens: the requested pilots.
+        wanted: the resources that a pilot requests.
 
     Raises:
-        EngineError: it is none.
+        EngineError: the response cannot be parsed.
     """
     nodes = read_nodes(answer)
     try:
@@ -123,7 +123,7 @@ def why_no_node_fits(nodes: Iterable[RayNode], wanted: Mapping[str, float]) -> s
 
 
 def could_ever_fit(nodes: Iterable[RayNode], wanted: Mapping[str, float]) -> bool:
-    """Tell whether a node that is there would take a pilot if nothing else ran."""
+    """Return whether a node of the cluster could run a pilot if nothing else ran there."""
     return any(_fits(node.total, wanted) for node in nodes if node.alive)
 
 
@@ -164,9 +164,9 @@ def _observation(
 
 
 def _is_machine_back(node: RayNode, nodes: Iterable[RayNode]) -> bool:
-    """Tell whether a dead node's machine is there again, or was taken down in an orderly way.
+    """Return whether a dead node's machine is back, or was shut down in an orderly way.
 
-    Else it may be cut off only, and what ran there may run on until it hears of its own death.
+    Otherwise it may only be disconnected, and its attempts may run until it detects its own death.
     """
     if node.death_reason in {_EXPECTED_TERMINATION, _PREEMPTED, _IDLE}:
         return True
@@ -178,7 +178,7 @@ def _parse_death(death: str) -> tuple[AllocationEndCause, str]:
     match = _MESSAGE_PATTERN.search(death)
     text = match["text"] if match else death
     lines = text.replace("\\t", " ").split("\\n")
-    if lines[0].startswith(_TRACEBACK):  # its last line tells what went wrong
+    if lines[0].startswith(_TRACEBACK):  # its last line contains the error
         lines = [line for line in lines if line.strip()][-1:]
     words = " ".join(_ESCAPED.sub(r"\1", " ".join(lines)).split())
     text = sanitize_terminal(words.partition(_ROOT_CAUSES_TEXT)[0].rstrip())

@@ -100,10 +100,10 @@ def read_configured_backends(environ: Mapping[str, str]) -> Backends:
 
 
 def read_backend_names(value: object, backends: Backends) -> tuple[str, ...]:
-    """Return the backends that an option names: "slurm,local", or a list of names; None: the default.
+    """Return the backends that an option names, as "slurm,local" or as a list of names. None means the default.
 
     Raises:
-        UsageError: it names none, or an unknown one.
+        UsageError: it does not name a backend, or names an unknown one.
     """
     if value is None:
         return backends.default
@@ -148,7 +148,7 @@ def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSet
 
 
 def _require(holds: bool) -> None:
-    """Refuse a value; what is expected instead stands in the table."""
+    """Refuse a value unless a condition holds. The table has the description of valid values."""
     if not holds:
         raise ValueError
 
