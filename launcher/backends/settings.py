@@ -148,7 +148,7 @@ def read_backends(table: object, faults: list[Fault]) -> Mapping[str, BackendSet
 
 
 def _require(holds: bool) -> None:
-    """Refuse a value unless a condition holds. The table has the description of valid values."""
+    """Refuse a value unless a condition holds. The table below contains the expected values."""
     if not holds:
         raise ValueError
 

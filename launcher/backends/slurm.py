@@ -1,7 +1,7 @@
 """Pilots as jobs of Slurm, by its own programs: sbatch, squeue, sinfo, scontrol and scancel.
 
-A pilot is known by its token, which is its job's name. Where a program fails, hangs or prints what is not understood,
-nothing is known, and nothing is taken for gone. What these programs print of jobs and nodes is read in `slurm_states`.
+A pilot is identified by its token, which is its job's name. If a program fails, hangs or prints unknown output,
+nothing is known, and no pilot counts as gone. `slurm_states` parses the output of these programs about jobs and nodes.
 """
 
 import os
@@ -54,10 +54,10 @@ _PARTITION = re.compile(r"invalid partition", re.IGNORECASE)
 LOG_LINES = 20
 # longer than a kernel takes as one argument, 128 KiB; all jobs of the user are read then
 _MOST_NAMES_BYTES = 100_000
-_JOBS_AT_ONCE = 200  # that one scancel is given
+_JOBS_AT_ONCE = 200  # jobs per scancel call
 CGROUP_TRACKING = "proctrack/cgroup"
 NO_LOG = "no output (check that the node sees the pilot's folder {}, see `folder` in: launcher help clusters)"
-# Slurm waits two seconds for what a killed job leaves
+# Slurm waits two seconds for processes that a killed job leaves
 _KILL_POLLS_S = 0.1, 0.2, 0.4, 0.8, 1.6, 3.2
 
 
@@ -85,8 +85,8 @@ class Slurm:
         """Submit pilots, those of an array with one call.
 
         Raises:
-            Refused: Slurm takes no such pilots; what it said.
-            EngineError: Slurm did not take all of them, or did not answer.
+            SubmissionRefused: Slurm refuses such pilots. The message contains its reason.
+            EngineError: Slurm did not accept all of them, or did not respond.
         """
         for number, batch in enumerate(group_into_batches(pilots)):
             answer = self._commands.run(
@@ -94,7 +94,7 @@ class Slurm:
                 *sbatch_arguments(self._settings, batch),
                 stdin=batch_script(self._settings, batch),
             )
-            if answer.code and number:  # the first ones are taken
+            if answer.code and number:  # the first ones were accepted
                 raise EngineError(str(self._error_from_result(answer)))
             if answer.code:
                 raise self._error_from_result(answer)
@@ -126,12 +126,12 @@ class Slurm:
     def cancel(self, tokens: Collection[str]) -> None:
         """Cancel pilots with all that runs in them.
 
-        A plain scancel sends SIGCONT first, upon which a frozen job runs on for a moment, even where it is told
-        to send SIGKILL. Where Slurm tracks processes by control groups, everything goes when the pilot is
-        killed alone, and nothing wakes; elsewhere what is in a session of its own would be left.
+        A plain scancel sends SIGCONT first, so a frozen job runs for a moment, even if the signal is SIGKILL.
+        If Slurm tracks processes by control groups, killing only the pilot ends everything, and nothing wakes.
+        Without control groups, that would leave processes in sessions of their own.
 
         Raises:
-            EngineError: Slurm did not take it.
+            EngineError: Slurm did not accept it.
         """
         elements = {token for token in tokens if split_token(token)[1]}
         chosen = {name: ("--me", f"--name={name}") for name in sorted(set(tokens) - elements)}
@@ -214,7 +214,7 @@ class Slurm:
             raise EngineError(f"cannot parse the output of squeue: {error}") from error
 
     def _find_silent_nodes(self, nodes: Collection[str]) -> set[str]:
-        """Return which of these nodes do not answer, or may not: what ran there may run on.
+        """Return which of these nodes do not respond, or may not respond. Attempts there may still run.
 
         Raises:
             EngineError: nothing is known.
@@ -231,10 +231,10 @@ class Slurm:
             raise EngineError(f"cannot parse the output of sinfo: {error}") from error
 
     def _is_verified_empty(self, observation: Observation) -> bool:
-        """Tell whether Slurm has seen the last process of an ended job die; of a node that is down it does not wait.
+        """Return whether Slurm has seen the last process of an ended job die. It does not wait for a node that is down.
 
         Raises:
-            EngineError: it does not say how it tracks processes.
+            EngineError: Slurm does not report how it tracks processes.
         """
         waited = (
             observation.stage is AllocationState.ENDED
@@ -264,17 +264,17 @@ class Slurm:
         calls: Collection[Sequence[str]],
         is_chosen: Callable[[SqueueRow], bool],
     ) -> None:
-        """Kill pilots, where that ends all that runs in them, too, and wait for a moment until they have ended.
+        """Kill pilots if that also ends all of their processes, and wait for a moment until they have ended.
 
         Args:
-            tokens: among which they are.
-            calls: words that choose them for scancel, for one call after the other.
-            is_chosen: tells whether a row is of one of them.
+            tokens: tokens that include theirs.
+            calls: arguments that select them for scancel, for one call after the other.
+            is_chosen: returns whether a row belongs to one of them.
         """
         if not calls or not self._tracks_by_cgroups():
             return
         for words in calls:
-            # of what waits or has ended this fails, which is no reason to leave it
+            # this fails for jobs that wait or have ended, which is harmless
             self._commands.run("scancel", "--batch", "--signal=KILL", *words)
         for pause_s in _KILL_POLLS_S:
             if not any(row.state in RUNNING and is_chosen(row) for row in self._rows(tokens)):
@@ -282,7 +282,7 @@ class Slurm:
             time.sleep(pause_s)
 
     def _still_unsure(self, nodes: Collection[str]) -> set[str]:
-        """Return which of these nodes have not been in their states for long enough to be known to answer.
+        """Return which of these nodes have been in their states too briefly to conclude that they respond.
 
         Raises:
             EngineError: Slurm does not say how long it waits for nodes.
@@ -295,7 +295,7 @@ class Slurm:
         return {node for node, since in self._unsure.items() if now < since + marked_s}
 
     def _tracks_by_cgroups(self) -> bool:
-        """Tell whether Slurm finds all processes of a job, whatever they have done to escape."""
+        """Return whether Slurm finds all processes of a job, even those that tried to escape."""
         return CGROUP_TRACKING in self._read_config()
 
     def _read_config(self) -> str:

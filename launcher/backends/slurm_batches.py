@@ -1,4 +1,4 @@
-"""How pilots are submitted to Slurm: arguments and script of sbatch, and what it answers."""
+"""Submission of pilots to Slurm: arguments and script of sbatch, and its responses."""
 
 import math
 import re
@@ -14,8 +14,8 @@ from launcher.backends.slurm_states import format_array_ranges, split_token
 from launcher.system.prologue import prologue_lines
 
 MIB = 1 << 20
-WARN_BEFORE_END_S = 120  # so long before its end a pilot is told, in which trainings save
-# what Slurm will say again however often it is asked, until somebody changes a configuration
+WARN_BEFORE_END_S = 120  # between the warning of a pilot and its end, so that trainings save
+# errors that Slurm repeats until somebody changes a configuration
 _PERMANENT_ERROR = re.compile(
     r"invalid|unrecognized option|node configuration is not available|can ?not be satisfied"
     r"|not permitted|permission denied|more processors requested",
@@ -28,7 +28,7 @@ class SubmissionBatch(NamedTuple):
     """Pilots that are submitted with one call: one alone, or the elements of an array."""
 
     name: str  # of Slurm's job
-    spec: PilotSpec  # of one of them: what they ask for is the same
+    spec: PilotSpec  # of one of them: all request the same
     folder: Path  # the pilot's, or the one above those of all
     elements: tuple[int, ...] = ()
 
@@ -105,7 +105,7 @@ def batch_script(settings: BackendSettings, batch: SubmissionBatch) -> str:
 
 
 def is_permanent_error(complaint: str) -> bool:
-    """Tell whether Slurm will refuse such a pilot again until a configuration changes."""
+    """Return whether Slurm will refuse such a pilot again until a configuration changes."""
     return _PERMANENT_ERROR.search(complaint) is not None
 
 
@@ -127,7 +127,7 @@ def _minutes(time_s: float) -> int:
 
 
 def _warning_s(spec: PilotSpec) -> int:
-    """Return how long before its end a pilot is told: of a short one, a quarter of its time at most."""
+    """Return how many seconds before its end a pilot gets a warning. It is at most a quarter of its time limit."""
     if spec.time_s is None:
         return WARN_BEFORE_END_S
     return min(WARN_BEFORE_END_S, 15 * _minutes(spec.time_s))

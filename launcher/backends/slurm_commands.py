@@ -25,8 +25,11 @@ _PASSED_VARIABLES = (
     "SLURM_CONF",
 )
 _PREFIX_WORDS = ("error", "fatal", "warning")
-_MOST_TEXT = 600  # characters of what a program printed that a message shows
-_CHANGING_PROGRAMS = {"sbatch", "scancel"}  # they go on when this process ends; the others only ask
+_MOST_TEXT = 600  # characters of a program's output that a message shows
+_CHANGING_PROGRAMS = {
+    "sbatch",
+    "scancel",
+}  # they continue when this process ends; the others only query
 COMMAND_TIMEOUT_S = (
     60.0  # while its controller restarts, Slurm's own programs try for half a minute
 )
@@ -127,14 +130,14 @@ def _kill_queries() -> None:
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
-    """End a program that hangs, with what it has started; of one that has ended nothing is left to end."""
+    """Kill a program that hangs, and its child processes. Do nothing if it has ended."""
     if child.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
 
 
 def _without_prefix(line: str) -> str:
-    """Return a line of `sbatch: error: what is wrong` without what stands before the last colons."""
+    """Return a line of `sbatch: error: what is wrong` without the program and the prefix."""
     program, colon, rest = line.strip().partition(": ")
     if not colon or " " in program:
         return line.strip()

@@ -1,6 +1,6 @@
-"""What squeue and sinfo print, read: which pilot is where, and why; and what a person types to see and to end pilots.
+"""Parsers for squeue and sinfo: states, reasons and nodes of pilots, and the commands to list and end them.
 
-Pilots are known by their names, never by Slurm's numbers: a controller that crashes gives those out again.
+Pilots are identified by their names, never by Slurm's numbers: a controller that crashes reuses those.
 """
 
 import re
@@ -15,16 +15,16 @@ SQUEUE_FORMAT = "%i|%T|%K|%S|%e|%N|%r|%j"
 SINFO_FORMAT = "%N|%T"
 _JOB = re.compile(r"[0-9]+(_[0-9]+|_\[[^|]*\])?(\+[0-9]+)?")
 _ELEMENT = re.compile(r"(?P<name>.+)_(?P<index>[0-9]{1,9})")
-_SILENT = "*"  # sinfo marks a node so that does not answer
-# set by an administrator, or known from before the controller began anew: whether it answers is not known
+_SILENT = "*"  # the mark of sinfo for a node that does not respond
+# set by an administrator, or left from before a restart of the controller: the node may not respond
 _UNSURE = re.compile(r"(down|unknown|unk)\b")
 _TIMEOUT = re.compile(r"^SlurmdTimeout\s*=\s*([0-9]+)", re.MULTILINE)
 _TIMEOUTS_UNTIL_MARKED = (
-    3.0  # after which a node that does not answer is marked, whatever its state; measured: 1.6
+    3.0  # after which a node that does not respond is marked, in any state; measured: 1.6
 )
 _PING_DELAY_S = 60.0  # a busy controller may be late by that
 _NO_REASON = ("None", "(null)", "N/A", "")
-_LATEST_TIME = 1e11  # seconds since 1970; what is later is no time
+_LATEST_TIME = 1e11  # seconds since 1970; a later value is not a time
 
 _WAITING = {
     *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"),
@@ -91,15 +91,15 @@ def split_token(token: str) -> tuple[str, str]:
 def observe_rows(
     rows: Iterable[SqueueRow], tokens: Collection[str], nodes: Mapping[str, str] = NO_NODES
 ) -> dict[str, Observation]:
-    """Return what the rows say of each pilot; UNKNOWN of those that stand in none.
+    """Return the observation of each pilot in the rows. It is UNKNOWN for pilots without a row.
 
-    A controller that was restored from an older state starts a job again elsewhere, which finds its pilot's folder
-    taken, and ends: nothing of that is about the pilot.
+    A controller that was restored from an older state may start a job again on another node. That job finds the
+    folder of its pilot taken, and ends. Its row is not about the pilot.
 
     Args:
         rows: of squeue.
         tokens: the pilots.
-        nodes: by token, where some say that they are.
+        nodes: the nodes that pilots reported, by token.
     """
     by_element: dict[tuple[str, str], list[Observation]] = {}
     for row in rows:
@@ -108,7 +108,7 @@ def observe_rows(
     result = {}
     for token in tokens:
         name, index = split_token(token)
-        # elements that were cancelled before they began stand in the array's own row
+        # elements that were cancelled before their start are in the array's own row
         seen = by_element.get((name, index)) or by_element.get((name, "")) or []
         if own := nodes.get(token):
             seen = [
@@ -131,7 +131,7 @@ def _observation(row: SqueueRow) -> Observation:
     if row.state in _WAITING or (row.state not in RUNNING and not row.node):
         reason = row.reason or ("" if row.state == "PENDING" else row.state.lower())
         return Observation(stage=AllocationState.WAITING, reason=reason, starts_at=_time(row.start))
-    # a state of a newer Slurm that has a node is no end
+    # an unknown state of a newer Slurm does not mean an end if it has a node
     reason = "" if row.state == "RUNNING" else row.state.lower()
     return Observation(
         stage=AllocationState.RUNNING, reason=reason, node=row.node, ends_at=_time(row.end)
@@ -139,7 +139,7 @@ def _observation(row: SqueueRow) -> Observation:
 
 
 def _time(text: str) -> float | None:
-    """Return seconds since 1970; None where Slurm does not know it."""
+    """Return seconds since 1970, None if Slurm does not know the time."""
     if not text.isascii() or not text.isdigit():
         return None
     seconds = float(text)
@@ -156,20 +156,20 @@ def silent_nodes(text: str) -> set[str]:
 
 
 def unsure_nodes(text: str) -> set[str]:
-    """Return the nodes of which what sinfo prints does not tell whether they answer.
+    """Return the nodes whose states in sinfo's output do not show whether they respond.
 
     Raises:
-        ValueError: that is something else; then nothing is known.
+        ValueError: the output is something else. Then nothing is known.
     """
     states = _node_states(text)
     return {node for node, state in states if _SILENT not in state and _UNSURE.match(state.lower())}
 
 
 def silent_node_timeout_s(configuration: str) -> float:
-    """Return after how long a node that does not answer is marked, also one that is down; infinite: never.
+    """Return the seconds until a node that does not respond is marked, even if it is down. Infinite if never.
 
     Args:
-        configuration: what `scontrol show config` prints.
+        configuration: the output of `scontrol show config`.
     """
     timeout = _TIMEOUT.search(configuration)
     timeout_s = float(timeout[1]) if timeout else 0.0
@@ -204,7 +204,7 @@ def format_array_ranges(numbers: Iterable[int]) -> str:
 
 
 def manual_commands(kind: str, tokens: Iterable[str]) -> tuple[str, ...]:
-    """Return command lines: what lists these pilots, then what ends them; nothing where an engine has none."""
+    """Return the command lines that list these pilots and end them. Empty if an engine has none."""
     if kind != "slurm":
         return ()
     names = ",".join(dict.fromkeys(split_token(token)[0] for token in tokens))

@@ -10,8 +10,8 @@ from launcher.backends.pilot_rules import FAILURES_BEFORE_BACKOFF, PilotState
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_estimate, format_seconds
 
-NEVER_S = 1.0  # an engine that has never answered is late then
-MOST_CHARACTERS = 600  # characters of what an engine said
+NEVER_S = 1.0  # an engine that has never responded is late after this time
+MOST_CHARACTERS = 600  # characters of an engine's message
 LATE_S = 15.0  # an engine that takes longer is reported
 REMEDY_FOR_LOST_NODE = (
     "If that node is permanently lost: launcher cancel, then launcher retry its jobs"
@@ -19,7 +19,7 @@ REMEDY_FOR_LOST_NODE = (
 
 
 def one_line(text: str) -> str:
-    """Return what a program said as a line that can be shown."""
+    """Return a program's output as one line that can be shown."""
     joined = " ".join(text.split())
     return sanitize_terminal(
         joined if len(joined) <= MOST_CHARACTERS else f"{joined[: MOST_CHARACTERS - 1]}…"
@@ -29,13 +29,13 @@ def one_line(text: str) -> str:
 def why_no_pilot_starts(
     group: BackendPilots, now: float, wall: float, *, with_log: bool = True
 ) -> str:
-    """Return why no further pilot takes the work that waits, in a line; '' where nothing is known to say.
+    """Return why no further pilot accepts the work that waits, in one line. '' if no reason is known.
 
     Args:
         group: the pilots of a backend.
         now: by the clock.
         wall: seconds since 1970.
-        with_log: tell what the last pilot printed that could not work.
+        with_log: include the output of the last pilot that could not work.
     """
     if (
         not group.calls.has_answered and group.calls.elapsed_s > NEVER_S

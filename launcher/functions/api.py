@@ -96,11 +96,14 @@ def submit(function: Any, /, *arguments: Any, **options: Any) -> Any:
     Args:
         function: to be called, also a lambda, or one of a notebook; or the path of a task file, or a plan.
         arguments: of the function, by position; those by name go into `kwargs`.
-        options: of a function: `kwargs`; `name` of the job, which its number follows; `after`, jobs
-            that must be done before; `after_any`, that must have ended; `pass_env`, variables that the
-            job gets although their names look like secrets; `hold`, it waits for `launcher release`;
-            and those of `launcher add`: gpus=1, vram="10GiB", time_limit="8h", …
-            Of a task file: `settings` (key=value each), `on`, `force`, `accept_code`, `pass_env`.
+        options: for a function, `kwargs`, `name`, `after`, `after_any`, `pass_env`, `hold`, and those of
+            `launcher add`, such as gpus=1, vram="10GiB" or time_limit="8h".
+            `kwargs` contains its keyword arguments. `name` is the job's name, which its number follows.
+            `after` lists jobs that must be done before, and `after_any` jobs that must have ended.
+            `pass_env` lists variables that the job gets although their names look like secrets.
+            With `hold`, the job waits for `launcher release`.
+            For a task file, the options are `settings` (key=value each), `on`, `force`, `accept_code`
+            and `pass_env`.
 
     Returns:
         A `Future`; of a task file or plan a `Run`.
@@ -142,7 +145,7 @@ def submit_many(
 
     Raises:
         UsageError: as `submit`.
-        MachineError: likewise.
+        MachineError: as `submit`.
     """
     if not iterables:
         raise UsageError(
@@ -167,7 +170,7 @@ def _submit_calls(
 
     Raises:
         UsageError: an option is wrong, the function or an argument cannot be pickled, the machine
-            can never run it, or a job that it should wait for does not exist.
+            can never run it, or a dependency does not exist.
         MachineError: the queue cannot be used.
     """
     refuse_spawned_import()
@@ -252,7 +255,9 @@ def _queue_calls(store: Store, job: NewJob, calls: Sequence[Call], context: Cont
         specs = (
             spec._replace(
                 name=f"{KIND}/{spec.name}#{number}",
-                argv=(call.call,),  # what people see, and whose numbers tell sweeps apart
+                argv=(
+                    call.call,
+                ),  # users see this text, and its numbers distinguish the jobs of a sweep
                 settings=call.settings(),
                 signature=program_signature((call.call,)),
             )

@@ -74,7 +74,7 @@ def read_value(folder: Path, name: str) -> object:
 
 
 def read_exception(folder: Path) -> BaseException | None:
-    """Return what a function raised, caused by the traceback of its process; None: nothing is stored.
+    """Return the exception of a function, caused by the traceback of its process. None if nothing is stored.
 
     Raises:
         MachineError: the file may be another user's.

@@ -1,7 +1,7 @@
-"""Calls on their way to a job: one file for all calls of a submission, the function in it only once; and what people see of them.
+"""Function calls of jobs: one file for all calls of a submission, with the function only once, and their text for users.
 
-The file holds pickles one after another: the submitting script, the function, then the arguments of each
-call. A job's settings say where its own begin.
+The file contains pickles one after another: the submitting script, the function, then the arguments of each
+call. A job's settings contain the position of its own arguments.
 """
 
 import inspect
@@ -175,7 +175,7 @@ def _opened(call: Call) -> Iterator[BinaryIO]:
 
 
 def call_text(name: str, arguments: tuple[object, ...], keywords: Mapping[str, object]) -> str:
-    """Return a call as Python writes it; of an argument that is not short, its type: `train(0.1, <ndarray>)`."""
+    """Return a call as Python code. The type replaces an argument that is not short: `train(0.1, <ndarray>)`."""
     words = [_short(value) for value in arguments]
     words += [f"{key}={_short(value)}" for key, value in keywords.items()]
     text = f"{name}({', '.join(words)})"

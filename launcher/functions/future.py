@@ -1,7 +1,7 @@
 """A job of the queue as a future of concurrent.futures.
 
-A thread follows the jobs of all futures of this process, and tells these when one has ended; what it reads grows with
-what happens only.
+A thread follows the jobs of all futures of this process, and completes a future when its job has ended. The amount of
+data that it reads grows only with the number of changes.
 """
 
 import concurrent.futures
@@ -35,8 +35,8 @@ from launcher.workers.exit_outcome import NOT_REPORTED, done_from_result, read_w
 
 Value = TypeVar("Value")
 
-FOLLOWER = "launcher-futures"  # the thread that tells futures of the ends of their jobs
-LOOK_S = 0.5  # so often one who waits looks whether the queue was stopped
+FOLLOWER = "launcher-futures"  # the thread that completes futures when their jobs have ended
+LOOK_S = 0.5  # between two checks of a waiting caller whether the queue was stopped
 
 
 class Future(concurrent.futures.Future[Value], Generic[Value]):
@@ -61,21 +61,21 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         return str(self._now().state)
 
     def running(self) -> bool:
-        """Tell whether the job runs."""
+        """Return whether the job runs."""
         return self._row.state is State.RUNNING
 
     def result(self, timeout: float | None = None) -> Value:
         """Return what the function returned; wait for it.
 
         Args:
-            timeout: seconds; None: as long as it takes.
+            timeout: seconds, None for no limit.
 
         Raises:
-            Exception: what the function raised, caused by the traceback of its process.
-            JobError: it was killed, called `sys.exit`, ran out of memory or time, or was skipped; says where its
-                log is; or what it returned cannot be loaded here.
+            Exception: the exception of the function, caused by the traceback of its process.
+            JobError: it was killed, called `sys.exit`, ran out of memory or time, or was skipped. The message
+                contains the path of its log. Also raised if its return value cannot be loaded here.
             CancelledError: it was cancelled.
-            TimeoutError: it has not ended in time; it goes on.
+            TimeoutError: it has not ended in time. It continues.
             MachineError: the queue is stopped, or gone.
         """
         value, error = self._outcome(timeout)
@@ -105,7 +105,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         """Return what the job has printed, in its newest attempt.
 
         Args:
-            lines: only so many, the last ones; None: all, or the last 16 MiB.
+            lines: number of last lines. None for all, but at most the last 16 MiB.
         """
         row = self._now()
         if not row.attempts:
@@ -114,7 +114,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         return "\n".join(last_lines(log, lines or 1 << 30, most_bytes=16 << 20))
 
     def take(self, row: JobRow) -> None:
-        """Take in the state of the job; where it has ended, call who waits for that."""
+        """Record the state of the job. If it has ended, complete the future and call its callbacks."""
         with self._taking:
             if self._ended:
                 return
@@ -241,7 +241,7 @@ def _no_value(name: str, folder: Path) -> str:
 def future(job: int) -> Future[Any]:
     """Return the future of a job by its number, also if another process submitted the job.
 
-    The result of a job that is no function is what its kind's entry returned, a dict or None.
+    The result of another job is the return value of its job type's entry, a dict or None.
 
     Raises:
         UsageError: there is no such job.
@@ -344,7 +344,7 @@ def follow(home: Home, futures: Iterable[Future[Any]]) -> None:
 
 
 def _forget() -> None:
-    """In a fork, where no thread lives on, begin anew."""
+    """Reset the state in a forked process, as threads do not survive a fork."""
     global _choosing  # it may have been locked at the fork
     _asking.release()
     _choosing = threading.Lock()

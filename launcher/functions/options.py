@@ -1,4 +1,4 @@
-"""What a job asks of the machine and the queue: the options of `launcher add`, as Python writes them; and what is refused."""
+"""Requests of a job to the machine and the queue: the options of `launcher add` as Python values, and their checks."""
 
 import os
 import time
@@ -143,16 +143,16 @@ def _seconds(takes: ValueType, span_s: float, value: object) -> str:
     return f"{span_s:f}s"
 
 
-# --- what is refused before it is queued, since it could never start
+# --- requests that are refused before they are queued, since their jobs could never start
 
-DRIVER_TIMEOUT_S = 5.0  # for a driver to tell its GPUs
+DRIVER_TIMEOUT_S = 5.0  # for a driver to list its GPUs
 
 
 def check_request(home: Home, store: Store, request: JobRequest, backends: Backends) -> None:
-    """Refuse what could never start.
+    """Refuse a request whose job could never start.
 
     Raises:
-        UsageError: its group is not there, or it asks for more than there is where it may run.
+        UsageError: its group does not exist, or it requests more than exists where it may run.
     """
     check_groups(store, [request.terms.group])
     check_places(home, request.resources, request.terms, backends)

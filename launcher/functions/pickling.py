@@ -66,7 +66,7 @@ def dump(
         file: which is written to.
         what: names the value in a message.
         remedy: says there what to do.
-        parts: of the value, by the names that they have there; none: those that Python shows.
+        parts: named parts of the value, to find the cause of an error. If empty, those that Python shows.
         pickler: makes the pickle.
 
     Raises:
@@ -114,7 +114,7 @@ def _can_be_pickled(value: object, pickler: type[cloudpickle.Pickler]) -> bool:
 
 
 class _Nowhere(io.RawIOBase):
-    """A file that keeps nothing: what is tried may be large."""
+    """A file that discards its data, as the pickle of a test may be large."""
 
     def writable(self) -> bool:
         return True

@@ -59,7 +59,7 @@ def compare(
     adopt: Path | None = None,
     watch: HashProgress | None = None,
 ) -> Comparison:
-    """Return each job of a plan beside the queue's job of that name, with what to do about it.
+    """Return each job of a plan, the queue's job of the same name, and the action for it.
 
     Args:
         store: the queue, None where there is none.
@@ -67,8 +67,8 @@ def compare(
         root: the folder of the plan's run.
         force: run what is done already, too.
         accept_code: keep what was done with other code.
-        adopt: another folder, whose results are taken over; None: of no other one.
-        watch: is told how far the digest of a large file is.
+        adopt: another folder, whose results are adopted. None for no other folder.
+        watch: is called with the progress of the digest of a large file.
 
     Raises:
         UsageError: the plan cannot be queued, or no job of it is known in the other folder.
@@ -182,13 +182,13 @@ def reasons_against(
     unsatisfiable: Mapping[str, int],
     pass_env: Sequence[str],
 ) -> list[str]:
-    """Return why `run` would refuse a plan; empty: it would not.
+    """Return why `run` would refuse a plan. Empty if it would not.
 
     Args:
         store: the queue, None where there is none.
         comparison: of the plan with it.
         unsatisfiable: why jobs of the plan can never start here, and how many those are.
-        pass_env: variables to pass to the jobs, beside those of the plan.
+        pass_env: variables to pass to the jobs, in addition to those of the plan.
     """
     plan, compared_jobs = comparison.plan, comparison.jobs
     unset_variables = find_unset_variables(os.environ, (*plan.pass_env, *pass_env))
@@ -217,10 +217,10 @@ def _state(home: Home, store: Store, jobs: Sequence[ComparedJob], root: Path) ->
 
 
 def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -> None:
-    """Refuse changes after which jobs could never start; what is not changed was checked before.
+    """Refuse changes after which jobs could never start. Unchanged values were checked before.
 
     Raises:
-        UsageError: a group or backend is not there, or more is asked for than there is.
+        UsageError: a group or backend does not exist, or a request exceeds the existing resources.
     """
     backends = read_configured_backends(os.environ)
     for revision in revisions:

@@ -1,7 +1,7 @@
-"""Task files and plans into the queue, as `launcher run --detach` brings them there; `wait` and `results` for what runs.
+"""Submission of task files and plans, as by `launcher run --detach`; `wait` and `results` for their jobs.
 
-`wait` comes back when jobs have ended, and draws a bar in a terminal and in a notebook. `results` is a table of pandas
-where that is installed.
+`wait` returns when jobs have ended, and draws a progress bar in a terminal and in a notebook. `results` returns a
+pandas table if pandas is installed.
 """
 
 import os
@@ -137,17 +137,18 @@ def results(run: str | Run, *, frame: bool | None = None, all_jobs: bool = False
     job of a name that has a result is a row.
 
     Args:
-        run: its name (that of this folder, else the newest), or what `submit` returned.
-        frame: True: a DataFrame of pandas; False: a list of dicts; None: a DataFrame where pandas is
+        run: its name, or the value that `submit` returned. A name means the run of this folder if there is
+            one, otherwise the newest run.
+        frame: True for a pandas DataFrame, False for a list of dicts. None for a DataFrame if pandas is
             installed.
         all_jobs: also return jobs that a newer job of the same name replaced.
 
     Raises:
         UsageError: there is no such run.
-        MachineError: packages that its laboratory reads results with are not installed.
+        MachineError: packages by which its plugin package reads results are not installed.
         ModuleNotFoundError: `frame` is True, and pandas is not installed.
     """
-    # which tell the kinds of laboratories
+    # imported here, as they load the job types of plugin packages
     from launcher.results.result_jobs import result_jobs
     from launcher.results.rows import kinds_of, rows_of
 
@@ -184,7 +185,7 @@ def unfinished_models(run_folder: Path) -> dict[str, str]:
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row in which a number with an interval has three columns, and what is nested `outer.inner`."""
+    """Return a row with three columns for a number with an interval, and names `outer.inner` for nested values."""
     cells: dict[str, Any] = {}
     for name, value in flatten_record(row):
         metric = read_metric(value) if isinstance(value, Mapping) else None
@@ -296,8 +297,8 @@ def numbers_of(
 
     Args:
         jobs: futures, runs, numbers, or several of these.
-        expected: what is said where they are something else.
-        of_run: returns those of a run by its name; None: a name is something else.
+        expected: the error message for other values.
+        of_run: returns the numbers of a run by its name. None if names are not accepted.
 
     Raises:
         UsageError: they are something else, or there is no such run.

@@ -1,4 +1,4 @@
-"""What an attempt makes: it stays in a folder of its own, a stage, until its outcome is accepted.
+"""Outputs of an attempt. They stay in a folder of their own, the staging folder, until its outcome is accepted.
 
 Start reading at `view`, then `acceptance.accept`.
 """

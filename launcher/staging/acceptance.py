@@ -1,9 +1,9 @@
-"""What an accepted attempt has made is moved into its run's folder: decided in one step, then rolled forward.
+"""Outputs of an accepted attempt are moved into its run's folder: decided in one step, then rolled forward.
 
-The decision is the rename of the stage. From then on its attempt reaches it no more, and every further
-step can be done again: who is killed between two of them, or finds a full disk, calls `accept` another time.
+The decision is the rename of the staging folder. From then on its attempt cannot reach it, and every further step can
+be repeated. After a kill between two steps, or on a full disk, `accept` is called again.
 
-A stage whose attempt has come to its end: what was deleted is written down, and the links go.
+When an attempt has ended, its deletions are recorded, and the links in its staging folder are removed.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def seal(stage: StagingFolder) -> bool:
 
 
 def _remove_empty(stage: StagingFolder) -> bool:
-    """Remove a stage in which nothing is; return whether that was possible."""
+    """Remove an empty staging folder. Return whether that was possible."""
     with contextlib.suppress(OSError):
         for file in (stage.links_record, f"{stage.folder}/{ACCEPTED_LINK}"):
             with contextlib.suppress(FileNotFoundError):
@@ -94,25 +94,25 @@ def _remove_empty(stage: StagingFolder) -> bool:
 
 
 _OBSTACLE_ERRORS = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
-_REPLACED = "replaced-"  # in the stage: what made place, until it is removed
+_REPLACED = "replaced-"  # prefix in the staging folder of entries that were moved aside, until they are removed
 
 
 def accept(attempt: Attempt, run_folder: Path) -> None:
-    """Move what an attempt has made into the folder of its run.
+    """Move the outputs of an attempt into the folder of its run.
 
     Args:
-        attempt: that is done.
-        run_folder: of its job, as it is called here.
+        attempt: an attempt that is done.
+        run_folder: its run's folder, by its path on this machine.
 
     Raises:
-        FileNotFoundError: its stage cannot be seen; where another machine has made it, that may pass.
-        OSError: that is not possible now; what is not moved yet lies in the stage.
+        FileNotFoundError: its staging folder is not visible. If another machine has made it, that may be temporary.
+        OSError: that is not possible now. Outputs that were not moved yet are in the staging folder.
     """
     stage, view = stage_of(attempt, run_folder), attempt.path_text(VIEW_LINK)
     if stage is not None:
         _accept_stage(stage.with_suffix(ACCEPTED_SUFFIX), stage)
         os.rename(view, attempt.path_text(MOVED_LINK))  # noqa: PTH104  # done for every attempt
-    else:  # it has made nothing; or it was moved, and who did it may have been killed then
+    else:  # it has no outputs, or a process that may have been killed has moved them
         stage = stage_of(attempt, run_folder, MOVED_LINK)
     if stage is not None:
         shutil.rmtree(stage.with_suffix(ACCEPTED_SUFFIX).folder, ignore_errors=True)
@@ -128,10 +128,10 @@ def undo_acceptance(attempt: Attempt, run_folder: Path) -> None:
 
 
 def is_staged(attempt: Attempt, run_folder: Path) -> bool:
-    """Tell whether an attempt is seen to have, or to have had, a stage.
+    """Return whether an attempt visibly has, or had, a staging folder.
 
     Raises:
-        OSError: that cannot be found out now.
+        OSError: the link to it cannot be read now.
     """
     views = (VIEW_LINK, MOVED_LINK)
     return any(stage_of(attempt, run_folder, view) is not None for view in views)
@@ -147,15 +147,15 @@ def _accept_stage(accepted: StagingFolder, stage: StagingFolder) -> None:
     _apply_deletions(accepted)
     try:
         os.stat(accepted.output_folder)  # noqa: PTH116  # likewise
-    except FileNotFoundError:  # all was moved before
+    except FileNotFoundError:  # everything was moved before
         return
     _move(accepted, "", {*read_links(accepted).replaced})
-    # refused where a network file system has not listed all that lies there: the rest is moved later
+    # fails if a network file system has not listed all entries: the rest is moved later
     os.rmdir(accepted.output_folder)  # noqa: PTH106  # likewise
 
 
 def _apply_deletions(stage: StagingFolder) -> None:
-    """Delete of what was accepted before what the attempt has deleted in its view."""
+    """Delete the earlier accepted outputs that the attempt has deleted in its view."""
     links = read_links(stage)
     for name in links.gone:
         path = f"{stage.run_folder}/{name}"
@@ -202,7 +202,7 @@ def _move(stage: StagingFolder, within: str, replaced: set[str]) -> None:
 
 
 def _move_obstacle_aside(stage: StagingFolder, place: str) -> None:
-    """Move what lies at a place aside; it is removed with the stage."""
+    """Move the entry at a path aside. It is removed with the staging folder."""
     aside = f"{stage.folder}/{_REPLACED}{os.urandom(4).hex()}"
     try:
         os.rename(place, aside)  # noqa: PTH104  # likewise

@@ -7,19 +7,19 @@ import shutil
 from launcher.staging.stage_links import StagingLinks, find_deleted, is_own_link, read_links
 from launcher.staging.stages import StagingFolder
 
-_TEMPORARY_AFFIXES = (".", ".tmp")  # how names begin and end of what was being written
+_TEMPORARY_AFFIXES = (".", ".tmp")  # prefix and suffix of names of files that were being written
 
 
 def copy_earlier_stage(earlier: StagingFolder, stage: StagingFolder, links: StagingLinks) -> None:
-    """Give a stage what an earlier attempt had made and deleted when it was given up.
+    """Copy the outputs and deletions of an earlier, abandoned attempt into a staging folder.
 
-    Files get a second name. A process of that attempt that still lives replaces names in its own
-    stage only, so it changes nothing here.
+    Files get a hard link. A process of that attempt that still lives replaces names only in its own
+    staging folder, so it changes nothing here.
 
     Args:
-        earlier: the stage of the earlier attempt, taken from it; where it is gone, nothing is inherited.
-        stage: of the next one, as it was made.
-        links: its links; what the earlier attempt has deleted stays among them.
+        earlier: the staging folder of the earlier attempt, taken from it. If it is gone, nothing is inherited.
+        stage: the staging folder of the next attempt, as it was made.
+        links: the links in `stage`. Entries that the earlier attempt has deleted stay among them.
 
     Raises:
         OSError: the disk is full.
@@ -59,14 +59,14 @@ def _copy_names(
 
 
 def _copy_name(there: str, here: str) -> None:
-    """Give a file a second name, instead of the link that may be in its place."""
+    """Add a hard link to a file, which replaces the symbolic link that may be there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(here)  # noqa: PTH108  # likewise
     try:
         os.link(there, here, follow_symlinks=False)  # likewise
     except FileNotFoundError:
         raise
-    except OSError:  # a file system without second names
+    except OSError:  # a file system without hard links
         shutil.copy2(there, here, follow_symlinks=False)
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from launcher.staging.stages import StagingFolder
 from launcher.system.files import Json, read_json, write_json
 
-_UP = "../../.."  # from what an attempt makes to the folder of its run
+_UP = "../../.."  # from the outputs of an attempt to the folder of its run
 
 
 @dataclass(slots=True)
 class StagingLinks:
-    """What a stage held when its attempt began; all names are relative to the run's folder."""
+    """Contents of a staging folder when its attempt began. All names are relative to the run's folder."""
 
     links: list[str] = field(default_factory=list)  # to accepted files and folders
-    folders: list[str] = field(default_factory=list)  # real ones, those above first
-    # folders that the attempt makes anew: the accepted one makes place as a whole
+    folders: list[str] = field(default_factory=list)  # real ones, parents first
+    # folders that the attempt creates again: they replace the accepted ones as a whole
     replaced: list[str] = field(default_factory=list)
-    # found when the stage was sealed: what the attempt has deleted of the above
+    # found when the staging folder was sealed: the above names that the attempt has deleted
     gone: list[str] = field(default_factory=list)
     gone_folders: list[str] = field(default_factory=list)
     sealed: bool = False
@@ -56,16 +56,16 @@ def _names_within(names: Json) -> Iterable[str]:
 
 
 def link_target(name: str) -> str:
-    """Return what the link of a name leads to: short, and right under all names of the stage."""
+    """Return the target of the link of a name: short, and valid under all names of the staging folder."""
     return f"{_UP}/{'../' * name.count('/')}{name}"
 
 
 def is_own_link(stage: StagingFolder, name: str) -> bool:
-    """Tell whether a name in a stage is still the link that was made for it.
+    """Return whether a name in a staging folder is still the link that was made for it.
 
     Raises:
         FileNotFoundError: the attempt has deleted it.
-        NotADirectoryError: likewise, with the folder that it was in.
+        NotADirectoryError: the attempt has deleted it with its parent folder.
     """
     try:
         return os.readlink(f"{stage.output_folder}/{name}") == link_target(name)  # noqa: PTH115  # many names

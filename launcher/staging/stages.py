@@ -1,21 +1,21 @@
-"""Where stages lie, and how an attempt's folder names its own.
+"""Paths of staging folders, and the link from an attempt's folder to its own.
 
-runs/<run>/.attempts/<job>-<number>-<random>/   a stage, on the file system of the results
-    <run>/          what the attempt makes, laid out as the run's folder
-    .accepted       a link to the run's folder
-    .links.json     which names in it are links to what was accepted before; absent where none are
-<attempt>/runs      a link to the stage: the only way in that a job is given
+`runs/<run>/.attempts/<job>-<number>-<random>/` is a staging folder, on the file system of the results.
+`<run>/` in it contains the outputs of the attempt, with the layout of the run's folder.
+`.accepted` in it is a link to the run's folder.
+`.links.json` in it lists the names that are links to earlier accepted outputs. It is absent if there are none.
+`<attempt>/runs` is a link to the staging folder: the only path to it that a job gets.
 
-The name of a stage tells how far it is; each change is a single rename:
+The suffix of a staging folder shows its state. Each change of state is a single rename.
 
-<name>.making     its worker builds it
-<name>            its attempt runs
-<name>.left       its attempt was given up, or did not end well: the next one goes on from it
-<name>.accepted   its outcome is accepted: what it holds belongs into the run's folder
+`<name>.making`: its worker builds it.
+`<name>`: its attempt runs.
+`<name>.left`: its attempt was abandoned or failed. The next attempt continues from it.
+`<name>.accepted`: its outcome is accepted. Its contents belong into the run's folder.
 
-The link in the attempt's folder always means the first of these names. So it leads nowhere as soon as the
-stage has another one, and a process that wakes later can write nothing through it. When all is moved the
-link gets another name, and an attempt that has made nothing removes it: where it is, there is a stage.
+The link in the attempt's folder always points to `<name>`. It is broken as soon as the staging folder has another
+name, so a process that wakes later cannot write through it. After all outputs were moved, the link gets another
+name. An attempt without outputs removes it: if the link exists, there is a staging folder.
 """
 
 import contextlib
@@ -37,9 +37,9 @@ _NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
 
 
 class StagingFolder(NamedTuple):
-    """A stage under one of its names; nothing says that it is there."""
+    """A staging folder under one of its names. It may not exist."""
 
-    run_folder: Path  # of what was accepted
+    run_folder: Path  # of the accepted outputs
     name: str
     suffix: str = ""
 
@@ -86,7 +86,7 @@ def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW_LINK) -> Stagi
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if error.errno == errno.EINVAL:  # it is no link
+        if error.errno == errno.EINVAL:  # it is not a link
             return None
         raise
     above, name = ["", *target.split("/")][-2:]

@@ -1,7 +1,8 @@
-"""How a stage is made: the folders into which a job writes, as far as they were accepted.
+"""Creation of a staging folder: the folders into which a job writes, with their accepted contents.
 
-They are real folders; the names in them are links to what was accepted. A file is replaced by a rename, so the link makes place for the job's own file, and what was
-accepted is untouched. Who opens a file to write into it, without a new name first, writes through the link.
+They are real folders, and the names in them are links to accepted outputs. A file is replaced by a rename, so the
+job's own file replaces the link, and the accepted file is unchanged. A program that opens a file to write into it,
+without a new name first, writes through the link.
 """
 
 import errno
@@ -34,12 +35,12 @@ class NotWritable(Exception):
 
 
 class DeclaredOutputs(NamedTuple):
-    """What a job says of where it writes; names are relative to the run's folder."""
+    """Outputs that a job declares. Names are relative to the run's folder."""
 
     models: frozenset[str] = frozenset()  # folders of models
     outputs: frozenset[str] = frozenset()
     replaced_below: str = (
-        ""  # a folder; outputs in it that are folders are made anew, never added to
+        ""  # a folder; outputs in it that are folders are created again, never extended
     )
 
     @property
@@ -49,13 +50,13 @@ class DeclaredOutputs(NamedTuple):
 
 
 def outputs_inside(run_folder: Path, outputs: Iterable[str]) -> frozenset[str]:
-    """Return which outputs lie in the run's folder, relative to it."""
+    """Return the outputs that are inside the run's folder, relative to it."""
     above = f"{run_folder}/"
     return frozenset(path[len(above) :] for path in outputs if path.startswith(above))
 
 
 class RunFolderView(NamedTuple):
-    """What an attempt sees of its run's folder; both ways end when the stage is taken from it."""
+    """Paths of an attempt to its run's folder. Both break when the staging folder is taken from it."""
 
     writable: Path  # where it writes: laid out as the run's folder
     accepted: Path  # the run's folder
@@ -70,22 +71,22 @@ def make_stage(
     number: int,
     earlier: str = "",
 ) -> RunFolderView:
-    """Make the stage of an attempt; return how the attempt reaches it.
+    """Make the staging folder of an attempt. Return the paths by which the attempt reaches it.
 
     Args:
         attempt: its folder gets the link.
-        run_folder: of what was accepted.
+        run_folder: the run's folder, with the accepted outputs.
         declared: where the job writes.
         job: its number.
         number: of the attempt.
-        earlier: name of the stage of an earlier attempt, from which this one goes on; "": none.
+        earlier: name of the staging folder of an earlier attempt, from which this one continues. "" if none.
 
     Raises:
-        NotWritable: no stage can be made there, for anybody.
-        OSError: the disk is full, or the stage was taken away meanwhile, as the attempt was given up.
+        NotWritable: no staging folder can be made there by anybody.
+        OSError: the disk is full, or the staging folder was taken away as the attempt was abandoned.
     """
     stage, view = new_stage(run_folder, job, number), attempt.path_text(VIEW_LINK)
-    # first of all: by the link a stage is known that is not whole because its worker was killed
+    # first: if the worker is killed, the link identifies the incomplete staging folder
     os.symlink(stage.folder, view)  # noqa: PTH211  # done for every attempt
     making = stage.with_suffix(MAKING_SUFFIX)
     try:
