@@ -22,9 +22,9 @@ _MOST_ANSWER = 1 << 28  # bytes
 
 
 class JsonLineProcess:
-    """A child process that answers questions over a pipe, a JSON line each; it is started when there is one.
+    """A child process that responds to requests over a pipe, one JSON line each. The first request starts it.
 
-    Where it does not answer in time it is killed, and the next question starts another. Used by one thread at a time.
+    If it does not respond in time it is killed, and the next request starts another. Used by one thread at a time.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class JsonLineProcess:
         self._number = 0
 
     def call(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Return the answer to a question.
+        """Return the response to a request.
 
         Raises:
-            EngineError: it cannot be started, ended, or did not answer in time.
+            EngineError: it cannot be started, ended, or did not respond in time.
         """
         self._number += 1
         line = json.dumps({"id": self._number, "do": operation, "with": arguments}).encode() + b"\n"
@@ -78,7 +78,7 @@ class JsonLineProcess:
                     end.close()
 
     def _ensure_running(self) -> "subprocess.Popen[bytes]":
-        """Return the process; started where there is none, or where it has ended since.
+        """Return the process. Start one if there is none or it has ended.
 
         Raises:
             EngineError: it cannot be started.
@@ -116,10 +116,10 @@ class JsonLineProcess:
                     self._printed.append(text)
 
     def _exchange_line(self, child: "subprocess.Popen[bytes]", line: bytes) -> bytes:
-        """Return the line that the process answers; not whole where it has ended.
+        """Return the response line of the process, incomplete if it has ended.
 
         Raises:
-            EngineError: it did not answer in time; it is killed then, which ends what waits for it.
+            EngineError: it did not respond in time. It is killed then, which ends the threads that wait for it.
         """
         assert child.stdin is not None
         assert child.stdout is not None

@@ -1,4 +1,4 @@
-"""The pilots of one backend: what follows from how each of them is, and what its engine is asked for them."""
+"""The pilots of one backend: the reactions to their states, and the calls to its engine."""
 
 import logging
 import math
@@ -76,7 +76,7 @@ class BackendContext(NamedTuple):
 
 @dataclass(kw_only=True, eq=False)
 class BackendPilots:
-    """All pilots that one engine was sent, and may know."""
+    """All pilots that were submitted to one engine, and that it may still know."""
 
     settings: BackendSettings  # the backend's table of config.toml
     context: BackendContext
@@ -84,10 +84,10 @@ class BackendPilots:
     demand: Demand = NO_DEMAND
     pilots: dict[str, Pilot] = field(default_factory=dict)  # by token
     throttle: SubmitThrottle = field(default_factory=SubmitThrottle)
-    error: str = ""  # why the engine does not answer
+    error: str = ""  # why the engine does not respond
     error_since: float = 0.0  # seconds since 1970
-    disk_error: str = ""  # why the home cannot be written
-    _failed_calls: int = 0  # requests in a row that the engine did not answer
+    disk_error: str = ""  # why the queue folder cannot be written
+    _failed_calls: int = 0  # consecutive calls to which the engine did not respond
     _observe_at: float = -math.inf
     _retry_at: float = -math.inf
     _excess_since: float = math.inf
@@ -101,7 +101,7 @@ class BackendPilots:
             lambda: around.make(self.settings, around.home), around.wake, around.clock
         )
 
-    # --- what others ask
+    # --- queries and commands of other modules
 
     @property
     def all(self) -> tuple[Pilot, ...]:
@@ -136,7 +136,7 @@ class BackendPilots:
         self.throttle.record_submission(1, self._clock() - ago_s)
 
     def configure(self, settings: BackendSettings) -> None:
-        """Go on with another table of config.toml for the same engine: what failed before may succeed now."""
+        """Continue with another table of config.toml for the same engine: a failed call may succeed now."""
         self.configured = True
         if settings == self.settings:
             return
@@ -147,7 +147,7 @@ class BackendPilots:
         self.calls.reset_engine()
 
     def next_check_s(self, now: float) -> float:
-        """Return after how long it should be looked at again, if nothing happens before."""
+        """Return the seconds until the next check, if nothing happens before."""
         if self.pilots or self.calls.is_busy:
             return ACTIVE_POLL_S
         if not self.demand.jobs:
@@ -182,7 +182,7 @@ class BackendPilots:
             if not pilot.is_registered or lost or at > pilot.drain_at + DRAIN_GRACE_S:
                 self._mark_for_cancel(pilot, why)
 
-    # --- a turn
+    # --- a cycle
 
     def run_cycle(self, now: float, demand: Demand, busy: Mapping[str, int]) -> None:
         """Apply the result of the last engine call, update the pilots, and start the next call that is due.
@@ -210,7 +210,7 @@ class BackendPilots:
             self._start_due_call(now)
 
     def _probe_processes(self, now: float) -> None:
-        """See which pilots are over whose engine does not answer: a cluster may be gone for good."""
+        """Find ended pilots whose engine does not respond, as a cluster may be gone permanently."""
         if not self.error or now < self._probe_processes_at:
             return
         self._probe_processes_at = now + PROCESS_PROBE_S
@@ -219,7 +219,7 @@ class BackendPilots:
                 pilot.process_gone = _is_process_over(pilot)
 
     def _react_to_state(self, pilot: Pilot, now: float) -> None:
-        """Do what follows from how a pilot is."""
+        """React to the state of a pilot."""
         if pilot.is_registered and not pilot.troubles and not pilot.success_recorded:
             pilot.success_recorded = True
             self.throttle.record_success()
@@ -366,7 +366,7 @@ class BackendPilots:
         self.error, self._failed_calls = "", 0
 
     def _record_error(self, error: EngineError) -> None:
-        """Know nothing new: whatever was known still holds."""
+        """Record no new state: the last known states stay valid."""
         if not self.error:
             self.error_since = self.context.wall_clock()
         self.error = str(error)
@@ -375,7 +375,7 @@ class BackendPilots:
         logger.warning("backend=%s trouble=%r", self.settings.name, self.error)
 
     def _number_to_submit(self, now: float) -> int:
-        """Return how many pilots to submit; where missing ones keep the place, these are ended first."""
+        """Return how many pilots to submit. If missing ones take their places, these are ended first."""
         if self._failed_calls or self.throttle.backoff_s(now) > 0:
             return 0
         most, held, unspoken = self.settings.pilots, self.count_toward_limit, self.pending_count
@@ -431,7 +431,7 @@ class BackendPilots:
     def _record_refused(
         self, pilots: Sequence[Pilot], submission: Submission, error: EngineError
     ) -> None:
-        """Keep pilots that the engine may have taken all the same: it is asked whether it did."""
+        """Keep pilots that the engine may have accepted anyway. The next poll shows whether it did."""
         submission.is_withdrawn = True
         self.throttle.record_refusal(str(error), self._clock())
         logger.warning("backend=%s refused=%r", self.settings.name, str(error))
@@ -441,10 +441,10 @@ class BackendPilots:
                 self._delete_record(pilot)
 
     def _clear_finished(self, finished: Sequence[Pilot], unread: Sequence[Pilot]) -> None:
-        """Read what pilots printed that could not work, and delete what is left of those that ended."""
+        """Read the output of pilots that could not work, and delete the remains of those that ended."""
         root = self.root
         for pilot in finished:
-            pilot.is_deleting = True  # nobody reads what it said any more
+            pilot.is_deleting = True  # its messages are not read any more
 
         def collect_and_clear(backend: Backend) -> Mapping[str, str]:
             logs = {pilot.token: _read_log(backend, pilot.record.pilot_folder) for pilot in unread}
@@ -479,13 +479,13 @@ class BackendPilots:
         return pilot
 
     def _mark_for_cancel(self, pilot: Pilot, why: str) -> bool:
-        """See that a pilot ends; False where that cannot be put down now."""
+        """Mark a pilot to be ended. Return False if this cannot be recorded now."""
         return pilot.is_terminating or self._write_record(
             pilot, pilot.record._replace(cancelled=why)
         )
 
     def _write_record(self, pilot: Pilot, record: PilotRecord, *, durable: bool = True) -> bool:
-        """Put down what is known of a pilot; False where that cannot be."""
+        """Write the record of a pilot. Return False if this fails."""
         try:
             self.context.records.write(record, durable=durable)
         except OSError as error:

@@ -7,7 +7,7 @@ from launcher.units import format_bytes, format_seconds
 
 
 def with_default_backends(terms: Terms, backends: Backends) -> Terms:
-    """Return terms that say where a job runs, unless that is here alone by default.
+    """Return terms with the backends of a job, unless it runs only on this machine by default.
 
     Raises:
         UsageError: they name an unknown backend.
@@ -39,7 +39,7 @@ def why_impossible_on_backends(resources: Resources, terms: Terms, backends: Bac
 
 
 def why_never_fits(resources: Resources, limit: float | None, settings: BackendSettings) -> str:
-    """Return why no pilot of a backend can ever hold a job, '' where one can; says what to change."""
+    """Return why no pilot of a backend can ever hold a job, with the remedy. '' if one can."""
     table = f"[backends.{settings.name}]"
     if resources.cpus > settings.cpus:
         return (
@@ -70,7 +70,7 @@ def why_never_fits(resources: Resources, limit: float | None, settings: BackendS
 
 
 def count_slots(resources: Resources, settings: BackendSettings) -> int:
-    """Return how many such jobs one pilot runs at once, at least; 1 where one of its GPUs is needed."""
+    """Return the least number of such jobs that one pilot runs at once. It is 1 if a job needs one of its GPUs."""
     by_cpus = settings.cpus // max(1, resources.cpus)
     if resources.ram and settings.memory:
         by_cpus = min(by_cpus, settings.memory // resources.ram)

@@ -21,9 +21,11 @@ from launcher.system.paths import Home
 
 logger = logging.getLogger(__name__)
 
-CYCLE_S = 0.05  # between two looks at all pilots, unless an engine has answered
-MOST_TIME_FRACTION = 0.05  # of the scheduler's: hundreds of pilots are looked at less often
-CONFIG_POLL_S = 1.0  # config.toml is asked for so often
+CYCLE_S = 0.05  # between two cycles, unless an engine has responded
+MOST_TIME_FRACTION = (
+    0.05  # of the scheduler's time: with hundreds of pilots, cycles are less frequent
+)
+CONFIG_POLL_S = 1.0  # between two reads of config.toml
 LONG_S = 3600.0
 NEXT_POLLED = 32  # of the pilots for one job each that wait in an engine's queue
 
@@ -80,7 +82,7 @@ class PilotPool:
         for record in sorted(self._records.read(), key=lambda record: record.since):
             if _was_submitted(record):
                 self._group(record.settings).adopt(record)
-            else:  # its folder is made before the engine is asked
+            else:  # its folder is made before the engine is called
                 self._records.delete(record.token)
         self._configure(self._clock())
         self._list_links()
@@ -150,7 +152,7 @@ class PilotPool:
             group.mark_reaped(token)
 
     def reasons_by_backend(self) -> Mapping[str, str]:
-        """Return backend → why no further pilot takes the work that waits for it."""
+        """Return backend → why no further pilot accepts the work that waits for it."""
         if self._reasons is None:
             now = self._clock()
             self._reasons = {
@@ -239,7 +241,7 @@ class PilotPool:
 
 
 def _engine_key(settings: BackendSettings) -> EngineKey:
-    """Return what an engine finds its pilots by."""
+    """Return the key by which an engine finds its pilots."""
     where = str(settings.folder) if settings.kind == "local" else settings.address
     return settings.name, settings.kind, where
 
@@ -257,7 +259,7 @@ def _pilot_row(pilot: Pilot, backend: str, wall: float) -> PilotRow:
     observation, spec, record = pilot.observation, pilot.record.spec, pilot.record
     ours = record.given_up or record.cancelled or "; ".join(pilot.troubles)
     of_engine = "" if observation is None else observation.reason or str(observation.cause or "")
-    if pilot.attempts and pilot.state in LOST_STATES:  # what ended there cannot be read yet
+    if pilot.attempts and pilot.state in LOST_STATES:  # the ends of its attempts cannot be read yet
         ours = ours or pilot.link.error
     why = ours or of_engine
     if pilot.state is PilotState.STRANDED:

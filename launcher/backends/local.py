@@ -1,6 +1,6 @@
 """The engine `local`: a pilot is a plain process of this machine, in a session of its own.
 
-It needs no cluster, and does with pilots what the others do: it starts them, sees whether they live, and ends them.
+It needs no cluster. Like the other engines, it starts pilots, observes whether they live, and ends them.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ class Local:
 
         Args:
             settings: its table of config.toml.
-            home: the queue's; where pilots' folders lie by default.
+            home: the queue folder, which contains the pilots' folders by default.
         """
         self._settings = settings
         self._root = settings.folder or home.folder / "pilots"
@@ -80,7 +80,7 @@ class Local:
         tokens: Collection[str],
         nodes: Mapping[str, str] = NO_NODES,  # noqa: ARG002  # as all engines are asked
     ) -> Mapping[str, Observation]:
-        """Return which pilots live, and how the others ended as far as that is known."""
+        """Return which pilots live, and how the others ended, if known."""
         return {token: self._observe(token) for token in tokens}
 
     def cancel(self, tokens: Collection[str]) -> None:
@@ -142,7 +142,7 @@ class Local:
         who = identity_from_record(record)
         node = os.uname().nodename
         if who is None:
-            who = process_of(folder)  # we died before it was on record
+            who = process_of(folder)  # the scheduler died before it was recorded
         if who is not None and is_alive(who):
             return Observation(stage=AllocationState.RUNNING, node=node)
         if who is None and status is None:
@@ -157,7 +157,7 @@ class Local:
         )
 
     def _collect_child(self, token: str) -> int | None:
-        """Return the exit status of a pilot that was our child, None where it lives or was not."""
+        """Return the exit status of a pilot. None if it lives or was not our child."""
         child = self._children.get(token)
         return None if child is None else child.poll()
 
@@ -184,7 +184,7 @@ class Local:
 
 
 def _environment(gpus: Sequence[str]) -> dict[str, str]:
-    """Return the environment of a pilot: ours, without secrets and without what belongs to a job."""
+    """Return the environment of a pilot: ours, without secrets and variables of a job."""
     own = owners_environment(os.environ)
     own.pop(ATTEMPT_VARIABLE, None)
     plain = {name: text for name, text in own.items() if not is_likely_secret(name, text)}

@@ -1,6 +1,6 @@
 """The attempts of a pilot: those that wait for a supervisor, those that run, how each ends.
 
-Where a supervisor is dead, all that is left of its attempt is ended, and judged.
+If a supervisor is dead, the remaining processes of its attempt are killed, and its outcome is determined.
 """
 
 import contextlib
@@ -34,10 +34,10 @@ from launcher.workers.attempt_watch import (
 from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
 from launcher.workers.order import read_attempt_spec
 
-ATTEMPT_SPEC_TIMEOUT_S = 60.0  # what an order names may be seen later, on a network file system
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0  # between two looks for it
+ATTEMPT_SPEC_TIMEOUT_S = 60.0  # a network file system may show the paths of a specification later
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0  # between two checks for it
 NO_SUPERVISOR = Identity(pid=0, start_ticks=0, boot="")
-RETIRE_EVERY_S = 60.0  # between two looks for fork servers that nobody uses
+RETIRE_EVERY_S = 60.0  # between two checks for unused fork servers
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +48,11 @@ class _WaitingAttempt:
 
     attempt: Attempt
     since: float  # monotonic
-    retry_at: float = 0.0  # before that its order is not looked for again
+    retry_at: float = 0.0  # its specification is not read again before this time
     pause_s: float = FIRST_PAUSE_S
-    environment: WorkerEnvironment | None = None  # of its worker; None: its order is not read yet
+    environment: WorkerEnvironment | None = (
+        None  # of its worker; None: its specification is not read yet
+    )
     on_gpu: bool = False
 
 
@@ -63,11 +65,11 @@ class NodeAttempts:
         Args:
             home: the node's, for fork servers.
             folder: the pilot's.
-            cpus: so many supervisors are kept while they are idle.
+            cpus: number of idle supervisors that are kept.
         """
         self._home, self._folder = home, folder
         self._pool = ForkServerPool(home, most_idle=cpus, on_start_failure=_log_start_failure)
-        self._waiting: dict[str, _WaitingAttempt] = {}  # in the order of their orders
+        self._waiting: dict[str, _WaitingAttempt] = {}  # in the order of their commands
         self._running: dict[str, AttemptHandle] = {}
         self._on_gpu: set[str] = set()  # names of attempts
         self._known: set[str] = set()
@@ -89,7 +91,7 @@ class NodeAttempts:
         }
 
     def run(self, name: str) -> None:
-        """Take an attempt, unless it is known, or no attempt has such a name."""
+        """Accept an attempt, unless it is known already, or its name is invalid."""
         with contextlib.suppress(ValueError):
             if name in self._known or attempt_name(*parse_attempt_name(name)) != name:
                 return
@@ -138,12 +140,12 @@ class NodeAttempts:
             self._pool.retire()
 
     def descriptors(self) -> Iterator[int]:
-        """Return what becomes readable when there is news."""
+        """Return the file descriptors that become readable when an attempt changes."""
         yield from self._pool.descriptors()
         yield from (watch.descriptor for watch in self._running.values() if watch.descriptor >= 0)
 
     def next_check_s(self, now: float) -> float:
-        """Return how long until something is looked at again that nothing wakes us for."""
+        """Return the seconds until the next check that no event triggers."""
         times = [
             waiting.retry_at if waiting.environment is None else now + LONGEST_PAUSE_S
             for waiting in self._waiting.values()
@@ -182,7 +184,7 @@ class NodeAttempts:
                 yield AttemptFinished(attempt=name, outcome=news)
 
     def _kill_attempt(self, name: str, watch: AttemptHandle) -> None:
-        """Kill who watches over an attempt, so that it records nothing, and then all that is left of it."""
+        """Kill the supervisor of an attempt, so that it records nothing, and then the remaining processes."""
         supervisor = NO_SUPERVISOR
         match watch:
             case SupervisedAttempt(supervisor=handle):
@@ -226,7 +228,7 @@ class NodeAttempts:
         return AttemptFinished(attempt=name, outcome=outcome)
 
     def _read_spec(self, waiting: _WaitingAttempt) -> Outcome | None:
-        """Read an order; return how its attempt ends where it can never be read."""
+        """Read a specification. Return the outcome of its attempt if it can never be read."""
         now = time.monotonic()
         if now < waiting.retry_at:
             return None

@@ -40,12 +40,12 @@ class NodeFacts(NamedTuple):
 def read_node_facts(
     folder: PilotFolder, spec: PilotSpec, environ: Mapping[str, str], began: float
 ) -> NodeFacts:
-    """Return what there is on the node for a pilot.
+    """Return the facts about the node of a pilot.
 
     Args:
         folder: its own.
-        spec: what it is to be.
-        environ: what its engine has set.
+        spec: its specification.
+        environ: its environment, with the variables of its engine.
         began: when it began, in seconds since 1970.
     """
     troubles = [*_find_mismatches(folder, spec)]
@@ -112,8 +112,8 @@ def _allocated_gpus(wanted: int, probe: Nvml, visible: str | None) -> tuple[GpuS
     """Return the GPUs that the engine gave.
 
     Raises:
-        WrongGpus: they are fewer than the pilot asks for, or the driver does not know them.
-        MachineError: the driver does not answer.
+        WrongGpus: they are fewer than the pilot requests, or the driver does not list them.
+        MachineError: the driver does not respond.
     """
     listed = query_gpus_once(probe.snapshot, timeout_s=DRIVER_TIMEOUT_S)
     gpus = resolve_visible_gpus(visible, listed)
@@ -132,13 +132,13 @@ def _engine_job_number(environ: Mapping[str, str]) -> str:
 
 
 def _usable_cpus(requested: int) -> int:
-    """Return how many cores may be kept busy: as many as were asked for, but none that is closed to us."""
+    """Return how many cores may be used: the requested number, limited to the cores that we may use."""
     allowed = len(os.sched_getaffinity(0))
     return min(requested, allowed) if allowed < (os.cpu_count() or 1) else requested
 
 
 def _end_time(spec: PilotSpec, environ: Mapping[str, str], began: float) -> float | None:
-    """Return when the engine ends the pilot, as far as that is known."""
+    """Return when the engine ends the pilot, if known."""
     for text in filter(None, map(environ.get, _END_TIME_VARIABLES)):
         if text.isdecimal() and 0 < int(text) < _LATEST_END:
             return float(text)

@@ -45,14 +45,14 @@ def resolve_visible_gpus(
 
 
 def _find_gpu(word: str, gpus: Sequence[GpuSnapshot]) -> GpuSnapshot | None:
-    if word.isdecimal():  # of a divided card CUDA takes the first instance
+    if word.isdecimal():  # CUDA uses the first MIG instance of a divided GPU
         return next((gpu for gpu in gpus if gpu.index == int(word)), None)
     alike = [gpu for gpu in gpus if word and gpu.uuid.startswith(word)]
     return alike[0] if len(alike) == 1 else next((gpu for gpu in alike if gpu.uuid == word), None)
 
 
 class NodeGpus:
-    """What is on a pilot's GPUs; looked at in a thread of its own, as a driver may hang."""
+    """Usage of a pilot's GPUs, polled in a thread of its own, as a driver may hang."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class NodeGpus:
         return bool(self._uuids)
 
     def refresh(self, supervisors: Mapping[int, str]) -> None:
-        """Have them looked at where the newest look is older than a second, and take in what that saw.
+        """Start a poll if the newest is older than a second, and record the result of the last one.
 
         Args:
             supervisors: pid of a supervisor → its attempt, of those that run on a GPU.
@@ -100,7 +100,7 @@ class NodeGpus:
 
     @property
     def has_changed(self) -> bool:
-        """Whether the scheduler should learn at once what is there now."""
+        """Whether the current usage should be reported to the scheduler at once."""
         before = {gpu.uuid: gpu for gpu in self._last_sent}
         return any(_differs(before.get(gpu.uuid), gpu) for gpu in self.gpus)
 

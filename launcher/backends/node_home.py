@@ -18,19 +18,19 @@ from launcher.system.locks import is_in_use, mark_in_use
 from launcher.system.paths import Home
 
 PREFIX = "launcher-pilot-"
-STALE_S = 300.0  # a folder in which nothing lives is deleted after so long: its pilot was killed
+STALE_S = 300.0  # a folder without live processes is deleted after this time: its pilot was killed
 _ARCHIVE = ".zip"
 
 
 class NodeHome(Home):
-    """A home without a queue, whose processes write into the log that the engine gave the pilot."""
+    """A folder without a queue, whose processes write into the log that the engine gave the pilot."""
 
     def __init__(self, folder: Path, pilot: PilotFolder) -> None:
         """Use a folder that is there.
 
         Args:
             folder: on the node's own disk.
-            pilot: whose log is written to.
+            pilot: the folder of the pilot, whose log is written to.
         """
         super().__init__(folder)
         self.__dict__["scheduler_log"] = pilot.log
@@ -41,7 +41,7 @@ def make_node_home(pilot: PilotFolder, parent: Path | None = None) -> NodeHome:
 
     Args:
         pilot: for which it is.
-        parent: where; None: where temporary files go.
+        parent: the folder that contains it. None for the folder of temporary files.
 
     Raises:
         OSError: there is no room for it.
@@ -54,18 +54,18 @@ def make_node_home(pilot: PilotFolder, parent: Path | None = None) -> NodeHome:
 
 
 def remove_node_home(home: Home) -> None:
-    """Delete the folder; what still lives there has it in memory."""
+    """Delete the folder. Processes that still live there have its files in memory."""
     shutil.rmtree(home.folder, ignore_errors=True)
 
 
 def unpack_code(python_path: str, home: Home) -> str:
     """Return a search path for modules in which each archive is a folder on the node's disk.
 
-    The laboratory's code travels as an archive; unpacked it also has its data files, and is quicker to import.
+    The plugin package's code is sent as an archive. Unpacked it also has its data files, and is faster to import.
 
     Args:
         python_path: as PYTHONPATH has it.
-        home: where archives are unpacked, each once.
+        home: the folder in which archives are unpacked, each once.
 
     Raises:
         OSError: an archive cannot be read, or there is no room.

@@ -11,7 +11,7 @@ from launcher.system.files import Json
 
 
 class NodePaths:
-    """Turns paths of this machine into those of the nodes, where a backend's settings say that they differ."""
+    """Maps paths of this machine to those of the nodes, if a backend's settings define a difference."""
 
     def __init__(self, settings: BackendSettings) -> None:
         """Begin.

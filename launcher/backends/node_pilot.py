@@ -40,14 +40,14 @@ from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers import lease
 
-# between two looks for orders: while they come, and after a while without
+# between two polls for commands: while they arrive, and after a while without
 QUICK_POLL_S, SLOW_POLL_S = 0.02, 0.5
-POLL_BACKOFF_FACTOR = 1.25  # times longer after each look that saw none
-GPU_HEARTBEAT_S = 1.0  # between two beats while the memory in use on a GPU changes
-HEARTBEATS_PER_LEASE = 4  # beats in the time of a lease, at least
-MOST_UNANSWERED_HEARTBEATS = 4096  # whose answers can still come
+POLL_BACKOFF_FACTOR = 1.25  # times longer after each poll without a command
+GPU_HEARTBEAT_S = 1.0  # between two heartbeats while the used memory of a GPU changes
+HEARTBEATS_PER_LEASE = 4  # heartbeats in the time of a lease, at least
+MOST_UNANSWERED_HEARTBEATS = 4096  # whose lease renewals can still arrive
 FOLDER_TIMEOUT_S = 60.0  # without its folder, a pilot leaves
-STOP_TIMEOUT_S = 5.0  # for supervisors to end what runs when the lease is over
+STOP_TIMEOUT_S = 5.0  # for supervisors to end their attempts when the lease has expired
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 _FOLDER_GONE_ERRORS = {errno.ENOENT, errno.ESTALE}
 
@@ -55,16 +55,16 @@ logger = logging.getLogger(__name__)
 
 
 class NodePilot:
-    """One pilot, from its hello to its bye."""
+    """One pilot, from its registration to its deregistration."""
 
     def __init__(self, folder: PilotFolder, spec: PilotSpec, home: Home, facts: NodeFacts) -> None:
         """Begin without attempts.
 
         Args:
             folder: its own.
-            spec: what it is to be.
+            spec: its specification.
             home: the node's, for fork servers.
-            facts: what there is on the node.
+            facts: the facts about the node.
         """
         hello, now = facts.registration, time.monotonic()
         self._spec, self._folder = spec, folder
@@ -86,7 +86,7 @@ class NodePilot:
         self._gpus = NodeGpus(hello.gpus, snapshot, self._interrupt_sleep)
         self._pause_s, self._poll_at = QUICK_POLL_S, now
         self._busy_at = now
-        self._error = ""  # orders could not be read
+        self._error = ""  # why commands could not be read
         self._folder_gone_since: float | None = None  # our folder cannot be read
         self._signal = ""
         self._is_abandoned = False
@@ -122,7 +122,7 @@ class NodePilot:
         """End fork servers."""
         self._attempts.close()
 
-    # --- orders
+    # --- commands
 
     def _poll_commands(self, now: float) -> bool:
         """Execute the commands that arrived since the last poll. Return whether there were any."""
@@ -169,7 +169,7 @@ class NodePilot:
                     self._queue_messages(self._attempts.stop_all(), now)
 
     def _renew_lease(self, number: int) -> None:
-        """Let the lease run from when we sent the beat that was answered, not from now: the answer may be old."""
+        """Start the lease at the time of the acknowledged heartbeat, not now, as the message may be old."""
         sent = self._sent_heartbeats.get(number)
         if sent is not None:
             self._lease.run_until(sent + self._lease_s)
@@ -197,7 +197,7 @@ class NodePilot:
             self._start_draining(why, name)
             self._queue_messages(self._attempts.stop_all(), time.monotonic())
 
-    # --- news
+    # --- messages
 
     def _queue_messages(self, messages: Iterable[PilotMessage], now: float) -> None:
         for item in messages:
@@ -232,7 +232,7 @@ class NodePilot:
         self._heartbeat_at = now + self._heartbeat_s
 
     def _drain_if_abandoned(self, now: float) -> None:
-        """Have all that runs end where the scheduler has given us up; it awaits the records of these ends."""
+        """End all attempts if the scheduler has abandoned this pilot. It waits for the records of these ends."""
         if self._is_abandoned:
             return
         with contextlib.suppress(OSError):
@@ -262,7 +262,7 @@ class NodePilot:
     # --- waiting
 
     def _sleep(self, most_s: float = inf) -> set[int]:
-        """Sleep until something is to be done; return the descriptors that have news."""
+        """Sleep until there is something to do. Return the file descriptors that can be read."""
         now = time.monotonic()
         poll = select.poll()
         poll.register(self._wakeup, select.POLLIN)

@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _refuse(folder: PilotFolder, registration: Registered, *troubles: str) -> int:
-    """Say why we can do nothing, and return the exit code for it."""
+    """Report why this pilot cannot work, and return the exit code for it."""
     registration = registration._replace(troubles=(*registration.troubles, *troubles))
     why = "; ".join(registration.troubles)
     logger.error("cannot serve: %s", why)
@@ -84,7 +84,7 @@ def _refuse(folder: PilotFolder, registration: Registered, *troubles: str) -> in
 
 
 def _await_spec(folder: PilotFolder) -> PilotSpec:
-    """Return what we are to be.
+    """Return the specification of this pilot.
 
     Raises:
         OSError: it cannot be read, or is not seen for a minute.
@@ -112,7 +112,7 @@ def _prepare_environment(spec: PilotSpec) -> None:
 
 
 def _acquire_folder(folder: PilotFolder) -> None:
-    """Take the right to be the pilot of a folder: an engine that starts its job again has none.
+    """Acquire the folder for this pilot. This fails if an engine starts its job again.
 
     Raises:
         FileExistsError: a pilot has been there.

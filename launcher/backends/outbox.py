@@ -1,4 +1,4 @@
-"""The news that a pilot has not written yet."""
+"""The messages that a pilot has not written yet."""
 
 import logging
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ from launcher.backends.pilot_messages import (
 logger = logging.getLogger(__name__)
 
 
-RETRY_S = 1.0  # before what could not be written is tried again
+RETRY_S = 1.0  # before a failed write is retried
 
 
 class Outbox:
-    """News that are still to be written, the oldest first; of beats only the newest."""
+    """Messages that are still to be written, the oldest first. Only the newest heartbeat is kept."""
 
     def __init__(self, path: Path) -> None:
         """Begin with none, for a file that is there."""
@@ -38,7 +38,7 @@ class Outbox:
         return any(isinstance(news, AttemptFinished) for news in self._messages)
 
     def add(self, messages: Iterable[PilotMessage]) -> None:
-        """Put news behind those that wait."""
+        """Append messages to those that wait."""
         for item in messages:
             if isinstance(item, Heartbeat):
                 self._messages = [
@@ -47,7 +47,7 @@ class Outbox:
             self._messages.append(item)
 
     def send(self, now: float) -> None:
-        """Write what waits; line by line while there is trouble, so that what fits is written once.
+        """Write the waiting messages; line by line after an error, so that each line that fits is written once.
 
         Args:
             now: monotonic seconds.

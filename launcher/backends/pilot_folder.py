@@ -120,7 +120,7 @@ def make_pilot_folder(folder: PilotFolder, spec: PilotSpec) -> None:
 
 
 def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
-    """Return what a pilot is to be.
+    """Return the specification of a pilot.
 
     Raises:
         OSError: it cannot be read.

@@ -1,4 +1,4 @@
-"""The link of the scheduler to one pilot: which orders it has sent, and which news it has read."""
+"""The link of the scheduler to one pilot: the commands that it has sent, and the messages that it has read."""
 
 import logging
 import math
@@ -111,7 +111,7 @@ class PilotLink:
         return self.apply_fetched(now)
 
     def fetch(self) -> None:
-        """Read what is new, for `apply_fetched`; that may end long after it was given up."""
+        """Read new messages for `apply_fetched`. It may return long after its timeout."""
         try:
             while True:
                 before = self._reader.offset
@@ -178,7 +178,7 @@ class PilotLink:
     # --- attempts
 
     def track_attempt(self, attempt: str) -> None:
-        """Keep the end of an attempt when it comes; to be called before that can be read."""
+        """Keep the end of an attempt when it arrives. Call this before it can be read."""
         self.open_attempts.add(attempt)
 
     def start(self, attempts: Iterable[str]) -> bool:
@@ -199,7 +199,7 @@ class PilotLink:
             self.send(KillAttempt(attempt=attempt))
 
     def untrack_attempt(self, attempt: str) -> None:
-        """Know that an attempt's end is taken in."""
+        """Record that an attempt's end was processed."""
         self.open_attempts.discard(attempt)
         self.killing.discard(attempt)
         self.stopping.discard(attempt)
@@ -209,7 +209,7 @@ class PilotLink:
 
     @property
     def has_stopped_all(self) -> bool:
-        """Whether all attempts that may run there were asked to end."""
+        """Whether all attempts that may run there were ordered to end."""
         return bool(self.open_attempts) and self.open_attempts <= self.stopping
 
     def read_sent_attempts(self) -> set[str]:

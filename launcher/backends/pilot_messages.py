@@ -1,4 +1,4 @@
-"""The messages between the scheduler and a pilot: orders to the pilot and news from it, one JSON line each."""
+"""The messages between the scheduler and a pilot: commands to it and messages from it, one JSON line each."""
 
 import contextlib
 import json

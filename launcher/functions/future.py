@@ -128,7 +128,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             self.set_exception(JobError(self._why()))  # likewise
 
     def give_up(self, error: BaseException) -> None:
-        """Let those who wait get an error: nobody follows the job any more."""
+        """Fail the future with an error, as no thread follows the job any more."""
         with self._taking:
             if self._ended:
                 return
@@ -136,7 +136,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         self.set_exception(error)
 
     def _now(self) -> JobRow:
-        """Return how the job is; as it was last, where it was deleted from the queue."""
+        """Return the state of the job, or the last known one if it was deleted from the queue."""
         with open_queue_readonly(self._home) as (_, store):
             (row,) = store.read.jobs_by_id([self.job]) or [self._row]
         return row
@@ -175,7 +175,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
             return not ensure_scheduler_alive(home, store)
 
     def _prospect(self) -> str:
-        """Say whether the job goes on by itself, and if not, what lets it."""
+        """Describe whether the job continues by itself, and otherwise the command for it."""
         row = self._row
         if row.state is State.HELD:
             return f"It is held. To release it: launcher release {row.id}"
@@ -256,7 +256,7 @@ def future(job: int) -> Future[Any]:
 
 
 class Watcher(threading.Thread):
-    """Follows the jobs of a home until all of them have ended."""
+    """Follows the jobs of a queue folder until all of them have ended."""
 
     def __init__(self, home: Home) -> None:
         super().__init__(name=FOLLOWER, daemon=True)  # jobs go on without this process
@@ -268,7 +268,7 @@ class Watcher(threading.Thread):
         self.queue_stopped = False  # as it was seen last
 
     def add(self, futures: Iterable[Future[Any]]) -> bool:
-        """Follow further futures; False where the thread is at its end."""
+        """Follow further futures. Return False if the thread is about to end."""
         with self._lock:
             if self._over:
                 return False
@@ -315,7 +315,7 @@ class Watcher(threading.Thread):
             self._came.clear()
 
     def _take_new(self) -> list[Future[Any]]:
-        """Return what was added; the thread is at its end where there is nothing left to follow."""
+        """Return the added futures. The thread ends if there is no job left to follow."""
         with self._lock:
             new, self._new = self._new, []
             for future in new:
@@ -324,15 +324,15 @@ class Watcher(threading.Thread):
         return new
 
 
-# Held while a watcher asks the queue. A fork waits for it: SQLite's own locks, which are copied as they are, would
-# stay locked in the new process, where the thread that holds them does not exist.
+# Held while a watcher reads the queue. A fork waits for it: a fork copies SQLite's own locks as they are. They would
+# stay locked in the new process, which does not have the thread that holds them.
 _asking = threading.RLock()
 _watchers: dict[Home, Watcher] = {}
 _choosing = threading.Lock()
 
 
 def follow(home: Home, futures: Iterable[Future[Any]]) -> None:
-    """Let futures know when their jobs end."""
+    """Complete futures when their jobs end."""
     listed = [*futures]
     with _choosing:
         watcher = _watchers.get(home)
