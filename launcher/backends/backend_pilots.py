@@ -375,7 +375,7 @@ class BackendPilots:
         logger.warning("backend=%s trouble=%r", self.settings.name, self.error)
 
     def _number_to_submit(self, now: float) -> int:
-        """Return how many pilots to submit. If missing ones take their places, these are ended first."""
+        """Return how many pilots to submit. If missing ones use up the limit, these are ended first."""
         if self._failed_calls or self.throttle.backoff_s(now) > 0:
             return 0
         most, held, unspoken = self.settings.pilots, self.count_toward_limit, self.pending_count

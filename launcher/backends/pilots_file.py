@@ -36,7 +36,7 @@ class PastPilot(NamedTuple):
 
 
 def read_past_pilots(home: Home) -> dict[str, PastPilot]:
-    """Return by token where pilots are or were, as far back as that is known; harmless to a terminal."""
+    """Return the nodes of pilots by token, as far back as they are recorded, without control characters."""
     try:
         text = (home.folder / _NODES_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -52,7 +52,7 @@ def read_past_pilots(home: Home) -> dict[str, PastPilot]:
 
 
 class NodesFile:
-    """The file; a line for each pilot whose node has become known."""
+    """The file, with one line for each pilot whose node is known."""
 
     def __init__(self, home: Home) -> None:
         """Begin. The file is read when the first pilot is added."""
@@ -140,7 +140,7 @@ NO_PILOTS = PilotStatus()
 
 
 def read_pilot_status(home: Home) -> PilotStatus:
-    """Return what the scheduler last saw; nothing where there is no such file, or none that we know."""
+    """Return the pilots as the scheduler last saw them. Empty if there is no file of a known version."""
     try:
         record = read_json(home.folder / "pilots.json")
     except OSError:
@@ -165,7 +165,7 @@ def _rows(kind: type[Row], stored: Json) -> Iterator[Row]:
 
 
 def _row(kind: type[Row], entry: object) -> Row:
-    """Return a row whose words are harmless to a terminal: an engine may say anything.
+    """Return a row without control characters, as an engine may report any text.
 
     Raises:
         Unreadable: it is none.
@@ -178,7 +178,7 @@ def _row(kind: type[Row], entry: object) -> Row:
 
 
 def _with_valid_times(row: PilotRow) -> PilotRow:
-    """Return a pilot whose times are some."""
+    """Return a pilot with valid times."""
     return row._replace(
         since=_valid_time(row.since) or 0.0,
         starts_at=_valid_time(row.starts_at),
@@ -211,12 +211,12 @@ class PilotsFile:
         now: float,
         wall: float | None = None,
     ) -> None:
-        """Write it where that is due, and something has changed; a full disk stops nothing.
+        """Write it if a write is due and something has changed. A full disk is only logged.
 
         Args:
             backends: those with pilots, or with work that waits.
             pilots: all of them.
-            now: by a clock that nobody sets.
+            now: time of a monotonic clock.
             wall: seconds since 1970.
         """
         self._nodes.add(pilots)

@@ -36,7 +36,7 @@ from launcher.system.text import sanitize_terminal
 
 PATIENCE_S = 60.0  # joining a cluster takes seconds, on a busy machine many
 LOG_LINES = 20
-MOST_TEXT = 600  # characters of what Ray said that a message shows
+MOST_TEXT = 600  # characters of Ray's output that a message shows
 DESK = Path(__file__).with_name("ray_desk.py")
 _AUTO_ADDRESS = "auto"  # RAY_ADDRESS, or the cluster of this machine
 
@@ -50,11 +50,11 @@ class Ray:
     """A Ray cluster that runs pilots."""
 
     def __init__(self, settings: BackendSettings, patience_s: float = PATIENCE_S) -> None:
-        """Begin; nothing is asked yet.
+        """Begin without a request.
 
         Args:
             settings: its table of config.toml.
-            patience_s: for each of Ray's answers.
+            patience_s: timeout of each response of Ray.
         """
         self._settings = settings
         python = settings.python or sys.executable
@@ -70,7 +70,7 @@ class Ray:
 
         Raises:
             Refused: there is no Ray here, or it is of another version than the cluster.
-            EngineError: Ray did not take all of them, or did not answer.
+            EngineError: Ray did not accept all of them, or did not respond.
         """
         self._call(
             "submit",
@@ -90,7 +90,7 @@ class Ray:
         tokens: Collection[str],
         nodes: Mapping[str, str] = NO_NODES,  # noqa: ARG002  # as all engines are asked
     ) -> Mapping[str, Observation]:
-        """Ask Ray once for all pilots and nodes.
+        """Query Ray once for all pilots and nodes.
 
         Raises:
             EngineError: nothing is known.
@@ -101,10 +101,10 @@ class Ray:
         return parse_observations(answer, tokens, node_resources(self._settings, self._settings))
 
     def cancel(self, tokens: Collection[str]) -> None:
-        """Kill actors; their guards kill what runs in the pilots.
+        """Kill actors. Their guards kill the processes of the pilots.
 
         Raises:
-            EngineError: Ray does not answer.
+            EngineError: Ray does not respond.
         """
         self._call("cancel", tokens=sorted(tokens))
 
@@ -132,7 +132,7 @@ class Ray:
         self._desk_process.close()
 
     def _guard_command(self, folder: PilotFolder) -> list[str]:
-        """Return what an actor runs: the guard of a pilot, in the site's container and after its prologue."""
+        """Return the command of an actor: the guard of a pilot, in the site's container and after its prologue."""
         node = NodePaths(self._settings)
         guard = (node.interpreter(), "-P", "-m", "launcher.backends.ray_guard")
         words = (*self._settings.wrap, *guard, node.path(folder.folder))

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
         try:
             cluster = cluster or Cluster(argv[0])
             answer = cluster.handle_request(request)
-        except Exception as error:  # noqa: BLE001  # whatever Ray raises is told to who asked
+        except Exception as error:  # noqa: BLE001  # the caller gets any error of Ray
             answer = {"error": _error_text(error), "for_good": _is_permanent(error)}
         answers.write(json.dumps({"id": request["id"], **answer}) + "\n")
         answers.flush()
@@ -80,11 +80,11 @@ class Cluster:
         )
         self._ray: Any = ray
         self._actors: dict[str, str] = {}  # token → Ray's ID of the actor
-        # token → what was said of it when it was dead
+        # token → its record when it was dead
         self._dead_records: dict[str, dict[str, Any]] = {}
 
     def handle_request(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what a request asks."""
+        """Execute a request."""
         does: Mapping[str, Callable[..., dict[str, Any]]] = {
             "submit": self._submit,
             "observe": self._observe,
@@ -115,14 +115,14 @@ class Cluster:
         return {}
 
     def _observe(self, tokens: list[str]) -> dict[str, Any]:
-        """Return what Ray knows of actors and nodes."""
+        """Return Ray's records of actors and nodes."""
         seen = {token: self._find_actor_record(token) for token in tokens}
         unknown = [token for token, record in seen.items() if not record]
         if unknown:  # of earlier processes like this one, or dead since: in the table of all
             listed = sorted(
                 self._read_actor_table().values(), key=lambda record: record["State"] != "DEAD"
             )
-            names = {record["Name"]: record for record in listed}  # who lives counts
+            names = {record["Name"]: record for record in listed}  # a living actor has precedence
             for token in unknown:
                 seen[token] = names.get(token, {})
         return {
@@ -131,7 +131,7 @@ class Cluster:
         }
 
     def _cancel(self, tokens: list[str]) -> dict[str, Any]:
-        """Kill actors; their guards end what runs there."""
+        """Kill actors. Their guards end the processes there."""
         for token in tokens:
             try:
                 handle = self._ray.get_actor(token, namespace=NAMESPACE)
@@ -227,7 +227,7 @@ def _actor_classes() -> tuple[type, type]:
 
             try:
                 return state.actors(actor).get("State") in WAITING
-            except Exception:  # noqa: BLE001  # Ray is busy, and is asked again
+            except Exception:  # noqa: BLE001  # Ray is busy, and is queried again
                 return True
 
     class PilotActor:
@@ -281,7 +281,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _read_requests(requests: "queue.SimpleQueue[bytes]") -> None:
-    """Take in requests; when nobody can ask any more, end at once, whatever Ray is doing."""
+    """Read requests. When the input is closed, end at once, even during a call to Ray."""
     for line in sys.stdin.buffer:
         requests.put(line)
     os._exit(0)

@@ -70,7 +70,7 @@ def _run_guard(folder: PilotFolder) -> int:
 def _await_pilot(
     folder: PilotFolder, pilot: "subprocess.Popen[bytes]", who: Identity | None
 ) -> bool:
-    """Wait until nothing of a pilot lives; False where the actor is gone before."""
+    """Wait until no process of a pilot lives. Return False if the actor ends before."""
     poll = select.poll()
     poll.register(ACTOR, select.POLLIN)
     while True:

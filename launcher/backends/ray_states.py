@@ -29,11 +29,11 @@ _MESSAGE_PATTERN = re.compile(
 _EXIT_CODE_PATTERN = re.compile(r"exit code (?P<code>[0-9]+)")
 _ESCAPED = re.compile(r"\\(['\"\\])")
 _TRACEBACK = "Traceback"
-_MOST_TEXT = 400  # characters of what Ray says that a message shows
+_MOST_TEXT = 400  # characters of Ray's output that a message shows
 
 
 class RayNode(NamedTuple):
-    """A node as Ray knows it, alive or dead."""
+    """A node in Ray's records, alive or dead."""
 
     alive: bool
     name: str
@@ -44,7 +44,7 @@ class RayNode(NamedTuple):
 
 
 def actor_options(settings: BackendSettings, spec: PilotSpec | BackendSettings) -> dict[str, Any]:
-    """Return what is asked of Ray for a pilot of a spec."""
+    """Return the resources that a pilot of a specification requests from Ray."""
     options: dict[str, Any] = {"num_cpus": spec.cpus, "num_gpus": spec.gpus}
     if spec.memory is not None:
         options["memory"] = spec.memory
@@ -68,7 +68,7 @@ def node_resources(
 
 
 def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, RayNode]:
-    """Return the nodes of an answer, by Ray's IDs.
+    """Return the nodes of a response, by Ray's IDs.
 
     Raises:
         EngineError: it is none.
@@ -112,7 +112,7 @@ def parse_observations(
 
 
 def why_no_node_fits(nodes: Iterable[RayNode], wanted: Mapping[str, float]) -> str:
-    """Return why no node takes a pilot now; '' where one does."""
+    """Return why no node can run a pilot now, '' if one can."""
     alive = [node for node in nodes if node.alive]
     if any(_fits(node.free, wanted) for node in alive):
         return ""
@@ -174,7 +174,7 @@ def _is_machine_back(node: RayNode, nodes: Iterable[RayNode]) -> bool:
 
 
 def _parse_death(death: str) -> tuple[AllocationEndCause, str]:
-    """Return why an actor died, and how Ray puts it."""
+    """Return why an actor died, with Ray's description."""
     match = _MESSAGE_PATTERN.search(death)
     text = match["text"] if match else death
     lines = text.replace("\\t", " ").split("\\n")

@@ -75,10 +75,10 @@ class Slurm:
         commands: SlurmCommands,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin; nothing is asked yet."""
+        """Begin without a request."""
         self._settings, self._commands, self._clock = settings, commands, clock
-        self._config_text = ""  # its configuration; not asked yet
-        # nodes of which it is not known whether they answer → since when
+        self._config_text = ""  # its configuration; '' before the first query
+        # nodes that may not respond → since when
         self._unsure: dict[str, float] = {}
 
     def submit(self, pilots: Sequence[tuple[PilotFolder, PilotSpec]]) -> None:
@@ -102,7 +102,7 @@ class Slurm:
     def observe(
         self, tokens: Collection[str], nodes: Mapping[str, str] = NO_NODES
     ) -> Mapping[str, Observation]:
-        """Ask squeue once for all pilots; where one has ended without a word, also for its node.
+        """Query squeue once for all pilots. If one has ended without a message, also query its node.
 
         Raises:
             EngineError: nothing is known.
@@ -147,10 +147,10 @@ class Slurm:
         return "\n".join(lines) or NO_LOG.format(NodePaths(self._settings).path(pilot.folder))
 
     def estimate(self, spec: PilotSpec) -> Estimate:
-        """Ask sbatch when such a pilot would start.
+        """Query sbatch for the start time of such a pilot.
 
         Raises:
-            EngineError: Slurm does not answer.
+            EngineError: Slurm does not respond.
         """
         alone = SubmissionBatch(name=spec.token, spec=spec, folder=Path("/"))
         answer = self._commands.run(
@@ -190,7 +190,7 @@ class Slurm:
         )
 
     def _rows(self, tokens: Iterable[str]) -> list[SqueueRow]:
-        """Return what squeue says of jobs with our names.
+        """Return squeue's rows of jobs with our names.
 
         Raises:
             EngineError: nothing is known.
@@ -285,7 +285,7 @@ class Slurm:
         """Return which of these nodes have been in their states too briefly to conclude that they respond.
 
         Raises:
-            EngineError: Slurm does not say how long it waits for nodes.
+            EngineError: Slurm does not report how long it waits for nodes.
         """
         now = self._clock()
         self._unsure = {node: self._unsure.get(node, now) for node in nodes}

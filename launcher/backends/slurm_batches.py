@@ -50,7 +50,7 @@ def group_into_batches(pilots: Iterable[tuple[PilotFolder, PilotSpec]]) -> list[
 
 
 def sbatch_options(settings: BackendSettings, spec: PilotSpec) -> list[str]:
-    """Return what is asked of Slurm for such a pilot; the site's own options come first, ours count."""
+    """Return the options of Slurm for such a pilot. The site's own options come first, ours override them."""
     named = {
         "partition": settings.partition,
         "account": settings.account,
@@ -91,12 +91,12 @@ def batch_script(settings: BackendSettings, batch: SubmissionBatch) -> str:
     folder = shlex.quote(NodePaths(settings).path(batch.folder))
     if batch.elements:
         folder = f'{folder}/{shlex.quote(batch.name)}_"$SLURM_ARRAY_TASK_ID"'
-    # `module` and conda are defined by what a login shell reads
+    # the start-up files of a login shell define `module` and conda
     shell = "#!/bin/bash -l" if settings.prologue else "#!/bin/bash"
     start = [*settings.wrap, NodePaths(settings).interpreter(), "-P", "-m", "launcher.pilots"]
     lines = [
         shell,
-        # an administrator may requeue what we asked not to: its attempts have been given up by then
+        # an administrator may requeue it anyway: its attempts were abandoned by then
         '[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0',
         *prologue_lines(settings.prologue),
         f"exec {shlex.join(start)} {folder}",

@@ -44,7 +44,7 @@ class SlurmCommandResult(NamedTuple):
 
     @property
     def complaint(self) -> str:
-        """What it complains of, on one line, without the program's name: "Invalid partition name specified"."""
+        """Its error message on one line, without the program's name: "Invalid partition name specified"."""
         lines = [_without_prefix(line) for line in (self.stderr or self.stdout).splitlines()]
         text = "; ".join(dict.fromkeys(line for line in lines if line))
         text = sanitize_terminal(text) or f"exit code {self.code}"
@@ -58,7 +58,7 @@ class SlurmCommands:
         """Begin.
 
         Args:
-            environ: where PATH and SLURM_CONF stand.
+            environ: environment variables with PATH and SLURM_CONF.
             patience_s: for each program.
         """
         self._environment = {name: environ[name] for name in _PASSED_VARIABLES if name in environ}
@@ -69,7 +69,7 @@ class SlurmCommands:
 
         Args:
             argv: its name, looked up in PATH, and its arguments.
-            stdin: what it reads.
+            stdin: its standard input.
             epoch: it prints times as seconds since 1970; never for what submits, as jobs inherit it.
 
         Raises:
@@ -108,7 +108,7 @@ class SlurmCommands:
         )
 
     def require(self, *argv: str, stdin: str = "", epoch: bool = False) -> str:
-        """Run a program to its end, and return what it prints.
+        """Run a program to its end, and return its output.
 
         Raises:
             EngineError: it failed, is not installed, or did not end in time.
@@ -124,7 +124,7 @@ _running_queries: set[subprocess.Popen[bytes]] = set()
 
 @atexit.register
 def _kill_queries() -> None:
-    """End the questions under way when this process ends: nobody takes in an answer, and one may never come."""
+    """End running queries when this process ends, as their responses are not needed and may never arrive."""
     for child in [*_running_queries]:
         _kill_group(child)
 

@@ -64,7 +64,7 @@ class SqueueRow(NamedTuple):
 
 
 def parse_squeue(text: str) -> list[SqueueRow]:
-    """Read what squeue prints with FORMAT.
+    """Parse the output of squeue with `SQUEUE_FORMAT`.
 
     Raises:
         ValueError: that is something else; then nothing is known.
@@ -147,7 +147,7 @@ def _time(text: str) -> float | None:
 
 
 def silent_nodes(text: str) -> set[str]:
-    """Return the nodes of what sinfo prints with NODE_FORMAT that do not answer.
+    """Return the nodes in the output of sinfo with `SINFO_FORMAT` that do not respond.
 
     Raises:
         ValueError: that is something else; then nothing is known.

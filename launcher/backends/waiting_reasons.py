@@ -39,7 +39,7 @@ def why_no_pilot_starts(
     """
     if (
         not group.calls.has_answered and group.calls.elapsed_s > NEVER_S
-    ):  # of no pilot anything is known
+    ):  # nothing is known of any pilot
         return f"no response since {_format_time(wall - group.calls.elapsed_s, wall)}"
     parts = [
         _why_not_submitted(group, now, wall, with_log=with_log),

@@ -26,7 +26,7 @@ class RemoteTraceback(Exception):
 
 
 def write_value(folder: Path, name: str, value: object) -> None:
-    """Store what a function returned.
+    """Store the return value of a function.
 
     Raises:
         CannotPickle: it cannot be pickled.
@@ -38,7 +38,7 @@ def write_value(folder: Path, name: str, value: object) -> None:
 
 
 def write_exception(folder: Path, error: BaseException) -> None:
-    """Store what a function raised, with its traceback.
+    """Store the exception of a function, with its traceback.
 
     Raises:
         OSError: the disk is full.
@@ -51,7 +51,7 @@ def write_exception(folder: Path, error: BaseException) -> None:
 
 
 def _pickled(error: BaseException) -> bytes | None:
-    """Return an exception as a pickle, None where it cannot be made again from one."""
+    """Return an exception as a pickle, None if it cannot be restored from one."""
     file = io.BytesIO()
     try:
         dump(error, file, "", "")
@@ -62,7 +62,7 @@ def _pickled(error: BaseException) -> bytes | None:
 
 
 def read_value(folder: Path, name: str) -> object:
-    """Return what a function returned; `name` is that of its job.
+    """Return the stored return value of a function; `name` is that of its job.
 
     Raises:
         CannotLoad: it cannot be loaded here.

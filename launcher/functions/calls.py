@@ -53,10 +53,10 @@ REMEDY = "Create it inside the function, or pass the values that it is made from
 class Call(NamedTuple):
     """One call in a file of calls, as the settings of its job have it."""
 
-    call: str  # for people: `train(0.1, seed=3)`
+    call: str  # for users: `train(0.1, seed=3)`
     file: str  # relative if it is in the queue folder; older versions stored absolute paths
     offset: int  # of its arguments, in bytes
-    arguments: Mapping[str, Json]  # those that people can read, by their names
+    arguments: Mapping[str, Json]  # those with a readable value, by their names
 
     def settings(self) -> dict[str, Json]:
         """Return it as the settings of a job."""
@@ -67,7 +67,7 @@ def call_of(settings: Mapping[str, Any]) -> Call:
     """Return the call of a job from its settings.
 
     Raises:
-        KeyError: they are those of another kind.
+        KeyError: they are those of another job type.
     """
     call, file, offset = (settings[name] for name in ("call", "file", "offset"))
     return Call(str(call), str(file), int(offset), settings.get("arguments", {}))
@@ -82,7 +82,7 @@ def write_calls(
     """Write the calls of a function into a new file; return them.
 
     Args:
-        folder: made where it is not there.
+        folder: the folder of the file, created if it does not exist.
         function: which is called.
         arguments: those of each call.
         keywords: that all calls have.

@@ -1,4 +1,4 @@
-"""What a worker does for a job of the kind `function`: it loads the call, makes it, and stores what came of it."""
+"""The worker's entry of the job type `function`: load the call, execute it, and store its result."""
 
 import contextlib
 import signal
@@ -19,10 +19,10 @@ from launcher.workers.worker import print_traceback, write_failure, write_log_li
 
 
 def call(job: Job) -> Mapping[str, Json]:
-    """Make the call of a job; return what of its value screens and tables can show.
+    """Execute the call of a job. Return the parts of its value that screens and tables can show.
 
     Raises:
-        BaseException: what the function raised; KeyboardInterrupt where the job was asked to end.
+        BaseException: the exception of the function. KeyboardInterrupt if the job was ordered to end.
     """
     attempt = Attempt(job.attempt_folder)
     try:
@@ -40,9 +40,9 @@ def call(job: Job) -> Mapping[str, Json]:
                 ),
             )
     except BaseException as error:
-        if isinstance(error, CannotLoad):  # whose words do not say where it failed
+        if isinstance(error, CannotLoad):  # whose message does not contain the place of the failure
             print_traceback(error.__cause__)
-        if not job.stop.is_set():  # else it is run again, or was cancelled
+        if not job.stop.is_set():  # otherwise it is run again, or was cancelled
             with contextlib.suppress(OSError):  # a full disk must not hide the error itself
                 write_failure(partial(write_exception, attempt.folder, error), attempt, job.stop)
         raise
@@ -51,7 +51,7 @@ def call(job: Job) -> Mapping[str, Json]:
 
 @contextlib.contextmanager
 def _interrupted_by(*signals: signal.Signals, job: Job) -> Iterator[None]:
-    """Raise KeyboardInterrupt in the function when its job is asked to end: it looks at no event."""
+    """Raise KeyboardInterrupt in the function when its job is ordered to end, as it does not check an event."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
         job.stop.set()
@@ -60,7 +60,7 @@ def _interrupted_by(*signals: signal.Signals, job: Job) -> Iterator[None]:
     handler = ProcessLocalHandler(interrupt)
     before = {number: signal.signal(number, handler) for number in signals}
     try:
-        if job.stop.is_set():  # it came before
+        if job.stop.is_set():  # the signal arrived before
             raise KeyboardInterrupt("the job was asked to end")
         yield
     finally:

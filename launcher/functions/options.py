@@ -62,7 +62,7 @@ class JobOptions(TypedDict, total=False):
 
 
 def read_request(options: Mapping[str, Any]) -> JobRequest:
-    """Return what a call asks for.
+    """Return the request of a call.
 
     Raises:
         UsageError: an option is unknown, has a wrong value, or contradicts another one.
@@ -159,10 +159,10 @@ def check_request(home: Home, store: Store, request: JobRequest, backends: Backe
 
 
 def check_places(home: Home, resources: Resources, terms: Terms, backends: Backends) -> None:
-    """Refuse a job that can never run where it may.
+    """Refuse a job that can never run on its machines.
 
     Raises:
-        UsageError: it asks for more than there is.
+        UsageError: it requests more than exists.
     """
     if runs_only_here(terms):
         check_possible(home, resources)
@@ -174,7 +174,7 @@ def check_groups(store: Store | None, names: Iterable[str]) -> None:
     """Refuse groups that are not there: a name that is mistyped would limit nothing.
 
     Raises:
-        UsageError: a group is not there; says how to make it.
+        UsageError: a group does not exist. The message contains the command to create it.
     """
     for reason in absent_groups(store, names):
         raise UsageError(reason)
@@ -197,10 +197,10 @@ def absent_groups(store: Store | None, names: Iterable[str]) -> list[str]:
 
 
 def check_possible(home: Home, resources: Resources) -> None:
-    """Refuse what this machine can never give; of GPUs what the scheduler saw counts, the driver is not asked.
+    """Refuse requests above this machine's resources. GPUs are those that the scheduler saw, without the driver.
 
     Raises:
-        UsageError: it is more than there is, or config.toml leaves it out.
+        UsageError: it is more than exists, or config.toml excludes it.
     """
     watched = resources.may_need_gpu and scheduler_pid(home) is not None
     look = read_gpu_status(home) if watched else None

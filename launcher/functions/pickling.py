@@ -124,7 +124,7 @@ class _Nowhere(io.RawIOBase):
 
 
 def _parts(value: object) -> Iterator[tuple[str, object]]:
-    """Give what an object holds, each with the way to it from there."""
+    """Yield the parts of an object, each with the path to it from there."""
     match value:
         case types.FunctionType():
             yield from _variables(value)
@@ -151,7 +151,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def _variables(function: types.FunctionType) -> Iterator[tuple[str, object]]:
-    """Give the variables that a function takes along: of its closure, of its module, and defaults."""
+    """Yield the variables that are pickled with a function: of its closure, of its module, and defaults."""
     names = function.__code__.co_freevars
     for name, cell in zip(names, function.__closure__ or (), strict=True):
         try:
@@ -173,7 +173,7 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 
 def name_of(function: Callable[..., object]) -> str:
-    """Return what people call a function: its own name, of a partial that of the function in it."""
+    """Return the name of a function for users. A partial has the name of the function in it."""
     while isinstance(function, functools.partial):
         function = function.func
     name = getattr(function, "__name__", "") or type(function).__name__

@@ -1,4 +1,4 @@
-"""A plan beside the queue and the engines, and what of it, and of changed jobs, is refused before any job is queued."""
+"""Comparison of a plan with the queue and the engines, and checks of it and of changed jobs before any is queued."""
 
 import os
 import time
@@ -45,7 +45,7 @@ from launcher.system.questions import run_questions_with_timeout
 from launcher.system.remembered_variables import find_unset_variables
 from launcher.system.text import sanitize_terminal
 
-if TYPE_CHECKING:  # only who changes jobs has these
+if TYPE_CHECKING:  # only commands that change jobs have these
     from launcher.planning.revision import Revision
 
 
@@ -98,10 +98,10 @@ def compare(
 def _adoption(
     store: Store | None, made: Plan, folder: Path, rows_here: Mapping[str, JobRow]
 ) -> Adoption:
-    """Return what of another folder can be adopted.
+    """Return the results of another folder that can be adopted.
 
     Raises:
-        UsageError: the queue knows no job of the run there, or one of them runs.
+        UsageError: the queue does not have a job of the run there, or one of them runs.
     """
     known = store.read.roots_of(made.name) if store else []
     here, there = str(made.run_folder.parents[1]), os.path.normpath(Path.cwd() / folder)
@@ -121,7 +121,7 @@ def check_plans(
     backends: Backends,
     root: Path,
 ) -> None:
-    """Refuse jobs that can never run where they may, before any is queued.
+    """Refuse jobs that can never run on their machines, before any is queued.
 
     Raises:
         MachineError: packages that some jobs import are not installed.
@@ -239,14 +239,14 @@ def check_revisions(home: Home, store: Store, revisions: "Iterable[Revision]") -
             ) from error
 
 
-# --- what engines say of pilots: all are asked at once and not for long, and nothing is submitted
+# --- estimates of engines for pilots: all are queried at once with a short timeout, and nothing is submitted
 
 ENGINE_TIMEOUT_S = 10.0
 EngineQuery = Callable[[Sequence[BackendSettings]], Mapping[str, EstimateResult]]
 
 
 def make_engine_query(home: Home) -> EngineQuery:
-    """Return what asks engines of pilots, each of them once, also for several plans."""
+    """Return a function that queries engines for pilots, each of them once, also for several plans."""
     answers: dict[str, EstimateResult] = {}
 
     def query_new_engines(backends: Sequence[BackendSettings]) -> Mapping[str, EstimateResult]:
@@ -260,7 +260,7 @@ def make_engine_query(home: Home) -> EngineQuery:
 def query_engines(
     backends: Sequence[BackendSettings], home: Home, patience_s: float = ENGINE_TIMEOUT_S
 ) -> Mapping[str, EstimateResult]:
-    """Return by name what each engine says; of one that does not answer in time, that."""
+    """Return the estimate of each engine by name, or a note if one does not respond in time."""
     late = EstimateResult(error=f"no answer in {patience_s:g} s")
     found = run_questions_with_timeout(
         {each.name: partial(_query_engine, each, home) for each in backends}, patience_s
@@ -271,7 +271,7 @@ def query_engines(
 def engine_refusals(
     backends: Sequence[BackendSettings], home: Home, patience_s: float
 ) -> list[str]:
-    """Return what engines say that take no such pilots, as of a partition that does not exist."""
+    """Return the messages of engines that refuse such pilots, as for a partition that does not exist."""
     answers = query_engines(backends, home, patience_s).values()
     estimates = [answer.estimate for answer in answers if answer.estimate is not None]
     return [estimate.why for estimate in estimates if not estimate.possible]

@@ -1,4 +1,4 @@
-"""Files that nobody but their owner can have written."""
+"""Files that only their owner can have written."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 @contextmanager
 def write_private(path: Path) -> Iterator[BinaryIO]:
-    """Give a new file to write, which is synced at the end; it is removed where the writing fails.
+    """Yield a new file to write, which is synced at the end. It is removed if the writing fails.
 
     Nobody reads it before its job is queued, or is done: it needs no rename, which costs one more sync.
 
@@ -40,7 +40,7 @@ def write_private(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_private(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that nobody but its owner can have written, in a folder of which the same holds.
+    """Open a file that only its owner can have written, in a folder with the same property.
 
     Raises:
         MachineError: it is another user's, or others may write it or its folder.

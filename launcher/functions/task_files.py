@@ -199,7 +199,7 @@ Show = Callable[[States], None]
 
 @contextmanager
 def bar(*, show: bool) -> Iterator[Show]:
-    """Give what shows the states of jobs; it does nothing where nobody would see it."""
+    """Yield the function that shows the states of jobs. It does nothing without a terminal or notebook."""
     ipython = sys.modules.get("IPython")
     if show and ipython is not None and hasattr(ipython.get_ipython(), "kernel"):  # a notebook
         display = import_module("IPython.display")

@@ -27,9 +27,9 @@ from launcher.system.paths import Attempt
 
 
 def hand_over(attempt: Attempt, run_folder: Path) -> bool:
-    """Leave what an attempt has made for its scheduler to accept; where that is nothing, no stage is left.
+    """Leave the outputs of an attempt for its scheduler to accept. Without outputs, remove the staging folder.
 
-    Returns whether a stage is left.
+    Returns whether a staging folder is left.
 
     Raises:
         OSError: the disk is full.
@@ -45,16 +45,16 @@ def hand_over(attempt: Attempt, run_folder: Path) -> bool:
 
 
 def seal(stage: StagingFolder) -> bool:
-    """Leave in a stage what its attempt has made, and nothing else; return whether that is anything.
+    """Leave only the attempt's own outputs in a staging folder. Return whether there are outputs or deletions.
 
-    Doing it again changes nothing.
+    A repeated call changes nothing.
 
     Raises:
         OSError: the disk is full.
     """
     links = read_links(stage)
     if links.links or links.folders:
-        if not links.sealed:  # before any link goes: they are the evidence
+        if not links.sealed:  # before any link is removed: missing links show deletions
             links.gone = find_deleted(stage, links)
             links.gone_folders = [
                 name
@@ -120,7 +120,7 @@ def accept(attempt: Attempt, run_folder: Path) -> None:
 
 
 def undo_acceptance(attempt: Attempt, run_folder: Path) -> None:
-    """Leave to the next attempt what could not be moved, as what an attempt has left that did not end well."""
+    """Leave outputs that could not be moved to the next attempt, like the outputs of a failed attempt."""
     with contextlib.suppress(OSError):
         stage = stage_of(attempt, run_folder)
         if stage is not None:
@@ -170,7 +170,7 @@ def _apply_deletions(stage: StagingFolder) -> None:
 
 
 def _move(stage: StagingFolder, within: str, replaced: set[str]) -> None:
-    """Move what a folder of a stage holds to where it belongs; folders that are new there go as one."""
+    """Move the contents of a folder of a staging folder into the run's folder. New folders are moved as a whole."""
     with os.scandir(f"{stage.output_folder}/{within}") as entries:
         listed = [*entries]
     for entry in listed:
@@ -213,7 +213,7 @@ def _move_obstacle_aside(stage: StagingFolder, place: str) -> None:
 
 
 def _copy(path: str, place: str) -> None:
-    """Move what cannot be renamed, as it comes from another file system; at its place it appears whole."""
+    """Move an entry that is on another file system and cannot be renamed. It appears complete at its new path."""
     half = f"{os.path.dirname(place)}/.{os.urandom(8).hex()}.tmp"  # noqa: PTH120  # likewise
     try:
         if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  # likewise

@@ -1,4 +1,4 @@
-"""What the stage of an earlier attempt holds goes into that of the next one, which goes on from there."""
+"""Copies of an earlier attempt's outputs into the staging folder of the next one, which continues from there."""
 
 import contextlib
 import os
@@ -54,7 +54,9 @@ def _copy_names(
                 os.mkdir(here)  # noqa: PTH102  # likewise
             _copy_names(earlier, stage, f"{name}/", earlier_links)
         elif not (entry.is_symlink() and name in earlier_links):
-            with contextlib.suppress(FileNotFoundError):  # it lives after all, and replaces it now
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # the earlier attempt still lives, and replaces it now
                 _copy_name(entry.path, here)
 
 

@@ -1,4 +1,4 @@
-"""Stages of attempts that did not end well: taken from them, kept for the next attempt, removed after it."""
+"""Staging folders of failed attempts: taken from them, kept for the next attempt, removed after it."""
 
 import contextlib
 import os
@@ -20,18 +20,18 @@ from launcher.system.paths import Attempt, Home
 
 
 def take_earlier_stage(home: Home, job: int, number: int, run_folder: Path) -> str:
-    """Take their stages from the attempts before the next one; return from which of them that one goes on.
+    """Take the staging folders from earlier attempts. Return the one from which the next attempt continues.
 
-    After this call no process of theirs can change what it will find. To be called when all of
-    them have ended, or were given up.
+    After this call no process of the earlier attempts can change the contents. Call it when all of
+    them have ended, or were abandoned.
 
     Args:
-        home: the queue's.
+        home: the queue folder.
         job: its number.
         number: of the next attempt.
         run_folder: of the job.
 
-    Returns the name of a stage; "" where there is none.
+    Returns the name of a staging folder, or "" if there is none.
     """
     for stage in _earlier_stages(home, job, number, run_folder):
         with contextlib.suppress(OSError):  # its next attempt tries it again, and fails
@@ -44,7 +44,7 @@ def take_earlier_stage(home: Home, job: int, number: int, run_folder: Path) -> s
 
 
 def detach_stage(stage: StagingFolder) -> bool:
-    """Take a stage from its attempt; return False where there is none.
+    """Take a staging folder from its attempt. Return False if there is none.
 
     Raises:
         OSError: that is not possible now.
@@ -58,7 +58,7 @@ def detach_stage(stage: StagingFolder) -> bool:
 
 
 def find_unaccepted_output(attempt: Attempt, run_folder: Path) -> str:
-    """Return where it lies what an attempt has made and nobody has accepted; "" where there is nothing."""
+    """Return the folder of an attempt's outputs that were not accepted, or "" if there are none."""
     stage = stage_of(attempt, run_folder)
     for named in () if stage is None else all_names(stage):
         with contextlib.suppress(FileNotFoundError):
@@ -68,13 +68,13 @@ def find_unaccepted_output(attempt: Attempt, run_folder: Path) -> str:
 
 
 def remove_earlier_stages(home: Home, job: int, number: int, run_folder: Path) -> None:
-    """Remove the stages of the attempts before one that is accepted."""
+    """Remove the staging folders of the attempts before an accepted one."""
     for stage in _earlier_stages(home, job, number, run_folder):
         remove_stage(stage)
 
 
 def remove_attempt_stage(attempt: Attempt, run_folder: Path) -> None:
-    """Remove the stage of an attempt that is to be forgotten."""
+    """Remove the staging folder of an attempt that is deleted from the queue."""
     for view in (VIEW_LINK, MOVED_LINK):
         stage = stage_of(attempt, run_folder, view)
         if stage is not None:
@@ -82,7 +82,7 @@ def remove_attempt_stage(attempt: Attempt, run_folder: Path) -> None:
 
 
 def remove_stage(stage: StagingFolder) -> None:
-    """Remove a stage under all its names, with all that is in it; what cannot be removed stays."""
+    """Remove a staging folder with its contents, under all its names. Entries that cannot be removed stay."""
     for named in all_names(stage):
         shutil.rmtree(named.folder, ignore_errors=True)
     remove_stages_folder(stage)

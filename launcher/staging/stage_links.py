@@ -1,4 +1,4 @@
-"""The links of a stage to what was accepted before, and the record of them."""
+"""The links of a staging folder to earlier accepted outputs, and their record."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ _FIELDS = ("links", "folders", "replaced", "gone", "gone_folders")
 
 
 def write_links(stage: StagingFolder, links: StagingLinks) -> None:
-    """Keep the record of a stage's links beside it, where there are any.
+    """Write the record of a staging folder's links into it, if there are any.
 
     Raises:
         OSError: the disk is full.
@@ -43,7 +43,7 @@ def write_links(stage: StagingFolder, links: StagingLinks) -> None:
 
 
 def read_links(stage: StagingFolder) -> StagingLinks:
-    """Return the record of a stage's links; names that lead out of the run's folder are left out."""
+    """Return the record of a staging folder's links. Names that lead out of the run's folder are omitted."""
     record: Mapping[str, Json] = read_json(stage.links_record) or {}
     names = {name: [*_names_within(record.get(name))] for name in _FIELDS}
     return StagingLinks(**names, sealed=record.get("sealed") is True)

@@ -29,9 +29,9 @@ from typing import NamedTuple
 from launcher.system.paths import Attempt
 
 STAGES_FOLDER = ".attempts"  # in a run's folder
-ACCEPTED_LINK, LINKS_RECORD = ".accepted", ".links.json"  # in a stage
+ACCEPTED_LINK, LINKS_RECORD = ".accepted", ".links.json"  # in a staging folder
 VIEW_LINK = "runs"  # in an attempt's folder
-MOVED_LINK = "runs.moved"  # what the link is called when all is in the run's folder
+MOVED_LINK = "runs.moved"  # the link's name when all outputs are in the run's folder
 MAKING_SUFFIX, LEFT_SUFFIX, ACCEPTED_SUFFIX = ".making", ".left", ".accepted"
 _NAME = re.compile(r"\d{1,12}-\d{1,12}-[0-9a-f]{8}")
 
@@ -50,7 +50,7 @@ class StagingFolder(NamedTuple):
 
     @property
     def output_folder(self) -> str:
-        """Where its attempt writes."""
+        """The folder into which its attempt writes."""
         return f"{self.folder}/{self.run_folder.name}"
 
     @property
@@ -59,24 +59,24 @@ class StagingFolder(NamedTuple):
         return f"{self.folder}/{LINKS_RECORD}"
 
     def with_suffix(self, suffix: str) -> "StagingFolder":
-        """Return the same stage under another of its names."""
+        """Return the same staging folder under another of its names."""
         return self._replace(suffix=suffix)
 
 
 def new_stage(run_folder: Path, job: int, number: int) -> StagingFolder:
-    """Return a stage that no other attempt has: homes that share a project count alike."""
+    """Return a staging folder with a unique name: queue folders that share a project use the same job numbers."""
     return StagingFolder(run_folder, f"{job}-{number}-{os.urandom(4).hex()}")
 
 
 def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW_LINK) -> StagingFolder | None:
-    """Return the stage that an attempt was given, under the name that it has while the attempt runs.
+    """Return the staging folder of an attempt, under the name that it has while the attempt runs.
 
     Args:
         attempt: of any node that shares the folder.
-        run_folder: as it is called here.
+        run_folder: the run's folder, by its path on this machine.
         view: the name of the link.
 
-    Returns None where it was given none.
+    Returns None if it has none.
 
     Raises:
         OSError: that cannot be found out now.
@@ -96,12 +96,12 @@ def stage_of(attempt: Attempt, run_folder: Path, view: str = VIEW_LINK) -> Stagi
 
 
 def all_names(stage: StagingFolder) -> Iterator[StagingFolder]:
-    """Return a stage under all its names."""
+    """Yield a staging folder under all its names."""
     for suffix in ("", LEFT_SUFFIX, ACCEPTED_SUFFIX, MAKING_SUFFIX):
         yield stage.with_suffix(suffix)
 
 
 def remove_stages_folder(stage: StagingFolder) -> None:
-    """Remove the folder of a run's stages, where none is left."""
+    """Remove the folder of a run's staging folders if it is empty."""
     with contextlib.suppress(OSError):
         os.rmdir(f"{stage.run_folder}/{STAGES_FOLDER}")  # noqa: PTH106  # done for every attempt

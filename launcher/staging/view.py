@@ -31,7 +31,7 @@ _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT}
 
 
 class NotWritable(Exception):
-    """Nobody can write into a run's folder, or there is no project: nothing is to be kept apart."""
+    """The run's folder is not writable, or there is no project, so no staging folder is needed."""
 
 
 class DeclaredOutputs(NamedTuple):
@@ -110,7 +110,7 @@ def make_stage(
 
 
 def _make_folder(stage: StagingFolder) -> None:
-    """Make a stage's folder; that of all stages may be removed at any time by who finds it empty."""
+    """Make a staging folder. Another process may remove its parent at any time if that is empty."""
     missing = [
         f"{stage.run_folder}/{STAGES_FOLDER}",
         str(stage.run_folder),
@@ -139,7 +139,7 @@ def _make_first(folders: Sequence[str]) -> None:
 
 
 class _ViewBuilder:
-    """Makes folders of a stage look like the accepted ones."""
+    """Fills folders of a staging folder with links, so that they look like the accepted ones."""
 
     def __init__(
         self, stage: StagingFolder, declared: DeclaredOutputs, links: StagingLinks
