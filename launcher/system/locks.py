@@ -52,7 +52,7 @@ def mark_in_use(folder: Path) -> int | None:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Tell whether a process holds a folder by `mark_in_use`; none of these processes may ask."""
+    """Return whether a process holds a folder by `mark_in_use`; such a process may not call this."""
     try:
         with open_descriptor(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.system.process_trees import ATTEMPT_VARIABLE
 
-RESERVED_FILES = 24  # for what is open for a moment: the queue's database, an engine's answer
+RESERVED_FILES = 24  # for files open for a short time: the database, an engine's reply
 _limits_before_raise: list[int] = []  # our limits of open files before we raised them
 
 

@@ -12,7 +12,7 @@ QuestionResult = TypeVar("QuestionResult")
 
 
 def read_program_output(argv: Sequence[str], timeout_s: float) -> str:
-    """Return what a program says within a time; what it complains of where it says nothing."""
+    """Return a program's output within a time limit; its error output if it prints nothing else."""
     try:
         done = subprocess.run(
             argv,

@@ -50,7 +50,7 @@ class SchedulerLock:
         if there is not None and os.path.samestat(there, os.fstat(self._descriptors[-1])):
             return True
         held = lock_file(self._home.scheduler_lock)
-        if held is None:  # who has it looks for us, and leaves where our record tells of us
+        if held is None:  # its holder searches for us, and exits if our record names this queue
             return not self._is_served_by_other()
         self._descriptors.append(held)  # the old one is kept, too: closing it would take time
         return True

@@ -246,7 +246,7 @@ class StandbyWorker:
         self.who = identity(pid) or Identity(pid=pid, start_ticks=0, boot="")
 
     def is_waiting(self) -> bool:
-        """Tell whether it is still there."""
+        """Return whether it still waits."""
         try:
             return os.waitid(os.P_PID, self.who.pid, WAITID_FLAGS) is None
         except ChildProcessError:
@@ -256,7 +256,7 @@ class StandbyWorker:
         """Let it do the work of an attempt."""
         text = os.fsencode(attempt.folder) + b"\0" + order
         with contextlib.suppress(BrokenPipeError), os.fdopen(self._release, "wb") as pipe:
-            pipe.write(text)  # it was killed: its end tells
+            pipe.write(text)  # if it was killed, its exit is noticed elsewhere
 
     def dismiss(self) -> None:
         """Let it end without having been anything; not after `release`."""

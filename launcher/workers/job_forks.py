@@ -26,7 +26,7 @@ class ProcessLocalHandler:
 
 
 class _Forking(threading.local):
-    """What a thread that forks had blocked before; None: nothing had to be blocked."""
+    """The signals that a forking thread had blocked before; None if nothing had to be blocked."""
 
     mask: set[int] | None = None
 
@@ -61,7 +61,7 @@ os.register_at_fork(
 
 @contextlib.contextmanager
 def exit_in_forks() -> Iterator[None]:
-    """End a fork that leaves the block: only its parent has to tell what the block came to.
+    """End a fork that leaves the block, because only its parent may report the result of the block.
 
     It ends as a script of Python does, with 0, with 1 after an exception, or as `sys.exit` says.
     """

@@ -41,7 +41,7 @@ class Pause:
         return 0.0
 
     def is_due(self, now: float) -> bool:
-        """Tell whether it is time to look again."""
+        """Return whether the pause is over and the next try is due."""
         return self.retry_at is not None and now >= self.retry_at
 
     def resume(self, now: float) -> float:

@@ -57,7 +57,7 @@ class Deadlines:
         self.limit = None if self.limit is None else self.limit + span_s
 
     def schedule_only_kill(self, at: float) -> None:
-        """Forget all but the next kill."""
+        """Forget all times except the next kill."""
         self.warn, self.limit, self.kill = None, None, at
 
     def kill_by(self, at: float) -> None:

@@ -1,10 +1,10 @@
 """The lack of memory that ended a program, from the end of its log or from its exception.
 
-Out of memory is recognized by the last lines of any program's output, with the numbers in them. What counts is
-the *final* error. A program may meet a lack of memory, get over it, and fail later for another reason; so a
-sign of it counts only where nothing contradicts it:
+Out of memory is recognized by the last lines of any program's output, with the numbers in them. Only
+the *final* error counts. A program may lack memory, recover, and fail later for another reason. So a
+sign of it counts only if nothing contradicts it:
 
-what the log's end shows                                       is it a lack of memory?
+log's end                                                      is it a lack of memory?
 an exception's own line, few lines of other text behind it     yes, when it is the last exception
 a later exception, raised `from` it                            yes: it was the cause
 a later exception that only says that a child failed           yes: torchrun, accelerate, a shell
@@ -39,13 +39,13 @@ _LINE_PREFIXES = re.compile(
 _EXCEPTION_LINE = re.compile(
     r"(?:[A-Za-z_][\w<>]{0,80}\.){0,12}[A-Za-z_]?\w{0,80}(?:Error|Exception|Interrupt)(?::|$)"
 )
-# exceptions that only tell that another process had one, and warnings
+# exceptions that only report an exception of another process, and warnings
 _CHILD_ERROR = re.compile(
     r"(?:[\w.]{1,200}\.)?(?:ChildFailedError|CalledProcessError|ProcessExitedException"
     r"|ProcessRaisedException|RayTaskError|RemoteError|SystemExit)\b"
 )
 _FROM = "The above exception was the direct cause of the following exception"
-# lines that go on with what stands above them, or say nothing
+# lines that continue the lines above them, or contain nothing
 _CONTINUATION = re.compile(
     r"$|\s|[│╭╰]|frame #|Buffer|Peak buffers|Exception raised from|Traceback|The above exc|wandb:"
     r"|[-=*#_+~ ]+$|CUDA kernel errors|For debugging|Compile with|Search for"
@@ -105,7 +105,7 @@ _WIDTHS = {"half": 2, "bfloat16": 2, "double": 8, "int64": 8, "bool": 1, "uint8"
 
 
 def find_oom_in_log(text: str) -> OomReport | None:
-    """Return the lack of memory that ended a program, from the end of its log; None: another end."""
+    """Return the lack of memory that ended a program, from the end of its log; None if it ended otherwise."""
     lines = [_LINE_PREFIXES.sub("", line).rstrip() for line in text[-TAIL_BYTES:].splitlines()]
     ends = _find_exceptions(lines)
     place = _find_cause(lines, ends)
@@ -123,7 +123,7 @@ def find_oom_in_log(text: str) -> OomReport | None:
 
 
 def find_oom_in_exception(error: BaseException) -> OomReport | None:
-    """Return the lack of memory that an exception is, or was raised from; None: it is another one."""
+    """Return the lack of memory that an exception reports or was raised from; None if it has another cause."""
     cause: BaseException | None = error
     for _ in range(_MOST_CAUSES):
         if cause is None:
@@ -169,7 +169,7 @@ def _count_other_lines(lines: Sequence[str], place: int) -> int:
 
 
 def _whole_message(lines: Sequence[str], place: int) -> str:
-    """Return a line with what belongs to its message: the numbers may stand on the next ones."""
+    """Return a line and the lines that continue its message; the numbers may be on the next lines."""
     rest: list[str] = []
     for line in lines[place + 1 : place + _MESSAGE_LINES]:
         if not line or _EXCEPTION_LINE.match(line):
@@ -179,7 +179,7 @@ def _whole_message(lines: Sequence[str], place: int) -> str:
 
 
 def _memory_of_exception(text: str) -> MemoryKind | None:
-    """Tell which memory an exception says was missing, from its name and its message."""
+    """Return which memory was missing, from the name and message of an exception; None if none was."""
     if _GPU_NAME.match(text):
         return "gpu"
     if _RAM_NAME.match(text):
@@ -192,7 +192,7 @@ def _memory_of_exception(text: str) -> MemoryKind | None:
 
 
 def _memory_of_mention(line: str) -> MemoryKind | None:
-    """Tell which memory was missing as a line says that is no exception's."""
+    """Return which memory was missing according to a line that is not an exception's; None if none was."""
     where = _memory_of_exception(line)
     return None if where is None or _is_dismissed(line) else where
 
@@ -216,7 +216,7 @@ def _parse_oom_report(where: MemoryKind, text: str) -> OomReport:
 
 
 def _process_bytes(text: str) -> int | None:
-    """Return what the process held: with its context where that is reported, else its allocator's."""
+    """Return the memory usage of the process: with its context if that is reported, otherwise its allocator's."""
     for pattern in (_IN_USE, _RESERVED):
         if (amount := _amount(pattern, text)) is not None:
             return amount
