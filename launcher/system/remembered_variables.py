@@ -41,7 +41,7 @@ PUBLIC_PATTERNS = (
 
 
 def is_likely_secret(name: str, value: str) -> bool:
-    """Return whether a variable's name, or a user in its URL, suggests a secret; the queue stores it only on request."""
+    """Return whether a variable looks like a secret, by its name or a user in its URL; then it is not stored."""
     if _URL_WITH_SECRET.search(value):
         return True
     upper = name.upper()

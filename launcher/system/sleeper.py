@@ -55,7 +55,7 @@ class WakeupPipe:
             os.write(self._pipe, WAKE_BYTE)
 
     def is_ready(self, within_s: float = 0.0) -> bool:
-        """Tell whether one of the descriptors that were watched last has news now, or gets it soon."""
+        """Return whether one of the descriptors watched last is ready, or becomes ready within a time."""
         return bool(self._poll.poll(within_s * 1000))
 
     def poll_until(self, descriptors: Iterable[int], timeout_s: float) -> bool:

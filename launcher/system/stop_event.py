@@ -7,8 +7,8 @@ import threading
 class StopEvent(threading.Event):
     """An event that a signal handler may set.
 
-    A handler runs in the main thread, between two of its instructions, and so it may be within `wait`: there it would
-    wait for ever for the lock that its own thread holds.
+    A handler runs in the main thread between two of its instructions, so it may interrupt `wait`. There, `set` of the
+    base class would wait forever for the lock that its own thread holds.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class StopEvent(threading.Event):
         self._is_requested = False
 
     def is_set(self) -> bool:
-        """Tell whether it was set, at once."""
+        """Return whether it was set, without waiting."""
         return self._is_requested
 
     def set(self) -> None:

@@ -180,8 +180,8 @@ class ForkServer:
     def close(self) -> bool:
         """End the process without restarting the scheduler; its supervisors continue.
 
-        Return False if it does not end. It stays while its supervisors have work. It also stays if it hangs in the kernel
-        despite SIGKILL, as on a disk that does not answer. The caller must call `reap` later.
+        Return False if it does not end. It stays while its supervisors have work. It also stays if it hangs in the
+        kernel despite SIGKILL, as on a disk that does not answer. The caller must call `reap` later.
         """
         text = BYE
         with contextlib.suppress(OSError):  # it is dead, or imports its modules

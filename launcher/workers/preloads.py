@@ -1,4 +1,4 @@
-"""The modules that a fork server imports for its forks: which imports failed, and what each fork sets again.
+"""The modules that a fork server imports for its forks: which imports failed, and which state each fork sets again.
 
 Libraries draw their random state and count their threads when they are imported. All forks would share that state, and
 the variables of a job's environment would come too late. All of this belongs to the process, as `sys.modules`

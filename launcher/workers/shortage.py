@@ -4,14 +4,13 @@ Out of memory is recognized by the last lines of any program's output, with the 
 the *final* error counts. A program may lack memory, recover, and fail later for another reason. So a
 sign of it counts only if nothing contradicts it:
 
-log's end                                                      is it a lack of memory?
-an exception's own line, few lines of other text behind it     yes, when it is the last exception
-a later exception, raised `from` it                            yes: it was the cause
-a later exception that only says that a child failed           yes: torchrun, accelerate, a shell
-any other exception behind it, "during handling of" or not     no: that one ended the program
-a bare mention ("cudaMalloc failed: out of memory")            yes, among the last few lines, and
-                                                               not as a warning, a retry, a denial
-a limit that a program has set itself (a JVM's heap)           no: more memory would not help it
+* An exception's own line, with few lines of other text behind it, counts if it is the last exception.
+* If a later exception was raised `from` it, it counts as the cause.
+* If a later exception only says that a child failed, it counts too: torchrun, accelerate, a shell.
+* If any other exception is behind it, "during handling of" or not, that one ended the program.
+* A bare mention ("cudaMalloc failed: out of memory") counts among the last few lines. It does not count as a warning, a
+  retry or a denial.
+* A limit that a program has set itself (a JVM's heap) does not count. More memory would not help.
 
 The texts are those of torch 1.0 to 2.15, CuPy, Numba, TensorFlow, JAX, the CUDA runtime, cuBLAS,
 cuDNN, Python, numpy and the C library.

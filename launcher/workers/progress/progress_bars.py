@@ -1,7 +1,7 @@
 """Progress bars of tqdm in a log: ` 30%|███       | 3/10 [00:01<00:02,  3.1it/s, loss=0.2]`.
 
-Of nested bars the outer counts. tqdm draws an inner bar one line further down and then goes back up,
-so the bars behind which the cursor moves up are the inner ones.
+Only the outer one of nested bars counts. An inner bar is drawn one line further down, and tqdm then moves the cursor
+back up. So the bars behind which the cursor moves up are the inner ones.
 """
 
 import re
