@@ -1,7 +1,7 @@
-"""Work in a folder that may not answer, such as one of a server that is gone: it is given up after a time.
+"""Work in a folder that may not answer, such as a folder of a dead server; the work is abandoned after a time.
 
-A thread that waits there can be ended by nobody. It is left alone, and one a folder is enough: until it comes back, nothing
-else is tried there. What it does when it comes back is done late, so that work in a folder must bear being done twice.
+A thread that waits there cannot be ended. It is left alone, and there is at most one per folder. Until it returns,
+nothing else is tried in that folder. When it returns, its work takes effect late. So the work must be safe to do twice.
 """
 
 import _thread

@@ -21,7 +21,7 @@ from launcher.system.processes import Identity, boot_id, is_alive
 
 PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group
-KILL_TIMEOUT_S = 1.0  # for what was killed to be gone
+KILL_TIMEOUT_S = 1.0  # until killed processes must be gone
 _NAME = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
 _LINKS_OF_LEAF = 2  # links of a folder without folders in it: its name and its own "."
 
@@ -146,12 +146,12 @@ def group_members(group: Path) -> list[int]:
 def kill_group(
     group: Path, is_spared: Callable[[int], bool], timeout_s: float = KILL_TIMEOUT_S
 ) -> None:
-    """Kill all that lives in a group whose supervisor is dead, see it gone, and remove the group.
+    """Kill all processes of a group whose supervisor is dead, wait until they are gone, and remove the group.
 
     Args:
         group: its folder.
-        is_spared: tells whom to leave alone.
-        timeout_s: how long to wait for what was killed.
+        is_spared: returns whether a process is left alone.
+        timeout_s: how long to wait for the killed processes.
     """
     deadline = time.monotonic() + timeout_s
     while (left := group_members(group)) and time.monotonic() < deadline:
@@ -195,14 +195,14 @@ def _write(file: Path, text: bytes) -> bool:
 
 
 def _remove(group: Path) -> None:
-    """Remove a group with those that an attempt made in it; what is not empty stays."""
+    """Remove a group and the groups that an attempt made in it; groups that are not empty stay."""
     for folder, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
             os.rmdir(folder)  # noqa: PTH106  # os.walk gives texts
 
 
 def _with_subgroups(group: Path) -> list[str]:
-    """Return the folders of a group and of those below it; mostly there are none, as its links tell."""
+    """Return the folders of a group and of those below it; its link count shows if there are none, as is usual."""
     with contextlib.suppress(OSError):
         if os.stat(group).st_nlink == _LINKS_OF_LEAF:  # noqa: PTH116  # done for every attempt
             return [str(group)]

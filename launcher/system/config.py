@@ -16,13 +16,13 @@
     [backends.slurm]              # engines beside this machine: see launcher/backends/settings.py
     cpus = 8
 
-    [notify.mail]                 # who is told of what: see launcher/notify/settings.py
+    [notify.mail]                 # where messages are sent: see launcher/notify/settings.py
     url_file = "~/.config/launcher/mail.url"
 
     [run]                         # a verb's options, named as on the command line
     detach = true
 
-What an experiment depends on stands in its task file; here stands what a person likes.
+Settings on which an experiment depends belong to its task file; this file contains a user's preferences.
 """
 
 import importlib
@@ -52,11 +52,11 @@ _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 
 Part = TypeVar("Part")
 Fault = tuple[tuple[str, ...], str]  # which key, and what is wrong with it
-Options = Mapping[str, Any]  # by their names as written; whatever stands there
+Options = Mapping[str, Any]  # by their names as written, with values of any type
 
 
 class Configuration(NamedTuple):
-    """What the file says; nothing of it where there is no file."""
+    """The content of the file; empty if there is no file."""
 
     file: Path
     exists: bool = False
@@ -87,7 +87,7 @@ class Configuration(NamedTuple):
             raise UsageError("\n       ".join(messages))
 
     def _line(self, keys: tuple[str, ...]) -> int:
-        """Return the line of a key, or of what it is part of; 0 where that is not known."""
+        """Return the line of a key, or of the table that contains it; 0 if unknown."""
         for length in range(len(keys), 0, -1):
             wanted = keys[:length]
             if line := self.lines.get(wanted):
@@ -128,9 +128,9 @@ def read_configuration(
     """Read the user's file.
 
     Args:
-        environ: tells where it is.
-        verbs: the tables of options that there can be; None: any. Which options a verb has, and
-            what they take, is returned by `launcher.cli.main.defaults`.
+        environ: defines the path of the file.
+        verbs: the tables of options that are allowed; None: any. The options of a verb and the types of
+            their values are returned by `launcher.cli.main.defaults`.
         further: other errors of these tables; they are reported with the rest.
 
     Raises:
@@ -185,10 +185,10 @@ class WatchedConfig(Generic[Part]):
         """Begin without having read anything.
 
         Args:
-            environ: tells where the file is.
+            environ: defines the path of the file.
             read: returns the part.
-            warn: called with what is wrong with the file, once.
-            initial: what holds until it was understood; None: then nothing is known.
+            warn: called with each error of the file, once.
+            initial: the value until the file was read without errors; None if unknown.
         """
         self._environ, self._read, self._warn, self._current = environ, read, warn, initial
         self._file_stamp: object = ()
@@ -355,7 +355,7 @@ def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """Return where keys and tables stand, found line by line; tomllib does not tell."""
+    """Return the lines of keys and tables, found line by line because tomllib does not report them."""
     lines_of: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.split("\n"), 1):

@@ -51,7 +51,7 @@ def queue_variables(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment as its owner made it; what a job has changed of its own stays."""
+    """Return an environment as its owner made it; a job's changes of its own variables stay."""
     variables = {name: text for name, text in environ.items() if name != RECORD_VARIABLE}
     if RECORD_VARIABLE not in environ:
         return variables
@@ -67,11 +67,11 @@ def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_site_changes(owner: Mapping[str, str], changes: str) -> dict[str, str]:
-    """Return an owner's environment with what a site's prologue has changed.
+    """Return an owner's environment with the changes that a site's prologue made.
 
     Args:
-        owner: that in which a job was queued.
-        changes: of `site_changes`, as JSON; what cannot be understood is left out.
+        owner: the environment in which a job was queued.
+        changes: of `site_changes`, as JSON; entries that cannot be parsed are left out.
     """
     variables = dict(owner)
     for name, change in (read_record(changes) or {}).items():

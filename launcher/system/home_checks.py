@@ -25,7 +25,7 @@ _OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 class Mount(NamedTuple):
     """A file system, and where it can be seen."""
 
-    root: str  # the folder of it that lies there
+    root: str  # the folder of the file system that is mounted there
     mount_point: str
     kind: str
 
@@ -47,7 +47,7 @@ def parse_mounts(mountinfo: str) -> Iterator[Mount]:
 
 
 def file_system(mountinfo: str, path: Path) -> str | None:
-    """Return the type of the file system that a path lies on, None when it is unknown.
+    """Return the type of the file system that contains a path; None if unknown.
 
     Args:
         mountinfo: the text of /proc/self/mountinfo.
@@ -62,7 +62,7 @@ def file_system(mountinfo: str, path: Path) -> str | None:
 
 
 def is_remote(kind: str | None) -> bool:
-    """Tell whether several machines may write to a file system of this type at once."""
+    """Return whether several machines may write to a file system of this type at once."""
     return kind is not None and re.fullmatch(_NETWORK, kind) is not None
 
 
@@ -80,7 +80,7 @@ def default_folder(state: Path, mountinfo: str, uid: int) -> Path:
 
 
 def read_mountinfo() -> str:
-    """Return what the kernel tells of mounted file systems; nothing where it does not."""
+    """Return the kernel's list of mounted file systems; empty if there is none."""
     try:
         return read_bytes("/proc/self/mountinfo").decode(errors="surrogateescape")
     except OSError:
@@ -96,7 +96,7 @@ def resolve_links(path: Path) -> Path:
 
 
 def network_warning(folder: Path, mountinfo: str) -> str | None:
-    """Return what to tell of a home on a network file system, None when it lies on a local one.
+    """Return a warning about a home on a network file system; None if it is on a local one.
 
     Args:
         folder: the home's.
@@ -112,16 +112,16 @@ def network_warning(folder: Path, mountinfo: str) -> str | None:
 
 
 def check_owner(folder: Path) -> None:
-    """Refuse a home that is not the user's own folder, and close an own one to everybody else.
+    """Refuse a home that is not the user's own folder, and deny others access to an own one.
 
     Raises:
-        MachineError: it is no folder, another user's, or reached over another user's link.
+        MachineError: it is not a folder, or is another user's, or is reached over another user's link.
     """
     try:
         linked = folder.lstat()
         if stat.S_ISLNK(linked.st_mode) and (
             linked.st_uid != os.geteuid() or folder.parent == FALLBACK_FOLDERS
-        ):  # where everybody may write, a link leads where its maker wants
+        ):  # where every user may write, the link's owner decides where it leads
             raise unusable_home_error(folder, f"is a link of {_user_name(linked.st_uid)}")
         there = folder.stat()
         if not stat.S_ISDIR(there.st_mode):
@@ -156,20 +156,20 @@ def other_writers(path: Path) -> str:
             "root",
             login_name(mine),
         }:
-            return f"group {group!r} may write {place}"  # a group of a user's name is his alone
+            return f"group {group!r} may write {place}"  # a group with a user's name contains only this user
     return ""
 
 
 def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
-    """Refuse a home of another machine or container; one that tells of none becomes this one's.
+    """Refuse a home of another machine or container; if the record names none, record this one.
 
-    Processes of another PID namespace cannot be seen, so from here it would be unknown which of the queue's jobs
-    run: each would be started again beside itself. Once none of them lives, as after a container was restarted or
-    the machine was, the home goes over to the namespace that uses it next.
+    Processes of another PID namespace cannot be seen. So it would be unknown which of the queue's jobs run, and each
+    would be started a second time. When none of them lives, as after a restart of the container or the
+    machine, the home is assigned to the namespace that uses it next.
 
     Args:
         record: the home's file that names its machine and PID namespace.
-        is_served: tells whether processes of this home live, here or in another namespace.
+        is_served: returns whether processes of this home live, here or in another namespace.
 
     Raises:
         MachineError: the home belongs to another machine or namespace, or cannot be written.
@@ -192,7 +192,9 @@ def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
                 raise MachineError(_raise_in_use(record.parent, owner["namespace"]))
             write_json(record, now, mode=0o600)
     except OSError as error:
-        if "machine" not in owner:  # else the disk is full, or so, and the older record does
+        if (
+            "machine" not in owner
+        ):  # otherwise the write failed, as on a full disk, and the older record is sufficient
             raise MachineError(
                 f"cannot record the owner of the queue folder in {record}: {error.strerror}"
             ) from error
@@ -283,7 +285,7 @@ def _home_place(folder: Path) -> dict[str, Json]:
 
 
 def _is_in_other_namespace(owner: Mapping[str, Json]) -> bool:
-    """Tell whether a home was last used in another PID namespace of this boot; older ones do not say."""
+    """Return whether a home was last used in another PID namespace of this boot; False if its record is older."""
     if owner.get("boot") != boot_id() or None in (owner.get("namespace"), pid_namespace()):
         return False
     return owner["namespace"] != pid_namespace()
@@ -298,7 +300,7 @@ def _raise_in_use(folder: Path, namespace: Json) -> str:
 
 
 def machine_identity(id_file: Path = Path("/etc/machine-id")) -> str:
-    """Return what tells this machine from others: a hash of its id, else of its name."""
+    """Return an identifier of this machine: a hash of its ID, or of its name if it has no ID."""
     try:
         machine_id = id_file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -318,7 +320,7 @@ def unreachable_home_error(verb: str, folder: Path, error: OSError) -> MachineEr
 
 
 def unusable_home_error(folder: Path, why: str) -> MachineError:
-    """Return what to raise when a home is no folder, or another user's."""
+    """Return the error for a home that is not a folder, or is another user's."""
     ask = ", or ask root to delete this one" if folder.parent == FALLBACK_FOLDERS else ""
     return MachineError(
         f"the queue folder {folder} {why}. Set LAUNCHER_HOME, or `home` in config.toml, to a folder "
