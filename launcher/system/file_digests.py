@@ -106,7 +106,7 @@ class FileDigests:
     """Compute the digests of files.
 
     Args:
-        path: of a file that stores the digests of large files, if its folder exists; None: nothing is stored.
+        path: of a file that stores the digests of large files, if its folder exists. If None, nothing is stored.
         on_progress: called after each piece of a large file; it may raise `HashingStopped`.
     """
 

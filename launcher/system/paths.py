@@ -40,23 +40,22 @@ class _Folder(NamedTuple):
 class Attempt(_Folder):
     """The folder of one attempt; every file in it has one writer.
 
-    spec.json      scheduler    what to run; written before any process is asked to run it
-    started        supervisor   second name of spec.json, given once: who may start (or a scheduler,
-                                to void); pid, boot id and start time of supervisor and program, one
-                                per line; how it ended
-    share.json     scheduler    its memory limit on its GPU; replaced when that changes
-    progress.jsonl worker       steps and metrics
-    paused         scheduler    present while its processes are to be paused
-    asked          scheduler    present when its program, whose supervisor is dead, was asked to end
-    kill           scheduler    present when its processes are to be killed without a grace period
-    termination.json supervisor since when its program is being ended, and which processes resist
-    memory.json    worker       its memory usage on its GPU
-    result.json    worker       the entry function's return value, or its error
-    outcome.json   supervisor   how it ended, of a launcher before 0.3
-    log            program      standard output and error
-    queued         commands     present when its program has queued jobs in this queue
-    runs           worker       link to the staging folder of its outputs: see `launcher.staging`
-    runs.moved     scheduler    the same, when all of it is in the run's folder
+    spec.json (scheduler): what to run; written before any process is asked to run it
+    started (supervisor): second name of spec.json, given once, by the process that may start (or by a scheduler, to
+        void it). Each line has pid, boot id and start time of supervisor or program. The last line is how it ended.
+    share.json (scheduler): its memory limit on its GPU; replaced when that changes
+    progress.jsonl (worker): steps and metrics
+    paused (scheduler): present while its processes are to be paused
+    asked (scheduler): present when its program, whose supervisor is dead, was asked to end
+    kill (scheduler): present when its processes are to be killed without a grace period
+    termination.json (supervisor): since when its program is being ended, and which processes resist
+    memory.json (worker): its memory usage on its GPU
+    result.json (worker): the entry function's return value, or its error
+    outcome.json (supervisor): how it ended, of a launcher before 0.3
+    log (program): standard output and error
+    queued (commands): present when its program has queued jobs in this queue
+    runs (worker): link to the staging folder of its outputs, see `launcher.staging`
+    runs.moved (scheduler): the same, when all of it is in the run's folder
     """
 
     spec = _NamedFile(SPEC)

@@ -1,7 +1,7 @@
-"""What became of an attempt: who is alive, how it ended, who may never start it any more.
+"""The state of an attempt: which of its processes live, how it ended, and which process may never start it any more.
 
-So this machine's scheduler and the pilots on nodes watch what their supervisors run. A scheduler adopts a program whose
-supervisor was killed; a pilot ends it, as nobody else would if it was killed, too.
+This machine's scheduler and the pilots on nodes use it to watch the attempts of their supervisors. A scheduler adopts a
+program whose supervisor was killed. A pilot ends such a program, because nothing would end it if the pilot were killed.
 """
 
 import contextlib
@@ -78,7 +78,7 @@ logger = logging.getLogger(__name__)
 
 
 class AttemptHandle(ABC):
-    """An attempt that lives, as who started it sees it: of one that cannot be reached, only time tells."""
+    """A living attempt, as its starter sees it; if it cannot be reached, only its timeouts are known."""
 
     @property
     def descriptor(self) -> int:
@@ -101,7 +101,7 @@ class AttemptHandle(ABC):
 
     @abstractmethod
     def poll_outcome(self) -> "Outcome | AttemptHandle | None":
-        """Return how it ended, or who is left to be watched; None: there is no news."""
+        """Return how it ended, or the attempt to be watched from now on; None if nothing changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,12 +147,12 @@ class SupervisedAttempt(AttemptHandle):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptedAttempt(AttemptHandle):
-    """An attempt without whom we gave it to: its supervisor, or its program without one."""
+    """An attempt that another process started for us: its supervisor lives, or only its program."""
 
     claimed: Identity  # its supervisor, as the queue names it
     attempt: Attempt
     pidfd: int
-    program: int = 0  # its pid, where no supervisor is left
+    program: int = 0  # its pid, if no supervisor is left
 
     @property
     def descriptor(self) -> int:
@@ -224,7 +224,7 @@ class UnreadableAttempt(AttemptHandle):
     why: str  # logged already
 
     def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
-        """Wait until it is known whom to stop."""
+        """Return False: the processes to be paused are not known yet."""
         return False
 
     def poll_outcome(self) -> Outcome | AttemptHandle | None:
@@ -244,7 +244,7 @@ def request_pause(attempt: Attempt, supervisor: Identity, *, paused: bool) -> bo
 
 
 def request_kill(attempt: Attempt, supervisor: Identity) -> bool:
-    """Have a supervisor kill its program without a grace period; False if it cannot be told now.
+    """Have a supervisor kill its program without a grace period; False if it cannot be signalled now.
 
     A supervisor of an earlier version only looks for a pause.
     """
@@ -345,7 +345,7 @@ def _is_readable(descriptor: int) -> bool:
 
 
 def _current_supervisor(claimed: Identity, attempt: Attempt) -> Identity:
-    """Return who has the right to start: who took it, or whom the claim names."""
+    """Return the process that has the right to start: the one that took it, or the one that the claim names."""
     return read_starter(attempt) or claimed
 
 

@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     import_ahead(argv[FIXED_ARGUMENTS:], partial(_report_import, server))
     faulthandler.disable()
     gc.collect()
-    gc.freeze()  # children must not touch the shared pages of what was imported
+    gc.freeze()  # children must not touch the shared pages of the imported modules
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
@@ -176,7 +176,7 @@ def _fork_supervisor(
         _be_supervisor(home, server, theirs, hand, ahead=ahead)
     theirs.close()
     children.supervisors[supervisor] = hand
-    # read before anyone can reap the child, so it can be no other process
+    # read before the child can be reaped, so it cannot be another process
     who = identity(supervisor)
     record = {**who.record(), "version": __version__} if who else {}
     with contextlib.suppress(OSError):  # the scheduler is dead: the supervisor sees its end, too

@@ -23,7 +23,7 @@ class Job:
     name: str
     kind: str
     run: str
-    run_folder: Path  # of what was accepted: to be read; see `model_folder`
+    run_folder: Path  # folder of accepted outputs, to be read; see `model_folder`
     folder: Path
     attempt_folder: Path  # scratch space and records of this attempt
     attempt: int  # 1, 2, …
@@ -49,27 +49,27 @@ class Job:
         return absolute_path(self.folder, text)
 
     def model_folder(self, model: str) -> Path:
-        """Return where a model of this run lives.
+        """Return the folder of a model of this run.
 
-        In the queue, the folder of the job's own model and `outputs` are those of its attempt. What it
-        writes there is moved into the run's folder when the job is done, and only then: an attempt
-        that was given up changes nothing there, also where a process of it wakes later. Files are to
+        In the queue, the folder of the job's own model and `outputs` are those of its attempt. The files there
+        are moved into the run's folder only when the job is done. So an abandoned attempt
+        changes nothing there, even if one of its processes wakes later. Files are to
         be written under a temporary name and renamed (`write_atomic` does so), never in place.
 
-        What is written below `run_folder` is there at once: for what many jobs share, under names made
-        of its content. An attempt that was given up can write nothing there any more.
+        Files written below `run_folder` are visible at once. This is for files that many jobs share, with names made
+        of their content. An abandoned attempt cannot write there any more.
         """
         if self.own_folder is not None and model_folder_name(model) in self.own:
             return model_folder(self.own_folder, model)
         return model_folder(self.root or self.run_folder, model)
 
     def check(self) -> None:
-        """Refuse to go on where this attempt was given up: before a job changes what lies elsewhere.
+        """Refuse to continue if this attempt was abandoned; call it before changing files elsewhere.
 
-        What lies in its run needs no such check. `progress` makes it, too.
+        Files in the run's folder need no such check. `progress` makes it, too.
 
         Raises:
-            JobError: it was.
+            JobError: the attempt was abandoned.
         """
         if self.own_folder is not None:
             refuse_abandoned(self.run_folder, Attempt(self.attempt_folder), self.stop)

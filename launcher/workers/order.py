@@ -1,6 +1,6 @@
-"""What a scheduler asks a supervisor to do, as it lies in an attempt's folder.
+"""A scheduler's order to a supervisor to run an attempt, as a file in the attempt's folder.
 
-How a scheduler writes orders into attempts' folders: that of the next attempt before it is claimed.
+The scheduler writes orders into attempts' folders; it writes that of the next attempt before it is claimed.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from launcher.system.paths import LOG, SPEC, Attempt, Home
 
 
 class AttemptSpec(NamedTuple):
-    """What a scheduler asks a supervisor to do."""
+    """A scheduler's order to a supervisor."""
 
     spec: Spec
     context: Context  # with the folder and the variables of the job's own entry
@@ -76,10 +76,10 @@ def attempt_spec_text(
 
 
 def read_attempt_spec(text: bytes) -> AttemptSpec:
-    """Return the order that a scheduler wrote: the first line of what lies in the folder.
+    """Return the order that a scheduler wrote; it is the first line of the file.
 
     Raises:
-        ValueError: the text is none, or was cut off.
+        ValueError: the text is not an order, or was cut off.
     """
     record = json.loads(text.partition(b"\n")[0])
     claim = record.get("claim") if isinstance(record, dict) else None
@@ -148,7 +148,7 @@ class AttemptSpecWriter:
         self._prepared: _PreparedSpec | None = None
 
     def prepared_number(self, job: int) -> int:
-        """Return of which attempt the order was written ahead and is still there, and nothing else; 0: of none of a job's."""
+        """Return the number of a job's attempt whose order was written ahead and is unchanged; 0 if there is none."""
         prepared = self._prepared
         if prepared is None or prepared.job != job or _inode(prepared.attempt) != prepared.inode:
             return 0
@@ -176,7 +176,7 @@ class AttemptSpecWriter:
         return attempt
 
     def write(self, job: int, number: int, text: str) -> None:
-        """Write an order, unless it is there; what a transaction left that came to nothing is replaced.
+        """Write an order, unless it is there; the remains of a transaction that failed are replaced.
 
         Raises:
             OSError: the disk is full.
@@ -202,7 +202,7 @@ class AttemptSpecWriter:
 
 
 def is_unused(attempt: Attempt) -> bool:
-    """Tell whether a folder holds nothing but what is written ahead: an order, and an empty log.
+    """Return whether a folder contains only files that are written ahead: an order, and an empty log.
 
     Raises:
         OSError: there is no such folder, or it cannot be read.

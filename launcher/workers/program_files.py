@@ -1,7 +1,7 @@
 """The files of a program: those that it reads as its attempt finds them, and those that it makes.
 
-Their digests are taken by the attempt's supervisor, where it runs: its order may have waited for days since it was
-planned, and another host may be shown the old content of a file of the network for a minute.
+Their digests are computed by the attempt's supervisor on its host. Its order may have waited for days since it was
+planned, and another host may see the old content of a file on a network file system for a minute.
 """
 
 import contextlib
@@ -63,9 +63,9 @@ def move_outputs_aside(order: AttemptSpec) -> None:
 
 
 def restore_or_delete_outputs(outputs: Iterable[str], job: int, *, done: bool) -> None:
-    """Delete what was put aside of a job's outputs when it is done; else put it back. Can be repeated.
+    """Delete the files of a job's outputs that were put aside if the job is done; otherwise put them back.
 
-    The scheduler does so when it takes an end in, whoever told of it: also where a supervisor was killed.
+    It can be repeated. The scheduler calls it when it records an end from any source, also if a supervisor was killed.
 
     Raises:
         OSError: that cannot be done now.
@@ -73,9 +73,9 @@ def restore_or_delete_outputs(outputs: Iterable[str], job: int, *, done: bool) -
     for path in outputs:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if done:
-                os.unlink(_aside_path(path, job))  # noqa: PTH108  # likewise
+                os.unlink(_aside_path(path, job))  # noqa: PTH108  # as above
             else:
-                os.replace(_aside_path(path, job), path)  # noqa: PTH105  # likewise
+                os.replace(_aside_path(path, job), path)  # noqa: PTH105  # as above
 
 
 def _aside_path(path: str, job: int) -> str:
@@ -86,11 +86,11 @@ def _aside_path(path: str, job: int) -> str:
 def with_file_digests(
     outcome: Done, order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
 ) -> Done | Failed:
-    """Return the end of a program that ended well, with what is known of its files; it must have made its outputs.
+    """Return the end of a successful program, with the digests of its files; it must have made its outputs.
 
     Args:
         outcome: its end.
-        order: with the folders that it names in place of their names.
+        order: with the folders that it names, instead of their names.
         digests: of the files that it reads.
         before: those at its start.
     """
@@ -98,7 +98,7 @@ def with_file_digests(
     if isinstance(end, Failed):
         return end
     files, outputs = before, end.outputs
-    with contextlib.suppress(HashingStopped):  # what is not known then is compared by its stamp
+    with contextlib.suppress(HashingStopped):  # files without digests are compared by their stamps
         files = _digests_at_end(order, digests, before)
         outputs = [
             digests.read_file_version(_absolute_path(order, name)) or version

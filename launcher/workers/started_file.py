@@ -1,11 +1,11 @@
-"""An attempt's `started` file: who took the right to start it, its program, and how that ended.
+"""An attempt's `started` file: which process took the right to start it, its program, and how that ended.
 
-It is a second name of `spec.json`, so that an attempt costs one file less; a name that is there
-already is given to nobody else. Below the order, a line names the supervisor, or voids the attempt; the
-next one names the program; the last one is the outcome, or what the fork server says where the supervisor was killed.
+It is a second name of `spec.json`, so that an attempt costs one file less; an existing name
+cannot be given a second time. Below the order, a line names the supervisor, or voids the attempt. The
+next one names the program. The last one is the outcome, or the fork server's report if the supervisor was killed.
 
-Nothing of it is synced: what is written outlives every process. A power cut ends the programs, too;
-what counts then is the queue's database, whose commits are synced.
+Nothing of it is synced, because written data outlives every process. A power cut ends the programs, too.
+After it only the queue's database counts, whose commits are synced.
 """
 
 import contextlib
@@ -135,7 +135,7 @@ def read_recorded_outcome(attempt: Attempt) -> Outcome | None:
 
 
 def has_ended_successfully(attempt: Attempt) -> bool:
-    """Tell whether a program is on record to have ended with exit code 0 after its supervisor."""
+    """Return whether a record shows that a program ended with exit code 0 after its supervisor."""
     with contextlib.suppress(FileNotFoundError):
         return read_bytes(attempt.started).endswith(SUCCESS_LINE)
     return False
@@ -210,7 +210,7 @@ def _await_lock(descriptor: int) -> None:
     """Wait until no supervisor is between a spawn and its record; that takes milliseconds.
 
     Raises:
-        BlockingIOError: it takes longer: the program lies on a disk that does not answer.
+        BlockingIOError: it takes longer, because the program is on a disk that does not answer.
     """
     deadline = time.monotonic() + SPAWN_TIMEOUT_S
     while True:

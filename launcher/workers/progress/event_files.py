@@ -41,7 +41,7 @@ def read_newest_event(
         sizes: how many bytes are read of the end of a file; each where the one before it has nothing.
     """
     files = _event_files(folder, since)[:NEWEST_FILES]
-    # behind an image there may be no scalar for long
+    # after an image, there may be no scalar in the next bytes
     values: list[ScalarEvent] = []
     for size in sizes:
         values = _read_values(files, partial(_read_end, size=size))
@@ -145,7 +145,7 @@ def _with_run_prefix(runs: Mapping[str, Iterable[ScalarEvent]]) -> Iterator[Scal
 
 
 def _without_repeated(values: Iterable[ScalarEvent]) -> Iterator[ScalarEvent]:
-    """Give values of which each tag's steps rise: one that goes back to an earlier step does those behind it anew."""
+    """Yield values whose steps rise for each tag; a value at an earlier step replaces the values from there on."""
     of_tags: dict[str, list[ScalarEvent]] = defaultdict(list)
     for value in values:
         kept = of_tags[value.tag]
@@ -162,7 +162,7 @@ def _most_reported(values: Iterable[ScalarEvent]) -> str:
 
 
 def _rates(values: list[ScalarEvent]) -> dict[int, float]:
-    """Return step → steps a second between the values of one tag."""
+    """Return step → steps per second between the values of one tag."""
     return {
         after.step: (after.step - before.step) / (after.at - before.at)
         for before, after in pairwise(values)
