@@ -1,4 +1,4 @@
-"""The scheduler's log of errors that it survives: repeated errors are logged once a minute, and long logs are rotated."""
+"""The scheduler's log of errors that it survives: repeated errors are logged once a minute, long logs are rotated."""
 
 import contextlib
 import logging

@@ -32,7 +32,7 @@ class CannotStartWorker(Exception):
 
         Args:
             why: in words.
-            is_certain: another try would fail in the same way; False: another process may have killed them.
+            is_certain: another try would fail in the same way. If False, another process may have killed them.
             is_transient: a disk or an environment has changed. Then it is tried again after growing
                 pauses, as a program that cannot be started is.
         """

@@ -104,7 +104,7 @@ def lease_of(home: Home) -> Lease:
 def is_abandoned(folder: Path) -> bool:
     """Return whether the scheduler has abandoned the pilot of a folder.
 
-    The file exists from the start. On a network file system, a new name may be missed for half a minute, but new
+    The file exists from the start. On a network file system, a new name may be missed for half a minute. New
     content of a file is visible to every process that opens it afterwards.
 
     Raises:

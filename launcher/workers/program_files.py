@@ -1,7 +1,7 @@
 """The files of a program: those that it reads as its attempt finds them, and those that it makes.
 
 Their digests are computed by the attempt's supervisor on its host. Its order may have waited for days since it was
-planned, and another host may see the old content of a file on a network file system for a minute.
+planned. Another host may see the old content of a file on a network file system for a minute.
 """
 
 import contextlib

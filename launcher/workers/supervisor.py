@@ -1,11 +1,11 @@
 """The parent of attempts' programs: records that one started and how it ended, ends its tree.
 
-Forked by a fork server, in a session of its own, so that it outlives fork server and scheduler. It alone
-can learn a program's exit status. It takes one attempt after another from its scheduler; when that
-is gone, or when it gets SIGTERM or SIGHUP itself, it sees the one in hand through, and leaves.
+It is forked by a fork server, in a session of its own, so that it outlives fork server and scheduler. Only it
+can read a program's exit status. It runs one attempt after another for its scheduler. When the scheduler
+is gone, or when it gets SIGTERM or SIGHUP itself, it finishes its current attempt and exits.
 
-`leftovers` says which processes belong to it, `running_time` when a running program is warned, asked to end and
-killed; `pause` moves all that.
+`leftovers` lists the processes that belong to it. `running_time` decides when a running program is warned, asked to end
+and killed; `pause` moves all these times.
 """
 
 import contextlib
@@ -48,12 +48,12 @@ from launcher.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_k
 
 # look whether the attempt in hand is to be paused, to go on, or to be killed
 CONTROL_SIGNAL = signal.SIGUSR1
-LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
+LEFTOVER_GRACE_S = 2.0  # for the processes that a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_REPORT = 8192  # bytes of a message with an outcome; a longer one is read from its record
 LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
-NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
+NEXT = b"next "  # also with a folder, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
 LEASE_POLL_MARGIN_S = 0.001  # a poll may return that much too early
 
@@ -133,7 +133,7 @@ class _Supervisor:
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 
     def serve_attempt(self) -> bool:
-        """Wait for an attempt and see it through; False when there will be no other one."""
+        """Wait for an attempt and run it to its end; False when there will be no other one."""
         message = b""
         while not message.startswith(RUN):
             message = self._next_message()
@@ -159,7 +159,7 @@ class _Supervisor:
         return not leaves
 
     def _report(self, outcome: bytes) -> None:
-        """Tell the scheduler how the attempt in hand has ended; "" where that is not ours to say."""
+        """Send the scheduler the outcome of the current attempt; empty if another process must find it."""
         if self._scheduler_gone:
             return
         message = ENDED + outcome
@@ -176,14 +176,14 @@ class _Supervisor:
             self._group = None
 
     def _next_message(self) -> bytes:
-        """Wait for what the scheduler sends; b"" when it is gone, or when we are to leave."""
+        """Wait for the scheduler's next message; empty when the scheduler is gone, or when we are to exit."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._signals.descriptor, select.POLLIN)
         while True:
             poll.poll()
             self._signals.drain()
-            if self._signals.received:  # what is not read yet is voided: it has not begun
+            if self._signals.received:  # an unread message is voided: its attempt has not begun
                 return b""
             try:
                 return self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
@@ -303,7 +303,7 @@ class _Supervisor:
                 match step:
                     case TerminationStep.END:
                         terminate(program)
-                        pause.resume(now)  # it hears of that only when it goes on
+                        pause.resume(now)  # it receives the signal only when it is continued
                     case TerminationStep.WARN:
                         send_signal(program, signal.Signals[terms.warn_signal])
                     case TerminationStep.KILL:
@@ -361,7 +361,7 @@ class _Supervisor:
             time.sleep(DISK_FULL_PAUSE_S)
 
     def _is_pilot_abandoned(self, *, at_once: bool = False) -> bool:
-        """Tell whether the scheduler has given up the pilot of the attempt in hand."""
+        """Return whether the scheduler has abandoned the pilot of the current attempt."""
         return self._abandon_watch is not None and self._abandon_watch.poll(
             pilot_dead=self._scheduler_gone, at_once=at_once
         )
@@ -403,9 +403,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received = ""  # name of the signal that asked us to leave
-        self.control_at: float | None = (
-            None  # when the attempt's folder told something new of its pause
-        )
+        self.control_at: float | None = None  # when the attempt's folder had a new pause request
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
@@ -420,7 +418,7 @@ class _Signals:
         self.control_at = time.monotonic()
 
     def take_control_request(self) -> bool:
-        """Tell whether a pause was asked for, or its end, since this was asked last."""
+        """Return whether a pause, or its end, was requested since the last call."""
         at, self.control_at = self.control_at, None
         return at is not None
 

@@ -49,14 +49,14 @@ FAILURE_PATIENCE_S = 60.0  # so long the words of a failure wait for room, and i
 
 
 class OutputNotStaged(MachineError):
-    """What a job made while the folder of its attempt was away is not in its stage."""
+    """Files that a job made while the folder of its attempt was away are missing in its staging folder."""
 
 
 def make_attempt_environment(order: AttemptSpec, attempt: Attempt) -> dict[str, str]:
-    """Return the environment of an attempt: its owner's, and what it is to know of its place.
+    """Return the environment of an attempt: its owner's, and the variables that describe its resources.
 
-    The devices must be there before CUDA is touched for the first time. Who was given none sees none:
-    what it took of a GPU would have been promised to others.
+    The devices must be set before CUDA is used for the first time. An attempt without GPUs sees none, because
+    memory that it used on a GPU could be reserved for others.
     """
     cpus = str(order.cpus)
     place = {
@@ -182,12 +182,12 @@ def make_job(
 
 
 def _hand_over_output(job: Job, spec: Spec, attempt: Attempt) -> bool:
-    """Leave what the job has made for its scheduler to accept; wait for room when the disk is full.
+    """Leave a job's outputs for its scheduler to accept; wait for room when the disk is full.
 
-    Returns whether there is anything.
+    Returns whether there are any.
 
     Raises:
-        WrittenElsewhere: the folder of the attempt was away, and what the job should have made is not there.
+        OutputNotStaged: the folder of the attempt was away, and the outputs of the job are not there.
     """
     staged, was_away = job.own_folder is not None, attempt.is_away()
 
@@ -249,7 +249,7 @@ def _import_entry(entry: str) -> Callable[[object], Mapping[str, Json]]:
 
 
 def _is_absent(error: ModuleNotFoundError | AttributeError, entry: str) -> bool:
-    """Tell whether an error says that the entry's module or its function is not there."""
+    """Return whether an error says that the entry's module or its function is not there."""
     module, _, name = entry.partition(":")
     if isinstance(error, AttributeError):
         return error.name == name
@@ -266,12 +266,12 @@ def _write_model_id(job: Job) -> None:
 
 
 def _write_result(attempt: Attempt, record: Mapping[str, Json], stop: threading.Event) -> None:
-    """Write what a job came to; wait for room when the disk is full: the job is done, after all.
+    """Write the result of a job; wait for room when the disk is full, because the job is done.
 
-    If the job has deleted the folder of its attempt, it is made again: without a report the job has failed.
+    If the job has deleted the folder of its attempt, it is made again, because a job without a report has failed.
 
     Raises:
-        OSError: it was asked to end while it waited, or the folder was away for too long.
+        OSError: the job was asked to end while it waited, or the folder was away for too long.
     """
     waits = f"the job is done and waits to write {attempt.result}"
 
@@ -314,7 +314,7 @@ def _failed(
 
 
 def _is_caused_by_absence(error: BaseException | None, attempt: Attempt) -> bool:
-    """Tell whether a job failed as its attempt's folder is away, which says nothing of the job itself."""
+    """Return whether a job failed because its attempt's folder is away; then its error is not the job's own."""
     for _ in range(MOST_CAUSES):
         if error is None or isinstance(error, OutputNotStaged):
             return error is not None
@@ -325,12 +325,12 @@ def _is_caused_by_absence(error: BaseException | None, attempt: Attempt) -> bool
 
 
 def write_failure(write: Callable[[], None], attempt: Attempt, stop: threading.Event) -> None:
-    """Write something of a failure; for a while, wait for room: its exit code tells that it failed.
+    """Write a record of a failure; wait for room only for a while, because the exit code also shows the failure.
 
-    Nothing is said of that: without a record, the last line of the log is why it failed.
+    The wait is not reported. Without a record, the last line of the log is used as the reason of the failure.
 
     Raises:
-        OSError: there was none.
+        OSError: there was no room.
     """
     until = time.monotonic() + FAILURE_PATIENCE_S
     write_when_possible(
@@ -347,6 +347,6 @@ def write_log_line(text: str) -> None:
 
 
 def print_traceback(error: BaseException | None) -> None:
-    """Print an error with its traceback into the log, likewise."""
+    """Print an error with its traceback into the log, if it can be written."""
     with contextlib.suppress(OSError):
         traceback.print_exception(error)

@@ -41,7 +41,7 @@ def read_newest_event(
         sizes: how many bytes are read of the end of a file; each where the one before it has nothing.
     """
     files = _event_files(folder, since)[:NEWEST_FILES]
-    # after an image, there may be no scalar in the next bytes
+    # the bytes after an image may not contain a scalar
     values: list[ScalarEvent] = []
     for size in sizes:
         values = _read_values(files, partial(_read_end, size=size))
