@@ -1,7 +1,7 @@
-"""GPUs that exist on the command line only, and their clock: jobs come, a queue starts them, they end.
+"""Simulated GPUs and their clock: jobs are submitted, a queue starts them, they end.
 
 GPUs are those of a machine, `8x24GiB`, or of several, `4x(2x24GiB)+8x80GiB`. Jobs that share some are slowed, which
-decides when each one ends. Nothing else happens; what that came to is told in a few numbers.
+decides when each one ends. Nothing else is simulated. A few numbers summarize the result.
 """
 
 import re
@@ -53,7 +53,7 @@ class SimulatedCluster(NamedTuple):
 
     @property
     def most_gpus_per_machine(self) -> int:
-        """How many GPUs a job can have at most."""
+        """The largest number of GPUs that a job can have."""
         return max(map(len, self.machines))
 
     def count_holding(self, vram: int) -> int:
@@ -78,12 +78,12 @@ class SimulatedCluster(NamedTuple):
 
 
 def parse_cluster(text: str) -> SimulatedCluster:
-    """Read what a person writes for the GPUs of a machine, or of several.
+    """Parse a user's description of the GPUs of a machine, or of several.
 
-    GPUs that stand in no parentheses are those of one more machine, which comes first.
+    GPUs outside of parentheses are those of one more machine, which comes first.
 
     Raises:
-        UsageError: it is something else, names no GPU, or more than there can be.
+        UsageError: the text has another form, contains no GPU, or too many.
     """
     here: tuple[int, ...] = ()
     machines: list[tuple[int, ...]] = []
@@ -187,13 +187,13 @@ class JobSpan(NamedTuple):
 
 
 class SimulatedQueue(Protocol):
-    """Who decides which job starts, and where."""
+    """A queue that decides when and where each job starts."""
 
     def submit(self, job: TraceJob, now: float) -> None:
-        """Take in a job that could start."""
+        """Add a job that could start."""
 
     def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
-        """Take back the cards of a job; False: it failed, and has to run again."""
+        """Release the GPUs of a job; False if it failed and has to run again."""
 
     def next_starts(self, now: float) -> Iterable[tuple[TraceJob, tuple[int, ...]]]:
         """Give what starts now, and on which cards; from now on they are its."""
@@ -218,26 +218,26 @@ def replay(
 
 @dataclass(slots=True, eq=False)  # each is itself alone
 class _JobRun:
-    """What became of a job so far."""
+    """The state of a job in a replay."""
 
     job: TraceJob
-    unmet_count: int  # of what it needs and what has not ended; itself, too, until it has come
+    unmet_count: int  # dependencies that have not ended; plus 1 until the job is submitted
     needed_by: list["_JobRun"] = field(default_factory=list)
     ready: float = 0.0
     start: float = 0.0
     cards: tuple[int, ...] = ()
     remaining_s: float = 0.0  # seconds alone, at the time below
     since: float = 0.0
-    slowdown: float = 0.0  # so many times as long it takes now; 0: it does not run
+    slowdown: float = 0.0  # current factor on its duration; 0: it does not run
     end: float = inf
 
 
 class _Replay:
-    """One replay while it goes on: what runs on which card, how much of it is left, and how fast that becomes less.
+    """One replay in progress: the jobs on each GPU, their remaining work, and their speed.
 
-    Of `n` jobs on a card each takes `slowdown ** (n - 1)` times as long as alone; a job on several
-    cards runs at the pace of the most crowded one. Whenever neighbours come or go, what is left
-    is worked out anew.
+    Each of `n` jobs on a GPU takes `slowdown ** (n - 1)` times as long as alone. A job on several
+    GPUs runs at the pace of the most crowded one. Whenever neighbours start or end, the remaining
+    work is computed again.
     """
 
     def __init__(
@@ -326,16 +326,16 @@ WIDE = 8  # GPUs; on a small machine fewer are many
 
 
 class PolicyResult(NamedTuple):
-    """What one policy made of the jobs; its fields are those of JSON."""
+    """The results of one policy; its fields are those of JSON."""
 
     policy: str
-    utilisation: float | None  # share of the cards' time in which at least one job ran on them
+    utilisation: float | None  # share of the GPUs' time in which at least one job ran on them
     wait_mean_s: float
-    wait_p95_s: float  # 95 % of the jobs waited at most so long
+    wait_p95_s: float  # 95th percentile of the waits
     wait_longest_s: float
-    wait_max_wide_s: float | None  # of the jobs that ask for many GPUs; None: there is none
+    wait_max_wide_s: float | None  # of the jobs that request many GPUs; None if there are none
     slowdown_mean: float  # bounded slowdown
-    turnaround_mean_s: float  # from a job's submission, or the end of what it needs, to its end
+    turnaround_mean_s: float  # from a job's submission, or the end of its dependencies, to its end
     makespan_s: float  # from the first submission to the last end
 
 

@@ -1,4 +1,4 @@
-"""The picture of a replay as SVG: what ran on each GPU and when, and below how many jobs waited; by matplotlib.
+"""The picture of a replay as SVG: the jobs on each GPU over time, and below the number of waiting jobs; by matplotlib.
 
 Equal calls give equal bytes.
 """
@@ -28,7 +28,7 @@ WIDTHS = (  # so many GPUs at most, in words, and the colour of such jobs
     (1 << 30, "more than 8 GPUs", "#922b21"),
 )
 CURVES = ("#0b3c5d", "#b9770e", "#7d3c98")
-# words stay words, names of files are no formulas, and nothing is drawn by chance
+# text stays text, file names are not parsed as formulas, and nothing is random
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "launcher", "text.parse_math": False}
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0))
 _INCH = 72  # points

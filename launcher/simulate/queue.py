@@ -1,4 +1,4 @@
-"""The scheduler's own policies as the queue of a simulation: what they know of jobs, and which jobs they start.
+"""The scheduler's own policies as the queue of a simulation: their knowledge of jobs, and the jobs that they start.
 
 A job has all its GPUs on one machine, and the policy decides for each machine alone.
 """
@@ -47,39 +47,41 @@ PEAK_S = 60.0  # a job that shares a card takes its most memory within so long, 
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 _MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
 
-MemoryClass = tuple[str, int | None]  # by what claims differ: a group or nothing, and bytes
-# what jobs ask for, and the group by which that is learned
+MemoryClass = tuple[
+    str, int | None
+]  # the key by which requests differ: a group or nothing, and bytes
+# the request of a job, and the group by which that is learned
 RequestKey = tuple[int, MemoryClass, bool, str]
-# that, by what forecasts tell jobs apart, and whose they are
+# the request, the key of its forecasts, and its user
 _LaneKey = tuple[RequestKey, str, float | None, str]
 _Entry = tuple[float, float, int, TraceJob]  # order in a lane, rank, index: its place in the queue
 
 
 class RuntimeKnowledge(StrEnum):
-    """How much a policy knows of what is to come."""
+    """How much a policy knows of the durations of jobs."""
 
-    KNOWN = "known"  # how long each job takes alone on its cards
-    LEARNED = "learned"  # how long the jobs took that ended before
+    KNOWN = "known"  # how long each job takes alone on its GPUs
+    LEARNED = "learned"  # durations of jobs that ended before
     NONE = "none"
 
 
 class MemoryKnowledge(StrEnum):
-    """How much a policy knows of the memory that jobs will take."""
+    """How much a policy knows of the memory usage of jobs."""
 
-    KNOWN = "known"  # each job's claim, before it ran
-    LEARNED = "learned"  # what jobs alike took that ended before
+    KNOWN = "known"  # each job's request, before it ran
+    LEARNED = "learned"  # usage of similar jobs that ended before
 
 
 class JobKnowledge:
-    """What a policy knows of jobs: how long each will take, and how much memory.
+    """A policy's knowledge of jobs: how long each will take, and how much memory it will use.
 
-    The scheduler keeps lessons for each signature, of which a trace tells nothing: here jobs are alike when they are of the
-    same group and ask for as many GPUs. Where none like it has ended, all that ended tell how long a job takes; durations
-    count as alone on their cards, as the scheduler measures how much slower a job was beside others.
+    The scheduler keeps its records by signature, which a trace does not contain. Here, jobs are similar if they are of the
+    same group and request as many GPUs. If no similar job has ended, a duration is estimated from all jobs that ended.
+    Durations are those alone on their GPUs, because the scheduler measures the slowdown by other jobs.
 
-    Memory is the largest peak of the newest jobs alike, with a margin. Until one of them has ended, what those use that
-    run counts; if there are none, each gets a fixed part of a card at first, and what it uses is known at once. One that
-    lacked memory runs again with what it wanted.
+    Memory is estimated as the largest peak of the newest similar jobs, with a margin. Until one of them has ended, the
+    usage of similar running jobs counts. If there are none, each gets a fixed part of a GPU at first, and its usage is
+    known at once. A job that lacked memory runs again with the memory that it wanted.
     """
 
     def __init__(
@@ -88,13 +90,14 @@ class JobKnowledge:
         memory: MemoryKnowledge,
         whole_gpu_bytes: int | None = None,
     ) -> None:
-        """Begin without lessons.
+        """Begin without any records.
 
         Args:
             runtime_knowledge: how much is known of durations.
             memory: how much is known of memory.
-            whole_gpu_bytes: bytes that each job claims, whatever it takes: all of a card, where policies give whole cards and
-                all cards are alike; so jobs are the same that ask for as many cards. None: each claims its own.
+            whole_gpu_bytes: bytes that each job requests, whatever its usage. It is all of a GPU, for policies that
+                assign whole GPUs when all GPUs are alike. Then jobs that request as many GPUs are the same. If None, each
+                job has its own request.
         """
         self._runtime_knowledge, self._whole_gpu_bytes = runtime_knowledge, whole_gpu_bytes
         self.learns_memory = memory is MemoryKnowledge.LEARNED
@@ -102,8 +105,8 @@ class JobKnowledge:
         self._seconds: dict[SimilarityGroup | None, deque[float]] = {None: deque(maxlen=NEWEST)}
         self._peaks: dict[SimilarityGroup, deque[int]] = {}
         self._running_bytes: dict[SimilarityGroup, list[int]] = {}  # bytes of those that run
-        self._least_bytes: dict[int, int] = {}  # bytes, of each job that was promised too little
-        # worked out since one was added
+        self._least_bytes: dict[int, int] = {}  # bytes, of each job whose reservation was too small
+        # computed since one was added
         self._forecasts: dict[float | SimilarityGroup | None, Forecast] = {}
 
     def record_end(self, job: TraceJob) -> None:
@@ -132,7 +135,7 @@ class JobKnowledge:
         self._remove_running(job)
 
     def similarity_group(self, job: TraceJob) -> SimilarityGroup | None:
-        """Return by what jobs are alike whose durations tell how long one takes; None: all tell it."""
+        """Return the group whose durations are used to estimate a job's; None if those of all jobs are used."""
         known = (
             self._runtime_knowledge is RuntimeKnowledge.KNOWN
             or job.similarity_group in self._seconds
@@ -157,7 +160,7 @@ class JobKnowledge:
         return "", job.vram if self._whole_gpu_bytes is None else self._whole_gpu_bytes
 
     def memory_fields(self, job: TraceJob) -> dict[str, Any]:
-        """Return what a `Waiting` tells of memory."""
+        """Return the fields of a `Waiting` that describe memory."""
         if not self.learns_memory:
             return {"vram_request": self.memory_class(job)[1]}
         peaks = tuple(self._peaks.get(job.similarity_group, ()))
@@ -205,7 +208,7 @@ class BackfillWindow:
         return self._heap[0][1] if self._heap and self._heap[0][0] <= now else None
 
     def has_ties(self) -> bool:
-        """Tell whether others may have as much patience as the job whose patience ends first."""
+        """Return whether others may have the same end of patience as the job whose patience ends first."""
         return any(until == self._heap[0][0] for until, _ in self._heap[1:3])
 
     def remove(self, index: int) -> None:
@@ -239,14 +242,14 @@ class BackfillWindow:
         return forecast.mean(USUAL_S)
 
     def count_running(self, job: TraceJob, change: int, began: float) -> None:
-        """Count a job among those that run, of its kind and of all; by -1: it does no longer."""
+        """Count a job among the running jobs, of its kind and of all; by -1 when it has ended."""
         for alike in (job.similarity_group, None):
             count, sum_s = self._running.get(alike, (0, 0.0))
             self._running[alike] = (count + change, sum_s + change * began)
 
 
 class UsageByUser:
-    """Card-seconds of each user, as schedulers tell each other: by that its users take turns."""
+    """GPU-seconds of each user, as schedulers exchange them; users take turns by them."""
 
     def __init__(self) -> None:
         """Begin without any."""
@@ -254,17 +257,17 @@ class UsageByUser:
         self._running: dict[int, tuple[str, int, float]] = {}  # user, cards, when it began
 
     def begin(self, job: int, user: str, cards: int, now: float) -> None:
-        """Count what a job of a user takes from now on."""
+        """Count a user's job from now on."""
         self._running[job] = (user, cards, now)
 
     def end(self, job: int, now: float) -> None:
-        """Count what a job took."""
+        """Count the usage of a job that has ended."""
         user, cards, begun = self._running.pop(job)
         account = self._accounts.get(user, NO_ACCOUNT)
         self._accounts[user] = account.charge_attempt(cards * (now - begun), now)
 
     def usage_at(self, now: float) -> dict[str, float]:
-        """Return what each user has used, with what runs."""
+        """Return the usage of each user, including running jobs."""
         use = {user: account.decayed_usage(now) for user, account in self._accounts.items()}
         for user, cards, begun in self._running.values():
             use[user] = use.get(user, 0.0) + cards * max(1.0, now - begun)
@@ -277,10 +280,10 @@ def _resources(gpus: int, exclusive: bool) -> Resources:
 
 
 class PolicyQueue:
-    """Jobs in lanes as the queue's database has them, and a policy of the scheduler over their heads.
+    """Jobs in lanes as the queue's database has them, and a policy of the scheduler that orders the first of each.
 
-    Jobs of a lane are alike in all that a policy looks at, so the first of each lane stands for all. Of those
-    for which there is no room at all only the one is looked at whose place is kept.
+    Jobs of a lane are alike in all properties that a policy uses, so the first represents the others. Among the jobs
+    that do not fit anywhere, only the one with a reservation is considered.
     """
 
     def __init__(
@@ -376,7 +379,7 @@ class PolicyQueue:
                 self._learn_needs(ask, entries[0][-1])
 
     def add_others_usage(self, card: int, amount: int) -> None:
-        """Count memory of a card that others have taken since; less than 0: that they gave back."""
+        """Count memory of a GPU that others have taken since; a negative amount is memory that they released."""
         self._node_of[card].inventory.add_others_usage(self._gpus[card].uuid, amount)
         self._ended = self._ended or amount < 0
 
@@ -440,7 +443,7 @@ class PolicyQueue:
         if self._user_usage is None:
             return line
         use = self._user_usage.usage_at(now)
-        # for whom a place is kept comes first, whoever he is
+        # the user with a reservation comes first
         line.sort(
             key=lambda job: (job.backfill_until > now, use.get(self._jobs[job.job].user, 0.0))
         )

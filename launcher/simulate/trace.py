@@ -1,15 +1,17 @@
 """The jobs of a replay that a cluster recorded.
 
-A trace is a table with a line for each job. The columns are found by their names, in any order: `submit_s duration_s
-gpus vc` as in Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. These are read where
-there are any; others are passed over:
+A trace is a table with one row per job. The columns are found by their names, in any order: `submit_s duration_s
+gpus vc` as in Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. The following columns
+are optional; others are ignored:
 
-- `vram`: amounts such as `8GiB`.
-- `user`: whose job it is.
-- The part of a GPU that a job of one GPU asks for: `gpu_share` or `gpu_frac` from 0 to 1, `gpu_milli` in
-  thousandths (Alibaba's traces of 2023), `plan_gpu` in per cent (theirs of 2020, where it is the number of GPUs,
-  too); or `gpus` itself is below 1. It counts as this part of the card's memory: no column says what
-  a job computes there.
+* `vram`: amounts such as `8GiB`.
+* `user`: the user of the job.
+* `gpu_share` or `gpu_frac`: the part of a GPU that a job of one GPU requests, from 0 to 1.
+* `gpu_milli`: the same in thousandths (Alibaba's traces of 2023).
+* `plan_gpu`: the same in per cent (Alibaba's traces of 2020, where it is also the number of GPUs).
+
+A value of `gpus` below 1 is such a part, too. The part counts as this part of the GPU's memory, because no column
+describes the computation of a job.
 """
 
 import csv
@@ -56,7 +58,7 @@ class TraceJob:
 
     @property
     def similarity_group(self) -> SimilarityGroup:
-        """By what jobs are alike, as far as a trace tells."""
+        """The key by which jobs are similar, as far as a trace shows."""
         return self.group, self.gpus
 
     @property
@@ -191,7 +193,7 @@ def _seconds(text: str, name: str) -> float:
 def _gpus_and_share(
     cells: Mapping[str, str], parts: int, *, both: bool
 ) -> tuple[int, float | None]:
-    """Return how many GPUs a job asks for, and which part of one where it is not a whole one."""
+    """Return how many GPUs a job requests, and the part of one if the job does not use a whole GPU."""
     text = cells["gpus"]
     asked = _number(text, _LONGEST_NUMBER) / (parts if both else 1)
     if not 0 < asked <= MOST_GPUS or (asked > 1 and not both and asked != int(asked)):

@@ -9,7 +9,7 @@ target: the definition to which its name is bound, as far as the text shows. Tar
     "!a.b.c" is named by an import statement that cannot be left out of the form.
     "=a.b:c" is a string that may name a module, or a definition in one.
 
-Sentences for people do not decide results and are left out as docstrings are: texts with a space in `raise`
+Sentences for people do not decide results and are left out, as docstrings are. They are texts with a space in `raise`
 statements, and in the arguments `description`, `help` and `summary`.
 
 Nothing here depends on another text, so results are cached by the text's SHA-256;

@@ -2,7 +2,7 @@
 
 A package can have a module `old_names` that contains one table:
 
-    OLD_NAMES = {"read_outcome": "told", "from_rows": "of"}
+    OLD_NAMES = {"train_detector": "fit", "TrainOptions": "Options"}
 
 Its keys are identifiers of the package's code today, its values are the identifiers before. The digest of a job's code
 is computed from the code of the package as if nothing had been renamed. Two conditions make this exact:

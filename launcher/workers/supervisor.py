@@ -133,7 +133,7 @@ class _Supervisor:
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 
     def serve_attempt(self) -> bool:
-        """Wait for an attempt and run it to its end; False when there will be no other one."""
+        """Wait for an attempt and run it to its end; False if none will follow."""
         message = b""
         while not message.startswith(RUN):
             message = self._next_message()
