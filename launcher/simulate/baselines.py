@@ -1,6 +1,6 @@
-"""The same jobs under each policy, beside what no policy can beat, in processes of which a scheduler may use the rest; and in words.
+"""The same jobs under each policy, and a lower bound for any policy, replayed in several processes; and the study as text.
 
-Other people's jobs may come to the same cards; their schedulers know nothing of ours, and take whole idle cards in order.
+Other users' jobs may use the same GPUs. Their schedulers do not see ours, and take whole idle GPUs in order.
 """
 
 import multiprocessing
@@ -153,7 +153,7 @@ def run_study(
 
 
 ReplayInput = tuple[Workload, Assumptions]
-Replay = tuple[tuple[JobSpan, ...], int]  # and attempts that were promised too little
+Replay = tuple[tuple[JobSpan, ...], int]  # and attempts whose reservation was too small
 
 # in a child: inherited, as the jobs of a trace may be many
 _inherited_input: list[ReplayInput] = []
@@ -222,21 +222,21 @@ def merge_jobs(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[Tr
 
 
 class ContendedQueue:
-    """Our queue on cards of which others take those that are idle: first come, first served."""
+    """Our queue on GPUs of which others take the idle ones: first come, first served."""
 
     def __init__(self, ours: PolicyQueue, cluster: SimulatedCluster, first: int) -> None:
-        """Begin with empty cards.
+        """Begin with idle GPUs.
 
         Args:
             ours: our queue.
-            cluster: the cards.
+            cluster: the GPUs.
             first: the number of the first job of others; ours are before it.
         """
         self._ours, self._first = ours, first
         self._room = cluster.room
         self._machines = [[gpu.index for gpu in machine] for machine in cluster.gpus()]
         self._others_waiting: deque[TraceJob] = deque()
-        self._held: dict[int, tuple[int, ...]] = {}  # job, ours or theirs → cards
+        self._held: dict[int, tuple[int, ...]] = {}  # job, ours or theirs → GPUs
 
     def submit(self, job: TraceJob, now: float) -> None:
         """Take in a job, in its owner's queue."""
@@ -246,7 +246,7 @@ class ContendedQueue:
             self._others_waiting.append(job)
 
     def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
-        """Take back the cards of a job."""
+        """Release the GPUs of a job."""
         cards = self._held.pop(job.index)
         if job.index < self._first:
             return self._ours.finish_job(job, took, now)
@@ -255,7 +255,7 @@ class ContendedQueue:
         return True
 
     def next_starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
-        """Give what starts now: theirs first, as they ask nobody."""
+        """Yield the jobs that start now; others' jobs come first, because they do not consider ours."""
         while self._others_waiting and (cards := self._idle(self._others_waiting[0])):
             for card in cards:
                 self._ours.add_others_usage(card, self._room[card])

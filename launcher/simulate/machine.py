@@ -18,7 +18,7 @@ from launcher.simulate.trace import TraceJob
 from launcher.units import format_bytes, parse_bytes
 
 MOST_GPUS = 10_000  # more is a slip
-LARGEST_BYTES = 16 * 1024**4  # a larger card is a slip, too
+LARGEST_BYTES = 16 * 1024**4  # a larger GPU is a typing error, too
 Value = TypeVar("Value")
 _PART = re.compile(r"\s*([0-9]{1,6})\s*[x×*]\s*([^()\s][^()]*?)\s*")
 _MACHINES = re.compile(r"\s*(?:([0-9]{1,6})\s*[x×*])?\s*\(([^()]*)\)\s*")
@@ -57,7 +57,7 @@ class SimulatedCluster(NamedTuple):
         return max(map(len, self.machines))
 
     def count_holding(self, vram: int) -> int:
-        """Return how many GPUs of the machine that has most of these have so much memory for jobs."""
+        """Return how many GPUs with this much free memory a machine has; the largest number over the machines."""
         taken = self.baseline + self.reserve
         return max(
             sum(max(0, total - taken) >= vram for total in machine) for machine in self.machines
@@ -122,7 +122,7 @@ def _check(number: int, text: str) -> None:
 
 
 def _format_gpus(machine: Sequence[int]) -> str:
-    """Return the GPUs of one machine as a person writes them."""
+    """Return the GPUs of one machine in the form that users write."""
     return "+".join(
         f"{number}x{format_bytes(total).replace(' ', '')}"
         for number, total in _run_lengths(machine)
@@ -130,7 +130,7 @@ def _format_gpus(machine: Sequence[int]) -> str:
 
 
 def _run_lengths(values: Sequence[Value]) -> Iterator[tuple[int, Value]]:
-    """Give how many alike stand one after the other, and such a one."""
+    """Yield the length and the value of each run of equal values."""
     return ((len([*alike]), value) for value, alike in groupby(values))
 
 
@@ -182,7 +182,7 @@ class JobSpan(NamedTuple):
 
     @property
     def waited(self) -> float:
-        """Seconds that it waited for cards."""
+        """Seconds that it waited for GPUs."""
         return self.start - self.ready
 
 
@@ -196,7 +196,7 @@ class SimulatedQueue(Protocol):
         """Release the GPUs of a job; False if it failed and has to run again."""
 
     def next_starts(self, now: float) -> Iterable[tuple[TraceJob, tuple[int, ...]]]:
-        """Give what starts now, and on which cards; from now on they are its."""
+        """Yield the jobs that start now with their GPUs; the GPUs are then in use."""
 
 
 def replay(
@@ -211,7 +211,7 @@ def replay(
         jobs: in the order of their submission; `needs` name jobs among them.
         queue: who decides.
         cards: how many GPUs there are.
-        slowdown: how much longer each of two jobs on a card takes.
+        slowdown: factor on the duration of each of two jobs on a GPU.
     """
     return _Replay(jobs, queue, cards, slowdown).run()
 
@@ -284,7 +284,7 @@ class _Replay:
             self._start(course.job, (), now)
 
     def _start(self, job: TraceJob, cards: tuple[int, ...], now: float) -> None:
-        """Put a job on cards; the queue says how long it would take alone."""
+        """Start a job on GPUs; its record contains how long it takes alone."""
         course = self._courses[job.index]
         course.start, course.cards, course.remaining_s = now, cards, job.seconds
         for card in cards:
@@ -305,7 +305,7 @@ class _Replay:
             self._release(dependant, now)
 
     def _update_ends(self, started: Iterable[_JobRun], cards: Iterable[int], now: float) -> None:
-        """Work out the pace and the end of jobs that begin and of all on cards, unless they have as many neighbours as before."""
+        """Update pace and end of starting jobs, and of all jobs on these GPUs whose number of neighbours changed."""
         there = {each.job.index: each for card in cards for each in self._on[card]}
         for course in (there | {each.job.index: each for each in started}).values():
             sharing = max((len(self._on[card]) for card in course.cards), default=1)
@@ -321,7 +321,7 @@ class _Replay:
             heappush(self._ends, (course.end, course.job.index))
 
 
-BOUND_S = 10.0  # shorter jobs count as so long in a slowdown
+BOUND_S = 10.0  # shorter jobs count as this long in a slowdown
 WIDE = 8  # GPUs; on a small machine fewer are many
 
 
@@ -381,7 +381,7 @@ def compute_result(
 
 
 def _busy_seconds(spans: Iterable[JobSpan]) -> float:
-    """Return for how many seconds cards had at least one job, added up over the cards."""
+    """Return the seconds in which GPUs had at least one job, summed over the GPUs."""
     until: dict[int, float] = {}
     busy = 0.0
     for span in sorted(spans, key=lambda span: span.start):

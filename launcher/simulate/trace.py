@@ -30,7 +30,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "gpus": ("gpus", "num_gpu", "plan_gpu"),
 }
 SHARE: Mapping[str, float] = {"gpu_share": 1, "gpu_frac": 1, "gpu_milli": 1000, "plan_gpu": 100}
-GROUP = ("vc", "model_name")  # whose jobs are likely to be alike
+GROUP = ("vc", "model_name")  # jobs with the same value are probably similar
 LONGEST_S = 1e10  # three centuries; more is a slip, and sums stay exact
 MOST_GPUS = 100_000
 _SHOWN = 40  # characters of a wrong cell
@@ -45,7 +45,7 @@ class TraceJob:
 
     index: int  # its place in the file; of two that came at once the smaller was first
     submitted: float  # seconds
-    seconds: float  # how long it takes where it shares no card
+    seconds: float  # its duration when it does not share a GPU
     gpus: int  # 0: it needs none, and runs at once
     vram: int | None = None  # bytes that it claims on each of its GPUs; None: the file does not say
     group: str = ""  # whose it is: jobs of a group are likely to take about as long
@@ -193,7 +193,7 @@ def _seconds(text: str, name: str) -> float:
 def _gpus_and_share(
     cells: Mapping[str, str], parts: int, *, both: bool
 ) -> tuple[int, float | None]:
-    """Return how many GPUs a job requests, and the part of one if the job does not use a whole GPU."""
+    """Return the number of GPUs that a job requests, and the part of one if the job does not use a whole GPU."""
     text = cells["gpus"]
     asked = _number(text, _LONGEST_NUMBER) / (parts if both else 1)
     if not 0 < asked <= MOST_GPUS or (asked > 1 and not both and asked != int(asked)):
@@ -226,13 +226,13 @@ def _quote_cell(text: str) -> str:
 def select_jobs(
     jobs: Sequence[TraceJob], *, first: int | None, all_at_once: bool, load: float
 ) -> tuple[TraceJob, ...]:
-    """Return the first jobs, with the times at which they come.
+    """Return the first jobs, with their submission times.
 
     Args:
         jobs: in the order of their submission.
         first: how many; None: all.
-        all_at_once: they come at the beginning, in their order.
-        load: they come so many times as fast.
+        all_at_once: all are submitted at the beginning, in their order.
+        load: factor on the rate of submissions.
     """
     return tuple(
         replace(job, submitted=0.0 if all_at_once else job.submitted / load) for job in jobs[:first]

@@ -26,7 +26,7 @@ from launcher.system.old_names import MODULE, read_old_names
 
 ABSENT_MODULE = "absent"  # the digest of a module that is not there
 WHOLE_CODE = ""  # in the place of a module: the digest of all that counts, which alone decides
-MOST_TEXTS = 2000  # in the caches: those of about five versions of two laboratories
+MOST_TEXTS = 2000  # in the caches: about five versions of two plugin packages
 MOST_CODES = 400
 CACHE_VERSION = 2  # version of the cached records; those of another version are read again
 IMPORTS, TEXTS = f"imports-{CACHE_VERSION}", f"texts-{CACHE_VERSION}"
@@ -342,7 +342,7 @@ def code_digest(entry: str, *named: str) -> str:
 
 
 def user_cache_file() -> Path | None:
-    """Return where a person's cache of read texts is kept; None for one without a home folder."""
+    """Return the path of a user's cache of read texts; None for a user without a home folder."""
     folder = platformdirs.user_cache_path("launcher", appauthor=False)
     return folder / "code.json" if folder.is_absolute() else None
 

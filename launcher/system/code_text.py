@@ -1,6 +1,6 @@
 """The content of one module's text: its top-level elements, each in a form that does not depend on its place.
 
-A form is a syntax tree without docstrings. In it, a hole replaces each name that is defined outside of it. Each hole has a
+A form is a syntax tree without docstrings. In it, a hole replaces each name that is defined outside of it. A hole has a
 target: the definition to which its name is bound, as far as the text shows. Targets are written as follows:
 
     "a.b.c" is imported; with leading dots, from the package of the text.

@@ -1,8 +1,8 @@
-"""A person's own defaults: the file config.toml, below the command line and the environment.
+"""A user's own defaults: the file config.toml, below the command line and the environment.
 
     home = "~/queue"              # as LAUNCHER_HOME
 
-    [subsets]                     # words for data IDs, added to a laboratory's own
+    [subsets]                     # words for data IDs, added to a plugin package's own
     wild = ["InTheWild", "SDXL-*"]
 
     [modifiers]

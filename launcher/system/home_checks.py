@@ -135,9 +135,9 @@ def check_owner(folder: Path) -> None:
 
 
 def other_writers(path: Path) -> str:
-    """Return who but its user and root may change a file or folder, or put another in its place; '' where nobody may.
+    """Return the others, except root, that may change or replace a file or folder; empty if there are none.
 
-    A folder with the sticky bit, such as /tmp, lets nobody replace what another user made there.
+    In a folder with the sticky bit, such as /tmp, users cannot replace files of other users.
     """
     path = resolve_links(path)
     for place in (path, *path.parents):

@@ -88,7 +88,7 @@ class Attempt(_Folder):
 
 @dataclass(frozen=True)
 class Home:
-    """The folder of one person's queue on one machine."""
+    """The folder of one user's queue on one machine."""
 
     folder: Path
 

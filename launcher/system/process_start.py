@@ -43,7 +43,7 @@ def spawn_daemon(
         inherited: descriptors that it inherits under the same numbers.
         environment: what is added to our own environment.
     """
-    # a caller's pipe or lock must not stay open for as long as we live; one above the limit of open files, which was
+    # a caller's pipe or lock must not stay open while we live. A descriptor above the limit of open files, which was
     # lowered since, cannot be among the actions of a spawn
     for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:  # noqa: PTH208
         with contextlib.suppress(OSError):  # that of the listing itself is closed again

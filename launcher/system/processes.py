@@ -145,7 +145,7 @@ def _has_stopped_thread(pid: int) -> bool:
 
 
 def parent_of(who: Identity) -> int | None:
-    """Return the parent of exactly this process, also after its end until it is reaped; None if there is no such one."""
+    """Return the parent of exactly this process, also after its end until it is reaped; None if there is none."""
     stat = stat_fields(who.pid, include_ended=True)
     return int(stat[_PARENT]) if stat and identity(who.pid, include_ended=True) == who else None
 

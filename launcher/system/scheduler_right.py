@@ -1,4 +1,4 @@
-"""The right of one process to serve a home: a locked file, which anybody may delete while it is held."""
+"""The right of one process to serve a home: a locked file, which may be deleted while the lock is held."""
 
 import os
 import time
@@ -15,7 +15,7 @@ LOCK_POLL_S = 0.02
 
 
 class SchedulerLock:
-    """The right of one process to serve a home; given up with the process, or by `release`."""
+    """The right of one process to serve a home; it ends with the process, or by `release`."""
 
     def __init__(self, home: Home) -> None:
         """Hold nothing yet."""

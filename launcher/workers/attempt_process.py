@@ -92,7 +92,7 @@ def _in_context(context: Context) -> Iterator[None]:
         _change_folder(context.folder)
         yield
     finally:
-        os.chdir("/")  # whoever unmounts the folder is not to wait for us
+        os.chdir("/")  # so that the folder can be unmounted without waiting for us
         os.umask(umask)
         if moved:
             os.sched_setaffinity(0, cores)

@@ -67,8 +67,8 @@ from launcher.workers.termination import (
 )
 
 POLL_S = 1.0
-PAUSE_TIMEOUT_S = 0.2  # for a program without a supervisor to stand still; it is tried again
-KILL_TIMEOUT_S = 1.0  # for who was killed to be gone
+PAUSE_TIMEOUT_S = 0.2  # for pausing a program without a supervisor; it is tried again
+KILL_TIMEOUT_S = 1.0  # until a killed process must be gone
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
 ON_PILOT = -2  # its pilot's file has the news
 # a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
@@ -86,17 +86,17 @@ class AttemptHandle(ABC):
         return NO_DESCRIPTOR
 
     def stop(self) -> None:  # noqa: B027  # not every one can be reached
-        """Have it end, politely."""
+        """Ask it to end."""
 
-    def kill_unsupervised(self) -> None:  # noqa: B027  # likewise
-        """Kill what did not stop, where no supervisor does."""
+    def kill_unsupervised(self) -> None:  # noqa: B027  # as above
+        """Kill a program that did not end, if it has no supervisor that does so."""
 
     def kill(self) -> bool:
         """Have it killed without a grace period; False if that is to be asked again."""
         return False
 
-    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # others tell
-        """Have its processes stand still, or go on; False where that is to be asked again."""
+    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # other classes use it
+        """Pause or resume its processes; False if the caller must repeat the request."""
         return True
 
     @abstractmethod

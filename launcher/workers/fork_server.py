@@ -4,8 +4,8 @@ One lives per interpreter and set of modules, started on demand by the scheduler
 operation and no CUDA call: a child of a process that has run one convolution hangs in its own
 first one. The code of a kind is imported in the child, so that an edit counts at once.
 
-Where a supervisor is killed, its program becomes our child, and we put on record that it ended well. So we stay until
-no supervisor of ours has work, whoever lets us go.
+If a supervisor is killed, its program becomes our child, and we record if it ended successfully. So we stay until
+no supervisor of ours has work, even if our scheduler closes us.
 """
 
 import contextlib
@@ -116,7 +116,7 @@ class _Children:
         return bool(self._orphans) or any(hand.phase for hand in self.supervisors.values())
 
     def reap(self) -> None:
-        """Collect what has ended; whoever judges an attempt waits until its supervisor and its program are."""
+        """Reap ended children; the state of an attempt is decided only after its supervisor and its program are reaped."""
         dead = self._dead_supervisors()
         if self._orphans or any(self.supervisors[pid].phase for pid in dead):
             # a machine that goes down ends us, too, and a program that it asks to end may do so with 0

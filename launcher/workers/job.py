@@ -27,9 +27,9 @@ class Job:
     folder: Path
     attempt_folder: Path  # scratch space and records of this attempt
     attempt: int  # 1, 2, …
-    device: str  # "cpu" or "cuda:0"; the card was chosen by CUDA_VISIBLE_DEVICES
+    device: str  # "cpu" or "cuda:0"; the GPU was chosen by CUDA_VISIBLE_DEVICES
     cpus: int  # how many cores are ours
-    gpus: int = 1  # how many cards are ours, cuda:0 and on; only meant where `device` is one
+    gpus: int = 1  # number of GPUs of the job, cuda:0 and on; used only if `device` is a GPU
     model: str | None = None
     base: str | None = None
     data: str | None = None
@@ -39,10 +39,10 @@ class Job:
     outputs: tuple[Path, ...] = ()  # what it must leave, absolute; empty where it was not planned
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
-    share: Share = field(default_factory=Share)  # of its card; by default all of it, unreported
+    share: Share = field(default_factory=Share)  # of its GPU; by default all of it, unreported
     own_folder: Path | None = None  # where this attempt writes instead of the run's folder
     own: tuple[str, ...] = ()  # names in the run's folder into which this job writes
-    root: Path | None = None  # the run's folder as people call it; None: `run_folder` is that
+    root: Path | None = None  # the run's folder as users see it; None: `run_folder` is that
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""

@@ -34,7 +34,7 @@ _NEVER = (1 << 63) - 1
 
 
 def now() -> float:
-    """Return seconds of a clock that nobody sets, and that goes on while the machine is suspended."""
+    """Return seconds of a clock that cannot be set, and that continues while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -114,7 +114,7 @@ def is_abandoned(folder: Path) -> bool:
 
 
 def longest_shutdown_s(grace_s: float) -> float:
-    """Return how long after its pilot was given up nothing of an attempt lives, whatever its program does.
+    """Return the time after the pilot was abandoned within which all processes of an attempt end.
 
     Args:
         grace_s: of its job, from SIGTERM to SIGKILL.
@@ -139,15 +139,15 @@ class AbandonWatch:
         self._folder, self._clock = folder, clock
         self._last_clear_at = clock()
         self._polled_at = 0.0
-        self.is_abandoned = False  # it was given up
+        self.is_abandoned = False  # the pilot was abandoned
 
     @property
     def since_clear_s(self) -> float:
-        """So many seconds ago it was not given up yet."""
+        """Seconds since the last check that found the pilot not abandoned."""
         return self._clock() - self._last_clear_at
 
     def next_poll_s(self, *, pilot_dead: bool) -> float:
-        """Return how long until the next look.
+        """Return how long until the next check.
 
         Args:
             pilot_dead: the pilot is dead.
@@ -156,7 +156,7 @@ class AbandonWatch:
         return inf if self.is_abandoned else max(0.0, due_at - self._clock())
 
     def poll(self, *, pilot_dead: bool, at_once: bool = False) -> bool:
-        """Look where that is due; return whether it was given up."""
+        """Check if a check is due; return whether the pilot was abandoned."""
         at = self._clock()
         if not self.is_abandoned and (
             at_once or at >= self._polled_at + self._poll_interval_s(pilot_dead)

@@ -188,7 +188,7 @@ class AttemptSpecWriter:
             _write(self._home.attempt(job, number), text)
 
     def discard(self) -> None:
-        """Delete what is written ahead; a folder that holds anything else is somebody's, and stays."""
+        """Delete the order that was written ahead; a folder with other files in it stays."""
         prepared, self._prepared = self._prepared, None
         if prepared is None:
             return

@@ -44,9 +44,9 @@ def read_files(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
 
 
 def move_outputs_aside(order: AttemptSpec) -> None:
-    """Put aside what stands where a program writes, beside it; `restore_or_delete_outputs` decides what becomes of that.
+    """Rename existing files at a program's outputs; `restore_or_delete_outputs` later restores or deletes them.
 
-    What an earlier attempt has put aside, on which nobody decided as the queue was restored, is replaced.
+    A file that an earlier attempt renamed, and that was neither restored nor deleted, is replaced.
 
     Raises:
         OSError: that cannot be done; `filename` is the output's name.

@@ -83,7 +83,7 @@ class Deadlines:
         Args:
             now: the time.
             stop_requested: it is to end.
-            paused: it stands still, and its limit does not come nearer.
+            paused: it is paused, and its time limit does not come nearer.
         """
         if stop_requested and not self.is_ending:  # its limit has asked it already
             self.stop_requested = True

@@ -393,7 +393,9 @@ class _Supervisor:
             self._scheduler_gone = True
         elif message == STOP + self._attempt_folder:
             self._stop_requested = True
-            self._is_pilot_abandoned(at_once=True)  # its pilot has it end, too, when it is given up
+            self._is_pilot_abandoned(
+                at_once=True
+            )  # its pilot also makes it end when the pilot is abandoned
         elif message.startswith(NEXT):
             self._starter.read_ahead(_attempt_at(message[len(NEXT) :]))
 

@@ -45,7 +45,7 @@ from launcher.workers.shortage import find_oom_in_exception
 
 MODEL_FILE = "model_id.txt"
 MOST_CAUSES = 8  # of an error that are looked at
-FAILURE_PATIENCE_S = 60.0  # so long the words of a failure wait for room, and its exception
+FAILURE_PATIENCE_S = 60.0  # a failure's message and exception wait this long for room
 
 
 class OutputNotStaged(MachineError):
@@ -100,7 +100,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
         order: what to do.
         attempt: where the records go.
         device: "cpu" or "cuda:0".
-        gpus: how many cards are the job's, from cuda:0 on.
+        gpus: number of GPUs of the job, from cuda:0 on.
     """
     spec, stop = order.spec, StopEvent()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
@@ -211,8 +211,8 @@ def _hand_over_output(job: Job, spec: Spec, attempt: Attempt) -> bool:
 def _entry_function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
     """Return the entry function of a job's kind.
 
-    A job keeps the entry that its kind had when it was queued. Where a newer version of the
-    laboratory has moved that function, the kind of the same name says where it is now.
+    A job keeps the entry that its kind had when it was queued. If a newer version of the
+    plugin package has moved that function, the kind of the same name names its new place.
 
     Raises:
         MachineError: it cannot be imported, and neither could a module before the fork; a second

@@ -1,7 +1,7 @@
-"""How far an attempt is, whatever reported it; every screen asks here.
+"""The progress of an attempt from any source; all screens use it.
 
-Of several sources the first that has something counts: reports of the job's own, lines that it prints
-for us, TensorBoard's event files, a progress bar. Nothing is read before someone looks.
+The first of several sources that has something counts: reports of the job's own, lines that it prints
+for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
 from collections.abc import Iterator

@@ -57,7 +57,7 @@ def read_newest_report(path: Path) -> ProgressReport | None:
 
 
 def read_reports(path: Path, most_bytes: int) -> list[ProgressReport]:
-    """Return the whole reports in the last so many bytes of a progress file, the oldest first."""
+    """Return the whole reports in the last bytes of a progress file, the oldest first."""
     lines = read_file_end(path, most_bytes)[0].decode(errors="replace").split("\n")
     return [step for line in lines if (step := _parse_report(line)) is not None]
 
