@@ -121,7 +121,7 @@ def run_study(
     Args:
         workload: at least one job.
         assumptions: are the same for all policies; only our policy shares GPUs and needs forecasts.
-        report_progress: called with the name of each policy before its replay, or after it if there are several processes.
+        report_progress: called with each policy's name before its replay, or after it if there are several processes.
         policies: their names.
         processes: number of policies that are replayed at once; it does not change the results.
 

@@ -42,14 +42,12 @@ from launcher.store.usage import NEWEST_PEAKS as MOST_PEAKS
 from launcher.store.usage import SimilarUsage, Usage, margin_of
 from launcher.system.gpu_sharing import SharingRules
 
-NEWEST = 64  # durations of jobs alike that are remembered, as in the queue
+NEWEST = 64  # durations of similar jobs that are remembered, as in the queue
 PEAK_S = 60.0  # a job that shares a card takes its most memory within so long, and fails if that is too much
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
-_MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
+_MEASURABLE = 1e-3  # a job that took longer than alone by this factor shared a GPU
 
-MemoryClass = tuple[
-    str, int | None
-]  # the key by which requests differ: a group or nothing, and bytes
+MemoryClass = tuple[str, int | None]  # the key of equal requests: a group or nothing, and bytes
 # the request of a job, and the group by which that is learned
 RequestKey = tuple[int, MemoryClass, bool, str]
 # the request, the key of its forecasts, and its user
@@ -75,8 +73,8 @@ class MemoryKnowledge(StrEnum):
 class JobKnowledge:
     """A policy's knowledge of jobs: how long each will take, and how much memory it will use.
 
-    The scheduler keeps its records by signature, which a trace does not contain. Here, jobs are similar if they are of the
-    same group and request as many GPUs. If no similar job has ended, a duration is estimated from all jobs that ended.
+    The scheduler keeps its records by signature, which a trace does not contain. Here, jobs are similar if they are of
+    the same group and request as many GPUs. If no similar job has ended, the estimate uses all jobs that ended.
     Durations are those alone on their GPUs, because the scheduler measures the slowdown by other jobs.
 
     Memory is estimated as the largest peak of the newest similar jobs, with a margin. Until one of them has ended, the
@@ -96,7 +94,7 @@ class JobKnowledge:
             runtime_knowledge: how much is known of durations.
             memory: how much is known of memory.
             whole_gpu_bytes: bytes that each job requests, whatever its usage. It is all of a GPU, for policies that
-                assign whole GPUs when all GPUs are alike. Then jobs that request as many GPUs are the same. If None, each
+                assign whole GPUs when all GPUs are alike. Then jobs that request as many GPUs are equal. If None, each
                 job has its own request.
         """
         self._runtime_knowledge, self._whole_gpu_bytes = runtime_knowledge, whole_gpu_bytes
@@ -128,7 +126,7 @@ class JobKnowledge:
             live.remove(job.vram or 0)
 
     def record_oom(self, job: TraceJob) -> None:
-        """Remember what a job wanted that was promised less."""
+        """Remember how much memory a job wanted whose reservation was smaller."""
         wanted = job.vram or 0
         self._least_bytes[job.index] = wanted + margin_of(wanted)
         self._peaks.setdefault(job.similarity_group, deque(maxlen=MOST_PEAKS)).append(wanted)
@@ -154,7 +152,7 @@ class JobKnowledge:
         return self._forecasts[key]
 
     def memory_class(self, job: TraceJob) -> MemoryClass:
-        """Return what jobs have in common that are promised the same memory."""
+        """Return the key that jobs with the same memory reservation have in common."""
         if self.learns_memory:
             return job.group, self._least_bytes.get(job.index, 0)
         return "", job.vram if self._whole_gpu_bytes is None else self._whole_gpu_bytes
@@ -179,32 +177,32 @@ class JobKnowledge:
 
 
 class BackfillWindow:
-    """The jobs that wait, and until when others may pass each of them."""
+    """The waiting jobs, and until when others may pass each of them."""
 
     def __init__(self, knowledge: JobKnowledge, cards: int, *, learns: bool) -> None:
         """Begin with an empty queue.
 
         Args:
             knowledge: how long jobs take.
-            cards: how many there are.
-            learns: the policy learns from jobs how long their like take.
+            cards: number of GPUs.
+            learns: the policy learns the durations of jobs from similar jobs.
         """
         self._knowledge, self._cards, self._learns = knowledge, cards, learns
         self._until: dict[int, float] = {}  # by index of a job that waits
-        self._heap: list[tuple[float, int]] = []  # the same, with jobs that wait no more
-        self._waiting_s = 0.0  # card-seconds of all that waits
+        self._heap: list[tuple[float, int]] = []  # the same, including jobs that no longer wait
+        self._waiting_s = 0.0  # GPU-seconds of all waiting jobs
         self._shares: dict[int, float] = {}  # of each job
-        # of jobs alike, and of all (None), how many run and the sum of when they began
+        # of similar jobs, and of all (None): how many run, and the sum of their start times
         self._running: dict[SimilarityGroup | None, tuple[int, float]] = {}
 
     def until(self, index: int) -> float:
-        """Return until when others may pass a job; for ever, where that is not decided."""
+        """Return until when others may pass a job; infinite if that is not decided."""
         return self._until.get(index, inf)
 
     def overdue(self, now: float) -> int | None:
-        """Return the job whose patience has been at an end for longest, None where there is none."""
+        """Return the job whose patience ended first, None if there is none."""
         while self._heap and self._until.get(self._heap[0][1]) != self._heap[0][0]:
-            heappop(self._heap)  # it waits no more, or came again
+            heappop(self._heap)  # it no longer waits, or was added again
         return self._heap[0][1] if self._heap and self._heap[0][0] <= now else None
 
     def has_ties(self) -> bool:
@@ -212,16 +210,16 @@ class BackfillWindow:
         return any(until == self._heap[0][0] for until, _ in self._heap[1:3])
 
     def remove(self, index: int) -> None:
-        """Forget a job that waits no more."""
+        """Forget a job that no longer waits."""
         self._until.pop(index, None)
         self._waiting_s -= self._shares.pop(index, 0.0)
 
     def open_for(self, new_jobs: Sequence[TraceJob], running_s: float, now: float) -> None:
-        """Let others pass new jobs for a while: as long as the queue is with them, and half as long again.
+        """Let others pass new jobs for a while: 1.5 times as long as the queue needs with them.
 
         Args:
             new_jobs: the new jobs that wait.
-            running_s: the card-seconds that are left of all that runs.
+            running_s: the remaining GPU-seconds of all running jobs.
             now: the time.
         """
         for job in new_jobs:
@@ -234,7 +232,7 @@ class BackfillWindow:
             heappush(self._heap, (until, job.index))
 
     def _mean(self, job: TraceJob, now: float) -> float:
-        """Return how long a job takes on average, s; those alike that run count, too."""
+        """Return how long a job takes on average, in seconds; similar running jobs count, too."""
         forecast = self._knowledge.forecast(job)
         if forecast.limit is None and job.forecast is None and self._learns:
             count, began = self._running.get(self._knowledge.similarity_group(job), (0, 0.0))
@@ -254,7 +252,7 @@ class UsageByUser:
     def __init__(self) -> None:
         """Begin without any."""
         self._accounts: dict[str, FairShareAccount] = {}
-        self._running: dict[int, tuple[str, int, float]] = {}  # user, cards, when it began
+        self._running: dict[int, tuple[str, int, float]] = {}  # user, GPUs, when it began
 
     def begin(self, job: int, user: str, cards: int, now: float) -> None:
         """Count a user's job from now on."""
@@ -296,15 +294,15 @@ class PolicyQueue:
         slowdown: float = 1.0,
         users: bool = False,
     ) -> None:
-        """Begin with empty cards.
+        """Begin with idle GPUs.
 
         Args:
-            cluster: the cards, of one machine or several.
-            knowledge: asked when a job is looked at.
+            cluster: the GPUs, of one machine or several.
+            knowledge: the estimates for jobs.
             policy: the policy.
-            max_per_gpu: so many jobs may share a card.
-            slowdown: what is measured of a job beside another.
-            users: each user of the trace has a queue, and who has used less of late goes first.
+            max_per_gpu: how many jobs may share a GPU.
+            slowdown: factor that is measured for a job that shares a GPU.
+            users: each user of the trace has a queue, and users with less recent usage go first.
         """
         self._policy, self._knowledge = policy, knowledge
         rules, machines = (
@@ -330,7 +328,7 @@ class PolicyQueue:
         )
         # of which it was measured: groups and GPUs
         self._slowed_groups: set[SimilarityGroup] = set()
-        self.out_of_memory = 0  # attempts that took more than they were promised
+        self.out_of_memory = 0  # attempts that used more than their reservation
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
         self._lanes: dict[_LaneKey, list[_Entry]] = {}  # heaps; none is empty
@@ -351,7 +349,7 @@ class PolicyQueue:
         self._new.append(job)
 
     def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
-        """Take back the cards of a job, and learn from it; it may have to run again."""
+        """Release the GPUs of a job, and learn from it; it may have to run again."""
         self._machine_of_job.pop(job.index).release_job(job.index)
         self._backfill_window.count_running(job, -1, now - took)
         self._ended = True
@@ -384,7 +382,7 @@ class PolicyQueue:
         self._ended = self._ended or amount < 0
 
     def next_starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
-        """Give what the policy starts now, and on which cards: node after node, as long as anything starts."""
+        """Yield the jobs that the policy starts now with their GPUs: node after node, until nothing starts."""
         begun = True
         while begun:
             begun = False
@@ -483,7 +481,7 @@ class PolicyQueue:
         return job.rank, job.index
 
     def _simulated_job(self, job: TraceJob, start: Start) -> TraceJob:
-        """Return a job that starts, as long as it will run: less where it was promised too little."""
+        """Return a starting job with its duration; it is shorter if the reservation is too small."""
         room = start.reservation
         if start.exclusive:
             gpus = [self._gpus[self._cards[uuid]] for uuid in start.devices]
@@ -499,7 +497,7 @@ class PolicyQueue:
         return replace(job, seconds=min(job.seconds, PEAK_S))
 
     def _learn_needs(self, ask: RequestKey, job: TraceJob) -> None:
-        """Work out what of cards jobs of a lane can start with, as far as it is known now."""
+        """Compute the GPU resources with which jobs of a lane can start, as known now."""
         seen = self._waiting_job(job)
         for node in self._nodes:
             self._needs[node, ask] = node.inventory.resource_options(seen)[1]
