@@ -1,4 +1,4 @@
-"""The same jobs under each policy, and a lower bound for any policy, replayed in several processes; and the study as text.
+"""The same jobs under each policy, and a lower bound for any policy, in several processes; and the study as text.
 
 Other users' jobs may use the same GPUs. Their schedulers do not see ours, and take whole idle GPUs in order.
 """
@@ -43,9 +43,8 @@ class Assumptions(NamedTuple):
     """The assumptions of a simulation."""
 
     fleet: SimulatedCluster
-    slowdown: (
-        float  # factor on the duration of each of two jobs on a GPU; of n: to the power of n - 1
-    )
+    # factor on the duration of each of two jobs on a GPU; of n: to the power of n - 1
+    slowdown: float
     most: int  # jobs that share a GPU at most
     foresight: RuntimeKnowledge
     load: float  # factor on the rate at which jobs are submitted
@@ -86,9 +85,8 @@ class Study(NamedTuple):
     outcomes: tuple[PolicyResult, ...]  # by policy
     lower_bound: float  # seconds
     spans: Mapping[str, Sequence[JobSpan]]  # by policy
-    out_of_memory: int = (
-        0  # attempts under our policy with too small a reservation, which ran again
-    )
+    # attempts under our policy with too small a reservation, which ran again
+    out_of_memory: int = 0
 
     def record(self) -> dict[str, Json]:
         """Return the study as JSON, without the single jobs."""

@@ -43,7 +43,8 @@ from launcher.store.usage import SimilarUsage, Usage, margin_of
 from launcher.system.gpu_sharing import SharingRules
 
 NEWEST = 64  # durations of similar jobs that are remembered, as in the queue
-PEAK_S = 60.0  # a job that shares a card takes its most memory within so long, and fails if that is too much
+# seconds; a job that shares a GPU reaches its memory peak within this time, and fails if that is too much
+PEAK_S = 60.0
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
 _MEASURABLE = 1e-3  # a job that took longer than alone by this factor shared a GPU
 
@@ -74,7 +75,7 @@ class JobKnowledge:
     """A policy's knowledge of jobs: how long each will take, and how much memory it will use.
 
     The scheduler keeps its records by signature, which a trace does not contain. Here, jobs are similar if they are of
-    the same group and request as many GPUs. If no similar job has ended, the estimate uses all jobs that ended.
+    the same group and request equally many GPUs. If no similar job has ended, the estimate uses all jobs that ended.
     Durations are those alone on their GPUs, because the scheduler measures the slowdown by other jobs.
 
     Memory is estimated as the largest peak of the newest similar jobs, with a margin. Until one of them has ended, the
@@ -94,7 +95,7 @@ class JobKnowledge:
             runtime_knowledge: how much is known of durations.
             memory: how much is known of memory.
             whole_gpu_bytes: bytes that each job requests, whatever its usage. It is all of a GPU, for policies that
-                assign whole GPUs when all GPUs are alike. Then jobs that request as many GPUs are equal. If None, each
+                assign whole GPUs if all GPUs are alike. Then jobs with equal numbers of GPUs are equal. If None, each
                 job has its own request.
         """
         self._runtime_knowledge, self._whole_gpu_bytes = runtime_knowledge, whole_gpu_bytes
@@ -126,7 +127,7 @@ class JobKnowledge:
             live.remove(job.vram or 0)
 
     def record_oom(self, job: TraceJob) -> None:
-        """Remember how much memory a job wanted whose reservation was smaller."""
+        """Remember the memory usage of a job whose reservation was too small."""
         wanted = job.vram or 0
         self._least_bytes[job.index] = wanted + margin_of(wanted)
         self._peaks.setdefault(job.similarity_group, deque(maxlen=MOST_PEAKS)).append(wanted)

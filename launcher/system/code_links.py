@@ -41,9 +41,8 @@ class RelevantCode(NamedTuple):
     """The relevant elements of some modules."""
 
     digest: str
-    modules: dict[
-        str, str
-    ]  # module → digest of its relevant elements; their references enter by name only
+    # module → digest of its relevant elements; their references enter by name only
+    modules: dict[str, str]
     left_out: dict[str, tuple[str, ...]]  # module → names of definitions that are not relevant
     consulted: frozenset[str]  # other modules on which this depends
     # module → names and digests of relevant elements; "" for statements that bind no name

@@ -81,10 +81,8 @@ class ModuleText(NamedTuple):
     bindings: Mapping[str, str] = MappingProxyType({})  # names that imports bind → targets
     stars: tuple[str, ...] = ()  # modules imported with a star
     effects: tuple[str, ...] = ()  # imports of which nothing is used
-    words: str = ""  # names, attributes, keywords and words in strings, but those of targets
-    is_whole: bool = (
-        False  # names, attributes, keywords and words in strings, except those of targets
-    )
+    words: str = ""  # names, attributes, keywords and words in strings, except those of targets
+    is_whole: bool = False  # it may look up any of its names
     registers: bool = False  # a decorator makes one of its definitions known elsewhere
     is_read: bool = True  # False: it is known by its bytes alone
 

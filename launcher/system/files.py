@@ -20,9 +20,8 @@ TIMEOUT_ERRORS = frozenset(
     }
 )
 DISK_FULL_PAUSE_S = 1.0  # before a failed write is tried again
-AWAY_TIMEOUT_S = (
-    60.0  # until a file system that is not mounted counts as gone, and a pilot without folder exits
-)
+# until a file system that is not mounted counts as gone, and a pilot without folder exits
+AWAY_TIMEOUT_S = 60.0
 
 WriteResult = TypeVar("WriteResult")
 FileStamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder

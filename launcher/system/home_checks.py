@@ -192,9 +192,8 @@ def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
                 raise MachineError(_raise_in_use(record.parent, owner["namespace"]))
             write_json(record, now, mode=0o600)
     except OSError as error:
-        if (
-            "machine" not in owner
-        ):  # otherwise the write failed, as on a full disk, and the older record is sufficient
+        # otherwise the write failed, as on a full disk, and the older record is sufficient
+        if "machine" not in owner:
             raise MachineError(
                 f"cannot record the owner of the queue folder in {record}: {error.strerror}"
             ) from error

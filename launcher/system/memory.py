@@ -81,9 +81,8 @@ class ProcessGroups(NamedTuple):
 
     groups: frozenset[str] = frozenset()  # those that it lives in, as far as it can see them
     cpu_limit_group: str = ""  # the one whose quota of CPU time limits it; empty: none, or unknown
-    memory_limit_group: str = (
-        ""  # the one whose limit of main memory limits it; empty: none, or unknown
-    )
+    # the one whose limit of main memory limits it; empty: none, or unknown
+    memory_limit_group: str = ""
 
 
 def read_process_groups(root: Path = Path("/")) -> ProcessGroups:

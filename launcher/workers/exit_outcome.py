@@ -77,9 +77,8 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         limit = f"reached its time limit of {format_seconds(context.over_limit_s)}"
         how_ended = " and was killed after its grace period" if context.was_killed else ""
         return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
-    if (
-        context.signalled
-    ):  # the sender of the signal ends everything; this is not a failure of the program
+    # the sender of the signal ends everything; this is not a failure of the program
+    if context.signalled:
         return Stopped(at=now, by=context.signalled)
     match record:
         case {"ok": False, "error": str(error), "shortage": dict(facts)}:

@@ -116,7 +116,7 @@ class _Children:
         return bool(self._orphans) or any(hand.phase for hand in self.supervisors.values())
 
     def reap(self) -> None:
-        """Reap ended children; the state of an attempt is decided only after its supervisor and its program are reaped."""
+        """Reap ended children; an attempt is judged only after its supervisor and its program are reaped."""
         dead = self._dead_supervisors()
         if self._orphans or any(self.supervisors[pid].phase for pid in dead):
             # a machine that goes down ends us, too, and a program that it asks to end may do so with 0

@@ -239,8 +239,7 @@ class ForkServer:
 
 def _environment(environment: WorkerEnvironment) -> dict[str, str]:
     """Return what a fork server has in its environment, beside what its scheduler has."""
-    own = {
-        FORK_SERVER_VARIABLE: os.urandom(8).hex()
-    }  # distinguishes its forks from those of others
+    # distinguishes its forks from those of others
+    own = {FORK_SERVER_VARIABLE: os.urandom(8).hex()}
     # a job's own path, never the scheduler's; for programs it makes no difference
     return own | ({"PYTHONPATH": environment.python_path} if environment.interpreter else {})

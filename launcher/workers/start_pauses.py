@@ -11,9 +11,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
-SUCCESS_AFTER_S = (
-    1.0  # a program that was started this long ago, and did not fail to start, has begun
-)
+# a program that was started this long ago, and did not fail to start, has begun
+SUCCESS_AFTER_S = 1.0
 LOG_EVERY_S = 60.0  # shortest time between two log lines about it
 FIRST_KEY_BACKOFF_S = (
     2.0  # longer than the first pause of an outage, whose single try is then another job's

@@ -393,9 +393,8 @@ class _Supervisor:
             self._scheduler_gone = True
         elif message == STOP + self._attempt_folder:
             self._stop_requested = True
-            self._is_pilot_abandoned(
-                at_once=True
-            )  # its pilot also makes it end when the pilot is abandoned
+            # its pilot also makes it end when the pilot is abandoned
+            self._is_pilot_abandoned(at_once=True)
         elif message.startswith(NEXT):
             self._starter.read_ahead(_attempt_at(message[len(NEXT) :]))
 
