@@ -237,7 +237,7 @@ class ContendedQueue:
         self._held: dict[int, tuple[int, ...]] = {}  # job, ours or theirs → GPUs
 
     def submit(self, job: TraceJob, now: float) -> None:
-        """Take in a job, in its owner's queue."""
+        """Add a job to its owner's queue."""
         if job.index < self._first:
             self._ours.submit(job, now)
         else:

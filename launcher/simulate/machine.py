@@ -144,10 +144,10 @@ class Workload(NamedTuple):
 
 
 def select_feasible(jobs: Sequence[TraceJob], cluster: SimulatedCluster) -> Workload:
-    """Leave out what no machine can ever hold, and what needs that; the same for all policies.
+    """Leave out jobs that fit on no machine, and the jobs that need them; the same for all policies.
 
     Args:
-        jobs: what is needed comes before what needs it.
+        jobs: dependencies precede the jobs that need them.
         cluster: the GPUs.
     """
     kept: list[TraceJob] = []
@@ -202,15 +202,15 @@ class SimulatedQueue(Protocol):
 def replay(
     jobs: Sequence[TraceJob], queue: SimulatedQueue, *, cards: int, slowdown: float
 ) -> tuple[JobSpan, ...]:
-    """Return what became of each job, in the order of their ends.
+    """Return the span of each job, in the order of their ends.
 
-    What happens at one instant reaches the queue together: first ends, then what comes.
-    A job without GPUs starts as soon as it can: cores are never short here.
+    Events at the same instant reach the queue together: first ends, then submissions.
+    A job without GPUs starts as soon as it can, because a simulation has enough cores.
 
     Args:
         jobs: in the order of their submission; `needs` name jobs among them.
-        queue: who decides.
-        cards: how many GPUs there are.
+        queue: decides which jobs start.
+        cards: number of GPUs.
         slowdown: factor on the duration of each of two jobs on a GPU.
     """
     return _Replay(jobs, queue, cards, slowdown).run()
@@ -347,7 +347,7 @@ def wide_job_gpus(cards: int) -> int:
 def compute_result(
     policy: str, spans: Sequence[JobSpan], jobs: Sequence[TraceJob], cards: int
 ) -> PolicyResult:
-    """Return what a replay came to; jobs that need no GPU never wait and are left out of waiting.
+    """Return the result of a replay; jobs without GPUs never wait and do not count in the waits.
 
     The bounded slowdown of a job is (waited + ran) / max(its duration alone, 10 s), at least 1 (Feitelson, "Metrics
     for parallel job scheduling and their convergence", 2001).
@@ -356,7 +356,7 @@ def compute_result(
         policy: its name.
         spans: at least one.
         jobs: that were replayed.
-        cards: how many GPUs there were.
+        cards: number of GPUs.
     """
     alone = {job.index: job.seconds for job in jobs}
     slowdowns = [

@@ -119,7 +119,7 @@ class JobKnowledge:
         self._remove_running(job)
 
     def record_start(self, job: TraceJob) -> None:
-        """Know what a job uses that runs now."""
+        """Record the memory usage of a job that starts."""
         self._running_bytes.setdefault(job.similarity_group, []).append(job.vram or 0)
 
     def _remove_running(self, job: TraceJob) -> None:
@@ -341,7 +341,7 @@ class PolicyQueue:
         )
 
     def submit(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
-        """Take in a job, in its lane."""
+        """Add a job to its lane."""
         self._jobs[job.index] = job
         lane = self._lane_of[job.index] = self._lane_key(job)
         if lane not in self._lanes:  # what was known when the last of them left may be out of date
@@ -372,7 +372,7 @@ class PolicyQueue:
         return not again
 
     def _learn_lanes(self, job: TraceJob) -> None:
-        """Work out the needs of lanes again for which a job has taught something."""
+        """Compute the needs of lanes again whose estimates a job has changed."""
         for (ask, *_), entries in self._lanes.items():
             if ask[0] == job.gpus and ask[3] == self._learning_group(job):
                 self._learn_needs(ask, entries[0][-1])

@@ -97,7 +97,7 @@ def read_trace(path: Path) -> tuple[TraceJob, ...]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
-    """Give each line's job, or what is wrong with it."""
+    """Yield each line's job or error."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.reader(file, strict=True)
@@ -157,7 +157,7 @@ def _expected() -> str:
 
 
 def _job(number: int, cells: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:
-    """Return the job of a line, or what is wrong with it.
+    """Return the job of a line, or its error.
 
     Args:
         number: of the line.

@@ -35,11 +35,11 @@ _SUFFIXES = (".py", *_COMPILED)  # of the files of modules
 
 
 class CodeIndex:
-    """The modules that can be imported, and their code, each as it is when it is first asked for.
+    """The modules that can be imported, and their code; each is read once, at its first use.
 
     Args:
-        path: a file that keeps what texts say from one process to the next, with two others beside it;
-            None: nothing is kept.
+        path: a file that stores the content of texts for later processes, next to two other files.
+            If None, nothing is stored.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -106,7 +106,7 @@ class CodeIndex:
     def relevant_code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
     ) -> RelevantCode:
-        """Return what counts of the code that does some work; arguments are those of `code`."""
+        """Return the relevant code of some work; arguments are those of `code`."""
         named = {*roots, *(module for root in roots for module in self._modules_below(root))}
         return self._linker(_own_packages(roots)).find_relevant_code(
             self.closure(roots, known), entry, sorted(named - {entry.partition(":")[0]})
@@ -183,7 +183,7 @@ class CodeIndex:
         return _public_names(text).isdisjoint(frozenset().union(*map(_public_names, others)))
 
     def save(self) -> None:
-        """Keep what was read for the next process, where it can be kept."""
+        """Store the caches for the next process, if they can be written."""
         self._cache.save()
         self._text_cache.save()
         self._definition_cache.save()
@@ -279,7 +279,7 @@ class CodeIndex:
         return key
 
     def _imports_of(self, file: Path, package: str) -> tuple[tuple[str, ...], bool]:
-        """Return what a file imports, and whether more than its bytes is known."""
+        """Return the imports of a file, and whether its text could be parsed."""
         key = self._text_key(file, package)
         known = self._cache.get(IMPORTS, key, _read_cached_imports)
         if known is None:
@@ -289,7 +289,7 @@ class CodeIndex:
         return known
 
     def _find_text(self, module: str) -> ModuleText | None:
-        """Return what the text of a module says; None where there is no such module."""
+        """Return the content of a module; None if there is no such module."""
         file = self.file(module)
         return None if file is None else self._read(file, _top_package(module))
 
@@ -307,7 +307,7 @@ class CodeIndex:
         return text
 
     def _text_key(self, file: Path, package: str) -> str:
-        """Return what the text of a file depends on: its content, and the table of old names."""
+        """Return the cache key of a file's text: digests of its content and of the table of old names."""
         table, old_names = self._old_names(package)
         return f"{self._key_of(file)}-{table}" if old_names else self._key_of(file)
 

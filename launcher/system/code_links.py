@@ -55,11 +55,11 @@ class _ModuleFacts(NamedTuple):
     words: frozenset[str]  # in the module; of references to our code only the names of definitions
     whole: frozenset[str]  # modules in which any name may be looked up
     iterated: tuple[str, ...]  # packages through whose modules it goes
-    effects: tuple[str, ...]  # what it imports of other packages without using it
+    effects: tuple[str, ...]  # unused imports from other packages
     consulted: frozenset[str]  # modules on which the resolution of its names depends
 
 
-_ABSENT = ModuleText((), ())  # what a module says that is not there
+_ABSENT = ModuleText((), ())  # content of a module that does not exist
 
 
 class Linker:
@@ -178,7 +178,7 @@ class Linker:
         return bound.name
 
     def _digests_by_name(self, module: str) -> dict[str, str]:
-        """Return for each name at the top of a module the own text of what binds it."""
+        """Return a digest for each name at the top of a module, from the elements that bind it."""
         digests = dict[str, list[str]]()
         for element, digest in zip(
             self._text_or_absent(module).elements, self._plain_of(module), strict=True
@@ -187,10 +187,10 @@ class Linker:
                 digests.setdefault(name, []).append(digest)
         return {name: digest_of(*each) for name, each in digests.items()}
 
-    # which definitions count
+    # which definitions are relevant
 
     def _read_facts(self, module: str) -> _ModuleFacts:
-        """Return what a module says of others, and of the closure."""
+        """Return the references of a module to others, and its effect on the closure."""
         text, bounds = self._text_or_absent(module), self._bounds_of(module)
         imported = [self._resolve_target(module, target) for target in text.bindings.values()]
         words = {*text.words.split(), *(bound.name for bound in imported)}
@@ -220,10 +220,10 @@ class Linker:
     def _text_or_absent(self, module: str) -> ModuleText:
         return self._text(module) or _ABSENT
 
-    # what targets lead to
+    # resolution of targets
 
     def _resolve_targets(self, module: str) -> tuple[Binding, ...]:
-        """Return what the targets of a module's text lead to."""
+        """Return the bindings of the targets in a module's text."""
         return tuple(
             self._resolve_target(module, each) for each in self._text_or_absent(module).targets
         )
@@ -243,7 +243,7 @@ class Linker:
         return self._find(self._absolute(module, name if mark == IMPORTED else target))
 
     def _resolve_string(self, text: str) -> Binding:
-        """Return what a string names: a module of ours, something in one, or itself."""
+        """Return the binding of a string: one of our modules, a name in one, or the string itself."""
         name, _, symbol = text.partition(":")
         if name.partition(".")[0] not in self._own:
             return Binding(repr(text))
@@ -253,7 +253,7 @@ class Linker:
         return found._replace(consulted=(*found.consulted, name))
 
     def _resolve_name(self, dotted: str) -> Binding:
-        """Return what a full name leads to."""
+        """Return the binding of a full name."""
         top = dotted.partition(".")[0]
         if top == LAUNCHER:
             return self._resolve_launcher(dotted)
@@ -275,7 +275,7 @@ class Linker:
         return Binding("", module, "".join(f".{part}" for part in parts), tuple(asked))
 
     def _resolve_launcher(self, dotted: str) -> Binding:
-        """Return what decides results by its definition, and all else by name: it may move."""
+        """Return the definition if it decides results, otherwise the name, because its definition may move."""
         module, *parts = dotted.split(".")
         while parts and self._exists(f"{module}.{parts[0]}"):
             module, parts = f"{module}.{parts[0]}", parts[1:]
@@ -286,7 +286,7 @@ class Linker:
         return Binding(":".join((LAUNCHER, ".".join(parts))), consulted=asked)
 
     def _resolve_in_module(self, module: str, name: str, rest: Sequence[str]) -> Binding | None:
-        """Return what a name at the top of a module leads to; None where there is none."""
+        """Return the binding of a name at the top of a module; None if there is no such name."""
         text = self._text(module)
         if text is None or (module, name) in self._in_progress:
             return None

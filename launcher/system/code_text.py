@@ -115,7 +115,7 @@ class _ElementForm:
     def __init__(self, node: ast.stmt | None = None) -> None:
         self.node = node
         self.tokens: list[str] = []
-        self.targets: dict[int, str] = {}  # slot → what its hole is bound to
+        self.targets: dict[int, str] = {}  # slot → target of its hole
         self.names: dict[str, None] = {}
         self.acts = False  # something is called when it is made
         self.optional = False
@@ -199,12 +199,12 @@ class _TextReader(ast.NodeVisitor):
         self._is_whole = False  # the text may look up any of its names
         self._is_typing = False  # the current node is only for type checkers
         self._in_try = self._in_body = self._in_decorators = False
-        self._in_sentence = False  # what is read is a message or a description
+        self._in_sentence = False  # the current node is a message or a description
         self._module = self._scope = _Scope(None)
         self._form = _ElementForm()
 
     def read(self, module: ast.Module) -> ModuleText:
-        """Return what the text of a tree says."""
+        """Return the content of a tree."""
         self._read_top(module.body)
         bindings = self._bindings()
         own = {name for form in self._forms for name in form.names}
@@ -276,7 +276,7 @@ class _TextReader(ast.NodeVisitor):
                 self._named_modules[full] = None
 
     def _bindings(self) -> dict[str, str]:
-        """Return what each name at the top is bound to by an import and by nothing else.
+        """Return the targets of the names at the top that are bound only by imports.
 
         An import of a name that is bound in another way, too, becomes an element.
         """
@@ -582,7 +582,7 @@ class _TextReader(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815  # as `NodeVisitor` asks for it
 
     def _emit_header(self, node: _Definition) -> None:
-        """Put what comes first of a definition."""
+        """Emit the first tokens of a definition."""
         was, self._in_decorators = self._in_decorators, True
         self._emit(f"({node.__class__.__name__} {node.name}", "decorators", node.decorator_list)
         self._in_decorators = was
@@ -676,7 +676,7 @@ def _prefixes(target: str) -> Iterator[str]:
 
 
 def _attribute_chain(node: ast.expr) -> tuple[ast.expr, str]:
-    """Return of what attributes are taken, and these: ".a.b"."""
+    """Return the base of an attribute chain, and the attributes: ".a.b"."""
     attributes = ""
     while isinstance(node, ast.Attribute):
         attributes = f".{node.attr}{attributes}"
@@ -725,7 +725,7 @@ def _is_plain(node: _Definition, meanings: Mapping[str, str]) -> bool:
     """Return whether a definition has no effect when it is executed, apart from calls."""
     if not isinstance(node, ast.ClassDef):
         return True
-    if node.bases or node.keywords:  # what they do with a subclass is not known
+    if node.bases or node.keywords:  # their effect on a subclass is unknown
         return False
     return all(
         _has_only(_HARMLESS_ON_METHODS, statement, meanings)

@@ -51,7 +51,7 @@ _ASSIGNED = rf"[ \t]*({_DOTTED})[ \t]*="
 _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 
 Part = TypeVar("Part")
-Fault = tuple[tuple[str, ...], str]  # which key, and what is wrong with it
+Fault = tuple[tuple[str, ...], str]  # key, error
 Options = Mapping[str, Any]  # by their names as written, with values of any type
 
 
@@ -173,7 +173,7 @@ def read_configuration(
 
 
 class WatchedConfig(Generic[Part]):
-    """A part of the user's file, read again when that was changed; while it cannot be understood, what held holds on."""
+    """A part of the user's file, read again after each change; if the file has errors, the previous value is used."""
 
     def __init__(
         self,
@@ -195,10 +195,10 @@ class WatchedConfig(Generic[Part]):
         self._last_error = ""
 
     def __call__(self) -> Part:
-        """Return what holds now.
+        """Return the current value.
 
         Raises:
-            UsageError: the file has never been understood, and nothing holds until it is.
+            UsageError: the file was never read without errors, and there is no initial value.
         """
         try:
             seen = file_stamp(str(configuration_file(self._environ)))
@@ -221,14 +221,14 @@ def read_keys(
     faults: list[Fault],
     hint: str = "",
 ) -> dict[str, Any]:
-    """Return what the keys of a table say, by their names with underscores.
+    """Return the values of a table, by the names of their keys with underscores.
 
     Args:
         place: the table's.
         table: as the file has it.
-        keys: key → what is expected, '' where its reader says so itself, and how it is read.
-        faults: where all that is wrong with it is added.
-        hint: what is said of an unknown key, which stands for its `{}`.
+        keys: key → expected value in words (empty if its reader reports that itself), and its reader.
+        faults: list to which all errors are added.
+        hint: message about an unknown key, which replaces its `{}`.
     """
     values: dict[str, Any] = {}
     for key, value in table.items():

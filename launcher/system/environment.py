@@ -25,9 +25,9 @@ def attempt_environment(
     """Return the environment of an attempt.
 
     Args:
-        owner_environment: that in which its job was queued.
-        overrides: what holds whatever its owner had there.
-        unless_set: what its owner may have set otherwise.
+        owner_environment: the environment in which its job was queued.
+        overrides: variables that replace the owner's.
+        unless_set: variables that the owner's replace.
     """
     variables = {**unless_set, **owner_environment, **overrides}
     variables.pop(RECORD_VARIABLE, None)
@@ -58,7 +58,7 @@ def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
     for name in OWN_VARIABLES:
         variables.pop(name, None)
     for name, entry in (read_record(environ[RECORD_VARIABLE]) or {}).items():
-        match entry:  # what cannot be understood is left out
+        match entry:  # an invalid entry is left out
             case [str(ours), None] if variables.get(name) == ours:
                 del variables[name]
             case [str(ours), str(before)] if variables.get(name) == ours:

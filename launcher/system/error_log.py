@@ -40,7 +40,7 @@ class ErrorThrottle:
 
     @contextlib.contextmanager
     def suppress_and_log(self, *kinds: type[Exception]) -> Iterator[None]:
-        """Go on behind this block when it raises one of these errors, which is logged."""
+        """Continue after this block if it raises one of these errors; the error is logged."""
         try:
             yield
         except kinds as error:
@@ -68,7 +68,7 @@ def rotate_long_log(log: Path, most_bytes: int) -> None:
 
 
 def _error_key(error: Exception) -> object:
-    """Return what two errors of the same trouble share: not their words, which may name a new file each time."""
+    """Return the key of an error's cause; its text is not part of it, because it may name a new file each time."""
     if isinstance(error, OSError) and error.errno is not None:
         return type(error), error.errno
     return type(error), str(error)

@@ -76,7 +76,7 @@ class CacheFile:
         }
 
     def get(self, part: str, key: str, read: Callable[[Any], Value]) -> Value | None:
-        """Return what is known under a key; None where that is nothing, or damaged."""
+        """Return the entry of a key; None if it is missing or damaged."""
         try:
             return read(self._parts[part][key])
         except (LookupError, ValueError, TypeError):
@@ -88,7 +88,7 @@ class CacheFile:
         self._added[part][key] = value
 
     def save(self) -> None:
-        """Add what is new to what the file holds by now, where it can be written."""
+        """Add the new entries to the current content of the file, if it can be written."""
         if self._path is None or not any(self._added.values()):
             return
         newest = {
@@ -149,7 +149,7 @@ class FileDigests:
         return content.hexdigest()[:16]
 
     def save(self) -> None:
-        """Keep what is known of large files for the next process, where it can be kept."""
+        """Store the digests of large files for the next process, if the file can be written."""
         self._cache.save()
 
     def read_file_version(self, path: str) -> FileVersion | None:

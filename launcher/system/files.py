@@ -201,7 +201,7 @@ def read_record(text: bytes | str) -> dict[str, Json] | None:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """Return what a small file holds, in half the time that a file object takes.
+    """Return the content of a small file, in half the time that a file object takes.
 
     Raises:
         OSError: there is none, or it cannot be read.
@@ -211,7 +211,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def read_all(descriptor: int) -> bytes:
-    """Return what a file or a pipe holds from its present position on.
+    """Return the content of a file or a pipe from its current position on.
 
     Raises:
         OSError: it cannot be read.
@@ -223,7 +223,7 @@ def read_all(descriptor: int) -> bytes:
 
 
 def sync(path: Path | str) -> None:
-    """Make what a file holds, or new and other names in a folder, survive a power cut."""
+    """Sync the content of a file, or the names in a folder, so that they survive a power cut."""
     with open_descriptor(path, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
 

@@ -75,7 +75,7 @@ def _read(output: bytes) -> tuple[str | None, list[str]]:
 
 
 def _git(folder: Path, *words: str) -> bytes | None:
-    """Return what git says, None where it fails, is absent or takes too long."""
+    """Return git's output; None if it fails, is absent or takes too long."""
     try:
         process = subprocess.run(
             ["git", "--no-optional-locks", *words],

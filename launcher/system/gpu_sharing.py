@@ -36,12 +36,12 @@ class SharingRules(NamedTuple):
 
 
 TABLE = "sharing"
-# what the file may still say → what holds
+# removed key → explanation of the current behaviour
 REMOVED_KEYS = {"mps": "jobs on the same GPU take turns"}
 
 
 def removed_key_notes(configuration: Configuration) -> tuple[str, ...]:
-    """Return what a file says that nothing comes of any more, with its place."""
+    """Return notes about keys of a file that no longer have an effect, with their places."""
     return tuple(
         f"note: {configuration.place(TABLE, key)}: {TABLE}.{key} no longer has an effect: {what}"
         for key, what in REMOVED_KEYS.items()
@@ -84,7 +84,7 @@ def _read_devices(value: object) -> tuple[str, ...]:
     return words
 
 
-# key → what is expected, its reader
+# key → expected value in words, its reader
 _KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "reserve": (
         'the memory reserved for other users on each GPU, such as "2GiB"',
@@ -108,7 +108,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
 
 
 def read_rules(table: object, faults: list[Fault]) -> SharingRules:
-    """Return what the table says.
+    """Return the rules of the table.
 
     Args:
         table: as the file has it.

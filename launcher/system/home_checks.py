@@ -1,4 +1,4 @@
-"""What makes a folder fit to be a queue's home: on a local disk, its user's alone, of this machine. And where it was before."""
+"""Checks of a queue's home: on a local disk, accessible only to its user, of this machine. Also its earlier places."""
 
 import hashlib
 import os
@@ -31,7 +31,7 @@ class Mount(NamedTuple):
 
 
 def parse_mounts(mountinfo: str) -> Iterator[Mount]:
-    """Yield what is mounted; of two on one point the later one is seen.
+    """Yield the mounted file systems; if two have the same mount point, the later one is visible.
 
     Args:
         mountinfo: as /proc/self/mountinfo has it. Source: proc_pid_mountinfo(5).
@@ -311,7 +311,7 @@ def machine_identity(id_file: Path = Path("/etc/machine-id")) -> str:
 
 
 def unreachable_home_error(verb: str, folder: Path, error: OSError) -> MachineError:
-    """Return what to raise when a home cannot be made or used."""
+    """Return the error for a home that cannot be made or used."""
     return MachineError(
         f"cannot {verb} the queue folder {folder}: {error.strerror}. "
         "Set LAUNCHER_HOME to a folder that you can write."

@@ -52,7 +52,7 @@ class LimitChanges(NamedTuple):
         if self.niceness is not None:
             _set_niceness(self.niceness)
         for which, soft, hard in self.limits:
-            with contextlib.suppress(OSError, ValueError):  # below what it uses, or refused
+            with contextlib.suppress(OSError, ValueError):  # below the current usage, or refused
                 resource.setrlimit(which, (soft, hard))
 
 
@@ -98,7 +98,7 @@ def is_limits(record: Mapping[object, object]) -> bool:
 
 
 def changes_for(limits: Limits, niceness: int | None) -> LimitChanges:
-    """Return what a child of this process must set to have these limits and this niceness.
+    """Return the settings with which a child of this process gets these limits and this niceness.
 
     A soft limit is at most our hard limit.
 

@@ -41,7 +41,7 @@ def spawn_daemon(
         argv: the program, as an absolute path, and its arguments.
         log: its output is appended here.
         inherited: descriptors that it inherits under the same numbers.
-        environment: what is added to our own environment.
+        environment: variables added to our own environment.
     """
     # a caller's pipe or lock must not stay open while we live. A descriptor above the limit of open files, which was
     # lowered since, cannot be among the actions of a spawn
@@ -50,7 +50,7 @@ def spawn_daemon(
             os.set_inheritable(descriptor, descriptor in inherited)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # what we have raised is ours: a program may close all that it could have open
+    # restore the limit that we raised, because a program may close all descriptors up to its limit
     resource.setrlimit(resource.RLIMIT_NOFILE, (min([soft, *_limits_before_raise]), hard))
     try:
         return _spawn_detached(argv, log, append, environment)
@@ -64,7 +64,7 @@ def _spawn_detached(
     return os.posix_spawn(
         argv[0],
         list(argv),
-        # what a job's own command starts does not belong to the job
+        # processes that a job's own command starts do not belong to the job
         {key: text for key, text in os.environ.items() if key != ATTEMPT_VARIABLE}
         | dict(environment or {}),
         file_actions=[

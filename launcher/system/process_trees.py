@@ -160,7 +160,7 @@ def stop_processes(pids: Callable[[], Iterable[int]], timeout_s: float) -> bool:
 
 
 def continue_processes(pids: Iterable[int]) -> None:
-    """Let processes go on that `stop_processes` has stopped: children before parents, who may look after them."""
+    """Continue processes that `stop_processes` has stopped; children before parents, which may watch them."""
     for pid in reversed([*pids]):
         send_signal(pid, signal.SIGCONT)
 
@@ -210,7 +210,7 @@ def _all_pids() -> list[int]:
 
 
 def _read_environment(pid: int) -> bytes:
-    """Return what a process has in its environment; nothing of another user's, or of one that has ended.
+    """Return the environment of a process; empty for another user's process, or one that has ended.
 
     In the middle of an exec a process has none for an instant, which would hide a program that was just spawned.
     """

@@ -14,7 +14,7 @@ _MOST_BEFORE = 1 << 16  # characters: an environment may not have a longer varia
 
 
 def prologue_lines(prologue: str) -> list[str]:
-    """Return a prologue as lines of bash, after which `site_changes` knows what it has changed; none for none."""
+    """Return a prologue as lines of bash that record its changes for `site_changes`; empty if there is none."""
     if not prologue.strip():
         return []
     keep = f"[ ${{#{BEFORE_SITE_VARIABLE}}} -lt {_MOST_BEFORE} ] && export {BEFORE_SITE_VARIABLE} || unset {BEFORE_SITE_VARIABLE}"

@@ -80,7 +80,7 @@ class WakeupPipe:
 
 
 def _open_pipe(path: Path) -> int:
-    """Open a named pipe, made where there is none; what else has its name gets another one."""
+    """Open a named pipe, and create it if it is missing; a file of another type with its name is renamed."""
     while True:
         with contextlib.suppress(FileExistsError):
             os.mkfifo(path, 0o600)

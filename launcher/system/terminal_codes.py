@@ -31,7 +31,7 @@ class PlainTextFilter:
         self._unfinished = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what is known of a piece; a sequence that has no end yet is kept back."""
+        """Return the filtered text of a piece; an unfinished sequence is kept for the next call."""
         data = self._unfinished + chunk
         unfinished = _UNFINISHED.search(data)
         cut = unfinished.start() if unfinished else len(data) - data.endswith(b"\xc2")
@@ -39,7 +39,7 @@ class PlainTextFilter:
         return _CONTROL.sub(_visible, _SEQUENCE.sub(b"", data[:cut]))
 
     def flush(self) -> bytes:
-        """Return what was kept back, at the end of the log."""
+        """Return the unfinished rest, at the end of the log."""
         kept, self._unfinished = self._unfinished, b""
         return _CONTROL.sub(_visible, kept)
 

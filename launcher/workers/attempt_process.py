@@ -44,7 +44,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
     descriptors that are not closed on exec: see `close_on_exec`.
 
     Args:
-        order: what to start, and in what surroundings.
+        order: the program to start, and its environment.
         environment: its own, with the attempt's mark, by which it is found if we die before its pid
             is on record.
         log: descriptor of its standard output and error.
@@ -70,7 +70,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
 
 
 def _interpreter_fault(order: AttemptSpec) -> str:
-    """Return what is wrong with the file of a program that exists and cannot be started; '' if it is unknown."""
+    """Return why an existing program cannot be started; empty if unknown."""
     program = order.spec.argv[0]
     path = Path(order.context.folder, program)
     return interpreter_fault(path, program) if "/" in program and path.exists() else ""

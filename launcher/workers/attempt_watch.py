@@ -92,7 +92,7 @@ class AttemptHandle(ABC):
         """Kill a program that did not end, if it has no supervisor that does so."""
 
     def kill(self) -> bool:
-        """Have it killed without a grace period; False if that is to be asked again."""
+        """Have it killed without a grace period; False if the caller must repeat the request."""
         return False
 
     def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # other classes use it
@@ -130,13 +130,13 @@ class SupervisedAttempt(AttemptHandle):
         return request_pause(self.attempt, self.supervisor.who, paused=paused)
 
     def poll_outcome(self) -> Outcome | AttemptHandle | None:
-        """Return how it ended, as its supervisor recorded, or what is known without that."""
+        """Return how it ended, as its supervisor recorded, otherwise the state without that record."""
         match self.supervisor.receive_report():
             case None:
                 return None
             case SupervisorReport(outcome=outcome) if outcome is not None:
                 return outcome
-            case SupervisorReport():  # it lives, and goes on to other attempts
+            case SupervisorReport():  # it lives, and continues with other attempts
                 return probe_attempt(
                     self.attempt, lambda: judge_orphan(self.supervisor.who, self.attempt)
                 )
@@ -235,9 +235,9 @@ class UnreadableAttempt(AttemptHandle):
 
 
 def request_pause(attempt: Attempt, supervisor: Identity, *, paused: bool) -> bool:
-    """Have a supervisor pause its program, or let it go on; False where it does not know how.
+    """Have a supervisor pause or resume its program; False if it cannot handle the signal.
 
-    One of an earlier version would end of the signal; one that has just been forked handles it soon.
+    A supervisor of an earlier version would be ended by the signal. One that has just been forked handles it soon.
     """
     record_pause(attempt, paused=paused)
     return _wake_supervisor(supervisor)
@@ -285,12 +285,12 @@ def record_kill(attempt: Attempt, pids: Collection[int]) -> None:
 def probe_attempt(
     attempt: Attempt, probe: Callable[[], Outcome | AttemptHandle], *, logged: str = ""
 ) -> Outcome | AttemptHandle:
-    """Return what became of an attempt; where that is unclear now, it is looked at again.
+    """Return the state of an attempt; if it is unclear now, return a handle that checks it again.
 
     Args:
         attempt: which.
         probe: returns it, or raises one of `TRANSIENT_ERRORS`.
-        logged: the reason of the look before, which is not logged again.
+        logged: the reason of the previous check, which is not logged again.
     """
     try:
         return probe()
@@ -304,7 +304,7 @@ def probe_attempt(
 
 
 def inspect_attempt(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHandle:
-    """Return a watch on what still lives of a claimed attempt, or how it ended.
+    """Return a handle of the living processes of a claimed attempt, or how it ended.
 
     An attempt that has not been started is voided: after this call it cannot be.
 
@@ -350,7 +350,7 @@ def _current_supervisor(claimed: Identity, attempt: Attempt) -> Identity:
 
 
 def _end_group(claimed: Identity, attempt: Attempt) -> None:
-    """Kill what is left in the control group of a dead supervisor, whatever it has become."""
+    """Kill the remaining processes in the control group of a dead supervisor."""
     supervisor = _current_supervisor(claimed, attempt)
     if is_alive(supervisor):  # it has other attempts by now
         return
@@ -416,10 +416,10 @@ def _judge_unsupervised_success(attempt: Attempt, at: float) -> Outcome | None:
 
 
 def end_leftovers(claimed: Identity, attempt: Attempt) -> None:
-    """Kill what is left of an attempt whose supervisor is dead: the next attempt must not meet it.
+    """Kill the remaining processes of an attempt whose supervisor is dead, before its next attempt.
 
     Raises:
-        OSError: it cannot be read now in which control group that is.
+        OSError: the record of their control group cannot be read now.
     """
     try:
         program = read_program(attempt)

@@ -36,7 +36,7 @@ _EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHU
 _EXCEPTION = re.compile(
     r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
 )
-# what torch says when the kernel has killed a process that loads data
+# torch's message when the kernel has killed a process that loads data
 _CHILD_KILLED = "is killed by signal: Killed"
 # the kernel kills a process for its memory usage; the process requested nothing large
 _KERNEL_OOM = OomReport(where="ram", wanted=0)
@@ -130,7 +130,7 @@ def signal_wait_s(status: int, attempt: Attempt, context: ExitContext, ran_s: fl
 
 
 def read_worker_result(attempt: Attempt) -> dict[str, Json] | None:
-    """Return what a worker recorded of its own end; None where that cannot be read."""
+    """Return a worker's record of its own end; None if it cannot be read."""
     try:
         return read_json(attempt.path_text(RESULT))
     except (OSError, RecursionError):  # a program may leave anything under that name

@@ -137,7 +137,7 @@ class _Children:
         return [pid for pid in self.supervisors if os.waitid(os.P_PID, pid, WAITID_FLAGS)]
 
     def _adopt_program(self, current: CurrentAttempt) -> None:
-        """Take over what a dead supervisor had in hand, if its program is our child now."""
+        """Take over the attempt of a dead supervisor, if its program is our child now."""
         attempt = current.read_attempt()
         if current.phase is AttemptPhase.ENDED_WELL:
             _record_success(attempt)

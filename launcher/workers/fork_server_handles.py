@@ -76,7 +76,7 @@ class Supervisor(NamedTuple):
         self._send(NEXT, attempt)
 
     def stop(self, attempt: Attempt) -> None:
-        """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
+        """Ask it to end its attempt: SIGTERM, and SIGKILL after the job's grace period."""
         self._send(STOP, attempt)
 
     def receive_report(self) -> SupervisorReport | SupervisorDied | None:
@@ -232,13 +232,13 @@ class ForkServer:
         return True
 
     def _record_import(self, text: bytes) -> None:
-        """Keep in mind what it imports now."""
+        """Record the module that it imports now."""
         if text.startswith(IMPORTING):
             self._importing = text[len(IMPORTING) :].decode()
 
 
 def _environment(environment: WorkerEnvironment) -> dict[str, str]:
-    """Return what a fork server has in its environment, beside what its scheduler has."""
+    """Return the variables that a fork server has in addition to its scheduler's."""
     # distinguishes its forks from those of others
     own = {FORK_SERVER_VARIABLE: os.urandom(8).hex()}
     # a job's own path, never the scheduler's; for programs it makes no difference

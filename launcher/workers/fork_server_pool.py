@@ -19,7 +19,7 @@ from launcher.workers.start_pauses import BackoffSet
 
 SPARE_SUPERVISORS = 1  # supervisors that wait for work while others are busy
 MOST_DEATHS = 3  # in an environment of which no supervisor ever came back: its interpreter, or a module, is broken
-DEATHS_BACKOFF_S = 1.0  # after so many deaths
+DEATHS_BACKOFF_S = 1.0  # after this number of deaths
 RETIRE_AFTER_S = 600.0  # an unused fork server is closed after this time, to free its memory
 _PERMANENT_ERRORS = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
 
@@ -184,7 +184,7 @@ class ForkServerPool:
                 self._close(station)
 
     def descriptors(self) -> Iterator[int]:
-        """Return what becomes readable when there is news."""
+        """Return the descriptors that become readable when there is news."""
         for station in self._environments.values():
             if station.server is not None:
                 yield station.server.socket.fileno()
@@ -205,7 +205,7 @@ class ForkServerPool:
         return self._start_backoffs.wait_s(environment, time.monotonic())
 
     def _judge_deaths(self, environment: WorkerEnvironment, station: _EnvironmentState) -> None:
-        """Decide what repeated deaths in one environment mean.
+        """Decide on the error for repeated deaths in one environment.
 
         Raises:
             Unusable: its jobs cannot start, now or ever.
@@ -225,7 +225,7 @@ class ForkServerPool:
             )
 
     def _close(self, station: _EnvironmentState) -> None:
-        """Close what there is of an environment that waits for work."""
+        """Close the idle processes of an environment."""
         for supervisor in station.idle:
             supervisor.channel.close()
         station.idle, station.requested = [], 0

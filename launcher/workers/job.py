@@ -1,4 +1,4 @@
-"""A job as its worker gets it: what to do, with what, and where to leave it."""
+"""A job as its worker gets it: its work, its inputs, and the folders of its outputs."""
 
 import errno
 import os
@@ -76,21 +76,21 @@ class Job:
 
 
 def refuse_abandoned(view: Path, attempt: Attempt, stop: threading.Event) -> None:
-    """Refuse to go on where an attempt's way into its run's folder is gone; see `Job.check`.
+    """Refuse to continue if an attempt's link to its run's folder is gone; see `Job.check`.
 
-    While the file system of the attempt is away nothing is known, and the job waits.
+    While the file system of the attempt is away, this is unknown, and the job waits.
 
     Args:
-        view: that way.
-        attempt: whose it is.
+        view: the link.
+        attempt: its attempt.
         stop: ends the wait.
 
     Raises:
-        JobError: it is. Where a disk does not answer nothing is known, and the job goes on.
+        JobError: it is. If a disk does not answer, this is unknown, and the job continues.
     """
 
     def check_view() -> None:
-        if attempt.is_away():  # what is seen at its place is not the view
+        if attempt.is_away():  # a file at its path is not the link
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(view))
         view.stat()
 

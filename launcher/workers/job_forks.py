@@ -1,4 +1,4 @@
-"""Forks of a job: a fork is a copy of its worker, which must neither go on as the worker nor report for it."""
+"""Forks of a job: a fork is a copy of its worker, which must neither continue as the worker nor report for it."""
 
 import contextlib
 import os
@@ -93,7 +93,7 @@ def _exit_fork(error: BaseException | None) -> NoReturn:
 
 
 def _flush() -> None:
-    """Flush what was printed, whatever a job has put in the place of the streams."""
+    """Flush the printed text, even if a job has replaced the streams."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

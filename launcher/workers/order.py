@@ -27,7 +27,8 @@ class AttemptSpec(NamedTuple):
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
     reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
-    earlier_stage: str = ""  # name of the stage of an earlier attempt, from which this one goes on
+    # name of the staging folder of an earlier attempt, from which this one continues
+    earlier_stage: str = ""
     project: str = ""  # the folder in which it was queued
     # variables that name the queue which runs it
     queue_variables: Mapping[str, str] = MappingProxyType({})
@@ -136,9 +137,9 @@ class _PreparedSpec(NamedTuple):
 
 
 class AttemptSpecWriter:
-    """Writes the order of each attempt that is claimed, and one ahead, while nothing else is to do.
+    """Write the order of each attempt that is claimed, and one ahead when there is nothing else to do.
 
-    What is written ahead promises nothing: its folder is as a transaction leaves it that came to nothing,
+    An order that is written ahead is not a commitment. Its folder looks like the remains of a failed transaction,
     and is used or replaced when the attempt is claimed.
     """
 

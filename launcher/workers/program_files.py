@@ -115,9 +115,9 @@ def with_output_stamps(outcome: Done, order: AttemptSpec) -> Done | Failed:
     outputs: list[FileVersion] = []
     for name in _output_names(order):
         path = _absolute_path(order, name)
-        if not os.path.isfile(path) or (at := file_stamp(path)) is None:  # noqa: PTH113  # likewise
+        if not os.path.isfile(path) or (at := file_stamp(path)) is None:  # noqa: PTH113  # as above
             error = f"the output {name} is missing (exit code 0)"
-            if os.path.isdir(path):  # noqa: PTH112  # likewise
+            if os.path.isdir(path):  # noqa: PTH112  # as above
                 fault = f"the output {name} is a folder, not a file (exit code 0)"
                 error = f"{fault}. Write folders to {JOB_FOLDER}."
             return Failed(at=outcome.at, error=error, exit_code=0)
@@ -128,7 +128,7 @@ def with_output_stamps(outcome: Done, order: AttemptSpec) -> Done | Failed:
 def _digests_at_end(
     order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return what is to be known of a program's files at its end, given their digests at its start."""
+    """Return the digests of a program's files at its end, given those at its start."""
     if not any(before):
         return before  # there were none
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())

@@ -10,7 +10,7 @@ from launcher.system.paths import Attempt
 from launcher.workers.leftovers import UNKILLABLE_AFTER_S
 from launcher.workers.termination import Termination, find_resisting, write_termination
 
-KILL_RETRY_S = 1.0  # what was forked meanwhile gets another round
+KILL_RETRY_S = 1.0  # processes forked meanwhile are killed in another round
 
 
 class TerminationStep(StrEnum):
@@ -52,7 +52,7 @@ class Deadlines:
         return min((at for at in times if at is not None), default=None)
 
     def postpone(self, span_s: float) -> None:
-        """Move what is still to come by a pause."""
+        """Move all future times by a pause."""
         self.warn = None if self.warn is None else self.warn + span_s
         self.limit = None if self.limit is None else self.limit + span_s
 
@@ -78,7 +78,7 @@ class Deadlines:
     def take_due_step(
         self, now: float, *, stop_requested: bool, paused: bool
     ) -> TerminationStep | None:
-        """Return what is to be done now, and count it as done.
+        """Return the step that is due now, and count it as done.
 
         Args:
             now: the time.

@@ -30,7 +30,7 @@ _MESSAGE_LINES = 12  # of one message
 # who says so behind a mention was not ended by a lack of memory
 _OTHER_ERROR = re.compile(r"(?i)\b(?:fatal|cannot|no such|not found|denied|invalid|unrecognized)\b")
 _MOST_CAUSES = 16  # of one exception; a chain may be a ring
-# what launchers of many processes write in front of a line, and what colours it
+# prefixes that launchers of many processes write before a line, and colour codes
 _LINE_PREFIXES = re.compile(
     r"\x1b\[[0-9;]{0,20}[A-Za-z]|^(?:\[(?:rank)?[0-9]{1,4}\]: ?|[0-9]{1,4}: |\(\w{1,40} pid=[^)]{1,80}\) )"
 )
@@ -66,7 +66,7 @@ _RAM_WORDS = re.compile(
     r"|cannot allocate vector of size|unable to allocate [0-9.]{1,20} [KMGT]iB"
     r"|OOM when allocating tensor.{0,300}device:CPU|virtual memory exhausted"
 )
-# what a program says of a lack of memory that it did not have, or that it got over
+# words about a lack of memory that did not happen, or that the program survived
 _DISMISSED_WORDS = re.compile(
     r"(?i)\b(?:no|not|without|never|avoid|skip\w*|retr(?:y|ies|ying)|recover\w*|caught|handled"
     r"|falls?|falling|warn\w*|if|may|might|in case|prevent\w*|reduc\w+|trying|again)\b"

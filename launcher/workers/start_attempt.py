@@ -83,7 +83,7 @@ class AttemptStarter:
         self._digests, self._forks_ahead = digests, ahead
         self._standby: StandbyWorker | None = None
         self._read_ahead_spec: tuple[AttemptSpec, dict[str, str]] | None = (
-            None  # what was read ahead
+            None  # the order that was read ahead
         )
         self._read_ahead_text = b""
         self.fork_standby()

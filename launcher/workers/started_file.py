@@ -83,10 +83,10 @@ def record_outcome_when_possible(
     """Write down how an attempt ended; wait for room when the disk is full, since only its supervisor knows it.
 
     Args:
-        outcome: what to write.
+        outcome: the outcome to write.
         attempt: whose folder may have been deleted by its own program.
         lease: when it is over, nothing is written.
-        order: what such a folder is known by.
+        order: the order by which such a folder is recognized.
 
     Returns the outcome as it is on record; nothing where it is not ours any more.
     """

@@ -46,7 +46,7 @@ from launcher.workers.start_attempt import AttemptStarter, StartedAttempt
 from launcher.workers.started_file import record_outcome_when_possible
 from launcher.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_killed
 
-# look whether the attempt in hand is to be paused, to go on, or to be killed
+# check whether the current attempt is to be paused, resumed or killed
 CONTROL_SIGNAL = signal.SIGUSR1
 LEFTOVER_GRACE_S = 2.0  # for the processes that a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
@@ -252,7 +252,8 @@ class _Supervisor:
         """
         if self._report_hashing is not None:
             self._report_hashing.report(path, read, size)
-        if not self._program_has_ended:  # what a program reads is hashed before its start
+        # the files that a program reads are hashed before its start
+        if not self._program_has_ended:
             return
         if not self._scheduler_gone:
             self._read_message()
@@ -267,7 +268,7 @@ class _Supervisor:
     def _await_end(self, begun: StartedAttempt) -> tuple[int, ExitContext]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
 
-        Returns its wait status, and what else is known of the end.
+        Returns its wait status, and further facts about the end.
         """
         program, terms = begun.program, begun.attempt_spec.spec.terms
         ended = os.pidfd_open(program)
@@ -282,7 +283,7 @@ class _Supervisor:
                 self._signals.control_at,
             ):
                 now = time.monotonic()
-                if self._lease.is_over():  # what runs has been given to others
+                if self._lease.is_over():  # its attempts have been given to others
                     self._processes.kill()
                     times.schedule_only_kill(now + KILL_RETRY_S)
                     continue
@@ -353,7 +354,7 @@ class _Supervisor:
         return ended in events
 
     def _await_folder(self, attempt: Attempt) -> None:
-        """Wait for a while where an attempt's folder is not mounted: it holds what the worker has said."""
+        """Wait for a while if an attempt's folder is not mounted, because it contains the worker's report."""
         until = time.monotonic() + AWAY_TIMEOUT_S
         while attempt.is_away() and time.monotonic() < until:
             if self._lease.is_over() or self._signals.received:

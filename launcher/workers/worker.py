@@ -97,7 +97,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
     """Run a kind's entry function, record what it returned or how it failed; return the exit code.
 
     Args:
-        order: what to do.
+        order: the work to do.
         attempt: where the records go.
         device: "cpu" or "cuda:0".
         gpus: number of GPUs of the job, from cuda:0 on.
@@ -121,7 +121,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
     except Error as error:
         return _failed(attempt, error, str(error), error.exit_code, stop)
     except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
-        with contextlib.suppress(MemoryError):  # its frames still hold what left no room
+        with contextlib.suppress(MemoryError):  # its frames still hold the memory that was missing
             print_traceback(error)
         return _failed(attempt, error, f"{type(error).__name__}: {error}", 1, stop)
     return 0
@@ -142,7 +142,7 @@ def make_job(
         models=frozenset(models), outputs=outputs_inside(real, spec.outputs), replaced_below=MADE
     )
     view = None
-    with contextlib.suppress(NotWritable):  # a job that only reads goes on
+    with contextlib.suppress(NotWritable):  # a job that only reads continues
         view = make_stage(
             attempt, real, wanted, job=order.job, number=order.number, earlier=order.earlier_stage
         )

@@ -71,6 +71,6 @@ class IncrementalFileReader(Generic[Item]):
             text = os.pread(descriptor, most_bytes, reading.offset)
             items, done = self._parse(text, status.st_mtime)
             reading.items = [*reading.items, *items][-MOST_ITEMS:] if items else reading.items
-            # what fills a whole piece and has no end is left out
+            # an unfinished item that fills a whole piece is left out
             reading.offset += len(text) if not done and len(text) >= most_bytes else done
         return reading.items

@@ -97,7 +97,7 @@ def _find_outer_bar(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
 
 
 def _split_bars(text: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what may be bars, each with what moves the cursor behind it."""
+    """Return the pieces that may be bars, each with the cursor movement after it."""
     pieces = _CURSOR_MOVES.split(text)
     return [
         (piece, turn)
