@@ -24,7 +24,7 @@ class DurationSource(StrEnum):
 
 
 class DurationEstimate(NamedTuple):
-    """How long a job takes, and on what that rests."""
+    """The duration of a job, and the source of it."""
 
     source: DurationSource
     seconds: float
@@ -93,7 +93,7 @@ def trace_from_plans(
 
 
 def _estimate_duration(job: PlannedJob, history: RuntimeHistory) -> DurationEstimate | None:
-    """Return how long a job takes by the best that is known of it, None where nothing is."""
+    """Return the duration of a job from the best source; None if nothing is known."""
     expected, on_gpu = estimate_job(job, history), job.resources.works_on_gpu(machine_has_gpu=True)
     if expected.seconds is not None:
         return DurationEstimate(DurationSource.MEASURED, expected.seconds, expected.runs)

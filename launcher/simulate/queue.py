@@ -273,7 +273,7 @@ class UsageByUser:
         return use
 
 
-@cache  # a job is looked at thousands of times
+@cache  # called thousands of times per job
 def _resources(gpus: int, exclusive: bool) -> Resources:
     return Resources(cpus=0, gpus=gpus, exclusive=exclusive, device="cuda")
 
@@ -416,7 +416,7 @@ class PolicyQueue:
                     yield starting, cards
             if not begun:
                 break
-            self._ended = True  # who comes next in its lane was not looked at
+            self._ended = True  # the next job of its lane was not considered
 
     def _ordered_jobs(self, node: MachineScheduler, now: float) -> list[Waiting]:
         """Return the jobs that may start on a node, and the one whose place is kept, in the policy's order."""
@@ -463,7 +463,7 @@ class PolicyQueue:
         index = self._backfill_window.overdue(now)
         if index is None or not self._backfill_window.has_ties():
             return index
-        # of those that came at once the one that the real queue looks at first
+        # among jobs submitted at once, the one that the real queue considers first
         until = self._backfill_window.until(index)
         heads = [self._jobs[index], *(each[0][-1] for each in self._lanes.values())]
         equal = sorted(
@@ -513,7 +513,7 @@ class PolicyQueue:
         return ask, job.group, job.forecast, "" if self._user_usage is None else job.user
 
     def _learning_group(self, job: TraceJob) -> str:
-        """Return the group that teaches what a job does beside others, '' where the policy learns nothing."""
+        """Return the group by which the slowdown of jobs is learned; empty if the policy learns nothing."""
         return job.group if self._policy.uses_estimates and self._policy.shares_gpus else ""
 
     def _waiting_job(self, job: TraceJob) -> Waiting:

@@ -47,14 +47,14 @@ class TraceJob:
     submitted: float  # seconds
     seconds: float  # its duration when it does not share a GPU
     gpus: int  # 0: it needs none, and runs at once
-    vram: int | None = None  # bytes that it claims on each of its GPUs; None: the file does not say
+    vram: int | None = None  # bytes that it requests on each of its GPUs; None: not in the file
     group: str = ""  # whose it is: jobs of a group are likely to take about as long
     exclusive: bool = False  # it shares its GPUs with no other job
     priority: int = 0
     needs: tuple[int, ...] = ()  # indices of jobs that must have ended
     forecast: float | None = None  # seconds that are expected before anything is replayed
-    user: str = ""  # who submitted it, '' where the file does not say
-    share: float | None = None  # of a GPU that it asks for, below 1; None: whole ones
+    user: str = ""  # its user; empty if the file does not say
+    share: float | None = None  # part of a GPU that it requests, below 1; None: whole GPUs
 
     @property
     def similarity_group(self) -> SimilarityGroup:

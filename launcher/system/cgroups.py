@@ -27,7 +27,7 @@ _LINKS_OF_LEAF = 2  # links of a folder without folders in it: its name and its 
 
 
 def path_of(cgroup: str) -> str | None:
-    """Return a process's group of version 2, None where it has none.
+    """Return a process's group of version 2; None if it has none.
 
     Args:
         cgroup: as /proc/<pid>/cgroup has it. Source: cgroups(7).
@@ -66,7 +66,7 @@ def name_of(supervisor: Identity) -> str:
 
 
 def read_group_folder(pid: int | str = "self") -> Path | None:
-    """Return the folder of a process's group, None where that is not known."""
+    """Return the folder of a process's group; None if unknown."""
     try:
         cgroup = read_bytes(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
     except OSError:
@@ -75,7 +75,7 @@ def read_group_folder(pid: int | str = "self") -> Path | None:
 
 
 def unavailability_reason(pid: int | str = "self") -> str:
-    """Return why supervisors below a process can have no groups, '' where they can."""
+    """Return why supervisors below a process can have no groups; empty if they can."""
     folder = read_group_folder(pid)
     if folder is None:
         return "no control groups of version 2 are visible here"
@@ -119,8 +119,8 @@ def read_recorded_group(supervisor: Identity, text: str | None) -> Path | None:
     """Return the group of a supervisor; None where it has none.
 
     Args:
-        supervisor: who it is or was, during this boot.
-        text: the group as it put it on record, None where it did not.
+        supervisor: its identity, during this boot.
+        text: the group as it recorded it; None if it did not.
     """
     if supervisor.pid == 0 or supervisor.boot != boot_id():
         return None

@@ -392,7 +392,7 @@ def _names_in(folder: str) -> frozenset[str]:
 
 
 def _module_name(path: Path) -> str:
-    """Return the name of the module that a file holds, without its packages; '' of none."""
+    """Return the name of the module that a file holds, without its packages; empty if there is none."""
     for suffix in _SUFFIXES:
         if path.name.endswith(suffix):
             return path.name.removesuffix(suffix)

@@ -190,7 +190,7 @@ class Linker:
     # which definitions are relevant
 
     def _read_facts(self, module: str) -> _ModuleFacts:
-        """Return the references of a module to others, and its effect on the closure."""
+        """Return the words, references and unused imports of a module."""
         text, bounds = self._text_or_absent(module), self._bounds_of(module)
         imported = [self._resolve_target(module, target) for target in text.bindings.values()]
         words = {*text.words.split(), *(bound.name for bound in imported)}

@@ -139,7 +139,7 @@ class _ElementForm:
 
 
 class _NameUse(NamedTuple):
-    """A name whose binding is looked for, from its own scope outwards."""
+    """A name whose binding is searched, from its own scope outwards."""
 
     form: _ElementForm
     slot: int
@@ -172,7 +172,7 @@ class _Scope:
         self.imports: dict[str, _NestedImport] = {}
         self.declared: dict[str, bool] = {}  # name → whether it is global; else nonlocal
         self.uses: list[_NameUse] = []
-        # where names are looked for that are not bound here
+        # where names that are not bound here are searched
         self.enclosing: _Scope = above or self
         if above is not None and above.is_class:
             self.enclosing = above.enclosing
@@ -476,7 +476,7 @@ class _TextReader(ast.NodeVisitor):
         self._in_sentence = was
 
     def _note_call(self) -> None:
-        """Note that something is called, and not only by who uses the definition."""
+        """Note a call that is executed with the definition, not only when the definition is used."""
         if not self._in_body and not self._in_decorators:
             self._form.acts = True
 
@@ -696,7 +696,7 @@ def _is_type_checking(test: ast.expr) -> bool:
 
 
 def _single_bound_name(statement: ast.stmt) -> str:
-    """Return the one name that an assignment binds; '' of all else."""
+    """Return the one name that an assignment binds; empty for other statements."""
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
             return name

@@ -43,7 +43,7 @@ MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")
 KEYS = ("home", "on", *WORDS, "sharing", "backends", "notify")
 
-# Texts, not compiled: every command imports this, and who has no file needs none of them.
+# Texts, not compiled: every command imports this, and users without a file do not need them.
 _BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
 _DOTTED = rf"(?:{_BARE})(?:[ \t]*\.[ \t]*(?:{_BARE}))*"
 _HEADER = rf"[ \t]*\[[ \t]*({_DOTTED})[ \t]*\][ \t]*(?:#.*)?"
@@ -63,11 +63,11 @@ class Configuration(NamedTuple):
     home: Path | None = None  # absolute
     subsets: Mapping[str, tuple[str, ...]] = {}  # by the word for them, as in `launcher.ids.Words`
     modifiers: Mapping[str, tuple[str, ...]] = {}
-    rules: "SharingRules | None" = None  # of [sharing]; None: the file has none
+    rules: "SharingRules | None" = None  # of [sharing]; None if the file has none
     options: Mapping[str, Options] = {}  # by verb
     on: object = None  # where jobs run that do not say it, as written
     backends: object = None  # the tables of [backends], as written
-    notify: object = None  # the table [notify], as written; None: the file has none
+    notify: object = None  # the table [notify], as written; None if the file has none
     lines: Mapping[tuple[str, ...], int] = {}  # where each key stands
 
     def place(self, *keys: str) -> str:
@@ -305,7 +305,7 @@ def _text(file: Path, *, demanded: bool) -> str | None:
 
 
 def _parse_toml(file: Path, text: str) -> dict[str, Any]:
-    # only who has a file pays for the parser: it takes as long to import as all the rest
+    # only users with a file import the parser, which takes as long as all other imports
     tomllib = importlib.import_module("tomllib")
     try:
         read: dict[str, Any] = tomllib.loads(text)

@@ -238,7 +238,7 @@ def relocation(record: Path) -> Relocation | None:
         original = read_json(Path(before, record.name))
     except (FileNotFoundError, NotADirectoryError):
         return found._replace(is_copy=False)
-    except OSError:  # it is there and cannot be looked at
+    except OSError:  # it exists and cannot be read
         return found
     # an older version writes no ID
     is_copy = original is not None and original.get(_ID, known[_ID]) == known[_ID]
@@ -271,7 +271,7 @@ def former_folders(record: Path) -> list[str]:
 
 
 def home_id(record: Path) -> str:
-    """Return the ID of a home; '' if it has none yet."""
+    """Return the ID of a home; empty if it has none yet."""
     return str((read_json(record) or {}).get(_ID, ""))
 
 

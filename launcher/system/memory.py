@@ -23,7 +23,7 @@ def installed_bytes(root: Path = Path("/")) -> int:
 
 
 def limiting_group(root: Path = Path("/")) -> Path | None:
-    """Return the folder of the group whose limit is ours, None where that is the machine itself."""
+    """Return the folder of the group whose limit applies to us; None if only the machine limits us."""
     limits = _limits(root)
     least = min(limits, default=None)
     return None if least is None or least >= installed_bytes(root) else limits[least]

@@ -24,7 +24,7 @@ _WORD = re.compile(r"[^\W\d]\w*")
 
 
 def read_old_names(text: bytes, file: Path) -> Mapping[str, str]:
-    """Return the table of a module, new names → old names; nothing of the module is executed.
+    """Return the table of a module, new names → old names; the module is not executed.
 
     Raises:
         UsageError: the module has no table of texts.

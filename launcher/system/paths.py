@@ -97,7 +97,7 @@ class Home:
     database = _NamedFile("queue.sqlite")
     database_log = _NamedFile("queue.sqlite-wal")
     scheduler_lock = _NamedFile("scheduler.lock")  # locked while a scheduler lives
-    scheduler_record = _NamedFile("scheduler.json")  # who the scheduler is
+    scheduler_record = _NamedFile("scheduler.json")  # identity of the scheduler
     scheduler_log = _NamedFile("scheduler.log")  # its decisions, one line per change
     restarts = _NamedFile("restarts.json")  # when helpers restarted it lately
     revival_lock = _NamedFile("revival.lock")  # locked by the helper that restarts it

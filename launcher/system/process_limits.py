@@ -104,7 +104,7 @@ def changes_for(limits: Limits, niceness: int | None) -> LimitChanges:
 
     Args:
         limits: the wanted soft limits; one that is not named stays.
-        niceness: the wanted one; None: it stays.
+        niceness: the new niceness; None: it is not changed.
     """
     wanted = [(_NUMBERS[name], limits[name]) for name in _NAMES if name in limits]
     changed = niceness is not None and niceness != niceness_of()

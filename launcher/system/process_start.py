@@ -14,9 +14,9 @@ _limits_before_raise: list[int] = []  # our limits of open files before we raise
 
 
 def open_files_shortage() -> str:
-    """Return why nothing may be opened that stays open, '' where there is room; the limit is raised where it can be."""
+    """Return why no file may be kept open, after raising the limit if possible; empty if there is room."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)  # the kernel gives the lowest number that is free
+    lowest = os.dup(0)  # the kernel returns the lowest free number
     os.close(lowest)
     if soft == resource.RLIM_INFINITY or lowest < soft - RESERVED_FILES:
         return ""

@@ -105,7 +105,7 @@ def is_foreign_descendant(pid: int, attempt: str) -> bool:
 
 
 def _read_variable(pid: int, name: str) -> str | None:
-    """Return a variable as it was when a process began its program, None where it had none."""
+    """Return a variable as it was when a process began its program; None if it had none."""
     try:
         environment = read_bytes(f"/proc/{pid}/environ")
     except OSError:  # it has ended, or is another user's

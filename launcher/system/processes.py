@@ -1,4 +1,4 @@
-"""Processes on Linux: who a process is, and in which state."""
+"""Processes on Linux: their identity and their state."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ class Identity:
     pid: int
     start_ticks: int  # clock ticks from boot to its start, /proc/<pid>/stat field 22
     boot: str
-    # in which its pid means it; None: an older version did not put that down
+    # in which its pid means it; None: an older version did not record it
     namespace: int | None = field(default=None, compare=False)
 
     @property
@@ -89,7 +89,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def identity(pid: int, *, include_ended: bool = False) -> Identity | None:
-    """Return who `pid` is now, or None when no such process lives (a zombie does not, but where `include_ended` counts, too)."""
+    """Return the identity of `pid`; None if no such process lives. Zombies count only with `include_ended`."""
     stat = stat_fields(pid, include_ended=include_ended)
     if stat is None:
         return None
@@ -155,7 +155,7 @@ def stat_fields(pid: int, file: str = "stat", *, include_ended: bool = False) ->
     try:
         stat = read_bytes(f"/proc/{pid}/{file}").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None  # one that may not be looked at is none of ours
+        return None  # a process that we may not inspect is not ours
     fields = stat[stat.rindex(")") + 2 :].split()  # a program's name may hold anything
     return None if fields[0] in {"Z", "X"} and not include_ended else fields
 

@@ -56,7 +56,7 @@ class SchedulerLock:
         return True
 
     def release(self) -> None:
-        """Give the right up."""
+        """Release the right."""
         for held in self._descriptors:
             os.close(held)
         self._descriptors.clear()

@@ -22,7 +22,7 @@ class WakeupPipe:
         self._pipe = _open_pipe(home.wake_pipe)
         self._poll, self._registered = select.poll(), set[int]()
         self.ready_descriptors: set[int] | None = (
-            None  # descriptors that have some; None: look at all
+            None  # ready descriptors; None: all are to be polled
         )
 
     def reopen_pipe(self) -> None:

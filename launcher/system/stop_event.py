@@ -21,7 +21,7 @@ class StopEvent(threading.Event):
         return self._is_requested
 
     def set(self) -> None:
-        """Set it; who waits is woken by another thread."""
+        """Set it; waiting threads are woken by another thread."""
         self._is_requested = True
         try:
             _thread.start_new_thread(super().set, ())

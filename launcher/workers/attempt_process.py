@@ -1,4 +1,4 @@
-"""The process of an attempt in a session of its own: a program, or a worker that is forked before its order comes."""
+"""The process of an attempt in a session of its own: a program, or a worker that is forked before its order arrives."""
 
 import contextlib
 import errno

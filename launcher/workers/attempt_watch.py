@@ -246,7 +246,7 @@ def request_pause(attempt: Attempt, supervisor: Identity, *, paused: bool) -> bo
 def request_kill(attempt: Attempt, supervisor: Identity) -> bool:
     """Have a supervisor kill its program without a grace period; False if it cannot be signalled now.
 
-    A supervisor of an earlier version only looks for a pause.
+    A supervisor of an earlier version only checks for a pause.
     """
     with contextlib.suppress(OSError):
         attempt.kill_request.touch(0o600)
@@ -331,7 +331,7 @@ def inspect_attempt(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHan
 def _judge_in_foreign_namespace(attempt: Attempt) -> Outcome:
     """Judge an attempt of another PID namespace, in which no process lives any more: the home is ours by now.
 
-    Its pids mean other processes here, or none: nothing is looked for and nothing is killed.
+    Its pids mean other processes here, or none. So no process is searched or killed.
     """
     now = time.time()
     lost = Lost(at=now, why="its container has ended")

@@ -149,7 +149,7 @@ class _Children:
 
 
 def _record_success(attempt: Attempt) -> None:
-    """Put on record that a program has ended well; where that cannot be done, the attempt is lost."""
+    """Record that a program has ended successfully; if that fails, the attempt is lost."""
     with contextlib.suppress(OSError, ValueError):
         if read_recorded_outcome(attempt) is None:
             record_outcome(attempt, SUCCESS_LINE)

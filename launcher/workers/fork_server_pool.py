@@ -131,7 +131,7 @@ class ForkServerPool:
         station.idle.append(supervisor)
 
     def prepare(self, environment: WorkerEnvironment) -> None:
-        """Have a supervisor ready before the first job comes; if none can be had, that job reports it."""
+        """Prepare a supervisor before the first job is submitted; if that fails, that job reports it."""
         station = self._environments[environment]
         station.used_at = time.monotonic()
         with contextlib.suppress(CannotStartWorker):
@@ -196,7 +196,7 @@ class ForkServerPool:
             self._close(station)
 
     def why_short_of_supervisors(self, environment: WorkerEnvironment) -> str:
-        """Return why there is no further supervisor while those there are have work; '' where there can be one."""
+        """Return why no further supervisor can be started while all others have work; empty if there can be one."""
         station = self._environments.get(environment)
         return "" if station is not None and station.idle else open_files_shortage()
 

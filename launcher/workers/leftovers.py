@@ -23,11 +23,11 @@ class AttemptProcesses:
         """Begin.
 
         Args:
-            group: the supervisor's control group, None where it has none.
+            group: the supervisor's control group; None if it has none.
             standby_pid: returns the pid of the worker that waits for the next attempt, 0: there is none.
         """
         self._group, self._standby_pid = group, standby_pid
-        self.attempt = ""  # the folder of the attempt in hand
+        self.attempt = ""  # the folder of the current attempt
 
     def pids(self) -> list[int]:
         """Return all processes of the attempt.

@@ -26,7 +26,7 @@ class AttemptSpec(NamedTuple):
     number: int
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
-    reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
+    reservation: int | None = None  # bytes on each GPU; None: not shared with our other jobs
     # name of the staging folder of an earlier attempt, from which this one continues
     earlier_stage: str = ""
     project: str = ""  # the folder in which it was queued

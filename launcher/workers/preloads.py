@@ -43,7 +43,7 @@ def import_ahead(modules: Iterable[str], report: Callable[[str], None]) -> None:
 
 
 def first_import_failure() -> str:
-    """Return the first import that failed in this process, in its own words; '' where none did."""
+    """Return the message of the first import that failed in this process; empty if none failed."""
     return next(
         (f"cannot import {module}: {words}" for module, words in _import_failures.items()), ""
     )

@@ -27,7 +27,7 @@ MOST_MESSAGE_CHARACTERS = 300  # characters of a headline that are kept
 _AFTER_EXCEPTION = 25  # other lines that may follow it: a launcher's summary, a farewell
 _AFTER_MENTION = 5
 _MESSAGE_LINES = 12  # of one message
-# who says so behind a mention was not ended by a lack of memory
+# a program that prints this after a mention was not ended by a lack of memory
 _OTHER_ERROR = re.compile(r"(?i)\b(?:fatal|cannot|no such|not found|denied|invalid|unrecognized)\b")
 _MOST_CAUSES = 16  # of one exception; a chain may be a ring
 # prefixes that launchers of many processes write before a line, and colour codes

@@ -1,6 +1,6 @@
 """From the right to start an attempt to its living process, on record.
 
-How an attempt's own process comes to life: a program is spawned, a worker is forked ahead and held.
+An attempt's own process is started in one of two ways: a program is spawned, a worker is forked ahead and held.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ class AttemptStarter:
 
         Args:
             me: this supervisor.
-            group: its control group, None where it has none.
+            group: its control group; None if it has none.
             digests: of the files that programs read.
             ahead: fork a worker before there is work for it.
         """
@@ -318,7 +318,7 @@ def link_log(link: Path, attempt: Attempt, umask: int) -> None:
 
 
 def _make_folder(folder: Path, umask: int) -> None:
-    """Make a folder of a run, as its owner would; where that cannot be, who needs it says so."""
+    """Make a folder of a run, as its owner would; an error is reported by the code that needs the folder."""
     ours = os.umask(umask)
     try:
         with contextlib.suppress(OSError):

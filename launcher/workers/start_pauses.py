@@ -31,7 +31,7 @@ class StartBackoff:
 
     why: str = ""  # the system's error; empty: none
     _backoff_s: float = 0.0
-    _retry_at: float = 0.0  # the single try comes then
+    _retry_at: float = 0.0  # time of the single try
     _tried_at: float | None = None  # it came
     _logged_at: float = float("-inf")
 

@@ -123,7 +123,7 @@ def restore_record(attempt: Attempt, order: bytes) -> None:
 
 
 def read_recorded_outcome(attempt: Attempt) -> Outcome | None:
-    """Return the outcome that an attempt's supervisor recorded, None where there is none."""
+    """Return the outcome that an attempt's supervisor recorded; None if there is none."""
     record = read_json(attempt.outcome)  # of a launcher before 0.3
     if record is not None:
         return read_outcome(record)
@@ -159,7 +159,7 @@ def revoke_attempt(attempt: Attempt) -> bool:
     if attempt.started.exists():
         return read_starter_line(attempt) == REVOKED_LINE
     if not attempt.folder.exists():
-        return False  # it was there before the claim: who deleted it may be the job itself
+        return False  # it existed before the claim, so the job itself may have deleted it
     file = attempt.folder / f".void-{os.getpid()}"
     try:
         write_whole(file, f"{REVOKED_LINE.decode()}\n")
@@ -183,7 +183,7 @@ def read_starter_line(attempt: Attempt) -> bytes:
 
 
 def read_starter(attempt: Attempt) -> Identity | None:
-    """Return the supervisor that took the right to start an attempt, None where none is on record.
+    """Return the supervisor that took the right to start an attempt; None if none is recorded.
 
     Raises:
         OSError: its record cannot be read.
@@ -192,7 +192,7 @@ def read_starter(attempt: Attempt) -> Identity | None:
 
 
 def read_program(attempt: Attempt) -> Identity | None:
-    """Return the program of an attempt whose supervisor is dead, None when none was started."""
+    """Return the program of an attempt whose supervisor is dead; None if none was started."""
     try:
         with attempt.started.open("rb") as file:
             # what the supervisor had begun to start is either the program then, or dead

@@ -59,7 +59,7 @@ LEASE_POLL_MARGIN_S = 0.001  # a poll may return that much too early
 
 
 class AttemptPhase(IntEnum):
-    """How far the attempt is that a supervisor has in hand."""
+    """The phase of a supervisor's current attempt."""
 
     NONE = 0
     RUNS = 1
@@ -68,7 +68,7 @@ class AttemptPhase(IntEnum):
 
 
 class CurrentAttempt:
-    """The attempt that a supervisor has in hand: its fork server sees it here where the supervisor is killed."""
+    """A supervisor's current attempt; its fork server reads it here if the supervisor is killed."""
 
     def __init__(self) -> None:
         """Begin with none, before the fork: the memory is shared."""
@@ -117,17 +117,17 @@ class _Supervisor:
         self._scheduler_gone = False  # the scheduler is gone
         self._signals = _Signals()
         self._stop_requested = False
-        self._attempt_folder = b""  # the folder of the attempt in hand
+        self._attempt_folder = b""  # the folder of the current attempt
         self._lease = lease_of(home)
         self._abandon_watch: AbandonWatch | None = (
-            None  # of the pilot of the attempt in hand; None: it has none
+            None  # of the current attempt's pilot; None if it has none
         )
         adopt_orphans()
         close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
         self._group = cgroups.join_own_group(me)
         self._digests = FileDigests(home.digests, self._on_hashing_progress)
-        self._report_hashing: HashingReport | None = None  # of the attempt in hand
+        self._report_hashing: HashingReport | None = None  # of the current attempt
         self._program_has_ended = False  # its program has
         self._starter = AttemptStarter(me, self._group, self._digests, ahead=ahead)
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
@@ -169,7 +169,7 @@ class _Supervisor:
             self._scheduler_gone = True
 
     def _dismiss(self) -> None:
-        """Let the waiting worker go, and leave nothing of ours behind."""
+        """Dismiss the waiting worker, and remove our control group."""
         self._starter.dismiss_standby()
         if self._group is not None:
             cgroups.leave_group(self._group)
@@ -193,7 +193,7 @@ class _Supervisor:
                 return b""
 
     def _run_attempt(self, attempt: Attempt) -> bytes:
-        """Run one attempt from its start to its recorded end; then nothing of it lives.
+        """Run one attempt from its start to its recorded end; then none of its processes lives.
 
         Returns its outcome as it is on record; nothing where it was not ours to start, or to end.
         """
@@ -327,13 +327,13 @@ class _Supervisor:
         )
 
     def _cause(self, times: Deadlines) -> str:
-        """Return why the program in hand is ended; "" if the scheduler asked."""
+        """Return why the running program is ended; empty if the scheduler requested it."""
         if times.limit_reached:
             return TIME_LIMIT
         return self._signals.received or (PILOT_ABANDONED if self._is_pilot_abandoned() else "")
 
     def _wait_for_event(self, ended: int, *times: float | None) -> bool:
-        """Sleep until the program has ended (True), or something else is to be looked at."""
+        """Sleep until the program has ended (True), or another event needs handling."""
         poll = select.poll()
         poll.register(ended, select.POLLIN)
         poll.register(self._signals.descriptor, select.POLLIN)

@@ -44,7 +44,7 @@ from launcher.workers.progress.steps import ProgressWriter
 from launcher.workers.shortage import find_oom_in_exception
 
 MODEL_FILE = "model_id.txt"
-MOST_CAUSES = 8  # of an error that are looked at
+MOST_CAUSES = 8  # of an error that are checked
 FAILURE_PATIENCE_S = 60.0  # a failure's message and exception wait this long for room
 
 
@@ -302,7 +302,7 @@ def _failed(
         text = shortage.message
     write_log_line(f"error: {text}")
     record: dict[str, Json] = {"schema": 1, "ok": False, "error": text}
-    if stop.is_set():  # its supervisor looks whether the signal was meant for all
+    if stop.is_set():  # its supervisor checks whether the signal was meant for all
         record["signalled"] = True
     if away:
         record["away"] = True

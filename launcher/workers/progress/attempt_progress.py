@@ -106,7 +106,7 @@ def read_reported_steps(attempt: Attempt, most_bytes: int = MOST_BYTES) -> list[
 
 
 def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[ProgressReport]]:
-    """Give the steps of each source in turn."""
+    """Yield the steps of each source in turn."""
     yield read_reports(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
     folder = _event_folder(attempt)
@@ -141,7 +141,7 @@ def _start_time(attempt: Attempt) -> float:
 
 
 def _event_folder(attempt: Attempt) -> Path | None:
-    """Return where an attempt's program writes event files, None where its job names no folder."""
+    """Return where an attempt's program writes event files; None if its job names no folder."""
     try:
         text = read_bytes(attempt.spec)
         # most name none: the whole of it need not be understood

@@ -55,7 +55,7 @@ def parse_scalars(data: bytes) -> tuple[list[ScalarEvent], int]:
 
 
 def _next_record(data: bytes, place: int) -> int | None:
-    """Return where the next record begins, None where none is seen."""
+    """Return where the next record begins; None if there is none."""
     for _ in range(MOST_TRIES):
         high = data.find(_HIGH_BYTES, place + 4)
         if high < 0 or high + 8 > len(data):

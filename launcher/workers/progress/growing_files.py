@@ -1,4 +1,4 @@
-"""Files that grow, of which each byte is read once, however often they are looked at."""
+"""Growing files, of which each byte is read only once, however often they are read."""
 
 import os
 from collections import OrderedDict

@@ -152,7 +152,7 @@ def parse_numbers(text: bytes) -> dict[str, Json]:
 
 
 def last_line(end: bytes) -> str:
-    """Return the last line that is not blank, without escape sequences; '' where there is none.
+    """Return the last line that is not blank, without escape sequences; empty if there is none.
 
     Args:
         end: of a log; the line may begin before it, and is then shown from its last characters on.
