@@ -1,6 +1,6 @@
-"""The same jobs under each policy, beside what no policy can beat, in processes of which a scheduler may use the rest; and in words.
+"""The same jobs under each policy, and a lower bound for any policy, in several processes; and the study as text.
 
-Other people's jobs may come to the same cards; their schedulers know nothing of ours, and take whole idle cards in order.
+Other users' jobs may use the same GPUs. Their schedulers do not see ours, and take whole idle GPUs in order.
 """
 
 import multiprocessing
@@ -40,20 +40,21 @@ POLICIES = tuple(POLICIES_BY_NAME)
 
 
 class Assumptions(NamedTuple):
-    """What holds in the simulated world."""
+    """The assumptions of a simulation."""
 
     fleet: SimulatedCluster
-    slowdown: float  # so much longer each of two jobs on a card takes; of n: to the power of n - 1
-    most: int  # jobs that share a card at most
+    # factor on the duration of each of two jobs on a GPU; of n: to the power of n - 1
+    slowdown: float
+    most: int  # jobs that share a GPU at most
     foresight: RuntimeKnowledge
-    load: float  # jobs come so many times as fast as they did
+    load: float  # factor on the rate at which jobs are submitted
     all_at_once: bool
-    memory: str  # what jobs claim, in words
-    seed: int | None  # of that, None where nothing is drawn
+    memory: str  # the memory requests of jobs, in words
+    seed: int | None  # of the random requests; None if nothing is random
     memory_knowledge: MemoryKnowledge = MemoryKnowledge.KNOWN  # how much a policy knows of that
     users: bool = False  # each user of the trace has a queue
-    others: tuple[TraceJob, ...] = ()  # jobs of people whose schedulers know nothing of ours
-    durations: str = ""  # how long jobs take, in words; '' where the trace tells
+    others: tuple[TraceJob, ...] = ()  # jobs of others whose schedulers do not see ours
+    durations: str = ""  # the source of durations, in words; empty if it is the trace
 
     def record(self) -> dict[str, Json]:
         """Return the assumptions as JSON."""
@@ -77,17 +78,18 @@ class Assumptions(NamedTuple):
 
 
 class Study(NamedTuple):
-    """What came out."""
+    """The results of a study."""
 
     assumptions: Assumptions
     workload: Workload
     outcomes: tuple[PolicyResult, ...]  # by policy
     lower_bound: float  # seconds
     spans: Mapping[str, Sequence[JobSpan]]  # by policy
-    out_of_memory: int = 0  # attempts under our policy that were promised too little, and ran again
+    # attempts under our policy with too small a reservation, which ran again
+    out_of_memory: int = 0
 
     def record(self) -> dict[str, Json]:
-        """Return all but the single jobs as JSON."""
+        """Return the study as JSON, without the single jobs."""
         load = self.workload
         return {
             "policies": [outcome._asdict() for outcome in self.outcomes],
@@ -116,10 +118,10 @@ def run_study(
 
     Args:
         workload: at least one job.
-        assumptions: what holds for all policies; only ours shares cards, and needs forecasts.
-        report_progress: called with the name of each policy: before it is replayed, or, in several processes, when it has been.
+        assumptions: are the same for all policies; only our policy shares GPUs and needs forecasts.
+        report_progress: called with each policy's name before its replay, or after it if there are several processes.
         policies: their names.
-        processes: so many policies are replayed at once; what comes out is the same.
+        processes: number of policies that are replayed at once; it does not change the results.
 
     Raises:
         UsageError: some jobs never start, so that no figure would be true.
@@ -149,7 +151,7 @@ def run_study(
 
 
 ReplayInput = tuple[Workload, Assumptions]
-Replay = tuple[tuple[JobSpan, ...], int]  # and attempts that were promised too little
+Replay = tuple[tuple[JobSpan, ...], int]  # and attempts whose reservation was too small
 
 # in a child: inherited, as the jobs of a trace may be many
 _inherited_input: list[ReplayInput] = []
@@ -158,7 +160,7 @@ _inherited_input: list[ReplayInput] = []
 def _replays(
     asked: ReplayInput, names: Sequence[str], processes: int, report_progress: Callable[[str], None]
 ) -> Iterator[tuple[str, Replay]]:
-    """Give each policy with what came of it, as they come; of one process, one after another."""
+    """Yield each policy with its replay, in the order in which they finish; with one process, in the given order."""
     if processes <= 1 or len(names) <= 1:
         for name in names:
             report_progress(name)
@@ -218,31 +220,31 @@ def merge_jobs(ours: Sequence[TraceJob], others: Sequence[TraceJob]) -> tuple[Tr
 
 
 class ContendedQueue:
-    """Our queue on cards of which others take those that are idle: first come, first served."""
+    """Our queue on GPUs of which others take the idle ones: first come, first served."""
 
     def __init__(self, ours: PolicyQueue, cluster: SimulatedCluster, first: int) -> None:
-        """Begin with empty cards.
+        """Begin with idle GPUs.
 
         Args:
             ours: our queue.
-            cluster: the cards.
+            cluster: the GPUs.
             first: the number of the first job of others; ours are before it.
         """
         self._ours, self._first = ours, first
         self._room = cluster.room
         self._machines = [[gpu.index for gpu in machine] for machine in cluster.gpus()]
         self._others_waiting: deque[TraceJob] = deque()
-        self._held: dict[int, tuple[int, ...]] = {}  # job, ours or theirs → cards
+        self._held: dict[int, tuple[int, ...]] = {}  # job, ours or theirs → GPUs
 
     def submit(self, job: TraceJob, now: float) -> None:
-        """Take in a job, in its owner's queue."""
+        """Add a job to its owner's queue."""
         if job.index < self._first:
             self._ours.submit(job, now)
         else:
             self._others_waiting.append(job)
 
     def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
-        """Take back the cards of a job."""
+        """Release the GPUs of a job."""
         cards = self._held.pop(job.index)
         if job.index < self._first:
             return self._ours.finish_job(job, took, now)
@@ -251,7 +253,7 @@ class ContendedQueue:
         return True
 
     def next_starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
-        """Give what starts now: theirs first, as they ask nobody."""
+        """Yield the jobs that start now; others' jobs come first, because they do not consider ours."""
         while self._others_waiting and (cards := self._idle(self._others_waiting[0])):
             for card in cards:
                 self._ours.add_others_usage(card, self._room[card])
@@ -285,23 +287,22 @@ def _unstartable_error(
 def lower_bound(
     jobs: Sequence[TraceJob], totals: Sequence[int], *, slowdown: float, most: int
 ) -> float:
-    """Return the seconds from the first submission that any schedule takes at least: for any order and any placing.
+    """Return a lower bound in seconds from the first submission to the end, for any order and any placement.
 
     It is the largest of:
 
-    - The longest chain: no job ends sooner than when it was submitted, and all that it needs ended, plus its own duration, as
-      no job runs faster than alone.
-    - The area: whatever becomes ready at a time or later has to be done by the cards after it. Of n jobs on a card each
-      advances by 1 / slowdown ** (n - 1) seconds in a second, so a second of work takes at least slowdown ** (n - 1) / n of a
-      card's time, for the best n; a job whose memory leaves no room for so many neighbours, were they the smallest of all,
-      counts at the rate of its own best company.
-    - The same for the larger cards alone, and what fits on no smaller one.
+    * The longest chain. A job starts at its submission or after its dependencies, and no job runs faster than alone.
+    * The area. The GPUs must do all work that becomes ready at a time or later after that time. Each of n jobs on a GPU
+      advances by 1 / slowdown ** (n - 1) seconds per second. So a second of work takes at least slowdown ** (n - 1) / n
+      seconds of a GPU, for the best n. If a job's memory leaves no room for n - 1 of the smallest jobs, the best n
+      that fits is used.
+    * The same for only the larger GPUs, and the jobs that do not fit on a smaller one.
 
     Args:
-        jobs: what is replayed; what is needed comes before what needs it.
-        totals: the bytes of each card.
-        slowdown: how much longer each of two jobs on a card takes.
-        most: how many jobs share a card at most.
+        jobs: the replayed jobs; dependencies precede the jobs that need them.
+        totals: the bytes of each GPU.
+        slowdown: factor on the duration of each of two jobs on a GPU.
+        most: how many jobs share a GPU at most.
     """
     ready: dict[int, float] = {}
     ends: dict[int, float] = {}
@@ -331,7 +332,7 @@ _NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 
 
 def draw_study(name: str, done: Study, *, width: int) -> str:
-    """Return a study as text: what was replayed, a table, what was assumed.
+    """Return a study as text: the jobs, a table of results, the assumptions.
 
     Args:
         name: of the file.
@@ -363,7 +364,7 @@ def draw_study(name: str, done: Study, *, width: int) -> str:
 
 
 def describe_sharing(assumed: Assumptions) -> str:
-    """Tell how jobs share GPUs."""
+    """Return how jobs share GPUs, in words."""
     times = f"{assumed.slowdown:g}"
     if assumed.most == 1:
         return "no two jobs share a GPU"

@@ -1,7 +1,7 @@
-"""GPUs that exist on the command line only, and their clock: jobs come, a queue starts them, they end.
+"""Simulated GPUs and their clock: jobs are submitted, a queue starts them, they end.
 
 GPUs are those of a machine, `8x24GiB`, or of several, `4x(2x24GiB)+8x80GiB`. Jobs that share some are slowed, which
-decides when each one ends. Nothing else happens; what that came to is told in a few numbers.
+decides when each one ends. Nothing else is simulated. A few numbers summarize the result.
 """
 
 import re
@@ -18,7 +18,7 @@ from launcher.simulate.trace import TraceJob
 from launcher.units import format_bytes, parse_bytes
 
 MOST_GPUS = 10_000  # more is a slip
-LARGEST_BYTES = 16 * 1024**4  # a larger card is a slip, too
+LARGEST_BYTES = 16 * 1024**4  # a larger GPU is a typing error, too
 Value = TypeVar("Value")
 _PART = re.compile(r"\s*([0-9]{1,6})\s*[x×*]\s*([^()\s][^()]*?)\s*")
 _MACHINES = re.compile(r"\s*(?:([0-9]{1,6})\s*[x×*])?\s*\(([^()]*)\)\s*")
@@ -53,11 +53,11 @@ class SimulatedCluster(NamedTuple):
 
     @property
     def most_gpus_per_machine(self) -> int:
-        """How many GPUs a job can have at most."""
+        """The largest number of GPUs that a job can have."""
         return max(map(len, self.machines))
 
     def count_holding(self, vram: int) -> int:
-        """Return how many GPUs of the machine that has most of these have so much memory for jobs."""
+        """Return how many GPUs with this much free memory a machine has; the largest number over the machines."""
         taken = self.baseline + self.reserve
         return max(
             sum(max(0, total - taken) >= vram for total in machine) for machine in self.machines
@@ -78,12 +78,12 @@ class SimulatedCluster(NamedTuple):
 
 
 def parse_cluster(text: str) -> SimulatedCluster:
-    """Read what a person writes for the GPUs of a machine, or of several.
+    """Parse a user's description of the GPUs of a machine, or of several.
 
-    GPUs that stand in no parentheses are those of one more machine, which comes first.
+    GPUs outside of parentheses are those of one more machine, which comes first.
 
     Raises:
-        UsageError: it is something else, names no GPU, or more than there can be.
+        UsageError: the text has another form, contains no GPU, or too many.
     """
     here: tuple[int, ...] = ()
     machines: list[tuple[int, ...]] = []
@@ -122,7 +122,7 @@ def _check(number: int, text: str) -> None:
 
 
 def _format_gpus(machine: Sequence[int]) -> str:
-    """Return the GPUs of one machine as a person writes them."""
+    """Return the GPUs of one machine in the form that users write."""
     return "+".join(
         f"{number}x{format_bytes(total).replace(' ', '')}"
         for number, total in _run_lengths(machine)
@@ -130,7 +130,7 @@ def _format_gpus(machine: Sequence[int]) -> str:
 
 
 def _run_lengths(values: Sequence[Value]) -> Iterator[tuple[int, Value]]:
-    """Give how many alike stand one after the other, and such a one."""
+    """Yield the length and the value of each run of equal values."""
     return ((len([*alike]), value) for value, alike in groupby(values))
 
 
@@ -144,10 +144,10 @@ class Workload(NamedTuple):
 
 
 def select_feasible(jobs: Sequence[TraceJob], cluster: SimulatedCluster) -> Workload:
-    """Leave out what no machine can ever hold, and what needs that; the same for all policies.
+    """Leave out jobs that fit on no machine, and the jobs that need them; the same for all policies.
 
     Args:
-        jobs: what is needed comes before what needs it.
+        jobs: dependencies precede the jobs that need them.
         cluster: the GPUs.
     """
     kept: list[TraceJob] = []
@@ -182,62 +182,62 @@ class JobSpan(NamedTuple):
 
     @property
     def waited(self) -> float:
-        """Seconds that it waited for cards."""
+        """Seconds that it waited for GPUs."""
         return self.start - self.ready
 
 
 class SimulatedQueue(Protocol):
-    """Who decides which job starts, and where."""
+    """A queue that decides when and where each job starts."""
 
     def submit(self, job: TraceJob, now: float) -> None:
-        """Take in a job that could start."""
+        """Add a job that could start."""
 
     def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
-        """Take back the cards of a job; False: it failed, and has to run again."""
+        """Release the GPUs of a job; False if it failed and has to run again."""
 
     def next_starts(self, now: float) -> Iterable[tuple[TraceJob, tuple[int, ...]]]:
-        """Give what starts now, and on which cards; from now on they are its."""
+        """Yield the jobs that start now with their GPUs; the GPUs are then in use."""
 
 
 def replay(
     jobs: Sequence[TraceJob], queue: SimulatedQueue, *, cards: int, slowdown: float
 ) -> tuple[JobSpan, ...]:
-    """Return what became of each job, in the order of their ends.
+    """Return the span of each job, in the order of their ends.
 
-    What happens at one instant reaches the queue together: first ends, then what comes.
-    A job without GPUs starts as soon as it can: cores are never short here.
+    Events at the same instant reach the queue together: first ends, then submissions.
+    A job without GPUs starts as soon as it can, because a simulation has enough cores.
 
     Args:
         jobs: in the order of their submission; `needs` name jobs among them.
-        queue: who decides.
-        cards: how many GPUs there are.
-        slowdown: how much longer each of two jobs on a card takes.
+        queue: decides which jobs start.
+        cards: number of GPUs.
+        slowdown: factor on the duration of each of two jobs on a GPU.
     """
     return _Replay(jobs, queue, cards, slowdown).run()
 
 
 @dataclass(slots=True, eq=False)  # each is itself alone
 class _JobRun:
-    """What became of a job so far."""
+    """The state of a job in a replay."""
 
     job: TraceJob
-    unmet_count: int  # of what it needs and what has not ended; itself, too, until it has come
+    unmet_count: int  # dependencies that have not ended; plus 1 until the job is submitted
     needed_by: list["_JobRun"] = field(default_factory=list)
     ready: float = 0.0
     start: float = 0.0
     cards: tuple[int, ...] = ()
     remaining_s: float = 0.0  # seconds alone, at the time below
     since: float = 0.0
-    slowdown: float = 0.0  # so many times as long it takes now; 0: it does not run
+    slowdown: float = 0.0  # current factor on its duration; 0: it does not run
     end: float = inf
 
 
 class _Replay:
-    """One replay while it goes on: what runs on which card, how much of it is left, and how fast that becomes less.
+    """One replay in progress: the jobs on each GPU, their remaining work, and their speed.
 
-    Of `n` jobs on a card each takes `slowdown ** (n - 1)` times as long as alone; a job on several
-    cards runs at the pace of the most crowded one. Whenever neighbours come or go, what is left
-    is worked out anew.
+    Each of `n` jobs on a GPU takes `slowdown ** (n - 1)` times as long as alone. A job on several
+    GPUs runs at the pace of the most crowded one. Whenever neighbours start or end, the remaining
+    work is computed again.
     """
 
     def __init__(
@@ -284,7 +284,7 @@ class _Replay:
             self._start(course.job, (), now)
 
     def _start(self, job: TraceJob, cards: tuple[int, ...], now: float) -> None:
-        """Put a job on cards; the queue says how long it would take alone."""
+        """Start a job on GPUs; its record contains how long it takes alone."""
         course = self._courses[job.index]
         course.start, course.cards, course.remaining_s = now, cards, job.seconds
         for card in cards:
@@ -305,7 +305,7 @@ class _Replay:
             self._release(dependant, now)
 
     def _update_ends(self, started: Iterable[_JobRun], cards: Iterable[int], now: float) -> None:
-        """Work out the pace and the end of jobs that begin and of all on cards, unless they have as many neighbours as before."""
+        """Update pace and end of starting jobs, and of all jobs on these GPUs whose number of neighbours changed."""
         there = {each.job.index: each for card in cards for each in self._on[card]}
         for course in (there | {each.job.index: each for each in started}).values():
             sharing = max((len(self._on[card]) for card in course.cards), default=1)
@@ -321,21 +321,21 @@ class _Replay:
             heappush(self._ends, (course.end, course.job.index))
 
 
-BOUND_S = 10.0  # shorter jobs count as so long in a slowdown
+BOUND_S = 10.0  # shorter jobs count as this long in a slowdown
 WIDE = 8  # GPUs; on a small machine fewer are many
 
 
 class PolicyResult(NamedTuple):
-    """What one policy made of the jobs; its fields are those of JSON."""
+    """The results of one policy; its fields are those of JSON."""
 
     policy: str
-    utilisation: float | None  # share of the cards' time in which at least one job ran on them
+    utilisation: float | None  # share of the GPUs' time in which at least one job ran on them
     wait_mean_s: float
-    wait_p95_s: float  # 95 % of the jobs waited at most so long
+    wait_p95_s: float  # 95th percentile of the waits
     wait_longest_s: float
-    wait_max_wide_s: float | None  # of the jobs that ask for many GPUs; None: there is none
+    wait_max_wide_s: float | None  # of the jobs that request many GPUs; None if there are none
     slowdown_mean: float  # bounded slowdown
-    turnaround_mean_s: float  # from a job's submission, or the end of what it needs, to its end
+    turnaround_mean_s: float  # from a job's submission, or the end of its dependencies, to its end
     makespan_s: float  # from the first submission to the last end
 
 
@@ -347,7 +347,7 @@ def wide_job_gpus(cards: int) -> int:
 def compute_result(
     policy: str, spans: Sequence[JobSpan], jobs: Sequence[TraceJob], cards: int
 ) -> PolicyResult:
-    """Return what a replay came to; jobs that need no GPU never wait and are left out of waiting.
+    """Return the result of a replay; jobs without GPUs never wait and do not count in the waits.
 
     The bounded slowdown of a job is (waited + ran) / max(its duration alone, 10 s), at least 1 (Feitelson, "Metrics
     for parallel job scheduling and their convergence", 2001).
@@ -356,7 +356,7 @@ def compute_result(
         policy: its name.
         spans: at least one.
         jobs: that were replayed.
-        cards: how many GPUs there were.
+        cards: number of GPUs.
     """
     alone = {job.index: job.seconds for job in jobs}
     slowdowns = [
@@ -381,7 +381,7 @@ def compute_result(
 
 
 def _busy_seconds(spans: Iterable[JobSpan]) -> float:
-    """Return for how many seconds cards had at least one job, added up over the cards."""
+    """Return the seconds in which GPUs had at least one job, summed over the GPUs."""
     until: dict[int, float] = {}
     busy = 0.0
     for span in sorted(spans, key=lambda span: span.start):

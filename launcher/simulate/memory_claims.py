@@ -21,16 +21,17 @@ def draw_memory(
     fixed_bytes: int | None = None,
     gpu_bytes: int | None = None,
 ) -> tuple[TraceJob, ...]:
-    """Return the jobs, each with a claim; one that a trace names stays.
+    """Return the jobs, each with a memory request; a request in the trace is kept.
 
-    A job's claim depends on the seed and on its place in the trace alone, not on how many are
-    replayed.
+    A job's request depends only on the seed and the job's position in the trace, not on the
+    number of replayed jobs.
 
     Args:
         jobs: of a trace.
-        seed: of what is drawn.
-        fixed_bytes: bytes that each claims instead.
-        gpu_bytes: bytes of a card, of which a job that asks for a part of one claims this part; None: likewise drawn.
+        seed: of the random requests.
+        fixed_bytes: request of each job in bytes; replaces the random requests.
+        gpu_bytes: bytes of a GPU. A job that requests a part of a GPU requests this part of them. If None, its request
+            is random too.
     """
     # a generator for each seed, as named ones are kept by: 0 and "0" are different streams
     stream = random.Random(f"memory/{seed}")

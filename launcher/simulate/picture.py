@@ -1,4 +1,4 @@
-"""The picture of a replay as SVG: what ran on each GPU and when, and below how many jobs waited; by matplotlib.
+"""The picture of a replay as SVG by matplotlib: the jobs on each GPU over time, and below the number of waiting jobs.
 
 Equal calls give equal bytes.
 """
@@ -19,8 +19,8 @@ from launcher.errors import pluralize
 from launcher.simulate.baselines import DEFAULT_POLICY_NAME, Study, describe_sharing
 from launcher.simulate.machine import JobSpan
 
-MOST_BARS = 6000  # of more jobs the bars are an image: none would be wider than a line
-WIDTHS = (  # so many GPUs at most, in words, and the colour of such jobs
+MOST_BARS = 6000  # with more jobs, the bars are an image, because none would be wider than a line
+WIDTHS = (  # largest number of GPUs, in words, and the colour of such jobs
     (1, "1 GPU", "#7fb3d5"),
     (2, "2 GPUs", "#2e86c1"),
     (4, "3 to 4 GPUs", "#1a5276"),
@@ -28,7 +28,7 @@ WIDTHS = (  # so many GPUs at most, in words, and the colour of such jobs
     (1 << 30, "more than 8 GPUs", "#922b21"),
 )
 CURVES = ("#0b3c5d", "#b9770e", "#7d3c98")
-# words stay words, names of files are no formulas, and nothing is drawn by chance
+# text stays text, file names are not parsed as formulas, and nothing is random
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "launcher", "text.parse_math": False}
 _UNITS = (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0))
 _INCH = 72  # points
@@ -72,7 +72,7 @@ def draw_timeline(name: str, done: Study) -> str:
 
 
 def _draw_bars(axes: Axes, widths: dict[int, int], spans: Sequence[JobSpan], unit_s: float) -> None:
-    """Draw a bar for each job on each of its cards; those that share one lie above each other."""
+    """Draw a bar for each job on each of its GPUs; bars of jobs that share one are stacked."""
     bars = bar_places(spans)
     deep = max((place for _, _, place in bars), default=0) + 1
     shapes, colours = [], []
@@ -99,8 +99,8 @@ def _draw_bars(axes: Axes, widths: dict[int, int], spans: Sequence[JobSpan], uni
 
 
 def bar_places(spans: Sequence[JobSpan]) -> list[tuple[JobSpan, int, int]]:
-    """Return (span, card, place): of jobs that share a card at a time each has another place."""
-    until: dict[int, list[float]] = {}  # card → when each of its places is free again
+    """Return (span, GPU, place); jobs that share a GPU at the same time have different places."""
+    until: dict[int, list[float]] = {}  # GPU → when each of its places is free again
     bars = []
     for span in sorted(spans, key=lambda span: (span.start, span.job)):
         for card in span.cards:

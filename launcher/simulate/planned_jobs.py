@@ -13,7 +13,7 @@ from launcher.units import format_seconds, median
 
 
 class DurationSource(StrEnum):
-    """From where the duration of a job is known, the best source first; in words that follow how many runs tell."""
+    """The source of a job's duration, the best source first; the values are phrases that follow a number of runs."""
 
     MEASURED = "here"  # jobs like it ran where it will run
     LEARNED = "of similar jobs"
@@ -24,7 +24,7 @@ class DurationSource(StrEnum):
 
 
 class DurationEstimate(NamedTuple):
-    """How long a job takes, and on what that rests."""
+    """The duration of a job, and the source of it."""
 
     source: DurationSource
     seconds: float
@@ -49,15 +49,15 @@ class PlannedTrace(NamedTuple):
 def trace_from_plans(
     plans: Iterable[Plan], history: RuntimeHistory, *, seconds: float, vram: int
 ) -> PlannedTrace:
-    """Return the jobs of plans, all of them submitted at once, as if none were done.
+    """Return the jobs of plans as if all were submitted at once and none were done.
 
-    What is needed comes before what needs it.
+    Dependencies precede the jobs that need them.
 
     Args:
-        plans: worked out.
-        history: what was done before, from which durations and memory are known.
-        seconds: how long a job takes of which that tells nothing.
-        vram: what it claims, likewise, unless its task file declares it.
+        plans: finished plans.
+        history: finished attempts, from which durations and memory are estimated.
+        seconds: duration of a job for which the history contains no estimate.
+        vram: GPU memory of such a job, unless its task file declares it.
     """
     durations: dict[tuple[str, DurationSource], list[DurationEstimate]] = {}
     jobs: list[TraceJob] = []
@@ -93,7 +93,7 @@ def trace_from_plans(
 
 
 def _estimate_duration(job: PlannedJob, history: RuntimeHistory) -> DurationEstimate | None:
-    """Return how long a job takes by the best that is known of it, None where nothing is."""
+    """Return the duration of a job from the best source; None if nothing is known."""
     expected, on_gpu = estimate_job(job, history), job.resources.works_on_gpu(machine_has_gpu=True)
     if expected.seconds is not None:
         return DurationEstimate(DurationSource.MEASURED, expected.seconds, expected.runs)

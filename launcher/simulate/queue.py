@@ -1,4 +1,4 @@
-"""The scheduler's own policies as the queue of a simulation: what they know of jobs, and which jobs they start.
+"""The scheduler's own policies as the queue of a simulation: their knowledge of jobs, and the jobs that they start.
 
 A job has all its GPUs on one machine, and the policy decides for each machine alone.
 """
@@ -42,44 +42,45 @@ from launcher.store.usage import NEWEST_PEAKS as MOST_PEAKS
 from launcher.store.usage import SimilarUsage, Usage, margin_of
 from launcher.system.gpu_sharing import SharingRules
 
-NEWEST = 64  # durations of jobs alike that are remembered, as in the queue
-PEAK_S = 60.0  # a job that shares a card takes its most memory within so long, and fails if that is too much
+NEWEST = 64  # durations of similar jobs that are remembered, as in the queue
+# seconds; a job that shares a GPU reaches its memory peak within this time, and fails if that is too much
+PEAK_S = 60.0
 PLENTY = 1 << 50  # cores, and bytes of main memory: neither is ever short in a simulation
-_MEASURABLE = 1e-3  # a job that took so much longer than alone was beside others
+_MEASURABLE = 1e-3  # a job that took longer than alone by this factor shared a GPU
 
-MemoryClass = tuple[str, int | None]  # by what claims differ: a group or nothing, and bytes
-# what jobs ask for, and the group by which that is learned
+MemoryClass = tuple[str, int | None]  # the key of equal requests: a group or nothing, and bytes
+# the request of a job, and the group by which that is learned
 RequestKey = tuple[int, MemoryClass, bool, str]
-# that, by what forecasts tell jobs apart, and whose they are
+# the request, the key of its forecasts, and its user
 _LaneKey = tuple[RequestKey, str, float | None, str]
 _Entry = tuple[float, float, int, TraceJob]  # order in a lane, rank, index: its place in the queue
 
 
 class RuntimeKnowledge(StrEnum):
-    """How much a policy knows of what is to come."""
+    """How much a policy knows of the durations of jobs."""
 
-    KNOWN = "known"  # how long each job takes alone on its cards
-    LEARNED = "learned"  # how long the jobs took that ended before
+    KNOWN = "known"  # how long each job takes alone on its GPUs
+    LEARNED = "learned"  # durations of jobs that ended before
     NONE = "none"
 
 
 class MemoryKnowledge(StrEnum):
-    """How much a policy knows of the memory that jobs will take."""
+    """How much a policy knows of the memory usage of jobs."""
 
-    KNOWN = "known"  # each job's claim, before it ran
-    LEARNED = "learned"  # what jobs alike took that ended before
+    KNOWN = "known"  # each job's request, before it ran
+    LEARNED = "learned"  # usage of similar jobs that ended before
 
 
 class JobKnowledge:
-    """What a policy knows of jobs: how long each will take, and how much memory.
+    """A policy's knowledge of jobs: how long each will take, and how much memory it will use.
 
-    The scheduler keeps lessons for each signature, of which a trace tells nothing: here jobs are alike when they are of the
-    same group and ask for as many GPUs. Where none like it has ended, all that ended tell how long a job takes; durations
-    count as alone on their cards, as the scheduler measures how much slower a job was beside others.
+    The scheduler keeps its records by signature, which a trace does not contain. Here, jobs are similar if they are of
+    the same group and request equally many GPUs. If no similar job has ended, the estimate uses all jobs that ended.
+    Durations are those alone on their GPUs, because the scheduler measures the slowdown by other jobs.
 
-    Memory is the largest peak of the newest jobs alike, with a margin. Until one of them has ended, what those use that
-    run counts; if there are none, each gets a fixed part of a card at first, and what it uses is known at once. One that
-    lacked memory runs again with what it wanted.
+    Memory is estimated as the largest peak of the newest similar jobs, with a margin. Until one of them has ended, the
+    usage of similar running jobs counts. If there are none, each gets a fixed part of a GPU at first, and its usage is
+    known at once. A job that lacked memory runs again with the memory that it wanted.
     """
 
     def __init__(
@@ -88,13 +89,14 @@ class JobKnowledge:
         memory: MemoryKnowledge,
         whole_gpu_bytes: int | None = None,
     ) -> None:
-        """Begin without lessons.
+        """Begin without any records.
 
         Args:
             runtime_knowledge: how much is known of durations.
             memory: how much is known of memory.
-            whole_gpu_bytes: bytes that each job claims, whatever it takes: all of a card, where policies give whole cards and
-                all cards are alike; so jobs are the same that ask for as many cards. None: each claims its own.
+            whole_gpu_bytes: bytes that each job requests, whatever its usage. It is all of a GPU, for policies that
+                assign whole GPUs if all GPUs are alike. Then jobs with equal numbers of GPUs are equal. If None, each
+                job has its own request.
         """
         self._runtime_knowledge, self._whole_gpu_bytes = runtime_knowledge, whole_gpu_bytes
         self.learns_memory = memory is MemoryKnowledge.LEARNED
@@ -102,8 +104,8 @@ class JobKnowledge:
         self._seconds: dict[SimilarityGroup | None, deque[float]] = {None: deque(maxlen=NEWEST)}
         self._peaks: dict[SimilarityGroup, deque[int]] = {}
         self._running_bytes: dict[SimilarityGroup, list[int]] = {}  # bytes of those that run
-        self._least_bytes: dict[int, int] = {}  # bytes, of each job that was promised too little
-        # worked out since one was added
+        self._least_bytes: dict[int, int] = {}  # bytes, of each job whose reservation was too small
+        # computed since one was added
         self._forecasts: dict[float | SimilarityGroup | None, Forecast] = {}
 
     def record_end(self, job: TraceJob) -> None:
@@ -117,7 +119,7 @@ class JobKnowledge:
         self._remove_running(job)
 
     def record_start(self, job: TraceJob) -> None:
-        """Know what a job uses that runs now."""
+        """Record the memory usage of a job that starts."""
         self._running_bytes.setdefault(job.similarity_group, []).append(job.vram or 0)
 
     def _remove_running(self, job: TraceJob) -> None:
@@ -125,14 +127,14 @@ class JobKnowledge:
             live.remove(job.vram or 0)
 
     def record_oom(self, job: TraceJob) -> None:
-        """Remember what a job wanted that was promised less."""
+        """Remember the memory usage of a job whose reservation was too small."""
         wanted = job.vram or 0
         self._least_bytes[job.index] = wanted + margin_of(wanted)
         self._peaks.setdefault(job.similarity_group, deque(maxlen=MOST_PEAKS)).append(wanted)
         self._remove_running(job)
 
     def similarity_group(self, job: TraceJob) -> SimilarityGroup | None:
-        """Return by what jobs are alike whose durations tell how long one takes; None: all tell it."""
+        """Return the group whose durations are used to estimate a job's; None if those of all jobs are used."""
         known = (
             self._runtime_knowledge is RuntimeKnowledge.KNOWN
             or job.similarity_group in self._seconds
@@ -151,13 +153,13 @@ class JobKnowledge:
         return self._forecasts[key]
 
     def memory_class(self, job: TraceJob) -> MemoryClass:
-        """Return what jobs have in common that are promised the same memory."""
+        """Return the key that jobs with the same memory reservation have in common."""
         if self.learns_memory:
             return job.group, self._least_bytes.get(job.index, 0)
         return "", job.vram if self._whole_gpu_bytes is None else self._whole_gpu_bytes
 
     def memory_fields(self, job: TraceJob) -> dict[str, Any]:
-        """Return what a `Waiting` tells of memory."""
+        """Return the fields of a `Waiting` that describe memory."""
         if not self.learns_memory:
             return {"vram_request": self.memory_class(job)[1]}
         peaks = tuple(self._peaks.get(job.similarity_group, ()))
@@ -176,49 +178,49 @@ class JobKnowledge:
 
 
 class BackfillWindow:
-    """The jobs that wait, and until when others may pass each of them."""
+    """The waiting jobs, and until when others may pass each of them."""
 
     def __init__(self, knowledge: JobKnowledge, cards: int, *, learns: bool) -> None:
         """Begin with an empty queue.
 
         Args:
             knowledge: how long jobs take.
-            cards: how many there are.
-            learns: the policy learns from jobs how long their like take.
+            cards: number of GPUs.
+            learns: the policy learns the durations of jobs from similar jobs.
         """
         self._knowledge, self._cards, self._learns = knowledge, cards, learns
         self._until: dict[int, float] = {}  # by index of a job that waits
-        self._heap: list[tuple[float, int]] = []  # the same, with jobs that wait no more
-        self._waiting_s = 0.0  # card-seconds of all that waits
+        self._heap: list[tuple[float, int]] = []  # the same, including jobs that no longer wait
+        self._waiting_s = 0.0  # GPU-seconds of all waiting jobs
         self._shares: dict[int, float] = {}  # of each job
-        # of jobs alike, and of all (None), how many run and the sum of when they began
+        # of similar jobs, and of all (None): how many run, and the sum of their start times
         self._running: dict[SimilarityGroup | None, tuple[int, float]] = {}
 
     def until(self, index: int) -> float:
-        """Return until when others may pass a job; for ever, where that is not decided."""
+        """Return until when others may pass a job; infinite if that is not decided."""
         return self._until.get(index, inf)
 
     def overdue(self, now: float) -> int | None:
-        """Return the job whose patience has been at an end for longest, None where there is none."""
+        """Return the job whose patience ended first, None if there is none."""
         while self._heap and self._until.get(self._heap[0][1]) != self._heap[0][0]:
-            heappop(self._heap)  # it waits no more, or came again
+            heappop(self._heap)  # it no longer waits, or was added again
         return self._heap[0][1] if self._heap and self._heap[0][0] <= now else None
 
     def has_ties(self) -> bool:
-        """Tell whether others may have as much patience as the job whose patience ends first."""
+        """Return whether others may have the same end of patience as the job whose patience ends first."""
         return any(until == self._heap[0][0] for until, _ in self._heap[1:3])
 
     def remove(self, index: int) -> None:
-        """Forget a job that waits no more."""
+        """Forget a job that no longer waits."""
         self._until.pop(index, None)
         self._waiting_s -= self._shares.pop(index, 0.0)
 
     def open_for(self, new_jobs: Sequence[TraceJob], running_s: float, now: float) -> None:
-        """Let others pass new jobs for a while: as long as the queue is with them, and half as long again.
+        """Let others pass new jobs for a while: 1.5 times as long as the queue needs with them.
 
         Args:
             new_jobs: the new jobs that wait.
-            running_s: the card-seconds that are left of all that runs.
+            running_s: the remaining GPU-seconds of all running jobs.
             now: the time.
         """
         for job in new_jobs:
@@ -231,7 +233,7 @@ class BackfillWindow:
             heappush(self._heap, (until, job.index))
 
     def _mean(self, job: TraceJob, now: float) -> float:
-        """Return how long a job takes on average, s; those alike that run count, too."""
+        """Return how long a job takes on average, in seconds; similar running jobs count, too."""
         forecast = self._knowledge.forecast(job)
         if forecast.limit is None and job.forecast is None and self._learns:
             count, began = self._running.get(self._knowledge.similarity_group(job), (0, 0.0))
@@ -239,48 +241,48 @@ class BackfillWindow:
         return forecast.mean(USUAL_S)
 
     def count_running(self, job: TraceJob, change: int, began: float) -> None:
-        """Count a job among those that run, of its kind and of all; by -1: it does no longer."""
+        """Count a job among the running jobs, of its kind and of all; by -1 when it has ended."""
         for alike in (job.similarity_group, None):
             count, sum_s = self._running.get(alike, (0, 0.0))
             self._running[alike] = (count + change, sum_s + change * began)
 
 
 class UsageByUser:
-    """Card-seconds of each user, as schedulers tell each other: by that its users take turns."""
+    """GPU-seconds of each user, as schedulers exchange them; users take turns by them."""
 
     def __init__(self) -> None:
         """Begin without any."""
         self._accounts: dict[str, FairShareAccount] = {}
-        self._running: dict[int, tuple[str, int, float]] = {}  # user, cards, when it began
+        self._running: dict[int, tuple[str, int, float]] = {}  # user, GPUs, when it began
 
     def begin(self, job: int, user: str, cards: int, now: float) -> None:
-        """Count what a job of a user takes from now on."""
+        """Count a user's job from now on."""
         self._running[job] = (user, cards, now)
 
     def end(self, job: int, now: float) -> None:
-        """Count what a job took."""
+        """Count the usage of a job that has ended."""
         user, cards, begun = self._running.pop(job)
         account = self._accounts.get(user, NO_ACCOUNT)
         self._accounts[user] = account.charge_attempt(cards * (now - begun), now)
 
     def usage_at(self, now: float) -> dict[str, float]:
-        """Return what each user has used, with what runs."""
+        """Return the usage of each user, including running jobs."""
         use = {user: account.decayed_usage(now) for user, account in self._accounts.items()}
         for user, cards, begun in self._running.values():
             use[user] = use.get(user, 0.0) + cards * max(1.0, now - begun)
         return use
 
 
-@cache  # a job is looked at thousands of times
+@cache  # called thousands of times per job
 def _resources(gpus: int, exclusive: bool) -> Resources:
     return Resources(cpus=0, gpus=gpus, exclusive=exclusive, device="cuda")
 
 
 class PolicyQueue:
-    """Jobs in lanes as the queue's database has them, and a policy of the scheduler over their heads.
+    """Jobs in lanes as the queue's database has them, and a policy of the scheduler that orders the first of each.
 
-    Jobs of a lane are alike in all that a policy looks at, so the first of each lane stands for all. Of those
-    for which there is no room at all only the one is looked at whose place is kept.
+    Jobs of a lane are alike in all properties that a policy uses, so the first represents the others. Among the jobs
+    that do not fit anywhere, only the one with a reservation is considered.
     """
 
     def __init__(
@@ -293,15 +295,15 @@ class PolicyQueue:
         slowdown: float = 1.0,
         users: bool = False,
     ) -> None:
-        """Begin with empty cards.
+        """Begin with idle GPUs.
 
         Args:
-            cluster: the cards, of one machine or several.
-            knowledge: asked when a job is looked at.
+            cluster: the GPUs, of one machine or several.
+            knowledge: the estimates for jobs.
             policy: the policy.
-            max_per_gpu: so many jobs may share a card.
-            slowdown: what is measured of a job beside another.
-            users: each user of the trace has a queue, and who has used less of late goes first.
+            max_per_gpu: how many jobs may share a GPU.
+            slowdown: factor that is measured for a job that shares a GPU.
+            users: each user of the trace has a queue, and users with less recent usage go first.
         """
         self._policy, self._knowledge = policy, knowledge
         rules, machines = (
@@ -327,7 +329,7 @@ class PolicyQueue:
         )
         # of which it was measured: groups and GPUs
         self._slowed_groups: set[SimilarityGroup] = set()
-        self.out_of_memory = 0  # attempts that took more than they were promised
+        self.out_of_memory = 0  # attempts that used more than their reservation
         self._failing: set[int] = set()  # jobs that run, and will
         self._jobs: dict[int, TraceJob] = {}
         self._lanes: dict[_LaneKey, list[_Entry]] = {}  # heaps; none is empty
@@ -339,7 +341,7 @@ class PolicyQueue:
         )
 
     def submit(self, job: TraceJob, now: float) -> None:  # noqa: ARG002  # as every queue
-        """Take in a job, in its lane."""
+        """Add a job to its lane."""
         self._jobs[job.index] = job
         lane = self._lane_of[job.index] = self._lane_key(job)
         if lane not in self._lanes:  # what was known when the last of them left may be out of date
@@ -348,7 +350,7 @@ class PolicyQueue:
         self._new.append(job)
 
     def finish_job(self, job: TraceJob, took: float, now: float) -> bool:
-        """Take back the cards of a job, and learn from it; it may have to run again."""
+        """Release the GPUs of a job, and learn from it; it may have to run again."""
         self._machine_of_job.pop(job.index).release_job(job.index)
         self._backfill_window.count_running(job, -1, now - took)
         self._ended = True
@@ -370,18 +372,18 @@ class PolicyQueue:
         return not again
 
     def _learn_lanes(self, job: TraceJob) -> None:
-        """Work out the needs of lanes again for which a job has taught something."""
+        """Compute the needs of lanes again whose estimates a job has changed."""
         for (ask, *_), entries in self._lanes.items():
             if ask[0] == job.gpus and ask[3] == self._learning_group(job):
                 self._learn_needs(ask, entries[0][-1])
 
     def add_others_usage(self, card: int, amount: int) -> None:
-        """Count memory of a card that others have taken since; less than 0: that they gave back."""
+        """Count memory of a GPU that others have taken since; a negative amount is memory that they released."""
         self._node_of[card].inventory.add_others_usage(self._gpus[card].uuid, amount)
         self._ended = self._ended or amount < 0
 
     def next_starts(self, now: float) -> Iterator[tuple[TraceJob, tuple[int, ...]]]:
-        """Give what the policy starts now, and on which cards: node after node, as long as anything starts."""
+        """Yield the jobs that the policy starts now with their GPUs: node after node, until nothing starts."""
         begun = True
         while begun:
             begun = False
@@ -414,7 +416,7 @@ class PolicyQueue:
                     yield starting, cards
             if not begun:
                 break
-            self._ended = True  # who comes next in its lane was not looked at
+            self._ended = True  # the next job of its lane was not considered
 
     def _ordered_jobs(self, node: MachineScheduler, now: float) -> list[Waiting]:
         """Return the jobs that may start on a node, and the one whose place is kept, in the policy's order."""
@@ -440,7 +442,7 @@ class PolicyQueue:
         if self._user_usage is None:
             return line
         use = self._user_usage.usage_at(now)
-        # for whom a place is kept comes first, whoever he is
+        # the user with a reservation comes first
         line.sort(
             key=lambda job: (job.backfill_until > now, use.get(self._jobs[job.job].user, 0.0))
         )
@@ -461,7 +463,7 @@ class PolicyQueue:
         index = self._backfill_window.overdue(now)
         if index is None or not self._backfill_window.has_ties():
             return index
-        # of those that came at once the one that the real queue looks at first
+        # among jobs submitted at once, the one that the real queue considers first
         until = self._backfill_window.until(index)
         heads = [self._jobs[index], *(each[0][-1] for each in self._lanes.values())]
         equal = sorted(
@@ -480,7 +482,7 @@ class PolicyQueue:
         return job.rank, job.index
 
     def _simulated_job(self, job: TraceJob, start: Start) -> TraceJob:
-        """Return a job that starts, as long as it will run: less where it was promised too little."""
+        """Return a starting job with its duration; it is shorter if the reservation is too small."""
         room = start.reservation
         if start.exclusive:
             gpus = [self._gpus[self._cards[uuid]] for uuid in start.devices]
@@ -496,7 +498,7 @@ class PolicyQueue:
         return replace(job, seconds=min(job.seconds, PEAK_S))
 
     def _learn_needs(self, ask: RequestKey, job: TraceJob) -> None:
-        """Work out what of cards jobs of a lane can start with, as far as it is known now."""
+        """Compute the GPU resources with which jobs of a lane can start, as known now."""
         seen = self._waiting_job(job)
         for node in self._nodes:
             self._needs[node, ask] = node.inventory.resource_options(seen)[1]
@@ -511,7 +513,7 @@ class PolicyQueue:
         return ask, job.group, job.forecast, "" if self._user_usage is None else job.user
 
     def _learning_group(self, job: TraceJob) -> str:
-        """Return the group that teaches what a job does beside others, '' where the policy learns nothing."""
+        """Return the group by which the slowdown of jobs is learned; empty if the policy learns nothing."""
         return job.group if self._policy.uses_estimates and self._policy.shares_gpus else ""
 
     def _waiting_job(self, job: TraceJob) -> Waiting:

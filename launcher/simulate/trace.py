@@ -1,15 +1,17 @@
 """The jobs of a replay that a cluster recorded.
 
-A trace is a table with a line for each job. The columns are found by their names, in any order: `submit_s duration_s
-gpus vc` as in Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. These are read where
-there are any; others are passed over:
+A trace is a table with one row per job. The columns are found by their names, in any order: `submit_s duration_s
+gpus vc` as in Microsoft's Philly trace, `submit_time duration num_gpu` as in that of Tiresias. The following columns
+are optional; others are ignored:
 
-- `vram`: amounts such as `8GiB`.
-- `user`: whose job it is.
-- The part of a GPU that a job of one GPU asks for: `gpu_share` or `gpu_frac` from 0 to 1, `gpu_milli` in
-  thousandths (Alibaba's traces of 2023), `plan_gpu` in per cent (theirs of 2020, where it is the number of GPUs,
-  too); or `gpus` itself is below 1. It counts as this part of the card's memory: no column says what
-  a job computes there.
+* `vram`: amounts such as `8GiB`.
+* `user`: the user of the job.
+* `gpu_share` or `gpu_frac`: the part of a GPU that a job of one GPU requests, from 0 to 1.
+* `gpu_milli`: the same in thousandths (Alibaba's traces of 2023).
+* `plan_gpu`: the same in per cent (Alibaba's traces of 2020, where it is also the number of GPUs).
+
+A value of `gpus` below 1 is such a part, too. The part counts as this part of the GPU's memory, because no column
+describes the computation of a job.
 """
 
 import csv
@@ -28,7 +30,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "gpus": ("gpus", "num_gpu", "plan_gpu"),
 }
 SHARE: Mapping[str, float] = {"gpu_share": 1, "gpu_frac": 1, "gpu_milli": 1000, "plan_gpu": 100}
-GROUP = ("vc", "model_name")  # whose jobs are likely to be alike
+GROUP = ("vc", "model_name")  # jobs with the same value are probably similar
 LONGEST_S = 1e10  # three centuries; more is a slip, and sums stay exact
 MOST_GPUS = 100_000
 _SHOWN = 40  # characters of a wrong cell
@@ -43,20 +45,20 @@ class TraceJob:
 
     index: int  # its place in the file; of two that came at once the smaller was first
     submitted: float  # seconds
-    seconds: float  # how long it takes where it shares no card
+    seconds: float  # its duration when it does not share a GPU
     gpus: int  # 0: it needs none, and runs at once
-    vram: int | None = None  # bytes that it claims on each of its GPUs; None: the file does not say
+    vram: int | None = None  # bytes that it requests on each of its GPUs; None: not in the file
     group: str = ""  # whose it is: jobs of a group are likely to take about as long
     exclusive: bool = False  # it shares its GPUs with no other job
     priority: int = 0
     needs: tuple[int, ...] = ()  # indices of jobs that must have ended
     forecast: float | None = None  # seconds that are expected before anything is replayed
-    user: str = ""  # who submitted it, '' where the file does not say
-    share: float | None = None  # of a GPU that it asks for, below 1; None: whole ones
+    user: str = ""  # its user; empty if the file does not say
+    share: float | None = None  # part of a GPU that it requests, below 1; None: whole GPUs
 
     @property
     def similarity_group(self) -> SimilarityGroup:
-        """By what jobs are alike, as far as a trace tells."""
+        """The key by which jobs are similar, as far as a trace shows."""
         return self.group, self.gpus
 
     @property
@@ -95,7 +97,7 @@ def read_trace(path: Path) -> tuple[TraceJob, ...]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, TraceJob | str]]:
-    """Give each line's job, or what is wrong with it."""
+    """Yield each line's job or error."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.reader(file, strict=True)
@@ -155,7 +157,7 @@ def _expected() -> str:
 
 
 def _job(number: int, cells: Mapping[str, str], parts: int, *, both: bool) -> TraceJob | str:
-    """Return the job of a line, or what is wrong with it.
+    """Return the job of a line, or its error.
 
     Args:
         number: of the line.
@@ -191,7 +193,7 @@ def _seconds(text: str, name: str) -> float:
 def _gpus_and_share(
     cells: Mapping[str, str], parts: int, *, both: bool
 ) -> tuple[int, float | None]:
-    """Return how many GPUs a job asks for, and which part of one where it is not a whole one."""
+    """Return the number of GPUs that a job requests, and the part of one if the job does not use a whole GPU."""
     text = cells["gpus"]
     asked = _number(text, _LONGEST_NUMBER) / (parts if both else 1)
     if not 0 < asked <= MOST_GPUS or (asked > 1 and not both and asked != int(asked)):
@@ -224,13 +226,13 @@ def _quote_cell(text: str) -> str:
 def select_jobs(
     jobs: Sequence[TraceJob], *, first: int | None, all_at_once: bool, load: float
 ) -> tuple[TraceJob, ...]:
-    """Return the first jobs, with the times at which they come.
+    """Return the first jobs, with their submission times.
 
     Args:
         jobs: in the order of their submission.
         first: how many; None: all.
-        all_at_once: they come at the beginning, in their order.
-        load: they come so many times as fast.
+        all_at_once: all are submitted at the beginning, in their order.
+        load: factor on the rate of submissions.
     """
     return tuple(
         replace(job, submitted=0.0 if all_at_once else job.submitted / load) for job in jobs[:first]

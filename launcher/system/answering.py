@@ -1,7 +1,7 @@
-"""Work in a folder that may not answer, such as one of a server that is gone: it is given up after a time.
+"""Work in a folder that may not answer, such as a folder of a dead server; the work is abandoned after a time.
 
-A thread that waits there can be ended by nobody. It is left alone, and one a folder is enough: until it comes back, nothing
-else is tried there. What it does when it comes back is done late, so that work in a folder must bear being done twice.
+A thread that waits there cannot be ended. It is left alone, and there is at most one per folder. Until it returns,
+nothing else is tried in that folder. When it returns, its work takes effect late. So the work must be safe to do twice.
 """
 
 import _thread
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 WorkResult = TypeVar("WorkResult")
 
-TIMEOUT_S = 1.0  # once for each folder that hangs, all other work waits so long
+TIMEOUT_S = 1.0  # all other work waits this long, once for each folder that hangs
 MOST_HANG = 64  # threads that are left alone
 
 
@@ -24,7 +24,7 @@ class FilesystemTimeout(OSError):
         super().__init__(errno.ETIMEDOUT, f"the folder {folder} does not respond")
 
 
-# folder → what gets the answer that nobody waits for
+# folder → queue for the late result, which is not used
 _abandoned_work: dict[str, SimpleQueue[Any]] = {}
 
 
@@ -32,11 +32,11 @@ def run_with_timeout(folder: Path | str, work: Callable[[], WorkResult]) -> Work
     """Do work in a folder, if that answers in time.
 
     Args:
-        folder: by which it is known that something waits there.
-        work: is done in another thread, and may come to its end long after it was given up.
+        folder: key under which waiting work is recorded.
+        work: is done in another thread, and may end long after it was abandoned.
 
     Raises:
-        NoAnswer: it was given up, or earlier work in this folder was and has not come back.
+        FilesystemTimeout: it was abandoned, or earlier work in this folder was and has not returned.
     """
     name = str(folder)
     if name in _abandoned_work or len(_abandoned_work) >= MOST_HANG:

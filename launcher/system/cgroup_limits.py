@@ -72,7 +72,7 @@ def _quota_of(folder: Path) -> float | None:
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text; '' if it cannot be read."""
+    """Return a file's text; empty if it cannot be read."""
     try:
         return read_bytes(path).decode(errors="replace")
     except OSError:

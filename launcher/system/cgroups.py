@@ -21,13 +21,13 @@ from launcher.system.processes import Identity, boot_id, is_alive
 
 PREFIX = "launcher-"
 RECORD_KEY = "group"  # beside a supervisor's identity in `started`: the folder of its group
-KILL_TIMEOUT_S = 1.0  # for what was killed to be gone
+KILL_TIMEOUT_S = 1.0  # until killed processes must be gone
 _NAME = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # pid and start time of a supervisor
 _LINKS_OF_LEAF = 2  # links of a folder without folders in it: its name and its own "."
 
 
 def path_of(cgroup: str) -> str | None:
-    """Return a process's group of version 2, None where it has none.
+    """Return a process's group of version 2; None if it has none.
 
     Args:
         cgroup: as /proc/<pid>/cgroup has it. Source: cgroups(7).
@@ -66,7 +66,7 @@ def name_of(supervisor: Identity) -> str:
 
 
 def read_group_folder(pid: int | str = "self") -> Path | None:
-    """Return the folder of a process's group, None where that is not known."""
+    """Return the folder of a process's group; None if unknown."""
     try:
         cgroup = read_bytes(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
     except OSError:
@@ -75,7 +75,7 @@ def read_group_folder(pid: int | str = "self") -> Path | None:
 
 
 def unavailability_reason(pid: int | str = "self") -> str:
-    """Return why supervisors below a process can have no groups, '' where they can."""
+    """Return why supervisors below a process can have no groups; empty if they can."""
     folder = read_group_folder(pid)
     if folder is None:
         return "no control groups of version 2 are visible here"
@@ -119,8 +119,8 @@ def read_recorded_group(supervisor: Identity, text: str | None) -> Path | None:
     """Return the group of a supervisor; None where it has none.
 
     Args:
-        supervisor: who it is or was, during this boot.
-        text: the group as it put it on record, None where it did not.
+        supervisor: its identity, during this boot.
+        text: the group as it recorded it; None if it did not.
     """
     if supervisor.pid == 0 or supervisor.boot != boot_id():
         return None
@@ -146,12 +146,12 @@ def group_members(group: Path) -> list[int]:
 def kill_group(
     group: Path, is_spared: Callable[[int], bool], timeout_s: float = KILL_TIMEOUT_S
 ) -> None:
-    """Kill all that lives in a group whose supervisor is dead, see it gone, and remove the group.
+    """Kill all processes of a group whose supervisor is dead, wait until they are gone, and remove the group.
 
     Args:
         group: its folder.
-        is_spared: tells whom to leave alone.
-        timeout_s: how long to wait for what was killed.
+        is_spared: returns whether a process is left alone.
+        timeout_s: how long to wait for the killed processes.
     """
     deadline = time.monotonic() + timeout_s
     while (left := group_members(group)) and time.monotonic() < deadline:
@@ -195,14 +195,14 @@ def _write(file: Path, text: bytes) -> bool:
 
 
 def _remove(group: Path) -> None:
-    """Remove a group with those that an attempt made in it; what is not empty stays."""
+    """Remove a group and the groups that an attempt made in it; groups that are not empty stay."""
     for folder, _, _ in os.walk(group, topdown=False):
         with contextlib.suppress(OSError):
             os.rmdir(folder)  # noqa: PTH106  # os.walk gives texts
 
 
 def _with_subgroups(group: Path) -> list[str]:
-    """Return the folders of a group and of those below it; mostly there are none, as its links tell."""
+    """Return the folders of a group and of those below it; its link count shows if there are none, as is usual."""
     with contextlib.suppress(OSError):
         if os.stat(group).st_nlink == _LINKS_OF_LEAF:  # noqa: PTH116  # done for every attempt
             return [str(group)]

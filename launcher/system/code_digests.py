@@ -1,8 +1,8 @@
-"""The code that decides a kind's results: which modules its work may need, and a digest of what is in them.
+"""The code that decides a kind's results: the modules that its work may need, and a digest of their content.
 
-What a module needs is read from its text; nothing is imported. Texts that were read before are known by
-their SHA-256, so that a plan parses only what was changed since the one before it, and what was put
-together of them is known by their hashes.
+The dependencies of a module are found in its text; nothing is imported. Results are cached by the SHA-256 of the texts.
+So a plan parses only the modules that were changed since the previous plan. Results for several modules are
+cached by the digests of all of them.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from launcher.system.old_names import MODULE, read_old_names
 
 ABSENT_MODULE = "absent"  # the digest of a module that is not there
 WHOLE_CODE = ""  # in the place of a module: the digest of all that counts, which alone decides
-MOST_TEXTS = 2000  # in the caches: those of about five versions of two laboratories
+MOST_TEXTS = 2000  # in the caches: about five versions of two plugin packages
 MOST_CODES = 400
 CACHE_VERSION = 2  # version of the cached records; those of another version are read again
 IMPORTS, TEXTS = f"imports-{CACHE_VERSION}", f"texts-{CACHE_VERSION}"
@@ -35,11 +35,11 @@ _SUFFIXES = (".py", *_COMPILED)  # of the files of modules
 
 
 class CodeIndex:
-    """The modules that can be imported, and their code, each as it is when it is first asked for.
+    """The modules that can be imported, and their code; each is read once, at its first use.
 
     Args:
-        path: a file that keeps what texts say from one process to the next, with two others beside it;
-            None: nothing is kept.
+        path: a file that stores the content of texts for later processes, next to two other files.
+            If None, nothing is stored.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -69,17 +69,17 @@ class CodeIndex:
     def code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
     ) -> dict[str, str]:
-        """Return a digest of the code that does some work, under `WHOLE_CODE`; and one of each module.
+        """Return a digest of the code that does some work, under `WHOLE_CODE`, and one digest per module.
 
-        The first does not depend on where the code lies, on the order of definitions, and on definitions
-        that nothing uses. The others say which modules were changed where it is another.
+        The first does not depend on the location of the code, on the order of definitions, or on definitions
+        that nothing uses. If it differs, the others show which modules were changed.
 
         Args:
             entry: "module:function" that does the work.
-            roots: its module, and those that are imported by names that no text tells; none: no code of
-                ours does the work.
-            known: modules that were there when the work was done; plug-ins that came later are left out, see
-                `closure`. None: nothing is left out.
+            roots: its module, and the modules that are imported by names that no text contains. Empty if none of our
+                code does the work.
+            known: modules that existed when the work was done. Plug-ins that were added later are left out, see
+                `closure`. If None, nothing is left out.
         """
         if not roots:
             return {}
@@ -106,14 +106,14 @@ class CodeIndex:
     def relevant_code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
     ) -> RelevantCode:
-        """Return what counts of the code that does some work; arguments are those of `code`."""
+        """Return the relevant code of some work; arguments are those of `code`."""
         named = {*roots, *(module for root in roots for module in self._modules_below(root))}
         return self._linker(_own_packages(roots)).find_relevant_code(
             self.closure(roots, known), entry, sorted(named - {entry.partition(":")[0]})
         )
 
     def words(self, roots: Sequence[str], known: frozenset[str] | None = None) -> frozenset[str]:
-        """Return the names and words that stand in the code of some work; arguments are those of `code`."""
+        """Return the names and words in the code of some work; arguments are those of `code`."""
         return self._linker(_own_packages(roots)).words(self.closure(roots, known))
 
     def changed_definitions(self, before: str, now: str) -> tuple[str, ...]:
@@ -131,17 +131,17 @@ class CodeIndex:
         return tuple(sorted({name for name, _ in pairs}))
 
     def closure(self, roots: Sequence[str], known: frozenset[str] | None = None) -> tuple[str, ...]:
-        """Return `roots` and all that they need, directly or not, in the roots' own packages.
+        """Return `roots` and all modules that they need, directly or not, in the roots' own packages.
 
-        A module needs what it imports, wherever the import stands but for those under
-        `if TYPE_CHECKING`, what a string in it names, and the packages through whose modules it goes. A
-        root that is a package stands for all modules below it. Of the launcher only what decides
-        results is counted, see `RESULT_MODULES`.
+        A module needs the modules that it imports, anywhere except under `if TYPE_CHECKING`. It also needs
+        the modules that a string in it names, and the packages through whose modules it iterates. A
+        root that is a package means all modules below it. Modules of the launcher are included only if
+        they decide results, see `RESULT_MODULES`.
 
         Args:
             roots: dotted names of modules.
-            known: of a package through whose modules the code goes, plug-ins that are not among these are
-                left out: see `_is_plug_in`. None: nothing is left out.
+            known: if the code iterates through the modules of a package, plug-ins that are not among these are
+                left out: see `_is_plug_in`. If None, nothing is left out.
         """
         return self._closure(tuple(roots), known)
 
@@ -171,8 +171,8 @@ class CodeIndex:
     def _is_plug_in(self, module: str, beside: Collection[str]) -> bool:
         """Return whether a module only adds definitions to those of the modules beside it.
 
-        It has no statement at the top that binds no name, such as a call or an assignment to something of
-        another module, and defines no public name that one of the others defines.
+        All its top-level statements bind names; a call, or an assignment to an attribute of another
+        module, does not. It also defines no public name that one of the others defines.
         """
         text = self._text(module)
         if text is None or not text.is_read:
@@ -183,7 +183,7 @@ class CodeIndex:
         return _public_names(text).isdisjoint(frozenset().union(*map(_public_names, others)))
 
     def save(self) -> None:
-        """Keep what was read for the next process, where it can be kept."""
+        """Store the caches for the next process, if they can be written."""
         self._cache.save()
         self._text_cache.save()
         self._definition_cache.save()
@@ -191,11 +191,11 @@ class CodeIndex:
     def _needed_modules(
         self, module: str, own: Collection[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the modules that come with one: its packages and what it needs; and those it goes through."""
+        """Return the modules that a module needs, including its packages, and those through which it iterates."""
         file = self.file(module)
         if (
             file is None or _top_package(module) == LAUNCHER
-        ):  # of the launcher only what is named counts
+        ):  # modules of the launcher count only if they are named
             return (), ()
         imports, is_read = self._imports_of(file, _top_package(module))
         if not is_read:
@@ -279,7 +279,7 @@ class CodeIndex:
         return key
 
     def _imports_of(self, file: Path, package: str) -> tuple[tuple[str, ...], bool]:
-        """Return what a file imports, and whether more than its bytes is known."""
+        """Return the imports of a file, and whether its text could be parsed."""
         key = self._text_key(file, package)
         known = self._cache.get(IMPORTS, key, _read_cached_imports)
         if known is None:
@@ -289,7 +289,7 @@ class CodeIndex:
         return known
 
     def _find_text(self, module: str) -> ModuleText | None:
-        """Return what the text of a module says; None where there is no such module."""
+        """Return the content of a module; None if there is no such module."""
         file = self.file(module)
         return None if file is None else self._read(file, _top_package(module))
 
@@ -307,7 +307,7 @@ class CodeIndex:
         return text
 
     def _text_key(self, file: Path, package: str) -> str:
-        """Return what the text of a file depends on: its content, and the table of old names."""
+        """Return the cache key of a file's text: digests of its content and of the table of old names."""
         table, old_names = self._old_names(package)
         return f"{self._key_of(file)}-{table}" if old_names else self._key_of(file)
 
@@ -342,7 +342,7 @@ def code_digest(entry: str, *named: str) -> str:
 
 
 def user_cache_file() -> Path | None:
-    """Return where a person's cache of read texts is kept; None for one without a home folder."""
+    """Return the path of a user's cache of read texts; None for a user without a home folder."""
     folder = platformdirs.user_cache_path("launcher", appauthor=False)
     return folder / "code.json" if folder.is_absolute() else None
 
@@ -392,7 +392,7 @@ def _names_in(folder: str) -> frozenset[str]:
 
 
 def _module_name(path: Path) -> str:
-    """Return the name of the module that a file holds, without its packages; '' of none."""
+    """Return the name of the module that a file holds, without its packages; empty if there is none."""
     for suffix in _SUFFIXES:
         if path.name.endswith(suffix):
             return path.name.removesuffix(suffix)

@@ -1,8 +1,8 @@
-"""What the names in the code of many modules are bound to, and which elements of them count.
+"""The definitions to which names in the code of many modules are bound, and the relevant elements of these modules.
 
-An element's digest is that of its form with each hole filled by the digest of the definition that its
-target leads to, wherever that lies, or by the full name of what another package has. So neither the
-names of modules nor the order of definitions enter it.
+An element's digest is that of its form with each hole filled. A hole is filled by the digest of the definition that its
+target resolves to, in any of our modules, or by the full name in another package. So neither the
+names of modules nor the order of definitions affect it.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ _WORD = re.compile(r"[^\W\d]\w*")
 
 
 class Binding(NamedTuple):
-    """What a target leads to."""
+    """The definition or module that a target resolves to."""
 
-    name: str  # of a definition, in `module`; without one the full name of what is not ours
+    name: str  # of a definition, in `module`; without a module the full name in another package
     module: str = ""  # of ours
     attributes: str = ""  # attributes of it: ".a.b"
     consulted: tuple[str, ...] = ()  # modules that were asked, whether they exist or not
@@ -38,37 +38,38 @@ class Binding(NamedTuple):
 
 
 class RelevantCode(NamedTuple):
-    """What counts of the elements of some modules."""
+    """The relevant elements of some modules."""
 
     digest: str
-    modules: dict[str, str]  # module → digest of what counts of it; what it refers to by name alone
-    left_out: dict[str, tuple[str, ...]]  # module → names of definitions that do not count
+    # module → digest of its relevant elements; their references enter by name only
+    modules: dict[str, str]
+    left_out: dict[str, tuple[str, ...]]  # module → names of definitions that are not relevant
     consulted: frozenset[str]  # other modules on which this depends
-    # module → names and digests of what counts of it; "" for statements that bind no name
+    # module → names and digests of relevant elements; "" for statements that bind no name
     definitions: dict[str, list[tuple[str, str]]]
 
 
 class _ModuleFacts(NamedTuple):
-    """What one module says of others, and of what counts."""
+    """The references of one module to others, and the facts that decide which elements are relevant."""
 
-    words: frozenset[str]  # that stand in it; of what is ours the names of definitions alone
+    words: frozenset[str]  # in the module; of references to our code only the names of definitions
     whole: frozenset[str]  # modules in which any name may be looked up
     iterated: tuple[str, ...]  # packages through whose modules it goes
-    effects: tuple[str, ...]  # what it imports of other packages without using it
-    consulted: frozenset[str]  # modules on which what its names lead to depends
+    effects: tuple[str, ...]  # unused imports from other packages
+    consulted: frozenset[str]  # modules on which the resolution of its names depends
 
 
-_ABSENT = ModuleText((), ())  # what a module says that is not there
+_ABSENT = ModuleText((), ())  # content of a module that does not exist
 
 
 class Linker:
-    """Fills the holes of elements.
+    """Fill the holes of elements.
 
     Args:
-        own: the top-level packages that are ours.
-        text: gives what the text of a module says; None where there is no such module.
-        exists: tells whether there is a module.
-        absolute: gives an imported name, as a module means it, without leading dots.
+        own: our own top-level packages.
+        text: returns the content of a module; None if the module does not exist.
+        exists: returns whether a module exists.
+        absolute: resolves an imported name, as written in a module, to one without leading dots.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Linker:
         self._bounds_of = cache(self._resolve_targets)
         self._names_of = cache(self._top_level_names)
         self._definitions_of = cache(self._digests_by_name)
-        # of each element, what it refers to enters by name; or by its own text
+        # the digests of each element: the first with references by name, the second by content
         self._plain_of = cache(partial(self._fill_holes, _bound_name))
         self._linked_of = cache(partial(self._fill_holes, self._value))
         self._find = cache(self._resolve_name)
@@ -93,12 +94,12 @@ class Linker:
     def find_relevant_code(
         self, closure: Collection[str], entry: str, named: Iterable[str]
     ) -> RelevantCode:
-        """Return what counts of some modules.
+        """Return the relevant code of some modules.
 
         Args:
-            closure: all that the work may need.
-            entry: "module:function" that does it; '' of none.
-            named: those of them that are imported by a name that no text tells.
+            closure: all modules that the work may need.
+            entry: "module:function" that does the work; empty if there is none.
+            named: those modules of `closure` that are imported by a name that no text contains.
         """
         begin = self._find(entry.replace(":", ".")) if entry else Binding("")
         texts = {module: text for module in closure if (text := self._text(module)) is not None}
@@ -133,7 +134,7 @@ class Linker:
         )
 
     def _element_digests(self, module: str, left_out: Sequence[bool]) -> list[tuple[str, str]]:
-        """Return the names and digests of a module's elements, but for those that are `left_out`."""
+        """Return the names and digests of a module's elements, except those that are `left_out`."""
         elements = zip(
             self._text_or_absent(module).elements, self._plain_of(module), left_out, strict=True
         )
@@ -144,7 +145,7 @@ class Linker:
         ]
 
     def words(self, closure: Iterable[str]) -> frozenset[str]:
-        """Return the names and words that stand in some modules."""
+        """Return the names and words in some modules."""
         return frozenset().union(*(self._facts_of(module).words for module in closure))
 
     def _consulted_modules(self, closure: Collection[str], begin: Binding) -> frozenset[str]:
@@ -169,7 +170,7 @@ class Linker:
         )
 
     def _value(self, bound: Binding) -> str:
-        """Return what fills a hole: the own text of what is ours, else a full name."""
+        """Return the content of a hole: a digest of our own code, or a full name in another package."""
         if bound.is_module:
             return digest_of(*sorted(self._plain_of(bound.module))) + bound.attributes
         if bound.module:
@@ -177,7 +178,7 @@ class Linker:
         return bound.name
 
     def _digests_by_name(self, module: str) -> dict[str, str]:
-        """Return for each name at the top of a module the own text of what binds it."""
+        """Return a digest for each name at the top of a module, from the elements that bind it."""
         digests = dict[str, list[str]]()
         for element, digest in zip(
             self._text_or_absent(module).elements, self._plain_of(module), strict=True
@@ -186,10 +187,10 @@ class Linker:
                 digests.setdefault(name, []).append(digest)
         return {name: digest_of(*each) for name, each in digests.items()}
 
-    # which definitions count
+    # which definitions are relevant
 
     def _read_facts(self, module: str) -> _ModuleFacts:
-        """Return what a module says of others, and of the closure."""
+        """Return the words, references and unused imports of a module."""
         text, bounds = self._text_or_absent(module), self._bounds_of(module)
         imported = [self._resolve_target(module, target) for target in text.bindings.values()]
         words = {*text.words.split(), *(bound.name for bound in imported)}
@@ -219,10 +220,10 @@ class Linker:
     def _text_or_absent(self, module: str) -> ModuleText:
         return self._text(module) or _ABSENT
 
-    # what targets lead to
+    # resolution of targets
 
     def _resolve_targets(self, module: str) -> tuple[Binding, ...]:
-        """Return what the targets of a module's text lead to."""
+        """Return the bindings of the targets in a module's text."""
         return tuple(
             self._resolve_target(module, each) for each in self._text_or_absent(module).targets
         )
@@ -242,7 +243,7 @@ class Linker:
         return self._find(self._absolute(module, name if mark == IMPORTED else target))
 
     def _resolve_string(self, text: str) -> Binding:
-        """Return what a string names: a module of ours, something in one, or itself."""
+        """Return the binding of a string: one of our modules, a name in one, or the string itself."""
         name, _, symbol = text.partition(":")
         if name.partition(".")[0] not in self._own:
             return Binding(repr(text))
@@ -252,7 +253,7 @@ class Linker:
         return found._replace(consulted=(*found.consulted, name))
 
     def _resolve_name(self, dotted: str) -> Binding:
-        """Return what a full name leads to."""
+        """Return the binding of a full name."""
         top = dotted.partition(".")[0]
         if top == LAUNCHER:
             return self._resolve_launcher(dotted)
@@ -274,7 +275,7 @@ class Linker:
         return Binding("", module, "".join(f".{part}" for part in parts), tuple(asked))
 
     def _resolve_launcher(self, dotted: str) -> Binding:
-        """Return what decides results by its definition, and all else by name: it may move."""
+        """Return the definition if it decides results, otherwise the name, because its definition may move."""
         module, *parts = dotted.split(".")
         while parts and self._exists(f"{module}.{parts[0]}"):
             module, parts = f"{module}.{parts[0]}", parts[1:]
@@ -285,7 +286,7 @@ class Linker:
         return Binding(":".join((LAUNCHER, ".".join(parts))), consulted=asked)
 
     def _resolve_in_module(self, module: str, name: str, rest: Sequence[str]) -> Binding | None:
-        """Return what a name at the top of a module leads to; None where there is none."""
+        """Return the binding of a name at the top of a module; None if there is no such name."""
         text = self._text(module)
         if text is None or (module, name) in self._in_progress:
             return None
@@ -317,7 +318,7 @@ def _bound_name(bound: Binding) -> str:
 
 
 def _words_of_binding(bound: Binding) -> list[str]:
-    """Return the words that a name says; of what is ours the names of definitions alone."""
+    """Return the words in a name; of references to our own code only the names of definitions."""
     if bound.name[:1] in {"'", '"'}:
         return _WORD.findall(bound.name)
     return bound.attributes.split(".") if bound.is_module else _bound_name(bound).split(".")
@@ -326,10 +327,10 @@ def _words_of_binding(bound: Binding) -> list[str]:
 def _split_digests(
     text: ModuleText, digests: Sequence[str], left_out: Sequence[bool]
 ) -> tuple[set[str], list[str]]:
-    """Return the digests of elements that bind names, and of others; those are not that are `left_out`.
+    """Return the digests of elements that bind names, and those of others, without the elements `left_out`.
 
-    What two modules define alike is one definition when they are merged, so of the first each is there
-    once, with a mark for the second of its kind in one module.
+    Equal definitions in two modules become one definition when the modules are merged, so the set contains their
+    digest once. The second equal definition in the same module is marked by a suffix.
     """
     binding, others = set[str](), list[str]()
     for element, digest, is_out in zip(text.elements, digests, left_out, strict=True):

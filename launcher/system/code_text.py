@@ -1,19 +1,19 @@
-"""What the text of one module says: its top-level elements, each in a form that no place enters.
+"""The content of one module's text: its top-level elements, each in a form that does not depend on its place.
 
-A form is a syntax tree without docstrings in which a hole stands for each name from outside of it, and beside it
-what these names are bound to, as far as their own text tells. Such a target is one of:
+A form is a syntax tree without docstrings. In it, a hole replaces each name that is defined outside of it. A hole has a
+target: the definition to which its name is bound, as far as the text shows. Targets are written as follows:
 
-    a.b.c       imported; with leading dots from the package of the text
-    :name       of the text itself
-    *name       nowhere in the text, and it imports with a star
-    !a.b.c      what an import statement names that cannot be left out of the form
-    =a.b:c      a string that may name a module, or what is in one
+    "a.b.c" is imported; with leading dots, from the package of the text.
+    ":name" is defined in the text itself.
+    "*name" is nowhere in the text, and the text imports with a star.
+    "!a.b.c" is named by an import statement that cannot be left out of the form.
+    "=a.b:c" is a string that may name a module, or a definition in one.
 
-Sentences for people decide no result and are left out as docstrings are: texts with a space in `raise`
+Sentences for people do not decide results and are left out, as docstrings are. They are texts with a space in `raise`
 statements, and in the arguments `description`, `help` and `summary`.
 
-Nothing here depends on another text, so that what was read once is known by the text's SHA-256;
-`code_links` finds what the names of several texts are bound to.
+Nothing here depends on another text, so results are cached by the text's SHA-256;
+`code_links` finds the definitions to which the names of several texts are bound.
 """
 
 import ast
@@ -73,7 +73,7 @@ class Element(NamedTuple):
 
 
 class ModuleText(NamedTuple):
-    """What the text of a module says, wherever it lies."""
+    """The content of a module's text, independent of its location."""
 
     imports: tuple[str, ...]  # modules that it may need; some may be names in a module
     elements: tuple[Element, ...]
@@ -81,14 +81,14 @@ class ModuleText(NamedTuple):
     bindings: Mapping[str, str] = MappingProxyType({})  # names that imports bind → targets
     stars: tuple[str, ...] = ()  # modules imported with a star
     effects: tuple[str, ...] = ()  # imports of which nothing is used
-    words: str = ""  # names, attributes, keywords and words in strings, but those of targets
+    words: str = ""  # names, attributes, keywords and words in strings, except those of targets
     is_whole: bool = False  # it may look up any of its names
     registers: bool = False  # a decorator makes one of its definitions known elsewhere
     is_read: bool = True  # False: it is known by its bytes alone
 
 
 def read_text(text: bytes, old_names: Mapping[str, str] = MappingProxyType({})) -> ModuleText:
-    """Return what a module's text says; of one that is no Python, a digest of its bytes.
+    """Return the content of a module's text; if it is not Python, a digest of its bytes.
 
     Args:
         text: source code of the module.
@@ -104,7 +104,7 @@ def read_text(text: bytes, old_names: Mapping[str, str] = MappingProxyType({})) 
 
 
 def opaque_text(content: bytes) -> ModuleText:
-    """Return what stands for a module of which only the bytes are known."""
+    """Return the content of a module of which only the bytes are known."""
     form = hashlib.sha256(content).hexdigest()[:32]
     return ModuleText((), (Element((), form, ()),), is_whole=True, is_read=False)
 
@@ -115,7 +115,7 @@ class _ElementForm:
     def __init__(self, node: ast.stmt | None = None) -> None:
         self.node = node
         self.tokens: list[str] = []
-        self.targets: dict[int, str] = {}  # slot → what its hole is bound to
+        self.targets: dict[int, str] = {}  # slot → target of its hole
         self.names: dict[str, None] = {}
         self.acts = False  # something is called when it is made
         self.optional = False
@@ -139,7 +139,7 @@ class _ElementForm:
 
 
 class _NameUse(NamedTuple):
-    """A name whose binding is looked for, from its own scope outwards."""
+    """A name whose binding is searched, from its own scope outwards."""
 
     form: _ElementForm
     slot: int
@@ -148,7 +148,7 @@ class _NameUse(NamedTuple):
 
 
 class _NestedImport(NamedTuple):
-    """What an import statement below the top of a module binds."""
+    """The binding that an import statement below the top of a module makes."""
 
     form: _ElementForm
     slot: int
@@ -172,7 +172,7 @@ class _Scope:
         self.imports: dict[str, _NestedImport] = {}
         self.declared: dict[str, bool] = {}  # name → whether it is global; else nonlocal
         self.uses: list[_NameUse] = []
-        # where names are looked for that are not bound here
+        # where names that are not bound here are searched
         self.enclosing: _Scope = above or self
         if above is not None and above.is_class:
             self.enclosing = above.enclosing
@@ -190,21 +190,21 @@ class _TextReader(ast.NodeVisitor):
         }
         self._forms: list[_ElementForm] = []
         self._top_imports: dict[str, dict[str, None]] = {}  # name → targets of imports at the top
-        self._typing_imports: dict[str, str] = {}  # the same of imports for type checkers alone
-        self._loaded_names: dict[str, None] = {}  # what imports at the top name, in full
+        self._typing_imports: dict[str, str] = {}  # the same of imports that only type checkers use
+        self._loaded_names: dict[str, None] = {}  # full names in imports at the top
         self._named_modules: dict[str, None] = {}  # modules that imports and strings name
         self._stars: dict[str, None] = {}  # modules imported with a star
-        self._words: set[str] = set()  # that stand in the text and are no holes
+        self._words: set[str] = set()  # words in the text that are not holes
         self._names_itself: set[str] = set()  # such as `__name__`
         self._is_whole = False  # the text may look up any of its names
-        self._is_typing = False  # what is read is for type checkers alone
+        self._is_typing = False  # the current node is only for type checkers
         self._in_try = self._in_body = self._in_decorators = False
-        self._in_sentence = False  # what is read is a message or a description
+        self._in_sentence = False  # the current node is a message or a description
         self._module = self._scope = _Scope(None)
         self._form = _ElementForm()
 
     def read(self, module: ast.Module) -> ModuleText:
-        """Return what the text of a tree says."""
+        """Return the content of a tree."""
         self._read_top(module.body)
         bindings = self._bindings()
         own = {name for form in self._forms for name in form.names}
@@ -276,7 +276,7 @@ class _TextReader(ast.NodeVisitor):
                 self._named_modules[full] = None
 
     def _bindings(self) -> dict[str, str]:
-        """Return what each name at the top is bound to by an import and by nothing else.
+        """Return the targets of the names at the top that are bound only by imports.
 
         An import of a name that is bound in another way, too, becomes an element.
         """
@@ -320,7 +320,7 @@ class _TextReader(ast.NodeVisitor):
         return [name for name in dict.fromkeys(packages) if name[:1] not in {OWN, STAR, IMPORTED}]
 
     def _asks_for_modules(self, targets: tuple[str, ...]) -> bool:
-        """Tell whether the text may get itself as a module."""
+        """Return whether the text may get itself as a module."""
         if any(target.startswith("sys.modules") for target in targets):
             return True
         named = {full.rpartition(".")[2] for full in self._named_modules}
@@ -328,7 +328,7 @@ class _TextReader(ast.NodeVisitor):
         return by_name and "__name__" in self._names_itself
 
     def _mark_optional(self, meanings: Mapping[str, str]) -> bool:
-        """Mark the definitions that do nothing by themselves; tell whether one is registered."""
+        """Mark the definitions that do nothing by themselves; return whether one is registered."""
         registers = False
         for form in self._forms:
             node = form.node
@@ -407,7 +407,7 @@ class _TextReader(ast.NodeVisitor):
                     self.visit(node)
 
     def visit(self, node: ast.AST) -> None:
-        """Read a node by the method for its kind, or field by field; all in one call: a text has many nodes."""
+        """Read a node by the method for its kind, or field by field; one method only, for speed."""
         kind = node.__class__
         if (special := self._special.get(kind)) is not None:
             special(node)
@@ -476,7 +476,7 @@ class _TextReader(ast.NodeVisitor):
         self._in_sentence = was
 
     def _note_call(self) -> None:
-        """Note that something is called, and not only by who uses the definition."""
+        """Note a call that is executed with the definition, not only when the definition is used."""
         if not self._in_body and not self._in_decorators:
             self._form.acts = True
 
@@ -514,7 +514,7 @@ class _TextReader(ast.NodeVisitor):
         self._emit(")")
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
-        """Read an import below the top: what it binds is said where it is used."""
+        """Read an import below the top; each use of a name that it binds is replaced by its target."""
         scope = self._scope
         for name, target, full in _aliases(node):
             self._note_import(name, target, full)
@@ -582,7 +582,7 @@ class _TextReader(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815  # as `NodeVisitor` asks for it
 
     def _emit_header(self, node: _Definition) -> None:
-        """Put what comes first of a definition."""
+        """Emit the first tokens of a definition."""
         was, self._in_decorators = self._in_decorators, True
         self._emit(f"({node.__class__.__name__} {node.name}", "decorators", node.decorator_list)
         self._in_decorators = was
@@ -669,14 +669,14 @@ def _aliases(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]
 
 
 def _prefixes(target: str) -> Iterator[str]:
-    """Yield a dotted name, and what is left of it without its last words."""
+    """Yield a dotted name, then the name without its last word, and so on."""
     while target:
         yield target
         target = target.rpartition(".")[0]
 
 
 def _attribute_chain(node: ast.expr) -> tuple[ast.expr, str]:
-    """Return of what attributes are taken, and these: ".a.b"."""
+    """Return the base of an attribute chain, and the attributes: ".a.b"."""
     attributes = ""
     while isinstance(node, ast.Attribute):
         attributes = f".{node.attr}{attributes}"
@@ -685,18 +685,18 @@ def _attribute_chain(node: ast.expr) -> tuple[ast.expr, str]:
 
 
 def _is_constant(statement: ast.stmt) -> bool:
-    """Tell whether a statement does nothing, as a docstring does."""
+    """Return whether a statement does nothing, as a docstring does."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _is_type_checking(test: ast.expr) -> bool:
-    """Tell whether a condition holds for type checkers alone."""
+    """Return whether a condition holds only for type checkers."""
     name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
     return bool(name == "TYPE_CHECKING")
 
 
 def _single_bound_name(statement: ast.stmt) -> str:
-    """Return the one name that an assignment binds; '' of all else."""
+    """Return the one name that an assignment binds; empty for other statements."""
     match statement:
         case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
             return name
@@ -704,7 +704,7 @@ def _single_bound_name(statement: ast.stmt) -> str:
 
 
 def _has_only(harmless: frozenset[str], node: _Definition, meanings: Mapping[str, str]) -> bool:
-    """Tell whether a definition has no decorators but those, with constants as arguments."""
+    """Return whether a definition has only these decorators, with constants as arguments."""
     for decorator in node.decorator_list:
         if _decorator_name(decorator, meanings) not in harmless:
             return False
@@ -716,16 +716,16 @@ def _has_only(harmless: frozenset[str], node: _Definition, meanings: Mapping[str
 
 
 def _decorator_name(node: ast.expr, meanings: Mapping[str, str]) -> str:
-    """Return the full name of a decorator, or of what is called to make it; '' of none."""
+    """Return the full name of a decorator, or of the function that returns it; empty if it has none."""
     base, attributes = _attribute_chain(node.func if isinstance(node, ast.Call) else node)
     return f"{meanings.get(base.id, base.id)}{attributes}" if isinstance(base, ast.Name) else ""
 
 
 def _is_plain(node: _Definition, meanings: Mapping[str, str]) -> bool:
-    """Tell whether a definition consists of what does nothing when it is made, calls aside."""
+    """Return whether a definition has no effect when it is executed, apart from calls."""
     if not isinstance(node, ast.ClassDef):
         return True
-    if node.bases or node.keywords:  # what they do with a subclass is not known
+    if node.bases or node.keywords:  # their effect on a subclass is unknown
         return False
     return all(
         _has_only(_HARMLESS_ON_METHODS, statement, meanings)

@@ -1,8 +1,8 @@
-"""A person's own defaults: the file config.toml, below the command line and the environment.
+"""A user's own defaults: the file config.toml, below the command line and the environment.
 
     home = "~/queue"              # as LAUNCHER_HOME
 
-    [subsets]                     # words for data IDs, added to a laboratory's own
+    [subsets]                     # words for data IDs, added to a plugin package's own
     wild = ["InTheWild", "SDXL-*"]
 
     [modifiers]
@@ -16,13 +16,13 @@
     [backends.slurm]              # engines beside this machine: see launcher/backends/settings.py
     cpus = 8
 
-    [notify.mail]                 # who is told of what: see launcher/notify/settings.py
+    [notify.mail]                 # where messages are sent: see launcher/notify/settings.py
     url_file = "~/.config/launcher/mail.url"
 
     [run]                         # a verb's options, named as on the command line
     detach = true
 
-What an experiment depends on stands in its task file; here stands what a person likes.
+Settings on which an experiment depends belong to its task file; this file contains a user's preferences.
 """
 
 import importlib
@@ -43,7 +43,7 @@ MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")
 KEYS = ("home", "on", *WORDS, "sharing", "backends", "notify")
 
-# Texts, not compiled: every command imports this, and who has no file needs none of them.
+# Texts, not compiled: every command imports this, and users without a file do not need them.
 _BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
 _DOTTED = rf"(?:{_BARE})(?:[ \t]*\.[ \t]*(?:{_BARE}))*"
 _HEADER = rf"[ \t]*\[[ \t]*({_DOTTED})[ \t]*\][ \t]*(?:#.*)?"
@@ -51,23 +51,23 @@ _ASSIGNED = rf"[ \t]*({_DOTTED})[ \t]*="
 _PLACED = r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$"
 
 Part = TypeVar("Part")
-Fault = tuple[tuple[str, ...], str]  # which key, and what is wrong with it
-Options = Mapping[str, Any]  # by their names as written; whatever stands there
+Fault = tuple[tuple[str, ...], str]  # key, error
+Options = Mapping[str, Any]  # by their names as written, with values of any type
 
 
 class Configuration(NamedTuple):
-    """What the file says; nothing of it where there is no file."""
+    """The content of the file; empty if there is no file."""
 
     file: Path
     exists: bool = False
     home: Path | None = None  # absolute
     subsets: Mapping[str, tuple[str, ...]] = {}  # by the word for them, as in `launcher.ids.Words`
     modifiers: Mapping[str, tuple[str, ...]] = {}
-    rules: "SharingRules | None" = None  # of [sharing]; None: the file has none
+    rules: "SharingRules | None" = None  # of [sharing]; None if the file has none
     options: Mapping[str, Options] = {}  # by verb
     on: object = None  # where jobs run that do not say it, as written
     backends: object = None  # the tables of [backends], as written
-    notify: object = None  # the table [notify], as written; None: the file has none
+    notify: object = None  # the table [notify], as written; None if the file has none
     lines: Mapping[tuple[str, ...], int] = {}  # where each key stands
 
     def place(self, *keys: str) -> str:
@@ -87,7 +87,7 @@ class Configuration(NamedTuple):
             raise UsageError("\n       ".join(messages))
 
     def _line(self, keys: tuple[str, ...]) -> int:
-        """Return the line of a key, or of what it is part of; 0 where that is not known."""
+        """Return the line of a key, or of the table that contains it; 0 if unknown."""
         for length in range(len(keys), 0, -1):
             wanted = keys[:length]
             if line := self.lines.get(wanted):
@@ -128,9 +128,9 @@ def read_configuration(
     """Read the user's file.
 
     Args:
-        environ: tells where it is.
-        verbs: the tables of options that there can be; None: any. Which options a verb has, and
-            what they take, is returned by `launcher.cli.main.defaults`.
+        environ: defines the path of the file.
+        verbs: the tables of options that are allowed; None: any. The options of a verb and the types of
+            their values are returned by `launcher.cli.main.defaults`.
         further: other errors of these tables; they are reported with the rest.
 
     Raises:
@@ -173,7 +173,7 @@ def read_configuration(
 
 
 class WatchedConfig(Generic[Part]):
-    """A part of the user's file, read again when that was changed; while it cannot be understood, what held holds on."""
+    """A part of the user's file, read again after each change; if the file has errors, the previous value is used."""
 
     def __init__(
         self,
@@ -185,20 +185,20 @@ class WatchedConfig(Generic[Part]):
         """Begin without having read anything.
 
         Args:
-            environ: tells where the file is.
+            environ: defines the path of the file.
             read: returns the part.
-            warn: called with what is wrong with the file, once.
-            initial: what holds until it was understood; None: then nothing is known.
+            warn: called with each error of the file, once.
+            initial: the value until the file was read without errors; None if unknown.
         """
         self._environ, self._read, self._warn, self._current = environ, read, warn, initial
         self._file_stamp: object = ()
         self._last_error = ""
 
     def __call__(self) -> Part:
-        """Return what holds now.
+        """Return the current value.
 
         Raises:
-            UsageError: the file has never been understood, and nothing holds until it is.
+            UsageError: the file was never read without errors, and there is no initial value.
         """
         try:
             seen = file_stamp(str(configuration_file(self._environ)))
@@ -221,14 +221,14 @@ def read_keys(
     faults: list[Fault],
     hint: str = "",
 ) -> dict[str, Any]:
-    """Return what the keys of a table say, by their names with underscores.
+    """Return the values of a table, by the names of their keys with underscores.
 
     Args:
         place: the table's.
         table: as the file has it.
-        keys: key → what is expected, '' where its reader says so itself, and how it is read.
-        faults: where all that is wrong with it is added.
-        hint: what is said of an unknown key, which stands for its `{}`.
+        keys: key → expected value in words (empty if its reader reports that itself), and its reader.
+        faults: list to which all errors are added.
+        hint: message about an unknown key, which replaces its `{}`.
     """
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -305,7 +305,7 @@ def _text(file: Path, *, demanded: bool) -> str | None:
 
 
 def _parse_toml(file: Path, text: str) -> dict[str, Any]:
-    # only who has a file pays for the parser: it takes as long to import as all the rest
+    # only users with a file import the parser, which takes as long as all other imports
     tomllib = importlib.import_module("tomllib")
     try:
         read: dict[str, Any] = tomllib.loads(text)
@@ -355,7 +355,7 @@ def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """Return where keys and tables stand, found line by line; tomllib does not tell."""
+    """Return the lines of keys and tables, found line by line because tomllib does not report them."""
     lines_of: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.split("\n"), 1):

@@ -56,7 +56,8 @@ def restart_scheduler(home: Home) -> None:
 
     All helpers notice a death at once; one of them acts, so that one death counts once.
     """
-    with contextlib.suppress(OSError, MachineError):  # MachineError: the home is no folder any more
+    # MachineError: the home is not a folder any more
+    with contextlib.suppress(OSError, MachineError):
         if not home.exists() or home.stop_record.exists() or scheduler_pid(home) is not None:
             return
         held = lock_file(home.revival_lock)

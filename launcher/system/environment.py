@@ -25,9 +25,9 @@ def attempt_environment(
     """Return the environment of an attempt.
 
     Args:
-        owner_environment: that in which its job was queued.
-        overrides: what holds whatever its owner had there.
-        unless_set: what its owner may have set otherwise.
+        owner_environment: the environment in which its job was queued.
+        overrides: variables that replace the owner's.
+        unless_set: variables that the owner's replace.
     """
     variables = {**unless_set, **owner_environment, **overrides}
     variables.pop(RECORD_VARIABLE, None)
@@ -51,14 +51,14 @@ def queue_variables(home: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment as its owner made it; what a job has changed of its own stays."""
+    """Return an environment as its owner made it; a job's changes of its own variables stay."""
     variables = {name: text for name, text in environ.items() if name != RECORD_VARIABLE}
     if RECORD_VARIABLE not in environ:
         return variables
     for name in OWN_VARIABLES:
         variables.pop(name, None)
     for name, entry in (read_record(environ[RECORD_VARIABLE]) or {}).items():
-        match entry:  # what cannot be understood is left out
+        match entry:  # an invalid entry is left out
             case [str(ours), None] if variables.get(name) == ours:
                 del variables[name]
             case [str(ours), str(before)] if variables.get(name) == ours:
@@ -67,11 +67,11 @@ def owners_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def with_site_changes(owner: Mapping[str, str], changes: str) -> dict[str, str]:
-    """Return an owner's environment with what a site's prologue has changed.
+    """Return an owner's environment with the changes that a site's prologue made.
 
     Args:
-        owner: that in which a job was queued.
-        changes: of `site_changes`, as JSON; what cannot be understood is left out.
+        owner: the environment in which a job was queued.
+        changes: of `site_changes`, as JSON; entries that cannot be parsed are left out.
     """
     variables = dict(owner)
     for name, change in (read_record(changes) or {}).items():

@@ -1,4 +1,4 @@
-"""What a scheduler meets and survives, for its log: a trouble that stays is logged once a minute; long logs are set aside."""
+"""The scheduler's log of errors that it survives: repeated errors are logged once a minute, long logs are rotated."""
 
 import contextlib
 import logging
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from launcher.errors import StoreError
 
-LOG_EVERY_S = 60.0  # at most so often the log tells of the same
+LOG_EVERY_S = 60.0  # shortest time between two log lines about the same error
 EXPECTED_ERRORS = (OSError, StoreError, sqlite3.Error)  # a full disk, most of all
 
 logger = logging.getLogger(__name__)
 
 
 class ErrorThrottle:
-    """Tells the log of errors; of one that is expected in a line, of another with where it arose."""
+    """Write errors to the log: one line for an expected error, a traceback for any other."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Know of none; the clock counts seconds."""
@@ -40,7 +40,7 @@ class ErrorThrottle:
 
     @contextlib.contextmanager
     def suppress_and_log(self, *kinds: type[Exception]) -> Iterator[None]:
-        """Go on behind this block when it raises one of these errors, which is logged."""
+        """Continue after this block if it raises one of these errors; the error is logged."""
         try:
             yield
         except kinds as error:
@@ -48,9 +48,9 @@ class ErrorThrottle:
 
 
 def rotate_long_log(log: Path, most_bytes: int) -> None:
-    """Begin a log of standard output and error anew where it is long; one older log is kept.
+    """Start a new log of standard output and error if the log is long; one older log is kept.
 
-    A log that cannot be set aside, as on a full disk, goes on.
+    A log that cannot be renamed, as on a full disk, continues.
     """
     with contextlib.suppress(OSError):
         if log.stat().st_size <= most_bytes:
@@ -68,7 +68,7 @@ def rotate_long_log(log: Path, most_bytes: int) -> None:
 
 
 def _error_key(error: Exception) -> object:
-    """Return what two errors of the same trouble share: not their words, which may name a new file each time."""
+    """Return the key of an error's cause; its text is not part of it, because it may name a new file each time."""
     if isinstance(error, OSError) and error.errno is not None:
         return type(error), error.errno
     return type(error), str(error)

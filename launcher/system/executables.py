@@ -29,7 +29,7 @@ _SHELLS = {"sh", "bash", "dash", "zsh", "ksh"}
 
 
 def missing_program(program: str, folder: Path, environment: Mapping[str, str]) -> str:
-    """Return why a program cannot be started as it is typed, from its folder; '' if it can.
+    """Return why a program cannot be started as it is typed, from its folder; empty if it can.
 
     Args:
         program: the first word of a command line.
@@ -56,7 +56,7 @@ def is_assignment(word: str) -> bool:
 
 
 def interpreter_fault(path: Path, name: str) -> str:
-    """Return why Linux cannot start an executable file that exists; '' if nothing is known against it.
+    """Return why Linux cannot start an executable file that exists; empty if no reason is known.
 
     Args:
         path: of the file.
@@ -84,7 +84,7 @@ def interpreter_fault(path: Path, name: str) -> str:
 
 
 def missing_script(argv: Sequence[str], folder: Path) -> str:
-    """Return that the script of an interpreter does not exist; '' if it does, or if there is none.
+    """Return that the script of an interpreter does not exist; empty if it does, or if there is none.
 
     Other words of a command line are not checked: they may name outputs.
 
@@ -112,7 +112,7 @@ def without_wrappers(argv: Sequence[str]) -> list[str]:
 
 
 def script_of(argv: Sequence[str]) -> str:
-    """Return the script that an interpreter is asked to run; '' if there is none, or none is known."""
+    """Return the script that an interpreter is asked to run; empty if there is none, or none is known."""
     words = without_wrappers(argv)
     if not words:
         return ""

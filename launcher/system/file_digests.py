@@ -1,7 +1,7 @@
-"""Digests of what is in files, each found once while the file's size, time and inode are as they were.
+"""Digests of the content of files, each computed once while the file's size, time and inode are unchanged.
 
-A file that was changed within the last seconds may be changed again without another time: what is known of such a
-one is not kept. Digests of large files are kept from one process to the next: a small file is read sooner than that.
+A file that was changed within the last seconds may be changed again and keep its time. The digest of such a file is
+not cached. Digests of large files are cached across processes; reading a small file is faster than the cache.
 """
 
 import contextlib
@@ -21,9 +21,9 @@ from launcher.system.files import FileStamp, FileVersion, file_stamp, read_json,
 from launcher.units import format_bytes
 
 MISSING_DIGEST = ""  # the digest of a file that is not there, or cannot be read
-CHANGED_DIGEST = "changed"  # in the place of the digest of a file that changed while a program ran
-MOST_READ = 64 << 20  # bytes of a file that nobody has called an input
-UNSTABLE_S = 2.0  # file systems tell times in steps of up to two seconds
+CHANGED_DIGEST = "changed"  # instead of the digest of a file that changed while a program ran
+MOST_READ = 64 << 20  # bytes of a file that is not an input
+UNSTABLE_S = 2.0  # file systems record times in steps of up to two seconds
 LARGE_BYTES = 1 << 20
 CHUNK_BYTES = 8 << 20  # read at once; a file that is larger reports its progress
 MOST_FILES = 2000
@@ -46,7 +46,7 @@ def progress_text(path: str, read: int, size: int) -> str:
 
 
 class CacheFile:
-    """What earlier processes read, in a file of several parts; it is read when it is first needed."""
+    """The results of earlier processes, in a file of several parts; the file is read at first use."""
 
     def __init__(self, path: Path | None, max_entries: Mapping[str, int]) -> None:
         """Begin without having read it.
@@ -76,19 +76,19 @@ class CacheFile:
         }
 
     def get(self, part: str, key: str, read: Callable[[Any], Value]) -> Value | None:
-        """Return what is known under a key; None where that is nothing, or damaged."""
+        """Return the entry of a key; None if it is missing or damaged."""
         try:
             return read(self._parts[part][key])
         except (LookupError, ValueError, TypeError):
             return None
 
     def add(self, part: str, key: str, value: object) -> None:
-        """Take in what is known now."""
+        """Add an entry."""
         self._parts[part][key] = value
         self._added[part][key] = value
 
     def save(self) -> None:
-        """Add what is new to what the file holds by now, where it can be written."""
+        """Add the new entries to the current content of the file, if it can be written."""
         if self._path is None or not any(self._added.values()):
             return
         newest = {
@@ -103,11 +103,11 @@ class CacheFile:
 
 
 class FileDigests:
-    """What is in files.
+    """Compute the digests of files.
 
     Args:
-        path: of a file that keeps the digests of large ones, where its folder is there; None: nothing is kept.
-        watch: called after each piece of a large file; it may raise `HashingStopped`.
+        path: of a file that stores the digests of large files, if its folder exists. If None, nothing is stored.
+        on_progress: called after each piece of a large file; it may raise `HashingStopped`.
     """
 
     def __init__(self, path: Path | None = None, on_progress: HashProgress | None = None) -> None:
@@ -117,7 +117,7 @@ class FileDigests:
         self._digests: dict[str, tuple[list[int], str]] = {}  # path → size, time and inode; digest
 
     def digest_file(self, path: Path | str) -> str:
-        """Return a digest of a file; that of a folder is empty: to read all images would take too long.
+        """Return a digest of a file; that of a folder is empty, because reading all its images would take too long.
 
         Raises:
             OSError: there is none, or it cannot be read.
@@ -149,7 +149,7 @@ class FileDigests:
         return content.hexdigest()[:16]
 
     def save(self) -> None:
-        """Keep what is known of large files for the next process, where it can be kept."""
+        """Store the digests of large files for the next process, if the file can be written."""
         self._cache.save()
 
     def read_file_version(self, path: str) -> FileVersion | None:
@@ -210,12 +210,12 @@ def current_digests(
     path_of: Callable[[str], str],
     find_digest: Callable[[str, float], str],
 ) -> dict[str, str]:
-    """Return what is in the files of a program now, by their names.
+    """Return the current digests of a program's files, by their names.
 
-    A large file that is no input is read only where its digest is known.
+    A large file that is not an input is read only if `known` contains its digest.
 
     Args:
-        known: what was in them when the program was done.
+        known: the digests when the program finished.
         inputs: names of files that are read, however large they are.
         path_of: returns the path of a name.
         find_digest: `FileDigests.digest_or_missing`.

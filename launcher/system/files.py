@@ -19,8 +19,9 @@ TIMEOUT_ERRORS = frozenset(
         *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH),
     }
 )
-DISK_FULL_PAUSE_S = 1.0  # before what could not be written is tried again
-AWAY_TIMEOUT_S = 60.0  # for a file system that is not mounted: so long a pilot without folder stays
+DISK_FULL_PAUSE_S = 1.0  # before a failed write is tried again
+# until a file system that is not mounted counts as gone, and a pilot without folder exits
+AWAY_TIMEOUT_S = 60.0
 
 WriteResult = TypeVar("WriteResult")
 FileStamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
@@ -78,12 +79,12 @@ def write_atomic(
         path: the file.
         content: all of it.
         mode: of a new file.
-        durable: synced to the disk; else quick, for what is not needed after a power cut.
+        durable: synced to the disk. If False, it is faster, for files that are not needed after a power cut.
 
     Raises:
         OSError: the disk is full or the folder cannot be written; `path` is then untouched.
     """
-    # what is no Unicode, such as a file's name in bytes, is escaped as JSON escapes it
+    # characters that are not valid Unicode, such as a file name's bytes, are escaped as in JSON
     data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
     folder = os.path.dirname(path) or "."  # noqa: PTH120  # this is done for every attempt; a Path costs 10 µs
     temporary = f"{folder}/.{os.urandom(8).hex()}.tmp"  # short: `path` may use all 255
@@ -94,12 +95,12 @@ def write_atomic(
                 view = view[os.write(descriptor, view) :]
             if durable:
                 os.fsync(descriptor)
-        os.replace(temporary, path)  # noqa: PTH105  # likewise
+        os.replace(temporary, path)  # noqa: PTH105  # as above
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108  # likewise
+            os.unlink(temporary)  # noqa: PTH108  # as above
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = os.fspath(path)  # of a full disk, say which
+            error.filename = os.fspath(path)  # so that the error of a full disk names the file
         raise
     if durable:
         sync(folder)
@@ -150,15 +151,15 @@ def write_when_possible(
     transient_errors: Container[int] = DISK_FULL_ERRORS | TIMEOUT_ERRORS,
     warn: Callable[[str], None] = lambda _: None,
 ) -> WriteResult:
-    """Write what must not be lost: try again while the disk is full, does not answer, or is away.
+    """Write content that must not be lost: try again while the disk is full, does not answer, or is away.
 
     Args:
-        write: is called until it succeeds; what an earlier call has left must not hinder it.
-        is_away: tells whether the file system is not there. That is waited for `AWAY_TIMEOUT_S`: it
-            may have been deleted.
-        is_over: tells whether nobody needs it any more.
-        transient_errors: numbers of the errors that are waited for without end.
-        warn: gets, once, what is waited for.
+        write: is called until it succeeds; the remains of an earlier call must not make it fail.
+        is_away: returns whether the file system is missing. The wait for that ends after `AWAY_TIMEOUT_S`,
+            because it may have been deleted.
+        is_over: returns whether the content is no longer needed.
+        transient_errors: numbers of the errors after which it tries again without a limit.
+        warn: called once with the reason of the wait.
 
     Raises:
         OSError: another error, or it is over, or was away for too long.
@@ -200,7 +201,7 @@ def read_record(text: bytes | str) -> dict[str, Json] | None:
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """Return what a small file holds, in half the time that a file object takes.
+    """Return the content of a small file, in half the time that a file object takes.
 
     Raises:
         OSError: there is none, or it cannot be read.
@@ -210,7 +211,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def read_all(descriptor: int) -> bytes:
-    """Return what a file or a pipe holds from its present position on.
+    """Return the content of a file or a pipe from its current position on.
 
     Raises:
         OSError: it cannot be read.
@@ -222,13 +223,13 @@ def read_all(descriptor: int) -> bytes:
 
 
 def sync(path: Path | str) -> None:
-    """Make what a file holds, or new and other names in a folder, survive a power cut."""
+    """Sync the content of a file, or the names in a folder, so that they survive a power cut."""
     with open_descriptor(path, os.O_RDONLY) as descriptor:
         os.fsync(descriptor)
 
 
 def device_and_inode(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of what lies at a path, None where nothing does."""
+    """Return device and inode of the file or folder at a path; None if there is none."""
     try:
         there = path.stat()
     except OSError:
@@ -237,7 +238,7 @@ def device_and_inode(path: Path) -> tuple[int, int] | None:
 
 
 def file_stamp(path: str) -> FileStamp | None:
-    """Return a stamp to tell later whether a file is the same; None where there is none."""
+    """Return a stamp by which a change of the file can be noticed later; None if there is no file."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError):  # ValueError: no file can have such a name

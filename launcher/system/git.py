@@ -1,4 +1,4 @@
-"""The state of the git working tree around a folder: its commit, and what was changed since."""
+"""The state of the git working tree around a folder: its commit, and the files that were changed since."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ _RENAMED = b"2"  # an entry that is followed by the name it had before
 
 
 class WorkTree(NamedTuple):
-    """A working tree as git sees it; files that git does not know are no part of it."""
+    """A working tree as git sees it; files that git does not track are not part of it."""
 
     commit: str
     changed: tuple[str, ...] = ()  # files that are not as the commit has them, from its top
@@ -29,12 +29,12 @@ class WorkTree(NamedTuple):
 def worktree(folder: Path, modules: Iterable[str] = ()) -> WorkTree | None:
     """Return the working tree around a folder; None without git, repository or commit.
 
-    Nothing is written, not even git's own index, and no folder is searched for new files: data
-    sets may lie there.
+    Nothing is written, not even git's own index. No folder is searched for new files, because it
+    may contain data sets.
 
     Args:
-        folder: where to look from.
-        modules: of these those with changed files are returned, of a package its `__init__.py`.
+        folder: where the search for a repository begins.
+        modules: those of them that have changed files are returned; for a package, its `__init__.py` counts.
     """
     output = _git(folder, "status", "--porcelain=v2", "--branch", "-z", "--untracked-files=no")
     if output is None:
@@ -75,7 +75,7 @@ def _read(output: bytes) -> tuple[str | None, list[str]]:
 
 
 def _git(folder: Path, *words: str) -> bytes | None:
-    """Return what git says, None where it fails, is absent or takes too long."""
+    """Return git's output; None if it fails, is absent or takes too long."""
     try:
         process = subprocess.run(
             ["git", "--no-optional-locks", *words],

@@ -16,14 +16,14 @@ class SharingRules(NamedTuple):
 
     reserve: int = 0  # bytes of each GPU that are left to others
     max_per_gpu: int | None = None  # jobs of ours on one GPU at once; None: no limit
-    idle_s: float = 0.0  # a GPU is taken only when others have not used it for so long
+    idle_s: float = 0.0  # time for which others must not have used a GPU before it is taken
     devices: tuple[str, ...] | None = None  # as CUDA_VISIBLE_DEVICES: which are ours to use
-    unknown: float = UNKNOWN_FRACTION  # of a GPU, for a job of which nothing similar is known
+    unknown: float = UNKNOWN_FRACTION  # of a GPU, for a job without similar known jobs
     adaptive: bool = True  # False: `max_per_gpu` jobs share a GPU, whatever their loads are
 
     @property
     def max_jobs_per_gpu(self) -> int | None:
-        """How many jobs of ours may be on one GPU at once; None: as many as pays."""
+        """The number of our jobs that may be on one GPU at once; None if only the benefit limits it."""
         return self.max_per_gpu if self.adaptive else self.max_per_gpu or 1
 
     def unknown_bytes(self, total: int) -> int:
@@ -36,12 +36,12 @@ class SharingRules(NamedTuple):
 
 
 TABLE = "sharing"
-# what the file may still say → what holds
+# removed key → explanation of the current behaviour
 REMOVED_KEYS = {"mps": "jobs on the same GPU take turns"}
 
 
 def removed_key_notes(configuration: Configuration) -> tuple[str, ...]:
-    """Return what a file says that nothing comes of any more, with its place."""
+    """Return notes about keys of a file that no longer have an effect, with their places."""
     return tuple(
         f"note: {configuration.place(TABLE, key)}: {TABLE}.{key} no longer has an effect: {what}"
         for key, what in REMOVED_KEYS.items()
@@ -84,7 +84,7 @@ def _read_devices(value: object) -> tuple[str, ...]:
     return words
 
 
-# key → what is expected, its reader
+# key → expected value in words, its reader
 _KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "reserve": (
         'the memory reserved for other users on each GPU, such as "2GiB"',
@@ -108,7 +108,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[object], Any]]] = {
 
 
 def read_rules(table: object, faults: list[Fault]) -> SharingRules:
-    """Return what the table says.
+    """Return the rules of the table.
 
     Args:
         table: as the file has it.

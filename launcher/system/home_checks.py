@@ -1,4 +1,4 @@
-"""What makes a folder fit to be a queue's home: on a local disk, its user's alone, of this machine. And where it was before."""
+"""Checks of a queue's home: on a local disk, accessible only to its user, of this machine. Also its earlier places."""
 
 import hashlib
 import os
@@ -25,13 +25,13 @@ _OCTAL_ESCAPE = re.compile(r"\\([0-7]{3})")
 class Mount(NamedTuple):
     """A file system, and where it can be seen."""
 
-    root: str  # the folder of it that lies there
+    root: str  # the folder of the file system that is mounted there
     mount_point: str
     kind: str
 
 
 def parse_mounts(mountinfo: str) -> Iterator[Mount]:
-    """Yield what is mounted; of two on one point the later one is seen.
+    """Yield the mounted file systems; if two have the same mount point, the later one is visible.
 
     Args:
         mountinfo: as /proc/self/mountinfo has it. Source: proc_pid_mountinfo(5).
@@ -47,7 +47,7 @@ def parse_mounts(mountinfo: str) -> Iterator[Mount]:
 
 
 def file_system(mountinfo: str, path: Path) -> str | None:
-    """Return the type of the file system that a path lies on, None when it is unknown.
+    """Return the type of the file system that contains a path; None if unknown.
 
     Args:
         mountinfo: the text of /proc/self/mountinfo.
@@ -62,7 +62,7 @@ def file_system(mountinfo: str, path: Path) -> str | None:
 
 
 def is_remote(kind: str | None) -> bool:
-    """Tell whether several machines may write to a file system of this type at once."""
+    """Return whether several machines may write to a file system of this type at once."""
     return kind is not None and re.fullmatch(_NETWORK, kind) is not None
 
 
@@ -80,7 +80,7 @@ def default_folder(state: Path, mountinfo: str, uid: int) -> Path:
 
 
 def read_mountinfo() -> str:
-    """Return what the kernel tells of mounted file systems; nothing where it does not."""
+    """Return the kernel's list of mounted file systems; empty if there is none."""
     try:
         return read_bytes("/proc/self/mountinfo").decode(errors="surrogateescape")
     except OSError:
@@ -96,7 +96,7 @@ def resolve_links(path: Path) -> Path:
 
 
 def network_warning(folder: Path, mountinfo: str) -> str | None:
-    """Return what to tell of a home on a network file system, None when it lies on a local one.
+    """Return a warning about a home on a network file system; None if it is on a local one.
 
     Args:
         folder: the home's.
@@ -112,16 +112,16 @@ def network_warning(folder: Path, mountinfo: str) -> str | None:
 
 
 def check_owner(folder: Path) -> None:
-    """Refuse a home that is not the user's own folder, and close an own one to everybody else.
+    """Refuse a home that is not the user's own folder, and deny others access to an own one.
 
     Raises:
-        MachineError: it is no folder, another user's, or reached over another user's link.
+        MachineError: it is not a folder, or is another user's, or is reached over another user's link.
     """
     try:
         linked = folder.lstat()
         if stat.S_ISLNK(linked.st_mode) and (
             linked.st_uid != os.geteuid() or folder.parent == FALLBACK_FOLDERS
-        ):  # where everybody may write, a link leads where its maker wants
+        ):  # where every user may write, the link's owner decides where it leads
             raise unusable_home_error(folder, f"is a link of {_user_name(linked.st_uid)}")
         there = folder.stat()
         if not stat.S_ISDIR(there.st_mode):
@@ -135,9 +135,9 @@ def check_owner(folder: Path) -> None:
 
 
 def other_writers(path: Path) -> str:
-    """Return who but its user and root may change a file or folder, or put another in its place; '' where nobody may.
+    """Return the others, except root, that may change or replace a file or folder; empty if there are none.
 
-    A folder with the sticky bit, such as /tmp, lets nobody replace what another user made there.
+    In a folder with the sticky bit, such as /tmp, users cannot replace files of other users.
     """
     path = resolve_links(path)
     for place in (path, *path.parents):
@@ -156,20 +156,20 @@ def other_writers(path: Path) -> str:
             "root",
             login_name(mine),
         }:
-            return f"group {group!r} may write {place}"  # a group of a user's name is his alone
+            return f"group {group!r} may write {place}"  # a group with a user's name contains only this user
     return ""
 
 
 def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
-    """Refuse a home of another machine or container; one that tells of none becomes this one's.
+    """Refuse a home of another machine or container; if the record names none, record this one.
 
-    Processes of another PID namespace cannot be seen, so from here it would be unknown which of the queue's jobs
-    run: each would be started again beside itself. Once none of them lives, as after a container was restarted or
-    the machine was, the home goes over to the namespace that uses it next.
+    Processes of another PID namespace cannot be seen. So it would be unknown which of the queue's jobs run, and each
+    would be started a second time. When none of them lives, as after a restart of the container or the
+    machine, the home is assigned to the namespace that uses it next.
 
     Args:
         record: the home's file that names its machine and PID namespace.
-        is_served: tells whether processes of this home live, here or in another namespace.
+        is_served: returns whether processes of this home live, here or in another namespace.
 
     Raises:
         MachineError: the home belongs to another machine or namespace, or cannot be written.
@@ -192,7 +192,8 @@ def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
                 raise MachineError(_raise_in_use(record.parent, owner["namespace"]))
             write_json(record, now, mode=0o600)
     except OSError as error:
-        if "machine" not in owner:  # else the disk is full, or so, and the older record does
+        # otherwise the write failed, as on a full disk, and the older record is sufficient
+        if "machine" not in owner:
             raise MachineError(
                 f"cannot record the owner of the queue folder in {record}: {error.strerror}"
             ) from error
@@ -237,7 +238,7 @@ def relocation(record: Path) -> Relocation | None:
         original = read_json(Path(before, record.name))
     except (FileNotFoundError, NotADirectoryError):
         return found._replace(is_copy=False)
-    except OSError:  # it is there and cannot be looked at
+    except OSError:  # it exists and cannot be read
         return found
     # an older version writes no ID
     is_copy = original is not None and original.get(_ID, known[_ID]) == known[_ID]
@@ -270,7 +271,7 @@ def former_folders(record: Path) -> list[str]:
 
 
 def home_id(record: Path) -> str:
-    """Return the ID of a home; '' if it has none yet."""
+    """Return the ID of a home; empty if it has none yet."""
     return str((read_json(record) or {}).get(_ID, ""))
 
 
@@ -283,7 +284,7 @@ def _home_place(folder: Path) -> dict[str, Json]:
 
 
 def _is_in_other_namespace(owner: Mapping[str, Json]) -> bool:
-    """Tell whether a home was last used in another PID namespace of this boot; older ones do not say."""
+    """Return whether a home was last used in another PID namespace of this boot; False if its record is older."""
     if owner.get("boot") != boot_id() or None in (owner.get("namespace"), pid_namespace()):
         return False
     return owner["namespace"] != pid_namespace()
@@ -298,7 +299,7 @@ def _raise_in_use(folder: Path, namespace: Json) -> str:
 
 
 def machine_identity(id_file: Path = Path("/etc/machine-id")) -> str:
-    """Return what tells this machine from others: a hash of its id, else of its name."""
+    """Return an identifier of this machine: a hash of its ID, or of its name if it has no ID."""
     try:
         machine_id = id_file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
@@ -310,7 +311,7 @@ def machine_identity(id_file: Path = Path("/etc/machine-id")) -> str:
 
 
 def unreachable_home_error(verb: str, folder: Path, error: OSError) -> MachineError:
-    """Return what to raise when a home cannot be made or used."""
+    """Return the error for a home that cannot be made or used."""
     return MachineError(
         f"cannot {verb} the queue folder {folder}: {error.strerror}. "
         "Set LAUNCHER_HOME to a folder that you can write."
@@ -318,7 +319,7 @@ def unreachable_home_error(verb: str, folder: Path, error: OSError) -> MachineEr
 
 
 def unusable_home_error(folder: Path, why: str) -> MachineError:
-    """Return what to raise when a home is no folder, or another user's."""
+    """Return the error for a home that is not a folder, or is another user's."""
     ask = ", or ask root to delete this one" if folder.parent == FALLBACK_FOLDERS else ""
     return MachineError(
         f"the queue folder {folder} {why}. Set LAUNCHER_HOME, or `home` in config.toml, to a folder "

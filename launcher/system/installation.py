@@ -1,4 +1,4 @@
-"""Installing what is missing into the environment in which launcher runs."""
+"""Installation of missing packages into the environment in which launcher runs."""
 
 import shlex
 import sys

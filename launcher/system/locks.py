@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher.system.files import open_descriptor
 
 _FLOCK = "hhqqi"  # struct flock of Linux on 64 bits: type, whence, start, length, pid
-LOCK_TRIES = 100  # at what others hold for milliseconds
+LOCK_TRIES = 100  # for locks that others hold for milliseconds
 
 
 def lock_file(path: Path) -> int | None:
@@ -17,7 +17,7 @@ def lock_file(path: Path) -> int | None:
 
     A record lock is not inherited by a fork, so a child never keeps its parent's lock alive.
     Returns None when another process holds it. Never open the same path again while holding it:
-    closing any descriptor of a file gives up the process's locks on it.
+    closing any descriptor of a file releases the process's locks on it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -52,7 +52,7 @@ def mark_in_use(folder: Path) -> int | None:
 
 
 def is_in_use(folder: Path) -> bool:
-    """Tell whether a process holds a folder by `mark_in_use`; none of these processes may ask."""
+    """Return whether a process holds a folder by `mark_in_use`; such a process may not call this."""
     try:
         with open_descriptor(folder, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

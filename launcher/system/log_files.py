@@ -95,7 +95,7 @@ def tail_offset(file: BinaryIO, lines: int, *, as_shown: bool = False) -> int:
 
 
 def last_lines(log: Path, lines: int, most_bytes: int = 1 << 16) -> list[str]:
-    """Return the last lines of a log as screens show them, cut to so many bytes; none without a log."""
+    """Return the last lines of a log as screens show them, cut to a number of bytes; empty without a log."""
     try:
         with log.open("rb") as file:
             end = file.seek(0, 2)

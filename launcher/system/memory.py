@@ -1,4 +1,4 @@
-"""The main memory of this machine, as far as we may use it, and whom the kernel killed for it.
+"""The main memory of this machine that we may use, and the number of processes that the kernel killed for it.
 
 Control groups that limit our cores and memory are named, as others of theirs share these limits.
 """
@@ -23,7 +23,7 @@ def installed_bytes(root: Path = Path("/")) -> int:
 
 
 def limiting_group(root: Path = Path("/")) -> Path | None:
-    """Return the folder of the group whose limit is ours, None where that is the machine itself."""
+    """Return the folder of the group whose limit applies to us; None if only the machine limits us."""
     limits = _limits(root)
     least = min(limits, default=None)
     return None if least is None or least >= installed_bytes(root) else limits[least]
@@ -48,7 +48,7 @@ def available_bytes(root: Path = Path("/")) -> int:
 def count_oom_kills(root: Path = Path("/")) -> int | None:
     """Return how many processes of our cgroup the kernel has killed for lack of memory so far.
 
-    None where it does not tell.
+    None if the kernel does not report it.
     """
     kills = None
     for file in _oom_files(root):
@@ -81,7 +81,8 @@ class ProcessGroups(NamedTuple):
 
     groups: frozenset[str] = frozenset()  # those that it lives in, as far as it can see them
     cpu_limit_group: str = ""  # the one whose quota of CPU time limits it; empty: none, or unknown
-    memory_limit_group: str = ""  # likewise, of main memory
+    # the one whose limit of main memory limits it; empty: none, or unknown
+    memory_limit_group: str = ""
 
 
 def read_process_groups(root: Path = Path("/")) -> ProcessGroups:

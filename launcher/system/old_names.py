@@ -1,14 +1,14 @@
-"""Names that definitions had before they were renamed, so that no finished job runs again because of a rename.
+"""Names of definitions before they were renamed, so that no finished job runs again because of a rename.
 
 A package can have a module `old_names` that contains one table:
 
-    OLD_NAMES = {"read_outcome": "told", "from_rows": "of"}
+    OLD_NAMES = {"train_detector": "fit", "TrainOptions": "Options"}
 
 Its keys are identifiers of the package's code today, its values are the identifiers before. The digest of a job's code
-reads the code of the package as if nothing had been renamed. Two conditions make this exact:
+is computed from the code of the package as if nothing had been renamed. Two conditions make this exact:
 
-- a key was no identifier of the package before the rename, so that each use of it means the renamed definition
-- a key has one old name; several keys may have the same one
+- A key was not an identifier of the package before the rename. So each use of it means the renamed definition.
+- A key has one old name. Several keys may have the same one.
 """
 
 import ast
@@ -24,7 +24,7 @@ _WORD = re.compile(r"[^\W\d]\w*")
 
 
 def read_old_names(text: bytes, file: Path) -> Mapping[str, str]:
-    """Return the table of a module, new names → old names; nothing of the module is executed.
+    """Return the table of a module, new names → old names; the module is not executed.
 
     Raises:
         UsageError: the module has no table of texts.

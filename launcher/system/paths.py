@@ -40,23 +40,22 @@ class _Folder(NamedTuple):
 class Attempt(_Folder):
     """The folder of one attempt; every file in it has one writer.
 
-    spec.json      scheduler    what to run; written before anyone is asked to run it
-    started        supervisor   second name of spec.json, given once: who may start (or a scheduler,
-                                to void); pid, boot id and start time of supervisor and program, a
-                                line each; how it ended
-    share.json     scheduler    how much of its card it may take; replaced when that changes
-    progress.jsonl worker       steps and metrics
-    paused         scheduler    present while its processes are to stand still
-    asked          scheduler    present when its program, whose supervisor is dead, was asked to end
-    kill           scheduler    present when its processes are to be killed without a grace period
-    termination.json supervisor since when its program is being ended, and which processes resist
-    memory.json    worker       how much of its card it takes
-    result.json    worker       what the entry function returned, or how it failed
-    outcome.json   supervisor   how it ended, of a launcher before 0.3
-    log            program      standard output and error
-    queued         commands     present when its program has queued jobs in this queue
-    runs           worker       link to the stage that holds what it makes: see `launcher.staging`
-    runs.moved     scheduler    the same, when all of it is in the run's folder
+    spec.json (scheduler): what to run; written before any process is asked to run it
+    started (supervisor): second name of spec.json, given once, by the process that may start (or by a scheduler, to
+        void it). Each line has pid, boot id and start time of supervisor or program. The last line is how it ended.
+    share.json (scheduler): its memory limit on its GPU; replaced when that changes
+    progress.jsonl (worker): steps and metrics
+    paused (scheduler): present while its processes are to be paused
+    asked (scheduler): present when its program, whose supervisor is dead, was asked to end
+    kill (scheduler): present when its processes are to be killed without a grace period
+    termination.json (supervisor): since when its program is being ended, and which processes resist
+    memory.json (worker): its memory usage on its GPU
+    result.json (worker): the entry function's return value, or its error
+    outcome.json (supervisor): how it ended, of a launcher before 0.3
+    log (program): standard output and error
+    queued (commands): present when its program has queued jobs in this queue
+    runs (worker): link to the staging folder of its outputs, see `launcher.staging`
+    runs.moved (scheduler): the same, when all of it is in the run's folder
     """
 
     spec = _NamedFile(SPEC)
@@ -75,13 +74,13 @@ class Attempt(_Folder):
     log = _NamedFile(LOG)
 
     def path_text(self, name: str) -> str:
-        """Return the path of a file in it, for what is done for every attempt: a Path costs 10 µs."""
+        """Return the path of a file in it, for operations on every attempt: a Path costs 10 µs."""
         return f"{self.folder}/{name}"
 
     def is_away(self) -> bool:
-        """Tell whether the home or the pilot's folder in which it lies is not there: deleted, or not mounted.
+        """Return whether its home or the pilot's folder that contains it is missing: deleted, or not mounted.
 
-        Where only their own record lacks, someone has made the folders again below an empty mount point.
+        If only their own record is missing, the folders were made again below an empty mount point.
         """
         home = os.path.dirname(os.path.dirname(self.folder))  # noqa: PTH120  # as above
         return not any(os.path.exists(f"{home}/{record}") for record in (_RECORD, SPEC))  # noqa: PTH110  # as above
@@ -89,7 +88,7 @@ class Attempt(_Folder):
 
 @dataclass(frozen=True)
 class Home:
-    """The folder of one person's queue on one machine."""
+    """The folder of one user's queue on one machine."""
 
     folder: Path
 
@@ -98,8 +97,8 @@ class Home:
     database = _NamedFile("queue.sqlite")
     database_log = _NamedFile("queue.sqlite-wal")
     scheduler_lock = _NamedFile("scheduler.lock")  # locked while a scheduler lives
-    scheduler_record = _NamedFile("scheduler.json")  # who the scheduler is
-    scheduler_log = _NamedFile("scheduler.log")  # what it decided, one line a change
+    scheduler_record = _NamedFile("scheduler.json")  # identity of the scheduler
+    scheduler_log = _NamedFile("scheduler.log")  # its decisions, one line per change
     restarts = _NamedFile("restarts.json")  # when helpers restarted it lately
     revival_lock = _NamedFile("revival.lock")  # locked by the helper that restarts it
     # the GPUs as the scheduler last saw them, while something ran or waited for one
@@ -115,10 +114,10 @@ class Home:
     # present while the queue's owner has not decided how to go on after damage
     damage_record = _NamedFile("damaged.json")
     damage_lock = _NamedFile("damage.lock")  # locked by the one that keeps a damaged database aside
-    # what messages are to be sent, and up to which event they tell
+    # messages that are to be sent, and the number of the last event that they cover
     notify_record = _NamedFile("notify.json")
     notify_lock = _NamedFile("notify.lock")  # locked by the process that sends them
-    notify_log = _NamedFile("notify.log")  # what became of them
+    notify_log = _NamedFile("notify.log")  # the results of sending them
     # jobs whose folders `launcher clean` has still to delete
     forgotten_record = _NamedFile("forgotten.json")
     # present until the next database counts on from the newest attempt folder
@@ -129,10 +128,10 @@ class Home:
         return Attempt(self.attempts / f"{job}-{number}")
 
     def exists(self) -> bool:
-        """Tell whether a queue was ever kept here; a damaged one was, and one of which a part is.
+        """Return whether a queue was ever kept here; True also for a damaged queue or a part of one.
 
         Raises:
-            MachineError: it is no folder, or cannot be read.
+            MachineError: it is not a folder, or cannot be read.
         """
         try:
             if not stat.S_ISDIR(self.folder.stat().st_mode):
@@ -154,9 +153,9 @@ def readonly_uri(database: Path) -> str:
 
 
 def find_home(environ: Mapping[str, str]) -> Home:
-    """Return the home of the environment, else of the user's file, else on a local disk.
+    """Return the home of the environment, otherwise of the user's file, otherwise on a local disk.
 
-    Nothing is made, and whether it may be used is checked by `check_home`.
+    Nothing is created. `check_home` checks whether it may be used.
 
     Raises:
         UsageError: LAUNCHER_HOME is a relative path, or the user's file cannot be read.

@@ -52,7 +52,7 @@ class LimitChanges(NamedTuple):
         if self.niceness is not None:
             _set_niceness(self.niceness)
         for which, soft, hard in self.limits:
-            with contextlib.suppress(OSError, ValueError):  # below what it uses, or refused
+            with contextlib.suppress(OSError, ValueError):  # below the current usage, or refused
                 resource.setrlimit(which, (soft, hard))
 
 
@@ -98,13 +98,13 @@ def is_limits(record: Mapping[object, object]) -> bool:
 
 
 def changes_for(limits: Limits, niceness: int | None) -> LimitChanges:
-    """Return what a child of this process must set to have these limits and this niceness.
+    """Return the settings with which a child of this process gets these limits and this niceness.
 
     A soft limit is at most our hard limit.
 
     Args:
         limits: the wanted soft limits; one that is not named stays.
-        niceness: the wanted one; None: it stays.
+        niceness: the new niceness; None: it is not changed.
     """
     wanted = [(_NUMBERS[name], limits[name]) for name in _NAMES if name in limits]
     changed = niceness is not None and niceness != niceness_of()

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from launcher.system.process_trees import ATTEMPT_VARIABLE
 
-RESERVED_FILES = 24  # for what is open for a moment: the queue's database, an engine's answer
+RESERVED_FILES = 24  # for files open for a short time: the database, an engine's reply
 _limits_before_raise: list[int] = []  # our limits of open files before we raised them
 
 
 def open_files_shortage() -> str:
-    """Return why nothing may be opened that stays open, '' where there is room; the limit is raised where it can be."""
+    """Return why no file may be kept open, after raising the limit if possible; empty if there is room."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.dup(0)  # the kernel gives the lowest number that is free
+    lowest = os.dup(0)  # the kernel returns the lowest free number
     os.close(lowest)
     if soft == resource.RLIM_INFINITY or lowest < soft - RESERVED_FILES:
         return ""
@@ -41,16 +41,16 @@ def spawn_daemon(
         argv: the program, as an absolute path, and its arguments.
         log: its output is appended here.
         inherited: descriptors that it inherits under the same numbers.
-        environment: what is added to our own environment.
+        environment: variables added to our own environment.
     """
-    # a caller's pipe or lock must not stay open for as long as we live; one above the limit of open files, which was
+    # a caller's pipe or lock must not stay open while we live. A descriptor above the limit of open files, which was
     # lowered since, cannot be among the actions of a spawn
     for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}:  # noqa: PTH208
         with contextlib.suppress(OSError):  # that of the listing itself is closed again
             os.set_inheritable(descriptor, descriptor in inherited)
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # what we have raised is ours: a program may close all that it could have open
+    # restore the limit that we raised, because a program may close all descriptors up to its limit
     resource.setrlimit(resource.RLIMIT_NOFILE, (min([soft, *_limits_before_raise]), hard))
     try:
         return _spawn_detached(argv, log, append, environment)
@@ -64,7 +64,7 @@ def _spawn_detached(
     return os.posix_spawn(
         argv[0],
         list(argv),
-        # what a job's own command starts does not belong to the job
+        # processes that a job's own command starts do not belong to the job
         {key: text for key, text in os.environ.items() if key != ATTEMPT_VARIABLE}
         | dict(environment or {}),
         file_actions=[

@@ -37,7 +37,7 @@ EXEC_PAUSES_S = 0.001, 0.004, 0.015
 
 
 def is_unreaped(who: Identity) -> bool:
-    """Tell whether a process has ended, and its fork server, or a fork of that, has still to take notice."""
+    """Return whether a process has ended but its fork server, or a fork of that server, has not reaped it."""
     parent = None if who.is_foreign_namespace or is_alive(who) else parent_of(who)
     return parent is not None and _read_variable(parent, FORK_SERVER_VARIABLE) is not None
 
@@ -66,7 +66,7 @@ def descendants(pid: int, skip: Callable[[int], bool] = lambda _: False) -> list
 
 
 def is_scheduler(pid: int) -> bool:
-    """Tell whether a process is a queue's scheduler."""
+    """Return whether a process is a queue's scheduler."""
     try:
         words = read_bytes(f"/proc/{pid}/cmdline").split(b"\0")
     except (FileNotFoundError, ProcessLookupError):
@@ -86,7 +86,7 @@ def may_serve(pid: int, home: Path) -> bool:
 
 
 def is_foreign_descendant(pid: int, attempt: str) -> bool:
-    """Tell whether a process below this supervisor serves a queue, or belongs to another attempt.
+    """Return whether a process below this supervisor serves a queue, or belongs to another attempt.
 
     A command of an attempt may start a scheduler. When that dies, its fork servers, supervisors
     and their programs become children of the supervisor of that attempt.
@@ -105,7 +105,7 @@ def is_foreign_descendant(pid: int, attempt: str) -> bool:
 
 
 def _read_variable(pid: int, name: str) -> str | None:
-    """Return a variable as it was when a process began its program, None where it had none."""
+    """Return a variable as it was when a process began its program; None if it had none."""
     try:
         environment = read_bytes(f"/proc/{pid}/environ")
     except OSError:  # it has ended, or is another user's
@@ -140,14 +140,14 @@ def terminate(leader: int) -> None:
 
 
 def stop_processes(pids: Callable[[], Iterable[int]], timeout_s: float) -> bool:
-    """Stop processes with SIGSTOP, and those that they fork meanwhile; tell whether all of them stand still.
+    """Stop processes and their new forks with SIGSTOP; return whether all of them are stopped.
 
-    A signal arrives some time after it was sent, and who got it may have forked by then: so all are looked for
-    again until each is seen to stand still.
+    A signal arrives some time after it was sent, and its receiver may have forked by then. So the processes are listed
+    again until all of them are stopped.
 
     Args:
         pids: returns all of them, parents before children.
-        timeout_s: how long at most.
+        timeout_s: time limit.
     """
     deadline = time.monotonic() + timeout_s
     while moving := [pid for pid in pids() if not is_stopped(pid)]:
@@ -160,16 +160,16 @@ def stop_processes(pids: Callable[[], Iterable[int]], timeout_s: float) -> bool:
 
 
 def continue_processes(pids: Iterable[int]) -> None:
-    """Let processes go on that `stop_processes` has stopped: children before parents, who may look after them."""
+    """Continue processes that `stop_processes` has stopped; children before parents, which may watch them."""
     for pid in reversed([*pids]):
         send_signal(pid, signal.SIGCONT)
 
 
 def end_session(leader: Identity, timeout_s: float = 1.0) -> None:
-    """Kill what a dead session leader left in its session, and see it gone.
+    """Kill the remaining processes of a dead session leader's session, and wait until they are gone.
 
-    A number is not given to a new process while it still names a session, so a living process with
-    the leader's pid but another start time means that nothing is left. After a reboot, and in
+    The kernel does not reuse a pid while a session has this number. So a living process with the
+    leader's pid but another start time means that nothing is left. After a reboot, and in
     another PID namespace, the number means another session: nothing is killed then.
     """
     if leader.boot != boot_id() or leader.is_foreign_namespace:
@@ -210,7 +210,7 @@ def _all_pids() -> list[int]:
 
 
 def _read_environment(pid: int) -> bytes:
-    """Return what a process has in its environment; nothing of another user's, or of one that has ended.
+    """Return the environment of a process; empty for another user's process, or one that has ended.
 
     In the middle of an exec a process has none for an instant, which would hide a program that was just spawned.
     """

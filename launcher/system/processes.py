@@ -1,4 +1,4 @@
-"""Processes on Linux: who a process is, and in which state."""
+"""Processes on Linux: their identity and their state."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ class Identity:
     pid: int
     start_ticks: int  # clock ticks from boot to its start, /proc/<pid>/stat field 22
     boot: str
-    # in which its pid means it; None: an older version did not put that down
+    # in which its pid means it; None: an older version did not record it
     namespace: int | None = field(default=None, compare=False)
 
     @property
@@ -49,7 +49,7 @@ def boot_id() -> str:
 
 
 def seconds_since_start(who: Identity) -> float | None:
-    """Return how long ago a process started, by a clock that nobody sets; None: before the last boot."""
+    """Return how long ago a process started, by a clock that cannot be set; None if before the last boot."""
     if who.boot != boot_id():
         return None
     started = who.start_ticks / os.sysconf("SC_CLK_TCK")
@@ -67,7 +67,7 @@ def login_name(uid: int) -> str:
 
 @cache
 def pid_namespace() -> int | None:
-    """Return the inode of our PID namespace: a pid means one process within it; None: unknown.
+    """Return the inode of our PID namespace, within which a pid means one process; None if unknown.
 
     Source: namespaces(7).
     """
@@ -89,7 +89,7 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def identity(pid: int, *, include_ended: bool = False) -> Identity | None:
-    """Return who `pid` is now, or None when no such process lives (a zombie does not, but where `include_ended` counts, too)."""
+    """Return the identity of `pid`; None if no such process lives. Zombies count only with `include_ended`."""
     stat = stat_fields(pid, include_ended=include_ended)
     if stat is None:
         return None
@@ -105,10 +105,10 @@ def state_of(pid: int) -> str:
 
 
 def is_stopped(pid: int) -> bool:
-    """Tell whether a process stands still, by a signal or a debugger, or is none any more.
+    """Return whether a process is stopped by a signal or a debugger, or has ended.
 
-    One that waits in the kernel and cannot be interrupted there does, too, once SIGSTOP is pending: it does nothing
-    of its own before it has stopped. So does for ever the parent of a vfork whose child was stopped before its exec.
+    A process in an uninterruptible wait of the kernel counts as stopped once SIGSTOP is pending, because it stops
+    before it executes further. The parent of a vfork whose child was stopped before its exec stays in this state.
     """
     stat = stat_fields(pid)
     if stat is None or stat[0] in {"T", "t"}:
@@ -119,12 +119,12 @@ def is_stopped(pid: int) -> bool:
 
 
 def has_signal_handler(pid: int, number: signal.Signals) -> bool:
-    """Tell whether a process has a handler of its own for a signal."""
+    """Return whether a process has a handler of its own for a signal."""
     return _is_in_signal_mask(pid, "SigCgt", number)
 
 
 def _is_in_signal_mask(pid: int, mask: str, number: signal.Signals) -> bool:
-    """Tell whether a signal is in one of the masks of /proc/<pid>/status."""
+    """Return whether a signal is in one of the masks of /proc/<pid>/status."""
     try:
         status = read_bytes(f"/proc/{pid}/status").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
@@ -135,7 +135,7 @@ def _is_in_signal_mask(pid: int, mask: str, number: signal.Signals) -> bool:
 
 
 def _has_stopped_thread(pid: int) -> bool:
-    """Tell whether a thread of a process has stopped: then the others will, and no signal is pending any more."""
+    """Return whether a thread of a process has stopped; then the others will too, and no signal is pending any more."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  # a Path per thread is slow
     except (FileNotFoundError, ProcessLookupError):
@@ -145,7 +145,7 @@ def _has_stopped_thread(pid: int) -> bool:
 
 
 def parent_of(who: Identity) -> int | None:
-    """Return the parent of exactly this process, also when it has ended and was not collected; None: there is no such one."""
+    """Return the parent of exactly this process, also after its end until it is reaped; None if there is none."""
     stat = stat_fields(who.pid, include_ended=True)
     return int(stat[_PARENT]) if stat and identity(who.pid, include_ended=True) == who else None
 
@@ -155,7 +155,7 @@ def stat_fields(pid: int, file: str = "stat", *, include_ended: bool = False) ->
     try:
         stat = read_bytes(f"/proc/{pid}/{file}").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return None  # one that may not be looked at is none of ours
+        return None  # a process that we may not inspect is not ours
     fields = stat[stat.rindex(")") + 2 :].split()  # a program's name may hold anything
     return None if fields[0] in {"Z", "X"} and not include_ended else fields
 
@@ -173,7 +173,7 @@ def identity_from_record(record: dict[str, Json] | None) -> Identity | None:
 
 
 def is_alive(who: Identity) -> bool:
-    """Tell whether exactly this process still runs: pid, its namespace, start time and boot agree."""
+    """Return whether exactly this process still runs: pid, its namespace, start time and boot agree."""
     return not who.is_foreign_namespace and identity(who.pid) == who
 
 
@@ -188,7 +188,7 @@ def open_pidfd(who: Identity) -> int | None:
     except OSError as error:
         if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:  # it may live
             raise
-        return None  # it has ended; or 0, which is no process
+        return None  # it has ended; or its pid is 0, which is not a process
     if is_alive(who):  # checked after opening: the descriptor cannot be another's any more
         return descriptor
     os.close(descriptor)
@@ -198,7 +198,7 @@ def open_pidfd(who: Identity) -> int | None:
 def identity_lines(started: bytes) -> list[bytes]:
     """Return the lines of an attempt's `started` that name processes, or void it.
 
-    The others, its order and its outcome, tell by which schema they are to be read.
+    The others, its order and its outcome, contain the number of their schema.
     """
     return [line for line in started.splitlines() if line and not line.startswith(_HAS_SCHEMA)]
 

@@ -14,7 +14,7 @@ _MOST_BEFORE = 1 << 16  # characters: an environment may not have a longer varia
 
 
 def prologue_lines(prologue: str) -> list[str]:
-    """Return a prologue as lines of bash, after which `site_changes` knows what it has changed; none for none."""
+    """Return a prologue as lines of bash that record its changes for `site_changes`; empty if there is none."""
     if not prologue.strip():
         return []
     keep = f"[ ${{#{BEFORE_SITE_VARIABLE}}} -lt {_MOST_BEFORE} ] && export {BEFORE_SITE_VARIABLE} || unset {BEFORE_SITE_VARIABLE}"
@@ -22,10 +22,10 @@ def prologue_lines(prologue: str) -> list[str]:
 
 
 def site_changes(environ: Mapping[str, str]) -> dict[str, Json]:
-    """Return what a prologue has changed of an environment, nothing where there was none.
+    """Return the changes that a prologue made to an environment; empty if there was no prologue.
 
-    Of a search path, such as `module load` puts folders before, only what was added counts; it is added to the
-    owner's own. Secrets are left out.
+    If a folder was added to a search path, as `module load` does, only the added part is returned. It is later added
+    to the owner's own path. Secrets are left out.
     """
     try:
         text = base64.b64decode(environ.get(BEFORE_SITE_VARIABLE, ""), validate=True).decode(

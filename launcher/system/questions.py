@@ -12,7 +12,7 @@ QuestionResult = TypeVar("QuestionResult")
 
 
 def read_program_output(argv: Sequence[str], timeout_s: float) -> str:
-    """Return what a program says within a time; what it complains of where it says nothing."""
+    """Return a program's output within a time limit; its error output if it prints nothing else."""
     try:
         done = subprocess.run(
             argv,
@@ -33,7 +33,7 @@ def read_program_output(argv: Sequence[str], timeout_s: float) -> str:
 def run_questions_with_timeout(
     questions: Mapping[str, Callable[[], QuestionResult]], timeout_s: float
 ) -> Mapping[str, QuestionResult]:
-    """Return by name what questions answer that are all asked at once; one that hangs is left alone after a time."""
+    """Return the results of functions that run in parallel, by name; one that hangs is abandoned after a time."""
     answers: dict[str, QuestionResult] = {}
 
     def run_question(name: str) -> None:

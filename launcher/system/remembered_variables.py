@@ -26,7 +26,7 @@ SECRET_PATTERNS = (
     "*_HOOK",
     "*WEBHOOK*",
 )
-# a password, or a token in the place of a name; of ssh a name is no secret
+# a password, or a token instead of a user name; with ssh, a user name is not a secret
 _URL_WITH_SECRET = re.compile(
     r"(?<!ssh)(?<!sftp)://(?!git@)[^/?#\s]+@|\w://[^/?#\s:]*:(?!\d+/)\S+@"
 )
@@ -41,7 +41,7 @@ PUBLIC_PATTERNS = (
 
 
 def is_likely_secret(name: str, value: str) -> bool:
-    """Tell whether a variable is not stored in the queue unless a job names it: for its name, or a URL's user in it."""
+    """Return whether a variable looks like a secret, by its name or a user in its URL; then it is not stored."""
     if _URL_WITH_SECRET.search(value):
         return True
     upper = name.upper()
@@ -53,7 +53,7 @@ def is_likely_secret(name: str, value: str) -> bool:
 def filter_environment(
     environment: Mapping[str, str], pass_env: Collection[str] = ()
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return what a job remembers of an environment, and the names of what is left out.
+    """Return the variables of an environment that a job stores, and the names of those left out.
 
     Args:
         environment: the shell's.
@@ -80,7 +80,7 @@ def find_unset_variables(environment: Mapping[str, str], pass_env: Collection[st
 
 
 def omitted_variables_note(names: Collection[str]) -> str:
-    """Return what to tell of variables that were left out; their names only."""
+    """Return a note about the variables that were left out; it contains only their names."""
     shown = ", ".join(names)
     one = len(names) == 1
     what = "looks like a secret, so it is" if one else "look like secrets, so they are"

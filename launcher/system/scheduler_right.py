@@ -1,4 +1,4 @@
-"""The right of one process to serve a home: a locked file, which anybody may delete while it is held."""
+"""The right of one process to serve a home: a locked file, which may be deleted while the lock is held."""
 
 import os
 import time
@@ -15,7 +15,7 @@ LOCK_POLL_S = 0.02
 
 
 class SchedulerLock:
-    """The right of one process to serve a home; given up with the process, or by `release`."""
+    """The right of one process to serve a home; it ends with the process, or by `release`."""
 
     def __init__(self, home: Home) -> None:
         """Hold nothing yet."""
@@ -50,13 +50,13 @@ class SchedulerLock:
         if there is not None and os.path.samestat(there, os.fstat(self._descriptors[-1])):
             return True
         held = lock_file(self._home.scheduler_lock)
-        if held is None:  # who has it looks for us, and leaves where our record tells of us
+        if held is None:  # its holder searches for us, and exits if our record names this queue
             return not self._is_served_by_other()
         self._descriptors.append(held)  # the old one is kept, too: closing it would take time
         return True
 
     def release(self) -> None:
-        """Give the right up."""
+        """Release the right."""
         for held in self._descriptors:
             os.close(held)
         self._descriptors.clear()

@@ -58,7 +58,7 @@ def this_version() -> LauncherVersion:
 
 
 def version_of(record: Mapping[str, Json]) -> LauncherVersion:
-    """Return the version of a scheduler, as its record tells it."""
+    """Return the version of a scheduler from its record."""
     changed = record.get("code")
     return LauncherVersion(
         str(record.get("version", "")), changed if isinstance(changed, int) else 0

@@ -22,7 +22,7 @@ class WakeupPipe:
         self._pipe = _open_pipe(home.wake_pipe)
         self._poll, self._registered = select.poll(), set[int]()
         self.ready_descriptors: set[int] | None = (
-            None  # descriptors that have some; None: look at all
+            None  # ready descriptors; None: all are to be polled
         )
 
     def reopen_pipe(self) -> None:
@@ -55,7 +55,7 @@ class WakeupPipe:
             os.write(self._pipe, WAKE_BYTE)
 
     def is_ready(self, within_s: float = 0.0) -> bool:
-        """Tell whether one of the descriptors that were watched last has news now, or gets it soon."""
+        """Return whether one of the descriptors watched last is ready, or becomes ready within a time."""
         return bool(self._poll.poll(within_s * 1000))
 
     def poll_until(self, descriptors: Iterable[int], timeout_s: float) -> bool:
@@ -80,7 +80,7 @@ class WakeupPipe:
 
 
 def _open_pipe(path: Path) -> int:
-    """Open a named pipe, made where there is none; what else has its name gets another one."""
+    """Open a named pipe, and create it if it is missing; a file of another type with its name is renamed."""
     while True:
         with contextlib.suppress(FileExistsError):
             os.mkfifo(path, 0o600)

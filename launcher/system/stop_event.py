@@ -7,8 +7,8 @@ import threading
 class StopEvent(threading.Event):
     """An event that a signal handler may set.
 
-    A handler runs in the main thread, between two of its instructions, and so it may be within `wait`: there it would
-    wait for ever for the lock that its own thread holds.
+    A handler runs in the main thread between two of its instructions, so it may interrupt `wait`. There, `set` of the
+    base class would wait forever for the lock that its own thread holds.
     """
 
     def __init__(self) -> None:
@@ -17,11 +17,11 @@ class StopEvent(threading.Event):
         self._is_requested = False
 
     def is_set(self) -> bool:
-        """Tell whether it was set, at once."""
+        """Return whether it was set, without waiting."""
         return self._is_requested
 
     def set(self) -> None:
-        """Set it; who waits is woken by another thread."""
+        """Set it; waiting threads are woken by another thread."""
         self._is_requested = True
         try:
             _thread.start_new_thread(super().set, ())

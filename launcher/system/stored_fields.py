@@ -12,7 +12,7 @@ Part = TypeVar("Part")
 
 
 class Unreadable(ValueError):
-    """A stored record cannot be understood; says what of it."""
+    """A stored record cannot be decoded; the message names the part."""
 
 
 def parse_record(text: str, what: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def restore_known_fields(kind: type[Part], record: object, what: str) -> Part:
         Unreadable: a known field is of another type.
     """
     fields_of = record if isinstance(record, Mapping) else {}
-    names, _ = _field_types(kind)  # type: ignore[arg-type]  # likewise
+    names, _ = _field_types(kind)  # type: ignore[arg-type]  # as above
     return restore_fields(
         kind, {name: fields_of[name] for name in names if name in fields_of}, what
     )
@@ -76,7 +76,7 @@ def _field_types(kind: Any) -> tuple[dict[str, tuple[type, ...]], tuple[str, ...
         plain = tuple(get_origin(alternative) or alternative for alternative in alternatives)
         if float in plain:
             plain = (*plain, int)  # JSON has one kind of number
-        types[name] = (dict, *plain) if Mapping in plain else plain  # likewise
+        types[name] = (dict, *plain) if Mapping in plain else plain  # as above
     return types, tuple(name for name in types if name not in kind._field_defaults)
 
 

@@ -13,17 +13,17 @@ _UNFINISHED = re.compile(
 )
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
 _COLOUR = re.compile(r"\x1b\[([0-9;:]{0,64})m")
-_HIDING_CODES = 8  # of a colour's numbers: what follows cannot be seen
-_EXTENDED_COLOURS = frozenset({38, 48, 58})  # likewise: the numbers that follow name a colour
+_HIDING_CODES = 8  # among a colour's numbers: the text that follows is invisible
+_EXTENDED_COLOURS = frozenset({38, 48, 58})  # the numbers that follow one of these define a colour
 ESCAPE = "\x1b"
 RESET = "\x1b[0m"
 
 
 class PlainTextFilter:
-    """What a program wrote, without what only a terminal understands: for pipes and files.
+    """Remove terminal escape sequences from a program's output, for pipes and files.
 
-    Escape sequences are left out, other control characters become visible; tabs, newlines, carriage
-    returns and every other byte stay as they are.
+    Other control characters become visible. Tabs, newlines, carriage returns and every other byte stay
+    as they are.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class PlainTextFilter:
         self._unfinished = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what is known of a piece; a sequence that has no end yet is kept back."""
+        """Return the filtered text of a piece; an unfinished sequence is kept for the next call."""
         data = self._unfinished + chunk
         unfinished = _UNFINISHED.search(data)
         cut = unfinished.start() if unfinished else len(data) - data.endswith(b"\xc2")
@@ -39,7 +39,7 @@ class PlainTextFilter:
         return _CONTROL.sub(_visible, _SEQUENCE.sub(b"", data[:cut]))
 
     def flush(self) -> bytes:
-        """Return what was kept back, at the end of the log."""
+        """Return the unfinished rest, at the end of the log."""
         kept, self._unfinished = self._unfinished, b""
         return _CONTROL.sub(_visible, kept)
 
@@ -49,9 +49,9 @@ def _visible(match: re.Match[bytes]) -> bytes:
 
 
 def keep_colours_only(text: str) -> str:
-    """Return a line that may choose colours, and steer a terminal in no other way.
+    """Return a line without control sequences other than colours.
 
-    Who prints it sets them back with RESET.
+    The caller resets the colours with RESET after printing it.
     """
     pieces, end = [], 0
     for match in _COLOUR.finditer(text):
@@ -68,7 +68,7 @@ def strip_colours(text: str) -> str:
 
 
 def _makes_invisible(numbers: str) -> bool:
-    """Tell whether a colour's numbers make what follows invisible."""
+    """Return whether a colour's numbers make the text that follows invisible."""
     words = [int(word or 0) for word in numbers.replace(":", ";").split(";")]
     while words:
         if words[0] == _HIDING_CODES:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class _Visible(dict[int, str]):
-    """What each control character is replaced by; others stay as they are."""
+    """The replacement of each control character; other characters stay as they are."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
@@ -22,7 +22,7 @@ def sanitize_terminal(text: str) -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether a text can be stored: bytes that are no UTF-8 come from a command line as surrogates."""
+    """Return whether a text can be stored; surrogates from a command line mean bytes that are not UTF-8."""
     return text == text.encode(errors="replace").decode()
 
 

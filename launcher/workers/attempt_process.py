@@ -1,4 +1,4 @@
-"""The process of an attempt in a session of its own: a program, or a worker that is forked before its order comes."""
+"""The process of an attempt in a session of its own: a program, or a worker that is forked before its order arrives."""
 
 import contextlib
 import errno
@@ -44,7 +44,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
     descriptors that are not closed on exec: see `close_on_exec`.
 
     Args:
-        order: what to start, and in what surroundings.
+        order: the program to start, and its environment.
         environment: its own, with the attempt's mark, by which it is found if we die before its pid
             is on record.
         log: descriptor of its standard output and error.
@@ -70,7 +70,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
 
 
 def _interpreter_fault(order: AttemptSpec) -> str:
-    """Return what is wrong with the file of a program that exists and cannot be started; '' if it is unknown."""
+    """Return why an existing program cannot be started; empty if unknown."""
     program = order.spec.argv[0]
     path = Path(order.context.folder, program)
     return interpreter_fault(path, program) if "/" in program and path.exists() else ""
@@ -92,7 +92,7 @@ def _in_context(context: Context) -> Iterator[None]:
         _change_folder(context.folder)
         yield
     finally:
-        os.chdir("/")  # whoever unmounts the folder is not to wait for us
+        os.chdir("/")  # so that the folder can be unmounted without waiting for us
         os.umask(umask)
         if moved:
             os.sched_setaffinity(0, cores)
@@ -246,7 +246,7 @@ class StandbyWorker:
         self.who = identity(pid) or Identity(pid=pid, start_ticks=0, boot="")
 
     def is_waiting(self) -> bool:
-        """Tell whether it is still there."""
+        """Return whether it still waits."""
         try:
             return os.waitid(os.P_PID, self.who.pid, WAITID_FLAGS) is None
         except ChildProcessError:
@@ -256,7 +256,7 @@ class StandbyWorker:
         """Let it do the work of an attempt."""
         text = os.fsencode(attempt.folder) + b"\0" + order
         with contextlib.suppress(BrokenPipeError), os.fdopen(self._release, "wb") as pipe:
-            pipe.write(text)  # it was killed: its end tells
+            pipe.write(text)  # if it was killed, its exit is noticed elsewhere
 
     def dismiss(self) -> None:
         """Let it end without having been anything; not after `release`."""

@@ -1,7 +1,7 @@
-"""What became of an attempt: who is alive, how it ended, who may never start it any more.
+"""The state of an attempt: which of its processes live, how it ended, and which process may never start it any more.
 
-So this machine's scheduler and the pilots on nodes watch what their supervisors run. A scheduler adopts a program whose
-supervisor was killed; a pilot ends it, as nobody else would if it was killed, too.
+This machine's scheduler and the pilots on nodes use it to watch the attempts of their supervisors. A scheduler adopts a
+program whose supervisor was killed. A pilot ends such a program, because nothing would end it if the pilot were killed.
 """
 
 import contextlib
@@ -67,8 +67,8 @@ from launcher.workers.termination import (
 )
 
 POLL_S = 1.0
-PAUSE_TIMEOUT_S = 0.2  # for a program without a supervisor to stand still; it is tried again
-KILL_TIMEOUT_S = 1.0  # for who was killed to be gone
+PAUSE_TIMEOUT_S = 0.2  # for pausing a program without a supervisor; it is tried again
+KILL_TIMEOUT_S = 1.0  # until a killed process must be gone
 NO_DESCRIPTOR = -1  # there is nothing that becomes readable; only time helps
 ON_PILOT = -2  # its pilot's file has the news
 # a full disk, a disk that does not answer, a folder for a file; a record that is beyond all bounds
@@ -78,7 +78,7 @@ logger = logging.getLogger(__name__)
 
 
 class AttemptHandle(ABC):
-    """An attempt that lives, as who started it sees it: of one that cannot be reached, only time tells."""
+    """A living attempt, as its starter sees it; if it cannot be reached, only its timeouts are known."""
 
     @property
     def descriptor(self) -> int:
@@ -86,22 +86,22 @@ class AttemptHandle(ABC):
         return NO_DESCRIPTOR
 
     def stop(self) -> None:  # noqa: B027  # not every one can be reached
-        """Have it end, politely."""
+        """Ask it to end."""
 
-    def kill_unsupervised(self) -> None:  # noqa: B027  # likewise
-        """Kill what did not stop, where no supervisor does."""
+    def kill_unsupervised(self) -> None:  # noqa: B027  # as above
+        """Kill a program that did not end, if it has no supervisor that does so."""
 
     def kill(self) -> bool:
-        """Have it killed without a grace period; False if that is to be asked again."""
+        """Have it killed without a grace period; False if the caller must repeat the request."""
         return False
 
-    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # others tell
-        """Have its processes stand still, or go on; False where that is to be asked again."""
+    def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # other classes use it
+        """Pause or resume its processes; False if the caller must repeat the request."""
         return True
 
     @abstractmethod
     def poll_outcome(self) -> "Outcome | AttemptHandle | None":
-        """Return how it ended, or who is left to be watched; None: there is no news."""
+        """Return how it ended, or the attempt to be watched from now on; None if nothing changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +130,13 @@ class SupervisedAttempt(AttemptHandle):
         return request_pause(self.attempt, self.supervisor.who, paused=paused)
 
     def poll_outcome(self) -> Outcome | AttemptHandle | None:
-        """Return how it ended, as its supervisor recorded, or what is known without that."""
+        """Return how it ended, as its supervisor recorded, otherwise the state without that record."""
         match self.supervisor.receive_report():
             case None:
                 return None
             case SupervisorReport(outcome=outcome) if outcome is not None:
                 return outcome
-            case SupervisorReport():  # it lives, and goes on to other attempts
+            case SupervisorReport():  # it lives, and continues with other attempts
                 return probe_attempt(
                     self.attempt, lambda: judge_orphan(self.supervisor.who, self.attempt)
                 )
@@ -147,12 +147,12 @@ class SupervisedAttempt(AttemptHandle):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdoptedAttempt(AttemptHandle):
-    """An attempt without whom we gave it to: its supervisor, or its program without one."""
+    """An attempt that another process started for us: its supervisor lives, or only its program."""
 
     claimed: Identity  # its supervisor, as the queue names it
     attempt: Attempt
     pidfd: int
-    program: int = 0  # its pid, where no supervisor is left
+    program: int = 0  # its pid, if no supervisor is left
 
     @property
     def descriptor(self) -> int:
@@ -224,7 +224,7 @@ class UnreadableAttempt(AttemptHandle):
     why: str  # logged already
 
     def pause(self, *, paused: bool) -> bool:  # noqa: ARG002  # the protocol's shape
-        """Wait until it is known whom to stop."""
+        """Return False: the processes to be paused are not known yet."""
         return False
 
     def poll_outcome(self) -> Outcome | AttemptHandle | None:
@@ -235,18 +235,18 @@ class UnreadableAttempt(AttemptHandle):
 
 
 def request_pause(attempt: Attempt, supervisor: Identity, *, paused: bool) -> bool:
-    """Have a supervisor pause its program, or let it go on; False where it does not know how.
+    """Have a supervisor pause or resume its program; False if it cannot handle the signal.
 
-    One of an earlier version would end of the signal; one that has just been forked handles it soon.
+    A supervisor of an earlier version would be ended by the signal. One that has just been forked handles it soon.
     """
     record_pause(attempt, paused=paused)
     return _wake_supervisor(supervisor)
 
 
 def request_kill(attempt: Attempt, supervisor: Identity) -> bool:
-    """Have a supervisor kill its program without a grace period; False if it cannot be told now.
+    """Have a supervisor kill its program without a grace period; False if it cannot be signalled now.
 
-    A supervisor of an earlier version only looks for a pause.
+    A supervisor of an earlier version only checks for a pause.
     """
     with contextlib.suppress(OSError):
         attempt.kill_request.touch(0o600)
@@ -285,12 +285,12 @@ def record_kill(attempt: Attempt, pids: Collection[int]) -> None:
 def probe_attempt(
     attempt: Attempt, probe: Callable[[], Outcome | AttemptHandle], *, logged: str = ""
 ) -> Outcome | AttemptHandle:
-    """Return what became of an attempt; where that is unclear now, it is looked at again.
+    """Return the state of an attempt; if it is unclear now, return a handle that checks it again.
 
     Args:
         attempt: which.
         probe: returns it, or raises one of `TRANSIENT_ERRORS`.
-        logged: the reason of the look before, which is not logged again.
+        logged: the reason of the previous check, which is not logged again.
     """
     try:
         return probe()
@@ -304,7 +304,7 @@ def probe_attempt(
 
 
 def inspect_attempt(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHandle:
-    """Return a watch on what still lives of a claimed attempt, or how it ended.
+    """Return a handle of the living processes of a claimed attempt, or how it ended.
 
     An attempt that has not been started is voided: after this call it cannot be.
 
@@ -331,7 +331,7 @@ def inspect_attempt(claimed: Identity, attempt: Attempt) -> Outcome | AttemptHan
 def _judge_in_foreign_namespace(attempt: Attempt) -> Outcome:
     """Judge an attempt of another PID namespace, in which no process lives any more: the home is ours by now.
 
-    Its pids mean other processes here, or none: nothing is looked for and nothing is killed.
+    Its pids mean other processes here, or none. So no process is searched or killed.
     """
     now = time.time()
     lost = Lost(at=now, why="its container has ended")
@@ -345,12 +345,12 @@ def _is_readable(descriptor: int) -> bool:
 
 
 def _current_supervisor(claimed: Identity, attempt: Attempt) -> Identity:
-    """Return who has the right to start: who took it, or whom the claim names."""
+    """Return the process that has the right to start: the one that took it, or the one that the claim names."""
     return read_starter(attempt) or claimed
 
 
 def _end_group(claimed: Identity, attempt: Attempt) -> None:
-    """Kill what is left in the control group of a dead supervisor, whatever it has become."""
+    """Kill the remaining processes in the control group of a dead supervisor."""
     supervisor = _current_supervisor(claimed, attempt)
     if is_alive(supervisor):  # it has other attempts by now
         return
@@ -416,10 +416,10 @@ def _judge_unsupervised_success(attempt: Attempt, at: float) -> Outcome | None:
 
 
 def end_leftovers(claimed: Identity, attempt: Attempt) -> None:
-    """Kill what is left of an attempt whose supervisor is dead: the next attempt must not meet it.
+    """Kill the remaining processes of an attempt whose supervisor is dead, before its next attempt.
 
     Raises:
-        OSError: it cannot be read now in which control group that is.
+        OSError: the record of their control group cannot be read now.
     """
     try:
         program = read_program(attempt)

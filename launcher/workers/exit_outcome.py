@@ -29,21 +29,21 @@ FAILED_WAIT_S = 0.2  # it may have caught the signal, and ended with a code of i
 LONGEST_WAIT_FRACTION = 0.01  # of its time that a program at most costs more that ended well
 SHORT_S = 0.5  # one that ran no longer costs no more at all
 NOT_REPORTED = "its process ended with exit code 0 before it reported a result"
-_KILLED = 128 + signal.SIGKILL  # how a shell tells that its program was killed
+_KILLED = 128 + signal.SIGKILL  # the exit status of a shell whose program was killed
 # it was ended from outside: its log does not say why
 _EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # a class as Python prints it, with or without its module
 _EXCEPTION = re.compile(
     r"(?<![\w.])(?:[a-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Exit|Interrupt))(?=:|$)"
 )
-# what torch says when the kernel has killed a process that loads data
+# torch's message when the kernel has killed a process that loads data
 _CHILD_KILLED = "is killed by signal: Killed"
-# whom the kernel kills is killed for what it holds: it asked for nothing large
+# the kernel kills a process for its memory usage; the process requested nothing large
 _KERNEL_OOM = OomReport(where="ram", wanted=0)
 
 
 class ExitContext(NamedTuple):
-    """What a supervisor knows beside the exit status."""
+    """The facts that a supervisor has in addition to the exit status."""
 
     stopped: bool = False  # we were asked to end it
     signalled: str = ""  # name of the signal that ended us, its supervisor
@@ -77,7 +77,8 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         limit = f"reached its time limit of {format_seconds(context.over_limit_s)}"
         how_ended = " and was killed after its grace period" if context.was_killed else ""
         return Failed(at=now, error=limit + how_ended, over_limit=True, **_status(code))
-    if context.signalled:  # who ends us, too, ends everything: that is no failure of the program
+    # the sender of the signal ends everything; this is not a failure of the program
+    if context.signalled:
         return Stopped(at=now, by=context.signalled)
     match record:
         case {"ok": False, "error": str(error), "shortage": dict(facts)}:
@@ -129,7 +130,7 @@ def signal_wait_s(status: int, attempt: Attempt, context: ExitContext, ran_s: fl
 
 
 def read_worker_result(attempt: Attempt) -> dict[str, Json] | None:
-    """Return what a worker recorded of its own end; None where that cannot be read."""
+    """Return a worker's record of its own end; None if it cannot be read."""
     try:
         return read_json(attempt.path_text(RESULT))
     except (OSError, RecursionError):  # a program may leave anything under that name

@@ -4,8 +4,8 @@ One lives per interpreter and set of modules, started on demand by the scheduler
 operation and no CUDA call: a child of a process that has run one convolution hangs in its own
 first one. The code of a kind is imported in the child, so that an edit counts at once.
 
-Where a supervisor is killed, its program becomes our child, and we put on record that it ended well. So we stay until
-no supervisor of ours has work, whoever lets us go.
+If a supervisor is killed, its program becomes our child, and we record if it ended successfully. So we stay until
+no supervisor of ours has work, even if our scheduler closes us.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     import_ahead(argv[FIXED_ARGUMENTS:], partial(_report_import, server))
     faulthandler.disable()
     gc.collect()
-    gc.freeze()  # children must not touch the shared pages of what was imported
+    gc.freeze()  # children must not touch the shared pages of the imported modules
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wakeup, wakeup_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup_write, warn_on_full_buffer=False)
@@ -116,7 +116,7 @@ class _Children:
         return bool(self._orphans) or any(hand.phase for hand in self.supervisors.values())
 
     def reap(self) -> None:
-        """Collect what has ended; whoever judges an attempt waits until its supervisor and its program are."""
+        """Reap ended children; an attempt is judged only after its supervisor and its program are reaped."""
         dead = self._dead_supervisors()
         if self._orphans or any(self.supervisors[pid].phase for pid in dead):
             # a machine that goes down ends us, too, and a program that it asks to end may do so with 0
@@ -137,7 +137,7 @@ class _Children:
         return [pid for pid in self.supervisors if os.waitid(os.P_PID, pid, WAITID_FLAGS)]
 
     def _adopt_program(self, current: CurrentAttempt) -> None:
-        """Take over what a dead supervisor had in hand, if its program is our child now."""
+        """Take over the attempt of a dead supervisor, if its program is our child now."""
         attempt = current.read_attempt()
         if current.phase is AttemptPhase.ENDED_WELL:
             _record_success(attempt)
@@ -149,7 +149,7 @@ class _Children:
 
 
 def _record_success(attempt: Attempt) -> None:
-    """Put on record that a program has ended well; where that cannot be done, the attempt is lost."""
+    """Record that a program has ended successfully; if that fails, the attempt is lost."""
     with contextlib.suppress(OSError, ValueError):
         if read_recorded_outcome(attempt) is None:
             record_outcome(attempt, SUCCESS_LINE)
@@ -176,7 +176,7 @@ def _fork_supervisor(
         _be_supervisor(home, server, theirs, hand, ahead=ahead)
     theirs.close()
     children.supervisors[supervisor] = hand
-    # read before anyone can reap the child, so it can be no other process
+    # read before the child can be reaped, so it cannot be another process
     who = identity(supervisor)
     record = {**who.record(), "version": __version__} if who else {}
     with contextlib.suppress(OSError):  # the scheduler is dead: the supervisor sees its end, too

@@ -53,7 +53,7 @@ class ForkServerCrash(NamedTuple):
 class SupervisorReport(NamedTuple):
     """A supervisor's news that its attempt has ended."""
 
-    outcome: Outcome | None  # how; None: its record may tell
+    outcome: Outcome | None  # None: unknown, but its record may contain it
 
 
 class SupervisorDied:
@@ -76,11 +76,11 @@ class Supervisor(NamedTuple):
         self._send(NEXT, attempt)
 
     def stop(self, attempt: Attempt) -> None:
-        """Have it end an attempt that it runs: SIGTERM, and SIGKILL after the job's grace."""
+        """Ask it to end its attempt: SIGTERM, and SIGKILL after the job's grace period."""
         self._send(STOP, attempt)
 
     def receive_report(self) -> SupervisorReport | SupervisorDied | None:
-        """Take its message that the attempt has ended, or notice its death; None: neither came."""
+        """Receive its message that the attempt has ended, or notice its death; None if neither happened."""
         try:
             message = self.channel.recv(LONGEST_REPORT, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -140,7 +140,7 @@ class ForkServer:
             self.socket.sendall(FORK)
 
     def receive_supervisor(self) -> Supervisor | None:
-        """Wait for the supervisor that was asked for first; None: the fork server is dead.
+        """Wait for the supervisor that was requested first; None if the fork server is dead.
 
         Raises:
             NoProcess: the machine has no room for one.
@@ -165,7 +165,7 @@ class ForkServer:
         return Supervisor(who=who, version=str(record.get("version")), channel=channel)
 
     def has_answer(self) -> bool:
-        """Tell whether `receive_supervisor` would answer at once."""
+        """Return whether `receive_supervisor` would return at once."""
         while True:
             try:
                 text = self.socket.recv(MESSAGE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -178,10 +178,10 @@ class ForkServer:
             self._record_import(self.socket.recv(MESSAGE_BYTES))
 
     def close(self) -> bool:
-        """End the process without restarting the scheduler; its supervisors live on.
+        """End the process without restarting the scheduler; its supervisors continue.
 
-        Returns False where it does not end: it stays while they have work, or hangs in the kernel, even of SIGKILL, as
-        on a disk that does not answer. It is left then, and `reap` is to be called some time.
+        Return False if it does not end. It stays while its supervisors have work. It also stays if it hangs in the
+        kernel despite SIGKILL, as on a disk that does not answer. The caller must call `reap` later.
         """
         text = BYE
         with contextlib.suppress(OSError):  # it is dead, or imports its modules
@@ -203,7 +203,7 @@ class ForkServer:
         return False
 
     def reap(self) -> bool:
-        """Tell whether the process has ended; its status is known then."""
+        """Return whether the process has ended; its status is known then."""
         if self._status is None:
             try:
                 ended, status = os.waitpid(self._pid, os.WNOHANG)
@@ -232,13 +232,14 @@ class ForkServer:
         return True
 
     def _record_import(self, text: bytes) -> None:
-        """Keep in mind what it imports now."""
+        """Record the module that it imports now."""
         if text.startswith(IMPORTING):
             self._importing = text[len(IMPORTING) :].decode()
 
 
 def _environment(environment: WorkerEnvironment) -> dict[str, str]:
-    """Return what a fork server has in its environment, beside what its scheduler has."""
-    own = {FORK_SERVER_VARIABLE: os.urandom(8).hex()}  # tells its forks from those of any other
+    """Return the variables that a fork server has in addition to its scheduler's."""
+    # distinguishes its forks from those of others
+    own = {FORK_SERVER_VARIABLE: os.urandom(8).hex()}
     # a job's own path, never the scheduler's; for programs it makes no difference
     return own | ({"PYTHONPATH": environment.python_path} if environment.interpreter else {})

@@ -19,8 +19,8 @@ from launcher.workers.start_pauses import BackoffSet
 
 SPARE_SUPERVISORS = 1  # supervisors that wait for work while others are busy
 MOST_DEATHS = 3  # in an environment of which no supervisor ever came back: its interpreter, or a module, is broken
-DEATHS_BACKOFF_S = 1.0  # after so many deaths
-RETIRE_AFTER_S = 600.0  # a fork server unused for so long is closed, to free its memory
+DEATHS_BACKOFF_S = 1.0  # after this number of deaths
+RETIRE_AFTER_S = 600.0  # an unused fork server is closed after this time, to free its memory
 _PERMANENT_ERRORS = {errno.ENOENT, errno.EACCES, errno.ENOEXEC, errno.ENOTDIR}
 
 
@@ -32,9 +32,9 @@ class CannotStartWorker(Exception):
 
         Args:
             why: in words.
-            is_certain: another try would fail alike; False: another process may have killed them.
-            is_transient: a disk or an environment is not as it was; it is tried again after growing
-                pauses, as a program is that cannot be started.
+            is_certain: another try would fail in the same way. If False, another process may have killed them.
+            is_transient: a disk or an environment has changed. Then it is tried again after growing
+                pauses, as a program that cannot be started is.
         """
         super().__init__(why)
         self.is_certain, self.is_transient = is_certain, is_transient
@@ -48,7 +48,7 @@ class CannotStartWorker(Exception):
 
 @dataclass(slots=True)
 class _EnvironmentState:
-    """What there is of one environment, and what became of it so far."""
+    """The processes of one environment, and its results so far."""
 
     used_at: float = 0.0  # when a job last asked for it, monotonic
     server: ForkServer | None = None
@@ -90,7 +90,7 @@ class ForkServerPool:
         self._unended_servers: list[ForkServer] = []  # closed, and still not ended
 
     def take_supervisor(self, environment: WorkerEnvironment) -> Supervisor | None:
-        """Return a supervisor, which is the caller's now; None: one is on its way, or will be.
+        """Return a supervisor, which then belongs to the caller; None if one is requested or will be.
 
         Raises:
             Unusable: this environment's interpreter cannot be run, or is another launcher's.
@@ -102,7 +102,7 @@ class ForkServerPool:
         if now < station.excluded_until:
             if (
                 station.transient_error is not None
-            ):  # its next job gives way as well, and is asked later
+            ):  # its next job is skipped as well, and is asked later
                 raise station.transient_error
             return None
         station.transient_error = None
@@ -131,7 +131,7 @@ class ForkServerPool:
         station.idle.append(supervisor)
 
     def prepare(self, environment: WorkerEnvironment) -> None:
-        """Have a supervisor ready before the first job comes; if none can be had, that job reports it."""
+        """Prepare a supervisor before the first job is submitted; if that fails, that job reports it."""
         station = self._environments[environment]
         station.used_at = time.monotonic()
         with contextlib.suppress(CannotStartWorker):
@@ -184,7 +184,7 @@ class ForkServerPool:
                 self._close(station)
 
     def descriptors(self) -> Iterator[int]:
-        """Return what becomes readable when there is news."""
+        """Return the descriptors that become readable when there is news."""
         for station in self._environments.values():
             if station.server is not None:
                 yield station.server.socket.fileno()
@@ -196,16 +196,16 @@ class ForkServerPool:
             self._close(station)
 
     def why_short_of_supervisors(self, environment: WorkerEnvironment) -> str:
-        """Return why there is no further supervisor while those there are have work; '' where there can be one."""
+        """Return why no further supervisor can be started while all others have work; empty if there can be one."""
         station = self._environments.get(environment)
         return "" if station is not None and station.idle else open_files_shortage()
 
     def excluded_s(self, environment: WorkerEnvironment) -> float:
-        """Return how long an environment is excluded because the machine had no room; 0: it is not."""
+        """Return how long an environment is excluded because the machine had no room; 0 if it is not."""
         return self._start_backoffs.wait_s(environment, time.monotonic())
 
     def _judge_deaths(self, environment: WorkerEnvironment, station: _EnvironmentState) -> None:
-        """Decide what repeated deaths in one environment mean.
+        """Decide on the error for repeated deaths in one environment.
 
         Raises:
             Unusable: its jobs cannot start, now or ever.
@@ -217,7 +217,7 @@ class ForkServerPool:
             how = f"it {faults[-1].description}, {len(faults)} times"
             why = f"{_interpreter_name(environment)} does not start: {how} (see {log})"
             if station.proven and not all(fault.module for fault in faults):
-                raise _delay_after_error(station, why)  # it is being installed anew
+                raise _delay_after_error(station, why)  # it is being installed again
             raise CannotStartWorker(why)
         if not station.proven:
             raise CannotStartWorker(
@@ -225,7 +225,7 @@ class ForkServerPool:
             )
 
     def _close(self, station: _EnvironmentState) -> None:
-        """Close what there is of an environment that waits for work."""
+        """Close the idle processes of an environment."""
         for supervisor in station.idle:
             supervisor.channel.close()
         station.idle, station.requested = [], 0
@@ -285,7 +285,7 @@ def _interpreter_name(environment: WorkerEnvironment) -> str:
 
 
 def _is_dead(idle: Supervisor) -> bool:
-    """Tell whether an idle supervisor's channel has come to its end; it says nothing else."""
+    """Return whether an idle supervisor's channel is closed; an idle supervisor sends nothing."""
     try:
         return not idle.channel.recv(1, MSG_PEEK | MSG_DONTWAIT)
     except BlockingIOError:

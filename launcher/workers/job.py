@@ -1,4 +1,4 @@
-"""A job as its worker gets it: what to do, with what, and where to leave it."""
+"""A job as its worker gets it: its work, its inputs, and the folders of its outputs."""
 
 import errno
 import os
@@ -23,13 +23,13 @@ class Job:
     name: str
     kind: str
     run: str
-    run_folder: Path  # of what was accepted: to be read; see `model_folder`
+    run_folder: Path  # folder of accepted outputs, to be read; see `model_folder`
     folder: Path
     attempt_folder: Path  # scratch space and records of this attempt
     attempt: int  # 1, 2, …
-    device: str  # "cpu" or "cuda:0"; the card was chosen by CUDA_VISIBLE_DEVICES
+    device: str  # "cpu" or "cuda:0"; the GPU was chosen by CUDA_VISIBLE_DEVICES
     cpus: int  # how many cores are ours
-    gpus: int = 1  # how many cards are ours, cuda:0 and on; only meant where `device` is one
+    gpus: int = 1  # number of GPUs of the job, cuda:0 and on; used only if `device` is a GPU
     model: str | None = None
     base: str | None = None
     data: str | None = None
@@ -39,58 +39,58 @@ class Job:
     outputs: tuple[Path, ...] = ()  # what it must leave, absolute; empty where it was not planned
     progress: Callable[..., None] = lambda *_args, **_metrics: None
     stop: threading.Event = field(default_factory=threading.Event)
-    share: Share = field(default_factory=Share)  # of its card; by default all of it, unreported
+    share: Share = field(default_factory=Share)  # of its GPU; by default all of it, unreported
     own_folder: Path | None = None  # where this attempt writes instead of the run's folder
     own: tuple[str, ...] = ()  # names in the run's folder into which this job writes
-    root: Path | None = None  # the run's folder as people call it; None: `run_folder` is that
+    root: Path | None = None  # the run's folder as users see it; None: `run_folder` is that
 
     def path(self, text: str) -> Path:
         """Return a path of the settings as an absolute one, without following links."""
         return absolute_path(self.folder, text)
 
     def model_folder(self, model: str) -> Path:
-        """Return where a model of this run lives.
+        """Return the folder of a model of this run.
 
-        In the queue, the folder of the job's own model and `outputs` are those of its attempt. What it
-        writes there is moved into the run's folder when the job is done, and only then: an attempt
-        that was given up changes nothing there, also where a process of it wakes later. Files are to
+        In the queue, the folder of the job's own model and `outputs` are those of its attempt. The files there
+        are moved into the run's folder only when the job is done. So an abandoned attempt
+        changes nothing there, even if one of its processes wakes later. Files are to
         be written under a temporary name and renamed (`write_atomic` does so), never in place.
 
-        What is written below `run_folder` is there at once: for what many jobs share, under names made
-        of its content. An attempt that was given up can write nothing there any more.
+        Files written below `run_folder` are visible at once. This is for files that many jobs share, with names made
+        of their content. An abandoned attempt cannot write there any more.
         """
         if self.own_folder is not None and model_folder_name(model) in self.own:
             return model_folder(self.own_folder, model)
         return model_folder(self.root or self.run_folder, model)
 
     def check(self) -> None:
-        """Refuse to go on where this attempt was given up: before a job changes what lies elsewhere.
+        """Refuse to continue if this attempt was abandoned; call it before changing files elsewhere.
 
-        What lies in its run needs no such check. `progress` makes it, too.
+        Files in the run's folder need no such check. `progress` makes it, too.
 
         Raises:
-            JobError: it was.
+            JobError: the attempt was abandoned.
         """
         if self.own_folder is not None:
             refuse_abandoned(self.run_folder, Attempt(self.attempt_folder), self.stop)
 
 
 def refuse_abandoned(view: Path, attempt: Attempt, stop: threading.Event) -> None:
-    """Refuse to go on where an attempt's way into its run's folder is gone; see `Job.check`.
+    """Refuse to continue if an attempt's link to its run's folder is gone; see `Job.check`.
 
-    While the file system of the attempt is away nothing is known, and the job waits.
+    While the file system of the attempt is away, this is unknown, and the job waits.
 
     Args:
-        view: that way.
-        attempt: whose it is.
+        view: the link.
+        attempt: its attempt.
         stop: ends the wait.
 
     Raises:
-        JobError: it is. Where a disk does not answer nothing is known, and the job goes on.
+        JobError: it is. If a disk does not answer, this is unknown, and the job continues.
     """
 
     def check_view() -> None:
-        if attempt.is_away():  # what is seen at its place is not the view
+        if attempt.is_away():  # a file at its path is not the link
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(view))
         view.stat()
 

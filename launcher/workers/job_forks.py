@@ -1,4 +1,4 @@
-"""Forks of a job: a fork is a copy of its worker, which must neither go on as the worker nor report for it."""
+"""Forks of a job: a fork is a copy of its worker, which must neither continue as the worker nor report for it."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ class ProcessLocalHandler:
 
 
 class _Forking(threading.local):
-    """What a thread that forks had blocked before; None: nothing had to be blocked."""
+    """The signals that a forking thread had blocked before; None if nothing had to be blocked."""
 
     mask: set[int] | None = None
 
@@ -61,7 +61,7 @@ os.register_at_fork(
 
 @contextlib.contextmanager
 def exit_in_forks() -> Iterator[None]:
-    """End a fork that leaves the block: only its parent has to tell what the block came to.
+    """End a fork that leaves the block, because only its parent may report the result of the block.
 
     It ends as a script of Python does, with 0, with 1 after an exception, or as `sys.exit` says.
     """
@@ -93,7 +93,7 @@ def _exit_fork(error: BaseException | None) -> NoReturn:
 
 
 def _flush() -> None:
-    """Flush what was printed, whatever a job has put in the place of the streams."""
+    """Flush the printed text, even if a job has replaced the streams."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

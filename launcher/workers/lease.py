@@ -1,10 +1,12 @@
-"""Until when the ends of attempts count: a time that a pilot shares with its supervisors, renewed by its scheduler.
+"""The time until which the ends of attempts count; a pilot shares it with its supervisors, its scheduler renews it.
 
-Who was silent for longer than the lease is taken for dead, and others have its attempts. A process that was frozen
-meanwhile wakes as if nothing had been; it must look here before it records an end. Where there is no such file, as
-on the machine of the queue itself, every end counts. A pilot whom its scheduler gave up for another reason, as its
-engine said that it was over, finds that in its folder, and so do its supervisors: they end what runs, within its
-grace, and record that it is over. The scheduler waits for that record, or for as long as that may take at most.
+A pilot that was silent for longer than the lease counts as dead, and its attempts are given to others. A process that
+was frozen meanwhile wakes without noticing it. So it must check the lease before it records an end. If there is no
+lease file, as on the machine of the queue itself, every end counts.
+
+A scheduler may abandon a pilot for another reason, for example because its engine reported its end. The pilot and its
+supervisors find that in the pilot's folder. They end the running programs within their grace period and record it. The
+scheduler waits for that record, or for the longest time that this may take.
 """
 
 import contextlib
@@ -20,11 +22,11 @@ from launcher.system.files import read_bytes
 from launcher.system.paths import Home
 
 LEASE_FILE = "lease"
-ABANDONED_FILE = "buried"  # in a pilot's folder: empty until its scheduler has given it up
-# between two looks at it by a supervisor: with its pilot, without
+ABANDONED_FILE = "buried"  # in a pilot's folder; empty until its scheduler abandons it
+# seconds between two checks by a supervisor: while its pilot lives, and without a pilot
 ABANDON_POLL_S, UNSUPERVISED_POLL_S = 5.0, 1.0
-# for the kill after the grace, for what a program leaves behind (2 s, 5 s where that hangs in the kernel), and for a
-# node that is busy
+# seconds for the kill after the grace period, for leftovers (2 s, or 5 s if they hang in the kernel), and
+# for a node that is busy
 KILL_TIME_S = 10.0
 _BYTES = 8
 _NS = 10**9
@@ -32,7 +34,7 @@ _NEVER = (1 << 63) - 1
 
 
 def now() -> float:
-    """Return seconds of a clock that nobody sets, and that goes on while the machine is suspended."""
+    """Return seconds of a clock that cannot be set, and that continues while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -55,12 +57,12 @@ class Lease:
         return inf if ns == _NEVER else ns / _NS
 
     def is_over(self) -> bool:
-        """Tell whether nothing of ours counts any more."""
+        """Return whether our results do not count any more."""
         return now() >= self.until
 
     @property
     def is_shared(self) -> bool:
-        """Whether a pilot's life decides: this is no machine of a queue."""
+        """Whether a pilot's lease decides, because this is not the machine of a queue."""
         return self._shared
 
     def end(self) -> None:
@@ -100,10 +102,10 @@ def lease_of(home: Home) -> Lease:
 
 
 def is_abandoned(folder: Path) -> bool:
-    """Tell whether the scheduler has given up the pilot of a folder.
+    """Return whether the scheduler has abandoned the pilot of a folder.
 
-    The file is there from the start: on a network file system, a new name may be missed for half a minute, and what
-    was written to a file is seen by whoever opens it afterwards.
+    The file exists from the start. On a network file system, a new name may be missed for half a minute. New
+    content of a file is visible to every process that opens it afterwards.
 
     Raises:
         OSError: that cannot be read now.
@@ -112,7 +114,7 @@ def is_abandoned(folder: Path) -> bool:
 
 
 def longest_shutdown_s(grace_s: float) -> float:
-    """Return how long after its pilot was given up nothing of an attempt lives, whatever its program does.
+    """Return the time after the pilot was abandoned within which all processes of an attempt end.
 
     Args:
         grace_s: of its job, from SIGTERM to SIGKILL.
@@ -121,10 +123,10 @@ def longest_shutdown_s(grace_s: float) -> float:
 
 
 class AbandonWatch:
-    """What a supervisor knows of whether the scheduler has given up the pilot of its attempt.
+    """A supervisor's checks of whether the scheduler has abandoned the pilot of its attempt.
 
-    A node may have been frozen, or cut off, between two looks. So the grace runs from the last look that found nothing:
-    the scheduler's clock started later. Who wakes after that ends what runs at once.
+    A node may have been frozen, or disconnected, between two checks. So the grace period begins at the last check that
+    found nothing; the scheduler's period began later. A supervisor that wakes after it ends its program at once.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = now) -> None:
@@ -132,20 +134,20 @@ class AbandonWatch:
 
         Args:
             folder: the pilot's.
-            clock: seconds; it goes on while the machine is suspended.
+            clock: returns seconds; it includes the time in which the machine is suspended.
         """
         self._folder, self._clock = folder, clock
         self._last_clear_at = clock()
         self._polled_at = 0.0
-        self.is_abandoned = False  # it was given up
+        self.is_abandoned = False  # the pilot was abandoned
 
     @property
     def since_clear_s(self) -> float:
-        """So many seconds ago it was not given up yet."""
+        """Seconds since the last check that found the pilot not abandoned."""
         return self._clock() - self._last_clear_at
 
     def next_poll_s(self, *, pilot_dead: bool) -> float:
-        """Return how long until the next look.
+        """Return how long until the next check.
 
         Args:
             pilot_dead: the pilot is dead.
@@ -154,7 +156,7 @@ class AbandonWatch:
         return inf if self.is_abandoned else max(0.0, due_at - self._clock())
 
     def poll(self, *, pilot_dead: bool, at_once: bool = False) -> bool:
-        """Look where that is due; return whether it was given up."""
+        """Check if a check is due; return whether the pilot was abandoned."""
         at = self._clock()
         if not self.is_abandoned and (
             at_once or at >= self._polled_at + self._poll_interval_s(pilot_dead)

@@ -12,28 +12,28 @@ from launcher.system.process_trees import descendants, is_foreign_descendant, se
 from launcher.workers.attempt_process import WAITID_FLAGS
 
 UNKILLABLE_AFTER_S = (
-    5.0  # what lives on so long after SIGKILL is another user's, or hangs in the kernel
+    5.0  # a process that survives SIGKILL for this time is another user's, or hangs in the kernel
 )
 
 
 class AttemptProcesses:
-    """What the attempt of this supervisor has started and not ended."""
+    """The processes that the attempt of this supervisor started and that have not ended."""
 
     def __init__(self, group: Path | None, standby_pid: Callable[[], int]) -> None:
         """Begin.
 
         Args:
-            group: the supervisor's control group, None where it has none.
+            group: the supervisor's control group; None if it has none.
             standby_pid: returns the pid of the worker that waits for the next attempt, 0: there is none.
         """
         self._group, self._standby_pid = group, standby_pid
-        self.attempt = ""  # the folder of the attempt in hand
+        self.attempt = ""  # the folder of the current attempt
 
     def pids(self) -> list[int]:
         """Return all processes of the attempt.
 
-        A scheduler that the attempt's own command has started, its fork servers, their supervisors
-        and what those run are no leftovers, also when the scheduler has died and they are
+        A scheduler that the attempt's command started is not a leftover, nor are its fork servers, their
+        supervisors and the programs of these. This also holds when the scheduler has died and they are
         our children.
         """
         below = descendants(os.getpid(), skip=self._is_foreign) if _has_children() else []
@@ -44,7 +44,7 @@ class AttemptProcesses:
         return [pid for pid in below if pid != self._standby_pid()]
 
     def kill(self) -> None:
-        """Kill all of them; what is forked meanwhile needs another round."""
+        """Kill all of them; processes forked meanwhile need another call."""
         for pid in self.pids():
             send_signal(pid, signal.SIGKILL)
 
@@ -73,7 +73,7 @@ class AttemptProcesses:
 
 
 def _has_children() -> bool:
-    """Tell whether anything lives below us: we are the parent of all whose own parent is dead."""
+    """Return whether we have children; the kernel makes us the parent of descendants whose parent died."""
     try:
         os.waitid(os.P_ALL, 0, WAITID_FLAGS)
     except ChildProcessError:

@@ -3,9 +3,9 @@
 Both are small files in the folder of the attempt. Each has one writer and is replaced as a whole. Neither is synced to
 disk: after a crash they are not needed, and a worker must not wait for a disk.
 
-share.json    scheduler  {"schema": 1, "cap": bytes or null, "context": bytes}
-memory.json   worker     {"schema": 1, "at", "reserved", "peak", "context": bytes or null, "uuid",
-                          "cards": {uuid: bytes} of a job on several}
+    share.json (scheduler): `{"schema": 1, "cap": bytes or null, "context": bytes}`
+    memory.json (worker): `{"schema": 1, "at", "reserved", "peak", "context": bytes or null, "uuid",
+        "cards": {uuid: bytes} of a job on several}`
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""What a scheduler asks a supervisor to do, as it lies in an attempt's folder.
+"""A scheduler's order to a supervisor to run an attempt, as a file in the attempt's folder.
 
-How a scheduler writes orders into attempts' folders: that of the next attempt before it is claimed.
+The scheduler writes orders into attempts' folders; it writes that of the next attempt before it is claimed.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from launcher.system.paths import LOG, SPEC, Attempt, Home
 
 
 class AttemptSpec(NamedTuple):
-    """What a scheduler asks a supervisor to do."""
+    """A scheduler's order to a supervisor."""
 
     spec: Spec
     context: Context  # with the folder and the variables of the job's own entry
@@ -26,8 +26,9 @@ class AttemptSpec(NamedTuple):
     number: int
     device: str  # "cpu", or the UUIDs of GPUs with commas between
     cpus: int
-    reservation: int | None = None  # bytes on each GPU; None: no other of ours is there
-    earlier_stage: str = ""  # name of the stage of an earlier attempt, from which this one goes on
+    reservation: int | None = None  # bytes on each GPU; None: not shared with our other jobs
+    # name of the staging folder of an earlier attempt, from which this one continues
+    earlier_stage: str = ""
     project: str = ""  # the folder in which it was queued
     # variables that name the queue which runs it
     queue_variables: Mapping[str, str] = MappingProxyType({})
@@ -76,10 +77,10 @@ def attempt_spec_text(
 
 
 def read_attempt_spec(text: bytes) -> AttemptSpec:
-    """Return the order that a scheduler wrote: the first line of what lies in the folder.
+    """Return the order that a scheduler wrote; it is the first line of the file.
 
     Raises:
-        ValueError: the text is none, or was cut off.
+        ValueError: the text is not an order, or was cut off.
     """
     record = json.loads(text.partition(b"\n")[0])
     claim = record.get("claim") if isinstance(record, dict) else None
@@ -136,9 +137,9 @@ class _PreparedSpec(NamedTuple):
 
 
 class AttemptSpecWriter:
-    """Writes the order of each attempt that is claimed, and one ahead, while nothing else is to do.
+    """Write the order of each attempt that is claimed, and one ahead when there is nothing else to do.
 
-    What is written ahead promises nothing: its folder is as a transaction leaves it that came to nothing,
+    An order that is written ahead is not a commitment. Its folder looks like the remains of a failed transaction,
     and is used or replaced when the attempt is claimed.
     """
 
@@ -148,7 +149,7 @@ class AttemptSpecWriter:
         self._prepared: _PreparedSpec | None = None
 
     def prepared_number(self, job: int) -> int:
-        """Return of which attempt the order was written ahead and is still there, and nothing else; 0: of none of a job's."""
+        """Return the number of a job's attempt whose order was written ahead and is unchanged; 0 if there is none."""
         prepared = self._prepared
         if prepared is None or prepared.job != job or _inode(prepared.attempt) != prepared.inode:
             return 0
@@ -176,7 +177,7 @@ class AttemptSpecWriter:
         return attempt
 
     def write(self, job: int, number: int, text: str) -> None:
-        """Write an order, unless it is there; what a transaction left that came to nothing is replaced.
+        """Write an order, unless it is there; the remains of a transaction that failed are replaced.
 
         Raises:
             OSError: the disk is full.
@@ -188,7 +189,7 @@ class AttemptSpecWriter:
             _write(self._home.attempt(job, number), text)
 
     def discard(self) -> None:
-        """Delete what is written ahead; a folder that holds anything else is somebody's, and stays."""
+        """Delete the order that was written ahead; a folder with other files in it stays."""
         prepared, self._prepared = self._prepared, None
         if prepared is None:
             return
@@ -202,7 +203,7 @@ class AttemptSpecWriter:
 
 
 def is_unused(attempt: Attempt) -> bool:
-    """Tell whether a folder holds nothing but what is written ahead: an order, and an empty log.
+    """Return whether a folder contains only files that are written ahead: an order, and an empty log.
 
     Raises:
         OSError: there is no such folder, or it cannot be read.

@@ -1,4 +1,4 @@
-"""The outputs of a laboratory's job, with their digests.
+"""The outputs of a plugin package's job, with their digests.
 
 The attempt's supervisor reads the files after the program's end, where they are, and before its scheduler accepts them.
 """

@@ -5,30 +5,30 @@ from collections.abc import Callable, Iterable
 from launcher.system.paths import Attempt
 from launcher.system.process_trees import continue_processes, stop_processes
 
-STOP_TIMEOUT_S = 1.0  # so long at once all of a program is tried to be stopped
-STOP_RETRY_S = 0.5  # after which what was forked meanwhile is looked for, until all stands still
+STOP_TIMEOUT_S = 1.0  # limit of one try to stop all processes of a program
+STOP_RETRY_S = 0.5  # after which processes forked meanwhile are stopped, until all are
 PAUSE_POLL_S = (
-    10.0  # so often a pause looks whether it still holds: a home that was deleted wakes nobody
+    10.0  # between two checks of a pause, because the deletion of a home wakes no process
 )
 
 
 class Pause:
-    """The pause of one program: all of it stands still while the attempt's folder says so."""
+    """The pause of one program: all its processes are stopped while the attempt's file `paused` exists."""
 
     def __init__(self, attempt: Attempt, pids: Callable[[], Iterable[int]]) -> None:
         """Begin with a program that runs.
 
         Args:
-            attempt: its file `paused` says that it is to stand still.
+            attempt: its file `paused` exists while it is to be paused.
             pids: returns all processes of the program.
         """
         self._attempt, self._pids = attempt, pids
         self._since: float | None = None
-        self.retry_at: float | None = None  # when to look again, while it stands still
+        self.retry_at: float | None = None  # when to check again during a pause
 
     @property
     def is_paused(self) -> bool:
-        """Whether it stands still."""
+        """Whether it is paused."""
         return self._since is not None
 
     def apply_request(self, now: float) -> float:
@@ -41,11 +41,11 @@ class Pause:
         return 0.0
 
     def is_due(self, now: float) -> bool:
-        """Tell whether it is time to look again."""
+        """Return whether the pause must be checked again now."""
         return self.retry_at is not None and now >= self.retry_at
 
     def resume(self, now: float) -> float:
-        """Let the program go on; return for how long it stood still."""
+        """Continue the program; return how long it was paused."""
         if self._since is None:
             return 0.0
         continue_processes(self._pids())

@@ -1,4 +1,4 @@
-"""The modules that a fork server imports for its forks: which imports failed, and what each fork sets anew.
+"""The modules that a fork server imports for its forks: which imports failed, and which state each fork sets again.
 
 Libraries draw their random state and count their threads when they are imported. All forks would share that state, and
 the variables of a job's environment would come too late. All of this belongs to the process, as `sys.modules`
@@ -18,7 +18,7 @@ MOST_DIGITS = 9
 _VARIABLES = {"openmp": OPENMP, "mkl": MKL, "openblas": OPENBLAS}  # by threadpoolctl's names
 _import_failures: dict[str, str] = {}  # module → the words of its import
 _thread_pools: list[Any] = []  # threadpoolctl's handles of the pools that are there
-# what libraries take for the number of cores that are theirs; what the owner set stays
+# variables for the number of threads of libraries; the owner's values are kept
 THREADS = (OPENMP, MKL, OPENBLAS)
 
 
@@ -43,7 +43,7 @@ def import_ahead(modules: Iterable[str], report: Callable[[str], None]) -> None:
 
 
 def first_import_failure() -> str:
-    """Return the first import that failed in this process, in its own words; '' where none did."""
+    """Return the message of the first import that failed in this process; empty if none failed."""
     return next(
         (f"cannot import {module}: {words}" for module, words in _import_failures.items()), ""
     )
@@ -69,7 +69,7 @@ def reset_after_fork(environment: Mapping[str, str]) -> None:
 
 
 def _find_thread_pools() -> None:
-    """Find the pools of threads of what is imported, where threadpoolctl is installed."""
+    """Find the thread pools of the imported libraries, if threadpoolctl is installed."""
     _thread_pools.clear()
     if "numpy" not in sys.modules and "torch" not in sys.modules:
         return

@@ -1,7 +1,7 @@
 """The files of a program: those that it reads as its attempt finds them, and those that it makes.
 
-Their digests are taken by the attempt's supervisor, where it runs: its order may have waited for days since it was
-planned, and another host may be shown the old content of a file of the network for a minute.
+Their digests are computed by the attempt's supervisor on its host. Its order may have waited for days since it was
+planned. Another host may see the old content of a file on a network file system for a minute.
 """
 
 import contextlib
@@ -44,9 +44,9 @@ def read_files(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
 
 
 def move_outputs_aside(order: AttemptSpec) -> None:
-    """Put aside what stands where a program writes, beside it; `restore_or_delete_outputs` decides what becomes of that.
+    """Rename existing files at a program's outputs; `restore_or_delete_outputs` later restores or deletes them.
 
-    What an earlier attempt has put aside, on which nobody decided as the queue was restored, is replaced.
+    A file that an earlier attempt renamed, and that was neither restored nor deleted, is replaced.
 
     Raises:
         OSError: that cannot be done; `filename` is the output's name.
@@ -63,9 +63,9 @@ def move_outputs_aside(order: AttemptSpec) -> None:
 
 
 def restore_or_delete_outputs(outputs: Iterable[str], job: int, *, done: bool) -> None:
-    """Delete what was put aside of a job's outputs when it is done; else put it back. Can be repeated.
+    """Delete the files of a job's outputs that were put aside if the job is done; otherwise put them back.
 
-    The scheduler does so when it takes an end in, whoever told of it: also where a supervisor was killed.
+    It can be repeated. The scheduler calls it when it records an end from any source, also if a supervisor was killed.
 
     Raises:
         OSError: that cannot be done now.
@@ -73,9 +73,9 @@ def restore_or_delete_outputs(outputs: Iterable[str], job: int, *, done: bool) -
     for path in outputs:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if done:
-                os.unlink(_aside_path(path, job))  # noqa: PTH108  # likewise
+                os.unlink(_aside_path(path, job))  # noqa: PTH108  # as above
             else:
-                os.replace(_aside_path(path, job), path)  # noqa: PTH105  # likewise
+                os.replace(_aside_path(path, job), path)  # noqa: PTH105  # as above
 
 
 def _aside_path(path: str, job: int) -> str:
@@ -86,11 +86,11 @@ def _aside_path(path: str, job: int) -> str:
 def with_file_digests(
     outcome: Done, order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
 ) -> Done | Failed:
-    """Return the end of a program that ended well, with what is known of its files; it must have made its outputs.
+    """Return the end of a successful program, with the digests of its files; it must have made its outputs.
 
     Args:
         outcome: its end.
-        order: with the folders that it names in place of their names.
+        order: with the folders that it names, instead of their names.
         digests: of the files that it reads.
         before: those at its start.
     """
@@ -98,7 +98,7 @@ def with_file_digests(
     if isinstance(end, Failed):
         return end
     files, outputs = before, end.outputs
-    with contextlib.suppress(HashingStopped):  # what is not known then is compared by its stamp
+    with contextlib.suppress(HashingStopped):  # files without digests are compared by their stamps
         files = _digests_at_end(order, digests, before)
         outputs = [
             digests.read_file_version(_absolute_path(order, name)) or version
@@ -115,9 +115,9 @@ def with_output_stamps(outcome: Done, order: AttemptSpec) -> Done | Failed:
     outputs: list[FileVersion] = []
     for name in _output_names(order):
         path = _absolute_path(order, name)
-        if not os.path.isfile(path) or (at := file_stamp(path)) is None:  # noqa: PTH113  # likewise
+        if not os.path.isfile(path) or (at := file_stamp(path)) is None:  # noqa: PTH113  # as above
             error = f"the output {name} is missing (exit code 0)"
-            if os.path.isdir(path):  # noqa: PTH112  # likewise
+            if os.path.isdir(path):  # noqa: PTH112  # as above
                 fault = f"the output {name} is a folder, not a file (exit code 0)"
                 error = f"{fault}. Write folders to {JOB_FOLDER}."
             return Failed(at=outcome.at, error=error, exit_code=0)
@@ -128,7 +128,7 @@ def with_output_stamps(outcome: Done, order: AttemptSpec) -> Done | Failed:
 def _digests_at_end(
     order: AttemptSpec, digests: FileDigests, before: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return what is to be known of a program's files at its end, given their digests at its start."""
+    """Return the digests of a program's files at its end, given those at its start."""
     if not any(before):
         return before  # there were none
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())

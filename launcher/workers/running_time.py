@@ -10,7 +10,7 @@ from launcher.system.paths import Attempt
 from launcher.workers.leftovers import UNKILLABLE_AFTER_S
 from launcher.workers.termination import Termination, find_resisting, write_termination
 
-KILL_RETRY_S = 1.0  # what was forked meanwhile gets another round
+KILL_RETRY_S = 1.0  # processes forked meanwhile are killed in another round
 
 
 class TerminationStep(StrEnum):
@@ -52,12 +52,12 @@ class Deadlines:
         return min((at for at in times if at is not None), default=None)
 
     def postpone(self, span_s: float) -> None:
-        """Move what is still to come by a pause."""
+        """Move all future times by a pause."""
         self.warn = None if self.warn is None else self.warn + span_s
         self.limit = None if self.limit is None else self.limit + span_s
 
     def schedule_only_kill(self, at: float) -> None:
-        """Forget all but the next kill."""
+        """Forget all times except the next kill."""
         self.warn, self.limit, self.kill = None, None, at
 
     def kill_by(self, at: float) -> None:
@@ -78,12 +78,12 @@ class Deadlines:
     def take_due_step(
         self, now: float, *, stop_requested: bool, paused: bool
     ) -> TerminationStep | None:
-        """Return what is to be done now, and count it as done.
+        """Return the step that is due now, and count it as done.
 
         Args:
             now: the time.
             stop_requested: it is to end.
-            paused: it stands still, and its limit does not come nearer.
+            paused: it is paused, and its time limit does not come nearer.
         """
         if stop_requested and not self.is_ending:  # its limit has asked it already
             self.stop_requested = True

@@ -1,17 +1,16 @@
 """The lack of memory that ended a program, from the end of its log or from its exception.
 
-Out of memory is recognized by the last lines of any program's output, with the numbers in them. What counts is
-the *final* error. A program may meet a lack of memory, get over it, and fail later for another reason; so a
-sign of it counts only where nothing contradicts it:
+Out of memory is recognized by the last lines of any program's output, with the numbers in them. Only
+the *final* error counts. A program may lack memory, recover, and fail later for another reason. So a
+sign of it counts only if nothing contradicts it:
 
-what the log's end shows                                       is it a lack of memory?
-an exception's own line, few lines of other text behind it     yes, when it is the last exception
-a later exception, raised `from` it                            yes: it was the cause
-a later exception that only says that a child failed           yes: torchrun, accelerate, a shell
-any other exception behind it, "during handling of" or not     no: that one ended the program
-a bare mention ("cudaMalloc failed: out of memory")            yes, among the last few lines, and
-                                                               not as a warning, a retry, a denial
-a limit that a program has set itself (a JVM's heap)           no: more memory would not help it
+* An exception's own line, with few lines of other text behind it, counts if it is the last exception.
+* If a later exception was raised `from` it, it counts as the cause.
+* If a later exception only says that a child failed, it counts too: torchrun, accelerate, a shell.
+* If any other exception is behind it, "during handling of" or not, that one ended the program.
+* A bare mention ("cudaMalloc failed: out of memory") counts among the last few lines. It does not count as a warning, a
+  retry or a denial.
+* A limit that a program has set itself (a JVM's heap) does not count. More memory would not help.
 
 The texts are those of torch 1.0 to 2.15, CuPy, Numba, TensorFlow, JAX, the CUDA runtime, cuBLAS,
 cuDNN, Python, numpy and the C library.
@@ -28,10 +27,10 @@ MOST_MESSAGE_CHARACTERS = 300  # characters of a headline that are kept
 _AFTER_EXCEPTION = 25  # other lines that may follow it: a launcher's summary, a farewell
 _AFTER_MENTION = 5
 _MESSAGE_LINES = 12  # of one message
-# who says so behind a mention was not ended by a lack of memory
+# a program that prints this after a mention was not ended by a lack of memory
 _OTHER_ERROR = re.compile(r"(?i)\b(?:fatal|cannot|no such|not found|denied|invalid|unrecognized)\b")
 _MOST_CAUSES = 16  # of one exception; a chain may be a ring
-# what launchers of many processes write in front of a line, and what colours it
+# prefixes that launchers of many processes write before a line, and colour codes
 _LINE_PREFIXES = re.compile(
     r"\x1b\[[0-9;]{0,20}[A-Za-z]|^(?:\[(?:rank)?[0-9]{1,4}\]: ?|[0-9]{1,4}: |\(\w{1,40} pid=[^)]{1,80}\) )"
 )
@@ -39,13 +38,13 @@ _LINE_PREFIXES = re.compile(
 _EXCEPTION_LINE = re.compile(
     r"(?:[A-Za-z_][\w<>]{0,80}\.){0,12}[A-Za-z_]?\w{0,80}(?:Error|Exception|Interrupt)(?::|$)"
 )
-# exceptions that only tell that another process had one, and warnings
+# exceptions that only report an exception of another process, and warnings
 _CHILD_ERROR = re.compile(
     r"(?:[\w.]{1,200}\.)?(?:ChildFailedError|CalledProcessError|ProcessExitedException"
     r"|ProcessRaisedException|RayTaskError|RemoteError|SystemExit)\b"
 )
 _FROM = "The above exception was the direct cause of the following exception"
-# lines that go on with what stands above them, or say nothing
+# lines that continue the lines above them, or contain nothing
 _CONTINUATION = re.compile(
     r"$|\s|[│╭╰]|frame #|Buffer|Peak buffers|Exception raised from|Traceback|The above exc|wandb:"
     r"|[-=*#_+~ ]+$|CUDA kernel errors|For debugging|Compile with|Search for"
@@ -67,7 +66,7 @@ _RAM_WORDS = re.compile(
     r"|cannot allocate vector of size|unable to allocate [0-9.]{1,20} [KMGT]iB"
     r"|OOM when allocating tensor.{0,300}device:CPU|virtual memory exhausted"
 )
-# what a program says of a lack of memory that it did not have, or that it got over
+# words about a lack of memory that did not happen, or that the program survived
 _DISMISSED_WORDS = re.compile(
     r"(?i)\b(?:no|not|without|never|avoid|skip\w*|retr(?:y|ies|ying)|recover\w*|caught|handled"
     r"|falls?|falling|warn\w*|if|may|might|in case|prevent\w*|reduc\w+|trying|again)\b"
@@ -105,7 +104,7 @@ _WIDTHS = {"half": 2, "bfloat16": 2, "double": 8, "int64": 8, "bool": 1, "uint8"
 
 
 def find_oom_in_log(text: str) -> OomReport | None:
-    """Return the lack of memory that ended a program, from the end of its log; None: another end."""
+    """Return the lack of memory that ended a program, from the end of its log; None if it ended otherwise."""
     lines = [_LINE_PREFIXES.sub("", line).rstrip() for line in text[-TAIL_BYTES:].splitlines()]
     ends = _find_exceptions(lines)
     place = _find_cause(lines, ends)
@@ -123,7 +122,7 @@ def find_oom_in_log(text: str) -> OomReport | None:
 
 
 def find_oom_in_exception(error: BaseException) -> OomReport | None:
-    """Return the lack of memory that an exception is, or was raised from; None: it is another one."""
+    """Return the lack of memory that an exception reports or was raised from; None if it has another cause."""
     cause: BaseException | None = error
     for _ in range(_MOST_CAUSES):
         if cause is None:
@@ -169,7 +168,7 @@ def _count_other_lines(lines: Sequence[str], place: int) -> int:
 
 
 def _whole_message(lines: Sequence[str], place: int) -> str:
-    """Return a line with what belongs to its message: the numbers may stand on the next ones."""
+    """Return a line and the lines that continue its message; the numbers may be on the next lines."""
     rest: list[str] = []
     for line in lines[place + 1 : place + _MESSAGE_LINES]:
         if not line or _EXCEPTION_LINE.match(line):
@@ -179,7 +178,7 @@ def _whole_message(lines: Sequence[str], place: int) -> str:
 
 
 def _memory_of_exception(text: str) -> MemoryKind | None:
-    """Tell which memory an exception says was missing, from its name and its message."""
+    """Return which memory was missing, from the name and message of an exception; None if none was."""
     if _GPU_NAME.match(text):
         return "gpu"
     if _RAM_NAME.match(text):
@@ -192,7 +191,7 @@ def _memory_of_exception(text: str) -> MemoryKind | None:
 
 
 def _memory_of_mention(line: str) -> MemoryKind | None:
-    """Tell which memory was missing as a line says that is no exception's."""
+    """Return which memory was missing according to a line that is not an exception's; None if none was."""
     where = _memory_of_exception(line)
     return None if where is None or _is_dismissed(line) else where
 
@@ -216,7 +215,7 @@ def _parse_oom_report(where: MemoryKind, text: str) -> OomReport:
 
 
 def _process_bytes(text: str) -> int | None:
-    """Return what the process held: with its context where that is reported, else its allocator's."""
+    """Return the memory usage of the process: with its context if that is reported, otherwise its allocator's."""
     for pattern in (_IN_USE, _RESERVED):
         if (amount := _amount(pattern, text)) is not None:
             return amount

@@ -1,6 +1,6 @@
 """From the right to start an attempt to its living process, on record.
 
-How an attempt's own process comes to life: a program is spawned, a worker is forked ahead and held.
+An attempt's own process is started in one of two ways: a program is spawned, a worker is forked ahead and held.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ NO_ROOM_ERRORS = {
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
     *DISK_FULL_ERRORS,
 }
-# a program that is being written, or lies on a disk or server that does not answer
+# a program that is being written, or is on a disk or server that does not answer
 _TRANSIENT_ERRORS = {errno.ETXTBSY, *TIMEOUT_ERRORS}
 
 
@@ -73,7 +73,7 @@ class AttemptStarter:
 
         Args:
             me: this supervisor.
-            group: its control group, None where it has none.
+            group: its control group; None if it has none.
             digests: of the files that programs read.
             ahead: fork a worker before there is work for it.
         """
@@ -83,7 +83,7 @@ class AttemptStarter:
         self._digests, self._forks_ahead = digests, ahead
         self._standby: StandbyWorker | None = None
         self._read_ahead_spec: tuple[AttemptSpec, dict[str, str]] | None = (
-            None  # what was read ahead
+            None  # the order that was read ahead
         )
         self._read_ahead_text = b""
         self.fork_standby()
@@ -169,10 +169,10 @@ class AttemptStarter:
             self._standby = None
 
     def _read_spec(self, text: bytes, attempt: Attempt) -> tuple[AttemptSpec, dict[str, str]]:
-        """Return an attempt's order and environment; those of what was read ahead, where it is the same.
+        """Return an attempt's order and environment; those that were read ahead, if the text is the same.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text is not an order.
         """
         ahead, self._read_ahead_spec = self._read_ahead_spec, None
         if ahead is not None and text == self._read_ahead_text:
@@ -181,7 +181,7 @@ class AttemptStarter:
         return order, _environment(order, attempt)
 
     def _prepare_files(self, order: AttemptSpec) -> tuple[str, ...]:
-        """Return digests of the files that a program reads; what stands where it writes is put aside.
+        """Return digests of the files that a program reads; existing files at its outputs are put aside.
 
         Raises:
             CannotStart: that cannot be done.
@@ -202,10 +202,10 @@ class AttemptStarter:
         return self._standby
 
     def _sign_record(self, record: int) -> bytes:
-        """Put ourselves on record as who starts the attempt; return its order.
+        """Record this process as the one that starts the attempt; return its order.
 
-        Until the record is closed it is locked by us and by what we spawn, up to the instant when
-        that is the program: who finds it unlocked and us dead finds the program, if there is one,
+        Until the record is closed, we and our child lock it, up to the instant when the child
+        becomes the program. If another process finds it unlocked and us dead, it finds the program, if there is one,
         by its mark.
 
         Raises:
@@ -318,7 +318,7 @@ def link_log(link: Path, attempt: Attempt, umask: int) -> None:
 
 
 def _make_folder(folder: Path, umask: int) -> None:
-    """Make a folder of a run, as its owner would; where that cannot be, who needs it says so."""
+    """Make a folder of a run, as its owner would; an error is reported by the code that needs the folder."""
     ours = os.umask(umask)
     try:
         with contextlib.suppress(OSError):

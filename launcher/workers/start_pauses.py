@@ -11,8 +11,9 @@ logger = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
-SUCCESS_AFTER_S = 1.0  # what was started so long ago, and did not come back, began
-LOG_EVERY_S = 60.0  # at most so often the log tells of it
+# a program that was started this long ago, and did not fail to start, has begun
+SUCCESS_AFTER_S = 1.0
+LOG_EVERY_S = 60.0  # shortest time between two log lines about it
 FIRST_KEY_BACKOFF_S = (
     2.0  # longer than the first pause of an outage, whose single try is then another job's
 )
@@ -30,7 +31,7 @@ class StartBackoff:
 
     why: str = ""  # the system's error; empty: none
     _backoff_s: float = 0.0
-    _retry_at: float = 0.0  # the single try comes then
+    _retry_at: float = 0.0  # time of the single try
     _tried_at: float | None = None  # it came
     _logged_at: float = float("-inf")
 
@@ -48,7 +49,7 @@ class StartBackoff:
         self.why = why
 
     def allows_start(self, now: float) -> bool:
-        """Tell whether a program may be started now."""
+        """Return whether a program may be started now."""
         if self.why and self._tried_at is not None and now >= self._tried_at + SUCCESS_AFTER_S:
             if self._logged_at > float("-inf"):
                 logger.info("starting=on")
@@ -98,5 +99,5 @@ class BackoffSet(Generic[Key]):
             self._backoffs[key] = now + span_s, span_s
 
     def wait_s(self, key: Key, now: float) -> float:
-        """Return how long a key is still excluded; 0: it may be tried."""
+        """Return how long a key is still excluded; 0 if it may be tried."""
         return max(0.0, self._backoffs.get(key, (0.0, 0.0))[0] - now)

@@ -1,11 +1,11 @@
-"""An attempt's `started` file: who took the right to start it, its program, and how that ended.
+"""An attempt's `started` file: which process took the right to start it, its program, and how that ended.
 
-It is a second name of `spec.json`, so that an attempt costs one file less; a name that is there
-already is given to nobody else. Below the order, a line names the supervisor, or voids the attempt; the
-next one names the program; the last one is the outcome, or what the fork server says where the supervisor was killed.
+It is a second name of `spec.json`, so that an attempt costs one file less; an existing name
+cannot be given a second time. Below the order, a line names the supervisor, or voids the attempt. The
+next one names the program. The last one is the outcome, or the fork server's report if the supervisor was killed.
 
-Nothing of it is synced: what is written outlives every process. A power cut ends the programs, too;
-what counts then is the queue's database, whose commits are synced.
+Nothing of it is synced, because written data outlives every process. A power cut ends the programs, too.
+After it only the queue's database counts, whose commits are synced.
 """
 
 import contextlib
@@ -83,10 +83,10 @@ def record_outcome_when_possible(
     """Write down how an attempt ended; wait for room when the disk is full, since only its supervisor knows it.
 
     Args:
-        outcome: what to write.
+        outcome: the outcome to write.
         attempt: whose folder may have been deleted by its own program.
         lease: when it is over, nothing is written.
-        order: what such a folder is known by.
+        order: the order by which such a folder is recognized.
 
     Returns the outcome as it is on record; nothing where it is not ours any more.
     """
@@ -123,7 +123,7 @@ def restore_record(attempt: Attempt, order: bytes) -> None:
 
 
 def read_recorded_outcome(attempt: Attempt) -> Outcome | None:
-    """Return the outcome that an attempt's supervisor recorded, None where there is none."""
+    """Return the outcome that an attempt's supervisor recorded; None if there is none."""
     record = read_json(attempt.outcome)  # of a launcher before 0.3
     if record is not None:
         return read_outcome(record)
@@ -135,7 +135,7 @@ def read_recorded_outcome(attempt: Attempt) -> Outcome | None:
 
 
 def has_ended_successfully(attempt: Attempt) -> bool:
-    """Tell whether a program is on record to have ended with exit code 0 after its supervisor."""
+    """Return whether a record shows that a program ended with exit code 0 after its supervisor."""
     with contextlib.suppress(FileNotFoundError):
         return read_bytes(attempt.started).endswith(SUCCESS_LINE)
     return False
@@ -159,7 +159,7 @@ def revoke_attempt(attempt: Attempt) -> bool:
     if attempt.started.exists():
         return read_starter_line(attempt) == REVOKED_LINE
     if not attempt.folder.exists():
-        return False  # it was there before the claim: who deleted it may be the job itself
+        return False  # it existed before the claim, so the job itself may have deleted it
     file = attempt.folder / f".void-{os.getpid()}"
     try:
         write_whole(file, f"{REVOKED_LINE.decode()}\n")
@@ -183,7 +183,7 @@ def read_starter_line(attempt: Attempt) -> bytes:
 
 
 def read_starter(attempt: Attempt) -> Identity | None:
-    """Return the supervisor that took the right to start an attempt, None where none is on record.
+    """Return the supervisor that took the right to start an attempt; None if none is recorded.
 
     Raises:
         OSError: its record cannot be read.
@@ -192,7 +192,7 @@ def read_starter(attempt: Attempt) -> Identity | None:
 
 
 def read_program(attempt: Attempt) -> Identity | None:
-    """Return the program of an attempt whose supervisor is dead, None when none was started."""
+    """Return the program of an attempt whose supervisor is dead; None if none was started."""
     try:
         with attempt.started.open("rb") as file:
             # what the supervisor had begun to start is either the program then, or dead
@@ -210,7 +210,7 @@ def _await_lock(descriptor: int) -> None:
     """Wait until no supervisor is between a spawn and its record; that takes milliseconds.
 
     Raises:
-        BlockingIOError: it takes longer: the program lies on a disk that does not answer.
+        BlockingIOError: it takes longer, because the program is on a disk that does not answer.
     """
     deadline = time.monotonic() + SPAWN_TIMEOUT_S
     while True:

@@ -1,11 +1,11 @@
 """The parent of attempts' programs: records that one started and how it ended, ends its tree.
 
-Forked by a fork server, in a session of its own, so that it outlives fork server and scheduler. It alone
-can learn a program's exit status. It takes one attempt after another from its scheduler; when that
-is gone, or when it gets SIGTERM or SIGHUP itself, it sees the one in hand through, and leaves.
+It is forked by a fork server, in a session of its own, so that it outlives fork server and scheduler. Only it
+can read a program's exit status. It runs one attempt after another for its scheduler. When the scheduler
+is gone, or when it gets SIGTERM or SIGHUP itself, it finishes its current attempt and exits.
 
-`leftovers` says which processes belong to it, `running_time` when a running program is warned, asked to end and
-killed; `pause` moves all that.
+`leftovers` lists the processes that belong to it. `running_time` decides when a running program is warned, asked to end
+and killed; `pause` moves all these times.
 """
 
 import contextlib
@@ -46,20 +46,20 @@ from launcher.workers.start_attempt import AttemptStarter, StartedAttempt
 from launcher.workers.started_file import record_outcome_when_possible
 from launcher.workers.termination import PILOT_ABANDONED, TIME_LIMIT, is_to_be_killed
 
-# look whether the attempt in hand is to be paused, to go on, or to be killed
+# check whether the current attempt is to be paused, resumed or killed
 CONTROL_SIGNAL = signal.SIGUSR1
-LEFTOVER_GRACE_S = 2.0  # for what a program leaves behind when it ends
+LEFTOVER_GRACE_S = 2.0  # for the processes that a program leaves behind when it ends
 MESSAGE_BYTES = 8192  # an attempt's path
 LONGEST_REPORT = 8192  # bytes of a message with an outcome; a longer one is read from its record
 LONGEST_SLEEP_S = 3600.0  # a poll cannot count the milliseconds of a month
 RUN, STOP = b"run ", b"stop "  # followed by the attempt's folder
-NEXT = b"next "  # likewise, of an attempt that it will probably get: its order can be read ahead
+NEXT = b"next "  # also with a folder, of an attempt that it will probably get: its order can be read ahead
 ENDED = b"ended "  # followed by its outcome
 LEASE_POLL_MARGIN_S = 0.001  # a poll may return that much too early
 
 
 class AttemptPhase(IntEnum):
-    """How far the attempt is that a supervisor has in hand."""
+    """The phase of a supervisor's current attempt."""
 
     NONE = 0
     RUNS = 1
@@ -68,7 +68,7 @@ class AttemptPhase(IntEnum):
 
 
 class CurrentAttempt:
-    """The attempt that a supervisor has in hand: its fork server sees it here where the supervisor is killed."""
+    """A supervisor's current attempt; its fork server reads it here if the supervisor is killed."""
 
     def __init__(self) -> None:
         """Begin with none, before the fork: the memory is shared."""
@@ -117,23 +117,23 @@ class _Supervisor:
         self._scheduler_gone = False  # the scheduler is gone
         self._signals = _Signals()
         self._stop_requested = False
-        self._attempt_folder = b""  # the folder of the attempt in hand
+        self._attempt_folder = b""  # the folder of the current attempt
         self._lease = lease_of(home)
         self._abandon_watch: AbandonWatch | None = (
-            None  # of the pilot of the attempt in hand; None: it has none
+            None  # of the current attempt's pilot; None if it has none
         )
         adopt_orphans()
         close_on_exec()
         me = identity(os.getpid()) or Identity(pid=os.getpid(), start_ticks=0, boot=boot_id())
         self._group = cgroups.join_own_group(me)
         self._digests = FileDigests(home.digests, self._on_hashing_progress)
-        self._report_hashing: HashingReport | None = None  # of the attempt in hand
+        self._report_hashing: HashingReport | None = None  # of the current attempt
         self._program_has_ended = False  # its program has
         self._starter = AttemptStarter(me, self._group, self._digests, ahead=ahead)
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 
     def serve_attempt(self) -> bool:
-        """Wait for an attempt and see it through; False when there will be no other one."""
+        """Wait for an attempt and run it to its end; False if none will follow."""
         message = b""
         while not message.startswith(RUN):
             message = self._next_message()
@@ -159,7 +159,7 @@ class _Supervisor:
         return not leaves
 
     def _report(self, outcome: bytes) -> None:
-        """Tell the scheduler how the attempt in hand has ended; "" where that is not ours to say."""
+        """Send the scheduler the outcome of the current attempt; empty if another process must find it."""
         if self._scheduler_gone:
             return
         message = ENDED + outcome
@@ -169,21 +169,21 @@ class _Supervisor:
             self._scheduler_gone = True
 
     def _dismiss(self) -> None:
-        """Let the waiting worker go, and leave nothing of ours behind."""
+        """Dismiss the waiting worker, and remove our control group."""
         self._starter.dismiss_standby()
         if self._group is not None:
             cgroups.leave_group(self._group)
             self._group = None
 
     def _next_message(self) -> bytes:
-        """Wait for what the scheduler sends; b"" when it is gone, or when we are to leave."""
+        """Wait for the scheduler's next message; empty when the scheduler is gone, or when we are to exit."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._signals.descriptor, select.POLLIN)
         while True:
             poll.poll()
             self._signals.drain()
-            if self._signals.received:  # what is not read yet is voided: it has not begun
+            if self._signals.received:  # an unread message is voided: its attempt has not begun
                 return b""
             try:
                 return self._channel.recv(MESSAGE_BYTES, socket.MSG_DONTWAIT)
@@ -193,7 +193,7 @@ class _Supervisor:
                 return b""
 
     def _run_attempt(self, attempt: Attempt) -> bytes:
-        """Run one attempt from its start to its recorded end; then nothing of it lives.
+        """Run one attempt from its start to its recorded end; then none of its processes lives.
 
         Returns its outcome as it is on record; nothing where it was not ours to start, or to end.
         """
@@ -252,7 +252,8 @@ class _Supervisor:
         """
         if self._report_hashing is not None:
             self._report_hashing.report(path, read, size)
-        if not self._program_has_ended:  # what a program reads is hashed before its start
+        # the files that a program reads are hashed before its start
+        if not self._program_has_ended:
             return
         if not self._scheduler_gone:
             self._read_message()
@@ -267,7 +268,7 @@ class _Supervisor:
     def _await_end(self, begun: StartedAttempt) -> tuple[int, ExitContext]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
 
-        Returns its wait status, and what else is known of the end.
+        Returns its wait status, and further facts about the end.
         """
         program, terms = begun.program, begun.attempt_spec.spec.terms
         ended = os.pidfd_open(program)
@@ -282,7 +283,7 @@ class _Supervisor:
                 self._signals.control_at,
             ):
                 now = time.monotonic()
-                if self._lease.is_over():  # what runs has been given to others
+                if self._lease.is_over():  # its attempts have been given to others
                     self._processes.kill()
                     times.schedule_only_kill(now + KILL_RETRY_S)
                     continue
@@ -303,7 +304,7 @@ class _Supervisor:
                 match step:
                     case TerminationStep.END:
                         terminate(program)
-                        pause.resume(now)  # it hears of that only when it goes on
+                        pause.resume(now)  # it receives the signal only when it is continued
                     case TerminationStep.WARN:
                         send_signal(program, signal.Signals[terms.warn_signal])
                     case TerminationStep.KILL:
@@ -326,13 +327,13 @@ class _Supervisor:
         )
 
     def _cause(self, times: Deadlines) -> str:
-        """Return why the program in hand is ended; "" if the scheduler asked."""
+        """Return why the running program is ended; empty if the scheduler requested it."""
         if times.limit_reached:
             return TIME_LIMIT
         return self._signals.received or (PILOT_ABANDONED if self._is_pilot_abandoned() else "")
 
     def _wait_for_event(self, ended: int, *times: float | None) -> bool:
-        """Sleep until the program has ended (True), or something else is to be looked at."""
+        """Sleep until the program has ended (True), or another event needs handling."""
         poll = select.poll()
         poll.register(ended, select.POLLIN)
         poll.register(self._signals.descriptor, select.POLLIN)
@@ -353,7 +354,7 @@ class _Supervisor:
         return ended in events
 
     def _await_folder(self, attempt: Attempt) -> None:
-        """Wait for a while where an attempt's folder is not mounted: it holds what the worker has said."""
+        """Wait for a while if an attempt's folder is not mounted, because it contains the worker's report."""
         until = time.monotonic() + AWAY_TIMEOUT_S
         while attempt.is_away() and time.monotonic() < until:
             if self._lease.is_over() or self._signals.received:
@@ -361,7 +362,7 @@ class _Supervisor:
             time.sleep(DISK_FULL_PAUSE_S)
 
     def _is_pilot_abandoned(self, *, at_once: bool = False) -> bool:
-        """Tell whether the scheduler has given up the pilot of the attempt in hand."""
+        """Return whether the scheduler has abandoned the pilot of the current attempt."""
         return self._abandon_watch is not None and self._abandon_watch.poll(
             pilot_dead=self._scheduler_gone, at_once=at_once
         )
@@ -393,7 +394,8 @@ class _Supervisor:
             self._scheduler_gone = True
         elif message == STOP + self._attempt_folder:
             self._stop_requested = True
-            self._is_pilot_abandoned(at_once=True)  # its pilot has it end, too, when it is given up
+            # its pilot also makes it end when the pilot is abandoned
+            self._is_pilot_abandoned(at_once=True)
         elif message.startswith(NEXT):
             self._starter.read_ahead(_attempt_at(message[len(NEXT) :]))
 
@@ -403,9 +405,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received = ""  # name of the signal that asked us to leave
-        self.control_at: float | None = (
-            None  # when the attempt's folder told something new of its pause
-        )
+        self.control_at: float | None = None  # when the attempt's folder had a new pause request
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
@@ -420,7 +420,7 @@ class _Signals:
         self.control_at = time.monotonic()
 
     def take_control_request(self) -> bool:
-        """Tell whether a pause was asked for, or its end, since this was asked last."""
+        """Return whether a pause, or its end, was requested since the last call."""
         at, self.control_at = self.control_at, None
         return at is not None
 

@@ -15,7 +15,7 @@ from launcher.system.paths import Attempt
 from launcher.system.processes import login_name, state_of
 
 TIME_LIMIT = "time-limit"  # the cause of an end that the supervisor itself has ordered
-PILOT_ABANDONED = "pilot"  # its pilot was given up
+PILOT_ABANDONED = "pilot"  # its pilot was abandoned
 MOST_RESISTING = 10  # processes that are recorded
 
 

@@ -44,19 +44,19 @@ from launcher.workers.progress.steps import ProgressWriter
 from launcher.workers.shortage import find_oom_in_exception
 
 MODEL_FILE = "model_id.txt"
-MOST_CAUSES = 8  # of an error that are looked at
-FAILURE_PATIENCE_S = 60.0  # so long the words of a failure wait for room, and its exception
+MOST_CAUSES = 8  # of an error that are checked
+FAILURE_PATIENCE_S = 60.0  # a failure's message and exception wait this long for room
 
 
 class OutputNotStaged(MachineError):
-    """What a job made while the folder of its attempt was away is not in its stage."""
+    """Files that a job made while the folder of its attempt was away are missing in its staging folder."""
 
 
 def make_attempt_environment(order: AttemptSpec, attempt: Attempt) -> dict[str, str]:
-    """Return the environment of an attempt: its owner's, and what it is to know of its place.
+    """Return the environment of an attempt: its owner's, and the variables that describe its resources.
 
-    The devices must be there before CUDA is touched for the first time. Who was given none sees none:
-    what it took of a GPU would have been promised to others.
+    The devices must be set before CUDA is used for the first time. An attempt without GPUs sees none, because
+    memory that it used on a GPU could be reserved for others.
     """
     cpus = str(order.cpus)
     place = {
@@ -97,10 +97,10 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
     """Run a kind's entry function, record what it returned or how it failed; return the exit code.
 
     Args:
-        order: what to do.
+        order: the work to do.
         attempt: where the records go.
         device: "cpu" or "cuda:0".
-        gpus: how many cards are the job's, from cuda:0 on.
+        gpus: number of GPUs of the job, from cuda:0 on.
     """
     spec, stop = order.spec, StopEvent()
     for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
@@ -121,7 +121,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
     except Error as error:
         return _failed(attempt, error, str(error), error.exit_code, stop)
     except BaseException as error:  # noqa: BLE001  # the worker's top: whatever it was is recorded
-        with contextlib.suppress(MemoryError):  # its frames still hold what left no room
+        with contextlib.suppress(MemoryError):  # its frames still hold the memory that was missing
             print_traceback(error)
         return _failed(attempt, error, f"{type(error).__name__}: {error}", 1, stop)
     return 0
@@ -142,7 +142,7 @@ def make_job(
         models=frozenset(models), outputs=outputs_inside(real, spec.outputs), replaced_below=MADE
     )
     view = None
-    with contextlib.suppress(NotWritable):  # a job that only reads goes on
+    with contextlib.suppress(NotWritable):  # a job that only reads continues
         view = make_stage(
             attempt, real, wanted, job=order.job, number=order.number, earlier=order.earlier_stage
         )
@@ -182,12 +182,12 @@ def make_job(
 
 
 def _hand_over_output(job: Job, spec: Spec, attempt: Attempt) -> bool:
-    """Leave what the job has made for its scheduler to accept; wait for room when the disk is full.
+    """Leave a job's outputs for its scheduler to accept; wait for room when the disk is full.
 
-    Returns whether there is anything.
+    Returns whether there are any.
 
     Raises:
-        WrittenElsewhere: the folder of the attempt was away, and what the job should have made is not there.
+        OutputNotStaged: the folder of the attempt was away, and the outputs of the job are not there.
     """
     staged, was_away = job.own_folder is not None, attempt.is_away()
 
@@ -211,8 +211,8 @@ def _hand_over_output(job: Job, spec: Spec, attempt: Attempt) -> bool:
 def _entry_function(spec: Spec) -> Callable[[object], Mapping[str, Json]]:
     """Return the entry function of a job's kind.
 
-    A job keeps the entry that its kind had when it was queued. Where a newer version of the
-    laboratory has moved that function, the kind of the same name says where it is now.
+    A job keeps the entry that its kind had when it was queued. If a newer version of the
+    plugin package has moved that function, the kind of the same name names its new place.
 
     Raises:
         MachineError: it cannot be imported, and neither could a module before the fork; a second
@@ -249,7 +249,7 @@ def _import_entry(entry: str) -> Callable[[object], Mapping[str, Json]]:
 
 
 def _is_absent(error: ModuleNotFoundError | AttributeError, entry: str) -> bool:
-    """Tell whether an error says that the entry's module or its function is not there."""
+    """Return whether an error says that the entry's module or its function is not there."""
     module, _, name = entry.partition(":")
     if isinstance(error, AttributeError):
         return error.name == name
@@ -266,12 +266,12 @@ def _write_model_id(job: Job) -> None:
 
 
 def _write_result(attempt: Attempt, record: Mapping[str, Json], stop: threading.Event) -> None:
-    """Write what a job came to; wait for room when the disk is full: the job is done, after all.
+    """Write the result of a job; wait for room when the disk is full, because the job is done.
 
-    If the job has deleted the folder of its attempt, it is made again: without a report the job has failed.
+    If the job has deleted the folder of its attempt, it is made again, because a job without a report has failed.
 
     Raises:
-        OSError: it was asked to end while it waited, or the folder was away for too long.
+        OSError: the job was asked to end while it waited, or the folder was away for too long.
     """
     waits = f"the job is done and waits to write {attempt.result}"
 
@@ -302,7 +302,7 @@ def _failed(
         text = shortage.message
     write_log_line(f"error: {text}")
     record: dict[str, Json] = {"schema": 1, "ok": False, "error": text}
-    if stop.is_set():  # its supervisor looks whether the signal was meant for all
+    if stop.is_set():  # its supervisor checks whether the signal was meant for all
         record["signalled"] = True
     if away:
         record["away"] = True
@@ -314,7 +314,7 @@ def _failed(
 
 
 def _is_caused_by_absence(error: BaseException | None, attempt: Attempt) -> bool:
-    """Tell whether a job failed as its attempt's folder is away, which says nothing of the job itself."""
+    """Return whether a job failed because its attempt's folder is away; then its error is not the job's own."""
     for _ in range(MOST_CAUSES):
         if error is None or isinstance(error, OutputNotStaged):
             return error is not None
@@ -325,12 +325,12 @@ def _is_caused_by_absence(error: BaseException | None, attempt: Attempt) -> bool
 
 
 def write_failure(write: Callable[[], None], attempt: Attempt, stop: threading.Event) -> None:
-    """Write something of a failure; for a while, wait for room: its exit code tells that it failed.
+    """Write a record of a failure; wait for room only for a while, because the exit code also shows the failure.
 
-    Nothing is said of that: without a record, the last line of the log is why it failed.
+    The wait is not reported. Without a record, the last line of the log is used as the reason of the failure.
 
     Raises:
-        OSError: there was none.
+        OSError: there was no room.
     """
     until = time.monotonic() + FAILURE_PATIENCE_S
     write_when_possible(
@@ -347,6 +347,6 @@ def write_log_line(text: str) -> None:
 
 
 def print_traceback(error: BaseException | None) -> None:
-    """Print an error with its traceback into the log, likewise."""
+    """Print an error with its traceback into the log, if it can be written."""
     with contextlib.suppress(OSError):
         traceback.print_exception(error)

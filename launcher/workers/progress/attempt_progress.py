@@ -1,7 +1,7 @@
-"""How far an attempt is, whatever reported it; every screen asks here.
+"""The progress of an attempt from any source; all screens use it.
 
-Of several sources the first that has something counts: reports of the job's own, lines that it prints
-for us, TensorBoard's event files, a progress bar. Nothing is read before someone looks.
+The first of several sources that has something counts: reports of the job's own, lines that it prints
+for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from launcher.workers.progress.printed_lines import (
 from launcher.workers.progress.progress_bars import parse_bars, parse_newest_bar
 from launcher.workers.progress.steps import ProgressReport, read_newest_report, read_reports
 
-MOST_BYTES = 1 << 20  # of what was reported: some ten thousand steps
+MOST_BYTES = 1 << 20  # of reports: about ten thousand steps
 END_BYTES = 64 << 10  # of a log, for its newest step
 BAR_BYTES = 4 << 10  # of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # of a log, for its first step
@@ -55,7 +55,7 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
 
 
 def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
-    """Return the last value of each number that an ended attempt told, those of its last step first.
+    """Return the last value of each number that an ended attempt reported, those of its last step first.
 
     Lines without a step count more than steps.
     """
@@ -64,7 +64,7 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     printed = {} if steps else parse_step_metrics(end)
     if not steps and not printed:
         event = _newest_event(attempt, END_BYTES)
-        # to read a bar takes longer than a line, and there are many
+        # reading a bar takes longer than reading a line, and there are many
         steps = [event] if event else parse_bars(end[-END_BYTES:], at)[0]
         if not steps and (bar := parse_newest_bar(end[-BAR_BYTES:], at, lambda: end)):
             steps = [bar]
@@ -73,12 +73,12 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
 
 
 def _step_of_other_sources(attempt: Attempt, end: bytes, at: float) -> ProgressReport | None:
-    """Return the newest step in an attempt's event files, else that of a progress bar.
+    """Return the newest step in an attempt's event files, otherwise that of a progress bar.
 
     Args:
-        attempt: where it keeps its records.
-        end: of its log.
-        at: when that was written.
+        attempt: the attempt.
+        end: the end of its log.
+        at: when that was written, in seconds since 1970.
     """
     return _newest_event(attempt, *NEWEST_BYTES) or parse_newest_bar(
         end[-BAR_BYTES:], at, lambda: read_file_end(attempt.log, MOST_BYTES)[0]
@@ -106,7 +106,7 @@ def read_reported_steps(attempt: Attempt, most_bytes: int = MOST_BYTES) -> list[
 
 
 def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[ProgressReport]]:
-    """Give the steps of each source in turn."""
+    """Yield the steps of each source in turn."""
     yield read_reports(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
     folder = _event_folder(attempt)
@@ -141,7 +141,7 @@ def _start_time(attempt: Attempt) -> float:
 
 
 def _event_folder(attempt: Attempt) -> Path | None:
-    """Return where an attempt's program writes event files, None where its job names no folder."""
+    """Return where an attempt's program writes event files; None if its job names no folder."""
     try:
         text = read_bytes(attempt.spec)
         # most name none: the whole of it need not be understood

@@ -24,14 +24,14 @@ _FILES = IncrementalFileReader[ScalarEvent](lambda text, _: parse_scalars(text))
 
 class _EventFile(NamedTuple):
     path: Path
-    run: str  # its folder below the one that was named; '' of that itself
+    run: str  # its folder below the given one; empty for the given one itself
     written: float  # seconds since 1970
 
 
 def read_newest_event(
     folder: Path, since: float, sizes: Sequence[int] = NEWEST_BYTES
 ) -> ProgressReport | None:
-    """Return the newest step of the event files below a folder with the newest values of its tags, None where there is none.
+    """Return the newest step of the event files below a folder, with the newest values of its tags; None if none.
 
     Tags may count different things, such as batches and epochs: the step is that of the most frequent one.
 
@@ -41,7 +41,7 @@ def read_newest_event(
         sizes: how many bytes are read of the end of a file; each where the one before it has nothing.
     """
     files = _event_files(folder, since)[:NEWEST_FILES]
-    # behind an image there may be no scalar for long
+    # the bytes after an image may not contain a scalar
     values: list[ScalarEvent] = []
     for size in sizes:
         values = _read_values(files, partial(_read_end, size=size))
@@ -122,7 +122,7 @@ def _event_files(folder: Path, since: float) -> list[_EventFile]:
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Give the event files below a folder, each with the folder in which it lies; of a very large one a part."""
+    """Yield the event files below a folder with their folders; only a part of a very large folder."""
     entries = 0
     for number, (place, folders, names) in enumerate(os.walk(folder)):
         folders.sort(reverse=True)  # folders are often named by their date
@@ -136,7 +136,7 @@ def _entries(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _with_run_prefix(runs: Mapping[str, Iterable[ScalarEvent]]) -> Iterator[ScalarEvent]:
-    """Give the values of all runs; where there are several, a tag has the name of its run before it."""
+    """Yield the values of all runs; if there are several, a tag is prefixed by the name of its run."""
     for run, values in runs.items():
         if len(runs) == 1 or not run:
             yield from values
@@ -145,7 +145,7 @@ def _with_run_prefix(runs: Mapping[str, Iterable[ScalarEvent]]) -> Iterator[Scal
 
 
 def _without_repeated(values: Iterable[ScalarEvent]) -> Iterator[ScalarEvent]:
-    """Give values of which each tag's steps rise: one that goes back to an earlier step does those behind it anew."""
+    """Yield values whose steps rise for each tag; a value at an earlier step replaces the values from there on."""
     of_tags: dict[str, list[ScalarEvent]] = defaultdict(list)
     for value in values:
         kept = of_tags[value.tag]
@@ -162,7 +162,7 @@ def _most_reported(values: Iterable[ScalarEvent]) -> str:
 
 
 def _rates(values: list[ScalarEvent]) -> dict[int, float]:
-    """Return step → steps a second between the values of one tag."""
+    """Return step → steps per second between the values of one tag."""
     return {
         after.step: (after.step - before.step) / (after.at - before.at)
         for before, after in pairwise(values)

@@ -1,9 +1,13 @@
 """Scalars in the records of TensorBoard's event files.
 
-Read here and not by the package `tensorboard`, which takes a second to import, reads a file from
-its beginning, and need not be installed where only the queue is.
-Sources: TFRecord as `record_writer.cc` of TensorFlow writes it (length, its CRC, data, their CRC);
-`event.proto`, `summary.proto` and `tensor.proto`; CRC-32C of RFC 3720, B.4, masked.
+The package `tensorboard` is not used: it takes a second to import and reads a file from
+its beginning. It also need not be installed on machines that only have the queue.
+
+Sources:
+
+- TFRecord as `record_writer.cc` of TensorFlow writes it (length, its CRC, data, their CRC)
+- `event.proto`, `summary.proto` and `tensor.proto`
+- CRC-32C of RFC 3720, B.4, masked
 """
 
 import struct
@@ -42,7 +46,7 @@ def parse_scalars(data: bytes) -> tuple[list[ScalarEvent], int]:
         start = place + HEADER_BYTES
         end = start + length
         if end + FOOTER_BYTES > len(data):
-            return values, place  # the rest is not written yet, or lies behind this piece
+            return values, place  # the rest is not written yet, or is behind this piece
         (check,) = struct.unpack_from("<I", data, end)
         if length <= LARGEST_BYTES and masked_crc(data[start:end]) == check:
             values += _parse_event(data[start:end])
@@ -51,7 +55,7 @@ def parse_scalars(data: bytes) -> tuple[list[ScalarEvent], int]:
 
 
 def _next_record(data: bytes, place: int) -> int | None:
-    """Return where the next record begins, None where none is seen."""
+    """Return where the next record begins; None if there is none."""
     for _ in range(MOST_TRIES):
         high = data.find(_HIGH_BYTES, place + 4)
         if high < 0 or high + 8 > len(data):
@@ -64,7 +68,7 @@ def _next_record(data: bytes, place: int) -> int | None:
 
 
 def _length(data: bytes, place: int) -> int | None:
-    """Return the length of the record that begins at `place`; None: none does."""
+    """Return the length of the record that begins at `place`; None if no record begins there."""
     length, check = struct.unpack_from("<QI", data, place)
     return length if masked_crc(data[place : place + 8]) == check else None
 
@@ -94,7 +98,7 @@ def _parse_event(event: bytes) -> list[ScalarEvent]:
 
 
 def _parse_value(value: bytes) -> tuple[str, float] | None:
-    """Return a tag and its value, None where that is no single number."""
+    """Return a tag and its value; None if the value is not a single number."""
     tag, number = "", None
     for key, content in _fields(value):
         match key, content:
@@ -121,10 +125,10 @@ def _parse_tensor(tensor: bytes) -> float | None:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Give number and value of each field of a message: numbers of fixed size as their bytes.
+    """Yield the number and value of each field of a message; numbers of fixed size as their bytes.
 
     Raises:
-        ValueError: it is no message.
+        ValueError: it is not a message.
     """
     place = 0
     while place < len(message):

@@ -1,4 +1,4 @@
-"""Files that grow, of which each byte is read once, however often they are looked at."""
+"""Growing files, of which each byte is read only once, however often they are read."""
 
 import os
 from collections import OrderedDict
@@ -17,7 +17,7 @@ Parse = Callable[[bytes, float], tuple[list[Item], int]]
 
 @dataclass(slots=True)
 class _FileCache(Generic[Item]):
-    """What was read of a file so far."""
+    """The part of a file that was read already."""
 
     file_id: tuple[int, int]  # device and inode
     begin: int
@@ -35,11 +35,11 @@ class IncrementalFileReader(Generic[Item]):
         self._lock = Lock()
 
     def items(self, path: Path, most_bytes: int) -> list[Item]:
-        """Return what is in the last so many bytes of a file, and what has been added since; [] of none.
+        """Return the items in the last `most_bytes` of a file, and those added since; empty if there is no file.
 
         Args:
             path: the file.
-            most_bytes: that are read at once. Of a file that has grown by more, the rest is left out.
+            most_bytes: number of bytes read in one call. If a file grew by more, the rest is left out.
         """
         with self._lock:
             try:
@@ -71,6 +71,6 @@ class IncrementalFileReader(Generic[Item]):
             text = os.pread(descriptor, most_bytes, reading.offset)
             items, done = self._parse(text, status.st_mtime)
             reading.items = [*reading.items, *items][-MOST_ITEMS:] if items else reading.items
-            # what fills a whole piece and has no end is left out
+            # an unfinished item that fills a whole piece is left out
             reading.offset += len(text) if not done and len(text) >= most_bytes else done
         return reading.items

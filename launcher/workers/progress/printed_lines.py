@@ -1,12 +1,16 @@
 """Lines that a program prints so that its progress is shown: `launcher: step=3 total=10 loss=.2`.
 
-The grammar: the words `launcher: step=`, at the beginning of a line or behind what a logger puts there;
-a whole number, or two as in `3/10`; then pairs NAME=VALUE with blanks between, of which `total` is the
-number of all steps. A line counts when it has ended, by a newline or by a carriage return.
+A line has three parts:
 
-Numbers without a step, such as those of an evaluation: `launcher: acc=0.91`. They are no progress, but results.
+* The words `launcher: step=`, at the beginning of a line or after a logger's prefix.
+* A whole number, or two as in `3/10`.
+* Pairs NAME=VALUE with blanks between, of which `total` is the number of all steps.
 
-The last line of a log, for where a screen has nothing better to tell.
+A line counts when it has ended, by a newline or by a carriage return.
+
+Numbers without a step, such as those of an evaluation: `launcher: acc=0.91`. They are results, not progress.
+
+The last line of a log is also read here, for a screen that has nothing better to show.
 """
 
 import re
@@ -18,12 +22,12 @@ from launcher.workers.progress.steps import ProgressReport
 
 STEP_MARKER = b"launcher: step="
 LONGEST_BYTES = 4096  # of a line
-MOST_LINES = 64  # in which the newest step is looked for
-LONGEST_WORD = 64  # characters of a value that is no number
+MOST_LINES = 64  # limit of lines that are searched for the newest step
+LONGEST_WORD = 64  # characters of a value that is not a number
 
 _END = re.compile(rb"[\r\n]")
 _COUNT = re.compile(r"([0-9]{1,15})(?:/([0-9]{1,15}))?", re.ASCII)
-# letters of any language, accents behind letters, and what stands for bytes that are no UTF-8
+# letters of any language, accents behind letters, and the replacement of bytes that are not UTF-8
 _PAIR = re.compile(r"((?!\d)[\w\ufffd][\w\u0300-\u036f\ufffd./-]{0,63})=(\S+)")
 _NAMES = re.compile(rb"([^\s=]+)=")
 _NUMBER = re.compile(
@@ -36,7 +40,7 @@ MOST_CHARACTERS = 200  # of the line; a screen shows fewer
 
 
 def parse_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
-    """Return the steps that a piece of a log tells, the oldest first, and where a line begins that has no end yet.
+    """Return the steps in a piece of a log, the oldest first, and where an unfinished line may begin.
 
     Args:
         text: from anywhere in a log.
@@ -47,7 +51,7 @@ def parse_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
     while place >= 0:
         end = _end(text, place)
         if end is None and len(text) - place < LONGEST_BYTES:
-            return steps, max(0, place - 1)  # with what stands before it
+            return steps, max(0, place - 1)  # with the character before it
         step = None if end is None else _step(text, place, end, at)
         steps += [] if step is None else [step]
         place = text.find(STEP_MARKER, place + len(STEP_MARKER))
@@ -55,7 +59,7 @@ def parse_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
 
 
 def parse_newest_step(text: bytes, at: float) -> ProgressReport | None:
-    """Return the newest step that a piece of a log tells, with what all its lines tell of it."""
+    """Return the newest step in a piece of a log, with the metrics of all lines about it."""
     newest: ProgressReport | None = None
     for step in _steps_backwards(text, at):
         if newest is None:
@@ -71,7 +75,7 @@ def parse_newest_step(text: bytes, at: float) -> ProgressReport | None:
 def parse_step_metrics(text: bytes) -> dict[str, Json]:
     """Return the last value of each number in the steps of a piece of a log, those of the last step first.
 
-    Of thousands of lines alike only the last one is read.
+    Among thousands of lines with the same names, only the last one is read.
     """
     values: dict[str, Json] = {}
     seen: set[bytes] = set()
@@ -110,13 +114,13 @@ def _steps_backwards(text: bytes, at: float) -> Iterator[ProgressReport]:
 
 
 def _end(text: bytes, place: int) -> int | None:
-    """Return where the line ends in which something begins; None: it has no end yet, or is too long."""
+    """Return where the line ends that contains a place; None if it is unfinished or too long."""
     end = _END.search(text, place, place + LONGEST_BYTES)
     return None if end is None else end.start()
 
 
 def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None:
-    """Return what the line tells that has its mark at `place`; None: it is none of ours."""
+    """Return the step of the line whose mark is at `place`; None if the line is not a report."""
     before = text[place - 1 : place] if place else b""
     if before.isalnum() or before in {b".", b"/", b"-", b"_"}:
         return None
@@ -138,7 +142,7 @@ def _step(text: bytes, place: int, end: int, at: float) -> ProgressReport | None
 
 
 def parse_numbers(text: bytes) -> dict[str, Json]:
-    """Return what the lines without a step in a piece of a log tell: of each name the last value."""
+    """Return the numbers in the lines without a step in a piece of a log: the last value of each name."""
     lines = re.findall(_WITHOUT_STEP, text) if STEP_MARKER[:-5] in text else ()
     return {
         name: value
@@ -148,7 +152,7 @@ def parse_numbers(text: bytes) -> dict[str, Json]:
 
 
 def last_line(end: bytes) -> str:
-    """Return the last line that is not blank, without escape sequences; '' where there is none.
+    """Return the last line that is not blank, without escape sequences; empty if there is none.
 
     Args:
         end: of a log; the line may begin before it, and is then shown from its last characters on.

@@ -1,7 +1,7 @@
 """Progress bars of tqdm in a log: ` 30%|███       | 3/10 [00:01<00:02,  3.1it/s, loss=0.2]`.
 
-Of nested bars the outer counts. tqdm draws an inner bar a line further down and then goes back up,
-so the bars behind which the cursor moves up are the inner ones.
+Only the outer one of nested bars counts. An inner bar is drawn one line further down, and tqdm then moves the cursor
+back up. So the bars behind which the cursor moves up are the inner ones.
 """
 
 import re
@@ -16,7 +16,7 @@ _Key = tuple[str, int | None]
 _CURSOR_MOVES = re.compile(rb"(\r\n|[\r\n]|\x1b\[A)")
 _CURSOR_UP = b"\x1b[A"
 _ENDS = (b"]\n", b" \n")  # of a bar, with the blanks that cover a longer one before it
-# what was taken is not given back (`++`): else a long line that is no bar takes seconds
+# `++` never backtracks; otherwise a long line that is not a bar would take seconds
 _BAR_NUMBER = r"[0-9]++(?:\.[0-9]++)?"
 _TIME = r"(?:[0-9]+:)?[0-9]{2}:[0-9]{2}"
 _RATE = rf"\s*(?P<rate>{_BAR_NUMBER}|\?)(?P<per>[^,\]]*)(?:,\s*(?P<rest>.*))?\]"
@@ -40,20 +40,20 @@ class _Bar(NamedTuple):
 
     @property
     def key(self) -> _Key:
-        """What the drawings of one bar, and of the bars that take its place, share."""
+        """The part that is the same for all drawings of one bar, and of the bars that replace it."""
         return self.title, self.step.total
 
 
 def parse_newest_bar(
     text: bytes, at: float, more: Callable[[], bytes] = bytes
 ) -> ProgressReport | None:
-    """Return what the newest bar in a piece of a log tells, the outer one of nested bars.
+    """Return the progress that the newest bar in a piece of a log shows, the outer one of nested bars.
 
     Args:
         text: the end of a log.
         at: when it was written, in seconds since 1970.
-        more: gives a longer end; called where inner bars alone are seen, since an outer one is drawn
-            seldom.
+        more: returns a longer end; called if only inner bars are seen, because an outer one is drawn
+            rarely.
     """
     pieces = _split_bars(text)
     if _CURSOR_UP not in text:  # none is nested: there is no need to read those before the last
@@ -68,7 +68,7 @@ def parse_newest_bar(
 
 
 def parse_bars(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
-    """Return the steps that the bars of a piece of a log tell, and where a bar may begin that has no end yet."""
+    """Return the steps that the bars of a piece of a log show, and where an unfinished bar may begin."""
     bars = [*_bars(_split_bars(text), at)]
     last = max(text.rfind(b"\n"), text.rfind(b"\r"))
     read = last if len(text) - last < LONGEST_BYTES else len(text)
@@ -76,7 +76,7 @@ def parse_bars(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
 
 
 def _outer_bars(bars: list[_Bar]) -> list[_Bar]:
-    """Return those of the bars that are no inner ones, nor inner ones at their end."""
+    """Return the outer bars; a bar that was ever an inner one is left out."""
     inner = {bar.key for bar in bars if bar.inner}
     return [bar for bar in bars if not bar.inner and bar.key not in inner]
 
@@ -97,7 +97,7 @@ def _find_outer_bar(text: bytes, at: float, inner: set[_Key]) -> _Bar | None:
 
 
 def _split_bars(text: bytes) -> list[tuple[bytes, bytes]]:
-    """Return what may be bars, each with what moves the cursor behind it."""
+    """Return the pieces that may be bars, each with the cursor movement after it."""
     pieces = _CURSOR_MOVES.split(text)
     return [
         (piece, turn)
@@ -136,11 +136,11 @@ def _bar(piece: bytes, turn: bytes, at: float) -> _Bar | None:
 
 
 def _power(counted: str, per: str) -> tuple[str, bool]:
-    """Return the power of 1000 in what follows a count without a total, and whether counts have such powers.
+    """Return the power of 1000 in the unit of a count without a total, and whether counts have such powers.
 
     Args:
-        counted: `it`, `kit`, or `Epoch`, of which the first letter is no power.
-        per: what follows the rate: `it/s`, `kit/s`, `s/it`.
+        counted: `it`, `kit`, or `Epoch`; the first letter of `Epoch` is not a power.
+        per: the unit of the rate: `it/s`, `kit/s`, `s/it`.
     """
     unit = per.removesuffix("/s").removeprefix("s/")
     if counted[:1] in _POWERS and counted[1:] in _USUAL_UNITS:
@@ -156,11 +156,11 @@ def _amount(number: str, power: str) -> int:
 
 
 def _rate(number: str, per: str, *, scaled: bool) -> float | None:
-    """Return steps a second; tqdm writes seconds a step where there are few.
+    """Return steps per second; tqdm writes seconds per step if the rate is low.
 
     Args:
-        number: what stands there; `?`: it is not known yet.
-        per: what follows: `it/s`, `s/it`, `kit/s`.
+        number: the printed rate; `?` if it is not known yet.
+        per: the text after it: `it/s`, `s/it`, `kit/s`.
         scaled: counts are shortened, so a letter before the unit is a power of 1000.
     """
     if number == "?" or float(number) == 0:

@@ -30,7 +30,7 @@ class ProgressReport(NamedTuple):
     rate: float | None = None  # steps a second, of late
 
     def estimated_end(self, now: float) -> float | None:
-        """Return when all steps are done at that rate; None: unknown, or they should be done by now."""
+        """Return when all steps will be done at that rate; None if unknown, or if the time is past."""
         if not self.total or not self.rate:
             return None
         end = self.at + max(0, self.total - self.step) / self.rate
@@ -57,13 +57,13 @@ def read_newest_report(path: Path) -> ProgressReport | None:
 
 
 def read_reports(path: Path, most_bytes: int) -> list[ProgressReport]:
-    """Return the whole reports in the last so many bytes of a progress file, the oldest first."""
+    """Return the whole reports in the last bytes of a progress file, the oldest first."""
     lines = read_file_end(path, most_bytes)[0].decode(errors="replace").split("\n")
     return [step for line in lines if (step := _parse_report(line)) is not None]
 
 
 def _since_restart(steps: Sequence[ProgressReport]) -> Sequence[ProgressReport]:
-    """Return the reports since the steps last began anew."""
+    """Return the reports since the steps last restarted."""
     begin = 0
     for place, (before, after) in enumerate(pairwise(steps), start=1):
         if after.step < before.step:
@@ -104,13 +104,14 @@ REPORT_EVERY_S = 0.5  # screens may show it 2 s late; writing it must cost next 
 
 
 class ProgressWriter:
-    """Appends how far a job is to its attempt's progress file, a few times a second at most.
+    """Append a job's progress to its attempt's progress file, a few times per second at most.
 
-    Reports of other metrics are counted by themselves: the one at an epoch's end comes right behind one of a step.
+    Reports with different metrics are limited separately, because a report at an epoch's end directly follows one of
+    a step.
     """
 
     def __init__(self, path: Path, check: Callable[[], None] = lambda: None) -> None:
-        """Write to `path`, which appears with the first report; `check` raises where none is wanted."""
+        """Write to `path`, which is created by the first report; `check` raises if no report is wanted."""
         self._path, self._check_wanted = path, check
         self._next: dict[tuple[str, ...], float] = {}  # names of metrics → when they are due again
         self._torn = False  # the last report may be there in part
@@ -141,7 +142,7 @@ Point = tuple[float, float]  # step, value
 
 
 def curves(steps: Sequence[ProgressReport]) -> dict[str, list[Point]]:
-    """Return name → points of each number that was reported since the steps last began anew."""
+    """Return name → points of each number that was reported since the steps last restarted."""
     own = _since_restart(steps)
     curves: dict[str, list[Point]] = {}
     for step in own:
@@ -153,11 +154,11 @@ def curves(steps: Sequence[ProgressReport]) -> dict[str, list[Point]]:
 
 
 def _rates(steps: Sequence[ProgressReport]) -> list[Point]:
-    """Return the rates that were reported, or else those between steps that were read at different times."""
+    """Return the reported rates, otherwise those between steps that were read at different times."""
     if own := [(float(step.step), step.rate) for step in steps if step.rate is not None]:
         return own
     last_of_time = {step.at: step for step in steps}.values()
-    # a step is reported again with what a validation found: the time between is none of the steps'
+    # a step is reported again with the result of a validation; that time is not part of the steps
     same = [[*group] for _, group in groupby(last_of_time, key=lambda step: step.step)]
     return [
         (float(after[0].step), (after[0].step - before[-1].step) / (after[0].at - before[-1].at))
