@@ -1,4 +1,4 @@
-"""What a plan asks of each backend, and what that expects."""
+"""The requests of a plan to each backend, and the estimates of its engine."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from launcher.system.files import Json
 
 
 class EstimateResult(NamedTuple):
-    """What an engine says of a pilot that is not submitted."""
+    """An engine's estimate of a pilot that is not submitted."""
 
     estimate: Estimate | None = None
-    error: str = ""  # why it says nothing
+    error: str = ""  # why there is no estimate
 
 
 class BackendPreview(NamedTuple):
-    """What a plan asks of one backend, or of this machine."""
+    """The requests of a plan to one backend, or to this machine."""
 
     name: str
     settings: BackendSettings | None  # None: this machine, without pilots
@@ -36,7 +36,7 @@ class BackendPreview(NamedTuple):
 
     @property
     def jobs(self) -> int:
-        """How many jobs go there."""
+        """The number of jobs that go there first."""
         return sum(self.kinds.values())
 
     def record(self) -> dict[str, Json]:

@@ -81,7 +81,7 @@ class JobEstimate(NamedTuple):
 
 @dataclass
 class _SimilarJobs:
-    """The jobs of one signature, and what they have in common once it was asked for."""
+    """The jobs of one signature, with a summary that is computed at its first use."""
 
     seconds: list[float] = field(default_factory=list)
     disks: list[int] = field(default_factory=list)
@@ -99,12 +99,9 @@ class _SimilarJobs:
 class RuntimeHistory:
     """Jobs that were done on this machine, indexed by what determines their duration.
 
-    Two jobs are similar if they agree in:
-
-    - kind and images;
-    - the settings that their kind names in `cost_settings`, or all settings that are not neutral if it names none;
-    - whether they start from a model;
-    - whether they use a GPU.
+    Two jobs are similar if they agree in kind, images, cost settings, whether they start from a model, and whether they
+    use a GPU. The cost settings are those that the kind names in `cost_settings`. If it names none, they are all
+    settings that are not neutral.
     """
 
     def __init__(

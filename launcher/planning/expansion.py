@@ -14,9 +14,9 @@ An entry of the role FOLDER reads models and folders, which other entries make o
 each combination of them, in each of its own variants. If two of these share a swept setting, only those with equal
 values are combined. Its settings name folders:
 
-source: disrupted                    every folder that the entries of this name make
-source: disrupted@attack=pgd,eps=8   those of them whose variants have these values
-source: data/faces                   a path; a word that is not the name of an entry is also a path
+    source: disrupted                    every folder that the entries of this name make
+    source: disrupted@attack=pgd,eps=8   those of them whose variants have these values
+    source: data/faces                   a path; a word that is not the name of an entry is also a path
 """
 
 import re

@@ -19,10 +19,10 @@ _EXTRA = re.compile(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
 
 
 def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
-    """Return for each laboratory in one sentence what of it is not installed; none where all is.
+    """Return for each plugin package one sentence with its missing modules; none if all are installed.
 
     Args:
-        kinds: those whose jobs shall run; what each one's `preload` names must be importable.
+        kinds: those whose jobs shall run. The modules in the `preload` of each kind must be importable.
     """
     absent: dict[tuple[str, ...], list[str]] = {}
     for kind in kinds:

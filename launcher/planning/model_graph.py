@@ -107,7 +107,7 @@ class _FilePoison(NamedTuple):
     """
 
     poison: Poison | None
-    clean: frozenset[str]  # names without it of what is made with it, and not without
+    clean: frozenset[str]  # names, without the poison, of models trained only with it
 
     def add_to_model(self, named: Located[ModelId]) -> Located[ModelId]:
         """Return the model with the poison in every stage that has it without saying so."""

@@ -34,11 +34,11 @@ class JobCode:
 
     entry: str  # "module:function"; '' of a program
     sources: Mapping[str, str]  # module → digest of its code; and that of all of it
-    text: str = field(init=False, compare=False)  # of the sources, what enters a hash
-    name: str = field(init=False, compare=False)  # likewise of the entry
+    text: str = field(init=False, compare=False)  # part of the sources that enters a hash
+    name: str = field(init=False, compare=False)  # part of the entry that enters a hash
 
     def __post_init__(self) -> None:
-        whole = self.sources.get(WHOLE_CODE)  # of what earlier versions queued there is none
+        whole = self.sources.get(WHOLE_CODE)  # None for jobs that earlier versions queued
         text = json.dumps(dict(self.sources), sort_keys=True) if whole is None else whole
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "name", self.entry if whole is None else "")
@@ -178,7 +178,7 @@ class Plan:
     left_out: tuple[PlannedJob, ...]  # by `phases`, but needed by one of the jobs
     reuse: Reuse
     share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
-    notify: RunNotify  # what its owner is told of it
+    notify: RunNotify  # events of the run that its owner is notified of
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: LegacyAction  # of a file of the original: to be listed only, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user

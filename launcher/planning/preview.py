@@ -1,4 +1,4 @@
-"""What is expected of a plan: what starts first, time, disk; why it would be refused."""
+"""The preview of a plan: the jobs that start first, time, disk, and reasons to refuse it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ NO_BACKENDS = Backends()
 
 
 class KindEstimate(NamedTuple):
-    """What the jobs of a kind that have to run are expected to take together."""
+    """The expected duration of all jobs of a kind that have to run."""
 
     jobs: int
     known: int  # of them, how many have a time
@@ -31,12 +31,12 @@ class KindEstimate(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """What is expected of a plan."""
+    """The expected starts, durations, disk usage and backends of a plan."""
 
     machine_state: MachineState
     estimates: tuple[JobEstimate, ...]  # of the plan's jobs, in their order
     wave: FirstWave
-    kinds: Mapping[str, KindEstimate]  # of what has to run
+    kinds: Mapping[str, KindEstimate]  # kind → estimate of its jobs that have to run
     # seconds when all that can runs side by side; None: not all is known
     longest_chain_s: float | None
     disk: int | None  # bytes of those jobs whose results have a known size; None: of none
@@ -175,7 +175,7 @@ def refusals(
     unset: Iterable[str],
     uninstalled: Iterable[str] = (),
 ) -> list[str]:
-    """Return in a few words each why `run` would refuse a plan; none: it would queue it.
+    """Return the reasons, in a few words each, why `run` would refuse a plan. None means that it would queue it.
 
     Args:
         plan: the plan.

@@ -128,11 +128,9 @@ def compare_with_queue(
         accept_code: keep results that differ only in code.
 
     Raises:
-        UsageError: one of:
-            the run was queued by `launcher add`;
-            a running job was changed;
-            `phases` leaves out a job that has other settings or is not done;
-            results shall both be kept and made again.
+        UsageError: The run was queued by `launcher add`. A running job was changed.
+            `phases` leaves out a job that has other settings or is not done.
+            Results shall both be kept and made again.
     """
     if any(not row.hash for row in rows.values()):  # no plan has made them
         raise UsageError(

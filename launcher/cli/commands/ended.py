@@ -1,4 +1,4 @@
-"""The verbs about jobs that have ended: what they did, and what is deleted of them, or of the work that kinds keep."""
+"""The verbs about ended jobs: report their history, delete their files, and delete work that job types keep."""
 
 import os
 import time

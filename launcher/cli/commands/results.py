@@ -1,4 +1,4 @@
-"""`launcher results`: what came out of a run, as a table or as a database; `launcher query`: a question to one in SQL."""
+"""`launcher results` prints results of runs or writes a database; `launcher query` runs SQL on it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
