@@ -1,9 +1,9 @@
 """Reservations that the schedulers of one machine publish: of cores, main memory, GPUs.
 
-A reservation is an amount of a *resource*. Resources of a GPU are bytes of its memory that are not
-in use yet (under its UUID), our jobs on it, and whether one of them is exclusive. The other
-resources are cores and bytes of main memory. Queues of one user are distinguished like those of several users. All queues of the
-machine together therefore never reserve more of a resource than exists.
+A reservation is an amount of a *resource*. Resources of a GPU are bytes of its unused memory (under
+its UUID), our jobs on it, and whether one of them is exclusive. The other resources are cores and
+bytes of main memory. Queues of one user are distinguished like those of several users. All queues
+of the machine together therefore never reserve more of a resource than exists.
 
 A scheduler reserves in three steps. (1) It reads all files of the folder. (2) It replaces its own
 file by an atomic rename, with a new serial number and the serials that it has just read. (3) It

@@ -73,13 +73,13 @@ def chart(
 ) -> list[TextLine]:
     """Return a curve in so many columns and rows, the axes and their numbers among them.
 
-    Each column shows the mean of what falls on it, or what the column before it shows.
+    Each column shows the mean of its points, or the value of the previous column if it has none.
 
     Args:
-        points: steps, which do not fall, and values; what is no finite number is left out.
+        points: steps in ascending order, and values. Values that are not finite are left out.
         width: columns.
         height: rows.
-        floor: where the axis begins; None: at the lowest value.
+        floor: a value that the axis includes, or None if it begins at the lowest value.
     """
     drawn = finite(points)
     if not drawn:
@@ -131,7 +131,7 @@ def blocks(values: Sequence[float], low: float, high: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with four digits at most, as it stands on an axis."""
+    """Return the label of an axis for a number, with at most four digits."""
     return f"{value:.4g}"
 
 

@@ -55,17 +55,17 @@ CURVE = 12  # characters
 
 
 class GpuJob(NamedTuple):
-    """A job of ours that was promised a place on a GPU."""
+    """A job of ours that has a reservation on a GPU."""
 
     job: int
     name: str
     reserved: int | None  # bytes; None: no amount
-    estimate: int | None = None  # bytes that are reserved for it while that follows its use
+    estimate: int | None = None  # bytes that are reserved while the reservation follows its usage
     load: float | None = None  # share of the time in which it kept its GPUs busy lately, 0 to 1
     exclusive: bool = False  # it shares the GPU with none of ours
     pids: frozenset[int] = frozenset()  # its processes there, if the driver reports them
     reported: int | None = None  # bytes that its worker says it uses, context included
-    peak: int | None = None  # peak bytes that its worker reports, likewise
+    peak: int | None = None  # peak bytes that its worker reports, context included
 
 
 class AttemptUsage(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a queue did as lines: of a screen at any width, and of a pipe."""
+"""The history of a queue, as lines of a screen with any width and of a pipe."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

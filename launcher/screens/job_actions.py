@@ -92,7 +92,7 @@ def _prepare_pause(action: _Action, store: Store) -> _Action | str:
 
 
 def _pause(store: Store, job: JobRow, now: float) -> list[int]:
-    """Pause a job where it runs now; it may have been started anew, elsewhere, since it was asked about."""
+    """Pause the current attempt of a job, which may be newer, and elsewhere, than the one of the question."""
     with store.writing():
         attempt = store.read.newest_attempts([job.id]).get(job.id)
         if attempt is None or attempt.pilot:
@@ -140,7 +140,7 @@ def _prioritise(store: Store, job: JobRow, _now: float, *, by: int) -> list[int]
 
 
 def _wake_or_start(home: Home) -> None:
-    """Let the scheduler act on what runs; start one where none lives."""
+    """Wake the scheduler to act on running jobs, or start one if none is alive."""
     wake(home)
     ensure_scheduler(home)
 
@@ -157,7 +157,7 @@ def _for_one_job(change: Callable[[JobControl, list[int], float], list[int]]) ->
 
 
 class _Rule(NamedTuple):
-    """What a key does."""
+    """The action of a key."""
 
     states: frozenset[State]  # of the jobs to which it can be done
     only: str  # why it cannot be done to another, behind its state

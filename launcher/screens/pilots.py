@@ -1,7 +1,7 @@
 """The pilots as the scheduler last saw them: values, and lines for screens.
 
-What pilots and engines print is made harmless to a terminal. Pilots on nodes stand in a table, and below it what each
-backend waits for.
+Output of pilots and engines is made harmless to a terminal. A table lists the pilots on nodes. Lines below it show what
+each backend waits for.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from launcher.screens.text_table import Cell, Column, TextLine, TextSpan, TextSt
 from launcher.system.files import Json
 from launcher.units import format_seconds
 
-LOCAL = "local"  # this machine among nodes, by the word that `--on` has for it
+LOCAL = "local"  # the name of this machine among nodes, as in `--on`
 _RECORD_NAMES = {"stage": "state", "attempts": "jobs"}  # field → key
 _TIMES = frozenset({"since", "starts_at", "heard_at"})
 MOST = 16  # pilots that are listed one by one

@@ -1,4 +1,4 @@
-"""Lines of text with tones, and tables of them: what a screen shows, whatever draws it.
+"""Lines of text with styles, and tables of such lines, independent of the renderer.
 
 Text is measured in columns of a terminal, and shortened so that texts remain distinguishable.
 """
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from launcher.system.text import sanitize_terminal
 
 ELLIPSIS = "…"
-ADVICE = "→ "  # how a text begins that says what to do: its further lines stand behind this
-_MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
-_PARTS = re.compile(r"\w+|\W")  # of a name: words and numbers, and what stands between them
+ADVICE = "→ "  # prefix of advice; further lines are indented by its width
+_MARKS = frozenset({"Mn", "Me"})  # categories of characters that are drawn over the previous one
+_PARTS = re.compile(r"\w+|\W")  # parts of a name: words, numbers, and the characters between them
 # parameters and values are whole
 _PARTS_OF_SWEPT = re.compile(r"[\w.-]+(?==)|(?<==)[^\s,]+|\w+|\W")
 
@@ -107,7 +107,7 @@ def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
 
 
 def _is_swept(name: str) -> bool:
-    """Tell whether it is a program's with parameters; other names have their kind before a slash."""
+    """Return whether a name is that of a program with parameters. Other names begin with their kind and a slash."""
     return "=" in name and "/" not in name
 
 
@@ -164,7 +164,7 @@ _NARROW = 8  # columns in which no text is broken into lines
 
 
 class TextStyle(StrEnum):
-    """What a piece of text is; how that looks is the screen's business. Never the only carrier."""
+    """The role of a piece of text. The screen defines its appearance, which is never the only sign of the role."""
 
     PLAIN = "plain"
     STRONG = "strong"
@@ -227,14 +227,13 @@ class Column(NamedTuple):
     mark: int = 0  # characters before each of these names
     others: tuple[str, ...] = ()  # names elsewhere on the screen, from which they differ, too
     rows: int = 1  # lines over which a text may run, where this is the last column; 0: all it needs
-    cell_of: Callable[[Any], Cell] | None = (
-        None  # what of a row stands in it; None: rows hold cells
-    )
+    # returns the cell of a row; None if rows contain cells
+    cell_of: Callable[[Any], Cell] | None = None
     key: str = ""  # its name on a page
 
     @property
     def name(self) -> str:
-        """What it is called where it has no title."""
+        """Its key, or its title in lower case if it has no key."""
         return self.key or self.title.lower()
 
 
@@ -251,7 +250,7 @@ class TextTable(NamedTuple):
 
     @property
     def cells(self) -> list[Sequence[Cell]]:
-        """What stands in each row, a cell for each column."""
+        """The rows, with a cell for each column."""
         return [
             [
                 row[at] if each.cell_of is None else each.cell_of(row)
@@ -268,8 +267,8 @@ class TextTable(NamedTuple):
     def to_lines(self, width: int = sys.maxsize) -> list[TextLine]:
         """Return it as lines whose columns line up, and before them the titles where there are any.
 
-        Columns without a word in any row are left out; where the rest does not fit, those go that
-        may be dropped, and then those shrink that may, names last.
+        Columns without text in any row are left out. If the others do not fit, optional columns are
+        dropped first. Then the columns that may shrink do so, names last.
         """
         if self.narrower and any(width_of(row.text) > width for row in _lay_out(self, sys.maxsize)):
             return self.narrower().to_lines(width)
@@ -282,7 +281,7 @@ def text_columns(*titles: str, numbers: Collection[int] = (), least: int = 0) ->
     Args:
         titles: may be empty.
         numbers: which columns hold some.
-        least: columns to which the last one shrinks, whose texts are then broken; 0: it does not.
+        least: the width to which the last column shrinks, with its texts wrapped, or 0 if it does not.
     """
     columns = [Column(title, right=at in numbers) for at, title in enumerate(titles)]
     return (*columns[:-1], *(column._replace(least=least, rows=0) for column in columns[-1:]))
@@ -419,7 +418,7 @@ def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
 
 
 def _with_tail(text: str, tail: str) -> Iterator[str]:
-    """Give shorter and shorter forms of a text with what must follow it: what is left out is its end."""
+    """Yield shorter and shorter forms of a text with its tail; only the end of the text is left out."""
     yield f"{text} {tail}"
     words = text.split(" ")
     for kept in range(len(words) - 1, 1, -1):

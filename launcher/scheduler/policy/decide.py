@@ -5,9 +5,9 @@ reservation goes to the first job that does not fit, whose patience has ended, a
 our jobs ended. It is the earliest time at which the job can start, as far as the durations of the
 others are known, and the place. A later job starts before it only if it delays this start by at
 most its slip. This holds if it is expected to end in time, or if there is room for both. (This is
-EASY backfill of Lifka, "The ANL/IBM SP scheduling system", 1995, with memory of GPUs, GPUs, cores and main
-memory at once. With patience it is the selective backfilling of Srinivasan, Kettimuthu, Subramani
-and Sadayappan, JSSPP 2002.)
+EASY backfill of Lifka, "The ANL/IBM SP scheduling system", 1995, with memory of GPUs, GPUs, cores
+and main memory at once. With patience it is the selective backfilling of Srinivasan, Kettimuthu,
+Subramani and Sadayappan, JSSPP 2002.)
 """
 
 from collections.abc import Iterable, Sequence
