@@ -103,7 +103,7 @@ def differ_notably(reservations: Sequence[Reservation], before: Sequence[Reserva
 
 
 def _unused_by_gpu(reservations: Sequence[Reservation]) -> Counter[str]:
-    """Return what of each GPU's memory is reserved and not in use, where that is measured."""
+    """Return what of each GPU's memory is reserved and not in use, if that is measured."""
     pending = Counter[str]()
     for reservation in reservations:
         if reservation.used is not None:

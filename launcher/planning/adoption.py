@@ -176,7 +176,7 @@ def find_adoptable_roots(
 
     Args:
         plan: the plan.
-        jobs: its jobs beside what the queue knows of them here.
+        jobs: its jobs, compared with the queue here.
         hashes: folder → name → hash of the jobs that are done in the run of this name there.
     """
     here = plan.run_folder.parents[1]

@@ -71,10 +71,10 @@ def preview_backends(
     backends: Backends,
     query_engines: Callable[[Sequence[BackendSettings]], Mapping[str, EstimateResult]],
 ) -> tuple[BackendPreview, ...]:
-    """Return what a plan asks of each backend; nothing where all of it runs here.
+    """Return what a plan asks of each backend; nothing if all of it runs here.
 
     Args:
-        compared_jobs: its jobs beside what the queue knows of them.
+        compared_jobs: its jobs, compared with the queue.
         backends: the configured ones.
         query_engines: asks engines what they say of a pilot, each by its settings.
     """
@@ -119,7 +119,7 @@ def _preview_backend(
 
 
 def _first_fitting_backend(job: PlannedJob, backends: Backends) -> str:
-    """Return the first of a job's backends that can hold it, '' where none can."""
+    """Return the first of a job's backends that can hold it, '' if none can."""
     for name in job.terms.on or (LOCAL,):
         settings = backends.by_name.get(name)
         if settings is None:

@@ -518,7 +518,7 @@ def _parts(text: str) -> tuple[str, str]:
 
 
 def _pairs(selection: str) -> VariantName | None:
-    """Return the values that a reference asks for; None where it is not written as one does."""
+    """Return the values that a reference asks for; None if it is not written as one does."""
     pairs = [piece.partition("=") for piece in selection.split(",")]
     if not selection or not all(key and value for key, _, value in pairs):
         return None

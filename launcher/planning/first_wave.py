@@ -259,7 +259,7 @@ def read_machine_state(
 
     Args:
         home: the queue's.
-        store: the queue, where there is one.
+        store: the queue, if there is one.
         results: the folder to which results will be written; it need not exist yet.
         now: the time.
         discipline: the scheduling policy, or None for the policy of the queue.

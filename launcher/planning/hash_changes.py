@@ -16,7 +16,7 @@ BY_FILES = "code that an earlier version recorded file by file"
 
 
 def join_changes(changes: Sequence[str]) -> str:
-    """Return the first changes for one line, and `…` where there are more."""
+    """Return the first changes for one line, and `…` if there are more."""
     return ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
 
 

@@ -41,7 +41,7 @@ class Preview(NamedTuple):
     longest_chain_s: float | None
     disk: int | None  # bytes of those jobs whose results have a known size; None: of none
     disk_unknown: int  # jobs of which it is unknown how much they write
-    backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing where all run here
+    backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing if all run here
 
     def record(self) -> dict[str, Json]:
         """Return what holds for the plan as a whole as JSON."""
@@ -98,7 +98,7 @@ def preview_plan(
     """Return what is expected of a plan.
 
     Args:
-        compared_jobs: its jobs beside what the queue knows of them; needs come before what needs them.
+        compared_jobs: its jobs, compared with the queue; needs come before what needs them.
         history: what was done before.
         machine_state: the machine and its queue.
         backends: the configured ones.

@@ -261,7 +261,7 @@ def _may_change_dependents(need: ComparedJob, plan: Plan) -> bool:
 class _DiskState(NamedTuple):
     """How files are looked at."""
 
-    stamp: Callable[[str], FileStamp | None]  # size and time; None where there is none
+    stamp: Callable[[str], FileStamp | None]  # size and time; None if there is none
     digests: FileDigests
 
 

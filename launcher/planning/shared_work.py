@@ -153,7 +153,7 @@ def sum_savings(savings: Iterable[SharedWorkSavings]) -> tuple[SharedWorkSavings
 
 
 def _sum(numbers: Iterable[int | None]) -> int | None:
-    """Return the sum; None where a number is not known."""
+    """Return the sum; None if a number is not known."""
     total = 0
     for number in numbers:
         if number is None:

@@ -148,7 +148,7 @@ def virtual_times(
 
 
 def _expected_seconds(job: Waiting) -> float | None:
-    """Return how long a job is expected to take, None where no more than its limit is known."""
+    """Return how long a job is expected to take, None if no more than its limit is known."""
     return job.seconds if job.forecast.seconds or job.forecast.limit is None else None
 
 

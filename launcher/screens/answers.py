@@ -58,7 +58,7 @@ def print_table(
         record: the object of `--json`, without its schema.
         table: the same for people.
         as_json: print the object.
-        empty_text: what is said on stderr where there is no row.
+        empty_text: what is said on stderr if there is no row.
     """
     if table.rows or as_json:
         print_output(CommandOutput(lambda: record, lambda: [table]), as_json=as_json)

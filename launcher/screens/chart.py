@@ -71,7 +71,7 @@ def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
 def chart(
     points: Sequence[Point], width: int, height: int, *, floor: float | None = None
 ) -> list[TextLine]:
-    """Return a curve in so many columns and rows, the axes and their numbers among them.
+    """Return a curve in this many columns and rows, the axes and their numbers among them.
 
     Each column shows the mean of its points, or the value of the previous column if it has none.
 
@@ -112,7 +112,7 @@ def chart(
 
 
 def sparkline(points: Sequence[Point], width: int) -> str:
-    """Return a curve in one line of so many columns at most; '' where there are no finite numbers.
+    """Return a curve in one line of this many columns at most; '' if there are no finite numbers.
 
     Args:
         points: steps, which do not fall, and values.

@@ -259,7 +259,7 @@ class _Source:
     explained: bool = False  # it was said why this attempt has not begun
 
     def read(self, log: Path) -> bytes:
-        """Return the next piece of a log; nothing where there is none."""
+        """Return the next piece of a log; nothing if there is none."""
         if self.tail is not None:
             try:
                 with log.open("rb") as file:
@@ -423,5 +423,5 @@ class LogFollower:
 
 
 def header(job: JobRow, attempt: int) -> str:
-    """Return what stands above a log where there are several, as `tail` writes it."""
+    """Return what stands above a log if there are several, as `tail` writes it."""
     return f"==> {sanitize_terminal(job.name)} (job {job.id}, attempt {attempt}) <=="

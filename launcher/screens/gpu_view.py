@@ -206,7 +206,7 @@ class GpuView(NamedTuple):
 def draw(
     gauges: Sequence[GpuView], width: int, *, busy: Mapping[str, Sequence[float]] | None = None
 ) -> list[TextLine]:
-    """Return the lines of the table for a screen with so many columns.
+    """Return the lines of the table for a screen with this many columns.
 
     Args:
         gauges: the GPUs.
@@ -341,7 +341,7 @@ def _amount(used: int | None) -> str:
 
 
 def gib(amount: int | None) -> str:
-    """Return an amount of memory in GiB, without the unit; a question mark where it is not known."""
+    """Return an amount of memory in GiB, without the unit; a question mark if it is not known."""
     return "?" if amount is None else f"{amount / _GIB:.1f}"
 
 

@@ -84,7 +84,7 @@ def _values(row: HistoryRow) -> Iterator[tuple[str, Json]]:
 
 
 def _default_sections(past: HistoryReport) -> Sequence[str]:
-    """Return the sections that are shown where none is named: nodes only where there are several."""
+    """Return the sections that are shown where none is named: nodes only if there are several."""
     return SECTIONS if len(past.nodes) > 1 else [name for name in SECTIONS if name != NODE]
 
 

@@ -67,7 +67,7 @@ def _propose_one(key: str, job: JobRow, store: Store) -> _Action | str:
 
     Args:
         key: one of KEYS.
-        job: as the queue knows it now.
+        job: as recorded in the queue now.
         store: is only read.
     """
     rule = _RULES[key]
@@ -259,7 +259,7 @@ class ProposedChange(NamedTuple):
         return self.batch_question or action.question_text(sanitize_terminal(action.job.name))
 
     def question(self, width: int) -> TextLine:
-        """Return what is asked, in one line; a job's name gives way where there is little room."""
+        """Return what is asked, in one line; a job's name gives way if there is little room."""
         room = max(1, width - width_of(ANSWERS))
         text = self.batch_question
         if not text:
@@ -306,7 +306,7 @@ def propose(key: str, jobs: Sequence[JobRow], store: Store) -> ProposedChange | 
 
     Args:
         key: one of KEYS.
-        jobs: as the queue knows them now; at least one.
+        jobs: as recorded in the queue now; at least one.
         store: is only read.
     """
     # the newest first: what needs another of them is changed itself, not with that

@@ -128,7 +128,7 @@ def dependency_cells(dependencies: Sequence[JobRow], most: int) -> list[tuple[st
 
 
 def dependents_text(dependents: Sequence[JobRow]) -> str:
-    """Return which open jobs need another; '' where none does."""
+    """Return which open jobs need another; '' if none does."""
     verb = "needs" if len(dependents) == 1 else "need"
     return (
         f"{pluralize(len(dependents), 'open job')} {verb} it: {format_job_names(dependents)}"

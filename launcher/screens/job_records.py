@@ -120,7 +120,7 @@ def _attempt_record(
     labels: Mapping[str, str],
     nodes: Mapping[str, PastPilot],
 ) -> dict[str, Json]:
-    """Return how a job's newest attempt went; nulls where there is none."""
+    """Return how a job's newest attempt went; nulls if there is none."""
     if attempt is None:
         nulls: dict[str, Json] = dict.fromkeys(_ATTEMPT_KEYS)
         return nulls | {"attempt": 0}

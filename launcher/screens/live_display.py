@@ -28,7 +28,7 @@ _SUSPENDING = (signal.SIGTERM, signal.SIGTSTP)
 def alternate_screen() -> Iterator[Callable[[Sequence[TextLine], int, int], None]]:
     """Draw on a screen of its own, and give the terminal back as it was, also to Ctrl-Z and `kill`.
 
-    Inside, a function shows lines in so many columns and rows; what does not fit is counted.
+    Inside, a function shows lines in this many columns and rows; what does not fit is counted.
     """
 
     def show(lines: Sequence[TextLine], columns: int, rows: int) -> None:

@@ -58,7 +58,7 @@ def pilots_record(pilots: PilotStatus) -> dict[str, Json]:
 
 
 def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
-    """Return a row for JSON: times in UTC, null where there is no word."""
+    """Return a row for JSON: times in UTC, null if there is no word."""
     return {
         _RECORD_NAMES.get(name, name): iso_time_or_none(value)
         if name in _TIMES
@@ -70,7 +70,7 @@ def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
 
 
 def draw_pilots(pilots: PilotStatus, now: float, width: int) -> list[TextLine]:
-    """Return the lines of a section; none where there is neither a pilot nor one that is missed.
+    """Return the lines of a section; none if there is neither a pilot nor one that is missed.
 
     Args:
         pilots: as the scheduler last saw them.

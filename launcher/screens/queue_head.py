@@ -95,7 +95,7 @@ def progress(screen: QueueSnapshot, width: int) -> list[TextLine]:
 
 
 def _name_with_remaining(screen: QueueSnapshot, run: str) -> str:
-    """Return a run's name, and how long it still takes where that is known."""
+    """Return a run's name, and how long it still takes if that is known."""
     left_s = screen.remaining_of(run)
     return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
 

@@ -39,7 +39,7 @@ def _width(char: str) -> int:
 
 
 def text_prefix(text: str, width: int) -> str:
-    """Return as much of a text's beginning as fits into so many columns."""
+    """Return as much of a text's beginning as fits into this many columns."""
     if text.isascii():
         return text[: max(0, width)]
     taken = 0
@@ -51,7 +51,7 @@ def text_prefix(text: str, width: int) -> str:
 
 
 def shorten(text: str, width: int, *, middle: bool = False) -> str:
-    """Return a text in at most so many columns; its end, or its middle, becomes an ellipsis."""
+    """Return a text in at most this many columns; its end, or its middle, becomes an ellipsis."""
     if width_of(text) <= width:
         return text
     if width < 1:
@@ -63,7 +63,7 @@ def shorten(text: str, width: int, *, middle: bool = False) -> str:
 
 
 def fold(text: str, width: int) -> list[str]:
-    """Return a text in pieces of at most so many columns, broken wherever that is; there is at least one."""
+    """Return a text in pieces of at most this many columns, broken wherever that is; there is at least one."""
     if width_of(text) <= width:
         return [text]
     if text.isascii():
@@ -80,7 +80,7 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
-    """Return each name in at most so many columns: what many names share is cut, what differs stays.
+    """Return each name in at most this many columns: what many names share is cut, what differs stays.
 
     Args:
         names: what is shown on one screen.
@@ -136,7 +136,7 @@ def _in_place(parts: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _without_shared(parts: Sequence[str], times: Sequence[float], width: int) -> str:
-    """Return a name in so many columns; its parts lose their middle that most names have, too."""
+    """Return a name in this many columns; its parts lose their middle that most names have, too."""
     for least in sorted(set(times), reverse=True):
         pieces = [
             (is_shared, "".join(part for part, _ in run))
@@ -198,7 +198,7 @@ class TextLine(NamedTuple):
         return "".join(span.text for span in self.spans)
 
     def truncate(self, width: int) -> "TextLine":
-        """Return the line with at most so many columns, cut with an ellipsis."""
+        """Return the line with at most this many columns, cut with an ellipsis."""
         if width_of(self.text) <= width:
             return self
         kept: list[TextSpan] = []
@@ -220,7 +220,7 @@ class Column(NamedTuple):
 
     title: str = ""
     right: bool = False  # its cells end together
-    drop: int = 0  # where there is no room, the columns with the highest number go first; 0 stays
+    drop: int = 0  # if there is no room, the columns with the highest number go first; 0 stays
     least: int = 0  # columns to which it may shrink; 0: it never does
     fair: float = 0.0  # part of the screen's width that it keeps until names are at their least
     middle: bool = False  # its cells are names: they shrink last, by what they share
@@ -265,7 +265,7 @@ class TextTable(NamedTuple):
         return tuple(column.title for column in self.columns)
 
     def to_lines(self, width: int = sys.maxsize) -> list[TextLine]:
-        """Return it as lines whose columns line up, and before them the titles where there are any.
+        """Return it as lines whose columns line up, and before them the titles if there are any.
 
         Columns without text in any row are left out. If the others do not fit, optional columns are
         dropped first. Then the columns that may shrink do so, names last.
@@ -399,7 +399,7 @@ def _wrap_cell(cell: TextLine, rows: int, width: int) -> list[TextLine]:
 
 
 def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
-    """Give shorter and shorter forms of a text for so many lines: its end says what to do."""
+    """Give shorter and shorter forms of a text for this many lines: its end says what to do."""
     yield text
     words = text.split(" ")
     longest = max(range(len(words)), key=lambda at: width_of(words[at]))
@@ -429,7 +429,7 @@ def _with_tail(text: str, tail: str) -> Iterator[str]:
 
 
 def _wrap_words(text: str, width: int) -> list[str]:
-    """Break a text into lines, between words where that is possible; there is at least one."""
+    """Break a text into lines, between words if that is possible; there is at least one."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines[-1] else word
@@ -493,7 +493,7 @@ def tab_separated(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def one_line_text(cell: Any) -> str:
-    """Return a cell as text that breaks no line; nothing where there is none."""
+    """Return a cell as text that breaks no line; nothing if there is none."""
     if isinstance(cell, str):  # most are
         return sanitize_terminal(cell)
     if cell is None:

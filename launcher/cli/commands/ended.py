@@ -490,7 +490,7 @@ def _deletion_text(job: JobRow) -> str:
 
 
 def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
-    """Delete what was not used for so many seconds; jobs compute it again where they need it.
+    """Delete what was not used for this many seconds; jobs compute it again where they need it.
 
     Args:
         unused_s: since it was last used.

@@ -264,7 +264,7 @@ def _matching(
     *,
     all_jobs: bool,
 ) -> list[ResultJob]:
-    """Return those of the jobs of a run that match a pattern; all where there is none.
+    """Return those of the jobs of a run that match a pattern; all if there is none.
 
     A superseded job matches if a pattern is its number or its whole name.
     """

@@ -94,7 +94,7 @@ def find_evidence(numbers: Numbers, runs: tuple[AttemptPeak, ...]) -> PeakEviden
 def _parse_runs(
     runs: tuple[AttemptPeak, ...], count: int
 ) -> tuple[list[tuple[_Values, int]], list[_NumberStatistics]]:
-    """Return the runs with so many numbers, as values and peak, and the statistics of each number."""
+    """Return the runs with this many numbers, as values and peak, and the statistics of each number."""
     listed = [(_parse_numbers(run.numbers), run.peak) for run in runs if run.numbers is not None]
     known = [(values, peak) for values, peak in listed if len(values) == count]
     return known, _number_statistics(known) if known else []
