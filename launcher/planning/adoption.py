@@ -67,7 +67,7 @@ class _RelocatedIdentities:
 
 
 def rows_from_root(plan: Plan, rows: Mapping[str, JobRow], other_root: str) -> dict[str, JobRow]:
-    """Return what the queue knows of jobs of a plan that were done in another folder, as if that were this one.
+    """Return the rows of a plan's jobs that were done in another folder, with paths changed to this one.
 
     Args:
         plan: the jobs as they would be queued here.
@@ -200,5 +200,5 @@ def _is_gone_or_same(root: Path, here: Path) -> bool:
         return root.samefile(here)
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except OSError:  # nobody can tell
+    except OSError:  # unknown
         return False

@@ -71,12 +71,12 @@ def preview_backends(
     backends: Backends,
     query_engines: Callable[[Sequence[BackendSettings]], Mapping[str, EstimateResult]],
 ) -> tuple[BackendPreview, ...]:
-    """Return what a plan asks of each backend; nothing if all of it runs here.
+    """Return the requests of a plan to each backend; nothing if all of it runs here.
 
     Args:
         compared_jobs: its jobs, compared with the queue.
         backends: the configured ones.
-        query_engines: asks engines what they say of a pilot, each by its settings.
+        query_engines: queries the engines, given by their settings, for their estimates of a pilot.
     """
     jobs = [compared.job for compared in open_jobs(compared_jobs)]
     ready = {job.name for job in ready_jobs(compared_jobs)}

@@ -149,7 +149,7 @@ class RuntimeHistory:
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
 
     def with_other_numbers(self, job: PlannedJob) -> _SimilarJobs | None:
-        """Return what a program took on the CPU with other numbers, None if it never ran."""
+        """Return the runs of a program on the CPU with other numbers, or None if it never ran."""
         return self._by_program.get(job.signature)
 
     def median_of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
@@ -162,7 +162,7 @@ class RuntimeHistory:
 
 
 def estimate_job(job: PlannedJob, history: RuntimeHistory) -> JobEstimate:
-    """Return what a job is expected to take: the medians of the jobs that are like it."""
+    """Return the expected usage of a job: the medians of similar jobs."""
     vram, peaks = _estimate_memory(job, history)
     alike = history.find_similar(job)
     if alike is None and job.resources.works_on_gpu(machine_has_gpu=history.gpus):

@@ -94,7 +94,7 @@ class FirstWave(NamedTuple):
 def first_wave(
     compared_jobs: Sequence[ComparedJob], machine_state: MachineState, backends: Backends
 ) -> FirstWave:
-    """Ask the scheduler's own policy what it would start here, beside and behind what waits already."""
+    """Return the jobs that the scheduler's policy would start here, in one order with the waiting jobs."""
     machine = machine_state.machine
     jobs, line = _waiting_line(compared_jobs, machine_state)
     blocked = [ready for ready in line if machine.absent and ready.lane.resources.may_need_gpu]

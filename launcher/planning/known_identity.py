@@ -100,7 +100,7 @@ class KnownIdentities:
     def _read_row(
         self, identity: JobIdentity, settings: Mapping[str, Json], row: JobRow
     ) -> _QueuedIdentity | None:
-        """Return what a row knows of a job; None if its code is another, or a new setting may matter to it."""
+        """Return the identity of a job in a row, or None if its code differs or a new setting may matter to it."""
         sources = row.spec.sources
         if self._plan.index is None or WHOLE_CODE not in sources:
             return None

@@ -108,7 +108,7 @@ class PlannedJob(NamedTuple):
     resources: Resources
     terms: Terms
     priority: int
-    gpus: int | None  # as its file says; None: it does not
+    gpus: int | None  # as in its file; None if the file does not set it
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
@@ -138,8 +138,8 @@ class SharedWorkSavings(NamedTuple):
     """The work that shared jobs save."""
 
     kind: str  # of these jobs
-    unit: str  # what a pass goes over: "images"
-    items: int | None  # how many of them there are; None: not known
+    unit: str  # unit of the items of a pass: "images"
+    items: int | None  # number of items per pass; None if unknown
     passes: int  # that would be made without these jobs
     saved: int  # of these
     size: int | None  # bytes of the results; None: not known
@@ -177,7 +177,8 @@ class Plan:
     jobs: tuple[PlannedJob, ...]
     left_out: tuple[PlannedJob, ...]  # by `phases`, but needed by one of the jobs
     reuse: Reuse
-    share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
+    # weight relative to other waiting runs; None keeps the current one, which is 1 at first
+    share: float | None
     notify: RunNotify  # events of the run that its owner is notified of
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: LegacyAction  # of a file of the original: to be listed only, or its results

@@ -95,14 +95,14 @@ def preview_plan(
     backends: Backends = NO_BACKENDS,
     elsewhere: tuple[BackendPreview, ...] = (),
 ) -> Preview:
-    """Return what is expected of a plan.
+    """Return the preview of a plan.
 
     Args:
-        compared_jobs: its jobs, compared with the queue; needs come before what needs them.
+        compared_jobs: its jobs, compared with the queue; dependencies come before their dependents.
         history: what was done before.
         machine_state: the machine and its queue.
         backends: the configured ones.
-        elsewhere: what the plan asks of them.
+        elsewhere: the requests of the plan to them.
     """
     estimates = tuple(estimate_job(compared.job, history) for compared in compared_jobs)
     open_ones = [

@@ -52,13 +52,13 @@ def print_output(output: CommandOutput, *, as_json: bool, for_terminal: bool | N
 def print_table(
     record: Mapping[str, Any], table: TextTable, *, as_json: bool, empty_text: str
 ) -> None:
-    """Print what a verb lists.
+    """Print the list of a verb.
 
     Args:
         record: the object of `--json`, without its schema.
-        table: the same for people.
+        table: the same as a table.
         as_json: print the object.
-        empty_text: what is said on stderr if there is no row.
+        empty_text: the message on stderr if there is no row.
     """
     if table.rows or as_json:
         print_output(CommandOutput(lambda: record, lambda: [table]), as_json=as_json)

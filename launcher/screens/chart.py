@@ -23,7 +23,7 @@ class Scale(NamedTuple):
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Return where a value lies: 0 at the low end, 1 at the high one, and cut to that."""
+        """Return the position of a value on the scale: 0 at the low end, 1 at the high one, clipped to these."""
         if self.log:
             low, high = math.log(self.low), math.log(self.high)
             share = (math.log(max(value, self.low)) - low) / (high - low)
@@ -154,7 +154,7 @@ def _columns(points: Sequence[Point], width: int) -> list[float]:
 
 
 def _row(values: Sequence[float], row: int, rows: int, scale: Scale) -> str:
-    """Return what a row shows of each column; even the lowest value is seen."""
+    """Return the characters of a row, one per column; even the lowest value is visible."""
     steps = len(_BLOCKS)
     below = (rows - 1 - row) * steps
     drawn = []

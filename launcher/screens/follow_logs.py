@@ -63,7 +63,7 @@ _BEGUN = re.compile(r"(?:\x1b(?:\[[0-9;:]{0,64})?|\r)\Z")
 
 
 def line_labels(jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> dict[int, str]:
-    """Return what stands before the lines of each job: its name, with its number where that is not its alone."""
+    """Return the prefix of each job's lines: its name, and its number if other jobs have the same name."""
     names = {job: sanitize_terminal(name) for job, name in jobs.items()}
     if terminal:
         shown = distinguish_names(names.values(), MOST_NAME)
@@ -225,7 +225,7 @@ def missing_log_error(log: Path) -> UsageError:
 
 
 def resolve_attempt(row: JobRow, attempt: int | None) -> int:
-    """Return which attempt's log is meant, the newest where none is named.
+    """Return the number of the attempt whose log is shown, by default of the newest.
 
     Raises:
         UsageError: there is no such attempt.
@@ -253,10 +253,10 @@ class _Source:
 
     attempt: int
     output: LogPrinter
-    tail: int | None  # only so many lines of the first log
+    tail: int | None  # only this many lines of the first log
     position: int = 0
     last: bool = False  # only this attempt
-    explained: bool = False  # it was said why this attempt has not begun
+    explained: bool = False  # the reason why this attempt has not started was printed
 
     def read(self, log: Path) -> bytes:
         """Return the next piece of a log; nothing if there is none."""
@@ -352,7 +352,7 @@ class LogFollower:
                     source.output.close()
 
     def _pause(self) -> None:
-        """Wait for more, where there may come some."""
+        """Wait for more output while a followed job may write some."""
         if not self._sources:
             return
         self._followed.ensure_scheduler_alive()
@@ -423,5 +423,5 @@ class LogFollower:
 
 
 def header(job: JobRow, attempt: int) -> str:
-    """Return what stands above a log if there are several, as `tail` writes it."""
+    """Return the title of a log among several, in the format of `tail`."""
     return f"==> {sanitize_terminal(job.name)} (job {job.id}, attempt {attempt}) <=="

@@ -64,7 +64,7 @@ class GpuJob(NamedTuple):
     load: float | None = None  # share of the time in which it kept its GPUs busy lately, 0 to 1
     exclusive: bool = False  # it shares the GPU with none of ours
     pids: frozenset[int] = frozenset()  # its processes there, if the driver reports them
-    reported: int | None = None  # bytes that its worker says it uses, context included
+    reported: int | None = None  # bytes in use that its worker reports, context included
     peak: int | None = None  # peak bytes that its worker reports, context included
 
 
@@ -85,7 +85,7 @@ NO_USAGE = AttemptUsage()
 
 
 def read_attempt_usage(record: object) -> AttemptUsage | None:
-    """Return what a record of gpus.json says of an attempt; None if it is not understood."""
+    """Return the usage of an attempt from a record of gpus.json, or None if the record is invalid."""
     match record:
         case {"job": int() as job, "number": int() as number, **more}:
             estimate, load, measured_s = (more.get(key) for key in ("estimate", "load", "load_s"))
@@ -102,7 +102,7 @@ class GpuView(NamedTuple):
     """A GPU with our jobs on it."""
 
     gpu: GpuSnapshot
-    node: str = ""  # where it is; '' in this machine
+    node: str = ""  # node of the GPU; '' for this machine
     jobs: tuple[GpuJob, ...] = ()
     foreign: tuple[ForeignReservation, ...] = ()  # reservations of other users' schedulers
 

@@ -126,7 +126,7 @@ def own_pages(statm: str) -> int:
 
 
 class HostMeasurement(NamedTuple):
-    """What is measured beside the screen: a disk may not answer, and processes may be many."""
+    """Values measured in a thread, because a disk may not respond, and there may be many processes."""
 
     ours: float | None = None
     memory_ours: int | None = None

@@ -63,7 +63,7 @@ class _Action(NamedTuple):
 
 
 def _propose_one(key: str, job: JobRow, store: Store) -> _Action | str:
-    """Return what a key would do to a job, or why that cannot be.
+    """Return the action of a key on a job, or the reason why it is impossible.
 
     Args:
         key: one of KEYS.
@@ -259,7 +259,7 @@ class ProposedChange(NamedTuple):
         return self.batch_question or action.question_text(sanitize_terminal(action.job.name))
 
     def question(self, width: int) -> TextLine:
-        """Return what is asked, in one line; a job's name gives way if there is little room."""
+        """Return the question in one line; a job's name is shortened if there is little room."""
         room = max(1, width - width_of(ANSWERS))
         text = self.batch_question
         if not text:
@@ -302,7 +302,7 @@ class ProposedChange(NamedTuple):
 
 
 def propose(key: str, jobs: Sequence[JobRow], store: Store) -> ProposedChange | str:
-    """Return what a key would do to jobs, or why that can be done to none of them.
+    """Return the action of a key on jobs, or the reason why it is impossible for all of them.
 
     Args:
         key: one of KEYS.
@@ -328,7 +328,7 @@ def propose(key: str, jobs: Sequence[JobRow], store: Store) -> ProposedChange | 
 
 
 def _cancel_consequences(actions: Sequence[_Action], store: Store) -> Iterator[str]:
-    """Return what a cancellation does beside what it says."""
+    """Yield the further effects of a cancellation."""
     jobs = {action.job.id for action in actions}
     if runs := sum(action.job.state is State.RUNNING for action in actions):
         yield f"{runs:,} of them {'runs' if runs == 1 else 'run'}"

@@ -117,7 +117,7 @@ def event_cells(record: Mapping[str, Any], head: str) -> list[tuple[str, str, st
 
 
 def result_cells(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what a job returned: names and values, nothing of one that has not."""
+    """Return the names and values of a job's result; nothing if it has none."""
     return [(f"  {_text(name)}", _text(value)) for name, value in (record["result"] or {}).items()]
 
 
@@ -161,7 +161,7 @@ def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str], head: str) -
 
 
 def _memory(attempt: Mapping[str, Any]) -> str:
-    """Return what an attempt was promised of a GPU, and took there; '' for one on the CPU."""
+    """Return the GPU memory that an attempt reserved and used; '' for an attempt on the CPU."""
     if attempt["device"] == CPU:
         return ""
     promised = "alone" if attempt["lone"] else "estimated memory"

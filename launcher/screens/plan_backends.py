@@ -21,7 +21,7 @@ def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[st
 
 
 def shape_of(settings: BackendSettings) -> str:
-    """Return what a pilot asks for, in words."""
+    """Return the request of a pilot, in words."""
     parts = [pluralize(settings.cpus, "core")]
     if settings.gpus:
         kind = settings.gpu_type or ("GPU" if settings.gpus == 1 else "GPUs")

@@ -51,7 +51,7 @@ def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: i
 
 
 def _table_with(kinds: Mapping[str, Sequence[_Pair]], preview: Preview, form: int = 0) -> TextTable:
-    """Return the table with so much of memory and time as one of `_TABLES` says; the next ones have less."""
+    """Return the table with the detail of memory and time that an entry of `_TABLES` sets; later ones have less."""
     memory, time = _TABLES[form]
     gpus = bool(preview.machine_state.machine.gpus)
     rows = []

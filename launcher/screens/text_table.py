@@ -39,7 +39,7 @@ def _width(char: str) -> int:
 
 
 def text_prefix(text: str, width: int) -> str:
-    """Return as much of a text's beginning as fits into this many columns."""
+    """Return the longest beginning of a text that fits into this many columns."""
     if text.isascii():
         return text[: max(0, width)]
     taken = 0
@@ -63,7 +63,7 @@ def shorten(text: str, width: int, *, middle: bool = False) -> str:
 
 
 def fold(text: str, width: int) -> list[str]:
-    """Return a text in pieces of at most this many columns, broken wherever that is; there is at least one."""
+    """Return a text in pieces of at most this many columns, broken at any character; there is at least one."""
     if width_of(text) <= width:
         return [text]
     if text.isascii():
@@ -80,10 +80,10 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
-    """Return each name in at most this many columns: what many names share is cut, what differs stays.
+    """Return each name in at most this many columns; parts that many names share are cut first.
 
     Args:
-        names: what is shown on one screen.
+        names: the names on one screen.
         width: columns; below about 8 there may be no room for a difference.
     """
     shown = {name: shorten(name, width, middle=True) for name in names}
@@ -187,14 +187,14 @@ class TextSpan(NamedTuple):
 
 
 class TextLine(NamedTuple):
-    """A line of a screen, without a line break; `job` is what it is about, where it is a job's."""
+    """A line of a screen, without a line break; `job` is the number of its job, if it has one."""
 
     spans: tuple[TextSpan, ...]
     job: int | None = None
 
     @property
     def text(self) -> str:
-        """The line without its tones."""
+        """The line without its styles."""
         return "".join(span.text for span in self.spans)
 
     def truncate(self, width: int) -> "TextLine":
@@ -212,7 +212,7 @@ class TextLine(NamedTuple):
         return self
 
 
-Cell = str | int | TextSpan | TextLine  # of a table; a line where it is made of pieces
+Cell = str | int | TextSpan | TextLine  # of a table; a line if it consists of several spans
 
 
 class Column(NamedTuple):
@@ -221,12 +221,12 @@ class Column(NamedTuple):
     title: str = ""
     right: bool = False  # its cells end together
     drop: int = 0  # if there is no room, the columns with the highest number go first; 0 stays
-    least: int = 0  # columns to which it may shrink; 0: it never does
+    least: int = 0  # smallest width in columns; 0 if it never shrinks
     fair: float = 0.0  # part of the screen's width that it keeps until names are at their least
     middle: bool = False  # its cells are names: they shrink last, by what they share
     mark: int = 0  # characters before each of these names
     others: tuple[str, ...] = ()  # names elsewhere on the screen, from which they differ, too
-    rows: int = 1  # lines over which a text may run, where this is the last column; 0: all it needs
+    rows: int = 1  # most lines of a text in the last column; 0 if unlimited
     # returns the cell of a row; None if rows contain cells
     cell_of: Callable[[Any], Cell] | None = None
     key: str = ""  # its name on a page
@@ -238,14 +238,14 @@ class Column(NamedTuple):
 
 
 class TextTable(NamedTuple):
-    """Rows below columns, whatever draws them: a screen, a pipe, a text, a page."""
+    """Rows and columns, independent of the renderer: a screen, a pipe, a text, a page."""
 
     columns: Sequence[Column]
     rows: Collection[Any]
-    jobs: Sequence[int] = ()  # that the rows are about; none: they are about none
+    jobs: Sequence[int] = ()  # jobs of the rows; none if the rows are not about jobs
     notes: Sequence[TextLine] = ()  # below it
-    whole: bool = False  # columns with a title stay where no row has a word, or there is no row
-    narrower: "Callable[[], TextTable] | None" = None  # stands for it where it has no room
+    whole: bool = False  # columns with a title are kept even without text or rows
+    narrower: "Callable[[], TextTable] | None" = None  # replaces it if it does not fit
     left_out: Callable[[Sequence[str]], str] | None = None  # names below it columns without room
 
     @property
@@ -265,7 +265,7 @@ class TextTable(NamedTuple):
         return tuple(column.title for column in self.columns)
 
     def to_lines(self, width: int = sys.maxsize) -> list[TextLine]:
-        """Return it as lines whose columns line up, and before them the titles if there are any.
+        """Return it as aligned lines, after the titles if there are any.
 
         Columns without text in any row are left out. If the others do not fit, optional columns are
         dropped first. Then the columns that may shrink do so, names last.
@@ -295,7 +295,7 @@ def table_of_texts(
 
 
 def text_of(cell: Cell) -> str:
-    """Return a cell without its tones."""
+    """Return a cell without its styles."""
     return cell.text if isinstance(cell, TextSpan | TextLine) else sanitize_terminal(str(cell))
 
 

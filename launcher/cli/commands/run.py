@@ -390,7 +390,7 @@ def _list(
         form: the output.
         compared: compares a plan with the queue.
         options: further options of the command, as typed; they belong to the command that starts it.
-        pass_env: variables to pass to the jobs, beside those of the plans.
+        pass_env: variables to pass to the jobs, in addition to those of the plans.
         backends: the configured ones.
         policy: the scheduling policy to assume, or None for the policy of the queue.
 
