@@ -139,7 +139,7 @@ class SharedWorkSavings(NamedTuple):
 
     kind: str  # of these jobs
     unit: str  # unit of the items of a pass: "images"
-    items: int | None  # number of items per pass; None if unknown
+    items: int | None  # number of items; None if unknown
     passes: int  # that would be made without these jobs
     saved: int  # of these
     size: int | None  # bytes of the results; None: not known
