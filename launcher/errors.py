@@ -1,13 +1,15 @@
 """Errors that are shown to users, and how an error with a location is printed.
 
-Error                      exit code 3
-├── UsageError             2   invalid argument, name or path
-│   ├── IdError            2   invalid data ID or model ID
-│   ├── UnknownName        2   unknown subset, model or key
-│   └── TaskFileError      2   all errors of a task file or file of commands
-├── JobError               1   a job fails for a reason that its owner can fix
-└── MachineError           3   queue busy, disk full, no scheduler
-    └── StoreError         3   the queue's database cannot be used
+The classes, with their exit codes:
+
+    Error: 3
+        UsageError: 2, invalid argument, name or path
+            IdError: 2, invalid data ID or model ID
+            UnknownName: 2, unknown subset, model or key
+            TaskFileError: 2, all errors of a task file or file of commands
+        JobError: 1, failure of a job for a reason that its owner can fix
+        MachineError: 3, queue busy, disk full, no scheduler
+            StoreError: 3, the queue's database cannot be used
 """
 
 import re

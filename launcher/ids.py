@@ -1,13 +1,14 @@
 """The grammar of data IDs and model IDs: parse, print, normalise.
 
-    model id = stage ('#' stage)*                                 fine-tuned from left to right
+    model id = stage ('#' stage)*
     stage    = data ['%' poison] ('~' method)* ['@' variant]
-    data     = part ('&' part)*                                   union
+    data     = part ('&' part)*
     part     = subset ':' modifier
     poison   = percent | kind '-' percent
     variant  = key '=' value (',' key '=' value)*
 
-A kind defines the meaning of subsets and modifiers; in this module they are words.
+A model is fine-tuned on its stages from left to right. The parts of a data ID form a union. A kind defines the meaning
+of subsets and modifiers; in this module they are words.
 """
 
 import hashlib

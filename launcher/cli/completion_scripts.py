@@ -1,7 +1,7 @@
 """`launcher completion`: the scripts with which shells complete command lines.
 
-The scripts ask click's own machinery (`_LAUNCHER_COMPLETE`, COMP_WORDS, COMP_CWORD) and do what its
-scripts leave out: IDs hold `&`, `#`, `~`, `:`, `=` and `,`, each of which means something to a shell.
+The scripts use click's completion protocol (`_LAUNCHER_COMPLETE`, COMP_WORDS, COMP_CWORD). Unlike
+click's scripts, they support IDs with `&`, `#`, `~`, `:`, `=` and `,`, which are special in a shell.
 """
 
 import sys

@@ -178,7 +178,7 @@ def judge_open_files(soft: int | None, hard: int | None, advice: str = "") -> Fi
 
     Args:
         soft: the limit; None: unlimited.
-        hard: to what it can be raised; None: to any number.
+        hard: the number to which the limit can be raised, or None for any number.
         advice: how to raise it; '': in the shell.
     """
     if soft is None or soft >= FEW_OPEN_FILES:
@@ -197,7 +197,7 @@ def judge_processes(soft: int | None, hard: int | None, advice: str = "") -> Fin
 
     Args:
         soft: the limit; None: unlimited.
-        hard: to what it can be raised; None: to any number.
+        hard: the number to which the limit can be raised, or None for any number.
         advice: how to raise it; '': in the shell.
     """
     if soft is None:

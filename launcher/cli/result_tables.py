@@ -75,7 +75,7 @@ def draw(
     width: int = FULL_WIDTH,
     parts: Sequence[str] = (),
 ) -> str:
-    """Return the table: pooled rows first, then balanced accuracy by model and data set; then folders.
+    """Return the table: pooled rows, then balanced accuracy by model and data set, then folders.
 
     Args:
         rows: Rows of plugin packages.

@@ -226,7 +226,7 @@ def find_owner(
 
 
 def parent_pid(pid: int) -> int | None:
-    """Return the pid of a living process's parent, None where there is no such process."""
+    """Return the pid of a living process's parent, None if there is no such process."""
     try:
         stat = read_bytes(f"/proc/{pid}/stat")
     except OSError:

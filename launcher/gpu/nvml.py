@@ -179,7 +179,7 @@ def read_memory_wear(card: NvmlDevice) -> tuple[str, str]:
 
 
 def _plausible_number(answer: Any, most: int | None) -> int | None:
-    """Return a reported number, None where it cannot be true."""
+    """Return a reported number, None if it cannot be true."""
     if answer is None or most is None or not 0 <= answer <= most:
         return None
     return int(answer)

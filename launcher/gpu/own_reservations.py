@@ -89,7 +89,7 @@ def compute_totals(
 
 
 def sum_by_resource(reservations: Iterable[Reservation | ForeignReservation]) -> Counter[str]:
-    """Return the sum of each resource, whatever of it is in use."""
+    """Return the sum of each resource, whether or not it is in use."""
     sums = Counter[str]()
     for reservation in reservations:
         sums[reservation.device] += reservation.amount
@@ -103,7 +103,7 @@ def differ_notably(reservations: Sequence[Reservation], before: Sequence[Reserva
 
 
 def _unused_by_gpu(reservations: Sequence[Reservation]) -> Counter[str]:
-    """Return what of each GPU's memory is reserved and not in use, where that is measured."""
+    """Return the bytes per GPU that are reserved and not in use, if usage is measured."""
     pending = Counter[str]()
     for reservation in reservations:
         if reservation.used is not None:

@@ -1,11 +1,11 @@
 """The folder of reservations: one file per scheduler of the machine, read as untrusted input.
 
-One file per publisher, `launcher-claims.<uid>.<random>.json`, directly in /dev/shm, otherwise in
-/tmp. Such a folder belongs to root and is sticky, so no user can delete or replace the file of
+Each publisher has one file, `launcher-claims.<uid>.<random>.json`, directly in /dev/shm, otherwise
+in /tmp. Such a folder belongs to root and is sticky, so no user can delete or replace the file of
 another user. The creator of a subfolder could do that. The random digits are new each time a file
-is created, so no other user can take the name before its publisher does. /dev/shm is preferred
-because it is memory, empty after a boot, and never private to a service, as /tmp may be. A file
-names its queue folder by a hash of path, device and inode. Two queues of one user, or of two
+is created, so no other user can take the name before its publisher does. The folder /dev/shm is
+preferred because it is memory, empty after a boot, and never private to a service, as /tmp may be.
+A file names its queue folder by a hash of path, device and inode. Two queues of one user, or of two
 containers that share the folder, are therefore two publishers. A file counts only if it is a
 regular file of the user whose uid is in its name. It must also be small enough and valid. Only the
 newest few files of each user count.

@@ -1,9 +1,9 @@
 """Reservations that the schedulers of one machine publish: of cores, main memory, GPUs.
 
-A reservation is an amount of a *resource*. Resources are bytes of a GPU's memory that are not in
-use yet (under its UUID), our jobs on a GPU and whether one of them is exclusive, cores, and bytes
-of main memory. Queues of one user are distinguished like those of several users. All queues of the
-machine together therefore never reserve more of a resource than exists.
+A reservation is an amount of a *resource*. Resources of a GPU are bytes of its unused memory (under
+its UUID), our jobs on it, and whether one of them is exclusive. The other resources are cores and
+bytes of main memory. Queues of one user are distinguished like those of several users. All queues
+of the machine together therefore never reserve more of a resource than exists.
 
 A scheduler reserves in three steps. (1) It reads all files of the folder. (2) It replaces its own
 file by an atomic rename, with a new serial number and the serials that it has just read. (3) It
@@ -14,8 +14,8 @@ Why two schedulers never keep reservations that do not fit together. Of several 
 the one, L, whose (2) came last. At its (3) the file of every other one, E, contains the
 reservations of E. L ignored one only if the version of E in which it was new contains L's serial.
 Then L's (2) came before E's (1), so before E's (2), and L was not the last. So L counted all of
-them, and all kept reservations fit. The proof uses no lock, no clock and no time stamp: time stamps
-of a kernel are equal within 4 ms, and run backwards when the clock is set.
+them, and all kept reservations fit. The proof uses no lock, no clock and no time stamp. Time
+stamps of a kernel are equal within 4 ms, and run backwards when the clock is set.
 
 Why one of two proceeds. If one's (2) comes before the other's (1), the other publishes its serial:
 the first keeps, and the other withdraws. Both withdraw only if both come to (1) before either's
@@ -32,7 +32,7 @@ decision uses.
 
 Content written by others can at most make us wait, and the reason names the owner of the file. A
 false reservation is not detected, because memory that is only reserved cannot be measured. A
-scheduler without an update for STALE_S does not count, unless one of its jobs is alive: if a
+scheduler without an update for STALE_S does not count, unless one of its jobs is alive. If a
 scheduler is killed, its jobs continue and keep their reservations.
 """
 

@@ -18,7 +18,7 @@ def resource_name(kind: str, identifier: str) -> str:
 
 
 def core_resource_name(mask: int) -> str:
-    """Return the name of the cores in a mask; the same for all where a machine has too many for a name."""
+    """Return the name of the cores in a mask; the same for all if a machine has too many for a name."""
     name = resource_name(CORES, f"{mask:x}")
     return name if len(name) <= LONGEST_NAME else CORES
 

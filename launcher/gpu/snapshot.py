@@ -25,7 +25,7 @@ class GpuProcess(NamedTuple):
 
     pid: int  # as NVML reports it: in a container it may be unknown to us
     used: int | None = None  # bytes; None: not reported by the driver
-    user: str | None = None  # a login name, or the uid where it has none; None: not known
+    user: str | None = None  # a login name, or the uid if it has none; None if unknown
     command: str | None = None  # the program's short name
     sm: float | None = None  # share of the last second in which it kept the GPU busy, 0 to 1
 
@@ -59,7 +59,7 @@ class GpuSnapshot:
 
     @property
     def fingerprint(self) -> str:
-        """What decides how much and how long a job takes here: model, memory, and driver where it is known."""
+        """The model, memory and, if known, driver, which determine the usage and the duration of a job."""
         name = f"{self.name}, {self.total >> 20} MiB"
         return f"{name}, driver {self.driver}" if self.driver else name
 

@@ -67,7 +67,7 @@ class _RelocatedIdentities:
 
 
 def rows_from_root(plan: Plan, rows: Mapping[str, JobRow], other_root: str) -> dict[str, JobRow]:
-    """Return what the queue knows of jobs of a plan that were done in another folder, as if that were this one.
+    """Return the rows of a plan's jobs that were done in another folder, with paths changed to this one.
 
     Args:
         plan: the jobs as they would be queued here.
@@ -176,7 +176,7 @@ def find_adoptable_roots(
 
     Args:
         plan: the plan.
-        jobs: its jobs beside what the queue knows of them here.
+        jobs: its jobs, compared with the queue here.
         hashes: folder → name → hash of the jobs that are done in the run of this name there.
     """
     here = plan.run_folder.parents[1]
@@ -200,5 +200,5 @@ def _is_gone_or_same(root: Path, here: Path) -> bool:
         return root.samefile(here)
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except OSError:  # nobody can tell
+    except OSError:  # unknown
         return False

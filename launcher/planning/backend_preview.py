@@ -1,4 +1,4 @@
-"""What a plan asks of each backend, and what that expects."""
+"""The requests of a plan to each backend, and the estimates of its engine."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from launcher.system.files import Json
 
 
 class EstimateResult(NamedTuple):
-    """What an engine says of a pilot that is not submitted."""
+    """An engine's estimate of a pilot that is not submitted."""
 
     estimate: Estimate | None = None
-    error: str = ""  # why it says nothing
+    error: str = ""  # why there is no estimate
 
 
 class BackendPreview(NamedTuple):
-    """What a plan asks of one backend, or of this machine."""
+    """The requests of a plan to one backend, or to this machine."""
 
     name: str
     settings: BackendSettings | None  # None: this machine, without pilots
@@ -36,7 +36,7 @@ class BackendPreview(NamedTuple):
 
     @property
     def jobs(self) -> int:
-        """How many jobs go there."""
+        """The number of jobs that go there first."""
         return sum(self.kinds.values())
 
     def record(self) -> dict[str, Json]:
@@ -71,12 +71,12 @@ def preview_backends(
     backends: Backends,
     query_engines: Callable[[Sequence[BackendSettings]], Mapping[str, EstimateResult]],
 ) -> tuple[BackendPreview, ...]:
-    """Return what a plan asks of each backend; nothing where all of it runs here.
+    """Return the requests of a plan to each backend; nothing if all of it runs here.
 
     Args:
-        compared_jobs: its jobs beside what the queue knows of them.
+        compared_jobs: its jobs, compared with the queue.
         backends: the configured ones.
-        query_engines: asks engines what they say of a pilot, each by its settings.
+        query_engines: queries the engines, given by their settings, for their estimates of a pilot.
     """
     jobs = [compared.job for compared in open_jobs(compared_jobs)]
     ready = {job.name for job in ready_jobs(compared_jobs)}
@@ -119,7 +119,7 @@ def _preview_backend(
 
 
 def _first_fitting_backend(job: PlannedJob, backends: Backends) -> str:
-    """Return the first of a job's backends that can hold it, '' where none can."""
+    """Return the first of a job's backends that can hold it, '' if none can."""
     for name in job.terms.on or (LOCAL,):
         settings = backends.by_name.get(name)
         if settings is None:

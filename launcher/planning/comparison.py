@@ -1,4 +1,4 @@
-"""A plan compared with the queue, as a value: what is done with each job."""
+"""A plan compared with the queue, as a value with the action for each job."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -15,7 +15,7 @@ ADOPT = "--adopt"
 
 
 class Action(StrEnum):
-    """What a submission does with a planned job."""
+    """The action of a submission on a planned job."""
 
     RUN = "run"
     CACHED = "cached"  # done before, and its files are as it left them
@@ -36,7 +36,7 @@ class ComparedJob(NamedTuple):
     # where that is all that is known; of a program files
     other_definitions: tuple[str, ...] = ()
     is_by_files: bool = False  # its code was identified by an earlier version, in another way
-    number: int | None = None  # its job in the queue, None where it is new
+    number: int | None = None  # its job in the queue, None if it is new
     shared: tuple[str, ...] = ()  # names of jobs that do work of it for others, too
 
     @property
@@ -79,6 +79,6 @@ class Comparison(NamedTuple):
     jobs: tuple[ComparedJob, ...]  # in the plan's order
     accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
     savings: tuple[SharedWorkSavings, ...] = ()  # by jobs that do shared work
-    files: Mapping[str, Mapping[str, str]] = {}  # of the accepted programs, what they read
+    files: Mapping[str, Mapping[str, str]] = {}  # accepted program → files that it reads
     adoption: Adoption | None = None  # of results of another folder; None: of none
     adoptable_roots: tuple[AdoptableRoot, ...] = ()  # where jobs are done that are new here

@@ -1,17 +1,17 @@
 """Dependencies of steps: their order, their links by files and names, and inputs that no job makes.
 
-If a plan makes folders or its entries name jobs, steps are sorted by their files: each follows the steps that make
-its inputs, and those that it names. A training may read such a folder, and the job that makes the folder may read
+If a plan makes folders or its entries name jobs, steps are sorted by their files. Each step follows the steps that
+make its inputs, and those that it names. A training may read such a folder, and the job that makes the folder may read
 another training's model, so no order by kind fits all of them.
 
 The jobs that entries name in `after` and `after_any` are steps of the plan:
 
-after: command/prepare          a job, as the dry run lists it
-after: prepare                  a program or folder, by the name of its entry; of swept ones those with equal values
-after: prepare@size=8           those of its jobs that have this value
-after: "all:pre~relabel"        the job that makes this model; without its variant: all of them
-after: train/all:pre            the same, of one kind
-after: "train/*"                every other job that matches
+    after: command/prepare          a job, as the dry run lists it
+    after: prepare                  a program or folder, by the name of its entry; if swept, the jobs with equal values
+    after: prepare@size=8           the jobs of the entry that have this value
+    after: "all:pre~relabel"        the job that makes this model; without a variant, the jobs of all variants
+    after: train/all:pre            the same, of one kind
+    after: "train/*"                every other job that matches
 """
 
 import contextlib
@@ -207,7 +207,7 @@ class _StepNames:
         ]
 
     def unknown_name_texts(self, word: str, text: str, *, helped: bool) -> tuple[str, ...]:
-        """Return the message on a text behind `word` that matches no step; `helped`: with the nearest name."""
+        """Return the message on a text behind `word` that matches no step, with the nearest name if `helped`."""
         verb = "matches" if _GLOB.search(text) else "is named"
         message = f"{word}: no job of this file {verb} {text!r}"
         if not helped:

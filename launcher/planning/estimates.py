@@ -81,7 +81,7 @@ class JobEstimate(NamedTuple):
 
 @dataclass
 class _SimilarJobs:
-    """The jobs of one signature, and what they have in common once it was asked for."""
+    """The jobs of one signature, with a summary that is computed at its first use."""
 
     seconds: list[float] = field(default_factory=list)
     disks: list[int] = field(default_factory=list)
@@ -99,12 +99,9 @@ class _SimilarJobs:
 class RuntimeHistory:
     """Jobs that were done on this machine, indexed by what determines their duration.
 
-    Two jobs are similar if they agree in:
-
-    - kind and images;
-    - the settings that their kind names in `cost_settings`, or all settings that are not neutral if it names none;
-    - whether they start from a model;
-    - whether they use a GPU.
+    Two jobs are similar if they agree in kind, images, cost settings, whether they start from a model, and whether they
+    use a GPU. The cost settings are those that the kind names in `cost_settings`. If it names none, they are all
+    settings that are not neutral.
     """
 
     def __init__(
@@ -152,7 +149,7 @@ class RuntimeHistory:
         return self._alike.get((job.kind, job.images, job.base is None, on_gpu, text))
 
     def with_other_numbers(self, job: PlannedJob) -> _SimilarJobs | None:
-        """Return what a program took on the CPU with other numbers, None if it never ran."""
+        """Return the runs of a program on the CPU with other numbers, or None if it never ran."""
         return self._by_program.get(job.signature)
 
     def median_of_kind(self, kind: str, *, on_gpu: bool) -> tuple[float, int] | None:
@@ -165,7 +162,7 @@ class RuntimeHistory:
 
 
 def estimate_job(job: PlannedJob, history: RuntimeHistory) -> JobEstimate:
-    """Return what a job is expected to take: the medians of the jobs that are like it."""
+    """Return the expected usage of a job: the medians of similar jobs."""
     vram, peaks = _estimate_memory(job, history)
     alike = history.find_similar(job)
     if alike is None and job.resources.works_on_gpu(machine_has_gpu=history.gpus):

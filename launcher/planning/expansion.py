@@ -14,9 +14,9 @@ An entry of the role FOLDER reads models and folders, which other entries make o
 each combination of them, in each of its own variants. If two of these share a swept setting, only those with equal
 values are combined. Its settings name folders:
 
-source: disrupted                    every folder that the entries of this name make
-source: disrupted@attack=pgd,eps=8   those of them whose variants have these values
-source: data/faces                   a path; a word that is not the name of an entry is also a path
+    source: disrupted                    every folder that the entries of this name make
+    source: disrupted@attack=pgd,eps=8   those of them whose variants have these values
+    source: data/faces                   a path; a word that is not the name of an entry is also a path
 """
 
 import re
@@ -121,10 +121,10 @@ def expand(
 
 
 def _without_doubles(steps: Iterable[PlannedStep], problems: Problems) -> Iterator[PlannedStep]:
-    """Leave out jobs that are asked for twice; two that differ under one name are an error."""
+    """Leave out jobs that are requested twice; two different jobs with one name are an error."""
     by_name: dict[str, PlannedStep] = {}
     by_test: dict[tuple[str, str | None, str, str], PlannedStep] = {}
-    images: dict[tuple[str, str], str] = {}  # (kind, data ID) → its images, in whatever words
+    images: dict[tuple[str, str], str] = {}  # (kind, data ID) → its images, written in any way
     for step in steps:
         code, complain, asked_twice = (
             "duplicate-job",
@@ -456,7 +456,7 @@ class _FolderEntries:
         return sides
 
     def _find_choices(self, setting: str, at: Located[str]) -> Sequence[_Choice]:
-        """Return the folders that a text stands for; blame its place if there are none."""
+        """Return the folders that a text refers to; report an error at its location if there are none."""
         name, selection = _parts(at.value)
         wanted = _pairs(selection)
         if name not in self.entries:
@@ -510,7 +510,7 @@ def _model_choice(model: ModelId) -> _Choice:
 
 
 def _parts(text: str) -> tuple[str, str]:
-    """Return the name in a reference and the values that it asks for; no name in a path."""
+    """Return the name in a reference and the values that it selects; a path has no name."""
     if "/" in text:
         return "", ""
     name, _, selection = text.partition("@")
@@ -518,7 +518,7 @@ def _parts(text: str) -> tuple[str, str]:
 
 
 def _pairs(selection: str) -> VariantName | None:
-    """Return the values that a reference asks for; None where it is not written as one does."""
+    """Return the values that a reference selects, or None if it has another syntax."""
     pairs = [piece.partition("=") for piece in selection.split(",")]
     if not selection or not all(key and value for key, _, value in pairs):
         return None

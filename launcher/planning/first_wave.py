@@ -1,6 +1,6 @@
-"""What the scheduler would start at once if a plan were queued now, and what could never start.
+"""The jobs that the scheduler would start at once if a plan were queued now, and the jobs that could never start.
 
-With it what a listing shows beside its plan: the machine and its queue now.
+Also the state of the machine and its queue, which a listing shows with its plan.
 """
 
 import os
@@ -58,7 +58,7 @@ class MachineState(NamedTuple):
     machine: Machine
     running: tuple[Running, ...] = ()  # of running attempts
     ready: tuple[ReadyJob, ...] = ()  # jobs of the queue that could start
-    disk_free: int | None = None  # bytes where the results will lie; None: it does not tell
+    disk_free: int | None = None  # bytes free in the results folder; None if unknown
     usage: UsageLookup = no_usage  # what was learned of a signature
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES, as the plan would be queued
     account: FairShareAccount = NO_ACCOUNT  # of the plan's run
@@ -73,7 +73,7 @@ class MachineState(NamedTuple):
 
 
 class FirstWave(NamedTuple):
-    """What would start at once, were the plan queued now."""
+    """The jobs that would start at once if the plan were queued now."""
 
     starts: Mapping[tuple[str, str], int] = {}  # (kind, device) → jobs
     wait_reason: str = ""  # why the first job that does not start has to wait
@@ -94,7 +94,7 @@ class FirstWave(NamedTuple):
 def first_wave(
     compared_jobs: Sequence[ComparedJob], machine_state: MachineState, backends: Backends
 ) -> FirstWave:
-    """Ask the scheduler's own policy what it would start here, beside and behind what waits already."""
+    """Return the jobs that the scheduler's policy would start here, in one order with the waiting jobs."""
     machine = machine_state.machine
     jobs, line = _waiting_line(compared_jobs, machine_state)
     blocked = [ready for ready in line if machine.absent and ready.lane.resources.may_need_gpu]
@@ -259,10 +259,10 @@ def read_machine_state(
 
     Args:
         home: the queue's.
-        store: the queue, where there is one.
-        results: the folder in which results will lie; it need not be there yet.
+        store: the queue, if there is one.
+        results: the folder to which results will be written; it need not exist yet.
         now: the time.
-        discipline: the policy; None: the one that decides in the queue.
+        discipline: the scheduling policy, or None for the policy of the queue.
     """
     cpus = cores_for_jobs(home)
     claims = store.scheduler_actions.open_claims() if store else []

@@ -16,7 +16,7 @@ BY_FILES = "code that an earlier version recorded file by file"
 
 
 def join_changes(changes: Sequence[str]) -> str:
-    """Return the first changes for one line, and `…` where there are more."""
+    """Return the first changes for one line, and `…` if there are more."""
     return ", ".join(changes[:MOST_CHANGES]) + (", …" if len(changes) > MOST_CHANGES else "")
 
 
@@ -73,10 +73,10 @@ def _code_changes(job: PlannedJob, row: JobRow, definitions: Sequence[str]) -> l
 
 
 def other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> tuple[str, ...]:
-    """Return the definitions whose code differs from what the queue has, those of removed modules last.
+    """Return the definitions whose code differs from the code in the queue, those of removed modules last.
 
-    A module stands for its definitions where these are not known any more. What was only moved is no change;
-    and what an earlier version said of modules cannot be compared.
+    If the definitions of a module are no longer known, the module is listed instead. Code that was only moved is
+    not a change. Modules that an earlier version recorded cannot be compared.
     """
     before, now = row.spec.sources, job.sources
     if before.get(WHOLE_CODE) == now.get(WHOLE_CODE) or was_identified_by_files(before):
@@ -94,14 +94,14 @@ def other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> 
 
 
 def was_identified_by_files(sources: Mapping[str, str]) -> bool:
-    """Tell whether an earlier version identified a job's code: by the files in which it lay."""
+    """Return whether an earlier version identified a job's code, which it did by the files of the code."""
     return bool(sources) and WHOLE_CODE not in sources
 
 
 def _format_setting_pair(
     before: Mapping[str, Json], after: Mapping[str, Json], key: str
 ) -> tuple[str, str]:
-    """Return two values of a setting as a task file says them, shortened if they are long."""
+    """Return two values of a setting as they are written in a task file, shortened if they are long."""
     return shorten_pair(_format_setting(before, key), _format_setting(after, key), LONGEST_VALUE)
 
 

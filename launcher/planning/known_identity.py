@@ -1,4 +1,4 @@
-"""The identities of planned jobs as the queue knows them, without plug-ins that came later and that they do not use.
+"""The identities of planned jobs as recorded in the queue, without plug-ins that came later and that they do not use.
 
 A new plug-in may change the hash of jobs that do not use it. Its settings become settings of all jobs of a kind, and
 its module becomes code of the jobs that go through its package. Such a job keeps the hash that it had.
@@ -47,7 +47,7 @@ class KnownIdentities:
             self._code, self._words = cache(plan.index.code), cache(plan.index.words)
 
     def as_queued(self, job: PlannedJob) -> PlannedJob:
-        """Return a job as the queue knows it; with the hash of its row, if only unused plug-ins are new."""
+        """Return a job as recorded in the queue; with the hash of its row, if only unused plug-ins are new."""
         whole = self.as_new(job)
         identity = self._match_row(whole.identity, job.settings)
         return whole if identity is whole.identity else whole._replace(identity=identity)
@@ -100,7 +100,7 @@ class KnownIdentities:
     def _read_row(
         self, identity: JobIdentity, settings: Mapping[str, Json], row: JobRow
     ) -> _QueuedIdentity | None:
-        """Return what a row knows of a job; None if its code is another, or a new setting may matter to it."""
+        """Return the identity of a job in a row, or None if its code differs or a new setting may matter to it."""
         sources = row.spec.sources
         if self._plan.index is None or WHOLE_CODE not in sources:
             return None

@@ -1,4 +1,4 @@
-"""`load` and `plan`: task files from Python, as `launcher run` reads them; see `launcher.api`."""
+"""`load` and `plan` read task files from Python, as `launcher run` does (see `launcher.api`)."""
 
 import contextlib
 import os
@@ -85,12 +85,12 @@ def load(path: str | Path, *, settings: Sequence[str] = ()) -> TaskFile:
 
 
 def _mentioned_kinds(text: str, settings: Sequence[str]) -> list[str]:
-    """Return the kinds that a task file may speak of, and all that lie in a package with one of them.
+    """Return the kinds that a task file may mention, and all kinds of the packages that contain them.
 
-    Kinds of a package work with each other, unnamed: one tests what another one made.
+    Kinds of a package use each other without being named. For example, one tests models of another.
 
     Returns:
-        Names; none where that cannot be told, as of a file that includes others.
+        Names; none if they cannot be determined, for example if the file includes others.
     """
     said = set(_WORD.findall("\n".join((text, *settings))))
     if "include" in said:
@@ -105,7 +105,7 @@ def _package(point: EntryPoint) -> str:
 
 
 def _has_shared_work(kinds: Iterable[Kind]) -> bool:
-    """Tell whether work that kinds repeat has a kind among them that does it once."""
+    """Return whether a kind does repeated work once, or no kind repeats work."""
     listed = list(kinds)
     return any(kind.role is Role.SHARED for kind in listed) or not any(
         isinstance(kind, RepeatsWork) for kind in listed
@@ -117,11 +117,11 @@ def plan(
 ) -> Plan:
     """Return all jobs of a task file, with their files, dependencies and hashes.
 
-    Nothing is written but caches of what the code of the kinds says, and large files.
+    Writes only caches: the digests of the kinds' code and of large files.
 
     Args:
         task: from `load`.
-        root: where relative paths start and `runs/` lies; the working directory unless given.
+        root: the folder of relative paths and of `runs/`; by default the working directory.
         watch: called while a large file is read.
 
     Raises:

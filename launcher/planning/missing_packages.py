@@ -19,10 +19,10 @@ _EXTRA = re.compile(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
 
 
 def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
-    """Return for each laboratory in one sentence what of it is not installed; none where all is.
+    """Return for each plugin package one sentence with its missing modules; none if all are installed.
 
     Args:
-        kinds: those whose jobs shall run; what each one's `preload` names must be importable.
+        kinds: those whose jobs shall run. The modules in the `preload` of each kind must be importable.
     """
     absent: dict[tuple[str, ...], list[str]] = {}
     for kind in kinds:
@@ -63,7 +63,7 @@ def _install_remedy(package: Distribution | None, modules: Collection[str]) -> s
 
 
 def _extra(requires: Iterable[str], modules: Collection[str]) -> str:
-    """Return which extra of a package brings most of the modules; '' where none brings one."""
+    """Return which extra of a package brings most of the modules; '' if none brings one."""
     brought: dict[str, int] = {}
     for requirement in requires:
         if (match := _EXTRA.match(requirement)) and match[1].lower() in modules:
@@ -72,7 +72,7 @@ def _extra(requires: Iterable[str], modules: Collection[str]) -> str:
 
 
 def _folder(direct_url: str | None) -> str:
-    """Return the folder from which a package was installed; '' where it came from an index."""
+    """Return the folder from which a package was installed; '' if it came from an index."""
     record: Mapping[str, object] = json.loads(direct_url or "{}")
     parts = urlsplit(str(record.get("url", "")))
     return unquote(parts.path) if parts.scheme == "file" and "dir_info" in record else ""

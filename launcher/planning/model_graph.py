@@ -78,7 +78,7 @@ def without_variants(model: ModelId) -> ModelId:
 
 
 def made_models_note(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the note of a message that lists what a file makes; none where that is nothing."""
+    """Return the note of a message that lists what a file makes; none if that is nothing."""
     once = list(dict.fromkeys(names))
     more = f" and {len(once) - MOST_LISTED} more" if len(once) > MOST_LISTED else ""
     return (f"this file makes: {', '.join(once[:MOST_LISTED])}{more}",) if once else ()
@@ -107,7 +107,7 @@ class _FilePoison(NamedTuple):
     """
 
     poison: Poison | None
-    clean: frozenset[str]  # names without it of what is made with it, and not without
+    clean: frozenset[str]  # names, without the poison, of models trained only with it
 
     def add_to_model(self, named: Located[ModelId]) -> Located[ModelId]:
         """Return the model with the poison in every stage that has it without saying so."""

@@ -34,11 +34,11 @@ class JobCode:
 
     entry: str  # "module:function"; '' of a program
     sources: Mapping[str, str]  # module → digest of its code; and that of all of it
-    text: str = field(init=False, compare=False)  # of the sources, what enters a hash
-    name: str = field(init=False, compare=False)  # likewise of the entry
+    text: str = field(init=False, compare=False)  # part of the sources that enters a hash
+    name: str = field(init=False, compare=False)  # part of the entry that enters a hash
 
     def __post_init__(self) -> None:
-        whole = self.sources.get(WHOLE_CODE)  # of what earlier versions queued there is none
+        whole = self.sources.get(WHOLE_CODE)  # None for jobs that earlier versions queued
         text = json.dumps(dict(self.sources), sort_keys=True) if whole is None else whole
         object.__setattr__(self, "text", text)
         object.__setattr__(self, "name", self.entry if whole is None else "")
@@ -108,7 +108,7 @@ class PlannedJob(NamedTuple):
     resources: Resources
     terms: Terms
     priority: int
-    gpus: int | None  # as its file says; None: it does not
+    gpus: int | None  # as in its file; None if the file does not set it
     inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     argv: tuple[str, ...]
@@ -138,8 +138,8 @@ class SharedWorkSavings(NamedTuple):
     """The work that shared jobs save."""
 
     kind: str  # of these jobs
-    unit: str  # what a pass goes over: "images"
-    items: int | None  # how many of them there are; None: not known
+    unit: str  # unit of the items of a pass: "images"
+    items: int | None  # number of items; None if unknown
     passes: int  # that would be made without these jobs
     saved: int  # of these
     size: int | None  # bytes of the results; None: not known
@@ -177,8 +177,9 @@ class Plan:
     jobs: tuple[PlannedJob, ...]
     left_out: tuple[PlannedJob, ...]  # by `phases`, but needed by one of the jobs
     reuse: Reuse
-    share: float | None  # of the machine, beside other runs that wait; None: as it was, 1 at first
-    notify: RunNotify  # what its owner is told of it
+    # weight relative to other waiting runs; None keeps the current one, which is 1 at first
+    share: float | None
+    notify: RunNotify  # events of the run that its owner is notified of
     pass_env: tuple[str, ...]  # variables that its jobs remember though they look like secrets
     wanted: LegacyAction  # of a file of the original: to be listed only, or its results
     kinds: Mapping[str, Kind]  # by name, with the words of the user

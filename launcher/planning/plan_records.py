@@ -34,9 +34,9 @@ def plan_json(
 
     Args:
         plan: the plan.
-        compared_jobs: its jobs beside what the queue knows of them.
+        compared_jobs: its jobs, compared with the queue.
         preview: what is expected of them.
-        tree: the working tree, where there is one.
+        tree: the working tree, if there is one.
         refused: the reasons for which `run` would refuse it.
         savings: by jobs that do shared work.
     """

@@ -1,4 +1,4 @@
-"""What is expected of a plan: what starts first, time, disk; why it would be refused."""
+"""The preview of a plan: the jobs that start first, time, disk, and reasons to refuse it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ NO_BACKENDS = Backends()
 
 
 class KindEstimate(NamedTuple):
-    """What the jobs of a kind that have to run are expected to take together."""
+    """The expected duration of all jobs of a kind that have to run."""
 
     jobs: int
     known: int  # of them, how many have a time
@@ -31,17 +31,17 @@ class KindEstimate(NamedTuple):
 
 
 class Preview(NamedTuple):
-    """What is expected of a plan."""
+    """The expected starts, durations, disk usage and backends of a plan."""
 
     machine_state: MachineState
     estimates: tuple[JobEstimate, ...]  # of the plan's jobs, in their order
     wave: FirstWave
-    kinds: Mapping[str, KindEstimate]  # of what has to run
+    kinds: Mapping[str, KindEstimate]  # kind → estimate of its jobs that have to run
     # seconds when all that can runs side by side; None: not all is known
     longest_chain_s: float | None
     disk: int | None  # bytes of those jobs whose results have a known size; None: of none
     disk_unknown: int  # jobs of which it is unknown how much they write
-    backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing where all run here
+    backends: tuple[BackendPreview, ...] = ()  # where jobs go; nothing if all run here
 
     def record(self) -> dict[str, Json]:
         """Return what holds for the plan as a whole as JSON."""
@@ -95,14 +95,14 @@ def preview_plan(
     backends: Backends = NO_BACKENDS,
     elsewhere: tuple[BackendPreview, ...] = (),
 ) -> Preview:
-    """Return what is expected of a plan.
+    """Return the preview of a plan.
 
     Args:
-        compared_jobs: its jobs beside what the queue knows of them; needs come before what needs them.
+        compared_jobs: its jobs, compared with the queue; dependencies come before their dependents.
         history: what was done before.
         machine_state: the machine and its queue.
         backends: the configured ones.
-        elsewhere: what the plan asks of them.
+        elsewhere: the requests of the plan to them.
     """
     estimates = tuple(estimate_job(compared.job, history) for compared in compared_jobs)
     open_ones = [
@@ -175,7 +175,7 @@ def refusals(
     unset: Iterable[str],
     uninstalled: Iterable[str] = (),
 ) -> list[str]:
-    """Return in a few words each why `run` would refuse a plan; none: it would queue it.
+    """Return the reasons, in a few words each, why `run` would refuse a plan. None means that it would queue it.
 
     Args:
         plan: the plan.

@@ -128,11 +128,9 @@ def compare_with_queue(
         accept_code: keep results that differ only in code.
 
     Raises:
-        UsageError: one of:
-            the run was queued by `launcher add`;
-            a running job was changed;
-            `phases` leaves out a job that has other settings or is not done;
-            results shall both be kept and made again.
+        UsageError: The run was queued by `launcher add`. A running job was changed.
+            `phases` leaves out a job that has other settings or is not done.
+            Results shall both be kept and made again.
     """
     if any(not row.hash for row in rows.values()):  # no plan has made them
         raise UsageError(
@@ -263,7 +261,7 @@ def _may_change_dependents(need: ComparedJob, plan: Plan) -> bool:
 class _DiskState(NamedTuple):
     """How files are looked at."""
 
-    stamp: Callable[[str], FileStamp | None]  # size and time; None where there is none
+    stamp: Callable[[str], FileStamp | None]  # size and time; None if there is none
     digests: FileDigests
 
 

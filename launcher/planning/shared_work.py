@@ -1,7 +1,7 @@
 """Work that several jobs of a plan repeat: who repeats what, and the job that does it once.
 
-Which of what jobs repeat is worth a job of its own is known when the plan is compared with the queue: where
-two jobs that have to run repeat the same. What kinds say is in `launcher.kind_interface`.
+Shared jobs are chosen when the plan is compared with the queue. Repeated work gets a job of its own if two jobs
+that have to run repeat it. `launcher.kind_interface` defines how kinds declare such work.
 """
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -153,7 +153,7 @@ def sum_savings(savings: Iterable[SharedWorkSavings]) -> tuple[SharedWorkSavings
 
 
 def _sum(numbers: Iterable[int | None]) -> int | None:
-    """Return the sum; None where a number is not known."""
+    """Return the sum; None if a number is not known."""
     total = 0
     for number in numbers:
         if number is None:
@@ -163,9 +163,9 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
 
 
 def shared_job_request(request: JobRequest) -> JobRequest:
-    """Return what a shared job asks for, given what its first user does: as much, on one GPU.
+    """Return the request of a shared job: that of its first user, on at most one GPU.
 
-    Retries and limits of time are the user's own: where the shared job fails, its users do the work
+    Retries and time limits are not copied. If the shared job fails, its users do the work
     themselves.
     """
     terms, gpus = request.terms, request.gpus
@@ -179,8 +179,8 @@ def shared_job_request(request: JobRequest) -> JobRequest:
 def with_shared_jobs(comparison: Comparison, rows: Mapping[str, JobRow]) -> Comparison:
     """Return the comparison with a job before those that have to run and repeat the same work.
 
-    These start after its end. A job that does shared work never counts as done: it is planned
-    whenever two that use it have to run, and finds by itself what is still kept.
+    These start after its end. A job that does shared work never counts as done. It is planned
+    whenever two jobs that use it have to run, and it finds results that are still kept by itself.
 
     Args:
         comparison: of a plan with the queue.
@@ -204,12 +204,12 @@ def with_shared_jobs(comparison: Comparison, rows: Mapping[str, JobRow]) -> Comp
 
 
 def _compare_shared_job(share: SharedJobPlan, row: JobRow | None) -> ComparedJob | None:
-    """Compare a shared job with the row of its name; None: there is no use for it now."""
+    """Compare a shared job with the row of its name, or return None if it is not useful now."""
     reason = f"does work that {pluralize(len(share.users), 'job')} share"
     if row is not None and row.state in OPEN_STATES and row.hash == share.job.hash:
         return reuse_pending(share.job, row)
     if row is not None and row.state is State.RUNNING:
-        return None  # it does other parts; what it lacks, its users do themselves
+        return None  # the running job does other parts; its users do the rest themselves
     number = None if row is None else row.id
     return ComparedJob(share.job, Action.RUN, "new", reason, number=number)
 

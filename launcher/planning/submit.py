@@ -33,7 +33,7 @@ class SubmittedRun(NamedTuple):
 
 
 class _RunPaths:
-    """Where a run lies, as text: thousands of jobs say it."""
+    """The paths of a run, as text because thousands of jobs use them."""
 
     def __init__(self, root: Path, run: str) -> None:
         self.run = run
@@ -47,7 +47,7 @@ def submit(
 
     Args:
         store: the queue.
-        root: where the run's folder lies, in `runs`.
+        root: the folder whose `runs` contains the run's folder.
         comparison: of the plan with the queue. Results of other code that it accepts are recorded
             as done with the code of the plan.
         context: the folder and environment in which the jobs run.

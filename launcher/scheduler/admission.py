@@ -337,7 +337,7 @@ class Admission:
         return [jobs[job.job] for job in ordered], announced
 
     def _claim(self, ready: Sequence[ReadyJob], decisions: Sequence[Decision]) -> Reasons:
-        """Claim what starts; return why the first job of each lane does not, None where it does."""
+        """Claim what starts; return why the first job of each lane does not, None if it does."""
         reasons: Reasons = {job.lane_id: None for job in ready}
         for job, decision in zip(ready, decisions, strict=True):
             if isinstance(decision, Start):

@@ -59,7 +59,7 @@ class RunningAttempts:
         return [claim for claim, _ in self._watches.values()]
 
     def newest_assignment(self) -> Assignment | None:
-        """Return the place of the attempt that was started last, None where none has one."""
+        """Return the place of the attempt that was started last, None if none has one."""
         _, watch = next(reversed(self._watches.values()), (None, None))
         return watch.assignment if isinstance(watch, LaunchedAttempt) else None
 

@@ -20,7 +20,7 @@ def find_policy(name: str) -> SchedulingPolicy:
 
 
 def read_policy(home: Home) -> SchedulingPolicy:
-    """Return the policy of a queue; ours where none is chosen, or the choice cannot be understood."""
+    """Return the policy of a queue; ours if none is chosen, or the choice cannot be understood."""
     with contextlib.suppress(OSError):
         name = (read_json(home.policy) or {}).get("policy")
         return (
@@ -47,7 +47,7 @@ def set_policy(home: Home, policy: SchedulingPolicy) -> None:
 
 
 def policy_note(home: Home) -> str:
-    """Return in words that another policy than ours decides; '' where ours does."""
+    """Return in words that another policy than ours decides; '' if ours does."""
     chosen = read_policy(home)
     if chosen is DEFAULT_POLICY:
         return ""

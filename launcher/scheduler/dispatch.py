@@ -141,7 +141,7 @@ class PilotDispatch:
             decide_local: decides about this machine; returns why lanes wait, and which jobs start.
 
         Returns:
-            Why the first job of each lane does not start, None where it does.
+            Why the first job of each lane does not start, None if it does.
         """
         self._limits = control.group_limits
         self._backfill_holds.begin_cycle()
@@ -171,7 +171,7 @@ class PilotDispatch:
         return reasons
 
     def _configured_backends(self) -> tuple[Mapping[str, BackendSettings], str]:
-        """Return the configured backends, and why none is known, where that is so."""
+        """Return the configured backends, and why none is known, if that is so."""
         try:
             return self._backends().by_name, ""
         except UsageError as error:

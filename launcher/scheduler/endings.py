@@ -318,7 +318,7 @@ class FinishedAttempts:
         return True
 
     def _retry_later(self, ended: FinishedAttempt, error: str, patience_s: float) -> bool:
-        """Have results tried again that could not be moved; False where that has taken too long."""
+        """Have results tried again that could not be moved; False if that has taken too long."""
         is_new = error != ended.error
         if is_new:
             ended.error, claim = error, ended.claim

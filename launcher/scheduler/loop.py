@@ -195,7 +195,7 @@ class Scheduler:
         self._fork_servers.close()
 
     def _read_control(self) -> bool:
-        """Read what people ask for where that is due; return whether it was."""
+        """Read what people ask for if that is due; return whether it was."""
         if time.monotonic() < self._next_read_at:
             return False
         if not self._is_home():  # first: a removed queue must not be used for the rest
@@ -253,7 +253,7 @@ class Scheduler:
         return result
 
     def _reuse_slots(self, result: CycleResult) -> bool:
-        """Start the next jobs in the places that were left; False where a decision is needed."""
+        """Start the next jobs in the places that were left; False if a decision is needed."""
         now = time.monotonic()
         if not self._slot_reuse.has_slots(now):
             return False

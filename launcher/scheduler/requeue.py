@@ -166,7 +166,7 @@ def _oom_context(
 
 
 def _find_gpu_fault(claim: Claim, outcome: Outcome, gpus: Iterable[GpuSnapshot]) -> Reason | None:
-    """Return which of an attempt's GPUs has failed, None where none has that it may have ended of."""
+    """Return which of an attempt's GPUs has failed, None if none has that it may have ended of."""
     faults = (f"{gpu.label} {gpu.fault}" for gpu in gpus if gpu.uuid in claim.gpus and gpu.fault)
     fault = next(faults, "")
     match outcome:

@@ -74,7 +74,7 @@ class SlotReuse:
             self._freed.append(assignment)
 
     def wait_s(self, now: float) -> float:
-        """Return how long the last decision holds, 0 where it does not."""
+        """Return how long the last decision holds, 0 if it does not."""
         return 0.0 if self._job_class is None else max(0.0, self._until - now)
 
     def has_slots(self, now: float) -> bool:
@@ -82,7 +82,7 @@ class SlotReuse:
         return bool(self._freed) and self.wait_s(now) > 0
 
     def start_next_jobs(self) -> bool:
-        """Claim a job for each place; False where one stays free. Inside a transaction."""
+        """Claim a job for each place; False if one stays free. Inside a transaction."""
         places = self._freed.copy()
         self._freed.clear()
         self._launches.retry_s = None

@@ -61,7 +61,7 @@ def _is_free(attempt: Attempt) -> bool:
 
 
 def _boot_of(attempt: Attempt) -> str:
-    """Return the boot in which an attempt was begun; ours, where that is not recorded."""
+    """Return the boot in which an attempt was begun; ours, if that is not recorded."""
     who = read_starter(attempt)
     return boot_id() if who is None else who.boot
 

@@ -1,18 +1,17 @@
 """Order of the waiting jobs for decisions, over the cycles of one scheduler.
 
 Within a run jobs are in the order of the policy (`disciplines.order_by_policy`). Between runs there
-is weighted fair queueing. The run with the lowest virtual time is next. The virtual time is the
-past usage of ended and running attempts, the expected usage of running ones, and the usage of jobs
-that precede in this order, divided by the share. Runs with shares 1 and 3 thus get GPU time as 1 to
-3 for any requests of their jobs. (Demers, Keshav, Shenker, "Analysis and simulation of a fair
-queueing algorithm", 1989.)
+is weighted fair queueing. The run with the lowest virtual time is next. The virtual time is a sum
+of usages, divided by the share. It adds the past usage of ended and running attempts, the expected
+usage of running ones, and the usage of jobs that precede in this order. Runs with shares 1 and 3
+thus get GPU time as 1 to 3 for any requests of their jobs. (Demers, Keshav, Shenker, "Analysis and
+simulation of a fair queueing algorithm", 1989.)
 
 A new run beside others starts NEW_RUN_CREDIT_S ahead of them. A short run is done before it has to
 share. Usage before that time does not count, for or against it.
 
-A job with a higher priority precedes those of other runs. The same holds for a job whose run got
-nothing for a day, as if it had one point more: no job waits forever behind runs that are always
-new.
+A job with a higher priority precedes those of other runs. A job whose run got nothing for a day
+counts as if it had one point more. No job therefore waits forever behind runs that are always new.
 
 Screens show the same from the stored data of the queue: the order of waiting jobs, and why one is
 behind others. Only the scheduler's own decision considers the expected durations of running jobs.
@@ -149,7 +148,7 @@ def virtual_times(
 
 
 def _expected_seconds(job: Waiting) -> float | None:
-    """Return how long a job is expected to take, None where no more than its limit is known."""
+    """Return how long a job is expected to take, None if no more than its limit is known."""
     return job.seconds if job.forecast.seconds or job.forecast.limit is None else None
 
 

@@ -1,4 +1,4 @@
-"""What people see, as lines of text: no screen reads the queue by itself.
+"""Screens as lines of text. No screen reads the queue by itself.
 
 Start reading at `queue_view`.
 """

@@ -13,26 +13,27 @@ from launcher.screens.text_table import TextLine, TextTable, tab_separated
 
 
 class CommandOutput(NamedTuple):
-    """What there is to print once, each part made when it is asked for; each form has one renderer."""
+    """The output of a command. Each part is computed when it is needed; each format has one renderer."""
 
     record: Callable[[], Mapping[str, Any]]  # the object, without its schema
     tables: Callable[[], Iterable[TextTable]] = tuple  # as people read it
-    # of what has other forms, too: the names of the columns with rows in full precision
+    # for output that also has other formats: the column names, then rows in full precision
     cells: Callable[[], Sequence[Sequence[Any]]] = tuple
-    rows: Callable[[], Iterable[Sequence[Any]]] = tuple  # for a pipe, where that is neither of both
-    # what a terminal of so many columns gets, where that is more than the tables
+    # rows for a pipe, if they differ from cells and tables
+    rows: Callable[[], Iterable[Sequence[Any]]] = tuple
+    # lines for a terminal with this many columns, if it prints more than the tables
     draw_lines: Callable[[int], Iterable[TextLine | str]] | None = None
-    # with the titles and intervals of LaTeX, where people read others
+    # tables with titles and intervals in LaTeX, if they differ from those of `tables`
     latex: Callable[[], Iterable[TextTable]] | None = None
 
 
 def print_output(output: CommandOutput, *, as_json: bool, for_terminal: bool | None = None) -> None:
-    """Print an answer; a pipe gets nothing where there is no row.
+    """Print the output of a command. Without rows nothing is printed to a pipe.
 
     Args:
         output: what to print.
         as_json: print the object.
-        for_terminal: print what a terminal gets, or what a pipe gets; None: as the standard output is.
+        for_terminal: whether to print as to a terminal or as to a pipe; by default as the standard output is.
     """
     if as_json:
         print_json(output.record())
@@ -51,13 +52,13 @@ def print_output(output: CommandOutput, *, as_json: bool, for_terminal: bool | N
 def print_table(
     record: Mapping[str, Any], table: TextTable, *, as_json: bool, empty_text: str
 ) -> None:
-    """Print what a verb lists.
+    """Print the list of a verb.
 
     Args:
         record: the object of `--json`, without its schema.
-        table: the same for people.
+        table: the same as a table.
         as_json: print the object.
-        empty_text: what is said on stderr where there is no row.
+        empty_text: the message on stderr if there is no row.
     """
     if table.rows or as_json:
         print_output(CommandOutput(lambda: record, lambda: [table]), as_json=as_json)
@@ -66,7 +67,7 @@ def print_table(
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """Print the object of `--json`; null stands for what it has no number for: NaN and infinity."""
+    """Print the object of `--json`, with NaN and infinity as null."""
     record = {"schema": 1, **record}
     try:
         text = json.dumps(record, allow_nan=False)

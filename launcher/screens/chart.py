@@ -23,7 +23,7 @@ class Scale(NamedTuple):
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Return where a value lies: 0 at the low end, 1 at the high one, and cut to that."""
+        """Return the position of a value on the scale: 0 at the low end, 1 at the high one, clipped to these."""
         if self.log:
             low, high = math.log(self.low), math.log(self.high)
             share = (math.log(max(value, self.low)) - low) / (high - low)
@@ -71,15 +71,15 @@ def finite(points: Sequence[Point], *, above_zero: bool = False) -> list[Point]:
 def chart(
     points: Sequence[Point], width: int, height: int, *, floor: float | None = None
 ) -> list[TextLine]:
-    """Return a curve in so many columns and rows, the axes and their numbers among them.
+    """Return a curve in this many columns and rows, the axes and their numbers among them.
 
-    Each column shows the mean of what falls on it, or what the column before it shows.
+    Each column shows the mean of its points, or the value of the previous column if it has none.
 
     Args:
-        points: steps, which do not fall, and values; what is no finite number is left out.
+        points: steps in ascending order, and values. Values that are not finite are left out.
         width: columns.
         height: rows.
-        floor: where the axis begins; None: at the lowest value.
+        floor: a value that the axis includes, or None if it begins at the lowest value.
     """
     drawn = finite(points)
     if not drawn:
@@ -112,7 +112,7 @@ def chart(
 
 
 def sparkline(points: Sequence[Point], width: int) -> str:
-    """Return a curve in one line of so many columns at most; '' where there are no finite numbers.
+    """Return a curve in one line of this many columns at most; '' if there are no finite numbers.
 
     Args:
         points: steps, which do not fall, and values.
@@ -131,7 +131,7 @@ def blocks(values: Sequence[float], low: float, high: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with four digits at most, as it stands on an axis."""
+    """Return the label of an axis for a number, with at most four digits."""
     return f"{value:.4g}"
 
 
@@ -154,7 +154,7 @@ def _columns(points: Sequence[Point], width: int) -> list[float]:
 
 
 def _row(values: Sequence[float], row: int, rows: int, scale: Scale) -> str:
-    """Return what a row shows of each column; even the lowest value is seen."""
+    """Return the characters of a row, one per column; even the lowest value is visible."""
     steps = len(_BLOCKS)
     below = (rows - 1 - row) * steps
     drawn = []

@@ -63,7 +63,7 @@ _BEGUN = re.compile(r"(?:\x1b(?:\[[0-9;:]{0,64})?|\r)\Z")
 
 
 def line_labels(jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> dict[int, str]:
-    """Return what stands before the lines of each job: its name, with its number where that is not its alone."""
+    """Return the prefix of each job's lines: its name, and its number if other jobs have the same name."""
     names = {job: sanitize_terminal(name) for job, name in jobs.items()}
     if terminal:
         shown = distinguish_names(names.values(), MOST_NAME)
@@ -83,7 +83,7 @@ def line_labels(jobs: Mapping[int, str], *, terminal: bool, colour: bool) -> dic
 
 
 class LineSplitter:
-    """Cuts what a job writes into whole lines; what has no end yet is kept back."""
+    """Splits the output of a job into whole lines; an incomplete line is kept back."""
 
     def __init__(self, *, turns: bool) -> None:
         """Cut at newlines; with `turns` also where a terminal's cursor goes back to the left."""
@@ -92,7 +92,7 @@ class LineSplitter:
 
     def split(self, chunk: bytes) -> list[bytes]:
         """Return the lines that are whole now, without their ends."""
-        # only ends are looked for: a pattern of whole lines would try anew from every byte of one
+        # the pattern matches only line ends; one for whole lines would be retried from every byte of a line
         *lines, self._buffer = self._ends.split(self._buffer + chunk)
         while len(self._buffer) > LONGEST_BYTES:
             lines.append(self._buffer[:LONGEST_BYTES])
@@ -106,16 +106,16 @@ class LineSplitter:
 
 
 class LogPrinter:
-    """Prints the log of one job alone as it comes, or behind a label in whole lines.
+    """Prints the log of one job unchanged if it is alone, otherwise in whole lines after a label.
 
-    A terminal gets text in which nothing but colours steers it, a pipe all but escape sequences.
+    On a terminal, only colours act as escape sequences. For a pipe, escape sequences are removed.
     """
 
     def __init__(self, label: str = "", *, raw: bool) -> None:
         """Print nothing yet.
 
         Args:
-            label: what stands before each line; '' where the log is the only one.
+            label: the prefix of each line; '' if the log is the only one.
             raw: every byte is printed.
         """
         self._label, self._raw = label, raw
@@ -179,7 +179,7 @@ def _plain(text: bytes) -> bytes:
 
 
 def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
-    """Print a log as it is now; tell whether what follows begins a line of its own.
+    """Print a log as it is now. Return whether it ends with a whole line.
 
     Args:
         log: the file.
@@ -225,7 +225,7 @@ def missing_log_error(log: Path) -> UsageError:
 
 
 def resolve_attempt(row: JobRow, attempt: int | None) -> int:
-    """Return which attempt's log is meant, the newest where none is named.
+    """Return the number of the attempt whose log is shown, by default of the newest.
 
     Raises:
         UsageError: there is no such attempt.
@@ -253,13 +253,13 @@ class _Source:
 
     attempt: int
     output: LogPrinter
-    tail: int | None  # only so many lines of the first log
+    tail: int | None  # only this many lines of the first log
     position: int = 0
     last: bool = False  # only this attempt
-    explained: bool = False  # it was said why this attempt has not begun
+    explained: bool = False  # the reason why this attempt has not started was printed
 
     def read(self, log: Path) -> bytes:
-        """Return the next piece of a log; nothing where there is none."""
+        """Return the next piece of a log; nothing if there is none."""
         if self.tail is not None:
             try:
                 with log.open("rb") as file:
@@ -298,11 +298,11 @@ class LogFollower:
         Args:
             home: whose queue.
             store: its database.
-            jobs: as they were after an event.
-            event: that one.
-            tail: begin with so many lines of what is there.
-            attempt: only this one of each job; None: all from the newest on.
-            raw: pass on every byte.
+            jobs: the jobs as they were after the event.
+            event: the number of the event.
+            tail: print only this many lines of the existing log.
+            attempt: the only attempt of each job to print, or None for all from the newest on.
+            raw: print every byte unchanged.
         """
         self._home, self._raw = home, raw
         self._followed = JobTracker(home, store, jobs, since=event, is_scheduler_alive=False)
@@ -352,7 +352,7 @@ class LogFollower:
                     source.output.close()
 
     def _pause(self) -> None:
-        """Wait for more, where there may come some."""
+        """Wait for more output while a followed job may write some."""
         if not self._sources:
             return
         self._followed.ensure_scheduler_alive()
@@ -362,7 +362,7 @@ class LogFollower:
         time.sleep(FOLLOW_EVERY_S)
 
     def _drop_cleaned(self) -> None:
-        """Follow jobs no more that were cleaned, of which no event may tell."""
+        """Stop following jobs that were cleaned, which may not create an event."""
         now = time.monotonic()
         if now - self._checked < CHECK_EVERY_S:
             return
@@ -378,7 +378,7 @@ class LogFollower:
             click.echo(f"{name}: cleaned, and its log with it", err=True)
 
     def _print_new_output(self, row: JobRow, source: _Source) -> bool:
-        """Print what a job wrote since its last turn; tell whether there was anything, or an end."""
+        """Print the new output of a job. Return whether there was some, or the attempt has ended."""
         if source.attempt > row.attempts:
             self._explain_no_attempt(row, source)
             return False
@@ -423,5 +423,5 @@ class LogFollower:
 
 
 def header(job: JobRow, attempt: int) -> str:
-    """Return what stands above a log where there are several, as `tail` writes it."""
+    """Return the title of a log among several, in the format of `tail`."""
     return f"==> {sanitize_terminal(job.name)} (job {job.id}, attempt {attempt}) <=="

@@ -55,17 +55,17 @@ CURVE = 12  # characters
 
 
 class GpuJob(NamedTuple):
-    """A job of ours that was promised a place on a GPU."""
+    """A job of ours that has a reservation on a GPU."""
 
     job: int
     name: str
     reserved: int | None  # bytes; None: no amount
-    estimate: int | None = None  # bytes that are reserved for it while that follows its use
+    estimate: int | None = None  # bytes that are reserved while the reservation follows its usage
     load: float | None = None  # share of the time in which it kept its GPUs busy lately, 0 to 1
     exclusive: bool = False  # it shares the GPU with none of ours
     pids: frozenset[int] = frozenset()  # its processes there, if the driver reports them
-    reported: int | None = None  # bytes that its worker says it uses, context included
-    peak: int | None = None  # peak bytes that its worker reports, likewise
+    reported: int | None = None  # bytes in use that its worker reports, context included
+    peak: int | None = None  # peak bytes that its worker reports, context included
 
 
 class AttemptUsage(NamedTuple):
@@ -85,7 +85,7 @@ NO_USAGE = AttemptUsage()
 
 
 def read_attempt_usage(record: object) -> AttemptUsage | None:
-    """Return what a record of gpus.json says of an attempt; None if it is not understood."""
+    """Return the usage of an attempt from a record of gpus.json, or None if the record is invalid."""
     match record:
         case {"job": int() as job, "number": int() as number, **more}:
             estimate, load, measured_s = (more.get(key) for key in ("estimate", "load", "load_s"))
@@ -102,7 +102,7 @@ class GpuView(NamedTuple):
     """A GPU with our jobs on it."""
 
     gpu: GpuSnapshot
-    node: str = ""  # where it is; '' in this machine
+    node: str = ""  # node of the GPU; '' for this machine
     jobs: tuple[GpuJob, ...] = ()
     foreign: tuple[ForeignReservation, ...] = ()  # reservations of other users' schedulers
 
@@ -206,7 +206,7 @@ class GpuView(NamedTuple):
 def draw(
     gauges: Sequence[GpuView], width: int, *, busy: Mapping[str, Sequence[float]] | None = None
 ) -> list[TextLine]:
-    """Return the lines of the table for a screen with so many columns.
+    """Return the lines of the table for a screen with this many columns.
 
     Args:
         gauges: the GPUs.
@@ -341,7 +341,7 @@ def _amount(used: int | None) -> str:
 
 
 def gib(amount: int | None) -> str:
-    """Return an amount of memory in GiB, without the unit; a question mark where it is not known."""
+    """Return an amount of memory in GiB, without the unit; a question mark if it is not known."""
     return "?" if amount is None else f"{amount / _GIB:.1f}"
 
 

@@ -1,4 +1,4 @@
-"""What a queue did as lines: of a screen at any width, and of a pipe."""
+"""The history of a queue, as lines of a screen with any width and of a pipe."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ def draw(past: HistoryReport, width: int, sections: Sequence[str] = ()) -> list[
     Args:
         past: the history to show.
         width: columns of the screen.
-        sections: which; those that are named are shown whole, others, where none is, in short.
+        sections: names of sections to show in full; by default, the main sections in short.
     """
     lines: list[TextLine] = []
     for section in sections or _default_sections(past):
@@ -69,7 +69,7 @@ def columns(past: HistoryReport, sections: Sequence[str] = ()) -> list[tuple[str
 
 
 def record(past: HistoryReport, sections: Sequence[str] = ()) -> dict[str, Json]:
-    """Return all for JSON; a section that was not asked for is left out."""
+    """Return all as JSON; a section that was not requested is left out."""
     return {
         _PARTS[section]: [dict(_values(row)) for row in _section_rows(past, section)]
         for section in sections or SECTIONS
@@ -84,7 +84,7 @@ def _values(row: HistoryRow) -> Iterator[tuple[str, Json]]:
 
 
 def _default_sections(past: HistoryReport) -> Sequence[str]:
-    """Return the sections that are shown where none is named: nodes only where there are several."""
+    """Return the sections that are shown by default: nodes only if there are several."""
     return SECTIONS if len(past.nodes) > 1 else [name for name in SECTIONS if name != NODE]
 
 

@@ -24,13 +24,13 @@ class DiskUsage(NamedTuple):
 
 
 class Host(NamedTuple):
-    """Cores, main memory and disks of a machine; None: not known."""
+    """Cores, main memory and disks of a machine. Unknown values are None."""
 
     cores: int  # all that it has
     usable: int  # those that our affinity and our group's quota allow
-    reserved: int = 0  # those that are promised to running jobs of this queue
-    busy: float | None = None  # cores' worth of work by everybody
-    ours: float | None = None  # likewise by running jobs of this queue
+    reserved: int = 0  # those that are reserved for running jobs of this queue
+    busy: float | None = None  # cores' worth of work by all processes
+    ours: float | None = None  # cores' worth of work by running jobs of this queue
     load: float | None = None  # runnable and blocked tasks, averaged over one minute
     memory: int = 0  # bytes that we can use at most: the machine's, or our group's limit
     memory_used: int = 0  # bytes of these that are in use and cannot be reclaimed
@@ -46,7 +46,7 @@ class Host(NamedTuple):
         return max(0.0, self.busy - self.ours)
 
     def record(self) -> dict[str, Json]:
-        """Return for JSON what a single look tells: no measures of work, which need two."""
+        """Return as JSON the values of a single reading, without those of work, which need two."""
         disks: list[Json] = [disk._asdict() for disk in self.disks]
         return {
             "cores": self.cores,
@@ -61,7 +61,7 @@ class Host(NamedTuple):
 
 
 def host_line(host: Host, width: int) -> TextLine:
-    """Return the machine in one line; where there is little room, what is less needed is left out."""
+    """Return the machine in one line; if the width is small, less important values are left out."""
     shown = TextLine(())
     for detailed, with_load in ((True, True), (False, True), (False, False)):
         parts = [_cores(host, detailed=detailed)]

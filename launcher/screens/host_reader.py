@@ -1,7 +1,7 @@
-"""The reader of the machine's state: the kernel's files, the disks of the queue, and what running jobs take.
+"""The reader of the machine's state: the kernel's files, the disks of the queue, and the usage of running jobs.
 
-The work and memory of a job are those of its attempt's supervisor and of all its descendants. What costs nothing is
-read each time, the rest in a thread and less often.
+The work and memory of a job are those of its attempt's supervisor and of all its descendants. Cheap values
+are read each time, the others in a thread and less often.
 """
 
 import os
@@ -24,21 +24,21 @@ _IDLE, _IOWAIT = 3, 4  # fields of a line of /proc/stat. Source: proc_stat(5)
 _GUEST = 8  # from here on, what `user` and `nice` count already
 _TIMES = slice(11, 15)  # utime, stime, cutime, cstime after the name. Source: proc_pid_stat(5)
 LEAST_PAUSE_S = 2.0  # between two measurements of jobs
-SHARE = 0.01  # of its time that measuring may take: jobs may have very many processes
-PATIENCE_S = 10.0  # for a measurement
-_LEAST_TICKS = 25  # of each core, for which its work is told: a quarter of a second
+SHARE = 0.01  # share of time that measurements may take; jobs may have very many processes
+PATIENCE_S = 10.0  # longest time of a measurement
+_LEAST_TICKS = 25  # per core, below which no work is reported; a quarter of a second
 _USAGE = ("memory.current", "memory.usage_in_bytes")  # of a group, version 2 and 1
 
 
 class CpuTime(NamedTuple):
-    """What all cores together did since the machine was started, in ticks."""
+    """The time of all cores together since the machine was started, in ticks."""
 
     busy: int
     total: int
     cores: int
 
     def since(self, before: "CpuTime") -> float | None:
-        """Return the cores' worth of work since an earlier moment; None: no time has passed."""
+        """Return the cores' worth of work since an earlier moment, or None if no time has passed."""
         passed = self.total - before.total
         if passed <= 0:
             return None
@@ -47,7 +47,7 @@ class CpuTime(NamedTuple):
 
 
 def cpu_time(stat: str) -> CpuTime | None:
-    """Return what /proc/stat says of all cores, None where it says nothing."""
+    """Return the times of all cores in /proc/stat, or None if it has none."""
     rows = [line.split() for line in stat.splitlines() if line.startswith("cpu")]
     every = next((row[1:] for row in rows if row[0] == "cpu"), [])
     if len(every) <= _IOWAIT or not all(word.isdigit() for word in every):
@@ -59,13 +59,13 @@ def cpu_time(stat: str) -> CpuTime | None:
 
 
 def load_of(loadavg: str) -> float | None:
-    """Return the load over one minute that /proc/loadavg says, None where it says nothing."""
+    """Return the load over one minute in /proc/loadavg, or None if it has none."""
     word = next(iter(loadavg.split()), "")
     return float(word) if word.replace(".", "", 1).isdecimal() else None
 
 
 def group_memory_use(current: str, stat: str) -> int | None:
-    """Return the bytes of a memory group that cannot be reclaimed, None where it does not tell.
+    """Return the bytes of a memory group that cannot be reclaimed, or None if they are unknown.
 
     Args:
         current: its memory.current, or memory.usage_in_bytes of version 1.
@@ -80,15 +80,15 @@ def group_memory_use(current: str, stat: str) -> int | None:
 
 
 class ProcessTimes(NamedTuple):
-    """What trees of processes have done so far."""
+    """The CPU time and memory of process trees."""
 
-    ticks: Mapping[int, int] = {}  # root → of its whole tree
-    resident: int = 0  # bytes that no others share
+    ticks: Mapping[int, int] = {}  # PID of the root → CPU time of its whole tree
+    resident: int = 0  # bytes that are not shared with other processes
 
     def since(self, before: "ProcessTimes", span_s: float) -> float | None:
         """Return the cores' worth of work since an earlier moment; a tree that is new does not count.
 
-        The time of a child that has ended is its parent's from then on, so that a tree's sum only grows.
+        The time of a child that has ended is added to its parent's, so the sum of a tree only grows.
         """
         if span_s <= 0:
             return None
@@ -126,7 +126,7 @@ def own_pages(statm: str) -> int:
 
 
 class HostMeasurement(NamedTuple):
-    """What is measured beside the screen: a disk may not answer, and processes may be many."""
+    """Values measured in a thread, because a disk may not respond, and there may be many processes."""
 
     ours: float | None = None
     memory_ours: int | None = None
@@ -150,7 +150,7 @@ class HostReader:
             home: the queue's folder.
             measures: look at jobs' processes and at the disks of runs, too, in a thread.
             root: where /proc and /sys are.
-            clock: tells the time in seconds.
+            clock: returns the time in seconds.
         """
         self._home, self._measures, self._root, self._clock = home, measures, root, clock
         self._cpu: CpuTime | None = None
@@ -226,7 +226,7 @@ class HostReader:
         self._thread.start()
 
     def _is_overdue(self) -> bool:
-        """Tell whether what was measured last is no longer how it is: a disk does not answer."""
+        """Return whether the last measurement is outdated because a disk does not respond."""
         return self._is_under_way() and self._clock() - self._since > PATIENCE_S
 
     def _is_under_way(self) -> bool:
@@ -239,7 +239,7 @@ class HostReader:
         ours = None if before is None else times.since(before[1], began - before[0])
         self._measured = self._measured._replace(ours=ours, memory_ours=times.resident)
         self._next = began + max(LEAST_PAUSE_S, (time.thread_time() - spent) / SHARE)
-        # the last, as it may not return
+        # disks are measured last, because this call may not return
         self._measured = self._measured._replace(disks=disks_of(runs, beside=self._home))
 
     def _text(self, name: str) -> str:
@@ -253,7 +253,7 @@ def cores_reserved_elsewhere(foreign: Iterable[ForeignReservation]) -> int:
 
 
 def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[DiskUsage, ...]:
-    """Return the disk with the least room of those that runs write to and the home does not lie on."""
+    """Return the disk with the least free space that runs write to, except that of the queue folder."""
     by_device: Mapping[int, Path] = {
         device: folder for folder in runs if (device := _device(folder)) is not None
     }
@@ -266,7 +266,7 @@ def disks_of(runs: Sequence[Path], *, beside: Path) -> tuple[DiskUsage, ...]:
 
 
 def disk_of(use: str, folder: Path) -> DiskUsage | None:
-    """Return the disk that a folder lies on, or will lie on; None where nobody knows."""
+    """Return the disk that contains a folder, or will contain it, or None if it is unknown."""
     for there in (folder, *folder.parents):
         try:
             status = os.statvfs(there)

@@ -63,11 +63,11 @@ class _Action(NamedTuple):
 
 
 def _propose_one(key: str, job: JobRow, store: Store) -> _Action | str:
-    """Return what a key would do to a job, or why that cannot be.
+    """Return the action of a key on a job, or the reason why it is impossible.
 
     Args:
         key: one of KEYS.
-        job: as the queue knows it now.
+        job: as recorded in the queue now.
         store: is only read.
     """
     rule = _RULES[key]
@@ -92,7 +92,7 @@ def _prepare_pause(action: _Action, store: Store) -> _Action | str:
 
 
 def _pause(store: Store, job: JobRow, now: float) -> list[int]:
-    """Pause a job where it runs now; it may have been started anew, elsewhere, since it was asked about."""
+    """Pause the current attempt of a job, which may be newer, and elsewhere, than the one of the question."""
     with store.writing():
         attempt = store.read.newest_attempts([job.id]).get(job.id)
         if attempt is None or attempt.pilot:
@@ -140,7 +140,7 @@ def _prioritise(store: Store, job: JobRow, _now: float, *, by: int) -> list[int]
 
 
 def _wake_or_start(home: Home) -> None:
-    """Let the scheduler act on what runs; start one where none lives."""
+    """Wake the scheduler to act on running jobs, or start one if none is alive."""
     wake(home)
     ensure_scheduler(home)
 
@@ -157,7 +157,7 @@ def _for_one_job(change: Callable[[JobControl, list[int], float], list[int]]) ->
 
 
 class _Rule(NamedTuple):
-    """What a key does."""
+    """The action of a key."""
 
     states: frozenset[State]  # of the jobs to which it can be done
     only: str  # why it cannot be done to another, behind its state
@@ -259,7 +259,7 @@ class ProposedChange(NamedTuple):
         return self.batch_question or action.question_text(sanitize_terminal(action.job.name))
 
     def question(self, width: int) -> TextLine:
-        """Return what is asked, in one line; a job's name gives way where there is little room."""
+        """Return the question in one line; a job's name is shortened if there is little room."""
         room = max(1, width - width_of(ANSWERS))
         text = self.batch_question
         if not text:
@@ -302,11 +302,11 @@ class ProposedChange(NamedTuple):
 
 
 def propose(key: str, jobs: Sequence[JobRow], store: Store) -> ProposedChange | str:
-    """Return what a key would do to jobs, or why that can be done to none of them.
+    """Return the action of a key on jobs, or the reason why it is impossible for all of them.
 
     Args:
         key: one of KEYS.
-        jobs: as the queue knows them now; at least one.
+        jobs: as recorded in the queue now; at least one.
         store: is only read.
     """
     # the newest first: what needs another of them is changed itself, not with that
@@ -328,7 +328,7 @@ def propose(key: str, jobs: Sequence[JobRow], store: Store) -> ProposedChange | 
 
 
 def _cancel_consequences(actions: Sequence[_Action], store: Store) -> Iterator[str]:
-    """Return what a cancellation does beside what it says."""
+    """Yield the further effects of a cancellation."""
     jobs = {action.job.id for action in actions}
     if runs := sum(action.job.state is State.RUNNING for action in actions):
         yield f"{runs:,} of them {'runs' if runs == 1 else 'run'}"

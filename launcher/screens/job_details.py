@@ -26,12 +26,12 @@ from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
-# settings by kind that stand in another line, as people read them: of a program its words, of a function its call
+# settings by kind that another line shows in readable form: the words of a program, the call of a function
 _SHOWN = {PROGRAM: {"argv", "cwd", "env"}, FUNCTION: {"arguments", "offset"}}
 
 
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:
-    """Give what a job does and asks for: names and values, as people write them."""
+    """Yield the work and the requests of a job, as names and values in readable form."""
     spec, made = record["spec"], record["not_accepted"]
     absent = " (not there yet)" if row.state in OPEN_STATES else " (not there)"
     places = {key: record[key] for key in ("cwd", "folder", "log") if record[key]}
@@ -81,12 +81,12 @@ def _term(name: str, value: Any) -> str:
 
 
 def zone_of(record: Mapping[str, Any]) -> str:
-    """Return the zone of all local times of a job's record; '' if they lie in several."""
+    """Return the zone of all local times of a job's record; '' if there are several."""
     return common_zone([*map(_time_of, record["events"]), *_attempt_starts(record)])
 
 
 def zone_title(record: Mapping[str, Any]) -> str:
-    """Return what the title of a job's events says of their times."""
+    """Return the part of the title of a job's events that describes their times."""
     shared = zone_of(record)
     return f"in local time ({shared})" if shared else "in local time"
 
@@ -117,7 +117,7 @@ def event_cells(record: Mapping[str, Any], head: str) -> list[tuple[str, str, st
 
 
 def result_cells(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what a job returned: names and values, nothing of one that has not."""
+    """Return the names and values of a job's result; nothing if it has none."""
     return [(f"  {_text(name)}", _text(value)) for name, value in (record["result"] or {}).items()]
 
 
@@ -128,7 +128,7 @@ def dependency_cells(dependencies: Sequence[JobRow], most: int) -> list[tuple[st
 
 
 def dependents_text(dependents: Sequence[JobRow]) -> str:
-    """Return which open jobs need another; '' where none does."""
+    """Return which open jobs need another; '' if none does."""
     verb = "needs" if len(dependents) == 1 else "need"
     return (
         f"{pluralize(len(dependents), 'open job')} {verb} it: {format_job_names(dependents)}"
@@ -161,7 +161,7 @@ def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str], head: str) -
 
 
 def _memory(attempt: Mapping[str, Any]) -> str:
-    """Return what an attempt was promised of a GPU, and took there; '' for one on the CPU."""
+    """Return the GPU memory that an attempt reserved and used; '' for an attempt on the CPU."""
     if attempt["device"] == CPU:
         return ""
     promised = "alone" if attempt["lone"] else "estimated memory"
@@ -194,7 +194,7 @@ def _outcome_sentence(outcome: Mapping[str, Any] | None) -> str:
 
 
 def _oom_text(outcome: Mapping[str, Any]) -> str:
-    """Return what an attempt had of memory and what it lacked, in numbers; '' where it did not say."""
+    """Return the memory that an attempt used and lacked, and its limit; '' if it did not report them."""
     forms = {"held": "used {}", "wanted": "needed {} more", "cap": "limit {}"}
     return ", ".join(
         form.format(format_bytes(outcome[key]))

@@ -47,7 +47,7 @@ _ATTEMPT_KEYS = (
     "signal",
     "log",
 )  # the keys of `_attempt_record`
-FEWEST = 4  # runs of which a half is told
+FEWEST = 4  # runs for which quartiles are shown instead of the range
 
 
 def job_records(home: Home, store: Store, jobs: Sequence[JobRow]) -> list[dict[str, Json]]:
@@ -120,7 +120,7 @@ def _attempt_record(
     labels: Mapping[str, str],
     nodes: Mapping[str, PastPilot],
 ) -> dict[str, Json]:
-    """Return how a job's newest attempt went; nulls where there is none."""
+    """Return how a job's newest attempt went; nulls if there is none."""
     if attempt is None:
         nulls: dict[str, Json] = dict.fromkeys(_ATTEMPT_KEYS)
         return nulls | {"attempt": 0}
@@ -142,11 +142,11 @@ def _attempt_record(
 
 
 def place_record(pilot: str | None, nodes: Mapping[str, PastPilot]) -> dict[str, Json]:
-    """Return where an attempt was: nulls on this machine, and of what is not known.
+    """Return the place of an attempt. Values are null on this machine, or if they are unknown.
 
     Args:
         pilot: the token of its pilot.
-        nodes: where pilots were.
+        nodes: places of past pilots, by token.
     """
     place = nodes.get(pilot or "", PastPilot(token=""))
     return {
@@ -198,7 +198,7 @@ def record_of(
 
 
 def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
-    """Return the newest that a job's newest attempt reported; None: nothing, or none was made."""
+    """Return the last report of a job's newest attempt, or None if there is no report or attempt."""
     step = read_attempt_progress(row.attempt_in(home)).step if row.attempts else None
     if step is None:
         return None
@@ -217,7 +217,7 @@ def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:
 
 
 def _unaccepted_folder(home: Home, row: JobRow) -> str | None:
-    """Return where it lies what a job's newest attempt makes, until its outcome is accepted."""
+    """Return the folder with the output of a job's newest attempt until its outcome is accepted."""
     if not row.attempts or row.state is State.DONE:
         return None
     try:
@@ -227,9 +227,9 @@ def _unaccepted_folder(home: Home, row: JobRow) -> str | None:
 
 
 def _expected(home: Home, store: Store, row: JobRow) -> dict[str, str]:
-    """Return what an open job on a GPU is expected to take, and on what that rests, in words.
+    """Return the expected usage of an open job on a GPU, and the basis of the estimate, in words.
 
-    Nothing is there of what nobody knows: how long a job takes where not even another of its kind ran.
+    Unknown values are left out, for example the duration if no job of its kind has run.
     """
     spec = row.spec
     if not spec.resources.may_need_gpu:
@@ -284,7 +284,7 @@ def _live_peaks(home: Home, store: Store, job: int, similar: str) -> tuple[int, 
 
 
 def expected_time(usage: Usage, terms: Terms) -> str:
-    """Return how long a job is expected to run, and why, in words; '' where nobody knows."""
+    """Return how long a job is expected to run, and why, in words; '' if it is unknown."""
     if not usage.seconds:
         return ""
     middle = median(usage.seconds)

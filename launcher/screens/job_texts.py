@@ -38,7 +38,7 @@ class JobText(NamedTuple):
 
     @property
     def rule(self) -> str:
-        """What may be written, for people."""
+        """The rule for valid texts, as shown to users."""
         if self.kind == TAG:
             return f"tags separated by spaces; a tag is {TAG_RULE}"
         return f"any text of at most {LONGEST_NOTE:,} characters; an empty one removes the note"
@@ -49,10 +49,10 @@ class JobText(NamedTuple):
         return LONGEST_TAGS if self.kind == TAG else LONGEST_NOTE
 
     def write(self, store: Store, text: str) -> str:
-        """Write another text in the place of this one, and return what was done, for people.
+        """Replace this text by another one, and return a message for users.
 
         Raises:
-            UsageError: it may not be written.
+            UsageError: the text is not valid.
         """
         job = [self.job.id]
         if self.kind == TAG:
@@ -108,10 +108,10 @@ def write_texts(texts: Sequence[JobText], store: Store, typed: str) -> str:
 def _change_tags(
     store: Store, jobs: Sequence[int], add: set[str], remove: set[str]
 ) -> Collection[int]:
-    """Give jobs tags and take others from them; return those to which this made a difference.
+    """Add tags to jobs and remove others. Return the jobs that changed.
 
     Raises:
-        UsageError: one of them is no tag.
+        UsageError: one of them is not a tag.
     """
     for tag in sorted(add | remove):
         if not is_tag(tag):

@@ -28,7 +28,7 @@ _SUSPENDING = (signal.SIGTERM, signal.SIGTSTP)
 def alternate_screen() -> Iterator[Callable[[Sequence[TextLine], int, int], None]]:
     """Draw on a screen of its own, and give the terminal back as it was, also to Ctrl-Z and `kill`.
 
-    Inside, a function shows lines in so many columns and rows; what does not fit is counted.
+    Inside, a function shows lines in this many columns and rows; what does not fit is counted.
     """
 
     def show(lines: Sequence[TextLine], columns: int, rows: int) -> None:
@@ -62,12 +62,12 @@ def _screen_texts(lines: Sequence[TextLine], columns: int, rows: int, stream: IO
 
 @contextmanager
 def live_area(*, live: bool) -> Iterator[Callable[[Sequence[TextLine], Sequence[TextLine]], None]]:
-    """Tell messages on the standard error, and draw lines below them that change and are gone at the end.
+    """Print messages on the standard error, and draw changing lines below them that are removed at the end.
 
-    Inside, a function tells messages, and shows lines in the place of those before.
+    The context is a function that prints messages and replaces the lines.
 
     Args:
-        live: it is a terminal; else there are only messages.
+        live: whether it is a terminal; otherwise only messages are printed.
     """
     colour, height = uses_colour(sys.stderr), 0
 

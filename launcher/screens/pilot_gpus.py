@@ -15,11 +15,11 @@ from launcher.system.paths import Home
 from launcher.workers.memory_share import read_report
 
 FIRST_BYTES = 1 << 16  # of its news, in which a pilot says hello
-LAST_BYTES = 1 << 17  # in which its newest beat with GPUs lies
+LAST_BYTES = 1 << 17  # at the end of the file, with its newest heartbeat with GPUs
 
 
 class PilotGpus(NamedTuple):
-    """What a pilot has told of its GPUs."""
+    """The GPUs that a pilot has reported, and their usage by attempts."""
 
     gpus: tuple[GpuSnapshot, ...] = ()
     used: Mapping[str, Mapping[str, int]] = {}  # attempt → UUID → bytes
@@ -57,7 +57,7 @@ def pilot_gpu_views(home: Home, pilots: PilotStatus, claims: Sequence[Claim]) ->
 
 
 def read_pilot_gpus(folder: PilotFolder) -> PilotGpus:
-    """Return what a pilot has told last; nothing where its file cannot be read now."""
+    """Return the last GPUs that a pilot reported; none if its file cannot be read now."""
     gpus: tuple[GpuSnapshot, ...] = ()
     used: Mapping[str, Mapping[str, int]] = {}
     for news in _read_messages(folder.messages_file):
@@ -70,7 +70,7 @@ def read_pilot_gpus(folder: PilotFolder) -> PilotGpus:
 
 
 def _read_messages(path: Path) -> Iterator[PilotMessage]:
-    """Give a pilot's first and last news."""
+    """Yield the first and the last messages of a pilot."""
     try:
         with path.open("rb") as file:
             begin = file.read(FIRST_BYTES)
@@ -78,7 +78,7 @@ def _read_messages(path: Path) -> Iterator[PilotMessage]:
             end = file.read(LAST_BYTES)
     except OSError:
         return
-    for told in (begin + end).split(b"\n"):  # where the two meet a line may be cut: it is no news
+    for told in (begin + end).split(b"\n"):  # a line cut where the two meet is not a message
         news = decode_message(told) if told else None
         if news is not None:
             yield news

@@ -1,7 +1,7 @@
 """The pilots as the scheduler last saw them: values, and lines for screens.
 
-What pilots and engines print is made harmless to a terminal. Pilots on nodes stand in a table, and below it what each
-backend waits for.
+Output of pilots and engines is made harmless to a terminal. A table lists the pilots on nodes. Lines below it show what
+each backend waits for.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from launcher.screens.text_table import Cell, Column, TextLine, TextSpan, TextSt
 from launcher.system.files import Json
 from launcher.units import format_seconds
 
-LOCAL = "local"  # this machine among nodes, by the word that `--on` has for it
+LOCAL = "local"  # the name of this machine among nodes, as in `--on`
 _RECORD_NAMES = {"stage": "state", "attempts": "jobs"}  # field → key
 _TIMES = frozenset({"since", "starts_at", "heard_at"})
 MOST = 16  # pilots that are listed one by one
@@ -58,7 +58,7 @@ def pilots_record(pilots: PilotStatus) -> dict[str, Json]:
 
 
 def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
-    """Return a row for JSON: times in UTC, null where there is no word."""
+    """Return a row for JSON: times in UTC, null if there is no word."""
     return {
         _RECORD_NAMES.get(name, name): iso_time_or_none(value)
         if name in _TIMES
@@ -70,7 +70,7 @@ def _record(row: BackendRow | PilotRow) -> dict[str, Json]:
 
 
 def draw_pilots(pilots: PilotStatus, now: float, width: int) -> list[TextLine]:
-    """Return the lines of a section; none where there is neither a pilot nor one that is missed.
+    """Return the lines of a section; none if there is neither a pilot nor one that is missed.
 
     Args:
         pilots: as the scheduler last saw them.

@@ -1,4 +1,4 @@
-"""What a plan asks of each backend, in sentences."""
+"""The requests of a plan to each backend, in sentences."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from launcher.units import LONGEST_ESTIMATE_S, format_bytes, format_estimate, fo
 
 
 def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[str]:
-    """Give a sentence for each place where jobs of a plan go."""
+    """Yield a sentence for each backend, or this machine, that jobs of a plan go to."""
     for preview in previews:
         if preview.settings is None:
             yield sanitize_terminal(f"On this machine{_unplaced_text(preview)}: {_jobs(preview)}")
@@ -21,7 +21,7 @@ def backend_lines(previews: Sequence[BackendPreview], now: float) -> Iterator[st
 
 
 def shape_of(settings: BackendSettings) -> str:
-    """Return what a pilot asks for, in words."""
+    """Return the request of a pilot, in words."""
     parts = [pluralize(settings.cpus, "core")]
     if settings.gpus:
         kind = settings.gpu_type or ("GPU" if settings.gpus == 1 else "GPUs")

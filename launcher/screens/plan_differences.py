@@ -1,4 +1,4 @@
-"""What of a plan differs from the queue: other code, other options, results in another folder."""
+"""Differences between a plan and the queue: other code, other options, results in another folder."""
 
 import shlex
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
 
     Args:
         compared_jobs: of a plan's jobs.
-        dry_run: nothing is queued; else they are queued next.
+        dry_run: whether nothing is queued; otherwise they are queued next.
     """
     changed = [compared for compared in compared_jobs if compared.is_other_code]
     again = open_jobs(changed)
@@ -33,7 +33,7 @@ def other_code(compared_jobs: Iterable[ComparedJob], *, dry_run: bool = True) ->
 
 
 def _which_code(jobs: Sequence[ComparedJob]) -> str:
-    """Tell in parentheses what of the code differs, where it is known."""
+    """Return in parentheses which code differs, if it is known."""
     names = sorted({name for compared in jobs for name in compared.other_definitions})
     more = len(names) - MOST_DEFINITIONS
     which = [", ".join(names[:MOST_DEFINITIONS]) + (f" and {more} more" if more > 0 else "")]
@@ -44,7 +44,7 @@ def _which_code(jobs: Sequence[ComparedJob]) -> str:
 
 
 def other_options(compared_jobs: Iterable[ComparedJob]) -> str:
-    """Tell how many jobs wait with other options than the plan's, and what to do; '' where none does."""
+    """Return how many jobs wait with other options than the plan's, and what to do; '' if none does."""
     jobs = [compared for compared in compared_jobs if compared.options]
     if not jobs:
         return ""

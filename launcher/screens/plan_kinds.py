@@ -1,4 +1,4 @@
-"""The table of a plan's kinds: how many jobs of each have to run, and what they take."""
+"""The table of a plan's kinds: how many jobs of each have to run, with their memory and time."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,11 +23,11 @@ _LEAST_SPREAD = 0.01
 
 
 def time_each(kind_sum: KindEstimate | None, *, source: bool) -> str:
-    """Tell how long one job of a kind takes, '-' where none has to run.
+    """Return how long one job of a kind takes, '-' if none has to run.
 
     Args:
-        kind_sum: what is known of the kind.
-        source: also on what that rests.
+        kind_sum: the estimate of the kind.
+        source: also return the source of the estimate.
     """
     if kind_sum is None:
         return "-"
@@ -51,7 +51,7 @@ def kinds_table(compared_jobs: Sequence[ComparedJob], preview: Preview, width: i
 
 
 def _table_with(kinds: Mapping[str, Sequence[_Pair]], preview: Preview, form: int = 0) -> TextTable:
-    """Return the table with so much of memory and time as one of `_TABLES` says; the next ones have less."""
+    """Return the table with the detail of memory and time that an entry of `_TABLES` sets; later ones have less."""
     memory, time = _TABLES[form]
     gpus = bool(preview.machine_state.machine.gpus)
     rows = []
@@ -77,7 +77,7 @@ def _why(pairs: Iterable[_Pair]) -> str:
 
 
 def _vram_each(pairs: Iterable[_Pair], *, gpus: bool, source: bool) -> str:
-    """Tell what the jobs of a kind that run ask of a GPU's memory."""
+    """Return the GPU memory that the jobs of a kind request if they have to run."""
     run = [pair for pair in pairs if pair[0].action is not Action.CACHED]
     if not run:
         return "-"

@@ -18,9 +18,9 @@ from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 DAY_S = 86_400.0
-MOST_S = 300 * DAY_S  # a date without its year tells no more
+MOST_S = 300 * DAY_S  # longest span for which a date without its year is clear
 BAR = 30  # columns of a run's progress at most
-RUNS = 3  # whose progress is named
+RUNS = 3  # number of runs whose progress is shown
 
 
 def head(screen: QueueSnapshot, width: int) -> list[TextLine]:
@@ -95,7 +95,7 @@ def progress(screen: QueueSnapshot, width: int) -> list[TextLine]:
 
 
 def _name_with_remaining(screen: QueueSnapshot, run: str) -> str:
-    """Return a run's name, and how long it still takes where that is known."""
+    """Return a run's name, and how long it still takes if that is known."""
     left_s = screen.remaining_of(run)
     return run if left_s is None else f"{run} (about {format_seconds(left_s)})"
 

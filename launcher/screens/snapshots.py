@@ -442,11 +442,9 @@ def remaining_s(
 ) -> float | None:
     """Return the seconds until all queued and running jobs are done, with as many parallel jobs as now.
 
-    Returns None if it is unknown:
-
-    - nothing runs, or programs wait, which may all differ;
-    - fewer than LEAST_ENDS jobs of a kind were done recently;
-    - a job is paused, or runs longer than any job of its kind.
+    Returns None if nothing runs, or if programs wait, which may all differ. Also returns None if fewer than
+    LEAST_ENDS jobs of a kind were done recently. The same holds if a job is paused, or runs longer than any
+    job of its kind.
 
     Args:
         queued: kind → number of waiting jobs.

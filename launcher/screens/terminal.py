@@ -1,4 +1,4 @@
-"""How the command line may draw: with colours, how wide, and with which twins for what lies beyond ASCII."""
+"""Terminal output of the command line: colours, width, and ASCII replacements (twins) for other characters."""
 
 import codecs
 import os
@@ -76,10 +76,10 @@ def choose_colour(colour: str) -> None:
 
 
 def choose_characters(*, ascii_only: bool) -> None:
-    """Set up the standard streams for a terminal that knows ASCII only, where that is so.
+    """Set up the standard streams for a terminal that supports only ASCII, if it does.
 
-    Whatever draws may then use all of our characters: the streams write their twins. A pipe or a
-    file gets every name as it is, unless its own encoding cannot hold it.
+    All screens may then use all of our characters, because the streams write their twins. Names are
+    written unchanged to a pipe or a file, unless its own encoding cannot represent them.
     """
     register_encoding()
     for stream in (sys.stdout, sys.stderr):
@@ -92,10 +92,10 @@ def choose_characters(*, ascii_only: bool) -> None:
 
 
 def supports_unicode(environ: Mapping[str, str]) -> bool:
-    """Tell whether a terminal knows more characters than ASCII, as far as its environment says.
+    """Return whether a terminal supports more characters than ASCII, according to its environment.
 
-    Python takes the locale C for UTF-8 and says so in LC_CTYPE (PEP 538): that is no word of the
-    terminal's. One that says nothing, as in most containers, knows them.
+    Python changes the locale C to UTF-8 and sets LC_CTYPE (PEP 538), so that value does not describe
+    the terminal. Without any locale variable, as in most containers, the result is true.
     """
     if environ.get("TERM") == "dumb":
         return False
@@ -106,7 +106,7 @@ def supports_unicode(environ: Mapping[str, str]) -> bool:
 
 
 def uses_colour(stream: IO[str]) -> bool:
-    """Tell whether to draw with colours: NO_COLOR, FORCE_COLOR, TERM=dumb, else a terminal."""
+    """Return whether to use colours, by NO_COLOR, FORCE_COLOR, TERM=dumb, and whether it is a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):
@@ -120,7 +120,7 @@ def width() -> int:
 
 
 def terminal_size(stream: IO[str] | None = None) -> tuple[int, int]:
-    """Return the terminal's columns and rows; of a stream, where it is one, if the standard output is none."""
+    """Return the columns and rows of the terminal of the standard output, otherwise of that of a stream."""
     size = _size(WIDE, HIGH)
     if stream is not None and stream.isatty() and not sys.stdout.isatty():
         size = os.get_terminal_size(stream.fileno())
@@ -150,7 +150,7 @@ def print_lines(lines: Iterable[TextLine | str]) -> None:
 
 
 def print_stderr(text: str) -> None:
-    """Print on the standard error, where everything goes that is no answer."""
+    """Print on the standard error, which is for everything except answers."""
     click.echo(text, err=True)
 
 

@@ -1,4 +1,4 @@
-"""Lines of text with tones, and tables of them: what a screen shows, whatever draws it.
+"""Lines of text with styles, and tables of such lines, independent of the renderer.
 
 Text is measured in columns of a terminal, and shortened so that texts remain distinguishable.
 """
@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from launcher.system.text import sanitize_terminal
 
 ELLIPSIS = "…"
-ADVICE = "→ "  # how a text begins that says what to do: its further lines stand behind this
-_MARKS = frozenset({"Mn", "Me"})  # what is drawn over the character before it
-_PARTS = re.compile(r"\w+|\W")  # of a name: words and numbers, and what stands between them
+ADVICE = "→ "  # prefix of advice; further lines are indented by its width
+_MARKS = frozenset({"Mn", "Me"})  # categories of characters that are drawn over the previous one
+_PARTS = re.compile(r"\w+|\W")  # parts of a name: words, numbers, and the characters between them
 # parameters and values are whole
 _PARTS_OF_SWEPT = re.compile(r"[\w.-]+(?==)|(?<==)[^\s,]+|\w+|\W")
 
@@ -39,7 +39,7 @@ def _width(char: str) -> int:
 
 
 def text_prefix(text: str, width: int) -> str:
-    """Return as much of a text's beginning as fits into so many columns."""
+    """Return the longest beginning of a text that fits into this many columns."""
     if text.isascii():
         return text[: max(0, width)]
     taken = 0
@@ -51,7 +51,7 @@ def text_prefix(text: str, width: int) -> str:
 
 
 def shorten(text: str, width: int, *, middle: bool = False) -> str:
-    """Return a text in at most so many columns; its end, or its middle, becomes an ellipsis."""
+    """Return a text in at most this many columns; its end, or its middle, becomes an ellipsis."""
     if width_of(text) <= width:
         return text
     if width < 1:
@@ -63,7 +63,7 @@ def shorten(text: str, width: int, *, middle: bool = False) -> str:
 
 
 def fold(text: str, width: int) -> list[str]:
-    """Return a text in pieces of at most so many columns, broken wherever that is; there is at least one."""
+    """Return a text in pieces of at most this many columns, broken at any character; there is at least one."""
     if width_of(text) <= width:
         return [text]
     if text.isascii():
@@ -80,10 +80,10 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
-    """Return each name in at most so many columns: what many names share is cut, what differs stays.
+    """Return each name in at most this many columns; parts that many names share are cut first.
 
     Args:
-        names: what is shown on one screen.
+        names: the names on one screen.
         width: columns; below about 8 there may be no room for a difference.
     """
     shown = {name: shorten(name, width, middle=True) for name in names}
@@ -107,7 +107,7 @@ def distinguish_names(names: Iterable[str], width: int) -> dict[str, str]:
 
 
 def _is_swept(name: str) -> bool:
-    """Tell whether it is a program's with parameters; other names have their kind before a slash."""
+    """Return whether a name is that of a program with parameters. Other names begin with their kind and a slash."""
     return "=" in name and "/" not in name
 
 
@@ -136,7 +136,7 @@ def _in_place(parts: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _without_shared(parts: Sequence[str], times: Sequence[float], width: int) -> str:
-    """Return a name in so many columns; its parts lose their middle that most names have, too."""
+    """Return a name in this many columns; its parts lose their middle that most names have, too."""
     for least in sorted(set(times), reverse=True):
         pieces = [
             (is_shared, "".join(part for part, _ in run))
@@ -164,7 +164,7 @@ _NARROW = 8  # columns in which no text is broken into lines
 
 
 class TextStyle(StrEnum):
-    """What a piece of text is; how that looks is the screen's business. Never the only carrier."""
+    """The role of a piece of text. The screen defines its appearance, which is never the only sign of the role."""
 
     PLAIN = "plain"
     STRONG = "strong"
@@ -187,18 +187,18 @@ class TextSpan(NamedTuple):
 
 
 class TextLine(NamedTuple):
-    """A line of a screen, without a line break; `job` is what it is about, where it is a job's."""
+    """A line of a screen, without a line break; `job` is the number of its job, if it has one."""
 
     spans: tuple[TextSpan, ...]
     job: int | None = None
 
     @property
     def text(self) -> str:
-        """The line without its tones."""
+        """The line without its styles."""
         return "".join(span.text for span in self.spans)
 
     def truncate(self, width: int) -> "TextLine":
-        """Return the line with at most so many columns, cut with an ellipsis."""
+        """Return the line with at most this many columns, cut with an ellipsis."""
         if width_of(self.text) <= width:
             return self
         kept: list[TextSpan] = []
@@ -212,7 +212,7 @@ class TextLine(NamedTuple):
         return self
 
 
-Cell = str | int | TextSpan | TextLine  # of a table; a line where it is made of pieces
+Cell = str | int | TextSpan | TextLine  # of a table; a line if it consists of several spans
 
 
 class Column(NamedTuple):
@@ -220,38 +220,37 @@ class Column(NamedTuple):
 
     title: str = ""
     right: bool = False  # its cells end together
-    drop: int = 0  # where there is no room, the columns with the highest number go first; 0 stays
-    least: int = 0  # columns to which it may shrink; 0: it never does
+    drop: int = 0  # if there is no room, the columns with the highest number go first; 0 stays
+    least: int = 0  # smallest width in columns; 0 if it never shrinks
     fair: float = 0.0  # part of the screen's width that it keeps until names are at their least
     middle: bool = False  # its cells are names: they shrink last, by what they share
     mark: int = 0  # characters before each of these names
     others: tuple[str, ...] = ()  # names elsewhere on the screen, from which they differ, too
-    rows: int = 1  # lines over which a text may run, where this is the last column; 0: all it needs
-    cell_of: Callable[[Any], Cell] | None = (
-        None  # what of a row stands in it; None: rows hold cells
-    )
+    rows: int = 1  # most lines of a text in the last column; 0 if unlimited
+    # returns the cell of a row; None if rows contain cells
+    cell_of: Callable[[Any], Cell] | None = None
     key: str = ""  # its name on a page
 
     @property
     def name(self) -> str:
-        """What it is called where it has no title."""
+        """Its key, or its title in lower case if it has no key."""
         return self.key or self.title.lower()
 
 
 class TextTable(NamedTuple):
-    """Rows below columns, whatever draws them: a screen, a pipe, a text, a page."""
+    """Rows and columns, independent of the renderer: a screen, a pipe, a text, a page."""
 
     columns: Sequence[Column]
     rows: Collection[Any]
-    jobs: Sequence[int] = ()  # that the rows are about; none: they are about none
+    jobs: Sequence[int] = ()  # jobs of the rows; none if the rows are not about jobs
     notes: Sequence[TextLine] = ()  # below it
-    whole: bool = False  # columns with a title stay where no row has a word, or there is no row
-    narrower: "Callable[[], TextTable] | None" = None  # stands for it where it has no room
+    whole: bool = False  # columns with a title are kept even without text or rows
+    narrower: "Callable[[], TextTable] | None" = None  # replaces it if it does not fit
     left_out: Callable[[Sequence[str]], str] | None = None  # names below it columns without room
 
     @property
     def cells(self) -> list[Sequence[Cell]]:
-        """What stands in each row, a cell for each column."""
+        """The rows, with a cell for each column."""
         return [
             [
                 row[at] if each.cell_of is None else each.cell_of(row)
@@ -266,10 +265,10 @@ class TextTable(NamedTuple):
         return tuple(column.title for column in self.columns)
 
     def to_lines(self, width: int = sys.maxsize) -> list[TextLine]:
-        """Return it as lines whose columns line up, and before them the titles where there are any.
+        """Return it as aligned lines, after the titles if there are any.
 
-        Columns without a word in any row are left out; where the rest does not fit, those go that
-        may be dropped, and then those shrink that may, names last.
+        Columns without text in any row are left out. If the others do not fit, optional columns are
+        dropped first. Then the columns that may shrink do so, names last.
         """
         if self.narrower and any(width_of(row.text) > width for row in _lay_out(self, sys.maxsize)):
             return self.narrower().to_lines(width)
@@ -282,7 +281,7 @@ def text_columns(*titles: str, numbers: Collection[int] = (), least: int = 0) ->
     Args:
         titles: may be empty.
         numbers: which columns hold some.
-        least: columns to which the last one shrinks, whose texts are then broken; 0: it does not.
+        least: the width to which the last column shrinks, with its texts wrapped, or 0 if it does not.
     """
     columns = [Column(title, right=at in numbers) for at, title in enumerate(titles)]
     return (*columns[:-1], *(column._replace(least=least, rows=0) for column in columns[-1:]))
@@ -296,7 +295,7 @@ def table_of_texts(
 
 
 def text_of(cell: Cell) -> str:
-    """Return a cell without its tones."""
+    """Return a cell without its styles."""
     return cell.text if isinstance(cell, TextSpan | TextLine) else sanitize_terminal(str(cell))
 
 
@@ -400,7 +399,7 @@ def _wrap_cell(cell: TextLine, rows: int, width: int) -> list[TextLine]:
 
 
 def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
-    """Give shorter and shorter forms of a text for so many lines: its end says what to do."""
+    """Give shorter and shorter forms of a text for this many lines: its end says what to do."""
     yield text
     words = text.split(" ")
     longest = max(range(len(words)), key=lambda at: width_of(words[at]))
@@ -419,7 +418,7 @@ def _without_middle(text: str, width: int, rows: int) -> Iterator[str]:
 
 
 def _with_tail(text: str, tail: str) -> Iterator[str]:
-    """Give shorter and shorter forms of a text with what must follow it: what is left out is its end."""
+    """Yield shorter and shorter forms of a text with its tail; only the end of the text is left out."""
     yield f"{text} {tail}"
     words = text.split(" ")
     for kept in range(len(words) - 1, 1, -1):
@@ -430,7 +429,7 @@ def _with_tail(text: str, tail: str) -> Iterator[str]:
 
 
 def _wrap_words(text: str, width: int) -> list[str]:
-    """Break a text into lines, between words where that is possible; there is at least one."""
+    """Break a text into lines, between words if that is possible; there is at least one."""
     lines = [""]
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines[-1] else word
@@ -494,7 +493,7 @@ def tab_separated(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def one_line_text(cell: Any) -> str:
-    """Return a cell as text that breaks no line; nothing where there is none."""
+    """Return a cell as text that breaks no line; nothing if there is none."""
     if isinstance(cell, str):  # most are
         return sanitize_terminal(cell)
     if cell is None:

@@ -42,8 +42,8 @@ _TIED = "[{seed: 1, poison_seed: 7}, …]"
 _SWEPT_ROLES = frozenset({Role.TRAIN, Role.METHOD, Role.LABELS, Role.FOLDER})
 
 
-# what is taken one after another: the values of a setting, or of several that are tied; at least one, all of
-# the same settings, so that the first tells which these are and where they stand
+# the values of a swept setting, or of several tied settings; there is at least one, and all have the same
+# settings, so the first one gives their names and their locations
 Sweep = tuple[tuple[GivenSetting, ...], ...]
 Product = Callable[[MappingNode], list[Sweep]]  # reads one mapping of a matrix
 

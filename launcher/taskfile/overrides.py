@@ -1,8 +1,8 @@
 """`--set key=value` on the command line, which overrides the task file.
 
-The key is a setting (`lr`), one of a kind (`train.lr`), a swept name of a program (`lr`, `command.lr`), `poison`, or a
-word of the file (`name`, `phases`, `reuse`, `share`, `notify`, `resources.cpus`, `resources.train.cpus`,
-`matrix.seed`). The value is YAML, as in a file; errors have their location in the argument.
+The key is a setting (`lr`), one of a kind (`train.lr`), a swept name of a program (`lr`, `command.lr`), or `poison`.
+It can also be a word of the file: `name`, `phases`, `reuse`, `share`, `notify`, `resources.cpus`,
+`resources.train.cpus`, `matrix.seed`. The value is YAML, as in a file; errors have their location in the argument.
 """
 
 from collections.abc import Mapping, Sequence

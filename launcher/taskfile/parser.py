@@ -1,4 +1,4 @@
-"""The parser of task files: YAML with positions becomes entries; all errors are found in one pass.
+"""Parses task files into entries: reads YAML with positions and finds all errors in one pass.
 
     name: quickstart
     about: one line
@@ -12,13 +12,13 @@
 Sections are the names of the installed kinds. `plan` derives the jobs of a file. A text becomes a tree of
 nodes with locations (`yaml_tree`), and the tree goes through these passes, in this order:
 
-1. for each file: `fill_variables` expands ${NAME}, `translate` replaces old words by current ones;
-2. `IncludeReader.read_tree` joins the files: an including file overrides the included ones;
-3. `apply_overrides` replaces words of the file by those of `--set`; `kinds_with` adds user-defined words to the kinds;
-4. `read_scope`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix;
+1. `fill_variables` expands ${NAME} in each file, and `translate` replaces old words by current ones.
+2. `IncludeReader.read_tree` joins the files. An including file overrides the included ones.
+3. `apply_overrides` replaces words of the file by those of `--set`. `kinds_with` adds user-defined words to the kinds.
+4. `read_scope`, `sweeps_of_file` and `layers_of` make a `Scope` for each combination of the matrix.
 5. `_raw_entry` of `sections` sorts the keys of each entry and combines it with its own matrix. The precedence of values is
    defined in `Scope.effective_settings`, weakest first: defaults, matrix, those of a kind, the entry, its matrix, --set,
-   --set of a kind;
+   --set of a kind.
 6. `resolve_settings` checks all values and reports invalid ones with their locations; entries contain the checked values.
 """
 

@@ -2,7 +2,7 @@
 
 A matrix of a program can have any names. A value replaces its name between braces in each text of the entry:
 
-    {name: train, argv: [python, train.py, --lr, "{lr}"], matrix: {lr: [0.1, 0.01]}}    train@lr=0.1, train@lr=0.01
+    argv: [python, train.py, --lr, "{lr}"]       name train, matrix {lr: [0.1, 0.01]}: train@lr=0.1, train@lr=0.01
     argv: [python, train.py, "{sweep}"]          every value as a word of its own: --lr=0.1
     argv: [awk, "{{print $1}}", "{file}"]        a brace is written twice
 

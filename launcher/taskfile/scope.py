@@ -1,4 +1,4 @@
-"""The scope of the entries of a task file: defaults, sweeps, overrides and their precedence; requests of jobs.
+"""The scope of the entries of a task file: defaults, sweeps, overrides, their precedence, and requests of jobs.
 
 From weakest to strongest: `defaults`, `matrix`, `defaults: {KIND: …}`, `matrix: {KIND: …}`, the entry, the
 entry's own `matrix`, `--set key=value`, `--set KIND.key=value`. The request of a job under `resources` consists of the options of

@@ -1,7 +1,7 @@
 """A task file's sections, read entry by entry, each by the role of its kind.
 
 Words of the language (`model`, `data`, `poison`, `method`, `matrix`, `name`, `after`, `resources`) are keys next to
-the kind's own settings; a setting with such a name is given under `settings:`. An entry of a program may also
+the kind's own settings. A setting with such a name is given under `settings:`. An entry of a program may also
 contain the options of a job, as on the command line of `launcher add`.
 
 An entry can have several variants: models or folders by sweeps, tests by conditions.

@@ -1,6 +1,6 @@
 """Reads YAML text into a tree of nodes, or reports errors with their locations.
 
-The tree is built from events, not by a constructor: a file cannot create objects, and depth and size are
+The tree is built from events, not by a constructor, so a file cannot create objects. Depth and size are
 limited while reading (an alias counts once per use).
 """
 

@@ -115,7 +115,7 @@ def smooth(points: Sequence[Point], weight: float) -> list[Point]:
 
 
 def thin(points: Sequence[Point], most: int) -> Sequence[Point]:
-    """Return at most so many points: of each stretch its lowest and its highest, in their order."""
+    """Return at most this many points: of each stretch its lowest and its highest, in their order."""
     if len(points) <= most:
         return points
     stretches = max(1, most // 2 - 1)
@@ -130,7 +130,7 @@ def thin(points: Sequence[Point], most: int) -> Sequence[Point]:
 def line_chart(
     series: Sequence[Series], *, title: str, log: bool = False, smoothing: float = 0.0
 ) -> Markup:
-    """Return a chart as SVG; '' where no curve has a point.
+    """Return a chart as SVG; '' if no curve has a point.
 
     Args:
         series: the curves.

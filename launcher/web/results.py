@@ -22,7 +22,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.web.comparison import NUMBER, RUN, RunComparison
 
 MOST_ROWS = 500
-FEW = 8  # metrics that are shown where there are more
+FEW = 8  # metrics that are shown if there are more
 _NAMES = (RUN, JOB, MODEL)  # columns that name a row, if present
 
 

@@ -401,7 +401,7 @@ def unused_names(store: Store, run: int, numbers: Iterable[int]) -> list[str]:
 class Program(NamedTuple):
     """What is started for one job."""
 
-    name: str  # of the job; '' where it gets one of its number
+    name: str  # of the job; '' if it gets one of its number
     argv: tuple[str, ...]
     settings: Mapping[str, Any] = MappingProxyType({})
 
@@ -450,7 +450,7 @@ class SubmitRequest(NamedTuple):
 
 @contextmanager
 def _readonly_queue() -> Iterator[tuple[Home, Store]]:
-    """Open the caller's queue for questions only; where there is none, an empty one, which is deleted."""
+    """Open the caller's queue for questions only; if there is none, an empty one, which is deleted."""
     home = find_home(os.environ)
     if home.exists():
         with open_queue_readonly(home) as opened:

@@ -1,4 +1,4 @@
-"""The verbs about the file config.toml: which defaults hold and who says so; who gets messages, and which wait to be sent."""
+"""The verbs about the file config.toml: defaults with their sources, message targets and waiting messages."""
 
 import json
 import os

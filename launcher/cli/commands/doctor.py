@@ -127,7 +127,7 @@ def _check_gpus(environ: Mapping[str, str], user: str, *, deep: bool) -> Finding
 
 
 def _read_or_note_fault(faults: list[str], read: Callable[[], Part]) -> Part | None:
-    """Return what is read of the user's file, None where it is wrong; then what is wrong is added to the faults."""
+    """Return what is read of the user's file, None if it is wrong; then what is wrong is added to the faults."""
     try:
         return read()
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""The verbs about jobs that have ended: what they did, and what is deleted of them, or of the work that kinds keep."""
+"""The verbs about ended jobs: report their history, delete their files, and delete work that job types keep."""
 
 import os
 import time
@@ -490,7 +490,7 @@ def _deletion_text(job: JobRow) -> str:
 
 
 def clean_features(unused_s: float, *, yes: bool, dry_run: bool) -> None:
-    """Delete what was not used for so many seconds; jobs compute it again where they need it.
+    """Delete what was not used for this many seconds; jobs compute it again where they need it.
 
     Args:
         unused_s: since it was last used.

@@ -1,4 +1,4 @@
-"""The verbs that say how the queue goes on: stop, start, service; and how it is divided: group, share."""
+"""The verbs that control the queue (stop, start, service) and divide its resources (group, share)."""
 
 import os
 import shlex

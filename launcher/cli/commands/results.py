@@ -1,4 +1,4 @@
-"""`launcher results`: what came out of a run, as a table or as a database; `launcher query`: a question to one in SQL."""
+"""`launcher results` prints results of runs or writes a database; `launcher query` runs SQL on it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -264,7 +264,7 @@ def _matching(
     *,
     all_jobs: bool,
 ) -> list[ResultJob]:
-    """Return those of the jobs of a run that match a pattern; all where there is none.
+    """Return those of the jobs of a run that match a pattern; all if there is none.
 
     A superseded job matches if a pattern is its number or its whole name.
     """

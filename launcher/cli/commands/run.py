@@ -390,13 +390,13 @@ def _list(
         form: the output.
         compared: compares a plan with the queue.
         options: further options of the command, as typed; they belong to the command that starts it.
-        pass_env: variables to pass to the jobs, beside those of the plans.
+        pass_env: variables to pass to the jobs, in addition to those of the plans.
         backends: the configured ones.
-        policy: the one that would be chosen; None: that of the queue stays.
+        policy: the scheduling policy to assume, or None for the policy of the queue.
 
     Returns:
-        The exit code: that of a usage error where `run` would refuse a plan; 0 for JSON, which
-        holds the reasons.
+        The exit code of a usage error if `run` would refuse a plan, otherwise 0. With JSON it is
+        always 0, because the output contains the reasons.
     """
     home, refused, lines = find_home(os.environ), False, list[str]()
     records: list[dict[str, Json]] = []

@@ -1,4 +1,4 @@
-"""`launcher simulate FILE`: what the scheduler would make of a trace or task file on any machine."""
+"""`launcher simulate FILE`: simulate how the scheduler would run a trace or task file on any machine."""
 
 import importlib
 import os

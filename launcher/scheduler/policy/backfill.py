@@ -27,7 +27,7 @@ class FirstJobReservation:
     group: str
     starts_at: EndTime
     max_delay_s: float = (
-        0.0  # later jobs may be expected to end so many seconds after that; -inf: no guess counts
+        0.0  # later jobs may be expected to end this many seconds after that; -inf: no guess counts
     )
     where: str  # in words
     cpus: int  # that are left at that time
@@ -38,7 +38,7 @@ class FirstJobReservation:
     unplaceable: set[GpuRequest | None] = field(default_factory=set)
 
     def describe_time(self, now: float) -> str:
-        """Return in words when there is room, with a space before them; '' where that is unknown."""
+        """Return in words when there is room, with a space before them; '' if that is unknown."""
         if self.starts_at[0] == inf:
             return ""
         wait_s = round(self.starts_at[0] - now)
@@ -171,7 +171,7 @@ def find_blockers(inventory: Inventory, request: Waiting, cpus: int) -> tuple[bo
 def _end_time_of(
     inventory: Inventory, wanted: int, free: int, what: str, now: float
 ) -> EndTime | None:
-    """Return when so many cores or bytes are free, None if not even after all our jobs have ended."""
+    """Return when this many cores or bytes are free, None if not even after all our jobs have ended."""
     if wanted <= max(0, free):
         return now, 0
     turns = inventory.end_times

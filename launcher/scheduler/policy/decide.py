@@ -4,10 +4,10 @@ Jobs are examined in the order of `disciplines.order_by_policy`. A job that fits
 reservation goes to the first job that does not fit, whose patience has ended, and that would fit if
 our jobs ended. It is the earliest time at which the job can start, as far as the durations of the
 others are known, and the place. A later job starts before it only if it delays this start by at
-most its slip: it is expected to end in time, or there is room for both. (This is EASY backfill:
-Lifka, "The ANL/IBM SP scheduling system", 1995; here with memory of GPUs, GPUs, cores and main
-memory at once. With patience it is the selective backfilling of Srinivasan, Kettimuthu, Subramani
-and Sadayappan, JSSPP 2002.)
+most its slip. This holds if it is expected to end in time, or if there is room for both. (This is
+EASY backfill of Lifka, "The ANL/IBM SP scheduling system", 1995, with memory of GPUs, GPUs, cores
+and main memory at once. With patience it is the selective backfilling of Srinivasan, Kettimuthu,
+Subramani and Sadayappan, JSSPP 2002.)
 """
 
 from collections.abc import Iterable, Sequence

@@ -4,10 +4,9 @@ Usage decays: that of yesterday counts half. If two schedulers wait for the same
 whose user has used more yields to the other. Both read both numbers, so they never both yield. A
 peer user with more usage is served after waiting STARVING_S without any of the requested resource.
 
-False data of a peer cannot block us forever (`YieldPolicy`). A peer is ignored in three cases:
-there is room and no start for UNUSED_S, the peer starts much less than fits, or its reservation
-stays unused for KEPT_S. The peer is then ignored for a while, twice as long each time, until it has
-started a job.
+False data of a peer cannot block us forever (`YieldPolicy`). A peer is ignored if it starts no job
+for UNUSED_S despite room, starts much less than fits, or does not use its reservation for KEPT_S.
+It is then ignored for a while, twice as long each time, until it has started a job.
 
 One decision yields two kinds of places to peers: one that they can take now, or one that they get
 when our jobs end.

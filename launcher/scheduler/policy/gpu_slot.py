@@ -30,7 +30,7 @@ from launcher.scheduler.policy.model import GpuRequest, Machine, Running
 from launcher.scheduler.policy.oom_policy import NEGLIGIBLE, QUIET_SHARE
 from launcher.units import format_bytes, format_seconds
 
-# when a job ends, and where that is unknown, which of those started first
+# when a job ends, and if that is unknown, which of those started first
 EndTime = tuple[float, int]
 # bytes, jobs of ours, and what those that stay do to a GPU
 RoomBeside = tuple[int, int, tuple[GpuLoad, ...]]
@@ -404,7 +404,7 @@ def is_visible(gpu: GpuSnapshot, visible: Sequence[str]) -> bool:
 
 
 def _closed_reason(gpu: GpuSnapshot, machine: Machine) -> str:
-    """Return why nothing may start on a GPU, whatever it asks for; '' where something may."""
+    """Return why nothing may start on a GPU, whatever it asks for; '' if something may."""
     rules = machine.rules
     if gpu.fault:
         return gpu.fault
@@ -468,7 +468,7 @@ class GpuPool:
         self._unknown_size_count = len([card for card in silent if not (card.gpu.fault and sized)])
         self._position = {card.gpu.uuid: at for at, card in enumerate(self.cards)}
         self._by_emptiness = _Ranking(_emptiness_key)
-        # what of memory was refused to a load on so many GPUs, since one of ours ended last
+        # what of memory was refused to a load on this many GPUs, since one of ours ended last
         self._refused_requests: dict[tuple[GpuLoad, int, bool, str], int] = {}
         self._has_known_load = False  # of some the load is known: then GPUs differ
         self._by_free_memory = _Ranking(_free_memory_key)
@@ -552,11 +552,11 @@ class GpuPool:
             yield time, self.cards[at]
 
     def could_hold(self, sizes: Iterable[int], need: GpuRequest) -> bool:
-        """Whether enough GPUs could take a job with so many bytes. GPUs of unknown size count as large enough."""
+        """Whether enough GPUs could take a job with this many bytes. GPUs of unknown size count as large enough."""
         return self.count_enough(sizes, need) + self._unknown_size_count >= need.count
 
     def count_enough(self, sizes: Iterable[int], need: GpuRequest) -> int:
-        """Return how many GPUs could take a job if they had so many bytes."""
+        """Return how many GPUs could take a job if they had this many bytes."""
         wanted = self._needed_bytes(need)
         return sum(size >= wanted for size in sizes)
 

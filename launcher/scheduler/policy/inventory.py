@@ -214,7 +214,7 @@ class Inventory:
         return None if limit is None else limit - self._groups[group]
 
     def group_full_reason(self, group: str) -> str:
-        """Return why no further job of a group may start, '' where one may."""
+        """Return why no further job of a group may start, '' if one may."""
         left = self.remaining_in_group(group)
         if left is None or left > 0:
             return ""
@@ -268,11 +268,11 @@ class Inventory:
         return self._pools[key]
 
     def free_gpus(self, need: GpuRequest | None) -> Iterator[GpuState]:
-        """Give the GPUs that can take a job now, the best first; none, where it needs none."""
+        """Give the GPUs that can take a job now, the best first; none, if it needs none."""
         return iter(()) if need is None else self.pool(need).free_gpus(need)
 
     def gpu_shortfall(self, need: GpuRequest) -> Shortfall | None:
-        """Return in numbers why there is no GPU for a job now, None where there is one."""
+        """Return in numbers why there is no GPU for a job now, None if there is one."""
         if need not in self._gpu_shortfalls:
             pool = self.pool(need)
             self._gpu_shortfalls[need] = (
@@ -383,7 +383,7 @@ class Inventory:
 
 
 def permanent_refusal(request: Waiting, machine: Machine, *, idle: bool = False) -> Refusal | None:
-    """Return why a machine can never hold a job, even if it were unused; None where it can.
+    """Return why a machine can never hold a job, even if it were unused; None if it can.
 
     Cores, main memory and GPUs are judged alike, by the hardware and by what [sharing] of config.toml
     leaves out. Where no GPU can be seen GPUs are not judged: a driver comes back, and until then
@@ -402,7 +402,7 @@ def permanent_refusal(request: Waiting, machine: Machine, *, idle: bool = False)
 
 
 def impossible_reason(job: Waiting, machine: Machine) -> str:
-    """Return why a machine can never give what a job asks for, even if it were unused; '' where it can."""
+    """Return why a machine can never give what a job asks for, even if it were unused; '' if it can."""
     asked = job.resources
     if asked.cpus > machine.cpus:
         return f"needs {format_cores(asked.cpus)}, but this machine has {pluralize(machine.cpus, 'usable core')}"

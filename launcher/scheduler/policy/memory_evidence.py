@@ -5,16 +5,16 @@ does not change the memory, a batch size does, and the user declares neither. Th
 therefore estimated for each number separately. A value is trusted as far as similar values were
 tried:
 
-- A number makes no difference once runs in which it went further than ever before used the same
-  memory. After the first such run the request is the measured peak plus half of it. After the next
-  it is the peak plus a quarter. Each run that agrees halves the margin.
-- If all numbers that make a difference are those of earlier runs, the request is what these runs
-  used.
-- If one of them is between those of two runs that agree in all others, the request is the larger
-  usage.
-- If all are within the tried range, and MANY different command lines were tried, the next one
-  exceeds all of them with probability 1 / (MANY + 1). It gets the largest usage plus the spread.
-- Anything else is unknown, and similar jobs decide.
+1. A number makes no difference once runs in which it went further than ever before used the same
+   memory. After the first such run the request is the measured peak plus half of it. After the next
+   it is the peak plus a quarter. Each run that agrees halves the margin.
+2. If all numbers that make a difference are those of earlier runs, the request is the usage of
+   these runs.
+3. If one of them is between those of two runs that agree in all others, the request is the larger
+   usage.
+4. If all are within the tried range, and MANY different command lines were tried, the next one
+   exceeds all of them with probability 1 / (MANY + 1). It gets the largest usage plus the spread.
+5. Otherwise the usage is unknown, and similar jobs decide.
 
 A sweep over seeds or learning rates thus shares its GPUs from the third run on. A sweep over batch
 sizes never gets the request of a smaller batch.
@@ -94,7 +94,7 @@ def find_evidence(numbers: Numbers, runs: tuple[AttemptPeak, ...]) -> PeakEviden
 def _parse_runs(
     runs: tuple[AttemptPeak, ...], count: int
 ) -> tuple[list[tuple[_Values, int]], list[_NumberStatistics]]:
-    """Return the runs with so many numbers, as values and peak, and the statistics of each number."""
+    """Return the runs with this many numbers, as values and peak, and the statistics of each number."""
     listed = [(_parse_numbers(run.numbers), run.peak) for run in runs if run.numbers is not None]
     known = [(values, peak) for values, peak in listed if len(values) == count]
     return known, _number_statistics(known) if known else []

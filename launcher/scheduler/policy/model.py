@@ -152,7 +152,7 @@ class Waiting(NamedTuple):
     since: float = 0.0  # when it came, on the clock of `now`; a point of priority is a day earlier
     backfill_until: float = -inf  # others may pass it until then
     max_delay_s: float = (
-        0.0  # by so many seconds the place that is kept for it may slip; -inf: no guess counts
+        0.0  # by this many seconds the place that is kept for it may slip; -inf: no guess counts
     )
     visible: tuple[str, ...] | None = None  # CUDA_VISIBLE_DEVICES of its user; None: not set
     load: GpuLoad = UNKNOWN_LOAD  # its load on a GPU, and its slowdown by others there
@@ -185,7 +185,7 @@ class Running(NamedTuple):
         None  # seconds for which it has run with an estimate and without a measurement
     )
     exclusive: bool = False  # it shares its GPUs with none of ours
-    used: Mapping[str, int] = {}  # UUID → bytes, where that is measured
+    used: Mapping[str, int] = {}  # UUID → bytes, if that is measured
     ends: float | None = None  # when it is expected to end; None: unknown
     since: float | None = None  # when it began, on the same clock; None: unknown
     forecast: Forecast = UNKNOWN  # when that time has passed, this says what else to expect
@@ -332,7 +332,7 @@ class GpuRequest:
     load: GpuLoad = UNKNOWN_LOAD  # its load on a GPU, and its slowdown by others there
     uses_gpu_numbers: bool = False  # its GPUs are named by numbers, which MIG makes ambiguous
     estimated: bool = False  # what it asks is neither declared nor measured with the same settings
-    similar: str = ""  # as in `Waiting`, where that is estimated
+    similar: str = ""  # as in `Waiting`, if that is estimated
     alone: bool = False  # as in `Waiting`
 
     @property

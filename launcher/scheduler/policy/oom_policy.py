@@ -3,22 +3,22 @@
 The criterion is always the same: did the job have the memory that was reserved for it? All numbers
 are of one GPU.
 
-need   = what it held + what it wanted when it failed; at least its measured usage
-others = usage of all others on its GPU at that moment
-room   = memory of the GPU without that of others
+    need: the larger of its usage when it failed and its measured peak, plus the failed allocation
+    others: usage of all others on its GPU at that moment
+    room: memory of the GPU without that of others
 
-what is known                                            whose          next request         counts
-need beyond its request, or beyond its allocator's cap   ours           larger               no
-need within its request, room smaller than its request   a neighbour's  the same             no
-no request, need within the GPU, others on it            a neighbour's  what it needs        no
-no request, need unknown, others on it                   a neighbour's  more than the room   no
-all of the room reserved, a little of the GPU others'    a neighbour's  more than the room   no
-alone on the GPU, without a cap                          ours           more than the GPU    no
-anything else: no neighbour can be shown                 ours           larger               no
-nothing at all: no request, no need, no room             ours           as before            yes
-main memory, need within the reservation                 the machine's  as before            no
-main memory, need beyond the reservation                 ours           as before            yes
-main memory, no reservation, or the need unknown         the machine's  as before            yes
+Evidence                                                 Fault          Next request         Counts?
+Need beyond its request, or beyond its allocator's cap   ours           larger               no.
+Need within its request, room smaller than its request   a neighbour's  the same             no.
+No request, need within the GPU, others on it            a neighbour's  the need             no.
+No request, need unknown, others on it                   a neighbour's  more than the room   no.
+All of the room reserved, a little of the GPU others'    a neighbour's  more than the room   no.
+Alone on the GPU, without a cap                          ours           more than the GPU    no.
+Otherwise, if no neighbour can be shown                  ours           larger               no.
+No request, no need and no room known                    ours           as before            yes.
+Main memory, need within the reservation                 the machine's  as before            no.
+Main memory, need beyond the reservation                 ours           as before            yes.
+Main memory, no reservation, or the need unknown         the machine's  as before            yes.
 
 A request grows beyond the size of a GPU only if the known need is more than that.
 

@@ -165,7 +165,7 @@ class _MachineView:
         return self._deserted_by_request[need]
 
     def start_alone(self, job: Waiting, wait: Wait) -> Start | None:
-        """Return a job's start on the emptiest GPUs, where their free memory is enough; None where it is not."""
+        """Return a job's start on the emptiest GPUs, where their free memory is enough; None if it is not."""
         cpus = min(job.resources.cpus, self.machine.cpus)
         _, needs = self.inventory.resource_options(job)
         cards: list[GpuState] = []

@@ -3,9 +3,9 @@
 Typed text uses Textual's Input. All other text consists of lines that `status` shares; only changed lines are drawn.
 Other widgets of Textual are not used, because:
 
-- RichLog takes 10 s and 216 MiB for each MiB of a log;
-- Footer splits keys at 20 columns;
-- below a ModalScreen each change redraws everything, which takes 24 % of a core at 60 changes in a second instead of 6 %.
+1. RichLog takes 10 s and 216 MiB for each MiB of a log.
+2. Footer splits keys at 20 columns.
+3. Below a ModalScreen each change redraws everything. This takes 24 % of a core at 60 changes per second instead of 6 %.
 """
 
 import asyncio

@@ -14,7 +14,7 @@ LEAST_ROWS = 8  # of a curve; with more room there are several
 
 
 class Metrics:
-    """Reads what a job reported, no more often than it costs little."""
+    """Reads the reports of a job, rarely enough to stay cheap."""
 
     hints = METRICS_HINTS
 

@@ -56,8 +56,8 @@ class JobPage:
             queue: the job's.
             store: its database.
             job: the job's number.
-            run_in_background: runs what may take seconds beside everything else.
-            why: begin where it says what happened to it.
+            run_in_background: runs functions that may take seconds in the background.
+            why: begin at the explanation of its state.
             page: which of PAGES to begin with.
         """
         self.job: int = job

@@ -31,7 +31,7 @@ HINTS: _Keys = (
     _COPY,
     ("w", "why"),
     ("Tab", "next section"),
-)  # the first stay where there is little room
+)  # the first stay if there is little room
 JOB_HINTS: _Keys = (_HELP_KEY, _BACK, _TURN, *_STEER, *_WRITE, _COPY)
 LOG_HINTS: _Keys = (
     _HELP_KEY,

@@ -16,8 +16,8 @@ def sort_snapshot(screen: QueueSnapshot, order: str, *, reverse: bool = False) -
 
     Args:
         screen: in the queue's order.
-        order: one of ORDERS; all but `name` begin with the most.
-        reverse: the other way round; what is not known stays last.
+        order: one of ORDERS; `name` is ascending, all others are descending.
+        reverse: reverse the order; jobs with unknown values stay last.
     """
     if order == QUEUE_ORDER:
         return screen

@@ -22,7 +22,7 @@ class LogPage:
         """Create the page without a log.
 
         Args:
-            run_in_background: runs a search beside everything else.
+            run_in_background: runs a search in the background.
         """
         self.log: Path | None = None  # the log to show
         self._run_in_background = run_in_background

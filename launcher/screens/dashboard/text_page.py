@@ -24,7 +24,7 @@ class TextPage:
         """Begin at its top.
 
         Args:
-            text: returns it in so many columns.
+            text: returns it in this many columns.
             hints: the keys that the bottom line lists.
         """
         self.text, self.hints, self.window = text, hints, Window()
