@@ -1,7 +1,7 @@
 """Projected gradient unlearning: Gradient ascent orthogonal to the inputs of the retain set.
 
 The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for the
-retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for
+retain set. Predictions on that set therefore hardly change. Source: T. Hoang et al., "Learn to unlearn for
 deep neural networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv
 2312.04095, section 4. Rules and constants are those of the authors' code.
 
@@ -10,8 +10,11 @@ Differences:
 - Convolutions use their own stride, not 1.
 - Inputs are summed without augmentation and dropout. The sums of the retain set are then exactly those of
   all data less those of the forget set.
+
 - Every epoch takes steps, including the first one.
+
 - The forget set is shuffled, and steps may be clipped (`clip`).
+
 - The stopping rule uses the validation set, never the test set. A class is forgotten when it is never
   predicted any more.
 
