@@ -63,7 +63,7 @@ class ListSettings(Protocol):
 
     @property
     def split_seed(self) -> int:
-        """Seed of the test list, used if one folder contains the images of both lists."""
+        """Seed of the test list, used if a class has one folder for training and test images."""
 
     @property
     def num_threads(self) -> int:

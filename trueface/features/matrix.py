@@ -4,7 +4,7 @@ A shard is an immutable file of rows, named by the SHA-256 of its bytes.
 
     trueface features 1⏎   The magic, with the schema.
     header: One line of JSON with the complete identity, rows, width and seconds.
-    keys: 32 bytes per row.
+    keys: The row keys, 32 bytes per row.
     zeros: Padding up to a multiple of 4096 bytes.
     features: float32, little-endian, (rows, width).
 

@@ -1,7 +1,7 @@
 """`jpeg75+oneshot10`: purifiers as they are written, one after another. No torch here.
 
 purifier = "none" | step ("+" step)*
-step     = name number? ("x" times)?      `oneshot20x2` runs twice. The method defines the number's range.
+step     = name number? ("x" times)?      `oneshot20x2` runs twice. The method limits the number.
 
 The arguments of `@register_purifier` in the files of `methods` are read from their text; a file is imported
 when an image is purified. Settings name purifiers so.

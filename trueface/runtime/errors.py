@@ -2,12 +2,10 @@
 
     launcher.api.UsageError      exit code 2
     ├── DeclarationError         2
-
     └── DataError                2
         ├── BadImageError        1
         ├── CheckpointError      1
         └── RecordError          1
-
     launcher.api.MachineError    exit code 3
     └── WeightsError             3
 
