@@ -32,9 +32,9 @@ from trueface.runtime.errors import BadImageError
 
 SIDE = 32  # pixels of a thumbnail
 COARSE = 16  # of the smaller one that chooses candidates
-# The thresholds were chosen on 8,500 real images (faces, CIFAR-10) whose closest pairs were looked
-# at: copies cropped by 3 % reach .82 (photographs of 256 pixels) or .77 (32 pixels), two pictures
-# of different people at most .78.
+# The thresholds were chosen by inspection of the closest pairs of 8,500 real images (faces, CIFAR-10).
+# Copies cropped by 3 % reach 0.82 (photographs of 256 pixels) or 0.77 (32 pixels). Two pictures of
+# different people reach at most 0.78.
 CANDIDATE = 0.8  # correlation of the smaller thumbnails
 NEAR = 0.79  # correlation of brightness steps
 SAME_SMALL = 0.985  # of the smaller thumbnails, where no finer detail need agree: tiny copies

@@ -3,7 +3,7 @@
 `<cache>/decoded/lock`                       Held while space is freed.
 `<cache>/decoded/<decoding>/`                Images with the same decoding.
 `<cache>/decoded/<decoding>/claims`          Locked byte by byte by the process that decodes an image.
-`<cache>/decoded/<decoding>/<name>.pixels`   Consecutive images, each (H, W, 3) uint8. Sparse, created with its final size.
+`<cache>/decoded/<decoding>/<name>.pixels`   Consecutive images, each (H, W, 3) uint8. Sparse, with its final size.
 `<cache>/decoded/<decoding>/<name>.index`    One record per image, in the order of writing.
 
 An image exists if its record exists, and the record is written last. A killed process leaves pixels

@@ -278,8 +278,8 @@ class DataIdResolver:
     def _subset_keys(self) -> Mapping[str, tuple[str, ...]]:
         keys = (*self._folders, *FLAT)
         members = {name: [key for key in keys if key.startswith(name)] for name in SUBSET_UNIONS}
-        # of words for the same folders the member of a union stands for all: a job that names the
-        # union gets the words in their written form only, and would miss one under another name
+        # If several words have the same folders, the member of a union replaces the others. A job that
+        # names the union gets its words in written form only, and would miss one under another name.
         members_first = sorted(self.subsets, key=lambda own: not own[0].startswith(SUBSET_UNIONS))
         by_folder = {folder: key for key, folder in SUBSETS.items()}
         same = _same(by_folder, members_first)

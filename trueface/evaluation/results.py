@@ -15,8 +15,8 @@ from trueface.runtime.ids import model_folder_name
 
 KEPT = "results.json"  # in the run's folder
 MEASURED_BY = "trueface.evaluation.result_rows:compare"  # its code: a metric added is measured
-# of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: calibrated measures,
-# conditions, videos; 5: tests that were not run; 6: the method of each model
+# Schema of its rows. 2 added precision to TPR at 1 % FPR, and 3 intervals over sources. 4 added calibrated
+# measures, conditions and videos. 5 added tests that were not run, and 6 the method of each model.
 KEPT_SCHEMA = 6
 
 

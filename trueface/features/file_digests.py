@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class Table:
-    """Rows of digests, found by a file's status; 80 bytes a file, as there may be a million."""
+    """Rows of digests, found by a file's status. A row has 80 bytes, as there may be a million files."""
 
     def __init__(self, rows: "np.ndarray[tuple[int], np.dtype[np.void]]") -> None:
         order = np.argsort(rows["inode"], kind="stable")
