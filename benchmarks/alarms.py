@@ -2,9 +2,9 @@
 
 CIFAR10=DIR python -m benchmarks.alarms [margins|ruins|noise]… --folder DIR
 
-    margins  how far the honest models of the calibration seeds stay from each threshold
-    ruins    ruins of the models of all other seeds, by kind and degree; false alarms over these
-    noise    how often pure noise passes for a change, by the number of retrained models
+    margins: The distance of the honest models of the calibration seeds from each threshold.
+    ruins: Ruins of the models of all other seeds, by type and degree, and false alarms over these models.
+    noise: The rate at which pure noise is taken for a change, by the number of retrained models.
 
 The models are detectors of the demo that unlearned a fifth and a half of wrong labels, with a frozen backbone
 or without. Others are networks that unlearned a class of CIFAR-10; see `alarms_models`. Models stay in the

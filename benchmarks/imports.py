@@ -35,7 +35,7 @@ def cpu_s(words: list[str]) -> float:
 
 
 def main() -> None:
-    """Measure, and print one line a run."""
+    """Measure, and print one line per run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=20_000)
     images = parser.parse_args().images

@@ -1,12 +1,12 @@
-"""How fast a training is beside a loop that works as the original's did.
+"""The speed of a training compared with a loop that works like that of the original.
 
 Both see the same photographs and the same augmentation, from the same random weights:
 
-    reference   Pillow, torchvision's v2 transforms, float32, contiguous; a frozen body is run in
-                training mode in every epoch; validation is augmented, and computed in every epoch
-    ours        `train.fit`, with the settings of a task file; validation is one fixed patch
+    reference: Pillow, torchvision's v2 transforms, float32, contiguous. A frozen backbone runs in
+        training mode in every epoch. Validation is augmented, and computed in every epoch.
+    ours: `train.fit`, with the settings of a task file. Validation is one fixed patch.
 
-Neither writes checkpoints; both load in their own process. Ratios are of medians of one run, in
+Neither writes checkpoints. Both load in their own process. Ratios are those of medians of one run, in
 which the two take turns.
 """
 

@@ -56,10 +56,10 @@ def _base() -> Path:
 
 @contextmanager
 def a_folder() -> Iterator[Path]:
-    """A new folder; all of them are deleted at the very end.
+    """Yield a new folder. All of them are deleted at the very end.
 
-    For half a minute ext4 gives no freed inode away again and searches long for another: deleting
-    the folder of one measurement would slow down every file that the next one makes.
+    For half a minute ext4 does not reuse a freed inode, and the search for another one is slow.
+    Deleting the folder of one measurement would slow down every file that the next one creates.
     """
     yield Path(tempfile.mkdtemp(dir=_base()))
 

@@ -1,4 +1,4 @@
-"""A study of poisoned labels from end to end: ours, ours without the store, and the original's way.
+"""A study of poisoned labels from end to end: ours, ours without the store, and that of the original.
 
 python -m benchmarks.study [--json]
 
@@ -6,10 +6,12 @@ It has two seeds. Each has three trainings of a frozen network's last layer (0, 
 flipped). Each poisoned model is unlearned four times: two retrainings, and two that train it further. All
 eleven models are tested. This is tasks/poison_faces.yaml at a size that ends in a quarter of an hour.
 
-    ours        `launcher run` in an empty home with an empty cache
-    no store    the same with `cache: none`: every job computes its own features
-    original    a process a job, which reads, decodes, augments and passes every image in every
-                epoch; as many at once, the same images, weights, flipped labels and settings
+    ours: `launcher run` in an empty queue folder with an empty cache.
+
+    no store: The same with `cache: none`. Every job computes its own features.
+
+    original: One process per job. It reads, decodes, augments and passes every image in every epoch.
+        The number of concurrent jobs, images, weights, flipped labels and settings are the same.
 
 The images are the faces in the folder next to the project if it exists, otherwise synthetic images.
 """

@@ -5,8 +5,8 @@ It reads, decodes and augments each image in every epoch, and passes it through 
 python -m benchmarks.study_original JOB.json
 
 Pillow and torchvision's v2 transforms over whole images, float32, contiguous, validation augmented and
-computed in every epoch. All random values are equal to ours, so that both ways give the same numbers:
-crops, blurs, qualities, the order of images, the first weights of the last layer. In favour of the
+computed in every epoch. All random values are equal to ours, so that both programs give the same
+numbers. These are crops, blurs, qualities, the order of images, and the first weights of the last layer. In favour of the
 original, batch norms of a frozen backbone keep their statistics. Prints its result as JSON.
 """
 

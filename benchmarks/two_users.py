@@ -152,7 +152,7 @@ def draw(stories: dict[str, Story], target: Path) -> None:
 
 
 def main(target: Path) -> None:
-    """Tell both stories, draw them, and measure how soon a change is noticed."""
+    """Simulate both stories, draw them, and measure how soon a change is noticed."""
     stories = {name: tell_story(scheduler) for name, scheduler in SCHEDULERS.items()}
     for name, story in stories.items():
         for user in COLOURS:

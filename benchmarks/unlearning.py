@@ -2,13 +2,15 @@
 
 python -m benchmarks.unlearning [frozen|full|finding|classes|projection]… --seeds 1,2,3
 
-    frozen      half of the labels flipped, the last layer alone learns: exact against a retraining
-    full        a half and a fifth flipped, all weights learn
-    finding     a fifth flipped, half of the wrong labels known: how many of the rest are found
-    classes     a class forgotten: layer attack against a retraining (CIFAR10 names the folder)
-    projection  how exactly projected gradients keep out of the protected directions
+    frozen: Half of the labels are flipped, and only the last layer learns. Exact unlearning is compared with
+        a retraining.
+    full: A half and a fifth of the labels are flipped, and all weights learn.
+    finding: A fifth of the labels is flipped, and half of the wrong labels are known. The result is the
+        fraction of the others that is found.
+    classes: A class is forgotten. Layer attack is compared with a retraining (CIFAR10 names the folder).
+    projection: The error of projected gradients in the protected directions.
 
-Times are of one process; shares of samples say the same where the machine is noisy.
+Times are those of one process. On a noisy machine fractions of samples give the same information.
 """
 
 import logging

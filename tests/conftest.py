@@ -22,8 +22,8 @@ from tests.nvml.standin import Devices, compile_library
 # inherits that: the commands under test could not be interrupted.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# the suite says the same on every run, and the night with all examples; `make fuzz` looks where it has not looked before
-# and asserts no timing, as Hypothesis's deadlines would on a busy machine
+# The suite gives the same result on every run, and the night run uses all examples. `make fuzz` tries new examples
+# and asserts no timing, because Hypothesis's deadlines would fail on a busy machine.
 settings.register_profile("night", derandomize=True, database=None, deadline=None)
 settings.register_profile("suite", settings.get_profile("night"), max_examples=25)
 settings.register_profile("fuzz", print_blob=True)

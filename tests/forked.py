@@ -1,7 +1,7 @@
 """Commands of ours in forks of a process that has imported them, which saves nine tenths of a start.
 
 A fork has a folder, an environment, streams and a session of its own, and ends as any process does. It skips only
-the start of Python before our first line. LAUNCHER_TESTS_STARTS=anew or another locale starts installed commands
+the start of Python before our first line. `LAUNCHER_TESTS_STARTS=anew` or another locale starts installed commands
 instead, as `make night` does.
 """
 
@@ -266,8 +266,8 @@ def _run(text: bytes, streams: Sequence[int]) -> NoReturn:
 def _leave(code: int) -> None:
     """End with a code as Python does, but leave its memory to the kernel.
 
-    To take apart all that was imported, page by page of a copy, costs six times as much as a small command. What
-    cannot be written is left to Python, which says so.
+    The destruction of all imported modules, page by page of a copy, takes six times as long as a small command.
+    If output cannot be written, Python exits instead and reports the error.
     """
     threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python itself
     atexit._run_exitfuncs()

@@ -18,7 +18,7 @@ import pyte
 from tests.build import DEADLINE_S
 from tests.forked import LAUNCHER, Process, start
 
-REST_S = 1.0  # for what a program drew last, where others hold its terminal open
+REST_S = 1.0  # seconds for the last output of a program, if others keep its terminal open
 COMMAND = (sys.executable, "-c", "from launcher.cli.main import main; main()")
 
 
@@ -52,7 +52,7 @@ def in_a_terminal(
 
 
 class TerminalWindow:
-    """A program in a terminal that goes on: what is on the screen now, and what a person does."""
+    """A program in a terminal that stays open: its current screen, and the input of a user."""
 
     def __init__(self, child: Process, ours: int, columns: int, rows: int) -> None:
         self.child, self.raw = child, b""
@@ -76,14 +76,14 @@ class TerminalWindow:
         return "\n".join(self.lines)
 
     def look(self, span_s: float = 0.05) -> None:
-        """Take in what the program draws within some time."""
+        """Read the output of the program within some time."""
         until_s = time.monotonic() + span_s
         while (left := until_s - time.monotonic()) > 0:
             if not self._take_in(left):
                 return
 
     def look_for(self, span_s: float) -> None:
-        """Take in all that the program draws for some time."""
+        """Read all output of the program for some time."""
         end = time.monotonic() + span_s
         while (left := end - time.monotonic()) > 0:
             self.look(min(left, 0.5))
@@ -133,7 +133,7 @@ class TerminalWindow:
         assert self.ends() == 0
 
     def _take_in(self, span_s: float) -> bool:
-        """Read the next that is drawn; tell whether there was anything in time."""
+        """Read the next output, and return whether there was any in time."""
         if not select.select([self._ours], [], [], span_s)[0]:
             return False
         try:
@@ -149,14 +149,14 @@ class TerminalWindow:
 def seen(
     *words: str, columns: int = 80, rows: int = 24, colour: bool = False, **environ: str
 ) -> Iterator[TerminalWindow]:
-    """Run the command line in a terminal of its own that is looked at while it runs.
+    """Run the command line in its own terminal that can be read while it runs.
 
     Args:
         words: the verb and its arguments.
         columns: the terminal's width.
         rows: its height.
         colour: in the terminal's colours.
-        environ: what else stands in the environment.
+        environ: additional variables of the environment.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

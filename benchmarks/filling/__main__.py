@@ -1,15 +1,16 @@
-"""How well the queue fills simulated cards of 80 GiB with 16 cores: a table, a row for each workload.
+"""How well the queue fills simulated GPUs of 80 GiB with 16 cores, as a table with one row per workload.
 
 python -m benchmarks.filling [--only NAME]… [--launcher PATH] [--json]
 
 The table has these columns:
 
-    seconds          through the queue; of "wide" and "exclusive" the wait of one job, of "scheduler" CPU time
-    compared with    the best of 1, 2, 4, 8 and 14 jobs at a time without a queue, measured in the same run
-    ratio, target    seconds as a multiple of the column before, and the largest value that is wanted
-    busy s, held s   card seconds of load, and card seconds in which a program held memory
-    OOM              programs that ended because the memory of a card was short
-    most             programs on one card at the same time
+    `seconds`          Time through the queue. For "wide" and "exclusive" it is the waiting time of one job,
+                       for "scheduler" CPU time.
+    `compared with`    The best of 1, 2, 4, 8 and 14 jobs at a time without a queue, measured in the same run.
+    `ratio, target`    `seconds` as a multiple of the previous column, and the largest wanted value.
+    `busy s, held s`   GPU seconds of load, and GPU seconds in which a program held memory.
+    `OOM`              Programs that ended because the memory of a GPU was full.
+    `most`             The largest number of programs on one GPU at the same time.
 
 No target is asserted. The exit code is 0.
 """

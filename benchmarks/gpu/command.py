@@ -72,7 +72,7 @@ def main(
 
 
 def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
-    """Measure, and write the report anew after each part; return whether one failed."""
+    """Measure all parts, update the report after each one, and return whether one failed."""
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as NVML counts
     facts = torch_facts()
     if not facts["cuda"]:

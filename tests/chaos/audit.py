@@ -107,9 +107,9 @@ def _overlaps(fact: Fact, runs: Sequence[Ran], deaths: Mapping[int, Sequence[flo
 def _lived_until(run: Ran, fact: Fact, deaths: Mapping[int, Sequence[float]]) -> float:
     """Return an instant at which a process certainly lived or only just had died.
 
-    Its own end stamp where there is one. A killed process has none: it lived when it was killed,
-    by us or by the launcher, and the launcher records an end only after it has seen it. Of what is
-    known the earliest counts, so that no overlap is found where there was none.
+    The result is its own end stamp if it exists. A killed process has no end stamp. It lived when the
+    test or the launcher killed it, and the launcher records an end only after detecting it. The
+    earliest known time is used, so that no false overlap is found.
     """
     if run.end is not None:
         return run.end

@@ -27,7 +27,7 @@ class Process:
         return Path(os.fsdecode(self.words[-1])) if PILOT in self.words[:-1] else None
 
     def has(self, name: str, value: object) -> bool:
-        """Tell whether it began with a variable of this value."""
+        """Return whether the process started with this value of a variable."""
         return os.fsencode(f"{name}={value}") in self.environment
 
     @property
@@ -78,8 +78,8 @@ def of_node(first: Collection[int], tokens: Collection[str]) -> list[int]:
     """Return the pids of all that a node runs.
 
     Args:
-        first: its daemons, and what they have started.
-        tokens: its pilots; what these have started is in sessions of its own.
+        first: its daemons and their children.
+        tokens: its pilots. The processes that they started have their own sessions.
     """
     of_pilots = [
         process.pid
@@ -91,7 +91,7 @@ def of_node(first: Collection[int], tokens: Collection[str]) -> list[int]:
             for text in (*process.environment, *process.words)
         )
     ]
-    # a step's manager leaves its daemon: it is the parent of what the daemon has started
+    # the manager of a step detaches from its daemon, and is the parent of the daemon's processes
     managers = {parent for pid in {*first, *of_pilots} if (parent := _manager(pid))}
     roots = {*first, *of_pilots, *managers}
     return sorted(roots | {below for pid in roots for below in descendants(pid)})

@@ -11,7 +11,7 @@ from tests.clusters.site import Site
 from tests.clusters.slurm_site import FOREIGN, SLEEPS, SlurmSite
 
 EARLY, LATER = 0.15, 0.4  # shares of the jobs that are done when a fault comes
-DOWN_S = 20.0  # so long a daemon is away: longer than Slurm waits for a node
+DOWN_S = 20.0  # seconds without a daemon; longer than Slurm waits for a node
 LEASE_S = 4.0
 CALL_S = 60.0
 
@@ -34,7 +34,7 @@ def nothing(site: Site) -> None:
 
 
 def kill_slurmd(site: SlurmSite) -> None:
-    """Kill a node's daemon; what runs there runs on."""
+    """Kill a node's daemon. Its processes continue to run."""
     site.until_done(EARLY)
     site.slurm.kill("n1")
     time.sleep(DOWN_S)
@@ -68,7 +68,7 @@ def freeze_node(site: Site) -> None:
 
 
 def kill_slurmctld_after(delay_s: float) -> Callable[[SlurmSite], None]:
-    """Kill the controller so long after the first submission, and start it again."""
+    """Kill the controller `delay_s` after the first submission, and start it again."""
 
     def strike(site: SlurmSite) -> None:
         site.stubs.await_call("sbatch", CALL_S)

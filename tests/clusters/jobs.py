@@ -12,7 +12,7 @@ from launcher.store.queue import NewJob, Store
 from launcher.system.paths import find_home, make_home
 
 KIND, RUN, MODULE = "work", "proof", "clusterlab"
-# what is stamped is told to nobody: bodies that nobody hears of any more are counted by it
+# stamps are not sent to the launcher, so they also count bodies that it has lost
 SOURCE = """
 import os
 import time

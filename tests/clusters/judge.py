@@ -1,4 +1,4 @@
-"""Judges a proof: what the queue says of each job beside what its bodies stamped and wrote (pure)."""
+"""Judges a proof. Compares the queue's record of each job with stamps and outputs of its bodies (pure)."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from tests.chaos.program import Ran
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What came of a proof; each complaint is a line."""
+    """The result of a proof. Each complaint is one line."""
 
     jobs: int
     done: int

@@ -1,4 +1,4 @@
-"""One proof: jobs are queued, a fault comes, and what is left is judged."""
+"""One proof. It queues jobs, causes a fault, and judges the results."""
 
 import contextlib
 import signal
@@ -18,13 +18,13 @@ from tests.clusters.ray_site import on_ray
 from tests.clusters.site import Site
 from tests.clusters.slurm_site import on_slurm
 
-SETTLE_S = 90.0  # for what is left when the queue was stopped
+SETTLE_S = 90.0  # seconds until all processes of a stopped queue have ended
 LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What came out of a proof."""
+    """The result of a proof."""
 
     fault: Fault
     verdict: Verdict
@@ -54,7 +54,7 @@ def prove(place: Path, fault: Fault, *, jobs: int, patience_s: float) -> Report:
     """Run a proof in an empty folder.
 
     Args:
-        place: everything lies in it.
+        place: the folder of all its files.
         fault: what happens.
         jobs: how many there are.
         patience_s: for all of them after the fault.

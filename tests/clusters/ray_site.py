@@ -31,7 +31,7 @@ class RaySite(Site):
     cluster: RayCluster
 
     def node(self, name: str) -> tuple[set[int], set[str]]:
-        """Return the pids of a node's raylet and of what it started, and the tokens of its pilots."""
+        """Return the pids of a node's raylet and of its children, and the tokens of its pilots."""
         raylet = self.cluster.raylet(name)
         begun = marked(RAYLET, raylet, self.folder)
         return {raylet, *(process.pid for process in begun)}, tokens_of(begun)

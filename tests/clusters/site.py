@@ -22,7 +22,7 @@ LAUNCHER = Path(sys.executable).parent / "launcher"
 BACKEND = "cluster"
 LOOK_S = 0.02
 COMMAND_S = 120.0
-PROGRESS_S = 240.0  # for what a fault waits for
+PROGRESS_S = 240.0  # seconds that a fault waits for its condition
 
 
 @dataclass(kw_only=True)
@@ -96,7 +96,7 @@ class Site(ABC):
 
     @abstractmethod
     def node(self, name: str) -> tuple[set[int], set[str]]:
-        """Return the pids of a node's daemons and of what they started, and the tokens of its pilots."""
+        """Return the pids of a node's daemons and of their children, and the tokens of its pilots."""
 
     def settle(self) -> str:
         """Wait until the engine is whole again; return what else must not be."""
@@ -115,7 +115,7 @@ class Site(ABC):
         """Return the pilots that the engine still has."""
 
     def signal_node(self, name: str, number: signal.Signals) -> set[int]:
-        """Send a signal to all that a node runs, also to what it starts meanwhile; return whom it reached."""
+        """Send a signal to all processes of a node, also to new ones, and return the pids of these processes."""
         reached: set[int] = set()
         while new := set(of_node(*self.node(name))) - reached:
             signal_all(new, number)

@@ -23,8 +23,8 @@ per_minute = 60
 beat = "0.5s"
 poll = "1s"
 """
-PILOT_FOLDERS = 2  # names so deep are a pilot's folder and what lies in it when it is submitted
-NAMES_S = 2.0  # so long a new file is hidden from the other side
+PILOT_FOLDERS = 2  # depth of names of a pilot's folder and of its files at submission
+NAMES_S = 2.0  # seconds that a new file is hidden from the other side
 
 
 @dataclass(kw_only=True)
@@ -41,14 +41,14 @@ class SlurmSite(Site):
         return [name for name in listed if name.startswith("launcher-")]
 
     def node(self, name: str) -> tuple[set[int], set[str]]:
-        """Return the pids of a node's daemon and of what it started, and the tokens of its pilots."""
+        """Return the pids of a node's daemon and of its children, and the tokens of its pilots."""
         begun = marked(NODE, name, self.folder)
-        # else killed
+        # otherwise killed
         daemons = [self.slurm.daemons[name].pid] if name in self.slurm.daemons else []
         return {*daemons, *(process.pid for process in begun)}, tokens_of(begun)
 
     def settle(self) -> str:
-        """Wait for all nodes; tell whether a colleague's job has come to harm, and end it."""
+        """Wait for all nodes, end the job of another user, and return its state if it was harmed."""
         self.slurm.await_nodes()
         listed = self.slurm.ask("squeue", "-h", "-t", "all", f"--name={FOREIGN}", "-o", "%T")
         if not listed.split():

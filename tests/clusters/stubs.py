@@ -1,4 +1,7 @@
-"""Programs that stand before Slurm's own in PATH: they note every call (`squeue-on-node`: in a job), and fail or hang where they are told to."""
+"""Programs that precede Slurm's own in PATH.
+
+They record every call (`squeue-on-node` if it is in a job), and fail or hang on request.
+"""
 
 import shutil
 import time

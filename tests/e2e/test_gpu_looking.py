@@ -184,8 +184,8 @@ def test_dry_run_shows_placements_and_jobs_that_never_fit(machine: Machine, gpus
     until(lambda: machine.gpu_status()[card]["jobs"] == [], "nothing was queued")
 
 
-# Contradicts what `launcher add --gpus 1` does, and what a user writes who wants one GPU: the
-# program runs on the CPU, and a dry run says so. `{device: cuda}` gets one.
+# This differs from `launcher add --gpus 1` and from the usual request of one GPU. The
+# program runs on the CPU, and a dry run prints this. `{device: cuda}` gets a GPU.
 @pytest.mark.parametrize("asked", ["{gpus: 1}", "{gpus: 1, vram: auto}"])
 def test_task_file_requests_one_gpu_like_the_command_line(
     machine: Machine, gpus: Devices, asked: str

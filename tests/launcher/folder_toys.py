@@ -1,4 +1,4 @@
-"""Toy kinds that make folders: `bend` from a folder, with the help of models; `blend` from two folders."""
+"""Toy kinds that make folders: `bend` from a folder with the help of models, `blend` from two folders."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -114,5 +114,5 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
 
 KINDS: Mapping[str, Kind] = {**laboratory(), **folder_kinds()}
-# What an installed toy laboratory offers under the entry-point group `launcher.kinds`.
+# The kinds of an installed toy laboratory in the entry-point group `launcher.kinds`.
 BEND, BLEND = folder_kinds("toy").values()

@@ -38,7 +38,7 @@ _WHEN = re.compile(r"\d{8}T\d{6}\.\d{6}Z")  # of a damaged database's folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """A command line, where it is typed, and what it answers."""
+    """A command line, the situation in which it runs, its exit code and its output."""
 
     given: str
     line: str

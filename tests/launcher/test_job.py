@@ -297,7 +297,7 @@ outcomes = st.one_of(
             OomReport,
             where=st.sampled_from(["gpu", "ram"]),
             **dict.fromkeys(["wanted", "held", "cap", "free", "total"], amounts),
-            message=st.just(""),  # is no part of the record
+            message=st.just(""),  # is not part of the record
         ),
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),

@@ -1,4 +1,4 @@
-"""Another laboratory: kinds of jobs over tiny text files, built on nothing but `launcher.api`.
+"""Another laboratory: kinds of jobs over tiny text files, built only on `launcher.api`.
 
 Its images are lines of text: `shapes` writes a folder with one file per subset and modifier. A model
 is the list of the words it has seen. It learns in microseconds, so that the queue can be tested with
@@ -136,9 +136,11 @@ def elementary(data: DataId) -> DataId:
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)  # of fields: what stands in `Kind` cannot be set
+@dataclass(
+    frozen=True, kw_only=True, slots=True
+)  # as fields, because properties of `Kind` cannot be set
 class Toy(Kind):
-    """What all toy kinds share; it refuses nothing, and knows no words of its users."""
+    """The common part of all toy kinds. It accepts everything, and has no user-defined words."""
 
     name: str
     role: Role
@@ -302,6 +304,6 @@ def _write_model(job: Job, seen: list[str]) -> dict[str, Json]:
     return {"seen": len(seen)}
 
 
-# What an installed toy laboratory offers under the entry-point group `launcher.kinds`.
+# The kinds of an installed toy laboratory in the entry-point group `launcher.kinds`.
 TOYS = laboratory("toy")
 SHAPES, POISON, TRAIN, UNLEARN, TEST = TOYS.values()

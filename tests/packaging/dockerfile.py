@@ -1,4 +1,4 @@
-"""Dockerfiles as values: their instructions, and which files an image would get."""
+"""Dockerfiles as values: their instructions, and the files of an image."""
 
 import re
 import shlex

@@ -15,8 +15,8 @@ _HEAD = struct.Struct("<c3xII4xQqII")  # `struct head` of recorder.c
 class Operation:
     """A change of the disk, or a note between two changes.
 
-    Kinds are c (create a file), m (make a folder), w (write bytes), t (truncate or extend a file to `offset`), s (sync a
-    file or folder), l (link), r (rename), u (unlink) and n (note).
+    Data operations are w (write bytes), t (truncate or extend a file to `offset`) and s (sync a file or folder).
+    Names change by c (create a file), m (make a folder), l (link), r (rename) and u (unlink). A note is n.
     """
 
     what: str

@@ -1,6 +1,6 @@
-"""A Ray cluster on this machine, in a process of its own: it obeys a line each, and ends with its input.
+"""A Ray cluster on this machine, in a process of its own: it runs one command per line, and ends with its input.
 
-`add NAME CPUS GPUS` adds a node, `pid NAME` tells its raylet's pid, `kill NAME` kills it; each is answered by a JSON line.
+`add NAME CPUS GPUS` adds a node, `pid NAME` returns its raylet's pid, `kill NAME` kills it; each is answered by a JSON line.
 """
 
 import json

@@ -64,7 +64,7 @@ class Bench:
         return desk
 
     def running(self, engine: Ray, **spec: Any) -> Desk:
-        """Submit a pilot and wait until it speaks."""
+        """Submit a pilot and wait for its first message."""
         desk = self.submitted(engine, **spec)
         until(lambda: desk.read() or is_over(engine, desk), "the pilot speaks", STARTS_WITHIN_S)
         assert desk.read(), f"{seen(engine, desk)} {desk.log}"
@@ -72,7 +72,7 @@ class Bench:
 
 
 def seen(engine: Ray, pilot: Desk) -> Observation:
-    """What Ray says of a pilot."""
+    """Return Ray's observation of a pilot."""
     return engine.observe([pilot.folder.token])[pilot.folder.token]
 
 

@@ -1,4 +1,4 @@
-"""Pilots on a real Ray cluster: they wait, run, end; nothing of them is left when an actor or a raylet is killed."""
+"""Pilots on a real Ray cluster wait, run and end; a killed actor or raylet leaves no process of them."""
 
 import os
 import signal

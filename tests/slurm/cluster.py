@@ -46,7 +46,7 @@ def missing() -> str:
 
 @dataclass(kw_only=True)
 class Slurm:
-    """A running Slurm; its daemons by their names: munged, slurmctld, n1, n2, …"""
+    """A running Slurm. Its daemons have the names munged, slurmctld, n1, n2, …"""
 
     folder: Path
     nodes: tuple[str, ...]
@@ -59,7 +59,7 @@ class Slurm:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What points Slurm's programs at this one."""
+        """The variables that make Slurm's programs use this cluster."""
         return {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def ask(self, *argv: str, stdin: str = "") -> str:
@@ -127,7 +127,7 @@ class Slurm:
         daemon.wait()
 
     def forget(self) -> None:
-        """Delete what a controller that does not run has saved: it has then never heard of any job."""
+        """Delete the saved state of a stopped controller, so that it knows no job."""
         shutil.rmtree(self.folder / "state")
         (self.folder / "state").mkdir()
 

@@ -1,4 +1,4 @@
-"""The files of a Slurm in a folder: slurm.conf and what it names."""
+"""The files of a Slurm in a folder: slurm.conf and the files that it names."""
 
 import contextlib
 import os
@@ -68,7 +68,7 @@ def write_configuration(
         folder: is there.
         nodes: their names.
         cpus: of each node.
-        gpus: likewise.
+        gpus: of each node.
         slurmd_timeout_s: a node that does not answer for about three times as long is down.
     """
     for name in ("state", "log", "munge", *(f"spool.{node}" for node in nodes)):

@@ -94,7 +94,7 @@ def fragile(tmp_path: Path, three_nodes: Slurm) -> Iterator[Project]:
 
 @contextmanager
 def a_project(tmp_path: Path, slurm: Slurm) -> Iterator[Project]:
-    """Have a project; its scheduler, its pilots and what runs there are ended after the test."""
+    """Yield a project. Its scheduler, pilots and jobs are ended after the test."""
     home = Home(tmp_path / "home")
     folder = tmp_path / "project"
     folder.mkdir()

@@ -1,6 +1,6 @@
-"""Pilots on a real Slurm: submitted, observed, cancelled; what a crash of its controller does to them.
+"""Pilots on a real Slurm: submitted, observed, cancelled, and after a crash of its controller.
 
-The pilot is a few lines of bash that live until their folder says `leave`.
+The pilot is a few lines of bash that run until their folder says `leave`.
 """
 
 import contextlib
@@ -105,7 +105,7 @@ Benches = Callable[[Slurm], Bench]
 
 @pytest.fixture
 def bench_on(tmp_path: Path) -> Iterator[Benches]:
-    """A bench on a Slurm; what runs at the end of the test is ended."""
+    """Yield a function that returns a bench on a Slurm. All its processes are ended after the test."""
     program = tmp_path / "pilot"
     program.write_text(PILOT)
     program.chmod(0o755)

@@ -26,7 +26,7 @@ class Target:
     Args:
         model: from pixels (B, 3, H, W), float32 in 0 … 1, to one logit an image, (B, 1).
         device: where it computes.
-        threshold: the logit above which it calls an image fake.
+        threshold: an image with a higher logit is classified as fake.
     """
 
     def __init__(self, model: nn.Module, device: str, threshold: float = 0.0) -> None:

@@ -13,9 +13,9 @@ from trueface.evaluation.intervals import Floats, IntervalEstimate
 from trueface.evaluation.measurement import evaluate_scores
 
 CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
-# The accuracy of the labels limits a fitted logit. Exceeding this limit alone separates little: 17 % of the
-# logits of a clean model do, 21 % if no label was flipped, and as many of models that memorized flipped
-# labels. But the latter are wrong more often than such confident predictions may be.
+# The accuracy of the labels limits a fitted logit. Exceeding this limit alone separates little. It
+# applies to 17 % of the logits of a clean model, to 21 % if no label was flipped, and to as many of models that
+# memorized flipped labels. But the latter are wrong more often than such confident predictions may be.
 BEYOND = 1.0  # nats above the ceiling
 SHARE_BEYOND = 0.15
 LEAST_SURE = 20  # answers; of fewer the accuracy is too uncertain

@@ -1,9 +1,9 @@
 """The files of a benchmark: per model an index for each dataset and the scores of each cell, and the images.
 
-<model>/benchmark/model.json                 threshold, temperature, parameters, time per image
-<model>/benchmark/<test>/cells.json          the index: written last, it proves the set done
-<model>/benchmark/<test>/<condition>.npz     the scores of one cell
-benchmark/manifests/<SHA-256>.json           which image files a set consists of, by their content
+`<model>/benchmark/model.json`               Threshold, temperature, parameters, time per image.
+`<model>/benchmark/<test>/cells.json`        The index. It is written last and proves that the set is complete.
+`<model>/benchmark/<test>/<condition>.npz`   The scores of one cell.
+`benchmark/manifests/<SHA-256>.json`         The image files of a set, identified by their content.
 
 A cell contains the values it was computed from: one that an interrupted job finished is reused. The
 SHA-256 of the sorted list of all images names the benchmark. Results may share a table only if that name

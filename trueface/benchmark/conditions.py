@@ -8,9 +8,9 @@ The settings white, grey and black follow B. M. Le et al., "SoK: Systematization
 deepfake detectors in a unified framework", arXiv 2401.04364, which tests detectors on data of known, half
 known and unknown origin. Here the setting is derived from the training data and the test data:
 
-white   the training contained every source of the test and its processing;
-grey    exactly one thing is new: a generator of a known family, a processing, or a set of real images;
-black   two things or more are new, or a family of generators, or the origin of images is unknown
+    white: The training contained every source of the test and its processing.
+    grey: Exactly one thing is new: a generator of a known family, a processing, or a set of real images.
+    black: Two things or more are new, or a family of generators, or the origin of images is unknown.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

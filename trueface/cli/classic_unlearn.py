@@ -5,8 +5,8 @@ The forget set is that of the poisoned model's own training, by name. The loss m
 label, not from the correct one. No poisoned label selects the result. A result that gives all images the
 same class is reported.
 
-It writes its model and two tables. results.csv has one row per step with loss and accuracies.
-results.json has accuracies before and after, and whether the model is constant.
+It writes its model and two tables. `results.csv` has one row per step with loss and accuracies.
+`results.json` has accuracies before and after, and whether the model is constant.
 """
 
 import logging

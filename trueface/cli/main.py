@@ -5,8 +5,8 @@ Missing packages are detected before a command is imported, which would otherwis
 All errors of the launcher and the laboratory have an `exit_code`; asking for it instead of their
 class spares `trueface --help` the import of pydantic.
 
-0 done · 1 a job failed · 2 bad usage · 3 the machine or pretrained weights · 130 interrupted ·
-141 the reader of a pipe left.
+The exit code is 0 for success, 1 for a failed job, 2 for bad usage, 3 for the machine or pretrained
+weights. It is 130 if interrupted, and 141 if the reader of a pipe exited.
 """
 
 import gc

@@ -2,8 +2,8 @@
 
 The same entry functions run as in the queue; only progress and stop requests are handled differently.
 
-The import of torch takes seconds, and help and wrong arguments must not wait for it, so it is imported
-when a job begins. torchvision imports `torch._dynamo`, sympy and a thousand other modules. It needs them
+The import of torch takes seconds, and help and wrong arguments must not wait for it. It is therefore
+imported when a job begins. `torchvision` imports `torch._dynamo`, sympy and a thousand other modules. It needs them
 only for a check of an object detection operator and for a decorator that excludes tensors from the
 compiler. That takes as long as torch itself. The garbage collector scans the imported objects repeatedly,
 which takes a fifth of the time.

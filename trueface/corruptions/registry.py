@@ -1,8 +1,9 @@
 """The grammar of chains of corruptions, such as `jpeg50+blur1`, without importing torch.
 
-chain = "none" | "raw" | step ("+" step)*     raw is another word for none
-step  = name (number ("-" number)?)?          the number's range is the kind's; of two, any between
-c23, c40                                      other words for h264-23, h264-40
+    chain = "none" | "raw" | step ("+" step)*     `raw` is another word for `none`.
+    step  = name (number ("-" number)?)?          The kind defines the range of the number.
+                                                  Two numbers: any value between them.
+    c23, c40                                      Other words for h264-23, h264-40.
 
 Declarations with `@register_corruption` in the files of `kinds` are read from their text. A file is
 imported when an image is corrupted.

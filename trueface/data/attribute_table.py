@@ -17,8 +17,9 @@ counted.
 Tables of the form of a drawn set contain 0 or 1 for each attribute. Images are named without
 suffix:
 
-attributes.csv             a header `image,NAME,…`, then one row per image with 0 or 1 for each attribute
-list_attr_celeba.txt       the number of images, the names of the attributes, then one row per image with 1 or -1 for each
+    attributes.csv: A header `image,NAME,…`, then one row per image with 0 or 1 for each attribute.
+    list_attr_celeba.txt: The number of images, the names of the attributes, then one row per image with
+        1 or -1 for each attribute.
 
 The original program splits the lines of CelebA's list like the list of images. Its two header lines
 therefore count as images: each image has the labels of the image two lines before it, and only the

@@ -2,9 +2,12 @@
 
 Tables are often written on other machines than the one that reads the images. The row of an image
 is therefore found by its path below the data root, or by a part of it. The following are tried in
-this order: the path as written, below the data root; that path without folders that the data root
-ends in, or from the folder of its table; the path from Real/ or Fake/ on, which copies on social
-networks share; the file name, if no other row of the class has it.
+this order:
+
+1. The path as written, below the data root.
+2. That path without folders that the data root ends in, or from the folder of its table.
+3. The path from Real/ or Fake/ on, which copies on social networks share.
+4. The file name, if no other row of the class has it.
 """
 
 import logging

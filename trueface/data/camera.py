@@ -1,9 +1,10 @@
 """A camera for painted scenes: light, sharpness and noise, with or without a fingerprint.
 
 Real and fake images pass through the same steps from a scene to pixels. Every property that a
-single number could reveal has one distribution for both, and is then enforced: exposure, contrast,
-the energy and colour of the residual, and the fraction of the scene's own detail in it. Only the
-residual differs: sensor noise in a real image, the patterns of a fingerprint in a fake one.
+single number could reveal has one distribution for both classes, and is then enforced. These
+properties are exposure, contrast, the energy and colour of the residual, and the fraction of the
+scene's own detail in it. Only the residual differs: sensor noise in a real image, the patterns of a
+fingerprint in a fake one.
 """
 
 from dataclasses import dataclass

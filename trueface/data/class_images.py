@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class ListSettings(Protocol):
-    """What decides which images there are, and how large they are: of a job's settings."""
+    """The settings of a job that determine the number and the size of its images."""
 
     @property
     def size(self) -> int:
@@ -55,27 +55,27 @@ class ListSettings(Protocol):
 
     @property
     def images_per_class(self) -> int:
-        """Of the training list and of the test list each; 0: all."""
+        """Images per class in each of the training list and the test list. 0 means all."""
 
     @property
     def seed(self) -> int:
-        """Of the validation list."""
+        """Seed of the validation list."""
 
     @property
     def split_seed(self) -> int:
-        """Of the test list, where the classes lie in one folder."""
+        """Seed of the test list, used if a class has one folder for training and test images."""
 
     @property
     def num_threads(self) -> int:
-        """Threads that decode; 0: one a core."""
+        """Number of decoding threads. 0 means one per core."""
 
 
 class PassSettings(Protocol):
-    """What decides how images are gone through: of a job's settings."""
+    """The settings of a job that determine how it iterates over images."""
 
     @property
     def batch_size(self) -> int:
-        """Images a step."""
+        """Images per step."""
 
     @property
     def flip(self) -> bool:
@@ -87,7 +87,7 @@ class PassSettings(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of the order, and of what is done to each image."""
+        """Seed of the order and of the augmentation of each image."""
 
 
 @dataclass(frozen=True)

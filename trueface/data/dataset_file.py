@@ -1,8 +1,8 @@
 """The description of a data root: words for data IDs, and the folders that are videos.
 
-<root>/dataset.yaml   a task file to include, whose `subsets` and `modifiers` are words for its sources
-<root>/videos.json    {"schema": 1, "sources": ["FF-DF", "FF-real"]}: folders below Real/ or Fake/,
-                      in which each folder of images is a video
+`<root>/dataset.yaml`   A task file to include. Its `subsets` and `modifiers` are words for its sources.
+`<root>/videos.json`    `{"schema": 1, "sources": ["FF-DF", "FF-real"]}`. The sources are folders below
+                        Real/ or Fake/, in which each folder of images is a video.
 
 `include: ROOT/dataset.yaml` adds the data root, the splits, and the words for sources in data IDs
 to a task file. Commands of `trueface` that take a data root read the words from this file.

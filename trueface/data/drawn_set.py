@@ -1,8 +1,8 @@
 """A drawn set of images, created completely or not at all.
 
-portraits, resized     A/<name>.png, B/…, C/…    70, 20 and 10 %; each contains attributes.csv
-shapes                 train/<class>/<name>.png, test/<class>/…    80 and 20 % of each class
-drawn.json             the marker file: settings and photographs
+    portraits, resized     `A/<name>.png, B/…, C/…`    70, 20 and 10 %. Each contains attributes.csv.
+    shapes                 `train/<class>/<name>.png, test/<class>/…`    80 and 20 % of each class.
+    drawn.json             The marker file. It contains settings and photographs.
 
 Portraits are smooth faces in front of a plain background, with three known attributes. Each
 attribute holds for half of the images and is independent of the others. Attributes change wide

@@ -62,9 +62,9 @@ def lattice(step: int) -> tuple[Line, ...]:
     )
 
 
-# Up-convolution leaves a checkerboard of its stride (Odena, Dumoulin & Olah 2016), up-sampling
-# copies the spectrum at multiples of the old sampling rate (Frank et al. 2020, arXiv 2003.08685);
-# StyleGAN3 filters both away and leaves other, drifting lines and a cut spectrum; a latent
+# Up-convolution leaves a checkerboard of its stride (Odena, Dumoulin & Olah 2016). Up-sampling
+# copies the spectrum at multiples of the old sampling rate (Frank et al. 2020, arXiv 2003.08685).
+# StyleGAN3 filters both away and leaves other, drifting lines and a cut spectrum. A latent
 # decoder works in tiles of 8 x 8 pixels (Corvi et al. 2023, arXiv 2211.00680). Shares and levels
 # were chosen by measurement: a small network learns them, a single number does not reveal them.
 FINGERPRINTS: Mapping[str, MethodFingerprint] = {

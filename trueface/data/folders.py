@@ -60,7 +60,7 @@ class ListedFolder(NamedTuple):
     mark: FolderMark
     folders: tuple[str, ...]  # names of folders, hidden ones too, and of links, which may be broken
     images: tuple[str, ...]  # names of image files; both sorted
-    others: Mapping[str, int]  # files that are no images by their names: suffix → number
+    others: Mapping[str, int]  # files without the suffix of an image: suffix → number
     links: frozenset[str]  # those of `images` that are links
 
 

@@ -1,8 +1,8 @@
 """Headers of image files, read without pixels: sizes, and properties that reveal the class.
 
-The network gets the centre of an image, cropped and not resized. Of an image whose sides are four
-times as long as those of the training, it gets only a sixteenth of the area, and its answers mean
-little.
+The network gets the centre of an image, cropped and not resized. If the sides of
+an image are four times as long as those of the training, it gets only a sixteenth of the area. Its
+predictions then mean little.
 
 The accuracy of one header property as a classifier of fake and real is measured on images that were
 not used to derive the rule. If a property has many values, two samples of one class differ in

@@ -24,10 +24,10 @@ class MatchedImages:
 def match(images: Sequence[Image], keys: frozenset[str], others: frozenset[str]) -> MatchedImages:
     """Return the images that `keys` name, in the same order.
 
-    An image is found by its whole key. Social networks rename files. The first five characters of
-    its name therefore decide if three conditions hold: it is a shared copy, no list contains its
-    key, and no other image of the same folder matches better. A sixth digit must not make another
-    number of them.
+    An image is found by its whole key. Social networks rename files. Therefore the first five
+    characters of its name are sufficient under three conditions. It is a shared copy, no list
+    contains its key, and no other image of the same folder matches better. A sixth digit must not
+    turn them into another number.
 
     Args:
         images: any.

@@ -72,7 +72,7 @@ class ImageSurvey:
     # by modifier, as images name it: the method folders that are there, even empty ones; "" stands
     # for the images without one, where those of both labels are meant
     methods: Mapping[str, frozenset[str]]
-    passed_over: Mapping[str, int]  # files in the folders that are no images: suffix → number
+    passed_over: Mapping[str, int]  # files in the folders that are not images: suffix → number
     broken: tuple[str, ...]  # links below the data root that lead nowhere, in place of folders
     links: frozenset[str]  # files of images that are links, wherever these lead
 

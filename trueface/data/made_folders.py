@@ -106,7 +106,7 @@ def partners(root: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def divide_into_parts(names: Sequence[str], seed: int) -> dict[str, tuple[str, ...]]:
-    """Divide images into the parts A, B and C: 70, 20 and 10 %; see `divide_by_hash`.
+    """Divide images into the parts A, B and C of 70, 20 and 10 % (see `divide_by_hash`).
 
     The original splits the sorted list instead, which puts neighbours, such as frames of a video,
     into one part.

@@ -1,11 +1,12 @@
 """Images with equal or nearly equal pixels, found by their thumbnails.
 
-Equal pixels are exact: a SHA-256 of size and decoded RGB pixels. It requires decoding every image:
-on one core about 2 ms for a JPEG of 256 pixels, 10 ms for one of 1024, 50 ms for a PNG of 1024.
+Equal pixels are exact: a SHA-256 of size and decoded RGB pixels. It requires decoding every image.
+On one core a JPEG of 256 pixels takes about 2 ms, one of 1024 takes 10 ms, and a PNG of 1024 takes
+50 ms.
 
 Nearly equal pictures are found by thumbnails in two steps. Pairs whose 16 x 16 thumbnails
-correlate, straight or mirrored, are candidates. The brightness steps of the 32 x 32 thumbnails of a
-candidate must correlate, too, after one of the two was cropped by up to 6 % on any side. Copies
+correlate, straight or mirrored, are candidates. The brightness steps of their 32 x 32 thumbnails
+must correlate, too, after one of the two was cropped by up to 6 % on any side. Copies
 that are recompressed, resized to smaller, brightened, mirrored or cropped by 3 % are therefore
 recognised. A match is a hint, not a proof.
 """
@@ -31,9 +32,9 @@ from trueface.runtime.errors import BadImageError
 
 SIDE = 32  # pixels of a thumbnail
 COARSE = 16  # of the smaller one that chooses candidates
-# The thresholds were chosen on 8,500 real images (faces, CIFAR-10) whose closest pairs were looked
-# at: copies cropped by 3 % reach .82 (photographs of 256 pixels) or .77 (32 pixels), two pictures
-# of different people at most .78.
+# The thresholds were chosen by inspection of the closest pairs of 8,500 real images (faces, CIFAR-10).
+# Copies cropped by 3 % reach 0.82 (photographs of 256 pixels) or 0.77 (32 pixels). Two pictures of
+# different people reach at most 0.78.
 CANDIDATE = 0.8  # correlation of the smaller thumbnails
 NEAR = 0.79  # correlation of brightness steps
 SAME_SMALL = 0.985  # of the smaller thumbnails, where no finer detail need agree: tiny copies

@@ -63,7 +63,7 @@ def canonical_qualities(text: str) -> str:
 
 
 def with_files(text: str) -> str:
-    """Return qualities in which words that are no corruption, such as `c23`, refer to a list."""
+    """Return qualities in which words other than corruptions, such as `c23`, refer to a list."""
     return SEPARATOR.join(_with_files(word) for word in split_quality_words(text))
 
 

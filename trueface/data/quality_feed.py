@@ -73,8 +73,11 @@ def qualities_of(
 class QualityTransform:
     """The transform of a training in several qualities.
 
-    Output by form: paired is (M, 3, h, w), one image in each of M qualities. mixed is (3, h, w) in
-    one quality, drawn for each image and epoch. alone is (3, h, w) in the only quality.
+    The form determines the output:
+
+    paired: (M, 3, h, w), one image in each of M qualities.
+    mixed: (3, h, w) in one quality, drawn for each image and epoch.
+    alone: (3, h, w) in the only quality.
     """
 
     base: TrainTransform
@@ -223,7 +226,7 @@ class QualityLoader:
         images: under a `QualityTransform`, see `with_qualities`. If mixed, also features of such
             images.
         image_set: the items.
-        form: paired: a batch of B items has B·M rows; mixed: B rows.
+        form: A batch of B items has B·M rows if paired, B rows if mixed.
     """
 
     images: BatchLoader

@@ -88,7 +88,7 @@ def usual_limit(top: Path) -> int:
 
 
 def _entries(top: Path, *, written: bool = False) -> Iterator[CacheEntry]:
-    """Yield the segments of all decodings. Bytes are those reserved, or those written so far."""
+    """Yield the segments of all decodings. Sizes are reserved bytes, or with `written` the bytes on disk."""
     for pixels in top.glob(f"*/*{PIXELS}"):
         with contextlib.suppress(OSError):
             status = pixels.stat()

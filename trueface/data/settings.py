@@ -32,9 +32,9 @@ from trueface.runtime.ids import parse_model
 SELF_BLENDING = "trueface.data.forging.blending"
 
 
-# what batches can carry besides images and labels: attributes of `data.index.Image` …
+# columns of batches in addition to images and labels: attributes of `data.index.Image` …
 COLUMNS: Mapping[str, str] = {"quality": "modifier", "group": "method"}
-# … and what the CSV files of the setting `attributes` say of each image
+# … and columns of the CSV files of the setting `attributes`
 ATTRIBUTE_COLUMNS = ("demographic", "forgery")
 BATCH_SIZE = 64  # of trainings; the original's
 

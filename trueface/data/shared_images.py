@@ -1,10 +1,10 @@
 """Decoded images that all jobs of a machine share. The first that needs one decodes it.
 
-<cache>/decoded/lock                       held while space is freed
-<cache>/decoded/<decoding>/                images with the same decoding
-<cache>/decoded/<decoding>/claims          locked byte by byte by the process that decodes an image
-<cache>/decoded/<decoding>/<name>.pixels   consecutive images, each (H, W, 3) uint8; sparse, created with its final size
-<cache>/decoded/<decoding>/<name>.index    one record per image, in the order of writing
+`<cache>/decoded/lock`                       Held while space is freed.
+`<cache>/decoded/<decoding>/`                Images with the same decoding.
+`<cache>/decoded/<decoding>/claims`          Locked byte by byte by the process that decodes an image.
+`<cache>/decoded/<decoding>/<name>.pixels`   Consecutive images, each (H, W, 3) uint8. Sparse, with its final size.
+`<cache>/decoded/<decoding>/<name>.index`    One record per image, in the order of writing.
 
 An image exists if its record exists, and the record is written last. A killed process leaves pixels
 without a record, which the next writer overwrites. After a power failure a record may exist without

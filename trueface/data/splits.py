@@ -1,7 +1,7 @@
 """Split files, and the images on disk for training, validation and test.
 
-A split is a folder with train.json, val.json and test.json, each a list of keys ("<Method>/
-<Subset>/<name>", no suffix), or one JSON file with an object of the three lists. Keys name no
+A split is a folder with train.json, val.json and test.json, or one JSON file with an object of the
+three lists. Each list contains keys, `<Method>/<Subset>/<name>` without suffix. Keys name no
 modifier, so that one split serves an image and its shared copies. A key names the image on disk of
 exactly that name, or one that a social network renamed (see `image_keys`).
 """

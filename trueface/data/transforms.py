@@ -1,9 +1,9 @@
 """Transforms of an image between its file and the network.
 
-    training    resize crop* → centre crop → (unshared only: blur* → JPEG*) → flips* → patch*
-                → registered augmentations
-    testing     centre crop → corruptions → a few fixed patches of it, or the whole
-    copies      the test image, corrupted or mirrored, for a training in closed form
+    training: resize crop* → centre crop → (unshared only: blur* → JPEG*) → flips* → patch*
+        → registered augmentations
+    testing: centre crop → corruptions → a few fixed patches of it, or the whole
+    copies: The test image, corrupted or mirrored, for a training in closed form.
 
 Steps with * are random. Their randomness is a function of seed, image and epoch alone. Neither the
 order of loading nor the number of loading processes changes a pixel. Images stay uint8. The network

@@ -1,12 +1,12 @@
 """The vocabularies of data IDs: of detectors, of class networks, and of generators.
 
-Detectors: a subset key names one method folder (`gan2` is StyleGAN2), the images without such a
-folder (`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`); a modifier names
-how the images were shared (`pre` not at all, `fb` through Facebook …) or a union of that (`shr`,
+Detectors: A subset key names one method folder (`gan2` is StyleGAN2), the images without such a
+folder (`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`). A modifier names
+how the images were shared (`pre` not at all, `fb` through Facebook …) or a union of modifiers (`shr`,
 `all`). Users may add their own words to both. This module does not import torch.
 
-Networks of classes: a data set has the files of torchvision, or folders: `train/<class>/` with
-`test/<class>/`, or `<class>/` alone, which is then divided.
+Networks of classes: A data set has the files of torchvision, or folders. The folders are
+`train/<class>/` and `test/<class>/`, or `<class>/` alone, which is then divided.
 
 Generators: `images:A`, `labelled:train`, `classes:all`. The set determines what is known about the
 images. The part is a folder in the data root, or `all` for the root itself.
@@ -278,8 +278,8 @@ class DataIdResolver:
     def _subset_keys(self) -> Mapping[str, tuple[str, ...]]:
         keys = (*self._folders, *FLAT)
         members = {name: [key for key in keys if key.startswith(name)] for name in SUBSET_UNIONS}
-        # of words for the same folders the member of a union stands for all: a job that names the
-        # union gets the words in their written form only, and would miss one under another name
+        # If several words have the same folders, the member of a union replaces the others. A job that
+        # names the union gets its words in written form only, and would miss one under another name.
         members_first = sorted(self.subsets, key=lambda own: not own[0].startswith(SUBSET_UNIONS))
         by_folder = {folder: key for key, folder in SUBSETS.items()}
         same = _same(by_folder, members_first)
@@ -321,8 +321,8 @@ def _same(
 
     Args:
         built_in: the built-in word for a folder.
-        own: user-defined words and their folders. Of words with the same folders the first replaces
-            all. A word whose folders have separate words means those.
+        own: user-defined words and their folders. If several words have the same folders, the first
+            replaces all of them. A word whose folders have separate words means those.
     """
     plain = {
         word: tuple(sorted({str(PurePosixPath(folder)) for folder in folders}))

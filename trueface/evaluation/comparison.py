@@ -1,8 +1,8 @@
 """The inputs of a comparison: the scores of a model, in any folder.
 
-runs/<run>/<model ID>                   all score files of a model
-runs/<run>                              the same, if only one model of the run has scores
-…/<model>_vs_<data>.csv, .pkl           single files, current or of the original system
+`runs/<run>/<model ID>`                   All score files of a model.
+`runs/<run>`                              The same, if only one model of the run has scores.
+`…/<model>_vs_<data>.csv, .pkl`           Single files, current or of the original system.
 """
 
 import os

@@ -145,10 +145,10 @@ def _ratio(part: Integers, whole: Integers) -> Floats:
 def group_gaps(counts: GroupConfusion) -> dict[str, Floats]:
     """Return the measures of a table (), or of S tables (S,), in percent, except the AUC gap.
 
-    fpr_gap, tpr_gap, f_oae and f_dp are largest minus smallest FPR, TPR, accuracy and fraction called fake.
-    f_fpr is the sum of the distances of the groups' FPR from the overall one, f_eo that of FPR and TPR
-    together. f_meo is the larger one of FPR gap and TPR gap. NaN if fewer than two groups have a rate that
-    the measure compares.
+    `fpr_gap`, `tpr_gap`, `f_oae` and `f_dp` are largest minus smallest FPR, TPR, accuracy and fraction
+    called fake. `f_fpr` is the sum of the distances of the groups' FPR from the overall one, `f_eo` that of
+    FPR and TPR together. `f_meo` is the larger one of FPR gap and TPR gap. A measure is NaN if fewer than
+    two groups have a rate that it compares.
     """
     overall = counts.overall
     fpr, tpr = counts.fpr, counts.tpr

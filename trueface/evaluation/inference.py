@@ -177,7 +177,7 @@ def attack_images(
         score: asks the detector for its logits, as for `clean`.
         target: what the attack computes with.
         watch: progress and stop.
-        threshold: the logit above which the detector calls an image fake.
+        threshold: an image with a higher logit is classified as fake.
         saved: what happens to images when they are saved after the attack.
         queries: of each image, for attacks by scores.
         keep: gets every image as it was saved.

@@ -294,8 +294,8 @@ def standard_error(
     if not math.isfinite(variance):
         return StandardError(error=math.inf, freedom=1.0)
     freedom = variance**2 / sum(var**2 / df for _, var, df in pieces)
-    # estimates from two or three sources are small by chance, too, and are then outvoted: half of
-    # the word has what is expected where sources of all classes differ alike
+    # Estimates from two or three sources may be small by chance, and then have little weight. The degrees
+    # of freedom are therefore averaged with those expected if sources of all classes differ equally.
     expected = [
         ((1.0 if even else stratum.share) ** 2 * float(np.sum(stratum.parts**2)), df)
         for stratum, var, df in pieces

@@ -87,19 +87,22 @@ def restored_folders(folders: Iterable[Path]) -> list[RestoredFolder]:
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
-    """Return a row a purifier, `none` first, in the order of the folders.
+    """Return one row per purifier, `none` first, in the order of the folders.
 
     Args:
         run_folder: runs/<run>.
         tests: ("", name of a made folder) pairs; those without metrics, not done yet, are left out.
 
     Returns:
-        Rows with the keys method, mse (of the generator's outputs under attacks that do not know the
-        purifier), mse_adaptive, price_clean, net_calls, seconds (per image), verdict, share, psnr and ssim
-        (of the purified images against the originals), frechet, l1, linf (of the outputs again), features (the
-        network of frechet), images, seeds, attacks, gradient (of the adaptive attack: exact, or identity),
-        mse_<target> and mse_adaptive_<target>. With two seeds or more also <key>_sd, the standard deviation
-        over them. Values that were not measured are None. The price of `none` is 0, as it changes nothing.
+        Rows with the keys method, mse, mse_adaptive, price_clean, net_calls, seconds (per image), verdict,
+        share, psnr, ssim, frechet, l1, linf. Further keys are features (the network of frechet), images, seeds,
+        attacks, gradient, mse_<target> and mse_adaptive_<target>. With two seeds or more there is also
+        <key>_sd, the standard deviation over them.
+
+        The outputs of the generator determine mse, frechet, l1 and linf. For mse the attacks do not know the
+        purifier. `psnr` and `ssim` compare the purified images with the originals. `gradient` is that of the
+        adaptive attack, exact or identity. Values that were not measured are None. The price of `none` is 0,
+        as it changes nothing.
     """
     measured = restored_folders(paths.output_folder(run_folder, name) for _, name in tests)
     return [dict(row.record) for row in purifier_rows(measured)]

@@ -15,16 +15,16 @@ from trueface.runtime.ids import model_folder_name
 
 KEPT = "results.json"  # in the run's folder
 MEASURED_BY = "trueface.evaluation.result_rows:compare"  # its code: a metric added is measured
-# of its rows; 2: with precision to TPR at 1 % FPR; 3: intervals over sources; 4: calibrated measures,
-# conditions, videos; 5: tests that were not run; 6: the method of each model
+# Schema of its rows. 2 added precision to TPR at 1 % FPR, and 3 intervals over sources. 4 added calibrated
+# measures, conditions and videos. 5 added tests that were not run, and 6 the method of each model.
 KEPT_SCHEMA = 6
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
     """Return one row for each model and each set of test images, and rows that pool them.
 
-    Scores of real images are joined with the scores of fakes under the same modifiers (the original system's
-    `merge_real`), so that every row has both classes if any test gives them. Tests of two data roots are
+    Scores of real images are joined with the scores of fakes under the same modifiers. The original system
+    called this `merge_real`. Every row then has both classes if any test gives them. Tests of two data roots are
     never joined, because equal paths there are other images. Rows keep the order of `tests`. A model's pooled
     row follows its rows of the same modifiers.
 
@@ -37,10 +37,10 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
     Returns:
         Rows with the keys model, method (train, or that of its unlearning), data, modifier, condition, pooled,
-        n, the name of each metric (accuracy, balanced_accuracy, precision, recall, f1, auc, ap, eer,
-        tpr_at_1fpr, ece, loss), accuracy_by_images, balanced_accuracy_by_images, auc_by_images,
-        balanced_accuracy_at_threshold, ece_unscaled, ece_scaled, threshold, temperature, sources, few_sources,
-        confusion, verdict, reason, reasons, data_root, seconds.
+        n, and the name of each metric. The metrics are accuracy, balanced_accuracy, precision, recall, f1, auc,
+        ap, eer, tpr_at_1fpr, ece and loss. Further keys are accuracy_by_images, balanced_accuracy_by_images,
+        auc_by_images, balanced_accuracy_at_threshold, ece_unscaled, ece_scaled, threshold, temperature, sources,
+        few_sources, confusion, verdict, reason, reasons, data_root, seconds.
 
         A measure is {"value", "low", "high"}. It is None if `reasons` says why, or, for those after calibration,
         if validation gave none. Its interval is over the population of sources, `_by_images` over other images

@@ -1,8 +1,8 @@
 """Score files: the output of a model for each image, one row per image, as CSV.
 
 Columns: `path` below the data root, `key` (the name that all copies of an image share), `label`
-(1 fake, 0 real) and `logit` (positive = fake), with enough digits for the same float32. If images are
-frames there is also `video`, the path of the video below the data root. Files of the original system are
+(1 fake, 0 real) and `logit` (positive = fake). Logits have enough digits for the same float32. If images
+are frames there is also `video`, the path of the video below the data root. Files of the original system are
 read as well. They do not name images, so their rows are called "#0", "#1", …
 """
 

@@ -1,11 +1,11 @@
 """Digests of files, cached for later processes by the status of each file.
 
 A digest is valid while the status of its file is unchanged. A file that was not written since has
-the same inode, size, mtime and ctime, so that a second job reads the status of 200,000 images and
+the same inode, size, mtime and ctime. A second job therefore reads the status of 200,000 images and
 none of the images. A file whose last change is more recent than one tick of its clock may change
 again undetected: its digest is not cached.
 
-    <folder>/digests-<machine>.bin     a checksum, then one row per file; inodes mean nothing elsewhere
+    <folder>/digests-<machine>.bin     A checksum, then one row per file. Inodes have no meaning elsewhere.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class Table:
-    """Rows of digests, found by a file's status; 80 bytes a file, as there may be a million."""
+    """Rows of digests, found by a file's status. A row has 80 bytes, as there may be a million files."""
 
     def __init__(self, rows: "np.ndarray[tuple[int], np.dtype[np.void]]") -> None:
         order = np.argsort(rows["inode"], kind="stable")

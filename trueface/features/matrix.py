@@ -2,11 +2,11 @@
 
 A shard is an immutable file of rows, named by the SHA-256 of its bytes.
 
-    trueface features 1⏎   magic, with the schema
-    header                 one line of JSON: the identity in full, rows, width, seconds
-    row keys               32 bytes per row
-    zeros                  up to a multiple of 4096 bytes
-    features               float32, little-endian, (rows, width)
+    trueface features 1⏎   The magic, with the schema.
+    header: One line of JSON with the complete identity, rows, width and seconds.
+    keys: The row keys, 32 bytes per row.
+    zeros: Padding up to a multiple of 4096 bytes.
+    features: float32, little-endian, (rows, width).
 
 The file is memory-mapped, never unpickled. The reader checks that the SHA-256 of its bytes is that
 of its name (see `file_digests`).

@@ -1,7 +1,7 @@
 """The feature store: features of images from frozen backbones, shared by all jobs.
 
-    features/<body>-<identity>-v<view>.lock              locked by the computing process; its mtime: the last use
-    features/<body>-<identity>-v<view>-<SHA-256>.features  a shard: rows of features, immutable
+    `features/<body>-<identity>-v<view>.lock`                Locked by the computing process. Its mtime is the last use.
+    `features/<body>-<identity>-v<view>-<SHA-256>.features`  A shard. It contains rows of features and is immutable.
 
 A row is found by everything that it depends on, so no row is ever stale. The first job that needs a
 view computes it. Others wait and then read it. A later job with more images adds a shard of the

@@ -19,8 +19,8 @@ WORD_HELP: Mapping[str, str] = {
 }
 WORD_SHAPE = "WORD=FOLDER[,FOLDER]"
 
-# defaults of the original command line that differ from a queued job: it saves nothing by default
-# to, it loads with all cores, and it tests in batches as large as those of a training.
+# Defaults of the original command line that differ from those of a queued job. It saves nothing,
+# loads with all cores, and tests in batches as large as those of a training.
 CLASSIC_DEFAULTS: Mapping[str, Any] = {
     "batch_size": BATCH_SIZE,
     "save_weights": False,

@@ -95,7 +95,7 @@ class ScoringModel:
 
     @property
     def threshold(self) -> float:
-        """The logit above which the model calls an image fake."""
+        """The decision threshold: an image with a higher logit is classified as fake."""
         calibration = self.calibration
         return 0.0 if calibration is None else calibration.threshold
 

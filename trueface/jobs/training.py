@@ -1,14 +1,14 @@
 """The entry function of `train`: from lists of images to weights, in one order.
 
-    lists       which images are learned, and which validate
-    images      both sets as they shall be seen, with labels, columns and order
-    model       what the training starts from
-    feeds       what the model reads by steps: pixels, or features
-    objective   what is minimized
-    fit         by steps, or in closed form
-    finish      what is left of it
+    lists: Select the images for training and for validation.
+    images: Prepare both sets with transforms, labels, columns and order.
+    model: Load the model that the training starts from.
+    feeds: Prepare the input of the steps, pixels or features.
+    objective: Choose the loss to minimize.
+    fit: Train by steps, or in closed form.
+    finish: Write the results.
 
-Each feature of a training is a part (`trueface.training.parts`) that has its say at these points.
+Each feature of a training is a part (`trueface.training.parts`) with methods for these stages.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """Logits of any classifier: K of them, or one, which equals the two logits 0 and z.
 
-The softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)), and its cross entropy is the binary one, so
-that no method needs to know how many logits a model has.
+The softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)), and its cross entropy is the binary one.
+Methods therefore do not depend on the number of logits of a model.
 """
 
 import torch

@@ -409,7 +409,7 @@ class CosineTransform(StatisticsFamily):
 
 
 class BlockCosine(StatisticsFamily):
-    """Of each coefficient of Y, Cb, Cr: log mean magnitude, log deviation, share below 0.5.
+    """Log mean magnitude, log deviation and share below 0.5 of each coefficient of Y, Cb and Cr.
 
     Blocks start at the first pixel, as in JPEG. The rest at the right and at the bottom is not
     used. The shares have no gradient.

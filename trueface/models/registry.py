@@ -2,8 +2,9 @@
 
 What `@register_model`, `@register_family`, `@register_library` and `@register_classifier` declare
 in the files of `architectures` is read from their text. A file is imported when a network of it is
-built. A name is that of a network, `slim18`; of a library and its network, `tv/convnext_tiny`; or
-of a family and its inner network, `patch/baseline` or `linear/timm/vit_small_patch16_224`. Networks
+built. A name has one of three forms. It is that of a network (`slim18`), of a library and its
+network (`tv/convnext_tiny`), or of a family and its inner network (`patch/baseline` or
+`linear/timm/vit_small_patch16_224`). Networks
 that are trained from scratch on any number of classes, as for CIFAR, have separate names, and a
 recipe.
 """
@@ -92,8 +93,9 @@ class BuiltNetwork:
 class Family(Declared):
     """Declares networks that are built from another one: `FAMILY/NETWORK`.
 
-    The function below it gets a `BuiltNetwork`: the inner network, complete and with its weights,
-    with a last layer of one logit at `spec.head`, and the mean and std of the settings. It returns
+    The function below it gets a `BuiltNetwork`, which contains the inner network and the mean and
+    std of the settings. The inner network is complete, with its weights and a last layer of one logit
+    at `spec.head`. The function returns
     the network of the family, which may contain the inner one completely or in part.
     """
 

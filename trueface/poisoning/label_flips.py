@@ -69,8 +69,8 @@ def choose_flips(
             Their number must match the rate of `poison` to within half a point or one image.
 
     Raises:
-        DataError: fewer images of the class than labels to flip, no label to flip, or a list that
-        does not match the images, the rate or the kind of poison.
+        DataError: The class has fewer images than labels to flip, or there is no label to flip. Also
+            if a list does not match the images, the rate or the kind of poison.
         UnknownName: an unknown kind of poison.
     """
     kind = poison.kind or FLIP

@@ -1,10 +1,10 @@
 """A model that can be passed on: weights, provenance and test results in one folder.
 
-model.json      names the files with their SHA-256, and the model
-weights.pt      a checkpoint, without paths of the original machine
-provenance.json the same facts as in the checkpoint, as text
-tests.json      the rows of its tests, and its errors by source
-card.md         the model card: training data, test results, failures, and unsuitable uses
+    model.json: The name of the model, and the names of the files with their SHA-256.
+    weights.pt: A checkpoint, without paths of the original machine.
+    provenance.json: The same facts as in the checkpoint, as text.
+    tests.json: The rows of its tests, and its errors by source.
+    card.md: The model card, with training data, test results, failures, and unsuitable uses.
 
 `model.json` ends with a digest over all of it. A folder with a changed byte is refused, and the
 message names the file. The digest is not a signature: anyone who can write all files can write the

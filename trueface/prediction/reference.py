@@ -2,8 +2,8 @@
 
 The distance is the mean over the features of their squared, clipped standard scores, 1 for an image
 like those of the training. For a training on faces it was tested on photographs of other objects,
-flat colours and noise, and compared with a low-rank Mahalanobis distance and the nearest projected
-neighbour. These detect no more of them, and need more numbers.
+flat colours and noise. It was compared with a low-rank Mahalanobis distance and the nearest projected
+neighbour. These detect no more of the test images, and need more numbers.
 
 Sources: D. Hendrycks and K. Gimpel, arXiv 1610.02136, for the task; K. Lee et al., arXiv
 1807.03888,
@@ -52,8 +52,8 @@ class FeatureDistance:
     ) -> "FeatureDistance | None":
         """Return the model of features (N, F), with a limit from those of validation (M, F).
 
-        Features of copies of images, such as corrupted ones, are passed as further arrays of both,
-        because copies that a detector was trained on are not distant from its training.
+        Features of copies of images, such as corrupted ones, are passed as further arrays of both.
+        Copies that a detector was trained on are not distant from its training.
 
         None if validation has too few images, or images have too many features.
 

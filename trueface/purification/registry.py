@@ -1,7 +1,7 @@
 """`jpeg75+oneshot10`: purifiers as they are written, one after another. No torch here.
 
 purifier = "none" | step ("+" step)*
-step     = name number? ("x" times)?      oneshot20x2: twice; the number's range is the method's
+step     = name number? ("x" times)?      `oneshot20x2` runs twice. The method limits the number.
 
 The arguments of `@register_purifier` in the files of `methods` are read from their text; a file is imported
 when an image is purified. Settings name purifiers so.
@@ -86,7 +86,7 @@ class PurifierStep:
 
     @property
     def largest_t(self) -> int:
-        """The largest step of the diffusion that its text names; 0: it names none."""
+        """The largest step of the diffusion that its text names, or 0 if it names none."""
         spec = SPECS[self.name]
         if spec.needs != "diffuser" or self.value is None:
             return 0
@@ -118,7 +118,7 @@ class PurifierName:
 
     @property
     def largest_t(self) -> int:
-        """The largest step of the diffusion that its text names; 0: it names none."""
+        """The largest step of the diffusion that its text names, or 0 if it names none."""
         return max(step.largest_t for step in self.steps)
 
     @property

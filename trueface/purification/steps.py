@@ -155,6 +155,6 @@ class Tools:
         return lambda t: noise.normal(f"{self.stream}z{t}", like)
 
 
-# images N×C×H×W in [-1, 1], the purifier's number (None: estimated, or it takes none), and its tools
-# → images of the same shape, which are clipped to [-1, 1] afterwards
+# Maps images N×C×H×W in [-1, 1], the purifier's number and its tools to images of the same shape.
+# The number is None if it is estimated or not used. The caller clips the result to [-1, 1].
 Method = Callable[[Tensor, float | None, Tools], Tensor]

@@ -1,9 +1,10 @@
 """The page of fairness; templates/fairness.html, which escapes what comes from the run.
 
 The gap does not decide the order of the methods. Sentences say which gaps exceed chance, and which methods
-are comparable. Plots: AUC against the FPR gap, one dot per seed and one mark per method, with the chance
-level shaded; bars of gaps; FPR and FNR of each group. Tables: counts and rates of each seed; the leaderboard,
-method × AUC × gaps. Rates, gaps and floors are in percent, AUC in [0, 1].
+are comparable. The first plot shows AUC against the FPR gap, one dot per seed and one mark per method,
+with the chance level shaded. The other plots show bars of gaps, and FPR and FNR of each group. Tables show
+counts and rates of each seed, and the leaderboard, method × AUC × gaps. Rates, gaps and floors are in percent,
+AUC in [0, 1].
 """
 
 from collections.abc import Iterator, Mapping, Sequence

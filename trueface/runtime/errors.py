@@ -1,13 +1,20 @@
 """Errors of the laboratory.
 
     launcher.api.UsageError      exit code 2
-    ├── DeclarationError         2   a plug-in whose file does not say plainly what it is
-    └── DataError                2   a data folder, split or data ID that gives no images
-        ├── BadImageError        1   a file that cannot be decoded, where the settings say `stop`
-        ├── CheckpointError      1   a trained model that is absent, broken or another one
-        └── RecordError          1   a poison record that does not fit the images at hand
+    ├── DeclarationError         2
+    └── DataError                2
+        ├── BadImageError        1
+        ├── CheckpointError      1
+        └── RecordError          1
     launcher.api.MachineError    exit code 3
-    └── WeightsError             3   pretrained weights that cannot be had here
+    └── WeightsError             3
+
+    DeclarationError: The file of a plug-in does not declare its type clearly.
+    DataError: A data folder, split or data ID gives no images.
+    BadImageError: A file cannot be decoded, and the setting is `stop`.
+    CheckpointError: A trained model is absent, broken or another one.
+    RecordError: A poison record does not match the images.
+    WeightsError: Pretrained weights are not available on this machine.
 
 All of them are shown without a traceback.
 """

@@ -20,8 +20,8 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")  # others start programs
 PIXELS = 1 << 27  # 400 MiB as RGB; a photograph of 100 megapixels passes, a bomb does not
 FILE_BYTES = 1 << 29  # of a file on disk; 8-bit colour of as many pixels takes less
 
-# What matters of them is checked here. Once for the process, as filters belong to all threads: two
-# that set them for a moment each would leave those of the other behind.
+# This module checks the important causes of these warnings itself. The filter is set once per process,
+# because threads share filters. Two threads with temporary filters would leave each other's filters behind.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 

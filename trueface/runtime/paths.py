@@ -1,29 +1,29 @@
 """Paths of a model's files below its folder, runs/<run>/<model ID>/.
 
-model_id.txt                   the model's ID, where it is too long to be the folder's name
-checkpoints/best.pt            the weights of the best epoch
-checkpoints/optimizer.pt       the optimizer's state of the same epoch, where it is kept
-checkpoints/last.pt            the weights of a training that was stopped; gone when it is done
-checkpoints/resume.pt          all that an interrupted training needs to go on; gone when it is done
-provenance.json                what the weights were made of and with: the same as in best.pt
-history.csv                    one row an epoch
-poison.json                    which training labels were wrong
-bad_images/<list>.csv          images that could not be decoded: path, reason
-images/<data>/                 a test's images as they were scored, where they are kept: a data root
-features/<list>.npz            what the last layer gets, one row an image, where it is kept
-preview.png                    what the network sees, where it was asked for
-learned_from.json              which lists its weights were trained on, and its base
-scores/<model>_vs_<data>.csv   one row an image
-triggered/<model>_vs_<data>.csv  the same with the backdoor's patch on every image
-metrics/<data>.json            what follows from the scores
-conditions/                    the same two of tests under conditions, such as corrupted images:
-                               <model>_vs_<data>@<conditions>.csv, <data>@<conditions>.json
-unlearning.json                what an unlearning did and took: see `trueface.unlearning.record`
-erasing.json                   what an erasing did and took
-answers/before.npz             the base's logits of what was forgotten, kept, checked and tested
-answers/after.npz              the same of the model
-plane.npz                      features of some samples in a plane, before and after
-<type>_<model>_<data>.log      what a classic command line said
+`model_id.txt`                   The model's ID, if it is too long for a folder name.
+`checkpoints/best.pt`            The weights of the best epoch.
+`checkpoints/optimizer.pt`       The optimizer's state of the same epoch, if it is kept.
+`checkpoints/last.pt`            The weights of a stopped training. Deleted when the training is complete.
+`checkpoints/resume.pt`          The state of an interrupted training. Deleted when the training is complete.
+`provenance.json`                The data and settings of the weights. The same as in best.pt.
+`history.csv`                    One row per epoch.
+`poison.json`                    The training labels that were wrong.
+`bad_images/<list>.csv`          Images that could not be decoded, with path and reason.
+`images/<data>/`                 The scored images of a test, if they are kept, as a data root.
+`features/<list>.npz`            The input of the last layer, one row per image, if it is kept.
+`preview.png`                    The input images of the network, if requested.
+`learned_from.json`              The lists that its weights were trained on, and its base.
+`scores/<model>_vs_<data>.csv`   One row per image.
+`triggered/<model>_vs_<data>.csv`  The same with the backdoor's patch on every image.
+`metrics/<data>.json`            The metrics of the scores.
+`conditions/`                    Scores and metrics of tests under conditions, such as corrupted images.
+                                 Files are `<model>_vs_<data>@<conditions>.csv` and `<data>@<conditions>.json`.
+`unlearning.json`                The results and the cost of an unlearning (see `trueface.unlearning.record`).
+`erasing.json`                   The results and the cost of an erasing.
+`answers/before.npz`             The base's logits for the forget, retain, validation and test samples.
+`answers/after.npz`              The model's logits for the same samples.
+`plane.npz`                      Features of some samples in a plane, before and after.
+`<type>_<model>_<data>.log`      The output of a classic command line.
 """
 
 import hashlib

@@ -6,8 +6,8 @@ class; its number is label · G + group, so that the real images come first.
 Losses are weighted by the conditional value at risk (CVaR): over images, over groups, and over
 both. CVaR_alpha of losses is the mean of their worst share alpha: 1 is the mean, and 0 would be the
 maximum. It is written as a weighted sum whose weights are constants of the gradient and sum to 1
-for every number n of losses: 1/(alpha n) for each of the floor(alpha n) worst, the rest of 1 for
-the next, 0 for the others. (R. T. Rockafellar and S. Uryasev, Journal of Banking & Finance 26
+for every number n of losses. Each of the floor(alpha n) worst has the weight 1/(alpha n), the next
+one the rest of 1, the others 0. (R. T. Rockafellar and S. Uryasev, Journal of Banking & Finance 26
 (2002), state it as a minimum over a threshold λ. With λ at the k-th worst loss, the gradient of
 max(0, loss - λ) drops that loss. A group of one image would have no gradient.)
 

@@ -140,7 +140,7 @@ class ClassifySettings(Settings):
 
     @property
     def trainer(self) -> TrainerConfig:
-        """What the trainer works with."""
+        """The configuration of the trainer."""
         recipe = self.recipe
         return TrainerConfig.from_settings(
             self,

@@ -58,10 +58,10 @@ class CollaborationStatistics(NamedTuple):
 class CollaborationObjective(Objective):
     """An objective with the dependence between qualities added.
 
-    At the end of each epoch it measures the effect of the term: the norm of its gradient over all
-    trainable parameters, as a fraction of that of the classification loss, and the dependence
-    between features of the qualities compared with permuted items. Measuring uses no random numbers
-    and changes no weight.
+    At the end of each epoch it measures the effect of the term. The first measure is the norm of
+    its gradient over all trainable parameters, as a fraction of that of the classification loss. The
+    second is the dependence between features of the qualities, compared with permuted items.
+    Measuring uses no random numbers and changes no weight.
 
     Args:
         inner: the objective of the classification.

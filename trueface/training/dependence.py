@@ -2,15 +2,14 @@
 
 With Gram matrices K and L of B items and H = I - 11ᵀ/B:
 
-    plain        (B-1)⁻² tr(K H L H), the biased estimator of A. Gretton et al., ALT 2005
-    normalised   HSIC(a, b) / √(HSIC(a, a) HSIC(b, b)) in 0 … 1, 1 for a = b
-    cca          tr(R_a R_b), R = K̃ (K̃ + ε B I)⁻¹, K̃ = H K H, ε = 1e-5, in 0 … B-1; K. Fukumizu et al.,
-                 NIPS 2007
+    plain: (B-1)⁻² tr(K H L H), the biased estimator of A. Gretton et al., ALT 2005.
+    normalised: HSIC(a, b) / √(HSIC(a, a) HSIC(b, b)) in 0 … 1, 1 for a = b.
+    cca: tr(R_a R_b), R = K̃ (K̃ + ε B I)⁻¹, K̃ = H K H, ε = 1e-5, in 0 … B-1. K. Fukumizu et al., NIPS 2007.
 
 The kernel is exp(-‖zᵢ-zⱼ‖² / (2 s²)). Its width s is the median distance of the batch, detached, by
 default. The published QAD configurations name sigma = 6 without a kernel. `dim` is the scaling in
 the public code of the HSIC bottleneck, s² = sigma² d for features of length d. With either, the
-plain form changes no weight at the published alpha: the gradient of the term is 1e-9 of that of the
+plain form changes no weight at the published alpha. The gradient of the term is 1e-9 of that of the
 loss, or zero if K is the identity.
 """
 

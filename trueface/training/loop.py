@@ -14,13 +14,14 @@ The gradients of a step may be taken at perturbed weights with a higher loss, by
 
 Both make two passes per step: g at the original weights, and the gradient of the optimizer's step
 at the perturbed ones. In the second pass nothing else differs: dropout draws the same masks, and
-buffers (the running statistics of batch norm) keep the values of the first pass. Differences from
-the published programs:
-  - weights come back from a copy: adding and subtracting does not restore their bits;
-  - AWP's direction comes from the model itself. The published proxy, a copy that takes one SGD step
-    without momentum or decay, gives the same direction, as its length is divided out;
-  - AWP's masks of dropout are those of the first pass, and it moves no statistics of a second
-  model.
+buffers (the running statistics of batch norm) keep the values of the first pass. There are
+three differences from the published programs:
+
+1. Weights are restored from a copy, because adding and subtracting does not restore their bits.
+2. AWP's direction comes from the model itself. The published proxy is a copy that takes one SGD step
+   without momentum or decay. It gives the same direction, as its length is divided out.
+3. AWP's masks of dropout are those of the first pass, and it does not change statistics of a second
+   model.
 
 With fp16 the scale of the loss is divided out with the norm of the gradient. Each rank of a group
 has the averaged gradients, so all perturb their weights equally.

@@ -1,13 +1,13 @@
 """The learning rate of a training: five schedules, one of which is torch's own.
 
-    plateau          `lr_gamma`, a tenth, after every epoch that is more than `lr_decay_epochs` later than the
-                     best one. The original's rule: counting continues after a decay, which torch's
-                     ReduceLROnPlateau would restart
-    step             `lr_gamma`, a tenth, after every `lr_decay_epochs` epochs, as torch's StepLR
-    onecycle         torch's OneCycleLR, step by step; L. Smith and N. Topin, arXiv 1708.07120
-    warmup_cosine    of classes: a linear rise over 5 % of the steps, then a cosine to nothing
-    warmup_onecycle  of classes: a cosine from 4 % to the highest over 30 % of the steps, and another
-                     to nothing; torch's OneCycleLR rises for one step less and ends at 4e-6
+    plateau: A factor of `lr_gamma` (0.1) after every epoch that is more than `lr_decay_epochs` later
+        than the best one. As in the original, counting continues after a decay. The counter of torch's
+        ReduceLROnPlateau would restart.
+    step: A factor of `lr_gamma` (0.1) after every `lr_decay_epochs` epochs, as torch's StepLR.
+    onecycle: The OneCycleLR of torch, step by step (L. Smith and N. Topin, arXiv 1708.07120).
+    warmup_cosine: For classes. A linear rise over 5 % of the steps, then a cosine to zero.
+    warmup_onecycle: For classes. A cosine from 4 % to the highest rate over 30 % of the steps, then a
+        cosine to zero. The OneCycleLR of torch rises for one step less and ends at 4e-6.
 
 The last two are closed forms of the step number. As torch's LambdaLR they would be ahead of the
 history by one step, and warn if half precision skips the first.

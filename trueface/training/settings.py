@@ -220,7 +220,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
 
     @property
     def trainer(self) -> TrainerConfig:
-        """What the trainer works with."""
+        """The configuration of the trainer."""
         return TrainerConfig.from_settings(self, fused=True)
 
     @property
@@ -325,7 +325,7 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
 
     @property
     def trainer(self) -> TrainerConfig:
-        """What the trainer works with."""
+        """The configuration of the trainer."""
         return replace(super().trainer, objective=self.used_objective, options=self)
 
     @property

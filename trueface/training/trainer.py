@@ -232,9 +232,9 @@ def fit(
         config: optimizer, schedule, trainable layers, and the selection of the epoch.
         watch: device, progress, stop. The precision is that of `config`.
         objective: minimised. None: the one that `config` names.
-        after_epoch: called with the history, "best" if this epoch is the best so far ("last" if the
-            training was stopped), the model to keep, and a function that returns a copy of the
-            optimizer's state.
+        after_epoch: called with the history, a name, the model to keep, and a function that returns a
+            copy of the optimizer's state. The name is "best" if this epoch is the best so far, "last" if
+            the training was stopped.
         state: of the optimizer that trained `model` before. None: a fresh optimizer.
         saving: options for resuming an interrupted training. None disables it.
         group: the processes that share each batch. All of them end with the same weights.

@@ -10,11 +10,13 @@ Precision and recall on two Gaussian classes of 64 features, 1000 samples, 10 % 
 means of four draws. The first row is confident learning alone, the second is the final result. "One way"
 means flips in one direction. Columns are the accuracy of the best linear separation.
 
-separation           90 %           95 %           98 %           99.5 %
-at first             0.68, 0.68     0.86, 0.72     0.96, 0.75     0.99, 0.79
-in the end           0.69, 0.75     0.81, 0.85     0.92, 0.91     0.99, 0.98
-one way, at first                   0.79, 0.58     0.89, 0.60     0.96, 0.60
-one way, in the end                 0.92, 0.81     0.97, 0.90     1.00, 0.93
+    separation           90 %           95 %           98 %           99.5 %
+
+    at first             0.68, 0.68     0.86, 0.72     0.96, 0.75     0.99, 0.79
+    in the end           0.69, 0.75     0.81, 0.85     0.92, 0.91     0.99, 0.98
+
+    one way, at first                   0.79, 0.58     0.89, 0.60     0.96, 0.60
+    one way, in the end                 0.92, 0.81     0.97, 0.90     1.00, 0.93
 
 The limit: if classes overlap, a flipped label near the border looks like a true one of the other class.
 At 10 % flipped labels and a precision of 0.80, the best rule has a recall of 0.69 at a separation of

@@ -188,7 +188,7 @@ class ForgettingSettings(ClassifySettings):
 
     @property
     def goal(self) -> Goal:
-        """What shall be forgotten."""
+        """The type of the forget set, instances or a class."""
         return "instances" if self.forget_fraction else "class"
 
     @property

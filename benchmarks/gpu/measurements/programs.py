@@ -1,10 +1,10 @@
-"""Programs that take memory of a card: for this process, and to be queued.
+"""Programs that take memory of a GPU, in this process or as jobs in the queue.
 
-python -m benchmarks.gpu.measurements.programs hold BYTES GATE     hold memory until the file GATE is there
-python -m benchmarks.gpu.measurements.programs grow BYTES          take memory step by step, then end
-python -m benchmarks.gpu.measurements.programs fault               write to address 0 on the card: an Xid
+`python -m benchmarks.gpu.measurements.programs hold BYTES GATE`     Hold memory until the file GATE exists.
+`python -m benchmarks.gpu.measurements.programs grow BYTES`          Take memory step by step, then end.
+`python -m benchmarks.gpu.measurements.programs fault`               Write to address 0 on the GPU, which causes an Xid.
 
-In a rehearsal the memory is that of the simulated card.
+In a rehearsal the memory is that of the simulated GPU.
 """
 
 import contextlib

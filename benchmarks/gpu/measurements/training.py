@@ -1,10 +1,10 @@
-"""Images per second: our training and testing, the original's loop, the loader alone, the card alone.
+"""Images per second: our training and testing, the original's loop, the loader alone, the GPU alone.
 
-ours           `Loop.run`: loading processes, device feed, steps; validation is not counted
-original       Pillow and torchvision's transforms in as many processes, contiguous float32,
-blocking copies, the loss read back after each step
-loader alone   our loading processes, and nothing done with the batches
-card alone     our steps on a batch that is on the card already
+`ours`           `Loop.run` with loading processes, device feed and steps. Validation is not counted.
+`original`       Pillow and torchvision's transforms in as many processes. Contiguous float32, blocking copies,
+                 the loss read back after each step.
+`loader alone`   Our loading processes. The batches are not used.
+`card alone`     Our steps on a batch that is already on the GPU.
 """
 
 import time

@@ -1,9 +1,11 @@
 """Changes the launcher's own processes from outside, for the proof: imported by every Python there.
 
-CHAOS_DELAY_S  longest time that a supervisor loses before it gives its order the name `started`
-CHAOS_DELAYED  the share of supervisors that lose any time at all
-CHAOS_DELAYS   file that gets a byte for each of them
-CHAOS_GUARD    `off`: that name is no longer given exclusively, and the proof must fail
+These environment variables configure the changes:
+
+    CHAOS_DELAY_S: Longest delay in seconds of a supervisor before it links its order as `started`.
+    CHAOS_DELAYED: Fraction of supervisors with a delay.
+    CHAOS_DELAYS: File that gets one byte for each delayed supervisor.
+    CHAOS_GUARD: If `off`, that name is no longer exclusive, and the proof must fail.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""docs/clusters.md tells of every setting of [backends.NAME], with the default that holds; its examples can be read."""
+"""docs/clusters.md lists every setting of [backends.NAME] with its default, and its examples are valid."""
 
 import re
 import tomllib

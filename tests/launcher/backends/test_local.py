@@ -32,11 +32,11 @@ class Engine:
         return make(BackendSettings(name="here", kind="local", **settings), self.home)  # type: ignore[arg-type]
 
     def seen(self, desk: Desk) -> Observation:
-        """What the engine says of a pilot."""
+        """Return the engine's observation of a pilot."""
         return self.backend.observe([desk.folder.token])[desk.folder.token]
 
     def ends(self, desk: Desk) -> Observation:
-        """Wait for a pilot's end; return what the engine says of it."""
+        """Wait for a pilot's end, and return the engine's observation of it."""
         until(lambda: self.seen(desk).stage is AllocationState.ENDED, "it ends")
         return self.seen(desk)
 

@@ -1,4 +1,4 @@
-"""Ray as an engine: what is asked of it, and the states that it tells."""
+"""Ray as an engine: the requests to it, and the states that it reports."""
 
 import json
 import os

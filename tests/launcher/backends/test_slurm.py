@@ -61,7 +61,7 @@ def stub(tmp_path: Path) -> Stub:
 
 @pytest.fixture
 def calls(tmp_path: Path) -> Callable[[], list[str]]:
-    """What was called, each with its arguments."""
+    """Return the calls, each with its arguments."""
     return lambda: (tmp_path / "calls").read_text().splitlines()
 
 
@@ -73,7 +73,7 @@ def a_pilot(folder: Path, token: str = TOKEN) -> tuple[PilotFolder, PilotSpec]:
 
 
 def seen(slurm: Slurm, node: str = "") -> Observation:
-    """What is told of our pilot, which may have said that it is on a node."""
+    """Return the observation of our pilot, which may have reported its node."""
     return slurm.observe([TOKEN], {TOKEN: node} if node else {})[TOKEN]
 
 

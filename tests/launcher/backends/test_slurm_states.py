@@ -1,4 +1,4 @@
-"""What sbatch is asked, and what it, squeue and sinfo say."""
+"""The arguments of sbatch, and the output of sbatch, squeue and sinfo."""
 
 import math
 import shlex

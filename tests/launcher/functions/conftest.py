@@ -1,4 +1,4 @@
-"""What the tests of functions can ask for."""
+"""Fixtures for the tests of functions."""
 
 import threading
 import time

@@ -382,7 +382,7 @@ def test_terminal_gets_a_progress_bar(
     assert drawn.out == ""
 
 
-# --- Only what nobody else can have written is read; what is written appears whole
+# --- Only private files are read, and a written file appears complete
 
 
 def a_file(folder: Path) -> Path:

@@ -410,7 +410,7 @@ def test_function_that_requests_a_gpu_on_a_machine_without_one_warns(
     home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    home.stop_record.write_text("{}")  # no scheduler looks at the GPUs
+    home.stop_record.write_text("{}")  # no scheduler polls the GPUs
     submit(int, hold=True)
     assert "GPU" not in capfd.readouterr().err
     submit_many(int, ["1", "2"], gpus=1, hold=True)

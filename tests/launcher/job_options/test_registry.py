@@ -11,7 +11,7 @@ from launcher.job_options.registry import JobOption, JobRequest, job_options, re
 from launcher.job_options.value_types import TRUTH, WORD, span
 from tests.launcher.language import a_plan, refusal
 
-# An example of each option, as a task file has it, and what it makes of a request.
+# An example of each option in the form of a task file, and the resulting request.
 EXAMPLES = {
     "cpus": ("2", JobRequest(resources=Resources(cpus=2))),
     "ram": ("1KiB", JobRequest(resources=Resources(ram=1024))),

@@ -1,4 +1,4 @@
-"""What tests of pilots can ask for."""
+"""Fixtures for the tests of pilots."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,8 @@
 """A double of a network file system: two folders that show each other's files late, as two clients of NFS may.
 
-A new name is seen on the other side only after a while, as names and their absence are cached; of what was appended,
-any part may be seen first; what was written before its name was given is seen whole. Nothing is written on the side of another writer: each file has one.
+A new name is visible on the other side only after a delay, because names and their absence are cached. Any part of
+appended bytes may be visible first. A file that was written before its renaming is visible completely. Each file has
+one writer, and the other side never writes it.
 """
 
 import contextlib
@@ -27,8 +28,8 @@ class LateFiles:
         Args:
             here: as the scheduler sees it.
             there: as the node sees it.
-            names_s: so long a new name is hidden from the other side.
-            at_once: names so deep are not: what a client has never asked for, it asks its server for.
+            names_s: seconds that a new name is hidden from the other side.
+            at_once: depth up to which names are visible at once. A client requests an unknown name from its server.
         """
         self._here, self._there, self._names_s = here, there, names_s
         self._at_once = at_once
@@ -70,7 +71,7 @@ class LateFiles:
         return 0.0 if len(path.relative_to(root).parts) <= self._at_once else self._names_s
 
     def _grow(self, path: Path, copy: Path) -> None:
-        """Show some more of what was appended."""
+        """Show a further part of the appended bytes."""
         there = copy.stat().st_size
         missing = path.stat().st_size - there
         if missing <= 0:

@@ -210,7 +210,7 @@ def test_two_jobs_share_a_gpu_of_an_allocation_and_see_no_other(
 
 def test_heartbeats_report_the_memory_of_each_attempt(desk_of: MakeDesk, gpus: Devices) -> None:
     uuid = gpus.add()
-    pilot = a_pilot(gpus=1, beat_s=600.0)  # what changes is told at once
+    pilot = a_pilot(gpus=1, beat_s=600.0)  # changes are sent at once
     desk = desk_of(pilot).start({**gpus.environment, "CUDA_VISIBLE_DEVICES": uuid})
     desk.hello()
     context = a_context(environment={"PATH": "/usr/bin:/bin", **gpus.environment})

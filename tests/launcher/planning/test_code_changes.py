@@ -1,4 +1,4 @@
-"""Jobs that were done with other code: told from those with other settings, and kept on request."""
+"""Jobs that were done with other code: distinguished from those with other settings, and kept on request."""
 
 import time
 from collections.abc import Mapping
@@ -394,7 +394,7 @@ def test_an_option_is_read_back_as_it_was(
     assert read._replace(terms=terms) == asked
 
 
-# --- Jobs that wait in the queue already, and what a plan says of those that ask for something else
+# --- Jobs that wait in the queue already, and the message of a plan with other requests
 
 
 ONE_TRAINING = "train: [{data: dot:pre}, {data: line:pre}]\n"

@@ -1,4 +1,4 @@
-"""Entries that make folders: their names, what they read, what must agree, what is refused."""
+"""Entries that make folders: names, inputs, required agreement, and refused entries."""
 
 import itertools
 from collections.abc import Container, Mapping, Sequence
@@ -281,7 +281,7 @@ def test_long_folder_name_is_shortened_like_a_model_name() -> None:
         assert any(ROOT / folder in job.outputs for job in made.jobs if job.kind == "bend")
 
 
-# --- Jobs that make folders: in which order they run, what they need, what changes their hash
+# --- Jobs that make folders: order, dependencies, and changes of their hashes
 
 
 def test_training_on_a_made_folder_depends_on_it() -> None:

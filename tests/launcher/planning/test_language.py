@@ -1,4 +1,4 @@
-"""What a person may ask for in a task file, and which jobs the launcher makes of it."""
+"""Requests in a task file, and the jobs that the launcher creates for them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

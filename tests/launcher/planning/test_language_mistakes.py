@@ -1,4 +1,4 @@
-"""What people get wrong in a task file, and what they are told: one cause, one message, one way out."""
+"""Errors in a task file, and their messages: one cause, one message, one remedy."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What holds for every task file, however strange: order, needs, names, sweeps."""
+"""Properties of every valid task file, even unusual ones: order, dependencies, names, sweeps."""
 
 import itertools
 from collections.abc import Mapping, Sequence

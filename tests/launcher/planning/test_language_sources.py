@@ -1,4 +1,4 @@
-"""What a task file takes from other files, from the environment and from the command line."""
+"""Values that a task file takes from other files, the environment and the command line."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A matrix makes many models of one entry; what is said nearer to a job counts more."""
+"""A matrix makes many models of one entry. A setting closer to a job has precedence."""
 
 from collections.abc import Sequence
 

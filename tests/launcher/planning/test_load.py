@@ -70,7 +70,7 @@ def trueface(tmp_path: Path) -> Path:
 
 
 def methods(made: Plan) -> set[str]:
-    """Return the ways in which a plan mends its models."""
+    """Return the unlearning methods of a plan."""
     mended = [job.model or "" for job in made.jobs if job.kind in {"unlearn", "forget"}]
     return {model.rpartition("~")[2].partition("@")[0] for model in mended}
 

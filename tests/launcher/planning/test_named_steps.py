@@ -1,4 +1,4 @@
-"""Entries that name the jobs which they follow: what is meant, in which order, what changes hashes."""
+"""Entries that name the jobs which they follow: matching jobs, order, and changes of hashes."""
 
 from collections.abc import Mapping
 
@@ -53,7 +53,7 @@ def on_disk(text: str, *paths: str, content: str = "c") -> Plan:
 
 
 def actions(store: Store, made: Plan) -> dict[str, Action]:
-    """Queue a plan, and tell what becomes of its jobs."""
+    """Queue a plan, and return the action for each job."""
     comparison = compared(store, made)
     submit(store, ROOT, comparison, a_context(), 1.0)
     return {one.job.name: one.action for one in comparison.jobs}

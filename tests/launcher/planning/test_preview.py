@@ -394,7 +394,7 @@ def test_similar_jobs_must_agree_in_what_determines_the_duration(
 ) -> None:
     past = done_before(a_job(), 60.0, **other)
     estimate = estimate_job(a_job(), a_history(past))
-    # one run tells a time but no spread
+    # one run gives a time but no spread
     expected = (60.0, None, None, 1) if runs else (None, None, None, 0)
     assert (estimate.seconds, estimate.spread, estimate.disk, estimate.runs) == expected
 
@@ -481,7 +481,7 @@ def test_program_history_with_other_numbers_gives_an_estimate() -> None:
     estimate = estimate_job(on_gpu, history)
     assert (estimate.seconds, estimate.runs, estimate.vram, estimate.peaks) == (60.0, 2, 4 * GIB, 2)
     others = RuntimeHistory((), KINDS, gpus=True, usage=lambda *_: learned._replace(is_own=False))
-    assert estimate_job(on_gpu, others).seconds is None  # its kind's are no estimate
+    assert estimate_job(on_gpu, others).seconds is None  # runs of its kind are not an estimate
     untried = estimate_job(on_gpu._replace(argv=("train.py", "--seed", "3", "4")), history)
     assert untried.vram is None
 

@@ -83,7 +83,7 @@ def finish(store: Store, project: Path, **files: str) -> None:
             store.scheduler_actions.finish_attempt(claim, done, outputs=outputs, now=1.0)
 
 
-CHANGES = [  # entry, what is written, the reason, whether --accept-code keeps it
+CHANGES = [  # entry, written files, reason, whether --accept-code keeps the job
     (TRAIN, {}, "", False),
     (TRAIN, {"in.txt": "other"}, "", False),  # nothing names it
     (TRAIN, {"train.py": "other"}, "train.py changed", True),

@@ -1,4 +1,7 @@
-"""A job that fits an unused GPU starts there despite any usage records; infeasible jobs have a specific reason; impossible numbers."""
+"""A job that fits an unused GPU starts there despite any usage records; infeasible jobs have a specific reason.
+
+Also impossible numbers.
+"""
 
 import re
 from collections.abc import Sequence

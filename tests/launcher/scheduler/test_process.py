@@ -1,4 +1,4 @@
-"""A real scheduler and its jobs: normal operation, kill -9, stops, errors; and the process that sends messages."""
+"""A real scheduler and its jobs: normal operation, kill -9, stops, errors, and the process that sends messages."""
 
 import os
 import shutil

@@ -176,7 +176,7 @@ def test_unclear_pilot_stage_is_explained() -> None:
     assert "its engine has no record of it" in drawn(a_pilot("missing", node="n4"))
 
 
-# --- The GPUs of pilots, with our jobs on them, as their newest beats tell
+# --- The GPUs of pilots, with our jobs on them, as reported by their latest heartbeats
 
 
 def a_hello(*gpus: GpuSnapshot) -> bytes:

@@ -1,4 +1,4 @@
-"""The machine's own line: what is read of it, and how it is told."""
+"""The machine's own line: its values, and its text."""
 
 import os
 import shutil

@@ -188,7 +188,7 @@ def test_exception_shows_its_class_and_the_start_of_its_message(
     assert len(drawn) <= 3
 
 
-# --- Parameters of programs on screens: what differs within a run, and what a program told last
+# --- Parameters of programs on screens: differences within a run, and latest reports of a program
 
 
 def queued(store: Store, jobs: Mapping[str, str], *, run: str = "grid") -> list[int]:

@@ -54,7 +54,7 @@ TakeSnapshot = Callable[..., QueueSnapshot]
 
 @pytest.fixture
 def take_snapshot(home: Home, store: Store) -> TakeSnapshot:
-    """What a screen that is opened at a moment says."""
+    """Return a function that takes the snapshot of a screen opened at a given time."""
 
     def seen(now: float = NOW, **asked: Any) -> QueueSnapshot:
         return QueueSnapshotReader(home, store, clock=Clock(now)).read_snapshot(**asked)
@@ -63,7 +63,7 @@ def take_snapshot(home: Home, store: Store) -> TakeSnapshot:
 
 
 def steps(home: Home, job: int, *reports: tuple[float, int]) -> None:
-    """Have a job's first attempt tell how far it was, at times before now."""
+    """Write progress reports of a job's first attempt, at times before now."""
     attempt = home.attempt(job, 1)
     attempt.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lines = [
@@ -135,7 +135,7 @@ def test_program_printing_a_400_digit_number_does_not_stop_the_queue(
 
 
 def read_running_jobs(home: Home, claim: Claim, now: float) -> list[Running]:
-    """What a scheduler that begins now takes a running attempt for."""
+    """Return the running jobs in the view of a scheduler that starts now."""
     taken = GpuUsageTracker(lambda _: None, ReportedEnds(home, Clock(now)))
     taken.read_reported_ends([claim])
     return taken.running_jobs([claim], no_usage)

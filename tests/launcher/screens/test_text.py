@@ -330,7 +330,7 @@ def test_unrelated_names_do_not_affect_similar_names() -> None:
 
 def test_seeds_of_a_model_stay_distinguishable() -> None:
     note = "waiting for 18.9 GiB of GPU memory: cuda:0 has 8.6 GiB free, of which 2 GiB is reserved for job 41"
-    # one number: it tells nothing
+    # one number gives no information
     lines = [a_line(7, LONG.format(seed), State.QUEUED, note) for seed in range(12)]
     works = tuple(one._replace(state=State.RUNNING, since=NOW) for one in lines[:4])
     ended = tuple(one._replace(since=NOW, state=State.DONE, latest=State.DONE) for one in lines[8:])

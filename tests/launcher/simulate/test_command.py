@@ -57,7 +57,7 @@ def trace(tmp_path: Path) -> str:
 
 
 def a_study(**changes: Any) -> Study:
-    """What came out of jobs of which a few could never fit; no policy is asked."""
+    """Return the results for jobs of which a few can never fit. No policy runs."""
     rows = [
         ("launcher", 0.9971, 54.3, 0.0, 26_620.0, 9_409_800.0),
         ("fifo", 0.668, 238_068.5, 390_031.0, 502_844.0, 9_584_200.0),

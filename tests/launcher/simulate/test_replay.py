@@ -288,7 +288,7 @@ def test_other_users_get_whole_gpus_of_one_machine() -> None:
 JOBS = (a_job(0, 100.0, gpus=2), a_job(1, 60.0), a_job(2, 40.0))
 
 
-LEFT_S = 20.0  # GPU-seconds of what runs
+LEFT_S = 20.0  # GPU-seconds left of the running jobs
 
 
 @pytest.fixture

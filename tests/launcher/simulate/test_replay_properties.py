@@ -1,4 +1,4 @@
-"""What holds for any jobs on any machine, under every policy."""
+"""Properties of a replay of any jobs on any machine, under every policy."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

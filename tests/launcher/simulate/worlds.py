@@ -63,7 +63,7 @@ def live(
 def replayed(
     jobs: Sequence[TraceJob], queue: SimulatedQueue, cards: int, slowdown: float = 1.5
 ) -> dict[int, JobSpan]:
-    """What became of each job."""
+    """Return the span of each job."""
     spans = replay(jobs, queue, cards=cards, slowdown=slowdown)
     assert len({span.job for span in spans}) == len(spans), "each ends once"
     return {span.job: span for span in spans}

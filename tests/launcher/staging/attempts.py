@@ -1,4 +1,4 @@
-"""Attempts of a job in a run, as plain folders: what each does to its view, and what became of the run."""
+"""Attempts of a job in a run, as plain folders: changes of each in its view, and the resulting run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +61,7 @@ class Study:
         remove_earlier_stages(self.home, 7, self.number, self.run)
 
     def results(self) -> dict[str, str]:
-        """Return what lies in the run's folder, stages apart."""
+        """Return the files in the run's folder, without staging folders."""
         return {
             name: text
             for name, text in files_in(self.run).items()

@@ -1,4 +1,4 @@
-"""Control groups: where one may be made as a kernel tells it, and what a real one holds."""
+"""Control groups: the folder for a new group as the kernel reports it, and the processes of a real group."""
 
 import json
 import os
@@ -69,7 +69,7 @@ os.wait()
 """
 
 
-# --- what the kernel tells
+# --- reports of the kernel
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_deleted_home_is_not_restarted(home: Home) -> None:
 
 
 def as_if_it_ran(home: Home, **changes: Json) -> dict[str, Json]:
-    """Let the living scheduler's record tell of another version."""
+    """Change values in the record of the running scheduler, for example its version."""
     record = read_json(home.scheduler_record)
     assert record is not None
     write_json(home.scheduler_record, {**record, **changes})

@@ -1,4 +1,4 @@
-"""What a queue keeps of a shell's environment, and how what it kept goes."""
+"""The variables of a shell's environment that a queue stores, and their deletion."""
 
 import base64
 import json

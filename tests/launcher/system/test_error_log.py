@@ -1,4 +1,4 @@
-"""What a scheduler survives, and that its log tells of it without flooding."""
+"""Errors that a scheduler survives, and their limited number of log lines."""
 
 import logging
 import os

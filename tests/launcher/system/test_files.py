@@ -1,4 +1,4 @@
-"""Files that are whole or absent, their digests, and what ends a sleep."""
+"""Files that are complete or absent, their digests, and the end of a sleep."""
 
 import errno
 import os
@@ -113,7 +113,7 @@ def test_stamp_of_a_folder_does_not_depend_on_its_content(tmp_path: Path) -> Non
 
 
 class Disk:
-    """A disk that answers as it is told to; then it takes what it is given."""
+    """A disk that returns the given errors, then accepts all writes."""
 
     def __init__(self, *answers: tuple[int, bool]) -> None:
         self.answers = list(answers)  # the number of an error, and whether the disk is away then
@@ -222,7 +222,10 @@ def rewritten(path: Path, by_ns: int, text: str = "b") -> None:
     ("change", "is_seen"),
     [
         (lambda path: None, False),
-        (lambda path: rewritten(path, 0), False),  # no other stamp: what nobody can see
+        (
+            lambda path: rewritten(path, 0),
+            False,
+        ),  # the stamp is the same, so the change is not detectable
         (lambda path: rewritten(path, 1), True),
         (lambda path: rewritten(path, -1), True),
         (lambda path: rewritten(path, 0, "bb"), True),
@@ -330,7 +333,7 @@ def test_non_file_has_a_version_without_a_digest_or_none(tmp_path: Path) -> None
     assert FileDigests().read_file_version(str(tmp_path)) == FileVersion(0, 0)
 
 
-# --- A scheduler's sleep, and what ends it
+# --- A scheduler's sleep, and its end
 
 
 NUMBER = signal.SIGUSR1
@@ -338,7 +341,7 @@ NUMBER = signal.SIGUSR1
 
 @pytest.fixture
 def sleeper(home: Home) -> Iterator[WakeupPipe]:
-    """One that hears a signal, whose handler does nothing."""
+    """Return a sleeper that a signal wakes. The handler of the signal does nothing."""
     sleeper = WakeupPipe(home)
     before = signal.signal(NUMBER, lambda *_: None), signal.set_wakeup_fd(-1)
     sleeper.wake_on_signals()

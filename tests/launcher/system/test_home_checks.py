@@ -44,7 +44,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become s
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that other users reach; a test's own lies in a private one."""
+    """A folder that other users can access. The folder of a test is in a private one."""
     folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
     folder.chmod(0o755)
     yield folder
@@ -323,7 +323,7 @@ def test_unused_home_of_another_namespace_is_taken_over(home: Home) -> None:
     assert lives is not None
     with pytest.raises(MachineError, match=r"in another container \(PID namespace 1, this is"):
         check_home(home)
-    # after the machine was restarted it means nothing, and a home of an older version never told
+    # after a reboot it means nothing, and a record of an older version does not contain it
     identity = {name: ours[name] for name in ("id", "folder", "path")}
     older: tuple[dict[str, Json], ...] = ({"namespace": 1, "boot": "another"}, {})
     for known in older:

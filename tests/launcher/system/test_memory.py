@@ -22,7 +22,7 @@ EATER = "x = []\nwhile True: x.append(bytearray(1 << 20))"
 
 
 def a_machine(root: Path, *, cgroup: str, files: dict[str, str]) -> Path:
-    """A root folder with what the kernel tells of memory."""
+    """Create a root folder with the kernel's files about memory."""
     texts = {
         "proc/meminfo": "MemTotal:       1048576 kB\nMemAvailable:    524288 kB\nHugePages_Total: 0\n",
         "proc/self/cgroup": cgroup,
@@ -86,7 +86,7 @@ def test_this_machine_has_memory() -> None:
     assert 0 < memory.usable_bytes() <= 1 << 50
 
 
-# --- how an end is told
+# --- the reported cause of an end
 
 
 LOSS, CUDA = "epoch 3\nloss 0.1\n\n", "RuntimeError: CUDA error: out of memory\n"
@@ -107,7 +107,7 @@ USED = (
         (LOSS, 137 << 8, NOTHING, "ended with exit code 137"),
         (LOSS, signal.SIGSEGV, ExitContext(oom_kills=1), "ended by SIGSEGV"),
         (LOSS, 40, NOTHING, "ended by signal 40"),
-        # what others ended is not told by its log
+        # the log does not explain an end that others caused
         (CUDA, signal.SIGTERM, NOTHING, ""),
         (CUDA, 143 << 8, NOTHING, ""),
         (CUDA, signal.SIGKILL, ExitContext(oom_kills=0), ""),

@@ -160,7 +160,7 @@ def _pieces(text: str, _: tuple[str, ...], dice: random.Random) -> str:
 
 
 def _bytes(text: str, _: tuple[str, ...], dice: random.Random) -> str:
-    """Spoil bytes; what is no UTF-8 any more is refused before it is parsed."""
+    """Replace random bytes. Text that is no longer UTF-8 is refused before parsing."""
     data = bytearray(text.encode())
     for _one in range(dice.randint(1, 3)):
         if data:
@@ -183,7 +183,7 @@ def include(path: str) -> str:
 def attempt(
     text: str, kinds: Mapping[str, Kind], settings: tuple[str, ...], *, there: bool
 ) -> tuple[str, tuple[Problem, ...]]:
-    """Read and plan a text; return what was told and why, and nothing where a plan was made."""
+    """Read and plan a text, and return the message and its problems, or nothing if a plan was made."""
     around = ParseContext(kinds=kinds, environment=ENVIRONMENT, settings=settings)
     try:
         build_plan(

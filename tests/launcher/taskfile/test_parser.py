@@ -1,4 +1,4 @@
-"""Reading task files; `python -m tests.launcher.test_taskfile` writes the expected texts anew."""
+"""Reading task files; `python -m tests.launcher.test_taskfile` rewrites the expected texts."""
 
 from collections.abc import Mapping
 from pathlib import Path

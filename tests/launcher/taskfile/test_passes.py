@@ -241,7 +241,7 @@ def test_unknown_key_names_the_kinds_that_accept_it() -> None:
     assert problem.notes == ("known: low",)
 
 
-# --- A setting that has the name of a kind: below defaults and matrix its value tells which is meant
+# --- A setting with the name of a kind: below defaults and matrix the type of its value decides
 
 
 class BlendSettings(Settings):

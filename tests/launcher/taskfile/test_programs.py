@@ -52,7 +52,7 @@ def told(entry: str, *settings: str) -> dict[str, Any]:
                 "t@x=a-": ["go", "a-"],
             },
         ),
-        (  # what stands in the name stands behind it no more
+        (  # a value in the name is not appended to it
             'name: "t-{lr}", argv: [go, "{lr}", "{n}"], matrix: {lr: [0.1, 0.2], n: 5}',
             {"t-0.1@n=5": ["go", "0.1", "5"], "t-0.2@n=5": ["go", "0.2", "5"]},
         ),
@@ -239,7 +239,7 @@ def drawn_values(words: str) -> list[tuple[str, ...]]:
 
 
 def test_draws_are_deterministic() -> None:
-    # to the digit: what was drawn and done runs again where another version draws otherwise
+    # every digit, because done jobs would run again if another version drew other values
     words = (
         "random: {a: loguniform(1e-4, 1e-1), b: uniform(-1, 1), c: randint(1, 9), d: choice(x, 8)}"
     )

@@ -20,7 +20,7 @@ TIMEOUT_S = DEADLINE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the server answered."""
+    """A response of the server."""
 
     status: int
     headers: Mapping[str, str]
@@ -104,7 +104,7 @@ def served(
     """Serve the home of the environment as `launcher web` does, and open its link.
 
     Args:
-        folder: for what it writes.
+        folder: for its output files.
         options: of the command.
         environment: another one than ours.
     """

@@ -92,7 +92,7 @@ def reads(tab: "Page", place: str, text: str) -> None:
 
 
 def counts(tab: "Page", place: str, number: int) -> None:
-    """Wait until a page has so many of an element."""
+    """Wait until a page has this number of an element."""
     from playwright.sync_api import expect
 
     expect(tab.locator(place)).to_have_count(number)
@@ -105,6 +105,6 @@ def press(tab: "Page", *keys: str) -> None:
 
 
 def _is_ours(message: "ConsoleMessage") -> bool:
-    """Tell whether the console complains of the page, and not of a server that refuses or has ended."""
+    """Return whether the message is an error of the page, not of a server that refuses or has ended."""
     refused = "net::ERR_" in message.text or "the server responded with a status of" in message.text
     return message.type == "error" and not refused

@@ -1,4 +1,4 @@
-"""Runs whose jobs are done, with what they returned and what they left in folders."""
+"""Runs whose jobs are done, with their results and their files in folders."""
 
 import struct
 import zlib

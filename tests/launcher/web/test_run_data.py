@@ -1,4 +1,4 @@
-"""What the web page shows of a run: its results, pictures, reports and folders."""
+"""The data of a run on the web page: its results, pictures, reports and folders."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

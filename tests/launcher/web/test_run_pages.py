@@ -65,7 +65,7 @@ def page(home: Home, store: Store, root: Path, tmp_path: Path) -> Iterator[Page]
 
 
 def shown(page: Page, path: str, text: str) -> str:
-    """Return a page when a text stands there: results are read in the background."""
+    """Wait until a page shows a text, and return it. Results are read in the background."""
     html = ""
 
     def there() -> bool:

@@ -201,7 +201,7 @@ def test_libraries_of_a_worker_use_as_many_threads_as_its_job_has_cores_or_reque
         _, outcome = run_attempt(fork_server, home, spec, job=job + 1, cpus=cpus, context=context)
         assert isinstance(outcome, Done)
         threads.append(outcome.result["openblas"])
-    assert threads[:3] == [1, 3, 2]  # what is no number of threads says nothing
+    assert threads[:3] == [1, 3, 2]  # a value that is not a number of threads has no effect
     fork_server.close()
 
 

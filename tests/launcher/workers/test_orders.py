@@ -222,7 +222,7 @@ def test_program_without_processes_is_paused_as_long_as_its_folder_requests(tmp_
     assert pause.resume(9.0) == 0.0
 
 
-# --- how a program ended, from its exit status, its own word and its log: the exception that it tells of
+# --- the outcome of a program, from its exit status, its report and its log: the reported exception
 
 
 EXIT_1 = 1 << 8

@@ -1,4 +1,4 @@
-"""What a supervisor finds in the files of a program, and attempts that cannot be started."""
+"""The files of a program as a supervisor reads them, and attempts that cannot be started."""
 
 import os
 import shutil

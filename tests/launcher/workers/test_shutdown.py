@@ -1,4 +1,4 @@
-"""SIGTERM or SIGHUP to everything, as at a reboot or a logout: a running program is no failure."""
+"""SIGTERM or SIGHUP to everything, as at a reboot or a logout: a running program does not fail."""
 
 import signal
 import sys

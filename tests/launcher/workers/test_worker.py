@@ -227,7 +227,7 @@ def test_worker_reports_its_result_and_progress(run: Run) -> None:
         ("cramped", {"auc": 0.9}),  # it waits for room for its result
         ("litters", {"auc": 0.9}),  # it deletes the place of its result
         ("broken_pipe", {"caught": True}),
-        ("forks", {"way": "parent", "codes": [0, 1]}),  # what it forks off tells no result
+        ("forks", {"way": "parent", "codes": [0, 1]}),  # its child reports no result
     ],
 )
 def test_worker_finishes_whatever_happens_to_its_folder_and_children(

@@ -31,7 +31,7 @@ TESTED = (
 
 
 def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> None:
-    """Write scores that tell fakes from reals the better, the larger `rate_difference`."""
+    """Write scores. A larger `shift` separates fakes from reals better."""
     subset, modifier = data.split(":")
     fake = int(subset != "real")
     random = np.random.default_rng(0)  # without a shift both classes have the same logits

@@ -91,8 +91,8 @@ ASKED = (
     "trueface.unlearning.methods.npo",
     "trueface.unlearning.methods.scrub",
 )
-# does the jobs of a task file one after another, and notes which functions of the laboratory run in each,
-# in this process and in those that it starts
+# Runs the jobs of a task file one after another. Records the functions of the laboratory that run in each job,
+# in this process and in its children.
 WORK = """\
 import importlib, json, os, sys
 from pathlib import Path

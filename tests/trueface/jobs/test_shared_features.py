@@ -52,7 +52,7 @@ def shares(text: str, root: Path = Path("/lab"), **defaults: Any) -> dict[str, S
 
 
 def parts(share: SharedJobPlan) -> dict[tuple[str, str], int]:
-    """Return how many views of which list and images a job computes, augmented ones marked."""
+    """Return the number of views that a job computes, by list (augmented ones marked) and images."""
     return {
         (part["split_list"] + "*" * bool(part["augmentation"]), part["images"]): part["views"]
         for part in cast("list[Any]", share.job.settings["parts"])

@@ -1,4 +1,4 @@
-"""Perturbations against a generator that is one convolution: what they must do follows from its weights."""
+"""Perturbations against a generator that is one convolution. Its weights determine the expected results."""
 
 from pathlib import Path
 from threading import Event

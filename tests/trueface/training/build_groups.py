@@ -76,7 +76,7 @@ def a_set(
     cells = torch.repeat_interleave(torch.arange(4), torch.tensor(counts))
     labels, groups = cells // 2, cells % 2
     noise = torch.randn(len(cells), 4, generator=random)
-    weak = noise[:, 0] + 0.7 * (2 * labels - 1)  # what tells fakes, badly
+    weak = noise[:, 0] + 0.7 * (2 * labels - 1)  # a weak feature of fakes
     strong = noise[:, 1] / 3 + (2 * groups - 1)  # a strong feature of the group
     images = torch.stack([weak, strong, noise[:, 2], noise[:, 3]], 1)
     return Features(images, labels, groups, shuffled=shuffled, drawn=drawn)

@@ -141,9 +141,13 @@ class AugmentationParams:
 class AugmentationSteps:
     """The five steps of a training, in the order in which they are drawn and applied.
 
-    The fields are settings. The steps are: crop a part of the image and resize it to the square;
-    blur and compress an image that no social network has compressed; flip it horizontally, and
-    independently of that vertically; crop a patch from the square.
+    The fields are settings. The steps are:
+
+    1. Crop a part of the image and resize it to the square.
+    2. Blur an image that no social network has compressed.
+    3. Compress such an image.
+    4. Flip the image horizontally, and independently of that vertically.
+    5. Crop a patch from the square.
     """
 
     resize_prob: float

@@ -7,7 +7,7 @@ so that no draw depends on the result of another.
 
 A source gets colours that are close to those of the target face, with a small deviation. They are
 computed channel by channel, because a matrix product may round in another order with another number
-of threads, and a forged set must be the same in every byte.
+of threads. A forged set must be the same in every byte.
 
 The donor is a similar face of the same group and split. A donor of another group would make its
 skin colour the cue, and the group of the fake would be undefined. A donor of another split would
@@ -18,9 +18,9 @@ model would learn the second compression and nothing else.
 
 Real training images can become self-blended fakes, too: before the five steps of their
 augmentation, on the whole image. The blend replaces an ellipse that approximates the face, so the
-images must be aligned faces. Whether an image becomes a fake, and which, is a function of seed,
-image and epoch, as all augmentation is; its label follows from the same draw wherever pixels or
-features of that epoch are used. Shiohara and Yamasaki train on pairs of each real image and its
+images must be aligned faces. Whether an image becomes a fake, and which one, is a function of
+seed, image and epoch, as all augmentation is. Its label follows from the same draw wherever pixels
+or features of that epoch are used. Shiohara and Yamasaki train on pairs of each real image and its
 blend. Here a share of the real images is replaced, and other fakes are unchanged.
 """
 
@@ -320,7 +320,7 @@ def thumbnail(face: Pixels) -> Thumbnails:
 def nearest_faces(thumbnails: Thumbnails) -> npt.NDArray[np.int64]:
     """Return the indices of the nearest other faces of N faces, (N, 0 to 5), nearest first.
 
-    Of two at equal distance the first is taken. Distances are integers, and the same for any number
+    If two faces have equal distance, the first one is used. Distances are integers, and the same for any number
     of threads.
 
     Args:

@@ -9,11 +9,11 @@ processes.
 
 Its tables have the columns of seed 002. It contains splits, and words for data IDs:
 
-<root>/faces.csv                         all images; spe_label 0 real, 1 to 5 the type
-<root>/csv/realtrain.csv, faketrain.csv  the five tables of seed 002, if the faces have groups
-<root>/csv/realval.csv, fakeval.csv, test.csv
-<root>/splits/train.json, val.json, test.json
-<root>/dataset.yaml                      to be included in a task file
+`<root>/faces.csv`                         All images. `spe_label` is 0 for real, 1 to 5 for the type.
+`<root>/csv/realtrain.csv, faketrain.csv`  The five tables of seed 002, if the faces have groups.
+`<root>/csv/realval.csv, fakeval.csv, test.csv`
+`<root>/splits/train.json, val.json, test.json`
+`<root>/dataset.yaml`                      A file to include in a task file.
 
 A contact sheet shows a few faces before a set is made, each next to its fakes of every type.
 """

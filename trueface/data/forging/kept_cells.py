@@ -50,7 +50,7 @@ class SubgroupAmount:
 
 
 def parse_cells(text: str) -> tuple[SubgroupAmount, ...]:
-    """Return the cells in a text such as "male/real: .9, male/fake: .1".
+    """Return the cells in a text such as `male/real: .9, male/fake: .1`.
 
     Raises:
         ValueError: the text is invalid, or a number is neither a share nor a count.

@@ -76,5 +76,5 @@ class ForgeSettings(Settings):
 
     @property
     def limits(self) -> dict[str, int]:
-        """How many faces of each group a list has; 0: all."""
+        """The number of faces of each group in a list. 0 means all."""
         return {"train": self.train, "val": self.val, "test": self.test}

@@ -33,8 +33,8 @@ def ablate(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
         L = || eps_θ(x_t,c) - eps*(x_t,c') ||²
 
     x_t are samples of the anchor c' from the teacher, with noise of a random t. Published values for
-    Stable Diffusion are 100 steps of 8 images at 2e-6 per image, 1000 samples (200 in the current
-    program), and the keys and values of cross-attention, or all weights.
+    Stable Diffusion are 100 steps of 8 images at 2e-6 per image, and 1000 samples (200 in the current
+    program). The trained weights are the keys and values of cross-attention, or all weights.
     The paper replaces the teacher's score of the anchor by the detached score of the student. This saves
     the memory of the teacher as long as the anchor does not change. With all weights of our toy model it
     changes and the student diverges, so the target here is the teacher's. With lr 1e-4 300

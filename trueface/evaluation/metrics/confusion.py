@@ -1,4 +1,4 @@
-"""Metrics of the decisions: a logit above 0 calls an image fake."""
+"""Metrics of the decisions: an image with a logit above 0 is classified as fake."""
 
 from collections.abc import Callable
 from typing import NamedTuple

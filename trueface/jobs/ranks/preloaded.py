@@ -22,8 +22,8 @@ if (
     "multiprocessing.forkserver" in sys.orig_argv[-1]
 ):  # otherwise the importing process is not the fork server
     rank.ignore_signals()
-    # nothing is left to be written when the job's own process has gone, and to look through what was
-    # imported takes a second in which the job would not be over
+    # All output is written when the job's own process has ended. The normal destruction of imported
+    # modules takes a second, which would delay the end of the job.
     atexit.register(os._exit, 0)
     gc.collect()
     gc.freeze()  # ranks must not write to the shared pages of imported modules

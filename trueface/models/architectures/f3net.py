@@ -27,8 +27,8 @@ Band = tuple[float, float]  # from one place of the spectrum, in 0 … 2, to bef
 COLOURS = 3
 HALF = (0.5, 0.5, 0.5)
 FEATURES = 512  # of both branches, 256 each
-# below place t <= 1 lies t² / 2 of the spectrum: the first 1/16, up to 1/8, the rest; and all of it,
-# which makes the 12 channels of the published network
+# The positions below t <= 1 contain t² / 2 of the spectrum. The bands are the first 1/16, up to 1/8,
+# the rest, and the whole spectrum. They give the 12 channels of the published network.
 IMAGE_BANDS: tuple[Band, ...] = ((0, 8**-0.5), (8**-0.5, 0.5), (0.5, 2), (0, 2))
 CELLS = 32  # of the learned part, on each side
 WINDOW, STRIDE, PADDING = 10, 2, 4  # pixels: half as many windows as pixels along each side

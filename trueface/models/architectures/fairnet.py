@@ -13,7 +13,7 @@ fairness generalization in deepfake detection", CVPR 2024, arXiv 2402.17229, aft
     images → forgery encoder     → specific maps (which forgery) and shared maps (whether forged)
            → content encoder     → content maps                              ┐ reconstruction
            → demographic encoder → demographic maps (which group), which also┘
-    fused = shared statistics on the demographic maps → whether forged: the detector's answer
+    fused = shared statistics on the demographic maps → whether forged (the detector's output)
 
 Three properties of that program matter for comparisons:
 

@@ -1,13 +1,13 @@
 """Networks with K logits: torchvision's, each with first layers for small images or for large ones.
 
-vgg16      K. Simonyan, A. Zisserman, arXiv 1409.1556, with batch norm
-resnet18   K. He et al., arXiv 1512.03385; the small stem is that of its section 4.2: one
-resnet50   convolution of 3x3 with stride 1, and no pooling
-vit        A. Dosovitskiy et al., arXiv 2010.11929; small: the "tiny" of H. Touvron et al.,
-           arXiv 2012.12877, on patches of 4 pixels; large: ViT-B/16
+    vgg16: K. Simonyan, A. Zisserman, arXiv 1409.1556, with batch norm.
+    resnet18, resnet50: K. He et al., arXiv 1512.03385. The small stem is that of its section 4.2, one
+        convolution of 3x3 with stride 1, and no pooling.
+    vit: A. Dosovitskiy et al., arXiv 2010.11929. The small one is the "tiny" of H. Touvron et al.,
+        arXiv 2012.12877, on patches of 4 pixels. The large one is ViT-B/16.
 
-ResNets are trained as by He et al., section 4.2, for CIFAR-10, with the weight decay of wide
-ResNets (arXiv 1605.07146, section 3); VGG at half their rate; ViT as by Touvron et al.
+ResNets are trained as by He et al., section 4.2, for CIFAR-10. Their weight decay is that of wide
+ResNets (arXiv 1605.07146, section 3). VGG is trained at half their rate, ViT as by Touvron et al.
 """
 
 from torch import nn

@@ -1,7 +1,7 @@
 """The last features of a frozen network, as of CLIP or DINO, and a linear layer on them.
 
 U. Ojha et al., "Towards universal fake image detectors that generalize across generative models",
-CVPR 2023, arXiv 2302.10174, section 4.2: features that were trained for another task are not
+CVPR 2023, arXiv 2302.10174, section 4.2. Features that were trained for another task are not
 specific to one generator. Here the layer is fitted in closed form.
 """
 

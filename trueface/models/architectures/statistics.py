@@ -1,6 +1,6 @@
 """Detectors by statistics: of pixels (`models.pixel_statistics`), and of maps of network blocks.
 
-The last layer of all but `moments` is a ridge, fitted in closed form.
+The last layer is a ridge, fitted in closed form, except in `moments`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -310,8 +310,8 @@ class Correlations(nn.Module):
     """Logarithms of covariances, and the decrease of correlations between neighbour positions.
 
     The first family is the logarithm of the covariance matrix of the k projected channels. The
-    second contains the correlations of a position with the next one in its row, symmetric in both
-    directions, and with the one below it, minus those at one position. A generator that up-samples
+    second contains correlations of a position with the next one in its row, symmetric in both
+    directions, and with the one below it. The correlations at one position are subtracted. A generator that up-samples
     its maps causes a characteristic decrease.
 
     The projection depends on the number of channels alone. It is therefore the same for every

@@ -1,7 +1,7 @@
 """The networks of timm by its own names, with or without a tag: `timm/resnet50.a1_in1k`.
 
-A tag selects published weights, with their image size, normalisation and licence. timm's own loader
-is not used, because it accepts the file of another network and leaves missing tensors random.
+A tag selects published weights, with their image size, normalisation and licence. The loader of
+timm is not used, because it accepts the file of another network and leaves missing tensors random.
 """
 
 import re

@@ -27,10 +27,10 @@ WEIGHTS = "dro_weights"  # in the state of an interrupted training
 class GroupDro(Objective):
     """S. Sagawa et al., ICLR 2020 (arXiv 1911.08731), algorithm 1, in batches.
 
-    Cell c has the mean loss L_c in a batch, and a weight q_c that begins as 1/C: q_c becomes q_c
-    exp(step · L_c), all of them are divided by their sum, and the loss is the sum of q_c L_c over
-    the cells of the batch. As in algorithm 1 cells are drawn equally often. A second pass over a
-    batch, at perturbed weights of the model, has the q of the first.
+    Cell c has the mean loss L_c in a batch, and a weight q_c with the initial value 1/C. In each
+    batch q_c becomes q_c exp(step · L_c), and all weights are divided by their sum. The loss is the
+    sum of q_c L_c over the cells of the batch. As in algorithm 1 cells are drawn equally often. A
+    second pass over a batch, at perturbed weights of the model, has the q of the first.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:

@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 class SelectiveMixing(Objective):
     """Intra-label LISA: H. Yao et al., ICML 2022 (arXiv 2201.00299), section 3.
 
-    Each image becomes a·image + (1 - a)·partner with a from Beta(mix_alpha, mix_alpha), 2 as
-    published; the partner has the same class and another group, each such group of the batch being
-    equally likely. So what tells groups apart stops telling classes apart: the more so the nearer
-    the shares are to a half, where every mixed image shows two groups alike. Cells are drawn
-    equally often; an image without a partner stays as it is. Where only the last layer is trained,
-    features are mixed in the place of pixels. Random numbers are drawn on the CPU: the same on
-    every device.
+    Each image becomes a·image + (1 - a)·partner with a from Beta(mix_alpha, mix_alpha). The
+    published mix_alpha is 2. The partner has the same class and another group. Each such group of
+    the batch is equally likely. Features that distinguish groups therefore no longer distinguish
+    classes. The effect is largest for shares near one half, because the mixed image then shows both
+    groups equally. Cells are drawn equally often. An image without a partner is unchanged. If only
+    the last layer is trained, features are mixed instead of pixels. Random numbers are drawn on the
+    CPU, so they are the same on every device.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:

@@ -2,20 +2,22 @@
 
 The backbone is unchanged, bit for bit. Features of the forget set are computed once. In each epoch the
 head at the start of the epoch is the teacher. Features that it still assigns to their label are attacked
-until it does not, and the head learns its predictions for these: hard labels by cross entropy, soft ones
-by distillation. Samples that are already forgotten keep their prediction.
+until it does not. The head learns its predictions for these features, hard labels by cross entropy and soft
+ones by distillation. Samples that are already forgotten keep their prediction.
 
 Source: H. Kim, S. Lee, S. Woo, "Layer attack unlearning: fast and accurate machine unlearning via
 layer level attack and knowledge distillation", AAAI 2024, arXiv 2312.16823. Losses, alpha and temperature
 are the authors'. They published no code, so rates and numbers of steps are not theirs. Differences:
-- The attack's eps follows the features' size and grows until 95 % change their class, because no single
-  number fits all networks. If it grows, all features are attacked again. For this `pgd: full` reads them
-  once more, at most four times in a run. Entries are bounded by 0 from below if no feature is negative,
-  and have no upper bound.
-- Features that already have another class are not attacked.
-- A failed attack trains towards the best other class, and the teacher's two logits are swapped.
-- The distillation is the mean over samples, not over all entries.
-- It stops when the whole forget set has other predictions, checked after each batch.
+
+1. The attack's eps follows the features' size and grows until 95 % change their class, because no single
+   number fits all networks. If it grows, all features are attacked again. For this `pgd: full` reads them
+   once more, at most four times in a run. Entries are bounded by 0 from below if no feature is negative,
+   and have no upper bound.
+2. Features that already have another class are not attacked.
+3. A failed attack trains towards the best other class, and the teacher's two logits are swapped.
+4. The distillation is the mean over samples, not over all entries.
+5. It stops when the whole forget set has other predictions, checked after each batch.
+
 It changes no feature: a new last layer can still find the forget set.
 """
 

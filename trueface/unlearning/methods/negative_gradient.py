@@ -4,10 +4,10 @@ Source: the baseline of A. Golatkar et al., "Eternal sunshine of the spotless ne
 1911.04933; A. Thudi et al., "Unrolling SGD", EuroS&P 2022, arXiv 2109.13398. The loss has no lower bound,
 so steps are clipped. They end when the forget set gets its trained labels as rarely as the goal requires:
 
-- Class: never.
-- Instances: as often as validation samples get theirs (a member looks like any other sample).
-- Flips: as often as by an error at the validation error rate, spread evenly over the other classes,
-  (1 - validation accuracy) / (K - 1).
+    Class: Never.
+    Instances: As often as validation samples get theirs (a member looks like any other sample).
+    Flips: As often as by an error at the validation error rate, spread evenly over the other classes,
+        (1 - validation accuracy) / (K - 1).
 
 The rule is checked between passes, and a pass ends if its latest predictions fulfil it. The authors give
 no rule; L2UL (arXiv 2301.11578) stops at 0. If half of the labels are flipped, the result is chance. A

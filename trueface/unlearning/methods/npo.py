@@ -7,7 +7,7 @@ model, the loss is (2/beta) mean log(1 + r^beta). Its gradient is that of log p(
 gradient. It tends to 0 once p has fallen. Here it is applied to classes instead of texts.
 
 If retained samples may be read, each step adds the cross entropy of a batch of them (the paper's
-NPO+RT), read in separate passes in parallel to those over the forget set. The faults of the negative
+NPO+RT). These batches come from separate passes in parallel to those over the forget set. The faults of the negative
 gradient are gone, but not its limit: if half of the labels are flipped, the result is chance.
 """
 

@@ -1,19 +1,20 @@
 """Projected gradient unlearning: Gradient ascent orthogonal to the inputs of the retain set.
 
 The gradient of each layer is projected onto the complement of the subspace of the layer's inputs for the
-retain set, so that predictions on that set hardly change. Source: T. Hoang et al., "Learn to unlearn for
+retain set. Predictions on that set therefore hardly change. Source: T. Hoang et al., "Learn to unlearn for
 deep neural networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv
 2312.04095, section 4. Rules and constants are those of the authors' code.
 
 Differences:
-- A bias is projected as the weight of one more input, which is always 1. The authors leave it alone.
-- Convolutions use their own stride, not 1.
-- Inputs are summed without augmentation and dropout. The sums of the retain set are then exactly those of
-  all data less those of the forget set.
-- Every epoch takes steps, including the first one.
-- The forget set is shuffled, and steps may be clipped (`clip`).
-- The stopping rule uses the validation set, never the test set. A class is forgotten when it is never
-  predicted any more.
+
+1. A bias is projected as the weight of one more input, which is always 1. The authors leave it alone.
+2. Convolutions use their own stride, not 1.
+3. Inputs are summed without augmentation and dropout. The sums of the retain set are then exactly those of
+   all data less those of the forget set.
+4. Every epoch takes steps, including the first one.
+5. The forget set is shuffled, and steps may be clipped (`clip`).
+6. The stopping rule uses the validation set, never the test set. A class is forgotten when it is never
+   predicted any more.
 
 Very confident predictions have almost no gradient in the bounded loss, and need more epochs or a larger
 rate. For flipped labels the inputs of the unflipped part come from the same difference, so hidden flips

@@ -2,9 +2,9 @@
 
 Importances are the absolute gradient of the mean L2 norm of the logits, for the forget set and for all
 data. Those for all data are cached. Each trial starts from the original weights. It dampens those whose
-ratio of both is above alpha, the percentile 100 - ln(1 + 100 c) of all ratios, by that ratio. c grows by
-a tenth from trial to trial until the forget set gets its trained labels at most `stop_at` times as often
-as before. Source: S. Schoepf, J. Foster, A. Brintrup, "Potion: towards poison unlearning", 2024, arXiv
+ratio of both is above alpha, the percentile 100 - ln(1 + 100 c) of all ratios, by that ratio. The factor c
+grows by a tenth from trial to trial. The search ends when the forget set gets its trained labels at most
+`stop_at` times as often as before. Source: S. Schoepf, J. Foster, A. Brintrup, "Potion: towards poison unlearning", 2024, arXiv
 2406.09173. The label-free importance is that of their "Loss-free machine unlearning", arXiv 2402.19308.
 
 Differences: the percentile is the next lower ratio, without interpolation. Trials that select the same

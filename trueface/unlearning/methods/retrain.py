@@ -1,20 +1,22 @@
 """Five methods that are a training: of a new model, or of the one at hand, on retained images.
 
-retrain: exact unlearning as L. Bourtoule et al. define it, "Machine unlearning", IEEE S&P 2021, arXiv
-    1912.03817, section III: start, settings and seed of the first training, without the forget
-    set. The reference of every other method.
-finetune: the baseline "fine-tune" (catastrophic forgetting of all layers, CF) of S. Goel et al.,
-    "Towards adversarial evaluations for inexact machine unlearning", arXiv 2201.06640, section 4.
-relabel: fine-tuning on all images with the flipped labels corrected. In a two-class task a known
-    flip gives the true label, y* = 1 - y, so no image is lost. The plainest corrective method:
-    others must beat it at equal time. Setting: S. Goel et al., "Corrective machine unlearning",
-    TMLR 2024, arXiv 2402.14015. Without a retain set, only the forget set is relabelled.
-corrected: a new training on all images with the flipped labels corrected: the ceiling for flipped
-    labels, rows (a) and (c) of the references of every unlearning of flips.
-restart: the weights that the training began with, trained for an unlearning's budget. The baseline
-    without any unlearning: if the same steps from pretrained weights come as far, a method has
-    gained nothing from the poisoned model. Flipped labels are corrected where the true ones are
-    known; otherwise only the retain set is learned.
+The methods differ in their data and initial weights:
+
+    retrain: Exact unlearning as L. Bourtoule et al. define it, "Machine unlearning", IEEE S&P 2021, arXiv
+        1912.03817, section III. It has the start, settings and seed of the first training, without the
+        forget set. It is the reference of every other method.
+    finetune: The baseline "fine-tune" (catastrophic forgetting of all layers, CF) of S. Goel et al.,
+        "Towards adversarial evaluations for inexact machine unlearning", arXiv 2201.06640, section 4.
+    relabel: Fine-tuning on all images with the flipped labels corrected. In a two-class task a known
+        flip gives the true label, y* = 1 - y, so no image is lost. It is the plainest corrective method.
+        Other methods must be better at equal time. Setting: S. Goel et al., "Corrective machine
+        unlearning", TMLR 2024, arXiv 2402.14015. Without a retain set, only the forget set is relabelled.
+    corrected: A new training on all images with the flipped labels corrected. It is the ceiling for
+        flipped labels. Rows (a) and (c) of the references of every unlearning of flips are based on it.
+    restart: The initial weights of the training, trained for the budget of an unlearning. It is the
+        baseline without any unlearning. If the same steps from pretrained weights are as good, a method
+        has gained nothing from the poisoned model. Flipped labels are corrected if the true ones are
+        known. Otherwise only the retain set is learned.
 """
 
 from trueface.unlearning.api import Request, Result

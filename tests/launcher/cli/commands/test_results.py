@@ -443,7 +443,7 @@ def test_every_format_has_the_columns_of_programs(
     launcher: Launcher, store: Store, words: tuple[str, ...], names: list[str]
 ) -> None:
     trainings(store)
-    # of jobs that agree in a learning rate, it is no column, but where a sweep gave it
+    # if all jobs have the same learning rate, it is not a column unless a sweep set it
     names = [name for name in names if name != "lr" or words != ("0.1-*",)]
     assert {form: columns_of(launcher, form, *words) for form in FORMS} == dict.fromkeys(
         FORMS, names

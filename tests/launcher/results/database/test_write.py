@@ -75,7 +75,7 @@ def test_repeated_write_adds_only_new_rows(path: Path, home: Home, store: Store)
     assert write(path, home, store) == 0
     assert path.read_bytes() == before
     with_done_attempt(store, "command/new", {"n": 7})
-    # the job, its attempt, its number and its row of results; the run's counts are no rows of their own
+    # the job, its attempt, its number and its row of results; the run's counts are not separate rows
     assert write(path, home, store) == 4
 
 

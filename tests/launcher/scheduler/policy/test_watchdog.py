@@ -1,4 +1,4 @@
-"""Waiting times of jobs: for others, for their retry, and unexplained ones with their messages; and clock changes."""
+"""Waiting times of jobs (for others, for their retry, and unexplained ones with messages), and clock changes."""
 
 import itertools
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Whatever happens to scheduler and engine: no pilot is submitted twice, and none is forgotten; also where pilots are processes."""
+"""No failure of scheduler or engine submits a pilot twice or forgets one, also if pilots are processes."""
 
 import shutil
 import subprocess

@@ -48,7 +48,7 @@ def test_attempts_of_an_ended_pilot_are_lost_once_the_backend_confirms_the_end(
     tokens = world.serves(busy=2)
     world.cluster.end(tokens[0], cause=AllocationEndCause.NODE_FAILED)
     world.pass_time(10, speaking=tokens[1:])
-    assert not world.lost  # it may speak yet
+    assert not world.lost  # it may still send a message
     world.pass_time(15, speaking=tokens[1:])
     assert world.lost == [tokens[0]]
     assert world.fleet.abandoned_pilots()[tokens[0]] == "node n1 is down"
@@ -347,7 +347,7 @@ def test_attempts_on_an_unreachable_node_are_not_restarted(world: World) -> None
     world.cluster.end(token, cause=AllocationEndCause.NODE_FAILED, node_answers=False)
     world.pass_time(1000)
     assert is_abandoned(world.by_token[token].folder.folder)  # what wakes there ends, and says so
-    assert world.ending_s(token) == 0.0  # no time tells when that is
+    assert world.ending_s(token) == 0.0  # the time of its end is unknown
     assert "its node does not respond" in world.reason
     world.cluster.end(token, cause=AllocationEndCause.NODE_FAILED)  # the node is back
     world.pass_time(30)
@@ -419,7 +419,9 @@ def test_nothing_is_waited_for_after_a_lease_expired(tmp_path: Path) -> None:
 
 def test_abandoned_pilot_that_sends_a_message_is_alive(world: World) -> None:
     token = lost(world)
-    world.pass_time(100, speaking=[token])  # it was frozen; what it runs has its grace now
+    world.pass_time(
+        100, speaking=[token]
+    )  # it was frozen; its attempts now have their grace period
     assert world.ending_s(token) == 0.0
     assert token in world.heard
     assert not world.serving
@@ -684,7 +686,7 @@ def test_pilots_of_a_removed_backend_end_when_idle(
     assert world.by_token[first].orders == [Drain()]
     assert world.by_token[second].orders == [Drain()]
     assert world.cluster.cancelled == [third]
-    world.new_fleet()  # likewise where only the records know the backend
+    world.new_fleet()  # the same if only the records know the backend
     world.pass_time(20, speaking=[first, second])
     assert not world.serving
     for token in (first, second):

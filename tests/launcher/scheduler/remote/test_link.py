@@ -183,7 +183,7 @@ def test_invalid_message_line_is_skipped(pilot: Pilot) -> None:
 
 
 class Desk:
-    """Who asks: its answers and errors."""
+    """A caller of an engine, with its answers and errors."""
 
     def __init__(self) -> None:
         self.clock = ToyClock()

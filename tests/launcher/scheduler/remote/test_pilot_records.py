@@ -1,4 +1,4 @@
-"""What lies on disk of pilots: folders, records, nodes, pilots.json."""
+"""The files of pilots on disk: folders, records, nodes, pilots.json."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ from launcher.backends.pilots_file import (
 from launcher.backends.settings import BackendSettings
 from launcher.system.paths import Home
 
-# --- the records of pilots: what was written is read again, and what is none harms nothing
+# --- the records of pilots: written records are read again, and invalid ones are ignored
 
 
 def a_record(token: str = "", **changes: Any) -> PilotRecord:
@@ -54,7 +54,7 @@ def a_record(token: str = "", **changes: Any) -> PilotRecord:
 
 
 def changed(home: Home, record: PilotRecord, part: str, key: str, value: object) -> Path:
-    """Write a record anew, with another value of a key, or without it; return its file."""
+    """Rewrite a record with another value of a key or without the key, and return its file."""
     path = home.folder / "pilots" / f"{record.token}.json"
     stored = json.loads(path.read_text())
     there = stored[part] if part else stored
@@ -270,7 +270,7 @@ def test_read_only_home_stops_nothing(home: Home) -> None:
     assert read_past_pilots(home) == {}
 
 
-# --- pilots.json: written when something changed, and read whatever lies there
+# --- pilots.json: written after each change, and read with any content
 
 
 PILOT = PilotRow(

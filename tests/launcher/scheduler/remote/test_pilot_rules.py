@@ -1,4 +1,4 @@
-"""How many pilots, when; what an engine refuses; what waiting jobs are told; and pilots for one job each."""
+"""Number and time of pilots, refusals of an engine, reasons of waiting jobs, and pilots for one job each."""
 
 import itertools
 import math
@@ -316,7 +316,7 @@ def test_fixed_configuration_allows_the_next_submission_at_once(
     assert "could not be submitted" not in refusing.reason
 
 
-# --- what jobs that wait for pilots are told
+# --- reasons of jobs that wait for pilots
 
 
 @pytest.fixture
@@ -471,7 +471,7 @@ def plain(tmp_path: Path) -> World:
 
 
 def serve(plain: World, token: str) -> None:
-    """Have a pilot speak, get its job, and be sent away behind it, as dispatch does."""
+    """Have a pilot send a message and get its job and then a drain command, as dispatch does."""
     plain.cluster.run(token)
     plain.speak(token)
     plain.by_token[token].send(Drain())
@@ -617,7 +617,7 @@ def test_restarted_scheduler_polls_all_pilots_that_may_have_a_job(
     plain: World,
 ) -> None:
     tokens = plain.running(60)
-    for link in plain.by_token.values():  # what they say lies in their files, and is not read yet
+    for link in plain.by_token.values():  # their messages are in their files, and not read yet
         link.registration = link.heartbeat = None
     plain.new_fleet()
     assert {*plain.heard} == {*tokens}

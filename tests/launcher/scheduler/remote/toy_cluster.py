@@ -83,7 +83,7 @@ class ToyLink(PilotLink):
 
 @dataclass
 class ToyCluster:
-    """An engine: what lies in its queue outlives the schedulers that ask it."""
+    """An engine. Its queue outlives the schedulers that use it."""
 
     jobs: dict[str, Observation] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)  # every token, whenever it was taken
@@ -216,7 +216,7 @@ class World:
         def link(folder: PilotFolder, spec: PilotSpec) -> ToyLink:
             old = self.by_token.get(spec.token)
             new = self.by_token[spec.token] = ToyLink(folder, spec)
-            if old is not None:  # what lies in the files
+            if old is not None:  # state in the files
                 new.registration, new.heartbeat, new.exit_reason = (
                     old.registration,
                     old.heartbeat,
@@ -261,13 +261,13 @@ class World:
         self.cluster.check()
 
     def waits(self) -> bool:
-        """Tell whether the engine has something to answer."""
+        """Return whether a call to the engine is in progress."""
         return any(group.calls.is_busy for group in self.fleet._groups.values())
 
     def pass_time(
         self, seconds: float, *, speaking: Collection[str] = (), step_s: float = 0.9
     ) -> None:
-        """Let time pass with a turn a step; these pilots speak all the time."""
+        """Let time pass with one cycle per step. The pilots in `speaking` send messages in each step."""
         end = self.clock.now + seconds
         while self.clock.now < end:
             self.clock.now += step_s - 0.1
@@ -287,7 +287,7 @@ class World:
         return tokens
 
     def serves(self, jobs: int = 3, *, busy: int = 0) -> list[str]:
-        """Have pilots that run and speak; on the first of them are `busy` attempts."""
+        """Have pilots that run and send messages. The first of them has `busy` attempts."""
         tokens = self.running(jobs)
         self.speak(*tokens)
         self.need(0)
@@ -296,7 +296,7 @@ class World:
         return tokens
 
     def speak(self, *tokens: str, **words: str) -> None:
-        """Have pilots speak."""
+        """Have pilots send a message."""
         for token in tokens:
             self.by_token[token].speak(self.clock.now, **words)
 
@@ -381,7 +381,7 @@ class Pilot:
         return [int(attempt.removesuffix("-1")) for attempt in attempts]
 
     def orders(self) -> list[PilotCommand | None]:
-        """What it was sent since the last call."""
+        """Return the commands sent to it since the last call."""
         return [decode_command(line) for line in self._reader.lines()]
 
 
@@ -404,7 +404,7 @@ class ToyFleet:
 
     @property
     def links(self) -> Sequence[PilotLink]:
-        # as a real one that has not looked since they were told to leave
+        # as a real one that has not polled since their drain commands
         heard = [link for link in self.all_links if link.token not in self.lost]
         return [link for link in heard if link.registration and not link.registration.troubles]
 

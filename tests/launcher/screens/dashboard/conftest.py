@@ -13,7 +13,7 @@ from tests.top import report
 
 @pytest.fixture
 def jobs(home: Home, store: Store) -> list[int]:
-    """Two that run, of which one has told how far it is; two that wait; one that failed."""
+    """Two running jobs, one of which has reported its progress, two waiting jobs, and a failed one."""
     names = ("train/a", "train/b", "train/c", "test/c", "train/d")
     jobs = enqueue(
         store,

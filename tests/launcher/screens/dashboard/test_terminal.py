@@ -43,7 +43,7 @@ def open_top(*words: str, **how: Any) -> Iterator[TerminalWindow]:
 
 
 def is_restored(window: TerminalWindow) -> bool:
-    """Tell whether the terminal shows again what it showed before, with a cursor."""
+    """Return whether the terminal shows its previous content again, with a cursor."""
     return window.raw.rfind(BACK) > window.raw.rfind(ALTERNATE) and window.raw.rfind(
         b"\x1b[?25h"
     ) > window.raw.rfind(b"\x1b[?25l")
@@ -124,7 +124,7 @@ def test_lost_terminal_ends_top_without_a_signal(jobs: list[int]) -> None:
     argv = [*COMMAND, "top", "--read-only"]
     environ = {**os.environ, "TERM": "xterm-256color"}
     child = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
-    try:  # it is not the child's controlling terminal: nobody tells it of the end
+    try:  # it is not the child's controlling terminal, so the child gets no SIGHUP
         os.close(theirs)
         drawn = b""
         while b"train/a" not in drawn:
@@ -179,7 +179,7 @@ def test_ascii_can_be_requested_by_the_environment(jobs: list[int], locale: str)
 
 
 def _type_before_b(window: TerminalWindow) -> None:
-    """Move the cursor of what is typed onto a letter, see it there, and leave."""
+    """Move the cursor of the input onto a letter, wait until it is there, and leave."""
     window.type("/b\x1b[D")
     cursor = re.compile(rb"\x1b\[(?:\d+;)*7(?:;[34]9)*mb\x1b")
     window.until(lambda _: cursor.search(window.raw), "the cursor is on the letter")

@@ -27,7 +27,7 @@ from tests.screens import a_busy_screen
 from tests.top import User, report, run_on_queue, run_on_snapshot, run_top
 
 GOLDEN = Path(__file__).parents[3] / "data" / "golden"
-REFUSED = (  # the place of a job in the list, a key, and what it answers
+REFUSED = (  # position of a job in the list, key, message
     (0, "h", "a running job cannot be held; p pauses it, c cancels it"),
     (0, "l", "is running: only a held job can be released"),
     (0, "r", "is running: only ended jobs can be retried"),

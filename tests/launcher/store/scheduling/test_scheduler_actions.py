@@ -1,4 +1,4 @@
-"""Actions of a scheduler on jobs: attempts, lanes, times, retries; and invalid rows."""
+"""Actions of a scheduler on jobs: attempts, lanes, times, retries, and invalid rows."""
 
 import json
 import math

@@ -32,7 +32,7 @@ BROKEN = TREE / "tests" / "data" / "broken"
 TASKS = sorted((TREE / "tasks").glob("*.yaml"))
 TOYS: Mapping[str, Kind] = {**laboratory(), "command": COMMAND}
 SCHEMA = task_schema(TOYS)
-# What is wrong in form; the other files of the folder are no YAML, or wrong in what they mean.
+# Files with an invalid form. The other files of the folder are not YAML, or have an invalid meaning.
 MISSHAPEN = (
     "a_list", "broken_ids", "empty", "entry_is_no_mapping", "name_begins_with_a_dash",
     "name_escapes", "no_name", "poison_section", "section_is_no_list", "unknown_section",

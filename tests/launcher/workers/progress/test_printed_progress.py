@@ -57,7 +57,7 @@ from tests.launcher.workers.progress.event_writer import (
     write_events,
 )
 
-# --- `launcher: step=3 total=10 loss=.2`, wherever it stands in a log
+# --- `launcher: step=3 total=10 loss=.2`, anywhere in a log
 
 
 def steps(text: bytes) -> list[ProgressReport]:
@@ -148,7 +148,7 @@ def test_line_without_an_end_is_scanned_once() -> None:
     assert steps(flood) == []
 
 
-# --- what a program printed last, as it may stand in a list
+# --- the last output line of a program, as shown in a list
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_many_long_lines_without_bars_are_read_in_one_pass(line: bytes) -> None:
     assert parse_bars(b"\n".join([line] * 256) + b"\n", 0.0)[0] == []
 
 
-# --- files that grow are read on, not anew
+# --- growing files are read from the last position
 
 
 class Lines:
@@ -686,7 +686,7 @@ def test_part_of_a_large_folder_is_searched(tmp_path: Path) -> None:
     )
 
 
-# --- whatever reports how far an attempt is, one function tells it
+# --- one function reads the progress of an attempt from any source
 
 
 BAR = b"\r 30%|###       | 3/10 [00:01<00:02,  3.00it/s, loss=0.3]"
