@@ -240,8 +240,8 @@ def _split_by_day(begun: float, ended: float) -> Iterator[tuple[str, float]]:
     while True:
         local = datetime.fromtimestamp(at).astimezone()
         midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-        # without a zone: the next day may have another one, and be an hour longer; and a midnight
-        # that a change of the clocks leaves out, or repeats, is one of two moments
+        # Without a time zone: the next day may have another UTC offset and be an hour longer.
+        # A midnight that a change of the clocks skips or repeats is one of two moments (`fold`).
         midnights = [
             (midnight + timedelta(days=1)).replace(fold=fold).timestamp() for fold in (0, 1)
         ]

@@ -151,8 +151,9 @@ def test_scheduler_with_a_deleted_record_is_found_and_writes_a_new_one(
 
 def test_concurrent_restarts_start_one_scheduler(home: Home, store: Store) -> None:
     script = (
-        "from pathlib import Path; from launcher.system.daemon_control import restart_scheduler; "
-        "from launcher.system.paths import Home; "
+        "from pathlib import Path\n"
+        "from launcher.system.daemon_control import restart_scheduler\n"
+        "from launcher.system.paths import Home\n"
         f"restart_scheduler(Home(Path({str(home.folder)!r})))"
     )
     helpers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(4)]
