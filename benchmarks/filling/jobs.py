@@ -42,6 +42,14 @@ def programs(count: int = 28, vram_gib: int | None = None) -> list[Job]:
     ]
 
 
+def importing(count: int = 84) -> list[Job]:
+    """Return programs of 1 s of work that import for longer, more so beside others: those measured on an H200."""
+    load = {"startup": 4.5, "crowding": 0.04, "seconds": 1, "gib": SMALL_GIB, "percent": 3}
+    return [
+        Job(load | {"kind": "predict", "words": (f"--fold={number}",)}) for number in range(count)
+    ]
+
+
 def trainings(count: int, *, percent: float, seconds: float, gib: float = 9.4) -> list[Job]:
     """Return trainings that report their steps."""
     load = {"startup": 1, "seconds": seconds, "gib": gib, "percent": percent, "steps": 10 * count}

@@ -28,6 +28,11 @@ def declared(maker: Maker) -> Iterator[Result]:
     yield measurements.compare(maker, "declared", jobs.programs(vram_gib=2), target)
 
 
+def importing(maker: Maker) -> Iterator[Result]:
+    """Programs that slow each other down while they start."""
+    yield measurements.compare(maker, "importing", jobs.importing(), Target(most=1.6))
+
+
 WORKLOADS: Mapping[str, Workload] = {
     "short": Workload(
         title="197 short jobs of a study; again with another seed in the same queue",
@@ -37,6 +42,10 @@ WORKLOADS: Mapping[str, Workload] = {
         title="28 programs of 8 s, 1.3 GiB and 5 % load; memory unknown", measure=unknown
     ),
     "declared": Workload(title="the same with --vram 2GiB", measure=declared),
+    "importing": Workload(
+        title="84 programs of 1 s that import for 4.5 s, each 4 % longer for each other one",
+        measure=importing,
+    ),
     "full": Workload(title="6 trainings of 95 % load", measure=measurements.full),
     "late": Workload(
         title="8 programs of 30 GiB, allocated after a minute; memory unknown",

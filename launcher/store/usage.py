@@ -23,6 +23,7 @@ LONGEST_S = 366 * 86_400.0  # what is said to have taken longer was begun before
 HARDLY = 0.05  # who shared his cards for so much of his time at most counts as alone
 MOST_PEAK = 1 << 42  # bytes; no card has more
 MOST_SLOWDOWN = 1000.0
+MOST_OTHERS = 10_000  # jobs on one card
 
 Numbers = tuple[str, ...]
 
@@ -33,6 +34,7 @@ class Measured(NamedTuple):
     peak: int | None = None  # bytes that it took, or wanted, on one GPU
     shared_s: float | None = None  # seconds during which it shared a card
     slowdown: float | None = None  # so many times as long it took meanwhile
+    others: float = 1.0  # mean number of jobs that it shared the card with meanwhile, at least 1
     sm: float | None = None  # mean use of the multiprocessors while it was alone, 0 to 1
     machine: str = ""  # the card and its driver, see `GpuSnapshot.fingerprint`; '': unknown
     elapsed_s: float | None = None  # how long it ran by a clock that nobody sets, pauses included
@@ -72,7 +74,7 @@ class Usage(NamedTuple):
     seconds: tuple[float, ...] = ()  # of those that were done, as if alone; the newest first
     peaks: tuple[int, ...] = ()  # bytes on one GPU, CUDA's context included, where it was measured
     sm: float | None = None  # mean use of the multiprocessors by one of them alone, 0 to 1
-    slowdown: float | None = None  # mean factor beside others; None: never measured
+    slowdown: float | None = None  # mean factor beside one other job; None: never measured
     alone: tuple[
         float, ...
     ] = ()  # of `seconds`, those of attempts that shared their cards with none
@@ -118,7 +120,7 @@ class Lesson(NamedTuple):
     seconds: float | None = None
     peak: int | None = None
     alone: bool = False  # it is known that it shared its cards with none, or hardly
-    slowdown: float | None = None
+    slowdown: float | None = None  # factor beside one other job
     sm: float | None = None
     machine: str = ""
     numbers: Numbers | None = None
@@ -184,13 +186,21 @@ def lesson_of(
         seconds=took,
         alone=alone,
         peak=peak if isinstance(peak, int) and 0 < peak <= MOST_PEAK else None,
-        slowdown=factor,
+        slowdown=slowdown_per_job(factor, within(record.get("others"), 1, MOST_OTHERS) or 1.0),
         sm=within(sm, 0, 1),
         machine=machine if isinstance(machine, str) else "",
         numbers=_numbers(record.get("numbers")),
         program=program if isinstance(program := record.get("program"), str) else "",
         cut_short=record.get("cut_short") is True,
     )
+
+
+def slowdown_per_job(slowdown: float | None, others: float) -> float | None:
+    """Return the factor by which one other job slows a job down, from the factor of `others` together.
+
+    Each further job multiplies the time, as `launcher.scheduler.policy.co_location.rates` expects.
+    """
+    return None if slowdown is None else float(slowdown ** (1 / max(1.0, others)))
 
 
 def within(value: Any, least: float, most: float) -> float | None:
@@ -385,7 +395,7 @@ class UsageRecords:
             peak = self._if_more(claim, peak)
         if not signature or (seconds is None and peak is None):
             return
-        numbers = _command_line_text(signature, claim.spec.argv, cut_short=early and certain)
+        numbers = _record_text(signature, claim.spec.argv, measured, cut_short=early and certain)
         row = (
             seconds,
             peak,
@@ -428,8 +438,12 @@ class UsageRecords:
         self._similar.clear()
 
 
-def _command_line_text(signature: str, argv: Sequence[str], *, cut_short: bool) -> str | None:
+def _record_text(
+    signature: str, argv: Sequence[str], measured: Measured, *, cut_short: bool
+) -> str | None:
     record: dict[str, Any] = {"cut_short": True} if cut_short else {}
+    if measured.slowdown is not None and measured.others > 1:
+        record["others"] = round(measured.others, 2)
     if not is_exact(signature):
         record |= {"program": program_of(argv), "numbers": numbers_of(argv)}
     return json.dumps(record) if record else None

@@ -1,11 +1,11 @@
 /* A program on the simulated cards of CUDA_VISIBLE_DEVICES; it sleeps instead of computing.
  *
- *   load [--name WORD] [--startup S] [--delay S] [--gib GIB] [--percent P] [--seconds S]
- *        [--grow GIB] [--grow-after S] [--steps N] [WORD …]
+ *   load [--name WORD] [--startup S] [--crowding PART] [--delay S] [--gib GIB] [--percent P]
+ *        [--seconds S] [--grow GIB] [--grow-after S] [--steps N] [WORD …]
  *
  * It runs through these phases:
  *
- *   startup    imports: it holds nothing yet
+ *   startup    imports: it holds nothing yet. Each other program on its cards makes that longer by a --crowding part
  *   context    0.6 GiB on each card; a card creates one context at a time, in 0.15 s
  *   delay      loads its data: it holds its context
  *   work       holds --gib on each card and takes --percent of it, for --seconds if it is alone. If the loads on
@@ -30,7 +30,7 @@ enum { TABLE_LOCK = 0, FIRST_CARD_LOCK = 1 };  /* bytes of the table's file */
 
 static struct {
     const char *name;
-    double startup, delay, gib, percent, seconds, grow, grow_after;
+    double startup, crowding, delay, gib, percent, seconds, grow, grow_after;
     long steps;
 } option = {.name = "load"};
 static volatile card_table *table;
@@ -70,9 +70,9 @@ static void finish(int code, const char *outcome) {
 
 static void read_options(int count, char **words) {
     struct { const char *name; double *value; } numbers[] = {
-        {"--startup", &option.startup}, {"--delay", &option.delay}, {"--gib", &option.gib},
-        {"--percent", &option.percent}, {"--seconds", &option.seconds}, {"--grow", &option.grow},
-        {"--grow-after", &option.grow_after},
+        {"--startup", &option.startup}, {"--crowding", &option.crowding}, {"--delay", &option.delay},
+        {"--gib", &option.gib}, {"--percent", &option.percent}, {"--seconds", &option.seconds},
+        {"--grow", &option.grow}, {"--grow-after", &option.grow_after},
     };
     for (int i = 1; i + 1 < count; i++) {
         if (!strcmp(words[i], "--name")) option.name = words[i + 1];
@@ -158,6 +158,23 @@ static double slowdown(void) {
     return most / 100;
 }
 
+static int others(void) {
+    int count = -1;
+    for (int i = 0; i < TABLE_SLOTS; i++) count += table->slot[i].pid && table->slot[i].cards & cards;
+    return count;
+}
+
+static void start_up(void) {
+    double done = 0;
+    for (double last = now(); done < option.startup;) {
+        double slower = 1 + option.crowding * others(), left = (option.startup - done) * slower;
+        rest(option.crowding == 0 || left < TICK_S ? left : TICK_S);
+        double time = now();
+        done += (time - last) / slower;
+        last = time;
+    }
+}
+
 static void work(void) {
     double done = 0;
     long printed = 0;
@@ -192,7 +209,7 @@ int main(int count, char **words) {
     }
     find_cards();
     claim_slot();
-    rest(option.startup);
+    start_up();
     create_contexts();
     rest(option.delay);
     allocate(option.gib * GIB);

@@ -153,6 +153,7 @@ class SimulatedCards:
         percent: float,
         seconds: float,
         startup: float = 0.0,
+        crowding: float = 0.0,
         delay: float = 0.0,
         grow: float = 0.0,
         grow_after: float = 0.0,
@@ -168,6 +169,7 @@ class SimulatedCards:
             percent: of each card that its work takes if it is alone.
             seconds: of work if nothing slows it.
             startup: seconds before it creates its contexts.
+            crowding: part by which each other program on its cards makes the start longer.
             delay: seconds between its contexts and the first `gib`.
             grow: GiB that it takes on each of its cards later.
             grow_after: seconds of work after which it takes them.
@@ -185,6 +187,7 @@ class SimulatedCards:
             "percent": percent,
             "seconds": seconds,
             "startup": startup,
+            "crowding": crowding,
             "delay": delay,
             "grow": grow,
             "grow-after": grow_after,

@@ -11,7 +11,7 @@ from launcher.gpu.monitor import Sight
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.scheduler.policy.co_location import UNKNOWN_LOAD, Load, load_of
 from launcher.store.rows import Claim
-from launcher.store.usage import LONGEST_S, NOT_MEASURED, Measured
+from launcher.store.usage import LONGEST_S, NOT_MEASURED, Measured, slowdown_per_job
 from launcher.system.files import Json
 from launcher.system.paths import Home
 from launcher.units import median
@@ -59,6 +59,7 @@ class _Account:
     company: int | None = None  # others on its GPUs at that look
     step: Step | None = None
     shared_s: float = 0.0
+    shared_others_s: float = 0.0  # the others there were, times the seconds of `shared_s`
     alone: _Pace = field(default_factory=_Pace)
     beside: _Pace = field(default_factory=_Pace)
     others_s: float = 0.0  # the others there were, times the seconds of `beside`
@@ -132,6 +133,7 @@ class SharedTime:
         return Measured(
             shared_s=account.shared_s if account.whole else None,
             slowdown=_slowdown(account),
+            others=_others(account),
             sm=account.use_s / account.used_s if account.used_s >= LEAST_USE_S else None,
         )
 
@@ -143,7 +145,7 @@ class SharedTime:
         enough = account.used_s >= LEAST_USE_S and account.recent_used_s > 0
         return load_of(
             account.recent_use_s / account.recent_used_s if enough else None,
-            _slowdown(account),
+            slowdown_per_job(_slowdown(account), _others(account)),
             measured=True,
             steps=account.step is not None,
         )
@@ -188,6 +190,7 @@ class SharedTime:
             return
         if company or before:
             account.shared_s += passed_s
+            account.shared_others_s += max(company, before) * passed_s
         if before != company or last is None or step is None:
             return
         steps, seconds = step.step - last.step, step.at - last.at
@@ -266,11 +269,18 @@ def _disturbs(process: GpuProcess, *, reports_use: bool) -> bool:
 
 
 def _slowdown(account: _Account) -> float | None:
+    """Return how much slower its steps were beside others than alone; None: too few steps to tell."""
     alone, beside = account.alone.rate, account.beside.rate
     if alone is None or beside is None:
         return None
-    others = max(1.0, account.others_s / account.beside.seconds)
-    return float(min(MOST_SLOWDOWN, max(1.0, alone / beside) ** (1 / others)))
+    return min(MOST_SLOWDOWN, max(1.0, alone / beside))
+
+
+def _others(account: _Account) -> float:
+    """Return the mean number of others beside which the slowdown was measured, or will be by the duration."""
+    if _slowdown(account) is not None:
+        return max(1.0, account.others_s / account.beside.seconds)
+    return max(1.0, account.shared_others_s / account.shared_s) if account.shared_s > 0 else 1.0
 
 
 def slowdown_by_duration(

@@ -22,7 +22,8 @@ UNMEASURED_MOST = 4  # jobs on a GPU whose driver does not report the load of pr
 MOST_COUNTED = 64  # others; of more no number is large enough, and none is needed
 MOST_SLOWDOWN = 100.0  # more is no measurement but a job that hung
 NAMED = 3  # jobs, or GPUs, that a reason names; the others are counted
-_USES, _FACTORS = 100, 20  # steps of 1; jobs that differ by less are decided alike, and at once
+# steps of 1; jobs that differ by less are decided alike, and at once. Factors multiply, so theirs are fine
+_USES, _FACTORS = 100, 200
 _ROUNDING = 1e-9
 
 

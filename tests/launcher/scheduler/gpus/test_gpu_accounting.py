@@ -972,10 +972,21 @@ def test_the_steps_alone_and_beside_another_say_how_much_slower_it_was(looks: Lo
     assert looks.of(2).slowdown is None  # it was never alone
 
 
-def test_beside_several_others_the_factor_is_that_of_each(looks: Looks) -> None:
+def test_the_factor_of_several_others_is_divided_among_them(looks: Looks) -> None:
     looks.look({1: 0.9}, rates={1: 20.0}, times=11)
     looks.look({1: 0.3, 2: 0.3, 3: 0.3}, rates={1: 5.0}, times=11)
-    assert looks.of(1).slowdown == pytest.approx(2.0)
+    assert looks.of(1).slowdown == pytest.approx(4.0)
+    assert looks.of(1).others == pytest.approx(2.0)
+    assert looks.load(1).slowdown == pytest.approx(2.0)
+
+
+def test_the_mean_number_of_others_is_measured_without_steps_too(looks: Looks) -> None:
+    looks.look({1: 0.1}, times=5)
+    looks.look({1: 0.1, 2: 0.1, 3: 0.1, 4: 0.1}, times=10)
+    looks.look({1: 0.1, 2: 0.1}, times=10)
+    measured = looks.of(1)
+    assert measured.slowdown is None
+    assert measured.others == pytest.approx((11 * 3 + 9 * 1) / 20, abs=0.1)
 
 
 def test_who_is_no_slower_beside_others_has_a_slowdown_of_one(looks: Looks) -> None:

@@ -64,6 +64,12 @@ def test_a_job_that_keeps_the_gpu_busy_alone_gets_no_company() -> None:
     )  # it is noticed if that slows it down
 
 
+def test_small_slowdowns_by_many_others_are_not_rounded_away() -> None:
+    job = load_of(0.03, 1.6 ** (1 / 15))
+    assert admits(job, (job,) * 7)
+    assert not admits(job, (job,) * 10), "together they would be 1.37 times as slow"
+
+
 def test_a_measured_slowdown_counts_more_than_the_load() -> None:
     busy = Load(sm=1.0, slowdown=1.1)
     assert slowdown_beside(busy, [busy]) == pytest.approx(1.1)

@@ -1,5 +1,6 @@
 """What the queue remembers of attempts on GPUs and nodes, and what of that it believes."""
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,24 @@ def test_many_durations_are_remembered_and_the_newest_peaks_count(
     assert learned.peaks == tuple(GIB + number for number in range(KEPT + 5, KEPT + 5 - NEWEST, -1))
     (rows,) = database.execute("SELECT count(*) FROM lessons").fetchone()
     assert rows == KEPT
+
+
+def test_the_slowdown_of_many_others_is_stored_as_that_of_one(records: UsageRecords) -> None:
+    """Fifteen others slowed a program down 1.6 times; a single one would hardly be noticed."""
+    learn(records, seconds=8.0, shared_s=8.0, slowdown=1.6, others=15.0)
+    learned = usage(records)
+    assert learned.slowdown == pytest.approx(1.6 ** (1 / 15))
+    assert learned.seconds == pytest.approx((5.0,)), "as long as it takes alone"
+
+
+@pytest.mark.parametrize("others", ["15", -1, 0, 1e9, None, True])
+def test_a_number_of_others_that_cannot_be_counts_as_one(
+    records: UsageRecords, database: Connection, others: Any
+) -> None:
+    learn(records, seconds=8.0, shared_s=8.0, slowdown=1.6, others=15.0)
+    database.execute("UPDATE lessons SET numbers = ?", (json.dumps({"others": others}),))
+    records.forget()
+    assert usage(records).slowdown == pytest.approx(1.6)
 
 
 def test_a_duration_beside_others_is_told_as_if_alone_where_the_slowdown_is_known(
