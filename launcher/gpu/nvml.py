@@ -291,8 +291,8 @@ class Nvml:
         """Return every GPU as it is now, or the MIG instances of a divided one, in PCI order.
 
         A GPU that was seen before and does not respond now is listed with a fault. If the whole
-        driver does
-        not respond, no GPU gets a fault: their state is unknown, and running jobs may continue.
+        driver does not respond, no GPU gets a fault: their state is unknown, and running jobs may
+        continue.
         """
         self._ensure_open()
         cards = self._devices()

@@ -90,8 +90,7 @@ def remove_abandoned(folder: Path, uid: int, now: float, silent_s: float) -> lis
     """Remove a user's files that are no longer renewed. Return their names.
 
     A file remains when its scheduler is killed and no other one starts in its queue folder. Such
-    files
-    do not count. A scheduler that was only suspended publishes again under a new name.
+    files do not count. A scheduler that was only suspended publishes again under a new name.
 
     Args:
         folder: Folder of all publications.

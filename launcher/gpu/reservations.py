@@ -148,11 +148,9 @@ class ReservationBoard:
     """Our file in the folder of reservations, and those of the others.
 
     Nothing is raised. If the folder cannot be used, `publish` returns False and `error` contains
-    the
-    reason and its consequence until the folder works again. Jobs start nevertheless, because a full
-    folder must not stop a queue permanently. The text is shown, because an unpublished reservation
-    must
-    not count as published.
+    the reason and its consequence until the folder works again. Jobs start nevertheless, because a
+    full folder must not stop a queue permanently. The text is shown, because an unpublished
+    reservation must not count as published.
 
     Attributes:
         error: Why reservations cannot be exchanged with others. Empty if they can.
@@ -208,8 +206,7 @@ class ReservationBoard:
         Args:
             reservations: Reservations of running jobs and of jobs that are about to start.
             fresh: The jobs about to start. They start only if `prior_reservations` leaves room for
-                them.
-                Reservations that were published before are never fresh.
+                them. Reservations that were published before are never fresh.
         """
         self._reservations = tuple(reservations)
         if not reservations and self.demand is None and not self._usage.is_notable:
@@ -311,8 +308,7 @@ class ReservationBoard:
         """Return, right after `publish`, the reservations with which our new ones must fit.
 
         These are all reservations of others except those made after their owners had counted ours.
-        New
-        reservations that do not fit must be withdrawn.
+        New reservations that do not fit must be withdrawn.
         """
         publications = self._read_peers()
         # where others may take us for gone, we cannot rely on their having counted us

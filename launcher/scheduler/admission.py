@@ -84,9 +84,10 @@ class Admission:
     """Decides over the turns of one scheduler which jobs start.
 
     Attributes:
-        line: of the jobs that wait.
-        startable: which of them may be tried now.
-        pauses: of jobs, which are read again where one may have begun or ended.
+        pending_queue: The order of the waiting jobs.
+        startable: Selects the jobs that may be tried now.
+        pauses: Pauses of jobs. They are read again if one may have begun or ended.
+        only_job_class: The only class with waiting jobs if all of them are alike, otherwise None.
     """
 
     def __init__(

@@ -86,7 +86,7 @@ class FinishedAttempt:
     retry_at: float = (
         0.0  # monotonic; an earlier try to move its outputs into the run folder failed
     )
-    error: str = ""  # why not
+    error: str = ""  # why that try failed
     remark: str = ""  # what the reason of its end says in addition
 
 
@@ -116,7 +116,7 @@ class FinishedAttempts:
             home: Queue folder with the folders of the attempts.
             queue: Store that records the ends.
             gpus: State of the GPUs and usage of attempts there.
-            pilot_probe: Returns the measurements of an attempt on a pilot, as far as known.
+            pilot_probe: Returns the probe of an attempt's pilot, None if the pilot is unknown.
         """
         self._home, self._queue = home, queue
         self._gpus, self._pilot_probe = gpus, pilot_probe
@@ -127,7 +127,7 @@ class FinishedAttempts:
 
     @property
     def on_gpus(self) -> bool:
-        """Whether one of the attempts was on a GPU, which needs a new reading."""
+        """Whether one of the attempts was on a GPU of this machine, which needs a new reading."""
         return any(ended.claim.gpus and not ended.claim.pilot for ended in self._pending)
 
     @property

@@ -282,7 +282,7 @@ class PilotNodes:
         self._ends.read_ends(claim for claim in self._claims() if claim.pilot)
 
     def send_vram_limits(self) -> None:
-        """Send workers on pilots the fraction of GPU memory that they may use."""
+        """Send workers on pilots their VRAM limits."""
         claims = [claim for claim in self._claims() if claim.gpus]
         limits: dict[tuple[int, int], VramLimit] = {}
         for place in self.list_nodes() if claims else ():

@@ -8,7 +8,7 @@ thus get GPU time as 1 to 3 for any requests of their jobs. (Demers, Keshav, She
 simulation of a fair queueing algorithm", 1989.)
 
 A new run beside others starts NEW_RUN_CREDIT_S ahead of them. A short run is done before it has to
-share. Usage before that time does not count, for or against it.
+share. Its earlier usage counts for at most this much, for or against it.
 
 A job with a higher priority precedes those of other runs. A job whose run got nothing for a day
 counts as if it had one point more. No job therefore waits forever behind runs that are always new.
@@ -80,7 +80,7 @@ def order_by_fair_share(
                 remaining_s(place, now), LEAST_S
             )
             vtimes[place.run] += left / accounts[place.run].share
-    # a job without facts counts as long as one with a known duration
+    # a job without a known duration counts with the median of the known ones
     known = [seconds for job in jobs if (seconds := _expected_seconds(job)) is not None]
     usual_s = _clamp_seconds(median(known) if known else None, LEAST_S)
 

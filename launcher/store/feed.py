@@ -34,7 +34,7 @@ class JobEvent(NamedTuple):
 
 
 class EventCursor:
-    """Returns the events since the last call. Changes by its own store are not included."""
+    """Returns the events since the last call. Events of its own store are returned only after another process writes."""
 
     def __init__(self, store: Store, since: int | None = None) -> None:
         """Begin after an event; None: after the newest one."""

@@ -22,7 +22,7 @@ from launcher.store.usage import LONGEST_S, MeasuredUsage
 
 MOST_RUNS = 256  # runs of a priority that are read, those with the lowest virtual time
 MOST_OTHERS = 64  # further runs that are read in rotation: the first ones may wait for a resource that no other run needs
-MOST_JOBS = 4096  # jobs that are read, if LEAST_EACH of every class would be more
+MOST_JOBS = 4096  # jobs that are read in total, unless LEAST_EACH of every class are more
 LEAST_EACH = 4
 
 _READY = "FROM jobs WHERE state = 'queued' AND waits = 0"
@@ -65,7 +65,7 @@ class QueueHeads:
         self._next_run = 0  # the run with which the turns of the others go on
 
     def read_classes(self, per_class: int) -> Iterator[JobClass]:
-        """Give the first `per_class` jobs of every flow, fewer where there are very many flows."""
+        """Yield the first `per_class` jobs of every class, fewer if there are very many classes."""
         if self._class_count:
             per_class = min(per_class, max(LEAST_EACH, MOST_JOBS // self._class_count))
         flows = 0
@@ -151,7 +151,7 @@ class RunOwner(NamedTuple):
 
 
 def find_run_owner(execute: Callable[..., Cursor], name: str) -> RunOwner | None:
-    """Return the owner of a run by name, None if no such run has jobs. If several match, the run of added programs."""
+    """Return the folder and origin of a run by name, None if no such run has jobs. If several match, the run of added programs."""
     row = execute(
         "SELECT root, kind, hash <> '' AS is_planned FROM runs JOIN jobs"
         " ON jobs.id = (SELECT id FROM jobs WHERE run = runs.id LIMIT 1)"

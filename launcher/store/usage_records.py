@@ -210,7 +210,7 @@ class UsageRecords:
         self._similar: dict[tuple[str, str], SimilarUsage] = {}  # by similar key and machine
 
     def set_local_machines(self, machines: Iterable[str]) -> None:
-        """Set the GPU types and drivers of this machine. Records of others have less weight.
+        """Set the GPU types and drivers of this machine. Records of others count only without records of these.
 
         Args:
             machines: Their fingerprints. Empty to treat all records as measured here.

@@ -67,7 +67,7 @@ def _confirm_start(before: Decision, after: Decision) -> Decision:
 
 
 class SchedulerGpus:
-    """GPU state of one scheduler, with its published reservations. Nothing of it must survive a restart.
+    """GPU state of one scheduler, with its published reservations. None of it needs to survive a restart.
 
     Attributes:
         accounting: Reservations and usage of attempts.
@@ -368,7 +368,8 @@ class SchedulerGpus:
         Args:
             decisions: The decisions.
             claims: The running attempts.
-            decided_on: The waiting jobs of the decisions, as `decide` takes them.
+            decided_on: Waiting and running jobs, machine and time of the decisions, as `decide`
+                takes them.
             policy: The policy of the decisions.
         """
         starts = [decision for decision in decisions if isinstance(decision, Start)]

@@ -1,6 +1,6 @@
 """Shared GPU time of attempts, their load alone, and their slowdown by other jobs.
 
-Nothing of it must survive the scheduler: the results are stored when an attempt ends.
+None of it needs to survive the scheduler: the results are stored when an attempt ends.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping

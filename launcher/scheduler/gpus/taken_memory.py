@@ -296,10 +296,10 @@ class GpuUsageTracker:
         }
 
     def vram_limits(self, claims: Collection[Claim]) -> dict[tuple[int, int], VramLimit]:
-        """Return by job and number the fraction of its GPUs that an attempt may use while it shares one of them.
+        """Return by job and attempt number the VRAM limit of each attempt on GPUs, in bytes per GPU.
 
-        The allocator of an attempt with declared memory is limited to its reservation, or to its
-        current usage if that is more. Its growth then never ends other jobs. An estimate limits no
+        While an attempt with declared memory shares one of its GPUs, its allocator is limited to
+        its reservation, or to its current usage if that is more. Its growth then never ends other jobs. An estimate limits no
         attempt, and neither does a declaration if the attempt has its GPUs alone.
 
         Args:

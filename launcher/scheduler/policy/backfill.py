@@ -188,7 +188,7 @@ class ReservationAging:
     It is unknown when others release their resources. Without a reservation, a large job would be
     passed forever. With a permanent one, cores could idle forever. The two phases therefore
     alternate. First, our other jobs pass. Then they do not pass until all running jobs in the way
-    have ended and another KEPT_S have elapsed. All times are monotonic seconds.
+    have ended and another HOLD_S have elapsed. All times are monotonic seconds.
     """
 
     def __init__(self) -> None:

@@ -99,8 +99,8 @@ def response_ratio(job: Waiting, now: float) -> float:
 
     The order of Brinch Hansen ("Operating System Principles", 1973): short jobs first, and no job
     starves, as every job's ratio grows while it waits. A point of priority counts as a day of
-    waiting. A job with negative priority has a ratio below 1 until that many days are over. Short
-    jobs come first among these, too.
+    waiting. A job with negative priority has a ratio below 1 until that many days are over, lower
+    by 1 for each remaining day. Short jobs come first among these, too.
     """
     expected, waited_s = job_length_s(job), now - job.since
     if job.priority < 0 and waited_s < 0:

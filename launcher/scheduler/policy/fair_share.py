@@ -5,8 +5,9 @@ whose user has used more yields to the other. Both read both numbers, so they ne
 peer user with more usage is served after waiting STARVING_S without any of the requested resource.
 
 False data of a peer cannot block us forever (`YieldPolicy`). A peer is ignored if it starts no job
-for UNUSED_S despite room, starts much less than fits, or does not use its reservation for KEPT_S.
-It is then ignored for a while, twice as long each time, until it has started a job.
+for UNUSED_S despite room, starts much less than fits, or could not start although resources were
+held for it for HOLD_S. It is then ignored for a while, twice as long each time, until it has
+started a job.
 
 One decision yields two kinds of places to peers: one that they can take now, or one that they get
 when our jobs end.
@@ -50,7 +51,7 @@ from launcher.units import format_bytes, format_seconds
 STARVING_S = 300.0
 UNUSED_S = 10.0
 HOLD_S = 300.0
-# longest time for which a resource is reserved for a peer, which is ignored after that
+# seconds; longest time for which resources are held for a peer, or for which it is ignored after that
 LONGEST_HOLD_S = 4 * 3600.0
 MOST_PEERS = 8  # peers that are considered at once
 _SPANS = ((3600.0, "hours"), (60.0, "minutes"))

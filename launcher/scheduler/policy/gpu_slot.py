@@ -38,7 +38,7 @@ GROWTH_MARGIN = 0.02  # part of a GPU's memory that stays free, so that what run
 MOST_GROWTH_MARGIN = 1 << 30  # bytes of it
 MOST_UNMEASURED = 4  # jobs on a GPU of which nothing similar has been measured yet
 UNMEASURED_S = 600.0  # an unmeasured job without memory for this many seconds delays no other
-FIRST_SIMILAR_S = 10.0  # seconds between the starts of the first and the second of similar jobs
+FIRST_SIMILAR_S = 10.0  # seconds; longest wait for a measurement of the first of similar jobs before the second starts
 _PLENTY = 1 << 30  # jobs; more than any GPU runs
 
 

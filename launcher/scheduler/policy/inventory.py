@@ -224,7 +224,7 @@ class Inventory:
     def find_shortfall(
         self, request: Waiting, needs: Sequence[GpuRequest], cpus: int
     ) -> tuple[GpuRequest | None, Shortfall | None]:
-        """Return the requests of a job that can be met now and the missing resources, None if all are met."""
+        """Return the GPU request that can be met now, otherwise the preferred one, and the missing resource, None if there is none."""
         lacks = self.cpu_or_memory_shortfall(request, cpus)
         if lacks or not needs:
             return next(iter(needs), None), lacks
