@@ -568,7 +568,7 @@ class DependencyGraph:
         return _union_of_sets(frozenset(need for need in needs if need in self.programs), *sets)
 
     def link_inputs(self, inputs: Iterable[Input], user: str) -> JobLinks:
-        """Return the inputs of a job that is added to the plan.
+        """Return the dependencies and external inputs of a job that is added to the plan.
 
         Args:
             inputs: the paths that it reads.

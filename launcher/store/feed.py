@@ -162,6 +162,3 @@ class JobTracker:
             self.rows[row.id] = row
             (self.open_jobs.discard if row.state in ENDED_STATES else self.open_jobs.add)(row.id)
         return taken
-
-
-# --- notifications of the owners of runs

@@ -21,13 +21,7 @@ from launcher.store.history_report import (
 from launcher.store.rows import DONE_RECORD, PILOT_TOKEN_SQL
 from launcher.units import median
 
-# --- what the queue has on record, as far as it is summed up already
-
-
-# --- what the report shows
-
-
-# --- what the queue has on record, summed up by the database: it may have a million jobs behind it
+# --- records of the queue, summed up by the database because there may be a million jobs
 
 _WAS_DONE = f"substr(outcome, 1, {len(DONE_RECORD)}) = '{DONE_RECORD}'"
 _FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0

@@ -13,8 +13,6 @@ from launcher.store.connection import known_record, known_state
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_selection import EVERY_JOB, find_search_selection
 
-# --- lists
-
 _FEW_JOBS = 2000  # jobs, whose order is quickly made
 _MOST_NAMES = 5000  # of a run, which are read whenever it is listed: 1 ms
 

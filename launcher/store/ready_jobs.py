@@ -93,15 +93,15 @@ class ReadyJobs:
         return self._programs[job, rank]
 
     def next_in_class(self, ended: ReadyJob) -> ReadyJob | None:
-        """Return the most urgent job of an ended one's flow that waits for nothing.
+        """Return the most urgent ready job of an ended one's class.
 
-        Returns None where there is none, and where others need the ended one: its end may let go who comes first.
+        Returns None if there is none, or if other jobs need the ended one. Its end may release a more urgent job.
         """
         row = self._db.execute(_NEXT_IN_CLASS, (*ended.job_class, ended.id)).fetchone()
         return None if row is None else ended._replace(id=row[1], rank=row[0])
 
     def repair_unready(self, now: float) -> bool:
-        """Repair a job that `read_ready` left out: assign a lane or let it fail. False if there is none."""
+        """Repair the jobs that `read_ready` left out: assign a lane or let them fail. False if there are none."""
         if not self._unreadable_lanes:
             return False
         with self._db.writing():

@@ -185,7 +185,7 @@ class GroupLimit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """An attempt with a place on this machine that has not ended."""
+    """An attempt that has a place, on this machine or on a pilot, and has not ended."""
 
     job: int
     number: int

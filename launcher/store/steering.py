@@ -164,7 +164,7 @@ class JobControl:
         Those that `previously_held` names are held again. Some get another spec, which is the reason then.
 
         Raises:
-            Meanwhile: one of them is not any more as it was when its change was worked out; nothing was changed.
+            ConcurrentChange: One of them has changed since its change was computed. Nothing is changed.
         """
         with self._db.writing():
             self.change_jobs(changes, now)
@@ -205,8 +205,8 @@ class JobControl:
         """Give jobs that wait or have ended another spec, lane and timer, and the hashes that follow.
 
         Raises:
-            Meanwhile: one of them, or a job that needs it, is not any more as it was when its change was worked out;
-                nothing was changed.
+            ConcurrentChange: One of them, or a dependent of it, has changed since its change was
+                computed. Nothing is changed.
         """
         with self._db.writing():
             for changed in jobs:

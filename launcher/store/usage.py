@@ -99,15 +99,6 @@ def margin_of(peak: int) -> int:
     return max(round(peak * MARGIN_FRACTION), LEAST_MARGIN)
 
 
-# --- what a row can hold: a database may have been edited, or be damaged
-
-
-# --- parts of a fingerprint, which reads "NVIDIA A10, 24576 MiB, driver 550.54.15"
-
-
-# --- what is on record of them
-
-
 def slowdown_per_job(slowdown: float | None, others: float) -> float | None:
     """Return the factor by which one other job slows a job down, from the factor of `others` together.
 

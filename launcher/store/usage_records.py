@@ -38,7 +38,7 @@ _COLUMNS = "signature, seconds, peak, shared, slowdown, sm, machine, numbers"
 
 
 class UsageSample(NamedTuple):
-    """A row of the table with what of it can be true."""
+    """The possible values of a table row; a database may have been edited, or be damaged."""
 
     seconds: float | None = None
     peak: int | None = None
@@ -152,6 +152,9 @@ def _read_numbers(value: object) -> Numbers | None:
     if isinstance(value, list) and all(isinstance(number, str) for number in value):
         return tuple(value)
     return None
+
+
+# --- parts of a fingerprint, which reads "NVIDIA A10, 24576 MiB, driver 550.54.15"
 
 
 def gpu_of_machine(machine: str) -> str:

@@ -5,9 +5,9 @@ whose user has used more yields to the other. Both read both numbers, so they ne
 peer user with more usage is served after waiting STARVING_S without any of the requested resource.
 
 False data of a peer cannot block us forever (`YieldPolicy`). A peer is ignored if it starts no job
-for UNUSED_S despite room, starts much less than fits, or could not start although resources were
-held for it for HOLD_S. It is then ignored for a while, twice as long each time, until it has
-started a job.
+for UNUSED_S despite room, or if it starts much less than fits. The same holds if resources were
+held for it for HOLD_S and it could not start. It is then ignored for a while, twice as long each
+time, until it has started a job.
 
 One decision yields two kinds of places to peers: one that they can take now, or one that they get
 when our jobs end.

@@ -410,7 +410,7 @@ def test_list_contains_no_unused_statements(recorder: Recorder) -> None:
     assert not [text for text in MAY_READ_MANY if not any(text in sql for sql in many)]
 
 
-def test_failures_of_a_run_are_read_from_its_news_instead_of_all_its_jobs(
+def test_failures_of_a_run_are_read_from_its_events_instead_of_all_its_jobs(
     recorder: Recorder,
 ) -> None:
     (failures,) = (

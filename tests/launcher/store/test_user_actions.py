@@ -199,7 +199,9 @@ def test_a_held_job_does_not_start_until_it_is_released(store: Store) -> None:
     assert ready(store) == [a, b]
 
 
-def test_running_and_ended_jobs_cannot_be_held_released_or_rerun(store: Store) -> None:
+def test_running_and_ended_jobs_are_not_held_or_released_and_open_ones_not_retried(
+    store: Store,
+) -> None:
     running, done, waits = put(store, "abc")
     end(store, done)
     claimed(store, running)

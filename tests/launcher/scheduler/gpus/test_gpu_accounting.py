@@ -1004,7 +1004,7 @@ def shared_time(home: Home) -> SharedTimeHarness:
     return SharedTimeHarness(home)
 
 
-def test_exclusive_attempt_has_zero_shared_time(shared_time: SharedTimeHarness) -> None:
+def test_attempt_alone_on_its_gpu_has_zero_shared_time(shared_time: SharedTimeHarness) -> None:
     shared_time.look({1: 0.5}, times=6)
     assert shared_time.measured_usage(1) == MeasuredUsage(shared_s=0.0, slowdown=None, sm=0.5)
     assert shared_time.measured_usage(2) == MeasuredUsage()

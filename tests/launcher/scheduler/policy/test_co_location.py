@@ -66,7 +66,7 @@ def test_job_with_full_utilization_gets_no_co_location() -> None:
     )  # it is noticed if that slows it down
 
 
-def test_small_slowdowns_by_many_jobs_are_added() -> None:
+def test_small_slowdowns_by_many_jobs_are_multiplied() -> None:
     job = make_load(0.03, 1.6 ** (1 / 15))
     assert can_share(job, (job,) * 7)
     assert not can_share(job, (job,) * 10), "together they would be 1.37 times as slow"

@@ -53,7 +53,7 @@ def test_wide_job_starts_despite_endless_short_jobs(foresight: RuntimeKnowledge)
     assert spans[6].start < spans[2900].start
 
 
-def test_long_waiting_job_is_backfilled_by_shorter_jobs_then_only_by_limited_ones() -> None:
+def test_long_waiting_job_is_passed_by_shorter_jobs_then_only_by_limited_ones() -> None:
     wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)._replace(backfill_until=0.0)
     shorter = SMALL._replace(seconds=10.0, forecast=make_forecast([10.0]))
     limited = shorter._replace(forecast=make_forecast([10.0], 3600.0))

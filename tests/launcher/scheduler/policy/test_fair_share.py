@@ -165,7 +165,7 @@ def test_only_a_startable_job_yields_to_the_peer() -> None:
     assert yields.code is ReasonCode.YIELDS
 
 
-def test_ending_gpu_is_reserved_for_the_peer_and_earlier_ends_are_backfilled() -> None:
+def test_ending_gpu_is_reserved_for_the_peer_and_jobs_that_end_earlier_start() -> None:
     machine = busy(
         a_machine(2, colleagues=(a_colleague(gpus=2),), use=ResourceUsage(cards=10.0)), 0
     )

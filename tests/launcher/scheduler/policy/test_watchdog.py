@@ -388,7 +388,7 @@ CROWDED = Machine(
 LASTS_S = 20.0
 
 
-def test_large_job_is_backfilled_for_a_limited_time() -> None:
+def test_large_job_is_passed_by_later_ones_for_a_limited_time() -> None:
     patience, big, running = ReservationAging(), a_waiting(1, cpus=2), list[tuple[float, Running]]()
     started: list[float] = []
     step, number = 1.0, 2

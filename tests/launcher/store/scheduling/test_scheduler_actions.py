@@ -134,7 +134,7 @@ def test_outcome_sets_the_state_of_the_job(
     assert (row.ended is None) is (state == "queued")
 
 
-def test_attempt_that_could_not_start_after_a_pause_leaves_no_start_time(store: Store) -> None:
+def test_attempt_that_could_not_start_after_a_pause_leaves_no_start_event(store: Store) -> None:
     job = one(store)
     claim = claimed(store, job)
     store.job_control.pause({job: a_reason("paused", ReasonCode.PAUSED)}, 1.5)
