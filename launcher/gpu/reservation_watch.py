@@ -23,7 +23,7 @@ class ReservationWatch:
     """A descriptor that is readable when something has changed in the folder of reservations."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Begin to watch; where that cannot be, or no folder is given, `descriptor` is NONE."""
+        """Begin to watch. If that is impossible or no folder is given, `descriptor` is NOT_WATCHED."""
         self.descriptor = NOT_WATCHED
         if folder is not None:
             with contextlib.suppress(OSError, AttributeError):

@@ -195,7 +195,7 @@ class PlannedModels:
     """The models of a task file, and those that its tests, benchmarks and folders name.
 
     Attributes:
-        made: each model once, after the one that it starts from.
+        models_in_order: each model once, after the one that it starts from.
     """
 
     def __init__(self, task: TaskFile, on_disk: Callable[[str], bool], problems: Problems) -> None:

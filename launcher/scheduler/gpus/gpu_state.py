@@ -284,7 +284,7 @@ class SchedulerGpus:
 
     @property
     def watch_descriptor(self) -> int:
-        """A descriptor that is readable when another scheduler publishes a change. NONE if there is none now."""
+        """A descriptor that is readable when another scheduler publishes a change. NOT_WATCHED if there is none now."""
         return self._watch.descriptor if self.ignore_wakeups_s <= 0 else NOT_WATCHED
 
     @property
