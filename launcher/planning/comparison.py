@@ -79,6 +79,6 @@ class Comparison(NamedTuple):
     jobs: tuple[ComparedJob, ...]  # in the plan's order
     accepted: Mapping[str, str]  # jobs whose result of other code is kept, and their queued hashes
     savings: tuple[SharedWorkSavings, ...] = ()  # by jobs that do shared work
-    files: Mapping[str, Mapping[str, str]] = {}  # accepted program → files that it reads
+    files: Mapping[str, Mapping[str, str]] = {}  # accepted program → file that it reads → digest
     adoption: Adoption | None = None  # of results of another folder; None: of none
     adoptable_roots: tuple[AdoptableRoot, ...] = ()  # where jobs are done that are new here

@@ -19,7 +19,7 @@ _EXTRA = re.compile(r"""^([A-Za-z0-9._-]+).*\bextra *== *["']([^"']+)["']""")
 
 
 def missing_packages(kinds: Iterable[Kind]) -> tuple[str, ...]:
-    """Return for each plugin package one sentence with its missing modules; none if all are installed.
+    """Return a sentence for each set of missing modules, with the kinds that need them; none if all are installed.
 
     Args:
         kinds: those whose jobs shall run. The modules in the `preload` of each kind must be importable.

@@ -175,7 +175,7 @@ def refusals(
     unset: Iterable[str],
     uninstalled: Iterable[str] = (),
 ) -> list[str]:
-    """Return the reasons, in a few words each, why `run` would refuse a plan. None means that it would queue it.
+    """Return the reasons, in a few words each, why `run` would refuse a plan. Empty if it would queue it.
 
     Args:
         plan: the plan.

@@ -15,7 +15,7 @@ JobClassKey = tuple[int, int, int]  # priority, run and lane
 def find_only_job_class(
     ready: Sequence[ReadyJob], foreign: Sequence[ForeignReservation]
 ) -> JobClassKey | None:
-    """Return the only waiting job class, if its jobs need only cores that no other queue wants.
+    """Return the only waiting job class if its jobs need only cores and no other queue has reservations, otherwise None.
 
     Args:
         ready: The jobs that could start.

@@ -117,7 +117,7 @@ def missing_database_text(home: Home) -> str:
 
 
 def _scheduler_with_removed_log(home: Home) -> int | None:
-    """Return the scheduler's pid if its open log was removed. The next process would create an empty log."""
+    """Return the scheduler's pid if its open log was removed, otherwise None. The next process would create an empty log."""
     _, log, index = _database_files(home)
     removed = index.exists() and not (log.exists() and log.stat().st_size)
     return scheduler_pid(home) if removed else None

@@ -258,7 +258,7 @@ class GpuAccounting:
     def _published_estimate(self, claim: Claim, rules: SharingRules) -> int | None:
         """Return the published reservation in bytes of an attempt whose reservation follows its usage.
 
-        Each such attempt starts with a fixed part. Beyond that the reservation grows only into half
+        None for the fixed part with which each such attempt starts. Beyond that the reservation grows only into half
         of the free memory. Otherwise the estimates of two queues could block each other on a GPU
         with room for both.
         """

@@ -99,7 +99,7 @@ class Forecast(NamedTuple):
         return None if total is None else since + total
 
     def expected_end(self, since: float, now: float) -> float | None:
-        """Return its expected end: as at its start, and later if it is overdue."""
+        """Return its expected end, None if unknown: as at its start, and later if it is overdue."""
         first, end = self.end(since, since), self.end(since, now)
         return first if first is None or end is None or first > now else max(end, now + LEAST_S)
 
