@@ -258,9 +258,9 @@ class GpuAccounting:
     def _published_estimate(self, claim: Claim, rules: SharingRules) -> int | None:
         """Return the published reservation in bytes of an attempt whose reservation follows its usage.
 
-        None for the fixed part with which each such attempt starts. Beyond that the reservation grows only into half
-        of the free memory. Otherwise the estimates of two queues could block each other on a GPU
-        with room for both.
+        None for the fixed part with which each such attempt starts. Beyond that the reservation
+        grows only into half of the free memory. Otherwise the estimates of two queues could block
+        each other on a GPU with room for both.
         """
         taken = self.usage_tracker.memory_of(claim)
         if taken.growth is None:  # no reading contains it yet
