@@ -48,7 +48,7 @@ def test_jobs_start_by_priority_and_then_by_age(store: Store) -> None:
     assert ready(store, 1) == [b, a]  # of each priority
 
 
-def test_jobs_with_other_backends_or_limits_are_in_other_classes(store: Store) -> None:
+def test_jobs_with_other_backends_or_limits_are_in_other_lanes(store: Store) -> None:
     places = [(), ("slurm",), ("slurm", "local")]
     terms = [*(Terms(on=on) for on in places), Terms(time_limit_s=5.0)]
     specs = [a_spec(name=f"command/{n}")._replace(terms=each) for n, each in enumerate(terms)]

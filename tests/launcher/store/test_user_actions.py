@@ -398,7 +398,7 @@ def test_failed_job_is_not_deleted_while_a_dependent_can_be_retried(
     assert store.job_control.delete_jobs([a, b]) == [a, b]
 
 
-def test_chain_is_deleted_as_far_as_no_open_job_needs_it(store: Store) -> None:
+def test_chain_is_deleted_only_with_its_dependents_that_can_be_retried(store: Store) -> None:
     names = "abcdefgh"
     jobs = put(store, names, needs={names[n]: names[n - 1] for n in range(1, len(names))})
     end(store, jobs[0], FAILED)

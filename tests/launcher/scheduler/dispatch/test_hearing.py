@@ -481,7 +481,7 @@ def test_non_repeatable_job_is_not_sent_over_an_unrecorded_attempt(
     assert revoke_attempt(attempt)  # whoever sends it all the same starts nothing
 
 
-def test_prewritten_order_is_dropped_without_reading_the_pilot_folder(
+def test_prewritten_order_is_dropped_without_touching_the_pilot_folder(
     dispatch_harness: DispatchHarness,
 ) -> None:
     pilot = dispatch_harness.pilot()

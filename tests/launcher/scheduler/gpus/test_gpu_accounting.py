@@ -185,7 +185,7 @@ def test_declared_memory_is_enforced_only_on_shared_gpus(home: Home) -> None:
     }
 
 
-def test_memory_used_while_alone_stays_reserved(home: Home) -> None:
+def test_vram_limit_is_never_below_memory_used_while_alone(home: Home) -> None:
     first, second = running(), running(2, pid=OTHER)
     ledger = a_ledger(home, [first, second], a_card(used=12, ours=11 * GIB))
     assert ledger.usage_tracker.vram_limits([first, second])[1, 1].cap == 11 * GIB
@@ -310,7 +310,7 @@ def test_on_an_idle_machine_a_job_starts_on_a_gpu_that_it_fitted_before(
         assert start.exclusive, "its card is promised to it as a whole"
 
 
-def test_slightly_short_job_gets_an_idle_gpu_of_the_requested_size() -> None:
+def test_request_slightly_above_the_free_memory_gets_an_idle_gpu() -> None:
     # the driver takes a little more than when its need was judged
     card = a_gpu(total=24, used=0.75)
     job = make_waiting(ready(least=int(23.5 * GIB), device="cuda"), NO_USAGE)
