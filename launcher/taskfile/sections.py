@@ -492,7 +492,7 @@ def _is_name(text: str) -> bool:
 def check_variables(given: GivenSettings, problems: Problems) -> bool:
     """Return whether a program's variables have valid names and texts as values; report others.
 
-    A number or boolean of YAML may differ from the text that a program reads: 010 would be 10, and yes true.
+    A plain number or boolean is refused, because YAML may change its text: 1.50 would be 1.5, and yes true.
     """
     node = given["env"].node if "env" in given else None
     if not isinstance(node, MappingNode):
