@@ -288,7 +288,7 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
 def _unknown_key_problem(
     of: KnownSettings, scope: Scope, *, is_inside: bool
 ) -> Callable[[ScalarNode], Problem]:
-    """Return the problem of a key, inside or outside of `settings`, that is neither a word nor a setting."""
+    """Return a function that returns the problem of a key, inside or outside of `settings`, that is not known."""
 
     def refuse(key: ScalarNode) -> Problem:
         kind, names = of.kinds[0], set(of.names)
