@@ -87,7 +87,9 @@ class NodePilot:
         self._pause_s, self._poll_at = QUICK_POLL_S, now
         self._busy_at = now
         self._error = ""  # why commands could not be read
-        self._folder_gone_since: float | None = None  # since when our folder is missing; None: it is there
+        self._folder_gone_since: float | None = (
+            None  # since when our folder is missing; None: it is there
+        )
         self._signal = ""
         self._is_abandoned = False
         self._drain_reason = ""  # why we accept no more attempts; "": we do

@@ -124,7 +124,7 @@ def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
 
     Raises:
         OSError: it cannot be read.
-        Unreadable: it is none, or a newer launcher wrote it.
+        Unreadable: it is not a specification, or another version of launcher wrote it.
     """
     record = parse_record(read_bytes(folder.spec).decode(errors="replace"), "its spec")
     if record.pop("schema", None) != 1:

@@ -183,7 +183,9 @@ class SubmitThrottle:
     failures: int = 0  # consecutive pilots that could not run a job
     failure: str = ""  # how the last of them ended, as text
     log: str | None = None  # the last lines of its output; None if not read yet
-    has_recent_success: bool = False  # the last pilot registered without problems, so pilots can start there
+    has_recent_success: bool = (
+        False  # the last pilot registered without problems, so pilots can start there
+    )
     refusal: str = (
         ""  # message of the backend if it refused the last submission; '' if it accepted it
     )

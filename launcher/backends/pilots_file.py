@@ -168,7 +168,7 @@ def _row(kind: type[Row], entry: object) -> Row:
     """Return a row without control characters, as an engine may report any text.
 
     Raises:
-        Unreadable: it is none.
+        Unreadable: the record is not a row.
     """
     record = entry if isinstance(entry, dict) else {}
     words = {

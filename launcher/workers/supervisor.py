@@ -405,7 +405,9 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received = ""  # name of the signal that asked us to leave
-        self.control_at: float | None = None  # when the last control signal arrived; None: it was handled
+        self.control_at: float | None = (
+            None  # when the last control signal arrived; None: it was handled
+        )
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
