@@ -119,8 +119,8 @@ def uses_job_folder(spec: Spec) -> bool:
 def job_folder(spec: Spec, job: int) -> Path:
     """Return the final folder of a program; no other job of its run has the same.
 
-    It has the job's name. The name of an added job can be given to a newer job: the folder then contains the
-    job number, as the job's name does.
+    It has the job's name. The name of an added job can be given to a newer job. Therefore the folder's name also has the
+    job number, like the job's name after that.
     """
     name = spec.name.removeprefix(f"{PROGRAM}/")
     if not spec.hash:

@@ -223,7 +223,7 @@ def program_words(settings: Mapping[str, Any], argv: Sequence[str]) -> tuple[str
 
 
 def program_cost(settings: Mapping[str, Any], argv: Sequence[str]) -> str:
-    """Return the signature of a program; paths, such as its folder, do not affect it."""
+    """Return the signature of a program; the folder in which it starts does not affect it."""
     variables = settings.get("env") or {}
     return program_signature(argv, [f"{name}={variables[name]}" for name in sorted(variables)])
 

@@ -70,7 +70,7 @@ def why_never_fits(resources: Resources, limit: float | None, settings: BackendS
 
 
 def count_slots(resources: Resources, settings: BackendSettings) -> int:
-    """Return the least number of such jobs that one pilot runs at once. It is 1 if a job needs one of its GPUs."""
+    """Return the least number of such jobs that one pilot runs at once, without sharing a GPU; at least 1."""
     by_cpus = settings.cpus // max(1, resources.cpus)
     if resources.ram and settings.memory:
         by_cpus = min(by_cpus, settings.memory // resources.ram)

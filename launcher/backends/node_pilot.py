@@ -87,10 +87,12 @@ class NodePilot:
         self._pause_s, self._poll_at = QUICK_POLL_S, now
         self._busy_at = now
         self._error = ""  # why commands could not be read
-        self._folder_gone_since: float | None = None  # our folder cannot be read
+        self._folder_gone_since: float | None = (
+            None  # since when our folder is missing; None: it is there
+        )
         self._signal = ""
         self._is_abandoned = False
-        self._drain_reason = ""  # we leave
+        self._drain_reason = ""  # why we accept no more attempts; "": we do
         self._outbox.add([hello])
 
     def serve(self) -> str:
@@ -184,7 +186,7 @@ class NodePilot:
         return bool(self._attempts) or self._outbox.has_finished_attempts
 
     def _start_draining(self, why: str, signal: str = "") -> None:
-        """Accept no more attempts. This is reported at once, as the scheduler would send refused attempts here again."""
+        """Accept no more attempts. This is reported at once, as the scheduler would otherwise send refused attempts here again."""
         if not self._drain_reason:
             self._drain_reason = why
             self._outbox.add([Draining(why=why, signal=signal)])

@@ -88,7 +88,7 @@ def _await_spec(folder: PilotFolder) -> PilotSpec:
 
     Raises:
         OSError: it cannot be read, or is not seen for a minute.
-        Unreadable: it is none.
+        Unreadable: it is not a specification, or another version of launcher wrote it.
     """
     deadline = time.monotonic() + SPEC_TIMEOUT_S
     while True:

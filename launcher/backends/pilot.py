@@ -52,7 +52,7 @@ class Pilot:
     is_deleting: bool = False  # it has ended, and its folder is being deleted
     is_accepted: bool = False  # its backend has accepted or listed it
     success_recorded: bool = False  # it has registered without problems
-    failure_recorded: bool = False  # it counts as a pilot that never registered
+    failure_recorded: bool = False  # it counts as a pilot that could not run a job
     log: str | None = None  # the last lines of its output; None if not read
     cancelled: bool = False  # the backend has accepted a request to cancel it
     cancel_at: float = -math.inf  # earliest time of the next request to cancel it
@@ -136,7 +136,7 @@ class Pilot:
 
     @property
     def is_terminating(self) -> bool:
-        """Whether the pilot is to end all its attempts."""
+        """Whether the pilot is to end, even if it runs attempts."""
         return bool(self.record.cancelled or self.record.given_up)
 
     @property
@@ -152,7 +152,7 @@ class Pilot:
 
     @property
     def terminating_s(self) -> float:
-        """Seconds since the pilot received the command to end all its attempts; infinite if no process is left.
+        """Seconds since the pilot was abandoned and its attempts are lost; infinite if no process is left, otherwise 0.
 
         A node that does not answer may be frozen, so no timeout shows when its processes end. A user who knows that it
         is permanently gone can cancel its jobs.

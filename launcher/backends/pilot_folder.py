@@ -41,7 +41,7 @@ class PilotFolder(NamedTuple):
     `taken` (pilot): Created once. If the engine starts the pilot again, that pilot ends.
     `process.json` (engine): Identity of the pilot's process, if the engine is `local`.
     `engine.log` (engine): Standard output and error of the pilot and of the site's prologue.
-    `buried` (scheduler): Empty. Created when it abandons the pilot, whose processes then end and record that.
+    `buried` (scheduler): Empty until it abandons the pilot, whose processes then end and record that.
     `attempts/` (both): One folder per attempt, as in a queue folder.
     """
 
@@ -89,7 +89,7 @@ class PilotFolder(NamedTuple):
 
     @property
     def abandoned_file(self) -> Path:
-        """Empty. The scheduler creates it when it abandons the pilot, whose processes then end."""
+        """Empty until the scheduler abandons the pilot and writes to it. Its processes then end."""
         return self.folder / ABANDONED_FILE
 
     def mark_abandoned(self) -> None:
@@ -124,7 +124,7 @@ def read_pilot_spec(folder: PilotFolder) -> PilotSpec:
 
     Raises:
         OSError: it cannot be read.
-        Unreadable: it is none, or a newer launcher wrote it.
+        Unreadable: it is not a specification, or another version of launcher wrote it.
     """
     record = parse_record(read_bytes(folder.spec).decode(errors="replace"), "its spec")
     if record.pop("schema", None) != 1:

@@ -334,7 +334,7 @@ class Submission:
         """Make the folders, and submit.
 
         Raises:
-            Refused: the engine took none of them.
+            SubmissionRefused: the engine took none of them.
             NotSubmitted: the folders cannot be made, or are another queue's.
             EngineError: the engine did not take all of them; it may have taken some.
         """

@@ -26,7 +26,7 @@ LEASE_MARGIN = 1.1  # clocks of two machines run at slightly different speeds
 START_TIMEOUT_S = (
     600.0  # a running pilot has fetched its image and registered by then, or never will
 )
-FAILURES_BEFORE_BACKOFF = 3  # consecutive pilots that never registered
+FAILURES_BEFORE_BACKOFF = 3  # consecutive pilots that could not run a job
 FIRST_FAILURE_BACKOFF_S, LONGEST_FAILURE_BACKOFF_S = 60.0, 3600.0
 # seconds, after a backend refused a submission
 FIRST_REFUSAL_BACKOFF_S, LONGEST_REFUSAL_BACKOFF_S = 10.0, 600.0
@@ -148,7 +148,7 @@ def count_excess_pilots(demand: Demand, *, waiting: int, starting: int) -> int:
 
 
 def failure_backoff_s(failures: int) -> float:
-    """Return the pause of submissions, in seconds, after this number of consecutive pilots that never registered."""
+    """Return the pause of submissions, in seconds, after this number of consecutive pilots that could not run a job."""
     return (
         _exponential_backoff_s(
             FIRST_FAILURE_BACKOFF_S, failures - FAILURES_BEFORE_BACKOFF, LONGEST_FAILURE_BACKOFF_S
@@ -180,10 +180,12 @@ def _exponential_backoff_s(first_s: float, times: int, longest_s: float) -> floa
 class SubmitThrottle:
     """The submissions of a backend, and the reason why the next one is delayed."""
 
-    failures: int = 0  # consecutive pilots that never registered
+    failures: int = 0  # consecutive pilots that could not run a job
     failure: str = ""  # how the last of them ended, as text
     log: str | None = None  # the last lines of its output; None if not read yet
-    has_recent_success: bool = False  # the last pilot registered, so pilots can start there
+    has_recent_success: bool = (
+        False  # the last pilot registered without problems, so pilots can start there
+    )
     refusal: str = (
         ""  # message of the backend if it refused the last submission; '' if it accepted it
     )

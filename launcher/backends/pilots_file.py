@@ -168,7 +168,7 @@ def _row(kind: type[Row], entry: object) -> Row:
     """Return a row without control characters, as an engine may report any text.
 
     Raises:
-        Unreadable: it is none.
+        Unreadable: the record is not a row.
     """
     record = entry if isinstance(entry, dict) else {}
     words = {
@@ -211,7 +211,7 @@ class PilotsFile:
         now: float,
         wall: float | None = None,
     ) -> None:
-        """Write it if a write is due and something has changed. A full disk is only logged.
+        """Write it if something has changed, and every REWRITE_EVERY_S while there are pilots. A full disk is only logged.
 
         Args:
             backends: those with pilots, or with work that waits.

@@ -69,7 +69,7 @@ class Ray:
         """Create an actor for each pilot.
 
         Raises:
-            Refused: there is no Ray here, or it is of another version than the cluster.
+            SubmissionRefused: there is no Ray here, or it is of another version than the cluster.
             EngineError: Ray did not accept all of them, or did not respond.
         """
         self._call(

@@ -71,7 +71,7 @@ def read_nodes(answer: Mapping[str, Any]) -> Mapping[str, RayNode]:
     """Return the nodes of a response, by Ray's IDs.
 
     Raises:
-        EngineError: it is none.
+        EngineError: the nodes cannot be parsed.
     """
     try:
         return {

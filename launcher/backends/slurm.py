@@ -142,7 +142,7 @@ class Slurm:
             self._cancel_elements(elements)
 
     def collect(self, pilot: PilotFolder) -> str:
-        """Return the last lines of a pilot's log; what to look at where Slurm could not even open that."""
+        """Return the last lines of a pilot's log, or a text on what to check if it is empty."""
         lines = [*map(sanitize_terminal, last_lines(pilot.log, LOG_LINES))]
         return "\n".join(lines) or NO_LOG.format(NodePaths(self._settings).path(pilot.folder))
 

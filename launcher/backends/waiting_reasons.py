@@ -71,7 +71,7 @@ def _why_not_submitted(group: BackendPilots, now: float, wall: float, *, with_lo
 
 
 def _format_time(at: float, now: float) -> str:
-    """Return a time of the day, before today with its date; unlike a span it does not change while it is shown."""
+    """Return a time of the day, with the date if it is before today. Unlike a span, it stays the same while it is shown."""
     then = time.localtime(at)
     today = then[:3] == time.localtime(now)[:3]
     return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)

@@ -82,7 +82,7 @@ def flat_table(
     table = text_columns([_with_count_note(row, names) for row in results.rows], names, text_of)
 
     def fitting(index: int, column: Column) -> Column:
-        """Set the drop rank of a column: columns equal in all rows are dropped first, then those on the right."""
+        """Return a column with its drop rank: columns equal in all rows are dropped first, then those on the right."""
         alike = len(table.rows) > 1 and len({row[index] for row in table.rows}) == 1
         drop = 0 if names[index] in _ALWAYS else index + alike * len(names)
         least = 0 if column.right else _SHORTEST_TEXT

@@ -21,7 +21,6 @@ from launcher.store.lanes import visible_devices
 from launcher.system.questions import read_program_output, run_questions_with_timeout
 from launcher.units import format_bytes, format_seconds
 
-# NVML's compute modes in which a GPU is not shared as usual
 _PICK = "for the command see https://pytorch.org/get-started/locally"
 DRIVER_S = 10.0  # a driver takes seconds to wake sleeping GPUs
 TORCH_S = 120.0  # its import takes many seconds from a cold disk

@@ -174,7 +174,7 @@ def _amount(name: str, value: int | None) -> str:
 
 
 def judge_open_files(soft: int | None, hard: int | None, advice: str = "") -> Finding:
-    """Check a limit of jobs from this shell.
+    """Check the limit of open files of jobs from this shell.
 
     Args:
         soft: the limit; None: unlimited.
@@ -193,7 +193,7 @@ def judge_open_files(soft: int | None, hard: int | None, advice: str = "") -> Fi
 
 
 def judge_processes(soft: int | None, hard: int | None, advice: str = "") -> Finding:
-    """Check a limit of jobs from this shell.
+    """Check the limit of processes of jobs from this shell.
 
     Args:
         soft: the limit; None: unlimited.

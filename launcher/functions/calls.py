@@ -241,14 +241,14 @@ def plain_value(value: object) -> Json:
 
 
 def unused_calls(home: Home, store: "Store", going: "Iterable[JobRow]") -> list[Path]:
-    """Return the files that no job names, those aside that are to be forgotten.
+    """Return the files that no job names, apart from the jobs in `going`.
 
     A submission that was killed before its jobs were in the queue leaves such a file, too.
 
     Args:
         home: the queue's.
         store: its database.
-        going: jobs that are to be forgotten, or are.
+        going: jobs that will be deleted from the queue, or were.
     """
     listed = [job for job in going if job.kind == KIND]
     folder = home.folder / FOLDER

@@ -73,7 +73,7 @@ class Future(concurrent.futures.Future[Value], Generic[Value]):
         Raises:
             Exception: the exception of the function, caused by the traceback of its process.
             JobError: it was killed, called `sys.exit`, ran out of memory or time, or was skipped. The message
-                contains the path of its log. Also raised if its return value cannot be loaded here.
+                contains the command that prints its log. Also raised if its return value cannot be loaded here.
             CancelledError: it was cancelled.
             TimeoutError: it has not ended in time. It continues.
             MachineError: the queue is stopped, or gone.

@@ -156,9 +156,10 @@ class _ViewBuilder:
         """Make a name as it was accepted before, if it was.
 
         Args:
-            name: into which the job writes, or below it; or of a folder in one that is listed.
-            levels: of folders from here on of which all names appear; of others, the ways to outputs.
-            listed: all names beside this one appear.
+            name: path into or below which the job writes, or path of a folder in a listed folder.
+            levels: number of levels of folders, beginning with this one, in which all names appear. In deeper
+                folders, only the paths to outputs appear.
+            listed: whether all names in its parent folder appear.
         """
         wanted, path = self._declared, f"{self._stage.run_folder}/{name}"
         if not os.path.isdir(path):  # noqa: PTH112  # many names; a link to a folder is one, too

@@ -119,7 +119,7 @@ class CodeIndex:
     def changed_definitions(self, before: str, now: str) -> tuple[str, ...]:
         """Return the names of the definitions in which two digests of a module differ.
 
-        None where one of the digests is not known any more; "" stands for statements that bind no name.
+        Empty if one of the digests is not known any more; "" stands for statements that bind no name.
         """
         earlier, later = (
             self._definition_cache.get("definitions", digest, _read_cached_definitions)

@@ -1,6 +1,7 @@
 """A user's own defaults: the file config.toml, below the command line and the environment.
 
     home = "~/queue"              # as LAUNCHER_HOME
+    on = ["slurm", "local"]       # where jobs run that do not say it: backends, in this order
 
     [subsets]                     # words for data IDs, added to a plugin package's own
     wild = ["InTheWild", "SDXL-*"]
@@ -10,8 +11,6 @@
 
     [sharing]                     # the GPUs, with others: see launcher/system/gpu_sharing.py
     reserve = "2GiB"
-
-    on = ["slurm", "local"]       # where jobs run that do not say it: backends, in this order
 
     [backends.slurm]              # engines beside this machine: see launcher/backends/settings.py
     cpus = 8

@@ -26,7 +26,7 @@ class ErrorThrottle:
         self._logged_at: dict[object, float] = {}  # trouble → when it was logged
 
     def log_error(self, error: Exception) -> None:
-        """Put an error down, unless that was done a while ago."""
+        """Log an error, unless one of the same cause was logged in the last LOG_EVERY_S seconds."""
         now = self._clock()
         self._logged_at = {
             trouble: at for trouble, at in self._logged_at.items() if now < at + LOG_EVERY_S

@@ -135,7 +135,7 @@ def check_owner(folder: Path) -> None:
 
 
 def other_writers(path: Path) -> str:
-    """Return the others, except root, that may change or replace a file or folder; empty if there are none.
+    """Return a text on the others, except root, that may change or replace a file or folder; empty if there are none.
 
     In a folder with the sticky bit, such as /tmp, users cannot replace files of other users.
     """
@@ -192,7 +192,7 @@ def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
                 raise MachineError(_raise_in_use(record.parent, owner["namespace"]))
             write_json(record, now, mode=0o600)
     except OSError as error:
-        # otherwise the write failed, as on a full disk, and the older record is sufficient
+        # if an older record names the machine, a failed write, as on a full disk, does not matter
         if "machine" not in owner:
             raise MachineError(
                 f"cannot record the owner of the queue folder in {record}: {error.strerror}"

@@ -86,7 +86,7 @@ class ProcessGroups(NamedTuple):
 
 
 def read_process_groups(root: Path = Path("/")) -> ProcessGroups:
-    """Return ours."""
+    """Return the groups of this process."""
     quota, time, space = cpu_quota(root), *(group_folders(name, root) for name in ("cpu", "memory"))
     # without a quota the highest group counts, which holds all processes that we can see
     limits_cores = time[-1:] if quota is None else [quota.folder]

@@ -42,7 +42,8 @@ class Attempt(_Folder):
 
     spec.json (scheduler): what to run; written before any process is asked to run it
     started (supervisor): second name of spec.json, given once, by the process that may start (or by a scheduler, to
-        void it). Each line has pid, boot id and start time of supervisor or program. The last line is how it ended.
+        void it). After the spec, each line has pid, boot id and start time of supervisor or program. The last line
+        is how it ended.
     share.json (scheduler): its memory limit on its GPU; replaced when that changes
     progress.jsonl (worker): steps and metrics
     paused (scheduler): present while its processes are to be paused
@@ -187,7 +188,7 @@ def make_home(home: Home) -> None:
 def check_home(home: Home) -> None:
     """Refuse a home that is not this user's on this machine; its mode is repaired.
 
-    Not for who holds the scheduler's lock: to look at it gives it up.
+    A process that holds the scheduler's lock must not call this, because looking at the lock releases it.
 
     Raises:
         MachineError: it is another user's, another machine's, in use in another PID namespace, or
@@ -198,7 +199,7 @@ def check_home(home: Home) -> None:
 
 
 def check_home_namespace(home: Home) -> None:
-    """Refuse a home in which others live in another PID namespace, for who holds the scheduler's lock himself.
+    """Refuse a home that is used from another PID namespace; for the process that holds the scheduler's lock.
 
     Raises:
         MachineError: as `check_home`.

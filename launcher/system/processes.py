@@ -151,7 +151,10 @@ def parent_of(who: Identity) -> int | None:
 
 
 def stat_fields(pid: int, file: str = "stat", *, include_ended: bool = False) -> list[str] | None:
-    """Return the fields of /proc/<pid>/stat from the third on, None for the dead and for zombies, but where `include_ended` counts."""
+    """Return the fields of /proc/<pid>/stat from the third on.
+
+    Returns None for a dead process, and for a zombie unless `include_ended` is set.
+    """
     try:
         stat = read_bytes(f"/proc/{pid}/{file}").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError, PermissionError):

@@ -46,7 +46,7 @@ class IncludeReader:
     is_complete: bool = True
 
     def read_tree(self, text: str, file: str, included_from: tuple[str, ...] = ()) -> MappingNode:
-        """Return the tree of one file with those that it includes; `included_from` includes it.
+        """Return the tree of one file with those that it includes; `included_from` has the files above it.
 
         Raises:
             TaskFileError: the file is not a YAML mapping.

@@ -57,7 +57,7 @@ SWITCHES = {
 def translate(
     root: MappingNode, kinds: Mapping[str, Kind], problems: Problems
 ) -> tuple[MappingNode, LegacyAction]:
-    """Return a task file with old words at its top level replaced, and the requested actions.
+    """Return a task file with old words at its top level replaced, and the requested action.
 
     Settings at the top level move to defaults.
     """
@@ -89,7 +89,7 @@ def translate(
 def _read_current_action(
     key: ScalarNode, node: Node, kinds: Mapping[str, Kind], problems: Problems
 ) -> Node:
-    """Return the action that a file requests by current names, before it is merged with others."""
+    """Return the node of a key; the names of resources become current ones, before files are merged."""
     if key.text != "resources" or not isinstance(node, MappingNode):
         return node
     inner = [

@@ -288,7 +288,7 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
 def _unknown_key_problem(
     of: KnownSettings, scope: Scope, *, is_inside: bool
 ) -> Callable[[ScalarNode], Problem]:
-    """Return the problem of a key, inside or outside of `settings`, that is neither a word nor a setting."""
+    """Return a function that returns the problem of a key, inside or outside of `settings`, that is not known."""
 
     def refuse(key: ScalarNode) -> Problem:
         kind, names = of.kinds[0], set(of.names)
@@ -492,7 +492,7 @@ def _is_name(text: str) -> bool:
 def check_variables(given: GivenSettings, problems: Problems) -> bool:
     """Return whether a program's variables have valid names and texts as values; report others.
 
-    A number or boolean of YAML may differ from the text that a program reads: 010 would be 10, and yes true.
+    A plain number or boolean is refused, because YAML may change its text: 1.50 would be 1.5, and yes true.
     """
     node = given["env"].node if "env" in given else None
     if not isinstance(node, MappingNode):

@@ -139,7 +139,7 @@ def report_duplicate_key(key: ScalarNode, name: str, how: str, problems: Problem
 
 
 def known_settings(kinds: Iterable[Kind], where: str = "") -> KnownSettings:
-    """Return the settings of some kinds. For several kinds, `listing_command` replaces the list of these kinds."""
+    """Return the settings of some kinds. For several kinds, `where` names the command that lists all of them."""
     those = tuple(kinds)
     names, old = dict[str, object](), dict[str, str]()
     for kind in reversed(those):  # the first kind defines an old name

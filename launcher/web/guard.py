@@ -79,7 +79,7 @@ class AuthMiddleware:
         )
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        """Return the status and reason for which a request with a valid host and origin is refused."""
+        """Return the status and reason for which a request with a valid host and origin is refused; None if it is not."""
         if not self._access.has_cookie(headers.get("cookie", "")):
             return 403, _STRANGER
         if scope["method"] in CHANGING and "origin" not in headers:

@@ -44,7 +44,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
     descriptors that are not closed on exec: see `close_on_exec`.
 
     Args:
-        order: the program to start, and its environment.
+        order: the program to start, with its folder, umask, cores, limits and niceness.
         environment: its own, with the attempt's mark, by which it is found if we die before its pid
             is on record.
         log: descriptor of its standard output and error.

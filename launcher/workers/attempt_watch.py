@@ -78,7 +78,7 @@ logger = logging.getLogger(__name__)
 
 
 class AttemptHandle(ABC):
-    """A living attempt, as its starter sees it; if it cannot be reached, only its timeouts are known."""
+    """A living attempt, as its starter sees it; one that cannot be reached is only checked again from time to time."""
 
     @property
     def descriptor(self) -> int:

@@ -4,7 +4,7 @@ One lives per interpreter and set of modules, started on demand by the scheduler
 operation and no CUDA call: a child of a process that has run one convolution hangs in its own
 first one. The code of a kind is imported in the child, so that an edit counts at once.
 
-If a supervisor is killed, its program becomes our child, and we record if it ended successfully. So we stay until
+If a supervisor is killed, its program becomes our child, and we record its end if it is successful. So we stay until
 no supervisor of ours has work, even if our scheduler closes us.
 """
 

@@ -143,7 +143,7 @@ class ForkServer:
         """Wait for the supervisor that was requested first; None if the fork server is dead.
 
         Raises:
-            NoProcess: the machine has no room for one.
+            CannotFork: the machine has no room for one.
         """
         text, descriptors = IMPORTING, list[int]()
         while text.startswith(IMPORTING):

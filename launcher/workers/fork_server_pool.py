@@ -93,7 +93,7 @@ class ForkServerPool:
         """Return a supervisor, which then belongs to the caller; None if one is requested or will be.
 
         Raises:
-            Unusable: this environment's interpreter cannot be run, or is another launcher's.
+            CannotStartWorker: this environment's interpreter cannot be run, or is another launcher's.
         """
         station = self._environments[environment]
         now = station.used_at = time.monotonic()
@@ -176,7 +176,7 @@ class ForkServerPool:
         return anything
 
     def retire(self) -> None:
-        """Close fork servers unused for RETIRE_S; supervisors with an attempt finish it."""
+        """Close fork servers unused for RETIRE_AFTER_S; supervisors with an attempt finish it."""
         now = time.monotonic()
         self._unended_servers = [server for server in self._unended_servers if not server.reap()]
         for station in self._environments.values():
@@ -208,7 +208,7 @@ class ForkServerPool:
         """Decide on the error for repeated deaths in one environment.
 
         Raises:
-            Unusable: its jobs cannot start, now or ever.
+            CannotStartWorker: its jobs cannot start, now or ever.
         """
         faults, station.crashes = station.crashes, []
         station.deaths, station.excluded_until = 0, station.used_at + DEATHS_BACKOFF_S
@@ -242,7 +242,7 @@ class ForkServerPool:
         """Ask for one more; False when that cannot be done just now.
 
         Raises:
-            Unusable: the interpreter cannot be run.
+            CannotStartWorker: the interpreter cannot be run.
         """
         if open_files_shortage():
             return False

@@ -86,7 +86,7 @@ def refuse_abandoned(view: Path, attempt: Attempt, stop: threading.Event) -> Non
         stop: ends the wait.
 
     Raises:
-        JobError: it is. If a disk does not answer, this is unknown, and the job continues.
+        JobError: the link is gone. If a disk does not answer, this is unknown, and the job continues.
     """
 
     def check_view() -> None:

@@ -17,7 +17,7 @@ from launcher.workers.order import AttemptSpec
 def with_output_versions(
     outcome: Done, order: AttemptSpec, attempt: Attempt, digests: FileDigests
 ) -> Done:
-    """Return the end of a job that is done, with its outputs as they are in its stage, or in its run."""
+    """Return the end of a job that is done, with its outputs as they are in its staging folder, or in its run."""
     if not order.spec.outputs:
         return outcome
     run_folder = order.spec.run_folder

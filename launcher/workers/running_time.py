@@ -52,7 +52,7 @@ class Deadlines:
         return min((at for at in times if at is not None), default=None)
 
     def postpone(self, span_s: float) -> None:
-        """Move all future times by a pause."""
+        """Move the warning and the time limit by the length of a pause; a kill is not postponed."""
         self.warn = None if self.warn is None else self.warn + span_s
         self.limit = None if self.limit is None else self.limit + span_s
 

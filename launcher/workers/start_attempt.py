@@ -241,7 +241,7 @@ def _with_own_folder(
 
 
 def _make_own_folder(order: AttemptSpec, attempt: Attempt) -> Path:
-    """Make the folder of a program's attempt: in a stage, so that its run gets it when the program is done.
+    """Make the folder of a program's attempt: in a staging folder, so that its run gets it when the program is done.
 
     Raises:
         CannotStart: it cannot be made.

@@ -25,14 +25,14 @@ Key = TypeVar("Key", bound=Hashable)
 class StartBackoff:
     """Whether programs can be started, as the last tries showed; all times are monotonic seconds.
 
-    After a try that came to nothing there is a pause, then one single try. Where that comes to
-    nothing, too, the next pause is twice as long; where it does not, all goes on.
+    After a failed try there is a pause, then one single try. If that fails too, the next pause is twice as
+    long. If it succeeds, all programs are started again.
     """
 
     why: str = ""  # the system's error; empty: none
     _backoff_s: float = 0.0
     _retry_at: float = 0.0  # time of the single try
-    _tried_at: float | None = None  # it came
+    _tried_at: float | None = None  # time at which it was made; None: not yet
     _logged_at: float = float("-inf")
 
     def record_failure(self, why: str, now: float) -> None:

@@ -5,7 +5,7 @@ can read a program's exit status. It runs one attempt after another for its sche
 is gone, or when it gets SIGTERM or SIGHUP itself, it finishes its current attempt and exits.
 
 `leftovers` lists the processes that belong to it. `running_time` decides when a running program is warned, asked to end
-and killed; `pause` moves all these times.
+and killed. A pause (`pause`) postpones the warning and the time limit.
 """
 
 import contextlib
@@ -128,7 +128,7 @@ class _Supervisor:
         self._group = cgroups.join_own_group(me)
         self._digests = FileDigests(home.digests, self._on_hashing_progress)
         self._report_hashing: HashingReport | None = None  # of the current attempt
-        self._program_has_ended = False  # its program has
+        self._program_has_ended = False  # the program of the current attempt has ended
         self._starter = AttemptStarter(me, self._group, self._digests, ahead=ahead)
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 
@@ -405,7 +405,9 @@ class _Signals:
 
     def __init__(self) -> None:
         self.received = ""  # name of the signal that asked us to leave
-        self.control_at: float | None = None  # when the attempt's folder had a new pause request
+        self.control_at: float | None = (
+            None  # when the last control signal arrived; None: it was handled
+        )
         self.descriptor, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGHUP):  # logind ends a session with both
@@ -420,7 +422,7 @@ class _Signals:
         self.control_at = time.monotonic()
 
     def take_control_request(self) -> bool:
-        """Return whether a pause, or its end, was requested since the last call."""
+        """Return whether a pause, its end, or a kill was requested since the last call."""
         at, self.control_at = self.control_at, None
         return at is not None
 

@@ -74,7 +74,7 @@ def make_attempt_environment(order: AttemptSpec, attempt: Attempt) -> dict[str, 
     queue = {name: text for name, text in order.queue_variables.items() if name not in named}
     owner = {**order.context.environment, **queue}  # the queue may have been moved since
     if SITE_VARIABLE in os.environ:  # we are below a pilot, on a node whose site has a prologue
-        own = {  # but search paths, to which a site adds
+        own = {  # except search paths, to which a site adds
             name: text for name, text in named.items() if not name.endswith("PATH")
         }
         place = with_site_changes(owner, os.environ[SITE_VARIABLE]) | own | place

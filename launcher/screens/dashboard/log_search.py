@@ -78,9 +78,9 @@ class LogSearch:
 
 
 def pieces(size: int, start: int, *, backwards: bool) -> Iterator[tuple[int, int, bool]]:
-    """Return begin and end of each chunk of a log, and whether the search has wrapped around before it.
+    """Yield begin and end of each chunk of a log, and whether the search has wrapped around before it.
 
-    A match belongs to the piece in which it begins.
+    A match belongs to the chunk in which it begins.
 
     Args:
         size: of the log, in bytes.

@@ -25,7 +25,7 @@ class LogTail:
         self._part = _NO_PART  # begins at the start of a line
         self._width = 0
         self._lines: list[str] = []
-        self._places: list[int] = []  # screen line → start of its log line in the part
+        self._places: list[int] = []  # screen line → offset in the log at which its log line begins
 
     @property
     def has_before(self) -> bool:

@@ -157,7 +157,7 @@ def _event_folder(attempt: Attempt) -> Path | None:
 
 
 def _program_folder(attempt: Attempt, order: AttemptSpec) -> Path:
-    """Return where the folder of a program's attempt lies: in its stage, and in its run when it is done."""
+    """Return where the folder of a program's attempt lies: in its staging folder, and in its run when it is done."""
     # staging, which the lists of jobs do not need
     from launcher.staging.stages import VIEW_LINK
 
