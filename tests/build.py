@@ -27,6 +27,7 @@ from launcher.system.locks import lock_holder
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import descendants, send_signal
 from launcher.system.processes import boot_id, identity, identity_from_record, identity_lines
+from launcher.workers.attempt_spec import attempt_spec_text
 from launcher.workers.attempt_watch import (
     AdoptedAttempt,
     AttemptHandle,
@@ -36,7 +37,6 @@ from launcher.workers.attempt_watch import (
     probe_attempt,
 )
 from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.order import attempt_spec_text
 from launcher.workers.started_file import read_recorded_outcome
 
 DEADLINE_S = (

@@ -21,6 +21,7 @@ from launcher.system.environment import SITE_VARIABLE, with_site_changes
 from launcher.system.files import read_bytes
 from launcher.system.paths import Attempt, Home
 from launcher.system.processes import Identity
+from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.attempt_watch import (
     NO_DESCRIPTOR,
     POLL_S,
@@ -32,7 +33,6 @@ from launcher.workers.attempt_watch import (
     kill_process,
 )
 from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
-from launcher.workers.order import read_attempt_spec
 
 ATTEMPT_SPEC_TIMEOUT_S = 60.0  # a network file system may show the paths of a specification later
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0  # between two checks for it

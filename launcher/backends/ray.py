@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.backends.asked_process import JsonLineProcess
+from launcher.backends.json_line_process import JsonLineProcess
 from launcher.backends.node_paths import NodePaths
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec
 from launcher.backends.protocol import (

@@ -18,7 +18,7 @@ from launcher.gpu.nvml import QUERY_ERRORS, Nvml
 from launcher.gpu.snapshot import ONE_PROCESS, PROHIBITED, GpuSnapshot
 from launcher.scheduler.policy.gpu_slot import is_visible
 from launcher.store.lanes import visible_devices
-from launcher.system.questions import read_program_output, run_questions_with_timeout
+from launcher.system.parallel_calls import read_program_output, run_questions_with_timeout
 from launcher.units import format_bytes, format_seconds
 
 _PICK = "for the command see https://pytorch.org/get-started/locally"

@@ -16,7 +16,7 @@ from launcher.cli.option_types import Command, json_option
 from launcher.errors import MachineError, UsageError
 from launcher.results.metric import Metric, format_value, read_metric
 from launcher.results.table import distinct_names, replace_surrogates
-from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.text_table import Cell, TextTable, one_line_text, table_of_texts, text_of
 from launcher.system.installation import install_command
 from launcher.system.text import sanitize_terminal

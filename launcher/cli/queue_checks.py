@@ -43,8 +43,8 @@ from launcher.system.home_checks import (
     resolve_links,
 )
 from launcher.system.installation import install_command
+from launcher.system.parallel_calls import read_program_output
 from launcher.system.paths import Home, find_home
-from launcher.system.questions import read_program_output
 
 COMMAND_TIMEOUT_S = 2.0  # for a system program
 SYSTEMD = "run/systemd/system"  # sd_booted(3)

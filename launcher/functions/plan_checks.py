@@ -40,8 +40,8 @@ from launcher.store.rows import JobRow
 from launcher.system import memory
 from launcher.system.file_digests import FileDigests, HashProgress
 from launcher.system.files import file_stamp
+from launcher.system.parallel_calls import run_questions_with_timeout
 from launcher.system.paths import Home, find_home
-from launcher.system.questions import run_questions_with_timeout
 from launcher.system.remembered_variables import find_unset_variables
 from launcher.system.text import sanitize_terminal
 

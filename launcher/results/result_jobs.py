@@ -20,7 +20,7 @@ from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.tags import REMOVED_TAG
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.order import read_job_spec
+from launcher.workers.attempt_spec import read_job_spec
 
 MAKERS = frozenset({Role.TRAIN, Role.METHOD})
 # jobs that are rows in the table of a plugin package

@@ -32,7 +32,7 @@ from launcher.system.locks import lock_holder, mark_in_use
 from launcher.system.paths import Home, check_home, check_home_namespace
 from launcher.system.process_start import spawn_daemon
 from launcher.system.processes import boot_id, identity, usable_cores
-from launcher.system.scheduler_right import SchedulerLock
+from launcher.system.scheduler_lock import SchedulerLock
 from launcher.system.scheduler_start import this_version
 
 CHECK_S = 20.0  # seconds between two checks whether it is alive

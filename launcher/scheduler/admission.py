@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from launcher.gpu.monitor import AFTER_CHANGE_S, MEASURING_S
 from launcher.scheduler.attempt_watch import RunningAttempts
+from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.endings import FinishedAttempts
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
@@ -24,7 +25,6 @@ from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.startable_jobs import StartableJobs
 from launcher.scheduler.submitters import find_submitters, lacks_cores, name_submitters
 from launcher.scheduler.succession import JobClassKey, find_only_job_class
-from launcher.scheduler.turn import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
 from launcher.scheduler.waiting_line import OrderedQueue, PendingQueue
 from launcher.states import ReasonCode
 from launcher.store.queue import Store

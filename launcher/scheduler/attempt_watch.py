@@ -4,8 +4,8 @@ import time
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+from launcher.scheduler.cycle import CycleResult
 from launcher.scheduler.started_attempts import Assignment, LaunchedAttempt
-from launcher.scheduler.turn import CycleResult
 from launcher.states import Outcome
 from launcher.store.rows import Claim
 from launcher.system.paths import Attempt

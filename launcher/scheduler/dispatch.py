@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from launcher.backends.eligibility import why_never_fits
-from launcher.backends.fleet import PilotPool
+from launcher.backends.pilot_pool import PilotPool
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import LOCAL, Backends, BackendSettings
 from launcher.backends.waiting_reasons import one_line
 from launcher.context import entry_context, read_context, uses_job_folder
 from launcher.errors import UsageError
 from launcher.scheduler.attempt_watch import RunningAttempts
+from launcher.scheduler.cycle import ControlState, CycleResult, Reasons
 from launcher.scheduler.gpus.running_place import running_of_claim
 from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
 from launcher.scheduler.pilot_news import PilotEvents
@@ -26,7 +27,6 @@ from launcher.scheduler.placement import (
 from launcher.scheduler.policy.inventory import WAITING_FOR
 from launcher.scheduler.policy.model import Decision, Running, Start
 from launcher.scheduler.start_jobs import LaunchBatch
-from launcher.scheduler.turn import ControlState, CycleResult, Reasons
 from launcher.scheduler.waiting_line import OrderedQueue
 from launcher.states import Reason, ReasonCode
 from launcher.store.claims import ClaimPlacement
@@ -35,8 +35,8 @@ from launcher.store.queue import Store
 from launcher.store.rows import Claim, ReadyJob
 from launcher.store.usage import NO_USAGE
 from launcher.system.paths import Home
-from launcher.system.sleeper import WakeupPipe
 from launcher.system.stored_fields import Unreadable, parse_record
+from launcher.system.wakeup_pipe import WakeupPipe
 
 COUNT_S = 0.5  # between two counts of what waits
 MOST_PATHS = 8  # lanes whose paths a new pilot is to check

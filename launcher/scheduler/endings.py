@@ -17,7 +17,7 @@ from launcher.scheduler.gpus.shared_time import slowdown_by_duration
 from launcher.scheduler.policy.model import Machine
 from launcher.scheduler.requeue import decide_requeue
 from launcher.staging.acceptance import accept, is_staged, undo_acceptance
-from launcher.staging.left_stages import remove_earlier_stages
+from launcher.staging.earlier_stages import remove_earlier_stages
 from launcher.states import (
     Done,
     Failed,

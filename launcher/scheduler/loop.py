@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
-from launcher.backends.fleet import PilotPool
+from launcher.backends.pilot_pool import PilotPool
 from launcher.backends.settings import Backends
 from launcher.context import WorkerEnvironment
 from launcher.errors import StoreError
@@ -26,6 +26,7 @@ from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.admission import Admission, transaction
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.chosen_policy import read_policy
+from launcher.scheduler.cycle import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
 from launcher.scheduler.dispatch import PilotDispatch
 from launcher.scheduler.ending_notes import TerminationRecorder
 from launcher.scheduler.endings import FinishedAttempt, FinishedAttempts
@@ -34,7 +35,6 @@ from launcher.scheduler.gpus.use_meter import UsageAccumulator
 from launcher.scheduler.start_jobs import LaunchBatch
 from launcher.scheduler.started_attempts import LaunchedAttempt
 from launcher.scheduler.succession import SlotReuse
-from launcher.scheduler.turn import POLL_S, RETRY_S, ControlState, CycleResult, Reasons
 from launcher.states import Done, NeverStarted, Outcome, State, outcome_kind
 from launcher.store.queue import Store
 from launcher.store.recovery import queue_database_error
@@ -45,7 +45,7 @@ from launcher.system.files import read_json
 from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home
 from launcher.system.processes import core_mask
-from launcher.system.sleeper import WakeupPipe
+from launcher.system.wakeup_pipe import WakeupPipe
 from launcher.workers.attempt_watch import (
     AdoptedAttempt,
     AttemptHandle,

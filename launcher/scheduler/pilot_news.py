@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 
-from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_folder import PilotFolder
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import AttemptFinished, AttemptStarted, PilotMessage
+from launcher.backends.pilot_pool import PilotPool
 from launcher.scheduler.attempt_watch import RunningAttempts
 from launcher.scheduler.started_attempts import (
     PilotAttempt,

@@ -10,9 +10,9 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import NamedTuple
 
-from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import Registered
+from launcher.backends.pilot_pool import PilotPool
 from launcher.errors import pluralize
 from launcher.gpu.snapshot import GpuSnapshot
 from launcher.scheduler.gpus.eviction import Eviction, jobs_on_failed_gpus

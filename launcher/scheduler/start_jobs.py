@@ -28,7 +28,7 @@ from launcher.scheduler.unrecorded_attempts import (
     find_unrecorded,
     no_supervisor,
 )
-from launcher.staging.left_stages import take_earlier_stage
+from launcher.staging.earlier_stages import take_earlier_stage
 from launcher.states import Reason, ReasonCode
 from launcher.store.claims import ClaimPlacement
 from launcher.store.rows import PILOT_PREFIX, Claim, ReadyJob
@@ -38,9 +38,9 @@ from launcher.system.environment import queue_variables
 from launcher.system.files import sync, write_whole
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
+from launcher.workers.attempt_spec import AttemptSpecWriter, attempt_spec_text
 from launcher.workers.attempt_watch import POLL_S
 from launcher.workers.fork_server_pool import CannotStartWorker, ForkServerPool
-from launcher.workers.order import AttemptSpecWriter, attempt_spec_text
 from launcher.workers.start_pauses import StartBackoff
 from launcher.workers.started_file import revoke_attempt
 

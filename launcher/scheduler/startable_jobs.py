@@ -3,8 +3,8 @@
 import time
 from collections.abc import Sequence
 
+from launcher.scheduler.cycle import CycleResult, Reasons
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
-from launcher.scheduler.turn import CycleResult, Reasons
 from launcher.states import Reason, ReasonCode
 from launcher.store.rows import ReadyJob
 from launcher.workers.attempt_watch import POLL_S

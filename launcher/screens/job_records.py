@@ -19,7 +19,7 @@ from launcher.scheduler.run_places import describe_position
 from launcher.screens.format import folder_of, format_range, iso_time, iso_time_or_none
 from launcher.screens.job_view import JobView, job_views
 from launcher.signatures import ignored_numbers, is_exact_signature
-from launcher.staging.left_stages import find_unaccepted_output
+from launcher.staging.earlier_stages import find_unaccepted_output
 from launcher.states import OPEN_STATES, State
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow

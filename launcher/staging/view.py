@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.staging.earlier_stages import detach_stage
 from launcher.staging.inheritance import copy_earlier_stage
-from launcher.staging.left_stages import detach_stage
 from launcher.staging.stage_links import StagingLinks, link_target, write_links
 from launcher.staging.stages import (
     ACCEPTED_LINK,

@@ -142,7 +142,7 @@ def find_account(execute: Callable[..., Cursor], root: Path, name: str) -> FairS
     return FairShareAccount(name=name) if row is None else read_account(*row)
 
 
-class RunOwner(NamedTuple):
+class RunOrigin(NamedTuple):
     """Where the results of a run lie, and what queued its jobs: all of them alike."""
 
     root: Path
@@ -150,7 +150,7 @@ class RunOwner(NamedTuple):
     is_planned: bool  # by a task file
 
 
-def find_run_owner(execute: Callable[..., Cursor], name: str) -> RunOwner | None:
+def find_run_origin(execute: Callable[..., Cursor], name: str) -> RunOrigin | None:
     """Return the folder and origin of a run by name, None if no such run has jobs. If several match, the run of added programs."""
     row = execute(
         "SELECT root, kind, hash <> '' AS is_planned FROM runs JOIN jobs"
@@ -158,7 +158,7 @@ def find_run_owner(execute: Callable[..., Cursor], name: str) -> RunOwner | None
         " WHERE runs.name = ? ORDER BY is_planned, runs.id DESC LIMIT 1",
         (name,),
     ).fetchone()
-    return None if row is None else RunOwner(Path(row[0]), row[1], bool(row[2]))
+    return None if row is None else RunOrigin(Path(row[0]), row[1], bool(row[2]))
 
 
 def running_placements(

@@ -189,7 +189,7 @@ def check_machine(record: Path, is_served: Callable[[], bool]) -> None:
         now = {**known, **here}
         if owner.get("machine", here["machine"]) == here["machine"] and owner != now:
             if _is_in_other_namespace(owner) and is_served():
-                raise MachineError(_raise_in_use(record.parent, owner["namespace"]))
+                raise MachineError(_in_use_message(record.parent, owner["namespace"]))
             write_json(record, now, mode=0o600)
     except OSError as error:
         # if an older record names the machine, a failed write, as on a full disk, does not matter
@@ -290,7 +290,7 @@ def _is_in_other_namespace(owner: Mapping[str, Json]) -> bool:
     return owner["namespace"] != pid_namespace()
 
 
-def _raise_in_use(folder: Path, namespace: Json) -> str:
+def _in_use_message(folder: Path, namespace: Json) -> str:
     return (
         f"the queue folder {folder} is in use in another container (PID namespace {namespace}, this "
         f"is {pid_namespace()}). Use it there, stop it there with `launcher stop --now`, or set "

@@ -64,7 +64,7 @@ def translate(
     root = replace(
         root,
         pairs=tuple(
-            (key, _read_current_action(key, node, kinds, problems)) for key, node in root.pairs
+            (key, _with_current_resources(key, node, kinds, problems)) for key, node in root.pairs
         ),
     )
     settings = known_settings(kinds.values())
@@ -86,7 +86,7 @@ def translate(
     return replace(root, pairs=tuple(translation.pairs.values())), translation.wanted
 
 
-def _read_current_action(
+def _with_current_resources(
     key: ScalarNode, node: Node, kinds: Mapping[str, Kind], problems: Problems
 ) -> Node:
     """Return the node of a key; the names of resources become current ones, before files are merged."""

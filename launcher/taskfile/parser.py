@@ -105,7 +105,7 @@ def parse(
     reading = IncludeReader(include or _refuse_include, passes, problems)
     root = reading.read_tree(text, file)
     _refuse_unusable(
-        root, {**context.unusable, **{name: _refuse_automatic_kind(name) for name in shared}}
+        root, {**context.unusable, **{name: _automatic_kind_error(name) for name in shared}}
     )
     root = apply_overrides(root, overrides, problems)
     kinds, words = kinds_with(root, language, context.words, problems)
@@ -113,7 +113,7 @@ def parse(
     of_run = read_header(root, scope)
     scope = read_scope(root, scope, overrides, of_run["reuse"], shared)
     entries, whole = _sections(root, scope)
-    problems += _report_unswept_names(overrides, root, entries, kinds)
+    problems += _unswept_name_problems(overrides, root, entries, kinds)
     problems[:] = without_follow_up_problems(problems)
     if not reading.is_complete:  # a missing word may be in a file that could not be read
         problems[:] = [each for each in problems if each.code != "missing-setting"]
@@ -133,7 +133,7 @@ def parse(
     )
 
 
-def _report_unswept_names(
+def _unswept_name_problems(
     overrides: Overrides, root: MappingNode, entries: Iterable[Entry], kinds: Mapping[str, Kind]
 ) -> list[Problem]:
     """Return the problems of names on the command line over which no program is swept."""
@@ -161,7 +161,7 @@ def _refuse_unusable(root: MappingNode, unusable: Mapping[str, str]) -> None:
         raise TaskFileError(problems)
 
 
-def _refuse_automatic_kind(kind: str) -> str:
+def _automatic_kind_error(kind: str) -> str:
     return (
         f"{kind} jobs are created automatically when jobs repeat the same work; remove this section"
     )

@@ -266,9 +266,9 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
     if not is_null(words.get("settings")):
         message = "expected settings such as {lr: 0.001}"
         problems.add_error(words["settings"], "wrong-type", message)
-    own = of.read_given(inside, problems, _unknown_key_problem(of, scope, is_inside=True))
+    own = of.read_given(inside, problems, _make_unknown_key_reporter(of, scope, is_inside=True))
     for name, said in of.read_given(
-        beside, problems, _unknown_key_problem(of, scope, is_inside=False)
+        beside, problems, _make_unknown_key_reporter(of, scope, is_inside=False)
     ).items():
         if name in own:
             report_duplicate_key(said.key, name, "here and below settings", problems)
@@ -285,7 +285,7 @@ def _raw_entry(kind: Kind, node: MappingNode, scope: Scope) -> _RawEntry:
     return _RawEntry(scope, common, words, own, combinations)
 
 
-def _unknown_key_problem(
+def _make_unknown_key_reporter(
     of: KnownSettings, scope: Scope, *, is_inside: bool
 ) -> Callable[[ScalarNode], Problem]:
     """Return a function that returns the problem of a key, inside or outside of `settings`, that is not known."""

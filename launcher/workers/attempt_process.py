@@ -18,7 +18,7 @@ from launcher.system.paths import Attempt
 from launcher.system.process_limits import LimitChanges, changes_for
 from launcher.system.processes import Identity, identity
 from launcher.workers import worker
-from launcher.workers.order import AttemptSpec, read_attempt_spec
+from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 
 MOST_DESCRIPTORS = 1 << 16  # one system call closes them all; we open a handful
 WAITID_FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT  # of `waitid`: has it ended?

@@ -39,6 +39,7 @@ from launcher.system.process_trees import (
     terminate,
 )
 from launcher.system.processes import Identity, boot_id, has_signal_handler, is_alive, open_pidfd
+from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.exit_outcome import (
     ExitContext,
     done_from_result,
@@ -47,7 +48,6 @@ from launcher.workers.exit_outcome import (
 )
 from launcher.workers.fork_server_handles import Supervisor, SupervisorReport
 from launcher.workers.leftovers import UNKILLABLE_AFTER_S
-from launcher.workers.order import read_attempt_spec
 from launcher.workers.program_files import with_output_stamps
 from launcher.workers.started_file import (
     REVOKED_LINE,

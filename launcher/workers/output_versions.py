@@ -11,7 +11,7 @@ from launcher.states import Done
 from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import FileVersion
 from launcher.system.paths import Attempt
-from launcher.workers.order import AttemptSpec
+from launcher.workers.attempt_spec import AttemptSpec
 
 
 def with_output_versions(

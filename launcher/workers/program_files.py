@@ -21,7 +21,7 @@ from launcher.system.file_digests import (
     is_stamp,
 )
 from launcher.system.files import ABSENT_ERRORS, FileVersion, file_stamp
-from launcher.workers.order import AttemptSpec
+from launcher.workers.attempt_spec import AttemptSpec
 
 # which a program reads; another file of its command line that changes meanwhile may be what it writes
 _CODE_FILE = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js|ya?ml|toml|cfg|ini)")

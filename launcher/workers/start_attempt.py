@@ -32,7 +32,7 @@ from launcher.system.files import (
 from launcher.system.paths import LOG, Attempt
 from launcher.system.processes import Identity, identity
 from launcher.workers.attempt_process import CANNOT_EXECUTE, CannotStart, StandbyWorker, spawn
-from launcher.workers.order import AttemptSpec, read_attempt_spec
+from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.program_files import move_outputs_aside, read_files
 from launcher.workers.started_file import acquire_start
 from launcher.workers.worker import make_attempt_environment as environment_of

@@ -35,10 +35,10 @@ from launcher.system.paths import Attempt
 from launcher.system.process_limits import changes_for
 from launcher.system.process_trees import ATTEMPT_VARIABLE
 from launcher.system.stop_event import StopEvent
+from launcher.workers.attempt_spec import AttemptSpec
 from launcher.workers.job import Job, refuse_abandoned
 from launcher.workers.job_forks import ProcessLocalHandler, exit_in_forks
 from launcher.workers.memory_share import Share
-from launcher.workers.order import AttemptSpec
 from launcher.workers.preloads import THREADS, first_import_failure, reset_after_fork
 from launcher.workers.progress.steps import ProgressWriter
 from launcher.workers.shortage import find_oom_in_exception

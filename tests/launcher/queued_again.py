@@ -6,7 +6,7 @@ from launcher.store.job_names import superseded_name
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.order import attempt_spec_text
+from launcher.workers.attempt_spec import attempt_spec_text
 from tests.build import a_spec, claimed, enqueue, finished
 
 RUN = "fix"

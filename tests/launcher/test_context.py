@@ -27,7 +27,7 @@ from launcher.system.environment import (
 )
 from launcher.system.paths import Home
 from launcher.system.stored_fields import Unreadable
-from launcher.workers.order import attempt_spec_text, read_attempt_spec
+from launcher.workers.attempt_spec import attempt_spec_text, read_attempt_spec
 from launcher.workers.worker import make_attempt_environment
 from tests.build import a_context, a_spec, an_attempt
 

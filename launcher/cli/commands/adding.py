@@ -52,7 +52,7 @@ from launcher.store.job_selection import describe_pattern
 from launcher.store.queue import NEW, NewJob, Store
 from launcher.store.replacement import WAITING_STATES, replace_waiting
 from launcher.store.rows import JobRow
-from launcher.store.runs import find_run_owner
+from launcher.store.runs import find_run_origin
 from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
@@ -379,7 +379,7 @@ def root_of_run(store: Store, spec: Spec) -> str:
     Raises:
         UsageError: the run belongs to a task file, or to functions of Python.
     """
-    owner = None if spec.run == RUN else find_run_owner(store.database.execute, spec.run)
+    owner = None if spec.run == RUN else find_run_origin(store.database.execute, spec.run)
     if owner is None:
         return spec.root
     if owner.kind == FUNCTION or owner.is_planned:

@@ -21,7 +21,7 @@ from launcher.notify.messages import make_trial_message
 from launcher.notify.notices import NotificationState, read_notification_state
 from launcher.notify.sending import DeliveryResult, deliver
 from launcher.notify.settings import NotifySettings, NotifyTarget, read_configured_notify
-from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import time_of_day
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextTable, line, table_of_texts, text_columns

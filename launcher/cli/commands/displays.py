@@ -17,7 +17,7 @@ from launcher.errors import MachineError, UsageError, pluralize
 from launcher.gpu.monitor import GpuPoller, query_gpus_once
 from launcher.gpu.nvml import Nvml
 from launcher.gpu.reservations import quiet_board
-from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.gpu_view import draw, gpu_views, merge_recorded, scheduler_snapshot
 from launcher.screens.pilot_gpus import pilot_gpu_views
 from launcher.screens.terminal import print_lines, print_stderr, uses_colour, width

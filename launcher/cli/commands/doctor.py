@@ -22,7 +22,7 @@ from launcher.cli.main import VERBS, cli, defaults
 from launcher.cli.option_types import flag, json_option
 from launcher.errors import MachineError, UsageError
 from launcher.notify.settings import read_configured_notify
-from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.terminal import supports_unicode
 from launcher.screens.text_table import (
     ADVICE,

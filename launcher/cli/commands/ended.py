@@ -25,13 +25,13 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import States, flag, json_option, span, whole
 from launcher.errors import MachineError, UsageError, pluralize
-from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.format import format_job_names, iso_time, short_local_time
 from launcher.screens.history_view import SECTIONS, columns, draw, headline, record
 from launcher.screens.pilots import LOCAL
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextStyle, line
-from launcher.staging.left_stages import remove_attempt_stage
+from launcher.staging.earlier_stages import remove_attempt_stage
 from launcher.states import ENDED_STATES, State
 from launcher.store.client import open_queue
 from launcher.store.forgotten_jobs import (

@@ -10,7 +10,7 @@ from launcher.cli.help_pages import launcher_command
 from launcher.cli.main import VERBS, cli
 from launcher.cli.option_types import json_option
 from launcher.errors import UnknownName, UsageError
-from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.terminal import terminal_width, uses_colour
 from launcher.screens.text_table import TextTable, text_columns
 

@@ -14,7 +14,7 @@ from launcher.errors import MachineError, UnknownName, UsageError
 from launcher.kind_interface import Kind
 from launcher.kinds import find_kinds
 from launcher.planning.missing_packages import missing_packages
-from launcher.screens.answers import CommandOutput, print_output
+from launcher.screens.command_output import CommandOutput, print_output
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextLine, TextTable, line, text_columns
 from launcher.system.files import write_atomic

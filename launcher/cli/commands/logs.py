@@ -8,7 +8,7 @@ import click
 from launcher.cli.jobs import pattern_command, required_patterns, select
 from launcher.cli.option_types import json_option, whole
 from launcher.errors import UsageError, pluralize
-from launcher.screens.answers import print_json
+from launcher.screens.command_output import print_json
 from launcher.screens.follow_logs import (
     LogFollower,
     header,

@@ -26,7 +26,7 @@ from launcher.functions.options import check_groups
 from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.scheduler.run_places import runs_of
-from launcher.screens.answers import print_table
+from launcher.screens.command_output import print_table
 from launcher.screens.format import first_few, format_job_names
 from launcher.screens.job_view import groups_of
 from launcher.screens.terminal import print_stderr

@@ -43,7 +43,7 @@ from launcher.results.table import (
     sort_rows,
 )
 from launcher.results.write import update, write_run
-from launcher.screens.answers import CommandOutput
+from launcher.screens.command_output import CommandOutput
 from launcher.screens.terminal import print_stderr
 from launcher.store.client import find_run_jobs, open_queue
 from launcher.store.job_selection import RUN_PREFIX

@@ -44,7 +44,7 @@ from launcher.results.result_jobs import count_results, result_jobs
 from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
-from launcher.screens.answers import print_json
+from launcher.screens.command_output import print_json
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal

@@ -10,8 +10,8 @@ from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import PATTERN_HELP, only_job
 from launcher.cli.option_types import json_option
 from launcher.errors import UsageError, pluralize
-from launcher.screens.answers import print_json
 from launcher.screens.chart import number, sparkline
+from launcher.screens.command_output import print_json
 from launcher.screens.format import command_text, format_job_names
 from launcher.screens.job_details import (
     attempt_cells,

@@ -15,7 +15,7 @@ from launcher.cli.option_types import SIZE, ValueParamType, flag, json_option, r
 from launcher.errors import MachineError, UsageError, pluralize
 from launcher.planning.estimates import read_history
 from launcher.planning.load import plan_files
-from launcher.screens.answers import print_json
+from launcher.screens.command_output import print_json
 from launcher.screens.terminal import print_stderr, terminal_width
 from launcher.simulate.baselines import Assumptions, Study, draw_study, run_study
 from launcher.simulate.machine import SimulatedCluster, parse_cluster, select_feasible

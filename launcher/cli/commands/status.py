@@ -17,7 +17,7 @@ from launcher.cli.option_types import States, json_option
 from launcher.errors import UsageError
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.run_places import screen_order
-from launcher.screens.answers import print_json
+from launcher.screens.command_output import print_json
 from launcher.screens.format import iso_time_or_none
 from launcher.screens.job_view import RECENT, WAITING, JobView, groups_of, job_views
 from launcher.screens.terminal import print_lines, print_stderr, width

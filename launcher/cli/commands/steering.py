@@ -21,7 +21,7 @@ from launcher.cli.jobs import (
 )
 from launcher.cli.option_types import PRIORITY, flag, json_option
 from launcher.errors import UsageError, pluralize
-from launcher.screens.answers import print_json, print_table
+from launcher.screens.command_output import print_json, print_table
 from launcher.screens.format import first_line, format_job_names, pause_reason, reserved_text
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, text_columns

@@ -8,7 +8,7 @@ import click
 from launcher.cli.jobs import optional_patterns, pattern_command, select
 from launcher.cli.option_types import flag, span
 from launcher.errors import MachineError, pluralize
-from launcher.screens.answers import print_json
+from launcher.screens.command_output import print_json
 from launcher.screens.format import format_job_names
 from launcher.screens.job_records import job_records
 from launcher.screens.terminal import print_stderr

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from launcher.context import job_folder, substitute_folders
 from launcher.system.files import Json, read_bytes, read_file_end
 from launcher.system.paths import Attempt
-from launcher.workers.order import AttemptSpec, read_attempt_spec
+from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.progress.event_files import NEWEST_BYTES, read_event_steps, read_newest_event
 from launcher.workers.progress.growing_files import IncrementalFileReader
 from launcher.workers.progress.printed_lines import (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.backends.asked_process import JsonLineProcess
+from launcher.backends.json_line_process import JsonLineProcess
 from launcher.backends.pilot_folder import PilotSpec
 from launcher.backends.protocol import (
     AllocationEndCause,

@@ -19,7 +19,7 @@ from launcher.context import Context
 from launcher.errors import MachineError, StoreError
 from launcher.job import Spec, Terms
 from launcher.scheduler.unrecorded_attempts import find_unrecorded
-from launcher.staging.left_stages import find_unaccepted_output
+from launcher.staging.earlier_stages import find_unaccepted_output
 from launcher.states import ENDED_STATES, State
 from launcher.store.backups import back_up, backups
 from launcher.store.client import ensure_scheduler_alive

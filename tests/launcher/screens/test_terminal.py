@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr
 
 import pytest
 
-from launcher.screens.answers import print_json
+from launcher.screens.command_output import print_json
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.terminal import HIGH, WIDE, supports_unicode, terminal_size, uses_colour
 from launcher.store.queue import Store

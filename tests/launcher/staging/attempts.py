@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.staging.acceptance import accept, hand_over
-from launcher.staging.left_stages import remove_earlier_stages, take_earlier_stage
+from launcher.staging.earlier_stages import remove_earlier_stages, take_earlier_stage
 from launcher.staging.stages import StagingFolder, stage_of
 from launcher.staging.view import DeclaredOutputs, make_stage, outputs_inside
 from launcher.system.files import write_atomic

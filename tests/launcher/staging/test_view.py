@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.staging.left_stages import take_earlier_stage
+from launcher.staging.earlier_stages import take_earlier_stage
 from launcher.staging.stages import STAGES_FOLDER
 from launcher.staging.view import NotWritable, make_stage
 from tests.launcher.staging.attempts import MODEL, Study, files_in, write

@@ -21,7 +21,7 @@ from launcher.store.output_conflicts import find_writer, wait_for_writer
 from launcher.store.queue import NewJob, Store
 from launcher.store.replacement import replace_waiting
 from launcher.store.run_news import RunEventReader
-from launcher.store.runs import count_jobs_before, find_run_owner, open_runs
+from launcher.store.runs import count_jobs_before, find_run_origin, open_runs
 from launcher.store.runs import running_placements as running_places
 from launcher.store.steering import ChangedJob
 from launcher.store.transitions import RequeueDecision
@@ -249,7 +249,7 @@ def schedule_jobs(store: Store) -> None:
     scheduling.repair_unready(1.0)
     row = job_row(store, first.id)
     open_runs(store.database.execute)
-    find_run_owner(store.database.execute, row.run)
+    find_run_origin(store.database.execute, row.run)
     running_places(store.database.execute)
     count_jobs_before(store.database.execute, row, [0])
     with store.writing():

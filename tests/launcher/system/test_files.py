@@ -29,7 +29,7 @@ from launcher.system.files import (
     write_when_possible,
 )
 from launcher.system.paths import Home
-from launcher.system.sleeper import WakeupPipe
+from launcher.system.wakeup_pipe import WakeupPipe
 from tests.build import DEADLINE_S
 
 

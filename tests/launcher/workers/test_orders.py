@@ -23,6 +23,7 @@ from launcher.states import (
 from launcher.system.files import write_json
 from launcher.system.paths import Attempt, Home
 from launcher.workers.attempt_process import CannotStart, spawn
+from launcher.workers.attempt_spec import AttemptSpec, AttemptSpecWriter, is_unused
 from launcher.workers.exit_outcome import ExitContext, judge_exit
 from launcher.workers.memory_share import (
     MemoryReport,
@@ -32,7 +33,6 @@ from launcher.workers.memory_share import (
     read_share,
     write_share,
 )
-from launcher.workers.order import AttemptSpec, AttemptSpecWriter, is_unused
 from launcher.workers.pause import PAUSE_POLL_S, Pause
 from launcher.workers.running_time import KILL_RETRY_S, Deadlines, TerminationStep
 from launcher.workers.shortage import find_oom_in_exception, find_oom_in_log

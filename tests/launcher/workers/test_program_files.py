@@ -15,8 +15,8 @@ from launcher.system.daemon_control import wake
 from launcher.system.file_digests import CHANGED_DIGEST, MOST_READ, FileDigests
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
+from launcher.workers.attempt_spec import AttemptSpec
 from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.order import AttemptSpec
 from launcher.workers.program_files import move_outputs_aside, restore_or_delete_outputs
 from launcher.workers.progress.hashing import read_hashing_report
 from launcher.workers.start_pauses import (

@@ -12,9 +12,9 @@ from launcher.context import WorkerEnvironment
 from launcher.job import Spec
 from launcher.states import Done, Failed, Lost, OomReport, Outcome, OutOfMemory, Stopped
 from launcher.system.paths import Attempt, Home
+from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.memory_share import read_report, write_share
-from launcher.workers.order import read_attempt_spec
 from launcher.workers.progress.steps import read_newest_report
 from launcher.workers.worker import make_job
 from tests.build import (

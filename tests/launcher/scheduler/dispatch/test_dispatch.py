@@ -12,6 +12,7 @@ from launcher.context import WorkerEnvironment
 from launcher.errors import UsageError
 from launcher.job import Resources
 from launcher.scheduler import start_jobs
+from launcher.scheduler.cycle import ControlState, CycleResult
 from launcher.scheduler.gpus.eviction import Eviction
 from launcher.scheduler.pilot_demand import WaitingLane, pilot_demands
 from launcher.scheduler.placement import RECONSIDER_S, BackfillHolds, pilot_obstacle
@@ -19,15 +20,14 @@ from launcher.scheduler.policy.co_location import UNMEASURED_MOST
 from launcher.scheduler.policy.disciplines import EASY
 from launcher.scheduler.policy.model import Start, Wait, Waiting
 from launcher.scheduler.startable_jobs import StartableJobs
-from launcher.scheduler.turn import ControlState, CycleResult
 from launcher.states import Done, ReasonCode
 from launcher.store.lanes import Lane
 from launcher.store.usage import MeasuredUsage
 from launcher.system.answering import FilesystemTimeout
 from launcher.system.config import WatchedConfig
 from launcher.workers import fork_server_pool
+from launcher.workers.attempt_spec import read_attempt_spec
 from launcher.workers.memory_share import DEFAULT_CONTEXT_BYTES, Share, read_share
-from launcher.workers.order import read_attempt_spec
 from tests.build import GIB, a_gpu, a_spec, until
 from tests.launcher.scheduler.dispatch.conftest import NOW, DispatchHarness
 from tests.launcher.scheduler.remote.toy_cluster import HELLO, Pilot, ToyClock, World

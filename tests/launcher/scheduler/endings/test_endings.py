@@ -31,7 +31,7 @@ from launcher.scheduler.requeue import (
 )
 from launcher.signatures import program_signature
 from launcher.staging.acceptance import accept, hand_over
-from launcher.staging.left_stages import take_earlier_stage
+from launcher.staging.earlier_stages import take_earlier_stage
 from launcher.staging.stages import STAGES_FOLDER
 from launcher.staging.view import DeclaredOutputs, make_stage
 from launcher.states import (

@@ -10,13 +10,13 @@ from launcher.gpu.monitor import GpuSample, OwnProcesses
 from launcher.gpu.reservations import ReservationBoard
 from launcher.gpu.snapshot import GpuProcess, GpuSnapshot
 from launcher.job import Resources
+from launcher.scheduler.cycle import CycleResult
 from launcher.scheduler.gpus.gpu_ledger import GpuAccounting, reservations_of
 from launcher.scheduler.gpus.gpu_state import SchedulerGpus
 from launcher.scheduler.gpus.memory_growth import IDLE_STEADY_S, MemoryGrowth
 from launcher.scheduler.loop import Scheduler
 from launcher.scheduler.policy.model import Machine, Start
 from launcher.scheduler.policy.vram_request import steady_request
-from launcher.scheduler.turn import CycleResult
 from launcher.store.queue import Store
 from launcher.system.gpu_sharing import SharingRules
 from launcher.system.paths import Home

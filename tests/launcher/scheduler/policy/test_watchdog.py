@@ -11,6 +11,7 @@ from launcher.accounts import PeerScheduler, ResourceDemand
 from launcher.gpu.resources import ForeignReservation, core_resource_name
 from launcher.gpu.snapshot import GpuProcess
 from launcher.scheduler.admission import Pauses
+from launcher.scheduler.cycle import CycleResult
 from launcher.scheduler.policy.ages import LONGEST_S, AgeTracker
 from launcher.scheduler.policy.backfill import (
     BACKFILL_S,
@@ -32,7 +33,6 @@ from launcher.scheduler.policy.model import (
 )
 from launcher.scheduler.policy.queue_lengths import queue_length
 from launcher.scheduler.policy.watchdog import PATIENCE_S, Watchdog, WatchdogReport
-from launcher.scheduler.turn import CycleResult
 from launcher.states import Failed, ReasonCode
 from launcher.store.queue import Store
 from launcher.system.gpu_sharing import SharingRules

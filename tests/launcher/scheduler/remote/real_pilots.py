@@ -5,9 +5,9 @@ import sys
 import time
 from pathlib import Path
 
-from launcher.backends.fleet import PilotPool
 from launcher.backends.local import Local, make
 from launcher.backends.pilot_folder import PilotFolder
+from launcher.backends.pilot_pool import PilotPool
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.settings import Backends, BackendSettings
 from launcher.system.files import read_bytes

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from launcher.backends import pilot_rules
-from launcher.backends.fleet import PilotPool
+from launcher.backends.pilot_pool import PilotPool
 from launcher.backends.pilot_records import acquire_folder
 from launcher.backends.pilot_rules import DELETE_UNKNOWN_AFTER_S
 from launcher.backends.pilots_file import read_pilot_status

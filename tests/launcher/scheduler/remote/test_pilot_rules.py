@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.backends.backend_pilots import CONFIG_POLL_S
-from launcher.backends.fleet import NEXT_POLLED
 from launcher.backends.pilot_messages import Drain
+from launcher.backends.pilot_pool import NEXT_POLLED
 from launcher.backends.pilot_rules import (
     DELETE_UNKNOWN_AFTER_S,
     FAILURES_BEFORE_BACKOFF,

@@ -11,7 +11,6 @@ import pytest
 
 from launcher import __version__
 from launcher.backends.channel import MessageReader, MessageWriter
-from launcher.backends.fleet import PilotPool
 from launcher.backends.pilot_folder import PilotFolder, PilotSpec, make_pilot_folder
 from launcher.backends.pilot_link import PilotLink
 from launcher.backends.pilot_messages import (
@@ -24,6 +23,7 @@ from launcher.backends.pilot_messages import (
     decode_command,
     encode_message,
 )
+from launcher.backends.pilot_pool import PilotPool
 from launcher.backends.pilot_rules import Demand
 from launcher.backends.protocol import (
     NO_NODES,
