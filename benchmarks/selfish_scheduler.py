@@ -12,11 +12,11 @@ from tests.nvml import scheduler
 
 
 def _alone(_: YieldPolicy, machine: Machine, now: float) -> Machine:  # noqa: ARG001  # as it is called
-    return machine._replace(colleagues=())
+    return machine._replace(peers=())
 
 
 def main() -> int:
-    """Serve a home without heeding colleagues, and without being woken by their changes."""
+    """Serve a home without considering peers, and without being woken by their changes."""
     YieldPolicy.with_eligible_peers = _alone  # type: ignore[method-assign,assignment]  # the switch
     SchedulerGpus.watch_descriptor = property(lambda _: -1)  # type: ignore[assignment,method-assign]  # likewise
     return scheduler.main()

@@ -82,7 +82,7 @@ class AttemptHandle(ABC):
 
     @property
     def descriptor(self) -> int:
-        """Readable when there is news; NO_DESCRIPTOR where only time helps, ELSEWHERE on a pilot."""
+        """Readable when there is news; NO_DESCRIPTOR if only polling helps, ON_PILOT on a pilot."""
         return NO_DESCRIPTOR
 
     def stop(self) -> None:  # noqa: B027  # not every one can be reached

@@ -26,7 +26,7 @@ DEFAULT_CONTEXT_BYTES = 512 << 20  # GPU memory of a CUDA context, if it is not 
 
 
 class VramLimit(NamedTuple):
-    """The fraction of GPU memory that a job may allocate."""
+    """The limit of GPU memory in bytes that a job may allocate."""
 
     cap: int | None = (
         None  # bytes, context included; None if the job is alone on the GPU and not limited

@@ -33,7 +33,7 @@ class Termination(NamedTuple):
     since: float
     kill_at: float
     cause: str = (
-        ""  # TIME_LIMIT, PILOT or the signal that its supervisor got; empty: its scheduler asked
+        ""  # TIME_LIMIT, PILOT_ABANDONED or the signal that its supervisor got; empty: its scheduler asked
     )
     resists: tuple[ResistingProcess, ...] = ()
 

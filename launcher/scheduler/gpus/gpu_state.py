@@ -309,7 +309,7 @@ class SchedulerGpus:
         self._update_usage(claims)
         return {
             "foreign": foreign,
-            "colleagues": self._board.peers(),
+            "peers": self._board.peers(),
             "use": self._board.total_usage(),
         }
 

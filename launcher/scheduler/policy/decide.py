@@ -166,7 +166,7 @@ class MachineScheduler:
             return Wait(job=request.job, reason=self._blocked_reason, code=ReasonCode.WOULD_DELAY)
         cpus = min(request.resources.cpus, self.inventory.machine.cpus)
         need, lacks = self.inventory.find_shortfall(request, needs, cpus)
-        if self.inventory.machine.colleagues:
+        if self.inventory.machine.peers:
             lacks, yields = self._peer_reservations.check_job(request, needs, need, lacks, cpus)
             if yields is not None:
                 self._block_later_jobs(request)

@@ -61,11 +61,9 @@ _RESERVED_AS: dict[ResourceKind, str] = {"gpu": JOBS, "cores": CORES, "memory": 
 def peers_by_usage(machine: Machine) -> list[PeerScheduler]:
     """Return the peers to which we yield, one per user, the lowest usage first."""
     first: dict[str, PeerScheduler] = {}
-    for colleague in sorted(
-        machine.colleagues, key=lambda each: (each.used_amount, -each.waited_s)
-    ):
-        if has_precedence(colleague, machine):
-            first.setdefault(colleague.user, colleague)
+    for peer in sorted(machine.peers, key=lambda each: (each.used_amount, -each.waited_s)):
+        if has_precedence(peer, machine):
+            first.setdefault(peer.user, peer)
     return [*first.values()][:MOST_PEERS]
 
 
@@ -233,21 +231,21 @@ class YieldPolicy:
             for key, turn in self._records.items()
             if now - turn.seen_at <= 2 * LONGEST_HOLD_S
         }
-        heeded = []
-        for colleague in machine.colleagues:
+        considered = []
+        for peer in machine.peers:
             turn = self._records.setdefault(
-                (colleague.user, colleague.lacking_resource), _PeerRecord(noted_at=now)
+                (peer.user, peer.lacking_resource), _PeerRecord(noted_at=now)
             )
             has, turn.seen_at = (
-                _reserved_amount(colleague.user, colleague.lacking_resource, machine),
+                _reserved_amount(peer.user, peer.lacking_resource, machine),
                 now,
             )
             if has > turn.reserved:  # the peer has started a job
                 turn.room_since, turn.held_since, turn.strikes = inf, inf, 0
-            turn.reserved, turn.places = has, has // _demanded_amount(colleague.demand)
-            if now >= turn.ignored_until and _can_ever_fit(colleague.demand, machine):
-                heeded.append(colleague)
-        return machine._replace(colleagues=tuple(heeded))
+            turn.reserved, turn.places = has, has // _demanded_amount(peer.demand)
+            if now >= turn.ignored_until and _can_ever_fit(peer.demand, machine):
+                considered.append(peer)
+        return machine._replace(peers=tuple(considered))
 
     def note_decisions(self, decisions: Iterable[Decision], now: float) -> None:
         """Record the peers for which jobs of ours were held back."""
@@ -306,8 +304,8 @@ class PeerReservations:
         self._free_places: list[Running] = []
         self._future_reservations: list[FirstJobReservation] = []
         self._shortfalls: dict[tuple[object, ...], Shortfall | None] = {}
-        for colleague in self._peers.values():
-            self._reserve_for(colleague)
+        for peer in self._peers.values():
+            self._reserve_for(peer)
 
     def _reserve_for(self, peer: PeerScheduler) -> None:
         inventory, now = self._inventory, self._now

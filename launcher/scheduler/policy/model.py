@@ -211,7 +211,7 @@ class Machine(NamedTuple):
     idle: Mapping[str, float] = {}  # UUID → seconds without others
     # UUID → the load of processes of others there, and how many of them hold memory
     foreign_load: Mapping[str, tuple[float, int]] = {}
-    colleagues: tuple[PeerScheduler, ...] = ()  # other schedulers that wait
+    peers: tuple[PeerScheduler, ...] = ()  # other schedulers that wait
     use: ResourceUsage = NO_RESOURCE_USAGE  # our user's, decayed
     starving_resource: ResourceKind | None = (
         None  # the resource that others yield to us after our long wait

@@ -136,10 +136,7 @@ class _MachineView:
         there = (
             self._idle_gpu_count >= max(1, job.resources.gpus) and wait.code is ReasonCode.NO_ROOM
         )
-        if (
-            not (there or (self.is_deserted and wait.code in _SUSPECT_CODES))
-            or self.machine.colleagues
-        ):
+        if not (there or (self.is_deserted and wait.code in _SUSPECT_CODES)) or self.machine.peers:
             return False
         never, needs = self.inventory.resource_options(job)
         if never or self.inventory.cpu_or_memory_shortfall(

@@ -134,7 +134,7 @@ def test_under_fifo_no_job_passes_one_that_yields_to_another_user() -> None:
     bob = PeerScheduler(
         user="bob", waited_s=10.0, demand=ResourceDemand(since=0.0, gpus=1, vram=20 * GIB)
     )
-    machine = TWO._replace(colleagues=(bob,), use=ResourceUsage(cards=1e6))
+    machine = TWO._replace(peers=(bob,), use=ResourceUsage(cards=1e6))
     wide = a_waiting(1, device="cuda", gpus=2, min_vram=20 * GIB)
     ours = decide([wide, SMALL], [], machine, 0.0, DEFAULT_POLICY)
     assert [type(each) for each in ours] == [Wait, Start]

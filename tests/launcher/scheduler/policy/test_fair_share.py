@@ -32,7 +32,7 @@ from tests.build import GIB, a_gpu, a_waiting
 CARD = 24
 
 
-def a_colleague(
+def a_peer(
     waited_s: float = 12.0,
     cards: float = 0.0,
     cores: float = 0.0,
@@ -56,13 +56,13 @@ def a_machine(cards: int = 1, **changes: object) -> Machine:
 
 def decided(
     jobs: Sequence[Waiting],
-    *colleagues: PeerScheduler,
+    *peers: PeerScheduler,
     cards: int = 1,
     used: float = 10.0,
     **changes: object,
 ) -> list[Decision]:
     """What is decided where others wait and we have used so many GPU-seconds."""
-    machine = a_machine(cards, colleagues=colleagues, use=ResourceUsage(cards=used), **changes)
+    machine = a_machine(cards, peers=peers, use=ResourceUsage(cards=used), **changes)
     return decide(jobs, [], machine)
 
 
@@ -93,7 +93,7 @@ def starts(decisions: list[Decision]) -> list[int]:
 
 
 def test_user_with_more_usage_yields_and_the_reason_names_the_peer() -> None:
-    (waits,) = decided([large(1)], a_colleague(cards=3.1 * 3600), used=20.4 * 3600)
+    (waits,) = decided([large(1)], a_peer(cards=3.1 * 3600), used=20.4 * 3600)
     assert isinstance(waits, Wait)
     assert waits.code is ReasonCode.YIELDS
     assert waits.reason == (
@@ -105,13 +105,13 @@ def test_user_with_more_usage_yields_and_the_reason_names_the_peer() -> None:
 
 def test_user_with_less_or_equal_usage_starts() -> None:
     for theirs in (10.0, 11.0, 1e9):
-        assert starts(decided([large(1)], a_colleague(cards=theirs))) == [1]
+        assert starts(decided([large(1)], a_peer(cards=theirs))) == [1]
 
 
 def test_user_with_more_usage_and_no_running_job_starts_after_a_delay() -> None:
     def yields(since: float, *foreign: ForeignReservation) -> bool:
-        colleague = a_colleague(since, cards=99.0)
-        return starts(decided([large(1), large(2)], colleague, cards=2, foreign=foreign)) == [1]
+        peer = a_peer(since, cards=99.0)
+        return starts(decided([large(1), large(2)], peer, cards=2, foreign=foreign)) == [1]
 
     has = ForeignReservation(user="bob", device=resource_name(JOBS, "GPU-9"), amount=1)
     assert not yields(STARVING_S - 1)
@@ -120,16 +120,16 @@ def test_user_with_more_usage_and_no_running_job_starts_after_a_delay() -> None:
 
 
 def test_only_the_request_of_the_peer_is_reserved() -> None:
-    assert starts(decided([large(1), large(2), large(3)], a_colleague(), cards=3)) == [1, 2]
+    assert starts(decided([large(1), large(2), large(3)], a_peer(), cards=3)) == [1, 2]
 
 
 def test_job_that_fits_beside_the_peer_request_starts() -> None:
     small = large(1)._replace(vram_request=8 * GIB)
-    assert starts(decided([small, large(2)], a_colleague(vram=10 * GIB))) == [1]
+    assert starts(decided([small, large(2)], a_peer(vram=10 * GIB))) == [1]
 
 
 def test_peer_job_of_unknown_memory_is_reserved_the_default_part_of_a_gpu() -> None:
-    unknown, part = a_colleague(vram=None), CARD / 8
+    unknown, part = a_peer(vram=None), CARD / 8
     for took, started in ((CARD - part, [1]), (CARD - part + 1, [])):
         job = large(1)._replace(vram_request=int(took * GIB))
         assert starts(decided([job], unknown)) == started
@@ -147,8 +147,8 @@ def test_peer_job_that_shares_no_gpu_is_reserved_a_whole_one(
 ) -> None:
     small = large(1)._replace(vram_request=GIB)
     idle = (a_gpu(total=CARD, used=0.5),)  # the driver keeps a little
-    assert starts(decided([small], a_colleague(**wish), gpus=idle)) == []  # type: ignore[arg-type]
-    assert starts(decided([large(1), large(2)], a_colleague(**wish), cards=2)) == [1]  # type: ignore[arg-type]
+    assert starts(decided([small], a_peer(**wish), gpus=idle)) == []  # type: ignore[arg-type]
+    assert starts(decided([large(1), large(2)], a_peer(**wish), cards=2)) == [1]  # type: ignore[arg-type]
 
 
 def test_only_a_startable_job_yields_to_the_peer() -> None:
@@ -157,7 +157,7 @@ def test_only_a_startable_job_yields_to_the_peer() -> None:
     )
     unknown = a_waiting(1, device="cuda")
     jobs = [unknown._replace(similar="train"), unknown._replace(job=2, similar="score")]
-    machine = a_machine(colleagues=(a_colleague(),), use=ResourceUsage(cards=10.0))
+    machine = a_machine(peers=(a_peer(),), use=ResourceUsage(cards=10.0))
     measured, yields = decide(jobs, [first], machine)
     assert isinstance(measured, Wait)
     assert "the first similar job, is being measured" in measured.reason
@@ -166,9 +166,7 @@ def test_only_a_startable_job_yields_to_the_peer() -> None:
 
 
 def test_ending_gpu_is_reserved_for_the_peer_and_jobs_that_end_earlier_start() -> None:
-    machine = busy(
-        a_machine(2, colleagues=(a_colleague(gpus=2),), use=ResourceUsage(cards=10.0)), 0
-    )
+    machine = busy(a_machine(2, peers=(a_peer(gpus=2),), use=ResourceUsage(cards=10.0)), 0)
     running = [on_card(1, ends=100.0)]
     jobs = [large(2, seconds=50.0), large(3, seconds=200.0), large(4)]
     assert starts(decide(jobs, running, machine, now=0.0)) == [2]
@@ -183,29 +181,29 @@ def test_ending_gpu_is_reserved_for_the_peer_and_jobs_that_end_earlier_start() -
 
 def test_nothing_is_reserved_for_a_peer_blocked_by_others() -> None:
     theirs = ForeignReservation(user="eve", device="GPU-0", amount=20 * GIB)
-    decisions = decided([large(1)], a_colleague(gpus=2), cards=2, foreign=(theirs,))
+    decisions = decided([large(1)], a_peer(gpus=2), cards=2, foreign=(theirs,))
     assert starts(decisions) == [1]
 
 
 def test_gpus_not_permitted_for_the_peer_are_not_reserved() -> None:
     only = ResourceDemand(since=0.0, gpus=1, vram=20 * GIB, cards=("GPU-1",))
-    start, wait = decided([large(1), large(2)], a_colleague()._replace(demand=only), cards=2)
+    start, wait = decided([large(1), large(2)], a_peer()._replace(demand=only), cards=2)
     assert isinstance(start, Start)
     assert start.devices == ("GPU-0",)
     assert isinstance(wait, Wait)
 
 
 def test_cores_and_memory_are_yielded_and_counted_separately() -> None:
-    lacks_cores = a_colleague(gpus=0, cpus=3, lacks="cores", cores=5.0, cards=1e9)
-    machine = Machine(cpus=4, colleagues=(lacks_cores,), use=ResourceUsage(cores=3600.0 * 5))
+    lacks_cores = a_peer(gpus=0, cpus=3, lacks="cores", cores=5.0, cards=1e9)
+    machine = Machine(cpus=4, peers=(lacks_cores,), use=ResourceUsage(cores=3600.0 * 5))
     decisions = decide([a_waiting(1), a_waiting(2)], [], machine)
     assert starts(decisions) == [1]
     assert isinstance(decisions[1], Wait)
     assert "who has waited 12 s for 3 CPU cores" in decisions[1].reason
     assert "(0.0 core-hours, you 5.0)" in decisions[1].reason
-    lacks_ram = a_colleague(gpus=0, ram=6 * GIB, lacks="memory")
+    lacks_ram = a_peer(gpus=0, ram=6 * GIB, lacks="memory")
     used = ResourceUsage(memory=1e15)
-    whole = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, colleagues=(lacks_ram,), use=used)
+    whole = Machine(cpus=4, ram=8 * GIB, ram_free=8 * GIB, peers=(lacks_ram,), use=used)
     decisions = decide([a_waiting(1, ram=4 * GIB), a_waiting(2, ram=GIB)], [], whole)
     assert starts(decisions) == [2]
     assert isinstance(decisions[0], Wait)
@@ -223,10 +221,10 @@ def test_cores_and_memory_are_yielded_and_counted_separately() -> None:
     ],
 )
 def test_infeasible_peer_request_blocks_no_job(changes: dict[str, object]) -> None:
-    colleague = a_colleague()
-    colleague = colleague._replace(demand=colleague.demand._replace(**changes))  # type: ignore[arg-type]  # as the test says
-    machine = a_machine(2, colleagues=(colleague,), use=ResourceUsage(10.0, 9.0, 9.0))
-    assert not YieldPolicy().with_eligible_peers(machine, 0.0).colleagues
+    peer = a_peer()
+    peer = peer._replace(demand=peer.demand._replace(**changes))  # type: ignore[arg-type]  # as the test says
+    machine = a_machine(2, peers=(peer,), use=ResourceUsage(10.0, 9.0, 9.0))
+    assert not YieldPolicy().with_eligible_peers(machine, 0.0).peers
     decide([large(1), large(2)], [], machine)  # no error without an earlier reading
 
 
@@ -255,7 +253,7 @@ class User:
     wishes: bool = True  # whether the request is published
     takes: bool = True  # whether fitting jobs are started
 
-    def colleague(self, machine: Machine, now: float) -> PeerScheduler | None:
+    def peer(self, machine: Machine, now: float) -> PeerScheduler | None:
         """The published data that the others read."""
         first = self.line[: len(machine.gpus)]
         places = [Wait(job=job.job, reason="", lacking_resource="gpu") for job in first]
@@ -283,13 +281,13 @@ class Cards:
             for uuid in start.devices
             for device, amount in ((uuid, start.reservation or 0), (resource_name(JOBS, uuid), 1))
         ]
-        waiting = [other.colleague(self.machine, self.now) for other in others]
+        waiting = [other.peer(self.machine, self.now) for other in others]
         machine = self.machine._replace(
             foreign=tuple(foreign),
-            colleagues=tuple(filter(None, waiting)),
+            peers=tuple(filter(None, waiting)),
             use=user.use,
         )
-        own = user.colleague(self.machine, self.now)
+        own = user.peer(self.machine, self.now)
         wish = None if own is None else ResourceDemand(since=self.now - own.waited_s)
         places = [
             Running(job=job, cpus=1, devices=start.devices)
@@ -451,7 +449,7 @@ def test_peer_that_never_uses_its_reservation_costs_little_and_is_named(gpus: in
 def test_waiting_for_a_false_request_is_bounded_and_reset_by_a_start() -> None:
     courtesy, machine = (
         YieldPolicy(),
-        a_machine(1, colleagues=(a_colleague(),), use=ResourceUsage(cards=10.0)),
+        a_machine(1, peers=(a_peer(),), use=ResourceUsage(cards=10.0)),
     )
 
     def round_at(now: float, machine: Machine) -> bool:
@@ -488,7 +486,7 @@ def test_idle_queues_delay_others_by_seconds_in_two_hours(
         ram=8 * GIB,
         ram_free=8 * GIB,
         use=ResourceUsage(cores=1e9, memory=1e18),
-        colleagues=tuple(a_colleague(**wish) for wish in wishes),  # type: ignore[arg-type]  # as the test says
+        peers=tuple(a_peer(**wish) for wish in wishes),  # type: ignore[arg-type]  # as the test says
         foreign=(
             ForeignReservation(user="bob", device=core_resource_name(0xFF), amount=1),
             ForeignReservation(user="bob", device=MEMORY, amount=GIB),
@@ -517,7 +515,7 @@ def test_yielded_reservations_are_compared_by_jobs_instead_of_bytes() -> None:
         ram=8 * GIB,
         ram_free=8 * GIB,
         use=ResourceUsage(memory=1e18),
-        colleagues=(a_colleague(**LACKS_MEMORY),),  # type: ignore[arg-type]  # as the test says
+        peers=(a_peer(**LACKS_MEMORY),),  # type: ignore[arg-type]  # as the test says
         foreign=(ForeignReservation(user="bob", device=MEMORY, amount=GIB),),
     )
     # every fifth second nothing of ours waits, so that room is never left for UNUSED_S without a break

@@ -143,7 +143,7 @@ CAUSES: dict[str, dict[str, Any]] = {
         "foreign": (ForeignReservation(user="ada", device="GPU-0", amount=5 * GIB),)
     },
     "another user waits for it": {
-        "colleagues": (
+        "peers": (
             PeerScheduler(user="ada", waited_s=5.0, demand=ResourceDemand(since=0.0, gpus=1)),
         )
     },
