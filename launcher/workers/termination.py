@@ -32,9 +32,7 @@ class Termination(NamedTuple):
 
     since: float
     kill_at: float
-    cause: str = (
-        ""  # TIME_LIMIT, PILOT_ABANDONED or the signal that its supervisor got; empty: its scheduler asked
-    )
+    cause: str = ""  # TIME_LIMIT, PILOT_ABANDONED or the signal that its supervisor got; empty: its scheduler asked
     resists: tuple[ResistingProcess, ...] = ()
 
     def record(self) -> dict[str, Json]:
