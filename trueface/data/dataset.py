@@ -213,7 +213,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         return other
 
     def pseudo_fake_indices(self, positions: Sequence[int], epoch: int) -> list[int]:
-        """Return the places, among `poisoned_positions`, of images that an epoch sees as fakes of themselves."""
+        """Return the indices in `positions` of the images that become self-blended fakes in an epoch."""
         makes_fake = self._makes_fake
         if makes_fake is None:
             return []
