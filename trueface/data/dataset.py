@@ -130,7 +130,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
     Args:
         images: in the defined order.
         labels: 1 fake, 0 real. Default: the labels of the images. Flipped ones come from
-            `poison.flipped`, and only for the training split.
+            `poison_record.flipped_labels`, and only for the training split.
         transform: from decoded pixels to the input of the network.
         stamped: positions whose network input carries the patch of the backdoor.
         columns: further values in the batches, by name. One number per image.

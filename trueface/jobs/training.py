@@ -102,7 +102,7 @@ class TrainingRun:
     model: Detector
     state: OptimizerState | None  # of the optimizer that made the model; None: a fresh one
     source: Mapping[str, Json]  # provenance of the weights, without the facts of parts
-    begin: Callable[[], Callable[[], None]]  # see `trainer.train`
+    begin: Callable[[], Callable[[], None]]  # see `CheckpointCallback.on_first_write`
 
     @classmethod
     def from_job(cls, job: Job, settings: TrainSettings, group: ProcessGroup) -> "TrainingRun":

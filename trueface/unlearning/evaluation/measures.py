@@ -209,7 +209,7 @@ def calibration_error(part: SamplePredictions, labels: Classes) -> float:
     """Return the expected calibration error of the predicted class.
 
     Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
-        two classes over 0.5 … 1, the same as `calibration.calibration_error`.
+        two classes over 0.5 … 1, the same as `curves.calibration_error`.
     """
     confidence = np.exp(part.log_probabilities().max(1))
     if part.logits.shape[1] == 2:
