@@ -161,7 +161,7 @@ class TrainingRun:
 
     @property
     def checkpoint_callback(self) -> CheckpointCallback:
-        """The callback that saves checkpoints and reports the training."""
+        """The callback that writes the files of the training after each epoch."""
         return CheckpointCallback(
             folder=self.training.folder,
             settings=self.training.settings,
