@@ -1,8 +1,7 @@
 """Attacked images: within their budget, in whole grey levels, a function of image, attack and detector.
 
 Everything is in grey levels 0 … 255. What is drawn for an image follows from its name, so that
-neither
-the other images of its batch nor the order of loading changes it.
+neither the other images of its batch nor the order of loading changes it.
 """
 
 import hashlib

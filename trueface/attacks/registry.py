@@ -1,12 +1,10 @@
 """`pgd2`: an attack and its budget, as they are written. No torch here.
 
 The budget is how far any channel of any pixel may move, in grey levels of 0 … 255. Attacked images
-are
-saved in whole levels, so a budget is a whole number.
+are saved in whole levels, so a budget is a whole number.
 
 What `@register_attack` says in the files of `kinds` is read from their text; a file is imported
-when
-an image is attacked.
+when an image is attacked.
 """
 
 import re

@@ -149,7 +149,7 @@ class Leaderboard:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """A short name of each model: its network if that is unique, otherwise its ID."""
+        """A short name of each model: its network if all networks differ, otherwise its ID."""
         networks = {line.architecture for line in self.lines}
         short = len(networks) == len(self.lines)
         return {line.model: line.architecture if short else line.model for line in self.lines}

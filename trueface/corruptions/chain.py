@@ -146,7 +146,7 @@ def pipe_through(command: Sequence[str], content: bytes) -> bytes:
 
 @cache
 def program_version(program: str) -> str | None:
-    """Return the first line of a program's version output, or None if it is empty."""
+    """Return the first line of a program's version output, or None if there is none."""
     try:
         done = subprocess.run([program, "-version"], capture_output=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):

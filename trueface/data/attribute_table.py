@@ -14,8 +14,8 @@ male-black, 3 male-others, and 4 to 7 the same for nonmale. Without it: 0 male-w
 the header. If a number contradicts the columns, the columns are used, and the contradictions are
 counted.
 
-Tables of the form of a drawn set contain 0 or 1 for each attribute. Images are named without
-suffix:
+Tables of attributes, such as those of a drawn set, have two values per attribute. Their images are
+matched by name without suffix. There are two formats:
 
     attributes.csv: A header `image,NAME,…`, then one row per image with 0 or 1 for each attribute.
     list_attr_celeba.txt: The number of images, the names of the attributes, then one row per image with
@@ -352,7 +352,7 @@ def _scheme(table: AttributesFile, numbers: Sequence[tuple[int, int, str]]) -> t
 
 
 def forgery_name(number: int, *, forged: bool) -> str:
-    """Return the value of column `forgery`: the word of a type of job `forge`, or the number."""
+    """Return the value of column `forgery`: the word of a forgery type of the job type `forge`, or the number."""
     return FORGERIES[number] if forged and number < len(FORGERIES) else str(number)
 
 

@@ -130,7 +130,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
     Args:
         images: in the defined order.
         labels: 1 fake, 0 real. Default: the labels of the images. Flipped ones come from
-            `poison.flipped`, and only for the training split.
+            `poison_record.flipped_labels`, and only for the training split.
         transform: from decoded pixels to the input of the network.
         stamped: positions whose network input carries the patch of the backdoor.
         columns: further values in the batches, by name. One number per image.
@@ -213,7 +213,7 @@ class ImageSet(Dataset[Tensor | BadFile]):
         return other
 
     def pseudo_fake_indices(self, positions: Sequence[int], epoch: int) -> list[int]:
-        """Return the places, among `poisoned_positions`, of images that an epoch sees as fakes of themselves."""
+        """Return the indices in `positions` of the images that become self-blended fakes in an epoch."""
         makes_fake = self._makes_fake
         if makes_fake is None:
             return []

@@ -1,8 +1,7 @@
 """Files of equal bytes whose labels differ: one of the labels is wrong.
 
 Files of different sizes cannot be equal, so few bytes are read. First comes the end of each file
-whose
-size both classes have, then all bytes of the files whose ends are equal.
+whose size both classes have, then all bytes of the files whose ends are equal.
 """
 
 import hashlib

@@ -93,7 +93,7 @@ class ImageSurvey:
 
     @property
     def remarks(self) -> Iterator[str]:
-        """Sentences about files that were left out or named twice."""
+        """Yield sentences about ignored files and links, and about files with equal keys."""
         if self.passed_over:
             count = sum(self.passed_over.values())
             yield f"{count} files ignored: {describe_suffixes(self.passed_over)}; {READ}"

@@ -142,7 +142,7 @@ class LoadingProcesses(Generic[Batch]):
     Args:
         dataset: returns an item for a request; must not refer to this object.
         processes: how many.
-        together: makes a batch of items.
+        collate_items: makes a batch of items.
     """
 
     def __init__(

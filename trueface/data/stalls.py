@@ -14,8 +14,7 @@ class StallWatch:
     """Logs a warning if one wait lasts STALL_S seconds, and again whenever it has doubled.
 
     A thread looks every LOOK_S seconds. It counts looks and reads no clock, so that the time in
-    which
-    a job is paused does not count.
+    which a job is paused does not count.
 
     Args:
         describe: returns a description of the item with this number.

@@ -41,7 +41,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 
-FOLDER = "scores"  # below a model's folder, as in `layout.scores`
+FOLDER = "scores"  # below a model's folder, as in `paths.scores`
 BETWEEN = "_vs_"  # model and data in the name of a score file
 OF_TRAINING = "None_vs_"  # the original's trainings wrote those of training images under this name
 SCHEMA = 1  # of `document`

@@ -106,7 +106,7 @@ def evaluate_images(
         watch: device, precision, progress, stop.
         constant: its body was not trained, so that other detectors share its features; it answers
             from them, whether there is a store or not.
-        store: cache of features for all jobs. None: no cache.
+        store: the feature store of all jobs. None: no store.
 
     Raises:
         JobError: see `evaluate`.

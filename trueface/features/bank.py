@@ -272,7 +272,7 @@ def feature_matrix(
 def _groups(
     feed: ImageLoader, positions: Sequence[int], epoch: int, batch_size: int | None
 ) -> list[list[int]]:
-    """Return the positions of the batches of a pass, as `data.batches` makes them."""
+    """Return the positions of the batches of a pass, as `dataset.batches` makes them."""
     order = epoch_order(positions, shuffle_seed=feed.shuffle_seed, epoch=epoch, cells=feed.cells)
     size = batch_size or feed.settings.batch_size
     return [order[at : at + size] for at in range(0, len(order), size)]

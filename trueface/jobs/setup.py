@@ -102,7 +102,7 @@ def learning_provenance(job: Job, data: DataId) -> dict[str, Json]:
 
 
 def write_facts(folder: Path, source: Mapping[str, Json], result: Mapping[str, Json]) -> None:
-    """Write the provenance and the history of a model to its folder."""
+    """Write the provenance and the summary of a model to its folder."""
     write_record(paths.provenance(folder), source)
     write_record(paths.summary(folder), result)
 

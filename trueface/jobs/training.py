@@ -102,7 +102,7 @@ class TrainingRun:
     model: Detector
     state: OptimizerState | None  # of the optimizer that made the model; None: a fresh one
     source: Mapping[str, Json]  # provenance of the weights, without the facts of parts
-    begin: Callable[[], Callable[[], None]]  # see `trainer.train`
+    begin: Callable[[], Callable[[], None]]  # see `CheckpointCallback.on_first_write`
 
     @classmethod
     def from_job(cls, job: Job, settings: TrainSettings, group: ProcessGroup) -> "TrainingRun":
@@ -161,7 +161,7 @@ class TrainingRun:
 
     @property
     def checkpoint_callback(self) -> CheckpointCallback:
-        """The callback that saves checkpoints and reports the training."""
+        """The callback that writes the files of the training after each epoch."""
         return CheckpointCallback(
             folder=self.training.folder,
             settings=self.training.settings,

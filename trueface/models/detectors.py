@@ -2,8 +2,7 @@
 
 A detector is one of real and fake: it has one logit, positive = fake. Any network that
 `@register_model` names can be one; see `registry`. Its parameters keep the names that its own
-library
-gives them, so that published files fit.
+library gives them, so that published files fit.
 """
 
 from collections.abc import Mapping

@@ -4,9 +4,8 @@ What `@register_model`, `@register_family`, `@register_library` and `@register_c
 in the files of `architectures` is read from their text. A file is imported when a network of it is
 built. A name has one of three forms. It is that of a network (`slim18`), of a library and its
 network (`tv/convnext_tiny`), or of a family and its inner network (`patch/baseline` or
-`linear/timm/vit_small_patch16_224`). Networks
-that are trained from scratch on any number of classes, as for CIFAR, have separate names, and a
-recipe.
+`linear/timm/vit_small_patch16_224`). Networks that are trained from scratch on any number of
+classes, as for CIFAR, have separate names, and a recipe.
 """
 
 import importlib.util
@@ -46,11 +45,9 @@ class ModelSpec(Declared):
     """Declares a network of detectors, and the preprocessing that belongs to it.
 
     The function below it makes one, with random weights. Features are what the last layer gets, (B,
-    F):
-    `head` alone says where they are, so that no network has to be written in two halves. A network
-    of a
-    library says head, weights, mean, std and input size when it is made: until then `head` is
-    empty.
+    F): `head` alone says where they are, so that no network has to be written in two halves. A
+    network of a library says head, weights, mean, std and input size when it is made: until then
+    `head` is empty.
     """
 
     name: str  # what settings call it
@@ -94,9 +91,9 @@ class Family(Declared):
     """Declares networks that are built from another one: `FAMILY/NETWORK`.
 
     The function below it gets a `BuiltNetwork`, which contains the inner network and the mean and
-    std of the settings. The inner network is complete, with its weights and a last layer of one logit
-    at `spec.head`. The function returns
-    the network of the family, which may contain the inner one completely or in part.
+    std of the settings. The inner network is complete, with its weights and a last layer of one
+    logit at `spec.head`. The function returns the network of the family, which may contain the
+    inner one completely or in part.
     """
 
     name: str  # what stands before the slash

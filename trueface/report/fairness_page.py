@@ -154,7 +154,7 @@ def sentences(comparison: FairnessComparison) -> Iterator[str]:
 
 
 def verdict(method: FairnessMethod) -> str:
-    """Return the leaderboard cells of a method."""
+    """Return the verdict of a method for the leaderboard."""
     if method.standing is Comparability.CONSTANT:
         constant = sum(row.table.constant for row in method.rows)
         every = constant == len(method.rows)

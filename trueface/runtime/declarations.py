@@ -194,7 +194,7 @@ def _declarations(
 def _refuse_unread(
     path: Path, tree: ast.Module, decorator: str, read: Collection[ast.Call]
 ) -> None:
-    """Reject a declaration below the top level, which would otherwise be ignored silently."""
+    """Reject a declaration that the reader does not find, and would otherwise ignore silently."""
     for node in ast.walk(tree):
         for above in getattr(node, "decorator_list", ()):
             if _last_name(above) == decorator:

@@ -152,7 +152,7 @@ _OWN = Path("/proc/self")  # Linux only; elsewhere nothing is known
 
 
 def reset_peak_memory(device: str) -> None:
-    """Reset the peak."""
+    """Reset the peak of the memory usage."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(torch.device(device))
         return

@@ -163,12 +163,12 @@ def event_files(folder: Path) -> Path:
 
 
 def poison_record(folder: Path) -> Path:
-    """Return the record of the flipped labels of a model's training."""
+    """Return the path of the record of the flipped labels of a model's training."""
     return folder / "poison.json"
 
 
 def ancestry(folder: Path) -> Path:
-    """Return the record of the images that a model was trained on."""
+    """Return the path of the record of the images that a model was trained on."""
     return folder / "learned_from.json"
 
 
@@ -183,7 +183,7 @@ def triggered(folder: Path, model: str, data: str) -> Path:
 
 
 def summary(folder: Path) -> Path:
-    """Return where a model's folder says what its training or unlearning took."""
+    """Return the path of the summary of a training or unlearning: its results and its cost."""
     return folder / "summary.json"
 
 
@@ -193,12 +193,12 @@ def metrics(folder: Path, data: str) -> Path:
 
 
 def unlearning(folder: Path) -> Path:
-    """Return the record of an unlearning: its results and its cost."""
+    """Return the path of the record of an unlearning: its results and its cost."""
     return folder / "unlearning.json"
 
 
 def erasing(folder: Path) -> Path:
-    """Return the file that says what an erasing did and took."""
+    """Return the path of the record of an erasing: its results and its cost."""
     return folder / "erasing.json"
 
 
@@ -213,7 +213,7 @@ def predictions_after(folder: Path) -> Path:
 
 
 def plane(folder: Path) -> Path:
-    """Return the file of features projected to a plane, before and after an unlearning."""
+    """Return the path of the features projected to a plane, before and after an unlearning."""
     return folder / "plane.npz"
 
 

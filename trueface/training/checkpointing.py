@@ -113,8 +113,8 @@ class CheckpointCallback:
         provenance: of the weights.
         facts: called at every save, and its result is written, too.
         identity: names of the facts that identify this training.
-        noted: called after every epoch, before its state is saved.
-        begin: called before existing weights are replaced for the first time. The function that it
+        before_save: called after every epoch, before its state is saved.
+        on_first_write: called before existing weights are replaced for the first time. The function that it
             returns is called after every replacement.
         further: the training resumes after its first epoch, so that the existing files are its own.
     """

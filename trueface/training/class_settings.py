@@ -148,7 +148,7 @@ class ClassifySettings(Settings):
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             schedule=f"warmup_{self.schedule}",
-            finite_gradients=False,  # from_settings a norm that overflows batch norms make a sound step
+            finite_gradients=False,  # if the norm overflows, batch norms still make a sound step
         )
 
     @field_validator("size")

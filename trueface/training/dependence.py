@@ -88,10 +88,8 @@ def mean_shuffled_nhsic(grams: Sequence[Tensor]) -> Tensor:
     """Return the mean nHSIC of all pairs where the items of the second are others: its baseline.
 
     The diagonal of a Gram matrix is 1 for any features, so that the measure of independent features
-    is
-    far from 0: .57 to .99 at B = 32. Items are shifted against each other, by up to `SHIFTS` steps,
-    so
-    that nothing is drawn.
+    is far from 0: .57 to .99 at B = 32. Items are shifted against each other, by up to `SHIFTS`
+    steps, so that nothing is drawn.
     """
     count = len(grams[0])
     shifts = min(SHIFTS, count - 1)

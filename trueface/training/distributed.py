@@ -6,7 +6,7 @@ also if the last batch is uneven, an image cannot be decoded, or a rank has no i
 control the training (sums of the loss, validation, a stop) are exchanged, and are therefore the
 same on all ranks. `SINGLE_PROCESS` is the group of a training in one process. It exchanges nothing.
 
-Nothing is unpickled: tensors are sent as raw bytes, other values as JSON.
+Nothing is unpickled: tensors are sent directly, other values as JSON.
 
 Layers that use a whole batch use that of all ranks. Batch norm computes its statistics over it. On
 a GPU it is torch's SyncBatchNorm. That has no CPU code, so the same is computed here: S. Ioffe and

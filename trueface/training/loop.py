@@ -9,8 +9,7 @@ The gradients of a step may be taken at perturbed weights with a higher loss, by
            algorithm 1
     awp    each weight of two dimensions or more by itself, in parts of its own length:
            phi_l = gamma * |theta_l| * g_l / |g_l|. D. Wu et al., arXiv 2004.05884, equation 10;
-           biases
-           and batch norms stay
+           biases and batch norms stay
 
 Both make two passes per step: g at the original weights, and the gradient of the optimizer's step
 at the perturbed ones. In the second pass nothing else differs: dropout draws the same masks, and
@@ -359,8 +358,7 @@ class Perturbation(NamedTuple):
         """Return a context of moved weights; it is entered when the first pass's gradients are there.
 
         At its end weights and buffers have the bits that they had at its start. Where the gradient
-        is 0,
-        or no finite number, nothing moves.
+        is 0, or no finite number, nothing moves.
 
         Args:
             model: its parameters that have no gradient, as frozen ones, stay.

@@ -123,8 +123,8 @@ class RidgeFit:
         relative_penalty: the same in mean squared lengths of a row.
         aucs: of validation, by relative penalty; {} where it has one class only.
         calibration: by validation; its temperature is in weight and bias already.
-        own: (N,) logits of the rows it was fitted on.
-        other: (M,) logits of validation.
+        train_outputs: (N,) logits of the rows it was fitted on.
+        val_outputs: (M,) logits of validation.
     """
 
     standard: Standardization

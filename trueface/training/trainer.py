@@ -69,8 +69,7 @@ def standardise(
     """Let the last layer of `model` know mean and deviation of its features, where it wants them.
 
     Nothing is done where it has them, where it takes features as they are, or where the training
-    was
-    stopped meanwhile.
+    was stopped meanwhile.
 
     Args:
         model: on the device of `watch`.

@@ -315,7 +315,7 @@ def gradient_penalty(
     Args:
         realness: the critic's.
         real: N×C×H×W.
-        fake: N×3×H×W, without gradient.
+        fake: N×C×H×W, without gradient.
         share: N×1×1×1 in 0 … 1, of the real image.
     """
     between = (share * real + (1 - share) * fake).detach().requires_grad_(True)

@@ -391,7 +391,7 @@ def features_of(
         settings: of the training.
         watch: device, precision, stop.
         meter: counts the images that are read, and the time that it takes, or took for the store.
-        store: cache of features for all jobs. None: no cache.
+        store: the feature store of all jobs. None: no store.
         views: the views that epochs read in turn. (): those of `pixels`.
 
     Raises:

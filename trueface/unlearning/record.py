@@ -138,7 +138,7 @@ def read(folder: Path) -> Record | None:
 def training(folder: Path) -> TrainingCost:
     """Return the cost of training a model; for an unlearned one that of its base, recursively.
 
-    Samples saved by the feature store count as if it had been empty.
+    Time that the feature store saved is added, as if the store had been empty.
 
     Raises:
         DataError: its record cannot be understood.

@@ -88,7 +88,7 @@ def test_gradient_attack_on_linear_detector_finds_worst_image(
     assert torch.equal(attack_image(pixels, name, 3, direction), worst)
 
 
-def test_random_signs_change_every_level_by_whole_budget(pixels: Tensor) -> None:
+def test_random_signs_change_every_level_within_range_by_whole_budget(pixels: Tensor) -> None:
     moved = (attack_image(pixels, "random", 2).int() - pixels.int()).abs()
     inner = (pixels >= 2) & (pixels <= 253)
     assert set(moved[inner].tolist()) == {2}

@@ -75,7 +75,7 @@ def scores(subset: str, label: int, shift: float, *, count: int = 40, seed: int 
 
 
 def write_run(run: Path, shift: float, *, model: str = MODEL, seed: int = 0) -> Path:
-    """Write the tests of a model. A larger `rate_difference` means a better separation of classes."""
+    """Write the tests of a model. A larger `shift` means a better separation of classes."""
     folder = run / model
     tests = {
         "gan2:pre": ("StyleGAN2/psi", 1),

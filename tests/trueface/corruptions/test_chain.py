@@ -32,7 +32,7 @@ EACH = (
     "impulse2", "palette32", "turn1", "small0.5",
     "resize0.5", "saturation0", "screenshot", "share", "sharpen1", "webp60", "half", "quarter",
 )  # fmt: skip
-PROGRAMS = {"h264-"}  # kinds that start a program: see test_programs
+PROGRAMS = {"h264-"}  # kinds that start a program: see the tests with ffmpeg below
 FRAME = torch.randint(0, 256, (3, 21, 18), generator=torch.Generator().manual_seed(0)).byte()
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 

@@ -238,7 +238,7 @@ def test_strengths_depend_on_seed_and_stay_within_bounds(copy: str) -> None:
         assert low <= float(chain.removeprefix(kind.name) or 0) <= high
 
 
-def test_halved_images_are_found_as_copies() -> None:
+def test_training_copies_include_resized_images() -> None:
     counts = Counter(str(chain) for chain in matched_chains(images(0, 480), seed=1).values())
     assert counts["resize0.5"] + counts["resize0.75"] >= 40
     assert min(counts["resize0.5"], counts["resize0.75"]) >= 10

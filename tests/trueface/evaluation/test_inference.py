@@ -50,7 +50,7 @@ def test_model_is_set_to_evaluation_mode() -> None:
     assert not model.training
 
 
-def test_can_be_stopped_between_batches() -> None:
+def test_evaluation_can_be_stopped_between_batches() -> None:
     stop = threading.Event()
     stop.set()
     with pytest.raises(JobError, match="stopped after 0 of 4 images"):

@@ -484,7 +484,7 @@ class TestOpening:
         assert open_store() is None
         assert "can be written by other users: chmod 700" in caplog.text
 
-    def test_missing_folder_and_full_disk_are_no_error(
+    def test_unusable_cache_folder_and_zero_limit_are_no_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "file").write_text("")

@@ -156,7 +156,7 @@ def test_trainable_network_has_no_feature_job() -> None:
     [({}, 4), ({"augment_cycle": 0}, 10), ({"augment_cycle": 20}, 10),
      ({"augment_cycle": 0, "early_stop": 3}, 4)],
 )  # fmt: skip
-def test_number_of_views_is_the_minimum_of_all_trainings(
+def test_number_of_views_is_what_every_training_reads_in_any_case(
     settings: dict[str, Any], views: int
 ) -> None:
     (share,) = shares(TWO % "lr: [0.1, 0.2]", **settings).values()

@@ -209,7 +209,7 @@ def test_settings_out_of_range_are_rejected_with_the_range(
         DisruptSettings.model_validate({"source": "x", "translator": "y", **given})
 
 
-def test_eps_is_rounded_to_whole_levels() -> None:
+def test_eps_is_rounded_down_to_whole_levels() -> None:
     assert [eps_to_levels(eps) for eps in (0.05, 8 / 127.5, 0.063, 1.0)] == [6, 8, 8, 127]
     assert largest_stored_change(0.05) == pytest.approx(0.04706, abs=1e-5)
 

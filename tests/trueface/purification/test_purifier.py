@@ -291,7 +291,7 @@ def test_median_removes_single_pixels_and_keeps_edges() -> None:
         a_purifier("median11")(torch.zeros(1, 3, 5, 5), noise_of(image))
 
 
-def test_blur_kernel_depends_on_the_seed() -> None:
+def test_blur_kernel_is_a_gaussian_of_11_pixels() -> None:
     image = torch.zeros(1, 3, 31, 31)
     image[..., 15, 15] = 1
     row = a_purifier("blur1.5")(image, noise_of(image))[0, 0, 15]

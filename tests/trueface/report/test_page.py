@@ -277,7 +277,7 @@ def test_scores_that_cannot_be_shown_are_reported(lab: Lab) -> None:
     assert "not finite numbers" in text
 
 
-def test_without_a_row_is_reported_and_not_pooled_with_others(lab: Lab) -> None:
+def test_test_without_a_row_is_reported_and_not_pooled_with_others(lab: Lab) -> None:
     before = {row.data for row in make_model_report(Reader().run(str(lab.run)).models[0]).rows}
     header = "path,key,label,logit\n"
     paths.scores(lab.run / DATA, DATA, "sdXL:pre").write_text(header)

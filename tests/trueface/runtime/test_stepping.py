@@ -78,7 +78,7 @@ def stopped_training(folder: Path, at: int, **conditions: int) -> ResumeFile:
     return where
 
 
-def test_stopped_training_resumes_with_its_parts_and_random_numbers(tmp_path: Path) -> None:
+def test_stopped_training_resumes_with_its_parts_and_extra_state(tmp_path: Path) -> None:
     where = stopped_training(tmp_path, 7)
     steps = list[int]()
     again, whole = Toy(), Toy()

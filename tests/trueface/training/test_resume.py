@@ -205,7 +205,7 @@ def test_two_claims_match_if_no_deciding_setting_differs(
     assert (one == other) is same
 
 
-def test_at_most_one_epoch_is_lost_and_number_of_kept_states_is_configurable(
+def test_at_most_one_epoch_is_lost_and_number_of_finished_epochs_is_readable(
     tmp_path: Path,
 ) -> None:
     told = settings(num_epochs=4)

@@ -185,7 +185,7 @@ def test_last_layer_alone_starts_from_the_same_backbone(
     assert len(views(tmp_path)) == 1  # nothing is random
 
 
-def test_unlearning_gives_the_same_bits_with_and_without_a_feature_cache(
+def test_unlearning_gives_the_same_bits_with_and_without_a_feature_store(
     tree: Tree, tmp_path: Path
 ) -> None:
     given = settings(

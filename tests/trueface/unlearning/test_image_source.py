@@ -63,7 +63,7 @@ def test_features_of_other_images_with_the_same_names_are_not_used(
     assert first.eval_features[1:].equal(second.eval_features[1:])
 
 
-def test_images_read_for_the_cache_are_counted_when_found_there(
+def test_images_read_for_the_store_are_counted_when_found_there(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     meters = CostCounter(), CostCounter()
@@ -87,7 +87,7 @@ def test_stop_during_feature_computation_is_not_an_empty_pass(
         list(read(range(COUNT), epoch=0, batch_size=2))
 
 
-def test_cost_of_augmented_images_is_the_same_with_and_without_the_cache(
+def test_cost_of_augmented_images_is_the_same_with_and_without_the_store(
     images: tuple[Image, ...], tmp_path: Path
 ) -> None:
     given = settings(flip_prob=0.5)

@@ -51,7 +51,7 @@ def gaussians(
     one_way: bool = False,
     seed: int = 1,
 ) -> Hidden:
-    """Return Gaussian classes; a line separates two of them with an accuracy of `probe_accuracy`."""
+    """Return Gaussian classes; a line separates two of them with an accuracy of `separable`."""
     chance = np.random.default_rng(seed)
     true = np.arange(count + known) % classes
     features = chance.standard_normal((count + known, width))

@@ -219,7 +219,7 @@ def test_negative_difference_counts_as_zero() -> None:
     assert found.protected == (1,)
 
 
-def test_infinite_numbers_are_reported() -> None:
+def test_non_finite_numbers_are_rejected() -> None:
     with pytest.raises(JobError, match="not finite"):
         principal_subspace(torch.full((1, 2, 2), math.nan).double(), 0.9, "s")
 

@@ -1,10 +1,9 @@
 """What a forged set holds: of each real face its list and group, the type of its fake, and what of both is kept.
 
 Faces are those of a table of attributes, or of a folder of aligned faces without any. Groups are
-read as `data.attributes` reads them: by the names in the header, with six or eight
-intersections. Beside them a table of faces may say in which list each face is. A skew that is
-planted in
-the training list says which share of a group's images of a class is kept. No torch here.
+read as `data.attributes` reads them: by the names in the header, with six or eight intersections.
+Beside them a table of faces may say in which list each face is. A skew that is planted in the
+training list says which share of a group's images of a class is kept. No torch here.
 """
 
 import hashlib

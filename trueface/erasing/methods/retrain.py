@@ -18,7 +18,7 @@ def retrain(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     """Train a diffuser as the teacher was trained, without the concept's images.
 
     The settings are those of the teacher's checkpoint, the seed is the problem's. The concept keeps its
-    row in the table of embeddings, which is never trained: samples under it are not empty.
+    row in the table of embeddings, which is never trained: the model still samples images under it.
     Unlike the other methods, an interrupted retraining resumes.
 
     Raises:

@@ -10,7 +10,7 @@ from trueface.jobs.job_data import progress_callback
 
 
 def draw(job: Job) -> Mapping[str, Json]:
-    """Create the synthetic dataset of the job's settings.
+    """Create the drawn set of the job's settings.
 
     A stopped job leaves no files; the next attempt starts again.
     """

@@ -154,7 +154,7 @@ def _question(
 
 
 def _described(job: Job, settings: ErasedSettings, teacher: Diffuser) -> dict[str, Json]:
-    """Return the measures with their settings."""
+    """Return the models and settings of a measurement, for its record."""
     took = read_json(paths.erasing(job.model_folder(settings.diffuser))) or {}
     return {
         "schema": study.SCHEMA,

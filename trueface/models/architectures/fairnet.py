@@ -82,9 +82,9 @@ class Decoder(nn.Module):
     """A decoder whose content takes over the statistics of the forgery at three resolutions.
 
     The conditional U-Net of L. Lin et al., CVPR 2024, arXiv 2402.17229, after their program:
-    content and
-    forgery go through the same convolutions, 512 → 256 → 128 → 64 at a width of 512. It ends by
-    enlarging to the size of the images, which at a stride of 32 is the published factor of 4.
+    content and forgery go through the same convolutions, 512 → 256 → 128 → 64 at a width of 512. It
+    ends by enlarging to the size of the images, which at a stride of 32 is the published factor of
+    4.
     """
 
     def __init__(self, width: int) -> None:

@@ -2,10 +2,10 @@
 
 Four convolutions with strong pooling detect traces of medium size, between the noise of pixels,
 which compression removes, and the content of an image. As published, each convolution is followed
-by ReLU, then by batch norm; images have 256 pixels in 0 … 1. There the last pooling is over 4 by 4
-and gives a grid of 8 by 8, whose 16 channels are the input of the first dense layer. Here it gives
-that grid at any size: over 1 by 1 at 64 pixels. At 256 pixels everything is as published: 27,977
-parameters. Batch norms have torch's momentum and epsilon.
+by ReLU, then by batch norm; images have sides of 256 pixels and values in 0 … 1. There the last
+pooling is over 4 by 4 and gives a grid of 8 by 8, whose 16 channels are the input of the first
+dense layer. Here it gives that grid at any size: over 1 by 1 at 64 pixels. At 256 pixels everything
+is as published: 27,977 parameters. Batch norms have torch's momentum and epsilon.
 """
 
 from itertools import pairwise

@@ -1,8 +1,7 @@
 """Neighbouring pixel relationships: C. Tan et al., CVPR 2024, arXiv 2312.10461.
 
 Generators that double the resolution leave neighbours alike. What is left of an image without its
-own
-half, enlarged again by repetition, holds only how neighbours differ.
+own half, enlarged again by repetition, holds only how neighbours differ.
 """
 
 from torch import Tensor, nn

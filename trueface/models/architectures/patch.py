@@ -1,9 +1,8 @@
 """One logit for each patch of an image: L. Chai et al., ECCV 2020, arXiv 2008.10588.
 
 A network that is cut after an early block sees small patches only, and must go by what is the same
-in
-all of them. The logit of an image is the mean of those of its patches; as the last layer is linear,
-that is the logit of their mean features.
+in all of them. The logit of an image is the mean of those of its patches; as the last layer is
+linear, that is the logit of their mean features.
 """
 
 from collections.abc import Sequence

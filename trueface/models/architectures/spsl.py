@@ -1,12 +1,9 @@
 """Spatial-phase shallow learning: H. Liu et al., CVPR 2021, arXiv 2103.01856.
 
 Enlarging an image in a generator repeats its spectrum, which the phase keeps whatever the content.
-The
-fourth channel is the grey image whose spectrum has the same phases, and amplitudes of 1. The
-network is
-shallow, as textures are wanted and no scenes: the beginning of Xception (F. Chollet, CVPR 2017,
-arXiv
-1610.02357).
+The fourth channel is the grey image whose spectrum has the same phases, and amplitudes of 1. The
+network is shallow, as textures are wanted and no scenes: the beginning of Xception (F. Chollet,
+CVPR 2017, arXiv 1610.02357).
 """
 
 import torch

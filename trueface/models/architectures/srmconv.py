@@ -1,10 +1,8 @@
 """Fixed filters of steganalysis before a shallow network of convolutions.
 
 The filters are three of J. Fridrich and J. Kodovský, "Rich models for steganalysis of digital
-images",
-IEEE TIFS 7(3), 2012, in the form of P. Zhou et al., CVPR 2018, arXiv 1805.04953, section 3.2;
-cutting
-their answers off is from there, too. The network behind them is ours.
+images", IEEE TIFS 7(3), 2012, in the form of P. Zhou et al., CVPR 2018, arXiv 1805.04953, section
+3.2; cutting their answers off is from there, too. The network behind them is ours.
 """
 
 import torch

@@ -86,8 +86,7 @@ def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs)
     """Return the sum of four triplet losses: of reals and of fakes, of shared and specific features.
 
     An anchor's positive is, of shared features, any image of its class; of specific ones, any of
-    its
-    own type of forgery. Its negative is the same of the other class.
+    its own type of forgery. Its negative is the same of the other class.
 
     Source: L. Lin et al., CVPR 2024, arXiv 2402.17229, after their program. Permutations come from
     torch's own generator.

@@ -195,7 +195,7 @@ def accuracy(part: SamplePredictions, labels: Classes) -> float:
     """Return the fraction of predictions that agree with labels (N,); UNKNOWN labels are left out.
 
     Raises:
-        Unmeasured: no row, or no label is known.
+        UndefinedMetric: no row, or no label is known.
     """
     labelled = labels != UNKNOWN
     if not len(part):
@@ -209,7 +209,7 @@ def calibration_error(part: SamplePredictions, labels: Classes) -> float:
     """Return the expected calibration error of the predicted class.
 
     Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
-        two classes over 0.5 … 1, the same as `calibration.calibration_error`.
+        two classes over 0.5 … 1, the same as `curves.calibration_error`.
     """
     confidence = np.exp(part.log_probabilities().max(1))
     if part.logits.shape[1] == 2:
@@ -224,7 +224,7 @@ def ranking(part: SamplePredictions, labels: Classes) -> Mapping[str, float]:
     """Return area under the ROC curve ("auc") and equal error rate ("eer") of two classes.
 
     Raises:
-        Unmeasured: there are more classes, or the samples are of one only.
+        UndefinedMetric: there are more classes, or the samples are of one only.
     """
     if part.logits.shape[1] != 2:
         raise UndefinedMetric(f"only defined for two classes, and there are {part.logits.shape[1]}")
@@ -245,7 +245,7 @@ def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredict
     more than such a shift.
 
     Raises:
-        Unmeasured: there are more classes than two.
+        UndefinedMetric: there are more classes than two.
     """
     if test.logits.shape[1] != 2:
         raise UndefinedMetric(f"only defined for two classes, and there are {test.logits.shape[1]}")
@@ -257,7 +257,7 @@ def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
     """Return the accuracy of predictions with its 95 % interval; see `fraction_with_ci`.
 
     Raises:
-        Unmeasured: no row.
+        UndefinedMetric: no row.
     """
     labels = true_classes(part)
     value = accuracy(part, labels)
@@ -430,7 +430,7 @@ def align_samples(first: SamplePredictions, second: SamplePredictions) -> Sample
     """Return `second` in the order of `first`: the same samples, asked of another model.
 
     Raises:
-        Not measured if the samples or the classes of the models differ.
+        UndefinedMetric: the samples or the classes of the models differ.
     """
     if first.logits.shape[1] != second.logits.shape[1]:
         raise UndefinedMetric("the reference model has other classes")
@@ -463,7 +463,7 @@ def recovery(
     drawn for all three together. The interval is over sources as in `accuracy_with_ci`.
 
     Raises:
-        Unmeasured: they answered other samples, or there is less than half a point of damage.
+        UndefinedMetric: they answered other samples, or there is less than half a point of damage.
     """
     parts = (ours, align_samples(ours, poisoned), align_samples(ours, clean))
     labels = true_classes(ours)

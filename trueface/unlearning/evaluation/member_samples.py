@@ -95,7 +95,7 @@ def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArr
     """Return one feature (N, 1) of both sides, and which are members (N,).
 
     Raises:
-        Unmeasured: too few, or all alike.
+        UndefinedMetric: too few, or all alike.
     """
     if min(len(members), len(others)) < LEAST:
         raise UndefinedMetric(

@@ -99,7 +99,7 @@ def by_entropy(
     """Return the fraction of the forget set classified as members by the entropy of predictions.
 
     Raises:
-        Unmeasured: too few samples, or nothing that differs.
+        UndefinedMetric: too few samples, or nothing that differs.
 
     Source: V. Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023, arXiv
         2205.08096, section 5.1, and its code: a balanced logistic regression on the entropy.
@@ -120,7 +120,7 @@ def by_confidence(
     """Return the fraction of the forget set classified as non-members by the trained label's confidence.
 
     Raises:
-        Unmeasured: too few samples, or nothing that differs.
+        UndefinedMetric: too few samples, or nothing that differs.
 
     Source: C. Fan et al., "SalUn", ICLR 2024, arXiv 2310.12508, appendix C.3, and its code: an SVC
         with C = 3 and gamma "auto". We draw at most 1,000 shadow samples of either side.
@@ -146,7 +146,7 @@ def by_loss(
     every sound model has a high loss on the forget set, and a low one on the non-members.
 
     Raises:
-        Unmeasured: too few others of these classes, or nothing that differs.
+        UndefinedMetric: too few others of these classes, or nothing that differs.
 
     Source: M. Kurmanji et al., "SCRUB", NeurIPS 2023, arXiv 2302.09880, section 5.3, and its code: logistic
     regression on losses clipped to ±400, with five folds. Here the copies of an image are in one fold, and
@@ -173,7 +173,7 @@ def at_few_false_alarms(
     A class counts among the others as it does among the forgotten.
 
     Raises:
-        Unmeasured: too few of the forgotten or others of these classes, or nothing that differs.
+        UndefinedMetric: too few of the forgotten or others of these classes, or nothing that differs.
     """
     members, others, labels = all_of_same_classes(
         forget, outside, numpy_rng("membership/tpr", seed)

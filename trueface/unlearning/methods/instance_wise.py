@@ -170,7 +170,7 @@ def _shuffled(labels: Tensor, random: torch.Generator) -> Tensor:
 
 
 def _loss(request: Request, forget: Pair, around: Pair, held: WeightAnchors) -> Tensor:
-    """Return the loss terms: trained labels forgotten, neighbours preserved, weights regularized."""
+    """Return the loss of three terms: leave trained labels, keep neighbours, regularize weights."""
     cut = len(forget[1])
     logits = request.logits(torch.cat([forget[0], around[0]]))
     share = cut / len(logits)

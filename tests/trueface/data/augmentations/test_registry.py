@@ -250,7 +250,7 @@ def test_same_epoch_gives_same_images_and_labels_in_any_order(
         assert torch.equal(pixels, whole[position][1])
 
 
-def test_shared_images_are_not_augmented(images: tuple[Image, ...]) -> None:
+def test_shared_images_are_not_self_blended(images: tuple[Image, ...]) -> None:
     shared = tuple(image._replace(modifier="fb") for image in images)
     plain = outputs_by_position(training_loader(shared, sbi=0.0)(0))
     for position, (label, pixels) in outputs_by_position(

@@ -105,7 +105,7 @@ def test_fault_is_reported_with_file_and_line(tmp_path: Path, text: str, said: s
     assert said in str(caught.value)
 
 
-def test_folder_without_table_is_split_by_subfolder_names(tmp_path: Path) -> None:
+def test_folder_without_table_is_split_by_file_names(tmp_path: Path) -> None:
     for number in range(60):
         PIL.Image.fromarray(a_face(number, 8)).save(tmp_path / f"{number}.png")
     table = read_faces(tmp_path)

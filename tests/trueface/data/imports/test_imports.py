@@ -385,7 +385,7 @@ def test_words_of_earlier_imports_are_kept_and_unique() -> None:
     assert len(set(assign_words([("A", 1), ("A_fake", 1), ("A-fake", 1)], {}).values())) == 3
 
 
-def test_photographs_with_same_names_as_fakes_get_separate_folder() -> None:
+def test_photographs_of_source_with_fakes_get_separate_folder() -> None:
     assert folder_of("progan", 0, {"progan"}) == "realProgan"
     assert folder_of("progan", 1, {"progan"}) == "progan"
     assert folder_of(".hid,den/x\n", 1, set()) == "_hid_den_x_"
@@ -650,9 +650,7 @@ def test_table_without_required_columns_does_not_match(files: Files) -> None:
 
 
 @pytest.mark.parametrize("text", ["subsets: 5", "[" * 3000, "\xff"])
-def test_unknown_words_of_dataset_file_are_an_error_with_its_path(
-    tmp_path: Path, text: str
-) -> None:
+def test_words_of_broken_dataset_file_are_an_error_with_its_path(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset.yaml").write_text(text, encoding="latin-1")
     with pytest.raises(DataError, match=r"cannot read .*dataset\.yaml"):
         read_words(tmp_path)

@@ -32,7 +32,7 @@ CONFIG = TrainerConfig(
 
 @dataclass
 class Images:
-    """Images in memory; each rank yields its part of every batch, as `data.batches` does."""
+    """Images in memory; each rank yields its part of every batch, as `dataset.batches` does."""
 
     images: torch.Tensor
     sizes: tuple[int, ...]  # of the batches

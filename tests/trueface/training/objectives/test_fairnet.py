@@ -116,7 +116,7 @@ def test_loss_is_weighted_sum_of_its_six_terms(model: Detector) -> None:
     torch.testing.assert_close(given["fused"], of_groups.mean(), rtol=0, atol=1e-4)
 
 
-def test_weights_of_bi_level_loss_are_used(model: Detector) -> None:
+def test_shares_of_bi_level_loss_are_used(model: Detector) -> None:
     losses = [
         float(
             prepared(fair_alpha_in=share, fair_alpha_out=share).training_step(model, batch())[1][

@@ -150,7 +150,7 @@ def test_thousand_non_members_are_enough_for_any_number_of_forgotten_samples() -
         at_few_false_alarms(forget=predictions_with_margin(2, 1, count=40), outside=test)
 
 
-def test_classes_have_equal_weights_among_non_members_and_forgotten_samples() -> None:
+def test_classes_are_weighted_among_non_members_as_among_forgotten_samples() -> None:
     # one class has lower losses, seen or not; it is most of the forgotten and a half of the test
     forget, test = (easy_and_hard_class(*counts) for counts in ((3800, 200), (2000, 2000)))
     assert at_few_false_alarms(forget=forget, outside=test).value == pytest.approx(0.01, abs=0.008)

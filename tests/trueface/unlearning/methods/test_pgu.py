@@ -170,7 +170,7 @@ def test_class_that_costs_too_much_in_the_first_epoch_restores_the_original_mode
     assert "the result is the model before unlearning. Choose a lower lr" in done.notes[-1]
 
 
-def test_instances_forgotten_in_one_epoch_raise_a_note_about_the_rate() -> None:
+def test_instances_forgotten_in_one_epoch_raise_an_error_about_the_speed() -> None:
     problem = make_class_problem(epochs=4)
     options = {"lr": 50.0, "lr_end": 50.0, "clip": 0.0, "retained": 0.3}
     with pytest.raises(JobError, match="too fast"):
