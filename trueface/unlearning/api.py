@@ -44,7 +44,7 @@ def check_argument_types(
     if any(dtype.is_floating_point for dtype in halves):
         raise UsageError(
             f"the model's weights are {', '.join(map(str, halves))}, which loses small steps. Convert "
-            'the model to float32 and pass Watch(precision="bf16") for the arithmetic.'
+            'the model to float32 and pass RunContext(precision="bf16") for the arithmetic.'
         )
     for what, samples in (("forget", forget), ("retain", retain), ("validation", validation)):
         if not isinstance(samples, Examples) and not (what == "retain" and samples is None):
