@@ -8,13 +8,14 @@ import re
 import resource
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from launcher.screens.queue_view import job_table, running_table, waiting_table
-from launcher.states import State
+from launcher.states import Done, State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
@@ -54,6 +55,13 @@ def test_pages_need_the_link_or_its_cookie(page: Page) -> None:
         assert "command" not in answer.text
     assert page.ask(page.root, Cookie=f"{page.cookie}x").status == 403
     assert page.ask("/", Cookie=page.cookie).status == 404
+
+
+def test_overview_shows_how_long_an_ended_job_took(page: Page, store: Store) -> None:
+    ended_at = time.time() - 1000
+    claim = claimed(store, 1, now=ended_at - 180)
+    store.scheduler_actions.finish_attempt(claim, Done(at=ended_at), outputs={}, now=ended_at)
+    assert '<td class="num" data-label="time">3 m</td>' in page.get("").text
 
 
 def test_cookie_of_another_server_is_refused(page: Page, tmp_path: Path) -> None:
