@@ -120,15 +120,17 @@ class CodeIndex:
         for module, digest in relevant.modules.items():
             self._definition_cache.add("definitions", digest, relevant.definitions[module])
         comparison = self._comparison(self._packages(roots))
-        old = comparison and comparison.compare(entry, roots, known, closure, relevant)
+        old = None
+        if comparison is not None:
+            old = comparison.compare(entry, roots, known, closure, relevant)
         is_promised = old is not None and not old.changes
         consulted = relevant.consulted if old is None else relevant.consulted | old.consulted
         return _CachedCode(
-            relevant.digest if old is None or old.changes else old.digest,
-            [relevant.modules.get(module, ABSENT_MODULE) for module in closure],
-            {module: self.modules.content_digest(module) for module in sorted(consulted)},
-            "" if old is None or is_promised else old.digest,
-            [] if old is None else [*old.changes],
+            whole=old.digest if old is not None and is_promised else relevant.digest,
+            modules=[relevant.modules.get(module, ABSENT_MODULE) for module in closure],
+            asked={module: self.modules.content_digest(module) for module in sorted(consulted)},
+            snapshot="" if old is None or is_promised else old.digest,
+            changes=[] if old is None else [*old.changes],
         )
 
     def relevant_code(

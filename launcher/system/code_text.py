@@ -497,10 +497,12 @@ class _TextReader(ast.NodeVisitor):
             return
         self._emit("(JoinedStr")
         for part in node.values:
-            if isinstance(part, ast.Constant):
-                self._literal(part.value)
-            else:
+            if not isinstance(part, ast.Constant):
                 self.visit(part)
+            elif (
+                part.value
+            ):  # Python 3.12.1 adds an empty text after `{width}` in `{value:{width}}`
+                self._literal(part.value)
         self._emit(")")
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:

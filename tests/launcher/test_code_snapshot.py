@@ -338,8 +338,8 @@ def test_equal_code_gives_equal_files(place: Path) -> None:
     assert len(json.loads(contents[0][1])["modules"]) == 9
 
 
-def test_promise_needs_a_snapshot_and_a_snapshot_is_not_replaced(place: Path) -> None:
-    assert place
+@pytest.mark.usefixtures("place")
+def test_promise_needs_a_snapshot_and_a_snapshot_is_not_replaced() -> None:
     assert "Run `python -m launcher.code_snapshot take toy`." in run("promise", "toy").output
     with pytest.raises(UsageError, match=r"toy has no snapshot"):
         unpromised(CodeIndex(), "toy")

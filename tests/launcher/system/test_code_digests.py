@@ -1,5 +1,6 @@
 """Which code decides a result, and that only what it says counts, and not where it lies."""
 
+import ast
 import json
 import random
 import sys
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.kind_interface import Settings
 from launcher.kinds import installed_kinds, roots_of
-from launcher.system.code_digests import ABSENT_MODULE, IMPORTS, WHOLE_CODE, CodeIndex, code_digest
+from launcher.system.code_digests import IMPORTS, WHOLE_CODE, CodeIndex, code_digest
+from launcher.system.code_modules import ABSENT_MODULE
+from launcher.system.code_text import read_text
 from tests.launcher.toylab import laboratory
 
 # a small laboratory, and edits of it: each has the text before and after in a file, or new files
@@ -621,6 +624,16 @@ def test_launcher_names_count_regardless_of_their_module(place: Path) -> None:
         digests[text] = whole("lab19:f")
     first, second, third = digests.values()
     assert first == second != third
+
+
+def test_empty_part_of_a_format_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"def f(value, width):\n    return f'{value:>{width}}'\n"
+    before, tree = read_text(text), ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            node.values.append(ast.Constant(""))
+    monkeypatch.setattr(ast, "parse", lambda _: tree)
+    assert read_text(text) == before
 
 
 def test_change_report_names_exactly_the_changed_modules(place: Path) -> None:
