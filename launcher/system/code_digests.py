@@ -6,32 +6,36 @@ cached by the digests of all of them.
 """
 
 import hashlib
-import importlib.machinery
-import importlib.util
 import json
-import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
-from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import platformdirs
 
 from launcher.errors import UsageError
-from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES, Linker, RelevantCode
-from launcher.system.code_text import BELOW, Element, ModuleText, opaque_text, read_text
+from launcher.system.code_graph import CodeGraph, own_packages
+from launcher.system.code_links import LAUNCHER, RelevantCode
+from launcher.system.code_modules import ABSENT_MODULE, DiskModules
+from launcher.system.code_snapshot import CodeSnapshot, SnapshotComparison, find_snapshot
 from launcher.system.file_digests import CacheFile
-from launcher.system.old_names import MODULE, read_old_names
 
-ABSENT_MODULE = "absent"  # the digest of a module that is not there
 WHOLE_CODE = ""  # in the place of a module: the digest of all that counts, which alone decides
 MOST_TEXTS = 2000  # in the caches: about five versions of two plugin packages
 MOST_CODES = 400
-CACHE_VERSION = 2  # version of the cached records; those of another version are read again
-IMPORTS, TEXTS = f"imports-{CACHE_VERSION}", f"texts-{CACHE_VERSION}"
-_COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
-_SUFFIXES = (".py", *_COMPILED)  # of the files of modules
+CACHE_VERSION = 3  # version of the cached records; those of another version are read again
+IMPORTS, TEXTS, CODES = f"imports-{CACHE_VERSION}", f"texts-{CACHE_VERSION}", "codes"
+
+
+class _CachedCode(NamedTuple):
+    """The digests of some code, as they are cached."""
+
+    whole: str
+    modules: list[str]  # digests of the modules of the closure
+    asked: dict[str, str]  # other modules on which this depends → SHA-256
+    snapshot: str  # digest of the old code if it is not the whole, else empty
+    changes: list[str]  # what is not as promised
 
 
 class CodeIndex:
@@ -45,26 +49,19 @@ class CodeIndex:
     def __init__(self, path: Path | None = None) -> None:
         texts = path and path.with_name(f"{path.stem}-elements.json")
         definitions = path and path.with_name(f"{path.stem}-definitions.json")
-        self._cache = CacheFile(path, {IMPORTS: MOST_TEXTS, "codes": MOST_CODES})
+        self._cache = CacheFile(path, {IMPORTS: MOST_TEXTS, CODES: MOST_CODES})
         # needed only after a change
         self._text_cache = CacheFile(texts, {TEXTS: MOST_TEXTS})
         self._definition_cache = CacheFile(definitions, {"definitions": MOST_TEXTS})
-        self._contents: dict[str, bytes] = {}  # by SHA-256
-        # modules of closures that are known by their bytes alone
-        self.opaque_modules: dict[str, Path] = {}
-        self._places = cache(_places)
-        self._names_in = cache(_names_in)
-        self.file = cache(self._find_file)
-        self._key_of = cache(self._read_content_digest)
-        self._text = cache(self._find_text)
-        self._old_names = cache(self._read_old_names)
-        self._imports = cache(self._needed_modules)
-        self._closure = cache(self._reachable_modules)
-        self._linker = cache(
-            lambda own: Linker(
-                own, self._text, lambda name: self.file(name) is not None, self._absolute
-            )
-        )
+        self.modules = DiskModules(self._cache, IMPORTS, self._text_cache, TEXTS)
+        self.graph = CodeGraph(self.modules)
+        self.file = self.modules.file
+        self.opaque_modules = self.modules.opaque_modules
+        self._closure = cache(self.graph.closure)
+        self.snapshot = cache(self._find_snapshot)
+        self._comparison = cache(self._compare_with)
+        # digests of present code → digest of the old code, and what is not as promised
+        self._changes: dict[str, tuple[str, list[str]]] = {}
 
     def code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
@@ -72,7 +69,8 @@ class CodeIndex:
         """Return a digest of the code that does some work, under `WHOLE_CODE`, and one digest per module.
 
         The first does not depend on the location of the code, on the order of definitions, or on definitions
-        that nothing uses. If it differs, the others show which modules were changed.
+        that nothing uses. If it differs, the others show which modules were changed. If a snapshot has the code
+        and all of it is as promised, the first is the digest of the snapshot's code. See `code_snapshot`.
 
         Args:
             entry: "module:function" that does the work.
@@ -84,37 +82,66 @@ class CodeIndex:
         if not roots:
             return {}
         closure = self.closure(roots, known)
-        keys = [self._content_digest(module) for module in closure]
-        renames = [
-            self._content_digest(f"{top}.{MODULE}") for top in sorted({*map(_top_package, closure)})
-        ]
-        parts = [CACHE_VERSION, entry, roots, closure, keys, renames]
-        name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-        kept = self._cache.get("codes", name, _read_cached_code)
+        name = self._cache_key(entry, roots, known, closure)
+        kept = self._cache.get(CODES, name, _read_cached_code)
         if kept is None or any(
-            self._content_digest(module) != key for module, key in kept[2].items()
+            self.modules.content_digest(module) != key for module, key in kept.asked.items()
         ):
-            counted = self.relevant_code(entry, roots, known)
-            digests = [counted.modules.get(module, ABSENT_MODULE) for module in closure]
-            asked = {module: self._content_digest(module) for module in sorted(counted.consulted)}
-            kept = counted.digest, digests, asked
-            self._cache.add("codes", name, kept)
-            for module, digest in counted.modules.items():
-                self._definition_cache.add("definitions", digest, counted.definitions[module])
-        return {WHOLE_CODE: kept[0], **dict(zip(closure, kept[1], strict=True))}
+            kept = self._read_code(entry, roots, known, closure)
+            self._cache.add(CODES, name, kept)
+        if kept.snapshot:
+            self._changes[kept.whole] = kept.snapshot, kept.changes
+        return {WHOLE_CODE: kept.whole, **dict(zip(closure, kept.modules, strict=True))}
+
+    def _cache_key(
+        self,
+        entry: str,
+        roots: Sequence[str],
+        known: frozenset[str] | None,
+        closure: Sequence[str],
+    ) -> str:
+        snapshots = [self.snapshot(package) for package in self._packages(roots)]
+        parts = [
+            *(CACHE_VERSION, entry, roots, closure),
+            [self.modules.content_digest(module) for module in closure],
+            [None if each is None else each.key for each in snapshots],
+            sorted(known) if known is not None and any(snapshots) else None,
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _read_code(
+        self,
+        entry: str,
+        roots: Sequence[str],
+        known: frozenset[str] | None,
+        closure: Sequence[str],
+    ) -> _CachedCode:
+        relevant = self.relevant_code(entry, roots, known)
+        for module, digest in relevant.modules.items():
+            self._definition_cache.add("definitions", digest, relevant.definitions[module])
+        comparison = self._comparison(self._packages(roots))
+        old = None
+        if comparison is not None:
+            old = comparison.compare(entry, roots, known, closure, relevant)
+        is_promised = old is not None and not old.changes
+        consulted = relevant.consulted if old is None else relevant.consulted | old.consulted
+        return _CachedCode(
+            whole=old.digest if old is not None and is_promised else relevant.digest,
+            modules=[relevant.modules.get(module, ABSENT_MODULE) for module in closure],
+            asked={module: self.modules.content_digest(module) for module in sorted(consulted)},
+            snapshot="" if old is None or is_promised else old.digest,
+            changes=[] if old is None else [*old.changes],
+        )
 
     def relevant_code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
     ) -> RelevantCode:
-        """Return the relevant code of some work; arguments are those of `code`."""
-        named = {*roots, *(module for root in roots for module in self._modules_below(root))}
-        return self._linker(_own_packages(roots)).find_relevant_code(
-            self.closure(roots, known), entry, sorted(named - {entry.partition(":")[0]})
-        )
+        """Return the relevant present code of some work; arguments are those of `code`."""
+        return self.graph.relevant_code(entry, roots, self.closure(roots, known))
 
     def words(self, roots: Sequence[str], known: frozenset[str] | None = None) -> frozenset[str]:
         """Return the names and words in the code of some work; arguments are those of `code`."""
-        return self._linker(_own_packages(roots)).words(self.closure(roots, known))
+        return self.graph.linker(own_packages(roots)).words(self.closure(roots, known))
 
     def changed_definitions(self, before: str, now: str) -> tuple[str, ...]:
         """Return the names of the definitions in which two digests of a module differ.
@@ -130,6 +157,14 @@ class CodeIndex:
         pairs = earlier.symmetric_difference(later)
         return tuple(sorted({name for name, _ in pairs}))
 
+    def changes_since_snapshot(self, before: str, now: str) -> tuple[str, ...]:
+        """Return the full names of the definitions that are not as promised.
+
+        Empty if `before` is not the digest of the snapshot's code, or `now` not that of the same work's present code.
+        """
+        digest, changes = self._changes.get(now, ("", []))
+        return tuple(changes) if digest == before else ()
+
     def closure(self, roots: Sequence[str], known: frozenset[str] | None = None) -> tuple[str, ...]:
         """Return `roots` and all modules that they need, directly or not, in the roots' own packages.
 
@@ -141,46 +176,13 @@ class CodeIndex:
         Args:
             roots: dotted names of modules.
             known: if the code iterates through the modules of a package, plug-ins that are not among these are
-                left out: see `_is_plug_in`. If None, nothing is left out.
+                left out: see `CodeGraph`. Promised modules are no plug-ins. If None, nothing is left out.
         """
+        if known is not None:
+            for package in own_packages(roots):
+                if (snapshot := self.snapshot(package)) is not None:
+                    known = known.union(snapshot.promise)
         return self._closure(tuple(roots), known)
-
-    def _reachable_modules(
-        self, roots: tuple[str, ...], known: frozenset[str] | None
-    ) -> tuple[str, ...]:
-        own = _own_packages(roots)
-        seen = dict.fromkeys(
-            module for root in roots for module in (root, *self._modules_below(root))
-        )
-        waiting = list(seen)
-        while waiting:
-            needed, below = self._imports(waiting.pop(), own)
-            if known is not None:
-                beside = known.intersection(below)
-                below = tuple(
-                    module
-                    for module in below
-                    if module in known or not self._is_plug_in(module, beside)
-                )
-            for module in (*needed, *below):
-                if module not in seen:
-                    seen[module] = None
-                    waiting.append(module)
-        return tuple(sorted(seen))
-
-    def _is_plug_in(self, module: str, beside: Collection[str]) -> bool:
-        """Return whether a module only adds definitions to those of the modules beside it.
-
-        All its top-level statements bind names; a call, or an assignment to an attribute of another
-        module, does not. It also defines no public name that one of the others defines.
-        """
-        text = self._text(module)
-        if text is None or not text.is_read:
-            return False
-        if not all(element.names for element in text.elements):
-            return False
-        others = (other for each in beside if (other := self._text(each)) is not None)
-        return _public_names(text).isdisjoint(frozenset().union(*map(_public_names, others)))
 
     def save(self) -> None:
         """Store the caches for the next process, if they can be written."""
@@ -188,136 +190,20 @@ class CodeIndex:
         self._text_cache.save()
         self._definition_cache.save()
 
-    def _needed_modules(
-        self, module: str, own: Collection[str]
-    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the modules that a module needs, including its packages, and those through which it iterates."""
-        file = self.file(module)
-        if (
-            file is None or _top_package(module) == LAUNCHER
-        ):  # modules of the launcher count only if they are named
-            return (), ()
-        imports, is_read = self._imports_of(file, _top_package(module))
-        if not is_read:
-            self.opaque_modules[module] = file
-        needed = [*accumulate(module.split("."), lambda above, name: f"{above}.{name}")][:-1]
-        below: list[str] = []
-        for name in imports:
-            absolute = self._absolute(module, name.removesuffix(BELOW))
-            if _top_package(absolute) == LAUNCHER:
-                needed += self._launcher_module(absolute)
-            elif _top_package(absolute) in own and self.file(absolute) is not None:
-                needed.append(absolute)
-                below += self._modules_below(absolute) if name.endswith(BELOW) else ()
-        return tuple(dict.fromkeys(needed)), tuple(dict.fromkeys(below))
+    def _packages(self, roots: Sequence[str]) -> tuple[str, ...]:
+        """Return the packages whose snapshots count for some work."""
+        return (LAUNCHER, *sorted(own_packages(roots)))
 
-    def _launcher_module(self, name: str) -> list[str]:
-        """Return the module of the launcher that an imported name comes from, if it decides results."""
-        door, _, symbol = name.rpartition(".")
-        file = self.file(API_MODULE) if door == API_MODULE else None
-        behind = () if file is None else self._imports_of(file, LAUNCHER)[0]
-        homes = {module.rpartition(".")[0] for module in behind if module.endswith(f".{symbol}")}
-        return sorted(RESULT_MODULES & {name, door, *homes})
+    def _find_snapshot(self, package: str) -> CodeSnapshot | None:
+        return find_snapshot(self.modules.places(package))
 
-    def _modules_below(self, module: str) -> Iterator[str]:
-        """Yield all modules below a package."""
-        file = self.file(module)
-        if file is None or not _is_package(file):
-            return
-        for path in sorted(file.parent.rglob("*")):
-            name = _module_name(path)
-            parts = (*path.relative_to(file.parent).parts[:-1], name)
-            if name and all(part.isidentifier() for part in parts):
-                below = ".".join((module, *(parts[:-1] if name == "__init__" else parts)))
-                is_table = below == f"{_top_package(module)}.{MODULE}"
-                if below != module and not is_table and self.file(below) is not None:
-                    yield below
-
-    def _find_file(self, module: str) -> Path | None:
-        """Return the file of a module, of a package its `__init__.py`; None where there is none."""
-        top, *rest = module.split(".")
-        for place in self._places(top) if top else ():
-            if not place.is_dir():  # a module without a package
-                return None if rest else place
-            folder = "/".join((str(place), *rest))
-            above, _, name = folder.rpartition("/")
-            file = None
-            if not rest or name in self._names_in(above):
-                file = self._find_in_folder(folder, "__init__")
-            if file is None and rest:
-                file = self._find_in_folder(above, name)
-            if file is not None and file.is_file():
-                return file
-        return None
-
-    def _find_in_folder(self, folder: str, name: str) -> Path | None:
-        """Return the file of a folder that holds a module of this name; source text comes first."""
-        names = self._names_in(folder)
-        suffix = next((each for each in _SUFFIXES if f"{name}{each}" in names), None)
-        return None if suffix is None else Path(folder, f"{name}{suffix}")
-
-    def _absolute(self, module: str, name: str) -> str:
-        """Return an imported name as an absolute one; '' is the package of the module."""
-        if name and not name.startswith("."):
-            return name
-        file, rest = self.file(module), name.lstrip(".")
-        level = max(1, len(name) - len(rest))
-        package = module if file is not None and _is_package(file) else module.rpartition(".")[0]
-        above = package.split(".")
-        above = above[: len(above) - level + 1]
-        return ".".join((*above, rest) if rest else above)
-
-    def _content_digest(self, module: str) -> str:
-        """Return the SHA-256 of a module's content; `ABSENT_MODULE` where it has none."""
-        file = self.file(module)
-        return ABSENT_MODULE if file is None else self._key_of(file)
-
-    def _read_content_digest(self, file: Path) -> str:
-        content = file.read_bytes()
-        key = hashlib.sha256(content).hexdigest()
-        self._contents[key] = content
-        return key
-
-    def _imports_of(self, file: Path, package: str) -> tuple[tuple[str, ...], bool]:
-        """Return the imports of a file, and whether its text could be parsed."""
-        key = self._text_key(file, package)
-        known = self._cache.get(IMPORTS, key, _read_cached_imports)
-        if known is None:
-            text = self._read(file, package)
-            known = text.imports, text.is_read
-            self._cache.add(IMPORTS, key, text.imports if text.is_read else None)
-        return known
-
-    def _find_text(self, module: str) -> ModuleText | None:
-        """Return the content of a module; None if there is no such module."""
-        file = self.file(module)
-        return None if file is None else self._read(file, _top_package(module))
-
-    def _read(self, file: Path, package: str) -> ModuleText:
-        """Return the text of a file, in which renamed definitions of its package have their old names."""
-        key = self._text_key(file, package)
-        text = self._text_cache.get(TEXTS, key, _read_cached_text)
-        if text is None:
-            content = self._contents[self._key_of(file)]
-            if file.name.endswith(_COMPILED):
-                text = opaque_text(content)
-            else:
-                text = read_text(content, self._old_names(package)[1])
-            self._text_cache.add(TEXTS, key, text)
-        return text
-
-    def _text_key(self, file: Path, package: str) -> str:
-        """Return the cache key of a file's text: digests of its content and of the table of old names."""
-        table, old_names = self._old_names(package)
-        return f"{self._key_of(file)}-{table}" if old_names else self._key_of(file)
-
-    def _read_old_names(self, package: str) -> tuple[str, Mapping[str, str]]:
-        """Return the digest of a package's table of old names, and the table."""
-        file = self.file(f"{package}.{MODULE}")
-        if file is None or file.name.endswith(_COMPILED):
-            return ABSENT_MODULE, {}
-        key = self._key_of(file)
-        return key, read_old_names(self._contents[key], file)
+    def _compare_with(self, packages: tuple[str, ...]) -> SnapshotComparison | None:
+        found = {
+            package: snapshot
+            for package in packages
+            if (snapshot := self.snapshot(package)) is not None
+        }
+        return SnapshotComparison(self.modules, self.graph, found) if found else None
 
 
 @lru_cache(maxsize=16)  # what is imported does not change while a process runs
@@ -347,66 +233,10 @@ def user_cache_file() -> Path | None:
     return folder / "code.json" if folder.is_absolute() else None
 
 
-def _read_cached_imports(value: Any) -> tuple[tuple[str, ...], bool]:
-    return tuple(map(str, value or ())), value is not None
-
-
-def _read_cached_code(value: Any) -> tuple[str, list[str], dict[str, str]]:
-    digest, digests, asked = value
-    return str(digest), [str(each) for each in digests], dict(asked)
+def _read_cached_code(value: Any) -> _CachedCode:
+    whole, modules, asked, snapshot, changes = value
+    return _CachedCode(str(whole), [str(each) for each in modules], dict(asked), snapshot, changes)
 
 
 def _read_cached_definitions(value: Any) -> frozenset[tuple[str, str]]:
     return frozenset((str(name), str(digest)) for name, digest in value)
-
-
-def _public_names(text: ModuleText) -> frozenset[str]:
-    names = (name for element in text.elements for name in element.names)
-    return frozenset(name for name in names if not name.startswith("_"))
-
-
-def _read_cached_text(value: Any) -> ModuleText:
-    imports, elements, *others = value
-    return ModuleText._make((tuple(imports), tuple(map(Element._make, elements)), *others))
-
-
-def _places(top: str) -> tuple[Path, ...]:
-    """Return the folders of a top-level package, or the file of a module."""
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return ()
-    if spec is None:
-        return ()
-    if spec.submodule_search_locations is not None:
-        return tuple(map(Path, spec.submodule_search_locations))
-    origin = Path(spec.origin or "")
-    return (origin,) if origin.name.endswith(_SUFFIXES) else ()
-
-
-def _names_in(folder: str) -> frozenset[str]:
-    try:
-        return frozenset(os.listdir(folder))  # noqa: PTH208  # a path of each would cost more than all else
-    except OSError:
-        return frozenset()
-
-
-def _module_name(path: Path) -> str:
-    """Return the name of the module that a file holds, without its packages; empty if there is none."""
-    for suffix in _SUFFIXES:
-        if path.name.endswith(suffix):
-            return path.name.removesuffix(suffix)
-    return ""
-
-
-def _top_package(module: str) -> str:
-    return module.partition(".")[0]
-
-
-def _own_packages(roots: Sequence[str]) -> frozenset[str]:
-    """Return the packages whose modules count as ours."""
-    return frozenset(map(_top_package, roots)) - {LAUNCHER}
-
-
-def _is_package(file: Path) -> bool:
-    return file.name.startswith("__init__.")

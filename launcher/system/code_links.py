@@ -47,6 +47,13 @@ class RelevantCode(NamedTuple):
     consulted: frozenset[str]  # other modules on which this depends
     # module → names and digests of relevant elements; "" for statements that bind no name
     definitions: dict[str, list[tuple[str, str]]]
+    words: frozenset[str]  # names and words in the modules
+    whole: frozenset[str]  # modules whose elements are all relevant
+    begin: Binding  # the definition that does the work
+
+    def is_relevant(self, module: str, names: Collection[str], *, optional: bool) -> bool:
+        """Return whether an element counts that binds these names in one of the modules."""
+        return not optional or module in self.whole or not self.words.isdisjoint(names)
 
 
 class _ModuleFacts(NamedTuple):
@@ -89,6 +96,8 @@ class Linker:
         # the digests of each element: the first with references by name, the second by content
         self._plain_of = cache(partial(self._fill_holes, _bound_name))
         self._linked_of = cache(partial(self._fill_holes, self._value))
+        self.plain_digests = self._plain_of
+        self.package_digests = cache(self._fill_within_package)
         self._find = cache(self._resolve_name)
 
     def find_relevant_code(
@@ -101,11 +110,11 @@ class Linker:
             entry: "module:function" that does the work; empty if there is none.
             named: those modules of `closure` that are imported by a name that no text contains.
         """
-        begin = self._find(entry.replace(":", ".")) if entry else Binding("")
+        begin = self.find_entry(entry)
         texts = {module: text for module in closure if (text := self._text(module)) is not None}
         facts = [self._facts_of(module) for module in texts]
         words = {begin.name}.union(*(each.words for each in facts))
-        whole = RESULT_MODULES.union(*(each.whole for each in facts))
+        whole = {*RESULT_MODULES}.union(*(each.whole for each in facts))
         whole |= {root for root in named if root in texts and not texts[root].registers}
         below = tuple({f"{package}." for each in facts for package in each.iterated})
         binding, others = set[str](), list[str]()
@@ -113,9 +122,10 @@ class Linker:
         definitions: dict[str, list[tuple[str, str]]] = {}
         left_out: dict[str, tuple[str, ...]] = {}
         for module, text in texts.items():
-            is_whole = module in whole or module.startswith(below)
+            if module.startswith(below):
+                whole.add(module)
             out = [
-                not is_whole and element.optional and words.isdisjoint(element.names)
+                module not in whole and element.optional and words.isdisjoint(element.names)
                 for element in text.elements
             ]
             bound, acting = _split_digests(text, self._linked_of(module), out)
@@ -130,8 +140,23 @@ class Linker:
         parts = (*sorted(binding), "", *sorted(others), "", *sorted(effects))
         digest = digest_of(self._value(begin), *parts)
         return RelevantCode(
-            digest, modules, left_out, self._consulted_modules(texts, begin), definitions
+            digest,
+            modules,
+            left_out,
+            self._consulted_modules(texts, begin),
+            definitions,
+            frozenset(words),
+            frozenset(whole),
+            begin,
         )
+
+    def find_entry(self, entry: str) -> Binding:
+        """Return what "module:function" is bound to; nothing for an empty text."""
+        return self._find(entry.replace(":", ".")) if entry else Binding("")
+
+    def effects(self, module: str) -> tuple[str, ...]:
+        """Return the imports from other packages of which a module uses nothing."""
+        return self._facts_of(module).effects
 
     def _element_digests(self, module: str, left_out: Sequence[bool]) -> list[tuple[str, str]]:
         """Return the names and digests of a module's elements, except those that are `left_out`."""
@@ -168,6 +193,16 @@ class Linker:
             digest_of(element.form, *(values[hole] for hole in element.holes))
             for element in text.elements
         )
+
+    def _fill_within_package(self, module: str) -> tuple[str, ...]:
+        """Return the digest of each element; references to other packages enter by name only."""
+        package = module.partition(".")[0]
+
+        def value(bound: Binding) -> str:
+            is_within = bound.module.partition(".")[0] == package
+            return self._value(bound) if is_within else _bound_name(bound)
+
+        return self._fill_holes(value, module)
 
     def _value(self, bound: Binding) -> str:
         """Return the content of a hole: a digest of our own code, or a full name in another package."""

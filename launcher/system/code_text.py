@@ -27,8 +27,6 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.system.old_names import restore_old_names
-
 IMPORTED, TEXT, OWN, STAR = "!", "=", ":", "*"
 BELOW = ".*"  # ends an import that stands for all modules below a package
 
@@ -87,18 +85,10 @@ class ModuleText(NamedTuple):
     is_read: bool = True  # False: it is known by its bytes alone
 
 
-def read_text(text: bytes, old_names: Mapping[str, str] = MappingProxyType({})) -> ModuleText:
-    """Return the content of a module's text; if it is not Python, a digest of its bytes.
-
-    Args:
-        text: source code of the module.
-        old_names: identifiers that were renamed, with the names that they had. See `old_names`.
-    """
+def read_text(text: bytes) -> ModuleText:
+    """Return the content of a module's text; if it is not Python, a digest of its bytes."""
     try:
-        tree = ast.parse(text)
-        if old_names:
-            restore_old_names(tree, old_names)
-        return _TextReader().read(tree)
+        return _TextReader().read(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return opaque_text(text)
 
@@ -507,10 +497,12 @@ class _TextReader(ast.NodeVisitor):
             return
         self._emit("(JoinedStr")
         for part in node.values:
-            if isinstance(part, ast.Constant):
-                self._literal(part.value)
-            else:
+            if not isinstance(part, ast.Constant):
                 self.visit(part)
+            elif (
+                part.value
+            ):  # Python 3.12.1 adds an empty text after `{width}` in `{value:{width}}`
+                self._literal(part.value)
         self._emit(")")
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:

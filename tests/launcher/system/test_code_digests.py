@@ -1,8 +1,8 @@
 """Which code decides a result, and that only what it says counts, and not where it lies."""
 
+import ast
 import json
 import random
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.kind_interface import Settings
 from launcher.kinds import installed_kinds, roots_of
-from launcher.system.code_digests import ABSENT_MODULE, IMPORTS, WHOLE_CODE, CodeIndex, code_digest
+from launcher.system.code_digests import IMPORTS, WHOLE_CODE, CodeIndex, code_digest
+from launcher.system.code_modules import ABSENT_MODULE
+from launcher.system.code_text import read_text
 from tests.launcher.toylab import laboratory
 
 # a small laboratory, and edits of it: each has the text before and after in a file, or new files
@@ -624,93 +626,14 @@ def test_launcher_names_count_regardless_of_their_module(place: Path) -> None:
     assert first == second != third
 
 
-RENAMED = {  # of the laboratory: a function, a class, a method's attribute, a parameter, a constant, a nested function
-    "measured": "loss_of_batch",
-    "Facts": "TrainingFacts",
-    "side": "side_length",
-    "rate": "learning_rate",
-    "SCALE": "LOSS_SCALE",
-    "kept": "register_function",
-}
-
-
-def renamed(files: Mapping[str, str]) -> dict[str, str]:
-    """Return the files with new names, also in texts, and the table of old names."""
-    table = {new: old for old, new in RENAMED.items()}
-    words = re.compile(rf"\b({'|'.join(RENAMED)})\b")
-    return {
-        **{name: words.sub(lambda word: RENAMED[word[1]], text) for name, text in files.items()},
-        "lab/old_names.py": f"from typing import Final\n\nOLD_NAMES: Final = {table!r}\n",
-    }
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        {},
-        LOOKUPS["the module as a value"],
-        LOOKUPS["a string"],
-        {"lab/work.py": ("RATE =", 'ONE = ["lab.loss:measured", "lab.loss.measured"]\nRATE =')},
-        {"lab/work.py": ("from lab import loss, ", "from lab.loss import measured as side\nfrom lab import loss, ")},
-        {"lab/loss.py": ("SCALE = 1.0", "SCALE = 1.0\n    match value:\n        case Facts(side=1) as rate:\n            pass")},
-    ],
-)  # fmt: skip
-def test_renamed_definitions_listed_as_old_names_have_the_same_digest(
-    place: Path, edit: Edit
-) -> None:
-    files = {**LAB, **{name: text for name, text in edited(LAB, edit).items() if text is not None}}
-    write(place, files)
-    before = whole()
-    with_table = renamed(files)
-    assert all(with_table[name] != files[name] for name in ("lab/work.py", "lab/loss.py"))
-    write(place, with_table)
-    assert whole() == before
-    kept = place / "code.json"
-    for _ in range(2):  # the second reads what the first has kept
-        index = CodeIndex(kept)
-        assert index.code("lab.work:train", ["lab.work"])[WHOLE_CODE] == before
-        index.save()
-    write(place, {"lab/old_names.py": None})
-    assert CodeIndex(kept).code("lab.work:train", ["lab.work"])[WHOLE_CODE] != before
-    write(
-        place, {"lab/old_names.py": 'OLD_NAMES = {"loss_of_batch": "measured"}'}
-    )  # the others lack
-    assert CodeIndex(kept).code("lab.work:train", ["lab.work"])[WHOLE_CODE] != before
-
-
-def test_change_that_accompanies_a_rename_changes_the_digest(place: Path) -> None:
-    write(place, LAB)
-    before = whole()
-    changed = renamed(LAB)
-    changed["lab/loss.py"] = changed["lab/loss.py"].replace("value / 2", "value / 3")
-    write(place, changed)
-    assert whole() != before
-
-
-def test_table_of_old_names_applies_only_to_its_package(place: Path) -> None:
-    write(place, {"lab21/__init__.py": "", "lab21/work.py": "def f(a): return a\n"})
-    before = whole("lab21.work:f")
-    write(place, {"lab/__init__.py": "", "lab/old_names.py": 'OLD_NAMES = {"f": "g", "a": "b"}'})
-    assert whole("lab21.work:f") == before
-
-
-def test_table_of_old_names_does_not_count_as_code(place: Path) -> None:
-    write(place, {"lab22/__init__.py": "", "lab22/work.py": "def f(a): return a\n"})
-    before = whole("lab22.work:f", "lab22")
-    write(place, {"lab22/old_names.py": 'OLD_NAMES = {"new": "old"}'})
-    assert whole("lab22.work:f", "lab22") == before
-
-
-@pytest.mark.parametrize(
-    "text", ["", "OLD_NAMES = [1]", "OLD_NAMES = {1: 'a'}", "OLD_NAMES = dict(a='b')", "broken("]
-)
-def test_module_without_a_table_of_old_names_is_an_error(place: Path, text: str) -> None:
-    write(place, {"lab23/__init__.py": "", "lab23/work.py": "x = 1", "lab23/old_names.py": text})
-    message = (
-        r'old_names\.py has no table of old names\. Write OLD_NAMES = \{"new_name": "old_name"\}\.'
-    )
-    with pytest.raises(UsageError, match=message):
-        whole("lab23.work:f")
+def test_empty_part_of_a_format_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"def f(value, width):\n    return f'{value:>{width}}'\n"
+    before, tree = read_text(text), ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            node.values.append(ast.Constant(""))
+    monkeypatch.setattr(ast, "parse", lambda _: tree)
+    assert read_text(text) == before
 
 
 def test_change_report_names_exactly_the_changed_modules(place: Path) -> None:

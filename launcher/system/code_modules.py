@@ -1,0 +1,190 @@
+"""The modules that can be imported and the content of their texts, each read once and found without importing it."""
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from launcher.system.code_links import LAUNCHER
+from launcher.system.code_text import Element, ModuleText, opaque_text, read_text
+from launcher.system.file_digests import CacheFile
+
+ABSENT_MODULE = "absent"  # the digest of a module that is not there
+_COMPILED = (*importlib.machinery.EXTENSION_SUFFIXES, ".pyc")
+_SUFFIXES = (".py", *_COMPILED)  # of the files of modules
+
+
+class Modules(Protocol):
+    """Modules by their dotted names, from the disk or from a snapshot."""
+
+    def exists(self, module: str) -> bool:
+        """Return whether there is such a module."""
+
+    def is_package(self, module: str) -> bool:
+        """Return whether a module can contain others."""
+
+    def below(self, module: str) -> Iterable[str]:
+        """Return all modules below a package."""
+
+    def imports(self, module: str) -> tuple[str, ...]:
+        """Return the imports of an existing module, as its text has them."""
+
+    def text(self, module: str) -> ModuleText | None:
+        """Return the content of a module; None if there is no such module."""
+
+
+class DiskModules:
+    """The modules on the disk.
+
+    Args:
+        cache_file: stores imports under `imports_part`.
+        text_cache: stores the content of texts under `texts_part`.
+    """
+
+    def __init__(
+        self, cache_file: CacheFile, imports_part: str, text_cache: CacheFile, texts_part: str
+    ) -> None:
+        self._cache, self._imports_part = cache_file, imports_part
+        self._text_cache, self._texts_part = text_cache, texts_part
+        self._contents: dict[str, bytes] = {}  # by SHA-256
+        # modules of closures that are known by their bytes alone
+        self.opaque_modules: dict[str, Path] = {}
+        self._names_in = cache(_names_in)
+        self.places = cache(_places)
+        self.file = cache(self._find_file)
+        self.key_of = cache(self._read_content_digest)
+        self.text = cache(self._find_text)
+
+    def exists(self, module: str) -> bool:
+        """Return whether there is such a module."""
+        return self.file(module) is not None
+
+    def is_package(self, module: str) -> bool:
+        """Return whether a module can contain others."""
+        file = self.file(module)
+        return file is not None and file.name.startswith("__init__.")
+
+    def below(self, module: str) -> Iterator[str]:
+        """Yield all modules below a package."""
+        file = self.file(module)
+        if file is None or not self.is_package(module):
+            return
+        for path in sorted(file.parent.rglob("*")):
+            name = _module_name(path)
+            parts = (*path.relative_to(file.parent).parts[:-1], name)
+            if name and all(part.isidentifier() for part in parts):
+                below = ".".join((module, *(parts[:-1] if name == "__init__" else parts)))
+                if below != module and self.file(below) is not None:
+                    yield below
+
+    def imports(self, module: str) -> tuple[str, ...]:
+        """Return the imports of a module; a module that cannot be parsed is noted in `opaque_modules`."""
+        file = self.file(module)
+        if file is None:
+            return ()
+        key = self.key_of(file)
+        known = self._cache.get(self._imports_part, key, _read_cached_imports)
+        if known is None:
+            text = self._read(file)
+            known = text.imports, text.is_read
+            self._cache.add(self._imports_part, key, text.imports if text.is_read else None)
+        imports, is_read = known
+        if not is_read and top_package(module) != LAUNCHER:
+            self.opaque_modules[module] = file
+        return imports
+
+    def content_digest(self, module: str) -> str:
+        """Return the SHA-256 of a module's content; `ABSENT_MODULE` where it has none."""
+        file = self.file(module)
+        return ABSENT_MODULE if file is None else self.key_of(file)
+
+    def _find_file(self, module: str) -> Path | None:
+        """Return the file of a module, of a package its `__init__.py`; None where there is none."""
+        top, *rest = module.split(".")
+        for place in self.places(top) if top else ():
+            if not place.is_dir():  # a module without a package
+                return None if rest else place
+            folder = "/".join((str(place), *rest))
+            above, _, name = folder.rpartition("/")
+            file = None
+            if not rest or name in self._names_in(above):
+                file = self._find_in_folder(folder, "__init__")
+            if file is None and rest:
+                file = self._find_in_folder(above, name)
+            if file is not None and file.is_file():
+                return file
+        return None
+
+    def _find_in_folder(self, folder: str, name: str) -> Path | None:
+        """Return the file of a folder that holds a module of this name; source text comes first."""
+        names = self._names_in(folder)
+        suffix = next((each for each in _SUFFIXES if f"{name}{each}" in names), None)
+        return None if suffix is None else Path(folder, f"{name}{suffix}")
+
+    def _read_content_digest(self, file: Path) -> str:
+        content = file.read_bytes()
+        key = hashlib.sha256(content).hexdigest()
+        self._contents[key] = content
+        return key
+
+    def _find_text(self, module: str) -> ModuleText | None:
+        """Return the content of a module; None if there is no such module."""
+        file = self.file(module)
+        return None if file is None else self._read(file)
+
+    def _read(self, file: Path) -> ModuleText:
+        key = self.key_of(file)
+        text = self._text_cache.get(self._texts_part, key, decode_text)
+        if text is None:
+            content = self._contents[key]
+            text = opaque_text(content) if file.name.endswith(_COMPILED) else read_text(content)
+            self._text_cache.add(self._texts_part, key, text)
+        return text
+
+
+def decode_text(value: Any) -> ModuleText:
+    """Return the content of a text from its JSON form."""
+    imports, elements, *others = value
+    return ModuleText._make((tuple(imports), tuple(map(Element._make, elements)), *others))
+
+
+def top_package(module: str) -> str:
+    """Return the top-level package of a module."""
+    return module.partition(".")[0]
+
+
+def _read_cached_imports(value: Any) -> tuple[tuple[str, ...], bool]:
+    return tuple(map(str, value or ())), value is not None
+
+
+def _places(top: str) -> tuple[Path, ...]:
+    """Return the folders of a top-level package, or the file of a module."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return ()
+    if spec is None:
+        return ()
+    if spec.submodule_search_locations is not None:
+        return tuple(map(Path, spec.submodule_search_locations))
+    origin = Path(spec.origin or "")
+    return (origin,) if origin.name.endswith(_SUFFIXES) else ()
+
+
+def _names_in(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))  # noqa: PTH208  # a path of each would cost more than all else
+    except OSError:
+        return frozenset()
+
+
+def _module_name(path: Path) -> str:
+    """Return the name of the module that a file holds, without its packages; empty if there is none."""
+    for suffix in _SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return ""

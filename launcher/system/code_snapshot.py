@@ -1,0 +1,401 @@
+"""Code snapshots: jobs stay done although the code of a package is restructured and its results are equal.
+
+A package can contain two files:
+
+- `code_snapshot.json.gz` holds the texts of its modules as they were once, the old code.
+- `code_promise.json` holds digests of the definitions of which its authors state that results equal those of the old code.
+
+If all relevant code of a job is promised, the digest of its code is that of the old code. Otherwise the present code
+counts. Modules that are in neither file, such as a user's plug-in or those of other packages, are read from the disk in
+both cases. `python -m launcher.code_snapshot` writes the files.
+"""
+
+import hashlib
+import json
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from launcher.errors import UsageError
+from launcher.system.code_graph import CodeGraph, own_packages
+from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES, RelevantCode
+from launcher.system.code_modules import Modules, decode_text, top_package
+from launcher.system.code_text import ModuleText
+
+SNAPSHOT_FILE, PROMISE_FILE = "code_snapshot.json.gz", "code_promise.json"
+SCHEMA = 1  # of both files
+CHANGED = "changed"  # in the place of a digest: results of the definition are not promised
+_GZIP = zlib.MAX_WBITS | 16  # format of the compressed file
+_LONG_DIGEST = 16  # characters; two definitions of a package never share one by chance
+
+
+class PromisedElement(NamedTuple):
+    """A definition or statement whose results equal those of the old code."""
+
+    names: tuple[str, ...]  # that it binds
+    digest: str  # with references within its package by content, and others by name
+    optional: bool  # it counts only if one of its names is used
+
+
+class PromisedModule(NamedTuple):
+    """What an equal module has."""
+
+    imports: tuple[str, ...]  # modules of its package, and of the launcher
+    effects: tuple[str, ...]  # unused imports from other packages
+    elements: tuple[PromisedElement, ...]
+
+    def changes_to(self, other: "PromisedModule") -> "PromisedModule":
+        """Return what only one of two modules has."""
+        mine, others = Counter(self.elements), Counter(other.elements)
+        return PromisedModule(
+            tuple(sorted({*self.imports} ^ {*other.imports})),
+            tuple(sorted({*self.effects} ^ {*other.effects})),
+            tuple(((mine - others) + (others - mine)).elements()),
+        )
+
+
+class SnapshotCode(NamedTuple):
+    """The code of some work in the snapshot, compared with the present code."""
+
+    digest: str  # of the old code
+    changes: tuple[str, ...]  # names of definitions and modules that are not as promised
+    consulted: frozenset[str]  # modules of the disk on which this depends
+
+
+class CodeSnapshot:
+    """The two files of a package. Each is decoded when it is needed.
+
+    Args:
+        folder: that contains the files.
+
+    Raises:
+        OSError: there are none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._snapshot, self._promise = folder / SNAPSHOT_FILE, folder / PROMISE_FILE
+        self._contents = self._snapshot.read_bytes(), self._promise.read_bytes()
+        self.key = hashlib.sha256(b"".join(map(_sha256, self._contents))).hexdigest()
+        self._texts: dict[str, ModuleText | None] = {}
+
+    @cached_property
+    def modules(self) -> Mapping[str, tuple[bool, Any]]:
+        """The modules of the old code → whether each is a package, and its text as JSON."""
+        modules: dict[str, tuple[bool, Any]] = _decode(
+            self._snapshot, lambda: json.loads(zlib.decompress(self._contents[0], _GZIP))
+        )["modules"]
+        return modules
+
+    @cached_property
+    def exceptions(self) -> tuple[str, ...]:
+        """The modules and definitions of which the authors state that results differ."""
+        return tuple(self._promise_record["except"])
+
+    @cached_property
+    def promise(self) -> Mapping[str, PromisedModule]:
+        """The promised modules."""
+        modules: Mapping[str, Any] = self._promise_record["modules"]
+        return {name: _decode_promised(record) for name, record in modules.items()}
+
+    @cached_property
+    def _promise_record(self) -> dict[str, Any]:
+        return _decode(self._promise, lambda: json.loads(self._contents[1]))
+
+    def text(self, module: str) -> ModuleText | None:
+        """Return the old content of a module."""
+        if module not in self._texts:
+            record = self.modules[module][1]
+            self._texts[module] = None if record is None else decode_text(record)
+        return self._texts[module]
+
+
+class _OldModules:
+    """The modules of snapshots, and those of the disk that no snapshot has."""
+
+    def __init__(self, disk: Modules, snapshots: Mapping[str, CodeSnapshot]) -> None:
+        self._disk, self._snapshots = disk, snapshots
+        # returns the snapshot that decides about a module; None if the disk does
+        self.snapshot_of = cache(self._find_snapshot)
+
+    def _find_snapshot(self, module: str) -> CodeSnapshot | None:
+        found = self._snapshots.get(top_package(module))
+        is_known = found is not None and (module in found.modules or module in found.promise)
+        return found if is_known else None
+
+    def exists(self, module: str) -> bool:
+        found = self.snapshot_of(module)
+        return self._disk.exists(module) if found is None else module in found.modules
+
+    def is_package(self, module: str) -> bool:
+        found = self.snapshot_of(module)
+        if found is None:
+            return self._disk.is_package(module)
+        return module in found.modules and found.modules[module][0]
+
+    def below(self, module: str) -> Iterator[str]:
+        found = self._snapshots.get(top_package(module))
+        if found is not None:
+            yield from (name for name in found.modules if name.startswith(f"{module}."))
+        yield from (name for name in self._disk.below(module) if self.snapshot_of(name) is None)
+
+    def imports(self, module: str) -> tuple[str, ...]:
+        if self.snapshot_of(module) is None:
+            return self._disk.imports(module)
+        text = self.text(module)
+        return () if text is None else tuple(text.imports)
+
+    def text(self, module: str) -> ModuleText | None:
+        found = self.snapshot_of(module)
+        if found is None:
+            return self._disk.text(module)
+        return found.text(module) if module in found.modules else None
+
+
+class _PromisedModules(_OldModules):
+    """The modules of promises, without their texts, and those of the disk that no snapshot has."""
+
+    def exists(self, module: str) -> bool:
+        promise = self._promise_of(module)
+        return self._disk.exists(module) if promise is None else module in promise
+
+    def is_package(self, module: str) -> bool:
+        promise = self._promise_of(module)
+        if promise is None:
+            return self._disk.is_package(module)
+        return any(name.startswith(f"{module}.") for name in promise)
+
+    def below(self, module: str) -> Iterator[str]:
+        found = self._snapshots.get(top_package(module))
+        if found is not None:
+            yield from (name for name in found.promise if name.startswith(f"{module}."))
+        yield from (name for name in self._disk.below(module) if self.snapshot_of(name) is None)
+
+    def imports(self, module: str) -> tuple[str, ...]:
+        promise = self._promise_of(module)
+        return self._disk.imports(module) if promise is None else promise[module].imports
+
+    def _promise_of(self, module: str) -> Mapping[str, PromisedModule] | None:
+        """Return the promise that decides about a module; None if the disk does, as for launcher's API."""
+        found = self.snapshot_of(module)
+        return None if found is None or top_package(module) == LAUNCHER else found.promise
+
+
+class SnapshotComparison:
+    """Compares the present code with promises.
+
+    Args:
+        disk: the present modules.
+        today: their graph.
+        snapshots: package → its snapshot.
+    """
+
+    def __init__(
+        self, disk: Modules, today: CodeGraph, snapshots: Mapping[str, CodeSnapshot]
+    ) -> None:
+        self._disk, self._today, self._snapshots = disk, today, snapshots
+        self._old_modules = _OldModules(disk, snapshots)
+        self._old = CodeGraph(self._old_modules)
+        self._promised = CodeGraph(_PromisedModules(disk, snapshots))
+        self._all_changes = cache(self._find_changes)
+
+    def compare(
+        self,
+        entry: str,
+        roots: Sequence[str],
+        known: frozenset[str] | None,
+        closure: Sequence[str],
+        relevant: RelevantCode,
+    ) -> SnapshotCode | None:
+        """Return the code of some work in the snapshots; None if they do not have all of it.
+
+        Args:
+            entry: see `CodeIndex.code`.
+            roots: see `CodeIndex.code`.
+            known: see `CodeIndex.code`.
+            closure: the modules that the work may need now.
+            relevant: their relevant code.
+        """
+        ours = {module for module in closure if self._old_modules.snapshot_of(module) is not None}
+        others = frozenset(closure) - ours
+        if not ours or not all(map(self._old_modules.exists, roots)):
+            return None
+
+        def is_wanted(module: str) -> bool:
+            return module in others or self._old_modules.snapshot_of(module) is not None
+
+        old_closure = self._old.closure(roots, self._known_then(known, closure), is_wanted)
+        if not others.issubset(old_closure):
+            return None
+        before, now = (graph.linker(own_packages(roots)) for graph in (self._old, self._today))
+        if entry and not before.find_entry(entry).name:
+            return None
+        # the names in other modules must mean definitions that the old code has, too
+        if any(before.plain_digests(each) != now.plain_digests(each) for each in others):
+            return None
+        promised_closure = self._promised.closure(roots, None, is_wanted)
+        changes = {*ours.symmetric_difference(promised_closure)} - others
+        for module in ours - changes:
+            changes |= self._changes_in(module, relevant)
+        old = self._old.relevant_code(entry, roots, old_closure)
+        consulted = (each for each in old.consulted if self._old_modules.snapshot_of(each) is None)
+        return SnapshotCode(old.digest, tuple(sorted(changes)), frozenset(consulted))
+
+    def _known_then(
+        self, known: frozenset[str] | None, closure: Collection[str]
+    ) -> frozenset[str] | None:
+        """Return which modules of the old code existed for a job for which the modules `known` existed.
+
+        If it needs modules that came after the snapshot, it was done with a later version, and so all did.
+        """
+        if known is None:
+            return None
+        then = known
+        for snapshot in self._snapshots.values():
+            later = known.intersection(snapshot.promise).difference(snapshot.modules)
+            if later or known.issuperset(closure):
+                then = then.union(snapshot.modules)
+        return then
+
+    def _changes_in(self, module: str, relevant: RelevantCode) -> set[str]:
+        """Return the names of a module's relevant definitions that are not as promised."""
+        changes = self._all_changes(module)
+        names = {
+            ".".join((module, *element.names[:1]))
+            for element in changes.elements
+            if relevant.is_relevant(module, element.names, optional=element.optional)
+        }
+        return {*names, module} if changes.effects else names
+
+    def _find_changes(self, module: str) -> PromisedModule:
+        """Return what a module and its promise do not have in common."""
+        now = promised_module(self._disk, self._today, module)
+        return now.changes_to(self._snapshots[top_package(module)].promise[module])
+
+
+def find_snapshot(folders: Iterable[Path]) -> CodeSnapshot | None:
+    """Return the snapshot in the first of some folders that has one."""
+    for folder in folders:
+        try:
+            return CodeSnapshot(folder)
+        except OSError:
+            continue
+    return None
+
+
+def promised_module(
+    disk: Modules, graph: CodeGraph, module: str, exceptions: Collection[str] = ()
+) -> PromisedModule:
+    """Return the promise that the results of a module are equal.
+
+    Args:
+        disk: the present modules.
+        graph: of them.
+        module: one of them.
+        exceptions: modules and definitions whose results are not promised.
+    """
+    text = disk.text(module) or ModuleText((), ())
+    linker = graph.linker(frozenset({top_package(module)}) - {LAUNCHER})
+    digests = linker.package_digests(module)
+    return PromisedModule(
+        tuple(graph.needed_names(module)),
+        tuple(sorted(linker.effects(module))),
+        tuple(
+            PromisedElement(
+                tuple(element.names),
+                CHANGED
+                if module in exceptions
+                or any(f"{module}.{name}" in exceptions for name in element.names)
+                else digest[:_LONG_DIGEST],
+                element.optional,
+            )
+            for element, digest in zip(text.elements, digests, strict=True)
+        ),
+    )
+
+
+def promised_modules(disk: Modules, package: str) -> list[str]:
+    """Return the modules of a package that a promise names."""
+    if package == LAUNCHER:
+        return sorted(RESULT_MODULES)
+    return sorted((package, *disk.below(package)))
+
+
+def write_snapshot(folder: Path, disk: Modules, package: str) -> None:
+    """Write the texts of a package's modules; of launcher those that decide results, and all names."""
+    with_text = {API_MODULE, *RESULT_MODULES} if package == LAUNCHER else None
+    modules = {
+        module: (
+            disk.is_package(module),
+            disk.text(module) if with_text is None or module in with_text else None,
+        )
+        for module in sorted((package, *disk.below(package)))
+    }
+    text = json.dumps({"schema": SCHEMA, "modules": modules}, separators=(",", ":"), default=dict)
+    packer = zlib.compressobj(9, wbits=_GZIP)  # writes no time, so equal texts give equal files
+    (folder / SNAPSHOT_FILE).write_bytes(packer.compress(text.encode()) + packer.flush())
+
+
+def write_promise(
+    folder: Path, modules: Mapping[str, PromisedModule], exceptions: Iterable[str]
+) -> None:
+    """Write a promise, one line per module."""
+    lines = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(_encode_promised(module))}"
+        for name, module in sorted(modules.items())
+    )
+    head = f'"schema": {SCHEMA},\n"except": {json.dumps(sorted(exceptions))},\n'
+    text = f'{{\n{head}"modules": {{\n{lines}\n}}\n}}\n'
+    (folder / PROMISE_FILE).write_text(text, encoding="utf-8")
+
+
+def _encode_promised(module: PromisedModule) -> dict[str, list[str]]:
+    always, used = (
+        [
+            " ".join((element.digest, *element.names))
+            for element in module.elements
+            if element.optional is optional
+        ]
+        for optional in (False, True)
+    )
+    record = {
+        "imports": [*module.imports],
+        "effects": [*module.effects],
+        "always": always,
+        "used": used,
+    }
+    return {key: values for key, values in record.items() if values}
+
+
+def _decode_promised(record: Mapping[str, Sequence[str]]) -> PromisedModule:
+    elements = []
+    for key, optional in (("always", False), ("used", True)):
+        for line in record.get(key, ()):
+            digest, *names = line.split(" ")
+            elements.append(PromisedElement(tuple(names), digest, optional))
+    imports, effects = (tuple(record.get(key, ())) for key in ("imports", "effects"))
+    return PromisedModule(imports, effects, tuple(elements))
+
+
+def _decode(file: Path, read: Any) -> dict[str, Any]:
+    """Return the record of a file.
+
+    Raises:
+        UsageError: it is damaged, or of another version.
+    """
+    try:
+        record: dict[str, Any] = read()
+        if record["schema"] == SCHEMA and isinstance(record["modules"], dict):
+            return record
+    except (ValueError, LookupError, TypeError, zlib.error):
+        pass
+    raise UsageError(
+        f"{file} is damaged, or of another version. Restore it, or start anew with `python -m launcher.code_snapshot "
+        f"take {file.parent.name} --replace`."
+    )
+
+
+def _sha256(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()
