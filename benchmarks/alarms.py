@@ -26,14 +26,13 @@ import torch
 from benchmarks.alarms_models import DESTROYING, detectors, networks
 from benchmarks.alarms_ruins import ruins
 from benchmarks.table import machine
-from trueface.evaluation import predictions
+from trueface.predictions.tables import read_npz
 from trueface.runtime import paths
 from trueface.unlearning.evaluation import answer_comparison, sanity
 from trueface.unlearning.evaluation.alarms import AlarmKind, noise
 from trueface.unlearning.evaluation.measures import (
     PredictionsBySplit,
     retained_class_rows,
-    true_classes,
     unseen_predictions,
 )
 from trueface.unlearning.evaluation.model_measures import ANEW
@@ -91,15 +90,15 @@ def honest(run: Path) -> tuple[list[Honest], list[Honest]]:
     bad: list[Honest] = []
     for entries in groups.values():
         first, anew = entries[0], reference_model(entries, "retrain")
-        before = predictions.read(paths.predictions_before(first.folder))
-        retrained = None if anew is None else predictions.read(paths.predictions_after(anew.folder))
+        before = read_npz(paths.predictions_before(first.folder))
+        retrained = None if anew is None else read_npz(paths.predictions_after(anew.folder))
         record = first.record
         if record.rate != 0.5:
             good.append(_honest(record.base, first, before, before, retrained, anew=True))
         for entry in entries:
             method, after = (
                 entry.record.method,
-                predictions.read(paths.predictions_after(entry.folder)),
+                read_npz(paths.predictions_after(entry.folder)),
             )
             made = _honest(entry.record.model, entry, after, before, retrained, anew=method in ANEW)
             (bad if method in DESTROYING else good).append(made)
@@ -170,10 +169,10 @@ def _statistics(model: Honest) -> Iterator[tuple[str, float]]:
     gone = model.forgotten if model.goal == "class" else ()
     test = retained_class_rows(unseen_predictions(model.parts), gone)
     checked = (retained_class_rows(model.parts["validation"], gone), model.parts["retain"])
-    called = test.logits.argmax(1)
+    called = test.predicted_classes
     yield (
         "classes answered, of those there are",
-        sanity.effective(called) / sanity.effective(true_classes(test)),
+        sanity.effective(called) / sanity.effective(test.right_classes),
     )
     yield (
         "gained by other names, lower end",

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.predictions import SamplePredictions
+from trueface.predictions.predictions import Logits, Predictions
 from trueface.unlearning.evaluation.alarms import AlarmKind
-from trueface.unlearning.evaluation.measures import PredictionsBySplit, true_classes
+from trueface.unlearning.evaluation.measures import PredictionsBySplit
 
-Logits = NDArray[np.float32]
 Change = Callable[[Logits], Logits]
 
 
@@ -51,9 +50,9 @@ def ruins(honest: PredictionsBySplit, before: PredictionsBySplit, seed: int) -> 
     for degree in ("weights drawn anew", "noise 30 times as large"):
         yield _ruin("chance", degree, {AlarmKind.CHANCE, AlarmKind.BELOW_CHANCE, AlarmKind.LOST}, honest,
                     lambda logits, whole=degree[0] == "w": _noise(logits, draw, 0 if whole else 1, 30 * spread))  # type: ignore[misc]  # fmt: skip
-    known = len(np.unique(true_classes(honest["retain"])))
+    known = len(np.unique(honest["retain"].right_classes))
     for count in sorted({2, min(4, known), known}):
-        names = _permutation(np.unique(true_classes(honest["retain"])), classes, count, draw)
+        names = _permutation(np.unique(honest["retain"].right_classes), classes, count, draw)
         yield _ruin("labels permuted", f"{count} of {known}", {AlarmKind.PERMUTED, AlarmKind.BELOW_CHANCE, AlarmKind.LOST}, honest,
                     lambda logits, names=names: logits[:, names])  # type: ignore[misc]  # fmt: skip
     for points in (10, 20, 30):
@@ -116,18 +115,18 @@ def _lossy(
 ) -> PredictionsBySplit | None:
     """Return answers that are right that much less often than before; None of too little skill."""
     test, then = honest["test"], before["test"]
-    kept_rows = np.isin(true_classes(test), true_classes(honest["retain"]))
-    had = float((then.logits.argmax(1) == true_classes(then))[kept_rows].mean())
-    has = float((test.logits.argmax(1) == true_classes(test))[kept_rows].mean())
+    kept_rows = np.isin(test.right_classes, honest["retain"].right_classes)
+    had = float((then.predicted_classes == then.right_classes)[kept_rows].mean())
+    has = float((test.predicted_classes == test.right_classes)[kept_rows].mean())
     share = 1 - (had - loss) / max(has, 1e-9)  # of the right answers that are made wrong
     if had - loss < 1 / test.logits.shape[1] or share <= 0:
         return None
     return {name: _wronged(part, share, draw) for name, part in honest.items()}
 
 
-def _wronged(part: SamplePredictions, share: float, draw: np.random.Generator) -> SamplePredictions:
+def _wronged(part: Predictions, share: float, draw: np.random.Generator) -> Predictions:
     """Return answers of which a share of the right ones is wrong: another class has their logit."""
-    labels, logits = true_classes(part), part.logits.copy()
+    labels, logits = part.right_classes, part.logits.copy()
     hits = np.flatnonzero(logits.argmax(1) == labels)
     for row in draw.permutation(hits)[: round(share * len(hits))]:
         other = int(draw.choice(np.delete(np.arange(logits.shape[1]), labels[row])))
@@ -138,7 +137,7 @@ def _wronged(part: SamplePredictions, share: float, draw: np.random.Generator) -
 def _broken(honest: PredictionsBySplit, part: str, value: float) -> Ruin:
     logits = honest[part].logits.copy()
     logits[0, 0] = value
-    parts: Mapping[str, SamplePredictions] = {**honest, part: replace(honest[part], logits=logits)}
+    parts: Mapping[str, Predictions] = {**honest, part: replace(honest[part], logits=logits)}
     return Ruin(
         kind="not finite",
         degree=f"one {value} in {part}",

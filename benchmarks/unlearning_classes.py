@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.api import Job, Json
-from trueface.evaluation import predictions
 from trueface.jobs.classes import classification, forgetting
+from trueface.predictions.tables import read_npz
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 
@@ -59,9 +59,9 @@ def class_lines(folder: Path, images: Path, seeds: Sequence[int]) -> Iterator[Se
 
 def _tests(folder: Path, told: Record) -> tuple[float, float]:
     """Return test accuracy on classes that stay, and on the one that goes, in points."""
-    said = predictions.read(paths.predictions_after(folder))["test"]
-    gone = said.trained == told.forgotten[0]
-    right = said.logits.argmax(1) == said.trained
+    said = read_npz(paths.predictions_after(folder))["test"]
+    gone = said.labels == told.forgotten[0]
+    right = said.predicted_classes == said.labels
     return 100 * float(right[~gone].mean()), 100 * float(right[gone].mean())
 
 

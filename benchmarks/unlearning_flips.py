@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from launcher.api import Job, Json
 from trueface.data.sample import SampleSpec, make_sample
-from trueface.evaluation import predictions
 from trueface.evaluation.curves import calibration_error
-from trueface.evaluation.predictions import SamplePredictions
 from trueface.jobs import poisoning, unlearning
 from trueface.jobs import training as training_job
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import read_npz
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 
@@ -43,8 +41,8 @@ class Made:
     """One unlearned model and its predictions."""
 
     record: Record
-    before: Mapping[str, SamplePredictions]
-    after: Mapping[str, SamplePredictions]
+    before: Mapping[str, Predictions]
+    after: Mapping[str, Predictions]
 
     @property
     def test(self) -> float:
@@ -55,7 +53,7 @@ class Made:
     def ece(self) -> float:
         """Calibration error on the test list, 0 to 1."""
         said = self.after["test"]
-        return calibration_error(said.true.astype(np.int8), said.logits[:, 1].astype(np.float64))
+        return calibration_error(said.true_labels, said.margin)
 
 
 class Bench:
@@ -102,8 +100,8 @@ class Bench:
             raise FileNotFoundError(paths.unlearning(folder))
         return Made(
             record=record,
-            before=predictions.read(paths.predictions_before(folder)),
-            after=predictions.read(paths.predictions_after(folder)),
+            before=read_npz(paths.predictions_before(folder)),
+            after=read_npz(paths.predictions_after(folder)),
         )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.api import model_folder_name
-from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import write_csv
 from trueface.runtime import paths
 
 RACES = ("asian", "white", "black")
@@ -53,13 +54,10 @@ def write_tests(
         test = data if corrupt == "none" else f"{data}@corrupt={corrupt}"
         names = tuple(f"PreSocial/{images}/{n}.png" for n in range(COUNT))
         folder = run / model_folder_name(model)
-        table = Scores(
-            paths=names,
-            keys=names,
-            labels=np.full(COUNT, label, np.int8),
-            logits=np.asarray(values[label]),
+        table = Predictions.from_margin(
+            np.asarray(values[label]), np.full(COUNT, label, np.int8), ids=names, keys=names
         )
-        write_scores(paths.scores(folder, model, test), table)
+        write_csv(paths.scores(folder, model, test), table)
         settings = {"data_root": "data", "attributes": attributes, "corrupt": corrupt}
         metrics = paths.metrics(folder, test)
         metrics.parent.mkdir(parents=True, exist_ok=True)

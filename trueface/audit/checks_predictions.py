@@ -32,13 +32,13 @@ def constant(model: Model) -> Iterator[Outcome]:
     looked = False
     for scores in _of_both(model):
         looked = True
-        share = float(np.mean(scores.logits > 0))
+        share = float(np.mean(scores.predictions.margin > 0))
         if max(share, 1 - share) < CONSTANT:
             continue
-        fake = scores.labels == 1
+        fake = scores.predictions.labels == 1
         recall = [
-            float(np.mean((scores.logits > 0)[fake])),
-            float(np.mean((scores.logits <= 0)[~fake])),
+            float(np.mean((scores.predictions.margin > 0)[fake])),
+            float(np.mean((scores.predictions.margin <= 0)[~fake])),
         ]
         yield Finding(
             WARNING if model.is_chance_expected else FAULT,
@@ -46,9 +46,9 @@ def constant(model: Model) -> Iterator[Outcome]:
             f"{'fake' if share > 0.5 else 'real'}",
             "use the balanced accuracy, because the accuracy is only the share of one class",
             {
-                "images": len(scores.labels),
-                "called fake": int((scores.logits > 0).sum()),
-                "accuracy": round(float(np.mean((scores.logits > 0) == fake)), 4),
+                "images": len(scores.predictions),
+                "called fake": int((scores.predictions.margin > 0).sum()),
+                "accuracy": round(float(np.mean((scores.predictions.margin > 0) == fake)), 4),
                 "balanced accuracy": round(sum(recall) / 2, 4),
                 "data": scores.data,
             },
@@ -65,17 +65,21 @@ def below_chance(model: Model) -> Iterator[Outcome]:
     """Find a model that ranks real images above fakes more often than chance does."""
     looked = False
     for scores in _of_both(model):
-        if not np.isfinite(scores.logits).all():
+        if not np.isfinite(scores.predictions.margin).all():
             continue
         looked = True
-        if rough_auc(scores.labels, scores.logits) >= 0.5:
+        if rough_auc(scores.predictions.labels, scores.predictions.margin) >= 0.5:
             continue  # an interval takes a second; no interval around it is below one half
-        auc = evaluate_scores(scores.labels, scores.logits, keys=scores.keys).metrics.get("auc")
+        auc = evaluate_scores(
+            scores.predictions.labels, scores.predictions.margin, keys=scores.predictions.keys
+        ).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
             yield _worse(scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
             continue
-        pictures = [key.replace("/", "_") for key in scores.keys]  # all of one source
-        auc = evaluate_scores(scores.labels, scores.logits, keys=pictures).metrics.get("auc")
+        pictures = [key.replace("/", "_") for key in scores.predictions.keys]  # all of one source
+        auc = evaluate_scores(
+            scores.predictions.labels, scores.predictions.margin, keys=pictures
+        ).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
             yield _worse(scores, auc, severity=WARNING, by_images=True)
     if not looked:
@@ -86,7 +90,7 @@ def below_chance(model: Model) -> Iterator[Outcome]:
 def _worse(
     scores: PooledScores, auc: IntervalEstimate, *, severity: Severity, by_images: bool = False
 ) -> Finding:
-    sources = len({key.rpartition("/")[0] for key in scores.keys})
+    sources = len({key.rpartition("/")[0] for key in scores.predictions.keys})
     of = "over images; over sources it contains 0.5" if by_images else "over sources and images"
     return Finding(
         severity,
@@ -99,7 +103,7 @@ def _worse(
             "interval's high end": round(auc.high, 4),
             "interval": of,
             "sources": sources,
-            "images": len(scores.labels),
+            "images": len(scores.predictions),
             "data": scores.data,
         },
     )
@@ -125,8 +129,8 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
     if not tables:
         yield Gap(_no_scores(model))
         return
-    logits = np.concatenate([scores.logits for scores in tables])
-    labels = np.concatenate([scores.labels for scores in tables])
+    logits = np.concatenate([scores.predictions.margin for scores in tables])
+    labels = np.concatenate([scores.predictions.labels for scores in tables])
     finite = np.isfinite(logits)
     logits, labels = logits[finite], labels[finite]
     ceiling = abs(math.log((1 - rate) / rate)) if 0 < rate < 1 else math.inf
@@ -166,7 +170,7 @@ def undefined(model: Model) -> Iterator[Outcome]:
         if test.scores is None:
             yield Gap(f"{test.data}: {test.trouble}")
             continue
-        broken = int(np.count_nonzero(~np.isfinite(test.scores.logits)))
+        broken = int(np.count_nonzero(~np.isfinite(test.scores.margin)))
         if broken or not len(test.scores):
             yield Finding(
                 FAULT,
@@ -177,14 +181,14 @@ def undefined(model: Model) -> Iterator[Outcome]:
                 {"not finite": broken, "images": len(test.scores)},
             )
     tables = pool_scores(model)
-    if tables and not any(len(np.unique(scores.labels)) == 2 for scores in tables):
+    if tables and not any(len(np.unique(scores.predictions.labels)) == 2 for scores in tables):
         yield Finding(
             WARNING,
             "all tests have one class, so AUC and balanced accuracy are undefined",
             "also test the other class with the same modifiers",
             {
-                "fake": sum(int(scores.labels.sum()) for scores in tables),
-                "real": sum(int((scores.labels == 0).sum()) for scores in tables),
+                "fake": sum(int(scores.predictions.labels.sum()) for scores in tables),
+                "real": sum(int((scores.predictions.labels == 0).sum()) for scores in tables),
             },
         )
     if not model.tests:
@@ -230,7 +234,7 @@ def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
 
 def _of_both(model: Model) -> Iterator[PooledScores]:
     for scores in pool_scores(model):
-        if len(np.unique(scores.labels)) == 2:
+        if len(np.unique(scores.predictions.labels)) == 2:
             yield scores
 
 

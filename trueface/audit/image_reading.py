@@ -22,7 +22,7 @@ from trueface.data.image_headers import Header, sample_headers
 from trueface.data.index import Image
 from trueface.evaluation.group_columns import DEFAULT_GROUP_COLUMNS
 from trueface.evaluation.group_rates import GAP, count_by_group, group_gaps, permutation_baselines
-from trueface.evaluation.score_tables import Scores, merge
+from trueface.predictions.predictions import Predictions, merge
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json, file_sha256
 
@@ -199,7 +199,7 @@ class GroupReader:
         self, tested: Sequence[tuple[AuditedTest, Place | None]], columns: Sequence[str]
     ) -> tuple[list[GroupTest], list[str]]:
         """Return the tests of each place and modifiers as one, as a gap needs no class alone."""
-        together: dict[tuple[Place, frozenset[str]], list[tuple[str, Scores]]] = {}
+        together: dict[tuple[Place, frozenset[str]], list[tuple[str, Predictions]]] = {}
         for test, place in tested:
             if place is not None and test.scores is not None and test.scores.names_images:
                 tables = together.setdefault((place, test.modifiers), [])
@@ -209,7 +209,7 @@ class GroupReader:
         for (place, _), tables in together.items():
             data = "&".join(name for name, _ in tables)
             scores = merge(table for _, table in tables)
-            groups, trouble = self._columns(place, scores.paths, columns)
+            groups, trouble = self._columns(place, scores.ids, columns)
             troubles += [f"{data}: {trouble}"] if trouble else []
             measured += [
                 GroupTest(
@@ -254,11 +254,11 @@ class GroupReader:
         return project / Path(data_root).expanduser() if isinstance(data_root, str) else None
 
 
-def fpr_gap(scores: Scores, groups: Sequence[str | None]) -> tuple[float | None, float | None]:
+def fpr_gap(scores: Predictions, groups: Sequence[str | None]) -> tuple[float | None, float | None]:
     """Return the FPR gap over the images that have a group, and its floor. None if undefined."""
     rows = [row for row, group in enumerate(groups) if group is not None]
     known = [groups[row] for row in rows]
-    logits = scores.logits[rows]
+    logits = scores.margin[rows]
     if not rows or not np.isfinite(logits).all():
         return None, None
     names = sorted_group_names(known)

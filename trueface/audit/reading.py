@@ -38,9 +38,9 @@ from trueface.audit.run_folders import (
 from trueface.data.index import Image
 from trueface.data.splits import NAMES, load_split, split_images
 from trueface.data.vocabulary import BUILT_IN, SUBSETS, UNSHARED, DataIdResolver, names_real
-from trueface.evaluation import score_tables
-from trueface.evaluation.score_tables import Scores
 from trueface.poisoning.poison_record import fingerprint, read_record
+from trueface.predictions import tables
+from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, RecordError, UsageError
 from trueface.runtime.files import Json, file_sha256, read_json
@@ -89,7 +89,7 @@ class Reader:
         default_factory=lambda: cache(os.path.isfile), init=False
     )
     _lists: dict[Path, SplitKeys] = field(default_factory=dict, init=False)
-    _scores: dict[Path, tuple[Scores | None, str]] = field(default_factory=dict, init=False)
+    _scores: dict[Path, tuple[Predictions | None, str]] = field(default_factory=dict, init=False)
     _trained: dict[tuple[str, str, str], _Trained] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -220,10 +220,10 @@ class Reader:
                 lists=lists,
             )
 
-    def _scores_of(self, path: Path) -> tuple[Scores | None, str]:
+    def _scores_of(self, path: Path) -> tuple[Predictions | None, str]:
         if path not in self._scores:
             try:
-                self._scores[path] = score_tables.load(path, finite=False), ""
+                self._scores[path] = tables.load(path, finite=False), ""
             except DataError as error:
                 self._scores[path] = None, str(error)
         return self._scores[path]
@@ -250,7 +250,7 @@ class Reader:
         self, origin: _Origin, trained: _Trained, tests: tuple[AuditedTest, ...]
     ) -> FileSurvey:
         tables = [test.scores for test in tests if test.scores is not None]
-        named = (table.paths for table in tables if table.names_images)
+        named = (table.ids for table in tables if table.names_images)
         tested = {f"{origin.root}/{name}" for name in chain.from_iterable(named)}
         there = sorted(filter(self._is_file, tested))
         name = f"{origin.root}\0{origin.split}\0{origin.images}"
@@ -275,11 +275,11 @@ class Reader:
             if then is None:
                 trouble = why
                 continue
-            sizes.append(np.abs(then.logits[np.isfinite(then.logits)]))
+            sizes.append(np.abs(then.margin[np.isfinite(then.margin)]))
             now = ours.get(data)
             if now is not None and len(now):
                 compared += 1
-                if np.array_equal(np.sort(then.logits), np.sort(now.logits)):  # old ones shuffled
+                if np.array_equal(np.sort(then.margin), np.sort(now.margin)):  # old ones shuffled
                     equal.append(data)
         return BaseModel(
             name=whose,

@@ -17,9 +17,8 @@ import numpy as np
 from trueface.data.attribute_table import UNKNOWN, AttributeCounts
 from trueface.data.equal_files import Contradiction
 from trueface.data.image_headers import Header
-from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.score_tables import Scores
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.files import Json
 from trueface.training.history import Epoch
 
@@ -99,7 +98,7 @@ class AuditedTest(NamedTuple):
 
     data: str  # of a test under a condition: with that, as in `gan2:pre@corrupt=jpeg50`
     modifiers: frozenset[str]
-    scores: Scores | None
+    scores: Predictions | None
     trouble: str  # why there are no scores
     metrics: Mapping[str, Json]  # as the test wrote them; empty where it wrote none
     expected: int | None  # unshared images of this data in the split's test list, where known
@@ -189,9 +188,7 @@ class PooledScores(NamedTuple):
     """The scores of a model over all tests under the same modifiers."""
 
     data: str
-    keys: tuple[str, ...]
-    labels: Labels
-    logits: Floats
+    predictions: Predictions  # with keys
 
 
 def number(record: Mapping[str, Json], key: str) -> float | None:
@@ -210,29 +207,29 @@ def mapping(
 
 def pool_scores(model: Model) -> tuple[PooledScores, ...]:
     """Return a model's scores, joined for each set of modifiers; an image counts once."""
-    groups: dict[frozenset[str], list[tuple[str, Scores]]] = {}
+    groups: dict[frozenset[str], list[tuple[str, Predictions]]] = {}
     for test in model.tests:
         if test.scores is not None and len(test.scores):
             groups.setdefault(test.modifiers, []).append((test.data, test.scores))
     return tuple(map(_pool, groups.values()))
 
 
-def _pool(tests: list[tuple[str, Scores]]) -> PooledScores:
+def _pool(tests: list[tuple[str, Predictions]]) -> PooledScores:
     rows: dict[tuple[str, str], tuple[str, int, float]] = {}
     for data, scores in tests:
         named = scores.names_images
         for path, key, label, logit in zip(
-            scores.paths, scores.keys, scores.labels, scores.logits, strict=True
+            scores.ids, scores.keys, scores.labels, scores.margin, strict=True
         ):
             # the original named no image: its rows are identified by test and position
             place = ("", path) if named else (data, path)
             rows.setdefault(place, (key if named else f"{data}/{key}", int(label), logit))
-    return PooledScores(
-        "&".join(data for data, _ in tests),
-        tuple(key for key, _, _ in rows.values()),
-        np.array([label for _, label, _ in rows.values()], np.int8),
+    predictions = Predictions.from_margin(
         np.array([logit for _, _, logit in rows.values()], np.float64),
+        np.array([label for _, label, _ in rows.values()], np.int8),
+        keys=tuple(key for key, _, _ in rows.values()),
     )
+    return PooledScores("&".join(data for data, _ in tests), predictions)
 
 
 def cramers_v(cells: AttributeCounts) -> float:

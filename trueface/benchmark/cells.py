@@ -24,9 +24,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.benchmark.conditions import FOLDER, INDEX, Condition, Setting
 from trueface.data.image_headers import Shortcut
-from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.operating_threshold import Calibration
+from trueface.predictions.predictions import Predictions
 from trueface.runtime import npz_files
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json, write_atomic, write_json
@@ -42,11 +42,9 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellScores:
-    """The logits of one model in one cell, in the order of the dataset."""
+    """The predictions of one model in one cell, in the order of the dataset."""
 
-    paths: tuple[str, ...]  # below the data root
-    labels: Labels  # (N,) 1 fake
-    logits: Floats  # (N,) positive = fake
+    predictions: Predictions  # with paths below the data root as identifiers
     before: Floats | None = None  # (N,) of the same images before an attack
     psnr: Floats | None = None  # (N,) dB, of the attacked images; inf where nothing changed
     threshold: float = 0.0  # of an attack: the logit above which the model calls an image fake
@@ -163,11 +161,12 @@ def identity_of(facts: Mapping[str, Json]) -> str:
 
 def write_scores(path: Path, scores: CellScores, identity: str) -> None:
     """Write the scores of a cell, atomically."""
+    table = scores.predictions
     arrays: dict[str, NDArray[Any]] = {
         "identity": np.array([identity]),
-        "paths": np.array(scores.paths, dtype=np.str_),
-        "labels": scores.labels.astype(np.int8),
-        "logits": scores.logits.astype(np.float64),
+        "paths": np.array(table.ids, dtype=np.str_),
+        "labels": table.labels.astype(np.int8),
+        "logits": table.margin,
         "threshold": np.array(scores.threshold),
     }
     for name, values in (("before", scores.before), ("psnr", scores.psnr)):
@@ -190,24 +189,24 @@ def read_scores(path: Path) -> CellScores:
         further = {
             name: arrays[name].astype(np.float64) for name in ("before", "psnr") if name in arrays
         }
+        names = tuple(map(str, arrays["paths"].tolist()))
+        labels, logits = arrays["labels"].astype(np.int8), arrays["logits"].astype(np.float64)
+        if not len(names) == len(labels) == len(logits):
+            raise DataError(f"the columns of score file {path} have different lengths")
         scores = CellScores(
-            paths=tuple(map(str, arrays["paths"].tolist())),
-            labels=arrays["labels"].astype(np.int8),
-            logits=arrays["logits"].astype(np.float64),
+            predictions=Predictions.from_margin(logits, labels, ids=names),
             threshold=float(arrays.get("threshold", 0.0)),
             **further,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"cannot read score file {path}: {error}") from error
-    if not len(scores.paths) == len(scores.labels) == len(scores.logits):
-        raise DataError(f"the columns of score file {path} have different lengths")
-    for logits in (scores.logits, scores.before):
-        if logits is None:
+    for values in (logits, scores.before):
+        if values is None:
             continue
-        broken = np.flatnonzero(~np.isfinite(logits))
+        broken = np.flatnonzero(~np.isfinite(values))
         if len(broken):
             raise DataError(
-                f"score file {path}: the logit {logits[broken[0]]} of {scores.paths[broken[0]]} is not a "
+                f"score file {path}: the logit {values[broken[0]]} of {names[broken[0]]} is not a "
                 f"finite number ({len(broken)} of {len(logits)} rows)"
             )
     return scores

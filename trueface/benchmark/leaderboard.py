@@ -435,15 +435,15 @@ def _delong(
     if len(clean) != 1:
         return
     single = {
-        group.name: scores
+        group.name: scores.predictions
         for group in groups
         if len(results := group.cells[clean[0]]) == 1 and (scores := results[0].scores) is not None
     }
     for (first, one), (second, other) in combinations(single.items(), 2):
-        if one.paths != other.paths:
+        if one.ids != other.ids:
             continue
         try:
-            p = delong(one.labels, one.logits, other.logits).p
+            p = delong(one.labels, one.margin, other.margin).p
         except DataError:  # too few of a class
             continue
         if p is not None:

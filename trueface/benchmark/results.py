@@ -263,7 +263,7 @@ def _results(
         measured = CellMeasures(marked=RankMark("not run", cell.reason))
         entries: list[Entry] = []
         if scores is not None:
-            entries = [images[path] for path in scores.paths]
+            entries = [images[path] for path in scores.predictions.ids]
             measured = evaluate_cell(cell, scores, facts, entries, clean)
         if decisive and not measured.marked.mark:  # the file format alone predicts the class
             measured = replace(measured, marked=RankMark("confounded", decisive[0]))
@@ -285,7 +285,7 @@ def _read_cell(folder: Path, cell: Cell, images: Collection[str]) -> tuple[Cell,
         return cell, None
     try:
         scores = cells.read_scores(folder / cell.file)
-        strange = set(scores.paths).difference(images)
+        strange = set(scores.predictions.ids).difference(images)
         if not strange:
             return cell, scores
         reason = (
@@ -332,7 +332,7 @@ def evaluate_unattacked(
         keys: (N,) of the images; rows with one key are resampled together.
         sources: (N,) the folder of each below Real/ or Fake/.
     """
-    labels, logits = scores.labels, scores.logits
+    labels, logits = scores.predictions.labels, scores.predictions.margin
     counts = _counts(labels)
     shares = tuple(_shares(labels, logits > 0, sources))
     if 0 in counts:
@@ -390,9 +390,9 @@ def evaluate_attacked(scores: CellScores) -> CellMeasures:
     Only images that were right before count. Otherwise a detector that predicts only real could not be
     attacked, and one that predicts only fake would be safe.
     """
-    labels, at = scores.labels, scores.threshold
-    before = scores.before if scores.before is not None else scores.logits
-    was, after = before > at, scores.logits > at
+    labels, logits, at = scores.predictions.labels, scores.predictions.margin, scores.threshold
+    before = scores.before if scores.before is not None else logits
+    was, after = before > at, logits > at
     successes, shares = [], []
     for label, goal in ((1, "evasion"), (0, "defamation")):
         chosen, kind = labels == label, KINDS[label]
@@ -401,7 +401,7 @@ def evaluate_attacked(scores: CellScores) -> CellMeasures:
         shares += [
             _share(f"called_fake_before:{kind}", was[chosen], at),
             _share(f"called_fake:{kind}", after[chosen], at),
-            _median(f"logit_shift:{kind}", (scores.logits - before)[right]),
+            _median(f"logit_shift:{kind}", (logits - before)[right]),
         ]
     if scores.psnr is not None:
         shares.append(_median("psnr", scores.psnr[np.isfinite(scores.psnr)]))

@@ -20,7 +20,7 @@ from trueface.runtime import paths
 from trueface.unlearning.settings import UnlearnSettings
 
 if TYPE_CHECKING:  # torch takes seconds to import
-    from trueface.evaluation.predictions import SamplePredictions
+    from trueface.predictions.predictions import Predictions
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ def write_results(
         rival: the results of a clean model, see `rival`.
     """
     # torch takes seconds to import; help and wrong arguments must not wait for it
-    from trueface.evaluation import predictions
+    from trueface.predictions.tables import read_npz
 
-    before = predictions.read(paths.predictions_before(folder))
-    after = predictions.read(paths.predictions_after(folder))
+    before = read_npz(paths.predictions_before(folder))
+    after = read_npz(paths.predictions_after(folder))
     results: dict[str, Json] = {}
     for name in MEASURED:
         for when, parts in (("before", before), ("after", after)):
@@ -94,16 +94,16 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
     return {"test": measures["accuracy"], "called_fake": measures["called_fake"]}
 
 
-def balanced(predicted: "SamplePredictions") -> float | None:
+def balanced(predicted: "Predictions") -> float | None:
     """Return the mean of both classes' accuracies against the truth; None without both classes."""
-    has_both = set(predicted.true.tolist()) == {0, 1}
+    has_both = set(predicted.true_labels.tolist()) == {0, 1}
     return predicted.balanced_accuracy("true") if has_both else None
 
 
-def constant(predicted: "SamplePredictions") -> str | None:
+def constant(predicted: "Predictions") -> str | None:
     """Return the class that a constant model gives to every image; None of any other model."""
-    called = predicted.logits.argmax(1)
-    if len(set(predicted.true.tolist())) < 2 or (called != called[0]).any():
+    called = predicted.predicted_classes
+    if len(set(predicted.true_labels.tolist())) < 2 or (called != called[0]).any():
         return None
     return CLASSES[int(called[0])]
 

@@ -19,7 +19,7 @@ from trueface.audit.run_folders import (
 )
 from trueface.evaluation.intervals import Difference, IntervalEstimate
 from trueface.evaluation.over_seeds import MissingModels
-from trueface.evaluation.score_tables import OLD_SUFFIXES
+from trueface.predictions.tables import OLD_SUFFIXES
 from trueface.runtime.errors import DataError, MachineError, install_command
 from trueface.runtime.paths import CONDITIONS
 

@@ -35,8 +35,9 @@ from trueface.evaluation.measurement import (
     sources_json,
 )
 from trueface.evaluation.metric import Metric, resampled_values
-from trueface.evaluation.score_tables import OLD_SUFFIXES, SUFFIXES, Scores, load, merge
 from trueface.evaluation.significance import DeLong, ImagePairs, McNemar, delong, mcnemar, pair
+from trueface.predictions.predictions import Predictions, merge
+from trueface.predictions.tables import OLD_SUFFIXES, SUFFIXES, load
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
@@ -52,11 +53,11 @@ class ComparisonInput(NamedTuple):
 
     title: str
     files: tuple[Path, ...]
-    scores: Scores
+    scores: Predictions
     notes: tuple[str, ...]  # what a reader has to know of them
 
 
-def merged_scores(*places: Path) -> Scores:
+def merged_scores(*places: Path) -> Predictions:
     """Return the merged scores of a model's folder, a run's folder, or score files.
 
     Raises:
@@ -137,22 +138,22 @@ def _of_model(folder: Path) -> tuple[Path, ...]:
     return tuple(ours or files)
 
 
-def _name_rows(scores: Scores, file: Path, number: int) -> Scores:
+def _name_rows(scores: Predictions, file: Path, number: int) -> Predictions:
     """Give the rows of an old file names that no other file's rows have."""
     if scores.names_images:
         return scores
     data = file.stem.rpartition(BETWEEN)[2]
     start = number << 32  # no file has so many rows
     names = tuple(f"{data}/#{start + row}" for row in range(len(scores)))
-    return replace(scores, paths=names, keys=names)
+    return replace(scores, ids=names, keys=names)
 
 
-def _notes(tables: Sequence[Scores], merged: Scores) -> list[str]:
-    first = dict(zip(merged.paths, merged.logits.tolist(), strict=True))
+def _notes(tables: Sequence[Predictions], merged: Predictions) -> list[str]:
+    first = dict(zip(merged.ids, merged.margin.tolist(), strict=True))
     differing = sum(
         first[path] != logit
         for table in tables[1:]
-        for path, logit in zip(table.paths, table.logits.tolist(), strict=True)
+        for path, logit in zip(table.ids, table.margin.tolist(), strict=True)
     )
     notes = []
     if differing:
@@ -163,7 +164,7 @@ def _notes(tables: Sequence[Scores], merged: Scores) -> list[str]:
         notes.append(
             "some files do not name their images, so an image that is also in another file counts twice"
         )
-    share = float(np.mean(merged.logits > 0))
+    share = float(np.mean(merged.margin > 0))
     if share in {0.0, 1.0}:
         notes.append(f"every image was predicted {'fake' if share else 'real'}")
     return notes
@@ -257,7 +258,7 @@ def compare(
     )
 
 
-def contrast(before: Scores, after: Scores, *, same_order: bool = False) -> Contrast:
+def contrast(before: Predictions, after: Predictions, *, same_order: bool = False) -> Contrast:
     """Return the measures of two tables, one of which may be empty, and their differences, with intervals.
 
     Tables of the same images are resampled together, so that images that are hard for both cancel out.
@@ -273,7 +274,7 @@ def contrast(before: Scores, after: Scores, *, same_order: bool = False) -> Cont
         several = bool(len(before) and len(after))  # then the resamples differ as well
         sides = [
             evaluate_with_resamples(
-                table.labels, table.logits, keys=table.keys, seed=at if several else 0
+                table.labels, table.margin, keys=table.keys, seed=at if several else 0
             )
             if len(table)
             else None
@@ -323,7 +324,7 @@ def difference(
     return interval_from_error(value, error, metric.difference_scale)
 
 
-def _whole_pairs(before: Scores, after: Scores, *, same_order: bool) -> ImagePairs | None:
+def _whole_pairs(before: Predictions, after: Predictions, *, same_order: bool) -> ImagePairs | None:
     try:
         pairs = pair(before, after, same_order=same_order)
     except DataError:  # reported once, for the whole tables
@@ -398,10 +399,10 @@ def _answers(name: str, logits: Floats) -> NDArray[np.intp]:
 
 
 def _parts(
-    before: Scores,
-    after: Scores,
+    before: Predictions,
+    after: Predictions,
     kind: Literal["subsets", "modifiers"],
-    contrasted: Callable[[Scores, Scores], Contrast],
+    contrasted: Callable[[Predictions, Predictions], Contrast],
 ) -> dict[str, Contrast]:
     """Return the contrast of each subset or modifier that is in either table."""
     names = [np.array(getattr(table, kind)) for table in (before, after)]

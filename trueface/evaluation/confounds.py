@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trueface.data.image_headers import DECIDING, Shortcut, shortcuts_of
-from trueface.evaluation.score_tables import GroupedTests
+from trueface.evaluation.finished_tests import GroupedTests
 
 MARK = "confounded"  # as the benchmark marks such rows
 
@@ -30,10 +30,10 @@ class TestedFiles:
         scores, root = tests.scores, tests.tests[0].root
         if not (root and scores.names_images):
             return None
-        key = (root, scores.paths)  # models are tested on the same images
+        key = (root, scores.ids)  # models are tested on the same images
         if key not in self._known:
             place = self.project / Path(root).expanduser()
-            labels = zip(scores.paths, scores.labels.tolist(), strict=True)
+            labels = zip(scores.ids, scores.labels.tolist(), strict=True)
             files = {f"{place}/{path}": label for path, label in labels}
             self._known[key] = _confound(files)
             first = next(iter(files), None)

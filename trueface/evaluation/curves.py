@@ -24,7 +24,7 @@ NONE = np.float32(1e-9)  # in the place of 0 called fake
 
 BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
 LEAST_SURE = 0.5  # of two classes the predicted one has at least this: where the first bin begins
-Labels = NDArray[np.int8]
+Labels = NDArray[np.int8 | np.int64]
 # float32 of resamples, which is quick and exact to 2²⁴; float64 of a table itself
 Sums = NDArray[Any]
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trueface.evaluation import curves
+from trueface.evaluation.finished_tests import finite_tests, group_tests
 from trueface.evaluation.group_columns import AttributeFiles, GroupColumn, Missing, read_original
 from trueface.evaluation.group_rates import (
     GAP,
@@ -49,7 +50,7 @@ from trueface.evaluation.over_seeds import (
     strip_seed,
     summarize_seeds,
 )
-from trueface.evaluation.score_tables import Scores, finite_tests, group_tests
+from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
@@ -292,14 +293,14 @@ class _GroupedScores(NamedTuple):
     model: str
     data: str
     pooled: bool
-    scores: Scores
+    scores: Predictions
     column: GroupColumn
     validation: ValidationThreshold
     attributes: tuple[str, ...]
     note: str = ""
 
     @property
-    def grouped_scores(self) -> Scores:
+    def grouped_scores(self) -> Predictions:
         """The rows that have a group."""
         return self.scores.rows(self.column.rows)
 
@@ -431,7 +432,7 @@ def _compared(
     for each in tables:
         scores = each.grouped_scores
         # in one order for all models, as their resamples are paired by it
-        scores = scores.rows(np.argsort(np.array(scores.paths)))
+        scores = scores.rows(np.argsort(np.array(scores.ids)))
         fake = scores.labels == 1
         if fake.all() or not fake.any():
             kind = "fake" if fake.any() else "real"
@@ -440,8 +441,8 @@ def _compared(
             )
             continue
         weights = resamples(scores.keys, scores.labels)
-        here = areas.setdefault((each.data, scores.paths), {})
-        here[each.model] = curves.resampled_area(fake, scores.logits, weights)
+        here = areas.setdefault((each.data, scores.ids), {})
+        here[each.model] = curves.resampled_area(fake, scores.margin, weights)
     for (data, _), of_models in areas.items():
         seeds: dict[str, list[str]] = {}
         for model in of_models:
@@ -485,7 +486,7 @@ def _row(grouped: _GroupedScores, area: _Compared) -> FairnessRow:
 
     def table(at: float, beside: GroupTable | None = None) -> GroupTable:
         return GroupTable.from_logits(
-            scores.labels, scores.logits, column.groups, column.names, at, beside=beside
+            scores.labels, scores.margin, column.groups, column.names, at, beside=beside
         )
 
     even = table(0.0)

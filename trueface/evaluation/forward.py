@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from trueface.data.dataset import Batch
 from trueface.data.examples import Examples
 from trueface.data.prefetching import closing
-from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
 from trueface.models.logits import as_multiclass_logits
+from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
@@ -69,7 +69,7 @@ def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
 
 def predict_examples(
     model: nn.Module, examples: Examples, watch: RunContext, ids: Sequence[str] | None = None
-) -> SamplePredictions:
+) -> Predictions:
     """Return the outputs of a model for samples, without augmentation, in evaluation mode.
 
     Args:
@@ -94,9 +94,9 @@ def predict_examples(
     rows = {position: row for row, position in enumerate(examples.positions)}
     chosen = [rows[position] for position in seen]
     true = examples.true or (UNKNOWN,) * len(examples)
-    return SamplePredictions(
+    return Predictions(
         logits=outputs,
-        trained=np.array([examples.trained[row] for row in chosen], np.int64),
-        true=np.array([true[row] for row in chosen], np.int64),
+        labels=np.array([examples.trained[row] for row in chosen], np.int64),
+        true_labels=np.array([true[row] for row in chosen], np.int64),
         ids=() if ids is None else tuple(ids[row] for row in chosen),
     )

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.data.attributes import Attributes
+from trueface.evaluation.finished_tests import GroupedTests
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.score_tables import GroupedTests, Scores
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UnknownName
 
 # columns that are shown where none are named
@@ -91,7 +92,7 @@ class AttributeFiles:
         usual = (
             tuple(name for name in DEFAULT_GROUP_COLUMNS if name in table.columns) or table.columns
         )
-        paths, missing = tests.scores.paths, self.missing or _missing(tests)
+        paths, missing = tests.scores.ids, self.missing or _missing(tests)
         if not table.columns:
             raise DataError(
                 f"{', '.join(map(str, files))}: no group column. Add one, such as gender, next to the paths."
@@ -152,7 +153,7 @@ def _missing(tests: GroupedTests) -> Missing:
 class OriginalScores(NamedTuple):
     """The predictions of a folder of the original's files, all groups together."""
 
-    scores: Scores
+    scores: Predictions
     groups: tuple[str, ...]  # (N,) of each row: "male-asian"
     note: str  # what has to be known of the logits
 
@@ -210,11 +211,11 @@ def read_original(folder: Path) -> OriginalScores:
         f"{name}/{row}" for name, (labels, _, _) in tables.items() for row in range(len(labels))
     ]
     return OriginalScores(
-        scores=Scores(
-            paths=tuple(rows),
+        scores=Predictions.from_margin(
+            np.concatenate([logits for _, logits, _ in tables.values()]),
+            np.concatenate([labels for labels, _, _ in tables.values()]),
+            ids=tuple(rows),
             keys=tuple(rows),
-            labels=np.concatenate([labels for labels, _, _ in tables.values()]),
-            logits=np.concatenate([logits for _, logits, _ in tables.values()]),
         ),
         groups=tuple(groups),
         note="; ".join(_notes(tables)),

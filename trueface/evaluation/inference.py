@@ -33,17 +33,10 @@ from trueface.features.bank import Bank
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBackbone
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import REPORT_EVERY_S, RunContext
-
-
-class ImageScores(NamedTuple):
-    """The outputs of a model, one row per image that could be read."""
-
-    positions: NDArray[np.int64]  # (N,) in the set, rising
-    labels: NDArray[np.int8]  # (N,) as the set has them
-    logits: NDArray[np.float64]  # (N,) positive = fake
 
 
 def evaluate(
@@ -53,8 +46,8 @@ def evaluate(
     total: int,
     watch: RunContext,
     answer: Callable[[Tensor], Tensor] | None = None,
-) -> ImageScores:
-    """Return the outputs of `model` for every image of one pass.
+) -> Predictions:
+    """Return the outputs of `model` for every image of one pass, by their position in the set.
 
     Args:
         model: from pixels to one logit an image.
@@ -85,8 +78,8 @@ def evaluate(
         raise JobError(f"none of the {total} images was scored")
     watch.progress(step=len(rows), total=total)
     logits, labels, positions = in_order(rows).numpy().T
-    return ImageScores(
-        positions=positions.astype(np.int64), labels=labels.astype(np.int8), logits=logits.copy()
+    return Predictions.from_margin(
+        logits.copy(), labels.astype(np.int8), positions=positions.astype(np.int64)
     )
 
 
@@ -97,7 +90,7 @@ def evaluate_images(
     *,
     constant: bool,
     store: FeatureStore | None = None,
-) -> ImageScores:
+) -> Predictions:
     """Return the outputs of a detector for every image of a feed.
 
     Args:
@@ -129,7 +122,7 @@ Keep = Callable[[Image, Tensor], None]  # an image, and its pixels (3, H, W) uin
 class AttackResult(NamedTuple):
     """The effect of an attack on the images of a dataset, one row per image in the order of the outputs."""
 
-    answers: ImageScores  # to the images as they were saved after the attack
+    answers: Predictions  # to the images as they were saved after the attack
     tried: NDArray[np.bool_]  # (N,) the images that were attacked
     psnr: NDArray[np.float64]  # (N,) decibels; infinite where no pixel moved
     largest_change: int  # grey levels, before the images were saved
@@ -155,7 +148,7 @@ def select_per_class(images: Sequence[Image], count: int) -> tuple[Image, ...]:
 
 def attack_images(
     feed: ImageLoader,
-    clean: ImageScores,
+    clean: Predictions,
     attack: Attack,
     *,
     score: Score,
@@ -185,9 +178,9 @@ def attack_images(
     Raises:
         JobError: stopped, or an attack that went wrong.
     """
-    right = (clean.logits > threshold) == (clean.labels == 1)
+    right = (clean.margin > threshold) == (clean.labels == 1)
     rows = {position: row for row, position in enumerate(clean.positions.tolist())}
-    logits, psnr = clean.logits.copy(), np.full(len(rows), np.inf)
+    logits, psnr = clean.margin.copy(), np.full(len(rows), np.inf)
     largest = done = 0
     asked = target.queries
     for batch in feed.iter_positions(list(rows), 0):
@@ -215,7 +208,7 @@ def attack_images(
     if not np.isfinite(logits).all():
         raise JobError(f"a logit under attack {attack} is not finite. The model is broken.")
     return AttackResult(
-        answers=clean._replace(logits=logits),
+        answers=clean.with_margin(logits),
         tried=right,
         psnr=psnr,
         largest_change=largest,
@@ -224,7 +217,7 @@ def attack_images(
     )
 
 
-def outcome(clean: ImageScores, attacked: AttackResult) -> dict[str, Json]:
+def outcome(clean: Predictions, attacked: AttackResult) -> dict[str, Json]:
     """Return the success of an attack, separately for evasion and defamation."""
     return {
         "evasion": _turned(clean, attacked, label=1),
@@ -234,12 +227,12 @@ def outcome(clean: ImageScores, attacked: AttackResult) -> dict[str, Json]:
     }
 
 
-def _turned(clean: ImageScores, attacked: AttackResult, *, label: int) -> dict[str, Json]:
+def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[str, Json]:
     """Return how many images of a class an attack turned, of those that had been called right."""
     of_class = clean.labels == label
     tried = of_class & attacked.tried
     count = int(tried.sum())
-    before, after = clean.logits - attacked.threshold, attacked.answers.logits - attacked.threshold
+    before, after = clean.margin - attacked.threshold, attacked.answers.margin - attacked.threshold
     facts: dict[str, Json] = {
         "images": int(of_class.sum()),
         "attacked": count,

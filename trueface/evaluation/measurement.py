@@ -26,7 +26,7 @@ from trueface.evaluation.intervals import (
     resamples,
 )
 from trueface.evaluation.metric import Metric, SourceSample, resampled_values
-from trueface.evaluation.score_tables import Scores
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json
 
@@ -161,7 +161,7 @@ def evaluate_with_resamples(
     )
 
 
-def subset_masks(scores: Scores) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def subset_masks(scores: Predictions) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Yield the rows (N,) of each subset of a score table, then of each modifier, in the order of its rows.
 
     A subset is the folder of the key ("StyleGAN2/conf-f-psi-1"); with it stand all images of the other class under

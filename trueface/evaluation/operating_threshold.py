@@ -15,7 +15,7 @@ from trueface.runtime.files import Json
 
 # not those of `bootstrap`: trainings do not depend on how intervals are made
 Floats = NDArray[np.float64]
-Labels = NDArray[np.int8]
+Labels = NDArray[np.int8 | np.int64]
 
 LEAST, MOST = 1e-3, 1e3  # of the slope, in the inverse of the logits' root mean square
 PLACES = 513  # quantiles of the logits that are tried as a threshold

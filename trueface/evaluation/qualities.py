@@ -9,6 +9,11 @@ import numpy as np
 
 from trueface.evaluation import curves
 from trueface.evaluation.curves import Labels, probabilities
+from trueface.evaluation.finished_tests import (
+    FinishedTest,
+    finite_tests,
+    group_tests,
+)
 from trueface.evaluation.intervals import (
     Difference,
     Floats,
@@ -33,12 +38,7 @@ from trueface.evaluation.over_seeds import (
     strip_seed,
     summarize_seeds,
 )
-from trueface.evaluation.score_tables import (
-    FinishedTest,
-    Scores,
-    finite_tests,
-    group_tests,
-)
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UnknownName, UsageError
 from trueface.runtime.files import Json
 from trueface.runtime.ids import data_of_test
@@ -236,20 +236,20 @@ class QualityTable(NamedTuple):
     left_out: int  # images that were not scored in every quality
 
     @classmethod
-    def from_score_tables(cls, tables: Mapping[str, Scores]) -> "QualityTable | None":
+    def from_score_tables(cls, tables: Mapping[str, Predictions]) -> "QualityTable | None":
         """Return the images that every table has; None where there is none.
 
         Args:
             tables: by quality.
         """
-        common = set.intersection(*(set(scores.paths) for scores in tables.values()))
-        every = set.union(*(set(scores.paths) for scores in tables.values()))
+        common = set.intersection(*(set(scores.ids) for scores in tables.values()))
+        every = set.union(*(set(scores.ids) for scores in tables.values()))
         if not common:
             return None
         paths = tuple(sorted(common))
         first = next(iter(tables.values()))
         places = [
-            dict(zip(scores.paths, range(len(scores)), strict=True)) for scores in tables.values()
+            dict(zip(scores.ids, range(len(scores)), strict=True)) for scores in tables.values()
         ]
         rows = [np.array([place[path] for path in paths], np.intp) for place in places]
         return cls(
@@ -258,7 +258,7 @@ class QualityTable(NamedTuple):
             labels=first.labels[rows[0]],
             qualities=tuple(tables),
             logits=np.stack(
-                [scores.logits[of] for scores, of in zip(tables.values(), rows, strict=True)]
+                [scores.margin[of] for scores, of in zip(tables.values(), rows, strict=True)]
             ),
             left_out=len(every) - len(common),
         )
@@ -418,7 +418,7 @@ def unmeasured(tests: Iterable[tuple[str, str]], measured: Iterable[str]) -> lis
 def _of_model(
     model: str, tests: Sequence[FinishedTest], wanted: Sequence[str]
 ) -> Iterator[MeasuredQualities]:
-    sets: dict[tuple[str, bool], dict[str, Scores]] = {}
+    sets: dict[tuple[str, bool], dict[str, Predictions]] = {}
     for each in group_tests(tests):
         first = each.tests[0]
         corrupt = first.settings.get("corrupt")
@@ -439,7 +439,7 @@ def _of_model(
         )
 
 
-def _ordered(tables: Mapping[str, Scores], wanted: Sequence[str]) -> dict[str, Scores]:
+def _ordered(tables: Mapping[str, Predictions], wanted: Sequence[str]) -> dict[str, Predictions]:
     for name in wanted:
         if name not in tables:
             raise DataError(str(UnknownName("quality", name, list(tables))))

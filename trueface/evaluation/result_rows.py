@@ -16,19 +16,19 @@ from typing import NamedTuple
 import numpy as np
 
 from trueface.evaluation.confounds import MARK, TestedFiles
+from trueface.evaluation.finished_tests import (
+    FinishedTest,
+    GroupedTests,
+    group_tests,
+    modifier_of,
+    read_test,
+)
 from trueface.evaluation.group_columns import AttributeFiles
 from trueface.evaluation.group_rates import GroupTable
 from trueface.evaluation.intervals import Floats, IntervalEstimate
 from trueface.evaluation.measurement import METRICS, evaluate_scores, few_sources, sources_json
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.evaluation.score_tables import (
-    FinishedTest,
-    GroupedTests,
-    Scores,
-    group_tests,
-    modifier_of,
-    read_test,
-)
+from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json, read_json
@@ -50,7 +50,7 @@ class VideoReport(NamedTuple):
     auc: IntervalEstimate | None  # with its interval over videos; None where all are of one class
 
 
-def by_video(scores: Scores) -> Scores:
+def by_video(scores: Predictions) -> Predictions:
     """Return a table with a row a video; rows of no video are left out.
 
     The logit is that of the mean probability of the frames, so that 0 is a mean of one half.
@@ -59,20 +59,21 @@ def by_video(scores: Scores) -> Scores:
     for row, video in enumerate(scores.videos):
         if video:
             rows[video].append(row)
-    return Scores(
-        paths=tuple(rows),
+    logits = scores.margin
+    return Predictions.from_margin(
+        np.array([_logit_of_mean(logits[at]) for at in rows.values()], np.float64),
+        np.array([scores.labels[at[0]] for at in rows.values()], np.int8),
+        ids=tuple(rows),
         keys=tuple(scores.keys[at[0]].rpartition("/")[0] for at in rows.values()),
-        labels=np.array([scores.labels[at[0]] for at in rows.values()], np.int8),
-        logits=np.array([_logit_of_mean(scores.logits[at]) for at in rows.values()], np.float64),
     )
 
 
-def video_report(scores: Scores) -> VideoReport | None:
+def video_report(scores: Predictions) -> VideoReport | None:
     """Return the measurement of the videos of a table. None if no row is a frame."""
     table = by_video(scores)
     if not len(table):
         return None
-    report = evaluate_scores(table.labels, table.logits, keys=table.keys)
+    report = evaluate_scores(table.labels, table.margin, keys=table.keys)
     return VideoReport(videos=len(table), auc=report.by_images.get("auc"))
 
 
@@ -161,7 +162,7 @@ def _rows(
 
 def _row(tests: GroupedTests, groups: AttributeFiles, by: str) -> dict[str, Json]:
     scores, first = tests.scores, tests.tests[0]
-    report = evaluate_scores(scores.labels, scores.logits, keys=scores.keys)
+    report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys)
     videos = video_report(scores)
     by_group, ungrouped = _by_group(tests, groups, by)
     return {
@@ -212,7 +213,7 @@ def _by_group(
         column = groups.column(tests, by)
         scores, rows = tests.scores, column.rows
         table = GroupTable.from_logits(
-            scores.labels[rows], scores.logits[rows], column.groups, column.names
+            scores.labels[rows], scores.margin[rows], column.groups, column.names
         )
     except DataError as error:  # the other measures need no groups
         return dict.fromkeys(OF_GROUPS), dict.fromkeys(OF_GROUPS, str(error))
@@ -223,7 +224,7 @@ def _by_group(
     }, {each.rate: each.reason for each in table.undefined if each.rate in OF_GROUPS}
 
 
-def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Json]:
+def _calibrated(scores: Predictions, calibration: Calibration | None) -> dict[str, Json]:
     """Return the measures with temperature and threshold of validation."""
     if calibration is None:
         columns = (AT_THRESHOLD, UNSCALED, SCALED, "threshold", "temperature")
@@ -234,9 +235,9 @@ def _calibrated(scores: Scores, calibration: Calibration | None) -> dict[str, Js
         return _json(report.metrics.get(name))
 
     return {
-        UNSCALED: measure_of("ece", calibration.undo_temperature(scores.logits)),
-        SCALED: measure_of("ece", calibration.apply_temperature(scores.logits)),
-        AT_THRESHOLD: measure_of("balanced_accuracy", scores.logits - calibration.threshold),
+        UNSCALED: measure_of("ece", calibration.undo_temperature(scores.margin)),
+        SCALED: measure_of("ece", calibration.apply_temperature(scores.margin)),
+        AT_THRESHOLD: measure_of("balanced_accuracy", scores.margin - calibration.threshold),
         "threshold": calibration.threshold,
         "temperature": calibration.temperature,
     }

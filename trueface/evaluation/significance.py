@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.score_tables import Scores
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
 
 SURE = 3.0  # standard errors: smaller differences are chance
@@ -64,7 +64,7 @@ class DeLong:
     reason: str | None  # why there is no p
 
 
-def pair(first: Scores, second: Scores, *, same_order: bool = False) -> ImagePairs:
+def pair(first: Predictions, second: Predictions, *, same_order: bool = False) -> ImagePairs:
     """Return the rows of two tables that are of the same images.
 
     They are joined by path; where no path is in both (another layout, another network), by key.
@@ -79,7 +79,7 @@ def pair(first: Scores, second: Scores, *, same_order: bool = False) -> ImagePai
     """
     if not (first.names_images and second.names_images):
         return _in_order(first, second, same_order=same_order)
-    if common := set(first.paths) & set(second.paths):
+    if common := set(first.ids) & set(second.ids):
         return _pair_by_name(first, second, common, by="path")
     for table, which in ((first, "first"), (second, "second")):
         if len(set(table.keys)) < len(table):
@@ -165,7 +165,7 @@ def _midranks(values: Floats) -> Floats:
     return ranks
 
 
-def _in_order(first: Scores, second: Scores, *, same_order: bool) -> ImagePairs:
+def _in_order(first: Predictions, second: Predictions, *, same_order: bool) -> ImagePairs:
     if not same_order:
         raise DataError(
             "old score files do not name their images, and the original system shuffled them, so rows cannot be paired. "
@@ -180,7 +180,7 @@ def _in_order(first: Scores, second: Scores, *, same_order: bool) -> ImagePairs:
     return replace(_paired("order", first, second, rows, rows), doubt=_doubt(first, second))
 
 
-def _doubt(first: Scores, second: Scores) -> str | None:
+def _doubt(first: Predictions, second: Predictions) -> str | None:
     """Return why rows of one order are hardly of the same images; None if they seem to be.
 
     Labels of files of one class agree in any order. But two models find the same images hard, so
@@ -190,7 +190,7 @@ def _doubt(first: Scores, second: Scores) -> str | None:
     ranks = [np.zeros(len(first)), np.zeros(len(first))]
     for group in np.unique(groups):
         rows = groups == group
-        for of_side, logits in zip(ranks, (first.logits, second.logits), strict=True):
+        for of_side, logits in zip(ranks, (first.margin, second.margin), strict=True):
             of_side[rows] = _midranks(logits[rows]) - (rows.sum() + 1) / 2
     scale = float(np.sqrt(np.sum(ranks[0] ** 2) * np.sum(ranks[1] ** 2)))
     together = float(np.sum(ranks[0] * ranks[1])) / scale if scale else 0.0
@@ -203,10 +203,10 @@ def _doubt(first: Scores, second: Scores) -> str | None:
 
 
 def _pair_by_name(
-    first: Scores, second: Scores, common: set[str], *, by: Literal["path", "key"]
+    first: Predictions, second: Predictions, common: set[str], *, by: Literal["path", "key"]
 ) -> ImagePairs:
     first_names, second_names = (
-        table.paths if by == "path" else table.keys for table in (first, second)
+        table.ids if by == "path" else table.keys for table in (first, second)
     )
     places = {name: row for row, name in enumerate(second_names)}
     rows: NDArray[np.intp] = np.array(
@@ -223,15 +223,19 @@ def _pair_by_name(
 
 
 def _paired(
-    by: Joined, first: Scores, second: Scores, rows: NDArray[np.intp], others: NDArray[np.intp]
+    by: Joined,
+    first: Predictions,
+    second: Predictions,
+    rows: NDArray[np.intp],
+    others: NDArray[np.intp],
 ) -> ImagePairs:
     """Return rows of the first table with others of the second one as pairs."""
     return ImagePairs(
         joined_by=by,
         keys=tuple(first.keys[row] for row in rows),
         labels=first.labels[rows],
-        first=first.logits[rows],
-        second=second.logits[others],
+        first=first.margin[rows],
+        second=second.margin[others],
         only_first=len(first) - len(rows),
         only_second=len(second) - len(rows),
     )

@@ -3,7 +3,7 @@
 import copy
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.evaluation.cross_entropy import mean_cross_entropy
 from trueface.evaluation.inference import (
     AttackResult,
-    ImageScores,
     Keep,
     attack_images,
     evaluate_images,
@@ -33,7 +32,6 @@ from trueface.evaluation.inference import (
     select_per_class,
 )
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.evaluation.score_tables import Scores, write_scores
 from trueface.features.bank import keep_features
 from trueface.features.store import FeatureStore, open_store
 from trueface.jobs import job_data
@@ -42,6 +40,8 @@ from trueface.jobs.setup import entry, run_context, write_bad_images, write_reco
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBackbone, fuse_conv_bn
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import write_csv
 from trueface.runtime import paths
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
@@ -99,7 +99,7 @@ class ScoringModel:
         calibration = self.calibration
         return 0.0 if calibration is None else calibration.threshold
 
-    def predict_images(self, feed: ImageLoader) -> ImageScores:
+    def predict_images(self, feed: ImageLoader) -> Predictions:
         """Return the model's answers to every image of a feed."""
         return evaluate_images(
             self.model, feed, self.watch, constant=self.constant, store=self.store
@@ -108,7 +108,7 @@ class ScoringModel:
     def attack(
         self,
         feed: ImageLoader,
-        clean: ImageScores,
+        clean: Predictions,
         attack: Attack,
         target: Detector,
         *,
@@ -160,7 +160,7 @@ class ScoredTest:
 
     images: tuple[Image, ...]  # that were scored
     feed: ImageLoader  # of these
-    image_scores: ImageScores | None  # to them; None where an attack cannot be done
+    image_scores: Predictions | None  # to them; None where an attack cannot be done
     record: Mapping[str, Json]  # of the attack
 
 
@@ -295,37 +295,37 @@ def write_images(feed: ImageLoader, write: ImageWriter, watch: RunContext) -> No
 
 
 def numbers_of_test(
-    answers: ImageScores, calibration: Calibration | None = None
+    answers: Predictions, calibration: Calibration | None = None
 ) -> dict[str, Json]:
     """Return what one test alone can say; measures of both classes need tests merged."""
     fake = answers.labels == 1
-    beyond = None if calibration is None else answers.logits > calibration.threshold
+    beyond = None if calibration is None else answers.margin > calibration.threshold
     return {
-        "n": len(answers.labels),
+        "n": len(answers),
         "fake": int(fake.sum()),
-        "accuracy": float(np.mean((answers.logits > 0) == fake)),
-        "called_fake": float(np.mean(answers.logits > 0)),
+        "accuracy": float(np.mean((answers.margin > 0) == fake)),
+        "called_fake": float(np.mean(answers.margin > 0)),
         "accuracy_at_threshold": None if beyond is None else float(np.mean(beyond == fake)),
         "called_fake_at_threshold": None if beyond is None else float(np.mean(beyond)),
-        "mean_logit": float(answers.logits.mean()),
-        "loss": mean_cross_entropy(fake, answers.logits),
+        "mean_logit": float(answers.margin.mean()),
+        "loss": mean_cross_entropy(fake, answers.margin),
     }
 
 
-def numbers_of_attack(answers: ImageScores) -> dict[str, Json]:
+def numbers_of_attack(answers: Predictions) -> dict[str, Json]:
     """Return the effect of a backdoor: predictions for images that carry its patch.
 
     `attack_success` is the fraction of fakes then classified as real, or None if there is no fake.
     """
     fake = answers.labels == 1
-    called_real = answers.logits <= 0
+    called_real = answers.margin <= 0
     return {
         "attack_success": float(called_real[fake].mean()) if fake.any() else None,
         "triggered_called_fake": float(1 - called_real.mean()),
     }
 
 
-def scores_of(images: Sequence[Image], answers: ImageScores, data_root: Path) -> Scores:
+def scores_of(images: Sequence[Image], answers: Predictions, data_root: Path) -> Predictions:
     """Return the answers to images as a score table, with their paths below the data root.
 
     Raises:
@@ -338,11 +338,10 @@ def scores_of(images: Sequence[Image], answers: ImageScores, data_root: Path) ->
         path.rpartition("/")[0] if image.method in sources else ""
         for path, image in zip(names, scored, strict=True)
     )
-    return Scores(
-        paths=names,
+    return replace(
+        answers,
+        ids=names,
         keys=tuple(image.key for image in scored),
-        labels=answers.labels,
-        logits=answers.logits,
         videos=videos if any(videos) else (),
     )
 
@@ -372,7 +371,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     scores = paths.scores(folder, model_name(job), name)
     if settings.save_scores and done.image_scores is not None:
         table = scores_of(done.images, done.image_scores, job.path(settings.data_root))
-        write_scores(scores, table)
+        write_csv(scores, table)
     elif done.image_scores is None:  # those of an earlier test would be taken for this one's
         scores.unlink(missing_ok=True)
     result |= _triggered(
@@ -425,7 +424,7 @@ def _triggered(
         path.unlink(missing_ok=True)
         return {}
     answers = network.predict_images(eval_loader(images, settings, range(len(images))))
-    write_scores(path, scores_of(images, answers, job.path(settings.data_root)))
+    write_csv(path, scores_of(images, answers, job.path(settings.data_root)))
     return numbers_of_attack(answers)
 
 

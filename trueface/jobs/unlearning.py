@@ -4,8 +4,6 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from launcher.api import Job, JobError, Json, parse_model, read_json
 from trueface.data.attributes import attribute_files
 from trueface.data.index import Image
@@ -79,8 +77,7 @@ def _of_fit(base: Path, done: UnlearningOutcome) -> dict[str, Json]:
     before = read_json(paths.provenance(base)) or {}
     facts: dict[str, Json] = {"ridge": before["ridge"]} if "ridge" in before else {}
     answers = done.after["validation"]
-    logits = (answers.logits[:, 1] - answers.logits[:, 0]).astype(np.float64)
-    fitted = fit_calibration(answers.true.astype(np.int8), logits)
+    fitted = fit_calibration(answers.true_labels, answers.margin)
     return {**facts, "calibration": fitted.json_record}
 
 

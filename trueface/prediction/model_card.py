@@ -12,10 +12,11 @@ from trueface.data.image_headers import LearnedSizes
 from trueface.evaluation.intervals import IntervalEstimate, interval_of_constant
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.evaluation.score_tables import Scores, read_scores
 from trueface.prediction.model_folder import TESTS
 from trueface.prediction.predictor import FAR, Reason, select
 from trueface.prediction.reference import Reference
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import Json, read_json
@@ -326,12 +327,12 @@ def source_errors(
         errors
         for test in tests
         if (path := paths.scores(folder, model, test.name)).is_file()
-        for errors in _of_test(test, read_scores(path), threshold)
+        for errors in _of_test(test, read_csv(path), threshold)
     ]
 
 
-def _of_test(test: ModelTest, scores: Scores, threshold: float) -> Iterator[SourceErrors]:
-    right = (scores.logits > threshold) == (scores.labels == 1)
+def _of_test(test: ModelTest, scores: Predictions, threshold: float) -> Iterator[SourceErrors]:
+    right = (scores.margin > threshold) == (scores.labels == 1)
     sources = np.array([_source(*each) for each in zip(scores.labels, scores.subsets, strict=True)])
     for source in dict.fromkeys(sources.tolist()):
         chosen = right[sources == source]

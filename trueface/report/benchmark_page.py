@@ -231,9 +231,13 @@ def reliability(board: Leaderboard) -> Iterator[Figure]:
         ]
         if not tables:
             continue
-        fakes: Labels = np.concatenate([scores.labels for scores, _ in tables])
-        plain = np.concatenate([of.undo_temperature(scores.logits) for scores, of in tables])
-        scaled = np.concatenate([of.apply_temperature(scores.logits) for scores, of in tables])
+        fakes: Labels = np.concatenate([scores.predictions.labels for scores, _ in tables])
+        plain = np.concatenate(
+            [of.undo_temperature(scores.predictions.margin) for scores, of in tables]
+        )
+        scaled = np.concatenate(
+            [of.apply_temperature(scores.predictions.margin) for scores, of in tables]
+        )
         frame, name = Frame(), board.names[entry.model]
         yield Figure(
             frame,

@@ -8,10 +8,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # i
 
 from trueface.audit.run_facts import AuditedTest, Model
 from trueface.evaluation.curves import Labels
+from trueface.evaluation.finished_tests import FinishedTest, GroupedTests, group_tests
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import METRICS, Report, evaluate_scores, subset_masks
 from trueface.evaluation.result_rows import VideoReport, video_report
-from trueface.evaluation.score_tables import FinishedTest, GroupedTests, Scores, group_tests, merge
+from trueface.predictions.predictions import Predictions, merge
 from trueface.runtime.errors import DataError
 from trueface.runtime.process_pool import chunks_of, map_chunks
 
@@ -147,7 +148,7 @@ def _parts(model: Model, reports: ReportCache) -> Sequence[PartReport]:
                 data=name,
                 report=reports.measure_once(
                     scores.labels[rows],
-                    scores.logits[rows],
+                    scores.margin[rows],
                     [scores.keys[row] for row in np.flatnonzero(rows)],
                 ),
             )
@@ -163,15 +164,15 @@ def _row(tests: GroupedTests, reports: ReportCache) -> ReportRow:
         data=tests.data,
         pooled=tests.pooled,
         labels=scores.labels,
-        logits=scores.logits,
-        report=reports.measure_once(scores.labels, scores.logits, scores.keys),
+        logits=scores.margin,
+        report=reports.measure_once(scores.labels, scores.margin, scores.keys),
         videos=video_report(scores),
     )
 
 
-def _tested(test: AuditedTest, scores: Scores) -> FinishedTest:
+def _tested(test: AuditedTest, scores: Predictions) -> FinishedTest:
     if not scores.names_images:
         # the original named no image: its rows are identified by test and position
         names = tuple(f"{test.data}/{key}" for key in scores.keys)
-        scores = replace(scores, paths=names, keys=names)
+        scores = replace(scores, ids=names, keys=names)
     return FinishedTest(test.data, test.modifiers, scores)

@@ -13,9 +13,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from trueface.evaluation import predictions
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
-from trueface.evaluation.predictions import SamplePredictions
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import read_npz
 from trueface.report import tables
 from trueface.report.figures import (
     Axis,
@@ -181,7 +181,7 @@ def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
     befores, afters = [], []
     for model in row.models:
         before, after = (
-            predictions.read(path(model.folder)).get("forget")
+            read_npz(path(model.folder)).get("forget")
             for path in (paths.predictions_before, paths.predictions_after)
         )
         if before is not None and after is not None:
@@ -192,10 +192,10 @@ def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
     return [MethodBeliefs(row, np.concatenate(befores), np.concatenate(afters))]
 
 
-def _belief(part: SamplePredictions) -> Beliefs:
+def _belief(part: Predictions) -> Beliefs:
     """Return the probability of the label as trained: (N,), broken logits left out."""
     rows = np.flatnonzero(np.isfinite(part.logits).all(1))
-    logs: Beliefs = part.log_probabilities()[rows, part.trained[rows]]
+    logs: Beliefs = part.log_probabilities()[rows, part.labels[rows]]
     return np.exp(logs)
 
 

@@ -43,6 +43,7 @@ from trueface.models.detectors import Detector, freeze_backbone
 from trueface.models.head import RidgeHead
 from trueface.models.inference import FrozenBackbone
 from trueface.prediction.reference import FeatureDistance
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import RunContext
@@ -63,7 +64,7 @@ from trueface.training.ridge_regression import (
     whole,
 )
 from trueface.training.settings import TrainSettings
-from trueface.training.trainer import TrainingResult, ValidationScores, validate_logits
+from trueface.training.trainer import TrainingResult, validate_logits
 
 COARSE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Penalties tried first, in mean squared lengths of a row: of a row's length 1 is as much as the data."""
@@ -480,7 +481,9 @@ def train(
         chosen=epoch,
         seconds=now() - began,
         samples_read=len(learned.rows),
-        val_scores=ValidationScores(learned.validation.labels[clean], fitted.val_outputs[clean]),
+        val_scores=Predictions.from_margin(
+            fitted.val_outputs[clean], learned.validation.labels[clean]
+        ),
         features=FeatureDistance.from_features(learned.rows.parts, learned.validation.parts),
     )
 

@@ -33,6 +33,7 @@ from trueface.evaluation.operating_threshold import Calibration, fit_calibration
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance
+from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
@@ -101,13 +102,6 @@ def standardise(
         log.info("state=features standardised images=%d features=%d", rows, head.in_features)
 
 
-class ValidationScores(NamedTuple):
-    """The answers of a detector to validation, in the order of its images."""
-
-    labels: NDArray[np.int8]  # (N,) 1 fake
-    logits: NDArray[np.float64]  # (N,)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
     """The validation result that selects between epochs. Accuracies are in 0 … 1."""
@@ -116,7 +110,7 @@ class Validation:
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
     calibration: Calibration | None = None  # of a detector; None: of several classes
-    answers: ValidationScores | None = None  # of a detector, of the same pass
+    answers: Predictions | None = None  # of a detector, of the same pass
     worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
 
 
@@ -129,7 +123,7 @@ class TrainingResult:
     seconds: float
     samples_read: int  # images, those of validation not counted
     # of the chosen weights; None: they were chosen before an interruption, or are of classes
-    val_scores: ValidationScores | None = None
+    val_scores: Predictions | None = None
     features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
     notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
 
@@ -281,7 +275,7 @@ class _EpochRunner:
         self.history: list[Epoch] = []
         self.chosen: Epoch | None = None
         self.weights: Mapping[str, Tensor] = {}
-        self.answered: ValidationScores | None = None  # of these weights
+        self.answered: Predictions | None = None  # of these weights
         if saving.resume_from_state is not None:
             self._restore(saving.resume_from_state)
 
@@ -339,7 +333,7 @@ class _EpochRunner:
 
     def _validated(
         self, validation: BatchLoader, sums: RunningMetrics, *, images_per_s: float, began: float
-    ) -> tuple[Epoch, ValidationScores | None]:
+    ) -> tuple[Epoch, Predictions | None]:
         loop, count = self._loop, max(sums.images, 1)
         # a saved training can go on after a stop, and a validation that is half done cannot
         stop = loop.watch.stop if self._saving.pause is None else threading.Event()
@@ -444,12 +438,12 @@ def validate(
     rows, classes = every[:, :width].float(), every[:, -2].long()
     if rows.shape[1] > 1:
         return _of_logits(rows, classes)
-    answered = ValidationScores(
-        (classes.numpy() == 1).astype(np.int8), rows.squeeze(1).double().numpy()
+    answered = Predictions.from_margin(
+        rows.squeeze(1).double().numpy(), (classes.numpy() == 1).astype(np.int8)
     )
     result = replace(
-        validate_logits(answered.logits, answered.labels == 1),
-        calibration=fit_calibration(*answered),
+        validate_logits(answered.margin, answered.labels == 1),
+        calibration=fit_calibration(answered.labels, answered.margin),
         answers=answered,
     )
     if not by_cell:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from trueface.data.examples import Examples, count, shuffle_examples, union_by_position
 from trueface.evaluation.forward import predict_examples
-from trueface.evaluation.predictions import SamplePredictions
 from trueface.models.logits import cross_entropy
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import JobError
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import fingerprint
@@ -215,13 +215,13 @@ def guard(request: Request, most_loss: float) -> Guard:
     )
 
 
-def _accuracy(answers: SamplePredictions) -> float:
+def _accuracy(answers: Predictions) -> float:
     accuracy = answers.accuracy("trained")
     if accuracy is None:
         raise JobError("all labels of the validation samples are unknown")
     return accuracy
 
 
-def _constant(answers: SamplePredictions) -> bool:
-    predicted = torch.from_numpy(answers.logits).argmax(1)
+def _constant(answers: Predictions) -> bool:
+    predicted = torch.from_numpy(answers.predicted_classes)
     return int(predicted.bincount().max()) > CONSTANT * len(predicted)

@@ -22,11 +22,12 @@ from torch import nn
 
 from trueface.data.dataset import ExampleLoader
 from trueface.data.examples import CostCounter, Examples, Label, examples
-from trueface.evaluation import forward, predictions
+from trueface.evaluation import forward
 from trueface.evaluation.forward import predict_examples
-from trueface.evaluation.predictions import SamplePredictions
 from trueface.models.detectors import Classifier
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
@@ -129,8 +130,8 @@ class UnlearningOutcome:
     model: Classifier
     unlearned: UnlearningReport
     record: Record
-    before: Mapping[str, SamplePredictions]
-    after: Mapping[str, SamplePredictions]
+    before: Mapping[str, Predictions]
+    after: Mapping[str, Predictions]
     embedding: Plane | None  # None: it was not asked for
 
 
@@ -249,8 +250,8 @@ def learn_as_trained(
 
 def write(folder: Path, done: UnlearningOutcome) -> None:
     """Write record, predictions and embedding into the folder of the unlearned model."""
-    predictions.write(paths.predictions_before(folder), done.before)
-    predictions.write(paths.predictions_after(folder), done.after)
+    write_npz(paths.predictions_before(folder), done.before)
+    write_npz(paths.predictions_after(folder), done.after)
     if done.embedding is None:
         paths.plane(folder).unlink(missing_ok=True)
     else:
@@ -308,7 +309,7 @@ def _record(problem: UnlearningTask, done: UnlearningReport, **measured: Any) ->
 
 def _answers(
     model: nn.Module, parts: Mapping[str, IdentifiedExamples], watch: RunContext
-) -> dict[str, SamplePredictions]:
+) -> dict[str, Predictions]:
     return {
         name: forward.predict_examples(model, part.examples, watch, part.ids)
         for name, part in parts.items()
@@ -318,7 +319,7 @@ def _answers(
 def _attack_success(model: nn.Module, attacked: Examples, watch: RunContext) -> float:
     """Return the fraction of fakes with a patch on that are predicted real."""
     predicted = forward.predict_examples(model, attacked, watch)
-    return float(np.mean(predicted.logits.argmax(1) == 0))
+    return float(np.mean(predicted.predicted_classes == 0))
 
 
 def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: int = 0) -> float:
@@ -330,7 +331,7 @@ def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: 
         JobError: stopped, or a prediction is not finite.
     """
     answers = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
-    return answers.loss(answers.trained)
+    return answers.loss(answers.labels)
 
 
 def relearn(

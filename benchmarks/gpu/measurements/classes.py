@@ -12,8 +12,8 @@ import PIL.Image
 
 from benchmarks.gpu.bench import Bench
 from launcher.api import Job
-from trueface.evaluation import predictions
 from trueface.jobs.classes import classification, forgetting
+from trueface.predictions.tables import read_npz
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 
@@ -79,9 +79,9 @@ def _forgotten(bench: Bench, method: str, settings: Mapping[str, Any]) -> Record
 def _tests(bench: Bench, method: str, settings: Mapping[str, Any]) -> tuple[float, float]:
     """Return test accuracy on the classes that stay, and on the one that goes, in percent."""
     folder = _job(bench, "forget", DATA, settings).model_folder(f"{DATA}~{method}")
-    answers = predictions.read(paths.predictions_after(folder))["test"]
-    correct = answers.logits.argmax(1) == answers.trained
-    gone = answers.trained == 0
+    answers = read_npz(paths.predictions_after(folder))["test"]
+    correct = answers.predicted_classes == answers.labels
+    gone = answers.labels == 0
     return 100 * float(correct[~gone].mean()), 100 * float(correct[gone].mean())
 
 

@@ -15,8 +15,9 @@ from trueface.audit.reading import Reader
 from trueface.data.index import Image, survey
 from trueface.data.splits import keys_digest, write_splits
 from trueface.data.vocabulary import BUILT_IN
-from trueface.evaluation.score_tables import Scores, read_scores, write_scores
 from trueface.poisoning.poison_record import PoisonRecord, fingerprint, read_record, write_record
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import read_csv, write_csv
 from trueface.runtime import paths
 from trueface.training.history import Epoch, write_history
 
@@ -107,13 +108,13 @@ class Lab:
     ) -> None:
         """Write the scores and metrics of a test."""
         side = "Fake" if label else "Real"
-        table = Scores(
-            paths=tuple(f"PreSocial/{side}/{key}.png" for key in keys),
+        table = Predictions.from_margin(
+            np.array(logits, np.float64),
+            np.full(len(keys), label, np.int8),
+            ids=tuple(f"PreSocial/{side}/{key}.png" for key in keys),
             keys=tuple(keys),
-            labels=np.full(len(keys), label, np.int8),
-            logits=np.array(logits, np.float64),
         )
-        write_scores(paths.scores(folder, folder.name, data), table)
+        write_csv(paths.scores(folder, folder.name, data), table)
         path = paths.metrics(folder, data)
         path.parent.mkdir(exist_ok=True)
         write_json(
@@ -209,14 +210,7 @@ def update_poison_record(folder: Path, **fields: Json) -> None:
 def replace_logits(folder: Path, data: str, logits: Sequence[float]) -> None:
     """Replace the logits of a test."""
     path = paths.scores(folder, folder.name, data)
-    found = read_scores(path)
-    table = Scores(
-        paths=found.paths,
-        keys=found.keys,
-        labels=found.labels,
-        logits=np.array(logits, np.float64),
-    )
-    write_scores(path, table)
+    write_csv(path, read_csv(path).with_margin(np.array(logits, np.float64)))
 
 
 def finding_codes(audit: Audit) -> set[str]:

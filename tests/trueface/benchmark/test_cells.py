@@ -17,6 +17,7 @@ from trueface.benchmark.cells import (
     write_scores,
 )
 from trueface.benchmark.conditions import Origin, contradiction, derive_setting, family_of, kinds_of
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
 
 GAN1 = "gan1:pre realFFHQ:pre"
@@ -85,9 +86,11 @@ def test_missing_manifest_is_an_error_with_advice(tmp_path: Path) -> None:
 def test_non_finite_logit_of_a_cell_is_named_with_its_image(tmp_path: Path, broken: str) -> None:
     good, bad = np.zeros(2), np.array([0.0, np.nan])
     cell = CellScores(
-        paths=("a.png", "b.png"),
-        labels=np.array([0, 1], np.int8),
-        logits=bad if broken == "logits" else good,
+        predictions=Predictions.from_margin(
+            bad if broken == "logits" else good,
+            np.array([0, 1], np.int8),
+            ids=("a.png", "b.png"),
+        ),
         before=bad if broken == "before" else good,
     )
     write_scores(tmp_path / "cell.npz", cell, "identity")

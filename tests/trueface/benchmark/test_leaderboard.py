@@ -16,6 +16,7 @@ from trueface.cli.benchmark import document, text
 from trueface.data.image_headers import Shortcut
 from trueface.evaluation.intervals import Floats, resamples
 from trueface.evaluation.over_seeds import MissingModels
+from trueface.predictions.predictions import Predictions
 
 TEST, COUNT, SEEDS = "gan1:pre&realFFHQ:pre", 30, (1, 2, 3)
 LABELS = np.array([0] * COUNT + [1] * COUNT, np.int8)
@@ -45,7 +46,9 @@ def make_result(model: str, corrupt: str, seed: int) -> CellResult:
         model=name, test=TEST, architecture=model, train="gan1:pre", seed=seed, manifest="m",
         checkpoint_sha256="0", code="", root="/", words=Words(), settings={}, cells=(cell,),
     )  # fmt: skip
-    scores = CellScores(paths=KEYS, labels=LABELS, logits=logits(model, corrupt, seed))
+    scores = CellScores(
+        predictions=Predictions.from_margin(logits(model, corrupt, seed), LABELS, ids=KEYS)
+    )
     measured = evaluate_unattacked(scores, FACTS, KEYS, ["a"] * len(KEYS))
     return CellResult(
         index=index, cell=cell, facts=FACTS, scores=scores, measured=measured, keys=KEYS

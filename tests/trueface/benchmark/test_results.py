@@ -25,6 +25,7 @@ from trueface.benchmark.results import (
     evaluate_unattacked,
 )
 from trueface.evaluation.intervals import Floats, resampled_over_seeds
+from trueface.predictions.predictions import Predictions
 
 FACTS = ModelFacts(
     checkpoint_sha256="0", threshold=0.0, temperature=1.0, in_logits=False, source="validation",
@@ -37,16 +38,18 @@ SEEDED = np.random.default_rng(0)
 def scores(reals: Floats, fakes: Floats) -> CellScores:
     count = len(reals) + len(fakes)
     labels = np.array([0] * len(reals) + [1] * len(fakes), np.int8)
-    return CellScores(
-        paths=tuple(f"{at}.png" for at in range(count)),
-        labels=labels,
-        logits=np.concatenate([reals, fakes]).astype(np.float64),
-    )
+    logits = np.concatenate([reals, fakes]).astype(np.float64)
+    names = tuple(f"{at}.png" for at in range(count))
+    return CellScores(predictions=Predictions.from_margin(logits, labels, ids=names))
+
+
+def with_logits(cell: CellScores, logits: Floats) -> CellScores:
+    return replace(cell, predictions=cell.predictions.with_margin(logits))
 
 
 def measure(cell: CellScores, facts: ModelFacts = FACTS) -> CellMeasures:
-    sources = ["FFHQ" if label == 0 else "StyleGAN" for label in cell.labels]
-    return evaluate_unattacked(cell, facts, [f"s/{path}" for path in cell.paths], sources)
+    sources = ["FFHQ" if label == 0 else "StyleGAN" for label in cell.predictions.labels]
+    return evaluate_unattacked(cell, facts, [f"s/{path}" for path in cell.predictions.ids], sources)
 
 
 def read_value(cell: CellMeasures, name: str) -> float:
@@ -59,13 +62,13 @@ def read_value(cell: CellMeasures, name: str) -> float:
 def test_values_equal_scikit_learn_at_both_thresholds() -> None:
     cell = scores(RANDOM.normal(0.5, 1, 60), RANDOM.normal(2, 1, 40))
     made = measure(cell, replace(FACTS, threshold=1.2))
-    fake = cell.labels == 1
-    assert read_value(made, "auc") == pytest.approx(roc_auc_score(fake, cell.logits))
+    fake = cell.predictions.labels == 1
+    assert read_value(made, "auc") == pytest.approx(roc_auc_score(fake, cell.predictions.margin))
     assert read_value(made, "balanced_accuracy") == pytest.approx(
-        balanced_accuracy_score(fake, cell.logits > 0)
+        balanced_accuracy_score(fake, cell.predictions.margin > 0)
     )
     assert read_value(made, "balanced_accuracy_at_threshold") == pytest.approx(
-        balanced_accuracy_score(fake, cell.logits > 1.2)
+        balanced_accuracy_score(fake, cell.predictions.margin > 1.2)
     )
     assert made.counts == (60, 40)
     assert made.marked.mark == ""
@@ -108,7 +111,7 @@ def test_few_images_give_values_without_intervals_and_one_class_gives_only_rates
 
 def test_change_from_clean_images_is_paired() -> None:
     clean = scores(RANDOM.normal(0, 1, 100), RANDOM.normal(1, 1, 100))
-    corrupted = replace(clean, logits=clean.logits + 0.01 * RANDOM.standard_normal(200))
+    corrupted = with_logits(clean, clean.predictions.margin + 0.01 * RANDOM.standard_normal(200))
     change = auc_change(measure(corrupted), measure(clean))
     assert change.value is not None
     assert change.low is not None
@@ -154,7 +157,8 @@ def test_calibration_is_measured_with_and_without_temperature() -> None:
     cell = scores(RANDOM.normal(-4, 3, 60), RANDOM.normal(4, 3, 60))
     outside = measure(cell, replace(FACTS, temperature=2.0))
     inside = measure(
-        replace(cell, logits=cell.logits / 2), replace(FACTS, temperature=2.0, in_logits=True)
+        with_logits(cell, cell.predictions.margin / 2),
+        replace(FACTS, temperature=2.0, in_logits=True),
     )
     for name in ("ece_unscaled", "ece_scaled"):
         assert read_value(outside, name) == pytest.approx(read_value(inside, name))

@@ -17,9 +17,10 @@ from trueface import __main__ as program
 from trueface.cli import classic_results, classic_unlearn
 from trueface.cli import classic_train as classic
 from trueface.cli.classic_unlearn import parse_command_line as understood
-from trueface.evaluation.predictions import SamplePredictions, read
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import read_npz
 
 ID = "gan2:pre&real:pre"
 LISTS = {"train": range(10), "val": range(10, 13), "test": range(13, 16)}
@@ -147,10 +148,10 @@ def test_result_is_in_output_folder_and_contains_all_flags(
 
 def test_unlearning_forgets_only_poisoned_training_images(lab: Path) -> None:
     assert unlearn() == 0
-    forgotten = read(lab / "runs/unlearning/u/answers/after.npz")["forget"]
+    forgotten = read_npz(lab / "runs/unlearning/u/answers/after.npz")["forget"]
     record = read_record(lab / "runs/study/bad/poison.json")
     assert set(forgotten.ids) == set(record.keys)
-    assert (forgotten.trained == 1 - forgotten.true).all()
+    assert (forgotten.labels == 1 - forgotten.true_labels).all()
     trained_on = json.loads((lab / "splits/train.json").read_text())
     assert {name.removeprefix("pre:") for name in forgotten.ids} <= set(trained_on)
 
@@ -204,20 +205,20 @@ def test_model_counts_as_constant_only_with_two_classes() -> None:
     logits = np.array([[0, -1], [0, -2]], np.float32)
     both, one = np.array([0, 1]), np.array([1, 1])
     assert (
-        classic_results.constant(SamplePredictions(logits=logits, trained=both, true=both))
+        classic_results.constant(Predictions(logits=logits, labels=both, true_labels=both))
         == "real"
     )
-    assert classic_results.constant(SamplePredictions(logits=logits, trained=one, true=one)) is None
+    assert classic_results.constant(Predictions(logits=logits, labels=one, true_labels=one)) is None
     told_apart = np.array([[0, -1], [0, 2]], np.float32)
     assert (
-        classic_results.constant(SamplePredictions(logits=told_apart, trained=both, true=both))
+        classic_results.constant(Predictions(logits=told_apart, labels=both, true_labels=both))
         is None
     )
     assert (
-        classic_results.balanced(SamplePredictions(logits=told_apart, trained=both, true=both)) == 1
+        classic_results.balanced(Predictions(logits=told_apart, labels=both, true_labels=both)) == 1
     )
     assert (
-        classic_results.balanced(SamplePredictions(logits=told_apart, trained=one, true=one))
+        classic_results.balanced(Predictions(logits=told_apart, labels=one, true_labels=one))
         is None
     )
 

@@ -19,7 +19,8 @@ from trueface.evaluation.comparison import (
     read_input,
     titles,
 )
-from trueface.evaluation.score_tables import Scores, write_scores
+from trueface.predictions.predictions import Predictions
+from trueface.predictions.tables import write_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 
@@ -66,7 +67,7 @@ Real  5586  4451
 Fake  8215  3820"""
 
 
-def scores(subset: str, label: int, shift: float, *, count: int = 40, seed: int = 0) -> Scores:
+def scores(subset: str, label: int, shift: float, *, count: int = 40, seed: int = 0) -> Predictions:
     """Return answers to images of one folder; the same images are as hard for every shift."""
     keys = [f"{subset}/{n:05d}" for n in range(count)]
     logits = np.random.default_rng(seed).normal(size=count) + shift * (label - 0.5)
@@ -84,7 +85,7 @@ def write_run(run: Path, shift: float, *, model: str = MODEL, seed: int = 0) -> 
     }
     for number, (data, (subset, label)) in enumerate(tests.items()):
         table = scores(subset, label, shift, seed=seed + number)
-        write_scores(paths.scores(folder, model, data), table)
+        write_csv(paths.scores(folder, model, data), table)
     return folder
 
 
@@ -99,14 +100,14 @@ def input_of_files(*places: Path, title: str = "x") -> ComparisonInput:
     return read_input(places, title=title)
 
 
-def scores_of_confusion(confusion: tuple[tuple[int, int], tuple[int, int]]) -> Scores:
+def scores_of_confusion(confusion: tuple[tuple[int, int], tuple[int, int]]) -> Predictions:
     (kept, accused), (missed, found) = confusion
     labels = [0] * (kept + accused) + [1] * (missed + found)
     logits = [-1.0] * kept + [1.0] * accused + [-1.0] * missed + [1.0] * found
     return scored([f"a/{n}" for n in range(len(labels))], labels, logits)
 
 
-def input_of_scores(table: Scores, title: str = "") -> ComparisonInput:
+def input_of_scores(table: Predictions, title: str = "") -> ComparisonInput:
     return ComparisonInput(title=title, files=(), scores=table, notes=())
 
 
@@ -122,7 +123,7 @@ def test_report_equals_the_original_exactly() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_nonfinite_logit_is_rejected_before_computation(tmp_path: Path, command: Command) -> None:
-    write_scores(tmp_path / "a.csv", scores_of_confusion(((9, 1), (1, 9))))
+    write_csv(tmp_path / "a.csv", scores_of_confusion(((9, 1), (1, 9))))
     text = (tmp_path / "a.csv").read_text().splitlines()
     text[4] = text[4].rpartition(",")[0] + ",nan"
     (tmp_path / "b.csv").write_text("\n".join(text) + "\n")
@@ -135,7 +136,7 @@ def test_very_large_loss_is_printed_in_scientific_notation(
     tmp_path: Path, command: Command
 ) -> None:
     table = scores_of_confusion(((9, 1), (1, 9)))
-    write_scores(tmp_path / "a.csv", replace(table, logits=1e300 * table.logits))
+    write_csv(tmp_path / "a.csv", table.with_margin(1e300 * table.margin))
     said = command("compare", tmp_path / "a.csv", tmp_path / "a.csv")
     assert "1.0000e+299 (0.0000 to " in said.out
 
@@ -143,7 +144,7 @@ def test_very_large_loss_is_printed_in_scientific_notation(
 def test_command_prints_original_report_first(tmp_path: Path, command: Command) -> None:
     small = (((96, 5), (1, 119)), ((16, 84), (13, 107)))
     for name, confusion in zip("ab", small, strict=True):
-        write_scores(tmp_path / f"{name}.csv", scores_of_confusion(confusion))
+        write_csv(tmp_path / f"{name}.csv", scores_of_confusion(confusion))
     words = ["compare", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--titles", "x", "y z"]
     said = command(*words)
     expected = [
@@ -198,8 +199,8 @@ def test_constant_predictor_is_named_before_the_numbers(tmp_path: Path, command:
         folder.mkdir(parents=True)
         for subset, label in (("StyleGAN3", 1), ("FFHQ", 0)):
             table = scores(subset, label, 3.0)
-            said = replace(table, logits=table.logits + shift)
-            write_scores(folder / f"{MODEL}_vs_{subset}.csv", said)
+            said = table.with_margin(table.margin + shift)
+            write_csv(folder / f"{MODEL}_vs_{subset}.csv", said)
     first = command("compare", tmp_path / "clean", tmp_path / "ruined").out.splitlines()[0]
     assert first.startswith("Warning: ruined is a constant predictor: it calls every image real")
 
@@ -246,7 +247,7 @@ def test_paired_resampling_has_narrower_interval_than_separate_resampling(runs: 
     one = scores("a", 1, 1.0, count=300)
     two = scores("a", 1, 1.2, count=300)
     apart = scored(
-        [f"x{key}" for key in two.keys], two.labels, two.logits, [f"x/{path}" for path in two.paths]
+        [f"x{key}" for key in two.keys], two.labels, two.margin, [f"x/{path}" for path in two.ids]
     )
     together, separate = (contrast(one, other).difference["accuracy"] for other in (two, apart))
     assert together is not None
@@ -273,8 +274,8 @@ def test_number_of_sides_other_than_two_is_rejected(words: list[str], command: C
 
 def test_image_in_two_files_counts_once_and_conflict_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "m"
-    write_scores(paths.scores(folder, "m", "a:pre"), scores("A", 1, 1.0))
-    write_scores(paths.scores(folder, "m", "a:pre&b:pre"), scores("A", 1, 2.0, count=50))
+    write_csv(paths.scores(folder, "m", "a:pre"), scores("A", 1, 1.0))
+    write_csv(paths.scores(folder, "m", "a:pre&b:pre"), scores("A", 1, 2.0, count=50))
     both = input_of_files(folder)
     assert len(both.scores) == 50
     assert both.notes == (
@@ -329,7 +330,7 @@ def old_run(folder: Path, shift: float) -> Path:
     for data, label in (("gan2:pre", 1), ("real:pre", 0)):
         table = scores(data, label, shift)
         path = within / f"{MODEL}_vs_{data}.pkl"
-        score_file(path, table.labels.tolist(), table.logits.tolist())
+        score_file(path, table.labels.tolist(), table.margin.tolist())
     score_file(within / "None_vs_gan2:pre.pkl", [1, 1], [0.5, 0.5])
     return folder
 
@@ -360,7 +361,7 @@ def test_old_runs_with_equal_order_are_paired_on_request(tmp_path: Path) -> None
 
 def test_new_scores_take_precedence_over_old_ones_in_a_folder(tmp_path: Path) -> None:
     folder = old_run(tmp_path / "run", 1.0) / MODEL
-    write_scores(paths.scores(folder, MODEL, "gan2:pre"), scores("StyleGAN2", 1, 1.0))
+    write_csv(paths.scores(folder, MODEL, "gan2:pre"), scores("StyleGAN2", 1, 1.0))
     assert merged_scores(folder).names_images
 
 

@@ -61,7 +61,7 @@ def test_predictions_equal_test_scores_of_the_same_images(lab: Path) -> None:
     answers = list(Predictor.load(weights, batch_size=2).predict_files(files))
     logits = [answer.logit for answer in answers if isinstance(answer, Prediction)]
     assert [answer.path for answer in answers] == files
-    assert logits == pytest.approx(tested.logits.tolist(), abs=1e-5)
+    assert logits == pytest.approx(tested.margin.tolist(), abs=1e-5)
     assert len(set(logits)) == 5
 
 

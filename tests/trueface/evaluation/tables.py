@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from trueface.evaluation.score_tables import Scores
+from trueface.predictions.predictions import Predictions
 
 
 def make_scores(
@@ -14,12 +14,12 @@ def make_scores(
     logits: ArrayLike,
     paths: Sequence[str] | None = None,
     videos: Sequence[str] = (),
-) -> Scores:
+) -> Predictions:
     """Return scores of images, whose paths are their keys by default."""
-    return Scores(
-        paths=tuple(keys if paths is None else paths),
+    return Predictions.from_margin(
+        np.array(logits, np.float64),
+        np.array(labels, np.int8),
+        ids=tuple(keys if paths is None else paths),
         keys=tuple(keys),
-        labels=np.array(labels, np.int8),
-        logits=np.array(logits, np.float64),
         videos=tuple(videos),
     )

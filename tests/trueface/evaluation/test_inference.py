@@ -1,6 +1,5 @@
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +11,6 @@ from trueface.data.dataset import Batch
 from trueface.data.examples import examples
 from trueface.evaluation.forward import predict_examples
 from trueface.evaluation.inference import evaluate
-from trueface.evaluation.predictions import UNKNOWN, SamplePredictions, read, write
-from trueface.runtime.errors import DataError
 from trueface.runtime.progress import RunContext
 
 
@@ -40,7 +37,7 @@ def batches(order: list[int], size: int = 2) -> Iterator[Batch]:
 def test_outputs_follow_the_order_of_the_dataset_not_of_the_batches() -> None:
     answers = evaluate(Mean(), batches([4, 0, 2, 1, 3]), total=5, watch=RunContext())
     assert answers.positions.tolist() == [0, 1, 2, 3, 4]
-    assert answers.logits.tolist() == [0, 1, 2, 3, 4]
+    assert answers.margin.tolist() == [0, 1, 2, 3, 4]
     assert answers.labels.tolist() == [0, 1, 0, 1, 0]
 
 
@@ -74,7 +71,7 @@ def test_half_precision_gives_float32_logits_close_to_the_exact_ones(precision: 
         yield Batch(pixels, torch.zeros(6, 1), torch.arange(6))
 
     exact, half = (
-        evaluate(model, one_batch(), total=6, watch=RunContext(precision=kind)).logits
+        evaluate(model, one_batch(), total=6, watch=RunContext(precision=kind)).margin
         for kind in ("fp32", precision)
     )
     assert not (exact == half).all()
@@ -89,7 +86,7 @@ def test_features_are_evaluated_by_the_head_alone() -> None:
         watch=RunContext(),
         answer=lambda features: features.float().mean((1, 2, 3))[:, None] + 1,
     )
-    assert answers.logits.tolist() == [1, 2, 3]
+    assert answers.margin.tolist() == [1, 2, 3]
 
 
 def layer() -> nn.Module:
@@ -106,48 +103,12 @@ def test_predictions_keep_order_labels_and_names() -> None:
     assert np.allclose(said.logits[:, 1], layer()(inputs).detach().numpy()[:, 0])
     assert (said.logits[:, 0] == 0).all()
     assert said.ids == tuple("abcde")
-    assert said.labels("true").tolist() == [1] * 5
-
-
-def test_accuracy_counts_only_samples_with_a_known_label() -> None:
-    logits = np.array([[1, 0], [0, 1], [0, 1]], np.float32)
-    said = SamplePredictions(
-        logits=logits, trained=np.array([0, 0, 1]), true=np.array([1, UNKNOWN, 1])
-    )
-    assert said.accuracy("trained") == pytest.approx(2 / 3)
-    assert said.accuracy("true") == pytest.approx(1 / 2)
+    assert said.labels_of("true").tolist() == [1] * 5
 
 
 def test_accuracy_is_none_without_a_known_label() -> None:
     some = examples(torch.randn(4, 3), [0, 1, 0, 1])
     assert predict_examples(layer(), some, RunContext()).accuracy("true") is None
-
-
-def test_file_round_trip_preserves_the_predictions(tmp_path: Path) -> None:
-    some = examples(torch.randn(4, 3), [0, 1, 0, 1])
-    said = predict_examples(layer(), some, RunContext(), list("abcd"))
-    write(tmp_path / "answers" / "after.npz", {"forget": said, "test": said})
-    found = read(tmp_path / "answers" / "after.npz")
-    assert set(found) == {"forget", "test"}
-    assert np.array_equal(found["test"].logits, said.logits)
-    assert found["forget"].ids == said.ids
-
-
-@pytest.mark.parametrize("content", [b"", b"no archive", None])
-def test_broken_file_is_named(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "after.npz"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=r"after\.npz"):
-        read(path)
-
-
-def test_disguised_pickle_is_rejected(tmp_path: Path) -> None:
-    path = tmp_path / "after.npz"
-    with path.open("wb") as file:
-        np.savez(file, test_logits=np.array([{"a": 1}], dtype=object))
-    with pytest.raises(DataError, match=r"after\.npz"):
-        read(path)
 
 
 def test_non_finite_logits_are_rejected() -> None:

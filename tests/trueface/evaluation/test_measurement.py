@@ -18,7 +18,6 @@ from sklearn.metrics import (
 
 from benchmarks.coverage import SHOWN, Setting, coverage
 from trueface.evaluation.curves import calibration_error
-from trueface.evaluation.inference import ImageScores
 from trueface.evaluation.intervals import (
     RESAMPLES,
     Scale,
@@ -36,9 +35,8 @@ from trueface.evaluation.measurement import (
 )
 from trueface.evaluation.metric import resampled_values
 from trueface.evaluation.operating_threshold import Calibration
-from trueface.evaluation.predictions import SamplePredictions
-from trueface.evaluation.score_tables import Scores
 from trueface.jobs.testing import numbers_of_test
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
 from trueface.training.trainer import validate_logits
 
@@ -189,10 +187,10 @@ def test_every_loss_of_the_same_logits_is_equal() -> None:
     labels, logits, keys = confident_scores()
     fake = labels == 1
     calibration = Calibration()
-    of_wide = SamplePredictions(
+    of_wide = Predictions(
         logits=np.column_stack([np.zeros(40), logits]).astype(np.float32),
-        trained=labels.astype(np.int64),
-        true=labels.astype(np.int64),
+        labels=labels.astype(np.int64),
+        true_labels=labels.astype(np.int64),
     )
     losses = {
         "table": evaluate_scores(labels, logits, keys=keys).metrics["loss"].value,
@@ -200,8 +198,8 @@ def test_every_loss_of_the_same_logits_is_equal() -> None:
             "loss"
         ][0],
         "validation": validate_logits(logits, fake).loss,
-        "test": numbers_of_test(ImageScores(np.arange(40), labels, logits), calibration)["loss"],
-        "unlearning": of_wide.loss(of_wide.trained),
+        "test": numbers_of_test(Predictions.from_margin(logits, labels), calibration)["loss"],
+        "unlearning": of_wide.loss(of_wide.labels),
     }
     assert losses == pytest.approx(dict.fromkeys(losses, losses["table"]), rel=1e-6)
 
@@ -287,8 +285,8 @@ def test_table_is_divided_by_folder_and_by_modifier() -> None:
         for name in range(10)
     ]
     paths, keys, labels, logits = zip(*rows, strict=True)
-    scores = Scores(
-        paths=paths, keys=keys, labels=np.array(labels, np.int8), logits=np.array(logits)
+    scores = Predictions.from_margin(
+        np.array(logits), np.array(labels, np.int8), ids=paths, keys=keys
     )
     parts = dict(subset_masks(scores))
     assert list(parts) == ["StyleGAN2/a", "FFHQ", "pre", "fb", "MyNet"]
@@ -302,11 +300,11 @@ def test_table_is_divided_by_folder_and_by_modifier() -> None:
 
 def test_subset_with_both_classes_needs_no_other_images() -> None:
     labels, logits, _ = draw_scores(20, 1.0)
-    scores = Scores(
-        paths=tuple(f"Fake/x/{n}" if label else f"Real/x/{n}" for n, label in enumerate(labels)),
+    scores = Predictions.from_margin(
+        logits,
+        labels,
+        ids=tuple(f"Fake/x/{n}" if label else f"Real/x/{n}" for n, label in enumerate(labels)),
         keys=tuple(f"x/{n}" for n in range(20)),
-        labels=labels,
-        logits=logits,
     )
     rows = dict(subset_masks(scores))
     assert list(rows) == ["x", "none"]

@@ -19,7 +19,7 @@ from trueface.evaluation.comparison import contrast
 from trueface.evaluation.intervals import IntervalEstimate
 from trueface.evaluation.measurement import METRICS, collect, evaluate_scores
 from trueface.evaluation.metrics.confusion import ACCURACY, F1
-from trueface.evaluation.score_tables import write_scores
+from trueface.predictions.tables import write_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 
@@ -138,7 +138,7 @@ def test_new_file_adds_a_metric_to_cached_tables_and_to_the_report(
 ) -> None:
     labels, logits, keys = make_table("few and tied")
     scores = make_scores(keys, labels, logits)
-    write_scores(paths.scores(tmp_path / "run" / "m", "m", "gan2:pre"), scores)
+    write_csv(paths.scores(tmp_path / "run" / "m", "m", "gan2:pre"), scores)
     assert "f2" not in results.table(tmp_path / "run", [("m", "gan2:pre")])[0]
     tree = tmp_path / "tree" / "trueface"
     shutil.copytree(Path(trueface.__file__).parent, tree)  # with its compiled files

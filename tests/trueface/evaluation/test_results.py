@@ -18,7 +18,8 @@ from trueface.evaluation import metrics
 from trueface.evaluation.measurement import METRICS, evaluate_scores
 from trueface.evaluation.result_rows import by_video, compare, unlearning_methods_of, video_report
 from trueface.evaluation.results import KEPT, MEASURED_BY, table
-from trueface.evaluation.score_tables import Scores, merge, read_scores, write_scores
+from trueface.predictions.predictions import Predictions, merge
+from trueface.predictions.tables import read_csv, write_csv
 from trueface.runtime import paths
 
 TESTS = ("real:pre", "gan2:pre", "gan3:pre", "gan2:shr", "real:shr")
@@ -35,7 +36,7 @@ def write(run: Path, model: str, data: str, shift: float, count: int = 40) -> No
     subset, modifier = data.split(":")
     fake = int(subset != "real")
     random = np.random.default_rng(0)  # without a shift both classes have the same logits
-    write_scores(
+    write_csv(
         paths.scores(run / model_folder_name(model), model, data),
         make_scores(
             [f"{subset}/{n}" for n in range(count)],
@@ -84,8 +85,8 @@ def test_overlapping_datasets_are_pooled_once_under_one_name_in_any_order(
     run: Path, tests: list[str], pooled: list[tuple[str, int]]
 ) -> None:
     folder = run / "clean"
-    parts = [read_scores(paths.scores(folder, "clean", data)) for data in ("gan2:pre", "real:pre")]
-    write_scores(paths.scores(folder, "clean", "gan2:pre&real:pre"), merge(parts))
+    parts = [read_csv(paths.scores(folder, "clean", data)) for data in ("gan2:pre", "real:pre")]
+    write_csv(paths.scores(folder, "clean", "gan2:pre&real:pre"), merge(parts))
     for order in (tests, tests[::-1]):
         rows = table(run, [("clean", data) for data in order])
         assert [(row["data"], row["n"]) for row in rows if row["pooled"]] == pooled
@@ -261,7 +262,7 @@ def measured_run(tmp_path: Path) -> Path:
             names, np.full(30, label), values, [f"PreSocial/{label}/{name}.png" for name in names]
         )
         folder = tmp_path / model_folder_name(MODEL)
-        write_scores(paths.scores(folder, MODEL, data), table)
+        write_csv(paths.scores(folder, MODEL, data), table)
     return tmp_path
 
 
@@ -324,7 +325,7 @@ def test_frames_have_the_auc_of_their_videos_next_to_their_own(tmp_path: Path) -
             [f"PreSocial/{label}/{name}.png" for name in names],
             [f"PreSocial/{label}/{name.rpartition('/')[0]}" for name in names],
         )
-        write_scores(paths.scores(folder, MODEL, data), table)
+        write_csv(paths.scores(folder, MODEL, data), table)
     (row,) = compare(tmp_path, [(MODEL, "gan2:pre"), (MODEL, "real:pre")])
     assert row["videos"] == 16
     assert isinstance(row["video_auc"], dict)
@@ -333,7 +334,7 @@ def test_frames_have_the_auc_of_their_videos_next_to_their_own(tmp_path: Path) -
     assert f"{row['video_auc']['value']:.3f} (" in draw([row], width=80).splitlines()[-1]
 
 
-def frames(videos: int = 20, each: int = 4) -> Scores:
+def frames(videos: int = 20, each: int = 4) -> Predictions:
     """Return frames of real and fake videos that have the same names in three folders."""
     random = np.random.default_rng(0)
     paths = [
@@ -356,9 +357,9 @@ def test_video_is_its_whole_path_and_scores_the_mean_probability_of_its_frames()
     scores = frames()
     table = by_video(scores)
     assert len(table) == 60  # by the folder's name alone they would be 20
-    probability = 1 / (1 + np.exp(-scores.logits))
+    probability = 1 / (1 + np.exp(-scores.margin))
     mean = probability.reshape(-1, 4).mean(axis=1)
-    assert 1 / (1 + np.exp(-table.logits)) == pytest.approx(mean)
+    assert 1 / (1 + np.exp(-table.margin)) == pytest.approx(mean)
     report = video_report(scores)
     assert report is not None
     assert report.auc is not None
@@ -368,21 +369,21 @@ def test_video_is_its_whole_path_and_scores_the_mean_probability_of_its_frames()
 
 
 def test_confident_frames_keep_their_order() -> None:
-    logits = by_video(replace(frames(videos=2, each=2), logits=np.linspace(-100, 450, 12))).logits
+    logits = by_video(frames(videos=2, each=2).with_margin(np.linspace(-100, 450, 12))).margin
     assert np.isfinite(logits).all()
     assert (np.diff(logits) > 0).all()
 
 
 def test_table_keeps_its_videos_on_disk_and_when_tables_are_joined(tmp_path: Path) -> None:
     scores = frames(videos=3)
-    write_scores(tmp_path / "s.csv", scores)
-    again = read_scores(tmp_path / "s.csv")
+    write_csv(tmp_path / "s.csv", scores)
+    again = read_csv(tmp_path / "s.csv")
     assert again.videos == scores.videos
     assert set(again.subsets) == {"A", "B", "youtube"}
     joined = merge([again, make_scores(["X/a"], [0], [0.5], ["a.png"])])
     assert joined.videos == (*scores.videos, "")
     assert len(by_video(joined)) == 9
-    assert joined.rows(joined.logits == 0.5).videos == ("",)
+    assert joined.rows(joined.margin == 0.5).videos == ("",)
 
 
 def test_images_without_a_video_have_no_video_report_and_one_class_has_no_auc() -> None:

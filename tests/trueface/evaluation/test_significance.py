@@ -7,15 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.trueface.evaluation.tables import make_scores
-from trueface.evaluation.score_tables import Scores
 from trueface.evaluation.significance import delong, mcnemar, pair
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
 
 Labels = NDArray[np.int8]
 Logits = NDArray[np.float64]
 
 
-def table(names: list[str], logits: list[float], labels: list[int] | None = None) -> Scores:
+def table(names: list[str], logits: list[float], labels: list[int] | None = None) -> Predictions:
     paths = [f"PreSocial/Fake/{name}.png" for name in names]
     return make_scores(names, labels or [1] * len(names), logits, paths)
 
@@ -140,14 +140,14 @@ def test_images_are_joined_by_path_in_any_order_and_the_others_are_counted() -> 
 
 def test_images_of_another_network_are_joined_by_key() -> None:
     other = table(["b", "a"], [20, 10])
-    other = replace(other, paths=tuple(p.replace("PreSocial", "Facebook") for p in other.paths))
+    other = replace(other, ids=tuple(p.replace("PreSocial", "Facebook") for p in other.ids))
     pairs = pair(table(["a", "b"], [1, 2]), other)
     assert pairs.joined_by == "key"
     assert pairs.second.tolist() == [10, 20]
 
 
 def test_rows_without_names_are_paired_only_on_request_and_if_labels_agree() -> None:
-    def old(labels: list[int]) -> Scores:
+    def old(labels: list[int]) -> Predictions:
         return make_scores([f"#{row}" for row in range(3)], labels, np.arange(3.0))
 
     with pytest.raises(DataError, match="--same-order"):
@@ -163,12 +163,12 @@ def test_rows_of_one_class_pair_in_any_order_but_shuffled_rows_give_a_warning() 
     common = random.normal(size=200)
     names = tuple(f"real:pre/#{row}" for row in range(200))
 
-    def old(logits: Logits) -> Scores:
+    def old(logits: Logits) -> Predictions:
         return make_scores(names, np.zeros(200), logits)
 
     one, other = old(common), old(common + random.normal(size=200))
     assert pair(one, other, same_order=True).doubt is None
-    shuffled = pair(one, old(random.permutation(other.logits)), same_order=True)
+    shuffled = pair(one, old(random.permutation(other.margin)), same_order=True)
     assert shuffled.doubt is not None
     assert "are hardly correlated" in shuffled.doubt
     assert pair(one, old(np.zeros(200)), same_order=True).doubt is not None
@@ -189,7 +189,9 @@ def test_rows_of_one_class_pair_in_any_order_but_shuffled_rows_give_a_warning() 
         ),
     ],
 )  # fmt: skip
-def test_tables_without_pairs_are_rejected(first: Scores, second: Scores, match: str) -> None:
+def test_tables_without_pairs_are_rejected(
+    first: Predictions, second: Predictions, match: str
+) -> None:
     with pytest.raises(DataError, match=match):
         pair(first, second)
     with pytest.raises(DataError, match="1 fakes and 2 reals"):

@@ -187,9 +187,9 @@ def test_test_gives_same_scores_with_and_without_store(
         stored = evaluate_images(
             detector, feed, RunContext(), constant=True, store=store_in(folder)
         )
-        assert np.array_equal(stored.logits, without.logits)
-    assert np.abs(without.logits - plain.logits).max() <= 1e-4
-    assert np.array_equal(without.logits > 0, plain.logits > 0)
+        assert np.array_equal(stored.margin, without.margin)
+    assert np.abs(without.margin - plain.margin).max() <= 1e-4
+    assert np.array_equal(without.margin > 0, plain.margin > 0)
 
 
 def test_other_batch_size_changes_logits_by_rounding_only(tree: Tree, folder: Path) -> None:
@@ -199,8 +199,8 @@ def test_other_batch_size_changes_logits_by_rounding_only(tree: Tree, folder: Pa
         detector, as_tested(images, batch_size=size), RunContext(), constant=True, store=each,
     ) for size, each in ((4, None), (9, store), (4, store))]  # fmt: skip
     for other in sizes[1:]:
-        assert np.abs(other.logits - sizes[0].logits).max() <= 1e-4
-        assert np.array_equal(other.logits > 0, sizes[0].logits > 0)
+        assert np.abs(other.margin - sizes[0].margin).max() <= 1e-4
+        assert np.array_equal(other.margin > 0, sizes[0].margin > 0)
 
 
 def test_provenance_counts_read_and_computed_features(

@@ -20,11 +20,11 @@ from trueface.data.index import survey
 from trueface.data.settings import TestSettings
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.evaluation.results import table
-from trueface.evaluation.score_tables import read_scores
 from trueface.jobs import testing, training
 from trueface.jobs.kinds import TEST
 from trueface.jobs.testing import ScoringModel, attacked_test
 from trueface.models import checkpoint
+from trueface.predictions.tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data
 from trueface.runtime.progress import RunContext
@@ -68,8 +68,8 @@ def folder(lab: Path) -> Path:
 
 
 def logits(lab: Path, name: str) -> dict[str, float]:
-    scores = read_scores(paths.scores(folder(lab), MODEL, name))
-    return dict(zip(scores.paths, scores.logits.tolist(), strict=True))
+    scores = read_csv(paths.scores(folder(lab), MODEL, name))
+    return dict(zip(scores.ids, scores.margin.tolist(), strict=True))
 
 
 def test_corrupted_test_scores_changed_pixels_and_keeps_plain_scores(lab: Path) -> None:
@@ -173,7 +173,7 @@ def test_attacked_images_are_the_same_for_all_models(lab: Path) -> None:
     other = job(lab, "test", OTHER, resize_size=SIDE, attack="random2", attack_images=5)
     testing.test(other)
     path = paths.scores(lab / "runs/r" / OTHER, OTHER, f"{DATA}@attack=random2,attack_images=5")
-    assert set(read_scores(path).paths) == drawn
+    assert set(read_csv(path).ids) == drawn
 
 
 def test_transfer_attack_uses_only_the_surrogate(lab: Path) -> None:

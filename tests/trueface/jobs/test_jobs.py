@@ -13,13 +13,12 @@ import torch
 from launcher.api import Job, JobError, Json, MachineError
 from tests.trueface.jobs.build import SIDE, a_draft, a_job, write_images, write_lists
 from trueface.data.splits import load_split
-from trueface.evaluation import predictions
-from trueface.evaluation.score_tables import read_scores
 from trueface.jobs import poisoning, testing, unlearning
 from trueface.jobs import training as training_job
 from trueface.jobs.kinds import TEST
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
+from trueface.predictions.tables import read_csv, read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, RecordError
 from trueface.training import image_lists, optimizer_state, trainer
@@ -104,8 +103,8 @@ def test_scores_of_tested_model_name_each_image(lab: Path, clean: Mapping[str, J
     result = scored(lab, CLEAN, "gan2:pre")
     assert result["n"] == OTHERS
     assert result["accuracy"] == 1.0
-    table = read_scores(paths.scores(folder(lab, CLEAN), CLEAN, "gan2:pre"))
-    assert table.paths[0] == f"PreSocial/Fake/StyleGAN2/conf-f-psi-1/{TRAIN + OTHERS:05}.png"
+    table = read_csv(paths.scores(folder(lab, CLEAN), CLEAN, "gan2:pre"))
+    assert table.ids[0] == f"PreSocial/Fake/StyleGAN2/conf-f-psi-1/{TRAIN + OTHERS:05}.png"
     assert set(table.labels) == {1}
     assert json.loads(paths.metrics(folder(lab, CLEAN), "gan2:pre").read_text())["n"] == OTHERS
 
@@ -178,7 +177,7 @@ def test_unlearning_of_last_layer_keeps_the_measured_weights(
     assert result["val_accuracy"] == 1.0
     assert not torch.equal(before["fc.weight"], after["fc.weight"])
     assert all(torch.equal(before[key], after[key]) for key in before if not key.startswith("fc."))
-    said = predictions.read(paths.predictions_after(folder(lab, model)))
+    said = read_npz(paths.predictions_after(folder(lab, model)))
     assert said["test"].accuracy("true") == scored(lab, model, DATA)["accuracy"] == 1.0
 
 

@@ -23,10 +23,10 @@ from tests.trueface.jobs.test_jobs import (
     scored,
     trained,
 )
-from trueface.evaluation.score_tables import read_scores
 from trueface.jobs import training as training_job
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
+from trueface.predictions.tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.runtime.files import file_sha256
@@ -41,11 +41,11 @@ def test_backdoor_reacts_only_to_its_trigger(lab: Path) -> None:
     assert record.kind == "patch"
     trained(lab, model, num_epochs=40, select="last")
     told = scored(lab, model, "gan2:pre", trigger=True)
-    clean = read_scores(paths.scores(folder(lab, model), model, "gan2:pre"))
-    stamped = read_scores(paths.triggered(folder(lab, model), model, "gan2:pre"))
-    assert clean.paths == stamped.paths
-    assert told["attack_success"] == np.mean(stamped.logits <= 0)
-    assert stamped.logits.mean() < clean.logits.mean() - 1
+    clean = read_csv(paths.scores(folder(lab, model), model, "gan2:pre"))
+    stamped = read_csv(paths.triggered(folder(lab, model), model, "gan2:pre"))
+    assert clean.ids == stamped.ids
+    assert told["attack_success"] == np.mean(stamped.margin <= 0)
+    assert stamped.margin.mean() < clean.margin.mean() - 1
 
 
 def test_test_without_trigger_writes_no_triggered_scores(lab: Path) -> None:
@@ -70,7 +70,7 @@ def test_jobs_with_frozen_backbone_share_features_by_default(
         facts.append(kept.provenance["features"])
         weights.append(kept.state)
         place = paths.scores(folder(lab, model), model, "gan2:pre")
-        scores.append(read_scores(place).logits.tolist())
+        scores.append(read_csv(place).margin.tolist())
     rows = [(fact["store"], fact["rows_read"], fact["rows_computed"]) for fact in facts]
     assert rows[0][:2] == (True, 0)
     assert rows[0][2] > 0

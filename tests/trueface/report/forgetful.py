@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from launcher.api import write_json
 from tests.trueface.unlearning.unlearned_runs import make_record as record_of
-from trueface.evaluation import predictions
-from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
+from trueface.predictions.predictions import UNKNOWN, Predictions
+from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
 from trueface.unlearning import record
 from trueface.unlearning.record import NoiseSearchResult, Probe, Relearn
@@ -115,8 +115,8 @@ class Forgetful:
     def write(
         self,
         name: str,
-        before: dict[str, SamplePredictions],
-        after: dict[str, SamplePredictions],
+        before: dict[str, Predictions],
+        after: dict[str, Predictions],
         *,
         told: str,
         changes: dict[str, Any],
@@ -132,8 +132,8 @@ class Forgetful:
             "training_samples": 12_000, "log": ({"step": 1, "loss": 0.5},), **changes,
         }  # fmt: skip
         record.write(folder, record_of(name, given.pop("base", FLIPS_BASE), **given))
-        predictions.write(paths.predictions_before(folder), before)
-        predictions.write(paths.predictions_after(folder), after)
+        write_npz(paths.predictions_before(folder), before)
+        write_npz(paths.predictions_after(folder), after)
         np.savez(paths.plane(folder), **make_plane(told, classes, gone))  # type: ignore[arg-type]  # its arguments are arrays
         return folder
 
@@ -145,7 +145,7 @@ def make_noise_search() -> NoiseSearchResult:
 
 def two_classes(
     random: np.random.Generator, test: float, forget: float, one_sided: bool
-) -> dict[str, SamplePredictions]:
+) -> dict[str, Predictions]:
     """Return predictions of a model of two classes with given accuracies."""
     parts = {}
     for name, count in SIZES.items():
@@ -162,7 +162,7 @@ def two_classes(
 
 def five_classes(
     random: np.random.Generator, kept: float, forgotten: float
-) -> dict[str, SamplePredictions]:
+) -> dict[str, Predictions]:
     """Return predictions of a model of five classes, with class 2 as the forget set."""
     parts = {}
     for name, count in SIZES.items():
@@ -188,14 +188,14 @@ def draw_predictions(
     true: NDArray[Any],
     classes: int,
     name: str,
-) -> SamplePredictions:
+) -> Predictions:
     """Return predictions of the classes `given`."""
     logits = random.normal(0, 0.3, (len(given), classes))
     logits[np.arange(len(given)), given] = 1.2 + np.abs(random.normal(0.8, 1.2, len(given)))
-    return SamplePredictions(
+    return Predictions(
         logits=logits.astype(np.float32),
-        trained=trained.astype(np.int64),
-        true=true.astype(np.int64),
+        labels=trained.astype(np.int64),
+        true_labels=true.astype(np.int64),
         ids=tuple(f"{name}/{number:05d}" for number in range(len(given))),
     )
 

@@ -11,7 +11,7 @@ from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, make_noise_se
 from tests.trueface.report.test_page import NASTY, Reading, safe
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
-from trueface.evaluation import predictions
+from trueface.predictions.tables import read_npz, write_npz
 from trueface.report.content import make_model_report
 from trueface.report.run_page import run_page
 from trueface.report.unlearning import axes_of, method_beliefs, method_plane, shown_columns
@@ -146,8 +146,8 @@ def test_validation_replaces_a_missing_test_list(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     for folder in lab.run.iterdir():
         for path in (paths.predictions_before(folder), paths.predictions_after(folder)):
-            parts = predictions.read(path)
-            predictions.write(path, {name: one for name, one in parts.items() if name != "test"})
+            parts = read_npz(path)
+            write_npz(path, {name: one for name, one in parts.items() if name != "test"})
     base = _group(lab.run)
     assert axes_of(base)[0] == "val"
     assert "val" in {column.name for column in shown_columns(base)[0]}
@@ -222,9 +222,9 @@ def test_run_without_a_readable_record_is_reported(lab: Forgetful) -> None:
 def test_non_finite_logits_do_not_break_a_plot(lab: Forgetful) -> None:
     lab.flips(["retrain", "scrub"])
     path = paths.predictions_after(lab.run / f"{FLIPS_BASE}~scrub@seed=0")
-    parts = predictions.read(path)
+    parts = read_npz(path)
     parts["forget"].logits[:] = np.nan
-    predictions.write(path, parts)
+    write_npz(path, parts)
     read = _section(lab.run)
     assert "are not finite" in read.text
     assert "nan" not in re.sub(r"<[^>]*title[^>]*>", "", _page(lab.run)).lower().split()

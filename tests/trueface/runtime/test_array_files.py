@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from launcher.api import MachineError
-from trueface.evaluation import predictions
+from trueface.predictions.tables import read_npz
 from trueface.runtime import npz_files, tensor_files
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation import planes
@@ -72,7 +72,7 @@ def test_arrays_written_by_numpy_are_read(
 def test_230_bytes_that_declare_8_tebibytes_are_rejected(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {"before": header((HUGE,))})
     assert path.stat().st_size < 300
-    for read in (planes.read, predictions.read):
+    for read in (planes.read, read_npz):
         with pytest.raises(DataError, match=r"a\.npz.*declares 8,796,093,022,208 bytes and has 0"):
             read(path)
 
@@ -123,7 +123,7 @@ def test_megabyte_that_expands_to_a_gibibyte_allocates_no_memory(tmp_path: Path)
         for _ in range(1 << 10):
             member.write(zeros)
     assert path.stat().st_size < 1 << 21
-    for read in (planes.read, predictions.read):
+    for read in (planes.read, read_npz):
         said = r"expand to 1,073,741,898 bytes from 1,\d+,\d+"
         with limited_memory(), pytest.raises(DataError, match=said):
             read(path)
@@ -157,7 +157,7 @@ def test_array_without_bytes_allocates_no_rows(
         file.writestr("test_ids.npy", header(shape, kind))
     said = r"cannot read the predictions .*a\.npz: test_ids\.npy"
     with limited_memory(), pytest.raises(DataError, match=said):
-        predictions.read(path)
+        read_npz(path)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_labels_beyond_the_number_of_columns_are_rejected(
         test_true=np.array(true), test_ids=np.array(ids),
     )  # fmt: skip
     with pytest.raises(DataError, match=rf"cannot read the predictions .*a\.npz.*{reason}"):
-        predictions.read(tmp_path / "a.npz")
+        read_npz(tmp_path / "a.npz")
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_best_validation_epoch_is_chosen_and_its_weights_are_kept() -> None:
     best = max(done.epochs, key=lambda epoch: epoch.selection_score)
     assert done.chosen.selection_score == best.selection_score
     answers = evaluate(model, checkered(1)(0), total=COUNT, watch=RunContext())
-    right = (answers.logits > 0) == (answers.labels == 1)
+    right = (answers.margin > 0) == (answers.labels == 1)
     assert right.mean() == pytest.approx(best.val_accuracy)
 
 

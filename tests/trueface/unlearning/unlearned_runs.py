@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from trueface.evaluation import predictions
-from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
+from trueface.predictions.predictions import UNKNOWN, Predictions
+from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
 from trueface.unlearning import record
 from trueface.unlearning.evaluation.alarms import AlarmKind
@@ -36,7 +36,7 @@ def make_predictions(
     sure: float = 3.0,
     noise: int | None = None,
     ids: tuple[str, ...] = (),
-) -> SamplePredictions:
+) -> Predictions:
     """Return predictions of the given classes, with logit `sure` each.
 
     Args:
@@ -52,10 +52,10 @@ def make_predictions(
     logits[np.arange(len(called)), np.array(called, int)] = sure
     if noise is not None:
         logits += np.random.default_rng(noise).normal(0, 0.3, logits.shape).astype(np.float32)
-    return SamplePredictions(
+    return Predictions(
         logits=logits,
-        trained=np.array(trained, np.int64),
-        true=np.full(len(trained), UNKNOWN) if true is None else np.array(true, np.int64),
+        labels=np.array(trained, np.int64),
+        true_labels=np.full(len(trained), UNKNOWN) if true is None else np.array(true, np.int64),
         ids=ids,
     )
 
@@ -71,9 +71,7 @@ def change_classes(
     return found
 
 
-def flip_predictions(
-    wrong: int, *, follows: int = 0, seed: int = 0
-) -> dict[str, SamplePredictions]:
+def flip_predictions(wrong: int, *, follows: int = 0, seed: int = 0) -> dict[str, Predictions]:
     """Return predictions of a model on a problem with flipped labels.
 
     Args:
@@ -98,9 +96,7 @@ def flip_predictions(
     }
 
 
-def class_predictions(
-    remembers: int, wrong: int = 0, *, seed: int = 0
-) -> dict[str, SamplePredictions]:
+def class_predictions(remembers: int, wrong: int = 0, *, seed: int = 0) -> dict[str, Predictions]:
     """Return predictions of a model of three classes after forgetting the last.
 
     Args:
@@ -156,14 +152,14 @@ def make_record(model: str, base: str, **changed: Any) -> Record:
 def write_unlearning(
     run: Path,
     record_of: Record,
-    before: Mapping[str, SamplePredictions] | None,
-    after: Mapping[str, SamplePredictions] | None,
+    before: Mapping[str, Predictions] | None,
+    after: Mapping[str, Predictions] | None,
 ) -> Path:
     """Write the files of an unlearning, and return its model's folder."""
     folder = run / paths.model_folder("model", record_of.model)
     record.write(folder, record_of)
     if before is not None:
-        predictions.write(paths.predictions_before(folder), before)
+        write_npz(paths.predictions_before(folder), before)
     if after is not None:
-        predictions.write(paths.predictions_after(folder), after)
+        write_npz(paths.predictions_after(folder), after)
     return folder

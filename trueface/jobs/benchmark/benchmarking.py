@@ -151,9 +151,7 @@ class Bench:
         if attack is not None:
             return self._attacked(attack)
         answers = self.network.predict_images(self.feed(condition.corrupt))
-        return CellScores(
-            paths=self.names(answers.positions), labels=answers.labels, logits=answers.logits
-        )
+        return CellScores(predictions=replace(answers, ids=self.names(answers.positions)))
 
     def _attacked(self, attack: Attack) -> CellScores:
         """Return the scores of attacked images; those that the model called wrong keep theirs."""
@@ -172,10 +170,8 @@ class Bench:
             queries=self.settings.queries,
         )
         return CellScores(
-            paths=chosen.names(clean.positions),
-            labels=clean.labels,
-            logits=result.answers.logits,
-            before=clean.logits,
+            predictions=replace(result.answers, ids=chosen.names(clean.positions)),
+            before=clean.margin,
             psnr=result.psnr,
             threshold=network.threshold,
         )
@@ -246,7 +242,7 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
     )
     images, _ = image_lists.load_list(place, parse_data(lesson.images), "val")
     answers = bench.network.predict_images(replace(bench, images=images).feed())
-    return fit_calibration(answers.labels, answers.logits)
+    return fit_calibration(answers.labels, answers.margin)
 
 
 def _ms_image(bench: Bench) -> float:
@@ -476,7 +472,7 @@ def recheck(
     ) -> CellMeasures:
         if cell.condition not in made:
             scores = bench.score(cell.condition)
-            entries = [images[path] for path in scores.paths]
+            entries = [images[path] for path in scores.predictions.ids]
             made[cell.condition] = evaluate_cell(cell, scores, facts, entries, clean)
         return made[cell.condition]
 

@@ -7,11 +7,12 @@ from trueface.data import class_images
 from trueface.data.class_images import ClassLists, ClassPixels
 from trueface.data.dataset import ExampleLoader
 from trueface.data.vocabulary import class_dataset_type, find_classes
-from trueface.evaluation import forward, predictions
+from trueface.evaluation import forward
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, job_provenance, run_context, write_facts
 from trueface.models import checkpoint
 from trueface.models.detectors import build_classifier
+from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
 from trueface.training import checkpointing
 from trueface.training.class_settings import ClassifySettings
@@ -51,7 +52,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         name: forward.predict_examples(model, part, watch, images[name].names)
         for name, part in parts.items()
     }
-    predictions.write(folder / "answers" / ANSWERS, answers)
+    write_npz(folder / "answers" / ANSWERS, answers)
     source = {**source, "epochs": trained.chosen.epoch}
     checkpoint.save_model(paths.checkpoint(folder), model, source)
     result: dict[str, Json] = {

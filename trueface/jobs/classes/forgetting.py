@@ -190,8 +190,8 @@ def numbers(done: UnlearningOutcome) -> dict[str, Json]:
         if record.goal == "instances":
             numbers[f"test_accuracy{when}"] = test.accuracy("trained")
             continue
-        gone = np.isin(test.trained, record.forgotten)
-        right = test.logits.argmax(1) == test.trained
+        gone = np.isin(test.labels, record.forgotten)
+        right = test.predicted_classes == test.labels
         numbers[f"test_retain_accuracy{when}"] = float(right[~gone].mean())
         numbers[f"test_forget_accuracy{when}"] = float(right[gone].mean())
     for name in ("seconds", "samples_read", "cached_seconds", "cached_samples"):

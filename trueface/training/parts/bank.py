@@ -76,7 +76,8 @@ class FeatureCachePart(Part):
         if trained.val_scores is None or not self.training.settings.save_weights:
             return
         distance = distance_of(*self._feeds) if self._feeds else trained.features
-        reference = Reference.from_predictions(*trained.val_scores, distance)
+        scores = trained.val_scores
+        reference = Reference.from_predictions(scores.labels, scores.margin, distance)
         add_reference(paths.checkpoint(self.training.folder), reference.tensors)
 
     def facts(self) -> Mapping[str, Json]:

@@ -9,10 +9,9 @@ import numpy as np
 from scipy.special import stdtrit
 
 from trueface.evaluation.measurement import CONSTANT
-from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
+from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.unlearning.evaluation.measures import (
     PredictionsBySplit,
-    true_classes,
 )
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
@@ -65,26 +64,26 @@ def broken(parts: PredictionsBySplit) -> Alarm | None:
     return None
 
 
-def constant(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
+def constant(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of one prediction for nearly all samples, if these are not nearly all of one class."""
     if not len(test):
         return None
-    shares = _shares(test.logits.argmax(1))
+    shares = _shares(test.predicted_classes)
     label, share = max(shares.items(), key=lambda pair: pair[1])
-    if share <= CONSTANT or max(_shares(true_classes(test)).values()) > CONSTANT:
+    if share <= CONSTANT or max(_shares(test.right_classes).values()) > CONSTANT:
         return None
     return Alarm(
         alarm_kind=AlarmKind.CONSTANT, text=f"{share:.1%} of the predictions are {name(label)!r}"
     )
 
 
-def class_share(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
+def class_share(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of an accuracy equal to the share of a class, which a constant prediction reaches."""
-    labels = true_classes(test)
+    labels = test.right_classes
     shares = _shares(labels)
-    if len(shares) < 2 or max(_shares(test.logits.argmax(1)).values()) < NEARLY:
+    if len(shares) < 2 or max(_shares(test.predicted_classes).values()) < NEARLY:
         return None
-    scored = float(np.mean(test.logits.argmax(1) == labels))
+    scored = float(np.mean(test.predicted_classes == labels))
     same = [name(label) for label, share in shares.items() if abs(share - scored) < EQUAL]
     if not same:
         return None
@@ -94,9 +93,9 @@ def class_share(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | 
     )
 
 
-def one_class(forget: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
+def one_class(forget: Predictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of flipped labels of one class: a model that avoids that class seems to forget all."""
-    labels = np.unique(forget.trained)
+    labels = np.unique(forget.labels)
     if len(labels) != 1:
         return None
     return Alarm(
@@ -106,10 +105,10 @@ def one_class(forget: SamplePredictions, name: Callable[[int], str]) -> Alarm | 
     )
 
 
-def unclean(validation: SamplePredictions) -> Alarm | None:
+def unclean(validation: Predictions) -> Alarm | None:
     """Warn of flipped labels in validation, which chooses results."""
-    labelled = validation.true != UNKNOWN
-    wrong = int((validation.true != validation.trained)[labelled].sum())
+    labelled = validation.true_labels != UNKNOWN
+    wrong = int((validation.true_labels != validation.labels)[labelled].sum())
     if not wrong:
         return None
     return Alarm(

@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from trueface.evaluation.predictions import SamplePredictions
+from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.measures import (
     PredictionsBySplit,
     UndefinedMetric,
     align_samples,
     picture_ids,
-    true_classes,
 )
 
 LEAST = 20  # samples; of fewer no interval is worth its name
@@ -22,7 +21,7 @@ Hits = NDArray[np.float64]
 
 
 def best_permutation_gain(
-    test: SamplePredictions, checked: Sequence[SamplePredictions]
+    test: Predictions, checked: Sequence[Predictions]
 ) -> tuple[tuple[float, float, float], NDArray[np.int64]]:
     """Return the accuracy that another naming of the classes gains, with its interval, and the naming.
 
@@ -33,33 +32,33 @@ def best_permutation_gain(
     classes = test.logits.shape[1]
     counts = np.zeros((classes, classes))
     for part in checked:
-        np.add.at(counts, (true_classes(part), part.logits.argmax(1)), 1)
+        np.add.at(counts, (part.right_classes, part.predicted_classes), 1)
     # among equals the naming as it is: its gain must be real
     naming = linear_sum_assignment(counts + 1e-6 * np.eye(classes), maximize=True)[1]
-    called, labels = test.logits.argmax(1), true_classes(test)
+    called, labels = test.predicted_classes, test.right_classes
     gain = (called == naming[labels]).astype(float) - (called == labels)
     return paired(gain, picture_ids(test)), naming
 
 
 def loss_beside(
-    ours: SamplePredictions, others: Sequence[tuple[str, SamplePredictions]]
+    ours: Predictions, others: Sequence[tuple[str, Predictions]]
 ) -> tuple[float, float, float, str] | None:
     """Return the least loss of accuracy with its interval, and the model it is relative to.
 
     None: no other model answered the same samples, or they are too few.
     """
-    labels, losses = true_classes(ours), []
+    labels, losses = ours.right_classes, []
     for name, other in others:
         with contextlib.suppress(UndefinedMetric):
             hits = [
-                (part.logits.argmax(1) == labels).astype(float)
+                (part.predicted_classes == labels).astype(float)
                 for part in (align_samples(ours, other), ours)
             ]
             losses.append((*paired(hits[0] - hits[1], picture_ids(ours)), name))
     return min(losses) if losses and len(ours) >= LEAST else None
 
 
-def change(both: Sequence[tuple[SamplePredictions, SamplePredictions]]) -> float:
+def change(both: Sequence[tuple[Predictions, Predictions]]) -> float:
     """Return the mean total variation between predictions before and after, on the part that has most."""
     chances = [tuple(np.exp(part.log_probabilities()) for part in pair) for pair in both]
     return max(float(np.abs(then - now).sum(1).mean()) / 2 for then, now in chances)
@@ -67,7 +66,7 @@ def change(both: Sequence[tuple[SamplePredictions, SamplePredictions]]) -> float
 
 def pairs(
     parts: PredictionsBySplit, before: PredictionsBySplit
-) -> list[tuple[SamplePredictions, SamplePredictions]] | None:
+) -> list[tuple[Predictions, Predictions]] | None:
     """Return the predictions before and after, by part. None if the samples differ."""
     try:
         both = [(align_samples(now, before[name]), now) for name, now in parts.items() if len(now)]

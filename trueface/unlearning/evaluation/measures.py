@@ -9,7 +9,7 @@ See `trueface.evaluation.intervals`; where no class has several sources, or thes
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,17 +30,17 @@ from trueface.evaluation.intervals import (
     resamples,
     standard_error,
 )
-from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
+from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.runtime.errors import DataError
 from trueface.unlearning.registry import Goal
 
-Classes = NDArray[np.int64]
+Classes = NDArray[np.int8 | np.int64]
 LEAST_DAMAGE = 0.005  # half a point between clean and poisoned: below it recovery says nothing
 WIDEST = 2.0  # interval of a recovery beyond which it says nothing
 
 
 def fraction_with_ci(
-    part: SamplePredictions, holds: NDArray[np.bool_], labels: Classes, value: float
+    part: Predictions, holds: NDArray[np.bool_], labels: Classes, value: float
 ) -> IntervalEstimate:
     """Return the fraction of predictions for which `holds` is true, with its 95 % interval.
 
@@ -62,17 +62,17 @@ def fraction_with_ci(
     return measure
 
 
-def resample_counts(part: SamplePredictions, labels: Classes) -> Counts:
+def resample_counts(part: Predictions, labels: Classes) -> Counts:
     """Return how often each row is in each resample, (R, N). Copies of an image are drawn together."""
     return resamples(picture_ids(part), labels, 0)
 
 
-def jackknife_design_of(part: SamplePredictions, labels: Classes) -> JackknifeDesign:
+def jackknife_design_of(part: Predictions, labels: Classes) -> JackknifeDesign:
     """Return the parts of predictions that are left out in turn: see `standard_error`."""
     return jackknife_design(picture_ids(part), labels, 0)
 
 
-def picture_ids(part: SamplePredictions) -> tuple[str, ...]:
+def picture_ids(part: Predictions) -> tuple[str, ...]:
     """Return the name of the image of each row, the same for its copies in several networks.
 
     Rows are called "<modifier>:<source>/<name>" where they are of a detector's images, and no
@@ -94,7 +94,7 @@ def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
 
 
 # "forget", "retain", "validation", "test": the last may be absent
-PredictionsBySplit = Mapping[str, SamplePredictions]
+PredictionsBySplit = Mapping[str, Predictions]
 
 
 class UndefinedMetric(ValueError):
@@ -157,41 +157,22 @@ def refuse_broken(parts: PredictionsBySplit) -> None:
             )
 
 
-def true_classes(part: SamplePredictions) -> Classes:
-    """Return the right classes (N,): the true ones, the trained ones where these are unknown."""
-    return np.where(part.true == UNKNOWN, part.trained, part.true)
-
-
-def select_rows(
-    part: SamplePredictions, chosen: NDArray[np.bool_] | NDArray[np.intp]
-) -> SamplePredictions:
-    """Return some rows of predictions: a mask (N,), or their positions."""
-    ids = tuple(np.array(part.ids, dtype=object)[chosen]) if part.ids else ()
-    return replace(
-        part,
-        logits=part.logits[chosen],
-        trained=part.trained[chosen],
-        true=part.true[chosen],
-        ids=ids,
-    )
-
-
-def unseen_predictions(parts: PredictionsBySplit) -> SamplePredictions:
+def unseen_predictions(parts: PredictionsBySplit) -> Predictions:
     """Return the predictions on images outside of training: the test, otherwise validation."""
     return parts["test"] if "test" in parts else parts["validation"]
 
 
-def retained_class_rows(part: SamplePredictions, forgotten: Collection[int]) -> SamplePredictions:
+def retained_class_rows(part: Predictions, forgotten: Collection[int]) -> Predictions:
     """Return the rows whose class is not forgotten."""
-    return select_rows(part, ~np.isin(true_classes(part), list(forgotten))) if forgotten else part
+    return part.rows(~np.isin(part.right_classes, list(forgotten))) if forgotten else part
 
 
-def forgotten_class_rows(part: SamplePredictions, forgotten: Collection[int]) -> SamplePredictions:
+def forgotten_class_rows(part: Predictions, forgotten: Collection[int]) -> Predictions:
     """Return the rows of a forgotten class."""
-    return select_rows(part, np.isin(true_classes(part), list(forgotten)))
+    return part.rows(np.isin(part.right_classes, list(forgotten)))
 
 
-def accuracy(part: SamplePredictions, labels: Classes) -> float:
+def accuracy(part: Predictions, labels: Classes) -> float:
     """Return the fraction of predictions that agree with labels (N,); UNKNOWN labels are left out.
 
     Raises:
@@ -202,43 +183,43 @@ def accuracy(part: SamplePredictions, labels: Classes) -> float:
         raise UndefinedMetric("there are no such samples")
     if not labelled.any():
         raise UndefinedMetric("the true labels are unknown")
-    return float(np.mean(part.logits.argmax(1)[labelled] == labels[labelled]))
+    return float(np.mean(part.predicted_classes[labelled] == labels[labelled]))
 
 
-def calibration_error(part: SamplePredictions, labels: Classes) -> float:
+def calibration_error(part: Predictions, labels: Classes) -> float:
     """Return the expected calibration error of the predicted class.
 
     Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
         two classes over 0.5 … 1, the same as `curves.calibration_error`.
     """
     confidence = np.exp(part.log_probabilities().max(1))
-    if part.logits.shape[1] == 2:
+    if part.class_count == 2:
         bins = sure_bins(confidence)
     else:
         bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
-    gaps = (part.logits.argmax(1) == labels) - confidence
+    gaps = (part.predicted_classes == labels) - confidence
     return float(np.abs(np.bincount(bins, weights=gaps)).sum() / len(part))
 
 
-def ranking(part: SamplePredictions, labels: Classes) -> Mapping[str, float]:
+def ranking(part: Predictions, labels: Classes) -> Mapping[str, float]:
     """Return area under the ROC curve ("auc") and equal error rate ("eer") of two classes.
 
     Raises:
         UndefinedMetric: there are more classes, or the samples are of one only.
     """
-    if part.logits.shape[1] != 2:
-        raise UndefinedMetric(f"only defined for two classes, and there are {part.logits.shape[1]}")
+    if part.class_count != 2:
+        raise UndefinedMetric(f"only defined for two classes, and there are {part.class_count}")
     positive = labels == 1
     if positive.all() or not positive.any():
         raise UndefinedMetric("all samples belong to one class")
-    curve = curves.plain_curve(positive, _margin(part))
+    curve = curves.plain_curve(positive, part.margin)
     return {
         "auc": float(curves.area(curve)[0]),
         "eer": float(curves.equal_error_rate(curve)[0]),
     }
 
 
-def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredictions) -> float:
+def accuracy_at_val_threshold(test: Predictions, validation: Predictions) -> float:
     """Return the accuracy on the test with the threshold that is best on validation.
 
     Wrong labels shift the threshold of a detector; what this has over the plain accuracy is no
@@ -247,21 +228,21 @@ def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredict
     Raises:
         UndefinedMetric: there are more classes than two.
     """
-    if test.logits.shape[1] != 2:
-        raise UndefinedMetric(f"only defined for two classes, and there are {test.logits.shape[1]}")
-    at = _threshold(_margin(validation), true_classes(validation) == 1)
-    return float(np.mean((_margin(test) > at) == (true_classes(test) == 1)))
+    if test.class_count != 2:
+        raise UndefinedMetric(f"only defined for two classes, and there are {test.class_count}")
+    at = _threshold(validation.margin, validation.right_classes == 1)
+    return float(np.mean((test.margin > at) == (test.right_classes == 1)))
 
 
-def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
+def accuracy_with_ci(part: Predictions) -> IntervalEstimate:
     """Return the accuracy of predictions with its 95 % interval; see `fraction_with_ci`.
 
     Raises:
         UndefinedMetric: no row.
     """
-    labels = true_classes(part)
+    labels = part.right_classes
     value = accuracy(part, labels)
-    return fraction_with_ci(part, part.logits.argmax(1) == labels, labels, value)
+    return fraction_with_ci(part, part.predicted_classes == labels, labels, value)
 
 
 def unlearning_score(retain: float, forget: float) -> float:
@@ -294,16 +275,16 @@ def single_model_metrics(
     forget, retain, validation = parts["forget"], parts["retain"], parts["validation"]
     test = unseen_predictions(parts)
     valid = retained_class_rows(test, forgotten) if of_class else test
-    labels = true_classes(valid)
+    labels = valid.right_classes
 
-    def test_of(chosen: SamplePredictions, *, split: bool = True) -> float:
+    def test_of(chosen: Predictions, *, split: bool = True) -> float:
         if "test" not in parts:
             raise UndefinedMetric("there is no test set")
         if split and not of_class:
             raise UndefinedMetric("the goal is not to forget a class")
-        return accuracy(chosen, true_classes(chosen))
+        return accuracy(chosen, chosen.right_classes)
 
-    def of_test(measure: Callable[[SamplePredictions, Classes], float]) -> float:
+    def of_test(measure: Callable[[Predictions, Classes], float]) -> float:
         if not len(valid):
             raise UndefinedMetric("there are no such samples")
         return measure(valid, labels)
@@ -312,11 +293,11 @@ def single_model_metrics(
     intervals = {"test_retain": valid, "test_forget": lost} if of_class else {"test": test}
     return _bracketed(intervals if "test" in parts else {}) | compute_metrics(
         {
-            "retain": lambda: accuracy(retain, retain.trained),
-            "retain_true": lambda: accuracy(retain, retain.true),
-            "forget": lambda: accuracy(forget, forget.trained),
-            "forget_true": lambda: accuracy(forget, forget.true),
-            "val": lambda: accuracy(validation, true_classes(validation)),
+            "retain": lambda: accuracy(retain, retain.labels),
+            "retain_true": lambda: accuracy(retain, retain.true_labels),
+            "forget": lambda: accuracy(forget, forget.labels),
+            "forget_true": lambda: accuracy(forget, forget.true_labels),
+            "val": lambda: accuracy(validation, validation.right_classes),
             "test": lambda: test_of(test, split=False),
             "test_retain": lambda: test_of(valid),
             "test_forget": lambda: test_of(lost),
@@ -327,12 +308,12 @@ def single_model_metrics(
             "auc": lambda: ranking(valid, labels)["auc"],
             "eer": lambda: ranking(valid, labels)["eer"],
             "ece": lambda: of_test(calibration_error),
-            "loss": lambda: of_test(SamplePredictions.loss),
+            "loss": lambda: of_test(Predictions.loss),
         }
     )
 
 
-def _bracketed(parts: Mapping[str, SamplePredictions]) -> MetricDict:
+def _bracketed(parts: Mapping[str, Predictions]) -> MetricDict:
     """Return the ends of the intervals of some accuracies: `<name>_low`, `<name>_high`."""
     values: dict[str, float] = {}
     for name, part in parts.items():
@@ -340,11 +321,6 @@ def _bracketed(parts: Mapping[str, SamplePredictions]) -> MetricDict:
             interval = accuracy_with_ci(part)
             values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return MetricDict(values=values, reasons={})
-
-
-def _margin(part: SamplePredictions) -> Floats:
-    margin: Floats = (part.logits[:, 1] - part.logits[:, 0]).astype(np.float64)
-    return margin
 
 
 def _threshold(margin: Floats, positive: NDArray[np.bool_]) -> float:
@@ -426,20 +402,20 @@ def tug_of_war(*gaps: float) -> float:
     return math.prod(1 - gap for gap in gaps)
 
 
-def align_samples(first: SamplePredictions, second: SamplePredictions) -> SamplePredictions:
+def align_samples(first: Predictions, second: Predictions) -> Predictions:
     """Return `second` in the order of `first`: the same samples, asked of another model.
 
     Raises:
         UndefinedMetric: the samples or the classes of the models differ.
     """
-    if first.logits.shape[1] != second.logits.shape[1]:
+    if first.class_count != second.class_count:
         raise UndefinedMetric("the reference model has other classes")
     if first.ids and second.ids and first.ids != second.ids and len(first) == len(second):
         places = {name: place for place, name in enumerate(second.ids)}
         order = np.array([places.get(name, -1) for name in first.ids], np.intp)
         if len(places) == len(second) and order.min() >= 0:
-            second = select_rows(second, order)
-    if first.ids != second.ids or not np.array_equal(first.trained, second.trained):
+            second = second.rows(order)
+    if first.ids != second.ids or not np.array_equal(first.labels, second.labels):
         raise UndefinedMetric("the reference model was tested on other samples")
     return second
 
@@ -454,9 +430,7 @@ def distance(ours: Floats, reference: Floats) -> float:
     return float(np.linalg.norm(np.exp(ours) - np.exp(reference), axis=1).mean())
 
 
-def recovery(
-    ours: SamplePredictions, poisoned: SamplePredictions, clean: SamplePredictions
-) -> IntervalEstimate:
+def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> IntervalEstimate:
     """Return the fraction of the damage of flipped labels that is undone on the test, with its interval.
 
     0 is the poisoned model, 1 the clean one; both other sides exist. Resamples are
@@ -466,8 +440,8 @@ def recovery(
         UndefinedMetric: they answered other samples, or there is less than half a point of damage.
     """
     parts = (ours, align_samples(ours, poisoned), align_samples(ours, clean))
-    labels = true_classes(ours)
-    hits = np.column_stack([part.logits.argmax(1) == labels for part in parts]).astype(np.float32)
+    labels = ours.right_classes
+    hits = np.column_stack([part.predicted_classes == labels for part in parts]).astype(np.float32)
     mine, low, high = hits.mean(0, dtype=np.float64)
     if high - low < LEAST_DAMAGE:
         raise UndefinedMetric(

@@ -4,13 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.intervals import Floats
-from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
+from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.unlearning.evaluation.measures import (
     Classes,
     UndefinedMetric,
     picture_ids,
-    select_rows,
-    true_classes,
 )
 
 LEAST = 50  # samples of either side: with 100 in all a fraction is known to 10 points
@@ -18,11 +16,9 @@ FINEST = 50  # weights of classes are whole numbers up to this
 Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
-def matched_sides(
-    forget: SamplePredictions, outside: SamplePredictions, random: np.random.Generator
-) -> Sides:
+def matched_sides(forget: Predictions, outside: Predictions, random: np.random.Generator) -> Sides:
     """Return places of members, of as many others of the same true classes, and others' labels."""
-    truth, classes = true_classes(forget), true_classes(outside)
+    truth, classes = forget.right_classes, outside.right_classes
     members, others, labels = [], [], np.full(len(outside), UNKNOWN)
     for true in np.unique(truth):
         pool = random.permutation(np.flatnonzero(classes == true))
@@ -31,25 +27,25 @@ def matched_sides(
         members.append(wanted[:count])
         others.append(pool[:count])
         # of the same class, each other sample is given the label that a member was trained with
-        labels[pool[:count]] = forget.trained[wanted[:count]]
+        labels[pool[:count]] = forget.labels[wanted[:count]]
     inside, beside = np.sort(np.concatenate(members)), np.sort(np.concatenate(others))
     return inside, beside, labels[beside]
 
 
 def all_of_same_classes(
-    forget: SamplePredictions, outside: SamplePredictions, random: np.random.Generator
+    forget: Predictions, outside: Predictions, random: np.random.Generator
 ) -> Sides:
     """Return places of members, of all others of the same true classes, and others' labels.
 
     Members of a class of which there are no others are left out.
     """
-    truth, classes = true_classes(forget), true_classes(outside)
+    truth, classes = forget.right_classes, outside.right_classes
     shared = np.intersect1d(truth, classes)
     labels = np.full(len(outside), UNKNOWN)
     for true in shared:
         pool = random.permutation(np.flatnonzero(classes == true))
         # in the proportions of the members' labels, to the nearest whole sample
-        labels[pool] = np.resize(random.permutation(forget.trained[truth == true]), len(pool))
+        labels[pool] = np.resize(random.permutation(forget.labels[truth == true]), len(pool))
     members, others = (np.flatnonzero(np.isin(of, shared)) for of in (truth, classes))
     return members, others, labels[others]
 
@@ -71,7 +67,7 @@ def class_weights(inside: Classes, beside: Classes) -> Classes:
 
 
 def side_losses(
-    forget: SamplePredictions, outside: SamplePredictions, sides: Sides
+    forget: Predictions, outside: Predictions, sides: Sides
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of both sides, the mask of members, and their images."""
     members, others, labels = sides
@@ -82,8 +78,8 @@ def side_losses(
             f"only {len(members)} forgotten samples have a counterpart of the same class outside the "
             f"training, and the attack needs {LEAST}"
         )
-    inside, beside = select_rows(forget, members), select_rows(outside, others)
-    values, member = stacked(inside.losses(forget.trained[members]), beside.losses(labels))
+    inside, beside = forget.rows(members), outside.rows(others)
+    values, member = stacked(inside.losses(forget.labels[members]), beside.losses(labels))
     names = [
         *(f"in/{name}" for name in picture_ids(inside)),
         *(f"out/{name}" for name in picture_ids(beside)),

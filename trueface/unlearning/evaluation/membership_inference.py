@@ -29,7 +29,7 @@ from trueface.evaluation.intervals import (
     interval_of_constant,
     resamples,
 )
-from trueface.evaluation.predictions import SamplePredictions
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.rng import numpy_rng
 from trueface.unlearning.evaluation.measures import (
     MetricDict,
@@ -39,8 +39,6 @@ from trueface.unlearning.evaluation.measures import (
     picture_ids,
     resampled_means,
     retained_class_rows,
-    select_rows,
-    true_classes,
 )
 from trueface.unlearning.evaluation.member_samples import (
     LEAST,
@@ -94,7 +92,7 @@ def membership(
 
 
 def by_entropy(
-    *, retain: SamplePredictions, outside: SamplePredictions, forget: SamplePredictions
+    *, retain: Predictions, outside: Predictions, forget: Predictions
 ) -> IntervalEstimate:
     """Return the fraction of the forget set classified as members by the entropy of predictions.
 
@@ -112,9 +110,9 @@ def by_entropy(
 
 def by_confidence(
     *,
-    retain: SamplePredictions,
-    outside: SamplePredictions,
-    forget: SamplePredictions,
+    retain: Predictions,
+    outside: Predictions,
+    forget: Predictions,
     seed: int = 0,
 ) -> IntervalEstimate:
     """Return the fraction of the forget set classified as non-members by the trained label's confidence.
@@ -137,9 +135,7 @@ def by_confidence(
     return _bracketed(answers == 0, picture_ids(asked))
 
 
-def by_loss(
-    *, forget: SamplePredictions, outside: SamplePredictions, seed: int = 0
-) -> IntervalEstimate:
+def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> IntervalEstimate:
     """Return the accuracy of separating the forget set from as many non-members of the same classes by loss.
 
     One half is ideal. If labels are flipped, those of the non-members are flipped in the same way. Otherwise
@@ -165,7 +161,7 @@ def by_loss(
 
 
 def at_few_false_alarms(
-    *, forget: SamplePredictions, outside: SamplePredictions, seed: int = 0
+    *, forget: Predictions, outside: Predictions, seed: int = 0
 ) -> IntervalEstimate:
     """Return the fraction of the forget set with a lower loss than 99 % of the non-members.
 
@@ -178,7 +174,7 @@ def at_few_false_alarms(
     members, others, labels = all_of_same_classes(
         forget, outside, numpy_rng("membership/tpr", seed)
     )
-    of = [true_classes(forget)[members], true_classes(outside)[others]]
+    of = [forget.right_classes[members], outside.right_classes[others]]
     counts = class_weights(*of)
     # effective number of non-members with these weights (L. Kish, "Survey sampling")
     worth = int(counts.sum() ** 2 / max((counts**2).sum(), 1))
@@ -204,7 +200,7 @@ def at_few_false_alarms(
 
 
 def _losses(
-    forget: SamplePredictions, outside: SamplePredictions, seed: int
+    forget: Predictions, outside: Predictions, seed: int
 ) -> tuple[Floats, NDArray[np.int64], list[str]]:
     """Return losses (N, 1) of members and as many non-members, the mask of members, and their images."""
     random = numpy_rng("membership/loss", seed)
@@ -222,26 +218,24 @@ def _bracketed(
     return interval_of_constant(value, len(set(names))) if measure.low == measure.high else measure
 
 
-def _need(forget: SamplePredictions) -> None:
+def _need(forget: Predictions) -> None:
     if not len(forget):
         raise UndefinedMetric("nothing was forgotten")
 
 
-def _entropy(part: SamplePredictions) -> Floats:
+def _entropy(part: Predictions) -> Floats:
     logs = part.log_probabilities()
     entropy: Floats = -(np.exp(logs) * logs).sum(1)
     return entropy
 
 
-def _confidence(part: SamplePredictions, which: str) -> Floats:
-    labels = part.trained if which == "trained" else true_classes(part)
+def _confidence(part: Predictions, which: str) -> Floats:
+    labels = part.labels if which == "trained" else part.right_classes
     confidence: Floats = np.exp(-part.losses(labels))
     return confidence
 
 
-def _draw_rows(
-    part: SamplePredictions, most: int, random: np.random.Generator
-) -> SamplePredictions:
+def _draw_rows(part: Predictions, most: int, random: np.random.Generator) -> Predictions:
     if len(part) <= most:
         return part
-    return select_rows(part, np.sort(random.choice(len(part), most, replace=False)))
+    return part.rows(np.sort(random.choice(len(part), most, replace=False)))

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.evaluation import predictions
 from trueface.evaluation.intervals import IntervalEstimate
+from trueface.predictions.tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
 from trueface.runtime.files import read_json
@@ -20,7 +20,6 @@ from trueface.unlearning.evaluation.measures import (
     compute_metrics,
     recovery,
     single_model_metrics,
-    true_classes,
     unseen_predictions,
 )
 from trueface.unlearning.evaluation.sanity import find_alarms
@@ -135,7 +134,7 @@ class _ModelPredictions:
 
 
 def _read(path: Path) -> PredictionsBySplit:
-    parts = predictions.read(path)
+    parts = read_npz(path)
     missing = [name for name in ("forget", "retain", "validation") if name not in parts]
     if missing:
         raise DataError(f"{path} contains no predictions for {', '.join(missing)}")
@@ -180,7 +179,7 @@ def _measure(
 
 def _sources(parts: PredictionsBySplit) -> Mapping[int, int]:
     test = unseen_predictions(parts)
-    return measures.jackknife_design_of(test, true_classes(test)).sources
+    return measures.jackknife_design_of(test, test.right_classes).sources
 
 
 def _find_model_alarms(

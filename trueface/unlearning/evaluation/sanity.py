@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.measurement import evaluate_scores
-from trueface.evaluation.predictions import SamplePredictions
+from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.alarms import (
     Alarm,
     AlarmKind,
@@ -38,7 +38,6 @@ from trueface.unlearning.evaluation.measures import (
     PredictionsBySplit,
     picture_ids,
     retained_class_rows,
-    true_classes,
     unseen_predictions,
 )
 from trueface.unlearning.registry import Goal
@@ -125,7 +124,7 @@ def _alarms_beside_others(
     )
 
 
-def few_answers(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | None:
+def few_answers(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
     """Warn of predictions spread over far fewer classes than the labels.
 
     The spread is the exponential of the entropy: K for K classes equally often, between 1 and 2 for
@@ -133,10 +132,10 @@ def few_answers(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | 
     """
     if len(test) < LEAST:
         return None
-    expected, given = effective(true_classes(test)), effective(test.logits.argmax(1))
+    expected, given = effective(test.right_classes), effective(test.predicted_classes)
     if expected <= 2 or given >= FEW * expected:
         return None
-    called, counts = np.unique(test.logits.argmax(1), return_counts=True)
+    called, counts = np.unique(test.predicted_classes, return_counts=True)
     most = np.argsort(-counts, kind="stable")[: max(1, round(given))]
     classes_named = ", ".join(repr(name(int(called[at]))) for at in most)
     return Alarm(
@@ -152,19 +151,19 @@ def effective(labels: NDArray[np.int64]) -> float:
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
 
-def chance(test: SamplePredictions) -> Alarm | None:
+def chance(test: Predictions) -> Alarm | None:
     """Warn of a model that may as well guess.
 
     With two classes, the interval of the area under the ROC curve decides, as in the table of results;
     of more that of the balanced accuracy, by images.
     """
-    labels = true_classes(test)
+    labels = test.right_classes
     classes = np.unique(labels)
     if len(test) < LEAST or len(classes) < 2:
         return None
     if test.logits.shape[1] == 2:
         return _chance_of_two(test, labels)
-    hits = test.logits.argmax(1) == labels
+    hits = test.predicted_classes == labels
     recalls = np.array([hits[labels == label].mean() for label in classes])
     sizes = np.array([(labels == label).sum() for label in classes])
     value = float(recalls.mean())
@@ -179,7 +178,7 @@ def chance(test: SamplePredictions) -> Alarm | None:
     )
 
 
-def _chance_of_two(test: SamplePredictions, labels: NDArray[np.int64]) -> Alarm | None:
+def _chance_of_two(test: Predictions, labels: NDArray[np.int64]) -> Alarm | None:
     margin = (test.logits[:, 1] - test.logits[:, 0]).astype(np.float64)
     keys = picture_ids(test)
     report = evaluate_scores(labels.astype(np.int8), margin, keys=keys)
@@ -199,7 +198,7 @@ def _chance_of_two(test: SamplePredictions, labels: NDArray[np.int64]) -> Alarm 
 
 
 def permuted(
-    test: SamplePredictions, checked: Sequence[SamplePredictions], name: Callable[[int], str]
+    test: Predictions, checked: Sequence[Predictions], name: Callable[[int], str]
 ) -> Alarm | None:
     """Warn of predictions that are far better under another naming of the classes."""
     if min(len(test), sum(map(len, checked))) < LEAST:
@@ -209,7 +208,7 @@ def permuted(
         return None
     renamings = [
         f"{name(label)!r} as {name(int(naming[label]))!r}"
-        for label in np.unique(true_classes(test)).tolist()
+        for label in np.unique(test.right_classes).tolist()
         if naming[label] != label
     ]
     return Alarm(
@@ -220,8 +219,8 @@ def permuted(
 
 
 def lost(
-    ours: SamplePredictions,
-    others: Sequence[tuple[str, SamplePredictions]],
+    ours: Predictions,
+    others: Sequence[tuple[str, Predictions]],
     *,
     what: str,
     margin: float,
@@ -251,7 +250,7 @@ def untouched(parts: PredictionsBySplit, before: PredictionsBySplit) -> Alarm | 
     if both is None or change(both) > UNTOUCHED:
         return None
     same = all(np.array_equal(then.logits, now.logits) for then, now in both)
-    moved = sum(int((then.logits.argmax(1) != now.logits.argmax(1)).sum()) for then, now in both)
+    moved = sum(int((then.predicted_classes != now.predicted_classes).sum()) for then, now in both)
     total = sum(len(now) for _, now in both)
     return Alarm(
         alarm_kind=AlarmKind.UNTOUCHED,

@@ -91,7 +91,11 @@ def test_each_condition_is_a_cell_with_setting_and_access(run: RunResults) -> No
         "corruption noise4 is not in training; corruption blur1 is not in training"
     )
     assert mine[1].scores is not None
-    assert mine[1].scores.paths == mine[0].scores.paths if mine[0].scores else False
+    assert (
+        mine[1].scores.predictions.ids == mine[0].scores.predictions.ids
+        if mine[0].scores
+        else False
+    )
     # four images of a class are too few for an interval, and for a rank
     assert {result.measured.marked.mark for result in mine[:3]} == {"few images"}
 
@@ -107,12 +111,17 @@ def test_scores_equal_those_of_a_test_and_attacks_skip_misclassified_images(
     )  # fmt: skip
     assert clean is not None
     assert attacked is not None
-    assert np.mean((clean.logits > 0) == (clean.labels == 1)) == result["accuracy"]
-    assert len(attacked.labels) == 6
+    assert (
+        np.mean((clean.predictions.margin > 0) == (clean.predictions.labels == 1))
+        == result["accuracy"]
+    )
+    assert len(attacked.predictions.labels) == 6
     assert attacked.before is not None
-    wrong = (attacked.before > attacked.threshold) != (attacked.labels == 1)
-    assert np.array_equal(attacked.logits[wrong], attacked.before[wrong])
-    towards = np.where(attacked.labels == 1, -1, 1) * (attacked.logits - attacked.before)
+    wrong = (attacked.before > attacked.threshold) != (attacked.predictions.labels == 1)
+    assert np.array_equal(attacked.predictions.margin[wrong], attacked.before[wrong])
+    towards = np.where(attacked.predictions.labels == 1, -1, 1) * (
+        attacked.predictions.margin - attacked.before
+    )
     assert (towards[~wrong] > 0).all()
 
 

@@ -13,11 +13,11 @@ import pytest
 from launcher.api import JobError, Json, UsageError
 from tests.trueface.class_toys import DATA, a_draft, a_job, folder_of, write_data
 from trueface.cli import main as cli
-from trueface.evaluation import predictions
 from trueface.jobs.classes import classification, forgetting
 from trueface.jobs.classes.forgetting import draw_fraction
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.models import checkpoint
+from trueface.predictions.tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.unlearning import record
@@ -45,7 +45,7 @@ def test_training_writes_weights_provenance_history_and_predictions(lab: Path) -
     assert kept.arch == "resnet18"
     assert kept.provenance["class_names"] == ["blue", "green", "red"]
     assert len(paths.history(folder).read_text().splitlines()) == 1 + 3
-    said = predictions.read(folder / "answers" / "trained.npz")
+    said = read_npz(folder / "answers" / "trained.npz")
     assert {name: len(part) for name, part in said.items()} == {
         "train": 54, "validation": 6, "test": 18
     }  # fmt: skip
@@ -76,16 +76,15 @@ def test_retrained_model_never_predicts_the_class_and_records_all_results(
     assert told.relearn is not None
     assert told.probe is not None
     before, after = (
-        predictions.read(path(folder))
-        for path in (paths.predictions_before, paths.predictions_after)
+        read_npz(path(folder)) for path in (paths.predictions_before, paths.predictions_after)
     )
     for parts in (before, after):
         assert {name: len(part) for name, part in parts.items()} == {
             "forget": 18, "retain": 36, "validation": 6, "test": 18
         }  # fmt: skip
-        assert set(parts["forget"].trained.tolist()) == {2}
+        assert set(parts["forget"].labels.tolist()) == {2}
         assert all(name.startswith("train/red/") for name in parts["forget"].ids)
-    base = predictions.read(folder_of(lab, DATA) / "answers" / "trained.npz")
+    base = read_npz(folder_of(lab, DATA) / "answers" / "trained.npz")
     np.testing.assert_allclose(before["test"].logits, base["test"].logits, rtol=1e-4, atol=1e-5)
     assert planes.read(paths.plane(folder)).forget.sum() == 18
     draft = a_draft(FORGET, lab, model=f"{DATA}~retrain", base=DATA, method="retrain")
@@ -126,8 +125,8 @@ def test_unlearned_model_can_forget_another_class(lab: Path) -> None:
     assert told is not None
     assert told.forgotten == (0, 1)
     assert told.training_samples == 3 * 54  # of the training, not of the unlearning before
-    kept = predictions.read(paths.predictions_after(folder_of(lab, model)))["retain"]
-    assert set(kept.trained.tolist()) == {2}  # otherwise class 0 would be learned again
+    kept = read_npz(paths.predictions_after(folder_of(lab, model)))["retain"]
+    assert set(kept.labels.tolist()) == {2}  # otherwise class 0 would be learned again
     first, base, made = (
         checkpoint.load(paths.checkpoint(folder_of(lab, each))).state
         for each in (DATA, f"{DATA}~finetune", model)
@@ -147,7 +146,7 @@ def test_all_methods_forget_the_same_random_tenth_of_images(lab: Path) -> None:
         told = record.read(folder)
         assert told is not None
         assert (told.goal, told.forgotten, told.fraction) == ("instances", (), 0.1)
-        parts = predictions.read(paths.predictions_after(folder))
+        parts = read_npz(paths.predictions_after(folder))
         assert {name: len(part) for name, part in parts.items()} == {
             "forget": 5, "retain": 49, "validation": 6, "test": 18
         }  # fmt: skip

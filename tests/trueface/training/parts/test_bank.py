@@ -203,7 +203,7 @@ class TestBank:
         plain = evaluate(model, feed(0), total=COUNT, watch=RunContext())
         held = evaluate(model, bank(0), total=COUNT, watch=RunContext(), answer=model.forward_head)
         assert held.positions.tolist() == plain.positions.tolist()
-        np.testing.assert_allclose(held.logits, plain.logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(held.margin, plain.margin, rtol=1e-4, atol=1e-5)
 
 
 def test_validation_features_are_cached_first(images: Sequence[Image]) -> None:

@@ -118,7 +118,7 @@ def test_predictions_too_large_for_memory_leave_the_other_models_measured(tmp_pa
 def test_ruined_model_is_below_the_working_ones_with_its_verdict(tmp_path: Path) -> None:
     guess, lost = flip_predictions(4), flip_predictions(4)
     guess["test"].logits[:] = np.random.default_rng(0).normal(size=(80, 2))
-    truth, names = lost["test"].true.tolist(), lost["test"].ids
+    truth, names = lost["test"].true_labels.tolist(), lost["test"].ids
     lost["test"] = make_predictions(truth, change_classes(truth, 30), true=truth, ids=names)
     made = {
         "retrain": flip_predictions(4),

@@ -11,7 +11,7 @@ from tests.trueface.unlearning.unlearned_runs import (
     make_predictions,
 )
 from trueface.evaluation import curves, measurement
-from trueface.evaluation.predictions import SamplePredictions
+from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation.measures import (
     UndefinedMetric,
@@ -79,9 +79,7 @@ def test_missing_test_has_a_reason_and_calibration_uses_validation() -> None:
     del parts["test"]
     found = single_model_metrics(parts, goal="flips")
     assert found.reasons["test"] == "there is no test set"
-    assert found.values["ece"] == calibration_error(
-        parts["validation"], parts["validation"].trained
-    )
+    assert found.values["ece"] == calibration_error(parts["validation"], parts["validation"].labels)
 
 
 def test_unknown_true_labels_give_a_reason() -> None:
@@ -94,28 +92,28 @@ def test_unknown_true_labels_give_a_reason() -> None:
 def test_two_classes_are_measured_as_detectors_are() -> None:
     part = flip_predictions(8)["test"]
     margin = (part.logits[:, 1] - part.logits[:, 0]).astype(np.float64)
-    labels = part.trained.astype(np.int8)
+    labels = part.labels.astype(np.int8)
     report = measurement.evaluate_scores(labels, margin, keys=part.ids)
     assert report.metrics.get("auc") is not None
     assert report.metrics.get("eer") is not None
-    found = ranking(part, part.trained)
+    found = ranking(part, part.labels)
     assert found["auc"] == pytest.approx(report.metrics["auc"].value)
     assert found["eer"] == pytest.approx(report.metrics["eer"].value)
-    assert calibration_error(part, part.trained) == pytest.approx(
+    assert calibration_error(part, part.labels) == pytest.approx(
         curves.calibration_error(labels, margin), abs=1e-6
     )
-    assert part.loss(part.trained) == pytest.approx(report.metrics["loss"].value)
+    assert part.loss(part.labels) == pytest.approx(report.metrics["loss"].value)
 
 
 def test_confident_and_wrong_model_is_not_calibrated() -> None:
     part = make_predictions([0, 1, 2] * 10, [1, 2, 0] * 10, classes=3, sure=30)
-    assert calibration_error(part, part.trained) == pytest.approx(1)
+    assert calibration_error(part, part.labels) == pytest.approx(1)
 
 
 def test_large_logits_have_finite_probabilities() -> None:
     part = make_predictions([0, 1], [1, 0], sure=1e4)
     assert np.isfinite(part.log_probabilities()).all()
-    assert part.loss(part.trained) == pytest.approx(1e4)
+    assert part.loss(part.labels) == pytest.approx(1e4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -219,7 +217,7 @@ def test_sources_with_equal_accuracy_keep_the_uncertainty_of_their_images() -> N
     truth = [n // 60 for n in range(120)]
     keys = tuple(f"{n // 20}/{n}" for n in range(120))
 
-    def asked(wrong: int) -> SamplePredictions:
+    def asked(wrong: int) -> Predictions:
         """Return predictions with `wrong` of 20 wrong in each source."""
         calls = [1 - label if n % 20 < wrong else label for n, label in enumerate(truth)]
         return make_predictions(truth, calls, true=truth, ids=keys)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.trueface.unlearning.unlearned_runs import make_predictions
-from trueface.evaluation.predictions import SamplePredictions
+from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.measures import UndefinedMetric
 from trueface.unlearning.evaluation.membership_inference import (
     at_few_false_alarms,
@@ -19,7 +19,7 @@ COUNT = 300
 
 def predictions_with_margin(
     sure: float, seed: int, *, count: int = COUNT, wrong: bool = False
-) -> SamplePredictions:
+) -> Predictions:
     """Return predictions of one mean confidence, all right (or all wrong), of two classes."""
     random = np.random.default_rng(seed)
     truth = random.integers(0, 2, count)
@@ -166,7 +166,7 @@ def test_copies_of_an_image_do_not_narrow_the_interval_of_an_attack() -> None:
     assert four.high - four.low > 0.8 * (once.high - once.low)
 
 
-def easy_and_hard_class(easy: int, hard: int) -> SamplePredictions:
+def easy_and_hard_class(easy: int, hard: int) -> Predictions:
     """Return predictions of two classes, of which the first has the lower losses."""
     truth = [0] * easy + [1] * hard
     random = np.random.default_rng(easy)
@@ -176,15 +176,15 @@ def easy_and_hard_class(easy: int, hard: int) -> SamplePredictions:
     return part
 
 
-def copy_to_networks(part: SamplePredictions, place: str) -> SamplePredictions:
+def copy_to_networks(part: Predictions, place: str) -> Predictions:
     """Return predictions of the same images in four networks."""
     names = tuple(
         f"{net}:{place}/{n}" for net in ("pre", "fb", "tl", "tw") for n in range(len(part))
     )
-    return SamplePredictions(
+    return Predictions(
         logits=np.tile(part.logits, (4, 1)),
-        trained=np.tile(part.trained, 4),
-        true=np.tile(part.true, 4),
+        labels=np.tile(part.labels, 4),
+        true_labels=np.tile(part.true_labels, 4),
         ids=names,
     )
 
@@ -218,7 +218,7 @@ def test_interval_of_every_attack_contains_its_value(share: float) -> None:
         assert found[f"{name}_low"] < found[f"{name}_high"]
 
 
-def predictions_with_margins(count: int, margins: np.ndarray, seed: int) -> SamplePredictions:
+def predictions_with_margins(count: int, margins: np.ndarray, seed: int) -> Predictions:
     """Return predictions with these margins, half of either class."""
     truth = np.random.default_rng(seed).permutation(count) % 2
     part = make_predictions(truth.tolist(), truth.tolist(), true=truth.tolist())

@@ -15,14 +15,14 @@ from tests.trueface.unlearning.unlearned_runs import (
     flip_predictions,
     make_predictions,
 )
-from trueface.evaluation.predictions import SamplePredictions
+from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.alarms import Alarm, AlarmKind, class_name, noise, noise_floor
 from trueface.unlearning.evaluation.answer_comparison import loss_beside, paired
 from trueface.unlearning.evaluation.sanity import effective, find_alarms, lost
 
 K = 10
 PER_CLASS = 30
-Parts = dict[str, SamplePredictions]
+Parts = dict[str, Predictions]
 
 
 def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) -> Parts:
@@ -35,7 +35,7 @@ def ten_class_predictions(wrong: float, *, forgets: bool = True, seed: int = 0) 
     """
     random = np.random.default_rng(seed)
 
-    def answers(labels: Sequence[int], noise: int) -> SamplePredictions:
+    def answers(labels: Sequence[int], noise: int) -> Predictions:
         called = np.array(labels)
         places = random.permutation(len(called))[: round(wrong * len(called))]
         called[places] = (called[places] + random.integers(1, K, len(places))) % K
@@ -158,7 +158,7 @@ def test_loss_that_retraining_also_has_is_not_attributed_to_the_method() -> None
 
 def test_memorized_wrong_labels_may_be_forgotten_but_not_half_of_the_retained_data() -> None:
     before, after = flip_predictions(4, follows=40), flip_predictions(4)
-    truth = after["retain"].true.tolist()
+    truth = after["retain"].true_labels.tolist()
     after["retain"] = make_predictions(truth, change_classes(truth, 40, seed=3), true=truth)
     assert flip_ruin_kinds(after, before) == {AlarmKind.LOST}
     after["retain"] = make_predictions(truth, change_classes(truth, 6, seed=3), true=truth)
@@ -180,7 +180,7 @@ def test_identical_or_nearly_identical_predictions_are_reported() -> None:
 def test_different_samples_before_and_after_are_not_compared() -> None:
     before = {name: replace(one, ids=()) for name, one in flip_predictions(4).items()}
     for part in before.values():
-        part.trained[:] = 1 - part.trained
+        part.labels[:] = 1 - part.labels
     assert flip_ruin_kinds(flip_predictions(16), before) == set()
 
 
@@ -189,12 +189,12 @@ def test_too_few_samples_raise_no_alarm() -> None:
     assert flip_ruin_kinds(parts, parts | {"forget": flip_predictions(4)["forget"]}) == set()
 
 
-def first_rows(part: SamplePredictions, count: int) -> SamplePredictions:
+def first_rows(part: Predictions, count: int) -> Predictions:
     """Return the first rows."""
-    return SamplePredictions(
+    return Predictions(
         logits=part.logits[:count],
-        trained=part.trained[:count],
-        true=part.true[:count],
+        labels=part.labels[:count],
+        true_labels=part.true_labels[:count],
         ids=part.ids[:count],
     )
 
@@ -218,7 +218,7 @@ def test_copies_in_several_networks_do_not_narrow_an_interval() -> None:
     twice = make_predictions(truth * 2, change_classes(truth, 60) * 2, ids=ids)
     ends = []
     for part in (once, twice):
-        sound = replace(part, logits=np.eye(2, dtype=np.float32)[part.trained])
+        sound = replace(part, logits=np.eye(2, dtype=np.float32)[part.labels])
         alarm = lost(part, [("before", sound)], what="the test", margin=0)
         assert alarm is not None
         ends.append(alarm.text)
@@ -250,12 +250,12 @@ NAMES = ("real", "fake")
 TRUTH = [0, 1, 1] * 30
 
 
-def other_alarms(parts: dict[str, SamplePredictions], **given: Any) -> tuple[Alarm, ...]:
+def other_alarms(parts: dict[str, Predictions], **given: Any) -> tuple[Alarm, ...]:
     """Return the alarms of a model, except those of a ruined model."""
     return tuple(alarm for alarm in find_alarms(parts, **given) if alarm.alarm_kind not in RUINS)
 
 
-def other_alarm_kinds(parts: dict[str, SamplePredictions], **given: object) -> set[AlarmKind]:
+def other_alarm_kinds(parts: dict[str, Predictions], **given: object) -> set[AlarmKind]:
     """Return the kinds of other alarms of a model."""
     return {one.alarm_kind for one in other_alarms(parts, goal="flips", names=NAMES, **given)}
 

@@ -1,0 +1,152 @@
+"""The finished tests of a model, and how they are joined into the tables that are measured."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from trueface.data.vocabulary import BUILT_IN
+from trueface.evaluation.operating_threshold import Calibration
+from trueface.predictions.predictions import Predictions, merge
+from trueface.predictions.tables import read_csv
+from trueface.runtime import paths
+from trueface.runtime.errors import UnknownName
+from trueface.runtime.files import Json, read_json
+from trueface.runtime.ids import (
+    condition_of_test,
+    data_of_test,
+    model_folder_name,
+    parse_data,
+    tested,
+)
+
+
+class FinishedTest(NamedTuple):
+    """One test of one model."""
+
+    data: str
+    elementary: frozenset[str]  # the meaning of its modifiers
+    scores: Predictions
+    root: str = ""  # folder of its images; "" if unknown
+    calibration: Calibration | None = None  # of the model, by validation; None: it has none
+    settings: Mapping[str, Json] = MappingProxyType({})  # of the test; empty: not known
+
+    @property
+    def condition(self) -> str:
+        """Under which it was done; "" of a plain test."""
+        return condition_of_test(self.data)
+
+    @property
+    def classes(self) -> frozenset[int]:
+        """Which labels it has."""
+        return frozenset(map(int, np.unique(self.scores.labels)))
+
+
+class GroupedTests(NamedTuple):
+    """Tests of one model that are measured as one table."""
+
+    data: str
+    tests: tuple[FinishedTest, ...]
+    pooled: bool  # several sets of fakes
+    place: str  # folder of its images if the model was tested on several data roots; otherwise ""
+
+    def with_root(self, text: str) -> str:
+        """Return a name of it with its place."""
+        return f"{text} in {self.place}" if self.place else text
+
+    @property
+    def scores(self) -> Predictions:
+        """All rows, each image once."""
+        return merge(test.scores for test in self.tests)
+
+
+def read_test(run_folder: Path, model: str, data: str) -> FinishedTest:
+    """Return a test whose score file is there.
+
+    Raises:
+        DataError: the score file cannot be read, or a logit is not a finite number.
+    """
+    folder = run_folder / model_folder_name(model)
+    record = read_json(paths.metrics(folder, data)) or {}
+    settings = record.get("settings")
+    settings = settings if isinstance(settings, dict) else {}
+    root = settings.get("data_root")
+    return FinishedTest(
+        data=data,
+        elementary=frozenset(key for modifier in _modifiers(data) for key in _elementary(modifier)),
+        root=root if isinstance(root, str) else "",
+        scores=read_csv(paths.scores(folder, model, data)),
+        calibration=Calibration.read(record.get("calibration")),
+        settings=settings,
+    )
+
+
+def finite_tests(
+    run_folder: Path, model: str, tests: Iterable[tuple[str, str]]
+) -> list[FinishedTest]:
+    """Return the tests of a model that have a score file, in their order.
+
+    Raises:
+        DataError: a score file cannot be read, or a logit is not a finite number.
+    """
+    folder = run_folder / model_folder_name(model)
+    return [
+        read_test(run_folder, model, data)
+        for other, data in tests
+        if other == model and paths.scores(folder, model, data).exists()
+    ]
+
+
+def group_tests(tests: Sequence[FinishedTest]) -> Iterator[GroupedTests]:
+    """Yield the score tables of a model: each set of fakes with its reals, then all of them pooled.
+
+    Only tests of one data root, condition and modifiers are joined: a path below another root is another
+    image, or the same one again. Sets that one of them holds already are not pooled.
+    """
+    several = len({test.root for test in tests}) > 1
+    groups: dict[tuple[str, str, frozenset[str]], list[FinishedTest]] = {}
+    for test in tests:
+        groups.setdefault((test.root, test.condition, test.elementary), []).append(test)
+    for (root, condition, _), group in groups.items():
+        place = (root or "an unknown data root") if several else ""
+        reals = [test for test in group if test.classes == {0}]
+        others = [test for test in group if test.classes != {0}]
+        sets = []
+        for test in others or reals:
+            beside = reals if test.classes == {1} else []
+            sets.append(
+                GroupedTests(data=test.data, tests=(test, *beside), pooled=False, place=place)
+            )
+        yield from sets
+        if len(others) > 1:
+            data = tested(_every_part(others, reals), condition)
+            every = GroupedTests(data=data, tests=tuple(group), pooled=True, place=place)
+            if len(every.scores) > max(len(each.scores) for each in sets):
+                yield every
+
+
+def _every_part(others: Iterable[FinishedTest], reals: Iterable[FinishedTest]) -> str:
+    """Return the data of all tests, each part once, those of real images last, in whatever order tests are."""
+    last, first = (
+        {part for test in tests for part in data_of_test(test.data).split("&")}
+        for tests in (reals, others)
+    )
+    return "&".join((*sorted(first - last), *sorted(last)))
+
+
+def modifier_of(data: str) -> str:
+    """Return the modifiers of a test as a table names them, with its condition."""
+    return tested("+".join(_modifiers(data)), condition_of_test(data))
+
+
+def _modifiers(data: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.modifier for part in parse_data(data_of_test(data)).parts))
+
+
+def _elementary(modifier: str) -> tuple[str, ...]:
+    try:
+        return BUILT_IN.modifier_keys(modifier)
+    except UnknownName:  # a word of the user's: taken as written
+        return (modifier,)
