@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from tests.source_tree import ROOT
-from trueface.diffusion.diffuser import load_diffuser, read_diffuser
-from trueface.models import checkpoint
+from trueface.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
+from trueface.models import checkpoint, model_file
 from trueface.models.registry import ClassifierShape
-from trueface.purification.denoiser import load_denoiser
+from trueface.purification.denoiser import load_denoiser, save_denoiser
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
-from trueface.translation.translator import load_translator
+from trueface.translation.translator import load_translator, save_translator
 
 FILES = ROOT / "tests/data/model_files"
 OUTPUTS: dict[str, list[float]] = json.loads((FILES / "outputs.json").read_text())
@@ -47,7 +47,8 @@ def signed(*shape: int) -> Tensor:
 def detector(path: Path) -> Tensor:
     model = checkpoint.load_detector(path)
     side = 24 if model.spec.name == "slim18" else 64
-    return model(pixels(3, 3, side, side))
+    logits: Tensor = model(pixels(3, 3, side, side))
+    return logits
 
 
 def classifier(path: Path) -> Tensor:
@@ -56,7 +57,10 @@ def classifier(path: Path) -> Tensor:
     assert names == CLASSES
     side = 8 if kept.arch == "vit" else 16
     shape = ClassifierShape(model=kept.arch, stem="small", size=side, classes=len(CLASSES))
-    return checkpoint.classifier_from_checkpoint(kept, path, shape)(pixels(3, 3, side, side))
+    logits: Tensor = checkpoint.classifier_from_checkpoint(kept, path, shape)(
+        pixels(3, 3, side, side)
+    )
+    return logits
 
 
 def diffuser(path: Path) -> Tensor:
@@ -102,6 +106,69 @@ def test_facts_of_earlier_files_are_read(tmp_path: Path) -> None:
     assert drawing.provenance["seed"] == 42
     faces = load_translator(stored("0.3/translator.pt", tmp_path))
     assert (faces.size, faces.labels) == (32, ("dark_hair", "light_background", "warm_skin"))
+
+
+OWN_KEYS = {"schema", "kind", "arch", "state", "provenance"}
+LAYOUTS = {
+    "0.2/detector.pt": ("detector", "slim18", {"normalization", "nodown", "side"}),
+    "0.2/classifier.pt": ("classifier", "vit", {"normalization", "nodown", "side"}),
+    "0.3/detector.pt": ("detector", "mesonet", {"normalization", "nodown", "side", "reference"}),
+    "0.3/classifier.pt": ("classifier", "cnn", {"normalization", "nodown", "side"}),
+    "0.3/diffuser.pt": (
+        "diffuser", "unet",
+        {"network", "schedule", "prediction", "t_max", "size", "channels", "class_names",
+         "has_null"},
+    ),
+    "0.3/translator.pt": ("translator", "stargan", {"labels", "size", "width", "blocks"}),
+    "0.3/denoiser.pt": ("denoiser", "residual", {"channels", "width", "depth"}),
+}  # fmt: skip
+
+
+def save_again(path: Path) -> None:
+    """Read a model of any kind and write it to the same place."""
+    content = tensor_files.load(path)
+    if "arch" in content:
+        model_file.save(path, checkpoint.load(path))
+    elif content.get("kind") == "diffuser":
+        drawing = read_diffuser(path)
+        save_diffuser(path, drawing.diffuser, drawing.provenance)
+    elif "what" in content:
+        save_translator(path, load_translator(path), content["provenance"])
+    else:
+        save_denoiser(path, load_denoiser(path), content["provenance"])
+
+
+@pytest.mark.parametrize("name", list(LAYOUTS))
+def test_every_kind_of_model_is_written_in_one_layout(name: str, tmp_path: Path) -> None:
+    path = stored(name, tmp_path)
+    before = tensor_files.load(path)
+    with torch.no_grad():
+        outputs = KINDS[Path(name).stem](path)
+        save_again(path)
+        assert torch.equal(KINDS[Path(name).stem](path), outputs)
+    content = torch.load(path, weights_only=True)
+    kind, arch, further = LAYOUTS[name]
+    assert content.keys() == OWN_KEYS | further
+    assert (content["schema"], content["kind"], content["arch"]) == (1, kind, arch)
+    assert content["provenance"] == before["provenance"]
+    assert content["state"].keys() == before["state"].keys()
+    assert all(torch.equal(content["state"][key], before["state"][key]) for key in before["state"])
+
+
+def test_keys_of_detectors_keep_their_names_and_values(tmp_path: Path) -> None:
+    path = stored("0.3/detector.pt", tmp_path)
+    before = tensor_files.load(path)
+    save_again(path)
+    content = tensor_files.load(path)
+    assert content.keys() - before.keys() == {"kind"}
+    for key in before.keys() - {"state", "reference"}:
+        assert content[key] == before[key], key
+
+
+def test_classifier_is_no_detector(tmp_path: Path) -> None:
+    path = stored("0.3/classifier.pt", tmp_path)
+    expected = "{path} is a classifier. Give a model of job type train."
+    assert message_of(path, checkpoint.load_detector) == expected
 
 
 ABSENT, TORN, OTHER = "absent", "torn", "other"
