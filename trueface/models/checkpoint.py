@@ -3,8 +3,9 @@
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,28 +23,38 @@ from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
 
 GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder
-# of detectors and of networks of classes
-KIND = ModelKind(
-    name="checkpoint",
-    stored_as=("detector", "classifier"),
-    # see `detectors.build_detector`. side: the only side of images that it takes. None: any
+DETECTOR = ModelKind(
+    name="detector",
+    # of `detectors.build_detector`. side: the only side of images that it takes. None: any
     arguments={"normalization": str, "nodown": bool, "side": int | None},
+    title="checkpoint",
     absent="checkpoint {path} does not exist. Train this model first.",
     other_kind="{path} is not a checkpoint of schema {expected}",
     other_schema="{path} is not a checkpoint of schema {expected}",
+)
+# its messages are the same. Arguments of `ClassifierShape`
+CLASSIFIER = replace(
+    DETECTOR, name="classifier", arguments={"stem": str, "size": int, "classes": int}
 )
 
 
 def save_model(path: Path, model: Classifier, provenance: Mapping[str, Json]) -> None:
     """Write the parameters of `model` with where they come from."""
-    stored = Checkpoint(
-        kind="detector" if isinstance(model, Detector) else "classifier",
-        arch=model.spec.name,
-        arguments={
+    arguments: dict[str, Any]
+    if model.shape is None:
+        kind = DETECTOR
+        arguments = {
             "normalization": model.normalization,
             "nodown": model.nodown,
             "side": model.spec.input_size,
-        },
+        }
+    else:
+        kind, arguments = CLASSIFIER, asdict(model.shape)
+        del arguments["model"]  # the name of the architecture
+    stored = Checkpoint(
+        kind=kind.name,
+        arch=model.spec.name,
+        arguments=arguments,
         state=model.network.state_dict(),
         provenance=provenance,
     )
@@ -52,12 +63,12 @@ def save_model(path: Path, model: Classifier, provenance: Mapping[str, Json]) ->
 
 def load(path: Path) -> Checkpoint:
     """Read the checkpoint of a detector or of a network of classes; see `model_file.load`."""
-    return model_file.load(path, KIND)
+    return model_file.load(path, DETECTOR, CLASSIFIER)
 
 
 def add_reference(path: Path, reference: Mapping[str, Tensor]) -> None:
     """Write into the checkpoint of a training that is done what predictions are compared with."""
-    model_file.save(path, replace(model_file.load(path, KIND), reference=reference))
+    model_file.save(path, replace(model_file.load(path, DETECTOR), reference=reference))
 
 
 def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> None:
@@ -136,7 +147,7 @@ def from_checkpoint(
     Raises:
         CheckpointError: it is no detector, or another architecture's.
     """
-    if checkpoint.kind != "detector":
+    if checkpoint.kind != DETECTOR.name:
         raise CheckpointError(f"{path} is a {checkpoint.kind}. Give a model of job type train.")
     if arch is not None and checkpoint.arch != arch:
         raise CheckpointError(
@@ -157,17 +168,16 @@ def from_checkpoint(
 
 
 def classifier_from_checkpoint(
-    checkpoint: Checkpoint, path: Path, shape: ClassifierShape, *, channels_last: bool = True
+    checkpoint: Checkpoint, path: Path, *, channels_last: bool = True
 ) -> Classifier:
     """Return the network of K logits of a checkpoint, in evaluation mode.
 
     Raises:
-        CheckpointError: it is another network's.
+        CheckpointError: it is a detector's.
     """
-    if checkpoint.arch != shape.model:
-        raise CheckpointError(
-            f"checkpoint {path} has model {checkpoint.arch}, expected {shape.model}"
-        )
+    if checkpoint.kind != CLASSIFIER.name:
+        raise CheckpointError(f"{path} is a {checkpoint.kind}. Give a model of job type classify.")
+    shape = ClassifierShape(model=checkpoint.arch, **checkpoint.arguments)
     model = build_classifier(shape, seed=0, channels_last=channels_last)
     _load_parameters(model, checkpoint, path)
     return model

@@ -60,9 +60,9 @@ class ModelKind:
     The messages may contain {name}, {path}, {schema} of the file, {expected} and {error}.
     """
 
-    name: str
-    stored_as: tuple[str, ...] = ()  # values of the key `kind`. Empty: the name
+    name: str  # value of the key `kind`
     arguments: Mapping[str, type | UnionType]  # of the architecture, with the types of their values
+    title: str = ""  # {name} in messages. Empty: the name
     absent: str = "{name} {path} does not exist. Train it first."
     unreadable: str = "{name} {path} cannot be read safely: {error}"
     other_kind: str = "{path} is not a {name}. Give a model of job type {name}."
@@ -71,7 +71,8 @@ class ModelKind:
 
     def refusal(self, message: str, path: Path, **facts: object) -> CheckpointError:
         """Return the error of a file that cannot be used."""
-        return CheckpointError(message.format(name=self.name, path=path, expected=SCHEMA, **facts))
+        name = self.title or self.name
+        return CheckpointError(message.format(name=name, path=path, expected=SCHEMA, **facts))
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -94,13 +95,14 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     tensor_files.save(path, content)
 
 
-def load(path: Path, kind: ModelKind) -> Checkpoint:
-    """Read a model of a kind; nothing in the file is executed.
+def load(path: Path, *kinds: ModelKind) -> Checkpoint:
+    """Read a model of one of these kinds; nothing in the file is executed.
 
     Raises:
         CheckpointError: the file is absent, cannot be read, is of another kind or schema, or a part
             is missing or of another type.
     """
+    kind = kinds[0]
     try:
         content = tensor_files.load(path)
     except FileNotFoundError as error:
@@ -108,8 +110,9 @@ def load(path: Path, kind: ModelKind) -> Checkpoint:
     except tensor_files.BrokenFileError as error:
         raise kind.refusal(kind.unreadable, path, error=error) from error
     content = _in_present_layout(content) if isinstance(content, dict) else {}
-    if content.get("kind") not in (kind.stored_as or (kind.name,)):
+    if content.get("kind") not in {each.name for each in kinds}:
         raise kind.refusal(kind.other_kind, path)
+    kind = next(each for each in kinds if each.name == content["kind"])
     if content.get("schema") != SCHEMA:
         raise kind.refusal(kind.other_schema, path, schema=content.get("schema"))
     for key, shape in (*kind.arguments.items(), *_PARTS.items()):
@@ -158,20 +161,30 @@ def _tensors(content: object) -> dict[str, Tensor]:
 
 def _in_present_layout(content: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a file with the keys that `save` writes, whichever version wrote it."""
-    network = content.get("network")
-    if "kind" not in content and "arch" in content:  # detectors and classifiers, from 0.2 on
-        facts = content.get("provenance")
-        of_classes = isinstance(facts, dict) and "class_names" in facts
-        kind = "classifier" if of_classes else "detector"
-        return {"kind": kind, "normalization": "model", "nodown": False, "side": None, **content}
+    if "arch" in content:
+        return content if "kind" in content else _from_0_2(content)
     # models of generators, in development versions of 0.3
-    if content.get("kind") == "diffuser" and "arch" not in content and isinstance(network, dict):
-        arguments = {key: value for key, value in network.items() if key != "network"}
-        return {**content, "arch": network.get("network"), "network": arguments}
+    network = content.get("network")
+    if content.get("kind") == "diffuser":
+        arguments = _dict(network)
+        return {**content, "arch": arguments.pop("network", None), "network": arguments}
     if content.get("what") == "translator":
         return {"kind": "translator", "arch": "stargan", **content}
     if network == "denoiser":
-        shape = content.get("shape")
-        arguments = shape if isinstance(shape, dict) else {}
-        return {"kind": "denoiser", "arch": "residual", **arguments, **content}
+        return {"kind": "denoiser", "arch": "residual", **_dict(content.get("shape")), **content}
     return content
+
+
+def _from_0_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file of a detector or classifier, which did not name its kind."""
+    facts = _dict(content.get("provenance"))
+    if "class_names" not in facts:  # 0.2 wrote no nodown and no side
+        arguments = {"normalization": "model", "nodown": False, "side": None}
+        return {"kind": "detector", **arguments, **content}
+    settings = _dict(facts.get("settings"))
+    shape = {key: settings.get(key) for key in ("stem", "size")}
+    return {"kind": "classifier", **shape, "classes": len(facts["class_names"]), **content}
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}

@@ -14,7 +14,6 @@ from torch import Tensor
 from tests.source_tree import ROOT
 from trueface.diffusion.diffuser import load_diffuser, read_diffuser, save_diffuser
 from trueface.models import checkpoint, model_file
-from trueface.models.registry import ClassifierShape
 from trueface.purification.denoiser import load_denoiser, save_denoiser
 from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError
@@ -56,10 +55,8 @@ def classifier(path: Path) -> Tensor:
     names = kept.provenance["class_names"]
     assert names == CLASSES
     side = 8 if kept.arch == "vit" else 16
-    shape = ClassifierShape(model=kept.arch, stem="small", size=side, classes=len(CLASSES))
-    logits: Tensor = checkpoint.classifier_from_checkpoint(kept, path, shape)(
-        pixels(3, 3, side, side)
-    )
+    assert kept.arguments == {"stem": "small", "size": side, "classes": len(CLASSES)}
+    logits: Tensor = checkpoint.classifier_from_checkpoint(kept, path)(pixels(3, 3, side, side))
     return logits
 
 
@@ -111,9 +108,9 @@ def test_facts_of_earlier_files_are_read(tmp_path: Path) -> None:
 OWN_KEYS = {"schema", "kind", "arch", "state", "provenance"}
 LAYOUTS = {
     "0.2/detector.pt": ("detector", "slim18", {"normalization", "nodown", "side"}),
-    "0.2/classifier.pt": ("classifier", "vit", {"normalization", "nodown", "side"}),
+    "0.2/classifier.pt": ("classifier", "vit", {"stem", "size", "classes"}),
     "0.3/detector.pt": ("detector", "mesonet", {"normalization", "nodown", "side", "reference"}),
-    "0.3/classifier.pt": ("classifier", "cnn", {"normalization", "nodown", "side"}),
+    "0.3/classifier.pt": ("classifier", "cnn", {"stem", "size", "classes"}),
     "0.3/diffuser.pt": (
         "diffuser", "unet",
         {"network", "schedule", "prediction", "t_max", "size", "channels", "class_names",
@@ -165,10 +162,13 @@ def test_keys_of_detectors_keep_their_names_and_values(tmp_path: Path) -> None:
         assert content[key] == before[key], key
 
 
-def test_classifier_is_no_detector(tmp_path: Path) -> None:
+def test_detector_and_classifier_do_not_replace_each_other(tmp_path: Path) -> None:
     path = stored("0.3/classifier.pt", tmp_path)
     expected = "{path} is a classifier. Give a model of job type train."
     assert message_of(path, checkpoint.load_detector) == expected
+    kept = checkpoint.load(stored("0.3/detector.pt", tmp_path))
+    with pytest.raises(CheckpointError, match=r"is a detector\. Give a model of job type classify"):
+        checkpoint.classifier_from_checkpoint(kept, path)
 
 
 ABSENT, TORN, OTHER = "absent", "torn", "other"

@@ -56,7 +56,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     if settings.goal == "class":
         forgotten = class_index(lists.names, settings.forget_class)
     model = checkpoint.classifier_from_checkpoint(
-        kept, paths.checkpoint(base), shape, channels_last=settings.channels_last
+        kept, paths.checkpoint(base), channels_last=settings.channels_last
     )
     task = problem_of(
         model.to(job.device),
