@@ -1,8 +1,7 @@
 """A trained diffusion model: how much noise an image holds at each step, a network, and the steps of sampling.
 
 DDIM and its inversion, and the reverse chain. All noise is passed in. Gradients are tracked; a caller without need
-for them uses `torch.no_grad()`. The file contains plain values and tensors. It is written atomically and read without
-executing code.
+for them uses `torch.no_grad()`. `models.model_file` describes the file.
 """
 
 import copy
@@ -11,15 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
-from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
+from trueface.diffusion.networks import EpsNetwork, NetworkName, NetworkShape, build_network
 from trueface.diffusion.schedule import Schedule, Steps, make_schedule
-from trueface.runtime import tensor_files
-from trueface.runtime.errors import CheckpointError, JobError, UnknownName
+from trueface.models import model_file
+from trueface.models.model_file import Checkpoint, ModelKind
+from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.files import Json
 
 StepHook = Callable[[int, Tensor], None]  # is given a step and its images
@@ -30,8 +30,15 @@ _NO_NULL = (
     "guidance and erasing need a null token, but this diffuser was trained with drop 0. "
     "Train it with drop: 0.1."
 )
-SCHEMA = 1
-KIND = "diffuser"
+KIND = ModelKind(
+    name="diffuser",
+    # `network` is what `EpsNetwork.build_config` returns, `schedule` what `make_schedule` takes
+    arguments={
+        "network": dict, "schedule": dict, "prediction": str, "t_max": int, "size": int,
+        "channels": int, "class_names": list, "has_null": bool,
+    },
+    other_kind="{path} is not a diffuser, but the model of another job type",
+)  # fmt: skip
 STABLE = "trueface.diffusion.stable"  # builds the network of a Stable Diffusion
 
 
@@ -292,13 +299,6 @@ def ddpm_reverse(
     return x
 
 
-# what a file must hold, and of which type
-_PARTS: Mapping[str, type] = {
-    "network": dict, "schedule": dict, "state": dict, "provenance": dict, "prediction": str,
-    "t_max": int, "size": int, "channels": int, "class_names": list, "has_null": bool,
-}  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDiffuser:
     """A diffuser as stored on disk, with its provenance."""
@@ -313,27 +313,29 @@ def save_diffuser(path: Path, diffuser: Diffuser, provenance: Mapping[str, Json]
     Raises:
         MachineError: it cannot be written.
     """
-    schedule = diffuser.schedule
-    content: dict[str, Any] = {
-        "schema": SCHEMA,
-        "kind": KIND,
-        "network": diffuser.network.build_config(),
-        "schedule": {
-            "name": schedule.name,
-            "steps": schedule.steps,
-            "beta_start": schedule.beta_start,
-            "beta_end": schedule.beta_end,
+    schedule, network = diffuser.schedule, diffuser.network.build_config()
+    stored = Checkpoint(
+        kind=KIND.name,
+        arch=network.pop("network"),
+        arguments={
+            "network": network,
+            "schedule": {
+                "name": schedule.name,
+                "steps": schedule.steps,
+                "beta_start": schedule.beta_start,
+                "beta_end": schedule.beta_end,
+            },
+            "prediction": diffuser.prediction,
+            "t_max": diffuser.t_max,
+            "size": diffuser.size,
+            "channels": diffuser.channels,
+            "class_names": list(diffuser.class_names),
+            "has_null": diffuser.has_null,
         },
-        "prediction": diffuser.prediction,
-        "t_max": diffuser.t_max,
-        "size": diffuser.size,
-        "channels": diffuser.channels,
-        "class_names": list(diffuser.class_names),
-        "has_null": diffuser.has_null,
-        "state": tensor_files.weights_of(diffuser.network),
-        "provenance": dict(provenance),
-    }
-    tensor_files.save(path, content)
+        state=diffuser.network.state_dict(),
+        provenance=provenance,
+    )
+    model_file.save(path, stored)
 
 
 def load_diffuser(path: Path, device: str = "cpu") -> Diffuser:
@@ -347,49 +349,24 @@ def read_diffuser(path: Path, device: str = "cpu") -> StoredDiffuser:
     Raises:
         CheckpointError: the file is absent, truncated, or not a diffuser of this package.
     """
-    content = tensor_files.load_model(
-        path,
-        absent="diffuser {path} does not exist. Train it first.",
-        unreadable="diffuser {path} cannot be read safely: {error}",
-    )
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise CheckpointError(f"{path} is not a diffuser, but the model of another job type")
-    if content.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"{path} is a diffuser of schema {content.get('schema')}, expected schema {SCHEMA}"
-        )
-    tensor_files.refuse_broken(content, path, "diffuser", _PARTS)
-    try:
-        network = _rebuilt(content["network"])
-        diffuser = Diffuser(
-            network=network,
-            schedule=make_schedule(**content["schedule"]),
-            prediction=content["prediction"],
-            t_max=content["t_max"],
-            size=content["size"],
-            channels=content["channels"],
-            class_names=tuple(content["class_names"]),
-            has_null=content["has_null"],
-        )
-    except (TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is a damaged diffuser: {error}") from error
-    _fill(network, content["state"], path)
-    network.eval().requires_grad_(requires_grad=False)
-    return StoredDiffuser(diffuser=diffuser.to(device), provenance=content["provenance"])
+    stored = model_file.load(path, KIND)
+    diffuser = model_file.build(stored, path, KIND, _from_checkpoint)
+    return StoredDiffuser(diffuser=diffuser.to(device), provenance=stored.provenance)
 
 
-def _rebuilt(facts: Mapping[str, Any]) -> EpsNetwork:
-    """Return a network of untrained weights, from what `EpsNetwork.build_config` says of it."""
-    if facts["network"] == "stable":  # needs an extra, which few have
+def _from_checkpoint(checkpoint: Checkpoint) -> Diffuser:
+    facts = dict(checkpoint.arguments)
+    network = _build_network(checkpoint.arch, facts.pop("network"))
+    schedule, names = make_schedule(**facts.pop("schedule")), tuple(facts.pop("class_names"))
+    diffuser = Diffuser(network=network, schedule=schedule, class_names=names, **facts)
+    model_file.load_frozen(network, checkpoint.state)
+    return diffuser
+
+
+def _build_network(arch: str, facts: Mapping[str, Any]) -> EpsNetwork:
+    """Return a network with untrained weights from `EpsNetwork.build_config`."""
+    if arch == "stable":  # needs an extra, which few have
         network: EpsNetwork = import_module(STABLE).rebuild(facts)
         return network
-    return build_network(NetworkShape(**{**facts, "widths": tuple(facts["widths"])}))
-
-
-def _fill(network: EpsNetwork, state: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        network.load_state_dict(dict(state))
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} is a damaged diffuser: its weights do not fit its network"
-        ) from error
+    name = cast(NetworkName, arch)
+    return build_network(NetworkShape(network=name, **{**facts, "widths": tuple(facts["widths"])}))

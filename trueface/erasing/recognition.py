@@ -4,7 +4,6 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from trueface.diffusion.diffuser import Diffuser
 from trueface.evaluation.intervals import interval_of_constant
 from trueface.models import checkpoint
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits
-from trueface.models.registry import ClassifierShape
 from trueface.runtime.errors import CheckpointError, DataError, JobError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import stream_seed
@@ -199,14 +197,11 @@ def load_concept_classifier(path: Path, *, text: str, device: str = "cpu") -> Co
     settings, names = kept.provenance.get("settings"), kept.provenance.get("class_names")
     if not isinstance(settings, dict) or not isinstance(names, list):
         raise CheckpointError(f"{path} is not a classifier. Give a model of job type classify.")
-    known: dict[str, Any] = settings
-    shape = ClassifierShape(
-        model=kept.arch, stem=known["stem"], size=int(known["size"]), classes=len(names)
-    )
-    form = bool(known.get("channels_last", True))
-    model = checkpoint.classifier_from_checkpoint(kept, path, shape, channels_last=form)
+    form = bool(settings.get("channels_last", True))
+    model = checkpoint.classifier_from_checkpoint(kept, path, channels_last=form)
+    size = kept.arguments["size"]
     return ConceptClassifier(
-        model, [str(name) for name in names], size=shape.size, text=text, device=device
+        model, [str(name) for name in names], size=size, text=text, device=device
     )
 
 

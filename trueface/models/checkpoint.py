@@ -1,14 +1,11 @@
-"""Checkpoints: a model's parameters with all that says where they come from.
-
-A file holds plain values and tensors only, is written whole or not at all, and is read without
-executing anything in it (`torch.load(weights_only=True)`).
-"""
+"""Checkpoints of detectors and of networks of classes; `model_file` describes the file."""
 
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,98 +13,62 @@ import torchvision
 from torch import Tensor
 
 from trueface.data.settings import DataSettings, other_decoding
+from trueface.models import model_file
 from trueface.models.assembly import load_state
 from trueface.models.detectors import Classifier, Detector, build_classifier, build_detector
 from trueface.models.head import RidgeHead
+from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.models.registry import ClassifierShape
-from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
 
-SCHEMA = 1
 GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
-    """A trained model as stored on disk."""
-
-    arch: str  # of a network, as `registry.spec_of` takes it
-    normalization: str = "model"  # of pixels; see `detectors.build_detector`
-    nodown: bool = False  # likewise
-    side: int | None = None  # the only one of images that it takes, in pixels; None: any
-    state: Mapping[str, Tensor]  # torchvision's parameter names
-    provenance: Mapping[str, Json]
-    # what predictions are compared with, see `prediction.reference`; older ones have nothing
-    reference: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically; folders are made as needed."""
-    content = {
-        "schema": SCHEMA,
-        "arch": checkpoint.arch,
-        "normalization": checkpoint.normalization,
-        "nodown": checkpoint.nodown,
-        "side": checkpoint.side,
-        "state": {
-            name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()
-        },
-        "provenance": dict(checkpoint.provenance),
-        **({"reference": dict(checkpoint.reference)} if checkpoint.reference else {}),
-    }
-    tensor_files.save(path, content)
+DETECTOR = ModelKind(
+    name="detector",
+    # of `detectors.build_detector`. side: the only side of images that it takes. None: any
+    arguments={"normalization": str, "nodown": bool, "side": int | None},
+    title="checkpoint",
+    absent="checkpoint {path} does not exist. Train this model first.",
+    other_kind="{path} is not a checkpoint of schema {expected}",
+    other_schema="{path} is not a checkpoint of schema {expected}",
+)
+# its messages are the same. Arguments of `ClassifierShape`
+CLASSIFIER = replace(
+    DETECTOR, name="classifier", arguments={"stem": str, "size": int, "classes": int}
+)
 
 
 def save_model(path: Path, model: Classifier, provenance: Mapping[str, Json]) -> None:
     """Write the parameters of `model` with where they come from."""
-    state = model.network.state_dict()
-    kept = Checkpoint(
+    arguments: dict[str, Any]
+    if model.shape is None:
+        kind = DETECTOR
+        arguments = {
+            "normalization": model.normalization,
+            "nodown": model.nodown,
+            "side": model.spec.input_size,
+        }
+    else:
+        kind, arguments = CLASSIFIER, asdict(model.shape)
+        del arguments["model"]  # the name of the architecture
+    stored = Checkpoint(
+        kind=kind.name,
         arch=model.spec.name,
-        normalization=model.normalization,
-        nodown=model.nodown,
-        side=model.spec.input_size,
-        state=state,
+        arguments=arguments,
+        state=model.network.state_dict(),
         provenance=provenance,
     )
-    save(path, kept)
+    model_file.save(path, stored)
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint; nothing in the file is executed.
-
-    Raises:
-        CheckpointError: absent, cut off, not ours, or holding more than plain values.
-    """
-    content = tensor_files.load_model(
-        path,
-        absent="checkpoint {path} does not exist. Train this model first.",
-        unreadable="checkpoint {path} cannot be read safely: {error}",
-    )
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} is not a checkpoint of schema {SCHEMA}")
-    shapes = {"arch": str, "state": dict, "provenance": dict}
-    tensor_files.refuse_broken(content, path, "checkpoint", shapes)
-    return Checkpoint(
-        arch=content["arch"],
-        normalization=content.get("normalization", "model"),
-        nodown=content.get("nodown", False),
-        side=content.get("side"),
-        state=content["state"],
-        provenance=content["provenance"],
-        reference=_tensors(content.get("reference")),
-    )
+    """Read the checkpoint of a detector or of a network of classes; see `model_file.load`."""
+    return model_file.load(path, DETECTOR, CLASSIFIER)
 
 
 def add_reference(path: Path, reference: Mapping[str, Tensor]) -> None:
     """Write into the checkpoint of a training that is done what predictions are compared with."""
-    save(path, replace(load(path), reference=reference))
-
-
-def _tensors(content: object) -> dict[str, Tensor]:
-    if not isinstance(content, dict):
-        return {}
-    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    model_file.save(path, replace(model_file.load(path, DETECTOR), reference=reference))
 
 
 def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> None:
@@ -132,9 +93,10 @@ def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
     Raises:
         CheckpointError: so it is; "model" asks for nothing.
     """
-    if wanted not in {"model", checkpoint.normalization}:
+    trained = checkpoint.arguments["normalization"]
+    if wanted not in {"model", trained}:
         raise CheckpointError(
-            f"the base was trained with normalization: {checkpoint.normalization}, and this "
+            f"the base was trained with normalization: {trained}, and this "
             f"training uses {wanted}. Leave the setting out to keep that of the base."
         )
 
@@ -145,7 +107,7 @@ def refuse_other_resolution(checkpoint: Checkpoint, *, nodown: bool) -> None:
     Raises:
         CheckpointError: so it was; without the setting a training goes on as its base was.
     """
-    if nodown and not checkpoint.nodown:
+    if nodown and not checkpoint.arguments["nodown"]:
         raise CheckpointError(
             f"the base ({checkpoint.arch}) was trained without nodown. Leave the setting out to "
             "keep that of the base."
@@ -156,7 +118,7 @@ def load_detector(path: Path, *, arch: str | None = None) -> Detector:
     """Return the model of a checkpoint file, in evaluation mode; see `load` and `from_checkpoint`.
 
     Args:
-        path: a file written by `save`.
+        path: of the file.
         arch: the architecture that is expected; None takes any.
 
     Raises:
@@ -183,8 +145,10 @@ def from_checkpoint(
         channels_last: memory format.
 
     Raises:
-        CheckpointError: it is another architecture's.
+        CheckpointError: it is no detector, or another architecture's.
     """
+    if checkpoint.kind != DETECTOR.name:
+        raise CheckpointError(f"{path} is a {checkpoint.kind}. Give a model of job type train.")
     if arch is not None and checkpoint.arch != arch:
         raise CheckpointError(
             f"checkpoint {path} has model {checkpoint.arch}, but the settings have model {arch}"
@@ -194,10 +158,8 @@ def from_checkpoint(
         weights="none",
         seed=0,
         dropout=dropout,
-        normalization=checkpoint.normalization,
         channels_last=channels_last,
-        nodown=checkpoint.nodown,
-        side=checkpoint.side,
+        **checkpoint.arguments,
     )
     if f"{model.spec.head}.scale" in checkpoint.state:  # any network may have one
         model.replace_head(RidgeHead(model.feature_dim))
@@ -206,17 +168,16 @@ def from_checkpoint(
 
 
 def classifier_from_checkpoint(
-    checkpoint: Checkpoint, path: Path, shape: ClassifierShape, *, channels_last: bool = True
+    checkpoint: Checkpoint, path: Path, *, channels_last: bool = True
 ) -> Classifier:
     """Return the network of K logits of a checkpoint, in evaluation mode.
 
     Raises:
-        CheckpointError: it is another network's.
+        CheckpointError: it is a detector's.
     """
-    if checkpoint.arch != shape.model:
-        raise CheckpointError(
-            f"checkpoint {path} has model {checkpoint.arch}, expected {shape.model}"
-        )
+    if checkpoint.kind != CLASSIFIER.name:
+        raise CheckpointError(f"{path} is a {checkpoint.kind}. Give a model of job type classify.")
+    shape = ClassifierShape(model=checkpoint.arch, **checkpoint.arguments)
     model = build_classifier(shape, seed=0, channels_last=channels_last)
     _load_parameters(model, checkpoint, path)
     return model

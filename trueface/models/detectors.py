@@ -53,11 +53,13 @@ class Classifier(nn.Module):
         normalization: str = OWN,
         channels_last: bool = True,
         nodown: bool = False,
+        shape: ClassifierShape | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.network = spec, network
         self.normalization, self.channels_last = normalization, channels_last
         self.nodown = nodown  # of a detector; see `build_detector`
+        self.shape = shape  # of a network of classes; see `build_classifier`
         mean, std = NORMALIZATIONS.get(normalization, (spec.mean, spec.std))
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
@@ -226,7 +228,7 @@ def build_classifier(
         network = network.to(memory_format=torch.channels_last)
     head = (linear_layers(network) or [""])[-1]
     spec = replace(spec_of_classifier(shape.model), head=head)
-    return Classifier(spec, network, channels_last=channels_last).eval()
+    return Classifier(spec, network, channels_last=channels_last, shape=shape).eval()
 
 
 def freeze_backbone(model: Classifier) -> None:

@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.models import checkpoint
-from trueface.models.checkpoint import Checkpoint
+from trueface.models import checkpoint, model_file
+from trueface.models.model_file import Checkpoint
 from trueface.runtime import paths
 from trueface.runtime.artifact import replace_folder, staging_folder
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError
@@ -163,7 +163,7 @@ def write(
     place = Path(os.path.realpath(folder))  # a link to a folder stays one
     try:
         with staging_folder(place) as new:
-            checkpoint.save(new / WEIGHTS, kept)
+            model_file.save(new / WEIGHTS, kept)
             write_json(new / PROVENANCE, {"schema": SCHEMA, **kept.provenance})
             write_json(new / TESTS, {"schema": SCHEMA, "tests": tests})
             write_atomic(new / CARD, card)

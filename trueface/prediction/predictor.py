@@ -39,8 +39,8 @@ from trueface.data.settings import TestSettings
 from trueface.data.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
-from trueface.models.checkpoint import Checkpoint
 from trueface.models.inference import FrozenBackbone
+from trueface.models.model_file import Checkpoint
 from trueface.prediction.reference import Reference
 from trueface.runtime.errors import BadImageError, CheckpointError, JobError, UsageError
 from trueface.runtime.files import Json

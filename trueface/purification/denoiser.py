@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.made_folders import digest_of_images, to_minus_one_one
+from trueface.models import model_file
+from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.purification.registry import DenoiserSettings
-from trueface.runtime import tensor_files
-from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
@@ -26,8 +26,15 @@ from trueface.runtime.stepping import (
     values_fingerprint,
 )
 
-SCHEMA = 1
-NETWORK = "denoiser"  # what the file says that it holds
+KIND = ModelKind(
+    name="denoiser",
+    arguments={"channels": int, "width": int, "depth": int},  # of `DenoiserShape`
+    absent="checkpoint {path} does not exist. Train the denoiser first.",
+    unreadable="checkpoint {path}: {error}. Train the denoiser again.",
+    other_kind="checkpoint {path} is not a denoiser. Give a model of job type denoiser.",
+    other_schema="checkpoint {path} has another schema version. Train the denoiser again.",
+    damaged="checkpoint {path} is damaged ({error}). Train the denoiser again.",
+)
 DETAIL = 10.0  # times what a pixel differs from those around it, as large as the image itself
 LOSS_DECAY = 0.98  # of the mean that is reported
 
@@ -86,14 +93,14 @@ def new_denoiser(shape: DenoiserShape, seed: int) -> Denoiser:
 
 def save_denoiser(path: Path, denoiser: Denoiser, provenance: Mapping[str, Json]) -> None:
     """Write a denoiser atomically, with its provenance. Folders are created as needed."""
-    content = {
-        "schema": SCHEMA,
-        "network": NETWORK,
-        "shape": asdict(denoiser.shape),
-        "state": tensor_files.weights_of(denoiser),
-        "provenance": dict(provenance),
-    }
-    tensor_files.save(path, content)
+    stored = Checkpoint(
+        kind=KIND.name,
+        arch="residual",
+        arguments=asdict(denoiser.shape),
+        state=denoiser.state_dict(),
+        provenance=provenance,
+    )
+    model_file.save(path, stored)
 
 
 def load_denoiser(path: Path, device: str = "cpu") -> Denoiser:
@@ -102,27 +109,13 @@ def load_denoiser(path: Path, device: str = "cpu") -> Denoiser:
     Raises:
         CheckpointError: the file does not exist, cannot be read safely, or belongs to another network.
     """
-    content = tensor_files.load_model(
-        path,
-        absent="checkpoint {path} does not exist. Train the denoiser first.",
-        unreadable="checkpoint {path}: {error}. Train the denoiser again.",
-    )
-    if not isinstance(content, dict) or content.get("network") != NETWORK:
-        raise CheckpointError(
-            f"checkpoint {path} is not a denoiser. Give a model of job type denoiser."
-        )
-    if content.get("schema") != SCHEMA:
-        raise CheckpointError(
-            f"checkpoint {path} has another schema version. Train the denoiser again."
-        )
-    try:
-        denoiser = Denoiser(DenoiserShape(**content["shape"]))
-        denoiser.load_state_dict(content["state"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"checkpoint {path} is damaged ({error}). Train the denoiser again."
-        ) from error
-    return denoiser.to(device).eval().requires_grad_(requires_grad=False)
+    stored = model_file.load(path, KIND)
+    return model_file.build(stored, path, KIND, _from_checkpoint).to(device)
+
+
+def _from_checkpoint(checkpoint: Checkpoint) -> Denoiser:
+    network = Denoiser(DenoiserShape(**checkpoint.arguments))
+    return model_file.load_frozen(network, checkpoint.state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,14 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trueface.runtime.errors import CheckpointError, MachineError, WeightsError, install_command
+from trueface.runtime.errors import MachineError, WeightsError, install_command
 from trueface.runtime.files import file_sha256, write_atomic
 
 # exceptions of torch's reader for files that are truncated, empty or of another type
@@ -122,50 +121,6 @@ def cached_sha256(path: Path) -> str:
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
     del size, mtime_ns  # they are part of the cache's key
     return file_sha256(path)
-
-
-def load_model(path: Path, *, absent: str, unreadable: str) -> Any:
-    """Return the content of a model file.
-
-    Args:
-        path: of the file.
-        absent: says that there is none, after {path}.
-        unreadable: says that it cannot be read, with {path} and {error}.
-
-    Raises:
-        CheckpointError: so it is.
-    """
-    try:
-        return load(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(absent.format(path=path)) from error
-    except BrokenFileError as error:
-        raise CheckpointError(unreadable.format(path=path, error=error)) from error
-
-
-def refuse_broken(
-    content: dict[str, Any], path: Path, what: str, parts: Mapping[str, type]
-) -> None:
-    """Refuse the content of a model's file that lacks a part.
-
-    Args:
-        content: of the file.
-        path: of it.
-        what: of which kind the model is.
-        parts: that it must hold, with their types.
-
-    Raises:
-        CheckpointError: names the first one that is absent, or of another type.
-    """
-    for key, shape in parts.items():
-        if not isinstance(content.get(key), shape):
-            raise CheckpointError(f"{path} is a damaged {what}: its {key!r} is missing or wrong")
-
-
-def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return a network's state for a file: on the CPU, each tensor contiguous."""
-    state = network.state_dict()
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

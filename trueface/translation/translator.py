@@ -20,8 +20,9 @@ from trueface.data.attribute_table import find_table, read_attribute_table
 from trueface.data.folders import describe_names, stem
 from trueface.data.made_folders import image_names
 from trueface.data.settings import PARTS
+from trueface.models import model_file
 from trueface.models.assembly import REMEDY, read_state
-from trueface.runtime import tensor_files
+from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.runtime.errors import CheckpointError, DataError, JobError, WeightsError
 from trueface.runtime.files import Json
 from trueface.translation.settings import HALVINGS, TranslatorSettings, critic_layers
@@ -29,8 +30,11 @@ from trueface.translation.settings import HALVINGS, TranslatorSettings, critic_l
 HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # of CelebA: a face has one
 COLOURS = 3
 SLOPE = 0.01  # of the critic's leaky ReLU, below zero
-SCHEMA = 1
-WHAT = "translator"
+KIND = ModelKind(
+    name="translator",
+    # `labels` and `size` of `Translator`, the others of `GeneratorShape`
+    arguments={"labels": list, "size": int, "width": int, "blocks": int},
+)
 FIRST = "main.0.weight"
 BLOCK = re.compile(r"main\.\d+\.main\.0\.weight")
 # of the instance norms, which the program computes and never uses
@@ -276,17 +280,19 @@ def freeze_for_inference(
 def save_translator(path: Path, translator: Translator, provenance: Mapping[str, Json]) -> None:
     """Write a translator atomically; folders are made as needed."""
     shape = translator.generator.shape
-    content = {
-        "schema": SCHEMA,
-        "what": WHAT,
-        "labels": list(translator.labels),
-        "size": translator.size,
-        "width": shape.width,
-        "blocks": shape.blocks,
-        "state": tensor_files.weights_of(translator.generator),
-        "provenance": dict(provenance),
-    }
-    tensor_files.save(path, content)
+    stored = Checkpoint(
+        kind=KIND.name,
+        arch="stargan",
+        arguments={
+            "labels": list(translator.labels),
+            "size": translator.size,
+            "width": shape.width,
+            "blocks": shape.blocks,
+        },
+        state=translator.generator.state_dict(),
+        provenance=provenance,
+    )
+    model_file.save(path, stored)
 
 
 def load_translator(path: Path, device: str = "cpu") -> Translator:
@@ -295,22 +301,17 @@ def load_translator(path: Path, device: str = "cpu") -> Translator:
     Raises:
         CheckpointError: absent, cut off, of another kind, or holding more than plain values.
     """
-    content = tensor_files.load_model(
-        path,
-        absent="translator {path} does not exist. Train it first.",
-        unreadable="translator {path} cannot be read safely: {error}",
-    )
-    if not isinstance(content, dict) or content.get("what") != WHAT:
-        raise CheckpointError(f"{path} is not a translator. Give a model of job type translator.")
-    if content.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} is not a translator of schema {SCHEMA}")
-    try:
-        labels, state = tuple(content["labels"]), content["state"]
-        shape = GeneratorShape(len(labels), content["width"], content["blocks"])
-        generator = load_generator_weights(shape, state)
-        return freeze_for_inference(generator, labels, content["size"], device)
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{path} is a damaged translator: {_first(error)}") from error
+    stored = model_file.load(path, KIND)
+    translator = model_file.build(stored, path, KIND, _from_checkpoint)
+    translator.generator.to(device)
+    return translator
+
+
+def _from_checkpoint(checkpoint: Checkpoint) -> Translator:
+    facts = checkpoint.arguments
+    shape = GeneratorShape(len(facts["labels"]), facts["width"], facts["blocks"])
+    generator = model_file.load_frozen(Generator(shape), checkpoint.state)
+    return Translator(generator, tuple(facts["labels"]), facts["size"])
 
 
 def load_generator_weights(shape: GeneratorShape, state: Mapping[str, Any]) -> Generator:
@@ -323,11 +324,6 @@ def load_generator_weights(shape: GeneratorShape, state: Mapping[str, Any]) -> G
     tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
     generator.load_state_dict(tensors)
     return generator
-
-
-def _first(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def load_foreign(path: Path, labels: int) -> Generator:

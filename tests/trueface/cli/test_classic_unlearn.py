@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from trueface import __main__ as program
 from trueface.cli import classic_results, classic_unlearn
 from trueface.cli import classic_train as classic
 from trueface.cli.classic_unlearn import parse_command_line as understood
-from trueface.models import checkpoint
+from trueface.models import checkpoint, model_file
 from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record
 from trueface.predictions.predictions import Predictions
 from trueface.predictions.tables import read_npz
@@ -187,13 +188,7 @@ def test_constant_predictions_cause_a_warning(
     state = {
         name: value + 100 if name == "fc.bias" else value for name, value in kept.state.items()
     }
-    broken = checkpoint.Checkpoint(
-        arch=kept.arch,
-        normalization=kept.normalization,
-        state=state,
-        provenance=kept.provenance,
-    )
-    checkpoint.save(lab / WEIGHTS, broken)
+    model_file.save(lab / WEIGHTS, replace(kept, state=state))
     assert unlearn("--start_lr", "1e-6", "--end_lr", "1e-6") == 0
     told = capsys.readouterr()
     assert "the model predicts fake for every image" in told.err

@@ -20,7 +20,7 @@ from trueface.jobs import training as training_job
 from trueface.models import checkpoint
 from trueface.prediction.model_card import ModelTest
 from trueface.prediction.reference import Reference
-from trueface.runtime import paths
+from trueface.runtime import paths, tensor_files
 
 torch.set_num_threads(1)
 
@@ -174,10 +174,8 @@ def test_prediction_abstains_if_validation_does_not_show_the_rate(
     assert {row["verdict"] for row in unsure} <= {"unsure", "unlike"}
     assert content["abstain"]["bound"] <= 0.45
     assert "of these are wrong (95 % confidence)" in err
-    checkpoint.save(
-        lab / "old.pt",
-        checkpoint.Checkpoint(arch="slim18", state={}, provenance={"settings": SETTINGS}),
-    )
+    old = {"schema": 1, "arch": "slim18", "state": {}, "provenance": {"settings": SETTINGS}}
+    tensor_files.save(lab / "old.pt", old)
     assert (
         "contains no validation scores. Train the model again."
         in predict("data", "--checkpoint", "old.pt", "--abstain", "0.4", code=2).err

@@ -10,8 +10,8 @@ from launcher.api import model_folder_name
 from tests.trueface.group_runs import COUNT, logits, pairs_of, write_faces, write_tests
 from trueface.evaluation.fairness import Comparability, FairnessRow, fairness_rows, methods
 from trueface.evaluation.group_rates import MEASURES, GapVerdict
-from trueface.models import checkpoint
-from trueface.models.checkpoint import Checkpoint
+from trueface.models import model_file
+from trueface.models.model_file import Checkpoint
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 
@@ -42,9 +42,16 @@ def write_validation_logits(run: Path, *models: str) -> tuple[torch.Tensor, torc
     """Write validation logits into the checkpoints of models, and return labels and logits."""
     labels, answers = torch.arange(400) % 2, torch.linspace(-3, 1, 400)
     reference = {"labels": labels, "logits": answers}
-    kept = Checkpoint(arch="slim18", state={}, provenance={}, reference=reference)
+    kept = Checkpoint(
+        kind="detector",
+        arch="slim18",
+        arguments={"normalization": "model", "nodown": False, "side": None},
+        state={},
+        provenance={},
+        reference=reference,
+    )
     for model in models:
-        checkpoint.save(paths.checkpoint(run / model_folder_name(model)), kept)
+        model_file.save(paths.checkpoint(run / model_folder_name(model)), kept)
     return labels, answers
 
 

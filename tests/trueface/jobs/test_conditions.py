@@ -23,7 +23,7 @@ from trueface.evaluation.results import table
 from trueface.jobs import testing, training
 from trueface.jobs.kinds import TEST
 from trueface.jobs.testing import ScoringModel, attacked_test
-from trueface.models import checkpoint
+from trueface.models import checkpoint, model_file
 from trueface.predictions.tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data
@@ -156,13 +156,13 @@ def test_correct_predictions_use_the_model_validation_threshold(lab: Path) -> No
     try:
         for calibration in (own, Calibration(threshold=float(np.median(fakes)))):
             provenance = {**kept.provenance, "calibration": calibration.json_record}
-            checkpoint.save(paths.checkpoint(folder(lab)), replace(kept, provenance=provenance))
+            model_file.save(paths.checkpoint(folder(lab)), replace(kept, provenance=provenance))
             record = run_test(lab, attack="random1")["attack"]
             threshold = calibration.threshold
             assert record["threshold"] == {"logit": threshold, "from": "validation"}
             assert record["evasion"]["attacked"] == sum(value > threshold for value in fakes)
     finally:
-        checkpoint.save(paths.checkpoint(folder(lab)), kept)
+        model_file.save(paths.checkpoint(folder(lab)), kept)
 
 
 def test_attacked_images_are_the_same_for_all_models(lab: Path) -> None:

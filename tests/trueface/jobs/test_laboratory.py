@@ -191,7 +191,8 @@ def test_fine_tuning_requires_normalization_of_its_base(lab: Path) -> None:
     trained(lab, base, num_epochs=1, normalization="half")
     tuned = f"{base}#{DATA}"
     trained(lab, tuned, base=base, num_epochs=1)
-    assert checkpoint.load(paths.checkpoint(folder(lab, tuned))).normalization == "half"
+    kept = checkpoint.load(paths.checkpoint(folder(lab, tuned)))
+    assert kept.arguments["normalization"] == "half"
     with pytest.raises(CheckpointError, match="base was trained with normalization: half"):
         trained(lab, f"{tuned}@x=1", base=base, num_epochs=1, normalization="imagenet")
 

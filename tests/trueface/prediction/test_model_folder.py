@@ -8,8 +8,8 @@ import pytest
 
 from trueface.data.image_formats import Format, LearnedFormats, read_format
 from trueface.models import checkpoint
-from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import build_detector
+from trueface.models.model_file import Checkpoint
 from trueface.prediction import model_card, model_folder
 from trueface.prediction.reference import FeatureDistance, Reference
 from trueface.runtime.errors import CheckpointError, MachineError, UsageError

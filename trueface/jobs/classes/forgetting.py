@@ -14,8 +14,8 @@ from trueface.jobs.classes.classification import lists_of, provenance_of
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, run_context, write_facts
 from trueface.models import checkpoint
-from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import Classifier, build_classifier
+from trueface.models.model_file import Checkpoint
 from trueface.models.registry import ClassifierShape
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
@@ -56,7 +56,7 @@ def forget(job: Job, settings: ForgettingSettings) -> Mapping[str, Json]:
     if settings.goal == "class":
         forgotten = class_index(lists.names, settings.forget_class)
     model = checkpoint.classifier_from_checkpoint(
-        kept, paths.checkpoint(base), shape, channels_last=settings.channels_last
+        kept, paths.checkpoint(base), channels_last=settings.channels_last
     )
     task = problem_of(
         model.to(job.device),

@@ -14,7 +14,6 @@ from tests.trueface.jobs import build
 from trueface.diffusion.diffuser import save_diffuser
 from trueface.jobs.job_kind import JobKind
 from trueface.models import checkpoint
-from trueface.models.checkpoint import Checkpoint
 from trueface.models.detectors import build_classifier
 from trueface.models.registry import ClassifierShape
 from trueface.runtime import paths
@@ -36,12 +35,11 @@ def make_lab(root: Path) -> Path:
     model = build_classifier(
         ClassifierShape(model="cnn", stem="small", size=SIDE, classes=3), seed=1
     )
-    kept = Checkpoint(
-        arch="cnn",
-        state=model.network.state_dict(),
-        provenance={"settings": {"stem": "small", "size": SIDE}, "class_names": list(NAMES)},
+    checkpoint.save_model(
+        paths.checkpoint(run / CLASSIFIER),
+        model,
+        {"settings": {"stem": "small", "size": SIDE}, "class_names": list(NAMES)},
     )
-    checkpoint.save(paths.checkpoint(run / CLASSIFIER), kept)
     random = np.random.default_rng(1)
     for part in ("train", "test"):
         for name in NAMES:

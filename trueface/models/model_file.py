@@ -1,0 +1,190 @@
+"""The file of a model, the same for all kinds: architecture, weights, and where they come from.
+
+A file contains only plain values and tensors. It is written atomically and read without executing
+code (`torch.load(weights_only=True)`). Its keys:
+
+    schema      1
+    kind        detector, classifier, diffuser, translator or denoiser
+    arch        the architecture: with its arguments, it is enough to build the network again
+    state       the weights by name
+    provenance  what the weights were made from, as plain values
+    reference   further tensors by name, if there are any
+
+Each argument of the architecture is a key, too: `normalization`, `nodown` and `side` of a detector.
+Other programs read these keys, which version 0.2 already wrote.
+
+A kind of model declares its arguments as a `ModelKind`, next to the function that builds the model
+from a `Checkpoint`. Files of earlier versions are translated in `_in_present_layout`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from trueface.models.assembly import load_state
+from trueface.runtime import tensor_files
+from trueface.runtime.errors import CheckpointError, WeightsError
+from trueface.runtime.files import Json
+
+SCHEMA = 1
+# keys of every kind, with the types of their values
+_PARTS: Mapping[str, type] = {"arch": str, "state": dict, "provenance": dict}
+# raised by constructors that get other arguments than their own
+_UNFIT = (KeyError, TypeError, ValueError, RuntimeError, WeightsError)
+
+Model = TypeVar("Model")
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A trained model as stored on disk."""
+
+    kind: str
+    arch: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the architecture: plain values
+    state: Mapping[str, Tensor]
+    provenance: Mapping[str, Json]
+    # of a detector: what predictions are compared with, see `prediction.reference`
+    reference: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelKind:
+    """What files of one kind of model contain, and the messages about them.
+
+    The messages may contain {name}, {path}, {schema} of the file, {expected} and {error}.
+    """
+
+    name: str  # value of the key `kind`
+    arguments: Mapping[str, type | UnionType]  # of the architecture, with the types of their values
+    title: str = ""  # {name} in messages. Empty: the name
+    absent: str = "{name} {path} does not exist. Train it first."
+    unreadable: str = "{name} {path} cannot be read safely: {error}"
+    other_kind: str = "{path} is not a {name}. Give a model of job type {name}."
+    other_schema: str = "{path} is a {name} of schema {schema}, expected schema {expected}"
+    damaged: str = "{path} is a damaged {name}: {error}"
+
+    def refusal(self, message: str, path: Path, **facts: object) -> CheckpointError:
+        """Return the error of a file that cannot be used."""
+        name = self.title or self.name
+        return CheckpointError(message.format(name=name, path=path, expected=SCHEMA, **facts))
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a model atomically; folders are made as needed.
+
+    Raises:
+        MachineError: it cannot be written. The old file is unchanged.
+    """
+    content = {
+        "schema": SCHEMA,
+        "kind": checkpoint.kind,
+        "arch": checkpoint.arch,
+        **checkpoint.arguments,
+        "state": {
+            name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()
+        },
+        "provenance": dict(checkpoint.provenance),
+        **({"reference": dict(checkpoint.reference)} if checkpoint.reference else {}),
+    }
+    tensor_files.save(path, content)
+
+
+def load(path: Path, *kinds: ModelKind) -> Checkpoint:
+    """Read a model of one of these kinds; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: the file is absent, cannot be read, is of another kind or schema, or a part
+            is missing or of another type.
+    """
+    kind = kinds[0]
+    try:
+        content = tensor_files.load(path)
+    except FileNotFoundError as error:
+        raise kind.refusal(kind.absent, path) from error
+    except tensor_files.BrokenFileError as error:
+        raise kind.refusal(kind.unreadable, path, error=error) from error
+    content = _in_present_layout(content) if isinstance(content, dict) else {}
+    if content.get("kind") not in {each.name for each in kinds}:
+        raise kind.refusal(kind.other_kind, path)
+    kind = next(each for each in kinds if each.name == content["kind"])
+    if content.get("schema") != SCHEMA:
+        raise kind.refusal(kind.other_schema, path, schema=content.get("schema"))
+    for key, shape in (*kind.arguments.items(), *_PARTS.items()):
+        if not isinstance(content.get(key), shape):
+            raise kind.refusal(kind.damaged, path, error=f"its {key!r} is missing or wrong")
+    return Checkpoint(
+        kind=content["kind"],
+        arch=content["arch"],
+        arguments={key: content.get(key) for key in kind.arguments},
+        state=_tensors(content["state"]),
+        provenance=content["provenance"],
+        reference=_tensors(content.get("reference")),
+    )
+
+
+def build(
+    checkpoint: Checkpoint, path: Path, kind: ModelKind, make: Callable[[Checkpoint], Model]
+) -> Model:
+    """Return the model that `make` builds from the content of a file.
+
+    Raises:
+        CheckpointError: arguments or weights do not fit the architecture.
+    """
+    try:
+        return make(checkpoint)
+    except _UNFIT as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise kind.refusal(kind.damaged, path, error=reason) from error
+
+
+def load_frozen(network: Network, state: Mapping[str, Tensor]) -> Network:
+    """Load weights into a network; return it in evaluation mode, its weights without gradients.
+
+    Raises:
+        WeightsError: a name is missing or unknown, or a shape differs.
+    """
+    load_state(network, state, "its weights")
+    return network.eval().requires_grad_(requires_grad=False)
+
+
+def _tensors(content: object) -> dict[str, Tensor]:
+    if not isinstance(content, dict):
+        return {}
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def _in_present_layout(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file with the keys that `save` writes, whichever version wrote it."""
+    if "arch" in content:
+        return content if "kind" in content else _from_0_2(content)
+    # models of generators, in development versions of 0.3
+    network = content.get("network")
+    if content.get("kind") == "diffuser":
+        arguments = _dict(network)
+        return {**content, "arch": arguments.pop("network", None), "network": arguments}
+    if content.get("what") == "translator":
+        return {"kind": "translator", "arch": "stargan", **content}
+    if network == "denoiser":
+        return {"kind": "denoiser", "arch": "residual", **_dict(content.get("shape")), **content}
+    return content
+
+
+def _from_0_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a file of a detector or classifier, which did not name its kind."""
+    facts = _dict(content.get("provenance"))
+    if "class_names" not in facts:  # 0.2 wrote no nodown and no side
+        arguments = {"normalization": "model", "nodown": False, "side": None}
+        return {"kind": "detector", **arguments, **content}
+    settings = _dict(facts.get("settings"))
+    shape = {key: settings.get(key) for key in ("stem", "size")}
+    return {"kind": "classifier", **shape, "classes": len(facts["class_names"]), **content}
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}
