@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from tests.trueface.diffusion.closed_forms import drawn
+from tests.trueface.stored_states import assert_almost_equal, put_state
 from trueface.data.made_folders import digest_of_images as digest
 from trueface.data.made_folders import load_images
 from trueface.diffusion.diffuser import Diffuser
@@ -94,6 +95,19 @@ def test_killed_training_resumes_from_last_state(tmp_path: Path) -> None:
     state = torch.load(paths.resume(tmp_path), weights_only=True)
     assert state["step"] == 10  # as a SIGKILL after step 10 or 11 leaves it
     assert same(whole.diffuser, fit(images(), None, asked, folder=tmp_path).diffuser)
+
+
+def test_state_of_earlier_version_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.14.1+cu130")  # it belongs to the fingerprint
+    put_state("diffuser-0.3", paths.resume(tmp_path))
+    steps = list[int]()
+    watch = RunContext(progress=lambda step, **_: steps.append(step))
+    asked = settings(ema=0.99, save_every=5)
+    resumed = fit(images(), labels(), asked, class_names=NAMES, folder=tmp_path, watch=watch)
+    assert steps == [8, 9, 10, 11, 12]
+    whole = fit(images(), labels(), asked, class_names=NAMES)
+    assert_almost_equal(weights(resumed.diffuser), weights(whole.diffuser))
+    assert [row[0] for row in resumed.rows] == [row[0] for row in whole.rows]
 
 
 def test_state_of_another_training_is_ignored(tmp_path: Path) -> None:
