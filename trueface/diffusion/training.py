@@ -4,7 +4,6 @@ A training that was stopped or killed goes on where it was, to the same bits: on
 the same number of threads.
 """
 
-import copy
 import csv
 import io
 import math
@@ -14,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor
 from torch.optim import Adam
 
 from trueface.data.made_folders import digest_of_images, load_images, to_minus_one_one
 from trueface.diffusion.diffuser import Diffuser
-from trueface.diffusion.networks import EpsNetwork, NetworkShape, build_network
+from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.diffusion.schedule import make_schedule
 from trueface.diffusion.settings import SMALL_T, DiffuserSettings, names_of_classes
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import write_atomic
+from trueface.runtime.gradient_step import GradientStep, set_lr
+from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
@@ -176,31 +176,6 @@ class BatchSource:
         return NoisedBatch(images=images, labels=labels, t=t, noise=noise)
 
 
-class Ema:
-    """An average of weights over the steps of a training (arXiv 2006.11239, appendix B).
-
-    The decay rises with the steps, (1 + n) / (10 + n) up to the requested value, so that a short
-    training is not averaged with its beginning.
-
-    Args:
-        network: under training.
-        decay: largest decay, 0 … 1. With 0 the average equals the last weights.
-    """
-
-    def __init__(self, network: EpsNetwork, decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        self.network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-
-    @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Take the weights after one more step into the average."""
-        self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(  # the one pass over all weights that there is
-            list(self.network.parameters()), list(network.parameters()), 1 - decay
-        )
-
-
 class _DiffuserTraining(StepTrainer):
     stopped = "stopped after step {step} of {total}"
 
@@ -234,10 +209,13 @@ class _DiffuserTraining(StepTrainer):
             attention=settings.attention,
         )
         self.network = build_network(shape, seed=settings.seed).to(device).train()
-        self.average = Ema(self.network, settings.ema)
+        self.average = ExponentialMovingAverage(self.network, settings.ema, rises=True)
         self.schedule = make_schedule(settings.schedule, settings.noise_steps)
         # fused is one pass over all parameters: on a CPU three times as fast as a loop over them
         self.optimizer = Adam(self.network.parameters(), lr=settings.learning_rate, fused=True)
+        self.gradient_step = GradientStep(
+            self.optimizer, clip=LONGEST_GRADIENT, average=self.average
+        )
         self.parts = {
             "network": self.network,
             "average": self.average.network,
@@ -261,15 +239,8 @@ class _DiffuserTraining(StepTrainer):
 
     def take_step(self) -> Mapping[str, float]:
         """Learn from the batch of the step."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, self.step)
-        loss = self._loss(self.source.batch(self.step))
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
-        clip_grad_norm_(self.network.parameters(), LONGEST_GRADIENT)
-        self.optimizer.step()
-        self.average.update(self.network)
-        return {"loss": float(loss.detach())}
+        set_lr(self.optimizer, learning_rate(self.settings, self.step))
+        return {"loss": self.gradient_step(self._loss(self.source.batch(self.step)))}
 
     def nonfinite_message(self, name: str, loss: float) -> str:
         """Name the step and the rate."""

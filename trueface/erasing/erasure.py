@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from trueface.diffusion.diffuser import Diffuser, ddim_sample
 from trueface.erasing.registry import METHODS, SAME, ErasureOptions, Scope
 from trueface.runtime.errors import JobError, UnknownName
+from trueface.runtime.gradient_step import GradientStep
+from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
 from trueface.runtime.stepping import StepTrainer, run_steps
@@ -256,7 +258,7 @@ def minimize_with_adam(
     parameters: Sequence[nn.Parameter],
     loss_of: Callable[[], Tensor],
     *,
-    after: Callable[[], None] = lambda: None,
+    average: ExponentialMovingAverage[nn.Module] | None = None,
 ) -> None:
     """Take the problem's steps with Adam; keep the loss of each in `problem.history`.
 
@@ -268,12 +270,12 @@ def minimize_with_adam(
         problem: steps, learning rate, stop signal, progress.
         parameters: that change.
         loss_of: the loss of a fresh batch, each time it is called.
-        after: called behind each step.
+        average: of the network, updated after each step.
 
     Raises:
         JobError: stopped, or the loss or a parameter is not a number any more; says at which step.
     """
-    descent = _Descent(problem, parameters, loss_of, after)
+    descent = _Descent(problem, parameters, loss_of, average)
     run_steps(descent, problem.watch)
     if not all(bool(parameter.isfinite().all()) for parameter in parameters):
         raise JobError(
@@ -290,20 +292,16 @@ class _Descent(StepTrainer):
         problem: ErasureTask,
         parameters: Sequence[nn.Parameter],
         loss_of: Callable[[], Tensor],
-        after: Callable[[], None],
+        average: ExponentialMovingAverage[nn.Module] | None,
     ) -> None:
         super().__init__(problem.options.num_steps)
-        self.problem, self.loss_of, self.after = problem, loss_of, after
-        self.optimizer = torch.optim.Adam(parameters, lr=problem.options.lr)
+        self.problem, self.loss_of = problem, loss_of
+        optimizer = torch.optim.Adam(parameters, lr=problem.options.lr)
+        self.gradient_step = GradientStep(optimizer, average=average)
 
     def take_step(self) -> Mapping[str, float]:
         """Learn from a fresh batch."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss_of()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
-        self.optimizer.step()
-        self.after()
-        return {"loss": float(loss.detach())}
+        return {"loss": self.gradient_step(self.loss_of())}
 
     def nonfinite_message(self, name: str, loss: float) -> str:
         """Name the step and the rate."""

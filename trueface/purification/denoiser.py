@@ -16,6 +16,7 @@ from trueface.models import model_file
 from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.purification.registry import DenoiserSettings
 from trueface.runtime.files import Json
+from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
 from trueface.runtime.stepping import (
@@ -167,22 +168,20 @@ class _DenoiserTraining(StepTrainer):
             device
         )
         self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr)
+        self.gradient_step = GradientStep(self.optimizer)
         self.parts = {"model": self.denoiser, "optimizer": self.optimizer}
         self.loss = 0.0  # the mean over the last steps
         self.begun = 0
 
     def take_step(self) -> Mapping[str, float]:
         """Learn from images to which noise is added."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * (1 + math.cos(math.pi * self.step / self.total)) / 2
+        falling = (1 + math.cos(math.pi * self.step / self.total)) / 2
+        set_lr(self.optimizer, self.settings.lr * falling)
         drawn = _draw_noise_batch(self.images, self.settings, self.step)
         clean, noise = (part.to(self.device) for part in drawn)
         # of the answer's clean image, and so of the noise, too
         loss = functional.mse_loss(self.denoiser(clean + noise), clean)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
-        self.optimizer.step()
-        return {"loss": loss.item()}
+        return {"loss": self.gradient_step(loss)}
 
     def nonfinite_message(self, name: str, loss: float) -> str:
         """Name the step."""

@@ -37,14 +37,14 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from trueface.data.dataset import BatchLoader
 from trueface.data.prefetching import closing
 from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import JobError, UsageError
+from trueface.runtime.gradient_step import GradientStep, Quantity
+from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, RunContext
 from trueface.runtime.rng import stream_seed
@@ -55,7 +55,6 @@ from trueface.training.objectives.protocol import CORRECT, Logs, Objective, Trai
 from trueface.training.schedules import current_lr, make_schedule
 from trueface.training.settings import BOTH
 
-LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
 # of parameters and gradients: the factor of each added gradient; None: no ascent direction
 Lengths = Callable[[Sequence[Tensor], Sequence[Tensor]], list[float] | None]
 RandomState = dict[str, Tensor | None]
@@ -116,22 +115,31 @@ class Loop:
             optimizer_state.load_optimizer_state_dict(model, self._optimizer, state)
         self._perturbation = make_perturbation(config)
         self.schedule = make_schedule(self._optimizer, config, len(training))
-        self._average: AveragedModel | None = None
+        self._average: ExponentialMovingAverage[nn.Module] | None = None
         if config.ema > 0:
-            decay = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]  # torch
-            self._average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+            self._average = ExponentialMovingAverage(
+                model, config.ema, begins_after_step=True, buffers=True
+            )
         kind = watch.device.partition(":")[0]
         self._scaler = torch.amp.GradScaler(kind, enabled=config.precision == "fp16")
+        self._gradient_step = GradientStep(
+            self._optimizer,
+            nonfinite=self._divergence_error,
+            checks_norm=config.finite_gradients,
+            scaler=self._scaler,
+            average=self._average,
+        )
         if config.compile:  # in place, so that the parameters keep their names
             optimizer_state.network_of(model).compile()
         self._shared = group.average_gradients(model, watch.device)  # what is asked for logits
         self.images_read = 0
+        self._epoch = 0  # under way
         self._reported_at = 0.0
 
     @property
     def result(self) -> nn.Module:
         """The model to validate and to keep: the running mean, where there is one."""
-        return self.model if self._average is None else self._average.module
+        return self.model if self._average is None else self._average.network
 
     @property
     def stopped(self) -> bool:
@@ -170,7 +178,9 @@ class Loop:
         Raises:
             JobError: loss or gradients are not finite.
         """
-        set_train_mode(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
+        frozen = self.config.freeze
+        fixed = frozen and self.config.freeze_bn
+        set_train_mode(self.model, fixed_statistics=fixed, frozen_backbone=frozen)
         sums = begun or RunningMetrics()
         if begun is None:
             # dropout, and objectives that draw, draw from torch's own generator
@@ -178,11 +188,12 @@ class Loop:
         batches_due = math.ceil(len(self.training) / self.config.rows_per_step)
         self.objective.begin_epoch(epoch, sums.batches, batches_due)
         began, earlier = time.monotonic(), sums.images
+        self._epoch = epoch
         with closing(self.training(epoch)) as batches:
             for part in islice(self.group.iter_rank_batches(batches), sums.batches, None):
                 if self.stopped:
                     break
-                loss, logs = self._step(part, epoch)
+                loss, logs = self._step(part)
                 loss, right = self.group.mean_of(part, loss, int(logs[CORRECT]))
                 sums = sums.plus(part.total, loss, right)
                 self.images_read += part.total
@@ -227,15 +238,15 @@ class Loop:
         restore_rng_state(self.watch.device, state)
         return None if state["sums"] is None else RunningMetrics(**state["sums"])
 
-    def _step(self, part: RankBatch, epoch: int) -> tuple[float, Logs]:
+    def _step(self, part: RankBatch) -> tuple[float, Logs]:
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
         moving = self._perturbation
-        if moving is not None and epoch < moving.first_epoch:
+        if moving is not None and self._epoch < moving.first_epoch:
             moving = None
         draws = read_rng_state(self.watch.device) if moving else {}
+        value = None
         loss, logs = self._forward(part, ascends=moving is not None and moving.of_ascent)
-        value = self._finite(loss, part, epoch)
         self._backward(loss, part)
         perturbed = self.objective.perturbed(self.model)
         if moving is not None:
@@ -248,20 +259,15 @@ class Loop:
                 )
             perturbed = moving.perturb_weights(self.model, self.watch.device, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
+            value = self._gradient_step.read_loss(_mean(loss, part))
             with perturbed:
                 loss, again = self._forward(part)
                 logs = {**again, **logs}  # of terms that the first pass has not
-                self._finite(loss, part, epoch)
                 self._backward(loss, part)
-        self._scaler.unscale_(self._optimizer)
-        self._check_gradients(epoch)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        last = self._gradient_step.apply(_mean(loss, part))
         self.objective.stepped()
         self.schedule.end_step()
-        if self._average is not None:
-            self._average.update_parameters(self.model)
-        return value, logs
+        return last if value is None else value, logs
 
     def _forward(self, part: RankBatch, *, ascends: bool = False) -> tuple[Tensor, Logs]:
         step = self.objective.ascent_step if ascends else self.objective.training_step
@@ -276,39 +282,21 @@ class Loop:
                 "train with at this image size. Use another batch_size or larger images."
             ) from error
 
-    def _finite(self, loss: Tensor, part: RankBatch, epoch: int) -> float:
-        if not len(part.batch.labels):  # the mean of nothing
-            return 0.0
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self._divergence_error(f"the loss became {value}", epoch)
-        return value
-
     def _backward(self, loss: Tensor, part: RankBatch) -> None:
-        self._optimizer.zero_grad()
         if self.group.size > 1:
             loss = loss * self.group.weight(part)
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch
+        self._gradient_step.backward(loss)
 
-    def _check_gradients(self, epoch: int) -> None:
-        if self._scaler.is_enabled():  # it leaves out such steps itself, and takes a smaller scale
-            if self._scaler.get_scale() < LEAST_SCALE:
-                raise self._divergence_error("the gradients are still too large for fp16", epoch)
-            return
-        if not self.config.finite_gradients:
-            return
-        gradients = [
-            parameter.grad for parameter in self.model.parameters() if parameter.grad is not None
-        ]
-        norm = get_total_norm(gradients).item()
-        if not math.isfinite(norm):
-            raise self._divergence_error(f"the norm of the gradients became {norm}", epoch)
-
-    def _divergence_error(self, what: str, epoch: int) -> JobError:
+    def _divergence_error(self, quantity: Quantity, value: float) -> JobError:
+        what = {
+            "loss": f"the loss became {value}",
+            "norm": f"the norm of the gradients became {value}",
+            "scale": "the gradients are still too large for fp16",
+        }[quantity]
         return JobError(
-            f"{what} in epoch {epoch + 1}, after {self.images_read} images (lr {self.lr:.3g}, "
-            f"batch_size {self.config.batch_size}, precision {self.config.precision}). Use a "
-            "lower lr."
+            f"{what} in epoch {self._epoch + 1}, after {self.images_read} images (lr "
+            f"{self.lr:.3g}, batch_size {self.config.batch_size}, precision "
+            f"{self.config.precision}). Use a lower lr."
         )
 
     def _report_step(self, epoch: int, loss: float, images_per_s: float, logs: Logs) -> None:
@@ -319,6 +307,11 @@ class Loop:
         further = {name: float(value) for name, value in logs.items() if name != CORRECT}
         numbers = {**further, "loss": loss, "lr": self.lr, "images_per_s": images_per_s}
         self.report(epoch=epoch + 1, **numbers)
+
+
+def _mean(loss: Tensor, part: RankBatch) -> Tensor | None:
+    """Return the mean loss of a part, or None for the mean of nothing."""
+    return loss if len(part.batch.labels) else None
 
 
 def _optimizer(model: nn.Module, config: TrainerConfig) -> Optimizer:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.made_folders import load_image_batch, load_images, to_minus_one_one
+from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
@@ -124,6 +125,8 @@ class TranslatorTraining(StepTrainer):
         self.critic = self._placed(build_critic(settings, classes, seed=seeds[1]))
         self.generator_optimizer = self._optimizer(self.generator)
         self.critic_optimizer = self._optimizer(self.critic)
+        self._generator_descent = GradientStep(self.generator_optimizer)
+        self._critic_descent = GradientStep(self.critic_optimizer)
         self.parts = {
             "generator": self.generator,
             "critic": self.critic,
@@ -150,8 +153,7 @@ class TranslatorTraining(StepTrainer):
         """Take a step, counted from 1, from a batch; return its losses by name."""
         settings = self.settings
         for optimizer in (self.generator_optimizer, self.critic_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(settings, step)
+            set_lr(optimizer, learning_rate_at(settings, step))
         trains_generator = step % settings.n_critic == 0
         images, labels, targets, share = (
             each.to(self.device)
@@ -203,7 +205,8 @@ class TranslatorTraining(StepTrainer):
             penalty = gradient_penalty(lambda between: self.critic(between)[0], images, fake, share)
             loss = loss + settings.lambda_gp * penalty
             losses["penalty"] = penalty
-        _descend(self.critic_optimizer, loss)
+        self._critic_descent.backward(loss)
+        self._critic_descent.apply()
         return {name: value.item() for name, value in losses.items()}
 
     def _generator_step(
@@ -218,7 +221,8 @@ class TranslatorTraining(StepTrainer):
         attributes = attribute_loss(logits.float(), targets)
         reconstruction = reconstruction_loss(images, back.float())
         loss = adversarial + settings.lambda_cls * attributes + settings.lambda_rec * reconstruction
-        _descend(self.generator_optimizer, loss)
+        self._generator_descent.backward(loss)
+        self._generator_descent.apply()
         self.critic.requires_grad_(True)
         losses = {
             "generator": adversarial,
@@ -278,12 +282,6 @@ def _cell(row: Mapping[str, float], name: str) -> str:
     if name not in row:
         return ""
     return str(int(row[name])) if name == "step" else f"{row[name]:.6g}"
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch's stub
-    optimizer.step()
 
 
 def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:

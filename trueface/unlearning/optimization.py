@@ -9,17 +9,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from trueface.data.examples import Examples, Label
 from trueface.evaluation.forward import predict_examples
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import as_multiclass_logits, cross_entropy
 from trueface.runtime.errors import JobError
+from trueface.runtime.gradient_step import GradientStep, Quantity, set_lr
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
-from trueface.unlearning.hyperparameters import DescentOptions, Statistics, TrainingOptions
+from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,21 +31,6 @@ class Step:
     metrics: Mapping[str, float | None]  # names such as loss, forget_accuracy_trained
 
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-def teach(model: nn.Module, statistics: Statistics) -> None:
-    """Put a model into training mode, with or without moving batch statistics.
-
-    Frozen modules stay in evaluation mode in either case. Their statistics belong to the backbone like its
-    weights, and stochastic depth would change the features of an image each time.
-    """
-    model.train()
-    for module in model.modules():
-        if (statistics == "eval" and isinstance(module, NORMS)) or _frozen(module):
-            module.eval()
-
-
 class Descent:
     """Steps of plain SGD; each gradient is finite, and no longer than `clip`."""
 
@@ -52,18 +38,17 @@ class Descent:
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         if not self.parameters:
             raise JobError("no parameter of this model is trainable")
-        self._clip = options.clip
         self.optimizer: Optimizer = SGD(
             self.parameters,
             lr=options.lr,
             momentum=options.momentum,
             weight_decay=options.weight_decay,
         )
+        self._step = GradientStep(self.optimizer, clip=options.clip, nonfinite=_divergence_error)
 
     def set_lr(self, lr: float) -> None:
         """Take another learning rate from now on."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_lr(self.optimizer, lr)
 
     def step(self, loss: Tensor) -> float:
         """Take one step down `loss` and return its value.
@@ -71,9 +56,7 @@ class Descent:
         Raises:
             JobError: loss or gradient is not finite.
         """
-        self.gradient(loss)
-        self.optimizer.step()
-        return float(loss.detach())
+        return self._step(loss)
 
     def gradient(self, loss: Tensor) -> None:
         """Set the parameters' gradients to that of `loss`, shortened to `clip`; take no step.
@@ -81,19 +64,14 @@ class Descent:
         Raises:
             JobError: loss or gradient is not finite.
         """
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise JobError(f"the loss became {value}. Choose a lower lr or fewer epochs.")
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self._clip or math.inf)
-        if not math.isfinite(float(norm)):
-            raise JobError(f"the gradient norm became {float(norm)}. Choose a lower lr.")
+        self._step.backward(loss)
+        self._step.check(loss)
 
 
-def _frozen(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
+def _divergence_error(quantity: Quantity, value: float) -> JobError:
+    if quantity == "loss":
+        return JobError(f"the loss became {value}. Choose a lower lr or fewer epochs.")
+    return JobError(f"the gradient norm became {value}. Choose a lower lr.")
 
 
 EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the default training, if not given
@@ -134,7 +112,7 @@ def default_training(
     log = []
     for epoch in range(epochs):
         descent.set_lr(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)
-        teach(model, "train")
+        set_train_mode(model, fixed_statistics=False)
         losses = []
         for batch in samples.batches(label, epoch=epoch, batch_size=BATCH_SIZE):
             if watch.stop.is_set():

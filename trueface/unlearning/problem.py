@@ -24,7 +24,7 @@ from trueface.data.dataset import ExampleLoader
 from trueface.data.examples import CostCounter, Examples, Label, examples
 from trueface.evaluation import forward
 from trueface.evaluation.forward import predict_examples
-from trueface.models.detectors import Classifier
+from trueface.models.detectors import Classifier, set_train_mode
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
 from trueface.predictions.predictions import Predictions
 from trueface.predictions.tables import write_npz
@@ -40,7 +40,7 @@ from trueface.unlearning.api import UnlearningReport
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
-from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
 from trueface.unlearning.record import NoiseSearchResult, Probe, Record, Relearn, TrainingCost
 from trueface.unlearning.registry import Goal, TaskProperties
@@ -373,7 +373,7 @@ def relearn(
         for epoch in count()
     )
     for step, batch in enumerate(islice(chain.from_iterable(passes), most), 1):
-        teach(model, "eval")
+        set_train_mode(model, fixed_statistics=True)
         with autocast(watch.device, watch.precision):
             logits = as_multiclass_logits(model(batch.inputs))
         descent.step(cross_entropy(logits, batch.labels))

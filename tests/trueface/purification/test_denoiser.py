@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.trueface.purification.build import normal, smooth_images
+from tests.trueface.stored_states import assert_almost_equal, put_state
 from tests.trueface.watches import killed_at, stopping_at
 from trueface.data.made_folders import to_minus_one_one, to_uint8
 from trueface.purification.denoiser import (
@@ -72,6 +73,19 @@ def test_killed_training_resumes_from_last_state(tmp_path: Path) -> None:
     assert resumed.resumed_at == 5
     whole = trained(tmp_path / "whole.pt", make_settings())
     assert all(map(torch.equal, bits(resumed.denoiser), bits(whole.denoiser)))
+
+
+def test_state_of_earlier_version_resumes(tmp_path: Path) -> None:
+    chance = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (16, 3, 16, 16), generator=chance, dtype=torch.uint8)
+    put_state("denoiser-0.3", tmp_path / "resume.pt")
+    resumed, whole = (
+        train_denoiser(images, make_settings(), watch=RunContext(), state=tmp_path / name)
+        for name in ("resume.pt", "whole.pt")
+    )
+    assert (resumed.resumed_at, whole.resumed_at) == (7, 0)
+    assert_almost_equal(resumed.denoiser.state_dict(), whole.denoiser.state_dict())
+    assert resumed.loss == pytest.approx(whole.loss)
 
 
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"lr": 0.001}, {"num_steps": 13}])

@@ -10,8 +10,10 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from launcher.api import JobError, Json, MachineError
+from tests.trueface.stored_states import assert_almost_equal, put_state
 from tests.trueface.training.test_trainer import checkered, same, settings
 from trueface.data.dataset import Batch
 from trueface.models import checkpoint
@@ -339,3 +341,45 @@ def test_state_without_process_count_means_one_process() -> None:
     assert one.differences(earlier) == []
     assert two.differences(earlier) == ["world_size 2 instead of 1"]
     assert one.fingerprint == two.fingerprint
+
+
+class TinyNetwork(nn.Module):
+    """Nine hundred bytes of weights, with batch norm and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.dropout, self.fc = nn.Dropout(0.3), nn.Linear(4, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = torch.relu(self.bn(self.conv(images))).mean((2, 3))
+        logits: Tensor = self.fc(self.dropout(features))
+        return logits
+
+
+def run_tiny(folder: Path, provenance: dict[str, Json], images: Any) -> dict[str, Tensor]:
+    """Train a tiny network for three epochs; return its weights."""
+    told = settings(**{**STATEFUL, "num_epochs": 3}, schedule="onecycle", checkpoint_every=1)
+    torch.manual_seed(1)
+    model = Detector(build_detector("slim18", weights="none", seed=1).spec, TinyNetwork()).eval()
+    identity = ("poison_record_sha256", "quality_list_sha256")
+    kept = CheckpointCallback(
+        folder=folder, settings=told, provenance=provenance, identity=identity
+    )
+    train(model, images, checkered(1), kept, watch=RunContext())
+    return dict(model.network.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("version", "facts"), [("0.3", {}), ("0.2", {"poison_record_sha256": None})]
+)
+def test_state_of_earlier_version_resumes_within_its_epoch(
+    tmp_path: Path, version: str, facts: dict[str, Json], caplog: pytest.LogCaptureFixture
+) -> None:
+    put_state(f"detector-{version}", paths.resume(tmp_path / "resumed"))
+    images, provenance = checkered(0), {**PROVENANCE, **facts}
+    with caplog.at_level(logging.INFO, "trueface"):
+        resumed = run_tiny(tmp_path / "resumed", provenance, images)
+    assert images.passes == [1, 2]
+    assert "state=resumes after epoch 1, with the same result, bit by bit" in caplog.text
+    assert_almost_equal(resumed, run_tiny(tmp_path / "whole", provenance, checkered(0)))

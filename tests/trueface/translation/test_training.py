@@ -3,10 +3,12 @@
 import math
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.trueface.stored_states import assert_almost_equal, put_state
 from tests.trueface.translation.build import portraits, tiny
 from tests.trueface.watches import killed_at, stopping_at
 from trueface.data.made_folders import image_names
@@ -78,6 +80,24 @@ def test_killed_training_resumes_from_last_state(pictures: LabelledImages, tmp_p
     with pytest.raises(KeyboardInterrupt):
         trained(pictures, tiny(), tmp_path, killed_at(5))  # the last state is that of step 4
     assert same(whole, trained(pictures, tiny(), tmp_path)[0])
+
+
+def test_state_of_earlier_version_resumes(tmp_path: Path) -> None:
+    chance, names = torch.Generator().manual_seed(1), [f"{number}.png" for number in range(6)]
+    images = torch.randint(0, 256, (6, 3, 16, 16), generator=chance, dtype=torch.uint8)
+    for name, image in zip(names, images, strict=True):
+        PIL.Image.fromarray(image.permute(1, 2, 0).numpy()).save(tmp_path / name)
+    labels = torch.tensor([[number % 2, number // 3] for number in range(6)]).float()
+    pictures = LabelledImages(tmp_path, names, labels, 16)
+    put_state("translator-0.3", tmp_path / "resume.pt")
+    settings = tiny(size=16, width=2, critic_width=2, n_critic=2)
+    whole, history = trained(pictures, settings, tmp_path / "whole")
+    steps = list[int]()
+    watch = RunContext(progress=lambda step, **_: steps.append(step))
+    resumed, rows = trained(pictures, settings, tmp_path, watch)
+    assert steps == [4, 5, 6]
+    assert_almost_equal(resumed.state_dict(), whole.state_dict())
+    assert [row["step"] for row in rows] == [row["step"] for row in history]
 
 
 def test_state_of_another_training_is_ignored(pictures: LabelledImages, tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 """Safe self-distillation: the concept's score learns the model's own null score. The result is a weight average."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trueface.diffusion.diffuser import Diffuser
 from trueface.erasing.erasure import (
     ErasureTask,
-    freeze_student,
     iter_trajectory_batches,
     make_student,
     mean_square,
@@ -16,6 +14,7 @@ from trueface.erasing.erasure import (
     predict_noise_pair,
 )
 from trueface.erasing.registry import STEPS, register_erasure
+from trueface.runtime.moving_average import ExponentialMovingAverage
 
 
 @register_erasure(
@@ -42,15 +41,16 @@ def self_distillation(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
     decided at large t. The method needs more steps than its falling loss suggests.
     """
     student, parameters = make_student(teacher, problem.options.scope)
-    average, averaged = make_student(teacher, problem.options.scope)
-    noisy = iter_trajectory_batches(teacher, average, problem)
+    average = ExponentialMovingAverage(student.network, problem.options.ema)
+    averaged = replace(student, network=average.network)
+    noisy = iter_trajectory_batches(teacher, averaged, problem)
     minimize_with_adam(
         problem,
         parameters,
         lambda: self_distillation_loss(student, *next(noisy), problem),
-        after=lambda: ema_update(averaged, parameters, problem.options.ema),
+        average=average,
     )
-    return freeze_student(average)
+    return averaged
 
 
 def self_distillation_loss(
@@ -59,12 +59,3 @@ def self_distillation_loss(
     """Return the loss of a batch z_t; no gradient goes through the null score."""
     concept, null = predict_noise_pair(student, noisy, t, problem.erase, None)
     return mean_square(concept - null.detach())
-
-
-@torch.no_grad()
-def ema_update(
-    averaged: Iterable[nn.Parameter], latest: Iterable[nn.Parameter], stays: float
-) -> None:
-    """Move averaged parameters towards the latest ones: `stays` of them remains."""
-    for average, new in zip(averaged, latest, strict=True):
-        average.lerp_(new, 1 - stays)

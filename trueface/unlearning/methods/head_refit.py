@@ -38,6 +38,7 @@ from trueface.models.head import MlpHead, RidgeHead
 from trueface.models.logits import BackboneHeadSplit
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count
+from trueface.runtime.gradient_step import GradientStep
 from trueface.training.ridge import LinearLayer, factor_of, is_dual, refit, standardization_of_head
 from trueface.training.ridge_regression import (
     BLOCK,
@@ -299,12 +300,13 @@ def fit_linear_head(
         line_search_fn="strong_wolfe",
     )
 
+    gradient_step = GradientStep(optimizer)
+
     def closure() -> float:
         request.raise_if_stopped()
-        optimizer.zero_grad(set_to_none=True)
         loss = examples.loss(head) + decay / 2 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch
-        return float(loss.detach())
+        gradient_step.backward(loss)
+        return gradient_step.read_loss(loss)
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch
     fit = LinearHead(weight=weight.detach(), bias=None if bias is None else bias.detach())

@@ -1,0 +1,85 @@
+"""The exponential moving average of a network's weights over the steps of its training."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network_co = TypeVar("Network_co", bound=nn.Module, covariant=True)
+
+COUNT, PREFIX = (
+    "n_averaged",
+    "module.",
+)  # of a state, as `torch.optim.swa_utils.AveragedModel` has it
+
+
+class ExponentialMovingAverage(Generic[Network_co]):
+    """An average of weights: after each step, average += (1 - decay) · (weights - average).
+
+    Frozen parameters are not averaged, as they do not change.
+
+    Args:
+        network: under training.
+        decay: what stays of the average in an update, 0 … 1. With 0 it equals the last weights.
+        rises: the decay of update n is at most (1 + n) / (10 + n), so that a short training is not
+            averaged with its beginning (arXiv 2006.11239, appendix B).
+        begins_after_step: the average begins with the weights after the first step, as that of
+            `torch.optim.swa_utils`. Otherwise the initial weights count, too.
+        buffers: buffers are averaged, too, such as the statistics of batch norm. Otherwise they
+            stay as they are now.
+
+    Attributes:
+        network: a copy with the average weights, in evaluation mode and without gradients.
+        steps: number of updates.
+    """
+
+    def __init__(
+        self,
+        network: Network_co,
+        decay: float,
+        *,
+        rises: bool = False,
+        begins_after_step: bool = False,
+        buffers: bool = False,
+    ) -> None:
+        self.decay, self.rises, self.buffers = decay, rises, buffers
+        self.begins_after_step, self.steps = begins_after_step, 0
+        self.network = copy.deepcopy(network)
+        self._latest: nn.Module = network
+        pairs = zip(self.network.parameters(), network.parameters(), strict=True)
+        self._parameters = [pair for pair in pairs if pair[1].requires_grad]
+        self.network.eval().requires_grad_(requires_grad=False)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the weights after one more step into the average."""
+        self.steps += 1
+        pairs: list[tuple[Tensor, Tensor]] = [*self._parameters]
+        if self.buffers:
+            pairs += zip(self.network.buffers(), self._latest.buffers(), strict=True)
+        if self.begins_after_step and self.steps == 1:
+            for average, latest in pairs:
+                average.copy_(latest)
+            return
+        rising = (1 + self.steps) / (10 + self.steps)
+        decay = min(self.decay, rising) if self.rises else self.decay
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        for average, latest in counts:
+            average.copy_(average * decay + latest * (1 - decay))
+        if counts:
+            pairs = [pair for pair in pairs if pair[0].is_floating_point()]
+        averages, weights = zip(*pairs, strict=True)
+        torch._foreach_lerp_(averages, weights, 1 - decay)  # one pass over all weights
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average and the number of updates, with the keys of torch's `AveragedModel`."""
+        return {COUNT: torch.tensor(self.steps), **self.network.state_dict(prefix=PREFIX)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        self.steps = int(state[COUNT])
+        self.network.load_state_dict(
+            {name.removeprefix(PREFIX): value for name, value in state.items() if name != COUNT}
+        )
