@@ -1,15 +1,16 @@
 """The command `python -m launcher.code_snapshot`, for the authors of a plugin package."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 import click
 
 from launcher.errors import UsageError
 from launcher.system.code_digests import CodeIndex
+from launcher.system.code_links import digest_of
 from launcher.system.code_snapshot import (
     PROMISE_FILE,
     SNAPSHOT_FILE,
+    ChangedNames,
     PromisedModule,
     promised_module,
     promised_modules,
@@ -48,35 +49,43 @@ def take(package: str, *, replace: bool) -> None:
             "were done with its code then run again after a restructuring."
         )
     write_snapshot(folder, index.modules, package)
-    write_promise(folder, present_promise(index, package), ())
+    write_promise(folder, present_promise(index, package), {})
     click.echo(f"wrote {SNAPSHOT_FILE} and {PROMISE_FILE} to {folder}")
 
 
 @main.command()
 @click.argument("package")
 @click.option(
-    "--except",
-    "exceptions",
-    metavar="NAME",
+    "--changed",
+    "names",
+    metavar="MODULE.NAME",
     multiple=True,
-    help="Module or definition (module.name) whose results differ. Repeatable; later promises keep it.",
+    help="Definition whose results differ: jobs that use it run again. Repeatable.",
 )
-def promise(package: str, exceptions: tuple[str, ...]) -> None:
-    """State that the present code of PACKAGE gives the results of the old code."""
+def promise(package: str, names: tuple[str, ...]) -> None:
+    """State that the present code of PACKAGE gives the results of the previous promise."""
     index = CodeIndex()
     folder = _folder(index, package)
     snapshot = index.snapshot(package)
     if snapshot is None:
         raise click.ClickException(f"{package} has no snapshot. Run `{PROGRAM} take {package}`.")
-    excepted = sorted({*snapshot.exceptions, *exceptions})
-    modules = present_promise(index, package, excepted)
-    names = {*modules, *_definitions(modules)}
-    if missing := [name for name in excepted if name not in names]:
+    modules = present_promise(index, package)
+    digests = {
+        f"{module}.{name}": element.digest
+        for module, promised in modules.items()
+        for element in promised.elements
+        for name in element.names
+    }
+    for name in names:
+        if name not in digests:
+            raise click.ClickException(f"{package} has no definition {name}. Write MODULE.NAME.")
+    if gone := sorted(snapshot.changed.keys() - digests.keys()):
         raise click.ClickException(
-            f"{package} has no {missing[0]}. Write its present name into the list `except` of "
-            f"{folder / PROMISE_FILE}, or remove it there if nothing of it is left."
+            f"{gone[0]} has other results than the old code, but does not exist any more. In {folder / PROMISE_FILE}, "
+            "replace it in `changed` by the definition that does its work now."
         )
-    write_promise(folder, modules, excepted)
+    marks = {name: digest_of(snapshot.changed.get(name, ""), digests[name])[:8] for name in names}
+    write_promise(folder, modules, {**snapshot.changed, **marks})
     click.echo(f"wrote {PROMISE_FILE} to {folder}")
 
 
@@ -89,14 +98,11 @@ def check(package: str) -> None:
         raise click.exceptions.Exit(1)
 
 
-def present_promise(
-    index: CodeIndex, package: str, exceptions: Collection[str] = ()
-) -> dict[str, PromisedModule]:
+def present_promise(index: CodeIndex, package: str) -> dict[str, PromisedModule]:
     """Return the promise for the present code of a package."""
-    disk = index.modules
     return {
-        module: promised_module(disk, index.graph, module, exceptions)
-        for module in promised_modules(disk, package)
+        module: promised_module(index.modules, index.graph, module)
+        for module in promised_modules(index.modules, package)
     }
 
 
@@ -109,22 +115,11 @@ def unpromised(index: CodeIndex, package: str) -> list[str]:
     snapshot = index.snapshot(package)
     if snapshot is None:
         raise UsageError(f"{package} has no snapshot. Run `{PROGRAM} take {package}`.")
-    now, then = present_promise(index, package, snapshot.exceptions), snapshot.promise
-    names: set[str] = {*(now.keys() ^ then.keys())}
-    for module in now.keys() & then.keys():
-        changes = now[module].changes_to(then[module])
-        names |= {".".join((module, *each.names[:1])) for each in changes.elements}
-        names |= {module} if changes.imports or changes.effects else set()
-    return sorted(names)
-
-
-def _definitions(modules: dict[str, PromisedModule]) -> set[str]:
-    return {
-        f"{module}.{name}"
-        for module, promised in modules.items()
-        for element in promised.elements
-        for name in element.names
-    }
+    now, then = present_promise(index, package), snapshot.promise
+    changes = ChangedNames.join(
+        now[module].changes_to(then[module]).names(module) for module in now.keys() & then.keys()
+    )
+    return sorted({*(now.keys() ^ then.keys()), *changes.decisive()})
 
 
 def _folder(index: CodeIndex, package: str) -> Path:

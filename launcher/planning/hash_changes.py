@@ -77,7 +77,7 @@ def other_definitions(job: PlannedJob, row: JobRow, index: CodeIndex | None) -> 
 
     If the definitions of a module are no longer known, the module is listed instead. Code that was only moved is
     not a change. Modules that an earlier version recorded cannot be compared. If the code in the queue is that of
-    a snapshot, the definitions are those that are not as promised.
+    a snapshot, the definitions are those that have changed since then.
     """
     before, now = row.spec.sources, job.sources
     if before.get(WHOLE_CODE) == now.get(WHOLE_CODE) or was_identified_by_files(before):

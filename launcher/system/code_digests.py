@@ -34,8 +34,7 @@ class _CachedCode(NamedTuple):
     whole: str
     modules: list[str]  # digests of the modules of the closure
     asked: dict[str, str]  # other modules on which this depends → SHA-256
-    snapshot: str  # digest of the old code if it is not the whole, else empty
-    changes: list[str]  # what is not as promised
+    changes: dict[str, list[str]]  # digest of a snapshot's code → names of what has changed since
 
 
 class CodeIndex:
@@ -60,8 +59,8 @@ class CodeIndex:
         self._closure = cache(self.graph.closure)
         self.snapshot = cache(self._find_snapshot)
         self._comparison = cache(self._compare_with)
-        # digests of present code → digest of the old code, and what is not as promised
-        self._changes: dict[str, tuple[str, list[str]]] = {}
+        # digest of present code → digest of a snapshot's code → names of what has changed since
+        self._changes: dict[str, dict[str, list[str]]] = {}
 
     def code(
         self, entry: str, roots: Sequence[str], known: frozenset[str] | None = None
@@ -89,8 +88,7 @@ class CodeIndex:
         ):
             kept = self._read_code(entry, roots, known, closure)
             self._cache.add(CODES, name, kept)
-        if kept.snapshot:
-            self._changes[kept.whole] = kept.snapshot, kept.changes
+        self._changes[kept.whole] = kept.changes
         return {WHOLE_CODE: kept.whole, **dict(zip(closure, kept.modules, strict=True))}
 
     def _cache_key(
@@ -123,14 +121,12 @@ class CodeIndex:
         old = None
         if comparison is not None:
             old = comparison.compare(entry, roots, known, closure, relevant)
-        is_promised = old is not None and not old.changes
         consulted = relevant.consulted if old is None else relevant.consulted | old.consulted
         return _CachedCode(
-            whole=old.digest if old is not None and is_promised else relevant.digest,
+            whole=old.digest if old is not None and old.is_promised else relevant.digest,
             modules=[relevant.modules.get(module, ABSENT_MODULE) for module in closure],
             asked={module: self.modules.content_digest(module) for module in sorted(consulted)},
-            snapshot="" if old is None or is_promised else old.digest,
-            changes=[] if old is None else [*old.changes],
+            changes={} if old is None else old.changes,
         )
 
     def relevant_code(
@@ -158,12 +154,11 @@ class CodeIndex:
         return tuple(sorted({name for name, _ in pairs}))
 
     def changes_since_snapshot(self, before: str, now: str) -> tuple[str, ...]:
-        """Return the full names of the definitions that are not as promised.
+        """Return the full names of the definitions that have changed since a snapshot.
 
-        Empty if `before` is not the digest of the snapshot's code, or `now` not that of the same work's present code.
+        Empty if `before` is not a digest of the snapshot's code, or `now` not that of the same work's present code.
         """
-        digest, changes = self._changes.get(now, ("", []))
-        return tuple(changes) if digest == before else ()
+        return tuple(self._changes.get(now, {}).get(before, ()))
 
     def closure(self, roots: Sequence[str], known: frozenset[str] | None = None) -> tuple[str, ...]:
         """Return `roots` and all modules that they need, directly or not, in the roots' own packages.
@@ -234,8 +229,8 @@ def user_cache_file() -> Path | None:
 
 
 def _read_cached_code(value: Any) -> _CachedCode:
-    whole, modules, asked, snapshot, changes = value
-    return _CachedCode(str(whole), [str(each) for each in modules], dict(asked), snapshot, changes)
+    whole, modules, asked, changes = value
+    return _CachedCode(str(whole), [str(each) for each in modules], dict(asked), dict(changes))
 
 
 def _read_cached_definitions(value: Any) -> frozenset[tuple[str, str]]:

@@ -3,11 +3,12 @@
 A package can contain two files:
 
 - `code_snapshot.json.gz` holds the texts of its modules as they were once, the old code.
-- `code_promise.json` holds digests of the definitions of which its authors state that results equal those of the old code.
+- `code_promise.json` holds digests of the present definitions. The authors state that results equal those of the old
+  code, except for definitions that are marked as changed.
 
-If all relevant code of a job is promised, the digest of its code is that of the old code. Otherwise the present code
-counts. Modules that are in neither file, such as a user's plug-in or those of other packages, are read from the disk in
-both cases. `python -m launcher.code_snapshot` writes the files.
+If all relevant code of a job is as promised, the digest of its code is that of the old code and of the marks of
+definitions that it uses. Otherwise the present code counts. Modules that are in neither file, such as a user's plug-in
+or those of other packages, are read from the disk in both cases. `python -m launcher.code_snapshot` writes the files.
 """
 
 import hashlib
@@ -21,27 +22,50 @@ from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.system.code_graph import CodeGraph, own_packages
-from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES, RelevantCode
+from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES, RelevantCode, digest_of
 from launcher.system.code_modules import Modules, decode_text, top_package
 from launcher.system.code_text import ModuleText
 
 SNAPSHOT_FILE, PROMISE_FILE = "code_snapshot.json.gz", "code_promise.json"
 SCHEMA = 1  # of both files
-CHANGED = "changed"  # in the place of a digest: results of the definition are not promised
 _GZIP = zlib.MAX_WBITS | 16  # format of the compressed file
-_LONG_DIGEST = 16  # characters; two definitions of a package never share one by chance
+_PLAIN, _LINKED = (
+    8,
+    12,
+)  # characters of a digest; two definitions of a package never share all by chance
+
+
+class ChangedNames(NamedTuple):
+    """The full names of definitions and modules that differ from a promise."""
+
+    edited: frozenset[str]
+    others: frozenset[str]  # that only refer to edited definitions
+
+    @classmethod
+    def join(cls, parts: Iterable["ChangedNames"]) -> "ChangedNames":
+        """Return the names of several modules."""
+        pairs = [*parts]
+        return cls(
+            frozenset().union(*(each.edited for each in pairs)),
+            frozenset().union(*(each.others for each in pairs)),
+        )
+
+    def decisive(self) -> frozenset[str]:
+        """Return the names that show a change best."""
+        return self.edited or self.others
 
 
 class PromisedElement(NamedTuple):
-    """A definition or statement whose results equal those of the old code."""
+    """A definition or statement of a promise."""
 
     names: tuple[str, ...]  # that it binds
-    digest: str  # with references within its package by content, and others by name
+    # with all references by name, followed by one with references within its package by content
+    digest: str
     optional: bool  # it counts only if one of its names is used
 
 
 class PromisedModule(NamedTuple):
-    """What an equal module has."""
+    """The parts of a module that a promise records."""
 
     imports: tuple[str, ...]  # modules of its package, and of the launcher
     effects: tuple[str, ...]  # unused imports from other packages
@@ -56,12 +80,24 @@ class PromisedModule(NamedTuple):
             tuple(((mine - others) + (others - mine)).elements()),
         )
 
+    def names(self, module: str) -> ChangedNames:
+        """Return the names of changes, which `changes_to` has returned for a module."""
+        plain = Counter((each.names, each.digest[:_PLAIN]) for each in self.elements)
+        names: tuple[set[str], set[str]] = set(), set()
+        for each in self.elements:
+            is_in_both = plain[each.names, each.digest[:_PLAIN]] % 2 == 0
+            names[is_in_both].add(".".join((module, *each.names[:1])))
+        if self.imports or self.effects:
+            names[0].add(module)
+        return ChangedNames(*map(frozenset, names))
+
 
 class SnapshotCode(NamedTuple):
     """The code of some work in the snapshot, compared with the present code."""
 
-    digest: str  # of the old code
-    changes: tuple[str, ...]  # names of definitions and modules that are not as promised
+    digest: str  # of the old code, and the marks of changed definitions
+    is_promised: bool  # the present code is as promised
+    changes: dict[str, list[str]]  # digest of earlier code → names of what has changed since then
     consulted: frozenset[str]  # modules of the disk on which this depends
 
 
@@ -90,9 +126,9 @@ class CodeSnapshot:
         return modules
 
     @cached_property
-    def exceptions(self) -> tuple[str, ...]:
-        """The modules and definitions of which the authors state that results differ."""
-        return tuple(self._promise_record["except"])
+    def changed(self) -> Mapping[str, str]:
+        """The definitions whose results differ from those of the old code → a mark of the change."""
+        return dict(self._promise_record["changed"])
 
     @cached_property
     def promise(self) -> Mapping[str, PromisedModule]:
@@ -236,12 +272,25 @@ class SnapshotComparison:
         if any(before.plain_digests(each) != now.plain_digests(each) for each in others):
             return None
         promised_closure = self._promised.closure(roots, None, is_wanted)
-        changes = {*ours.symmetric_difference(promised_closure)} - others
-        for module in ours - changes:
-            changes |= self._changes_in(module, relevant)
+        different = ours.symmetric_difference(promised_closure) - others
+        both = ours - different
+        changes = ChangedNames.join(
+            [ChangedNames(frozenset(different), frozenset())]
+            + [self._changes_in(module, relevant) for module in both]
+        ).decisive()
         old = self._old.relevant_code(entry, roots, old_closure)
+        marks = [pair for module in both for pair in self._marks_of(module, relevant)]
+        digest = old.digest
+        if marks:
+            digest = digest_of(old.digest, *sorted(mark for _, mark in marks))
         consulted = (each for each in old.consulted if self._old_modules.snapshot_of(each) is None)
-        return SnapshotCode(old.digest, tuple(sorted(changes)), frozenset(consulted))
+        return SnapshotCode(
+            digest,
+            not changes,
+            {digest: sorted(changes)}
+            | {old.digest: sorted(changes.union(name for name, _ in marks))},
+            frozenset(consulted),
+        )
 
     def _known_then(
         self, known: frozenset[str] | None, closure: Collection[str]
@@ -259,15 +308,26 @@ class SnapshotComparison:
                 then = then.union(snapshot.modules)
         return then
 
-    def _changes_in(self, module: str, relevant: RelevantCode) -> set[str]:
+    def _changes_in(self, module: str, relevant: RelevantCode) -> ChangedNames:
         """Return the names of a module's relevant definitions that are not as promised."""
         changes = self._all_changes(module)
-        names = {
-            ".".join((module, *element.names[:1]))
+        elements = [
+            element
             for element in changes.elements
             if relevant.is_relevant(module, element.names, optional=element.optional)
-        }
-        return {*names, module} if changes.effects else names
+        ]
+        return changes._replace(imports=(), elements=tuple(elements)).names(module)
+
+    def _marks_of(self, module: str, relevant: RelevantCode) -> list[tuple[str, str]]:
+        """Return a module's relevant definitions whose results differ from those of the old code, and their marks."""
+        snapshot = self._snapshots[top_package(module)]
+        return [
+            (full, snapshot.changed[full])
+            for element in (snapshot.promise[module].elements if snapshot.changed else ())
+            for name in element.names
+            if (full := f"{module}.{name}") in snapshot.changed
+            and relevant.is_relevant(module, element.names, optional=element.optional)
+        ]
 
     def _find_changes(self, module: str) -> PromisedModule:
         """Return what a module and its promise do not have in common."""
@@ -285,33 +345,19 @@ def find_snapshot(folders: Iterable[Path]) -> CodeSnapshot | None:
     return None
 
 
-def promised_module(
-    disk: Modules, graph: CodeGraph, module: str, exceptions: Collection[str] = ()
-) -> PromisedModule:
-    """Return the promise that the results of a module are equal.
-
-    Args:
-        disk: the present modules.
-        graph: of them.
-        module: one of them.
-        exceptions: modules and definitions whose results are not promised.
-    """
+def promised_module(disk: Modules, graph: CodeGraph, module: str) -> PromisedModule:
+    """Return the promise for a module; `graph` is that of the modules on the disk."""
     text = disk.text(module) or ModuleText((), ())
     linker = graph.linker(frozenset({top_package(module)}) - {LAUNCHER})
-    digests = linker.package_digests(module)
+    digests = zip(linker.plain_digests(module), linker.package_digests(module), strict=True)
     return PromisedModule(
         tuple(graph.needed_names(module)),
         tuple(sorted(linker.effects(module))),
         tuple(
             PromisedElement(
-                tuple(element.names),
-                CHANGED
-                if module in exceptions
-                or any(f"{module}.{name}" in exceptions for name in element.names)
-                else digest[:_LONG_DIGEST],
-                element.optional,
+                tuple(element.names), plain[:_PLAIN] + linked[:_LINKED], element.optional
             )
-            for element, digest in zip(text.elements, digests, strict=True)
+            for element, (plain, linked) in zip(text.elements, digests, strict=True)
         ),
     )
 
@@ -339,14 +385,14 @@ def write_snapshot(folder: Path, disk: Modules, package: str) -> None:
 
 
 def write_promise(
-    folder: Path, modules: Mapping[str, PromisedModule], exceptions: Iterable[str]
+    folder: Path, modules: Mapping[str, PromisedModule], changed: Mapping[str, str]
 ) -> None:
-    """Write a promise, one line per module."""
+    """Write a promise, one line per module; `changed` contains marks of definitions with other results."""
     lines = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(_encode_promised(module))}"
         for name, module in sorted(modules.items())
     )
-    head = f'"schema": {SCHEMA},\n"except": {json.dumps(sorted(exceptions))},\n'
+    head = f'"schema": {SCHEMA},\n"changed": {json.dumps(changed, sort_keys=True)},\n'
     text = f'{{\n{head}"modules": {{\n{lines}\n}}\n}}\n'
     (folder / PROMISE_FILE).write_text(text, encoding="utf-8")
 

@@ -261,22 +261,35 @@ def test_modules_of_other_packages_are_read_from_the_disk(place: Path, before: l
     assert whole(job) != now
 
 
-def test_exceptions_are_not_promised_and_are_kept(place: Path, before: list[str]) -> None:
-    snapshot("promise", "toy", "--except", "toy.optimization.descend")
-    assert digests()[1:] == before[1:]
-    assert digests()[0] != before[0]
-    snapshot("promise", "toy", "--except", "toy.methods.registry")
-    assert [now == then for now, then in zip(digests(), before, strict=True)] == [
-        False,
-        True,
-        False,
-        False,
-    ]
-    assert run("check", "toy").exit_code == 0
-    edit(place, "toy/optimization.py", "def descend", "def descend_all")
+def test_jobs_that_use_a_changed_definition_run_again_once(place: Path, before: list[str]) -> None:
+    edit(place, "toy/optimization.py", "SLOPE = 2", "SLOPE = 3")
+    snapshot("promise", "toy", "--changed", "toy.optimization.SLOPE")
+    changed = digests()
+    assert [now == then for now, then in zip(changed, before, strict=True)] == [False, *[True] * 3]
+    # it stays done over the next restructuring, in which the definition gets another name
+    for name in ("SLOPE", "descend"):
+        edit(place, "toy/optimization.py", name, f"{name}_OF_SQUARE")
+    edit(place, "toy/work.py", "import descend", "import descend_OF_SQUARE as descend")
     ended = run("promise", "toy")
     assert ended.exit_code == 1
-    assert "toy has no toy.optimization.descend. Write its present name" in ended.output
+    assert "replace it in `changed` by the definition that does its work now" in ended.output
+    edit(place, f"toy/{PROMISE_FILE}", 'optimization.SLOPE"', 'optimization.SLOPE_OF_SQUARE"')
+    assert whole(TRAIN) not in {before[0], changed[0]}
+    snapshot("promise", "toy")
+    assert digests() == changed
+    # each change counts
+    edit(place, "toy/optimization.py", "SQUARE = 3", "SQUARE = 2")
+    snapshot("promise", "toy", "--changed", "toy.optimization.SLOPE_OF_SQUARE")
+    assert whole(TRAIN) not in {before[0], changed[0]}
+    assert digests()[1:] == before[1:]
+
+
+def test_changed_definition_must_exist(before: list[str]) -> None:
+    for name in ("toy.optimization", "toy.optimization.none", "SLOPE"):
+        ended = run("promise", "toy", "--changed", name)
+        assert ended.exit_code == 1
+        assert f"toy has no definition {name}. Write MODULE.NAME." in ended.output
+    assert digests() == before
 
 
 def test_check_lists_what_is_not_as_promised(place: Path, before: list[str]) -> None:
@@ -289,8 +302,7 @@ def test_check_lists_what_is_not_as_promised(place: Path, before: list[str]) -> 
     assert ended.output.split() == [
         "toy.extra",
         "toy.methods.two",
-        "toy.optimization.SLOPE",
-        "toy.optimization.descend",  # the definition that uses it
+        "toy.optimization.SLOPE",  # and not the definition that uses it
     ]
 
 
@@ -300,10 +312,20 @@ def test_changes_since_the_snapshot_are_named(place: Path, before: list[str]) ->
     for _ in range(2):
         index = CodeIndex(kept)
         now = index.code(*TRAIN)[WHOLE_CODE]
-        assert "toy.optimization.descend" in index.changes_since_snapshot(before[0], now)
+        assert index.changes_since_snapshot(before[0], now) == ("toy.optimization.descend",)
         assert index.changes_since_snapshot(now, now) == ()
         assert index.changes_since_snapshot(before[0], before[0]) == ()
         index.save()
+    snapshot("promise", "toy", "--changed", "toy.optimization.descend")
+    index = CodeIndex(kept)
+    now = index.code(*TRAIN)[WHOLE_CODE]
+    assert index.changes_since_snapshot(before[0], now) == ("toy.optimization.descend",)
+    edit(place, "toy/data.py", "float", "int")
+    index = CodeIndex(kept)
+    later = index.code(*TRAIN)[WHOLE_CODE]
+    since = index.changes_since_snapshot
+    assert since(now, later) == ("toy.data.images",)
+    assert since(before[0], later) == ("toy.data.images", "toy.optimization.descend")
 
 
 def test_cached_digest_is_not_used_after_a_change_of_the_files(
@@ -368,7 +390,7 @@ def test_launcher_code_that_decides_results_has_a_snapshot_of_its_own() -> None:
     index = CodeIndex()
     assert unpromised(index, "launcher") == [], (
         "launcher/ids.py is not as promised. If IDs mean what they meant, run "
-        "`python -m launcher.code_snapshot promise launcher`; otherwise add --except with the "
+        "`python -m launcher.code_snapshot promise launcher`; otherwise add --changed with the "
         "definitions that this test lists"
     )
     assert index.snapshot("launcher") is not None

@@ -33,13 +33,13 @@ DIGESTS = [
     ("benchmark", "trueface.corruptions.kinds.codecs", "69895c6ec810dba072045fdc841f8250"),
 ]
 ADVICE = """
-The code of trueface is not as promised in trueface/code_promise.json. The list above names the definitions.
-If all results are equal, run
+The code of trueface is not as trueface/code_promise.json records it. The list above contains the definitions that differ.
+If all results are as before, run
 
     python -m launcher.code_snapshot promise trueface
 
-Finished jobs then stay done. If a definition has other results, add `--except MODULE.DEFINITION`: jobs that use it run
-again. Commit the file with the code. See docs/identity.md.
+Finished jobs then stay done. If a definition has other results, add `--changed MODULE.NAME`: jobs that use it run again.
+Commit the file together with the code. See docs/identity.md.
 """
 
 
