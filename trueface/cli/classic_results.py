@@ -19,7 +19,7 @@ from launcher.api import (
 from trueface.runtime import paths
 from trueface.unlearning.settings import UnlearnSettings
 
-if TYPE_CHECKING:  # torch takes seconds to import
+if TYPE_CHECKING:  # see `write_results`
     from trueface.predictions.predictions import Predictions
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def write_results(
         result: of the job.
         rival: the results of a clean model, see `rival`.
     """
-    # torch takes seconds to import; help and wrong arguments must not wait for it
+    # help and wrong arguments must not wait until NumPy is imported
     from trueface.predictions.tables import read_npz
 
     before = read_npz(paths.predictions_before(folder))
@@ -75,7 +75,8 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
         CheckpointError: it cannot be read, or is of another architecture.
         DataError: the test list does not exist.
     """
-    from trueface.data.dataset import eval_loader  # as above
+    # torch takes seconds to import; help and wrong arguments must not wait for it
+    from trueface.data.dataset import eval_loader
     from trueface.evaluation.inference import evaluate
     from trueface.jobs import job_data
     from trueface.jobs.testing import numbers_of_test

@@ -1,4 +1,4 @@
-"""What a model predicts for samples: one container, stored as CSV or npz.
+"""The predictions of a model for samples: one container, stored as CSV or npz.
 
 Start reading at `predictions.Predictions`.
 """

@@ -1,13 +1,13 @@
-"""Files of predictions: CSV for detectors, npz for several samples' sets of one model.
+"""Files of predictions: CSV for one table of a detector, npz for several parts of any model.
 
 A CSV file has one row per image. Columns: `path` below the data root, `key` (the name that all copies of
 an image share), `label` (1 fake, 0 real) and `logit` (positive = fake). Logits have enough digits for the
 same float32. If images are frames there is also `video`, the path of the video below the data root. Files
 of the original system are read as well. They do not name images, so their rows are called "#0", "#1", …
 
-An npz file holds several parts, such as "forget" and "test": `<part>_logits` (N, K) float32 with K >= 2,
-`<part>_trained` (the labels) and `<part>_true` (the true labels, -1 where unknown), both (N,) int64, and
-`<part>_ids`.
+An npz file has four arrays for each part, such as "forget" and "test". `<part>_logits` is (N, K) float32 with
+K >= 2. `<part>_trained` are the labels and `<part>_true` the true ones, -1 if unknown, both (N,) int64.
+`<part>_ids` are the names of the samples.
 """
 
 import csv
