@@ -30,6 +30,7 @@ from trueface.unlearning.evaluation.measures import (
     unlearning_score,
 )
 from trueface.unlearning.evaluation.published_figures import CIFAR_10
+from trueface.unlearning.registry import Goal
 
 
 def test_copy_of_published_figures_agrees_with_their_scores() -> None:
@@ -241,3 +242,45 @@ def test_interval_of_three_sources_uses_three_units() -> None:
         make_predictions(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600)))
     )
     assert apart.high - apart.low > 4 * (alike.high - alike.low)
+
+
+def random_predictions(classes: int) -> dict[str, SamplePredictions]:
+    """Return predictions that are right more often than not, with two logits for two classes."""
+    random = np.random.default_rng(classes)
+    parts = {}
+    for name, count in (("forget", 40), ("retain", 90), ("validation", 60), ("test", 120)):
+        true = random.integers(0, classes, count)
+        logits = random.normal(size=(count, classes)) + 2 * np.eye(classes)[true]
+        parts[name] = SamplePredictions(
+            logits=logits.astype(np.float32),
+            trained=true,
+            true=true,
+            ids=tuple(f"pre:{n % 4}/{n}" for n in range(count)),
+        )
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (2, {
+            "test": 0.8916666666666667, "test_low": 0.8300326698056243, "test_high": 0.9327612864472965,
+            "test_tuned": 0.8916666666666667, "auc": 0.9660734149054505, "eer": 0.10344827586206896,
+            "ece": 0.10656289495439246, "loss": 0.27219084224660967,
+        }),
+        (3, {
+            "test_retain": 0.9375, "test_retain_low": 0.708920553270993,
+            "test_retain_high": 0.9892915208440819, "ece": 0.20109877077656685, "loss": 0.3728886121999513,
+        }),
+        (12, {
+            "test_retain": 0.6545454545454545, "test_retain_low": 0.5453575705202832,
+            "test_retain_high": 0.7495529586094191, "ece": 0.2764704645549292, "loss": 1.28278298490847,
+        }),
+    ],
+)  # fmt: skip
+def test_measures_of_random_predictions_equal_earlier_versions(
+    classes: int, expected: dict[str, float]
+) -> None:
+    goal: Goal = "flips" if classes == 2 else "class"
+    found = single_model_metrics(random_predictions(classes), goal=goal, forgotten=(1,)).values
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
