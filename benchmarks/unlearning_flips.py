@@ -19,8 +19,9 @@ import numpy as np
 from launcher.api import Job, Json
 from trueface.data.sample import SampleSpec, make_sample
 from trueface.evaluation import predictions
-from trueface.evaluation.curves import calibration_error
+from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.predictions import SamplePredictions
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.jobs import poisoning, unlearning
 from trueface.jobs import training as training_job
 from trueface.runtime import paths
@@ -55,7 +56,9 @@ class Made:
     def ece(self) -> float:
         """Calibration error on the test list, 0 to 1."""
         said = self.after["test"]
-        return calibration_error(said.true.astype(np.int8), said.logits[:, 1].astype(np.float64))
+        return ECE.value(
+            WeightedScores.from_logits(said.true, said.logits[:, 1].astype(np.float64))
+        )
 
 
 class Bench:

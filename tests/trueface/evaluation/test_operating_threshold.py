@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
 
-from trueface.evaluation.curves import calibration_error
+from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.operating_threshold import (
     Calibration,
     best_threshold,
     fit_calibration,
     fit_temperature,
 )
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.runtime.files import Json
 
 
@@ -28,8 +29,8 @@ def test_known_temperature_is_recovered(temperature: float) -> None:
 def test_temperature_removes_the_calibration_error() -> None:
     labels, logits = draw_calibrated_logits(5000, 6.0)
     fitted = fit_calibration(labels, logits)
-    assert calibration_error(labels, logits) > 0.1
-    assert calibration_error(labels, fitted.apply_temperature(logits)) < 0.03
+    assert ECE.value(WeightedScores.from_logits(labels, logits)) > 0.1
+    assert ECE.value(WeightedScores.from_logits(labels, fitted.apply_temperature(logits))) < 0.03
 
 
 def test_logits_without_an_error_have_a_finite_temperature() -> None:

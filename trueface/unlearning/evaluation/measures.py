@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation import curves
-from trueface.evaluation.curves import BINS, sure_bins
 from trueface.evaluation.intervals import (
     Counts,
     Floats,
@@ -30,7 +28,13 @@ from trueface.evaluation.intervals import (
     resamples,
     standard_error,
 )
+from trueface.evaluation.metric import Metric
+from trueface.evaluation.metrics.confusion import ACCURACY
+from trueface.evaluation.metrics.curve import AUC, EER
+from trueface.evaluation.metrics.probability import ECE, LOSS
+from trueface.evaluation.operating_threshold import most_accurate_threshold
 from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
+from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
 from trueface.runtime.errors import DataError
 from trueface.unlearning.registry import Goal
 
@@ -202,40 +206,22 @@ def accuracy(part: SamplePredictions, labels: Classes) -> float:
         raise UndefinedMetric("there are no such samples")
     if not labelled.any():
         raise UndefinedMetric("the true labels are unknown")
-    return float(np.mean(part.logits.argmax(1)[labelled] == labels[labelled]))
+    known = slice(None) if labelled.all() else labelled
+    return ACCURACY.value(WeightedScores.from_logits(labels[known], part.logits[known]))
 
 
-def calibration_error(part: SamplePredictions, labels: Classes) -> float:
-    """Return the expected calibration error of the predicted class.
-
-    Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
-        two classes over 0.5 … 1, the same as `curves.calibration_error`.
-    """
-    confidence = np.exp(part.log_probabilities().max(1))
-    if part.logits.shape[1] == 2:
-        bins = sure_bins(confidence)
-    else:
-        bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
-    gaps = (part.logits.argmax(1) == labels) - confidence
-    return float(np.abs(np.bincount(bins, weights=gaps)).sum() / len(part))
-
-
-def ranking(part: SamplePredictions, labels: Classes) -> Mapping[str, float]:
-    """Return area under the ROC curve ("auc") and equal error rate ("eer") of two classes.
+def two_class_value(metric: Metric, scores: WeightedScores) -> float:
+    """Return a metric that is only defined for two classes.
 
     Raises:
         UndefinedMetric: there are more classes, or the samples are of one only.
     """
-    if part.logits.shape[1] != 2:
-        raise UndefinedMetric(f"only defined for two classes, and there are {part.logits.shape[1]}")
-    positive = labels == 1
-    if positive.all() or not positive.any():
+    table = scores.table
+    if table.classes != 2:
+        raise UndefinedMetric(f"only defined for two classes, and there are {table.classes}")
+    if len(table.present) < 2:
         raise UndefinedMetric("all samples belong to one class")
-    curve = curves.plain_curve(positive, _margin(part))
-    return {
-        "auc": float(curves.area(curve)[0]),
-        "eer": float(curves.equal_error_rate(curve)[0]),
-    }
+    return metric.value(scores)
 
 
 def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredictions) -> float:
@@ -249,8 +235,11 @@ def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredict
     """
     if test.logits.shape[1] != 2:
         raise UndefinedMetric(f"only defined for two classes, and there are {test.logits.shape[1]}")
-    at = _threshold(_margin(validation), true_classes(validation) == 1)
-    return float(np.mean((_margin(test) > at) == (true_classes(test) == 1)))
+    tuned, tested = (
+        ScoreTable(labels=true_classes(part), logits=part.logits) for part in (validation, test)
+    )
+    at = most_accurate_threshold(tuned.fake, tuned.margins)
+    return float(np.mean((tested.margins > at) == tested.fake))
 
 
 def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
@@ -294,7 +283,7 @@ def single_model_metrics(
     forget, retain, validation = parts["forget"], parts["retain"], parts["validation"]
     test = unseen_predictions(parts)
     valid = retained_class_rows(test, forgotten) if of_class else test
-    labels = true_classes(valid)
+    scores = WeightedScores.from_logits(true_classes(valid), valid.logits)
 
     def test_of(chosen: SamplePredictions, *, split: bool = True) -> float:
         if "test" not in parts:
@@ -303,10 +292,10 @@ def single_model_metrics(
             raise UndefinedMetric("the goal is not to forget a class")
         return accuracy(chosen, true_classes(chosen))
 
-    def of_test(measure: Callable[[SamplePredictions, Classes], float]) -> float:
+    def of_test(measure: Callable[[], float]) -> float:
         if not len(valid):
             raise UndefinedMetric("there are no such samples")
-        return measure(valid, labels)
+        return measure()
 
     lost = forgotten_class_rows(test, forgotten)
     intervals = {"test_retain": valid, "test_forget": lost} if of_class else {"test": test}
@@ -320,14 +309,12 @@ def single_model_metrics(
             "test": lambda: test_of(test, split=False),
             "test_retain": lambda: test_of(valid),
             "test_forget": lambda: test_of(lost),
-            "test_tuned": lambda: of_test(
-                lambda part, _: accuracy_at_val_threshold(part, validation)
-            ),
+            "test_tuned": lambda: of_test(lambda: accuracy_at_val_threshold(valid, validation)),
             "us": lambda: unlearning_score(100 * test_of(valid), 100 * test_of(lost)),
-            "auc": lambda: ranking(valid, labels)["auc"],
-            "eer": lambda: ranking(valid, labels)["eer"],
-            "ece": lambda: of_test(calibration_error),
-            "loss": lambda: of_test(SamplePredictions.loss),
+            "auc": lambda: two_class_value(AUC, scores),
+            "eer": lambda: two_class_value(EER, scores),
+            "ece": lambda: of_test(lambda: ECE.value(scores)),
+            "loss": lambda: of_test(lambda: LOSS.value(scores)),
         }
     )
 
@@ -340,26 +327,6 @@ def _bracketed(parts: Mapping[str, SamplePredictions]) -> MetricDict:
             interval = accuracy_with_ci(part)
             values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return MetricDict(values=values, reasons={})
-
-
-def _margin(part: SamplePredictions) -> Floats:
-    margin: Floats = (part.logits[:, 1] - part.logits[:, 0]).astype(np.float64)
-    return margin
-
-
-def _threshold(margin: Floats, positive: NDArray[np.bool_]) -> float:
-    """Return above which margin to call samples positive to be right most often; nearest to 0."""
-    order = np.argsort(margin, kind="stable")
-    sorted_margin = margin[order]
-    # with i samples below the threshold: the negatives among these and the positives above are right
-    below = np.concatenate([[0], np.cumsum(~positive[order])])
-    above = np.concatenate([[0], np.cumsum(positive[order][::-1])])[::-1]
-    ends = np.concatenate([[sorted_margin[0] - 1], sorted_margin, [sorted_margin[-1] + 1]])
-    between = (ends[:-1] + ends[1:]) / 2
-    possible = np.concatenate([[True], np.diff(sorted_margin) > 0, [True]])
-    right_of = np.where(possible, below + above, -1)
-    best = np.flatnonzero(right_of == right_of.max())
-    return float(between[best[np.abs(between[best]).argmin()]])
 
 
 def compare_with_retrained(

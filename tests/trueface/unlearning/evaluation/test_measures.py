@@ -10,20 +10,21 @@ from tests.trueface.unlearning.unlearned_runs import (
     flip_predictions,
     make_predictions,
 )
-from trueface.evaluation import curves, measurement
+from trueface.evaluation import measurement
+from trueface.evaluation.metrics.curve import AUC, EER
+from trueface.evaluation.metrics.probability import ECE, LOSS
 from trueface.evaluation.predictions import SamplePredictions
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation.measures import (
     UndefinedMetric,
     accuracy_at_val_threshold,
     accuracy_with_ci,
     align_samples,
-    calibration_error,
     compare_with_retrained,
     compute_metrics,
     distance,
     divergence,
-    ranking,
     recovery,
     single_model_metrics,
     tug_of_war,
@@ -31,6 +32,10 @@ from trueface.unlearning.evaluation.measures import (
 )
 from trueface.unlearning.evaluation.published_figures import CIFAR_10
 from trueface.unlearning.registry import Goal
+
+
+def trained_scores(part: SamplePredictions) -> WeightedScores:
+    return WeightedScores.from_logits(part.trained, part.logits)
 
 
 def test_copy_of_published_figures_agrees_with_their_scores() -> None:
@@ -80,9 +85,7 @@ def test_missing_test_has_a_reason_and_calibration_uses_validation() -> None:
     del parts["test"]
     found = single_model_metrics(parts, goal="flips")
     assert found.reasons["test"] == "there is no test set"
-    assert found.values["ece"] == calibration_error(
-        parts["validation"], parts["validation"].trained
-    )
+    assert found.values["ece"] == ECE.value(trained_scores(parts["validation"]))
 
 
 def test_unknown_true_labels_give_a_reason() -> None:
@@ -99,18 +102,16 @@ def test_two_classes_are_measured_as_detectors_are() -> None:
     report = measurement.evaluate_scores(labels, margin, keys=part.ids)
     assert report.metrics.get("auc") is not None
     assert report.metrics.get("eer") is not None
-    found = ranking(part, part.trained)
-    assert found["auc"] == pytest.approx(report.metrics["auc"].value)
-    assert found["eer"] == pytest.approx(report.metrics["eer"].value)
-    assert calibration_error(part, part.trained) == pytest.approx(
-        curves.calibration_error(labels, margin), abs=1e-6
-    )
+    scores = trained_scores(part)
+    for metric in (AUC, EER, LOSS):
+        assert metric.value(scores) == pytest.approx(report.metrics[metric.name].value), metric.name
+    assert ECE.value(scores) == pytest.approx(report.metrics["ece"].value, abs=1e-6)
     assert part.loss(part.trained) == pytest.approx(report.metrics["loss"].value)
 
 
 def test_confident_and_wrong_model_is_not_calibrated() -> None:
     part = make_predictions([0, 1, 2] * 10, [1, 2, 0] * 10, classes=3, sure=30)
-    assert calibration_error(part, part.trained) == pytest.approx(1)
+    assert ECE.value(trained_scores(part)) == pytest.approx(1)
 
 
 def test_large_logits_have_finite_probabilities() -> None:
