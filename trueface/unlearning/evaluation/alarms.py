@@ -10,10 +10,7 @@ from scipy.special import stdtrit
 
 from trueface.evaluation.measurement import CONSTANT
 from trueface.evaluation.predictions import UNKNOWN, SamplePredictions
-from trueface.unlearning.evaluation.measures import (
-    PredictionsBySplit,
-    true_classes,
-)
+from trueface.unlearning.evaluation.measures import PredictionsBySplit, accuracy, true_classes
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence
@@ -84,7 +81,7 @@ def class_share(test: SamplePredictions, name: Callable[[int], str]) -> Alarm | 
     shares = _shares(labels)
     if len(shares) < 2 or max(_shares(test.logits.argmax(1)).values()) < NEARLY:
         return None
-    scored = float(np.mean(test.logits.argmax(1) == labels))
+    scored = accuracy(test, labels)
     same = [name(label) for label, share in shares.items() if abs(share - scored) < EQUAL]
     if not same:
         return None

@@ -2,9 +2,6 @@
 
 Fractions and accuracies are in [0, 1]. A measure that cannot be computed is left out, with its reason
 in `reasons`. Non-finite logits are rejected, since argmax assigns them class 0.
-
-See `trueface.evaluation.intervals`; where no class has several sources, or these do not differ, over other images of these, as
-`trueface.evaluation.intervals` has them.
 """
 
 import math
@@ -23,7 +20,7 @@ from trueface.evaluation.intervals import (
     chunks,
     interval,
     interval_from_error,
-    interval_of_constant,
+    interval_of_fraction,
     jackknife_design,
     resamples,
     standard_error,
@@ -41,29 +38,6 @@ from trueface.unlearning.registry import Goal
 Classes = NDArray[np.int64]
 LEAST_DAMAGE = 0.005  # half a point between clean and poisoned: below it recovery says nothing
 WIDEST = 2.0  # interval of a recovery beyond which it says nothing
-
-
-def fraction_with_ci(
-    part: SamplePredictions, holds: NDArray[np.bool_], labels: Classes, value: float
-) -> IntervalEstimate:
-    """Return the fraction of predictions for which `holds` is true, with its 95 % interval.
-
-    Args:
-        part: the answers.
-        holds: (N,) of each.
-        labels: (N,) their right classes.
-        value: the fraction.
-    """
-    hits, of = holds.astype(np.float32)[:, None], jackknife_design_of(part, labels)
-    if of.has_several_sources:
-        error = standard_error(of, of.weighted_means(hits)[:, 0], even=False)
-        if error.error > 0:
-            return interval_from_error(value, error, Scale.SHARE)
-    # also where sources do not differ, as few of them may by chance: images do
-    measure = interval(value, resampled_means(hits, resample_counts(part, labels))[:, 0])
-    if measure.low == measure.high:
-        return interval_of_constant(value, sum(stratum.pictures for stratum in of.strata))
-    return measure
 
 
 def resample_counts(part: SamplePredictions, labels: Classes) -> Counts:
@@ -243,14 +217,23 @@ def accuracy_at_val_threshold(test: SamplePredictions, validation: SamplePredict
 
 
 def accuracy_with_ci(part: SamplePredictions) -> IntervalEstimate:
-    """Return the accuracy of predictions with its 95 % interval; see `fraction_with_ci`.
+    """Return the accuracy of predictions with its 95 % interval.
+
+    It is over sources if a class has several and they differ, otherwise over other images of these.
 
     Raises:
         UndefinedMetric: no row.
     """
     labels = true_classes(part)
-    value = accuracy(part, labels)
-    return fraction_with_ci(part, part.logits.argmax(1) == labels, labels, value)
+    value, design = accuracy(part, labels), jackknife_design_of(part, labels)
+    hits = (part.logits.argmax(1) == labels).astype(np.float32)[:, None]
+    if design.has_several_sources:
+        error = standard_error(design, design.weighted_means(hits)[:, 0], even=False)
+        if error.error > 0:
+            return interval_from_error(value, error, Scale.SHARE)
+    # also where sources do not differ, as few of them may by chance: images do
+    means = resampled_means(hits, resample_counts(part, labels))[:, 0]
+    return interval_of_fraction(value, means, sum(stratum.pictures for stratum in design.strata))
 
 
 def unlearning_score(retain: float, forget: float) -> float:

@@ -24,8 +24,7 @@ from sklearn.svm import SVC
 from trueface.evaluation.intervals import (
     Floats,
     IntervalEstimate,
-    interval,
-    interval_of_constant,
+    interval_of_fraction,
     resamples,
 )
 from trueface.evaluation.metric import resampled_values
@@ -198,11 +197,8 @@ def at_few_false_alarms(
     drawn = drawn if counts.max() == 1 else drawn.astype(np.uint16) * weights
     rates = (resampled_values([TPR_AT_1_FPR], table, each) for each in (weights, drawn))
     (value,), spread = (rate[TPR_AT_1_FPR.name] for rate in rates)
-    measure = interval(float(value), spread)
     pictures_in = len({name for name, own in zip(names, member, strict=True) if own})
-    return (
-        interval_of_constant(measure.value, pictures_in) if measure.low == measure.high else measure
-    )
+    return interval_of_fraction(float(value), spread, pictures_in)
 
 
 def _losses(
@@ -218,10 +214,8 @@ def _bracketed(
 ) -> IntervalEstimate:
     """Return the fraction of samples for which `holds` is true, with its interval over images."""
     classes = np.zeros(len(holds), np.int64) if member is None else member
-    value = float(holds.mean())
-    weights = resamples(names, classes, 0)
-    measure = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
-    return interval_of_constant(value, len(set(names))) if measure.low == measure.high else measure
+    means = resampled_means(holds.astype(np.float32)[:, None], resamples(names, classes, 0))
+    return interval_of_fraction(float(holds.mean()), means[:, 0], len(set(names)))
 
 
 def _need(forget: SamplePredictions) -> None:
