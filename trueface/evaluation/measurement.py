@@ -152,7 +152,7 @@ def evaluate_with_resamples(
         n=len(labels),
         sources=design.sources,
         metrics=measures,
-        confusion=_confusion(labels, logits),
+        confusion=_confusion(scores),
         reason=reasons.get("auc"),
         reasons=reasons,
         verdict=_verdict(logits, by_images.get("auc")),
@@ -216,14 +216,11 @@ def _check(labels: Labels, logits: Floats) -> None:
         )
 
 
-def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:
-    fake, called = labels == 1, logits > 0
-    real, answer = ~fake, ~called
-    counts = [
-        int(np.count_nonzero(each))
-        for each in (real & answer, real & called, fake & answer, fake & called)
-    ]
-    return (counts[0], counts[1]), (counts[2], counts[3])
+def _confusion(scores: WeightedScores) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (
+        (int(scores.true_negatives[0]), int(scores.false_positives[0])),
+        (int(scores.false_negatives[0]), int(scores.true_positives[0])),
+    )
 
 
 def _verdict(logits: Floats, auc: IntervalEstimate | None) -> str:

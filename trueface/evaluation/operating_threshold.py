@@ -150,7 +150,8 @@ def best_threshold(labels: Labels, logits: Floats) -> float:
 def most_accurate_threshold(fake: NDArray[np.bool_], logits: Floats) -> float:
     """Return the threshold with the best accuracy on these logits (N,), nothing smoothed.
 
-    It is in the middle between two neighbouring logits. Of several it is the one nearest to 0.
+    It is in the middle between two neighbouring logits, or 0.5 beyond all. Of several equally good thresholds
+    the one nearest to 0 is returned.
     """
     order = np.argsort(logits, kind="stable")
     ordered = logits[order]

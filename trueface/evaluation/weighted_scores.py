@@ -27,13 +27,17 @@ class ScoreTable:
     """Labels and logits of N images, counted and sorted once for all weightings."""
 
     labels: NDArray[np.integer]  # (N,) classes, from 0 on
-    # (N,) of a detector: positive = fake, exactly 0 is real. (N, K) of K classes
+    # (N,) or (N, 1) of a detector: positive = fake, exactly 0 is real. (N, K) of K classes
     logits: NDArray[np.floating]
 
     @cached_property
     def classes(self) -> int:
         """K."""
-        return 2 if self.logits.ndim == 1 else self.logits.shape[1]
+        return 2 if self._is_of_detector else self.logits.shape[1]
+
+    @cached_property
+    def _is_of_detector(self) -> bool:
+        return self.logits.ndim == 1 or self.logits.shape[1] == 1
 
     @cached_property
     def fake(self) -> NDArray[np.bool_]:
@@ -44,7 +48,7 @@ class ScoreTable:
     @cached_property
     def called(self) -> NDArray[np.integer]:
         """The predicted classes (N,)."""
-        return (self.logits > 0).astype(np.int8) if self.logits.ndim == 1 else self.logits.argmax(1)
+        return (self.margins > 0).astype(np.int8) if self._is_of_detector else self.logits.argmax(1)
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -55,14 +59,14 @@ class ScoreTable:
     @cached_property
     def margins(self) -> Floats:
         """By how much the logit of a fake exceeds that of a real (N,); of two classes."""
-        if self.logits.ndim == 1:
-            return self.logits.astype(np.float64, copy=False)
+        if self._is_of_detector:
+            return self.logits.reshape(-1).astype(np.float64, copy=False)
         return (self.logits[:, FAKE] - self.logits[:, REAL]).astype(np.float64)
 
     @cached_property
     def losses(self) -> Floats:
         """The cross entropy of each image (N,)."""
-        if self.logits.ndim == 1:
+        if self._is_of_detector:
             return cross_entropies(self.fake, self.margins)
         losses: Floats = -self._log_probabilities[np.arange(len(self.labels)), self.labels]
         return losses
@@ -73,7 +77,7 @@ class ScoreTable:
 
     @cached_property
     def _confidences(self) -> Floats:
-        if self.logits.ndim == 1:
+        if self._is_of_detector:
             return probabilities(np.abs(self.margins))
         likeliest: Floats = np.exp(self._log_probabilities.max(1))
         return likeliest
@@ -87,8 +91,8 @@ class ScoreTable:
     def gaps(self) -> NDArray[np.floating]:
         """Correctness (0 or 1) minus confidence (N,)."""
         gaps = self.correct - self._confidences
-        # the tables of detectors have always held float32
-        return gaps.astype(np.float32) if self.logits.ndim == 1 else gaps
+        # published calibration errors of detectors are sums of float32
+        return gaps.astype(np.float32) if self._is_of_detector else gaps
 
     @cached_property
     def order(self) -> curves.RocOrder:
@@ -130,7 +134,7 @@ class WeightedScores:
     def from_logits(
         cls, labels: NDArray[np.integer], logits: NDArray[np.floating]
     ) -> "WeightedScores":
-        """Return a table of labels (N,) and logits (N,) or (N, K) in which each image counts once."""
+        """Return a table of labels and logits, both as in `ScoreTable`, in which each image counts once."""
         return cls(table=ScoreTable(labels=labels, logits=logits))
 
     @cached_property

@@ -166,6 +166,16 @@ def test_value_equals_that_of_a_resample_with_each_image_once() -> None:
         assert values == pytest.approx(METRICS[name].value(scores), rel=1e-5), name
 
 
+def test_detector_with_one_column_of_logits_has_the_values_of_its_margins() -> None:
+    labels, logits, _ = make_table("many sources")
+    columns = logits[:, None], np.column_stack([np.zeros_like(logits), logits])
+    one, *others = (WeightedScores.from_logits(labels, each) for each in (logits, *columns))
+    for name, metric in METRICS.items():
+        for other in others:
+            # of two columns the confidence is not rounded to float32
+            assert metric.value(other) == pytest.approx(metric.value(one), rel=1e-6), name
+
+
 def test_metrics_of_several_classes_equal_scikit_learn() -> None:
     random = np.random.default_rng(0)
     labels = random.choice([0, 1, 2, 4], 80)  # class 3 has no image

@@ -7,6 +7,7 @@ from trueface.evaluation.operating_threshold import (
     best_threshold,
     fit_calibration,
     fit_temperature,
+    most_accurate_threshold,
 )
 from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.runtime.files import Json
@@ -126,3 +127,19 @@ def test_well_separated_views_keep_the_best_threshold() -> None:
     logits = np.where(labels == 1, 4.0, -4.0) + np.linspace(-1, 1, 200)
     both, together = fit_calibration(labels, logits, [100, 100]), fit_calibration(labels, logits)
     assert both == together
+
+
+@pytest.mark.parametrize(
+    ("logits", "fakes", "expected"),
+    [
+        ([-1.0, 1.0], [False, True], 0.0),
+        ([1.0, 2.0, 4.0], [False, False, True], 3.0),
+        ([1.0, 1.0, 4.0], [False, True, True], 0.5),  # equal logits are not divided
+        ([-3.0, -1.0, 2.0, 6.0], [False, True, False, True], -2.0),  # as good as 4, nearer to 0
+        ([5.0], [True], 4.5),
+    ],
+)
+def test_most_accurate_threshold_is_between_two_logits_and_nearest_to_0(
+    logits: list[float], fakes: list[bool], expected: float
+) -> None:
+    assert most_accurate_threshold(np.array(fakes), np.array(logits)) == expected
