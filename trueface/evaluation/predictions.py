@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.cross_entropy import log_softmax
 from trueface.runtime import npz_files
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import write_atomic
@@ -57,7 +56,10 @@ class SamplePredictions:
 
     def log_probabilities(self) -> NDArray[np.float64]:
         """Return logarithms of the softmax: (N, K)."""
-        return log_softmax(self.logits)
+        logits = self.logits.astype(np.float64)
+        logits -= logits.max(1, keepdims=True)
+        logs: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        return logs
 
     def losses(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the cross entropy of each prediction with its label: (N,)."""
