@@ -1,7 +1,7 @@
 """The scores of a model under many weightings of its images at once, the input of every metric.
 
 A weighting is a resample (how often each row counts), or the table without a part of it. Metrics
-are computed for `intervals.at_a_time` weightings at once. Of two classes, positive = fake.
+are computed for `intervals.at_a_time` weightings at once. With two classes, positive = fake.
 """
 
 from collections.abc import Iterator
@@ -106,7 +106,7 @@ class ScoreTable:
 
     @cached_property
     def columns(self) -> tuple[tuple[NDArray[np.bool_], NDArray[np.floating]], ...]:
-        """The rows (N,) of each present class, and what is summed of them (n, 4 + BINS)."""
+        """The rows (N,) of each present class, and the columns of their sums (n, 4 + BINS)."""
         small = self.losses.max(initial=0.0) <= LARGEST_LOSS
         table = np.zeros((len(self.labels), GAPS + BINS), np.float32 if small else np.float64)
         table[:, IMAGES] = 1
@@ -241,7 +241,7 @@ def weighted(
     Args:
         table: N images.
         weights: (R, N) how often each row counts.
-        scale: (R, present classes) what each class counts for; None: 1.
+        scale: (R, present classes) weight of each class. None: 1.
     """
     count = at_a_time(len(table.labels))
     for start in range(0, len(weights), count):
