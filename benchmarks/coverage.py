@@ -26,6 +26,7 @@ from trueface.evaluation.intervals import (
 )
 from trueface.evaluation.measurement import METRICS, source_intervals
 from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.weighted_scores import ScoreTable
 
 APART = 1.0  # how far the mean of either class lies from the threshold: an accuracy of 84 %
 STRETCH = 1.6  # of logits: a model that is a little too unsure of itself
@@ -85,7 +86,8 @@ def truth(setting: Setting) -> dict[str, float]:
     )
     shares = np.array([[sum(setting.real), sum(setting.fake)]]) / (ENDLESS / 100)
     once = np.ones((1, len(labels)), np.uint8)
-    whole = resampled_values(tuple(METRICS.values()), labels == 1, STRETCH * logits, once, shares)
+    table = ScoreTable(labels=labels, logits=STRETCH * logits)
+    whole = resampled_values(tuple(METRICS.values()), table, once, shares)
     return {name: float(value[0]) for name, value in whole.items()}
 
 
@@ -108,13 +110,13 @@ def intervals(
 
     Only the EER has an interval over images, because no other metric uses one here.
     """
-    of, fake = jackknife_design(keys, labels, seed), labels == 1
-    left = resampled_values(tuple(METRICS.values()), fake, logits, of.weights, of.scale)
+    of, table = jackknife_design(keys, labels, seed), ScoreTable(labels=labels, logits=logits)
+    left = resampled_values(tuple(METRICS.values()), table, of.weights, of.scale)
     points = {name: float(value[0]) for name, value in left.items()}
     by_images = {name: IntervalEstimate(value=at, low=at, high=at) for name, at in points.items()}
-    spread = resampled_values([METRICS["eer"]], fake, logits, resamples(keys, labels, seed))
+    spread = resampled_values([METRICS["eer"]], table, resamples(keys, labels, seed))
     by_images["eer"] = interval(points["eer"], spread["eer"])
-    return source_intervals(by_images, fake, logits, of, left)
+    return source_intervals(by_images, table, of, left)
 
 
 def coverage(setting: Setting, rounds: int, seed: int) -> dict[str, float]:

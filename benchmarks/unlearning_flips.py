@@ -16,7 +16,8 @@ from typing import Any
 
 from launcher.api import Job, Json
 from trueface.data.sample import SampleSpec, make_sample
-from trueface.evaluation.curves import calibration_error
+from trueface.evaluation.metrics.probability import ECE
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.jobs import poisoning, unlearning
 from trueface.jobs import training as training_job
 from trueface.predictions.predictions import Predictions
@@ -53,7 +54,7 @@ class Made:
     def ece(self) -> float:
         """Calibration error on the test list, 0 to 1."""
         said = self.after["test"]
-        return calibration_error(said.true_labels, said.margin)
+        return ECE.value(WeightedScores.from_logits(said.true_labels, said.margin))
 
 
 class Bench:

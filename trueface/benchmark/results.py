@@ -31,6 +31,7 @@ from trueface.evaluation.intervals import (
 from trueface.evaluation.measurement import METRICS
 from trueface.evaluation.metric import resampled_values
 from trueface.evaluation.over_seeds import strip_seed
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.ids import parse_model
@@ -353,10 +354,11 @@ def evaluate_unattacked(
         (facts.calibration.undo_temperature(logits), {UNSCALED: METRICS[CALIBRATION]}),
         (facts.calibration.apply_temperature(logits), {SCALED: METRICS[CALIBRATION]}),
     ):
-        spread = resampled_values(list(metrics.values()), labels == 1, changed, weights)
+        table = WeightedScores.from_logits(labels, changed)
+        spread = resampled_values(list(metrics.values()), table.table, weights)
         for name, metric in metrics.items():
             spreads[name] = spread[metric.name]
-            value = metric.image_interval(float(metric.value(labels, changed)), spreads[name])
+            value = metric.image_interval(metric.value(table), spreads[name])
             if value.low == value.high and value.value in (0.0, 1.0):
                 value = clopper_pearson(value.value, min(counts))
             values[name] = _value(name, value, thresholds.get(name))

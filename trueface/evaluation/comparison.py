@@ -36,6 +36,7 @@ from trueface.evaluation.measurement import (
 )
 from trueface.evaluation.metric import Metric, resampled_values
 from trueface.evaluation.significance import DeLong, ImagePairs, McNemar, delong, mcnemar, pair
+from trueface.evaluation.weighted_scores import ScoreTable
 from trueface.predictions.predictions import Predictions, merge
 from trueface.predictions.tables import OLD_SUFFIXES, SUFFIXES, load
 from trueface.runtime import paths
@@ -368,7 +369,8 @@ def _by_source(pairs: ImagePairs, of: JackknifeDesign) -> dict[str, SourceTest]:
     metrics = [METRICS["accuracy"], *([METRICS["auc"]] if len(of.strata) > 1 else [])]
 
     def values(logits: Floats, weights: Counts, scale: Floats | None = None) -> dict[str, Floats]:
-        return resampled_values(metrics, pairs.labels == 1, logits, weights, scale)
+        table = ScoreTable(labels=pairs.labels, logits=logits)
+        return resampled_values(metrics, table, weights, scale)
 
     first, second = (values(logits, of.weights, of.scale) for logits in (pairs.first, pairs.second))
     tests = {}

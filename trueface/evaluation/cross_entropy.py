@@ -1,4 +1,4 @@
-"""The cross entropy of a detector's logits: the one formula behind every loss of a score table."""
+"""The cross entropy of logits: the formulas behind every loss of a score table."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,3 +18,11 @@ def cross_entropies(fake: NDArray[np.bool_], logits: NDArray[np.float64]) -> NDA
 def mean_cross_entropy(fake: NDArray[np.bool_], logits: NDArray[np.float64]) -> float:
     """Return the mean of `cross_entropies`."""
     return float(cross_entropies(fake, logits).mean())
+
+
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the logarithms of the probabilities (N, K) of logits (N, K)."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(1, keepdims=True)
+    logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return logs

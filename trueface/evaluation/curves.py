@@ -1,7 +1,7 @@
-"""The curves of score tables: ROC curves of many resamples at once, the values derived from them, and calibration.
+"""ROC curves of many resamples of a score table at once, and the values derived from them.
 
 The table is sorted once, and a resample is how often each of its rows counts. Rows of equal scores
-make one point, as they cannot be distinguished. Calibration is how far confidence is from being right. Positive = fake.
+make one point, as they cannot be distinguished. Positive = fake.
 """
 
 from collections.abc import Callable
@@ -10,20 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import (
-    Counts,
-    Floats,
-    Indices,
-    Resampled,
-    at_a_time,
-    chunks,
-)
+from trueface.evaluation.intervals import Counts, Floats, Indices
 
 FPR_PERCENT = 1  # the fraction of reals that may be classified as fake, of `tpr_at_fpr`
 NONE = np.float32(1e-9)  # in the place of 0 called fake
-
-BINS = 15  # of the calibration error: C. Guo et al., arXiv 1706.04599, section 5
-LEAST_SURE = 0.5  # of two classes the predicted one has at least this: where the first bin begins
 Labels = NDArray[np.int8 | np.int64]
 # float32 of resamples, which is quick and exact to 2²⁴; float64 of a table itself
 Sums = NDArray[Any]
@@ -96,33 +86,6 @@ def curve(of: RocOrder, weights: Counts | Sums, odds: Floats | None = None) -> C
     return Curve(of, fakes, reals, _sums(fakes), _sums(reals), odds)
 
 
-def resampled(
-    statistic: Callable[[Curve], Floats], fake: NDArray[np.bool_], logits: Floats, weights: Counts
-) -> Floats:
-    """Return the value of a function of this module for each resample: (R,).
-
-    Args:
-        statistic: of some curves, as `area`.
-        fake: (N,) both classes.
-        logits: (N,) higher = more fake.
-        weights: (R, N) how often each row counts.
-    """
-    of = sort_for_roc(fake, logits)
-    return np.concatenate(
-        [statistic(curve(of, part)) for part in chunks(weights, at_a_time(len(fake)))]
-    )
-
-
-def resampled_area(fake: NDArray[np.bool_], logits: Floats, weights: Counts) -> Resampled:
-    """Return the area under the curve with that of each resample; arguments as of `resampled`."""
-    return float(area(plain_curve(fake, logits))[0]), resampled(area, fake, logits, weights)
-
-
-def plain_curve(fake: NDArray[np.bool_], logits: Floats) -> Curve:
-    """Return the one curve of a table in which each row counts once."""
-    return curve(sort_for_roc(fake, logits), np.ones((1, len(logits))))
-
-
 def area(curve: Curve) -> Floats:
     """Return the areas under the curves (C,)."""
     hits, alarms = curve.order.hits, curve.order.alarms
@@ -183,10 +146,9 @@ def tpr_at_fpr(curve: Curve) -> Floats:
     return rate
 
 
-def threshold_at_fpr(fake: NDArray[np.bool_], logits: Floats) -> float:
-    """Return the threshold of `tpr_at_fpr`: logits above it are called fake."""
-    reals = np.sort(logits[~fake])[::-1]
-    return float(reals[len(reals) * FPR_PERCENT // 100])
+def threshold_at_fpr(reals: Floats, percent: int = FPR_PERCENT) -> float:
+    """Return the lowest of the reals' logits (R,) with at most `percent` of them above it."""
+    return float(np.sort(reals)[::-1][len(reals) * percent // 100])
 
 
 def _sums(weights: Sums) -> Sums:
@@ -204,36 +166,3 @@ def _first(curve: Curve, holds: Callable[[Indices], NDArray[np.bool_]]) -> Indic
         there = holds(middle)
         low, high = np.where(there, low, middle), np.where(there, middle, high)
     return high
-
-
-def calibration_error(labels: Labels, logits: Floats) -> float:
-    """Return the expected calibration error of the predicted class, in 0 … 1.
-
-    Source: C. Guo et al., arXiv 1706.04599, equation 3. They divide 0 … 1 into 15 bins of equal
-        width; of two classes the predicted one has a half at least, and half of their bins would be
-        empty: ours divide 0.5 … 1.
-    """
-    summed = gaps(labels == 1, logits).sum(0, dtype=np.float64)
-    return float(np.abs(summed).sum() / len(labels))
-
-
-def gaps(fake: NDArray[np.bool_], logits: Floats) -> NDArray[np.float32]:
-    """Return correctness (0 or 1) minus confidence of each prediction, in its bin's column: (N, BINS)."""
-    confidence = probabilities(np.abs(logits))
-    correct = (logits > 0) == fake
-    columns = np.zeros((len(logits), BINS), np.float32)
-    columns[np.arange(len(logits)), sure_bins(confidence)] = correct - confidence
-    return columns
-
-
-def sure_bins(confidence: Floats) -> NDArray[np.intp]:
-    """Return the bin (N,) of the confidence in the predicted one of two classes."""
-    along = (confidence - LEAST_SURE) / (1 - LEAST_SURE)
-    return np.clip((along * BINS).astype(np.intp), 0, BINS - 1)
-
-
-def probabilities(logits: Floats) -> Floats:
-    """Return the probability of a fake (N,)."""
-    # the same as a sigmoid, but no overflow for a large negative logit
-    fake: Floats = np.exp(-np.logaddexp(0.0, -logits))
-    return fake

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trueface.evaluation import curves
+from trueface.evaluation.curves import threshold_at_fpr
 from trueface.evaluation.finished_tests import finite_tests, group_tests
 from trueface.evaluation.group_columns import AttributeFiles, GroupColumn, Missing, read_original
 from trueface.evaluation.group_rates import (
@@ -38,6 +38,8 @@ from trueface.evaluation.intervals import (
     mean_over_seeds,
     resamples,
 )
+from trueface.evaluation.metric import value_with_resamples
+from trueface.evaluation.metrics.curve import AUC
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
@@ -56,7 +58,8 @@ from trueface.runtime.errors import CheckpointError
 from trueface.runtime.files import Json
 from trueface.runtime.ids import model_folder_name
 
-TARGET = 0.10  # of validation's reals are called fake
+TARGET_PERCENT = 10  # of validation's reals are called fake
+TARGET = TARGET_PERCENT / 100
 FEWEST = 20  # reals of validation: of fewer no image, or a single one, would be a tenth
 LOWER = "lower AUC, not comparable"
 SHOWN = (GAP, "f_fpr", "f_eo")  # measures beside a method, on screen and page
@@ -401,12 +404,12 @@ def find_validation_threshold(folder: Path) -> ValidationThreshold:
     labels, logits = reference.get("labels"), reference.get("logits")
     if labels is None or logits is None or labels.shape != logits.shape:
         return none("the checkpoint contains no validation scores")
-    reals: Floats = np.sort(logits.double().numpy()[labels.numpy() == 0])[::-1]
+    reals: Floats = logits.double().numpy()[labels.numpy() == 0]
     if len(reals) < FEWEST:
         return none(
             f"only {len(reals)} real validation images, and {FEWEST} are needed", len(reals)
         )
-    return ValidationThreshold(float(reals[int(TARGET * len(reals))]), len(reals), "")
+    return ValidationThreshold(threshold_at_fpr(reals, TARGET_PERCENT), len(reals), "")
 
 
 class _Compared(NamedTuple):
@@ -442,7 +445,7 @@ def _compared(
             continue
         weights = resamples(scores.keys, scores.labels)
         here = areas.setdefault((each.data, scores.ids), {})
-        here[each.model] = curves.resampled_area(fake, scores.margin, weights)
+        here[each.model] = value_with_resamples(AUC, scores.labels, scores.margin, weights)
     for (data, _), of_models in areas.items():
         seeds: dict[str, list[str]] = {}
         for model in of_models:

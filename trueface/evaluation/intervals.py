@@ -472,6 +472,12 @@ def interval_of_constant(value: float, pictures: int) -> IntervalEstimate:
     return clopper_pearson(value, pictures) if value <= 0 or value >= 1 else wilson(value, pictures)
 
 
+def interval_of_fraction(value: float, resampled: Floats, pictures: int) -> IntervalEstimate:
+    """Return a fraction with the interval of its resamples (R,), or `interval_of_constant` if these are equal."""
+    measure = interval(value, resampled)
+    return interval_of_constant(value, pictures) if measure.low == measure.high else measure
+
+
 def wilson(value: float, pictures: int) -> IntervalEstimate:
     """Return a fraction of independent images with its 95 % interval.
 

@@ -26,6 +26,7 @@ from trueface.evaluation.intervals import (
     resamples,
 )
 from trueface.evaluation.metric import Metric, SourceSample, resampled_values
+from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json
@@ -133,24 +134,25 @@ def evaluate_with_resamples(
     undefined = {name: metric.why_undefined(fake, called) for name, metric in wanted.items()}
     reasons = {name: reason for name, reason in undefined.items() if reason}
     defined = [metric for name, metric in wanted.items() if name not in reasons]
-    spread = resampled_values(defined, fake, logits, resamples(keys, labels, seed))
+    scores = WeightedScores.from_logits(labels, logits)
+    spread = resampled_values(defined, scores.table, resamples(keys, labels, seed))
     design = intervals.jackknife_design(keys, labels, seed)
-    left = resampled_values(defined, fake, logits, design.weights, design.scale)
+    left = resampled_values(defined, scores.table, design.weights, design.scale)
     by_images = {
         metric.name: widen_degenerate(
-            metric, metric.image_interval(metric.value(labels, logits), spread[metric.name]), design
+            metric, metric.image_interval(metric.value(scores), spread[metric.name]), design
         )
         for metric in defined
     }
     measures = dict(by_images)
     if design.has_several_sources:
-        wider = source_intervals(by_images, fake, logits, design, left)
+        wider = source_intervals(by_images, scores.table, design, left)
         measures |= {name: measure for name, measure in wider.items() if measure.low < measure.high}
     report = Report(
         n=len(labels),
         sources=design.sources,
         metrics=measures,
-        confusion=_confusion(labels, logits),
+        confusion=_confusion(scores),
         reason=reasons.get("auc"),
         reasons=reasons,
         verdict=_verdict(logits, by_images.get("auc")),
@@ -214,14 +216,11 @@ def _check(labels: Labels, logits: Floats) -> None:
         )
 
 
-def _confusion(labels: Labels, logits: Floats) -> tuple[tuple[int, int], tuple[int, int]]:
-    fake, called = labels == 1, logits > 0
-    real, answer = ~fake, ~called
-    counts = [
-        int(np.count_nonzero(each))
-        for each in (real & answer, real & called, fake & answer, fake & called)
-    ]
-    return (counts[0], counts[1]), (counts[2], counts[3])
+def _confusion(scores: WeightedScores) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (
+        (int(scores.true_negatives[0]), int(scores.false_positives[0])),
+        (int(scores.false_negatives[0]), int(scores.true_positives[0])),
+    )
 
 
 def _verdict(logits: Floats, auc: IntervalEstimate | None) -> str:
@@ -242,8 +241,7 @@ def _verdict(logits: Floats, auc: IntervalEstimate | None) -> str:
 
 def source_intervals(
     by_images: Mapping[str, IntervalEstimate],
-    fake: NDArray[np.bool_],
-    logits: Floats,
+    table: ScoreTable,
     design: JackknifeDesign,
     left: Mapping[str, Floats],
 ) -> dict[str, IntervalEstimate]:
@@ -251,17 +249,14 @@ def source_intervals(
 
     Args:
         by_images: the metrics, by name, with their intervals over images.
-        fake: (N,).
-        logits: (N,).
+        table: the scores.
         design: what is left out of the table.
         left: (F,) each metric on the remaining rows.
     """
     measures = {}
     for name, measure in by_images.items():
         metric = METRICS[name]
-        sample = SourceSample(
-            by_images=measure, fake=fake, logits=logits, design=design, left=left[name]
-        )
+        sample = SourceSample(by_images=measure, table=table, design=design, left=left[name])
         measures[name] = metric.source_interval(metric, sample)
     return measures
 

@@ -7,13 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trueface.evaluation import curves
-from trueface.evaluation.curves import Labels, probabilities
-from trueface.evaluation.finished_tests import (
-    FinishedTest,
-    finite_tests,
-    group_tests,
-)
+from trueface.evaluation.calibration import probabilities
+from trueface.evaluation.curves import Labels
+from trueface.evaluation.finished_tests import FinishedTest, finite_tests, group_tests
 from trueface.evaluation.intervals import (
     Difference,
     Floats,
@@ -26,6 +22,8 @@ from trueface.evaluation.intervals import (
     mean_over_seeds,
     resamples,
 )
+from trueface.evaluation.metric import value_with_resamples
+from trueface.evaluation.metrics.curve import AUC
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_SEEDS,
@@ -279,17 +277,17 @@ def resampled_aucs(table: QualityTable) -> Areas:
             (*table.qualities, *SUMMARIES), (np.nan, np.full(len(weights), np.nan))
         )
     by_quality = {
-        name: curves.resampled_area(fake, logits, weights)
+        name: value_with_resamples(AUC, table.labels, logits, weights)
         for name, logits in zip(table.qualities, table.logits, strict=True)
     }
     values = np.array([value for value, _ in by_quality.values()])
     spread = np.stack([resampled for _, resampled in by_quality.values()])  # (Q, R)
-    every = np.tile(fake, count), table.logits.ravel(), np.tile(weights, (1, count))
+    every = np.tile(table.labels, count), table.logits.ravel(), np.tile(weights, (1, count))
     return {
         **by_quality,
         "mean": (float(values.mean()), spread.mean(0)),
         "worst": (float(values.min()), spread.min(0)),
-        "pooled": curves.resampled_area(*every),
+        "pooled": value_with_resamples(AUC, *every),
     }
 
 

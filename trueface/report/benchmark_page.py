@@ -16,7 +16,8 @@ from trueface.audit.finding import count as counted
 from trueface.benchmark.conditions import Setting
 from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingScores
 from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, CellResult, MeasureValue
-from trueface.evaluation.curves import Labels, probabilities
+from trueface.evaluation.calibration import probabilities
+from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats, IntervalEstimate, interval_of_constant
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text

@@ -17,7 +17,6 @@ from sklearn.metrics import (
 )
 
 from benchmarks.coverage import SHOWN, Setting, coverage
-from trueface.evaluation.curves import calibration_error
 from trueface.evaluation.intervals import (
     RESAMPLES,
     Scale,
@@ -34,7 +33,9 @@ from trueface.evaluation.measurement import (
     subset_masks,
 )
 from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.operating_threshold import Calibration
+from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
 from trueface.jobs.testing import numbers_of_test
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
@@ -48,6 +49,10 @@ def draw_scores(count: int, shift: float, seed: int = 0) -> tuple[Labels, Logits
     random = np.random.default_rng(seed)
     labels = (np.arange(count) % 2).astype(np.int8)
     return labels, random.normal(size=count) + shift * labels, [str(n) for n in range(count)]
+
+
+def calibration_error(labels: Labels, logits: Logits) -> float:
+    return ECE.value(WeightedScores.from_logits(labels, logits))
 
 
 def test_values_of_a_small_table_equal_a_manual_count() -> None:
@@ -194,9 +199,9 @@ def test_every_loss_of_the_same_logits_is_equal() -> None:
     )
     losses = {
         "table": evaluate_scores(labels, logits, keys=keys).metrics["loss"].value,
-        "resamples": resampled_values([METRICS["loss"]], fake, logits, np.ones((1, 40), np.uint8))[
-            "loss"
-        ][0],
+        "resamples": resampled_values(
+            [METRICS["loss"]], ScoreTable(labels=labels, logits=logits), np.ones((1, 40), np.uint8)
+        )["loss"][0],
         "validation": validate_logits(logits, fake).loss,
         "test": numbers_of_test(Predictions.from_margin(logits, labels), calibration)["loss"],
         "unlearning": of_wide.loss(of_wide.labels),

@@ -10,7 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import fbeta_score
+from scipy.special import softmax
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, fbeta_score, log_loss
 
 import trueface
 from tests.trueface.evaluation.tables import make_scores
@@ -18,7 +19,10 @@ from trueface.evaluation import results
 from trueface.evaluation.comparison import contrast
 from trueface.evaluation.intervals import IntervalEstimate
 from trueface.evaluation.measurement import METRICS, collect, evaluate_scores
-from trueface.evaluation.metrics.confusion import ACCURACY, F1
+from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.metrics.confusion import ACCURACY, BALANCED_ACCURACY, F1
+from trueface.evaluation.metrics.probability import LOSS
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.predictions.tables import write_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
@@ -108,19 +112,16 @@ def test_two_metrics_with_one_name_are_rejected_and_both_modules_are_named() -> 
 
 
 NEW_METRIC = """
-from sklearn.metrics import fbeta_score
-
 from trueface.evaluation.metric import Metric
 
-def resampled(scores):
+def f2(scores):
     hits = 5 * scores.true_positives
     return hits / (hits + 4 * scores.false_negatives + scores.false_positives)
 
 F2 = Metric(
     name="f2",
     title="F2 score",
-    value=lambda labels, logits: fbeta_score(labels, logits > 0, beta=2),
-    resampled=resampled,
+    compute=f2,
 )
 """
 PROGRAM = """
@@ -155,3 +156,44 @@ def test_new_file_adds_a_metric_to_cached_tables_and_to_the_report(
     assert row["value"] == pytest.approx(fbeta_score(labels, logits > 0, beta=2))
     assert row["low"] < row["value"] < row["high"]
     assert headings[-2:] == ["F2 score", "ECE"]
+
+
+def test_value_equals_that_of_a_resample_with_each_image_once() -> None:
+    labels, logits, _ = make_table("many sources")
+    scores = WeightedScores.from_logits(labels, logits)
+    once = np.ones((2, len(labels)), np.uint8)
+    for name, values in resampled_values(list(METRICS.values()), scores.table, once).items():
+        assert values == pytest.approx(METRICS[name].value(scores), rel=1e-5), name
+
+
+def test_detector_with_one_column_of_logits_has_the_values_of_its_margins() -> None:
+    labels, logits, _ = make_table("many sources")
+    columns = logits[:, None], np.column_stack([np.zeros_like(logits), logits])
+    one, *others = (WeightedScores.from_logits(labels, each) for each in (logits, *columns))
+    for name, metric in METRICS.items():
+        for other in others:
+            # of two columns the confidence is not rounded to float32
+            assert metric.value(other) == pytest.approx(metric.value(one), rel=1e-6), name
+
+
+def test_metrics_of_several_classes_equal_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    labels = random.choice([0, 1, 2, 4], 80)  # class 3 has no image
+    logits = (random.normal(size=(80, 5)) + 2 * np.eye(5)[labels]).astype(np.float32)
+    logits[:, 3] -= 5  # scikit-learn warns of predictions of such a class
+    scores = WeightedScores.from_logits(labels, logits)
+    weights = np.stack([np.ones(80, int), random.integers(1, 4, 80)]).astype(np.uint8)
+    metrics = (ACCURACY, BALANCED_ACCURACY, LOSS)
+    found = resampled_values(metrics, scores.table, weights)
+    for number, counts in enumerate(weights):
+        rows = np.repeat(np.arange(80), counts)
+        called, likely = logits[rows].argmax(1), softmax(logits[rows].astype(np.float64), axis=1)
+        expected = {
+            "accuracy": accuracy_score(labels[rows], called),
+            "balanced_accuracy": balanced_accuracy_score(labels[rows], called),
+            "loss": log_loss(labels[rows], likely, labels=range(5)),
+        }
+        assert {name: found[name][number] for name in expected} == pytest.approx(expected)
+        if number == 0:
+            values = {metric.name: metric.value(scores) for metric in metrics}
+            assert values == pytest.approx(expected)

@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
-from trueface.evaluation.curves import calibration_error
+from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.operating_threshold import (
     Calibration,
     best_threshold,
     fit_calibration,
     fit_temperature,
+    most_accurate_threshold,
 )
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.runtime.files import Json
 
 
@@ -28,8 +30,8 @@ def test_known_temperature_is_recovered(temperature: float) -> None:
 def test_temperature_removes_the_calibration_error() -> None:
     labels, logits = draw_calibrated_logits(5000, 6.0)
     fitted = fit_calibration(labels, logits)
-    assert calibration_error(labels, logits) > 0.1
-    assert calibration_error(labels, fitted.apply_temperature(logits)) < 0.03
+    assert ECE.value(WeightedScores.from_logits(labels, logits)) > 0.1
+    assert ECE.value(WeightedScores.from_logits(labels, fitted.apply_temperature(logits))) < 0.03
 
 
 def test_logits_without_an_error_have_a_finite_temperature() -> None:
@@ -125,3 +127,19 @@ def test_well_separated_views_keep_the_best_threshold() -> None:
     logits = np.where(labels == 1, 4.0, -4.0) + np.linspace(-1, 1, 200)
     both, together = fit_calibration(labels, logits, [100, 100]), fit_calibration(labels, logits)
     assert both == together
+
+
+@pytest.mark.parametrize(
+    ("logits", "fakes", "expected"),
+    [
+        ([-1.0, 1.0], [False, True], 0.0),
+        ([1.0, 2.0, 4.0], [False, False, True], 3.0),
+        ([1.0, 1.0, 4.0], [False, True, True], 0.5),  # equal logits are not divided
+        ([-3.0, -1.0, 2.0, 6.0], [False, True, False, True], -2.0),  # as good as 4, nearer to 0
+        ([5.0], [True], 4.5),
+    ],
+)
+def test_most_accurate_threshold_is_between_two_logits_and_nearest_to_0(
+    logits: list[float], fakes: list[bool], expected: float
+) -> None:
+    assert most_accurate_threshold(np.array(fakes), np.array(logits)) == expected

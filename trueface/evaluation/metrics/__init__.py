@@ -1,4 +1,4 @@
 """The metrics of a score table, each one object; a new file in here adds one.
 
-Start reading at `confusion.metric_of_decisions`; metric.py, one folder up, says what each field means.
+Start reading at `confusion.ACCURACY`; metric.py, one folder up, says what each field means.
 """

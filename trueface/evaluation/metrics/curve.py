@@ -1,14 +1,12 @@
 """Metrics of the order of the scores, whatever the threshold: areas and points of curves."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation import curves
-from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import (
     Floats,
     IntervalEstimate,
@@ -35,7 +33,7 @@ def tpr_interval(
         of: what is left out of the table.
     """
     reals = np.sort(logits[~fake])[::-1]
-    above = logits > curves.threshold_at_fpr(fake, logits)
+    above = logits > curves.threshold_at_fpr(reals)
     accused = _error_of(above, ~fake, of)
     least, most = ci_bounds(ALLOWED, accused.half, Scale.SHARE)
     last = len(reals) - 1
@@ -85,13 +83,6 @@ def _share_above(logits: Floats, threshold: float) -> float:
     return float(np.mean(logits > threshold))
 
 
-def _metric_of_curve(
-    statistic: Callable[[curves.Curve], Floats],
-) -> Callable[[Labels, Floats], float]:
-    """Return a statistic of curves as one of labels and logits."""
-    return lambda labels, logits: float(statistic(curves.plain_curve(labels == 1, logits))[0])
-
-
 def _either_interval(metric: Metric, sample: SourceSample) -> IntervalEstimate:
     """Return a value with all that its intervals over images and over sources hold.
 
@@ -103,29 +94,27 @@ def _either_interval(metric: Metric, sample: SourceSample) -> IntervalEstimate:
 
 
 def _of_threshold(_: Metric, sample: SourceSample) -> IntervalEstimate:
-    return tpr_interval(sample.by_images.value, sample.fake, sample.logits, sample.design)
+    table = sample.table
+    return tpr_interval(sample.by_images.value, table.fake, table.margins, sample.design)
 
 
 AUC = Metric(
     name="auc",
     title="AUC",
-    value=_metric_of_curve(curves.area),
-    resampled=lambda scores: curves.area(scores.curve),
+    compute=lambda scores: curves.area(scores.curve),
 )
 AP = Metric(
     name="ap",
     title="Average precision",
     short="AP",
-    value=_metric_of_curve(curves.average_precision),
-    resampled=lambda scores: curves.average_precision(scores.curve),
+    compute=lambda scores: curves.average_precision(scores.curve),
 )
 EER = Metric(
     name="eer",
     title="Equal error rate",
     short="EER",
     low=True,
-    value=_metric_of_curve(curves.equal_error_rate),
-    resampled=lambda scores: curves.equal_error_rate(scores.curve),
+    compute=lambda scores: curves.equal_error_rate(scores.curve),
     percent=True,
     source_interval=_either_interval,
 )
@@ -133,8 +122,7 @@ TPR_AT_1_FPR = Metric(
     name="tpr_at_1fpr",
     title="TPR at 1 % FPR",
     short="TPR at 1 % FPR",
-    value=_metric_of_curve(curves.tpr_at_fpr),
-    resampled=lambda scores: curves.tpr_at_fpr(scores.curve),
+    compute=lambda scores: curves.tpr_at_fpr(scores.curve),
     of_fakes=True,
     percent=True,
     source_interval=_of_threshold,

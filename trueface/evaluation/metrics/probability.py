@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from trueface.evaluation.cross_entropy import mean_cross_entropy
-from trueface.evaluation.curves import Labels, calibration_error
 from trueface.evaluation.intervals import (
     Floats,
     IntervalEstimate,
@@ -13,11 +11,8 @@ from trueface.evaluation.intervals import (
     standard_error,
     variances,
 )
-from trueface.evaluation.metric import Metric, SourceSample, weighted
-
-
-def _loss(labels: Labels, logits: Floats) -> float:
-    return mean_cross_entropy(labels == 1, logits)
+from trueface.evaluation.metric import Metric, SourceSample
+from trueface.evaluation.weighted_scores import weighted
 
 
 def _unbiased_interval(value: float, resampled: Floats) -> IntervalEstimate:
@@ -31,7 +26,7 @@ def _wide_interval(_: Metric, sample: SourceSample) -> IntervalEstimate:
     low end subtracts the largest amount, that of a gap of zero: the mean of |noise| in each bin.
     """
     design, value = sample.design, float(sample.by_images.value)
-    tables = weighted(sample.fake, sample.logits, design.weights, design.scale)
+    tables = weighted(sample.table, design.weights, design.scale)
     gaps = np.concatenate([scores.gaps / scores.images[:, None] for scores in tables])
     half = standard_error(design, sample.left, even=False).half
     widened = float(np.sqrt(2 * variances(design, gaps) / np.pi).sum())
@@ -45,8 +40,7 @@ ECE = Metric(
     title="Expected calibration error",
     short="ECE",
     low=True,
-    value=calibration_error,
-    resampled=lambda scores: np.abs(scores.gaps).sum(1) / scores.images,
+    compute=lambda scores: np.abs(scores.gaps).sum(1) / scores.images,
     needs=frozenset(),
     pooled=True,
     image_interval=_unbiased_interval,
@@ -56,8 +50,7 @@ LOSS = Metric(
     name="loss",
     title="Loss",
     low=True,
-    value=_loss,
-    resampled=lambda scores: scores.loss / scores.images,
+    compute=lambda scores: scores.loss / scores.images,
     scale=Scale.LOSS,
     needs=frozenset(),
     pooled=True,

@@ -10,9 +10,7 @@ from scipy.special import stdtrit
 
 from trueface.evaluation.measurement import CONSTANT
 from trueface.predictions.predictions import UNKNOWN, Predictions
-from trueface.unlearning.evaluation.measures import (
-    PredictionsBySplit,
-)
+from trueface.unlearning.evaluation.measures import PredictionsBySplit, accuracy
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
 NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence
@@ -83,7 +81,7 @@ def class_share(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
     shares = _shares(labels)
     if len(shares) < 2 or max(_shares(test.predicted_classes).values()) < NEARLY:
         return None
-    scored = float(np.mean(test.predicted_classes == labels))
+    scored = accuracy(test, labels)
     same = [name(label) for label, share in shares.items() if abs(share - scored) < EQUAL]
     if not same:
         return None

@@ -2,9 +2,6 @@
 
 Fractions and accuracies are in [0, 1]. A measure that cannot be computed is left out, with its reason
 in `reasons`. Non-finite logits are rejected, since argmax assigns them class 0.
-
-See `trueface.evaluation.intervals`; where no class has several sources, or these do not differ, over other images of these, as
-`trueface.evaluation.intervals` has them.
 """
 
 import math
@@ -14,8 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation import curves
-from trueface.evaluation.curves import BINS, sure_bins
 from trueface.evaluation.intervals import (
     Counts,
     Floats,
@@ -25,11 +20,17 @@ from trueface.evaluation.intervals import (
     chunks,
     interval,
     interval_from_error,
-    interval_of_constant,
+    interval_of_fraction,
     jackknife_design,
     resamples,
     standard_error,
 )
+from trueface.evaluation.metric import Metric
+from trueface.evaluation.metrics.confusion import ACCURACY
+from trueface.evaluation.metrics.curve import AUC, EER
+from trueface.evaluation.metrics.probability import ECE, LOSS
+from trueface.evaluation.operating_threshold import most_accurate_threshold
+from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
 from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.runtime.errors import DataError
 from trueface.unlearning.registry import Goal
@@ -37,29 +38,6 @@ from trueface.unlearning.registry import Goal
 Classes = NDArray[np.int8 | np.int64]
 LEAST_DAMAGE = 0.005  # half a point between clean and poisoned: below it recovery says nothing
 WIDEST = 2.0  # interval of a recovery beyond which it says nothing
-
-
-def fraction_with_ci(
-    part: Predictions, holds: NDArray[np.bool_], labels: Classes, value: float
-) -> IntervalEstimate:
-    """Return the fraction of predictions for which `holds` is true, with its 95 % interval.
-
-    Args:
-        part: the answers.
-        holds: (N,) of each.
-        labels: (N,) their right classes.
-        value: the fraction.
-    """
-    hits, of = holds.astype(np.float32)[:, None], jackknife_design_of(part, labels)
-    if of.has_several_sources:
-        error = standard_error(of, of.weighted_means(hits)[:, 0], even=False)
-        if error.error > 0:
-            return interval_from_error(value, error, Scale.SHARE)
-    # also where sources do not differ, as few of them may by chance: images do
-    measure = interval(value, resampled_means(hits, resample_counts(part, labels))[:, 0])
-    if measure.low == measure.high:
-        return interval_of_constant(value, sum(stratum.pictures for stratum in of.strata))
-    return measure
 
 
 def resample_counts(part: Predictions, labels: Classes) -> Counts:
@@ -183,40 +161,22 @@ def accuracy(part: Predictions, labels: Classes) -> float:
         raise UndefinedMetric("there are no such samples")
     if not labelled.any():
         raise UndefinedMetric("the true labels are unknown")
-    return float(np.mean(part.predicted_classes[labelled] == labels[labelled]))
+    known = slice(None) if labelled.all() else labelled
+    return ACCURACY.value(WeightedScores.from_logits(labels[known], part.logits[known]))
 
 
-def calibration_error(part: Predictions, labels: Classes) -> float:
-    """Return the expected calibration error of the predicted class.
-
-    Source: C. Guo et al., arXiv 1706.04599, equation 3, with 15 bins of equal width over 0 … 1; of
-        two classes over 0.5 … 1, the same as `curves.calibration_error`.
-    """
-    confidence = np.exp(part.log_probabilities().max(1))
-    if part.class_count == 2:
-        bins = sure_bins(confidence)
-    else:
-        bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
-    gaps = (part.predicted_classes == labels) - confidence
-    return float(np.abs(np.bincount(bins, weights=gaps)).sum() / len(part))
-
-
-def ranking(part: Predictions, labels: Classes) -> Mapping[str, float]:
-    """Return area under the ROC curve ("auc") and equal error rate ("eer") of two classes.
+def two_class_value(metric: Metric, scores: WeightedScores) -> float:
+    """Return a metric that is only defined for two classes.
 
     Raises:
         UndefinedMetric: there are more classes, or the samples are of one only.
     """
-    if part.class_count != 2:
-        raise UndefinedMetric(f"only defined for two classes, and there are {part.class_count}")
-    positive = labels == 1
-    if positive.all() or not positive.any():
+    table = scores.table
+    if table.classes != 2:
+        raise UndefinedMetric(f"only defined for two classes, and there are {table.classes}")
+    if len(table.present) < 2:
         raise UndefinedMetric("all samples belong to one class")
-    curve = curves.plain_curve(positive, part.margin)
-    return {
-        "auc": float(curves.area(curve)[0]),
-        "eer": float(curves.equal_error_rate(curve)[0]),
-    }
+    return metric.value(scores)
 
 
 def accuracy_at_val_threshold(test: Predictions, validation: Predictions) -> float:
@@ -230,19 +190,31 @@ def accuracy_at_val_threshold(test: Predictions, validation: Predictions) -> flo
     """
     if test.class_count != 2:
         raise UndefinedMetric(f"only defined for two classes, and there are {test.class_count}")
-    at = _threshold(validation.margin, validation.right_classes == 1)
-    return float(np.mean((test.margin > at) == (test.right_classes == 1)))
+    tuned, tested = (
+        ScoreTable(labels=part.right_classes, logits=part.logits) for part in (validation, test)
+    )
+    at = most_accurate_threshold(tuned.fake, tuned.margins)
+    return float(np.mean((tested.margins > at) == tested.fake))
 
 
 def accuracy_with_ci(part: Predictions) -> IntervalEstimate:
-    """Return the accuracy of predictions with its 95 % interval; see `fraction_with_ci`.
+    """Return the accuracy of predictions with its 95 % interval.
+
+    It is over sources if a class has several and they differ, otherwise over other images of these.
 
     Raises:
         UndefinedMetric: no row.
     """
     labels = part.right_classes
-    value = accuracy(part, labels)
-    return fraction_with_ci(part, part.predicted_classes == labels, labels, value)
+    value, design = accuracy(part, labels), jackknife_design_of(part, labels)
+    hits = (part.predicted_classes == labels).astype(np.float32)[:, None]
+    if design.has_several_sources:
+        error = standard_error(design, design.weighted_means(hits)[:, 0], even=False)
+        if error.error > 0:
+            return interval_from_error(value, error, Scale.SHARE)
+    # also where sources do not differ, as few of them may by chance: images do
+    means = resampled_means(hits, resample_counts(part, labels))[:, 0]
+    return interval_of_fraction(value, means, sum(stratum.pictures for stratum in design.strata))
 
 
 def unlearning_score(retain: float, forget: float) -> float:
@@ -275,7 +247,7 @@ def single_model_metrics(
     forget, retain, validation = parts["forget"], parts["retain"], parts["validation"]
     test = unseen_predictions(parts)
     valid = retained_class_rows(test, forgotten) if of_class else test
-    labels = valid.right_classes
+    scores = WeightedScores.from_logits(valid.right_classes, valid.logits)
 
     def test_of(chosen: Predictions, *, split: bool = True) -> float:
         if "test" not in parts:
@@ -284,10 +256,10 @@ def single_model_metrics(
             raise UndefinedMetric("the goal is not to forget a class")
         return accuracy(chosen, chosen.right_classes)
 
-    def of_test(measure: Callable[[Predictions, Classes], float]) -> float:
+    def of_test(measure: Callable[[], float]) -> float:
         if not len(valid):
             raise UndefinedMetric("there are no such samples")
-        return measure(valid, labels)
+        return measure()
 
     lost = forgotten_class_rows(test, forgotten)
     intervals = {"test_retain": valid, "test_forget": lost} if of_class else {"test": test}
@@ -301,14 +273,12 @@ def single_model_metrics(
             "test": lambda: test_of(test, split=False),
             "test_retain": lambda: test_of(valid),
             "test_forget": lambda: test_of(lost),
-            "test_tuned": lambda: of_test(
-                lambda part, _: accuracy_at_val_threshold(part, validation)
-            ),
+            "test_tuned": lambda: of_test(lambda: accuracy_at_val_threshold(valid, validation)),
             "us": lambda: unlearning_score(100 * test_of(valid), 100 * test_of(lost)),
-            "auc": lambda: ranking(valid, labels)["auc"],
-            "eer": lambda: ranking(valid, labels)["eer"],
-            "ece": lambda: of_test(calibration_error),
-            "loss": lambda: of_test(Predictions.loss),
+            "auc": lambda: two_class_value(AUC, scores),
+            "eer": lambda: two_class_value(EER, scores),
+            "ece": lambda: of_test(lambda: ECE.value(scores)),
+            "loss": lambda: of_test(lambda: LOSS.value(scores)),
         }
     )
 
@@ -321,21 +291,6 @@ def _bracketed(parts: Mapping[str, Predictions]) -> MetricDict:
             interval = accuracy_with_ci(part)
             values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return MetricDict(values=values, reasons={})
-
-
-def _threshold(margin: Floats, positive: NDArray[np.bool_]) -> float:
-    """Return above which margin to call samples positive to be right most often; nearest to 0."""
-    order = np.argsort(margin, kind="stable")
-    sorted_margin = margin[order]
-    # with i samples below the threshold: the negatives among these and the positives above are right
-    below = np.concatenate([[0], np.cumsum(~positive[order])])
-    above = np.concatenate([[0], np.cumsum(positive[order][::-1])])[::-1]
-    ends = np.concatenate([[sorted_margin[0] - 1], sorted_margin, [sorted_margin[-1] + 1]])
-    between = (ends[:-1] + ends[1:]) / 2
-    possible = np.concatenate([[True], np.diff(sorted_margin) > 0, [True]])
-    right_of = np.where(possible, below + above, -1)
-    best = np.flatnonzero(right_of == right_of.max())
-    return float(between[best[np.abs(between[best]).argmin()]])
 
 
 def compare_with_retrained(

@@ -21,14 +21,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.svm import SVC
 
-from trueface.evaluation import curves
 from trueface.evaluation.intervals import (
     Floats,
     IntervalEstimate,
-    interval,
-    interval_of_constant,
+    interval_of_fraction,
     resamples,
 )
+from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.metrics.curve import TPR_AT_1_FPR
+from trueface.evaluation.weighted_scores import ScoreTable
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.rng import numpy_rng
 from trueface.unlearning.evaluation.measures import (
@@ -186,17 +187,14 @@ def at_few_false_alarms(
             f"{LEAST_OTHERS:,}"
         )
     values, member, names = side_losses(forget, outside, (members, others, labels))
-    inside, sureness = member == 1, -values[:, 0]
     weights = np.concatenate([np.ones(len(members), np.int64), counts])[None].astype(np.uint16)
-    (value,) = curves.resampled(curves.tpr_at_fpr, inside, sureness, weights)
+    table = ScoreTable(labels=member, logits=-values[:, 0])
     drawn = resamples(names, 2 * np.concatenate(of) + member, seed)
     drawn = drawn if counts.max() == 1 else drawn.astype(np.uint16) * weights
-    spread = curves.resampled(curves.tpr_at_fpr, inside, sureness, drawn)
-    measure = interval(float(value), spread)
-    pictures_in = len({name for name, own in zip(names, inside, strict=True) if own})
-    return (
-        interval_of_constant(measure.value, pictures_in) if measure.low == measure.high else measure
-    )
+    rates = (resampled_values([TPR_AT_1_FPR], table, each) for each in (weights, drawn))
+    (value,), spread = (rate[TPR_AT_1_FPR.name] for rate in rates)
+    pictures_in = len({name for name, own in zip(names, member, strict=True) if own})
+    return interval_of_fraction(float(value), spread, pictures_in)
 
 
 def _losses(
@@ -212,10 +210,8 @@ def _bracketed(
 ) -> IntervalEstimate:
     """Return the fraction of samples for which `holds` is true, with its interval over images."""
     classes = np.zeros(len(holds), np.int64) if member is None else member
-    value = float(holds.mean())
-    weights = resamples(names, classes, 0)
-    measure = interval(value, resampled_means(holds.astype(np.float32)[:, None], weights)[:, 0])
-    return interval_of_constant(value, len(set(names))) if measure.low == measure.high else measure
+    means = resampled_means(holds.astype(np.float32)[:, None], resamples(names, classes, 0))
+    return interval_of_fraction(float(holds.mean()), means[:, 0], len(set(names)))
 
 
 def _need(forget: Predictions) -> None:

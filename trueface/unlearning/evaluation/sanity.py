@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation.measurement import evaluate_scores
+from trueface.evaluation.metrics.confusion import BALANCED_ACCURACY
+from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
 from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.alarms import (
     Alarm,
@@ -158,15 +160,14 @@ def chance(test: Predictions) -> Alarm | None:
     of more that of the balanced accuracy, by images.
     """
     labels = test.right_classes
-    classes = np.unique(labels)
+    scores = WeightedScores.from_logits(labels, test.logits)
+    classes = scores.table.present
     if len(test) < LEAST or len(classes) < 2:
         return None
-    if test.logits.shape[1] == 2:
-        return _chance_of_two(test, labels)
-    hits = test.predicted_classes == labels
-    recalls = np.array([hits[labels == label].mean() for label in classes])
-    sizes = np.array([(labels == label).sum() for label in classes])
-    value = float(recalls.mean())
+    if scores.table.classes == 2:
+        return _chance_of_two(test, scores.table)
+    recalls, sizes = scores.recalls[0], scores.support[0, list(classes)]
+    value = BALANCED_ACCURACY.value(scores)
     error = float(np.sqrt((recalls * (1 - recalls) / sizes).sum()) / len(classes))
     low, high, guess = value - NORMAL * error, value + NORMAL * error, 1 / len(classes)
     if low > guess:
@@ -178,10 +179,9 @@ def chance(test: Predictions) -> Alarm | None:
     )
 
 
-def _chance_of_two(test: Predictions, labels: NDArray[np.int64]) -> Alarm | None:
-    margin = (test.logits[:, 1] - test.logits[:, 0]).astype(np.float64)
-    keys = picture_ids(test)
-    report = evaluate_scores(labels.astype(np.int8), margin, keys=keys)
+def _chance_of_two(test: Predictions, table: ScoreTable) -> Alarm | None:
+    labels, keys = table.labels.astype(np.int8), picture_ids(test)
+    report = evaluate_scores(labels, table.margins, keys=keys, names=("auc",))
     guesses = {"chance", "below chance"}.intersection(report.verdict.split(", "))
     if not guesses:
         return None

@@ -10,7 +10,10 @@ from tests.trueface.unlearning.unlearned_runs import (
     flip_predictions,
     make_predictions,
 )
-from trueface.evaluation import curves, measurement
+from trueface.evaluation import measurement
+from trueface.evaluation.metrics.curve import AUC, EER
+from trueface.evaluation.metrics.probability import ECE, LOSS
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation.measures import (
@@ -18,18 +21,21 @@ from trueface.unlearning.evaluation.measures import (
     accuracy_at_val_threshold,
     accuracy_with_ci,
     align_samples,
-    calibration_error,
     compare_with_retrained,
     compute_metrics,
     distance,
     divergence,
-    ranking,
     recovery,
     single_model_metrics,
     tug_of_war,
     unlearning_score,
 )
 from trueface.unlearning.evaluation.published_figures import CIFAR_10
+from trueface.unlearning.registry import Goal
+
+
+def trained_scores(part: Predictions) -> WeightedScores:
+    return WeightedScores.from_logits(part.labels, part.logits)
 
 
 def test_copy_of_published_figures_agrees_with_their_scores() -> None:
@@ -79,7 +85,7 @@ def test_missing_test_has_a_reason_and_calibration_uses_validation() -> None:
     del parts["test"]
     found = single_model_metrics(parts, goal="flips")
     assert found.reasons["test"] == "there is no test set"
-    assert found.values["ece"] == calibration_error(parts["validation"], parts["validation"].labels)
+    assert found.values["ece"] == ECE.value(trained_scores(parts["validation"]))
 
 
 def test_unknown_true_labels_give_a_reason() -> None:
@@ -96,18 +102,16 @@ def test_two_classes_are_measured_as_detectors_are() -> None:
     report = measurement.evaluate_scores(labels, margin, keys=part.ids)
     assert report.metrics.get("auc") is not None
     assert report.metrics.get("eer") is not None
-    found = ranking(part, part.labels)
-    assert found["auc"] == pytest.approx(report.metrics["auc"].value)
-    assert found["eer"] == pytest.approx(report.metrics["eer"].value)
-    assert calibration_error(part, part.labels) == pytest.approx(
-        curves.calibration_error(labels, margin), abs=1e-6
-    )
+    scores = trained_scores(part)
+    for metric in (AUC, EER, LOSS):
+        assert metric.value(scores) == pytest.approx(report.metrics[metric.name].value), metric.name
+    assert ECE.value(scores) == pytest.approx(report.metrics["ece"].value, abs=1e-6)
     assert part.loss(part.labels) == pytest.approx(report.metrics["loss"].value)
 
 
 def test_confident_and_wrong_model_is_not_calibrated() -> None:
     part = make_predictions([0, 1, 2] * 10, [1, 2, 0] * 10, classes=3, sure=30)
-    assert calibration_error(part, part.labels) == pytest.approx(1)
+    assert ECE.value(trained_scores(part)) == pytest.approx(1)
 
 
 def test_large_logits_have_finite_probabilities() -> None:
@@ -239,3 +243,45 @@ def test_interval_of_three_sources_uses_three_units() -> None:
         make_predictions(truth, wrong, ids=tuple(f"pre:{n}" for n in range(600)))
     )
     assert apart.high - apart.low > 4 * (alike.high - alike.low)
+
+
+def random_predictions(classes: int) -> dict[str, Predictions]:
+    """Return predictions that are right more often than not, with two logits for two classes."""
+    random = np.random.default_rng(classes)
+    parts = {}
+    for name, count in (("forget", 40), ("retain", 90), ("validation", 60), ("test", 120)):
+        true = random.integers(0, classes, count)
+        logits = random.normal(size=(count, classes)) + 2 * np.eye(classes)[true]
+        parts[name] = Predictions(
+            logits=logits.astype(np.float32),
+            labels=true,
+            true_labels=true,
+            ids=tuple(f"pre:{n % 4}/{n}" for n in range(count)),
+        )
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        (2, {
+            "test": 0.8916666666666667, "test_low": 0.8300326698056243, "test_high": 0.9327612864472965,
+            "test_tuned": 0.8916666666666667, "auc": 0.9660734149054505, "eer": 0.10344827586206896,
+            "ece": 0.10656289495439246, "loss": 0.27219084224660967,
+        }),
+        (3, {
+            "test_retain": 0.9375, "test_retain_low": 0.708920553270993,
+            "test_retain_high": 0.9892915208440819, "ece": 0.20109877077656685, "loss": 0.3728886121999513,
+        }),
+        (12, {
+            "test_retain": 0.6545454545454545, "test_retain_low": 0.5453575705202832,
+            "test_retain_high": 0.7495529586094191, "ece": 0.2764704645549292, "loss": 1.28278298490847,
+        }),
+    ],
+)  # fmt: skip
+def test_measures_of_random_predictions_equal_earlier_versions(
+    classes: int, expected: dict[str, float]
+) -> None:
+    goal: Goal = "flips" if classes == 2 else "class"
+    found = single_model_metrics(random_predictions(classes), goal=goal, forgotten=(1,)).values
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
