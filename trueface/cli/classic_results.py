@@ -75,7 +75,7 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
         CheckpointError: it cannot be read, or is of another architecture.
         DataError: the test list does not exist.
     """
-    from trueface.data.dataset import eval_loader  # as above
+    from trueface.data.image_loaders import eval_loader  # as above
     from trueface.evaluation.inference import evaluate
     from trueface.jobs import job_data
     from trueface.jobs.testing import numbers_of_test

@@ -28,9 +28,11 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 
+from trueface.data.batch import NO_LABELS, Batch
 from trueface.data.decoding import decode
-from trueface.data.examples import Examples, groups
+from trueface.data.examples import TESTED, Examples, ExampleSource
 from trueface.data.folders import READ, describe_suffixes, is_image, suffix
+from trueface.data.loader import Loader, PassRequest
 from trueface.data.vocabulary import CLASS_DATASET_TYPES, ClassFolders, class_folders
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import stream_seed
@@ -167,29 +169,58 @@ class ClassPixels:
         return f"{self.images.sha256}/{settings.flip}/{settings.crop}/{settings.seed}"
 
     @cached_property
-    def _device_pixels(self) -> Tensor:
+    def device_pixels(self) -> Tensor:
+        """The pixels in memory, on the device if they fit."""
         pixels = self.images.pixels
         return pixels.to(self.device) if pixels.numel() <= HELD_BYTES else pixels
 
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `data.examples.ExampleSource`."""
+    @cached_property
+    def source(self) -> ExampleSource:
+        """The images as they are trained and as they are tested."""
         settings = self.settings
-        size = batch_size or (TEST_BATCH_SIZE if epoch is None else settings.batch_size)
-        random = torch.Generator()
-        random.manual_seed(stream_seed(f"augment/{epoch}", settings.seed))
-        for places in groups(positions, epoch, size, settings.seed):
-            batch = self._device_pixels[places.to(self._device_pixels.device)]
-            if epoch is not None:
-                batch = random_flip_and_shift(batch, random, flip=settings.flip, crop=settings.crop)
-            yield batch, places
+        return ExampleSource(
+            learned=Loader(
+                dataset=_ClassImageSet(self, augmented=True),
+                batch_size=settings.batch_size,
+                order=TESTED._replace(seed=settings.seed),
+            ),
+            tested=Loader(
+                dataset=_ClassImageSet(self, augmented=False),
+                batch_size=TEST_BATCH_SIZE,
+                order=TESTED,
+            ),
+            identify=lambda: self.identity,
+        )
 
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
         """Return the images at some positions, or all if None, with their labels."""
         chosen = tuple(range(len(self.images)) if positions is None else positions)
         labels = tuple(self.images.labels[place] for place in chosen)
-        return Examples(source=self, positions=chosen, trained=labels, true=labels)
+        return Examples(source=self.source, positions=chosen, trained=labels, true=labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassImageSet:
+    """Images as a dataset, unchanged or flipped and shifted by epoch."""
+
+    of: ClassPixels
+    augmented: bool
+    rows_per_position = 1
+
+    def __len__(self) -> int:
+        return len(self.of.images)
+
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        """Yield the batches of a pass."""
+        settings, pixels = self.of.settings, self.of.device_pixels
+        random = torch.Generator()
+        random.manual_seed(stream_seed(f"augment/{request.epoch}", settings.seed))
+        for group in request.groups():
+            places = torch.tensor(group, dtype=torch.int64)
+            batch = pixels[places.to(pixels.device)]
+            if self.augmented:
+                batch = random_flip_and_shift(batch, random, flip=settings.flip, crop=settings.crop)
+            yield Batch(batch, NO_LABELS, places)
 
 
 def random_flip_and_shift(

@@ -41,7 +41,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from trueface.data.dataset import BatchLoader
+from trueface.data.batch import BatchLoader
 from trueface.data.prefetching import closing
 from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import JobError, UsageError

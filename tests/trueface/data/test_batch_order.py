@@ -16,12 +16,14 @@ import torch
 
 from tests.trueface import class_toys
 from tests.trueface.features.build import body, store_in
-from trueface.data.dataset import ExampleLoader, ImageLoader, Shard, eval_loader, train_loader
 from trueface.data.examples import CostCounter, Examples, ExampleSource, examples, examples_of
+from trueface.data.image_loaders import eval_loader, train_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.loader import Loader, Shard
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import BatchSource
-from trueface.features.bank import Bank
+from trueface.features.bank import FeatureSet
 from trueface.models.detectors import build_detector
 from trueface.purification.denoiser import _draw_noise_batch
 from trueface.purification.registry import DenoiserSettings
@@ -30,8 +32,7 @@ from trueface.training.parts.bank import build_quality_feeds
 from trueface.training.parts.qualities import in_qualities, rows_of
 from trueface.training.settings import TrainSettings
 from trueface.translation.training import LabelledImages
-from trueface.unlearning import flip_problem
-from trueface.unlearning.flip_problem import Pixels
+from trueface.unlearning.image_source import feature_source, pixel_source
 from trueface.unlearning.settings import UnlearningSettings
 
 COUNT = 11
@@ -61,20 +62,16 @@ def images(tmp_path: Path) -> tuple[Image, ...]:
     return tuple(made)
 
 
-def places(batch: Any) -> torch.Tensor:
-    return batch.indices if hasattr(batch, "indices") else batch.positions
-
-
 def order(batches: Iterable[Any]) -> str:
-    return " | ".join(" ".join(map(str, places(batch).tolist())) for batch in batches)
+    return " | ".join(" ".join(map(str, batch.indices.tolist())) for batch in batches)
 
 
 def digest(batches: Iterable[Any], *, floats: bool) -> str:
     """Return a checksum of indices, labels, columns and inputs; of inputs in floats only the shape."""
     text = hashlib.sha256()
     for batch in batches:
-        inputs = getattr(batch, "inputs", None) if hasattr(batch, "inputs") else batch.images
-        facts = [tuple(inputs.shape), places(batch).tolist(), batch.labels.tolist()]
+        inputs = batch.inputs
+        facts = [tuple(inputs.shape), batch.indices.tolist(), batch.labels.tolist()]
         columns = getattr(batch, "columns", {})
         facts += [[name, values.tolist()] for name, values in sorted(columns.items())]
         text.update(repr(facts).encode())
@@ -164,7 +161,7 @@ def test_features(images: tuple[Image, ...], tmp_path: Path, cycle: int, stored:
 def test_features_of_images_drawn_by_cells(images: tuple[Image, ...], tmp_path: Path) -> None:
     bank = features_of(by_cells(train_loader(images, settings())), tmp_path / "features")
     check("features by cells", both(bank), floats=True)
-    assert bank.cost.computed == 2 * (COUNT - 1)  # also those that are not drawn
+    assert bank.dataset.cost.computed == 2 * (COUNT - 1)  # also those that are not drawn
 
 
 @pytest.mark.parametrize("epoch", [None, 0, 1])
@@ -215,8 +212,8 @@ def test_images_of_classes(epoch: int | None) -> None:
 
 def test_images_of_classes_in_trainings() -> None:
     some = class_toys.colours(3, crop=True, flip=True).examples()
-    check("classes trained", both(loader_of(some, batch_size=4)))
-    check("classes validated", loader_of(some, augmented=False)(5))
+    check("classes trained", both(some.loader(batch_size=4)))
+    check("classes validated", some.loader(augmented=False)(5))
 
 
 def test_draws_of_generator_trainings(tmp_path: Path) -> None:
@@ -259,12 +256,12 @@ def read(some: Examples, epoch: int | None, size: int | None = None) -> list[Any
 
 
 def by_cells(loader: ImageLoader) -> ImageLoader:
-    return replace(loader, cells=(0,) * 8 + (1,) * 3)
+    return replace(loader, order=loader.order._replace(cells=(0,) * 8 + (1,) * 3))
 
 
-def features_of(loader: ImageLoader, folder: Path | None) -> Bank:
+def features_of(loader: ImageLoader, folder: Path | None) -> Loader[FeatureSet]:
     store = None if folder is None else store_in(folder)
-    return Bank(body(), loader, watch=RunContext(), store=store, views=2)
+    return FeatureSet(body(), loader, watch=RunContext(), store=store, views=2).loader()
 
 
 def unlearning_settings(**changed: Any) -> UnlearningSettings:
@@ -275,24 +272,21 @@ def unlearning_settings(**changed: Any) -> UnlearningSettings:
 
 def examples_of_images(images: tuple[Image, ...]) -> Examples:
     chosen = unlearning_settings()
-    return examples_from(Pixels(train_loader(images, chosen), eval_loader(images, chosen)), images)
+    loaders = train_loader(images, chosen), eval_loader(images, chosen)
+    return examples_from(pixel_source(*loaders, chosen), images)
 
 
 def examples_of_features(images: tuple[Image, ...], **changed: Any) -> Examples:
     chosen = unlearning_settings(**changed)
-    pixels = Pixels(train_loader(images, chosen), eval_loader(images, chosen))
+    loaders = train_loader(images, chosen), eval_loader(images, chosen)
     model = build_detector("slim18", weights="none", seed=1)
-    read = flip_problem.features_of(pixels, model, chosen, RunContext(), meter=CostCounter())
-    return examples_from(read, images)
+    source = feature_source(*loaders, model, chosen, RunContext(), meter=CostCounter())
+    return examples_from(source, images)
 
 
 def examples_from(source: ExampleSource, images: tuple[Image, ...]) -> Examples:
     labels = tuple(image.label for image in images)
     return Examples(source=source, positions=tuple(range(len(images))), trained=labels, true=labels)
-
-
-def loader_of(some: Examples, **how: Any) -> ExampleLoader:
-    return ExampleLoader(some, "trained", **how)
 
 
 def levels(images: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from launcher.api import JobError, Json, MachineError
 from tests.trueface.training.test_trainer import checkered, same, settings
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build_detector
 from trueface.runtime import paths, tensor_files

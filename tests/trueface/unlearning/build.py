@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import CostCounter, Examples, examples
+from trueface.data.examples import CostCounter, Examples, TensorSet, examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.api import Request, UnlearningReport, run
 from trueface.unlearning.cache import Cache
@@ -142,6 +142,13 @@ def _problem(
     )
     problem = split_problem(model, everything, forget, validation=checked, classes=classes)
     return replace(problem, test=test, fresh=lambda: make(logits, 5))
+
+
+def inputs_of(samples: Examples) -> Tensor:
+    """Return the inputs of samples in memory, also of those in other parts of their dataset."""
+    dataset = samples.source.tested.dataset
+    assert isinstance(dataset, TensorSet)
+    return dataset.inputs
 
 
 def make_request(
