@@ -28,11 +28,10 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 
-from trueface.data.batch import NO_LABELS, Batch
 from trueface.data.decoding import decode
-from trueface.data.examples import TESTED, Examples, ExampleSource
+from trueface.data.examples import TESTED, Examples, ExampleSource, Read, RowSet
 from trueface.data.folders import READ, describe_suffixes, is_image, suffix
-from trueface.data.loader import Loader, PassRequest
+from trueface.data.loader import Loader
 from trueface.data.vocabulary import CLASS_DATASET_TYPES, ClassFolders, class_folders
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import stream_seed
@@ -169,8 +168,7 @@ class ClassPixels:
         return f"{self.images.sha256}/{settings.flip}/{settings.crop}/{settings.seed}"
 
     @cached_property
-    def device_pixels(self) -> Tensor:
-        """The pixels in memory, on the device if they fit."""
+    def _device_pixels(self) -> Tensor:
         pixels = self.images.pixels
         return pixels.to(self.device) if pixels.numel() <= HELD_BYTES else pixels
 
@@ -180,16 +178,29 @@ class ClassPixels:
         settings = self.settings
         return ExampleSource(
             learned=Loader(
-                dataset=_ClassImageSet(self, augmented=True),
+                dataset=RowSet(len(self.images), self._augmented),
                 batch_size=settings.batch_size,
                 order=TESTED._replace(seed=settings.seed),
             ),
             tested=Loader(
-                dataset=_ClassImageSet(self, augmented=False),
+                dataset=RowSet(len(self.images), lambda _: self._read),
                 batch_size=TEST_BATCH_SIZE,
                 order=TESTED,
             ),
             identify=lambda: self.identity,
+        )
+
+    def _read(self, places: Tensor) -> Tensor:
+        pixels = self._device_pixels
+        return pixels[places.to(pixels.device)]
+
+    def _augmented(self, epoch: int) -> Read:
+        """Return a function that reads images, flipped and shifted by epoch and their order."""
+        flip, crop = self.settings.flip, self.settings.crop
+        random = torch.Generator()
+        random.manual_seed(stream_seed(f"augment/{epoch}", self.settings.seed))
+        return lambda places: random_flip_and_shift(
+            self._read(places), random, flip=flip, crop=crop
         )
 
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
@@ -197,30 +208,6 @@ class ClassPixels:
         chosen = tuple(range(len(self.images)) if positions is None else positions)
         labels = tuple(self.images.labels[place] for place in chosen)
         return Examples(source=self.source, positions=chosen, trained=labels, true=labels)
-
-
-@dataclass(frozen=True, slots=True)
-class _ClassImageSet:
-    """Images as a dataset, unchanged or flipped and shifted by epoch."""
-
-    of: ClassPixels
-    augmented: bool
-    rows_per_position = 1
-
-    def __len__(self) -> int:
-        return len(self.of.images)
-
-    def load(self, request: PassRequest) -> Iterator[Batch]:
-        """Yield the batches of a pass."""
-        settings, pixels = self.of.settings, self.of.device_pixels
-        random = torch.Generator()
-        random.manual_seed(stream_seed(f"augment/{request.epoch}", settings.seed))
-        for group in request.groups():
-            places = torch.tensor(group, dtype=torch.int64)
-            batch = pixels[places.to(pixels.device)]
-            if self.augmented:
-                batch = random_flip_and_shift(batch, random, flip=settings.flip, crop=settings.crop)
-            yield Batch(batch, NO_LABELS, places)
 
 
 def random_flip_and_shift(

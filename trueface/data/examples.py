@@ -75,38 +75,26 @@ class CostCounter:
             self.making_seconds += now() - began
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSet:
-    """A tensor in memory as a dataset, without augmentation."""
+Read = Callable[[Tensor], Tensor]  # positions (B,) int64 → inputs (B, …)
 
-    inputs: Tensor  # (N, …), which must not change
+
+@dataclass(frozen=True, slots=True)
+class RowSet:
+    """Samples in memory, or that a function reads by position, as a dataset."""
+
+    count: int
+    reader: Callable[[int], Read]  # of an epoch
     rows_per_position = 1
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return self.count
 
     def load(self, request: PassRequest) -> Iterator[Batch]:
         """Yield the batches of a pass."""
+        read = self.reader(request.epoch)
         for group in request.groups():
             places = torch.tensor(group, dtype=torch.int64)
-            yield Batch(self.inputs[places], NO_LABELS, places)
-
-
-@dataclass(frozen=True, slots=True)
-class PairSet:
-    """A torch dataset, or any sequence of (input, label), as a dataset."""
-
-    items: "Sequence[tuple[Tensor, int]]"
-    rows_per_position = 1
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def load(self, request: PassRequest) -> Iterator[Batch]:
-        """Yield the batches of a pass."""
-        for group in request.groups():
-            inputs = default_collate([self.items[place][0] for place in group])
-            yield Batch(inputs, NO_LABELS, torch.tensor(group, dtype=torch.int64))
+            yield Batch(read(places), NO_LABELS, places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +343,11 @@ def examples(
     """
     inputs = torch.as_tensor(inputs)
     return Examples(
-        source=source_of(TensorSet(inputs), lambda: _tensor_digest(inputs), seed=seed),
+        source=source_of(
+            RowSet(len(inputs), lambda _: inputs.__getitem__),
+            lambda: _tensor_digest(inputs),
+            seed=seed,
+        ),
         positions=tuple(range(len(inputs))),
         trained=_classes(trained, len(inputs)),
         true=None if true is None else _classes(true, len(inputs)),
@@ -378,8 +370,13 @@ def examples_of(
         seed: of the order in which epochs read them.
     """
     count = len(items)
+
+    def read(places: Tensor) -> Tensor:
+        inputs: Tensor = default_collate([items[place][0] for place in places.tolist()])
+        return inputs
+
     return Examples(
-        source=source_of(PairSet(items), lambda: identity, seed=seed),
+        source=source_of(RowSet(count, lambda _: read), lambda: identity, seed=seed),
         positions=tuple(range(count)),
         trained=tuple(int(items[place][1]) for place in range(count)),
         true=None if true is None else tuple(true(place) for place in range(count)),

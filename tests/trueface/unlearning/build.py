@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import CostCounter, Examples, TensorSet, examples
+from trueface.data.examples import CostCounter, Examples, examples
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.api import Request, UnlearningReport, run
 from trueface.unlearning.cache import Cache
@@ -146,9 +146,7 @@ def _problem(
 
 def inputs_of(samples: Examples) -> Tensor:
     """Return the inputs of samples in memory, also of those in other parts of their dataset."""
-    dataset = samples.source.tested.dataset
-    assert isinstance(dataset, TensorSet)
-    return dataset.inputs
+    return torch.cat([batch.inputs for batch in samples.source.tested(0)])
 
 
 def make_request(

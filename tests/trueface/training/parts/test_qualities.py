@@ -44,7 +44,7 @@ class Nothing:
     def __len__(self) -> int:
         return 0
 
-    def load(self, request: PassRequest) -> Iterator[Batch]:  # noqa: ARG002  # never any
+    def load(self, request: PassRequest) -> Iterator[Batch]:  # never any
         yield from ()
 
 

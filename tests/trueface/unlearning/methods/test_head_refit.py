@@ -16,7 +16,7 @@ from tests.trueface.training.ridge.build import rows
 from tests.trueface.unlearning.build import Problem, inputs_of, make_flip_problem, split_problem
 from tests.trueface.unlearning.checks import copy_weights, has_changed, last_metric
 from trueface.data.batch import Batch
-from trueface.data.examples import Examples, TensorSet, examples, source_of
+from trueface.data.examples import Examples, RowSet, examples, source_of
 from trueface.data.loader import PassRequest
 from trueface.models.head import MlpHead
 from trueface.training.ridge_regression import FeatureRows, Standardization
@@ -200,15 +200,16 @@ def test_constant_features_and_a_single_step_are_harmless() -> None:
 def test_unreadable_samples_are_left_out() -> None:
     problem = make_flip_problem()
 
-    class Gaps(TensorSet):
+    class Gaps(RowSet):
         """A dataset in which every fourth sample is unreadable."""
 
         def load(self, request: PassRequest) -> Iterator[Batch]:
             some = [position for position in request.positions if position % 4]
-            return TensorSet.load(self, replace(request, positions=some))
+            return RowSet.load(self, replace(request, positions=some))
 
     def gappy(some: Examples) -> Examples:
-        gaps = Gaps(inputs_of(problem.retain))
+        inputs = inputs_of(problem.retain)
+        gaps = Gaps(len(inputs), lambda _: inputs.__getitem__)
         return replace(some, source=source_of(gaps, lambda: "gaps", seed=0))
 
     done = problem.run("exact", forget=gappy(problem.forget), retain=gappy(problem.retain))
