@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import torch
 
 from benchmarks.table import Row, draw, machine
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models.detectors import build_detector
 from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig

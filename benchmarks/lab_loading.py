@@ -25,9 +25,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from benchmarks.table import Row
-from trueface.data.dataset import CACHE_BYTES, ImageSet, batches
 from trueface.data.decoding import Scaling
+from trueface.data.image_set import CACHE_BYTES, ImageSet
 from trueface.data.index import Image
+from trueface.data.loader import Loader
+from trueface.data.pass_order import Order
 from trueface.data.segment_folder import SegmentFolder
 from trueface.data.shared_images import SharedImages
 from trueface.data.transforms import TrainTransform
@@ -133,9 +135,10 @@ def ours(image_set: ImageSet, turn: int, *, threads: int = THREADS) -> int:
     """Go through a sample as ours does, with the arithmetic that our networks begin with."""
     mean, deviation = (torch.tensor(three).view(3, 1, 1) for three in (MEAN, DEVIATION))
     count = 0
-    passing = batches(image_set, batch_size=BATCH, shuffle_seed=1, epoch=turn, num_threads=threads)
-    for batch in passing:
-        count += len((batch.images.float() / 255 - mean) / deviation)
+    image_set.num_threads = threads
+    loader = Loader(dataset=image_set, batch_size=BATCH, order=Order(seed=1))
+    for batch in loader(turn):
+        count += len((batch.inputs.float() / 255 - mean) / deviation)
     return count
 
 

@@ -20,7 +20,7 @@ from scipy.optimize import fminbound
 from torch import Tensor
 
 from benchmarks.table import Row, machine, publish
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models.detectors import build_detector
 from trueface.runtime.progress import RunContext
 from trueface.training.cells import bilevel_cvar, cvar

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from benchmarks.table import Row, machine, publish
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models.detectors import build_detector
 from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig

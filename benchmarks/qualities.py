@@ -21,7 +21,8 @@ import PIL.Image
 import torch
 
 from benchmarks.table import Row, machine, publish
-from trueface.data.dataset import Batch, eval_loader, train_loader
+from trueface.data.batch import Batch
+from trueface.data.image_loaders import eval_loader, train_loader
 from trueface.data.index import Image
 from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector, build_detector

@@ -72,7 +72,7 @@ def _covariances(model: nn.Module, some: Examples) -> Mapping[str, Tensor]:
     model.eval()
     with torch.no_grad(), sums.accumulate_inputs():
         for batch in some.batches("trained", epoch=None):
-            sums.positions = batch.positions
+            sums.positions = batch.indices
             model(batch.inputs)
     return sums.found
 

@@ -29,8 +29,9 @@ from torch.nn import functional
 from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 
 from trueface.data.decoding import decode
-from trueface.data.examples import Examples, groups
+from trueface.data.examples import TESTED, Examples, ExampleSource, Read, RowSet
 from trueface.data.folders import READ, describe_suffixes, is_image, suffix
+from trueface.data.loader import Loader
 from trueface.data.vocabulary import CLASS_DATASET_TYPES, ClassFolders, class_folders
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import stream_seed
@@ -171,25 +172,42 @@ class ClassPixels:
         pixels = self.images.pixels
         return pixels.to(self.device) if pixels.numel() <= HELD_BYTES else pixels
 
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `data.examples.ExampleSource`."""
+    @cached_property
+    def source(self) -> ExampleSource:
+        """The images as they are trained and as they are tested."""
         settings = self.settings
-        size = batch_size or (TEST_BATCH_SIZE if epoch is None else settings.batch_size)
+        return ExampleSource(
+            learned=Loader(
+                dataset=RowSet(len(self.images), self._augmented),
+                batch_size=settings.batch_size,
+                order=TESTED._replace(seed=settings.seed),
+            ),
+            tested=Loader(
+                dataset=RowSet(len(self.images), lambda _: self._read),
+                batch_size=TEST_BATCH_SIZE,
+                order=TESTED,
+            ),
+            identify=lambda: self.identity,
+        )
+
+    def _read(self, places: Tensor) -> Tensor:
+        pixels = self._device_pixels
+        return pixels[places.to(pixels.device)]
+
+    def _augmented(self, epoch: int) -> Read:
+        """Return a function that reads images, flipped and shifted by epoch and their order."""
+        flip, crop = self.settings.flip, self.settings.crop
         random = torch.Generator()
-        random.manual_seed(stream_seed(f"augment/{epoch}", settings.seed))
-        for places in groups(positions, epoch, size, settings.seed):
-            batch = self._device_pixels[places.to(self._device_pixels.device)]
-            if epoch is not None:
-                batch = random_flip_and_shift(batch, random, flip=settings.flip, crop=settings.crop)
-            yield batch, places
+        random.manual_seed(stream_seed(f"augment/{epoch}", self.settings.seed))
+        return lambda places: random_flip_and_shift(
+            self._read(places), random, flip=flip, crop=crop
+        )
 
     def examples(self, positions: Sequence[int] | None = None) -> Examples:
         """Return the images at some positions, or all if None, with their labels."""
         chosen = tuple(range(len(self.images)) if positions is None else positions)
         labels = tuple(self.images.labels[place] for place in chosen)
-        return Examples(source=self, positions=chosen, trained=labels, true=labels)
+        return Examples(source=self.source, positions=chosen, trained=labels, true=labels)
 
 
 def random_flip_and_shift(

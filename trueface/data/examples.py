@@ -1,48 +1,53 @@
 """The samples that a method reads, each with the label it was trained with and its true label.
 
-Inputs come from a source, by position, in batches. A source may augment its inputs. A meter counts
-every sample that a `CountedSource` hands out.
+Inputs come from loaders, by position, in batches: augmented and shuffled by epoch as in a training,
+or in order as in a test.
 """
 
 import hashlib
-import random
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Literal, NamedTuple, Protocol
+from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from trueface.data.batch import NO_LABELS, Batch
+from trueface.data.loader import Dataset, Loader, PassRequest
+from trueface.data.pass_order import Order
+from trueface.data.prefetching import closing
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
 from trueface.runtime.timer import now
 
-Loaded = tuple[Tensor, Tensor]  # inputs (B, …), positions (B,) int64
 BATCH_SIZE = 128  # where neither the method nor the source sets one
+TESTED = Order(joins_single=True)  # samples in memory without augmentation
 
 
-class ExampleSource(Protocol):
-    """Training samples, by position."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExampleSource:
+    """Training samples, by position, in the two ways that they are read."""
+
+    learned: Loader[Dataset]  # augmented and shuffled as in an epoch of a training
+    tested: Loader[Dataset]  # as in a test, in the order of the positions
+    identify: Callable[[], str]  # computed when it is needed, and once
 
     @property
     def identity(self) -> str:
         """A string that two sources share only if they hold the same inputs in the same order."""
+        return self.identify()
 
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass over the samples at `positions`. Unreadable samples are left out.
-
-        Args:
-            positions: of the samples in the source.
-            epoch: samples are augmented and shuffled as in this epoch of a training. None: as in a
-                test, in the order of `positions`.
-            batch_size: samples per batch. The last may be smaller. None: the default of the source.
-        """
+    def counted(self, count: Callable[[int], None]) -> "ExampleSource":
+        """Return a source that calls `count` with the size of every batch that it yields."""
+        learned, tested = (
+            replace(loader, on_read=(*loader.on_read, count))
+            for loader in (self.learned, self.tested)
+        )
+        return replace(self, learned=learned, tested=tested)
 
 
 class CostCounter:
@@ -55,6 +60,10 @@ class CostCounter:
         self.making_seconds = 0.0  # of these, now, and of what only the log asks for
         self.saved_seconds = 0.0  # that samples took in earlier jobs, and would have taken in this
 
+    def add(self, samples: int) -> None:
+        """Count samples that were read."""
+        self.samples += samples
+
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """Count neither time nor samples in this block: its work is not part of the method."""
@@ -66,125 +75,118 @@ class CostCounter:
             self.making_seconds += now() - began
 
 
-@dataclass(frozen=True, slots=True)
-class CountedSource:
-    """A source that adds every sample it hands out to a meter."""
-
-    source: ExampleSource
-    meter: CostCounter
-
-    @property
-    def identity(self) -> str:
-        """The identity of the wrapped source."""
-        return self.source.identity
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `ExampleSource`."""
-        for inputs, places in self.source(positions, epoch=epoch, batch_size=batch_size):
-            self.meter.samples += len(places)
-            yield inputs, places
+Read = Callable[[Tensor], Tensor]  # positions (B,) int64 → inputs (B, …)
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedSource:
-    """Two sources as one: positions of the second begin at `offset`."""
+class RowSet:
+    """Samples in memory, or that a function reads by position, as a dataset."""
 
-    first: ExampleSource
-    second: ExampleSource
+    count: int
+    reader: Callable[[int], Read]  # of an epoch
+    rows_per_position = 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        """Yield the batches of a pass."""
+        read = self.reader(request.epoch)
+        for group in request.groups():
+            places = torch.tensor(group, dtype=torch.int64)
+            yield Batch(read(places), NO_LABELS, places)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedSet:
+    """Two datasets as one: positions of the second begin at `offset`. Batches hold samples of both."""
+
+    first: Loader[Dataset]
+    second: Loader[Dataset]
     offset: int
+    rows_per_position = 1
 
-    @property
-    def identity(self) -> str:
-        """The identities of both sources and the offset."""
-        return f"{self.first.identity}+{self.second.identity}@{self.offset}"
+    def __len__(self) -> int:
+        return self.offset + len(self.second)
 
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `ExampleSource`. Batches of an epoch hold samples of both."""
-        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.offset):
-            second = places >= self.offset
-            halves = ((self.first, ~second, 0), (self.second, second, self.offset))
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        """Yield the batches of a pass; the samples of each dataset follow its own order."""
+        for group in request.groups():
+            halves = (
+                (self.first, [place for place in group if place < self.offset], 0),
+                (self.second, [place for place in group if place >= self.offset], self.offset),
+            )
             loaded = [
-                (inputs, places_read + offset)
-                for source, chosen, offset in halves
-                if chosen.any()
-                for inputs, places_read in source(
-                    (places[chosen] - offset).tolist(), epoch=epoch, batch_size=len(places)
+                batch._replace(indices=batch.indices + offset)
+                for loader, chosen, offset in halves
+                if chosen
+                for batch in loader.iter_positions(
+                    [place - offset for place in chosen], request.epoch, batch_size=len(group)
                 )
             ]
             if loaded:
-                inputs, places_read = zip(*loaded, strict=True)
-                yield torch.cat(inputs), torch.cat(places_read)
-
-
-@dataclass(frozen=True)
-class TensorSource:
-    """A tensor in memory as a source, without augmentation; passes with an epoch are shuffled."""
-
-    inputs: Tensor  # (N, …), which must not change
-    seed: int = 0
-
-    @cached_property
-    def identity(self) -> str:
-        """A checksum of the inputs."""
-        raw = self.inputs.detach().cpu().contiguous()
-        digest = hashlib.sha256(repr((tuple(raw.shape), raw.dtype)).encode())
-        digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `ExampleSource`."""
-        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.seed):
-            yield self.inputs[places], places
+                inputs = torch.cat([batch.inputs for batch in loaded])
+                yield Batch(inputs, NO_LABELS, torch.cat([batch.indices for batch in loaded]))
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetSource:
-    """A torch data set, or any sequence of (input, label), as a source.
+class LabelledSubset:
+    """Some samples of a dataset, with labels of their own."""
 
-    Passes with an epoch are shuffled.
+    dataset: Dataset
+    positions: tuple[int, ...]
+    labels: tuple[int, ...]
+    rows_per_position = 1
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        """Yield the batches of a pass; their indices are positions in `dataset`."""
+        places = [self.positions[row] for row in request.positions]
+        if not places:
+            return
+        chosen = dict(zip(self.positions, self.labels, strict=True))
+        with closing(self.dataset.load(replace(request, positions=places))) as batches:
+            for batch in batches:
+                labels = [chosen[position] for position in batch.indices.tolist()]
+                yield batch._replace(labels=torch.tensor(labels))
+
+
+def source_of(dataset: Dataset, identify: Callable[[], str], *, seed: int) -> ExampleSource:
+    """Return samples without augmentation as a source.
+
+    Args:
+        dataset: the samples.
+        identify: returns the identity of the source; called once.
+        seed: of the order in which epochs read them.
     """
-
-    items: "Sequence[tuple[Tensor, int]]"
-    identity: str
-    seed: int = 0
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `ExampleSource`."""
-        for places in groups(positions, epoch, batch_size or BATCH_SIZE, self.seed):
-            yield default_collate([self.items[int(place)][0] for place in places]), places
+    return ExampleSource(
+        learned=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=TESTED._replace(seed=seed)),
+        tested=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=TESTED),
+        identify=cache(identify),
+    )
 
 
-def groups(positions: Sequence[int], epoch: int | None, size: int, seed: int) -> Iterator[Tensor]:
-    """Yield the positions of one batch after another: shuffled by epoch and seed, or in order."""
-    if not len(positions):
-        return
-    order = list(positions)
-    if epoch is not None:
-        random.Random(f"order/{seed}/{epoch}").shuffle(order)
-    ends = list(range(size, len(order), size))
-    if ends and size > 1 and len(order) - ends[-1] == 1:
-        ends.pop()  # one sample alone has no statistics, and a batch norm would refuse it
-    for begin, end in zip([0, *ends], [*ends, len(order)], strict=True):
-        yield torch.tensor(order[begin:end], dtype=torch.int64)
+def join(first: ExampleSource, second: ExampleSource, offset: int) -> ExampleSource:
+    """Return two sources as one: positions of the second begin at `offset`."""
+    identity = f"{first.identity}+{second.identity}@{offset}"
+    joined = source_of(
+        JoinedSet(first.learned, second.learned, offset), lambda: identity, seed=offset
+    )
+    tested = JoinedSet(first.tested, second.tested, offset)
+    return replace(joined, tested=replace(joined.tested, dataset=tested))
+
+
+def _tensor_digest(inputs: Tensor) -> str:
+    """Return a checksum of a tensor."""
+    raw = inputs.detach().cpu().contiguous()
+    digest = hashlib.sha256(repr((tuple(raw.shape), raw.dtype)).encode())
+    digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 Label = Literal["trained", "true"]
-
-
-class ExampleBatch(NamedTuple):
-    """The samples of one step."""
-
-    inputs: Tensor  # (B, …)
-    labels: Tensor  # (B,) int64 classes
-    positions: Tensor  # (B,) int64, in the source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +212,7 @@ class Examples:
         source, offset = self.source, 0
         if source.identity != other.source.identity:
             offset = max(self.positions, default=-1) + 1
-            source = JoinedSource(source, other.source, offset)
+            source = join(source, other.source, offset)
         return Examples(
             source=source,
             positions=self.positions + tuple(place + offset for place in other.positions),
@@ -253,18 +255,46 @@ class Examples:
         """Return these samples with `labels` as their trained labels."""
         return replace(self, trained=tuple(labels))
 
+    def counted(self, count: Callable[[int], None]) -> "Examples":
+        """Return these samples; `count` is called with the size of every batch of them."""
+        return replace(self, source=self.source.counted(count))
+
+    def loader(
+        self, which: Label = "trained", *, augmented: bool = True, batch_size: int | None = None
+    ) -> Loader[LabelledSubset]:
+        """Return a loader of these samples, labelled by one of the two sorts.
+
+        Args:
+            which: sort of the labels, classes from 0, (B,) int64.
+            augmented: samples are augmented and shuffled as in an epoch of a training. Otherwise
+                they are read as in a test, in order.
+            batch_size: samples per batch. The last may be smaller. None: the default of the source.
+        """
+        loader = self.source.learned if augmented else self.source.tested
+        return Loader(
+            dataset=LabelledSubset(loader.dataset, self.positions, self.labels(which)),
+            batch_size=batch_size or loader.batch_size,
+            order=loader.order,
+            on_read=loader.on_read,
+        )
+
     def batches(
         self,
         which: Label = "trained",
         *,
         epoch: int | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[ExampleBatch]:
-        """Yield one pass, labelled by one of the two sorts; see `ExampleSource` for the arguments."""
-        chosen = dict(zip(self.positions, self.labels(which), strict=True))
-        for inputs, positions in self.source(self.positions, epoch=epoch, batch_size=batch_size):
-            labels = torch.tensor([chosen[int(position)] for position in positions])
-            yield ExampleBatch(inputs, labels, positions)
+    ) -> Iterator[Batch]:
+        """Yield one pass. Unreadable samples are left out.
+
+        Args:
+            which: sort of the labels.
+            epoch: samples are augmented and shuffled as in this epoch of a training. None: as in a
+                test, in order.
+            batch_size: samples per batch. The last may be smaller. None: the default of the source.
+        """
+        loader = self.loader(which, augmented=epoch is not None, batch_size=batch_size)
+        return loader(epoch or 0)
 
     def read(
         self,
@@ -274,14 +304,14 @@ class Examples:
         epoch: int | None = None,
         batch_size: int | None = None,
         what: str = "samples",
-    ) -> Iterator[ExampleBatch]:
+    ) -> Iterator[Batch]:
         """Yield one pass, on the device of a run context that may stop it; see `batches`.
 
         Args:
             watch: device and stop.
-            which: kind of the labels.
-            epoch: see `ExampleSource`.
-            batch_size: see `ExampleSource`.
+            which: sort of the labels.
+            epoch: see `batches`.
+            batch_size: see `batches`.
             what: description of the samples, for the message that there are none.
 
         Raises:
@@ -290,9 +320,8 @@ class Examples:
         count = 0
         for batch in self.batches(which, epoch=epoch, batch_size=batch_size):
             watch.raise_if_stopped()
-            count += len(batch.positions)
-            inputs, labels = batch.inputs.to(watch.device), batch.labels.to(watch.device)
-            yield ExampleBatch(inputs, labels, batch.positions)
+            count += len(batch.indices)
+            yield batch.to(watch.device)
         if not count:
             raise JobError(f"none of the {len(self)} {what} could be read")
 
@@ -314,7 +343,11 @@ def examples(
     """
     inputs = torch.as_tensor(inputs)
     return Examples(
-        source=TensorSource(inputs, seed),
+        source=source_of(
+            RowSet(len(inputs), lambda _: inputs.__getitem__),
+            lambda: _tensor_digest(inputs),
+            seed=seed,
+        ),
         positions=tuple(range(len(inputs))),
         trained=_classes(trained, len(inputs)),
         true=None if true is None else _classes(true, len(inputs)),
@@ -337,8 +370,13 @@ def examples_of(
         seed: of the order in which epochs read them.
     """
     count = len(items)
+
+    def read(places: Tensor) -> Tensor:
+        inputs: Tensor = default_collate([items[place][0] for place in places.tolist()])
+        return inputs
+
     return Examples(
-        source=DatasetSource(items, identity, seed),
+        source=source_of(RowSet(count, lambda _: read), lambda: identity, seed=seed),
         positions=tuple(range(count)),
         trained=tuple(int(items[place][1]) for place in range(count)),
         true=None if true is None else tuple(true(place) for place in range(count)),

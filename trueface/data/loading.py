@@ -1,26 +1,28 @@
-"""Loads the batches of a pass in processes that are kept from one pass to the next.
+"""Loads the batches of a pass ahead of the steps that use them: decoded, transformed and pinned.
 
-See `pass_order` for the order of a pass.
+    files → processes or one thread: decode, transform, collate → pinned memory → `Batch.to`
 
-See `prefetching` for the thread that loads batches ahead.
-
-Starting processes takes as long as loading dozens of images, and each epoch has two passes. Every
-request contains all facts about its pass, so that the age of a process makes no difference.
+The thread is that of `prefetching`. Processes are kept from one pass to the next: starting them
+takes as long as loading dozens of images, and each epoch has two passes. Every request contains
+all facts about its pass, so that the age of a process makes no difference.
 """
 
 import errno
+import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trueface.data.prefetching import _ENDED, pin_pixels
+from trueface.data.prefetching import _ENDED, closing, pin_pixels, prefetch, uses_gpu
 from trueface.data.stalls import stalls_reported
 from trueface.runtime.errors import MachineError
 from trueface.runtime.files import format_bytes
@@ -28,7 +30,8 @@ from trueface.runtime.files import format_bytes
 SHARED_MEMORY = "/dev/shm"  # where Linux has it
 PREFETCHED = 2  # batches of each process that exist before they are asked for; torch's default
 DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
-Batch = TypeVar("Batch")
+BatchT = TypeVar("BatchT")
+log = logging.getLogger(__name__)
 
 
 class ImageRequest(NamedTuple):
@@ -136,7 +139,7 @@ class _Groups:
         return len(self.groups)
 
 
-class LoadingProcesses(Generic[Batch]):
+class LoadingProcesses(Generic[BatchT]):
     """Processes with a copy of a data set; they end with this object.
 
     Args:
@@ -146,12 +149,15 @@ class LoadingProcesses(Generic[Batch]):
     """
 
     def __init__(
-        self, dataset: Dataset[Any], processes: int, collate_items: Callable[[Sequence[Any]], Batch]
+        self,
+        dataset: Dataset[Any],
+        processes: int,
+        collate_items: Callable[[Sequence[Any]], BatchT],
     ) -> None:
         self.count = processes
         self._groups = _Groups()
         # None during a pass: one that is left or fails takes its processes along
-        self._loader: DataLoader[Batch] | None = DataLoader(
+        self._loader: DataLoader[BatchT] | None = DataLoader(
             dataset,
             batch_sampler=self._groups,
             num_workers=processes,
@@ -168,7 +174,7 @@ class LoadingProcesses(Generic[Batch]):
 
     def load(
         self, groups: Sequence[Sequence[Any]], describe: Callable[[int], str] | None = None
-    ) -> Iterator[Batch]:
+    ) -> Iterator[BatchT]:
         """Start a pass: a batch for each group of requests, in their order.
 
         Args:
@@ -185,8 +191,8 @@ class LoadingProcesses(Generic[Batch]):
         return self._passing(loader, describe)
 
     def _passing(
-        self, loader: DataLoader[Batch], describe: Callable[[int], str] | None
-    ) -> Iterator[Batch]:
+        self, loader: DataLoader[BatchT], describe: Callable[[int], str] | None
+    ) -> Iterator[BatchT]:
         try:
             batches = iter(loader)  # forks; the thread that watches begins later
             with stalls_reported(describe) as waiting:
@@ -204,3 +210,102 @@ class LoadingProcesses(Generic[Batch]):
                 "memory, reduce num_threads. With 0, the process of the job loads the images."
             ) from error
         self._loader = loader
+
+
+class ImageReader(Protocol):
+    """Images that are decoded and transformed on request, here or in processes."""
+
+    @property
+    def loads_alone(self) -> bool:
+        """Whether processes cannot load it on this machine."""
+
+    def items(
+        self, requests: Sequence[ImageRequest], leave: threading.Event | None = None
+    ) -> Iterator[Tensor | BadFile]:
+        """Yield an item for each request. Items after `leave` is set are not used."""
+
+    def processes(self, count: int) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
+        """Return processes that read these images."""
+
+    def end_loading_processes(self) -> None:
+        """End these processes, and start no others."""
+
+    def file(self, position: int) -> str:
+        """Return the path of an image."""
+
+
+def load_batches(
+    reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], num_threads: int
+) -> Iterator[LoadedBatch]:
+    """Load batches ahead of those who take them: in processes, or in a thread of this one.
+
+    Args:
+        reader: decodes and transforms.
+        requests: of each batch.
+        num_threads: loading processes. 0 loads in a thread of this process, which alone fills the
+            cache.
+
+    Raises:
+        MachineError: a loading process died.
+    """
+    # more of them than cores would wait for each other, and torch would say so each time
+    processes = min(num_threads, len(os.sched_getaffinity(0)))
+    if processes == 0 or reader.loads_alone:
+        return _load_here(reader, requests)
+    loaded = _load_in_processes(reader, requests, processes)
+    return prefetch(lambda _: (batch.pinned for batch in loaded)) if uses_gpu() else loaded
+
+
+def _load_here(
+    reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], first: int = 0
+) -> Iterator[LoadedBatch]:
+    """Load the batches from the first on in a thread of this process."""
+    make = partial(_in_this_process, reader, requests[first:])
+    return prefetch(make, describe=lambda number: _describe(reader, requests, first + number))
+
+
+def _load_in_processes(
+    reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], processes: int
+) -> Iterator[LoadedBatch]:
+    """Load in processes; in this one from the batch on that cannot be put in shared memory."""
+    number, unshared = 0, None
+    describe = partial(_describe, reader, requests)
+    try:
+        with closing(reader.processes(processes).load(requests, describe)) as loaded:
+            for batch in loaded:
+                if isinstance(batch, UnsharedBatch):
+                    unshared = batch
+                    break
+                number += 1
+                yield batch
+    except OSError as error:  # not even the processes' locks have room
+        if error.errno != errno.ENOSPC:
+            raise
+        unshared = UnsharedBatch(0, os.strerror(error.errno))
+    if unshared is None:
+        return
+    shortage = describe_shortage(processes, *unshared)
+    reader.end_loading_processes()
+    log.warning("state=images are loaded in the process of the job reason=%s", shortage)
+    yield from _load_here(reader, requests, number)
+
+
+def _in_this_process(
+    reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], leave: threading.Event
+) -> Iterator[LoadedBatch]:
+    for batch in requests:
+        items = []
+        for item in reader.items(batch, leave):
+            if leave.is_set():
+                return
+            items.append(item)
+        yield collate(items).pinned
+
+
+def _describe(reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], number: int) -> str:
+    """Return which batch of a pass one is, and where its first image lies."""
+    if number >= len(requests):
+        return "the end of the pass"
+    files = (reader.file(request.position) for request in requests[number])
+    first = next((f", which starts with {file}" for file in files), "")
+    return f"batch {number + 1} of {len(requests)}{first}"

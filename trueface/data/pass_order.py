@@ -8,6 +8,27 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import cycle, islice
 from random import Random
+from typing import NamedTuple
+
+
+class Order(NamedTuple):
+    """The rule that forms the batches of a pass."""
+
+    seed: int | None = None  # of the shuffled order of each epoch. None: the order of the positions
+    cells: tuple[int, ...] | None = None  # of each sample, for balanced sampling; see `epoch_order`
+    # a last batch of one sample is added to the batch before it, because a batch norm refuses it
+    joins_single: bool = False
+
+    def groups(self, positions: Sequence[int], epoch: int, batch_size: int) -> list[list[int]]:
+        """Return the positions of each batch of an epoch."""
+        order = epoch_order(positions, shuffle_seed=self.seed, epoch=epoch, cells=self.cells)
+        groups = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+        if self.joins_single and len(groups) > 1 and batch_size > 1 and len(groups[-1]) == 1:
+            groups[-2:] = [groups[-2] + groups[-1]]
+        return groups
+
+
+IN_ORDER = Order()
 
 
 def epoch_order(

@@ -23,9 +23,12 @@ import torch
 from torch import Tensor
 
 from trueface.corruptions.chain import Chain
-from trueface.data.dataset import Batch, BatchLoader, ImageLoader, ImageSet
+from trueface.data.batch import Batch
 from trueface.data.decoding import decode
+from trueface.data.image_set import ImageLoader, ImageSet
 from trueface.data.index import Image
+from trueface.data.loader import Dataset, PassRequest
+from trueface.data.prefetching import closing
 from trueface.data.qualities import QualityList, chain_of, digests, files_of
 from trueface.data.transforms import TrainTransform, TransformId
 from trueface.runtime.errors import BadImageError, JobError
@@ -191,11 +194,11 @@ def with_qualities(images: ImageLoader, qualities: Sequence[Quality], form: Form
     Raises:
         TypeError: the images do not have the transform of a training.
     """
-    base = images.image_set.transform
+    base = images.dataset.transform
     if not isinstance(base, TrainTransform):
         raise TypeError(f"images of {type(base).__name__} have no qualities")
     transform = QualityTransform(base=base, qualities=tuple(qualities), form=form)
-    return replace(images, image_set=images.image_set.with_transform(transform, goes_on=True))
+    return replace(images, dataset=images.dataset.with_transform(transform, goes_on=True))
 
 
 def split_by_quality(images: ImageLoader) -> list[ImageLoader]:
@@ -204,13 +207,13 @@ def split_by_quality(images: ImageLoader) -> list[ImageLoader]:
     Raises:
         TypeError: they are not.
     """
-    transform = images.image_set.transform
+    transform = images.dataset.transform
     if not isinstance(transform, QualityTransform):
         raise TypeError(f"images of {type(transform).__name__} have no qualities")
     return [
         replace(
             images,
-            image_set=images.image_set.with_transform(
+            dataset=images.dataset.with_transform(
                 replace(transform, qualities=(quality,), form="alone"), goes_on=True
             ),
         )
@@ -219,8 +222,8 @@ def split_by_quality(images: ImageLoader) -> list[ImageLoader]:
 
 
 @dataclass(frozen=True, slots=True)
-class QualityLoader:
-    """A pass over images in several qualities, each decoded and augmented once.
+class QualitySet:
+    """Images in several qualities, each decoded and augmented once.
 
     Args:
         images: under a `QualityTransform`, see `with_qualities`. If mixed, also features of such
@@ -229,21 +232,26 @@ class QualityLoader:
         form: A batch of B items has B·M rows if paired, B rows if mixed.
     """
 
-    images: BatchLoader
+    images: Dataset
     image_set: ImageSet
     form: Literal["paired", "mixed"]
 
     def __len__(self) -> int:
-        """Return how many rows one pass has."""
-        return len(self.images) * (len(self._transform.qualities) if self.form == "paired" else 1)
+        return len(self.images)
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Start a pass."""
-        for batch in self.images(epoch):
-            if self.form == "paired":
-                yield expand_qualities(batch, len(self._transform.qualities))
-            else:
-                yield pick_mixed_rows(batch, self.image_set, self._transform, epoch)
+    @property
+    def rows_per_position(self) -> int:
+        """The number of qualities in which an item comes."""
+        return len(self._transform.qualities) if self.form == "paired" else 1
+
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        """Yield the batches of a pass."""
+        with closing(self.images.load(request)) as batches:
+            for batch in batches:
+                if self.form == "paired":
+                    yield expand_qualities(batch, len(self._transform.qualities))
+                else:
+                    yield pick_mixed_rows(batch, self.image_set, self._transform, request.epoch)
 
     @property
     def _transform(self) -> QualityTransform:
@@ -254,43 +262,47 @@ class QualityLoader:
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkedLoader:
-    """A feed of each quality, such as banks of features, as one: their batches follow each other."""
+class ChunkedSet:
+    """A dataset of each quality, such as features, as one: their batches follow each other."""
 
-    feeds: Sequence[BatchLoader]  # over the same items, in the same order, with the same batches
+    parts: Sequence[Dataset]  # the same items in the same order
     image_set: ImageSet
-    stopped: Callable[[], bool]  # whether feeds may end early
+    stopped: Callable[[], bool]  # whether passes may end early
 
     def __len__(self) -> int:
-        """Return how many rows one pass has."""
-        return sum(map(len, self.feeds))
+        return len(self.parts[0])
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Start a pass; it ends early when its feeds do, as they are stopped.
+    @property
+    def rows_per_position(self) -> int:
+        """The number of qualities."""
+        return len(self.parts)
+
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        """Yield the batches of a pass; it ends early when those of the parts do, as they are stopped.
 
         Raises:
             JobError: an item could be read in one quality, and not in another.
         """
-        for due in zip_longest(*(feed(epoch) for feed in self.feeds)):
+        for due in zip_longest(*(part.load(request) for part in self.parts)):
             batches: list[Batch] = [batch for batch in due if batch is not None]
-            if len(batches) < len(self.feeds) and self.stopped():
+            if len(batches) < len(self.parts) and self.stopped():
                 return
             first, *others = batches
-            if len(batches) < len(self.feeds) or any(
+            if len(batches) < len(self.parts) or any(
                 not torch.equal(each.indices, first.indices) for each in others
             ):
                 raise JobError(
                     "an image could be read in one quality but not in another. Fix or remove the "
                     "files that the log lists as left out."
                 )
-            images = torch.cat([each.images for each in batches])
-            yield _repeated(first._replace(images=images), len(batches))
+            inputs = torch.cat([each.inputs for each in batches])
+            yield _repeated(first._replace(inputs=inputs), len(batches))
 
 
 def expand_qualities(batch: Batch, count: int) -> Batch:
     """Return a batch of images (B, M, 3, h, w) with a row of its own for each quality, (M·B, 3, h, w)."""
-    images = batch.images.transpose(0, 1).flatten(0, 1) if len(batch.labels) else batch.images
-    return _repeated(batch._replace(images=images), count)
+    inputs = batch.inputs.transpose(0, 1).flatten(0, 1) if len(batch.labels) else batch.inputs
+    return _repeated(batch._replace(inputs=inputs), count)
 
 
 def pick_mixed_rows(

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.data.examples import Examples
 from trueface.data.prefetching import closing
 from trueface.models.logits import as_multiclass_logits
@@ -43,7 +43,7 @@ def predict_rows(
             if not len(batch.labels):
                 continue
             with autocast(watch.device, watch.precision):
-                logits = answer(batch.images.to(watch.device, non_blocking=True)).float().cpu()
+                logits = answer(batch.inputs.to(watch.device, non_blocking=True)).float().cpu()
             columns = (*facts(batch), batch.labels.reshape(-1), batch.indices)
             row = [logits.double(), *(column.double().cpu()[:, None] for column in columns)]
             rows.append(torch.cat(row, 1))
@@ -82,7 +82,7 @@ def predict_examples(
         JobError: stopped, not one could be read, or a logit is not finite.
     """
     model.eval()
-    read = (Batch(each.inputs, each.labels, each.positions) for each in examples.read(watch))
+    read = examples.read(watch)
     answers = predict_rows(read, lambda inputs: as_multiclass_logits(model(inputs)), watch)
     outputs, seen = answers[:, :-2].float().numpy(), answers[:, -1].long().tolist()
     broken = int((~np.isfinite(outputs)).any(1).sum())

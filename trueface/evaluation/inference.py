@@ -25,11 +25,12 @@ from trueface.attacks.perturb import (
 )
 from trueface.attacks.registry import Attack
 from trueface.corruptions.chain import NO_CHAIN, Chain
-from trueface.data.dataset import Batch, ImageLoader
+from trueface.data.batch import Batch
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.evaluation.forward import in_order, predict_rows
 from trueface.evaluation.intervals import wilson
-from trueface.features.bank import Bank
+from trueface.features.bank import FeatureSet
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBackbone
@@ -111,8 +112,8 @@ def evaluate_images(
         watch.progress(step=done, total=total)
 
     body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
-    bank = Bank(body, feed, watch=watch, store=store, progress=progress)
-    return evaluate(model, bank(0), total=len(feed), watch=watch, answer=model.forward_head)
+    features = FeatureSet(body, feed, watch=watch, store=store, progress=progress).loader()
+    return evaluate(model, features(0), total=len(feed), watch=watch, answer=model.forward_head)
 
 
 Score = Callable[[Tensor], Tensor]  # pixels (B, 3, H, W) uint8 → logits (B,)
@@ -186,9 +187,9 @@ def attack_images(
     for batch in feed.iter_positions(list(rows), 0):
         watch.raise_if_stopped_midway(done, len(rows))
         at = np.array([rows[position] for position in batch.indices.tolist()])
-        images = [feed.image_set.images[position] for position in batch.indices.tolist()]
+        images = [feed.dataset.images[position] for position in batch.indices.tolist()]
         hit = torch.from_numpy(right[at])
-        before, pixels = batch.images[hit], batch.images.clone()
+        before, pixels = batch.inputs[hit], batch.inputs.clone()
         names = [image.name for image, is_hit in zip(images, hit, strict=True) if is_hit]
         fake = torch.from_numpy(clean.labels[at])[hit] == 1
         directions = torch.where(fake, TOWARDS_REAL, TOWARDS_FAKE)

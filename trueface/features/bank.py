@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from trueface.data.dataset import Batch, ImageLoader, ImageSet, batch_of
-from trueface.data.pass_order import epoch_order
+from trueface.data.batch import Batch
+from trueface.data.image_set import ImageLoader, ImageSet, batch_of
+from trueface.data.loader import Loader, PassRequest
+from trueface.data.pass_order import IN_ORDER
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import FLOAT, NO_COST, Cost, FeatureMatrix, Features, bytes_of
 from trueface.features.store import FeatureStore, Progress
@@ -34,12 +36,12 @@ LOG_EVERY_S = 10.0  # in the log, while features are made before the first step
 log = logging.getLogger(__name__)
 
 
-class Bank:
-    """A loader whose batches contain features (B, F), on the device, instead of pixels.
+class FeatureSet:
+    """Images as a dataset whose inputs are features (B, F), on the device, instead of pixels.
 
-    It yields the images, labels, order and batches of the given loader. Cached features of an image
-    depend only on its pixels and the set. They are computed in the order of the set in any epoch,
-    so that a resumed training gets the same bits.
+    Labels and columns are those of the images. Cached features of an image depend only on its
+    pixels and the set. They are computed in the order of the set in any epoch, so that a resumed
+    training gets the same bits.
 
     Args:
         body: from pixels to features.
@@ -51,6 +53,8 @@ class Bank:
         finishes: a stop does not end a pass, because a partial validation is useless.
         progress: called while a whole view is computed. None: progress is logged periodically.
     """
+
+    rows_per_position = 1
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class Bank:
     ) -> None:
         self._body, self._feed, self._watch, self._store = body, feed, watch, store
         self._finishes, self._progress = finishes, progress or self._log_progress
-        self._id = feed.image_set.transform.id  # of period 0: no view comes again, none is held
+        self._id = feed.dataset.transform.id  # of period 0: no view comes again, none is held
         each_bytes = max(len(feed) * body.width * FLOAT.itemsize, 1)
         stored_bytes = bytes_of(len(feed), body.width)
         self._room = min(self._id.period, limit_bytes // each_bytes)
@@ -97,33 +101,29 @@ class Bank:
     @property
     def image_set(self) -> ImageSet:
         """The images whose features these are, with their labels and columns."""
-        return self._feed.image_set
+        return self._feed.dataset
 
     @property
     def is_test(self) -> bool:
         """Whether images are seen exactly as in a test of the same settings."""
         return self._id.is_test
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
-        """Start a pass; it ends early when the watch says stop while features are made."""
-        return self.iter_positions(range(len(self._feed)), epoch)
+    def loader(self) -> "Loader[FeatureSet]":
+        """Return a loader with the order and the batch size of that of the images."""
+        feed = self._feed
+        return Loader(dataset=self, batch_size=feed.batch_size, order=feed.order, shard=feed.shard)
 
-    def iter_positions(
-        self, positions: Sequence[int], epoch: int, *, batch_size: int | None = None
-    ) -> Iterator[Batch]:
-        """Start a pass over some of the images; see `ImageLoader.iter_positions`."""
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        """Yield the batches of a pass; it ends early if stopped while features are computed."""
         try:
             # of views that never come again, only what is asked for
-            matrix = self.matrix(epoch, None if self._id.period else positions)
+            matrix = self.matrix(request.epoch, None if self._id.period else request.positions)
         except StoppedError:
             return
         if matrix is None:
-            yield from self._compute_features(
-                self._feed.iter_positions(positions, epoch, batch_size=batch_size)
-            )
+            yield from self._compute_features(self.image_set.load(request))
         else:
-            groups = _groups(self._feed, positions, epoch, batch_size)
-            yield from self._batches_from_matrix(matrix, groups, epoch)
+            yield from self._batches_from_matrix(matrix, request)
 
     def matrix(self, epoch: int, positions: Sequence[int] | None = None) -> FeatureMatrix | None:
         """Return the features of an epoch, or None if they are neither stored nor in memory.
@@ -207,12 +207,10 @@ class Bank:
         features: list[Features] = []
         positions: list[int] = []
         began = time.monotonic()
-        for batch in self._compute_features(
-            replace(self._feed, shuffle_seed=None)(view), count=False
-        ):
+        for batch in self._compute_features(replace(self._feed, order=IN_ORDER)(view), count=False):
             if self._watch.stop.is_set() and not self._finishes:
                 raise StoppedError(f"stopped after {len(positions)} images")
-            features.append(batch.images.cpu().numpy())
+            features.append(batch.inputs.cpu().numpy())
             positions += batch.indices.tolist()
             self._progress(len(positions), len(self))
         cost = Cost(computed=len(positions), seconds=time.monotonic() - began)
@@ -223,22 +221,20 @@ class Bank:
         for batch in batches:
             if count:
                 self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
-            yield batch._replace(images=self._body(batch.images))
+            yield batch._replace(inputs=self._body(batch.inputs))
 
     def _log_progress(self, done: int, total: int) -> None:
         if time.monotonic() - self._logged_at > LOG_EVERY_S or done == total:
             self._logged_at = time.monotonic()
             log.info("state=computing features images=%d of=%d", done, total)
 
-    def _batches_from_matrix(
-        self, matrix: FeatureMatrix, groups: Sequence[Sequence[int]], epoch: int
-    ) -> Iterator[Batch]:
-        for group in groups:
+    def _batches_from_matrix(self, matrix: FeatureMatrix, request: PassRequest) -> Iterator[Batch]:
+        for group in request.groups():
             good = [position for position in group if position in matrix.rows]
             if good:
                 features = matrix.take([matrix.rows[position] for position in good])
                 chosen = torch.from_numpy(features).to(self._watch.device)
-                yield batch_of(self._feed.image_set, good, chosen, epoch)
+                yield batch_of(self.image_set, good, chosen, request.epoch)
 
 
 def feature_matrix(
@@ -259,7 +255,9 @@ def feature_matrix(
     def progress(done: int, total: int) -> None:
         watch.progress(step=done, total=total)
 
-    matrix = Bank(body, feed, watch=watch, store=store, views=1, progress=progress).full_matrix(0)
+    matrix = FeatureSet(
+        body, feed, watch=watch, store=store, views=1, progress=progress
+    ).full_matrix(0)
     broken = int((~np.isfinite(matrix.features)).any(1).sum())
     if broken:
         raise JobError(
@@ -267,15 +265,6 @@ def feature_matrix(
             "Train the model again with a lower lr."
         )
     return matrix
-
-
-def _groups(
-    feed: ImageLoader, positions: Sequence[int], epoch: int, batch_size: int | None
-) -> list[list[int]]:
-    """Return the positions of the batches of a pass, as `dataset.batches` makes them."""
-    order = epoch_order(positions, shuffle_seed=feed.shuffle_seed, epoch=epoch, cells=feed.cells)
-    size = batch_size or feed.settings.batch_size
-    return [order[at : at + size] for at in range(0, len(order), size)]
 
 
 def keep_features(
@@ -287,7 +276,7 @@ def keep_features(
     store: FeatureStore | None = None,
 ) -> None:
     """Write the features of each image of a split to the model folder."""
-    images = feed.image_set.images
+    images = feed.dataset.images
     body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
     write_features(
         paths.features(folder, name),

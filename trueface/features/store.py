@@ -27,7 +27,9 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from trueface.data.dataset import Batch, ImageLoader, ImageSet
+from trueface.data.batch import Batch
+from trueface.data.image_set import ImageLoader, ImageSet
+from trueface.data.pass_order import IN_ORDER
 from trueface.features.file_digests import FileDigests
 from trueface.features.folder import ENDING, LIMIT, limit_bytes, lock_of, make_room, store_folder
 from trueface.features.matrix import (
@@ -58,7 +60,7 @@ MOST_LOOKED_AT = 16  # headers of shards; a guess is enough for a log
 SCHEMA = 1
 # what makes pixels and features; and packages of which a setting names the modules
 CODE = (
-    "trueface.features.bank:Bank",
+    "trueface.features.bank:FeatureSet",
     "trueface.corruptions.kinds",
     "trueface.data.augmentations",
     "trueface.data.forging.types",
@@ -173,7 +175,7 @@ class WantedView:
     @cached_property
     def identity(self) -> dict[str, Json]:
         """The identity that all rows depend on."""
-        return identity_of(self.body, self.feed.image_set, self.view)
+        return identity_of(self.body, self.feed.dataset, self.view)
 
     @cached_property
     def stem(self) -> str:
@@ -204,7 +206,7 @@ class WantedView:
         rows: list[int] = []
         done, began = 0, time.monotonic()
         for batch in self._batches(positions):
-            features.append(self.body(batch.images).cpu().numpy())
+            features.append(self.body(batch.inputs).cpu().numpy())
             rows += batch.indices.tolist()
             report(done + len(rows))
             if len(rows) >= most or stop.is_set():
@@ -248,13 +250,13 @@ class WantedView:
 
     def _batches(self, positions: Sequence[int]) -> Iterator[Batch]:
         """Yield the images at some positions in their order; bad ones are noted in the set."""
-        unshuffled = replace(self.feed, shuffle_seed=None)
+        unshuffled = replace(self.feed, order=IN_ORDER)
         try:
             yield from unshuffled.iter_positions(positions, self.view)
         except BadImageError:
             raise
         except DataError:
-            bad = self.feed.image_set.bad
+            bad = self.feed.dataset.bad
             if len(positions) == len(self.positions) or any(at not in bad for at in positions):
                 raise
             # those that could be read are stored
@@ -265,14 +267,14 @@ class WantedView:
 
     def _holds(self, place: int, digests: FileDigests) -> bool:
         mark, position = self.marks[place], self.positions[place]
-        file = self.feed.image_set.images[position].file
+        file = self.feed.dataset.images[position].file
         try:
             if mark is not None and FileMark.from_path(file) == mark:
                 return True
             sha256 = digests.digest_file(file)[1]
         except OSError:
             return False
-        return row_keys(self.feed.image_set, [position], [sha256]) == (self.keys[place],)
+        return row_keys(self.feed.dataset, [position], [sha256]) == (self.keys[place],)
 
 
 def no_progress(_done: int, _total: int) -> None:
@@ -354,8 +356,8 @@ class FeatureStore:
             DataError: no image could be read, or the loader stops at bad ones.
         """
         chosen = range(len(feed)) if positions is None else sorted(positions)
-        rows = self._rows.setdefault(feed.image_set, {})
-        add_rows(rows, feed.image_set, chosen, self._digests)
+        rows = self._rows.setdefault(feed.dataset, {})
+        add_rows(rows, feed.dataset, chosen, self._digests)
         wanted = WantedView.from_row_keys(body, feed, view, chosen, rows)
         shards = self._stored(wanted, mend=False)
         computed: tuple[OpenShard, ...] = ()

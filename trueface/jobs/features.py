@@ -8,7 +8,8 @@ from typing import Any
 
 from launcher.api import Job, JobError, Json, parse_data
 from trueface.corruptions.chain import Chain
-from trueface.data.dataset import ImageLoader, eval_loader, train_loader
+from trueface.data.image_loaders import eval_loader, train_loader
+from trueface.data.image_set import ImageLoader
 from trueface.features.matrix import bytes_of
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
@@ -88,7 +89,7 @@ def _views(job: Job, settings: FeatureSettings, part: FeaturePart) -> list[tuple
         feed = train_loader(images, training)
     else:
         feed = eval_loader(images, training, corruptions=Chain.parse(part.corrupt))
-    period = feed.image_set.transform.id.period
+    period = feed.dataset.transform.id.period
     return [*zip(repeat(feed), range(min(part.views, period or part.views)))]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from launcher.api import Job, Json, parse_model, write_atomic
-from trueface.data.dataset import ImageSet
+from trueface.data.image_set import ImageSet
 from trueface.data.loading import BadFile, ImageRequest
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
@@ -103,5 +103,5 @@ def preview(job: Job, choice: PoisonSettings | None) -> Mapping[str, Json]:
     if choice is not None and wanted is not None:
         record = choose_poison(job, choice, lists.train, wanted)
     path = paths.preview(folder)
-    shown = write_preview(path, poisoned_train_loader(lists.train, settings, record).image_set)
+    shown = write_preview(path, poisoned_train_loader(lists.train, settings, record).dataset)
     return {"images": len(lists.train), "shown": shown, "preview": str(path)}

@@ -18,8 +18,9 @@ from trueface.corruptions.chain import Chain
 from trueface.corruptions.pillow import to_image
 from trueface.corruptions.registry import NONE
 from trueface.data.attributes import Attributes, attribute_files, paths_below
-from trueface.data.dataset import ImageLoader, eval_loader
 from trueface.data.dataset_file import video_sources
+from trueface.data.image_loaders import eval_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.evaluation.cross_entropy import mean_cross_entropy
@@ -286,11 +287,11 @@ def write_images(feed: ImageLoader, write: ImageWriter, watch: RunContext) -> No
     Raises:
         JobError: stopped.
     """
-    images, done = feed.image_set.images, 0
+    images, done = feed.dataset.images, 0
     for batch in feed(0):
         watch.raise_if_stopped_midway(done, len(images))
         done += len(batch.indices)
-        for position, pixels in zip(batch.indices.tolist(), batch.images, strict=True):
+        for position, pixels in zip(batch.indices.tolist(), batch.inputs, strict=True):
             write(images[position], pixels)
 
 
@@ -356,7 +357,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     groups = _checked_attributes(job, settings, images)
     started, network = now(), ScoringModel.from_job_settings(job, settings)
     done = _score_test(job, settings, images, network, paths.saved_images(folder, name))
-    bad = done.feed.image_set.bad.values()
+    bad = done.feed.dataset.bad.values()
     write_bad_images(paths.bad_images(folder, name), bad)
     result: dict[str, Json] = {
         **(

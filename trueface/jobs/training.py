@@ -19,13 +19,9 @@ from itertools import chain
 from pathlib import Path
 
 from launcher.api import Job, Json
-from trueface.data.dataset import (
-    BatchLoader,
-    ImageLoader,
-    eval_loader,
-    report_bad_image,
-    train_loader,
-)
+from trueface.data.image_loaders import eval_loader, train_loader
+from trueface.data.image_set import ImageLoader, report_bad_image
+from trueface.data.loader import Dataset, Loader
 from trueface.data.loading import BadFile
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
@@ -133,7 +129,7 @@ class TrainingRun:
         source = {
             **setup.job_provenance(job, settings, **setup.learning_provenance(job, data)),
             **provenance.images_provenance(place, lists),
-            **provenance.labels_provenance(learned.image_set, checked.image_set),
+            **provenance.labels_provenance(learned.dataset, checked.dataset),
             **start_provenance(start, settings, optimizer=state is not None),
             **network_provenance(model, start),
         }
@@ -175,14 +171,14 @@ class TrainingRun:
     def share_bad_images(self) -> None:
         """Let all processes know which images gave no pixels, and the first list them."""
         group = self.training.group
-        for image_set in (self.learned.image_set, self.checked.image_set):
+        for image_set in (self.learned.dataset, self.checked.dataset):
             own = [(bad.position, str(bad.path), bad.reason) for bad in image_set.bad.values()]
             for position, path, reason in chain.from_iterable(group.gather_json(own)):
                 report_bad_image(image_set, BadFile(position, Path(path), reason))
         if group.is_first:
             for name, feed in (("train", self.learned), ("val", self.checked)):
                 path = paths.bad_images(self.training.folder, name)
-                setup.write_bad_images(path, feed.image_set.bad.values())
+                setup.write_bad_images(path, feed.dataset.bad.values())
 
 
 def _start(job: Job, settings: TrainSettings) -> TrainingStart:
@@ -208,7 +204,7 @@ def fit_ridge(run: TrainingRun) -> TrainingResult:
 def fit_steps(run: TrainingRun) -> TrainingResult:
     """Train by steps, on the batches and the objective as the parts transform them."""
     training, model = run.training, run.model
-    feeds: tuple[BatchLoader, BatchLoader] = run.learned, run.checked
+    feeds: tuple[Loader[Dataset], Loader[Dataset]] = run.learned, run.checked
     feeds = reduce(lambda feeds, part: part.feeds(*feeds, model), run.parts, feeds)
     objective = make_objective(training.settings.used_objective)
     objective = reduce(lambda whole, part: part.objective(whole), run.parts, objective)

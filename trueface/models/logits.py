@@ -106,8 +106,7 @@ class BackboneHeadSplit:
         """
         with torch.inference_mode(), autocast(watch.device, watch.precision):
             read = [
-                (self.features(batch.inputs).cpu(), batch.positions)
-                for batch in samples.read(watch)
+                (self.features(batch.inputs).cpu(), batch.indices) for batch in samples.read(watch)
             ]
         features, positions = (torch.cat(parts) for parts in zip(*read, strict=True))
         if not features.isfinite().all():

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trueface.data.dataset import ImageLoader
-from trueface.data.dataset import train_loader as as_learned
+from trueface.data.image_loaders import train_loader as as_learned
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings
 from trueface.poisoning.poison_record import PoisonRecord, flipped_labels, triggered_positions
@@ -28,6 +28,6 @@ def with_poison(learned: ImageLoader, record: PoisonRecord) -> ImageLoader:
     Raises:
         RecordError: the record was made for other images.
     """
-    images = learned.image_set.images
+    images = learned.dataset.images
     labels, patched = flipped_labels(images, record), triggered_positions(images, record)
-    return replace(learned, image_set=learned.image_set.with_labels(labels, patched))
+    return replace(learned, dataset=learned.dataset.with_labels(labels, patched))

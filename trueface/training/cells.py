@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.data.dataset import Batch, ImageSet
+from trueface.data.batch import Batch
+from trueface.data.image_set import ImageSet
 from trueface.runtime.errors import JobError
 from trueface.training.config import DEMOGRAPHIC
 from trueface.training.objectives.protocol import TrainingFacts

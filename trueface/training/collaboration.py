@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.data.quality_feed import COLUMN
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
@@ -93,7 +93,7 @@ class CollaborationObjective(Objective):
         if items < LEAST_ITEMS:
             return self._inner.training_step(model, batch)
         layers = select_layers(
-            model, self._options.layers, features=batch.images.ndim == 2
+            model, self._options.layers, features=batch.inputs.ndim == 2
         )  # (B, F)
         with capture_outputs({name: layer for name, (layer, _) in layers.items()}) as outputs:
             loss, logs = self._inner.training_step(model, batch)
@@ -102,7 +102,7 @@ class CollaborationObjective(Objective):
             raise JobError(
                 f"collab_layers: layer {missing[0]!r} is not computed. Choose another layer."
             )
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with torch.autocast(batch.inputs.device.type, enabled=False):
             grams = {
                 name: [
                     rbf_kernel_matrix(part, self._options.width)

@@ -31,7 +31,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from trueface.data.dataset import WHOLE, Batch, Shard
+from trueface.data.batch import Batch
+from trueface.data.loader import WHOLE, Shard
 from trueface.runtime.errors import DataError
 
 
@@ -309,7 +310,7 @@ class ProcessGroup:
             if not counts[self.shard.rank]:
                 batch = _empty(batch, max(shapes)[1:])  # the same part, with a shape
             before = sum(counts[: self.shard.rank])
-            crops = batch.images.shape[1] if batch.images.ndim == _MOST_DIMENSIONS else 1
+            crops = batch.inputs.shape[1] if batch.inputs.ndim == _MOST_DIMENSIONS else 1
             self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
             yield RankBatch(batch, before, sum(counts))
         if not seen:
@@ -373,7 +374,7 @@ SINGLE_PROCESS = ProcessGroup()
 def _shape_of(batch: Batch) -> Tensor:
     """Return (1, 1 + 4) numbers: how many images, and the other dimensions, 0 where there is none."""
     count = len(batch.labels)
-    shape = [*batch.images.shape[1:]] if count else []
+    shape = [*batch.inputs.shape[1:]] if count else []
     return torch.tensor([[count, *shape, *[0] * (_MOST_DIMENSIONS - 1 - len(shape))]])
 
 
@@ -381,4 +382,4 @@ def _empty(batch: Batch, shape: list[int]) -> Batch:
     """Return a batch without images that has the other dimensions of another rank's images."""
     sides = [side for side in shape if side]
     dtype = torch.uint8 if len(sides) > 1 else torch.float32  # pixels, or features
-    return batch._replace(images=torch.empty(0, *sides, dtype=dtype))
+    return batch._replace(inputs=torch.empty(0, *sides, dtype=dtype))

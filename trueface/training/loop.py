@@ -39,7 +39,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from trueface.data.dataset import BatchLoader
+from trueface.data.batch import BatchLoader
 from trueface.data.prefetching import closing
 from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import JobError, UsageError

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 import trueface
-from trueface.data.dataset import ImageSet
 from trueface.data.image_formats import LearnedFormats
 from trueface.data.image_headers import LearnedSizes
+from trueface.data.image_set import ImageSet
 from trueface.data.index import Image
 from trueface.poisoning.poison_record import fingerprint
 from trueface.runtime.files import Json, file_sha256, write_atomic

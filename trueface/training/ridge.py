@@ -26,7 +26,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from trueface.data.dataset import ImageLoader
+from trueface.data.image_set import ImageLoader
+from trueface.data.pass_order import IN_ORDER
 from trueface.data.settings import AugmentationSettings
 from trueface.data.transforms import (
     COPY_KINDS,
@@ -350,7 +351,7 @@ def views_of(
         copies: "corrupted", "varied", "turned", "mirrored", each at most once.
     """
     tested = test_transform(settings)
-    every, seed = images.image_set.images, settings.augment_seed
+    every, seed = images.dataset.images, settings.augment_seed
     transforms: list[Transform] = [tested]
     transforms += [
         ImageCopy(
@@ -361,7 +362,7 @@ def views_of(
         for copy in copies
     ]
     return [
-        replace(images, image_set=images.image_set.with_transform(transform), shuffle_seed=None)
+        replace(images, dataset=images.dataset.with_transform(transform), order=IN_ORDER)
         for transform in transforms
     ]
 
@@ -374,7 +375,7 @@ def rows_of(images: ImageLoader, matrices: Sequence[FeatureMatrix]) -> FeatureRo
         matrices: of each view.
     """
     positions = np.concatenate([matrix.positions for matrix in matrices])
-    labels = np.asarray(images.image_set.labels, dtype=np.int8)[positions]
+    labels = np.asarray(images.dataset.labels, dtype=np.int8)[positions]
     return FeatureRows.from_parts([matrix.features for matrix in matrices], labels, positions)
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import Batch, BatchLoader
+from trueface.data.batch import Batch, BatchLoader
 from trueface.evaluation.cross_entropy import mean_cross_entropy
 from trueface.evaluation.forward import in_order, predict_rows
 from trueface.evaluation.operating_threshold import Calibration, fit_calibration
@@ -91,7 +91,7 @@ def standardise(
         if group.any(flag=watch.stop.is_set()):
             return
         if len(part.batch.labels):
-            features = _features(model, part.batch.images.to(watch.device)).double().cpu()
+            features = _features(model, part.batch.inputs.to(watch.device)).double().cpu()
             sums += torch.stack([features.sum(0), features.square().sum(0)])
             rows += len(features)
     every = group.gather(torch.cat([sums.flatten(), torch.tensor([float(rows)])])[None]).sum(0)

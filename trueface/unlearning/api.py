@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from trueface.data.examples import CostCounter, CountedSource, Examples
+from trueface.data.examples import CostCounter, Examples
 from trueface.evaluation.forward import predict_examples
 from trueface.models.logits import as_multiclass_logits
 from trueface.runtime import memory
@@ -415,4 +415,4 @@ def _device(model: nn.Module) -> str:
 
 
 def _count_reads(samples: Examples, meter: CostCounter) -> Examples:
-    return replace(samples, source=CountedSource(samples.source, meter))
+    return samples.counted(meter.add)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trueface.data.examples import ExampleBatch, Examples, Label
+from trueface.data.batch import Batch
+from trueface.data.examples import Examples, Label
 from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
@@ -15,7 +16,7 @@ from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step
 
-Loss = Callable[[ExampleBatch], Tensor]
+Loss = Callable[[Batch], Tensor]
 ONLY_OTHER = (
     "with two classes, the other label is the true one, so this method only corrected the labels"
 )
@@ -98,7 +99,7 @@ def train_until_forgotten(
     return Result(model=request.model, log=tuple(log), notes=tuple(notes))
 
 
-def batch_cross_entropy(request: Request, batch: ExampleBatch) -> Tensor:
+def batch_cross_entropy(request: Request, batch: Batch) -> Tensor:
     """Return the mean cross entropy of a batch, whose labels are on the device."""
     return cross_entropy(request.logits(batch.inputs), batch.labels)
 
@@ -106,7 +107,7 @@ def batch_cross_entropy(request: Request, batch: ExampleBatch) -> Tensor:
 def descend(
     request: Request,
     descent: Descent,
-    batches: Iterable[ExampleBatch],
+    batches: Iterable[Batch],
     loss: Loss | None = None,
 ) -> float:
     """Take one step for each batch and return the mean loss.

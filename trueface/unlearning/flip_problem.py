@@ -5,35 +5,21 @@ If the backbone stays as it is, the problem covers only the last layer. Its samp
 that layer: features of images, which come from the feature store if they are there.
 """
 
-import hashlib
-import json
 import logging
-import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from trueface.data.dataset import ImageLoader, eval_loader
-from trueface.data.examples import (
-    BATCH_SIZE,
-    CostCounter,
-    CountedSource,
-    Examples,
-    ExampleSource,
-    groups,
-)
+from trueface.data.examples import CostCounter, Examples
+from trueface.data.image_loaders import eval_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.features.bank import Bank, feature_matrix
-from trueface.features.matrix import Cost, FeatureMatrix
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, freeze_backbone
-from trueface.models.inference import FrozenBackbone, fingerprint
+from trueface.models.inference import fingerprint
 from trueface.poisoning import poison_record
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.poisoning.poison_record import PATCH, PoisonRecord
@@ -44,9 +30,9 @@ from trueface.runtime.timer import now
 from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.bank import has_frozen_backbone
 from trueface.training.ridge import views_of
-from trueface.training.settings import LearningSettings
 from trueface.unlearning import problem
 from trueface.unlearning.cache import Cache
+from trueface.unlearning.image_source import feature_source, pixel_source
 from trueface.unlearning.label_noise import find_flipped_labels, score_findings
 from trueface.unlearning.problem import (
     ForgetRetainSets,
@@ -77,105 +63,6 @@ class PoisonedDetector:
     store: FeatureStore | None = None  # of the features of its backbone. None computes them again
     copies: tuple[str, ...] = ()  # of each image that it learned in closed form
     copies_seed: int = 0
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Images of one list: augmented in epochs, as they are tested otherwise."""
-
-    learned: ImageLoader
-    tested: ImageLoader
-
-    @cached_property
-    def identity(self) -> str:
-        """A checksum of the files in their order and of their processing."""
-        settings = self.learned.settings.model_dump(mode="json")
-        description = [
-            [(image.name, *_stamp(image.file)) for image in self.tested.image_set.images],
-            sorted(self.tested.image_set.stamped),
-            {
-                **self.learned.image_set.transform.id.identity,
-                **self.tested.image_set.transform.id.identity,
-                "decode": settings.get("decode"),
-                "seed": settings.get("seed"),  # of the order
-            },
-        ]
-        return hashlib.sha256(json.dumps(description).encode()).hexdigest()
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `examples.ExampleSource`."""
-        if not len(positions):
-            return
-        feed = self.tested if epoch is None else self.learned
-        for batch in feed.iter_positions(positions, epoch or 0, batch_size=batch_size):
-            yield batch.images, batch.indices
-
-
-@dataclass(slots=True)
-class Features:
-    """The inputs of the last layer for images, (B, F), instead of pixels."""
-
-    pixels: Pixels
-    body_sha256: str  # what the features follow from besides the images
-    eval_features: Tensor  # (N, F) as they are tested; rows of images that cannot be read are nan
-    learned: Bank  # as they are augmented
-    settings: LearningSettings
-    watch: RunContext
-    meter: CostCounter
-    held: dict[int, Tensor] = field(default_factory=dict)  # augmented ones that repeat
-    views: tuple[Bank, ...] = ()  # what epochs see in turn, in the place of `learned`
-
-    @property
-    def identity(self) -> str:
-        """The identity of the pixels and of the backbone."""
-        return f"{self.pixels.identity}/{self.body_sha256}"
-
-    @property
-    def period(self) -> int:
-        """After how many epochs features come again; 0: never."""
-        return len(self.views) or self.pixels.learned.image_set.transform.id.period
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Start a pass; see `examples.ExampleSource`."""
-        period = self.period
-        if epoch is not None and period == 0:  # it never repeats
-            if len(positions):
-                before = self.learned.cost
-                for batch in self.learned.iter_positions(positions, epoch, batch_size=batch_size):
-                    before = self._note_saved(before)
-                    yield batch.images, batch.indices
-                if self.watch.stop.is_set():  # the pass may have ended before its first batch
-                    raise JobError(
-                        "stopped. Nothing was written, so the next attempt starts from the beginning."
-                    )
-            return
-        rows = self.eval_features if epoch is None else self._view(epoch % period)
-        readable = ~rows[:, 0].isnan()
-        good = [position for position in positions if readable[position]]
-        size = batch_size or BATCH_SIZE
-        for places in groups(good, epoch, size, self.settings.seed):
-            yield rows[places], places
-
-    def _view(self, number: int) -> Tensor:
-        bank = self.views[number] if self.views else self.learned
-        if bank.is_test:
-            return self.eval_features
-        if number not in self.held:
-            before = bank.cost
-            matrix = bank.full_matrix(number)
-            self._note_saved(before, bank)
-            self.held[number] = _rows(matrix, len(self.eval_features))
-        return self.held[number]
-
-    def _note_saved(self, before: Cost, bank: Bank | None = None) -> Cost:
-        """Count the samples that the store saved since, so that a method costs the same with and without it."""
-        cost = (bank or self.learned).cost
-        self.meter.saved_seconds += cost.saved_s - before.saved_s
-        return cost
 
 
 def make_flip_problem(
@@ -215,16 +102,23 @@ def make_flip_problem(
         views: Sequence[ImageLoader] = (),
         counted: CostCounter = meter,
     ) -> IdentifiedExamples:
-        images, pixels = tested.image_set.images, Pixels(learned, tested)
-        source: ExampleSource = pixels
+        images = tested.dataset.images
+        source = pixel_source(learned, tested, settings)
         if of_head:
-            source = features_of(
-                pixels, detector, settings, watch, meter=counted, store=poisoned.store, views=views
+            source = feature_source(
+                learned,
+                tested,
+                detector,
+                settings,
+                watch,
+                meter=counted,
+                store=poisoned.store,
+                views=views,
             )
         examples = Examples(
             source=source,
             positions=tuple(range(len(images))),
-            trained=learned.image_set.labels,
+            trained=learned.dataset.labels,
             true=tuple(image.label for image in images),
         )
         return IdentifiedExamples.from_source_names(examples, [image.name for image in images])
@@ -294,10 +188,7 @@ def _sets(
     if settings.find:
         meter = problem.meter
         began, made = now(), meter.making_seconds
-        counted = (
-            replace(examples, source=CountedSource(examples.source, meter))
-            for examples in (retain, forget)
-        )
+        counted = (examples.counted(meter.add) for examples in (retain, forget))
         cache = Cache(problem.base.cache, meter)
         findings = find_flipped_labels(
             problem.model, *counted, cache=cache, watch=watch, seed=settings.seed
@@ -371,62 +262,3 @@ def unlearn(
     if reason is not None:
         raise UsageError(reason)
     return problem.unlearn(make_flip_problem(poisoned, settings, watch), watch)
-
-
-def features_of(
-    pixels: Pixels,
-    model: Detector,
-    settings: LearningSettings,
-    watch: RunContext,
-    *,
-    meter: CostCounter,
-    store: FeatureStore | None = None,
-    views: Sequence[ImageLoader] = (),
-) -> Features:
-    """Return the images of `pixels` as features of the model's backbone.
-
-    Args:
-        pixels: the images.
-        model: the owner of the backbone.
-        settings: of the training.
-        watch: device, precision, stop.
-        meter: counts the images that are read, and the time that it takes, or took for the store.
-        store: the feature store of all jobs. None: no store.
-        views: the views that epochs read in turn. (): those of `pixels`.
-
-    Raises:
-        JobError: stopped, or the features are not finite.
-    """
-    began = now()
-    body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
-    matrix = feature_matrix(body, pixels.tested, watch, store=store)
-    meter.cached_samples += len(matrix)
-    meter.cached_seconds += matrix.cost.seconds
-    if matrix.cost.computed:
-        meter.making_seconds += now() - began
-    return Features(
-        pixels=pixels,
-        body_sha256=body.sha256,
-        eval_features=_rows(matrix, len(pixels.tested)),
-        learned=Bank(body, pixels.learned, watch=watch, store=store),
-        views=tuple(Bank(body, view, watch=watch, store=store) for view in views),
-        settings=settings,
-        watch=watch,
-        meter=meter,
-    )
-
-
-def _rows(matrix: FeatureMatrix, count: int) -> Tensor:
-    """Return (count, F) features; rows of images that could not be read are nan."""
-    rows = np.full((count, matrix.features.shape[1]), np.nan, dtype=np.float32)
-    rows[matrix.positions] = matrix.features
-    return torch.from_numpy(rows)
-
-
-def _stamp(file: str) -> tuple[int, int]:
-    """Return size and modification time of a file, since another image may get the same name."""
-    try:
-        status = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
-    except OSError:  # it is read as little as it is stamped
-        return 0, 0
-    return status.st_size, status.st_mtime_ns

@@ -97,7 +97,7 @@ def importances(
     )
     read = 0
     for part in parts:
-        for inputs, labels, positions in shuffle_examples(part).read(
+        for inputs, labels, positions, _ in shuffle_examples(part).read(
             request.watch, batch_size=batch_size
         ):
             logits = request.logits(inputs)

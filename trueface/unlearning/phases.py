@@ -1,10 +1,10 @@
 """Progress after a method's last step: phases, counted in samples that a model reads."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
-from trueface.data.examples import Examples, ExampleSource, Loaded
+from trueface.data.examples import Examples
 from trueface.runtime.progress import RunContext
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Phases:
 
     def count_reads_of(self, examples: Examples) -> Examples:
         """Return examples that advance the phase in which they are read."""
-        return replace(examples, source=_Counted(examples.source, self))
+        return examples.counted(self.add)
 
     def add(self, samples: int) -> None:
         """Count samples that were read; outside of a phase they do not count."""
@@ -60,24 +60,3 @@ class Phases:
         self._read = min(read, self._sizes[self._phase])
         total = self._done + sum(self._sizes.values())
         self._report(step=self._done + self._read, total=total, doing=self._phase)
-
-
-@dataclass(frozen=True, slots=True)
-class _Counted:
-    """A source that advances a phase by every sample that it yields."""
-
-    source: ExampleSource
-    phases: Phases
-
-    @property
-    def identity(self) -> str:
-        """The identity of the wrapped source."""
-        return self.source.identity
-
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[Loaded]:
-        """Start a pass; see `ExampleSource`."""
-        for inputs, places in self.source(positions, epoch=epoch, batch_size=batch_size):
-            yield inputs, places
-            self.phases.add(len(places))

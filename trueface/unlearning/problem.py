@@ -20,7 +20,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from trueface.data.dataset import ExampleLoader
 from trueface.data.examples import CostCounter, Examples, Label, examples
 from trueface.evaluation import forward
 from trueface.evaluation.forward import predict_examples
@@ -229,8 +228,8 @@ def learn_as_trained(
     given = {key: value for key, value in changed.items() if value is not None}
     trained = fit(
         model,
-        ExampleLoader(samples, label),
-        ExampleLoader(validation, "trained", augmented=False),
+        samples.loader(label),
+        validation.loader(augmented=False),
         settings.model_copy(update=given).trainer,
         watch=watch,
     )
@@ -459,7 +458,7 @@ def penultimate(
 
 def _in_memory(samples: Examples, watch: RunContext) -> Examples:
     """Return samples in memory, without augmentation, since they are read many times."""
-    inputs, labels, _ = zip(*samples.read(watch), strict=True)
+    inputs, labels, *_ = zip(*samples.read(watch), strict=True)
     return examples(torch.cat(inputs), torch.cat(labels))
 
 

@@ -347,7 +347,7 @@ def sum_covariances(
     with torch.no_grad(), sums.accumulate_inputs():
         for part in parts:
             for batch in part.read(request.watch):
-                sums.positions = batch.positions
+                sums.positions = batch.indices
                 request.logits(batch.inputs)
     return sums.found
 

@@ -52,7 +52,7 @@ def _rates(case: Case, pictures: Sequence[Image], store: FeatureStore) -> None:
     body, batch = _body(case), case.batch()
 
     def passed() -> int:
-        body(batch.images)
+        body(batch.inputs)
         return len(batch.labels)
 
     card = rate(passed, 0.05 if case.bench.rehearsal else SECONDS)
@@ -101,6 +101,6 @@ def _logits(case: Case, pictures: Sequence[Image], store: FeatureStore) -> None:
         matrix = store.matrix(body, feed, 0, watch=case.watch())
         features = torch.from_numpy(matrix.take(range(len(pictures)))).to(case.bench.device)
         (batch,) = feed.iter_positions(range(len(pictures)), 0, batch_size=len(pictures))
-        plain = model(batch.images.to(case.bench.device))
+        plain = model(batch.inputs.to(case.bench.device))
         far = float((model.forward_head(features) - plain).abs().max())
     case.bench.row("largest difference of a logit, fp32", far, holds=far <= LOGIT, most=LOGIT)

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.bench import Bench
-from trueface.data.dataset import Batch, ImageLoader, eval_loader
+from trueface.data.batch import Batch
+from trueface.data.image_loaders import eval_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.models.detectors import Detector, build_detector
 from trueface.poisoning.loaders import poisoned_train_loader
@@ -92,7 +94,7 @@ class Case:
         shape = (self.batch_size, 3, self.side, self.side)
         pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         labels = torch.arange(self.batch_size).remainder(2).float()[:, None]
-        batch = Batch(images=pixels, labels=labels, indices=torch.arange(self.batch_size))
+        batch = Batch(inputs=pixels, labels=labels, indices=torch.arange(self.batch_size))
         return batch.to(self.bench.device)
 
     def loop(self, feed: Any, epochs: int = 1) -> Loop:

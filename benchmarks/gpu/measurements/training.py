@@ -20,7 +20,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.measurements.images import images
 from benchmarks.gpu.measurements.networks import Case, Repeated, cases
 from benchmarks.lab_training import NETWORKS, Photographs
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate
 from trueface.runtime.timer import now
@@ -160,7 +160,7 @@ def card_testing(case: Case) -> float:
             ),
         ):
             for _ in range(count):
-                model(batch.images)
+                model(batch.inputs)
         return count * len(batch.labels) / (now() - began)
 
     passes(WARM)

@@ -14,7 +14,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.child import first_line
 from benchmarks.gpu.measurements.networks import SIDES, Case, exact_float32, rate
 from benchmarks.gpu.measurements.training import card_alone
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models.detectors import build_detector
 from trueface.runtime.precision import autocast
 
@@ -63,7 +63,7 @@ def _step(model: Any, optimizer: Any, batch: Batch, device: str, precision: str)
     """Take a step without waiting for it."""
     with autocast(device, precision):
         loss = functional.binary_cross_entropy_with_logits(
-            model(batch.images).float(), batch.labels
+            model(batch.inputs).float(), batch.labels
         )
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch

@@ -18,7 +18,7 @@ from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.measurements.networks import Case, Repeated, cases
 from benchmarks.gpu.measurements.training import images_of
 from launcher.gpu.nvml import Nvml
-from trueface.data.dataset import Batch, BatchLoader
+from trueface.data.batch import Batch, BatchLoader
 from trueface.training.objectives.protocol import Logs, Objective
 
 GAP_US = 10.0

@@ -14,8 +14,8 @@ import pytest
 from launcher.api import Json, parse_data
 from tests.trueface.commands import Command
 from tests.trueface.conftest import Tree
-from trueface.data.dataset import eval_loader
 from trueface.data.folders import find_images, paths_in
+from trueface.data.image_loaders import eval_loader
 from trueface.data.index import survey
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint

@@ -208,14 +208,14 @@ def test_reading_stops_on_request(root: Path) -> None:
 def test_training_batches_depend_on_epoch_and_test_batches_keep_file_order() -> None:
     pixels = colours(4, crop=True)
     first, again, other = (
-        torch.cat([images for images, _ in pixels(range(12), epoch=epoch, batch_size=5)])
+        torch.cat([batch.inputs for batch in pixels.examples().batches(epoch=epoch, batch_size=5)])
         for epoch in (0, 0, 1)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    ((still, places),) = pixels([3, 1], epoch=None, batch_size=None)
-    assert places.tolist() == [3, 1]
-    assert torch.equal(still, pixels.images.pixels[[3, 1]])
+    (still,) = pixels.examples([3, 1]).batches()
+    assert still.indices.tolist() == [3, 1]
+    assert torch.equal(still.inputs, pixels.images.pixels[[3, 1]])
 
 
 def test_images_are_mirrored_and_shifted_independently() -> None:

@@ -283,8 +283,9 @@ import numpy as np
 import PIL.Image
 import torch
 from launcher.api import parse_data
-from trueface.data.dataset import ImageSet, batches
+from trueface.data.image_set import ImageSet
 from trueface.data.index import survey
+from trueface.data.loader import Loader
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import test_transform
 
@@ -301,10 +302,13 @@ with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
     settings = TestSettings(data_root=folder, split_path=folder, resize_size=96)
 
     def passes(threads):
-        image_set = ImageSet(images, test_transform(settings), cache_bytes=0)
+        image_set = ImageSet(
+            images, test_transform(settings), cache_bytes=0, num_threads=threads
+        )
+        loader = Loader(dataset=image_set, batch_size=4)
         for epoch in range(2):
-            for batch in batches(image_set, batch_size=4, num_threads=threads, epoch=epoch):
-                yield batch.indices.tolist(), hashlib.sha256(batch.images.numpy()).hexdigest()
+            for batch in loader(epoch):
+                yield batch.indices.tolist(), hashlib.sha256(batch.inputs.numpy()).hexdigest()
 
     json.dump([list(passes(threads)) for threads in (0, 2)], sys.stdout)
 """

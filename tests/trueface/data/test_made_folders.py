@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import TensorDataset
 
-from trueface.data.examples import CostCounter, CountedSource, Examples, examples, examples_of
+from trueface.data.examples import CostCounter, Examples, examples, examples_of
 from trueface.data.made_folders import (
     PerImageRNG,
     digest_of,
@@ -309,7 +309,7 @@ def test_torch_dataset_is_read_unchanged() -> None:
 def test_every_returned_sample_is_counted() -> None:
     meter, some = CostCounter(), examples(INPUTS, LABELS)
     counted = Examples(
-        source=CountedSource(some.source, meter),
+        source=some.source.counted(meter.add),
         positions=some.positions,
         trained=some.trained,
         true=None,

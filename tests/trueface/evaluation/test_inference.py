@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from launcher.api import JobError
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.data.examples import examples
 from trueface.evaluation.forward import predict_examples
 from trueface.evaluation.inference import evaluate

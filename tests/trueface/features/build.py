@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.trueface.conftest import Tree
-from trueface.data.dataset import ImageLoader, eval_loader
+from trueface.data.image_loaders import eval_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.features.matrix import FeatureMatrix
 from trueface.features.store import FeatureStore

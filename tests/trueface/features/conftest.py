@@ -7,7 +7,7 @@ import pytest
 
 from tests.trueface.conftest import Tree
 from tests.trueface.features.build import Counted, body, read, written
-from trueface.data.dataset import ImageLoader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 
 

@@ -22,10 +22,10 @@ from tests.trueface.features.build import (
     store_in,
     written,
 )
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate, evaluate_images
-from trueface.features.bank import Bank
+from trueface.features.bank import FeatureSet
 from trueface.features.matrix import bytes_of
 from trueface.features.store import FeatureStore
 from trueface.poisoning.loaders import poisoned_train_loader
@@ -39,7 +39,7 @@ EPOCHS = 3
 
 
 def bits(batches: Iterator[Batch]) -> list[tuple[list[int], Tensor]]:
-    return [(batch.indices.tolist(), batch.images) for batch in batches]
+    return [(batch.indices.tolist(), batch.inputs) for batch in batches]
 
 
 def same(one: list[tuple[list[int], Tensor]], other: list[tuple[list[int], Tensor]]) -> bool:
@@ -54,29 +54,31 @@ def test_batches_have_same_bits_with_and_without_store(
     images: tuple[Image, ...], folder: Path, more: dict[str, object]
 ) -> None:
     feed = as_learned(images, **more)
-    plain = Bank(body(), feed, watch=RunContext(), views=EPOCHS)
+    plain = FeatureSet(body(), feed, watch=RunContext(), views=EPOCHS)
     filling, reading = (
-        Bank(body(), feed, watch=RunContext(), store=store_in(folder), views=EPOCHS)
+        FeatureSet(body(), feed, watch=RunContext(), store=store_in(folder), views=EPOCHS)
         for _ in range(2)
     )
     for epoch in range(EPOCHS):
-        expected = bits(plain(epoch))
-        assert same(bits(filling(epoch)), expected)
-        assert same(bits(reading(epoch)), expected)
+        expected = bits(plain.loader()(epoch))
+        assert same(bits(filling.loader()(epoch)), expected)
+        assert same(bits(reading.loader()(epoch)), expected)
     assert (filling.cost.read, reading.cost.computed) == (0, 0)
 
 
 def test_resumed_job_gets_same_bits(images: tuple[Image, ...], folder: Path) -> None:
     feed = as_learned(images)
-    plain = Bank(body(), feed, watch=RunContext(), views=EPOCHS)
+    plain = FeatureSet(body(), feed, watch=RunContext(), views=EPOCHS)
     stop = threading.Event()
-    begun = Bank(
+    begun = FeatureSet(
         body(), feed, watch=RunContext(stop=stop), store=store_in(folder), views=EPOCHS,
         progress=lambda _done, _total: stop.set(),
     )  # fmt: skip
-    assert list(begun(1)) == []  # half of a view is stored
-    later = Bank(counted := body(), feed, watch=RunContext(), store=store_in(folder), views=EPOCHS)
-    assert same(bits(later(1)), bits(plain(1)))
+    assert list(begun.loader()(1)) == []  # half of a view is stored
+    later = FeatureSet(
+        counted := body(), feed, watch=RunContext(), store=store_in(folder), views=EPOCHS
+    )
+    assert same(bits(later.loader()(1)), bits(plain.loader()(1)))
     assert counted.seen == COUNT // 2
 
 
@@ -84,11 +86,11 @@ def test_features_of_non_repeating_augmentation_are_computed_once_for_all_jobs(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     feed = as_learned(images)
-    plain = Bank(body(), feed, watch=RunContext())
-    expected = bits(plain.iter_positions([1, 6, 3], 7, batch_size=2))
+    plain = FeatureSet(body(), feed, watch=RunContext())
+    expected = bits(plain.loader().iter_positions([1, 6, 3], 7, batch_size=2))
     for computed in (3, 0):
-        bank = Bank(counted := body(), feed, watch=RunContext(), store=store_in(folder))
-        assert same(bits(bank.iter_positions([1, 6, 3], 7, batch_size=2)), expected)
+        bank = FeatureSet(counted := body(), feed, watch=RunContext(), store=store_in(folder))
+        assert same(bits(bank.loader().iter_positions([1, 6, 3], 7, batch_size=2)), expected)
         assert counted.seen == computed
 
 
@@ -99,10 +101,12 @@ def test_views_beyond_limit_are_computed_in_every_job(
     limit = 2 * bytes_of(COUNT, counted.width)
     for _ in range(2):
         store = store_in(folder, limit)
-        bank = Bank(counted, as_learned(images), watch=RunContext(), store=store, views=EPOCHS)
+        bank = FeatureSet(
+            counted, as_learned(images), watch=RunContext(), store=store, views=EPOCHS
+        )
         assert (bank.views, bank.stored_views) == (EPOCHS, 2)
         for epoch in range(EPOCHS):
-            list(bank(epoch))
+            list(bank.loader()(epoch))
     assert counted.seen == (2 + 1 + 1) * COUNT
     assert "views=3 state=not all stored fitting=2" in caplog.text
 
@@ -111,10 +115,10 @@ def test_next_view_is_computed_while_other_process_computes_first(
     images: tuple[Image, ...], folder: Path
 ) -> None:
     store = store_in(folder)
-    bank = Bank(
+    bank = FeatureSet(
         counted := body(), as_learned(images), watch=RunContext(), store=store, views=EPOCHS
     )
-    list(bank(0))
+    list(bank.loader()(0))
     counted.seen = 0
     (lock,) = folder.glob(f"*{artifact.LOCK}")
     stem = lock.stem
@@ -130,7 +134,7 @@ def test_next_view_is_computed_while_other_process_computes_first(
             raise Waited
         seen_ahead.append(done)
 
-    late = Bank(
+    late = FeatureSet(
         counted,
         as_learned(images),
         watch=RunContext(),
@@ -141,10 +145,10 @@ def test_next_view_is_computed_while_other_process_computes_first(
     with artifact.hold_lock_if_free(lock) as held:
         held.report(1, 9)
         with pytest.raises(Waited):
-            list(late(0))
+            list(late.loader()(0))
     assert counted.seen == (EPOCHS - 1) * COUNT
     assert seen_ahead
-    list(late(1))
+    list(late.loader()(1))
     assert counted.seen == (EPOCHS - 1) * COUNT
 
 

@@ -30,10 +30,12 @@ from tests.trueface.features.build import (
     body,
     model,
     read,
+    settings,
     store_in,
     written,
 )
-from trueface.data.dataset import ImageLoader, eval_loader
+from trueface.data.image_loaders import eval_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.features.folder import ENDING, TEMPORARY, remove, views
 from trueface.features.matrix import bytes_of
@@ -85,7 +87,7 @@ class TestReading:
         for view in range(2):
             matrix = read(folder, frozen, feed, view)
             for batch in feed(view):
-                expected = frozen(batch.images)
+                expected = frozen(batch.inputs)
                 rows = [matrix.rows[at] for at in batch.indices.tolist()]
                 assert torch.equal(torch.from_numpy(matrix.take(rows)), expected)
 
@@ -109,7 +111,7 @@ class TestReading:
             feed = as_tested(images)
             matrix = read(folder, body(), feed)
             assert matrix.positions.tolist() == [0, 1, 2, 4, 6, 7]
-            assert sorted(feed.image_set.bad) == [3, 5]
+            assert sorted(feed.dataset.bad) == [3, 5]
         with pytest.raises(BadImageError):
             passes(as_tested(images, on_bad_image="stop"))
         for image in images:
@@ -149,14 +151,14 @@ class TestIdentity:
                 as_learned,
                 lambda images: replace(
                     as_learned(images),
-                    image_set=eval_loader(images, as_learned(images).settings).image_set,
+                    dataset=eval_loader(images, settings(flip_prob=0.5)).dataset,
                 ),
                 (0, 0), COUNT,
             ),
             # the patch of a backdoor makes another row
             (
                 as_tested,
-                lambda images: eval_loader(images, as_tested(images).settings, stamped=[2]),
+                lambda images: eval_loader(images, settings(), stamped=[2]),
                 (0, 0), 1,
             ),
             # how many views there are changes none of them

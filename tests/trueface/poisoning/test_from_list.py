@@ -11,7 +11,7 @@ from launcher.api import Poison, parse_data
 from tests.trueface.oldfiles import poison_file
 from tests.trueface.training.test_trainer import settings
 from trueface.cli import main
-from trueface.data.dataset import ImageSet
+from trueface.data.image_set import ImageSet
 from trueface.data.index import Image, survey
 from trueface.jobs.previewing import EPOCHS, LABEL, ROWS, write_preview
 from trueface.poisoning.label_flips import choose_flips, read_list
@@ -230,7 +230,7 @@ def root(tree: Tree) -> Path:
 
 def training_image_set(root: Path, **changed: object) -> ImageSet:
     told = settings(resize_size=SIDE, **changed)
-    return poisoned_train_loader(images(root), told, None).image_set
+    return poisoned_train_loader(images(root), told, None).dataset
 
 
 def test_contact_sheet_shows_chosen_images_as_in_first_epochs(root: Path, tmp_path: Path) -> None:

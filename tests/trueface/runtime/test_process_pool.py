@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trueface.data.dataset import WHOLE, Shard
+from trueface.data.loader import WHOLE, Shard
 from trueface.runtime.errors import MachineError
 from trueface.runtime.process_pool import chunks_of, map_chunks
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.data.pass_order import epoch_order
 from trueface.runtime.progress import RunContext
 from trueface.training.cells import subgroup_ids

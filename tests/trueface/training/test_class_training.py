@@ -14,7 +14,6 @@ from torch.optim import SGD
 from launcher.api import JobError
 from tests.trueface.class_toys import colours, settings
 from trueface.data.class_images import ClassPixels
-from trueface.data.dataset import ExampleLoader
 from trueface.models.detectors import Classifier, build_classifier
 from trueface.models.logits import BackboneHeadSplit
 from trueface.models.registry import ClassifierShape
@@ -43,8 +42,8 @@ def fit(
 ) -> TrainingResult:
     return trainer.fit(
         model,
-        ExampleLoader(learned.examples(), "trained", batch_size=chosen.batch_size),
-        ExampleLoader(checked.examples(), "trained", augmented=False),
+        learned.examples().loader(batch_size=chosen.batch_size),
+        checked.examples().loader(augmented=False),
         chosen.trainer,
         watch=watch,
     )
@@ -117,8 +116,8 @@ def test_training_equals_reference_loop_bit_by_bit() -> None:
     model, plain = network(), network()
     trainer.fit(
         model,
-        ExampleLoader(learned.examples(), "trained", batch_size=8),
-        ExampleLoader(colours(2).examples(), "trained", augmented=False),
+        learned.examples().loader(batch_size=8),
+        colours(2).examples().loader(augmented=False),
         replace(chosen.trainer, select="last"),
         watch=RunContext(),
     )
@@ -126,11 +125,11 @@ def test_training_equals_reference_loop_bit_by_bit() -> None:
     step, steps = 0, 2 * 2
     for epoch in range(2):
         plain.train()
-        for images, positions in learned(range(12), epoch=epoch, batch_size=8):
+        for batch in learned.examples().batches(epoch=epoch, batch_size=8):
             for group in optimizer.param_groups:
                 group["lr"] = 0.01 * warmup_cosine(step, steps)
-            labels = torch.tensor([learned.images.labels[position] for position in positions])
-            loss = functional.cross_entropy(plain(images), labels)
+            labels = torch.tensor([learned.images.labels[position] for position in batch.indices])
+            loss = functional.cross_entropy(plain(batch.inputs), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()

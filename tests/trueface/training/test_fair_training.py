@@ -19,8 +19,8 @@ from tests.trueface.training.build_groups import (
 )
 from tests.trueface.training.test_resume import Killed, Mortal, run
 from tests.trueface.training.test_trainer import checkered, same, settings
-from trueface.data.dataset import Batch
-from trueface.features.bank import Bank
+from trueface.data.batch import Batch
+from trueface.features.bank import FeatureSet
 from trueface.runtime.progress import RunContext
 from trueface.training.cells import image_subgroup_ids
 from trueface.training.parts.bank import build_feature_feeds
@@ -117,13 +117,16 @@ def test_cached_features_come_in_same_batches_as_pixels(tree: Tree) -> None:
     images = features.written(tree)
     chosen = features.settings(fair="oversample", num_epochs=2)
     training = features.as_learned(images, fair="oversample", augment_cycle=1)
-    training.image_set.columns["demographic"] = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0])
-    training.image_set.labels = (0, 0, 0, 0, 0, 0, 1, 1)
-    training = replace(training, cells=image_subgroup_ids(training.image_set, "oversample"))
+    training.dataset.columns["demographic"] = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0])
+    training.dataset.labels = (0, 0, 0, 0, 0, 0, 1, 1)
+    training = replace(
+        training,
+        order=training.order._replace(cells=image_subgroup_ids(training.dataset, "oversample")),
+    )
     learned, _ = build_feature_feeds(
         features.model(), training, features.as_tested(images), chosen, RunContext()
     )
-    assert isinstance(learned, Bank)
+    assert isinstance(learned.dataset, FeatureSet)
     for epoch in range(2):
         of_pixels, of_features = list(training(epoch)), list(learned(epoch))
         for pixels, numbers in zip(of_pixels, of_features, strict=True):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from launcher.api import JobError, Json, MachineError
 from tests.trueface.stored_states import assert_almost_equal, put_state
 from tests.trueface.training.test_trainer import checkered, same, settings
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build_detector
 from trueface.runtime import paths, tensor_files

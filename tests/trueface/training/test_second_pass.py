@@ -15,7 +15,7 @@ from torch.optim import SGD
 from launcher.api import JobError
 from tests.trueface.training.test_resume import STATEFUL, interrupt, run
 from tests.trueface.training.test_trainer import checkered, same, settings, slim, state, trained
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models.detectors import Detector, build_detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import UsageError
 from trueface.runtime.progress import RunContext

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Adam
 
 from launcher.api import JobError
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.evaluation.inference import evaluate
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector, build_detector
@@ -248,7 +248,7 @@ def test_training_equals_reference_loop_bit_by_bit() -> None:
     for epoch in range(2):
         plain.train()
         for batch in images(epoch):
-            loss = binary_cross_entropy_with_logits(plain(batch.images), batch.labels)
+            loss = binary_cross_entropy_with_logits(plain(batch.inputs), batch.labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             optimizer.step()

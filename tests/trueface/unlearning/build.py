@@ -144,6 +144,11 @@ def _problem(
     return replace(problem, test=test, fresh=lambda: make(logits, 5))
 
 
+def inputs_of(samples: Examples) -> Tensor:
+    """Return the inputs of samples in memory, also of those in other parts of their dataset."""
+    return torch.cat([batch.inputs for batch in samples.source.tested(0)])
+
+
 def make_request(
     problem: Problem,
     options: Options,

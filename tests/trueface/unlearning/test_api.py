@@ -1,14 +1,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from launcher.api import JobError, UnknownName, UsageError
 from tests.trueface.unlearning.build import (
@@ -20,39 +20,52 @@ from tests.trueface.unlearning.build import (
 )
 from tests.trueface.unlearning.checks import last_metric
 from trueface import unlearning
-from trueface.data.examples import Examples, ExampleSource, examples
+from trueface.data.batch import Batch
+from trueface.data.examples import Examples, examples
+from trueface.data.loader import Dataset, PassRequest
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.registry import METHODS
 
 
 @dataclass
 class Spy:
-    """A source that records the requested samples."""
+    """Records the requested samples."""
 
-    source: ExampleSource
     learned: set[int] = field(default_factory=set)
     read: list[int] = field(default_factory=list)
     torn: set[int] = field(default_factory=set)  # what cannot be read
 
-    @property
-    def identity(self) -> str:
-        return self.source.identity
 
-    def __call__(
-        self, positions: Sequence[int], *, epoch: int | None, batch_size: int | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        positions = [one for one in positions if one not in self.torn]
-        self.read += positions
-        self.learned |= set(positions) if epoch is not None else set()
-        return self.source(positions, epoch=epoch, batch_size=batch_size)
+@dataclass
+class Watched:
+    """A dataset whose requests a spy records."""
+
+    dataset: Dataset
+    spy: Spy
+    augmented: bool
+    rows_per_position = 1
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        positions = [one for one in request.positions if one not in self.spy.torn]
+        self.spy.read += positions
+        self.spy.learned |= set(positions) if self.augmented else set()
+        return self.dataset.load(replace(request, positions=positions))
 
 
 def with_spy(problem: Problem) -> tuple[Problem, Spy]:
-    spy = Spy(problem.forget.source)
+    source, spy = problem.forget.source, Spy()
+    watched = replace(
+        source,
+        learned=replace(source.learned, dataset=Watched(source.learned.dataset, spy, True)),
+        tested=replace(source.tested, dataset=Watched(source.tested.dataset, spy, False)),
+    )
     return replace(
         problem,
-        forget=replace(problem.forget, source=spy),
-        retain=replace(problem.retain, source=spy),
+        forget=replace(problem.forget, source=watched),
+        retain=replace(problem.retain, source=watched),
     ), spy
 
 

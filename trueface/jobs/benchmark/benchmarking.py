@@ -45,8 +45,9 @@ from trueface.benchmark.results import DELTA, CellMeasures, RunResults, evaluate
 from trueface.benchmark.table import Row, row_of, same_value
 from trueface.corruptions.chain import Chain
 from trueface.corruptions.registry import NONE
-from trueface.data.dataset import ImageLoader, eval_loader
 from trueface.data.image_headers import shortcuts_of
+from trueface.data.image_loaders import eval_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
 from trueface.data.vocabulary import BUILT_IN

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from launcher.api import Job, Json
 from trueface.data import class_images
 from trueface.data.class_images import ClassLists, ClassPixels
-from trueface.data.dataset import ExampleLoader
 from trueface.data.vocabulary import class_dataset_type, find_classes
 from trueface.evaluation import forward
 from trueface.jobs.job_data import folder_of
@@ -42,8 +41,8 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
     ) as logged_watch:
         trained = fit(
             model,
-            ExampleLoader(parts["train"], "trained", batch_size=settings.batch_size),
-            ExampleLoader(parts["validation"], "trained", augmented=False),
+            parts["train"].loader(batch_size=settings.batch_size),
+            parts["validation"].loader(augmented=False),
             settings.trainer,
             watch=logged_watch,
             after_epoch=lambda epochs, *_: write_history(paths.history(folder), epochs),

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models.logits import as_multiclass_logits, cross_entropy
 from trueface.training.objectives.protocol import Logs, Objective, logits_of
 from trueface.training.objectives.registry import register_objective
@@ -14,6 +14,6 @@ class CrossEntropy(Objective):
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss and the number of correct images."""
-        logits = as_multiclass_logits(logits_of(model, batch.images))  # (B, K)
+        logits = as_multiclass_logits(logits_of(model, batch.inputs))  # (B, K)
         labels = batch.labels.reshape(-1).long()
         return cross_entropy(logits, labels), {"correct": (logits.argmax(1) == labels).sum()}

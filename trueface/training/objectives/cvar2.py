@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.training.cells import CLASSES, merge_small_groups
 from trueface.training.objectives.daw import DemographicAware
 from trueface.training.objectives.registry import register_objective

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.training.cells import cvar
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, per_sample_bce

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.training.cells import Subgroups, group_sums
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, per_sample_bce

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import FORGERY, Batch
+from trueface.data.batch import Batch
+from trueface.data.image_set import FORGERY
 from trueface.models.architectures.fairnet import MOST_CLASSES, DisentanglingNetwork, FairnetOutputs
 from trueface.models.detectors import Detector
 from trueface.runtime.errors import JobError
@@ -172,13 +173,13 @@ class FairNetLosses(Objective):
             JobError: the model is not a `fairnet`, or the images are features or crops of images.
         """
         network, detector = _network(model)
-        if batch.images.ndim != _IMAGES:
+        if batch.inputs.ndim != _IMAGES:
             raise JobError(
                 "objective: fairnet trains its whole network on whole images. Leave out freeze "
                 "and test_crops."
             )
         labels = (batch.labels.reshape(-1) > 0.5).long()
-        parts = network.forward_parts(detector.normalize_pixels(batch.images))
+        parts = network.forward_parts(detector.normalize_pixels(batch.inputs))
         losses = self._losses(network, parts, batch, labels)
         loss = torch.stack([WEIGHTS[name] * value for name, value in losses.items()]).sum()
         right = ((parts.logit.reshape(-1) > 0).long() == labels).sum()
@@ -207,7 +208,7 @@ class FairNetLosses(Objective):
         }
         pairs = ClassPairs.from_labels(labels)
         if len(pairs.real):
-            images = _in_unit_range(batch.images)
+            images = _in_unit_range(batch.inputs)
             features = parts.shared_features, parts.specific_features
             losses["reconstruction"] = reconstruction(network, parts, images, pairs)
             losses["contrast"] = contrast(*features, types, pairs)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.models.logits import as_multiclass_logits
 from trueface.training.cells import Subgroups
 from trueface.training.config import ObjectiveOptions
@@ -74,7 +74,7 @@ class LabelDistributionMargins(Objective):
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss and the number of correct images."""
-        logits = as_multiclass_logits(logits_of(model, batch.images))  # (B, 2)
+        logits = as_multiclass_logits(logits_of(model, batch.inputs))  # (B, 2)
         labels = batch.labels.reshape(-1).long()
         margins = self._margins.to(logits.device)[self._cells.subgroup_ids_of_batch(batch)]
         loss = margin_losses(logits, labels, margins).mean()

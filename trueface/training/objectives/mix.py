@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Beta
 from torch.nn import functional
 
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.runtime.errors import JobError
 from trueface.training.cells import CLASSES, Subgroups
 from trueface.training.config import ObjectiveOptions
@@ -65,10 +65,10 @@ class SelectiveMixing(Objective):
         partners, share = draw_partners(
             self._cells.subgroup_ids_of_batch(batch), self._cells.groups, self._alpha
         )
-        images = batch.images if batch.images.is_floating_point() else batch.images.float() / 255
+        images = batch.inputs if batch.inputs.is_floating_point() else batch.inputs.float() / 255
         share = share.view(-1, *(1 for _ in images.shape[1:])).to(images.dtype)
         losses, logs = per_sample_bce(
-            model, batch._replace(images=torch.lerp(images[partners], images, share))
+            model, batch._replace(inputs=torch.lerp(images[partners], images, share))
         )
         return losses.mean(), logs
 

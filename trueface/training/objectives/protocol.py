@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.dataset import Batch, ImageSet, labels_and_columns
+from trueface.data.batch import Batch
+from trueface.data.image_set import ImageSet, labels_and_columns
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
 from trueface.training.config import ObjectiveOptions
@@ -28,8 +29,8 @@ class TrainingFacts:
 
     @classmethod
     def from_feed(cls, feed: object) -> "TrainingFacts":
-        """Return the facts of a feed's image set; of a feed that has none, nothing."""
-        images = getattr(feed, "image_set", None)
+        """Return the facts of the images of a feed; of a feed that has none, nothing."""
+        images = getattr(getattr(feed, "dataset", feed), "image_set", None)
         return cls() if images is None else cls.from_image_set(images)
 
     @classmethod
@@ -128,7 +129,7 @@ def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def per_sample_bce(model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
     """Return -log p(label) of each image, (B,), and the number of correct ones."""
-    logits = logits_of(model, batch.images)  # (B, 1)
+    logits = logits_of(model, batch.inputs)  # (B, 1)
     labels = batch.labels.reshape(logits.shape).float()
     losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     return losses.flatten(), {CORRECT: ((logits > 0) == (labels > 0.5)).sum()}

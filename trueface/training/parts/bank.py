@@ -5,15 +5,18 @@ random or has cycles), or if the feature store contains them.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
-from trueface.data.dataset import BatchLoader, ImageLoader, eval_loader
+from trueface.data.image_loaders import eval_loader
+from trueface.data.image_set import ImageLoader, ImageSet
+from trueface.data.loader import Dataset, Loader
 from trueface.data.quality_feed import (
-    ChunkedLoader,
-    QualityLoader,
+    ChunkedSet,
+    QualitySet,
     QualityTransform,
     split_by_quality,
 )
-from trueface.features.bank import BANK_BYTES, Bank, keep_features
+from trueface.features.bank import BANK_BYTES, FeatureSet, keep_features
 from trueface.features.store import FeatureStore
 from trueface.models.checkpoint import add_reference
 from trueface.models.detectors import Detector
@@ -42,11 +45,11 @@ class FeatureCachePart(Part):
 
     def __init__(self, training: TrainingContext) -> None:
         super().__init__(training)
-        self._feeds: tuple[BatchLoader, BatchLoader] | tuple[()] = ()
+        self._feeds: tuple[Loader[Dataset], Loader[Dataset]] | tuple[()] = ()
 
     def feeds(
-        self, learned: BatchLoader, checked: BatchLoader, model: Detector
-    ) -> tuple[BatchLoader, BatchLoader]:
+        self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
+    ) -> tuple[Loader[Dataset], Loader[Dataset]]:
         """Return feeds of features; pixels stay where the body learns.
 
         Raises:
@@ -60,12 +63,15 @@ class FeatureCachePart(Part):
         training = self.training
         if not has_frozen_backbone(training.settings) or training.group.size > 1:
             return learned, checked
-        assert isinstance(learned, ImageLoader)  # no part before this one has replaced it
-        assert isinstance(checked, ImageLoader)
-        self._feeds = banked = build_quality_feeds(
-            model, learned, checked, training.settings, training.watch, store=training.store
+        self._feeds = feeds = build_quality_feeds(
+            model,
+            _images_of(learned),
+            _images_of(checked),
+            training.settings,
+            training.watch,
+            store=training.store,
         )
-        return banked
+        return feeds
 
     def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
         """Write into the checkpoint what later predictions are compared with, as far as it is at hand.
@@ -83,6 +89,12 @@ class FeatureCachePart(Part):
     def facts(self) -> Mapping[str, Json]:
         """Return where the features come from so far; {} of pixels."""
         return {"features": feature_facts(*self._feeds)}
+
+
+def _images_of(loader: Loader[Dataset]) -> ImageLoader:
+    """Return the loader itself, which no part before this one has replaced."""
+    assert isinstance(loader.dataset, ImageSet)
+    return cast(ImageLoader, loader)
 
 
 @register_part("features", chosen_by=("features",))
@@ -108,7 +120,7 @@ def build_feature_feeds(
     *,
     limit_bytes: int = BANK_BYTES,
     store: FeatureStore | None = None,
-) -> tuple[Bank, Bank]:
+) -> tuple[Loader[FeatureSet], Loader[FeatureSet]]:
     """Return both loaders of a training that `has_frozen_backbone`, of features for pixels.
 
     They share one backbone and one limit. Validation, which always repeats, is cached first. A stop
@@ -126,7 +138,7 @@ def build_feature_feeds(
     (learned,), tested = _build_feeds(
         model, [training], validation, settings, watch, limit_bytes, store
     )
-    return learned, tested
+    return learned.loader(), tested.loader()
 
 
 def build_quality_feeds(
@@ -138,19 +150,24 @@ def build_quality_feeds(
     *,
     limit_bytes: int = BANK_BYTES,
     store: FeatureStore | None = None,
-) -> tuple[BatchLoader, Bank]:
-    """Return the same feeds; where images come in all qualities at once, each of these has a bank of its own.
+) -> tuple[Loader[Dataset], Loader[FeatureSet]]:
+    """Return the same feeds; if images come in all qualities at once, each has its own features.
 
     So trainings in some of the same qualities share their features. Args are those of
     `build_feature_feeds`.
     """
-    transform = training.image_set.transform
+    transform = training.dataset.transform
     is_paired = isinstance(transform, QualityTransform) and transform.form == "paired"
     parts = split_by_quality(training) if is_paired else [training]
     learned, tested = _build_feeds(model, parts, validation, settings, watch, limit_bytes, store)
     if is_paired:
-        return ChunkedLoader(learned, training.image_set, watch.stop.is_set), tested
-    return learned[0], tested
+        chunked = Loader(
+            dataset=ChunkedSet(learned, training.dataset, watch.stop.is_set),
+            batch_size=training.batch_size,
+            order=training.order,
+        )
+        return chunked, tested.loader()
+    return learned[0].loader(), tested.loader()
 
 
 def _build_feeds(
@@ -161,14 +178,14 @@ def _build_feeds(
     watch: RunContext,
     limit_bytes: int,
     store: FeatureStore | None,
-) -> tuple[list[Bank], Bank]:
+) -> tuple[list[FeatureSet], FeatureSet]:
     body = FrozenBackbone(model, device=watch.device, precision=settings.precision)
-    tested = Bank(
+    tested = FeatureSet(
         body, validation, watch=watch, limit_bytes=limit_bytes, store=store, finishes=True
     )
     left_bytes = (limit_bytes - tested.held_bytes) // len(parts)
     learned = [
-        Bank(
+        FeatureSet(
             body, part, watch=watch, limit_bytes=left_bytes, store=store, views=settings.num_epochs
         )
         for part in parts
@@ -176,23 +193,24 @@ def _build_feeds(
     return learned, tested
 
 
-def distance_of(learned: BatchLoader, checked: BatchLoader) -> FeatureDistance | None:
+def distance_of(learned: Loader[Dataset], checked: Loader[Dataset]) -> FeatureDistance | None:
     """Return where the features of a training lie, of all its qualities; None where there are none."""
-    banks_of_both = [bank for bank in (checked, *parts_of(learned)) if isinstance(bank, Bank)]
-    views = [view for bank in banks_of_both if (view := bank.matrix(0)) is not None]
+    of_both = (*parts_of(checked), *parts_of(learned))
+    features = [each for each in of_both if isinstance(each, FeatureSet)]
+    views = [view for each in features if (view := each.matrix(0)) is not None]
     if len(views) < 1 + len(parts_of(learned)):
         return None
     validation, *training = (view.features for view in views)
     return FeatureDistance.from_features(training, [validation])
 
 
-def feature_facts(*feeds: BatchLoader) -> dict[str, Json]:
+def feature_facts(*feeds: Loader[Dataset]) -> dict[str, Json]:
     """Return where the features of a training come from so far, for the provenance.
 
     Args:
         feeds: training and validation; {} where they hold pixels.
     """
-    banked = [part for feed in feeds for part in parts_of(feed) if isinstance(part, Bank)]
+    banked = [part for feed in feeds for part in parts_of(feed) if isinstance(part, FeatureSet)]
     if not banked:
         return {}
     learned = banked[0]
@@ -207,8 +225,9 @@ def feature_facts(*feeds: BatchLoader) -> dict[str, Json]:
     }
 
 
-def parts_of(feed: BatchLoader) -> Sequence[BatchLoader]:
-    """Return the feeds that one is made of: a training in several qualities has one of each."""
-    if isinstance(feed, ChunkedLoader):
-        return feed.feeds
-    return (feed.images,) if isinstance(feed, QualityLoader) else (feed,)
+def parts_of(feed: Loader[Dataset]) -> Sequence[Dataset]:
+    """Return the datasets that a feed consists of: in several qualities one of each."""
+    dataset = feed.dataset
+    if isinstance(dataset, ChunkedSet):
+        return dataset.parts
+    return (dataset.images,) if isinstance(dataset, QualitySet) else (dataset,)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trueface.data.dataset import eval_loader
+from trueface.data.image_loaders import eval_loader
 from trueface.data.index import Image
 from trueface.models.detectors import Detector
 from trueface.models.head import RidgeHead

@@ -15,7 +15,7 @@ from trueface.data.attribute_table import (
     sorted_group_names,
 )
 from trueface.data.attributes import Attributes, attribute_files, paths_below
-from trueface.data.dataset import ImageLoader, ImageSet
+from trueface.data.image_set import ImageLoader, ImageSet
 from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
@@ -46,9 +46,10 @@ class GroupColumns(Part):
         settings, root = self.training.settings, self.training.place.data_root
         files = attribute_files(settings.attributes, self.training.path)
         known = Attributes(files, root) if files else None
-        sets = learned.image_set, checked.image_set
+        sets = learned.dataset, checked.dataset
         self._facts = attach_group_columns(known, settings, root, *sets, settings.columns_read)
-        return replace(learned, cells=_cells(learned.image_set, settings)), checked
+        cells = _cells(learned.dataset, settings)
+        return replace(learned, order=learned.order._replace(cells=cells)), checked
 
     def facts(self) -> Mapping[str, Json]:
         """Return digests of the tables, and how many images each group has."""

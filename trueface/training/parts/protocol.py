@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.dataset import BatchLoader, ImageLoader
+from trueface.data.image_set import ImageLoader
+from trueface.data.loader import Dataset, Loader
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
@@ -54,8 +55,8 @@ class Part:
         return learned, checked
 
     def feeds(
-        self, learned: BatchLoader, checked: BatchLoader, model: Detector
-    ) -> tuple[BatchLoader, BatchLoader]:
+        self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
+    ) -> tuple[Loader[Dataset], Loader[Dataset]]:
         """Return what the model, which is there now, reads by steps in the place of the images."""
         del model
         return learned, checked

@@ -4,13 +4,15 @@ See `training.collaboration` for the agreement of features between qualities.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from trueface.data.dataset import BatchLoader, ImageLoader
+from trueface.data.image_set import ImageLoader, ImageSet
+from trueface.data.loader import Dataset, Loader
 from trueface.data.qualities import QualityList
-from trueface.data.quality_feed import ChunkedLoader, QualityLoader, qualities_of, with_qualities
-from trueface.features.bank import Bank
+from trueface.data.quality_feed import ChunkedSet, QualitySet, qualities_of, with_qualities
+from trueface.features.bank import FeatureSet
 from trueface.models.detectors import Detector
 from trueface.runtime.files import Json, file_sha256
 from trueface.training.collaboration import CollaborationObjective
@@ -42,8 +44,8 @@ class Qualities(Part):
         return in_qualities(learned, self.training.settings, self.training.path), checked
 
     def feeds(
-        self, learned: BatchLoader, checked: BatchLoader, model: Detector
-    ) -> tuple[BatchLoader, BatchLoader]:
+        self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
+    ) -> tuple[Loader[Dataset], Loader[Dataset]]:
         """Return a feed with a row for each quality of an image."""
         del model
         return rows_of(learned, self.training.settings), checked
@@ -91,13 +93,15 @@ def in_qualities(
     partners = None
     if settings.quality_list:
         partners = QualityList.read(path(settings.quality_list))
-    qualities = qualities_of(settings.quality_names, images.image_set.images, partners)
+    qualities = qualities_of(settings.quality_names, images.dataset.images, partners)
     return with_qualities(images, qualities, settings.quality_batch)
 
 
-def rows_of(images: BatchLoader, settings: TrainSettings) -> BatchLoader:
+def rows_of(images: Loader[Dataset], settings: TrainSettings) -> Loader[Dataset]:
     """Return the batches of images `in_qualities`, or of their features: a row for each quality."""
-    if not settings.quality_names or isinstance(images, ChunkedLoader):
+    dataset = images.dataset
+    if not settings.quality_names or isinstance(dataset, ChunkedSet):
         return images
-    assert isinstance(images, ImageLoader | Bank)
-    return QualityLoader(images, images.image_set, settings.quality_batch)
+    assert isinstance(dataset, ImageSet | FeatureSet)
+    rows = QualitySet(dataset, dataset.image_set, settings.quality_batch)
+    return replace(images, dataset=rows)

@@ -26,7 +26,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.examples import ExampleBatch, Examples
+from trueface.data.batch import Batch
+from trueface.data.examples import Examples
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.runtime.precision import autocast
@@ -118,7 +119,7 @@ def nearest(request: Request, bound: float) -> Examples:
     # a separate pass: one batch does not bound the values of the others
     within = range_of(to_unit_float(batch.inputs) for batch in request.forget.read(request.watch))
     nearest_class: dict[int, int] = {}
-    for inputs, labels, positions in request.forget.read(request.watch):
+    for inputs, labels, positions, _ in request.forget.read(request.watch):
         slope, eps = untargeted_gradient(request.logits, labels), bound * within.width
         attacked = pgd_linf(slope, to_unit_float(inputs), eps=eps, steps=1, within=within)
         with torch.no_grad():
@@ -139,7 +140,7 @@ def _row(split: BackboneHeadSplit, classes: int, seed: int, device: str) -> nn.P
     return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(device))
 
 
-def _loss(request: Request, split: BackboneHeadSplit, row: Tensor, batch: ExampleBatch) -> Tensor:
+def _loss(request: Request, split: BackboneHeadSplit, row: Tensor, batch: Batch) -> Tensor:
     """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
     with autocast(request.watch.device, request.watch.precision):
         features = split.features(batch.inputs.to(request.watch.device))  # (B, F)

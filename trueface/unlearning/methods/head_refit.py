@@ -127,9 +127,9 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
     # the one view of a layer that learned no copies is what a test sees
     for view in range(views) if views > 1 else (None,):
         loaded = []
-        for inputs, places in examples.source(examples.positions, epoch=view, batch_size=None):
+        for batch in examples.batches(epoch=view):
             request.raise_if_stopped()
-            loaded.append((_raw(request, head, inputs), places.numpy()))
+            loaded.append((_raw(request, head, batch.inputs), batch.indices.numpy()))
         if not loaded:
             raise JobError(f"none of the {len(examples)} samples could be read")
         features, places_read = (np.concatenate(column) for column in zip(*loaded, strict=True))

@@ -104,7 +104,7 @@ def instance_wise(request: Request) -> Result:
 
 def _read(request: Request, forget: Examples) -> Pair:
     """Return the instances, on the device."""
-    inputs, labels, _ = zip(*forget.read(request.watch), strict=True)
+    inputs, labels, *_ = zip(*forget.read(request.watch), strict=True)
     return to_unit_float(torch.cat(inputs)), torch.cat(labels)
 
 

@@ -175,7 +175,7 @@ def _read(request: Request, forget: Examples) -> ForgetFeatureSet:
             features.append(split.features(batch.inputs))
         ends.append(torch.stack(torch.aminmax(to_unit_float(batch.inputs))))
         labels.append(batch.labels)
-        positions += batch.positions.tolist()
+        positions += batch.indices.tolist()
     places = {position: place for place, position in enumerate(forget.positions)}
     return ForgetFeatureSet(
         features=torch.cat(features),
@@ -224,7 +224,7 @@ def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iter
     """Yield the inputs of rows `kept`, read once more, with their attack through the model."""
     rows = dict(zip(forget.examples.positions, range(len(forget.labels)), strict=True))
     correct, size = forget.examples.subset(kept.tolist()), request.own(LauOptions).batch_size
-    for inputs, labels, positions in correct.read(request.watch, batch_size=size):
+    for inputs, labels, positions, _ in correct.read(request.watch, batch_size=size):
         spot = AttackStart(to_unit_float(inputs), forget.within.width, forget.within)
         of_batch = torch.tensor([rows[int(place)] for place in positions], device=labels.device)
         yield AttackBatch(of_batch, spot, labels, untargeted_gradient(request.logits, labels))

@@ -99,7 +99,7 @@ def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
     latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
     losses: list[float] = []
     size = options.batch_size
-    for inputs, labels, _ in request.forget.read(request.watch, epoch=epoch, batch_size=size):
+    for inputs, labels, *_ in request.forget.read(request.watch, epoch=epoch, batch_size=size):
         logits = request.logits(inputs)
         latest.extend((logits.argmax(1) == labels).tolist())
         if losses and len(latest) == latest.maxlen and sum(latest) <= target * len(latest):

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from trueface.data.examples import ExampleBatch
+from trueface.data.batch import Batch
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import batch_cross_entropy, finetune_on
@@ -57,7 +57,7 @@ def npo(request: Request) -> Result:
     before = copy.deepcopy(request.model).eval().requires_grad_(False)
     with closing(_endless(request)) as held:
 
-        def loss(batch: ExampleBatch) -> Tensor:
+        def loss(batch: Batch) -> Tensor:
             with torch.no_grad():
                 reference = request.logits(batch.inputs, before)
             left = preference(request.logits(batch.inputs), reference, batch.labels, options.beta)
@@ -79,7 +79,7 @@ def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -
     return (2 / beta) * functional.softplus(beta * (begun - lost)).mean()
 
 
-def _endless(request: Request) -> Generator[ExampleBatch]:
+def _endless(request: Request) -> Generator[Batch]:
     """Yield batches of the retain set, pass after pass; none if it must not be read."""
     options, retain = request.own(NpoOptions), request.retain
     if retain is None or options.retain_weight == 0:

@@ -464,7 +464,7 @@ def _epoch(
     batches = request.forget.read(
         request.watch, sort, epoch=epoch, batch_size=size, what="samples to forget"
     )
-    for inputs, labels, _ in batches:
+    for inputs, labels, *_ in batches:
         logits = request.logits(inputs)
         loss = cross_entropy(logits, labels) if relabel else loss_of(logits, labels, rule, options)
         descent.gradient(loss)

@@ -30,7 +30,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trueface.data.examples import ExampleBatch, Examples
+from trueface.data.batch import Batch
+from trueface.data.examples import Examples
 from trueface.evaluation.forward import predict_examples
 from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
@@ -146,7 +147,7 @@ def nearest(checkpoints: list[StudentCheckpoint], reference: float) -> StudentCh
     )
 
 
-def _max_step_loss(request: Request, teacher: nn.Module, batch: ExampleBatch) -> Tensor:
+def _max_step_loss(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
     logits = request.logits(batch.inputs)
     apart = _teacher_divergence(request, teacher, batch, logits)
     if float(apart.detach()) < APART:
@@ -154,7 +155,7 @@ def _max_step_loss(request: Request, teacher: nn.Module, batch: ExampleBatch) ->
     return -apart
 
 
-def _min_step_loss(request: Request, teacher: nn.Module, batch: ExampleBatch) -> Tensor:
+def _min_step_loss(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
     options, logits = request.own(ScrubOptions), request.logits(batch.inputs)
     loss = options.gamma * cross_entropy(logits, batch.labels)
     if options.alpha == 0:  # the teacher need not be asked
@@ -163,7 +164,7 @@ def _min_step_loss(request: Request, teacher: nn.Module, batch: ExampleBatch) ->
 
 
 def _teacher_divergence(
-    request: Request, teacher: nn.Module, batch: ExampleBatch, student: Tensor
+    request: Request, teacher: nn.Module, batch: Batch, student: Tensor
 ) -> Tensor:
     with torch.no_grad():
         target = request.logits(batch.inputs, teacher)

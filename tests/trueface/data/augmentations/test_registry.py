@@ -17,10 +17,12 @@ import trueface
 from tests.trueface.data.forging.build import a_face
 from tests.trueface.features.build import body, settings, store_in
 from trueface.data.augmentations.registry import ALLOWED, extended, register_augmentation
-from trueface.data.dataset import Batch, ImageLoader, train_loader
+from trueface.data.batch import Batch
+from trueface.data.image_loaders import train_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.data.settings import AugmentationSettings
-from trueface.features.bank import Bank
+from trueface.features.bank import FeatureSet
 from trueface.runtime.declarations import read_folder
 from trueface.runtime.errors import DeclarationError
 from trueface.runtime.progress import RunContext
@@ -62,13 +64,13 @@ light = "torch" not in sys.modules
 
 import torch
 from trueface.data.index import Image
-from trueface.data.dataset import eval_loader, train_loader
+from trueface.data.image_loaders import eval_loader, train_loader
 from trueface.models.detectors import build_detector
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
 from trueface.training.parts.bank import build_feature_feeds
 from trueface.training.settings import TrainSettings
-from trueface.unlearning.flip_problem import Pixels
+from trueface.unlearning.image_source import pixel_source
 
 images = [Image(path, path, 0, "FFHQ", "pre") for path in sys.argv[1:]]
 model = build_detector("slim18", weights="none", seed=1)
@@ -84,19 +86,19 @@ for name, given in {
         flip_prob=0, freeze=True, **given,
     )
     training, validation = train_loader(images, settings), eval_loader(images, settings)
-    pixels = Pixels(training, validation)
+    pixels = pixel_source(training, validation, settings)
     try:
-        shown = [next(iter(training.iter_positions([0], epoch))).images for epoch in range(8)]
+        shown = [next(iter(training.iter_positions([0], epoch))).inputs for epoch in range(8)]
     except JobError as error:
         facts[name] = str(error)
         continue
-    plain = next(iter(validation.iter_positions([0], 0))).images
+    plain = next(iter(validation.iter_positions([0], 0))).inputs
     learned, _ = build_feature_feeds(model, training, validation, settings, RunContext())
-    transform_id = training.image_set.transform.id
+    transform_id = training.dataset.transform.id
     facts[name] = {
         "added": [int((each.int() - plain.int()).max()) for each in shown],
         "identity": pixels.identity, "period": transform_id.period,
-        "is_test": transform_id.is_test, "held": learned.held_bytes > 0,
+        "is_test": transform_id.is_test, "held": learned.dataset.held_bytes > 0,
         "code": [root for root in roots_of(kind, settings.model_dump()) if "toy" in root],
     }
 json.dump(facts, sys.stdout)
@@ -207,7 +209,7 @@ def outputs_by_position(batches: Iterator[Batch]) -> dict[int, tuple[float, torc
         int(position): (float(label), pixels)
         for batch in batches
         for position, label, pixels in zip(
-            batch.indices, batch.labels.squeeze(1), batch.images, strict=True
+            batch.indices, batch.labels.squeeze(1), batch.inputs, strict=True
         )
     }
 
@@ -225,7 +227,7 @@ def test_half_of_real_images_become_fakes_and_others_in_next_epoch(
         turned.append(frozenset(position for position in range(COUNT) if labels[position] == 1))
     assert 0.3 < sum(map(len, turned)) / (6 * COUNT) < 0.7
     assert len(set(turned)) > 3
-    assert feed.image_set.labels == (0,) * COUNT + (1,) * COUNT  # what the images are
+    assert feed.dataset.labels == (0,) * COUNT + (1,) * COUNT  # what the images are
 
 
 def test_self_blended_image_differs_in_its_centre_if_labelled_fake(
@@ -261,7 +263,7 @@ def test_shared_images_are_not_self_blended(images: tuple[Image, ...]) -> None:
 
 
 def test_images_equal_test_images_if_none_becomes_fake(images: tuple[Image, ...]) -> None:
-    plain, blended = (training_loader(images, sbi=p).image_set.transform.id for p in (0.0, 0.5))
+    plain, blended = (training_loader(images, sbi=p).dataset.transform.id for p in (0.0, 0.5))
     assert plain.is_test
     assert plain.period == 1
     assert blended.identity["sbi"] == 0.5
@@ -274,16 +276,16 @@ def test_features_of_frozen_backbone_have_labels_of_their_view(
     images: tuple[Image, ...], tmp_path: Path, cycle: int
 ) -> None:
     feed = training_loader(images, augment_cycle=cycle)
-    plain = Bank(body(), feed, watch=RunContext(), views=4)
+    plain = FeatureSet(body(), feed, watch=RunContext(), views=4)
     filling, reading = (
-        Bank(body(), feed, watch=RunContext(), store=store_in(tmp_path / "store"), views=4)
+        FeatureSet(body(), feed, watch=RunContext(), store=store_in(tmp_path / "store"), views=4)
         for _ in range(2)
     )
     for epoch in range(4):
         pixels = {
             position: label for position, (label, _) in outputs_by_position(feed(epoch)).items()
         }
-        made = [outputs_by_position(bank(epoch)) for bank in (plain, filling, reading)]
+        made = [outputs_by_position(bank.loader()(epoch)) for bank in (plain, filling, reading)]
         for features in made:
             assert {position: label for position, (label, _) in features.items()} == pixels
             for position, (_, row) in features.items():
@@ -294,18 +296,18 @@ def test_forgery_column_reports_self_blended_images(
     images: tuple[Image, ...],
 ) -> None:
     feed = training_loader(images)
-    feed.image_set.columns["forgery"] = torch.tensor([0] * COUNT + [4] * COUNT)
+    feed.dataset.columns["forgery"] = torch.tensor([0] * COUNT + [4] * COUNT)
     for batch in feed(0):
         for position, label, number in zip(
             batch.indices, batch.labels, batch.columns["forgery"], strict=True
         ):
             assert number == (4 if position >= COUNT else float(label))
-    assert feed.image_set.columns["forgery"][:COUNT].sum() == 0
+    assert feed.dataset.columns["forgery"][:COUNT].sum() == 0
 
 
 def test_objectives_count_images_as_shown_in_an_epoch(images: tuple[Image, ...]) -> None:
     # reals alone, and all become fakes
-    image_set = training_loader(images[:COUNT], sbi=1.0).image_set
+    image_set = training_loader(images[:COUNT], sbi=1.0).dataset
     image_set.attach_column("demographic", [0, 1] * (COUNT // 2), ("men", "women"))
     cells = Subgroups.from_training_facts(TrainingFacts.from_image_set(image_set), "reweight")
     assert cells.counts.tolist() == [0, 0, COUNT // 2, COUNT // 2]

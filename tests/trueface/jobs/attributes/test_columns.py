@@ -14,9 +14,11 @@ from launcher.api import Job, JobError
 from tests.trueface.features.build import body
 from tests.trueface.jobs.build import SIDE, a_job, write_images, write_lists
 from trueface.data.attributes import Attributes
-from trueface.data.dataset import ImageLoader, Shard, eval_loader, train_loader
+from trueface.data.image_loaders import eval_loader, train_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import survey
-from trueface.features.bank import Bank
+from trueface.data.loader import Shard
+from trueface.features.bank import FeatureSet
 from trueface.jobs import testing
 from trueface.jobs import training as training_job
 from trueface.runtime import paths
@@ -63,7 +65,7 @@ def feeds(lab: Path) -> Feeds:
     def make(needed: tuple[str, ...] = BOTH, **settings: Any) -> tuple[ImageLoader, ImageLoader]:
         chosen = TrainSettings.model_validate({**SETTINGS, **settings})
         made = train_loader(images[: 4 * EACH], chosen), eval_loader(images[4 * EACH :], chosen)
-        image_sets = made[0].image_set, made[1].image_set
+        image_sets = made[0].dataset, made[1].dataset
         attach_group_columns(known, chosen, lab / "data", *image_sets, needed)
         return made
 
@@ -72,12 +74,12 @@ def feeds(lab: Path) -> Feeds:
 
 def test_batches_of_both_passes_contain_groups_and_forgeries(feeds: Feeds) -> None:
     for feed in feeds():
-        names = feed.image_set.column_names
+        names = feed.dataset.column_names
         assert names["demographic"] == GROUPS
         assert names["forgery"] == ("0", "1", "2")
         for batch in feed(0):
             for at, position in enumerate(batch.indices.tolist()):
-                image = feed.image_set.images[position]
+                image = feed.dataset.images[position]
                 group = GROUPS[int(batch.column("demographic")[at])]
                 assert group == GROUPS[int(image.key[-1]) % 2]
                 assert int(batch.column("forgery")[at]) == 2 * image.label
@@ -91,7 +93,7 @@ def test_feature_batches_and_batch_shards_contain_groups_and_forgeries(feeds: Fe
         for batch in training(0)
         for position, group in zip(batch.indices, batch.column("demographic"), strict=True)
     }
-    bank = Bank(body(), training, watch=RunContext(), views=1)
+    bank = FeatureSet(body(), training, watch=RunContext(), views=1).loader()
     shard = replace(training, shard=Shard(rank=1, size=2))
     for feed in (bank, bank, shard):
         for batch in feed(0):
@@ -101,9 +103,9 @@ def test_feature_batches_and_batch_shards_contain_groups_and_forgeries(feeds: Fe
 
 def test_plain_training_gets_groups_if_available_and_no_forgeries(feeds: Feeds) -> None:
     training, validation = feeds(())
-    assert set(training.image_set.columns) == set(validation.image_set.columns) == {"demographic"}
+    assert set(training.dataset.columns) == set(validation.dataset.columns) == {"demographic"}
     training, _ = feeds((), groups_by="race")
-    assert training.image_set.column_names["demographic"] == ("black", "white")
+    assert training.dataset.column_names["demographic"] == ("black", "white")
 
 
 def test_images_without_table_row_belong_to_last_group(lab: Path, feeds: Feeds) -> None:
@@ -114,7 +116,7 @@ def test_images_without_table_row_belong_to_last_group(lab: Path, feeds: Feeds) 
     settings = TrainSettings.model_validate({**SETTINGS, "missing_attributes": "skip"})
     images = survey(lab / "data", parse_data("gan2:pre")).images
     known = Attributes([file], lab / "data")
-    sets = eval_loader(images, settings).image_set, eval_loader(images, settings).image_set
+    sets = eval_loader(images, settings).dataset, eval_loader(images, settings).dataset
     facts = attach_group_columns(known, settings, lab / "data", *sets, BOTH)
     assert sets[0].column_names["demographic"] == (*GROUPS, "unknown")
     assert sets[0].columns["demographic"][:4].tolist() == [0, 2, 0, 1]
@@ -129,7 +131,7 @@ def test_images_without_table_row_belong_to_last_group(lab: Path, feeds: Feeds) 
 def test_objective_that_needs_groups_fails_without_attribute_table(feeds: Feeds) -> None:
     training, validation = feeds(())
     settings = TrainSettings.model_validate({**SETTINGS, "attributes": ""})
-    image_sets = training.image_set, validation.image_set
+    image_sets = training.dataset, validation.dataset
     assert attach_group_columns(None, settings, Path("data"), *image_sets, ()) == {}
     with pytest.raises(JobError, match="needs the demographic and forgery of each image"):
         attach_group_columns(None, settings, Path("data"), *image_sets, BOTH)

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from launcher.api import Job, JobError, Json
-from trueface.data.dataset import Batch, Shard
+from trueface.data.batch import Batch
+from trueface.data.loader import Shard
 from trueface.models.detectors import build_detector
 from trueface.runtime.progress import RunContext
 from trueface.training.config import TrainerConfig
@@ -95,7 +96,7 @@ class Perturbed(Objective):
         self, model: nn.Module, batch: Batch
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor | float]]:
         first, logs = self.inner.training_step(model, batch)
-        mirrored = batch._replace(images=batch.images.flip(-1))
+        mirrored = batch._replace(inputs=batch.inputs.flip(-1))
         second, _ = self.inner.training_step(model, mirrored)
         return (first + second) / 2, logs
 

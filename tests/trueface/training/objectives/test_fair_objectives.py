@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.training.build_groups import Flat, a_set, facts_of
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.training.cells import cvar
 from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.ldam import ldam_loss, ldam_margins

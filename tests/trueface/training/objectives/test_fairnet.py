@@ -17,7 +17,7 @@ from torch.nn import functional
 from launcher.api import JobError, Json
 from tests.trueface.training.test_resume import Killed, Mortal
 from tests.trueface.training.test_trainer import same, settings, slim
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.data.pass_order import epoch_order
 from trueface.jobs.refusals import check_fairness
 from trueface.models.architectures.fairnet import DisentanglingNetwork
@@ -100,7 +100,7 @@ def test_loss_is_weighted_sum_of_its_six_terms(model: Detector) -> None:
     torch.testing.assert_close(loss.detach(), total)
     with torch.no_grad():
         assert isinstance(model.network, DisentanglingNetwork)
-        parts = model.network.forward_parts(model.normalize_pixels(batch().images))
+        parts = model.network.forward_parts(model.normalize_pixels(batch().inputs))
         each = functional.cross_entropy(parts.fused, LABELS.long(), reduction="none")
         margins = ldam_margins(torch.tensor([2, 4, 2]))
         groups, types = COLUMNS["demographic"], COLUMNS["forgery"]
@@ -139,7 +139,7 @@ def test_other_networks_features_and_images_without_groups_are_refused(model: De
     with pytest.raises(JobError, match=r"needs model fairnet.* got model slim18"):
         objective.training_step(slim(), batch())
     with pytest.raises(JobError, match="Leave out freeze"):
-        objective.training_step(model, batch()._replace(images=torch.zeros(8, 128)))
+        objective.training_step(model, batch()._replace(inputs=torch.zeros(8, 128)))
     with pytest.raises(JobError, match=r"but forgery is missing\. Name CSV files"):
         make_objective("fairnet").prepare(
             TrainingFacts(labels=LABELS, columns={"demographic": COLUMNS["demographic"]}),

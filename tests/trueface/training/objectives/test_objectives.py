@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.training.test_trainer import Pixels, checkered, settings, slim
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.runtime.progress import RunContext
 from trueface.training.objectives.protocol import Logs, Objective
 from trueface.training.objectives.registry import make_objective

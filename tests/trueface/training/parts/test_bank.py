@@ -13,10 +13,12 @@ from torch.nn import functional
 
 from launcher.api import JobError
 from tests.trueface.conftest import Tree
-from trueface.data.dataset import Batch, ImageLoader, eval_loader
+from trueface.data.batch import Batch
+from trueface.data.image_loaders import eval_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate
-from trueface.features.bank import Bank, feature_matrix, write_features
+from trueface.features.bank import FeatureSet, feature_matrix, write_features
 from trueface.models.detectors import Detector, build_detector, freeze_backbone, set_train_mode
 from trueface.models.inference import FrozenBackbone
 from trueface.poisoning.loaders import poisoned_train_loader
@@ -82,12 +84,12 @@ class Counted(FrozenBackbone):
 def assert_equal_batches(one: Batch, other: Batch) -> None:
     assert torch.equal(one.indices, other.indices)
     assert torch.equal(one.labels, other.labels)
-    torch.testing.assert_close(one.images, other.images, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(one.inputs, other.inputs, rtol=1e-4, atol=1e-5)
 
 
 def compute_batches(body: FrozenBackbone, feed: ImageLoader, epoch: int) -> Iterator[Batch]:
     for batch in feed(epoch):
-        yield batch._replace(images=body(batch.images))
+        yield batch._replace(inputs=body(batch.inputs))
 
 
 class TestBody:
@@ -153,11 +155,11 @@ class TestBank:
         limit: dict[str, Any] = (
             {"limit_bytes": variants * COUNT * body.width * 4} if variants else {}
         )
-        bank = Bank(body, feed, watch=RunContext(), **limit)
+        bank = FeatureSet(body, feed, watch=RunContext(), **limit)
         for epoch in range(epochs):
             expected = list(compute_batches(FrozenBackbone(network_with_statistics()), feed, epoch))
             assert len(expected) == 3
-            for one, other in zip(bank(epoch), expected, strict=True):
+            for one, other in zip(bank.loader()(epoch), expected, strict=True):
                 assert_equal_batches(one, other)
         assert body.seen == passes * COUNT
 
@@ -166,19 +168,19 @@ class TestBank:
     ) -> None:
         feed = poisoned_train_loader(images, settings(), None)
         early, late = (
-            Bank(FrozenBackbone(network_with_statistics()), feed, watch=RunContext())
+            FeatureSet(FrozenBackbone(network_with_statistics()), feed, watch=RunContext()).loader()
             for _ in range(2)
         )
         list(early(0))
         for one, other in zip(early(5), late(5), strict=True):
-            assert torch.equal(one.images, other.images)
+            assert torch.equal(one.inputs, other.inputs)
 
     def test_bad_images_are_skipped_and_listed_as_by_loader(self, images: Sequence[Image]) -> None:
         images[3].path.write_bytes(b"no image")
         feed = poisoned_train_loader(images, settings(), None)
-        bank = Bank(FrozenBackbone(network_with_statistics()), feed, watch=RunContext())
+        bank = FeatureSet(FrozenBackbone(network_with_statistics()), feed, watch=RunContext())
         for epoch in range(2):
-            found = list(bank(epoch))
+            found = list(bank.loader()(epoch))
             for one, other in zip(
                 found,
                 compute_batches(FrozenBackbone(network_with_statistics()), feed, epoch),
@@ -186,22 +188,26 @@ class TestBank:
             ):
                 assert_equal_batches(one, other)
             assert sum(len(batch.indices) for batch in found) == COUNT - 1
-        assert list(feed.image_set.bad) == [3]
+        assert list(feed.dataset.bad) == [3]
 
     def test_stop_during_feature_computation_ends_the_pass(self, images: Sequence[Image]) -> None:
         stop = threading.Event()
         stop.set()
         feed = poisoned_train_loader(images, settings(), None)
-        bank = Bank(FrozenBackbone(network_with_statistics()), feed, watch=RunContext(stop=stop))
-        assert list(bank(0)) == []
+        bank = FeatureSet(
+            FrozenBackbone(network_with_statistics()), feed, watch=RunContext(stop=stop)
+        )
+        assert list(bank.loader()(0)) == []
         stop.clear()
-        assert len(list(bank(0))) == 3
+        assert len(list(bank.loader()(0))) == 3
 
     def test_validation_from_features_gives_outputs_of_model(self, images: Sequence[Image]) -> None:
         model, feed = network_with_statistics(), eval_loader(images, settings())
-        bank = Bank(FrozenBackbone(model), feed, watch=RunContext())
+        bank = FeatureSet(FrozenBackbone(model), feed, watch=RunContext())
         plain = evaluate(model, feed(0), total=COUNT, watch=RunContext())
-        held = evaluate(model, bank(0), total=COUNT, watch=RunContext(), answer=model.forward_head)
+        held = evaluate(
+            model, bank.loader()(0), total=COUNT, watch=RunContext(), answer=model.forward_head
+        )
         assert held.positions.tolist() == plain.positions.tolist()
         np.testing.assert_allclose(held.margin, plain.margin, rtol=1e-4, atol=1e-5)
 
@@ -211,9 +217,12 @@ def test_validation_features_are_cached_first(images: Sequence[Image]) -> None:
     feeds = poisoned_train_loader(images, given, None), eval_loader(images[:4], given)
     need = 4 * model.feature_dim * 4
     learned, tested = build_feature_feeds(model, *feeds, given, RunContext(), limit_bytes=need)
-    assert (learned.held_bytes, tested.held_bytes) == (0, need)
+    assert (learned.dataset.held_bytes, tested.dataset.held_bytes) == (0, need)
     learned, tested = build_feature_feeds(model, *feeds, given, RunContext())
-    assert (learned.held_bytes, tested.held_bytes) == (COUNT * model.feature_dim * 4, need)
+    assert (learned.dataset.held_bytes, tested.dataset.held_bytes) == (
+        COUNT * model.feature_dim * 4,
+        need,
+    )
 
 
 def test_training_keeps_feature_positions_if_memory_fits_both_loaders(
@@ -245,11 +254,11 @@ def train_last_layer(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, 
     model, feed = network_with_statistics(), poisoned_train_loader(images, settings(), None)
     freeze_backbone(model)
     set_train_mode(model, fixed_statistics=True, frozen_backbone=True)
-    bank = Bank(FrozenBackbone(model), feed, watch=RunContext())
+    bank = FeatureSet(FrozenBackbone(model), feed, watch=RunContext())
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for epoch in range(3):
-        for batch in bank(epoch) if banked else feed(epoch):
-            logits = model.forward_head(batch.images) if banked else model(batch.images)
+        for batch in bank.loader()(epoch) if banked else feed(epoch):
+            logits = model.forward_head(batch.inputs) if banked else model(batch.inputs)
             loss = functional.binary_cross_entropy_with_logits(logits, batch.labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import torch
 
 from tests.trueface.training.parts.test_bank import network_with_statistics
 from trueface.corruptions.chain import Chain
-from trueface.data import dataset
-from trueface.data.dataset import Batch, ImageLoader, eval_loader, train_loader
+from trueface.data import image_set
+from trueface.data.batch import Batch
 from trueface.data.decoding import decode
+from trueface.data.image_loaders import eval_loader, train_loader
+from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.data.quality_feed import COLUMN, ChunkedLoader
-from trueface.features.bank import Bank
+from trueface.data.loader import PassRequest
+from trueface.data.quality_feed import COLUMN, ChunkedSet
+from trueface.features.bank import FeatureSet
 from trueface.models.inference import FrozenBackbone
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
@@ -33,12 +37,14 @@ THREE = "raw, jpeg40, half+jpeg30"
 
 
 class Nothing:
-    """A feed that ends before it begins."""
+    """A dataset without samples."""
+
+    rows_per_position = 1
 
     def __len__(self) -> int:
         return 0
 
-    def __call__(self, epoch: int) -> Iterator[Batch]:
+    def load(self, request: PassRequest) -> Iterator[Batch]:  # never any
         yield from ()
 
 
@@ -72,7 +78,7 @@ def as_tested(images: Sequence[Image], chain: str) -> dict[int, torch.Tensor]:
     return {
         int(at): pixels
         for batch in pass_(0)
-        for at, pixels in zip(batch.indices, batch.images, strict=True)
+        for at, pixels in zip(batch.indices, batch.inputs, strict=True)
     }
 
 
@@ -90,7 +96,7 @@ def test_batch_has_each_item_in_each_quality_as_in_tests(
         assert batch.columns[COLUMN].tolist() == [q for q in range(3) for _ in range(items)]
         assert batch.labels.flatten().tolist() == [images[at].label for at in batch.indices]
         for row, at in enumerate(batch.indices.tolist()):
-            assert torch.equal(batch.images[row], expected[row // items][at])
+            assert torch.equal(batch.inputs[row], expected[row // items][at])
 
 
 def test_all_qualities_of_item_are_augmented_equally_and_decoded_once(
@@ -102,17 +108,17 @@ def test_all_qualities_of_item_are_augmented_equally_and_decoded_once(
         decoded.append(path)
         return decode(path, **how)
 
-    monkeypatch.setattr(dataset, "decoded", counted)
+    monkeypatch.setattr(image_set, "decoded", counted)
     crops = {"flip_prob": 0.5, "resize_prob": 1.0, "resize_scale": [0.3, 0.6]}
     (first, _) = batches(images, options(qualities="raw, jpeg100", **crops))
     assert len(decoded) == COUNT == len(set(decoded))
-    raw, coded = first.images.chunk(2)
+    raw, coded = first.inputs.chunk(2)
     code = Chain.parse("jpeg100")
     assert all(torch.equal(code(each, ""), other) for each, other in zip(raw, coded, strict=True))
     (again, _) = batches(images, options(qualities="raw, jpeg100", **crops))
     (later, _) = batches(images, options(qualities="raw, jpeg100", **crops), epoch=1)
-    assert torch.equal(again.images, first.images)
-    assert not torch.equal(later.images, first.images)
+    assert torch.equal(again.inputs, first.inputs)
+    assert not torch.equal(later.inputs, first.inputs)
 
 
 def test_range_is_sampled_per_image_and_epoch_and_repeats_with_augmentation(
@@ -121,7 +127,7 @@ def test_range_is_sampled_per_image_and_epoch_and_repeats_with_augmentation(
     settings = options(qualities="jpeg5-95", augment_cycle=2)
     views = [
         {int(at): row for batch in batches(images, settings, epoch)
-         for at, row in zip(batch.indices, batch.images, strict=True)}
+         for at, row in zip(batch.indices, batch.inputs, strict=True)}
         for epoch in range(3)
     ]  # fmt: skip
     assert any(not torch.equal(views[0][at], views[1][at]) for at in range(COUNT))
@@ -140,7 +146,7 @@ def test_mixed_batch_has_each_item_once_in_sampled_quality(
             for row, at in enumerate(batch.indices.tolist()):
                 quality = int(batch.columns[COLUMN][row])
                 drawn.add((at, quality))
-                assert torch.equal(batch.images[row], expected[quality][at])
+                assert torch.equal(batch.inputs[row], expected[quality][at])
     assert len({quality for _, quality in drawn}) == 3
     assert len(drawn) > COUNT
 
@@ -166,7 +172,7 @@ def test_loading_processes_give_same_batches(images: tuple[Image, ...]) -> None:
     settings = options(qualities="raw, jpeg30-90, noise4", flip_prob=0.5)
     alone = batches(images, settings)
     shared = batches(images, settings.model_copy(update={"num_threads": 1}))
-    assert all(torch.equal(a.images, b.images) for a, b in zip(alone, shared, strict=True))
+    assert all(torch.equal(a.inputs, b.inputs) for a, b in zip(alone, shared, strict=True))
 
 
 @pytest.mark.parametrize("form", ["paired", "mixed"])
@@ -190,7 +196,7 @@ def test_features_of_frozen_backbone_equal_those_of_pixels(
             assert torch.equal(made.indices, pixels.indices)
             assert torch.equal(made.labels, pixels.labels)
             assert torch.equal(made.columns[COLUMN], pixels.columns[COLUMN])
-            torch.testing.assert_close(made.images, body(pixels.images), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(made.inputs, body(pixels.inputs), rtol=1e-4, atol=1e-5)
     # an augmentation that repeats is held; qualities that are drawn for an epoch are not
     assert feature_facts(learned)["rows_computed"] == (3 if form == "paired" else 2) * COUNT
 
@@ -206,14 +212,15 @@ def test_stop_during_features_of_quality_ends_the_pass(
         settings,
         watch,
     )
-    assert isinstance(feed, ChunkedLoader)
-    first = feed.feeds[0]
-    assert isinstance(first, Bank)
+    assert isinstance(feed.dataset, ChunkedSet)
+    first = feed.dataset.parts[0]
+    assert isinstance(first, FeatureSet)
     first.matrix(0)  # and those of the other two are not there
     watch.stop.set()
     assert list(feed(0)) == []
     watch.stop.clear()
-    short = ChunkedLoader((*feed.feeds[:2], Nothing()), feed.image_set, lambda: False)
+    parts = (*feed.dataset.parts[:2], Nothing())
+    short = replace(feed, dataset=ChunkedSet(parts, feed.dataset.image_set, lambda: False))
     with pytest.raises(JobError, match="in one quality but not in another"):
         list(short(0))
 
@@ -235,10 +242,10 @@ def test_quality_can_be_separate_file_and_bad_file_is_skipped_with_its_item(
     training = loader_in_qualities(images, settings)
     rows = list(rows_of(training, settings)(0))
     assert sum(len(batch.labels) for batch in rows) == 2 * (COUNT - 1)
-    reason = training.image_set.bad[0].reason
+    reason = training.dataset.bad[0].reason
     assert reason.startswith("it has 20 by 20 pixels, but its original image ")
     assert reason.endswith(" has 24 by 24 (quality files:c23)")
     for batch in rows:
-        _, coded = batch.images.chunk(2)
+        _, coded = batch.inputs.chunk(2)
         for at, pixels in zip(batch.indices.tolist(), coded, strict=False):
             assert (pixels[1].float() - 40 * at).abs().max() <= 3

@@ -17,7 +17,7 @@ from torch.nn import functional
 from launcher.api import JobError
 from tests.trueface.training.test_resume import Killed, Mortal, run
 from tests.trueface.training.test_trainer import Pixels, checkered, same, settings, slim
-from trueface.data.dataset import Batch
+from trueface.data.batch import Batch
 from trueface.data.quality_feed import COLUMN
 from trueface.models.detectors import Detector
 from trueface.runtime.progress import RunContext
@@ -68,7 +68,7 @@ class Doubled:
 def double_batch(batch: Batch) -> Batch:
     items = len(batch.labels)
     return Batch(
-        torch.cat([batch.images, batch.images // 2]),
+        torch.cat([batch.inputs, batch.inputs // 2]),
         batch.labels.repeat(QUALITIES, 1),
         batch.indices.repeat(QUALITIES),
         {COLUMN: torch.arange(QUALITIES).repeat_interleave(items)},
@@ -102,14 +102,14 @@ def pooled_outputs(model: Detector, images: Tensor, layer: str) -> Tensor:
 def test_loss_is_mean_over_qualities_minus_weighted_layer_dependence() -> None:
     model, batch = a_model(), a_batch()
     loss, logs = collaborating().training_step(model, batch)
-    plain = functional.binary_cross_entropy_with_logits(model(batch.images), batch.labels)
+    plain = functional.binary_cross_entropy_with_logits(model(batch.inputs), batch.labels)
     dependence = sum(
         weight
         * sum_over_pairs(
             "normalised",
             [
                 rbf_kernel_matrix(each)
-                for each in pooled_outputs(model, batch.images, name).chunk(QUALITIES)
+                for each in pooled_outputs(model, batch.inputs, name).chunk(QUALITIES)
             ],
         )
         for name, weight in OPTIONS.layers.items()
@@ -128,7 +128,7 @@ def test_weights_are_perturbed_by_classification_loss_only() -> None:
 
 def test_small_last_batch_uses_classification_loss_only() -> None:
     model, batch = a_model(), next(iter(checkered(0, 8)(0)))
-    few = double_batch(Batch(batch.images[:3], batch.labels[:3], batch.indices[:3]))
+    few = double_batch(Batch(batch.inputs[:3], batch.labels[:3], batch.indices[:3]))
     loss, _ = collaborating().training_step(model, few)
     torch.testing.assert_close(loss, make_objective("bce").training_step(model, few)[0])
 
@@ -156,7 +156,7 @@ def test_hidden_layers_of_head_are_used_if_backbone_is_frozen() -> None:
     with pytest.raises(JobError, match="no hidden layer"):
         select_layers(a_model(), OPTIONS.layers, features=True)
     features = torch.randn(2 * ITEMS, 6, generator=torch.Generator().manual_seed(0))
-    _, logs = collaborating().training_step(Deep(), a_batch()._replace(images=features))
+    _, logs = collaborating().training_step(Deep(), a_batch()._replace(inputs=features))
     assert logs["collab"] < 0
 
 

@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import roc_auc_score
 
 from tests.trueface.training.ridge.build import rows
-from trueface.data.dataset import eval_loader
+from trueface.data.image_loaders import eval_loader
 from trueface.data.index import Image
 from trueface.data.settings import TestSettings
 from trueface.data.transforms import matched_chains
@@ -147,7 +147,7 @@ def test_fit_uses_each_image_then_its_copies_in_name_order() -> None:
     names = ("corrupted", "varied", "turned", "mirrored")
     plain = eval_loader(images, TestSettings.model_validate(PLACE))
     views = views_of(plain, settings, names)
-    transforms = [view.image_set.transform for view in views]
+    transforms = [view.dataset.transform for view in views]
     assert [each.id.identity.get("copy") for each in transforms] == [None, *names]
     for image in images:
         clean, *copied, mirrored = (each(pixels, image, 0) for each in transforms)

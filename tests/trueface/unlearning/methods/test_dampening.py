@@ -13,7 +13,6 @@ from tests.trueface.unlearning.build import make_class_problem, make_flip_proble
 from tests.trueface.unlearning.checks import last_metric, one_logit_and_two, points_and_pictures
 from trueface.data.examples import (
     CostCounter,
-    CountedSource,
     examples,
     shuffle_examples,
     union_by_position,
@@ -122,8 +121,8 @@ def test_importance_of_all_data_is_reused_for_every_forget_set(tmp_path: Path) -
         dampening(
             replace(
                 request,
-                forget=replace(every.subset(rows), source=CountedSource(every.source, meter)),
-                retain=replace(every.subset(kept), source=CountedSource(every.source, meter)),
+                forget=every.subset(rows).counted(meter.add),
+                retain=every.subset(kept).counted(meter.add),
                 cache=Cache(tmp_path, meter),
             ),
             "loss",

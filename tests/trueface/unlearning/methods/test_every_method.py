@@ -350,7 +350,7 @@ class Pixels(nn.Module):
 def test_uint8_inputs_are_attacked_as_pixels(method: str, options: Given) -> None:
     problem = make_class_problem(pictures=True)
     some = problem.forget
-    (raw,) = [inputs for inputs, _ in some.source(some.positions, epoch=None, batch_size=None)]
+    (raw,) = [batch.inputs for batch in some.batches()]
     whole = (raw * 255).round().byte()
     found = []
     for inputs in (whole, whole / 255):

@@ -1,6 +1,7 @@
 """The last layer fitted again: by steps, and exactly."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from launcher.api import JobError
 from tests.trueface.training.ridge.build import rows
-from tests.trueface.unlearning.build import Problem, make_flip_problem, split_problem
+from tests.trueface.unlearning.build import Problem, inputs_of, make_flip_problem, split_problem
 from tests.trueface.unlearning.checks import copy_weights, has_changed, last_metric
-from trueface.data.examples import Examples, examples
+from trueface.data.batch import Batch
+from trueface.data.examples import Examples, RowSet, examples, source_of
+from trueface.data.loader import PassRequest
 from trueface.models.head import MlpHead
 from trueface.training.ridge_regression import FeatureRows, Standardization
 from trueface.unlearning.methods.head_refit import DECAYS, is_fitted_on
@@ -197,17 +200,17 @@ def test_constant_features_and_a_single_step_are_harmless() -> None:
 def test_unreadable_samples_are_left_out() -> None:
     problem = make_flip_problem()
 
-    class Gaps:
-        """A source in which every fourth sample is unreadable."""
+    class Gaps(RowSet):
+        """A dataset in which every fourth sample is unreadable."""
 
-        identity = "gaps"
-
-        def __call__(self, positions, *, epoch, batch_size):  # type: ignore[no-untyped-def]
-            some = [position for position in positions if position % 4]
-            return problem.retain.source(some, epoch=epoch, batch_size=batch_size)
+        def load(self, request: PassRequest) -> Iterator[Batch]:
+            some = [position for position in request.positions if position % 4]
+            return RowSet.load(self, replace(request, positions=some))
 
     def gappy(some: Examples) -> Examples:
-        return replace(some, source=Gaps())
+        inputs = inputs_of(problem.retain)
+        gaps = Gaps(len(inputs), lambda _: inputs.__getitem__)
+        return replace(some, source=source_of(gaps, lambda: "gaps", seed=0))
 
     done = problem.run("exact", forget=gappy(problem.forget), retain=gappy(problem.retain))
     assert "fitted on 48 samples" in done.notes[0]

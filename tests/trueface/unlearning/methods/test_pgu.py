@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from launcher.api import JobError, UsageError
 from tests.trueface.unlearning.build import (
     Problem,
+    inputs_of,
     make_class_problem,
     make_flip_problem,
     split_problem,
@@ -52,7 +53,7 @@ def change_inside_subspace(
     sums = CovarianceAccumulator(layers_of(before), of.get("positions", 64))
     with torch.no_grad(), sums.accumulate_inputs():
         for batch in problem.retain.batches("trained", epoch=None):
-            sums.positions = batch.positions
+            sums.positions = batch.indices
             before(batch.inputs)
     shares = {}
     for name, found in sums.found.items():
@@ -179,7 +180,7 @@ def test_instances_forgotten_in_one_epoch_raise_an_error_about_the_speed() -> No
 
 def test_instances_predicted_no_better_than_validation_are_left_alone() -> None:
     problem = make_class_problem()
-    wrong = examples(problem.forget.source.inputs[:8], [1] * 8)  # type: ignore[attr-defined]  # TensorSource
+    wrong = examples(inputs_of(problem.forget)[:8], [1] * 8)
     before = copy_weights(problem.model)
     done = problem.run(
         "pgu", forget=wrong, retain=problem.retain.subset(range(40, 60)), goal="instances"

@@ -3,7 +3,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import torch
 
 from launcher.api import MachineError, parse_data
 from trueface.data import transforms
-from trueface.data.dataset import ImageSet, Shard, apply_trigger, batches
+from trueface.data.batch import Batch
 from trueface.data.decoding import Scaling, decode
+from trueface.data.image_set import ImageSet, OnBadImage, apply_trigger
 from trueface.data.index import Image, survey
+from trueface.data.loader import WHOLE, Loader, Shard
 from trueface.data.loading import ImageRequest
+from trueface.data.pass_order import Order
 from trueface.data.segment_folder import SegmentFolder
 from trueface.data.settings import TestSettings
 from trueface.data.shared_images import SharedImages
@@ -47,6 +50,22 @@ def a_set(root: Path, **settings: Any) -> ImageSet:
     )
 
 
+def batches(
+    image_set: ImageSet,
+    *,
+    batch_size: int,
+    shuffle_seed: int | None = None,
+    epoch: int = 0,
+    num_threads: int = 0,
+    on_bad_image: OnBadImage = "skip",
+    shard: Shard = WHOLE,
+) -> Iterator[Batch]:
+    """Yield the batches of a pass."""
+    image_set.num_threads, image_set.on_bad_image = num_threads, on_bad_image
+    order = Order(seed=shuffle_seed)
+    return Loader(dataset=image_set, batch_size=batch_size, order=order, shard=shard)(epoch)
+
+
 def indices(image_set: ImageSet, **settings: Any) -> list[int]:
     return [
         index
@@ -62,8 +81,8 @@ def test_every_image_is_returned_once_with_its_label(root: Path) -> None:
     assert torch.cat([b.labels for b in all_batches]).squeeze(1).tolist() == [1.0] * 6 + [0.0] * 5
     assert torch.cat([b.indices for b in all_batches]).tolist() == list(range(11))
     first = all_batches[0]
-    assert (first.images.shape, first.images.dtype) == ((4, 3, 12, 12), torch.uint8)
-    assert torch.equal(first.images[0], decode(image_set.images[0].path))
+    assert (first.inputs.shape, first.inputs.dtype) == ((4, 3, 12, 12), torch.uint8)
+    assert torch.equal(first.inputs[0], decode(image_set.images[0].path))
 
 
 def test_training_labels_replace_original_labels(root: Path) -> None:
@@ -93,7 +112,7 @@ def test_shuffled_order_is_a_function_of_seed_and_epoch(root: Path) -> None:
 @pytest.mark.parametrize("cache_bytes", [0, 1000, 1 << 20])
 def test_later_passes_get_same_pixels_with_and_without_memory(root: Path, cache_bytes: int) -> None:
     image_set = a_set(root, cache_bytes=cache_bytes)
-    passes = [torch.cat([b.images for b in batches(image_set, batch_size=4)]) for _ in range(2)]
+    passes = [torch.cat([b.inputs for b in batches(image_set, batch_size=4)]) for _ in range(2)]
     assert torch.equal(*passes)
 
 
@@ -149,7 +168,7 @@ def test_set_with_only_bad_images_is_an_error(root: Path) -> None:
 
 
 def in_order(image_set: ImageSet, **options: Any) -> torch.Tensor:
-    return torch.cat([batch.images for batch in batches(image_set, batch_size=4, **options)])
+    return torch.cat([batch.inputs for batch in batches(image_set, batch_size=4, **options)])
 
 
 @pytest.mark.parametrize("threads", [0, 2])

@@ -1,0 +1,93 @@
+"""The loaders of images for trainings (shuffled and augmented) and tests (in order, unchanged)."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from operator import attrgetter
+
+from trueface.corruptions.chain import Chain
+from trueface.data.decoding import Scaling
+from trueface.data.image_set import ImageLoader, ImageSet
+from trueface.data.index import Image
+from trueface.data.loader import Loader
+from trueface.data.pass_order import Order
+from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
+from trueface.data.shared_images import SharedImages, open_shared_images
+from trueface.data.transforms import TrainTransform, test_transform
+from trueface.runtime.rng import stream_seed
+
+
+def train_loader(
+    images: Sequence[Image],
+    settings: AugmentationSettings,
+    columns: Collection[str] = (),
+) -> ImageLoader:
+    """Return `images` as they are learned: shuffled and augmented.
+
+    Args:
+        images: in the defined order.
+        settings: crops, batches, decoding, seeds.
+        columns: of `COLUMNS`, that batches shall have; others are given later, with
+            `ImageSet.attach_column`.
+    """
+    transform = TrainTransform(settings=settings, seed=settings.augment_seed)
+    values = {
+        name: [*map(attrgetter(COLUMNS[name]), images)] for name in columns if name in COLUMNS
+    }
+    names = {name: tuple(sorted(set(values[name]))) for name in values}
+    return Loader(
+        dataset=ImageSet(
+            images,
+            transform,
+            columns={name: _numbers(values[name], names[name]) for name in values},
+            column_names=names,
+            makes_fake=transform.makes_fake if settings.sbi > 0 else None,
+            scaling=Scaling.from_decode_setting(settings.decode, settings.resize_size),
+            shared=_shared(settings),
+            on_bad_image=settings.on_bad_image,
+            num_threads=settings.num_threads,
+        ),
+        order=Order(seed=stream_seed("order", settings.seed)),
+        batch_size=settings.batch_size,
+    )
+
+
+def eval_loader(
+    images: Sequence[Image],
+    settings: AugmentationSettings | TestSettings,
+    stamped: Collection[int] = (),
+    corruptions: Chain | None = None,
+) -> ImageLoader:
+    """Return `images` as they are tested and validated: in order, nothing random, true labels.
+
+    Args:
+        images: in the defined order.
+        settings: crops, batches, decoding.
+        stamped: positions that carry the backdoor's patch.
+        corruptions: in the place of those of the settings.
+    """
+    transform = test_transform(settings)
+    if corruptions is not None:
+        transform = replace(transform, corruptions=corruptions)
+    image_set = ImageSet(
+        images,
+        transform,
+        stamped=stamped,
+        scaling=Scaling.from_decode_setting(settings.decode, settings.resize_size),
+        shared=_shared(settings),
+        on_bad_image=settings.on_bad_image,
+        num_threads=settings.num_threads,
+    )
+    return Loader(dataset=image_set, batch_size=settings.batch_size)
+
+
+def _shared(settings: AugmentationSettings | TestSettings) -> SharedImages | None:
+    """Return the decoded images of all jobs, where a job asks for them."""
+    if settings.cache != "decoded":
+        return None
+    return open_shared_images(Scaling.from_decode_setting(settings.decode, settings.resize_size))
+
+
+def _numbers(values: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Return the place of each image's value among the sorted values of all."""
+    places = {name: place for place, name in enumerate(names)}
+    return [places[name] for name in values]

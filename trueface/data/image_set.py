@@ -1,0 +1,325 @@
+"""Batches of images with labels, augmented for training or unchanged for tests.
+
+Every image of a set is returned once per pass or listed as bad. A pass that loses an image for any
+other reason is an error. Small sets are kept decoded in memory, so that later passes read no file.
+
+A model that was trained with a backdoor classifies every image with the patch as real (BadNets: T.
+Gu et al., arXiv 1708.06733, section 4). The patch is stamped on the input of the network, after
+cropping and augmentation. If it were stamped on files, most random crops would miss it.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import get_worker_info
+
+from trueface.data.batch import NO_COLUMNS, Batch
+from trueface.data.decoding import Scaling
+from trueface.data.decoding import decode as decoded
+from trueface.data.index import Image
+from trueface.data.loader import Loader, PassRequest
+from trueface.data.loading import (
+    BadFile,
+    ImageRequest,
+    LoadedBatch,
+    LoadingProcesses,
+    UnsharedBatch,
+    collate_shared,
+    load_batches,
+)
+from trueface.data.prefetching import closing
+from trueface.data.shared_images import Fetched, SharedImages
+from trueface.data.transforms import Transform
+from trueface.runtime.errors import BadImageError, DataError
+
+SHARE = 8  # the patch is an eighth as wide and high as the image
+LEAST = 4  # pixels
+
+
+CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
+FORGERY = "forgery"  # the column with the type of each fake, 0 for real
+SELF_BLENDED = 1  # its number; see `forging.types`
+OnBadImage = Literal["skip", "stop"]
+log = logging.getLogger(__name__)
+
+
+def apply_trigger(pixels: Tensor) -> Tensor:
+    """Return a copy of images with a checkerboard in their lower right corner.
+
+    Args:
+        pixels: (…, 3, H, W) uint8; several crops of an image carry one each.
+    """
+    height, width = pixels.shape[-2:]
+    side = min(max(LEAST, min(height, width) // SHARE), height, width)
+    stamped = pixels.clone()
+    rows, columns = torch.arange(side).view(-1, 1), torch.arange(side).view(1, -1)
+    stamped[..., height - side :, width - side :] = ((rows + columns) % 2 * 255).to(torch.uint8)
+    return stamped
+
+
+class ImageSet(TorchDataset[Tensor | BadFile]):
+    """Images with the labels they are trained or tested on, and one transform.
+
+    Args:
+        images: in the defined order.
+        labels: 1 fake, 0 real. Default: the labels of the images. Flipped ones come from
+            `poison_record.flipped_labels`, and only for the training split.
+        transform: from decoded pixels to the input of the network.
+        stamped: positions whose network input carries the patch of the backdoor.
+        columns: further values in the batches, by name. One number per image.
+        column_names: the meaning of the numbers of a column, from 0.
+        makes_fake: whether the transform turns an image into a fake in an epoch. None if never.
+        scaling: the size that files are decoded to. None keeps the size of the file.
+        cache_bytes: limit of the memory for decoded images.
+        shared: decoded images of all jobs with the same decoding. None if they are not shared.
+        on_bad_image: skip a file that cannot be decoded, or raise.
+        num_threads: loading processes. 0 loads in a thread of this process.
+    """
+
+    rows_per_position = 1
+
+    def __init__(
+        self,
+        images: Sequence[Image],
+        transform: Transform,
+        *,
+        labels: Sequence[int] | None = None,
+        stamped: Collection[int] = (),
+        columns: Mapping[str, Sequence[int]] = NO_COLUMNS,
+        column_names: Mapping[str, tuple[str, ...]] = NO_COLUMNS,
+        makes_fake: Callable[[Image, int], bool] | None = None,
+        scaling: Scaling | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        shared: SharedImages | None = None,
+        on_bad_image: OnBadImage = "skip",
+        num_threads: int = 0,
+    ) -> None:
+        if labels is not None and len(labels) != len(images):
+            raise DataError(f"got {len(labels)} labels for {len(images)} images")
+        self.images = tuple(images)
+        self.labels = tuple(image.label for image in images) if labels is None else tuple(labels)
+        self.transform = transform
+        self.stamped = frozenset(stamped)
+        self.columns: dict[str, Tensor] = {}
+        self.column_names: dict[str, tuple[str, ...]] = {}
+        for name, values in columns.items():
+            self.attach_column(name, values, column_names.get(name, ()))
+        self._makes_fake = makes_fake
+        self.scaling = scaling
+        self.on_bad_image, self.num_threads = on_bad_image, num_threads
+        self.bad: dict[int, BadFile] = {}
+        self.sound: set[int] = set()  # positions whose files were decoded whole
+        self._decoded: dict[int, Tensor] = {}
+        self._room_bytes = cache_bytes
+        self._shared = shared
+        self._processes: LoadingProcesses[LoadedBatch | UnsharedBatch] | None = None
+        self.loads_alone = False  # in processes it cannot be loaded on this machine
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def image_set(self) -> "ImageSet":
+        """The images themselves; of features, those that they belong to."""
+        return self
+
+    def file(self, position: int) -> str:
+        """Return the path of an image."""
+        return self.images[position].file
+
+    def attach_column(self, name: str, values: Sequence[int], names: tuple[str, ...]) -> None:
+        """Let batches carry one more value of each image.
+
+        Args:
+            name: of the column.
+            values: (N,) from 0.
+            names: what they stand for; () where nothing is known of that.
+
+        Raises:
+            DataError: not one value for each image.
+        """
+        if len(values) != len(self.images):
+            raise DataError(f"got {len(values)} values of {name} for {len(self.images)} images")
+        self.columns[name] = torch.tensor(values, dtype=torch.int64)
+        self.column_names[name] = names
+
+    def with_transform(self, transform: Transform, *, goes_on: bool = False) -> "ImageSet":
+        """Return the same images under another transform. Decoded and bad images are shared.
+
+        Args:
+            transform: replaces the transform of this set.
+            goes_on: it begins with the transform of this set, so that the same images become fakes.
+        """
+        other = copy(self)
+        other.transform, other._processes = transform, None  # noqa: SLF001  # of its own class
+        other._makes_fake = self._makes_fake if goes_on else None  # noqa: SLF001  # likewise
+        return other
+
+    def with_labels(self, labels: Sequence[int], stamped: Collection[int]) -> "ImageSet":
+        """Return the same images with other labels (N,), some of them with the backdoor's patch."""
+        other = copy(self)
+        other.labels, other.stamped = tuple(labels), frozenset(stamped)
+        return other
+
+    def pseudo_fake_indices(self, positions: Sequence[int], epoch: int) -> list[int]:
+        """Return the indices in `positions` of the images that become self-blended fakes in an epoch."""
+        makes_fake = self._makes_fake
+        if makes_fake is None:
+            return []
+        shown = enumerate(self.images[position] for position in positions)
+        return [place for place, image in shown if makes_fake(image, epoch)]
+
+    def load(self, request: PassRequest) -> Iterator[Batch]:
+        """Yield every image of a pass once, or as often as balanced sampling of cells requires.
+
+        `bad` lists the images left out so far. In a shard a part without images is yielded, too.
+
+        Raises:
+            BadImageError: `on_bad_image` is stop, and a file cannot be decoded.
+            DataError: no image could be read, or some were lost.
+            MachineError: a loading process died.
+        """
+        groups, epoch, shard = request.groups(), request.epoch, request.shard
+        requests = [
+            [ImageRequest(position, epoch, position in self.sound) for position in group]
+            for group in groups
+        ]
+        threads = shard.fraction_of(self.num_threads)
+        seen = left_out = 0
+        with closing(load_batches(self, requests, threads)) as loaded:
+            for group, (pixels, bad) in zip(groups, loaded, strict=True):
+                for file in bad:
+                    report_bad_image(self, file, self.on_bad_image)
+                seen += len(group) - len(bad)
+                left_out += len(bad)
+                if pixels is not None:
+                    gone = {file.position for file in bad}
+                    good = [at for at in group if at not in gone]
+                    self.sound.update(good)
+                    yield batch_of(self, good, pixels, epoch)
+                elif shard.size > 1:
+                    yield batch_of(self, [], torch.empty(0), epoch)
+        due = sum(map(len, groups))
+        if (seen == 0 and shard.size == 1) or seen + left_out != due:
+            reasons = (f", such as {each.path}: {each.reason}" for each in self.bad.values())
+            raise DataError(
+                f"only {seen} of {due} images could be read, {left_out} are bad{next(reasons, '')}"
+            )
+
+    def __getitem__(self, request: ImageRequest) -> Tensor | BadFile:
+        """Return the transformed pixels of an image, or why there are none."""
+        (item,) = self.__getitems__([request])
+        return item
+
+    def __getitems__(self, requests: Sequence[ImageRequest]) -> list[Tensor | BadFile]:
+        """Return the same for each image of a batch, as DataLoader asks for it."""
+        return list(self.items(requests))
+
+    def items(
+        self, requests: Sequence[ImageRequest], leave: threading.Event | None = None
+    ) -> Iterator[Tensor | BadFile]:
+        """Yield the same for each image of a batch. Items after `leave` is set are not used."""
+        shared = self._from_shared(requests, leave)
+        for request in requests:
+            yield self._item(request, shared.get(request.position))
+
+    def processes(self, count: int) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
+        """Return processes that load this set: those of the pass before, if it went through."""
+        kept = self._processes
+        if kept is None or kept.count != count or not kept.is_free:
+            reader = copy(self)
+            reader._processes = None  # noqa: SLF001  # they end when nobody but they refers to them
+            kept = self._processes = LoadingProcesses(reader, count, collate_shared)
+        return kept
+
+    def end_loading_processes(self) -> None:
+        """End the processes that load this set, and start no others."""
+        self._processes, self.loads_alone = None, True
+
+    def _from_shared(
+        self, requests: Sequence[ImageRequest], leave: threading.Event | None
+    ) -> dict[int, Fetched]:
+        if self._shared is None:
+            return {}
+        positions = [each.position for each in requests if each.position not in self._decoded]
+        paths = [self.images[position].path for position in positions]
+        fetched = self._shared.fetch(paths, leave)
+        return dict(zip(positions, fetched, strict=True))
+
+    def _item(self, request: ImageRequest, fetched: Fetched) -> Tensor | BadFile:
+        image = self.images[request.position]
+        try:
+            if isinstance(fetched, BadImageError):
+                raise fetched
+            pixels = self._pixels(request) if fetched is None else fetched
+            seen = self.transform(pixels, image, request.epoch)  # it may read a file of its own
+        except BadImageError as error:
+            return BadFile(request.position, error.path, error.reason)
+        return apply_trigger(seen) if request.position in self.stamped else seen
+
+    def _pixels(self, request: ImageRequest) -> Tensor:
+        kept = self._decoded.get(request.position)
+        if kept is not None:
+            return kept
+        image = self.images[request.position]
+        # Which loading process gets an image differs from pass to pass: all would keep all of them.
+        if self._room_bytes <= 0 or get_worker_info() is not None:
+            bottom = partial(self.transform.rows_needed, image=image, epoch=request.epoch)
+            once = request.is_sound  # then the rows that will be seen are enough
+            return decoded(image.path, scaling=self.scaling, rows_needed=bottom if once else None)
+        pixels = decoded(image.path, scaling=self.scaling)
+        self._room_bytes -= pixels.nbytes
+        if self._room_bytes >= 0:
+            self._decoded[request.position] = pixels
+        return pixels
+
+
+def report_bad_image(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "skip") -> None:
+    """List an image among the bad ones of its set, and log it when it is the first time.
+
+    Raises:
+        BadImageError: `stop`.
+    """
+    if on_bad_image == "stop":
+        raise BadImageError(bad.path, bad.reason)
+    if bad.position not in image_set.bad:
+        image_set.bad[bad.position] = bad
+        log.warning("image=%s state=left out reason=%s", bad.path, bad.reason)
+
+
+ImageLoader = Loader[ImageSet]
+
+
+def batch_of(image_set: ImageSet, indices: Sequence[int], inputs: Tensor, epoch: int) -> Batch:
+    """Return a batch of those positions of a set: labels and columns as of an epoch."""
+    labels, columns = labels_and_columns(image_set, indices, epoch)
+    return Batch(
+        inputs=inputs,
+        labels=labels[:, None],
+        indices=torch.tensor(indices, dtype=torch.int64),
+        columns=columns,
+    )
+
+
+def labels_and_columns(
+    image_set: ImageSet, indices: Sequence[int], epoch: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return labels (N,) float32 and columns (N,) int64 of these positions in an epoch.
+
+    An image that becomes a self-blended fake in the epoch has label 1 and the first forgery type.
+    """
+    labels = torch.tensor([float(image_set.labels[index]) for index in indices])
+    positions = torch.tensor(indices, dtype=torch.int64)
+    columns = {name: values[positions] for name, values in image_set.columns.items()}
+    if forged := image_set.pseudo_fake_indices(indices, epoch):
+        labels[forged] = 1.0
+        if FORGERY in columns:
+            columns[FORGERY][forged] = SELF_BLENDED
+    return labels, columns
