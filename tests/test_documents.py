@@ -22,6 +22,7 @@ import yaml
 
 from launcher.api import load, plan
 from launcher.cli.main import VERBS, cli
+from launcher.code_snapshot import main as code_snapshot
 from launcher.system.paths import Home
 from tests.documents import (
     EXTENDING,
@@ -361,7 +362,7 @@ def test_options_named_in_a_page_exist(page: Path) -> None:
 
 @every_page
 def test_options_named_without_a_command_exist_in_some_command(page: Path) -> None:
-    ours = every_option(cli) | every_option(trueface) | classic()
+    ours = every_option(cli) | every_option(trueface) | every_option(code_snapshot) | classic()
     others = {"moving.md": {"--delay"}, "cluster-recipes.md": {"--nv"}}  # pueue, apptainer
     assert not set(options(page)) - ours - others.get(page.name, set())
 
