@@ -106,10 +106,6 @@ TESTS = (
 # --- trainings
 
 
-def _named(draft: Draft) -> str:
-    return draft.model or draft.kind
-
-
 def _processes(draft: Draft) -> int:
     return int(draft.settings["processes"] or draft.gpus)
 
@@ -130,31 +126,28 @@ PROCESSES = (
             (draft.gpus > 1 or draft.device.startswith("cuda"))
             and draft.settings["processes"] not in {0, draft.gpus}
         ),
-        lambda draft: (
-            f"{_named(draft)}: processes: {draft.settings['processes']} with gpus: {draft.gpus}. A training "
-            "has one process per GPU. Leave out processes, or set gpus: "
-            f"{draft.settings['processes']}"
-        ),
+        "{model}: processes: {processes} with gpus: {gpus}. A training has one process per GPU. Leave out "
+        "processes, or set gpus: {processes}",
     ),
     forbid(
         lambda draft: (
             _processes(draft) > 1 and draft.settings["freeze"] and draft.settings["freeze_bn"]
         ),
         lambda draft: (
-            f"{_named(draft)}: it trains only the last layer, on features that are computed once. "
+            f"{draft.model}: it trains only the last layer, on features that are computed once. "
             f"{_processes(draft)} processes would not be faster. {_fewer_sentence(draft)}"
         ),
     ),
     forbid(
         lambda draft: _processes(draft) > 1 and draft.settings["compile"],
         lambda draft: (
-            f"{_named(draft)}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
+            f"{draft.model}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
         ),
     ),
     forbid(
         lambda draft: _processes(draft) > 1 and draft.settings["batch_size"] < _processes(draft),
         lambda draft: (
-            f"{_named(draft)}: batch_size: {draft.settings['batch_size']} is too small for "
+            f"{draft.model}: batch_size: {draft.settings['batch_size']} is too small for "
             f"{_processes(draft)} processes. Set batch_size to {_processes(draft)} or more."
         ),
     ),
@@ -163,7 +156,7 @@ PROCESSES = (
             _processes(draft) > 1 and not objectives()[used_objective(draft.settings)].mean
         ),
         lambda draft: (
-            f"{_named(draft)}: {choice(draft.settings)} is not declared as a mean over images (mean=True), so "
+            f"{draft.model}: {choice(draft.settings)} is not declared as a mean over images (mean=True), so "
             f"its gradient cannot be divided among processes. {_fewer_sentence(draft)}"
         ),
     ),
@@ -214,11 +207,7 @@ def _further_parts(draft: Draft) -> Iterator[str]:
 @Rule
 def _part_conflicts(draft: Draft) -> Iterable[str]:
     """Return which parts of a training do not go together, as the parts declare it."""
-    return conflicts(draft.settings, _further_parts(draft), _named(draft))
-
-
-def _has_qualities(draft: Draft) -> bool:
-    return any(draft.settings[name] for name in ("qualities", "quality_list", "collab"))
+    return conflicts(draft.settings, _further_parts(draft), draft.model or "")
 
 
 def _quality_files(draft: Draft) -> list[str]:
@@ -309,7 +298,7 @@ QUALITIES = (
     ),
     forbid(
         lambda draft: (
-            _has_qualities(draft)
+            (draft.settings["qualities"] or draft.settings["quality_list"])
             and _processes(draft) > 1
             and draft.settings["dropout"]
             and not draft.settings["collab"]
@@ -339,11 +328,6 @@ def _is_fair(draft: Draft) -> bool:
     return bool(draft.settings["fair"] != NOT_FAIR)
 
 
-def _has_two_losses(draft: Draft) -> bool:
-    objective = draft.settings["objective"]
-    return used_objective(draft.settings) != objective and objective not in LOSSES
-
-
 # what a training does for its groups
 FAIRNESS = (
     forbid(
@@ -366,7 +350,11 @@ FAIRNESS = (
         lambda draft: f"{choice(draft.settings)} trains the whole network. Leave out freeze.",
     ),
     forbid(
-        lambda draft: not _is_closed_form(draft) and _has_two_losses(draft),
+        lambda draft: (
+            not _is_closed_form(draft)
+            and used_objective(draft.settings) != draft.settings["objective"]
+            and draft.settings["objective"] not in LOSSES
+        ),
         "objective: {objective} and fair: {fair} are both losses, and a training has one. Leave out one of them, "
         "or use fair: oversample, which works with every objective.",
     ),
