@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         SharesWork,
         Volume,
         WarnsOfJobs,
+        setting,
     )
     from launcher.planning.load import load, plan
     from launcher.planning.plan import Plan, PlannedJob
@@ -93,6 +94,7 @@ _LATE = {
             "SharesWork",
             "Volume",
             "WarnsOfJobs",
+            "setting",
         ),
         "launcher.kind_interface",  # it imports pydantic
     ),
@@ -176,6 +178,7 @@ __all__ = [
     "plan",
     "read_json",
     "results",
+    "setting",
     "submit",
     "submit_many",
     "tested",

@@ -12,60 +12,123 @@ after its end, whether it is done or not, so they must be able to do the work th
 does not affect their results. Kinds without these protocols are planned as usual.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import StrEnum
+from inspect import get_annotations
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from launcher.draft import Draft, Input, condition_name
 from launcher.ids import DataId, Words
 
 
+class FieldFacts(NamedTuple):
+    """What a job type declares of one setting, by the class variable that collects it. See `setting`."""
+
+    neutral: bool = False
+    added: bool = False
+    costs: bool = False
+    conditions: bool = False
+    models: bool = False
+    folders: bool = False
+    aliases: tuple[str, ...] = ()
+    shared: Callable[[Any], Any] | None = None
+    modules: Callable[[Any], tuple[str, ...]] | None = None
+    word_files: str = ""
+    columns: str = ""
+
+
+def setting(
+    default: Any = ...,
+    *,
+    neutral: bool = False,
+    added: bool = False,
+    cost: bool = False,
+    condition: bool = False,
+    model: bool = False,
+    folder: bool = False,
+    aliases: tuple[str, ...] = (),
+    shared: Callable[[Any], Any] | None = None,
+    modules: Callable[[Any], tuple[str, ...]] | None = None,
+    word_file: str = "",
+    column: str = "",
+    **constraints: Any,
+) -> Any:
+    """Return the field of a setting, as `pydantic.Field` does, with what the launcher needs to know of it.
+
+    Args:
+        default: Its default. Without one, the setting is required.
+        neutral: It cannot change a result, such as a number of threads. It is not part of a job's hash, so
+            changing it runs no job again.
+        added: It was introduced after jobs had been done. At its default, which is how those jobs were done,
+            it is not part of the hash.
+        cost: Time and memory depend on it. Jobs that agree in all such settings are expected to need the same
+            time and memory.
+        condition: Another value defines another test of the same model and data. It is part of the test's name
+            (`Settings.condition`), in the order of the fields. A list of values means one test per value.
+        model: It contains the ID of a further model of the run, or nothing. Such tests run after all models. A
+            benchmark may name the model without its variant, as the model of a test.
+        folder: It contains a folder: a path, or the name of an entry of the role FOLDER, which stands for its
+            output folders.
+        aliases: Its names in older programs.
+        shared: Reads a value which a task file gives for all kinds (under `defaults`) or does not give.
+        modules: Returns the modules that are imported by name because of its value.
+        word_file: The task file in its folder that can be included for the folder's subsets and modifiers. If
+            only such a file defines a word of a data ID, the error names the file.
+        column: The column of results that shows it, if the column has a misleading name, such as `architecture`
+            for the setting `model`.
+        constraints: Arguments of `pydantic.Field`, such as `description` and `ge`.
+    """
+    facts = FieldFacts(
+        neutral, added, cost, condition, model, folder, aliases, shared, modules, word_file, column
+    )
+    field: FieldInfo = Field(default, **constraints)
+    field.metadata.append(facts)
+    return field
+
+
 class Settings(BaseModel):
     """Base class of the settings of a job type. Unknown names and infinite numbers are refused.
 
-    A subclass may set these class variables:
+    The class variables collect what the fields declare, see `setting`: sets and tuples of names, and mappings
+    from names. A class that sets one of them, as packages for 0.3 and earlier do, replaces what is collected.
 
-    `neutral` names the settings that cannot change a result, such as a number of threads. They are not part
-    of a job's hash, so changing them runs no job again.
-    `added` names settings that were introduced after jobs had been done. At their default, which is how
-    those jobs were done, they are not part of the hash.
-    `costs` names the settings on which time and memory depend. Jobs that agree in them are expected to
-    need the same time and memory.
-    `aliases` maps settings of older programs to their current names.
-    `shared` maps a setting to the function that reads a value which a task file gives for all kinds (under
-    `defaults`) or does not give.
-    `modules` maps a setting whose value selects modules that are imported by name to the function that
-    returns these modules.
-    `for_many` means that one job of a poison serves every model with the same selection. Its kind
+    `for_many` is set by the class: one job of a poison serves every model with the same selection. Its kind
     gets them in `Draft.further_models` and writes all of `Job.outputs`.
-    `conditions` names settings of a test that define another test of the same model and data. Their
-    values are part of its name (`condition`), and a list of values means one test per value.
-    `models` names settings that contain the ID of a further model of the run, or nothing. Such tests
-    run after all models. A benchmark may name the model without its variant, as the model of a test.
-    `folders` names settings that contain a folder: a path, or the name of an entry of the role FOLDER, which
-    stands for its output folders.
-    `word_files` maps a setting that contains a folder to the task file in it that can be included for its
-    subsets and modifiers. If only such a file defines a word of a data ID, the error names the file.
-    `columns` maps a column of results to the setting of a training that it shows. It is for settings with a
-    misleading name, such as the column `architecture` for the setting `model`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
     neutral: ClassVar[frozenset[str]] = frozenset()
     added: ClassVar[frozenset[str]] = frozenset()
     costs: ClassVar[frozenset[str]] = frozenset()
-    aliases: ClassVar[Mapping[str, str]] = {}
-    shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
-    for_many: ClassVar[bool] = False
     conditions: ClassVar[tuple[str, ...]] = ()
     models: ClassVar[tuple[str, ...]] = ()
     folders: ClassVar[tuple[str, ...]] = ()
+    aliases: ClassVar[Mapping[str, str]] = {}  # former name → name
+    shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {}
     word_files: ClassVar[Mapping[str, str]] = {}
-    columns: ClassVar[Mapping[str, str]] = {}
+    columns: ClassVar[Mapping[str, str]] = {}  # column → setting
+    for_many: ClassVar[bool] = False
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Add what the class's own fields declare to what its bases have, except what the class sets itself."""
+        super().__pydantic_init_subclass__(**kwargs)
+        bases = [base for base in cls.__bases__ if issubclass(base, Settings)]
+        own = {name: cls.model_fields.get(name) for name in get_annotations(cls)}
+        declared = _declared_facts(
+            {name: field for name, field in own.items() if field is not None}
+        )
+        for fact in FieldFacts._fields:
+            if fact not in cls.__dict__ and (fact in declared or len(bases) > 1):
+                inherited = [getattr(base, fact) for base in bases]
+                setattr(cls, fact, _joined(inherited, declared.get(fact, {})))
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +163,40 @@ class Settings(BaseModel):
             given: Values in the task file.
         """
         return {}
+
+
+def _declared_facts(fields: Mapping[str, FieldInfo]) -> Mapping[str, Mapping[str, Any]]:
+    """Return what fields declare: by class variable, the entries that are added to it."""
+    found: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    declared = (
+        (name, fact, value)
+        for name, field in fields.items()
+        for facts in field.metadata
+        if isinstance(facts, FieldFacts)
+        for fact, value in facts._asdict().items()
+        if value
+    )
+    for name, fact, value in declared:
+        if fact == "aliases":
+            found[fact] |= dict.fromkeys(value, name)
+        elif fact == "columns":
+            found[fact][value] = name
+        else:
+            found[fact][name] = value
+    return found
+
+
+def _joined(inherited: Sequence[Any], declared: Mapping[str, Any]) -> Any:
+    """Return a class variable of several bases, sets, tuples or mappings, with further entries."""
+    if isinstance(inherited[0], frozenset):
+        return frozenset().union(*inherited, declared)
+    if isinstance(inherited[0], tuple):
+        return tuple(dict.fromkeys(chain(*inherited, declared)))
+    return {
+        name: value
+        for entries in (*reversed(inherited), declared)
+        for name, value in entries.items()
+    }
 
 
 class Role(StrEnum):

@@ -15,7 +15,7 @@ from launcher.context import INPUTS, OUTPUTS, file_paths
 from launcher.draft import Draft, Input
 from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
-from launcher.kind_interface import Kind, Role, Settings
+from launcher.kind_interface import Kind, Role, Settings, setting
 from launcher.params import PARAMS
 from launcher.signatures import kind_digest, program_signature
 
@@ -40,23 +40,28 @@ class CommandSettings(Settings):
     """The settings that repeat a command: its arguments, folder, variables and files."""
 
     neutral = frozenset({PARAMS})  # not written by users: a matrix sets it
-    added = frozenset({"cwd", "env", INPUTS, OUTPUTS})
     argv: tuple[str, ...] = Field(min_length=1, description="Program and its arguments")
-    cwd: str = Field(
-        default="",
+    cwd: str = setting(
+        "",
+        added=True,
         description="Folder in which the program starts, relative to the folder of `launcher run`",
     )
-    env: dict[str, _Text] = Field(
-        default={}, description="Environment variables, in addition to those of `launcher run`"
+    env: dict[str, _Text] = setting(
+        {},
+        added=True,
+        description="Environment variables, in addition to those of `launcher run`",
     )
 
     # lists, as in JSON: values are compared with these defaults
-    inputs: list[_Text] = Field(
-        default=[],
+    inputs: list[_Text] = setting(
+        [],
+        added=True,
         description="Files that the program reads. The job runs again if their content changes",
     )
-    outputs: list[_Text] = Field(
-        default=[], description="Files that the program makes. The job is done when they exist"
+    outputs: list[_Text] = setting(
+        [],
+        added=True,
+        description="Files that the program makes. The job is done when they exist",
     )
 
     @field_validator("cwd")

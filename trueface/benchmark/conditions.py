@@ -13,11 +13,11 @@ known and unknown origin. Here the setting is derived from the training data and
     black: Two things or more are new, or a family of generators, or the origin of images is unknown.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
@@ -26,7 +26,7 @@ from trueface.attacks.registry import parse_attack
 from trueface.corruptions.registry import NONE, describe_choices, parse_steps, plugin_modules
 from trueface.data.settings import Corruptions, ScoringSettings
 from trueface.runtime import paths
-from trueface.runtime.field_types import Count
+from trueface.runtime.field_types import Count, setting
 
 FOLDER = "benchmark"  # in a model's folder, and in that of a run
 INDEX = "cells.json"  # of a model's cells on a set of images: written last
@@ -224,43 +224,40 @@ def _as_sequence(value: Any) -> Any:
 class BenchmarkSettings(ScoringSettings):
     """A benchmark: conditions in which each image is scored."""
 
-    models: ClassVar[tuple[str, ...]] = ("surrogate",)
-    costs: ClassVar[frozenset[str]] = ScoringSettings.costs | {
-        "corrupt", "attack", "attack_images", "queries",
-    }  # fmt: skip
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        **ScoringSettings.modules,
-        "corrupt": lambda chains: tuple(
+    corrupt: tuple[Corruptions, ...] = setting(
+        (NONE,),
+        cost=True,
+        modules=lambda chains: tuple(
             module for chain in chains for module in plugin_modules(chain)
         ),
-        "attack": lambda each: tuple(
-            module for name in each for module in attacks.plugin_modules(name)
-        ),
-        "attack_save": plugin_modules,
-    }
-    shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = ScoringSettings.shared
-
-    corrupt: tuple[Corruptions, ...] = Field(
-        (NONE,),
         description=f"Corruptions of the crop before scoring, each in its own condition ({describe_choices()}). "
         "jpeg50+blur1 applies two in this order.",
     )
-    attack: tuple[Annotated[str, AfterValidator(attacks.canonical)], ...] = Field(
+    attack: tuple[Annotated[str, AfterValidator(attacks.canonical)], ...] = setting(
         (NONE,),
+        cost=True,
+        modules=lambda each: tuple(
+            module for name in each for module in attacks.plugin_modules(name)
+        ),
         description="Attacks that change the predicted class within a budget in grey levels, each compared with random "
         f"signs of the same budget ({attacks.describe_choices()})",
     )
-    surrogate: str = Field(
-        "", description="transfer: ID of the surrogate model that computes the attack"
+    surrogate: str = setting(
+        "", model=True, description="transfer: ID of the surrogate model that computes the attack"
     )
-    queries: Count = Field(500, description="square: Maximum number of queries per image")
-    attack_images: int = Field(
+    queries: Count = setting(
+        500, cost=True, description="square: Maximum number of queries per image"
+    )
+    attack_images: int = setting(
         100,
+        cost=True,
         ge=0,
         description="Images of each class to attack, chosen by name and the same for all models (0: all)",
     )
-    attack_save: Corruptions = Field(
-        NONE, description="Corruptions for saving attacked images, such as jpeg95"
+    attack_save: Corruptions = setting(
+        NONE,
+        modules=plugin_modules,
+        description="Corruptions for saving attacked images, such as jpeg95",
     )
     setting: Literal["auto", "white", "grey", "black"] = Field(
         "auto",

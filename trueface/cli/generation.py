@@ -14,7 +14,7 @@ from trueface.cli import run_here
 from trueface.cli.run_job import DEVICE, perform
 from trueface.cli.setting_options import JobCommand, options
 from trueface.cli.studies import json_option, missing_models, page_option, page_writer, tests_of_run
-from trueface.jobs.generation.purification_kinds import EXAMPLES
+from trueface.jobs.generation.rules import EXAMPLES
 from trueface.jobs.job_kind import GenerationKind
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError

@@ -1,12 +1,12 @@
 """Settings of jobs that read or make images: paths, batches, decoding, augmentation, tests.
 
-Names and defaults are those of the flags of the original train.py if it has one. Descriptions of
-other settings say that they are additions. Ranges are given as one number or as two. This module
+Names and defaults are those of the flags of the original train.py if it has one; aliases are the names
+of its launcher.py. Descriptions of other settings say that they are additions. Ranges are given as one number or as two. This module
 does not import torch.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,7 +26,7 @@ from trueface.corruptions.registry import plugin_modules as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
 from trueface.data.forging.registry import SELF, SPECS, plugin_modules
 from trueface.runtime.errors import UsageError
-from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings
+from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings, setting
 from trueface.runtime.ids import parse_model
 
 SELF_BLENDING = "trueface.data.forging.blending"
@@ -40,10 +40,6 @@ BATCH_SIZE = 64  # of trainings; the original's
 
 
 BLUR_SIDE = 8  # pixels: the blur reaches seven to each side, and mirrors the image there
-
-
-# Names of settings in launcher.py that differ from those in train.py.
-PLACES: Mapping[str, str] = {"dataset_path": "data_root"}
 
 
 _NUMBER = TypeAdapter(int)  # as settings take it: 16, "16", 16.0
@@ -88,13 +84,16 @@ class PlaceSettings(Settings):
     """Where the images are, and which of them are used."""
 
     model_config = ConfigDict(defer_build=True)  # most task files use few of the kinds
-    costs: ClassVar[frozenset[str]] = frozenset({"data_root", "split_path"})
-    aliases: ClassVar[Mapping[str, str]] = PLACES
-    word_files: ClassVar[Mapping[str, str]] = {"data_root": "dataset.yaml"}  # of `trueface import`
 
-    data_root: str = Field(description="Folder of the images, with PreSocial/, Facebook/, …")
-    split_path: str = Field(
-        description="Folder with train.json, val.json and test.json, or one file with all three"
+    data_root: str = setting(
+        cost=True,
+        aliases=("dataset_path",),
+        word_file="dataset.yaml",  # of `trueface import`
+        description="Folder of the images, with PreSocial/, Facebook/, …",
+    )
+    split_path: str = setting(
+        cost=True,
+        description="Folder with train.json, val.json and test.json, or one file with all three",
     )
     layout: Literal["auto", "plain", "trueface"] = Field(
         "auto",
@@ -111,13 +110,11 @@ class PlaceSettings(Settings):
 class DataSettings(PlaceSettings):
     """How images are read."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"cache", "num_threads"})
-    costs: ClassVar[frozenset[str]] = PlaceSettings.costs | {"batch_size", "num_threads", "decode"}
-    added: ClassVar[frozenset[str]] = PlaceSettings.added | {"attributes", "missing_attributes"}
-
-    batch_size: Count = Field(BATCH_SIZE, description="Images per step")
-    num_threads: int = Field(
+    batch_size: Count = setting(BATCH_SIZE, cost=True, description="Images per step")
+    num_threads: int = setting(
         0,
+        neutral=True,
+        cost=True,
         ge=0,
         description="Number of processes that load images. 0 loads them in the process of the job",
     )
@@ -126,26 +123,30 @@ class DataSettings(PlaceSettings):
         description="Action if an image cannot be decoded: skip (leave it out and list it) or stop (end "
         "the job)",
     )
-    decode: Literal["exact", "scaled", "fitted"] = Field(
+    decode: Literal["exact", "scaled", "fitted"] = setting(
         "exact",
+        cost=True,
         description="Size of decoded images. With exact, it does not change. With fitted, the shorter "
         "side gets resize_size pixels, so that the model sees images of all sizes alike. With "
         "scaled, JPEG files are read at the smallest of 1/1, 1/2, 1/4 and 1/8 that covers "
         "resize_size. This is faster but changes high frequencies",
     )
-    cache: Literal["auto", "decoded", "none"] = Field(
+    cache: Literal["auto", "decoded", "none"] = setting(
         "auto",
+        neutral=True,
         description="Data shared with other jobs: auto (features of a frozen backbone, in the feature "
         "store), decoded (also decoded images), or none",
     )
-    attributes: str = Field(
+    attributes: str = setting(
         "",
+        added=True,
         description="CSV file with the group of people that each image shows, or several separated by "
         "commas. Columns: img_path,label,ismale,isasian,iswhite,isblack,intersec_label, or "
         "img_path and columns of your own",
     )
-    missing_attributes: Literal["stop", "skip"] = Field(
+    missing_attributes: Literal["stop", "skip"] = setting(
         "stop",
+        added=True,
         description="Action if an image has no row in attributes: stop (end the job) or skip (count the "
         "image and continue). Trainings put such images into a group of their own, metrics "
         "into no group",
@@ -181,22 +182,22 @@ def _model_id(text: str) -> str:
 class ScoringSettings(DataSettings):
     """How images are scored: which crop, in which precision."""
 
-    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "resize_size", "patch_size", "test_crops",
-    }  # fmt: skip
-    # as in the original: images are not cropped to patches, and so fewer of them fit into memory
-    shared: ClassVar[Mapping[str, Callable[[Any], Any]]] = {
-        "batch_size": _eighth,
-        "patch_size": lambda _: -1,
-    }
-
-    batch_size: Count = Field(_eighth(BATCH_SIZE), description="Images per step")
-    resize_size: Count = Field(256, description="Side length of the centre crop, in pixels")
-    patch_size: int = Field(
-        -1, description="Side length of the patches, in pixels. 0 or less uses no patches"
+    # `shared` as in the original: images are not cropped to patches, and so fewer of them fit into memory
+    batch_size: Count = setting(
+        _eighth(BATCH_SIZE), cost=True, shared=_eighth, description="Images per step"
     )
-    test_crops: int = Field(
+    resize_size: Count = setting(
+        256, cost=True, description="Side length of the centre crop, in pixels"
+    )
+    patch_size: int = setting(
+        -1,
+        cost=True,
+        shared=lambda _: -1,
+        description="Side length of the patches, in pixels. 0 or less uses no patches",
+    )
+    test_crops: int = setting(
         0,
+        cost=True,
         ge=0,
         description="Number of fixed patches whose mean is the score. 0 scores the centre crop",
     )
@@ -207,47 +208,57 @@ class TestSettings(ScoringSettings):
     """A test: which crop of each image is scored, and what happened to it before."""
 
     __test__ = False  # not a test case, whatever its name
-    costs: ClassVar[frozenset[str]] = ScoringSettings.costs | {
-        "corrupt", "attack", "queries", "attack_images",
-    }  # fmt: skip
-    conditions: ClassVar[tuple[str, ...]] = (
-        "corrupt", "attack", "surrogate", "queries", "attack_images", "attack_save",
-    )  # fmt: skip
-    added: ClassVar[frozenset[str]] = ScoringSettings.added | {*conditions, "save_images"}
-    models: ClassVar[tuple[str, ...]] = ("surrogate",)
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        **ScoringSettings.modules,
-        "corrupt": corruption_modules,
-        "attack": attacks.plugin_modules,
-        "attack_save": corruption_modules,
-    }
 
-    corrupt: Corruptions = Field(
+    corrupt: Corruptions = setting(
         NONE,
+        added=True,
+        cost=True,
+        condition=True,
+        modules=corruption_modules,
         description="Corruption of the crop before it is scored, with random values that depend on the "
         f"image's name: {describe_choices()}. Several in turn are written jpeg50+blur1",
     )
-    attack: Annotated[str, AfterValidator(attacks.canonical)] = Field(
+    attack: Annotated[str, AfterValidator(attacks.canonical)] = setting(
         NONE,
+        added=True,
+        cost=True,
+        condition=True,
+        modules=attacks.plugin_modules,
         description="Attack that changes the images within a budget of grey levels to flip the "
         f"prediction: {attacks.describe_choices()}",
     )
-    surrogate: Annotated[str, AfterValidator(_model_id)] = Field(
-        "", description="ID of the model with which a transfer attack computes its changes"
+    surrogate: Annotated[str, AfterValidator(_model_id)] = setting(
+        "",
+        added=True,
+        condition=True,
+        model=True,
+        description="ID of the model with which a transfer attack computes its changes",
     )
-    queries: Count = Field(
-        500, description="Largest number of queries per image of a square attack"
+    queries: Count = setting(
+        500,
+        added=True,
+        cost=True,
+        condition=True,
+        description="Largest number of queries per image of a square attack",
     )
-    attack_images: int = Field(
+    attack_images: int = setting(
         100,
+        added=True,
+        cost=True,
+        condition=True,
         ge=0,
         description="Number of attacked images of each class, the same ones for every model. 0 attacks all",
     )
-    attack_save: Corruptions = Field(
-        NONE, description="Corruption of attacked images when they are saved, such as jpeg95"
+    attack_save: Corruptions = setting(
+        NONE,
+        added=True,
+        condition=True,
+        modules=corruption_modules,
+        description="Corruption of attacked images when they are saved, such as jpeg95",
     )
-    save_images: bool = Field(
+    save_images: bool = setting(
         False,
+        added=True,
         description="Save the images as they are scored, as PNG files in a data root: images/ of the "
         "model folder",
     )
@@ -296,21 +307,13 @@ def _self_blending(value: Any) -> tuple[str, ...]:
 class AugmentationSettings(DataSettings):
     """How training images are cropped, resized, blurred, compressed and mirrored."""
 
-    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "augment_cycle", "resize_size", "patch_size", "test_crops", "sbi",
-    }  # fmt: skip
-    added: ClassVar[frozenset[str]] = DataSettings.added | {"sbi"}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        **DataSettings.modules,
-        "sbi": _self_blending,
-    }
-
     seed: int = Field(42, ge=0, description="Random seed of the training")
     augment_seed: int = Field(
         42, ge=0, description="Random seed of the augmentation, independent of seed"
     )
-    augment_cycle: int = Field(
+    augment_cycle: int = setting(
         0,
+        cost=True,
         ge=0,
         description="Repeat the augmentation after this many epochs, so that a frozen training computes "
         "each image only this many times. 0 never repeats it",
@@ -326,8 +329,10 @@ class AugmentationSettings(DataSettings):
         (1.0, 1.0),
         description="Aspect ratio of the crop of resize_prob, width to height. Two values are a range",
     )
-    resize_size: Count = Field(
-        256, description="Side length of the resized crop and of the centre crop, in pixels"
+    resize_size: Count = setting(
+        256,
+        cost=True,
+        description="Side length of the resized crop and of the centre crop, in pixels",
     )
     blur_prob: Probability = Field(
         0.0, description="Probability that an original image is blurred. Re-shared images never are"
@@ -346,17 +351,23 @@ class AugmentationSettings(DataSettings):
     flip_prob: Probability = Field(
         0.5, description="Probability of a horizontal flip, and of an independent vertical flip"
     )
-    patch_size: int = Field(
-        -1, description="Side length of the random crop, in pixels. 0 or less does not crop"
+    patch_size: int = setting(
+        -1,
+        cost=True,
+        description="Side length of the random crop, in pixels. 0 or less does not crop",
     )
-    sbi: Probability = Field(
+    sbi: Probability = setting(
         0.0,
+        added=True,
+        cost=True,
+        modules=_self_blending,
         description="Fraction of the real original images (aligned faces) that become self-blended fakes "
         "with label 1, drawn again in each epoch. All original images are then compressed as "
         "JPEG once more",
     )
-    test_crops: int = Field(
+    test_crops: int = setting(
         0,
+        cost=True,
         ge=0,
         description="Number of fixed patches whose mean is the validation score. 0 scores the centre crop",
     )
@@ -375,44 +386,49 @@ class AugmentationSettings(DataSettings):
 class SampleSettings(Settings):
     """A synthetic image set: where, of which seed and size."""
 
-    costs: ClassVar[frozenset[str]] = frozenset({"size", "train", "val", "test"})
-    aliases: ClassVar[Mapping[str, str]] = PLACES
-
-    data_root: str = Field(description="Folder to write")
+    data_root: str = setting(aliases=("dataset_path",), description="Folder to write")
     seed: int = Field(42, ge=0, description="Random seed of all images")
-    size: int = Field(128, ge=32, description="Width and height of an image, in pixels")
-    train: Count = Field(
-        600, description="Number of real images for training. The number of fake images is the same"
+    size: int = setting(
+        128, cost=True, ge=32, description="Width and height of an image, in pixels"
     )
-    val: Count = Field(
+    train: Count = setting(
+        600,
+        cost=True,
+        description="Number of real images for training. The number of fake images is the same",
+    )
+    val: Count = setting(
         120,
+        cost=True,
         description="Number of real images for validation. The number of fake images is the same",
     )
-    test: Count = Field(
-        300, description="Number of real images for tests. The number of fake images is the same"
+    test: Count = setting(
+        300,
+        cost=True,
+        description="Number of real images for tests. The number of fake images is the same",
     )
 
 
 class DrawSettings(Settings):
     """A set of images that generators learn from: what it shows, how many, how large."""
 
-    costs: ClassVar[frozenset[str]] = frozenset({"content", "images", "size"})
-    aliases: ClassVar[Mapping[str, str]] = PLACES
-
-    data_root: str = Field(description="Folder to write")
-    content: Literal["portraits", "shapes", "resized"] = Field(
+    data_root: str = setting(aliases=("dataset_path",), description="Folder to write")
+    content: Literal["portraits", "shapes", "resized"] = setting(
         "portraits",
+        cost=True,
         description="Content of the images. With portraits, drawn faces with known attributes, in the "
         "parts A, B and C. With shapes, drawn shapes in train/<class>/ and test/<class>/. "
         "With resized, photographs of `source`, cropped, shrunk and divided like portraits",
     )
-    images: int = Field(
+    images: int = setting(
         1200,
+        cost=True,
         ge=0,
         description="Number of images. With `resized`, photographs taken evenly from the sorted file "
         "names, or all with 0",
     )
-    size: int = Field(32, ge=8, le=1024, description="Width and height of an image, in pixels")
+    size: int = setting(
+        32, cost=True, ge=8, le=1024, description="Width and height of an image, in pixels"
+    )
     channels: Literal[1, 3] = Field(
         3, description="Number of colour channels: 3 (colour) or 1 (grey)"
     )

@@ -1,14 +1,14 @@
 """The settings of a diffuser, and the folders of its classes. Imports no torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trueface.data.vocabulary import picture_folder
 from trueface.runtime.errors import DataError
-from trueface.runtime.field_types import Count, Finite, Probability, Settings
+from trueface.runtime.field_types import Count, Finite, Probability, Settings, setting
 
 SMALL_T = 30  # steps below this one are those that purification uses
 GROUPS = 8  # of channels that a U-Net normalises together
@@ -39,20 +39,11 @@ def _modules_of_weights(weights: str) -> tuple[str, ...]:
 class DiffuserSettings(Settings):
     """A training of a network that predicts noise."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_every"})
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        "weights": _modules_of_weights
-    }
-    costs: ClassVar[frozenset[str]] = frozenset(
-        {
-            "size", "channels", "network", "widths", "unshuffle", "attention", "num_steps",
-            "batch_size", "precision", "weights",
-        }
-    )  # fmt: skip
-
     data_root: str = Field(description="Folder with the images, or with folders of images")
-    weights: str = Field(
+    weights: str = setting(
         "",
+        cost=True,
+        modules=_modules_of_weights,
         description="Folder with a Stable Diffusion model in the layout of diffusers, used instead "
         "of training. Needs the extra diffusion",
     )
@@ -61,20 +52,30 @@ class DiffuserSettings(Settings):
         description="Text file with one prompt per line, for weights. The prompts are the concepts, "
         "instead of classes",
     )
-    size: int = Field(32, ge=4, le=1024, description="Side length of the images, in pixels")
-    channels: Literal[1, 3] = Field(3, description="1 for grey images, 3 for colour images")
+    size: int = setting(
+        32, cost=True, ge=4, le=1024, description="Side length of the images, in pixels"
+    )
+    channels: Literal[1, 3] = setting(
+        3, cost=True, description="1 for grey images, 3 for colour images"
+    )
 
-    network: Literal["unet", "mlp"] = Field(
+    network: Literal["unet", "mlp"] = setting(
         "unet",
+        cost=True,
         description="Network: unet (a plain U-Net) or mlp (a residual MLP for very small images)",
     )
-    widths: tuple[Count, ...] = Field(
+    widths: tuple[Count, ...] = setting(
         (),
+        cost=True,
         description="Channels of each level of a unet, fine to coarse, or of each block of an mlp, all "
         "equal. Default: 48,64,96 for unet and 192,192,192,192 for mlp",
     )
-    unshuffle: Count = Field(2, description="Factor of pixel_unshuffle before a unet. 1 uses none")
-    attention: bool = Field(True, description="Self-attention at the coarsest level of a unet")
+    unshuffle: Count = setting(
+        2, cost=True, description="Factor of pixel_unshuffle before a unet. 1 uses none"
+    )
+    attention: bool = setting(
+        True, cost=True, description="Self-attention at the coarsest level of a unet"
+    )
     embedding: int = Field(
         0, ge=0, description="Size of the class embedding. 0 takes 64 for unet and 16 for mlp"
     )
@@ -100,8 +101,8 @@ class DiffuserSettings(Settings):
         0.0, description=f"Fraction of images whose noise step is drawn below {SMALL_T}"
     )
 
-    num_steps: Count = Field(3000, description="Number of training steps")
-    batch_size: Count = Field(64, description="Images per step")
+    num_steps: Count = setting(3000, cost=True, description="Number of training steps")
+    batch_size: Count = setting(64, cost=True, description="Images per step")
     lr: Annotated[Finite, Field(gt=0)] | None = Field(
         None,
         description="Highest learning rate of Adam. Default: 0.001 for unet, 0.002 for mlp",
@@ -121,11 +122,14 @@ class DiffuserSettings(Settings):
     )
     flip: bool = Field(True, description="Mirror half of the images")
     seed: int = Field(42, ge=0, description="Random seed of the training")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Precision of the computation. With bf16, the weights stay in fp32"
+    precision: Literal["fp32", "bf16"] = setting(
+        "fp32",
+        cost=True,
+        description="Precision of the computation. With bf16, the weights stay in fp32",
     )
-    save_every: int = Field(
+    save_every: int = setting(
         0,
+        neutral=True,
         ge=0,
         description="Number of steps between saved states, from which a stopped job resumes. 0 saves "
         "every 20 s",

@@ -6,10 +6,10 @@ erased. An omitted hyperparameter has the default of its method: see `METHODS`.
 
 import importlib.util
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,7 +23,7 @@ from pydantic import (
 
 from trueface.runtime.declarations import Declared, Registry
 from trueface.runtime.errors import UnknownName, install_command
-from trueface.runtime.field_types import Count, Finite, Probability, Settings
+from trueface.runtime.field_types import Count, Finite, Probability, Settings, setting
 
 Scope = Literal["all", "maps", "rest"]
 Trajectory = Literal["anchor", "concept", "own"]
@@ -146,48 +146,47 @@ def _method(name: str) -> str:
 class EraseSettings(Settings):
     """An erasing: the concept, what is drawn instead, and the method's hyper-parameters."""
 
-    costs: ClassVar[frozenset[str]] = frozenset(
-        {"method", "num_steps", "batch_size", "sample_steps", "paths", "refresh", "trajectory"}
-    )
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"method": plugin_modules}
-
     data_root: str = Field(
         "",
         description="Folder of the teacher's training images, for retrain. Default: the folder that the "
         "teacher used",
     )
-    method: Annotated[str, AfterValidator(_method)] = Field(
-        description=f"Erasing method: {describe_choices()}"
+    method: Annotated[str, AfterValidator(_method)] = setting(
+        cost=True, modules=plugin_modules, description=f"Erasing method: {describe_choices()}"
     )
     concept: str = Field(min_length=1, description="Class that is erased from the model")
     anchor: str = Field(
         "",
         description="Class that is drawn instead. Empty for none, if the method does not need one",
     )
-    num_steps: Count | None = Field(None, description="Number of gradient steps")
+    num_steps: Count | None = setting(None, cost=True, description="Number of gradient steps")
     lr: Annotated[Finite, Field(gt=0)] | None = Field(None, description="Learning rate of Adam")
-    batch_size: Count | None = Field(None, description="Noisy images per step")
+    batch_size: Count | None = setting(None, cost=True, description="Noisy images per step")
     scope: Scope | None = Field(
         None,
         description="Trained parameters: maps (the linear layers that take the class embedding), rest "
         "(all others) or all. The embeddings are never trained",
     )
-    trajectory: Trajectory | None = Field(
+    trajectory: Trajectory | None = setting(
         None,
+        cost=True,
         description="Source of the noisy images: sampling paths of the teacher for anchor or concept, or "
         "of the trained model for the concept (own)",
     )
-    paths: Count | None = Field(
-        None, description="Number of sampling paths or samples of the teacher"
+    paths: Count | None = setting(
+        None, cost=True, description="Number of sampling paths or samples of the teacher"
     )
-    refresh: Count | None = Field(
+    refresh: Count | None = setting(
         None,
+        cost=True,
         description="Number of steps after which own paths are sampled again. The papers use 1",
     )
     guidance: Annotated[Finite, Field(ge=0)] | None = Field(
         None, description="Classifier-free guidance of the sampling paths"
     )
-    sample_steps: Count | None = Field(None, description="DDIM steps of the sampling paths")
+    sample_steps: Count | None = setting(
+        None, cost=True, description="DDIM steps of the sampling paths"
+    )
     gamma1: Finite | None = Field(None, description="abo: Scale of the teacher's guidance")
     gamma2: Finite | None = Field(None, description="abo: Scale of the student's guidance")
     penalty: Annotated[Finite, Field(ge=0)] | None = Field(
@@ -279,51 +278,54 @@ class ErasedSettings(Settings):
     """What a diffuser that forgot a concept still draws, and what an attack brings back."""
 
     model_config = ConfigDict(defer_build=True)
-    models: ClassVar[tuple[str, ...]] = ("diffuser", "teacher", "classifier", "never")
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
-    added: ClassVar[frozenset[str]] = frozenset({"inception", "clip"})
-    costs: ClassVar[frozenset[str]] = frozenset(
-        {
-            "data_root", "samples", "sample_steps", "guidance", "recover_images", "recover_steps",
-            "recover_batch", "never", "inception", "clip",
-        }
-    )  # fmt: skip
 
-    diffuser: str = Field(description="Model ID of the diffuser that is measured")
-    teacher: str = Field(
-        description="Model ID of the diffuser before erasing, which draws every concept"
+    diffuser: str = setting(model=True, description="Model ID of the diffuser that is measured")
+    teacher: str = setting(
+        model=True, description="Model ID of the diffuser before erasing, which draws every concept"
     )
-    classifier: str = Field(
+    classifier: str = setting(
+        model=True,
         description="Model ID of a classifier (job type classify), trained on the same class folders. It "
-        "recognises the samples"
+        "recognises the samples",
     )
-    never: str = Field(
+    never: str = setting(
         "",
+        cost=True,
+        model=True,
         description="Model ID of a diffuser trained without the concept, which is the floor of recovery. "
         "Without it, the verdict does not distinguish erased from hidden",
     )
-    data_root: str = Field(
-        description="Folder with class folders of real images. The attack uses the images of the concept"
+    data_root: str = setting(
+        cost=True,
+        description="Folder with class folders of real images. The attack uses the images of the concept",
     )
-    inception: str = Field(
+    inception: str = setting(
         "",
+        added=True,
+        cost=True,
         description="Weights file of torch-fidelity's InceptionV3 "
         "(pt_inception-2015-12-05-6726825d.pth), to measure FID and KID as well. Needs the extra "
         "metrics",
     )
-    clip: str = Field(
+    clip: str = setting(
         "",
+        added=True,
+        cost=True,
         description="Folder of a CLIP model in the layout of transformers, to measure the CLIP score as "
         "well. Needs the extra metrics",
     )
     concept: str = Field(description="Class that was erased")
     anchor: str = Field("", description="Class that is drawn instead of the concept")
-    samples: int = Field(
-        64, ge=2, description="Number of samples per class, from the same noise for all models"
+    samples: int = setting(
+        64,
+        cost=True,
+        ge=2,
+        description="Number of samples per class, from the same noise for all models",
     )
-    sample_steps: Count = Field(25, description="DDIM steps per sample")
-    guidance: Annotated[Finite, Field(ge=0)] = Field(
+    sample_steps: Count = setting(25, cost=True, description="DDIM steps per sample")
+    guidance: Annotated[Finite, Field(ge=0)] = setting(
         2.0,
+        cost=True,
         description="Classifier-free guidance of the samples. 1 uses none and needs no null token",
     )
     least_teacher_rate: Probability = Field(
@@ -331,12 +333,14 @@ class ErasedSettings(Settings):
         description="Smallest fraction of the teacher's samples that must be recognised in each class. "
         "The job fails below it, and never with 0",
     )
-    recover_images: Rising = Field(
+    recover_images: Rising = setting(
         (1, 5, 25),
+        cost=True,
         description="Numbers of real images of the concept that the attack uses, one curve each",
     )
-    recover_steps: Rising = Field(
+    recover_steps: Rising = setting(
         (10, 50, 250),
+        cost=True,
         description="Numbers of attack steps after which recovery is measured",
     )
     recover_lr: Annotated[Finite, Field(gt=0)] = Field(
@@ -344,9 +348,9 @@ class ErasedSettings(Settings):
         description="Learning rate of Adam in the attack, relative to the RMS of the model's class "
         "embeddings",
     )
-    recover_batch: Count = Field(16, description="Noisy images per attack step")
+    recover_batch: Count = setting(16, cost=True, description="Noisy images per attack step")
     seed: int = Field(1, ge=0, description="Random seed of the samples and the attack")
-    batch_size: Count = Field(2048, description="Images per batch")
+    batch_size: Count = setting(2048, neutral=True, description="Images per batch")
 
     @field_validator("anchor")
     @classmethod
@@ -372,22 +376,25 @@ class ReviseSettings(Settings):
     """Real images drawn anew by an edited diffuser: DDIM inversion, then sampling."""
 
     model_config = ConfigDict(defer_build=True)
-    models: ClassVar[tuple[str, ...]] = ("diffuser", "teacher", "classifier")
-    folders: ClassVar[tuple[str, ...]] = ("source",)
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
-    costs: ClassVar[frozenset[str]] = frozenset({"source", "steps", "limit", "guidance", "teacher"})
 
-    source: str = Field(
-        description="Folder of real images: a path, or the name of a job that makes one"
+    source: str = setting(
+        cost=True,
+        folder=True,
+        description="Folder of real images: a path, or the name of a job that makes one",
     )
-    diffuser: str = Field(description="Model ID of the edited diffuser, which redraws the images")
-    teacher: str = Field(
+    diffuser: str = setting(
+        model=True, description="Model ID of the edited diffuser, which redraws the images"
+    )
+    teacher: str = setting(
         "",
+        cost=True,
+        model=True,
         description="Model ID of the unedited diffuser, whose redrawn images are the reference. Empty "
         "for no reference",
     )
-    classifier: str = Field(
+    classifier: str = setting(
         "",
+        model=True,
         description="Model ID of a classifier (job type classify), to count the images that are still "
         "recognised as drawn_as",
     )
@@ -399,14 +406,23 @@ class ReviseSettings(Settings):
         "edited",
         description="Model that inverts the images. The published experiment uses the edited one",
     )
-    steps: int = Field(50, ge=2, description="DDIM steps of the inversion, and of the sampling")
-    guidance: Annotated[Finite, Field(ge=0)] = Field(
-        1.0, description="Classifier-free guidance of the sampling. The inversion uses none"
+    steps: int = setting(
+        50, cost=True, ge=2, description="DDIM steps of the inversion, and of the sampling"
     )
-    limit: int = Field(
-        0, ge=0, description="Number of images, evenly spread over the sorted names. 0 takes all"
+    guidance: Annotated[Finite, Field(ge=0)] = setting(
+        1.0,
+        cost=True,
+        description="Classifier-free guidance of the sampling. The inversion uses none",
     )
-    batch_size: Count = Field(64, description="Images per batch. It does not change the images")
+    limit: int = setting(
+        0,
+        cost=True,
+        ge=0,
+        description="Number of images, evenly spread over the sorted names. 0 takes all",
+    )
+    batch_size: Count = setting(
+        64, neutral=True, description="Images per batch. It does not change the images"
+    )
 
     @field_validator("inverted_by")
     @classmethod

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from trueface.corruptions.registry import NONE
 from trueface.data.settings import Corruptions, DataSettings, Precision
 from trueface.models.registry import model_name
-from trueface.runtime.field_types import Count
+from trueface.runtime.field_types import Count, setting
 
 ListName = Literal["train", "val", "test"]
 
@@ -27,15 +27,14 @@ class FeaturePart(BaseModel):
 class FeatureSettings(DataSettings):
     """Which features: of which body, of which images."""
 
+    # fields of every job that reads images, which change no feature
     neutral: ClassVar[frozenset[str]] = DataSettings.neutral | {
         "batch_size", "on_bad_image", "attributes", "missing_attributes",
     }  # fmt: skip
-    added: ClassVar[frozenset[str]] = DataSettings.added | {"nodown"}
-    costs: ClassVar[frozenset[str]] = DataSettings.costs | {
-        "model", "nodown", "resize_size", "patch_size", "test_crops", "precision",
-    }  # fmt: skip
 
-    model: Annotated[str, AfterValidator(model_name)] = Field("nodown", description="Network")
+    model: Annotated[str, AfterValidator(model_name)] = setting(
+        "nodown", cost=True, description="Network"
+    )
     weights: str = Field(
         "default",
         description="Pretrained weights: default (ImageNet), none, or the path of a state dict",
@@ -43,13 +42,22 @@ class FeatureSettings(DataSettings):
     normalization: Literal["model", "imagenet", "half"] = Field(
         "model", description="Normalization of pixels"
     )
-    nodown: bool = Field(False, description="Use stride 1 instead of 2 in the first convolution")
+    nodown: bool = setting(
+        False,
+        added=True,
+        cost=True,
+        description="Use stride 1 instead of 2 in the first convolution",
+    )
     channels_last: bool = Field(True, description="Use the memory format channels_last")
     seed: int = Field(42, ge=0, description="Seed of the weights with weights: none")
-    resize_size: Count = Field(256, description="Side of the centre crop, in pixels")
-    patch_size: int = Field(-1, description="Side of the patches, in pixels; 0 or less for none")
-    test_crops: int = Field(0, ge=0, description="Fixed patches per image; 0 for the centre crop")
-    precision: Precision = "fp32"
+    resize_size: Count = setting(256, cost=True, description="Side of the centre crop, in pixels")
+    patch_size: int = setting(
+        -1, cost=True, description="Side of the patches, in pixels; 0 or less for none"
+    )
+    test_crops: int = setting(
+        0, cost=True, ge=0, description="Fixed patches per image; 0 for the centre crop"
+    )
+    precision: Precision = setting("fp32", cost=True)
     parts: tuple[FeaturePart, ...] = Field(
         min_length=1, description="Lists of images, with the number of views of each"
     )

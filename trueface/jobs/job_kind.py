@@ -31,6 +31,7 @@ from trueface.data.index import link_fraction, parts_without_folder, sample_dang
 from trueface.data.splits import read_lists, split_files
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, picture_data
 from trueface.jobs.flags import words
+from trueface.jobs.rule import Check
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target
@@ -63,9 +64,6 @@ MADE_BY: Mapping[str, tuple[str, ...]] = {
 
 # what a job reads
 Reading = Callable[[Draft, DataIdResolver], Iterable[Input]]
-# why a job must not run, given the jobs that make its model
-Refusal = Callable[[Draft, Sequence[Draft], DataIdResolver], Iterable[str]]
-
 
 # measured: 240 images of 64 pixels with slim18, 340 s instead of 1.4 s for an epoch
 SLOW_FP16 = (
@@ -84,7 +82,7 @@ def yield_nothing(*_: object) -> tuple[()]:
 class JobKind:
     """One kind of job: facts, and functions for each question about its files and its line."""
 
-    common_checks: ClassVar[tuple[Refusal, ...]] = ()  # of all such kinds
+    common_checks: ClassVar[tuple[Check, ...]] = ()  # of all such kinds
     name: str
     role: Role
     summary: str
@@ -95,7 +93,7 @@ class JobKind:
     input_readers: tuple[Reading, ...] = ()
     list_outputs: Callable[[Draft], Iterable[Path]] = yield_nothing
     build_command: Callable[[Draft], Iterable[str]] = yield_nothing
-    refusal_checks: tuple[Refusal, ...] = ()  # in the order in which they are said
+    rules: Sequence[Check] = ()  # and checks, in the order in which they are reported
     results: str = ""
     epochs: str = ""
     sources: tuple[str, ...] = ()  # what the entry imports is all
@@ -130,8 +128,7 @@ class JobKind:
         """Return why the job must not run, given the jobs that make its model."""
         idle = () if draft.gpus <= 1 or self.uses_several_gpus else (_idle_gpus(draft),)
         every = (
-            refusal(draft, makers, self.vocabulary)
-            for refusal in (*self.common_checks, *self.refusal_checks)
+            check(draft, makers, self.vocabulary) for check in (*self.common_checks, *self.rules)
         )
         return (*idle, *chain.from_iterable(every))
 
@@ -192,7 +189,7 @@ def _misnamed(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Itera
 class GenerationKind(JobKind):
     """A kind of job about generators, and about folders of images; its command is `trueface generate NAME`."""
 
-    common_checks: ClassVar[tuple[Refusal, ...]] = (_misnamed,)
+    common_checks: ClassVar[tuple[Check, ...]] = (_misnamed,)
     sets: tuple[str, ...] = ()  # sets of images that its data ID may name
     accepts_custom_words: bool = False
 

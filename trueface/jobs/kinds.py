@@ -13,7 +13,7 @@ from launcher.api import Draft, Input, ModelId, Role, Settings, parse_model, tes
 from trueface.corruptions.registry import NONE
 from trueface.data.settings import SampleSettings, TestSettings
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs import feature_kind, refusals
+from trueface.jobs import feature_kind
 from trueface.jobs.flags import classic_words, word_flags
 from trueface.jobs.job_kind import (
     EPOCHS,
@@ -30,6 +30,7 @@ from trueface.jobs.job_kind import (
     model_files,
     model_of,
 )
+from trueface.jobs.rules import RULES
 from trueface.poisoning.poison_record import PoisonSettings
 from trueface.runtime import paths
 from trueface.training.settings import TrainSettings
@@ -191,7 +192,7 @@ TRAIN = LaboratoryKind(
     ),
     list_outputs=_training_outputs,
     build_command=_training_line,
-    refusal_checks=refusals.OF_TRAININGS,
+    rules=RULES["train"],
     list_shared_work=feature_kind.training_features,
     epochs=EPOCHS,
     uses_several_gpus=True,
@@ -205,7 +206,7 @@ TEST = LaboratoryKind(
     input_readers=TEST_INPUTS,
     list_outputs=_test_outputs,
     build_command=_test_line,
-    refusal_checks=refusals.OF_TESTS,
+    rules=RULES["test"],
     list_shared_work=feature_kind.scoring_features,
     results="trueface.evaluation.results:table",
     lower_is_better=LOW,
@@ -223,7 +224,7 @@ POISON = LaboratoryKind(
     ),
     list_outputs=_poison_outputs,
     build_command=_poison_line,
-    refusal_checks=(refusals.check_poison_kind,),
+    rules=RULES["poison"],
 )
 UNLEARN = LaboratoryKind(
     name="unlearn",
@@ -236,7 +237,7 @@ UNLEARN = LaboratoryKind(
     # its poison record is a copy of its base's
     list_outputs=model_files(paths.poison_record, paths.unlearning),
     build_command=_unlearning_line,
-    refusal_checks=refusals.OF_UNLEARNINGS,
+    rules=RULES["unlearn"],
     list_shared_work=feature_kind.unlearning_features,
     epochs=EPOCHS,
 )

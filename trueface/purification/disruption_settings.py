@@ -1,13 +1,13 @@
 """The settings of a disruption: no torch here."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
 from trueface.models.registry import model_name, modules_of_model
 from trueface.purification.registry import MODELS, canonical, parse_purifier, plugin_modules
-from trueface.runtime.field_types import Count, Settings
+from trueface.runtime.field_types import Count, Settings, setting
 
 LEVELS = 127.5  # grey levels in a unit of [-1, 1]
 _ROUND_UP = (
@@ -74,22 +74,13 @@ class DisruptSettings(Settings):
     at most, where ours takes one of eps; its perturbations are never rounded to the levels of a file.
     """
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
-    costs: ClassVar[frozenset[str]] = frozenset(
-        {"attack", "steps", "purifier", "eot", "over", "limit"}
+    source: str = setting(
+        folder=True, description="Folder of the images: a path, or the name of a job that makes one"
     )
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        "purifier": _purifier_modules
-    }
-    models: ClassVar[tuple[str, ...]] = ("translator", *MODELS)
-    folders: ClassVar[tuple[str, ...]] = ("source",)
-
-    source: str = Field(
-        description="Folder of the images: a path, or the name of a job that makes one"
-    )
-    translator: str = Field(description="Model ID of the generator that is disrupted")
-    attack: Attack = Field(
+    translator: str = setting(model=True, description="Model ID of the generator that is disrupted")
+    attack: Attack = setting(
         "pgd",
+        cost=True,
         description="Attack: random (random signs, for comparison), fgsm (one step of eps), bim (steps "
         "from the image) or pgd (steps from a random start)",
     )
@@ -98,8 +89,9 @@ class DisruptSettings(Settings):
         description="Target of the output: grey (0), black (-1) or away (as different as possible from "
         "the output of the clean image)",
     )
-    over: Over = Field(
+    over: Over = setting(
         "own",
+        cost=True,
         description="Labels of the disrupted outputs: own (those of the image), flipped or all. The "
         "gradient is the mean over them",
     )
@@ -107,32 +99,43 @@ class DisruptSettings(Settings):
         0.05,
         description="Largest change of a pixel, for images in [-1, 1]. 8/255 of [0, 1] is 0.063",
     )
-    steps: Count = Field(10, description="Number of steps of bim and pgd")
+    steps: Count = setting(10, cost=True, description="Number of steps of bim and pgd")
     step_size: float = Field(
         0.01, gt=0, le=2, description="Step size of bim and pgd, for images in [-1, 1]"
     )
-    purifier: Annotated[str, AfterValidator(_purifier)] = Field(
+    purifier: Annotated[str, AfterValidator(_purifier)] = setting(
         "",
+        cost=True,
+        modules=_purifier_modules,
         description="Purifier through which an adaptive attack computes its gradient. Empty for an "
         "attack without a purifier",
     )
-    eot: Count = Field(
+    eot: Count = setting(
         2,
+        cost=True,
         description="Number of random draws of the purifier, over which the gradient of an adaptive "
         "attack is averaged",
     )
-    diffuser: str = Field("", description="Model ID of the diffuser, if the purifier needs one")
-    denoiser: str = Field("", description="Model ID of the denoiser, if the purifier needs one")
+    diffuser: str = setting(
+        "", model=True, description="Model ID of the diffuser, if the purifier needs one"
+    )
+    denoiser: str = setting(
+        "", model=True, description="Model ID of the denoiser, if the purifier needs one"
+    )
     seed: int = Field(
         42,
         ge=0,
         description="Random seed. The random values of an image depend on the seed and its file name",
     )
-    limit: int = Field(
-        0, ge=0, description="Number of images, evenly spread over the sorted names. 0 takes all"
+    limit: int = setting(
+        0,
+        cost=True,
+        ge=0,
+        description="Number of images, evenly spread over the sorted names. 0 takes all",
     )
-    batch_size: Count = Field(
+    batch_size: Count = setting(
         32,
+        neutral=True,
         description="Images per batch. Another number changes rounding, and with it single pixels",
     )
 
@@ -182,24 +185,23 @@ def _feature_modules(value: Any) -> tuple[str, ...]:
 class RestoredSettings(Settings):
     """A measurement of what a generator makes of purified images."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        "features": _feature_modules
-    }
-    costs: ClassVar[frozenset[str]] = frozenset({"features"})
-    models: ClassVar[tuple[str, ...]] = ("translator",)
-    folders: ClassVar[tuple[str, ...]] = ("source",)
-
-    source: str = Field(
-        description="Folder of purified images: a path, or the name of a job that makes one"
+    source: str = setting(
+        folder=True,
+        description="Folder of purified images: a path, or the name of a job that makes one",
     )
-    translator: str = Field(description="Model ID of the generator whose outputs are compared")
-    features: Annotated[str, AfterValidator(_features)] = Field(
+    translator: str = setting(
+        model=True, description="Model ID of the generator whose outputs are compared"
+    )
+    features: Annotated[str, AfterValidator(_features)] = setting(
         RANDOM,
+        cost=True,
+        modules=_feature_modules,
         description="Network for the Fréchet distance: random (needs no file) or the name of a network, "
         "such as squeezenet",
     )
     feature_weights: str = Field(
         "", description="Weights file of the network in features. random needs none"
     )
-    batch_size: Count = Field(32, description="Images per batch. It does not change the result")
+    batch_size: Count = setting(
+        32, neutral=True, description="Images per batch. It does not change the result"
+    )

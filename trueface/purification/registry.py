@@ -8,15 +8,15 @@ when an image is purified. Settings name purifiers so.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from trueface.runtime.declarations import Numbered, Registry, words_of
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Count, Finite, Positive, Settings
+from trueface.runtime.field_types import Count, Finite, Positive, Settings, setting
 
 PACKAGE = "trueface.purification.methods"
 Model = Literal["", "diffuser", "denoiser"]
@@ -216,31 +216,34 @@ def _number(spec: PurifierSpec, number: str | None, word: str) -> float | None:
 class PurifySettings(Settings):
     """A purification: of which images, how, with which models."""
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"batch_size"})
-    costs: ClassVar[frozenset[str]] = frozenset({"purifier", "limit"})
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"purifier": plugin_modules}
-    models: ClassVar[tuple[str, ...]] = MODELS
-    folders: ClassVar[tuple[str, ...]] = ("source",)
-
-    source: str = Field(
-        description="Folder of the images: a path, or the name of a job that makes one"
+    source: str = setting(
+        folder=True, description="Folder of the images: a path, or the name of a job that makes one"
     )
-    purifier: Annotated[str, AfterValidator(canonical)] = Field(
-        description=f"Purifier: {describe_choices()}. Join several with +, and write x2 to apply one twice"
+    purifier: Annotated[str, AfterValidator(canonical)] = setting(
+        cost=True,
+        modules=plugin_modules,
+        description=f"Purifier: {describe_choices()}. Join several with +, and write x2 to apply one twice",
     )
-    diffuser: str = Field("", description="Model ID of the diffuser, if the purifier needs one")
-    denoiser: str = Field("", description="Model ID of the denoiser, if the purifier needs one")
+    diffuser: str = setting(
+        "", model=True, description="Model ID of the diffuser, if the purifier needs one"
+    )
+    denoiser: str = setting(
+        "", model=True, description="Model ID of the denoiser, if the purifier needs one"
+    )
     seed: int = Field(
         42,
         ge=0,
         description="Random seed of the noise. The noise of an image depends on the seed and its file "
         "name",
     )
-    limit: int = Field(
-        0, ge=0, description="Number of images, evenly spread over the sorted names. 0 takes all"
+    limit: int = setting(
+        0,
+        cost=True,
+        ge=0,
+        description="Number of images, evenly spread over the sorted names. 0 takes all",
     )
-    batch_size: Count = Field(
-        32, description="Images per batch. It changes memory use, but not the result"
+    batch_size: Count = setting(
+        32, neutral=True, description="Images per batch. It changes memory use, but not the result"
     )
 
     @classmethod
@@ -254,29 +257,30 @@ class PurifySettings(Settings):
 class DenoiserSettings(Settings):
     """A denoiser's training: of which images, how large, how long."""
 
-    costs: ClassVar[frozenset[str]] = frozenset(
-        {"size", "channels", "width", "depth", "num_steps", "batch_size"}
-    )
-
     data_root: str = Field(description="Folder of the images")
-    size: Annotated[int, Field(ge=8)] = Field(
-        32, description="Side length of the images, in pixels"
+    size: Annotated[int, Field(ge=8)] = setting(
+        32, cost=True, description="Side length of the images, in pixels"
     )
-    channels: Literal[1, 3] = Field(3, description="1 for grey images, 3 for colour images")
-    width: Count = Field(24, description="Channels of the hidden layers")
-    depth: Annotated[int, Field(ge=2, le=32)] = Field(4, description="Number of convolutions")
+    channels: Literal[1, 3] = setting(
+        3, cost=True, description="1 for grey images, 3 for colour images"
+    )
+    width: Count = setting(24, cost=True, description="Channels of the hidden layers")
+    depth: Annotated[int, Field(ge=2, le=32)] = setting(
+        4, cost=True, description="Number of convolutions"
+    )
     noise: Positive = Field(
         (0.02, 0.08),
         description="Standard deviation of the noise, for images in [-1, 1]. Two values are a range",
     )
-    num_steps: Count = Field(600, description="Number of training steps")
-    batch_size: Count = Field(32, description="Images per step")
+    num_steps: Count = setting(600, cost=True, description="Number of training steps")
+    batch_size: Count = setting(32, cost=True, description="Images per step")
     lr: Annotated[Finite, Field(gt=0)] = Field(
         0.003, description="Learning rate of Adam, which falls to 0 along a cosine"
     )
     flip: bool = Field(True, description="Mirror half of the images")
     seed: int = Field(42, ge=0, description="Random seed of the weights, the batches and the noise")
-    save_every: Count = Field(
-        200, description="Number of steps between saved states, from which a stopped job resumes"
+    save_every: Count = setting(
+        200,
+        neutral=True,
+        description="Number of steps between saved states, from which a stopped job resumes",
     )
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_every"})

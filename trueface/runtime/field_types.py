@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from launcher.api import Settings as Settings
+from launcher.api import setting as setting
 
 
 def _pair(value: Any) -> Any:  # the border to YAML and argv: anything may come in

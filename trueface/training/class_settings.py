@@ -1,8 +1,7 @@
 """The settings of a training of a network of classes."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -15,7 +14,7 @@ from trueface.models.registry import (
     modules_of_classifier,
 )
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Count, Finite, Settings
+from trueface.runtime.field_types import Count, Finite, Settings, setting
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives import registry
 
@@ -34,55 +33,52 @@ class ClassifySettings(Settings):
     """A training of a network that tells classes apart."""
 
     model_config = ConfigDict(defer_build=True)  # most task files use few of the kinds
-    neutral: ClassVar[frozenset[str]] = frozenset({"num_threads", "tensorboard"})
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        "model": modules_of_classifier,
-        "objective": registry.plugin_modules,
-    }
-    costs: ClassVar[frozenset[str]] = frozenset(
-        {
-            "data_root", "model", "stem", "size", "images_per_class", "num_epochs", "batch_size",
-            "precision", "channels_last",
-        }
-    )  # fmt: skip
-    added: ClassVar[frozenset[str]] = frozenset({"objective"})
-    columns: ClassVar[Mapping[str, str]] = {"architecture": "model"}
 
-    data_root: str = Field(
+    data_root: str = setting(
+        cost=True,
         description="Folder with the data set's files as torchvision stores them, or with train/<class>/ "
-        "and test/<class>/. For the data ID folders, <class>/ alone is enough"
+        "and test/<class>/. For the data ID folders, <class>/ alone is enough",
     )
-    model: Annotated[str, AfterValidator(_network)] = Field(
+    model: Annotated[str, AfterValidator(_network)] = setting(
         "resnet18",
+        cost=True,
+        column="architecture",
+        modules=modules_of_classifier,
         description="Network: "
         + ", ".join(f"{name} ({recipe.summary})" for name, recipe in RECIPES.items()),
     )
-    stem: Stem = Field(
+    stem: Stem = setting(
         "small",
+        cost=True,
         description="First layers of the network: small (keep the resolution, for images of 32 pixels) or "
         "large (torchvision's own, for 224 pixels)",
     )
-    size: int = Field(
+    size: int = setting(
         32,
+        cost=True,
         ge=8,
         le=1024,
         description="Side length to which images are cropped and resized, in pixels",
     )
-    images_per_class: int = Field(
+    images_per_class: int = setting(
         0,
+        cost=True,
         ge=0,
         description="Number of images of each class, in the training list and in the test list. 0 takes "
         "all",
     )
 
-    objective: Annotated[str, AfterValidator(_objective)] = Field(
-        "ce", description=f"Loss function: {registry.describe_choices(binary=False)}"
+    objective: Annotated[str, AfterValidator(_objective)] = setting(
+        "ce",
+        added=True,
+        modules=registry.plugin_modules,
+        description=f"Loss function: {registry.describe_choices(binary=False)}",
     )
-    num_epochs: Count = Field(100, description="Number of epochs")
+    num_epochs: Count = setting(100, cost=True, description="Number of epochs")
     lr: Annotated[Finite, Field(gt=0)] | None = Field(
         None, description="Highest learning rate. By default, the usual one of the network"
     )
-    batch_size: Count = Field(128, description="Images per step")
+    batch_size: Count = setting(128, cost=True, description="Images per step")
     optimizer: Literal["usual", "sgd", "adamw"] = Field(
         "usual",
         description="Optimizer: sgd, adamw, or usual (adamw for vit, sgd for the other networks)",
@@ -108,19 +104,24 @@ class ClassifySettings(Settings):
         description="Random seed of the test list, for data sets with <class>/ alone. It does not depend "
         "on seed",
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
+    precision: Literal["fp32", "bf16", "fp16"] = setting(
         "fp32",
+        cost=True,
         description="Precision of the computation. With bf16 and fp16, the weights stay in fp32",
     )
-    channels_last: bool = Field(
+    channels_last: bool = setting(
         True,
+        cost=True,
         description="Use the channels_last memory format, which is faster on CPUs and tensor cores",
     )
-    num_threads: int = Field(
-        0, ge=0, description="Number of threads that decode images. 0 starts one per core"
+    num_threads: int = setting(
+        0,
+        neutral=True,
+        ge=0,
+        description="Number of threads that decode images. 0 starts one per core",
     )
-    tensorboard: bool = Field(
-        False, description="Also write TensorBoard event files next to the weights"
+    tensorboard: bool = setting(
+        False, neutral=True, description="Also write TensorBoard event files next to the weights"
     )
 
     @property

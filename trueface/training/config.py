@@ -5,12 +5,12 @@ Options of objectives are unchanged settings of fair trainings. This module does
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Count, Finite, Settings
+from trueface.runtime.field_types import Count, Finite, Settings, setting
 from trueface.training.objectives import registry
 from trueface.training.objectives.registry import NOT_FAIR, OVERSAMPLE
 
@@ -34,48 +34,44 @@ class ObjectiveOptions(Settings):
     Each objective reads what it declares.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset(
-        {
-            "fair",
-            "fair_alpha_in",
-            "fair_alpha_out",
-            "fair_smooth",
-            "fair_min",
-            "dro_step",
-            "mix_alpha",
-        }
-    )
-
-    fair: Annotated[str, AfterValidator(_method)] = Field(
+    fair: Annotated[str, AfterValidator(_method)] = setting(
         NOT_FAIR,
+        added=True,
+        modules=registry.fair_plugin_modules,
         description=f"Method that treats groups alike, instead of the objective: {NOT_FAIR}, "
         f"{registry.describe_fair_choices()}, or {OVERSAMPLE} (keeps the objective, draws subgroups "
         "equally often). Groups come from attributes and groups_by. A subgroup is a group × "
         "class",
     )
-    fair_alpha_in: Share = Field(
+    fair_alpha_in: Share = setting(
         0.9,
+        added=True,
         description="Fraction of a group's images that CVaR counts, those with the highest loss",
     )
-    fair_alpha_out: Share = Field(
-        0.5, description="Fraction of the groups that CVaR counts. With dag, fraction of the images"
+    fair_alpha_out: Share = setting(
+        0.5,
+        added=True,
+        description="Fraction of the groups that CVaR counts. With dag, fraction of the images",
     )
-    fair_smooth: Finite = Field(
+    fair_smooth: Finite = setting(
         0.0,
+        added=True,
         ge=0,
         description="Smoothing width of CVaR over groups, in units of the loss. 0 does not smooth, except "
         "with fused, which then uses the published 0.001",
     )
-    fair_min: Count = Field(
+    fair_min: Count = setting(
         2,
+        added=True,
         description="Smallest group in a batch, in images. Smaller groups are merged into one, and 1 "
         "merges none",
     )
-    dro_step: Annotated[Finite, Field(gt=0)] = Field(
-        0.01, description="Step size of the subgroup weights in dro"
+    dro_step: Annotated[Finite, Field(gt=0)] = setting(
+        0.01, added=True, description="Step size of the subgroup weights in dro"
     )
-    mix_alpha: Annotated[Finite, Field(gt=0)] = Field(
+    mix_alpha: Annotated[Finite, Field(gt=0)] = setting(
         2.0,
+        added=True,
         description="Parameter a of Beta(a, a), which draws the proportions of two mixed images (mix). "
         "Higher values give proportions closer to one half. The published value is 2",
     )

@@ -2,11 +2,11 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from trueface.data.qualities import (
     canonical_qualities,
@@ -15,7 +15,7 @@ from trueface.data.qualities import (
     split_quality_words,
     with_files,
 )
-from trueface.runtime.field_types import Finite, Settings
+from trueface.runtime.field_types import Finite, Settings, setting
 
 MEDIAN, DIM = "median", "dim"
 LAYERS = (
@@ -95,46 +95,44 @@ def _text(value: Any) -> Any:
 class QualitySettings(Settings):
     """In which qualities a training sees each of its images, and how their features are made to agree."""
 
-    added: ClassVar[frozenset[str]] = frozenset(
-        {
-            "qualities", "quality_batch", "quality_list", "collab", "collab_form", "collab_width",
-            "collab_layers",
-        }
-    )  # fmt: skip
-    costs: ClassVar[frozenset[str]] = frozenset({"qualities", "quality_batch", "collab"})
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        "qualities": plugin_modules
-    }
-
     qualities: Annotated[
         str,
         AfterValidator(canonical_qualities),
         BeforeValidator(join_qualities, json_schema_input_type=str | list[str]),
-    ] = Field(
+    ] = setting(
         "",
+        added=True,
+        cost=True,
+        modules=plugin_modules,
         description="Qualities of each training image, separated by commas: raw, corruptions as in tests "
         "(half+jpeg30), ranges drawn for each image and epoch (jpeg30-100), or files:NAME of "
         "quality_list. If empty, each image is used as it is",
     )
-    quality_batch: Literal["paired", "mixed"] = Field(
+    quality_batch: Literal["paired", "mixed"] = setting(
         "paired",
+        added=True,
+        cost=True,
         description="Images in a batch: paired (batch_size images, each in all qualities) or mixed (each "
         "image in one quality drawn at random)",
     )
-    quality_list: str = Field(
+    quality_list: str = setting(
         "",
+        added=True,
         description="Path of a data.json with the files of each image in further qualities, such as "
         "{train: {raw: […], c23: […], labels: […]}}. The values c23 and c40 of qualities then "
         "mean these files",
     )
-    collab: Finite = Field(
+    collab: Finite = setting(
         0.0,
+        added=True,
+        cost=True,
         ge=0,
         description="Weight of the term that increases the dependence between the features of an image's "
         "qualities. 0 turns it off",
     )
-    collab_form: Literal["normalised", "plain", "cca"] = Field(
+    collab_form: Literal["normalised", "plain", "cca"] = setting(
         "normalised",
+        added=True,
         description="Form of the dependence in collab (HSIC): normalised (to 0 … 1), plain (as "
         "published), or cca (canonical correlations)",
     )
@@ -142,13 +140,15 @@ class QualitySettings(Settings):
         str,
         AfterValidator(canonical_width),
         BeforeValidator(_text, json_schema_input_type=str | float),
-    ] = Field(
+    ] = setting(
         MEDIAN,
+        added=True,
         description="Width of the Gaussian kernel in collab: median (median distance in the batch), dim "
         "(6 times the square root of the number of features), or a number",
     )
-    collab_layers: Annotated[str, AfterValidator(canonical_layers)] = Field(
+    collab_layers: Annotated[str, AfterValidator(canonical_layers)] = setting(
         canonical_layers(LAYERS),
+        added=True,
         description="Layers whose features collab compares, with their weights. With a frozen backbone, "
         "the hidden layers of the head",
     )

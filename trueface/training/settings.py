@@ -3,37 +3,24 @@
 This module does not import torch. See `quality_settings` for several qualities.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trueface.corruptions.registry import RAW
 from trueface.data.attribute_table import GROUPS_BY
-from trueface.data.qualities import (
-    files_of,
-    missing_programs,
-    split_quality_words,
-)
-from trueface.data.settings import PLACES, AugmentationSettings, Precision
+from trueface.data.settings import AugmentationSettings, Precision
 from trueface.models.registry import describe_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
-from trueface.runtime.field_types import Count, Finite, Settings
+from trueface.runtime.field_types import Count, Finite, Settings, setting
 from trueface.training import config
 from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
 from trueface.training.objectives import registry
 from trueface.training.parts.registry import with_parts
-from trueface.training.quality_settings import LEAST_ITEMS, QualitySettings
+from trueface.training.quality_settings import QualitySettings
 
 BOTH = "sam and awp cannot be combined: set one of them to 0"
-LEARNING: Mapping[str, str] = {
-    "training_epochs": "num_epochs",
-    "learning_rate": "lr",
-    "learning_dropoff": "lr_decay_epochs",
-    "model_flag": "model",
-    "model_freeze": "freeze",
-}
 # what a training in closed form has no use for: it takes no steps, and sees each copy once
 WITHOUT_STEPS = frozenset(
     {
@@ -49,27 +36,33 @@ WITHOUT_STEPS = frozenset(
 class PerturbationSettings(Settings):
     """What a training has besides: SAM, AWP, SGD's momentum, and the factor of the learning rate."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"sam", "awp", "awp_from", "momentum", "lr_gamma"})
-
-    momentum: Annotated[Finite, Field(ge=0, lt=1)] = Field(0.9, description="Momentum of SGD")
-    lr_gamma: Annotated[Finite, Field(gt=0, le=1)] = Field(
-        0.1, description="Factor that multiplies lr when it falls (schedules plateau and step)"
+    momentum: Annotated[Finite, Field(ge=0, lt=1)] = setting(
+        0.9, added=True, description="Momentum of SGD"
     )
-    sam: Finite = Field(
+    lr_gamma: Annotated[Finite, Field(gt=0, le=1)] = setting(
+        0.1,
+        added=True,
+        description="Factor that multiplies lr when it falls (schedules plateau and step)",
+    )
+    sam: Finite = setting(
         0.0,
+        added=True,
+        cost=True,
         ge=0,
         description="Radius of sharpness-aware minimization (SAM). The gradient of a step is computed at "
         "weights that are moved this far, in the L2 norm of all weights, toward a higher "
         "loss. 0 turns SAM off",
     )
-    awp: Finite = Field(
+    awp: Finite = setting(
         0.0,
+        added=True,
+        cost=True,
         ge=0,
         lt=1,
         description="Strength of adversarial weight perturbation (AWP). Each layer's weights are moved "
         "toward a higher loss by this fraction of their L2 norm. 0 turns AWP off",
     )
-    awp_from: Count = Field(3, description="First epoch with AWP, counted from 1")
+    awp_from: Count = setting(3, added=True, description="First epoch with AWP, counted from 1")
 
     @model_validator(mode="after")
     def _one_perturbation(self) -> Self:
@@ -108,23 +101,13 @@ def _objective(name: str) -> str:
 class LearningSettings(PerturbationSettings, AugmentationSettings):
     """What trainings and unlearnings share: network, augmentation and optimisation."""
 
-    costs: ClassVar[frozenset[str]] = AugmentationSettings.costs | {
-        "model", "nodown", "freeze", "num_epochs", "ema", "precision", "compile", "solver",
-        "sam", "awp",
-    }  # fmt: skip
-    aliases: ClassVar[Mapping[str, str]] = {**PLACES, **LEARNING}
-    columns: ClassVar[Mapping[str, str]] = {"architecture": "model"}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        **AugmentationSettings.modules,
-        "model": modules_of_model,
-        "objective": registry.plugin_modules,
-    }
-    added: ClassVar[frozenset[str]] = (
-        AugmentationSettings.added | PerturbationSettings.added | {"objective", "nodown", "solver"}
-    )
-
-    model: Annotated[str, AfterValidator(model_name)] = Field(
-        "nodown", description=f"Network: {describe_models()}"
+    model: Annotated[str, AfterValidator(model_name)] = setting(
+        "nodown",
+        cost=True,
+        aliases=("model_flag",),
+        column="architecture",
+        modules=modules_of_model,
+        description=f"Network: {describe_models()}",
     )
     weights: str = Field(
         "default",
@@ -136,31 +119,45 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         description="Normalization of the pixel values: model (the usual one of the model), imagenet "
         "(mean and standard deviation of ImageNet), or half (x * 2 - 1)",
     )
-    nodown: bool = Field(
+    nodown: bool = setting(
         False,
+        added=True,
+        cost=True,
         description="Keep the resolution in the first convolution: its stride becomes 1 instead of 2",
     )
-    solver: Literal["auto", "gradient", "ridge"] = Field(
+    solver: Literal["auto", "gradient", "ridge"] = setting(
         "auto",
+        added=True,
+        cost=True,
         description="Solver of the last layer: gradient (gradient steps), ridge (ridge regression in "
         "closed form on a frozen backbone), or auto (the usual solver of the model)",
     )
-    freeze: bool = Field(False, description="Train only the last layer")
+    freeze: bool = setting(
+        False, cost=True, aliases=("model_freeze",), description="Train only the last layer"
+    )
     freeze_bn: bool = Field(
         True, description="With freeze, also keep the batch norm statistics unchanged"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout probability before the last layer")
 
-    objective: Annotated[str, AfterValidator(_objective)] = Field(
+    objective: Annotated[str, AfterValidator(_objective)] = setting(
         registry.DEFAULT,
+        added=True,
+        modules=registry.plugin_modules,
         description=f"Loss function: {registry.describe_choices(binary=True)}. A subgroup is a group × class",
     )
-    num_epochs: Count = Field(100, description="Number of epochs")
-    lr: Finite = Field(
-        1e-4, gt=0, description="Learning rate. With schedule onecycle, the highest one"
+    num_epochs: Count = setting(
+        100, cost=True, aliases=("training_epochs",), description="Number of epochs"
     )
-    lr_decay_epochs: int = Field(
+    lr: Finite = setting(
+        1e-4,
+        aliases=("learning_rate",),
+        gt=0,
+        description="Learning rate. With schedule onecycle, the highest one",
+    )
+    lr_decay_epochs: int = setting(
         -1,
+        aliases=("learning_dropoff",),
         description="Epochs before lr falls, without progress (schedule plateau) or in total (step). With "
         "0 or less, lr never falls",
     )
@@ -177,20 +174,21 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         description="Epoch whose weights are kept: best (best validation result), last, or worst-cell "
         "(best validation accuracy in the worst subgroup, needs attributes)",
     )
-    ema: float = Field(
+    ema: float = setting(
         0.0,
+        cost=True,
         ge=0,
         lt=1,
         description="Decay of the exponential moving average of the weights. 0 turns it off",
     )
     save_weights: bool = Field(True, description="Save the weights of the selected epoch")
-    precision: Precision = "fp32"
+    precision: Precision = setting("fp32", cost=True)
     channels_last: bool = Field(
         True,
         description="Use the channels_last memory format, which is faster on CPUs and tensor cores",
     )
-    compile: bool = Field(
-        False, description="Compile the network with torch.compile before training"
+    compile: bool = setting(
+        False, cost=True, description="Compile the network with torch.compile before training"
     )
 
     @model_validator(mode="before")
@@ -235,52 +233,41 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
 class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
     """A training: what it starts from, and what it leaves to those that start from it."""
 
-    neutral: ClassVar[frozenset[str]] = LearningSettings.neutral | {
-        "checkpoint_every", "processes", "resume", "tensorboard",
-    }  # fmt: skip
-
-    added: ClassVar[frozenset[str]] = (
-        LearningSettings.added
-        | ObjectiveOptions.added
-        | QualitySettings.added
-        | {"copies", "groups_by", "penalty", "shots", "shot_weight"}
-    )
-    costs: ClassVar[frozenset[str]] = LearningSettings.costs | QualitySettings.costs | {"copies"}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        **LearningSettings.modules,
-        **QualitySettings.modules,
-        "fair": registry.fair_plugin_modules,
-    }
-
     copies: Literal[
         "auto", "none", "corrupted", "mirrored", "corrupted+mirrored", "corrupted+varied+turned"
-    ] = Field(
+    ] = setting(
         "auto",
+        added=True,
+        cost=True,
         description="Copies of each image that a training in closed form also uses, where auto means "
         "corrupted+mirrored. Corrupted copies are made alike for both classes. Varied copies "
         "are small, grey, in few colours, re-shared, or have lost pixels. Turned copies are "
         "rotated by 90, 180 or 270 degrees",
     )
-    penalty: Finite = Field(
+    penalty: Finite = setting(
         0.0,
+        added=True,
         ge=0,
         description="Penalty of the ridge regression, in mean squared norms of a feature row. 0 chooses "
         "the best value on validation",
     )
-    shots: int = Field(
+    shots: int = setting(
         0,
+        added=True,
         ge=0,
         description="Number of new examples of each class for a training in closed form that starts from "
         "another one. 0 takes all new images",
     )
-    shot_weight: Finite = Field(
+    shot_weight: Finite = setting(
         0.0,
+        added=True,
         ge=0,
         description="Weight of each example of shots. 0 gives all of them together a fifth of the total "
         "weight",
     )
-    groups_by: str = Field(
+    groups_by: str = setting(
         GROUPS_BY,
+        added=True,
         description="Column of attributes with the groups of the objective: intersec, gender, race, or a "
         "column of your own",
     )
@@ -298,21 +285,25 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
         False,
         description="Save the state of the optimizer, for a fine-tuning with optimizer_state: kept",
     )
-    resume: bool = Field(True, description="Resume the training if it was interrupted")
-    checkpoint_every: int = Field(
+    resume: bool = setting(
+        True, neutral=True, description="Resume the training if it was interrupted"
+    )
+    checkpoint_every: int = setting(
         0,
+        neutral=True,
         ge=0,
         description="Also save a checkpoint after this many batches. 0 saves one after each epoch only",
     )
-    processes: int = Field(
+    processes: int = setting(
         0,
+        neutral=True,
         ge=0,
         le=64,
         description="Number of processes that share each batch. 0 starts one per GPU of the job, or one "
         "on the CPU",
     )
-    tensorboard: bool = Field(
-        False, description="Also write TensorBoard event files next to the weights"
+    tensorboard: bool = setting(
+        False, neutral=True, description="Also write TensorBoard event files next to the weights"
     )
     features: bool = Field(
         False, description="Write the input of the last layer, one row per training image"
@@ -348,66 +339,3 @@ def _body_stays(settings: Mapping[str, Any]) -> bool:
     except ValueError:  # reported where the name is checked
         stays = False
     return stays or solver_of(settings) == "ridge"
-
-
-def unfit_qualities(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why a training must not run with its qualities.
-
-    Args:
-        settings: of the training, complete.
-    """
-    text = str(settings.get("qualities", ""))
-    names = split_quality_words(text)
-    yield from missing_programs(text)
-    files = [name for name in names if files_of(name) is not None]
-    if files and not settings["quality_list"]:
-        yield (
-            f"qualities: {files[0]} needs quality_list. Set quality_list to the data.json that "
-            "names its files."
-        )
-    if settings.get("quality_list") and not files:
-        yield (
-            f"quality_list: {settings['quality_list']} is not used. Name its qualities in "
-            f"qualities, such as {RAW}, c23."
-        )
-    if names and settings["decode"] != "exact":
-        yield (
-            f"qualities cannot be used with decode: {settings['decode']}, which resizes images "
-            "before they are corrupted. Leave decode out."
-        )
-    if settings.get("collab", 0) > 0:
-        yield from _unfit_collaboration(settings, names)
-
-
-def _unfit_collaboration(settings: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
-    if len(names) < 2:  # a pair
-        yield (
-            f"collab: {settings['collab']:g} needs two qualities at least. Write qualities: [raw, "
-            "jpeg75], or leave collab out."
-        )
-    if settings["quality_batch"] != "paired":
-        yield (
-            "collab needs quality_batch: paired, which puts each image into a batch in all "
-            "qualities"
-        )
-    if settings["batch_size"] < LEAST_ITEMS:
-        yield (
-            f"collab needs batches of {LEAST_ITEMS} images at least, got batch_size: "
-            f"{settings['batch_size']}. Set batch_size: {LEAST_ITEMS} or more."
-        )
-    if settings.get("fair") == "mix":
-        yield (
-            "collab cannot be used with fair: mix, which mixes each quality of an image with a "
-            "different image. Leave one of them out."
-        )
-    if settings["freeze"] and not _has_hidden(settings):
-        yield (
-            "collab cannot be used with freeze: true, which keeps all layers unchanged. Leave one "
-            "of them out, or choose a model with a hidden layer in its head, such as "
-            "moments/mobilenet."
-        )
-
-
-def _has_hidden(settings: Mapping[str, Any]) -> bool:
-    """Return whether the head has a hidden layer, which is trained on a frozen backbone, too."""
-    return spec_of(str(settings["model"])).frozen

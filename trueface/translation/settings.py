@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from trueface.data.settings import PLACES, Precision
-from trueface.runtime.field_types import Count, Probability, Settings
+from trueface.data.settings import Precision
+from trueface.runtime.field_types import Count, Probability, Settings, setting
 
 HALVINGS = 2  # of the generator: sides must be multiples of 4
 MOST_LAYERS = 6  # of the critic; the paper's, for 128 pixels
@@ -32,15 +32,11 @@ class TranslatorSettings(Settings):
     pixels.
     """
 
-    neutral: ClassVar[frozenset[str]] = frozenset({"save_every"})
-    costs: ClassVar[frozenset[str]] = frozenset(
-        {"size", "width", "blocks", "critic_width", "gan", "n_critic", "batch_size", "num_steps"}
+    data_root: str = setting(
+        aliases=("dataset_path",), description="Folder with the parts A, B and C"
     )
-    aliases: ClassVar[Mapping[str, str]] = PLACES
-
-    data_root: str = Field(description="Folder with the parts A, B and C")
-    size: int = Field(
-        128, ge=8, description="Side length of the images, in pixels, a multiple of 4"
+    size: int = setting(
+        128, cost=True, ge=8, description="Side length of the images, in pixels, a multiple of 4"
     )
     labels: str = Field(
         "",
@@ -52,18 +48,19 @@ class TranslatorSettings(Settings):
         description="Weights file of a generator, written by the StarGAN program (200000-G.ckpt), used "
         "instead of training",
     )
-    width: Count = Field(64, description="Channels of the generator's first layer")
-    blocks: Count = Field(6, description="Number of residual blocks of the generator")
-    critic_width: Count = Field(64, description="Channels of the critic's first layer")
-    gan: Literal["wgan-gp", "hinge"] = Field(
+    width: Count = setting(64, cost=True, description="Channels of the generator's first layer")
+    blocks: Count = setting(6, cost=True, description="Number of residual blocks of the generator")
+    critic_width: Count = setting(64, cost=True, description="Channels of the critic's first layer")
+    gan: Literal["wgan-gp", "hinge"] = setting(
         "wgan-gp",
+        cost=True,
         description="Adversarial loss: wgan-gp (as in the paper) or hinge (with spectral norm, at half "
         "the cost)",
     )
     lambda_cls: float = Field(1.0, ge=0, description="Weight of the classification loss")
     lambda_rec: float = Field(10.0, ge=0, description="Weight of the reconstruction loss")
     lambda_gp: float = Field(10.0, ge=0, description="Weight of the gradient penalty of wgan-gp")
-    n_critic: Count = Field(5, description="Critic steps per generator step")
+    n_critic: Count = setting(5, cost=True, description="Critic steps per generator step")
     lr: float = Field(1e-4, gt=0, description="Learning rate of Adam, for generator and critic")
     beta1: float = Field(0.5, ge=0, lt=1, description="First beta of Adam")
     beta2: float = Field(0.999, ge=0, lt=1, description="Second beta of Adam")
@@ -71,12 +68,14 @@ class TranslatorSettings(Settings):
         0.5, description="Last fraction of the steps, in which the learning rate falls to 0"
     )
     flip: Probability = Field(0.5, description="Fraction of images that are mirrored")
-    batch_size: Count = Field(16, description="Images per step")
-    num_steps: Count = Field(200_000, description="Number of critic steps")
+    batch_size: Count = setting(16, cost=True, description="Images per step")
+    num_steps: Count = setting(200_000, cost=True, description="Number of critic steps")
     seed: int = Field(42, ge=0, description="Random seed of the weights and the batches")
     precision: Precision = "fp32"
-    save_every: Count = Field(
-        1000, description="Number of steps between saved states, from which a stopped job resumes"
+    save_every: Count = setting(
+        1000,
+        neutral=True,
+        description="Number of steps between saved states, from which a stopped job resumes",
     )
 
     @field_validator("size")
@@ -121,16 +120,15 @@ class TranslatorSettings(Settings):
 class TranslateSettings(Settings):
     """A data root for detectors: translated images as fakes, and the real images of the same names."""
 
-    costs: ClassVar[frozenset[str]] = frozenset({"source", "limit", "batch_size"})
-    models: ClassVar[tuple[str, ...]] = ("translator",)
-    folders: ClassVar[tuple[str, ...]] = ("source", "real")
-
-    source: str = Field(
-        description="Folder of the images to translate: clean, disrupted or purified"
+    source: str = setting(
+        cost=True,
+        folder=True,
+        description="Folder of the images to translate: clean, disrupted or purified",
     )
-    translator: str = Field(description="Model ID of the translator")
-    real: str = Field(
+    translator: str = setting(model=True, description="Model ID of the translator")
+    real: str = setting(
         "",
+        folder=True,
         description="Folder of the real images, with the same file names. Empty for the images from which "
         "source was made",
     )
@@ -151,10 +149,13 @@ class TranslateSettings(Settings):
         ge=0,
         description="Random seed of the attributes and the lists, used with the name of each image",
     )
-    limit: int = Field(
-        0, ge=0, description="Number of images, evenly spread over the sorted names. 0 takes all"
+    limit: int = setting(
+        0,
+        cost=True,
+        ge=0,
+        description="Number of images, evenly spread over the sorted names. 0 takes all",
     )
-    batch_size: Count = Field(32, description="Images per batch")
+    batch_size: Count = setting(32, cost=True, description="Images per batch")
 
     @field_validator("fakes", "reals")
     @classmethod

@@ -4,15 +4,15 @@ Settings of all methods are called `unlearn_<name>`, those of one method `<metho
 A setting that is left out is the method's own default. Light: no torch here.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
 
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Probability
+from trueface.runtime.field_types import Probability, setting
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.settings import LearningSettings
 from trueface.unlearning.hyperparameters import COMMON, Options
@@ -38,16 +38,16 @@ def _description(method: str, field: FieldInfo) -> str:
     return f"{method}: {field.description} (default: {default})"
 
 
-def _optional(field: FieldInfo, description: str) -> tuple[Any, Any]:
+def _optional(field: FieldInfo, description: str, *, cost: bool = False) -> tuple[Any, Any]:
     kind = field.rebuild_annotation()
     kind = kind if type(None) in get_args(kind) else kind | None
-    return kind, Field(None, description=description)
+    return kind, setting(None, cost=cost, description=description)
 
 
 def with_options(base: type[Base]) -> type[Base]:
     """Return `base` with every hyperparameter of every method as an optional setting."""
     fields: dict[str, Any] = {
-        f"unlearn_{name}": _optional(field, _common_description(field))
+        f"unlearn_{name}": _optional(field, _common_description(field), cost=name == "epochs")
         for name, field in COMMON.items()
     }
     for method in METHODS.values():
@@ -103,14 +103,8 @@ class UnlearningSettings(LearningSettings):
     Every hyperparameter of every method is a setting, too: see `with_options`.
     """
 
-    costs: ClassVar[frozenset[str]] = LearningSettings.costs | {"method", "unlearn_epochs"}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        **LearningSettings.modules,
-        "method": plugin_modules,
-    }
-
-    method: Annotated[str, AfterValidator(_method)] = Field(
-        description=f"Unlearning method: {', '.join(METHODS)}"
+    method: Annotated[str, AfterValidator(_method)] = setting(
+        cost=True, modules=plugin_modules, description=f"Unlearning method: {', '.join(METHODS)}"
     )
     force: bool = Field(False, description="Apply a method that is known not to work here")
     known: Probability = Field(
@@ -154,14 +148,8 @@ class ForgettingSettings(ClassifySettings):
     Every hyperparameter of every method is a setting, too: see `with_options`.
     """
 
-    costs: ClassVar[frozenset[str]] = ClassifySettings.costs | {"method", "unlearn_epochs"}
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {
-        **ClassifySettings.modules,
-        "method": plugin_modules,
-    }
-
-    method: Annotated[str, AfterValidator(_method)] = Field(
-        description=f"Unlearning method: {', '.join(METHODS)}"
+    method: Annotated[str, AfterValidator(_method)] = setting(
+        cost=True, modules=plugin_modules, description=f"Unlearning method: {', '.join(METHODS)}"
     )
     force: bool = Field(False, description="Apply a method that is known not to work here")
     forget_class: int | str = Field(0, description="Class to forget: its name, or its index from 0")

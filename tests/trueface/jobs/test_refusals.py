@@ -76,7 +76,7 @@ GIVEN = {"train": {"data_root": "data", "split_path": "splits"}, "classify": {"d
 def test_event_files_are_rejected_if_no_writer_is_installed(
     tmp_path: Path, kind: Kind, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trueface.jobs.refusals.PACKAGE", "no_such_package")
+    monkeypatch.setattr("trueface.jobs.rules.PACKAGE", "no_such_package")
     data, given = DATA[kind.name], {**GIVEN[kind.name], "tensorboard": wanted}
     draft = build.a_draft(kind, tmp_path, given, model=data, data=data)
     found = [reason for reason in kind.refusals(draft, ()) if "tensorboard" in reason]

@@ -1,7 +1,6 @@
 """The settings of a forged set. No torch here."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -12,9 +11,8 @@ from trueface.data.forging.registry import (
     parse_types,
     plugin_modules,
 )
-from trueface.data.settings import PLACES
 from trueface.runtime.errors import UsageError
-from trueface.runtime.field_types import Settings
+from trueface.runtime.field_types import Settings, setting
 
 STRONGEST = 4.0
 
@@ -37,18 +35,17 @@ def _type_modules(value: Any) -> tuple[str, ...]:
 class ForgeSettings(Settings):
     """A set of real faces and blends of them: where, of which faces, how strongly forged."""
 
-    costs: ClassVar[frozenset[str]] = frozenset({"faces", "train", "val", "test"})
-    aliases: ClassVar[Mapping[str, str]] = PLACES
-    modules: ClassVar[Mapping[str, Callable[[Any], tuple[str, ...]]]] = {"types": _type_modules}
-
-    data_root: str = Field(description="Folder to write")
-    faces: str = Field(
+    data_root: str = setting(aliases=("dataset_path",), description="Folder to write")
+    faces: str = setting(
+        cost=True,
         description="CSV table of real faces "
         "(img_path,label,ismale,isasian,iswhite,isblack,intersec_label,split), or a folder of "
-        "aligned faces without groups"
+        "aligned faces without groups",
     )
-    types: Annotated[str, AfterValidator(_types)] = Field(
-        "1-5", description=f"Types of forgery, used in turn: {describe_choices()}"
+    types: Annotated[str, AfterValidator(_types)] = setting(
+        "1-5",
+        modules=_type_modules,
+        description=f"Types of forgery, used in turn: {describe_choices()}",
     )
     strength: float = Field(
         1.0,
@@ -64,14 +61,20 @@ class ForgeSettings(Settings):
         "images that are kept, larger ones are numbers of images, and * stands for each group "
         "not named",
     )
-    train: int = Field(
-        0, ge=0, description="Number of real faces of each group for training. 0 takes all"
+    train: int = setting(
+        0,
+        cost=True,
+        ge=0,
+        description="Number of real faces of each group for training. 0 takes all",
     )
-    val: int = Field(
-        0, ge=0, description="Number of real faces of each group for validation. 0 takes all"
+    val: int = setting(
+        0,
+        cost=True,
+        ge=0,
+        description="Number of real faces of each group for validation. 0 takes all",
     )
-    test: int = Field(
-        0, ge=0, description="Number of real faces of each group for tests. 0 takes all"
+    test: int = setting(
+        0, cost=True, ge=0, description="Number of real faces of each group for tests. 0 takes all"
     )
 
     @property

@@ -43,5 +43,5 @@ FORGE = LaboratoryKind(
     ),
     list_outputs=data_root_outputs(MARK),
     build_command=_line,
-    refusal_checks=(_unfit,),
+    rules=(_unfit,),
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from launcher.api import Draft, Input, Role
 from trueface.data.vocabulary import DataIdResolver, picture_folder
+from trueface.jobs.generation.rules import RULES
 from trueface.jobs.job_kind import (
     GenerationKind,
     inputs_from_settings,
@@ -11,21 +12,16 @@ from trueface.jobs.job_kind import (
     output_folder_files,
 )
 from trueface.purification.disruption_settings import (
-    RANDOM,
     DisruptSettings,
     RestoredSettings,
     required_model_settings,
 )
 from trueface.purification.registry import (
     DenoiserSettings,
-    PurifierName,
     PurifySettings,
     parse_purifier,
-    refuse_untrained,
 )
 from trueface.runtime import paths
-
-EXAMPLES = {"translator": "labelled:A", "diffuser": "images:A", "denoiser": "noisy:A"}
 
 
 def _denoiser_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
@@ -43,13 +39,6 @@ def _purification_inputs(draft: Draft, vocabulary: DataIdResolver) -> Iterator[I
     )
 
 
-def _unfit_purification(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
-    """Yield why the purifier cannot work: it lacks a model, or the model did not learn its steps."""
-    name = parse_purifier(draft.settings["purifier"])
-    yield from _find_missing_models(draft, name.needs, f"purifier {name.text}")
-    yield from _unlearned_steps(draft, name, makers)
-
-
 def _disruption_inputs(draft: Draft, vocabulary: DataIdResolver) -> Iterator[Input]:
     """Yield the folder, the generator, and the models of the purifier that the attack goes through."""
     models = _describe_inputs(("translator", *required_model_settings(draft.settings["purifier"])))
@@ -58,63 +47,14 @@ def _disruption_inputs(draft: Draft, vocabulary: DataIdResolver) -> Iterator[Inp
     )
 
 
-def _unfit_disruption(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
-    """Yield why the attack cannot work: it lacks a model, or a diffuser did not learn its steps."""
-    purifier = draft.settings["purifier"]
-    yield from _find_missing_models(
-        draft, ("translator", *required_model_settings(purifier)), "disrupt"
-    )
-    if purifier:
-        yield from _unlearned_steps(draft, parse_purifier(purifier), makers)
-
-
 def _feature_weights(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     settings = draft.settings
     if weights := settings["feature_weights"]:
         yield Input(path=draft.path(weights), what=f"the weights of {settings['features']}")
 
 
-def _unfit_restored(draft: Draft, *_: object) -> Iterator[str]:
-    settings = draft.settings
-    yield from _find_missing_models(draft, ("translator",), "restored")
-    if settings["features"] != RANDOM and not settings["feature_weights"]:
-        yield (
-            f"{draft.name}: features of {settings['features']} need a file with its weights. Write "
-            f"feature_weights: FILE, or features: {RANDOM}"
-        )
-
-
 def _describe_inputs(settings: Sequence[str]) -> Mapping[str, str]:
     return {setting: f"the {setting}" for setting in settings}
-
-
-def _find_missing_models(draft: Draft, needs: Sequence[str], who: str) -> Iterator[str]:
-    """Yield which models are needed and not named."""
-    for setting in needs:
-        if not draft.settings[setting]:
-            yield (
-                f"{draft.name}: {who} needs a {setting}. Give the ID of one, such as "
-                f"{setting}: {EXAMPLES[setting]}"
-            )
-
-
-def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) -> Iterator[str]:
-    """Yield the reasons why a diffuser of this plan does not fit a purifier.
-
-    Args:
-        draft: with the setting `diffuser`.
-        name: the purifier.
-        makers: what makes the models of the draft.
-    """
-    diffuser = draft.settings["diffuser"]
-    for maker in makers:
-        learned = maker.settings.get("t_max") or maker.settings.get("noise_steps")
-        if "diffuser" not in name.needs or maker.model != diffuser or learned is None:
-            continue
-        if not maker.settings.get("weights") and (
-            reason := refuse_untrained(name, learned, diffuser)
-        ):
-            yield f"{draft.name}: {reason}"
 
 
 DENOISER = GenerationKind(
@@ -135,7 +75,7 @@ PURIFY = GenerationKind(
     settings=PurifySettings,
     input_readers=(_purification_inputs,),
     list_outputs=output_folder_files(),
-    refusal_checks=(_unfit_purification,),
+    rules=RULES["purify"],
 )
 DISRUPT = GenerationKind(
     name="disrupt",
@@ -145,7 +85,7 @@ DISRUPT = GenerationKind(
     settings=DisruptSettings,
     input_readers=(_disruption_inputs,),
     list_outputs=output_folder_files(),
-    refusal_checks=(_unfit_disruption,),
+    rules=RULES["disrupt"],
 )
 RESTORED = GenerationKind(
     name="restored",
@@ -160,6 +100,6 @@ RESTORED = GenerationKind(
         _feature_weights,
     ),
     list_outputs=output_folder_files(paths.METRICS),
-    refusal_checks=(_unfit_restored,),
+    rules=RULES["restored"],
     results="trueface.evaluation.restored:table",
 )

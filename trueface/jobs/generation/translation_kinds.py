@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from launcher.api import Draft, Input, Role
 from trueface.data.settings import DRAWN_MARK, DrawSettings
 from trueface.data.vocabulary import DataIdResolver, picture_folder
+from trueface.jobs.generation.rules import RULES
 from trueface.jobs.job_kind import (
     GenerationKind,
     data_root_outputs,
@@ -23,19 +24,6 @@ def _translator_inputs(draft: Draft, _: DataIdResolver) -> Iterator[Input]:
     if not settings["weights"] or not settings["labels"]:
         folder = picture_folder(draft.path(settings["data_root"]), draft.data or "")
         yield Input(path=folder, what="the folder of labelled images")
-
-
-def _unfit_translator(draft: Draft, *_: object) -> Iterator[str]:
-    if draft.base is not None:
-        yield f"{draft.model}: a translator does not start from another model. Write model: null"
-
-
-def _unfit_translation(draft: Draft, *_: object) -> Iterator[str]:
-    if not draft.settings["translator"]:
-        yield (
-            f"{draft.name}: translate needs a translator. Give the ID of one, such as "
-            "translator: labelled:A"
-        )
 
 
 DRAW = GenerationKind(
@@ -60,7 +48,7 @@ TRANSLATOR = GenerationKind(
     sets=("labelled",),
     input_readers=(_translator_inputs,),
     list_outputs=model_files(paths.provenance),
-    refusal_checks=(_unfit_translator,),
+    rules=RULES["translator"],
 )
 TRANSLATE = GenerationKind(
     name="translate",
@@ -75,5 +63,5 @@ TRANSLATE = GenerationKind(
         ),
     ),
     list_outputs=output_folder_files(),
-    refusal_checks=(_unfit_translation,),
+    rules=RULES["translate"],
 )

@@ -16,7 +16,7 @@ from launcher.workers.exit_outcome import _CHILD_KILLED
 from launcher.workers.shortage import find_oom_in_exception
 from tests.trueface.jobs.test_kinds import CLEAN, a_draft
 from trueface.cli.classic_train import ClassicJob
-from trueface.jobs import refusals as training_refusals
+from trueface.jobs import rules as training_rules
 from trueface.jobs.kinds import TRAIN
 from trueface.jobs.ranks import coordinator, rank
 from trueface.jobs.ranks.coordinator import FIELDS_PER_RANK, cause_of, job_of
@@ -87,7 +87,7 @@ def test_objective_that_is_not_a_mean_over_images_is_rejected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     specs = {"bce": ObjectiveSpec(name="bce", summary="", binary=True)}
-    monkeypatch.setattr(training_refusals, "objectives", lambda: specs)
+    monkeypatch.setattr(training_rules, "objectives", lambda: specs)
     assert "bce is not declared as a mean over images" in refusals(gpus=2)[0]
     assert refusals() == []
     assert all(registry.objectives()[name].mean for name in ("bce", "ce"))

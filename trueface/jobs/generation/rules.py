@@ -1,0 +1,220 @@
+"""The rules and checks of the job types of generators and of folders of images: no torch here.
+
+See `trueface.jobs.rule`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from launcher.api import Draft, UsageError, parse_model
+from trueface.data.vocabulary import DataIdResolver
+from trueface.jobs.rule import Check, Rule, forbid
+from trueface.purification.disruption_settings import RANDOM, required_model_settings
+from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
+from trueface.runtime.errors import UnknownName
+
+EXAMPLES = {"translator": "labelled:A", "diffuser": "images:A", "denoiser": "noisy:A"}
+CLASSES = "classes"  # the set of images that a class-conditional diffuser learns from
+
+
+# --- models that a job works with
+
+
+def _find_missing_models(draft: Draft, needs: Sequence[str], who: str) -> Iterator[str]:
+    """Yield which models are needed and not named."""
+    for setting in needs:
+        if not draft.settings[setting]:
+            yield (
+                f"{draft.name}: {who} needs a {setting}. Give the ID of one, such as "
+                f"{setting}: {EXAMPLES[setting]}"
+            )
+
+
+@Rule
+def _purifier_models(draft: Draft) -> Iterator[str]:
+    name = parse_purifier(draft.settings["purifier"])
+    yield from _find_missing_models(draft, name.needs, f"purifier {name.text}")
+
+
+@Rule
+def _disruption_models(draft: Draft) -> Iterator[str]:
+    needs = ("translator", *required_model_settings(draft.settings["purifier"]))
+    yield from _find_missing_models(draft, needs, "disrupt")
+
+
+@Rule
+def _restored_models(draft: Draft) -> Iterator[str]:
+    yield from _find_missing_models(draft, ("translator",), "restored")
+
+
+def check_steps(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Yield the reasons why a diffuser of this plan does not fit the purifier, if there is one."""
+    if draft.settings["purifier"]:
+        yield from _unlearned_steps(draft, parse_purifier(draft.settings["purifier"]), makers)
+
+
+def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) -> Iterator[str]:
+    """Yield the reasons why a diffuser of this plan does not fit a purifier.
+
+    Args:
+        draft: with the setting `diffuser`.
+        name: the purifier.
+        makers: what makes the models of the draft.
+    """
+    diffuser = draft.settings["diffuser"]
+    for maker in makers:
+        learned = maker.settings.get("t_max") or maker.settings.get("noise_steps")
+        if "diffuser" not in name.needs or maker.model != diffuser or learned is None:
+            continue
+        if not maker.settings.get("weights") and (
+            reason := refuse_untrained(name, learned, diffuser)
+        ):
+            yield f"{draft.name}: {reason}"
+
+
+# --- diffusers and erasing
+
+
+def _has_classes(draft: Draft) -> bool:
+    return (draft.data or "").startswith(f"{CLASSES}:")
+
+
+def check_class_folders(draft: Draft, *_: object) -> Iterator[str]:
+    """Yield the faults of class folders that already exist."""
+    if draft.settings["weights"] or not _has_classes(draft):
+        return
+    names = _names_of_classes(draft, draft.settings["data_root"])
+    without = draft.settings["without"]
+    if isinstance(names, str):
+        yield names
+    elif names and without and without not in names:
+        yield str(UnknownName("class", without, names))
+    elif without and len(names) == 2:
+        yield f"{draft.model}: one class is left without {without}. A diffuser needs at least two."
+
+
+def _learned_no_classes(draft: Draft) -> bool:
+    return draft.data is not None and not _has_classes(draft)
+
+
+def check_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
+    """Yield why a concept cannot be erased from what the diffuser learned, by this method."""
+    if _learned_no_classes(draft):
+        return
+    from trueface.erasing.registry import METHODS, EraseSettings  # the start of a job needs neither
+
+    settings, trained = draft.settings, makers[0].settings if makers else {}
+    method = METHODS[settings["method"]]
+    has_guidance = "guidance" in method.defaults
+    if trained.get("drop") == 0 and (
+        "null" in method.needs
+        or (has_guidance and EraseSettings.model_validate(settings).options.guidance != 1)
+    ):
+        yield (
+            f"{draft.base} is trained with drop: 0, so it has no null token for guidance. "
+            f"{method.name} needs one. Train it with drop above 0."
+        )
+    latest = trained.get("t_max")
+    if latest and latest < trained.get("noise_steps", latest) and has_guidance:
+        yield (
+            f"{draft.base} is trained with t_max: {latest} and cannot draw images, as {method.name} "
+            "needs. Train it with t_max: 0"
+        )
+    if trained.get("weights") and "images" in method.needs:
+        yield f"{draft.base} is imported, not trained here. {method.name} cannot train it again."
+    if trained.get("without") and trained["without"] == settings["concept"]:
+        yield f"{draft.base} is trained without {settings['concept']}, so there is nothing to erase"
+    root = settings["data_root"] or str(trained.get("data_root", ""))
+    names = _names_of_classes(draft, root) if root and draft.data is not None else ()
+    for name in filter(None, (settings["concept"], settings["anchor"])):
+        # of folders that cannot be read the job asks the model
+        if names and not isinstance(names, str) and name not in names:
+            yield str(UnknownName("concept", name, names))
+
+
+def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
+    """Return the classes in a data folder, or its fault. There are none if it does not exist yet."""
+    from trueface.diffusion.settings import (  # the start of a job does not need them
+        names_of_classes,
+        training_folder,
+    )
+
+    folder = training_folder(draft.path(data_root), draft.data or "")
+
+    def names() -> tuple[str, ...] | str:
+        if not folder.is_dir():
+            return ()
+        try:
+            return names_of_classes(folder)
+        except (UsageError, OSError) as error:
+            return str(error)
+
+    return draft.once(("class names", str(folder)), names)
+
+
+@Rule
+def _missing_packages_of_measures(draft: Draft) -> Iterator[str]:
+    from trueface.erasing.registry import unavailable_measures  # only `erased` needs it
+
+    wanted = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
+    yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**wanted))
+
+
+def _needs_classes(setting: str, unset: object) -> Rule:
+    """Return the rule that a setting of a diffuser works only with classes."""
+    return forbid(
+        lambda draft: (
+            draft.settings[setting] != unset
+            and not draft.settings["weights"]
+            and not _has_classes(draft)
+        ),
+        f"{{model}}: {setting} needs classes, and {{data}} has none. Leave it out, or write data: {CLASSES}:all",
+    )
+
+
+def _new_model(kind: str) -> Rule:
+    """Return the rule that a training starts from no other model."""
+    return forbid(
+        lambda draft: draft.base is not None,
+        f"{{model}}: a {kind} does not start from another model. Write model: null",
+    )
+
+
+RULES: Mapping[str, Sequence[Check]] = {
+    "translator": (_new_model("translator"),),
+    "translate": (
+        forbid(
+            lambda draft: not draft.settings["translator"],
+            "{name}: translate needs a translator. Give the ID of one, such as translator: labelled:A",
+        ),
+    ),
+    "purify": (_purifier_models, check_steps),
+    "disrupt": (_disruption_models, check_steps),
+    "restored": (
+        _restored_models,
+        forbid(
+            lambda draft: (
+                draft.settings["features"] != RANDOM and not draft.settings["feature_weights"]
+            ),
+            "{name}: features of {features} need a file with its weights. Write feature_weights: FILE, or "
+            f"features: {RANDOM}",
+        ),
+    ),
+    "diffuser": (
+        _new_model("diffuser"),
+        forbid(
+            lambda draft: parse_model(draft.model or "").last.poison,
+            "{model}: diffuser does not support flipped labels. Leave out '%' in the ID.",
+        ),
+        _needs_classes("drop", None),
+        _needs_classes("without", ""),
+        check_class_folders,
+    ),
+    "erase": (
+        forbid(
+            _learned_no_classes,
+            "{base} has no classes, and a concept is a class. Train it on classes:all",
+        ),
+        check_erasing,
+    ),
+    "erased": (_missing_packages_of_measures,),
+}
