@@ -235,18 +235,33 @@ def freeze_backbone(model: Classifier) -> None:
     model.head.requires_grad_(requires_grad=True)
 
 
-def set_train_mode(model: nn.Module, *, fixed_statistics: bool) -> None:
-    """Put `model` into training mode, with or without moving batch-norm statistics.
+def set_train_mode(
+    model: nn.Module, *, fixed_statistics: bool, frozen_backbone: bool = False
+) -> None:
+    """Put a model into training mode.
 
-    A frozen backbone stays in evaluation mode. Otherwise dropout and stochastic depth would give
-    other features of an image each time.
+    Modules whose parameters are all frozen stay in evaluation mode. Otherwise dropout and stochastic
+    depth would give other features of an image each time.
+
+    Args:
+        model: some of its parameters may be frozen.
+        fixed_statistics: batch norms keep their running statistics.
+        frozen_backbone: only modules with learning parameters of their own are in training mode, so
+            that modules without parameters are not. `fixed_statistics` decides about frozen batch
+            norms, too, whose statistics are fixed otherwise.
     """
-    model.train()
-    if not all(parameter.requires_grad for parameter in model.parameters()):
-        model.eval()
+    model.train(not frozen_backbone)
+    if frozen_backbone:
         for module in model.modules():
             if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
                 module.train()
     for module in model.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm) and (fixed_statistics or frozen_backbone):
             module.train(not fixed_statistics)
+        elif not frozen_backbone and _is_frozen(module):
+            module.eval()
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)

@@ -170,7 +170,9 @@ class Loop:
         Raises:
             JobError: loss or gradients are not finite.
         """
-        set_train_mode(self.model, fixed_statistics=self.config.freeze and self.config.freeze_bn)
+        frozen = self.config.freeze
+        fixed = frozen and self.config.freeze_bn
+        set_train_mode(self.model, fixed_statistics=fixed, frozen_backbone=frozen)
         sums = begun or RunningMetrics()
         if begun is None:
             # dropout, and objectives that draw, draw from torch's own generator

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.examples import ExampleBatch, Examples, Label
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import numpy_rng, stream_seed
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
-from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.optimization import Descent, Step
 
 Loss = Callable[[ExampleBatch], Tensor]
 ONLY_OTHER = (
@@ -60,7 +61,7 @@ def finetune_on(
     descent = Descent((*request.model.parameters(), *more), options)
 
     def take(epoch: int) -> Mapping[str, float]:
-        teach(request.model, options.bn)
+        set_train_mode(request.model, fixed_statistics=options.bn == "eval")
         batches = samples(epoch).batches(epoch=epoch, batch_size=options.batch_size)
         return {"loss": descend(request, descent, batches, loss)}
 

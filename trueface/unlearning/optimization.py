@@ -15,11 +15,12 @@ from torch.optim import SGD, Optimizer
 
 from trueface.data.examples import Examples, Label
 from trueface.evaluation.forward import predict_examples
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import as_multiclass_logits, cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
-from trueface.unlearning.hyperparameters import DescentOptions, Statistics, TrainingOptions
+from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,21 +29,6 @@ class Step:
 
     step: int  # 0 is the model before unlearning
     metrics: Mapping[str, float | None]  # names such as loss, forget_accuracy_trained
-
-
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-def teach(model: nn.Module, statistics: Statistics) -> None:
-    """Put a model into training mode, with or without moving batch statistics.
-
-    Frozen modules stay in evaluation mode in either case. Their statistics belong to the backbone like its
-    weights, and stochastic depth would change the features of an image each time.
-    """
-    model.train()
-    for module in model.modules():
-        if (statistics == "eval" and isinstance(module, NORMS)) or _frozen(module):
-            module.eval()
 
 
 class Descent:
@@ -91,11 +77,6 @@ class Descent:
             raise JobError(f"the gradient norm became {float(norm)}. Choose a lower lr.")
 
 
-def _frozen(module: nn.Module) -> bool:
-    parameters = list(module.parameters())
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
-
-
 EPOCHS, LR, BATCH_SIZE = 10, 0.01, 64  # of the default training, if not given
 
 
@@ -134,7 +115,7 @@ def default_training(
     log = []
     for epoch in range(epochs):
         descent.set_lr(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)
-        teach(model, "train")
+        set_train_mode(model, fixed_statistics=False)
         losses = []
         for batch in samples.batches(label, epoch=epoch, batch_size=BATCH_SIZE):
             if watch.stop.is_set():

@@ -25,7 +25,7 @@ from trueface.data.examples import CostCounter, Examples, Label, examples
 from trueface.evaluation import forward, predictions
 from trueface.evaluation.forward import predict_examples
 from trueface.evaluation.predictions import SamplePredictions
-from trueface.models.detectors import Classifier
+from trueface.models.detectors import Classifier, set_train_mode
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
 from trueface.runtime import paths
 from trueface.runtime.precision import autocast
@@ -39,7 +39,7 @@ from trueface.unlearning.api import UnlearningReport
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
-from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
 from trueface.unlearning.record import NoiseSearchResult, Probe, Record, Relearn, TrainingCost
 from trueface.unlearning.registry import Goal, TaskProperties
@@ -372,7 +372,7 @@ def relearn(
         for epoch in count()
     )
     for step, batch in enumerate(islice(chain.from_iterable(passes), most), 1):
-        teach(model, "eval")
+        set_train_mode(model, fixed_statistics=True)
         with autocast(watch.device, watch.precision):
             logits = as_multiclass_logits(model(batch.inputs))
         descent.step(cross_entropy(logits, batch.labels))

@@ -118,6 +118,31 @@ def test_frozen_statistics_stay_bit_identical() -> None:
     assert not torch.equal(state(model)["bn1.running_mean"], before)
 
 
+@pytest.mark.parametrize(
+    ("fixed_statistics", "frozen_backbone", "training"),
+    [
+        (False, False, {"", "norm", "dropout", "head", "head.dropout"}),
+        (True, False, {"", "dropout", "head", "head.dropout"}),
+        (False, True, {"norm", "frozen.norm", "head", "head.dropout"}),
+        (True, True, {"head", "head.dropout"}),
+    ],
+)
+def test_training_mode_of_partly_frozen_network(
+    fixed_statistics: bool, frozen_backbone: bool, training: set[str]
+) -> None:
+    head = nn.Linear(4, 1)
+    head.dropout = nn.Dropout()
+    network = nn.Module()
+    network.frozen = nn.Module()
+    network.frozen.norm = nn.BatchNorm1d(4)
+    network.frozen.dropout = nn.Dropout()
+    network.frozen.requires_grad_(False)
+    network.norm = nn.SyncBatchNorm(4)
+    network.dropout, network.head = nn.Dropout(), head
+    set_train_mode(network, fixed_statistics=fixed_statistics, frozen_backbone=frozen_backbone)
+    assert {name for name, module in network.named_modules() if module.training} == training
+
+
 def test_channels_last_format_is_preserved() -> None:
     weight = state(untrained("slim18"))["conv1.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)

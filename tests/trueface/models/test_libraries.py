@@ -51,7 +51,7 @@ def test_frozen_backbone_gives_same_features_while_last_layer_is_trained(name: s
     freeze_backbone(model)
     learning = {key for key, value in model.named_parameters() if value.requires_grad}
     assert learning == {f"network.{model.spec.head}.{part}" for part in ("weight", "bias")}
-    set_train_mode(model, fixed_statistics=True)
+    set_train_mode(model, fixed_statistics=True, frozen_backbone=True)
     assert model.head.training
     assert torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
 
@@ -61,7 +61,7 @@ def test_stochastic_depth_of_frozen_backbone_is_off() -> None:
     set_train_mode(model, fixed_statistics=False)
     assert not torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
     freeze_backbone(model)
-    set_train_mode(model, fixed_statistics=True)
+    set_train_mode(model, fixed_statistics=True, frozen_backbone=True)
     assert torch.equal(model.forward_features(pixels()), model.forward_features(pixels()))
 
 

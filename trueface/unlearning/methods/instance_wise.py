@@ -22,6 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.data.examples import Examples
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.runtime.rng import stream_seed
@@ -36,7 +37,7 @@ from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import draw_subset, train_until_forgotten
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.importance import importances, trainable_parameters
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
 Pair = tuple[Tensor, Tensor]  # inputs (B, …) float32, classes (B,)
@@ -89,7 +90,7 @@ def instance_wise(request: Request) -> Result:
         nonlocal left
         losses = []
         for rows in torch.split(_shuffled(instances[1], random), options.batch_size):
-            teach(request.model, options.bn)
+            set_train_mode(request.model, fixed_statistics=options.bn == "eval")
             batch = (instances[0][rows], instances[1][rows])
             losses.append(descent.step(_loss(request, batch, next(nearby), held)))
             left = _fraction_remembered(request, instances)

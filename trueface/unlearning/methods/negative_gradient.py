@@ -20,12 +20,13 @@ from functools import partial
 
 from pydantic import Field
 
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Probability
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
 LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points
@@ -94,7 +95,7 @@ def _is_above_aim(request: Request, measured: Measured) -> bool:
 def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
     """Take one pass of steps, shorter if the latest predictions reach the target; return the mean loss."""
     options = request.own(NgOptions)
-    teach(request.model, options.bn)
+    set_train_mode(request.model, fixed_statistics=options.bn == "eval")
     latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
     losses: list[float] = []
     size = options.batch_size

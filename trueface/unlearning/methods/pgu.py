@@ -35,6 +35,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.data.examples import Label
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy, probability_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
@@ -42,7 +43,7 @@ from trueface.unlearning import subspaces
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
-from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.registry import FLIPS, Goal, KnownFailure, register_method
 from trueface.unlearning.subspaces import Layer, ProtectedSubspace, groups_of, learns_bias
 
@@ -455,7 +456,7 @@ def _epoch(
     epoch: int,
 ) -> dict[str, float]:
     """Take an epoch's steps; return the mean loss, and how much of the gradients was left."""
-    teach(request.model, options.bn)
+    set_train_mode(request.model, fixed_statistics=options.bn == "eval")
     relabel = options.loss == "relabel"
     losses, left = [], []
     sort: Label = "true" if relabel else "trained"

@@ -22,6 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.data.examples import Examples
+from trueface.models.detectors import set_train_mode
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
@@ -34,7 +35,7 @@ from trueface.unlearning.building_blocks import (
     retain_set,
 )
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
 TRUE_LABELS = (
@@ -72,7 +73,7 @@ def salun(request: Request) -> Result:
     masks = salient(saliency(request, descent.parameters, options.batch_size), options.share)
 
     def passed(samples: Examples, epoch: int, statistics: Statistics) -> float:
-        teach(request.model, statistics)
+        set_train_mode(request.model, fixed_statistics=statistics == "eval")
         batches = samples.batches(epoch=epoch, batch_size=options.batch_size)
         return descend(request, descent, batches)
 

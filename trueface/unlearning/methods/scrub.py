@@ -32,12 +32,13 @@ from torch.nn import functional
 
 from trueface.data.examples import ExampleBatch, Examples
 from trueface.evaluation.forward import predict_examples
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import descend, epochs, retain_set
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
-from trueface.unlearning.optimization import Descent, Step, teach
+from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.registry import register_method
 
 APART = 1e-6  # divergence from which its slope is more than rounding
@@ -102,12 +103,12 @@ def scrub(request: Request) -> Result:
     def take(epoch: int) -> Mapping[str, float]:
         metrics = {}
         if epoch < options.max_epochs:
-            teach(request.model, "eval")
+            set_train_mode(request.model, fixed_statistics=True)
             batches = request.forget.batches(epoch=epoch, batch_size=options.forget_batch)
             metrics["loss_forget"] = descend(
                 request, up, batches, partial(_max_step_loss, request, teacher)
             )
-        teach(request.model, options.bn)
+        set_train_mode(request.model, fixed_statistics=options.bn == "eval")
         batches = rest.batches(epoch=epoch, batch_size=options.batch_size)
         loss = descend(request, down, batches, partial(_min_step_loss, request, teacher))
         return {"loss": loss, **metrics}

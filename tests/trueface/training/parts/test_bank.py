@@ -244,7 +244,7 @@ def train_last_layer(images: Sequence[Image], *, banked: bool) -> tuple[Tensor, 
     """Return the last layer after three epochs of a frozen training."""
     model, feed = network_with_statistics(), poisoned_train_loader(images, settings(), None)
     freeze_backbone(model)
-    set_train_mode(model, fixed_statistics=True)
+    set_train_mode(model, fixed_statistics=True, frozen_backbone=True)
     bank = Bank(FrozenBackbone(model), feed, watch=RunContext())
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for epoch in range(3):

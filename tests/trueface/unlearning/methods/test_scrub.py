@@ -8,10 +8,11 @@ import torch
 from tests.trueface.unlearning import checks
 from tests.trueface.unlearning.build import make_class_problem, make_flip_problem
 from tests.trueface.unlearning.checks import last_metric, points_and_pictures
+from trueface.models.detectors import set_train_mode
 from trueface.models.logits import as_multiclass_logits, cross_entropy
 from trueface.unlearning.methods import scrub
 from trueface.unlearning.methods.scrub import ScrubOptions, StudentCheckpoint
-from trueface.unlearning.optimization import Descent, teach
+from trueface.unlearning.optimization import Descent
 
 FAST = {"lr": 0.02, "epochs": 6, "max_epochs": 3, "forget_batch": 32}
 
@@ -24,7 +25,7 @@ def test_scrub_without_max_steps_and_teacher_equals_fine_tuning(pictures: bool) 
     done = problem.run("scrub", options=options)
     descent = Descent(plain.parameters(), options)
     for epoch in range(options.epochs):
-        teach(plain, "train")
+        set_train_mode(plain, fixed_statistics=False)
         for batch in problem.retain.batches("trained", epoch=epoch, batch_size=16):
             descent.step(cross_entropy(as_multiclass_logits(plain(batch.inputs)), batch.labels))
     assert not checks.has_changed(checks.copy_weights(plain), done.model)
