@@ -339,7 +339,7 @@ def run(
         for key, reason in idle.items()
         if key in chosen.model_fields_set
     )
-    return _apply(method.function, request, notes)
+    return _apply(method.apply, request, notes)
 
 
 def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> UnlearningReport:

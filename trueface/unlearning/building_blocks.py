@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.examples import ExampleBatch, Examples, Label
-from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import numpy_rng, stream_seed
@@ -41,31 +40,6 @@ def epochs(
         measured = request.measure_accuracies() if measure is None else measure()
         request.watch.progress(step=epoch + 1, total=total, loss=metrics["loss"])
         yield Step(step=epoch + 1, metrics={**metrics, **measured})
-
-
-def finetune_on(
-    request: Request,
-    samples: Callable[[int], Examples],
-    loss: Loss | None = None,
-    more: Iterable[nn.Parameter] = (),
-) -> Result:
-    """Train the model further, one pass over some samples per epoch.
-
-    Args:
-        request: what the method may use; `DescentOptions` among it.
-        samples: of an epoch.
-        loss: see `descend`.
-        more: parameters that learn besides those of the model.
-    """
-    options = request.own(DescentOptions)
-    descent = Descent((*request.model.parameters(), *more), options)
-
-    def take(epoch: int) -> Mapping[str, float]:
-        set_train_mode(request.model, fixed_statistics=options.bn == "eval")
-        batches = samples(epoch).batches(epoch=epoch, batch_size=options.batch_size)
-        return {"loss": descend(request, descent, batches, loss)}
-
-    return Result(model=request.model, log=tuple(epochs(request, take)))
 
 
 def train_until_forgotten(

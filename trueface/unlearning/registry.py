@@ -45,7 +45,7 @@ class KnownFailure:
 
 @dataclass(frozen=True, slots=True)
 class Method(Declared):
-    """Declares an unlearning method; the decorated function takes an `api.Request`, and returns an `api.Result`.
+    """Declares an unlearning method: a function from `api.Request` to `api.Result`, or a `GradientMethod`.
 
     Raises:
         ValueError: the name is not a word of lower-case letters and digits, or there is no such need or goal.
@@ -81,7 +81,7 @@ class Method(Declared):
                     )
 
     def __call__(self, plugin: Plugin) -> Plugin:
-        """Register a function as the method; return it unchanged.
+        """Register a function or a class as the method; return it unchanged.
 
         Raises:
             ValueError: the name was not read from this file.
@@ -101,7 +101,12 @@ class Loaded:
     """A method whose file has been imported."""
 
     method: Method
-    function: Callable[..., Any]  # from `api.Request` to `api.Result`
+    function: Callable[..., Any]  # from `api.Request` to `api.Result`, or a `GradientMethod`
+
+    def apply(self, request: Any) -> Any:
+        """Return the method's result of an `api.Request`."""
+        applied = self.function(request)
+        return applied.run() if isinstance(self.function, type) else applied
 
 
 def plugin_modules(method: str) -> tuple[str, ...]:
