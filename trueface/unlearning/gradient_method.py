@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from trueface.data.examples import ExampleBatch, Examples
+from trueface.evaluation.predictions import SamplePredictions
 from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
-from trueface.unlearning.api import Request, Result
+from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.building_blocks import Loss, descend, epochs
 from trueface.unlearning.hyperparameters import DescentOptions, Statistics
 from trueface.unlearning.optimization import Descent, Step
@@ -35,6 +36,7 @@ class GradientMethod(Generic[Own]):
         self.options = cast(Own, request.options)
         self.epoch = 0  # the current one, from 0
         self.log: list[Step] = []
+        self.predictions: dict[str, SamplePredictions] | None = None  # after this epoch
         self._original: nn.Module | None = None
         if self.keeps_original:
             self._original = copy.deepcopy(request.model).eval().requires_grad_(False)
@@ -58,7 +60,8 @@ class GradientMethod(Generic[Own]):
 
     def measure(self) -> Mapping[str, float | None]:
         """Return the values that are logged after an epoch."""
-        return self.request.measure_accuracies(counted=self.uses_accuracies)
+        self.predictions = self.request.predict_sets(counted=self.uses_accuracies)
+        return accuracies_of(self.predictions)
 
     def is_finished(self) -> bool:
         """Return whether no further epoch is needed."""
@@ -80,7 +83,12 @@ class GradientMethod(Generic[Own]):
                 self.log.append(step)
                 if self.is_finished():
                     break
-        return Result(model=self.model, log=tuple(self.log), notes=self.notes())
+        return Result(
+            model=self.model,
+            log=tuple(self.log),
+            notes=self.notes(),
+            predictions=self.predictions,
+        )
 
     def _take_epoch_number(self, epoch: int) -> Mapping[str, float]:
         self.epoch = epoch

@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, get_args
 
 from trueface.runtime.declarations import Declared, Plugin, Registry
+from trueface.runtime.errors import UsageError
 from trueface.unlearning.hyperparameters import Options
 
 Goal = Literal["flips", "class", "instances"]
@@ -148,7 +149,23 @@ class TaskProperties:
 
 def refusal(method: str, situation: TaskProperties, *, force: bool) -> str | None:
     """Return why a method is not applied, and the remedy. None if it is applied."""
+    return _refusal(unusable(method, situation), situation, force=force)
+
+
+def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
+    """Return why a method is known not to work and is only forced; None if it may work.
+
+    Raises:
+        UsageError: it is not applied.
+    """
     reason = unusable(method, situation)
+    message = _refusal(reason, situation, force=force)
+    if message is not None:
+        raise UsageError(message)
+    return reason
+
+
+def _refusal(reason: str | None, situation: TaskProperties, *, force: bool) -> str | None:
     if reason is None:
         return None
     if _forget_set_is_empty(situation):  # no force gives it something to forget

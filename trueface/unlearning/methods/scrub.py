@@ -104,7 +104,8 @@ class Scrub(GradientMethod[ScrubOptions]):
         retain_set(self.request)  # refused before the first pass
         result = super().run()
         notes = _load_chosen_checkpoint(self.request, self.checkpoints, self.alike)
-        return replace(result, notes=notes)
+        predictions = None if self.checkpoints else result.predictions  # of the last epoch
+        return replace(result, notes=notes, predictions=predictions)
 
     def take_epoch(self) -> Mapping[str, float]:
         """Take the max step, in the first epochs, and the min step."""
