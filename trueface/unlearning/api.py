@@ -228,10 +228,6 @@ class Request:
                 for name in names
             }
 
-    def measure_accuracies(self, *, counted: bool = False) -> dict[str, float | None]:
-        """Return accuracies in 0 … 1 of the model at hand; see `accuracies_of` and `predict_sets`."""
-        return accuracies_of(self.predict_sets(counted=counted))
-
     def raise_if_stopped(self) -> None:
         """Stop where a stop was requested.
 
@@ -407,7 +403,13 @@ def apply_method(
     Raises:
         JobError: stopped, or a non-finite result.
     """
-    meter, device = request.meter, request.watch.device
+    meter, device, chosen = request.meter, request.watch.device, request.options
+    notes: tuple[str, ...] = () if forced is None else (f"forced: {forced}",)
+    notes += tuple(
+        f"{key} has no effect here: {reason}"
+        for key, reason in chosen.without_effect(request.goal, request.classes).items()
+        if key in chosen.model_fields_set
+    )
     known = before or {}
     others = request.predict_sets(names=[part for part in SETS if part not in known])
     first = Step(step=0, metrics=accuracies_of({**others, **known}))
@@ -415,7 +417,8 @@ def apply_method(
     memory.reset_peak_memory(device)
     began = now()
     torch.manual_seed(request.seed)
-    result: Result = load(name).apply(request)
+    applied = load(name).function(request)
+    result: Result = applied if isinstance(applied, Result) else applied.run()
     seconds = now() - began - meter.making_seconds + meter.saved_seconds
     samples, peak_bytes = meter.samples, memory.peak_memory_bytes(device)
     result.model.eval()
@@ -433,21 +436,12 @@ def apply_method(
         cached_samples=meter.cached_samples,
         peak_bytes=peak_bytes,
         notes=(
-            *_notes(request, forced),
+            *notes,
             *result.notes,
             *_warnings(first.metrics, last.metrics, request, own=result.notes),
         ),
         predictions=predictions,
     )
-
-
-def _notes(request: Request, forced: str | None) -> Iterator[str]:
-    """Yield remarks for the user on the settings of a method."""
-    if forced is not None:
-        yield f"forced: {forced}"
-    for key, reason in request.options.without_effect(request.goal, request.classes).items():
-        if key in request.options.model_fields_set:
-            yield f"{key} has no effect here: {reason}"
 
 
 def _refuse_broken(model: nn.Module) -> None:

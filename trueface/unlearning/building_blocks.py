@@ -10,7 +10,7 @@ from trueface.data.examples import ExampleBatch, Examples, Label
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import numpy_rng, stream_seed
-from trueface.unlearning.api import Request, Result
+from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step
 
@@ -37,7 +37,7 @@ def epochs(
     total = request.own(DescentOptions).epochs
     for epoch in range(total):
         metrics = take(epoch)
-        measured = request.measure_accuracies() if measure is None else measure()
+        measured = accuracies_of(request.predict_sets()) if measure is None else measure()
         request.watch.progress(step=epoch + 1, total=total, loss=metrics["loss"])
         yield Step(step=epoch + 1, metrics={**metrics, **measured})
 

@@ -48,8 +48,8 @@ from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
 from trueface.unlearning.record import Probe, Record, Relearn
 from trueface.unlearning.task import (
-    ForgetRetainSets,
     IdentifiedExamples,
+    MethodSets,
     UnlearningTask,
     other_rows,
 )
@@ -86,15 +86,17 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     phases = Phases(watch, _phase_sizes(problem))
     watch, shared = phases.watch, problem.shared_parts
     before = _answers(task_model.module, parts, watch)
-    attack_before = _attack_success(task_model.module, problem.attacked, watch)
-    sets = _search_hidden_flips(problem, watch) if problem.searches else problem.given
+    attack, attack_before = None, None
+    if problem.attacked is not None:
+        attack_before = _attack_success(task_model.module, problem.attacked, watch)
+    sets = _search_hidden_flips(problem, watch) if problem.search else problem.given
     original = copy.deepcopy(task_model.module) if settings.afterwards else None
     request = api.make_request(
         settings.method,
         task_model.module,
         forget=phases.count_reads_of(sets.forget),
-        retain=sets.retain if problem.may_read_retain else None,
-        validation=phases.count_reads_of(problem.validation),
+        retain=sets.retain if problem.keep_retain else None,
+        validation=phases.count_reads_of(sets.validation),
         options=settings.options,
         goal=problem.facts.goal,
         fresh=task_model.fresh,
@@ -112,16 +114,12 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         before={name: before[name] for name in shared},
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
-    attacked = problem.attacked
-    if attacked is not None:
+    if problem.attacked is not None:
         watch.begin_phase("attack success")
-        attacked = phases.count_reads_of(attacked)
+        attacked = phases.count_reads_of(problem.attacked)
+        attack = _attack_success(unlearned.model, attacked, watch)
     entry = _record(
-        problem,
-        unlearned,
-        found=sets.found,
-        attack=_attack_success(unlearned.model, attacked, watch),
-        attack_before=attack_before,
+        problem, unlearned, found=sets.found, attack=attack, attack_before=attack_before
     )
     watch.begin_phase("answers")
     others = {
@@ -141,7 +139,7 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     return done if original is None else _measured_afterwards(problem, done, original, phases)
 
 
-def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> ForgetRetainSets:
+def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSets:
     """Return the sets with the hidden flips that were found in the forget set, as they are thought to be.
 
     Values from the caches count as if they had been computed now.
@@ -171,7 +169,8 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> ForgetRe
             f"no flipped label was found among {len(retain)} and none is given, so there is "
             "nothing to forget"
         )
-    return ForgetRetainSets(
+    return replace(
+        given,
         forget=forget + replace(retain.subset(flagged), true=findings.suggested),
         retain=retain.subset(other_rows(retain, flagged)),
         found=found,
@@ -252,7 +251,7 @@ def _measured_afterwards(
     forget, retain = (problem.parts[name].examples for name in ("forget", "retain"))
     watch.begin_phase("relearning")
     if len(forget) <= LOOKED_AT:  # then these are all of them
-        target = _loss_of_trained_labels(done.before["forget"])
+        target = done.before["forget"].loss(done.before["forget"].trained)
     else:
         target = forget_loss(base, forget, watch, seed=seed)
     relearned = relearn(model, forget, watch, target=target, seed=seed)
@@ -322,10 +321,6 @@ def forget_loss(model: nn.Module, forget: Examples, watch: RunContext, *, seed: 
         JobError: stopped, or a prediction is not finite.
     """
     answers = predict_examples(model, _subset(forget, LOOKED_AT, "relearn", seed), watch)
-    return _loss_of_trained_labels(answers)
-
-
-def _loss_of_trained_labels(answers: SamplePredictions) -> float:
     return answers.loss(answers.trained)
 
 

@@ -104,11 +104,6 @@ class Loaded:
     method: Method
     function: Callable[..., Any]  # from `api.Request` to `api.Result`, or a `GradientMethod`
 
-    def apply(self, request: Any) -> Any:
-        """Return the method's result of an `api.Request`."""
-        applied = self.function(request)
-        return applied.run() if isinstance(self.function, type) else applied
-
 
 def plugin_modules(method: str) -> tuple[str, ...]:
     """Return the modules of a method's name: no import statement names them."""
@@ -149,7 +144,12 @@ class TaskProperties:
 
 def refusal(method: str, situation: TaskProperties, *, force: bool) -> str | None:
     """Return why a method is not applied, and the remedy. None if it is applied."""
-    return _refusal(unusable(method, situation), situation, force=force)
+    reason = unusable(method, situation)
+    if reason is None:
+        return None
+    if _forget_set_is_empty(situation):  # no force gives it something to forget
+        return reason
+    return None if force else f"{reason} (force: true applies it anyway)"
 
 
 def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
@@ -159,18 +159,9 @@ def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
         UsageError: it is not applied.
     """
     reason = unusable(method, situation)
-    message = _refusal(reason, situation, force=force)
-    if message is not None:
+    if reason is not None and (message := refusal(method, situation, force=force)):
         raise UsageError(message)
     return reason
-
-
-def _refusal(reason: str | None, situation: TaskProperties, *, force: bool) -> str | None:
-    if reason is None:
-        return None
-    if _forget_set_is_empty(situation):  # no force gives it something to forget
-        return reason
-    return None if force else f"{reason} (force: true applies it anyway)"
 
 
 def unusable(name: str, situation: TaskProperties) -> str | None:

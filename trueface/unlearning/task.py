@@ -35,11 +35,12 @@ class IdentifiedExamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetRetainSets:
-    """The forget set and the retain set."""
+class MethodSets:
+    """The samples that a method may be given."""
 
     forget: Examples
     retain: Examples
+    validation: Examples  # of the classes that the result shall know
     found: NoiseSearchResult | None = None  # of a search for the forget set. None: no search
     seconds: float = 0.0  # that the search took, without what the cache holds
 
@@ -88,7 +89,9 @@ class UnlearningTask:
     settings: UnlearningSettings | ForgettingSettings
     facts: ProblemFacts
     parts: Mapping[str, IdentifiedExamples]  # measured: forget, retain, validation, and test if any
-    given: ForgetRetainSets  # what the method is given, before a search
+    given: MethodSets
+    search: bool = False  # whether hidden flips are searched in the retain set, and given as well
+    keep_retain: bool = True  # whether the method may read the retain set
     forced: str | None = None  # why the method is known not to work; None: it may, see `admit`
     attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
     probes: bool = True  # whether a linear probe can detect the forget set
@@ -134,9 +137,13 @@ class UnlearningTask:
                 goal="flips", class_names=model.class_names, rate=rate, known=settings.known
             ),
             parts=_parts(train, flipped, held_out),
-            given=ForgetRetainSets(
-                forget=train.subset(known).examples, retain=replace(retain, true=retain.trained)
+            given=MethodSets(
+                forget=train.subset(known).examples,
+                retain=replace(retain, true=retain.trained),
+                validation=held_out["validation"].examples,
             ),
+            search=settings.find,
+            keep_retain=settings.keep_retain,
             forced=forced,
             attacked=attacked,
             probes=False,
@@ -178,7 +185,7 @@ class UnlearningTask:
             settings=settings,
             facts=facts,
             parts=parts,
-            given=_sets_of(parts),
+            given=_method_sets(parts, facts.forgotten),
             forced=forced,
         )
 
@@ -205,35 +212,17 @@ class UnlearningTask:
             settings=settings,
             facts=facts,
             parts=parts,
-            given=_sets_of(parts),
+            given=_method_sets(parts),
             forced=forced,
         )
 
     @property
-    def validation(self) -> Examples:
-        """The validation samples of the classes that the result shall know."""
-        return self.parts["validation"].examples.without_classes(self.facts.forgotten)
-
-    @property
-    def may_read_retain(self) -> bool:
-        """Whether the method is given the retain set."""
-        return not isinstance(self.settings, UnlearningSettings) or self.settings.keep_retain
-
-    @property
-    def searches(self) -> bool:
-        """Whether hidden flips are searched in the retain set, and given to the method as well."""
-        return isinstance(self.settings, UnlearningSettings) and self.settings.find
-
-    @property
     def shared_parts(self) -> frozenset[str]:
         """The measured parts that the method is given unchanged, so that one prediction serves both."""
-        sets = {"validation": self.validation}
-        if not self.searches:
-            sets["forget"] = self.given.forget
+        sets = {"forget": () if self.search else self.given.forget.positions}
+        sets["validation"] = self.given.validation.positions
         return frozenset(
-            name
-            for name, samples in sets.items()
-            if samples.positions == self.parts[name].examples.positions
+            name for name, rows in sets.items() if rows == self.parts[name].examples.positions
         )
 
 
@@ -245,8 +234,14 @@ def _parts(
     return {"forget": train.subset(rows), "retain": retain, **held_out}
 
 
-def _sets_of(parts: Mapping[str, IdentifiedExamples]) -> ForgetRetainSets:
-    return ForgetRetainSets(forget=parts["forget"].examples, retain=parts["retain"].examples)
+def _method_sets(
+    parts: Mapping[str, IdentifiedExamples], forgotten: Collection[int] = ()
+) -> MethodSets:
+    return MethodSets(
+        forget=parts["forget"].examples,
+        retain=parts["retain"].examples,
+        validation=parts["validation"].examples.without_classes(forgotten),
+    )
 
 
 def other_rows(samples: Examples, rows: Sequence[int]) -> list[int]:

@@ -10,7 +10,6 @@ from tests.trueface.unlearning.build import make_class_problem, make_request
 from trueface.data.examples import ExampleBatch
 from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions
-from trueface.unlearning.registry import Loaded, Method
 
 OPTIONS = DescentOptions(epochs=2, batch_size=8, lr=0.05)
 
@@ -72,12 +71,9 @@ def test_retain_loss_is_zero_without_weight_and_without_retain_set() -> None:
     assert float(two) == pytest.approx(2 * float(one))
 
 
-def test_method_ends_if_it_is_finished_and_applies_as_a_class_or_a_function() -> None:
-    declared = Method("stopping", summary="ends", hyperparameters=DescentOptions)
-    for function in (Stopping, lambda request: Stopping(request).run()):
-        request = make_request(make_class_problem(), OPTIONS, goal="class")
-        result = Loaded(method=declared, function=function).apply(request)
-        assert (len(result.log), result.notes) == (1, ("1 epoch",))
+def test_method_ends_if_it_is_finished() -> None:
+    result = Stopping(make_request(make_class_problem(), OPTIONS, goal="class")).run()
+    assert (len(result.log), result.notes) == (1, ("1 epoch",))
 
 
 def test_values_of_an_epoch_are_logged_before_the_accuracies() -> None:

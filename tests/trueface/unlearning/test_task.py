@@ -79,7 +79,7 @@ def test_class_is_forgotten_beside_earlier_ones() -> None:
     assert {LABELS[row] for row in rows(task, "forget")} == {2}
     assert {LABELS[row] for row in rows(task, "retain")} == {1}
     assert task.facts.forgotten == (0, 2)
-    assert task.validation.trained == (1,)
+    assert task.given.validation.trained == (1,)
     assert task.shared_parts == {"forget"}
 
 
@@ -106,5 +106,5 @@ def test_settings_decide_what_is_read(changes: dict[str, Any], shared: bool, ret
         TASK_MODEL, flips(**changes), named([1, 0, 0]), [0], HELD_OUT, rate=0.3
     )
     assert ("forget" in task.shared_parts) is shared
-    assert task.searches is not shared
-    assert task.may_read_retain is retain
+    assert task.search is not shared
+    assert task.keep_retain is retain

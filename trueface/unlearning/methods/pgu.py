@@ -40,7 +40,7 @@ from trueface.models.logits import cross_entropy, probability_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning import subspaces
-from trueface.unlearning.api import Request, Result
+from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
 from trueface.unlearning.optimization import Descent, Step
@@ -415,8 +415,7 @@ def _descend(
     parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
-    measure = partial(request.measure_accuracies, counted=True)
-    moments, log = [_epoch_accuracy(measure())], []
+    moments, log = [_epoch_accuracy(_measure(request))], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
         return (
             (),
@@ -433,7 +432,7 @@ def _descend(
         return {**numbers, "lr": lr}
 
     with freeze_all_but(request.model, parameters):
-        for step in epochs(request, take, measure):
+        for step in epochs(request, take, partial(_measure, request)):
             log.append(step)
             moments.append(_epoch_accuracy(step.metrics))
             now = decide_stop(rule, moments, now.chosen, options.most_loss)
@@ -494,6 +493,11 @@ def _ended(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> s
     if now.chosen == 0:
         return f"{why}; no epoch was better on validation, so the result is the model before unlearning"
     return why if now.chosen == epoch else f"{why}; the result is the model of epoch {now.chosen}"
+
+
+def _measure(request: Request) -> dict[str, float | None]:
+    """Return the accuracies that the stop rules use, so that they count as cost of the method."""
+    return accuracies_of(request.predict_sets(counted=True))
 
 
 def _epoch_accuracy(measured: Mapping[str, float | None]) -> EpochAccuracy:
