@@ -397,7 +397,7 @@ def apply_method(
     Args:
         name: of the method.
         request: as `make_request` returns it.
-        forced: why it is known not to work here; None: it may work. See `registry.admit`.
+        forced: the reason for which it is known not to work here, or None. See `registry.admit`.
         before: predictions of the model before unlearning, for any of SETS. The others are made.
 
     Raises:

@@ -1,4 +1,4 @@
-"""An unlearning task: a model, what it shall forget, and the samples that it is measured on."""
+"""An unlearning task: a model, its forget set, and the samples on which it is measured."""
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -69,7 +69,7 @@ class ProblemFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskModel:
-    """The model of a task: what a method works on, and how it belongs to its classifier."""
+    """The model of a task, whole or in part, with its origin."""
 
     original: OriginalModel
     module: nn.Module  # what the method works on, in place: the classifier, or its last layer

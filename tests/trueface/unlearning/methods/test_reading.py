@@ -1,4 +1,4 @@
-"""What each gradient method reads, and in which order; what it counts and logs. No weights: these differ between machines."""
+"""The batches that each gradient method reads, their order, its cost and its log keys. Weights differ between machines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
