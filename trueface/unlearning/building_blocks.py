@@ -24,6 +24,8 @@ def epochs(
     request: Request,
     take: Callable[[int], Mapping[str, float]],
     measure: Callable[[], Mapping[str, float | None]] | None = None,
+    *,
+    counted: bool = False,
 ) -> Iterator[Step]:
     """Go through the epochs of a method that takes steps; yield each one's entry of the log.
 
@@ -32,12 +34,16 @@ def epochs(
     Args:
         request: its options give the number.
         take: takes the steps of an epoch, counted from 0; returns "loss", and what else is logged.
-        measure: values logged after that. None logs accuracies, which do not count as cost of the method.
+        measure: values logged after that. None logs accuracies.
+        counted: the method uses these accuracies, so that they count as its cost.
     """
     total = request.own(DescentOptions).epochs
     for epoch in range(total):
         metrics = take(epoch)
-        measured = accuracies_of(request.predict_sets()) if measure is None else measure()
+        if measure is None:
+            measured = accuracies_of(request.predict_sets(counted=counted))
+        else:
+            measured = dict(measure())
         request.watch.progress(step=epoch + 1, total=total, loss=metrics["loss"])
         yield Step(step=epoch + 1, metrics={**metrics, **measured})
 

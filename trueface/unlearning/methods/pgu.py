@@ -26,7 +26,6 @@ learns a scale inside the protected space, is not in their public code and is le
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import Annotated, Literal, NamedTuple, assert_never
 
@@ -415,7 +414,8 @@ def _descend(
     parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
-    moments, log = [_epoch_accuracy(_measure(request))], []
+    first = accuracies_of(request.predict_sets(counted=True))
+    moments, log = [_epoch_accuracy(first)], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
         return (
             (),
@@ -432,7 +432,7 @@ def _descend(
         return {**numbers, "lr": lr}
 
     with freeze_all_but(request.model, parameters):
-        for step in epochs(request, take, partial(_measure, request)):
+        for step in epochs(request, take, counted=True):
             log.append(step)
             moments.append(_epoch_accuracy(step.metrics))
             now = decide_stop(rule, moments, now.chosen, options.most_loss)
@@ -493,11 +493,6 @@ def _ended(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> s
     if now.chosen == 0:
         return f"{why}; no epoch was better on validation, so the result is the model before unlearning"
     return why if now.chosen == epoch else f"{why}; the result is the model of epoch {now.chosen}"
-
-
-def _measure(request: Request) -> dict[str, float | None]:
-    """Return the accuracies that the stop rules use, so that they count as cost of the method."""
-    return accuracies_of(request.predict_sets(counted=True))
 
 
 def _epoch_accuracy(measured: Mapping[str, float | None]) -> EpochAccuracy:
