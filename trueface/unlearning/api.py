@@ -25,7 +25,7 @@ from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 from trueface.unlearning import registry
-from trueface.unlearning.cache import Cache
+from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.hyperparameters import DescentOptions, Options, TrainingOptions
 from trueface.unlearning.optimization import Step, TrainFunction, default_training
 from trueface.unlearning.registry import METHODS, Goal, TaskProperties, admit, load
@@ -244,8 +244,9 @@ class Result:
     model: nn.Module
     log: tuple[Step, ...] = ()  # steps from 1, in order
     notes: tuple[str, ...] = ()  # remarks on the run for the user, a sentence each
-    # of this model for SETS, if the method has made them; None: they are made
+    # of a model for SETS, if the method has made them, and the fingerprint of that model
     predictions: Mapping[str, SamplePredictions] | None = None
+    predicted_model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,7 +426,9 @@ def apply_method(
     _refuse_broken(result.model)
     number = max((step.step for step in result.log), default=0) + 1
     request.watch.begin_phase("measures")
-    predictions = result.predictions or request.predict_sets(result.model)
+    predictions = result.predictions
+    if predictions is None or result.predicted_model != fingerprint(result.model):
+        predictions = request.predict_sets(result.model)
     last = Step(step=number, metrics=accuracies_of(predictions))
     return UnlearningReport(
         model=result.model,

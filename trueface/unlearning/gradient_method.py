@@ -16,6 +16,7 @@ from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.building_blocks import Loss, descend, epochs
+from trueface.unlearning.cache import fingerprint
 from trueface.unlearning.hyperparameters import DescentOptions, Statistics
 from trueface.unlearning.optimization import Descent, Step
 
@@ -83,11 +84,14 @@ class GradientMethod(Generic[Own]):
                 self.log.append(step)
                 if self.is_finished():
                     break
+        with self.request.meter.uncounted():
+            predicted_model = fingerprint(self.model)  # what follows may change it
         return Result(
             model=self.model,
             log=tuple(self.log),
             notes=self.notes(),
             predictions=self.predictions,
+            predicted_model=predicted_model,
         )
 
     def _take_epoch_number(self, epoch: int) -> Mapping[str, float]:

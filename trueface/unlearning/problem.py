@@ -304,10 +304,8 @@ def _answers(
     }
 
 
-def _attack_success(model: nn.Module, attacked: Examples | None, watch: RunContext) -> float | None:
-    """Return the fraction of fakes with a patch on that are predicted real; None without an attack."""
-    if attacked is None:
-        return None
+def _attack_success(model: nn.Module, attacked: Examples, watch: RunContext) -> float:
+    """Return the fraction of fakes with a patch on that are predicted real."""
     predicted = forward.predict_examples(model, attacked, watch)
     return float(np.mean(predicted.logits.argmax(1) == 0))
 

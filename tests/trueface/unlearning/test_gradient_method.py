@@ -1,6 +1,7 @@
 """The loop and the services of methods that take gradient steps, with methods that a user would write."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ from torch import Tensor
 
 from tests.trueface.unlearning.build import make_class_problem, make_request
 from trueface.data.examples import ExampleBatch
+from trueface.unlearning import api
+from trueface.unlearning.api import Request
 from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions
+from trueface.unlearning.registry import Loaded, Method
 
 OPTIONS = DescentOptions(epochs=2, batch_size=8, lr=0.05)
 
@@ -74,6 +78,37 @@ def test_retain_loss_is_zero_without_weight_and_without_retain_set() -> None:
 def test_method_ends_if_it_is_finished() -> None:
     result = Stopping(make_request(make_class_problem(), OPTIONS, goal="class")).run()
     assert (len(result.log), result.notes) == (1, ("1 epoch",))
+
+
+class Ruining(Stopping):
+    """Change the model after the last epoch was measured."""
+
+    def notes(self) -> tuple[str, ...]:
+        for value in self.model.parameters():
+            value.data.zero_()
+        return ()
+
+
+@pytest.mark.parametrize(("method", "measured"), [(Stopping, False), (Ruining, True)])
+def test_result_is_measured_again_only_if_the_model_changed_after_the_last_epoch(
+    method: type[Stopping], measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, models = Request.predict_sets, []
+
+    def counted(self: Request, *given: Any, **more: Any) -> Any:
+        models.append(self.model)
+        return predict(self, *given, **more)
+
+    monkeypatch.setattr(Request, "predict_sets", counted)
+    declared = Method("stopping", summary="ends", hyperparameters=DescentOptions)
+    loaded = Loaded(method=declared, function=method)
+    monkeypatch.setattr(api, "load", lambda _: loaded)
+    request = make_request(make_class_problem(), OPTIONS, goal="class")
+    report = api.apply_method("stopping", request)
+    assert len(models) == 2 + measured
+    last = dict(report.log[-1].metrics)
+    assert last == api.accuracies_of(predict(request))
+    assert (last["val_accuracy"] == pytest.approx(1 / 3)) is measured
 
 
 def test_values_of_an_epoch_are_logged_before_the_accuracies() -> None:

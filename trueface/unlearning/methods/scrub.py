@@ -104,8 +104,7 @@ class Scrub(GradientMethod[ScrubOptions]):
         retain_set(self.request)  # refused before the first pass
         result = super().run()
         notes = _load_chosen_checkpoint(self.request, self.checkpoints, self.alike)
-        predictions = None if self.checkpoints else result.predictions  # of the last epoch
-        return replace(result, notes=notes, predictions=predictions)
+        return replace(result, notes=notes)
 
     def take_epoch(self) -> Mapping[str, float]:
         """Take the max step, in the first epochs, and the min step."""
