@@ -30,6 +30,7 @@ THINGS = (
     "corruption",
     "attack",
     "purifier",
+    "erasing method",
     "part of a training",
     "objective",
     "metric",

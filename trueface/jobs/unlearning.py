@@ -30,8 +30,9 @@ from trueface.training.parts.bank import has_frozen_backbone
 from trueface.unlearning import flip_problem, problem, record
 from trueface.unlearning.api import UnlearningReport
 from trueface.unlearning.flip_problem import PoisonedDetector
-from trueface.unlearning.problem import OriginalModel, UnlearningOutcome
+from trueface.unlearning.problem import UnlearningOutcome
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
+from trueface.unlearning.task import OriginalModel
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ launcher, and nothing of detectors. It is a function from `Request` to `Result`,
 `trueface.unlearning.methods`, below `@register_method`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -18,16 +18,17 @@ from torch import Tensor, nn
 from trueface.data.examples import CostCounter, Examples
 from trueface.evaluation.forward import predict_examples
 from trueface.models.logits import as_multiclass_logits
+from trueface.predictions.predictions import Predictions
 from trueface.runtime import memory
 from trueface.runtime.errors import JobError, UnknownName, UsageError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 from trueface.unlearning import registry
-from trueface.unlearning.cache import Cache
+from trueface.unlearning.cache import Cache, fingerprint
 from trueface.unlearning.hyperparameters import DescentOptions, Options, TrainingOptions
 from trueface.unlearning.optimization import Step, TrainFunction, default_training
-from trueface.unlearning.registry import METHODS, Goal, TaskProperties, load, refusal, unusable
+from trueface.unlearning.registry import METHODS, Goal, TaskProperties, admit, load
 
 
 def check_argument_types(
@@ -158,6 +159,18 @@ NOTABLE_LOSS = 0.1  # of validation accuracy, 0 to 1, that is worth a note
 Own = TypeVar("Own", bound=Options)
 
 
+SETS = ("forget", "validation")  # on which each model is measured
+
+
+def accuracies_of(predictions: Mapping[str, Predictions]) -> dict[str, float | None]:
+    """Return accuracies in 0 … 1: on the forget set against both labels, on validation."""
+    return {
+        "forget_accuracy_trained": predictions["forget"].accuracy("trained"),
+        "forget_accuracy_true": predictions["forget"].accuracy("true"),
+        "val_accuracy": predictions["validation"].accuracy("trained"),
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """The inputs that a method may use."""
@@ -175,6 +188,7 @@ class Request:
     meter: CostCounter
     watch: RunContext
     seed: int
+    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of the samples of SETS
 
     def own(self, kind: type[Own]) -> Own:
         """Return the method's options."""
@@ -189,27 +203,30 @@ class Request:
         with autocast(self.watch.device, self.watch.precision):
             return as_multiclass_logits((model or self.model)(inputs.to(self.watch.device)))
 
-    def measure_accuracies(
-        self, model: nn.Module | None = None, *, counted: bool = False
-    ) -> dict[str, float | None]:
-        """Return accuracies in 0 … 1: on the forget set against both labels, on validation.
+    def predict_sets(
+        self,
+        model: nn.Module | None = None,
+        names: Collection[str] = SETS,
+        *,
+        counted: bool = False,
+    ) -> dict[str, Predictions]:
+        """Return predictions of the forget set and of validation.
 
         Args:
             model: None: the one at hand.
-            counted: the method uses the numbers, so their time and samples count as the method's.
+            names: which of both.
+            counted: the method uses them, so their time and samples count as the method's.
 
         Raises:
             JobError: a logit is not finite.
         """
         model = self.model if model is None else model
+        sets = {"forget": self.forget, "validation": self.validation}
         with nullcontext() if counted else self.meter.uncounted():
-            forget = predict_examples(model, self.forget, self.watch)
-            validation = predict_examples(model, self.validation, self.watch)
-        return {
-            "forget_accuracy_trained": forget.accuracy("trained"),
-            "forget_accuracy_true": forget.accuracy("true"),
-            "val_accuracy": validation.accuracy("trained"),
-        }
+            return {
+                name: predict_examples(model, sets[name], self.watch, self.ids.get(name))
+                for name in names
+            }
 
     def raise_if_stopped(self) -> None:
         """Stop where a stop was requested.
@@ -227,6 +244,9 @@ class Result:
     model: nn.Module
     log: tuple[Step, ...] = ()  # steps from 1, in order
     notes: tuple[str, ...] = ()  # remarks on the run for the user, a sentence each
+    # of a model for SETS, if the method has made them, and the fingerprint of that model
+    predictions: Mapping[str, Predictions] | None = None
+    predicted_model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,9 +263,7 @@ class UnlearningReport:
     cached_samples: int
     peak_bytes: int | None  # most memory while the method ran; None: unknown
     notes: tuple[str, ...]
-
-
-Method = Callable[[Request], Result]
+    predictions: Mapping[str, Predictions]  # of the unlearned model, for SETS
 
 
 def run(
@@ -294,11 +312,56 @@ def run(
         UsageError: an option that it does not have; or it cannot work here, and why.
         JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
+    request = make_request(
+        name,
+        model,
+        forget=forget,
+        validation=validation,
+        retain=retain,
+        options=options,
+        goal=goal,
+        fresh=fresh,
+        learn=learn,
+        cache=cache,
+        watch=watch,
+        seed=seed,
+    )
+    situation = replace(
+        situation or TaskProperties(goal=request.goal),
+        goal=request.goal,
+        classes=request.classes,
+        retain=retain is not None,
+        true=forget.true is not None,
+    )
+    return apply_method(name, request, forced=admit(name, situation, force=force))
+
+
+def make_request(
+    name: str,
+    model: nn.Module,
+    *,
+    forget: Examples,
+    validation: Examples,
+    retain: Examples | None = None,
+    options: Options | Mapping[str, Any] | None = None,
+    goal: Goal | None = None,
+    fresh: Callable[[], nn.Module] | None = None,
+    learn: TrainFunction = default_training,
+    cache: Path | None = None,
+    watch: RunContext | None = None,
+    seed: int = 0,
+) -> Request:
+    """Check the arguments of `run`, and return them as a method is given them.
+
+    Raises:
+        UnknownName: there is no such method.
+        UsageError: an option that it does not have, or an invalid argument.
+        JobError: an empty forget or retain set, or classes that the model does not have.
+    """
     if name not in METHODS:
         raise UnknownName("unlearning method", name, METHODS, where="launcher help unlearning")
     watch, meter = watch or RunContext(device=_device(model)), CostCounter()
-    method = load(name)
-    chosen = options_of(method.method, {} if options is None else options)
+    chosen = options_of(load(name).method, {} if options is None else options)
     check_argument_types(model, forget, retain, validation, goal)
     classes = classes_of(model, forget, watch)
     goal = goal or infer_goal(forget, retain)
@@ -306,17 +369,7 @@ def run(
         validation = validation.without_classes(set(forget.trained))
     check_example_sets(forget, retain, validation, classes)
     check_precision(name, chosen, watch.precision, plain=learn is default_training)
-    situation = replace(
-        situation or TaskProperties(goal=goal),
-        goal=goal,
-        classes=classes,
-        retain=retain is not None,
-        true=forget.true is not None,
-    )
-    reason = refusal(name, situation, force=force)
-    if reason is not None:
-        raise UsageError(reason)
-    request = Request(
+    return Request(
         model=model,
         forget=_count_reads(forget, meter),
         retain=None if retain is None else _count_reads(retain, meter),
@@ -331,36 +384,55 @@ def run(
         watch=watch,
         seed=seed,
     )
-    forced = unusable(name, situation)
+
+
+def apply_method(
+    name: str,
+    request: Request,
+    *,
+    forced: str | None = None,
+    before: Mapping[str, Predictions] | None = None,
+) -> UnlearningReport:
+    """Apply a method; return its result with its cost and its measurements before and after.
+
+    Args:
+        name: of the method.
+        request: as `make_request` returns it.
+        forced: the reason for which it is known not to work here, or None. See `registry.admit`.
+        before: predictions of the model before unlearning, for any of SETS. The others are made.
+
+    Raises:
+        JobError: stopped, or a non-finite result.
+    """
+    meter, device, chosen = request.meter, request.watch.device, request.options
     notes: tuple[str, ...] = () if forced is None else (f"forced: {forced}",)
-    idle = chosen.without_effect(goal, classes)
     notes += tuple(
         f"{key} has no effect here: {reason}"
-        for key, reason in idle.items()
+        for key, reason in chosen.without_effect(request.goal, request.classes).items()
         if key in chosen.model_fields_set
     )
-    return _apply(method.function, request, notes)
-
-
-def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> UnlearningReport:
-    """Call a method; return its result with its cost and its measurements before and after."""
-    meter, device = request.meter, request.watch.device
-    before = Step(step=0, metrics=request.measure_accuracies())
+    known = before or {}
+    others = request.predict_sets(names=[part for part in SETS if part not in known])
+    first = Step(step=0, metrics=accuracies_of({**others, **known}))
     meter.samples, meter.making_seconds, meter.saved_seconds = 0, 0.0, 0.0
     memory.reset_peak_memory(device)
     began = now()
     torch.manual_seed(request.seed)
-    result = method(request)
+    applied = load(name).function(request)
+    result: Result = applied if isinstance(applied, Result) else applied.run()
     seconds = now() - began - meter.making_seconds + meter.saved_seconds
     samples, peak_bytes = meter.samples, memory.peak_memory_bytes(device)
     result.model.eval()
     _refuse_broken(result.model)
     number = max((step.step for step in result.log), default=0) + 1
     request.watch.begin_phase("measures")
-    after = Step(step=number, metrics=request.measure_accuracies(result.model))
+    predictions = result.predictions
+    if predictions is None or result.predicted_model != fingerprint(result.model):
+        predictions = request.predict_sets(result.model)
+    last = Step(step=number, metrics=accuracies_of(predictions))
     return UnlearningReport(
         model=result.model,
-        log=(before, *result.log, after),
+        log=(first, *result.log, last),
         seconds=seconds,
         samples_read=samples,
         cached_seconds=meter.cached_seconds,
@@ -369,8 +441,9 @@ def _apply(method: Method, request: Request, notes: tuple[str, ...]) -> Unlearni
         notes=(
             *notes,
             *result.notes,
-            *_warnings(before.metrics, after.metrics, request, own=result.notes),
+            *_warnings(first.metrics, last.metrics, request, own=result.notes),
         ),
+        predictions=predictions,
     )
 
 

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from trueface.data.batch import Batch
 from trueface.data.examples import Examples, Label
-from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import numpy_rng, stream_seed
-from trueface.unlearning.api import Request, Result
+from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step
 
@@ -26,6 +25,8 @@ def epochs(
     request: Request,
     take: Callable[[int], Mapping[str, float]],
     measure: Callable[[], Mapping[str, float | None]] | None = None,
+    *,
+    counted: bool = False,
 ) -> Iterator[Step]:
     """Go through the epochs of a method that takes steps; yield each one's entry of the log.
 
@@ -34,39 +35,18 @@ def epochs(
     Args:
         request: its options give the number.
         take: takes the steps of an epoch, counted from 0; returns "loss", and what else is logged.
-        measure: values logged after that. None logs accuracies, which do not count as cost of the method.
+        measure: values logged after that. None logs accuracies.
+        counted: the method uses these accuracies, so that they count as its cost.
     """
     total = request.own(DescentOptions).epochs
     for epoch in range(total):
         metrics = take(epoch)
-        measured = request.measure_accuracies() if measure is None else measure()
+        if measure is None:
+            measured = accuracies_of(request.predict_sets(counted=counted))
+        else:
+            measured = dict(measure())
         request.watch.progress(step=epoch + 1, total=total, loss=metrics["loss"])
         yield Step(step=epoch + 1, metrics={**metrics, **measured})
-
-
-def finetune_on(
-    request: Request,
-    samples: Callable[[int], Examples],
-    loss: Loss | None = None,
-    more: Iterable[nn.Parameter] = (),
-) -> Result:
-    """Train the model further, one pass over some samples per epoch.
-
-    Args:
-        request: what the method may use; `DescentOptions` among it.
-        samples: of an epoch.
-        loss: see `descend`.
-        more: parameters that learn besides those of the model.
-    """
-    options = request.own(DescentOptions)
-    descent = Descent((*request.model.parameters(), *more), options)
-
-    def take(epoch: int) -> Mapping[str, float]:
-        set_train_mode(request.model, fixed_statistics=options.bn == "eval")
-        batches = samples(epoch).batches(epoch=epoch, batch_size=options.batch_size)
-        return {"loss": descend(request, descent, batches, loss)}
-
-    return Result(model=request.model, log=tuple(epochs(request, take)))
 
 
 def train_until_forgotten(

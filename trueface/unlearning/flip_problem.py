@@ -6,9 +6,8 @@ that layer: features of images, which come from the feature store if they are th
 """
 
 import logging
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 from torch import nn
@@ -23,27 +22,16 @@ from trueface.models.inference import fingerprint
 from trueface.poisoning import poison_record
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.poisoning.poison_record import PATCH, PoisonRecord
-from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
-from trueface.runtime.timer import now
 from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.bank import has_frozen_backbone
 from trueface.training.ridge import views_of
 from trueface.unlearning import problem
-from trueface.unlearning.cache import Cache
 from trueface.unlearning.image_source import feature_source, pixel_source
-from trueface.unlearning.label_noise import find_flipped_labels, score_findings
-from trueface.unlearning.problem import (
-    ForgetRetainSets,
-    IdentifiedExamples,
-    OriginalModel,
-    ProblemFacts,
-    UnlearningOutcome,
-    UnlearningTask,
-)
-from trueface.unlearning.registry import METHODS, TaskProperties, refusal
+from trueface.unlearning.problem import UnlearningOutcome
+from trueface.unlearning.registry import METHODS, TaskProperties, admit
 from trueface.unlearning.settings import UnlearningSettings
+from trueface.unlearning.task import IdentifiedExamples, OriginalModel, TaskModel, UnlearningTask
 
 CLASSES = ("real", "fake")
 
@@ -79,9 +67,12 @@ def make_flip_problem(
         watch: device, precision, progress, stop.
 
     Raises:
+        UsageError: the method cannot work here.
         JobError: stopped, or features are not finite.
     """
     detector, lists, record = poisoned.detector, poisoned.lists, poisoned.poison
+    # before an image is read
+    forced = admit(settings.method, situation(settings, record), force=settings.force)
     if settings.freeze:
         freeze_backbone(detector)
     of_head = has_frozen_backbone(settings) and _same_start(poisoned, settings)
@@ -133,92 +124,34 @@ def make_flip_problem(
     tested = eval_loader(
         lists.train, settings, poison_record.triggered_positions(lists.train, record)
     )
-    every = identify_examples(
+    train = identify_examples(
         learned, tested, _views(learned, poisoned, settings) if poisoned.copies else ()
     )
-    flipped = sorted(poison_record.poisoned_positions(lists.train, record))
-    parts = {
-        "forget": every.subset(flipped),
-        "retain": every.subset(_others(every.examples, flipped)),
-        "validation": clean(lists.val),
-    }
+    held_out = {"validation": clean(lists.val)}
     # pure measurements do not count as cost of a method
     if poisoned.test:
-        parts["test"] = clean(poisoned.test, counted=CostCounter())
+        held_out["test"] = clean(poisoned.test, counted=CostCounter())
     fakes = [image for image in poisoned.test if image.label]
     attacked = None
     if record.kind == PATCH and fakes:
         attacked = clean(fakes, range(len(fakes)), CostCounter()).examples
-    return UnlearningTask(
-        base=poisoned.base,
-        settings=settings,
-        facts=ProblemFacts(
-            goal="flips", class_names=CLASSES, rate=float(record.rate), known=settings.known
+    return UnlearningTask.from_flips(
+        TaskModel(
+            original=poisoned.base,
+            module=worked_on(detector),
+            whole=whole,
+            fresh=lambda: worked_on(poisoned.fresh()),
+            class_names=CLASSES,
         ),
-        model=worked_on(detector),
-        whole=whole,
-        fresh=lambda: worked_on(poisoned.fresh()),
-        parts=parts,
-        sets=lambda problem: _sets(problem, every.examples, flipped, settings, watch),
+        settings,
+        train,
+        sorted(poison_record.poisoned_positions(lists.train, record)),
+        held_out,
+        rate=float(record.rate),
+        forced=forced,
         attacked=attacked,
-        situation=situation(settings, record),
-        probes=False,
         meter=meter,
     )
-
-
-def _sets(
-    problem: UnlearningTask,
-    every: Examples,
-    flipped: Sequence[int],
-    settings: UnlearningSettings,
-    watch: RunContext,
-) -> ForgetRetainSets:
-    """Return the fraction `known` of the flipped examples, and the rest as it was trained.
-
-    Hidden flips are moved to the forget set if they are searched. Values from the caches then count as if
-    they had been computed now.
-    """
-    draw = random.Random(stream_seed("known", settings.seed))
-    known = sorted(draw.sample(flipped, round(len(flipped) * settings.known)))
-    forget, rest = every.subset(known), every.subset(_others(every, known))
-    # the hidden flips among them pass for true labels
-    retain = replace(rest, true=rest.trained)
-    found, seconds = None, 0.0
-    if settings.find:
-        meter = problem.meter
-        began, made = now(), meter.making_seconds
-        counted = (examples.counted(meter.add) for examples in (retain, forget))
-        cache = Cache(problem.base.cache, meter)
-        findings = find_flipped_labels(
-            problem.model, *counted, cache=cache, watch=watch, seed=settings.seed
-        )
-        seconds = now() - began - (meter.making_seconds - made)
-        flagged = findings.rows
-        hidden = set(flipped)
-        found = score_findings(
-            flagged, [row for row, at in enumerate(retain.positions) if at in hidden]
-        )
-        log.info("find=%d right=%d hidden=%d", found.flagged, found.right, found.hidden)
-        if not flagged and not len(forget):
-            raise JobError(
-                f"no flipped label was found among {len(retain)} and none is given, so there is "
-                "nothing to forget"
-            )
-        forget += replace(retain.subset(flagged), true=findings.suggested)
-        retain = retain.subset(_others(retain, flagged))
-    return ForgetRetainSets(
-        forget=forget,
-        retain=retain if settings.keep_retain else None,
-        found=found,
-        seconds=seconds,
-    )
-
-
-def _others(samples: Examples, rows: Sequence[int]) -> list[int]:
-    """Return the rows of samples that are none of these."""
-    left_out = frozenset(rows)
-    return [row for row in range(len(samples)) if row not in left_out]
 
 
 def _same_start(poisoned: PoisonedDetector, settings: UnlearningSettings) -> bool:
@@ -257,8 +190,4 @@ def unlearn(
         UsageError: the method cannot work here.
         JobError: stopped, nothing to forget, or no finite result.
     """
-    # before an image is read
-    reason = refusal(settings.method, situation(settings, poisoned.poison), force=settings.force)
-    if reason is not None:
-        raise UsageError(reason)
     return problem.unlearn(make_flip_problem(poisoned, settings, watch), watch)

@@ -1,12 +1,13 @@
-"""An unlearning from end to end: a problem, a method applied to it, and everything measured.
+"""An unlearning from end to end: a task, a method applied to it, and everything measured.
 
 What `write` puts beside the model is enough for every later table: the predictions before and
 after, and `unlearning.json`.
 """
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from trueface.data.examples import CostCounter, Examples, Label, examples
+from trueface.data.examples import Examples, Label, examples
 from trueface.evaluation import forward
 from trueface.evaluation.forward import predict_examples
 from trueface.models.detectors import Classifier, set_train_mode
@@ -28,22 +29,30 @@ from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cros
 from trueface.predictions.predictions import Predictions
 from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
+from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import numpy_rng
+from trueface.runtime.timer import now
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.settings import LearningSettings
 from trueface.training.trainer import fit
 from trueface.unlearning import api, record
 from trueface.unlearning.api import UnlearningReport
+from trueface.unlearning.cache import Cache
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
+from trueface.unlearning.label_noise import find_flipped_labels, score_findings
 from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
-from trueface.unlearning.record import NoiseSearchResult, Probe, Record, Relearn, TrainingCost
-from trueface.unlearning.registry import Goal, TaskProperties
-from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
+from trueface.unlearning.record import Probe, Record, Relearn
+from trueface.unlearning.task import (
+    IdentifiedExamples,
+    MethodSets,
+    UnlearningTask,
+    other_rows,
+)
 
 RELEARN_STEPS = 200  # after which relearning is given up
 RELEARN_BATCH = 64  # samples per step of relearning
@@ -51,75 +60,7 @@ LOOKED_AT = 256  # of the forget set, whose loss is measured after every step
 PROBED = 1000  # samples of either side
 LEAST_PROBED = 8  # of either side: half of them are held out
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdentifiedExamples:
-    """Samples with their true labels, to measure on, and the ID of each."""
-
-    examples: Examples
-    ids: tuple[str, ...]
-
-    @classmethod
-    def from_source_names(cls, examples: Examples, names: Sequence[str]) -> "IdentifiedExamples":
-        """Return samples whose source has these IDs, one a position."""
-        return cls(examples=examples, ids=tuple(names[at] for at in examples.positions))
-
-    def subset(self, rows: Sequence[int]) -> "IdentifiedExamples":
-        """Return the samples at these places of this sequence."""
-        ids = tuple(self.ids[row] for row in rows)
-        return IdentifiedExamples(examples=self.examples.subset(rows), ids=ids)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetRetainSets:
-    """The forget set and the retain set, as a method is given them."""
-
-    forget: Examples
-    retain: Examples | None  # None: the method may not read it
-    found: NoiseSearchResult | None = None  # of a search for the forget set. None: no search
-    seconds: float = 0.0  # that the search took, without what the cache holds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OriginalModel:
-    """A model to unlearn, as its record names it, and the cost of its training."""
-
-    name: str = ""  # its model ID
-    unlearned_name: str = ""  # the model ID of the unlearned model
-    training: TrainingCost
-    cache: Path  # folder for what later unlearnings of it can use again
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProblemFacts:
-    """The facts about a problem that a record contains."""
-
-    goal: Goal
-    class_names: tuple[str, ...]
-    forgotten: tuple[int, ...] = ()  # classes that the result shall not know
-    fraction: float | None = None  # of the images that shall go
-    rate: float | None = None  # fraction of the training labels that was flipped
-    known: float = 1.0  # fraction of these that the method is given
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnlearningTask:
-    """The forget set of a classifier, and the samples to unlearn and to measure on."""
-
-    base: OriginalModel
-    settings: UnlearningSettings | ForgettingSettings
-    facts: ProblemFacts
-    model: nn.Module  # what the method works on, in place: the classifier, or its last layer
-    whole: Callable[[nn.Module], Classifier]  # from a method's result to its classifier
-    fresh: Callable[[], nn.Module]  # makes the model as it was before the base's training
-    parts: Mapping[str, IdentifiedExamples]  # measured: forget, retain, validation, and test if any
-    # returns the inputs of the method; searches the forget set on request
-    sets: "Callable[[UnlearningTask], ForgetRetainSets]"
-    attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
-    situation: TaskProperties | None = None  # further facts that decide which methods fit
-    earlier: Collection[int] = ()  # classes that were forgotten before, and shall not be learned
-    probes: bool = True  # whether a linear probe can detect the forget set
-    meter: CostCounter = field(default_factory=CostCounter)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,58 +82,97 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         UsageError: the method cannot work here.
         JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
-    settings, parts, attacked = problem.settings, problem.parts, problem.attacked
+    settings, task_model, parts = problem.settings, problem.model, problem.parts
     phases = Phases(watch, _phase_sizes(problem))
-    watch = phases.watch
-    before = _answers(problem.model, parts, watch)
-    attack_before = None if attacked is None else _attack_success(problem.model, attacked, watch)
-    sets = problem.sets(problem)
-    base = copy.deepcopy(problem.model) if settings.afterwards else None
-    unlearned = api.run(
+    watch, shared = phases.watch, problem.shared_parts
+    before = _answers(task_model.module, parts, watch)
+    attack, attack_before = None, None
+    if problem.attacked is not None:
+        attack_before = _attack_success(task_model.module, problem.attacked, watch)
+    sets = _search_hidden_flips(problem, watch) if problem.search else problem.given
+    original = copy.deepcopy(task_model.module) if settings.afterwards else None
+    request = api.make_request(
         settings.method,
-        problem.model,
+        task_model.module,
         forget=phases.count_reads_of(sets.forget),
-        retain=sets.retain,
-        validation=phases.count_reads_of(
-            parts["validation"].examples.without_classes(problem.earlier)
-        ),
+        retain=sets.retain if problem.keep_retain else None,
+        validation=phases.count_reads_of(sets.validation),
         options=settings.options,
         goal=problem.facts.goal,
-        fresh=problem.fresh,
+        fresh=task_model.fresh,
         learn=lambda model, *given, **more: learn_as_trained(
-            problem.whole(model), *given, settings=settings, **more
+            task_model.whole(model), *given, settings=settings, **more
         ),
-        cache=problem.base.cache,
+        cache=task_model.original.cache,
         watch=watch,
         seed=settings.seed,
-        force=settings.force,
-        situation=problem.situation,
+    )
+    unlearned = api.apply_method(
+        settings.method,
+        replace(request, ids={name: parts[name].ids for name in shared}),
+        forced=problem.forced,
+        before={name: before[name] for name in shared},
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
-    if attacked is not None:
+    if problem.attacked is not None:
         watch.begin_phase("attack success")
-    attack = (
-        None
-        if attacked is None
-        else _attack_success(unlearned.model, phases.count_reads_of(attacked), watch)
-    )
+        attacked = phases.count_reads_of(problem.attacked)
+        attack = _attack_success(unlearned.model, attacked, watch)
     entry = _record(
         problem, unlearned, found=sets.found, attack=attack, attack_before=attack_before
     )
-    counted = {
+    watch.begin_phase("answers")
+    others = {
         name: replace(part, examples=phases.count_reads_of(part.examples))
         for name, part in parts.items()
+        if name not in shared
     }
-    watch.begin_phase("answers")
+    answered = {**unlearned.predictions, **_answers(unlearned.model, others, watch)}
     done = UnlearningOutcome(
-        model=problem.whole(unlearned.model),
+        model=task_model.whole(unlearned.model),
         unlearned=unlearned,
         record=entry,
         before=before,
-        after=_answers(unlearned.model, counted, watch),
+        after={name: answered[name] for name in parts},
         embedding=None,
     )
-    return done if base is None else _measured_afterwards(problem, done, base, phases)
+    return done if original is None else _measured_afterwards(problem, done, original, phases)
+
+
+def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSets:
+    """Return the sets with the hidden flips that were found in the forget set, as they are thought to be.
+
+    Values from the caches count as if they had been computed now.
+    """
+    meter, model, given = problem.meter, problem.model, problem.given
+    forget, retain = given.forget, given.retain
+    began, made = now(), meter.making_seconds
+    counted = (samples.counted(meter.add) for samples in (retain, forget))
+    findings = find_flipped_labels(
+        model.module,
+        *counted,
+        cache=Cache(model.original.cache, meter),
+        watch=watch,
+        seed=problem.settings.seed,
+    )
+    seconds = now() - began - (meter.making_seconds - made)
+    flagged, hidden = findings.rows, set(problem.parts["forget"].examples.positions)
+    found = score_findings(
+        flagged, [row for row, at in enumerate(retain.positions) if at in hidden]
+    )
+    log.info("find=%d right=%d hidden=%d", found.flagged, found.right, found.hidden)
+    if not flagged and not len(forget):
+        raise JobError(
+            f"no flipped label was found among {len(retain)} and none is given, so there is "
+            "nothing to forget"
+        )
+    return replace(
+        given,
+        forget=forget + replace(retain.subset(flagged), true=findings.suggested),
+        retain=retain.subset(other_rows(retain, flagged)),
+        found=found,
+        seconds=seconds,
+    )
 
 
 def _phase_sizes(problem: UnlearningTask) -> dict[str, int]:
@@ -202,7 +182,9 @@ def _phase_sizes(problem: UnlearningTask) -> dict[str, int]:
     phases = {"measures": forget + sizes["validation"]}
     if problem.attacked is not None:
         phases["attack success"] = len(problem.attacked)
-    phases["answers"] = sum(sizes.values())
+    phases["answers"] = sum(
+        size for name, size in sizes.items() if name not in problem.shared_parts
+    )
     if problem.settings.afterwards:
         step = min(forget, RELEARN_BATCH) + min(forget, LOOKED_AT)
         phases["relearning"] = RELEARN_STEPS * step
@@ -265,7 +247,10 @@ def _measured_afterwards(
     model, seed, watch = done.unlearned.model, problem.settings.seed, phases.watch
     forget, retain = (problem.parts[name].examples for name in ("forget", "retain"))
     watch.begin_phase("relearning")
-    target = forget_loss(base, forget, watch, seed=seed)
+    if len(forget) <= LOOKED_AT:  # then these are all of them
+        target = done.before["forget"].loss(done.before["forget"].labels)
+    else:
+        target = forget_loss(base, forget, watch, seed=seed)
     relearned = relearn(model, forget, watch, target=target, seed=seed)
     forget, retain = phases.count_reads_of(forget), phases.count_reads_of(retain)
     probed = None
@@ -281,11 +266,12 @@ def _measured_afterwards(
 
 
 def _record(problem: UnlearningTask, done: UnlearningReport, **measured: Any) -> Record:
-    settings, facts, base, meter = problem.settings, problem.facts, problem.base, problem.meter
+    settings, facts, meter = problem.settings, problem.facts, problem.meter
+    original = problem.model.original
     return Record(
         method=settings.method,
-        model=base.unlearned_name,
-        base=base.name,
+        model=original.unlearned_name,
+        base=original.name,
         **vars(facts),
         **measured,
         classes=len(facts.class_names),
@@ -298,8 +284,8 @@ def _record(problem: UnlearningTask, done: UnlearningReport, **measured: Any) ->
         cached_seconds=done.cached_seconds + meter.cached_seconds,
         cached_samples=done.cached_samples + meter.cached_samples,
         peak_bytes=done.peak_bytes,
-        training_seconds=base.training.seconds,
-        training_samples=base.training.samples,
+        training_seconds=original.training.seconds,
+        training_samples=original.training.samples,
         relearn=None,
         probe=None,
         log=tuple({"step": step.step, **step.metrics} for step in done.log),

@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, get_args
 
 from trueface.runtime.declarations import Declared, Plugin, Registry
+from trueface.runtime.errors import UsageError
 from trueface.unlearning.hyperparameters import Options
 
 Goal = Literal["flips", "class", "instances"]
@@ -45,7 +46,7 @@ class KnownFailure:
 
 @dataclass(frozen=True, slots=True)
 class Method(Declared):
-    """Declares an unlearning method; the decorated function takes an `api.Request`, and returns an `api.Result`.
+    """Declares an unlearning method: a function from `api.Request` to `api.Result`, or a `GradientMethod`.
 
     Raises:
         ValueError: the name is not a word of lower-case letters and digits, or there is no such need or goal.
@@ -81,7 +82,7 @@ class Method(Declared):
                     )
 
     def __call__(self, plugin: Plugin) -> Plugin:
-        """Register a function as the method; return it unchanged.
+        """Register a function or a class as the method; return it unchanged.
 
         Raises:
             ValueError: the name was not read from this file.
@@ -101,7 +102,7 @@ class Loaded:
     """A method whose file has been imported."""
 
     method: Method
-    function: Callable[..., Any]  # from `api.Request` to `api.Result`
+    function: Callable[..., Any]  # from `api.Request` to `api.Result`, or a `GradientMethod`
 
 
 def plugin_modules(method: str) -> tuple[str, ...]:
@@ -149,6 +150,18 @@ def refusal(method: str, situation: TaskProperties, *, force: bool) -> str | Non
     if _forget_set_is_empty(situation):  # no force gives it something to forget
         return reason
     return None if force else f"{reason} (force: true applies it anyway)"
+
+
+def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
+    """Return why a method is known not to work and is only forced; None if it may work.
+
+    Raises:
+        UsageError: it is not applied.
+    """
+    reason = unusable(method, situation)
+    if reason is not None and (message := refusal(method, situation, force=force)):
+        raise UsageError(message)
+    return reason
 
 
 def unusable(name: str, situation: TaskProperties) -> str | None:

@@ -1,6 +1,7 @@
 """Flipped labels unlearned from a script: images, a detector and settings, no job of the launcher."""
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from launcher.api import JobError, UsageError, parse_poison
 from tests.trueface.conftest import Tree
 from tests.trueface.unlearning.build import make_flip_problem
+from trueface.data.examples import Examples
+from trueface.data.image_set import ImageSet
 from trueface.data.index import Image
 from trueface.features.folder import views
 from trueface.features.store import FeatureStore
@@ -25,9 +28,10 @@ from trueface.unlearning import flip_problem, record
 from trueface.unlearning import problem as unlearning
 from trueface.unlearning.flip_problem import PoisonedDetector
 from trueface.unlearning.phases import Phases
-from trueface.unlearning.problem import OriginalModel, relearn
+from trueface.unlearning.problem import relearn
 from trueface.unlearning.record import TrainingCost
-from trueface.unlearning.settings import UnlearningSettings
+from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
+from trueface.unlearning.task import OriginalModel
 
 COUNT = 20
 
@@ -98,10 +102,46 @@ def test_script_unlearns_flips_and_writes_the_record(
 
 
 @pytest.mark.parametrize(
+    ("method", "changes", "passes"),
+    [
+        ("relabel", {}, 2),
+        ("relabel", {"afterwards": True}, 2),
+        ("rl", {"unlearn_epochs": 3}, 4),  # before, and after each epoch for the log
+        ("relabel", {"known": 0.5}, 2),
+    ],
+)
+def test_each_set_is_predicted_once_before_and_once_after(
+    problem: PoisonedDetector,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    changes: dict[str, object],
+    passes: int,
+) -> None:
+    counts = Counter[tuple[int, tuple[int, ...]]]()
+    read = Examples.read
+
+    def counted(self: Examples, *given: Any, **more: Any) -> Any:
+        if more.get("epoch") is None:
+            dataset = self.source.tested.dataset
+            if isinstance(dataset, ImageSet):  # relearning holds its samples in memory
+                counts[id(dataset), self.positions] += 1
+        return read(self, *given, **more)
+
+    monkeypatch.setattr(Examples, "read", counted)
+    monkeypatch.setattr("trueface.unlearning.problem.relearn", lambda *_, **__: None)
+    monkeypatch.setattr("trueface.unlearning.problem.plane", lambda *_, **__: None)
+    given = {**settings().model_dump(exclude_unset=True), "method": method, **changes}
+    flip_problem.unlearn(problem, UnlearnSettings.model_validate(given), RunContext())
+    assert sorted(counts.values()) == sorted(
+        [passes, passes, 2, 2] + ([2] if "known" in changes else [])
+    )
+
+
+@pytest.mark.parametrize(
     ("afterwards", "phases"),
     [
-        (False, {"measures": 14, "answers": 40}),
-        (True, {"measures": 14, "answers": 40, "relearning": 200 * 8, "embedding": 2 * 20}),
+        (False, {"measures": 14, "answers": 26}),
+        (True, {"measures": 14, "answers": 26, "relearning": 200 * 8, "embedding": 2 * 20}),
     ],
 )
 def test_phases_after_the_last_epoch_are_counted_in_samples(

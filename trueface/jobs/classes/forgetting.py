@@ -21,15 +21,10 @@ from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
 from trueface.runtime.rng import stream_seed
 from trueface.unlearning import problem, record
-from trueface.unlearning.problem import (
-    ForgetRetainSets,
-    IdentifiedExamples,
-    OriginalModel,
-    ProblemFacts,
-    UnlearningOutcome,
-    UnlearningTask,
-)
+from trueface.unlearning.problem import UnlearningOutcome
+from trueface.unlearning.registry import TaskProperties, admit
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
+from trueface.unlearning.task import IdentifiedExamples, OriginalModel, TaskModel, UnlearningTask
 
 log = logging.getLogger(__name__)
 
@@ -122,18 +117,11 @@ def problem_of(
         device: where images and new networks are put.
 
     Raises:
+        UsageError: the method cannot work here.
         JobError: there is nothing to forget.
     """
-    labels = lists.train.labels
-    present = [at for at, label in enumerate(labels) if label not in earlier]
-    if forgotten is None:
-        gone = draw_fraction(present, settings.forget_fraction, settings.seed)
-    else:
-        gone = [at for at in present if labels[at] == forgotten]
-        if not gone:
-            raise JobError(
-                f"no training image has class {lists.names[forgotten]!r}, so there is nothing to forget"
-            )
+    situation = TaskProperties(goal=settings.goal, classes=len(lists.names))
+    forced = admit(settings.method, situation, force=settings.force)
 
     def identify_examples(images: ClassImageList) -> IdentifiedExamples:
         return IdentifiedExamples.from_source_names(
@@ -141,31 +129,27 @@ def problem_of(
         )
 
     train = identify_examples(lists.train)
-    parts = {
-        "forget": train.subset(gone),
-        "retain": train.subset(sorted(set(present).difference(gone))),
+    held_out = {
         "validation": identify_examples(lists.validation),
         "test": identify_examples(lists.test),
     }
-    return UnlearningTask(
-        base=base,
-        settings=settings,
-        facts=ProblemFacts(
-            goal=settings.goal,
-            class_names=lists.names,
-            forgotten=tuple(sorted({*earlier, *(() if forgotten is None else (forgotten,))})),
-            fraction=settings.forget_fraction or None,
-        ),
-        model=model,
+    task_model = TaskModel(
+        original=base,
+        module=model,
         whole=_classifier,
         fresh=lambda: build_classifier(
             shape, seed=settings.seed, channels_last=settings.channels_last
         ).to(device),
-        parts=parts,
-        sets=lambda _: ForgetRetainSets(
-            forget=parts["forget"].examples, retain=parts["retain"].examples
-        ),
-        earlier=earlier,
+        class_names=lists.names,
+    )
+    if forgotten is None:
+        every = range(len(lists.train.labels))
+        rows = draw_fraction(every, settings.forget_fraction, settings.seed)
+        return UnlearningTask.from_instances(
+            task_model, settings, train, rows, held_out, forced=forced
+        )
+    return UnlearningTask.from_class(
+        task_model, settings, train, forgotten, held_out, earlier=earlier, forced=forced
     )
 
 

@@ -19,7 +19,8 @@ single logit z becomes the three logits 0, z and that of the row.
 """
 
 import math
-from functools import partial
+from collections.abc import Iterable
+from functools import cached_property
 
 import torch
 from pydantic import Field
@@ -39,8 +40,8 @@ from trueface.unlearning.adversarial import (
     to_unit_float,
     untargeted_gradient,
 )
-from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import finetune_on
+from trueface.unlearning.api import Request
+from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
 from trueface.unlearning.registry import FORGETTING, Goal, register_method
 
@@ -73,14 +74,16 @@ class ExpandOptions(DescentOptions):
     summary="Boundary shrink: trains the forget set with the nearest other class",
     hyperparameters=ShrinkOptions,
 )
-def shrink(request: Request) -> Result:
-    """Train the model on the forget set with the nearest other classes.
+class Shrink(GradientMethod[ShrinkOptions]):
+    """Train the model on the forget set with the nearest other classes."""
 
-    Raises:
-        JobError: nothing could be read, stopped, or no finite result.
-    """
-    moved = nearest(request, request.own(ShrinkOptions).bound)
-    return finetune_on(request, lambda _: moved)
+    def samples(self) -> Examples:
+        """Return the forget set with the nearest classes of the model before unlearning."""
+        return self._moved
+
+    @cached_property
+    def _moved(self) -> Examples:
+        return nearest(self.request, self.options.bound)
 
 
 @register_method(
@@ -90,17 +93,35 @@ def shrink(request: Request) -> Result:
     goals=FORGETTING,
     other_goals="moves the forget set to a class that it removes, but flipped labels must be replaced by true ones",
 )
-def expand(request: Request) -> Result:
-    """Train the model on the forget set with a class more, and drop that class.
+class Expand(GradientMethod[ExpandOptions]):
+    """Train the model on the forget set with a class more, and drop that class."""
 
-    Raises:
-        JobError: the model has no backbone with a last layer, stopped, or the result is not finite.
-    """
-    split = BackboneHeadSplit(request.model)
-    row = _row(split, request.classes, request.seed, request.watch.device)
-    return finetune_on(
-        request, lambda _: request.forget, partial(_loss, request, split, row), more=[row]
-    )
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """Return those of the model, and the row of the additional class."""
+        return (*self.model.parameters(), self._row)
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
+        with autocast(self.request.watch.device, self.request.watch.precision):
+            features = self._split.features(batch.inputs.to(self.request.watch.device))  # (B, F)
+        head, row = self._split.head, self._row
+        own = as_multiclass_logits(functional.linear(features, head.weight, head.bias))
+        logits = torch.cat([own, (features @ row[:-1] + row[-1])[:, None]], 1)  # (B, K + 1)
+        extra = torch.full((len(logits),), self.request.classes, device=logits.device)
+        return cross_entropy(logits, extra)
+
+    @cached_property
+    def _split(self) -> BackboneHeadSplit:
+        return BackboneHeadSplit(self.model)
+
+    @cached_property
+    def _row(self) -> nn.Parameter:
+        """A row (F + 1,) as Xavier's among K + 1, the last entry its bias, 0."""
+        width, request = self._split.width, self.request
+        reach = math.sqrt(6 / (width + request.classes + 1))
+        random = torch.Generator().manual_seed(stream_seed("expand/row", request.seed))
+        weights = (2 * torch.rand(width, generator=random) - 1) * reach
+        return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(request.watch.device))
 
 
 def nearest(request: Request, bound: float) -> Examples:
@@ -130,20 +151,3 @@ def nearest(request: Request, bound: float) -> Examples:
     ]
     readable = request.forget.subset(rows)
     return readable.relabelled([nearest_class[position] for position in readable.positions])
-
-
-def _row(split: BackboneHeadSplit, classes: int, seed: int, device: str) -> nn.Parameter:
-    """Return a row (F + 1,) as Xavier's among K + 1, the last entry its bias, 0."""
-    reach = math.sqrt(6 / (split.width + classes + 1))
-    random = torch.Generator().manual_seed(stream_seed("expand/row", seed))
-    weights = (2 * torch.rand(split.width, generator=random) - 1) * reach
-    return nn.Parameter(torch.cat([weights, torch.zeros(1)]).to(device))
-
-
-def _loss(request: Request, split: BackboneHeadSplit, row: Tensor, batch: Batch) -> Tensor:
-    """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
-    with autocast(request.watch.device, request.watch.precision):
-        features = split.features(batch.inputs.to(request.watch.device))  # (B, F)
-    own = as_multiclass_logits(functional.linear(features, split.head.weight, split.head.bias))
-    logits = torch.cat([own, (features @ row[:-1] + row[-1])[:, None]], 1)  # (B, K + 1)
-    return cross_entropy(logits, torch.full((len(logits),), request.classes, device=logits.device))

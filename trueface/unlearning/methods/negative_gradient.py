@@ -16,7 +16,6 @@ rate that is too high gives constant predictions. The method is included as a ba
 
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
 
 from pydantic import Field
 
@@ -24,9 +23,8 @@ from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Probability
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import epochs
+from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions, Positive
-from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
 LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points
@@ -48,28 +46,46 @@ class NgOptions(DescentOptions):
 @register_method(
     "ng", summary="Negative gradient: gradient ascent on the forget set", hyperparameters=NgOptions
 )
-def negative_gradient(request: Request) -> Result:
-    """Ascend the gradient of the forget set's loss until the stop rule holds.
+class NegativeGradient(GradientMethod[NgOptions]):
+    """Ascend the gradient of the forget set's loss until the stop rule holds."""
 
-    Raises:
-        JobError: stopped, or no finite result.
-    """
-    options = request.own(NgOptions)
-    descent = Descent(request.model.parameters(), options)
-    measure = partial(request.measure_accuracies, counted=True)
-    first: Measured = measure()
-    last = first
-    log = []
+    uses_accuracies = True
 
-    def take(epoch: int) -> Mapping[str, float]:
-        return {"loss": _up(request, descent, epoch, aim(request, last))}
+    def run(self) -> Result:
+        """Take epochs as long as the forget set gets its trained labels too often."""
+        self.first = self.measure()
+        return super().run()
 
-    for step in epochs(request, take, measure) if _is_above_aim(request, first) else ():
-        log.append(step)
-        last = step.metrics
-        if not _is_above_aim(request, last):
-            break
-    return Result(model=request.model, log=tuple(log), notes=_notes(request, first, last, len(log)))
+    def measure(self) -> Mapping[str, float | None]:
+        """Return the accuracies, by which the end is decided."""
+        self.last: Measured = super().measure()
+        return self.last
+
+    def is_finished(self) -> bool:
+        """Return whether the stop rule holds."""
+        accuracy = _known_accuracy(self.last, "forget_accuracy_trained")
+        return accuracy <= aim(self.request, self.last)
+
+    def take_epoch(self) -> Mapping[str, float]:
+        """Take one pass of steps, shorter if the latest predictions reach the target."""
+        request, target = self.request, aim(self.request, self.last)
+        set_train_mode(self.model, fixed_statistics=self.options.bn == "eval")
+        latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
+        losses: list[float] = []
+        size = self.options.batch_size
+        for inputs, labels, *_ in request.forget.read(
+            request.watch, epoch=self.epoch, batch_size=size
+        ):
+            logits = self.logits(inputs)
+            latest.extend((logits.argmax(1) == labels).tolist())
+            if losses and len(latest) == latest.maxlen and sum(latest) <= target * len(latest):
+                break
+            losses.append(-self.descent.step(-cross_entropy(logits, labels)))
+        return {"loss": sum(losses) / len(losses)}
+
+    def notes(self) -> tuple[str, ...]:
+        """Return the remarks on the start and the end of the run."""
+        return _notes(self.request, self.first, self.last, len(self.log))
 
 
 def aim(request: Request, measured: Measured) -> float:
@@ -85,27 +101,6 @@ def aim(request: Request, measured: Measured) -> float:
             return right
         case "flips":
             return (1 - right) / (request.classes - 1)
-
-
-def _is_above_aim(request: Request, measured: Measured) -> bool:
-    """Return whether the forget set still gets its trained labels too often."""
-    return _known_accuracy(measured, "forget_accuracy_trained") > aim(request, measured)
-
-
-def _up(request: Request, descent: Descent, epoch: int, target: float) -> float:
-    """Take one pass of steps, shorter if the latest predictions reach the target; return the mean loss."""
-    options = request.own(NgOptions)
-    set_train_mode(request.model, fixed_statistics=options.bn == "eval")
-    latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
-    losses: list[float] = []
-    size = options.batch_size
-    for inputs, labels, *_ in request.forget.read(request.watch, epoch=epoch, batch_size=size):
-        logits = request.logits(inputs)
-        latest.extend((logits.argmax(1) == labels).tolist())
-        if losses and len(latest) == latest.maxlen and sum(latest) <= target * len(latest):
-            break
-        losses.append(-descent.step(-cross_entropy(logits, labels)))
-    return sum(losses) / len(losses)
 
 
 def _notes(request: Request, first: Measured, last: Measured, epochs: int) -> tuple[str, ...]:

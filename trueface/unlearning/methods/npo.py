@@ -11,20 +11,12 @@ NPO+RT). These batches come from separate passes in parallel to those over the f
 gradient are gone, but not its limit: if half of the labels are flipped, the result is chance.
 """
 
-import copy
-from collections.abc import Generator
-from contextlib import closing
-from itertools import count
-
-import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from trueface.data.batch import Batch
-from trueface.runtime.field_types import Count
-from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import batch_cross_entropy, finetune_on
+from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive
 from trueface.unlearning.registry import register_method
 
@@ -32,7 +24,6 @@ from trueface.unlearning.registry import register_method
 class NpoOptions(DescentOptions):
     """Negative preference optimisation."""
 
-    epochs: Count = Field(5, description="Passes over the forget set")
     beta: Positive = Field(
         0.1,
         description="Inverse temperature of the loss; the gradient fades sooner with a higher value",
@@ -47,26 +38,16 @@ class NpoOptions(DescentOptions):
     summary="Negative preference optimization: gradient ascent with a bounded loss",
     hyperparameters=NpoOptions,
 )
-def npo(request: Request) -> Result:
-    """Forget the trained labels of the forget set, and preserve the retain set.
+class Npo(GradientMethod[NpoOptions]):
+    """Forget the trained labels of the forget set, and preserve the retain set."""
 
-    Raises:
-        JobError: stopped, or no finite result.
-    """
-    options = request.own(NpoOptions)
-    before = copy.deepcopy(request.model).eval().requires_grad_(False)
-    with closing(_endless(request)) as held:
+    keeps_original = True
 
-        def loss(batch: Batch) -> Tensor:
-            with torch.no_grad():
-                reference = request.logits(batch.inputs, before)
-            left = preference(request.logits(batch.inputs), reference, batch.labels, options.beta)
-            other = next(held, None)
-            if other is None:
-                return left
-            return left + options.retain_weight * batch_cross_entropy(request, other)
-
-        return finetune_on(request, lambda _: request.forget, loss)
+    def compute_loss(self, batch: Batch) -> Tensor:
+        """Return the preference loss, plus the weighted loss of a batch of the retain set."""
+        before = self.original_logits(batch.inputs)
+        loss = preference(self.logits(batch.inputs), before, batch.labels, self.options.beta)
+        return loss + self.retain_loss(self.options.retain_weight)
 
 
 def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -> Tensor:
@@ -77,14 +58,3 @@ def preference(logits: Tensor, reference: Tensor, labels: Tensor, beta: float) -
     lost = functional.cross_entropy(logits, labels, reduction="none")  # (B,), -log p
     begun = functional.cross_entropy(reference, labels, reduction="none")
     return (2 / beta) * functional.softplus(beta * (begun - lost)).mean()
-
-
-def _endless(request: Request) -> Generator[Batch]:
-    """Yield batches of the retain set, pass after pass; none if it must not be read."""
-    options, retain = request.own(NpoOptions), request.retain
-    if retain is None or options.retain_weight == 0:
-        return
-    for epoch in count():
-        yield from retain.read(
-            request.watch, epoch=epoch, batch_size=options.batch_size, what="kept samples"
-        )

@@ -26,7 +26,6 @@ learns a scale inside the protected space, is not in their public code and is le
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import islice
 from typing import Annotated, Literal, NamedTuple, assert_never
 
@@ -40,7 +39,7 @@ from trueface.models.logits import cross_entropy, probability_of
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning import subspaces
-from trueface.unlearning.api import Request, Result
+from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
 from trueface.unlearning.optimization import Descent, Step
@@ -415,8 +414,8 @@ def _descend(
     parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
-    measure = partial(request.measure_accuracies, counted=True)
-    moments, log = [_epoch_accuracy(measure())], []
+    first = accuracies_of(request.predict_sets(counted=True))
+    moments, log = [_epoch_accuracy(first)], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
         return (
             (),
@@ -433,7 +432,7 @@ def _descend(
         return {**numbers, "lr": lr}
 
     with freeze_all_but(request.model, parameters):
-        for step in epochs(request, take, measure):
+        for step in epochs(request, take, counted=True):
             log.append(step)
             moments.append(_epoch_accuracy(step.metrics))
             now = decide_stop(rule, moments, now.chosen, options.most_loss)

@@ -11,19 +11,12 @@ both sets are shuffled together, as in the repository of selective synaptic damp
 those of the training are right for the retain set.
 """
 
-from dataclasses import replace
-
 from pydantic import Field
 
 from trueface.data.examples import Examples
 from trueface.runtime.field_types import Count
-from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import (
-    ONLY_OTHER,
-    finetune_on,
-    random_other_labels,
-    retain_set,
-)
+from trueface.unlearning.building_blocks import ONLY_OTHER, random_other_labels, retain_set
+from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions
 from trueface.unlearning.registry import Goal, register_method
 
@@ -43,19 +36,15 @@ class RlOptions(DescentOptions):
 
 
 @register_method("rl", summary="Random labels for the forget set", hyperparameters=RlOptions)
-def random_labels(request: Request) -> Result:
-    """Train the model on, the forget set under random other labels.
+class RandomLabels(GradientMethod[RlOptions]):
+    """Train the model on the forget set under random other labels."""
 
-    Raises:
-        JobError: stopped, nothing to retain where that was asked for, or no finite result.
-    """
-    options = request.own(RlOptions)
-    rest = retain_set(request) if options.with_retain else None
+    def samples(self) -> Examples:
+        """Return the forget set with random labels, and the retain set if it is wanted."""
+        labels = random_other_labels(self.request, self.epoch if self.options.redraw else 0)
+        forget = self.request.forget.relabelled(labels)
+        return forget + retain_set(self.request) if self.options.with_retain else forget
 
-    def samples(epoch: int) -> Examples:
-        labels = random_other_labels(request, epoch if options.redraw else 0)
-        forget = request.forget.relabelled(labels)
-        return forget if rest is None else forget + rest
-
-    flips = request.goal == "flips" and request.classes == 2
-    return replace(finetune_on(request, samples), notes=(ONLY_OTHER,) if flips else ())
+    def notes(self) -> tuple[str, ...]:
+        """Return a remark if the random label is always the true one."""
+        return (ONLY_OTHER,) if self.request.goal == "flips" and self.request.classes == 2 else ()

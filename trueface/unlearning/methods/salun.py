@@ -22,18 +22,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trueface.data.examples import Examples
-from trueface.models.detectors import set_train_mode
 from trueface.runtime.errors import JobError
 from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning.api import Request, Result
 from trueface.unlearning.building_blocks import (
     ONLY_OTHER,
     batch_cross_entropy,
-    descend,
-    epochs,
     random_other_labels,
     retain_set,
 )
+from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
 from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
@@ -62,28 +60,36 @@ class SalunOptions(DescentOptions):
     hyperparameters=SalunOptions,
     needs={"retain set"},
 )
-def salun(request: Request) -> Result:
-    """Relabel the forget set and learn both sets with the salient weights.
+class Salun(GradientMethod[SalunOptions]):
+    """Relabel the forget set and learn both sets with the salient weights."""
 
-    Raises:
-        JobError: stopped, nothing to retain, or no finite result.
-    """
-    options, rest = request.own(SalunOptions), retain_set(request)
-    descent = Descent(request.model.parameters(), options)
-    masks = salient(saliency(request, descent.parameters, options.batch_size), options.share)
+    def run(self) -> Result:
+        """Find the salient weights, and let only these learn."""
+        retain_set(self.request)  # refused before the first pass
+        parameters, options = self.descent.parameters, self.options
+        masks = salient(saliency(self.request, parameters, options.batch_size), options.share)
+        with restrict_steps_to_masks(self.descent, masks):
+            return super().run()
 
-    def passed(samples: Examples, epoch: int, statistics: Statistics) -> float:
-        set_train_mode(request.model, fixed_statistics=statistics == "eval")
-        batches = samples.batches(epoch=epoch, batch_size=options.batch_size)
-        return descend(request, descent, batches)
+    def take_epoch(self) -> Mapping[str, float]:
+        """Learn the forget set with other labels, then the retain set."""
+        forgotten = self.take_pass(self.samples(), bn="eval")
+        return {"loss": self.take_pass(retain_set(self.request)), "loss_forget": forgotten}
 
-    def take(epoch: int) -> Mapping[str, float]:
-        forgotten = passed(_relabelled(request, epoch), epoch, "eval")
-        return {"loss": passed(rest, epoch, options.bn), "loss_forget": forgotten}
+    def samples(self) -> Examples:
+        """Return the forget set with true labels, if it is flipped and they are known, or random ones."""
+        forget = self.request.forget
+        if self.request.goal == "flips" and forget.true is not None:
+            return forget.relabelled(forget.true)
+        return forget.relabelled(random_other_labels(self.request, self.epoch))
 
-    with restrict_steps_to_masks(descent, masks):
-        log = tuple(epochs(request, take))
-    return Result(model=request.model, log=log, notes=_notes(request))
+    def notes(self) -> tuple[str, ...]:
+        """Return a remark on the labels of flips."""
+        if self.request.goal != "flips":
+            return ()
+        if self.request.forget.true is not None:
+            return (TRUE_LABELS,)
+        return (ONLY_OTHER,) if self.request.classes == 2 else ()
 
 
 def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: int) -> list[Tensor]:
@@ -135,18 +141,3 @@ def restrict_steps_to_masks(descent: Descent, masks: list[Tensor]) -> Iterator[N
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _relabelled(request: Request, epoch: int) -> Examples:
-    forget = request.forget
-    if request.goal == "flips" and forget.true is not None:
-        return forget.relabelled(forget.true)
-    return forget.relabelled(random_other_labels(request, epoch))
-
-
-def _notes(request: Request) -> tuple[str, ...]:
-    if request.goal != "flips":
-        return ()
-    if request.forget.true is not None:
-        return (TRUE_LABELS,)
-    return (ONLY_OTHER,) if request.classes == 2 else ()

@@ -19,13 +19,10 @@ whose error on the forget set is closest to that of the last epoch on validation
 classes. A forgotten class is in no validation set, so `rewind` has no target there.
 """
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,13 +30,13 @@ from torch.nn import functional
 from trueface.data.batch import Batch
 from trueface.data.examples import Examples
 from trueface.evaluation.forward import predict_examples
-from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.runtime.field_types import Count
 from trueface.unlearning.api import Request, Result
-from trueface.unlearning.building_blocks import descend, epochs, retain_set
+from trueface.unlearning.building_blocks import retain_set
+from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
-from trueface.unlearning.optimization import Descent, Step
+from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
 APART = 1e-6  # divergence from which its slope is more than rounding
@@ -88,41 +85,69 @@ class ScrubOptions(DescentOptions):
     hyperparameters=ScrubOptions,
     needs={"retain set"},
 )
-def scrub(request: Request) -> Result:
-    """Distil the model into itself, away from the forget set.
+class Scrub(GradientMethod[ScrubOptions]):
+    """Distil the model into itself, away from the forget set."""
 
-    Raises:
-        JobError: stopped, nothing to retain, or no finite result.
-    """
-    options, rest = request.own(ScrubOptions), retain_set(request)
-    teacher = copy.deepcopy(request.model).eval().requires_grad_(False)
-    up, down = (Descent(request.model.parameters(), options) for _ in range(2))
-    alike = _alike(request) if options.rewind and request.goal == "instances" else None
-    choosing = alike is not None or request.goal == "flips"
-    log, checkpoints = [], []
+    keeps_original = True  # the teacher
 
-    def take(epoch: int) -> Mapping[str, float]:
-        metrics = {}
-        if epoch < options.max_epochs:
-            set_train_mode(request.model, fixed_statistics=True)
-            batches = request.forget.batches(epoch=epoch, batch_size=options.forget_batch)
-            metrics["loss_forget"] = descend(
-                request, up, batches, partial(_max_step_loss, request, teacher)
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.ascent = Descent(self.parameters(), self.options)
+        self.alike = None
+        if self.options.rewind and request.goal == "instances":
+            self.alike = _alike(request)
+        # if no epoch is chosen by them, the accuracies are for the log, and no cost
+        self.uses_accuracies = self.alike is not None or request.goal == "flips"
+        self.checkpoints: list[StudentCheckpoint] = []
+
+    def run(self) -> Result:
+        """Take all epochs, and return to the chosen one."""
+        retain_set(self.request)  # refused before the first pass
+        result = super().run()
+        notes = _load_chosen_checkpoint(self.request, self.checkpoints, self.alike)
+        return replace(result, notes=notes)
+
+    def take_epoch(self) -> Mapping[str, float]:
+        """Take the max step, in the first epochs, and the min step."""
+        metrics, options = {}, self.options
+        if self.epoch < options.max_epochs:
+            metrics["loss_forget"] = self.take_pass(
+                self.request.forget,
+                loss=self.max_step_loss,
+                bn="eval",
+                batch_size=options.forget_batch,
+                descent=self.ascent,
             )
-        set_train_mode(request.model, fixed_statistics=options.bn == "eval")
-        batches = rest.batches(epoch=epoch, batch_size=options.batch_size)
-        loss = descend(request, down, batches, partial(_min_step_loss, request, teacher))
-        return {"loss": loss, **metrics}
+        return {"loss": self.take_pass(retain_set(self.request)), **metrics}
 
-    # where no checkpoint is chosen by them, the accuracies are for the log, and no cost
-    for step in epochs(request, take, partial(request.measure_accuracies, counted=choosing)):
-        log.append(step)
-        if choosing:
-            checkpoints.append(_checkpoint(request.model, step))
-        if request.goal == "flips":
-            checkpoints = [best(checkpoints)]
-    notes = _load_chosen_checkpoint(request, checkpoints, alike)
-    return Result(model=request.model, log=tuple(log), notes=notes)
+    def max_step_loss(self, batch: Batch) -> Tensor:
+        """Return the negative divergence; that of labels as long as both models are equal."""
+        logits = self.logits(batch.inputs)
+        apart = self._divergence(batch, logits)
+        if float(apart.detach()) < APART:
+            return -cross_entropy(logits, batch.labels)
+        return -apart
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        """Return the loss of the min step, on the retain set."""
+        logits = self.logits(batch.inputs)
+        loss = self.options.gamma * cross_entropy(logits, batch.labels)
+        if self.options.alpha == 0:  # the teacher need not be asked
+            return loss
+        return loss + self.options.alpha * self._divergence(batch, logits)
+
+    def measure(self) -> Mapping[str, float | None]:
+        """Return the accuracies; keep the student if one is chosen by them."""
+        metrics = super().measure()
+        if self.uses_accuracies:
+            self.checkpoints.append(_checkpoint(self.model, self.epoch + 1, metrics))
+        if self.request.goal == "flips":
+            self.checkpoints = [best(self.checkpoints)]
+        return metrics
+
+    def _divergence(self, batch: Batch, student: Tensor) -> Tensor:
+        teacher = self.original_logits(batch.inputs)
+        return divergence(teacher, student, self.options.temperature)
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
@@ -147,30 +172,6 @@ def nearest(checkpoints: list[StudentCheckpoint], reference: float) -> StudentCh
     )
 
 
-def _max_step_loss(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
-    logits = request.logits(batch.inputs)
-    apart = _teacher_divergence(request, teacher, batch, logits)
-    if float(apart.detach()) < APART:
-        return -cross_entropy(logits, batch.labels)
-    return -apart
-
-
-def _min_step_loss(request: Request, teacher: nn.Module, batch: Batch) -> Tensor:
-    options, logits = request.own(ScrubOptions), request.logits(batch.inputs)
-    loss = options.gamma * cross_entropy(logits, batch.labels)
-    if options.alpha == 0:  # the teacher need not be asked
-        return loss
-    return loss + options.alpha * _teacher_divergence(request, teacher, batch, logits)
-
-
-def _teacher_divergence(
-    request: Request, teacher: nn.Module, batch: Batch, student: Tensor
-) -> Tensor:
-    with torch.no_grad():
-        target = request.logits(batch.inputs, teacher)
-    return divergence(target, student, request.own(ScrubOptions).temperature)
-
-
 def _alike(request: Request) -> Examples | None:
     """Return the validation samples of the forget set's classes, if there are any."""
     classes = set(request.forget.trained)
@@ -179,11 +180,13 @@ def _alike(request: Request) -> Examples | None:
     return request.validation.subset(rows) if rows else None
 
 
-def _checkpoint(model: nn.Module, step: Step) -> StudentCheckpoint:
+def _checkpoint(
+    model: nn.Module, epoch: int, metrics: Mapping[str, float | None]
+) -> StudentCheckpoint:
     return StudentCheckpoint(
-        epoch=step.step,
-        forget=step.metrics["forget_accuracy_trained"] or 0.0,
-        validation=step.metrics["val_accuracy"] or 0.0,
+        epoch=epoch,
+        forget=metrics["forget_accuracy_trained"] or 0.0,
+        validation=metrics["val_accuracy"] or 0.0,
         state={name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
     )
 

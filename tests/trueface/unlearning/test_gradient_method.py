@@ -1,0 +1,120 @@
+"""The loop and the services of methods that take gradient steps, with methods that a user would write."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.trueface.unlearning.build import make_class_problem, make_request
+from trueface.data.batch import Batch
+from trueface.unlearning import api
+from trueface.unlearning.api import Request
+from trueface.unlearning.gradient_method import GradientMethod
+from trueface.unlearning.hyperparameters import DescentOptions
+from trueface.unlearning.registry import Loaded, Method
+
+OPTIONS = DescentOptions(epochs=2, batch_size=8, lr=0.05)
+
+
+class Distance(GradientMethod[DescentOptions]):
+    """Keep the logits of the model before unlearning."""
+
+    keeps_original = True
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        return (self.logits(batch.inputs) - self.original_logits(batch.inputs)).square().mean()
+
+
+class Stopping(GradientMethod[DescentOptions]):
+    """End after one epoch."""
+
+    def is_finished(self) -> bool:
+        return len(self.log) == 1
+
+    def notes(self) -> tuple[str, ...]:
+        return (f"{len(self.log)} epoch",)
+
+
+def test_default_is_one_pass_of_cross_entropy_per_epoch() -> None:
+    problem = make_class_problem()
+    request = make_request(problem, OPTIONS, goal="class")
+    before = [value.clone() for value in problem.model.parameters()]
+    result = GradientMethod[DescentOptions](request).run()
+    assert [step.step for step in result.log] == [1, 2]
+    assert result.model is problem.model
+    assert not all(map(torch.equal, before, problem.model.parameters()))
+
+
+def test_original_model_is_a_frozen_copy_that_does_not_learn() -> None:
+    problem = make_class_problem(pictures=True)
+    inputs = torch.rand(4, 3, 8, 8)
+    method = Distance(make_request(problem, OPTIONS, goal="class"))
+    first = method.original_logits(inputs)
+    assert not first.requires_grad
+    with torch.no_grad():
+        for value in problem.model.parameters():
+            value.add_(1.0)
+    assert torch.equal(method.original_logits(inputs), first)
+    assert method.run().log[0].metrics["loss"]
+
+
+def test_original_logits_need_a_declaration() -> None:
+    method = Stopping(make_request(make_class_problem(), OPTIONS, goal="class"))
+    with pytest.raises(TypeError, match="Stopping needs keeps_original"):
+        method.original_logits(torch.rand(2, 2))
+
+
+def test_retain_loss_is_zero_without_weight_and_without_retain_set() -> None:
+    problem = make_class_problem()
+    assert Distance(make_request(problem, OPTIONS)).retain_loss(0) == 0
+    assert Distance(make_request(problem, OPTIONS, retain=None)).retain_loss() == 0
+    with torch.no_grad():
+        one, two = (Distance(make_request(problem, OPTIONS)).retain_loss(at) for at in (1.0, 2.0))
+    assert float(two) == pytest.approx(2 * float(one))
+
+
+def test_method_ends_if_it_is_finished() -> None:
+    result = Stopping(make_request(make_class_problem(), OPTIONS, goal="class")).run()
+    assert (len(result.log), result.notes) == (1, ("1 epoch",))
+
+
+class Ruining(Stopping):
+    """Change the model after the last epoch was measured."""
+
+    def notes(self) -> tuple[str, ...]:
+        for value in self.model.parameters():
+            value.data.zero_()
+        return ()
+
+
+@pytest.mark.parametrize(("method", "measured"), [(Stopping, False), (Ruining, True)])
+def test_result_is_measured_again_only_if_the_model_changed_after_the_last_epoch(
+    method: type[Stopping], measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, models = Request.predict_sets, []
+
+    def counted(self: Request, *given: Any, **more: Any) -> Any:
+        models.append(self.model)
+        return predict(self, *given, **more)
+
+    monkeypatch.setattr(Request, "predict_sets", counted)
+    declared = Method("stopping", summary="ends", hyperparameters=DescentOptions)
+    loaded = Loaded(method=declared, function=method)
+    monkeypatch.setattr(api, "load", lambda _: loaded)
+    request = make_request(make_class_problem(), OPTIONS, goal="class")
+    report = api.apply_method("stopping", request)
+    assert len(models) == 2 + measured
+    last = dict(report.log[-1].metrics)
+    assert last == api.accuracies_of(predict(request))
+    assert (last["val_accuracy"] == pytest.approx(1 / 3)) is measured
+
+
+def test_values_of_an_epoch_are_logged_before_the_accuracies() -> None:
+    class Logging(Stopping):
+        def take_epoch(self) -> Mapping[str, float]:
+            return {**super().take_epoch(), "passes": 1.0}
+
+    result = Logging(make_request(make_class_problem(), OPTIONS, goal="class")).run()
+    assert list(result.log[0].metrics)[:3] == ["loss", "passes", "forget_accuracy_trained"]

@@ -1,0 +1,250 @@
+"""An unlearning task: a model, its forget set, and the samples on which it is measured."""
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch import nn
+
+from trueface.data.examples import CostCounter, Examples
+from trueface.models.detectors import Classifier
+from trueface.runtime.errors import JobError
+from trueface.runtime.rng import stream_seed
+from trueface.unlearning.record import NoiseSearchResult, TrainingCost
+from trueface.unlearning.registry import Goal
+from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentifiedExamples:
+    """Samples with their true labels, to measure on, and the ID of each."""
+
+    examples: Examples
+    ids: tuple[str, ...]
+
+    @classmethod
+    def from_source_names(cls, examples: Examples, names: Sequence[str]) -> "IdentifiedExamples":
+        """Return samples whose source has these IDs, one a position."""
+        return cls(examples=examples, ids=tuple(names[at] for at in examples.positions))
+
+    def subset(self, rows: Sequence[int]) -> "IdentifiedExamples":
+        """Return the samples at these places of this sequence."""
+        ids = tuple(self.ids[row] for row in rows)
+        return IdentifiedExamples(examples=self.examples.subset(rows), ids=ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSets:
+    """The samples that a method may be given."""
+
+    forget: Examples
+    retain: Examples
+    validation: Examples  # of the classes that the result shall know
+    found: NoiseSearchResult | None = None  # of a search for the forget set. None: no search
+    seconds: float = 0.0  # that the search took, without what the cache holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginalModel:
+    """A model to unlearn, as its record names it, and the cost of its training."""
+
+    name: str = ""  # its model ID
+    unlearned_name: str = ""  # the model ID of the unlearned model
+    training: TrainingCost
+    cache: Path  # folder for what later unlearnings of it can use again
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemFacts:
+    """The facts about a problem that a record contains."""
+
+    goal: Goal
+    class_names: tuple[str, ...]
+    forgotten: tuple[int, ...] = ()  # classes that the result shall not know
+    fraction: float | None = None  # of the images that shall go
+    rate: float | None = None  # fraction of the training labels that was flipped
+    known: float = 1.0  # fraction of these that the method is given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskModel:
+    """The model of a task, whole or in part, with its origin."""
+
+    original: OriginalModel
+    module: nn.Module  # what the method works on, in place: the classifier, or its last layer
+    whole: Callable[[nn.Module], Classifier]  # from a method's result to its classifier
+    fresh: Callable[[], nn.Module]  # makes the module as it was before the original's training
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlearningTask:
+    """The forget set of a classifier, and the samples to unlearn and to measure on.
+
+    Build it with `from_flips`, `from_class` or `from_instances`.
+    """
+
+    model: TaskModel
+    settings: UnlearningSettings | ForgettingSettings
+    facts: ProblemFacts
+    parts: Mapping[str, IdentifiedExamples]  # measured: forget, retain, validation, and test if any
+    given: MethodSets
+    search: bool = False  # whether hidden flips are searched in the retain set, and given as well
+    keep_retain: bool = True  # whether the method may read the retain set
+    forced: str | None = None  # why the method is known not to work; None: it may, see `admit`
+    attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
+    probes: bool = True  # whether a linear probe can detect the forget set
+    meter: CostCounter = field(default_factory=CostCounter)
+
+    @classmethod
+    def from_flips(
+        cls,
+        model: TaskModel,
+        settings: UnlearningSettings,
+        train: IdentifiedExamples,
+        flipped: Sequence[int],
+        held_out: Mapping[str, IdentifiedExamples],
+        *,
+        rate: float,
+        forced: str | None = None,
+        attacked: Examples | None = None,
+        meter: CostCounter | None = None,
+    ) -> "UnlearningTask":
+        """Return the task to forget flipped labels.
+
+        A method is given a fraction (`known`) of them. The hidden ones are searched with `find`, and
+        otherwise pass for true labels.
+
+        Args:
+            model: trained on the flipped labels.
+            settings: of the unlearning.
+            train: the training set with the labels that were learned.
+            flipped: the rows of flipped labels, in order.
+            held_out: validation, and the test if there is one.
+            rate: the fraction of the labels that was flipped.
+            forced: see `UnlearningTask`.
+            attacked: see `UnlearningTask`.
+            meter: counts what the sources of the samples read for their caches.
+        """
+        draw = random.Random(stream_seed("known", settings.seed))
+        known = sorted(draw.sample(flipped, round(len(flipped) * settings.known)))
+        retain = train.subset(other_rows(train.examples, known)).examples
+        return cls(
+            model=model,
+            settings=settings,
+            facts=ProblemFacts(
+                goal="flips", class_names=model.class_names, rate=rate, known=settings.known
+            ),
+            parts=_parts(train, flipped, held_out),
+            given=MethodSets(
+                forget=train.subset(known).examples,
+                retain=replace(retain, true=retain.trained),
+                validation=held_out["validation"].examples,
+            ),
+            search=settings.find,
+            keep_retain=settings.keep_retain,
+            forced=forced,
+            attacked=attacked,
+            probes=False,
+            meter=meter or CostCounter(),
+        )
+
+    @classmethod
+    def from_class(
+        cls,
+        model: TaskModel,
+        settings: ForgettingSettings,
+        train: IdentifiedExamples,
+        label: int,
+        held_out: Mapping[str, IdentifiedExamples],
+        *,
+        earlier: Collection[int] = (),
+        forced: str | None = None,
+    ) -> "UnlearningTask":
+        """Return the task to forget a class; classes that were forgotten earlier are not learned again.
+
+        Raises:
+            JobError: no sample has the class.
+        """
+        labels = train.examples.trained
+        present = train.subset([row for row, each in enumerate(labels) if each not in earlier])
+        rows = [row for row, each in enumerate(present.examples.trained) if each == label]
+        if not rows:
+            raise JobError(
+                f"no training image has class {model.class_names[label]!r}, so there is nothing to forget"
+            )
+        facts = ProblemFacts(
+            goal="class",
+            class_names=model.class_names,
+            forgotten=tuple(sorted({*earlier, label})),
+        )
+        parts = _parts(present, rows, held_out)
+        return cls(
+            model=model,
+            settings=settings,
+            facts=facts,
+            parts=parts,
+            given=_method_sets(parts, facts.forgotten),
+            forced=forced,
+        )
+
+    @classmethod
+    def from_instances(
+        cls,
+        model: TaskModel,
+        settings: ForgettingSettings,
+        train: IdentifiedExamples,
+        rows: Sequence[int],
+        held_out: Mapping[str, IdentifiedExamples],
+        *,
+        forced: str | None = None,
+    ) -> "UnlearningTask":
+        """Return the task to forget the samples at some rows of the training set."""
+        facts = ProblemFacts(
+            goal="instances",
+            class_names=model.class_names,
+            fraction=settings.forget_fraction or None,
+        )
+        parts = _parts(train, rows, held_out)
+        return cls(
+            model=model,
+            settings=settings,
+            facts=facts,
+            parts=parts,
+            given=_method_sets(parts),
+            forced=forced,
+        )
+
+    @property
+    def shared_parts(self) -> frozenset[str]:
+        """The measured parts that the method is given unchanged, so that one prediction serves both."""
+        sets = {"forget": () if self.search else self.given.forget.positions}
+        sets["validation"] = self.given.validation.positions
+        return frozenset(
+            name for name, rows in sets.items() if rows == self.parts[name].examples.positions
+        )
+
+
+def _parts(
+    train: IdentifiedExamples, rows: Sequence[int], held_out: Mapping[str, IdentifiedExamples]
+) -> dict[str, IdentifiedExamples]:
+    """Return the measured parts, with some rows of the training set as the forget set."""
+    retain = train.subset(other_rows(train.examples, rows))
+    return {"forget": train.subset(rows), "retain": retain, **held_out}
+
+
+def _method_sets(
+    parts: Mapping[str, IdentifiedExamples], forgotten: Collection[int] = ()
+) -> MethodSets:
+    return MethodSets(
+        forget=parts["forget"].examples,
+        retain=parts["retain"].examples,
+        validation=parts["validation"].examples.without_classes(forgotten),
+    )
+
+
+def other_rows(samples: Examples, rows: Sequence[int]) -> list[int]:
+    """Return the rows of samples that are none of these."""
+    left_out = frozenset(rows)
+    return [row for row in range(len(samples)) if row not in left_out]
