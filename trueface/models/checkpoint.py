@@ -145,7 +145,7 @@ def from_checkpoint(
         channels_last: memory format.
 
     Raises:
-        CheckpointError: it is no detector, or another architecture's.
+        CheckpointError: it is a classifier's, or another architecture's.
     """
     if checkpoint.kind != DETECTOR.name:
         raise CheckpointError(f"{path} is a {checkpoint.kind}. Give a model of job type train.")

@@ -1,17 +1,8 @@
 """The file of a model, the same for all kinds: architecture, weights, and where they come from.
 
 A file contains only plain values and tensors. It is written atomically and read without executing
-code (`torch.load(weights_only=True)`). Its keys:
-
-    schema      1
-    kind        detector, classifier, diffuser, translator or denoiser
-    arch        the architecture: with its arguments, it is enough to build the network again
-    state       the weights by name
-    provenance  what the weights were made from, as plain values
-    reference   further tensors by name, if there are any
-
-Each argument of the architecture is a key, too: `normalization`, `nodown` and `side` of a detector.
-Other programs read these keys, which version 0.2 already wrote.
+code (`torch.load(weights_only=True)`). docs/folders.md lists its keys. Each argument of the
+architecture is a key of its own, because other programs read `normalization` of a detector there.
 
 A kind of model declares its arguments as a `ModelKind`, next to the function that builds the model
 from a `Checkpoint`. Files of earlier versions are translated in `_in_present_layout`.
@@ -42,12 +33,12 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A trained model as stored on disk."""
+    """A trained model as stored on disk. Architecture and arguments are enough to build its network."""
 
-    kind: str
+    kind: str  # name of a `ModelKind`
     arch: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the architecture: plain values
-    state: Mapping[str, Tensor]
+    arguments: Mapping[str, Any]  # of the architecture: plain values
+    state: Mapping[str, Tensor]  # a detector has the names of the library of its network
     provenance: Mapping[str, Json]
     # of a detector: what predictions are compared with, see `prediction.reference`
     reference: Mapping[str, Tensor] = field(default_factory=dict)
@@ -55,7 +46,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelKind:
-    """What files of one kind of model contain, and the messages about them.
+    """Declares which arguments the files of a kind of model contain, and the messages about these files.
 
     The messages may contain {name}, {path}, {schema} of the file, {expected} and {error}.
     """
