@@ -45,8 +45,8 @@ def take(package: str, *, replace: bool) -> None:
     folder = _folder(index, package)
     if (folder / SNAPSHOT_FILE).exists() and not replace:
         raise click.ClickException(
-            f"{folder / SNAPSHOT_FILE} exists. Run `{PROGRAM} promise {package}`, or add --replace: jobs that "
-            "were done with its code then run again after a restructuring."
+            f"{folder / SNAPSHOT_FILE} exists. Run `{PROGRAM} promise {package}`, or add --replace. Jobs that "
+            "were done before the latest restructuring then run again."
         )
     write_snapshot(folder, index.modules, package)
     write_promise(folder, present_promise(index, package), {})

@@ -18,8 +18,9 @@ from launcher.errors import UsageError
 from launcher.system.code_graph import CodeGraph, own_packages
 from launcher.system.code_links import LAUNCHER, RelevantCode
 from launcher.system.code_modules import ABSENT_MODULE, DiskModules
-from launcher.system.code_snapshot import CodeSnapshot, SnapshotComparison, find_snapshot
+from launcher.system.code_snapshot import CodeSnapshot, find_snapshot
 from launcher.system.file_digests import CacheFile
+from launcher.system.snapshot_comparison import SnapshotComparison
 
 WHOLE_CODE = ""  # in the place of a module: the digest of all that counts, which alone decides
 MOST_TEXTS = 2000  # in the caches: about five versions of two plugin packages
@@ -34,7 +35,7 @@ class _CachedCode(NamedTuple):
     whole: str
     modules: list[str]  # digests of the modules of the closure
     asked: dict[str, str]  # other modules on which this depends → SHA-256
-    changes: dict[str, list[str]]  # digest of a snapshot's code → names of what has changed since
+    changes: dict[str, list[str]]  # digest of a snapshot's code → names of the later changes
 
 
 class CodeIndex:
@@ -59,7 +60,7 @@ class CodeIndex:
         self._closure = cache(self.graph.closure)
         self.snapshot = cache(self._find_snapshot)
         self._comparison = cache(self._compare_with)
-        # digest of present code → digest of a snapshot's code → names of what has changed since
+        # digest of present code → digest of a snapshot's code → names of the later changes
         self._changes: dict[str, dict[str, list[str]]] = {}
 
     def code(
@@ -171,7 +172,7 @@ class CodeIndex:
         Args:
             roots: dotted names of modules.
             known: if the code iterates through the modules of a package, plug-ins that are not among these are
-                left out: see `CodeGraph`. Promised modules are no plug-ins. If None, nothing is left out.
+                left out: see `CodeGraph`. Promised modules always count. If None, nothing is left out.
         """
         if known is not None:
             for package in own_packages(roots):

@@ -1,4 +1,4 @@
-"""The command that stores a package's code, and what a plan concludes from its files after a restructuring."""
+"""The command that stores a package's code, and the digests of jobs after a restructuring."""
 
 import json
 from collections.abc import Mapping, Sequence
