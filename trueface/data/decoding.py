@@ -79,9 +79,13 @@ def decode(
 
 
 def decode_array(
-    path: Path, *, scaling: Scaling | None = None, rows_needed: RowsNeeded | None = None
+    path: Path,
+    *,
+    scaling: Scaling | None = None,
+    channels: int = 3,
+    rows_needed: RowsNeeded | None = None,
 ) -> NDArray[np.uint8]:
-    """Return the pixels of an image file, (H, W, 3) uint8 RGB.
+    """Return the pixels of an image file, (H, W, channels) uint8.
 
     The pixels equal those of Pillow's `convert("RGB")`, except for 16-bit grey: the upper eight
     bits are taken, as for 16-bit colour.
@@ -89,6 +93,7 @@ def decode_array(
     Args:
         path: of a file in one of FORMATS, regardless of its name.
         scaling: the size of the result. None keeps the size of the file.
+        channels: 3 (RGB) or 1 (grey, of the RGB colours).
         rows_needed: computes the number of needed rows from height and width of the result. Rows
             below are undefined. Only for files that were decoded completely before without an
             error, because damage below may stay undetected.
@@ -110,6 +115,8 @@ def decode_array(
             )
         if scaling is not None and scaling.fitted:
             pixels = _fitted(pixels, scaling.side)
+        if channels == 1:
+            pixels = np.array(PIL.Image.fromarray(pixels).convert("L"))[:, :, None]
     except Exception as error:  # parsers of broken files raise whatever they trip over
         raise BadImageError(path, unreadable_reason(error)) from error
     return pixels

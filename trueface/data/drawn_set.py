@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from trueface.data.attribute_table import CSV, AttributeTable, read_attribute_table, table_text
 from trueface.data.folders import stem
-from trueface.data.made_folders import divide_into_parts, image_names, read_image
+from trueface.data.made_folders import divide_into_parts, image_names, read_image, to_picture
 from trueface.data.settings import DRAWN_MARK, SHAPE_CLASSES, TRAIN_SHARE, DrawSettings
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import DataError
@@ -334,7 +334,7 @@ def small_square(file: Path, *, crop: int, size: int, channels: int = 3) -> Pixe
     Raises:
         DataError: it cannot be decoded, or is smaller than the crop.
     """
-    picture = read_image(file, channels=channels)
+    picture = to_picture(read_image(file, channels=channels))
     side = crop or min(picture.size)
     if min(picture.size) < side:
         width, height = picture.size

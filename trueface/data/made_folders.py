@@ -147,8 +147,8 @@ def shape_of(root: Path, name: str) -> tuple[int, int, int]:
         raise _unreadable(root / name, unreadable_reason(error)) from error
 
 
-def read_image(path: Path, *, channels: int = 3) -> PIL.Image.Image:
-    """Return an image file as an RGB or grey image of 8 bits.
+def read_image(path: Path, *, channels: int = 3) -> NDArray[np.uint8]:
+    """Return the pixels of an image file, (H, W, channels).
 
     Args:
         path: of the file.
@@ -158,10 +158,9 @@ def read_image(path: Path, *, channels: int = 3) -> PIL.Image.Image:
         DataError: it cannot be read; names the file and the reason.
     """
     try:
-        picture = PIL.Image.fromarray(decode_array(path))
+        return decode_array(path, channels=channels)
     except BadImageError as error:
         raise _unreadable(path, error.reason) from error
-    return picture.convert("L") if channels == 1 else picture
 
 
 def load_image_batch(
@@ -182,9 +181,8 @@ def load_image_batch(
     images = []
     wanted = size if isinstance(size, tuple) else (size, size)
     for name in names:
-        picture = read_image(root / name, channels=channels)
-        pixels = np.array(picture)  # torch wants to own it
-        images.append(torch.from_numpy(pixels.reshape(*pixels.shape[:2], channels)))
+        pixels = read_image(root / name, channels=channels)
+        images.append(torch.from_numpy(pixels))
         if wanted == (0, 0):
             wanted = (pixels.shape[0], pixels.shape[1])
         if pixels.shape[:2] != wanted:
@@ -257,11 +255,12 @@ def round_to_levels(images: Tensor) -> Tensor:
 def save_picture(path: Path, picture: Tensor) -> None:
     """Write a picture C×H×W in [-1, 1] as PNG, atomically."""
     buffer = io.BytesIO()
-    _picture(to_uint8(picture).permute(1, 2, 0).cpu().numpy()).save(buffer, "PNG")
+    to_picture(to_uint8(picture).permute(1, 2, 0).cpu().numpy()).save(buffer, "PNG")
     write_atomic(path, buffer.getvalue())
 
 
-def _picture(levels: NDArray[np.uint8]) -> PIL.Image.Image:
+def to_picture(levels: NDArray[np.uint8]) -> PIL.Image.Image:
+    """Return pixels (H, W, C) as an RGB or grey image."""
     return PIL.Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
 
 
@@ -337,7 +336,7 @@ class ImageFolderWriter:
         for name, pixels in zip(names, levels, strict=True):
             path = self.root / f"{stem(name)}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            _picture(pixels).save(path, compress_level=1)
+            to_picture(pixels).save(path, compress_level=1)
 
     def write_output_record(self, facts: Mapping[str, Json]) -> None:
         """Write `made.json`: settings, the digest of the source, the seed, and measured values."""
