@@ -257,11 +257,14 @@ def set_train_mode(
         for module in model.modules():
             if any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
                 module.train()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and (fixed_statistics or frozen_backbone):
-            module.train(not fixed_statistics)
-        elif not frozen_backbone and _is_frozen(module):
-            module.eval()
+    elif not all(parameter.requires_grad for parameter in model.parameters()):
+        for module in model.modules():
+            if _is_frozen(module):
+                module.eval()
+    if fixed_statistics or frozen_backbone:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.train(not fixed_statistics)
 
 
 def _is_frozen(module: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """One step down the loss of a batch: gradients, their check and clipping, optimizer, moving average.
 
-Every training of this package takes its steps here, so that values are read from the device in one
-place: loss and norm of the gradients together, once per step.
+Every training of this package takes its steps here. Loss and norm of the gradients are read from the
+device together, once per step.
 """
 
 import math

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 Network_co = TypeVar("Network_co", bound=nn.Module, covariant=True)
 
-COUNT, PREFIX = (
-    "n_averaged",
-    "module.",
-)  # of a state, as `torch.optim.swa_utils.AveragedModel` has it
+# keys of a state, as `torch.optim.swa_utils.AveragedModel` writes them
+COUNT, PREFIX = "n_averaged", "module."
 
 
 class ExponentialMovingAverage(Generic[Network_co]):

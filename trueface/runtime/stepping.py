@@ -38,6 +38,10 @@ class RunFingerprint:
     fingerprint: str  # of all that determines the result
     conditions: Mapping[str, Json] = field(default_factory=dict)  # device, threads, versions
 
+    def differences(self, stored: Mapping[str, Json]) -> list[str]:
+        """Return how the conditions differ from those of a state, such as "threads 2 instead of 4"."""
+        return [*difference(self.conditions, stored)]
+
 
 def values_fingerprint(made_of: Any) -> str:
     """Return the fingerprint of a training that plain values determine."""
@@ -212,9 +216,7 @@ def _restore(training: StepTrainer, kept: ResumeFile) -> None:
     for name, part in training.parts.items():
         part.load_state_dict(content[name])
     training.load_extra_state(content)
-    differences = difference(
-        kept.run_fingerprint.conditions, json.loads(content.get("conditions", "{}"))
-    )
+    differences = kept.run_fingerprint.differences(json.loads(content.get("conditions", "{}")))
     bits = f", but not bit by bit: {'; '.join(differences)}" if differences else ""
     level = logging.WARNING if differences else logging.INFO
     log.log(level, "state=%s resumes after step %d%s", kept.path, training.step, bits)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import assembly, checkpoint, detectors
 from trueface.models.detectors import Classifier, Detector
-from trueface.runtime import artifact, paths, stepping, tensor_files
+from trueface.runtime import paths, stepping, tensor_files
 from trueface.runtime.errors import JobError, install_command
 from trueface.runtime.files import Json, file_sha256, read_json, write_json
 from trueface.runtime.progress import RunContext
@@ -229,8 +229,8 @@ class TrainingFingerprint(stepping.RunFingerprint):
         )
 
     def differences(self, stored: Mapping[str, Json]) -> list[str]:
-        """Return the differences of the conditions, such as "threads 2 instead of 4"."""
-        return [*artifact.difference(self.conditions, {**_EARLIER, **stored})]
+        """Return the differences of the conditions; earlier versions have not recorded all of them."""
+        return super().differences({**_EARLIER, **stored})
 
 
 def save_trainer_state(path: Path, claim: TrainingFingerprint, interrupted: TrainerState) -> None:
