@@ -3,19 +3,13 @@
 This module does not import torch. See `quality_settings` for several qualities.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trueface.corruptions.registry import RAW
 from trueface.data.attribute_table import GROUPS_BY
-from trueface.data.qualities import (
-    files_of,
-    missing_programs,
-    split_quality_words,
-)
 from trueface.data.settings import AugmentationSettings, Precision
 from trueface.models.registry import describe_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
@@ -24,7 +18,7 @@ from trueface.training import config
 from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
 from trueface.training.objectives import registry
 from trueface.training.parts.registry import with_parts
-from trueface.training.quality_settings import LEAST_ITEMS, QualitySettings
+from trueface.training.quality_settings import QualitySettings
 
 BOTH = "sam and awp cannot be combined: set one of them to 0"
 # what a training in closed form has no use for: it takes no steps, and sees each copy once

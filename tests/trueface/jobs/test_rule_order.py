@@ -84,15 +84,16 @@ CASES = {
 }  # fmt: skip
 
 
-def _draft(kind: str, settings: dict[str, Any], facts: dict[str, Any]) -> Draft:
+def draft_of(kind: str, settings: dict[str, Any], facts: dict[str, Any]) -> Draft:
+    """Return a job as it is planned."""
     return build.a_draft(installed_kinds([kind])[kind], LAB, settings, **facts)
 
 
 def refusals(case: Case) -> list[str]:
     """Return the sentences about a job of one of the cases."""
-    makers = [_draft(*maker) for maker in case.makers]
+    makers = [draft_of(*maker) for maker in case.makers]
     kind = installed_kinds([case.kind])[case.kind]
-    return list(kind.refusals(_draft(case.kind, case.settings, case.facts), makers))
+    return list(kind.refusals(draft_of(case.kind, case.settings, case.facts), makers))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -14,8 +14,6 @@ from trueface.data.vocabulary import (
 from trueface.jobs.rule import Check, Rule, forbid
 from trueface.jobs.rules import TENSORBOARD
 from trueface.runtime.errors import DataError
-from trueface.unlearning.registry import Goal, TaskProperties, refusal
-from trueface.unlearning.settings import SINGLE, differences
 
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
@@ -47,6 +45,10 @@ def _unknown_data_set(draft: Draft) -> Iterator[str]:
 
 def check_forgetting(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
     """Yield why the class or the images cannot be forgotten by the method; the job asks it of its images."""
+    # slow to import, and the start of a training needs no methods
+    from trueface.unlearning.registry import Goal, TaskProperties, refusal
+    from trueface.unlearning.settings import SINGLE
+
     settings = draft.settings
     goal: Goal = "instances" if settings["forget_fraction"] else "class"
     if _repeats_forgetting(settings, makers):
@@ -75,6 +77,8 @@ def check_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iter
     """Refuse settings that differ from those of the base's training, which are the model's own."""
     if not makers:
         return
+    from trueface.unlearning.settings import differences  # as above
+
     trained = makers[0].settings
     for key in differences(trained, draft.settings):
         yield (

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from launcher.api import Draft, UsageError, parse_model
 from trueface.data.vocabulary import DataIdResolver
-from trueface.diffusion.settings import names_of_classes, training_folder
-from trueface.erasing.registry import METHODS, EraseSettings, unavailable_measures
 from trueface.jobs.rule import Check, Rule, forbid
 from trueface.purification.disruption_settings import RANDOM, required_model_settings
 from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
@@ -100,17 +98,23 @@ def _learned_no_classes(draft: Draft) -> bool:
 
 def check_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
     """Yield why a concept cannot be erased from what the diffuser learned, by this method."""
-    settings, trained = draft.settings, makers[0].settings if makers else {}
-    method = METHODS[settings["method"]]
     if _learned_no_classes(draft):
         return
-    if trained.get("drop") == 0 and ("null" in method.needs or _guides(settings)):
+    from trueface.erasing.registry import METHODS, EraseSettings  # the start of a job needs neither
+
+    settings, trained = draft.settings, makers[0].settings if makers else {}
+    method = METHODS[settings["method"]]
+    has_guidance = "guidance" in method.defaults
+    if trained.get("drop") == 0 and (
+        "null" in method.needs
+        or (has_guidance and EraseSettings.model_validate(settings).options.guidance != 1)
+    ):
         yield (
             f"{draft.base} is trained with drop: 0, so it has no null token for guidance. "
             f"{method.name} needs one. Train it with drop above 0."
         )
     latest = trained.get("t_max")
-    if latest and latest < trained.get("noise_steps", latest) and "guidance" in method.defaults:
+    if latest and latest < trained.get("noise_steps", latest) and has_guidance:
         yield (
             f"{draft.base} is trained with t_max: {latest} and cannot draw images, as {method.name} "
             "needs. Train it with t_max: 0"
@@ -127,14 +131,13 @@ def check_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> I
             yield str(UnknownName("concept", name, names))
 
 
-def _guides(settings: object) -> bool:
-    options = EraseSettings.model_validate(settings)
-    used = METHODS[options.method].defaults
-    return "guidance" in used and options.options.guidance != 1
-
-
 def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
     """Return the classes in a data folder, or its fault. There are none if it does not exist yet."""
+    from trueface.diffusion.settings import (  # the start of a job does not need them
+        names_of_classes,
+        training_folder,
+    )
+
     folder = training_folder(draft.path(data_root), draft.data or "")
 
     def names() -> tuple[str, ...] | str:
@@ -150,6 +153,8 @@ def _names_of_classes(draft: Draft, data_root: str) -> tuple[str, ...] | str:
 
 @Rule
 def _missing_packages_of_measures(draft: Draft) -> Iterator[str]:
+    from trueface.erasing.registry import unavailable_measures  # only `erased` needs it
+
     wanted = {name: bool(draft.settings[name]) for name in ("inception", "clip")}
     yield from (f"{draft.name}: {reason}" for reason in unavailable_measures(**wanted))
 

@@ -5,6 +5,7 @@ Reconstruction and contrast of pairs are checked on numbers that can be added by
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,7 +20,7 @@ from tests.trueface.training.test_resume import Killed, Mortal
 from tests.trueface.training.test_trainer import same, settings, slim
 from trueface.data.dataset import Batch
 from trueface.data.pass_order import epoch_order
-from trueface.jobs.refusals import check_fairness
+from trueface.jobs.rules import FAIRNESS
 from trueface.models.architectures.fairnet import DisentanglingNetwork
 from trueface.models.detectors import Detector, build_detector
 from trueface.models.registry import spec_of
@@ -166,11 +167,15 @@ def test_other_networks_features_and_images_without_groups_are_refused(model: De
 def test_unsupported_training_is_refused_during_planning(
     changed: dict[str, Any], reason: str
 ) -> None:
-    usual = {"model": "fairnet/timm/legacy_xception", "objective": "fairnet", "attributes": "a.csv"}
+    usual: dict[str, Any] = {
+        "model": "fairnet/timm/legacy_xception", "objective": "fairnet", "attributes": "a.csv",
+        "fair": "none", "freeze": False,
+    }  # fmt: skip
     draft = cast(Any, SimpleNamespace(settings={**usual, **changed}, model="t(gan:pre)"))
-    (refusal,) = check_fairness(draft)
+    (refusal,) = chain.from_iterable(rule(draft) for rule in FAIRNESS)
     assert reason in refusal
-    assert not [*check_fairness(cast(Any, SimpleNamespace(settings=usual, model="t(gan:pre)")))]
+    draft = cast(Any, SimpleNamespace(settings=usual, model="t(gan:pre)"))
+    assert not [*chain.from_iterable(rule(draft) for rule in FAIRNESS)]
 
 
 def test_every_batch_of_even_size_has_equally_many_reals_and_fakes() -> None:
