@@ -6,6 +6,7 @@ from launcher.api import Job, JobError, Json, Poison, parse_model
 from trueface.data.index import Image
 from trueface.jobs import job_data
 from trueface.jobs.job_data import model_name
+from trueface.jobs.rule import refuse_broken_rules
 from trueface.poisoning import poison_record
 from trueface.poisoning.label_flips import choose_flips, read_list
 from trueface.poisoning.poison_record import PoisonRecord, PoisonSettings
@@ -15,6 +16,7 @@ from trueface.runtime import paths
 def poison(job: Job) -> Mapping[str, Json]:
     """Choose which training labels are flipped, and write the record."""
     settings = PoisonSettings.model_validate(job.settings)
+    refuse_broken_rules(job, settings, poison.__module__)
     wanted = parse_model(model_name(job)).last.poison
     if wanted is None:
         raise JobError(f"{job.model} has no poison: its ID has no '%'")

@@ -13,6 +13,7 @@ import torch
 
 from launcher.api import DataId, Job, Json, Settings, write_atomic, write_json
 from trueface.data.loading import BadFile
+from trueface.jobs.rule import refuse_broken_rules
 from trueface.models import assembly, checkpoint
 from trueface.runtime import logs, memory, paths
 from trueface.runtime.memory import keep_freed_memory
@@ -29,12 +30,13 @@ Result = Mapping[str, Json]
 def entry(
     model: type[Model],
 ) -> Callable[[Callable[[Job, Model], Result]], Callable[[Job], Result]]:
-    """Make an entry function of work with a job and its settings: they are checked, and its share is taken."""
+    """Make an entry function of work with a job and its settings: its rules are asked, and its share is taken."""
 
     def entry_of(work: Callable[[Job, Model], Result]) -> Callable[[Job], Result]:
         @wraps(work)
         def run_entry(job: Job) -> Result:
             settings = model.model_validate(job.settings)
+            refuse_broken_rules(job, settings, work.__module__)
             with logs.log_to_stderr(logging.INFO):  # in the queue, stderr is the job's log
                 return work(apply_resource_limits(job), settings)
 

@@ -31,6 +31,7 @@ from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name
 from trueface.jobs.ranks import coordinator
+from trueface.jobs.rule import refuse_broken_rules
 from trueface.jobs.setup import apply_resource_limits, run_context
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
@@ -74,6 +75,7 @@ PARTS: tuple[type[Part], ...] = (
 def train(job: Job) -> Mapping[str, Json]:
     """Train the job's model; see `trainer.train` for its files."""
     settings = TrainSettings.model_validate(job.settings)
+    refuse_broken_rules(job, settings, train.__module__)
     with logs.log_to_stderr(logging.INFO):  # in the queue, stderr is the job's log
         # one fit is not divided
         size = 1 if settings.is_ridge else coordinator.process_count(job, settings.processes)

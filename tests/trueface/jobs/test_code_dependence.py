@@ -1,5 +1,6 @@
 """Which edits of the laboratory make which jobs run again."""
 
+import importlib.util
 import json
 import os
 import re
@@ -164,6 +165,8 @@ train:
 unlearn: [{model: "gan2:pre%50", method: scrub}]
 test: [{model: gan2:pre, data: gan2:pre}]
 """
+# functions that only refuse to start a job, which are found by a name that no text contains
+RULES = ("jobs/rules.py", "jobs/rule.py forbid", "jobs/rule.py when")
 KINDS = ("train", "test", "poison", "unlearn", "sample", "classify", "forget")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unlearn": {"method": "pgu"},
@@ -310,6 +313,8 @@ def test_each_executed_function_is_part_of_the_code_digest(traced: dict[str, Any
             file, _, name = line.partition(" ")
             parts = Path(file).with_suffix("").parts
             module = ".".join(("trueface", *parts)).removesuffix(".__init__")
+            if file in RULES or line in RULES:
+                continue
             assert any(
                 module in each.modules and name not in each.left_out.get(module, ())
                 for each in counted[job]
@@ -320,6 +325,14 @@ def test_each_executed_function_is_part_of_the_code_digest(traced: dict[str, Any
 
 def closure(kind: str) -> set[str]:
     return set(CodeIndex().closure(roots_of(installed_kinds([kind])[kind], SETTINGS.get(kind, {}))))
+
+
+def test_rules_decide_nothing_about_finished_jobs() -> None:
+    kinds = installed_kinds()
+    for kind in ("benchmark", "classify", "erase", "poison", "purify", "test", "train", "unlearn"):
+        rules = f"{kinds[kind].entry.partition(':')[0].rpartition('.')[0]}.rules"
+        assert importlib.util.find_spec(rules) is not None
+        assert rules not in closure(kind)
 
 
 def test_training_does_not_depend_on_methods_nor_testing_on_training() -> None:

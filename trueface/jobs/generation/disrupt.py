@@ -97,7 +97,7 @@ def _purifier(job: Job, settings: DisruptSettings, translator: Translator) -> Pu
     """Return what an adaptive attack goes through; None where it is none.
 
     Raises:
-        JobError: it lacks a model, or its model learned images of another shape than the translator.
+        JobError: its model learned images of another shape than the translator.
     """
     if not settings.purifier or settings.attack == "random":
         return None

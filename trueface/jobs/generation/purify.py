@@ -58,17 +58,13 @@ def purifier_of(job: Job, name: PurifierName, *, diffuser: str, denoiser: str) -
     Args:
         job: that works with it.
         name: the purifier.
-        diffuser: model ID; "": none.
-        denoiser: model ID; "": none.
+        diffuser: model ID; "" if the purifier needs none.
+        denoiser: model ID; "" if the purifier needs none.
 
     Raises:
-        JobError: it lacks a model, or the diffuser did not learn the steps that it names.
+        JobError: the diffuser did not learn the steps that it names.
         CheckpointError: a model cannot be read.
     """
-    given = {"diffuser": diffuser, "denoiser": denoiser}
-    for setting in name.needs:
-        if not given[setting]:
-            raise JobError(f"purifier {name.text} needs a {setting}. Give the ID of one.")
     learned, denoising = None, None
     if "diffuser" in name.needs:
         learned = load_diffuser(checkpoint_of(job, diffuser), job.device)

@@ -25,7 +25,7 @@ from trueface.jobs.generation.purification_kinds import DENOISER, PURIFY
 from trueface.jobs.generation.purify import denoiser, purify
 from trueface.purification.registry import PurifySettings
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, JobError
+from trueface.runtime.errors import DataError, JobError, UsageError
 
 SIDE = 16
 
@@ -185,7 +185,7 @@ def test_purifier_without_model_is_rejected_at_planning(lab: Path) -> None:
     (reason,) = PURIFY.refusals(a_draft(PURIFY, lab, purifier="dae"), ())
     assert "needs a denoiser" in reason
     assert PURIFY.refusals(a_draft(PURIFY, lab, purifier="jpeg75"), ()) == ()
-    with pytest.raises(JobError, match="purifier ddpm10 needs a diffuser"):
+    with pytest.raises(UsageError, match="purifier ddpm10 needs a diffuser"):
         run_purify(lab, purifier="ddpm10")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from launcher.api import JobError, UnknownName, read_json
+from launcher.api import JobError, UnknownName, UsageError, read_json
 from tests.trueface.diffusion.closed_forms import small
 from tests.trueface.erasing.build import write_inception
 from tests.trueface.jobs.generation.forgetting.small_lab import (
@@ -98,7 +98,7 @@ def test_measures_with_missing_packages_are_rejected_at_planning(lab: Path) -> N
     assert "pip install 'launcher-trueface[metrics]'" in reason
     assert not ERASED.refusals(a_draft(ERASED, lab, "erased", FEW), ())
     assert lab / "weights.pth" in [item.path for item in ERASED.inputs(draft)]
-    with pytest.raises(JobError, match="needs torchmetrics"):
+    with pytest.raises(UsageError, match="needs torchmetrics"):
         erased(job(lab, "lacking", inception="weights.pth"))
 
 
