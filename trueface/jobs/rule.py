@@ -9,6 +9,7 @@ The list is in the module `rules` beside the entry function. No torch here.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain
 from typing import Any
 
 from launcher.api import Draft, Job, Settings, UsageError
@@ -49,6 +50,17 @@ def forbid(broken: Callable[[Draft], object], sentence: str | Callable[[Draft], 
     return Rule(find_faults)
 
 
+def when(condition: Callable[[Draft], object], *rules: Rule) -> Rule:
+    """Return the rules as one that only such jobs can break."""
+
+    def find_faults(draft: Draft) -> Iterable[str]:
+        return (
+            [each for rule in rules for each in rule.find_faults(draft)] if condition(draft) else ()
+        )
+
+    return Rule(find_faults)
+
+
 def _fields(draft: Draft) -> dict[str, Any]:
     own = ("model", "base", "data", "name", "gpus", "kind")
     return {**draft.settings, **{name: getattr(draft, name) for name in own}}
@@ -67,14 +79,8 @@ def refuse_broken_rules(job: Job, settings: Settings, entry_module: str) -> None
     """
     # by a name that no text contains: if a rule changes, finished jobs are not to run again
     rules = import_module(f"{entry_module.rpartition('.')[0]}.rules").RULES.get(job.kind, ())
-    draft = _draft(job, settings)
-    if faults := [fault for rule in rules if isinstance(rule, Rule) for fault in rule(draft)]:
-        raise UsageError("\n       ".join(faults))
-
-
-def _draft(job: Job, settings: Settings) -> Draft:
-    """Return a job as it was planned, except for the requested device: only the device that it got is known."""
-    return Draft(
+    # the requested device is not known, only the one that the job got
+    draft = Draft(
         kind=job.kind,
         run=job.run,
         run_folder=job.root or job.run_folder,
@@ -88,3 +94,6 @@ def _draft(job: Job, settings: Settings) -> Draft:
         words=job.words,
         gpus=1 if job.device == "cpu" else job.gpus,
     )
+    faults = [rule.find_faults(draft) for rule in rules if isinstance(rule, Rule)]
+    if sentences := [*chain.from_iterable(faults)]:
+        raise UsageError("\n       ".join(sentences))

@@ -18,7 +18,7 @@ from trueface.data.attributes import attribute_files, columns_in
 from trueface.data.qualities import QualityList, files_of, missing_file_words, split_quality_words
 from trueface.data.settings import other_decoding
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs.rule import Check, Rule, forbid
+from trueface.jobs.rule import Check, Rule, forbid, when
 from trueface.models.registry import spec_of
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
@@ -129,35 +129,34 @@ PROCESSES = (
         "{model}: processes: {processes} with gpus: {gpus}. A training has one process per GPU. Leave out "
         "processes, or set gpus: {processes}",
     ),
-    forbid(
-        lambda draft: (
-            _processes(draft) > 1 and draft.settings["freeze"] and draft.settings["freeze_bn"]
+    when(
+        lambda draft: _processes(draft) > 1,
+        forbid(
+            lambda draft: draft.settings["freeze"] and draft.settings["freeze_bn"],
+            lambda draft: (
+                f"{draft.model}: it trains only the last layer, on features that are computed once. "
+                f"{_processes(draft)} processes would not be faster. {_fewer_sentence(draft)}"
+            ),
         ),
-        lambda draft: (
-            f"{draft.model}: it trains only the last layer, on features that are computed once. "
-            f"{_processes(draft)} processes would not be faster. {_fewer_sentence(draft)}"
+        forbid(
+            lambda draft: draft.settings["compile"],
+            lambda draft: (
+                f"{draft.model}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
+            ),
         ),
-    ),
-    forbid(
-        lambda draft: _processes(draft) > 1 and draft.settings["compile"],
-        lambda draft: (
-            f"{draft.model}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
+        forbid(
+            lambda draft: draft.settings["batch_size"] < _processes(draft),
+            lambda draft: (
+                f"{draft.model}: batch_size: {draft.settings['batch_size']} is too small for "
+                f"{_processes(draft)} processes. Set batch_size to {_processes(draft)} or more."
+            ),
         ),
-    ),
-    forbid(
-        lambda draft: _processes(draft) > 1 and draft.settings["batch_size"] < _processes(draft),
-        lambda draft: (
-            f"{draft.model}: batch_size: {draft.settings['batch_size']} is too small for "
-            f"{_processes(draft)} processes. Set batch_size to {_processes(draft)} or more."
-        ),
-    ),
-    forbid(
-        lambda draft: (
-            _processes(draft) > 1 and not objectives()[used_objective(draft.settings)].mean
-        ),
-        lambda draft: (
-            f"{draft.model}: {choice(draft.settings)} is not declared as a mean over images (mean=True), so "
-            f"its gradient cannot be divided among processes. {_fewer_sentence(draft)}"
+        forbid(
+            lambda draft: not objectives()[used_objective(draft.settings)].mean,
+            lambda draft: (
+                f"{draft.model}: {choice(draft.settings)} is not declared as a mean over images (mean=True), so "
+                f"its gradient cannot be divided among processes. {_fewer_sentence(draft)}"
+            ),
         ),
     ),
 )
@@ -177,6 +176,10 @@ def check_group_columns(draft: Draft, *_: object) -> Iterator[str]:
         yield f"groups_by: {UnknownName('column of attributes', by, columns)}"
     if FORGERY_GROUP in needed and FORGERY_GROUP not in columns:
         yield f"{draft.model} learns forgery types, but the attributes have no column {FORGERY}"
+
+
+def _is_closed_form(draft: Draft) -> bool:
+    return solver_of(draft.settings) == "ridge"
 
 
 def check_solver(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
@@ -248,125 +251,122 @@ def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
 
 
 QUALITIES = (
-    _missing_quality_programs,
-    forbid(
-        lambda draft: _quality_files(draft) and not draft.settings["quality_list"],
-        lambda draft: (
-            f"qualities: {_quality_files(draft)[0]} needs quality_list. Set quality_list to the data.json that "
-            "names its files."
+    when(
+        lambda draft: any(draft.settings[name] for name in ("qualities", "quality_list", "collab")),
+        _missing_quality_programs,
+        forbid(
+            lambda draft: _quality_files(draft) and not draft.settings["quality_list"],
+            lambda draft: (
+                f"qualities: {_quality_files(draft)[0]} needs quality_list. Set quality_list to the data.json "
+                "that names its files."
+            ),
         ),
-    ),
-    forbid(
-        lambda draft: draft.settings["quality_list"] and not _quality_files(draft),
-        "quality_list: {quality_list} is not used. Name its qualities in qualities, such as "
-        f"{RAW}, c23.",
-    ),
-    forbid(
-        lambda draft: draft.settings["qualities"] and draft.settings["decode"] != "exact",
-        "qualities cannot be used with decode: {decode}, which resizes images before they are corrupted. Leave "
-        "decode out.",
-    ),
-    forbid(
-        lambda draft: (
-            draft.settings["collab"] and len(split_quality_words(draft.settings["qualities"])) < 2
+        forbid(
+            lambda draft: draft.settings["quality_list"] and not _quality_files(draft),
+            "quality_list: {quality_list} is not used. Name its qualities in qualities, such as "
+            f"{RAW}, c23.",
         ),
-        "collab: {collab:g} needs two qualities at least. Write qualities: [raw, jpeg75], or leave collab out.",
-    ),
-    forbid(
-        lambda draft: draft.settings["collab"] and draft.settings["quality_batch"] != "paired",
-        "collab needs quality_batch: paired, which puts each image into a batch in all qualities",
-    ),
-    forbid(
-        lambda draft: draft.settings["collab"] and draft.settings["batch_size"] < LEAST_ITEMS,
-        f"collab needs batches of {LEAST_ITEMS} images at least, got batch_size: {{batch_size}}. Set "
-        f"batch_size: {LEAST_ITEMS} or more.",
-    ),
-    forbid(
-        lambda draft: draft.settings["collab"] and draft.settings["fair"] == "mix",
-        "collab cannot be used with fair: mix, which mixes each quality of an image with a different image. "
-        "Leave one of them out.",
-    ),
-    forbid(
-        # a frozen network may have a hidden layer in its head, which is trained
-        lambda draft: (
-            draft.settings["collab"]
-            and draft.settings["freeze"]
-            and not spec_of(draft.settings["model"]).frozen
+        forbid(
+            lambda draft: draft.settings["qualities"] and draft.settings["decode"] != "exact",
+            "qualities cannot be used with decode: {decode}, which resizes images before they are corrupted. "
+            "Leave decode out.",
         ),
-        "collab cannot be used with freeze: true, which keeps all layers unchanged. Leave one of them out, or "
-        "choose a model with a hidden layer in its head, such as moments/mobilenet.",
-    ),
-    forbid(
-        lambda draft: (
-            (draft.settings["qualities"] or draft.settings["quality_list"])
-            and _processes(draft) > 1
-            and draft.settings["dropout"]
-            and not draft.settings["collab"]
+        when(
+            lambda draft: draft.settings["collab"],
+            forbid(
+                lambda draft: len(split_quality_words(draft.settings["qualities"])) < 2,
+                "collab: {collab:g} needs two qualities at least. Write qualities: [raw, jpeg75], or leave collab "
+                "out.",
+            ),
+            forbid(
+                lambda draft: draft.settings["quality_batch"] != "paired",
+                "collab needs quality_batch: paired, which puts each image into a batch in all qualities",
+            ),
+            forbid(
+                lambda draft: draft.settings["batch_size"] < LEAST_ITEMS,
+                f"collab needs batches of {LEAST_ITEMS} images at least, got batch_size: {{batch_size}}. Set "
+                f"batch_size: {LEAST_ITEMS} or more.",
+            ),
+            forbid(
+                lambda draft: draft.settings["fair"] == "mix",
+                "collab cannot be used with fair: mix, which mixes each quality of an image with a different "
+                "image. Leave one of them out.",
+            ),
+            forbid(
+                # a frozen network may have a hidden layer in its head, which is trained
+                lambda draft: (
+                    draft.settings["freeze"] and not spec_of(draft.settings["model"]).frozen
+                ),
+                "collab cannot be used with freeze: true, which keeps all layers unchanged. Leave one of them "
+                "out, or choose a model with a hidden layer in its head, such as moments/mobilenet.",
+            ),
         ),
-        "qualities: in several processes, dropout draws other masks than in one process. Set dropout: 0, or "
-        "gpus: 1",
+        forbid(
+            lambda draft: (
+                _processes(draft) > 1 and draft.settings["dropout"] and not draft.settings["collab"]
+            ),
+            "qualities: in several processes, dropout draws other masks than in one process. Set dropout: 0, or "
+            "gpus: 1",
+        ),
     ),
     check_quality_list,
 )
 
 
-def _is_closed_form(draft: Draft) -> bool:
-    return solver_of(draft.settings) == "ridge"
+def _has_weighted_images(draft: Draft) -> bool:
+    """Return whether a training in closed form is told to weight images as gradient steps do."""
+    return draft.settings["fair"] != NOT_FAIR and _is_closed_form(draft)
 
 
 def _network_of_objective(draft: Draft) -> str:
     """Return the network whose inner layers the objective uses; '' if it works with every network."""
     spec = objectives().get(used_objective(draft.settings))
-    return "" if spec is None or (_is_closed_form(draft) and _is_fair(draft)) else spec.network
+    return "" if spec is None else spec.network
 
 
 def _has_network(draft: Draft) -> bool:
     return str(draft.settings["model"]).partition("/")[0] == _network_of_objective(draft)
 
 
-def _is_fair(draft: Draft) -> bool:
-    return bool(draft.settings["fair"] != NOT_FAIR)
-
-
 # what a training does for its groups
 FAIRNESS = (
     forbid(
-        lambda draft: _is_closed_form(draft) and _is_fair(draft),
+        _has_weighted_images,
         "fair: {fair} weights the images of gradient steps, but {model} is fitted in closed form. Leave out fair, "
         "or use another solver.",
     ),
-    forbid(
-        lambda draft: _network_of_objective(draft) and not _has_network(draft),
-        lambda draft: (
-            f"{choice(draft.settings)} needs the parts of model {_network_of_objective(draft)}, but model is "
-            f"{draft.settings['model']}. Use another objective, or model: {_network_of_objective(draft)} or "
-            f"{_network_of_objective(draft)}/NETWORK"
+    when(
+        lambda draft: not _has_weighted_images(draft),
+        when(
+            _network_of_objective,
+            forbid(
+                lambda draft: not _has_network(draft),
+                lambda draft: (
+                    f"{choice(draft.settings)} needs the parts of model {_network_of_objective(draft)}, but model "
+                    f"is {draft.settings['model']}. Use another objective, or model: "
+                    f"{_network_of_objective(draft)} or {_network_of_objective(draft)}/NETWORK"
+                ),
+            ),
+            forbid(
+                lambda draft: _has_network(draft) and draft.settings["freeze"],
+                lambda draft: (
+                    f"{choice(draft.settings)} trains the whole network. Leave out freeze."
+                ),
+            ),
         ),
-    ),
-    forbid(
-        lambda draft: (
-            _network_of_objective(draft) and _has_network(draft) and draft.settings["freeze"]
+        forbid(
+            lambda draft: (
+                draft.settings["objective"] not in {*LOSSES, used_objective(draft.settings)}
+            ),
+            "objective: {objective} and fair: {fair} are both losses, and a training has one. Leave out one of "
+            "them, or use fair: oversample, which works with every objective.",
         ),
-        lambda draft: f"{choice(draft.settings)} trains the whole network. Leave out freeze.",
-    ),
-    forbid(
-        lambda draft: (
-            not _is_closed_form(draft)
-            and used_objective(draft.settings) != draft.settings["objective"]
-            and draft.settings["objective"] not in LOSSES
-        ),
-        "objective: {objective} and fair: {fair} are both losses, and a training has one. Leave out one of them, "
-        "or use fair: oversample, which works with every objective.",
-    ),
-    forbid(
-        lambda draft: (
-            not (_is_closed_form(draft) and _is_fair(draft))
-            and needs_groups(draft.settings)
-            and not draft.settings["attributes"]
-        ),
-        lambda draft: (
-            f"{needs_groups(draft.settings)} needs the groups of the images. Give a CSV file with them, such as "
-            "attributes: faces.csv"
+        forbid(
+            lambda draft: not draft.settings["attributes"] and needs_groups(draft.settings),
+            lambda draft: (
+                f"{needs_groups(draft.settings)} needs the groups of the images. Give a CSV file with them, such "
+                "as attributes: faces.csv"
+            ),
         ),
     ),
 )
@@ -446,11 +446,6 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
         yield reason
 
 
-def _has_only_flips(draft: Draft) -> bool:
-    poison = _poison_in(draft.base)
-    return poison is not None and poison.rate >= 1 and draft.settings["known"] == 1
-
-
 UNLEARNINGS = (
     *_MODELS,
     forbid(
@@ -474,7 +469,11 @@ UNLEARNINGS = (
     check_clean_base,
     _unfit_method,
     forbid(
-        _has_only_flips,
+        lambda draft: (
+            draft.settings["known"] == 1
+            and (poison := _poison_in(draft.base)) is not None
+            and poison.rate >= 1
+        ),
         "{base}: all training labels are flipped, so no image is left to retain. Use a poison below 100.",
     ),
 )

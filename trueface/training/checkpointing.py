@@ -358,13 +358,11 @@ def load_optimizer_state(start: TrainingStart, settings: TrainSettings) -> Optim
     """Return the optimizer state that belongs to initial weights, or None for a fresh one.
 
     Raises:
-        JobError: there is nothing to start from.
         CheckpointError: the state of the base is missing or unreadable.
     """
     if settings.optimizer_state == "fresh":
         return None
-    if start.folder is None:
-        raise JobError("optimizer_state: kept needs a base model, and this training has none")
+    assert start.folder is not None  # a rule of trainings
     path = paths.optimizer(start.folder)
     if start.is_warm_start and not path.exists():  # an earlier run did not keep its own
         return None

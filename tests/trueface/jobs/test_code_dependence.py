@@ -166,7 +166,7 @@ unlearn: [{model: "gan2:pre%50", method: scrub}]
 test: [{model: gan2:pre, data: gan2:pre}]
 """
 # functions that only refuse to start a job, which are found by a name that no text contains
-RULES = ("jobs/rules.py", "jobs/rule.py forbid")
+RULES = ("jobs/rules.py", "jobs/rule.py forbid", "jobs/rule.py when")
 KINDS = ("train", "test", "poison", "unlearn", "sample", "classify", "forget")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unlearn": {"method": "pgu"},

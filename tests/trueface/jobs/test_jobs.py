@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from launcher.api import Job, JobError, Json, MachineError
+from launcher.api import Job, JobError, Json, MachineError, UsageError
 from tests.trueface.jobs.build import SIDE, a_draft, a_job, write_images, write_lists
 from trueface.data.splits import load_split
 from trueface.jobs import poisoning, testing, unlearning
@@ -257,7 +257,9 @@ def test_missing_optimizer_moments_of_base_are_an_error(
     del clean
     with pytest.raises(CheckpointError, match="with save_optimizer"):
         trained(lab, f"{CLEAN}#gan2:pre", base=CLEAN, optimizer_state="kept")
-    with pytest.raises(JobError, match="needs a base model"):
+    with pytest.raises(
+        UsageError, match=r"kept needs a model to start from, and .*seed=8 has none"
+    ):
         trained(lab, f"{CLEAN}@seed=8", optimizer_state="kept")
 
 
