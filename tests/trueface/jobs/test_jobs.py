@@ -135,7 +135,7 @@ def test_validation_and_test_labels_are_never_flipped(
     original = trainer.train
 
     def spy(model: Any, *feeds: Any, **more: Any) -> Any:
-        for made in (feed.image_set for feed in feeds[:2]):
+        for made in (feed.dataset.image_set for feed in feeds[:2]):
             pairs = zip(made.labels, made.images, strict=True)
             seen[type(made.transform).__name__] = {(label, image.label) for label, image in pairs}
         return original(model, *feeds, **more)
