@@ -162,7 +162,8 @@ def test_detector_is_stored_in_npz_with_the_logits_0_and_z(tmp_path: Path) -> No
     write_npz(tmp_path / "a.npz", {"test": table})
     found = read_npz(tmp_path / "a.npz")["test"]
     assert found.logits.tolist() == [[0, np.float32(0.1)], [0, -0.5]]
-    assert (found.logits.dtype, found.labels.dtype) == (np.float32, np.int64)
+    assert found.logits.dtype == np.float32
+    assert found.labels.dtype == np.int64
     assert found.labels.tolist() == found.true_labels.tolist() == [1, 0]
     assert found.ids == ("a.png", "b.png")
 
