@@ -98,7 +98,11 @@ class GradientStep:
         """
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
-        norm = self._clip_gradients() if self._clip or self._checks_norm else None
+        norm = None
+        if self._clip or self._checks_norm:
+            norm = get_total_norm([each.grad for each in self._parameters if each.grad is not None])
+        if self._clip and norm is not None:
+            clip_grads_with_norm_(self._parameters, self._clip, norm)
         if self._nonfinite is None:
             return None
         if norm is None or not self._checks_norm:
@@ -121,14 +125,6 @@ class GradientStep:
         value = loss.item()
         self._require_finite("loss", value)
         return value
-
-    def _clip_gradients(self) -> Tensor:
-        """Clip the gradients; return the norm that they had."""
-        gradients = [each.grad for each in self._parameters if each.grad is not None]
-        norm = get_total_norm(gradients)
-        if self._clip:
-            clip_grads_with_norm_(self._parameters, self._clip, norm)
-        return norm
 
     def _require_finite(self, quantity: Quantity, value: float) -> None:
         if self._nonfinite is not None and not math.isfinite(value):

@@ -56,7 +56,8 @@ class Descent:
         Raises:
             JobError: loss or gradient is not finite.
         """
-        return self._step(loss)
+        self._step.backward(loss)
+        return self._step.apply(loss)
 
     def gradient(self, loss: Tensor) -> None:
         """Set the parameters' gradients to that of `loss`, shortened to `clip`; take no step.

@@ -159,9 +159,9 @@ def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
         UsageError: it is not applied.
     """
     reason = unusable(method, situation)
-    if reason is not None and (message := refusal(method, situation, force=force)):
-        raise UsageError(message)
-    return reason
+    if reason is None or (force and not _forget_set_is_empty(situation)):
+        return reason
+    raise UsageError(refusal(method, situation, force=force))
 
 
 def unusable(name: str, situation: TaskProperties) -> str | None:

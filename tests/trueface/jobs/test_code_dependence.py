@@ -77,6 +77,13 @@ for name in ("training/checkpointing.py", "training/provenance.py"):
 told["broken"] = [[w.code, *w.notes] for w in plan(load("0.yaml")).warnings if w.code != "missing-input"]
 """
 ANSWER = "json.dump(told, sys.stdout)\n"
+# states that the results of the copy equal those of the laboratory
+PROMISE = """\
+from click.testing import CliRunner
+from launcher.code_snapshot import main
+
+print(CliRunner().invoke(main, ["promise", "trueface"]).exit_code)
+"""
 # modules whose edits are checked one by one
 ASKED = (
     "trueface.data.decoding",
@@ -246,6 +253,7 @@ def test_moved_renamed_and_merged_modules_keep_the_code_digest(
     loop.write_text(schedules.read_text() + own)
     schedules.unlink()
     rename("training.schedules", "training.loop")
+    assert answer(laboratory, PROMISE) == 0
     moved = answer(laboratory, PLAN + BROKEN + ANSWER)
     assert len(moved["kinds"]) > len(KINDS)
     assert [moved["hashes"], moved["kinds"]] == [edited["hashes"], edited["kinds"]]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from trueface.runtime.declarations import read_folder
-from trueface.runtime.errors import DeclarationError
+from trueface.runtime.errors import DeclarationError, UsageError
 from trueface.unlearning import methods, registry
 from trueface.unlearning.hyperparameters import Options
 from trueface.unlearning.registry import (
@@ -267,3 +267,21 @@ def test_every_setting_describes_itself_and_its_default() -> None:
         text = UnlearnSettings.model_fields[key].description
         assert text
         assert key.startswith("unlearn_") or text.startswith(f"{key.partition('_')[0]}: ")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    ("method", "facts"),
+    [("pgu", {}), ("relabel", {}), ("relabel", {"known": 0.0}), ("retrain", {"retain": False})],
+)
+def test_task_is_admitted_exactly_if_a_plan_does_not_refuse_it(
+    method: str, facts: dict[str, Any], force: bool
+) -> None:
+    situation = TaskProperties(goal="flips", **facts)
+    message = registry.refusal(method, situation, force=force)
+    if message is None:
+        assert registry.admit(method, situation, force=force) == unusable(method, situation)
+        return
+    with pytest.raises(UsageError) as caught:
+        registry.admit(method, situation, force=force)
+    assert str(caught.value) == message
