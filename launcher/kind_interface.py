@@ -28,7 +28,7 @@ from launcher.ids import DataId, Words
 
 
 class FieldFacts(NamedTuple):
-    """What a job type declares of one setting, by the class variable that collects it. See `setting`."""
+    """Facts of one setting, named as the class variables that collect them. See `setting`."""
 
     neutral: bool = False
     added: bool = False
@@ -59,7 +59,7 @@ def setting(
     column: str = "",
     **constraints: Any,
 ) -> Any:
-    """Return the field of a setting, as `pydantic.Field` does, with what the launcher needs to know of it.
+    """Return the field of a setting, as `pydantic.Field` does, with its facts for the launcher.
 
     Args:
         default: Its default. Without one, the setting is required.

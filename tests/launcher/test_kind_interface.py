@@ -1,4 +1,4 @@
-"""What a plugin package declares of its settings: on the fields, or by class variables."""
+"""Facts of settings in a plugin package: on the fields, or as class variables."""
 
 from typing import ClassVar
 

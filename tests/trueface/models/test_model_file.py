@@ -1,4 +1,4 @@
-"""The one format of model files: files of earlier versions, and what is said of files that cannot be used."""
+"""The one format of model files: files of earlier versions, and messages about files that cannot be used."""
 
 import json
 import lzma

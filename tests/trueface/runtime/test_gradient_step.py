@@ -16,7 +16,7 @@ from trueface.runtime.moving_average import ExponentialMovingAverage
 
 
 class Refused(Exception):
-    """What a training raises."""
+    """The error of a training."""
 
 
 def refused(quantity: Quantity, value: float) -> Refused:

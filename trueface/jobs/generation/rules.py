@@ -97,7 +97,7 @@ def _learned_no_classes(draft: Draft) -> bool:
 
 
 def check_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterable[str]:
-    """Yield why a concept cannot be erased from what the diffuser learned, by this method."""
+    """Yield why this method cannot erase a concept of the diffuser."""
     if _learned_no_classes(draft):
         return
     from trueface.erasing.registry import METHODS, EraseSettings  # the start of a job needs neither
