@@ -26,8 +26,8 @@ from trueface.evaluation import forward
 from trueface.evaluation.forward import predict_examples
 from trueface.models.detectors import Classifier, set_train_mode
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
+from trueface.predictions.npz_tables import write_npz
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
