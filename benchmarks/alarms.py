@@ -26,7 +26,7 @@ import torch
 from benchmarks.alarms_models import DESTROYING, detectors, networks
 from benchmarks.alarms_ruins import ruins
 from benchmarks.table import machine
-from trueface.predictions.tables import read_npz
+from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.unlearning.evaluation import answer_comparison, sanity
 from trueface.unlearning.evaluation.alarms import AlarmKind, noise

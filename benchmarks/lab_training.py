@@ -32,8 +32,8 @@ from trueface.models.detectors import build_detector
 from trueface.models.registry import IMAGENET_MEAN, IMAGENET_STD
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.runtime.progress import RunContext
-from trueface.training.parts.bank import build_feature_feeds, has_frozen_backbone
-from trueface.training.settings import TrainSettings
+from trueface.training.parts.bank import build_feature_feeds
+from trueface.training.settings import TrainSettings, has_frozen_backbone
 from trueface.training.trainer import fit
 
 ROUNDS = 3  # of which the medians are taken

@@ -6,7 +6,7 @@ from typing import Any
 
 from launcher.api import Job, Json
 from trueface.jobs.classes import classification, forgetting
-from trueface.predictions.tables import read_npz
+from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 

@@ -20,8 +20,8 @@ from trueface.evaluation.metrics.probability import ECE
 from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.jobs import poisoning, unlearning
 from trueface.jobs import training as training_job
+from trueface.predictions.npz_tables import read_npz
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import read_npz
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 

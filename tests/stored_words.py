@@ -86,7 +86,7 @@ from trueface.models.registry import FAMILIES, LIBRARIES, RECIPES
 from trueface.models.registry import SPECS as MODELS
 from trueface.poisoning.poison_record import KINDS as POISONS
 from trueface.poisoning.poison_record import PoisonRecord
-from trueface.predictions.tables import COLUMNS as SCORE_COLUMNS
+from trueface.predictions.csv_tables import COLUMNS as SCORE_COLUMNS
 from trueface.purification.registry import SPECS as PURIFIERS
 from trueface.training.history import Epoch
 from trueface.training.objectives.registry import objectives

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from launcher.api import model_folder_name
+from trueface.predictions.csv_tables import write_csv
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import write_csv
 from trueface.runtime import paths
 
 RACES = ("asian", "white", "black")

@@ -42,7 +42,7 @@ def write_results(
         rival: the results of a clean model, see `rival`.
     """
     # help and wrong arguments must not wait until NumPy is imported
-    from trueface.predictions.tables import read_npz
+    from trueface.predictions.npz_tables import read_npz
 
     before = read_npz(paths.predictions_before(folder))
     after = read_npz(paths.predictions_after(folder))

@@ -9,8 +9,8 @@ import numpy as np
 
 from trueface.data.vocabulary import BUILT_IN
 from trueface.evaluation.operating_threshold import Calibration
+from trueface.predictions.csv_tables import read_csv
 from trueface.predictions.predictions import Predictions, merge
-from trueface.predictions.tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.files import Json, read_json

@@ -41,8 +41,8 @@ from trueface.jobs.setup import entry, run_context, write_bad_images, write_reco
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBackbone, fuse_conv_bn
+from trueface.predictions.csv_tables import write_csv
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import write_csv
 from trueface.runtime import paths
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext

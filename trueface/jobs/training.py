@@ -44,7 +44,7 @@ from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
 from trueface.training.optimizer_state import OptimizerState
-from trueface.training.parts.bank import FeatureCachePart, SavedFeatures, has_frozen_backbone
+from trueface.training.parts.bank import FeatureCachePart, SavedFeatures
 from trueface.training.parts.few_shot import FewShot, find_base_fit
 from trueface.training.parts.groups import GroupColumns
 from trueface.training.parts.poison import Poison
@@ -52,7 +52,7 @@ from trueface.training.parts.protocol import Part, TrainingContext
 from trueface.training.parts.qualities import CollaborationPart, Qualities
 from trueface.training.parts.registry import further_parts
 from trueface.training.parts.shards import Shards
-from trueface.training.settings import TrainSettings
+from trueface.training.settings import TrainSettings, has_frozen_backbone
 from trueface.training.trainer import TrainingResult
 
 # the order in which they have their say; those with settings of their own come behind

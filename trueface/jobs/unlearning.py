@@ -8,7 +8,6 @@ from launcher.api import Job, JobError, Json, parse_model, read_json
 from trueface.data.attributes import attribute_files
 from trueface.data.index import Image
 from trueface.evaluation.operating_threshold import fit_calibration
-from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name
 from trueface.jobs.setup import entry, run_context
@@ -26,10 +25,10 @@ from trueface.training.checkpointing import (
 )
 from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import other_objective
-from trueface.training.parts.bank import has_frozen_backbone
-from trueface.unlearning import flip_problem, problem, record
+from trueface.training.settings import has_frozen_backbone
+from trueface.unlearning import problem, record
 from trueface.unlearning.api import UnlearningReport
-from trueface.unlearning.flip_problem import PoisonedDetector
+from trueface.unlearning.flip_problem import PoisonedDetector, make_flip_problem
 from trueface.unlearning.problem import UnlearningOutcome
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.task import OriginalModel
@@ -49,7 +48,8 @@ def unlearn(job: Job, settings: UnlearningSettings) -> Mapping[str, Json]:
     start = setup.make_start(job, settings, job.base)
     _refuse_other_objective(start, settings)
     poisoned = _poisoned_detector(job, job.base, start, settings, lists)
-    done = flip_problem.unlearn(poisoned, settings, run_context(job, settings.precision))
+    watch = run_context(job, settings.precision)
+    done = problem.unlearn(make_flip_problem(poisoned, settings, watch), watch)
     source = {
         **setup.job_provenance(job, settings, **setup.learning_provenance(job, data)),
         **provenance.images_provenance(place, lists),
@@ -109,6 +109,11 @@ def _poisoned_detector(
     untrained = setup.make_start(job, settings, before)
     folder = job.model_folder(base)
     copies, copies_seed = _copies(folder)
+    store = None
+    if has_frozen_backbone(settings):
+        from trueface.features.store import open_store  # a learning backbone stores no features
+
+        store = open_store(settings.cache)
     return PoisonedDetector(
         detector=init_model(start, settings, job.device),
         fresh=lambda: init_model(untrained, settings, job.device),
@@ -121,7 +126,7 @@ def _poisoned_detector(
             training=record.training(folder),
             cache=folder / "cache",
         ),
-        store=open_store(settings.cache) if has_frozen_backbone(settings) else None,
+        store=store,
         copies=copies,
         copies_seed=copies_seed,
     )

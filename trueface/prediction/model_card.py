@@ -15,8 +15,8 @@ from trueface.evaluation.operating_threshold import Calibration
 from trueface.prediction.model_folder import TESTS
 from trueface.prediction.predictor import FAR, Reason, select
 from trueface.prediction.reference import Reference
+from trueface.predictions.csv_tables import read_csv
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 from trueface.runtime.files import Json, read_json

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
+from trueface.predictions.npz_tables import read_npz
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import read_npz
 from trueface.report import tables
 from trueface.report.figures import (
     Axis,

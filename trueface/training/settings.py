@@ -332,6 +332,11 @@ def copies_of(copies: str) -> tuple[str, ...]:
     return tuple(("corrupted+mirrored" if copies == "auto" else copies).split("+"))
 
 
+def has_frozen_backbone(settings: LearningSettings) -> bool:
+    """Return whether the body of a network that is trained like this stays as it is, bit by bit."""
+    return settings.freeze and settings.freeze_bn
+
+
 def _body_stays(settings: Mapping[str, Any]) -> bool:
     """Return whether only the last layer can learn under settings, complete or not."""
     try:

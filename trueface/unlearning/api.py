@@ -228,14 +228,6 @@ class Request:
                 for name in names
             }
 
-    def raise_if_stopped(self) -> None:
-        """Stop where a stop was requested.
-
-        Raises:
-            JobError: it was.
-        """
-        self.watch.raise_if_stopped()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -371,8 +363,8 @@ def make_request(
     check_precision(name, chosen, watch.precision, plain=learn is default_training)
     return Request(
         model=model,
-        forget=_count_reads(forget, meter),
-        retain=None if retain is None else _count_reads(retain, meter),
+        forget=forget.counted(meter.add),
+        retain=None if retain is None else retain.counted(meter.add),
         validation=validation,
         options=chosen,
         goal=goal,
@@ -485,7 +477,3 @@ def _warnings(
 
 def _device(model: nn.Module) -> str:
     return next((str(parameter.device) for parameter in model.parameters()), "cpu")
-
-
-def _count_reads(samples: Examples, meter: CostCounter) -> Examples:
-    return samples.counted(meter.add)

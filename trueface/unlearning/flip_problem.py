@@ -8,7 +8,7 @@ that layer: features of images, which come from the feature store if they are th
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -16,22 +16,20 @@ from trueface.data.examples import CostCounter, Examples
 from trueface.data.image_loaders import eval_loader
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector, freeze_backbone
-from trueface.models.inference import fingerprint
 from trueface.poisoning import poison_record
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.poisoning.poison_record import PATCH, PoisonRecord
 from trueface.runtime.progress import RunContext
 from trueface.training.image_lists import TrainingLists
-from trueface.training.parts.bank import has_frozen_backbone
-from trueface.training.ridge import views_of
-from trueface.unlearning import problem
-from trueface.unlearning.image_source import feature_source, pixel_source
-from trueface.unlearning.problem import UnlearningOutcome
+from trueface.training.settings import has_frozen_backbone
+from trueface.unlearning.image_source import pixel_source
 from trueface.unlearning.registry import METHODS, TaskProperties, admit
 from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.task import IdentifiedExamples, OriginalModel, TaskModel, UnlearningTask
+
+if TYPE_CHECKING:  # a network whose backbone learns has no stored features
+    from trueface.features.store import FeatureStore
 
 CLASSES = ("real", "fake")
 
@@ -48,7 +46,7 @@ class PoisonedDetector:
     test: tuple[Image, ...]  # () without a test list
     poison: PoisonRecord  # which labels of `lists` were flipped
     base: OriginalModel  # its name, and what its training took
-    store: FeatureStore | None = None  # of the features of its backbone. None computes them again
+    store: "FeatureStore | None" = None  # of the features of its backbone. None computes them again
     copies: tuple[str, ...] = ()  # of each image that it learned in closed form
     copies_seed: int = 0
 
@@ -72,14 +70,22 @@ def make_flip_problem(
     """
     detector, lists, record = poisoned.detector, poisoned.lists, poisoned.poison
     # before an image is read
-    forced = admit(settings.method, situation(settings, record), force=settings.force)
+    forced = admit(
+        settings.method,
+        TaskProperties(
+            goal="flips",
+            rate=float(record.rate),
+            random=poison_record.is_random(record.kind),
+            known=settings.known,
+            finding=settings.find,
+            retain=settings.keep_retain,
+        ),
+        force=settings.force,
+    )
     if settings.freeze:
         freeze_backbone(detector)
     of_head = has_frozen_backbone(settings) and _same_start(poisoned, settings)
     meter = CostCounter()
-
-    def worked_on(model: Detector) -> nn.Module:
-        return model.head if of_head else model
 
     def whole(model: nn.Module) -> Detector:
         if not of_head:
@@ -90,12 +96,15 @@ def make_flip_problem(
     def identify_examples(
         learned: ImageLoader,
         tested: ImageLoader,
-        views: Sequence[ImageLoader] = (),
+        copies: Sequence[str] = (),
         counted: CostCounter = meter,
     ) -> IdentifiedExamples:
         images = tested.dataset.images
-        source = pixel_source(learned, tested, settings)
-        if of_head:
+        if not of_head:
+            source = pixel_source(learned, tested, settings)
+        else:
+            from trueface.unlearning.head_features import feature_source
+
             source = feature_source(
                 learned,
                 tested,
@@ -104,7 +113,8 @@ def make_flip_problem(
                 watch,
                 meter=counted,
                 store=poisoned.store,
-                views=views,
+                copies=copies,
+                copies_seed=poisoned.copies_seed,
             )
         examples = Examples(
             source=source,
@@ -112,7 +122,7 @@ def make_flip_problem(
             trained=learned.dataset.labels,
             true=tuple(image.label for image in images),
         )
-        return IdentifiedExamples.from_source_names(examples, [image.name for image in images])
+        return IdentifiedExamples(examples=examples, ids=tuple(image.name for image in images))
 
     def clean(
         images: Sequence[Image], stamped: Sequence[int] = (), counted: CostCounter = meter
@@ -124,9 +134,7 @@ def make_flip_problem(
     tested = eval_loader(
         lists.train, settings, poison_record.triggered_positions(lists.train, record)
     )
-    train = identify_examples(
-        learned, tested, _views(learned, poisoned, settings) if poisoned.copies else ()
-    )
+    train = identify_examples(learned, tested, poisoned.copies)
     held_out = {"validation": clean(lists.val)}
     # pure measurements do not count as cost of a method
     if poisoned.test:
@@ -138,9 +146,9 @@ def make_flip_problem(
     return UnlearningTask.from_flips(
         TaskModel(
             original=poisoned.base,
-            module=worked_on(detector),
+            module=detector.head if of_head else detector,
             whole=whole,
-            fresh=lambda: worked_on(poisoned.fresh()),
+            fresh=(lambda: poisoned.fresh().head) if of_head else poisoned.fresh,
             class_names=CLASSES,
         ),
         settings,
@@ -158,36 +166,6 @@ def _same_start(poisoned: PoisonedDetector, settings: UnlearningSettings) -> boo
     """Return whether a new start would have the backbone that the model has."""
     if "untrained model" not in METHODS[settings.method].needs:
         return True
+    from trueface.models.inference import fingerprint  # other methods do not need it
+
     return fingerprint(poisoned.fresh()) == fingerprint(poisoned.detector)
-
-
-def _views(
-    learned: ImageLoader, poisoned: PoisonedDetector, settings: UnlearningSettings
-) -> list[ImageLoader]:
-    """Return the copies of the images that a layer in closed form was fitted on."""
-    seeded = settings.model_copy(update={"augment_seed": poisoned.copies_seed})
-    return views_of(learned, seeded, poisoned.copies)
-
-
-def situation(settings: UnlearningSettings, record: PoisonRecord) -> TaskProperties:
-    """Return the facts of a problem that decide, before its images are read, which methods fit."""
-    return TaskProperties(
-        goal="flips",
-        rate=float(record.rate),
-        random=poison_record.is_random(record.kind),
-        known=settings.known,
-        finding=settings.find,
-        retain=settings.keep_retain,
-    )
-
-
-def unlearn(
-    poisoned: PoisonedDetector, settings: UnlearningSettings, watch: RunContext
-) -> UnlearningOutcome:
-    """Make a poisoned detector unlearn its flipped labels, in place; write only the caches.
-
-    Raises:
-        UsageError: the method cannot work here.
-        JobError: stopped, nothing to forget, or no finite result.
-    """
-    return problem.unlearn(make_flip_problem(poisoned, settings, watch), watch)

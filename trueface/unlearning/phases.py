@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from trueface.data.examples import Examples
 from trueface.runtime.progress import RunContext
 
 log = logging.getLogger(__name__)
@@ -13,7 +12,7 @@ log = logging.getLogger(__name__)
 class Phases:
     """The phases that follow the steps of a computation.
 
-    A phase that ends early lowers the total. A phase advances when it reads counted examples, or when it reports progress of its own.
+    A phase that ends early lowers the total. A phase advances when it reads examples that are counted with `add`, or when it reports progress of its own.
     """
 
     def __init__(self, watch: RunContext, sizes: Mapping[str, int]) -> None:
@@ -28,10 +27,6 @@ class Phases:
         self._phase: str | None = None  # None: the steps are not over
         self._read = 0  # samples of this phase
         self.watch = replace(watch, progress=self._progress, begin_phase=self._begin)
-
-    def count_reads_of(self, examples: Examples) -> Examples:
-        """Return examples that advance the phase in which they are read."""
-        return examples.counted(self.add)
 
     def add(self, samples: int) -> None:
         """Count samples that were read; outside of a phase they do not count."""

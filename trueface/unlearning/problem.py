@@ -26,8 +26,8 @@ from trueface.evaluation import forward
 from trueface.evaluation.forward import predict_examples
 from trueface.models.detectors import Classifier, set_train_mode
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits, cross_entropy
+from trueface.predictions.npz_tables import write_npz
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
@@ -36,14 +36,12 @@ from trueface.runtime.rng import numpy_rng
 from trueface.runtime.timer import now
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.settings import LearningSettings
-from trueface.training.trainer import fit
 from trueface.unlearning import api, record
 from trueface.unlearning.api import UnlearningReport
 from trueface.unlearning.cache import Cache
 from trueface.unlearning.evaluation import planes
 from trueface.unlearning.evaluation.planes import Axes, Features, Plane
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
-from trueface.unlearning.label_noise import find_flipped_labels, score_findings
 from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
 from trueface.unlearning.record import Probe, Record, Relearn
@@ -94,9 +92,9 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     request = api.make_request(
         settings.method,
         task_model.module,
-        forget=phases.count_reads_of(sets.forget),
+        forget=sets.forget.counted(phases.add),
         retain=sets.retain if problem.keep_retain else None,
-        validation=phases.count_reads_of(sets.validation),
+        validation=sets.validation.counted(phases.add),
         options=settings.options,
         goal=problem.facts.goal,
         fresh=task_model.fresh,
@@ -116,14 +114,14 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
     if problem.attacked is not None:
         watch.begin_phase("attack success")
-        attacked = phases.count_reads_of(problem.attacked)
+        attacked = problem.attacked.counted(phases.add)
         attack = _attack_success(unlearned.model, attacked, watch)
     entry = _record(
         problem, unlearned, found=sets.found, attack=attack, attack_before=attack_before
     )
     watch.begin_phase("answers")
     others = {
-        name: replace(part, examples=phases.count_reads_of(part.examples))
+        name: replace(part, examples=part.examples.counted(phases.add))
         for name, part in parts.items()
         if name not in shared
     }
@@ -144,6 +142,8 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
 
     Values from the caches count as if they had been computed now.
     """
+    from trueface.unlearning.label_noise import find_flipped_labels, score_findings
+
     meter, model, given = problem.meter, problem.model, problem.given
     forget, retain = given.forget, given.retain
     began, made = now(), meter.making_seconds
@@ -206,6 +206,8 @@ def learn_as_trained(
     watch: RunContext,
 ) -> tuple[Step, ...]:
     """Train `model` by its settings, with the options taking precedence; see `optimization.TrainFunction`."""
+    from trueface.training.trainer import fit  # only methods that train a model need it
+
     changed = {"num_epochs": options.epochs, "lr": options.lr}
     given = {key: value for key, value in changed.items() if value is not None}
     trained = fit(
@@ -252,7 +254,7 @@ def _measured_afterwards(
     else:
         target = forget_loss(base, forget, watch, seed=seed)
     relearned = relearn(model, forget, watch, target=target, seed=seed)
-    forget, retain = phases.count_reads_of(forget), phases.count_reads_of(retain)
+    forget, retain = forget.counted(phases.add), retain.counted(phases.add)
     probed = None
     if problem.probes:
         watch.begin_phase("probe")

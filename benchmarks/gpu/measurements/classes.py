@@ -13,7 +13,7 @@ import PIL.Image
 from benchmarks.gpu.bench import Bench
 from launcher.api import Job
 from trueface.jobs.classes import classification, forgetting
-from trueface.predictions.tables import read_npz
+from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.unlearning.record import Record, read
 

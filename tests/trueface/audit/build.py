@@ -16,8 +16,8 @@ from trueface.data.index import Image, survey
 from trueface.data.splits import keys_digest, write_splits
 from trueface.data.vocabulary import BUILT_IN
 from trueface.poisoning.poison_record import PoisonRecord, fingerprint, read_record, write_record
+from trueface.predictions.csv_tables import read_csv, write_csv
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import read_csv, write_csv
 from trueface.runtime import paths
 from trueface.training.history import Epoch, write_history
 

@@ -20,8 +20,8 @@ from trueface.cli import classic_train as classic
 from trueface.cli.classic_unlearn import parse_command_line as understood
 from trueface.models import checkpoint, model_file
 from trueface.poisoning.poison_record import PoisonRecord, read_record, write_record
+from trueface.predictions.npz_tables import read_npz
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import read_npz
 
 ID = "gan2:pre&real:pre"
 LISTS = {"train": range(10), "val": range(10, 13), "test": range(13, 16)}

@@ -19,8 +19,8 @@ from trueface.evaluation.comparison import (
     read_input,
     titles,
 )
+from trueface.predictions.csv_tables import write_csv
 from trueface.predictions.predictions import Predictions
-from trueface.predictions.tables import write_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 

@@ -32,7 +32,8 @@ from trueface.training.parts.bank import build_quality_feeds
 from trueface.training.parts.qualities import in_qualities, rows_of
 from trueface.training.settings import TrainSettings
 from trueface.translation.training import LabelledImages
-from trueface.unlearning.image_source import feature_source, pixel_source
+from trueface.unlearning.head_features import feature_source
+from trueface.unlearning.image_source import pixel_source
 from trueface.unlearning.settings import UnlearningSettings
 
 COUNT = 11

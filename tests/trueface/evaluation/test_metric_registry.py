@@ -23,7 +23,7 @@ from trueface.evaluation.metric import resampled_values
 from trueface.evaluation.metrics.confusion import ACCURACY, BALANCED_ACCURACY, F1
 from trueface.evaluation.metrics.probability import LOSS
 from trueface.evaluation.weighted_scores import WeightedScores
-from trueface.predictions.tables import write_csv
+from trueface.predictions.csv_tables import write_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import UsageError
 

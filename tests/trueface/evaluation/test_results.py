@@ -18,8 +18,8 @@ from trueface.evaluation import metrics
 from trueface.evaluation.measurement import METRICS, evaluate_scores
 from trueface.evaluation.result_rows import by_video, compare, unlearning_methods_of, video_report
 from trueface.evaluation.results import KEPT, MEASURED_BY, table
+from trueface.predictions.csv_tables import read_csv, write_csv
 from trueface.predictions.predictions import Predictions, merge
-from trueface.predictions.tables import read_csv, write_csv
 from trueface.runtime import paths
 
 TESTS = ("real:pre", "gan2:pre", "gan3:pre", "gan2:shr", "real:shr")

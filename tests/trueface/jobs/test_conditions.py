@@ -24,7 +24,7 @@ from trueface.jobs import testing, training
 from trueface.jobs.kinds import TEST
 from trueface.jobs.testing import ScoringModel, attacked_test
 from trueface.models import checkpoint, model_file
-from trueface.predictions.tables import read_csv
+from trueface.predictions.csv_tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.ids import parse_data
 from trueface.runtime.progress import RunContext

@@ -18,7 +18,8 @@ from trueface.jobs import training as training_job
 from trueface.jobs.kinds import TEST
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
-from trueface.predictions.tables import read_csv, read_npz
+from trueface.predictions.csv_tables import read_csv
+from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, RecordError
 from trueface.training import image_lists, optimizer_state, trainer

@@ -26,7 +26,7 @@ from tests.trueface.jobs.test_jobs import (
 from trueface.jobs import training as training_job
 from trueface.models import checkpoint
 from trueface.poisoning.poison_record import read_record
-from trueface.predictions.tables import read_csv
+from trueface.predictions.csv_tables import read_csv
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.runtime.files import file_sha256

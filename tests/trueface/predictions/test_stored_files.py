@@ -9,8 +9,10 @@ import pytest
 from tests.source_tree import ROOT
 from trueface.benchmark import cells
 from trueface.evaluation.measurement import evaluate_scores
+from trueface.predictions.csv_tables import write_csv
+from trueface.predictions.npz_tables import read_npz, write_npz
 from trueface.predictions.predictions import merge
-from trueface.predictions.tables import load, read_npz, write_csv, write_npz
+from trueface.predictions.tables import load
 
 DATA = ROOT / "tests/data/predictions"
 LOGITS = {

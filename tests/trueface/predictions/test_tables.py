@@ -7,8 +7,10 @@ import pytest
 
 from tests.trueface.evaluation.tables import make_scores
 from tests.trueface.oldfiles import score_file
+from trueface.predictions.csv_tables import read_csv, write_csv
+from trueface.predictions.npz_tables import read_npz, write_npz
 from trueface.predictions.predictions import Predictions, merge
-from trueface.predictions.tables import load, read_csv, read_npz, write_csv, write_npz
+from trueface.predictions.tables import load
 from trueface.runtime.errors import DataError
 
 
@@ -177,7 +179,9 @@ def test_two_classes_are_stored_in_csv_with_their_margin(tmp_path: Path) -> None
     assert (tmp_path / "a.csv").read_text() == "path,key,label,logit\na,a,1,2\nb,b,0,-0.5\n"
 
 
-@pytest.mark.parametrize("module", ["predictions.tables", "evaluation.comparison"])
+@pytest.mark.parametrize(
+    "module", ["predictions.tables", "predictions.npz_tables", "evaluation.comparison"]
+)
 def test_tables_are_read_without_torch(module: str) -> None:
     code = f"import sys, trueface.{module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from launcher.api import write_json
 from tests.trueface.unlearning.unlearned_runs import make_record as record_of
+from trueface.predictions.npz_tables import write_npz
 from trueface.predictions.predictions import UNKNOWN, Predictions
-from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
 from trueface.unlearning import record
 from trueface.unlearning.record import NoiseSearchResult, Probe, Relearn

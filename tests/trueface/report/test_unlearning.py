@@ -11,7 +11,7 @@ from tests.trueface.report.forgetful import FLIPS_BASE, Forgetful, make_noise_se
 from tests.trueface.report.test_page import NASTY, Reading, safe
 from trueface.audit.check import judge
 from trueface.audit.reading import Reader
-from trueface.predictions.tables import read_npz, write_npz
+from trueface.predictions.npz_tables import read_npz, write_npz
 from trueface.report.content import make_model_report
 from trueface.report.run_page import run_page
 from trueface.report.unlearning import axes_of, method_beliefs, method_plane, shown_columns

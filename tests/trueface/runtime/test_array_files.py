@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from launcher.api import MachineError
-from trueface.predictions.tables import read_npz
+from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import npz_files, tensor_files
 from trueface.runtime.errors import DataError
 from trueface.unlearning.evaluation import planes

@@ -28,7 +28,7 @@ from trueface.unlearning import flip_problem, record
 from trueface.unlearning import problem as unlearning
 from trueface.unlearning.flip_problem import PoisonedDetector
 from trueface.unlearning.phases import Phases
-from trueface.unlearning.problem import relearn
+from trueface.unlearning.problem import UnlearningOutcome, relearn
 from trueface.unlearning.record import TrainingCost
 from trueface.unlearning.settings import UnlearningSettings, UnlearnSettings
 from trueface.unlearning.task import OriginalModel
@@ -79,6 +79,12 @@ def make_poisoned_detector(tree: Tree, cache: Path) -> PoisonedDetector:
     )
 
 
+def unlearn(
+    poisoned: PoisonedDetector, given: UnlearningSettings, watch: RunContext
+) -> UnlearningOutcome:
+    return unlearning.unlearn(flip_problem.make_flip_problem(poisoned, given, watch), watch)
+
+
 @pytest.fixture
 def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
     return make_poisoned_detector(tree, tmp_path / "cache")
@@ -87,7 +93,7 @@ def problem(tree: Tree, tmp_path: Path) -> PoisonedDetector:
 def test_script_unlearns_flips_and_writes_the_record(
     problem: PoisonedDetector, tmp_path: Path
 ) -> None:
-    done = flip_problem.unlearn(problem, settings(), RunContext())
+    done = unlearn(problem, settings(), RunContext())
     sizes = {name: len(answers) for name, answers in done.after.items()}
     assert sizes == {"forget": 4, "retain": 16, "validation": 10, "test": 10}
     assert done.model is problem.detector
@@ -131,7 +137,7 @@ def test_each_set_is_predicted_once_before_and_once_after(
     monkeypatch.setattr("trueface.unlearning.problem.relearn", lambda *_, **__: None)
     monkeypatch.setattr("trueface.unlearning.problem.plane", lambda *_, **__: None)
     given = {**settings().model_dump(exclude_unset=True), "method": method, **changes}
-    flip_problem.unlearn(problem, UnlearnSettings.model_validate(given), RunContext())
+    unlearn(problem, UnlearnSettings.model_validate(given), RunContext())
     assert sorted(counts.values()) == sorted(
         [passes, passes, 2, 2] + ([2] if "known" in changes else [])
     )
@@ -154,7 +160,7 @@ def test_phases_after_the_last_epoch_are_counted_in_samples(
     reports: list[dict[str, Any]] = []
     watch = RunContext(progress=lambda **report: reports.append(report))
     with caplog.at_level(logging.INFO, logger="trueface.unlearning.phases"):
-        flip_problem.unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
+        unlearn(problem, settings(num_epochs=2, afterwards=afterwards), watch)
     assert [record.getMessage() for record in caplog.records if "doing" in record.msg] == [
         f"doing={phase}" for phase in phases
     ]
@@ -201,7 +207,7 @@ def test_phase_without_a_declared_size_is_reported_and_does_not_end_the_run() ->
 def test_fraction_of_the_flips_is_forgotten_and_all_of_them_are_measured(
     problem: PoisonedDetector,
 ) -> None:
-    done = flip_problem.unlearn(problem, settings(known=0.5, keep_retain=False), RunContext())
+    done = unlearn(problem, settings(known=0.5, keep_retain=False), RunContext())
     assert len(done.after["forget"]) == 4
     assert done.unlearned.samples_read == 2
 
@@ -211,7 +217,7 @@ def test_last_layer_alone_starts_from_the_same_backbone(
 ) -> None:
     store = FeatureStore(tmp_path, limit_bytes=1 << 30)
     body = {name: value.clone() for name, value in problem.detector.state_dict().items()}
-    done = flip_problem.unlearn(
+    done = unlearn(
         replace(problem, test=(), store=store),
         settings(method="retrain", freeze=True, num_epochs=2),
         RunContext(),
@@ -234,7 +240,7 @@ def test_unlearning_gives_the_same_bits_with_and_without_a_feature_store(
     results = []
     for store in (None, *(FeatureStore(tmp_path, limit_bytes=1 << 30) for _ in range(2))):
         problem = replace(make_poisoned_detector(tree, tmp_path / "cache"), store=store)
-        done = flip_problem.unlearn(problem, given, RunContext())
+        done = unlearn(problem, given, RunContext())
         assert done.record.relearn is not None
         results.append((done.model.head.weight, done.record.relearn, done.after["test"].logits))
     (weight, relearn, logits), *others = results
@@ -254,4 +260,4 @@ def test_invalid_or_stopped_problems_are_rejected(
     watch = RunContext()
     watch.stop.set()
     with pytest.raises(error):
-        flip_problem.unlearn(problem, settings(**changes), watch)
+        unlearn(problem, settings(**changes), watch)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from trueface.predictions.npz_tables import write_npz
 from trueface.predictions.predictions import UNKNOWN, Predictions
-from trueface.predictions.tables import write_npz
 from trueface.runtime import paths
 from trueface.unlearning import record
 from trueface.unlearning.evaluation.alarms import AlarmKind

@@ -11,7 +11,7 @@ from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, job_provenance, run_context, write_facts
 from trueface.models import checkpoint
 from trueface.models.detectors import build_classifier
-from trueface.predictions.tables import write_npz
+from trueface.predictions.npz_tables import write_npz
 from trueface.runtime import paths
 from trueface.training import checkpointing
 from trueface.training.class_settings import ClassifySettings

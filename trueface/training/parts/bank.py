@@ -30,13 +30,8 @@ from trueface.runtime.progress import RunContext
 from trueface.training.image_lists import TrainingLists
 from trueface.training.parts.protocol import Part, TrainingContext
 from trueface.training.parts.registry import register_part
-from trueface.training.settings import LearningSettings
+from trueface.training.settings import LearningSettings, has_frozen_backbone
 from trueface.training.trainer import TrainingResult
-
-
-def has_frozen_backbone(settings: LearningSettings) -> bool:
-    """Return whether the body of a network that is trained like this stays as it is, bit by bit."""
-    return settings.freeze and settings.freeze_bn
 
 
 @register_part("bank", chosen_by=("freeze",))

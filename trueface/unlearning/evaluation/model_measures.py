@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trueface.evaluation.intervals import IntervalEstimate
-from trueface.predictions.tables import read_npz
+from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
 from trueface.runtime.files import read_json

@@ -126,7 +126,7 @@ def _importances(
             logs = request.logits(inputs).log_softmax(1).cpu()
         loss -= float(logs.gather(1, labels.cpu()[:, None]).sum())
         for factors in _factors(logs, request.own(FisherOptions).exact, random):
-            request.raise_if_stopped()
+            request.watch.raise_if_stopped()
             given = factors.to(inputs.device)
             if at_once and not _add_at_once(request, weights, inputs, given, sums.of):
                 at_once = False
@@ -195,7 +195,7 @@ class _Plain(TorchFunctionMode):
 def _add_singly(request: Request, inputs: Tensor, factors: Tensor, sums: GradientSums) -> None:
     """Add squared gradients of single images, one image after another."""
     for image, factor in zip(inputs, factors, strict=True):
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         sums.add(
             (as_multiclass_logits(request.model(image[None])).log_softmax(1)[0] * factor).sum()
         )

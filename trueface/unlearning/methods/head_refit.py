@@ -128,7 +128,7 @@ def _rows(request: Request, head: RidgeHead, examples: Examples) -> tuple[Featur
     for view in range(views) if views > 1 else (None,):
         loaded = []
         for batch in examples.batches(epoch=view):
-            request.raise_if_stopped()
+            request.watch.raise_if_stopped()
             loaded.append((_raw(request, head, batch.inputs), batch.indices.numpy()))
         if not loaded:
             raise JobError(f"none of the {len(examples)} samples could be read")
@@ -167,7 +167,7 @@ def _factor(
     """Return the factor of all rows, from the cache if it is there."""
 
     def make() -> dict[str, Tensor]:
-        made = factor_of(rows, standard, penalty, request.raise_if_stopped)
+        made = factor_of(rows, standard, penalty, request.watch.raise_if_stopped)
         return {
             "lower": torch.from_numpy(np.ascontiguousarray(made.lower)),
             "ones": torch.from_numpy(made.solved_ones),
@@ -303,7 +303,7 @@ def fit_linear_head(
     gradient_step = GradientStep(optimizer)
 
     def closure() -> float:
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         loss = examples.loss(head) + decay / 2 * weight.square().sum()
         gradient_step.backward(loss)
         return gradient_step.read_loss(loss)

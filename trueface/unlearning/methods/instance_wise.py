@@ -140,7 +140,7 @@ def make_adversarial_examples(request: Request, instances: Pair) -> Pair:
     moved = random_l2_init((len(rows), *inputs.shape[1:]), options.radius, random)
 
     def answer(points: Tensor) -> Tensor:
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         return request.logits(points)
 
     for part in torch.split(torch.arange(len(rows)), options.adversarial_batch):
@@ -185,7 +185,7 @@ def _loss(request: Request, forget: Pair, around: Pair, held: WeightAnchors) -> 
 @torch.no_grad()
 def _fraction_remembered(request: Request, instances: Pair) -> float:
     """Return how many instances are still answered with their label, 0 to 1."""
-    request.raise_if_stopped()
+    request.watch.raise_if_stopped()
     request.model.eval()
     size = request.own(IwuOptions).adversarial_batch
     predictions = [request.logits(part).argmax(1) for part in torch.split(instances[0], size)]

@@ -215,7 +215,7 @@ def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> It
     unit = float(forget.features.abs().mean())
     within = Range(0.0 if float(forget.features.min()) >= 0 else -torch.inf, torch.inf)
     for rows in torch.split(kept, ROWS):
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         labels, spot = forget.labels[rows], AttackStart(forget.features[rows], unit, within)
         yield AttackBatch(rows, spot, labels, untargeted_linear_gradient(forget.head, labels))
 
@@ -241,7 +241,7 @@ def _epoch(
     options, losses = request.own(LauOptions), []
     order = torch.randperm(len(forget.labels), generator=random).to(forget.labels.device)
     for rows in torch.split(order, options.batch_size):
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         logits = forget.head_logits(forget.features[rows])
         detached = logits.detach()
         kept = detached.argmax(1) == forget.labels[rows]

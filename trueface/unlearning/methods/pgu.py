@@ -376,7 +376,7 @@ def _free(
     device, more = torch.device(request.watch.device), int(rule == "class")
     free, shares, numbers = [], dict[str, float](), [0, 0]
     for name, covariance in kept.by_layer.items():
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         space = subspaces.principal_subspace(
             covariance.to(device, subspaces.widest_dtype(device)),
             options.retained,

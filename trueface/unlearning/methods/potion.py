@@ -93,7 +93,7 @@ def _searched(
     taken: _Trial | None = None
     unseen: list[_Trial] = []
     for trial in _trials(weights.ratios().sort().values, options):
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         dampened = weights.apply(trial.alpha, 1.0)
         forgotten = _forgotten(request)
         unseen.append(trial)
@@ -141,7 +141,7 @@ def _last_standing(
     """Return the last valid trial by bisection: each dampens all weights of the one before it."""
     low, high = -1, len(trials)
     while high - low > 1:
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         middle = (low + high) // 2
         weights.apply(trials[middle].alpha, 1.0)
         _, stands = before.check_accuracy()

@@ -58,7 +58,7 @@ def dampen(request: Request) -> Result:
     log: list[Step] = []
     alpha, note = options.alpha, ""
     while not note:
-        request.raise_if_stopped()
+        request.watch.raise_if_stopped()
         dampened = weights.apply(alpha, options.strength)
         accuracy, stands = before.check_accuracy()
         metrics = {"alpha": alpha, "dampened": dampened / weights.count, "val_accuracy": accuracy}

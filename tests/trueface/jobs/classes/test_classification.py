@@ -17,7 +17,7 @@ from trueface.jobs.classes import classification, forgetting
 from trueface.jobs.classes.forgetting import draw_fraction
 from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.models import checkpoint
-from trueface.predictions.tables import read_npz
+from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError, DataError
 from trueface.unlearning import record

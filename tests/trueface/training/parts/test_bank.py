@@ -24,8 +24,8 @@ from trueface.models.inference import FrozenBackbone
 from trueface.poisoning.loaders import poisoned_train_loader
 from trueface.prediction.reference import FEWEST
 from trueface.runtime.progress import RunContext
-from trueface.training.parts.bank import build_feature_feeds, distance_of, has_frozen_backbone
-from trueface.training.settings import TrainSettings
+from trueface.training.parts.bank import build_feature_feeds, distance_of
+from trueface.training.settings import TrainSettings, has_frozen_backbone
 
 torch.set_num_threads(1)  # two that wait for each other under load are slower
 
