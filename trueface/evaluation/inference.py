@@ -28,8 +28,8 @@ from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.batch import Batch
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.evaluation.forward import in_order, predict_rows
 from trueface.evaluation.intervals import wilson
+from trueface.evaluation.prediction_rows import in_order, predict_rows
 from trueface.features.bank import FeatureSet
 from trueface.features.store import FeatureStore
 from trueface.models.detectors import Detector

@@ -21,44 +21,34 @@ Check = Callable[[Draft, Sequence[Draft], DataIdResolver], Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of a job type; the function yields a sentence for each way in which a job breaks it."""
+    """A rule of a job type, in one of three forms.
 
-    find_faults: Callable[[Draft], Iterable[str]]
+        Rule(condition, sentence)   a job must not be so
+        Rule(condition, rules)      rules that only such jobs can break
+        Rule(faults)                the function yields a sentence for each fault
 
-    def __call__(self, draft: Draft, *_: object) -> Iterable[str]:
-        """Return why a job must not run, as a `Check` does."""
-        return self.find_faults(draft)
-
-
-def forbid(broken: Callable[[Draft], object], sentence: str | Callable[[Draft], str]) -> Rule:
-    """Return the rule that a job must not be so.
-
-    Args:
-        broken: Whether a job breaks the rule.
-        sentence: What is wrong, and the remedy. Names of settings in braces, `model`, `base`, `data`, `name` and
-            `gpus` of the job are replaced. A function if that is not enough.
+    A sentence says what is wrong, and the remedy. In it the names of settings in braces, `model`,
+    `base`, `data`, `name`, `gpus` and `kind` of the job are replaced by their values. A function of
+    the job takes its place if that is not enough.
     """
 
-    def find_faults(draft: Draft) -> Iterator[str]:
-        if broken(draft):
-            yield (
-                sentence.format_map(_fields(draft))
-                if isinstance(sentence, str)
-                else sentence(draft)
-            )
+    find: Callable[[Draft], Any]
+    then: "str | Callable[[Draft], str] | tuple[Rule, ...] | None" = None
 
-    return Rule(find_faults)
-
-
-def when(condition: Callable[[Draft], object], *rules: Rule) -> Rule:
-    """Return the rules as one that only such jobs can break."""
-
-    def find_faults(draft: Draft) -> Iterable[str]:
-        return (
-            [each for rule in rules for each in rule.find_faults(draft)] if condition(draft) else ()
-        )
-
-    return Rule(find_faults)
+    def __call__(self, draft: Draft, *_: object) -> Iterator[str]:
+        """Yield why a job must not run, as a `Check` does."""
+        found = self.find(draft)
+        if self.then is None:
+            yield from found
+        elif not found:
+            return
+        elif isinstance(self.then, str):
+            yield self.then.format_map(_fields(draft))
+        elif isinstance(self.then, tuple):
+            for rule in self.then:
+                yield from rule(draft)
+        else:
+            yield self.then(draft)
 
 
 def _fields(draft: Draft) -> dict[str, Any]:
@@ -94,6 +84,6 @@ def refuse_broken_rules(job: Job, settings: Settings, entry_module: str) -> None
         words=job.words,
         gpus=1 if job.device == "cpu" else job.gpus,
     )
-    faults = [rule.find_faults(draft) for rule in rules if isinstance(rule, Rule)]
+    faults = (rule(draft) for rule in rules if isinstance(rule, Rule))
     if sentences := [*chain.from_iterable(faults)]:
         raise UsageError("\n       ".join(sentences))

@@ -18,7 +18,7 @@ from trueface.data.attributes import attribute_files, columns_in
 from trueface.data.qualities import QualityList, files_of, missing_file_words, split_quality_words
 from trueface.data.settings import other_decoding
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs.rule import Check, Rule, forbid, when
+from trueface.jobs.rule import Check, Rule
 from trueface.models.registry import spec_of
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
@@ -96,7 +96,7 @@ def check_attribute_headers(draft: Draft, *_: object) -> Iterator[str]:
 SCORING = (*_MODELS, check_leaks, _missing_corruption_programs, check_attribute_headers)
 TESTS = (
     *SCORING,
-    forbid(
+    Rule(
         lambda draft: draft.settings["surrogate"] == draft.model,
         "surrogate: {model} is the model under attack. Give another model, or use the attack pgd, which "
         "knows the model.",
@@ -121,7 +121,7 @@ def _fewer_sentence(draft: Draft) -> str:
 
 # why a training cannot run in the requested number of processes
 PROCESSES = (
-    forbid(
+    Rule(
         lambda draft: (
             (draft.gpus > 1 or draft.device.startswith("cuda"))
             and draft.settings["processes"] not in {0, draft.gpus}
@@ -129,33 +129,35 @@ PROCESSES = (
         "{model}: processes: {processes} with gpus: {gpus}. A training has one process per GPU. Leave out "
         "processes, or set gpus: {processes}",
     ),
-    when(
+    Rule(
         lambda draft: _processes(draft) > 1,
-        forbid(
-            lambda draft: draft.settings["freeze"] and draft.settings["freeze_bn"],
-            lambda draft: (
-                f"{draft.model}: it trains only the last layer, on features that are computed once. "
-                f"{_processes(draft)} processes would not be faster. {_fewer_sentence(draft)}"
+        (
+            Rule(
+                lambda draft: draft.settings["freeze"] and draft.settings["freeze_bn"],
+                lambda draft: (
+                    f"{draft.model}: it trains only the last layer, on features that are computed once. "
+                    f"{_processes(draft)} processes would not be faster. {_fewer_sentence(draft)}"
+                ),
             ),
-        ),
-        forbid(
-            lambda draft: draft.settings["compile"],
-            lambda draft: (
-                f"{draft.model}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
+            Rule(
+                lambda draft: draft.settings["compile"],
+                lambda draft: (
+                    f"{draft.model}: compile: true works only in one process. Leave it out, or {_fewer(draft)}."
+                ),
             ),
-        ),
-        forbid(
-            lambda draft: draft.settings["batch_size"] < _processes(draft),
-            lambda draft: (
-                f"{draft.model}: batch_size: {draft.settings['batch_size']} is too small for "
-                f"{_processes(draft)} processes. Set batch_size to {_processes(draft)} or more."
+            Rule(
+                lambda draft: draft.settings["batch_size"] < _processes(draft),
+                lambda draft: (
+                    f"{draft.model}: batch_size: {draft.settings['batch_size']} is too small for "
+                    f"{_processes(draft)} processes. Set batch_size to {_processes(draft)} or more."
+                ),
             ),
-        ),
-        forbid(
-            lambda draft: not objectives()[used_objective(draft.settings)].mean,
-            lambda draft: (
-                f"{draft.model}: {choice(draft.settings)} is not declared as a mean over images (mean=True), so "
-                f"its gradient cannot be divided among processes. {_fewer_sentence(draft)}"
+            Rule(
+                lambda draft: not objectives()[used_objective(draft.settings)].mean,
+                lambda draft: (
+                    f"{draft.model}: {choice(draft.settings)} is not declared as a mean over images (mean=True), so "
+                    f"its gradient cannot be divided among processes. {_fewer_sentence(draft)}"
+                ),
             ),
         ),
     ),
@@ -197,20 +199,17 @@ def check_solver(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> It
         )
 
 
-def _further_parts(draft: Draft) -> Iterator[str]:
-    """Yield the parts that a training has by its solver, its model and its processes."""
-    if _is_closed_form(draft):
-        yield "ridge"
-    if _poison_in(draft.model):
-        yield "poison"
-    if draft.gpus > 1 or draft.settings["processes"] > 1:
-        yield "shards"
-
-
 @Rule
 def _part_conflicts(draft: Draft) -> Iterable[str]:
     """Return which parts of a training do not go together, as the parts declare it."""
-    return conflicts(draft.settings, _further_parts(draft), draft.model or "")
+    # those that it has by its solver, its model and its processes
+    others = {
+        "ridge": _is_closed_form(draft),
+        "poison": _poison_in(draft.model),
+        "shards": draft.gpus > 1 or draft.settings["processes"] > 1,
+    }
+    further = [name for name, there in others.items() if there]
+    return conflicts(draft.settings, further, draft.model or "")
 
 
 def _quality_files(draft: Draft) -> list[str]:
@@ -251,62 +250,68 @@ def _unfit_list(path: Path, qualities: str) -> Iterator[str]:
 
 
 QUALITIES = (
-    when(
+    Rule(
         lambda draft: any(draft.settings[name] for name in ("qualities", "quality_list", "collab")),
-        _missing_quality_programs,
-        forbid(
-            lambda draft: _quality_files(draft) and not draft.settings["quality_list"],
-            lambda draft: (
-                f"qualities: {_quality_files(draft)[0]} needs quality_list. Set quality_list to the data.json "
-                "that names its files."
-            ),
-        ),
-        forbid(
-            lambda draft: draft.settings["quality_list"] and not _quality_files(draft),
-            "quality_list: {quality_list} is not used. Name its qualities in qualities, such as "
-            f"{RAW}, c23.",
-        ),
-        forbid(
-            lambda draft: draft.settings["qualities"] and draft.settings["decode"] != "exact",
-            "qualities cannot be used with decode: {decode}, which resizes images before they are corrupted. "
-            "Leave decode out.",
-        ),
-        when(
-            lambda draft: draft.settings["collab"],
-            forbid(
-                lambda draft: len(split_quality_words(draft.settings["qualities"])) < 2,
-                "collab: {collab:g} needs two qualities at least. Write qualities: [raw, jpeg75], or leave collab "
-                "out.",
-            ),
-            forbid(
-                lambda draft: draft.settings["quality_batch"] != "paired",
-                "collab needs quality_batch: paired, which puts each image into a batch in all qualities",
-            ),
-            forbid(
-                lambda draft: draft.settings["batch_size"] < LEAST_ITEMS,
-                f"collab needs batches of {LEAST_ITEMS} images at least, got batch_size: {{batch_size}}. Set "
-                f"batch_size: {LEAST_ITEMS} or more.",
-            ),
-            forbid(
-                lambda draft: draft.settings["fair"] == "mix",
-                "collab cannot be used with fair: mix, which mixes each quality of an image with a different "
-                "image. Leave one of them out.",
-            ),
-            forbid(
-                # a frozen network may have a hidden layer in its head, which is trained
+        (
+            _missing_quality_programs,
+            Rule(
+                lambda draft: _quality_files(draft) and not draft.settings["quality_list"],
                 lambda draft: (
-                    draft.settings["freeze"] and not spec_of(draft.settings["model"]).frozen
+                    f"qualities: {_quality_files(draft)[0]} needs quality_list. Set quality_list to the data.json "
+                    "that names its files."
                 ),
-                "collab cannot be used with freeze: true, which keeps all layers unchanged. Leave one of them "
-                "out, or choose a model with a hidden layer in its head, such as moments/mobilenet.",
             ),
-        ),
-        forbid(
-            lambda draft: (
-                _processes(draft) > 1 and draft.settings["dropout"] and not draft.settings["collab"]
+            Rule(
+                lambda draft: draft.settings["quality_list"] and not _quality_files(draft),
+                "quality_list: {quality_list} is not used. Name its qualities in qualities, such as "
+                f"{RAW}, c23.",
             ),
-            "qualities: in several processes, dropout draws other masks than in one process. Set dropout: 0, or "
-            "gpus: 1",
+            Rule(
+                lambda draft: draft.settings["qualities"] and draft.settings["decode"] != "exact",
+                "qualities cannot be used with decode: {decode}, which resizes images before they are corrupted. "
+                "Leave decode out.",
+            ),
+            Rule(
+                lambda draft: draft.settings["collab"],
+                (
+                    Rule(
+                        lambda draft: len(split_quality_words(draft.settings["qualities"])) < 2,
+                        "collab: {collab:g} needs two qualities at least. Write qualities: [raw, jpeg75], or leave collab "
+                        "out.",
+                    ),
+                    Rule(
+                        lambda draft: draft.settings["quality_batch"] != "paired",
+                        "collab needs quality_batch: paired, which puts each image into a batch in all qualities",
+                    ),
+                    Rule(
+                        lambda draft: draft.settings["batch_size"] < LEAST_ITEMS,
+                        f"collab needs batches of {LEAST_ITEMS} images at least, got batch_size: {{batch_size}}. Set "
+                        f"batch_size: {LEAST_ITEMS} or more.",
+                    ),
+                    Rule(
+                        lambda draft: draft.settings["fair"] == "mix",
+                        "collab cannot be used with fair: mix, which mixes each quality of an image with a different "
+                        "image. Leave one of them out.",
+                    ),
+                    Rule(
+                        # a frozen network may have a hidden layer in its head, which is trained
+                        lambda draft: (
+                            draft.settings["freeze"] and not spec_of(draft.settings["model"]).frozen
+                        ),
+                        "collab cannot be used with freeze: true, which keeps all layers unchanged. Leave one of them "
+                        "out, or choose a model with a hidden layer in its head, such as moments/mobilenet.",
+                    ),
+                ),
+            ),
+            Rule(
+                lambda draft: (
+                    _processes(draft) > 1
+                    and draft.settings["dropout"]
+                    and not draft.settings["collab"]
+                ),
+                "qualities: in several processes, dropout draws other masks than in one process. Set dropout: 0, or "
+                "gpus: 1",
+            ),
         ),
     ),
     check_quality_list,
@@ -330,48 +335,52 @@ def _has_network(draft: Draft) -> bool:
 
 # what a training does for its groups
 FAIRNESS = (
-    forbid(
+    Rule(
         _has_weighted_images,
         "fair: {fair} weights the images of gradient steps, but {model} is fitted in closed form. Leave out fair, "
         "or use another solver.",
     ),
-    when(
+    Rule(
         lambda draft: not _has_weighted_images(draft),
-        when(
-            _network_of_objective,
-            forbid(
-                lambda draft: not _has_network(draft),
-                lambda draft: (
-                    f"{choice(draft.settings)} needs the parts of model {_network_of_objective(draft)}, but model "
-                    f"is {draft.settings['model']}. Use another objective, or model: "
-                    f"{_network_of_objective(draft)} or {_network_of_objective(draft)}/NETWORK"
+        (
+            Rule(
+                _network_of_objective,
+                (
+                    Rule(
+                        lambda draft: not _has_network(draft),
+                        lambda draft: (
+                            f"{choice(draft.settings)} needs the parts of model {_network_of_objective(draft)}, but model "
+                            f"is {draft.settings['model']}. Use another objective, or model: "
+                            f"{_network_of_objective(draft)} or {_network_of_objective(draft)}/NETWORK"
+                        ),
+                    ),
+                    Rule(
+                        lambda draft: _has_network(draft) and draft.settings["freeze"],
+                        lambda draft: (
+                            f"{choice(draft.settings)} trains the whole network. Leave out freeze."
+                        ),
+                    ),
                 ),
             ),
-            forbid(
-                lambda draft: _has_network(draft) and draft.settings["freeze"],
+            Rule(
                 lambda draft: (
-                    f"{choice(draft.settings)} trains the whole network. Leave out freeze."
+                    draft.settings["objective"] not in {*LOSSES, used_objective(draft.settings)}
                 ),
+                "objective: {objective} and fair: {fair} are both losses, and a training has one. Leave out one of "
+                "them, or use fair: oversample, which works with every objective.",
             ),
-        ),
-        forbid(
-            lambda draft: (
-                draft.settings["objective"] not in {*LOSSES, used_objective(draft.settings)}
-            ),
-            "objective: {objective} and fair: {fair} are both losses, and a training has one. Leave out one of "
-            "them, or use fair: oversample, which works with every objective.",
-        ),
-        forbid(
-            lambda draft: not draft.settings["attributes"] and needs_groups(draft.settings),
-            lambda draft: (
-                f"{needs_groups(draft.settings)} needs the groups of the images. Give a CSV file with them, such "
-                "as attributes: faces.csv"
+            Rule(
+                lambda draft: not draft.settings["attributes"] and needs_groups(draft.settings),
+                lambda draft: (
+                    f"{needs_groups(draft.settings)} needs the groups of the images. Give a CSV file with them, such "
+                    "as attributes: faces.csv"
+                ),
             ),
         ),
     ),
 )
 
-TENSORBOARD = forbid(
+TENSORBOARD = Rule(
     lambda draft: draft.settings["tensorboard"] and find_spec(PACKAGE) is None,
     lambda _: (
         f"tensorboard: true needs the package {PACKAGE}, which is not installed. Leave out the setting, or install "
@@ -382,7 +391,7 @@ TRAININGS = (
     *_MODELS,
     *PROCESSES,
     check_group_columns,
-    forbid(
+    Rule(
         lambda draft: draft.settings["shots"] and not (_is_closed_form(draft) and draft.base),
         "shots: {shots} needs a detector that was fitted in closed form. Name one as `model`, and train with "
         "solver: ridge",
@@ -392,7 +401,7 @@ TRAININGS = (
     *QUALITIES,
     *FAIRNESS,
     TENSORBOARD,
-    forbid(
+    Rule(
         lambda draft: draft.settings["optimizer_state"] == "kept" and draft.base is None,
         "optimizer_state: kept needs a model to start from, and {model} has none. Give a model, or leave out the "
         "setting.",
@@ -448,7 +457,7 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
 
 UNLEARNINGS = (
     *_MODELS,
-    forbid(
+    Rule(
         lambda draft: objectives()[draft.settings["objective"]].columns,
         lambda draft: (
             f"objective: {draft.settings['objective']} needs "
@@ -457,18 +466,18 @@ UNLEARNINGS = (
         ),
     ),
     check_objective,
-    forbid(
+    Rule(
         lambda draft: draft.settings["select"] == "worst-cell",
         "select: worst-cell works only for trainings. Use best or last for an unlearning.",
     ),
     check_attribute_headers,
-    forbid(
+    Rule(
         lambda draft: draft.settings["sbi"],
         "sbi works only for trainings: an unlearning does not make fakes of its images",
     ),
     check_clean_base,
     _unfit_method,
-    forbid(
+    Rule(
         lambda draft: (
             draft.settings["known"] == 1
             and (poison := _poison_in(draft.base)) is not None

@@ -52,6 +52,13 @@ def apply_resource_limits(job: Job) -> Job:
     return memory.cap_job_memory(job, os.environ)
 
 
+def process_count(job: Job, processes: int) -> int:
+    """Return the number of processes of a job: the setting if given, otherwise one per GPU."""
+    if processes:
+        return processes
+    return 1 if job.device == "cpu" else max(1, job.gpus)
+
+
 def run_context(job: Job, precision: str = "fp32") -> RunContext:
     """Return the job's device, and where its progress goes."""
     return RunContext(device=job.device, precision=precision, progress=job.progress, stop=job.stop)

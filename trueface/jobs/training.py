@@ -26,12 +26,11 @@ from trueface.data.loading import BadFile
 from trueface.features.store import open_store
 from trueface.jobs import job_data, setup
 from trueface.jobs.job_data import model_name
-from trueface.jobs.ranks import coordinator
 from trueface.jobs.rule import refuse_broken_rules
 from trueface.jobs.setup import apply_resource_limits, run_context
 from trueface.models.detectors import Detector
 from trueface.runtime import logs, paths
-from trueface.training import checkpointing, image_lists, provenance, ridge, trainer
+from trueface.training import checkpointing, image_lists, provenance, trainer
 from trueface.training.checkpointing import (
     CheckpointCallback,
     TrainingStart,
@@ -45,7 +44,7 @@ from trueface.training.image_lists import TrainingLists
 from trueface.training.objectives.registry import make_objective
 from trueface.training.optimizer_state import OptimizerState
 from trueface.training.parts.bank import FeatureCachePart, SavedFeatures
-from trueface.training.parts.few_shot import FewShot, find_base_fit
+from trueface.training.parts.few_shot import FewShot
 from trueface.training.parts.groups import GroupColumns
 from trueface.training.parts.poison import Poison
 from trueface.training.parts.protocol import Part, TrainingContext
@@ -74,8 +73,10 @@ def train(job: Job) -> Mapping[str, Json]:
     refuse_broken_rules(job, settings, train.__module__)
     with logs.log_to_stderr(logging.INFO):  # in the queue, stderr is the job's log
         # one fit is not divided
-        size = 1 if settings.is_ridge else coordinator.process_count(job, settings.processes)
+        size = 1 if settings.is_ridge else setup.process_count(job, settings.processes)
         if size > 1:
+            from trueface.jobs.ranks import coordinator  # one process does without its imports
+
             return coordinator.run(job, f"{__name__}:{train_rank.__name__}", size)
         return train_rank(job, SINGLE_PROCESS)
 
@@ -191,6 +192,10 @@ def _start(job: Job, settings: TrainSettings) -> TrainingStart:
 
 def fit_ridge(run: TrainingRun) -> TrainingResult:
     """Fit the last layer in closed form."""
+    # steps do without scikit-learn, which takes a second to import
+    from trueface.training import ridge
+    from trueface.training.base_fit import find_base_fit
+
     training = run.training
     return ridge.train(
         run.model,

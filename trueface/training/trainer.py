@@ -28,8 +28,8 @@ from torch.nn import functional
 
 from trueface.data.batch import Batch, BatchLoader
 from trueface.evaluation.cross_entropy import mean_cross_entropy
-from trueface.evaluation.forward import in_order, predict_rows
 from trueface.evaluation.operating_threshold import Calibration, fit_calibration
+from trueface.evaluation.prediction_rows import in_order, predict_rows
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance

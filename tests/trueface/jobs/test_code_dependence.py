@@ -173,7 +173,7 @@ unlearn: [{model: "gan2:pre%50", method: scrub}]
 test: [{model: gan2:pre, data: gan2:pre}]
 """
 # functions that only refuse to start a job, which are found by a name that no text contains
-RULES = ("jobs/rules.py", "jobs/rule.py forbid", "jobs/rule.py when")
+RULES = "jobs/rules.py"
 KINDS = ("train", "test", "poison", "unlearn", "sample", "classify", "forget")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "unlearn": {"method": "pgu"},
@@ -321,7 +321,7 @@ def test_each_executed_function_is_part_of_the_code_digest(traced: dict[str, Any
             file, _, name = line.partition(" ")
             parts = Path(file).with_suffix("").parts
             module = ".".join(("trueface", *parts)).removesuffix(".__init__")
-            if file in RULES or line in RULES:
+            if file == RULES:
                 continue
             assert any(
                 module in each.modules and name not in each.left_out.get(module, ())

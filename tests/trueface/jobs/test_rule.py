@@ -10,7 +10,7 @@ from launcher.kinds import installed_kinds
 from tests.trueface.jobs import build
 from tests.trueface.jobs.test_rule_order import CASES, LAB, draft_of
 from trueface.jobs.job_kind import JobKind
-from trueface.jobs.rule import Rule, forbid, refuse_broken_rules
+from trueface.jobs.rule import Rule, refuse_broken_rules
 
 KINDS = ("benchmark", "classify", "diffuser", "disrupt", "erase", "erased", "forget", "poison", "purify",
     "restored", "test", "train", "translate", "translator", "unlearn")  # fmt: skip
@@ -90,6 +90,6 @@ def test_number_of_gpus_does_not_count_on_the_cpu() -> None:
 
 def test_sentence_of_a_rule_names_settings_and_the_job() -> None:
     draft = draft_of("train", CASES["train/base"].settings, CASES["train/base"].facts)
-    rule = forbid(lambda draft: draft.base is None, "{model} with lr: {lr:g} starts from {base}")
+    rule = Rule(lambda draft: draft.base is None, "{model} with lr: {lr:g} starts from {base}")
     assert list(rule(draft)) == ["gan2:pre&real:pre with lr: 0.0001 starts from None"]
     assert list(rule(replace(draft, base="gan2:pre"))) == []

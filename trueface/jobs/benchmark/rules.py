@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from launcher.api import Draft
 from trueface.benchmark.conditions import conditions, contradiction, derive_setting
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs.rule import Check, forbid
+from trueface.jobs.rule import Check, Rule
 from trueface.jobs.rules import SCORING
 
 
@@ -39,7 +39,7 @@ def check_tier(draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver
 RULES: Mapping[str, Sequence[Check]] = {
     "benchmark": (
         *SCORING,
-        forbid(
+        Rule(
             lambda draft: _transfers(draft) and not draft.settings["surrogate"],
             lambda draft: (
                 f"attack: {', '.join(_transfers(draft))} is computed on another model. Give that model, such as "

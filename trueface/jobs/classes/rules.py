@@ -11,7 +11,7 @@ from trueface.data.vocabulary import (
     class_index,
     find_classes,
 )
-from trueface.jobs.rule import Check, Rule, forbid
+from trueface.jobs.rule import Check, Rule
 from trueface.jobs.rules import TENSORBOARD
 from trueface.runtime.errors import DataError
 
@@ -88,7 +88,7 @@ def check_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iter
 
 
 _BOTH = (
-    forbid(
+    Rule(
         lambda draft: parse_model(draft.model or "").last.poison,
         "{model}: {kind} does not support flipped labels. Leave out '%' in the ID.",
     ),
@@ -97,7 +97,7 @@ _BOTH = (
 RULES: Mapping[str, Sequence[Check]] = {
     "classify": (
         *_BOTH,
-        forbid(
+        Rule(
             lambda draft: draft.base is not None,
             "{model}: classify does not start from another model. Write model: null",
         ),

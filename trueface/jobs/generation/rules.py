@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from launcher.api import Draft, UsageError, parse_model
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs.rule import Check, Rule, forbid
+from trueface.jobs.rule import Check, Rule
 from trueface.purification.disruption_settings import RANDOM, required_model_settings
 from trueface.purification.registry import PurifierName, parse_purifier, refuse_untrained
 from trueface.runtime.errors import UnknownName
@@ -161,7 +161,7 @@ def _missing_packages_of_measures(draft: Draft) -> Iterator[str]:
 
 def _needs_classes(setting: str, unset: object) -> Rule:
     """Return the rule that a setting of a diffuser works only with classes."""
-    return forbid(
+    return Rule(
         lambda draft: (
             draft.settings[setting] != unset
             and not draft.settings["weights"]
@@ -173,7 +173,7 @@ def _needs_classes(setting: str, unset: object) -> Rule:
 
 def _new_model(kind: str) -> Rule:
     """Return the rule that a training starts from no other model."""
-    return forbid(
+    return Rule(
         lambda draft: draft.base is not None,
         f"{{model}}: a {kind} does not start from another model. Write model: null",
     )
@@ -182,7 +182,7 @@ def _new_model(kind: str) -> Rule:
 RULES: Mapping[str, Sequence[Check]] = {
     "translator": (_new_model("translator"),),
     "translate": (
-        forbid(
+        Rule(
             lambda draft: not draft.settings["translator"],
             "{name}: translate needs a translator. Give the ID of one, such as translator: labelled:A",
         ),
@@ -191,7 +191,7 @@ RULES: Mapping[str, Sequence[Check]] = {
     "disrupt": (_disruption_models, check_steps),
     "restored": (
         _restored_models,
-        forbid(
+        Rule(
             lambda draft: (
                 draft.settings["features"] != RANDOM and not draft.settings["feature_weights"]
             ),
@@ -201,7 +201,7 @@ RULES: Mapping[str, Sequence[Check]] = {
     ),
     "diffuser": (
         _new_model("diffuser"),
-        forbid(
+        Rule(
             lambda draft: parse_model(draft.model or "").last.poison,
             "{model}: diffuser does not support flipped labels. Leave out '%' in the ID.",
         ),
@@ -210,7 +210,7 @@ RULES: Mapping[str, Sequence[Check]] = {
         check_class_folders,
     ),
     "erase": (
-        forbid(
+        Rule(
             _learned_no_classes,
             "{base} has no classes, and a concept is a class. Train it on classes:all",
         ),

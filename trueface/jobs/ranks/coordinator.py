@@ -58,13 +58,6 @@ log = logging.getLogger(__name__)
 _start: Any = torch.multiprocessing.start_processes  # type: ignore[attr-defined]  # and untyped
 
 
-def process_count(job: Job, processes: int) -> int:
-    """Return the number of processes of a job: the setting if given, otherwise one per GPU."""
-    if processes:
-        return processes
-    return 1 if job.device == "cpu" else max(1, job.gpus)
-
-
 def rank_places(job: Job, size: int, meeting: str) -> tuple[RankPlace, ...]:
     """Return the places of all ranks. Cores are divided, and each rank has its own GPU."""
     kind, _, number = job.device.partition(":")

@@ -1,24 +1,15 @@
 """A closed-form training that extends another: its base's images, and a few new ones."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from trueface.data.image_loaders import eval_loader
 from trueface.data.index import Image
-from trueface.models.detectors import Detector
-from trueface.models.head import RidgeHead
-from trueface.poisoning.loaders import poisoned_train_loader
-from trueface.runtime import paths
 from trueface.runtime.errors import JobError
-from trueface.runtime.files import read_json
-from trueface.runtime.ids import parse_data, parse_model
 from trueface.runtime.rng import stream_seed
-from trueface.training import image_lists
 from trueface.training.image_lists import TrainingLists
-from trueface.training.parts.protocol import Part, TrainingContext
+from trueface.training.parts.protocol import Part
 from trueface.training.parts.registry import register_part
-from trueface.training.ridge import BaseFit, standardization_of_head
 
 
 @register_part("few-shot", chosen_by=("shots",))
@@ -52,51 +43,3 @@ def draw_shots(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, .
         # of one seed, few examples are among many
         chosen |= set(draw.sample(names, len(names))[:shots])
     return tuple(image for image in images if image.file in chosen)
-
-
-def find_base_fit(training: TrainingContext, model: Detector) -> BaseFit | None:
-    """Return the fit of the base of a training, or None without a base.
-
-    Raises:
-        JobError: the base was not fitted in closed form, or was fitted on other images than those
-        on disk.
-    """
-    start, place, settings = training.start, training.place, training.settings
-    if start.folder is None or start.is_warm_start or start.model is None:
-        return None
-    head = model.head
-    if not isinstance(head, RidgeHead) or float(head.penalty) <= 0:
-        raise JobError(
-            f"{start.model} was trained with gradient steps, but solver: ridge can continue only "
-            "a detector that was fitted in closed form. Train it with solver: ridge, or leave the "
-            "base out."
-        )
-    record = read_json(paths.provenance(start.folder)) or {}
-    base = parse_model(start.model)
-    if base.last.poison is not None or len(base.stages) > 1:
-        raise JobError(
-            f"{start.model} was not fitted on its images alone, so no examples can be added to "
-            "it. Choose a base of one training stage without flipped labels."
-        )
-    if (str(place.data_root), str(place.split_path)) != (
-        record.get("data_root"),
-        record.get("split_path"),
-    ):
-        raise JobError(
-            f"{start.model} was trained on images of {record.get('data_root')}. Use the same "
-            "data_root and split_path, because the examples are added to these images."
-        )
-    lists = image_lists.load_lists(place, parse_data(str(record["images"])))
-    before = record.get("settings")
-    seed = before.get("augment_seed") if isinstance(before, Mapping) else None
-    if seed != settings.augment_seed:
-        raise JobError(
-            f"the base was trained with augment_seed {seed}. Use the same augment_seed, so that "
-            "the copies are the same."
-        )
-    return BaseFit(
-        training=poisoned_train_loader(lists.train, settings, None),
-        validation=eval_loader(lists.val, settings),
-        standard=standardization_of_head(head),
-        penalty=float(head.penalty),
-    )

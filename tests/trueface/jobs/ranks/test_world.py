@@ -17,6 +17,7 @@ from launcher.workers.shortage import find_oom_in_exception
 from tests.trueface.jobs.test_kinds import CLEAN, a_draft
 from trueface.cli.classic_train import ClassicJob
 from trueface.jobs import rules as training_rules
+from trueface.jobs import setup
 from trueface.jobs.kinds import TRAIN
 from trueface.jobs.ranks import coordinator, rank
 from trueface.jobs.ranks.coordinator import FIELDS_PER_RANK, cause_of, job_of
@@ -38,10 +39,10 @@ def refusals(gpus: int = 1, **settings: Any) -> list[str]:
 
 
 def test_training_uses_one_process_per_gpu_by_default() -> None:
-    assert coordinator.process_count(a_job("cuda:0", gpus=2), 0) == 2
-    assert coordinator.process_count(a_job("cuda:0"), 0) == 1
-    assert coordinator.process_count(a_job(gpus=4), 0) == 1, "GPUs mean nothing on the CPU"
-    assert coordinator.process_count(a_job(), 2) == 2
+    assert setup.process_count(a_job("cuda:0", gpus=2), 0) == 2
+    assert setup.process_count(a_job("cuda:0"), 0) == 1
+    assert setup.process_count(a_job(gpus=4), 0) == 1, "GPUs mean nothing on the CPU"
+    assert setup.process_count(a_job(), 2) == 2
 
 
 def test_each_rank_has_own_gpu_and_share_of_cores() -> None:

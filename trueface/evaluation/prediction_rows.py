@@ -1,0 +1,63 @@
+"""One pass of a model over batches: a row of numbers for each sample."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from trueface.data.batch import Batch
+from trueface.data.prefetching import closing
+from trueface.runtime.errors import JobError
+from trueface.runtime.precision import autocast
+from trueface.runtime.progress import RunContext
+
+
+def predict_rows(
+    batches: Iterable[Batch],
+    answer: Callable[[Tensor], Tensor],
+    watch: RunContext,
+    *,
+    before_batch: Callable[[int], None] = lambda _: None,
+    facts: Callable[[Batch], Sequence[Tensor]] = lambda _: (),
+) -> Tensor:
+    """Return the outputs of one pass, (N, K + F + 2) float64, which represents all of them exactly.
+
+    A row is of an image, in the order of the batches: its logits, facts, label and position.
+
+    Args:
+        batches: one pass.
+        answer: from what batches hold, on the device, to logits (B, K).
+        watch: device, precision.
+        before_batch: called before each batch with the number of images that are done.
+        facts: of a batch, (B,) each, F of them.
+    """
+    rows, done = [torch.empty(0, 0).double()], 0
+    with torch.inference_mode(), closing(iter(batches)) as passing:
+        for batch in passing:
+            before_batch(done)
+            done += len(batch.labels)
+            if not len(batch.labels):
+                continue
+            with autocast(watch.device, watch.precision):
+                logits = answer(batch.inputs.to(watch.device, non_blocking=True)).float().cpu()
+            columns = (*facts(batch), batch.labels.reshape(-1), batch.indices)
+            row = [logits.double(), *(column.double().cpu()[:, None] for column in columns)]
+            rows.append(torch.cat(row, 1))
+    return torch.cat(rows[1:] or rows)
+
+
+def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:
+    """Return rows of `predict_rows` by their positions.
+
+    Raises:
+        JobError: an image came twice, or a logit is not finite: such a model has no score.
+    """
+    rows = rows[rows[:, -1].argsort()]
+    if repeated := int((rows[:, -1].diff() == 0).sum()):
+        raise JobError(f"{repeated} images were {done} twice")
+    if broken := int((~rows[:, : rows.shape[1] - facts - 2].isfinite()).any(1).sum()):
+        raise JobError(
+            f"{broken} of {len(rows)} logits are not finite numbers. The model is broken. "
+            "Train it again with a lower lr."
+        )
+    return rows
