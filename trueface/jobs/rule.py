@@ -1,8 +1,8 @@
 """Rules of job types: which settings of a job do not go together, or not with its model and its GPUs.
 
-A job type has one list of rules and checks. A rule depends on the job alone: planning asks it, and the start of the
-job asks it again, because not every job is planned by this version or planned at all. A check also reads
-files, or compares the job with those that make its model: only planning asks it, and the job finds the same later.
+A job type has one list of rules and checks. A rule depends on the job alone. Planning asks it, and the start of the job
+asks it again: the job may come from another version or from flags. A check also reads files, or compares the job with
+those that make its model. Only planning asks it, and the job finds the same later.
 The list is in the module `rules` beside the entry function. No torch here.
 """
 

@@ -319,7 +319,7 @@ QUALITIES = (
 
 
 def _has_weighted_images(draft: Draft) -> bool:
-    """Return whether a training in closed form is told to weight images as gradient steps do."""
+    """Return whether a training in closed form has a setting that weights images in gradient steps."""
     return draft.settings["fair"] != NOT_FAIR and _is_closed_form(draft)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,9 @@ def lab(tmp_path: Path) -> Path:
 
 def a_draft(lab: Path, kind: str, split: str, data: str, **facts: Any) -> Draft:
     places = {"split_path": split, "data_root": facts.pop("data_root", "data")}
-    settings = {"save_weights": True, **places, **facts.pop("settings", {})}
+    fields = {TRAIN.name: TRAIN, UNLEARN.name: UNLEARN, TEST.name: TEST}[kind].settings.model_fields
+    defaults = {name: field.get_default() for name, field in fields.items()}
+    settings = {**defaults, "save_weights": True, **places, **facts.pop("settings", {})}
     return Draft(
         kind=kind, run="r", run_folder=lab / "runs/r", folder=lab, data=data, settings=settings,
         **facts,
@@ -198,10 +199,11 @@ def test_lists_are_read_once_for_thousands_of_tests(lab: Path) -> None:
 
 
 def test_shared_images_do_not_reject_trainings_and_unlearnings(lab: Path) -> None:
-    settings: Mapping[str, Any] = {"optimizer_state": "fresh"}
-    draft = a_draft(lab, "train", "one", "all:pre", model="m")
-    assert UNLEARN.refusals(draft, [draft]) == ()
-    fresh = Draft(kind="train", run="r", run_folder=lab, folder=lab, model="m", settings=settings)
+    maker = a_draft(lab, "train", "one", "all:pre", model="m")
+    given = {"method": "relabel", "force": True}
+    draft = a_draft(lab, "unlearn", "one", "all:pre", model="m", settings=given)
+    assert UNLEARN.refusals(draft, [maker]) == ()
+    fresh = a_draft(lab, "train", "one", "all:pre", model="m")
     assert TRAIN.refusals(fresh, ()) == ()
 
 

@@ -29,7 +29,7 @@ from trueface.unlearning.registry import register_method
 
 LATEST = 256  # answers that end a pass: an accuracy of 50 % is then known to about 3 points
 FELL = 0.1  # validation accuracy whose loss is worth a note
-Measured = Mapping[str, float | None]  # see `Request.measure_accuracies`
+Measured = Mapping[str, float | None]  # see `Request.predict_sets`
 
 
 class NgOptions(DescentOptions):
