@@ -128,7 +128,7 @@ class Settings(BaseModel):
         for fact in FieldFacts._fields:
             if fact not in cls.__dict__ and (fact in declared or len(bases) > 1):
                 inherited = [getattr(base, fact) for base in bases]
-                setattr(cls, fact, _joined(inherited, declared.get(fact, {})))
+                setattr(cls, fact, _join_facts(inherited, declared.get(fact, {})))
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _declared_facts(fields: Mapping[str, FieldInfo]) -> Mapping[str, Mapping[str
     return found
 
 
-def _joined(inherited: Sequence[Any], declared: Mapping[str, Any]) -> Any:
+def _join_facts(inherited: Sequence[Any], declared: Mapping[str, Any]) -> Any:
     """Return a class variable of several bases, sets, tuples or mappings, with further entries."""
     if isinstance(inherited[0], frozenset):
         return frozenset().union(*inherited, declared)

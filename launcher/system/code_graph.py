@@ -109,7 +109,9 @@ class CodeGraph:
         return tuple(dict.fromkeys(needed)), tuple(dict.fromkeys(below))
 
     def _modules_below(self, module: str) -> tuple[str, ...]:
-        return tuple(self._modules.below(module)) if self._modules.is_package(module) else ()
+        return (
+            tuple(self._modules.modules_below(module)) if self._modules.is_package(module) else ()
+        )
 
     def _launcher_module(self, name: str) -> list[str]:
         """Return the module of the launcher that an imported name comes from, if it decides results."""

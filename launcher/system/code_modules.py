@@ -27,7 +27,7 @@ class Modules(Protocol):
     def is_package(self, module: str) -> bool:
         """Return whether a module can contain others."""
 
-    def below(self, module: str) -> Iterable[str]:
+    def modules_below(self, module: str) -> Iterable[str]:
         """Return all modules below a package."""
 
     def imports(self, module: str) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class DiskModules:
         file = self.file(module)
         return file is not None and file.name.startswith("__init__.")
 
-    def below(self, module: str) -> Iterator[str]:
+    def modules_below(self, module: str) -> Iterator[str]:
         """Yield all modules below a package."""
         file = self.file(module)
         if file is None or not self.is_package(module):

@@ -168,7 +168,7 @@ def promised_modules(disk: Modules, package: str) -> list[str]:
     """Return the modules of a package that a promise names."""
     if package == LAUNCHER:
         return sorted(RESULT_MODULES)
-    return sorted((package, *disk.below(package)))
+    return sorted((package, *disk.modules_below(package)))
 
 
 def write_snapshot(folder: Path, disk: Modules, package: str) -> None:
@@ -179,7 +179,7 @@ def write_snapshot(folder: Path, disk: Modules, package: str) -> None:
             disk.is_package(module),
             disk.text(module) if with_text is None or module in with_text else None,
         )
-        for module in sorted((package, *disk.below(package)))
+        for module in sorted((package, *disk.modules_below(package)))
     }
     text = json.dumps({"schema": SCHEMA, "modules": modules}, separators=(",", ":"), default=dict)
     packer = zlib.compressobj(9, wbits=_GZIP)  # writes no time, so equal texts give equal files

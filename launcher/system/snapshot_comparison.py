@@ -51,11 +51,13 @@ class _OldModules:
             return self._disk.is_package(module)
         return module in found.modules and found.modules[module][0]
 
-    def below(self, module: str) -> Iterator[str]:
+    def modules_below(self, module: str) -> Iterator[str]:
         found = self._snapshots.get(top_package(module))
         if found is not None:
             yield from (name for name in found.modules if name.startswith(f"{module}."))
-        yield from (name for name in self._disk.below(module) if self.snapshot_of(name) is None)
+        yield from (
+            name for name in self._disk.modules_below(module) if self.snapshot_of(name) is None
+        )
 
     def imports(self, module: str) -> tuple[str, ...]:
         if self.snapshot_of(module) is None:
@@ -83,11 +85,13 @@ class _PromisedModules(_OldModules):
             return self._disk.is_package(module)
         return any(name.startswith(f"{module}.") for name in promise)
 
-    def below(self, module: str) -> Iterator[str]:
+    def modules_below(self, module: str) -> Iterator[str]:
         found = self._snapshots.get(top_package(module))
         if found is not None:
             yield from (name for name in found.promise if name.startswith(f"{module}."))
-        yield from (name for name in self._disk.below(module) if self.snapshot_of(name) is None)
+        yield from (
+            name for name in self._disk.modules_below(module) if self.snapshot_of(name) is None
+        )
 
     def imports(self, module: str) -> tuple[str, ...]:
         promise = self._promise_of(module)

@@ -41,7 +41,7 @@ class ExampleSource:
         """A string that two sources share only if they hold the same inputs in the same order."""
         return self.identify()
 
-    def counted(self, count: Callable[[int], None]) -> "ExampleSource":
+    def count_reads(self, count: Callable[[int], None]) -> "ExampleSource":
         """Return a source that calls `count` with the size of every batch that it yields."""
         learned, tested = (
             replace(loader, on_read=(*loader.on_read, count))
@@ -255,9 +255,9 @@ class Examples:
         """Return these samples with `labels` as their trained labels."""
         return replace(self, trained=tuple(labels))
 
-    def counted(self, count: Callable[[int], None]) -> "Examples":
+    def count_reads(self, count: Callable[[int], None]) -> "Examples":
         """Return these samples; `count` is called with the size of every batch of them."""
-        return replace(self, source=self.source.counted(count))
+        return replace(self, source=self.source.count_reads(count))
 
     def loader(
         self, which: Label = "trained", *, augmented: bool = True, batch_size: int | None = None

@@ -104,9 +104,9 @@ class Loader(Generic[DatasetT_co]):
                 shard=self.shard,
             )
         )
-        return self._counted(batches) if self.on_read else batches
+        return self._count_reads(batches) if self.on_read else batches
 
-    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _count_reads(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         with closing(batches):
             for batch in batches:
                 for count in self.on_read:

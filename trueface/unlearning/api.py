@@ -363,8 +363,8 @@ def make_request(
     check_precision(name, chosen, watch.precision, plain=learn is default_training)
     return Request(
         model=model,
-        forget=forget.counted(meter.add),
-        retain=None if retain is None else retain.counted(meter.add),
+        forget=forget.count_reads(meter.add),
+        retain=None if retain is None else retain.count_reads(meter.add),
         validation=validation,
         options=chosen,
         goal=goal,

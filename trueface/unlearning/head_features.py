@@ -72,7 +72,7 @@ def feature_source(
     if period:
         repeated = FeatureViews(eval_features, sets or (features,) * period, meter)
         source = Loader(
-            dataset=FeatureRows(eval_features, repeated),
+            dataset=FeatureDataset(eval_features, repeated),
             batch_size=BATCH_SIZE,
             order=TESTED._replace(seed=settings.seed),
         )
@@ -81,7 +81,7 @@ def feature_source(
     return ExampleSource(
         learned=source,
         tested=Loader(
-            dataset=FeatureRows(eval_features, lambda _: eval_features),
+            dataset=FeatureDataset(eval_features, lambda _: eval_features),
             batch_size=BATCH_SIZE,
             order=TESTED,
         ),
@@ -90,7 +90,7 @@ def feature_source(
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureRows:
+class FeatureDataset:
     """Features in memory as a dataset.
 
     Args:

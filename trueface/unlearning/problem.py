@@ -92,9 +92,9 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     request = api.make_request(
         settings.method,
         task_model.module,
-        forget=sets.forget.counted(phases.add),
+        forget=sets.forget.count_reads(phases.add),
         retain=sets.retain if problem.keep_retain else None,
-        validation=sets.validation.counted(phases.add),
+        validation=sets.validation.count_reads(phases.add),
         options=settings.options,
         goal=problem.facts.goal,
         fresh=task_model.fresh,
@@ -114,14 +114,14 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)
     if problem.attacked is not None:
         watch.begin_phase("attack success")
-        attacked = problem.attacked.counted(phases.add)
+        attacked = problem.attacked.count_reads(phases.add)
         attack = _attack_success(unlearned.model, attacked, watch)
     entry = _record(
         problem, unlearned, found=sets.found, attack=attack, attack_before=attack_before
     )
     watch.begin_phase("answers")
     others = {
-        name: replace(part, examples=part.examples.counted(phases.add))
+        name: replace(part, examples=part.examples.count_reads(phases.add))
         for name, part in parts.items()
         if name not in shared
     }
@@ -147,7 +147,7 @@ def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSe
     meter, model, given = problem.meter, problem.model, problem.given
     forget, retain = given.forget, given.retain
     began, made = now(), meter.making_seconds
-    counted = (samples.counted(meter.add) for samples in (retain, forget))
+    counted = (samples.count_reads(meter.add) for samples in (retain, forget))
     findings = find_flipped_labels(
         model.module,
         *counted,
@@ -254,7 +254,7 @@ def _measured_afterwards(
     else:
         target = forget_loss(base, forget, watch, seed=seed)
     relearned = relearn(model, forget, watch, target=target, seed=seed)
-    forget, retain = forget.counted(phases.add), retain.counted(phases.add)
+    forget, retain = forget.count_reads(phases.add), retain.count_reads(phases.add)
     probed = None
     if problem.probes:
         watch.begin_phase("probe")

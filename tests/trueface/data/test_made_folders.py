@@ -309,7 +309,7 @@ def test_torch_dataset_is_read_unchanged() -> None:
 def test_every_returned_sample_is_counted() -> None:
     meter, some = CostCounter(), examples(INPUTS, LABELS)
     counted = Examples(
-        source=some.source.counted(meter.add),
+        source=some.source.count_reads(meter.add),
         positions=some.positions,
         trained=some.trained,
         true=None,

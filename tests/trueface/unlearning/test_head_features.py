@@ -16,7 +16,7 @@ from trueface.features.store import FeatureStore
 from trueface.models import detectors
 from trueface.runtime.errors import JobError
 from trueface.runtime.progress import RunContext
-from trueface.unlearning.head_features import FeatureRows, feature_source
+from trueface.unlearning.head_features import FeatureDataset, feature_source
 from trueface.unlearning.settings import UnlearningSettings
 
 COUNT = 4
@@ -50,7 +50,7 @@ def features(images: tuple[Image, ...], folder: Path, meter: CostCounter) -> Ten
     store = FeatureStore(folder, limit_bytes=1 << 30)
     both = loaders(images, given)
     source = feature_source(*both, model, given, RunContext(), meter=meter, store=store)
-    assert isinstance(source.tested.dataset, FeatureRows)
+    assert isinstance(source.tested.dataset, FeatureDataset)
     return source.tested.dataset.eval_features
 
 

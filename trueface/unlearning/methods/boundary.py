@@ -79,10 +79,10 @@ class Shrink(GradientMethod[ShrinkOptions]):
 
     def samples(self) -> Examples:
         """Return the forget set with the nearest classes of the model before unlearning."""
-        return self._moved
+        return self._nearest_class_samples
 
     @cached_property
-    def _moved(self) -> Examples:
+    def _nearest_class_samples(self) -> Examples:
         return nearest(self.request, self.options.bound)
 
 

@@ -121,8 +121,8 @@ def test_importance_of_all_data_is_reused_for_every_forget_set(tmp_path: Path) -
         dampening(
             replace(
                 request,
-                forget=every.subset(rows).counted(meter.add),
-                retain=every.subset(kept).counted(meter.add),
+                forget=every.subset(rows).count_reads(meter.add),
+                retain=every.subset(kept).count_reads(meter.add),
                 cache=Cache(tmp_path, meter),
             ),
             "loss",
