@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from trueface.evaluation import curves
 from trueface.evaluation.calibration import BINS, confidence_bins, probabilities
-from trueface.evaluation.cross_entropy import cross_entropies, log_softmax
 from trueface.evaluation.intervals import Counts, Floats, at_a_time, chunks
+from trueface.predictions.cross_entropy import cross_entropies, log_softmax
 
 # columns of the sums: images, called fake, correct, loss, then one for each calibration bin
 IMAGES, CALLED, CORRECT, LOSS, GAPS = range(5)

@@ -23,7 +23,6 @@ from trueface.data.image_loaders import eval_loader
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.data.settings import ScoringSettings, TestSettings
-from trueface.evaluation.cross_entropy import mean_cross_entropy
 from trueface.evaluation.inference import (
     AttackResult,
     Keep,
@@ -41,6 +40,7 @@ from trueface.jobs.setup import entry, run_context, write_bad_images, write_reco
 from trueface.models import checkpoint
 from trueface.models.detectors import Detector
 from trueface.models.inference import FrozenBackbone, fuse_conv_bn
+from trueface.predictions.cross_entropy import mean_cross_entropy
 from trueface.predictions.csv_tables import write_csv
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths

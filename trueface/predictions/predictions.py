@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.data.vocabulary import MODIFIERS
+from trueface.predictions.cross_entropy import log_softmax
 from trueface.runtime.errors import DataError
 
 if TYPE_CHECKING:  # imports torch, which reading files can do without
@@ -147,10 +148,7 @@ class Predictions:
 
     def log_probabilities(self) -> NDArray[np.float64]:
         """Return logarithms of the softmax, (N, K) with K >= 2."""
-        logits = self.class_logits.astype(np.float64)
-        logits -= logits.max(1, keepdims=True)
-        logs: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-        return logs
+        return log_softmax(self.class_logits)
 
     def losses(self, labels: Labels) -> NDArray[np.float64]:
         """Return the cross entropy of each prediction with its label: (N,)."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import roc
 from trueface.report.content import ModelReport, ReportRow
@@ -93,7 +94,7 @@ def reliability(rows: Sequence[ReportRow]) -> Figure:
     frame = Frame()
     drawn: list[DrawnShape] = [diagonal(frame)]
     for series, row in enumerate(rows):
-        beliefs = np.exp(-np.logaddexp(0.0, -row.logits))
+        beliefs = probabilities(row.logits)
         bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
         points = [
             (float(beliefs[bins == bin_].mean()), float((row.labels[bins == bin_] == 1).mean()))

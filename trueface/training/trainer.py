@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.batch import Batch, BatchLoader
-from trueface.evaluation.cross_entropy import mean_cross_entropy
 from trueface.evaluation.operating_threshold import Calibration, fit_calibration
 from trueface.evaluation.prediction_rows import in_order, predict_rows
 from trueface.models.detectors import Detector
 from trueface.models.head import MlpHead
 from trueface.prediction.reference import FeatureDistance
+from trueface.predictions.cross_entropy import mean_cross_entropy
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.errors import JobError
