@@ -95,6 +95,14 @@ class ScoreTable:
         return gaps.astype(np.float32) if self._is_of_detector else gaps
 
     @cached_property
+    def summed_gaps(self) -> Floats:
+        """The sums of the gaps in each calibration bin. With a column per class, empty last bins are left out."""
+        # the last bit of a sum depends on its length, and earlier versions left these bins out
+        least = BINS if self._is_of_detector else 0
+        sums = np.bincount(self.bins, weights=self.gaps, minlength=least)
+        return np.asarray(sums, np.float64)
+
+    @cached_property
     def order(self) -> curves.RocOrder:
         """The images of two classes in the order of their margins."""
         return curves.sort_for_roc(self.fake, self.margins)
@@ -221,8 +229,7 @@ class WeightedScores:
     def gaps(self) -> Floats:
         """Correctness minus confidence, summed in each calibration bin: (C, BINS)."""
         if self.weights is None:
-            sums = np.bincount(self.table.bins, weights=self.table.gaps, minlength=BINS)
-            return np.asarray(sums, np.float64)[None]
+            return self.table.summed_gaps[None]
         return self._of_all[:, GAPS:]
 
     @cached_property
