@@ -29,7 +29,7 @@ def best_permutation_gain(
 
     Source: H. W. Kuhn, "The Hungarian method for the assignment problem", 1955, by scipy.
     """
-    classes = test.logits.shape[1]
+    classes = test.class_count
     counts = np.zeros((classes, classes))
     for part in checked:
         np.add.at(counts, (part.right_classes, part.predicted_classes), 1)

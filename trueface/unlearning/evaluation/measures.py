@@ -30,7 +30,7 @@ from trueface.evaluation.metrics.confusion import ACCURACY
 from trueface.evaluation.metrics.curve import AUC, EER
 from trueface.evaluation.metrics.probability import ECE, LOSS
 from trueface.evaluation.operating_threshold import most_accurate_threshold
-from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
+from trueface.evaluation.weighted_scores import FAKE, WeightedScores
 from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.runtime.errors import DataError
 from trueface.unlearning.registry import Goal
@@ -190,11 +190,8 @@ def accuracy_at_val_threshold(test: Predictions, validation: Predictions) -> flo
     """
     if test.class_count != 2:
         raise UndefinedMetric(f"only defined for two classes, and there are {test.class_count}")
-    tuned, tested = (
-        ScoreTable(labels=part.right_classes, logits=part.logits) for part in (validation, test)
-    )
-    at = most_accurate_threshold(tuned.fake, tuned.margins)
-    return float(np.mean((tested.margins > at) == tested.fake))
+    threshold = most_accurate_threshold(validation.right_classes == FAKE, validation.margin)
+    return float(np.mean((test.margin > threshold) == (test.right_classes == FAKE)))
 
 
 def accuracy_with_ci(part: Predictions) -> IntervalEstimate:

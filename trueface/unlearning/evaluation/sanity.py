@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trueface.evaluation.measurement import evaluate_scores
 from trueface.evaluation.metrics.confusion import BALANCED_ACCURACY
-from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.alarms import (
     Alarm,
@@ -165,7 +165,7 @@ def chance(test: Predictions) -> Alarm | None:
     if len(test) < LEAST or len(classes) < 2:
         return None
     if scores.table.classes == 2:
-        return _chance_of_two(test, scores.table)
+        return _chance_of_two(test)
     recalls, sizes = scores.recalls[0], scores.support[0, list(classes)]
     value = BALANCED_ACCURACY.value(scores)
     error = float(np.sqrt((recalls * (1 - recalls) / sizes).sum()) / len(classes))
@@ -179,9 +179,9 @@ def chance(test: Predictions) -> Alarm | None:
     )
 
 
-def _chance_of_two(test: Predictions, table: ScoreTable) -> Alarm | None:
-    labels, keys = table.labels.astype(np.int8), picture_ids(test)
-    report = evaluate_scores(labels, table.margins, keys=keys, names=("auc",))
+def _chance_of_two(test: Predictions) -> Alarm | None:
+    labels, keys = test.right_classes.astype(np.int8), picture_ids(test)
+    report = evaluate_scores(labels, test.margin, keys=keys, names=("auc",))
     guesses = {"chance", "below chance"}.intersection(report.verdict.split(", "))
     if not guesses:
         return None
