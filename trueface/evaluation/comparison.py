@@ -200,7 +200,7 @@ class SourceTest:
     difference: IntervalEstimate  # over images where it does not vary over sources
     freedom: float  # degrees of, of Student's t
     p: float | None  # two-sided; None: the difference does not vary over sources
-    alike: bool  # not one answer differs: of the area, not even the order
+    alike: bool  # no prediction differs; for the area, not even the order
 
 
 class PairedTests(NamedTuple):

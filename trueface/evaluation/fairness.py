@@ -90,7 +90,7 @@ class FairnessRow(NamedTuple):
     to_best: Difference | None = None  # of the method's mean AUC
     to_reference: Difference | None = None
     ungrouped: int = 0  # images without a group, left out
-    note: str = ""  # what must be known of its answers
+    note: str = ""  # a remark on its logits
 
     @property
     def worst_auc(self) -> float | None:

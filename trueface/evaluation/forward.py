@@ -29,8 +29,8 @@ def predict_examples(
     """
     model.eval()
     read = examples.read(watch)
-    answers = predict_rows(read, lambda inputs: as_multiclass_logits(model(inputs)), watch)
-    outputs, seen = answers[:, :-2].float().numpy(), answers[:, -1].long().tolist()
+    predicted = predict_rows(read, lambda inputs: as_multiclass_logits(model(inputs)), watch)
+    outputs, seen = predicted[:, :-2].float().numpy(), predicted[:, -1].long().tolist()
     broken = int((~np.isfinite(outputs)).any(1).sum())
     if broken:
         raise JobError(

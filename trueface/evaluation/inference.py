@@ -46,7 +46,7 @@ def evaluate(
     *,
     total: int,
     watch: RunContext,
-    answer: Callable[[Tensor], Tensor] | None = None,
+    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> Predictions:
     """Return the outputs of `model` for every image of one pass, by their position in the set.
 
@@ -55,8 +55,8 @@ def evaluate(
         batches: one pass over a set, unshuffled; it counts its own images.
         total: how many images the set has, for the progress.
         watch: device, precision, progress, stop.
-        answer: from what `batches` hold to logits (B, 1), in the place of `model` itself; for
-            batches of features `model.forward_head`.
+        forward: from the inputs of a batch to logits (B, 1), such as `model.forward_head` for
+            batches of features. None: `model` itself.
 
     Raises:
         JobError: stopped, no image came, an image came twice, or a logit is not finite: such a model has no
@@ -72,7 +72,7 @@ def evaluate(
             reported_at = time.monotonic()
             watch.progress(step=done, total=total)
 
-    rows = predict_rows(batches, answer or model, watch, before_batch=report_and_check)
+    rows = predict_rows(batches, forward or model, watch, before_batch=report_and_check)
     if not len(rows):
         if watch.stop.is_set():
             raise JobError(f"stopped before the first of {total} images. Nothing was written.")
@@ -98,8 +98,8 @@ def evaluate_images(
         model: on the device.
         feed: in order, not augmented.
         watch: device, precision, progress, stop.
-        constant: its body was not trained, so that other detectors share its features; it answers
-            from them, whether there is a store or not.
+        constant: its backbone was not trained, so that other detectors share its features. The logits
+            are computed from them, with or without a store.
         store: the feature store of all jobs. None: no store.
 
     Raises:
@@ -113,7 +113,7 @@ def evaluate_images(
 
     body = FrozenBackbone(model, device=watch.device, precision=watch.precision)
     features = FeatureSet(body, feed, watch=watch, store=store, progress=progress).loader()
-    return evaluate(model, features(0), total=len(feed), watch=watch, answer=model.forward_head)
+    return evaluate(model, features(0), total=len(feed), watch=watch, forward=model.forward_head)
 
 
 Score = Callable[[Tensor], Tensor]  # pixels (B, 3, H, W) uint8 → logits (B,)
@@ -123,11 +123,11 @@ Keep = Callable[[Image, Tensor], None]  # an image, and its pixels (3, H, W) uin
 class AttackResult(NamedTuple):
     """The effect of an attack on the images of a dataset, one row per image in the order of the outputs."""
 
-    answers: Predictions  # to the images as they were saved after the attack
+    predictions: Predictions  # for the images as they were saved after the attack
     tried: NDArray[np.bool_]  # (N,) the images that were attacked
     psnr: NDArray[np.float64]  # (N,) decibels; infinite where no pixel moved
     largest_change: int  # grey levels, before the images were saved
-    queries: int  # images that the attack's target was asked for
+    queries: int  # images for which the attack queried its target
     threshold: float  # the logit above which an image is called fake
 
 
@@ -162,13 +162,13 @@ def attack_images(
 ) -> AttackResult:
     """Attack every image of a set that a detector calls right.
 
-    An image of which no level moved keeps its logit, so that a budget of 0 gives the clean answers.
+    An image of which no level moved keeps its logit, so that a budget of 0 gives the clean predictions.
 
     Args:
         feed: of the images, not augmented.
-        clean: the detector's answers to them.
+        clean: the detector's predictions for them.
         attack: kind and budget.
-        score: asks the detector for its logits, as for `clean`.
+        score: computes the detector's logits as for `clean`.
         target: what the attack computes with.
         watch: progress and stop.
         threshold: an image with a higher logit is classified as fake.
@@ -183,7 +183,7 @@ def attack_images(
     rows = {position: row for row, position in enumerate(clean.positions.tolist())}
     logits, psnr = clean.margin.copy(), np.full(len(rows), np.inf)
     largest = done = 0
-    asked = target.queries
+    before_attack = target.queries
     for batch in feed.iter_positions(list(rows), 0):
         watch.raise_if_stopped_midway(done, len(rows))
         at = np.array([rows[position] for position in batch.indices.tolist()])
@@ -209,11 +209,11 @@ def attack_images(
     if not np.isfinite(logits).all():
         raise JobError(f"a logit under attack {attack} is not finite. The model is broken.")
     return AttackResult(
-        answers=clean.with_margin(logits),
+        predictions=clean.with_margin(logits),
         tried=right,
         psnr=psnr,
         largest_change=largest,
-        queries=target.queries - asked,
+        queries=target.queries - before_attack,
         threshold=threshold,
     )
 
@@ -233,7 +233,7 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
     of_class = clean.labels == label
     tried = of_class & attacked.tried
     count = int(tried.sum())
-    before, after = clean.margin - attacked.threshold, attacked.answers.margin - attacked.threshold
+    before, after = (part.margin - attacked.threshold for part in (clean, attacked.predictions))
     facts: dict[str, Json] = {
         "images": int(of_class.sum()),
         "attacked": count,

@@ -31,7 +31,7 @@ from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json
 
-CONSTANT = 0.99  # from this fraction of equal answers on, a predictor is constant
+CONSTANT = 0.99  # from this fraction of equal predictions on, a model is constant
 NAMES = ("real", "fake")
 
 

@@ -193,7 +193,7 @@ def check_reference(reference: str, models: Sequence[str]) -> None:
     """Refuse a reference, "" being none, that is neither the ID of a model nor that without its seed.
 
     Raises:
-        UsageError: it is another; what there is is said.
+        UsageError: it is another. The message lists the known ones.
     """
     known = list(dict.fromkeys([*map(strip_seed, models), *models]))
     if reference and reference not in known:

@@ -14,7 +14,7 @@ from trueface.runtime.progress import RunContext
 
 def predict_rows(
     batches: Iterable[Batch],
-    answer: Callable[[Tensor], Tensor],
+    forward: Callable[[Tensor], Tensor],
     watch: RunContext,
     *,
     before_batch: Callable[[int], None] = lambda _: None,
@@ -26,7 +26,7 @@ def predict_rows(
 
     Args:
         batches: one pass.
-        answer: from what batches hold, on the device, to logits (B, K).
+        forward: from the inputs of a batch, on the device, to logits (B, K).
         watch: device, precision.
         before_batch: called before each batch with the number of images that are done.
         facts: of a batch, (B,) each, F of them.
@@ -39,7 +39,7 @@ def predict_rows(
             if not len(batch.labels):
                 continue
             with autocast(watch.device, watch.precision):
-                logits = answer(batch.inputs.to(watch.device, non_blocking=True)).float().cpu()
+                logits = forward(batch.inputs.to(watch.device, non_blocking=True)).float().cpu()
             columns = (*facts(batch), batch.labels.reshape(-1), batch.indices)
             row = [logits.double(), *(column.double().cpu()[:, None] for column in columns)]
             rows.append(torch.cat(row, 1))

@@ -234,7 +234,7 @@ class QualityTable(NamedTuple):
     left_out: int  # images that were not scored in every quality
 
     @classmethod
-    def from_score_tables(cls, tables: Mapping[str, Predictions]) -> "QualityTable | None":
+    def from_predictions(cls, tables: Mapping[str, Predictions]) -> "QualityTable | None":
         """Return the images that every table has; None where there is none.
 
         Args:
@@ -426,7 +426,7 @@ def _of_model(
             sets.setdefault((data, each.pooled), {})[quality] = each.scores
     for (data, pooled), tables in sets.items():
         table = (
-            QualityTable.from_score_tables(_ordered(tables, wanted))
+            QualityTable.from_predictions(_ordered(tables, wanted))
             if len(tables) >= FEWEST
             else None
         )

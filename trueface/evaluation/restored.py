@@ -55,7 +55,7 @@ class RestoredFolder(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether the images were disrupted by who knows no purifier."""
+        """Whether the attack on the images does not know the purifier."""
         return self.text("attack") not in {"", CONTROL} and not self.text("through")
 
     @property

@@ -55,7 +55,7 @@ COMPRESSION = 1  # of PNG, 0 to 9: beyond it files take longer and get little sm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringModel:
-    """A model that answers as its tests do."""
+    """A model that predicts as in its tests."""
 
     model: Detector  # on the device
     watch: RunContext
@@ -101,7 +101,7 @@ class ScoringModel:
         return 0.0 if calibration is None else calibration.threshold
 
     def predict_images(self, feed: ImageLoader) -> Predictions:
-        """Return the model's answers to every image of a feed."""
+        """Return the model's predictions for every image of a feed."""
         return evaluate_images(
             self.model, feed, self.watch, constant=self.constant, store=self.store
         )
@@ -121,7 +121,7 @@ class ScoringModel:
 
         Args:
             feed: of the images.
-            clean: the model's answers to them.
+            clean: the model's predictions for them.
             attack: kind and budget.
             target: the network that the attack queries.
             saved: what happens to images when they are saved after the attack.
@@ -159,9 +159,9 @@ class ScoringModel:
 class ScoredTest:
     """Results of a test."""
 
-    images: tuple[Image, ...]  # that were scored
+    images: tuple[Image, ...]  # the scored ones
     feed: ImageLoader  # of these
-    image_scores: Predictions | None  # to them; None where an attack cannot be done
+    predictions: Predictions | None  # for these images; None if the attack cannot be done
     record: Mapping[str, Json]  # of the attack
 
 
@@ -195,7 +195,7 @@ def attacked_test(
         which = settings.surrogate if surrogate else "the model"
         reason = f"{NOT_DIFFERENTIABLE}: {which} is {target.spec.name}"
         return ScoredTest(
-            images=chosen, feed=feed, image_scores=None, record={"attack": record, "reason": reason}
+            images=chosen, feed=feed, predictions=None, record={"attack": record, "reason": reason}
         )
     record["threshold"] = {
         "logit": network.threshold,
@@ -216,7 +216,7 @@ def attacked_test(
     return ScoredTest(
         images=chosen,
         feed=feed,
-        image_scores=result.answers,
+        predictions=result.predictions,
         record={"attack": record, **success_rates(record)},
     )
 
@@ -327,7 +327,7 @@ def numbers_of_attack(answers: Predictions) -> dict[str, Json]:
 
 
 def scores_of(images: Sequence[Image], answers: Predictions, data_root: Path) -> Predictions:
-    """Return the answers to images as a score table, with their paths below the data root.
+    """Return the predictions for images as a score table, with their paths below the data root.
 
     Raises:
         DataError: the data root's list of sources with videos cannot be read.
@@ -362,18 +362,18 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
     result: dict[str, Json] = {
         **(
             {}
-            if done.image_scores is None
-            else numbers_of_test(done.image_scores, network.calibration)
+            if done.predictions is None
+            else numbers_of_test(done.predictions, network.calibration)
         ),
         **done.record,
         "bad_images": len(bad),
         "seconds": now() - started,
     }
     scores = paths.scores(folder, model_name(job), name)
-    if settings.save_scores and done.image_scores is not None:
-        table = scores_of(done.images, done.image_scores, job.path(settings.data_root))
+    if settings.save_scores and done.predictions is not None:
+        table = scores_of(done.images, done.predictions, job.path(settings.data_root))
         write_csv(scores, table)
-    elif done.image_scores is None:  # those of an earlier test would be taken for this one's
+    elif done.predictions is None:  # those of an earlier test would be taken for this one's
         scores.unlink(missing_ok=True)
     result |= _triggered(
         job, settings, images, network, paths.triggered(folder, model_name(job), name)
@@ -397,7 +397,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
 def _score_test(
     job: Job, settings: TestSettings, images: tuple[Image, ...], network: ScoringModel, root: Path
 ) -> ScoredTest:
-    """Return the answers to the images of a test, attacked where the settings say so.
+    """Return the predictions for the images of a test, attacked if the settings say so.
 
     Args:
         job: of the test.
@@ -411,10 +411,10 @@ def _score_test(
     if attack is not None:
         return attacked_test(job, settings, attack, images, network, write)
     feed = eval_loader(images, settings)
-    answers = network.predict_images(feed)
+    predictions = network.predict_images(feed)
     if write is not None:
         write_images(feed, write, network.watch)
-    return ScoredTest(images=images, feed=feed, image_scores=answers, record={})
+    return ScoredTest(images=images, feed=feed, predictions=predictions, record={})
 
 
 def _triggered(

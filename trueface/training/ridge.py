@@ -482,7 +482,7 @@ def train(
         chosen=epoch,
         seconds=now() - began,
         samples_read=len(learned.rows),
-        val_scores=Predictions.from_margin(
+        val_predictions=Predictions.from_margin(
             fitted.val_outputs[clean], learned.validation.labels[clean]
         ),
         features=FeatureDistance.from_features(learned.rows.parts, learned.validation.parts),

@@ -110,7 +110,7 @@ class Validation:
     accuracy: float
     balanced_accuracy: float | None  # mean over classes; None: a detector saw one class only
     calibration: Calibration | None = None  # of a detector; None: of several classes
-    answers: Predictions | None = None  # of a detector, of the same pass
+    predictions: Predictions | None = None  # of a detector, of the same pass
     worst_cell: float | None = None  # accuracy of the worst group × class; None: not asked for
 
 
@@ -123,7 +123,7 @@ class TrainingResult:
     seconds: float
     samples_read: int  # images, those of validation not counted
     # of the chosen weights; None: they were chosen before an interruption, or are of classes
-    val_scores: Predictions | None = None
+    val_predictions: Predictions | None = None
     features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
     notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
 
@@ -260,7 +260,7 @@ def fit(
         chosen=course.chosen,
         seconds=course.seconds,
         samples_read=loop.images_read,
-        val_scores=course.answered,
+        val_predictions=course.predictions,
         notes=loop.objective.notes(),
     )
 
@@ -275,7 +275,7 @@ class _EpochRunner:
         self.history: list[Epoch] = []
         self.chosen: Epoch | None = None
         self.weights: Mapping[str, Tensor] = {}
-        self.answered: Predictions | None = None  # of these weights
+        self.predictions: Predictions | None = None  # of these weights
         if saving.resume_from_state is not None:
             self._restore(saving.resume_from_state)
 
@@ -304,14 +304,14 @@ class _EpochRunner:
             loop.group.wait()  # none ends before the first has written its files
             raise JobError(f"stopped in epoch {number + 1} of {config.num_epochs}")
         speed = (loop.images_read - before) / max(time.monotonic() - began, 1e-9)
-        epoch, answered = self._validated(validation, sums, images_per_s=speed, began=began)
+        epoch, predictions = self._validated(validation, sums, images_per_s=speed, began=began)
         self.history.append(epoch)
         # of equally good epochs the last
         better = config.select == "last" or epoch.selection_score == max(
             past.selection_score for past in self.history
         )
         if better:
-            self.chosen, self.answered = epoch, answered
+            self.chosen, self.predictions = epoch, predictions
             self.weights = copy.deepcopy(network_of(loop.result).state_dict())
         self._after_epoch(self.history, BEST if better else None, loop.result, loop.optimizer_state)
         loop.report(
@@ -359,7 +359,7 @@ class _EpochRunner:
             threshold=None if calibration is None else calibration.threshold,
             val_worst_cell_accuracy=result.worst_cell,
         )
-        return epoch, result.answers
+        return epoch, result.predictions
 
     def _pause(self, sums: RunningMetrics | None) -> None:
         """Save where the training is."""
@@ -438,13 +438,13 @@ def validate(
     rows, classes = every[:, :width].float(), every[:, -2].long()
     if rows.shape[1] > 1:
         return _of_logits(rows, classes)
-    answered = Predictions.from_margin(
+    predictions = Predictions.from_margin(
         rows.squeeze(1).double().numpy(), (classes.numpy() == 1).astype(np.int8)
     )
     result = replace(
-        validate_logits(answered.margin, answered.labels == 1),
-        calibration=fit_calibration(answered.labels, answered.margin),
-        answers=answered,
+        validate_logits(predictions.margin, predictions.labels == 1),
+        calibration=fit_calibration(predictions.labels, predictions.margin),
+        predictions=predictions,
     )
     if not by_cell:
         return result

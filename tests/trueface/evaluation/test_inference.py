@@ -84,7 +84,7 @@ def test_features_are_evaluated_by_the_head_alone() -> None:
         batches([0, 1, 2]),
         total=3,
         watch=RunContext(),
-        answer=lambda features: features.float().mean((1, 2, 3))[:, None] + 1,
+        forward=lambda features: features.float().mean((1, 2, 3))[:, None] + 1,
     )
     assert answers.margin.tolist() == [1, 2, 3]
 

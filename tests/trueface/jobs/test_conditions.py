@@ -212,11 +212,11 @@ def test_detector_without_gradients_has_a_reason_instead_of_a_rate(lab: Path) ->
     network = ScoringModel(model=model, watch=RunContext(), constant=False, store=None)
     test = partial(attacked_test, job(lab, "test", MODEL), settings)
     refused = test(Attack("fgsm", 1), images, network, None)
-    assert refused.image_scores is None
+    assert refused.predictions is None
     assert refused.record["reason"] == "not differentiable: the model is slim18"
     assert refused.record.keys() == {"reason", "attack"}
     control = test(Attack("random", 1), images, network, None)  # needs no gradient
-    assert control.image_scores is not None
+    assert control.predictions is not None
     assert "evasion" in control.record
 
 

@@ -171,7 +171,7 @@ class Bench:
             queries=self.settings.queries,
         )
         return CellScores(
-            predictions=replace(result.answers, ids=chosen.names(clean.positions)),
+            predictions=replace(result.predictions, ids=chosen.names(clean.positions)),
             before=clean.margin,
             psnr=result.psnr,
             threshold=network.threshold,

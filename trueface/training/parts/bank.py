@@ -74,11 +74,11 @@ class FeatureCachePart(Part):
         Nothing is computed for it: a training that ended right after an interruption has none.
         """
         del lists, model
-        if trained.val_scores is None or not self.training.settings.save_weights:
+        predictions = trained.val_predictions
+        if predictions is None or not self.training.settings.save_weights:
             return
         distance = distance_of(*self._feeds) if self._feeds else trained.features
-        scores = trained.val_scores
-        reference = Reference.from_predictions(scores.labels, scores.margin, distance)
+        reference = Reference.from_predictions(predictions.labels, predictions.margin, distance)
         add_reference(paths.checkpoint(self.training.folder), reference.tensors)
 
     def facts(self) -> Mapping[str, Json]:

@@ -13,7 +13,7 @@ from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.unlearning.evaluation.measures import PredictionsBySplit, accuracy
 
 EQUAL = 1e-9  # accuracies are shares of whole numbers: nearer is the same
-NEARLY = 0.9  # share of one answer below which such an accuracy is a coincidence
+NEARLY = 0.9  # share of one predicted class below which such an accuracy is a coincidence
 COVERAGE = 0.95  # fraction of random changes within the noise floor
 LEAST_SEEDS = 3  # of two retrained models a standard deviation says next to nothing: t(1) is 12.7
 
@@ -52,12 +52,12 @@ def class_name(label: int, names: Sequence[str]) -> str:
 
 def broken(parts: PredictionsBySplit) -> Alarm | None:
     """Warn of non-finite logits."""
-    for part, answers in parts.items():
-        count = int((~np.isfinite(answers.logits)).any(1).sum())
+    for part, predictions in parts.items():
+        count = int((~np.isfinite(predictions.logits)).any(1).sum())
         if count:
             return Alarm(
                 alarm_kind=AlarmKind.BROKEN,
-                text=f"{count} of {len(answers)} predictions on {part} are not finite",
+                text=f"{count} of {len(predictions)} predictions on {part} are not finite",
             )
     return None
 

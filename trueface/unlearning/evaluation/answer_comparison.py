@@ -25,7 +25,7 @@ def best_permutation_gain(
 ) -> tuple[tuple[float, float, float], NDArray[np.int64]]:
     """Return the accuracy that another naming of the classes gains, with its interval, and the naming.
 
-    The naming (K,), class → answer, is the best on `checked`, and its gain that on the test.
+    The naming (K,), class → predicted class, is the best on `checked`, and its gain that on the test.
 
     Source: H. W. Kuhn, "The Hungarian method for the assignment problem", 1955, by scipy.
     """
@@ -45,7 +45,7 @@ def loss_beside(
 ) -> tuple[float, float, float, str] | None:
     """Return the least loss of accuracy with its interval, and the model it is relative to.
 
-    None: no other model answered the same samples, or they are too few.
+    None: no other model has predictions for the same samples, or they are too few.
     """
     labels, losses = ours.right_classes, []
     for name, other in others:

@@ -232,7 +232,7 @@ def single_model_metrics(
     Calibration, loss and ranking are of the test; where a class is forgotten, of all other classes.
 
     Args:
-        parts: its answers.
+        parts: its predictions by split.
         goal: what was to be forgotten.
         forgotten: classes, for goal "class".
 
@@ -306,8 +306,8 @@ def compare_with_retrained(
     Euclidean distance of their probabilities (V. Chundawat et al., arXiv 2205.08096).
 
     Args:
-        ours: answers of the model.
-        reference: answers of the retrained one.
+        ours: predictions of the model.
+        reference: predictions of the retrained one.
         measures: of the model.
         reference_measures: of the retrained one, by the same names.
         test: name of the test measure: "test_retain" if a class is forgotten.
@@ -355,7 +355,7 @@ def tug_of_war(*gaps: float) -> float:
 
 
 def align_samples(first: Predictions, second: Predictions) -> Predictions:
-    """Return `second` in the order of `first`: the same samples, asked of another model.
+    """Return `second` in the order of `first`: the same samples, predicted by another model.
 
     Raises:
         UndefinedMetric: the samples or the classes of the models differ.
@@ -389,7 +389,7 @@ def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> In
     drawn for all three together. The interval is over sources as in `accuracy_with_ci`.
 
     Raises:
-        UndefinedMetric: they answered other samples, or there is less than half a point of damage.
+        UndefinedMetric: the samples differ, or there is less than half a point of damage.
     """
     parts = (ours, align_samples(ours, poisoned), align_samples(ours, clean))
     labels = ours.right_classes

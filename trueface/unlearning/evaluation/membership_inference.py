@@ -57,7 +57,7 @@ FOLDS = 5
 NAMES = ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr")
 NO_TEST = "there is no test set, and validation images were used to choose the epoch"
 SHADOWS = 1000  # of either side for the SVC, whose time grows with the square
-ASKED = 2000  # of the forgotten, for the SVC
+MOST_FORGOTTEN = 2000  # forgotten samples that the SVC classifies
 
 
 def membership(
@@ -71,7 +71,7 @@ def membership(
     are over other images (95 %, copies of an image together), of the attack as it was fitted.
 
     Args:
-        parts: its answers, all finite.
+        parts: its predictions by split, all finite.
         goal: what was to be forgotten.
         forgotten: classes, for goal "class".
         seed: seed of the random draws.
@@ -128,12 +128,12 @@ def by_confidence(
     count = min(len(retain), len(outside), SHADOWS)
     members = _confidence(_draw_rows(retain, count, random), "trained")
     others = _confidence(_draw_rows(outside, count, random), "right")
-    asked = _draw_rows(forget, ASKED, random)
+    drawn = _draw_rows(forget, MOST_FORGOTTEN, random)
     values, member = stacked(members, others)
     _need(forget)
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
-    answers = attack.predict(_confidence(asked, "trained")[:, None])
-    return _bracketed(answers == 0, picture_ids(asked))
+    called = attack.predict(_confidence(drawn, "trained")[:, None])
+    return _bracketed(called == 0, picture_ids(drawn))
 
 
 def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> IntervalEstimate:
@@ -157,8 +157,8 @@ def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Inte
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     attack = LogisticRegression(max_iter=1000)
     clipped = np.clip(values, -CLIP, CLIP)
-    answers = cross_val_predict(attack, clipped, member, cv=folds, groups=names)
-    return _bracketed(answers == member, names, member)
+    called = cross_val_predict(attack, clipped, member, cv=folds, groups=names)
+    return _bracketed(called == member, names, member)
 
 
 def at_few_false_alarms(

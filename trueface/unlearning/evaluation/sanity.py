@@ -77,10 +77,10 @@ def find_alarms(
     """Return all alarms of the predictions of a model.
 
     Args:
-        parts: answers of the model.
+        parts: predictions of the model.
         goal: what was to be forgotten.
         before: predictions of the model before unlearning. None if `parts` are these.
-        retrained: answers of the retrained model, where there is one.
+        retrained: predictions of the retrained model. None if there is none.
         forgotten: classes, for goal "class".
         names: of the classes; numbers stand for those without.
     """
@@ -148,7 +148,7 @@ def few_answers(test: Predictions, name: Callable[[int], str]) -> Alarm | None:
 
 
 def effective(labels: NDArray[np.int64]) -> float:
-    """Return how many classes labels (N,) hold in effect: the exponential of their entropy."""
+    """Return the effective number of classes of labels (N,): the exponential of their entropy."""
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
     return float(np.exp(-(shares * np.log(shares)).sum()))
 
@@ -228,8 +228,8 @@ def lost(
     """Warn of accuracy lost on retained data, compared with the worse of several models.
 
     Args:
-        ours: answers of the model.
-        others: name and answers to the same samples, such as those of the model before.
+        ours: predictions of the model.
+        others: names of other models, and their predictions for the same samples.
         what: the samples in words.
         margin: accuracy in 0 … 1 that the lower end of the interval must exceed.
     """

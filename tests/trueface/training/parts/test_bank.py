@@ -206,7 +206,7 @@ class TestBank:
         bank = FeatureSet(FrozenBackbone(model), feed, watch=RunContext())
         plain = evaluate(model, feed(0), total=COUNT, watch=RunContext())
         held = evaluate(
-            model, bank.loader()(0), total=COUNT, watch=RunContext(), answer=model.forward_head
+            model, bank.loader()(0), total=COUNT, watch=RunContext(), forward=model.forward_head
         )
         assert held.positions.tolist() == plain.positions.tolist()
         np.testing.assert_allclose(held.margin, plain.margin, rtol=1e-4, atol=1e-5)
