@@ -189,6 +189,7 @@ def calibration_error(correct: NDArray[np.bool_], confidence: Logits, least: flo
 @pytest.mark.parametrize("digits", [0, 1, 8])
 def test_weighted_rows_have_the_values_of_repeated_rows(digits: int) -> None:
     labels, logits = random_table(90, digits, digits)
+    logits[::2] *= 4  # bins with too much and with too little confidence
     random = np.random.default_rng(digits)
     weights = random.integers(0, 4, (6, len(labels))).astype(np.uint8)  # rows of weight 0 are out
     table = ScoreTable(labels=labels, logits=logits)
@@ -223,6 +224,7 @@ def test_calibration_error_of_several_classes_equals_a_loop_over_bins(classes: i
     random = np.random.default_rng(classes)
     labels = random.integers(0, classes, 300)
     logits = random.normal(size=(300, classes)) + 2 * np.eye(classes)[labels]
+    logits[::2] *= 4  # bins with too much and with too little confidence
     likely = softmax(logits, axis=1)
     correct = likely.argmax(1) == labels
     expected = calibration_error(correct, likely.max(1), 0.5 if classes == 2 else 0.0)
