@@ -1,8 +1,8 @@
 """Statistics over repetitions: rows that differ only in a column, such as the seed, become one row.
 
-The mean is x̄ = Σx/n, the standard deviation that of a sample, s = √(Σ(x - x̄)²/(n - 1)), and the interval
-that of Student's t for the mean, x̄ ± t(0.975; n - 1) · s/√n. It is valid for
-independent values of a normal distribution. SciPy also has t, but the queue does not require SciPy.
+The mean is x̄ = Σx/n. The standard deviation is that of a sample, s = √(Σ(x - x̄)²/(n - 1)). The interval is
+Student's t interval of the mean, x̄ ± t(0.975; n - 1) · s/√n. It is valid for independent values of a normal
+distribution. SciPy also has t, but the queue does not require SciPy.
 """
 
 import statistics

@@ -47,8 +47,8 @@ def results_of(
 ) -> RunResults:
     """Return the results of a run's tests and folders, as reported by each plugin package.
 
-    A row of a test also has the parts of its model, the settings that differ between the trainings and
-    unlearnings of the run, and the condition of the test.
+    A row of a test also has the parts of its model and the condition of the test. It also has the settings that
+    differ between the trainings and unlearnings of the run.
 
     Args:
         jobs: of the run.

@@ -1,8 +1,8 @@
 """Writes runs into a database of results in place: existing rows are not written again.
 
-A run has rows for its jobs, their attempts (with error and end of the log of failed ones), settings and numbers, and
-for the scores and epochs of its plugin packages. The database of all runs is in the queue folder. It is updated
-before each query.
+A run has rows for its jobs, attempts, settings and numbers, and for the scores and epochs of its plugin packages. The
+row of a failed attempt contains the error and the end of the log. The database of all runs is in the queue folder. It
+is updated before each query.
 """
 
 import shlex

@@ -168,7 +168,7 @@ _OF_PROGRAMS: Mapping[str, Word] = {
         "Use this entry once per combination of these values. {NAME} in its texts is replaced by the value"
     ),
     "random": Word(
-        "Values drawn at random, alone or together with matrix: NAME: uniform(LOW, HIGH), "
+        "Values drawn at random, alone or together with matrix. Write NAME: uniform(LOW, HIGH), "
         "loguniform(LOW, HIGH), randint(FIRST, LAST) or choice(VALUE, …)",
         {"type": ["object", "null"], "additionalProperties": {"type": ["string", "null"]}},
     ),

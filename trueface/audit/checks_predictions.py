@@ -12,15 +12,15 @@ from trueface.evaluation.curves import Labels
 from trueface.evaluation.intervals import Floats, IntervalEstimate
 from trueface.evaluation.measurement import evaluate_scores
 
-CONSTANT = 0.99  # from this share of equal answers on, a predictor is called constant
-# The accuracy of the labels limits a fitted logit. Exceeding this limit alone separates little. It
-# applies to 17 % of the logits of a clean model, to 21 % if no label was flipped, and to as many of models that
-# memorized flipped labels. But the latter are wrong more often than such confident predictions may be.
+CONSTANT = 0.99  # a predictor is called constant from this fraction of equal answers on
+# The accuracy of the labels limits a fitted logit. Exceeding this limit does not suffice for a finding, because 17 %
+# of the logits of a clean model exceed it, and 21 % if no label was flipped. The same applies to models that
+# memorized flipped labels. Only these are wrong more often than such confident predictions may be.
 BEYOND = 1.0  # nats above the ceiling
 SHARE_BEYOND = 0.15
-LEAST_SURE = 20  # answers; of fewer the accuracy is too uncertain
-ONE_SIDED = 1.64  # standard errors of a test at 5 %
-SAME = 1e-6  # accuracies in percent that differ by less are one
+LEAST_SURE = 20  # answers; with fewer the accuracy is too uncertain
+ONE_SIDED = 1.64  # standard errors of a one-sided test at 5 %
+SAME = 1e-6  # percent; accuracies that differ by less are equal
 
 NO_SCORES = "the score files of its tests are missing"
 NO_BOTH = "no tests with the same modifiers have both classes"
@@ -28,7 +28,7 @@ NO_BOTH = "no tests with the same modifiers have both classes"
 
 @check("constant-predictor", "the same class for every image")
 def constant(model: Model) -> Iterator[Outcome]:
-    """Find a model that gives nearly every image the same prediction."""
+    """Find a model that predicts the same class for nearly every image."""
     looked = False
     for scores in _of_both(model):
         looked = True
@@ -62,21 +62,22 @@ def constant(model: Model) -> Iterator[Outcome]:
 
 @check("auc-below-chance", "an AUC below chance")
 def below_chance(model: Model) -> Iterator[Outcome]:
-    """Find a model that ranks real images above fakes more often than chance does."""
+    """Find a model that ranks real images above fakes more often than a random ranking."""
     looked = False
     for scores in _of_both(model):
         if not np.isfinite(scores.predictions.margin).all():
             continue
         looked = True
         if rough_auc(scores.predictions.labels, scores.predictions.margin) >= 0.5:
-            continue  # an interval takes a second; no interval around it is below one half
+            # computing an interval takes 1 s, and an interval around this AUC reaches above one half
+            continue
         auc = evaluate_scores(
             scores.predictions.labels, scores.predictions.margin, keys=scores.predictions.keys
         ).metrics.get("auc")
         if auc is not None and auc.high < 0.5:
             yield _worse(scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
             continue
-        pictures = [key.replace("/", "_") for key in scores.predictions.keys]  # all of one source
+        pictures = [key.replace("/", "_") for key in scores.predictions.keys]  # all have one source
         auc = evaluate_scores(
             scores.predictions.labels, scores.predictions.margin, keys=pictures
         ).metrics.get("auc")
@@ -111,12 +112,12 @@ def _worse(
 
 @check("logits-above-noise-ceiling", "logits larger than flipped labels allow")
 def noise_ceiling(model: Model) -> Iterator[Outcome]:
-    """Find predictions more confident than a model fitted to so many flipped labels can be.
+    """Find predictions that are more confident than the number of flipped labels allows.
 
-    Where the provenance counts the flipped labels it is believed, and other checks hold the count
-    against the record. Elsewhere: of labels of which the share p is wrong on either side, the best
-    fit of a logit is between -ln((1 - p) / p) and its opposite. A network that memorized them
-    exceeds it, and is wrong there. One that never saw them is calibrated.
+    If the provenance contains the number of flipped labels, it is used. Other checks compare it with the
+    record. If a fraction p of the labels of each class is wrong, the logit of a calibrated model is between
+    -ln((1 - p) / p) and ln((1 - p) / p). A network that memorized the labels exceeds this limit and is often
+    wrong there. A network that never saw them may exceed it, but is calibrated.
     """
     rate = model.poison.rate
     if rate is None or model.poison.unlearned or model.poison.kind not in {"", "flip"}:
@@ -165,7 +166,7 @@ def noise_ceiling(model: Model) -> Iterator[Outcome]:
 
 @check("undefined-metric", "scores that are not finite, or of one class")
 def undefined(model: Model) -> Iterator[Outcome]:
-    """Find scores that cannot be read or are not numbers, and tests without the other class."""
+    """Find scores that cannot be read or are not finite, and tests without the other class."""
     for test in model.tests:
         if test.scores is None:
             yield Gap(f"{test.data}: {test.trouble}")
@@ -196,7 +197,7 @@ def undefined(model: Model) -> Iterator[Outcome]:
 
 
 def rough_auc(labels: Labels, logits: Floats) -> float:
-    """Return the area under the ROC curve, ties counted half; both classes must be there."""
+    """Return the area under the ROC curve with ties counted half. Both classes must be present."""
     fake = labels == 1
     _, places, counts = np.unique(logits, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
@@ -205,7 +206,7 @@ def rough_auc(labels: Labels, logits: Floats) -> float:
 
 
 def _listed_share(model: Model) -> float | None:
-    """Return the percentage of fakes in the test list of an old unlearning. None if unknown."""
+    """Return the percentage of fakes in the test list of an old unlearning, or None if unknown."""
     listed = model.lists.test
     if not model.unlearning.get("test") or not listed:
         return None
@@ -214,7 +215,7 @@ def _listed_share(model: Model) -> float | None:
 
 
 def _constant_unlearning(model: Model, fakes: float) -> Iterator[Finding]:
-    """Find a constant predictor by the epoch values of an old unlearning."""
+    """Find a constant predictor from the values per epoch of an old unlearning."""
     tests = model.unlearning["test"]
     last = tests[-1][1]
     for side, share in (("fake", fakes), ("real", 100 - fakes)):

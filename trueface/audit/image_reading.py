@@ -1,7 +1,7 @@
-"""Facts of the image files of a run, and of the tables of attributes that its settings name.
+"""Facts on the image files of a run, and on the tables of attributes in its settings.
 
-Bounded: a few hundred headers a class, and as many bytes as there is time for. Files of different
-sizes cannot be equal, so that of large sets few are read.
+The work is limited: a few hundred headers per class, and file contents until a time limit. Files of
+different sizes cannot be equal, so only files of equal size are read.
 """
 
 import os
@@ -26,7 +26,7 @@ from trueface.predictions.predictions import Predictions, merge
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json, file_sha256
 
-SEED = 42  # of the order in which test files are compared
+SEED = 42  # seed of the order in which test files are compared
 
 Copies = tuple[tuple[str, str], ...]  # (training file, test file)
 Place = tuple[tuple[Path, ...], Path]  # tables of attributes, and the data root of their paths
@@ -34,7 +34,7 @@ Place = tuple[tuple[Path, ...], Path]  # tables of attributes, and the data root
 
 @dataclass(slots=True, kw_only=True)
 class Surveyor:
-    """Reads image files until its time limit; each dataset is read once."""
+    """Reads image files until its time limit. Each dataset is read once."""
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
@@ -50,7 +50,7 @@ class Surveyor:
 
         Args:
             name: name of the training set. Its facts are computed once and reused.
-            trained: training file → label.
+            trained: label of each training file.
             tested: test files.
         """
         if name not in self._looked:
@@ -81,7 +81,7 @@ class Surveyor:
     def _contradicting(
         self, name: str, trained: Mapping[str, int]
     ) -> tuple[tuple[Contradiction, ...], bool]:
-        """Return equal training files of both classes, and whether all files were compared."""
+        """Return training files with equal content in both classes, and whether all files were compared."""
         until = self.clock() + self.seconds - self._spent
         if name not in self._sizes:
             return (), False
@@ -96,7 +96,7 @@ class Surveyor:
     def _copies(
         self, name: str, trained: Mapping[str, int], tested: Sequence[str]
     ) -> tuple[Copies, int]:
-        """Return pairs of equal files, and how many test files were not compared."""
+        """Return pairs of equal files, and the number of test files that were not compared."""
         until = self.clock() + self.seconds - self._spent
         if name not in self._sizes:
             sizes: dict[int, list[str]] = defaultdict(list)
@@ -108,7 +108,7 @@ class Surveyor:
             self._sizes[name] = sizes
         by_size = self._sizes[name]
         pairs: list[tuple[str, str]] = []
-        # in an order of chance, so that those for which there is time are a fair sample
+        # in random order, so that the files compared within the time limit are a random sample
         order = random.Random(SEED).sample(list(tested), len(tested))
         for place, file in enumerate(order):
             if self.clock() > until:
@@ -137,9 +137,9 @@ def _size(file: str) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class GroupReader:
-    """Reads the groups of models; each table of attributes once."""
+    """Reads the groups of models. Each table of attributes is read once."""
 
-    data_root: Path | None = None  # in the place of those that the runs name
+    data_root: Path | None = None  # replaces the data roots in the settings of the runs
     _read: dict[Place, Attributes] = field(default_factory=dict, init=False)
 
     def groups(
@@ -149,19 +149,19 @@ class GroupReader:
         images: Sequence[Image],
         tests: Sequence[AuditedTest],
     ) -> GroupFacts | None:
-        """Return the groups of a model's images; None where nothing names attributes.
+        """Return the groups of a model's images, or None if no settings name attributes.
 
         Args:
-            project: the folder that paths in settings are relative to.
-            provenance: of the training.
-            images: of the training, below its data root.
-            tests: of images as they are.
+            project: folder that paths in settings are relative to.
+            provenance: provenance of the training.
+            images: images of the training, with paths relative to its data root.
+            tests: tests of unchanged images.
         """
         settings, data_root = mapping(provenance, "settings"), provenance.get("data_root")
         trained = self._place(project, settings, data_root)
         tested = [(test, self._of_test(project, test, trained)) for test in tests]
         if trained is None:
-            # a training without objectives for groups need not name what its tests do
+            # the settings of a test may name attributes that the training does not use
             root = self._root(project, data_root)
             trained = next((of for _, of in tested if of is not None and of[1] == root), None)
         places = [of for of in (trained, *(of for _, of in tested)) if of is not None]
@@ -198,7 +198,7 @@ class GroupReader:
     def _tests(
         self, tested: Sequence[tuple[AuditedTest, Place | None]], columns: Sequence[str]
     ) -> tuple[list[GroupTest], list[str]]:
-        """Return the tests of each place and modifiers as one, as a gap needs no class alone."""
+        """Return one joint test per tables and modifiers, because a gap needs both classes."""
         together: dict[tuple[Place, frozenset[str]], list[tuple[str, Predictions]]] = {}
         for test, place in tested:
             if place is not None and test.scores is not None and test.scores.names_images:
@@ -225,7 +225,7 @@ class GroupReader:
     def _columns(
         self, place: Place, paths: Sequence[str], columns: Sequence[str]
     ) -> tuple[dict[str, tuple[str | None, ...]], str]:
-        """Return the groups of some images by column, or why they cannot be read."""
+        """Return the groups of some images by column, and the reason if they cannot be read."""
         try:
             if place not in self._read:
                 self._read[place] = Attributes(*place)
@@ -255,7 +255,7 @@ class GroupReader:
 
 
 def fpr_gap(scores: Predictions, groups: Sequence[str | None]) -> tuple[float | None, float | None]:
-    """Return the FPR gap over the images that have a group, and its floor. None if undefined."""
+    """Return the FPR gap over the images that have a group, and its floor, each None if undefined."""
     rows = [row for row, group in enumerate(groups) if group is not None]
     known = [groups[row] for row in rows]
     logits = scores.margin[rows]

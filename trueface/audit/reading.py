@@ -1,4 +1,4 @@
-"""Reads a run folder, ours or the original system's, into the facts that an audit judges: each file once."""
+"""Reads a run folder of this or of the original system into the facts of an audit. Each file is read once."""
 
 import contextlib
 import csv
@@ -50,25 +50,25 @@ from trueface.training.history import Epoch
 
 
 class _Origin(NamedTuple):
-    """The origin of a model by its folder. None if unknown."""
+    """The origin of a model, derived from its folder. Fields are None if unknown."""
 
     folder: Path
     name: str
     provenance: Mapping[str, Json]
     old: OldModel | None
     vocabulary: DataIdResolver
-    root: Path | None  # of the images, as is the next given by a person, or else recorded
+    root: Path | None  # folder of the images; like the next field, given by the user or recorded
     split: Path | None
     images: str | None  # data ID of the training
 
     @property
     def project_root(self) -> Path:
-        """The folder that holds runs/, where relative paths begin."""
+        """The folder that contains runs/, which relative paths in settings refer to."""
         return self.folder.parent.parent.parent
 
 
 class _Trained(NamedTuple):
-    """The training images of a model, or why they are not known."""
+    """The training images of a model, or the reason why they are not known."""
 
     images: tuple[Image, ...] = ()
     labels: Mapping[str, int] = {}  # by file
@@ -77,14 +77,14 @@ class _Trained(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Reader:
-    """Reads runs; paths given by the user take precedence over those in the runs."""
+    """Reads runs. Paths given by the user take precedence over those in the runs."""
 
     data_root: Path | None = None
     split_path: Path | None = None
     seconds: float = 30.0  # for comparing files
     surveyor: Surveyor = field(init=False)
     _groups: GroupReader = field(init=False)
-    # a Path of each of many thousand images takes longer than all else here; models share them
+    # cached, because models share images and checking many thousand paths takes most of the time
     _is_file: Callable[[str], bool] = field(
         default_factory=lambda: cache(os.path.isfile), init=False
     )
@@ -100,10 +100,10 @@ class Reader:
         """Return the facts of a run.
 
         Args:
-            name: of a folder below runs/, or a path of a run's or a model's folder.
+            name: name of a folder in runs/, or path of the folder of a run or a model.
 
         Raises:
-            UsageError: there is no such folder, or no model in it.
+            UsageError: the folder does not exist, or contains no model.
         """
         folder = resolve_run_folder(name)
         folders = model_folders(folder)
@@ -192,7 +192,7 @@ class Reader:
         return self._lists[path]
 
     def _split_of_test(self, origin: _Origin, settings: Mapping[str, Json]) -> Path | None:
-        """Return the split of a test: its own where it names another than the training."""
+        """Return the split of a test: its own if that differs from the training's, otherwise the training's."""
         own, trained = settings.get("split_path"), _recorded(origin.provenance, "split_path")
         if not isinstance(own, str) or trained is None:
             return origin.split
@@ -259,7 +259,7 @@ class Reader:
     def _base(
         self, origin: _Origin, poison: Poisoning, tests: tuple[AuditedTest, ...]
     ) -> BaseModel | None:
-        """Return the scores of the model before. None if that model is unknown."""
+        """Return the facts on the base model of an unlearned model, or None if the base is unknown."""
         before = _base_folder(origin, poison.rate)
         if before is None:
             return None
@@ -279,7 +279,8 @@ class Reader:
             now = ours.get(data)
             if now is not None and len(now):
                 compared += 1
-                if np.array_equal(np.sort(then.margin), np.sort(now.margin)):  # old ones shuffled
+                # old score files are shuffled
+                if np.array_equal(np.sort(then.margin), np.sort(now.margin)):
                     equal.append(data)
         return BaseModel(
             name=whose,
@@ -301,10 +302,10 @@ def _base_folder(origin: _Origin, rate: float | None) -> Path | None:
 
 
 def _document(path: Path) -> tuple[Mapping[str, Json], str]:
-    """Return a JSON object, or an empty one and the fault of the file, with its line.
+    """Return the JSON object in a file, or an empty one and the error with its line.
 
     Raises:
-        OSError: it is there and cannot be read.
+        OSError: the file exists and cannot be read.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -318,7 +319,7 @@ def _document(path: Path) -> tuple[Mapping[str, Json], str]:
 
 
 def _poisoning(origin: _Origin) -> tuple[Poisoning, str]:
-    """Return the facts on a model's flipped labels, and the fault of its record's file."""
+    """Return the facts on a model's flipped labels, and the error in the file of its record."""
     rate, kind, unlearned, said_by = None, "", False, "the model's ID"
     with contextlib.suppress(UsageError):
         last = parse_model(origin.name).last
@@ -332,14 +333,14 @@ def _poisoning(origin: _Origin) -> tuple[Poisoning, str]:
         unlearned = unlearned or origin.old.unlearned
         if record is None:
             record, trouble = old_record(origin.folder, rate)
-    elif rate is None and record is not None:  # the rate was an option and is not in the ID
+    elif rate is None and record is not None:  # the rate was an option, so it is not in the ID
         rate, kind, said_by = recorded, record.kind, "the poison record"
     trouble = trouble or f"no poison record in {origin.folder}"
     return Poisoning(rate, kind, said_by, unlearned, record, trouble), damage
 
 
 def _record(path: Path) -> tuple[FlipRecord | None, float | None, str, str]:
-    """Return a poison record and its rate, why there is none, and the fault of the file."""
+    """Return a poison record and its rate, the reason if there is none, and the error in the file."""
     if not path.exists():
         return None, None, "", ""
     try:
@@ -364,7 +365,7 @@ def _record(path: Path) -> tuple[FlipRecord | None, float | None, str, str]:
 
 
 def _history(path: Path) -> tuple[tuple[Epoch, ...], str]:
-    """Return the epochs of a history up to the first damaged line, and the fault there."""
+    """Return the epochs of a history up to the first damaged line, and the error in that line."""
     epochs: list[Epoch] = []
     if not path.exists():
         return (), ""
@@ -378,7 +379,7 @@ def _history(path: Path) -> tuple[tuple[Epoch, ...], str]:
 
 
 def read_lists(path: Path) -> SplitKeys:
-    """Return the lists of a split, as many of them as can be read."""
+    """Return the lists of a split that can be read."""
     lists: dict[str, frozenset[str] | None] = dict.fromkeys(NAMES)
     troubles = []
     for name in NAMES:
@@ -396,7 +397,7 @@ def _scoreless(
     there = {paths.metrics(folder, test.data).name for test in tests}
     for path, record in sorted(metrics.items()):
         settings = mapping(record, "settings")
-        # a triggered test keeps its scores elsewhere; an attack that makes no sense has none
+        # scores of triggered tests are in another folder; an attack that does not apply has no scores
         if (
             path.name not in there
             and settings.get("save_scores") is True
@@ -407,7 +408,7 @@ def _scoreless(
 
 
 def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
-    """Return how many indices of a record are not the place of their key, or occur twice."""
+    """Return the number of indices in a record that are not the position of their key, or that occur twice."""
     if record is None or record.images_sha256 is None:
         return 0
     inside = {index for index in record.indices if 0 <= index < record.total}
@@ -421,7 +422,7 @@ def _misplaced(record: FlipRecord | None, images: tuple[Image, ...]) -> int:
 
 
 def _collect_folder_labels(tests: tuple[AuditedTest, ...]) -> Mapping[str, int]:
-    """Return the class of each method folder, by the scores."""
+    """Return the class of each method folder, derived from the scores."""
     return {
         key.partition("/")[0]: int(label)
         for test in tests
@@ -441,12 +442,12 @@ def _modifiers(data: str, vocabulary: DataIdResolver) -> frozenset[str]:
 def _elementary(vocabulary: DataIdResolver, modifier: str) -> tuple[str, ...]:
     try:
         return vocabulary.modifier_keys(modifier)
-    except UsageError:  # a word of the user's: taken as written
+    except UsageError:  # a word that the user defined is used as written
         return (modifier,)
 
 
 def _expected(data: str, lists: SplitKeys, vocabulary: DataIdResolver) -> int | None:
-    """Return how many images of `data` the test list names. None for re-shared images, since some are missing."""
+    """Return the number of images of `data` in the test list, or None for re-shared images: some are missing."""
     if lists.test is None or not _modifiers(data, vocabulary) <= UNSHARED:
         return None
     try:

@@ -1,6 +1,6 @@
-"""The facts of a run that an audit judges, and their folders: of models, current or of the original system.
+"""The facts of a run that an audit checks, and the folders that contain them.
 
-The original's runs, whose models have no record of their own:
+In runs of the original system, the models have no records:
 
 runs/<rate>_poison[_unlearn_test]/<id>/scores/<id>_vs_<data>.pkl
 runs/poison_info/poison_<rate>.pkl        one for all runs of that rate
@@ -22,119 +22,119 @@ from trueface.predictions.predictions import Predictions
 from trueface.runtime.files import Json
 from trueface.training.history import Epoch
 
-CHANCE_FLIP_RATE = 0.4  # wrong labels from which on no loss needs to fall, and no test to go well
+CHANCE_FLIP_RATE = 0.4  # fraction of wrong labels from which on chance performance is expected
 EMPTY_JSON: Mapping[str, Json] = {}
 UNTESTED = "the model was not tested. Test it on both classes."
 
-Evidence = dict[str, int | float | str]  # of a finding, by what it is
+Evidence = dict[str, int | float | str]  # values that support a finding, by name
 
 
 class GroupTest(NamedTuple):
-    """One test by one column of groups, real images and fakes together."""
+    """One test by one column of groups, with real images and fakes together."""
 
     data: str
     by: str
     subgroup_counts: AttributeCounts
-    gap: float | None  # of the FPR at threshold .5, in percent; None: not defined
-    floor: float | None  # 95 % point of the gap when groups are shuffled within classes
+    gap: float | None  # gap of the FPR at threshold 0.5, in percent; None if undefined
+    floor: float | None  # 95th percentile of the gap when groups are shuffled within classes
 
 
 class GroupFacts(NamedTuple):
-    """The groups of a model's training and test images, where its settings name attributes."""
+    """The groups of a model's training and test images, if its settings name attributes."""
 
     files: tuple[str, ...]
     train: Mapping[str, AttributeCounts]  # by column
     tests: tuple[GroupTest, ...]
-    train_trouble: str = ""  # why `train` is empty
-    test_trouble: str = ""  # why `tests` lacks some
+    train_trouble: str = ""  # reason if `train` is empty
+    test_trouble: str = ""  # reason if `tests` is incomplete
 
 
 class SplitKeys(NamedTuple):
-    """The keys of a split's lists; None for a list that is not there."""
+    """The keys in the lists of a split. A missing list is None."""
 
     path: str = ""
     train: frozenset[str] | None = None
     val: frozenset[str] | None = None
     test: frozenset[str] | None = None
-    trouble: str = ""  # why lists are missing
+    trouble: str = ""  # reason if lists are missing
 
     @property
     def missing_list_reason(self) -> str:
-        """Why a list is missing, whatever the reason."""
+        """The reason why a list is missing, or a general one if unknown."""
         return self.trouble or "the split is unknown. Give --split-path."
 
 
 class FlipRecord(NamedTuple):
-    """Which images' labels were flipped, in today's form or in that of the original system."""
+    """The images whose labels were flipped, from a record of this or of the original system."""
 
     path: str
     keys: tuple[str, ...]  # without modifier
-    total: int  # images of the set from which they were drawn
+    total: int  # number of images in the set that they were drawn from
     kind: str  # "flip", "f2r", …
     indices: tuple[int, ...]
-    images_sha256: str | None = None  # fingerprint of that set; the original stored none
-    classes: tuple[int, ...] | None = None  # the true label of each key, where it is known
-    sha256: str | None = None  # of the file itself; that of the original is not needed
+    images_sha256: str | None = None  # fingerprint of that set; None for the original system
+    classes: tuple[int, ...] | None = None  # the true label of each key; None if unknown
+    sha256: str | None = None  # digest of the file; None for the original system
 
 
 class Poisoning(NamedTuple):
-    """The flipped labels of a model, by its name and its records."""
+    """The flipped labels of a model, from its name and its records."""
 
-    rate: float | None  # fraction of flipped labels in its last training; None: not poisoned
-    kind: str  # "" where there is none
+    rate: float | None  # fraction of flipped labels in its last training; None if not poisoned
+    kind: str  # "" if not poisoned
     said_by: str  # the source: "the model's ID", "the run's name"
     unlearned: bool
     record: FlipRecord | None
-    trouble: str  # why there is no record, though one is wanted
+    trouble: str  # reason if a record is expected and missing
 
     @property
     def unreadable(self) -> bool:
-        """Whether there is a record that cannot be read."""
+        """Whether the record exists and cannot be read."""
         return self.trouble.startswith("cannot")
 
 
 class AuditedTest(NamedTuple):
     """One test of a model."""
 
-    data: str  # of a test under a condition: with that, as in `gan2:pre@corrupt=jpeg50`
+    data: str  # data ID, with the condition of the test, such as `gan2:pre@corrupt=jpeg50`
     modifiers: frozenset[str]
     scores: Predictions | None
-    trouble: str  # why there are no scores
-    metrics: Mapping[str, Json]  # as the test wrote them; empty where it wrote none
-    expected: int | None  # unshared images of this data in the split's test list, where known
-    written: float | None  # when the scores were, seconds since the epoch
-    lists: SplitKeys  # of the test's own split, else of the training's
+    trouble: str  # reason if there are no scores
+    metrics: Mapping[str, Json]  # metrics that the test wrote, or empty
+    expected: int | None  # original images of this data in the split's test list; None if unknown
+    written: float | None  # time when the scores were written, in seconds since the epoch
+    lists: SplitKeys  # lists of the test's split, or of the training's if the test names none
 
     @property
     def settings(self) -> Mapping[str, Json]:
-        """Its settings; empty if unknown."""
+        """The settings of the test, or an empty mapping if unknown."""
         return mapping(self.metrics, "settings")
 
 
 class FileSurvey(NamedTuple):
-    """The facts of the image files themselves."""
+    """The facts on the image files."""
 
-    # of a sample of the training images, equally many of each class
+    # headers of a sample of the training images, with the same number for each class
     file_headers: tuple[Header, ...]
-    unreadable: int  # among that sample
+    unreadable: int  # number of unreadable files in that sample
     copies: tuple[tuple[str, str], ...]  # (training file, test file) with the same bytes
-    trained: int  # training files that were compared, by size first
+    trained: int  # number of training files that were compared, by size first
     tested: int
     uncompared: (
-        int  # test files of a size that training files have, too, for which no time was left
+        int  # number of test files with the size of a training file that were not compared in time
     )
-    contradictions: tuple[Contradiction, ...] = ()  # among the training files
-    all_compared: bool = True  # with each other; else there was no time
+    contradictions: tuple[Contradiction, ...] = ()  # equal training files with different labels
+    all_compared: bool = True  # whether all training files were compared with each other in time
 
 
 class BaseModel(NamedTuple):
-    """The model that an unlearned one was made from."""
+    """The base model of an unlearned model."""
 
     name: str
-    trouble: str  # why there is less
-    sizes: Floats | None = None  # of its logits over all tests; None: it was not tested
-    equal: tuple[str, ...] = ()  # tests in which both have the same scores, to the last bit
-    compared: int = 0  # tests that both have
+    trouble: str  # reason if facts are missing
+    sizes: Floats | None = None  # absolute logits over all tests; None if it was not tested
+    equal: tuple[str, ...] = ()  # tests in which both models have bit-identical scores
+    compared: int = 0  # number of tests that both models have
 
 
 class Model(NamedTuple):
@@ -143,36 +143,36 @@ class Model(NamedTuple):
     name: str
     folder: Path
     poison: Poisoning
-    provenance: Mapping[str, Json]  # empty where nothing sound is there, as is the summary
+    provenance: Mapping[str, Json]  # like the summary, empty if missing or damaged
     summary: Mapping[str, Json]
     epochs: tuple[Epoch, ...]
     lists: SplitKeys
-    tests: tuple[AuditedTest, ...]  # of images as they are
-    conditioned: tuple[AuditedTest, ...]  # under conditions, such as corrupted images
+    tests: tuple[AuditedTest, ...]  # tests of unchanged images
+    conditioned: tuple[AuditedTest, ...]  # tests under conditions, such as corrupted images
     survey: FileSurvey | None
-    survey_trouble: str  # why there is none
-    modifiers: frozenset[str] | None  # of its training images
-    weights_written: float | None  # seconds since the epoch, as is the next
+    survey_trouble: str  # reason if there is no survey
+    modifiers: frozenset[str] | None  # modifiers of its training images
+    weights_written: float | None  # seconds since the epoch, as for the next field
     provenance_written: float | None
-    methods: Mapping[str, int]  # method folder → label, where known
-    # of an old unlearning: (loss, accuracy in percent) after each epoch, and its loss's offset
+    methods: Mapping[str, int]  # label by method folder, if known
+    # for an old unlearning: (loss, accuracy in percent) after each epoch
     unlearning: Mapping[str, list[tuple[float, float]]]
-    offset: float | None
-    bad_lists: Mapping[str, int]  # "train", "val" → images left out
-    misplaced: int  # recorded indices that are not the place of their key
-    damaged: tuple[tuple[str, str], ...]  # file, and what is wrong with it
+    offset: float | None  # offset of that loss
+    bad_lists: Mapping[str, int]  # number of images left out, by list: "train", "val"
+    misplaced: int  # number of recorded indices that are not the position of their key
+    damaged: tuple[tuple[str, str], ...]  # (file, error)
     scoreless: tuple[str, ...]  # tests with metrics whose scores are missing
-    base: BaseModel | None  # of an unlearned model, where it is known
-    groups: GroupFacts | None  # of people in its images; None: its settings name no attributes
+    base: BaseModel | None  # base of an unlearned model; None if unknown
+    groups: GroupFacts | None  # groups of people in its images; None if no settings name attributes
 
     @property
     def settings(self) -> Mapping[str, Json]:
-        """The settings of its training; empty if unknown."""
+        """The settings of the training, or an empty mapping if unknown."""
         return mapping(self.provenance, "settings")
 
     @property
     def is_chance_expected(self) -> bool:
-        """Whether so many labels are flipped that chance performance is expected."""
+        """Whether the flip rate is so high that chance performance is expected."""
         return (self.poison.rate or 0) >= CHANCE_FLIP_RATE and not self.poison.unlearned
 
 
@@ -192,7 +192,7 @@ class PooledScores(NamedTuple):
 
 
 def number(record: Mapping[str, Json], key: str) -> float | None:
-    """Return a number of a record; None where there is none."""
+    """Return the number with a key of a record, or None if there is none."""
     value = record.get(key)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -200,13 +200,13 @@ def number(record: Mapping[str, Json], key: str) -> float | None:
 def mapping(
     record: Mapping[str, Json], key: str, default: Mapping[str, Json] = EMPTY_JSON
 ) -> Mapping[str, Json]:
-    """Return a part of a record; `default` where there is none."""
+    """Return the object with a key of a record, or `default` if there is none."""
     value = record.get(key)
     return value if isinstance(value, dict) else default
 
 
 def pool_scores(model: Model) -> tuple[PooledScores, ...]:
-    """Return a model's scores, joined for each set of modifiers; an image counts once."""
+    """Return the scores of a model, joined for each set of modifiers. Each image counts once."""
     groups: dict[frozenset[str], list[tuple[str, Predictions]]] = {}
     for test in model.tests:
         if test.scores is not None and len(test.scores):
@@ -221,7 +221,7 @@ def _pool(tests: list[tuple[str, Predictions]]) -> PooledScores:
         for path, key, label, logit in zip(
             scores.ids, scores.keys, scores.labels, scores.margin, strict=True
         ):
-            # the original named no image: its rows are identified by test and position
+            # score files of the original system do not name images, so test and position identify a row
             place = ("", path) if named else (data, path)
             rows.setdefault(place, (key if named else f"{data}/{key}", int(label), logit))
     predictions = Predictions.from_margin(
@@ -235,8 +235,8 @@ def _pool(tests: list[tuple[str, Predictions]]) -> PooledScores:
 def cramers_v(cells: AttributeCounts) -> float:
     """Return Cramér's V between group and class in 0 … 1, corrected for its bias.
 
-    Without the correction, eight groups of 400 images that depend on nothing have .13. Images without
-    a group are left out; 0 where there are fewer than two groups or classes.
+    Without the correction, the value for eight random groups of 400 images is 0.13. Images without a group are
+    left out. The value is 0 if there are fewer than two groups or classes.
 
     Source: W. Bergsma, "A bias-correction for Cramér's V and Tschuprow's T", J. of the Korean
     Statistical Society 42(3), 2013.

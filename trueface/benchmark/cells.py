@@ -1,13 +1,13 @@
-"""The files of a benchmark: per model an index for each dataset and the scores of each cell, and the images.
+"""The files of a benchmark: an index per model and dataset, the scores of each cell, and the images of the run.
 
 `<model>/benchmark/model.json`               Threshold, temperature, parameters, time per image.
 `<model>/benchmark/<test>/cells.json`        The index. It is written last and proves that the set is complete.
 `<model>/benchmark/<test>/<condition>.npz`   The scores of one cell.
 `benchmark/manifests/<SHA-256>.json`         The image files of a set, identified by their content.
 
-A cell contains the values it was computed from: one that an interrupted job finished is reused. The
-SHA-256 of the sorted list of all images names the benchmark. Results may share a table only if that name
-is equal. It depends on the names and contents of the images, not on their folders.
+The file of a cell contains the values that it was computed from, so that cells of an interrupted job are reused.
+The name of a benchmark is the SHA-256 of the sorted list of all images. Results may share a table only if that
+name is equal. It depends on the names and contents of the images, not on their folders.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ from trueface.runtime.ids import Words
 
 SCHEMA = 1
 MODEL = "model.json"
-MANIFESTS = "manifests"  # in the benchmark folder of a run: one file for each set of images
-DIGITS = 12  # of the hash of a manifest, as the name of the benchmark
+MANIFESTS = "manifests"  # folder in the benchmark folder of a run, with one file per set of images
+DIGITS = 12  # hexadecimal digits of a manifest's hash in the name of the benchmark
 
 Record = TypeVar("Record")
 
@@ -44,23 +44,23 @@ Record = TypeVar("Record")
 class CellScores:
     """The predictions of one model in one cell, in the order of the dataset."""
 
-    predictions: Predictions  # with paths below the data root as identifiers
-    before: Floats | None = None  # (N,) of the same images before an attack
-    psnr: Floats | None = None  # (N,) dB, of the attacked images; inf where nothing changed
-    threshold: float = 0.0  # of an attack: the logit above which the model calls an image fake
+    predictions: Predictions  # identified by paths relative to the data root
+    before: Floats | None = None  # (N,) logits of the same images before an attack
+    psnr: Floats | None = None  # (N,) dB, of the attacked images; inf if an image did not change
+    threshold: float = 0.0  # for an attack: the logit above which the model calls an image fake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One cell of an index: its key, and the file of its scores or why there are none."""
+    """One cell of an index: its key, and the file of its scores or the reason if there are none."""
 
     corrupt: str
     attack: str
     access: str
     setting: Setting
-    why: str  # it is that setting
-    file: str  # in the index's folder; "" where it was not run
-    reason: str = ""  # why it was not run
+    why: str  # reason for the setting
+    file: str  # file name in the folder of the index; "" if the cell was not run
+    reason: str = ""  # reason if the cell was not run
 
     @property
     def condition(self) -> Condition:
@@ -72,32 +72,32 @@ class Cell:
 class Index:
     """All cells of one model on one set of images."""
 
-    model: str  # its ID
+    model: str  # model ID
     test: str  # data ID
     architecture: str
-    train: str  # data ID of its training
+    train: str  # data ID of the training
     seed: int | None
     manifest: str  # SHA-256 of the images
     checkpoint_sha256: str
-    code: str  # SHA-256 of the laboratory's code
-    root: str  # absolute: relative paths in settings start there
-    words: Words  # the user's own among those of the data ID
-    settings: dict[str, Any]  # of the benchmark
+    code: str  # SHA-256 of the code of this package
+    root: str  # absolute path that relative paths in settings refer to
+    words: Words  # words of the data ID that the user defined
+    settings: dict[str, Any]  # settings of the benchmark
     cells: tuple[Cell, ...]
     shortcuts: tuple[Shortcut, ...] = ()  # header fields that predict the class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """The facts of a model that hold in all its cells."""
+    """The facts of a model that are the same in all its cells."""
 
     checkpoint_sha256: str
-    threshold: float  # of the logit, from validation
-    temperature: float  # logits are divided by it
-    in_logits: bool  # they are so already
-    source: str  # of both: "training" where the checkpoint has them, else "validation"
+    threshold: float  # threshold of the logit, from validation
+    temperature: float  # divisor of the logits, from validation
+    in_logits: bool  # whether the model's outputs are already divided by the temperature
+    source: str  # source of both: "training" if the checkpoint has them, otherwise "validation"
     parameters: int
-    ms_image: float  # median of batches, features included
+    ms_image: float  # milliseconds per image, median over batches, including features
     device: str
     threads: int
 
@@ -112,9 +112,9 @@ class ModelFacts:
 class Entry(NamedTuple):
     """One image of a benchmark."""
 
-    path: str  # below the data root
-    key: str  # shared by all copies of the image
-    sha256: str  # of the file's bytes
+    path: str  # relative to the data root
+    key: str  # equal for all copies of the image
+    sha256: str  # digest of the file
     label: int  # 1 fake, 0 real
     source: str  # first folder below Real/ or Fake/
     modifier: str
@@ -125,13 +125,12 @@ class Manifest:
     """The images of a benchmark, sorted by path."""
 
     entries: tuple[Entry, ...]
-    versions: Mapping[str, Json] = field(  # of what decodes images: no part of the name
-        default_factory=dict
-    )
+    # versions of the decoders, which are not part of the name
+    versions: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the sorted list."""
+        """The SHA-256 of the sorted list of images."""
         lines = (f"{json.dumps(entry)}\n" for entry in self.entries)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -145,7 +144,7 @@ _INDEX, _FACTS, _ENTRIES = TypeAdapter(Index), TypeAdapter(ModelFacts), TypeAdap
 
 
 def manifest_file(run_folder: Path, sha256: str) -> Path:
-    """Return where a run keeps the list of a set of images."""
+    """Return the path of the manifest of a set of images in a run."""
     return run_folder / FOLDER / MANIFESTS / f"{sha256}.json"
 
 
@@ -155,12 +154,12 @@ def find_indexes(run_folder: Path) -> Sequence[Path]:
 
 
 def identity_of(facts: Mapping[str, Json]) -> str:
-    """Return a digest of all that the scores of a cell follow from."""
+    """Return a digest of everything that determines the scores of a cell."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def write_scores(path: Path, scores: CellScores, identity: str) -> None:
-    """Write the scores of a cell, atomically."""
+    """Write the scores of a cell atomically."""
     table = scores.predictions
     arrays: dict[str, NDArray[Any]] = {
         "identity": np.array([identity]),
@@ -182,7 +181,7 @@ def read_scores(path: Path) -> CellScores:
     """Return the scores of a cell.
 
     Raises:
-        DataError: the file is absent, damaged, or no such file; or a logit is not a finite number.
+        DataError: the file is absent, damaged or of another format, or a logit is not finite.
     """
     arrays = npz_files.read(path, "the scores")
     try:
@@ -218,12 +217,12 @@ def is_done(path: Path, identity: str) -> bool:
         return path.exists() and bool(
             npz_files.read(path, "the scores")["identity"].tolist() == [identity]
         )
-    except (DataError, KeyError):  # damaged: computed again
+    except (DataError, KeyError):  # a damaged cell is computed again
         return False
 
 
 def write_index(folder: Path, index: Index) -> None:
-    """Write an index, atomically, and remove the cells that it does not name."""
+    """Write an index atomically, and remove the files of cells that it does not contain."""
     _write(folder / INDEX, _INDEX.dump_python(index, mode="json"))
     named = {cell.file for cell in index.cells}
     for path in folder.glob("*.npz"):
@@ -232,21 +231,21 @@ def write_index(folder: Path, index: Index) -> None:
 
 
 def remove_index(folder: Path) -> None:
-    """Remove an index, if there is one: its cells are about to change."""
+    """Remove an index if it exists. Call this before its cells change."""
     (folder / INDEX).unlink(missing_ok=True)
 
 
 def read_index(folder: Path) -> Index:
-    """Return an index.
+    """Return the index in a folder.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: the index is missing or damaged.
     """
     return _read(folder / INDEX, _INDEX)
 
 
 def write_facts(model_folder: Path, facts: ModelFacts) -> None:
-    """Write the facts of a model, atomically."""
+    """Write the facts of a model atomically."""
     _write(model_folder / FOLDER / MODEL, _FACTS.dump_python(facts, mode="json"))
 
 
@@ -254,20 +253,20 @@ def read_facts(model_folder: Path) -> ModelFacts:
     """Return the facts of a model.
 
     Raises:
-        DataError: it is not there, or damaged.
+        DataError: the file is missing or damaged.
     """
     return _read(model_folder / FOLDER / MODEL, _FACTS)
 
 
 def manifest_of(entries: Iterable[Entry], versions: Mapping[str, Json] | None = None) -> Manifest:
-    """Return a manifest; an image that is named twice counts once.
+    """Return the manifest of images. Repeated entries count once.
 
     Args:
-        entries: its images, in any order.
-        versions: of what decodes and changes them.
+        entries: images in any order.
+        versions: versions of the software that decodes and changes the images.
 
     Raises:
-        DataError: a path has two contents: the image changed between two tests.
+        DataError: one path has two digests, so the image changed between two tests.
     """
     by_path: dict[str, Entry] = {}
     for entry in entries:
@@ -280,7 +279,7 @@ def manifest_of(entries: Iterable[Entry], versions: Mapping[str, Json] | None = 
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write a manifest, atomically."""
+    """Write a manifest atomically."""
     record: dict[str, Json] = {
         "name": manifest.name,
         "sha256": manifest.sha256,
@@ -292,10 +291,10 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return a manifest.
+    """Return the manifest in a file.
 
     Raises:
-        DataError: there is none, or it was changed: its images do not give its name.
+        DataError: the file is missing, or was changed, so that its digest does not match its name.
     """
     try:
         record = read_json(path)

@@ -9,8 +9,8 @@ deepfake detectors in a unified framework", arXiv 2401.04364, which tests detect
 known and unknown origin. Here the setting is derived from the training data and the test data:
 
     white: The training contained every source of the test and its processing.
-    grey: Exactly one thing is new: a generator of a known family, a processing, or a set of real images.
-    black: Two things or more are new, or a family of generators, or the origin of images is unknown.
+    grey: Exactly one item is new: a generator of a known family, a processing, or a set of real images.
+    black: Two or more items or a family of generators are new, or the origin of the images is unknown.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -28,23 +28,23 @@ from trueface.data.settings import Corruptions, ScoringSettings
 from trueface.runtime import paths
 from trueface.runtime.field_types import Count, setting
 
-FOLDER = "benchmark"  # in a model's folder, and in that of a run
-INDEX = "cells.json"  # of a model's cells on a set of images: written last
-FAMILIES = ("gan", "sd", "flux", "diff", "vae", "ar")  # a generator's name begins with its family's
-UNTOLD = frozenset({"fakeFlat", "realFlat"})  # images of which only the class is known
+FOLDER = "benchmark"  # folder in a model folder, and in a run folder
+INDEX = "cells.json"  # index of a model's cells on a set of images, written last
+FAMILIES = ("gan", "sd", "flux", "diff", "vae", "ar")  # prefixes of the names of generators
+UNTOLD = frozenset({"fakeFlat", "realFlat"})  # sets of images of which only the class is known
 REAL = "real"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Condition:
-    """One cell of a benchmark, of one model and one set of images."""
+    """The condition of a benchmark cell: a chain of corruptions, or an attack."""
 
     corrupt: str = NONE
     attack: str = NONE
 
     @property
     def is_clean(self) -> bool:
-        """Whether the images are scored as they are."""
+        """Whether the images are unchanged."""
         return self.corrupt == NONE and self.attack == NONE
 
     @property
@@ -60,12 +60,12 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """Its name in tables and of its files: "none", "jpeg50+blur1", "attack-pgd1"."""
+        """The name in tables and of files: "none", "jpeg50+blur1", "attack-pgd1"."""
         return f"attack-{self.attack}" if self.is_attack else self.corrupt
 
     @property
     def file(self) -> str:
-        """The name of the file with the cell's scores, in the folder of `folder_of_cells`."""
+        """The name of the file of the cell's scores, in the folder from `folder_of_cells`."""
         return paths.fit_file_name(self.name, ".npz")
 
 
@@ -73,19 +73,19 @@ CLEAN = Condition()
 
 
 def folder_of_cells(model_folder: Path, test: str) -> Path:
-    """Return the folder of the cells of a model on a dataset."""
+    """Return the folder of a model's cells on a dataset."""
     return model_folder / FOLDER / paths.fit_file_name(test, "")
 
 
 def conditions(corrupt: Sequence[str], attack: Sequence[str]) -> Iterator[Condition]:
     """Yield the conditions of a benchmark, each once: clean images first, attacks last.
 
-    Clean images are always scored, as every other condition is compared with them; the control comes
+    Clean images are always included, because every other condition is compared with them. A control comes
     before its attack.
 
     Args:
         corrupt: chains of corruptions.
-        attack: attacks, `none` among them or not.
+        attack: attacks. `none` is ignored.
     """
     named = [Condition(), *(Condition(corrupt=text) for text in corrupt)]
     for parsed in filter(None, map(parse_attack, attack)):
@@ -94,7 +94,7 @@ def conditions(corrupt: Sequence[str], attack: Sequence[str]) -> Iterator[Condit
 
 
 class Setting(StrEnum):
-    """How much is known of the images."""
+    """How much of the test images the model knows from its training."""
 
     WHITE = "white"
     GREY = "grey"
@@ -103,7 +103,7 @@ class Setting(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Derived:
-    """A setting and why it is that one."""
+    """A setting and the reason for it."""
 
     setting: Setting
     why: str
@@ -114,10 +114,11 @@ class Derived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where images come from, by the words of data IDs without unions."""
+    """The origin of images: the words of their data IDs, with unions resolved."""
 
     parts: frozenset[tuple[str, str]]  # elementary subset and modifier: ("gan1", "pre")
-    processing: frozenset[str] = field(default_factory=frozenset)  # of training copies: "jpeg"
+    # corruptions of training copies: "jpeg"
+    processing: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def sources(self) -> frozenset[str]:
@@ -126,7 +127,7 @@ class Origin:
 
     @property
     def modifiers(self) -> frozenset[str]:
-        """How the images were shared."""
+        """The modifiers: how the images were shared."""
         return frozenset(modifier for _, modifier in self.parts)
 
     @property
@@ -141,12 +142,12 @@ class Origin:
 
 
 def derive_setting(trained: Origin, tested: Origin, corrupt: str = NONE) -> Derived:
-    """Return how much a model knows of a test, with the reason.
+    """Return the setting of a test with the reason.
 
     Args:
-        trained: what it learned from, and the corruptions that its training copies had.
-        tested: the images.
-        corrupt: the chain of corruptions on top.
+        trained: origin of the training images, with the corruptions of training copies.
+        tested: origin of the test images.
+        corrupt: chain of corruptions that the test adds.
     """
     if untold := sorted(tested.sources & UNTOLD - trained.sources):
         return _black(f"the origin of the images of {_and(untold)} is unknown")
@@ -165,7 +166,7 @@ def derive_setting(trained: Origin, tested: Origin, corrupt: str = NONE) -> Deri
 
 
 def family_of(subset: str) -> str:
-    """Return the family of a generator: `gan` for `gan2`, or its own name if it has none."""
+    """Return the family of a generator: `gan` for `gan2`, or the name of the generator if it has none."""
     return next((family for family in FAMILIES if subset.startswith(family)), subset)
 
 
@@ -175,7 +176,7 @@ def kinds_of(corrupt: str) -> tuple[str, ...]:
 
 
 def contradiction(declared: str, derived: Derived, model: str, test: str) -> str:
-    """Return why a setting that a task file declares is wrong; "" where it is right."""
+    """Return the reason if a setting that a task file declares is wrong, or "" if it is correct."""
     if declared in ("auto", derived.setting):
         return ""
     return (
@@ -222,7 +223,7 @@ def _as_sequence(value: Any) -> Any:
 
 
 class BenchmarkSettings(ScoringSettings):
-    """A benchmark: conditions in which each image is scored."""
+    """The settings of a benchmark: the conditions under which images are scored."""
 
     corrupt: tuple[Corruptions, ...] = setting(
         (NONE,),

@@ -1,11 +1,11 @@
 """The leaderboard: the scores of each model on known, half known and unknown data.
 
-Settings are never averaged: each has a column, and the worst decides the order. Attacks are separate.
+Settings are never averaged. Each has a column, and the worst one determines the order. Attacks are separate.
 
-Every model is scored on the same images, so that one resample serves all of them. If a model was trained
-with several seeds, these are also drawn with replacement. Ranks and differences are therefore paired. Only
-independent sets of images can test whether any of several models differ at all. Corruptions of one set,
-and sets that share real images, are not independent.
+Every model is scored on the same images and resampled with the same draws. Ranks and differences are therefore
+paired. If a model was trained with several seeds, these are also drawn with replacement. A test of whether several
+models differ at all needs independent sets of images. Corruptions of one set and sets that share real images are
+not independent.
 """
 
 import math
@@ -41,19 +41,19 @@ from trueface.evaluation.significance import delong
 from trueface.runtime.errors import DataError
 
 NOT_COUNTED = frozenset({"few images", "one class", "attack", "not run"})  # no usable AUC
-LEAST_SETS = 5  # of Friedman's test
-LEAST_MODELS = 3  # two are a pair
+LEAST_SETS = 5  # minimum number of sets for Friedman's test
+LEAST_MODELS = 3  # minimum number of models; two are compared as a pair
 LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRank:
-    """The place of one model among all; rank 1 is the best, equal values share the mean of theirs."""
+    """The rank of one model among all. Rank 1 is the best; equal values share their mean rank."""
 
     rank: float  # mean over cells and resamples
-    low: float  # of the rank, 95 %
+    low: float  # lower end of the 95 % interval of the rank
     high: float
-    best: float  # probability of the best mean rank; equal ones share it
+    best: float  # probability of the best mean rank; models with equal ranks share it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,26 +66,26 @@ class WorstCell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingScores:
-    """A model in one setting."""
+    """The scores of a model in one setting."""
 
     mean: IntervalEstimate  # AUC over cells and seeds, with its interval over images and seeds
     balanced: float  # mean balanced accuracy at threshold 0
-    balanced_at_threshold: float  # at that of validation
+    balanced_at_threshold: float  # mean balanced accuracy at validation's threshold
     worst: WorstCell
     cells: int
-    ranked: ModelRank | None  # None: see `reason`
-    reason: str  # why it is not ranked
+    ranked: ModelRank | None  # None if the model is not ranked; see `reason`
+    reason: str  # reason if the model is not ranked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaderboardRow:
-    """A model of the leaderboard, all its seeds together."""
+    """A row of the leaderboard: a model with all its seeds."""
 
     model: str
     architecture: str
     seeds: int
     columns: Mapping[Setting, SettingScores]
-    ece: float | None  # mean on clean images, before and after scaling by validation
+    ece: float | None  # mean on clean images; this before and the next after temperature scaling
     ece_scaled: float | None
     ms_image: float
     parameters: int
@@ -93,7 +93,7 @@ class LeaderboardRow:
 
     @property
     def worst(self) -> float:
-        """The lowest mean of its settings, by which the leaderboard is sorted."""
+        """The lowest mean over the settings, by which the leaderboard is sorted."""
         return min((column.mean.value for column in self.columns.values()), default=0.0)
 
 
@@ -104,22 +104,22 @@ class PairedDifference:
     first: str
     second: str
     value: float
-    low: float  # 95 %, not corrected
+    low: float  # lower end of the 95 % interval, not corrected
     high: float
-    p: float  # two-sided, by the paired bootstrap
+    p: float  # two-sided, from the paired bootstrap
     p_holm: float
-    p_delong: float | None = None  # of the AUC on clean images of one test, corrected by Holm, too
+    p_delong: float | None = None  # for the AUC on clean images of one test, corrected by Holm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Omnibus:
-    """Friedman's test with Nemenyi's critical difference; or why there is none."""
+    """Friedman's test with Nemenyi's critical difference, or the reason if there is none."""
 
-    sets: tuple[str, ...]  # independent ones
-    reason: str = ""  # why there is no test
+    sets: tuple[str, ...]  # independent sets
+    reason: str = ""  # reason if there is no test
     p: float | None = None
     mean_ranks: Mapping[str, float] | None = None
-    critical_difference: float | None = None  # of mean ranks
+    critical_difference: float | None = None  # critical difference of mean ranks
 
     @property
     def text(self) -> str:
@@ -149,7 +149,7 @@ class Leaderboard:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """A short name of each model: its network if all networks differ, otherwise its ID."""
+        """The short name of each model: its network if all networks differ, otherwise its ID."""
         networks = {line.architecture for line in self.lines}
         short = len(networks) == len(self.lines)
         return {line.model: line.architecture if short else line.model for line in self.lines}
@@ -166,19 +166,19 @@ class Leaderboard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ModelCells:
-    """A model with the cells of all its seeds in one setting."""
+    """The cells of a model with all its seeds in one setting."""
 
     name: str
-    cells: Mapping[CellKey, Sequence[CellResult]]  # of each seed
-    others: Mapping[CellKey, CellResult]  # that it has in other settings, or that do not count
+    cells: Mapping[CellKey, Sequence[CellResult]]  # results of each seed
+    others: Mapping[CellKey, CellResult]  # cells in other settings, or cells that do not count
 
     def values(self, name: str) -> list[float]:
-        """Return a measure in every cell, the mean over seeds."""
+        """Return the mean over seeds of a measure in every cell."""
         means = (_mean(each, name) for each in self.cells.values())
         return [mean for mean in means if mean is not None]
 
     def resampled_cell_aucs(self, places: Iterable[CellKey]) -> Floats:
-        """Return the resampled AUC of cells, (C, R)."""
+        """Return the AUC of C cells under R resamples, (C, R)."""
         areas = ([one.measured.area for one in self.cells[place]] for place in places)
         stream = f"benchmark seeds {self.name}"
         return np.stack([
@@ -191,8 +191,8 @@ def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderbo
     """Return the leaderboard of a run.
 
     Args:
-        run: its results.
-        missing: its models without a result.
+        run: results of the run.
+        missing: models of the run without a result.
     """
     models: dict[str, list[CellResult]] = {}
     for result in run.results:
@@ -215,10 +215,10 @@ def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderbo
 
 
 def rank(values: NDArray[np.float64]) -> list[ModelRank]:
-    """Return the place of each model.
+    """Return the rank of each model.
 
     Args:
-        values: (M, C, R) of M models in C cells under R resamples, higher = better.
+        values: values of M models in C cells under R resamples, (M, C, R), higher = better.
 
     Source: the bootstrap of ranks, H. Goldstein and D. Spiegelhalter, Journal of the Royal
         Statistical Society A 159(3), 1996, section 3.
@@ -247,9 +247,9 @@ def differences(
     """Return the difference of every pair of models, corrected by Holm for the number of pairs.
 
     Args:
-        values: of each model.
-        spreads: (R,) of each under the same resamples.
-        by_delong: p of a pair by DeLong's test, where there is one.
+        values: value of each model.
+        spreads: values of each model under the same R resamples, (R,).
+        by_delong: p value of a pair from DeLong's test, if available.
     """
     gaps = {(one, other): spreads[other] - spreads[one] for one, other in combinations(values, 2)}
     corrected = dict(zip(by_delong, holm([*by_delong.values()]), strict=True))
@@ -274,7 +274,7 @@ def differences(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number.
+    """Return p values corrected for multiple testing.
 
     Source: S. Holm, Scandinavian Journal of Statistics 6(2), 1979. The k-th smallest of m values is
     multiplied by m - k + 1. No result is below the previous one, or above 1.
@@ -289,10 +289,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def bootstrap_p(gap: Floats) -> float:
-    """Return the two-sided p of no difference: twice the smaller share beyond 0, never 0.
+    """Return the two-sided p value of no difference: twice the smaller fraction on one side of 0, never 0.
 
     Source: A. Davison and D. Hinkley, "Bootstrap methods and their application", 1997, section 4.4:
-        (1 + those beyond) / (1 + all).
+        (1 + number on that side) / (1 + number of resamples).
     """
     below, above = int(np.sum(gap <= 0)), int(np.sum(gap >= 0))
     return min(1.0, 2 * (1 + min(below, above)) / (1 + len(gap)))
@@ -302,7 +302,7 @@ def friedman(values: Mapping[str, Sequence[float]], sets: Sequence[str]) -> Omni
     """Return Friedman's test of models over independent sets.
 
     Args:
-        values: of each model one a set, higher = better.
+        values: values of each model, one per set, higher = better.
         sets: names of the sets.
 
     Sources: M. Friedman, Journal of the American Statistical Association 32(200), 1937; P. Nemenyi,
@@ -331,16 +331,16 @@ def friedman(values: Mapping[str, Sequence[float]], sets: Sequence[str]) -> Omni
 
 
 def critical_difference(models: int, sets: int) -> float:
-    """Return by how much two mean ranks must differ at the 5 % level."""
+    """Return the smallest significant difference of two mean ranks at the 5 % level."""
     q = float(studentized_range.ppf(1 - LEVEL, models, math.inf)) / math.sqrt(2)
     return q * math.sqrt(models * (models + 1) / (6 * sets))
 
 
 def independent(images: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """Return names of sets that share no image, the first of each that overlap.
+    """Return names of sets that do not share images. The first of overlapping sets is selected.
 
     Args:
-        images: the keys of each set.
+        images: keys of the images of each set.
     """
     taken: set[str] = set()
     chosen = []
@@ -366,7 +366,7 @@ def _groups(models: Mapping[str, Sequence[CellResult]], setting: Setting) -> Ite
 
 
 def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores]]:
-    """Yield the column of each model in one setting; ranks only where all its cells have one."""
+    """Yield the scores of each model in one setting, with a rank if all its cells are ranked."""
     reasons = {group.name: _unranked(group, groups) for group in groups}
     ranked = [group for group in groups if not reasons[group.name]]
     places: dict[str, ModelRank] = {}
@@ -395,7 +395,7 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
 
 
 def _unranked(group: _ModelCells, groups: Sequence[_ModelCells]) -> str:
-    """Return why a model has no rank among others in one setting; "" where it has one."""
+    """Return the reason why a model has no rank in one setting, or "" if it has one."""
     every = {place for other in groups for place in other.cells}
     if missing := sorted(every - group.cells.keys()):
         place, other = missing[0], group.others.get(missing[0])
@@ -431,7 +431,7 @@ def _pairs(groups: Sequence[_ModelCells]) -> tuple[PairedDifference, ...]:
 def _delong(
     groups: Sequence[_ModelCells], clean: Sequence[CellKey]
 ) -> Iterator[tuple[tuple[str, str], float]]:
-    """Yield DeLong's p of each pair on clean images, where a setting has one clean set and no seeds."""
+    """Yield DeLong's p value of each pair on clean images, if a setting has one clean set and no seeds."""
     if len(clean) != 1:
         return
     single = {
@@ -444,7 +444,7 @@ def _delong(
             continue
         try:
             p = delong(one.labels, one.margin, other.margin).p
-        except DataError:  # too few of a class
+        except DataError:  # too few images of a class
             continue
         if p is not None:
             yield (first, second), p
@@ -480,7 +480,7 @@ def _mean(results: Iterable[CellResult], name: str) -> float | None:
 
 
 def _omnibus(models: Mapping[str, Sequence[CellResult]]) -> Omnibus:
-    """Return the test over independent sets of clean images that every model has a value of."""
+    """Return the test over independent sets of clean images for which every model has a value."""
     values: dict[str, dict[str, list[CellResult]]] = {}
     keys: dict[str, tuple[str, ...]] = {}
     for name, results in models.items():

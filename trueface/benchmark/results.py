@@ -1,8 +1,8 @@
-"""The benchmark of a run, from the files of its jobs: every cell with its scores and their measures.
+"""The benchmark of a run, read from the files of its jobs: every cell with its scores and measures.
 
-Every measure has its interval over other images of the same sources. It is a percentile bootstrap within
-classes, with the copies of an image drawn together. Rates of one class have Wilson's interval. Tables of
-the same images have the same resamples, so that differences between cells and between models are paired.
+Every measure has an interval over images of the same sources. It is a percentile bootstrap within classes, with the
+copies of an image drawn together. Rates of one class have Wilson's interval. Tables of the same images have the same
+resamples, so that differences between cells and between models are paired.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.ids import parse_model
 
-LEAST = 20  # images of a class: with fewer there is no interval, and a cell has no rank
+LEAST = 20  # images per class; with fewer there is no interval, and a cell has no rank
 BALANCED, CALIBRATION, AREA = "balanced_accuracy", "ece", "auc"
 PLAIN = (AREA, "ap", BALANCED, "tpr_at_1fpr", "eer", CALIBRATION)  # at threshold 0
 AT_THRESHOLD = "balanced_accuracy_at_threshold"
-UNSCALED, SCALED = "ece_unscaled", "ece_scaled"  # without the temperature of validation, and with
+UNSCALED, SCALED = "ece_unscaled", "ece_scaled"  # before and after temperature scaling
 DELTA = "auc_minus_clean"
 KINDS = ("real", "fake")
 
@@ -48,9 +48,9 @@ CellKey = tuple[str, str]  # test, condition
 
 
 class RankMark(NamedTuple):
-    """Why a cell is not ranked."""
+    """The reason why a cell is not ranked."""
 
-    # "chance", "constant", "few images", "one class", "confounded", "attack", "not run"; "": ranked
+    # "chance", "constant", "few images", "one class", "confounded", "attack" or "not run"; "" if ranked
     mark: str
     reason: str
 
@@ -59,30 +59,30 @@ RANKED = RankMark("", "")
 
 
 class MeasureValue(NamedTuple):
-    """One measure of a cell, or why there is none."""
+    """One measure of a cell, or the reason if there is none."""
 
     name: str
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    threshold: float | None = None  # of the logit, where the measure has one
+    threshold: float | None = None  # threshold of the logit, if the measure has one
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellMeasures:
-    """A cell, measured."""
+    """The measures of a cell."""
 
     values: tuple[MeasureValue, ...] = ()
     marked: RankMark = RANKED
-    area: Floats | None = None  # (R,) the AUC under each resample
-    counts: tuple[int, int] = (0, 0)  # images that are real, fake
+    area: Floats | None = None  # (R,) AUC under each resample
+    counts: tuple[int, int] = (0, 0)  # number of real images, of fakes
 
     def __getitem__(self, name: str) -> MeasureValue | None:
         return next((value for value in self.values if value.name == name), None)
 
     def value(self, name: str) -> float | None:
-        """Return the number of a measure; None where there is none."""
+        """Return the value of a measure, or None if there is none."""
         return None if (found := self[name]) is None else found.value
 
 
@@ -95,11 +95,11 @@ class CellResult:
     facts: ModelFacts
     scores: CellScores | None
     measured: CellMeasures
-    keys: tuple[str, ...]  # of its images
+    keys: tuple[str, ...]  # keys of the images
 
     @property
     def group(self) -> str:
-        """The model without its seed: models that differ in nothing else are repetitions."""
+        """The model ID without the seed. Models of the same group are repetitions."""
         return strip_seed(self.index.model)
 
     @property
@@ -115,13 +115,13 @@ class RunResults:
     name: str
     manifest: Manifest
     results: tuple[CellResult, ...]
-    problems: tuple[str, ...]  # what was left out, and why
+    problems: tuple[str, ...]  # files that were left out, with the reasons
 
     def not_run(self, names: Mapping[str, str] | None = None) -> Iterator[str]:
         """Yield the cells that were not run with the reasons, grouped by reason.
 
         Args:
-            names: of the models, by ID; None: these.
+            names: names of the models by ID. None: the IDs.
         """
         reasons: dict[tuple[str, str], dict[str, None]] = {}
         for result in self.results:
@@ -134,7 +134,7 @@ class RunResults:
 
     @property
     def without_area(self) -> Iterator[str]:
-        """Which sets of images have no AUC, and why: of one class there are rates alone."""
+        """Yield the sets of images without an AUC, with the reason: of one class there are only rates."""
         yield from dict.fromkeys(
             f"{result.index.test}: {result.measured.marked.reason}, so only rates are shown and no AUC"
             for result in self.results
@@ -143,7 +143,7 @@ class RunResults:
 
     @property
     def confounds(self) -> Iterator[str]:
-        """The header fields that predict the class, for each dataset."""
+        """Yield the header fields that predict the class, for each dataset."""
         yield from dict.fromkeys(
             f"{result.index.test}: {each.sentence} (real: {each.real}; fake: {each.fake})"
             for result in self.results
@@ -152,7 +152,7 @@ class RunResults:
 
     @property
     def settings(self) -> Iterator[str]:
-        """Why each model has the setting that it has on each set of images."""
+        """Yield the reason for the setting of each model on each set of images."""
         yield from dict.fromkeys(
             f"{result.group} on {result.index.test}"
             f"{'' if cell.corrupt == NONE else f' ({cell.corrupt})'}: {cell.setting}, {cell.why}"
@@ -165,7 +165,7 @@ def read_run(run_folder: Path) -> RunResults:
     """Return the benchmark of a run. Unreadable files are left out and listed in `problems`.
 
     Raises:
-        DataError: there is none, nothing of it can be read, or models were scored on different images.
+        DataError: the run has no benchmark, no file of it can be read, or models were scored on different images.
     """
     folders = cells.find_indexes(run_folder)
     if not folders:
@@ -224,12 +224,12 @@ def _indexes(folders: Iterable[Path], problems: list[str]) -> Iterator[tuple[Pat
 def _without_cells(run_folder: Path, indexes: Collection[Index]) -> Iterator[str]:
     """Yield the models of the run that were not scored, or not on every set of images.
 
-    Such a model is not named in the benchmark, its job is not done, or it failed: the queue knows.
+    The benchmark does not include such a model, or its job is not finished or failed. The queue has its state.
     """
     tests = list(dict.fromkeys(index.test for index in indexes))
     scored = {(index.model, index.test) for index in indexes}
     for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
-        with contextlib.suppress(OSError, UsageError):  # of the run itself, such as `code`
+        with contextlib.suppress(OSError, UsageError):  # other folders of the run, such as `code`
             model = str(parse_model(paths.model_id(folder)))
             missing = [test for test in tests if (model, test) not in scored]
             if missing:
@@ -241,7 +241,7 @@ def _without_cells(run_folder: Path, indexes: Collection[Index]) -> Iterator[str
 
 
 def _refuse_other_images(indexes: Iterable[Index]) -> None:
-    """Refuse models that were scored on different images of one test."""
+    """Refuse models that were scored on different images in one test."""
     first: dict[str, Index] = {}
     for index in indexes:
         other = first.setdefault(index.test, index)
@@ -281,7 +281,7 @@ def _results(
 
 
 def _read_cell(folder: Path, cell: Cell, images: Collection[str]) -> tuple[Cell, CellScores | None]:
-    """Return a cell with its scores; one whose file is damaged as one that was not run."""
+    """Return a cell with its scores. If its file is damaged, the cell is returned as not run."""
     if not cell.file:
         return cell, None
     try:
@@ -307,11 +307,11 @@ def evaluate_cell(
     """Return the measures of the scores of a cell.
 
     Args:
-        cell: whose they are.
-        scores: of N images.
-        facts: threshold and temperature of its model.
-        entries: (N,) the images.
-        clean: the measures of clean images, which the AUC of a corruption is compared with.
+        cell: the cell.
+        scores: scores of N images.
+        facts: threshold and temperature of the model.
+        entries: the images, (N,).
+        clean: measures of the clean images, which the AUC of a corruption is compared with.
     """
     if cell.condition.is_attack:
         return evaluate_attacked(scores)
@@ -328,10 +328,10 @@ def evaluate_unattacked(
     """Return the measures of a cell that was not attacked.
 
     Args:
-        scores: of N images.
-        facts: threshold and temperature of its model.
-        keys: (N,) of the images; rows with one key are resampled together.
-        sources: (N,) the folder of each below Real/ or Fake/.
+        scores: scores of N images.
+        facts: threshold and temperature of the model.
+        keys: key of each image, (N,). Rows with the same key are resampled together.
+        sources: folder of each image in Real/ or Fake/, (N,).
     """
     labels, logits = scores.predictions.labels, scores.predictions.margin
     counts = _counts(labels)
@@ -375,7 +375,7 @@ def evaluate_unattacked(
 
 
 def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
-    """Return the change of the AUC from clean images to those of a cell, paired by resamples."""
+    """Return the change of the AUC from clean images to the images of a cell, paired by resamples."""
     here, there = cell.value(AREA), clean.value(AREA)
     if cell.area is None or clean.area is None:
         return MeasureValue(DELTA, reason="the AUC is undefined")
@@ -387,10 +387,10 @@ def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
 def evaluate_attacked(scores: CellScores) -> CellMeasures:
     """Return the effect of an attack on fakes that were called fake and reals that were called real.
 
-    A model calls logits above its own threshold fake. The scores name the threshold.
+    A logit above the threshold in the scores is called fake.
 
-    Only images that were right before count. Otherwise a detector that predicts only real could not be
-    attacked, and one that predicts only fake would be safe.
+    Only images that were classified correctly before the attack count. Otherwise a detector that always predicts
+    real could not be attacked, and one that always predicts fake would be safe.
     """
     labels, logits, at = scores.predictions.labels, scores.predictions.margin, scores.threshold
     before = scores.before if scores.before is not None else logits

@@ -1,4 +1,4 @@
-"""Results of an unlearning in the files of the original unlearn_trueface.py."""
+"""Results of an unlearning in the file formats of the original program unlearn_trueface.py."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # see `write_results`
 log = logging.getLogger(__name__)
 
 
-SCHEMA = 1  # of config.json and results.json
+SCHEMA = 1  # schema of config.json and results.json
 CLASSES = ("real", "fake")
 MEASURED = ("forget", "retain", "validation", "test")
 _ROWS = TypeAdapter(list[dict[str, int | float | None]])
@@ -37,9 +37,9 @@ def write_results(
     """Write the results of an unlearning, and return those to print.
 
     Args:
-        folder: of the model that was made.
-        result: of the job.
-        rival: the results of a clean model, see `rival`.
+        folder: folder of the unlearned model.
+        result: result of the job.
+        rival: results of a clean model from `rival`, or None.
     """
     # help and wrong arguments must not wait until NumPy is imported
     from trueface.predictions.npz_tables import read_npz
@@ -69,10 +69,10 @@ def write_results(
 
 
 def rival(job: Job, path: Path) -> dict[str, Json]:
-    """Return what a clean model says of the test list, for comparison.
+    """Return the results of a clean model on the test list, for comparison.
 
     Raises:
-        CheckpointError: it cannot be read, or is of another architecture.
+        CheckpointError: the model cannot be read, or has another architecture.
         DataError: the test list does not exist.
     """
     # torch takes seconds to import; help and wrong arguments must not wait for it
@@ -96,13 +96,13 @@ def rival(job: Job, path: Path) -> dict[str, Json]:
 
 
 def balanced(predicted: "Predictions") -> float | None:
-    """Return the mean of both classes' accuracies against the truth; None without both classes."""
+    """Return the balanced accuracy against the true labels, or None if a class is missing."""
     has_both = set(predicted.true_labels.tolist()) == {0, 1}
     return predicted.balanced_accuracy("true") if has_both else None
 
 
 def constant(predicted: "Predictions") -> str | None:
-    """Return the class that a constant model gives to every image; None of any other model."""
+    """Return the class of a constant model, or None if it predicts both or the images are of one class."""
     called = predicted.predicted_classes
     if len(set(predicted.true_labels.tolist())) < 2 or (called != called[0]).any():
         return None

@@ -1,4 +1,4 @@
-"""Generators: one job here and now without the queue, and the studies of purification and erasing of a run."""
+"""Commands of generators: run one job without the queue, and show a run's study of purification or erasing."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 GROUP = "launcher.kinds"
 ROOM = "trueface.jobs.generation."
 MAKES_MODELS = frozenset({Role.TRAIN, Role.METHOD})
-METHOD = "method"  # a setting that the model's ID gives: 'classes:all~uce'
+METHOD = "method"  # a setting that is part of the model ID: 'classes:all~uce'
 
 RUN = click.option(
     "--run",
@@ -48,14 +48,14 @@ NAME = click.option(
 
 
 class Kinds(click.Group):
-    """The generators' kinds that are installed; one is imported when it is used."""
+    """The installed job types of generators. Each is imported when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's shape
-        """Return the names of the kinds."""
+        """Return the names of the job types."""
         return sorted(_offered())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Return the command of a kind, with an option for each of its settings."""
+        """Return the command of a job type, with an option for each of its settings."""
         point = _offered().get(cmd_name)
         if point is None:
             return None
@@ -65,7 +65,7 @@ class Kinds(click.Group):
         return _command(kind)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the kinds with their whole summaries."""
+        """List the job types with their complete summaries."""
         rows = [(name, _summary(point.load())) for name, point in sorted(_offered().items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
@@ -95,7 +95,7 @@ def _offered() -> dict[str, EntryPoint]:
 
 
 def _command(kind: GenerationKind) -> click.Command:
-    """Return the command of a kind. Its options besides settings follow from its role."""
+    """Return the command of a job type. Options other than settings depend on its role."""
 
     def work(
         *,
@@ -137,10 +137,10 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
 
     \b
     Columns:
-      erased    fraction of images that are still drawn as the concept
-      others    how well the other concepts are drawn
-      recovery  how often an attacker with real images recovers the concept; compare
-                it with its floor and ceiling
+      erased:    fraction of images that are still drawn as the concept
+      others:    how well the other concepts are drawn
+      recovery:  how often an attacker with real images recovers the concept.
+                 Compare it with its floor and ceiling.
 
     \b
     Examples:
@@ -149,7 +149,7 @@ def erasing(run: str, *, as_json: bool, page: Path | None) -> None:
       trueface erasing runs/erasing --json
     """
     run_folder = resolve_run_folder(run)
-    # numpy and pictures take long to import; help and wrong names must not wait for them
+    # numpy and figures take long to import; help and wrong names must not wait for them
     from trueface.erasing.study import RULE, erased_methods
     from trueface.report.erasing_page import COLUMNS, Erasing, erasing_page, sentences
 
@@ -185,7 +185,7 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
       trueface purification runs/purification --json
     """
     run_folder = resolve_run_folder(run)
-    # as above
+    # slow imports, as in `erasing`
     from trueface.evaluation import restored as study
     from trueface.report.purification_page import (
         ATTACKS,
@@ -219,10 +219,10 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
 
 
 def _output_folders(run_folder: Path, kind: str) -> list[Path]:
-    """Return what jobs of a kind made in a run, by name; folders that are being made are left out.
+    """Return the output folders of a job type in a run, sorted by name. Unfinished ones are left out.
 
     Raises:
-        DataError: there is nothing.
+        DataError: there is no such folder.
     """
     place = run_folder / paths.OUTPUTS_FOLDER
     folders = sorted(place.iterdir()) if place.is_dir() else []
@@ -240,7 +240,7 @@ def _output_folders(run_folder: Path, kind: str) -> list[Path]:
 
 
 def _results(run_folder: Path) -> list[dict[str, Json]]:
-    """Return the rows of the run's detectors; none where it tested none."""
+    """Return the result rows of the run's detectors, or none if it tested no detector."""
     from trueface.evaluation.results import table
 
     try:

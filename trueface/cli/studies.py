@@ -1,4 +1,4 @@
-"""Common parts of commands that show a study of a run: options, tests, and the long table as CSV."""
+"""Common parts of the commands that show a study of a run: options, tests, and the CSV table."""
 
 import csv
 import io
@@ -31,14 +31,14 @@ STANDARD_OUTPUT = "-"
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object (schema 1)."
 )
-FIGURE_FORMATS_KEY = f"{__name__}.drawn"  # key of a command's context: the requested kinds of files
+FIGURE_FORMATS_KEY = f"{__name__}.drawn"  # key in a command's context: the requested figure formats
 
 
 def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options `--png` and `--pdf` to a command, which `page_writer` reads.
 
     Raises:
-        MachineError: raised first by the command, if matplotlib is missing.
+        MachineError: the command raises it at its start if matplotlib is missing.
     """
 
     def store_format(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -61,7 +61,7 @@ def figure_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def page_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--page`, and `--png` and `--pdf` of its figures, for `page_writer`."""
+    """Add the options `--page`, `--png` and `--pdf` to a command, which `page_writer` reads."""
     option = click.option(
         "--page",
         metavar="OUT",
@@ -76,8 +76,8 @@ def page_writer(path: Path | None, *, svg: bool = False) -> "Callable[[Page], No
     """Return a function that writes the page of the running command, and the requested figure files.
 
     Args:
-        path: of the page, or None if no page was requested.
-        svg: its figures are SVG files in any case.
+        path: path of the page, or None if no page was requested.
+        svg: whether the figures are always written as SVG files too.
 
     Raises:
         UsageError: figures were requested without a page.
@@ -103,11 +103,11 @@ csv_option = click.option(
 
 
 def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
-    """Return a run's folder and its (model ID, test) pairs; a model's folder has its own tests.
+    """Return the folder of a run and its (model ID, test) pairs. A model's folder is accepted as well.
 
     Raises:
         UsageError: the folder does not exist.
-        DataError: it has no score file.
+        DataError: the folder has no score file.
     """
     folder = resolve_run_folder(run)
     folders = model_folders(folder)
@@ -125,19 +125,19 @@ def tests_of_run(run: str) -> tuple[Path, list[tuple[str, str]]]:
 
 
 def missing_models(run_folder: Path) -> MissingModels:
-    """Return the models and folders of a run that are in the queue and have no result."""
-    from launcher.api import unfinished_models  # the queue: 0.1 s, which help need not wait for
+    """Return the models and folders of a run that are in the queue without a result."""
+    from launcher.api import unfinished_models  # importing the queue takes 0.1 s
 
     return MissingModels(unfinished_models(run_folder))
 
 
 def value_cells(measure: IntervalEstimate | Difference | None) -> tuple[object, object, object]:
-    """Return the cells of a value and of both ends of its interval, empty for absent values."""
+    """Return the cells of a value and of both ends of its interval. Absent values are empty."""
     return ("", "", "") if measure is None else (measure.value, measure.low, measure.high)
 
 
 def write_csv(out: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table atomically to a file, or to the standard output where `out` is "-"."""
+    """Write a table atomically to a file, or to standard output if `out` is "-"."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -1,7 +1,7 @@
-"""A trained diffusion model: how much noise an image holds at each step, a network, and the steps of sampling.
+"""A trained diffusion model: its noise schedule, its network, and sampling.
 
-DDIM and its inversion, and the reverse chain. All noise is passed in. Gradients are tracked; a caller without need
-for them uses `torch.no_grad()`. `models.model_file` describes the file.
+Sampling is DDIM, the inversion of DDIM, or the reverse chain of DDPM. The caller passes all noise. Gradients are
+tracked; use `torch.no_grad()` if they are not needed. `models.model_file` describes the file.
 """
 
 import copy
@@ -22,7 +22,7 @@ from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.files import Json
 
-StepHook = Callable[[int, Tensor], None]  # is given a step and its images
+StepHook = Callable[[int, Tensor], None]  # called with a step and its images
 
 
 Prediction = Literal["eps", "v"]
@@ -32,35 +32,36 @@ _NO_NULL = (
 )
 KIND = ModelKind(
     name="diffuser",
-    # `network` is what `EpsNetwork.build_config` returns, `schedule` what `make_schedule` takes
+    # `network` is the result of `EpsNetwork.build_config`, `schedule` the argument of `make_schedule`
     arguments={
         "network": dict, "schedule": dict, "prediction": str, "t_max": int, "size": int,
         "channels": int, "class_names": list, "has_null": bool,
     },
     other_kind="{path} is not a diffuser, but the model of another job type",
 )  # fmt: skip
-STABLE = "trueface.diffusion.stable"  # builds the network of a Stable Diffusion
+STABLE = "trueface.diffusion.stable"  # the module that builds the network of a Stable Diffusion
 
 
 @dataclass(kw_only=True, eq=False)
 class Diffuser:
-    """A network, its schedule, its classes and its trained steps.
+    """A network with its noise schedule, its classes and the steps that it was trained for.
 
     Attributes:
-        network: in evaluation mode.
-        prediction: its output: the noise, or v = sqrt(abar) noise - sqrt(1 - abar) x_0
+        network: the network, in evaluation mode.
+        prediction: output of the network: the noise, or v = sqrt(abar) noise - sqrt(1 - abar) x_0
             (arXiv 2202.00512, appendix D).
-        t_max: the largest step that it was trained for, 1 … T.
-        size: side of its images in pixels.
-        channels: 3 or 1.
-        class_names: in the order of its embedding table; empty: unconditional.
-        has_null: it was trained with the class left out now and then, so that it can be guided.
+        t_max: largest step of the training, 1 … T.
+        size: side of the images in pixels.
+        channels: channels of the images, 3 or 1.
+        class_names: names of the classes in the order of the embedding table. Empty if the network is
+            unconditional.
+        has_null: whether the class of some images was dropped in training. Guidance requires this.
     """
 
     network: EpsNetwork
     schedule: Schedule
     prediction: Prediction = "eps"
-    t_max: int = 0  # 0: all of the schedule
+    t_max: int = 0  # 0: all steps of the schedule
     size: int
     channels: int
     class_names: tuple[str, ...] = ()
@@ -75,14 +76,14 @@ class Diffuser:
 
     @property
     def device(self) -> torch.device:
-        """Device of its weights."""
+        """The device of the weights."""
         return next(self.network.parameters()).device
 
     def embed(self, labels: Tensor) -> Tensor:
-        """Return the embeddings (N, E) of classes (N,); the number of classes itself is null.
+        """Return the embeddings (N, E) of class numbers (N,). The number of classes stands for the null token.
 
         Raises:
-            JobError: it is unconditional, or null was never trained.
+            JobError: the diffuser is unconditional, or was trained without the null token.
         """
         table = self.network.table
         if table is None:
@@ -95,10 +96,10 @@ class Diffuser:
         return embedded
 
     def null(self, n: int) -> Tensor:
-        """Return the embedding of no class, n times (n, E).
+        """Return the embedding of the null token, repeated n times: (n, E).
 
         Raises:
-            JobError: it is unconditional, or null was never trained.
+            JobError: the diffuser is unconditional, or was trained without the null token.
         """
         return self.repeat_embedding(None, n)
 
@@ -106,7 +107,7 @@ class Diffuser:
         """Return the embedding of a class, or of the null token for None, `count` times: N×E (text: N×tokens×E).
 
         Raises:
-            JobError: it is unconditional, or null was never trained.
+            JobError: the diffuser is unconditional, or was trained without the null token.
         """
         number = self.network.classes if label is None else label
         return self.embed(torch.full((count,), number))
@@ -115,7 +116,7 @@ class Diffuser:
         """Return the number of a class.
 
         Raises:
-            UnknownName: there is none of this name; names the nearest.
+            UnknownName: there is no class of this name. The message names the nearest.
         """
         if name not in self.class_names:
             raise UnknownName("concept", name, self.class_names)
@@ -134,15 +135,15 @@ class Diffuser:
             )
 
     def eps(self, x: Tensor, t: Steps, embedding: Tensor | None = None) -> Tensor:
-        """Return the noise in images.
+        """Return the predicted noise in images.
 
         Args:
-            x: N×C×H×W.
-            t: (N,) or one step for all, 1 … t_max.
-            embedding: (N, E); None: no class.
+            x: noisy images, N×C×H×W.
+            t: step of each image, (N,), or one step for all, 1 … t_max.
+            embedding: embedding of each image's class, (N, E). None for no class.
 
         Raises:
-            JobError: the diffuser was not trained for such a step, or has no null.
+            JobError: the diffuser was not trained for such a step, or without the null token.
         """
         latest = t if isinstance(t, int) else int(t.max())
         if latest > self.t_max:
@@ -163,10 +164,10 @@ class Diffuser:
         return self.schedule.signal(t, x) * answer + self.schedule.sigma(t, x) * x
 
     def guided(self, x: Tensor, t: Steps, embedding: Tensor, guidance: float) -> Tensor:
-        """Return eps_null + guidance (eps_class - eps_null): arXiv 2207.12598, its w being guidance - 1.
+        """Return eps_null + guidance (eps_class - eps_null). In arXiv 2207.12598, guidance is w + 1.
 
         Raises:
-            JobError: as of `eps`; a guidance of 1 needs no null.
+            JobError: as for `eps`. A guidance of 1 does not need the null token.
         """
         if guidance == 1:
             return self.eps(x, t, embedding)
@@ -181,20 +182,20 @@ class Diffuser:
         return self
 
     def copy(self) -> "Diffuser":
-        """Return one with weights of its own."""
+        """Return a copy that does not share weights with this diffuser."""
         return replace(self, network=copy.deepcopy(self.network))
 
 
 def timesteps(schedule: Schedule, steps: int, t_max: int | None = None) -> tuple[int, ...]:
-    """Return the steps that a sampling passes through, evenly from the last one down to above 0.
+    """Return evenly spaced steps for sampling, in descending order and above 0.
 
     Args:
-        schedule: of the diffuser.
-        steps: how many.
-        t_max: the largest; None: all of the schedule.
+        schedule: noise schedule of the diffuser.
+        steps: number of steps.
+        t_max: largest step. None: the largest of the schedule.
 
     Raises:
-        JobError: there are not that many.
+        JobError: the schedule has fewer steps.
     """
     last = schedule.steps if t_max is None else t_max
     if not 1 <= steps <= last:
@@ -203,7 +204,7 @@ def timesteps(schedule: Schedule, steps: int, t_max: int | None = None) -> tuple
 
 
 def ddim_step(schedule: Schedule, x: Tensor, eps: Tensor, t: int, t_next: int) -> Tensor:
-    """Return images of step t moved to step t_next, either way, without new noise.
+    """Return images moved from step t to step t_next, forwards or backwards, without new noise.
 
     Source: arXiv 2010.02502, equation 12 with sigma = 0.
     """
@@ -223,15 +224,17 @@ def ddim_sample(
     """Sample images from noise, N×C×H×W, not clipped to [-1, 1].
 
     Args:
-        diffuser: trained up to the last step of its schedule, or `noise` is an image of step t_max.
-        noise: where to start.
-        embedding: (N, E) of the class to sample; None: unconditional.
-        steps: calls of the network. With guidance each call has twice as many images.
-        guidance: 1: none.
-        through: is given t and the images before each step.
+        diffuser: diffuser that was trained up to the last step of its schedule. Otherwise `noise`
+            must be noisy images of step t_max.
+        noise: noise to start from.
+        embedding: embeddings (N, E) of the classes to sample. None: unconditional.
+        steps: number of calls of the network. With guidance each call has twice as many images.
+        guidance: strength of the guidance. 1 disables it.
+        through: function that is called with t and the images before each step.
 
     Raises:
-        JobError: guidance without classes or without null, or more steps than there are.
+        JobError: guidance is requested without classes or without the null token, or `steps` is
+            larger than the number of steps in the schedule.
     """
     if embedding is None and guidance != 1:
         raise JobError(f"guidance {guidance} needs a class. Give the class to sample.")
@@ -252,8 +255,8 @@ def ddim_invert(diffuser: Diffuser, x0: Tensor, embedding: Tensor | None, *, ste
     """Return the noise from which `ddim_sample` reproduces images up to an error.
 
     Each step reverses a sampling step. The noise is predicted for the image of the earlier step,
-    because the image of the later step is not known yet. So the error falls with the number of
-    steps. The network is called with the later step, never with step 0.
+    because the image of the later step is not known yet. More steps therefore reduce the error. The
+    network is called with the later step, never with step 0.
     """
     path = timesteps(diffuser.schedule, steps, diffuser.t_max)[::-1]
     x = x0
@@ -270,22 +273,23 @@ def ddpm_reverse(
     *,
     stop: threading.Event | None = None,
 ) -> Tensor:
-    """Return images after the reverse steps start … 1, taken to be of step `start`.
+    """Return images after the reverse steps start … 1. The input is assumed to be of step `start`.
 
     x <- (x - eps beta_t / sqrt(1 - abar_t)) / sqrt(1 - beta_t) + sqrt(beta_t) z,  z = 0 at t = 1
 
-    Source: arXiv 2006.11239, algorithm 2, with sigma_t² = beta_t; nothing is cut to [-1, 1]. Under
-    the schedule "seed" it is the chain of the purification by a DDPM (WISA 2023).
+    Source: arXiv 2006.11239, algorithm 2, with sigma_t² = beta_t. Values are not clipped to [-1, 1].
+    With the schedule "seed" this is the chain of the purification by a DDPM (WISA 2023).
 
     Args:
-        diffuser: trained for these steps.
-        x: N×C×H×W.
-        start: the first step, 1 … t_max.
-        noise: returns z of a step in the shape of `x`, or None for z = 0, the mean of each step.
-        stop: ends it between two steps.
+        diffuser: diffuser that was trained for these steps.
+        x: noisy images, N×C×H×W.
+        start: first step, 1 … t_max.
+        noise: function that returns z of a step in the shape of `x`. None: z = 0, the mean of each
+            step.
+        stop: event that stops the sampling between two steps.
 
     Raises:
-        JobError: stopped, or the diffuser was not trained for step `start`.
+        JobError: the sampling was stopped, or the diffuser was not trained for step `start`.
     """
     betas, schedule = diffuser.schedule.betas, diffuser.schedule
     for t in range(start, 0, -1):
@@ -308,10 +312,10 @@ class StoredDiffuser:
 
 
 def save_diffuser(path: Path, diffuser: Diffuser, provenance: Mapping[str, Json]) -> None:
-    """Write a diffuser atomically; folders are made as needed.
+    """Write a diffuser atomically. Folders are created as needed.
 
     Raises:
-        MachineError: it cannot be written.
+        MachineError: the file cannot be written.
     """
     schedule, network = diffuser.schedule, diffuser.network.build_config()
     stored = Checkpoint(
@@ -339,12 +343,12 @@ def save_diffuser(path: Path, diffuser: Diffuser, provenance: Mapping[str, Json]
 
 
 def load_diffuser(path: Path, device: str = "cpu") -> Diffuser:
-    """Return the diffuser of a file, in evaluation mode, its weights without gradients; see `read_diffuser`."""
+    """Return the diffuser of a file, in evaluation mode and without gradients. See `read_diffuser` for errors."""
     return read_diffuser(path, device).diffuser
 
 
 def read_diffuser(path: Path, device: str = "cpu") -> StoredDiffuser:
-    """Read a diffuser and where it comes from.
+    """Read a diffuser and its provenance.
 
     Raises:
         CheckpointError: the file is absent, truncated, or not a diffuser of this package.
@@ -364,8 +368,8 @@ def _from_checkpoint(checkpoint: Checkpoint) -> Diffuser:
 
 
 def _build_network(arch: str, facts: Mapping[str, Any]) -> EpsNetwork:
-    """Return a network with untrained weights from `EpsNetwork.build_config`."""
-    if arch == "stable":  # needs an extra, which few have
+    """Return a network with untrained weights from the result of `EpsNetwork.build_config`."""
+    if arch == "stable":  # requires an optional package, so it is imported only here
         network: EpsNetwork = import_module(STABLE).rebuild(facts)
         return network
     name = cast(NetworkName, arch)

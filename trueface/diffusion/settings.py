@@ -1,4 +1,4 @@
-"""The settings of a diffuser, and the folders of its classes. Imports no torch."""
+"""The settings of a diffuser, and the folders of its classes. This module does not import torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,26 +10,26 @@ from trueface.data.vocabulary import picture_folder
 from trueface.runtime.errors import DataError
 from trueface.runtime.field_types import Count, Finite, Probability, Settings, setting
 
-SMALL_T = 30  # steps below this one are those that purification uses
-GROUPS = 8  # of channels that a U-Net normalises together
-DROP = 0.1  # share of class labels dropped in training, if there are classes (arXiv 2207.12598)
+SMALL_T = 30  # purification uses steps below this one
+GROUPS = 8  # number of channel groups in the group norm of a U-Net
+DROP = 0.1  # fraction of class labels dropped in training, if there are classes (arXiv 2207.12598)
 
-# where a setting is not given
+# defaults of settings that depend on the network
 WIDTHS: Mapping[str, tuple[int, ...]] = {"unet": (48, 64, 96), "mlp": (192, 192, 192, 192)}
 EMBEDDING: Mapping[str, int] = {"unet": 64, "mlp": 16}
 LR: Mapping[str, float] = {"unet": 1e-3, "mlp": 2e-3}
 
-# that an imported diffuser has, too, or that a task file is likely to give for all its kinds
+# settings that also apply to an imported diffuser, or that a task file may set for all job types
 NOT_OF_TRAINING = frozenset(
     {"data_root", "weights", "prompts", "size", "channels", "seed", "precision", "batch_size"}
 )
 
 
-# takes a local Stable Diffusion folder; imported by name, as only such jobs need what it imports
+# imports a local Stable Diffusion folder. The module is imported by name, because it needs optional packages
 IMPORTER = "trueface.jobs.generation.stable_diffusion"
 
 
-TRAINED = "train"  # in a data root that is divided into train/ and test/
+TRAINED = "train"  # folder of training images in a data root with train/ and test/
 
 
 def _modules_of_weights(weights: str) -> tuple[str, ...]:
@@ -137,26 +137,26 @@ class DiffuserSettings(Settings):
 
     @property
     def network_widths(self) -> tuple[int, ...]:
-        """Widths as given, or the network's usual ones."""
+        """The given widths, or the defaults of the network."""
         return self.widths or WIDTHS[self.network]
 
     @property
     def embedding_width(self) -> int:
-        """Numbers a class, as given or usual."""
+        """The length of a class embedding: the given one, or the default."""
         return self.embedding or EMBEDDING[self.network]
 
     @property
     def learning_rate(self) -> float:
-        """The highest learning rate."""
+        """The highest learning rate: the given one, or the default."""
         return LR[self.network] if self.lr is None else self.lr
 
     @property
     def latest_t(self) -> int:
-        """The largest step of noise that is learned."""
+        """The largest step of the training."""
         return self.t_max or self.noise_steps
 
     def class_dropout_rate(self, classes: int) -> float:
-        """Return the share of images whose class is left out; 0 without classes."""
+        """Return the fraction of images whose class is dropped in training, or 0 without classes."""
         if not classes:
             return 0.0
         return DROP if self.drop is None else self.drop
@@ -215,17 +215,17 @@ def _join_widths(widths: tuple[int, ...]) -> str:
 
 
 def training_folder(root: Path, data: str) -> Path:
-    """Return the folder of the images that a data ID names: of classes in train/ and test/, those in train/."""
+    """Return the folder of the images of a data ID, which is train/ if the images are divided into train/ and test/."""
     folder = picture_folder(root, data)
     inside = folder / TRAINED
     return inside if data.startswith("classes:") and inside.is_dir() else folder
 
 
 def names_of_classes(folder: Path) -> tuple[str, ...]:
-    """Return the names of the folders in a folder, sorted; hidden ones are left out.
+    """Return the sorted names of the folders in a folder, without hidden ones.
 
     Raises:
-        DataError: it is not there, or holds fewer than two.
+        DataError: the folder does not exist, or contains fewer than two folders.
     """
     if not folder.is_dir():
         raise DataError(f"folder {folder} does not exist")

@@ -1,7 +1,7 @@
-"""The training of a diffuser: a number of steps, each from a batch of its own random stream.
+"""The training of a diffuser: each step samples its batch from a random stream that depends on the step number.
 
-A training that was stopped or killed goes on where it was, to the same bits: on the same machine, with
-the same number of threads.
+A stopped or killed training resumes from its last state. On the same machine with the same number of threads, the
+result is bit-identical to that of a training without interruption.
 """
 
 import csv
@@ -37,24 +37,24 @@ from trueface.runtime.stepping import (
     values_fingerprint,
 )
 
-LONGEST_GRADIENT = 1.0  # longer ones are shortened to it: early steps of large t
+LONGEST_GRADIENT = 1.0  # norm that gradients are clipped to; early steps at large t exceed it
 ROWS = 100  # rows in the history of a complete training
 COLUMNS = ("step", "loss", "lr", "seconds")
-WARM_UP = 100  # steps of a rising learning rate, at most a twentieth of all
-LAST_LR = 0.05  # of the highest; short trainings end better on a falling rate than on their average
+WARM_UP = 100  # steps with a rising learning rate, at most a twentieth of all steps
+LAST_LR = 0.05  # fraction of the highest rate; in short trainings, decay helps more than averaging
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedDiffuser:
-    """A diffuser with the average weights of its training, and what that was."""
+    """A diffuser with the average weights of its training, and the history of the loss."""
 
     diffuser: Diffuser
-    rows: tuple[tuple[float, ...], ...]  # of the history: step, mean loss since the last row, …
-    seconds: float  # interruptions not counted
+    rows: tuple[tuple[float, ...], ...]  # history: step, mean loss since the previous row, …
+    seconds: float  # duration without interruptions
 
     @property
     def loss(self) -> float:
-        """Mean of the last row."""
+        """The mean loss in the last row of the history."""
         return self.rows[-1][1]
 
 
@@ -64,13 +64,13 @@ def load_classes(
     """Return images N×C×H×W uint8, their classes (N,) int64, and the classes' names.
 
     Args:
-        root: holds a folder for each class.
-        size: the side that each image must have, in pixels.
-        channels: 3 or 1.
-        cpus: threads that decode.
+        root: folder that contains one folder per class.
+        size: side that each image must have, in pixels.
+        channels: channels of the images, 3 or 1.
+        cpus: number of threads that decode images.
 
     Raises:
-        DataError: fewer than two classes, one without images, or as of `load_images`.
+        DataError: there are fewer than two classes, a class has no images, or as for `load_images`.
     """
     names = names_of_classes(root)
     images = [load_images(root / name, size=size, channels=channels, cpus=cpus) for name in names]
@@ -90,17 +90,17 @@ def fit(
     """Train a diffuser.
 
     Args:
-        images: N×C×H×W, uint8.
-        labels: (N,) their classes; None: unconditional.
-        settings: checked.
-        class_names: in the order of the labels; empty: unconditional.
-        watch: device, precision, progress, stop.
-        folder: where resume.pt and history.csv are kept; None: nowhere.
+        images: training images, N×C×H×W, uint8.
+        labels: class of each image, (N,). None: unconditional.
+        settings: validated settings.
+        class_names: names of the classes in the order of their labels. Empty: unconditional.
+        watch: device, precision, progress and stop signal.
+        folder: folder of resume.pt and history.csv. None: neither is written.
 
     Raises:
-        DataError: the images are of another size than the settings', or none is left.
-        UnknownName: the class to leave out is none of the classes.
-        JobError: stopped, or the loss is not finite.
+        DataError: the images have another size than in the settings, or no image remains.
+        UnknownName: the class to leave out does not exist.
+        JobError: the training was stopped, or the loss is not finite.
     """
     _refuse_other_shape(images, settings)
     kept = None
@@ -123,24 +123,25 @@ def fit(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoisedBatch:
-    """Random values of one step."""
+    """The images of one step, with their noise steps and noise."""
 
     images: Tensor  # N×C×H×W in [-1, 1], on the device
-    labels: Tensor | None  # (N,), on the device; the number of classes: left out
-    t: Tensor  # (N,), on the CPU
-    noise: Tensor  # like the images
+    # (N,), on the device; equal to the number of classes if the class is dropped
+    labels: Tensor | None
+    t: Tensor  # noise step of each image, (N,), on the CPU
+    noise: Tensor  # N×C×H×W, on the device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSource:
-    """Images in memory, and the sampling of batches.
+    """Samples batches from images in memory.
 
     Args:
-        images: N×C×H×W, uint8.
-        labels: (N,); None: they have no classes.
-        classes: how many; 0: none.
-        settings: of the training.
-        device: where batches are wanted.
+        images: training images, N×C×H×W, uint8.
+        labels: class of each image, (N,). None if there are no classes.
+        classes: number of classes.
+        settings: settings of the training.
+        device: device of the batches.
     """
 
     images: Tensor
@@ -150,7 +151,7 @@ class BatchSource:
     device: str
 
     def batch(self, step: int) -> NoisedBatch:
-        """Return the batch of a step; two calls return the same one."""
+        """Return the batch of a step. It depends only on the step number and the seed."""
         settings, count = self.settings, self.settings.batch_size
         seed = stream_seed(f"step/{step}", settings.seed)
         draw = torch.Generator().manual_seed(seed)
@@ -170,7 +171,7 @@ class BatchSource:
         if labels is not None:
             absent = torch.rand(count, generator=draw) < settings.class_dropout_rate(self.classes)
             labels = labels.masked_fill(absent, self.classes).to(self.device)
-        # large, so generated on the device that uses it
+        # the noise is large, so it is generated on the device that uses it
         own = draw if self.device == "cpu" else torch.Generator(self.device).manual_seed(seed)
         noise = torch.randn(images.shape, generator=own, device=self.device)
         return NoisedBatch(images=images, labels=labels, t=t, noise=noise)
@@ -211,7 +212,7 @@ class _DiffuserTraining(StepTrainer):
         self.network = build_network(shape, seed=settings.seed).to(device).train()
         self.average = ExponentialMovingAverage(self.network, settings.ema, rises=True)
         self.schedule = make_schedule(settings.schedule, settings.noise_steps)
-        # fused is one pass over all parameters: on a CPU three times as fast as a loop over them
+        # the fused kernel updates all parameters in one pass, which is three times as fast on a CPU
         self.optimizer = Adam(self.network.parameters(), lr=settings.learning_rate, fused=True)
         self.gradient_step = GradientStep(
             self.optimizer, clip=LONGEST_GRADIENT, average=self.average
@@ -221,11 +222,11 @@ class _DiffuserTraining(StepTrainer):
             "average": self.average.network,
             "optimizer": self.optimizer,
         }
-        self.rows: list[list[float]] = []  # of `COLUMNS`
-        self.pending: list[float] = []  # losses since the last row
+        self.rows: list[list[float]] = []  # the history, with the columns `COLUMNS`
+        self.pending: list[float] = []  # losses since the last row of the history
 
     def result(self) -> Diffuser:
-        """Return the diffuser of the average weights."""
+        """Return a diffuser with the average weights."""
         return Diffuser(
             network=self.average.network,
             schedule=self.schedule,
@@ -238,12 +239,12 @@ class _DiffuserTraining(StepTrainer):
         )
 
     def take_step(self) -> Mapping[str, float]:
-        """Learn from the batch of the step."""
+        """Train on the batch of the step; return its loss."""
         set_lr(self.optimizer, learning_rate(self.settings, self.step))
         return {"loss": self.gradient_step(self._loss(self.source.batch(self.step)))}
 
     def nonfinite_message(self, name: str, loss: float) -> str:
-        """Name the step and the rate."""
+        """Return a message with the step and the learning rate."""
         settings, lr = self.settings, learning_rate(self.settings, self.step - 1)
         return (
             f"the {name} is {loss} at step {self.step} of {self.total} (lr {lr:.3g}, batch_size "
@@ -251,7 +252,7 @@ class _DiffuserTraining(StepTrainer):
         )
 
     def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
-        """Close a row of the history for each hundredth of all steps."""
+        """Add a row to the history after each hundredth of all steps."""
         lr = learning_rate(self.settings, self.step - 1)
         self.pending.append(losses["loss"])
         loss = self.rows[-1][1] if self.rows else _mean(self.pending)
@@ -267,7 +268,7 @@ class _DiffuserTraining(StepTrainer):
         return {"rows": self.rows, "pending": self.pending}
 
     def load_extra_state(self, numbers: Mapping[str, Any]) -> None:
-        """Take the history; the average's decay follows the steps."""
+        """Restore the history and the average's number of updates."""
         self.rows, self.pending = numbers["rows"], numbers["pending"]
         self.average.steps = self.step
 
@@ -290,7 +291,7 @@ class _DiffuserTraining(StepTrainer):
 
 
 def learning_rate(settings: DiffuserSettings, step: int) -> float:
-    """Return the learning rate of a step, counted from 0: it rises evenly, then falls along a cosine."""
+    """Return the learning rate of a step, counted from 0: a linear rise, then a cosine decay."""
     total = settings.num_steps
     warm = max(1, min(WARM_UP, total // 20))
     if step < warm:
@@ -332,7 +333,7 @@ def _refuse_other_shape(images: Tensor, settings: DiffuserSettings) -> None:
 
 
 def _fingerprint(settings: DiffuserSettings, images: str) -> str:
-    """Return the fingerprint of all that decides a training's result."""
+    """Return the fingerprint of everything that determines the result of a training."""
     values = settings.model_dump(mode="json", exclude={"data_root", *settings.neutral})
     return values_fingerprint([images, torch.__version__, values])
 

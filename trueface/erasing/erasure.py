@@ -1,8 +1,7 @@
-"""Erasing by a method's name: its inputs, the noisy images it trains on, its steps and its result.
+"""Concept erasing by the name of a method: its inputs, the noisy images it trains on, its steps and its result.
 
-The images are points of sampling paths, z_t with their t. Sampling is DDIM without noise of its own
-(J. Song et al., arXiv 2010.02502, equation 12 with sigma = 0), so that a path is a function of its
-first noise.
+The noisy images z_t are points of sampling trajectories. Sampling is deterministic DDIM (J. Song et al.,
+arXiv 2010.02502, equation 12 with sigma = 0), so that a trajectory depends only on its first noise.
 
 Start reading at `run_erasure`.
 """
@@ -30,8 +29,8 @@ STOPPED = (
 )
 
 
-MOST_AT_ONCE = 256  # images that are sampled together
-MOST_NUMBERS = 1 << 20  # in them: of larger images fewer are, 64 of Stable Diffusion's latents
+MOST_AT_ONCE = 256  # images sampled in one batch
+MOST_NUMBERS = 1 << 20  # values in one batch, which limits it to 64 latents of Stable Diffusion
 NO_NULL = (
     "{method} needs the null token, but this diffuser was trained without one (drop: 0). Train it "
     "with drop above 0."
@@ -43,53 +42,53 @@ class ErasureTask:
     """A concept to erase from a teacher."""
 
     erase: int  # label of the concept
-    anchor: int | None  # label of the class to sample instead; None: no particular one
+    anchor: int | None  # label of the class to sample instead; None if the method has no anchor
     options: ErasureOptions
     seed: int = 42
     watch: RunContext = field(default_factory=RunContext)
-    images: Tensor | None = None  # N×C×H×W, uint8, the teacher's training images: for `retrain`
-    labels: Tensor | None = None  # N
-    # the teacher's settings, for retraining
+    images: Tensor | None = None  # the teacher's training images, N×C×H×W, uint8, for `retrain`
+    labels: Tensor | None = None  # class of each training image, (N,)
+    # the teacher's settings, for `retrain`
     training: Mapping[str, Any] = field(default_factory=dict)
-    folder: Path | None = None  # for the state of an interrupted retraining
-    history: list[tuple[int, float]] = field(default_factory=list)  # a method's: step and loss
+    folder: Path | None = None  # folder of the state of an interrupted retraining
+    history: list[tuple[int, float]] = field(default_factory=list)  # step and loss of the method
 
     def generator(self, name: str) -> torch.Generator:
-        """Return a fresh random stream on the CPU: the same numbers on every device."""
+        """Return a new random stream. It is on the CPU, so that its numbers do not depend on the device."""
         return torch.Generator().manual_seed(stream_seed(f"erasing/{name}", self.seed))
 
     def raise_if_stopped_midway(self, done: int) -> None:
-        """Leave an erasing that is to stop. No state is saved, because erasings are short.
+        """Raise if a stop was requested. No state is saved, because erasing is short.
 
         Raises:
-            JobError: stopped.
+            JobError: a stop was requested.
         """
         if self.watch.stop.is_set():
             raise JobError(STOPPED.format(step=done, total=self.options.num_steps))
 
 
 def predict_noise(diffuser: Diffuser, noisy: Tensor, t: Tensor, label: int | None) -> Tensor:
-    """Return eps of z_t, N×C×H×W with t (N,), under a class or, for None, under the null token."""
+    """Return the predicted noise in z_t, N×C×H×W with t (N,), for a class or, if None, the null token."""
     return diffuser.eps(noisy, t, diffuser.repeat_embedding(label, len(noisy)))
 
 
 def predict_noise_pair(
     diffuser: Diffuser, noisy: Tensor, t: Tensor, first: int | None, second: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the same under two classes, of one forward pass of twice the batch."""
+    """Return the predicted noise for two classes, from one forward pass over twice the batch."""
     rows = torch.cat([diffuser.repeat_embedding(label, len(noisy)) for label in (first, second)])
     half, other = diffuser.eps(torch.cat((noisy, noisy)), torch.cat((t, t)), rows).chunk(2)
     return half, other
 
 
 def make_student(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Parameter]]:
-    """Return a copy of a teacher, and which of its parameters a method trains; the others are frozen.
+    """Return a copy of a teacher, and the parameters that a method trains. The others are frozen.
 
-    The table of embeddings is never among them: it corresponds to the text encoder, which none of the
-    papers trains.
+    The embedding table is always frozen. It corresponds to the text encoder, which none of the papers
+    trains.
 
     Raises:
-        JobError: the network has no such parameters.
+        JobError: the network has no parameters in this scope.
     """
     student = teacher.copy()
     network = student.network.eval()
@@ -109,7 +108,7 @@ def make_student(teacher: Diffuser, scope: Scope) -> tuple[Diffuser, list[nn.Par
 
 
 def freeze_student(student: Diffuser) -> Diffuser:
-    """Return a finished student as a model that is used: no parameter has a gradient."""
+    """Return a trained student without gradients for any parameter."""
     for parameter in student.network.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
@@ -118,14 +117,14 @@ def freeze_student(student: Diffuser) -> Diffuser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectories:
-    """Points of sampling paths."""
+    """Points of sampling trajectories."""
 
-    times: Tensor  # S, int64, falling
-    points: Tensor  # S×N×C×H×W: z_t of N paths at each of these times
-    images: Tensor  # N×C×H×W: their ends
+    times: Tensor  # (S,) int64, steps t in descending order
+    points: Tensor  # S×N×C×H×W, z_t of N trajectories at each of these steps
+    images: Tensor  # N×C×H×W, the sampled images
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return points sampled uniformly over trajectories and times, `count`×C×H×W, and their t."""
+        """Return points sampled uniformly over trajectories and steps, `count`×C×H×W, and their t."""
         steps, images = self.points.shape[:2]
         step = torch.randint(steps, (count,), generator=generator)
         image = torch.randint(images, (count,), generator=generator)
@@ -145,15 +144,15 @@ def sample_trajectories(
     """Sample images with a diffuser; return their complete trajectories, without gradients.
 
     Args:
-        diffuser: whose paths they are.
-        label: the class they are sampled under, with the problem's guidance and steps.
-        count: how many.
-        problem: for guidance, steps and the stop signal.
-        generator: of the first noise.
-        done: steps of the method so far, for the message of a stop.
+        diffuser: the diffuser to sample from.
+        label: class of the samples. None for the null token.
+        count: number of samples.
+        problem: the task, with guidance, sampling steps and stop signal.
+        generator: random stream of the first noise.
+        done: finished steps of the method, for the message of a stop.
 
     Raises:
-        JobError: stopped.
+        JobError: a stop was requested.
     """
     numbers = diffuser.channels * diffuser.size**2
     at_once = max(1, min(MOST_AT_ONCE, MOST_NUMBERS // numbers))
@@ -201,12 +200,13 @@ def _part(
 def iter_trajectory_batches(
     teacher: Diffuser, own: Diffuser, problem: ErasureTask
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of z_t with their t, without end, from the paths that `trajectory` names.
+    """Yield batches of z_t with their t, without end, from the trajectories that the option `trajectory` selects.
 
     Args:
-        teacher: its paths under anchor or concept are sampled once.
-        own: the model whose trajectories are resampled every `refresh` steps, if the trajectories are its own.
-        problem: the options. Without an anchor, `anchor` means the concept.
+        teacher: model whose trajectories for anchor or concept are sampled once.
+        own: student, or the average of its weights. If the option is "own", its trajectories are sampled
+            again every `refresh` steps.
+        problem: the task with its options. Without an anchor, `anchor` means the concept.
     """
     options, generator = problem.options, problem.generator("paths")
     if options.trajectory == "own":
@@ -234,13 +234,13 @@ Loss = Callable[[Diffuser, Diffuser, Tensor, Tensor, ErasureTask], Tensor]
 def distill(
     teacher: Diffuser, problem: ErasureTask, loss_of: Loss, noisy: Batches | None = None
 ) -> Diffuser:
-    """Return a student that has taken the problem's steps down a loss.
+    """Return a copy of the teacher that was trained to minimize a loss.
 
     Args:
-        teacher: the model of which the student is a copy.
-        problem: the options; its `history` is filled.
-        loss_of: returns the loss of a batch.
-        noisy: batches; None: those of `iter_trajectory_batches`.
+        teacher: model to copy.
+        problem: the task with its options. Its `history` is filled.
+        loss_of: function that returns the loss of a batch.
+        noisy: batches of z_t and t. None: those of `iter_trajectory_batches`.
 
     Raises:
         JobError: see `minimize_with_adam`.
@@ -260,20 +260,21 @@ def minimize_with_adam(
     *,
     average: ExponentialMovingAverage[nn.Module] | None = None,
 ) -> None:
-    """Take the problem's steps with Adam; keep the loss of each in `problem.history`.
+    """Minimize a loss with Adam, and store the loss of each step in `problem.history`.
 
-    Adam without weight decay, at a constant rate, as in the programs of ESD and of All but One's
-    predecessors. It scales gradients by their size, so that a loss taken as a mean over pixels and one
-    taken as their sum give the same steps.
+    Adam has no weight decay and a constant learning rate, as in the programs of ESD and of the
+    predecessors of All but One. It normalises gradients by their size. A loss that is a mean over pixels
+    and one that is a sum over pixels therefore lead to the same steps.
 
     Args:
-        problem: steps, learning rate, stop signal, progress.
-        parameters: that change.
-        loss_of: the loss of a fresh batch, each time it is called.
-        average: of the network, updated after each step.
+        problem: the task, with steps, learning rate, stop signal and progress.
+        parameters: parameters to train.
+        loss_of: function that returns the loss of a new batch.
+        average: moving average of the network, updated after each step.
 
     Raises:
-        JobError: stopped, or the loss or a parameter is not a number any more; says at which step.
+        JobError: a stop was requested, or the loss or a parameter is not finite. The message contains
+            the step.
     """
     descent = _Descent(problem, parameters, loss_of, average)
     run_steps(descent, problem.watch)
@@ -300,24 +301,24 @@ class _Descent(StepTrainer):
         self.gradient_step = GradientStep(optimizer, average=average)
 
     def take_step(self) -> Mapping[str, float]:
-        """Learn from a fresh batch."""
+        """Train on a new batch; return the loss."""
         return {"loss": self.gradient_step(self.loss_of())}
 
     def nonfinite_message(self, name: str, loss: float) -> str:
-        """Name the step and the rate."""
+        """Return a message with the step and the learning rate."""
         return (
             f"the {name} is {loss} at step {self.step} of {self.total}. Use a smaller lr than "
             f"{self.problem.options.lr:g}."
         )
 
     def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
-        """Keep the loss of each step."""
+        """Add the loss of the step to the history."""
         self.problem.history.append((self.step, losses["loss"]))
         return losses
 
 
 def mean_square(difference: Tensor) -> Tensor:
-    """Return the mean of the squared entries: the squared norm of the papers, per pixel."""
+    """Return the mean of the squared entries, which is the squared norm in the papers divided by their number."""
     return difference.square().mean()
 
 
@@ -326,23 +327,23 @@ class ErasureResult:
     """A model without a concept."""
 
     diffuser: Diffuser
-    changed: int  # how many parameters have another value than the teacher's
-    parameters: int  # how many there are
+    changed: int  # number of parameters whose value differs from the teacher's
+    parameters: int  # number of parameters of the network
 
 
 def run_erasure(method: str, teacher: Diffuser, problem: ErasureTask) -> ErasureResult:
-    """Return a copy of a teacher without a concept; the teacher stays as it is.
+    """Return a copy of a teacher without a concept. The teacher does not change.
 
     Args:
-        method: a name of `registry.METHODS`.
-        teacher: class-conditional.
-        problem: concept, anchor, hyper-parameters; its `history` is filled.
+        method: a name in `registry.METHODS`.
+        teacher: class-conditional diffuser.
+        problem: the task, with concept, anchor and hyperparameters. Its `history` is filled.
 
     Raises:
-        UnknownName: no such method.
-        DataError: of `retrain`: the images are not those of a training.
+        UnknownName: the method does not exist.
+        DataError: the images for `retrain` are not those of a training.
         JobError: the teacher has no classes, or lacks the null token or late noise steps that the method
-            needs. Also: anchor and concept are the same class, the job was stopped, or a loss is not finite.
+            needs. Also if anchor and concept are the same class, the job was stopped, or a loss is not finite.
     """
     if method not in METHODS:
         raise UnknownName("erasing method", method, METHODS)

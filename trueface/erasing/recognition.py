@@ -19,13 +19,13 @@ from trueface.runtime.files import Json
 from trueface.runtime.rng import stream_seed
 
 BATCH_SIZE = 1024
-PIXELS = frozenset({1, 3})  # channels of images; a latent space has others
-HELD_OUT = 64  # images of each class on which the classifier is checked
+PIXELS = frozenset({1, 3})  # numbers of channels of pixel images; latents have others
+HELD_OUT = 64  # test images per class on which the classifier is checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """A share of samples with its 95 % interval (Wilson's; Clopper and Pearson's at 0 and 1)."""
+    """A fraction of samples with its 95 % interval (Wilson; Clopper-Pearson at 0 and 1)."""
 
     value: float
     low: float
@@ -34,14 +34,14 @@ class Rate:
 
     @property
     def json_record(self) -> dict[str, Json]:
-        """The same as JSON."""
+        """Return the rate as JSON."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
 def rate(hits: Tensor) -> Rate:
-    """Return the share of true values of a tensor of any shape.
+    """Return the fraction of true values in a tensor of any shape.
 
-    The interval is that of independent samples: other noise, the same model and classifier.
+    The interval assumes independent samples. It covers other noise with the same model and classifier.
     """
     n = hits.numel()
     value = float(hits.double().mean())
@@ -53,11 +53,11 @@ def rate(hits: Tensor) -> Rate:
 class Rates:
     """Predictions of the classifier for a model's samples."""
 
-    called: Mapping[str, Mapping[str, float]]  # share by sampled class and recognised class
-    right: Mapping[str, Rate]  # share recognised as the sampled class
-    erased: Rate  # of the concept's samples: recognised as the concept
-    anchor: Rate | None  # of the concept's samples: recognised as the anchor
-    others: Rate  # of all other classes' samples: recognised as their own; the mean over classes
+    called: Mapping[str, Mapping[str, float]]  # fraction by sampled class and recognised class
+    right: Mapping[str, Rate]  # by class: fraction recognised as the sampled class
+    erased: Rate  # fraction of the concept's samples that are recognised as the concept
+    anchor: Rate | None  # fraction of the concept's samples that are recognised as the anchor
+    others: Rate  # mean over the other classes: fraction recognised as the sampled class
 
 
 def rates(
@@ -66,14 +66,14 @@ def rates(
     """Return the rates of samples.
 
     Args:
-        answers: K×n, predicted class of each sample, as an index of `known`.
+        answers: predicted class of each sample as an index into `known`, K×n.
         drawn: names of the K sampled classes.
         known: names of the classifier's classes.
         erase: the concept.
-        anchor: the class that replaces it, or "".
+        anchor: the class that replaces the concept, or "".
 
     Raises:
-        JobError: only one class was sampled, so that there are no others.
+        JobError: only one class was sampled, so that there are no other classes.
     """
     if len(drawn) < 2:
         raise JobError(f"{erase} is the only class, so no other class can be measured")
@@ -97,7 +97,7 @@ def refuse_weak_teacher(teacher: Rates, least: float) -> None:
     """Reject a teacher that cannot generate a class, because such a class cannot be erased.
 
     Raises:
-        JobError: so it is; names each such class with the share that is recognised.
+        JobError: the teacher is too weak. The message names each such class with its recognised fraction.
     """
     weak = {name: of.value for name, of in teacher.right.items() if of.value < least}
     if not weak:
@@ -113,15 +113,15 @@ def refuse_weak_teacher(teacher: Rates, least: float) -> None:
 class ConceptClassifier:
     """A classifier of images in [-1, 1], whose classes are matched by name.
 
-    It sees images as they come from a PNG: 8 bits, RGB (grey is repeated), resized to its own side where
-    that is another (bilinear, antialiased).
+    Images are converted as if they were read from a PNG file: 8 bits and RGB, with grey repeated. If the
+    classifier has another input size, they are resized (bilinear, antialiased).
 
     Args:
-        model: gives K logits of pixels uint8 N×3×S×S.
-        names: of its K classes.
-        size: S; 0: any.
-        text: its name in tables, the model ID.
-        device: where it works.
+        model: network that returns K logits for pixels, uint8, N×3×S×S.
+        names: names of the K classes.
+        size: side S in pixels. 0: any.
+        text: name of the classifier in tables, its model ID.
+        device: device of the network.
     """
 
     def __init__(
@@ -137,12 +137,12 @@ class ConceptClassifier:
         self._split = BackboneHeadSplit(model.to(device).eval())
 
     def predict_classes(self, images: Tensor) -> Tensor:
-        """Return the class of each image N×C×H×W, (N,), as numbers of `names`."""
+        """Return the class of each image N×C×H×W as an index into `names`, (N,)."""
         return self.predict_with_features(images)[0]
 
     @torch.no_grad()
     def predict_with_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the class of each image, (N,), and what its last layer gets, N×F float32.
+        """Return the class of each image, (N,), and the features before the last layer, N×F float32.
 
         Raises:
             JobError: the classifier does not end in a linear layer.
@@ -163,7 +163,7 @@ class ConceptClassifier:
         """Return the number of a class.
 
         Raises:
-            JobError: it does not know it.
+            JobError: the classifier does not have this class.
         """
         if class_name not in self.names:
             raise JobError(
@@ -174,7 +174,7 @@ class ConceptClassifier:
 
     @property
     def features(self) -> str:
-        """Description of the features, for tables."""
+        """The description of the features, for tables."""
         return f"input of the last layer of {self.text}, {self._split.width} numbers"
 
     def _pixels(self, images: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ def load_concept_classifier(path: Path, *, text: str, device: str = "cpu") -> Co
     """Return the classifier of a checkpoint that `classify` wrote.
 
     Raises:
-        CheckpointError: it cannot be read, or is another kind of model.
+        CheckpointError: the file cannot be read, or is of another kind of model.
     """
     kept = checkpoint.load(path)
     settings, names = kept.provenance.get("settings"), kept.provenance.get("class_names")
@@ -208,17 +208,17 @@ def load_concept_classifier(path: Path, *, text: str, device: str = "cpu") -> Co
 def concept_images(
     root: Path, concept: str, count: int, diffuser: Diffuser, seed: int
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """Return training images of a class in an order that the seed decides, and their names.
+    """Return training images of a class in random order, and their names.
 
     Args:
-        root: class folders, below train/ if that folder exists.
+        root: folder of the class folders, which are in train/ if that folder exists.
         concept: the class.
-        count: how many.
-        diffuser: whose size and channels they must have.
-        seed: of the order.
+        count: number of images.
+        diffuser: diffuser whose size and channels the images must have.
+        seed: seed of the order.
 
     Raises:
-        DataError: there are too few, or one of another size.
+        DataError: there are too few images, or an image has another size.
     """
     folder = class_folder(root, concept)
     names = list(image_names(folder))
@@ -235,9 +235,9 @@ def concept_images(
 def held_out_accuracy(
     root: Path, classes: Sequence[str], diffuser: Diffuser, recogniser: ConceptClassifier
 ) -> Rate | None:
-    """Return the classifier's accuracy on real test images, at the diffuser's size; None without test/.
+    """Return the classifier's accuracy on real test images at the diffuser's size, or None without test/.
 
-    At most 64 images per class, evenly spread over the sorted names.
+    It uses at most 64 images per class, evenly spaced in the sorted list of names.
 
     Raises:
         DataError: an image cannot be read, or has another size.
@@ -256,13 +256,14 @@ def real_images(folder: Path, names: Sequence[str], diffuser: Diffuser) -> Tenso
     """Read images in the format of a diffuser, N×C×H×W in [-1, 1].
 
     Raises:
-        DataError: an image cannot be read, or its size differs from the diffuser (if latent: from other images).
+        DataError: an image cannot be read, or its size differs from that of the diffuser. The images for a
+            latent diffuser must only be equal in size.
     """
     if diffuser.channels in PIXELS:
         return load_image_batch(folder, names, size=diffuser.size, channels=diffuser.channels)
-    return load_image_batch(folder, names)  # its encoder determines the size
+    return load_image_batch(folder, names)  # the encoder determines the size
 
 
 def class_folder(root: Path, name: str) -> Path:
-    """Return the folder of a class's training images, which is below train/ if that folder exists."""
+    """Return the folder of a class's training images, which is in train/ if that folder exists."""
     return (root / "train" if (root / "train").is_dir() else root) / name

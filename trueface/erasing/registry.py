@@ -1,7 +1,7 @@
 """Methods of concept erasing by name, and the settings that select methods and measures. Imports no torch.
 
-The arguments of `@register_erasure` are read from the text of the files. A file is imported when a concept is
-erased. An omitted hyperparameter has the default of its method: see `METHODS`.
+The arguments of `@register_erasure` are parsed from the source text of the files. A file is imported only when a
+concept is erased. An omitted hyperparameter has the default of its method; see `METHODS`.
 """
 
 import importlib.util
@@ -33,8 +33,8 @@ PACKAGE = "trueface.erasing.methods"
 MODULES = frozenset({"trueface.erasing.registry"})
 Need = Literal["null", "anchor", "images"]
 _NAME = re.compile(r"[a-z]+(?:-[a-z]+)?")  # part of model IDs
-# defaults of all methods that take gradient steps on noisy images of sampling trajectories. Numbers of steps and
-# learning rates are for small networks, chosen by a sweep; published values are for Stable Diffusion: see each method
+# Defaults of all methods that take gradient steps on noisy images of sampling trajectories. Numbers of steps and
+# learning rates were chosen by a sweep over small networks. Published values are for Stable Diffusion; see each method.
 STEPS: Mapping[str, Any] = MappingProxyType(
     {"num_steps": 300, "lr": 1e-3, "batch_size": 64, "guidance": 3.0, "sample_steps": 25}
 )
@@ -46,7 +46,7 @@ SAME = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErasureOptions:
-    """Hyper-parameters of the methods; each method uses some of them, with its own defaults."""
+    """Hyperparameters of the methods. Each method uses some of them, with its own defaults."""
 
     num_steps: int = 300
     lr: float = 1e-3
@@ -69,7 +69,7 @@ class ErasureOptions:
 
     @property
     def is_whole_edit(self) -> bool:
-        """All of an edit is made: none is masked, none is scaled."""
+        """Whether an edit is applied completely, without mask and scale."""
         return self.mask == 0 and self.edit_scale == 1
 
 
@@ -78,7 +78,7 @@ NAMES = tuple(field.name for field in fields(ErasureOptions))
 
 @dataclass(frozen=True, slots=True)
 class Erasure(Declared):
-    """Declares a method, without its code; the function below it takes a teacher and an `ErasureTask`.
+    """Declares a method. The decorated function takes a teacher and an `ErasureTask`.
 
     Raises:
         ValueError: the name is not one or two words of lower-case letters joined by a dash, or a need or
@@ -87,10 +87,10 @@ class Erasure(Declared):
 
     name: str
     _: KW_ONLY
-    summary: str  # half a line for lists
-    # a teacher with a null token; an anchor, the replacing class; the training images
+    summary: str  # at most half a line, for lists
+    # required inputs: a teacher with a null token, an anchor (the replacing class), the training images
     needs: Collection[Need] = ()
-    # by names of `ErasureOptions`: its own values of those that it uses; the others have no effect on it
+    # default values by names of `ErasureOptions`; the method ignores all options that are not listed
     defaults: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -112,7 +112,8 @@ class Erasure(Declared):
         """Return the method's hyperparameters: given values, otherwise its own defaults.
 
         Args:
-            given: by names of `ErasureOptions`; None: not given. Options that the method does not use are omitted.
+            given: values by names of `ErasureOptions`. None means the default. Options that the method does not
+                use are ignored.
         """
         chosen = {name: given.get(name) for name in self.defaults}
         return ErasureOptions(
@@ -128,7 +129,7 @@ METHODS = Registry(PACKAGE, Erasure, decorator="register_erasure", modules=MODUL
 
 
 def plugin_modules(name: str) -> tuple[str, ...]:
-    """Return the modules that a method's name selects, which no import statement names."""
+    """Return the modules of a method, which are imported by name."""
     return METHODS.modules([name])
 
 
@@ -144,7 +145,7 @@ def _method(name: str) -> str:
 
 
 class EraseSettings(Settings):
-    """An erasing: the concept, what is drawn instead, and the method's hyper-parameters."""
+    """The settings of an erasure: the concept, its replacement, and the method's hyperparameters."""
 
     data_root: str = Field(
         "",
@@ -220,7 +221,7 @@ class EraseSettings(Settings):
 
     @property
     def options(self) -> ErasureOptions:
-        """The method's hyper-parameters, its defaults filled in."""
+        """The method's hyperparameters, including its defaults."""
         return METHODS[self.method].options(self.model_dump())
 
     @classmethod
@@ -256,11 +257,11 @@ def _rising(values: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def unavailable_measures(*, inception: bool, clip: bool) -> Iterator[str]:
-    """Yield why measures of publications cannot be made here: each whose packages are not installed.
+    """Yield a message for each requested measure whose packages are not installed.
 
     Args:
-        inception: FID and KID are wanted.
-        clip: CLIP score is.
+        inception: whether FID and KID are requested.
+        clip: whether the CLIP score is requested.
     """
     for wanted, what, packages in (
         (inception, "FID and KID (inception)", ("torchmetrics", "torch_fidelity")),
@@ -275,7 +276,7 @@ Rising = Annotated[tuple[Count, ...], BeforeValidator(_several), AfterValidator(
 
 
 class ErasedSettings(Settings):
-    """What a diffuser that forgot a concept still draws, and what an attack brings back."""
+    """The settings of a test of an erasure: fraction of samples that show the concept, and recovery by an attack."""
 
     model_config = ConfigDict(defer_build=True)
 
@@ -373,7 +374,7 @@ class ErasedSettings(Settings):
 
 
 class ReviseSettings(Settings):
-    """Real images drawn anew by an edited diffuser: DDIM inversion, then sampling."""
+    """The settings to redraw real images with an edited diffuser: DDIM inversion, then sampling."""
 
     model_config = ConfigDict(defer_build=True)
 

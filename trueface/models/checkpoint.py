@@ -1,4 +1,4 @@
-"""Checkpoints of detectors and of networks of classes; `model_file` describes the file."""
+"""Checkpoints of detectors and classifiers. See `model_file` for the format of the file."""
 
 import platform
 import subprocess
@@ -22,24 +22,24 @@ from trueface.models.registry import ClassifierShape
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
 
-GIT_TIMEOUT_S = 2.0  # a checkpoint does not wait for a slow network folder
+GIT_TIMEOUT_S = 2.0  # seconds; git can be slow in a network folder, and saving must not wait for it
 DETECTOR = ModelKind(
     name="detector",
-    # of `detectors.build_detector`. side: the only side of images that it takes. None: any
+    # arguments of `detectors.build_detector`; side: required side of images in pixels, None if any
     arguments={"normalization": str, "nodown": bool, "side": int | None},
     title="checkpoint",
     absent="checkpoint {path} does not exist. Train this model first.",
     other_kind="{path} is not a checkpoint of schema {expected}",
     other_schema="{path} is not a checkpoint of schema {expected}",
 )
-# its messages are the same. Arguments of `ClassifierShape`
+# the messages are those of detectors; the arguments are those of `ClassifierShape`
 CLASSIFIER = replace(
     DETECTOR, name="classifier", arguments={"stem": str, "size": int, "classes": int}
 )
 
 
 def save_model(path: Path, model: Classifier, provenance: Mapping[str, Json]) -> None:
-    """Write the parameters of `model` with where they come from."""
+    """Write the parameters and the provenance of `model`."""
     arguments: dict[str, Any]
     if model.shape is None:
         kind = DETECTOR
@@ -62,19 +62,19 @@ def save_model(path: Path, model: Classifier, provenance: Mapping[str, Json]) ->
 
 
 def load(path: Path) -> Checkpoint:
-    """Read the checkpoint of a detector or of a network of classes; see `model_file.load`."""
+    """Read the checkpoint of a detector or classifier. See `model_file.load` for errors."""
     return model_file.load(path, DETECTOR, CLASSIFIER)
 
 
 def add_reference(path: Path, reference: Mapping[str, Tensor]) -> None:
-    """Write into the checkpoint of a training that is done what predictions are compared with."""
+    """Add the reference that predictions are compared with to the checkpoint of a finished training."""
     model_file.save(path, replace(model_file.load(path, DETECTOR), reference=reference))
 
 
 def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> None:
-    """Refuse a model that was trained on images that were decoded in another way.
+    """Refuse a model that was trained on images from another decoder.
 
-    The traces that a detector uses are in the difference between the two.
+    A detector relies on traces that differ between decoders.
 
     Raises:
         CheckpointError: the decoding differs.
@@ -88,10 +88,10 @@ def refuse_other_decoding(checkpoint: Checkpoint, settings: DataSettings) -> Non
 
 
 def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
-    """Refuse to go on from a model whose weights want other pixels than a person asks for.
+    """Refuse a base model that was trained with another normalization than `wanted`.
 
     Raises:
-        CheckpointError: so it is; "model" asks for nothing.
+        CheckpointError: the normalizations differ. "model" accepts any.
     """
     trained = checkpoint.arguments["normalization"]
     if wanted not in {"model", trained}:
@@ -102,10 +102,10 @@ def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
 
 
 def refuse_other_resolution(checkpoint: Checkpoint, *, nodown: bool) -> None:
-    """Refuse `nodown` where a model was trained without it: its layers saw a coarser grid.
+    """Refuse `nodown` for a base model that was trained without it, at a lower resolution.
 
     Raises:
-        CheckpointError: so it was; without the setting a training goes on as its base was.
+        CheckpointError: `nodown` is set and the base was trained without it.
     """
     if nodown and not checkpoint.arguments["nodown"]:
         raise CheckpointError(
@@ -118,11 +118,11 @@ def load_detector(path: Path, *, arch: str | None = None) -> Detector:
     """Return the model of a checkpoint file, in evaluation mode; see `load` and `from_checkpoint`.
 
     Args:
-        path: of the file.
-        arch: the architecture that is expected; None takes any.
+        path: path of the file.
+        arch: expected architecture. None accepts any.
 
     Raises:
-        CheckpointError: the file cannot be read, or is another architecture's.
+        CheckpointError: the file cannot be read, or has another architecture.
     """
     return from_checkpoint(load(path), path, arch=arch)
 
@@ -138,14 +138,14 @@ def from_checkpoint(
     """Return the model of a checkpoint, in evaluation mode.
 
     Args:
-        checkpoint: as read.
-        path: for messages.
-        arch: the architecture that is expected; None takes any.
-        dropout: before the last layer, when the model is trained on.
-        channels_last: memory format.
+        checkpoint: content of the checkpoint file.
+        path: path of the file, for messages.
+        arch: expected architecture. None accepts any.
+        dropout: dropout probability before the last layer, for further training.
+        channels_last: whether the memory format is channels_last.
 
     Raises:
-        CheckpointError: it is a classifier's, or another architecture's.
+        CheckpointError: the checkpoint is of a classifier, or has another architecture.
     """
     if checkpoint.kind != DETECTOR.name:
         raise CheckpointError(f"{path} is a {checkpoint.kind}. Give a model of job type train.")
@@ -161,7 +161,7 @@ def from_checkpoint(
         channels_last=channels_last,
         **checkpoint.arguments,
     )
-    if f"{model.spec.head}.scale" in checkpoint.state:  # any network may have one
+    if f"{model.spec.head}.scale" in checkpoint.state:  # any architecture may have a ridge head
         model.replace_head(RidgeHead(model.feature_dim))
     _load_parameters(model, checkpoint, path)
     return model
@@ -170,10 +170,10 @@ def from_checkpoint(
 def classifier_from_checkpoint(
     checkpoint: Checkpoint, path: Path, *, channels_last: bool = True
 ) -> Classifier:
-    """Return the network of K logits of a checkpoint, in evaluation mode.
+    """Return the classifier with K logits of a checkpoint, in evaluation mode.
 
     Raises:
-        CheckpointError: it is a detector's.
+        CheckpointError: the checkpoint is of a detector.
     """
     if checkpoint.kind != CLASSIFIER.name:
         raise CheckpointError(f"{path} is a {checkpoint.kind}. Give a model of job type classify.")
@@ -191,7 +191,7 @@ def _load_parameters(model: Classifier, checkpoint: Checkpoint, path: Path) -> N
 
 
 def has_constant_body(checkpoint: Checkpoint) -> bool:
-    """Return whether only the last layer learned, so that others share its features."""
+    """Return whether the backbone was frozen, so that its features are shared with other models."""
     trained = checkpoint.provenance.get("settings")
     if not isinstance(trained, Mapping):
         return False
@@ -199,7 +199,7 @@ def has_constant_body(checkpoint: Checkpoint) -> bool:
 
 
 def versions() -> dict[str, Json]:
-    """Return the versions of everything whose arithmetic is in a checkpoint."""
+    """Return the versions of the software that computed a checkpoint, and the type of the machine."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),

@@ -1,8 +1,8 @@
-"""Classifiers: networks with K logits and the preprocessing that belongs to them.
+"""Classifiers: networks with K logits and their preprocessing.
 
-A detector is one of real and fake: it has one logit, positive = fake. Any network that
-`@register_model` names can be one; see `registry`. Its parameters keep the names that its own
-library gives them, so that published files fit.
+A detector is a classifier of real and fake images. It has one logit, positive = fake. Any network
+that `@register_model` registers can be a detector; see `registry`. The parameters have the names of
+the library that builds the network, so that published weights can be loaded.
 """
 
 from collections.abc import Mapping
@@ -28,8 +28,8 @@ from trueface.models.registry import (
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import stream_seed
 
-OWN = "model"  # the normalization that belongs to the architecture
-# "half" takes pixels to -1 … 1, as weights that come from TensorFlow want them
+OWN = "model"  # the normalization of the architecture
+# "half" maps pixels to -1 … 1, as weights that come from TensorFlow expect
 NORMALIZATIONS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
     {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
 )
@@ -38,8 +38,8 @@ NORMALIZATIONS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
 class Classifier(nn.Module):
     """A network with its preprocessing.
 
-    The input is pixels as in files. They are normalised here, on the device, for a whole batch, so
-    that no training and no test can use another network's mean.
+    The input is pixels as stored in files. The network normalises them on the device, so that
+    training and tests use the same mean and standard deviation.
     """
 
     mean: Tensor
@@ -58,39 +58,40 @@ class Classifier(nn.Module):
         super().__init__()
         self.spec, self.network = spec, network
         self.normalization, self.channels_last = normalization, channels_last
-        self.nodown = nodown  # of a detector; see `build_detector`
-        self.shape = shape  # of a network of classes; see `build_classifier`
+        self.nodown = nodown  # only for detectors; see `build_detector`
+        self.shape = shape  # only for classifiers of K classes; see `build_classifier`
         mean, std = NORMALIZATIONS.get(normalization, (spec.mean, spec.std))
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-        # one number for all channels is quicker than three; by a power of two it divides alike everywhere
+        # one number for all channels is faster than three; division by a power of two is exact
         even = len({*mean}) == len({*std}) == 1 and frexp(std[0])[0] == 0.5
         self._even = (mean[0], std[0]) if even else None
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Return K logits an image, (B, K).
+        """Return the K logits of each image, (B, K).
 
         Args:
             pixels: (B, 3, H, W), or (B, C, 3, H, W) for the mean logits of C crops of each image;
                 uint8, or float32 in [0, 1].
         """
         logits: Tensor = self.network(self.normalize_pixels(pixels))
-        # of no image, too, as a process may have of a batch that several share
+        # B may be 0 if several processes share a batch
         return logits.view(len(pixels), prod(pixels.shape[1:-3]), logits.shape[-1]).mean(1)
 
     def forward_features(self, pixels: Tensor) -> Tensor:
         """Return the input of the last layer, (B, F) float32.
 
-        For several crops it is their mean. Because the last layer is linear, `forward_head` gives
-        the mean logit for it. For a ridge head that is approximate, because it clips the features
-        of each crop. A two-layer head would give another logit, so several crops are refused.
+        For several crops it is their mean input. Because the last layer is linear, `forward_head`
+        returns the mean logit for it. For a ridge head the result is approximate, because it clips
+        the features of each crop. A two-layer head would return another logit, so several crops are
+        refused.
 
         Args:
             pixels: as for `forward`.
 
         Raises:
-            JobError: the last layer is not called once with (B, F) in a pass, or crops have no
-            common features.
+            JobError: the last layer is not called exactly once with (B, F) in a forward pass, or
+                several crops are given to a two-layer head.
         """
         if isinstance(self.head, MlpHead) and prod(pixels.shape[1:-3]) > 1:
             raise JobError(
@@ -99,7 +100,7 @@ class Classifier(nn.Module):
             )
         images = self.normalize_pixels(pixels)
         with capture_inputs(self.head) as inputs:
-            self.network.forward(images)  # not compiled: that would leave the collecting out
+            self.network.forward(images)  # not compiled, because a compiled network skips the hook
         if len(inputs) != 1 or inputs[0].shape != (len(images), self.feature_dim):
             raise JobError(
                 f"layer {self.spec.head!r} of model {self.spec.name} must be called once with "
@@ -119,7 +120,7 @@ class Classifier(nn.Module):
         return head_of(self.network, self.spec.head)
 
     def replace_head(self, layer: nn.Linear) -> None:
-        """Put another last layer in the place of this one.
+        """Replace the last layer.
 
         This is not a property setter, because torch would also register the assigned module,
         unused.
@@ -128,21 +129,21 @@ class Classifier(nn.Module):
 
     @property
     def feature_dim(self) -> int:
-        """How many features an image has."""
+        """Number of features of an image."""
         return self.head.in_features
 
     @property
     def body_state(self) -> dict[str, Tensor]:
-        """All parameters and buffers but those of the last layer, by name."""
+        """Return all parameters and buffers except those of the last layer, by name."""
         prefix = f"{self.spec.head}."
         state = self.network.state_dict()
         return {name: value for name, value in state.items() if not name.startswith(prefix)}
 
     def normalize_pixels(self, pixels: Tensor) -> Tensor:
-        """Return images (B·C, 3, H, W) as the network gets them; see `forward`.
+        """Return normalised images (B·C, 3, H, W), the input of the network; see `forward`.
 
         Raises:
-            JobError: they are of another size than the only one that it takes.
+            JobError: the network accepts only one image size, and the images have another.
         """
         images = pixels.flatten(0, -4)  # (B·C, 3, H, W)
         side = self.spec.input_size
@@ -152,7 +153,7 @@ class Classifier(nn.Module):
                 f"{images.shape[-1]} by {images.shape[-2]}. Set resize_size to {side}."
             )
         form = torch.channels_last if self.channels_last else torch.contiguous_format
-        if self.spec.raw_pixels:  # bytes stay whole numbers
+        if self.spec.raw_pixels:  # pixels stay integers
             pixels = images.float() if images.dtype == torch.uint8 else images * 255
             return pixels.contiguous(memory_format=form)
         if images.dtype == torch.uint8:
@@ -179,22 +180,25 @@ def build_detector(
     """Return a detector in evaluation mode.
 
     Args:
-        name: of a network, as accepted by `registry.spec_of`.
-        weights: "default" (the published ImageNet weights, random where there are none),
-            "none" (random), or the path of a state dict; see `assembly.resolve_weights` for the
+        name: architecture, as accepted by `registry.spec_of`.
+        weights: "default" (the published ImageNet weights, or random if there are none), "none"
+            (random), or the path of a state dict. See `assembly.resolve_weights` for the
             environment.
         seed: root seed. Random weights come from its stream "weights".
-        dropout: probability before the last layer.
-        normalization: of the pixels, as the weights require. "model" is that of the architecture.
-        channels_last: memory format. It is 1.2 to 1.5 times as fast on a CPU.
-        nodown: the first convolution keeps the resolution. See `assembly.keep_resolution`.
-        side: of images in pixels. Networks for one image size are built for it. None: their default
-            size.
+        dropout: dropout probability before the last layer.
+        normalization: pixel normalization that the weights require. "model" is that of the
+            architecture.
+        channels_last: whether the memory format is channels_last, which is 1.2 to 1.5 times as fast
+            on a CPU.
+        nodown: whether the first convolution keeps the resolution. See `assembly.keep_resolution`.
+        side: side of the images in pixels, for networks that accept one size only. None: their
+            default size.
 
     Raises:
-        UnknownName: no such architecture, or normalization.
-        JobError: the network cannot be built in this way, or does not accept images of that side.
-        WeightsError: the weights are not available, or are another network's.
+        UnknownName: the architecture or the normalization does not exist.
+        JobError: the network cannot be built with these arguments, or does not accept images of
+            that side.
+        WeightsError: the weights are not available, or belong to another network.
     """
     if normalization != OWN and normalization not in NORMALIZATIONS:
         raise UnknownName("normalization", normalization, (OWN, *NORMALIZATIONS))
@@ -220,7 +224,7 @@ def build_detector(
 def build_classifier(
     shape: ClassifierShape, *, seed: int, channels_last: bool = True
 ) -> Classifier:
-    """Return an untrained network of K logits in evaluation mode; its weights follow from the seed."""
+    """Return an untrained classifier with K logits in evaluation mode. The seed determines its weights."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(stream_seed("weights", seed))
         network: nn.Module = load_classifier_maker(shape.model)(shape)
@@ -232,7 +236,7 @@ def build_classifier(
 
 
 def freeze_backbone(model: Classifier) -> None:
-    """Let only the last layer learn."""
+    """Freeze all parameters except those of the last layer."""
     model.network.requires_grad_(requires_grad=False)
     model.head.requires_grad_(requires_grad=True)
 
@@ -243,14 +247,14 @@ def set_train_mode(
     """Put a model into training mode.
 
     Modules whose parameters are all frozen stay in evaluation mode. Otherwise dropout and stochastic
-    depth would give other features of an image each time.
+    depth would change the features of an image in each pass.
 
     Args:
-        model: some of its parameters may be frozen.
-        fixed_statistics: batch norms keep their running statistics.
-        frozen_backbone: only modules with learning parameters of their own are in training mode, so
-            that modules without parameters are not. `fixed_statistics` decides about frozen batch
-            norms, too, whose statistics are fixed otherwise.
+        model: the model. Some of its parameters may be frozen.
+        fixed_statistics: whether batch norms use their running statistics and do not update them.
+        frozen_backbone: whether only modules that directly own a trainable parameter are put into
+            training mode. `fixed_statistics` then also applies to frozen batch norms. Otherwise
+            their statistics are always fixed.
     """
     model.train(not frozen_backbone)
     if frozen_backbone:

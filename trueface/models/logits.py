@@ -1,6 +1,6 @@
-"""Logits of any classifier: K of them, or one, which equals the two logits 0 and z.
+"""Logits of any classifier: K logits, or one logit z, which is equivalent to the two logits (0, z).
 
-The softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)), and its cross entropy is the binary one.
+The softmax of (0, z) is (1 - sigmoid(z), sigmoid(z)), and its cross-entropy is the binary one.
 Methods therefore do not depend on the number of logits of a model.
 """
 
@@ -21,7 +21,7 @@ def as_multiclass_logits(logits: Tensor) -> Tensor:
     if not isinstance(logits, Tensor):
         raise JobError(f"the model must return a tensor of logits, got {type(logits).__name__}")
     logits = logits.float()
-    if logits.ndim < 2:  # squeezed by the model; of a batch of one no dimension is left
+    if logits.ndim < 2:  # squeezed by the model, for a batch of one down to a scalar
         logits = logits.reshape(-1, 1)
     if logits.shape[1] == 1:
         return torch.cat([torch.zeros_like(logits), logits], 1)
@@ -29,26 +29,27 @@ def as_multiclass_logits(logits: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross entropy of wide logits (B, K) and classes (B,)."""
+    """Return the mean cross-entropy of logits (B, K), K >= 2, and classes (B,)."""
     return functional.cross_entropy(logits, labels)
 
 
 def probability_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the probability (B,) that wide logits (B, K) give to classes (B,)."""
+    """Return the probability (B,) of classes (B,) under logits (B, K), K >= 2."""
     return logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
 
 
 def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     """Return the last linear layer of a model and its name.
 
-    A classifier says which one it is; of other models it is the last in the order of registration.
+    A classifier declares its last layer. For other models it is the linear layer that was registered
+    last.
 
     Raises:
-        JobError: it has none.
+        JobError: the model has no linear layer.
     """
     if isinstance(model, Classifier) and model.spec.head:
         return f"network.{model.spec.head}", model.head
-    if isinstance(model, MlpHead):  # its own last layer; the one within is before it
+    if isinstance(model, MlpHead):  # it is a linear layer itself; the layer inside it comes before
         return "", model
     names = linear_layers(model)
     if not names:
@@ -59,7 +60,7 @@ def last_layer(model: nn.Module) -> tuple[str, nn.Linear]:
 
 
 class BackboneHeadSplit:
-    """A model as its body, which makes features, and its head, the last linear layer."""
+    """A model split into its backbone, which computes features, and its head, the last linear layer."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -67,15 +68,15 @@ class BackboneHeadSplit:
 
     @property
     def width(self) -> int:
-        """How many features a sample has."""
+        """Number of features of a sample."""
         return self.head.weight.shape[1]
 
     def features(self, inputs: Tensor) -> Tensor:
-        """Return the features (B, F) float32 of inputs (B, …) for the current model.
+        """Return the features (B, F) float32 of inputs (B, …) for the current weights.
 
-        For a model that averages over several crops it is their mean feature. For a ridge head they
-        are standardised, and for a two-layer head they are its hidden units. The head's weights and
-        bias give the logits.
+        If the model averages over several crops, these are the mean features. The features of a ridge
+        head are standardised. Those of a two-layer head are its hidden units. The logits are a linear
+        function of the features, with the weights and bias of the head.
 
         Raises:
             JobError: the output of the head differs from that of the model.
@@ -99,10 +100,11 @@ class BackboneHeadSplit:
         return features
 
     def compute_features(self, samples: Examples, watch: RunContext) -> tuple[Tensor, Tensor]:
-        """Return features (N, F) float32 and positions (N,) of samples in a test, on the CPU.
+        """Return the features (N, F) float32 and positions (N,) of samples, on the CPU.
 
         Raises:
-            JobError: stopped, none could be read, a feature is not finite, or see `features`.
+            JobError: the job was stopped, no sample could be read, a feature is not finite, or as
+                for `features`.
         """
         with torch.inference_mode(), autocast(watch.device, watch.precision):
             read = [
@@ -117,5 +119,5 @@ class BackboneHeadSplit:
 
 
 def _bias(layer: nn.Linear) -> Tensor | None:
-    bias: Tensor | None = layer.bias  # torch says that it is always there
+    bias: Tensor | None = layer.bias  # torch's type omits None
     return None if bias is None else bias.float()

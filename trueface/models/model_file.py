@@ -1,11 +1,11 @@
-"""The file of a model, the same for all kinds: architecture, weights, and where they come from.
+"""The file format of all models: architecture, weights and provenance.
 
 A file contains only plain values and tensors. It is written atomically and read without executing
 code (`torch.load(weights_only=True)`). docs/folders.md lists its keys. Each argument of the
-architecture is a key of its own, because other programs read `normalization` of a detector there.
+architecture is a separate key, because other programs read the key `normalization` of detectors.
 
 A kind of model declares its arguments as a `ModelKind`, next to the function that builds the model
-from a `Checkpoint`. Files of earlier versions are translated in `_in_present_layout`.
+from a `Checkpoint`. `_in_present_layout` converts files of earlier versions.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,9 +22,9 @@ from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
 
 SCHEMA = 1
-# keys of every kind, with the types of their values
+# keys that the files of every kind have, with the types of their values
 _PARTS: Mapping[str, type] = {"arch": str, "state": dict, "provenance": dict}
-# raised by constructors that get other arguments than their own
+# errors that constructors raise for arguments or weights that do not fit
 _UNFIT = (KeyError, TypeError, ValueError, RuntimeError, WeightsError)
 
 Model = TypeVar("Model")
@@ -33,27 +33,28 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A trained model as stored on disk. Architecture and arguments are enough to build its network."""
+    """A trained model as stored on disk. The network is built from the architecture and its arguments."""
 
     kind: str  # name of a `ModelKind`
     arch: str
-    arguments: Mapping[str, Any]  # of the architecture: plain values
-    state: Mapping[str, Tensor]  # a detector has the names of the library of its network
+    arguments: Mapping[str, Any]  # plain values that the architecture is built with
+    # for detectors, with the names of the library that builds the network
+    state: Mapping[str, Tensor]
     provenance: Mapping[str, Json]
-    # of a detector: what predictions are compared with, see `prediction.reference`
+    # only for detectors: reference for predictions, see `prediction.reference`
     reference: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelKind:
-    """Declares which arguments the files of a kind of model contain, and the messages about these files.
+    """Declares the arguments in the files of a kind of model, and the messages about these files.
 
     The messages may contain {name}, {path}, {schema} of the file, {expected} and {error}.
     """
 
     name: str  # value of the key `kind`
-    arguments: Mapping[str, type | UnionType]  # of the architecture, with the types of their values
-    title: str = ""  # {name} in messages. Empty: the name
+    arguments: Mapping[str, type | UnionType]  # arguments of the architecture, with their types
+    title: str = ""  # {name} in messages; if empty, `name`
     absent: str = "{name} {path} does not exist. Train it first."
     unreadable: str = "{name} {path} cannot be read safely: {error}"
     other_kind: str = "{path} is not a {name}. Give a model of job type {name}."
@@ -67,10 +68,10 @@ class ModelKind:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model atomically; folders are made as needed.
+    """Write a model atomically. Folders are created as needed.
 
     Raises:
-        MachineError: it cannot be written. The old file is unchanged.
+        MachineError: the file cannot be written. The old file is unchanged.
     """
     content = {
         "schema": SCHEMA,
@@ -87,11 +88,11 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path, *kinds: ModelKind) -> Checkpoint:
-    """Read a model of one of these kinds; nothing in the file is executed.
+    """Read a model of one of the given kinds. No code in the file is executed.
 
     Raises:
-        CheckpointError: the file is absent, cannot be read, is of another kind or schema, or a part
-            is missing or of another type.
+        CheckpointError: the file is absent, cannot be read, or is of another kind or schema. Also if
+            a key is missing or its value has another type.
     """
     kind = kinds[0]
     try:
@@ -122,7 +123,7 @@ def load(path: Path, *kinds: ModelKind) -> Checkpoint:
 def build(
     checkpoint: Checkpoint, path: Path, kind: ModelKind, make: Callable[[Checkpoint], Model]
 ) -> Model:
-    """Return the model that `make` builds from the content of a file.
+    """Return the model that `make` builds from a checkpoint.
 
     Raises:
         CheckpointError: arguments or weights do not fit the architecture.
@@ -135,7 +136,7 @@ def build(
 
 
 def load_frozen(network: Network, state: Mapping[str, Tensor]) -> Network:
-    """Load weights into a network; return it in evaluation mode, its weights without gradients.
+    """Load weights into a network, and return it in evaluation mode and without gradients.
 
     Raises:
         WeightsError: a name is missing or unknown, or a shape differs.
@@ -151,10 +152,10 @@ def _tensors(content: object) -> dict[str, Tensor]:
 
 
 def _in_present_layout(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a file with the keys that `save` writes, whichever version wrote it."""
+    """Return the content of a file of any version with the keys that `save` writes."""
     if "arch" in content:
         return content if "kind" in content else _from_0_2(content)
-    # models of generators, in development versions of 0.3
+    # files of generators from development versions of 0.3
     network = content.get("network")
     if content.get("kind") == "diffuser":
         arguments = _dict(network)
@@ -167,9 +168,9 @@ def _in_present_layout(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_0_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a file of a detector or classifier, which did not name its kind."""
+    """Return the content of a file of version 0.2, which has no key for the kind of model."""
     facts = _dict(content.get("provenance"))
-    if "class_names" not in facts:  # 0.2 wrote no nodown and no side
+    if "class_names" not in facts:  # version 0.2 did not write nodown and side
         arguments = {"normalization": "model", "nodown": False, "side": None}
         return {"kind": "detector", **arguments, **content}
     settings = _dict(facts.get("settings"))

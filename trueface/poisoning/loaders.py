@@ -1,4 +1,4 @@
-"""Training images with the labels and the patches that a poison record gives them."""
+"""Training images with the flipped labels and patches of a poison record."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from trueface.poisoning.poison_record import PoisonRecord, flipped_labels, trigg
 def poisoned_train_loader(
     images: Sequence[Image], settings: AugmentationSettings, record: PoisonRecord | None
 ) -> ImageLoader:
-    """Return `images` as they are learned: shuffled, augmented, flipped and stamped as recorded.
+    """Return a shuffled, augmented loader of training images with the labels and patches of a record.
 
     Raises:
         RecordError: the record was made for other images.
@@ -23,7 +23,7 @@ def poisoned_train_loader(
 
 
 def with_poison(learned: ImageLoader, record: PoisonRecord) -> ImageLoader:
-    """Return images with the labels and patches of a record.
+    """Return a loader of the same images with the labels and patches of a record.
 
     Raises:
         RecordError: the record was made for other images.

@@ -1,4 +1,4 @@
-"""The card of a model as Markdown: its training, its tests, its failures and its refusals."""
+"""The card of a model as Markdown: training, tests, failures and abstention."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,8 +29,8 @@ MEASURES = {
     "auc": "AUC",
     "tpr_at_1fpr": "TPR at 1 % FPR",
 }
-RATES = (0.01, 0.05, 0.1, 0.2)  # of errors, for which the card says how much would be answered
-WEAK = 0.7  # balanced accuracy or fraction right, below which the card calls it a failure
+RATES = (0.01, 0.05, 0.1, 0.2)  # error rates for which the card lists the coverage
+WEAK = 0.7  # balanced accuracy or fraction of correct answers, below which a test is a failure
 NOT_FOR = """\
 - **Evidence about a person or a single image.** A prediction is a statistical statement about images like
   those of the tests, with the error rates above. Do not base a decision about a person on it.
@@ -43,21 +43,21 @@ NOT_FOR = """\
 
 
 class ModelTest(NamedTuple):
-    """A test as a plan has it."""
+    """A test of a model, as planned."""
 
     data: str  # data ID
-    condition: str = ""  # as in an ID: "corrupt=jpeg50"; "" of a plain test
+    condition: str = ""  # as in an ID: "corrupt=jpeg50"; "" for a test without a condition
     corrupt: str = NONE  # chain of corruptions
     attack: str = NONE
 
     @property
     def name(self) -> str:
-        """Its name among the tests of its model."""
+        """The name of the test among the tests of the model."""
         return tested(self.data, self.condition)
 
     @property
     def treatment(self) -> str:
-        """The transforms of its images, in words."""
+        """The transforms of the images, in words."""
         steps = [
             *([self.corrupt] if self.corrupt != NONE else []),
             *([f"attack {self.attack}"] if self.attack != NONE else []),
@@ -66,11 +66,12 @@ class ModelTest(NamedTuple):
 
 
 class SourceErrors(NamedTuple):
-    """How a model does on the images of one source in one test."""
+    """The accuracy of a model on the images of one source in one test."""
 
     test: ModelTest
     source: str  # "fake StyleGAN2"
-    right: IntervalEstimate  # fraction, by validation's threshold, with its 95 % interval
+    # fraction of correct answers at validation's threshold, with 95 % interval
+    right: IntervalEstimate
     images: int
 
 
@@ -81,10 +82,10 @@ class CardContents(NamedTuple):
     arch: str
     licence: str
     provenance: Mapping[str, Json]
-    tests: Sequence[Mapping[str, Json]]  # rows of `evaluation.results.table`
-    conditions: Mapping[str, ModelTest]  # any test of each condition of these rows
+    tests: Sequence[Mapping[str, Json]]  # rows from `evaluation.results.table`
+    conditions: Mapping[str, ModelTest]  # one test of each condition in these rows
     sources: Sequence[SourceErrors]
-    reference: Reference | None  # None: of an older checkpoint
+    reference: Reference | None  # None if the checkpoint is older and has none
 
 
 def card(facts: CardContents) -> str:
@@ -171,7 +172,7 @@ def _tests(facts: CardContents) -> Iterator[str]:
 
 
 def _of_row(facts: CardContents, row: Mapping[str, Json]) -> str:
-    """Return the cells that name a test: its data, and the transforms of the images."""
+    """Return the cells that describe a test: its data, and the transforms of the images."""
     test = facts.conditions.get(str(row.get("condition") or ""))
     data = data_of_test(str(row.get("data")))
     return f"`{data}` | {'unknown' if test is None else test.treatment}"
@@ -272,7 +273,7 @@ def _use() -> Iterator[str]:
 
 
 def failed_tests(folder: Path) -> list[str]:
-    """Return a model folder's tests that its card calls failures, as text with balanced accuracies."""
+    """Return the tests that the card of a model folder lists as failures, with their balanced accuracies."""
     content = read_json(folder / TESTS) or {}
     tests = content.get("tests")
     rows = [row for row in tests if isinstance(row, Mapping)] if isinstance(tests, list) else []
@@ -312,13 +313,13 @@ def _count(value: Json) -> str:
 def source_errors(
     folder: Path, model: str, tests: Sequence[ModelTest], *, threshold: float
 ) -> list[SourceErrors]:
-    """Return how often a model is right about each source of its tests.
+    """Return the accuracy of a model on each source of its tests.
 
     Args:
-        folder: of the model.
-        model: its ID.
-        tests: of it; those without a score file are left out.
-        threshold: in logits, above which an image is called fake.
+        folder: folder of the model.
+        model: ID of the model.
+        tests: tests of the model. Tests without a score file are left out.
+        threshold: logit above which an image is called fake.
 
     Raises:
         DataError: a score file cannot be read.

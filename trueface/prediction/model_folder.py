@@ -1,4 +1,4 @@
-"""A model that can be passed on: weights, provenance and test results in one folder.
+"""A model folder to share: weights, provenance and test results.
 
     model.json: The name of the model, and the names of the files with their SHA-256.
     weights.pt: A checkpoint, without paths of the original machine.
@@ -12,7 +12,7 @@ digest, too.
 
 The form of the card follows M. Mitchell et al., "Model Cards for Model Reporting", arXiv
 1810.03993. Every number in it comes from the files of the run. Missing facts are called unknown.
-The card is in `model_card`.
+The module `model_card` writes the card.
 """
 
 import hashlib
@@ -33,21 +33,22 @@ SCHEMA = 1
 MANIFEST, WEIGHTS, CARD = paths.MODEL_FOLDER, "weights.pt", "card.md"
 PROVENANCE, TESTS = "provenance.json", "tests.json"
 FILES = (WEIGHTS, PROVENANCE, TESTS, CARD)
-HEADS = ("data_root", "split_path", "git", "device_name", "threads")  # of one machine: left out
+# facts of one machine, which are left out
+HEADS = ("data_root", "split_path", "git", "device_name", "threads")
 
 
 class ModelFolder(NamedTuple):
     """The contents of `model.json`."""
 
     folder: Path
-    name: str  # of the model: its ID
+    name: str  # model ID
     licence: str
-    files: Mapping[str, str]  # SHA-256 by name
+    files: Mapping[str, str]  # SHA-256 by file name
     digest: str
 
     @property
     def weights(self) -> Path:
-        """The checkpoint."""
+        """The path of the checkpoint."""
         return self.folder / WEIGHTS
 
 
@@ -55,8 +56,9 @@ def read(folder: Path) -> ModelFolder:
     """Return a model folder after checking that every file is unchanged.
 
     Raises:
-        CheckpointError: the folder is missing, altered (the message names the file), or newer.
-        MachineError: a file cannot be read, whatever its contents are.
+        CheckpointError: the folder is missing, altered (the message names the file), or of a newer
+            version.
+        MachineError: a file cannot be read because of the disk or its permissions.
     """
     content = _manifest(folder)
     files, digest = content.get("files"), content.pop("digest", None)
@@ -77,7 +79,7 @@ def read(folder: Path) -> ModelFolder:
 
 
 def _manifest(folder: Path) -> dict[str, Json]:
-    """Return what a folder's manifest says, of a schema that this version reads."""
+    """Return the manifest of a folder after checking its schema."""
     path = folder / MANIFEST
     try:
         content = read_json(path)
@@ -101,17 +103,16 @@ def _manifest(folder: Path) -> dict[str, Json]:
 
 
 def load(folder: Path) -> Checkpoint:
-    """Return the checkpoint of a model folder; see `read`."""
+    """Return the checkpoint of a model folder. See `read` for errors."""
     return checkpoint.load(read(folder).weights)
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Refuse a place that a model folder cannot take.
+    """Refuse a path at which writing a model folder would remove other files.
 
     Raises:
-        UsageError: it is a file, or a folder with anything else in it: a new model would remove
-        that.
-        MachineError: it cannot be listed.
+        UsageError: the path is a file, or a folder that is not a model folder and is not empty.
+        MachineError: the folder cannot be listed.
     """
     try:
         names = {path.name for path in folder.iterdir()}
@@ -135,7 +136,7 @@ def refuse_other_folder(folder: Path) -> None:
 
 
 def _is_own(folder: Path) -> bool:
-    """Return whether model.json is of this project, even if altered or of another version."""
+    """Return whether model.json was written by this project, even if altered or of another version."""
     try:
         content = read_json(folder / MANIFEST)
     except OSError:
@@ -149,18 +150,18 @@ def write(
     """Write or replace a model folder atomically.
 
     Args:
-        folder: see `refuse_other_folder`.
-        kept: the checkpoint, of `portable` provenance.
-        name: of the model.
-        licence: of the weights, in words.
-        tests: the contents of `tests.json`.
-        card: the text of `card.md`.
+        folder: path of the model folder; see `refuse_other_folder`.
+        kept: checkpoint with a `portable` provenance.
+        name: name of the model.
+        licence: licence of the weights, in words.
+        tests: content of `tests.json`.
+        card: text of `card.md`.
 
     Raises:
-        MachineError: it cannot be written. A previous folder is kept.
+        MachineError: the folder cannot be written. A previous folder is unchanged.
     """
     refuse_other_folder(folder)
-    place = Path(os.path.realpath(folder))  # a link to a folder stays one
+    place = Path(os.path.realpath(folder))  # if it is a link, only the folder is replaced
     try:
         with staging_folder(place) as new:
             model_file.save(new / WEIGHTS, kept)
@@ -181,13 +182,14 @@ def write(
 
 
 def portable(content: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a provenance without what belongs to one machine: absolute paths become file names."""
+    """Return a provenance without facts of one machine. Absolute paths become file names."""
     return {key: _portable(value) for key, value in content.items() if key not in HEADS}
 
 
 def portable_row(row: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a row of results without what belongs to one machine; see `portable`."""
-    several_roots = row.get("data_root") is not None  # then its modifier names the folder
+    """Return a row of results without facts of one machine; see `portable`."""
+    # in this case its modifier contains the name of the folder
+    several_roots = row.get("data_root") is not None
     own = {key: value for key, value in row.items() if not (several_roots and key == "modifier")}
     return portable(own)
 
@@ -208,7 +210,7 @@ def _digest(content: Mapping[str, Json]) -> str:
 
 
 def _sha256(path: Path) -> str | None:
-    """Return the digest of a file; None where there is none, or a pipe, which one could wait for."""
+    """Return the digest of a file, or None if it is missing or not a regular file: reading a pipe could block."""
     if not path.is_file():
         return None
     try:

@@ -1,17 +1,16 @@
-"""Predictions of a trained model for image files, with the transform of its own tests.
+"""Predictions of a trained model for image files, with the transform of its tests.
 
-Images are processed batch by batch and then released: ten thousand need no more memory than a few
-hundred. Nothing is written to disk, not even to the feature store.
+Images are processed batch by batch and then released, so that memory does not grow with their number.
+Nothing is written to disk, not even to the feature store.
 
-On request a model answers only if validation shows that few of its answers are wrong. The
-confidence of an answer is the distance of its logit from the threshold. The validation images with
-the most confident answers are kept, as many as their error rate allows. The upper end of the
-confidence interval of the rate is used, not the observed rate.
+A model can abstain, so that few of its answers are wrong (selective classification). The confidence of an
+answer is the distance of its logit from the threshold. The model answers only above a minimum confidence.
+Validation selects the largest coverage for which the upper bound of the error rate is small enough.
 
 Source: Y. Geifman and R. El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS
     2017, section 3 (SGR): the bound and its division by the number of tries. They search by
-    bisection, which fails if the error rate does not rise with the coverage, as among a few hundred
-    images. Here ten coverages are tried, fixed in advance. The guarantee holds for images from the
+    bisection. With a few hundred images the error rate does not always rise with the coverage, so that
+    bisection fails. Here ten fixed coverages are tried. The guarantee holds for images from the
     distribution of validation, and for a threshold chosen on other data.
 """
 
@@ -47,20 +46,20 @@ from trueface.runtime.files import Json
 from trueface.runtime.image_files import open_image
 
 Reason = Literal["size", "format", "orientation", "features"]
-# what a test's crop and decoding depend on; the rest of a training's settings is not its model's
+# the settings of a training that crop and decoding of a test depend on
 OF_PREPARATION = ("resize_size", "patch_size", "test_crops", "decode")
-# so far from the training that no class is named; of another format or turned the answer is only less sure
+# Reasons for which no class is returned. For other reasons (format, rotation) the answer is only less certain.
 FAR: frozenset[Reason] = frozenset({"size", "features"})
-FITTED_FACTOR = 2.5  # as `image_headers.FACTOR`, where images are resized before they are seen
-UNCALIBRATED = Calibration()  # of older checkpoints: called fake above logit 0
-NEEDED = "resize_size"  # without it there is no crop; the others may be younger than a checkpoint
+FITTED_FACTOR = 2.5  # replaces `image_headers.FACTOR` if images are resized before the forward pass
+UNCALIBRATED = Calibration()  # for older checkpoints: images are called fake above logit 0
+NEEDED = "resize_size"  # required for the crop; older checkpoints may lack the other settings
 
 
 class OutOfDistribution(NamedTuple):
-    """In what an image is unlike those of a training."""
+    """A difference between an image and the training images."""
 
     reason: Reason
-    text: str  # for people
+    text: str  # sentence for users
 
 
 class FileHeader(NamedTuple):
@@ -68,11 +67,11 @@ class FileHeader(NamedTuple):
 
     size: ImageSize | None
     form: Format | None
-    is_turned: bool  # a flag of its camera says how to turn it before it is shown
+    is_turned: bool  # whether its EXIF orientation requires a rotation
 
     @classmethod
     def read(cls, path: Path) -> "FileHeader":
-        """Read a file's header."""
+        """Read the header of a file."""
         try:
             with open_image(path) as image:
                 return cls(
@@ -83,22 +82,23 @@ class FileHeader(NamedTuple):
 
 
 class TrainingFiles(NamedTuple):
-    """The training files of a model. None if its checkpoint is older than the record."""
+    """The training files of a model. Fields are None if its checkpoint is older than this record."""
 
     sizes: LearnedSizes | None
     formats: LearnedFormats | None
-    factor: float = FACTOR  # beyond the training's sizes
+    factor: float = FACTOR  # maximum ratio between the size of an image and those of the training
 
     @classmethod
     def read(cls, provenance: Mapping[str, Json]) -> "TrainingFiles":
-        """Return what a checkpoint says of its training's files, and of how they were compressed."""
+        """Return the facts on the training files and their compression from a checkpoint's provenance."""
         formats = LearnedFormats.from_json(provenance.get("image_formats"))
         settings = provenance.get("settings")
         if formats is not None and isinstance(settings, Mapping):
             match settings.get("jpeg_prob"), settings.get("jpeg_qual"):
                 case (float() | int() as share, [int(low), int(high)]) if share > 0:
                     formats = formats.with_jpeg(low, high)
-            if settings.get("sbi"):  # all images go through one more JPEG, then
+            # with this setting, all images are compressed once more as JPEG
+            if settings.get("sbi"):
                 formats = formats.with_jpeg(LOWEST, HIGHEST)
             ridge = provenance.get("ridge")
             copies = ridge.get("copies") if isinstance(ridge, Mapping) else None
@@ -112,7 +112,7 @@ class TrainingFiles(NamedTuple):
         )
 
     def find_ood_reasons(self, file: FileHeader) -> Iterator[OutOfDistribution]:
-        """Yield the differences of a file from these."""
+        """Yield the differences between a file and the training files."""
         if (
             self.sizes is not None
             and file.size is not None
@@ -143,7 +143,7 @@ def _with_copies(formats: LearnedFormats, copy: str) -> LearnedFormats:
 
 
 def check_feature_distance(distance: float, limit: float) -> Iterator[OutOfDistribution]:
-    """Yield that features are far, where they are; both as in `FeatureDistance`."""
+    """Yield a reason if the distance of the features exceeds the limit; see `FeatureDistance`."""
     if distance > limit:
         yield OutOfDistribution(
             "features",
@@ -153,14 +153,14 @@ def check_feature_distance(distance: float, limit: float) -> Iterator[OutOfDistr
 
 
 class Abstention(NamedTuple):
-    """From where on a detector answers.
+    """The rule that decides which images a detector answers.
 
     Attributes:
-        rate: errors among its answers, at most.
-        distance: of a logit from the threshold, from which on it answers.
-        coverage: fraction of validation that it answers, in 0 … 1.
+        rate: maximum error rate among the answers, in 0 … 1.
+        distance: minimum distance of a logit from the threshold for an answer.
+        coverage: fraction of validation images that get an answer, in 0 … 1.
         bound: upper bound of the error rate among these, at most `rate`.
-        images: of validation.
+        images: number of validation images.
     """
 
     rate: float
@@ -175,28 +175,28 @@ class Abstention(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """The answer for one image."""
+    """The prediction for one image."""
 
     path: Path
     logit: float  # positive = fake
     calibration: Calibration = UNCALIBRATED
-    sure: bool = True  # False: it abstains
-    # differences of the image from those of the training
+    sure: bool = True  # False if the model abstains
+    # differences between the image and the training images
     unlike: tuple[OutOfDistribution, ...] = ()
 
     @property
     def probability(self) -> float:
-        """Of being fake, in 0 … 1; calibrated by validation where the checkpoint says how."""
+        """The probability of fake, in 0 … 1, calibrated on validation if the checkpoint has a calibration."""
         return self.calibration.probability(self.logit)
 
     @property
     def is_far(self) -> bool:
-        """Whether the image is so unlike those of the training that its logit says little."""
+        """Whether the image differs so much from the training images that no class is returned."""
         return any(each.reason in FAR for each in self.unlike)
 
     @property
     def verdict(self) -> str:
-        """The class by validation's threshold (real at the threshold), or unlike, or unsure."""
+        """The class at validation's threshold (real if equal), or "unlike" or "unsure"."""
         if self.is_far:
             return "unlike"
         if not self.sure:
@@ -205,9 +205,9 @@ class Prediction(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Files that were read ahead: those that gave pixels, and what became of each."""
+    """A batch of files that were read ahead: the decoded images, and the outcome for each file."""
 
-    # in the order of the files
+    # a file that could not be read, or its path and reasons, in the order of the files
     outcomes: tuple[Missing | tuple[Path, tuple[OutOfDistribution, ...]], ...]
     pixels: Tensor | None
 
@@ -216,16 +216,16 @@ class Predictor:
     """A model that predicts image files.
 
     Args:
-        kept: its checkpoint.
-        path: of the checkpoint, for messages.
-        device: to compute on.
-        batch_size: images per step.
-        abstain: maximum rate of errors among its answers, in 0 … 1. None: it answers for every
+        kept: checkpoint of the model.
+        path: path of the checkpoint, for messages.
+        device: device of the model.
+        batch_size: number of images per forward pass.
+        abstain: maximum error rate among the answers, in 0 … 1. None: the model answers for every
             image.
 
     Raises:
         CheckpointError: the checkpoint does not contain its image transform.
-        UsageError: it cannot abstain, or not at this rate.
+        UsageError: the model cannot abstain, or not at this rate.
     """
 
     def __init__(
@@ -250,29 +250,29 @@ class Predictor:
 
     @classmethod
     def load(cls, path: Path, **options: object) -> "Predictor":
-        """Return the predictor of a checkpoint file; options as above."""
+        """Return the predictor of a checkpoint file. The options are arguments of the class."""
         return cls(checkpoint.load(path), path, **options)  # type: ignore[arg-type]  # checked there
 
     @property
     def transform(self) -> TestTransform:
-        """From a decoded image to what the network sees."""
+        """The transform from a decoded image to the input of the network."""
         return test_transform(self.settings)
 
     def predict_files(self, files: Iterable[Path]) -> Iterator[Prediction | Missing]:
-        """Yield the answer for each file in order, or the reason why there is none.
+        """Yield the prediction for each file in order, or the reason why there is none.
 
         Raises:
-            JobError: a logit is not finite. Such a model has no answer.
+            JobError: a logit is not finite.
         """
         with closing(prefetch(lambda leave: self._batches(files, leave))) as batches:
             for batch in batches:
                 yield from self._predict_batch(batch)
 
     def decode(self, file: Path) -> Tensor:
-        """Return the pixels of a file, (3, H, W) uint8, as its training decoded them.
+        """Return the pixels of a file, (3, H, W) uint8, with the decoder of the training.
 
         Raises:
-            BadImageError: there are none.
+            BadImageError: the file cannot be decoded.
         """
         return decode(
             file,
@@ -280,7 +280,7 @@ class Predictor:
         )
 
     def apply_test_transform(self, pixels: Tensor, file: Path) -> Tensor:
-        """Return what the network sees of an image, (3, h, w) or (K, 3, h, w)."""
+        """Return the network input of an image, (3, h, w), or (K, 3, h, w) for K crops."""
         image = Image(file=str(file), key=str(file), label=0, method="", modifier="none")
         return self.transform(pixels, image, 0)
 
@@ -368,7 +368,7 @@ class Predictor:
 
 
 def _settings(weights: Path, provenance: Mapping[str, Json], batch_size: int) -> TestSettings:
-    """Return the settings under which the checkpoint's model was validated."""
+    """Return the settings with which the model of a checkpoint was validated."""
     learned = provenance.get("settings")
     if not isinstance(learned, Mapping) or NEEDED not in learned:
         raise CheckpointError(
@@ -386,8 +386,8 @@ def _settings(weights: Path, provenance: Mapping[str, Json], batch_size: int) ->
         ) from error
 
 
-DELTA = 0.05  # probability that the bound does not hold, over validation sets
-COVERAGES = 10  # that are tried: 10 %, 20 %, … of validation
+DELTA = 0.05  # probability over validation sets that the bound does not hold
+COVERAGES = 10  # number of coverages that are tried: 10 %, 20 %, … of validation
 
 
 def select(
@@ -401,14 +401,14 @@ def select(
     """Return the selection with the largest coverage whose error rate is at most `rate`.
 
     Args:
-        labels: (N,) of validation, 1 fake.
-        logits: (N,) of validation, positive = fake.
-        threshold: of the verdict.
-        rate: in 0 … 1.
+        labels: labels of the validation images, (N,), 1 = fake.
+        logits: logits of the validation images, (N,), positive = fake.
+        threshold: logit above which an image is called fake.
+        rate: maximum error rate, in 0 … 1.
         delta: probability that the bound does not hold.
 
     Raises:
-        UsageError: no number of answers allows such a rate; says the least that can be had.
+        UsageError: no coverage reaches this rate. The message contains the lowest possible rate.
     """
     distances = np.abs(np.asarray(logits, np.float64) - threshold)
     order = np.argsort(-distances, kind="stable")
@@ -419,7 +419,7 @@ def select(
         raise UsageError(
             "--abstain: the checkpoint contains no validation scores. Train the model again."
         )
-    share = delta / COVERAGES  # each try may fail
+    share = delta / COVERAGES  # for each try (union bound)
     counts = [_whole(ranked, max(total * part // COVERAGES, 1)) for part in range(1, COVERAGES + 1)]
     bounds = {count: upper_bound(int(errors[count - 1]), count, share) for count in counts}
     best = max((count for count, bound in bounds.items() if bound <= rate), default=0)
@@ -435,7 +435,7 @@ def select(
 
 
 def upper_bound(errors: int, count: int, delta: float) -> float:
-    """Return the error rate above which so few errors have a probability below `delta`.
+    """Return the error rate above which at most `errors` errors in `count` have a probability below `delta`.
 
     Source: C. Clopper and E. Pearson, Biometrika 26(4), 1934.
     """
@@ -447,7 +447,7 @@ def upper_bound(errors: int, count: int, delta: float) -> float:
 
 
 def _whole(ranked: NDArray[np.float64], count: int) -> int:
-    """Return how many images are as sure as the first `count`: equal distances go together."""
+    """Return `count`, increased so that images with equal distances are not separated."""
     return int(np.searchsorted(-ranked, -ranked[count - 1], side="right"))
 
 

@@ -1,4 +1,4 @@
-"""The denoising auto-encoder: a small network of convolutions, its file, and how it learns."""
+"""The denoising auto-encoder: a small convolutional network, its file and its training."""
 
 import math
 from collections.abc import Mapping
@@ -29,38 +29,40 @@ from trueface.runtime.stepping import (
 
 KIND = ModelKind(
     name="denoiser",
-    arguments={"channels": int, "width": int, "depth": int},  # of `DenoiserShape`
+    arguments={"channels": int, "width": int, "depth": int},  # fields of `DenoiserShape`
     absent="checkpoint {path} does not exist. Train the denoiser first.",
     unreadable="checkpoint {path}: {error}. Train the denoiser again.",
     other_kind="checkpoint {path} is not a denoiser. Give a model of job type denoiser.",
     other_schema="checkpoint {path} has another schema version. Train the denoiser again.",
     damaged="checkpoint {path} is damaged ({error}). Train the denoiser again.",
 )
-DETAIL = 10.0  # times what a pixel differs from those around it, as large as the image itself
-LOSS_DECAY = 0.98  # of the mean that is reported
+# factor of the difference between a pixel and its local mean, which makes it about as large as the image
+DETAIL = 10.0
+LOSS_DECAY = 0.98  # decay per step of the reported mean loss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenoiserShape:
-    """All that is needed to build a denoiser again, before its weights are filled in."""
+    """The arguments to build a denoiser, without its weights."""
 
-    channels: int  # of images, 3 or 1
+    channels: int  # channels of the images, 3 or 1
     width: int  # channels of its hidden layers
     depth: int  # convolutions, 2 or more
 
 
 class Denoiser(nn.Module):
-    """Convolutions of 3x3 with ReLU between them, which say what noise an image holds.
+    """Convolutions of 3x3 with ReLU between them, which estimate the noise in an image.
 
-    The answer is the image minus that noise (K. Zhang et al., arXiv 1608.03981, section III): a new
-    network is the identity, as its last layer begins at zero. The first layer receives the image and
-    ten times the difference of each pixel from its local mean. Noise is a twentieth of the image's
-    range, and a few hundred training steps do not find it in the image alone.
+    The output is the image minus that noise (K. Zhang et al., arXiv 1608.03981, section III). A new
+    network is the identity, because the weights of its last layer are initially zero. The first layer
+    receives the image and ten times the difference between each pixel and its local mean. The noise is
+    about a twentieth of the image's range. With the image alone, a few hundred training steps are not
+    enough to detect it.
 
-    Differs from MagNet's defensive model 1 (arXiv 1705.09064, table 2), which paints the image itself
-    through a sigmoid and pools once.
+    MagNet's defensive model 1 (arXiv 1705.09064, table 2) is different: it generates the image itself
+    through a sigmoid, and pools once.
 
-    Takes images of any size from 2 pixels, N×C×H×W in [-1, 1]; its answers may leave that range.
+    The input is N×C×H×W in [-1, 1], with sides of at least 2 pixels. The output may exceed that range.
     """
 
     def __init__(self, shape: DenoiserShape) -> None:
@@ -86,7 +88,7 @@ class Denoiser(nn.Module):
 
 
 def new_denoiser(shape: DenoiserShape, seed: int) -> Denoiser:
-    """Return a denoiser with weights that a seed decides; the global generator stays as it was."""
+    """Return a denoiser with random weights from a seed. The global random state of torch does not change."""
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         return Denoiser(shape)
@@ -121,11 +123,11 @@ def _from_checkpoint(checkpoint: Checkpoint) -> Denoiser:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedDenoiser:
-    """A denoiser that has learned, and its loss."""
+    """A trained denoiser and its loss."""
 
     denoiser: Denoiser
-    loss: float  # mean squared error, the mean over the last steps, newer ones counting more
-    resumed_at: int  # the first step of this attempt; 0: not resumed
+    loss: float  # mean squared error, as an exponential moving average over the steps
+    resumed_at: int  # number of steps before this attempt; 0 if it was not resumed
 
 
 def train_denoiser(
@@ -133,17 +135,17 @@ def train_denoiser(
 ) -> TrainedDenoiser:
     """Return a denoiser trained on images to which noise is added.
 
-    Images, mirroring and noise of a step depend only on its number, so that a training that
-    resumes from `state` is bit-identical to one that was never stopped.
+    Images, mirroring and noise of a step depend only on its number. A training that resumes from
+    `state` is therefore bit-identical to one without interruption.
 
     Args:
-        images: N×C×H×W, uint8, on the CPU.
-        settings: checked.
-        watch: the device, where progress goes, and what stops it.
-        state: file of an interrupted training; written now and then, removed at the end.
+        images: training images, N×C×H×W, uint8, on the CPU.
+        settings: validated settings.
+        watch: device, progress and stop signal.
+        state: file of the state of an interrupted training. It is removed at the end.
 
     Raises:
-        JobError: stopped, after the state was written; or the loss is not finite, with the step.
+        JobError: the training was stopped (its state is written first), or the loss is not finite.
     """
     values = settings.decisive(settings.model_dump(mode="json"))
     claim = RunFingerprint(
@@ -170,25 +172,25 @@ class _DenoiserTraining(StepTrainer):
         self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr)
         self.gradient_step = GradientStep(self.optimizer)
         self.parts = {"model": self.denoiser, "optimizer": self.optimizer}
-        self.loss = 0.0  # the mean over the last steps
+        self.loss = 0.0  # moving average over the steps
         self.begun = 0
 
     def take_step(self) -> Mapping[str, float]:
-        """Learn from images to which noise is added."""
+        """Train on a batch of images with added noise; return the loss."""
         falling = (1 + math.cos(math.pi * self.step / self.total)) / 2
         set_lr(self.optimizer, self.settings.lr * falling)
         drawn = _draw_noise_batch(self.images, self.settings, self.step)
         clean, noise = (part.to(self.device) for part in drawn)
-        # of the answer's clean image, and so of the noise, too
+        # the error of the denoised image equals the error of the estimated noise
         loss = functional.mse_loss(self.denoiser(clean + noise), clean)
         return {"loss": self.gradient_step(loss)}
 
     def nonfinite_message(self, name: str, loss: float) -> str:
-        """Name the step."""
+        """Return a message with the step."""
         return f"the {name} is {loss} at step {self.step}. Use a smaller lr."
 
     def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
-        """Take the loss into the mean."""
+        """Update the mean loss; return the values to report."""
         loss = losses["loss"]
         self.loss = loss if self.step == 1 else LOSS_DECAY * self.loss + (1 - LOSS_DECAY) * loss
         return {"loss": self.loss}
@@ -198,14 +200,14 @@ class _DenoiserTraining(StepTrainer):
         return {"loss": self.loss}
 
     def load_extra_state(self, numbers: Mapping[str, Any]) -> None:
-        """Take the mean loss."""
+        """Restore the mean loss."""
         self.loss, self.begun = float(numbers["loss"]), self.step
 
 
 def _draw_noise_batch(
     images: Tensor, settings: DenoiserSettings, step: int
 ) -> tuple[Tensor, Tensor]:
-    """Return a step's clean images and the noise for them."""
+    """Return the clean images of a step and the noise to add to them."""
     chance = torch.Generator().manual_seed(stream_seed(f"denoiser/{step}", settings.seed))
     count = settings.batch_size
     rows = torch.randint(len(images), (count,), generator=chance)

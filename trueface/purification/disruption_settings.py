@@ -1,4 +1,4 @@
-"""The settings of a disruption: no torch here."""
+"""The settings of a disruption. This module does not import torch."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -9,21 +9,21 @@ from trueface.models.registry import model_name, modules_of_model
 from trueface.purification.registry import MODELS, canonical, parse_purifier, plugin_modules
 from trueface.runtime.field_types import Count, Settings, setting
 
-LEVELS = 127.5  # grey levels in a unit of [-1, 1]
+LEVELS = 127.5  # grey levels per unit of [-1, 1]
 _ROUND_UP = (
-    5e-6  # added to a number that is printed with five decimals, so that it is not too small
+    5e-6  # added before a number is rounded to five decimals, so that it is not rounded down
 )
-_SLACK = 1e-6  # of levels: 8 * 2/255 is a little below 8 levels in binary
+_SLACK = 1e-6  # levels; 8 * 2/255 is slightly below 8 levels in binary
 
 
 def eps_to_levels(eps: float) -> int:
     """Return the number of whole grey levels of a change of at most `eps`.
 
     Args:
-        eps: in units of [-1, 1].
+        eps: maximum change in units of [-1, 1].
 
     Raises:
-        ValueError: it is not within 0 … 1, or below one level.
+        ValueError: eps is not in 0 … 1, or is less than one level.
     """
     if not 0 < eps <= 1:
         raise ValueError(
@@ -39,7 +39,7 @@ def eps_to_levels(eps: float) -> int:
 
 
 def largest_stored_change(eps: float) -> float:
-    """Return the largest change that a file can hold within `eps`, in units of [-1, 1].
+    """Return the largest change of whole grey levels within `eps`, in units of [-1, 1].
 
     Raises:
         ValueError: see `eps_to_levels`.
@@ -62,16 +62,16 @@ def _purifier_modules(value: Any) -> tuple[str, ...]:
 
 
 def required_model_settings(purifier: str) -> tuple[str, ...]:
-    """Return the settings whose models a purifier works with; of '' there are none."""
+    """Return the settings that name the models of a purifier, or none for ''."""
     return parse_purifier(purifier).needs if purifier else ()
 
 
 class DisruptSettings(Settings):
-    """A perturbation of each image: of which folder, against which generator, how large.
+    """The settings of a perturbation of each image in a folder.
 
-    Differences from the original of seed 003 (seclab-yonsei/Anti-disrupt): its target "black" is a zero tensor,
-    which is mid grey, and is called so here; its FGSM takes a step of .01, and moves by .011 of eps .05
-    at most, where ours takes one of eps; its perturbations are never rounded to the levels of a file.
+    There are three differences from the original program (seclab-yonsei/Anti-disrupt). Its target "black" is a zero
+    tensor, which is mid grey; the name here is "grey". Its FGSM takes a step of 0.01, so that the change is at most
+    0.011 for an eps of 0.05; here the step is eps. It does not round perturbations to the grey levels of a file.
     """
 
     source: str = setting(
@@ -147,12 +147,12 @@ class DisruptSettings(Settings):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The settings whose models the purifier works with; none without an adaptive attack."""
+        """The settings that name the models of the purifier. None without an adaptive attack."""
         return required_model_settings(self.purifier)
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that are part of a job's hash: models only where they are used."""
+        """Return the settings that are part of a job's hash: models only if they are used."""
         unused = set(MODELS) - set(required_model_settings(values["purifier"]))
         return {key: value for key, value in super().decisive(values).items() if key not in unused}
 
@@ -183,7 +183,7 @@ def _feature_modules(value: Any) -> tuple[str, ...]:
 
 
 class RestoredSettings(Settings):
-    """A measurement of what a generator makes of purified images."""
+    """The settings of a measurement of a generator's output for purified images."""
 
     source: str = setting(
         folder=True,

@@ -1,10 +1,10 @@
-"""`jpeg75+oneshot10`: purifiers as they are written, one after another. No torch here.
+"""Names of purifiers in settings, such as `jpeg75+oneshot10`. This module does not import torch.
 
 purifier = "none" | step ("+" step)*
 step     = name number? ("x" times)?      `oneshot20x2` runs twice. The method limits the number.
 
-The arguments of `@register_purifier` in the files of `methods` are read from their text; a file is imported
-when an image is purified. Settings name purifiers so.
+The arguments of `@register_purifier` are parsed from the source text of the files in `methods`. A file is imported
+only when an image is purified.
 """
 
 import re
@@ -23,8 +23,8 @@ Model = Literal["", "diffuser", "denoiser"]
 Gradient = Literal["exact", "identity"]
 _DECLARED = re.compile(r"[a-z]+")
 NONE = "none"
-MOST_STEPS = 4  # of a composition: its text is part of folder names
-MOST_TIMES = 9  # of one step
+MOST_STEPS = 4  # steps of a purifier; its text is part of folder names
+MOST_TIMES = 9  # repetitions of one step
 _STEP = re.compile(r"(?P<name>[a-z]+?)(?P<number>-?[0-9]+(?:\.[0-9]+)?)?(?:x(?P<times>[0-9]+))?")
 _LETTERS = re.compile(r"[A-Za-z_]+")
 MODELS = ("diffuser", "denoiser")  # settings that hold the ID of a model
@@ -32,21 +32,21 @@ MODELS = ("diffuser", "denoiser")  # settings that hold the ID of a model
 
 @dataclass(frozen=True, slots=True)
 class PurifierSpec(Numbered):
-    """Declares a purifier, without its code; the function below it purifies a batch, see `steps.Method`.
+    """Declares a purifier. The decorated function purifies a batch; see `steps.Method`.
 
     Raises:
-        ValueError: a name that the grammar cannot hold, or a range without a number.
+        ValueError: the name does not fit the grammar, or a range is given without a number.
     """
 
     _: KW_ONLY
-    number: str = ""  # what its number is, with its unit; "": it takes none
+    number: str = ""  # meaning and unit of the number; "" if the purifier has no number
     odd: bool = False  # only odd integers are valid
-    # the number may be left out: it follows then from the noise in each image
+    # the number is optional; if omitted, it is estimated from the noise in each image
     estimated: bool = False
-    reach: float = 1.0  # times the number: the largest diffusion step that it uses
-    needs: Model = ""  # the setting that names its model; "": none
-    # through which an adaptive attack differentiates: identity where its own gradient does not exist,
-    # vanishes, or costs too much (A. Athalye et al., arXiv 1802.00420, 4.1)
+    reach: float = 1.0  # the largest diffusion step that is used, divided by the number
+    needs: Model = ""  # the setting that names the model; "" if there is none
+    # the gradient that an adaptive attack uses: "identity" if the exact gradient does not exist,
+    # vanishes, or is too expensive (A. Athalye et al., arXiv 1802.00420, 4.1)
     gradient: Gradient = "exact"
 
     def __post_init__(self) -> None:
@@ -56,7 +56,7 @@ class PurifierSpec(Numbered):
 
     @property
     def forms(self) -> str:
-        """How it is written: `jpeg<1…100>`, and without its number where that may be."""
+        """The notation: `jpeg<1…100>`, and the form without a number if the number is optional."""
         return f"{self.name}, {self.example}" if self.estimated else self.example
 
 
@@ -69,7 +69,7 @@ class PurifierStep:
     """One purifier, applied once or several times."""
 
     name: str  # a key of `SPECS`
-    value: float | None = None  # None: it takes none, or the noise in each image decides
+    value: float | None = None  # None: there is no number, or it is estimated for each image
     times: int = 1
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class PurifierStep:
 
     @property
     def label(self) -> str:
-        """How tables write it: `oneshot@20x2`."""
+        """The notation in tables: `oneshot@20x2`."""
         return self._format_step("@")
 
     def _format_step(self, mark: str) -> str:
@@ -101,19 +101,19 @@ class PurifierName:
 
     @property
     def text(self) -> str:
-        """How it is stored and how folders are named: `jpeg075` is `jpeg75`."""
+        """The canonical text, as stored and in names of folders: `jpeg75` for `jpeg075`."""
         return "+".join(map(str, self.steps))
 
     def __str__(self) -> str:
         return self.text
 
     def label(self) -> str:
-        """Return how tables write it: `ddpm@10`, `jpeg@75+oneshot@10`."""
+        """Return the notation in tables: `ddpm@10`, `jpeg@75+oneshot@10`."""
         return "+".join(step.label for step in self.steps)
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The settings that name its models: `diffuser`, `denoiser`, both or none."""
+        """The settings that name the models: `diffuser`, `denoiser`, both or none."""
         return tuple(sorted({SPECS[step.name].needs for step in self.steps} - {""}))
 
     @property
@@ -123,12 +123,12 @@ class PurifierName:
 
     @property
     def draws(self) -> bool:
-        """Whether images of other names come out otherwise."""
+        """Whether the result depends on the file name of an image, which seeds its noise."""
         return any(SPECS[step.name].draws for step in self.steps)
 
     @property
     def is_exact(self) -> bool:
-        """Whether the gradient of each step is its own."""
+        """Whether an attack uses the exact gradient of each step."""
         return all(SPECS[step.name].gradient == "exact" for step in self.steps)
 
 
@@ -136,8 +136,9 @@ def parse_purifier(text: str) -> PurifierName:
     """Return the steps of a purifier in their order.
 
     Raises:
-        ValueError: an unknown method (with the nearest name), a number that is missing, outside its
-            range or superfluous, `none` within a composition, or too many steps.
+        ValueError: a method is unknown (the message names the nearest), there are too many steps, or
+            `none` is one of several steps. Also if a number is missing, outside its range or
+            superfluous.
     """
     too_many = f"{text} has {{count}} purifiers, but at most {{most}} are allowed"
     words = words_of(text.strip(), MOST_STEPS, too_many)
@@ -148,7 +149,7 @@ def parse_purifier(text: str) -> PurifierName:
 
 
 def canonical(text: str) -> str:
-    """Return a purifier as it is stored.
+    """Return the canonical text of a purifier.
 
     Raises:
         ValueError: see `parse_purifier`.
@@ -157,12 +158,12 @@ def canonical(text: str) -> str:
 
 
 def plugin_modules(text: str) -> tuple[str, ...]:
-    """Return the modules of a purifier's methods: they are imported by name."""
+    """Return the modules of a purifier's methods, which are imported by name."""
     return SPECS.modules(step.name for step in parse_purifier(text).steps)
 
 
 def describe_choices() -> str:
-    """Return how each method is written, for lists of settings."""
+    """Return the notation of each method, for lists of settings."""
     return ", ".join((NONE, *(spec.forms for spec in SPECS.values() if spec.name != NONE)))
 
 
@@ -172,7 +173,7 @@ def refuse_untrained(name: PurifierName, t_max: int, diffuser: str) -> str:
     Args:
         name: the purifier.
         t_max: the largest step that the diffuser was trained for.
-        diffuser: how messages call it: its model ID.
+        diffuser: model ID of the diffuser, for the message.
     """
     if name.largest_t <= t_max:
         return ""
@@ -214,7 +215,7 @@ def _number(spec: PurifierSpec, number: str | None, word: str) -> float | None:
 
 
 class PurifySettings(Settings):
-    """A purification: of which images, how, with which models."""
+    """The settings of a purification: images, purifier and models."""
 
     source: str = setting(
         folder=True, description="Folder of the images: a path, or the name of a job that makes one"
@@ -248,14 +249,14 @@ class PurifySettings(Settings):
 
     @classmethod
     def decisive(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings that are part of a job's hash: models only where they are used."""
+        """Return the settings that are part of a job's hash: models only if they are used."""
         needed = parse_purifier(values["purifier"]).needs
         unused = [model for model in MODELS if model not in needed]
         return {key: value for key, value in super().decisive(values).items() if key not in unused}
 
 
 class DenoiserSettings(Settings):
-    """A denoiser's training: of which images, how large, how long."""
+    """The settings of a denoiser's training: images, size and number of steps."""
 
     data_root: str = Field(description="Folder of the images")
     size: Annotated[int, Field(ge=8)] = setting(

@@ -1,4 +1,4 @@
-"""The page of a benchmark; templates/benchmark.html, which escapes what comes from the run.
+"""The page of a benchmark. The template is templates/benchmark.html; it escapes all text from the run.
 
 Tables: leaderboard, attacks, differences, published figures. Heat maps: models × corruptions, × sources of
 images, × attacks. Plots: reliability, cost against the worst AUC, ranks.
@@ -48,28 +48,28 @@ TITLES = {
 }
 BEFORE, AFTER = "called_fake_before:fake", "called_fake:fake"
 
-ResultGrid = dict[tuple[str, str], list[CellResult]]  # of a model in a column, of each seed
+ResultGrid = dict[tuple[str, str], list[CellResult]]  # results of each seed by (model, column)
 
 
 BELIEFS = 10  # bins of a reliability diagram
-LEAST = 5  # images of a bin that has a point
-CHANCE = 0.5  # the AUC of a guess
-LEAST_RANK = 0.8  # of the axis of ranks: left of the first
-LONGEST_NAME = 24  # in the figure of ranks: the last letters
+LEAST = 5  # images; bins with fewer have no point
+CHANCE = 0.5  # the AUC of a random guess
+LEAST_RANK = 0.8  # start of the axis of ranks, left of rank 1
+LONGEST_NAME = 24  # characters; longer names in the figure of ranks are cut at their start
 
 
 def heat_maps(board: Leaderboard, measure: str) -> str:
-    """Return for each set of images a heat map of models × corruptions."""
+    """Return a heat map of models × corruptions for each set of images."""
     return "".join(_corruptions(board, test, measure) for test in _tests(board))
 
 
 def rates(board: Leaderboard) -> str:
-    """Return the TPR of each generator with the TNR of each set of real images, on clean images."""
+    """Return the TPR for each generator and the TNR for each set of real images, on clean images."""
     return "".join(_rates(board, test) for test in _tests(board))
 
 
 def attack_rates(board: Leaderboard) -> str:
-    """Return how many fakes are called fake before and after each attack, with its control."""
+    """Return the fraction of fakes that are called fake before and after each attack, with its control."""
     return "".join(_attacks(board, test) for test in _tests(board))
 
 
@@ -155,7 +155,7 @@ def _cell(results: Sequence[CellResult], measure: str) -> str:
 
 
 def _mean(values: Sequence[MeasureValue]) -> tuple[IntervalEstimate | None, bool]:
-    """Return the mean over seeds of a measure and of the ends of its intervals, if it has any."""
+    """Return the mean over seeds of a measure and of the ends of its intervals, if it has intervals."""
     there = [value for value in values if value.value is not None]
     if not there:
         return None, False
@@ -175,13 +175,13 @@ def _mean(values: Sequence[MeasureValue]) -> tuple[IntervalEstimate | None, bool
 def _heat(
     caption: str, heads: Sequence[str], board: Leaderboard, row: Callable[[str], list[str]]
 ) -> str:
-    """Return a heat map below its caption and scale; nothing where it has no column.
+    """Return a heat map below its caption and scale, or nothing if it has no column.
 
     Args:
-        caption: as text.
-        heads: of the columns, as HTML.
-        board: its models are the rows, in its order.
-        row: gives the cells of a model.
+        caption: caption as plain text.
+        heads: heads of the columns as HTML.
+        board: leaderboard whose models are the rows.
+        row: function that returns the cells of a model.
     """
     if not heads:
         return ""
@@ -202,7 +202,7 @@ def _tests(board: Leaderboard) -> Iterable[str]:
 
 
 def cost(board: Leaderboard) -> Figure | None:
-    """Return the time of an image against the AUC of the worst cell, of models that have one."""
+    """Return the plot of time per image against the AUC of the worst cell, for models that have one."""
     names = board.names
     methods = [
         TimedMethod(
@@ -222,7 +222,7 @@ def cost(board: Leaderboard) -> Figure | None:
 
 
 def reliability(board: Leaderboard) -> Iterator[Figure]:
-    """Yield the reliability of each model's probabilities, without and with the temperature."""
+    """Yield the reliability diagram of each model, without and with the temperature."""
     for entry in board.lines:
         tables = [
             (result.scores, result.facts.calibration)
@@ -253,7 +253,7 @@ def reliability(board: Leaderboard) -> Iterator[Figure]:
 
 
 def _curve(fakes: Labels, logits: Floats, series: int) -> Iterator[DrawnShape]:
-    """Yield a curve of a reliability diagram, at each bin with Wilson's interval."""
+    """Yield a curve of a reliability diagram, with Wilson's interval at each bin."""
     beliefs = probabilities(logits)
     bins = np.minimum((beliefs * BELIEFS).astype(int), BELIEFS - 1)
     points: list[Point] = []
@@ -308,7 +308,7 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
 
 
 def leaderboard_table(board: Leaderboard) -> str:
-    """Return the leaderboard: three columns, never one mean over them."""
+    """Return the leaderboard with one column per setting and no mean over settings."""
     names = board.names
     measured = (
         title
@@ -382,7 +382,7 @@ def _p(value: float) -> str:
 
 
 def notes(title: str, texts: Iterable[str]) -> str:
-    """Return a list of remarks below a title; nothing where there is none."""
+    """Return a list of remarks below a title, or nothing if there are none."""
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
     return f"<h3>{escape(title)}</h3><ul>{items}</ul>" if items else ""
 
@@ -444,7 +444,7 @@ def _value_cell(value: MeasureValue | None) -> str:
 
 
 def benchmark_page(board: Leaderboard) -> Page:
-    """Return the page: the same run gives the same page."""
+    """Return the page of a benchmark. It depends only on the results of the run."""
     run = board.run
     by_time, calibration, places = cost(board), list(reliability(board)), list(ranks(board))
     parts = {
@@ -467,7 +467,8 @@ def benchmark_page(board: Leaderboard) -> Page:
         "friedman": notes("Friedman's test", [board.omnibus.text]),
         "settings": notes("Reasons for the tiers", run.settings),
     }
-    html = {name: Markup(text) for name, text in parts.items()}  # escaped where made
+    # escaped by the functions that return it
+    html = {name: Markup(text) for name, text in parts.items()}
     figures = [*places, *calibration, *([by_time] if by_time else [])]
     page = render_template(
         "benchmark.html", _describe_run(board), [*outcome(board)], run=run, **html
@@ -488,9 +489,9 @@ class RankedModel(NamedTuple):
 
 
 def outcome(board: Leaderboard) -> Iterator[str]:
-    """Yield the outcome in a sentence, plain text: the best model by the sort key of the leaderboard.
+    """Yield the outcome as plain text: the best model by the sort key of the leaderboard.
 
-    A winner is named where the intervals of all others lie below its own.
+    A model is called the winner only if the intervals of all others are below its own.
     """
     ranked = [
         RankedModel(board.names[entry.model], setting, entry.columns[setting].mean)
@@ -524,7 +525,7 @@ def outcome(board: Leaderboard) -> Iterator[str]:
 
 
 def _timed_on(board: Leaderboard) -> Iterator[str]:
-    """Yield the devices on which the time of an image was taken."""
+    """Yield the devices on which the time per image was measured."""
     facts = {(result.facts.device, result.facts.threads) for result in board.run.results}
     for device, threads in sorted(facts):
         yield f"{device}, {counted(threads, 'thread')}"

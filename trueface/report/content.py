@@ -1,4 +1,4 @@
-"""The content of a report: the tests of each model side by side, with the data of the plots."""
+"""The content of a report: the tests of each model in one table, with the data of the plots."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,25 +18,25 @@ from trueface.runtime.process_pool import chunks_of, map_chunks
 
 IN_REPORT = frozenset(metric.name for metric in METRICS.values() if metric.in_report)
 
-MANY = 50  # models from which processes pay, each of which takes a second to start
-SHARE = 10  # models that one measures at a time
+MANY = 50  # models; with fewer, starting processes (1 s each) takes longer than measuring
+SHARE = 10  # models that a process measures at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRow:
-    """One test of a model, with the other class if a test has it."""
+    """One test of a model, with images of the other class if the model was tested on them."""
 
     data: str
     pooled: bool
     labels: Labels
     logits: Floats
     report: Report
-    videos: VideoReport | None = None  # None: no image is a frame
+    videos: VideoReport | None = None  # None if no image is a frame of a video
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartReport:
-    """All tested images of one subset or modifier, with the other class, if there is one."""
+    """All tested images of one subset or modifier, with those of the other class if there are any."""
 
     data: str
     report: Report
@@ -46,20 +46,20 @@ class PartReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReport:
-    """A model and its rows."""
+    """A model and the rows of its tests."""
 
     model: Model
     rows: tuple[ReportRow, ...]
-    parts: tuple[PartReport, ...]  # subsets, then modifiers; none where the scores name no images
-    troubles: tuple[str, ...]  # tests that cannot be shown, and why
-    conditioned: tuple[ReportRow, ...] = ()  # of tests under conditions, such as corrupted images
+    parts: tuple[PartReport, ...]  # subsets, then modifiers; empty if the scores do not name images
+    troubles: tuple[str, ...]  # tests that cannot be shown, with the reasons
+    conditioned: tuple[ReportRow, ...] = ()  # tests under conditions, such as corrupted images
 
 
 def make_model_reports(models: Sequence[Model], workers: int | None = None) -> list[ModelReport]:
-    """Return the rows of each model, in their order; many are measured by several processes.
+    """Return the report of each model in order. Several processes measure if there are many models.
 
     Args:
-        models: as they were read.
+        models: models of the run.
         workers: number of processes. None: one per available core.
 
     Raises:
@@ -75,14 +75,15 @@ def make_model_reports(models: Sequence[Model], workers: int | None = None) -> l
 
 
 def _make_reports_of_chunk(models: Sequence[Model]) -> list[ModelReport]:
-    with threadpool_limits(1, user_api="blas"):  # there is a process for each core
+    # one thread each, because there is a process per core
+    with threadpool_limits(1, user_api="blas"):
         return [make_model_report(model) for model in models]
 
 
 def make_model_report(model: Model) -> ModelReport:
-    """Return the rows of a model, as in the table of its run.
+    """Return the report of a model, with the rows of the table of its run.
 
-    For each set of modifiers, first every set of fakes with all real images, then all of them pooled.
+    For each set of modifiers, there is a row for each set of fakes with all real images, then a row for all images.
     """
     troubles: list[str] = []
     reports = ReportCache()
@@ -96,9 +97,9 @@ def make_model_report(model: Model) -> ModelReport:
 
 
 class ReportCache:
-    """The measures of score tables; of the same one, as of a test and of its only subset, made once.
+    """The measures of score tables, computed once for equal tables, such as a test and its only subset.
 
-    The order of the classes has no meaning: a table is measured with the reals first.
+    A table is measured with the real images first, so that equal tables have equal keys.
     """
 
     def __init__(self) -> None:
@@ -108,7 +109,7 @@ class ReportCache:
         """Return the measures that a report shows.
 
         Raises:
-            DataError: no image, or a logit that is not finite.
+            DataError: there is no image, or a logit is not finite.
         """
         rows = np.argsort(labels, kind="stable")
         labels, logits, keys = labels[rows], logits[rows], [keys[row] for row in rows.tolist()]
@@ -121,7 +122,7 @@ class ReportCache:
 def _rows(
     tests: Sequence[AuditedTest], troubles: list[str], reports: ReportCache
 ) -> Iterator[ReportRow]:
-    """Yield the rows of tests, those under each condition by themselves; note tests that cannot be shown."""
+    """Yield the rows of tests, separately for each condition. Add tests that cannot be shown to `troubles`."""
     measured = []
     for test in tests:
         if test.scores is None:
@@ -154,7 +155,7 @@ def _parts(model: Model, reports: ReportCache) -> Sequence[PartReport]:
             )
             for name, rows in subset_masks(scores)
         ]
-    except DataError:  # of its test
+    except DataError:  # already reported for its test
         return ()
 
 
@@ -172,7 +173,7 @@ def _row(tests: GroupedTests, reports: ReportCache) -> ReportRow:
 
 def _tested(test: AuditedTest, scores: Predictions) -> FinishedTest:
     if not scores.names_images:
-        # the original named no image: its rows are identified by test and position
+        # score files of the original system do not name images, so test and position identify a row
         names = tuple(f"{test.data}/{key}" for key in scores.keys)
         scores = replace(scores, ids=names, keys=names)
     return FinishedTest(test.data, test.modifiers, scores)

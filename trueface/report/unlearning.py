@@ -1,7 +1,7 @@
-"""The section of a report on unlearning: tables and plots for each base model.
+"""The unlearning section of a report: tables and plots for each base model.
 
-Plots: quality against time, histograms of the model's confidence on the forget set, and features in the
-plane. The features are a cloud of dots, with crosses for the forget set.
+Plots: quality against time, histograms of the model's confidence on the forget set, and features projected
+onto a plane. The features are dots, with crosses for the forget set.
 """
 
 import itertools
@@ -47,17 +47,17 @@ from trueface.unlearning.evaluation.planes import Plane
 from trueface.unlearning.evaluation.shown_measures import COSTS, PAGE, QUALITY, TIMES
 from trueface.unlearning.registry import METHODS
 
-Beliefs = NDArray[np.float64]  # (N,) probabilities of the label as trained
+Beliefs = NDArray[np.float64]  # (N,) probabilities of the training label
 Places = NDArray[np.float64]  # (M, 2) features in the plane
 Limits = tuple[tuple[float, float], tuple[float, float]]
 
 SIDE = 238
-AIR = 0.25  # of the extent before, around it on each side
-KEPT = Marks(((4, 5),), "disc", "kept")  # in the key
+AIR = 0.25  # margin on each side, as a fraction of the extent of the features before unlearning
+KEPT = Marks(((4, 5),), "disc", "kept")  # entry of the key
 FORGOTTEN = Marks(((14.5, 5),), "cross", "forgotten", radius=2.4)
 BINS = 20
 EDGES = tuple(np.linspace(0, 1, BINS + 1).tolist())
-NOTHING = "\N{NO-BREAK SPACE}"  # a note, so that adjacent figures are aligned
+NOTHING = "\N{NO-BREAK SPACE}"  # an empty note, so that adjacent figures are aligned
 INTRODUCTION = (
     "<p>Each method changes a model that was trained on data to be forgotten. The first rows are references: the "
     "model before unlearning, with the cost of its training, and retrained models. The target is <b>retrain</b>, "
@@ -87,24 +87,24 @@ class MethodBeliefs(NamedTuple):
 
 
 class MethodPlane(NamedTuple):
-    """Features of some samples in the plane, of a method's first seed that has them."""
+    """Projected features of some samples, from the first seed of a method that has them."""
 
     row: UnlearningRow
     plane: Plane
 
     @property
     def is_new_training(self) -> bool:
-        """Whether it was trained from a new start: its axes are not those of the model before."""
+        """Whether the model was trained from scratch, so that its axes differ from those of the base model."""
         method = METHODS.get(self.row.method)
         return method is not None and "untrained model" in method.needs
 
 
 def section(board: UnlearningLeaderboard, figures: dict[str, list[Figure]]) -> Markup:
-    """Return the whole section; nothing for a run without unlearning.
+    """Return the whole section, or nothing for a run without unlearning.
 
     Args:
-        board: all that was unlearned in a run.
-        figures: of the page, by the folder of their files; those of each base are added.
+        board: unlearning results of a run.
+        figures: figures of the page by the folder of their files. Those of each base model are added.
     """
     if not board.groups and not board.troubles:
         return Markup()
@@ -122,7 +122,7 @@ def section(board: UnlearningLeaderboard, figures: dict[str, list[Figure]]) -> M
 
 
 def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -> str:
-    """Return the block of one base; add its figures, and unreadable files to `troubles`."""
+    """Return the block of one base model. Add its figures to `figures`, and unreadable files to `troubles`."""
     beliefs, planes = [], []
     for row in group.rows:
         try:
@@ -154,7 +154,7 @@ def _block(group: UnlearningGroup, troubles: list[str], figures: list[Figure]) -
 def shown_columns(
     group: UnlearningGroup,
 ) -> tuple[tuple[MeasureColumn, ...], tuple[MeasureColumn, ...]]:
-    """Return the columns of both tables: those that some row has a value of."""
+    """Return the columns of both tables for which at least one row has a value."""
     means = {
         name: [row.values[name].mean for row in group.rows if name in row.values]
         for name in (*PAGE[group.goal], *COSTS)
@@ -172,10 +172,10 @@ def shown_columns(
 
 
 def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
-    """Return the confidences of the models of a row on the forget set; nothing if none is known.
+    """Return the confidences of the models of a row on the forget set, or an empty list if unknown.
 
     Raises:
-        DataError: answers cannot be read.
+        DataError: a file of predictions cannot be read.
         MachineError: there is not enough memory.
     """
     befores, afters = [], []
@@ -193,17 +193,17 @@ def method_beliefs(row: UnlearningRow) -> list[MethodBeliefs]:
 
 
 def _belief(part: Predictions) -> Beliefs:
-    """Return the probability of the label as trained: (N,), broken logits left out."""
+    """Return the probabilities of the training labels, (N,), without logits that are not finite."""
     rows = np.flatnonzero(np.isfinite(part.logits).all(1))
     logs: Beliefs = part.log_probabilities()[rows, part.labels[rows]]
     return np.exp(logs)
 
 
 def method_plane(row: UnlearningRow) -> list[MethodPlane]:
-    """Return the features of the first seed that has them; nothing where none has.
+    """Return the projected features of the first seed that has them, or an empty list.
 
     Raises:
-        DataError: there are some that cannot be read, or not one is finite.
+        DataError: the features cannot be read, or none of them is finite.
         MachineError: there is not enough memory.
     """
     for model in sorted(row.models, key=lambda model: model.record.seed):
@@ -343,7 +343,7 @@ def _cell(row: UnlearningRow, column: MeasureColumn) -> str:
 
 
 def _format_measure(value: float, column: MeasureColumn, *, digits: int = 3) -> str:
-    """Return a number in the format of its column, with `digits` significant digits if it is not a fraction."""
+    """Return a number in the format of its column. Numbers that are not fractions have `digits` digits."""
     match column.kind:
         case "percent" | "score":
             return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
@@ -356,7 +356,7 @@ def _format_measure(value: float, column: MeasureColumn, *, digits: int = 3) -> 
 
 
 def axes_of(group: UnlearningGroup) -> tuple[str | None, str | None]:
-    """Return the names of the plotted quality and time. None if not measured."""
+    """Return the names of the plotted quality and time, each None if not measured."""
     measured = {name for row in group.rows for name in row.values}
     return (
         next((name for name in QUALITY if name in measured and name in PAGE[group.goal]), None),
@@ -365,7 +365,7 @@ def axes_of(group: UnlearningGroup) -> tuple[str | None, str | None]:
 
 
 def against_time(group: UnlearningGroup) -> Figure | None:
-    """Return the quality of each method against its time; None where either is not measured."""
+    """Return the plot of each method's quality against its time, or None if either is not measured."""
     quality, time = axes_of(group)
     if quality is None or time is None:
         return None
@@ -409,7 +409,7 @@ def _role(row: UnlearningRow) -> Role:
 
 
 def belief_histograms(shown: Sequence[MethodBeliefs]) -> Iterator[Figure]:
-    """Yield a histogram of each method's confidence, all of the same height."""
+    """Yield a histogram of each method's confidence, all with the same vertical axis."""
     top = max((max(_shares(part)) for each in shown for part in each[1:]), default=0.0)
     anew = [each.after for each in shown if each.row.method == "retrain"]
     for each in shown:
@@ -475,7 +475,7 @@ def _features(group: UnlearningGroup, planes: Sequence[MethodPlane], classes: Se
 
 
 def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
-    """Return planes grouped by their samples and features before."""
+    """Return planes grouped by their samples and their features before unlearning."""
     groups: dict[bytes, list[MethodPlane]] = {}
     for each in planes:
         plane = each.plane
@@ -485,11 +485,11 @@ def _by_start(planes: Sequence[MethodPlane]) -> list[list[MethodPlane]]:
 
 
 def clouds(planes: Sequence[MethodPlane], classes: Sequence[int]) -> Iterator[Figure]:
-    """Yield one figure before, and those after it on the same axes.
+    """Yield a figure of the features before unlearning, then those after it on the same axes.
 
     Args:
-        planes: of the same samples, the same before.
-        classes: in the order of their colours.
+        planes: planes with the same samples and the same features before unlearning.
+        classes: classes in the order of their colours.
     """
     first = planes[0].plane
     shown = _limits(first.before)
@@ -502,7 +502,7 @@ def clouds(planes: Sequence[MethodPlane], classes: Sequence[int]) -> Iterator[Fi
 
 
 def _limits(before: Places) -> Limits:
-    """Return the part of the plane that is shown: where the features lay before, and some more."""
+    """Return the part of the plane that is shown: the extent of the features before unlearning, with a margin."""
     low, high = before.min(0), before.max(0)
     air = np.maximum((high - low) * AIR, 1e-6)
     (left, down), (right, up) = (low - air).tolist(), (high + air).tolist()
@@ -510,7 +510,7 @@ def _limits(before: Places) -> Limits:
 
 
 def _fraction_outside(places: Places, shown: Limits) -> float:
-    """Return the fraction of points outside of the plot."""
+    """Return the fraction of points outside the plot."""
     (left, right), (down, up) = shown
     x, y = places[:, 0], places[:, 1]
     return float(np.mean((x < left) | (x > right) | (y < down) | (y > up)))
@@ -522,12 +522,12 @@ def _cloud(
     """Return features as dots in the colours of their classes, the forget set as crosses.
 
     Args:
-        name: the caption.
-        title: what they are.
-        plane: has the class of each sample, and whether it is in the forget set.
-        places: (M, 2). Points outside `shown` are drawn on its edge.
-        classes: in the order of their colours.
-        shown: the part of the plane.
+        name: caption of the figure.
+        title: title of the figure.
+        plane: class of each sample, and whether it is in the forget set.
+        places: projected features, (M, 2). Points outside `shown` are drawn on its edge.
+        classes: classes in the order of their colours.
+        shown: part of the plane that is drawn.
     """
     x, y = shown
     drawn: list[DrawnShape] = [rectangle("edge", x, y)]

@@ -1,4 +1,4 @@
-"""The base of settings, and the numbers that they take: counts, fractions, ranges of one number or two."""
+"""The base class of settings, and the types of their numbers: counts, fractions, ranges of one number or two."""
 
 from typing import Annotated, Any
 
@@ -8,7 +8,7 @@ from launcher.api import Settings as Settings
 from launcher.api import setting as setting
 
 
-def _pair(value: Any) -> Any:  # the border to YAML and argv: anything may come in
+def _pair(value: Any) -> Any:  # values come from YAML or argv and may have any type
     if isinstance(value, int | float | str):
         return (value, value)
     if isinstance(value, list | tuple) and len(value) == 1:

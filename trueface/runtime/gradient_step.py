@@ -1,7 +1,7 @@
 """One step down the loss of a batch: gradients, their check and clipping, optimizer, moving average.
 
-Every training of this package takes its steps here. Loss and norm of the gradients are read from the
-device together, once per step.
+Every training of this package takes its steps here. The loss and the norm of the gradients are read
+from the device together, once per step.
 """
 
 import math
@@ -16,10 +16,10 @@ from torch.optim import Optimizer
 
 from trueface.runtime.moving_average import ExponentialMovingAverage
 
-LEAST_SCALE = 1.0  # of fp16 gradients; a healthy training's is in the thousands
-# the loss, the norm of the gradients, or the scale of fp16 gradients
+LEAST_SCALE = 1.0  # loss scale of fp16; trainings that converge have scales in the thousands
+# the loss, the norm of the gradients, or the loss scale of fp16
 Quantity = Literal["loss", "norm", "scale"]
-# returns the error of a quantity with a value that is not finite, or of a scale that is too small
+# returns the error for a quantity whose value is not finite, or for a scale that is too small
 NonFiniteError = Callable[[Quantity, float], Exception]
 
 
@@ -27,18 +27,18 @@ class GradientStep:
     """The steps of an optimizer, each down the loss of a batch.
 
     Args:
-        optimizer: of the parameters that learn.
-        clip: longer gradients are shortened to this norm. 0: never.
-        nonfinite: makes the error that is raised before the optimizer's step if the loss or the norm
-            of the gradients is not finite. None: neither is checked, and the loss is read after the
-            step.
-        checks_norm: the norm is checked as well as the loss.
-        scaler: of the loss, for fp16. It leaves out steps with gradients that are not finite, so that
-            their norm is not checked.
-        average: of the network, updated after each step.
+        optimizer: optimizer of the trainable parameters.
+        clip: largest norm of the gradients; longer ones are scaled down to it. 0 disables clipping.
+        nonfinite: returns the error that is raised before the optimizer's step if the loss or the
+            norm of the gradients is not finite. If None, neither is checked, and the loss is read
+            after the step.
+        checks_norm: whether the norm is checked as well as the loss.
+        scaler: gradient scaler for fp16. It skips steps whose gradients are not finite. The norm is
+            therefore not checked.
+        average: moving average of the network, updated after each step.
 
     Attributes:
-        optimizer: of the parameters that learn.
+        optimizer: optimizer of the trainable parameters.
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class GradientStep:
         return self.apply(loss)
 
     def backward(self, loss: Tensor) -> None:
-        """Set the gradients to those of `loss`, times the scale of fp16."""
+        """Compute the gradients of `loss`, multiplied by the loss scale under fp16."""
         self.optimizer.zero_grad(set_to_none=True)
         if self._scaler is not None:
             loss = self._scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]  # torch
 
     def apply(self, loss: Tensor | None = None) -> float:
-        """Check and clip the gradients that are set, and take the optimizer's step along them.
+        """Check and clip the current gradients, and take a step of the optimizer.
 
         Args:
-            loss: whose gradients they are. None: it is not checked.
+            loss: the loss that the gradients were computed from. If None, no loss is checked.
 
         Returns:
-            Its value, or 0.
+            The value of the loss, or 0 without one.
         """
         value = self.check(loss)
         if self._scaler is None:
@@ -91,7 +91,7 @@ class GradientStep:
         return self.read_loss(loss) if value is None else value
 
     def check(self, loss: Tensor | None) -> float | None:
-        """Check a loss and the gradients that are set, and clip these; take no step.
+        """Check a loss and the current gradients, and clip the gradients, without taking a step.
 
         Returns:
             The value of the loss, or None if nothing is checked.
@@ -110,7 +110,7 @@ class GradientStep:
         elif loss is None:
             value = 0.0
             self._require_finite("norm", norm.item())
-        else:  # each reading waits for the device
+        else:  # each read waits for the device, so both values are read at once
             value, length = torch.stack((loss.detach(), norm)).tolist()
             self._require_finite("loss", value)
             self._require_finite("norm", length)
@@ -119,7 +119,7 @@ class GradientStep:
         return value
 
     def read_loss(self, loss: Tensor | None) -> float:
-        """Return the value of a loss, or 0 without one; check it as before a step."""
+        """Return the value of a loss, or 0 without one, after checking that it is finite."""
         if loss is None:
             return 0.0
         value = loss.item()
@@ -132,6 +132,6 @@ class GradientStep:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rate of all parameters from now on."""
+    """Set the learning rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = lr

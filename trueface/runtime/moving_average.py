@@ -16,17 +16,18 @@ COUNT, PREFIX = "n_averaged", "module."
 class ExponentialMovingAverage(Generic[Network_co]):
     """An average of weights: after each step, average += (1 - decay) · (weights - average).
 
-    Frozen parameters are not averaged, as they do not change.
+    Frozen parameters are not averaged, because they do not change.
 
     Args:
-        network: under training.
-        decay: what stays of the average in an update, 0 … 1. With 0 it equals the last weights.
-        rises: the decay of update n is at most (1 + n) / (10 + n), so that a short training is not
-            averaged with its beginning (arXiv 2006.11239, appendix B).
-        begins_after_step: the average begins with the weights after the first step, as that of
-            `torch.optim.swa_utils`. Otherwise the initial weights count, too.
-        buffers: buffers are averaged, too, such as the statistics of batch norm. Otherwise they
-            stay as they are now.
+        network: the network in training.
+        decay: fraction of the average that each update retains, in 0 … 1. With 0 the average equals
+            the last weights.
+        rises: whether the decay of update n is at most (1 + n) / (10 + n). The initial weights then
+            have little influence after a short training (arXiv 2006.11239, appendix B).
+        begins_after_step: whether the average begins with the weights after the first step, as in
+            `torch.optim.swa_utils`. Otherwise it begins with the initial weights.
+        buffers: whether buffers are averaged as well, such as the statistics of batch norm.
+            Otherwise the average has the buffers that the network had at the start.
 
     Attributes:
         network: a copy with the average weights, in evaluation mode and without gradients.
@@ -52,7 +53,7 @@ class ExponentialMovingAverage(Generic[Network_co]):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights after one more step into the average."""
+        """Update the average with the current weights, after a step of the training."""
         self.steps += 1
         pairs: list[tuple[Tensor, Tensor]] = [*self._parameters]
         if self.buffers:
@@ -76,7 +77,7 @@ class ExponentialMovingAverage(Generic[Network_co]):
         return {COUNT: torch.tensor(self.steps), **self.network.state_dict(prefix=PREFIX)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore the average and the number of updates that `state_dict` returned."""
         self.steps = int(state[COUNT])
         self.network.load_state_dict(
             {name.removeprefix(PREFIX): value for name, value in state.items() if name != COUNT}

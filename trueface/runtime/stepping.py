@@ -1,8 +1,8 @@
-"""Trainings of a number of steps: one loop with stop, progress, a check of losses, and a resume file.
+"""A training loop over a fixed number of steps, with stop, progress, a check of losses and a resume file.
 
-If all random draws of a training depend only on the step number, it resumes bit-identically on the same
-machine with the same versions and number of threads. Its state is complete at each instant: the file is
-replaced, never rewritten.
+If all random numbers of a training depend only on the step number, it resumes bit-identically on the same
+machine with the same versions and number of threads. The resume file is complete at any time, because it is
+replaced atomically.
 
 Start reading at `run_steps`.
 """
@@ -26,25 +26,25 @@ from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 
 SCHEMA = 1
-SAVE_EVERY_S = 20.0  # what a killed training loses at most
+SAVE_EVERY_S = 20.0  # seconds between two states; a killed training loses at most these
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RunFingerprint:
-    """Identity of the training a state belongs to, and the conditions of its computation."""
+    """Identity of the training that a state belongs to, and the conditions of its computation."""
 
-    fingerprint: str  # of all that determines the result
+    fingerprint: str  # hash of everything that determines the result
     conditions: Mapping[str, Json] = field(default_factory=dict)  # device, threads, versions
 
     def differences(self, stored: Mapping[str, Json]) -> list[str]:
-        """Return how the conditions differ from those of a state, such as "threads 2 instead of 4"."""
+        """Return the differences between these conditions and stored ones: "threads 2 instead of 4"."""
         return [*difference(self.conditions, stored)]
 
 
 def values_fingerprint(made_of: Any) -> str:
-    """Return the fingerprint of a training that plain values determine."""
+    """Return the fingerprint of a training whose result depends only on plain values."""
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
@@ -58,7 +58,7 @@ class ResumeFile:
 
 
 class Stateful(Protocol):
-    """A network, an optimizer: what gives its state and takes it."""
+    """An object with a state that can be saved and restored, such as a network or an optimizer."""
 
     def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
     def load_state_dict(self, state: Any, /) -> Any: ...  # noqa: D102
@@ -68,11 +68,11 @@ class StepTrainer(ABC):
     """A training between two of its steps.
 
     Attributes:
-        total: steps.
-        step: done.
-        seconds: that they took, interruptions not counted.
+        total: number of steps.
+        step: number of finished steps.
+        seconds: time of the finished steps, without interruptions.
         parts: saved objects, by their names in the file.
-        stopped: the sentence of a stop.
+        stopped: message of a stop.
     """
 
     stopped = "stopped after {step} of {total} steps. The next attempt resumes from there."
@@ -83,25 +83,25 @@ class StepTrainer(ABC):
 
     @abstractmethod
     def take_step(self) -> Mapping[str, float]:
-        """Take the step after `step` of them; return its losses by name."""
+        """Take the next step; return its losses by name."""
 
     @abstractmethod
     def nonfinite_message(self, name: str, loss: float) -> str:
-        """Return the message of a training that ends because a loss of the last step is not finite."""
+        """Return the error message for a loss of the last step that is not finite."""
 
     def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
-        """Take the losses of the last step into the history; return the numbers to report."""
+        """Add the losses of the last step to the history; return the numbers to report."""
         return losses
 
     def extra_state(self) -> dict[str, Any]:
-        """Return the plain values that are saved with the parts."""
+        """Return further values to save with the parts."""
         return {}
 
     def load_extra_state(self, numbers: Mapping[str, Any]) -> None:  # noqa: B027  # few have any
-        """Take what `extra_state` gave."""
+        """Restore the values that `extra_state` returned."""
 
-    def after_save(self) -> None:  # noqa: B027  # likewise
-        """Write the files that accompany the state that was just written."""
+    def after_save(self) -> None:  # noqa: B027  # few have any
+        """Write further files each time the state was written, such as the history."""
 
 
 def run_steps(
@@ -110,12 +110,13 @@ def run_steps(
     """Run the steps of a training, from its saved state if there is one.
 
     Args:
-        training: before its first step.
-        watch: progress and stop.
-        resume_file: file of its state, or None to start from the beginning each time. The caller removes it.
+        training: a training that has taken no step.
+        watch: receives the progress and signals a stop.
+        resume_file: file of the state. If None, the training always starts from the beginning. The
+            caller removes the file.
 
     Raises:
-        JobError: stopped, after its state was written; or a loss is not finite.
+        JobError: the training was stopped (its state is written first), or a loss is not finite.
     """
     if resume_file is not None:
         _restore(training, resume_file)
@@ -146,12 +147,12 @@ def read_resume_state(
 ) -> dict[str, Any] | None:
     """Return the saved state of this training, or None if there is none.
 
-    A state of another training, or one that cannot be read, is logged.
+    A state of another training or an unreadable state is logged and not returned.
 
     Args:
-        path: of the state file.
-        claim: of the training that is about to begin.
-        needed: names that the state must hold.
+        path: path of the state file.
+        claim: fingerprint of the training that is about to start.
+        needed: keys that the state must contain.
     """
     try:
         content = tensor_files.load(path)
@@ -167,7 +168,7 @@ def read_resume_state(
             "state=%s reason=not of schema %d, so it starts from the beginning", path, SCHEMA
         )
         return None
-    # earlier trainings of diffusers called it claim
+    # in states that earlier versions wrote for diffusers, the key was "claim"
     if content.get("fingerprint", content.get("claim")) != claim.fingerprint:
         log.info("state=%s reason=of another training, so it starts from the beginning", path)
         return None
@@ -180,10 +181,10 @@ def read_resume_state(
 
 
 def write_resume_state(path: Path, claim: RunFingerprint, content: Mapping[str, Any]) -> None:
-    """Write a state atomically; folders are made as needed.
+    """Write a state atomically. Folders are created as needed.
 
     Raises:
-        MachineError: it cannot be written.
+        MachineError: the file cannot be written.
     """
     mark = {
         "schema": SCHEMA,

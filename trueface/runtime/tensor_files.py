@@ -23,7 +23,8 @@ _STUMBLES = (
 )  # fmt: skip
 
 SAFETENSORS = ".safetensors"  # a file that contains only tensors by name
-MOST_EXPANDED = 8  # times the file: torch deflates nothing, and weights hardly shrink
+# largest ratio of content to file size: torch does not compress, and weights hardly compress
+MOST_EXPANDED = 8
 
 _ADVICE = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG), " Free disk space and run the command again."
@@ -35,7 +36,7 @@ class BrokenFileError(Exception):
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` atomically; folders are made as needed.
+    """Write `content` atomically. Folders are created as needed.
 
     Raises:
         MachineError: the file cannot be written. The old file is unchanged.
@@ -54,13 +55,13 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def load(path: Path) -> Any:
-    """Return what `save`, or `torch.save`, has written, or safetensors, on the CPU.
+    """Return the content of a file of `save`, `torch.save` or safetensors, with tensors on the CPU.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        MachineError: the disk or the memory fails, which says nothing about the file.
-        BrokenFileError: it cannot be read, or would have to execute something; says in a few words
-            why, as torch's own words advise to execute it.
+        MachineError: the disk or the memory fails. The file itself may be valid.
+        BrokenFileError: the file cannot be read without executing code. The message replaces torch's,
+            which advises to execute it.
     """
     try:
         if path.suffix == SAFETENSORS:
@@ -78,7 +79,7 @@ def load(path: Path) -> Any:
     except MemoryError as error:
         raise MachineError(f"cannot read {path}: not enough memory") from error
     except _STUMBLES as error:
-        # EINVAL is a seek beyond the end
+        # a truncated file causes a seek beyond its end: EINVAL
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             raise MachineError(f"cannot read {path}: {error.strerror}") from error
         raise BrokenFileError("it is cut off, or not a file of tensors") from error
@@ -88,12 +89,12 @@ def refuse_other_digest(path: Path, digest: str, *, again: str) -> None:
     """Reject a cached file whose content does not match the digest in its name.
 
     Args:
-        path: of the file.
-        digest: the first hexadecimal digits of its SHA-256, or all of them.
-        again: how the file is had again, for the message.
+        path: path of the file.
+        digest: first hexadecimal digits of the expected SHA-256, or all of them.
+        again: what to do to get the file again, for the message.
 
     Raises:
-        WeightsError: it has another one, or cannot be read.
+        WeightsError: the digest differs, or the file cannot be read.
     """
     try:
         found = cached_sha256(path)

@@ -16,11 +16,11 @@ from trueface.training.ridge import BaseFit, standardization_of_head
 
 
 def find_base_fit(training: TrainingContext, model: Detector) -> BaseFit | None:
-    """Return the fit of the base of a training, or None without a base.
+    """Return the fit of the base model of a training, or None without a base model.
 
     Raises:
-        JobError: the base was not fitted in closed form, or was fitted on other images than those
-        on disk.
+        JobError: the base model was not fitted in closed form, or was fitted on other images than
+            those on disk.
     """
     start, place, settings = training.start, training.place, training.settings
     if start.folder is None or start.is_warm_start or start.model is None:

@@ -2,10 +2,10 @@
 
 A fine-tuning may continue with the optimizer state of its base (see `optimizer_state`).
 
-An interrupted training resumes from its state. The state is complete at any time (the file is
-replaced atomically) and belongs to one training: its fingerprint consists of everything that
-determines the result. On the same machine, with the same versions, code and number of threads, it
-resumes bit by bit. If one of these differs, it resumes and logs the difference.
+An interrupted training resumes from its state. The state is complete at any time, because the file is
+replaced atomically. It belongs to one training: its fingerprint includes everything that determines
+the result. On the same machine, with the same versions, code and number of threads, the resumed
+training is bit-identical. If one of these differs, it resumes and logs the difference.
 """
 
 import json
@@ -36,18 +36,18 @@ from trueface.training.optimizer_state import (
 )
 from trueface.training.settings import LearningSettings, TrainSettings
 
-FLUSH_S = 10  # a training that is killed loses no more
-BEST, LAST = "best", "last"  # checkpoints: of the chosen epoch, and of a training that was stopped
+FLUSH_S = 10  # seconds of event files that a killed training loses at most
+BEST, LAST = "best", "last"  # checkpoints: of the selected epoch, and of a stopped training
 # keys of a provenance: the inputs of a result …
 IDENTITY_KEYS = (
     "job", "model", "base", "images", "settings", "data_root", "train_images_sha256",
     "val_images_sha256", "start_sha256", "optimizer_sha256",
 )  # fmt: skip
-# … where it started, which a training that starts from its own earlier weights has since replaced
+# … the initial weights, which a training that starts from its own earlier weights has replaced
 START = ("started_from", "weights_sha256", "start_sha256", "optimizer_sha256")
 # … and the conditions of its computation
 ENVIRONMENT_KEYS = ("device", "device_name", "threads", "world_size", "versions", "code")
-# what an earlier version did not record was so
+# values of conditions that earlier versions did not record
 _EARLIER: Mapping[str, Json] = {"world_size": 1}
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ def log_to_tensorboard(
 
     Args:
         watch: receives the reports.
-        folder: of the model.
-        wanted: if false, the run context is yielded unchanged.
+        folder: folder of the model.
+        wanted: whether event files are written. If false, the run context is yielded unchanged.
         images_read: position at which the training resumes. TensorBoard hides later events.
 
     Raises:
@@ -76,7 +76,7 @@ def log_to_tensorboard(
         yield watch
         return
     try:
-        from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
+        from torch.utils.tensorboard import SummaryWriter  # optional package that is slow to import
     except ImportError as error:
         remedy = install_command("tensorboard")
         raise JobError(
@@ -100,7 +100,7 @@ def log_to_tensorboard(
 
 
 def _nothing() -> None:
-    """Do what there is to do where no weights are kept."""
+    """Do nothing. It is called after weights were replaced if `on_first_write` is not set."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,15 +108,15 @@ class CheckpointCallback:
     """Writes history, weights, provenance and the optimizer's state, each atomically.
 
     Attributes:
-        folder: of the model.
-        settings: select the files to keep.
-        provenance: of the weights.
-        facts: called at every save, and its result is written, too.
+        folder: folder of the model.
+        settings: settings that select the files to keep.
+        provenance: provenance of the weights.
+        facts: function that is called at every save. Its result is added to the provenance.
         identity: names of the facts that identify this training.
-        before_save: called after every epoch, before its state is saved.
-        on_first_write: called before existing weights are replaced for the first time. The function that it
-            returns is called after every replacement.
-        further: the training resumes after its first epoch, so that the existing files are its own.
+        before_save: function that is called after every epoch, before its state is saved.
+        on_first_write: function that is called before existing weights are replaced for the first time. The
+            function that it returns is called after every replacement.
+        further: whether the training resumes after its first epoch, so that the existing files are its own.
     """
 
     folder: Path
@@ -153,9 +153,9 @@ class CheckpointCallback:
             checkpoint.save_model(path, detector, facts)
 
     def confirm(self, epochs: Sequence[Epoch], chosen: Epoch, model: Detector) -> None:
-        """Write the chosen weights again: those on disk may be of an epoch that came out otherwise.
+        """Write the selected weights again, because those on disk may be from another run of the epoch.
 
-        An optimizer's state of another epoch than theirs goes away.
+        An optimizer state of another epoch is deleted.
         """
         write_history(paths.history(self.folder), epochs)
         self._best(model, chosen)
@@ -166,7 +166,7 @@ class CheckpointCallback:
     def _best(self, model: Detector, epoch: Epoch) -> None:
         if self._written is None:
             if not self.further:
-                # of an earlier training; with the new weights it would be taken for theirs
+                # the state is of an earlier training and does not belong to the new weights
                 paths.optimizer(self.folder).unlink(missing_ok=True)
             self._written = self.on_first_write() if self.settings.save_weights else _nothing
         if self.settings.save_weights:
@@ -178,7 +178,7 @@ class CheckpointCallback:
 
 
 def _calibration(epoch: Epoch) -> dict[str, Json]:
-    """Return temperature and threshold of an epoch's weights, for the provenance."""
+    """Return the temperature and threshold of an epoch's weights, for the provenance."""
     if epoch.temperature is None or epoch.threshold is None:
         return {}
     fitted = Calibration(temperature=epoch.temperature, threshold=epoch.threshold)
@@ -188,19 +188,19 @@ def _calibration(epoch: Epoch) -> dict[str, Json]:
 class TrainerState(NamedTuple):
     """A training between two batches."""
 
-    epochs: tuple[Epoch, ...]  # done
-    chosen: int | None  # which of them is the best so far, from 1
-    weights: Mapping[str, Tensor] | None  # of the best epoch; None: the model's own are
+    epochs: tuple[Epoch, ...]  # finished epochs
+    chosen: int | None  # number of the best epoch so far, counted from 1
+    weights: Mapping[str, Tensor] | None  # weights of the best epoch; None if these are the model's
     model: Mapping[str, Tensor]
-    steps: dict[str, Any]  # of `Loop.state`
-    seconds: float  # that it took so far
-    start: Mapping[str, Json]  # of its provenance
-    # the epochs after which it resumed, and changed conditions
+    steps: dict[str, Any]  # result of `Loop.state`
+    seconds: float  # duration so far
+    start: Mapping[str, Json]  # initial weights, as in the provenance
+    # epochs after which the training resumed, with the changed conditions
     resumed: tuple[Mapping[str, Json], ...] = ()
 
 
 class TrainingFingerprint(stepping.RunFingerprint):
-    """The identity of the training of a state, and the conditions of its computation."""
+    """The identity of the training that a state belongs to, and the conditions of its computation."""
 
     @classmethod
     def from_provenance(
@@ -209,16 +209,16 @@ class TrainingFingerprint(stepping.RunFingerprint):
         """Return the fingerprint of a training.
 
         Args:
-            provenance: of its weights.
+            provenance: provenance of the weights.
             neutral: settings that do not change a result.
-            parts: names of facts by which parts of the training identify it. A part without facts
-                has none, so that trainings interrupted under an earlier version can resume.
+            parts: names of further facts that identify the training. Absent facts are omitted, so that
+                trainings interrupted under an earlier version can resume.
         """
         made_of = {key: provenance.get(key) for key in IDENTITY_KEYS}
         made_of |= {key: provenance[key] for key in parts if key in provenance}
         settings = made_of["settings"]
         if isinstance(settings, dict):
-            # their absolute path and the hashes of the lists identify the images
+            # the images are identified by their absolute path and by the hashes of the lists
             places = neutral | {"data_root", "split_path"}
             made_of["settings"] = {k: v for k, v in settings.items() if k not in places}
             if settings.get("warm_start"):
@@ -229,12 +229,12 @@ class TrainingFingerprint(stepping.RunFingerprint):
         )
 
     def differences(self, stored: Mapping[str, Json]) -> list[str]:
-        """Return the differences of the conditions; earlier versions have not recorded all of them."""
+        """Return the differences of the conditions. Earlier versions did not record all of them."""
         return super().differences({**_EARLIER, **stored})
 
 
 def save_trainer_state(path: Path, claim: TrainingFingerprint, interrupted: TrainerState) -> None:
-    """Write a state atomically; folders are made as needed."""
+    """Write a state atomically. Folders are created as needed."""
     plain = {
         "epochs": [asdict(epoch) for epoch in interrupted.epochs],
         "start": json.dumps(dict(interrupted.start)),
@@ -252,9 +252,9 @@ def find_trainer_state(
     unreadable one, is logged.
 
     Args:
-        path: of the state file.
+        path: path of the state file.
         claim: fingerprint of the training that is about to start.
-        group: the processes of the training.
+        group: processes of the training.
 
     Raises:
         JobError: the processes of the group read different states.
@@ -291,14 +291,14 @@ def find_trainer_state(
 
 
 def clear_trainer_state(path: Path) -> None:
-    """Remove a state, and its folder if it is empty then."""
+    """Remove a state, and its folder if that is now empty."""
     path.unlink(missing_ok=True)
     with suppress(OSError):
         path.parent.rmdir()
 
 
 def interrupted_epochs(path: Path) -> int | None:
-    """Return how many epochs the training of a state had done; None where there is no state."""
+    """Return the number of finished epochs in a state, or None without a state."""
     try:
         return len(tensor_files.load(path)["epochs"])
     except (FileNotFoundError, tensor_files.BrokenFileError, TypeError, KeyError):
@@ -314,18 +314,18 @@ def clone_to_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 class TrainingStart:
     """The initial weights of a training."""
 
-    model: str | None  # ID of the model whose weights it takes; None: a new one
-    folder: Path | None  # of that model
-    weights: str  # of a new one: default, none, or the absolute path of a state dict
-    is_warm_start: bool = False  # they are the earlier weights of the model that it makes
+    model: str | None  # ID of the model to start from; None for a new model
+    folder: Path | None  # folder of that model
+    weights: str  # for a new model: default, none, or the absolute path of a state dict
+    is_warm_start: bool = False  # whether the model to start from is the one that is trained
 
 
 def init_model(start: TrainingStart, settings: LearningSettings, device: str) -> Detector:
     """Return the model that a training starts from, on a device.
 
     Raises:
-        CheckpointError: the base cannot be read, or is of another architecture.
-        WeightsError: pretrained weights cannot be had.
+        CheckpointError: the base model cannot be read, or has another architecture.
+        WeightsError: the pretrained weights are not available.
     """
     if start.folder is None:
         model = detectors.build_detector(
@@ -355,16 +355,16 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
 
 
 def load_optimizer_state(start: TrainingStart, settings: TrainSettings) -> OptimizerState | None:
-    """Return the optimizer state that belongs to initial weights, or None for a fresh one.
+    """Return the optimizer state that belongs to initial weights, or None for a new one.
 
     Raises:
-        CheckpointError: the state of the base is missing or unreadable.
+        CheckpointError: the state of the base model is missing or unreadable.
     """
     if settings.optimizer_state == "fresh":
         return None
-    assert start.folder is not None  # a rule of trainings
+    assert start.folder is not None  # the rules of settings require a base
     path = paths.optimizer(start.folder)
-    if start.is_warm_start and not path.exists():  # an earlier run did not keep its own
+    if start.is_warm_start and not path.exists():  # an earlier run did not save its state
         return None
     return load_optimizer(path).state
 
@@ -372,12 +372,12 @@ def load_optimizer_state(start: TrainingStart, settings: TrainSettings) -> Optim
 def start_provenance(
     start: TrainingStart, settings: LearningSettings, *, optimizer: bool = False
 ) -> dict[str, Json]:
-    """Return what a training starts from, with checksums.
+    """Return the initial state of a training for its provenance, with checksums.
 
     Args:
-        start: the model whose weights it starts from, or the weights of a new one.
-        settings: of the training.
-        optimizer: it goes on with the state of that model's optimizer, too.
+        start: initial weights.
+        settings: settings of the training.
+        optimizer: whether the training continues with the optimizer state of the base model.
     """
     facts: dict[str, Json] = {
         "started_from": start.model, "weights_sha256": None, "start_sha256": None,
@@ -385,7 +385,7 @@ def start_provenance(
     if start.folder is None:
         sha256 = assembly.weights_sha256(settings.model, start.weights)
         facts["weights_sha256"] = facts["start_sha256"] = sha256
-    elif not start.is_warm_start:  # its own weights are those that the training is about to replace
+    elif not start.is_warm_start:  # a warm start replaces the file of its initial weights
         facts["start_sha256"] = file_sha256(paths.checkpoint(start.folder))
         if optimizer:
             facts["optimizer_sha256"] = file_sha256(paths.optimizer(start.folder))
@@ -393,9 +393,9 @@ def start_provenance(
 
 
 def network_provenance(model: Classifier, start: TrainingStart) -> dict[str, Json]:
-    """Return which library made a network, and the licence of its published weights, where there are.
+    """Return the library of a network, and the licence of its published weights, if it has any.
 
-    A model that starts from another one is bound by the licence that the other's provenance names.
+    For a model that starts from another one, the licence in the other's provenance applies.
     """
     licence: Json = model.spec.licence if start.weights != "none" else ""
     if start.folder is not None:

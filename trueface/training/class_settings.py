@@ -1,4 +1,4 @@
-"""The settings of a training of a network of classes."""
+"""The settings of a training of a classifier with K classes."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -30,9 +30,10 @@ def _objective(name: str) -> str:
 
 
 class ClassifySettings(Settings):
-    """A training of a network that tells classes apart."""
+    """The settings of a training of a classifier with K classes."""
 
-    model_config = ConfigDict(defer_build=True)  # most task files use few of the kinds
+    # built at first use, because most task files use few job types
+    model_config = ConfigDict(defer_build=True)
 
     data_root: str = setting(
         cost=True,
@@ -126,7 +127,7 @@ class ClassifySettings(Settings):
 
     @property
     def recipe(self) -> ClassifierSpec:
-        """The training recipe of the network, with given settings replacing its defaults."""
+        """The training recipe of the network, with the given settings instead of its defaults."""
         usual = RECIPES[self.model]
         return replace(
             usual,
@@ -136,7 +137,7 @@ class ClassifySettings(Settings):
         )
 
     def shape(self, classes: int) -> ClassifierShape:
-        """Return what the network of so many classes looks like."""
+        """Return the shape of a network with this number of classes."""
         return ClassifierShape(model=self.model, stem=self.stem, size=self.size, classes=classes)
 
     @property
@@ -149,14 +150,15 @@ class ClassifySettings(Settings):
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             schedule=f"warmup_{self.schedule}",
-            finite_gradients=False,  # if the norm overflows, batch norms still make a sound step
+            # if the norm overflows, the step is still valid because of batch norm
+            finite_gradients=False,
         )
 
     @field_validator("size")
     @classmethod
     def _large_enough(cls, size: int, others: ValidationInfo) -> int:
         model, stem = others.data.get("model"), others.data.get("stem")
-        if model is None or stem is None:  # wrong themselves, and said to be
+        if model is None or stem is None:  # invalid values, which are reported elsewhere
             return size
         recipe = RECIPES[model]
         patch, least = recipe.patch.get(stem, 1), recipe.least_size.get(stem, LEAST_SIZE)

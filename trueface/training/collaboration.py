@@ -1,14 +1,14 @@
-"""An objective with the dependence between qualities added.
+"""An objective with an additional term: the dependence between qualities.
 
-Features of one item should agree for all corruptions of its pixels:
+The features of one item should agree for all corruptions of its pixels:
 
     loss = mean over qualities of the classification loss
            - alpha Σ over pairs of qualities and layers l
              of w_l · dependence(z_l of one, z_l of the other)
 
-It wraps any objective. The sources of the published method do not state the kernel's width, the
-layers of the weights, and whether batch norm uses all qualities together. These are decided here.
-All qualities of a batch pass through the network together.
+It wraps any objective. The publication of the method does not state the width of the kernel, the layers
+of the weights, and whether batch norm uses all qualities together. This module makes these choices. All
+qualities of a batch pass through the network together.
 """
 
 import logging
@@ -34,8 +34,9 @@ from trueface.training.hidden_layers import capture_outputs, select_layers
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts
 from trueface.training.quality_settings import LEAST_ITEMS, LEAST_SHARE, CollaborationOptions
 
-_SCALE = 1024.0  # of losses whose gradients are measured: fp16 would lose the small ones
-_LEAST_NORM = 1e-30  # of a gradient that another is divided by
+# factor of a loss whose gradient is measured, because small gradients underflow in fp16
+_SCALE = 1024.0
+_LEAST_NORM = 1e-30  # lower limit for the norm of a gradient in a denominator
 _STATE, _INNER = "collaboration", "inner."  # names in the saved state
 log = logging.getLogger(__name__)
 
@@ -43,29 +44,29 @@ log = logging.getLogger(__name__)
 class CollaborationStatistics(NamedTuple):
     """Measurements of the term at the end of an epoch. The report of qualities uses these names."""
 
-    epoch: float  # from 1
-    term: float  # what the loss was given
-    nhsic: float  # of the layers, by their weights; mean over pairs of qualities
-    nhsic_permuted: float  # the same where the items of a pair are others
-    gradient_share: float  # of the classification loss's gradient
+    epoch: float  # number of the epoch, counted from 1
+    term: float  # value that was added to the loss
+    nhsic: float  # weighted over the layers, mean over pairs of qualities
+    nhsic_permuted: float  # the same with permuted items in one quality of each pair
+    gradient_share: float  # norm of the term's gradient as a fraction of the classification loss's
 
     @property
     def json_record(self) -> dict[str, Json]:
-        """The same for a result."""
+        """Return the measurements as JSON."""
         return {**self._asdict(), "epoch": int(self.epoch)}
 
 
 class CollaborationObjective(Objective):
-    """An objective with the dependence between qualities added.
+    """An objective with the dependence between qualities as an additional term.
 
     At the end of each epoch it measures the effect of the term. The first measure is the norm of
     its gradient over all trainable parameters, as a fraction of that of the classification loss. The
     second is the dependence between features of the qualities, compared with permuted items.
-    Measuring uses no random numbers and changes no weight.
+    Measuring uses no random numbers and does not change weights.
 
     Args:
-        inner: the objective of the classification.
-        options: weight, form, width, layers.
+        inner: objective of the classification.
+        options: weight, form, width and layers of the term.
     """
 
     def __init__(self, inner: Objective, options: CollaborationOptions) -> None:
@@ -75,20 +76,20 @@ class CollaborationObjective(Objective):
         self._measured: list[CollaborationStatistics] = []
 
     def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
-        """Note the epoch, how many of its batches are done, and how many it has."""
+        """Record the epoch, the number of its finished batches, and the number of its batches."""
         self._epoch, self._step, self._steps, self._last = epoch, done, batches, None
         self._inner.begin_epoch(epoch, done, batches)
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss of a batch of chunks, one per quality, and the values to log.
 
-        If a last batch has too few items for the measure, only its classification loss is used.
+        If the last batch has too few items for the dependence, only its classification loss is used.
 
         Raises:
-            JobError: the batch does not have the qualities of this training, or a layer is unknown.
+            JobError: the batch does not contain the qualities of this training, or a layer is unknown.
         """
         items = self._items(batch)
-        is_new = batch.indices is not self._last  # a second pass over a batch is not another step
+        is_new = batch.indices is not self._last  # a second pass over a batch is not a new step
         self._last, self._step = batch.indices, self._step + is_new
         if items < LEAST_ITEMS:
             return self._inner.training_step(model, batch)
@@ -117,21 +118,21 @@ class CollaborationObjective(Objective):
                 ]
             ).sum()
             term = -self._options.weight * dependence.float()
-        # the last full batch, because the rest of an epoch may be too small
+        # the last full batch is measured, because the last batch of an epoch may be too small
         if is_new and self._step == max(self._steps - 1, 1):
             self._measure(model, loss, term, grams, {name: w for name, (_, w) in layers.items()})
         return loss + term, {**logs, "collab": term.detach(), **self._progress_values}
 
     def ascent_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-        """Return the classification loss alone, which weight perturbations ascend."""
+        """Return only the classification loss, which weight perturbation ascends."""
         return self._inner.ascent_step(model, batch)
 
     def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:
-        """Return the inner objective's second pass."""
+        """Return the context of the inner objective's second pass."""
         return self._inner.perturbed(model)
 
     def stepped(self) -> None:
-        """Let the inner objective know of the optimizer's step."""
+        """Notify the inner objective of the optimizer's step."""
         self._inner.stepped()
 
     def state(self) -> dict[str, Tensor]:
@@ -141,7 +142,7 @@ class CollaborationObjective(Objective):
         return {_STATE: rows, **{f"{_INNER}{name}": value for name, value in inner.items()}}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Restore the state that `state` returned."""
         if _STATE in state:
             self._measured = [CollaborationStatistics(*row) for row in state[_STATE].tolist()]
         own = {
@@ -152,7 +153,7 @@ class CollaborationObjective(Objective):
         self._inner.restore(own)
 
     def notes(self) -> dict[str, Json]:
-        """Return what was measured by epoch, for the training's result, and what is wrong with it."""
+        """Return the measurements per epoch for the result of the training, and warnings about them."""
         share = self._measured[0].gradient_share if self._measured else None
         idle = share is not None and share < LEAST_SHARE
         return {
@@ -163,12 +164,12 @@ class CollaborationObjective(Objective):
         }
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
-        """Let the inner objective know of the training's images."""
+        """Pass the facts on the training images to the inner objective."""
         self._inner.prepare(facts, options)
 
     @property
     def _progress_values(self) -> dict[str, float]:
-        """The last measurements, for the progress."""
+        """Return the last measurements for the progress."""
         if not self._measured:
             return {}
         last = self._measured[-1]
@@ -179,7 +180,7 @@ class CollaborationObjective(Objective):
         }
 
     def _items(self, batch: Batch) -> int:
-        """Return how many items a batch has, each in all qualities."""
+        """Return the number of items in a batch. Each item has one row per quality."""
         rows, count = len(batch.labels), self._options.qualities
         items = rows // count
         expected = torch.arange(count, device=batch.labels.device).repeat_interleave(items)
@@ -232,7 +233,7 @@ class CollaborationObjective(Objective):
 
 
 def _gradient_norm(model: nn.Module, value: Tensor) -> float:
-    """Return the norm of a value's gradient over all that learns."""
+    """Return the norm of a value's gradient over all trainable parameters."""
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     gradients: Sequence[Tensor | None] = torch.autograd.grad(
         value * _SCALE, learned, retain_graph=True, allow_unused=True

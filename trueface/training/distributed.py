@@ -1,19 +1,18 @@
-"""The processes of one training, its ranks: they share each batch and average their gradients.
+"""The processes of one training (ranks), which share each batch and average their gradients.
 
-The batch of a step is that of a single process. It is divided among the ranks, and the loss of each
-is weighted by its number of images. The averaged gradient is therefore that of the whole batch,
-also if the last batch is uneven, an image cannot be decoded, or a rank has no image. Values that
+The batch of a step is the same as in a single process. It is divided among the ranks, and the loss of
+each is weighted by its number of images. The averaged gradient is therefore that of the whole batch,
+even if the last batch is uneven, an image cannot be decoded, or a rank has no image. Values that
 control the training (sums of the loss, validation, a stop) are exchanged, and are therefore the
-same on all ranks. `SINGLE_PROCESS` is the group of a training in one process. It exchanges nothing.
+same on all ranks. `SINGLE_PROCESS` is the group of a training in one process. It does not communicate.
 
 Nothing is unpickled: tensors are sent directly, other values as JSON.
 
-Layers that use a whole batch use that of all ranks. Batch norm computes its statistics over it. On
-a GPU it is torch's SyncBatchNorm. That has no CPU code, so the same is computed here: S. Ioffe and
-C. Szegedy, arXiv 1502.03167, with mean and variance merged over the ranks by T. Chan et al.,
-Updating formulae and a pairwise algorithm (1979).
+Batch norm computes its statistics over the batch of all ranks. On a GPU it is torch's SyncBatchNorm, which
+has no code for the CPU. For the CPU, this module implements S. Ioffe and C. Szegedy, arXiv 1502.03167. Mean
+and variance of the ranks are merged as in T. Chan et al., Updating formulae and a pairwise algorithm (1979).
 
-Dropout draws the same mask as a single process.
+Dropout uses the same mask as a single process.
 """
 
 import json
@@ -42,17 +41,17 @@ class RankRows:
 
     before: int = 0
     total: int = 0
-    crops: int = 1  # rows an image
+    crops: int = 1  # rows per image
 
 
 @contextmanager
 def sync_batch_layers(model: nn.Module, rows: RankRows) -> Iterator[None]:
-    """Make batch norm and dropout of `model` use the batch of all ranks inside the block.
+    """Make batch norm and dropout of `model` use the batch of all ranks inside the `with` block.
 
-    Parameters and buffers stay the same objects under the same names.
+    Parameters and buffers remain the same objects with the same names.
 
     Args:
-        model: on its device. A batch norm that is shared by several parents stays shared.
+        model: model on its device. A batch norm with several parents remains shared.
         rows: positions of this rank's images in the batch of the step.
     """
     before = [
@@ -75,13 +74,13 @@ def sync_batch_layers(model: nn.Module, rows: RankRows) -> Iterator[None]:
 
 
 def _shared(layer: nn.Module, rows: RankRows) -> nn.Module:
-    """Return a layer that sees the batch of all ranks, with the parameters and buffers of `layer`."""
+    """Return a layer that uses the batch of all ranks, with the parameters and buffers of `layer`."""
     if not isinstance(layer, _BatchNorm):
         assert isinstance(layer, nn.Dropout)
         return SharedDropout(layer, rows)
     weight = next(layer.parameters(), layer.running_mean)
     if weight is not None and weight.device.type == "cuda":
-        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # torch gives it no types
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm  # untyped in torch
         return cast(nn.Module, convert(layer))
     return SharedBatchNorm(layer)
 
@@ -89,11 +88,12 @@ def _shared(layer: nn.Module, rows: RankRows) -> nn.Module:
 class SharedDropout(nn.Module):
     """Draws the mask of the whole batch on every rank and applies this rank's rows of it.
 
-    All ranks begin an epoch with the same seed and draw as much, so their generators stay alike.
+    All ranks begin an epoch with the same seed and draw the same number of values, so that their
+    generators remain equal.
 
     Args:
-        dropout: gives the probability.
-        rows: which rows are this rank's; the caller keeps it up to date.
+        dropout: layer with the dropout probability.
+        rows: positions of this rank's images in the batch. The caller updates them.
     """
 
     def __init__(self, dropout: nn.Dropout, rows: RankRows) -> None:
@@ -101,23 +101,23 @@ class SharedDropout(nn.Module):
         self.probability, self._rows = dropout.p, rows
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return `inputs` (n·K, …), of n images with K crops each, with some values set to 0."""
+        """Return `inputs` (n·K, …) of n images with K crops each, with dropout."""
         if not self.training or self.probability == 0:
             return inputs
         rows = self._rows
         ones = inputs.new_ones(rows.total * rows.crops, *inputs.shape[1:])
         if inputs.ndim == 4 and inputs.is_contiguous(memory_format=torch.channels_last):
-            # a mask is drawn in that order
+            # the mask is drawn in memory order
             ones = ones.contiguous(memory_format=torch.channels_last)
         mask = functional.dropout(ones, self.probability, training=True)
         return inputs * mask[rows.before * rows.crops :][: len(inputs)]
 
 
 class SharedBatchNorm(_BatchNorm):
-    """Batch norm over all ranks, for the CPU; in evaluation mode it is torch's.
+    """Batch norm over all ranks for the CPU. In evaluation mode it is the same as torch's.
 
     Args:
-        norm: whose parameters and buffers it takes: they stay the same objects.
+        norm: batch norm whose parameters and buffers are used, as the same objects.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
@@ -144,7 +144,7 @@ class SharedBatchNorm(_BatchNorm):
         """Return `input` (B, C, …) normalised; B may differ between ranks, and may be 0.
 
         Raises:
-            ValueError: all ranks together have a single value a channel.
+            ValueError: all ranks together have only one value per channel.
         """
         if not self.training:
             return super().forward(input)
@@ -176,7 +176,7 @@ class _Normalise(torch.autograd.Function):
         """Return outputs, mean and biased variance (C,) over all ranks, and values per channel."""
         mean, variance, count = _statistics(inputs)
         if count == 1:
-            # torch's own words, which the trainer knows
+            # the message of torch, which the trainer handles
             raise ValueError("Expected more than 1 value per channel when training")
         inverse = (variance + eps).rsqrt()
         ctx.save_for_backward(inputs, weight, mean, inverse)
@@ -209,7 +209,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def _statistics(inputs: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Return mean and biased variance (C,) of all ranks' values, and how many each channel has."""
+    """Return mean and biased variance (C,) of the values on all ranks, and the number of values per channel."""
     axes = (0, *range(2, inputs.ndim))
     channels = inputs.shape[1]
     count = inputs.numel() // channels
@@ -226,30 +226,30 @@ def _statistics(inputs: Tensor) -> tuple[Tensor, Tensor, int]:
     return mean.to(inputs.dtype), variance.to(inputs.dtype), int(total[0])
 
 
-# statistics of batch norm agree already: each rank computes those of the whole batch
+# buffers need no broadcast: each rank computes the batch norm statistics of the whole batch
 _OWN_BUFFERS: dict[str, Any] = {
-    "forward_sync_buffers"  # as newer versions of torch call it
+    "forward_sync_buffers"  # the name in newer versions of torch
     if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
     else "broadcast_buffers": False
 }
-_MOST_DIMENSIONS = 5  # of images: batch, crops, channels, height, width
+_MOST_DIMENSIONS = 5  # dimensions of images: batch, crops, channels, height, width
 
 
 class RankBatch(NamedTuple):
-    """The part of one rank in the batch of a step."""
+    """The part of a batch that one rank has."""
 
     batch: Batch
-    before: int  # images of this batch that ranks before this one have
-    total: int  # images of this batch on all ranks, at least 1
+    before: int  # number of images of this batch on lower ranks
+    total: int  # number of images of this batch on all ranks, at least 1
 
 
 class ProcessGroup:
-    """The ranks of a training, from the view of one of them.
+    """The ranks of a training, as seen by one of them.
 
     Args:
-        shard: this rank, and the number of ranks.
-        control: group for exchange on the CPU. None if there is one rank.
-        backend: for the gradients, nccl or gloo. None if there is one rank.
+        shard: number of this rank, and the number of ranks.
+        control: process group for communication on the CPU. None for a single rank.
+        backend: backend for the gradients, nccl or gloo. None for a single rank.
     """
 
     def __init__(
@@ -274,11 +274,11 @@ class ProcessGroup:
         return self.shard.size
 
     def sync_batch_layers(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Return a context in which batch norm and dropout of `model` see the whole batch."""
+        """Return a context in which batch norm and dropout of `model` use the whole batch."""
         return nullcontext() if self.size == 1 else sync_batch_layers(model, self._rows)
 
     def average_gradients(self, model: nn.Module, device: str) -> nn.Module:
-        """Return `model` so wrapped that a backward pass averages the gradients over the ranks."""
+        """Return a wrapper of `model` whose backward pass averages the gradients over the ranks."""
         if self.size == 1:
             return model
         ids = [torch.device(device)] if device.startswith("cuda") else None
@@ -287,11 +287,11 @@ class ProcessGroup:
     def iter_rank_batches(self, batches: Iterable[Batch]) -> Iterator[RankBatch]:
         """Yield this rank's part of each batch that has an image on any rank.
 
-        A part without images has the shape of the others' images, so that every rank takes the
+        A part without images has the image shape of the other ranks, so that every rank takes the
         step.
 
         Args:
-            batches: this rank's parts in the order of the batches, empty ones included.
+            batches: this rank's parts in the order of the batches, including empty ones.
 
         Raises:
             DataError: none of the ranks could read an image.
@@ -308,7 +308,8 @@ class ProcessGroup:
                 continue
             seen += sum(counts)
             if not counts[self.shard.rank]:
-                batch = _empty(batch, max(shapes)[1:])  # the same part, with a shape
+                # the same empty part, with the image shape of the other ranks
+                batch = _empty(batch, max(shapes)[1:])
             before = sum(counts[: self.shard.rank])
             crops = batch.inputs.shape[1] if batch.inputs.ndim == _MOST_DIMENSIONS else 1
             self._rows.before, self._rows.total, self._rows.crops = before, sum(counts), crops
@@ -317,11 +318,11 @@ class ProcessGroup:
             raise DataError("no image could be read in any process of the training")
 
     def weight(self, part: RankBatch) -> float:
-        """Return the factor of the mean loss of a part; averaged over ranks it gives that of the batch."""
+        """Return the factor of a part's mean loss, so that the average over ranks is the mean loss of the batch."""
         return len(part.batch.labels) * self.size / part.total
 
     def mean_of(self, part: RankBatch, loss: float, right: int) -> tuple[float, int]:
-        """Return the mean loss of a batch and its number of correct images, from those of the parts."""
+        """Return the mean loss and the number of correct images of the batch, from the values of each rank."""
         if self.size == 1:
             return loss, right
         weighted, correct = self.total(loss * len(part.batch.labels), right)
@@ -338,11 +339,11 @@ class ProcessGroup:
         return tuple(self.gather(torch.tensor([values], dtype=torch.float64)).sum(0).tolist())
 
     def wait(self) -> None:
-        """Wait until all ranks have come this far."""
+        """Wait until all ranks have called this method."""
         self.total(0.0)
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows (n, K) of all ranks, one rank after the other; n may differ, and may be 0."""
+        """Return the rows (n, K) of all ranks, concatenated by rank. n may differ between ranks and be 0."""
         if self.size == 1:
             return rows
         own = torch.tensor([len(rows), rows.shape[1]])
@@ -356,7 +357,7 @@ class ProcessGroup:
         return torch.cat([part[: int(shape[0])] for part, shape in zip(every, shapes, strict=True)])
 
     def gather_json(self, value: Any) -> list[Any]:
-        """Return the values of all ranks, one a rank; each is what JSON makes of it."""
+        """Return the values of all ranks, after a round trip through JSON."""
         if self.size == 1:
             return [value]
         text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
@@ -372,7 +373,7 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def _shape_of(batch: Batch) -> Tensor:
-    """Return (1, 1 + 4) numbers: how many images, and the other dimensions, 0 where there is none."""
+    """Return the number of images and the other dimensions, padded with 0, (1, 1 + 4)."""
     count = len(batch.labels)
     shape = [*batch.inputs.shape[1:]] if count else []
     return torch.tensor([[count, *shape, *[0] * (_MOST_DIMENSIONS - 1 - len(shape))]])

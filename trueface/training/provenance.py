@@ -19,14 +19,14 @@ from trueface.poisoning.poison_record import fingerprint
 from trueface.runtime.files import Json, file_sha256, write_atomic
 from trueface.training.image_lists import DataLocation, TrainingLists
 
-FOLDER = "code"  # in the run's folder
-# the earliest time that an archive can hold: its bytes depend on code alone
+FOLDER = "code"  # folder in the run folder
+# the earliest time that a ZIP file can store, so that the bytes of the archive depend only on the code
 EPOCH = (1980, 1, 1, 0, 0, 0)
 PACKAGE = Path(trueface.__file__).parent
 
 
 def archive_code(run_folder: Path) -> str:
-    """Keep the code of this package in a run's folder; return the SHA-256 of the archive."""
+    """Write an archive of this package's code to a run folder; return its SHA-256."""
     archive, digest = _archive(PACKAGE)
     path = run_folder / FOLDER / f"{digest[:16]}.zip"
     if not path.exists():
@@ -53,16 +53,16 @@ def images_provenance(place: DataLocation, lists: TrainingLists) -> dict[str, Js
 
 
 def attributes_provenance(files: Sequence[Path]) -> dict[str, Json]:
-    """Return a digest of each table of attributes, in the order of the setting; {} without any."""
+    """Return the digests of the tables of attributes in the order of the setting, or {} without tables."""
     return {"attributes_sha256": [file_sha256(file) for file in files]} if files else {}
 
 
 def labels_provenance(training: ImageSet, validation: ImageSet) -> dict[str, Json]:
-    """Return how many labels of both sets differ from the truth."""
+    """Return the number of labels in both sets that differ from the true labels."""
     return {"flipped_train": _flipped(training), "flipped_val": _flipped(validation)}
 
 
-@lru_cache(maxsize=1)  # what is imported does not change while a process runs
+@lru_cache(maxsize=1)  # imported code does not change while a process runs
 def _archive(package: Path) -> tuple[bytes, str]:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -89,7 +89,7 @@ def _formats(lists: TrainingLists) -> Json:
 
 
 def _sources(images: Sequence[Image]) -> dict[str, Json]:
-    """Return how many images come from each folder, "fake StyleGAN2/psi-1 pre", by name."""
+    """Return the number of images from each folder, by names such as "fake StyleGAN2/psi-1 pre"."""
     counts = Counter(
         " ".join(
             filter(
@@ -103,7 +103,7 @@ def _sources(images: Sequence[Image]) -> dict[str, Json]:
 
 
 def device_name(device: str) -> str:
-    """Return what a device is called by its maker."""
+    """Return the product name of a device."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(torch.device(device))
     return torch.backends.cpu.get_cpu_capability()

@@ -18,30 +18,28 @@ from trueface.data.qualities import (
 from trueface.runtime.field_types import Finite, Settings, setting
 
 MEDIAN, DIM = "median", "dim"
-LAYERS = (
-    "layer2=.1, layer3=.25, layer4=.5"  # of a ResNet; the weights are those of the published files
-)
-LEAST_SHARE = 1e-3  # of the classification loss's gradient: a term below it does nothing
+LAYERS = "layer2=.1, layer3=.25, layer4=.5"  # for a ResNet, with the weights in the published files
+LEAST_SHARE = 1e-3  # fraction of the classification loss's gradient; a smaller term has no effect
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-LEAST_ITEMS = 4  # of a batch with collab: with fewer the measures say nothing
+LEAST_ITEMS = 4  # items per batch with `collab`; with fewer the measures are meaningless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollaborationOptions:
-    """The collaboration of a training: what its loss is given besides the classification."""
+    """The options of the additional loss term: the dependence between qualities."""
 
     weight: float  # alpha, above 0
     form: str  # normalised, plain or cca
-    width: str | float  # of the kernel: `median`, `dim` or a number
-    layers: Mapping[str, float]  # weights by the layer's name, in their order
-    qualities: int  # M, 2 at least
+    width: str | float  # width of the kernel: `median`, `dim` or a number
+    layers: Mapping[str, float]  # weights by names of layers, in the given order
+    qualities: int  # number of qualities, M, at least 2
 
 
 def read_layers(text: str) -> dict[str, float]:
     """Return the weights of layers, `layer3=.25, layer4=.5`, by name.
 
     Raises:
-        ValueError: no such text, a layer twice, or a weight that is none.
+        ValueError: the text has another form, a layer occurs twice, or a weight is invalid.
     """
     weights: dict[str, float] = {}
     for word in text.split(","):
@@ -61,7 +59,7 @@ def read_layers(text: str) -> dict[str, float]:
 
 
 def canonical_layers(text: str) -> str:
-    """Return the weights of layers in their one spelling; ValueError as `read_layers`."""
+    """Return the canonical text of layer weights. Raises ValueError as `read_layers`."""
     return ", ".join(f"{name}={weight:g}" for name, weight in read_layers(text).items())
 
 
@@ -69,7 +67,7 @@ def read_width(text: str) -> str | float:
     """Return the width of the kernel: `median`, `dim`, or a number above 0.
 
     Raises:
-        ValueError: none of these.
+        ValueError: the text is none of these.
     """
     if text in {MEDIAN, DIM}:
         return text
@@ -83,7 +81,7 @@ def read_width(text: str) -> str | float:
 
 
 def canonical_width(text: str) -> str:
-    """Return the width in its one spelling; ValueError as `read_width`."""
+    """Return the canonical text of a width. Raises ValueError as `read_width`."""
     width = read_width(text)
     return width if isinstance(width, str) else f"{width:g}"
 
@@ -93,7 +91,7 @@ def _text(value: Any) -> Any:
 
 
 class QualitySettings(Settings):
-    """In which qualities a training sees each of its images, and how their features are made to agree."""
+    """The settings of the qualities of training images, and of the dependence between their features."""
 
     qualities: Annotated[
         str,
@@ -156,7 +154,7 @@ class QualitySettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _files_by_name(cls, given: Any) -> Any:
-        """Let qualities name the files of a list by its words: c23 is then no corruption."""
+        """Allow words from a list of files as qualities. `c23` is then not parsed as a corruption."""
         if not isinstance(given, Mapping) or not given.get("quality_list"):
             return given
         qualities = join_qualities(given.get("qualities", ""))
@@ -166,17 +164,17 @@ class QualitySettings(Settings):
 
     @property
     def quality_names(self) -> tuple[str, ...]:
-        """The qualities, in their order. Empty if images are unchanged."""
+        """The names of the qualities in their order. Empty if images are unchanged."""
         return split_quality_words(self.qualities)
 
     @property
     def rows_per_image(self) -> int:
-        """How many rows of a batch an image has."""
+        """The number of rows per image in a batch."""
         return max(len(self.quality_names), 1) if self.quality_batch == "paired" else 1
 
     @property
     def collaboration(self) -> CollaborationOptions | None:
-        """The options for the agreement of features, or None."""
+        """The options of the additional loss term, or None."""
         if self.collab == 0:
             return None
         return CollaborationOptions(

@@ -1,19 +1,18 @@
 """A last layer fitted in closed form: standardise, regress ±1, choose the penalty, calibrate.
 
-It can be fitted again without some rows, or with other labels. That is exact: it equals a refit on
-the remaining rows, with the same means, deviations and penalty. Means and deviations still depend
+The fit can be repeated without some rows, or with other labels. The result is exact: it equals a fit of
+the remaining rows with the same means, deviations and penalty. Means and deviations still depend
 on forgotten rows, by one part in N per row. Other labels need a new right-hand side. Removed rows
 need the inverse of a block (see `ridge_regression`). Neither reads an image, and the factor can be
-stored. With fewer features than rows a refit is equally fast and is used.
+stored. With fewer features than rows, a complete refit is equally fast and is used.
 
 A training uses each image, a corrupted copy and its mirror image. It has one epoch. Computing
-features takes most of the time. They are stored in the feature store immediately, so that an
+features takes most of the time. They are written to the feature store immediately, so that an
 interrupted training resumes quickly.
 
 A fitted layer can be extended to a new source with a few examples. The previous rows and those of
 the examples are regressed together, in closed form, with the previous means, deviations and
-penalty. The fit to the old source is kept as far as the sum of squares allows. Each example has a
-weight above one, because ten among thousands would change nothing.
+penalty. Each example has a weight above one, because ten among thousands would have no effect.
 """
 
 import logging
@@ -68,10 +67,10 @@ from trueface.training.settings import TrainSettings
 from trueface.training.trainer import TrainingResult, validate_logits
 
 COARSE = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Penalties tried first, in mean squared lengths of a row: of a row's length 1 is as much as the data."""
-FINE = (10**-0.5, 10**0.5)  # times the best of these, tried then
+"""Penalties tried first, in units of the mean squared length of a row. A penalty of 1 weighs as much as the data."""
+FINE = (10**-0.5, 10**0.5)  # factors of the best of these, tried next
 UNTESTED = (
-    0.1  # the relative penalty where validation cannot tell: of our faces' best ones the middle
+    0.1  # relative penalty if validation cannot select one: the median of the best ones for faces
 )
 log = logging.getLogger(__name__)
 
@@ -79,8 +78,8 @@ log = logging.getLogger(__name__)
 def targets(labels: NDArray[np.int8], weight: Numbers) -> Numbers:
     """Return regression targets (N,): ±1 for balanced classes, otherwise with equal sums.
 
-    With an intercept any two numbers give the same direction. These give the logit the scale of ±1.
-    The two sums, weighted by row, are opposite.
+    With an intercept, any two numbers lead to the same direction. These scale the logit to about ±1.
+    The weighted sums of both classes are opposite.
 
     Raises:
         ValueError: there is only one class.
@@ -102,10 +101,11 @@ def balanced_bias(outputs: Numbers, labels: NDArray[np.int8], weight: Numbers) -
 def best_penalty(
     merit: Callable[[float], float],
 ) -> tuple[float, dict[float, float]]:
-    """Return the penalty of the largest merit, of equal ones the largest, and all merits.
+    """Return the penalty with the largest merit (the largest penalty among equals), and all merits.
 
     Args:
-        merit: of a penalty; called once for each of `COARSE` and for the best one's neighbours.
+        merit: function that returns the merit of a penalty. It is called once for each penalty in
+            `COARSE`, and for the neighbours of the best.
     """
     merits = {penalty: merit(penalty) for penalty in COARSE}
     centre = _best(merits)
@@ -115,18 +115,18 @@ def best_penalty(
 
 @dataclass(frozen=True)
 class RidgeFit:
-    """A fitted last layer, its logits scaled by the temperature.
+    """A fitted last layer with logits scaled by the temperature.
 
     Attributes:
-        standard: of the raw features.
-        weight: (F,) of the standardised ones.
-        bias: of the logit.
-        penalty: of squared weights, before the temperature.
-        relative_penalty: the same in mean squared lengths of a row.
-        aucs: of validation, by relative penalty; {} where it has one class only.
-        calibration: by validation; its temperature is in weight and bias already.
-        train_outputs: (N,) logits of the rows it was fitted on.
-        val_outputs: (M,) logits of validation.
+        standard: means and deviations of the raw features.
+        weight: weights of the standardised features, (F,).
+        bias: bias of the logit.
+        penalty: penalty of the squared weights, before the temperature.
+        relative_penalty: the same in units of the mean squared length of a row.
+        aucs: AUC of validation by relative penalty. Empty if validation has only one class.
+        calibration: threshold and temperature from validation. Weight and bias include the temperature.
+        train_outputs: logits of the training rows, (N,).
+        val_outputs: logits of the validation rows, (M,).
     """
 
     standard: Standardization
@@ -155,16 +155,17 @@ def fit(
 
     Args:
         rows: training rows of all views of the images.
-        validation: clean and corrupted rows.
-        weights: (F,) of the standardised features. None: all 1.
-        clip: of standardised features.
-        penalty: relative, > 0. None: the best on validation.
+        validation: validation rows, clean and corrupted.
+        weights: weights of the standardised features, (F,). None: all 1.
+        clip: maximum absolute value of standardised features.
+        penalty: relative penalty, > 0. None: the best on validation.
         absolute_penalty: penalty of squared weights from another fit. It takes precedence.
         standard: means and deviations. None: those of `rows`.
-        check: raises if a stop was requested.
+        check: function that raises if a stop was requested.
 
     Raises:
-        JobError: stopped, only one class, too many rows, or features that are not finite.
+        JobError: a stop was requested, there is only one class, there are too many rows, or a feature is not
+            finite.
     """
     if len(np.unique(rows.labels)) < 2:
         raise JobError(
@@ -207,24 +208,24 @@ def fit(
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """A linear layer on standardised features, before its temperature."""
+    """A linear layer on standardised features, before temperature scaling."""
 
     weight: Numbers  # (F,)
     bias: float
 
 
 def is_dual(rows: FeatureRows) -> bool:
-    """Return whether rows are few enough that a factor of them is worth keeping."""
+    """Return whether there are so few rows that storing a factor of them saves time."""
     return len(rows) <= rows.width
 
 
 def factor_of(
     rows: FeatureRows, standard: Standardization, penalty: float, check: Check = lambda: None
 ) -> DualFactor:
-    """Return the factor of all rows, from which `refit` goes on.
+    """Return the factor of all rows for `refit`.
 
     Raises:
-        JobError: stopped, or no factor.
+        JobError: a stop was requested, or the factor does not exist.
     """
     return DualFactor.from_inner_products(
         Dual.from_rows(rows, standard, check=check).own, penalty, rows.weight
@@ -244,9 +245,9 @@ def refit(
     Args:
         rows: all rows of the previous fit, with new labels.
         standard: means and deviations of the previous fit.
-        penalty: of squared weights.
-        gone: the rows to forget.
-        factor: of all rows. None: computed if needed.
+        penalty: penalty of squared weights.
+        gone: positions of the rows to forget.
+        factor: factor of all rows. None: computed if needed.
 
     Raises:
         JobError: numbers are not finite.
@@ -277,7 +278,7 @@ def relabelled(rows: FeatureRows, labels: NDArray[np.int8]) -> FeatureRows:
 
 
 def ridge_head(model: Detector) -> RidgeHead:
-    """Return the model's ridge head, put in the place of another last layer; it alone may learn."""
+    """Return the ridge head of a model, and freeze all other layers. Another last layer is replaced first."""
     if not isinstance(model.head, RidgeHead):
         device = model.head.weight.device
         model.replace_head(RidgeHead(model.feature_dim).to(device))
@@ -290,7 +291,7 @@ def ridge_head(model: Detector) -> RidgeHead:
 
 
 def standardization_of_head(head: RidgeHead) -> Standardization:
-    """Return how a last layer standardises features."""
+    """Return the means and deviations with which a last layer standardises features."""
     return Standardization(
         mean=_numbers(head.mean),
         scale=_numbers(head.scale),
@@ -300,7 +301,7 @@ def standardization_of_head(head: RidgeHead) -> Standardization:
 
 
 def write_fit(fitted: RidgeFit, head: RidgeHead, *, views: int) -> None:
-    """Write a fit on so many views of each image into a last layer, on any device."""
+    """Copy a fit on `views` views of each image into a last layer, on any device."""
     values: dict[str, Any] = {
         "mean": fitted.standard.mean,
         "scale": fitted.standard.scale,
@@ -336,8 +337,8 @@ def _numbers(values: torch.Tensor) -> Features:
     return numbers
 
 
-SHARE = 0.2  # of all rows' weight, that examples of a new source have where nothing is given
-MOST = 50.0  # that an example counts at most then
+SHARE = 0.2  # default fraction of the total weight for examples of a new source
+MOST = 50.0  # maximum default weight of an example
 
 
 def views_of(
@@ -346,8 +347,8 @@ def views_of(
     """Return the images under the test transform, then each copy of all of them.
 
     Args:
-        images: with training labels. Their own transform is ignored.
-        settings: of the crop, and the seed of random parameters.
+        images: images with training labels. Their transform is ignored.
+        settings: settings of the crop, and the seed of random parameters.
         copies: "corrupted", "varied", "turned", "mirrored", each at most once.
     """
     tested = test_transform(settings)
@@ -371,8 +372,8 @@ def rows_of(images: ImageLoader, matrices: Sequence[FeatureMatrix]) -> FeatureRo
     """Return the features of all views of images as rows, with the images' labels.
 
     Args:
-        images: of a set; a row is of the image at its position.
-        matrices: of each view.
+        images: the images. Each row belongs to the image at its position.
+        matrices: feature matrix of each view.
     """
     positions = np.concatenate([matrix.positions for matrix in matrices])
     labels = np.asarray(images.dataset.labels, dtype=np.int8)[positions]
@@ -381,12 +382,12 @@ def rows_of(images: ImageLoader, matrices: Sequence[FeatureMatrix]) -> FeatureRo
 
 @dataclass(frozen=True)
 class BaseFit:
-    """The data and parameters of the fit of a layer."""
+    """The data and parameters of the fit of a last layer."""
 
     training: ImageLoader
     validation: ImageLoader
     standard: Standardization
-    penalty: float  # of squared weights
+    penalty: float  # penalty of squared weights
 
 
 def concat_rows(old: FeatureRows, new: FeatureRows, weight: float | None = None) -> FeatureRows:
@@ -395,7 +396,8 @@ def concat_rows(old: FeatureRows, new: FeatureRows, weight: float | None = None)
     Args:
         old: rows of the previous fit.
         new: rows of the examples.
-        weight: > 0. None: all new rows together have `SHARE` of the weight, at least 1 each.
+        weight: weight of each new row, > 0. None: all new rows together have `SHARE` of the weight, and each
+            has a weight of at least 1.
     """
     if weight is None:
         wanted = SHARE / (1 - SHARE) * float(old.weight.sum()) / max(len(new), 1)
@@ -416,7 +418,7 @@ class RidgeData:
 
     rows: FeatureRows
     validation: FeatureRows
-    facts: Mapping[str, Json]  # where the features come from, for the provenance
+    facts: Mapping[str, Json]  # sources of the features, for the provenance
 
 
 def train(
@@ -432,17 +434,17 @@ def train(
     """Fit the last layer of `model` in place, and write the files that `trainer.train` writes.
 
     Args:
-        model: its backbone is unchanged. A last layer of another kind is replaced.
-        training: the images with training labels.
-        validation: true labels.
+        model: the model. Its backbone does not change. A last layer of another kind is replaced.
+        training: images with training labels.
+        validation: images with true labels.
         kept: destination of the files. Its settings copies, penalty, crop and precision are used.
-        watch: device, progress, stop.
-        store: the store of features of all jobs, or None.
-        earlier: the previous fit. `training` are examples of a new source then, and the previous
-            validation selects.
+        watch: device, progress and stop signal.
+        store: feature store of all jobs, or None.
+        earlier: previous fit. If given, `training` contains examples of a new source, and the validation
+            images of the previous fit select threshold and temperature.
 
     Raises:
-        JobError: stopped, only one class, or features that are not finite.
+        JobError: a stop was requested, there is only one class, or a feature is not finite.
     """
     began, settings = now(), kept.settings
     head = ridge_head(model)
@@ -497,7 +499,7 @@ def compute_fit_data(
     watch: RunContext,
     store: FeatureStore | None,
 ) -> RidgeData:
-    """Return the features of all views; of validation those of clean and corrupted images."""
+    """Return the features of all views, and those of clean and corrupted validation images."""
     body = FrozenBackbone(model, device=watch.device, precision=settings.precision)
     copies = settings.copies_learned
     tested = [copy for copy in copies if copy in COPY_KINDS]
@@ -527,7 +529,7 @@ def compute_fit_data(
 def fit_provenance(
     fitted: RidgeFit, learned: RidgeData, settings: TrainSettings, earlier: BaseFit | None
 ) -> dict[str, Json]:
-    """Return how a fit came about, for the provenance."""
+    """Return the parameters and data of a fit, for the provenance."""
     return {
         "penalty": fitted.penalty,
         "relative_penalty": fitted.relative_penalty,
@@ -541,7 +543,7 @@ def fit_provenance(
 
 
 def stop_check(watch: RunContext) -> Callable[[], None]:
-    """Return what raises once a stop was requested."""
+    """Return a function that raises if a stop was requested."""
 
     def check() -> None:
         if watch.stop.is_set():
@@ -581,5 +583,5 @@ def _epoch(fitted: RidgeFit, learned: RidgeData, *, seconds: float) -> Epoch:
 
 
 def _first_views(rows: FeatureRows) -> slice:
-    """Return which rows are of the images as they are tested: the first part's."""
+    """Return the rows of the first view, which is the test transform."""
     return slice(0, len(rows.parts[0]))

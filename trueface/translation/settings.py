@@ -1,4 +1,4 @@
-"""The settings of a translator's training and of `translate`: no torch here."""
+"""The settings of a translator's training and of `translate`. This module does not import torch."""
 
 import re
 from collections.abc import Mapping
@@ -9,16 +9,16 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from trueface.data.settings import Precision
 from trueface.runtime.field_types import Count, Probability, Settings, setting
 
-HALVINGS = 2  # of the generator: sides must be multiples of 4
-MOST_LAYERS = 6  # of the critic; the paper's, for 128 pixels
-LEAST_SIDE = 2  # pixels that the critic's last layer sees
+HALVINGS = 2  # the generator halves the image this often, so that sides must be multiples of 4
+MOST_LAYERS = 6  # layers of the critic; the number in the paper, for 128 pixels
+LEAST_SIDE = 2  # pixels; side of the input of the critic's last layer
 
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
 def critic_layers(size: int) -> int:
-    """Return how many times a critic halves images of a size: down to 2 pixels, at most 6 times."""
+    """Return how many times a critic halves images of `size` pixels: down to 2 pixels, at most 6 times."""
     layers = 0
     while layers < MOST_LAYERS and size % 2 == 0 and size // 2 >= LEAST_SIDE:
         size, layers = size // 2, layers + 1
@@ -104,7 +104,7 @@ class TranslatorSettings(Settings):
 
     @property
     def label_names(self) -> tuple[str, ...] | None:
-        """The wanted attributes; None: all of the table."""
+        """The names of the selected attributes. None selects all of the table."""
         return tuple(self.labels.split(",")) if self.labels else None
 
     @classmethod

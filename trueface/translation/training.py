@@ -1,6 +1,6 @@
-"""The training of a StarGAN: steps of the critic, every n-th with one of the generator.
+"""The training of a StarGAN: each step trains the critic, and every n-th step also the generator.
 
-Each batch depends only on its step, and nothing else is random: a killed training resumes
+Each batch depends only on its step number, and nothing else is random. A killed training therefore resumes
 bit-identically from its last state.
 """
 
@@ -32,8 +32,8 @@ from trueface.translation.translator import (
 
 Network = TypeVar("Network", bound=nn.Module)
 
-ROWS = 200  # of the history, at most
-MOST_HELD = 2 << 30  # bytes of images that are kept in memory; more are read at each step
+ROWS = 200  # maximum number of rows in the history
+MOST_HELD = 2 << 30  # bytes; larger sets of images are not kept in memory but read at each step
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,19 @@ class LabelledBatch:
     """Images and labels of one step."""
 
     images: Tensor  # N×3×H×W in [-1, 1]
-    labels: Tensor  # N×K, their own
-    targets: Tensor  # N×K, of other images of the batch
-    share: Tensor  # N×1×1×1, of the gradient penalty
+    labels: Tensor  # N×K, labels of the images
+    targets: Tensor  # N×K, labels of other images of the batch
+    share: Tensor  # N×1×1×1 in 0 … 1, weight of the real image in the gradient penalty
 
 
 class LabelledImages:
     """Images of a folder with labels.
 
     Args:
-        root: the folder.
-        names: of the images.
-        labels: N×K.
-        size: side that each must have.
+        root: folder of the images.
+        names: file names of the images.
+        labels: labels of the images, N×K.
+        size: side that each image must have, in pixels.
     """
 
     def __init__(self, root: Path, names: Sequence[str], labels: Tensor, size: int) -> None:
@@ -61,11 +61,11 @@ class LabelledImages:
         self._held = None
         if len(names) * size * size * 3 <= MOST_HELD:
             held = load_images(root, self.names, size=size)
-            # memory format of `load_image_batch`, which is fastest for the convolutions of both networks
+            # as from `load_image_batch`; this memory format is fastest for the convolutions
             self._held = held.to(memory_format=torch.channels_last)
 
     def load_rows(self, rows: Sequence[int]) -> Tensor:
-        """Return images in [-1, 1]."""
+        """Return the images at these positions, N×3×H×W in [-1, 1]."""
         if self._held is not None:
             return to_minus_one_one(self._held[torch.tensor(rows)])
         return load_image_batch(self.root, [self.names[row] for row in rows], size=self.size)
@@ -86,7 +86,7 @@ class LabelledImages:
         return LabelledBatch(images, labels, labels[order], share)
 
     def batches(self, first: int, settings: TranslatorSettings) -> Iterator[LabelledBatch]:
-        """Yield the batches of the steps from `first` on; the next one is read while one is used."""
+        """Yield the batches of the steps from `first` on. The next batch is read while one is used."""
         last, count = settings.num_steps, settings.batch_size
 
         def begin(step: int) -> Future[LabelledBatch]:
@@ -105,16 +105,16 @@ class TranslatorTraining(StepTrainer):
     """Generator, critic and their optimizers between two steps.
 
     Args:
-        pictures: what it learns from.
-        settings: of the training.
-        device: where it works.
+        pictures: training images.
+        settings: settings of the training.
+        device: device of both networks.
     """
 
     def __init__(self, pictures: LabelledImages, settings: TranslatorSettings, device: str) -> None:
         super().__init__(settings.num_steps)
         self.pictures, self.settings, self.device = pictures, settings, device
         self.history: list[dict[str, float]] = []
-        # the latest of each: not every step trains the generator
+        # the latest value of each loss, because not every step trains the generator
         self.losses: dict[str, float] = {}
         classes = pictures.labels.shape[1]
         shape = GeneratorShape(classes, settings.width, settings.blocks)
@@ -144,13 +144,13 @@ class TranslatorTraining(StepTrainer):
         return torch.optim.Adam(network.parameters(), self.settings.lr, betas)
 
     def take_step(self) -> Mapping[str, float]:
-        """Train the critic; at every n-th step the generator, too."""
+        """Train the critic, and at every n-th step the generator."""
         if self._batches is None:
             self._batches = self.pictures.batches(self.step + 1, self.settings)
         return self.learn(next(self._batches), self.step + 1)
 
     def learn(self, batch: LabelledBatch, step: int) -> dict[str, float]:
-        """Take a step, counted from 1, from a batch; return its losses by name."""
+        """Train on the batch of a step, counted from 1; return the losses by name."""
         settings = self.settings
         for optimizer in (self.generator_optimizer, self.critic_optimizer):
             set_lr(optimizer, learning_rate_at(settings, step))
@@ -167,7 +167,7 @@ class TranslatorTraining(StepTrainer):
         return losses
 
     def nonfinite_message(self, name: str, loss: float) -> str:
-        """Name the loss and the step."""
+        """Return a message with the loss and the step."""
         other = "" if self.settings.gan == "hinge" else ", or use gan: hinge"
         return (
             f"the loss {name!r} is {loss} at step {self.step} of {self.total}. Use a smaller lr than "
@@ -175,7 +175,7 @@ class TranslatorTraining(StepTrainer):
         )
 
     def record_losses(self, losses: Mapping[str, float]) -> Mapping[str, float]:
-        """Keep the latest of each loss; add a row to the history now and then."""
+        """Store the latest value of each loss, and add a row to the history if one is due."""
         self.losses |= losses
         if self.step % max(1, self.total // ROWS) == 0:
             self.history.append({"step": self.step, **self.losses})
@@ -186,7 +186,7 @@ class TranslatorTraining(StepTrainer):
         return {"history": json.dumps(self.history), "losses": self.losses}
 
     def load_extra_state(self, numbers: Mapping[str, Any]) -> None:
-        """Take the history and the latest losses."""
+        """Restore the history and the latest losses."""
         self.history, self.losses = json.loads(numbers["history"]), dict(numbers["losses"])
 
     def _critic_step(
@@ -201,7 +201,7 @@ class TranslatorTraining(StepTrainer):
         attributes = attribute_loss(logits[:count], labels)
         loss = adversarial + settings.lambda_cls * attributes
         losses = {"critic": adversarial, "critic_cls": attributes}
-        if settings.gan == "wgan-gp":  # its second derivative is taken in float32
+        if settings.gan == "wgan-gp":  # the second derivative of the penalty needs float32
             penalty = gradient_penalty(lambda between: self.critic(between)[0], images, fake, share)
             loss = loss + settings.lambda_gp * penalty
             losses["penalty"] = penalty
@@ -246,14 +246,14 @@ def train_translator(
     """Train a generator; return it with the history of its losses.
 
     Args:
-        pictures: what it learns from.
-        settings: of the training.
-        watch: device, progress and stop.
-        resume_path: where its state is kept until it is done; removed by the caller.
-        claim: identity of the training to which the state belongs.
+        pictures: training images.
+        settings: settings of the training.
+        watch: device, progress and stop signal.
+        resume_path: file of the state of an unfinished training. The caller removes it.
+        claim: identity of the training that the state belongs to.
 
     Raises:
-        JobError: stopped, after its state was written; or a loss is not a number.
+        JobError: the training was stopped (its state is written first), or a loss is not finite.
     """
     training = TranslatorTraining(pictures, settings, watch.device)
     run_steps(training, watch, ResumeFile(resume_path, claim, settings.save_every))
@@ -261,9 +261,9 @@ def train_translator(
 
 
 def learning_rate_at(settings: TranslatorSettings, step: int) -> float:
-    """Return the learning rate of a step, from 1: constant, then falling in a line towards 0.
+    """Return the learning rate of a step, counted from 1: constant, then a linear decay towards 0.
 
-    The authors' program lowers it every 1000 steps, ours at each one.
+    The authors' program lowers it every 1000 steps. This one lowers it at each step.
     """
     falling = round(settings.decay * settings.num_steps)
     left = settings.num_steps - step + 1
@@ -285,13 +285,13 @@ def _cell(row: Mapping[str, float], name: str) -> str:
 
 
 def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
-    """Return what the critic makes small, without its penalty.
+    """Return the loss of the critic without the gradient penalty.
 
     Args:
         kind: "wgan-gp" for mean(fake) - mean(real), equation 1 of WGAN-GP, or "hinge" for
             mean(max(0, 1 - real)) + mean(max(0, 1 + fake)).
-        real: realness of real images, of any shape.
-        fake: realness of translated ones.
+        real: output of the critic for real images, of any shape.
+        fake: output of the critic for translated images.
     """
     if kind == "hinge":
         return functional.relu(1 - real).mean() + functional.relu(1 + fake).mean()
@@ -299,7 +299,7 @@ def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(fake: Tensor) -> Tensor:
-    """Return what the generator makes small: -mean(fake), of both kinds."""
+    """Return the loss of the generator, -mean(fake), which is the same for both kinds of GAN."""
     return -fake.mean()
 
 
@@ -308,13 +308,13 @@ def gradient_penalty(
 ) -> Tensor:
     """Return the mean of (‖∇‖₂ - 1)² over points between real and fake images.
 
-    I. Gulrajani et al., Improved Training of Wasserstein GANs, 2017, equation 3.
+    Source: I. Gulrajani et al., Improved Training of Wasserstein GANs, 2017, equation 3.
 
     Args:
-        realness: the critic's.
-        real: N×C×H×W.
-        fake: N×C×H×W, without gradient.
-        share: N×1×1×1 in 0 … 1, of the real image.
+        realness: the realness output of the critic as a function of images.
+        real: real images, N×C×H×W.
+        fake: translated images, N×C×H×W, without gradient.
+        share: weight of the real image in each point, N×1×1×1 in 0 … 1.
     """
     between = (share * real + (1 - share) * fake).detach().requires_grad_(True)
     outputs = realness(between)
@@ -324,16 +324,16 @@ def gradient_penalty(
 
 
 def attribute_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return binary cross entropy, summed over the attributes, its mean over the images.
+    """Return the binary cross-entropy, summed over the attributes and averaged over the images.
 
     Args:
-        logits: N×K.
-        labels: N×K, 0 or 1.
+        logits: logits of the attributes, N×K.
+        labels: attributes, N×K, 0 or 1.
     """
     entropy = functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
     return entropy / len(logits)
 
 
 def reconstruction_loss(images: Tensor, back: Tensor) -> Tensor:
-    """Return the mean absolute difference of images and their translation back."""
+    """Return the mean absolute difference between images and the images translated back."""
     return (images - back).abs().mean()

@@ -1,9 +1,9 @@
-"""StarGAN: its two networks, a trained generator with its labels and size, its files and published weights.
+"""StarGAN: its two networks, the trained generator with its labels and size, its files and published weights.
 
 Y. Choi et al., StarGAN: Unified Generative Adversarial Networks for Multi-Domain Image-to-Image
 Translation, CVPR 2018, tables 4 and 5. The generator's weights have the authors' names. The authors' instance norms
-keep running statistics that their program never uses, as it never leaves the training mode; ours keep none. The
-labels of images are read from a table by name, and flipped one attribute at a time.
+store running statistics, but their program never leaves the training mode and does not use them. These networks
+have no running statistics. The labels of images are read from a table by name, and flipped one attribute at a time.
 """
 
 import re
@@ -27,17 +27,18 @@ from trueface.runtime.errors import CheckpointError, DataError, JobError, Weight
 from trueface.runtime.files import Json
 from trueface.translation.settings import HALVINGS, TranslatorSettings, critic_layers
 
-HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")  # of CelebA: a face has one
+# hair colours of CelebA; a face has one of them
+HAIR = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 COLOURS = 3
-SLOPE = 0.01  # of the critic's leaky ReLU, below zero
+SLOPE = 0.01  # negative slope of the critic's leaky ReLU
 KIND = ModelKind(
     name="translator",
-    # `labels` and `size` of `Translator`, the others of `GeneratorShape`
+    # `labels` and `size` are fields of `Translator`, the others of `GeneratorShape`
     arguments={"labels": list, "size": int, "width": int, "blocks": int},
 )
 FIRST = "main.0.weight"
 BLOCK = re.compile(r"main\.\d+\.main\.0\.weight")
-# of the instance norms, which the program computes and never uses
+# statistics of the instance norms, which the authors' program stores and never uses
 UNUSED = (".running_mean", ".running_var", ".num_batches_tracked")
 MOST_SHOWN = 3
 
@@ -45,12 +46,12 @@ MOST_SHOWN = 3
 def labels_of(
     root: Path, names: Sequence[str], wanted: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], Tensor]:
-    """Return the attributes' names, and a row of 0 or 1 for each image, N×K float32.
+    """Return the names of the attributes, and a row of 0 or 1 for each image, N×K float32.
 
     Args:
         root: folder of the images, with attributes.csv or list_attr_celeba.txt in it or next to it.
-        names: of the images, relative to it.
-        wanted: attributes, in their order; None: all of the table.
+        names: paths of the images, relative to `root`.
+        wanted: names of the attributes to return, in this order. None: all of the table.
 
     Raises:
         DataError: the table is missing or broken, or an image has no row in it.
@@ -70,8 +71,8 @@ def flip_each_attribute(labels: Tensor, names: Sequence[str]) -> Tensor:
     set and all others are cleared, so nothing changes if it was set already.
 
     Args:
-        labels: N×K, 0 or 1.
-        names: of the K attributes.
+        labels: labels of the images, N×K, 0 or 1.
+        names: names of the K attributes.
     """
     hair = [at for at, name in enumerate(names) if name in HAIR]
     rows = []
@@ -87,10 +88,10 @@ def flip_each_attribute(labels: Tensor, names: Sequence[str]) -> Tensor:
 
 
 def refuse_shared(data_root: Path) -> None:
-    """Refuse a data root of which an image is in two of the parts A, B and C.
+    """Refuse a data root in which two of the parts A, B and C share an image.
 
     Raises:
-        DataError: names the first ones.
+        DataError: an image is in two parts. The message names the first such images.
     """
     seen: dict[str, str] = {}
     twice: list[str] = []
@@ -110,7 +111,7 @@ def refuse_shared(data_root: Path) -> None:
 class GeneratorShape:
     """The shape of a generator's layers."""
 
-    classes: int  # attributes
+    classes: int  # number of attributes
     width: int = 64
     blocks: int = 6
 
@@ -129,7 +130,7 @@ class StarGanBlock(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return features in the shape of those given."""
+        """Return features of the same shape."""
         changed: Tensor = self.main(features)
         return features + changed
 
@@ -138,7 +139,7 @@ class Generator(nn.Module):
     """Network from an image and target attributes to an image with these attributes.
 
     Args:
-        shape: of its layers.
+        shape: shape of the layers.
     """
 
     def __init__(self, shape: GeneratorShape) -> None:
@@ -181,9 +182,9 @@ class Critic(nn.Module):
     """Network from images to a realness map and logits of their attributes.
 
     Args:
-        size: side of the images.
+        size: side of the images in pixels.
         width: channels of the first layer.
-        classes: attributes.
+        classes: number of attributes.
         normed: whether each layer has spectral norm.
     """
 
@@ -207,14 +208,14 @@ class Critic(nn.Module):
 
 
 def build_generator(shape: GeneratorShape, *, seed: int) -> Generator:
-    """Return a generator with random weights; torch's own random state stays as it was."""
+    """Return a generator with random weights. The global random state of torch does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Generator(shape)
 
 
 def build_critic(settings: TranslatorSettings, classes: int, *, seed: int) -> Critic:
-    """Return a critic with random weights; torch's own random state stays as it was."""
+    """Return a critic with random weights. The global random state of torch does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         normed = settings.gan == "hinge"
@@ -231,24 +232,24 @@ def _as_it_is(layer: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True, slots=True)
 class Translator:
-    """Gives images other attributes.
+    """Changes the attributes of images.
 
-    Its weights require no gradients. Images may, because an attack differentiates through it.
+    The weights do not require gradients. The images may, because an attack differentiates through the network.
     """
 
     generator: Generator
     labels: tuple[str, ...]  # names of the attributes
-    size: int  # side of the images that it was trained on
+    size: int  # side of the training images in pixels
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """Return images with other attributes, N×3×H×W in [-1, 1].
 
         Args:
-            images: N×3×H×W in [-1, 1]; sides are multiples of 4.
-            targets: N×K, 0 or 1, in the order of `labels`.
+            images: images, N×3×H×W in [-1, 1]. H and W are multiples of 4.
+            targets: target attributes, N×K, 0 or 1, in the order of `labels`.
 
         Raises:
-            JobError: images or targets of another shape.
+            JobError: the images or the targets have another shape.
         """
         if images.ndim != 4 or images.shape[1] != COLOURS:
             raise JobError(
@@ -272,13 +273,13 @@ class Translator:
 def freeze_for_inference(
     generator: Generator, labels: tuple[str, ...], size: int, device: str
 ) -> Translator:
-    """Return a translator on a device, its weights fixed."""
+    """Return a translator on a device, in evaluation mode and with frozen weights."""
     generator = generator.to(device).eval().requires_grad_(False)
     return Translator(generator, labels, size)
 
 
 def save_translator(path: Path, translator: Translator, provenance: Mapping[str, Json]) -> None:
-    """Write a translator atomically; folders are made as needed."""
+    """Write a translator atomically. Folders are created as needed."""
     shape = translator.generator.shape
     stored = Checkpoint(
         kind=KIND.name,
@@ -299,7 +300,8 @@ def load_translator(path: Path, device: str = "cpu") -> Translator:
     """Read a translator that a job has written.
 
     Raises:
-        CheckpointError: absent, cut off, of another kind, or holding more than plain values.
+        CheckpointError: the file is absent, truncated or of another kind, or contains objects other
+            than plain values.
     """
     stored = model_file.load(path, KIND)
     translator = model_file.build(stored, path, KIND, _from_checkpoint)
@@ -318,7 +320,7 @@ def load_generator_weights(shape: GeneratorShape, state: Mapping[str, Any]) -> G
     """Return a generator with these weights.
 
     Raises:
-        RuntimeError: they do not fit.
+        RuntimeError: the weights do not fit the shape.
     """
     generator = Generator(shape)
     tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
@@ -327,11 +329,11 @@ def load_generator_weights(shape: GeneratorShape, state: Mapping[str, Any]) -> G
 
 
 def load_foreign(path: Path, labels: int) -> Generator:
-    """Return the generator of a file; width, blocks and number of labels are read from it.
+    """Return the generator of a published file. Width, blocks and number of labels follow from the weights.
 
     Args:
-        path: a state dict; nothing in it is executed.
-        labels: how many attributes are named.
+        path: file of a state dict. No code in it is executed.
+        labels: number of attributes that the settings name.
 
     Raises:
         CheckpointError: the file cannot be read, is not a StarGAN generator, or has another number of
@@ -339,7 +341,7 @@ def load_foreign(path: Path, labels: int) -> Generator:
     """
     try:
         state = read_state(path)
-    except WeightsError as error:  # whose advice is about detectors
+    except WeightsError as error:  # its advice is about detectors, so it is replaced
         reason = str(error).removesuffix(f". {REMEDY}")
         raise CheckpointError(f"{reason}. Give a state dict of StarGAN's generator.") from error
     state = {name: tensor for name, tensor in state.items() if not name.endswith(UNUSED)}
@@ -373,7 +375,7 @@ def shape_of(state: Mapping[str, Tensor], path: Path) -> GeneratorShape:
     """Return the shape of the generator that a state dict belongs to.
 
     Raises:
-        CheckpointError: to none.
+        CheckpointError: the state dict does not belong to a generator.
     """
     first = state.get(FIRST)
     if first is None or first.ndim != 4 or first.shape[1] <= COLOURS:

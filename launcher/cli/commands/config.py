@@ -80,8 +80,9 @@ def command(everything: bool, as_json: bool) -> None:
     """Print your defaults and where each is set.
 
     A value is taken from the first of these places that sets it: the command line, an environment variable
-    (LAUNCHER_HOME, LAUNCHER_RUN_DETACH, …), config.toml, the built-in default. config.toml is in
-    $XDG_CONFIG_HOME/launcher, or is the file that LAUNCHER_CONFIG names.
+    (LAUNCHER_HOME, LAUNCHER_RUN_DETACH, …), config.toml, the built-in default.
+
+    LAUNCHER_CONFIG sets the path of config.toml. Default: $XDG_CONFIG_HOME/launcher/config.toml.
 
     In a pipe, tab-separated: name, value, place.
 
@@ -253,8 +254,12 @@ def notify(test: bool, as_json: bool) -> int:
 
     Targets are the [notify.NAME] tables of config.toml.
 
-    In a pipe, tab-separated: target, name, address, events; waiting, name, title, answer; given up, name,
-    title, reason.
+    In a pipe, one tab-separated line per target and message:
+
+    \b
+    target    name, address, events
+    waiting   name, title, answer
+    given up  name, title, reason
 
     \b
     Examples:

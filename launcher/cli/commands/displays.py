@@ -44,9 +44,9 @@ def gpus(as_json: bool) -> None:
 
     GPUs of cluster nodes are listed as last reported by their pilot.
 
-    In a pipe: one line per GPU or MIG instance, tab-separated: label, UUID, name, bytes used, bytes total,
-    bytes used by launcher, bytes reserved, utilization (0 to 1), °C, watts, power limit in watts, idle or
-    used, health, reason, node.
+    In a pipe, one tab-separated line per GPU or MIG instance: label, UUID, name, bytes used, bytes total,
+    bytes used by launcher, bytes reserved. The line continues with utilization (0 to 1), °C, watts, power
+    limit in watts, idle or used, health, reason, node.
 
     \b
     Examples:

@@ -93,12 +93,14 @@ def history(
     By day and run: jobs per outcome, GPU-hours and core-hours. By cause: failed attempts. By memory: GPU
     memory requested and used, and the request for next time. By node, if there are several: jobs per node.
 
-    In a pipe: one tab-separated line each, in seconds and bytes:
+    In a pipe, one tab-separated line each, in seconds and bytes:
 
     \b
     day     date done failed cancelled skipped gpu-seconds core-seconds median
     run     name jobs done failed attempts gpu-seconds core-seconds
     cause   cause detail attempts seconds newest-job
+
+    \b
     memory  name newest-job attempts declared asked peak beyond wasted ask
     node    name backend attempts done gpu-seconds core-seconds
 

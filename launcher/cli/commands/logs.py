@@ -50,8 +50,8 @@ def command(
     The log contains standard output and standard error of the newest attempt. -f also waits for jobs that
     have not started, and continues with their retries.
 
-    Several logs are printed one after another. With -f, each line follows the name of its job; in a pipe:
-    name, tab, line. In a terminal, colours are kept and other control characters are printed as text
+    Several logs are printed one after another. With -f, each line begins with the name of its job, in a
+    pipe followed by a tab. In a terminal, colours are kept and other control characters are printed as text
     (\\x1b). In a pipe, escape sequences are removed. -n and --json read at most the last 16 MiB.
 
     \b

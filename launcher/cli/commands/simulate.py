@@ -153,9 +153,12 @@ def command(
     as in the past. The table compares the launcher policy with FIFO, shortest-job-first, EASY and first-fit,
     and with a lower bound of the makespan.
 
-    VRAM requests missing in a trace are drawn at random, per job: 2 GiB 10 %, 3 GiB 15 %, 4 GiB 20 %,
-    6 GiB 20 %, 8 GiB 15 %, 11 GiB 10 %, 16 GiB 6 %, 22 GiB 4 %. --vram sets one size. Jobs that can never
-    fit are dropped and counted. CPU cores and main memory are unlimited.
+    If a job of a trace has no VRAM request, one is drawn at random. --vram sets one size instead. The sizes
+    and their probabilities:
+
+    2 GiB 10 %, 3 GiB 15 %, 4 GiB 20 %, 6 GiB 20 %, 8 GiB 15 %, 11 GiB 10 %, 16 GiB 6 %, 22 GiB 4 %
+
+    Jobs that can never fit are dropped and counted. CPU cores and main memory are unlimited.
 
     \b
     Examples:

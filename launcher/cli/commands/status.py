@@ -80,8 +80,8 @@ def command(
     counted, in JSON as "truncated" and "left_out". --all lists every job; PATTERN, --failed and --state
     list all that match.
 
-    In a pipe: one tab-separated line per job: id, run, name, state, time of the last change, reason, and
-    parameters if a listed job has some. With --watch: one line per change.
+    In a pipe, one tab-separated line per job: id, run, name, state, time of the last change, reason, and
+    parameters if a listed job has some. With --watch, one line per change.
 
     \b
     Examples:

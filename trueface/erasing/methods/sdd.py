@@ -31,14 +31,16 @@ def self_distillation(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
 
         L = || eps_θ(z,c) - sg eps_θ(z) ||²
 
-    The result is the moving average of the students, which also samples the z_t, under c. Published values
-    for Stable Diffusion are AdamW at 1e-5, 1500 steps of one image, guidance 3, 50 DDIM steps and an
-    average with 0.999. They train whole layers of cross-attention; here only the maps of the class embedding.
-    An average with 0.999 keeps 0.999^n of the teacher after n steps: 0.22 after 1500, but 0.55 after 600.
-    So the default here is lower.
-    The result is the unconditional model: the concept is still sampled at its share of all images. Images on
-    trajectories under c show the concept already, so the two scores differ most at small t, while the class is
-    decided at large t. The method needs more steps than its falling loss suggests.
+    The result is the moving average of the student's weights. The average also samples the z_t, for class c.
+    Published values for Stable Diffusion are AdamW at 1e-5, 1500 steps of one image, guidance 3, 50 DDIM steps
+    and a decay of 0.999. The authors train whole cross-attention layers. Here only the projections of the class
+    embedding are trained. With a decay of 0.999, the teacher's weight in the average after n steps is 0.999^n:
+    0.22 after 1500 steps, but 0.55 after 600. The default decay here is therefore lower.
+
+    For the concept, the result samples like the unconditional model. The concept is therefore still drawn at its
+    share of all images. Images on trajectories for c already show the concept. The two scores therefore differ
+    most at small t, but the class is decided at large t. The method needs more steps than its falling loss
+    suggests.
     """
     student, parameters = make_student(teacher, problem.options.scope)
     average = ExponentialMovingAverage(student.network, problem.options.ema)
@@ -56,6 +58,6 @@ def self_distillation(teacher: Diffuser, problem: ErasureTask) -> Diffuser:
 def self_distillation_loss(
     student: Diffuser, noisy: Tensor, t: Tensor, problem: ErasureTask
 ) -> Tensor:
-    """Return the loss of a batch z_t; no gradient goes through the null score."""
+    """Return the loss of a batch z_t. The null score is computed without gradient."""
     concept, null = predict_noise_pair(student, noisy, t, problem.erase, None)
     return mean_square(concept - null.detach())

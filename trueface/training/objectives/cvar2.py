@@ -1,4 +1,4 @@
-"""CVaR on two levels, as DAW-FDD has it, over cells of group × class in the place of groups."""
+"""CVaR on two levels as in DAW-FDD, over cells of group × class instead of groups."""
 
 from torch import Tensor
 
@@ -17,10 +17,11 @@ from trueface.training.objectives.registry import register_objective
     options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
 )
 class SubgroupCvar(DemographicAware):
-    """CVaR over the cells of a batch: a group that is often called fake has one bad cell of two.
+    """CVaR over the cells of a batch.
 
-    Over groups that cell's loss would be hidden behind the good one of the same group. Cells of
-    fewer than `fair_min` images in a batch are joined with those of the same class.
+    If the real images of a group are often called fake, only one of its two cells has a high loss. CVaR over
+    groups would average it with the low loss of the other cell. Cells with fewer than `fair_min` images in a
+    batch are merged with those of the same class.
     """
 
     name = "cvar2"

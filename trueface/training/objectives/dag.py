@@ -1,4 +1,4 @@
-"""DAG-FDD: the worst share of a batch's images counts; no groups are needed."""
+"""DAG-FDD: the loss is the mean over the worst fraction of a batch. It does not need groups."""
 
 from torch import Tensor, nn
 
@@ -19,12 +19,12 @@ from trueface.training.objectives.registry import register_objective
 class DemographicAgnostic(Objective):
     """CVaR over the images of a batch: Y. Ju et al., WACV 2024 (arXiv 2306.16635), DAG-FDD.
 
-    Their code searches the threshold between the least loss - 1000 and the greatest; here the
-    weights are explicit, see `trueface.training.cells`.
+    The authors' code searches for the threshold between the smallest loss - 1000 and the largest. Here the
+    weights are explicit; see `trueface.training.cells`.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002
-        """Take the share of the images that counts."""
+        """Set the fraction of the images that counts."""
         self._alpha = options.fair_alpha_out
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:

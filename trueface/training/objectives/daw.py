@@ -1,4 +1,4 @@
-"""DAW-FDD: the worst share of the groups counts, and of each the worst share of its images."""
+"""DAW-FDD: the loss is the mean over the worst fraction of images of the worst fraction of groups."""
 
 from torch import Tensor, nn
 
@@ -20,20 +20,20 @@ from trueface.training.objectives.registry import register_objective
 class DemographicAware(Objective):
     """CVaR over the groups of a batch: Y. Ju et al., WACV 2024 (arXiv 2306.16635), DAW-FDD.
 
-    As in their code groups do not see the class; `cvar2` does the same with groups × classes.
-    Groups of fewer than `fair_min` images in a batch are joined, which the paper does not do: one
-    image would count as much as a whole group.
+    As in the authors' code, groups are independent of the class; `cvar2` uses groups × classes. Groups with
+    fewer than `fair_min` images in a batch are merged. In the paper they are not merged, and a single image can
+    count as much as a large group.
     """
 
     name = "daw"
-    smooth = 0.0  # τ1 where `fair_smooth` is 0
+    smooth = 0.0  # τ1 if `fair_smooth` is 0
     ridge = 0.0  # τ2
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
-        """Take shares, and the number of groups.
+        """Set the fractions and the number of groups.
 
         Raises:
-            JobError: the images come without groups, or are all of one.
+            JobError: the images have no groups, or there is only one group.
         """
         self._cells = Subgroups.from_training_facts(facts, self.name, compares=True)
         self._options = options
@@ -55,6 +55,6 @@ class DemographicAware(Objective):
         return loss, logs
 
     def _numbers(self, batch: Batch) -> tuple[Tensor, int]:
-        """Return the group of each image (B,), small ones joined, and how many there can be."""
+        """Return the group of each image after merging small groups, (B,), and the number of group numbers."""
         least, count = self._options.fair_min, self._cells.groups
         return merge_small_groups(batch.column(DEMOGRAPHIC), least, count=count)

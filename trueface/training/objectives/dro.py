@@ -1,4 +1,4 @@
-"""Group DRO: weights of group × class that grow with the loss, found while the model is trained."""
+"""Group DRO: weights of group × class that grow with the loss during the training."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.protocol import Logs, Objective, TrainingFacts, per_sample_bce
 from trueface.training.objectives.registry import register_objective
 
-WEIGHTS = "dro_weights"  # in the state of an interrupted training
+WEIGHTS = "dro_weights"  # key in the state of an interrupted training
 
 
 @register_objective(
@@ -29,20 +29,20 @@ class GroupDro(Objective):
 
     Cell c has the mean loss L_c in a batch, and a weight q_c with the initial value 1/C. In each
     batch q_c becomes q_c exp(step · L_c), and all weights are divided by their sum. The loss is the
-    sum of q_c L_c over the cells of the batch. As in algorithm 1 cells are drawn equally often. A
-    second pass over a batch, at perturbed weights of the model, has the q of the first.
+    sum of q_c L_c over the cells of the batch. As in algorithm 1, cells are drawn equally often. A
+    second pass over a batch, with perturbed weights of the model, uses the q of the first pass.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
-        """Begin with equal weights of all cells that have images.
+        """Set equal weights for all cells that have images.
 
         Raises:
-            JobError: the images come without groups, or are all of one.
+            JobError: the images have no groups, or there is only one group.
         """
         self._cells = Subgroups.from_training_facts(facts, "dro", compares=True)
         self._step = options.dro_step
         self._weights = self._cells.filled.double()  # (2 G,), divided by their sum at each step
-        self._next: Tensor | None = None  # of the batch under way
+        self._next: Tensor | None = None  # weights after the current batch
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss, the number of correct images, and the largest weight of a cell."""
@@ -52,12 +52,13 @@ class GroupDro(Objective):
         means = group_sums(losses, members) / members.sum(0).clamp(min=1)
         if self._next is None:
             raised = self._weights.to(losses.device).log() + self._step * means.detach().double()
-            self._next = torch.softmax(raised, 0)  # of logarithms: no loss is too large for it
+            # computed from logarithms, so that large losses do not overflow
+            self._next = torch.softmax(raised, 0)
         loss = (self._next.to(losses.dtype) * means).sum()
         return loss, {**logs, "largest_weight": self._next.max()}
 
     def stepped(self) -> None:
-        """Keep the weights that the batch led to."""
+        """Apply the weights that were computed for the batch."""
         if self._next is not None:
             self._weights, self._next = self._next, None
 
@@ -66,5 +67,5 @@ class GroupDro(Objective):
         return {WEIGHTS: self._weights.detach().cpu().clone()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from those weights."""
+        """Restore the weights of the cells."""
         self._weights = state[WEIGHTS].clone()

@@ -1,13 +1,12 @@
-"""The losses that train a disentangling network: L. Lin et al., CVPR 2024, arXiv 2402.17229.
+"""The losses of the disentangling network of L. Lin et al., CVPR 2024, arXiv 2402.17229.
 
     L = CE(shared) + .1 CE(specific) + .3 reconstruction + .05 contrast + .1 LDAM(groups) + fused
 
-After the program of the authors (MIT), in which the flags for the shares of the last loss have no
-effect. Here they are `fair_alpha_in` and `fair_alpha_out`. Margins of groups are computed from the
-counts of the training, which are constants in that program. The exact minimum replaces its search
-for a threshold (`training.cells`). An epoch has the same number of images as the set, with equally
-many reals and fakes in every batch. In that program it is one pass over the fakes, each with a
-random real image.
+The losses follow the program of the authors (MIT licence), with these differences. There the flags for the
+fractions of the last loss have no effect; here they are `fair_alpha_in` and `fair_alpha_out`. The margins of
+groups are computed from the training set; there the counts are constants. The exact minimum replaces the
+search for a threshold (`training.cells`). An epoch has as many images as the set, with the same number of real
+images and fakes in every batch. There an epoch is one pass over the fakes, each with a random real image.
 """
 
 from collections.abc import Mapping
@@ -29,8 +28,8 @@ from trueface.training.objectives.ldam import ldam_loss, ldam_margins
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
 from trueface.training.objectives.registry import register_objective
 
-MARGIN = 3.0  # published, in units of the features' distance
-FORGERIES = 6  # real and five types, as published, where the training has no more
+MARGIN = 3.0  # published value, in units of the distance between features
+FORGERIES = 6  # published minimum number of forgery classes: real and five types
 WEIGHTS: Mapping[str, float] = {
     "shared": 1.0,
     "specific": 0.1,
@@ -43,17 +42,17 @@ _IMAGES = 4  # dimensions of (B, 3, H, W)
 
 
 class ClassPairs(NamedTuple):
-    """The positions in a batch of the images that are paired, as many of each class."""
+    """The positions of paired images in a batch, n of each class."""
 
     real: Tensor  # (n,) int64
     fake: Tensor  # (n,) int64
 
     @classmethod
     def from_labels(cls, labels: Tensor) -> "ClassPairs":
-        """Return the first n of each class in a batch, n that of the smaller one.
+        """Return the first n images of each class in a batch, where n is the size of the smaller class.
 
         Args:
-            labels: (B,), 1 fake.
+            labels: label of each image, (B,), 1 = fake.
         """
         real, fake = (labels < 0.5).nonzero().flatten(), (labels > 0.5).nonzero().flatten()
         count = min(len(real), len(fake))
@@ -65,38 +64,38 @@ def reconstruction(
 ) -> Tensor:
     """Return the sum of four mean absolute differences between images and reconstructions.
 
-    Each image of a pair is reconstructed from its own content with its own forgery features, and
-    with those of the other.
+    Each image of a pair is reconstructed twice from its content: with its forgery features, and with
+    those of the other image.
 
     Args:
-        network: the network of the parts.
-        parts: of the images.
-        images: (B, 3, H, W) in -1 … 1.
-        pairs: at least one.
+        network: network that computed the parts.
+        parts: outputs of the network for the images.
+        images: images, (B, 3, H, W) in -1 … 1.
+        pairs: at least one pair.
     """
     real, fake = pairs
     contents = torch.cat([parts.content_styled_features(real), parts.content_styled_features(fake)])
-    forgery = torch.cat([real, fake, fake, real])  # positions of what conditions each drawing
+    forgery = torch.cat([real, fake, fake, real])  # image whose forgery features are used
     size = (images.shape[-2], images.shape[-1])
     drawn = network.decoder(parts.forgery[forgery], contents.repeat(2, 1, 1, 1), size)
     wanted = images[torch.cat([real, fake, real, fake])]
-    return 4 * functional.l1_loss(drawn.float(), wanted)  # the four means are over as many images
+    return 4 * functional.l1_loss(drawn.float(), wanted)  # the four means have equal size
 
 
 def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs) -> Tensor:
-    """Return the sum of four triplet losses: of reals and of fakes, of shared and specific features.
+    """Return the sum of four triplet losses, for reals and fakes, with shared and specific features.
 
-    An anchor's positive is, of shared features, any image of its class; of specific ones, any of
-    its own type of forgery. Its negative is the same of the other class.
+    With shared features, the positive is a random image of the anchor's class. With specific features, it
+    is a random image of the anchor's type of forgery. The negative is a random image of the other class.
 
-    Source: L. Lin et al., CVPR 2024, arXiv 2402.17229, after their program. Permutations come from
-    torch's own generator.
+    Source: L. Lin et al., CVPR 2024, arXiv 2402.17229, as in their program. Permutations are drawn from
+    torch's global generator.
 
     Args:
-        shared: (B, F).
-        specific: (B, F).
-        types: (B,) int64 of forgeries, 0 real.
-        pairs: at least one.
+        shared: shared features, (B, F).
+        specific: specific features, (B, F).
+        types: type of forgery of each image, (B,) int64, 0 = real.
+        pairs: at least one pair.
     """
     real, fake = pairs
     count = len(real)
@@ -110,14 +109,14 @@ def contrast(shared: Tensor, specific: Tensor, types: Tensor, pairs: ClassPairs)
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-    """Return the mean of max(0, |a - p| - |a - n| + 3) over rows (n, F)."""
+    """Return the mean over rows (n, F) of max(0, |a - p| - |a - n| + 3)."""
     near = functional.pairwise_distance(anchor, positive)
     far = functional.pairwise_distance(anchor, negative)
     return (near - far + MARGIN).clamp(min=0).mean()
 
 
 def permute_within_kind(kinds: Tensor) -> Tensor:
-    """Return a permutation (n,) of positions that leaves the kind (n,) of each place as it is."""
+    """Return a random permutation (n,) of positions within each kind (n,)."""
     shuffled = torch.randperm(len(kinds)).to(kinds.device)
     order = kinds.argsort(stable=True)
     permutation = torch.empty_like(order)
@@ -137,15 +136,15 @@ def permute_within_kind(kinds: Tensor) -> Tensor:
 class FairNetLosses(Objective):
     """The weighted sum of six losses of one forward pass.
 
-    Reconstruction and contrast use pairs of a real image and a fake. In a batch with unequal halves
-    the first of each class are paired. A batch of one class has neither of the two.
+    Reconstruction and contrast use pairs of a real image and a fake. If the classes of a batch are unequal in
+    size, the first images of each are paired. A batch of one class has neither of these losses.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
         """Count groups and types of forgery in the training.
 
         Raises:
-            JobError: the images come without them, or there are too many.
+            JobError: the images have no groups or types, or there are too many.
         """
         absent = [name for name in (DEMOGRAPHIC, FORGERY) if name not in facts.columns]
         if absent or not len(facts.labels):
@@ -155,7 +154,7 @@ class FairNetLosses(Objective):
                 "attributes."
             )
         types = facts.columns[FORGERY]
-        # images of each group
+        # number of images in each group
         counts = Subgroups.from_training_facts(facts, "fairnet").counts.view(2, -1).sum(0)
         self._forgeries = max(FORGERIES, int(types.max()) + 1)
         for what, number in (("groups", len(counts)), ("forgery types", self._forgeries)):
@@ -216,7 +215,7 @@ class FairNetLosses(Objective):
 
 
 def _losses_by_class(features: Tensor, permutation: Tensor, count: int) -> Tensor:
-    """Return the losses of the first `count` rows, the reals, and of the others, added."""
+    """Return the loss of the first `count` rows (reals) plus the loss of the others (fakes)."""
     others = features[permutation]
     return triplet(features[:count], others[:count], others[count:]) + triplet(
         features[count:], others[count:], others[:count]
@@ -234,6 +233,6 @@ def _network(model: nn.Module) -> tuple[DisentanglingNetwork, Detector]:
 
 
 def _in_unit_range(images: Tensor) -> Tensor:
-    """Return pixels as the decoder draws them, -1 … 1 float32, however the network sees them."""
+    """Return pixels in the range of the decoder, -1 … 1 float32, for any input type."""
     pixels = images.float() / 255 if images.dtype == torch.uint8 else images.float()
     return 2 * pixels - 1

@@ -1,7 +1,7 @@
 """Label-distribution-aware margins (LDAM): rare cells of group × class get larger margins.
 
-K. Cao et al., NeurIPS 2019 (arXiv 1906.07413), equations 12 and 13. The code of L. Lin et al., CVPR
-2024 (arXiv 2402.17229), has the counts of one data set written into it; here they are counted.
+Source: K. Cao et al., NeurIPS 2019 (arXiv 1906.07413), equations 12 and 13. In the code of L. Lin et al.,
+CVPR 2024 (arXiv 2402.17229), the counts of one dataset are constants. Here they are counted.
 """
 
 import torch
@@ -15,15 +15,15 @@ from trueface.training.config import ObjectiveOptions
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts, logits_of
 from trueface.training.objectives.registry import register_objective
 
-LARGEST = 0.5  # margin, of the label with the fewest images: both codes' max_m
-SCALE = 30.0  # of the logits: both codes' s
+LARGEST = 0.5  # margin of the label with the fewest images, max_m in both programs
+SCALE = 30.0  # factor of the logits, s in both programs
 
 
 def ldam_margins(counts: Tensor) -> Tensor:
     """Return the margin of each label: proportional to n^(-1/4), `LARGEST` for the rarest.
 
     Args:
-        counts: (K,) images of each label; a label without images has the margin 0.
+        counts: number of images of each label, (K,). A label without images has the margin 0.
     """
     filled = counts > 0
     raw = counts.clamp(min=1).double() ** -0.25 * filled
@@ -31,18 +31,18 @@ def ldam_margins(counts: Tensor) -> Tensor:
 
 
 def ldam_loss(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
-    """Return the mean cross-entropy of logits from which each label's own margin was taken.
+    """Return the mean cross-entropy after subtracting the margin of the label from its logit.
 
     Args:
-        logits: (N, K).
-        labels: (N,) int64.
-        margins: (K,) of `ldam_margins`.
+        logits: logits, (N, K).
+        labels: label of each image, (N,) int64.
+        margins: margins of the labels from `ldam_margins`, (K,).
     """
     return margin_losses(logits, labels, margins[labels]).mean()
 
 
 def margin_losses(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
-    """Return the same of each image, (N,); `margins` (N,) are the images' own."""
+    """Return the loss of each image, (N,). `margins` (N,) contains the margin of each image."""
     right = functional.one_hot(labels, logits.shape[1])
     moved = logits - right * margins[:, None]
     return functional.cross_entropy(SCALE * moved, labels, reduction="none")
@@ -57,17 +57,17 @@ def margin_losses(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
     fair=True,
 )
 class LabelDistributionMargins(Objective):
-    """K. Cao et al., NeurIPS 2019 (arXiv 1906.07413), margins of cells in the place of classes.
+    """LDAM of K. Cao et al., NeurIPS 2019 (arXiv 1906.07413), with margins of cells instead of classes.
 
     The detector's logit z counts as the two logits 0 and z. The deferred re-weighting of the paper
-    is not part of it.
+    is not included.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002
         """Count the images of each cell.
 
         Raises:
-            JobError: the images come without groups.
+            JobError: the images have no groups.
         """
         self._cells = Subgroups.from_training_facts(facts, "ldam")
         self._margins = ldam_margins(self._cells.counts)

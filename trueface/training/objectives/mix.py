@@ -1,4 +1,4 @@
-"""Selective augmentation: images are mixed with others of their class from another group."""
+"""Selective augmentation: images are mixed with images of the same class from another group."""
 
 import logging
 
@@ -32,21 +32,23 @@ class SelectiveMixing(Objective):
     Each image becomes a·image + (1 - a)·partner with a from Beta(mix_alpha, mix_alpha). The
     published mix_alpha is 2. The partner has the same class and another group. Each such group of
     the batch is equally likely. Features that distinguish groups therefore no longer distinguish
-    classes. The effect is largest for shares near one half, because the mixed image then shows both
-    groups equally. Cells are drawn equally often. An image without a partner is unchanged. If only
-    the last layer is trained, features are mixed instead of pixels. Random numbers are drawn on the
-    CPU, so they are the same on every device.
+    classes. The effect is largest for a near one half, because the mixed image then shows both
+    groups equally.
+
+    Cells are drawn equally often. An image without a partner is unchanged. If only the last layer is
+    trained, features are mixed instead of pixels. Random numbers are drawn on the CPU, so that they do
+    not depend on the device.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:
-        """Count the cells.
+        """Count the images of each cell.
 
         Raises:
-            JobError: the images come without groups, or no class has images of two groups.
+            JobError: the images have no groups, or no class has images of two groups.
         """
         self._cells = Subgroups.from_training_facts(facts, "mix", compares=True)
         self._alpha = options.mix_alpha
-        groups = self._cells.filled.view(CLASSES, -1)  # that each class has
+        groups = self._cells.filled.view(CLASSES, -1)  # whether each class has images of each group
         if (groups.sum(1) <= 1).all():
             raise JobError(
                 "fair: mix mixes images of one class from different groups, but each class has "
@@ -61,7 +63,7 @@ class SelectiveMixing(Objective):
                 )
 
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-        """Return the mean loss of the mixed images, and the number of correct ones."""
+        """Return the mean loss of the mixed images, and the number of correct images."""
         partners, share = draw_partners(
             self._cells.subgroup_ids_of_batch(batch), self._cells.groups, self._alpha
         )
@@ -74,30 +76,31 @@ class SelectiveMixing(Objective):
 
 
 def draw_partners(cells: Tensor, groups: int, alpha: float) -> tuple[Tensor, Tensor]:
-    """Return which image each one is mixed with, and what share of itself remains.
+    """Return the partner of each image, and the weight of the image in the mixture.
 
     Args:
-        cells: (B,) number of each image's cell.
-        groups: how many there are.
-        alpha: of Beta(alpha, alpha), > 0.
+        cells: number of each image's cell, (B,).
+        groups: number of groups.
+        alpha: parameter of Beta(alpha, alpha), > 0.
 
     Returns:
-        (B,) int64 positions in the batch; (B,) float32 in 0 … 1, 1 where there is no partner.
+        Positions of the partners in the batch, (B,) int64; weights of the images, (B,) float32 in
+        0 … 1, which are 1 without a partner.
     """
     count, device = len(cells), cells.device
-    # on a GPU it would be another stream of numbers, and one that no saved state has
+    # drawn on the CPU: a GPU has other random numbers, and its generator is not in the saved state
     noise, share = torch.rand(count, count).to(device), _shares(count, alpha).to(device)
     classes = cells // groups
     fits = (classes[:, None] == classes) & (cells[:, None] != cells)  # (B, B)
     sizes = functional.one_hot(cells, CLASSES * groups).sum(0)[cells]
-    # the first of exponential times at these rates is each image in proportion to its rate
+    # the minimum of exponential variables selects each image with a probability proportional to its rate
     times = -noise.clamp(min=1e-12).log() * sizes
     partners = times.masked_fill(~fits, torch.inf).argmin(1)
     return partners, torch.where(fits.any(1), share, 1.0)
 
 
 def _shares(count: int, alpha: float) -> Tensor:
-    """Return (N,) float32 of Beta(alpha, alpha)."""
+    """Return random values of Beta(alpha, alpha), (N,) float32."""
     if not count:
         return torch.empty(0)
     drawn: Tensor = Beta(alpha, alpha).sample(torch.Size([count]))

@@ -15,30 +15,31 @@ from trueface.models.detectors import Detector
 from trueface.runtime.files import Json
 from trueface.training.config import ObjectiveOptions
 
-CORRECT = "correct"  # in the logs of every step: how many images were classified correctly
+CORRECT = "correct"  # key in the logs of every step: the number of correctly classified images
 Logs = Mapping[str, Tensor | float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingFacts:
-    """What is known of all training images before the first step."""
+    """The facts on all training images that objectives read before the first step."""
 
-    labels: Tensor = field(default_factory=lambda: torch.empty(0))  # (N,) as trained: 1 fake
+    # training labels, (N,), 1 = fake
+    labels: Tensor = field(default_factory=lambda: torch.empty(0))
     columns: Mapping[str, Tensor] = field(default_factory=dict)  # (N,) int64 each
-    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a column's numbers
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # names of a column's values
 
     @classmethod
     def from_feed(cls, feed: object) -> "TrainingFacts":
-        """Return the facts of the images of a feed; of a feed that has none, nothing."""
+        """Return the facts on the images of a feed, or empty facts if the feed has none."""
         images = getattr(getattr(feed, "dataset", feed), "image_set", None)
         return cls() if images is None else cls.from_image_set(images)
 
     @classmethod
     def from_image_set(cls, images: ImageSet) -> "TrainingFacts":
-        """Return the facts of images, as they are trained.
+        """Return the facts on images with their training labels.
 
-        Where a transform makes fakes of real images, it does so by chance in each epoch: labels
-        are those of the first, of which all others are alike.
+        If a transform turns random real images into fakes in each epoch, the labels are those of the first
+        epoch. Other epochs have the same distribution.
         """
         names: Mapping[str, tuple[str, ...]] = getattr(images, "column_names", {})
         labels, columns = labels_and_columns(images, range(len(images.labels)), epoch=0)
@@ -59,7 +60,7 @@ class Objective(Protocol):
 
         Returns:
             The loss, and logged values by name: `correct`, the number of correctly classified
-            images, and any other numbers, which appear in the job's progress.
+            images, and any other numbers. The progress of the job shows them.
         """
         ...
 
@@ -67,47 +68,53 @@ class Objective(Protocol):
         """Return the loss that adversarial weight perturbation ascends, and the values to log.
 
         It replaces `training_step` in the first pass of such a step. An objective whose loss has
-        further terms leaves them out here, so that the weights are perturbed against the
-        classification alone. Others have one loss. Args are those of `training_step`.
+        further terms omits them here, so that only the classification determines the perturbation. By
+        default it is the same as `training_step`, whose arguments it has.
         """
         return self.training_step(model, batch)
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002
-        """Learn of the training before its first step; by default there is nothing to learn.
+        """Read the facts on the training before its first step. By default nothing is read.
 
         Raises:
-            JobError: the images have not what the objective needs.
+            JobError: the images lack facts that the objective needs.
         """
         return
 
     def stepped(self) -> None:
-        """Note that the optimizer has taken the step of the batch; it follows one pass or two."""
+        """Handle the end of a step. It is called after the optimizer's step, once per batch."""
         return
 
     def state(self) -> dict[str, Tensor]:
-        """Return what later steps depend on, so that an interrupted training can go on with it."""
+        """Return the state that later steps depend on, so that an interrupted training can resume."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: ARG002
-        """Go on from what `state` gave; `prepare` was called before."""
+        """Restore the result of `state`. `prepare` was called before."""
         return
 
     def perturbed(self, model: nn.Module) -> AbstractContextManager[None] | None:  # noqa: ARG002
         """Return a context that changes the weights for a second pass, or None.
 
-        It is entered when the gradients of the first pass are computed. Inside, `training_step` is
-        called again, and its gradients are those of the optimizer's step, which is taken after the
-        context has restored the weights: P. Foret et al., arXiv 2010.01412, algorithm 1. With the
-        settings `sam` and `awp` every objective has such a pass; see `training.loop`.
+        It is entered after the gradients of the first pass are computed. Inside the context,
+        `training_step` is called again. Its gradients are used for the optimizer's step, after the
+        context has restored the weights (P. Foret et al., arXiv 2010.01412, algorithm 1). With the
+        settings `sam` and `awp`, every objective has a second pass; see `training.loop`.
         """
         return None
 
     def begin_epoch(self, epoch: int, done: int, batches: int) -> None:
-        """Note the epoch, from 0, how many of its batches are done, and how many it has."""
-        del epoch, done, batches  # for others
+        """Handle the start of an epoch, which may resume.
+
+        Args:
+            epoch: number of the epoch, counted from 0.
+            done: number of its finished batches.
+            batches: number of its batches.
+        """
+        del epoch, done, batches  # only some objectives use them
 
     def notes(self) -> dict[str, Json]:
-        """Return what the training's result shall say of the objective, by name."""
+        """Return values of the objective for the result of the training, by name."""
         return {}
 
 
@@ -115,9 +122,9 @@ def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
     """Return float32 logits (B, K), or (B, 1) of a detector.
 
     Args:
-        model: a detector, or a network of classes.
-        inputs: (B, 3, H, W) or (B, crops, 3, H, W) pixels; or (B, F) features, where the body of a
-            detector is frozen and has seen them already.
+        model: a detector or a classifier.
+        inputs: pixels, (B, 3, H, W) or (B, crops, 3, H, W); or features, (B, F), if the backbone of a
+            detector is frozen.
     """
     logits = (
         model.forward_head(inputs)
@@ -128,7 +135,7 @@ def logits_of(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def per_sample_bce(model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-    """Return -log p(label) of each image, (B,), and the number of correct ones."""
+    """Return -log p(label) of each image, (B,), and the number of correct images."""
     logits = logits_of(model, batch.inputs)  # (B, 1)
     labels = batch.labels.reshape(logits.shape).float()
     losses = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")

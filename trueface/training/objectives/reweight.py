@@ -1,4 +1,4 @@
-"""Re-weighting: every group × class counts the same in the loss, however many images it has."""
+"""Re-weighting: every cell of group × class has the same weight in the loss, independent of its size."""
 
 from torch import Tensor, nn
 
@@ -18,16 +18,16 @@ from trueface.training.objectives.registry import register_objective
     fair=True,
 )
 class Reweighting(Objective):
-    """The mean over images of -log p(label), times N/(C n) for n of N images in one of C cells.
+    """The mean over images of -log p(label), weighted by N/(C n) for n of N images in one of C cells.
 
-    The weights are those of the training set, so that they sum to N over it, not over a batch.
+    The weights are computed from the training set. They sum to N over the set, not over a batch.
     """
 
     def prepare(self, facts: TrainingFacts, options: ObjectiveOptions) -> None:  # noqa: ARG002
         """Count the images of each cell.
 
         Raises:
-            JobError: the images come without groups.
+            JobError: the images have no groups.
         """
         self._cells = Subgroups.from_training_facts(facts, "reweight")
         self._weights = balanced_weights(self._cells.counts)

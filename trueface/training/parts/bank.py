@@ -1,7 +1,7 @@
 """Features of a training with a frozen backbone, which replace pixels for the last layer.
 
-Features are not computed again if pixels repeat (in validation, and in an augmentation that is not
-random or has cycles), or if the feature store contains them.
+Features are computed once if pixels repeat: in validation, and in an augmentation that is not random or
+repeats after some epochs. Features in the feature store are not computed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ from trueface.training.trainer import TrainingResult
 
 @register_part("bank", chosen_by=("freeze",))
 class FeatureCachePart(Part):
-    """Features in the place of pixels, where one process trains the last layer alone."""
+    """Replaces pixels by features if a single process trains only the last layer."""
 
     def __init__(self, training: TrainingContext) -> None:
         super().__init__(training)
@@ -45,7 +45,7 @@ class FeatureCachePart(Part):
     def feeds(
         self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
     ) -> tuple[Loader[Dataset], Loader[Dataset]]:
-        """Return feeds of features; pixels stay where the body learns.
+        """Return feeds of features, or the given loaders if the backbone is trained.
 
         Raises:
             JobError: the model was fitted in closed form.
@@ -69,9 +69,9 @@ class FeatureCachePart(Part):
         return feeds
 
     def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
-        """Write into the checkpoint what later predictions are compared with, as far as it is at hand.
+        """Add the reference for predictions to the checkpoint, if validation scores are available.
 
-        Nothing is computed for it: a training that ended right after an interruption has none.
+        No features are computed for it. If some were not computed in training, it has no feature distance.
         """
         del lists, model
         predictions = trained.val_predictions
@@ -82,12 +82,12 @@ class FeatureCachePart(Part):
         add_reference(paths.checkpoint(self.training.folder), reference.tensors)
 
     def facts(self) -> Mapping[str, Json]:
-        """Return where the features come from so far; {} of pixels."""
+        """Return the sources of the features so far, or {} for pixels."""
         return {"features": feature_facts(*self._feeds)}
 
 
 def _images_of(loader: Loader[Dataset]) -> ImageLoader:
-    """Return the loader itself, which no part before this one has replaced."""
+    """Return the loader as an `ImageLoader`, because no earlier part has replaced it."""
     assert isinstance(loader.dataset, ImageSet)
     return cast(ImageLoader, loader)
 
@@ -97,7 +97,7 @@ class SavedFeatures(Part):
     """The features of each training image, written to the model folder."""
 
     def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
-        """Write it, of images as they are tested."""
+        """Write the features of the images under the test transform."""
         del trained
         training = self.training
         if not training.settings.features:
@@ -116,19 +116,19 @@ def build_feature_feeds(
     limit_bytes: int = BANK_BYTES,
     store: FeatureStore | None = None,
 ) -> tuple[Loader[FeatureSet], Loader[FeatureSet]]:
-    """Return both loaders of a training that `has_frozen_backbone`, of features for pixels.
+    """Return feature loaders for training and validation if the training `has_frozen_backbone`.
 
-    They share one backbone and one limit. Validation, which always repeats, is cached first. A stop
-    is checked while training features are computed, as between two batches.
+    They share one backbone and one memory limit. Validation is cached first, because its pixels always
+    repeat. A stop request is checked between batches while training features are computed.
 
     Args:
-        model: on the device of `watch`. Its backbone is copied in its current state.
-        training: as augmented.
-        validation: as it is tested.
-        settings: of the training.
-        watch: device and stop.
-        limit_bytes: of the features held in memory.
-        store: the store of features of all jobs, or None.
+        model: model on the device of `watch`. Its backbone is copied in its current state.
+        training: training images with their augmentation.
+        validation: validation images with the test transform.
+        settings: settings of the training.
+        watch: device and stop signal.
+        limit_bytes: maximum size of the features in memory.
+        store: feature store of all jobs, or None.
     """
     (learned,), tested = _build_feeds(
         model, [training], validation, settings, watch, limit_bytes, store
@@ -146,9 +146,9 @@ def build_quality_feeds(
     limit_bytes: int = BANK_BYTES,
     store: FeatureStore | None = None,
 ) -> tuple[Loader[Dataset], Loader[FeatureSet]]:
-    """Return the same feeds; if images come in all qualities at once, each has its own features.
+    """Return the same loaders, with separate features for each quality if a batch has all qualities.
 
-    So trainings in some of the same qualities share their features. Args are those of
+    Trainings with common qualities therefore share features. The arguments are those of
     `build_feature_feeds`.
     """
     transform = training.dataset.transform
@@ -189,7 +189,7 @@ def _build_feeds(
 
 
 def distance_of(learned: Loader[Dataset], checked: Loader[Dataset]) -> FeatureDistance | None:
-    """Return where the features of a training lie, of all its qualities; None where there are none."""
+    """Return the distribution of the features of a training in all its qualities, or None without features."""
     of_both = (*parts_of(checked), *parts_of(learned))
     features = [each for each in of_both if isinstance(each, FeatureSet)]
     views = [view for each in features if (view := each.matrix(0)) is not None]
@@ -200,10 +200,10 @@ def distance_of(learned: Loader[Dataset], checked: Loader[Dataset]) -> FeatureDi
 
 
 def feature_facts(*feeds: Loader[Dataset]) -> dict[str, Json]:
-    """Return where the features of a training come from so far, for the provenance.
+    """Return the sources of the features of a training so far, for its provenance.
 
     Args:
-        feeds: training and validation; {} where they hold pixels.
+        feeds: loaders of training and validation. The result is {} if they contain pixels.
     """
     banked = [part for feed in feeds for part in parts_of(feed) if isinstance(part, FeatureSet)]
     if not banked:
@@ -211,17 +211,17 @@ def feature_facts(*feeds: Loader[Dataset]) -> dict[str, Json]:
     learned = banked[0]
     return {
         "store": learned.stored_views > 0,
-        "views": learned.views,  # epoch e sees view e mod this
+        "views": learned.views,  # epoch e uses view e mod this number
         "stored_views": learned.stored_views,
         "rows_read": sum(bank.cost.read for bank in banked),
         "rows_computed": sum(bank.cost.computed for bank in banked),
-        # what the rows that were read took when they were computed
+        # the time it took to compute the rows that were read from the store
         "seconds_saved": sum(bank.cost.saved_s for bank in banked),
     }
 
 
 def parts_of(feed: Loader[Dataset]) -> Sequence[Dataset]:
-    """Return the datasets that a feed consists of: in several qualities one of each."""
+    """Return the datasets of a feed: one per quality, if it has several qualities."""
     dataset = feed.dataset
     if isinstance(dataset, ChunkedSet):
         return dataset.parts

@@ -1,4 +1,4 @@
-"""A closed-form training that extends another: its base's images, and a few new ones."""
+"""A closed-form training that extends its base model with a few images of a new source."""
 
 import random
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from trueface.training.parts.registry import register_part
 
 @register_part("few-shot", chosen_by=("shots",))
 class FewShot(Part):
-    """As many examples of each class as the settings want."""
+    """Limits the training images to the number of examples per class in the settings."""
 
     def lists(self, lists: TrainingLists) -> TrainingLists:
-        """Return the lists with these examples alone to learn from."""
+        """Return the lists with only these examples as training images."""
         settings = self.training.settings
         return replace(lists, train=draw_shots(lists.train, settings.shots, settings.seed))
 
 
 def draw_shots(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, ...]:
-    """Return a number of images of each class, drawn by seed, in their order. 0: all.
+    """Return `shots` random images of each class in their original order, or all images if `shots` is 0.
 
     Raises:
         JobError: a class has fewer images.
@@ -40,6 +40,6 @@ def draw_shots(images: Sequence[Image], shots: int, seed: int) -> tuple[Image, .
                 "both classes."
             )
         draw = random.Random(stream_seed(f"shots/{label}", seed))
-        # of one seed, few examples are among many
+        # with the same seed, a smaller number of examples is a subset of a larger one
         chosen |= set(draw.sample(names, len(names))[:shots])
     return tuple(image for image in images if image.file in chosen)

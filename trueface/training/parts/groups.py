@@ -1,4 +1,4 @@
-"""The groups of a training's images: read from the tables that its settings name, and given to its batches."""
+"""The groups of a training's images: read from the tables in its settings, and added to its batches."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -31,17 +31,17 @@ log = logging.getLogger(__name__)
 
 @register_part("groups", chosen_by=("attributes",))
 class GroupColumns(Part):
-    """The columns of tables of attributes, and images drawn by cell where an objective wants it."""
+    """Adds columns from tables of attributes, and draws images by cell if the objective requires it."""
 
     identity: ClassVar[tuple[str, ...]] = ("attributes_sha256",)
     _facts: Mapping[str, Json] = {}
 
     def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
-        """Give both sets the columns, and the images to learn from the cells that they are drawn by.
+        """Return both loaders with the columns, and the training images with the cells to draw by.
 
         Raises:
-            DataError: what is wrong in a table, with file and line; or images without a row.
-            JobError: the objective needs a column, and no table is named.
+            DataError: a table has an error (the message contains file and line), or images have no row.
+            JobError: the objective needs a column, and the settings name no table.
         """
         settings, root = self.training.settings, self.training.place.data_root
         files = attribute_files(settings.attributes, self.training.path)
@@ -52,7 +52,7 @@ class GroupColumns(Part):
         return replace(learned, order=learned.order._replace(cells=cells)), checked
 
     def facts(self) -> Mapping[str, Json]:
-        """Return digests of the tables, and how many images each group has."""
+        """Return digests of the tables, and the number of images of each group."""
         return self._facts
 
 
@@ -72,20 +72,20 @@ def attach_group_columns(
     images without a value are a separate group, the last one.
 
     Args:
-        attributes: of the images, or None if no table is named.
-        settings: of the training.
-        data_root: absolute.
-        training: images to train on.
-        validation: images to validate on.
+        attributes: attributes of the images, or None if the settings name no table.
+        settings: settings of the training.
+        data_root: absolute path of the data root.
+        training: training images.
+        validation: validation images.
         needed: columns of batches that the objective reads.
 
     Returns:
-        Their entries in the provenance, {} without attributes.
+        The entries of the columns in the provenance, or {} without attributes.
 
     Raises:
-        JobError: a column is needed, and no table is named.
+        JobError: a column is needed, and the settings name no table.
         UnknownName: no table has a column that is needed.
-        DataError: images without a row, unless they are a separate group.
+        DataError: images have no row and are not a separate group.
     """
     wanted = [name for name in ATTRIBUTE_COLUMNS if name in needed]
     if attributes is None:
@@ -119,7 +119,7 @@ def attach_group_columns(
 
 
 def _cells(images: ImageSet, settings: TrainSettings) -> tuple[int, ...] | None:
-    """Return the cell of each training image where images are drawn by it."""
+    """Return the cell of each training image, or None if images are not drawn by cell."""
     if settings.balances_classes:
         return images.labels
     return image_subgroup_ids(images, settings.fair) if settings.balances_subgroups else None

@@ -1,4 +1,4 @@
-"""Training labels that are wrong, and images that carry a patch, as a record says."""
+"""Flipped training labels and images with a patch, as listed in a poison record."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -22,22 +22,22 @@ from trueface.training.parts.registry import register_part
     },
 )
 class Poison(Part):
-    """The record in the folder of the model; a model whose ID names no poison has none."""
+    """Applies the poison record in the model folder. A model without poison in its ID has no record."""
 
     identity: ClassVar[tuple[str, ...]] = ("poison_record_sha256",)
 
     _record: PoisonRecord | None = None
 
     def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
-        """Give the images to learn from the labels and patches of the record."""
+        """Return the training images with the labels and patches of the record."""
         self._record = record = read_model_record(self.training.model, self.training.folder)
         return learned if record is None else with_poison(learned, record), checked
 
     def facts(self) -> Mapping[str, Json]:
-        """Return a digest of the record."""
+        """Return the digest of the record."""
         path = paths.poison_record(self.training.folder)
         return {"poison_record_sha256": None if self._record is None else file_sha256(path)}
 
     def result(self) -> Mapping[str, Json]:
-        """Return how many labels are wrong."""
+        """Return the number of flipped labels."""
         return {"poisoned": 0 if self._record is None else len(self._record.keys)}

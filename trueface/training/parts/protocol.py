@@ -1,4 +1,4 @@
-"""A part of a training, and what every part knows of the training that it belongs to."""
+"""The interface of a part of a training, and the context that all parts share."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,57 +21,58 @@ from trueface.training.trainer import TrainingResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingContext:
-    """What is known of a training before its first list of images is read."""
+    """The facts on a training that are known before images are listed."""
 
     settings: TrainSettings
     model: str  # ID of the resulting model
-    folder: Path  # of that model
-    place: DataLocation  # of the images
+    folder: Path  # folder of that model
+    place: DataLocation  # location of the images
     path: Callable[[str], Path]  # makes a path of the settings absolute
     start: TrainingStart
-    store: FeatureStore | None  # of features for all jobs; None: none, or of no use to it
+    store: FeatureStore | None  # feature store of all jobs; None if absent or not applicable
     watch: RunContext
-    group: ProcessGroup  # of the processes that share it
+    group: ProcessGroup  # processes of the training
 
 
 class Part:
-    """A feature of trainings: hooks that are called in this order, each of which does nothing by default.
+    """A part of a training. Its hooks are called in the order below. By default they do nothing.
 
     Args:
-        training: that it is a part of.
+        training: context of the training.
     """
 
-    identity: ClassVar[tuple[str, ...]] = ()  # facts that decide whether an interrupted one goes on
+    # names of facts that must be equal to resume a training
+    identity: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, training: TrainingContext) -> None:
         self.training = training
 
     def lists(self, lists: TrainingLists) -> TrainingLists:
-        """Return the images to learn from and to validate on, before any of them is read."""
+        """Return the lists of training and validation images, before images are read."""
         return lists
 
     def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
-        """Return both sets as they shall be seen: labels, transforms, columns, order."""
+        """Return the loaders of training and validation, with changed labels, transforms, columns or order."""
         return learned, checked
 
     def feeds(
         self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
     ) -> tuple[Loader[Dataset], Loader[Dataset]]:
-        """Return what the model, which is there now, reads by steps in the place of the images."""
+        """Return loaders that replace the images as the input of the model."""
         del model
         return learned, checked
 
     def objective(self, objective: Objective) -> Objective:
-        """Return what is minimized in the place of an objective."""
+        """Return the objective, or one that replaces it."""
         return objective
 
     def facts(self) -> Mapping[str, Json]:
-        """Return what the provenance says of it; asked after `images`, and again at every save."""
+        """Return the facts for the provenance. It is called after `images`, and at every save."""
         return {}
 
     def finish(self, lists: TrainingLists, model: Detector, trained: TrainingResult) -> None:
-        """Write further files to the model folder, or extend its checkpoint, in the first process."""
+        """Write further files to the model folder, or extend its checkpoint. Only the first process calls it."""
 
     def result(self) -> Mapping[str, Json]:
-        """Return its numbers for the training's result."""
+        """Return the values for the result of the training."""
         return {}

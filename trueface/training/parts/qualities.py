@@ -1,6 +1,6 @@
-"""Loaders of a training on images in several qualities: pixels, or their features.
+"""Loaders for a training on images in several qualities, with pixels or features.
 
-See `training.collaboration` for the agreement of features between qualities.
+See `training.collaboration` for the dependence between the features of different qualities.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,12 +31,12 @@ from trueface.training.settings import TrainSettings
     },
 )
 class Qualities(Part):
-    """The images in all of the training's qualities."""
+    """Adds the qualities of the training to its images."""
 
     identity: ClassVar[tuple[str, ...]] = ("quality_list_sha256",)
 
     def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
-        """Return the images to learn from in their qualities.
+        """Return the loaders, with all qualities of the training images.
 
         Raises:
             DataError: the list of files does not fit the images.
@@ -46,12 +46,12 @@ class Qualities(Part):
     def feeds(
         self, learned: Loader[Dataset], checked: Loader[Dataset], model: Detector
     ) -> tuple[Loader[Dataset], Loader[Dataset]]:
-        """Return a feed with a row for each quality of an image."""
+        """Return the loaders, with a row for each quality of a training image."""
         del model
         return rows_of(learned, self.training.settings), checked
 
     def facts(self) -> Mapping[str, Json]:
-        """Return a digest of the list of files, where there is one."""
+        """Return the digest of the list of files, if there is one."""
         path = self.training.settings.quality_list
         return {"quality_list_sha256": file_sha256(self.training.path(path))} if path else {}
 
@@ -67,10 +67,10 @@ class Qualities(Part):
     },
 )
 class CollaborationPart(Part):
-    """Features that shall agree between the qualities."""
+    """Adds the dependence between the features of different qualities to the objective."""
 
     def objective(self, objective: Objective) -> Objective:
-        """Add what makes them agree."""
+        """Return the objective with the additional term."""
         options = self.training.settings.collaboration
         return objective if options is None else CollaborationObjective(objective, options)
 
@@ -78,12 +78,12 @@ class CollaborationPart(Part):
 def in_qualities(
     images: ImageLoader, settings: TrainSettings, path: Callable[[str], Path]
 ) -> ImageLoader:
-    """Return a training's images in the qualities of its settings; as they are where there are none.
+    """Return the training images in the qualities of the settings, or unchanged if there are none.
 
     Args:
-        images: as augmented.
-        settings: of the training.
-        path: makes a path of the settings absolute.
+        images: training images with their augmentation.
+        settings: settings of the training.
+        path: function that makes a path of the settings absolute.
 
     Raises:
         DataError: the list of files does not fit the images.
@@ -98,7 +98,7 @@ def in_qualities(
 
 
 def rows_of(images: Loader[Dataset], settings: TrainSettings) -> Loader[Dataset]:
-    """Return the batches of images `in_qualities`, or of their features: a row for each quality."""
+    """Return a loader of the images from `in_qualities`, or of their features, with a row per quality."""
     dataset = images.dataset
     if not settings.quality_names or isinstance(dataset, ChunkedSet):
         return images

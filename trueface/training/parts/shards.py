@@ -1,4 +1,4 @@
-"""Several processes that share each batch: every one reads its shard of the images."""
+"""Several processes that share each batch. Each reads its shard of the images."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,14 +16,14 @@ from trueface.training.parts.registry import register_part
     },
 )
 class Shards(Part):
-    """The training's place among its processes."""
+    """Limits the images to the shard of this process."""
 
     def images(self, learned: ImageLoader, checked: ImageLoader) -> tuple[ImageLoader, ImageLoader]:
-        """Return this process's shard of both sets."""
+        """Return the shard of this process for training and validation images."""
         shard = self.training.group.shard
         return replace(learned, shard=shard), replace(checked, shard=shard)
 
     def facts(self) -> Mapping[str, Json]:
-        """Return how many processes share the training, and what averages their gradients."""
+        """Return the number of processes, and the backend that averages their gradients."""
         group = self.training.group
         return {"world_size": group.size, "backend": group.backend}
