@@ -64,6 +64,25 @@ def apply_trigger(pixels: Tensor) -> Tensor:
     return stamped
 
 
+class DecodedImages(dict[int, Tensor]):
+    """Decoded images by position, (3, H, W) uint8 each. An image set and its copies share one limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__()
+        self._room_bytes = limit_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no image can be added."""
+        return self._room_bytes <= 0
+
+    def add(self, position: int, pixels: Tensor) -> None:
+        """Keep an image. The first one that does not fit ends the additions."""
+        self._room_bytes -= pixels.nbytes
+        if self._room_bytes >= 0:
+            self[position] = pixels
+
+
 class ImageSet(TorchDataset[Tensor | BadFile]):
     """Images with the labels they are trained or tested on, and one transform.
 
@@ -116,8 +135,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         self.on_bad_image, self.num_threads = on_bad_image, num_threads
         self.bad: dict[int, BadFile] = {}
         self.sound: set[int] = set()  # positions whose files were decoded whole
-        self._decoded: dict[int, Tensor] = {}
-        self._room_bytes = cache_bytes
+        self._decoded = DecodedImages(cache_bytes)
         self._shared = shared
         self._processes: LoadingProcesses[LoadedBatch | UnsharedBatch] | None = None
         self.loads_alone = False  # in processes it cannot be loaded on this machine
@@ -166,6 +184,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         """Return the same images with other labels (N,), some of them with the backdoor's patch."""
         other = copy(self)
         other.labels, other.stamped = tuple(labels), frozenset(stamped)
+        other._processes = None  # noqa: SLF001  # they stamp the images of this set
         return other
 
     def pseudo_fake_indices(self, positions: Sequence[int], epoch: int) -> list[int]:
@@ -270,14 +289,12 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
             return kept
         image = self.images[request.position]
         # Which loading process gets an image differs from pass to pass: all would keep all of them.
-        if self._room_bytes <= 0 or get_worker_info() is not None:
+        if self._decoded.is_full or get_worker_info() is not None:
             bottom = partial(self.transform.rows_needed, image=image, epoch=request.epoch)
             once = request.is_sound  # then the rows that will be seen are enough
             return decoded(image.path, scaling=self.scaling, rows_needed=bottom if once else None)
         pixels = decoded(image.path, scaling=self.scaling)
-        self._room_bytes -= pixels.nbytes
-        if self._room_bytes >= 0:
-            self._decoded[request.position] = pixels
+        self._decoded.add(request.position, pixels)
         return pixels
 
 
