@@ -19,6 +19,7 @@ from trueface.data.batch import Batch
 from trueface.data.image_set import ImageLoader, ImageSet, batch_of
 from trueface.data.loader import Loader, PassRequest
 from trueface.data.pass_order import IN_ORDER
+from trueface.data.prefetching import closing
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import FLOAT, NO_COST, Cost, FeatureMatrix, Features, bytes_of
 from trueface.features.store import FeatureStore, Progress
@@ -218,10 +219,11 @@ class FeatureSet:
         return FeatureMatrix.from_features(np.concatenate(features), order, cost)
 
     def _compute_features(self, batches: Iterator[Batch], *, count: bool = True) -> Iterator[Batch]:
-        for batch in batches:
-            if count:
-                self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
-            yield batch._replace(inputs=self._body(batch.inputs))
+        with closing(batches):
+            for batch in batches:
+                if count:
+                    self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
+                yield batch._replace(inputs=self._body(batch.inputs))
 
     def _log_progress(self, done: int, total: int) -> None:
         if time.monotonic() - self._logged_at > LOG_EVERY_S or done == total:
