@@ -7,10 +7,12 @@ takes as long as loading dozens of images, and each epoch has two passes. Every 
 all facts about its pass, so that the age of a process makes no difference.
 """
 
+import contextlib
 import errno
 import logging
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -193,8 +195,8 @@ class LoadingProcesses(Generic[BatchT]):
     def _passing(
         self, loader: DataLoader[BatchT], describe: Callable[[int], str] | None
     ) -> Iterator[BatchT]:
-        try:
-            batches = iter(loader)  # forks; the thread that watches begins later
+        with _death_as_machine_error():
+            batches = _start(loader)  # forks; the thread that watches begins later
             with stalls_reported(describe) as waiting:
                 for number in count():
                     with waiting(number):
@@ -202,14 +204,34 @@ class LoadingProcesses(Generic[BatchT]):
                     if batch is _ENDED:
                         break
                     yield batch
-        except RuntimeError as error:
-            if not str(error).startswith(DEAD):
-                raise
-            raise MachineError(
-                f"a process that loads images died ({str(error).rstrip('. ')}). If it ran out of "
-                "memory, reduce num_threads. With 0, the process of the job loads the images."
-            ) from error
         self._loader = loader
+
+
+@contextlib.contextmanager
+def _death_as_machine_error() -> Iterator[None]:
+    """Raise a MachineError for torch's error that a loading process died."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith(DEAD):
+            raise
+        raise MachineError(
+            f"a process that loads images died ({str(error).rstrip('. ')}). If it ran out of "
+            "memory, reduce num_threads. With 0, the process of the job loads the images."
+        ) from error
+
+
+def _start(loader: DataLoader[BatchT]) -> Iterator[BatchT]:
+    """Start a pass, and the processes if there are none.
+
+    Torch's handler of SIGCHLD raises in any line of the main thread, such as in a training step.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    batches: Iterator[BatchT] = iter(loader)
+    handler = signal.getsignal(signal.SIGCHLD)  # torch sets it once, and in the main thread only
+    if handler is not before and callable(handler):
+        signal.signal(signal.SIGCHLD, _death_as_machine_error()(handler))
+    return batches
 
 
 class ImageReader(Protocol):
