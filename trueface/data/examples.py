@@ -25,7 +25,7 @@ from trueface.runtime.rng import stream_seed
 from trueface.runtime.timer import now
 
 BATCH_SIZE = 128  # where neither the method nor the source sets one
-TESTED = Order(joins_single=True)  # samples in memory without augmentation
+JOIN_SINGLE = Order(joins_single=True)  # batch norms refuse a last batch of one sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,8 +162,10 @@ def source_of(dataset: Dataset, identify: Callable[[], str], *, seed: int) -> Ex
         seed: of the order in which epochs read them.
     """
     return ExampleSource(
-        learned=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=TESTED._replace(seed=seed)),
-        tested=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=TESTED),
+        learned=Loader(
+            dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE._replace(seed=seed)
+        ),
+        tested=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE),
         identify=cache(identify),
     )
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trueface.data.prefetching import _ENDED, closing, pin_pixels, prefetch, uses_gpu
+from trueface.data.prefetching import ENDED, closing, pin_pixels, prefetch, uses_gpu
 from trueface.data.stalls import stalls_reported
 from trueface.runtime.errors import MachineError
 from trueface.runtime.files import format_bytes
@@ -200,8 +200,8 @@ class LoadingProcesses(Generic[BatchT]):
             with stalls_reported(describe) as waiting:
                 for number in count():
                     with waiting(number):
-                        batch = next(batches, _ENDED)
-                    if batch is _ENDED:
+                        batch = next(batches, ENDED)
+                    if batch is ENDED:
                         break
                     yield batch
         self._loader = loader

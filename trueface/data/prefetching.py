@@ -19,7 +19,7 @@ from torch import Tensor
 from trueface.data.stalls import stalls_reported
 
 AHEAD = 2  # items: one that is ready, one that is being made
-_ENDED: Any = object()  # there is no further item
+ENDED: Any = object()  # there is no further item
 Item = TypeVar("Item")
 Make = Callable[[threading.Event], Iterator[Item]]
 
@@ -58,15 +58,15 @@ def prefetch(
     torch.set_num_threads(threads)  # also for threads that begin later
     try:
         items = pool.submit(make, leave).result()
-        ready = deque(pool.submit(next, items, _ENDED) for _ in range(ahead))
+        ready = deque(pool.submit(next, items, ENDED) for _ in range(ahead))
         with closing(items), stalls_reported(describe) as waiting:
             try:
                 for number in count():
                     with waiting(number):
                         item = ready.popleft().result()
-                    if item is _ENDED:
+                    if item is ENDED:
                         break
-                    ready.append(pool.submit(next, items, _ENDED))
+                    ready.append(pool.submit(next, items, ENDED))
                     yield item
             finally:  # the thread finishes the image that it is at
                 leave.set()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.batch import NO_LABELS, Batch
-from trueface.data.examples import BATCH_SIZE, TESTED, CostCounter, ExampleSource
+from trueface.data.examples import BATCH_SIZE, JOIN_SINGLE, CostCounter, ExampleSource
 from trueface.data.image_set import ImageLoader
 from trueface.data.loader import Dataset, Loader, PassRequest
 from trueface.data.prefetching import closing
@@ -74,7 +74,7 @@ def feature_source(
         source = Loader(
             dataset=FeatureDataset(eval_features, repeated),
             batch_size=BATCH_SIZE,
-            order=TESTED._replace(seed=settings.seed),
+            order=JOIN_SINGLE._replace(seed=settings.seed),
         )
     else:  # it never repeats
         source = replace(source, dataset=NewFeatures(features, watch, meter))
@@ -83,7 +83,7 @@ def feature_source(
         tested=Loader(
             dataset=FeatureDataset(eval_features, lambda _: eval_features),
             batch_size=BATCH_SIZE,
-            order=TESTED,
+            order=JOIN_SINGLE,
         ),
         identify=cache(lambda: f"{identity_of(learned, tested, settings)}/{body.sha256}"),
     )
