@@ -10,7 +10,7 @@ from torch import Tensor
 from trueface.runtime.errors import JobError
 
 NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
-NO_LABELS = torch.empty(0, dtype=torch.int64)  # of a dataset whose labels `Examples` contains
+NO_LABELS = torch.empty(0, dtype=torch.int64)  # of a dataset whose labels are in `Examples`
 
 
 class Batch(NamedTuple):
@@ -19,13 +19,13 @@ class Batch(NamedTuple):
     inputs: Tensor  # (B, 3, H, W) or (B, crops, 3, H, W), uint8; or features (B, F)
     labels: Tensor  # (B, 1) float32, as trained: 1 fake; of classes (B,) int64
     indices: Tensor  # (B,) int64, positions in the dataset
-    columns: Mapping[str, Tensor] = NO_COLUMNS  # (B,) int64 each, such as quality and group
+    columns: Mapping[str, Tensor] = NO_COLUMNS  # (B,) int64 each, such as the group of an image
 
     def column(self, name: str) -> Tensor:
-        """Return what an objective needs to know of the images besides their labels, (B,) int64.
+        """Return a column that an objective needs, (B,) int64.
 
         Raises:
-            JobError: the images come without it.
+            JobError: the batch does not have it.
         """
         if name not in self.columns:
             raise JobError(

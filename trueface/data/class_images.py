@@ -29,7 +29,7 @@ from torch.nn import functional
 from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
 
 from trueface.data.decoding import decode
-from trueface.data.examples import TESTED, Examples, ExampleSource, Read, RowSet
+from trueface.data.examples import JOIN_SINGLE, Examples, ExampleSource, Read, RowSet
 from trueface.data.folders import READ, describe_suffixes, is_image, suffix
 from trueface.data.loader import Loader
 from trueface.data.vocabulary import CLASS_DATASET_TYPES, ClassFolders, class_folders
@@ -180,12 +180,12 @@ class ClassPixels:
             learned=Loader(
                 dataset=RowSet(len(self.images), self._augmented),
                 batch_size=settings.batch_size,
-                order=TESTED._replace(seed=settings.seed),
+                order=JOIN_SINGLE._replace(seed=settings.seed),
             ),
             tested=Loader(
                 dataset=RowSet(len(self.images), lambda _: self._read),
                 batch_size=TEST_BATCH_SIZE,
-                order=TESTED,
+                order=JOIN_SINGLE,
             ),
             identify=lambda: self.identity,
         )

@@ -25,7 +25,7 @@ from trueface.runtime.rng import stream_seed
 from trueface.runtime.timer import now
 
 BATCH_SIZE = 128  # where neither the method nor the source sets one
-TESTED = Order(joins_single=True)  # samples in memory without augmentation
+JOIN_SINGLE = Order(joins_single=True)  # batch norms refuse a last batch of one sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,10 @@ class CostCounter:
 
     def __init__(self) -> None:
         self.samples = 0
-        self.cached_samples = 0  # read to fill the cache, in this call or an earlier one
-        self.cached_seconds = 0.0
-        self.making_seconds = 0.0  # of these, now, and of what only the log asks for
-        self.saved_seconds = 0.0  # that samples took in earlier jobs, and would have taken in this
+        self.cached_samples = 0  # read to fill the cache, in this job or an earlier one
+        self.cached_seconds = 0.0  # of reading them
+        self.making_seconds = 0.0  # of filling the cache in this job, and of uncounted work
+        self.saved_seconds = 0.0  # that this job saved because earlier jobs stored features
 
     def add(self, samples: int) -> None:
         """Count samples that were read."""
@@ -66,7 +66,7 @@ class CostCounter:
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
-        """Count neither time nor samples in this block: its work is not part of the method."""
+        """Count neither time nor samples of this block, because its work is not part of the method."""
         samples, saved, began = self.samples, self.saved_seconds, now()
         try:
             yield
@@ -162,8 +162,10 @@ def source_of(dataset: Dataset, identify: Callable[[], str], *, seed: int) -> Ex
         seed: of the order in which epochs read them.
     """
     return ExampleSource(
-        learned=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=TESTED._replace(seed=seed)),
-        tested=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=TESTED),
+        learned=Loader(
+            dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE._replace(seed=seed)
+        ),
+        tested=Loader(dataset=dataset, batch_size=BATCH_SIZE, order=JOIN_SINGLE),
         identify=cache(identify),
     )
 
@@ -195,8 +197,8 @@ class Examples:
 
     source: ExampleSource
     positions: tuple[int, ...]
-    trained: tuple[int, ...]  # the class that the model was trained to give
-    true: tuple[int, ...] | None  # the right one; None: not known
+    trained: tuple[int, ...]  # the class that the model was trained to predict
+    true: tuple[int, ...] | None  # the true class. None if unknown
 
     def __post_init__(self) -> None:
         counts = {len(self.positions), len(self.trained)}
@@ -262,10 +264,10 @@ class Examples:
     def loader(
         self, which: Label = "trained", *, augmented: bool = True, batch_size: int | None = None
     ) -> Loader[LabelledSubset]:
-        """Return a loader of these samples, labelled by one of the two sorts.
+        """Return a loader of these samples with their trained or true labels.
 
         Args:
-            which: sort of the labels, classes from 0, (B,) int64.
+            which: trained or true. The labels of a batch are classes from 0, (B,) int64.
             augmented: samples are augmented and shuffled as in an epoch of a training. Otherwise
                 they are read as in a test, in order.
             batch_size: samples per batch. The last may be smaller. None: the default of the source.
@@ -288,7 +290,7 @@ class Examples:
         """Yield one pass. Unreadable samples are left out.
 
         Args:
-            which: sort of the labels.
+            which: the trained or the true labels.
             epoch: samples are augmented and shuffled as in this epoch of a training. None: as in a
                 test, in order.
             batch_size: samples per batch. The last may be smaller. None: the default of the source.
@@ -309,7 +311,7 @@ class Examples:
 
         Args:
             watch: device and stop.
-            which: sort of the labels.
+            which: the trained or the true labels.
             epoch: see `batches`.
             batch_size: see `batches`.
             what: description of the samples, for the message that there are none.

@@ -21,12 +21,12 @@ def train_loader(
     settings: AugmentationSettings,
     columns: Collection[str] = (),
 ) -> ImageLoader:
-    """Return `images` as they are learned: shuffled and augmented.
+    """Return a loader of training images: shuffled and augmented.
 
     Args:
         images: in the defined order.
         settings: crops, batches, decoding, seeds.
-        columns: of `COLUMNS`, that batches shall have; others are given later, with
+        columns: columns of the batches. Those that are not in `COLUMNS` are added later, with
             `ImageSet.attach_column`.
     """
     transform = TrainTransform(settings=settings, seed=settings.augment_seed)
@@ -57,13 +57,13 @@ def eval_loader(
     stamped: Collection[int] = (),
     corruptions: Chain | None = None,
 ) -> ImageLoader:
-    """Return `images` as they are tested and validated: in order, nothing random, true labels.
+    """Return a loader of validation or test images: in order, with true labels, nothing random.
 
     Args:
         images: in the defined order.
         settings: crops, batches, decoding.
-        stamped: positions that carry the backdoor's patch.
-        corruptions: in the place of those of the settings.
+        stamped: positions of images with the backdoor's patch.
+        corruptions: replace those of the settings. None keeps them.
     """
     transform = test_transform(settings)
     if corruptions is not None:
@@ -81,13 +81,13 @@ def eval_loader(
 
 
 def _shared(settings: AugmentationSettings | TestSettings) -> SharedImages | None:
-    """Return the decoded images of all jobs, where a job asks for them."""
+    """Return the shared cache of decoded images if the settings ask for it, otherwise None."""
     if settings.cache != "decoded":
         return None
     return open_shared_images(Scaling.from_decode_setting(settings.decode, settings.resize_size))
 
 
 def _numbers(values: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Return the place of each image's value among the sorted values of all."""
+    """Return the index of each image's value in the sorted names."""
     places = {name: place for place, name in enumerate(names)}
     return [places[name] for name in values]

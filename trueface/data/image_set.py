@@ -21,8 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
 from trueface.data.batch import NO_COLUMNS, Batch
-from trueface.data.decoding import Scaling
-from trueface.data.decoding import decode as decoded
+from trueface.data.decoding import Scaling, decode
 from trueface.data.index import Image
 from trueface.data.loader import Loader, PassRequest
 from trueface.data.loading import (
@@ -41,8 +40,6 @@ from trueface.runtime.errors import BadImageError, DataError
 
 SHARE = 8  # the patch is an eighth as wide and high as the image
 LEAST = 4  # pixels
-
-
 CACHE_BYTES = 1 << 30  # of decoded images; beyond it they are decoded again in every pass
 FORGERY = "forgery"  # the column with the type of each fake, 0 for real
 SELF_BLENDED = 1  # its number; see `forging.types`
@@ -62,6 +59,25 @@ def apply_trigger(pixels: Tensor) -> Tensor:
     rows, columns = torch.arange(side).view(-1, 1), torch.arange(side).view(1, -1)
     stamped[..., height - side :, width - side :] = ((rows + columns) % 2 * 255).to(torch.uint8)
     return stamped
+
+
+class DecodedImages(dict[int, Tensor]):
+    """Decoded images by position, (3, H, W) uint8 each. An image set and its copies share one limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__()
+        self._room_bytes = limit_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no image can be added."""
+        return self._room_bytes <= 0
+
+    def add(self, position: int, pixels: Tensor) -> None:
+        """Keep an image. The first one that does not fit ends the additions."""
+        self._room_bytes -= pixels.nbytes
+        if self._room_bytes >= 0:
+            self[position] = pixels
 
 
 class ImageSet(TorchDataset[Tensor | BadFile]):
@@ -115,19 +131,20 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         self.scaling = scaling
         self.on_bad_image, self.num_threads = on_bad_image, num_threads
         self.bad: dict[int, BadFile] = {}
-        self.sound: set[int] = set()  # positions whose files were decoded whole
-        self._decoded: dict[int, Tensor] = {}
-        self._room_bytes = cache_bytes
+        self.sound: set[int] = (
+            set()
+        )  # positions whose files were decoded completely, without an error
+        self._decoded = DecodedImages(cache_bytes)
         self._shared = shared
         self._processes: LoadingProcesses[LoadedBatch | UnsharedBatch] | None = None
-        self.loads_alone = False  # in processes it cannot be loaded on this machine
+        self.loads_alone = False  # see `loading.ImageReader`
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def image_set(self) -> "ImageSet":
-        """The images themselves; of features, those that they belong to."""
+        """This set. `FeatureSet` has the same property."""
         return self
 
     def file(self, position: int) -> str:
@@ -135,15 +152,15 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         return self.images[position].file
 
     def attach_column(self, name: str, values: Sequence[int], names: tuple[str, ...]) -> None:
-        """Let batches carry one more value of each image.
+        """Add a column to the batches: a value for each image.
 
         Args:
             name: of the column.
             values: (N,) from 0.
-            names: what they stand for; () where nothing is known of that.
+            names: the meaning of each value. () if unknown.
 
         Raises:
-            DataError: not one value for each image.
+            DataError: the number of values is not that of the images.
         """
         if len(values) != len(self.images):
             raise DataError(f"got {len(values)} values of {name} for {len(self.images)} images")
@@ -155,7 +172,8 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
 
         Args:
             transform: replaces the transform of this set.
-            goes_on: it begins with the transform of this set, so that the same images become fakes.
+            goes_on: whether it begins with the transform of this set. The same images then become
+                self-blended fakes.
         """
         other = copy(self)
         other.transform, other._processes = transform, None  # noqa: SLF001  # of its own class
@@ -166,6 +184,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         """Return the same images with other labels (N,), some of them with the backdoor's patch."""
         other = copy(self)
         other.labels, other.stamped = tuple(labels), frozenset(stamped)
+        other._processes = None  # noqa: SLF001  # they stamp the images of this set
         return other
 
     def pseudo_fake_indices(self, positions: Sequence[int], epoch: int) -> list[int]:
@@ -219,23 +238,23 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         return item
 
     def __getitems__(self, requests: Sequence[ImageRequest]) -> list[Tensor | BadFile]:
-        """Return the same for each image of a batch, as DataLoader asks for it."""
+        """Return the items of a batch; called by DataLoader."""
         return list(self.items(requests))
 
     def items(
         self, requests: Sequence[ImageRequest], leave: threading.Event | None = None
     ) -> Iterator[Tensor | BadFile]:
-        """Yield the same for each image of a batch. Items after `leave` is set are not used."""
+        """Yield the items of a batch; see `__getitem__`. Items after `leave` is set are not used."""
         shared = self._from_shared(requests, leave)
         for request in requests:
             yield self._item(request, shared.get(request.position))
 
     def processes(self, count: int) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
-        """Return processes that load this set: those of the pass before, if it went through."""
+        """Return processes that load this set: those of the previous pass if it was completed."""
         kept = self._processes
         if kept is None or kept.count != count or not kept.is_free:
             reader = copy(self)
-            reader._processes = None  # noqa: SLF001  # they end when nobody but they refers to them
+            reader._processes = None  # noqa: SLF001  # they end if only they refer to themselves
             kept = self._processes = LoadingProcesses(reader, count, collate_shared)
         return kept
 
@@ -270,22 +289,20 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
             return kept
         image = self.images[request.position]
         # Which loading process gets an image differs from pass to pass: all would keep all of them.
-        if self._room_bytes <= 0 or get_worker_info() is not None:
+        if self._decoded.is_full or get_worker_info() is not None:
             bottom = partial(self.transform.rows_needed, image=image, epoch=request.epoch)
             once = request.is_sound  # then the rows that will be seen are enough
-            return decoded(image.path, scaling=self.scaling, rows_needed=bottom if once else None)
-        pixels = decoded(image.path, scaling=self.scaling)
-        self._room_bytes -= pixels.nbytes
-        if self._room_bytes >= 0:
-            self._decoded[request.position] = pixels
+            return decode(image.path, scaling=self.scaling, rows_needed=bottom if once else None)
+        pixels = decode(image.path, scaling=self.scaling)
+        self._decoded.add(request.position, pixels)
         return pixels
 
 
 def report_bad_image(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage = "skip") -> None:
-    """List an image among the bad ones of its set, and log it when it is the first time.
+    """Add an image to the bad images of its set, and log it if it is new.
 
     Raises:
-        BadImageError: `stop`.
+        BadImageError: `on_bad_image` is stop.
     """
     if on_bad_image == "stop":
         raise BadImageError(bad.path, bad.reason)
@@ -298,7 +315,7 @@ ImageLoader = Loader[ImageSet]
 
 
 def batch_of(image_set: ImageSet, indices: Sequence[int], inputs: Tensor, epoch: int) -> Batch:
-    """Return a batch of those positions of a set: labels and columns as of an epoch."""
+    """Return a batch of inputs with the labels and columns of their positions in an epoch."""
     labels, columns = labels_and_columns(image_set, indices, epoch)
     return Batch(
         inputs=inputs,

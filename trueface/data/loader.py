@@ -24,13 +24,13 @@ class Shard:
     size: int = 1
 
     def shard_batch(self, group: list[int]) -> list[int]:
-        """Return this process's part of a batch: neighbours, and as many as the others', or one more."""
+        """Return this process's part of a batch: consecutive positions. Parts differ by one at most."""
         return group[
             len(group) * self.rank // self.size : len(group) * (self.rank + 1) // self.size
         ]
 
     def fraction_of(self, amount: int) -> int:
-        """Return what this process may use of an amount that all of them share: 1 at least."""
+        """Return this process's share of an amount that all use together: at least 1, or 0 of 0."""
         return max(1, amount // self.size) if amount > 0 else amount
 
 
@@ -41,14 +41,14 @@ WHOLE = Shard()
 class PassRequest:
     """One pass over samples of a dataset."""
 
-    positions: Sequence[int]  # of the samples; which of them come, and how often, `order` decides
+    positions: Sequence[int]  # of the samples; a balanced `order` repeats some and leaves some out
     epoch: int
     order: Order
     batch_size: int  # the last batch and a batch with unreadable samples may be smaller
     shard: Shard = WHOLE
 
     def groups(self) -> list[list[int]]:
-        """Return the positions of each batch, as far as this process reads them."""
+        """Return the positions of each batch, or this process's part of them."""
         groups = self.order.groups(self.positions, self.epoch, self.batch_size)
         return groups if self.shard.size == 1 else [self.shard.shard_batch(one) for one in groups]
 

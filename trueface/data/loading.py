@@ -7,10 +7,12 @@ takes as long as loading dozens of images, and each epoch has two passes. Every 
 all facts about its pass, so that the age of a process makes no difference.
 """
 
+import contextlib
 import errno
 import logging
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -22,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trueface.data.prefetching import _ENDED, closing, pin_pixels, prefetch, uses_gpu
+from trueface.data.prefetching import ENDED, closing, pin_pixels, prefetch, uses_gpu
 from trueface.data.stalls import stalls_reported
 from trueface.runtime.errors import MachineError
 from trueface.runtime.files import format_bytes
@@ -35,15 +37,15 @@ log = logging.getLogger(__name__)
 
 
 class ImageRequest(NamedTuple):
-    """An image as a pass asks for it; all that a loading process has to know of the pass."""
+    """A request for an image, with all that a loading process needs to know of the pass."""
 
     position: int
     epoch: int
-    is_sound: bool  # whether its file was decoded whole before
+    is_sound: bool  # whether its file was decoded completely before, without an error
 
 
 class BadFile(NamedTuple):
-    """An image that gave no pixels."""
+    """An image that cannot be decoded or transformed."""
 
     position: int
     path: Path
@@ -53,24 +55,24 @@ class BadFile(NamedTuple):
 class LoadedBatch(NamedTuple):
     """A batch of images."""
 
-    pixels: Tensor | None  # of those that gave some, (B, …) uint8; None: none did
-    bad: list[BadFile]  # the others
+    pixels: Tensor | None  # of the images that could be read, (B, …) uint8. None: no image could
+    bad: list[BadFile]  # the other images
 
     @property
     def pinned(self) -> "LoadedBatch":
-        """The same, ready for the device of this process."""
+        """The same batch in pinned memory, if this process uses a GPU."""
         return self if self.pixels is None else self._replace(pixels=pin_pixels(self.pixels))
 
 
 def collate(items: Sequence[Tensor | BadFile]) -> LoadedBatch:
-    """Make one tensor of a batch where it is loaded: one thing to hand over, not one per image."""
+    """Stack the images of a batch in the process that loads them, so that one tensor is sent."""
     good = [item for item in items if isinstance(item, Tensor)]
     bad = [item for item in items if isinstance(item, BadFile)]
     return LoadedBatch(torch.stack(good) if good else None, bad)
 
 
 class UnsharedBatch(NamedTuple):
-    """A batch whose pixels could not be put in shared memory, and did not come."""
+    """A lost batch: its pixels found no room in shared memory."""
 
     nbytes: int
     reason: str  # as torch gives it
@@ -96,7 +98,7 @@ def describe_shortage(processes: int, batch_bytes: int, reason: str) -> str:
     """Return why batches cannot be put in shared memory, and what helps.
 
     Args:
-        processes: that load.
+        processes: number of loading processes.
         batch_bytes: size of the batch that found no room; 0 if the processes could not start.
         reason: as torch or the system gives it.
     """
@@ -140,11 +142,11 @@ class _Groups:
 
 
 class LoadingProcesses(Generic[BatchT]):
-    """Processes with a copy of a data set; they end with this object.
+    """Processes with a copy of a dataset; they end with this object.
 
     Args:
         dataset: returns an item for a request; must not refer to this object.
-        processes: how many.
+        processes: their number.
         collate_items: makes a batch of items.
     """
 
@@ -156,7 +158,7 @@ class LoadingProcesses(Generic[BatchT]):
     ) -> None:
         self.count = processes
         self._groups = _Groups()
-        # None during a pass: one that is left or fails takes its processes along
+        # None during a pass: if the pass is left or fails, its processes end
         self._loader: DataLoader[BatchT] | None = DataLoader(
             dataset,
             batch_sampler=self._groups,
@@ -169,7 +171,7 @@ class LoadingProcesses(Generic[BatchT]):
 
     @property
     def is_free(self) -> bool:
-        """Whether a pass can begin: none is under way, was left, or failed."""
+        """Whether a pass can begin: no pass is running, was left, or failed."""
         return self._loader is not None
 
     def load(
@@ -179,7 +181,7 @@ class LoadingProcesses(Generic[BatchT]):
 
         Args:
             groups: the requests.
-            describe: says what a group is, from its number, if long waits are to be logged.
+            describe: returns a description of the group with this number. None logs no long waits.
 
         Raises:
             MachineError: a process died.
@@ -193,23 +195,43 @@ class LoadingProcesses(Generic[BatchT]):
     def _passing(
         self, loader: DataLoader[BatchT], describe: Callable[[int], str] | None
     ) -> Iterator[BatchT]:
-        try:
-            batches = iter(loader)  # forks; the thread that watches begins later
+        with _death_as_machine_error():
+            batches = _start(loader)  # forks; the thread that watches begins later
             with stalls_reported(describe) as waiting:
                 for number in count():
                     with waiting(number):
-                        batch = next(batches, _ENDED)
-                    if batch is _ENDED:
+                        batch = next(batches, ENDED)
+                    if batch is ENDED:
                         break
                     yield batch
-        except RuntimeError as error:
-            if not str(error).startswith(DEAD):
-                raise
-            raise MachineError(
-                f"a process that loads images died ({str(error).rstrip('. ')}). If it ran out of "
-                "memory, reduce num_threads. With 0, the process of the job loads the images."
-            ) from error
         self._loader = loader
+
+
+@contextlib.contextmanager
+def _death_as_machine_error() -> Iterator[None]:
+    """Raise a MachineError for torch's error that a loading process died."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith(DEAD):
+            raise
+        raise MachineError(
+            f"a process that loads images died ({str(error).rstrip('. ')}). If it ran out of "
+            "memory, reduce num_threads. With 0, the process of the job loads the images."
+        ) from error
+
+
+def _start(loader: DataLoader[BatchT]) -> Iterator[BatchT]:
+    """Start a pass, and the processes if there are none.
+
+    Torch's handler of SIGCHLD raises in any line of the main thread, such as in a training step.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    batches: Iterator[BatchT] = iter(loader)
+    handler = signal.getsignal(signal.SIGCHLD)  # torch sets it once, and in the main thread only
+    if handler is not before and callable(handler):
+        signal.signal(signal.SIGCHLD, _death_as_machine_error()(handler))
+    return batches
 
 
 class ImageReader(Protocol):
@@ -217,7 +239,7 @@ class ImageReader(Protocol):
 
     @property
     def loads_alone(self) -> bool:
-        """Whether processes cannot load it on this machine."""
+        """Whether this process loads the images, because loading processes lack shared memory."""
 
     def items(
         self, requests: Sequence[ImageRequest], leave: threading.Event | None = None
@@ -248,7 +270,7 @@ def load_batches(
     Raises:
         MachineError: a loading process died.
     """
-    # more of them than cores would wait for each other, and torch would say so each time
+    # more processes than cores would wait for each other, and torch would warn in each pass
     processes = min(num_threads, len(os.sched_getaffinity(0)))
     if processes == 0 or reader.loads_alone:
         return _load_here(reader, requests)
@@ -259,7 +281,7 @@ def load_batches(
 def _load_here(
     reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], first: int = 0
 ) -> Iterator[LoadedBatch]:
-    """Load the batches from the first on in a thread of this process."""
+    """Load the batches from number `first` on in a thread of this process."""
     make = partial(_in_this_process, reader, requests[first:])
     return prefetch(make, describe=lambda number: _describe(reader, requests, first + number))
 
@@ -267,7 +289,7 @@ def _load_here(
 def _load_in_processes(
     reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], processes: int
 ) -> Iterator[LoadedBatch]:
-    """Load in processes; in this one from the batch on that cannot be put in shared memory."""
+    """Load in processes. After a batch that finds no room in shared memory, load in this process."""
     number, unshared = 0, None
     describe = partial(_describe, reader, requests)
     try:
@@ -303,7 +325,7 @@ def _in_this_process(
 
 
 def _describe(reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], number: int) -> str:
-    """Return which batch of a pass one is, and where its first image lies."""
+    """Return the number of a batch and the path of its first image."""
     if number >= len(requests):
         return "the end of the pass"
     files = (reader.file(request.position) for request in requests[number])

@@ -19,16 +19,13 @@ from torch import Tensor
 from trueface.data.stalls import stalls_reported
 
 AHEAD = 2  # items: one that is ready, one that is being made
-_ENDED: Any = object()  # there is no further item
+ENDED: Any = object()  # marks the end of an iterator
 Item = TypeVar("Item")
 Make = Callable[[threading.Event], Iterator[Item]]
 
 
 def pin_pixels(pixels: Tensor) -> Tensor:
-    """Return a batch in memory that a GPU copies from by itself, where this process uses a GPU.
-
-    The place for all that prepares a batch for a device before it is asked for.
-    """
+    """Return a batch in pinned memory if this process uses a GPU, otherwise the batch itself."""
     return pixels.pin_memory() if uses_gpu() else pixels
 
 
@@ -45,12 +42,13 @@ def prefetch(
     The thread is gone when this ends, is closed, or raises.
 
     Args:
-        make: starts the items, in the thread; gets an event that is set when no more are wanted.
-        ahead: items that exist beside the one that was yielded last.
-        describe: says what an item is, from its number, if long waits are to be logged.
+        make: returns the iterator; called in the thread, with an event that is set when no more
+            items are needed.
+        ahead: number of items that are made before they are asked for.
+        describe: returns a description of the item with this number. None logs no long waits.
 
     Raises:
-        BaseException: what `make` or its items raise, where the item would have come.
+        BaseException: any error of `make` or its items, in place of the item.
     """
     leave, threads = threading.Event(), torch.get_num_threads()
     pool = ThreadPoolExecutor(1, "loader")
@@ -58,17 +56,17 @@ def prefetch(
     torch.set_num_threads(threads)  # also for threads that begin later
     try:
         items = pool.submit(make, leave).result()
-        ready = deque(pool.submit(next, items, _ENDED) for _ in range(ahead))
+        ready = deque(pool.submit(next, items, ENDED) for _ in range(ahead))
         with closing(items), stalls_reported(describe) as waiting:
             try:
                 for number in count():
                     with waiting(number):
                         item = ready.popleft().result()
-                    if item is _ENDED:
+                    if item is ENDED:
                         break
-                    ready.append(pool.submit(next, items, _ENDED))
+                    ready.append(pool.submit(next, items, ENDED))
                     yield item
-            finally:  # the thread finishes the image that it is at
+            finally:  # the thread completes its current image
                 leave.set()
                 pool.shutdown(cancel_futures=True)
     finally:
@@ -76,9 +74,9 @@ def prefetch(
 
 
 def _work_alone() -> None:
-    """Compute in this thread alone: more of them would take the cores from the network's."""
+    """Compute in this thread alone: further threads would take cores from the network."""
     torch.set_num_threads(1)
-    torch.get_num_threads()  # asked for the first time, torch takes the number of all for its own
+    torch.get_num_threads()  # the first call in a thread resets its number to the global one
 
 
 @contextlib.contextmanager

@@ -39,15 +39,15 @@ Form = Literal["paired", "mixed", "alone"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """One quality: a chain of corruptions, of the images' own files or of others of the same items."""
+    """One quality: a chain of corruptions of the images' own files, or of other files of the same items."""
 
-    name: str  # as settings have it
+    name: str  # as in the settings
     chain: Chain
     files: Mapping[str, Path] | None = None  # by an image's name; None: its own
 
     @property
     def is_plain(self) -> bool:
-        """Whether images come as they are."""
+        """Whether images stay unchanged."""
         return self.files is None and not self.chain
 
 
@@ -93,7 +93,7 @@ class QualityTransform:
         base, (first, *others) = self.base.id, self.qualities
         if not others and first.is_plain:
             return base
-        # what a test of a crop sees of a chain that draws nothing has one id here and there
+        # a chain without random parameters gives the pixels of a test of the same crop: one identity
         shared = base.is_test and not others and first.files is None and not first.chain.draws
         own: dict[str, Json]
         if shared:
@@ -110,7 +110,7 @@ class QualityTransform:
         )
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:
-        """Return what the network sees, uint8; see the class for its shape.
+        """Return the network input, uint8; see the class for its shape.
 
         Raises:
             BadImageError: the file of another quality cannot be decoded, or has another size.
@@ -125,11 +125,11 @@ class QualityTransform:
         return self._apply_quality(chosen, pixels, plain, image, epoch)
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:
-        """Return the row of the image from which on it changes nothing."""
+        """Return the first row of the image that is not needed."""
         return self.base.rows_needed(height, width, image, epoch)
 
     def choice(self, image: Image, epoch: int) -> int:
-        """Return the place of the quality in which a mixed batch has an image."""
+        """Return the index of the quality of an image in a mixed batch."""
         if len(self.qualities) == 1:
             return 0
         return random.Random(f"{self._stream(image, epoch)}/quality").randrange(len(self.qualities))
@@ -175,7 +175,7 @@ class QualityTransform:
 
     @property
     def _rows(self) -> Mapping[str, str]:
-        """The identity of the other files of each image, by the image's name."""
+        """Digests of the further files of each image, by the image's name."""
         tables = [each.files for each in self.qualities if each.files is not None]
         known = digests({path for files in tables for path in files.values()})
         rows: dict[str, str] = {}
@@ -185,11 +185,11 @@ class QualityTransform:
         return rows
 
 
-COLUMN = "quality_index"  # (rows,) int64: the place of a row's quality among those of the training
+COLUMN = "quality_index"  # (rows,) int64: index of a row's quality in the qualities of the training
 
 
 def with_qualities(images: ImageLoader, qualities: Sequence[Quality], form: Form) -> ImageLoader:
-    """Return images of a training under the transform of these qualities, sharing decoded ones.
+    """Return images of a training under the transform of these qualities. Decoded images are shared.
 
     Raises:
         TypeError: the images do not have the transform of a training.
@@ -202,10 +202,10 @@ def with_qualities(images: ImageLoader, qualities: Sequence[Quality], form: Form
 
 
 def split_by_quality(images: ImageLoader) -> list[ImageLoader]:
-    """Return images that are `with_qualities` qualities in each of them by itself.
+    """Return images in each quality alone, from images `with_qualities`.
 
     Raises:
-        TypeError: they are not.
+        TypeError: the images have no qualities.
     """
     transform = images.dataset.transform
     if not isinstance(transform, QualityTransform):
@@ -263,7 +263,7 @@ class QualitySet:
 
 @dataclass(frozen=True, slots=True)
 class ChunkedSet:
-    """A dataset of each quality, such as features, as one: their batches follow each other."""
+    """One dataset of several, one per quality. A batch contains a batch of each, in their order."""
 
     parts: Sequence[Dataset]  # the same items in the same order
     image_set: ImageSet
@@ -278,10 +278,10 @@ class ChunkedSet:
         return len(self.parts)
 
     def load(self, request: PassRequest) -> Iterator[Batch]:
-        """Yield the batches of a pass; it ends early when those of the parts do, as they are stopped.
+        """Yield the batches of a pass, which ends early if a stop ends the pass of a part.
 
         Raises:
-            JobError: an item could be read in one quality, and not in another.
+            JobError: an item could be read in one quality but not in another.
         """
         for due in zip_longest(*(part.load(request) for part in self.parts)):
             batches: list[Batch] = [batch for batch in due if batch is not None]
@@ -308,14 +308,14 @@ def expand_qualities(batch: Batch, count: int) -> Batch:
 def pick_mixed_rows(
     batch: Batch, images: ImageSet, transform: QualityTransform, epoch: int
 ) -> Batch:
-    """Return a batch with the quality in which each item comes in this epoch."""
+    """Return a batch with the column of qualities, drawn for each item and epoch."""
     drawn = [transform.choice(images.images[at], epoch) for at in batch.indices.tolist()]
     places = torch.tensor(drawn, dtype=torch.int64)
     return batch._replace(columns={**batch.columns, COLUMN: places})
 
 
 def _repeated(batch: Batch, count: int) -> Batch:
-    """Return a batch whose images are chunks of its items, with labels and columns for each."""
+    """Return a batch of `count` rows per item with labels and columns of each, all items per quality."""
     places = torch.arange(count).repeat_interleave(len(batch.labels))
     columns = {name: values.repeat(count) for name, values in batch.columns.items()}
     return batch._replace(

@@ -1,6 +1,7 @@
-"""Batches of features in the place of pixels, for jobs whose body is constant.
+"""Batches of features instead of pixels, for jobs whose backbone is frozen.
 
-Where a view of the images is stored, or repeats within a job, the body does not see them again.
+A *view* is the set of network inputs of one epoch. If a view is stored or repeats within a job, the
+backbone does not process its images again.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from trueface.data.batch import Batch
 from trueface.data.image_set import ImageLoader, ImageSet, batch_of
 from trueface.data.loader import Loader, PassRequest
 from trueface.data.pass_order import IN_ORDER
+from trueface.data.prefetching import closing
 from trueface.features.folder import LIMIT
 from trueface.features.matrix import FLOAT, NO_COST, Cost, FeatureMatrix, Features, bytes_of
 from trueface.features.store import FeatureStore, Progress
@@ -31,7 +33,7 @@ from trueface.runtime.files import write_atomic
 from trueface.runtime.progress import RunContext
 
 BANK_BYTES = 2 << 30  # of features held in memory; ResNet-50's of 260,000 images
-LOG_EVERY_S = 10.0  # in the log, while features are made before the first step
+LOG_EVERY_S = 10.0  # seconds between log lines while features are computed before the first step
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +46,11 @@ class FeatureSet:
     training gets the same bits.
 
     Args:
-        body: from pixels to features.
+        body: the backbone, from pixels to features.
         feed: the images. Bad ones are skipped and listed as usual.
         watch: device and stop.
-        limit_bytes: of the features in memory. Whole views beyond it are computed again.
-        store: the store of features of all jobs, or None.
+        limit_bytes: limit of the features in memory. Views beyond it are computed again.
+        store: the feature store of all jobs, or None.
         views: number of stored views if the loader never repeats one. None: as many as fit.
         finishes: a stop does not end a pass, because a partial validation is useless.
         progress: called while a whole view is computed. None: progress is logged periodically.
@@ -70,7 +72,7 @@ class FeatureSet:
     ) -> None:
         self._body, self._feed, self._watch, self._store = body, feed, watch, store
         self._finishes, self._progress = finishes, progress or self._log_progress
-        self._id = feed.dataset.transform.id  # of period 0: no view comes again, none is held
+        self._id = feed.dataset.transform.id  # with period 0 no view repeats, and none is held
         each_bytes = max(len(feed) * body.width * FLOAT.itemsize, 1)
         stored_bytes = bytes_of(len(feed), body.width)
         self._room = min(self._id.period, limit_bytes // each_bytes)
@@ -79,10 +81,10 @@ class FeatureSet:
         self.views = self._id.period or (fitting if views is None else views)
         self.stored_views = min(self.views, fitting)
         self._looks_ahead = self._id.period > 0 or views is not None
-        self._complete: set[int] = set()  # views that were found so while waiting
+        self._complete: set[int] = set()  # views that were found complete while waiting
         self._held: dict[int, FeatureMatrix] = {}
         self._logged_at = time.monotonic()
-        self.cost = NO_COST  # of all views so far
+        self.cost = NO_COST  # of all views until now
         log.info(
             "features=%d images=%d views=%d stored=%d held=%d bytes_of_view=%d",
             body.width, len(feed), self.views, self.stored_views, self._room, each_bytes,
@@ -116,7 +118,7 @@ class FeatureSet:
     def load(self, request: PassRequest) -> Iterator[Batch]:
         """Yield the batches of a pass; it ends early if stopped while features are computed."""
         try:
-            # of views that never come again, only what is asked for
+            # of a view that never repeats, only the requested positions are computed
             matrix = self.matrix(request.epoch, None if self._id.period else request.positions)
         except StoppedError:
             return
@@ -150,10 +152,10 @@ class FeatureSet:
         return matrix
 
     def full_matrix(self, epoch: int) -> FeatureMatrix:
-        """Return the features that an epoch sees, whether they are to be held or not.
+        """Return the features of an epoch, even if they cannot be held in memory.
 
         Raises:
-            JobError: the watch said stop before they were made.
+            JobError: a stop was requested before they were computed.
             DataError: no image could be read, or the loader stops at bad ones.
         """
         try:
@@ -203,7 +205,7 @@ class FeatureSet:
         return False
 
     def _gathered(self, view: int) -> FeatureMatrix:
-        """Make a view in memory, in the set's order."""
+        """Compute a view in memory, in the order of the set."""
         features: list[Features] = []
         positions: list[int] = []
         began = time.monotonic()
@@ -218,10 +220,11 @@ class FeatureSet:
         return FeatureMatrix.from_features(np.concatenate(features), order, cost)
 
     def _compute_features(self, batches: Iterator[Batch], *, count: bool = True) -> Iterator[Batch]:
-        for batch in batches:
-            if count:
-                self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
-            yield batch._replace(inputs=self._body(batch.inputs))
+        with closing(batches):
+            for batch in batches:
+                if count:
+                    self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
+                yield batch._replace(inputs=self._body(batch.inputs))
 
     def _log_progress(self, done: int, total: int) -> None:
         if time.monotonic() - self._logged_at > LOG_EVERY_S or done == total:
@@ -246,7 +249,7 @@ def feature_matrix(
         body: of the model.
         feed: the images. For an augmented loader the first view is used.
         watch: device, progress, stop.
-        store: where features are kept for all jobs; None: nowhere.
+        store: the feature store of all jobs, or None.
 
     Raises:
         JobError: stopped, or the features are not finite.
@@ -294,9 +297,9 @@ def write_features(
     No array holds objects: `numpy.load` reads the file as it is, without allow_pickle.
 
     Args:
-        path: the file; its folder is made.
+        path: the file. Its folder is created.
         matrix: the features.
-        names: paths of all images of the set, also of those that could not be read.
+        names: paths of all images of the set, unreadable ones included.
         labels: of all images of the set, 1 fake.
     """
     buffer = io.BytesIO()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trueface.data.batch import NO_LABELS, Batch
-from trueface.data.examples import BATCH_SIZE, TESTED, CostCounter, ExampleSource
+from trueface.data.examples import BATCH_SIZE, JOIN_SINGLE, CostCounter, ExampleSource
 from trueface.data.image_set import ImageLoader
 from trueface.data.loader import Dataset, Loader, PassRequest
 from trueface.data.prefetching import closing
@@ -46,7 +46,7 @@ def feature_source(
         model: the owner of the backbone.
         settings: of the training.
         watch: device, precision, stop.
-        meter: counts the images that are read, and the time that it takes, or took for the store.
+        meter: counts the images that are read and the time of computing features, also of stored ones.
         store: the feature store of all jobs. None: no store.
         copies: of the images that a layer in closed form was fitted on: epochs read the images and then
             each copy. (): epochs read the images as they are augmented.
@@ -74,16 +74,16 @@ def feature_source(
         source = Loader(
             dataset=FeatureDataset(eval_features, repeated),
             batch_size=BATCH_SIZE,
-            order=TESTED._replace(seed=settings.seed),
+            order=JOIN_SINGLE._replace(seed=settings.seed),
         )
-    else:  # it never repeats
+    else:  # the augmentation never repeats
         source = replace(source, dataset=NewFeatures(features, watch, meter))
     return ExampleSource(
         learned=source,
         tested=Loader(
             dataset=FeatureDataset(eval_features, lambda _: eval_features),
             batch_size=BATCH_SIZE,
-            order=TESTED,
+            order=JOIN_SINGLE,
         ),
         identify=cache(lambda: f"{identity_of(learned, tested, settings)}/{body.sha256}"),
     )
@@ -95,7 +95,7 @@ class FeatureDataset:
 
     Args:
         eval_features: (N, F), of as many images.
-        rows: from an epoch to features (N, F); rows of images that cannot be read are nan.
+        rows: from an epoch to features (N, F). Rows of unreadable images are nan.
     """
 
     eval_features: Tensor
@@ -106,7 +106,7 @@ class FeatureDataset:
         return len(self.eval_features)
 
     def load(self, request: PassRequest) -> Iterator[Batch]:
-        """Yield the batches of a pass over the images that can be read."""
+        """Yield the batches of a pass. Unreadable images are removed before batches are formed."""
         rows = self.rows(request.epoch)
         readable = (~rows[:, 0].isnan()).tolist()
         good = [position for position in request.positions if readable[position]]
@@ -117,7 +117,7 @@ class FeatureDataset:
 
 @dataclass(slots=True)
 class FeatureViews:
-    """The features of augmented images that repeat after as many epochs as there are sets."""
+    """Features of augmented images, which repeat after `len(sets)` epochs."""
 
     eval_features: Tensor  # (N, F) as they are tested
     sets: tuple[FeatureSet, ...]
@@ -168,14 +168,14 @@ class NewFeatures:
 
 
 def _count_saved(features: FeatureSet, before: Cost, meter: CostCounter) -> Cost:
-    """Count the time that the store saved since, so that a method costs the same with and without it."""
+    """Count the time that the store saved, so that a method costs the same with and without a store."""
     cost = features.cost
     meter.saved_seconds += cost.saved_s - before.saved_s
     return cost
 
 
 def _rows(matrix: FeatureMatrix, count: int) -> Tensor:
-    """Return (count, F) features; rows of images that could not be read are nan."""
+    """Return features (count, F). Rows of unreadable images are nan."""
     rows = np.full((count, matrix.features.shape[1]), np.nan, dtype=np.float32)
     rows[matrix.positions] = matrix.features
     return torch.from_numpy(rows)

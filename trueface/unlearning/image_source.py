@@ -13,7 +13,13 @@ from trueface.training.settings import LearningSettings
 def pixel_source(
     learned: ImageLoader, tested: ImageLoader, settings: LearningSettings
 ) -> ExampleSource:
-    """Return images of one list: augmented in epochs, and as they are tested otherwise."""
+    """Return the images of one list as a source of samples.
+
+    Args:
+        learned: the images as they are augmented in epochs.
+        tested: the same images as in a test.
+        settings: of the training.
+    """
     return ExampleSource(
         learned=learned,
         tested=tested,
@@ -41,6 +47,6 @@ def _stamp(file: str) -> tuple[int, int]:
     """Return size and modification time of a file, since another image may get the same name."""
     try:
         status = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
-    except OSError:  # it is read as little as it is stamped
+    except OSError:  # the file is unreadable, so that its samples are left out
         return 0, 0
     return status.st_size, status.st_mtime_ns

@@ -124,6 +124,19 @@ def test_small_set_is_read_from_disk_once(root: Path) -> None:
     assert len(indices(image_set)) == 11
 
 
+def test_copies_of_a_set_keep_no_more_decoded_images_than_its_limit(root: Path) -> None:
+    first = a_set(root)
+    limit = 3 * decode(first.images[0].path).nbytes
+    first = a_set(root, cache_bytes=limit)
+    for image_set in (
+        first,
+        first.with_transform(first.transform),
+        first.with_labels([0] * 11, ()),
+    ):
+        indices(image_set)
+        assert sum(pixels.nbytes for pixels in image_set._decoded.values()) <= limit
+
+
 def damage_file(root: Path, how: str) -> Path:
     path = root / FAKES[2]
     if how == "missing":
@@ -179,6 +192,14 @@ def test_trigger_is_stamped_on_network_input(root: Path, threads: int) -> None:
         expected = apply_trigger(before) if position in {1, 7} else before
         assert torch.equal(after, expected)
     assert not torch.equal(plain[1], stamped[1])
+
+
+def test_trigger_is_stamped_after_pass_over_the_clean_images(root: Path) -> None:
+    clean = a_set(root)
+    plain = in_order(clean, num_threads=1)
+    stamped = in_order(clean.with_labels(clean.labels, {1}), num_threads=1)
+    assert torch.equal(stamped[1], apply_trigger(plain[1]))
+    assert torch.equal(in_order(clean, num_threads=1), plain)
 
 
 def test_scaled_decoding_reads_fewer_bytes_of_jpeg(root: Path) -> None:

@@ -249,6 +249,15 @@ def test_pool_with_killed_process_is_unusable() -> None:
     assert not pool.is_free
 
 
+def test_process_that_dies_during_a_step_is_the_same_error() -> None:
+    batches = a_pool().load(REQUESTS)
+    (pid, *_), *_ = next(batches)
+    with pytest.raises(MachineError, match=r"died.*num_threads"):  # noqa: PT012  # in any line
+        os.kill(pid, signal.SIGKILL)
+        threading.Event().wait(PATIENCE_S)
+    del batches
+
+
 class Slow(Dataset[tuple[int, ...]]):
     """Waits for a file before it returns a request."""
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from tests.trueface.conftest import Tree
 from tests.trueface.features.build import (
     COUNT,
+    Counted,
     as_learned,
     as_tested,
     body,
@@ -64,6 +65,18 @@ def test_batches_have_same_bits_with_and_without_store(
         assert same(bits(filling.loader()(epoch)), expected)
         assert same(bits(reading.loader()(epoch)), expected)
     assert (filling.cost.read, reading.cost.computed) == (0, 0)
+
+
+def test_error_of_backbone_leaves_no_loading_thread(images: tuple[Image, ...]) -> None:
+    class Broken(Counted):
+        def __call__(self, pixels: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    features = FeatureSet(Broken(model()), as_learned(images), watch=RunContext())
+    with pytest.raises(RuntimeError, match="out of memory") as caught:
+        list(features.loader()(0))
+    assert caught.tb is not None  # and its frames live as long as it does
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("loader")] == []
 
 
 def test_resumed_job_gets_same_bits(images: tuple[Image, ...], folder: Path) -> None:
