@@ -232,6 +232,16 @@ class WeightedScores:
             return self.table.summed_gaps[None]
         return self._of_all[:, GAPS:]
 
+    def mean(self, values: NDArray[np.floating]) -> Floats:
+        """Return the weighted mean (C,) of a value of each image (N,), such as its squared error."""
+        if self.weights is None:
+            return np.array([values.mean()])
+        weights = self.weights.astype(np.float64)
+        if self.scale is not None:
+            weights *= self.scale[:, np.searchsorted(self.table.present, self.table.labels)]
+        means: Floats = weights @ values / weights.sum(1)
+        return means
+
     @cached_property
     def curve(self) -> curves.Curve:
         """The ROC curves of two classes."""

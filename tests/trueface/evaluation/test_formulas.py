@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
 from scipy.stats import gaussian_kde
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import threshold_at_fpr
@@ -309,3 +309,30 @@ def test_interval_of_an_area_follows_hanley_and_mcneil() -> None:
     middle, half = np.log(area / (1 - area)), error / (area * (1 - area))
     found = area_interval(area, reals, fakes)
     assert (found.low, found.high) == pytest.approx(tuple(expit([middle - half, middle + half])))
+
+
+def test_mean_of_a_value_per_image_equals_the_weighted_sums_and_scikit_learn() -> None:
+    labels, logits = random_table(60, 5)
+    table = ScoreTable(labels=labels, logits=logits)
+    random = np.random.default_rng(6)
+    weights = random.multinomial(60, np.full(60, 1 / 60), size=7).astype(np.int32)
+    scale = random.uniform(0.5, 2, size=(7, 2))
+    for scores in (
+        WeightedScores(table=table),
+        WeightedScores(table=table, weights=weights),
+        WeightedScores(table=table, weights=weights, scale=scale),
+    ):
+        accuracy = scores.hits.sum(1) / scores.images
+        assert scores.mean(table.correct) == pytest.approx(accuracy, rel=1e-12)
+        assert scores.mean(table.losses) == pytest.approx(scores.loss / scores.images, rel=1e-5)
+    brier = WeightedScores(table=table).mean((probabilities(logits) - labels) ** 2)
+    assert brier == pytest.approx([brier_score_loss(labels, expit(logits))], rel=1e-12)
+
+
+def test_mean_of_one_class_has_the_scale_of_its_images() -> None:
+    labels, logits = np.ones(4, np.int64), np.array([1.0, -1.0, 2.0, 3.0])
+    table = ScoreTable(labels=labels, logits=logits)
+    scores = WeightedScores(
+        table=table, weights=np.array([[1, 2, 0, 1]], np.int32), scale=np.array([[3.0]])
+    )
+    assert scores.mean(logits) == pytest.approx([(1 - 2 + 3) / 4])
