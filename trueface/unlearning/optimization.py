@@ -59,15 +59,6 @@ class Descent:
         self._step.backward(loss)
         return self._step.apply(loss)
 
-    def gradient(self, loss: Tensor) -> None:
-        """Set the parameters' gradients to that of `loss`, shortened to `clip`; take no step.
-
-        Raises:
-            JobError: loss or gradient is not finite.
-        """
-        self._step.backward(loss)
-        self._step.check(loss)
-
     def take_steps(self, losses: Iterable[Tensor]) -> float:
         """Take one step down each loss of a pass and return their mean.
 
