@@ -1,6 +1,6 @@
 """Building blocks of several methods: epochs of gradient steps, a training, random labels."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,8 @@ from trueface.runtime.errors import JobError
 from trueface.runtime.rng import numpy_rng, stream_seed
 from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
-from trueface.unlearning.optimization import Descent, Step
+from trueface.unlearning.optimization import Step
 
-Loss = Callable[[Batch], Tensor]
 ONLY_OTHER = (
     "with two classes, the other label is the true one, so this method only corrected the labels"
 )
@@ -82,33 +81,6 @@ def train_until_forgotten(
 def batch_cross_entropy(request: Request, batch: Batch) -> Tensor:
     """Return the mean cross entropy of a batch, whose labels are on the device."""
     return cross_entropy(request.logits(batch.inputs), batch.labels)
-
-
-def descend(
-    request: Request,
-    descent: Descent,
-    batches: Iterable[Batch],
-    loss: Loss | None = None,
-) -> float:
-    """Take one step for each batch and return the mean loss.
-
-    Args:
-        request: gives the device, and whether to stop.
-        descent: takes the steps.
-        batches: one pass.
-        loss: loss of a batch, whose labels are on the device. None: cross entropy with these.
-
-    Raises:
-        JobError: stopped, no finite loss, or not one batch could be read.
-    """
-    losses = []
-    for batch in batches:
-        request.watch.raise_if_stopped()
-        batch = batch._replace(labels=batch.labels.to(request.watch.device))
-        losses.append(descent.step(loss(batch) if loss else batch_cross_entropy(request, batch)))
-    if not losses:
-        raise JobError("none of the samples of a pass could be read, so nothing could be learned")
-    return sum(losses) / len(losses)
 
 
 def retain_set(request: Request) -> Examples:

@@ -1,7 +1,7 @@
 """The loop of methods that take gradient steps: a method defines its loss, and what else it does differently."""
 
 import copy
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import cached_property
 from itertools import count
@@ -16,12 +16,13 @@ from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
 from trueface.predictions.predictions import Predictions
 from trueface.unlearning.api import Request, Result, accuracies_of
-from trueface.unlearning.building_blocks import Loss, descend, epochs
+from trueface.unlearning.building_blocks import epochs
 from trueface.unlearning.cache import fingerprint
 from trueface.unlearning.hyperparameters import DescentOptions, Statistics
 from trueface.unlearning.optimization import Descent, Step
 
 Own = TypeVar("Own", bound=DescentOptions)
+Loss = Callable[[Batch], Tensor]
 
 
 class GradientMethod(Generic[Own]):
@@ -125,7 +126,14 @@ class GradientMethod(Generic[Own]):
         set_train_mode(self.model, fixed_statistics=(bn or self.options.bn) == "eval")
         size = batch_size or self.options.batch_size
         batches = samples.batches(epoch=self.epoch, batch_size=size)
-        return descend(self.request, descent or self.descent, batches, loss or self.compute_loss)
+        losses = self._losses(batches, loss or self.compute_loss)
+        return (descent or self.descent).take_steps(losses)
+
+    def _losses(self, batches: Iterable[Batch], loss: Loss) -> Iterator[Tensor]:
+        watch = self.request.watch
+        for batch in batches:
+            watch.raise_if_stopped()
+            yield loss(batch._replace(labels=batch.labels.to(watch.device)))
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return logits (B, K) float32 of the model; K = 2 for a single logit."""

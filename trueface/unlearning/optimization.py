@@ -5,7 +5,7 @@ those of the forget set, and predictions on all other data break.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,14 +59,21 @@ class Descent:
         self._step.backward(loss)
         return self._step.apply(loss)
 
-    def gradient(self, loss: Tensor) -> None:
-        """Set the parameters' gradients to that of `loss`, shortened to `clip`; take no step.
+    def take_steps(self, losses: Iterable[Tensor]) -> float:
+        """Take one step down each loss of a pass and return their mean.
+
+        Args:
+            losses: one per batch; each is computed after the step before it.
 
         Raises:
-            JobError: loss or gradient is not finite.
+            JobError: loss or gradient is not finite, or there is no loss.
         """
-        self._step.backward(loss)
-        self._step.check(loss)
+        values = [*map(self.step, losses)]
+        if not values:
+            raise JobError(
+                "none of the samples of a pass could be read, so nothing could be learned"
+            )
+        return sum(values) / len(values)
 
 
 def _divergence_error(quantity: Quantity, value: float) -> JobError:
@@ -111,19 +118,21 @@ def default_training(
     epochs, lr = options.epochs or EPOCHS, options.lr or LR
     descent = Descent(model.parameters(), DescentOptions(lr=lr, momentum=0.9, clip=5.0))
     log = []
-    for epoch in range(epochs):
-        descent.set_lr(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)
-        set_train_mode(model, fixed_statistics=False)
-        losses = []
+
+    def losses(epoch: int) -> Iterator[Tensor]:
         for batch in samples.batches(label, epoch=epoch, batch_size=BATCH_SIZE):
             if watch.stop.is_set():
                 raise JobError(f"stopped in epoch {epoch + 1} of {epochs}")
             with autocast(watch.device, watch.precision):
                 logits = as_multiclass_logits(model(batch.inputs.to(watch.device)))
-            losses.append(descent.step(cross_entropy(logits, batch.labels.to(watch.device))))
-        watch.progress(step=epoch + 1, total=epochs, loss=sum(losses) / len(losses))
+            yield cross_entropy(logits, batch.labels.to(watch.device))
+
+    for epoch in range(epochs):
+        descent.set_lr(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)
+        set_train_mode(model, fixed_statistics=False)
+        loss = descent.take_steps(losses(epoch))
+        watch.progress(step=epoch + 1, total=epochs, loss=loss)
         accuracy = predict_examples(model, validation, watch).accuracy("trained")
-        metrics = {"loss": sum(losses) / len(losses), "val_accuracy": accuracy}
-        log.append(Step(step=epoch + 1, metrics=metrics))
+        log.append(Step(step=epoch + 1, metrics={"loss": loss, "val_accuracy": accuracy}))
     model.eval()
     return tuple(log)

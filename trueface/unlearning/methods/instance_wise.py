@@ -86,20 +86,20 @@ def instance_wise(request: Request) -> Result:
         _fraction_remembered(request, instances),
     )
 
-    def take(_: int) -> float:
+    def losses() -> Iterator[Tensor]:
         nonlocal left
-        losses = []
         for rows in torch.split(_shuffled(instances[1], random), options.batch_size):
             set_train_mode(request.model, fixed_statistics=options.bn == "eval")
             batch = (instances[0][rows], instances[1][rows])
-            losses.append(descent.step(_loss(request, batch, next(nearby), held)))
+            yield _loss(request, batch, next(nearby), held)
             left = _fraction_remembered(request, instances)
             if left == 0:
                 break
-        return sum(losses) / len(losses)
 
     note = f"used {len(instances[1])} of {len(request.forget)} samples of the forget set"
-    return train_until_forgotten(request, take, lambda: left, note)
+    return train_until_forgotten(
+        request, lambda _: descent.take_steps(losses()), lambda: left, note
+    )
 
 
 def _read(request: Request, forget: Examples) -> Pair:

@@ -158,8 +158,8 @@ def layer_attack(request: Request) -> Result:
     random = torch.Generator().manual_seed(stream_seed("lau/order", request.seed))
     return train_until_forgotten(
         request,
-        lambda _: _epoch(
-            request, forget, _compute_teacher_targets(request, forget, attack), descent, random
+        lambda _: descent.take_steps(
+            _losses(request, forget, _compute_teacher_targets(request, forget, attack), random)
         ),
         lambda: _remembered_fraction(forget),
         f"read {len(forget.labels)} of {len(request.forget)} samples of the forget set",
@@ -230,15 +230,11 @@ def _by_inputs(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iter
         yield AttackBatch(of_batch, spot, labels, untargeted_gradient(request.logits, labels))
 
 
-def _epoch(
-    request: Request,
-    forget: ForgetFeatureSet,
-    taught: TeacherTargets,
-    descent: Descent,
-    random: torch.Generator,
-) -> float:
-    """Teach the head in one pass, or in as much of one as it takes; return the mean loss."""
-    options, losses = request.own(LauOptions), []
+def _losses(
+    request: Request, forget: ForgetFeatureSet, taught: TeacherTargets, random: torch.Generator
+) -> Iterator[Tensor]:
+    """Yield the losses of one pass, or of as much of one as it takes."""
+    options = request.own(LauOptions)
     order = torch.randperm(len(forget.labels), generator=random).to(forget.labels.device)
     for rows in torch.split(order, options.batch_size):
         request.watch.raise_if_stopped()
@@ -249,8 +245,7 @@ def _epoch(
             break
         hard = torch.where(kept, taught.hard[rows], detached.argmax(1))
         soft = torch.where(kept[:, None], taught.soft[rows], detached)
-        losses.append(descent.step(_loss(logits, hard, soft, options)))
-    return sum(losses) / len(losses)
+        yield _loss(logits, hard, soft, options)
 
 
 def _loss(logits: Tensor, hard: Tensor, soft: Tensor, options: LauOptions) -> Tensor:

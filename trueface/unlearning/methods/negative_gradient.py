@@ -15,9 +15,10 @@ rate that is too high gives constant predictions. The method is included as a ba
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pydantic import Field
+from torch import Tensor
 
 from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy
@@ -68,20 +69,21 @@ class NegativeGradient(GradientMethod[NgOptions]):
 
     def take_epoch(self) -> Mapping[str, float]:
         """Take one pass of steps, shorter if the latest predictions reach the target."""
-        request, target = self.request, aim(self.request, self.last)
         set_train_mode(self.model, fixed_statistics=self.options.bn == "eval")
+        # 0.0 minus it, because a mean of 0 is logged as 0.0, not as -0.0
+        return {"loss": 0.0 - self.descent.take_steps(self._negative_losses())}
+
+    def _negative_losses(self) -> Iterator[Tensor]:
+        request, target = self.request, aim(self.request, self.last)
         latest: deque[bool] = deque(maxlen=min(LATEST, len(request.forget)))
-        losses: list[float] = []
         size = self.options.batch_size
-        for inputs, labels, *_ in request.forget.read(
-            request.watch, epoch=self.epoch, batch_size=size
-        ):
+        batches = request.forget.read(request.watch, epoch=self.epoch, batch_size=size)
+        for step, (inputs, labels, *_) in enumerate(batches):
             logits = self.logits(inputs)
             latest.extend((logits.argmax(1) == labels).tolist())
-            if losses and len(latest) == latest.maxlen and sum(latest) <= target * len(latest):
-                break
-            losses.append(-self.descent.step(-cross_entropy(logits, labels)))
-        return {"loss": sum(losses) / len(losses)}
+            if step and len(latest) == latest.maxlen and sum(latest) <= target * len(latest):
+                return
+            yield -cross_entropy(logits, labels)
 
     def notes(self) -> tuple[str, ...]:
         """Return the remarks on the start and the end of the run."""

@@ -354,8 +354,11 @@ def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> 
     """Return the loss of wide logits (B, K) and the labels (B,) to forget; finite for confident predictions.
 
     The first term is bounded by -log(offset). The second makes answers uncertain; of flipped labels
-    it makes the other classes' answer certain, and of two classes it is nothing.
+    it makes the other classes' answer certain, and of two classes it is nothing. With `loss: relabel`
+    it is the cross entropy with the labels (B,) to learn.
     """
+    if options.loss == "relabel":
+        return cross_entropy(logits, labels)
     first = -torch.log(1 + options.offset - probability_of(logits, labels)).mean()
     if rule == "depoison":
         others = torch.arange(logits.shape[1], device=labels.device) != labels[:, None]
@@ -456,22 +459,24 @@ def _epoch(
 ) -> dict[str, float]:
     """Take an epoch's steps; return the mean loss, and how much of the gradients was left."""
     set_train_mode(request.model, fixed_statistics=options.bn == "eval")
-    relabel = options.loss == "relabel"
-    losses, left = [], []
-    sort: Label = "true" if relabel else "trained"
+    left: list[Tensor] = []
+    sort: Label = "true" if options.loss == "relabel" else "trained"
     size = options.batch_size
     batches = request.forget.read(
         request.watch, sort, epoch=epoch, batch_size=size, what="samples to forget"
     )
-    for inputs, labels, *_ in batches:
-        logits = request.logits(inputs)
-        loss = cross_entropy(logits, labels) if relabel else loss_of(logits, labels, rule, options)
-        descent.gradient(loss)
+    losses = (
+        loss_of(request.logits(batch.inputs), batch.labels, rule, options) for batch in batches
+    )
+
+    def project(*_: object) -> None:
         left.append(project_gradients(free, options.weight_decay))
         nn.utils.clip_grad_norm_(descent.parameters, options.clip or math.inf)
-        descent.optimizer.step()
-        losses.append(float(loss.detach()))
-    return {"loss": sum(losses) / len(losses), "gradient_left": float(torch.stack(left).mean())}
+
+    handle = descent.optimizer.register_step_pre_hook(project)
+    loss = descent.take_steps(losses)
+    handle.remove()
+    return {"loss": loss, "gradient_left": float(torch.stack(left).mean())}
 
 
 def _ended(rule: Rule, moments: Sequence[EpochAccuracy], now: StopDecision) -> str:

@@ -85,6 +85,21 @@ def test_pass_ends_if_the_latest_predictions_reach_the_target() -> None:
     assert done.samples_read < whole
 
 
+def test_zero_loss_is_logged_without_a_sign() -> None:
+    problem = make_class_problem()
+    with torch.no_grad():
+        for value in problem.model.parameters():
+            value.mul_(1000)  # so certain that no cross entropy is left
+    done = problem.run("ng", options={"epochs": 1})
+    assert str(done.log[1].metrics["loss"]) == "0.0"
+
+
+def test_pass_without_samples_is_refused() -> None:
+    descent = Descent(nn.Linear(2, 2).parameters(), RlOptions())
+    with pytest.raises(JobError, match="none of the samples of a pass could be read"):
+        descent.take_steps(())
+
+
 @points_and_pictures
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_excessive_learning_rate_gives_finite_outputs_or_an_error(
