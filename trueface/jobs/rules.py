@@ -443,7 +443,7 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
     poison, settings = _poison_in(draft.base or draft.model), draft.settings
     if poison is None:
         return
-    where = TaskProperties(
+    task = TaskProperties(
         goal="flips",
         rate=float(poison.rate),
         random=is_random(poison.kind),
@@ -451,7 +451,7 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
         finding=settings["find"],
         retain=settings["keep_retain"],
     )
-    if reason := refusal(settings["method"], where, force=settings["force"]):
+    if reason := refusal(settings["method"], task, force=settings["force"]):
         yield reason
 
 

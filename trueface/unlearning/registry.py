@@ -156,12 +156,11 @@ def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
     """Return why a method is known not to work and is only forced; None if it may work.
 
     Raises:
-        UsageError: it is not applied.
+        UsageError: it is not applied, see `refusal`.
     """
-    reason = unusable(method, situation)
-    if reason is None or (force and not _forget_set_is_empty(situation)):
-        return reason
-    raise UsageError(refusal(method, situation, force=force))
+    if reason := refusal(method, situation, force=force):
+        raise UsageError(reason)
+    return unusable(method, situation)
 
 
 def unusable(name: str, situation: TaskProperties) -> str | None:

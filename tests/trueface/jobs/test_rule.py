@@ -29,7 +29,7 @@ AT_START = {
     "benchmark/surrogate": 1,
     "poison/kind": 1,
     "classify/all": 3,
-    "forget/base": 1,
+    "forget/base": 2,
     "translator/base": 1,
     "translate/none": 1,
     "purify/models": 2,
