@@ -455,6 +455,15 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
         yield reason
 
 
+@Rule
+def unfit_precision(draft: Draft) -> Iterator[str]:
+    """Yield why the method cannot compute in the precision of the job."""
+    from trueface.unlearning.registry import refuse_precision  # as above
+
+    if reason := refuse_precision(draft.settings["method"], draft.settings["precision"]):
+        yield reason
+
+
 UNLEARNINGS = (
     *_MODELS,
     Rule(
@@ -477,6 +486,7 @@ UNLEARNINGS = (
     ),
     check_clean_base,
     _unfit_method,
+    unfit_precision,
     Rule(
         lambda draft: (
             draft.settings["known"] == 1

@@ -10,7 +10,7 @@ from trueface.data.vocabulary import (
     find_classes,
 )
 from trueface.jobs.rule import Check, Rule
-from trueface.jobs.rules import TENSORBOARD
+from trueface.jobs.rules import TENSORBOARD, unfit_precision
 from trueface.runtime.errors import DataError
 
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
@@ -102,5 +102,5 @@ RULES: Mapping[str, Sequence[Check]] = {
         ),
         TENSORBOARD,
     ),
-    "forget": (*_BOTH, check_base, check_repetition, _unfit_method),
+    "forget": (*_BOTH, check_base, check_repetition, _unfit_method, unfit_precision),
 }
