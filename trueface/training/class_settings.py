@@ -1,4 +1,4 @@
-"""The settings of a training of a network of classes."""
+"""The settings of a classifier's training."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
@@ -30,7 +30,7 @@ def _objective(name: str) -> str:
 
 
 class ClassifySettings(Settings):
-    """A training of a network that tells classes apart."""
+    """The settings of a classifier's training."""
 
     model_config = ConfigDict(defer_build=True)  # most task files use few of the kinds
 
@@ -136,7 +136,7 @@ class ClassifySettings(Settings):
         )
 
     def shape(self, classes: int) -> ClassifierShape:
-        """Return what the network of so many classes looks like."""
+        """Return the shape of the network for a number of classes."""
         return ClassifierShape(model=self.model, stem=self.stem, size=self.size, classes=classes)
 
     @property
@@ -156,7 +156,7 @@ class ClassifySettings(Settings):
     @classmethod
     def _large_enough(cls, size: int, others: ValidationInfo) -> int:
         model, stem = others.data.get("model"), others.data.get("stem")
-        if model is None or stem is None:  # wrong themselves, and said to be
+        if model is None or stem is None:  # invalid themselves, and reported as such
             return size
         recipe = RECIPES[model]
         patch, least = recipe.patch.get(stem, 1), recipe.least_size.get(stem, LEAST_SIZE)

@@ -21,14 +21,14 @@ MEDIAN, DIM = "median", "dim"
 LAYERS = (
     "layer2=.1, layer3=.25, layer4=.5"  # of a ResNet; the weights are those of the published files
 )
-LEAST_SHARE = 1e-3  # of the classification loss's gradient: a term below it does nothing
+LEAST_SHARE = 1e-3  # of the gradient of the classification loss; a smaller term has no effect
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
-LEAST_ITEMS = 4  # of a batch with collab: with fewer the measures say nothing
+LEAST_ITEMS = 4  # images in a batch with collab; on fewer, the measures mean nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollaborationOptions:
-    """The collaboration of a training: what its loss is given besides the classification."""
+    """Options of the loss term by which the features of an image's qualities depend on each other."""
 
     weight: float  # alpha, above 0
     form: str  # normalised, plain or cca
@@ -41,7 +41,7 @@ def read_layers(text: str) -> dict[str, float]:
     """Return the weights of layers, `layer3=.25, layer4=.5`, by name.
 
     Raises:
-        ValueError: no such text, a layer twice, or a weight that is none.
+        ValueError: another form, a layer that occurs twice, or a weight that is not above 0.
     """
     weights: dict[str, float] = {}
     for word in text.split(","):
@@ -93,7 +93,7 @@ def _text(value: Any) -> Any:
 
 
 class QualitySettings(Settings):
-    """In which qualities a training sees each of its images, and how their features are made to agree."""
+    """The qualities in which a training reads each image, and the agreement of their features."""
 
     qualities: Annotated[
         str,
