@@ -25,7 +25,7 @@ class FeaturePart(BaseModel):
 
 
 class FeatureSettings(DataSettings):
-    """Which features: of which body, of which images."""
+    """The features to compute: their network, its weights, and the images."""
 
     # fields of every job that reads images, which change no feature
     neutral: ClassVar[frozenset[str]] = DataSettings.neutral | {

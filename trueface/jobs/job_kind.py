@@ -74,7 +74,7 @@ GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL 2, AMD
 
 
 def yield_nothing(*_: object) -> tuple[()]:
-    """Return what a kind says that has nothing to say to a question."""
+    """Return (), the default of each question about a job."""
     return ()
 
 
@@ -88,7 +88,7 @@ class JobKind:
     summary: str
     entry: str  # the function that does the work
     settings: type[Settings]
-    # which images a data ID is to it
+    # which images a data ID means for it
     resolve_data: Callable[[DataIdResolver, DataId], DataId] = DataIdResolver.test_data_id
     input_readers: tuple[Reading, ...] = ()
     list_outputs: Callable[[Draft], Iterable[Path]] = yield_nothing
@@ -96,7 +96,7 @@ class JobKind:
     rules: Sequence[Check] = ()  # and checks, in the order in which they are reported
     results: str = ""
     epochs: str = ""
-    sources: tuple[str, ...] = ()  # what the entry imports is all
+    sources: tuple[str, ...] = ()  # (): its entry imports all modules of its work
     preload: tuple[str, ...] = PRELOAD
     uses_several_gpus: bool = False  # its work among several GPUs; otherwise it uses one
     accepts_custom_words: bool = (
@@ -215,7 +215,7 @@ def command_line(
         draft: of the job.
         settings: of its kind.
         head: the words behind `trueface`.
-        without: settings that other words say.
+        without: settings that the other words already contain.
     """
 
     def list_flags() -> tuple[str, ...]:
@@ -240,10 +240,10 @@ def _idle_gpus(draft: Draft) -> str:
 
 
 def refuse_unfit(kind: Kind, draft: Draft) -> None:
-    """Refuse a job of which an input is not there, or that must not run.
+    """Refuse a job that lacks an input, or that a rule or a check refuses.
 
     Raises:
-        UsageError: an input is missing (all are named), or the job must not run, with the reason.
+        UsageError: every reason, and every missing input.
     """
     missing = [item for item in kind.inputs(draft) if not os.path.exists(item.path)]  # noqa: PTH110  # takes any name
     reasons = [f"{item.path} is missing: {item.what}" for item in missing]

@@ -1,9 +1,9 @@
 """Rules of job types: which settings of a job do not go together, or not with its model and its GPUs.
 
-A job type has one list of rules and checks. A rule depends on the job alone. Planning asks it, and the start of the job
-asks it again: the job may come from another version or from flags. A check also reads files, or compares the job with
-those that make its model. Only planning asks it, and the job finds the same later.
-The list is in the module `rules` beside the entry function. No torch here.
+A job type has one list of rules and checks. A rule needs only the job, its machine and the names in its data folder.
+Planning asks it, and the start of the job asks it again, because the job may come from another version or from flags.
+A check also reads files, or compares the job with those that make its model. Only planning asks it. The job itself
+reports the same fault later. The list is in the module `rules` beside the entry function. No torch here.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,13 +23,13 @@ Check = Callable[[Draft, Sequence[Draft], DataIdResolver], Iterable[str]]
 class Rule:
     """A rule of a job type, in one of three forms.
 
-        Rule(condition, sentence)   a job must not be so
-        Rule(condition, rules)      rules that only such jobs can break
-        Rule(faults)                the function yields a sentence for each fault
+        Rule(condition, sentence)   refuses a job that meets the condition.
+        Rule(condition, rules)      asks these rules about a job that meets the condition.
+        Rule(faults)                the function yields a sentence for each fault of a job.
 
-    A sentence says what is wrong, and the remedy. In it the names of settings in braces, `model`,
-    `base`, `data`, `name`, `gpus` and `kind` of the job are replaced by their values. A function of
-    the job takes its place if that is not enough.
+    A sentence names the fault and the remedy. Names in braces are replaced by their values: settings, and
+    `model`, `base`, `data`, `name`, `gpus` and `kind` of the job. If that is not enough, a function of the job
+    returns the sentence.
     """
 
     find: Callable[[Draft], Any]
@@ -67,7 +67,7 @@ def refuse_broken_rules(job: Job, settings: Settings, entry_module: str) -> None
     Raises:
         UsageError: all sentences.
     """
-    # by a name that no text contains: if a rule changes, finished jobs are not to run again
+    # an import statement would add the rules to the code of each job, and a changed rule would run finished jobs again
     rules = import_module(f"{entry_module.rpartition('.')[0]}.rules").RULES.get(job.kind, ())
     # the requested device is not known, only the one that the job got
     draft = Draft(

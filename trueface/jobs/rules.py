@@ -37,11 +37,11 @@ from trueface.training.quality_settings import LEAST_ITEMS
 from trueface.training.settings import solver_of
 
 PACKAGE = "tensorboard"
-LOSSES = frozenset({DEFAULT, "ce"})  # of one logit the same: what `fair` takes the place of
+LOSSES = frozenset({DEFAULT, "ce"})  # equal for one logit; `fair` replaces either
 
 
 def _poison_in(model: str | None) -> Poison | None:
-    """Return the poison in a model's ID; None for none, or if a name of an earlier run is no ID."""
+    """Return the poison that a model's ID names. None if it names none, or if the name is not an ID."""
     with suppress(UsageError):
         return parse_model(model).last.poison if model else None
     return None
@@ -119,7 +119,7 @@ def _fewer_sentence(draft: Draft) -> str:
     return f"{remedy[:1].upper()}{remedy[1:]}."
 
 
-# why a training cannot run in the requested number of processes
+# about the number of processes
 PROCESSES = (
     Rule(
         lambda draft: (
@@ -202,7 +202,7 @@ def check_solver(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> It
 @Rule
 def _part_conflicts(draft: Draft) -> Iterable[str]:
     """Return which parts of a training do not go together, as the parts declare it."""
-    # those that it has by its solver, its model and its processes
+    # parts that depend on the solver, the model and the processes, not on one setting
     others = {
         "ridge": _is_closed_form(draft),
         "poison": _poison_in(draft.model),
@@ -333,7 +333,7 @@ def _has_network(draft: Draft) -> bool:
     return str(draft.settings["model"]).partition("/")[0] == _network_of_objective(draft)
 
 
-# what a training does for its groups
+# about the groups of the images
 FAIRNESS = (
     Rule(
         _has_weighted_images,
@@ -424,7 +424,7 @@ def check_objective(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) ->
 
 def check_clean_base(draft: Draft, *_: object) -> Iterator[str]:
     """Refuse to unlearn flipped labels from a model that has none."""
-    with suppress(UsageError):  # of an earlier run, under a name that says nothing
+    with suppress(UsageError):  # a model of an earlier run may have a name that is not an ID
         base = parse_model(draft.base or draft.model or "")
         # a model without poison in its ID may have a record to read
         record = paths.poison_record(draft.model_folder(str(base)))
@@ -443,7 +443,7 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
     poison, settings = _poison_in(draft.base or draft.model), draft.settings
     if poison is None:
         return
-    where = TaskProperties(
+    task = TaskProperties(
         goal="flips",
         rate=float(poison.rate),
         random=is_random(poison.kind),
@@ -451,7 +451,16 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
         finding=settings["find"],
         retain=settings["keep_retain"],
     )
-    if reason := refusal(settings["method"], where, force=settings["force"]):
+    if reason := refusal(settings["method"], task, force=settings["force"]):
+        yield reason
+
+
+@Rule
+def unfit_precision(draft: Draft) -> Iterator[str]:
+    """Yield why the method cannot compute in the precision of the job."""
+    from trueface.unlearning.registry import refuse_precision  # as above
+
+    if reason := refuse_precision(draft.settings["method"], draft.settings["precision"]):
         yield reason
 
 
@@ -477,6 +486,7 @@ UNLEARNINGS = (
     ),
     check_clean_base,
     _unfit_method,
+    unfit_precision,
     Rule(
         lambda draft: (
             draft.settings["known"] == 1

@@ -30,7 +30,7 @@ Result = Mapping[str, Json]
 def entry(
     model: type[Model],
 ) -> Callable[[Callable[[Job, Model], Result]], Callable[[Job], Result]]:
-    """Make an entry function of work with a job and its settings: its rules are asked, and its share is taken."""
+    """Make an entry function of a job's work. It asks the rules, and applies the limits of cores and memory."""
 
     def entry_of(work: Callable[[Job, Model], Result]) -> Callable[[Job], Result]:
         @wraps(work)

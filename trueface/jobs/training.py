@@ -54,7 +54,7 @@ from trueface.training.parts.shards import Shards
 from trueface.training.settings import TrainSettings, has_frozen_backbone
 from trueface.training.trainer import TrainingResult
 
-# the order in which they have their say; those with settings of their own come behind
+# in the order in which they are called; parts with settings of their own follow
 PARTS: tuple[type[Part], ...] = (
     FewShot,
     Poison,

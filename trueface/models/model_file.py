@@ -102,7 +102,8 @@ def load(path: Path, *kinds: ModelKind) -> Checkpoint:
     except tensor_files.BrokenFileError as error:
         raise kind.refusal(kind.unreadable, path, error=error) from error
     content = _in_present_layout(content) if isinstance(content, dict) else {}
-    if content.get("kind") not in {each.name for each in kinds}:
+    # not a set: the value of a damaged file may have no hash
+    if content.get("kind") not in [each.name for each in kinds]:
         raise kind.refusal(kind.other_kind, path)
     kind = next(each for each in kinds if each.name == content["kind"])
     if content.get("schema") != SCHEMA:
@@ -173,9 +174,10 @@ def _from_0_2(content: dict[str, Any]) -> dict[str, Any]:
     if "class_names" not in facts:  # version 0.2 did not write nodown and side
         arguments = {"normalization": "model", "nodown": False, "side": None}
         return {"kind": "detector", **arguments, **content}
-    settings = _dict(facts.get("settings"))
+    settings, names = _dict(facts.get("settings")), facts["class_names"]
+    classes = len(names) if isinstance(names, list | tuple) else None
     shape = {key: settings.get(key) for key in ("stem", "size")}
-    return {"kind": "classifier", **shape, "classes": len(facts["class_names"]), **content}
+    return {"kind": "classifier", **shape, "classes": classes, **content}
 
 
 def _dict(value: object) -> dict[str, Any]:

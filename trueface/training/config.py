@@ -127,8 +127,8 @@ class TrainerConfig:
 
     objective: str  # as registered in `trueface.training.objectives`
     num_epochs: int  # 1 at least
-    batch_size: int  # images a step
-    seed: int  # root of dropout; the order of images is the feed's own
+    batch_size: int  # images per step
+    seed: int  # root seed of dropout; loaders have their own seed for the order of images
     lr: float  # the highest, where the schedule moves it
     optimizer: Literal["adam", "adamw", "sgd"]
     weight_decay: float

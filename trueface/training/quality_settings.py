@@ -39,7 +39,7 @@ def read_layers(text: str) -> dict[str, float]:
     """Return the weights of layers, `layer3=.25, layer4=.5`, by name.
 
     Raises:
-        ValueError: the text has another form, a layer occurs twice, or a weight is invalid.
+        ValueError: the text has another form, a layer occurs twice, or a weight is not above 0.
     """
     weights: dict[str, float] = {}
     for word in text.split(","):

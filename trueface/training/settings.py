@@ -21,7 +21,7 @@ from trueface.training.parts.registry import with_parts
 from trueface.training.quality_settings import QualitySettings
 
 BOTH = "sam and awp cannot be combined: set one of them to 0"
-# what a training in closed form has no use for: it takes no steps, and sees each copy once
+# without effect on a training in closed form, which takes no steps and reads each copy once
 WITHOUT_STEPS = frozenset(
     {
         "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
@@ -34,7 +34,7 @@ WITHOUT_STEPS = frozenset(
 
 
 class PerturbationSettings(Settings):
-    """What a training has besides: SAM, AWP, SGD's momentum, and the factor of the learning rate."""
+    """SAM, AWP, the momentum of SGD, and the factor of the learning rate."""
 
     momentum: Annotated[Finite, Field(ge=0, lt=1)] = setting(
         0.9, added=True, description="Momentum of SGD"
@@ -201,7 +201,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
                 f"solver: gradient does not work with model {given['model']}, which has tens of "
                 "thousands of features; leave solver out"
             )
-        # so that plans, feature stores and unlearnings know that the body stays as it is
+        # so that plans, feature stores and unlearnings know that the backbone does not change
         return {**given, "freeze": True} if _body_stays(given) else given
 
     @classmethod
@@ -231,7 +231,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
 
 @with_parts
 class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
-    """A training: what it starts from, and what it leaves to those that start from it."""
+    """The settings of a detector's training."""
 
     copies: Literal[
         "auto", "none", "corrupted", "mirrored", "corrupted+mirrored", "corrupted+varied+turned"
@@ -321,19 +321,19 @@ class TrainSettings(ObjectiveOptions, QualitySettings, LearningSettings):
 
     @property
     def copies_learned(self) -> tuple[str, ...]:
-        """The copies of each image that a training in closed form sees besides the image."""
+        """The copies of each image that a training in closed form reads in addition to the image."""
         return copies_of(self.copies)
 
 
 def copies_of(copies: str) -> tuple[str, ...]:
-    """Return the copies that the setting of this name means."""
+    """Return the copies that a value of the setting `copies` names."""
     if copies == "none":
         return ()
     return tuple(("corrupted+mirrored" if copies == "auto" else copies).split("+"))
 
 
 def has_frozen_backbone(settings: LearningSettings) -> bool:
-    """Return whether the body of a network that is trained like this stays as it is, bit by bit."""
+    """Return whether a training leaves the backbone unchanged, bit by bit."""
     return settings.freeze and settings.freeze_bn
 
 

@@ -26,9 +26,16 @@ from trueface.runtime.progress import RunContext
 from trueface.runtime.timer import now
 from trueface.unlearning import registry
 from trueface.unlearning.cache import Cache, fingerprint
-from trueface.unlearning.hyperparameters import DescentOptions, Options, TrainingOptions
+from trueface.unlearning.hyperparameters import DescentOptions, Options
 from trueface.unlearning.optimization import Step, TrainFunction, default_training
-from trueface.unlearning.registry import METHODS, Goal, TaskProperties, admit, load
+from trueface.unlearning.registry import (
+    METHODS,
+    Goal,
+    TaskProperties,
+    admit,
+    load,
+    refuse_precision,
+)
 
 
 def check_argument_types(
@@ -87,24 +94,6 @@ def options_of(method: registry.Method, options: Options | Mapping[str, Any]) ->
         raise UsageError(
             f"options of {method.name}: {'; '.join(reasons)} (options: {names})"
         ) from error
-
-
-def check_precision(name: str, options: Options, precision: str, *, plain: bool) -> None:
-    """Refuse fp16 where nothing scales the gradients.
-
-    Args:
-        name: of the method.
-        options: of the method; `TrainingOptions` are of a method that is a training.
-        precision: of the network's arithmetic.
-        plain: such trainings are `default_training`, which does not scale them either.
-
-    Raises:
-        UsageError: fp16.
-    """
-    if precision == "fp16" and (plain or type(options) is not TrainingOptions):
-        raise UsageError(
-            f"{name} does not scale its gradients, and they would vanish in fp16. Choose bf16 or fp32."
-        )
 
 
 def classes_of(model: nn.Module, forget: Examples, watch: RunContext) -> int:
@@ -360,7 +349,9 @@ def make_request(
     if goal == "class":  # predictions on a forgotten class say nothing about the retain set
         validation = validation.without_classes(set(forget.trained))
     check_example_sets(forget, retain, validation, classes)
-    check_precision(name, chosen, watch.precision, plain=learn is default_training)
+    is_plain = learn is default_training
+    if reason := refuse_precision(name, watch.precision, is_plain=is_plain):
+        raise UsageError(reason)
     return Request(
         model=model,
         forget=forget.count_reads(meter.add),

@@ -24,7 +24,7 @@ from trueface.runtime.progress import RunContext
 from trueface.training.image_lists import TrainingLists
 from trueface.training.settings import has_frozen_backbone
 from trueface.unlearning.image_source import pixel_source
-from trueface.unlearning.registry import METHODS, TaskProperties, admit
+from trueface.unlearning.registry import METHODS
 from trueface.unlearning.settings import UnlearningSettings
 from trueface.unlearning.task import IdentifiedExamples, OriginalModel, TaskModel, UnlearningTask
 
@@ -65,23 +65,9 @@ def make_flip_problem(
         watch: device, precision, progress, stop.
 
     Raises:
-        UsageError: the method cannot work here.
         JobError: stopped, or features are not finite.
     """
     detector, lists, record = poisoned.detector, poisoned.lists, poisoned.poison
-    # before an image is read
-    forced = admit(
-        settings.method,
-        TaskProperties(
-            goal="flips",
-            rate=float(record.rate),
-            random=poison_record.is_random(record.kind),
-            known=settings.known,
-            finding=settings.find,
-            retain=settings.keep_retain,
-        ),
-        force=settings.force,
-    )
     if settings.freeze:
         freeze_backbone(detector)
     of_head = has_frozen_backbone(settings) and _same_start(poisoned, settings)
@@ -156,7 +142,7 @@ def make_flip_problem(
         sorted(poison_record.poisoned_positions(lists.train, record)),
         held_out,
         rate=float(record.rate),
-        forced=forced,
+        random_flips=poison_record.is_random(record.kind),
         attacked=attacked,
         meter=meter,
     )

@@ -45,6 +45,7 @@ from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Descent, Step
 from trueface.unlearning.phases import Phases
 from trueface.unlearning.record import Probe, Record, Relearn
+from trueface.unlearning.registry import admit
 from trueface.unlearning.task import (
     IdentifiedExamples,
     MethodSets,
@@ -81,6 +82,8 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
         JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
     settings, task_model, parts = problem.settings, problem.model, problem.parts
+    # the rules of a job have refused it before; a script has no rules
+    forced = admit(settings.method, problem.properties, force=settings.force)
     phases = Phases(watch, _phase_sizes(problem))
     watch, shared = phases.watch, problem.shared_parts
     before = _answers(task_model.module, parts, watch)
@@ -108,7 +111,7 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
     unlearned = api.apply_method(
         settings.method,
         replace(request, ids={name: parts[name].ids for name in shared}),
-        forced=problem.forced,
+        forced=forced,
         before={name: before[name] for name in shared},
     )
     unlearned = replace(unlearned, seconds=unlearned.seconds + sets.seconds)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from trueface.runtime.declarations import Declared, Plugin, Registry
 from trueface.runtime.errors import UsageError
-from trueface.unlearning.hyperparameters import Options
+from trueface.unlearning.hyperparameters import Options, TrainingOptions
 
 Goal = Literal["flips", "class", "instances"]
 Need = Literal["retain set", "true labels", "untrained model"]
@@ -156,12 +156,11 @@ def admit(method: str, situation: TaskProperties, *, force: bool) -> str | None:
     """Return why a method is known not to work and is only forced; None if it may work.
 
     Raises:
-        UsageError: it is not applied.
+        UsageError: it is not applied, see `refusal`.
     """
-    reason = unusable(method, situation)
-    if reason is None or (force and not _forget_set_is_empty(situation)):
-        return reason
-    raise UsageError(refusal(method, situation, force=force))
+    if reason := refusal(method, situation, force=force):
+        raise UsageError(reason)
+    return unusable(method, situation)
 
 
 def unusable(name: str, situation: TaskProperties) -> str | None:
@@ -205,6 +204,20 @@ def _impossible(situation: TaskProperties) -> str | None:
             "no flipped label is known, so there is nothing to forget (find: true searches for "
             "labels flipped symmetrically, if fewer than 40 % are flipped)"
         )
+    return None
+
+
+def refuse_precision(method: str, precision: str, *, is_plain: bool = False) -> str | None:
+    """Return why a method cannot compute in a precision; None if it can.
+
+    Args:
+        method: name of the method.
+        precision: of the network's arithmetic.
+        is_plain: whether the method's trainings are `default_training`, which scales no gradients.
+    """
+    is_training = METHODS[method].hyperparameters is TrainingOptions
+    if precision == "fp16" and (is_plain or not is_training):
+        return f"{method} does not scale its gradients, and they would vanish in fp16. Choose bf16 or fp32."
     return None
 
 

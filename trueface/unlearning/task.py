@@ -12,7 +12,7 @@ from trueface.models.detectors import Classifier
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import stream_seed
 from trueface.unlearning.record import NoiseSearchResult, TrainingCost
-from trueface.unlearning.registry import Goal
+from trueface.unlearning.registry import Goal, TaskProperties
 from trueface.unlearning.settings import ForgettingSettings, UnlearningSettings
 
 
@@ -92,7 +92,8 @@ class UnlearningTask:
     given: MethodSets
     search: bool = False  # whether hidden flips are searched in the retain set, and given as well
     keep_retain: bool = True  # whether the method may read the retain set
-    forced: str | None = None  # why the method is known not to work; None: it may, see `admit`
+    # whether the flips depend on nothing in the image, neither on its class nor on a patch
+    random_flips: bool = True
     attacked: Examples | None = None  # of class 1, to be predicted as class 0. None: no attack
     probes: bool = True  # whether a linear probe can detect the forget set
     meter: CostCounter = field(default_factory=CostCounter)
@@ -107,7 +108,7 @@ class UnlearningTask:
         held_out: Mapping[str, IdentifiedExamples],
         *,
         rate: float,
-        forced: str | None = None,
+        random_flips: bool = True,
         attacked: Examples | None = None,
         meter: CostCounter | None = None,
     ) -> "UnlearningTask":
@@ -123,7 +124,7 @@ class UnlearningTask:
             flipped: the rows of flipped labels, in order.
             held_out: validation, and the test if there is one.
             rate: the fraction of the labels that was flipped.
-            forced: see `UnlearningTask`.
+            random_flips: see `UnlearningTask`.
             attacked: see `UnlearningTask`.
             meter: counts what the sources of the samples read for their caches.
         """
@@ -144,7 +145,7 @@ class UnlearningTask:
             ),
             search=settings.find,
             keep_retain=settings.keep_retain,
-            forced=forced,
+            random_flips=random_flips,
             attacked=attacked,
             probes=False,
             meter=meter or CostCounter(),
@@ -160,7 +161,6 @@ class UnlearningTask:
         held_out: Mapping[str, IdentifiedExamples],
         *,
         earlier: Collection[int] = (),
-        forced: str | None = None,
     ) -> "UnlearningTask":
         """Return the task to forget a class; classes that were forgotten earlier are not learned again.
 
@@ -186,7 +186,6 @@ class UnlearningTask:
             facts=facts,
             parts=parts,
             given=_method_sets(parts, facts.forgotten),
-            forced=forced,
         )
 
     @classmethod
@@ -197,8 +196,6 @@ class UnlearningTask:
         train: IdentifiedExamples,
         rows: Sequence[int],
         held_out: Mapping[str, IdentifiedExamples],
-        *,
-        forced: str | None = None,
     ) -> "UnlearningTask":
         """Return the task to forget the samples at some rows of the training set."""
         facts = ProblemFacts(
@@ -213,7 +210,19 @@ class UnlearningTask:
             facts=facts,
             parts=parts,
             given=_method_sets(parts),
-            forced=forced,
+        )
+
+    @property
+    def properties(self) -> TaskProperties:
+        """The facts that decide whether a method can be applied."""
+        return TaskProperties(
+            goal=self.facts.goal,
+            classes=len(self.facts.class_names),
+            rate=self.facts.rate,
+            random=self.random_flips,
+            known=self.facts.known,
+            finding=self.search,
+            retain=self.keep_retain,
         )
 
     @property

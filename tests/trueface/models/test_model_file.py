@@ -209,10 +209,15 @@ def test_unusable_file_is_refused_with_its_kind(
 
 
 DAMAGED: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "0.2/classifier.pt", {"provenance": {"class_names": 3, "settings": {"stem": "small", "size": 8}}},
+        "{path} is a damaged checkpoint: its 'classes' is missing",
+    ),
     ("0.3/detector.pt", {"schema": 9}, CHECKPOINT),
     ("0.3/detector.pt", {"arch": None}, "{path} is a damaged checkpoint: its 'arch' is missing"),
     ("0.3/detector.pt", {"state": 1}, "{path} is a damaged checkpoint: its 'state' is missing"),
     ("0.3/detector.pt", {"state": {}}, "the parameters of checkpoint {path} do not fit this model"),
+    ("0.3/diffuser.pt", {"kind": []}, "{path} is not a diffuser, but the model of another job type"),
     ("0.3/diffuser.pt", {"schema": 9}, "{path} is a diffuser of schema 9, expected schema 1"),
     ("0.3/diffuser.pt", {"t_max": 0.5}, "{path} is a damaged diffuser: its 't_max' is missing"),
     ("0.3/diffuser.pt", {"t_max": 1001}, "{path} is a damaged diffuser: t_max 1001 is outside"),

@@ -10,6 +10,7 @@ from torch import nn
 from launcher.api import JobError
 from trueface.data.examples import examples
 from trueface.unlearning.record import TrainingCost
+from trueface.unlearning.registry import TaskProperties
 from trueface.unlearning.settings import (
     ForgetSettings,
     ForgettingSettings,
@@ -70,6 +71,21 @@ def test_flips_are_measured_completely_and_given_in_part() -> None:
     assert (task.facts.goal, task.facts.rate, task.facts.known) == ("flips", 0.5, 0.5)
     assert task.shared_parts == {"validation"}
     assert task.parts["forget"].ids == ("image0", "image1")
+
+
+def test_tasks_have_the_properties_that_planning_derives_from_their_settings() -> None:
+    settings = flips(known=0.5, find=True, keep_retain=False)
+    train = named([1, 0, 0, 1], true=[0, 1, 0, 1])
+    task = UnlearningTask.from_flips(
+        TASK_MODEL, settings, train, [0, 1], HELD_OUT, rate=0.5, random_flips=False
+    )
+    assert task.properties == TaskProperties(
+        goal="flips", classes=3, rate=0.5, random=False, known=0.5, finding=True, retain=False
+    )
+    task = UnlearningTask.from_class(TASK_MODEL, forgetting(), named(LABELS), 2, HELD_OUT)
+    assert task.properties == TaskProperties(goal="class", classes=3)
+    task = UnlearningTask.from_instances(TASK_MODEL, forgetting(), named(LABELS), [1], HELD_OUT)
+    assert task.properties == TaskProperties(goal="instances", classes=3)
 
 
 def test_class_is_forgotten_beside_earlier_ones() -> None:

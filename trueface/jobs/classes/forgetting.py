@@ -22,7 +22,6 @@ from trueface.runtime.errors import CheckpointError
 from trueface.runtime.rng import stream_seed
 from trueface.unlearning import problem, record
 from trueface.unlearning.problem import UnlearningOutcome
-from trueface.unlearning.registry import TaskProperties, admit
 from trueface.unlearning.settings import SINGLE, ForgetSettings, ForgettingSettings, differences
 from trueface.unlearning.task import IdentifiedExamples, OriginalModel, TaskModel, UnlearningTask
 
@@ -117,11 +116,8 @@ def problem_of(
         device: where images and new networks are put.
 
     Raises:
-        UsageError: the method cannot work here.
         JobError: there is nothing to forget.
     """
-    situation = TaskProperties(goal=settings.goal, classes=len(lists.names))
-    forced = admit(settings.method, situation, force=settings.force)
 
     def identify_examples(images: ClassImageList) -> IdentifiedExamples:
         return IdentifiedExamples.from_source_names(
@@ -145,11 +141,9 @@ def problem_of(
     if forgotten is None:
         every = range(len(lists.train.labels))
         rows = draw_fraction(every, settings.forget_fraction, settings.seed)
-        return UnlearningTask.from_instances(
-            task_model, settings, train, rows, held_out, forced=forced
-        )
+        return UnlearningTask.from_instances(task_model, settings, train, rows, held_out)
     return UnlearningTask.from_class(
-        task_model, settings, train, forgotten, held_out, earlier=earlier, forced=forced
+        task_model, settings, train, forgotten, held_out, earlier=earlier
     )
 
 

@@ -1,38 +1,36 @@
 """The rules and checks of the job types `classify` and `forget`: no torch here. See `trueface.jobs.rule`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from launcher.api import Draft, UsageError, parse_model
 from trueface.data.vocabulary import (
-    ClassFolders,
     DataIdResolver,
     class_dataset_type,
     class_index,
     find_classes,
 )
 from trueface.jobs.rule import Check, Rule
-from trueface.jobs.rules import TENSORBOARD
+from trueface.jobs.rules import TENSORBOARD, unfit_precision
 from trueface.runtime.errors import DataError
 
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
 
-def find_class_folders(draft: Draft) -> ClassFolders | None:
-    """Return the folder of a job's dataset, or None if it does not exist (yet).
+def _class_names(draft: Draft) -> tuple[str, ...]:
+    """Return the classes in a job's data folder, or () if the folder has no such data set (yet).
 
     Raises:
-        UsageError: its data ID names none.
+        UsageError: the path begins with the home folder of an unknown user.
     """
-    root, sort = draft.path(draft.settings["data_root"]), class_dataset_type(draft.data or "")
+    root = draft.path(draft.settings["data_root"])
 
-    def find() -> ClassFolders | None:
+    def names() -> tuple[str, ...]:
         try:
-            return find_classes(sort, root)
-        except (DataError, OSError):  # the job says why, if it is still so then
-            return None
+            return find_classes(class_dataset_type(draft.data or ""), root).names
+        except (UsageError, DataError, OSError):  # another rule or the job reports it
+            return ()
 
-    return draft.once(("classes", sort, str(root)), find)
+    return draft.once(("class names", draft.data, str(root)), names)
 
 
 @Rule
@@ -43,34 +41,35 @@ def _unknown_data_set(draft: Draft) -> Iterator[str]:
         yield str(error)
 
 
-def check_forgetting(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
-    """Yield why the class or the images cannot be forgotten by the method; the job asks it of its images."""
+@Rule
+def _unfit_method(draft: Draft) -> Iterator[str]:
+    """Yield why the method cannot forget the class or the images."""
     # slow to import, and the start of a training needs no methods
-    from trueface.unlearning.registry import Goal, TaskProperties, refusal
-    from trueface.unlearning.settings import SINGLE
+    from trueface.unlearning.registry import TaskProperties, refusal
 
     settings = draft.settings
-    goal: Goal = "instances" if settings["forget_fraction"] else "class"
-    if _repeats_forgetting(settings, makers):
-        yield SINGLE.format(base=draft.base)
-        return
     try:
-        place = find_class_folders(draft)
-        if place is not None and goal == "class":
-            class_index(place.names, settings["forget_class"])
+        names = _class_names(draft)
+        if names and not settings["forget_fraction"]:
+            class_index(names, settings["forget_class"])
     except UsageError as error:
         yield str(error)
         return
-    classes = UNKNOWN_CLASSES if place is None else len(place.names)
-    where = TaskProperties(goal=goal, classes=classes)
-    if reason := refusal(settings["method"], where, force=settings["force"]):
+    task = TaskProperties(
+        goal="instances" if settings["forget_fraction"] else "class",
+        classes=len(names) or UNKNOWN_CLASSES,
+    )
+    if reason := refusal(settings["method"], task, force=settings["force"]):
         yield reason
 
 
-def _repeats_forgetting(settings: Mapping[str, Any], makers: Sequence[Draft]) -> bool:
-    """Return whether images (not a class) are forgotten in one of several unlearnings."""
+def check_repetition(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Refuse to forget images (not a class) in one of several unlearnings."""
     earlier = [maker.settings for maker in makers if maker.kind == "forget"]
-    return bool(earlier) and any(maker.get("forget_fraction") for maker in (settings, *earlier))
+    if earlier and any(each.get("forget_fraction") for each in (draft.settings, *earlier)):
+        from trueface.unlearning.settings import SINGLE  # as above
+
+        yield SINGLE.format(base=draft.base)
 
 
 def check_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
@@ -103,5 +102,5 @@ RULES: Mapping[str, Sequence[Check]] = {
         ),
         TENSORBOARD,
     ),
-    "forget": (*_BOTH, check_base, check_forgetting),
+    "forget": (*_BOTH, check_base, check_repetition, _unfit_method, unfit_precision),
 }

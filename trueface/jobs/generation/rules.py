@@ -126,7 +126,7 @@ def check_erasing(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> I
     root = settings["data_root"] or str(trained.get("data_root", ""))
     names = _names_of_classes(draft, root) if root and draft.data is not None else ()
     for name in filter(None, (settings["concept"], settings["anchor"])):
-        # of folders that cannot be read the job asks the model
+        # if the folders cannot be read, the job compares with the classes of the model
         if names and not isinstance(names, str) and name not in names:
             yield str(UnknownName("concept", name, names))
 

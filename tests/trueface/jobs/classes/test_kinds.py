@@ -71,6 +71,17 @@ def test_unknown_class_is_rejected_with_a_list_of_classes(tmp_path: Path) -> Non
     assert all(name in reason for name in NAMES)
 
 
+def test_several_datasets_are_reported_once(tmp_path: Path) -> None:
+    several = "cifar10:all&fashion:all"
+    (reason,) = forget_refusals(tmp_path, model=f"{several}~lau", data=several)
+    assert "names several data sets" in reason
+
+
+def test_data_folder_of_an_unknown_user_is_a_fault(tmp_path: Path) -> None:
+    reasons = forget_refusals(tmp_path, data_root="~no-such-user/data")
+    assert "no-such-user" in reasons[-1]
+
+
 def test_image_unlearning_takes_no_class_and_runs_only_once(tmp_path: Path) -> None:
     there = write_data(tmp_path, train=1, test=1)
     wanted = {"forget_fraction": 0.1, "forget_class": "violet"}
