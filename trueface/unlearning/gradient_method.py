@@ -146,12 +146,16 @@ class GradientMethod(Generic[Own]):
             raise TypeError(f"{type(self).__name__} needs keeps_original = True")
         return self.request.logits(inputs, self._original)
 
+    def next_retain_batch(self) -> Batch | None:
+        """Return the next batch of the retain set, pass after pass. None: it must not be read."""
+        return next(self._retain_batches, None)
+
     def retain_loss(self, weight: float = 1.0) -> Tensor | float:
-        """Return the weighted cross entropy of the next batch of the retain set, pass after pass.
+        """Return the weighted cross entropy of the next batch of the retain set.
 
         It is 0 if the weight is 0 or if the retain set must not be read.
         """
-        batch = next(self._retain_batches, None) if weight else None
+        batch = self.next_retain_batch() if weight else None
         if batch is None:
             return 0.0
         return weight * cross_entropy(self.logits(batch.inputs), batch.labels)

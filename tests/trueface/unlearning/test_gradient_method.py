@@ -75,6 +75,20 @@ def test_retain_loss_is_zero_without_weight_and_without_retain_set() -> None:
     assert float(two) == pytest.approx(2 * float(one))
 
 
+def test_batches_of_the_retain_set_go_on_with_the_next_pass() -> None:
+    problem = make_class_problem()
+    method = Distance(make_request(problem, OPTIONS, goal="class"))
+    assert method.request.retain is not None
+    count, read = len(method.request.retain), 0
+    while read < 2 * count:
+        batch = method.next_retain_batch()
+        assert batch is not None
+        read += len(batch.labels)
+        assert len(batch.labels) <= OPTIONS.batch_size
+    assert read == 2 * count  # a pass ends with a smaller batch
+    assert Distance(make_request(problem, OPTIONS, retain=None)).next_retain_batch() is None
+
+
 def test_method_ends_if_it_is_finished() -> None:
     result = Stopping(make_request(make_class_problem(), OPTIONS, goal="class")).run()
     assert (len(result.log), result.notes) == (1, ("1 epoch",))
