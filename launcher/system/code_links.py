@@ -174,6 +174,16 @@ class Linker:
         stars = [self._absolute(module, star) for star in text.stars]
         return [*found, ("*", digest_of(*stars))] if stars else found
 
+    def lacks_names(self, module: str) -> bool:
+        """Return whether a module refers to names in our other packages which these do not have."""
+        others = self._own - {module.partition(".")[0]}
+        unbound = (
+            f"{bound.module}{bound.attributes}" or bound.name
+            for bound in self._bounds_of(module)
+            if not bound.module or (bound.is_module and bound.attributes[:3] not in {"", ".__"})
+        )
+        return any(name.partition(".")[0] in others for name in unbound)
+
     def _element_digests(self, module: str, left_out: Sequence[bool]) -> list[tuple[str, str]]:
         """Return the names and digests of a module's elements, except those that are `left_out`."""
         elements = zip(

@@ -468,3 +468,22 @@ def test_name_that_another_definition_gets_is_an_edit(place: Path, before: list[
     for name, other in (("ascend", "x"), ("descend", "ascend"), ("x", "descend")):
         edit(place, "toy/optimization.py", f"def {name}(", f"def {other}(")
     assert whole(TRAIN) != before[0]
+
+
+def test_second_package_keeps_its_jobs_over_its_own_snapshot(
+    place: Path, before: list[str]
+) -> None:
+    assert before
+    write(
+        place,
+        {
+            "mine/__init__.py": "",
+            "mine/sam.py": "from toy.optimization import descend\n\n\ndef sam(job):\n    return descend(job)\n",
+        },
+    )
+    job = ("toy.work:train", ("toy.work", "mine.sam"))
+    then = whole(job)
+    snapshot("take", "mine")  # its old code uses a name that the old code of toy lacks
+    assert whole(job) == then
+    edit(place, "mine/sam.py", "descend(job)", "descend(job, 1)")
+    assert whole(job) != then
