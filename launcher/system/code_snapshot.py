@@ -138,12 +138,23 @@ class CodeSnapshot:
 
 
 def find_snapshot(folders: Iterable[Path]) -> CodeSnapshot | None:
-    """Return the snapshot in the first of some folders that has one."""
+    """Return the snapshot in the first of some folders that has one.
+
+    Raises:
+        UsageError: one of its files cannot be read, or is missing. Without it, finished jobs would run again.
+    """
     for folder in folders:
         try:
             return CodeSnapshot(folder)
-        except OSError:
-            continue
+        except (FileNotFoundError, NotADirectoryError) as error:
+            missing = Path(error.filename)
+            others = {SNAPSHOT_FILE, PROMISE_FILE} - {missing.name}
+            if any((folder / name).exists() for name in others):
+                raise UsageError(
+                    f"{missing} is missing, but {others.pop()} is there. Restore it, or install {folder.name} again."
+                ) from error
+        except OSError as error:
+            raise UsageError(f"cannot read {error.filename}: {error.strerror}.") from error
     return None
 
 

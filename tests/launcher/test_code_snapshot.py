@@ -341,9 +341,10 @@ def test_cached_digest_is_not_used_after_a_change_of_the_files(
 
     assert cached() == before[0]
     promise = (place / "toy" / PROMISE_FILE).read_bytes()
-    (place / "toy" / PROMISE_FILE).unlink()
+    for name in (SNAPSHOT_FILE, PROMISE_FILE):
+        (place / "toy" / name).unlink()
     assert cached() != before[0]
-    snapshot("take", "toy", "--replace")
+    snapshot("take", "toy")
     assert cached() == whole(TRAIN) != before[0]
     (place / "toy" / PROMISE_FILE).write_bytes(promise)
     assert cached() == whole(TRAIN)
@@ -487,3 +488,11 @@ def test_second_package_keeps_its_jobs_over_its_own_snapshot(
     assert whole(job) == then
     edit(place, "mine/sam.py", "descend(job)", "descend(job, 1)")
     assert whole(job) != then
+
+
+@pytest.mark.parametrize("name", [SNAPSHOT_FILE, PROMISE_FILE])
+def test_missing_file_is_an_error(place: Path, before: list[str], name: str) -> None:
+    (place / "toy" / name).unlink()
+    with pytest.raises(UsageError, match=rf"{name} is missing, but .* is there\. Restore it"):
+        whole(TRAIN)
+    assert f"{name} is missing" in run("promise", "toy").output
