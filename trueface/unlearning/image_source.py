@@ -41,6 +41,6 @@ def _stamp(file: str) -> tuple[int, int]:
     """Return size and modification time of a file, since another image may get the same name."""
     try:
         status = os.stat(file)  # noqa: PTH116  # of 200,000 files, without a path of each
-    except OSError:  # it is read as little as it is stamped
+    except OSError:  # such an image cannot be read either
         return 0, 0
     return status.st_size, status.st_mtime_ns
