@@ -38,7 +38,11 @@ def main() -> None:
 
 @main.command()
 @click.argument("package")
-@click.option("--replace", is_flag=True, help="Replace the old code; all its jobs run again.")
+@click.option(
+    "--replace",
+    is_flag=True,
+    help="Replace the old code. Jobs done before the latest restructuring run again.",
+)
 def take(package: str, *, replace: bool) -> None:
     """Store the present code of PACKAGE as the old code."""
     index = CodeIndex()
@@ -63,7 +67,10 @@ def take(package: str, *, replace: bool) -> None:
     help="Definition whose results differ: jobs that use it run again. Repeatable.",
 )
 def promise(package: str, names: tuple[str, ...]) -> None:
-    """State that the present code of PACKAGE gives the results of the previous promise."""
+    """State that the present code of PACKAGE gives equal results.
+
+    They equal those of the previous promise, except where --changed says otherwise.
+    """
     index = CodeIndex()
     folder = _folder(index, package)
     snapshot = index.snapshot(package)
@@ -92,7 +99,10 @@ def promise(package: str, names: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("package")
 def check(package: str) -> None:
-    """List what in PACKAGE is not as promised. Exit with 1 if there is something."""
+    """List definitions of PACKAGE that differ from its promise.
+
+    Exit with 1 if there are any.
+    """
     if changes := unpromised(CodeIndex(), package):
         click.echo("\n".join(changes))
         raise click.exceptions.Exit(1)
@@ -129,7 +139,9 @@ def _folder(index: CodeIndex, package: str) -> Path:
         click.ClickException: there is no such package.
     """
     if not index.modules.is_package(package) or "." in package:
-        raise click.ClickException(f"{package} is not a top-level package that can be imported.")
+        raise click.ClickException(
+            f"{package} is not a top-level package that can be imported. Write its name, such as lab."
+        )
     return index.modules.places(package)[0]
 
 

@@ -9,10 +9,10 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache, partial
-from itertools import compress
+from itertools import chain, compress
 from typing import NamedTuple
 
-from launcher.system.code_text import BELOW, IMPORTED, OWN, STAR, TEXT, ModuleText
+from launcher.system.code_text import BELOW, IMPORTED, OWN, STAR, TEXT, ModuleText, prefixes
 
 LAUNCHER = "launcher"
 API_MODULE = "launcher.api"
@@ -86,7 +86,7 @@ class Linker:
         exists: Callable[[str], bool],
         absolute: Callable[[str, str], str],
     ) -> None:
-        self._own, self._text, self._exists, self._absolute = own, text, exists, absolute
+        self._own, self._text, self._exists, self._absolute = frozenset(own), text, exists, absolute
         self._in_progress: set[tuple[str, str]] = set()
         # texts do not change meanwhile, and all of this is asked for again and again
         self._facts_of = cache(self._read_facts)
@@ -158,6 +158,32 @@ class Linker:
         """Return the imports from other packages of which a module uses nothing."""
         return self._facts_of(module).effects
 
+    def reexports(self, module: str) -> list[tuple[str, str]]:
+        """Return the names of its package that a module imports and does not use, and digests of their full names.
+
+        "*" stands for its imports with a star.
+        """
+        text, package = self._text_or_absent(module), module.partition(".")[0]
+        used = {*chain.from_iterable(map(prefixes, text.targets))}
+        found = [
+            (name, digest_of(bound.module, bound.name, bound.attributes))
+            for name, target in text.bindings.items()
+            if target not in used
+            and (bound := self._resolve_target(module, target)).module.partition(".")[0] == package
+        ]
+        stars = [self._absolute(module, star) for star in text.stars]
+        return [*found, ("*", digest_of(*stars))] if stars else found
+
+    def lacks_names(self, module: str) -> bool:
+        """Return whether a module refers to names in our other packages which these do not have."""
+        others = self._own - {module.partition(".")[0]}
+        unbound = (
+            f"{bound.module}{bound.attributes}" or bound.name
+            for bound in self._bounds_of(module)
+            if not bound.module or (bound.is_module and bound.attributes[:3] not in {"", ".__"})
+        )
+        return any(name.partition(".")[0] in others for name in unbound)
+
     def _element_digests(self, module: str, left_out: Sequence[bool]) -> list[tuple[str, str]]:
         """Return the names and digests of a module's elements, except those that are `left_out`."""
         elements = zip(
@@ -182,11 +208,16 @@ class Linker:
             closure
         )
 
-    def _fill_holes(self, value: Callable[[Binding], str], module: str) -> tuple[str, ...]:
-        """Return the digest of each element with its holes filled."""
+    def _fill_holes(
+        self,
+        value: Callable[[Binding], str],
+        module: str,
+        imported: Callable[[Binding], str] = lambda _: "module",
+    ) -> tuple[str, ...]:
+        """Return the digest of each element with its holes filled; `imported` fills those of imported modules."""
         text = self._text_or_absent(module)
         values = [
-            "module" if target[0] == IMPORTED and bound.is_module else value(bound)
+            imported(bound) if target[0] == IMPORTED and bound.is_module else value(bound)
             for target, bound in zip(text.targets, self._bounds_of(module), strict=True)
         ]
         return tuple(
@@ -195,14 +226,18 @@ class Linker:
         )
 
     def _fill_within_package(self, module: str) -> tuple[str, ...]:
-        """Return the digest of each element; references to other packages enter by name only."""
+        """Return the digest of each element; references to other packages enter by name only.
+
+        Those within the package enter with their module, because two modules may have equal definitions that use
+        different ones.
+        """
         package = module.partition(".")[0]
 
         def value(bound: Binding) -> str:
             is_within = bound.module.partition(".")[0] == package
-            return self._value(bound) if is_within else _bound_name(bound)
+            return f"{bound.module} {self._value(bound)}" if is_within else _bound_name(bound)
 
-        return self._fill_holes(value, module)
+        return self._fill_holes(value, module, lambda bound: f"module {bound.module}")
 
     def _value(self, bound: Binding) -> str:
         """Return the content of a hole: a digest of our own code, or a full name in another package."""

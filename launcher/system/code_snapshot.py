@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from launcher.errors import UsageError
 from launcher.system.code_graph import CodeGraph
-from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES
+from launcher.system.code_links import API_MODULE, LAUNCHER, RESULT_MODULES, digest_of
 from launcher.system.code_modules import Modules, decode_text, top_package
 from launcher.system.code_text import ModuleText
 
@@ -138,12 +138,23 @@ class CodeSnapshot:
 
 
 def find_snapshot(folders: Iterable[Path]) -> CodeSnapshot | None:
-    """Return the snapshot in the first of some folders that has one."""
+    """Return the snapshot in the first of some folders that has one.
+
+    Raises:
+        UsageError: one of its files cannot be read, or is missing. Without it, finished jobs would run again.
+    """
     for folder in folders:
         try:
             return CodeSnapshot(folder)
-        except OSError:
-            continue
+        except (FileNotFoundError, NotADirectoryError) as error:
+            missing = Path(error.filename)
+            others = {SNAPSHOT_FILE, PROMISE_FILE} - {missing.name}
+            if any((folder / name).exists() for name in others):
+                raise UsageError(
+                    f"{missing} is missing, but {others.pop()} is there. Restore it, or install {folder.name} again."
+                ) from error
+        except OSError as error:
+            raise UsageError(f"cannot read {error.filename}: {error.strerror}.") from error
     return None
 
 
@@ -152,15 +163,19 @@ def promised_module(disk: Modules, graph: CodeGraph, module: str) -> PromisedMod
     text = disk.text(module) or ModuleText((), ())
     linker = graph.linker(frozenset({top_package(module)}) - {LAUNCHER})
     digests = zip(linker.plain_digests(module), linker.package_digests(module), strict=True)
+    elements = [
+        PromisedElement(tuple(element.names), plain[:_PLAIN] + linked[:_LINKED], element.optional)
+        for element, (plain, linked) in zip(text.elements, digests, strict=True)
+    ]
+    # another module may look them up by a text, and a job type names its function by one
+    elements += [
+        PromisedElement((name,), digest_of(name)[:_PLAIN] + linked[:_LINKED], optional=False)
+        for name, linked in linker.reexports(module)
+    ]
     return PromisedModule(
         tuple(graph.needed_names(module)),
         tuple(sorted(linker.effects(module))),
-        tuple(
-            PromisedElement(
-                tuple(element.names), plain[:_PLAIN] + linked[:_LINKED], element.optional
-            )
-            for element, (plain, linked) in zip(text.elements, digests, strict=True)
-        ),
+        tuple(elements),
     )
 
 

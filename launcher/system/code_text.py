@@ -203,7 +203,7 @@ class _TextReader(ast.NodeVisitor):
         numbers: dict[str, int] = {}
         elements = tuple(form.element(numbers) for form in self._forms)
         targets = tuple(numbers)
-        used = {prefix for target in targets for prefix in _prefixes(target)}
+        used = {prefix for target in targets for prefix in prefixes(target)}
         return ModuleText(
             imports=(
                 *self._named_modules,
@@ -375,7 +375,7 @@ class _TextReader(ast.NodeVisitor):
                 scope.enclosing.uses.append(use)
             elif name in scope.imports and scope.bound[name] == 1:
                 target = f"{scope.imports[name].target}{attributes}"
-                used.update((name, prefix) for prefix in _prefixes(target))
+                used.update((name, prefix) for prefix in prefixes(target))
                 form.fill(slot, target)
             else:
                 self._emit_name(use)
@@ -660,7 +660,7 @@ def _aliases(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str, str]
             yield alias.asname or alias.name, full, full
 
 
-def _prefixes(target: str) -> Iterator[str]:
+def prefixes(target: str) -> Iterator[str]:
     """Yield a dotted name, then the name without its last word, and so on."""
     while target:
         yield target

@@ -146,7 +146,9 @@ class SnapshotComparison:
         def is_wanted(module: str) -> bool:
             return module in others or self._old_modules.snapshot_of(module) is not None
 
-        old_closure = self._old.closure(roots, self._known_then(known, closure), is_wanted)
+        old_closure = frozenset(
+            self._old.closure(roots, self._known_then(known, closure), is_wanted)
+        )
         if not others.issubset(old_closure):
             return None
         before, now = (graph.linker(own_packages(roots)) for graph in (self._old, self._today))
@@ -154,6 +156,9 @@ class SnapshotComparison:
             return None
         # the names in other modules must mean definitions that the old code has, too
         if any(before.plain_digests(each) != now.plain_digests(each) for each in others):
+            return None
+        # a snapshot can be younger than the old code of another package, and use names which that lacks
+        if any(map(before.lacks_names, old_closure.difference(others))):
             return None
         promised_closure = self._promised.closure(roots, None, is_wanted)
         different = ours.symmetric_difference(promised_closure) - others

@@ -341,9 +341,10 @@ def test_cached_digest_is_not_used_after_a_change_of_the_files(
 
     assert cached() == before[0]
     promise = (place / "toy" / PROMISE_FILE).read_bytes()
-    (place / "toy" / PROMISE_FILE).unlink()
+    for name in (SNAPSHOT_FILE, PROMISE_FILE):
+        (place / "toy" / name).unlink()
     assert cached() != before[0]
-    snapshot("take", "toy", "--replace")
+    snapshot("take", "toy")
     assert cached() == whole(TRAIN) != before[0]
     (place / "toy" / PROMISE_FILE).write_bytes(promise)
     assert cached() == whole(TRAIN)
@@ -394,3 +395,104 @@ def test_launcher_code_that_decides_results_has_a_snapshot_of_its_own() -> None:
         "definitions that this test lists"
     )
     assert index.snapshot("launcher") is not None
+
+
+# the same text in two modules, which uses another definition in each
+TWINS: Files = {
+    f"toy/{module}.py": f"SCALE = {scale}\n\n\ndef loss(value):\n    return SCALE * value\n"
+    for module, scale in (("left", 2), ("right", 3))
+}
+TWO = ("toy.run:work", ("toy.run", "toy.both"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # the function of a job type, which another module defines
+        "from toy.left import loss as work\n",
+        "from toy.left import *\n\nwork = print(loss)\n",
+        # a definition that the function uses
+        "from toy.left import loss\n\n\ndef work(job):\n    return loss(job)\n",
+        "from toy import left as chosen\n\n\ndef work(job):\n    return chosen.loss(job)\n",
+        "def work(job):\n    from toy.left import loss\n\n    return loss(job)\n",
+        "import os\n\nif os.sep:\n    import toy.left as chosen\n\nwork = chosen.loss\n",
+        # a name that is looked up by its text
+        "import toy.run\nfrom toy.left import loss\n\n\ndef work(job):\n    return getattr(toy.run, job)\n",
+    ],
+)
+def test_import_of_an_equal_text_from_another_module_is_an_edit(place: Path, text: str) -> None:
+    both = "import toy.left\nimport toy.right\n\nALL = toy.left.loss, toy.right.loss\n"
+    write(place, {**TWINS, "toy/both.py": both, "toy/run.py": text})
+    then = whole(TWO)
+    snapshot("take", "toy")
+    edit(place, "toy/both.py", "ALL", "EVERY")  # all results are as before
+    snapshot("promise", "toy")
+    assert whole(TWO) == then
+    edit(place, "toy/run.py", "left", "right")
+    assert run("check", "toy").exit_code == 1
+    assert whole(TWO) != then
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("toy/optimization.py", "def descend(values, rate)", "def descend(values, rate=1)"),
+        ("toy/optimization.py", "SLOPE = 2", "SLOPE = 2.0"),
+        ("toy/optimization.py", "SLOPE = 2", "SLOPE = 2\nSLOPE += 1"),
+        ("toy/optimization.py", "def descend", "@print\ndef descend"),
+        ("toy/work.py", "import images", "import labels as images"),
+        ("toy/work.py", "images(job)", "images(str(job))"),
+        ("toy/work.py", "def train(job)", "def train(job=None)"),
+        ("toy/work.py", "import parse_data", "import DataId as parse_data"),
+        ("toy/data.py", "list(map", "tuple(map"),
+        ("toy/data.py", "def images", "if True:\n    float = int\n\n\ndef images"),
+        ("toy/data.py", "def images", "import sys\n\nsys.path.append('x')\n\n\ndef images"),
+        ("toy/__init__.py", "", "import toy.data\n\ntoy.data.open = None\n"),
+    ],
+)
+def test_edit_after_the_promise_makes_a_job_stale(
+    place: Path, before: list[str], name: str, old: str, new: str
+) -> None:
+    write(place, {"toy/data.py": (place / "toy/data.py").read_text() + "\n\nlabels = images\n"})
+    snapshot("promise", "toy")
+    assert whole(TRAIN) == before[0]
+    edit(place, name, old, new)
+    assert whole(TRAIN) != before[0]
+    assert run("check", "toy").exit_code == 1
+
+
+def test_name_that_another_definition_gets_is_an_edit(place: Path, before: list[str]) -> None:
+    more = "\n\ndef ascend(values, rate):\n    return values\n"
+    write(place, {"toy/optimization.py": (place / "toy/optimization.py").read_text() + more})
+    snapshot("promise", "toy")
+    assert whole(TRAIN) == before[0]
+    for name, other in (("ascend", "x"), ("descend", "ascend"), ("x", "descend")):
+        edit(place, "toy/optimization.py", f"def {name}(", f"def {other}(")
+    assert whole(TRAIN) != before[0]
+
+
+def test_second_package_keeps_its_jobs_over_its_own_snapshot(
+    place: Path, before: list[str]
+) -> None:
+    assert before
+    write(
+        place,
+        {
+            "mine/__init__.py": "",
+            "mine/sam.py": "from toy.optimization import descend\n\n\ndef sam(job):\n    return descend(job)\n",
+        },
+    )
+    job = ("toy.work:train", ("toy.work", "mine.sam"))
+    then = whole(job)
+    snapshot("take", "mine")  # its old code uses a name that the old code of toy lacks
+    assert whole(job) == then
+    edit(place, "mine/sam.py", "descend(job)", "descend(job, 1)")
+    assert whole(job) != then
+
+
+@pytest.mark.parametrize("name", [SNAPSHOT_FILE, PROMISE_FILE])
+def test_missing_file_is_an_error(place: Path, before: list[str], name: str) -> None:
+    (place / "toy" / name).unlink()
+    with pytest.raises(UsageError, match=rf"{name} is missing, but .* is there\. Restore it"):
+        whole(TRAIN)
+    assert f"{name} is missing" in run("promise", "toy").output

@@ -1,6 +1,6 @@
-"""An unlearning from end to end: a task, a method applied to it, and everything measured.
+"""An unlearning from end to end: a task, a method applied to it, and all measurements.
 
-What `write` puts beside the model is enough for every later table: the predictions before and
+Later tables need only the files that `write` adds to the model's folder: the predictions before and
 after, and `unlearning.json`.
 """
 
@@ -75,10 +75,10 @@ class UnlearningOutcome:
 
 
 def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
-    """Solve a problem, its model in place; write only the caches.
+    """Apply the method of a task to its model, in place, and measure the result; write only caches.
 
     Raises:
-        UsageError: the method cannot work here.
+        UsageError: the method does not have an option.
         JobError: stopped, an empty forget or retain set, or a non-finite result.
     """
     settings, task_model, parts = problem.settings, problem.model, problem.parts
@@ -141,9 +141,9 @@ def unlearn(problem: UnlearningTask, watch: RunContext) -> UnlearningOutcome:
 
 
 def _search_hidden_flips(problem: UnlearningTask, watch: RunContext) -> MethodSets:
-    """Return the sets with the hidden flips that were found in the forget set, as they are thought to be.
+    """Search the retain set for flipped labels; return the sets with those in the forget set.
 
-    Values from the caches count as if they had been computed now.
+    Their true labels are the suggested ones. Values from the caches count as if they had been computed now.
     """
     from trueface.unlearning.label_noise import find_flipped_labels, score_findings
 

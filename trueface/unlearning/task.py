@@ -25,7 +25,7 @@ class IdentifiedExamples:
 
     @classmethod
     def from_source_names(cls, examples: Examples, names: Sequence[str]) -> "IdentifiedExamples":
-        """Return samples whose source has these IDs, one a position."""
+        """Return samples with their IDs; `names` has one for each position of their source."""
         return cls(examples=examples, ids=tuple(names[at] for at in examples.positions))
 
     def subset(self, rows: Sequence[int]) -> "IdentifiedExamples":
@@ -254,6 +254,6 @@ def _method_sets(
 
 
 def other_rows(samples: Examples, rows: Sequence[int]) -> list[int]:
-    """Return the rows of samples that are none of these."""
+    """Return all rows of samples except these."""
     left_out = frozenset(rows)
     return [row for row in range(len(samples)) if row not in left_out]
