@@ -315,7 +315,7 @@ def test_mean_of_a_value_per_image_equals_the_weighted_sums_and_scikit_learn() -
     labels, logits = random_table(60, 5)
     table = ScoreTable(labels=labels, logits=logits)
     random = np.random.default_rng(6)
-    weights = random.multinomial(60, np.full(60, 1 / 60), size=7).astype(np.int32)
+    weights = random.multinomial(60, np.full(60, 1 / 60), size=7).astype(np.uint32)
     scale = random.uniform(0.5, 2, size=(7, 2))
     for scores in (
         WeightedScores(table=table),
@@ -323,7 +323,7 @@ def test_mean_of_a_value_per_image_equals_the_weighted_sums_and_scikit_learn() -
         WeightedScores(table=table, weights=weights, scale=scale),
     ):
         accuracy = scores.hits.sum(1) / scores.images
-        assert scores.mean(table.correct) == pytest.approx(accuracy, rel=1e-12)
+        assert scores.mean(table.correct.astype(float)) == pytest.approx(accuracy, rel=1e-12)
         assert scores.mean(table.losses) == pytest.approx(scores.loss / scores.images, rel=1e-5)
     brier = WeightedScores(table=table).mean((probabilities(logits) - labels) ** 2)
     assert brier == pytest.approx([brier_score_loss(labels, expit(logits))], rel=1e-12)
@@ -333,6 +333,6 @@ def test_mean_of_one_class_has_the_scale_of_its_images() -> None:
     labels, logits = np.ones(4, np.int64), np.array([1.0, -1.0, 2.0, 3.0])
     table = ScoreTable(labels=labels, logits=logits)
     scores = WeightedScores(
-        table=table, weights=np.array([[1, 2, 0, 1]], np.int32), scale=np.array([[3.0]])
+        table=table, weights=np.array([[1, 2, 0, 1]], np.uint32), scale=np.array([[3.0]])
     )
     assert scores.mean(logits) == pytest.approx([(1 - 2 + 3) / 4])
