@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.made_folders import load_image_batch, load_images, to_minus_one_one
+from trueface.data.step_loader import StepLoader
 from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
@@ -64,25 +65,28 @@ class LabelledImages:
             # memory format of `load_image_batch`, which is fastest for the convolutions of both networks
             self._held = held.to(memory_format=torch.channels_last)
 
-    def load_rows(self, rows: Sequence[int]) -> Tensor:
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
         """Return images in [-1, 1]."""
         if self._held is not None:
-            return to_minus_one_one(self._held[torch.tensor(rows)])
-        return load_image_batch(self.root, [self.names[row] for row in rows], size=self.size)
+            return to_minus_one_one(self._held[rows])
+        names = [self.names[row] for row in rows.tolist()]
+        return load_image_batch(self.root, names, size=self.size)
 
     def batch(self, step: int, count: int, *, flip: float, seed: int) -> LabelledBatch:
         """Return the batch of a step: images sampled with replacement, some of them mirrored.
 
         Targets are the labels of the same images in another order, as in the paper.
         """
-        chance = torch.Generator().manual_seed(stream_seed(f"translator/batch/{step}", seed))
-        rows = torch.randint(len(self.names), (count,), generator=chance)
+        batch, chance = StepLoader(self, "translator/batch", count, seed)(step)
         mirrored = torch.rand(count, generator=chance) < flip
         order = torch.randperm(count, generator=chance)
         share = torch.rand(count, 1, 1, 1, generator=chance)
-        images = self.load_rows(rows.tolist())
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        labels = self.labels[rows]
+        flipped = batch.inputs.flip(3)
+        images = torch.where(mirrored[:, None, None, None], flipped, batch.inputs)
+        labels = self.labels[batch.indices]
         return LabelledBatch(images, labels, labels[order], share)
 
     def batches(self, first: int, settings: TranslatorSettings) -> Iterator[LabelledBatch]:
