@@ -6,9 +6,9 @@ bit-identically from its last state.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.made_folders import load_image_batch, load_images, to_minus_one_one
+from trueface.data.prefetching import prefetch
 from trueface.data.step_loader import StepLoader
 from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.precision import autocast
@@ -91,18 +92,10 @@ class LabelledImages:
 
     def batches(self, first: int, settings: TranslatorSettings) -> Iterator[LabelledBatch]:
         """Yield the batches of the steps from `first` on; the next one is read while one is used."""
-        last, count = settings.num_steps, settings.batch_size
-
-        def begin(step: int) -> Future[LabelledBatch]:
-            return reader.submit(self.batch, step, count, flip=settings.flip, seed=settings.seed)
-
-        with ThreadPoolExecutor(1) as reader:
-            coming = begin(first)
-            for step in range(first, last + 1):
-                batch = coming.result()
-                if step < last:
-                    coming = begin(step + 1)
-                yield batch
+        draw = partial(
+            self.batch, count=settings.batch_size, flip=settings.flip, seed=settings.seed
+        )
+        return prefetch(lambda _: map(draw, range(first, settings.num_steps + 1)), ahead=1)
 
 
 class TranslatorTraining(StepTrainer):
