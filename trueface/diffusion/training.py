@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from trueface.data.made_folders import digest_of_images, load_images, to_minus_one_one
+from trueface.data.step_loader import StepLoader
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.networks import NetworkShape, build_network
 from trueface.diffusion.schedule import make_schedule
@@ -28,7 +29,6 @@ from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
-from trueface.runtime.rng import stream_seed
 from trueface.runtime.stepping import (
     ResumeFile,
     RunFingerprint,
@@ -137,14 +137,14 @@ class BatchSource:
     """Samples batches from images in memory.
 
     Args:
-        images: training images, N×C×H×W, uint8.
+        loader: reads training images, N×C×H×W, uint8.
         labels: class of each image, (N,). None if there are no classes.
         classes: number of classes.
         settings: settings of the training.
         device: device of the batches.
     """
 
-    images: Tensor
+    loader: StepLoader
     labels: Tensor | None
     classes: int
     settings: DiffuserSettings
@@ -153,26 +153,26 @@ class BatchSource:
     def batch(self, step: int) -> NoisedBatch:
         """Return the batch of a step. It depends only on the step number and the seed."""
         settings, count = self.settings, self.settings.batch_size
-        seed = stream_seed(f"step/{step}", settings.seed)
-        draw = torch.Generator().manual_seed(seed)
-        places = torch.randint(len(self.images), (count,), generator=draw)
+        batch, draw = self.loader(step)
         t = torch.randint(1, settings.latest_t + 1, (count,), generator=draw)
         if settings.small_t:
             small = torch.rand(count, generator=draw) < settings.small_t
             most = min(SMALL_T, settings.latest_t + 1)
             t = torch.where(small, torch.randint(1, most, (count,), generator=draw), t)
-        images = to_minus_one_one(self.images[places].to(self.device))
+        images = to_minus_one_one(batch.inputs.to(self.device))
         if settings.flip:
             mirrored = torch.rand(count, generator=draw) < 0.5
             images = torch.where(
                 mirrored.to(self.device)[:, None, None, None], images.flip(3), images
             )
-        labels = None if self.labels is None else self.labels[places]
+        labels = None if self.labels is None else self.labels[batch.indices]
         if labels is not None:
             absent = torch.rand(count, generator=draw) < settings.class_dropout_rate(self.classes)
             labels = labels.masked_fill(absent, self.classes).to(self.device)
         # the noise is large, so it is generated on the device that uses it
-        own = draw if self.device == "cpu" else torch.Generator(self.device).manual_seed(seed)
+        own = draw
+        if self.device != "cpu":
+            own = torch.Generator(self.device).manual_seed(draw.initial_seed())
         noise = torch.randn(images.shape, generator=own, device=self.device)
         return NoisedBatch(images=images, labels=labels, t=t, noise=noise)
 
@@ -193,7 +193,7 @@ class _DiffuserTraining(StepTrainer):
         self.settings, self.names, self.device = settings, tuple(class_names), device
         self.folder = folder
         self.source = BatchSource(
-            images=images,
+            loader=StepLoader(images, "step", settings.batch_size, settings.seed),
             labels=labels,
             classes=len(self.names),
             settings=settings,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.made_folders import digest_of_images, to_minus_one_one
+from trueface.data.step_loader import StepLoader
 from trueface.models import model_file
 from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.purification.registry import DenoiserSettings
@@ -162,7 +163,8 @@ class _DenoiserTraining(StepTrainer):
 
     def __init__(self, images: Tensor, settings: DenoiserSettings, device: str) -> None:
         super().__init__(settings.num_steps)
-        self.images, self.settings, self.device = images, settings, device
+        self.settings, self.device = settings, device
+        self.loader = StepLoader(images, "denoiser", settings.batch_size, settings.seed)
         shape = DenoiserShape(
             channels=settings.channels, width=settings.width, depth=settings.depth
         )
@@ -179,7 +181,7 @@ class _DenoiserTraining(StepTrainer):
         """Train on a batch of images with added noise; return the loss."""
         falling = (1 + math.cos(math.pi * self.step / self.total)) / 2
         set_lr(self.optimizer, self.settings.lr * falling)
-        drawn = _draw_noise_batch(self.images, self.settings, self.step)
+        drawn = _draw_noise_batch(self.loader, self.settings, self.step)
         clean, noise = (part.to(self.device) for part in drawn)
         # the error of the denoised image equals the error of the estimated noise
         loss = functional.mse_loss(self.denoiser(clean + noise), clean)
@@ -205,13 +207,11 @@ class _DenoiserTraining(StepTrainer):
 
 
 def _draw_noise_batch(
-    images: Tensor, settings: DenoiserSettings, step: int
+    loader: StepLoader, settings: DenoiserSettings, step: int
 ) -> tuple[Tensor, Tensor]:
     """Return the clean images of a step and the noise to add to them."""
-    chance = torch.Generator().manual_seed(stream_seed(f"denoiser/{step}", settings.seed))
-    count = settings.batch_size
-    rows = torch.randint(len(images), (count,), generator=chance)
-    clean = to_minus_one_one(images[rows])
+    batch, chance = loader(step)
+    clean, count = to_minus_one_one(batch.inputs), settings.batch_size
     if settings.flip:
         mirrored = torch.rand(count, 1, 1, 1, generator=chance) < 0.5
         clean = torch.where(mirrored, clean.flip(-1), clean)

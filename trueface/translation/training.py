@@ -6,9 +6,9 @@ bit-identically from its last state.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.made_folders import load_image_batch, load_images, to_minus_one_one
+from trueface.data.prefetching import prefetch
+from trueface.data.step_loader import StepLoader
 from trueface.runtime.gradient_step import GradientStep, set_lr
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
@@ -64,41 +66,36 @@ class LabelledImages:
             # as from `load_image_batch`; this memory format is fastest for the convolutions
             self._held = held.to(memory_format=torch.channels_last)
 
-    def load_rows(self, rows: Sequence[int]) -> Tensor:
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
         """Return the images at these positions, N×3×H×W in [-1, 1]."""
         if self._held is not None:
-            return to_minus_one_one(self._held[torch.tensor(rows)])
-        return load_image_batch(self.root, [self.names[row] for row in rows], size=self.size)
+            return to_minus_one_one(self._held[rows])
+        names = [self.names[row] for row in rows.tolist()]
+        return load_image_batch(self.root, names, size=self.size)
 
     def batch(self, step: int, count: int, *, flip: float, seed: int) -> LabelledBatch:
         """Return the batch of a step: images sampled with replacement, some of them mirrored.
 
         Targets are the labels of the same images in another order, as in the paper.
         """
-        chance = torch.Generator().manual_seed(stream_seed(f"translator/batch/{step}", seed))
-        rows = torch.randint(len(self.names), (count,), generator=chance)
+        batch, chance = StepLoader(self, "translator/batch", count, seed)(step)
         mirrored = torch.rand(count, generator=chance) < flip
         order = torch.randperm(count, generator=chance)
         share = torch.rand(count, 1, 1, 1, generator=chance)
-        images = self.load_rows(rows.tolist())
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        labels = self.labels[rows]
+        flipped = batch.inputs.flip(3)
+        images = torch.where(mirrored[:, None, None, None], flipped, batch.inputs)
+        labels = self.labels[batch.indices]
         return LabelledBatch(images, labels, labels[order], share)
 
     def batches(self, first: int, settings: TranslatorSettings) -> Iterator[LabelledBatch]:
         """Yield the batches of the steps from `first` on. The next batch is read while one is used."""
-        last, count = settings.num_steps, settings.batch_size
-
-        def begin(step: int) -> Future[LabelledBatch]:
-            return reader.submit(self.batch, step, count, flip=settings.flip, seed=settings.seed)
-
-        with ThreadPoolExecutor(1) as reader:
-            coming = begin(first)
-            for step in range(first, last + 1):
-                batch = coming.result()
-                if step < last:
-                    coming = begin(step + 1)
-                yield batch
+        draw = partial(
+            self.batch, count=settings.batch_size, flip=settings.flip, seed=settings.seed
+        )
+        return prefetch(lambda _: map(draw, range(first, settings.num_steps + 1)), ahead=1)
 
 
 class TranslatorTraining(StepTrainer):

@@ -21,6 +21,8 @@ from trueface.data.image_loaders import eval_loader, train_loader
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
 from trueface.data.loader import Loader, Shard
+from trueface.data.pass_order import Order
+from trueface.data.step_loader import StepLoader
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.diffusion.training import BatchSource
 from trueface.features.bank import FeatureSet
@@ -228,7 +230,11 @@ def test_draws_of_generator_trainings(tmp_path: Path) -> None:
         {"data_root": "", "size": 16, "batch_size": 5, "seed": 4, "flip": True, "small_t": 0.3}
     )
     source = BatchSource(
-        images=pixels, labels=torch.arange(12) % 3, classes=3, settings=diffused, device="cpu"
+        loader=StepLoader(pixels, "step", 5, 4),
+        labels=torch.arange(12) % 3,
+        classes=3,
+        settings=diffused,
+        device="cpu",
     )
     found = []
     for step in (0, 7):
@@ -244,7 +250,8 @@ def test_draws_of_generator_trainings(tmp_path: Path) -> None:
     denoised = DenoiserSettings.model_validate(
         {"data_root": "", "size": 16, "batch_size": 5, "seed": 4, "flip": True}
     )
-    clean = [_draw_noise_batch(pixels, denoised, step)[0] for step in (0, 7)]
+    loader = StepLoader(pixels, "denoiser", 5, 4)
+    clean = [_draw_noise_batch(loader, denoised, step)[0] for step in (0, 7)]
     assert [checksum(levels(each)) for each in clean] == PINNED["denoiser"]
 
 
@@ -257,7 +264,7 @@ def read(some: Examples, epoch: int | None, size: int | None = None) -> list[Any
 
 
 def by_cells(loader: ImageLoader) -> ImageLoader:
-    return replace(loader, order=loader.order._replace(cells=(0,) * 8 + (1,) * 3))
+    return replace(loader, order=Order(seed=loader.order.seed, cells=(0,) * 8 + (1,) * 3))
 
 
 def features_of(loader: ImageLoader, folder: Path | None) -> Loader[FeatureSet]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tests.trueface.stored_states import assert_almost_equal, put_state
 from trueface.data.made_folders import digest_of_images as digest
 from trueface.data.made_folders import load_images
+from trueface.data.step_loader import StepLoader
 from trueface.diffusion.diffuser import Diffuser
 from trueface.diffusion.settings import DiffuserSettings, names_of_classes, training_folder
 from trueface.diffusion.training import BatchSource, fit, learning_rate, load_classes
@@ -160,7 +161,8 @@ def test_null_token_exists_only_with_class_dropout() -> None:
 
 def test_batches_depend_on_the_step_number() -> None:
     asked = settings(t_max=300, small_t=0.5, batch_size=400, drop=0.25)
-    source = BatchSource(images=images(), labels=labels(), classes=2, settings=asked, device="cpu")
+    loader = StepLoader(images(), "step", asked.batch_size, asked.seed)
+    source = BatchSource(loader=loader, labels=labels(), classes=2, settings=asked, device="cpu")
     first, again, other = source.batch(3), source.batch(3), source.batch(4)
     assert torch.equal(first.noise, again.noise)
     assert not torch.equal(first.noise, other.noise)

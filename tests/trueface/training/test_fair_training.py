@@ -20,6 +20,7 @@ from tests.trueface.training.build_groups import (
 from tests.trueface.training.test_resume import Killed, Mortal, run
 from tests.trueface.training.test_trainer import checkered, same, settings
 from trueface.data.batch import Batch
+from trueface.data.pass_order import Order
 from trueface.features.bank import FeatureSet
 from trueface.runtime.progress import RunContext
 from trueface.training.cells import image_subgroup_ids
@@ -119,10 +120,8 @@ def test_cached_features_come_in_same_batches_as_pixels(tree: Tree) -> None:
     training = features.as_learned(images, fair="oversample", augment_cycle=1)
     training.dataset.columns["demographic"] = torch.tensor([0, 0, 0, 0, 0, 0, 1, 0])
     training.dataset.labels = (0, 0, 0, 0, 0, 0, 1, 1)
-    training = replace(
-        training,
-        order=training.order._replace(cells=image_subgroup_ids(training.dataset, "oversample")),
-    )
+    cells = image_subgroup_ids(training.dataset, "oversample")
+    training = replace(training, order=Order(seed=training.order.seed, cells=cells))
     learned, _ = build_feature_feeds(
         features.model(), training, features.as_tested(images), chosen, RunContext()
     )

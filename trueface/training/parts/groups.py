@@ -16,6 +16,7 @@ from trueface.data.attribute_table import (
 )
 from trueface.data.attributes import Attributes, attribute_files, paths_below
 from trueface.data.image_set import ImageLoader, ImageSet
+from trueface.data.pass_order import Order
 from trueface.data.settings import ATTRIBUTE_COLUMNS
 from trueface.runtime.errors import JobError
 from trueface.runtime.files import Json
@@ -49,7 +50,7 @@ class GroupColumns(Part):
         sets = learned.dataset, checked.dataset
         self._facts = attach_group_columns(known, settings, root, *sets, settings.columns_read)
         cells = _cells(learned.dataset, settings)
-        return replace(learned, order=learned.order._replace(cells=cells)), checked
+        return replace(learned, order=Order(seed=learned.order.seed, cells=cells)), checked
 
     def facts(self) -> Mapping[str, Json]:
         """Return digests of the tables, and the number of images of each group."""

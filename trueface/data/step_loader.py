@@ -1,0 +1,46 @@
+"""The loader of trainings by steps: each step reads one batch, drawn with replacement.
+
+Batch and random stream of a step depend only on the seed and the number of the step. An interrupted
+training therefore resumes from the number alone.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from trueface.data.batch import Batch
+from trueface.data.examples import RowSet
+from trueface.data.loader import Loader
+from trueface.data.pass_order import StepOrder
+
+
+class Rows(Protocol):
+    """A tensor of images, or what reads them by position."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, places: Tensor, /) -> Tensor: ...
+
+
+class StepLoader:
+    """The batches of a training by steps.
+
+    Args:
+        images: without labels; those of a batch follow from its indices.
+        stream: name of the random streams of the steps, before their numbers.
+        batch_size: samples per step.
+        seed: of the training.
+    """
+
+    def __init__(self, images: Rows, stream: str, batch_size: int, seed: int) -> None:
+        self._order = StepOrder(stream, seed)
+        self._loader = Loader(
+            dataset=RowSet(len(images), lambda _: images.__getitem__),
+            batch_size=batch_size,
+            order=self._order,
+        )
+
+    def __call__(self, step: int) -> tuple[Batch, torch.Generator]:
+        """Return the batch of a step, and the step's random stream for all further draws."""
+        (batch,) = self._loader(step)
+        return batch, self._order.draw(len(self._loader), step, self._loader.batch_size)[1]
