@@ -74,9 +74,14 @@ def benchmark(
     written to runs/RUN/benchmark/; with pyarrow, also benchmark.parquet.
 
     Models whose names differ only in the seed are averaged. For each benchmark tier, the table shows
-    the mean AUC with its 95 % interval over images and seeds, the worst condition, and the probability
-    of being the best model. Tiers: white: the model knows the source and the processing of the
-    images; grey: one of them is new; black: more than one is new.
+    the mean AUC and the worst condition. It also shows the 95 % interval over images and seeds, and the
+    probability of being the best model.
+
+    \b
+    Tiers:
+      white  the model knows the source and the processing of the images
+      grey   one of them is new
+      black  more than one is new
 
     \b
     Examples:

@@ -59,9 +59,9 @@ def compare(
 ) -> None:
     """Compare two models with paired tests.
 
-    A and B are each the folder of a model (runs/RUN/MODEL), the folder of a run in which one model has
-    scores, or a score file: .csv, or .pkl of the original system. The output has metrics with 95 %
-    intervals, their differences, McNemar and DeLong tests, and one table per subset.
+    A and B are each a folder or a score file. The folder is that of a model (runs/RUN/MODEL), or that of
+    a run in which one model has scores. The file is .csv, or .pkl of the original system. The output has
+    metrics with 95 % intervals, their differences, McNemar and DeLong tests, and one table per subset.
 
     \b
     Examples:

@@ -61,9 +61,9 @@ def report(
     """Write an HTML page about a run, with plots.
 
     RUN is the name of a folder in runs/, or a path. Runs of the original system are read too. The page
-    needs no other file. It contains the findings of the audit, the table of models and data, ROC
-    curves, score histograms, confusion matrices, learning curves, augmented samples, the provenance of
-    each model, and comparisons of unlearned models. Without --out, the plots are also written to
+    needs no other file. It contains the findings of the audit, the table of models and data, and the
+    provenance of each model. Its plots are ROC curves, score histograms, confusion matrices, learning
+    curves, augmented samples, and comparisons of unlearned models. Without --out, the plots are also written to
     runs/RUN/report-figures/ as SVG files.
 
     \b

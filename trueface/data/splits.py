@@ -94,6 +94,15 @@ def load_split(split_path: Path, name: str) -> SplitList:
     )
 
 
+def _describe_no_match(images: Sequence[Image], split: SplitList) -> str:
+    """Return why none of the images is in a list, with an example and the remedy."""
+    remedy = "Make a split of these images: trueface splits"
+    if not split.keys:
+        return f"{split} is empty. {remedy}"
+    example = f", such as {images[0].key} and {min(split.keys)}" if images else ""
+    return f"none of the {len(images)} images is in {split}: the keys of both differ{example}. {remedy}"
+
+
 def select(images: Sequence[Image], split: SplitList) -> tuple[Image, ...]:
     """Return those of `images` that are in `split`, in the same order; see `match`.
 
@@ -102,7 +111,7 @@ def select(images: Sequence[Image], split: SplitList) -> tuple[Image, ...]:
     """
     selection = match(images, split.keys, split.others)
     if not selection.images:
-        raise DataError(f"none of the {len(images)} images is in {split}")
+        raise DataError(_describe_no_match(images, split))
     log.info(
         "split=%s images=%d renamed=%d unknown=%d",
         split.name, len(selection.images), selection.renamed, selection.unknown,

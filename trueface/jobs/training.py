@@ -8,7 +8,7 @@
     fit: Train by steps, or in closed form.
     finish: Write the results.
 
-Each feature of a training is a part (`trueface.training.parts`) with methods for these stages.
+Each feature of a training is a part (`trueface.training.parts`) with hooks for some of these stages.
 """
 
 import logging

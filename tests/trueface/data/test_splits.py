@@ -24,6 +24,7 @@ from trueface.data.splits import (
     load_split,
     read_list,
     read_lists,
+    select,
     split_files,
     split_images,
     write_splits,
@@ -288,6 +289,26 @@ def test_invalid_or_missing_list_is_refused_by_name(
             (folder / "train.json").write_text(content)
     with pytest.raises(DataError, match=said):
         load_split(folder, "train")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"M9/s/00001"},
+            "such as M0/s/00000 and M9/s/00001. Make a split of these images: trueface splits",
+        ),
+        (set(), "list 'train' .* is empty. Make a split of these images: trueface splits"),
+    ],
+)
+def test_list_without_any_of_the_images_is_refused_with_remedy(
+    keys: set[str], message: str, tmp_path: Path
+) -> None:
+    split = SplitList(
+        name="train", keys=frozenset(keys), others=frozenset(), sha256="", path=tmp_path
+    )
+    with pytest.raises(DataError, match=message):
+        select(some_images(), split)
 
 
 def test_key_in_two_lists_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
