@@ -333,7 +333,8 @@ def test_model_produced_without_weights_is_rejected(lab: Path, kind: Any) -> Non
     settings = {"save_weights": False, "optimizer_state": "fresh"}
     unkept = a_draft(lab, "train", "two", "gan3:pre", model="a", settings=settings)
     kept = a_draft(lab, "train", "two", "gan3:pre", model="a#b", base="a")
-    facts = {"model": "a#b", "base": "a", "settings": {"optimizer_state": "fresh"}}
+    chosen = {"optimizer_state": "fresh", "method": "scrub", "precision": "fp32"}
+    facts = {"model": "a#b", "base": "a", "settings": chosen}
     draft = a_draft(lab, kind.name, "two", "real:pre", **facts)
     assert kind.refusals(draft, [unkept]) == (
         "the training of a does not save the weights that this job needs. "

@@ -108,7 +108,7 @@ def test_all_qualities_of_item_are_augmented_equally_and_decoded_once(
         decoded.append(path)
         return decode(path, **how)
 
-    monkeypatch.setattr(image_set, "decoded", counted)
+    monkeypatch.setattr(image_set, "decode", counted)
     crops = {"flip_prob": 0.5, "resize_prob": 1.0, "resize_scale": [0.3, 0.6]}
     (first, _) = batches(images, options(qualities="raw, jpeg100", **crops))
     assert len(decoded) == COUNT == len(set(decoded))
