@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from launcher.functions.future import Future, future
     from launcher.functions.options import JobOptions
     from launcher.functions.task_files import Run, results, unfinished_models, wait
+    from launcher.gpu.core_shares import CoreShare, core_share
     from launcher.kind_interface import (
         HasEpochs,
         KeepsWork,
@@ -98,6 +99,7 @@ _LATE = {
         ),
         "launcher.kind_interface",  # it imports pydantic
     ),
+    "CoreShare": "launcher.gpu.core_shares",
     "Future": "launcher.functions.future",
     "JobOptions": "launcher.functions.options",
     "Plan": "launcher.planning.plan",
@@ -105,6 +107,7 @@ _LATE = {
     "Run": "launcher.functions.task_files",
     "TaskFile": "launcher.taskfile.entries",
     "code_digest": "launcher.system.code_digests",
+    "core_share": "launcher.gpu.core_shares",
     "fault_text": "launcher.taskfile.settings",
     "usage_message": "launcher.screens.usage_errors",
     "future": "launcher.functions.future",
@@ -118,6 +121,7 @@ _LATE = {
 }
 
 __all__ = [
+    "CoreShare",
     "DataId",
     "Draft",
     "Entry",
@@ -162,6 +166,7 @@ __all__ = [
     "canonical",
     "code_digest",
     "condition_of_test",
+    "core_share",
     "data_of_test",
     "fault_text",
     "format_bytes",

@@ -77,7 +77,7 @@ def judge_cores(machine: int, allowed: int, usable: int, environ: Mapping[str, s
     if usable < 2:
         return warning(
             f"{summary}: a training and its data loaders share it",
-            "leave num_threads at 0, or use more cores (in a container: docker run --cpus)",
+            "use more cores (in a container: docker run --cpus)",
         )
     return ok(summary)
 

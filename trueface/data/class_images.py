@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import PIL.Image
@@ -33,6 +33,7 @@ from trueface.data.examples import JOIN_SINGLE, Examples, ExampleSource, Read, R
 from trueface.data.folders import READ, describe_suffixes, is_image, suffix
 from trueface.data.loader import Loader
 from trueface.data.vocabulary import CLASS_DATASET_TYPES, ClassFolders, class_folders
+from trueface.runtime.cores import spare_cores
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import stream_seed
 
@@ -67,8 +68,8 @@ class ListSettings(Protocol):
         """Seed of the test list, used if a class has one folder for training and test images."""
 
     @property
-    def num_threads(self) -> int:
-        """Number of decoding threads. 0 means one per core."""
+    def num_threads(self) -> int | Literal["auto"]:
+        """Number of decoding threads. 0 means one per core of the job, auto also uses free cores."""
 
 
 class PassSettings(Protocol):
@@ -147,6 +148,8 @@ def load_class_images(
     lists = _divided(place, settings)
     _refuse_too_many(sum(map(len, lists.values())), settings.size, most_bytes)
     threads = settings.num_threads or cpus
+    if threads == "auto":
+        threads = cpus + sum(spare_cores(cpus))
     read = {
         name: _read(place, samples, settings.size, threads, stop) for name, samples in lists.items()
     }

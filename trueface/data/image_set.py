@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import get_worker_info
 
+from trueface.data.auto_loading import AutoLoading
 from trueface.data.batch import NO_COLUMNS, Batch
 from trueface.data.decoding import Scaling, decode
 from trueface.data.index import Image
@@ -96,7 +97,8 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         cache_bytes: limit of the memory for decoded images.
         shared: decoded images of all jobs with the same decoding. None if they are not shared.
         on_bad_image: skip a file that cannot be decoded, or raise.
-        num_threads: loading processes. 0 loads in a thread of this process.
+        num_threads: loading processes. 0 loads in a thread of this process, "auto" in as many
+            processes as there are free cores.
     """
 
     rows_per_position = 1
@@ -115,7 +117,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         cache_bytes: int = CACHE_BYTES,
         shared: SharedImages | None = None,
         on_bad_image: OnBadImage = "skip",
-        num_threads: int = 0,
+        num_threads: int | Literal["auto"] = 0,
     ) -> None:
         if labels is not None and len(labels) != len(images):
             raise DataError(f"got {len(labels)} labels for {len(images)} images")
@@ -130,6 +132,7 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         self._makes_fake = makes_fake
         self.scaling = scaling
         self.on_bad_image, self.num_threads = on_bad_image, num_threads
+        self._auto = AutoLoading()
         self.bad: dict[int, BadFile] = {}
         self.sound: set[int] = (
             set()
@@ -210,10 +213,13 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
             [ImageRequest(position, epoch, position in self.sound) for position in group]
             for group in groups
         ]
-        threads = shard.fraction_of(self.num_threads)
+        if self.num_threads == "auto":
+            loaded = self._auto.load(self, requests, shard)
+        else:
+            loaded = load_batches(self, requests, shard.fraction_of(self.num_threads))
         seen = left_out = 0
-        with closing(load_batches(self, requests, threads)) as loaded:
-            for group, (pixels, bad) in zip(groups, loaded, strict=True):
+        with closing(loaded) as batches:
+            for group, (pixels, bad) in zip(groups, batches, strict=True):
                 for file in bad:
                     report_bad_image(self, file, self.on_bad_image)
                 seen += len(group) - len(bad)
@@ -249,13 +255,15 @@ class ImageSet(TorchDataset[Tensor | BadFile]):
         for request in requests:
             yield self._item(request, shared.get(request.position))
 
-    def processes(self, count: int) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
+    def processes(
+        self, count: int, nice_from: int | None = None
+    ) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
         """Return processes that load this set: those of the previous pass if it was completed."""
         kept = self._processes
         if kept is None or kept.count != count or not kept.is_free:
             reader = copy(self)
             reader._processes = None  # noqa: SLF001  # they end if only they refer to themselves
-            kept = self._processes = LoadingProcesses(reader, count, collate_shared)
+            kept = self._processes = LoadingProcesses(reader, count, collate_shared, nice_from)
         return kept
 
     def end_loading_processes(self) -> None:

@@ -31,6 +31,7 @@ from trueface.runtime.files import format_bytes
 
 SHARED_MEMORY = "/dev/shm"  # where Linux has it
 PREFETCHED = 2  # batches of each process that exist before they are asked for; torch's default
+NICENESS = 10  # of processes on free cores; a process at 0 gets about ten times as much time
 DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
 BatchT = TypeVar("BatchT")
 log = logging.getLogger(__name__)
@@ -141,6 +142,12 @@ class _Groups:
         return len(self.groups)
 
 
+def _lower_priority(first: int, number: int) -> None:
+    """Let this process yield to jobs that reserve its core, if its number is at least `first`."""
+    if number >= first:
+        os.nice(NICENESS)
+
+
 class LoadingProcesses(Generic[BatchT]):
     """Processes with a copy of a dataset; they end with this object.
 
@@ -148,6 +155,7 @@ class LoadingProcesses(Generic[BatchT]):
         dataset: returns an item for a request; must not refer to this object.
         processes: their number.
         collate_items: makes a batch of items.
+        nice_from: the number of the first process with a lower priority. None: none has.
     """
 
     def __init__(
@@ -155,8 +163,9 @@ class LoadingProcesses(Generic[BatchT]):
         dataset: Dataset[Any],
         processes: int,
         collate_items: Callable[[Sequence[Any]], BatchT],
+        nice_from: int | None = None,
     ) -> None:
-        self.count = processes
+        self.count, self.nice_from = processes, nice_from
         self._groups = _Groups()
         # None during a pass: if the pass is left or fails, its processes end
         self._loader: DataLoader[BatchT] | None = DataLoader(
@@ -166,6 +175,7 @@ class LoadingProcesses(Generic[BatchT]):
             prefetch_factor=PREFETCHED,
             collate_fn=collate_items,
             persistent_workers=True,
+            worker_init_fn=None if nice_from is None else partial(_lower_priority, nice_from),
             generator=torch.Generator(),  # else a pass would draw from torch's global generator
         )
 
@@ -246,8 +256,10 @@ class ImageReader(Protocol):
     ) -> Iterator[Tensor | BadFile]:
         """Yield an item for each request. Items after `leave` is set are not used."""
 
-    def processes(self, count: int) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
-        """Return processes that read these images."""
+    def processes(
+        self, count: int, nice_from: int | None = None
+    ) -> LoadingProcesses[LoadedBatch | UnsharedBatch]:
+        """Return processes that read these images, see `LoadingProcesses`."""
 
     def end_loading_processes(self) -> None:
         """End these processes, and start no others."""
@@ -257,7 +269,11 @@ class ImageReader(Protocol):
 
 
 def load_batches(
-    reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], num_threads: int
+    reader: ImageReader,
+    requests: Sequence[Sequence[ImageRequest]],
+    num_threads: int,
+    *,
+    nice_from: int | None = None,
 ) -> Iterator[LoadedBatch]:
     """Load batches ahead of those who take them: in processes, or in a thread of this one.
 
@@ -266,6 +282,7 @@ def load_batches(
         requests: of each batch.
         num_threads: loading processes. 0 loads in a thread of this process, which alone fills the
             cache.
+        nice_from: number of the first process with a lower priority, see `LoadingProcesses`.
 
     Raises:
         MachineError: a loading process died.
@@ -274,7 +291,7 @@ def load_batches(
     processes = min(num_threads, len(os.sched_getaffinity(0)))
     if processes == 0 or reader.loads_alone:
         return _load_here(reader, requests)
-    loaded = _load_in_processes(reader, requests, processes)
+    loaded = _load_in_processes(reader, requests, processes, nice_from)
     return prefetch(lambda _: (batch.pinned for batch in loaded)) if uses_gpu() else loaded
 
 
@@ -287,13 +304,16 @@ def _load_here(
 
 
 def _load_in_processes(
-    reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], processes: int
+    reader: ImageReader,
+    requests: Sequence[Sequence[ImageRequest]],
+    processes: int,
+    nice_from: int | None,
 ) -> Iterator[LoadedBatch]:
     """Load in processes. After a batch that finds no room in shared memory, load in this process."""
     number, unshared = 0, None
     describe = partial(_describe, reader, requests)
     try:
-        with closing(reader.processes(processes).load(requests, describe)) as loaded:
+        with closing(reader.processes(processes, nice_from).load(requests, describe)) as loaded:
             for batch in loaded:
                 if isinstance(batch, UnsharedBatch):
                     unshared = batch

@@ -26,7 +26,15 @@ from trueface.corruptions.registry import plugin_modules as corruption_modules
 from trueface.data.augmentations.registry import with_augmentations
 from trueface.data.forging.registry import SELF, SPECS, plugin_modules
 from trueface.runtime.errors import UsageError
-from trueface.runtime.field_types import Count, Positive, Probability, Quality, Settings, setting
+from trueface.runtime.field_types import (
+    Count,
+    LoadingProcesses,
+    Positive,
+    Probability,
+    Quality,
+    Settings,
+    setting,
+)
 from trueface.runtime.ids import parse_model
 
 SELF_BLENDING = "trueface.data.forging.blending"
@@ -111,12 +119,12 @@ class DataSettings(PlaceSettings):
     """How images are read."""
 
     batch_size: Count = setting(BATCH_SIZE, cost=True, description="Images per step")
-    num_threads: int = setting(
-        0,
+    num_threads: LoadingProcesses = setting(
+        "auto",
         neutral=True,
         cost=True,
-        ge=0,
-        description="Number of processes that load images. 0 loads them in the process of the job",
+        description="Number of processes that load images. auto starts them if loading is the bottleneck, on "
+        "the job's cores and its share of the free ones. 0 loads in the process of the job",
     )
     on_bad_image: Literal["skip", "stop"] = Field(
         "skip",

@@ -70,6 +70,7 @@ SLOW_FP16 = (
     "precision: fp16 is about 200 times slower than fp32 on the CPU. Use precision: fp32 on a "
     "machine without a GPU."
 )
+NO_FREE_CORES = "num_threads: 0 uses no free core. Use num_threads: auto to load images faster."
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL 2, AMD
 
 
@@ -133,10 +134,12 @@ class JobKind:
         return (*idle, *chain.from_iterable(every))
 
     def warnings(self, draft: Draft) -> tuple[str, ...]:
-        """Return a warning if the job's precision is very slow on its device."""
+        """Return warnings if the job's precision is very slow on its device, or if it leaves cores idle."""
         half = draft.settings.get("precision") == "fp16"
         on_cpu = draft.device == "cpu" or (draft.device == "auto" and not _has_gpu_driver())
-        return (SLOW_FP16,) if half and on_cpu else ()
+        slow = (SLOW_FP16,) if half and on_cpu else ()
+        idle = (NO_FREE_CORES,) if draft.settings.get("num_threads") == 0 else ()
+        return (*slow, *idle)
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""

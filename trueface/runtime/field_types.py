@@ -1,6 +1,6 @@
 """The base class of settings, and the types of their numbers: counts, fractions, ranges of one number or two."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
@@ -51,3 +51,5 @@ IntRange = Annotated[
 Positive = Annotated[FloatRange, AfterValidator(_above_zero)]
 Quality = Annotated[IntRange, AfterValidator(_quality)]
 Count = Annotated[int, Field(ge=1)]
+# `num_threads`: a number, or "auto" for as many as there are free cores
+LoadingProcesses = Literal["auto"] | Annotated[int, Field(ge=0)]

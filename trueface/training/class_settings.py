@@ -14,7 +14,7 @@ from trueface.models.registry import (
     modules_of_classifier,
 )
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Count, Finite, Settings, setting
+from trueface.runtime.field_types import Count, Finite, LoadingProcesses, Settings, setting
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives import registry
 
@@ -115,11 +115,11 @@ class ClassifySettings(Settings):
         cost=True,
         description="Use the channels_last memory format, which is faster on CPUs and tensor cores",
     )
-    num_threads: int = setting(
-        0,
+    num_threads: LoadingProcesses = setting(
+        "auto",
         neutral=True,
-        ge=0,
-        description="Number of threads that decode images. 0 starts one per core",
+        description="Number of threads that decode images. auto starts one on each of the job's cores and "
+        "its share of the free ones. 0 starts one per core of the job",
     )
     tensorboard: bool = setting(
         False, neutral=True, description="Also write TensorBoard event files next to the weights"

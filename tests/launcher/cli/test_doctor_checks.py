@@ -254,7 +254,7 @@ CASES: Mapping[str, Sequence[tuple[Judge, str, str]]] = {
             "timedatectl",
         ),
         (cores(8, 8, 8, OMP_NUM_THREADS="1"), "OMP_NUM_THREADS=1 is set", "unset OMP_NUM_THREADS"),
-        (cores(8, 8, 1), "1 of 8", "num_th"),
+        (cores(8, 8, 1), "1 of 8", "more cores"),
         (open_files(1024, 1048576), "at most 1,024", "ulimit -n 16384"),
         (open_files(1024, 2048), "raised to 2,048", "administrator"),
         (open_files(1024), "any number", "ulimit -n 16384"),

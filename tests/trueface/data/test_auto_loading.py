@@ -1,0 +1,151 @@
+"""Loading by `num_threads: auto`: the same batches, wherever they are loaded."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from launcher.api import parse_data
+from trueface.data import auto_loading
+from trueface.data.image_set import ImageSet
+from trueface.data.index import survey
+from trueface.data.loader import WHOLE, Loader, Shard
+from trueface.data.loading import NICENESS, LoadingProcesses
+from trueface.data.pass_order import Order
+from trueface.data.settings import TestSettings
+from trueface.data.transforms import test_transform as transform_of_tests
+
+WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
+FILES = tuple(f"PreSocial/Real/FFHQ/{number:05d}.png" for number in range(11))
+
+
+@pytest.fixture
+def image_set(tree: Callable[[Iterable[str]], Any]) -> ImageSet:
+    images = survey(tree(FILES), parse_data("real:pre")).images
+    settings = TestSettings(**WHERE, resize_size=12)
+    return ImageSet(images, transform_of_tests(settings), num_threads="auto")
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Let a job have this many cores of its own, and this many free ones."""
+
+    def have(own: int, free: int) -> None:
+        monkeypatch.setattr(auto_loading, "spare_cores", lambda _: (own, free))
+
+    return have
+
+
+def pass_over(image_set: ImageSet, epoch: int = 0, shard: Shard = WHOLE) -> list[torch.Tensor]:
+    loader = Loader(dataset=image_set, batch_size=2, order=Order(seed=7), shard=shard)
+    return [torch.cat([batch.inputs.flatten(), batch.indices]) for batch in loader(epoch)]
+
+
+def processes_of(image_set: ImageSet) -> int:
+    pool = image_set._processes  # no other way to see where images were loaded
+    return 0 if pool is None else pool.count
+
+
+def passes_in_thread(image_set: ImageSet) -> list[list[torch.Tensor]]:
+    other = ImageSet(image_set.images, image_set.transform)
+    return [pass_over(other, epoch) for epoch in range(2)]
+
+
+def test_passes_equal_those_of_a_thread_wherever_they_are_loaded(
+    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
+    cores(1, 1)
+    expected = passes_in_thread(image_set)
+    for epoch in range(2):
+        for one, other in zip(pass_over(image_set, epoch), expected[epoch], strict=True):
+            assert torch.equal(one, other)
+    assert processes_of(image_set) == 2
+
+
+def test_processes_start_once_per_job(
+    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
+    cores(0, 2)
+    pass_over(image_set)
+    pool = image_set._processes  # as above
+    cores(0, 3)  # too small a change to start others
+    pass_over(image_set, epoch=1)
+    assert image_set._processes is pool  # as above
+
+
+def test_short_waits_start_no_process(
+    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_loading, "START_AFTER_S", 600.0)
+    cores(4, 4)
+    pass_over(image_set)
+    assert processes_of(image_set) == 0
+
+
+@pytest.mark.parametrize(("own", "free"), [(0, 0), (1, 0), (0, 1)])
+def test_job_with_fewer_than_two_spare_cores_loads_in_a_thread(
+    own: int,
+    free: int,
+    image_set: ImageSet,
+    cores: Callable[[int, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
+    cores(own, free)
+    assert len(pass_over(image_set)) == 6
+    assert processes_of(image_set) == 0
+
+
+def test_number_follows_the_cores_if_they_become_much_fewer(
+    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
+    cores(0, 2)
+    pass_over(image_set)
+    cores(0, 0)
+    expected = passes_in_thread(image_set)[1]
+    assert all(map(torch.equal, pass_over(image_set, epoch=1), expected))
+
+
+def test_ranks_share_the_spare_cores(
+    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
+    cores(0, 3)  # one for each of two processes, which is not enough
+    assert pass_over(image_set, shard=Shard(rank=0, size=2))
+    assert processes_of(image_set) == 0
+
+
+def test_pass_that_is_left_leaves_no_thread_or_process(
+    image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
+    cores(1, 1)
+    loader = Loader(dataset=image_set, batch_size=2, order=Order(seed=7))
+    batches = iter(loader(0))
+    for _ in range(3):
+        next(batches)
+    batches.close()  # type: ignore[attr-defined]  # a generator
+    assert len(pass_over(image_set, epoch=1)) == 6
+
+
+class Priorities(Dataset[int]):
+    """Returns the priority of the process that loads."""
+
+    def __getitem__(self, _: Any) -> int:
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def keep(items: Sequence[int]) -> list[int]:
+    return list(items)
+
+
+def test_processes_on_free_cores_yield_to_jobs_that_reserve_them() -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    pool = LoadingProcesses(Priorities(), 2, keep, nice_from=1)
+    assert [*pool.load([[0], [1], [2], [3]])] == [[own], [min(own + NICENESS, 19)]] * 2
