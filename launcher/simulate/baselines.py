@@ -9,10 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
 from textwrap import wrap
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from launcher.errors import UsageError, pluralize
+from launcher.errors import JobError, UsageError, pluralize
 from launcher.scheduler.policy.disciplines import DEFAULT_POLICY as OUR_DISCIPLINE
 from launcher.scheduler.policy.disciplines import POLICIES_BY_NAME, SJF
 from launcher.screens.text_table import table_of_texts
@@ -153,35 +155,66 @@ def run_study(
 ReplayInput = tuple[Workload, Assumptions]
 Replay = tuple[tuple[JobSpan, ...], int]  # and attempts whose reservation was too small
 
-# in a child: inherited, as the jobs of a trace may be many
-_inherited_input: list[ReplayInput] = []
-
 
 def _replays(
     asked: ReplayInput, names: Sequence[str], processes: int, report_progress: Callable[[str], None]
 ) -> Iterator[tuple[str, Replay]]:
-    """Yield each policy with its replay, in the order in which they finish; with one process, in the given order."""
+    """Yield each policy with its replay, in the order in which they finish; with one process, in the given order.
+
+    Raises:
+        JobError: a process was killed.
+    """
     if processes <= 1 or len(names) <= 1:
         for name in names:
             report_progress(name)
             yield name, _replay(asked, name)
         return
-    # forked, not spawned: the jobs of a trace are inherited instead of copied
-    context = multiprocessing.get_context("fork")
-    # whatever is raised, the pool's processes are ended
-    with context.Pool(min(processes, len(names)), _init_worker, (asked,)) as pool:
-        for name, came_out in pool.imap_unordered(_replay_in_worker, names):
-            report_progress(name)
-            yield name, came_out
+    # forked, not spawned: the jobs of a trace are inherited instead of copied. Not a pool, whose `terminate` can hang
+    # and which waits forever for a process that was killed
+    context, waiting = multiprocessing.get_context("fork"), deque(names)
+    running: dict[Connection, tuple[str, ForkProcess]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                name = waiting.popleft()
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_replay_in_child, args=(asked, name, sender))
+                process.start()
+                sender.close()
+                running[receiver] = name, process
+            for ready in wait([*running]):
+                receiver = cast(Connection, ready)
+                name, process = running.pop(receiver)
+                came_out = _receive(receiver, name)
+                process.join()
+                report_progress(name)
+                yield name, came_out
+    finally:  # whatever is raised
+        for _, process in running.values():
+            process.kill()
+            process.join()
 
 
-def _init_worker(asked: ReplayInput) -> None:
-    _inherited_input.append(asked)
+def _receive(receiver: Connection, policy: str) -> Replay:
+    """Return what a process sends, or raise its exception."""
+    with receiver:
+        try:
+            came_out: Replay | Exception = receiver.recv()
+        except EOFError as error:
+            raise JobError(
+                f"the process that replays the policy {policy} was killed. If it ran out of memory, use a smaller trace."
+            ) from error
+    if isinstance(came_out, Exception):
+        raise came_out
+    return came_out
+
+
+def _replay_in_child(asked: ReplayInput, policy: str, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us, and says why
-
-
-def _replay_in_worker(policy: str) -> tuple[str, Replay]:
-    return policy, _replay(_inherited_input[0], policy)
+    try:
+        sender.send(_replay(asked, policy))
+    except Exception as error:  # noqa: BLE001  # the parent raises it
+        sender.send(error)
 
 
 def _replay(asked: ReplayInput, policy: str) -> Replay:

@@ -2,16 +2,21 @@
 
 import base64
 import json
+import multiprocessing
+import os
 import re
+import signal
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launcher.errors import MachineError
+from launcher.errors import JobError, MachineError
 from launcher.planning.estimates import RuntimeHistory
+from launcher.simulate import baselines
 from launcher.simulate.baselines import POLICIES, Study, draw_study, run_study
 from launcher.simulate.machine import (
     JobSpan,
@@ -485,3 +490,22 @@ def test_exception_of_a_process_is_raised_here() -> None:
     world = assuming(parse_cluster("2x24GiB"))
     with pytest.raises(KeyError, match="no such policy"):
         run_study(a_load(), world, policies=("fifo", "no such policy"), processes=2)
+
+
+def test_killed_process_is_reported_and_the_others_are_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = baselines._replay  # what a process does is replaced
+
+    def replay_or_die(asked: Any, policy: str) -> Any:
+        if policy == "fifo":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(600)
+        return original(asked, policy)
+
+    monkeypatch.setattr(baselines, "_replay", replay_or_die)
+    with pytest.raises(JobError, match="the process that replays the policy fifo was killed"):
+        run_study(
+            a_load(), assuming(parse_cluster("2x24GiB")), policies=("fifo", "sjf"), processes=2
+        )
+    assert not multiprocessing.active_children()
