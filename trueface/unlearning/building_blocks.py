@@ -11,7 +11,7 @@ from trueface.data.examples import Examples, Label
 from trueface.models.logits import cross_entropy
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import numpy_rng, stream_seed
-from trueface.unlearning.api import Request, Result, accuracies_of
+from trueface.unlearning.api import Request, Result
 from trueface.unlearning.hyperparameters import DescentOptions, TrainingOptions
 from trueface.unlearning.optimization import Step
 
@@ -23,9 +23,7 @@ ONLY_OTHER = (
 def epochs(
     request: Request,
     take: Callable[[int], Mapping[str, float]],
-    measure: Callable[[], Mapping[str, float | None]] | None = None,
-    *,
-    counted: bool = False,
+    measure: Callable[[], Mapping[str, float | None]],
 ) -> Iterator[Step]:
     """Go through the epochs of a method that takes steps; yield each one's entry of the log.
 
@@ -34,16 +32,12 @@ def epochs(
     Args:
         request: its options give the number.
         take: takes the steps of an epoch, counted from 0; returns "loss", and what else is logged.
-        measure: values logged after that. None logs accuracies.
-        counted: the method uses these accuracies, so that they count as its cost.
+        measure: returns the values that are logged after that, such as accuracies.
     """
     total = request.own(DescentOptions).epochs
     for epoch in range(total):
         metrics = take(epoch)
-        if measure is None:
-            measured = accuracies_of(request.predict_sets(counted=counted))
-        else:
-            measured = dict(measure())
+        measured = dict(measure())
         request.watch.progress(step=epoch + 1, total=total, loss=metrics["loss"])
         yield Step(step=epoch + 1, metrics={**metrics, **measured})
 

@@ -26,6 +26,7 @@ learns a scale inside the protected space, is not in their public code and is le
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Literal, NamedTuple, assert_never
 
@@ -41,8 +42,9 @@ from trueface.runtime.field_types import Count, Finite
 from trueface.unlearning import subspaces
 from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.building_blocks import epochs
+from trueface.unlearning.cache import fingerprint
 from trueface.unlearning.hyperparameters import AnnealedOptions, NotNegative, Positive
-from trueface.unlearning.optimization import Descent, Step
+from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import FLIPS, Goal, KnownFailure, register_method
 from trueface.unlearning.subspaces import Layer, ProtectedSubspace, groups_of, learns_bias
 
@@ -331,9 +333,9 @@ def projected_gradient(request: Request) -> Result:
         )
     if rule == "depoison":
         notes += ("flipped labels outside the forget set were treated as true",)
-    log, reason = _descend(request, options, rule, free)
+    result = _descend(request, options, rule, free)
     subspaces.cache_for_descendant(request, kept, layers, options.positions)
-    return Result(model=request.model, log=log, notes=(*notes, reason))
+    return replace(result, notes=(*notes, *result.notes))
 
 
 def rule_of(request: Request, options: PguOptions) -> Rule:
@@ -412,20 +414,18 @@ def _free(
 
 def _descend(
     request: Request, options: PguOptions, rule: Rule, free: list[ProjectedLayer]
-) -> tuple[tuple[Step, ...], str]:
-    """Take the steps and put the chosen weights back; return the log and how it ended."""
+) -> Result:
+    """Take the steps and put the chosen weights back; a note says how it ended."""
     parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
-    first = accuracies_of(request.predict_sets(counted=True))
-    moments, log = [_epoch_accuracy(first)], []
+    predictions = request.predict_sets(counted=True)
+    moments, log = [_epoch_accuracy(accuracies_of(predictions))], []
     if rule == "instances" and moments[0].validation > moments[0].forget:
-        return (
-            (),
-            "the forget set was already predicted no better than validation, so the model is unchanged",
-        )
+        why = "the forget set was already predicted no better than validation, so the model is unchanged"
+        return Result(model=request.model, notes=(why,))
     start, now = clone_parameters(parameters), StopDecision(0, None)
-    states = {0: start}
+    states = {0: (start, predictions)}
 
     def take(epoch: int) -> Mapping[str, float]:
         lr = options.lr * (options.lr_end / options.lr) ** (epoch / options.epochs)
@@ -434,18 +434,32 @@ def _descend(
         reproject_update(free, start)
         return {**numbers, "lr": lr}
 
+    def measure() -> Mapping[str, float | None]:
+        nonlocal predictions
+        predictions = request.predict_sets(counted=True)
+        return accuracies_of(predictions)
+
     with freeze_all_but(request.model, parameters):
-        for step in epochs(request, take, counted=True):
+        for step in epochs(request, take, measure):
             log.append(step)
             moments.append(_epoch_accuracy(step.metrics))
             now = decide_stop(rule, moments, now.chosen, options.most_loss)
-            states[step.step] = clone_parameters(parameters)
+            states[step.step] = clone_parameters(parameters), predictions
             states = {now.chosen: states[now.chosen]}
             if now.reason is not None:
                 break
-    restore_parameters(parameters, states[now.chosen])
+    weights, predictions = states[now.chosen]
+    restore_parameters(parameters, weights)
+    with request.meter.uncounted():
+        predicted_model = fingerprint(request.model)  # what follows may change it
     revert_tiny_updates(free, start)
-    return tuple(log), _ended(rule, moments, now)
+    return Result(
+        model=request.model,
+        log=tuple(log),
+        notes=(_ended(rule, moments, now),),
+        predictions=predictions,
+        predicted_model=predicted_model,
+    )
 
 
 def _epoch(

@@ -25,6 +25,7 @@ from tests.trueface.unlearning.checks import (
 from trueface.data.examples import examples
 from trueface.evaluation.forward import predict_examples
 from trueface.runtime.progress import RunContext
+from trueface.unlearning.api import Request
 from trueface.unlearning.hyperparameters import TrainingOptions
 from trueface.unlearning.methods.pgu import EpochAccuracy, PguOptions, Rule, decide_stop, loss_of
 from trueface.unlearning.optimization import default_training
@@ -325,6 +326,26 @@ def test_covariances_of_all_data_serve_later_requests_without_it(tmp_path: Path)
     third = division.run("pgu", cache=tmp_path)
     assert third.cached_samples == first.cached_samples
     assert len(list(tmp_path.glob("covariances-*"))) == 1
+
+
+@pytest.mark.parametrize("options", [STRONG, {"lr": 0.2, "epochs": 6}])
+def test_report_has_the_predictions_of_the_chosen_epoch(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, counts = Request.predict_sets, []
+
+    def noted(self: Request, *given: Any, counted: bool = False, **more: Any) -> Any:
+        counts.append(counted)
+        return predict(self, *given, counted=counted, **more)
+
+    monkeypatch.setattr(Request, "predict_sets", noted)
+    problem = make_class_problem(pictures=True)
+    done = problem.run("pgu", options=options)
+    epochs = [step.step for step in done.log[1:-1]]
+    # before the first epoch and after each one for the stop rule, and once for the report
+    assert counts == [False, True, *(True for _ in epochs)]
+    again = predict_examples(done.model, problem.forget, RunContext())
+    assert (again.logits == done.predictions["forget"].logits).all()
 
 
 def test_chained_request_starts_from_the_retained_set_of_the_last_one(tmp_path: Path) -> None:
