@@ -17,8 +17,7 @@ from trueface.data.loading import ImageReader, ImageRequest, LoadedBatch, load_b
 from trueface.data.prefetching import closing, uses_gpu
 from trueface.runtime.cores import spare_cores
 
-# of waiting for images. To start processes takes 0.1 s or more
-START_AFTER_S = 1.0
+START_AFTER_S = 1.0  # seconds of waiting for images; the start of processes takes 0.1 s or more
 LEAST_PROCESSES = 2  # a single process is as fast as the thread, which also keeps decoded images
 log = logging.getLogger(__name__)
 
@@ -71,10 +70,13 @@ class AutoLoading:
         if wanted.total < LEAST_PROCESSES:
             wanted = ProcessCount(0, 0)
         before = self._count
-        if before is None or not before.total / 2 < wanted.total < before.total * 2:
-            self._count = wanted
-            log.info(
-                "loading_processes=%d reserved_cores=%d free_cores=%d",
-                wanted.total, wanted.own, wanted.free,
-            )  # fmt: skip
-        return self._count or wanted
+        if before is not None and (
+            wanted.total == before.total or before.total / 2 < wanted.total < before.total * 2
+        ):
+            return before
+        self._count = wanted
+        log.info(
+            "loading_processes=%d reserved_cores=%d free_cores=%d",
+            wanted.total, wanted.own, wanted.free,
+        )  # fmt: skip
+        return wanted

@@ -417,7 +417,7 @@ class SampleSettings(Settings):
 
 
 class DrawSettings(Settings):
-    """A set of images that generators learn from: what it shows, how many, how large."""
+    """The content, number and size of drawn images, from which generators learn."""
 
     data_root: str = setting(aliases=("dataset_path",), description="Folder to write")
     content: Literal["portraits", "shapes", "resized"] = setting(

@@ -101,6 +101,20 @@ def test_job_with_fewer_than_two_spare_cores_loads_in_a_thread(
     assert processes_of(image_set) == 0
 
 
+def test_unchanged_number_is_logged_once(
+    image_set: ImageSet,
+    cores: Callable[[int, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(auto_loading, "START_AFTER_S", 1e-9)
+    caplog.set_level("INFO")
+    cores(0, 1)
+    for epoch in range(3):
+        pass_over(image_set, epoch)
+    assert caplog.text.count("loading_processes=0 reserved_cores=0 free_cores=0") == 1
+
+
 def test_number_follows_the_cores_if_they_become_much_fewer(
     image_set: ImageSet, cores: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
