@@ -9,6 +9,8 @@ from benchmarks.gpu.bench import GIB, Bench
 from tests.nvml.standin import Devices, compile_library
 
 TOTAL = 24 * GIB
+# threads that wait for each other take many times as long on a busy machine
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @contextlib.contextmanager
@@ -18,11 +20,11 @@ def simulated(bench: Bench) -> Iterator[Bench]:
     folder.mkdir()
     devices = Devices(folder, compile_library(folder))
     devices.add(TOTAL)
-    before = dict(os.environ)
-    os.environ.update(devices.environment)
+    before, simulated_environment = dict(os.environ), {**ONE_THREAD, **devices.environment}
+    os.environ.update(simulated_environment)
     try:
         yield replace(bench, device="cpu", rehearsal=True, standin=str(devices.library))
     finally:
-        for name in devices.environment:
+        for name in simulated_environment:
             os.environ.pop(name)
         os.environ.update(before)
