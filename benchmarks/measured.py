@@ -107,6 +107,17 @@ def sections() -> list[Mapping[str, Any]]:
     return sorted(read, key=lambda section: int(section["order"]))
 
 
+def rows_measured_by(name: str) -> dict[str, Measurement]:
+    """Return the rows of a file that a benchmark writes, by the name of the benchmark's row.
+
+    Args:
+        name: name of the file, without its suffix.
+    """
+    section = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    rows = [Measurement.of(row) for table in section["tables"] for row in table["rows"]]
+    return {row.measures: row for row in rows if row.measures}
+
+
 def page() -> str:
     """Return the text of the page."""
     every = [

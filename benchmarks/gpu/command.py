@@ -21,11 +21,12 @@ from benchmarks.gpu.parts import LIGHT, PARTS, Part
 from benchmarks.gpu.report import Report, Value
 from benchmarks.gpu.runner import run_all
 from benchmarks.gpu.simulated import simulated
-from benchmarks.measured import record
+from benchmarks.measured import record, rows_measured_by
 from launcher.system.locks import lock_file
 
 MEANINGLESS = "rehearsal on the CPU: its figures mean nothing, and no report is written"
 SECONDS = 520.0  # in all: under nine minutes, with the end of the last part
+H100_MEMORY = " 80GB HBM3"  # the end of its name in NVML
 SHARED = (ROOT.parent / "shared", ROOT / "shared")
 
 
@@ -49,7 +50,7 @@ def main(
 ) -> None:
     """Measure PARTS, or all that fit into nine minutes, in the order of their value.
 
-    The part "filling" runs only if it is named.
+    The parts "variants" and "filling" run only if they are named.
     """
     until = time.monotonic() + seconds
     reason = "" if rehearse else absence()
@@ -84,7 +85,7 @@ def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
     if lock_file(out / "gpu-report.lock") is None:
         print(f"another measurement writes to {out}; wait for it: two at once measure each other")
         return True
-    report = Report(machine=_machine(facts))
+    report = Report(machine=_machine(facts), known=rows_measured_by("gpu"))
     unwritten = ""
 
     def after_each() -> None:
@@ -97,7 +98,8 @@ def _measured(parts: Mapping[str, Part], bench: Bench, out: Path) -> bool:
 
     run_all(parts, bench, report, after_each)
     print(report.markdown())
-    card = f"an {facts.get('GPU')} with {facts['cores']} CPU cores"
+    name = str(facts.get("GPU")).removesuffix(H100_MEMORY)
+    card = f"an {name} with {facts['cores']} CPU cores"
     for file in ("gpu", "filling"):
         record(file, report.values(only=file), machine=card)
     names = f"{out}/gpu-report.json and gpu-report.md"

@@ -33,6 +33,36 @@ class Part:
 
 
 PARTS: Mapping[str, Part] = {
+    "defaults": Part(
+        title="The configuration of the TrueFace project with default settings",
+        module=f"{HERE}.defaults", limit_s=60, usual_s=30,
+    ),
+    "training": Part(
+        title="Training and testing, images/s", module=f"{HERE}.training", limit_s=140, usual_s=110,
+    ),
+    "waiting": Part(
+        title="Share of the time that the card waits", module=f"{HERE}.waiting", limit_s=60, usual_s=40,
+    ),
+    "features": Part(
+        title="The feature store: computing, reading, training from it",
+        module=f"{HERE}.features", limit_s=60, usual_s=30,
+    ),
+    "short": Part(
+        title="A test of 300 small images, and what its time is spent on",
+        module=f"{HERE}.short", limit_s=60, usual_s=25,
+    ),
+    "equality": Part(
+        title="Results of overlapped passes and of CUDA graphs, compared with plain loops",
+        module=f"{HERE}.equality", limit_s=40, usual_s=15,
+    ),
+    "classes": Part(
+        title="Forgetting a class of CIFAR-10",
+        module=f"{HERE}.classes", limit_s=150, usual_s=110, needs=cifar,
+    ),
+    "small": Part(
+        title="Trainings within 24 GiB of the card",
+        module=f"{HERE}.small", limit_s=40, usual_s=15,
+    ),
     "nvml": Part(
         title="NVML beside the assumptions of the tests",
         module=f"{HERE}.nvml", limit_s=45, usual_s=15,
@@ -45,27 +75,13 @@ PARTS: Mapping[str, Part] = {
         title="Out of memory: retried with a larger request; held by a limit",
         module=f"{HERE}.memory", limit_s=110, usual_s=60,
     ),
-    "training": Part(
-        title="Training and testing, images/s", module=f"{HERE}.training", limit_s=130, usual_s=100,
-    ),
-    "waiting": Part(
-        title="Share of the time that the card waits", module=f"{HERE}.waiting", limit_s=60, usual_s=40,
-    ),
-    "classes": Part(
-        title="Forgetting a class of CIFAR-10",
-        module=f"{HERE}.classes", limit_s=150, usual_s=110, needs=cifar,
-    ),
-    "features": Part(
-        title="The feature store: computing, reading, training from it",
-        module=f"{HERE}.features", limit_s=50, usual_s=25,
-    ),
     "decoding": Part(
         title="JPEG decoded on the card and on the CPU",
-        module=f"{HERE}.decoding", limit_s=40, usual_s=20,
+        module=f"{HERE}.decoding", limit_s=40, usual_s=15,
     ),
     "variants": Part(
         title="Steps on images that are on the card already: formats, precisions, compilation",
-        module=f"{HERE}.variants", limit_s=120, usual_s=60,
+        module=f"{HERE}.variants", limit_s=120, usual_s=60, on_request=True,
     ),
     "filling": Part(
         title="Programs through a queue, compared with a fixed number of them at a time",
@@ -73,4 +89,7 @@ PARTS: Mapping[str, Part] = {
     ),
 }  # fmt: skip
 # parts whose rehearsal takes less than a minute: no queue
-LIGHT = ("nvml", "training", "waiting", "decoding", "classes", "features", "variants")
+LIGHT = (
+    "defaults", "training", "waiting", "features", "equality", "classes", "small", "nvml", "decoding",
+    "variants",
+)  # fmt: skip

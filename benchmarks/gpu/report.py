@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured import MARKS, Measurement, judged
 from launcher.system.files import write_atomic
 
 SCHEMA = 1
@@ -63,6 +64,8 @@ class Report:
 
     machine: Mapping[str, Value]
     results: list[Result] = field(default_factory=list)
+    # rows of docs/measured.md by the name that the part and its row make; they have the targets
+    known: Mapping[str, Measurement] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -84,7 +87,7 @@ class Report:
             only: `filling` for the part of this name, anything else for all other parts.
         """
         return {
-            f"{result.part}, {row.what}": (text(row.measured), cells(row)[2].replace(" · ", "; "))
+            name_of(result, row): (text(row.measured), reference(row))
             for result in self.results
             if (result.part == "filling") == (only == "filling")
             for row in result.rows
@@ -96,8 +99,22 @@ class Report:
         facts = ", ".join(f"{key} {value}" for key, value in self.machine.items())
         lines = ["# Measured on a GPU", "", f"{facts}.", ""]
         for result in self.results:
-            lines += [f"## {result.title}", "", *_section(result), ""]
+            lines += [f"## {result.title}", "", *self._section(result), ""]
         return "\n".join(lines)
+
+    def _section(self, result: Result) -> list[str]:
+        lines = []
+        if result.why:
+            lines += [f"{str(result.state).capitalize()}: {_cell(result.why)}", ""]
+        if result.rows:
+            heads = ("what", "measured", "beside", "target", "holds", "note")
+            lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+            for row in result.rows:
+                target = _target(row, self.known.get(name_of(result, row)))
+                what, measured, beside, holds, note = cells(row)
+                shown = (what, measured, beside, target, holds, note)
+                lines += [f"| {' | '.join(map(_cell, shown))} |"]
+        return lines
 
     def write(self, json_file: Path, markdown_file: Path) -> None:
         """Write both files, each as a whole."""
@@ -105,14 +122,22 @@ class Report:
         write_atomic(markdown_file, self.markdown())
 
 
-def _section(result: Result) -> list[str]:
-    lines = []
-    if result.why:
-        lines += [f"{str(result.state).capitalize()}: {_cell(result.why)}", ""]
-    if result.rows:
-        lines += ["| what | measured | beside | holds | note |", "|---|---|---|---|---|"]
-        lines += [f"| {' | '.join(map(_cell, cells(row)))} |" for row in result.rows]
-    return lines
+def name_of(result: Result, row: Row) -> str:
+    """Return the name by which docs/measured.md knows a row of a part."""
+    return f"{result.part}, {row.what}"
+
+
+def reference(row: Row) -> str:
+    """Return the figures beside a row's, as docs/measured.md has them."""
+    return cells(row)[2].replace(" · ", "; ")
+
+
+def _target(row: Row, known: Measurement | None) -> str:
+    """Return the target of a row, and whether it is met; empty without one."""
+    if known is None or not known.target:
+        return ""
+    status = judged(known._replace(value=text(row.measured), reference=reference(row)))
+    return known.goal if row.measured is None else f"{known.goal} {MARKS[status]}"
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:

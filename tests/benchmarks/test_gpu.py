@@ -7,21 +7,38 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.filling.at_once import Started, run_at_once
 from benchmarks.gpu.bench import GIB, ROWS, Bench, rows_in
 from benchmarks.gpu.command import SECONDS
-from benchmarks.gpu.measurements import decoding, filling, memory, nvml, sharing, waiting
+from benchmarks.gpu.measurements import (
+    decoding,
+    defaults,
+    equality,
+    filling,
+    memory,
+    networks,
+    nvml,
+    sharing,
+    small,
+    waiting,
+)
 from benchmarks.gpu.measurements.nvml_questions import QUESTIONS
 from benchmarks.gpu.measurements.queue import Usage
 from benchmarks.gpu.parts import LIGHT, PARTS
 from benchmarks.gpu.report import Report, Result, Row, State
+from benchmarks.measured import Measurement
 from tests.build import gone
 from tests.nvml.standin import Devices, asked_here
+from trueface.evaluation.inference import evaluate
 
 ROOT = Path(__file__).parents[2]
 WORDS = "not measured on a GPU"
@@ -132,6 +149,84 @@ def test_decoder_part_runs_as_a_rehearsal(bench: Bench) -> None:
     assert difference.measured == 0
 
 
+@pytest.mark.parametrize(
+    ("part", "names"),
+    [
+        (
+            defaults,
+            [
+                "slim18, 16 px, fp32: CUDA graph alone",
+                "slim18, 16 px, fp32: loader alone",
+                "slim18, 16 px, fp32: training",
+                "slim18, 16 px, fp32: training, share of loader or CUDA graph",
+            ],
+        ),
+        (small, ["slim18, 16 px, fp32, batch 4: allocator, most"] * 2),
+    ],
+    ids=["defaults", "small"],
+)
+def test_part_without_a_queue_runs_as_a_rehearsal(
+    bench: Bench, part: ModuleType, names: list[str]
+) -> None:
+    part.measure(bench)
+
+    rows = [row for row in rows_in(bench.path) if "bf16" not in row.what]
+    assert [row.what for row in rows] == names
+    assert all(isinstance(row.measured, float) for row in rows)
+    assert [row for row in rows if row.holds is False] == []
+
+
+def test_test_that_differs_from_a_plain_loop_is_reported(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    equality.measure(bench)
+    assert failed_checks(bench) == []
+
+    def different(*values: Any, **more: Any) -> Any:
+        scored = evaluate(*values, **more)
+        return scored.with_margin(scored.margin + 1e-4)
+
+    monkeypatch.setattr(equality, "evaluate", different)
+    (bench.path / "again").mkdir()
+    again = replace(bench, folder=str(bench.path / "again"))
+    equality.measure(again)
+    assert failed_checks(again) == ["a test and a plain loop: largest difference of a logit"]
+
+
+def test_training_that_does_not_fit_into_a_small_gpu_is_reported(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loop(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(networks.Case, "loop", loop)
+    small.measure(bench)
+
+    assert len(failed_checks(bench)) == 3
+    assert {row.note for row in rows_in(bench.path)} == {"CUDA out of memory"}
+
+
+def test_speed_of_a_feed_counts_from_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "now", count().__next__)
+    batch = networks.Case(
+        bench=Bench(folder="", until=0, rehearsal=True, device="cpu"), side=8, precision="fp32"
+    ).batch()
+    for first, images in ((3, 2 * 4), (0, 5 * 4), (9, 5 * 4)):
+        timed = networks.TimedFeed(networks.Repeated(batch, 5), first)
+        assert sum(len(each.labels) for each in timed(0)) == len(timed) == 20
+        assert timed.speed() == images, first
+
+
+def test_last_batch_of_a_repeated_feed_can_be_smaller() -> None:
+    case = networks.Case(
+        bench=Bench(folder="", until=0, rehearsal=True, device="cpu"), side=8, precision="fp32"
+    )
+    feed = networks.Repeated(case.batch(), 2, 3)
+
+    assert [len(batch.labels) for batch in feed(0)] == [4, 4, 3]
+    assert len(feed) == 11
+
+
 def a_training(**changes: Any) -> dict[str, Any]:
     attempt = {"claim": 8 * GIB, "peak": 3 * GIB, "outcome": {"ending": "done"}}
     return {"state": "done", "attempts": [attempt | changes]}
@@ -215,9 +310,33 @@ def test_report_has_one_table_per_part() -> None:
     text = report.markdown()
 
     assert "GPU H100." in text
-    assert "| a \\| b | 1,234 images/s | x: – | **no** |  |" in text
+    assert "| a \\| b | 1,234 images/s | x: – |  | **no** |  |" in text
     assert "## B\n\nSkipped: no data\n" in text
     assert not report.failed
+
+
+def test_report_names_targets_of_the_page_of_measurements() -> None:
+    rows = [
+        Row(what="share", measured=0.9),
+        Row(what="wait", measured=30.0, unit="%"),
+        Row(what="graph", measured=2e-6, beside={"two_kernels": 3e-6}),
+        Row(what="absent", measured=None),
+    ]
+    known = {
+        "a, share": Measurement("s", "0.1", target="at least 0.8"),
+        "a, wait": Measurement("w", "0.1", "%", target="at most 5"),
+        "a, graph": Measurement("g", "1", target="at most 1 × two kernels"),
+        "a, absent": Measurement("a", "1", target="at most 3"),
+        "b, other": Measurement("o", "1", target="at most 3"),
+    }
+    result = Result(part="a", title="A", state=State.DONE, rows=rows)
+
+    text = Report(machine={}, results=[result], known=known).markdown()
+
+    assert "| share | 0.9 |  | at least 0.8 ✓ |" in text
+    assert "| wait | 30 % |  | at most 5 % ✗ |" in text
+    assert "| graph | 2e-06 | two kernels: 3e-06 | at most 1 × two kernels ✓ |" in text
+    assert "| absent | – |  | at most 3 |" in text
 
 
 def test_all_parts_exist_and_fit_into_nine_minutes() -> None:
@@ -258,8 +377,8 @@ def test_a_fixed_number_of_programs_runs_at_a_time() -> None:
 
 
 @pytest.mark.night
-@pytest.mark.parametrize("part", sorted(set(PARTS) - set(LIGHT)))
-def test_part_with_a_queue_runs_as_a_rehearsal(part: str) -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_part_runs_as_a_rehearsal(part: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", part, "--rehearse"],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,

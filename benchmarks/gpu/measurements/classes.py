@@ -53,6 +53,7 @@ def _network(bench: Bench, model: str, images: Path, epochs: int) -> None:
     )  # fmt: skip
     retrained = _forgotten(bench, "retrain", settings)
     attacked = _forgotten(bench, "lau", settings)
+    bench.row(f"{model}: layer attack", attacked.seconds, "s")
     ratio = retrained.seconds / attacked.seconds
     bench.row(
         f"{model}: retraining / layer attack", ratio, "times",

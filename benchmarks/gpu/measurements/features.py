@@ -7,7 +7,12 @@ import torch
 
 from benchmarks.gpu.bench import Bench, NotMeasured
 from benchmarks.gpu.measurements.networks import Case, cases, exact_float32, rate
-from benchmarks.gpu.measurements.training import images_of
+from benchmarks.gpu.measurements.training import (
+    LOADED,
+    images_of,
+    loader_alone,
+    renamed,
+)
 from trueface.data.index import Image
 from trueface.features.store import FeatureStore, open_store
 from trueface.models.inference import FrozenBackbone
@@ -48,24 +53,39 @@ def _body(case: Case) -> FrozenBackbone:
 
 
 def _rates(case: Case, pictures: Sequence[Image], store: FeatureStore) -> None:
-    """Fill one view, and read it again."""
-    body, batch = _body(case), case.batch()
+    """Fill one view, and read it again; compare the computation with the loader and with the network."""
+    bench, body, batch = case.bench, _body(case), case.batch()
 
     def passed() -> int:
         body(batch.inputs)
         return len(batch.labels)
 
-    card = rate(passed, 0.05 if case.bench.rehearsal else SECONDS)
-    speeds = []
-    for _ in range(2):
-        began = now()
-        matrix = store.matrix(body, case.training(pictures), 0, watch=case.watch())
-        matrix.take(range(len(matrix.positions)))
-        speeds.append(len(matrix.positions) / (now() - began))
-    case.bench.row(
-        f"{case.name}: features computed and stored", speeds[0], "images/s",
-        card_alone=card, read_again=speeds[1],
+    card = rate(passed, 0.05 if bench.rehearsal else SECONDS)
+    seconds = [_fill(case, pictures, body, store) for _ in range(2)]
+    first, again = (len(pictures) / each for each in seconds)
+    bench.row(
+        f"{case.name}: features computed and stored", first, "images/s",
+        card_alone=card, read_again=again,
     )  # fmt: skip
+    # the difference of two passes is without the start of the loading processes
+    count, most = len(pictures), bench.size(LOADED, 24)
+    few, others = renamed(pictures, count, count), renamed(pictures, most, 2 * count)
+    spent = _fill(case, few, body, store)
+    speed = (most - count) / (_fill(case, others, body, store) - spent)
+    loader = loader_alone(case.training(others), case)
+    bench.row(f"{case.name}: features of many images", speed, "images/s")
+    bench.row(f"{case.name}: loader of features alone", loader, "images/s")
+    bench.row(f"{case.name}: features, share of loader or card", speed / min(loader, card))
+
+
+def _fill(
+    case: Case, pictures: Sequence[Image], body: FrozenBackbone, store: FeatureStore
+) -> float:
+    """Let the store compute the features of images that it lacks; return the seconds."""
+    began = now()
+    matrix = store.matrix(body, case.training(pictures), 0, watch=case.watch())
+    matrix.take(range(len(matrix.positions)))
+    return now() - began
 
 
 def _training(case: Case, pictures: Sequence[Image], store: FeatureStore) -> None:

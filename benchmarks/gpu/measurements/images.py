@@ -1,5 +1,6 @@
 """Photographs for the parts that load images: files of the size of faces, with a camera's noise."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu.bench import Bench
@@ -25,6 +26,11 @@ def images(bench: Bench, count: int, side: int = 256) -> list[Image]:
     faces = bench.data("faces")
     faces_files = sorted(faces.glob("PreSocial/*/*/*.jpg")) if faces and not bench.rehearsal else []
     paths = faces_files or files(bench.path, side, bench.size(FILES, 4))
+    return images_of_files(paths, count)
+
+
+def images_of_files(paths: Sequence[Path], count: int) -> list[Image]:
+    """Return so many images of both classes, several of the same file."""
     return [
         Image(
             file=str(paths[number % len(paths)]),

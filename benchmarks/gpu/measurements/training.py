@@ -1,91 +1,131 @@
-"""Images per second: our training and testing, the original's loop, the loader alone, the GPU alone.
+"""Images per second of trainings and tests, and their share of what loader and GPU allow.
 
 `ours`           `Loop.run` with loading processes, device feed and steps. Validation is not counted.
 `original`       Pillow and torchvision's transforms in as many processes. Contiguous float32, blocking copies,
                  the loss read back after each step.
 `loader alone`   Our loading processes. The batches are not used.
 `card alone`     Our steps on a batch that is already on the GPU.
+`CUDA graph alone`  A step without a loop, replayed as a CUDA graph.
+
+Shares are measured in the middle of a pass, when all loading processes have batches ready.
 """
 
-import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.child import first_line
+from benchmarks.gpu.measurements.bare_steps import graph_alone
 from benchmarks.gpu.measurements.images import images
-from benchmarks.gpu.measurements.networks import Case, Repeated, cases
+from benchmarks.gpu.measurements.networks import (
+    PRECISIONS,
+    WARM,
+    Case,
+    Repeated,
+    TimedFeed,
+    cases,
+    modes,
+)
 from benchmarks.lab_training import NETWORKS, Photographs
-from trueface.data.batch import Batch
+from trueface.data.batch import BatchLoader
 from trueface.data.index import Image
 from trueface.evaluation.inference import evaluate
 from trueface.runtime.timer import now
-from trueface.training.objectives.protocol import Logs, Objective
 
 IMAGES = {224: 1280, 96: 5120}  # a pass: some seconds
-LOADED = 8192  # images of a pass of the loader alone
-AHEAD = 2  # batches that each process has ready: those of a short pass would all be ready
-WARM = 4  # steps
+LOADED = 8192  # images of a pass of the loader alone, or of a test
 STEPS = 20
+SECONDS = 1.5  # for a CUDA graph alone
 LEAST_S = 15.0  # with less time left no further case is begun
 
 
 def measure(bench: Bench) -> None:
     """Measure each case; where time is short, the last ones are left out."""
-    original: dict[int, float] = {}
+    beside = _Beside()
     for case in cases(bench):
         if bench.left_s < LEAST_S:
             bench.row(case.name, None, note="not measured: no time was left")
             continue
         try:
-            _case(case, original)
+            _case(case, beside)
         except torch.OutOfMemoryError as error:  # a smaller card goes on with smaller images
             bench.row(case.name, None, note=f"not measured: {str(error).partition('. ')[0]}")
             torch.cuda.empty_cache()
 
 
-def _case(case: Case, original: dict[int, float]) -> None:
-    """Measure one case; the original's loop has one precision, and is measured once for a size."""
-    bench, pictures = case.bench, images_of(case)
-    loader, card = loader_alone(case), card_alone(case)
-    if case.side not in original:
-        original[case.side] = original_loop(case, pictures)
+class _Beside:
+    """What does not depend on the precision, by the side of the patches: the original, the loader."""
+
+    def __init__(self) -> None:
+        self.original: dict[int, float] = {}
+        self.loader: dict[int, float] = {}
+
+
+def _case(case: Case, beside: _Beside) -> None:
+    bench, pictures, side = case.bench, images_of(case), case.side
+    if side not in beside.loader:
+        beside.loader[side] = loader_alone(case.training(_again(_loaded(case))), case)
+        beside.original[side] = original_loop(case, pictures)
+    speed = ours(case, pictures)
     bench.row(
-        f"{case.name}: training", ours(case, pictures), "images/s",
-        original=original[case.side], loader_alone=loader, card_alone=card,
+        f"{case.name}: training", speed, "images/s",
+        original=beside.original[side], loader_alone=beside.loader[side],
+        card_alone=card_alone(case),
     )  # fmt: skip
+    if bench.rehearsal or case.precision == PRECISIONS[0]:
+        _shares_of_graph(case, speed, pictures)
+        _share_of_test(case)
     bench.row(
         f"{case.name}: testing", testing(case, pictures), "images/s", card_alone=card_testing(case)
     )
 
 
-class Timed(Objective):
-    """An objective that notes when the first steps are over, and counts images from then on.
+def _shares_of_graph(case: Case, speed: float, pictures: Sequence[Image]) -> None:
+    """Compare trainings in each mode with a CUDA graph that has no loader."""
+    bench = case.bench
+    graph = measured_graph(case)
+    for mode in modes(bench):
+        own = replace(case, accelerate=mode)
+        if own != case:
+            speed = ours(own, pictures)
+            bench.row(f"{own.name}: training", speed, "images/s")
+        if graph is not None:
+            bench.row(f"{own.name}: training, share of the CUDA graph", speed / graph)
 
-    Args:
-        objective: what is minimized.
-        first: how many steps are not counted.
-    """
 
-    def __init__(self, objective: Objective, first: int) -> None:
-        self._objective, self._left = objective, first
-        self._began, self._count = 0.0, 0
+def measured_graph(case: Case) -> float | None:
+    """Measure a step as a CUDA graph; None if it cannot be captured, which is a finding, too."""
+    name, bench = f"{case.name}: CUDA graph alone", case.bench
+    try:
+        graph = graph_alone(case, 0.05 if bench.rehearsal else SECONDS)
+    except RuntimeError as error:
+        bench.row(name, None, note=f"cannot be captured: {first_line(error)}")
+        return None
+    bench.row(name, graph, "images/s")
+    return graph
 
-    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-        """Return what the objective returns."""
-        if self._left == 0:
-            self._began = now()
-        self._left -= 1
-        self._count += len(batch.labels) if self._left < 0 else 0
-        return self._objective.training_step(model, batch)
 
-    def speed(self) -> float:
-        """Return images per second until now."""
-        return self._count / (now() - self._began)
+def _share_of_test(case: Case) -> None:
+    """Compare a test with its loader and with its network, without the start of the loading processes."""
+    bench, feed = case.bench, case.testing(_again(_loaded(case)))
+    loader, card = loader_alone(feed, case), card_testing(case)
+    timed = TimedFeed(feed, case.first)
+    evaluate(case.network(), timed(0), total=len(timed), watch=case.watch())
+    speed = timed.speed()
+    bench.row(f"{case.name}: long test", speed, "images/s")
+    bench.row(f"{case.name}: loader of a test alone", loader, "images/s")
+    bench.row(f"{case.name}: card alone in a test", card, "images/s")
+    bench.row(f"{case.name}: long test, share of loader or card", speed / min(loader, card))
+
+
+def _loaded(case: Case) -> int:
+    return case.bench.size(LOADED, 12)
 
 
 def images_of(case: Case) -> list[Image]:
@@ -101,30 +141,31 @@ _made: dict[int, list[Image]] = {}
 
 def _again(count: int) -> list[Image]:
     """Return as many images of the files that were made already."""
-    known = next(iter(_made.values()))
-    names = [known[number % len(known)] for number in range(count)]
-    return [image._replace(key=f"FFHQ/{number}") for number, image in enumerate(names)]
+    return renamed(next(iter(_made.values())), count)
+
+
+def renamed(known: Sequence[Image], count: int, first: int = 0) -> list[Image]:
+    """Return as many images of the same files, with names that are numbers from `first` on."""
+    return [
+        known[number % len(known)]._replace(key=f"FFHQ/{first + number}") for number in range(count)
+    ]
 
 
 def ours(case: Case, pictures: Sequence[Image]) -> float:
     """Return the speed of an epoch after its first steps, in which processes and kernels warm up."""
-    loop = case.loop(case.training(pictures))
-    timed = Timed(loop.objective, min(WARM, len(pictures) // case.batch_size - 1))
-    loop.objective = timed
+    feed = case.training(pictures)
+    loop, timed = case.loop(feed), TimedFeed(feed, WARM)
+    loop.training = timed
     loop.run(0, None, every=0, pause=lambda _: None)
     return timed.speed()
 
 
-def loader_alone(case: Case) -> float:
+def loader_alone(feed: BatchLoader, case: Case) -> float:
     """Return the speed of a pass with which nothing is done, when its processes are in full swing."""
-    pictures = _again(case.bench.size(LOADED, 12))
-    first = min(AHEAD * case.workers + WARM, len(pictures) // case.batch_size - 1)
-    began, count = time.monotonic(), 0
-    for number, batch in enumerate(case.training(pictures)(1)):
-        if number == first:
-            began, count = time.monotonic(), 0
-        count += len(batch.labels)
-    return count / (time.monotonic() - began)
+    timed = TimedFeed(feed, case.first)
+    for _ in timed(1):
+        pass
+    return timed.speed()
 
 
 def card_alone(case: Case) -> float:

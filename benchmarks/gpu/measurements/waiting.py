@@ -7,23 +7,22 @@ utilisation that NVML reports, sampled over the whole pass without a profiler.
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.measurements.networks import Case, Repeated, cases
+from benchmarks.gpu.measurements.networks import WARM, Case, Repeated, cases, modes
 from benchmarks.gpu.measurements.training import images_of
 from launcher.gpu.nvml import Nvml
 from trueface.data.batch import Batch, BatchLoader
-from trueface.training.objectives.protocol import Logs, Objective
+from trueface.data.prefetching import closing
 
 GAP_US = 10.0
-GOAL = 5.0  # percent of the time, at 224 px with 16 cores
-FIRST, STEPS = 4, 14  # steps before the record, and in it
+STEPS = 10  # in the record
 SAMPLE_S = 0.2
 CARD = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})  # categories of the profiler's record
 CPU = frozenset({"cpu_op"})
@@ -50,31 +49,34 @@ def waiting(spans: Iterable[Span], least: float) -> float:
     return lost / (until - first) if until > first else 0.0
 
 
-class Recorder(Objective):
-    """An objective that has some of its steps recorded by the profiler.
+class RecordedFeed:
+    """A feed that has the profiler record some of the steps that are taken with its batches.
 
     Args:
-        objective: what is minimized.
+        feed: the batches.
         file: for the profiler's record.
         first: how many steps pass before the record.
         steps: how many are recorded.
     """
 
-    def __init__(self, objective: Objective, file: Path, *, first: int, steps: int) -> None:
-        self._objective, self._file = objective, file
+    def __init__(self, feed: BatchLoader, file: Path, *, first: int, steps: int) -> None:
+        self._feed, self._file = feed, file
         self._first, self._last = first, first + steps
-        self._step = 0
         self._profile: profile | None = None
 
-    def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
-        """Return what the objective returns."""
-        if self._step == self._first:
-            self._profile = profile(activities=_activities())
-            self._profile.start()
-        if self._step == self._last:
-            self.end()
-        self._step += 1
-        return self._objective.training_step(model, batch)
+    def __len__(self) -> int:
+        return len(self._feed)
+
+    def __call__(self, epoch: int) -> Iterator[Batch]:
+        """Start a pass."""
+        with closing(self._feed(epoch)) as batches:
+            for number, batch in enumerate(batches):
+                if number == self._first:
+                    self._profile = profile(activities=_activities())
+                    self._profile.start()
+                if number == self._last:
+                    self.end()
+                yield batch
 
     def end(self) -> None:
         """End the record, if one is under way."""
@@ -133,19 +135,19 @@ class Sampler(threading.Thread):
 def measure(bench: Bench) -> None:
     """Measure our loop in bf16, where the card is quickest, with images and without loading them."""
     every = cases(bench)
-    for case in every:
-        if case.precision != every[0].precision:
+    for plain in every:
+        if plain.precision != every[0].precision:
             continue
-        wanted = case.side == 224  # what the goal is about
-        share, busy = share_of(case, case.training(images_of(case)))
-        bench.row(
-            f"{case.name}: training", 100 * share, "% waiting",
-            holds=100 * share < GOAL if wanted and bench.cores >= 16 else None,
-            note=f"NVML: {busy:.0f} % utilised" if busy is not None else "", goal=GOAL,
-        )  # fmt: skip
-        count = bench.size(FIRST + STEPS + 2, 3)
-        share, _ = share_of(case, Repeated(case.batch(), count))
-        bench.row(f"{case.name}: the same batch again and again", 100 * share, "% waiting")
+        for mode in modes(bench):
+            case = replace(plain, accelerate=mode)
+            share, busy = share_of(case, case.training(images_of(case)))
+            bench.row(
+                f"{case.name}: training", 100 * share, "% waiting",
+                note=f"NVML: {busy:.0f} % utilised" if busy is not None else "",
+            )  # fmt: skip
+            count = bench.size(WARM + STEPS + 2, 3)
+            share, _ = share_of(case, Repeated(case.batch(), count))
+            bench.row(f"{case.name}: the same batch again and again", 100 * share, "% waiting")
 
 
 def share_of(case: Case, feed: BatchLoader) -> tuple[float, float | None]:
@@ -153,14 +155,12 @@ def share_of(case: Case, feed: BatchLoader) -> tuple[float, float | None]:
     bench = case.bench
     loop = case.loop(feed, epochs=2)
     loop.run(0, None, every=0, pause=lambda _: None)
-    file = bench.path / f"{case.side}-{type(feed).__name__}.json"
-    recorder = Recorder(
-        loop.objective, file, first=bench.size(FIRST, 1), steps=bench.size(STEPS, 1)
-    )
-    loop.objective = recorder
+    file = bench.path / f"{case.side}-{case.accelerate}-{type(feed).__name__}.json"
+    recorded = RecordedFeed(feed, file, first=bench.size(WARM, 1), steps=bench.size(STEPS, 1))
+    loop.training = recorded
     sampler = Sampler()
     sampler.start()
     loop.run(1, None, every=0, pause=lambda _: None)
     busy = sampler.mean()
-    recorder.end()
-    return waiting(recorder.spans(), GAP_US), busy
+    recorded.end()
+    return waiting(recorded.spans(), GAP_US), busy
