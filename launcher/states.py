@@ -208,6 +208,7 @@ class Done(NamedTuple):
     files: Sequence[str] = ()
     # versions of its outputs, in their order; None: missing
     outputs: Sequence[FileVersion | None] = ()
+    cpu_s: float | None = None  # CPU time of all its processes, in seconds; None: unknown
 
 
 class Failed(NamedTuple):
@@ -219,6 +220,7 @@ class Failed(NamedTuple):
     signal: int | None = None
     exception: str = ""  # the exception of the program within the error, starting with its class
     over_limit: bool = False  # it was ended at its time limit
+    cpu_s: float | None = None  # as in `Done`
 
 
 class OutOfMemory(NamedTuple):
@@ -230,6 +232,7 @@ class OutOfMemory(NamedTuple):
     exit_code: int | None = None
     signal: int | None = None
     exception: str = ""  # as in `Failed`
+    cpu_s: float | None = None  # as in `Done`
 
 
 class Stopped(NamedTuple):
@@ -239,6 +242,7 @@ class Stopped(NamedTuple):
     by: str = (
         ""  # the signal that its supervisor received, or the end of its pilot; empty: its scheduler
     )
+    cpu_s: float | None = None  # as in `Done`
 
 
 class Lost(NamedTuple):
@@ -299,6 +303,8 @@ def outcome_record(outcome: Outcome) -> dict[str, Json]:
             record |= {"why": why, "whose": whose} if why else {}
         case _:
             assert_never(outcome)
+    if not isinstance(outcome, Lost | NeverStarted) and outcome.cpu_s is not None:
+        record["cpu_s"] = outcome.cpu_s
     return record
 
 
@@ -306,6 +312,7 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
     """Return the outcome that `outcome_record` wrote; an invalid record becomes `Lost`."""
     at = record.get("at")
     when = float(at) if isinstance(at, int | float) else 0.0
+    cpu_s = read_cpu_time(record)
     match record:
         case {"schema": 1, "ending": "done", "result": dict(result)}:
             made, files, outputs = map(record.get, ("made", "files", "outputs"))
@@ -315,6 +322,7 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
                 has_results=made if isinstance(made, bool) else None,
                 files=tuple(map(str, files)) if isinstance(files, list) else (),
                 outputs=_read_versions(outputs),
+                cpu_s=cpu_s,
             )
         case {"schema": 1, "ending": "failed", "error": str(error)}:
             over_limit = record.get("over_limit") is True
@@ -324,19 +332,27 @@ def read_outcome(record: Mapping[str, Json]) -> Outcome:
                 error=error,
                 exception=exception,
                 over_limit=over_limit,
+                cpu_s=cpu_s,
                 **_read_exit_status(record),
             )
         case {"schema": 1, "ending": "out-of-memory", "error": str(error)}:
             facts, exception = read_oom_report(record), _text_field(record, "exception")
-            return OutOfMemory(when, error, facts, exception=exception, **_read_exit_status(record))
+            status = _read_exit_status(record)
+            return OutOfMemory(when, error, facts, exception=exception, cpu_s=cpu_s, **status)
         case {"schema": 1, "ending": "stopped"}:
-            return Stopped(at=when, by=_text_field(record, "by"))
+            return Stopped(at=when, by=_text_field(record, "by"), cpu_s=cpu_s)
         case {"schema": 1, "ending": "void"}:
             why, whose = record.get("why"), record.get("whose")
             return NeverStarted(at=when, why=str(why or ""), blamed_on=str(whose or ""))
         case {"schema": 1, "ending": "lost", "why": str(why)}:
             return Lost(at=when, why=why)
     return Lost(at=when, why="its outcome record is not readable")
+
+
+def read_cpu_time(record: Mapping[str, Json]) -> float | None:
+    """Return the CPU time in the record of an outcome, in seconds, None if it has none."""
+    cpu_s = record.get("cpu_s")
+    return float(cpu_s) if isinstance(cpu_s, int | float) else None
 
 
 def outcome_kind(outcome: Outcome) -> str:

@@ -153,13 +153,21 @@ def _config_keys() -> Iterator[str]:
 
 def _outcomes() -> Iterator[str]:
     """Yield the word of each outcome, and the keys of its record."""
-    failed: dict[str, Any] = {"error": "no", "exit_code": 1, "signal": 9, "exception": "E"}
+    failed: dict[str, Any] = {
+        "error": "no",
+        "exit_code": 1,
+        "signal": 9,
+        "exception": "E",
+        "cpu_s": 1.0,
+    }
     version = FileVersion(size=1, changed_ns=1)
     for outcome in (
-        Done(at=1.0, result={"acc": 1}, has_results=True, files=("a",), outputs=(version,)),
+        Done(
+            at=1.0, result={"acc": 1}, has_results=True, files=("a",), outputs=(version,), cpu_s=1.0
+        ),
         Failed(at=1.0, over_limit=True, **failed),
         OutOfMemory(1.0, report=OomReport("gpu", 1, 1, 1, 1, 1, "no"), **failed),
-        Stopped(at=1.0, by="SIGTERM"),
+        Stopped(at=1.0, by="SIGTERM", cpu_s=1.0),
         Lost(at=1.0, why="?"),
         NeverStarted(at=1.0, why="?", blamed_on="job"),
     ):

@@ -138,7 +138,7 @@ def dependents_text(dependents: Sequence[JobRow]) -> str:
 
 
 def attempt_cells(home: Home, record: Mapping[str, Any], head: str) -> list[tuple[str, ...]]:
-    """Return the cells of a job's attempts: number, when each began, where, how it ended, and after how long."""
+    """Return the cells of a job's attempts: number, start, place, end, duration, and cores."""
     labels = gpu_labels(home)
     return [_attempt(attempt, labels, head) for attempt in record["attempts"]]
 
@@ -157,7 +157,14 @@ def _attempt(attempt: Mapping[str, Any], labels: Mapping[str, str], head: str) -
         f"{node} {sanitize_terminal(where)}".lstrip() + _memory(attempt),
         sanitize_terminal(_outcome_sentence(attempt["outcome"])),
         took,
+        _cores(attempt),
     )
+
+
+def _cores(attempt: Mapping[str, Any]) -> str:
+    """Return the reserved cores of an attempt, and the average of the used ones if it is known."""
+    used = "" if attempt["cpus_used"] is None else f", {attempt['cpus_used']:.1f} used"
+    return f"{pluralize(attempt['cpus'], 'core')} reserved{used}"
 
 
 def _memory(attempt: Mapping[str, Any]) -> str:

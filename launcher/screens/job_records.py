@@ -6,12 +6,14 @@ Bytes and seconds are numbers, and times are in UTC.
 import time
 from collections.abc import Mapping, Sequence
 from math import isfinite
+from os import sysconf
 from typing import Any
 
 from launcher.backends.pilots_file import PastPilot, read_past_pilots
 from launcher.context import job_folder, uses_job_folder
 from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels, read_gpu_status, read_known_attempts
+from launcher.gpu.monitor import recorded_program
 from launcher.job import CPU, Terms
 from launcher.scheduler.chosen_policy import read_policy
 from launcher.scheduler.policy.vram_request import choose_vram_request
@@ -20,7 +22,7 @@ from launcher.screens.format import folder_of, format_range, iso_time, iso_time_
 from launcher.screens.job_view import JobView, job_views
 from launcher.signatures import ignored_numbers, is_exact_signature
 from launcher.staging.earlier_stages import find_unaccepted_output
-from launcher.states import OPEN_STATES, State
+from launcher.states import OPEN_STATES, State, read_cpu_time
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.usage import Usage
@@ -28,6 +30,7 @@ from launcher.store.usage_records import program_by, similar_key
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.files import Json
 from launcher.system.paths import Home
+from launcher.system.processes import is_alive
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds, median, quartile
 from launcher.workers.progress.attempt_progress import read_attempt_progress
@@ -183,7 +186,10 @@ def record_of(
         "progress": _progress(home, row),
         "expected": _expected(home, store, row) if row.state in OPEN_STATES else {},
         "spec": row.spec.record(),
-        "attempts": [{**each.record(), **place_record(each.pilot, places)} for each in attempts],
+        "attempts": [
+            {**each.record(), **_cpu_record(home, row, each), **place_record(each.pilot, places)}
+            for each in attempts
+        ],
         "events": [
             {
                 "at": iso_time(at),
@@ -195,6 +201,33 @@ def record_of(
         ],
         "result": store.read.result_of(row.id),
     }
+
+
+def _cpu_record(home: Home, job: JobRow, attempt: AttemptRow) -> dict[str, Json]:
+    """Return the CPU time of an attempt, and the number of cores that it used on average.
+
+    A running attempt on this machine is measured now. Values are null if they are unknown.
+    """
+    if attempt.outcome is None:
+        cpu_s = _running_cpu_s(home, attempt) if attempt.pilot is None else None
+        standing = 0.0 if job.paused is None else time.time() - job.paused
+        seconds = time.time() - attempt.claimed - attempt.paused - standing
+    else:
+        cpu_s, seconds = read_cpu_time(attempt.outcome), attempt.seconds or 0.0
+    used = None if cpu_s is None or seconds <= 0 else cpu_s / seconds
+    return {"cpu_s": cpu_s, "cpus_used": used}
+
+
+def _running_cpu_s(home: Home, attempt: AttemptRow) -> float | None:
+    """Return the CPU time of the processes of an attempt so far, None if none is found."""
+    # only a running job needs it
+    from launcher.screens.host_reader import process_times
+
+    program = recorded_program(home.attempt(attempt.job, attempt.number))
+    if program is None or not is_alive(program):
+        return None
+    ticks = process_times([program.pid]).ticks.get(program.pid)
+    return None if ticks is None else ticks / sysconf("SC_CLK_TCK")
 
 
 def _progress(home: Home, row: JobRow) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import pwd
+import resource
 import signal
 import time
 from dataclasses import dataclass, field
@@ -86,6 +87,12 @@ def usable_cores(root: Path = Path("/")) -> int:
     """Return how many cores we may keep busy: our affinity, and our cgroups' quotas of CPU time."""
     allowed, quota = len(os.sched_getaffinity(0)), cpu_quota(root)
     return allowed if quota is None else max(1, min(allowed, int(quota.cores)))
+
+
+def children_cpu_s() -> float:
+    """Return the CPU time of all our children that we have waited for, and of theirs, in seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def identity(pid: int, *, include_ended: bool = False) -> Identity | None:

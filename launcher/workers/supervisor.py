@@ -19,14 +19,14 @@ from enum import IntEnum
 from math import inf
 from pathlib import Path
 
-from launcher.states import Done, Failed
+from launcher.states import Done, Failed, Lost, NeverStarted
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import restart_scheduler, wake
 from launcher.system.file_digests import FileDigests, HashingStopped
 from launcher.system.files import AWAY_TIMEOUT_S, DISK_FULL_PAUSE_S, sync
 from launcher.system.paths import Attempt, Home
 from launcher.system.process_trees import adopt_orphans, send_signal, terminate
-from launcher.system.processes import Identity, boot_id, identity
+from launcher.system.processes import Identity, boot_id, children_cpu_s, identity
 from launcher.workers import lease
 from launcher.workers.attempt_process import close_on_exec
 from launcher.workers.exit_outcome import ExitContext, judge_exit, signal_wait_s
@@ -204,6 +204,7 @@ class _Supervisor:
             return b""
         self._processes.attempt = str(attempt.folder)
         self._program_has_ended, self._report_hashing = False, HashingReport(attempt)
+        cpu_before_s = children_cpu_s()
         begun = self._starter.start_attempt(attempt)
         self._report_hashing.end()
         if begun is None:
@@ -228,6 +229,8 @@ class _Supervisor:
         outcome = judge_exit(status, attempt, how, time.time())
         if isinstance(outcome, Done):
             outcome = self._with_file_digests(outcome, begun, attempt)
+        if not isinstance(outcome, Lost | NeverStarted):
+            outcome = outcome._replace(cpu_s=round(children_cpu_s() - cpu_before_s, 3))
         return record_outcome_when_possible(outcome, attempt, self._lease, begun.spec_text)
 
     def _with_file_digests(

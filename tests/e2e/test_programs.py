@@ -9,9 +9,11 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from launcher.gpu.monitor import recorded_program
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.daemon_control import scheduler_pid
@@ -403,3 +405,81 @@ def test_program_has_limits_and_niceness_of_the_queueing_shell(
     with sqlite3.connect(project.home.database) as database:
         ((contexts,),) = database.execute("SELECT count(*) FROM contexts")
     assert contexts == 2
+
+
+BURN_S = 0.3  # CPU time of each process
+BURNS = f"""
+import os, sys, time
+from pathlib import Path
+def burn():
+    while time.process_time() < {BURN_S}:
+        pass
+if os.fork() == 0:
+    burn()
+    os._exit(0)
+os.wait()
+if os.fork() == 0:  # its child becomes the supervisor's
+    if os.fork() == 0:
+        burn()
+        Path(sys.argv[1]).touch()
+        while not Path(sys.argv[2]).exists():
+            time.sleep(0.01)
+    os._exit(0)
+os.wait()
+burn()
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.01)
+"""
+
+
+def test_reserved_and_used_cores_of_a_program_are_shown(project: Project) -> None:
+    orphan, gate = project.folder / "orphan", project.folder / "gate"
+    added = project.call(
+        "launcher",
+        "add",
+        "--name",
+        "burns",
+        "--",
+        sys.executable,
+        "-c",
+        BURNS,
+        str(orphan),
+        str(gate),
+    )
+    assert added.returncode == 0, added.stderr
+
+    def attempt() -> dict[str, Any]:
+        record = json.loads(project.call("launcher", "show", "burns", "--json").stdout)
+        return dict(record["attempts"][-1]) if record["attempts"] else {}
+
+    # the program and its first child; its grandchild is not below it any more
+    until(lambda: (attempt().get("cpu_s") or 0.0) >= 2 * BURN_S, "it is measured while it runs")
+    running = attempt()
+    assert running["outcome"] is None
+    assert running["cpus"] == 1
+    assert running["cpus_used"] > 0
+    until(orphan.exists, "its grandchild has worked")
+    gate.touch()
+    assert project.call("launcher", "wait", "burns").returncode == 0
+
+    done = attempt()
+    assert done["cpu_s"] == done["outcome"]["cpu_s"] >= 3 * BURN_S
+    seconds = done["ended"] - done["claimed"]
+    assert done["cpus_used"] == pytest.approx(done["cpu_s"] / seconds)
+    shown = project.call("launcher", "show", "burns").stdout
+    assert f"  1 core reserved, {done['cpus_used']:.1f} used\n" in shown
+
+
+def test_used_cores_are_unknown_without_a_record(project: Project) -> None:
+    project.call("launcher", "add", "--name", "lost", "--rerun", "never", "--", "sleep", "60")
+    job = project.home.attempt(1, 1)
+    until(lambda: recorded_program(job) is not None, "it runs")
+    send_signal(supervisor_of(job), signal.SIGKILL)
+    until(lambda: "adopted" in project.home.scheduler_log.read_text(), "it is adopted")
+    project.call("launcher", "cancel", "--now", "lost", "--yes")
+    project.call("launcher", "wait", "lost")
+
+    record = json.loads(project.call("launcher", "show", "lost", "--json").stdout)
+    assert record["attempts"][-1]["cpu_s"] is None
+    assert record["attempts"][-1]["cpus_used"] is None
+    assert "  1 core reserved\n" in project.call("launcher", "show", "lost").stdout

@@ -15,7 +15,9 @@ from launcher.states import (
     Done,
     Failed,
     OomReport,
+    Outcome,
     OutOfMemory,
+    Stopped,
     outcome_record,
     read_oom_report,
     read_outcome,
@@ -259,6 +261,20 @@ def test_worker_out_of_memory_reports_its_exception_and_usage(tmp_path: Path) ->
     outcome = judge_exit(EXIT_1, attempt, ExitContext(max_rss=1 << 30), 5.0)
     assert isinstance(outcome, OutOfMemory)
     assert outcome.exception == outcome.error == "MemoryError: no room (used 1 GiB of main memory)"
+    assert read_outcome(outcome_record(outcome)) == outcome
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Done(at=1.0, cpu_s=2.5),
+        Failed(at=1.0, error="no", cpu_s=2.5),
+        OutOfMemory(1.0, "no", OomReport("gpu"), cpu_s=2.5),
+        Stopped(at=1.0, cpu_s=2.5),
+        Stopped(at=1.0),
+    ],
+)
+def test_cpu_time_of_an_outcome_is_recorded(outcome: Outcome) -> None:
     assert read_outcome(outcome_record(outcome)) == outcome
 
 
