@@ -25,6 +25,7 @@ INPUTS, OUTPUTS = "inputs", "outputs"  # settings of a program: the files that i
 _OPTION = re.compile(r"-{0,2}[A-Za-z_][\w.-]*=(.+)", re.DOTALL)
 LIMITS, NICENESS = "limits", "niceness"  # of a stored context
 KINDS = "launcher.kinds"  # the module that a worker imports; it imports pydantic
+KIND_GROUP = "launcher.kinds"  # the entry points by which plugin packages offer job types
 
 
 class Context(NamedTuple):

@@ -242,7 +242,11 @@ class Kind(Protocol):
 
     @property
     def preload(self) -> tuple[str, ...]:
-        """Third-party modules that the fork server imports once for all workers."""
+        """Modules that the fork server imports once for all workers.
+
+        They are third-party modules, or modules of the package itself. The import must not compute anything,
+        start threads or use a GPU. If a file of the package has changed since, a worker imports them again.
+        """
 
     @property
     def sources(self) -> tuple[str, ...]:

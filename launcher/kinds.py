@@ -11,16 +11,13 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, StringConstraints, field_validator
 
-from launcher.context import INPUTS, OUTPUTS, file_paths
+from launcher.context import INPUTS, KIND_GROUP, OUTPUTS, file_paths
 from launcher.draft import Draft, Input
 from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings, setting
 from launcher.params import PARAMS
 from launcher.signatures import kind_digest, program_signature
-
-GROUP = "launcher.kinds"
-
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -140,7 +137,7 @@ def find_kinds(names: Sequence[str] | None = None) -> InstalledKinds:
     kinds: dict[str, Kind] = {}
     unusable: dict[str, str] = {}
     offered: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
+    for point in entry_points(group=KIND_GROUP):
         if names is not None and point.name not in names:
             continue
         if (other := offered.get(point.name)) is not None:

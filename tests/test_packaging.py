@@ -78,4 +78,5 @@ def test_lab_checks_all_packages_of_its_extra_at_start() -> None:
 
 def test_workers_preload_only_declared_packages() -> None:
     every = declared("options", "install_requires") | declared("options.extras_require", "lab")
-    assert distributions({module.partition(".")[0] for module in PRELOAD}) <= every
+    packages = {module.partition(".")[0] for module in PRELOAD} - {"trueface"}
+    assert distributions(packages) <= every

@@ -9,6 +9,7 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
+from launcher.context import KIND_GROUP
 from launcher.errors import (
     Problem,
     Severity,
@@ -20,7 +21,7 @@ from launcher.errors import (
 )
 from launcher.ids import Words
 from launcher.kind_interface import Kind, RepeatsWork, Role
-from launcher.kinds import COMMAND, GROUP, find_kinds
+from launcher.kinds import COMMAND, find_kinds
 from launcher.planning.plan import Plan, PlannedJob
 from launcher.planning.plan_builder import build_plan
 from launcher.system.code_digests import CodeIndex, user_cache_file
@@ -95,7 +96,7 @@ def _mentioned_kinds(text: str, settings: Sequence[str]) -> list[str]:
     said = set(_WORD.findall("\n".join((text, *settings))))
     if "include" in said:
         return []
-    points = list(entry_points(group=GROUP))
+    points = list(entry_points(group=KIND_GROUP))
     rooms = {_package(point) for point in points if point.name in said}
     return [point.name for point in points if point.name in said or _package(point) in rooms]
 

@@ -1,8 +1,9 @@
-"""A fork server: has third-party modules imported already, and forks supervisors.
+"""A fork server: has modules imported already, and forks supervisors.
 
 One lives per interpreter and set of modules, started on demand by the scheduler. It runs no torch
 operation and no CUDA call: a child of a process that has run one convolution hangs in its own
-first one. The code of a kind is imported in the child, so that an edit counts at once.
+first one. A plugin package may let its own modules be imported, too. If one of its files has changed since, the
+child imports them again, so that an edit counts at once (see `preloads`).
 
 If a supervisor is killed, its program becomes our child, and we record its end if it is successful. So we stay until
 no supervisor of ours has work, even if our scheduler closes us.

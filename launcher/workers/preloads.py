@@ -1,16 +1,25 @@
 """The modules that a fork server imports for its forks: which imports failed, and which state each fork sets again.
 
+A plugin package may also let its own modules be imported. If a file of the package has changed since, a fork
+imports them again.
+
 Libraries draw their random state and count their threads when they are imported. All forks would share that state, and
 the variables of a job's environment would come too late. All of this belongs to the process, as `sys.modules`
 does, and is inherited by its forks.
 """
 
 import importlib
+import importlib.util
+import os
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import entry_points
+from itertools import chain
 from typing import Any
+
+from launcher.context import KIND_GROUP
 
 # what libraries take for the number of cores that are theirs
 OPENMP, MKL, OPENBLAS = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
@@ -18,8 +27,13 @@ MOST_DIGITS = 9
 _VARIABLES = {"openmp": OPENMP, "mkl": MKL, "openblas": OPENBLAS}  # by threadpoolctl's names
 _import_failures: dict[str, str] = {}  # module → the words of its import
 _thread_pools: list[Any] = []  # threadpoolctl's handles of the pools that are there
+_plugin_files: dict[str, "FileStamps"] = {}  # plugin package → its files before the import
 # variables for the number of threads of libraries; the owner's values are kept
 THREADS = (OPENMP, MKL, OPENBLAS)
+
+# path, inode, size, and when content and inode were changed last
+FileStamp = tuple[str, int, int, int, int]
+FileStamps = frozenset[FileStamp]
 
 
 def import_ahead(modules: Iterable[str], report: Callable[[str], None]) -> None:
@@ -29,15 +43,23 @@ def import_ahead(modules: Iterable[str], report: Callable[[str], None]) -> None:
         modules: their names.
         report: called with each name before its import, which may end the process, and with "" last.
     """
+    modules = tuple(modules)
+    plugins = _plugin_packages() if modules else frozenset()
     for module in modules:
         report(module)
+        package = module.partition(".")[0]
+        if package in plugins and package not in _plugin_files:
+            _plugin_files[package] = _file_stamps(package)
         try:
             importlib.import_module(module)
         except ModuleNotFoundError:  # the job's own import fails in the same words
             traceback.print_exc()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # an import may do anything
             traceback.print_exc()
-            _import_failures[module] = f"{type(error).__name__}: {error}"
+            if package in plugins:
+                _forget_package(package)  # the job imports it, and fails in its own words
+            else:
+                _import_failures[module] = f"{type(error).__name__}: {error}"
     _find_thread_pools()
     report("")
 
@@ -47,6 +69,63 @@ def first_import_failure() -> str:
     return next(
         (f"cannot import {module}: {words}" for module, words in _import_failures.items()), ""
     )
+
+
+def forget_changed_plugins() -> None:
+    """Remove the modules of plugin packages whose files have changed; the job imports them as they are now."""
+    for package, stamps in [*_plugin_files.items()]:
+        if _file_stamps(package) != stamps:
+            _forget_package(package)
+
+
+def _forget_package(package: str) -> None:
+    for name in [*sys.modules]:
+        if name.partition(".")[0] == package:
+            del sys.modules[name]
+    _plugin_files.pop(package, None)
+    importlib.invalidate_caches()
+
+
+def _plugin_packages() -> frozenset[str]:
+    """Return the packages that offer job types."""
+    return frozenset(
+        point.value.partition(":")[0].partition(".")[0] for point in entry_points(group=KIND_GROUP)
+    )
+
+
+def _file_stamps(package: str) -> FileStamps:
+    """Return the files of a package and their stamps; those that cannot be read are omitted."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return frozenset()
+    if spec is None:
+        return frozenset()
+    folders = spec.submodule_search_locations or ()
+    single = () if folders else (spec.origin or "",)
+    return frozenset(chain(_stamps_in(single), *map(_stamps_below, folders)))
+
+
+def _stamps_below(folder: str) -> Iterator[FileStamp]:
+    """Yield the stamps of files in a folder, without the bytecode that Python stores when it imports a module."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.name != "__pycache__"]
+    except OSError:
+        return
+    yield from _stamps_in(entry.path for entry in found if not entry.is_dir())
+    for entry in found:
+        if entry.is_dir():
+            yield from _stamps_below(entry.path)
+
+
+def _stamps_in(paths: Iterable[str]) -> Iterator[FileStamp]:
+    for path in paths:
+        try:
+            facts = os.stat(path)  # noqa: PTH116  # hundreds for each job
+        except OSError:
+            continue
+        yield path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def reset_after_fork(environment: Mapping[str, str]) -> None:

@@ -39,7 +39,12 @@ from launcher.workers.attempt_spec import AttemptSpec
 from launcher.workers.job import Job, refuse_abandoned
 from launcher.workers.job_forks import ProcessLocalHandler, exit_in_forks
 from launcher.workers.memory_share import Share
-from launcher.workers.preloads import THREADS, first_import_failure, reset_after_fork
+from launcher.workers.preloads import (
+    THREADS,
+    first_import_failure,
+    forget_changed_plugins,
+    reset_after_fork,
+)
 from launcher.workers.progress.steps import ProgressWriter
 from launcher.workers.shortage import find_oom_in_exception
 
@@ -111,6 +116,7 @@ def work(order: AttemptSpec, attempt: Attempt, *, device: str, gpus: int = 1) ->
         sys.stdout.reconfigure(line_buffering=True)  # `logs -f` shows a line when it is printed
     try:
         reset_after_fork(os.environ)
+        forget_changed_plugins()
         job = make_job(order, attempt, device=device, gpus=gpus, stop=stop)
         _write_model_id(job)
         with exit_in_forks():

@@ -3,14 +3,14 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.context import WorkerEnvironment
-from launcher.states import Done, Outcome
+from launcher.states import Done, Failed, Outcome
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from launcher.system.processes import identity
@@ -126,6 +126,71 @@ def test_modules_are_imported_once_for_all_workers(home: Home, tmp_path: Path) -
     outcome = result_of(home, tmp_path, code, "heavy")
     assert isinstance(outcome, Done)
     assert outcome.result == {"shared": True}
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    """A plugin package whose work reads another module, and the names of its files when it is imported."""
+    folder = tmp_path / "plugin"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "word.py").write_text("WORD = 'old'\n")
+    (folder / "work.py").write_text(
+        "import os\nfrom pathlib import Path\nfrom plugin.word import WORD\n"
+        "BORN = os.getpid()\nPARTS = len([*Path(__file__).parent.glob('parts/*.py')])\n"
+        "def run(job):\n"
+        "    return {'word': WORD, 'parts': PARTS, 'shared': BORN != os.getpid()}\n"
+    )
+    package = tmp_path / "plugin-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[launcher.kinds]\nplug = plugin.kind:PLUG\n")
+    return folder
+
+
+def outcomes_around(home: Home, plugin: Path, change: Callable[[], object]) -> list[Outcome]:
+    """Run a job of a plugin package before and after a change, under one fork server that imports its work."""
+    environment = WorkerEnvironment(sys.executable, ("plugin.work",), str(plugin.parent))
+    server = ForkServer(home, environment)
+    outcomes: list[Outcome] = []
+    for job in (1, 2, 3):
+        if job == 3:  # its worker may be forked already
+            change()
+        _, outcome = run_attempt(server, home, a_spec(entry="plugin.work:run"), job=job)
+        outcomes.append(outcome)
+    server.close()
+    return outcomes[1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "word", "parts"),
+    [
+        (lambda folder: (folder / "word.py").write_text("WORD = 'new'\n"), "new", 0),
+        (lambda folder: (folder / "parts/new.py").write_text(""), "old", 1),
+        (lambda folder: (folder / "parts/first").rename(folder / "parts/first.py"), "old", 1),
+    ],
+    ids=["edited", "added", "renamed"],
+)
+def test_plugin_modules_are_imported_once_and_again_after_a_change(
+    home: Home, plugin: Path, change: Callable[[Path], object], word: str, parts: int
+) -> None:
+    (plugin / "parts/first").write_text("")
+    before, after = outcomes_around(home, plugin, lambda: change(plugin))
+    assert isinstance(before, Done)
+    assert before.result == {"word": "old", "parts": 0, "shared": True}
+    assert isinstance(after, Done)
+    assert after.result == {"word": word, "parts": parts, "shared": False}
+
+
+def test_plugin_module_that_fails_ahead_fails_in_the_job_until_it_is_mended(
+    home: Home, plugin: Path
+) -> None:
+    mended = (plugin / "work.py").read_text()
+    (plugin / "work.py").write_text(f"{mended}\n1 / 0\n")
+    before, after = outcomes_around(home, plugin, lambda: (plugin / "work.py").write_text(mended))
+    assert isinstance(before, Failed)
+    assert before.error == "ZeroDivisionError: division by zero"
+    assert isinstance(after, Done)
+    assert after.result["word"] == "old"
 
 
 def test_fork_server_resolves_modules_like_its_jobs(

@@ -26,7 +26,7 @@ from trueface.cli.classic_request import parse_command_line, settings_of
 from trueface.evaluation.measurement import METRICS
 from trueface.jobs.classes.kinds import CLASSIFY
 from trueface.jobs.flags import read_word_flags
-from trueface.jobs.job_kind import refuse_unfit
+from trueface.jobs.job_kind import PRELOAD, refuse_unfit
 from trueface.jobs.kinds import POISON, SAMPLE, TEST, TRAIN, UNLEARN
 from trueface.training.settings import TrainSettings
 
@@ -486,3 +486,41 @@ def test_entry_point_queued_by_earlier_version_is_resolved_to_current_one(
     assert str(caught.value).startswith(
         "trueface.jobs:weigh does not exist, and no job type 'weigh' is installed"
     )
+
+
+IMPORT_AHEAD = """# prose: ok, a program
+import importlib, json, os, sys
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+operations = []
+
+class Recorder(TorchDispatchMode):
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        operations.append(operation.overloadpacket.__name__)
+        return operation(*args, **(kwargs or {}))
+
+def refuse(*_):
+    raise AssertionError("CUDA is used before a fork")
+
+torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = refuse
+libraries = [name for name in sys.argv[1:] if not name.startswith("trueface.")]
+for name in libraries:
+    importlib.import_module(name)
+threads = len(os.listdir("/proc/self/task"))
+with Recorder():
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+started = len(os.listdir("/proc/self/task")) - threads
+print(json.dumps({"operations": operations, "threads": started}))
+"""
+
+
+def test_modules_that_workers_share_compute_nothing_and_use_no_gpu_when_imported() -> None:
+    assert "trueface.jobs.testing" in PRELOAD
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORT_AHEAD, *PRELOAD], capture_output=True, text=True, check=True
+    )
+    found = json.loads(ended.stdout)
+    assert found["threads"] == 0
+    assert set(found["operations"]) <= {"empty"}  # it allocates memory, and starts no thread
