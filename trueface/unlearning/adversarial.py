@@ -211,7 +211,7 @@ def pgd_l2(
     """
     point = (start + offset).clamp_(*within)
     stride = radius if steps == 1 else STRIDE * radius / steps
-    step = torch.full((len(start),), stride).to(start.device)
+    step = torch.full((len(start),), stride, device=start.device)
     for _ in range(steps):
         gone = point + _long(slope(point), step) - start
         length = _lengths(gone)

@@ -245,7 +245,8 @@ def _losses(
 ) -> Iterator[Tensor]:
     """Yield the losses of one pass, or of as much of one as it takes."""
     options = request.own(LauOptions)
-    order = torch.randperm(len(forget.labels), generator=random).to(forget.labels.device)
+    order = torch.randperm(len(forget.labels), generator=random)
+    order = order.to(forget.labels.device, non_blocking=True)
     for rows in torch.split(order, options.batch_size):
         request.watch.raise_if_stopped()
         logits = forget.head_logits(forget.features[rows])
