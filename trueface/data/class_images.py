@@ -195,7 +195,7 @@ class ClassPixels:
 
     def _read(self, places: Tensor) -> Tensor:
         pixels = self._device_pixels
-        return pixels[places.to(pixels.device)]
+        return pixels[places.to(pixels.device, non_blocking=True)]
 
     def _augmented(self, epoch: int) -> Read:
         """Return a function that reads images, flipped and shifted by epoch and their order."""
@@ -219,13 +219,14 @@ def random_flip_and_shift(
     """Return images (B, 3, S, S) flipped and shifted at random, each on its own; black comes in."""
     count, _, side, _ = batch.shape
     if flip:
-        mirrored = (torch.rand(count, generator=random) < 0.5).to(batch.device)
+        mirrored = (torch.rand(count, generator=random) < 0.5).to(batch.device, non_blocking=True)
         batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
     margin = side // MARGIN
     if crop and margin:
         padded = functional.pad(batch, (margin,) * 4)
         moved = torch.randint(2 * margin + 1, (2, count, 1), generator=random)
-        rows, columns = (moved + torch.arange(side)).to(batch.device)  # (B, S) each
+        places = moved + torch.arange(side)
+        rows, columns = places.to(batch.device, non_blocking=True)  # (B, S) each
         images = torch.arange(count, device=batch.device)[:, None, None]
         # of two indices with a slice between them the slice goes to the end
         taken = padded[images, :, rows[:, :, None], columns[:, None, :]]  # (B, S, S, 3)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from trueface.data.batch import Batch
-from trueface.data.pass_order import IN_ORDER, Order, StepOrder
+from trueface.data.pass_order import IN_ORDER, Order
 from trueface.data.prefetching import closing
 
 
@@ -43,7 +43,7 @@ class PassRequest:
 
     positions: Sequence[int]  # of the samples; a balanced `order` repeats some and leaves some out
     epoch: int
-    order: Order | StepOrder
+    order: Order
     batch_size: int  # the last batch and a batch with unreadable samples may be smaller
     shard: Shard = WHOLE
 
@@ -79,7 +79,7 @@ class Loader(Generic[DatasetT_co]):
 
     dataset: DatasetT_co
     batch_size: int
-    order: Order | StepOrder = IN_ORDER
+    order: Order = IN_ORDER
     shard: Shard = WHOLE  # of each batch
     on_read: tuple[Callable[[int], None], ...] = ()  # called with the size of every batch
 

@@ -10,11 +10,6 @@ from itertools import cycle, islice
 from random import Random
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
-from trueface.runtime.rng import stream_seed
-
 
 class Order(NamedTuple):
     """The rule that forms the batches of a pass."""
@@ -34,26 +29,6 @@ class Order(NamedTuple):
 
 
 IN_ORDER = Order()
-
-
-class StepOrder(NamedTuple):
-    """The rule of trainings by steps: a pass is one batch, drawn with replacement.
-
-    The epoch is the number of the step.
-    """
-
-    stream: str  # name of the random streams of the steps, before their numbers
-    seed: int
-
-    def groups(self, positions: Sequence[int], epoch: int, batch_size: int) -> list[list[int]]:
-        """Return the positions of the batch of a step."""
-        rows, _ = self.draw(len(positions), epoch, batch_size)
-        return [[positions[row] for row in rows.tolist()]]
-
-    def draw(self, count: int, step: int, batch_size: int) -> tuple[Tensor, torch.Generator]:
-        """Return places (B,) among `count`, and the stream of the step for its further draws."""
-        stream = torch.Generator().manual_seed(stream_seed(f"{self.stream}/{step}", self.seed))
-        return torch.randint(count, (batch_size,), generator=stream), stream
 
 
 def epoch_order(

@@ -9,10 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trueface.data.batch import Batch
-from trueface.data.examples import RowSet
-from trueface.data.loader import Loader
-from trueface.data.pass_order import StepOrder
+from trueface.data.batch import NO_LABELS, Batch
+from trueface.runtime.rng import stream_seed
 
 
 class Rows(Protocol):
@@ -33,14 +31,11 @@ class StepLoader:
     """
 
     def __init__(self, images: Rows, stream: str, batch_size: int, seed: int) -> None:
-        self._order = StepOrder(stream, seed)
-        self._loader = Loader(
-            dataset=RowSet(len(images), lambda _: images.__getitem__),
-            batch_size=batch_size,
-            order=self._order,
-        )
+        self._images, self._batch_size = images, batch_size
+        self._stream, self._seed = stream, seed
 
     def __call__(self, step: int) -> tuple[Batch, torch.Generator]:
         """Return the batch of a step, and the step's random stream for all further draws."""
-        (batch,) = self._loader(step)
-        return batch, self._order.draw(len(self._loader), step, self._loader.batch_size)[1]
+        stream = torch.Generator().manual_seed(stream_seed(f"{self._stream}/{step}", self._seed))
+        rows = torch.randint(len(self._images), (self._batch_size,), generator=stream)
+        return Batch(self._images[rows], NO_LABELS, rows), stream

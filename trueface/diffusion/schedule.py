@@ -29,7 +29,7 @@ class Schedule:
         """Return alpha_bar of each image in a shape that broadcasts over `like`, on its device, float64."""
         if isinstance(t, int):
             return self.alpha_bar[t].to(like.device)
-        rows = self.alpha_bar[t.cpu()].to(like.device)
+        rows = self.alpha_bar[t.cpu()].to(like.device, non_blocking=True)
         return rows.reshape(-1, *(1 for _ in range(like.dim() - 1)))
 
     def signal(self, t: Steps, like: Tensor) -> Tensor:

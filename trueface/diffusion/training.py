@@ -159,22 +159,24 @@ class BatchSource:
             small = torch.rand(count, generator=draw) < settings.small_t
             most = min(SMALL_T, settings.latest_t + 1)
             t = torch.where(small, torch.randint(1, most, (count,), generator=draw), t)
-        images = to_minus_one_one(batch.inputs.to(self.device))
+        images = to_minus_one_one(self._send(batch.inputs))
         if settings.flip:
             mirrored = torch.rand(count, generator=draw) < 0.5
-            images = torch.where(
-                mirrored.to(self.device)[:, None, None, None], images.flip(3), images
-            )
+            images = torch.where(self._send(mirrored)[:, None, None, None], images.flip(3), images)
         labels = None if self.labels is None else self.labels[batch.indices]
         if labels is not None:
             absent = torch.rand(count, generator=draw) < settings.class_dropout_rate(self.classes)
-            labels = labels.masked_fill(absent, self.classes).to(self.device)
+            labels = self._send(labels.masked_fill(absent, self.classes))
         # the noise is large, so it is generated on the device that uses it
         own = draw
         if self.device != "cpu":
             own = torch.Generator(self.device).manual_seed(draw.initial_seed())
         noise = torch.randn(images.shape, generator=own, device=self.device)
         return NoisedBatch(images=images, labels=labels, t=t, noise=noise)
+
+    def _send(self, values: Tensor) -> Tensor:
+        # otherwise torch waits until the device is idle
+        return values.to(self.device, non_blocking=True)
 
 
 class _DiffuserTraining(StepTrainer):
@@ -286,7 +288,7 @@ class _DiffuserTraining(StepTrainer):
             target = signal * batch.noise - self.schedule.sigma(batch.t, noisy) * batch.images
         with autocast(self.device, self.settings.precision):
             embedding = None if table is None else table(batch.labels)
-            answer = self.network(noisy, batch.t.to(self.device), embedding)
+            answer = self.network(noisy, batch.t.to(self.device, non_blocking=True), embedding)
         return torch.nn.functional.mse_loss(answer.float(), target)
 
 

@@ -65,6 +65,7 @@ class BackboneHeadSplit:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.name, self.head = last_layer(model)
+        self._is_checked = False
 
     @property
     def width(self) -> int:
@@ -76,7 +77,8 @@ class BackboneHeadSplit:
 
         If the model averages over several crops, these are the mean features. The features of a ridge
         head are standardised. Those of a two-layer head are its hidden units. The logits are a linear
-        function of the features, with the weights and bias of the head.
+        function of the features, with the weights and bias of the head. The first batch shows whether
+        it is, because the comparison waits for the device.
 
         Raises:
             JobError: the output of the head differs from that of the model.
@@ -89,6 +91,12 @@ class BackboneHeadSplit:
             )
         raw = caught[0].float().reshape(len(inputs), -1, caught[0].shape[-1]).mean(1)
         features = pre_logits(self.head, raw)
+        if not self._is_checked:
+            self._check_features(features, logits)
+            self._is_checked = True
+        return features
+
+    def _check_features(self, features: Tensor, logits: Tensor) -> None:
         again = as_multiclass_logits(
             functional.linear(features, self.head.weight.float(), _bias(self.head))
         )
@@ -97,7 +105,6 @@ class BackboneHeadSplit:
                 f"the output of the model does not come from its last linear layer ({self.name}), "
                 "so it cannot be split into backbone and head"
             )
-        return features
 
     def compute_features(self, samples: Examples, watch: RunContext) -> tuple[Tensor, Tensor]:
         """Return the features (N, F) float32 and positions (N,) of samples, on the CPU.

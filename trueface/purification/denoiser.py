@@ -182,7 +182,7 @@ class _DenoiserTraining(StepTrainer):
         falling = (1 + math.cos(math.pi * self.step / self.total)) / 2
         set_lr(self.optimizer, self.settings.lr * falling)
         drawn = _draw_noise_batch(self.loader, self.settings, self.step)
-        clean, noise = (part.to(self.device) for part in drawn)
+        clean, noise = (part.to(self.device, non_blocking=True) for part in drawn)
         # the error of the denoised image equals the error of the estimated noise
         loss = functional.mse_loss(self.denoiser(clean + noise), clean)
         return {"loss": self.gradient_step(loss)}

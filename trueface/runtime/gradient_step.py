@@ -5,7 +5,7 @@ from the device together, once per step.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -80,7 +80,14 @@ class GradientStep:
         Returns:
             The value of the loss, or 0 without one.
         """
-        value = self.check(loss)
+        return self.apply_and_read(loss)[0]
+
+    def apply_and_read(self, loss: Tensor | None, *further: Tensor) -> list[float]:
+        """Take the step of `apply`; return the values of the loss and of further scalars.
+
+        All of them are read from the device at once. Integers are exact up to 2^24.
+        """
+        values = self._check(loss, further)
         if self._scaler is None:
             self.optimizer.step()
         else:
@@ -88,7 +95,7 @@ class GradientStep:
             self._scaler.update()
         if self._average is not None:
             self._average.update()
-        return self.read_loss(loss) if value is None else value
+        return _read(loss, *further) if values is None else values
 
     def check(self, loss: Tensor | None) -> float | None:
         """Check a loss and the current gradients, and clip the gradients, without taking a step.
@@ -96,6 +103,10 @@ class GradientStep:
         Returns:
             The value of the loss, or None if nothing is checked.
         """
+        values = self._check(loss, ())
+        return None if values is None else values[0]
+
+    def _check(self, loss: Tensor | None, further: Sequence[Tensor]) -> list[float] | None:
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         norm = None
@@ -105,30 +116,36 @@ class GradientStep:
             clip_grads_with_norm_(self._parameters, self._clip, norm)
         if self._nonfinite is None:
             return None
-        if norm is None or not self._checks_norm:
-            value = self.read_loss(loss)
-        elif loss is None:
-            value = 0.0
-            self._require_finite("norm", norm.item())
-        else:  # each read waits for the device, so both values are read at once
-            value, length = torch.stack((loss.detach(), norm)).tolist()
-            self._require_finite("loss", value)
-            self._require_finite("norm", length)
+        value, length, *others = _read(loss, norm if self._checks_norm else None, *further)
+        self.require_finite("loss", value)
+        self.require_finite("norm", length)
         if self._scaler is not None and (scale := self._scaler.get_scale()) < LEAST_SCALE:
             raise self._nonfinite("scale", scale)
-        return value
+        return [value, *others]
 
     def read_loss(self, loss: Tensor | None) -> float:
         """Return the value of a loss, or 0 without one, after checking that it is finite."""
         if loss is None:
             return 0.0
         value = loss.item()
-        self._require_finite("loss", value)
+        self.require_finite("loss", value)
         return value
 
-    def _require_finite(self, quantity: Quantity, value: float) -> None:
+    def require_finite(self, quantity: Quantity, value: float) -> None:
+        """Raise the error for a quantity whose value is not finite, if quantities are checked."""
         if self._nonfinite is not None and not math.isfinite(value):
             raise self._nonfinite(quantity, value)
+
+
+def _read(*scalars: Tensor | None) -> list[float]:
+    """Return the values of scalars, 0 for None. Each read waits for the device, so there is one."""
+    given = [
+        each.detach().to(torch.promote_types(each.dtype, torch.float32))
+        for each in scalars
+        if each is not None
+    ]
+    values = iter(torch.stack(given).tolist() if given else ())
+    return [0.0 if each is None else next(values) for each in scalars]
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:

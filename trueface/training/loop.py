@@ -245,7 +245,7 @@ class Loop:
         if moving is not None and self._epoch < moving.first_epoch:
             moving = None
         draws = read_rng_state(self.watch.device) if moving else {}
-        value = None
+        first: tuple[Tensor, ...] = ()  # the loss of the first pass, if there is a second
         loss, logs = self._forward(part, ascends=moving is not None and moving.of_ascent)
         self._backward(loss, part)
         perturbed = self.objective.perturbed(self.model)
@@ -259,15 +259,20 @@ class Loop:
                 )
             perturbed = moving.perturb_weights(self.model, self.watch.device, draws)
         if perturbed is not None:  # the gradients of a second pass take the place of the first's
-            value = self._gradient_step.read_loss(_mean(loss, part))
+            first = (loss,) if len(part.batch.labels) else ()
             with perturbed:
                 loss, again = self._forward(part)
                 logs = {**again, **logs}  # of terms that the first pass has not
                 self._backward(loss, part)
-        last = self._gradient_step.apply(_mean(loss, part))
+        correct = torch.as_tensor(logs[CORRECT], device=loss.device)
+        last, right, *values = self._gradient_step.apply_and_read(
+            _mean(loss, part), correct, *first
+        )
+        for value in values:
+            self._gradient_step.require_finite("loss", value)
         self.objective.stepped()
         self.schedule.end_step()
-        return last if value is None else value, logs
+        return values[0] if values else last, {**logs, CORRECT: right}
 
     def _forward(self, part: RankBatch, *, ascends: bool = False) -> tuple[Tensor, Logs]:
         step = self.objective.ascent_step if ascends else self.objective.training_step

@@ -153,7 +153,7 @@ class TranslatorTraining(StepTrainer):
             set_lr(optimizer, learning_rate_at(settings, step))
         trains_generator = step % settings.n_critic == 0
         images, labels, targets, share = (
-            each.to(self.device)
+            each.to(self.device, non_blocking=True)
             for each in (batch.images, batch.labels, batch.targets, batch.share)
         )
         with torch.set_grad_enabled(trains_generator), self._precision():
@@ -161,7 +161,8 @@ class TranslatorTraining(StepTrainer):
         losses = self._critic_step(images, labels, fake.detach().float(), share)
         if trains_generator:
             losses |= self._generator_step(images, labels, targets, fake)
-        return losses
+        # each read waits for the device, so all losses are read at once
+        return dict(zip(losses, torch.stack([*losses.values()]).tolist(), strict=True))
 
     def nonfinite_message(self, name: str, loss: float) -> str:
         """Return a message with the loss and the step."""
@@ -188,7 +189,7 @@ class TranslatorTraining(StepTrainer):
 
     def _critic_step(
         self, images: Tensor, labels: Tensor, fake: Tensor, share: Tensor
-    ) -> dict[str, float]:
+    ) -> dict[str, Tensor]:
         settings = self.settings
         with self._precision():
             realness, logits = self.critic(torch.cat((images, fake)))
@@ -204,11 +205,11 @@ class TranslatorTraining(StepTrainer):
             losses["penalty"] = penalty
         self._critic_descent.backward(loss)
         self._critic_descent.apply()
-        return {name: value.item() for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()}
 
     def _generator_step(
         self, images: Tensor, labels: Tensor, targets: Tensor, fake: Tensor
-    ) -> dict[str, float]:
+    ) -> dict[str, Tensor]:
         settings = self.settings
         self.critic.requires_grad_(False)
         with self._precision():
@@ -226,7 +227,7 @@ class TranslatorTraining(StepTrainer):
             "generator_cls": attributes,
             "reconstruction": reconstruction,
         }
-        return {name: value.item() for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()}
 
     def _precision(self) -> AbstractContextManager[None]:
         return autocast(self.device, self.settings.precision)

@@ -79,16 +79,18 @@ class EpsilonSearchPGD:
             parts: begins a pass over the set.
         """
         while True:
-            attacked, flipped, count = [], 0, 0
+            attacked, count = [], 0
+            flipped: list[Tensor] = []  # of each part
             for rows, at, labels, slope in parts():
                 eps = self.eps * at.unit
                 logits = answer(
                     pgd_linf(slope, at.points, eps=eps, steps=self.steps, within=at.within)
                 )
-                flipped += int((logits.argmax(1) != labels).sum())
+                flipped.append((logits.argmax(1) != labels).sum())
                 count += len(labels)
                 attacked.append((rows, logits))
-            if flipped >= FLIPPED * count or self.eps >= self.max_eps:
+            changed = int(torch.stack(flipped).sum()) if flipped else 0
+            if changed >= FLIPPED * count or self.eps >= self.max_eps:
                 return attacked
             self.eps *= 2
 
@@ -105,9 +107,11 @@ def range_of(batches: Iterable[Tensor]) -> Range:
     the same for each of them.
     """
     low, high = 0.0, 1.0
-    lowest, highest = torch.inf, -torch.inf
-    for inputs in batches:
-        lowest, highest = min(lowest, float(inputs.min())), max(highest, float(inputs.max()))
+    ends = [torch.stack(torch.aminmax(inputs)) for inputs in batches]
+    # each read waits for the device, so the ends of all batches are read at once
+    pairs = torch.stack(ends).tolist() if ends else []
+    lowest = min((torch.inf, *(least for least, _ in pairs)))
+    highest = max((-torch.inf, *(greatest for _, greatest in pairs)))
     return Range(low, high) if lowest >= low and highest <= high else Range(lowest, highest)
 
 
@@ -207,7 +211,7 @@ def pgd_l2(
     """
     point = (start + offset).clamp_(*within)
     stride = radius if steps == 1 else STRIDE * radius / steps
-    step = torch.full((len(start),), stride).to(start.device)
+    step = torch.full((len(start),), stride, device=start.device)
     for _ in range(steps):
         gone = point + _long(slope(point), step) - start
         length = _lengths(gone)

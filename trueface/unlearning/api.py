@@ -190,7 +190,9 @@ class Request:
     def logits(self, inputs: Tensor, model: nn.Module | None = None) -> Tensor:
         """Return wide logits (B, K) float32 of a batch, on the device, at the wanted precision."""
         with autocast(self.watch.device, self.watch.precision):
-            return as_multiclass_logits((model or self.model)(inputs.to(self.watch.device)))
+            return as_multiclass_logits(
+                (model or self.model)(inputs.to(self.watch.device, non_blocking=True))
+            )
 
     def predict_sets(
         self,

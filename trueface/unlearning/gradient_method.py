@@ -133,7 +133,7 @@ class GradientMethod(Generic[Own]):
         watch = self.request.watch
         for batch in batches:
             watch.raise_if_stopped()
-            yield loss(batch._replace(labels=batch.labels.to(watch.device)))
+            yield loss(batch._replace(labels=batch.labels.to(watch.device, non_blocking=True)))
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return logits (B, K) float32 of the model; K = 2 for a single logit."""

@@ -5,7 +5,9 @@ noisier gradients, so both sets are read with the same batch size. The model is 
 because its batch statistics must not come from the forget set.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +19,7 @@ from trueface.evaluation.forward import predict_examples
 from trueface.models.logits import cross_entropy
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import JobError
+from trueface.runtime.progress import REPORT_EVERY_S
 from trueface.unlearning.api import Request
 from trueface.unlearning.cache import fingerprint
 
@@ -38,6 +41,12 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     if not weights:
         raise JobError("no parameter of this model can change, as all are frozen")
     return weights
+
+
+def are_finite(tensors: Iterable[Tensor]) -> list[bool]:
+    """Return whether each tensor has only finite values, in one read from the device."""
+    found: list[bool] = torch.stack([each.isfinite().all() for each in tensors]).tolist()
+    return found
 
 
 class GradientSums:
@@ -70,8 +79,8 @@ class GradientSums:
         Raises:
             JobError: a sum is not finite.
         """
-        for name, total in self.of.items():
-            if not total.isfinite().all():
+        for name, is_finite in zip(self.of, are_finite(self.of.values()), strict=True):
+            if not is_finite:
                 raise JobError(f"importances of {name} are not finite. Choose precision: fp32.")
         return {name: total / count for name, total in self.of.items()}
 
@@ -95,7 +104,7 @@ def importances(
     sums = GradientSums(
         trainable_parameters(request.model), torch.square if sort == "loss" else torch.abs
     )
-    read = 0
+    read, total, reported_at = 0, count(parts), -math.inf
     for part in parts:
         for inputs, labels, positions, _ in shuffle_examples(part).read(
             request.watch, batch_size=batch_size
@@ -104,7 +113,10 @@ def importances(
             loss = cross_entropy(logits, labels) if sort == "loss" else logits.norm(dim=1).mean()
             sums.add(loss, len(positions))
             read += len(positions)
-            request.watch.progress(step=read, total=count(parts), loss=float(loss.detach()))
+            if read == total or time.monotonic() - reported_at > REPORT_EVERY_S:
+                # the loss is read from the device, which waits for it
+                request.watch.progress(step=read, total=total, loss=float(loss.detach()))
+                reported_at = time.monotonic()
     return sums.means(read)
 
 
@@ -138,7 +150,7 @@ class Dampening:
         A weight is dampened if its ratio is above `alpha`: it is multiplied by `strength` divided by its
         ratio, but never enlarged.
         """
-        dampened = 0
+        dampened: list[Tensor] = []
         with torch.no_grad():
             for name, weight in self.weights.items():
                 forgotten, whole = self.forgotten[name], self.everything[name]
@@ -146,8 +158,8 @@ class Dampening:
                 left = (strength * whole / forgotten).clamp(max=1.0)
                 before = self.original[name]
                 weight.copy_(torch.where(chosen, before * left.to(before.dtype), before))
-                dampened += int(chosen.sum())
-        return dampened
+                dampened.append(chosen.sum())
+        return int(torch.stack(dampened).sum())
 
     def restore_weights(self) -> None:
         """Give the model its weights back, bit for bit."""

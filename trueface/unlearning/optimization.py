@@ -123,9 +123,10 @@ def default_training(
         for batch in samples.batches(label, epoch=epoch, batch_size=BATCH_SIZE):
             if watch.stop.is_set():
                 raise JobError(f"stopped in epoch {epoch + 1} of {epochs}")
+            sent = batch.to(watch.device)
             with autocast(watch.device, watch.precision):
-                logits = as_multiclass_logits(model(batch.inputs.to(watch.device)))
-            yield cross_entropy(logits, batch.labels.to(watch.device))
+                logits = as_multiclass_logits(model(sent.inputs))
+            yield cross_entropy(logits, sent.labels)
 
     for epoch in range(epochs):
         descent.set_lr(lr * (1 + math.cos(math.pi * epoch / epochs)) / 2)

@@ -103,7 +103,9 @@ class Expand(GradientMethod[ExpandOptions]):
     def compute_loss(self, batch: Batch) -> Tensor:
         """Return the cross entropy with the class that is dropped, of a softmax over K + 1."""
         with autocast(self.request.watch.device, self.request.watch.precision):
-            features = self._split.features(batch.inputs.to(self.request.watch.device))  # (B, F)
+            features = self._split.features(
+                batch.inputs.to(self.request.watch.device, non_blocking=True)
+            )  # (B, F)
         head, row = self._split.head, self._row
         own = as_multiclass_logits(functional.linear(features, head.weight, head.bias))
         logits = torch.cat([own, (features @ row[:-1] + row[-1])[:, None]], 1)  # (B, K + 1)

@@ -127,7 +127,7 @@ def _importances(
         loss -= float(logs.gather(1, labels.cpu()[:, None]).sum())
         for factors in _factors(logs, request.own(FisherOptions).exact, random):
             request.watch.raise_if_stopped()
-            given = factors.to(inputs.device)
+            given = factors.to(inputs.device, non_blocking=True)
             if at_once and not _add_at_once(request, weights, inputs, given, sums.of):
                 at_once = False
                 notes.append(
@@ -219,7 +219,8 @@ def _disturb(
     random = torch.Generator().manual_seed(stream_seed("fisher noise", request.seed))
     _, head = last_layer(request.model)
     own = {id(parameter) for parameter in head.parameters()}
-    squares, count = 0.0, 0
+    squares: list[Tensor] = []
+    count = 0
     with torch.no_grad():
         for name, weight in trainable_parameters(request.model).items():
             last = id(weight) in own
@@ -230,8 +231,9 @@ def _disturb(
                 weight[gone] = 0.0
             noise = spread * _normal(weight, random)
             weight.add_(noise.to(weight.dtype))
-            squares, count = squares + float(noise.square().sum()), count + weight.numel()
-    return math.sqrt(squares / count)
+            squares.append(noise.square().sum())
+            count += weight.numel()
+    return math.sqrt(sum(torch.stack(squares).tolist()) / count)
 
 
 def _normal(weight: nn.Parameter, random: torch.Generator) -> Tensor:

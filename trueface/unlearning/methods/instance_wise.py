@@ -123,10 +123,9 @@ def _weight_anchors(request: Request, forget: Examples) -> WeightAnchors:
 
 def firmness(importance: Tensor) -> Tensor:
     """Return 1 for the least important entries of a tensor down to 0 for the most. Equal entries have 1."""
-    low, high = importance.min(), importance.max()
-    if high <= low:
-        return torch.ones_like(importance)
-    return 1 - (importance - low) / (high - low)
+    low, high = importance.aminmax()
+    fallen = 1 - (importance - low) / (high - low)
+    return torch.where(high <= low, torch.ones_like(fallen), fallen)
 
 
 def make_adversarial_examples(request: Request, instances: Pair) -> Pair:
@@ -163,11 +162,14 @@ def _cycled(request: Request, inputs: Tensor, targets: Tensor) -> Iterator[Pair]
     for turn in count():
         random = torch.Generator().manual_seed(stream_seed(f"iwu/around/{turn}", request.seed))
         for rows in torch.split(torch.randperm(len(targets), generator=random), size):
-            yield inputs[rows].to(device), targets[rows].to(device)
+            yield (
+                inputs[rows].to(device, non_blocking=True),
+                targets[rows].to(device, non_blocking=True),
+            )
 
 
 def _shuffled(labels: Tensor, random: torch.Generator) -> Tensor:
-    return torch.randperm(len(labels), generator=random).to(labels.device)
+    return torch.randperm(len(labels), generator=random).to(labels.device, non_blocking=True)
 
 
 def _loss(request: Request, forget: Pair, around: Pair, held: WeightAnchors) -> Tensor:

@@ -23,6 +23,7 @@ It changes no feature: a new last layer can still find the forget set.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -57,15 +58,21 @@ FIRST = {"partial": 0.5, "full": 4 / 255}  # eps, in mean absolute features or t
 LARGEST = 16  # how many times the first eps it may become
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ForgetFeatureSet:
     """The forget set as features, and the layer that reads them."""
 
     features: Tensor  # (N, F) float32
     labels: Tensor  # (N,) int64
     examples: Examples  # where they come from, N
-    within: Range  # of the inputs
+    within: Range  # of the inputs; 0 to 1 if only features are attacked
     head: nn.Linear
+
+    @cached_property
+    def feature_unit(self) -> tuple[float, Range]:
+        """The mean absolute feature, and the range of attacked features."""
+        unit, least = torch.stack((self.features.abs().mean(), self.features.min())).tolist()
+        return unit, Range(0.0 if least >= 0 else -torch.inf, torch.inf)
 
     def head_logits(self, features: Tensor) -> Tensor:
         """Return wide logits (B, K) of features (B, F)."""
@@ -169,11 +176,15 @@ def layer_attack(request: Request) -> Result:
 def _read(request: Request, forget: Examples) -> ForgetFeatureSet:
     """Return the forget set as features; every sample is read once."""
     split, features, labels, positions = BackboneHeadSplit(request.model), [], [], []
-    ends: list[Tensor] = []  # the least and the greatest input of each batch
+    ends: list[
+        Tensor
+    ] = []  # the least and the greatest input of each batch, if inputs are attacked
+    attacks_inputs = request.own(LauOptions).pgd == "full"
     for batch in forget.read(request.watch):
         with torch.no_grad(), autocast(request.watch.device, request.watch.precision):
             features.append(split.features(batch.inputs))
-        ends.append(torch.stack(torch.aminmax(to_unit_float(batch.inputs))))
+        if attacks_inputs:
+            ends.append(torch.stack(torch.aminmax(to_unit_float(batch.inputs))))
         labels.append(batch.labels)
         positions += batch.indices.tolist()
     places = {position: place for place, position in enumerate(forget.positions)}
@@ -212,8 +223,7 @@ def _compute_teacher_targets(
 
 def _by_features(request: Request, forget: ForgetFeatureSet, kept: Tensor) -> Iterator[AttackBatch]:
     """Yield the features of rows `kept`, with their attack through the head."""
-    unit = float(forget.features.abs().mean())
-    within = Range(0.0 if float(forget.features.min()) >= 0 else -torch.inf, torch.inf)
+    unit, within = forget.feature_unit
     for rows in torch.split(kept, ROWS):
         request.watch.raise_if_stopped()
         labels, spot = forget.labels[rows], AttackStart(forget.features[rows], unit, within)
@@ -235,7 +245,8 @@ def _losses(
 ) -> Iterator[Tensor]:
     """Yield the losses of one pass, or of as much of one as it takes."""
     options = request.own(LauOptions)
-    order = torch.randperm(len(forget.labels), generator=random).to(forget.labels.device)
+    order = torch.randperm(len(forget.labels), generator=random)
+    order = order.to(forget.labels.device, non_blocking=True)
     for rows in torch.split(order, options.batch_size):
         request.watch.raise_if_stopped()
         logits = forget.head_logits(forget.features[rows])

@@ -33,6 +33,7 @@ from trueface.unlearning.building_blocks import (
 )
 from trueface.unlearning.gradient_method import GradientMethod
 from trueface.unlearning.hyperparameters import DescentOptions, NotNegative, Positive, Statistics
+from trueface.unlearning.importance import are_finite
 from trueface.unlearning.optimization import Descent
 from trueface.unlearning.registry import register_method
 
@@ -108,7 +109,7 @@ def saliency(request: Request, parameters: Iterable[nn.Parameter], batch_size: i
         for total, gradient in zip(sums, gradients, strict=True):
             if gradient is not None:
                 total += gradient
-    if not all(bool(total.isfinite().all()) for total in sums):
+    if not all(are_finite(sums)):
         raise JobError("the gradient of the forget set is not finite, so the model is broken")
     return [total.abs() for total in sums]
 
