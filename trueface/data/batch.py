@@ -37,9 +37,12 @@ class Batch(NamedTuple):
     def to(self, device: str) -> "Batch":
         """Return the batch on a device; indices stay where they are."""
         return self._replace(
-            inputs=self.inputs.to(device, non_blocking=True),  # where its memory allows
-            labels=self.labels.to(device),
-            columns={name: values.to(device) for name, values in self.columns.items()},
+            # a copy from ordinary memory is complete before the call returns
+            inputs=self.inputs.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            columns={
+                name: values.to(device, non_blocking=True) for name, values in self.columns.items()
+            },
         )
 
 

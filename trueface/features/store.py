@@ -205,8 +205,8 @@ class WantedView:
         features: list[Features] = []
         rows: list[int] = []
         done, began = 0, time.monotonic()
-        for batch in self._batches(positions):
-            features.append(self.body(batch.inputs).cpu().numpy())
+        for batch, values in self.body.iter_features(self._batches(positions)):
+            features.append(values.numpy())
             rows += batch.indices.tolist()
             report(done + len(rows))
             if len(rows) >= most or stop.is_set():
