@@ -33,6 +33,7 @@ from trueface.data.prefetching import (
     join_batches,
     prefetch,
     stack_images,
+    stack_into,
     uses_gpu,
 )
 from trueface.data.stalls import stalls_reported
@@ -123,7 +124,7 @@ def _stack_shared(images: Sequence[Tensor]) -> Tensor:
         reason = (str(error).splitlines() or [type(error).__name__])[0]  # a trace may follow
         raise _NoRoomError(nbytes, reason) from error
     shared = torch.empty(0, dtype=first.dtype).set_(storage).view(len(images), *first.shape)
-    return torch.stack(tuple(images), out=shared)
+    return stack_into(shared, images)
 
 
 def describe_shortage(processes: int, batch_bytes: int, reason: str) -> str:

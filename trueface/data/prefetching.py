@@ -63,8 +63,21 @@ PINNED = PinnedMemory()
 
 def stack_images(images: Sequence[Tensor]) -> Tensor:
     """Return images as one batch, in pinned memory if this process uses a GPU."""
-    shape = (len(images), *images[0].shape)
-    return torch.stack(tuple(images), out=PINNED.allocate(shape, images[0].dtype))
+    shape, dtype = (len(images), *images[0].shape), images[0].dtype
+    pinned = PINNED.allocate(shape, dtype)
+    return stack_into(torch.empty(shape, dtype=dtype) if pinned is None else pinned, images)
+
+
+def stack_into(batch: Tensor, images: Sequence[Tensor]) -> Tensor:
+    """Return `batch` after images of equal size were copied to it.
+
+    NumPy moves the channels of a decoded image, which come last in memory, in half of torch's time.
+    """
+    if len({image.shape for image in images}) > 1:
+        return torch.stack(tuple(images))  # raises
+    for row, image in zip(batch.numpy(), images, strict=True):
+        row[...] = image.numpy()
+    return batch
 
 
 def join_batches(parts: Sequence[Tensor]) -> Tensor:

@@ -141,8 +141,12 @@ IMAGES = [torch.full((3, 4, 4), number, dtype=torch.uint8) for number in range(5
 def test_failure_to_pin_is_logged_once_and_batches_stay_in_ordinary_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object, **__: object) -> Tensor:
-        raise RuntimeError("CUDA error: out of memory\nmore lines")
+    make = torch.empty
+
+    def fail(*args: object, pin_memory: bool = False, **options: object) -> Tensor:
+        if pin_memory:
+            raise RuntimeError("CUDA error: out of memory\nmore lines")
+        return make(*args, **options)  # type: ignore[call-overload,no-any-return]  # passed on
 
     monkeypatch.setattr(prefetching, "uses_gpu", lambda: True)
     monkeypatch.setattr(prefetching, "PINNED", PinnedMemory())
@@ -174,6 +178,13 @@ def test_batches_beyond_the_limit_are_not_pinned(
     memory = PinnedMemory(limit)
     assert (memory.allocate((5, 3, 4, 4), torch.uint8) is not None) == bool(pinned)  # 240 bytes
     assert asked == [True] * pinned
+
+
+def test_images_of_any_layout_are_stacked_and_other_sizes_refused() -> None:
+    last = [image.permute(1, 2, 0).contiguous().permute(2, 0, 1) for image in IMAGES]
+    assert torch.equal(stack_images([*IMAGES, *last]), torch.stack([*IMAGES, *IMAGES]))
+    with pytest.raises(RuntimeError, match="equal size"):
+        stack_images([IMAGES[0], IMAGES[0][:, :1, :1]])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
