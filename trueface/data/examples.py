@@ -307,10 +307,24 @@ class Examples:
         batch_size: int | None = None,
         what: str = "samples",
     ) -> Iterator[Batch]:
-        """Yield one pass, on the device of a run context that may stop it; see `batches`.
+        """Yield one pass, on the device of a run context that may stop it; see `read_batches`."""
+        read = self.read_batches(watch, which, epoch=epoch, batch_size=batch_size, what=what)
+        for batch in read:
+            yield batch.to(watch.device)
+
+    def read_batches(
+        self,
+        watch: RunContext,
+        which: Label = "trained",
+        *,
+        epoch: int | None = None,
+        batch_size: int | None = None,
+        what: str = "samples",
+    ) -> Iterator[Batch]:
+        """Yield one pass that a run context may stop; see `batches`.
 
         Args:
-            watch: device and stop.
+            watch: stop.
             which: the trained or the true labels.
             epoch: see `batches`.
             batch_size: see `batches`.
@@ -323,7 +337,7 @@ class Examples:
         for batch in self.batches(which, epoch=epoch, batch_size=batch_size):
             watch.raise_if_stopped()
             count += len(batch.indices)
-            yield batch.to(watch.device)
+            yield batch
         if not count:
             raise JobError(f"none of the {len(self)} {what} could be read")
 

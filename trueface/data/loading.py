@@ -1,10 +1,13 @@
 """Loads the batches of a pass ahead of the steps that use them: decoded, transformed and pinned.
 
-    files → processes or one thread: decode, transform, collate → pinned memory → `Batch.to`
+    files → processes or one thread: decode, transform, collate → pinned memory → `transfers`
 
 The thread is that of `prefetching`. Processes are kept from one pass to the next: starting them
 takes as long as loading dozens of images, and each epoch has two passes. Every request contains
 all facts about its pass, so that the age of a process makes no difference.
+
+A process loads a part of a batch at a time. If each loaded whole batches, the first would come late,
+and at the end of a pass most processes would have nothing to do.
 """
 
 import contextlib
@@ -16,7 +19,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -24,13 +27,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trueface.data.prefetching import ENDED, closing, pin_pixels, prefetch, uses_gpu
+from trueface.data.prefetching import (
+    ENDED,
+    closing,
+    join_batches,
+    prefetch,
+    stack_images,
+    stack_into,
+    uses_gpu,
+)
 from trueface.data.stalls import stalls_reported
 from trueface.runtime.errors import MachineError
 from trueface.runtime.files import format_bytes
 
 SHARED_MEMORY = "/dev/shm"  # where Linux has it
-PREFETCHED = 2  # batches of each process that exist before they are asked for; torch's default
+PREFETCHED = 2  # parts of each process that exist before they are asked for; torch's default
+PART = 16  # images that a process loads at a time; sending less costs more than it gains
 NICENESS = 10  # of processes on free cores; a process at 0 gets about ten times as much time
 DEAD = "DataLoader worker"  # how torch begins when one of its processes is gone
 BatchT = TypeVar("BatchT")
@@ -59,40 +71,60 @@ class LoadedBatch(NamedTuple):
     pixels: Tensor | None  # of the images that could be read, (B, …) uint8. None: no image could
     bad: list[BadFile]  # the other images
 
-    @property
-    def pinned(self) -> "LoadedBatch":
-        """The same batch in pinned memory, if this process uses a GPU."""
-        return self if self.pixels is None else self._replace(pixels=pin_pixels(self.pixels))
+    @classmethod
+    def from_parts(cls, parts: "Sequence[LoadedBatch]") -> "LoadedBatch":
+        """Return the parts of a batch as one, in pinned memory if this process uses a GPU."""
+        pixels = [part.pixels for part in parts if part.pixels is not None]
+        bad = [file for part in parts for file in part.bad]
+        return cls(join_batches(pixels) if pixels else None, bad)
 
 
-def collate(items: Sequence[Tensor | BadFile]) -> LoadedBatch:
-    """Stack the images of a batch in the process that loads them, so that one tensor is sent."""
+def collate(
+    items: Sequence[Tensor | BadFile], stack: Callable[[Sequence[Tensor]], Tensor] = stack_images
+) -> LoadedBatch:
+    """Return the images of a batch as one tensor."""
     good = [item for item in items if isinstance(item, Tensor)]
     bad = [item for item in items if isinstance(item, BadFile)]
-    return LoadedBatch(torch.stack(good) if good else None, bad)
+    return LoadedBatch(stack(good) if good else None, bad)
 
 
 class UnsharedBatch(NamedTuple):
-    """A lost batch: its pixels found no room in shared memory."""
+    """A lost part of a batch: its pixels found no room in shared memory."""
 
     nbytes: int
     reason: str  # as torch gives it
 
 
 def collate_shared(items: Sequence[Tensor | BadFile]) -> LoadedBatch | UnsharedBatch:
-    """Make a batch in a loading process, its pixels in shared memory.
+    """Make a part of a batch in a loading process, its pixels in shared memory.
 
-    Torch would move them there in a thread, and lose the batch if that fails.
+    Torch would move them there in a thread, and lose the part if that fails.
     """
-    batch = collate(items)
-    if batch.pixels is None:
-        return batch
     try:
-        batch.pixels.share_memory_()  # type: ignore[no-untyped-call]  # torch
+        return collate(items, _stack_shared)
+    except _NoRoomError as error:
+        return UnsharedBatch(error.nbytes, error.reason)
+
+
+class _NoRoomError(Exception):
+    """Pixels found no room in shared memory."""
+
+    def __init__(self, nbytes: int, reason: str) -> None:
+        super().__init__(reason)
+        self.nbytes, self.reason = nbytes, reason
+
+
+def _stack_shared(images: Sequence[Tensor]) -> Tensor:
+    """Stack images in shared memory, without a copy in ordinary memory."""
+    first = images[0]
+    nbytes = len(images) * first.nbytes
+    try:
+        storage = torch.UntypedStorage._new_shared(nbytes)  # type: ignore[no-untyped-call]  # noqa: SLF001  # as default_collate
     except RuntimeError as error:  # as torch reports a full /dev/shm and too many open files
         reason = (str(error).splitlines() or [type(error).__name__])[0]  # a trace may follow
-        return UnsharedBatch(batch.pixels.nbytes, reason)
-    return batch
+        raise _NoRoomError(nbytes, reason) from error
+    shared = torch.empty(0, dtype=first.dtype).set_(storage).view(len(images), *first.shape)
+    return stack_into(shared, images)
 
 
 def describe_shortage(processes: int, batch_bytes: int, reason: str) -> str:
@@ -100,7 +132,7 @@ def describe_shortage(processes: int, batch_bytes: int, reason: str) -> str:
 
     Args:
         processes: number of loading processes.
-        batch_bytes: size of the batch that found no room; 0 if the processes could not start.
+        batch_bytes: size of the part that found no room; 0 if the processes could not start.
         reason: as torch or the system gives it.
     """
     if os.strerror(errno.ENOSPC) in reason:
@@ -118,10 +150,10 @@ def _describe_full(processes: int, batch_bytes: int) -> str:
     except OSError as error:
         reason = f"{SHARED_MEMORY} cannot be used ({error.strerror})"
     if batch_bytes:
-        batches = PREFETCHED * processes + 1  # the last one is in use
+        parts = PREFETCHED * processes + 1  # the last one is in use
         reason += (
-            f", and {processes} processes keep {batches} batches of {format_bytes(batch_bytes)} "
-            "in it"
+            f", and {processes} processes keep {parts} parts of batches of "
+            f"{format_bytes(batch_bytes)} in it"
         )
     return (
         f"{reason}. Set num_threads: 0 or a smaller batch_size, or give the container more shared "
@@ -292,7 +324,7 @@ def load_batches(
     if processes == 0 or reader.loads_alone:
         return _load_here(reader, requests)
     loaded = _load_in_processes(reader, requests, processes, nice_from)
-    return prefetch(lambda _: (batch.pinned for batch in loaded)) if uses_gpu() else loaded
+    return prefetch(lambda _: loaded) if uses_gpu() else loaded
 
 
 def _load_here(
@@ -300,7 +332,9 @@ def _load_here(
 ) -> Iterator[LoadedBatch]:
     """Load the batches from number `first` on in a thread of this process."""
     make = partial(_in_this_process, reader, requests[first:])
-    return prefetch(make, describe=lambda number: _describe(reader, requests, first + number))
+    whole = [BatchPart(number, batch, is_last=True) for number, batch in enumerate(requests)]
+    describe = partial(_describe, reader, whole[first:], len(requests))
+    return prefetch(make, describe=describe)
 
 
 def _load_in_processes(
@@ -309,17 +343,23 @@ def _load_in_processes(
     processes: int,
     nice_from: int | None,
 ) -> Iterator[LoadedBatch]:
-    """Load in processes. After a batch that finds no room in shared memory, load in this process."""
+    """Load in processes. After a part that finds no room in shared memory, load in this process."""
     number, unshared = 0, None
-    describe = partial(_describe, reader, requests)
+    parts = split_batches(requests)
+    describe = partial(_describe, reader, parts, len(requests))
+    groups = [part.requests for part in parts]
     try:
-        with closing(reader.processes(processes, nice_from).load(requests, describe)) as loaded:
-            for batch in loaded:
-                if isinstance(batch, UnsharedBatch):
-                    unshared = batch
+        with closing(reader.processes(processes, nice_from).load(groups, describe)) as loaded:
+            waiting: list[LoadedBatch] = []
+            for part, result in zip(parts, loaded, strict=True):
+                if isinstance(result, UnsharedBatch):
+                    unshared = result
                     break
-                number += 1
-                yield batch
+                waiting.append(result)
+                if part.is_last:
+                    batch, waiting = LoadedBatch.from_parts(waiting), []
+                    number += 1
+                    yield batch
     except OSError as error:  # not even the processes' locks have room
         if error.errno != errno.ENOSPC:
             raise
@@ -332,6 +372,25 @@ def _load_in_processes(
     yield from _load_here(reader, requests, number)
 
 
+class BatchPart(NamedTuple):
+    """The images of a batch that one process loads."""
+
+    batch: int  # its number, from 0
+    requests: Sequence[ImageRequest]
+    is_last: bool  # of its batch
+
+
+def split_batches(batches: Sequence[Sequence[ImageRequest]]) -> list[BatchPart]:
+    """Return batches in parts of at most PART images, which differ by one image at most."""
+    parts = []
+    for number, batch in enumerate(batches):
+        count = max(1, -(-len(batch) // PART))
+        ends = [len(batch) * at // count for at in range(count + 1)]
+        for begin, end in pairwise(ends):
+            parts.append(BatchPart(number, batch[begin:end], end == len(batch)))
+    return parts
+
+
 def _in_this_process(
     reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], leave: threading.Event
 ) -> Iterator[LoadedBatch]:
@@ -341,13 +400,13 @@ def _in_this_process(
             if leave.is_set():
                 return
             items.append(item)
-        yield collate(items).pinned
+        yield collate(items)
 
 
-def _describe(reader: ImageReader, requests: Sequence[Sequence[ImageRequest]], number: int) -> str:
-    """Return the number of a batch and the path of its first image."""
-    if number >= len(requests):
+def _describe(reader: ImageReader, parts: Sequence[BatchPart], batches: int, number: int) -> str:
+    """Return the number of the batch of a part, and the path of the first image of the part."""
+    if number >= len(parts):
         return "the end of the pass"
-    files = (reader.file(request.position) for request in requests[number])
+    files = (reader.file(request.position) for request in parts[number].requests)
     first = next((f", which starts with {file}" for file in files), "")
-    return f"batch {number + 1} of {len(requests)}{first}"
+    return f"batch {parts[number].batch + 1} of {batches}{first}"

@@ -28,7 +28,7 @@ def predict_examples(
         JobError: stopped, not one could be read, or a logit is not finite.
     """
     model.eval()
-    read = examples.read(watch)
+    read = examples.read_batches(watch)
     predicted = predict_rows(read, lambda inputs: as_multiclass_logits(model(inputs)), watch)
     outputs, seen = predicted[:, :-2].float().numpy(), predicted[:, -1].long().tolist()
     broken = int((~np.isfinite(outputs)).any(1).sum())

@@ -1,12 +1,13 @@
 """One pass of a model over batches: a row of numbers for each sample."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from trueface.data.batch import Batch
 from trueface.data.prefetching import closing
+from trueface.data.transfers import Send, iter_outputs
 from trueface.runtime.errors import JobError
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
@@ -28,22 +29,34 @@ def predict_rows(
         batches: one pass.
         forward: from the inputs of a batch, on the device, to logits (B, K).
         watch: device, precision.
-        before_batch: called before each batch with the number of images that are done.
+        before_batch: called before each batch with the number of images that are done or under way.
         facts: of a batch, (B,) each, F of them.
     """
-    rows, done = [torch.empty(0, 0).double()], 0
+
+    def compute(batch: Batch, send: Send) -> tuple[Tensor]:
+        with autocast(watch.device, watch.precision):
+            return (forward(send(batch.inputs)).float(),)
+
+    rows = [torch.empty(0, 0).double()]
     with torch.inference_mode(), closing(iter(batches)) as passing:
-        for batch in passing:
-            before_batch(done)
-            done += len(batch.labels)
-            if not len(batch.labels):
-                continue
-            with autocast(watch.device, watch.precision):
-                logits = forward(batch.inputs.to(watch.device, non_blocking=True)).float().cpu()
+        begun = _begin_batches(passing, before_batch)
+        for batch, (logits,) in iter_outputs(begun, compute, watch.device):
             columns = (*facts(batch), batch.labels.reshape(-1), batch.indices)
             row = [logits.double(), *(column.double().cpu()[:, None] for column in columns)]
             rows.append(torch.cat(row, 1))
     return torch.cat(rows[1:] or rows)
+
+
+def _begin_batches(
+    batches: Iterable[Batch], before_batch: Callable[[int], None]
+) -> Iterator[Batch]:
+    """Yield the batches that have images, and call `before_batch` before each batch."""
+    done = 0
+    for batch in batches:
+        before_batch(done)
+        done += len(batch.labels)
+        if len(batch.labels):
+            yield batch
 
 
 def in_order(rows: Tensor, *, facts: int = 0, done: str = "scored") -> Tensor:

@@ -209,21 +209,21 @@ class FeatureSet:
         features: list[Features] = []
         positions: list[int] = []
         began = time.monotonic()
-        for batch in self._compute_features(replace(self._feed, order=IN_ORDER)(view), count=False):
-            if self._watch.stop.is_set() and not self._finishes:
-                raise StoppedError(f"stopped after {len(positions)} images")
-            features.append(batch.inputs.cpu().numpy())
-            positions += batch.indices.tolist()
-            self._progress(len(positions), len(self))
+        with closing(replace(self._feed, order=IN_ORDER)(view)) as batches:
+            for batch, values in self._body.iter_features(batches):
+                if self._watch.stop.is_set() and not self._finishes:
+                    raise StoppedError(f"stopped after {len(positions)} images")
+                features.append(values.numpy())
+                positions += batch.indices.tolist()
+                self._progress(len(positions), len(self))
         cost = Cost(computed=len(positions), seconds=time.monotonic() - began)
         order = np.array(positions, dtype=np.int64)
         return FeatureMatrix.from_features(np.concatenate(features), order, cost)
 
-    def _compute_features(self, batches: Iterator[Batch], *, count: bool = True) -> Iterator[Batch]:
+    def _compute_features(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         with closing(batches):
             for batch in batches:
-                if count:
-                    self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
+                self.cost = self.cost.plus(Cost(computed=len(batch.indices)))
                 yield batch._replace(inputs=self._body(batch.inputs))
 
     def _log_progress(self, done: int, total: int) -> None:

@@ -48,7 +48,7 @@ from trueface.features.matrix import (
 from trueface.models.inference import FrozenBackbone
 from trueface.runtime import artifact
 from trueface.runtime.artifact import CreationLock, FileMark, StoppedError, make_private
-from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.errors import BadImageError, DataError, MachineError
 from trueface.runtime.files import Json, code_digest
 from trueface.runtime.progress import RunContext
 
@@ -200,21 +200,27 @@ class WantedView:
 
         Raises:
             DataError: not one image of the feed could be read, or it stops at bad ones.
+            MachineError: a loading process died. Features computed by then are yielded first.
         """
         most = max(SHARD_BYTES // (self.body.width * FLOAT.itemsize), 1)
         features: list[Features] = []
         rows: list[int] = []
         done, began = 0, time.monotonic()
-        for batch in self._batches(positions):
-            features.append(self.body(batch.inputs).cpu().numpy())
-            rows += batch.indices.tolist()
-            report(done + len(rows))
-            if len(rows) >= most or stop.is_set():
+        try:
+            for batch, values in self.body.iter_features(self._batches(positions)):
+                features.append(values.numpy())
+                rows += batch.indices.tolist()
+                report(done + len(rows))
+                if len(rows) >= most or stop.is_set():
+                    yield self._shard(features, rows, time.monotonic() - began)
+                    done, began = done + len(rows), time.monotonic()
+                    features, rows = [], []
+                if stop.is_set():
+                    return
+        except MachineError:  # the next attempt computes the rest
+            if rows:
                 yield self._shard(features, rows, time.monotonic() - began)
-                done, began = done + len(rows), time.monotonic()
-                features, rows = [], []
-            if stop.is_set():
-                return
+            raise
         if rows:
             yield self._shard(features, rows, time.monotonic() - began)
 

@@ -156,9 +156,10 @@ class Classifier(nn.Module):
         if self.spec.raw_pixels:  # pixels stay integers
             pixels = images.float() if images.dtype == torch.uint8 else images * 255
             return pixels.contiguous(memory_format=form)
-        if images.dtype == torch.uint8:
-            images = images.to(torch.float32) / 255
         mean, std = self._even or (self.mean, self.std)
+        if images.dtype == torch.uint8:  # in place: on the CPU a new tensor costs more than a step
+            levels = images.to(torch.float32).div_(255).sub_(mean).div_(std)
+            return levels.contiguous(memory_format=form)
         return ((images - mean) / std).contiguous(memory_format=form)
 
 

@@ -9,6 +9,7 @@ import copy
 import hashlib
 import logging
 import platform
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from trueface.data.batch import Batch
+from trueface.data.transfers import iter_outputs
 from trueface.models.detectors import Detector
 from trueface.models.head import capture_inputs, head_of
 from trueface.runtime.files import Json
@@ -128,8 +131,16 @@ class FrozenBackbone:
         doubled = self._alike and len(pixels) == 1
         images = torch.cat([pixels, pixels]) if doubled else pixels
         with torch.no_grad(), autocast(self._device, self._precision):
-            features = self._folded.forward_features(images.to(self._device))
+            features = self._folded.forward_features(images.to(self._device, non_blocking=True))
         return features[: len(pixels)]
+
+    def iter_features(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """Yield each batch with its features (B, F), in ordinary memory; see `iter_outputs`."""
+        passed = iter_outputs(
+            batches, lambda batch, send: (self(send(batch.inputs)),), self._device
+        )
+        for batch, (features,) in passed:
+            yield batch, features
 
     @property
     def identity(self) -> dict[str, Json]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trueface.data.examples import Examples
+from trueface.data.transfers import iter_outputs
 from trueface.models.detectors import Classifier
 from trueface.models.head import MlpHead, capture_inputs, head_of, linear_layers, pre_logits
 from trueface.runtime.errors import JobError
@@ -115,7 +116,12 @@ class BackboneHeadSplit:
         """
         with torch.inference_mode(), autocast(watch.device, watch.precision):
             read = [
-                (self.features(batch.inputs).cpu(), batch.indices) for batch in samples.read(watch)
+                (values, batch.indices)
+                for batch, (values,) in iter_outputs(
+                    samples.read_batches(watch),
+                    lambda batch, send: (self.features(send(batch.inputs)),),
+                    watch.device,
+                )
             ]
         features, positions = (torch.cat(parts) for parts in zip(*read, strict=True))
         if not features.isfinite().all():

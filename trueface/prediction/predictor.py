@@ -33,8 +33,9 @@ from trueface.data.forging.blending import HIGHEST, LOWEST
 from trueface.data.image_formats import Format, LearnedFormats, format_of, is_turned
 from trueface.data.image_headers import FACTOR, ImageSize, LearnedSizes
 from trueface.data.index import Image
-from trueface.data.prefetching import closing, prefetch
+from trueface.data.prefetching import closing, prefetch, stack_images
 from trueface.data.settings import TestSettings
+from trueface.data.transfers import Send, iter_outputs
 from trueface.data.transforms import COPY_KINDS, TestTransform, test_transform
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.models import checkpoint
@@ -265,8 +266,8 @@ class Predictor:
             JobError: a logit is not finite.
         """
         with closing(prefetch(lambda leave: self._batches(files, leave))) as batches:
-            for batch in batches:
-                yield from self._predict_batch(batch)
+            for batch, outputs in iter_outputs(batches, self._compute_batch, self._device):
+                yield from self._predict_batch(batch, *outputs)
 
     def decode(self, file: Path) -> Tensor:
         """Return the pixels of a file, (3, H, W) uint8, with the decoder of the training.
@@ -286,32 +287,25 @@ class Predictor:
 
     def logits(self, seen: Tensor) -> Tensor:
         """Return the logits (B,) of the network inputs of B images."""
-        return self._logits(seen)[0]
+        return _finite(self._compute(seen)[0].cpu())
 
-    def _logits(self, seen: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _compute(self, seen: Tensor) -> tuple[Tensor, ...]:
+        """Return the logits (B,), and the features (B, F) of a frozen backbone, on the device."""
         with torch.inference_mode():
             if self._body is None:
-                outputs, features = self.model(seen.to(self._device)), None
-            else:
-                features = self._body(seen)
-                outputs = self.model.forward_head(features)
-        logits = outputs.float().squeeze(1).cpu()
-        broken = int((~logits.isfinite()).sum())
-        if broken:
-            raise JobError(
-                f"{broken} of {len(logits)} logits are not finite numbers. The model is broken. "
-                "Train it again with a lower lr."
-            )
-        return logits, features
+                return (self.model(seen.to(self._device)).float().squeeze(1),)
+            features = self._body(seen)
+            return self.model.forward_head(features).float().squeeze(1), features.float()
 
-    def _predict_batch(self, batch: _Batch) -> Iterator[Prediction | Missing]:
-        far: list[tuple[OutOfDistribution, ...]] = []
-        logits: list[float] = []
-        if batch.pixels is not None:
-            outputs, features = self._logits(batch.pixels)
-            logits = outputs.double().tolist()
-            far = self._far(features, len(logits))
-        answered = iter(zip(logits, far, strict=True))
+    def _compute_batch(self, batch: _Batch, send: Send) -> tuple[Tensor, ...]:
+        """Return the same for a batch, or () if it has no image."""
+        return () if batch.pixels is None else self._compute(send(batch.pixels))
+
+    def _predict_batch(
+        self, batch: _Batch, outputs: Tensor | None = None, features: Tensor | None = None
+    ) -> Iterator[Prediction | Missing]:
+        logits = [] if outputs is None else _finite(outputs).double().tolist()
+        answered = iter(zip(logits, self._far(features, len(logits)), strict=True))
         for outcome in batch.outcomes:
             if isinstance(outcome, Missing):
                 yield outcome
@@ -335,7 +329,7 @@ class Predictor:
         model = None if self._reference is None else self._reference.features
         if features is None or model is None or len(model.mean) != features.shape[1]:
             return [()] * count
-        distances = model.distances(features.float().cpu().numpy())
+        distances = model.distances(features.numpy())
         return [
             tuple(check_feature_distance(distance, model.limit)) for distance in distances.tolist()
         ]
@@ -356,7 +350,7 @@ class Predictor:
                     outcomes.append(
                         (file, tuple(self.learnt.find_ood_reasons(FileHeader.read(file))))
                     )
-            yield _Batch(tuple(outcomes), torch.stack(pixels) if pixels else None)
+            yield _Batch(tuple(outcomes), stack_images(pixels) if pixels else None)
 
     def _select(self, path: Path, rate: float) -> Abstention:
         if self._reference is None:
@@ -458,3 +452,18 @@ def _impossible(rate: float, total: int, least: float, share: float) -> str:
         f"with 95 % confidence. The lowest possible rate is {100 * least:.3g} %. Give a higher rate, or train with at "
         f"least {enough:,} validation images."
     )
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Return logits (B,), all of which must be numbers.
+
+    Raises:
+        JobError: a logit is not finite.
+    """
+    broken = int((~logits.isfinite()).sum())
+    if broken:
+        raise JobError(
+            f"{broken} of {len(logits)} logits are not finite numbers. The model is broken. "
+            "Train it again with a lower lr."
+        )
+    return logits

@@ -18,7 +18,7 @@ from trueface.data.decoding import Scaling, decode
 from trueface.data.image_set import ImageSet, OnBadImage, apply_trigger
 from trueface.data.index import Image, survey
 from trueface.data.loader import WHOLE, Loader, Shard
-from trueface.data.loading import ImageRequest
+from trueface.data.loading import PART, ImageRequest
 from trueface.data.pass_order import Order
 from trueface.data.segment_folder import SegmentFolder
 from trueface.data.settings import TestSettings
@@ -247,6 +247,26 @@ def test_file_damaged_outside_decoded_rows_is_bad_in_every_pass(root: Path, thre
         left = indices(image_set, epoch=epoch, num_threads=threads)
         assert left == [0, 1, 2, *range(4, 11)]
     assert list(image_set.bad) == [3]
+
+
+def test_batch_that_several_processes_load_is_that_of_one(tree: Tree) -> None:
+    names = [f"PreSocial/Real/FFHQ/{number:05d}.png" for number in range(2 * PART + 5)]
+    root = tree(names)
+    (root / names[PART]).write_bytes(b"")  # in the second part
+
+    def content(threads: int) -> list[tuple[list[int], torch.Tensor]]:
+        image_set = ImageSet(
+            survey(root, parse_data("real:pre")).images,
+            transforms.test_transform(TestSettings(**WHERE, resize_size=12)),
+        )
+        passed = batches(image_set, batch_size=2 * PART, num_threads=threads)
+        found = [(batch.indices.tolist(), batch.inputs) for batch in passed]
+        assert list(image_set.bad) == [PART]
+        return found
+
+    alone, together = content(0), content(2)
+    assert [places for places, _ in together] == [places for places, _ in alone]
+    assert all(torch.equal(one[1], other[1]) for one, other in zip(alone, together, strict=True))
 
 
 class Deadly:

@@ -33,15 +33,18 @@ from trueface.data.image_headers import (
     shortcut,
 )
 from trueface.data.loading import (
+    PART,
     BadFile,
+    ImageRequest,
     LoadingProcesses,
     UnsharedBatch,
     collate,
     collate_shared,
     describe_shortage,
+    split_batches,
 )
 from trueface.data.pass_order import epoch_order
-from trueface.data.prefetching import closing, pin_pixels, prefetch, uses_gpu
+from trueface.data.prefetching import closing, prefetch, stack_images, uses_gpu
 from trueface.data.vocabulary import SETS, picture_data, picture_folder
 from trueface.runtime.errors import MachineError, UnknownName, UsageError
 from trueface.runtime.ids import parse_data
@@ -169,7 +172,7 @@ def test_thread_count_of_network_is_kept_while_loader_has_one() -> None:
 
 def test_memory_is_pinned_only_if_gpu_is_used() -> None:
     pixels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
-    assert pin_pixels(pixels).is_pinned() == uses_gpu()
+    assert stack_images([*pixels]).is_pinned() == uses_gpu()
 
 
 def test_long_wait_is_logged_with_its_cause_and_continues(
@@ -314,7 +317,7 @@ with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         image_set = ImageSet(
             images, test_transform(settings), cache_bytes=0, num_threads=threads
         )
-        loader = Loader(dataset=image_set, batch_size=4)
+        loader = Loader(dataset=image_set, batch_size=BATCH_SIZE)
         for epoch in range(2):
             for batch in loader(epoch):
                 yield batch.indices.tolist(), hashlib.sha256(batch.inputs.numpy()).hexdigest()
@@ -342,17 +345,31 @@ def with_shared_memory(size: str, program: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize(("size", "keeps"), [("300k", True), ("64k", True), ("64m", False)])
-def test_small_shared_memory_changes_no_image_and_is_logged(size: str, *, keeps: bool) -> None:
-    done = with_shared_memory(size, SMALL_SHARED_MEMORY)
+@pytest.mark.parametrize(
+    ("size", "batch_size", "keeps"),
+    [
+        ("300k", 4, "108 KiB"),
+        ("64k", 4, "108 KiB"),
+        ("64m", 4, ""),
+        ("700k", 24, "324 KiB"),  # two parts of a batch have room
+        ("64m", 24, ""),
+    ],
+)
+def test_small_shared_memory_changes_no_image_and_is_logged(
+    size: str, batch_size: int, keeps: str
+) -> None:
+    done = with_shared_memory(size, f"BATCH_SIZE = {batch_size}\n{SMALL_SHARED_MEMORY}")
     assert done.returncode == 0, done.stderr
     alone, in_processes = json.loads(done.stdout)
-    assert len(alone) == 16
+    assert len(alone) == 2 * -(-32 // batch_size)
     assert in_processes == alone
     said = "images are loaded in the process of the job reason=/dev/shm has"
-    assert (said in done.stderr) == keeps
+    assert (said in done.stderr) == bool(keeps)
     if keeps:
-        assert "batches of 108 KiB in it. Set num_threads: 0 or a smaller batch_size" in done.stderr
+        assert (
+            f"parts of batches of {keeps} in it. Set num_threads: 0 or a smaller batch_size"
+            in done.stderr
+        )
         assert "--shm-size" in done.stderr
 
 
@@ -384,7 +401,18 @@ def test_batch_separates_decoded_images_from_bad_ones() -> None:
     batch = collate([torch.zeros(3, 2, 2), bad, torch.ones(3, 2, 2)])
     assert batch.pixels is not None
     assert (batch.pixels.shape, batch.bad) == ((2, 3, 2, 2), [bad])
-    assert collate([bad]).pixels is collate([bad]).pinned.pixels is None
+    assert collate([bad]).pixels is None
+
+
+@pytest.mark.parametrize("size", [0, 1, PART, PART + 1, 5 * PART - 1])
+def test_parts_of_a_batch_are_of_equal_size_and_together_the_batch(size: int) -> None:
+    batches = [[ImageRequest(at, 0, is_sound=True) for at in range(size)]] * 2
+    parts = split_batches(batches)
+    assert [request for part in parts for request in part.requests] == batches[0] * 2
+    sizes = [len(part.requests) for part in parts]
+    assert max(sizes) <= PART
+    assert max(sizes) - min(sizes) <= 1
+    assert [part.batch for part in parts if part.is_last] == [0, 1]
 
 
 COUNT = 24  # files of a class
