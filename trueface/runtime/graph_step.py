@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.optim import SGD
 
+from trueface.runtime.field_types import Accelerate
 from trueface.runtime.files import Json
 from trueface.runtime.gradient_step import GradientStep
+from trueface.runtime.launch_mode import MODE, OFF, REASON
 
-MODE, REASON = "accelerate", "accelerate_reason"  # keys of a result
 # eager steps of one shape before its recording: libraries and the optimizer allocate in the first ones,
 # torch's own functions for graphs take three
 WARM_UP = 3
@@ -122,9 +123,11 @@ class _CudaGraph(Graph):
 BACKENDS: dict[str, Callable[[str], GraphBackend]] = {"cuda": CudaGraphs}
 
 
-def can_capture(device: str) -> bool:
-    """Return whether steps on a device can be recorded."""
-    return device.partition(":")[0] in BACKENDS
+def reason_of_device(device: str) -> str:
+    """Return why steps on a device cannot be recorded; "" if they can."""
+    if device.partition(":")[0] in BACKENDS:
+        return ""
+    return f"the device is {device}, and only a GPU has CUDA graphs"
 
 
 class GraphedSteps:
@@ -134,7 +137,7 @@ class GraphedSteps:
         gradient_step: takes the steps. Its optimizer is fused.
         loss_of: forward pass and loss. Between steps, it depends only on tensors that
             stay at their place, and it reads nothing from the device.
-        device: of the training; see `can_capture`.
+        device: of the training; see `reason_of_device`.
 
     Attributes:
         reason: why the steps are not replayed; "" if they are.
@@ -163,7 +166,7 @@ class GraphedSteps:
     def ran(self) -> dict[str, Json]:
         """The mode of the steps, for the record of a result."""
         if self.reason:
-            return {MODE: "off", REASON: self.reason}
+            return {MODE: OFF, REASON: self.reason}
         return {MODE: "graph"}
 
     def __call__(self, inputs: Inputs) -> tuple[float, dict[str, float]]:
@@ -286,6 +289,40 @@ class GraphedSteps:
         finally:
             for group, plain in zip(groups, kept, strict=True):
                 group.update(plain)
+
+
+def graphed_steps(
+    gradient_step: GradientStep,
+    loss_of: LossFunction,
+    *,
+    device: str,
+    accelerate: Accelerate,
+    reason: str,
+) -> GraphedSteps | None:
+    """Return the steps of a training that are replayed; None if its steps are eager.
+
+    Args:
+        gradient_step: as for `GraphedSteps`, like the next two.
+        loss_of: of a batch on the device.
+        device: of the training.
+        accelerate: the setting.
+        reason: why they are eager in spite of it, which is logged; "" if they can be replayed.
+    """
+    if accelerate == OFF:
+        return None
+    if reason:
+        log.warning("mode=eager reason=%s", reason)
+        return None
+    return GraphedSteps(gradient_step, loss_of, device=device)
+
+
+def mode_record(
+    accelerate: Accelerate, graphed: GraphedSteps | None, reason: str
+) -> dict[str, Json]:
+    """Return how the steps of a training were launched, for its result. Empty with `accelerate: off`."""
+    if accelerate == OFF:
+        return {}
+    return {MODE: OFF, REASON: reason} if graphed is None else graphed.ran
 
 
 def allocate_momentum(optimizer: SGD) -> None:

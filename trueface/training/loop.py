@@ -42,11 +42,17 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from trueface.data.batch import Batch, BatchLoader
 from trueface.data.prefetching import closing
 from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
-from trueface.runtime import graph_step
 from trueface.runtime.errors import JobError, UsageError
 from trueface.runtime.files import Json
 from trueface.runtime.gradient_step import GradientStep, Quantity
-from trueface.runtime.graph_step import GraphedSteps, Inputs, allocate_momentum
+from trueface.runtime.graph_step import (
+    GraphedSteps,
+    Inputs,
+    allocate_momentum,
+    graphed_steps,
+    mode_record,
+    reason_of_device,
+)
 from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, RunContext
@@ -136,13 +142,15 @@ class Loop:
             scaler=self._scaler,
             average=self._average,
         )
-        self._graphed: GraphedSteps | None = None
-        if replays:
-            if isinstance(self._optimizer, SGD) and self._scaler.is_enabled():
-                allocate_momentum(self._optimizer)
-            self._graphed = GraphedSteps(self._gradient_step, self._loss_of, device=watch.device)
-        elif config.accelerate == "graph":
-            log.warning("mode=eager reason=%s", self._eager_reason)
+        if replays and isinstance(self._optimizer, SGD) and self._scaler.is_enabled():
+            allocate_momentum(self._optimizer)
+        self._graphed = graphed_steps(
+            self._gradient_step,
+            self._loss_of,
+            device=watch.device,
+            accelerate=config.accelerate,
+            reason=self._eager_reason,
+        )
         if config.compile:  # in place, so that the parameters keep their names
             optimizer_state.network_of(model).compile()
         self._shared = group.average_gradients(model, watch.device)  # what is asked for logits
@@ -172,11 +180,7 @@ class Loop:
     @property
     def acceleration(self) -> dict[str, Json]:
         """How the steps were launched, for the record of the training. Empty with `accelerate: off`."""
-        if self._graphed is not None:
-            return self._graphed.ran
-        if self.config.accelerate == "graph":
-            return {graph_step.MODE: "off", graph_step.REASON: self._eager_reason}
-        return {}
+        return mode_record(self.config.accelerate, self._graphed, self._eager_reason)
 
     def release_graph(self) -> None:
         """Free the recorded step and its memory."""
@@ -360,8 +364,8 @@ def _mean(loss: Tensor, part: RankBatch) -> Tensor | None:
 
 def _eager_reason(objective: Objective, config: TrainerConfig, device: str, processes: int) -> str:
     """Return why steps cannot be replayed as a CUDA graph; "" if they can."""
-    if not graph_step.can_capture(device):
-        return f"the device is {device}, and only a GPU has CUDA graphs"
+    if reason := reason_of_device(device):
+        return reason
     if reason := eager_reason(
         sam=config.sam,
         awp=config.awp,

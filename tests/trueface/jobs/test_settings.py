@@ -18,7 +18,7 @@ KINDS = (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSet
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
 
 
-@pytest.mark.parametrize("kind", ["train", "classify", "unlearn", "forget"])
+@pytest.mark.parametrize("kind", ["train", "classify", "unlearn", "forget", "diffuser", "denoiser"])
 def test_launch_of_the_steps_is_part_of_a_hash_unless_it_is_off(kind: str) -> None:
     settings = installed_kinds([kind])[kind].settings
     fields = settings.model_fields
