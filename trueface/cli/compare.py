@@ -79,6 +79,7 @@ def compare(
     first, second = (
         reading.read_input(paths, title=name) for paths, name in zip(inputs, names, strict=True)
     )
+    first, second = reading.note_launch_modes(first, second)
     comparison = compare_models(first, second, same_order=same_order)
     click.echo(json.dumps(document(comparison)) if as_json else comparison_text.text(comparison))
 

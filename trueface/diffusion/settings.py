@@ -8,7 +8,14 @@ from pydantic import Field, model_validator
 
 from trueface.data.vocabulary import picture_folder
 from trueface.runtime.errors import DataError
-from trueface.runtime.field_types import Count, Finite, Probability, Settings, setting
+from trueface.runtime.field_types import (
+    Accelerate,
+    Count,
+    Finite,
+    Probability,
+    Settings,
+    setting,
+)
 
 SMALL_T = 30  # purification uses steps below this one
 GROUPS = 8  # number of channel groups in the group norm of a U-Net
@@ -127,6 +134,7 @@ class DiffuserSettings(Settings):
         cost=True,
         description="Precision of the computation. With bf16, the weights stay in fp32",
     )
+    accelerate: Accelerate = setting("off", added=True, cost=True)
     save_every: int = setting(
         0,
         neutral=True,

@@ -8,7 +8,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from trueface.diffusion.schedule import make_schedule
 from trueface.diffusion.settings import SMALL_T, DiffuserSettings, names_of_classes
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
-from trueface.runtime.files import write_atomic
+from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.gradient_step import GradientStep, set_lr
+from trueface.runtime.graph_step import Inputs, graphed_steps, mode_record, reason_of_device
 from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
@@ -51,6 +52,8 @@ class TrainedDiffuser:
     diffuser: Diffuser
     rows: tuple[tuple[float, ...], ...]  # history: step, mean loss since the previous row, …
     seconds: float  # duration without interruptions
+    # how the steps were launched; empty with `accelerate: off`
+    acceleration: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -112,12 +115,16 @@ def fit(
     learned = _exclude_class(images, labels, class_names, settings.without)
     watch = watch or RunContext()
     training = _DiffuserTraining(*learned, settings, class_names, watch.device, folder)
-    run_steps(training, watch, kept)
+    try:
+        run_steps(training, watch, kept)
+    finally:
+        training.release_graph()
     training.after_save()
     return TrainedDiffuser(
         diffuser=training.result(),
         rows=tuple(map(tuple, training.rows)),
         seconds=training.seconds,
+        acceleration=training.acceleration,
     )
 
 
@@ -219,6 +226,13 @@ class _DiffuserTraining(StepTrainer):
         self.gradient_step = GradientStep(
             self.optimizer, clip=LONGEST_GRADIENT, average=self.average
         )
+        self._graphed = graphed_steps(
+            self.gradient_step,
+            self._loss_of,
+            device=device,
+            accelerate=settings.accelerate,
+            reason=reason_of_device(device),
+        )
         self.parts = {
             "network": self.network,
             "average": self.average.network,
@@ -243,7 +257,21 @@ class _DiffuserTraining(StepTrainer):
     def take_step(self) -> Mapping[str, float]:
         """Train on the batch of the step; return its loss."""
         set_lr(self.optimizer, learning_rate(self.settings, self.step))
-        return {"loss": self.gradient_step(self._loss(self.source.batch(self.step)))}
+        inputs = self._noisy_inputs(self.source.batch(self.step))
+        if self._graphed is not None:
+            return {"loss": self._graphed(inputs)[0]}
+        return {"loss": self.gradient_step(self._loss_of(inputs)[0])}
+
+    @property
+    def acceleration(self) -> Mapping[str, Json]:
+        """How the steps were launched, for the result. Empty with `accelerate: off`."""
+        reason = reason_of_device(self.device)
+        return mode_record(self.settings.accelerate, self._graphed, reason)
+
+    def release_graph(self) -> None:
+        """Free the recorded step and its memory."""
+        if self._graphed is not None:
+            self._graphed.release()
 
     def nonfinite_message(self, name: str, loss: float) -> str:
         """Return a message with the step and the learning rate."""
@@ -279,17 +307,22 @@ class _DiffuserTraining(StepTrainer):
         if self.folder is not None:
             write_history(paths.history(self.folder), self.rows)
 
-    def _loss(self, batch: NoisedBatch) -> Tensor:
+    def _noisy_inputs(self, batch: NoisedBatch) -> dict[str, Tensor]:
+        """Return the inputs of the network and the output that it learns, on the device."""
         noisy = self.schedule.add_noise(batch.images, batch.t, batch.noise)
-        table = self.network.table
         target = batch.noise
         if self.settings.prediction == "v":
             signal = self.schedule.signal(batch.t, noisy)
             target = signal * batch.noise - self.schedule.sigma(batch.t, noisy) * batch.images
+        inputs = {"noisy": noisy, "target": target, "t": batch.t.to(self.device, non_blocking=True)}
+        return inputs if batch.labels is None else {**inputs, "labels": batch.labels}
+
+    def _loss_of(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
+        table = self.network.table
         with autocast(self.device, self.settings.precision):
-            embedding = None if table is None else table(batch.labels)
-            answer = self.network(noisy, batch.t.to(self.device, non_blocking=True), embedding)
-        return torch.nn.functional.mse_loss(answer.float(), target)
+            embedding = None if table is None else table(inputs["labels"])
+            answer = self.network(inputs["noisy"], inputs["t"], embedding)
+        return torch.nn.functional.mse_loss(answer.float(), inputs["target"]), {}
 
 
 def learning_rate(settings: DiffuserSettings, step: int) -> float:
@@ -336,7 +369,9 @@ def _refuse_other_shape(images: Tensor, settings: DiffuserSettings) -> None:
 
 def _fingerprint(settings: DiffuserSettings, images: str) -> str:
     """Return the fingerprint of everything that determines the result of a training."""
-    values = settings.model_dump(mode="json", exclude={"data_root", *settings.neutral})
+    # states of earlier versions do not contain this setting
+    absent = {"accelerate"} if settings.accelerate == "off" else set()
+    values = settings.model_dump(mode="json", exclude={"data_root", *settings.neutral, *absent})
     return values_fingerprint([images, torch.__version__, values])
 
 

@@ -41,7 +41,8 @@ from trueface.predictions.predictions import Predictions, merge
 from trueface.predictions.tables import OLD_SUFFIXES, SUFFIXES, load
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
-from trueface.runtime.files import Json
+from trueface.runtime.files import Json, read_json
+from trueface.runtime.launch_mode import read_launch_mode
 
 FOLDER = "scores"  # below a model's folder, as in `paths.scores`
 BETWEEN = "_vs_"  # model and data in the name of a score file
@@ -81,6 +82,25 @@ def read_input(places: Sequence[Path], *, title: str) -> ComparisonInput:
     return ComparisonInput(
         title=title, files=files, scores=scores, notes=tuple(_notes(tables, scores))
     )
+
+
+def note_launch_modes(
+    before: ComparisonInput, after: ComparisonInput
+) -> tuple[ComparisonInput, ComparisonInput]:
+    """Return both inputs, each with a note if the steps of their trainings were launched in different ways."""
+    modes = [_launch_mode(each.files) for each in (before, after)]
+    if None in modes or modes[0] == modes[1]:
+        return before, after
+    one, other = (
+        each._replace(
+            notes=(
+                *each.notes,
+                f"trained with accelerate: {mode}, so its weights also differ by rounding",
+            )
+        )
+        for each, mode in zip((before, after), modes, strict=True)
+    )
+    return one, other
 
 
 def titles(before: Sequence[Path], after: Sequence[Path]) -> tuple[str, str]:
@@ -137,6 +157,12 @@ def _of_model(folder: Path) -> tuple[Path, ...]:
     )
     ours = [file for file in files if file.suffix.lower() not in OLD_SUFFIXES]
     return tuple(ours or files)
+
+
+def _launch_mode(files: Sequence[Path]) -> str | None:
+    """Return the mode of the model whose folder contains score files; None if it is unknown."""
+    summary = read_json(paths.summary(files[0].parent.parent))
+    return None if summary is None else read_launch_mode(summary)
 
 
 def _name_rows(scores: Predictions, file: Path, number: int) -> Predictions:

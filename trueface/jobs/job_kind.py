@@ -35,6 +35,8 @@ from trueface.jobs.rule import Check
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target
+from trueface.training.config import eager_reason
+from trueface.training.objectives.registry import EAGER_OBJECTIVE, objectives, used_objective
 
 PROGRAM = ("python", "-m", "trueface")
 # One list for all kinds, so that one fork server serves them all.
@@ -73,6 +75,7 @@ SLOW_FP16 = (
     "machine without a GPU."
 )
 NO_FREE_CORES = "num_threads: 0 uses no free core. Use num_threads: auto to load images faster."
+GRAPH_ON_CPU = "accelerate: graph has no effect on the CPU, where the steps run eagerly. Leave it out, or use a GPU."
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA, WSL 2, AMD
 
 
@@ -136,12 +139,14 @@ class JobKind:
         return (*idle, *chain.from_iterable(every))
 
     def warnings(self, draft: Draft) -> tuple[str, ...]:
-        """Return warnings if the job's precision is very slow on its device, or if it leaves cores idle."""
+        """Return warnings on settings that make the job slow on its device, or that are ignored there."""
         half = draft.settings.get("precision") == "fp16"
         on_cpu = draft.device == "cpu" or (draft.device == "auto" and not _has_gpu_driver())
         slow = (SLOW_FP16,) if half and on_cpu else ()
+        graph = draft.settings.get("accelerate") == "graph"
+        eager = (GRAPH_ON_CPU if on_cpu else _eager_warning(draft),) if graph else ()
         idle = (NO_FREE_CORES,) if draft.settings.get("num_threads") == 0 else ()
-        return (*slow, *idle)
+        return tuple(filter(None, (*slow, *idle, *eager)))
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
@@ -171,6 +176,23 @@ class LaboratoryKind(JobKind):
     def shared_work(self, draft: Draft, makers: Sequence[Draft]) -> tuple[SharedWork, ...]:
         """Return what of the job's work other jobs of a plan may repeat."""
         return tuple(self.list_shared_work(draft, makers))
+
+
+def _eager_warning(draft: Draft) -> str:
+    """Return a warning if other settings keep the steps of a training from being replayed, or ''."""
+    settings = draft.settings
+    reason = eager_reason(
+        sam=settings.get("sam", 0.0),
+        awp=settings.get("awp", 0.0),
+        schedule=settings.get("schedule", ""),
+        compiles=settings.get("compile", False),
+        processes=settings.get("processes") or draft.gpus,
+    )
+    if not reason and "objective" in settings:
+        objective = objectives()[used_objective(settings)]
+        if not objective.capturable:
+            reason = EAGER_OBJECTIVE.format(name=objective.name)
+    return f"accelerate: graph has no effect: {reason}. The steps run eagerly." if reason else ""
 
 
 def _has_gpu_driver() -> bool:

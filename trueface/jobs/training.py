@@ -236,6 +236,7 @@ def finish(run: TrainingRun, trained: TrainingResult) -> Mapping[str, Json]:
         **{name: value for part in run.parts for name, value in part.result().items()},
         "bad_images": setup.count_bad_images(paths.bad_images(folder, "train")),
         **_numbers(trained),
+        **trained.acceleration,
         **trained.notes,
     }
     setup.write_record(paths.summary(folder), result)

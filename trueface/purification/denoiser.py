@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.purification.registry import DenoiserSettings
 from trueface.runtime.files import Json
 from trueface.runtime.gradient_step import GradientStep, set_lr
+from trueface.runtime.graph_step import Inputs, graphed_steps, mode_record, reason_of_device
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
 from trueface.runtime.stepping import (
@@ -129,6 +130,8 @@ class TrainedDenoiser:
     denoiser: Denoiser
     loss: float  # mean squared error, as an exponential moving average over the steps
     resumed_at: int  # number of steps before this attempt; 0 if it was not resumed
+    # how the steps were launched; empty with `accelerate: off`
+    acceleration: Mapping[str, Json] = field(default_factory=dict)
 
 
 def train_denoiser(
@@ -153,9 +156,17 @@ def train_denoiser(
         values_fingerprint({"settings": values, "images": digest_of_images(images)})
     )
     training = _DenoiserTraining(images, settings, watch.device)
-    run_steps(training, watch, ResumeFile(state, claim, settings.save_every))
+    try:
+        run_steps(training, watch, ResumeFile(state, claim, settings.save_every))
+    finally:
+        training.release_graph()
     denoiser = training.denoiser.eval().requires_grad_(requires_grad=False)
-    return TrainedDenoiser(denoiser=denoiser, loss=training.loss, resumed_at=training.begun)
+    return TrainedDenoiser(
+        denoiser=denoiser,
+        loss=training.loss,
+        resumed_at=training.begun,
+        acceleration=training.acceleration,
+    )
 
 
 class _DenoiserTraining(StepTrainer):
@@ -171,8 +182,21 @@ class _DenoiserTraining(StepTrainer):
         self.denoiser = new_denoiser(shape, stream_seed("denoiser/weights", settings.seed)).to(
             device
         )
-        self.optimizer = torch.optim.Adam(self.denoiser.parameters(), lr=settings.lr)
+        reason = reason_of_device(device)
+        replays = settings.accelerate == "graph" and not reason
+        self.optimizer = torch.optim.Adam(
+            self.denoiser.parameters(),
+            lr=settings.lr,
+            fused=replays or None,  # None: torch chooses
+        )
         self.gradient_step = GradientStep(self.optimizer)
+        self._graphed = graphed_steps(
+            self.gradient_step,
+            self._loss_of,
+            device=device,
+            accelerate=settings.accelerate,
+            reason=reason,
+        )
         self.parts = {"model": self.denoiser, "optimizer": self.optimizer}
         self.loss = 0.0  # moving average over the steps
         self.begun = 0
@@ -183,9 +207,26 @@ class _DenoiserTraining(StepTrainer):
         set_lr(self.optimizer, self.settings.lr * falling)
         drawn = _draw_noise_batch(self.loader, self.settings, self.step)
         clean, noise = (part.to(self.device, non_blocking=True) for part in drawn)
+        inputs = {"clean": clean, "noise": noise}
+        if self._graphed is not None:
+            return {"loss": self._graphed(inputs)[0]}
+        return {"loss": self.gradient_step(self._loss_of(inputs)[0])}
+
+    @property
+    def acceleration(self) -> Mapping[str, Json]:
+        """How the steps were launched, for the result. Empty with `accelerate: off`."""
+        reason = reason_of_device(self.device)
+        return mode_record(self.settings.accelerate, self._graphed, reason)
+
+    def release_graph(self) -> None:
+        """Free the recorded step and its memory."""
+        if self._graphed is not None:
+            self._graphed.release()
+
+    def _loss_of(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         # the error of the denoised image equals the error of the estimated noise
-        loss = functional.mse_loss(self.denoiser(clean + noise), clean)
-        return {"loss": self.gradient_step(loss)}
+        clean, noise = inputs["clean"], inputs["noise"]
+        return functional.mse_loss(self.denoiser(clean + noise), clean), {}
 
     def nonfinite_message(self, name: str, loss: float) -> str:
         """Return a message with the step."""

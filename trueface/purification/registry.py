@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 
 from trueface.runtime.declarations import Numbered, Registry, words_of
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Count, Finite, Positive, Settings, setting
+from trueface.runtime.field_types import Accelerate, Count, Finite, Positive, Settings, setting
 
 PACKAGE = "trueface.purification.methods"
 Model = Literal["", "diffuser", "denoiser"]
@@ -280,6 +280,7 @@ class DenoiserSettings(Settings):
     )
     flip: bool = Field(True, description="Mirror half of the images")
     seed: int = Field(42, ge=0, description="Random seed of the weights, the batches and the noise")
+    accelerate: Accelerate = setting("off", added=True, cost=True)
     save_every: Count = setting(
         200,
         neutral=True,

@@ -5,6 +5,7 @@ Where these overlap, or only one seed of it was run, the sentence says so and na
 deviation is taken to be the largest that is known.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from trueface.evaluation.over_seeds import (
 from trueface.report.content import ModelReport
 from trueface.report.figures import three_digits
 from trueface.report.unlearning import to_be_forgotten
+from trueface.runtime.launch_mode import read_launch_mode
 from trueface.unlearning.evaluation.leaderboard import UnlearningGroup, UnlearningRow
 
 MOST_NAMED = 3
@@ -50,6 +52,19 @@ def indistinguishable_methods(
         if abs(first.value.mean - other.value.mean)
         <= own + (known if other.value.sd is None else other.value.sd)
     ]
+
+
+def launch_modes_outcome(models: Sequence[ModelReport]) -> Iterator[str]:
+    """Yield a sentence if models were trained in different modes of launching their steps."""
+    modes = Counter(
+        read_launch_mode(shown.model.summary) for shown in models if shown.model.summary
+    )
+    if len(modes) > 1:
+        groups = ", ".join(f"{count} with {mode}" for mode, count in sorted(modes.items()))
+        yield (
+            f"Models were trained in different modes of accelerate: {groups}. Between modes, weights also differ by "
+            "rounding."
+        )
 
 
 def detectors_outcome(

@@ -23,7 +23,7 @@ from trueface.report.content import ModelReport
 from trueface.report.figures import (
     Figure,
 )
-from trueface.report.outcome import detectors_outcome, unlearning_outcome
+from trueface.report.outcome import detectors_outcome, launch_modes_outcome, unlearning_outcome
 from trueface.report.page import Page, render_template
 from trueface.report.run_figures import curves, histogram
 from trueface.report.svg import picture, side_by_side
@@ -70,6 +70,7 @@ def run_page(
     """
     groups = () if unlearned is None else unlearned.groups
     outcome = [*detectors_outcome(models, missing), *map(unlearning_outcome, groups)]
+    outcome += launch_modes_outcome(models)
     if outcome and audit.faults:
         found = finding.count(audit.faults, "fault")
         outcome.append(f"The audit found {found}. Read its findings before you use these numbers.")

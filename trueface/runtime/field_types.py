@@ -51,5 +51,13 @@ IntRange = Annotated[
 Positive = Annotated[FloatRange, AfterValidator(_above_zero)]
 Quality = Annotated[IntRange, AfterValidator(_quality)]
 Count = Annotated[int, Field(ge=1)]
+# `accelerate`: "graph" is named in results and hashes, so other values need other names
+Accelerate = Annotated[
+    Literal["off", "graph"],
+    Field(
+        description="Launch of the training steps: off (kernel by kernel) or graph (a whole step as a CUDA graph "
+        "on a GPU). Not measured on a GPU"
+    ),
+]
 # `num_threads`: a number, or "auto" for as many as there are free cores
 LoadingProcesses = Literal["auto"] | Annotated[int, Field(ge=0)]

@@ -88,14 +88,42 @@ class GradientStep:
         All of them are read from the device at once. Integers are exact up to 2^24.
         """
         values = self._check(loss, further)
-        if self._scaler is None:
-            self.optimizer.step()
-        else:
-            self._scaler.step(self.optimizer)
-            self._scaler.update()
+        self._step_optimizer()
         if self._average is not None:
             self._average.update()
         return _read(loss, *further) if values is None else values
+
+    def enqueue(self, loss: Tensor) -> Tensor:
+        """Take a step down `loss` without reading from the device; `accept` is called afterwards.
+
+        Returns:
+            Loss, norm of the gradients (0 if it is not needed) and loss scale of this step, (3,) float64.
+        """
+        self.backward(loss)
+        norm = self._clip_gradients()
+        one = torch.ones((), device=loss.device)
+        scale = one if self._scaler is None else self._scaler.scale(one)
+        self._step_optimizer()
+        values = (loss.detach(), torch.zeros_like(one) if norm is None else norm, scale)
+        return torch.stack([value.double() for value in values])
+
+    def accept(self, loss: float, norm: float, scale: float) -> None:
+        """Check what `enqueue` returned, and update the moving average.
+
+        The optimizer has taken its step, so the weights of a refused step must not be written.
+        """
+        self.require_finite("loss", loss)
+        if self._checks_norm:
+            self.require_finite("norm", norm)
+        self._require_scale(scale)
+        if self._average is not None:
+            self._average.update()
+
+    def discard(self) -> None:
+        """Drop the gradients, and the marks of an unfinished `enqueue` in the gradient scaler."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self._scaler is not None:
+            self._scaler.update(self._scaler.get_scale())
 
     def check(self, loss: Tensor | None) -> float | None:
         """Check a loss and the current gradients, and clip the gradients, without taking a step.
@@ -107,20 +135,14 @@ class GradientStep:
         return None if values is None else values[0]
 
     def _check(self, loss: Tensor | None, further: Sequence[Tensor]) -> list[float] | None:
-        if self._scaler is not None:
-            self._scaler.unscale_(self.optimizer)
-        norm = None
-        if self._clip or self._checks_norm:
-            norm = get_total_norm([each.grad for each in self._parameters if each.grad is not None])
-        if self._clip and norm is not None:
-            clip_grads_with_norm_(self._parameters, self._clip, norm)
+        norm = self._clip_gradients()
         if self._nonfinite is None:
             return None
         value, length, *others = _read(loss, norm if self._checks_norm else None, *further)
         self.require_finite("loss", value)
         self.require_finite("norm", length)
-        if self._scaler is not None and (scale := self._scaler.get_scale()) < LEAST_SCALE:
-            raise self._nonfinite("scale", scale)
+        if self._scaler is not None:
+            self._require_scale(self._scaler.get_scale())
         return [value, *others]
 
     def read_loss(self, loss: Tensor | None) -> float:
@@ -130,6 +152,28 @@ class GradientStep:
         value = loss.item()
         self.require_finite("loss", value)
         return value
+
+    def _clip_gradients(self) -> Tensor | None:
+        """Divide the gradients by the loss scale and clip them; return their norm if it is needed."""
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
+        if not self._clip and not self._checks_norm:
+            return None
+        norm = get_total_norm([each.grad for each in self._parameters if each.grad is not None])
+        if self._clip:
+            clip_grads_with_norm_(self._parameters, self._clip, norm)
+        return norm
+
+    def _step_optimizer(self) -> None:
+        if self._scaler is None:
+            self.optimizer.step()
+        else:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+
+    def _require_scale(self, scale: float) -> None:
+        if self._nonfinite is not None and scale < LEAST_SCALE:
+            raise self._nonfinite("scale", scale)
 
     def require_finite(self, quantity: Quantity, value: float) -> None:
         """Raise the error for a quantity whose value is not finite, if quantities are checked."""

@@ -14,7 +14,14 @@ from trueface.models.registry import (
     modules_of_classifier,
 )
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Count, Finite, LoadingProcesses, Settings, setting
+from trueface.runtime.field_types import (
+    Accelerate,
+    Count,
+    Finite,
+    LoadingProcesses,
+    Settings,
+    setting,
+)
 from trueface.training.config import TrainerConfig
 from trueface.training.objectives import registry
 
@@ -110,6 +117,7 @@ class ClassifySettings(Settings):
         cost=True,
         description="Precision of the computation. With bf16 and fp16, the weights stay in fp32",
     )
+    accelerate: Accelerate = setting("off", added=True, cost=True)
     channels_last: bool = setting(
         True,
         cost=True,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from trueface.runtime.errors import UnknownName
-from trueface.runtime.field_types import Count, Finite, Settings, setting
+from trueface.runtime.field_types import Accelerate, Count, Finite, Settings, setting
 from trueface.training.objectives import registry
 from trueface.training.objectives.registry import NOT_FAIR, OVERSAMPLE
 
@@ -121,6 +121,19 @@ def needs_groups(settings: Mapping[str, Any]) -> str:
     return f"select: {WORST_CELL}" if settings.get("select") == WORST_CELL else ""
 
 
+def eager_reason(*, sam: float, awp: float, schedule: str, compiles: bool, processes: int) -> str:
+    """Return which settings of a training keep its steps from being replayed as a CUDA graph; "" if none."""
+    if processes > 1:
+        return f"{processes} processes share each step"
+    if compiles:
+        return "compile: true launches the kernels in its own way"
+    if sam or awp:
+        return f"{'sam' if sam else 'awp'} reads the norm of the gradients between two passes"
+    if schedule == "onecycle":
+        return "schedule: onecycle also changes the momentum of each step"
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerConfig:
     """Objective, optimizer, schedule and selection of a training; names are those of the settings."""
@@ -145,6 +158,7 @@ class TrainerConfig:
     freeze: bool = False  # only the last layer learns
     freeze_bn: bool = True  # with freeze: batch statistics stay, too
     compile: bool = False
+    accelerate: Accelerate = "off"  # graph: steps are replayed as a CUDA graph
     options: ObjectiveOptions = field(default_factory=ObjectiveOptions)  # of the objective
     sam: float = 0.0  # radius of a second pass at moved weights; see `loop`; 0: none
     awp: float = 0.0  # radius of AWP, as a fraction of the norm of each weight

@@ -39,25 +39,36 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from trueface.data.batch import BatchLoader
+from trueface.data.batch import Batch, BatchLoader
 from trueface.data.prefetching import closing
 from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import JobError, UsageError
+from trueface.runtime.files import Json
 from trueface.runtime.gradient_step import GradientStep, Quantity
+from trueface.runtime.graph_step import (
+    GraphedSteps,
+    Inputs,
+    allocate_momentum,
+    graphed_steps,
+    mode_record,
+    reason_of_device,
+)
 from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import REPORT_EVERY_S, RunContext
 from trueface.runtime.rng import stream_seed
 from trueface.training import optimizer_state
-from trueface.training.config import TrainerConfig
+from trueface.training.config import TrainerConfig, eager_reason
 from trueface.training.distributed import SINGLE_PROCESS, ProcessGroup, RankBatch
 from trueface.training.objectives.protocol import CORRECT, Logs, Objective, TrainingFacts
+from trueface.training.objectives.registry import EAGER_OBJECTIVE, is_capturable
 from trueface.training.schedules import current_lr, make_schedule
 from trueface.training.settings import BOTH
 
 # of parameters and gradients: the factor of each added gradient; None: no ascent direction
 Lengths = Callable[[Sequence[Tensor], Sequence[Tensor]], list[float] | None]
 RandomState = dict[str, Tensor | None]
+INPUTS, LABELS = "inputs", "labels"  # of a batch whose step is replayed; the others are its columns
 log = logging.getLogger(__name__)
 
 
@@ -110,7 +121,9 @@ class Loop:
         objective.prepare(TrainingFacts.from_feed(training), config.options)
         if config.freeze:
             freeze_backbone(cast(Detector, model))
-        self._optimizer = _optimizer(model, config)
+        self._eager_reason = _eager_reason(objective, config, watch.device, group.size)
+        replays = config.accelerate == "graph" and not self._eager_reason
+        self._optimizer = _optimizer(model, config, replays=replays)
         if state:
             optimizer_state.load_optimizer_state_dict(model, self._optimizer, state)
         self._perturbation = make_perturbation(config)
@@ -128,6 +141,15 @@ class Loop:
             checks_norm=config.finite_gradients,
             scaler=self._scaler,
             average=self._average,
+        )
+        if replays and isinstance(self._optimizer, SGD) and self._scaler.is_enabled():
+            allocate_momentum(self._optimizer)
+        self._graphed = graphed_steps(
+            self._gradient_step,
+            self._loss_of,
+            device=watch.device,
+            accelerate=config.accelerate,
+            reason=self._eager_reason,
         )
         if config.compile:  # in place, so that the parameters keep their names
             optimizer_state.network_of(model).compile()
@@ -154,6 +176,16 @@ class Loop:
     def lr(self) -> float:
         """The learning rate of the optimizer."""
         return current_lr(self._optimizer)
+
+    @property
+    def acceleration(self) -> dict[str, Json]:
+        """How the steps were launched, for the record of the training. Empty with `accelerate: off`."""
+        return mode_record(self.config.accelerate, self._graphed, self._eager_reason)
+
+    def release_graph(self) -> None:
+        """Free the recorded step and its memory."""
+        if self._graphed is not None:
+            self._graphed.release()
 
     def optimizer_state(self) -> optimizer_state.OptimizerState:
         """Return a copy of the optimizer's moments of past gradients."""
@@ -239,6 +271,8 @@ class Loop:
         return None if state["sums"] is None else RunningMetrics(**state["sums"])
 
     def _step(self, part: RankBatch) -> tuple[float, Logs]:
+        if self._graphed is not None:
+            return self._graphed_step(self._graphed, part.batch)
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
         moving = self._perturbation
@@ -273,6 +307,20 @@ class Loop:
         self.objective.stepped()
         self.schedule.end_step()
         return values[0] if values else last, {**logs, CORRECT: right}
+
+    def _graphed_step(self, graphed: GraphedSteps, batch: Batch) -> tuple[float, Logs]:
+        self.schedule.begin_step()
+        inputs = {**batch.columns, INPUTS: batch.inputs, LABELS: batch.labels}
+        done = graphed(inputs)
+        self.objective.stepped()
+        self.schedule.end_step()
+        return done
+
+    def _loss_of(self, inputs: Inputs) -> tuple[Tensor, Logs]:
+        columns = {name: each for name, each in inputs.items() if name not in {INPUTS, LABELS}}
+        labels = inputs[LABELS]
+        batch = Batch(inputs[INPUTS], labels, torch.empty(0, dtype=torch.int64), columns)
+        return self._forward(RankBatch(batch, 0, len(labels)))
 
     def _forward(self, part: RankBatch, *, ascends: bool = False) -> tuple[Tensor, Logs]:
         step = self.objective.ascent_step if ascends else self.objective.training_step
@@ -319,14 +367,38 @@ def _mean(loss: Tensor, part: RankBatch) -> Tensor | None:
     return loss if len(part.batch.labels) else None
 
 
-def _optimizer(model: nn.Module, config: TrainerConfig) -> Optimizer:
+def _eager_reason(objective: Objective, config: TrainerConfig, device: str, processes: int) -> str:
+    """Return why steps cannot be replayed as a CUDA graph; "" if they can."""
+    if reason := reason_of_device(device):
+        return reason
+    if reason := eager_reason(
+        sam=config.sam,
+        awp=config.awp,
+        schedule=config.schedule,
+        compiles=config.compile,
+        processes=processes,
+    ):
+        return reason
+    if not is_capturable(config.objective, objective):
+        return EAGER_OBJECTIVE.format(name=config.objective)
+    return ""
+
+
+def _optimizer(model: nn.Module, config: TrainerConfig, *, replays: bool) -> Optimizer:
+    """Return the optimizer; only fused ones can be replayed."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     lr, weight_decay = config.lr, config.weight_decay
     if config.optimizer == "sgd":
-        return SGD(parameters, lr=lr, momentum=config.momentum, weight_decay=weight_decay)
+        return SGD(
+            parameters,
+            lr=lr,
+            momentum=config.momentum,
+            weight_decay=weight_decay,
+            fused=replays or None,  # None: torch chooses
+        )
     make = AdamW if config.optimizer == "adamw" else Adam
     # fused is one pass over all parameters: on a CPU three times as fast as a loop over them
-    return make(parameters, lr=lr, weight_decay=weight_decay, fused=config.fused)
+    return make(parameters, lr=lr, weight_decay=weight_decay, fused=config.fused or replays)
 
 
 def read_rng_state(device: str) -> RandomState:

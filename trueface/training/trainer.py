@@ -126,6 +126,8 @@ class TrainingResult:
     val_predictions: Predictions | None = None
     features: FeatureDistance | None = None  # of a fit in closed form, which has them at hand
     notes: Mapping[str, Json] = field(default_factory=dict)  # of the objective
+    # how the steps were launched; empty with `accelerate: off`
+    acceleration: Mapping[str, Json] = field(default_factory=dict)
 
 
 class ResumeOptions(NamedTuple):
@@ -249,8 +251,11 @@ def fit(
         )
         course = _EpochRunner(loop, saving or ResumeOptions(), after_epoch)
         standardise(model, training, watch, group)
-        while len(course.history) < config.num_epochs and not course.ended:
-            course.epoch(validation)
+        try:
+            while len(course.history) < config.num_epochs and not course.ended:
+                course.epoch(validation)
+        finally:
+            loop.release_graph()
     if course.chosen is None:
         raise ValueError(f"num_epochs must be at least 1, got {config.num_epochs}")
     network_of(model).load_state_dict(dict(course.weights))
@@ -262,6 +267,7 @@ def fit(
         samples_read=loop.images_read,
         val_predictions=course.predictions,
         notes=loop.objective.notes(),
+        acceleration=loop.acceleration,
     )
 
 

@@ -15,7 +15,7 @@ from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import Probability, setting
 from trueface.training.class_settings import ClassifySettings
 from trueface.training.settings import LearningSettings
-from trueface.unlearning.hyperparameters import COMMON, Options
+from trueface.unlearning.hyperparameters import COMMON, Options, TrainingOptions
 from trueface.unlearning.registry import METHODS, Goal, plugin_modules
 
 Base = TypeVar("Base", bound=BaseModel)
@@ -78,7 +78,10 @@ def _without_effect(
     """Return the settings of a method that change nothing beside the others, each with the reason."""
     method = values["method"]
     idle = options_among(method, values).without_effect(goal, classes)
-    return {flat_name(method, name): reason for name, reason in idle.items()}
+    steps = {}
+    if not issubclass(METHODS[method].hyperparameters, TrainingOptions):
+        steps["accelerate"] = f"method {method} does not train as a training does"
+    return {**steps, **{flat_name(method, name): reason for name, reason in idle.items()}}
 
 
 KEYS: Mapping[str, frozenset[str]] = MappingProxyType(

@@ -165,6 +165,19 @@ def test_undefined_measures_are_zero_in_original_report_and_named_in_notes() -> 
     assert "nan" not in text
 
 
+def test_models_trained_in_different_modes_are_noted(runs: Path, command: Command) -> None:
+    folders = [runs / "clean" / MODEL, runs / "50_poison" / MODEL]
+    summaries = [paths.summary(folder) for folder in folders]
+    summaries[0].write_text('{"accelerate": "graph"}')
+    assert "accelerate" not in command("compare", *folders).out  # of the other, nothing is known
+    summaries[1].write_text("{}")  # as an earlier version wrote it
+    out = command("compare", *folders).out
+    for title, mode in (("clean", "graph"), ("50_poison", "off")):
+        assert f"{title}: trained with accelerate: {mode}, so its weights" in out
+    summaries[1].write_text('{"accelerate": "graph"}')
+    assert "accelerate" not in command("compare", *folders).out
+
+
 def test_runs_are_compared_by_folder(runs: Path, command: Command) -> None:
     out = command("compare", runs / "clean", runs / "50_poison" / MODEL).out
     assert "### Performance clean ###" in out

@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from tests.trueface.recorded_steps import RecordedSteps, recorded
 from tests.trueface.stored_states import assert_almost_equal, put_state
 from trueface.data.made_folders import digest_of_images as digest
 from trueface.data.made_folders import load_images
@@ -23,6 +24,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError, JobError, UnknownName
 from trueface.runtime.progress import RunContext
 
+__all__ = ["recorded"]
 NAMES = ("cross", "disc")
 
 
@@ -87,6 +89,38 @@ def test_stopped_training_resumes_bit_identically(tmp_path: Path, given: dict[st
     assert steps[0] == 6
     assert same(whole.diffuser, gone_on.diffuser)
     assert [row[:3] for row in whole.rows] == [row[:3] for row in gone_on.rows]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"prediction": "v"}, {"network": "unet", "widths": (8, 8), "unshuffle": 2}],
+)
+def test_replayed_training_has_the_bits_of_an_eager_one_and_resumes(
+    tmp_path: Path, recorded: RecordedSteps, given: dict[str, Any]
+) -> None:
+    plain, asked = settings(**given), settings(**given, accelerate="graph")
+    whole = fit(images(), labels(), plain, class_names=NAMES)
+    with pytest.raises(JobError, match="stopped after step 5 of 12"):
+        fit(images(), labels(), asked, class_names=NAMES, folder=tmp_path, watch=StopsAt(5))
+    assert (recorded.replays, recorded.released) == (2, 1)
+    resumed = fit(images(), labels(), asked, class_names=NAMES, folder=tmp_path)
+    assert (recorded.replays, recorded.released) == (2 + 4, 2)
+    assert same(whole.diffuser, resumed.diffuser)
+    assert [row[:3] for row in whole.rows] == [row[:3] for row in resumed.rows]
+    assert resumed.acceleration == {"accelerate": "graph"}
+    assert whole.acceleration == {}
+
+
+def test_state_of_an_eager_training_is_not_resumed_as_a_graph(
+    tmp_path: Path, recorded: RecordedSteps
+) -> None:
+    fit(images(), None, settings(save_every=5), folder=tmp_path)
+    steps = list[int]()
+    watch = RunContext(progress=lambda step, **_: steps.append(step))
+    asked = settings(save_every=5, accelerate="graph")
+    fit(images(), None, asked, folder=tmp_path, watch=watch)
+    assert steps[0] == 1
+    assert recorded.replays == 9
 
 
 def test_killed_training_resumes_from_last_state(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.trueface.jobs import build
 from tests.trueface.jobs.test_kinds import a_draft
 from trueface.jobs.benchmark.kind import BENCHMARK
 from trueface.jobs.classes.kinds import CLASSIFY
-from trueface.jobs.job_kind import SLOW_FP16
+from trueface.jobs.job_kind import GRAPH_ON_CPU, SLOW_FP16
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 
 CLEAN = "gan2:pre&real:pre"
@@ -241,6 +241,39 @@ def test_half_precision_on_cpu_causes_a_warning(
     settings = {"data_root": "data", "split_path": "splits", "precision": precision}
     draft = build.a_draft(TRAIN, lab, settings, model=CLEAN, data=CLEAN, device=device)
     assert TRAIN.warnings(draft) == ((SLOW_FP16,) if warned else ())
+
+
+@pytest.mark.parametrize(
+    ("device", "given", "warning"),
+    [
+        ("cpu", {}, GRAPH_ON_CPU),
+        ("cuda", {}, ""),
+        ("cuda", {"sam": 0.05}, "sam reads the norm of the gradients between two passes"),
+        ("cuda", {"compile": True}, "compile: true launches the kernels in its own way"),
+        ("cuda", {"schedule": "onecycle"}, "schedule: onecycle also changes the momentum"),
+        ("cuda", {"fair": "dro"}, "a step of objective dro changes more than tensors"),
+        ("cuda", {"fair": "daw"}, ""),
+    ],
+)
+def test_graphs_that_cannot_be_used_cause_a_warning(
+    lab: Path, device: str, given: dict[str, Any], warning: str
+) -> None:
+    settings = {"data_root": "data", "split_path": "splits", **given}
+    draft = build.a_draft(TRAIN, lab, settings, model=CLEAN, data=CLEAN, device=device)
+    assert TRAIN.warnings(draft) == ()
+    draft = build.a_draft(
+        TRAIN, lab, {**settings, "accelerate": "graph"}, model=CLEAN, data=CLEAN, device=device
+    )
+    warnings = TRAIN.warnings(draft)
+    assert len(warnings) == bool(warning)
+    assert warning in "".join(warnings)
+
+
+@pytest.mark.parametrize(("gpus", "warned"), [(1, False), (2, True)])
+def test_several_processes_do_not_use_graphs(lab: Path, gpus: int, warned: bool) -> None:
+    settings = {"data_root": "data", "split_path": "splits", "accelerate": "graph"}
+    draft = build.a_draft(TRAIN, lab, settings, model=CLEAN, data=CLEAN, device="cuda", gpus=gpus)
+    assert ("2 processes share each step" in "".join(TRAIN.warnings(draft))) is warned
 
 
 @pytest.mark.parametrize(

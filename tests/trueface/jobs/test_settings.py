@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from launcher.api import Settings
+from launcher.kinds import installed_kinds
 from trueface.data.settings import DrawSettings, SampleSettings, TestSettings
 from trueface.diffusion.settings import DiffuserSettings
 from trueface.poisoning.poison_record import PoisonSettings
@@ -15,6 +16,23 @@ from trueface.unlearning.settings import UnlearnSettings
 
 KINDS = (TrainSettings, TestSettings, PoisonSettings, UnlearnSettings, SampleSettings)
 WHERE: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
+
+
+@pytest.mark.parametrize("kind", ["train", "classify", "unlearn", "forget", "diffuser", "denoiser"])
+def test_launch_of_the_steps_is_part_of_a_hash_unless_it_is_off(kind: str) -> None:
+    settings = installed_kinds([kind])[kind].settings
+    fields = settings.model_fields
+    plain = {name: field.default for name, field in fields.items()}
+    assert plain["accelerate"] == "off"
+    assert "accelerate" not in settings.decisive(plain)  # the hash of earlier versions
+    changed = settings.decisive({**plain, "accelerate": "graph"})
+    assert changed == {**settings.decisive(plain), "accelerate": "graph"}
+    assert "accelerate" in settings.costs - settings.neutral
+
+
+def test_only_known_launches_of_steps_are_accepted() -> None:
+    with pytest.raises(ValidationError, match="'off' or 'graph'"):
+        TrainSettings(**WHERE, accelerate="jit")
 
 
 def test_defaults_equal_those_of_the_original() -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.trueface.purification.build import normal, smooth_images
+from tests.trueface.recorded_steps import RecordedSteps, recorded
 from tests.trueface.stored_states import assert_almost_equal, put_state
 from tests.trueface.watches import killed_at, stopping_at
 from trueface.data.made_folders import to_minus_one_one, to_uint8
@@ -25,6 +26,7 @@ from trueface.runtime import tensor_files
 from trueface.runtime.errors import CheckpointError, JobError
 from trueface.runtime.progress import RunContext
 
+__all__ = ["recorded"]
 IMAGES = to_uint8(smooth_images(16, side=16))
 
 
@@ -53,6 +55,23 @@ def test_trained_denoiser_removes_more_noise_than_identity(tmp_path: Path) -> No
     after = (denoiser(noisy) - clean).pow(2).mean()
     assert float(after) < 0.6 * float((noisy - clean).pow(2).mean())
     assert float((denoiser(clean) - clean).pow(2).mean()) < 0.02**2  # at a small price
+
+
+def test_replayed_training_resumes_and_agrees_with_an_eager_one(
+    tmp_path: Path, recorded: RecordedSteps
+) -> None:
+    settings = make_settings(accelerate="graph")
+    plain = trained(tmp_path / "plain.pt", make_settings())
+    whole = trained(tmp_path / "whole.pt", settings)
+    assert recorded.replays == 9
+    with pytest.raises(JobError, match="stopped after 5 of 12"):
+        trained(tmp_path / "resume.pt", settings, stopping_at(5))
+    resumed = trained(tmp_path / "resume.pt", settings)
+    assert all(map(torch.equal, bits(whole.denoiser), bits(resumed.denoiser)))
+    assert resumed.acceleration == {"accelerate": "graph"}
+    assert plain.acceleration == {}
+    for one, other in zip(bits(plain.denoiser), bits(whole.denoiser), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)  # fused Adam rounds otherwise
 
 
 @pytest.mark.parametrize("steps", [3, 5, 8])

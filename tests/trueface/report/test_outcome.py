@@ -23,6 +23,7 @@ from trueface.report.outcome import (
     RankedMethod,
     detectors_outcome,
     indistinguishable_methods,
+    launch_modes_outcome,
     unlearning_outcome,
 )
 from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
@@ -48,6 +49,26 @@ def detector(name: str, **areas: float) -> ModelReport:
     )
     model: Model = Stub(name=name)  # type: ignore[assignment]
     return ModelReport(model=model, rows=rows, parts=(), troubles=())
+
+
+@pytest.mark.parametrize(
+    ("summaries", "sentence"),
+    [
+        ([{"loss": 1.0}, {"accelerate": "off"}, {}], ""),
+        ([{"accelerate": "graph"}, {}], ""),
+        (
+            [{"accelerate": "graph"}, {"loss": 1.0}, {"accelerate": "graph"}],
+            "Models were trained in different modes of accelerate: 2 with graph, 1 with off. Between modes, "
+            "weights also differ by rounding.",
+        ),
+    ],
+)
+def test_mixed_modes_of_trainings_are_noted(summaries: list[dict[str, Any]], sentence: str) -> None:
+    models = [
+        ModelReport(model=Stub(name="m", summary=summary), rows=(), parts=(), troubles=())  # type: ignore[arg-type]
+        for summary in summaries
+    ]
+    assert "".join(launch_modes_outcome(models)) == sentence
 
 
 def seeds(method: str, *areas: float) -> list[ModelReport]:

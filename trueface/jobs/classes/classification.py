@@ -67,6 +67,7 @@ def classify(job: Job, settings: ClassifySettings) -> Mapping[str, Json]:
         "samples_read": trained.samples_read,
         "images_per_s": trained.samples_read / trained.seconds,
     }
+    result |= trained.acceleration
     write_facts(folder, source, result)
     return result
 

@@ -45,6 +45,7 @@ def train_diffuser(job: Job, settings: DiffuserSettings) -> Mapping[str, Json]:
         "parameters": parameters,
         "seconds": trained.seconds,
         "images_per_s": learned / max(trained.seconds, 1e-9),
+        **trained.acceleration,
     }
     write_facts(folder, source, result)
     paths.resume(folder).unlink(missing_ok=True)

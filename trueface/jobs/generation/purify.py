@@ -46,7 +46,11 @@ def denoiser(job: Job, settings: DenoiserSettings) -> Mapping[str, Json]:
         train_images_sha256=digest_of_images(images),
     )
     save_denoiser(paths.checkpoint(folder), trained.denoiser, facts)
-    result: dict[str, Json] = {"images": len(images), "loss": trained.loss}
+    result: dict[str, Json] = {
+        "images": len(images),
+        "loss": trained.loss,
+        **trained.acceleration,
+    }
     write_facts(folder, facts, result)
     paths.resume(folder).unlink(missing_ok=True)
     return result

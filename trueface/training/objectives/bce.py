@@ -8,7 +8,7 @@ from trueface.training.objectives.protocol import Logs, Objective, logits_of
 from trueface.training.objectives.registry import register_objective
 
 
-@register_objective("bce", summary="binary cross-entropy", binary=True, mean=True)
+@register_objective("bce", summary="binary cross-entropy", binary=True, mean=True, capturable=True)
 class BinaryCrossEntropy(Objective):
     """The mean over images of -log p(label)."""
 

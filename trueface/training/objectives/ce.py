@@ -8,7 +8,7 @@ from trueface.training.objectives.protocol import Logs, Objective, logits_of
 from trueface.training.objectives.registry import register_objective
 
 
-@register_objective("ce", summary="cross-entropy", mean=True)
+@register_objective("ce", summary="cross-entropy", mean=True, capturable=True)
 class CrossEntropy(Objective):
     """The mean over images of -log p(label); one logit z counts as the two logits 0 and z."""
 

@@ -14,6 +14,7 @@ from trueface.training.objectives.registry import register_objective
     binary=True,
     columns=("demographic",),
     fair=True,
+    capturable=True,
     options=("fair_alpha_in", "fair_alpha_out", "fair_smooth", "fair_min"),
 )
 class SubgroupCvar(DemographicAware):

@@ -14,6 +14,7 @@ from trueface.training.objectives.registry import register_objective
     summary="DAG-FDD: CVaR over images, without groups",
     binary=True,
     fair=True,
+    capturable=True,
     options=("fair_alpha_out",),
 )
 class DemographicAgnostic(Objective):

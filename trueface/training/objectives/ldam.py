@@ -55,6 +55,7 @@ def margin_losses(logits: Tensor, labels: Tensor, margins: Tensor) -> Tensor:
     columns=("demographic",),
     mean=True,
     fair=True,
+    capturable=True,
 )
 class LabelDistributionMargins(Objective):
     """LDAM of K. Cao et al., NeurIPS 2019 (arXiv 1906.07413), with margins of cells instead of classes.
@@ -76,6 +77,7 @@ class LabelDistributionMargins(Objective):
         """Return the loss and the number of correct images."""
         logits = as_multiclass_logits(logits_of(model, batch.inputs))  # (B, 2)
         labels = batch.labels.reshape(-1).long()
-        margins = self._margins.to(logits.device)[self._cells.subgroup_ids_of_batch(batch)]
+        self._margins = self._margins.to(logits.device)
+        margins = self._margins[self._cells.subgroup_ids_of_batch(batch)]
         loss = margin_losses(logits, labels, margins).mean()
         return loss, {CORRECT: (logits.argmax(1) == labels).sum()}

@@ -14,6 +14,9 @@ DEFAULT = "bce"  # of detectors, also of those that were trained before there wa
 # values of the setting `fair` that are not objectives and keep the objective unchanged
 NOT_FAIR, OVERSAMPLE = "none", "oversample"
 
+# reason for steps that are not replayed as a CUDA graph
+EAGER_OBJECTIVE = "a step of objective {name} changes more than tensors at a fixed place"
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveSpec(Declared):
@@ -37,6 +40,9 @@ class ObjectiveSpec(Declared):
     options: tuple[str, ...] = ()  # the settings that it reads: see `config.ObjectiveOptions`
     # the model, or family of models, whose inner parts it asks for; '': any will do
     network: str = ""
+    # a step depends only on tensors that stay at their place, and reads nothing from the device:
+    # it can be replayed as a CUDA graph
+    capturable: bool = False
     paired: bool = False  # every batch has as many reals as fakes
 
     def __post_init__(self) -> None:
@@ -122,6 +128,12 @@ def other_objective(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     """Return how the objective differs between the settings of two jobs; '' if it does not."""
     before, now = (used_objective(settings) for settings in (trained, used))
     return "" if before == now else f"{choice(trained)}, and this is {choice(used)}"
+
+
+def is_capturable(name: str, objective: object) -> bool:
+    """Return whether the steps of an objective can be replayed, and it is the declared one itself."""
+    spec = objectives().get(name)
+    return spec is not None and spec.capturable and type(objective) is objectives().load(name)
 
 
 def make_objective(name: str) -> Any:

@@ -16,6 +16,7 @@ from trueface.training.objectives.registry import register_objective
     columns=("demographic",),
     mean=True,
     fair=True,
+    capturable=True,
 )
 class Reweighting(Objective):
     """The mean over images of -log p(label), weighted by N/(C n) for n of N images in one of C cells.
@@ -35,5 +36,6 @@ class Reweighting(Objective):
     def training_step(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Logs]:
         """Return the loss and the number of correct images."""
         losses, logs = per_sample_bce(model, batch)
-        weights = self._weights.to(losses.device)[self._cells.subgroup_ids_of_batch(batch)]
+        self._weights = self._weights.to(losses.device)
+        weights = self._weights[self._cells.subgroup_ids_of_batch(batch)]
         return (weights * losses).mean(), logs
