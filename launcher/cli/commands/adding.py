@@ -75,7 +75,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "rerun",
     ),
     "Names and files": ("name", "run", "input", "output", "tensorboard", "pass-env"),
-    "Many jobs": ("sweep", "from", "replace", "share", "dry-run"),
+    "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
 }
 
 Function = Callable[..., Any]
@@ -176,8 +176,16 @@ def _job_options(function: Function) -> Function:
     "sweeps",
     multiple=True,
     metavar="NAME=VALUES",
-    help="Queue the program once per value: lr=0.1,0.01 or seed=1..3. Repeat for all combinations. Use "
-    "{lr} or {sweep} in the arguments.",
+    help="Queue the program once per value: lr=0.1,0.01 or seed=1..3 or lr=0.1..0.5..0.1 (with a step). "
+    "Repeat for all combinations. Use {lr} or {sweep} in the arguments.",
+)
+@click.option(
+    "--sweep-flag",
+    "flags",
+    multiple=True,
+    metavar="NAME",
+    help="Queue the program with --NAME and without it. Use {NAME} or {sweep} in the arguments. "
+    "Repeatable.",
 )
 @flag("--dry-run", help="Show what would be queued.")
 @click.argument(
@@ -202,6 +210,7 @@ def add(
     share: float | None,
     pass_env: tuple[str, ...],
     sweeps: tuple[str, ...],
+    flags: tuple[str, ...],
     dry_run: bool,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -219,11 +228,13 @@ def add(
       launcher add --name prep --cpus 4 -- ./prepare.sh data/
       launcher add --after prep --time-limit 8h -- ./train.sh
       launcher add --name grid --sweep lr=0.1,0.01 -- python train.py --lr {lr}
+      launcher add --name half --sweep-flag amp -- python train.py {amp}
       launcher add --from commands.txt --gpus 1
     """
     if source is not None and outputs:
         raise UsageError("--output cannot be combined with --from. Remove one of them.")
-    _check_words(program, name, source=source, sweeps=bool(sweeps), replaces=replace)
+    swept = "--sweep" if sweeps else "--sweep-flag" if flags else ""
+    _check_words(program, name, source=source, swept=swept, replaces=replace)
     full_name, backends = check_name(name), read_configured_backends(os.environ)
     if fault := run_name_fault(run_name):
         raise UsageError(f"--run {run_name!r} {fault}")
@@ -234,7 +245,7 @@ def add(
     request = request._replace(terms=with_default_backends(request.terms, backends))
     file = None if source is None else command_file(source)
     files = {INPUTS: [*inputs], OUTPUTS: [*outputs]}
-    programs = _programs(full_name, program, file, sweeps, files)
+    programs = _programs(full_name, program, file, _Sweep(sweeps, flags), files)
     context = context_to_store(pass_env)
     with _readonly_queue() if dry_run else open_queue(make=True) as (home, store):
         check_request(home, store, request, backends)
@@ -288,10 +299,10 @@ def _check_words(
     name: str | None,
     *,
     source: str | None,
-    sweeps: bool,
+    swept: str,
     replaces: bool,
 ) -> None:
-    """Refuse options that contradict each other.
+    """Refuse options that contradict each other; `swept` is the option that makes a sweep, '' for none.
 
     Raises:
         UsageError: there is neither a program nor a file of them, or two of the words contradict each other.
@@ -305,10 +316,10 @@ def _check_words(
             f"--from {source} cannot be combined with the program {program[0]!r}. Remove the program, or "
             "write it into the lines of the file."
         )
-    if sweeps and source is not None:
-        raise UsageError("--sweep cannot be combined with --from. Remove one of them.")
-    if replaces and (sweeps or source is not None):
-        what = "--sweep" if sweeps else "--from"
+    if swept and source is not None:
+        raise UsageError(f"{swept} cannot be combined with --from. Remove one of them.")
+    if replaces and (swept or source is not None):
+        what = swept or "--from"
         raise UsageError(
             f"--replace changes one job and cannot be combined with {what}. Remove one of them."
         )
@@ -406,11 +417,18 @@ class Program(NamedTuple):
     settings: Mapping[str, Any] = MappingProxyType({})
 
 
+class _Sweep(NamedTuple):
+    """The swept values and flags of a command, as typed."""
+
+    values: Sequence[str]
+    flags: Sequence[str]
+
+
 def _programs(
     name: str,
     program: tuple[str, ...],
     file: CommandFile | None,
-    sweeps: Sequence[str],
+    sweep: _Sweep,
     files: Mapping[str, Sequence[str]],
 ) -> list[Program]:
     """Return what is started: one program, each of a file, or one with each combination of values.
@@ -424,7 +442,7 @@ def _programs(
             Program(f"{name}-{number}" if name else "", command.argv, settings)
             for number, command in enumerate(file.commands, 1)
         ]
-    if not sweeps:
+    if not any(sweep):
         return [Program(name, program, settings)]
     # pydantic, which no other way to add needs
     from launcher.taskfile.programs import swept_command
@@ -432,7 +450,7 @@ def _programs(
     typed = name.removeprefix(PREFIX) or None
     return [
         Program(f"{PREFIX}{own}" if own else "", argv, settings)
-        for own, argv, settings in swept_command(sweeps, typed, program, files)
+        for own, argv, settings in swept_command(sweep.values, typed, program, files, sweep.flags)
     ]
 
 

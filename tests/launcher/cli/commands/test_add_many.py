@@ -483,10 +483,31 @@ def test_dry_run_lists_combinations_and_queues_nothing(
         (("--sweep", "lr=1", "--", "go", "{lt}"), "no value is named 'lt'"),
         (("--sweep", "lr", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
         (("--sweep", "lr=1,,2", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
-        (("--sweep", "lr=3..1", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
-        (("--sweep", "x=0..1..0.25", "--", "go", "{x}"), "0..1..0.25 is not a range of whole"),
-        (("--sweep", "lr=0.1..0.5", "--", "go", "{lr}"), "write the values: lr=0.1,0.2,0.3"),
-        (("--sweep", "lr=1e-4..1e-1", "--", "go", "{lr}"), "1e-4..1e-1 is not a range of whole"),
+        (("--sweep", "lr=3..1", "--", "go", "{lr}"), "write the smaller number first: 1..3"),
+        (("--sweep", "lr=0.1..0.5", "--", "go", "{lr}"), "add a step: lr=0.1..0.5..0.1"),
+        (("--sweep", "lr=1e-4..1e-1", "--", "go", "{lr}"), "1e-4..1e-1 has no step"),
+        (("--sweep", "lr=1..3..0", "--", "go", "{lr}"), "step of 1..3..0 is not greater than"),
+        (("--sweep", "lr=1..3..-1", "--", "go", "{lr}"), "step of 1..3..-1 is not greater than"),
+        (("--sweep", "lr=1...3", "--", "go", "{lr}"), "1...3 is not a range"),
+        (("--sweep", "lr=1..", "--", "go", "{lr}"), "1.. is not a range"),
+        (("--sweep", "lr=..3", "--", "go", "{lr}"), "..3 is not a range"),
+        (("--sweep", "lr=a..b", "--", "go", "{lr}"), "a..b is not a range"),
+        (("--sweep", "lr=1..3..1..1", "--", "go", "{lr}"), "1..3..1..1 is not a range"),
+        (("--sweep", "lr=0..1..1e-9", "--", "go", "{lr}"), "1,000,000,001 values"),
+        (("--sweep", "lr=0..1e20..1e-20", "--", "go", "{lr}"), "1e+40 values"),
+        (("--sweep-flag", "--amp", "--", "go", "{amp}"), "write amp"),
+        (("--sweep-flag", "amp,x", "--", "go", "{amp}"), "expected a name of letters"),
+        (("--sweep-flag", "", "--", "go", "{amp}"), "expected a name of letters"),
+        (("--sweep-flag", "sweep", "--", "go", "{sweep}"), "the name {sweep} is reserved"),
+        (("--sweep-flag", "amp", "--", "go"), "no argument uses amp"),
+        (("--sweep-flag", "amp", "--", "{amp}", "go"), "a flag and cannot be the program"),
+        (("--sweep-flag", "a", "--sweep-flag", "a", "--", "go", "{a}"), "'a' is given twice"),
+        (("--sweep-flag", "a", "--sweep", "a=1", "--", "go", "{a}"), "'a' is given twice"),
+        (("--sweep-flag", "a", "--from", "x.txt"), "--sweep-flag cannot be combined with --from"),
+        (
+            ("--sweep-flag", "a", "--replace", "--name", "x", "--", "go", "{a}"),
+            "cannot be combined with --sweep-flag",
+        ),
         (("--sweep", "lr=1", "--sweep", "lr=2", "--", "go", "{lr}"), "'lr' is given twice"),
         (("--sweep", "lr=a/b", "--", "go", "{lr}"), "'a/b' cannot be part of a job name"),
         (("--sweep", "lr=a b", "--", "go", "{lr}"), "'a b' cannot be part of a job name"),
@@ -513,6 +534,42 @@ def test_invalid_sweep_is_refused(
     Path("x.txt").write_text("go\n")
     assert message in launcher.refused("add", *words)
     assert not home.database.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0.1..0.5..0.1", "0.1 0.2 0.3 0.4 0.5"),
+        ("0..1..0.25", "0 0.25 0.5 0.75 1"),
+        ("1..10..4", "1 5 9"),
+        ("100..300..100", "100 200 300"),
+        ("1e-4..3e-4..1e-4", "0.0001 0.0002 0.0003"),
+        ("-1..1..0.5,7", "-1 -0.5 0 0.5 1 7"),
+        ("2..2", "2"),
+        ("on,off", "on off"),
+    ],
+)
+def test_range_with_a_step_gives_each_number_exactly(
+    launcher: Launcher, text: str, values: str
+) -> None:
+    answer = launcher("add", "--dry-run", "--sweep", f"x={text}", "--", "go", "{x}")
+    assert [line.split("\t")[1] for line in answer.out.splitlines()] == [
+        f"go {value}" for value in values.split()
+    ]
+
+
+def test_swept_flag_is_an_argument_or_nothing(launcher: Launcher, store: Store) -> None:
+    show = "import sys; print(sys.argv[1:])"
+    command = (sys.executable, "-c", show, "{amp}", "{sweep}", "m={amp}")
+    launcher("add", "--name", "f", "--sweep", "lr=1", "--sweep-flag", "amp", "--", *command)
+    launcher.well("wait")
+    printed = [launcher("logs", str(row.id)).out.strip() for row in store.read.jobs()]
+    assert printed == ["['--amp', '--lr=1', '--amp', 'm=true']", "['--lr=1', 'm=false']"]
+    assert [row.name for row in store.read.jobs()] == [
+        "command/f@lr=1,amp=true",
+        "command/f@lr=1,amp=false",
+    ]
+    assert [row.spec.params["amp"] for row in store.read.jobs()] == [True, False]
 
 
 def test_mistake_is_marked_in_the_command_line(launcher: Launcher) -> None:
