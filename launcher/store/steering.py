@@ -148,13 +148,17 @@ class JobControl:
         return sorted(chosen)
 
     def previously_held(self, jobs: Iterable[int]) -> set[int]:
-        """Return which ended jobs were held when they were cancelled or skipped."""
+        """Return which ended jobs their owner held before they were cancelled or skipped."""
         last = (
-            "SELECT state FROM events WHERE job = ? AND state NOT IN ('cancelled', 'skipped')"
-            " ORDER BY id DESC LIMIT 1"
+            "SELECT state, reason_code FROM events WHERE job = ?"
+            " AND state NOT IN ('cancelled', 'skipped') ORDER BY id DESC LIMIT 1"
         )
-        last_states = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
-        return {job for job, row in last_states.items() if row and row[0] == State.HELD}
+        last_events = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
+        return {
+            job
+            for job, row in last_events.items()
+            if row and row[0] == State.HELD and row[1] != ReasonCode.FAILURE_LIMIT
+        }
 
     def retry(
         self, jobs: Collection[int], now: float, changes: Sequence[ChangedJob] = ()

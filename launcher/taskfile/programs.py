@@ -31,6 +31,7 @@ from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.params import PARAMS, parse_number
+from launcher.system.environment import SWEEP_VARIABLE
 from launcher.system.files import Json
 from launcher.taskfile.entries import PlainVariant, VariantName, variant_name
 from launcher.taskfile.matrix import (
@@ -383,6 +384,8 @@ def swept_programs(
     sweeps: Sequence[Sweep],
     problems: Problems,
     flags: Collection[str] = (),
+    *,
+    may_repeat: bool = False,
 ) -> tuple[PlainVariant, ...]:
     """Return the variants of a program; empty, with the errors reported, if something is invalid.
 
@@ -394,6 +397,7 @@ def swept_programs(
         sweeps: Sweeps of its matrix.
         problems: List to which problems are added.
         flags: Names of swept flags.
+        may_repeat: Whether a value that no text uses is only a warning: the program finds it in its environment.
     """
     before = len(problems)
     chosen = combinations(sweeps, problems)
@@ -410,7 +414,12 @@ def swept_programs(
     for unused in () if problems.has_errors(before) else swept.keys() - used:
         message = f"matrix: no argument uses {unused}"
         hint = f'write "{{{unused}}}" in argv, env or cwd, or "{{{SWEEP}}}" for all values'
-        problems.add_error(swept[unused], "matrix", message, hint)
+        if may_repeat and unused not in flags:
+            problems.add_warning(
+                swept[unused], "matrix", message, f"{hint} (or read {SWEEP_VARIABLE})"
+            )
+        else:
+            problems.add_error(swept[unused], "matrix", message, hint)
     if problems.has_errors(before):
         return ()
     values = {id(said): _value(said, flags) for sweep in sweeps for said in _flatten_sweep(sweep)}
@@ -434,8 +443,8 @@ def swept_command(
     argv: Sequence[str],
     files: Mapping[str, Sequence[str]] = MappingProxyType({}),
     flags: Sequence[str] = (),
-) -> list[SweptCommandLine]:
-    """Return the variants of a program for `launcher add --sweep` and `--sweep-flag`.
+) -> tuple[list[SweptCommandLine], Problems]:
+    """Return the variants of a program for `launcher add --sweep` and `--sweep-flag`, and the warnings.
 
     Args:
         asked: `lr=0.1,0.01` and `seed=1..3`, as typed.
@@ -477,11 +486,13 @@ def swept_command(
     if problems or settled is None:
         raise TaskFileError(problems)
     named = None if name is None else words[len(typed) - 1]
-    variants = swept_programs(COMMAND, named, settled, own, sweeps, problems, flags)
-    if problems:
+    variants = swept_programs(
+        COMMAND, named, settled, own, sweeps, problems, flags, may_repeat=True
+    )
+    if problems.has_errors():
         raise TaskFileError(problems)
     kept = (PARAMS, *(setting for setting, names in files.items() if names))
-    return [_command(each, kept) for each in variants]
+    return [_command(each, kept) for each in variants], problems
 
 
 def _items(words: tuple[ScalarNode, ...]) -> GivenSetting:

@@ -71,6 +71,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "signal",
         "grace",
         "retries",
+        "max-failures",
         "backoff",
         "rerun",
     ),
@@ -238,6 +239,10 @@ def add(
     full_name, backends = check_name(name), read_configured_backends(os.environ)
     if fault := run_name_fault(run_name):
         raise UsageError(f"--run {run_name!r} {fault}")
+    if options["max_failures"] is not None and not (swept or source):
+        raise UsageError(
+            "--max-failures counts the jobs that one command queues. Add --sweep, --sweep-flag or --from."
+        )
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
@@ -448,9 +453,11 @@ def _programs(
     from launcher.taskfile.programs import swept_command
 
     typed = name.removeprefix(PREFIX) or None
+    lines, warnings = swept_command(sweep.values, typed, program, files, sweep.flags)
+    for warning in warnings:
+        print_stderr(str(warning))
     return [
-        Program(f"{PREFIX}{own}" if own else "", argv, settings)
-        for own, argv, settings in swept_command(sweep.values, typed, program, files, sweep.flags)
+        Program(f"{PREFIX}{own}" if own else "", argv, settings) for own, argv, settings in lines
     ]
 
 

@@ -479,7 +479,6 @@ def test_dry_run_lists_combinations_and_queues_nothing(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--sweep", "lr=1", "--", "go"), "no argument uses lr"),
         (("--sweep", "lr=1", "--", "go", "{lt}"), "no value is named 'lt'"),
         (("--sweep", "lr", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
         (("--sweep", "lr=1,,2", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
@@ -556,6 +555,18 @@ def test_range_with_a_step_gives_each_number_exactly(
     assert [line.split("\t")[1] for line in answer.out.splitlines()] == [
         f"go {value}" for value in values.split()
     ]
+
+
+def test_value_that_no_argument_uses_repeats_the_program_with_a_warning(
+    launcher: Launcher, store: Store
+) -> None:
+    show = "import os; print(os.environ['LAUNCHER_PARAMS'])"
+    answer = launcher.well("add", "--sweep", "seed=1..2", "--", sys.executable, "-c", show)
+    assert "warning[matrix]: matrix: no argument uses seed" in answer.err
+    assert "(or read LAUNCHER_PARAMS)" in answer.err
+    launcher.well("wait")
+    printed = [launcher("logs", str(row.id)).out.strip() for row in store.read.jobs()]
+    assert printed == ['{"seed": 1}', '{"seed": 2}']
 
 
 def test_swept_flag_is_an_argument_or_nothing(launcher: Launcher, store: Store) -> None:
