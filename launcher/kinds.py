@@ -16,7 +16,7 @@ from launcher.draft import Draft, Input
 from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings, setting
-from launcher.params import PARAMS
+from launcher.params import PARAMS, TEMPLATE
 from launcher.signatures import kind_digest, program_signature
 
 GROUP = "launcher.kinds"
@@ -39,7 +39,7 @@ def variable_fault(name: str) -> str:
 class CommandSettings(Settings):
     """The settings that repeat a command: its arguments, folder, variables and files."""
 
-    neutral = frozenset({PARAMS})  # not written by users: a matrix sets it
+    neutral = frozenset({PARAMS, TEMPLATE})  # not written by users: a matrix sets them
     argv: tuple[str, ...] = Field(min_length=1, description="Program and its arguments")
     cwd: str = setting(
         "",

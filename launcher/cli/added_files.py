@@ -4,11 +4,12 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, file_obstacle, file_paths, resolve_path
 from launcher.errors import UsageError
 from launcher.job import Spec
+from launcher.params import TEMPLATE
 from launcher.states import OPEN_STATES, State
 from launcher.store.connection import known_record
 from launcher.store.queue import Store
@@ -44,7 +45,7 @@ def find_finished_program(
     newest = None
     for row in reversed(makers.get(outputs[0][1], ()) if outputs else ()):
         before = row.spec_without_sources
-        alike = before.argv == spec.argv and before.settings == spec.settings
+        alike = before.argv == spec.argv and _own(before.settings) == _own(spec.settings)
         if row.state is not State.DONE or not alike or store.read.working_folder(row.id) != folder:
             continue
         changes = [
@@ -63,6 +64,11 @@ def find_finished_program(
             return EarlierJob(row, ())
         newest = newest or EarlierJob(row, changes)
     return newest
+
+
+def _own(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without the template of a sweep, which older versions did not store."""
+    return {name: value for name, value in settings.items() if name != TEMPLATE}
 
 
 def check_files(

@@ -206,7 +206,7 @@ class JobControl:
         self._db.recount_waits({*jobs, *below})
 
     def change_jobs(self, jobs: Iterable[ChangedJob], now: float) -> None:
-        """Give jobs that wait or have ended another spec, lane and timer, and the hashes that follow.
+        """Give jobs that wait or have ended another spec with its name, lane and timer, and the hashes that follow.
 
         Raises:
             ConcurrentChange: One of them, or a dependent of it, has changed since its change was
@@ -426,10 +426,11 @@ class JobControl:
         # else the one that `launcher priority` may have given it meanwhile stays
         priority = None if spec.priority == row.priority else spec.priority
         number = self._db.execute(
-            "UPDATE jobs SET spec = ?, sources = ?, hash = ?, priority = coalesce(?, priority),"
+            "UPDATE jobs SET name = ?, spec = ?, sources = ?, hash = ?, priority = coalesce(?, priority),"
             " rank = coalesce(?, rank), lane = ?"
             " WHERE id = ? AND state = ? AND attempts = ? AND spec = ? AND hash = ?",
             (
+                row.name if spec.name == row.spec.name else spec.name,
                 SpecWriter().text(spec),
                 self._db.ensure_sources(spec.sources),
                 spec.hash,

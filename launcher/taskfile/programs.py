@@ -23,14 +23,14 @@ from decimal import Decimal
 from functools import partial
 from random import Random
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launcher.context import FOLDER_PLACEHOLDERS
 from launcher.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
-from launcher.params import PARAMS, parse_number
+from launcher.params import PARAMS, TEMPLATE, parse_number
 from launcher.system.environment import SWEEP_VARIABLE
 from launcher.system.files import Json
 from launcher.taskfile.entries import PlainVariant, VariantName, variant_name
@@ -433,7 +433,10 @@ def swept_programs(
                 _fill_names(name.text, dict(pairs)),
                 tuple(pair for pair in pairs if pair[0] not in in_name),
             )
-        variants.append(PlainVariant(full, pairs, _fill_settings(kind, settled, own, these)))
+        written = None if name is None else name.text
+        variants.append(
+            PlainVariant(full, pairs, _fill_settings(kind, settled, own, these, written))
+        )
     return tuple(variants) if name is None or _have_names(name, variants, problems) else ()
 
 
@@ -491,8 +494,69 @@ def swept_command(
     )
     if problems.has_errors():
         raise TaskFileError(problems)
-    kept = (PARAMS, *(setting for setting, names in files.items() if names))
+    kept = (PARAMS, TEMPLATE, *(setting for setting, names in files.items() if names))
     return [_command(each, kept) for each in variants], problems
+
+
+class SweptJob(NamedTuple):
+    """A job of a sweep with other values."""
+
+    name: str | None  # of the job, without its kind; None: the entry has no name
+    variant: VariantName  # all values, as names of jobs have them
+    settings: Mapping[str, Json]  # those in which values stand, with the values
+    stored: Mapping[str, Json]  # its values and their template
+
+
+def has_template(settings: Mapping[str, Any]) -> bool:
+    """Return whether the settings of a job store how the values of its sweep are used."""
+    match settings.get(TEMPLATE), settings.get(PARAMS):
+        case {
+            "settings": dict(),
+            "texts": dict() as texts,
+            "labels": dict() as labels,
+        }, dict() as params:
+            return texts.keys() == labels.keys() == params.keys()
+    return False
+
+
+def change_swept_values(
+    settings: Mapping[str, Any], given: GivenSettings, problems: Problems
+) -> SweptJob | None:
+    """Return a job of a sweep with some other values; None, with the errors reported, if one is invalid.
+
+    Args:
+        settings: Its settings, which have a template.
+        given: The other values.
+        problems: List to which problems are added.
+    """
+    template, params = settings[TEMPLATE], settings[PARAMS]
+    flags = template.get("flags", [])
+    values = {
+        name: _Value(name, text, template["labels"][name], params[name], is_flag=name in flags)
+        for name, text in template["texts"].items()
+    }
+    before = len(problems)
+    for name, said in given.items():
+        if not _are_words(((said,),), problems):
+            continue
+        if not _text(said):
+            problems.add_error(said.key, "set", f"{name} has no value")
+        elif name in flags and not isinstance(plain_value(said.node), bool):
+            problems.add_error(said.node, "set", f"{name} is a flag: expected true or false")
+        values[name] = _value(said, flags)
+    if problems.has_errors(before):
+        return None
+    chosen = [*values.values()]
+    pairs = tuple((value.name, value.label) for value in chosen)
+    written, name = template["settings"], template.get("name")
+    if name is not None:
+        in_name = {brace["name"] for brace in _BRACE.finditer(name)}
+        rest = tuple(pair for pair in pairs if pair[0] not in in_name)
+        name = variant_name(_fill_names(name, dict(pairs)), rest)
+    texts = {value.name: value.text for value in chosen}
+    stored = {**template, "texts": texts, "labels": dict(pairs)}
+    filled = _filled(written, chosen)
+    return SweptJob(name, pairs, filled, {PARAMS: _params(chosen), TEMPLATE: stored})
 
 
 def _items(words: tuple[ScalarNode, ...]) -> GivenSetting:
@@ -647,19 +711,39 @@ def _fill_names(text: str, values: Mapping[str, str]) -> str:
 
 
 def _fill_settings(
-    kind: Kind, settled: ResolvedSettings, own: GivenSettings, values: Sequence[_Value]
+    kind: Kind,
+    settled: ResolvedSettings,
+    own: GivenSettings,
+    values: Sequence[_Value],
+    name: str | None,
 ) -> ResolvedSettings:
-    """Return the settings of a program with some values, and the values themselves."""
+    """Return the settings of a program with some values, the values themselves, and their template."""
+    written = {key: settled.values[key] for key in own if key in settled.values}
+    template: dict[str, Json] = {
+        "name": name,
+        "settings": written,
+        "texts": {value.name: value.text for value in values},
+        "labels": {value.name: value.label for value in values},
+        "flags": [value.name for value in values if value.is_flag],
+    }
+    return replace_values(
+        kind, settled, {**_filled(written, values), PARAMS: _params(values), TEMPLATE: template}
+    )
+
+
+def _params(values: Iterable[_Value]) -> dict[str, Json]:
+    return {value.name: value.value for value in values}
+
+
+def _filled(written: Mapping[str, Json], values: Sequence[_Value]) -> dict[str, Json]:
+    """Return settings with names in braces replaced by values."""
     texts = {value.name: value.text for value in values}
     words = {f"{{{value.name}}}": value.argument for value in values}
     words[f"{{{SWEEP}}}"] = [word for value in values for word in value.option]
-    filled = {
-        name: _fill_braces(settled.values[name], texts, words if name == "argv" else {})
-        for name in own
-        if name in settled.values
+    return {
+        name: _fill_braces(value, texts, words if name == "argv" else {})
+        for name, value in written.items()
     }
-    params = {value.name: value.value for value in values}
-    return replace_values(kind, settled, {**filled, PARAMS: params})
 
 
 def _fill_braces(value: Json, texts: Mapping[str, str], words: Mapping[str, Sequence[str]]) -> Json:

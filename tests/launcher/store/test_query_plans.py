@@ -254,6 +254,8 @@ def schedule_jobs(store: Store) -> None:
     with store.writing():
         run = store.ensure_run(ROOT, "test")
         jobs = [*store.insert_new(run, a_context(), limited, 1.0)]
+        copied = job_row(store, jobs[0])
+        store.insert_copy(copied, copied.spec, a_reason("copied"), 1.0)
     for job in jobs[:2]:
         end(store, job, FAILED, now=2.0)  # and holds the others
         store.job_control.release(jobs[1:], 2.0)

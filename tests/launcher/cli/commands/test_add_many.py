@@ -37,6 +37,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_sweep_of_an_older_version_is_done(launcher: Launcher, store: Store) -> None:
+    sweep = ("add", "--name", "s", "--output", "o{x}", "--sweep", "x=1,2", "--", "touch", "o{x}")
+    launcher(*sweep)
+    launcher.well("wait")
+    store.database.execute("UPDATE jobs SET spec = json_remove(spec, '$.settings.template')")
+    assert "not queued: job 1 and 1 more made the same outputs" in launcher(*sweep).err
+
+
 def test_program_starts_after_the_producers_of_its_inputs(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
@@ -428,7 +436,7 @@ def test_each_combination_becomes_a_job_with_its_values(launcher: Launcher, stor
     launcher.well("wait")
     row = job_row(store, 4)
     assert (row.name, row.run, row.spec.resources.cpus) == (names[3], "mine", 2)
-    assert row.spec.settings == {"params": {"lr": 0.01, "seed": 1}}
+    assert row.spec.settings["params"] == {"lr": 0.01, "seed": 1}
     assert launcher("logs", "4").out == '1e-2 1 {"lr": 0.01, "seed": 1}\n'
 
 
@@ -602,7 +610,8 @@ def test_edit_keeps_swept_values_unless_the_command_changes(
     launcher("add", "--hold", "--name", "t", "--sweep", "lr=1", "--", "true", "{lr}")
     launcher.well("edit", "t@lr=1", "--set", "resources.cpus=2")
     row = job_row(store, 1)
-    assert (row.spec.argv, row.spec.settings) == (("true", "1"), {"params": {"lr": 1}})
+    assert (row.spec.argv, row.spec.params) == (("true", "1"), {"lr": 1})
+    assert row.spec.settings.keys() == {"params", "template"}
     launcher.well("edit", "t@lr=1", "--set", 'argv=["true", "2"]')
     row = job_row(store, 1)
-    assert (row.spec.argv, "params" in row.spec.settings) == (("true", "2"), False)
+    assert (row.spec.argv, row.spec.settings) == (("true", "2"), {})
