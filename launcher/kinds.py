@@ -56,7 +56,8 @@ class CommandSettings(Settings):
     inputs: list[_Text] = setting(
         [],
         added=True,
-        description="Files that the program reads. The job runs again if their content changes",
+        description="Files that the program reads, patterns such as m-*.npz, or outputs:ENTRY. The job runs again if "
+        "their content changes",
     )
     outputs: list[_Text] = setting(
         [],

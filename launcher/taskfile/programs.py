@@ -25,13 +25,14 @@ from random import Random
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS
+from launcher.context import FOLDER_PLACEHOLDERS, INPUTS
 from launcher.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
 from launcher.params import PARAMS, TEMPLATE, parse_number
 from launcher.system.environment import SWEEP_VARIABLE
+from launcher.system.file_patterns import stands_for_files
 from launcher.system.files import Json
 from launcher.taskfile.entries import PlainVariant, VariantName, variant_name
 from launcher.taskfile.matrix import (
@@ -556,6 +557,13 @@ def change_swept_values(
     texts = {value.name: value.text for value in chosen}
     stored = {**template, "texts": texts, "labels": dict(pairs)}
     filled = _filled(written, chosen)
+    patterns = [text for text in map(str, written.get(INPUTS, ())) if stands_for_files(text)]
+    for said in given.values():
+        if any(f"{{{said.key.text}}}" in text for text in patterns):
+            message = f"{said.key.text} is part of a pattern in inputs"
+            problems.add_error(said.key, "set", message, "queue a new sweep with the value")
+    if patterns:  # the files that were found when the job was queued
+        filled[INPUTS] = settings[INPUTS]
     return SweptJob(name, pairs, filled, {PARAMS: _params(chosen), TEMPLATE: stored})
 
 

@@ -18,7 +18,7 @@ import click
 
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import BackendSettings, read_configured_backends
-from launcher.cli.added_files import check_files, find_finished_program
+from launcher.cli.added_files import check_files, expand_inputs, find_finished_program
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -56,6 +56,7 @@ from launcher.store.runs import find_run_origin
 from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
+from launcher.system.file_patterns import is_pattern
 from launcher.system.paths import Home, find_home
 from launcher.system.text import is_utf8, sanitize_terminal, shell_line
 
@@ -148,7 +149,8 @@ def _job_options(function: Function) -> Function:
     multiple=True,
     metavar="FILE",
     shell_complete=offer_files,
-    help="File that the program reads. The job waits for the job that makes it. Repeatable.",
+    help="File that the program reads, or a pattern such as 'm-*.npz'. The job waits for the jobs that make the "
+    "files. Repeatable.",
 )
 @click.option(
     "--output",
@@ -494,7 +496,7 @@ def _print_planned_jobs(
         UsageError: it would be refused.
     """
     specs = _drop_finished_programs(
-        home, store, request, _build_specs(request, programs), dry_run=True
+        home, store, request, _build_specs(store, request, programs), dry_run=True
     )
     if specs:
         with store.reading():
@@ -506,13 +508,21 @@ def _print_planned_jobs(
     print_stderr(f"{pluralize(len(specs), 'job')}; nothing was queued (dry run)")
 
 
-def _build_specs(request: SubmitRequest, programs: Sequence[Program]) -> list[Spec]:
-    return [
+def _build_specs(store: Store, request: SubmitRequest, programs: Sequence[Program]) -> list[Spec]:
+    """Return the specifications of programs, with patterns replaced by files.
+
+    Raises:
+        UsageError: a pattern matches no file.
+    """
+    specs = [
         request.spec._replace(
             name=name, argv=argv, settings=settings, signature=program_signature(argv)
         )
         for name, argv, settings in programs
     ]
+    if not any(is_pattern(name) for spec in specs for name in spec.settings.get(INPUTS, ())):
+        return specs
+    return expand_inputs(specs, request.context.folder, store.read.programs_by_output())
 
 
 def _queue_programs(
@@ -527,7 +537,9 @@ def _queue_programs(
     Raises:
         UsageError: a name belongs to a job that has not ended, or a job that they should follow is not there.
     """
-    specs = _build_specs(request, programs)  # before: while many are written others have to wait
+    specs = _build_specs(
+        store, request, programs
+    )  # before: while many are written others have to wait
     specs = _drop_finished_programs(home, store, request, specs)
     if not specs:
         return
