@@ -101,6 +101,8 @@ class Terms(NamedTuple):
     tensorboard: str = (
         ""  # folder of its program's event files, relative to its own folder; empty: none
     )
+    # failures after which the jobs that were queued with it are held; 0: never; None: not given
+    max_failures: int | None = None
 
 
 class Spec(NamedTuple):

@@ -16,7 +16,7 @@ from launcher.draft import Draft, Input
 from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings, setting
-from launcher.params import PARAMS
+from launcher.params import PARAMS, TEMPLATE
 from launcher.signatures import kind_digest, program_signature
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -36,7 +36,7 @@ def variable_fault(name: str) -> str:
 class CommandSettings(Settings):
     """The settings that repeat a command: its arguments, folder, variables and files."""
 
-    neutral = frozenset({PARAMS})  # not written by users: a matrix sets it
+    neutral = frozenset({PARAMS, TEMPLATE})  # not written by users: a matrix sets them
     argv: tuple[str, ...] = Field(min_length=1, description="Program and its arguments")
     cwd: str = setting(
         "",
@@ -53,7 +53,8 @@ class CommandSettings(Settings):
     inputs: list[_Text] = setting(
         [],
         added=True,
-        description="Files that the program reads. The job runs again if their content changes",
+        description="Files that the program reads, patterns such as m-*.npz, or outputs:ENTRY. The job runs again if "
+        "their content changes",
     )
     outputs: list[_Text] = setting(
         [],

@@ -14,6 +14,8 @@ from typing import Any
 from launcher.system.text import sanitize_terminal
 
 PARAMS = "params"  # the setting that stores the values of a sweep; it is not part of any hash
+# the setting that stores how the values of a sweep are used, so that one can be changed; not part of any hash
+TEMPLATE = "template"
 
 LONGEST_VALUE = 24  # characters of a value in a line
 

@@ -94,6 +94,9 @@ class ReasonCode(StrEnum):
     RETRIED = "retried"  # queued again by its owner
     EDITED = "edited"  # changes: the changes by its owner, as text
     HELD = "held"
+    # held: too many of the jobs that were queued with it failed; failures: their number; job: the last
+    # of them; cause: the code of its failure
+    FAILURE_LIMIT = "failure-limit"
     COPIED = "copied"  # held: its queue folder is a copy; copy_of: the original
     RELEASED = "released"
     PAUSED = (

@@ -79,6 +79,8 @@ def _part_record(part: Resources | Terms) -> dict[str, Json]:
         record["on"] = [*on]
     if not record.get("tensorboard"):
         record.pop("tensorboard", None)
+    if record["max_failures"] is None:
+        del record["max_failures"]
     return record
 
 
@@ -161,6 +163,7 @@ def _read_terms(record: object) -> Terms:
         "rerun": terms.rerun in RERUNS,
         "warn_signal": terms.warn_signal in signal.Signals.__members__,
         "retries": terms.retries >= 0,
+        "max_failures": terms.max_failures is None or terms.max_failures >= 0,
         "time_limit_s": terms.time_limit_s is None or terms.time_limit_s >= 0,
         **{name: getattr(terms, name) >= 0 for name in spans},  # no NaN either
     }

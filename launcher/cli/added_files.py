@@ -4,16 +4,24 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, file_obstacle, file_paths, resolve_path
 from launcher.errors import UsageError
 from launcher.job import Spec
+from launcher.params import TEMPLATE
 from launcher.states import OPEN_STATES, State
 from launcher.store.connection import known_record
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.file_digests import FileDigests, current_digests, file_changes
+from launcher.system.file_patterns import (
+    RECURSIVE,
+    existing_files,
+    is_pattern,
+    matching_paths,
+    name_from,
+)
 from launcher.system.files import file_stamp
 
 # path → programs that declare it as output, the newest last
@@ -44,7 +52,7 @@ def find_finished_program(
     newest = None
     for row in reversed(makers.get(outputs[0][1], ()) if outputs else ()):
         before = row.spec_without_sources
-        alike = before.argv == spec.argv and before.settings == spec.settings
+        alike = before.argv == spec.argv and _own(before.settings) == _own(spec.settings)
         if row.state is not State.DONE or not alike or store.read.working_folder(row.id) != folder:
             continue
         changes = [
@@ -63,6 +71,67 @@ def find_finished_program(
             return EarlierJob(row, ())
         newest = newest or EarlierJob(row, changes)
     return newest
+
+
+def _own(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without the template of a sweep, which older versions did not store."""
+    return {name: value for name, value in settings.items() if name != TEMPLATE}
+
+
+def expand_inputs(specs: Sequence[Spec], folder: str, makers: ProgramsByOutput) -> list[Spec]:
+    """Return specifications in which patterns among the inputs are replaced by the names of files.
+
+    A pattern means existing files, and outputs of programs that wait or run.
+
+    Args:
+        specs: Specifications of the programs.
+        folder: Folder in which they start.
+        makers: Producers of all files.
+
+    Raises:
+        UsageError: a pattern matches nothing, or an output of its program.
+    """
+    made: list[str] | None = None
+    found: dict[tuple[str, str], list[str]] = {}
+    expanded = []
+    for spec in specs:
+        inputs = _named_paths(INPUTS, spec, folder)
+        if not any(is_pattern(name) for name, _ in inputs):
+            expanded.append(spec)
+            continue
+        if made is None:
+            made = [path for path in makers if _open(makers, path)]
+        names: dict[str, None] = {}
+        for name, path in inputs:
+            if (name, path) not in found:
+                found[name, path] = _files_of(name, path, made)
+            own = {path for _, path in _named_paths(OUTPUTS, spec, folder)}
+            if both := own.intersection(paths_of := found[name, path]):
+                raise UsageError(
+                    f"--input {name} matches {min(both)}, which this program makes. Write another pattern."
+                )
+            names |= dict.fromkeys(
+                [name]
+                if paths_of == [path]
+                else [name_from(each, folder, folder) for each in paths_of]
+            )
+        expanded.append(spec._replace(settings={**spec.settings, INPUTS: [*names]}))
+    return expanded
+
+
+def _files_of(name: str, path: str, made: Sequence[str]) -> list[str]:
+    """Return the paths for which an input stands: its own, or those that match its pattern."""
+    if not is_pattern(name) or path in made or os.path.exists(path):  # noqa: PTH110  # a text
+        return [path]
+    if RECURSIVE in name:
+        raise UsageError(f"--input {name} contains {RECURSIVE}. Write * once for each folder.")
+    paths = matching_paths(path, made, existing_files(path))
+    if not paths:
+        raise UsageError(
+            f"--input {name} matches no file, and no output of a waiting or running job. "
+            "First queue the program that makes the files, with --output"
+        )
+    return paths
 
 
 def check_files(

@@ -53,6 +53,7 @@ class JobOptions(TypedDict, total=False):
     warn: str | float | timedelta
     signal: str
     retries: int
+    max_failures: int | str  # or none
     backoff: str | float | timedelta
     grace: str | float | timedelta
     rerun: str

@@ -15,10 +15,12 @@ from launcher.job_options.value_types import (
     size,
     span,
     whole,
+    whole_or_none,
 )
 from launcher.units import Bytes
 
 MOST_CPUS = 100_000
+MOST_FAILURES = 1_000_000  # more than a command can queue
 MOST_RETRIES = 1000  # the pause doubles each time, and must stay a number
 
 
@@ -121,6 +123,13 @@ register_options(
         field="terms.retries",
         default="0",
         help="Run again after a failure, up to this many times",
+    ),
+    JobOption(
+        name="max_failures",
+        takes=whole_or_none(MOST_FAILURES),
+        field="terms.max_failures",
+        help="Hold the other jobs of the same command after this many failures. none: never. Without it, they are held "
+        "if the first 5 jobs fail with one cause",
     ),
     JobOption(
         name="backoff",

@@ -15,6 +15,7 @@ from launcher.job import CPU, Terms, is_device
 from launcher.units import Bytes, format_seconds, parse_bytes, parse_seconds
 
 AUTO = "auto"
+NONE = "none"
 LONGEST_SPAN_S = 10 * 365 * 86_400.0  # no job waits longer; a larger number is a mistake
 UNCATCHABLE_SIGNALS = frozenset({signal.SIGKILL, signal.SIGSTOP})  # programs cannot handle them
 
@@ -64,6 +65,17 @@ def whole(least: int, most: int | None = None) -> ValueType:
 
     form = {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most})
     return ValueType("INTEGER", f"a whole number {limits}", value_of, form, is_text=False)
+
+
+def whole_or_none(most: int) -> ValueType:
+    """Return the type of an integer from 1, or the word none, which is read as 0."""
+    number = whole(1, most)
+    return number._replace(
+        expected=f"{number.expected}, or {NONE}",
+        value_of=lambda text, now: 0 if text.strip() == NONE else number.value_of(text, now),
+        form={"anyOf": [number.form, {"const": NONE}, {"$ref": "#/$defs/variable"}]},
+        text_of=lambda value: str(value) if value else NONE,
+    )
 
 
 def real(least: float, most: float) -> ValueType:

@@ -42,6 +42,7 @@ from launcher.ids import ModelId, canonical, parse_model
 from launcher.kind_interface import Role
 from launcher.planning.expansion import MODEL_MAKING_ROLES, PlannedStep
 from launcher.planning.model_graph import has_values, without_variants
+from launcher.system.file_patterns import existing_files
 from launcher.taskfile.entries import NO_DEPENDENCIES, NamedDependencies
 from launcher.taskfile.nodes import ScalarNode, as_list
 
@@ -79,7 +80,7 @@ def find_predecessors(
     following = [step for step in steps if step.follows.texts != NO_DEPENDENCIES.texts]
     if not following:
         return {}
-    names = _StepNames(steps)
+    names = StepNames(steps)
     before: dict[str, Predecessors] = {}
     unknown = pairs = 0
     for step in following:
@@ -130,7 +131,7 @@ def _no_partner_text(
     return "no-partner", message, hint
 
 
-class _StepNames:
+class StepNames:
     """The names under which the steps of a plan are known."""
 
     def __init__(self, steps: Sequence[PlannedStep]) -> None:
@@ -261,6 +262,7 @@ class PlanDisk(NamedTuple):
     is_folder: Callable[[Path], bool]
     content_digest: Callable[[Path], str]  # a digest of a file
     is_link: Callable[[Path], bool] = Path.is_symlink
+    matching_files: Callable[[str], Sequence[str]] = existing_files  # of a pattern
 
     def path_exists(self, path: str) -> bool:
         """Return whether a path of the settings exists."""

@@ -1,7 +1,7 @@
 """The plan of a task file: every job with its files, dependencies and hash.
 
 1. `expand` turns entries into steps.
-2. `_prepare_steps` adds the files that each step reads and writes.
+2. `_prepare_steps` adds the files that each step reads and writes; `resolve_inputs` replaces patterns among them.
 3. `_merge_label_jobs` merges steps that select the same labels.
 4. `DependencyGraph` sorts and links the steps.
 5. `_JobBuilder` computes the hashes.
@@ -45,6 +45,7 @@ from launcher.planning.dependencies import (
     memoize_path_check,
 )
 from launcher.planning.expansion import MODEL_MAKING_ROLES, SCORING_ROLES, PlannedStep, expand
+from launcher.planning.input_patterns import resolve_inputs
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob, SharedJobPlan, as_errors
 from launcher.planning.shared_work import shared_job_request, shares
 from launcher.taskfile.entries import TaskFile, order_problems
@@ -95,7 +96,15 @@ def build_plan(
     whole = all(error.code in _WHOLE for error in task.errors)
     before = find_predecessors(steps, whole=whole, problems=problems)
     drafter = _Drafter(task, run_folder, root)
-    drawn = _merge_label_jobs(list(_prepare_steps(steps, drafter, problems)), before, drafter)
+    prepared = list(_prepare_steps(steps, drafter, problems))
+    inputs = resolve_inputs(prepared, disk, problems)
+    prepared = [
+        drafter.prepare_step(each.step._replace(settings=inputs[each.step.name]), each.makers)
+        if each.step.name in inputs
+        else each
+        for each in prepared
+    ]
+    drawn = _merge_label_jobs(prepared, before, drafter)
     dependencies = DependencyGraph(drawn.steps, drawn.before, disk)
     problems += dependencies.problems
     if problems.has_errors():

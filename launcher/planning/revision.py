@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
@@ -22,13 +22,14 @@ from launcher.job_options.registry import JobOption, JobRequest, job_options, ol
 from launcher.job_options.value_types import in_task_file, terms_fault
 from launcher.kind_interface import Kind, Role
 from launcher.kinds import COMMAND, find_kinds, program_cost, signature_of
-from launcher.params import parse_options, swept_values, with_option
+from launcher.params import PARAMS, parse_options, swept_values, with_option
 from launcher.planning.plan_builder import resources_of
 from launcher.states import OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import ChangedJob
 from launcher.system.files import Json
+from launcher.taskfile.entries import variant_name
 from launcher.taskfile.nodes import (
     TRUTHS,
     GivenSetting,
@@ -39,6 +40,7 @@ from launcher.taskfile.nodes import (
     is_null,
 )
 from launcher.taskfile.overrides import OPTION, Overrides, read_overrides
+from launcher.taskfile.programs import SweptJob, change_swept_values, has_template
 from launcher.taskfile.scope import EVERY, Scope, read_request
 from launcher.taskfile.sections import check_variables
 from launcher.taskfile.settings import format_pair, known_settings, resolve_settings, unknown_key
@@ -62,6 +64,7 @@ class JobValues(NamedTuple):
 
     settings: dict[str, Json]  # of a program: its command line, folder and variables
     request: JobRequest
+    swept: SweptJob | None = None  # with other values of its sweep
 
 
 def is_program(row: JobRow) -> bool:
@@ -191,11 +194,15 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
     root = read_document(text, f"job-{row.id}.yaml", problems)
     if root is None:
         raise UsageError("the edited file contains no values")
-    overrides = _overrides(row, sets, scope)
+    given = _swept_settings(row, overrides := read_overrides(sets, scope.kinds, problems))
+    overrides = _check_overrides(row, overrides, scope)
     parts = _parts(row, root, problems)
-    settings = None
+    settings = swept = None
     if is_program(row):
         settings = _program(parts.get(SETTINGS), overrides, root.place, scope)
+    if given and settings is not None:
+        swept = change_swept_values(row.spec.settings, given, problems)
+        settings |= {} if swept is None else swept.settings
     request = _request(parts.get(RESOURCES), row.kind, overrides, scope)
     fault = terms_fault(request.terms, in_task_file)
     if fault is not None:
@@ -210,7 +217,25 @@ def read_form(row: JobRow, text: str, now: float, sets: Sequence[str] = ()) -> J
     ]
     if errors:
         raise TaskFileError(errors, outcome="nothing was changed")
-    return JobValues(settings or {}, request)
+    return JobValues(settings or {}, request, swept)
+
+
+def changes_sweep(row: JobRow, sets: Sequence[str]) -> bool:
+    """Return whether some of `key=value` set a value of a job's sweep that can be changed."""
+    keys = {text.partition("=")[0].strip() for text in sets}
+    return has_template(row.spec.settings) and not keys.isdisjoint(row.spec.settings[PARAMS])
+
+
+def _swept_settings(row: JobRow, overrides: Overrides) -> dict[str, GivenSetting]:
+    """Remove the values of a job's sweep from overrides, and return them."""
+    swept: dict[str, GivenSetting] = {}
+    if has_template(row.spec.settings):
+        for name in overrides.unmatched.keys() & row.spec.settings[PARAMS].keys():
+            del overrides.unmatched[name]
+            for layer in overrides.settings.values():
+                if name in layer:
+                    swept[name] = layer.pop(name)
+    return swept
 
 
 def _parts(row: JobRow, root: Node, problems: Problems) -> dict[str, Node]:
@@ -269,9 +294,8 @@ def _options_for_kind(fields: MappingNode, kind: str) -> Iterator[tuple[ScalarNo
             yield key, value
 
 
-def _overrides(row: JobRow, sets: Sequence[str], scope: Scope) -> Overrides:
-    """Parse the settings of the command line; keys that only task files have are refused."""
-    overrides = read_overrides(sets, scope.kinds, scope.problems)
+def _check_overrides(row: JobRow, overrides: Overrides, scope: Scope) -> Overrides:
+    """Return settings of the command line without unknown ones; keys that only task files have are refused."""
     for fields in overrides.words:
         key = fields.pairs[0][0]
         what = "settings and resources" if is_program(row) else "resources"
@@ -368,6 +392,9 @@ class Revision(NamedTuple):
     changes: tuple[str, ...]  # in words: "cpus 1 → 2"
     hashes: tuple[tuple[JobRow, str], ...] = ()  # job → new hash, of the jobs after a program
 
+    # another job gets the changes: this one is done, keeps its result, and has other values of its sweep
+    is_new_job: bool = False
+
     @property
     def summary(self) -> str:
         """The changes as text."""
@@ -384,6 +411,45 @@ class Revision(NamedTuple):
             )
         reason = Reason(code=code, text=text, data={"changes": list(self.changes)})
         return ChangedJob(row=self.row, spec=self.spec, reason=reason, dependent_hashes=self.hashes)
+
+    def new_job_reason(self) -> Reason:
+        """Return why the job is queued that gets the changes."""
+        text = f"queued by the user, as job {self.row.id} with changes: {self.summary}"
+        data: dict[str, Json] = {"changes": list(self.changes)}
+        return Reason(code=ReasonCode.EDITED, text=text, data=data)
+
+
+def check_new_names(store: Store, revisions: Iterable[Revision]) -> None:
+    """Refuse changes that give a job the name of another one, or the outputs of the job that keeps its result.
+
+    Raises:
+        UsageError: names both jobs.
+    """
+    names: dict[tuple[int, str], int] = {}
+    for revision in revisions:
+        row, name = revision.row, revision.spec.name
+        if revision.is_new_job and (both := {*revision.spec.outputs} & {*row.spec.outputs}):
+            raise UsageError(
+                f"job {row.id} is done, and a job with {revision.summary} would overwrite its output {min(both)}. "
+                "Put the value into the name of the output, and queue a new sweep."
+            )
+        if name == row.spec.name:
+            continue
+        if other := names.get((row.run_id, name)):
+            raise UsageError(
+                f"jobs {other} and {row.id} would both be named {name}. Choose one of them."
+            )
+        names[row.run_id, name] = row.id
+        if (holder := store.read.find_job(row.run_id, name)) is not None:
+            raise UsageError(
+                f"job {holder.id} {name} exists already ({holder.state}). "
+                f"To run it again: launcher retry {holder.id}{' --force' * (holder.state is State.DONE)}"
+            )
+        if not revision.is_new_job and (below := store.job_control.transitive_dependents(row.id)):
+            raise UsageError(
+                f"job {row.id} cannot get other values, because job {below[0].id} needs it. "
+                "Queue a new sweep, or change the task file and run it."
+            )
 
 
 def revise_all(
@@ -446,22 +512,51 @@ def revise(store: Store, row: JobRow, before: JobValues, after: JobValues) -> Re
     """
     changed = [name for name in after.settings if after.settings[name] != before.settings.get(name)]
     options = [*_changed_options(before.request, after.request)]
-    if not (changed or options):
+    swept = after.swept
+    swept_changes = [] if swept is None else _swept_changes(row, swept)
+    if not (changed or options or swept_changes):
         return None
-    changes = [
+    filled = () if swept is None else swept.settings
+    changes = swept_changes + [
         f"{name} {' → '.join(format_pair(before.settings.get(name), after.settings[name]))}"
         for name in changed
+        if name not in filled
     ]
     # `launcher priority` changes the priority of the row, not of its spec
     spec = row.spec._replace(priority=after.request.priority)
+    if swept is not None and swept_changes:
+        spec = spec._replace(name=_swept_name(row, swept))
+        changed = changed or [PARAMS]
     if options:
         spec = spec._replace(resources=_resources(row, after.request), terms=after.request.terms)
     hashes: tuple[tuple[JobRow, str], ...] = ()
     if changed:
         spec, hashes = _replace_command_line(store, row, spec, after)
+    if swept is not None and swept_changes:
+        spec = spec._replace(settings={**spec.settings, **swept.stored})
     if spec.resources.gpus != row.spec.resources.gpus:
         spec = spec._replace(signature=_signature(row, spec.resources.gpus))
-    return Revision(row, spec, (*changes, *options), hashes)
+    is_new_job = row.state is State.DONE and bool(swept_changes)
+    return Revision(row, spec, (*changes, *options), hashes, is_new_job)
+
+
+def _swept_changes(row: JobRow, swept: SweptJob) -> list[str]:
+    """Return the changed values of a sweep as text."""
+    before, after = row.spec.settings[PARAMS], swept.stored[PARAMS]
+    assert isinstance(after, dict)
+    return [
+        f"{name} {' → '.join(format_pair(before[name], value))}"
+        for name, value in after.items()
+        if value != before[name]
+    ]
+
+
+def _swept_name(row: JobRow, swept: SweptJob) -> str:
+    """Return the name of a job with other values of its sweep; a job that is named by its number keeps its name."""
+    if swept.name is not None:
+        return f"{row.kind}/{swept.name}"
+    base, at, _ = row.name.partition("@")
+    return variant_name(base, swept.variant) if at and not was_added(row) else row.name
 
 
 def _changed_options(before: JobRequest, after: JobRequest) -> Iterator[str]:
@@ -518,9 +613,11 @@ def _replace_command_line(
         spec = spec._replace(outputs=outputs)
     if not row.hash:
         return spec, ()
+    change = json.dumps(after.settings, sort_keys=True)
+    if row.state is State.DONE and after.swept is not None:  # another job, on which none depends
+        return spec._replace(hash=_digest(row.hash, change)), ()
     dependants = store.job_control.transitive_dependents(row.id)
     _refuse_used_results(row, dependants)
-    change = json.dumps(after.settings, sort_keys=True)
     hashes = tuple((each, _digest(each.hash, change)) for each in dependants)
     return spec._replace(hash=_digest(row.hash, change)), hashes
 

@@ -83,6 +83,8 @@ def submit(
             for compared in fresh
         ]
         store.insert_new(run, context, new_jobs, now)
+        joined = [rows[each.job.name] for each in comparison.jobs if each.action is Action.JOIN]
+        store.job_control.release((row.id for row in joined if row.is_held_by_failures), now)
         for compared in again:
             needs, awaited = _predecessor_numbers(compared, numbers)
             store.set_dependencies(numbers[compared.job.name], needs, now, after_any=awaited)

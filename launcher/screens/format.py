@@ -150,6 +150,20 @@ def _with_number(name: str, job: int) -> str:
     return f"{name} (job {job})"
 
 
+def failure_hold_texts(jobs: Iterable[JobRow]) -> list[str]:
+    """Return for each run which of these jobs are held because others failed, and how to release them."""
+    held: dict[tuple[str, str], int] = Counter(
+        (job.run, job.reason) for job in jobs if job.is_held_by_failures
+    )
+    return [
+        sanitize_terminal(
+            f"{pluralize(number, 'job')} {'is' if number == 1 else 'are'} {reason}. "
+            f"To continue: launcher release {shell_line([f'run:{run}'])}"
+        )
+        for (run, reason), number in held.items()
+    ]
+
+
 def format_job_names(jobs: Sequence[JobRow], most: int = 3) -> str:
     """Return the names of the first `most` jobs, and the number of further ones."""
     times = Counter(job.name for job in jobs)

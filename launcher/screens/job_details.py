@@ -12,6 +12,7 @@ from launcher.context import FOLDER_PLACEHOLDERS
 from launcher.errors import pluralize
 from launcher.gpu.gpus_file import gpu_labels
 from launcher.job import CPU, FUNCTION, PROGRAM, Resources, Terms
+from launcher.params import TEMPLATE
 from launcher.screens.format import (
     common_zone,
     first_line,
@@ -27,7 +28,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
 
 # settings by kind that another line shows in readable form: the words of a program, the call of a function
-_SHOWN = {PROGRAM: {"argv", "cwd", "env"}, FUNCTION: {"arguments", "offset"}}
+_SHOWN = {PROGRAM: {"argv", "cwd", "env", TEMPLATE}, FUNCTION: {"arguments", "offset"}}
 
 
 def facts_of(record: Mapping[str, Any], row: JobRow) -> Iterator[tuple[str, str]]:

@@ -305,7 +305,8 @@ def _result(ended: JobView) -> Cell:
 
 def _note(job: JobView) -> str:
     """Return why a job waits; for a held job, always that it is held."""
-    held = job.state is State.HELD and job.code not in {ReasonCode.HELD, ReasonCode.COPIED}
+    explained = {ReasonCode.HELD, ReasonCode.COPIED, ReasonCode.FAILURE_LIMIT}
+    held = job.state is State.HELD and job.code not in explained
     return f"held by its owner ({job.note})" if held else job.note
 
 

@@ -14,7 +14,13 @@ import click
 from launcher.gpu.monitor import GpuPoller
 from launcher.gpu.nvml import Nvml
 from launcher.screens import queue_view
-from launcher.screens.format import GLYPHS, PAUSED, tally, time_of_day
+from launcher.screens.format import (
+    GLYPHS,
+    PAUSED,
+    failure_hold_texts,
+    tally,
+    time_of_day,
+)
 from launcher.screens.job_view import WAITING, format_numbers, job_views
 from launcher.screens.live_display import alternate_screen, live_area
 from launcher.screens.queue_head import progress
@@ -55,7 +61,7 @@ def watch_run(home: Home, store: Store, jobs: Sequence[int], since: int, *, live
     """
     live = live and os.environ.get("TERM") != "dumb"
     followed = JobTracker(home, store, store.read.jobs_by_id(jobs), since=since)
-    ended = followed.rows.keys() - followed.open_jobs
+    ended = {job.id for job in followed.rows.values() if job.state in ENDED_STATES}
     queue, drawn, started = QueueSnapshotReader(home, store), 0.0, time.monotonic()
     picture: Sequence[TextLine] = ()
     with live_area(live=live) as show:
@@ -90,6 +96,8 @@ def _message_lines(
         if message is not None:
             tail = f"  [{len(ended)}/{len(followed.rows)}]" if change.state in ENDED_STATES else ""
             messages += wrap_message(message, tail, width)
+    held = [change.job for change in changes if change.code == ReasonCode.FAILURE_LIMIT]
+    messages += [line(text) for text in failure_hold_texts(map(followed.rows.__getitem__, held))]
     if skipped := sum(change.state is State.SKIPPED for change in changes):
         needy = "1 job that needs it is" if skipped == 1 else f"{skipped} jobs that need it are"
         messages.append(line(f"{needy} skipped  [{len(ended)}/{len(followed.rows)}]"))
@@ -146,7 +154,11 @@ def _print_changes(home: Home, store: Store, jobs: Sequence[JobRow] | None) -> N
             if reader.poll(0):  # the next change may come in days
                 raise BrokenPipeError(errno.EPIPE, "nobody reads the output")
             checked = time.monotonic()
-        for change in followed.read_events():
+        changes = followed.read_events()
+        held = [change.job for change in changes if change.code == ReasonCode.FAILURE_LIMIT]
+        for text in failure_hold_texts(map(followed.rows.__getitem__, held)):
+            click.echo(text)
+        for change in changes:
             message = event_line(store, followed.rows[change.job], change, quiet=False)
             if message is not None:
                 click.echo(message.text)
@@ -181,6 +193,8 @@ def event_line(store: Store, job: JobRow, change: JobEvent, *, quiet: bool) -> T
             words = ["done", name, took, format_numbers(store.read.result_of(job.id) or {})]
         case State.FAILED:
             words = ["failed", name, reason, f"→ launcher logs {job.id}"]
+        case State.HELD if change.code == ReasonCode.FAILURE_LIMIT:
+            return None  # one line for all of them
         case State.CANCELLED | State.HELD:
             words = [change.state, name, reason]
         case State.QUEUED if job.attempts:

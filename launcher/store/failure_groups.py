@@ -76,15 +76,15 @@ def _failure_detail(failed: AttemptFailures) -> str:
             memory = "main memory" if failed.memory_kind == "ram" else "GPU memory"
             return f"{memory}{_BLAME_TEXTS.get(failed.blamed_on, '')}"
         case ReasonCode.GPU_FAULT:
-            return _without_numbers(failed.fault)
+            return without_numbers(failed.fault)
         case ReasonCode.FAILED | ReasonCode.LOST:
-            return _without_numbers(failed.error)
+            return without_numbers(failed.error)
         case ReasonCode.STOPPED if failed.requeued:
             return "when the queue stopped"
     return ""
 
 
-def _without_numbers(text: str) -> str:
+def without_numbers(text: str) -> str:
     """Return an error without what sets it apart from others of its sort."""
     line = text.partition("\n")[0][:ERROR_LENGTH]
     return _NUMBER.sub(lambda number: number[1] or "#", line).strip()

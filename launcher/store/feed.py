@@ -89,7 +89,8 @@ class JobTracker:
         self._home, self._store, self._cursor = home, store, EventCursor(store, since)
         self._tracks_all = jobs is None
         self.rows: dict[int, JobRow] = {}
-        self.open_jobs: set[int] = set()  # those that have not ended
+        # those that have not ended, without those that are held because others failed
+        self.open_jobs: set[int] = set()
         self.is_queue_stopped = False  # the queue starts nothing, and no scheduler lives
         self._checked_at = time.monotonic() if is_scheduler_alive else -inf
         self._idle_polls = 0
@@ -132,6 +133,8 @@ class JobTracker:
     def events_until_ended(self) -> Iterator[list[JobEvent]]:
         """Yield the events of each poll, the first one at once, until all jobs have ended.
 
+        Jobs that are held because others failed are not waited for.
+
         Raises:
             MachineError: The queue was stopped, is missing, or no scheduler can be started.
         """
@@ -160,5 +163,6 @@ class JobTracker:
         taken = [*rows]
         for row in taken:
             self.rows[row.id] = row
-            (self.open_jobs.discard if row.state in ENDED_STATES else self.open_jobs.add)(row.id)
+            is_over = row.state in ENDED_STATES or row.is_held_by_failures
+            (self.open_jobs.discard if is_over else self.open_jobs.add)(row.id)
         return taken

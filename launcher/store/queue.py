@@ -9,20 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import Context
+from launcher.context import OUTPUTS, Context, file_paths, read_context
 from launcher.errors import StoreError
-from launcher.job import Spec
+from launcher.job import PROGRAM, Spec
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify
 from launcher.states import ENDED_STATES, Reason, ReasonCode, State
 from launcher.store.connection import Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import lane_of, rank_of
 from launcher.store.opening import open_database, open_database_readonly
+from launcher.store.rows import JobRow
 from launcher.store.scheduler_actions import SchedulerActions
 from launcher.store.steering import JobControl
 from launcher.stored_specs import SpecWriter
 from launcher.system.files import device_and_inode
 from launcher.system.paths import Home
+from launcher.system.stored_fields import parse_record
 
 NEW_DEPENDENCY = "INSERT INTO needs (job, need, any_end) VALUES (?, ?, ?)"
 JOB_COLUMNS = (
@@ -236,6 +238,36 @@ class Store:
         self.set_dependencies(job, new_job.dependencies, now, after_any=new_job.after_any)
         self._db.recount_waits(self._db.query_numbers("SELECT job FROM needs WHERE need = ?", job))
         return job
+
+    def insert_copy(self, row: JobRow, spec: Spec, reason: Reason, now: float) -> int:
+        """Insert a job with another spec next to one that is done, and return its number. Inside `writing`.
+
+        It has the environment of that job, and waits for the same jobs. If the name is the same, it is named by its
+        number.
+
+        Raises:
+            Unreadable: the environment cannot be read.
+        """
+        (body,) = self._db.execute(
+            "SELECT body FROM contexts JOIN jobs ON context = contexts.id WHERE jobs.id = ?",
+            (row.id,),
+        ).fetchone()
+        context = read_context(parse_record(body, "the record of its surroundings"))
+        needs = self._db.execute("SELECT need, any_end FROM needs WHERE job = ?", (row.id,))
+        waits: tuple[list[int], list[int]] = ([], [])  # by any_end
+        for need, any_end in needs:
+            waits[any_end].append(need)
+        number = self.next_job_number()
+        if spec.name == row.spec.name:
+            spec = spec._replace(name=f"{PROGRAM}/{number}")
+            while self.read.existing_names(row.run_id, [spec.name]):
+                spec = spec._replace(name=f"{spec.name}'")
+        if spec.outputs:
+            outputs = file_paths(OUTPUTS, spec, context.folder, number)
+            spec = spec._replace(outputs=outputs)
+        job = NewJob(spec=spec, dependencies=waits[0], after_any=waits[1], reason=reason)
+        self.insert_new(row.run_id, context, [job], now)
+        return number
 
     def accept_result(self, job: int, spec: Spec, reason: Reason, now: float) -> None:
         """Record a job that is done as done by another spec, with its result as it is. Inside `writing`."""

@@ -72,6 +72,11 @@ class JobRow:
         return self.state_reason.text
 
     @property
+    def is_held_by_failures(self) -> bool:
+        """Whether it is held because too many of the jobs that were queued with it failed."""
+        return self.state is State.HELD and self.state_reason.code is ReasonCode.FAILURE_LIMIT
+
+    @property
     def lane_reason_text(self) -> str:
         """Why the first job of its lane cannot start, for people; '' where it can."""
         return "" if self.lane_reason is None else self.lane_reason.text

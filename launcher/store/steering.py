@@ -148,13 +148,17 @@ class JobControl:
         return sorted(chosen)
 
     def previously_held(self, jobs: Iterable[int]) -> set[int]:
-        """Return which ended jobs were held when they were cancelled or skipped."""
+        """Return which ended jobs their owner held before they were cancelled or skipped."""
         last = (
-            "SELECT state FROM events WHERE job = ? AND state NOT IN ('cancelled', 'skipped')"
-            " ORDER BY id DESC LIMIT 1"
+            "SELECT state, reason_code FROM events WHERE job = ?"
+            " AND state NOT IN ('cancelled', 'skipped') ORDER BY id DESC LIMIT 1"
         )
-        last_states = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
-        return {job for job, row in last_states.items() if row and row[0] == State.HELD}
+        last_events = {job: self._db.execute(last, (job,)).fetchone() for job in jobs}
+        return {
+            job
+            for job, row in last_events.items()
+            if row and row[0] == State.HELD and row[1] != ReasonCode.FAILURE_LIMIT
+        }
 
     def retry(
         self, jobs: Collection[int], now: float, changes: Sequence[ChangedJob] = ()
@@ -202,7 +206,7 @@ class JobControl:
         self._db.recount_waits({*jobs, *below})
 
     def change_jobs(self, jobs: Iterable[ChangedJob], now: float) -> None:
-        """Give jobs that wait or have ended another spec, lane and timer, and the hashes that follow.
+        """Give jobs that wait or have ended another spec with its name, lane and timer, and the hashes that follow.
 
         Raises:
             ConcurrentChange: One of them, or a dependent of it, has changed since its change was
@@ -422,10 +426,11 @@ class JobControl:
         # else the one that `launcher priority` may have given it meanwhile stays
         priority = None if spec.priority == row.priority else spec.priority
         number = self._db.execute(
-            "UPDATE jobs SET spec = ?, sources = ?, hash = ?, priority = coalesce(?, priority),"
+            "UPDATE jobs SET name = ?, spec = ?, sources = ?, hash = ?, priority = coalesce(?, priority),"
             " rank = coalesce(?, rank), lane = ?"
             " WHERE id = ? AND state = ? AND attempts = ? AND spec = ? AND hash = ?",
             (
+                row.name if spec.name == row.spec.name else spec.name,
                 SpecWriter().text(spec),
                 self._db.ensure_sources(spec.sources),
                 spec.hash,

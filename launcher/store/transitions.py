@@ -21,6 +21,7 @@ from launcher.states import (
     is_signal,
 )
 from launcher.store.connection import NOT_STARTS, Connection, reason_columns
+from launcher.store.failure_limits import hold_siblings
 from launcher.store.lanes import read_lane
 from launcher.store.output_conflicts import release_jobs_waiting_for
 from launcher.store.rows import Claim
@@ -84,6 +85,8 @@ class Transitions:
         if self._db.move_to_state(claim.job, state, reason, now, only_from=(State.RUNNING,)):
             release_jobs_waiting_for(self._db, claim.job)
             self._record_end(claim, state, outcome, outputs, now)
+            if state is State.FAILED:
+                hold_siblings(self._db, claim, now)
         return state
 
     def revert_claim(self, claim: Claim, outcome: NeverStarted, now: float) -> State | None:

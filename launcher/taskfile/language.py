@@ -167,6 +167,10 @@ _OF_PROGRAMS: Mapping[str, Word] = {
     "matrix": Word(
         "Use this entry once per combination of these values. {NAME} in its texts is replaced by the value"
     ),
+    "flags": Word(
+        "Flags with and without which this entry is used. {NAME} as an argument is --NAME or nothing",
+        or_null(one_or_more(pattern(r"[A-Za-z_][A-Za-z0-9_.\-]*", "the name of a flag"))),
+    ),
     "random": Word(
         "Values drawn at random, alone or together with matrix. Write NAME: uniform(LOW, HIGH), "
         "loguniform(LOW, HIGH), randint(FIRST, LAST) or choice(VALUE, …)",

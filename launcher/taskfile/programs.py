@@ -4,6 +4,7 @@ A matrix of a program can have any names. A value replaces its name between brac
 
     argv: [python, train.py, --lr, "{lr}"]       name train, matrix {lr: [0.1, 0.01]}: train@lr=0.1, train@lr=0.01
     argv: [python, train.py, "{sweep}"]          every value as a word of its own: --lr=0.1
+    argv: [python, train.py, "{amp}"]            flags [amp]: --amp or nothing
     argv: [awk, "{{print $1}}", "{file}"]        a brace is written twice
 
 Values can be drawn: `random: {lr: loguniform(1e-4, 1e-1), hidden: choice(4, 8)}` with `count: 20` combines each draw
@@ -11,23 +12,27 @@ with each combination of the matrix. Each name has a separate random stream, so 
 smaller one, and an additional name keeps those of other names. Texts of other entries are not changed.
 """
 
+import decimal
 import itertools
 import math
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from random import Random
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS
+from launcher.context import FOLDER_PLACEHOLDERS, INPUTS
 from launcher.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
 from launcher.kinds import COMMAND
-from launcher.params import PARAMS, parse_number
+from launcher.params import PARAMS, TEMPLATE, parse_number
+from launcher.system.environment import SWEEP_VARIABLE
+from launcher.system.file_patterns import stands_for_files
 from launcher.system.files import Json
 from launcher.taskfile.entries import PlainVariant, VariantName, variant_name
 from launcher.taskfile.matrix import (
@@ -72,9 +77,11 @@ _DISTRIBUTIONS = {
     "choice": "choice(VALUE, …): letters, digits and _.+- only",
 }
 _PROMPT = "launcher add"  # the name of a command line in errors
-_RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})")
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_OTHER_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?")  # fractions, or with a step
+_NUMBER = r"[-+]?\d{1,18}(?:\.\d{1,18})?(?:[eE][-+]?\d{1,2})?"
+_RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})(?:\.\.({_NUMBER}))?", re.ASCII)
+_RANGE_FORMS = "FIRST..LAST or FIRST..LAST..STEP"
+_RANGE_EXAMPLE = "for example seed=1..3 or lr=0.1..0.5..0.1"
+_LONGEST_NUMBER = 20  # characters of a number that is written without an exponent
 _BRACES_TWICE = "write {{ or }} for a brace in the text"
 
 
@@ -85,6 +92,21 @@ class _Value(NamedTuple):
     text: str  # as written
     label: str  # in the names of jobs
     value: Json
+    is_flag: bool
+
+    @property
+    def argument(self) -> list[str]:
+        """The words for an argument that contains only its name."""
+        return self._flag_words if self.is_flag else [self.text]
+
+    @property
+    def option(self) -> list[str]:
+        """The words among those of `{sweep}`."""
+        return self._flag_words if self.is_flag else [f"--{self.name}={self.text}"]
+
+    @property
+    def _flag_words(self) -> list[str]:
+        return [f"--{self.name}"] if self.value else []
 
 
 class SweptCommandLine(NamedTuple):
@@ -113,13 +135,15 @@ def sweeps_of_program(
     """Read the sweeps of a program; return None and report the errors if they are invalid.
 
     Args:
-        words: Words of its entry, which may include `matrix`, `random`, `count` and `seed`.
+        words: Words of its entry, which may include `matrix`, `flags`, `random`, `count` and `seed`.
         forced: Values of the command line.
         problems: List to which problems are added.
     """
     before = len(problems)
     matrix = node_or_none(words.get("matrix"))
     sweeps = [] if matrix is None else _read_free_matrix(matrix, problems)
+    flags = [node for node in as_list(words.get("flags")) if not is_null(node)]
+    sweeps += _flag_sweeps(flags, sweeps, problems)
     if (drawn := _read_draws(words, problems)) is not None:
         sweeps.append(drawn)
         swept = {said.key.text for sweep in sweeps[:-1] for said in sweep[0]}
@@ -128,7 +152,39 @@ def sweeps_of_program(
                 message = f"{said.key.text!r} is given in matrix and in random"
                 problems.add_error(said.key, "random", message, "remove one of them")
     sweeps = [_with_forced(sweep, forced, problems) for sweep in sweeps]
+    flagged = frozenset() if problems.has_errors(before) else flag_names(words)
+    for said in (said for sweep in sweeps for said in _flatten_sweep(sweep)):
+        if said.key.text in flagged and not isinstance(plain_value(said.node), bool):
+            message = f"{said.key.text} is a flag: expected true or false"
+            problems.add_error(said.node, "matrix", message)
     return None if problems.has_errors(before) else sweeps
+
+
+def flag_names(words: Mapping[str, Node]) -> frozenset[str]:
+    """Return the names in the word `flags` of a program's entry."""
+    return frozenset(
+        node.text for node in as_list(words.get("flags")) if isinstance(node, ScalarNode)
+    )
+
+
+def _flag_sweeps(
+    nodes: Iterable[Node], others: Iterable[Sweep], problems: Problems
+) -> Iterator[Sweep]:
+    """Yield the sweep of each flag, on and off; report invalid names."""
+    taken = {said.key.text for sweep in others for said in sweep[0]}
+    for node in nodes:
+        if not isinstance(node, ScalarNode):
+            message = "flags: expected names such as [amp]"
+            problems.add_error(node, "matrix", message)
+        elif node.text in taken:
+            message = f"{node.text!r} is given twice"
+            problems.add_error(node, "matrix", message, "remove one of them")
+        elif _is_name(node, problems):
+            taken.add(node.text)
+            yield tuple(
+                (GivenSetting(node, replace(node, text=text, plain=True)),)
+                for text in ("true", "false")
+            )
 
 
 def _with_forced(sweep: Sweep, forced: GivenSettings, problems: Problems) -> Sweep:
@@ -169,7 +225,9 @@ def _is_name(key: ScalarNode, problems: Problems) -> bool:
     if _NAME.fullmatch(key.text):
         return True
     message = "matrix: expected a name of letters, digits and _.- that begins with a letter"
-    problems.add_error(key, "matrix", message)
+    bare = key.text.lstrip("-")
+    hint = f"write {bare}" if bare != key.text and _NAME.fullmatch(bare) else ""
+    problems.add_error(key, "matrix", message, hint)
     return False
 
 
@@ -180,6 +238,13 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
         if not isinstance(node, ScalarNode) or is_null(node):
             message = f"matrix: each value of {name} must be a number or a string"
             problems.add_error(node, "matrix", message, 'write "" for an empty value')
+            return False
+        if said.label is None and node.plain and ".." in node.text and _RANGE.fullmatch(node.text):
+            message = f"matrix: {node.text} is text here, not a range"
+            hint = (
+                f"write a list of values such as [1, 2, 3], or '{node.text}' in quotes for the text"
+            )
+            problems.add_error(node, "matrix", message, hint)
             return False
         if said.label is None and node.text and not is_variant_value(node.text):
             message = (
@@ -319,6 +384,9 @@ def swept_programs(
     own: GivenSettings,
     sweeps: Sequence[Sweep],
     problems: Problems,
+    flags: Collection[str] = (),
+    *,
+    may_repeat: bool = False,
 ) -> tuple[PlainVariant, ...]:
     """Return the variants of a program; empty, with the errors reported, if something is invalid.
 
@@ -329,6 +397,8 @@ def swept_programs(
         own: Settings of the entry itself, in which braces are replaced.
         sweeps: Sweeps of its matrix.
         problems: List to which problems are added.
+        flags: Names of swept flags.
+        may_repeat: Whether a value that no text uses is only a warning: the program finds it in its environment.
     """
     before = len(problems)
     chosen = combinations(sweeps, problems)
@@ -336,15 +406,24 @@ def swept_programs(
         return ()
     swept = {said.key.text: said.key for said in chosen[0]}
     used = {found for node in _texts(own) for found in _names_in_braces(node, swept, own, problems)}
+    program = as_list(own["argv"].node)[0] if "argv" in own else None
+    if isinstance(program, ScalarNode) and program.text in {f"{{{flag}}}" for flag in flags}:
+        message = f"{program.text} is a flag and cannot be the program"
+        problems.add_error(program, _CODE, message, "write the program before its flags")
     in_name = set() if name is None else {*_names_in_braces(name, swept, own, problems)}
     # a name that is misspelt between braces seems to be unused
     for unused in () if problems.has_errors(before) else swept.keys() - used:
         message = f"matrix: no argument uses {unused}"
         hint = f'write "{{{unused}}}" in argv, env or cwd, or "{{{SWEEP}}}" for all values'
-        problems.add_error(swept[unused], "matrix", message, hint)
+        if may_repeat and unused not in flags:
+            problems.add_warning(
+                swept[unused], "matrix", message, f"{hint} (or read {SWEEP_VARIABLE})"
+            )
+        else:
+            problems.add_error(swept[unused], "matrix", message, hint)
     if problems.has_errors(before):
         return ()
-    values = {id(said): _value(said) for sweep in sweeps for said in _flatten_sweep(sweep)}
+    values = {id(said): _value(said, flags) for sweep in sweeps for said in _flatten_sweep(sweep)}
     variants = []
     for combination in chosen:
         these = [values[id(said)] for said in combination]
@@ -355,7 +434,10 @@ def swept_programs(
                 _fill_names(name.text, dict(pairs)),
                 tuple(pair for pair in pairs if pair[0] not in in_name),
             )
-        variants.append(PlainVariant(full, pairs, _fill_settings(kind, settled, own, these)))
+        written = None if name is None else name.text
+        variants.append(
+            PlainVariant(full, pairs, _fill_settings(kind, settled, own, these, written))
+        )
     return tuple(variants) if name is None or _have_names(name, variants, problems) else ()
 
 
@@ -364,19 +446,22 @@ def swept_command(
     name: str | None,
     argv: Sequence[str],
     files: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[SweptCommandLine]:
-    """Return the variants of a program for `launcher add --sweep`.
+    flags: Sequence[str] = (),
+) -> tuple[list[SweptCommandLine], Problems]:
+    """Return the variants of a program for `launcher add --sweep` and `--sweep-flag`, and the warnings.
 
     Args:
         asked: `lr=0.1,0.01` and `seed=1..3`, as typed.
         name: Name of the job, which may contain braces; None for no name.
         argv: Program and arguments with braces.
         files: `inputs` and `outputs` with braces.
+        flags: Names of swept flags.
 
     Raises:
         TaskFileError: contains all mistakes with their locations in the command line.
     """
     typed = [*(word for each in asked for word in ("--sweep", each))]
+    typed += [word for each in flags for word in ("--sweep-flag", each)]
     for setting, names in files.items():
         typed += [word for each in names for word in (f"--{setting.removesuffix('s')}", each)]
     typed += [] if name is None else ["--name", name]
@@ -388,22 +473,98 @@ def swept_command(
             problems.add_error(key, "matrix", f"{key.text!r} is given twice", "remove one of them")
         pairs[key.text] = key, values
     program = words[len(words) - len(argv) :]
-    own, first = {"argv": _items(program)}, 2 * len(asked) + 1
+    first = 2 * len(asked) + 1
+    flagged = [  # without the quote that may stand before the word
+        replace(word, column=word.column + 1, plain=True)
+        for word in words[first : first + 2 * len(flags) : 2]
+    ]
+    own, first = {"argv": _items(program)}, first + 2 * len(flags)
     for setting, names in files.items():
         if names:
             own[setting] = _items(words[first : first + 2 * len(names) : 2])
         first += 2 * len(names)
     matrix = MappingNode(program[0].source, 0, 0, tuple(pairs.values()))
     sweeps = [] if problems else _read_free_matrix(matrix, problems)
+    sweeps += [] if problems else _flag_sweeps(flagged, sweeps, problems)
     settled = resolve_settings(COMMAND, own, program[0].place, problems)
     if problems or settled is None:
         raise TaskFileError(problems)
     named = None if name is None else words[len(typed) - 1]
-    variants = swept_programs(COMMAND, named, settled, own, sweeps, problems)
-    if problems:
+    variants = swept_programs(
+        COMMAND, named, settled, own, sweeps, problems, flags, may_repeat=True
+    )
+    if problems.has_errors():
         raise TaskFileError(problems)
-    kept = (PARAMS, *(setting for setting, names in files.items() if names))
-    return [_command(each, kept) for each in variants]
+    kept = (PARAMS, TEMPLATE, *(setting for setting, names in files.items() if names))
+    return [_command(each, kept) for each in variants], problems
+
+
+class SweptJob(NamedTuple):
+    """A job of a sweep with other values."""
+
+    name: str | None  # of the job, without its kind; None: the entry has no name
+    variant: VariantName  # all values, as names of jobs have them
+    settings: Mapping[str, Json]  # those in which values stand, with the values
+    stored: Mapping[str, Json]  # its values and their template
+
+
+def has_template(settings: Mapping[str, Any]) -> bool:
+    """Return whether the settings of a job store how the values of its sweep are used."""
+    match settings.get(TEMPLATE), settings.get(PARAMS):
+        case {
+            "settings": dict(),
+            "texts": dict() as texts,
+            "labels": dict() as labels,
+        }, dict() as params:
+            return texts.keys() == labels.keys() == params.keys()
+    return False
+
+
+def change_swept_values(
+    settings: Mapping[str, Any], given: GivenSettings, problems: Problems
+) -> SweptJob | None:
+    """Return a job of a sweep with some other values; None, with the errors reported, if one is invalid.
+
+    Args:
+        settings: Its settings, which have a template.
+        given: The other values.
+        problems: List to which problems are added.
+    """
+    template, params = settings[TEMPLATE], settings[PARAMS]
+    flags = template.get("flags", [])
+    values = {
+        name: _Value(name, text, template["labels"][name], params[name], is_flag=name in flags)
+        for name, text in template["texts"].items()
+    }
+    before = len(problems)
+    for name, said in given.items():
+        if not _are_words(((said,),), problems):
+            continue
+        if not _text(said):
+            problems.add_error(said.key, "set", f"{name} has no value")
+        elif name in flags and not isinstance(plain_value(said.node), bool):
+            problems.add_error(said.node, "set", f"{name} is a flag: expected true or false")
+        values[name] = _value(said, flags)
+    if problems.has_errors(before):
+        return None
+    chosen = [*values.values()]
+    pairs = tuple((value.name, value.label) for value in chosen)
+    written, name = template["settings"], template.get("name")
+    if name is not None:
+        in_name = {brace["name"] for brace in _BRACE.finditer(name)}
+        rest = tuple(pair for pair in pairs if pair[0] not in in_name)
+        name = variant_name(_fill_names(name, dict(pairs)), rest)
+    texts = {value.name: value.text for value in chosen}
+    stored = {**template, "texts": texts, "labels": dict(pairs)}
+    filled = _filled(written, chosen)
+    patterns = [text for text in map(str, written.get(INPUTS, ())) if stands_for_files(text)]
+    for said in given.values():
+        if any(f"{{{said.key.text}}}" in text for text in patterns):
+            message = f"{said.key.text} is part of a pattern in inputs"
+            problems.add_error(said.key, "set", message, "queue a new sweep with the value")
+    if patterns:  # the files that were found when the job was queued
+        filled[INPUTS] = settings[INPUTS]
+    return SweptJob(name, pairs, filled, {PARAMS: _params(chosen), TEMPLATE: stored})
 
 
 def _items(words: tuple[ScalarNode, ...]) -> GivenSetting:
@@ -441,31 +602,58 @@ def _read_pair(word: ScalarNode, problems: Problems) -> tuple[ScalarNode, Sequen
     for text in rest.split(","):
         value = ScalarNode(word.source, 0, column, len(text), text, plain=True)
         column += len(text) + 1
-        ends = _RANGE.fullmatch(text)
-        first, last = (int(ends[1]), int(ends[2])) if ends else (0, 0)
-        if not text or last < first:
-            message = "expected NAME=VALUE,VALUE,… or NAME=FIRST..LAST"
+        if not text:
+            message = f"expected NAME=VALUE,VALUE,… or NAME={_RANGE_FORMS}"
             problems.add_error(value, "matrix", message, "for example lr=0.1,0.01 or seed=1..3")
-        elif last - first >= MOST_COMBINATIONS:
-            message = f"{last - first + 1:,} values; the limit is {MOST_COMBINATIONS:,}"
-            problems.add_error(value, "matrix", message)
-        elif not ends and _OTHER_RANGE.fullmatch(text):
-            message = f"{text} is not a range of whole numbers FIRST..LAST"
-            problems.add_error(value, "matrix", message, "write the values: lr=0.1,0.2,0.3")
-        elif ends:
-            values += [value.with_text(str(number)) for number in range(first, last + 1)]
+        elif ".." in text:
+            values += [value.with_text(number) for number in _read_range(value, problems)]
         else:
             values.append(replace(value, plain=value.value is not None))
     return key, SequenceNode(word.source, 0, key.column, tuple(values))
+
+
+def _read_range(node: ScalarNode, problems: Problems) -> list[str]:
+    """Return the numbers of `1..3` or `0.1..0.5..0.1`, ends included; report an invalid range."""
+    text, ends = node.text, _RANGE.fullmatch(node.text)
+    if ends is None:
+        message = f"{text} is not a range; a range is {_RANGE_FORMS}"
+        problems.add_error(node, "matrix", message, _RANGE_EXAMPLE)
+        return []
+    with decimal.localcontext(prec=200):  # sums of 18 digits with two-digit exponents are exact
+        first, last, step = Decimal(ends[1]), Decimal(ends[2]), Decimal(ends[3] or 1)
+        whole = first == first.to_integral_value() and last == last.to_integral_value()
+        count = (last - first) / step + 1 if step > 0 else Decimal(0)
+        message, hint = "", _RANGE_EXAMPLE
+        if step <= 0:
+            message = f"the step of {text} is not greater than zero"
+        elif last < first:
+            message = f"{text} ends before it begins"
+            hint = f"write the smaller number first: {ends[2]}..{ends[1]}"
+        elif ends[3] is None and not whole:
+            message = f"{text} has no step, and its numbers are not whole"
+            hint = "add a step: lr=0.1..0.5..0.1"
+        elif count > MOST_COMBINATIONS:
+            exact = f"{int(count):,}" if count < 10**12 else f"{count:.0e}"
+            message, hint = f"{exact} values; the limit is {MOST_COMBINATIONS:,}", ""
+        if message:
+            problems.add_error(node, "matrix", message, hint)
+            return []
+        return [_number_text(first + index * step) for index in range(int(count))]
+
+
+def _number_text(number: Decimal) -> str:
+    """Return a number without trailing zeros; its exponent only if it is very small."""
+    text = f"{number.normalize() + 0:f}"
+    return text if len(text) <= _LONGEST_NUMBER else f"{number.normalize():e}"
 
 
 def _flatten_sweep(sweep: Sweep) -> Iterator[GivenSetting]:
     return (said for bundle in sweep for said in bundle)
 
 
-def _value(said: GivenSetting) -> _Value:
-    value = plain_value(said.node)
-    return _Value(said.key.text, _text(said), value_label(said, value), value)
+def _value(said: GivenSetting, flags: Collection[str]) -> _Value:
+    value, name = plain_value(said.node), said.key.text
+    return _Value(name, _text(said), value_label(said, value), value, is_flag=name in flags)
 
 
 def _text(said: GivenSetting) -> str:
@@ -531,29 +719,60 @@ def _fill_names(text: str, values: Mapping[str, str]) -> str:
 
 
 def _fill_settings(
-    kind: Kind, settled: ResolvedSettings, own: GivenSettings, values: Iterable[_Value]
+    kind: Kind,
+    settled: ResolvedSettings,
+    own: GivenSettings,
+    values: Sequence[_Value],
+    name: str | None,
 ) -> ResolvedSettings:
-    """Return the settings of a program with some values, and the values themselves."""
-    texts = {value.name: value.text for value in values}
-    words = [f"--{name}={text}" for name, text in texts.items()]
-    filled = {
-        name: _fill_braces(settled.values[name], texts, words)
-        for name in own
-        if name in settled.values
+    """Return the settings of a program with some values, the values themselves, and their template."""
+    written = {key: settled.values[key] for key in own if key in settled.values}
+    template: dict[str, Json] = {
+        "name": name,
+        "settings": written,
+        "texts": {value.name: value.text for value in values},
+        "labels": {value.name: value.label for value in values},
+        "flags": [value.name for value in values if value.is_flag],
     }
-    params = {value.name: value.value for value in values}
-    return replace_values(kind, settled, {**filled, PARAMS: params})
+    return replace_values(
+        kind, settled, {**_filled(written, values), PARAMS: _params(values), TEMPLATE: template}
+    )
 
 
-def _fill_braces(value: Json, texts: Mapping[str, str], words: Sequence[str]) -> Json:
+def _params(values: Iterable[_Value]) -> dict[str, Json]:
+    return {value.name: value.value for value in values}
+
+
+def _filled(written: Mapping[str, Json], values: Sequence[_Value]) -> dict[str, Json]:
+    """Return settings with names in braces replaced by values."""
+    texts = {value.name: value.text for value in values}
+    words = {f"{{{value.name}}}": value.argument for value in values}
+    words[f"{{{SWEEP}}}"] = [word for value in values for word in value.option]
+    return {
+        name: _fill_braces(value, texts, words if name == "argv" else {})
+        for name, value in written.items()
+    }
+
+
+def _fill_braces(value: Json, texts: Mapping[str, str], words: Mapping[str, Sequence[str]]) -> Json:
+    """Return a setting with names replaced by their values.
+
+    Args:
+        value: Value of the setting.
+        texts: Text of each name.
+        words: The words for an item that contains only a name in braces.
+    """
     match value:
         case str():
             return _fill_names(value, texts) if "{" in value or "}" in value else value
         case list():
-            each = [words if item == f"{{{SWEEP}}}" else [item] for item in value]
-            return [_fill_braces(item, texts, ()) for items in each for item in items]
+            filled: list[Json] = []
+            for item in value:
+                own = words.get(item) if isinstance(item, str) else None
+                filled += [_fill_braces(item, texts, {})] if own is None else own
+            return filled
         case dict():
-            return {name: _fill_braces(inner, texts, ()) for name, inner in value.items()}
+            return {name: _fill_braces(inner, texts, {}) for name, inner in value.items()}
     return value
 
 

@@ -50,7 +50,12 @@ from launcher.taskfile.nodes import (
     node_or_none,
     plain_value,
 )
-from launcher.taskfile.programs import are_quoted, sweeps_of_program, swept_programs
+from launcher.taskfile.programs import (
+    are_quoted,
+    flag_names,
+    sweeps_of_program,
+    swept_programs,
+)
 from launcher.taskfile.scope import EVERY, Scope, request_for
 from launcher.taskfile.settings import (
     KnownSettings,
@@ -460,7 +465,8 @@ def _read_plain(raw: _RawEntry) -> PlainEntry | None:
     settled = resolve_settings(kind, raw.effective_settings, raw.place, problems)
     variants: tuple[PlainVariant, ...] = ()
     if settled is not None and sweeps:
-        variants = swept_programs(kind, name, settled, raw.own_settings, sweeps, problems)
+        flags = flag_names(raw.words)
+        variants = swept_programs(kind, name, settled, raw.own_settings, sweeps, problems, flags)
         if any(not _is_name((each.name or "t").partition("@")[0]) for each in variants):
             problems.add_error(name, "name", _NAME_REQUIRED)
             return None

@@ -18,7 +18,7 @@ import click
 
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import BackendSettings, read_configured_backends
-from launcher.cli.added_files import check_files, find_finished_program
+from launcher.cli.added_files import check_files, expand_inputs, find_finished_program
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -56,6 +56,7 @@ from launcher.store.runs import find_run_origin
 from launcher.store.steering import HELD_REASON
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import FileDigests
+from launcher.system.file_patterns import is_pattern
 from launcher.system.paths import Home, find_home
 from launcher.system.text import is_utf8, sanitize_terminal, shell_line
 
@@ -71,11 +72,12 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "signal",
         "grace",
         "retries",
+        "max-failures",
         "backoff",
         "rerun",
     ),
     "Names and files": ("name", "run", "input", "output", "tensorboard", "pass-env"),
-    "Many jobs": ("sweep", "from", "replace", "share", "dry-run"),
+    "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
 }
 
 Function = Callable[..., Any]
@@ -147,7 +149,8 @@ def _job_options(function: Function) -> Function:
     multiple=True,
     metavar="FILE",
     shell_complete=offer_files,
-    help="File that the program reads. The job waits for the job that makes it. Repeatable.",
+    help="File that the program reads, or a pattern such as 'm-*.npz'. The job waits for the jobs that make the "
+    "files. Repeatable.",
 )
 @click.option(
     "--output",
@@ -176,8 +179,16 @@ def _job_options(function: Function) -> Function:
     "sweeps",
     multiple=True,
     metavar="NAME=VALUES",
-    help="Queue the program once per value: lr=0.1,0.01 or seed=1..3. Repeat for all combinations. Use "
-    "{lr} or {sweep} in the arguments.",
+    help="Queue the program once per value: lr=0.1,0.01 or seed=1..3 or lr=0.1..0.5..0.1 (with a step). "
+    "Repeat for all combinations. Use {lr} or {sweep} in the arguments.",
+)
+@click.option(
+    "--sweep-flag",
+    "flags",
+    multiple=True,
+    metavar="NAME",
+    help="Queue the program with --NAME and without it. Use {NAME} or {sweep} in the arguments. "
+    "Repeatable.",
 )
 @flag("--dry-run", help="Show what would be queued.")
 @click.argument(
@@ -202,6 +213,7 @@ def add(
     share: float | None,
     pass_env: tuple[str, ...],
     sweeps: tuple[str, ...],
+    flags: tuple[str, ...],
     dry_run: bool,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
@@ -219,14 +231,20 @@ def add(
       launcher add --name prep --cpus 4 -- ./prepare.sh data/
       launcher add --after prep --time-limit 8h -- ./train.sh
       launcher add --name grid --sweep lr=0.1,0.01 -- python train.py --lr {lr}
+      launcher add --name half --sweep-flag amp -- python train.py {amp}
       launcher add --from commands.txt --gpus 1
     """
     if source is not None and outputs:
         raise UsageError("--output cannot be combined with --from. Remove one of them.")
-    _check_words(program, name, source=source, sweeps=bool(sweeps), replaces=replace)
+    swept = "--sweep" if sweeps else "--sweep-flag" if flags else ""
+    _check_words(program, name, source=source, swept=swept, replaces=replace)
     full_name, backends = check_name(name), read_configured_backends(os.environ)
     if fault := run_name_fault(run_name):
         raise UsageError(f"--run {run_name!r} {fault}")
+    if options["max_failures"] is not None and not (swept or source):
+        raise UsageError(
+            "--max-failures counts the jobs that one command queues. Add --sweep, --sweep-flag or --from."
+        )
     given = {
         name: value for name, value in options.items() if value is not None and value is not False
     }
@@ -234,7 +252,7 @@ def add(
     request = request._replace(terms=with_default_backends(request.terms, backends))
     file = None if source is None else command_file(source)
     files = {INPUTS: [*inputs], OUTPUTS: [*outputs]}
-    programs = _programs(full_name, program, file, sweeps, files)
+    programs = _programs(full_name, program, file, _Sweep(sweeps, flags), files)
     context = context_to_store(pass_env)
     with _readonly_queue() if dry_run else open_queue(make=True) as (home, store):
         check_request(home, store, request, backends)
@@ -288,10 +306,10 @@ def _check_words(
     name: str | None,
     *,
     source: str | None,
-    sweeps: bool,
+    swept: str,
     replaces: bool,
 ) -> None:
-    """Refuse options that contradict each other.
+    """Refuse options that contradict each other; `swept` is the option that makes a sweep, '' for none.
 
     Raises:
         UsageError: there is neither a program nor a file of them, or two of the words contradict each other.
@@ -305,10 +323,10 @@ def _check_words(
             f"--from {source} cannot be combined with the program {program[0]!r}. Remove the program, or "
             "write it into the lines of the file."
         )
-    if sweeps and source is not None:
-        raise UsageError("--sweep cannot be combined with --from. Remove one of them.")
-    if replaces and (sweeps or source is not None):
-        what = "--sweep" if sweeps else "--from"
+    if swept and source is not None:
+        raise UsageError(f"{swept} cannot be combined with --from. Remove one of them.")
+    if replaces and (swept or source is not None):
+        what = swept or "--from"
         raise UsageError(
             f"--replace changes one job and cannot be combined with {what}. Remove one of them."
         )
@@ -406,11 +424,18 @@ class Program(NamedTuple):
     settings: Mapping[str, Any] = MappingProxyType({})
 
 
+class _Sweep(NamedTuple):
+    """The swept values and flags of a command, as typed."""
+
+    values: Sequence[str]
+    flags: Sequence[str]
+
+
 def _programs(
     name: str,
     program: tuple[str, ...],
     file: CommandFile | None,
-    sweeps: Sequence[str],
+    sweep: _Sweep,
     files: Mapping[str, Sequence[str]],
 ) -> list[Program]:
     """Return what is started: one program, each of a file, or one with each combination of values.
@@ -424,15 +449,17 @@ def _programs(
             Program(f"{name}-{number}" if name else "", command.argv, settings)
             for number, command in enumerate(file.commands, 1)
         ]
-    if not sweeps:
+    if not any(sweep):
         return [Program(name, program, settings)]
     # pydantic, which no other way to add needs
     from launcher.taskfile.programs import swept_command
 
     typed = name.removeprefix(PREFIX) or None
+    lines, warnings = swept_command(sweep.values, typed, program, files, sweep.flags)
+    for warning in warnings:
+        print_stderr(str(warning))
     return [
-        Program(f"{PREFIX}{own}" if own else "", argv, settings)
-        for own, argv, settings in swept_command(sweeps, typed, program, files)
+        Program(f"{PREFIX}{own}" if own else "", argv, settings) for own, argv, settings in lines
     ]
 
 
@@ -469,7 +496,7 @@ def _print_planned_jobs(
         UsageError: it would be refused.
     """
     specs = _drop_finished_programs(
-        home, store, request, _build_specs(request, programs), dry_run=True
+        home, store, request, _build_specs(store, request, programs), dry_run=True
     )
     if specs:
         with store.reading():
@@ -481,13 +508,21 @@ def _print_planned_jobs(
     print_stderr(f"{pluralize(len(specs), 'job')}; nothing was queued (dry run)")
 
 
-def _build_specs(request: SubmitRequest, programs: Sequence[Program]) -> list[Spec]:
-    return [
+def _build_specs(store: Store, request: SubmitRequest, programs: Sequence[Program]) -> list[Spec]:
+    """Return the specifications of programs, with patterns replaced by files.
+
+    Raises:
+        UsageError: a pattern matches no file.
+    """
+    specs = [
         request.spec._replace(
             name=name, argv=argv, settings=settings, signature=program_signature(argv)
         )
         for name, argv, settings in programs
     ]
+    if not any(is_pattern(name) for spec in specs for name in spec.settings.get(INPUTS, ())):
+        return specs
+    return expand_inputs(specs, request.context.folder, store.read.programs_by_output())
 
 
 def _queue_programs(
@@ -502,7 +537,9 @@ def _queue_programs(
     Raises:
         UsageError: a name belongs to a job that has not ended, or a job that they should follow is not there.
     """
-    specs = _build_specs(request, programs)  # before: while many are written others have to wait
+    specs = _build_specs(
+        store, request, programs
+    )  # before: while many are written others have to wait
     specs = _drop_finished_programs(home, store, request, specs)
     if not specs:
         return

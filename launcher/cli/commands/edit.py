@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.daemon_control import wake
 from launcher.system.paths import Home
+from launcher.system.stored_fields import Unreadable
 from launcher.system.text import sanitize_terminal
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def command(job: str, sets: tuple[str, ...], force: bool, dry_run: bool) -> None
             return
         if dry_run:
             again = "" if row.state in OPEN_STATES else "be queued again, "
+            _check_names(store, [revision])
             print_planned_changes([row], lambda _: f"{again}change: {revision.summary}")
             return
         check_database_current(home, store)
@@ -242,9 +244,11 @@ def _write(home: Home, store: Store, revision: "Revision") -> None:
     if row.state not in OPEN_STATES:
         _requeue(home, store, {row.id}, {row.id: revision}, others="with it")
         return
-    store.job_control.change_jobs([revision.to_changed_job()], time.time())
+    with store.writing():
+        _check_names(store, [revision])
+        store.job_control.change_jobs([revision.to_changed_job()], time.time())
     wake(home)
-    print_jobs([row], lambda _: f"changed: {revision.summary}")
+    print_jobs(store.read.jobs_by_id([row.id]), lambda _: f"changed: {revision.summary}")
     note_if_stopped(home)
 
 
@@ -263,23 +267,50 @@ def retry(
     that was held when it was cancelled is held again. A future --not-before still applies. A job replaced
     by a newer job of the same name is queued only if PATTERN is its number or whole name.
 
+    --set also changes a value of a sweep. The name of the job follows. A finished job keeps its result, and
+    a new job gets the value.
+
     \b
     Examples:
       launcher retry --failed
       launcher retry 'train/*' --dry-run
       launcher retry 12 --set resources.vram=16GiB --set resources.time_limit=8h
+      launcher retry 'fit@lr=0.5' --set lr=0.2
     """
     with open_queue() as (home, store):
-        chosen = _select_retries(store, patterns, failed=failed, force=force)
+        chosen = _select_retries(store, patterns, failed=failed, force=force, sets=sets)
         numbers = {job.id for job in chosen}
         changes = _changes(home, store, chosen, sets)
+        if not force:
+            _refuse_done(chosen, changes)
         if dry_run:
-            queued = store.job_control.jobs_to_retry(numbers)
+            _check_names(store, changes.values())
+            again = numbers - {job for job in changes if changes[job].is_new_job}
+            queued = store.job_control.jobs_to_retry(again)
             held = store.job_control.previously_held(queued)
-            rows = store.read.jobs_by_id(queued)
+            rows = store.read.jobs_by_id({*queued, *numbers})
             print_planned_changes(rows, lambda job: f"be {_outcome(job, numbers, held, changes)}")
         else:
             _requeue(home, store, numbers, changes)
+
+
+def _refuse_done(chosen: Sequence[JobRow], changes: "Mapping[int, Revision]") -> None:
+    """Refuse done jobs that already have the values of `--set`.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for job in chosen:
+        if job.state is State.DONE and (job.id not in changes or not changes[job.id].is_new_job):
+            raise UsageError(
+                f"job {job.id} already has these values and is done. To run it again: launcher retry {job.id} --force"
+            )
+
+
+def _check_names(store: Store, revisions: "Iterable[Revision]") -> None:
+    from launcher.planning.revision import check_new_names  # pydantic
+
+    check_new_names(store, revisions)
 
 
 def _requeue(
@@ -291,18 +322,45 @@ def _requeue(
     others: str = "with them",
 ) -> None:
     """Queue ended jobs, and say of them and of those that are queued with them how each is now."""
-    stored = [change.to_changed_job() for change in changes.values()]
-    queued = store.job_control.retry(numbers, time.time(), stored)
+    stored = [change.to_changed_job() for change in changes.values() if not change.is_new_job]
+    copies = [change for change in changes.values() if change.is_new_job]
+    again = {*numbers} - {change.row.id for change in copies}
+    now = time.time()
+    with store.writing():
+        if changes:
+            _check_names(store, changes.values())
+        queued = store.job_control.retry(again, now, stored)
+        copied = {_insert_copy(store, change, now): change for change in copies}
     clear_stop(home)
     wake_or_start_scheduler(home)
-    rows = store.read.jobs_by_id(queued)
+    rows = store.read.jobs_by_id([*queued, *copied])
     held = {row.id for row in rows if row.state is State.HELD}
-    print_jobs(rows, lambda job: _outcome(job, numbers, held, changes, others))
+
+    def outcome(job: JobRow) -> str:
+        if job.id in copied:
+            done = copied[job.id].row
+            return f"queued with {copied[job.id].summary}. Job {done.id} {sanitize_terminal(done.name)} is unchanged"
+        return _outcome(job, numbers, held, changes, others)
+
+    print_jobs(rows, outcome)
     if held:
         print_stderr(
             f"note: {pluralize(len(held), 'job')} {'is' if len(held) == 1 else 'are'} held again. "
             "Let them start: launcher release"
         )
+
+
+def _insert_copy(store: Store, revision: "Revision", now: float) -> int:
+    """Queue the job that gets the changes of one that is done. Inside `writing`.
+
+    Raises:
+        UsageError: the environment of the done job cannot be read.
+    """
+    row = revision.row
+    try:
+        return store.insert_copy(row, revision.spec, revision.new_job_reason(), now)
+    except Unreadable as error:
+        raise UsageError(f"job {row.id} cannot be queued with other values: {error}") from error
 
 
 def _outcome(
@@ -312,6 +370,8 @@ def _outcome(
     changes: "Mapping[int, Revision]",
     others: str = "with them",
 ) -> str:
+    if job.id in changes and changes[job.id].is_new_job:
+        return f"left unchanged, and a new job queued: {changes[job.id].summary}"
     outcome = "held again" if job.id in held else "queued again"
     with_them = "" if job.id in chosen else f" {others}"
     changed = f", changed: {changes[job.id].summary}" if job.id in changes else ""
@@ -319,7 +379,7 @@ def _outcome(
 
 
 def _select_retries(
-    store: Store, patterns: Sequence[str], *, failed: bool, force: bool
+    store: Store, patterns: Sequence[str], *, failed: bool, force: bool, sets: Sequence[str]
 ) -> list[JobRow]:
     if not patterns and not failed:
         raise UsageError("no jobs selected. Choose jobs with a PATTERN or --failed.")
@@ -334,6 +394,11 @@ def _select_retries(
         return failed_jobs
     states = {State.FAILED} if failed else ENDED_STATES if force else ENDED_STATES - {State.DONE}
     jobs = select(store, patterns, current=True)
+    if sets and not failed and not force:
+        from launcher.planning.revision import changes_sweep  # pydantic
+
+        if any(job.state is State.DONE and changes_sweep(job, sets) for job in jobs):
+            return filter_by_state(jobs, ENDED_STATES, "retry")
     if not force and all(job.state is State.DONE for job in jobs):
         command = f"launcher retry {' '.join(map(shlex.quote, patterns))} --force"
         which = f"job {jobs[0].id} is" if len(jobs) == 1 else f"all {len(jobs):,} jobs are"

@@ -45,6 +45,7 @@ from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.screens.command_output import print_json
+from launcher.screens.format import failure_hold_texts
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
@@ -67,7 +68,7 @@ from launcher.system.text import sanitize_terminal
 from launcher.taskfile.legacy_names import LegacyAction
 
 SECTIONS: Mapping[str, Sequence[str]] = {
-    "Common options": ("dry-run", "detach", "set", "on", "accept-code", "force"),
+    "Common options": ("dry-run", "detach", "set", "on", "max-failures", "accept-code", "force"),
     "Output of --dry-run": ("all", "json", "commands"),
 }
 
@@ -126,6 +127,12 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
     metavar="NAMES",
     help="Where to run, preferred place first: slurm,local.",
 )
+@click.option(
+    "--max-failures",
+    metavar="INTEGER",
+    help="Hold the other jobs after this many failures. none: never.  [default: hold if the first 5 jobs "
+    "fail with one cause]",
+)
 @policy_option()
 @click.option(
     "--pass-env",
@@ -154,6 +161,7 @@ def command(
     settings: tuple[str, ...],
     share: str | None,
     on: str | None,
+    max_failures: str | None,
     policy: SchedulingPolicy | None,
     detach: bool,
     force: bool,
@@ -175,6 +183,8 @@ def command(
     settings = settings if share is None else (*settings, f"share={share}")
     typed = settings
     settings = settings if on is None else (*settings, f"resources.on={on}")
+    if max_failures is not None:
+        settings = (*settings, f"resources.max_failures={max_failures}")
     backends = read_configured_backends(os.environ)
     watch = watch_hashing()
     compared = partial(
@@ -205,6 +215,7 @@ def command(
             options += [] if adopt is None else [ADOPT, str(adopt)]
             options += [word for name in pass_env for word in ("--pass-env", name)]
             options += [] if on is None else ["--on", on]
+            options += [] if max_failures is None else ["--max-failures", max_failures]
             options += [] if policy is None else ["--policy", policy.name]
             return _list(plans, taskfiles, form, compared, options, pass_env, backends, policy)
     results = any(plan.wanted is LegacyAction.RESULTS for plan in plans)
@@ -361,6 +372,8 @@ def _print_failed_jobs(rows: Sequence[JobRow]) -> None:
             reason = sanitize_terminal(strip_state_prefix(row.reason.partition("\n")[0]))
             print_stderr(f"{row.state}: {sanitize_terminal(row.name)}: {reason}")
             print_stderr(f"  launcher logs {row.id} · launcher show {row.id}")
+    for text in failure_hold_texts(rows):
+        print_stderr(text)
     skipped = sum(row.state is State.SKIPPED for row in rows)
     if skipped:
         verb = "depends" if skipped == 1 else "depend"

@@ -9,7 +9,7 @@ from launcher.cli.jobs import optional_patterns, pattern_command, select
 from launcher.cli.option_types import flag, span
 from launcher.errors import MachineError, pluralize
 from launcher.screens.command_output import print_json
-from launcher.screens.format import format_job_names
+from launcher.screens.format import failure_hold_texts, format_job_names
 from launcher.screens.job_records import job_records
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import tab_separated
@@ -26,11 +26,12 @@ def wait_until_ended(followed: JobTracker, timeout_s: float | None) -> None:
         MachineError: it takes longer, or the queue is stopped.
     """
     began = time.monotonic()
-    held = {job.id for job in followed.rows.values() if job.state is State.HELD}
+    held = {job for job in followed.open_jobs if followed.rows[job].state is State.HELD}
     _print_held(followed, held)
     for changes in followed.events_until_ended():
         if not held:
             held = {change.job for change in changes if change.state is State.HELD}
+            held &= followed.open_jobs
             _print_held(followed, held)
         if timeout_s is not None and followed.open_jobs and time.monotonic() - began > timeout_s:
             raise MachineError(
@@ -57,7 +58,8 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
     """Wait until jobs end.
 
     Without PATTERN, all queued and running jobs. The exit code is 0 if all jobs are done, and 1 if a job
-    failed or was cancelled or skipped; these jobs are printed. PATTERN selects the newest job of each name.
+    failed or was cancelled or skipped; these jobs are printed. Jobs that are held because others failed are
+    not waited for and count as failed. PATTERN selects the newest job of each name.
     A job that runs this command does not wait for itself.
 
     \b
@@ -75,6 +77,8 @@ def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> 
         ended = [*followed.rows.values()]
         records = job_records(home, store, ended) if as_json else []
     missed = [job for job in ended if job.state is not State.DONE]
+    for text in failure_hold_texts(ended):
+        print_stderr(f"note: {text}")
     if as_json:
         print_json({"jobs": records})
     else:

@@ -247,6 +247,18 @@ def schedule_jobs(store: Store) -> None:
         store.database.execute("UPDATE jobs SET lane = 0 WHERE id = ?", (old,))
     ready(store)
     scheduling.repair_unready(1.0)
+    limited = [
+        NewJob(spec=a_spec(name=f"command/limited{n}", terms=Terms(max_failures=1)))
+        for n in range(3)
+    ]
+    with store.writing():
+        run = store.ensure_run(ROOT, "test")
+        jobs = [*store.insert_new(run, a_context(), limited, 1.0)]
+        copied = job_row(store, jobs[0])
+        store.insert_copy(copied, copied.spec, a_reason("copied"), 1.0)
+    for job in jobs[:2]:
+        end(store, job, FAILED, now=2.0)  # and holds the others
+        store.job_control.release(jobs[1:], 2.0)
     row = job_row(store, first.id)
     open_runs(store.database.execute)
     find_run_origin(store.database.execute, row.run)

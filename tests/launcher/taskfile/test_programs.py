@@ -174,6 +174,19 @@ MATRIX = "matrix: {lr: [1, 2]}"
             "job_folder",
         ),
         ("argv: [a], matrix: 3", "wrong-type", "expected sweeps", "", "3"),
+        ('argv: [a, "{n}"], matrix: {n: 1..3}', "matrix", "1..3 is text here", "[1, 2, 3]", "1..3"),
+        ('argv: [a, "{n}"], flags: [[n]]', "matrix", "names such as [amp]", "", "["),
+        ('argv: [a, "{n}"], flags: --n', "matrix", "letters, digits", "write n", "--n"),
+        ('argv: [a, "{n}"], flags: [n, n]', "matrix", "'n' is given twice", "remove", "n"),
+        (
+            'argv: [a, "{n}"], flags: n, matrix: {n: 1}',
+            "matrix",
+            "'n' is given twice",
+            "remove",
+            "n",
+        ),
+        ("argv: [a], flags: n", "matrix", "no argument uses n", "", "n"),
+        ('argv: ["{n}", a], flags: n', "braces", "cannot be the program", "", '"{n}"'),
         (
             'name: "t{a}{b}", argv: [x, "{sweep}"], matrix: {a: [1, 11], b: [1, 11]}',
             "name",
@@ -335,11 +348,28 @@ def test_a_seed_is_a_whole_number(seed: str) -> None:
         ("matrix: {lr: [1, 2], n: [3]}", "command.lr=[5, 2]", ["t@lr=5,n=3", "t@lr=2,n=3"]),
         ("matrix: [{n: 1, lr: 2}, {n: 1, lr: 3}]", "lr=5", ["t@n=1,lr=5"]),
         ("random: {lr: uniform(0, 1), n: choice(7)}, count: 1", "lr=5", ["t@lr=5,n=7"]),
+        ("flags: [amp, x]", "amp=true", ["t@amp=true,x=true", "t@amp=true,x=false"]),
     ],
 )
 def test_command_line_values_replace_a_sweep(words: str, sets: str, jobs: list[str]) -> None:
     entry = f'name: t, argv: [go, "{{sweep}}"], {words}'
     assert list(told(entry, sets)) == jobs
+
+
+def test_swept_flag_is_an_argument_or_nothing() -> None:
+    assert told('name: t, argv: [go, "{amp}", "x={amp}", "{sweep}"], flags: amp') == {
+        "t@amp=true": ["go", "--amp", "x=true", "--amp"],
+        "t@amp=false": ["go", "x=false"],
+    }
+
+
+def test_flag_is_only_true_or_false() -> None:
+    problem = refusal('command: [{argv: [go, "{amp}"], flags: amp}]', "amp=maybe")
+    assert problem.message == "amp is a flag: expected true or false"
+
+
+def test_quoted_text_is_no_range() -> None:
+    assert list(told('name: t, argv: [go, "{n}"], matrix: {n: "1..3"}')) == ["t@n=1..3"]
 
 
 @pytest.mark.parametrize("sets", ["lt=5", "command.lt=5"])

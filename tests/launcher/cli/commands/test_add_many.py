@@ -37,6 +37,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_sweep_of_an_older_version_is_done(launcher: Launcher, store: Store) -> None:
+    sweep = ("add", "--name", "s", "--output", "o{x}", "--sweep", "x=1,2", "--", "touch", "o{x}")
+    launcher(*sweep)
+    launcher.well("wait")
+    store.database.execute("UPDATE jobs SET spec = json_remove(spec, '$.settings.template')")
+    assert "not queued: job 1 and 1 more made the same outputs" in launcher(*sweep).err
+
+
 def test_program_starts_after_the_producers_of_its_inputs(
     launcher: Launcher, store: Store, here: Path
 ) -> None:
@@ -428,7 +436,7 @@ def test_each_combination_becomes_a_job_with_its_values(launcher: Launcher, stor
     launcher.well("wait")
     row = job_row(store, 4)
     assert (row.name, row.run, row.spec.resources.cpus) == (names[3], "mine", 2)
-    assert row.spec.settings == {"params": {"lr": 0.01, "seed": 1}}
+    assert row.spec.settings["params"] == {"lr": 0.01, "seed": 1}
     assert launcher("logs", "4").out == '1e-2 1 {"lr": 0.01, "seed": 1}\n'
 
 
@@ -479,14 +487,34 @@ def test_dry_run_lists_combinations_and_queues_nothing(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--sweep", "lr=1", "--", "go"), "no argument uses lr"),
         (("--sweep", "lr=1", "--", "go", "{lt}"), "no value is named 'lt'"),
         (("--sweep", "lr", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
         (("--sweep", "lr=1,,2", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
-        (("--sweep", "lr=3..1", "--", "go", "{lr}"), "expected NAME=VALUE,VALUE,…"),
-        (("--sweep", "x=0..1..0.25", "--", "go", "{x}"), "0..1..0.25 is not a range of whole"),
-        (("--sweep", "lr=0.1..0.5", "--", "go", "{lr}"), "write the values: lr=0.1,0.2,0.3"),
-        (("--sweep", "lr=1e-4..1e-1", "--", "go", "{lr}"), "1e-4..1e-1 is not a range of whole"),
+        (("--sweep", "lr=3..1", "--", "go", "{lr}"), "write the smaller number first: 1..3"),
+        (("--sweep", "lr=0.1..0.5", "--", "go", "{lr}"), "add a step: lr=0.1..0.5..0.1"),
+        (("--sweep", "lr=1e-4..1e-1", "--", "go", "{lr}"), "1e-4..1e-1 has no step"),
+        (("--sweep", "lr=1..3..0", "--", "go", "{lr}"), "step of 1..3..0 is not greater than"),
+        (("--sweep", "lr=1..3..-1", "--", "go", "{lr}"), "step of 1..3..-1 is not greater than"),
+        (("--sweep", "lr=1...3", "--", "go", "{lr}"), "1...3 is not a range"),
+        (("--sweep", "lr=1..", "--", "go", "{lr}"), "1.. is not a range"),
+        (("--sweep", "lr=..3", "--", "go", "{lr}"), "..3 is not a range"),
+        (("--sweep", "lr=a..b", "--", "go", "{lr}"), "a..b is not a range"),
+        (("--sweep", "lr=1..3..1..1", "--", "go", "{lr}"), "1..3..1..1 is not a range"),
+        (("--sweep", "lr=0..1..1e-9", "--", "go", "{lr}"), "1,000,000,001 values"),
+        (("--sweep", "lr=0..1e20..1e-20", "--", "go", "{lr}"), "1e+40 values"),
+        (("--sweep-flag", "--amp", "--", "go", "{amp}"), "write amp"),
+        (("--sweep-flag", "amp,x", "--", "go", "{amp}"), "expected a name of letters"),
+        (("--sweep-flag", "", "--", "go", "{amp}"), "expected a name of letters"),
+        (("--sweep-flag", "sweep", "--", "go", "{sweep}"), "the name {sweep} is reserved"),
+        (("--sweep-flag", "amp", "--", "go"), "no argument uses amp"),
+        (("--sweep-flag", "amp", "--", "{amp}", "go"), "a flag and cannot be the program"),
+        (("--sweep-flag", "a", "--sweep-flag", "a", "--", "go", "{a}"), "'a' is given twice"),
+        (("--sweep-flag", "a", "--sweep", "a=1", "--", "go", "{a}"), "'a' is given twice"),
+        (("--sweep-flag", "a", "--from", "x.txt"), "--sweep-flag cannot be combined with --from"),
+        (
+            ("--sweep-flag", "a", "--replace", "--name", "x", "--", "go", "{a}"),
+            "cannot be combined with --sweep-flag",
+        ),
         (("--sweep", "lr=1", "--sweep", "lr=2", "--", "go", "{lr}"), "'lr' is given twice"),
         (("--sweep", "lr=a/b", "--", "go", "{lr}"), "'a/b' cannot be part of a job name"),
         (("--sweep", "lr=a b", "--", "go", "{lr}"), "'a b' cannot be part of a job name"),
@@ -515,6 +543,54 @@ def test_invalid_sweep_is_refused(
     assert not home.database.exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0.1..0.5..0.1", "0.1 0.2 0.3 0.4 0.5"),
+        ("0..1..0.25", "0 0.25 0.5 0.75 1"),
+        ("1..10..4", "1 5 9"),
+        ("100..300..100", "100 200 300"),
+        ("1e-4..3e-4..1e-4", "0.0001 0.0002 0.0003"),
+        ("-1..1..0.5,7", "-1 -0.5 0 0.5 1 7"),
+        ("2..2", "2"),
+        ("on,off", "on off"),
+    ],
+)
+def test_range_with_a_step_gives_each_number_exactly(
+    launcher: Launcher, text: str, values: str
+) -> None:
+    answer = launcher("add", "--dry-run", "--sweep", f"x={text}", "--", "go", "{x}")
+    assert [line.split("\t")[1] for line in answer.out.splitlines()] == [
+        f"go {value}" for value in values.split()
+    ]
+
+
+def test_value_that_no_argument_uses_repeats_the_program_with_a_warning(
+    launcher: Launcher, store: Store
+) -> None:
+    show = "import os; print(os.environ['LAUNCHER_PARAMS'])"
+    answer = launcher.well("add", "--sweep", "seed=1..2", "--", sys.executable, "-c", show)
+    assert "warning[matrix]: matrix: no argument uses seed" in answer.err
+    assert "(or read LAUNCHER_PARAMS)" in answer.err
+    launcher.well("wait")
+    printed = [launcher("logs", str(row.id)).out.strip() for row in store.read.jobs()]
+    assert printed == ['{"seed": 1}', '{"seed": 2}']
+
+
+def test_swept_flag_is_an_argument_or_nothing(launcher: Launcher, store: Store) -> None:
+    show = "import sys; print(sys.argv[1:])"
+    command = (sys.executable, "-c", show, "{amp}", "{sweep}", "m={amp}")
+    launcher("add", "--name", "f", "--sweep", "lr=1", "--sweep-flag", "amp", "--", *command)
+    launcher.well("wait")
+    printed = [launcher("logs", str(row.id)).out.strip() for row in store.read.jobs()]
+    assert printed == ["['--amp', '--lr=1', '--amp', 'm=true']", "['--lr=1', 'm=false']"]
+    assert [row.name for row in store.read.jobs()] == [
+        "command/f@lr=1,amp=true",
+        "command/f@lr=1,amp=false",
+    ]
+    assert [row.spec.params["amp"] for row in store.read.jobs()] == [True, False]
+
+
 def test_mistake_is_marked_in_the_command_line(launcher: Launcher) -> None:
     answer = launcher("add", "--sweep", "lr=1,2", "--name", "t", "--", "go", "a {hiden}")
     assert answer.err == (
@@ -534,7 +610,8 @@ def test_edit_keeps_swept_values_unless_the_command_changes(
     launcher("add", "--hold", "--name", "t", "--sweep", "lr=1", "--", "true", "{lr}")
     launcher.well("edit", "t@lr=1", "--set", "resources.cpus=2")
     row = job_row(store, 1)
-    assert (row.spec.argv, row.spec.settings) == (("true", "1"), {"params": {"lr": 1}})
+    assert (row.spec.argv, row.spec.params) == (("true", "1"), {"lr": 1})
+    assert row.spec.settings.keys() == {"params", "template"}
     launcher.well("edit", "t@lr=1", "--set", 'argv=["true", "2"]')
     row = job_row(store, 1)
-    assert (row.spec.argv, "params" in row.spec.settings) == (("true", "2"), False)
+    assert (row.spec.argv, row.spec.settings) == (("true", "2"), {})

@@ -265,12 +265,151 @@ def test_invalid_setting_is_refused_like_in_a_task_file(
     assert job_row(store, 1).spec == before
 
 
+SWEEP = ("add", "--run", "sw", "--name", "s{n}", "--sweep", "lr=0.1,0.5", "--sweep", "n=1..2")
+
+
+def a_sweep(launcher: Launcher, state: str, *words: str) -> None:
+    """Queue a sweep of four jobs: the jobs are held, failed or done."""
+    program = ("sh", "-c", "[ $1 = 0.1 ] || exit $2", "-", "{lr}")
+    held = ("--hold",) if state == "held" else ()
+    launcher.well(*SWEEP, *held, *words, "--", *program, "0" if state == "done" else "3")
+    if state != "held":
+        launcher("wait")
+
+
+@pytest.mark.parametrize("state", ["held", "failed"])
+def test_swept_value_of_an_open_or_failed_job_is_changed(
+    launcher: Launcher, store: Store, state: str
+) -> None:
+    a_sweep(launcher, state)
+    before = job_row(store, 3)
+    verb = "edit" if state == "held" else "retry"
+    answer = launcher.well(verb, "s1@lr=0.5", "--set", "lr=0.1", "--set", "n=9")
+    assert "changed: lr 0.5 → 0.1, n 1 → 9\n" in answer.out
+    after = job_row(store, 3)
+    assert (before.name, after.name) == ("command/s1@lr=0.5", "command/s9@lr=0.1")
+    assert after.spec.argv[-2:] == ("0.1", "3")
+    assert after.spec.params == {"lr": 0.1, "n": 9}
+    assert len(store.read.jobs()) == 4
+    if state == "failed":
+        reaches(store, 3, State.DONE)
+
+
+def test_done_job_keeps_its_result_and_a_new_job_gets_the_value(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("sh", "-c", "echo $0 >$1", "{lr}", "o{lr}")
+    launcher.well("add", "--name", "s", "--sweep", "lr=1,2", "--output", "o{lr}", "--", *words)
+    launcher.well("wait")
+    planned = launcher.well("retry", "s@lr=2", "--set", "lr=3", "--dry-run").out
+    assert "would be left unchanged, and a new job queued: lr 2 → 3" in planned
+    answer = launcher.well("retry", "s@lr=2", "--set", "lr=3", "--set", "resources.cpus=1")
+    assert answer.out == (
+        "3\tcommand/s@lr=3\tqueued with lr 2 → 3. Job 2 command/s@lr=2 is unchanged\n"
+    )
+    launcher.well("wait")
+    assert [Path(f"o{n}").read_text() for n in (1, 2, 3)] == ["1\n", "2\n", "3\n"]
+    assert job_row(store, 2).attempts == 1
+    launcher.well("retry", "s@lr=3", "--set", "lr=4")  # a changed value can be changed again
+    launcher.well("wait")
+    assert Path("o4").read_text() == "4\n"
+
+
+def test_unnamed_done_job_is_changed(launcher: Launcher, store: Store) -> None:
+    launcher.well("add", "--sweep", "lr=1", "--", "true", "{lr}")
+    launcher.well("wait")
+    assert launcher.well("retry", "1", "--set", "lr=2").out.startswith("2\tcommand/2\tqueued")
+    assert job_row(store, 2).spec.argv == ("true", "2")
+
+
+def test_swept_flag_is_changed(launcher: Launcher, store: Store) -> None:
+    launcher.well("add", "--hold", "--name", "f", "--sweep-flag", "amp", "--", "true", "{amp}")
+    assert "a flag: expected true or false" in launcher.refused("edit", "1", "--set", "amp=on")
+    launcher.well("cancel", "2")
+    assert "exists already" in launcher.refused("edit", "1", "--set", "amp=false")
+    launcher.well("clean", "2", "--yes")
+    launcher.well("edit", "1", "--set", "amp=false")
+    row = job_row(store, 1)
+    assert (row.name, row.spec.argv) == ("command/f@amp=false", ("true",))
+
+
+def test_swept_value_of_a_task_file_is_changed(
+    launcher: Launcher, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = "[sh, -c, 'test $0 != b', '{x}', '{d}']"
+    Path("t.yaml").write_text(
+        f"name: t\ncommand: [{{argv: {argv}, matrix: {{x: [a, b], d: {{small: data/x}}}}}}]\n"
+    )
+    assert launcher("run", "t.yaml").code == 1
+    launcher.well("retry", "--failed", "run:t", "--set", "x=c")
+    launcher.well("wait", "run:t")
+    row = job_row(store, 2)
+    assert row.name.endswith("@x=c,d=small")
+    assert row.spec.argv[-2:] == ("c", "data/x")
+    before = job_row(store, 1).hash
+    launcher("run", "t.yaml")  # has no value c, and b is new again
+    assert job_row(store, 1).hash == before
+    assert [row.name.partition("@")[2] for row in store.read.jobs()] == [
+        "x=a,d=small",
+        "x=c,d=small",
+        "x=b,d=small",
+    ]
+    assert job_row(store, 1).attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("s1@lr=0.5", "--set", "lr=0.1"), "job 1 command/s1@lr=0.1 exists already (done)"),
+        (("s1@lr=0.5", "--set", "lr=0.5"), "job 3 already has these values"),
+        (("s1@lr=0.5", "--set", "lt=1"), "job 3 is done. To run it again"),
+        (("s1@lr=0.5", "--set", "resources.cpus=1"), "job 3 is done. To run it again"),
+        (("s1@lr=0.5", "--set", "lr="), "must be a number or a string"),
+        (("s1@lr=0.5", "--set", 'lr=""'), "lr has no value"),
+        (("s1@lr=0.5", "--set", "lr=a/b"), "cannot be part of a job name"),
+        (("s1@lr=0.5", "--set", "lr=[1, 2]"), "must be a number or a string"),
+        (("s1@lr=0.5", "--set", "lr=1..3"), "is text here, not a range"),
+        (("s1@lr=0.5", "--set", "lr"), "expected KEY=VALUE"),
+        (("s1@*", "--set", "lr=7"), "jobs 1 and 3 would both be named command/s1@lr=7"),
+        (("s1@lr=0.5", "--set", "lr=1", "--set", "lt=2"), "'lt' is not an option of a program"),
+    ],
+)
+def test_invalid_swept_value_is_refused(
+    launcher: Launcher, store: Store, words: tuple[str, ...], message: str
+) -> None:
+    a_sweep(launcher, "done")
+    names = [row.name for row in store.read.jobs()]
+    assert message in launcher.refused("retry", *words)
+    assert [row.name for row in store.read.jobs()] == names
+
+
+def test_new_value_does_not_overwrite_the_output_of_a_done_job(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = ("--sweep", "lr=1", "--output", "out", "--", "touch", "out", "{lr}")
+    launcher.well("add", "--name", "s", *sweep)
+    launcher.well("wait")
+    answer = launcher.refused("retry", "s@lr=1", "--set", "lr=2")
+    assert f"would overwrite its output {tmp_path}/out" in answer
+
+
+def test_job_that_another_one_needs_keeps_its_values(launcher: Launcher) -> None:
+    launcher.well("add", "--hold", "--name", "s", "--sweep", "lr=1", "--", "true", "{lr}")
+    launcher.well("add", "--after", "s@lr=1", "--", "true")
+    answer = launcher.refused("edit", "s@lr=1", "--set", "lr=2")
+    assert "job 1 cannot get other values, because job 2 needs it" in answer
+
+
 def test_a_value_of_a_command_line_is_refused_with_the_command_line_that_sets_it(
     launcher: Launcher, store: Store
 ) -> None:
     launcher("stop")
     words = ("python", "train.py", "--epochs=4", "--sleep", "0.3", "--seed", "{seed}")
     launcher("add", "--name", "s", "--hold", "--sweep", "seed=6,7", "--", *words)
+    store.database.execute("UPDATE jobs SET spec = json_remove(spec, '$.settings.template')")
     answer = launcher.refused("edit", "1", "--set", "seed=9")
     assert "'seed' is part of the command line of job 1" in answer
     line = " ".join(answer.split())
