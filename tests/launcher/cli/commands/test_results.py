@@ -326,6 +326,21 @@ def test_best_row_respects_the_direction_of_the_metric(launcher: Launcher, store
     assert answer.out == "job\ncommand/0.1-0\n"
 
 
+def test_top_prints_the_first_rows_of_an_order_or_the_best_ones(
+    launcher: Launcher, store: Store
+) -> None:
+    trainings(store)
+    words = ("results", "test", "--columns", "accuracy", "--top", "2")
+    assert launcher.well(*words, "--sort", "accuracy").out == "accuracy\n0.8\n0.82\n"
+    assert launcher.well(*words, "--best", "accuracy").out == "accuracy\n0.97\n0.92\n"
+    assert launcher.well(*words, "--best", "accuracy:low").out == "accuracy\n0.8\n0.82\n"
+    many = launcher.well(*words[:-1], "99", "--sort", "-accuracy")
+    assert many.out.splitlines()[1:] == ["0.97", "0.92", "0.9", "0.84", "0.82", "0.8"]
+    a_result(store, name="command/equal", result={"accuracy": 0.92})
+    equal = launcher.well(*words, "--best", "accuracy")
+    assert equal.out == "accuracy\n0.97\n0.92\n0.92\n"  # neither of two equal rows is left out
+
+
 def test_rows_are_sorted_by_a_column_in_both_directions(launcher: Launcher, store: Store) -> None:
     trainings(store)
     words = ("results", "test", "--columns", "lr,seed", "--sort")
@@ -376,6 +391,10 @@ def test_an_option_called_model_that_changes_with_the_seed_is_named(
         (("--sort", "-los"), "the results have no column 'los'. Did you mean 'loss'?"),
         (("--columns", "lr,x"), "the results have no column 'x'"),
         (("--db", "x", "--sort", "lr"), "--db writes the whole run"),
+        (("--top", "2"), "--top 2: no column to sort by. Add --sort -COLUMN"),
+        (("--top", "2", "--over", "seed"), "--top 2: no column to sort by"),
+        (("--top", "0", "--sort", "lr"), "--top: expected a whole number of at least 1, got '0'"),
+        (("--top", "x", "--sort", "lr"), "--top: expected a whole number of at least 1, got 'x'"),
     ],
 )
 def test_unknown_column_is_an_error(
