@@ -370,7 +370,10 @@ def all_rows(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
         tables=lambda: [*tests, *plain],
-        latex=lambda: [*stored, *plain],
+        latex=lambda: [
+            *([table_of_tests(tested, brackets=True, rounded=True)] if tested else []),
+            *plain,
+        ],
         rows=lambda: [
             *(row for table in stored for row in table.cells),
             *(row for table in plain for row in (table.titles, *table.rows)),
@@ -402,7 +405,7 @@ def _selected_rows_output(
         record=lambda: {"run": run, "rows": ordered},
         cells=cells,
         tables=lambda: [flat_table(results, names)],
-        latex=lambda: [flat_table(results, names, brackets=True)],
+        latex=lambda: [flat_table(results, names, latex=True)],
     )
 
 
@@ -429,7 +432,7 @@ def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
         record=lambda: {"run": run, **table.record()},
         cells=cells,
         tables=lambda: [pivot_table(table, "")],
-        latex=lambda: [pivot_table(table, "", brackets=True)],
+        latex=lambda: [pivot_table(table, "", latex=True)],
         draw_lines=lambda width: pivot_table(table, table.metric).to_lines(width),
     )
 

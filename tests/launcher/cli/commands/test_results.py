@@ -223,7 +223,7 @@ def test_cleaned_run_is_not_suggested_for_itself(launcher: Launcher, store: Stor
         (
             "latex",
             "% \\usepackage{booktabs}\n\\begin{tabular}{lr}\n\\toprule\n & speed \\\\\n\\midrule\n"
-            "command/a & 0.5 [0.4, 0.6] \\\\\n\\bottomrule\n\\end{tabular}\n",
+            "command/a & 0.50 [0.40, 0.60] \\\\\n\\bottomrule\n\\end{tabular}\n",
         ),
     ],
 )
