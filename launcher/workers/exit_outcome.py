@@ -20,6 +20,7 @@ from launcher.states import (
 from launcher.system.files import Json, read_json
 from launcher.system.paths import RESULT, Attempt
 from launcher.units import format_bytes, format_seconds
+from launcher.workers.progress.attempt_progress import read_last_metrics
 from launcher.workers.shortage import TAIL_BYTES, find_oom_in_log
 
 LOG_TAIL_BYTES = 4096
@@ -92,7 +93,10 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         case {"ok": False, "error": str(error)}:
             return Failed(at=now, error=error, exit_code=code, exception=_exception_line(error))
     if code == 0:
-        return _missing_report(attempt, now) if context.has_worker else Done(at=now)
+        if context.has_worker:
+            return _missing_report(attempt, now)
+        # now, because another program may write the same event files
+        return Done(at=now, result=read_last_metrics(attempt))
     shortage = _find_oom(code, attempt, context)
     if shortage is not None:
         words = shortage.message

@@ -197,6 +197,11 @@ def command(
     of_tests = not all(map(is_plain, results.rows))
     if metric is None and not chooses and shape is Format.TABLE and of_tests:
         click.echo(f"\n{GUIDE}", err=True)
+    inferred = sum(bool(each.read_from) for each in returned)
+    if metric is not None and inferred:  # other tables have a column for it
+        _note(
+            f"numbers of {inferred:,} of {pluralize(len(returned), 'job')} were read from the log"
+        )
     if results.rows or returned:
         for note in counts.notes():
             _note(note)

@@ -4,8 +4,9 @@ The first of several sources that has something counts: reports of the job's own
 for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from launcher.workers.progress.printed_lines import (
     last_line,
     parse_newest_step,
     parse_numbers,
+    parse_plain_numbers,
     parse_step_metrics,
     parse_steps,
 )
@@ -29,6 +31,9 @@ MOST_BYTES = 1 << 20  # of reports: about ten thousand steps
 END_BYTES = 64 << 10  # of a log, for its newest step
 BAR_BYTES = 4 << 10  # of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # of a log, for its first step
+MOST_NUMBERS = 200  # of those that a program did not report to us
+READ_FROM = "read_from"  # key of the source of such numbers among them
+LOG, EVENT_FILES = "log", "event files"  # stored words: the sources
 
 _PRINTED, _BARS = IncrementalFileReader(parse_steps), IncrementalFileReader(parse_bars)
 
@@ -57,19 +62,35 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
 def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     """Return the last value of each number that an ended attempt reported, those of its last step first.
 
-    Lines without a step count more than steps.
+    Lines without a step count more than steps. `READ_FROM` names the source of numbers that a program did not report
+    to us: event files, bars, and lines with pairs.
     """
     end, at = read_file_end(attempt.log, MOST_BYTES)
     steps = read_reports(attempt.progress, MOST_BYTES)
     printed = {} if steps else parse_step_metrics(end)
-    if not steps and not printed:
-        event = _newest_event(attempt, END_BYTES)
-        # reading a bar takes longer than reading a line, and there are many
-        steps = [event] if event else parse_bars(end[-END_BYTES:], at)[0]
-        if not steps and (bar := parse_newest_bar(end[-BAR_BYTES:], at, lambda: end)):
-            steps = [bar]
+    reported = {**_last_values(steps), **printed, **parse_numbers(end)}
+    if steps or printed:
+        return reported
+    if (event := _newest_event(attempt, END_BYTES)) is not None:
+        return {**event.metrics, **reported, READ_FROM: EVENT_FILES}
+    bars = _last_values(_bar_steps(end, at))
+    found = bars if reported else {**parse_plain_numbers(end[-END_BYTES:]), **bars}
+    source = {READ_FROM: LOG} if found else {}
+    return {**dict(islice(found.items(), MOST_NUMBERS)), **reported, **source}
+
+
+def _last_values(steps: Sequence[ProgressReport]) -> dict[str, Json]:
+    """Return the last value of each metric, those of the last step first."""
     told = {name: value for step in steps for name, value in step.metrics.items()}
-    return {**(steps[-1].metrics if steps else {}), **told, **printed, **parse_numbers(end)}
+    return {**(steps[-1].metrics if steps else {}), **told}
+
+
+def _bar_steps(end: bytes, at: float) -> list[ProgressReport]:
+    # reading a bar takes longer than reading a line, and there are many
+    steps = parse_bars(end[-END_BYTES:], at)[0]
+    if not steps and (bar := parse_newest_bar(end[-BAR_BYTES:], at, lambda: end)):
+        return [bar]
+    return steps
 
 
 def _step_of_other_sources(attempt: Attempt, end: bytes, at: float) -> ProgressReport | None:

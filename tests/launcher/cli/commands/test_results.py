@@ -14,7 +14,7 @@ from launcher.cli.result_tables import draw
 from launcher.params import PARAMS
 from launcher.results.pivot import metrics_of_result, pivot
 from launcher.screens.text_table import table_of_texts
-from launcher.states import Done
+from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
@@ -529,13 +529,23 @@ def test_distinguishing_settings_follow_model_names_if_there_is_room() -> None:
         ),
         (
             "train: 100%|█| 2/2 [00:01<00:00, 1.0it/s, loss=.3]\ntest: 100%|█| 1/1 [00:01<00:00, 1.0it/s, acc=.2]\n",
-            {"acc": 0.2, "loss": 0.3},
+            {"acc": 0.2, "loss": 0.3, "read_from": "log"},
         ),
-        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"loss": 0.3, "acc": 0.2}),
+        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"loss": 0.3, "acc": 0.2, "read_from": "log"}),
         ("launcher: step=1 größe=3 loss=1\nlauncher: Précision=.5 acc=.9\n",
          {"größe": 3, "loss": 1, "Précision": 0.5, "acc": 0.9}),
         ("launcher: größe=3 acc=.9\n", {"größe": 3, "acc": 0.9}),
-        ("launcher: acc is =3\nmylauncher: acc=.2\nlauncher: step=x acc=1\nlauncher: acc=.2", None),
+        ("launcher: acc is =3\nmylauncher: acc=.2\nlauncher: step=x acc=1\nlauncher: acc=.2",
+         {"acc": 0.2, "read_from": "log"}),
+        ("epoch 1 loss=.5\nepoch 2 loss=.25\nsaved\n", {"loss": 0.25, "read_from": "log"}),
+        ("lr=.1 batch=32\nloss=1\nloss=2, acc=50%.\n", {"loss": 2, "acc": 50, "read_from": "log"}),
+        ("n=3\nloss=1\nloss=2\n{'acc'}: acc=.9)\n", {"acc": 0.9, "loss": 2, "read_from": "log"}),
+        ("\x1b[1mloss=\x1b[0m.5\r\n", {"loss": 0.5, "read_from": "log"}),
+        ("loss=.5\nlauncher: acc=.9\n", {"acc": 0.9}),  # reports count alone
+        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nval=.4\n", {"val": 0.4, "loss": 0.3, "read_from": "log"}),
+        ("seed=3 path=/tmp/x at=2026-11-27 loss=\n", {"seed": 3, "read_from": "log"}),
+        ("x=" + "1" * 5000 + "\n" + "=" * 9999, None),
+        ("done\n", None),
     ],
 )  # fmt: skip
 def test_last_reported_value_of_a_program_is_its_result(
@@ -547,6 +557,27 @@ def test_last_reported_value_of_a_program_is_its_result(
     a_result(store, "train.py", result={})
     rows = launcher.json("results", "test")["rows"]
     assert rows == ([] if numbers is None else [{"job": "command/1"} | numbers])
+
+
+def test_numbers_read_from_logs_are_averaged_and_counted_like_reports(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    for seed in range(3):
+        attempt = home.attempt(seed + 1, 1)
+        attempt.folder.mkdir(parents=True)
+        attempt.log.write_text(f"seed={seed} loss=.5\nseed={seed} loss={seed}\n")
+        spec = a_spec("python", "x.py", f"--seed={seed}", name=f"command/{seed}")
+        (job,) = enqueue(store, spec)
+        finished(store, job, Failed(at=2.0, error="no") if seed == 2 else Done(at=2.0))
+    first, second = launcher.json("results", "test")["rows"]
+    # a parameter that the program prints stays a parameter
+    assert first == {"job": "command/0", "seed": 0, "loss": 0, "read_from": "log"}
+    assert second["loss"] == 1
+    (mean,) = launcher.json("results", "test", "--over", "seed")["rows"]
+    assert (mean["count"], mean["count_note"]) == (2, "2 of 3 seeds, 1 failed")
+    assert mean["read_from"] == "log"
+    by_metric = launcher.well("results", "test", "--metric", "loss")
+    assert "note: numbers of 2 of 2 jobs were read from the log\n" in by_metric.err
 
 
 def test_last_reported_numbers_of_a_program_are_its_results(
