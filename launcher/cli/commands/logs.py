@@ -1,5 +1,6 @@
 """`launcher logs`: print the output of jobs."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from launcher.screens.follow_logs import (
 )
 from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
+from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.log_files import MOST_BYTES, tail_offset
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
+from launcher.workers.progress.buffering import buffering_hint
 
 
 @pattern_command()
@@ -68,6 +71,8 @@ def command(
     with open_queue() as (home, store):
         event = store.read.last_event()
         jobs = _select_jobs(store, patterns)
+        if len(jobs) == 1 and attempt is None:
+            _print_buffering_hint(home, jobs[0])
         if follow:
             LogFollower(
                 home, store, jobs, event=event, tail=lines, attempt=attempt, raw=raw
@@ -83,6 +88,12 @@ def command(
             print_json(_record(row, number, log, lines))
         else:
             print_log(log, lines, raw=raw)
+
+
+def _print_buffering_hint(home: Home, row: JobRow) -> None:
+    """Print why the log of a running program may be empty."""
+    if row.state is State.RUNNING and (hint := buffering_hint(row.attempt_in(home), time.time())):
+        print_stderr(f"note: {hint}")
 
 
 def _select_jobs(store: Store, patterns: Sequence[str]) -> list[JobRow]:

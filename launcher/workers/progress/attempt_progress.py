@@ -108,7 +108,7 @@ def _step_of_other_sources(attempt: Attempt, end: bytes, at: float) -> ProgressR
 
 def _newest_event(attempt: Attempt, *sizes: int) -> ProgressReport | None:
     folder = _event_folder(attempt)
-    return None if folder is None else read_newest_event(folder, _start_time(attempt), sizes)
+    return None if folder is None else read_newest_event(folder, start_time(attempt), sizes)
 
 
 def read_newest_step(attempt: Attempt) -> ProgressReport | None:
@@ -131,14 +131,14 @@ def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[Progres
     yield read_reports(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
     folder = _event_folder(attempt)
-    yield [] if folder is None else read_event_steps(folder, _start_time(attempt), most_bytes)
+    yield [] if folder is None else read_event_steps(folder, start_time(attempt), most_bytes)
     yield _BARS.items(attempt.log, most_bytes)
 
 
 def _with_rate(step: ProgressReport, attempt: Attempt) -> ProgressReport:
     """Return a step that was printed with the mean rate since the attempt began: the lines have no times."""
     first = next(iter(parse_steps(_read_beginning(attempt.log), 0.0)[0]), step)
-    passed_s = step.at - _start_time(attempt)
+    passed_s = step.at - start_time(attempt)
     if passed_s <= 0 or step.step <= first.step:
         return step
     return step._replace(rate=(step.step - first.step) / passed_s)
@@ -152,7 +152,7 @@ def _read_beginning(log: Path) -> bytes:
         return b""
 
 
-def _start_time(attempt: Attempt) -> float:
+def start_time(attempt: Attempt) -> float:
     """Return when an attempt's program was started, in seconds since 1970; later at most."""
     try:
         # what is written into the record at the end changes no name in the folder
