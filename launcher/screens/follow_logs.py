@@ -26,7 +26,7 @@ from launcher.store.client import queue_stopped_error
 from launcher.store.feed import JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.log_files import read_file_part, tail_offset
+from launcher.system.log_files import data_chunks, read_file_part, tail_offset
 from launcher.system.paths import Home
 from launcher.system.terminal_codes import (
     ESCAPE,
@@ -36,6 +36,7 @@ from launcher.system.terminal_codes import (
     strip_colours,
 )
 from launcher.system.text import sanitize_terminal
+from launcher.workers.log_limit import offset_after_move
 
 CHUNK_BYTES = 1 << 16  # of one job before the next one has its turn
 LONGEST_BYTES = 8 << 10  # of a line; a longer one is cut into several
@@ -193,7 +194,7 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
         if lines is not None:
             file.seek(output.tail_offset(file, lines))
         end = b"\n"
-        while chunk := file.read(CHUNK_BYTES):
+        for chunk in data_chunks(file, CHUNK_BYTES):
             output.write(chunk)
             end = chunk[-1:]
     return end == b"\n"
@@ -206,7 +207,7 @@ def open_log(log: Path) -> BinaryIO:
         UsageError: there is no such file.
     """
     try:
-        return log.open("rb")
+        return log.open("rb", buffering=0)
     except FileNotFoundError:
         raise missing_log_error(log) from None
 
@@ -255,6 +256,7 @@ class _Source:
     output: LogPrinter
     tail: int | None  # only this many lines of the first log
     position: int = 0
+    left_out: int = 0  # bytes of the log when its last part was moved; 0: it was not
     last: bool = False  # only this attempt
     explained: bool = False  # the reason why this attempt has not started was printed
 
@@ -268,8 +270,9 @@ class _Source:
             except OSError:  # not made yet, or cleaned
                 return b""
         part = read_file_part(log, begin=self.position, most_bytes=CHUNK_BYTES)
-        if part is not None and part.size < self.position:  # the file was truncated
-            part = read_file_part(log, begin=0, most_bytes=CHUNK_BYTES)
+        if part is not None and part.size < self.position:  # it was shortened
+            begin, self.left_out = offset_after_move(log, self.position, self.left_out)
+            part = read_file_part(log, begin=begin, most_bytes=CHUNK_BYTES)
         if part is None:
             return b""
         self.position = part.end_offset
@@ -395,6 +398,7 @@ class LogFollower:
         source.output.close()
         source.output = self._output(row.id)
         source.attempt, source.position, source.tail = source.attempt + 1, 0, None
+        source.left_out = 0
         source.explained = False
         if source.last or (row.state not in OPEN_STATES and row.attempts < source.attempt):
             del self._sources[row.id]

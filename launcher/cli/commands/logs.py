@@ -23,7 +23,7 @@ from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.log_files import MOST_BYTES, tail_offset
+from launcher.system.log_files import MOST_BYTES, data_chunks, tail_offset
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.workers.progress.buffering import buffering_hint
@@ -153,7 +153,7 @@ def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str,
         size = file.seek(0, 2)
         start = tail_offset(file, lines) if lines else max(0, size - MOST_BYTES)
         file.seek(start)
-        text = file.read(size - start).decode(errors="replace")
+        text = b"".join(data_chunks(file, MOST_BYTES)).decode(errors="replace")
     return {
         "job": row.id,
         "name": row.name,
