@@ -27,7 +27,7 @@ from launcher.store.feed import JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.log_files import data_chunks, read_file_part, tail_offset
-from launcher.system.paths import Home
+from launcher.system.paths import LOG, STDERR, Home
 from launcher.system.terminal_codes import (
     ESCAPE,
     RESET,
@@ -215,6 +215,11 @@ def open_log(log: Path) -> BinaryIO:
 def missing_log_error(log: Path) -> UsageError:
     """Return the error for an attempt without a log."""
     job, folder = log.parent.name.partition("-")[0], log.parent
+    if log.name == STDERR and (folder / LOG).exists():
+        return UsageError(
+            f"job {job} has no separate standard error: it is in the log. "
+            "Print it without --stderr. To separate it: launcher add --stderr separate"
+        )
     if folder.is_symlink() and not folder.exists():
         return UsageError(
             f"cannot reach the attempt folder {folder.readlink()} on the file system of the pilot. "
@@ -295,6 +300,7 @@ class LogFollower:
         tail: int | None,
         attempt: int | None = None,
         raw: bool = False,
+        file: str = LOG,
     ) -> None:
         """Follow jobs.
 
@@ -306,8 +312,9 @@ class LogFollower:
             tail: print only this many lines of the existing log.
             attempt: the only attempt of each job to print, or None for all from the newest on.
             raw: print every byte unchanged.
+            file: which file of an attempt is printed, `LOG` or `STDERR`.
         """
-        self._home, self._raw = home, raw
+        self._home, self._raw, self._file = home, raw, file
         self._followed = JobTracker(home, store, jobs, since=event, is_scheduler_alive=False)
         self._is_alone = len(jobs) == 1
         names = {job.id: job.name for job in jobs}
@@ -423,7 +430,7 @@ class LogFollower:
         click.echo(f"{name}: {which}: {sanitize_terminal(row.reason)}", err=True)
 
     def _log(self, row: JobRow, source: _Source) -> Path:
-        return self._home.attempt(row.id, source.attempt).log
+        return self._home.attempt(row.id, source.attempt).folder / self._file
 
 
 def header(job: JobRow, attempt: int) -> str:

@@ -151,7 +151,7 @@ def done_from_result(record: Mapping[str, Json] | None, at: float) -> Done | Non
 
 
 def _missing_report(attempt: Attempt, now: float) -> Failed:
-    words = last_line(attempt.log)
+    words = last_line(attempt.error_log)
     error = f"{NOT_REPORTED}: {words}" if words else NOT_REPORTED
     return Failed(at=now, error=error, exit_code=0)
 
@@ -171,7 +171,7 @@ def _find_oom(code: int, attempt: Attempt, context: ExitContext) -> OomReport | 
         return _KERNEL_OOM
     if -code in _EXTERNAL_SIGNALS or code - 128 in _EXTERNAL_SIGNALS:
         return None
-    end = _read_tail(attempt.log, TAIL_BYTES)
+    end = _read_tail(attempt.error_log, TAIL_BYTES)
     if context.oom_kills and _CHILD_KILLED in end:
         return _KERNEL_OOM
     return find_oom_in_log(end)
@@ -202,7 +202,7 @@ class _EndText(NamedTuple):
 
 
 def _describe_end(code: int, attempt: Attempt, context: ExitContext) -> _EndText:
-    words, before = last_line(attempt.log), ": "
+    words, before = last_line(attempt.error_log), ": "
     if code in {-signal.SIGKILL, _KILLED} and context.oom_kills:
         sentence = "killed by the kernel: the machine or its cgroup ran out of memory"
     elif code == -signal.SIGKILL and context.oom_kills is not None:

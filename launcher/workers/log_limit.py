@@ -12,11 +12,12 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from launcher.job import SEPARATE
 from launcher.system.files import open_descriptor, read_bytes
 from launcher.system.log_setting import NO_LIMIT
-from launcher.system.paths import SPEC
+from launcher.system.paths import SPEC, Attempt
 from launcher.units import format_bytes
-from launcher.workers.attempt_spec import read_attempt_spec
+from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 
 BLOCK_BYTES = 1 << 16  # holes begin and end at multiples of it, as blocks of file systems do
 NOTE_BYTES = 128  # the line is filled up with blanks because its number grows
@@ -108,6 +109,31 @@ class LogLimit:
                 view, write_at = view[written:], write_at + written
         os.ftruncate(log, write_at)
         self._tail_at = self._head
+
+
+class LogLimits:
+    """Keeps the files of one program's output below their limit."""
+
+    def __init__(self, attempt: Attempt, order: AttemptSpec, now: float) -> None:
+        """Begin with a program that has just started; `now` is in monotonic seconds."""
+        separate = order.spec.terms.stderr == SEPARATE
+        files = (attempt.log, attempt.stderr) if separate else (attempt.log,)
+        self._limits = [LogLimit(file, order.log_limit, now) for file in files]
+
+    @property
+    def check_at(self) -> float | None:
+        """When the next check is due, in monotonic seconds. None means never."""
+        return min((each.check_at for each in self._limits if each.check_at), default=None)
+
+    def check(self, now: float) -> None:
+        """Shorten the files whose check is due and that are too long."""
+        for each in self._limits:
+            each.check(now)
+
+    def finish(self) -> None:
+        """Bring the files to their final length after the program has ended."""
+        for each in self._limits:
+            each.finish()
 
 
 def head_bytes(limit: int) -> int:

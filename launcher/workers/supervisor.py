@@ -32,7 +32,7 @@ from launcher.workers.attempt_process import close_on_exec
 from launcher.workers.exit_outcome import ExitContext, judge_exit, signal_wait_s
 from launcher.workers.lease import AbandonWatch, lease_of
 from launcher.workers.leftovers import AttemptProcesses
-from launcher.workers.log_limit import LogLimit
+from launcher.workers.log_limit import LogLimits
 from launcher.workers.output_versions import with_output_versions
 from launcher.workers.pause import Pause
 from launcher.workers.program_files import with_file_digests
@@ -213,7 +213,7 @@ class _Supervisor:
             return record_outcome_when_possible(begun, attempt, self._lease)
         kills = memory.count_oom_kills()  # not before its start, which would wait for that
         self._starter.fork_standby()  # the next one, while this one runs
-        log_limit = LogLimit(attempt.log, begun.attempt_spec.log_limit, begun.started_at)
+        log_limit = LogLimits(attempt, begun.attempt_spec, begun.started_at)
         status, how = self._await_end(begun, log_limit)
         if status == 0 and self._current.phase is AttemptPhase.RUNS and not how.signalled:
             self._current.phase = AttemptPhase.ENDED_WELL
@@ -268,7 +268,7 @@ class _Supervisor:
         ):
             raise HashingStopped
 
-    def _await_end(self, begun: StartedAttempt, log_limit: LogLimit) -> tuple[int, ExitContext]:
+    def _await_end(self, begun: StartedAttempt, log_limit: LogLimits) -> tuple[int, ExitContext]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
 
         Returns its wait status, and further facts about the end.

@@ -74,7 +74,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "backoff",
         "rerun",
     ),
-    "Names and files": ("name", "run", "input", "output", "tensorboard", "pass-env"),
+    "Names and files": ("name", "run", "input", "output", "tensorboard", "stderr", "pass-env"),
     "Many jobs": ("sweep", "from", "replace", "share", "dry-run"),
 }
 

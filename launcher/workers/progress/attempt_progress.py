@@ -52,11 +52,18 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
     """Return the newest step of an attempt, or the last line of its log."""
     if (own := read_newest_report(attempt.progress)) is not None:
         return AttemptProgress(step=own)
-    end, at = read_file_end(attempt.log, END_BYTES)
-    if (printed := parse_newest_step(end, at)) is not None:
-        return AttemptProgress(step=_with_rate(printed, attempt))
-    step = _step_of_other_sources(attempt, end, at)
-    return AttemptProgress(step=step, line=last_line(end) if step is None else "")
+    ends = [(log, *read_file_end(log, END_BYTES)) for log in (attempt.log, attempt.stderr)]
+    for log, end, at in ends:
+        if (printed := parse_newest_step(end, at)) is not None:
+            return AttemptProgress(step=_with_rate(printed, attempt, log))
+    if (event := _newest_event(attempt, *NEWEST_BYTES)) is not None:
+        return AttemptProgress(step=event)
+    for log, end, at in ends:
+        more = partial(_read_end, log)
+        if (bar := parse_newest_bar(end[-BAR_BYTES:], at, more)) is not None:
+            return AttemptProgress(step=bar)
+    newest = max(ends, key=lambda each: (bool(each[1].strip()), each[2]))
+    return AttemptProgress(line=last_line(newest[1]))
 
 
 def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
@@ -65,7 +72,9 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     Lines without a step count more than steps. `READ_FROM` names the source of numbers that a program did not report
     to us: event files, bars, and lines with pairs.
     """
-    end, at = read_file_end(attempt.log, MOST_BYTES)
+    log, at = read_file_end(attempt.log, MOST_BYTES)
+    errors, errors_at = read_file_end(attempt.stderr, END_BYTES)
+    end = b"\n".join(filter(None, (errors, log)))
     steps = read_reports(attempt.progress, MOST_BYTES)
     printed = {} if steps else parse_step_metrics(end)
     reported = {**_last_values(steps), **printed, **parse_numbers(end)}
@@ -73,8 +82,9 @@ def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
         return reported
     if (event := _newest_event(attempt, END_BYTES)) is not None:
         return {**event.metrics, **reported, READ_FROM: EVENT_FILES}
-    bars = _last_values(_bar_steps(end, at))
-    found = bars if reported else {**parse_plain_numbers(end[-END_BYTES:]), **bars}
+    bars = _last_values(_bar_steps(errors, errors_at) + _bar_steps(log, at))
+    plain = parse_plain_numbers(errors) | parse_plain_numbers(log[-END_BYTES:])
+    found = bars if reported else {**plain, **bars}
     source = {READ_FROM: LOG} if found else {}
     return {**dict(islice(found.items(), MOST_NUMBERS)), **reported, **source}
 
@@ -93,17 +103,8 @@ def _bar_steps(end: bytes, at: float) -> list[ProgressReport]:
     return steps
 
 
-def _step_of_other_sources(attempt: Attempt, end: bytes, at: float) -> ProgressReport | None:
-    """Return the newest step in an attempt's event files, otherwise that of a progress bar.
-
-    Args:
-        attempt: the attempt.
-        end: the end of its log.
-        at: when that was written, in seconds since 1970.
-    """
-    return _newest_event(attempt, *NEWEST_BYTES) or parse_newest_bar(
-        end[-BAR_BYTES:], at, lambda: read_file_end(attempt.log, MOST_BYTES)[0]
-    )
+def _read_end(log: Path) -> bytes:
+    return read_file_end(log, MOST_BYTES)[0]
 
 
 def _newest_event(attempt: Attempt, *sizes: int) -> ProgressReport | None:
@@ -130,14 +131,16 @@ def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[Progres
     """Yield the steps of each source in turn."""
     yield read_reports(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
+    yield _PRINTED.items(attempt.stderr, most_bytes)
     folder = _event_folder(attempt)
     yield [] if folder is None else read_event_steps(folder, start_time(attempt), most_bytes)
     yield _BARS.items(attempt.log, most_bytes)
+    yield _BARS.items(attempt.stderr, most_bytes)
 
 
-def _with_rate(step: ProgressReport, attempt: Attempt) -> ProgressReport:
+def _with_rate(step: ProgressReport, attempt: Attempt, log: Path) -> ProgressReport:
     """Return a step that was printed with the mean rate since the attempt began: the lines have no times."""
-    first = next(iter(parse_steps(_read_beginning(attempt.log), 0.0)[0]), step)
+    first = next(iter(parse_steps(_read_beginning(log), 0.0)[0]), step)
     passed_s = step.at - start_time(attempt)
     if passed_s <= 0 or step.step <= first.step:
         return step
