@@ -9,7 +9,7 @@ from json.encoder import encode_basestring_ascii
 from operator import is_not
 from typing import Any
 
-from launcher.job import GPU_IDS, MOST_GPUS, RERUNS, Resources, Spec, Terms, is_device
+from launcher.job import GPU_IDS, MOST_GPUS, RERUNS, STDERR_FILES, Resources, Spec, Terms, is_device
 from launcher.system.files import Json
 from launcher.system.stored_fields import (
     Unreadable,
@@ -81,6 +81,8 @@ def _part_record(part: Resources | Terms) -> dict[str, Json]:
         record.pop("tensorboard", None)
     if record["max_failures"] is None:
         del record["max_failures"]
+    if record.get("stderr") == _DEFAULT_TERMS.stderr:
+        del record["stderr"]
     return record
 
 
@@ -161,6 +163,7 @@ def _read_terms(record: object) -> Terms:
     spans = ("backoff_s", "warn_s", "grace_s")
     fits = {
         "rerun": terms.rerun in RERUNS,
+        "stderr": terms.stderr in STDERR_FILES,
         "warn_signal": terms.warn_signal in signal.Signals.__members__,
         "retries": terms.retries >= 0,
         "max_failures": terms.max_failures is None or terms.max_failures >= 0,

@@ -59,7 +59,7 @@ def _with_count_note(row: Row, names: Sequence[str]) -> Row:
 
 
 def flat_table(
-    results: RunResults, names: Sequence[str], *, intervals: bool = True, brackets: bool = False
+    results: RunResults, names: Sequence[str], *, intervals: bool = True, latex: bool = False
 ) -> TextTable:
     """Return some columns as a table for users; numbers have their intervals if there is room.
 
@@ -67,7 +67,7 @@ def flat_table(
         results: Results of a run.
         names: Names of the columns.
         intervals: Print numbers with their intervals.
-        brackets: Write intervals in brackets, as for LaTeX.
+        latex: Write intervals in brackets, and round numbers to their uncertainty.
     """
 
     def text_of(cell: Any) -> str:
@@ -77,7 +77,7 @@ def flat_table(
         ):
             return cell_text(cell)
         known = metric if intervals else metric._replace(low=None, high=None)
-        return known.text(brackets=brackets)
+        return known.text(brackets=latex, rounded=latex)
 
     table = text_columns([_with_count_note(row, names) for row in results.rows], names, text_of)
 
@@ -94,7 +94,7 @@ def flat_table(
 
 
 def pivot_table(
-    pivot: Pivot, head: str, *, intervals: bool = True, brackets: bool = False
+    pivot: Pivot, head: str, *, intervals: bool = True, latex: bool = False
 ) -> TextTable:
     """Return one metric by name and data: with intervals, without, or one line per number.
 
@@ -102,14 +102,14 @@ def pivot_table(
         pivot: Metric.
         head: Title of the column of names.
         intervals: Print numbers with their intervals.
-        brackets: Write intervals in brackets, as for LaTeX.
+        latex: Write intervals in brackets, and round numbers to their uncertainty.
     """
 
     def cell(metric: Metric | None) -> str:
         if metric is None:
             return ABSENT
         known = metric if intervals else Metric(metric.value, note=metric.note)
-        return known.text(brackets=brackets)
+        return known.text(brackets=latex, rounded=latex)
 
     rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
     head = "" if pivot.data == (head,) else head

@@ -22,7 +22,12 @@ _SHORTEST = 24  # columns of a model's name; two names may differ in the middle
 
 
 def table_of_tests(
-    rows: Sequence[Row], *, data: str = DATA, few: bool = False, brackets: bool = False
+    rows: Sequence[Row],
+    *,
+    data: str = DATA,
+    few: bool = False,
+    brackets: bool = False,
+    rounded: bool = False,
 ) -> TextTable:
     """Return the table of tests for users.
 
@@ -31,15 +36,15 @@ def table_of_tests(
         data: Column with the test data.
         few: Print accuracy, calibration and loss without their intervals.
         brackets: Use the titles and cells for LaTeX and pipes.
+        rounded: Round numbers with an interval to their uncertainty, as for LaTeX.
     """
 
     def number(title: str, key: str, of: Callable[[Row], str], drop: int) -> Column:
         return Column(title, key=key, right=True, drop=drop, cell_of=of)
 
     def metric_column(title: str, key: str, drop: int = 0, **form: bool) -> Column:
-        return number(
-            title, key, lambda row: format_metric(row.get(key), brackets=brackets, **form), drop
-        )
+        form |= {"brackets": brackets, "rounded": rounded}
+        return number(title, key, lambda row: format_metric(row.get(key), **form), drop)
 
     balanced, threshold, scaled, seconds = (
         ("balanced %", "at threshold", "scaled", "made in")
@@ -213,11 +218,19 @@ def _percent(value: Row | None) -> str:
 
 
 def format_metric(
-    value: Row | None, *, percent: bool = False, interval: bool = True, brackets: bool = False
+    value: Row | None,
+    *,
+    percent: bool = False,
+    interval: bool = True,
+    brackets: bool = False,
+    rounded: bool = False,
 ) -> str:
-    """Return a metric with three digits, or in per cent with one, and its interval; a dash for None."""
+    """Return a metric with three digits, or in per cent with one, and its interval; a dash for None.
+
+    Rounded, a metric with an interval has the digits that its uncertainty supports.
+    """
     if value is None:
         return ABSENT
     bounds = (value["low"], value["high"]) if interval else ()
     form = (100, 1) if percent else (1, 3)
-    return Metric(value["value"], *bounds).text(*form, brackets=brackets)
+    return Metric(value["value"], *bounds).text(*form, brackets=brackets, rounded=rounded)

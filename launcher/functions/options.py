@@ -59,6 +59,7 @@ class JobOptions(TypedDict, total=False):
     rerun: str
     on: str | Sequence[str]
     tensorboard: str | Path
+    stderr: str  # log, or separate
     gpu_ids: str  # uuids, or numbers
 
 

@@ -1,6 +1,6 @@
 """The launcher's own options: resources of a job, start time, limits, retries and progress."""
 
-from launcher.job import CPU, LONGEST_BACKOFF_S, MOST_GPUS, RERUNS
+from launcher.job import CPU, LONGEST_BACKOFF_S, MOST_GPUS, RERUNS, STDERR_FILES
 from launcher.job_options.registry import JobOption, JobRequest, register_options
 from launcher.job_options.value_types import (
     DEVICE,
@@ -163,5 +163,12 @@ register_options(
         takes=FOLDER,
         field="terms.tensorboard",
         help="Folder of TensorBoard event files; their scalars are shown as progress",
+    ),
+    JobOption(
+        name="stderr",
+        takes=choice(*STDERR_FILES),
+        field="terms.stderr",
+        default="log",
+        help="Where standard error goes: into the log, or into a file of its own",
     ),
 )

@@ -17,7 +17,7 @@ _FIRST_FIELDS = ("name", "kind", "role", "model", "base", "data", "images")
 # as they were called in a job's record from the beginning
 _RESOURCE_FIELDS = ("cpus", "min_vram", "device", "exclusive", "ram", "gpu_ids")
 _TERM_FIELDS = (
-    "rerun", "retries", "time_limit_s", "group", "not_before", "backoff_s", "warn_s", "grace_s",
+    "rerun", "retries", "time_limit_s", "group", "not_before", "backoff_s", "warn_s", "grace_s", "stderr",
 )  # fmt: skip
 
 

@@ -203,7 +203,7 @@ def error_rows(
         row, outcome = rows[attempt.job], None if attempt.is_done else attempt.outcome
         if not outcome or outcome.get("ending") == "done" or (row, attempt.number) in known:
             continue
-        log = home.attempt(attempt.job, attempt.number).log
+        log = home.attempt(attempt.job, attempt.number).error_log
         lines = last_lines(log, LINES, MOST_BYTES)
         error = outcome.get("error") or outcome.get("why") or outcome.get("ending")
         yield row, attempt.number, str(error), "\n".join(map(strip_colours, lines))

@@ -8,6 +8,8 @@ from launcher.system.files import Json
 
 _FURTHER = ("low", "high", "sd", "n", "expected", "note")  # optional keys of a value
 _KEYS = frozenset({"value", *_FURTHER})
+UNCERTAINTY_DIGITS = 2  # significant digits of an uncertainty (JCGM 100:2008, section 7.2.6)
+MOST_DECIMALS = 8  # a smaller uncertainty is the rounding of floats
 
 
 class Metric(NamedTuple):
@@ -28,7 +30,14 @@ class Metric(NamedTuple):
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, factor: int = 1, digits: int | None = None, *, brackets: bool = False) -> str:
+    def text(
+        self,
+        factor: int = 1,
+        digits: int | None = None,
+        *,
+        brackets: bool = False,
+        rounded: bool = False,
+    ) -> str:
         """Return the number with its deviation and interval.
 
         Args:
@@ -36,12 +45,20 @@ class Metric(NamedTuple):
             digits: Number of decimals. None means four significant digits; all numbers of a mean then have the
                 same number of decimals.
             brackets: Write the interval as "[0.88, 0.92]", for programs, instead of "(0.88 to 0.92)".
+            rounded: Round all numbers to two significant digits of the uncertainty: the deviation, otherwise
+                half of the interval. Without an uncertainty, `digits` is used.
         """
-        if digits is None and factor == 1 and self.sd is not None:
+        supported = _supported_decimals(self, factor) if rounded else None
+        if supported is not None:
+            digits = supported
+        elif digits is None and factor == 1 and self.sd is not None:
             digits = _common_digits(self)
 
         def format_number(value: float) -> str:
-            return format_value(value) if digits is None else f"{factor * value:.{digits}f}"
+            if digits is None:
+                return format_value(value)
+            scaled = factor * value
+            return f"{scaled if digits >= 0 else round(scaled, digits):.{max(digits, 0)}f}"
 
         spread = "" if self.sd is None else f" ± {format_number(self.sd)}"
         note = "" if self.note is None else f" ({self.note})"
@@ -85,6 +102,21 @@ def _common_digits(mean: Metric) -> int | None:
         if number
     ]
     return min(most, max(0, *wanted)) if wanted else most
+
+
+def _supported_decimals(metric: Metric, factor: int) -> int | None:
+    """Return the number of decimals that the uncertainty of a number supports, negative for tens.
+
+    None if the uncertainty is unknown, zero, or infinite.
+    """
+    spread = metric.sd
+    if spread is None and metric.low is not None and metric.high is not None:
+        spread = (metric.high - metric.low) / 2
+    if not spread or not math.isfinite(spread):
+        return None
+    exponent = int(f"{factor * abs(spread):.{UNCERTAINTY_DIGITS - 1}e}".partition("e")[2])
+    decimals = UNCERTAINTY_DIGITS - 1 - exponent
+    return decimals if decimals <= MOST_DECIMALS else None
 
 
 def read_metric(record: object) -> Metric | None:

@@ -26,11 +26,11 @@ from launcher.store.tags import REMOVED_TAG
 from launcher.system.executables import script_of, without_wrappers
 from launcher.system.files import Json
 from launcher.system.paths import Home
-from launcher.workers.progress.attempt_progress import read_last_metrics
+from launcher.workers.progress.attempt_progress import READ_FROM, read_last_metrics
 
 JOB = "job"
 # identifying columns, also if a program reports a number with such a name
-_RESERVED_NAMES = frozenset({JOB, MODEL, DATA, POOLED, REMOVED_TAG})
+_RESERVED_NAMES = frozenset({JOB, MODEL, DATA, POOLED, REMOVED_TAG, READ_FROM})
 
 
 class ReturnedValues(NamedTuple):
@@ -40,6 +40,7 @@ class ReturnedValues(NamedTuple):
     numbers: ResultMetrics
     texts: Mapping[str, Json]  # for a function also booleans
     is_removed: bool  # the task file does not contain its values any more
+    read_from: str = ""  # source of the numbers of a program that reported none itself
 
 
 def read_returned_values(
@@ -64,13 +65,20 @@ def read_returned_values(
         result: Mapping[str, Json] = results.get(job.id) or {}
         if not result and not spec.entry:
             result = read_last_metrics(job.attempt_in(home))
+        source = "" if spec.entry else str(result.get(READ_FROM, ""))
+        if source:  # a parameter that a program prints is no result
+            result = {
+                name: value
+                for name, value in result.items()
+                if name != READ_FROM and name not in settings_of(spec)
+            }
         if result:
             data = _data_of(job, kinds)
             numbers = metrics_of_result(spec.name, spec.model or "", data, result)
             told = flatten_record(result) if spec.kind == FUNCTION else ()
             texts = {name: value for name, value in told if isinstance(value, str | bool)}
             returned.append(
-                ReturnedValues(job, numbers, texts, REMOVED_TAG in tags.get(job.id, ()))
+                ReturnedValues(job, numbers, texts, REMOVED_TAG in tags.get(job.id, ()), source)
             )
     return returned
 
@@ -97,12 +105,16 @@ def returned_rows(
     models = ModelIndex(every, kinds)
     parts = (MODEL, *models.parts) if any(spec.model for spec in specs) else ()
     told = {name for each in telling for name in (*each.numbers.metrics, *each.texts)}
-    taken = {JOB, DATA, REMOVED_TAG, *parts, *told}
+    taken = {JOB, DATA, REMOVED_TAG, READ_FROM, *parts, *told}
     columns = {
         name: unused_name(name, taken) for name in _varying_settings(every, among, kinds, parts)
     }
     rows = [
-        {**_row(spec, each, models, columns), REMOVED_TAG: "yes" if each.is_removed else None}
+        {
+            **_row(spec, each, models, columns),
+            REMOVED_TAG: "yes" if each.is_removed else None,
+            **({READ_FROM: each.read_from} if each.read_from else {}),
+        }
         for spec, each in zip(specs, telling, strict=True)
     ]
     order = tuple(dict.fromkeys((JOB, *parts, *columns.values(), DATA, REMOVED_TAG)))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from launcher.errors import UsageError, list_known_names, meant
@@ -121,8 +122,8 @@ def _check_name(what: str, name: str, names: Sequence[str]) -> str:
     )
 
 
-def best_rows(results: RunResults, metric: str, *, low: bool) -> RunResults:
-    """Return the row with the best value per data set; several rows if they are equal.
+def best_rows(results: RunResults, metric: str, *, low: bool, most: int = 1) -> RunResults:
+    """Return the rows with the best values per data set, the best first; more than `most` if the last are equal.
 
     Rows that pool data sets are separate sets. Rows without the metric are omitted.
 
@@ -130,14 +131,16 @@ def best_rows(results: RunResults, metric: str, *, low: bool) -> RunResults:
         results: Results of a run.
         metric: Name of a column of numbers.
         low: Whether lower values are better.
+        most: Number of rows per data set.
 
     Raises:
         UsageError: the column does not exist.
     """
     rows: list[Row] = []
     for group in by_data(results.rows, results.metric(metric)):
-        top = (min if low else max)(value for value, _ in group)
-        rows += [row for value, row in group if value == top]
+        ordered = sorted(group, key=itemgetter(0), reverse=not low)
+        last = ordered[:most][-1][0]
+        rows += [row for value, row in ordered if (value <= last if low else value >= last)]
     return results._replace(rows=rows)
 
 

@@ -34,8 +34,10 @@ from launcher.store.claims import ClaimPlacement
 from launcher.store.rows import PILOT_PREFIX, Claim, ReadyJob
 from launcher.store.scheduler_actions import SchedulerActions
 from launcher.system.answering import FilesystemTimeout, run_with_timeout
+from launcher.system.config import WatchedConfig
 from launcher.system.environment import queue_variables
 from launcher.system.files import sync, write_whole
+from launcher.system.log_setting import DEFAULT_LIMIT, configured_log_limit
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 from launcher.system.processes import Identity, boot_id
 from launcher.workers.attempt_spec import AttemptSpecWriter, attempt_spec_text
@@ -81,6 +83,10 @@ class LaunchBatch:
         self._failed_claims: list[tuple[Claim, CannotStartWorker]] = []
         self._spec_writer = AttemptSpecWriter(home)
         self._variables = queue_variables(home.folder, os.environ)
+        # the scheduler already warns about a mistake in the file
+        self._log_limit = WatchedConfig(
+            os.environ, configured_log_limit, lambda _: None, DEFAULT_LIMIT
+        )
         # job → (time of the next check, monotonic; reason)
         self._unclear_folders: dict[int, tuple[float, str]] = {}
         self.retry_s: float | None = (
@@ -305,6 +311,7 @@ class LaunchBatch:
             claim.context_text,
             variables=self._variables,
             machine_gpus=self._gpus.gpus,
+            log_limit=self._log_limit(),
         )
 
     def _make_pilot_folder(self, link: PilotLink, paths: NodePaths, claim: Claim) -> None:
@@ -317,7 +324,13 @@ class LaunchBatch:
         queue = {name: paths.path(text) for name, text in self._variables.items()}
         gpus = () if link.registration is None else link.registration.gpus
         text = make_attempt_spec(
-            self._home, claim, spec, context, variables=queue, machine_gpus=gpus
+            self._home,
+            claim,
+            spec,
+            context,
+            variables=queue,
+            machine_gpus=gpus,
+            log_limit=self._log_limit(),
         )
         run_with_timeout(link.root, partial(self._write_pilot_folder, link, claim, text))
 
@@ -378,6 +391,7 @@ def make_attempt_spec(
     *,
     variables: Mapping[str, str],
     machine_gpus: Sequence[GpuSnapshot],
+    log_limit: int,
 ) -> str:
     """Return the order of an attempt. It resumes from the staging folder of earlier attempts.
 
@@ -388,6 +402,7 @@ def make_attempt_spec(
         context_text: Its context as JSON.
         variables: Variables by which `launcher` in the job finds this queue.
         machine_gpus: GPUs of the machine on which it runs.
+        log_limit: Size limit of its log in bytes, 0 for none.
 
     Raises:
         OSError: The earlier staging folder cannot be taken over now.
@@ -409,6 +424,7 @@ def make_attempt_spec(
         gpu_numbers=gpu_numbers_of(claim.gpus, machine_gpus)
         if claim.spec.resources.gpu_ids == NUMBERS
         else (),
+        log_limit=log_limit,
         spec_text=spec_text,
         context_text=context_text,
     )

@@ -26,8 +26,8 @@ from launcher.store.client import queue_stopped_error
 from launcher.store.feed import JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.log_files import read_file_part, tail_offset
-from launcher.system.paths import Home
+from launcher.system.log_files import data_chunks, read_file_part, tail_offset
+from launcher.system.paths import LOG, STDERR, Home
 from launcher.system.terminal_codes import (
     ESCAPE,
     RESET,
@@ -36,6 +36,7 @@ from launcher.system.terminal_codes import (
     strip_colours,
 )
 from launcher.system.text import sanitize_terminal
+from launcher.workers.log_limit import offset_after_move
 
 CHUNK_BYTES = 1 << 16  # of one job before the next one has its turn
 LONGEST_BYTES = 8 << 10  # of a line; a longer one is cut into several
@@ -193,7 +194,7 @@ def print_log(log: Path, lines: int | None, *, raw: bool) -> bool:
         if lines is not None:
             file.seek(output.tail_offset(file, lines))
         end = b"\n"
-        while chunk := file.read(CHUNK_BYTES):
+        for chunk in data_chunks(file, CHUNK_BYTES):
             output.write(chunk)
             end = chunk[-1:]
     return end == b"\n"
@@ -206,7 +207,7 @@ def open_log(log: Path) -> BinaryIO:
         UsageError: there is no such file.
     """
     try:
-        return log.open("rb")
+        return log.open("rb", buffering=0)
     except FileNotFoundError:
         raise missing_log_error(log) from None
 
@@ -214,6 +215,11 @@ def open_log(log: Path) -> BinaryIO:
 def missing_log_error(log: Path) -> UsageError:
     """Return the error for an attempt without a log."""
     job, folder = log.parent.name.partition("-")[0], log.parent
+    if log.name == STDERR and (folder / LOG).exists():
+        return UsageError(
+            f"job {job} has no separate standard error: it is in the log. "
+            "Print it without --stderr. To separate it: launcher add --stderr separate"
+        )
     if folder.is_symlink() and not folder.exists():
         return UsageError(
             f"cannot reach the attempt folder {folder.readlink()} on the file system of the pilot. "
@@ -255,6 +261,7 @@ class _Source:
     output: LogPrinter
     tail: int | None  # only this many lines of the first log
     position: int = 0
+    left_out: int = 0  # bytes of the log when its last part was moved; 0: it was not
     last: bool = False  # only this attempt
     explained: bool = False  # the reason why this attempt has not started was printed
 
@@ -268,8 +275,9 @@ class _Source:
             except OSError:  # not made yet, or cleaned
                 return b""
         part = read_file_part(log, begin=self.position, most_bytes=CHUNK_BYTES)
-        if part is not None and part.size < self.position:  # the file was truncated
-            part = read_file_part(log, begin=0, most_bytes=CHUNK_BYTES)
+        if part is not None and part.size < self.position:  # it was shortened
+            begin, self.left_out = offset_after_move(log, self.position, self.left_out)
+            part = read_file_part(log, begin=begin, most_bytes=CHUNK_BYTES)
         if part is None:
             return b""
         self.position = part.end_offset
@@ -292,6 +300,7 @@ class LogFollower:
         tail: int | None,
         attempt: int | None = None,
         raw: bool = False,
+        file: str = LOG,
     ) -> None:
         """Follow jobs.
 
@@ -303,8 +312,9 @@ class LogFollower:
             tail: print only this many lines of the existing log.
             attempt: the only attempt of each job to print, or None for all from the newest on.
             raw: print every byte unchanged.
+            file: which file of an attempt is printed, `LOG` or `STDERR`.
         """
-        self._home, self._raw = home, raw
+        self._home, self._raw, self._file = home, raw, file
         self._followed = JobTracker(home, store, jobs, since=event, is_scheduler_alive=False)
         self._is_alone = len(jobs) == 1
         names = {job.id: job.name for job in jobs}
@@ -395,6 +405,7 @@ class LogFollower:
         source.output.close()
         source.output = self._output(row.id)
         source.attempt, source.position, source.tail = source.attempt + 1, 0, None
+        source.left_out = 0
         source.explained = False
         if source.last or (row.state not in OPEN_STATES and row.attempts < source.attempt):
             del self._sources[row.id]
@@ -419,7 +430,7 @@ class LogFollower:
         click.echo(f"{name}: {which}: {sanitize_terminal(row.reason)}", err=True)
 
     def _log(self, row: JobRow, source: _Source) -> Path:
-        return self._home.attempt(row.id, source.attempt).log
+        return self._home.attempt(row.id, source.attempt).folder / self._file
 
 
 def header(job: JobRow, attempt: int) -> str:

@@ -25,6 +25,7 @@ from launcher.workers.progress.attempt_progress import (
     read_attempt_progress,
     read_last_metrics,
 )
+from launcher.workers.progress.buffering import buffering_hint
 from launcher.workers.progress.hashing import read_hashing_report
 from launcher.workers.progress.steps import ProgressReport
 
@@ -257,12 +258,18 @@ def _numbers_of(attempt: Attempt, _ended: float | None) -> Mapping[str, Json]:
 
 
 def read_newest_progress(home: Home, job: JobRow) -> AttemptProgress:
-    """Return the progress of a running job: the hashing of a large file, its newest report, or its last output line."""
+    """Return the progress of a running job: the hashing of a large file, its newest report, or its last output line.
+
+    A Python program that has printed nothing for a while gets a hint instead.
+    """
     if job.state is not State.RUNNING:
         return NO_PROGRESS
     attempt = job.attempt_in(home)
     hashing = read_hashing_report(attempt)
-    return AttemptProgress(line=hashing) if hashing else read_attempt_progress(attempt)
+    progress = AttemptProgress(line=hashing) if hashing else read_attempt_progress(attempt)
+    if progress == NO_PROGRESS:
+        return AttemptProgress(line=buffering_hint(attempt, time.time()))
+    return progress
 
 
 def ending_reason_of(home: Home, job: JobRow) -> Reason | None:

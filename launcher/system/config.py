@@ -3,6 +3,8 @@
     home = "~/queue"              # as LAUNCHER_HOME
     on = ["slurm", "local"]       # where jobs run that do not say it: backends, in this order
 
+    log_limit = "100MiB"          # size of a job's log, or "none"
+
     [subsets]                     # words for data IDs, added to a plugin package's own
     wild = ["InTheWild", "SDXL-*"]
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 2**20  # a page of defaults has a thousandth of it
 WORDS = ("subsets", "modifiers")
-KEYS = ("home", "on", *WORDS, "sharing", "backends", "notify")
+KEYS = ("home", "on", "log_limit", *WORDS, "sharing", "backends", "notify")
 
 # Texts, not compiled: every command imports this, and users without a file do not need them.
 _BARE = r"[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*'"
@@ -67,6 +69,7 @@ class Configuration(NamedTuple):
     on: object = None  # where jobs run that do not say it, as written
     backends: object = None  # the tables of [backends], as written
     notify: object = None  # the table [notify], as written; None if the file has none
+    log_limit: int | None = None  # bytes of a log, 0 for no limit; None if the file does not set it
     lines: Mapping[tuple[str, ...], int] = {}  # where each key stands
 
     def place(self, *keys: str) -> str:
@@ -156,6 +159,7 @@ def read_configuration(
     if "sharing" in read:
         sharing = importlib.import_module("launcher.system.gpu_sharing")  # not light either
         rules = sharing.read_rules(read["sharing"], faults)
+    log_limit = _log_limit(read["log_limit"], faults) if "log_limit" in read else None
     options = {key: value for key, value in read.items() if key not in KEYS}
     tables = {key: value for key, value in options.items() if isinstance(value, dict)}
     configuration.refuse([*faults, *further(tables)])
@@ -168,6 +172,7 @@ def read_configuration(
         on=read.get("on"),
         backends=read.get("backends"),
         notify=read.get("notify"),
+        log_limit=log_limit,
     )
 
 
@@ -330,6 +335,16 @@ def _home(value: object, faults: list[Fault]) -> Path | None:
     except UsageError as error:
         faults.append((("home",), str(error)))
         return None
+
+
+def _log_limit(value: object, faults: list[Fault]) -> int | None:
+    setting = importlib.import_module("launcher.system.log_setting")  # not light either
+    try:
+        limit: int = setting.read_log_limit(value)
+    except UsageError as error:
+        faults.append((("log_limit",), str(error)))
+        return None
+    return limit
 
 
 def _words(table: str, value: object, faults: list[Fault]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -1,6 +1,8 @@
-"""Lines of log files of any size: from a byte on, or the last ones."""
+"""Lines of log files of any size: from a byte on, or the last ones. The holes of files are skipped."""
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -48,7 +50,10 @@ def read_file_part(
         first = max(0, last - most_bytes) if begin is None else min(begin, size)
         count, data = min(most_bytes, last - first), b""
         if count:
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
+                if begin is not None:
+                    first, end_of_data = next_data(file.fileno(), first)
+                    count = max(0, min(most_bytes, last - first, end_of_data - first))
                 file.seek(first)
                 data = file.read(count)
     except OSError:
@@ -60,6 +65,31 @@ def read_file_part(
     if cut is None or cut.end() == len(data):
         return FilePart(data, first, size)
     return FilePart(data[cut.end() :], first + cut.end(), size)
+
+
+def next_data(file: int, offset: int) -> tuple[int, int]:
+    """Return where the next data of a file begins from an offset on, and where it ends.
+
+    The middle of a long log is a hole while its program runs.
+    """
+    try:
+        begin = os.lseek(file, offset, os.SEEK_DATA)
+        return begin, os.lseek(file, begin, os.SEEK_HOLE)
+    except OSError:  # it ends there
+        return offset, offset
+
+
+def data_chunks(file: BinaryIO, most_bytes: int) -> Iterator[bytes]:
+    """Yield the bytes of an unbuffered file from its position on, without its holes."""
+    offset = file.tell()
+    while True:
+        offset, end = next_data(file.fileno(), offset)
+        file.seek(offset)
+        chunk = file.read(min(most_bytes, end - offset))
+        if not chunk:
+            return
+        offset += len(chunk)
+        yield chunk
 
 
 def tail_offset(file: BinaryIO, lines: int, *, as_shown: bool = False) -> int:

@@ -19,7 +19,7 @@ from launcher.system.home_checks import (
 )
 from launcher.system.locks import is_in_use, lock_holder
 
-SPEC, STARTED, RESULT, LOG = "spec.json", "started", "result.json", "log"
+SPEC, STARTED, RESULT, LOG, STDERR = "spec.json", "started", "result.json", "log", "stderr"
 _RECORD = "home.json"
 
 
@@ -54,6 +54,7 @@ class Attempt(_Folder):
     result.json (worker): the entry function's return value, or its error
     outcome.json (supervisor): how it ended, of a launcher before 0.3
     log (program): standard output and error
+    stderr (program): standard error, if the job wants a file for it
     queued (commands): present when its program has queued jobs in this queue
     runs (worker): link to the staging folder of its outputs, see `launcher.staging`
     runs.moved (scheduler): the same, when all of it is in the run's folder
@@ -73,10 +74,19 @@ class Attempt(_Folder):
     result = _NamedFile(RESULT)
     outcome = _NamedFile("outcome.json")
     log = _NamedFile(LOG)
+    stderr = _NamedFile(STDERR)
 
     def path_text(self, name: str) -> str:
         """Return the path of a file in it, for operations on every attempt: a Path costs 10 µs."""
         return f"{self.folder}/{name}"
+
+    @property
+    def error_log(self) -> Path:
+        """The file in which its errors are: that of standard error if it is there and not empty, otherwise the log."""
+        try:
+            return self.stderr if self.stderr.stat().st_size else self.log
+        except OSError:
+            return self.log
 
     def is_away(self) -> bool:
         """Return whether its home or the pilot's folder that contains it is missing: deleted, or not mounted.

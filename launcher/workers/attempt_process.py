@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from launcher.context import Context
-from launcher.job import CPU
+from launcher.job import CPU, SEPARATE
 from launcher.system.executables import interpreter_fault
 from launcher.system.files import read_all
-from launcher.system.paths import Attempt
+from launcher.system.paths import LOG, STDERR, Attempt
 from launcher.system.process_limits import LimitChanges, changes_for
 from launcher.system.processes import Identity, identity
 from launcher.workers import worker
@@ -25,6 +25,8 @@ WAITID_FLAGS = os.WEXITED | os.WNOHANG | os.WNOWAIT  # of `waitid`: has it ended
 CANNOT_EXECUTE = 126  # as a shell says it
 NOT_FOUND = 127
 _ABSENT = {errno.ENOENT, errno.ENOTDIR}
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+Descriptors = tuple[int, int]  # of standard output and standard error
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)  # and by no program
 
 
@@ -36,7 +38,7 @@ class CannotStart(Exception):
         self.code, self.errno = code, number
 
 
-def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
+def spawn(order: AttemptSpec, environment: Mapping[str, str], logs: Descriptors) -> int:
     """Start a program in a session of its own and return its pid; no shell is involved.
 
     Our memory is not copied for it, which makes it three times as quick as a fork. Only a program whose limits or
@@ -47,7 +49,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
         order: the program to start, with its folder, umask, cores, limits and niceness.
         environment: its own, with the attempt's mark, by which it is found if we die before its pid
             is on record.
-        log: descriptor of its standard output and error.
+        logs: of its standard output and error.
 
     Raises:
         CannotStart: there is no such program or folder, or it may not be executed.
@@ -58,7 +60,7 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
             changes = changes_for(order.context.limits, order.context.niceness)
             start = partial(_start_limited, changes) if changes else _spawn
             candidates = _candidates(argv[0], environment)
-            return _start_first(candidates, partial(start, argv, environment, log))
+            return _start_first(candidates, partial(start, argv, environment, logs))
     except FileNotFoundError as error:
         raise CannotStart(NOT_FOUND, _interpreter_fault(order) or "no such program") from error
     except OSError as error:
@@ -67,6 +69,22 @@ def spawn(order: AttemptSpec, environment: Mapping[str, str], log: int) -> int:
         raise CannotStart(CANNOT_EXECUTE, why, error.errno) from error
     except ValueError as error:  # a null byte in its arguments
         raise CannotStart(CANNOT_EXECUTE, str(error)) from error
+
+
+def open_logs(order: AttemptSpec, attempt: Attempt) -> Descriptors:
+    """Open the files of a job's standard output and error, which are one file by default.
+
+    Raises:
+        OSError: there is no room for them.
+    """
+    log = os.open(attempt.path_text(LOG), _APPEND, 0o600)
+    if order.spec.terms.stderr != SEPARATE:
+        return log, log
+    try:
+        return log, os.open(attempt.path_text(STDERR), _APPEND, 0o600)
+    except OSError:
+        os.close(log)
+        raise
 
 
 def _interpreter_fault(order: AttemptSpec) -> str:
@@ -135,15 +153,17 @@ def _start_first(candidates: Iterable[str], start: Callable[[str], int]) -> int:
     raise failure
 
 
-def _spawn(argv: tuple[str, ...], environment: Mapping[str, str], log: int, path: str) -> int:
+def _spawn(
+    argv: tuple[str, ...], environment: Mapping[str, str], logs: Descriptors, path: str
+) -> int:
     return os.posix_spawn(
         path,
         argv,
         environment,
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
-            (os.POSIX_SPAWN_DUP2, log, 1),
-            (os.POSIX_SPAWN_DUP2, log, 2),
+            (os.POSIX_SPAWN_DUP2, logs[0], 1),
+            (os.POSIX_SPAWN_DUP2, logs[1], 2),
         ),
         setsid=True,
         setsigdef=_IGNORED_BY_PYTHON,
@@ -154,7 +174,7 @@ def _start_limited(
     changes: LimitChanges,
     argv: tuple[str, ...],
     environment: Mapping[str, str],
-    log: int,
+    logs: Descriptors,
     path: str,
 ) -> int:
     """Start a program with limits and a niceness that are not ours, which a spawn cannot set; return its pid.
@@ -167,7 +187,7 @@ def _start_limited(
     try:
         pid = os.fork()
         if pid == 0:
-            _exec_limited(changes, argv, environment, (log, tell), path)
+            _exec_limited(changes, argv, environment, (*logs, tell), path)
     finally:
         os.close(tell)
         with os.fdopen(failed, "rb") as pipe:
@@ -185,7 +205,7 @@ def _exec_limited(
     changes: LimitChanges,
     argv: tuple[str, ...],
     environment: Mapping[str, str],
-    descriptors: tuple[int, int],
+    descriptors: tuple[int, int, int],
     path: str,
 ) -> NoReturn:
     """Become a program in a session of its own.
@@ -194,16 +214,16 @@ def _exec_limited(
         changes: of limits and niceness.
         argv: its words.
         environment: its own.
-        descriptors: of its log, and of the pipe that takes the number of an error.
+        descriptors: of its standard output and error, and of the pipe that takes the number of an error.
         path: of its file.
     """
-    log, tell = descriptors
+    log, errors, tell = descriptors
     try:
         os.setsid()
         _reset_signals()
         os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), 0)
         os.dup2(log, 1)
-        os.dup2(log, 2)
+        os.dup2(errors, 2)
         changes.apply()  # last: they may leave us no memory
         os.execve(path, argv, environment)
     except MemoryError:
@@ -286,9 +306,9 @@ def _wait_as_worker(hold: int, release: int) -> NoReturn:
 
 def _run_worker(attempt: Attempt, text: bytes) -> int:
     order = read_attempt_spec(text)  # one that was cut off is refused
-    log = os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    log, errors = open_logs(order, attempt)
     os.dup2(log, 1)
-    os.dup2(log, 2)
+    os.dup2(errors, 2)
     os.closerange(3, MOST_DESCRIPTORS)
     worker.apply_environment(order, attempt)
     return worker.work(order, attempt, device="cuda:0" if order.gpus else CPU, gpus=len(order.gpus))

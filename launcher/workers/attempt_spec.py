@@ -14,6 +14,7 @@ from launcher.context import Context, entry_context, read_context
 from launcher.job import CPU, NUMBERS, Spec
 from launcher.stored_specs import read_spec
 from launcher.system.files import write_whole
+from launcher.system.log_setting import DEFAULT_LIMIT
 from launcher.system.paths import LOG, SPEC, Attempt, Home
 
 
@@ -33,6 +34,7 @@ class AttemptSpec(NamedTuple):
     # variables that name the queue which runs it
     queue_variables: Mapping[str, str] = MappingProxyType({})
     gpu_numbers: tuple[int, ...] = ()  # of its GPUs in PCI bus order, if the job requests numbers
+    log_limit: int = DEFAULT_LIMIT  # bytes of its log, 0 for no limit
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -63,6 +65,7 @@ def attempt_spec_text(
     earlier_stage: str = "",
     queue_variables: Mapping[str, str] = MappingProxyType({}),
     gpu_numbers: Sequence[int] = (),
+    log_limit: int = DEFAULT_LIMIT,
     spec_text: str,
     context_text: str,
 ) -> str:
@@ -72,6 +75,7 @@ def attempt_spec_text(
     head |= {"left": earlier_stage} if earlier_stage else {}
     head |= {"queue": dict(queue_variables)} if queue_variables else {}
     head |= {"gpu_numbers": list(gpu_numbers)} if gpu_numbers else {}
+    head |= {} if log_limit == DEFAULT_LIMIT else {"log_limit": log_limit}
     # spliced, not parsed and printed again: this is done for every attempt
     return f'{json.dumps(head)[:-1]}, "spec": {spec_text}, "context": {context_text}}}\n'
 
@@ -87,6 +91,7 @@ def read_attempt_spec(text: bytes) -> AttemptSpec:
     left = record.get("left") if isinstance(record, dict) else None
     queue = record.get("queue") if isinstance(record, dict) else None
     numbers = record.get("gpu_numbers") if isinstance(record, dict) else None
+    log_limit = record.get("log_limit") if isinstance(record, dict) else None
     match record:
         case {
             "spec": dict(spec),
@@ -109,6 +114,7 @@ def read_attempt_spec(text: bytes) -> AttemptSpec:
                 project=surroundings.folder,
                 queue_variables=queue if isinstance(queue, dict) else {},
                 gpu_numbers=tuple(numbers) if isinstance(numbers, list) else (),
+                log_limit=log_limit if type(log_limit) is int else DEFAULT_LIMIT,
             )
     raise ValueError("the message does not contain a job")
 

@@ -20,6 +20,7 @@ from launcher.states import (
 from launcher.system.files import Json, read_json
 from launcher.system.paths import RESULT, Attempt
 from launcher.units import format_bytes, format_seconds
+from launcher.workers.progress.attempt_progress import read_last_metrics
 from launcher.workers.shortage import TAIL_BYTES, find_oom_in_log
 
 LOG_TAIL_BYTES = 4096
@@ -92,7 +93,10 @@ def judge_exit(status: int, attempt: Attempt, context: ExitContext, now: float) 
         case {"ok": False, "error": str(error)}:
             return Failed(at=now, error=error, exit_code=code, exception=_exception_line(error))
     if code == 0:
-        return _missing_report(attempt, now) if context.has_worker else Done(at=now)
+        if context.has_worker:
+            return _missing_report(attempt, now)
+        # now, because another program may write the same event files
+        return Done(at=now, result=read_last_metrics(attempt))
     shortage = _find_oom(code, attempt, context)
     if shortage is not None:
         words = shortage.message
@@ -147,7 +151,7 @@ def done_from_result(record: Mapping[str, Json] | None, at: float) -> Done | Non
 
 
 def _missing_report(attempt: Attempt, now: float) -> Failed:
-    words = last_line(attempt.log)
+    words = last_line(attempt.error_log)
     error = f"{NOT_REPORTED}: {words}" if words else NOT_REPORTED
     return Failed(at=now, error=error, exit_code=0)
 
@@ -167,7 +171,7 @@ def _find_oom(code: int, attempt: Attempt, context: ExitContext) -> OomReport | 
         return _KERNEL_OOM
     if -code in _EXTERNAL_SIGNALS or code - 128 in _EXTERNAL_SIGNALS:
         return None
-    end = _read_tail(attempt.log, TAIL_BYTES)
+    end = _read_tail(attempt.error_log, TAIL_BYTES)
     if context.oom_kills and _CHILD_KILLED in end:
         return _KERNEL_OOM
     return find_oom_in_log(end)
@@ -198,7 +202,7 @@ class _EndText(NamedTuple):
 
 
 def _describe_end(code: int, attempt: Attempt, context: ExitContext) -> _EndText:
-    words, before = last_line(attempt.log), ": "
+    words, before = last_line(attempt.error_log), ": "
     if code in {-signal.SIGKILL, _KILLED} and context.oom_kills:
         sentence = "killed by the kernel: the machine or its cgroup ran out of memory"
     elif code == -signal.SIGKILL and context.oom_kills is not None:

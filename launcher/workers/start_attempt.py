@@ -29,15 +29,20 @@ from launcher.system.files import (
     read_bytes,
     write_json,
 )
-from launcher.system.paths import LOG, Attempt
+from launcher.system.paths import Attempt
 from launcher.system.processes import Identity, identity
-from launcher.workers.attempt_process import CANNOT_EXECUTE, CannotStart, StandbyWorker, spawn
+from launcher.workers.attempt_process import (
+    CANNOT_EXECUTE,
+    CannotStart,
+    StandbyWorker,
+    open_logs,
+    spawn,
+)
 from launcher.workers.attempt_spec import AttemptSpec, read_attempt_spec
 from launcher.workers.program_files import move_outputs_aside, read_files
 from launcher.workers.started_file import acquire_start
 from launcher.workers.worker import make_attempt_environment as environment_of
 
-_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 # the machine lacks something, whatever is to be started
 NO_ROOM_ERRORS = {
     *(errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR),
@@ -109,8 +114,9 @@ class AttemptStarter:
                 order, environment = self._read_spec(text, attempt)
                 if order.lacks_gpu_numbers:
                     return _failed(attempt, _NO_GPU_NUMBERS, CANNOT_EXECUTE)
-                log = os.open(attempt.path_text(LOG), _APPEND, 0o600)
-                opened.callback(_close, log)
+                logs = open_logs(order, attempt)
+                for descriptor in {*logs}:
+                    opened.callback(_close, descriptor)
                 if order.spec.log_link is not None:
                     link_log(Path(order.spec.log_link), attempt, order.context.umask)
                 held = self._take_standby() if order.spec.entry else None
@@ -122,7 +128,7 @@ class AttemptStarter:
                 if held is None:
                     order, environment = _with_own_folder(order, attempt, environment)
                     files = self._prepare_files(order)
-                    program = spawn(order, environment, log)
+                    program = spawn(order, environment, logs)
                 else:
                     program, files = held.who.pid, ()
             except CannotStart as error:

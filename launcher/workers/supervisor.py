@@ -32,6 +32,7 @@ from launcher.workers.attempt_process import close_on_exec
 from launcher.workers.exit_outcome import ExitContext, judge_exit, signal_wait_s
 from launcher.workers.lease import AbandonWatch, lease_of
 from launcher.workers.leftovers import AttemptProcesses
+from launcher.workers.log_limit import LogLimits
 from launcher.workers.output_versions import with_output_versions
 from launcher.workers.pause import Pause
 from launcher.workers.program_files import with_file_digests
@@ -213,7 +214,8 @@ class _Supervisor:
             return record_outcome_when_possible(begun, attempt, self._lease)
         kills = memory.count_oom_kills()  # not before its start, which would wait for that
         self._starter.fork_standby()  # the next one, while this one runs
-        status, how = self._await_end(begun)
+        log_limit = LogLimits(attempt, begun.attempt_spec, begun.started_at)
+        status, how = self._await_end(begun, log_limit)
         if status == 0 and self._current.phase is AttemptPhase.RUNS and not how.signalled:
             self._current.phase = AttemptPhase.ENDED_WELL
         if self._lease.is_over():
@@ -224,6 +226,7 @@ class _Supervisor:
             wait_s = signal_wait_s(status, attempt, how, time.monotonic() - begun.started_at)
             how = how._replace(signalled=self._await_own_signal(wait_s))
         self._processes.end(LEFTOVER_GRACE_S)
+        log_limit.finish()
         if status and kills is not None:
             how = how._replace(oom_kills=(memory.count_oom_kills() or kills) - kills)
         outcome = judge_exit(status, attempt, how, time.time())
@@ -268,7 +271,7 @@ class _Supervisor:
         ):
             raise HashingStopped
 
-    def _await_end(self, begun: StartedAttempt) -> tuple[int, ExitContext]:
+    def _await_end(self, begun: StartedAttempt, log_limit: LogLimits) -> tuple[int, ExitContext]:
         """Wait for the program's end, ending it when we are asked to or its time is over.
 
         Returns its wait status, and further facts about the end.
@@ -284,8 +287,10 @@ class _Supervisor:
                 times.next_deadline(paused=pause.is_paused),
                 pause.retry_at,
                 self._signals.control_at,
+                log_limit.check_at,
             ):
                 now = time.monotonic()
+                log_limit.check(now)
                 if self._lease.is_over():  # its attempts have been given to others
                     self._processes.kill()
                     times.schedule_only_kill(now + KILL_RETRY_S)

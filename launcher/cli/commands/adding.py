@@ -76,7 +76,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "backoff",
         "rerun",
     ),
-    "Names and files": ("name", "run", "input", "output", "tensorboard", "pass-env"),
+    "Names and files": ("name", "run", "input", "output", "tensorboard", "stderr", "pass-env"),
     "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
 }
 

@@ -29,6 +29,7 @@ from launcher.system.config import Configuration, Fault, read_configuration
 from launcher.system.files import Json
 from launcher.system.gpu_sharing import SharingRules, removed_key_notes
 from launcher.system.locks import lock_holder
+from launcher.system.log_setting import DEFAULT_LIMIT, KEY
 from launcher.system.paths import find_home
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
@@ -95,6 +96,7 @@ def command(everything: bool, as_json: bool) -> None:
     messages = read_configured_notify(os.environ) or NotifySettings()
     values = [
         _home(configuration),
+        _log_limit(configuration),
         *_word_values(configuration),
         *_sharing(configuration),
         *_backends(configuration),
@@ -140,6 +142,13 @@ def _home(configuration: Configuration) -> ConfigValue:
     if configuration.home is not None:
         return _value_from_file(configuration, home, "home")
     return ConfigValue("home", home)
+
+
+def _log_limit(configuration: Configuration) -> ConfigValue:
+    limit = configuration.log_limit
+    if limit is None:
+        return ConfigValue(KEY, format_bytes(DEFAULT_LIMIT))
+    return _value_from_file(configuration, format_bytes(limit) if limit else "none", KEY)
 
 
 def _word_values(configuration: Configuration) -> Iterator[ConfigValue]:

@@ -1,5 +1,6 @@
 """`launcher logs`: print the output of jobs."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from launcher.screens.follow_logs import (
 )
 from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
+from launcher.states import State
 from launcher.store.client import open_queue
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
-from launcher.system.log_files import MOST_BYTES, tail_offset
-from launcher.system.paths import Home
+from launcher.system.log_files import MOST_BYTES, data_chunks, tail_offset
+from launcher.system.paths import LOG, STDERR, Home
 from launcher.system.text import sanitize_terminal
+from launcher.workers.progress.buffering import buffering_hint
 
 
 @pattern_command()
@@ -36,6 +39,12 @@ from launcher.system.text import sanitize_terminal
     is_flag=True,
     help="Print every byte unchanged. Control characters may affect the terminal.",
 )
+@click.option(
+    "--stderr",
+    "errors",
+    is_flag=True,
+    help="Print standard error of jobs with `--stderr separate`.",
+)
 @json_option
 def command(
     patterns: tuple[str, ...],
@@ -43,11 +52,13 @@ def command(
     follow: bool,
     attempt: int | None,
     raw: bool,
+    errors: bool,
     as_json: bool,
 ) -> None:
     """Print the output of jobs.
 
-    The log contains standard output and standard error of the newest attempt. -f also waits for jobs that
+    The log contains standard output and standard error of the newest attempt. If the job was added with
+    --stderr separate, it contains only standard output. -f also waits for jobs that
     have not started, and continues with their retries.
 
     Several logs are printed one after another. With -f, each line begins with the name of its job, in a
@@ -60,29 +71,39 @@ def command(
       launcher logs train/gan2:pre -n 20 --attempt 1
       launcher logs 'train/*' run:quickstart -f
       launcher logs 12 --raw | less -R
+      launcher logs 12 --stderr
     """
     if as_json and follow:
         raise UsageError("--json cannot be combined with --follow. Remove one of them.")
     if as_json and raw:
         raise UsageError("--json cannot be combined with --raw. Remove one of them.")
+    file = STDERR if errors else LOG
     with open_queue() as (home, store):
         event = store.read.last_event()
         jobs = _select_jobs(store, patterns)
+        if len(jobs) == 1 and attempt is None:
+            _print_buffering_hint(home, jobs[0])
         if follow:
             LogFollower(
-                home, store, jobs, event=event, tail=lines, attempt=attempt, raw=raw
+                home, store, jobs, event=event, tail=lines, attempt=attempt, raw=raw, file=file
             ).follow()
             return
         if len(jobs) > 1:
-            _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw)
+            _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw, file=file)
             return
         row = jobs[0]
         number = resolve_attempt(row, attempt)
-        log = home.attempt(row.id, number).log
+        log = home.attempt(row.id, number).folder / file
         if as_json:
             print_json(_record(row, number, log, lines))
         else:
             print_log(log, lines, raw=raw)
+
+
+def _print_buffering_hint(home: Home, row: JobRow) -> None:
+    """Print why the log of a running program may be empty."""
+    if row.state is State.RUNNING and (hint := buffering_hint(row.attempt_in(home), time.time())):
+        print_stderr(f"note: {hint}")
 
 
 def _select_jobs(store: Store, patterns: Sequence[str]) -> list[JobRow]:
@@ -100,6 +121,7 @@ def _one_by_one(
     *,
     as_json: bool,
     raw: bool,
+    file: str,
 ) -> None:
     ran = [job for job in jobs if job.attempts >= (attempt or 1)]
     if not ran:
@@ -114,7 +136,7 @@ def _one_by_one(
     records: list[dict[str, object]] = []
     for index, job in enumerate(ran):
         number = attempt or job.attempts
-        log = home.attempt(job.id, number).log
+        log = home.attempt(job.id, number).folder / file
         try:
             if as_json:
                 records.append(_record(job, number, log, lines))
@@ -142,7 +164,7 @@ def _record(row: JobRow, number: int, log: Path, lines: int | None) -> dict[str,
         size = file.seek(0, 2)
         start = tail_offset(file, lines) if lines else max(0, size - MOST_BYTES)
         file.seek(start)
-        text = file.read(size - start).decode(errors="replace")
+        text = b"".join(data_chunks(file, MOST_BYTES)).decode(errors="replace")
     return {
         "job": row.id,
         "name": row.name,

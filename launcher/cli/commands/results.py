@@ -10,7 +10,7 @@ from launcher.cli.column_tables import default_columns, flat_table, pivot_table
 from launcher.cli.complete import offer_files, offer_runs
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import optional_patterns, pattern_command, select
-from launcher.cli.option_types import RUN, span
+from launcher.cli.option_types import RUN, span, whole
 from launcher.cli.output import (
     Format,
     choose_format,
@@ -67,6 +67,7 @@ class RowSelection(NamedTuple):
     best: str = ""
     sort: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    top: int | None = None
 
     @property
     def metric(self) -> str:
@@ -105,6 +106,12 @@ class RowSelection(NamedTuple):
     help="Print only the best row per data set. METRIC:low or METRIC:high sets the direction.",
 )
 @click.option("--sort", metavar="COLUMN", help="Sort by this column; -COLUMN sorts highest first.")
+@click.option(
+    "--top",
+    metavar="N",
+    type=whole(1),
+    help="Print only the first N rows of --sort, or the N best rows per data set of --best.",
+)
 @click.option("--columns", "names", metavar="NAMES", help="Comma-separated list of columns.")
 @click.option(
     "--db",
@@ -124,6 +131,7 @@ def command(
     over: str | None,
     best: str | None,
     sort: str | None,
+    top: int | None,
     names: str | None,
     database: Path | None,
     form: str | None,
@@ -144,6 +152,7 @@ def command(
       launcher results quickstart
       launcher results quickstart --metric balanced_accuracy --format csv
       launcher results sweep --over seed --sort -auc --format latex
+      launcher results sweep --best loss --top 5
       launcher results sweep --db results.sqlite
     """
     choice = RowSelection(
@@ -151,7 +160,12 @@ def command(
         best=best or "",
         sort=_split_names(sort),
         columns=_split_names(names),
+        top=top,
     )
+    if top is not None and not (choice.best or choice.sort):
+        raise UsageError(
+            f"--top {top}: no column to sort by. Add --sort -COLUMN (highest first) or --best METRIC."
+        )
     shape, chooses = choose_format(form, as_json=as_json), any(choice)
     with open_queue() as (home, store):
         every = _run_of(store, run)
@@ -183,6 +197,11 @@ def command(
     of_tests = not all(map(is_plain, results.rows))
     if metric is None and not chooses and shape is Format.TABLE and of_tests:
         click.echo(f"\n{GUIDE}", err=True)
+    inferred = sum(bool(each.read_from) for each in returned)
+    if metric is not None and inferred:  # other tables have a column for it
+        _note(
+            f"numbers of {inferred:,} of {pluralize(len(returned), 'job')} were read from the log"
+        )
     if results.rows or returned:
         for note in counts.notes():
             _note(note)
@@ -308,11 +327,17 @@ def _apply_selection(
         low = selection.best.endswith(_LOW)
         if selection.best == selection.metric:
             low = lower_is_better(selection.metric, kinds)
-        results = best_rows(results, selection.metric, low=low)
+        results = best_rows(results, selection.metric, low=low, most=selection.top or 1)
         if DATA in results.columns:  # programs have one best row, which contains everything
-            text = f"best row per data set by {selection.metric} ({'lowest' if low else 'highest'})"
+            rows = "row" if selection.top in {None, 1} else f"{selection.top} rows"
+            text = (
+                f"best {rows} per data set by {selection.metric} ({'lowest' if low else 'highest'})"
+            )
             print_stderr(sanitize_terminal(text))
-    return sort_rows(results, selection.sort)
+    results = sort_rows(results, selection.sort)
+    if selection.best:
+        return results
+    return results._replace(rows=results.rows[: selection.top])
 
 
 def _note_if_nothing_averaged(before: RunResults, after: RunResults, names: Sequence[str]) -> None:
@@ -350,7 +375,10 @@ def all_rows(
         record=lambda: {"run": run, "rows": rows},
         cells=lambda: long_rows(rows),
         tables=lambda: [*tests, *plain],
-        latex=lambda: [*stored, *plain],
+        latex=lambda: [
+            *([table_of_tests(tested, brackets=True, rounded=True)] if tested else []),
+            *plain,
+        ],
         rows=lambda: [
             *(row for table in stored for row in table.cells),
             *(row for table in plain for row in (table.titles, *table.rows)),
@@ -382,7 +410,7 @@ def _selected_rows_output(
         record=lambda: {"run": run, "rows": ordered},
         cells=cells,
         tables=lambda: [flat_table(results, names)],
-        latex=lambda: [flat_table(results, names, brackets=True)],
+        latex=lambda: [flat_table(results, names, latex=True)],
     )
 
 
@@ -409,7 +437,7 @@ def _metric_output(table: Pivot, run: str, form: Format) -> CommandOutput:
         record=lambda: {"run": run, **table.record()},
         cells=cells,
         tables=lambda: [pivot_table(table, "")],
-        latex=lambda: [pivot_table(table, "", brackets=True)],
+        latex=lambda: [pivot_table(table, "", latex=True)],
         draw_lines=lambda width: pivot_table(table, table.metric).to_lines(width),
     )
 

@@ -146,7 +146,7 @@ def _end_of_log(
     }:
         return
     attempt = attempts[-1]["number"]
-    lines = last_lines(home.attempt(row.id, attempt).log, LOG_LINES)
+    lines = last_lines(home.attempt(row.id, attempt).error_log, LOG_LINES)
     if lines:
         yield [
             f"end of the log of attempt {attempt}",

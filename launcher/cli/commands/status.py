@@ -37,6 +37,7 @@ LEAST_S, MOST_S = 0.2, 3600.0  # likewise
 
 JobSelector = Callable[[], Iterable[JobRow]] | None  # None: those that matter
 _WAIT = OPEN_STATES - {State.RUNNING}
+_FIRST_IN_PIPE = (State.RUNNING, State.FAILED)  # what `head` must show
 TITLES = ("id", "run", "name", "state", "since", "why", "params")
 
 
@@ -81,7 +82,8 @@ def command(
     list all that match.
 
     In a pipe, one tab-separated line per job: id, run, name, state, time of the last change, reason, and
-    parameters if a listed job has some. With --watch, one line per change.
+    parameters if a listed job has some. Running jobs come first, then failed jobs, for `launcher status |
+    head`. With --watch, one line per change.
 
     \b
     Examples:
@@ -164,7 +166,7 @@ def _print_queue(
 ) -> list[int]:
     """Print the queue for programs; return the listed jobs that failed."""
     record: dict[str, Json] = {}
-    lines = [tab_separated([TITLES])] * header
+    lines_by_state: dict[State | None, list[str]] = {state: [] for state in (*_FIRST_IN_PIPE, None)}
     failed: list[int] = []
     told_params = False
     with store.reading():  # or a job that ends meanwhile would be listed twice
@@ -177,9 +179,12 @@ def _print_queue(
             record = _record(home, store, records, waiting=waiting, ended=ended)
         else:
             for view in _views(home, store, jobs):
-                lines.append(tab_separated([view.columns()]))
+                state = view.state if view.state in _FIRST_IN_PIPE else None
+                lines_by_state[state].append(tab_separated([view.columns()]))
                 failed += [view.id] if view.state is State.FAILED else []
                 told_params |= bool(view.params)
+    lines = [tab_separated([TITLES])] * header
+    lines += (line for part in lines_by_state.values() for line in part)
     if as_json:
         print_json(record)
     elif len(lines) > header:

@@ -4,8 +4,9 @@ The first of several sources that has something counts: reports of the job's own
 for us, TensorBoard's event files, a progress bar. Nothing is read before a screen needs it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from launcher.workers.progress.printed_lines import (
     last_line,
     parse_newest_step,
     parse_numbers,
+    parse_plain_numbers,
     parse_step_metrics,
     parse_steps,
 )
@@ -29,6 +31,9 @@ MOST_BYTES = 1 << 20  # of reports: about ten thousand steps
 END_BYTES = 64 << 10  # of a log, for its newest step
 BAR_BYTES = 4 << 10  # of these, for the newest bar
 BEGIN_BYTES = 16 << 10  # of a log, for its first step
+MOST_NUMBERS = 200  # of those that a program did not report to us
+READ_FROM = "read_from"  # key of the source of such numbers among them
+LOG, EVENT_FILES = "log", "event files"  # stored words: the sources
 
 _PRINTED, _BARS = IncrementalFileReader(parse_steps), IncrementalFileReader(parse_bars)
 
@@ -47,47 +52,64 @@ def read_attempt_progress(attempt: Attempt) -> AttemptProgress:
     """Return the newest step of an attempt, or the last line of its log."""
     if (own := read_newest_report(attempt.progress)) is not None:
         return AttemptProgress(step=own)
-    end, at = read_file_end(attempt.log, END_BYTES)
-    if (printed := parse_newest_step(end, at)) is not None:
-        return AttemptProgress(step=_with_rate(printed, attempt))
-    step = _step_of_other_sources(attempt, end, at)
-    return AttemptProgress(step=step, line=last_line(end) if step is None else "")
+    ends = [(log, *read_file_end(log, END_BYTES)) for log in (attempt.log, attempt.stderr)]
+    for log, end, at in ends:
+        if (printed := parse_newest_step(end, at)) is not None:
+            return AttemptProgress(step=_with_rate(printed, attempt, log))
+    if (event := _newest_event(attempt, *NEWEST_BYTES)) is not None:
+        return AttemptProgress(step=event)
+    for log, end, at in ends:
+        more = partial(_read_end, log)
+        if (bar := parse_newest_bar(end[-BAR_BYTES:], at, more)) is not None:
+            return AttemptProgress(step=bar)
+    newest = max(ends, key=lambda each: (bool(each[1].strip()), each[2]))
+    return AttemptProgress(line=last_line(newest[1]))
 
 
 def read_last_metrics(attempt: Attempt) -> dict[str, Json]:
     """Return the last value of each number that an ended attempt reported, those of its last step first.
 
-    Lines without a step count more than steps.
+    Lines without a step count more than steps. `READ_FROM` names the source of numbers that a program did not report
+    to us: event files, bars, and lines with pairs.
     """
-    end, at = read_file_end(attempt.log, MOST_BYTES)
+    log, at = read_file_end(attempt.log, MOST_BYTES)
+    errors, errors_at = read_file_end(attempt.stderr, END_BYTES)
+    end = b"\n".join(filter(None, (errors, log)))
     steps = read_reports(attempt.progress, MOST_BYTES)
     printed = {} if steps else parse_step_metrics(end)
-    if not steps and not printed:
-        event = _newest_event(attempt, END_BYTES)
-        # reading a bar takes longer than reading a line, and there are many
-        steps = [event] if event else parse_bars(end[-END_BYTES:], at)[0]
-        if not steps and (bar := parse_newest_bar(end[-BAR_BYTES:], at, lambda: end)):
-            steps = [bar]
+    reported = {**_last_values(steps), **printed, **parse_numbers(end)}
+    if steps or printed:
+        return reported
+    if (event := _newest_event(attempt, END_BYTES)) is not None:
+        return {**event.metrics, **reported, READ_FROM: EVENT_FILES}
+    bars = _last_values(_bar_steps(errors, errors_at) + _bar_steps(log, at))
+    plain = parse_plain_numbers(errors) | parse_plain_numbers(log[-END_BYTES:])
+    found = bars if reported else {**plain, **bars}
+    source = {READ_FROM: LOG} if found else {}
+    return {**dict(islice(found.items(), MOST_NUMBERS)), **reported, **source}
+
+
+def _last_values(steps: Sequence[ProgressReport]) -> dict[str, Json]:
+    """Return the last value of each metric, those of the last step first."""
     told = {name: value for step in steps for name, value in step.metrics.items()}
-    return {**(steps[-1].metrics if steps else {}), **told, **printed, **parse_numbers(end)}
+    return {**(steps[-1].metrics if steps else {}), **told}
 
 
-def _step_of_other_sources(attempt: Attempt, end: bytes, at: float) -> ProgressReport | None:
-    """Return the newest step in an attempt's event files, otherwise that of a progress bar.
+def _bar_steps(end: bytes, at: float) -> list[ProgressReport]:
+    # reading a bar takes longer than reading a line, and there are many
+    steps = parse_bars(end[-END_BYTES:], at)[0]
+    if not steps and (bar := parse_newest_bar(end[-BAR_BYTES:], at, lambda: end)):
+        return [bar]
+    return steps
 
-    Args:
-        attempt: the attempt.
-        end: the end of its log.
-        at: when that was written, in seconds since 1970.
-    """
-    return _newest_event(attempt, *NEWEST_BYTES) or parse_newest_bar(
-        end[-BAR_BYTES:], at, lambda: read_file_end(attempt.log, MOST_BYTES)[0]
-    )
+
+def _read_end(log: Path) -> bytes:
+    return read_file_end(log, MOST_BYTES)[0]
 
 
 def _newest_event(attempt: Attempt, *sizes: int) -> ProgressReport | None:
     folder = _event_folder(attempt)
-    return None if folder is None else read_newest_event(folder, _start_time(attempt), sizes)
+    return None if folder is None else read_newest_event(folder, start_time(attempt), sizes)
 
 
 def read_newest_step(attempt: Attempt) -> ProgressReport | None:
@@ -109,15 +131,17 @@ def _steps_by_source(attempt: Attempt, most_bytes: int) -> Iterator[list[Progres
     """Yield the steps of each source in turn."""
     yield read_reports(attempt.progress, most_bytes)
     yield _PRINTED.items(attempt.log, most_bytes)
+    yield _PRINTED.items(attempt.stderr, most_bytes)
     folder = _event_folder(attempt)
-    yield [] if folder is None else read_event_steps(folder, _start_time(attempt), most_bytes)
+    yield [] if folder is None else read_event_steps(folder, start_time(attempt), most_bytes)
     yield _BARS.items(attempt.log, most_bytes)
+    yield _BARS.items(attempt.stderr, most_bytes)
 
 
-def _with_rate(step: ProgressReport, attempt: Attempt) -> ProgressReport:
+def _with_rate(step: ProgressReport, attempt: Attempt, log: Path) -> ProgressReport:
     """Return a step that was printed with the mean rate since the attempt began: the lines have no times."""
-    first = next(iter(parse_steps(_read_beginning(attempt.log), 0.0)[0]), step)
-    passed_s = step.at - _start_time(attempt)
+    first = next(iter(parse_steps(_read_beginning(log), 0.0)[0]), step)
+    passed_s = step.at - start_time(attempt)
     if passed_s <= 0 or step.step <= first.step:
         return step
     return step._replace(rate=(step.step - first.step) / passed_s)
@@ -131,7 +155,7 @@ def _read_beginning(log: Path) -> bytes:
         return b""
 
 
-def _start_time(attempt: Attempt) -> float:
+def start_time(attempt: Attempt) -> float:
     """Return when an attempt's program was started, in seconds since 1970; later at most."""
     try:
         # what is written into the record at the end changes no name in the folder

@@ -10,6 +10,9 @@ A line counts when it has ended, by a newline or by a carriage return.
 
 Numbers without a step, such as those of an evaluation: `launcher: acc=0.91`. They are results, not progress.
 
+Lines of any program with pairs, such as `epoch 3 loss=0.2`. Their numbers are read when the program has ended, if it
+reports nothing in another way.
+
 The last line of a log is also read here, for a screen that has nothing better to show.
 """
 
@@ -37,6 +40,9 @@ _NUMBER = re.compile(
 # a text, not compiled, as those below
 _WITHOUT_STEP = rb"(?<![A-Za-z0-9./_-])launcher: (?!step=)([A-Za-z_\x80-\xff][\w./\x80-\xff-]{0,255}=[^\r\n]{0,4000})[\r\n]"
 MOST_CHARACTERS = 200  # of the line; a screen shows fewer
+# a text, not compiled, as above: a bar of tqdm: its counts and rate are not pairs
+_BAR = rb"\d/\d[^\r\n]*\[\d+:\d\d|\[\d\d:\d\d,"
+_AFTER_NUMBER = ",;.:%)]}'\""  # what may follow a number in a sentence, or end a mapping
 
 
 def parse_steps(text: bytes, at: float) -> tuple[list[ProgressReport], int]:
@@ -149,6 +155,35 @@ def parse_numbers(text: bytes) -> dict[str, Json]:
         for line in lines
         for name, value in parse_pairs(line.decode(errors="replace")).items()
     }
+
+
+def parse_plain_numbers(text: bytes) -> dict[str, float]:
+    """Return the numbers in any lines of a piece of a log, such as `epoch 3 loss=0.2`: the last value of each name.
+
+    A name counts if it is in the last line with a number, or was printed at least twice. Settings that a program
+    prints once, when it starts, do not count.
+    """
+    values: dict[str, float] = {}
+    times: dict[str, int] = {}
+    newest: dict[str, float] = {}
+    for line in _END.split(text) if b"=" in text else ():
+        if b"=" not in line or len(line) > LONGEST_BYTES or re.search(_BAR, line):
+            continue
+        plain = PlainTextFilter().feed(line) if b"\x1b" in line else line
+        if found := dict(_plain_pairs(plain.decode(errors="replace"))):
+            newest = found
+            times |= {name: times.get(name, 0) + 1 for name in found}
+            values |= found
+    return newest | {
+        name: value for name, value in values.items() if times[name] > 1 and name not in newest
+    }
+
+
+def _plain_pairs(text: str) -> Iterator[tuple[str, float]]:
+    for name, value in _PAIR.findall(text):
+        word = value.rstrip(_AFTER_NUMBER)
+        if _NUMBER.fullmatch(word):
+            yield name, float(word)
 
 
 def last_line(end: bytes) -> str:

@@ -1,5 +1,7 @@
 """Which jobs a pattern, a state or a tag names."""
 
+import shlex
+import subprocess
 from collections.abc import Sequence
 
 import pytest
@@ -8,8 +10,10 @@ from launcher.cli.jobs import only_job, select
 from launcher.errors import UsageError
 from launcher.states import Failed, State
 from launcher.store.queue import Store
-from tests.build import enqueue, finished, job_row
+from launcher.system.paths import Home
+from tests.build import claimed, enqueue, finished, job_row
 from tests.launcher.conftest import Launcher
+from tests.terminal import COMMAND
 
 NAMES = ("train/a", "train/ab", "train/c", "test/[x]", "12")
 
@@ -166,6 +170,28 @@ def test_unknown_state_is_named(
 ) -> None:
     enqueue(store, "command/1")
     assert message in launcher.refused("status", *words)
+
+
+@pytest.mark.parametrize("words", [(), ("--all",), ("run:test",)])
+def test_list_in_a_pipe_begins_with_running_and_failed_jobs(
+    launcher: Launcher, store: Store, words: tuple[str, ...]
+) -> None:
+    names = [f"command/{name}" for name in ("good", "bad", "wait", "run")]
+    good, bad, waits, runs = enqueue(store, *names)
+    finished(store, good)
+    finished(store, bad, Failed(at=2.0, error="no"))
+    claimed(store, runs)
+    lines = launcher.well("status", *words, "--header").out.splitlines()
+    assert [line.partition("\t")[0] for line in lines[:3]] == ["id", str(runs), str(bad)]
+    assert {line.partition("\t")[0] for line in lines[3:]} == {str(good), str(waits)}
+
+
+def test_closed_pipe_ends_the_list_without_a_message(home: Home, store: Store) -> None:
+    assert home.exists()
+    enqueue(store, *(f"command/{'x' * 90}{number}" for number in range(2000)))
+    read = f"{shlex.join([*COMMAND, 'status', '--all'])} | head -n 1"
+    done = subprocess.run(["sh", "-c", read], capture_output=True, text=True, check=True)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
 def test_missing_queue_has_no_failed_job(launcher: Launcher) -> None:

@@ -32,6 +32,7 @@ EXAMPLES = {
     "grace": ("2m", JobRequest(terms=Terms(grace_s=120.0))),
     "rerun": ("never", JobRequest(terms=Terms(rerun="never"))),
     "on": ("slurm", JobRequest(terms=Terms(on=("slurm",)))),
+    "stderr": ("separate", JobRequest(terms=Terms(stderr="separate"))),
     "tensorboard": ("runs/a b", JobRequest(terms=Terms(tensorboard="runs/a b"))),
 }
 WRONG = {
@@ -40,6 +41,7 @@ WRONG = {
     "vram": "much",
     "gpus": "65",
     "gpu_ids": "names",
+    "stderr": "file",
     "device": "gpu0",
     "priority": "high",
     "not_before": "tomorrow",

@@ -261,6 +261,24 @@ def test_killed_process_repeats_an_effect_only_after_a_lost_attempt(
     assert gone(first)
 
 
+@pytest.mark.parametrize("killed", ["", "scheduler", "supervisor", "scheduler+supervisor"])
+def test_numbers_in_a_log_are_recorded_with_the_end_of_the_job(
+    queue: Queue, tmp_path: Path, killed: str
+) -> None:
+    flag = tmp_path / "flag"
+    script = f"echo loss=1; until [ -e {flag} ]; do sleep 0.01; done; echo loss=0.5"
+    (job,) = queue.add(a_spec(*shell(script)))
+    attempt = queue.running(job)
+    until(lambda: attempt.log.read_text() == "loss=1\n", "the program has begun")
+    there = processes_by_role(queue, attempt)
+    for pid in [pid for name in killed.split("+") if name for pid in there[name]]:
+        send_signal(pid, signal.SIGKILL)
+    until(lambda: scheduler_pid(queue.home) is not None, "a helper has restarted it")
+    flag.touch()
+    assert queue.wait(job) == [State.DONE]
+    assert queue.store.read.result_of(job) == {"loss": 0.5, "read_from": "log"}
+
+
 def test_new_scheduler_adopts_running_attempts_within_a_second(queue: Queue) -> None:
     (job,) = queue.add(a_spec("sleep", "60"))
     queue.running(job)

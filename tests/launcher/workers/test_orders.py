@@ -828,5 +828,5 @@ def test_shortage_is_attributed_to_a_memory_limit_only_if_there_is_one(
     context = a_context("/", limits=limits)
     order = AttemptSpec(spec=a_spec("true"), context=context, job=1, number=1, device=CPU, cpus=1)
     with Path(os.devnull).open("wb") as log, pytest.raises(CannotStart) as raised:
-        spawn(order, os.environ, log.fileno())
+        spawn(order, os.environ, (log.fileno(), log.fileno()))
     assert (raised.value.errno, str(raised.value)) == (number, why)

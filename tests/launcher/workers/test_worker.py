@@ -313,6 +313,14 @@ def test_every_error_in_a_worker_is_recorded(
         assert (outcome.error, outcome.exit_code, said_by(attempt)) == (error, 1, said)
 
 
+def test_worker_writes_its_errors_into_a_file_of_its_own_if_the_job_wants_that(run: Run) -> None:
+    attempt, outcome = run(a_job("refuse"), stderr="separate")
+    assert isinstance(outcome, Failed)
+    assert (said_by(attempt), attempt.stderr.read_text()) == ("", "error: image 12 is none\n")
+    attempt, _ = run(a_job("report"), job=2, stderr="separate")
+    assert (said_by(attempt), attempt.stderr.read_text()) == ("words of toy/report\n", "")
+
+
 def test_worker_on_a_full_gpu_reports_the_numbers(run: Run) -> None:
     attempt, outcome = run(a_job("starves"))
     assert isinstance(outcome, OutOfMemory)

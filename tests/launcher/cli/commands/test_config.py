@@ -55,6 +55,7 @@ def configured(home: Home, tmp_path: Path) -> Configured:
 
 
 SHARED = {
+    "log_limit": ("1 GiB", "default"),
     "sharing.reserve": ("0 B", "default"),
     "sharing.max_per_gpu": ("null", "default"),
     "sharing.adaptive": ("true", "default"),
@@ -254,6 +255,31 @@ def test_invalid_value_is_reported_with_its_location(
     answer = configured(f"[add]\n{text}\n", "add", "--", "true")
     assert answer.code == 2
     assert answer.err.startswith(f"error: F:2: {complaint}")
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("100", """expected a size such as "100MiB", or "none", got 100"""),
+        ('"100"', "'100' has no unit. Write 100GiB or 100MiB"),
+        ('"10 MB"', "unknown unit 'MB'. Did you mean 10MiB?"),
+        ('"1023KiB"', """expected at least 1 MiB, or "none", got '1023KiB'"""),
+        ('"0"', """expected at least 1 MiB, or "none", got '0'"""),
+        ('"-1GiB"', "expected an amount of memory such as 16GiB, got '-1GiB'"),
+        ("true", """expected a size such as "100MiB", or "none", got True"""),
+    ],
+)
+def test_invalid_size_of_logs_is_reported_with_its_location(
+    configured: Configured, value: str, complaint: str
+) -> None:
+    answer = configured(f"\nlog_limit = {value}\n", "status")
+    assert (answer.code, answer.err) == (2, f"error: F:2: log_limit: {complaint}\n")
+
+
+def test_size_of_logs_is_printed_with_its_place(configured: Configured) -> None:
+    for text, shown in (('log_limit = "100MiB"', "100 MiB"), ('log_limit = "none"', "none")):
+        value, place = rows(configured(text, "config"))["log_limit"]
+        assert (value, place[-7:]) == (shown, ".toml:1")
 
 
 def test_config_reports_the_faults_of_all_verbs_together(configured: Configured) -> None:

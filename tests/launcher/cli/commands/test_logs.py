@@ -4,11 +4,12 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -27,9 +28,9 @@ from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.files import write_json
 from launcher.system.log_files import BLOCK_BYTES, MOST_BYTES, last_lines, tail_offset
-from launcher.system.paths import Home
+from launcher.system.paths import Attempt, Home
 from launcher.system.terminal_codes import PlainTextFilter
-from tests.build import a_spec, an_attempt, enqueue, finished, shell
+from tests.build import a_context, a_spec, an_attempt, claimed, enqueue, finished, shell
 from tests.launcher.conftest import Launcher
 from tests.terminal import COMMAND, in_a_terminal
 
@@ -62,6 +63,77 @@ def with_a_log(home: Home, store: Store, log: bytes, name: str = "command/1") ->
     finished(store, job)
     attempt.log.write_bytes(log)
     return job
+
+
+def a_silent_job(home: Home, store: Store, argv: tuple[str, ...], **context: Any) -> Attempt:
+    """A job that has run for five minutes and has printed nothing."""
+    (job,) = enqueue(store, a_spec(*argv))
+    claimed(store, job)
+    attempt = an_attempt(home, a_spec(*argv), job=job, context=a_context(**context))
+    attempt.log.touch()
+    for path in (attempt.spec, attempt.folder):
+        os.utime(path, (time.time() - 300,) * 2)
+    return attempt
+
+
+HINT = r"no output for 5 m[ 0-9s]*\. Python may buffer it: use python -u, or set PYTHONUNBUFFERED=1"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("python", "train.py"),
+        ("/venv/bin/python3.12", "-c", "x", "-u"),
+        ("python", "-m", "train"),
+        ("env", "A=1", "python", "-B", "x"),
+        ("torchrun", "--nproc-per-node=2", "train.py"),
+        ("./train.py",),
+    ],
+)
+def test_silent_python_program_gets_a_hint_about_its_buffer(
+    launcher: Launcher, home: Home, store: Store, argv: tuple[str, ...]
+) -> None:
+    a_silent_job(home, store, argv)
+    answer = launcher.well("logs", "1")
+    assert answer.out == ""
+    assert re.fullmatch(f"note: {HINT}\n", answer.err)
+    assert re.fullmatch(HINT, launcher.json("status")["jobs"][0]["note"])
+    assert re.search(HINT, launcher.well("show", "1").out)
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment"),
+    [
+        (("python", "-u", "train.py"), {}),
+        (("python", "-Bu", "train.py"), {}),
+        (("env", "PYTHONUNBUFFERED=1", "python", "train.py"), {}),
+        (("python", "train.py"), {"PYTHONUNBUFFERED": "1"}),
+        (("sleep", "60"), {}),
+    ],
+)
+def test_program_without_a_buffer_gets_no_hint(
+    launcher: Launcher,
+    home: Home,
+    store: Store,
+    argv: tuple[str, ...],
+    environment: dict[str, str],
+) -> None:
+    a_silent_job(home, store, argv, environment=environment)
+    assert launcher.well("logs", "1").err == ""
+    assert "output" not in launcher.json("status")["jobs"][0]["note"]
+
+
+def test_hint_about_a_buffer_is_left_out_early_and_after_output(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    attempt = a_silent_job(home, store, ("python", "train.py"))
+    attempt.log.write_text("begins\n")
+    assert launcher.well("logs", "1").err == ""
+    attempt.log.write_text("")
+    assert re.fullmatch(f"note: {HINT}\n", launcher.well("logs", "1").err)
+    attempt.folder.touch()
+    attempt.spec.touch()  # it has just begun
+    assert launcher.well("logs", "1").err == ""
 
 
 FAILS_ONCE = 'echo try; [ -e "$1" ] || { touch "$1"; exit 1; }; echo done'

@@ -235,6 +235,58 @@ def test_latex_line_starting_with_star_or_bracket_is_protected() -> None:
     assert lines[5:8] == ["{}*\\%20 \\\\", "{}[1, 2] \\\\", "a* \\\\"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        (Metric(0.63284, 0.50791, 0.75777, sd=0.05029, n=3), "0.633 ± 0.050 [0.508, 0.758]"),
+        (Metric(0.97, 0.563, 0.999), "0.97 [0.56, 1.00]"),  # half of the interval is 0.22
+        (Metric(0.5, 0.4004, 0.5996), "0.50 [0.40, 0.60]"),  # 0.0996 is rounded to 0.10
+        (Metric(56789.1, sd=1234.5, n=3), "56800 ± 1200"),
+        (Metric(-0.0163, sd=0.0021, n=3), "-0.0163 ± 0.0021"),
+        (Metric(0.82125, sd=0.0, n=3), "0.8213 ± 0.0000"),  # the uncertainty is zero, or unknown
+        (Metric(0.82125, sd=1e-17, n=3), "0.8213 ± 1e-17"),
+        (Metric(0.82125), "0.8213"),
+        (Metric(12), "12"),
+        (Metric(0.5, float("-inf"), float("inf")), "0.5 [-inf, inf]"),
+        (Metric(float("nan"), 0.1, 0.3), "nan [0.10, 0.30]"),
+        (Metric(0.9, sd=0.02, n=4, note="4 of 5 seeds"), "0.900 ± 0.020 (4 of 5 seeds)"),
+    ],
+)
+def test_latex_numbers_have_the_digits_of_their_uncertainty(metric: Metric, text: str) -> None:
+    assert metric.text(brackets=True, rounded=True) == text
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_rounding_to_the_uncertainty_changes_no_number_by_more_than_a_tenth_of_it(
+    value: float, sd: float
+) -> None:
+    shown = Metric(value, sd=sd, n=3).text(rounded=True).split(" ± ")
+    assert abs(float(shown[0]) - value) <= 0.051 * sd + 1e-9 * abs(value)
+    assert abs(float(shown[1]) - sd) <= 0.051 * sd
+
+
+def test_only_latex_rounds_means_to_their_uncertainty(launcher: Launcher, store: Store) -> None:
+    for seed, value in enumerate((0.6328, 0.5825, 0.6831)):
+        spec = a_spec("x", f"--seed={seed}", name=f"command/{seed}")
+        (job,) = enqueue(store, spec, run="means")
+        finished(store, job, Done(at=2.0, result={"auc": value}))
+    words = ("results", "means", "--over", "seed", "--format")
+    latex = r"0.633 $\pm$ 0.050 [0.508, 0.758]"
+    for chosen in (("--columns", "auc"), ("--metric", "auc")):
+        assert latex in launcher.well(*words, "latex", *chosen).out
+        assert "0.6328 ± 0.0503 (0.5078" in launcher.well(*words, "markdown", *chosen).out
+    tested = {"value": 0.9251, "low": 0.6253, "high": 0.9894}
+    row = {"model": "m", "data": "d", "modifier": "pre", "pooled": False, "n": 9}
+    rows = [row | dict.fromkeys(("accuracy", "balanced_accuracy", "auc", "ece", "loss"), tested)]
+    launcher.capsys.readouterr()
+    for form in (Format.LATEX, Format.TABS):
+        write(all_rows(rows, "test"), form)
+    printed = launcher.capsys.readouterr().out
+    assert "93 [63, 99]" in printed
+    assert "0.93 [0.63, 0.99]" in printed
+    assert "92.5 [62.5, 98.9]\t" in printed
+
+
 def test_deviations_and_dashes_use_latex_commands() -> None:
     assert escape_latex("0.9 ± 0.1") == r"0.9 $\pm$ 0.1"
     assert escape_latex("–") == "--"

@@ -14,7 +14,7 @@ from launcher.cli.result_tables import draw
 from launcher.params import PARAMS
 from launcher.results.pivot import metrics_of_result, pivot
 from launcher.screens.text_table import table_of_texts
-from launcher.states import Done
+from launcher.states import Done, Failed
 from launcher.store.queue import Store
 from launcher.system.files import Json
 from launcher.system.paths import Home
@@ -223,7 +223,7 @@ def test_cleaned_run_is_not_suggested_for_itself(launcher: Launcher, store: Stor
         (
             "latex",
             "% \\usepackage{booktabs}\n\\begin{tabular}{lr}\n\\toprule\n & speed \\\\\n\\midrule\n"
-            "command/a & 0.5 [0.4, 0.6] \\\\\n\\bottomrule\n\\end{tabular}\n",
+            "command/a & 0.50 [0.40, 0.60] \\\\\n\\bottomrule\n\\end{tabular}\n",
         ),
     ],
 )
@@ -326,6 +326,21 @@ def test_best_row_respects_the_direction_of_the_metric(launcher: Launcher, store
     assert answer.out == "job\ncommand/0.1-0\n"
 
 
+def test_top_prints_the_first_rows_of_an_order_or_the_best_ones(
+    launcher: Launcher, store: Store
+) -> None:
+    trainings(store)
+    words = ("results", "test", "--columns", "accuracy", "--top", "2")
+    assert launcher.well(*words, "--sort", "accuracy").out == "accuracy\n0.8\n0.82\n"
+    assert launcher.well(*words, "--best", "accuracy").out == "accuracy\n0.97\n0.92\n"
+    assert launcher.well(*words, "--best", "accuracy:low").out == "accuracy\n0.8\n0.82\n"
+    many = launcher.well(*words[:-1], "99", "--sort", "-accuracy")
+    assert many.out.splitlines()[1:] == ["0.97", "0.92", "0.9", "0.84", "0.82", "0.8"]
+    a_result(store, name="command/equal", result={"accuracy": 0.92})
+    equal = launcher.well(*words, "--best", "accuracy")
+    assert equal.out == "accuracy\n0.97\n0.92\n0.92\n"  # neither of two equal rows is left out
+
+
 def test_rows_are_sorted_by_a_column_in_both_directions(launcher: Launcher, store: Store) -> None:
     trainings(store)
     words = ("results", "test", "--columns", "lr,seed", "--sort")
@@ -376,6 +391,10 @@ def test_an_option_called_model_that_changes_with_the_seed_is_named(
         (("--sort", "-los"), "the results have no column 'los'. Did you mean 'loss'?"),
         (("--columns", "lr,x"), "the results have no column 'x'"),
         (("--db", "x", "--sort", "lr"), "--db writes the whole run"),
+        (("--top", "2"), "--top 2: no column to sort by. Add --sort -COLUMN"),
+        (("--top", "2", "--over", "seed"), "--top 2: no column to sort by"),
+        (("--top", "0", "--sort", "lr"), "--top: expected a whole number of at least 1, got '0'"),
+        (("--top", "x", "--sort", "lr"), "--top: expected a whole number of at least 1, got 'x'"),
     ],
 )
 def test_unknown_column_is_an_error(
@@ -510,13 +529,23 @@ def test_distinguishing_settings_follow_model_names_if_there_is_room() -> None:
         ),
         (
             "train: 100%|█| 2/2 [00:01<00:00, 1.0it/s, loss=.3]\ntest: 100%|█| 1/1 [00:01<00:00, 1.0it/s, acc=.2]\n",
-            {"acc": 0.2, "loss": 0.3},
+            {"acc": 0.2, "loss": 0.3, "read_from": "log"},
         ),
-        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"loss": 0.3, "acc": 0.2}),
+        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nlauncher: acc=.2\n", {"loss": 0.3, "acc": 0.2, "read_from": "log"}),
         ("launcher: step=1 größe=3 loss=1\nlauncher: Précision=.5 acc=.9\n",
          {"größe": 3, "loss": 1, "Précision": 0.5, "acc": 0.9}),
         ("launcher: größe=3 acc=.9\n", {"größe": 3, "acc": 0.9}),
-        ("launcher: acc is =3\nmylauncher: acc=.2\nlauncher: step=x acc=1\nlauncher: acc=.2", None),
+        ("launcher: acc is =3\nmylauncher: acc=.2\nlauncher: step=x acc=1\nlauncher: acc=.2",
+         {"acc": 0.2, "read_from": "log"}),
+        ("epoch 1 loss=.5\nepoch 2 loss=.25\nsaved\n", {"loss": 0.25, "read_from": "log"}),
+        ("lr=.1 batch=32\nloss=1\nloss=2, acc=50%.\n", {"loss": 2, "acc": 50, "read_from": "log"}),
+        ("n=3\nloss=1\nloss=2\n{'acc'}: acc=.9)\n", {"acc": 0.9, "loss": 2, "read_from": "log"}),
+        ("\x1b[1mloss=\x1b[0m.5\r\n", {"loss": 0.5, "read_from": "log"}),
+        ("loss=.5\nlauncher: acc=.9\n", {"acc": 0.9}),  # reports count alone
+        (" 50%|█ | 1/2 [00:01<00:01, 1.0it/s, loss=.3]\nval=.4\n", {"val": 0.4, "loss": 0.3, "read_from": "log"}),
+        ("seed=3 path=/tmp/x at=2026-11-27 loss=\n", {"seed": 3, "read_from": "log"}),
+        ("x=" + "1" * 5000 + "\n" + "=" * 9999, None),
+        ("done\n", None),
     ],
 )  # fmt: skip
 def test_last_reported_value_of_a_program_is_its_result(
@@ -528,6 +557,27 @@ def test_last_reported_value_of_a_program_is_its_result(
     a_result(store, "train.py", result={})
     rows = launcher.json("results", "test")["rows"]
     assert rows == ([] if numbers is None else [{"job": "command/1"} | numbers])
+
+
+def test_numbers_read_from_logs_are_averaged_and_counted_like_reports(
+    launcher: Launcher, store: Store, home: Home
+) -> None:
+    for seed in range(3):
+        attempt = home.attempt(seed + 1, 1)
+        attempt.folder.mkdir(parents=True)
+        attempt.log.write_text(f"seed={seed} loss=.5\nseed={seed} loss={seed}\n")
+        spec = a_spec("python", "x.py", f"--seed={seed}", name=f"command/{seed}")
+        (job,) = enqueue(store, spec)
+        finished(store, job, Failed(at=2.0, error="no") if seed == 2 else Done(at=2.0))
+    first, second = launcher.json("results", "test")["rows"]
+    # a parameter that the program prints stays a parameter
+    assert first == {"job": "command/0", "seed": 0, "loss": 0, "read_from": "log"}
+    assert second["loss"] == 1
+    (mean,) = launcher.json("results", "test", "--over", "seed")["rows"]
+    assert (mean["count"], mean["count_note"]) == (2, "2 of 3 seeds, 1 failed")
+    assert mean["read_from"] == "log"
+    by_metric = launcher.well("results", "test", "--metric", "loss")
+    assert "note: numbers of 2 of 2 jobs were read from the log\n" in by_metric.err
 
 
 def test_last_reported_numbers_of_a_program_are_its_results(

@@ -728,7 +728,8 @@ def test_last_value_of_each_number_counts_regardless_of_later_steps(
     attempt = attempt_of(home, tmp_path, tensorboard="runs")
     values = [scalar("loss", step, 0.5, at=1000.0 + step) for step in range(200)]
     write_events(tmp_path / "runs" / "events.out.tfevents.1", scalar("val", 0, 0.75), *values)
-    assert read_last_metrics(attempt) == {"loss": 0.5, "val": 0.75}
+    read = {"loss": 0.5, "val": 0.75, "read_from": "event files"}
+    assert read_last_metrics(attempt) == read
     report = {"at": 1000.0, "step": 1, "total": 300, "metrics": {"loss": 0.1}}
     first = report | {"metrics": {"val": 0.25}}
     attempt.progress.write_text(
