@@ -226,7 +226,7 @@ class FinishedAttempts:
         unseen = f"the report of its worker is not visible in {attempt.folder}"
         if claim.pilot and self._retry_later(ended, unseen, MOVE_TIMEOUT_S):
             return False
-        ended.outcome = Failed(at=outcome.at, error=NOT_REPORTED, exit_code=0)
+        ended.outcome = Failed(at=outcome.at, error=NOT_REPORTED, exit_code=0, cpu_s=outcome.cpu_s)
         return True
 
     def _accept_results(self, ended: FinishedAttempt) -> bool:
@@ -249,7 +249,9 @@ class FinishedAttempts:
                     return False
                 if made:
                     ended.outcome = Failed(
-                        at=outcome.at, error=f"{ended.error}. {FILES_KEPT_ADVICE}"
+                        at=outcome.at,
+                        error=f"{ended.error}. {FILES_KEPT_ADVICE}",
+                        cpu_s=outcome.cpu_s,
                     )
                 return True
             run_with_timeout(run_folder, partial(self._move_results, claim))
@@ -261,7 +263,9 @@ class FinishedAttempts:
             if self._retry_later(ended, why, LONG_MOVE_TIMEOUT_S if is_long else MOVE_TIMEOUT_S):
                 return False
             undo_acceptance(attempt, run_folder)
-            ended.outcome = Failed(at=outcome.at, error=f"{why}. {FILES_KEPT_ADVICE}")
+            ended.outcome = Failed(
+                at=outcome.at, error=f"{why}. {FILES_KEPT_ADVICE}", cpu_s=outcome.cpu_s
+            )
             return True
         return True
 
