@@ -57,6 +57,7 @@ FLAGS = frozenset(
         "--force",
         "--header",
         "--json",
+        "--wait",
         "--yes",
     ]
 )

@@ -11,12 +11,12 @@ import click
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import HelpPage, launcher_command
 from launcher.cli.option_types import flag
-from launcher.errors import UsageError, nearest, suggestion_or_known_names
+from launcher.errors import UsageError, nearest, pluralize, suggestion_or_known_names
 from launcher.job import PROGRAM
 from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import columns, tab_separated
-from launcher.states import State
+from launcher.states import State, strip_state_prefix
 from launcher.store.client import missing_run_text
 from launcher.store.job_selection import RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
@@ -165,6 +165,19 @@ def print_jobs(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bo
     drawn = sys.stdout.isatty()
     text = "\n".join([*columns(rows, right={0}), ""]) if drawn else tab_separated(rows)
     click.echo(text, err=err, nl=False)
+
+
+def print_failed_jobs(rows: Sequence[JobRow]) -> None:
+    """Name the failed jobs and what to do next; count those that were skipped because of them."""
+    for row in rows:
+        if row.state in {State.FAILED, State.CANCELLED}:
+            reason = sanitize_terminal(strip_state_prefix(row.reason.partition("\n")[0]))
+            print_stderr(f"{row.state}: {sanitize_terminal(row.name)}: {reason}")
+            print_stderr(f"  launcher logs {row.id} · launcher show {row.id}")
+    skipped = sum(row.state is State.SKIPPED for row in rows)
+    if skipped:
+        verb = "depends" if skipped == 1 else "depend"
+        print_stderr(f"skipped: {pluralize(skipped, 'job')} that {verb} on them")
 
 
 def print_planned_changes(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from launcher.context import program_words
 from launcher.errors import Problem
 from launcher.kind_interface import Role
-from launcher.kinds import program_words
 from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings

@@ -20,9 +20,9 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS
+from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
 from launcher.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
@@ -363,7 +363,7 @@ def swept_command(
     asked: Sequence[str],
     name: str | None,
     argv: Sequence[str],
-    files: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[SweptCommandLine]:
     """Return the variants of a program for `launcher add --sweep`.
 
@@ -371,15 +371,20 @@ def swept_command(
         asked: `lr=0.1,0.01` and `seed=1..3`, as typed.
         name: Name of the job, which may contain braces; None for no name.
         argv: Program and arguments with braces.
-        files: `inputs` and `outputs` with braces.
+        settings: `inputs`, `outputs`, `cwd` and `env` with braces, if they are given.
 
     Raises:
         TaskFileError: contains all mistakes with their locations in the command line.
     """
-    typed = [*(word for each in asked for word in ("--sweep", each))]
-    for setting, names in files.items():
-        typed += [word for each in names for word in (f"--{setting.removesuffix('s')}", each)]
-    typed += [] if name is None else ["--name", name]
+    options = [
+        *(("--sweep", each) for each in asked),
+        *(("--input", each) for each in settings.get(INPUTS, ())),
+        *(("--output", each) for each in settings.get(OUTPUTS, ())),
+        *(("--env", f"{key}={text}") for key, text in settings.get("env", {}).items()),
+        *([("--cwd", settings["cwd"])] if "cwd" in settings else ()),
+        *([] if name is None else [("--name", name)]),
+    ]
+    typed = [word for option in options for word in option]
     words, problems = _prompt_nodes([*typed, "--", *argv]), Problems()
     pairs: dict[str, tuple[ScalarNode, Node]] = {}
     for word in words[1 : 2 * len(asked) : 2]:
@@ -388,11 +393,18 @@ def swept_command(
             problems.add_error(key, "matrix", f"{key.text!r} is given twice", "remove one of them")
         pairs[key.text] = key, values
     program = words[len(words) - len(argv) :]
-    own, first = {"argv": _items(program)}, 2 * len(asked) + 1
-    for setting, names in files.items():
-        if names:
-            own[setting] = _items(words[first : first + 2 * len(names) : 2])
-        first += 2 * len(names)
+    given = {
+        flag: tuple(words[2 * at + 1] for at, (option, _) in enumerate(options) if option == flag)
+        for flag in ("--input", "--output", "--env", "--cwd")
+    }
+    own = {"argv": _items(program)}
+    for setting, files in ((INPUTS, given["--input"]), (OUTPUTS, given["--output"])):
+        if files:
+            own[setting] = _items(files)
+    if variables := given["--env"]:
+        own["env"] = GivenSetting(variables[0], _variables(variables))
+    for folder in given["--cwd"]:
+        own["cwd"] = GivenSetting(folder, folder)
     matrix = MappingNode(program[0].source, 0, 0, tuple(pairs.values()))
     sweeps = [] if problems else _read_free_matrix(matrix, problems)
     settled = resolve_settings(COMMAND, own, program[0].place, problems)
@@ -402,8 +414,19 @@ def swept_command(
     variants = swept_programs(COMMAND, named, settled, own, sweeps, problems)
     if problems:
         raise TaskFileError(problems)
-    kept = (PARAMS, *(setting for setting, names in files.items() if names))
+    kept = (PARAMS, *settings)
     return [_command(each, kept) for each in variants]
+
+
+def _variables(words: Sequence[ScalarNode]) -> MappingNode:
+    """Return `KEY=VALUE` words as a mapping."""
+    pairs: list[tuple[ScalarNode, Node]] = []
+    for word in words:
+        name, equals, text = word.text.partition("=")
+        key = replace(word, text=name, length=len(name))
+        column = word.column + len(name) + len(equals)
+        pairs.append((key, replace(word, column=column, text=text, length=len(text))))
+    return MappingNode(words[0].source, 0, words[0].column, tuple(pairs))
 
 
 def _items(words: tuple[ScalarNode, ...]) -> GivenSetting:

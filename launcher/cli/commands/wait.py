@@ -1,50 +1,16 @@
 """`launcher wait`: come back when jobs have ended."""
 
-import time
-from collections.abc import Collection
-
 import click
 
+from launcher.cli.await_jobs import wait_until_ended
 from launcher.cli.jobs import optional_patterns, pattern_command, select
 from launcher.cli.option_types import flag, span
-from launcher.errors import MachineError, pluralize
 from launcher.screens.command_output import print_json
-from launcher.screens.format import format_job_names
 from launcher.screens.job_records import job_records
-from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import tab_separated
 from launcher.states import State, strip_state_prefix
 from launcher.store.client import open_queue, without_own_job
 from launcher.store.feed import JobTracker
-from launcher.units import format_seconds
-
-
-def wait_until_ended(followed: JobTracker, timeout_s: float | None) -> None:
-    """Come back when all jobs have ended.
-
-    Raises:
-        MachineError: it takes longer, or the queue is stopped.
-    """
-    began = time.monotonic()
-    held = {job.id for job in followed.rows.values() if job.state is State.HELD}
-    _print_held(followed, held)
-    for changes in followed.events_until_ended():
-        if not held:
-            held = {change.job for change in changes if change.state is State.HELD}
-            _print_held(followed, held)
-        if timeout_s is not None and followed.open_jobs and time.monotonic() - began > timeout_s:
-            raise MachineError(
-                f"the jobs have not ended after {format_seconds(timeout_s)} (--timeout). They continue. "
-                "List them: launcher status"
-            )
-
-
-def _print_held(followed: JobTracker, jobs: Collection[int]) -> None:
-    if jobs:
-        does = "does" if len(jobs) == 1 else "do"
-        what = f"{pluralize(len(jobs), 'held job')} {does} not start before `launcher release`"
-        names = format_job_names([followed.rows[job] for job in jobs])
-        print_stderr(f"note: {what}: {names}")
 
 
 @pattern_command()
