@@ -3,12 +3,13 @@
 import shlex
 import time
 from collections.abc import Collection, Sequence
+from enum import StrEnum
 
 from launcher.cli.jobs import EXIT_ABORTED, print_failed_jobs
 from launcher.errors import MachineError, UsageError, pluralize
 from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
-from launcher.states import OPEN_STATES, State
+from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.feed import JobTracker
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
@@ -16,11 +17,31 @@ from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
+FAILED_STATES = ENDED_STATES - {State.DONE}
 MOST_NUMBERS = 5  # of jobs in a command to repeat; of more jobs it names their run
 
 
-def wait_until_ended(followed: JobTracker, timeout_s: float | None) -> None:
-    """Come back when all jobs have ended.
+class WaitGoal(StrEnum):
+    """The condition that ends `launcher wait`."""
+
+    ENDED = "ended"
+    RUNNING = "running"  # or ended
+
+
+def wait_until(
+    followed: JobTracker,
+    goal: WaitGoal = WaitGoal.ENDED,
+    *,
+    first_failure: bool = False,
+    timeout_s: float | None = None,
+) -> None:
+    """Come back when all jobs have reached a goal.
+
+    Args:
+        followed: The jobs.
+        goal: What to wait for.
+        first_failure: Also come back when one of them has ended and is not done.
+        timeout_s: Longest wait in seconds.
 
     Raises:
         MachineError: it takes longer, or the queue is stopped.
@@ -28,13 +49,20 @@ def wait_until_ended(followed: JobTracker, timeout_s: float | None) -> None:
     began = time.monotonic()
     held = {job.id for job in followed.rows.values() if job.state is State.HELD}
     _print_held(followed, held)
-    for changes in followed.events_until_ended():
+    for poll, changes in enumerate(followed.events_until_ended()):
         if not held:
             held = {change.job for change in changes if change.state is State.HELD}
             _print_held(followed, held)
+        if changes or not poll:
+            states = {job.state for job in followed.rows.values()}
+            if goal is WaitGoal.RUNNING and states <= {State.RUNNING, *ENDED_STATES}:
+                return
+            if first_failure and states & FAILED_STATES:
+                return
         if timeout_s is not None and followed.open_jobs and time.monotonic() - began > timeout_s:
+            wanted = "ended" if goal is WaitGoal.ENDED else "started"
             raise MachineError(
-                f"the jobs have not ended after {format_seconds(timeout_s)} (--timeout). They continue. "
+                f"the jobs have not {wanted} after {format_seconds(timeout_s)} (--timeout). They continue. "
                 "List them: launcher status"
             )
 
@@ -67,7 +95,7 @@ def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, f
             _follow(home, store, rows, since)
         else:
             tracker = JobTracker(home, store, rows, since=since, is_scheduler_alive=False)
-            wait_until_ended(tracker, None)
+            wait_until(tracker)
     except KeyboardInterrupt:
         _print_remaining(store.read.jobs_by_id(jobs), follow=follow)
         return EXIT_ABORTED

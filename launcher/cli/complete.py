@@ -53,6 +53,7 @@ FLAGS = frozenset(
         "--exit-status",
         "--failed",
         "-f",
+        "--first-failure",
         "--follow",
         "--force",
         "--header",

@@ -148,14 +148,12 @@ def _job_options(function: Function) -> Function:
 )
 @click.option(
     "--cwd",
-    "folder",
     metavar="FOLDER",
     shell_complete=offer_files,
     help="Folder in which the program starts.  [default: the current folder]",
 )
 @click.option(
     "--env",
-    "variables",
     multiple=True,
     metavar="KEY=VALUE",
     help="Environment variable of the program. Repeatable.",
@@ -234,8 +232,8 @@ def add(
     share: float | None,
     pass_env: tuple[str, ...],
     tags: tuple[str, ...],
-    folder: str | None,
-    variables: tuple[str, ...],
+    cwd: str | None,
+    env: tuple[str, ...],
     sweeps: tuple[str, ...],
     dry_run: bool,
     wait: bool,
@@ -281,8 +279,8 @@ def add(
     request = request._replace(terms=with_default_backends(request.terms, backends))
     file = None if source is None else command_file(source)
     given_settings = {
-        **({} if folder is None else {"cwd": folder}),
-        **({"env": read_variables(variables)} if variables else {}),
+        **({} if cwd is None else {"cwd": cwd}),
+        **({"env": read_variables(env)} if env else {}),
         **({INPUTS: [*inputs]} if inputs else {}),
         **({OUTPUTS: [*outputs]} if outputs else {}),
     }

@@ -1,14 +1,15 @@
-"""`launcher wait`: come back when jobs have ended."""
+"""`launcher wait`: come back when jobs have ended, or run."""
 
 import click
 
-from launcher.cli.await_jobs import wait_until_ended
+from launcher.cli.await_jobs import FAILED_STATES, WaitGoal, wait_until
 from launcher.cli.jobs import optional_patterns, pattern_command, select
 from launcher.cli.option_types import flag, span
+from launcher.errors import UsageError
 from launcher.screens.command_output import print_json
 from launcher.screens.job_records import job_records
 from launcher.screens.text_table import tab_separated
-from launcher.states import State, strip_state_prefix
+from launcher.states import strip_state_prefix
 from launcher.store.client import open_queue, without_own_job
 from launcher.store.feed import JobTracker
 
@@ -16,31 +17,52 @@ from launcher.store.feed import JobTracker
 @pattern_command()
 @optional_patterns
 @click.option(
-    "--timeout", type=span(bare=True), help="Exit with 3 if a job has not ended after this time."
+    "--for",
+    "goal",
+    type=click.Choice([*map(str, WaitGoal)]),
+    envvar="LAUNCHER_WAIT_FOR",  # not the name of the parameter
+    default=str(WaitGoal.ENDED),
+    show_default=True,
+    help="Wait until jobs have ended, or until they run or have ended.",
 )
+@flag("--first-failure", help="Also come back when the first job fails, is cancelled or skipped.")
+@click.option("--timeout", type=span(bare=True), help="Exit with 3 if it takes longer.")
 @flag("--json", "as_json", help="Print all jobs as one JSON object (schema 1).")
-def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
-    """Wait until jobs end.
+def command(
+    patterns: tuple[str, ...],
+    goal: str,
+    first_failure: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Wait until jobs end or run.
 
-    Without PATTERN, all queued and running jobs. The exit code is 0 if all jobs are done, and 1 if a job
-    failed or was cancelled or skipped; these jobs are printed. PATTERN selects the newest job of each name.
-    A job that runs this command does not wait for itself.
+    Without PATTERN, all queued and running jobs. The exit code is 1 if a job failed or was cancelled or
+    skipped, otherwise 0; these jobs are printed. PATTERN selects the newest job of each name. A job that
+    runs this command does not wait for itself.
 
     \b
     Examples:
       launcher wait
       launcher wait run:quickstart --timeout 1h
+      launcher wait run:quickstart --first-failure
+      launcher wait 12 --for running
     """
     with open_queue() as (home, store):
         last = store.read.last_event()
         jobs = select(store, patterns, newest=True) if patterns else store.read.open_jobs()
         others = set(without_own_job(home, [job.id for job in jobs]))
         jobs = [job for job in jobs if job.id in others]
+        if first_failure and not jobs:
+            raise UsageError(
+                "--first-failure: no job waits or runs, so none can fail. Name the jobs, such as "
+                "launcher wait run:NAME --first-failure"
+            )
         followed = JobTracker(home, store, jobs, since=last, is_scheduler_alive=False)
-        wait_until_ended(followed, timeout)
+        wait_until(followed, WaitGoal(goal), first_failure=first_failure, timeout_s=timeout)
         ended = [*followed.rows.values()]
         records = job_records(home, store, ended) if as_json else []
-    missed = [job for job in ended if job.state is not State.DONE]
+    missed = [job for job in ended if job.state in FAILED_STATES]
     if as_json:
         print_json({"jobs": records})
     else:
