@@ -18,12 +18,14 @@ from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import columns, tab_separated
 from launcher.states import State, strip_state_prefix
 from launcher.store.client import missing_run_text
-from launcher.store.job_selection import RUN_PREFIX, TAG_PREFIX, is_job_number
+from launcher.store.job_selection import GROUP_PREFIX, RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.text import sanitize_terminal
 
-PATTERN_HELP = "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME or tag:NAME."
+PATTERN_HELP = (
+    "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME, tag:NAME or group:NAME."
+)
 NOTHING_CHANGED = "nothing was changed"
 EXIT_ABORTED = 130  # the exit code if a user refuses or interrupts
 _VERBS = {  # verbs before these states; others use is, are
@@ -112,6 +114,14 @@ def _no_match_text(store: Store, pattern: str) -> str:
         tag = pattern.removeprefix(TAG_PREFIX)
         hint = suggestion_or_known_names(tag, sorted(store.job_control.all_tags()), TAG_PREFIX)
         return f"no job has the tag {tag!r}{hint}"
+    if pattern.startswith(GROUP_PREFIX):
+        group = pattern.removeprefix(GROUP_PREFIX)
+        names = store.read.group_names()
+        if group in names:
+            return f"group {group!r} has no jobs. Add one: launcher add --group {group} -- PROGRAM"
+        return (
+            f"group {group!r} does not exist{suggestion_or_known_names(group, names, GROUP_PREFIX)}"
+        )
     close = None if pattern.isdecimal() else nearest(pattern, store.read.sample_names())
     hint = f"Did you mean {close!r}?" if close else "List all jobs: launcher status --all"
     if is_job_number(pattern):

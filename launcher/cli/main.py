@@ -52,7 +52,7 @@ GROUPS = {
         "pause": "Pause running jobs; their memory stays reserved.",
         "resume": "Continue paused jobs.",
         "priority": "Change the order of waiting jobs.",
-        "group": "Limit how many jobs of a group run at once.",
+        "group": "Limit how many jobs of a group run at once, or pause it.",
         "tag": "Add or remove tags.",
         "note": "Write a note on jobs.",
     },
