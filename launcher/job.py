@@ -14,6 +14,7 @@ MOST_RUN_NAME = 100  # bytes
 UUIDS, NUMBERS = "uuids", "numbers"
 GPU_IDS = (UUIDS, NUMBERS)  # how CUDA_VISIBLE_DEVICES can name GPUs
 RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
+NOTIFY_ON = ("end", "failure")  # when a message reports the end of a job
 PROGRAM = "command"
 FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
 _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
@@ -101,6 +102,7 @@ class Terms(NamedTuple):
     tensorboard: str = (
         ""  # folder of its program's event files, relative to its own folder; empty: none
     )
+    notify_on: str = ""  # whether its end is reported by a message: one of NOTIFY_ON; empty: no
 
 
 class Spec(NamedTuple):

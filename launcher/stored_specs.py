@@ -9,7 +9,7 @@ from json.encoder import encode_basestring_ascii
 from operator import is_not
 from typing import Any
 
-from launcher.job import GPU_IDS, MOST_GPUS, RERUNS, Resources, Spec, Terms, is_device
+from launcher.job import GPU_IDS, MOST_GPUS, NOTIFY_ON, RERUNS, Resources, Spec, Terms, is_device
 from launcher.system.files import Json
 from launcher.system.stored_fields import (
     Unreadable,
@@ -77,8 +77,9 @@ def _part_record(part: Resources | Terms) -> dict[str, Json]:
     record = part._asdict()
     if on := record.pop("on", ()):
         record["on"] = [*on]
-    if not record.get("tensorboard"):
-        record.pop("tensorboard", None)
+    for name in ("tensorboard", "notify_on"):
+        if not record.get(name):
+            record.pop(name, None)
     return record
 
 
@@ -159,6 +160,7 @@ def _read_terms(record: object) -> Terms:
     spans = ("backoff_s", "warn_s", "grace_s")
     fits = {
         "rerun": terms.rerun in RERUNS,
+        "notify_on": terms.notify_on in {"", *NOTIFY_ON},
         "warn_signal": terms.warn_signal in signal.Signals.__members__,
         "retries": terms.retries >= 0,
         "time_limit_s": terms.time_limit_s is None or terms.time_limit_s >= 0,

@@ -56,6 +56,7 @@ class JobOptions(TypedDict, total=False):
     backoff: str | float | timedelta
     grace: str | float | timedelta
     rerun: str
+    notify_on: str  # end, or failure
     on: str | Sequence[str]
     tensorboard: str | Path
     gpu_ids: str  # uuids, or numbers

@@ -144,6 +144,7 @@ FULL = PLAIN._replace(
         FULL._replace(settings={}, resources=Resources()),
         FULL._replace(terms=Terms(on=("slurm", "local"))),
         FULL._replace(terms=Terms(tensorboard="runs/first")),
+        FULL._replace(terms=Terms(notify_on="failure")),
     ],
 )
 def test_stored_spec_omits_defaults_and_round_trips(spec: Spec) -> None:
@@ -151,7 +152,7 @@ def test_stored_spec_omits_defaults_and_round_trips(spec: Spec) -> None:
     record: dict[str, Any] = {
         name: value for name, value in spec.record().items() if value != usual[name]
     }
-    for name in ("on", "tensorboard"):
+    for name in ("on", "tensorboard", "notify_on"):
         if not getattr(spec.terms, name) and "terms" in record:
             del record["terms"][name]  # earlier versions read what is queued without it
     record.pop("sources", None)  # many specs share theirs, which are stored once

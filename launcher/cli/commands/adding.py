@@ -81,6 +81,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "retries",
         "backoff",
         "rerun",
+        "notify-on",
     ),
     "Names and files": ("name", "run", "tag", "input", "output", "tensorboard"),
     "Start and end": ("cwd", "env", "pass-env", "wait", "follow"),
@@ -314,6 +315,11 @@ def add(
             ensure_scheduler_with_note(home)
         on = request.terms.on
         _warn(absent_gpu_warning(home, asked_for))
+        if request.terms.notify_on:
+            # tables of config.toml that few commands need
+            from launcher.cli.notify_warnings import no_target_warning
+
+            _warn(no_target_warning("--notify-on", os.environ))
         _warn_of_partitions(
             [backends.by_name[name] for name in on if name in backends.by_name], home
         )

@@ -22,6 +22,7 @@ from launcher.backends.settings import Backends, read_configured_backends
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import EXIT_ABORTED, gc_paused, print_failed_jobs
+from launcher.cli.notify_warnings import no_target_warning
 from launcher.cli.option_types import flag, policy_option
 from launcher.cli.plain_tables import is_plain
 from launcher.cli.result_tables import GUIDE, draw
@@ -197,6 +198,10 @@ def command(
         for plan in plans:
             if plan.notify.to is not None or plan.notify.events:
                 _warn_of_targets(plan.name, plan.notify, os.environ)
+            elif any(job.terms.notify_on for job in plan.jobs) and (
+                text := no_target_warning("notify_on", os.environ)
+            ):
+                print_stderr(text)
         if dry_run:
             options = [word for setting in typed for word in ("--set", setting)]
             options += ["--force"] if force else []

@@ -31,6 +31,7 @@ EXAMPLES = {
     "grace": ("2m", JobRequest(terms=Terms(grace_s=120.0))),
     "rerun": ("never", JobRequest(terms=Terms(rerun="never"))),
     "on": ("slurm", JobRequest(terms=Terms(on=("slurm",)))),
+    "notify_on": ("failure", JobRequest(terms=Terms(notify_on="failure"))),
     "tensorboard": ("runs/a b", JobRequest(terms=Terms(tensorboard="runs/a b"))),
 }
 WRONG = {

@@ -340,6 +340,7 @@ def list_jobs(store: Store, chain: list[int]) -> None:
     news = RunEventReader(store.database)
     news.last_event_before(1e12)
     news.extend_to_idle_start(news.read_since(0)[1][0])
+    news.job_ends(0, news.newest())
     news.failures(run, 0)
     news.count_ended_since(run, 0.0)
 
