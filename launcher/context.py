@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,6 +81,20 @@ def entry_variables(spec: Spec) -> Mapping[str, str]:
         case dict() if {*map(type, variables), *map(type, variables.values())} <= {str}:
             return variables
     raise Unreadable("the variables of its entry are not strings")
+
+
+def program_words(settings: Mapping[str, Any], argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the command line that starts a program like its entry: in its folder and with its variables.
+
+    Args:
+        settings: Settings of the program.
+        argv: Program and arguments.
+    """
+    folder, variables = settings.get("cwd"), settings.get("env") or {}
+    if not folder and not variables:
+        return tuple(argv)
+    start = ("-C", str(folder)) if folder else ()
+    return ("env", *start, *(f"{name}={text}" for name, text in variables.items()), *argv)
 
 
 def start_folder(spec: Spec, folder: str) -> str:

@@ -16,6 +16,7 @@ GPU_IDS = (UUIDS, NUMBERS)  # how CUDA_VISIBLE_DEVICES can name GPUs
 RERUNS = ("again", "never")  # what can follow a lost or stopped attempt
 SEPARATE = "separate"
 STDERR_FILES = ("log", SEPARATE)  # into the log, or into a file of its own
+NOTIFY_ON = ("end", "failure")  # when a message reports the end of a job
 PROGRAM = "command"
 FUNCTION = "function"  # the kind of jobs that call a function of Python: `launcher.functions`
 _ARGUMENTS = "arguments"  # its setting: the arguments that are numbers, booleans or short texts
@@ -103,6 +104,7 @@ class Terms(NamedTuple):
     tensorboard: str = (
         ""  # folder of its program's event files, relative to its own folder; empty: none
     )
+    notify_on: str = ""  # whether its end is reported by a message: one of NOTIFY_ON; empty: no
     stderr: str = "log"  # where its standard error goes: one of STDERR_FILES
     # failures after which the jobs that were queued with it are held; 0: never; None: not given
     max_failures: int | None = None

@@ -3,7 +3,6 @@
 A plugin package installs its kinds under the entry-point group `launcher.kinds`.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -17,20 +16,11 @@ from launcher.errors import UsageError
 from launcher.job import PROGRAM, Spec
 from launcher.kind_interface import Kind, Role, Settings, setting
 from launcher.params import PARAMS, TEMPLATE
-from launcher.signatures import kind_digest, program_signature
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
+from launcher.signatures import kind_digest
+from launcher.system.environment import variable_fault
 
 # not a number; editors check this with the pattern
 _Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-
-
-def variable_fault(name: str) -> str:
-    """Return why a name cannot be that of an environment variable; '' if it can."""
-    if _VARIABLE.fullmatch(name):
-        return ""
-    return f"{name!r} is not a valid variable name; use letters, digits and _, and no digit first"
 
 
 class CommandSettings(Settings):
@@ -209,26 +199,6 @@ def roots_of(kind: Kind, settings: Mapping[str, Any]) -> tuple[str, ...]:
         for module in modules_of(settings[key])
     )
     return tuple(dict.fromkeys((*([entry] if entry else []), *kind.sources, *chosen)))
-
-
-def program_words(settings: Mapping[str, Any], argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the command line that starts a program like its entry: in its folder and with its variables.
-
-    Args:
-        settings: Settings of the command; empty for an added one.
-        argv: Program and arguments.
-    """
-    folder, variables = settings.get("cwd"), settings.get("env") or {}
-    if not folder and not variables:
-        return tuple(argv)
-    start = ("-C", str(folder)) if folder else ()
-    return ("env", *start, *(f"{name}={text}" for name, text in variables.items()), *argv)
-
-
-def program_cost(settings: Mapping[str, Any], argv: Sequence[str]) -> str:
-    """Return the signature of a program; the folder in which it starts does not affect it."""
-    variables = settings.get("env") or {}
-    return program_signature(argv, [f"{name}={variables[name]}" for name in sorted(variables)])
 
 
 def cost_settings(kind: "Kind") -> tuple[str, ...]:

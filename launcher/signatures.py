@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from launcher.job import PROGRAM
 
@@ -23,6 +24,12 @@ def program_signature(argv: Sequence[str], exact: Sequence[str] = ()) -> str:
         exact: Further values that affect the cost, compared with their numbers: variables of its entry.
     """
     return kind_digest(PROGRAM, repr([*(_NUMBER.sub("#", word) for word in argv), *exact]))
+
+
+def program_cost(settings: Mapping[str, Any], argv: Sequence[str]) -> str:
+    """Return the signature of a program; the folder in which it starts does not affect it."""
+    variables = settings.get("env") or {}
+    return program_signature(argv, [f"{name}={variables[name]}" for name in sorted(variables)])
 
 
 def ignored_numbers(argv: Sequence[str]) -> tuple[str, ...]:

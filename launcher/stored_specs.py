@@ -9,7 +9,17 @@ from json.encoder import encode_basestring_ascii
 from operator import is_not
 from typing import Any
 
-from launcher.job import GPU_IDS, MOST_GPUS, RERUNS, STDERR_FILES, Resources, Spec, Terms, is_device
+from launcher.job import (
+    GPU_IDS,
+    MOST_GPUS,
+    NOTIFY_ON,
+    RERUNS,
+    STDERR_FILES,
+    Resources,
+    Spec,
+    Terms,
+    is_device,
+)
 from launcher.system.files import Json
 from launcher.system.stored_fields import (
     Unreadable,
@@ -77,8 +87,9 @@ def _part_record(part: Resources | Terms) -> dict[str, Json]:
     record = part._asdict()
     if on := record.pop("on", ()):
         record["on"] = [*on]
-    if not record.get("tensorboard"):
-        record.pop("tensorboard", None)
+    for name in ("tensorboard", "notify_on"):
+        if not record.get(name):
+            record.pop(name, None)
     if record["max_failures"] is None:
         del record["max_failures"]
     if record.get("stderr") == _DEFAULT_TERMS.stderr:
@@ -164,6 +175,7 @@ def _read_terms(record: object) -> Terms:
     fits = {
         "rerun": terms.rerun in RERUNS,
         "stderr": terms.stderr in STDERR_FILES,
+        "notify_on": terms.notify_on in {"", *NOTIFY_ON},
         "warn_signal": terms.warn_signal in signal.Signals.__members__,
         "retries": terms.retries >= 0,
         "max_failures": terms.max_failures is None or terms.max_failures >= 0,

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS, file_obstacle, file_paths, resolve_path
+from launcher.context import INPUTS, OUTPUTS, file_obstacle, file_paths, resolve_path, start_folder
 from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.params import TEMPLATE
@@ -48,7 +48,7 @@ def find_finished_program(
         digests: Digests of input files.
     """
     outputs = _named_paths(OUTPUTS, spec, folder)
-    inputs = spec.settings.get(INPUTS) or ()
+    inputs, start = spec.settings.get(INPUTS) or (), start_folder(spec, folder)
     newest = None
     for row in reversed(makers.get(outputs[0][1], ()) if outputs else ()):
         before = row.spec_without_sources
@@ -64,7 +64,7 @@ def find_finished_program(
         ]
         known = known_record(row.sources_text or "{}")
         now = current_digests(
-            known, inputs, partial(resolve_path, folder), digests.digest_or_missing
+            known, inputs, partial(resolve_path, start), digests.digest_or_missing
         )
         changes += file_changes(known, now).values()
         if not changes:
@@ -113,7 +113,7 @@ def expand_inputs(specs: Sequence[Spec], folder: str, makers: ProgramsByOutput) 
             names |= dict.fromkeys(
                 [name]
                 if paths_of == [path]
-                else [name_from(each, folder, folder) for each in paths_of]
+                else [name_from(each, start_folder(spec, folder), folder) for each in paths_of]
             )
         expanded.append(spec._replace(settings={**spec.settings, INPUTS: [*names]}))
     return expanded

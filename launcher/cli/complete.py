@@ -22,7 +22,7 @@ CompletionItems = list["CompletionItem[str]"]
 Complete = Callable[[click.Context, click.Parameter, str], CompletionItems]
 
 VARIABLE = "_LAUNCHER_COMPLETE"
-RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
+RUN_PREFIX, TAG_PREFIX, GROUP_PREFIX = "run:", "tag:", "group:"
 MOST_FILES = 500
 _OPEN = ("running", "queued", "held")
 # the states of jobs that a verb can change: they are offered first
@@ -53,27 +53,30 @@ FLAGS = frozenset(
         "--exit-status",
         "--failed",
         "-f",
+        "--first-failure",
         "--follow",
         "--force",
         "--header",
         "--json",
+        "--wait",
         "--yes",
     ]
 )
 
 
 def offer_jobs(context: click.Context, _: click.Parameter, incomplete: str) -> CompletionItems:
-    """Offer numbers and names of jobs, those that the verb can use first, run:NAME and tag:NAME."""
+    """Offer numbers and names of jobs, those that the verb can use first, run:NAME, tag:NAME and group:NAME."""
     states = PREFERRED_STATES.get(context.info_name or "", ())
 
     def complete_words(queue: "CompletionQueries") -> "Completions":
         words: Completions = {}
-        if not incomplete.startswith((RUN_PREFIX, TAG_PREFIX)):
+        if not incomplete.startswith((RUN_PREFIX, TAG_PREFIX, GROUP_PREFIX)):
             words |= queue.numbers(incomplete, states)
             words |= queue.jobs(incomplete, states)
         for prefix, named, which in (
             (RUN_PREFIX, queue.runs, "of the run"),
             (TAG_PREFIX, queue.tags, "with the tag"),
+            (GROUP_PREFIX, queue.groups, "of the group"),
         ):
             if incomplete and prefix.startswith(incomplete[: len(prefix)]):
                 names = named(incomplete[len(prefix) :])

@@ -11,19 +11,21 @@ import click
 from launcher.cli.complete import offer_jobs
 from launcher.cli.help_pages import HelpPage, launcher_command
 from launcher.cli.option_types import flag
-from launcher.errors import UsageError, nearest, suggestion_or_known_names
+from launcher.errors import UsageError, nearest, pluralize, suggestion_or_known_names
 from launcher.job import PROGRAM
-from launcher.screens.format import format_job_names
+from launcher.screens.format import failure_hold_texts, format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import columns, tab_separated
-from launcher.states import State
+from launcher.states import State, strip_state_prefix
 from launcher.store.client import missing_run_text
-from launcher.store.job_selection import RUN_PREFIX, TAG_PREFIX, is_job_number
+from launcher.store.job_selection import GROUP_PREFIX, RUN_PREFIX, TAG_PREFIX, is_job_number
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.text import sanitize_terminal
 
-PATTERN_HELP = "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME or tag:NAME."
+PATTERN_HELP = (
+    "a number, a name, a prefix (train/), a pattern ('train/*'), run:NAME, tag:NAME or group:NAME."
+)
 NOTHING_CHANGED = "nothing was changed"
 EXIT_ABORTED = 130  # the exit code if a user refuses or interrupts
 _VERBS = {  # verbs before these states; others use is, are
@@ -112,6 +114,14 @@ def _no_match_text(store: Store, pattern: str) -> str:
         tag = pattern.removeprefix(TAG_PREFIX)
         hint = suggestion_or_known_names(tag, sorted(store.job_control.all_tags()), TAG_PREFIX)
         return f"no job has the tag {tag!r}{hint}"
+    if pattern.startswith(GROUP_PREFIX):
+        group = pattern.removeprefix(GROUP_PREFIX)
+        names = store.read.group_names()
+        if group in names:
+            return f"group {group!r} has no jobs. Add one: launcher add --group {group} -- PROGRAM"
+        return (
+            f"group {group!r} does not exist{suggestion_or_known_names(group, names, GROUP_PREFIX)}"
+        )
     close = None if pattern.isdecimal() else nearest(pattern, store.read.sample_names())
     hint = f"Did you mean {close!r}?" if close else "List all jobs: launcher status --all"
     if is_job_number(pattern):
@@ -165,6 +175,21 @@ def print_jobs(jobs: Sequence[JobRow], what: Callable[[JobRow], str], *, err: bo
     drawn = sys.stdout.isatty()
     text = "\n".join([*columns(rows, right={0}), ""]) if drawn else tab_separated(rows)
     click.echo(text, err=err, nl=False)
+
+
+def print_failed_jobs(rows: Sequence[JobRow]) -> None:
+    """Name the failed jobs and what to do next; count those that were skipped because of them."""
+    for row in rows:
+        if row.state in {State.FAILED, State.CANCELLED}:
+            reason = sanitize_terminal(strip_state_prefix(row.reason.partition("\n")[0]))
+            print_stderr(f"{row.state}: {sanitize_terminal(row.name)}: {reason}")
+            print_stderr(f"  launcher logs {row.id} · launcher show {row.id}")
+    for text in failure_hold_texts(rows):
+        print_stderr(text)
+    skipped = sum(row.state is State.SKIPPED for row in rows)
+    if skipped:
+        verb = "depends" if skipped == 1 else "depend"
+        print_stderr(f"skipped: {pluralize(skipped, 'job')} that {verb} on them")
 
 
 def print_planned_changes(jobs: Sequence[JobRow], what: Callable[[JobRow], str]) -> None:

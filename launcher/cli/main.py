@@ -40,7 +40,7 @@ GROUPS = {
         "web": "Serve the queue as a page for the browser.",
         "show": "Print one job: settings, state, attempts, events.",
         "logs": "Print the output of jobs.",
-        "wait": "Wait until jobs end; the exit code says how.",
+        "wait": "Wait until jobs end or run; the exit code says how.",
         "notify": "List message targets and send a test message.",
     },
     "Change": {
@@ -52,7 +52,7 @@ GROUPS = {
         "pause": "Pause running jobs; their memory stays reserved.",
         "resume": "Continue paused jobs.",
         "priority": "Change the order of waiting jobs.",
-        "group": "Limit how many jobs of a group run at once.",
+        "group": "Limit how many jobs of a group run at once, or pause it.",
         "tag": "Add or remove tags.",
         "note": "Write a note on jobs.",
     },

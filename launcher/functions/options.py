@@ -57,6 +57,7 @@ class JobOptions(TypedDict, total=False):
     backoff: str | float | timedelta
     grace: str | float | timedelta
     rerun: str
+    notify_on: str  # end, or failure
     on: str | Sequence[str]
     tensorboard: str | Path
     stderr: str  # log, or separate

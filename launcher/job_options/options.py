@@ -1,6 +1,6 @@
 """The launcher's own options: resources of a job, start time, limits, retries and progress."""
 
-from launcher.job import CPU, LONGEST_BACKOFF_S, MOST_GPUS, RERUNS, STDERR_FILES
+from launcher.job import CPU, LONGEST_BACKOFF_S, MOST_GPUS, NOTIFY_ON, RERUNS, STDERR_FILES
 from launcher.job_options.registry import JobOption, JobRequest, register_options
 from launcher.job_options.value_types import (
     DEVICE,
@@ -151,6 +151,12 @@ register_options(
         field="terms.rerun",
         default="again",
         help="After a stop or a crash of the machine: run again, or fail (never)",
+    ),
+    JobOption(
+        name="notify_on",
+        takes=choice(*NOTIFY_ON),
+        field="terms.notify_on",
+        help="Send a message at the end of the job, or only if it fails or is skipped; see `launcher help messages`",
     ),
     JobOption(
         name="on",

@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from launcher.errors import Error, UsageError
-from launcher.job_options.notifications import NotifyEvent
 from launcher.notify import messages
 from launcher.notify import notices as noted
 from launcher.notify.messages import Message
@@ -25,7 +25,7 @@ from launcher.notify.notices import DeadLetter, NotificationState, write_notific
 from launcher.notify.sending import DeliveryResult, deliver
 from launcher.notify.settings import NotifySettings, NotifyTarget, read_configured_notify
 from launcher.store.opening import open_database_readonly
-from launcher.store.run_news import RunEventReader, RunEvents
+from launcher.store.run_news import RunEventReader
 from launcher.system.config import configuration_file
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.error_log import EXPECTED_ERRORS, ErrorThrottle, rotate_long_log
@@ -52,8 +52,8 @@ class _Delivery(NamedTuple):
     """A message that is being sent to a target."""
 
     target: str
-    run: RunEvents  # as of the start of the delivery
-    events: tuple[NotifyEvent, ...]
+    happened: float  # time of the last reported event
+    mark: Callable[[NotificationState], NotificationState]  # as sent
     message: Message
     result: Future[DeliveryResult]
 
@@ -176,9 +176,10 @@ class NotifyService:
                     )
                 cursor = min(cursor, newest)  # an older database has replaced it
                 upto, runs = reader.read_since(cursor)
+                job_ends = reader.job_ends(cursor, upto)
                 if notices.cursor is None:
                     runs = [reader.extend_to_idle_start(run) for run in runs]
-                notices = noted.with_events(notices, upto, runs, now)
+                notices = noted.with_events(notices, upto, runs, now, job_ends=job_ends)
         self._save(notices)
         # SQLite writes its log from the start again. A change within one tick of the file system's clock
         # leaves the fingerprint unchanged
@@ -216,6 +217,7 @@ class NotifyService:
             if events := noted.due(run, target, settings, now, since=since):
                 break
         else:
+            self._start_job_delivery(target, since)
             return
         with self._reader() as reader:
             counts = {} if run.open else reader.count_ended_since(run.id, run.since)
@@ -224,14 +226,37 @@ class NotifyService:
             self._save(noted.mark_sent(self._state, target.name, run, events))
             return
         message = messages.make_run_message(run, events, failures, counts, host=self._host, now=now)
+        mark = partial(noted.mark_sent, target=target.name, run=run, events=events)
+        self._deliver(target, message, run.last_at, mark)
+
+    def _start_job_delivery(self, target: NotifyTarget, since: float) -> None:
+        """Start sending the first end of a job that a target has not received."""
+        for end in self._state.job_ends:
+            if noted.is_end_due(end, target, since=since):
+                break
+        else:
+            return
+        with self._reader() as reader:
+            took_s = reader.duration(end.job)
+        message = messages.make_job_message(end, took_s, host=self._host)
+        mark = partial(noted.mark_end_sent, target=target.name, end=end)
+        self._deliver(target, message, end.at, mark)
+
+    def _deliver(
+        self,
+        target: NotifyTarget,
+        message: Message,
+        happened: float,
+        mark: Callable[[NotificationState], NotificationState],
+    ) -> None:
         logger.info("message=%r to=%s", message.title, target.name)
         answer = self._threads.submit(deliver, target, message, self._environ, self._leaving)
-        self._deliveries[target.name] = _Delivery(target.name, run, events, message, answer)
+        self._deliveries[target.name] = _Delivery(target.name, happened, mark, message, answer)
 
     def _record_delivery(self, sent: _Delivery) -> None:
         """Record the result of a delivery."""
         now, answer, title = self._clock(), sent.result.result(), sent.message.title
-        told = noted.mark_sent(self._state, sent.target, sent.run, sent.events)
+        told = sent.mark(self._state)
         if answer.delivered:
             logger.info("sent=%r to=%s", title, sent.target)
             notices = told
@@ -240,7 +265,7 @@ class NotifyService:
             lost = DeadLetter(now, sent.target, title, answer.text)
             retry_s = (self._settings or NotifySettings()).retry_s
             notices = noted.mark_failed(
-                self._state, told, lost, happened=sent.run.last_at, retry_s=retry_s
+                self._state, told, lost, happened=sent.happened, retry_s=retry_s
             )
         try:
             self._save(notices)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from launcher.errors import pluralize
 from launcher.job_options.notifications import NotifyEvent
 from launcher.states import ENDED_STATES, ReasonCode, State, strip_state_prefix
-from launcher.store.run_news import RunEvents, RunFailure
+from launcher.store.run_news import JobEnd, RunEvents, RunFailure
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
@@ -16,6 +16,8 @@ from launcher.units import format_seconds
 WITHOUT_FOLDER = frozenset({"add", "functions"})
 MOST_TITLE = 160  # characters; the limit of some services
 MOST_TEXT = 4000
+# events of jobs with `notify_on`
+JOB_ENDED, JOB_FAILED = "job-ended", "job-failed"
 _ENDS = (State.DONE, State.FAILED, State.CANCELLED, State.SKIPPED)
 _DAY_S = 86_400.0
 
@@ -85,6 +87,35 @@ def make_run_message(
     return _message(which, events, title, [*lines, *place], facts, host)
 
 
+def make_job_message(end: JobEnd, took_s: float | None, *, host: str) -> Message:
+    """Return the message about the end of a job.
+
+    Args:
+        end: End of the job.
+        took_s: Seconds of its last attempt, None if it has not run.
+        host: Name of this machine.
+    """
+    missed = end.state in {State.FAILED, State.SKIPPED}
+    took = "" if took_s is None else f" in {format_seconds(took_s)}"
+    folder = "" if end.run in WITHOUT_FOLDER else f"{end.root}/runs/{end.run}"
+    reason = _reason(end)
+    lines = [f"{end.name} (job {end.job}) of run {end.run}: {end.state}{took}"]
+    lines += ["", f"  {reason}", f"  launcher logs {end.job}"] if missed else []
+    facts = {
+        "RUN": end.run,
+        "FOLDER": folder,
+        "SECONDS": "" if took_s is None else f"{took_s:.0f}",
+        "STATE": str(end.state),
+        "JOB": str(end.job),
+        "JOB_NAME": end.name,
+        "REASON": reason,
+    }
+    place = ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
+    event = JOB_FAILED if missed else JOB_ENDED
+    what = f"{end.root} job {end.event}"
+    return _message(what, (event,), f"{end.name} {end.state}{took}", [*lines, *place], facts, host)
+
+
 def make_trial_message(target: str, host: str) -> Message:
     """Return a test message."""
     lines = [
@@ -137,7 +168,7 @@ def _end_lines(run: RunEvents, counts: Mapping[State, int], took_s: float) -> li
     return lines
 
 
-def _reason(failure: RunFailure) -> str:
+def _reason(failure: RunFailure | JobEnd) -> str:
     short = failure.reason.data.get("short")
     return short if isinstance(short, str) else strip_state_prefix(failure.reason.text)
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from launcher.job_options.notifications import NotifyEvent, run_notify_from_record
 from launcher.notify.settings import NotifySettings, NotifyTarget
-from launcher.states import State
-from launcher.store.run_news import RunEvents
+from launcher.states import Reason, ReasonCode, State
+from launcher.store.run_news import JobEnd, RunEvents
 from launcher.system.files import Json, read_json, write_json
 from launcher.system.paths import Home
 
@@ -49,6 +49,7 @@ class NotificationState(NamedTuple):
 
     cursor: int | None = None  # ID of the last event that was read; None: no event yet
     runs: Mapping[int, RunEvents] = {}
+    job_ends: tuple[JobEnd, ...] = ()  # to report, in the order of their events
     failing: Mapping[str, RetryState] = {}  # by target
     given_up: tuple[DeadLetter, ...] = ()
     # target → time of its definition in seconds since 1970; None: an older launcher wrote the file
@@ -57,18 +58,25 @@ class NotificationState(NamedTuple):
     @property
     def has_pending(self) -> bool:
         """Whether a message is pending."""
-        return bool(self.failing or any(not run.open for run in self.runs.values()))
+        ended = any(not run.open for run in self.runs.values())
+        return bool(self.failing or self.job_ends or ended)
 
 
 def with_events(
-    state: NotificationState, upto: int, runs: Iterable[RunEvents], now: float
+    state: NotificationState,
+    upto: int,
+    runs: Iterable[RunEvents],
+    now: float,
+    *,
+    job_ends: Iterable[JobEnd] = (),
 ) -> NotificationState:
-    """Return the state with the events of runs up to an event ID."""
+    """Return the state with the events of runs, and the ends of jobs to report, up to an event ID."""
     known = dict(state.runs)
     for run in runs:
         if run.id in known or run.open or run.since >= now - OLDEST_EVENT_S:
             known[run.id] = _merge_run(known.get(run.id), run)
-    return state._replace(cursor=upto, runs=known)
+    new = [end for end in job_ends if end.at >= now - OLDEST_EVENT_S]
+    return state._replace(cursor=upto, runs=known, job_ends=(*state.job_ends, *new))
 
 
 def with_targets(
@@ -89,8 +97,11 @@ def with_targets(
         is_past = run.last_at < changed
         told = {**run.told, **{name: happened for name in new if is_past}}
         runs[run.id] = run._replace(told=told)
+    job_ends = tuple(
+        end._replace(told=(*end.told, *new)) if end.at < changed else end for end in state.job_ends
+    )
     targets = {name: known.get(name, changed) for name in names}
-    return state._replace(targets=targets, runs=runs)
+    return state._replace(targets=targets, runs=runs, job_ends=job_ends)
 
 
 def _merge_run(before: RunEvents | None, run: RunEvents) -> RunEvents:
@@ -139,6 +150,20 @@ def due(
     return tuple(untold if run.open else events if untold else ())
 
 
+def is_end_due(end: JobEnd, target: NotifyTarget, *, since: float = 0.0) -> bool:
+    """Return whether a target must receive the end of a job.
+
+    The owner of the job asked for this message, so it goes to every target, or to those that its run selects.
+
+    Args:
+        end: End of the job.
+        target: Target of the message.
+        since: Time of the target's definition; earlier ends are not sent.
+    """
+    is_selected = end.notify.to is None or target.name in end.notify.to
+    return is_selected and end.at >= since and target.name not in end.told
+
+
 def prune(state: NotificationState, settings: NotifySettings, now: float) -> NotificationState:
     """Return the state without completely reported runs and without removed targets."""
     names = {target.name for target in settings.targets}
@@ -153,8 +178,26 @@ def prune(state: NotificationState, settings: NotifySettings, now: float) -> Not
             for target in settings.targets
         )
     }
+    job_ends = tuple(
+        end
+        for end in state.job_ends
+        if any(
+            is_end_due(end, target, since=since.get(target.name, 0.0))
+            for target in settings.targets
+        )
+    )
     failing = {name: each for name, each in state.failing.items() if name in names}
-    return state._replace(runs=runs, failing=failing)
+    return state._replace(runs=runs, job_ends=job_ends, failing=failing)
+
+
+def mark_end_sent(state: NotificationState, target: str, end: JobEnd) -> NotificationState:
+    """Return the state after a target received the end of a job."""
+    job_ends = tuple(
+        each._replace(told=(*each.told, target)) if each.event == end.event else each
+        for each in state.job_ends
+    )
+    failing = {name: each for name, each in state.failing.items() if name != target}
+    return state._replace(job_ends=job_ends, failing=failing)
 
 
 def mark_sent(
@@ -220,6 +263,10 @@ def write_notification_state(home: Home, state: NotificationState) -> None:
         "schema": SCHEMA,
         "cursor": state.cursor,
         "runs": runs,
+        "job_ends": [
+            {**end._asdict(), "notify": end.notify.record(), "reason": end.reason._asdict()}
+            for end in state.job_ends
+        ],
         "failing": {name: each._asdict() for name, each in state.failing.items()},
         "given_up": [each._asdict() for each in state.given_up],
         "targets": None if state.targets is None else dict(state.targets),
@@ -243,6 +290,7 @@ def _read_state(record: Any) -> NotificationState:
     return NotificationState(
         cursor=None if cursor is None else int(cursor),
         runs={run.id: run for run in map(_read_run, record["runs"])},
+        job_ends=tuple(map(_read_job_end, record.get("job_ends", ()))),  # not in older files
         failing={name: RetryState(**each) for name, each in record["failing"].items()},
         given_up=tuple(DeadLetter(**each) for each in record["given_up"]),
         targets=None if targets is None else {str(name): float(targets[name]) for name in targets},
@@ -257,6 +305,22 @@ def _read_run(record: Any) -> RunEvents:
             "totals": {State(state): int(n) for state, n in record["totals"].items()},
             "happened": _read_events(record["happened"]),
             "told": {name: _read_events(words) for name, words in record["told"].items()},
+        }
+    )
+
+
+def _read_job_end(record: Any) -> JobEnd:
+    return JobEnd(
+        **{
+            **record,
+            "notify": run_notify_from_record(record["notify"]),
+            "state": State(record["state"]),
+            "reason": Reason(
+                ReasonCode(record["reason"]["code"]),
+                record["reason"]["text"],
+                record["reason"]["data"],
+            ),
+            "told": tuple(map(str, record["told"])),
         }
     )
 

@@ -32,7 +32,7 @@ from launcher.ids import NO_WORDS, DataId, Words, model_folder_name, parse_data,
 from launcher.job import Resources
 from launcher.job_options.registry import JobRequest
 from launcher.kind_interface import Kind, Role, SharedJob, WarnsOfJobs
-from launcher.kinds import program_cost, roots_of, signature_of
+from launcher.kinds import roots_of, signature_of
 from launcher.planning.dependencies import (
     NO_PREDECESSORS,
     UNKNOWN_JOB_CODE,
@@ -48,6 +48,7 @@ from launcher.planning.expansion import MODEL_MAKING_ROLES, SCORING_ROLES, Plann
 from launcher.planning.input_patterns import resolve_inputs
 from launcher.planning.plan import JobCode, JobIdentity, Plan, PlannedJob, SharedJobPlan, as_errors
 from launcher.planning.shared_work import shared_job_request, shares
+from launcher.signatures import program_cost
 from launcher.taskfile.entries import TaskFile, order_problems
 from launcher.taskfile.scope import RESOURCES
 from launcher.taskfile.settings import ResolvedSettings, complete_settings

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from launcher.context import program_words
 from launcher.errors import Problem
 from launcher.kind_interface import Role
-from launcher.kinds import program_words
 from launcher.planning.comparison import Action, ComparedJob
 from launcher.planning.estimates import JobEstimate
 from launcher.planning.plan import Plan, PlannedJob, SharedWorkSavings
@@ -104,6 +104,7 @@ def _job_record(compared: ComparedJob, estimate: JobEstimate) -> dict[str, Json]
             "signal": terms.warn_signal,
             "on": list(terms.on),
             "tensorboard": terms.tensorboard or None,
+            "notify_on": terms.notify_on or None,
         },
         "hash": job.hash,
     }

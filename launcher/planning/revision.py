@@ -21,9 +21,10 @@ from launcher.job import CPU, FUNCTION, Resources, Spec
 from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
 from launcher.job_options.value_types import in_task_file, terms_fault
 from launcher.kind_interface import Kind, Role
-from launcher.kinds import COMMAND, find_kinds, program_cost, signature_of
+from launcher.kinds import COMMAND, find_kinds, signature_of
 from launcher.params import PARAMS, parse_options, swept_values, with_option
 from launcher.planning.plan_builder import resources_of
+from launcher.signatures import program_cost
 from launcher.states import OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from launcher.job import PROGRAM
 from launcher.params import format_params, params_in_job_name, varying_names
-from launcher.screens.format import first_line, iso_time, reason_to_show
+from launcher.screens.format import first_line, iso_time, iso_time_or_none, reason_to_show
 from launcher.screens.termination import TerminationStatus, termination_of
 from launcher.screens.text_table import ELLIPSIS
 from launcher.states import OPEN_STATES, Reason, ReasonCode, State, strip_state_prefix
@@ -284,13 +284,20 @@ class GroupStatus(NamedTuple):
     name: str  # as the user gave it: may contain control characters
     limit: int
     running: int
+    paused: float | None = None  # since when none of its jobs starts
+
+    def record(self) -> dict[str, Json]:
+        """Return the group as JSON."""
+        return {**self._asdict(), "paused": iso_time_or_none(self.paused)}
 
 
 def groups_of(store: Store, running: Sequence[JobRow]) -> tuple[GroupStatus, ...]:
     """Return the groups with a limit, and the number of running jobs of each."""
     at_work = Counter(job.spec.terms.group for job in running)
     groups = store.read.group_limits()
-    return tuple(GroupStatus(group.name, group.slots, at_work[group.name]) for group in groups)
+    return tuple(
+        GroupStatus(group.name, group.slots, at_work[group.name], group.paused) for group in groups
+    )
 
 
 def job_views(

@@ -44,7 +44,10 @@ def head(screen: QueueSnapshot, width: int) -> list[TextLine]:
     if screen.host is not None:
         lines.append(host_line(screen.host, width))
     if screen.groups:
-        limits = (f"{group.name} {group.running} of {group.limit}" for group in screen.groups)
+        limits = (
+            f"{group.name} {group.running} of {group.limit}{' (paused)' if group.paused else ''}"
+            for group in screen.groups
+        )
         lines.append(line(sanitize_terminal(f"groups: {' · '.join(limits)}")))
     return [row.truncate(width) for row in lines]
 

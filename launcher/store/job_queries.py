@@ -288,8 +288,16 @@ class JobQueries:
 
     def group_limits(self) -> list[GroupLimit]:
         """Return the groups that have a limit."""
-        rows = self._db.execute("SELECT name, slots FROM groups ORDER BY name")
-        return [GroupLimit(name=row["name"], slots=row["slots"]) for row in rows]
+        rows = self._db.execute("SELECT name, slots, paused FROM groups ORDER BY name")
+        return [GroupLimit(*row) for row in rows]
+
+    def group_names(self) -> list[str]:
+        """Return the groups that have a limit, and those of jobs."""
+        rows = self._db.execute(
+            "SELECT name FROM groups UNION"
+            " SELECT json_extract(key, '$.group') AS name FROM lanes WHERE json_valid(key) ORDER BY 1"
+        )
+        return [name for (name,) in rows if name]
 
     def count_waiting_in(self, group: str) -> int:
         """Return how many jobs of a group are queued or held."""

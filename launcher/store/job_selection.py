@@ -4,12 +4,17 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-RUN_PREFIX, TAG_PREFIX = "run:", "tag:"
+RUN_PREFIX, TAG_PREFIX, GROUP_PREFIX = "run:", "tag:", "group:"
 WILDCARDS = frozenset("*?[")
 _LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 _LAST = "\U0010ffff"  # sorts behind whatever may follow
 # by way of the index (run, name): a queue has few runs and may have a million jobs
 _AMONG = "jobs.run IN (SELECT id FROM runs) AND"
+# an ended job keeps its lane; a damaged one has no group
+_IN_GROUP = (
+    "jobs.lane IN (SELECT id FROM lanes WHERE CASE WHEN json_valid(key)"
+    " THEN json_extract(key, '$.group') <> '' AND json_extract(key, '$.group') GLOB :selected END)"
+)
 Execute = Callable[..., Any]
 
 
@@ -26,7 +31,7 @@ EVERY_JOB, NO_JOB = Selection("1"), Selection("0")
 def find_selection(execute: Execute, pattern: str) -> Selection:
     """Return the selection of jobs that match a pattern, `NO_JOB` if there is none.
 
-    A pattern is a number, run:NAME or tag:NAME; or a complete name, a glob, or a prefix of names. A
+    A pattern is a number, run:NAME, tag:NAME or group:NAME; or a complete name, a glob, or a prefix of names. A
     pattern without a job type may also match a command: `prep` finds command/prep.
     """
     for meaning in _possible_selections(pattern):
@@ -42,13 +47,19 @@ def describe_pattern(text: str) -> str:
         return "the jobs of a run"
     if text.startswith(TAG_PREFIX):
         return "the jobs with a tag"
+    if text.startswith(GROUP_PREFIX):
+        return "the jobs of a group"
     return f"job number {text}" if is_job_number(text) else ""
 
 
 def find_search_selection(execute: Execute, text: str) -> Selection:
     """Return what selects the jobs that a text means, or, where it means none, those in whose name or run's name it is."""
     chosen = find_selection(execute, text)
-    if chosen is not NO_JOB or text.startswith((RUN_PREFIX, TAG_PREFIX)) or not _is_utf8_name(text):
+    if (
+        chosen is not NO_JOB
+        or text.startswith((RUN_PREFIX, TAG_PREFIX, GROUP_PREFIX))
+        or not _is_utf8_name(text)
+    ):
         return chosen
     condition = (
         "(jobs.name GLOB :selected OR jobs.run IN (SELECT id FROM runs WHERE name GLOB :selected))"
@@ -67,6 +78,8 @@ def _possible_selections(pattern: str) -> Iterator[Selection]:
     elif pattern.startswith(TAG_PREFIX):
         tag = pattern.removeprefix(TAG_PREFIX)
         yield Selection("jobs.id IN (SELECT job FROM tags WHERE tag GLOB :selected)", tag)
+    elif pattern.startswith(GROUP_PREFIX):
+        yield Selection(_IN_GROUP, pattern.removeprefix(GROUP_PREFIX))
     elif is_job_number(pattern):
         if len(pattern) <= _LONGEST_NUMBER:
             yield Selection("jobs.id = CAST(:selected AS INTEGER)", pattern)

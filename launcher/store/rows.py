@@ -186,6 +186,7 @@ class GroupLimit(NamedTuple):
 
     name: str
     slots: int
+    paused: float | None = None  # since when none of its jobs starts; None: it is not paused
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from launcher.store.job_queries import JobQueries
 
 MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
 _NEWEST_EVENTS = 10_000  # among which the first one to report is searched
+# a result of an earlier end was kept or taken over
+_NOT_ENDS = (ReasonCode.ACCEPTED, ReasonCode.ADOPTED)
 _ENDED = ", ".join(f"'{state}'" for state in ENDED_STATES)
 
 
@@ -44,6 +46,21 @@ class RunEvents(NamedTuple):
     totals: Mapping[State, int]  # of all its jobs
     happened: tuple[NotifyEvent, ...] = ()  # without its end; the most important first
     told: Mapping[str, tuple[NotifyEvent, ...]] = {}  # by target
+
+
+class JobEnd(NamedTuple):
+    """The end of a job whose owner asked for a message, and which targets have received it."""
+
+    event: int
+    job: int
+    name: str
+    run: str
+    root: str
+    notify: RunNotify  # of its run
+    state: State
+    reason: Reason
+    at: float
+    told: tuple[str, ...] = ()  # targets
 
 
 class RunEventReader:
@@ -91,6 +108,42 @@ class RunEventReader:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
 
+    def job_ends(self, event: int, upto: int) -> list[JobEnd]:
+        """Return the ends to report of jobs with `notify_on` from an event up to another one."""
+        rows = self._db.execute(
+            "SELECT * FROM (SELECT events.id AS event, jobs.id AS job, jobs.name AS name,"
+            " runs.name AS run, root, notify, events.state AS state, events.at AS at,"
+            " events.reason_code AS code, events.reason AS reason, events.reason_data AS data,"
+            # SQLite reads JSON slowly; most specs do not contain the word
+            """ CASE WHEN instr(jobs.spec, '"notify_on"') > 0 AND json_valid(jobs.spec)"""
+            " THEN json_extract(jobs.spec, '$.terms.notify_on') END AS wanted"
+            " FROM events JOIN jobs ON jobs.id = events.job JOIN runs ON runs.id = jobs.run"
+            f" WHERE events.id > ? AND events.id <= ? AND events.state IN ({_ENDED}))"
+            " WHERE wanted = 'end' OR wanted = 'failure' AND state IN ('failed', 'skipped')"
+            " ORDER BY event",
+            (event, upto),
+        )
+        return [
+            JobEnd(
+                event=row["event"],
+                job=row["job"],
+                name=row["name"],
+                run=row["run"],
+                root=row["root"],
+                notify=_run_notify(row["notify"]),
+                state=known_state(row["state"]),
+                reason=reason_of(row["code"], row["reason"], row["data"]),
+                at=row["at"],
+            )
+            for row in rows
+            if row["code"] not in _NOT_ENDS
+        ]
+
+    def duration(self, job: int) -> float | None:
+        """Return the seconds of the newest attempt of a job, None if it has not run."""
+        attempt = self._read.newest_attempts([job]).get(job)
+        return None if attempt is None else attempt.seconds
+
     def failures(self, run: int, event: int) -> tuple[RunFailure, ...]:
         """Return the first failure of a run after an event, and the first of those for too little memory."""
         rows = self._db.execute(
@@ -132,7 +185,6 @@ class RunEventReader:
 
     def _build_run_events(self, row: sqlite3.Row, event: int) -> RunEvents:
         totals = self._read.counts(row["id"])
-        notify = row["notify"]
         happened = (
             (NotifyEvent.OUT_OF_MEMORY, row["short"]),
             (NotifyEvent.FIRST_FAILURE, row["failed"]),
@@ -141,7 +193,7 @@ class RunEventReader:
             id=row["id"],
             name=row["name"],
             root=row["root"],
-            notify=run_notify_from_record(known_record(notify)) if notify else AS_CONFIGURED,
+            notify=_run_notify(row["notify"]),
             since=row["first_at"],
             after=event,
             last_at=row["last_at"],
@@ -158,3 +210,7 @@ class RunEventReader:
             (run, since),
         )
         return {known_state(row["state"]): row["n"] for row in rows}
+
+
+def _run_notify(text: str | None) -> RunNotify:
+    return run_notify_from_record(known_record(text)) if text else AS_CONFIGURED

@@ -78,8 +78,9 @@ class SchedulerActions:
             )
 
     def group_limits(self) -> dict[str, int]:
-        """Return how many jobs of a group may run at once, where there is a limit."""
-        return dict(self._db.execute("SELECT name, slots FROM groups").fetchall())
+        """Return how many jobs of a group may run at once, where there is a limit; 0 if it is paused."""
+        rows = self._db.execute("SELECT name, iif(paused IS NULL, slots, 0) FROM groups")
+        return dict(rows.fetchall())
 
     def record_lane_reasons(self, reasons: Mapping[int, Reason | None]) -> None:
         """Record why the first job of each lane cannot start; None where it can."""

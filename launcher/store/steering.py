@@ -380,10 +380,26 @@ class JobControl:
                 self._db.execute("DELETE FROM groups WHERE name = ?", (group,))
                 return
             self._db.execute(
-                "INSERT INTO groups VALUES (?, ?)"
+                "INSERT INTO groups (name, slots) VALUES (?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET slots = excluded.slots",
                 (group, slots),
             )
+
+    def pause_group(self, group: str, now: float) -> bool:
+        """Let no further job of a group start. Return whether the group was not paused before."""
+        with self._db.writing():
+            paused = self._db.execute(
+                "UPDATE groups SET paused = ? WHERE name = ? AND paused IS NULL", (now, group)
+            )
+            return paused.rowcount == 1
+
+    def resume_group(self, group: str) -> bool:
+        """Let jobs of a paused group start again. Return whether it was paused."""
+        with self._db.writing():
+            resumed = self._db.execute(
+                "UPDATE groups SET paused = NULL WHERE name = ? AND paused IS NOT NULL", (group,)
+            )
+            return resumed.rowcount == 1
 
     def _cancel_waiting(self, job: int, now: float, ended: list[int]) -> bool:
         """Cancel a job that waits and skip what needs it; add all of these to `ended`."""

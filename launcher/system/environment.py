@@ -1,6 +1,7 @@
 """The environment of an attempt, and that of its owner read back from it."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,15 @@ OWN_VARIABLES = "LAUNCHER_CPUS", "LAUNCHER_JOB", "LAUNCHER_VRAM", SWEEP_VARIABLE
 # which queue a command works with
 QUEUE_VARIABLES = "LAUNCHER_HOME", "LAUNCHER_CLAIMS", "LAUNCHER_CONFIG"
 SITE_VARIABLE = "LAUNCHER_SITE"  # what a site's prologue has changed: name → [before the owner's, after it] or a text
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def variable_fault(name: str) -> str:
+    """Return why a name cannot be that of an environment variable; '' if it can."""
+    if _VARIABLE.fullmatch(name):
+        return ""
+    return f"{name!r} is not a valid variable name; use letters, digits and _, and no digit first"
 
 
 def attempt_environment(

@@ -9,7 +9,7 @@ from launcher.job import run_name_fault
 from launcher.job_options.notifications import AS_CONFIGURED, RunNotify, read_run_notify
 from launcher.job_options.value_types import SHARE
 from launcher.kind_interface import Kind, Role
-from launcher.kinds import variable_fault
+from launcher.system.environment import variable_fault
 from launcher.taskfile.language import Reuse, settings_among
 from launcher.taskfile.legacy_names import LABELS_RATE, percent_of_rate
 from launcher.taskfile.nodes import (

@@ -25,7 +25,7 @@ from random import Random
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS, INPUTS
+from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
 from launcher.errors import Problems, TaskFileError, did_you_mean, list_known_names, nearest
 from launcher.ids import is_variant_value
 from launcher.kind_interface import Kind
@@ -445,7 +445,7 @@ def swept_command(
     asked: Sequence[str],
     name: str | None,
     argv: Sequence[str],
-    files: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    settings: Mapping[str, Any] = MappingProxyType({}),
     flags: Sequence[str] = (),
 ) -> tuple[list[SweptCommandLine], Problems]:
     """Return the variants of a program for `launcher add --sweep` and `--sweep-flag`, and the warnings.
@@ -454,17 +454,22 @@ def swept_command(
         asked: `lr=0.1,0.01` and `seed=1..3`, as typed.
         name: Name of the job, which may contain braces; None for no name.
         argv: Program and arguments with braces.
-        files: `inputs` and `outputs` with braces.
+        settings: `inputs`, `outputs`, `cwd` and `env` with braces, if they are given.
         flags: Names of swept flags.
 
     Raises:
         TaskFileError: contains all mistakes with their locations in the command line.
     """
-    typed = [*(word for each in asked for word in ("--sweep", each))]
-    typed += [word for each in flags for word in ("--sweep-flag", each)]
-    for setting, names in files.items():
-        typed += [word for each in names for word in (f"--{setting.removesuffix('s')}", each)]
-    typed += [] if name is None else ["--name", name]
+    options = [
+        *(("--sweep", each) for each in asked),
+        *(("--sweep-flag", each) for each in flags),
+        *(("--input", each) for each in settings.get(INPUTS, ())),
+        *(("--output", each) for each in settings.get(OUTPUTS, ())),
+        *(("--env", f"{key}={text}") for key, text in settings.get("env", {}).items()),
+        *([("--cwd", settings["cwd"])] if "cwd" in settings else ()),
+        *([] if name is None else [("--name", name)]),
+    ]
+    typed = [word for option in options for word in option]
     words, problems = _prompt_nodes([*typed, "--", *argv]), Problems()
     pairs: dict[str, tuple[ScalarNode, Node]] = {}
     for word in words[1 : 2 * len(asked) : 2]:
@@ -473,16 +478,21 @@ def swept_command(
             problems.add_error(key, "matrix", f"{key.text!r} is given twice", "remove one of them")
         pairs[key.text] = key, values
     program = words[len(words) - len(argv) :]
-    first = 2 * len(asked) + 1
+    given = {
+        option: tuple(words[2 * at + 1] for at, (each, _) in enumerate(options) if each == option)
+        for option in ("--sweep-flag", "--input", "--output", "--env", "--cwd")
+    }
     flagged = [  # without the quote that may stand before the word
-        replace(word, column=word.column + 1, plain=True)
-        for word in words[first : first + 2 * len(flags) : 2]
+        replace(word, column=word.column + 1, plain=True) for word in given["--sweep-flag"]
     ]
-    own, first = {"argv": _items(program)}, first + 2 * len(flags)
-    for setting, names in files.items():
-        if names:
-            own[setting] = _items(words[first : first + 2 * len(names) : 2])
-        first += 2 * len(names)
+    own = {"argv": _items(program)}
+    for setting, files in ((INPUTS, given["--input"]), (OUTPUTS, given["--output"])):
+        if files:
+            own[setting] = _items(files)
+    if variables := given["--env"]:
+        own["env"] = GivenSetting(variables[0], _variables(variables))
+    for folder in given["--cwd"]:
+        own["cwd"] = GivenSetting(folder, folder)
     matrix = MappingNode(program[0].source, 0, 0, tuple(pairs.values()))
     sweeps = [] if problems else _read_free_matrix(matrix, problems)
     sweeps += [] if problems else _flag_sweeps(flagged, sweeps, problems)
@@ -495,7 +505,7 @@ def swept_command(
     )
     if problems.has_errors():
         raise TaskFileError(problems)
-    kept = (PARAMS, TEMPLATE, *(setting for setting, names in files.items() if names))
+    kept = (PARAMS, TEMPLATE, *settings)
     return [_command(each, kept) for each in variants], problems
 
 
@@ -565,6 +575,17 @@ def change_swept_values(
     if patterns:  # the files that were found when the job was queued
         filled[INPUTS] = settings[INPUTS]
     return SweptJob(name, pairs, filled, {PARAMS: _params(chosen), TEMPLATE: stored})
+
+
+def _variables(words: Sequence[ScalarNode]) -> MappingNode:
+    """Return `KEY=VALUE` words as a mapping."""
+    pairs: list[tuple[ScalarNode, Node]] = []
+    for word in words:
+        name, equals, text = word.text.partition("=")
+        key = replace(word, text=name, length=len(name))
+        column = word.column + len(name) + len(equals)
+        pairs.append((key, replace(word, column=column, text=text, length=len(text))))
+    return MappingNode(words[0].source, 0, words[0].column, tuple(pairs))
 
 
 def _items(words: tuple[ScalarNode, ...]) -> GivenSetting:

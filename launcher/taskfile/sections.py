@@ -17,7 +17,7 @@ from launcher.errors import Problem, Problems, SourceLocation
 from launcher.ids import DataId, ModelId, is_word
 from launcher.job_options.registry import JobRequest, job_options
 from launcher.kind_interface import Kind, Role
-from launcher.kinds import variable_fault
+from launcher.system.environment import variable_fault
 from launcher.taskfile.entries import (
     NO_DEPENDENCIES,
     Entry,

@@ -146,6 +146,7 @@ FULL = PLAIN._replace(
         FULL._replace(terms=Terms(tensorboard="runs/first")),
         FULL._replace(terms=Terms(max_failures=0)),
         FULL._replace(terms=Terms(stderr="separate")),
+        FULL._replace(terms=Terms(notify_on="failure")),
     ],
 )
 def test_stored_spec_omits_defaults_and_round_trips(spec: Spec) -> None:
@@ -153,7 +154,7 @@ def test_stored_spec_omits_defaults_and_round_trips(spec: Spec) -> None:
     record: dict[str, Any] = {
         name: value for name, value in spec.record().items() if value != usual[name]
     }
-    for name in ("on", "tensorboard", "max_failures", "stderr"):
+    for name in ("on", "tensorboard", "notify_on", "max_failures", "stderr"):
         if getattr(spec.terms, name) == getattr(Terms(), name) and "terms" in record:
             del record["terms"][name]  # earlier versions read what is queued without it
     record.pop("sources", None)  # many specs share theirs, which are stored once

@@ -19,6 +19,7 @@ import click
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import BackendSettings, read_configured_backends
 from launcher.cli.added_files import check_files, expand_inputs, find_finished_program
+from launcher.cli.added_start import check_folders, check_tags, read_variables
 from launcher.cli.command_lines import (
     CommandFile,
     command_file,
@@ -29,7 +30,14 @@ from launcher.cli.complete import offer_files, offer_groups, offer_jobs, offer_r
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import PATTERN_HELP, gc_paused, select
 from launcher.cli.option_types import RUN, SHARE, TextDefaultOption, flag, value_param
-from launcher.context import INPUTS, OUTPUTS, Context, file_paths
+from launcher.context import (
+    INPUTS,
+    OUTPUTS,
+    Context,
+    entry_context,
+    file_paths,
+    program_words,
+)
 from launcher.errors import UsageError, pluralize
 from launcher.functions.options import absent_gpu_warning, check_request, make_request
 from launcher.job import FUNCTION, PROGRAM, Spec, run_name_fault
@@ -37,7 +45,7 @@ from launcher.job_options.registry import job_options
 from launcher.job_options.value_types import TRUTH, on_command_line
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.terminal import print_stderr
-from launcher.signatures import program_signature
+from launcher.signatures import program_cost
 from launcher.states import OPEN_STATES, State, strip_state_prefix
 from launcher.store.client import (
     context_to_store,
@@ -75,8 +83,10 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "max-failures",
         "backoff",
         "rerun",
+        "notify-on",
     ),
-    "Names and files": ("name", "run", "input", "output", "tensorboard", "stderr", "pass-env"),
+    "Names and files": ("name", "run", "tag", "input", "output", "tensorboard", "stderr"),
+    "Start and end": ("cwd", "env", "pass-env", "wait", "follow"),
     "Many jobs": ("sweep", "sweep-flag", "from", "replace", "share", "dry-run"),
 }
 
@@ -131,6 +141,25 @@ def _job_options(function: Function) -> Function:
     metavar="JOB",
     shell_complete=offer_jobs,
     help="Start when JOB has ended, however it ended. Repeatable.",
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    help="Tag of the job, for tag:TAG. Repeatable.",
+)
+@click.option(
+    "--cwd",
+    metavar="FOLDER",
+    shell_complete=offer_files,
+    help="Folder in which the program starts.  [default: the current folder]",
+)
+@click.option(
+    "--env",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Environment variable of the program. Repeatable.",
 )
 @click.option(
     "--pass-env",
@@ -190,6 +219,8 @@ def _job_options(function: Function) -> Function:
     help="Queue the program with --NAME and without it. Use {NAME} or {sweep} in the arguments. "
     "Repeatable.",
 )
+@flag("--wait", help="Wait until the job ends. Exits with 1 if it is not done.")
+@flag("--follow", help="Print the output of the job until it ends. Exits like --wait.")
 @flag("--dry-run", help="Show what would be queued.")
 @click.argument(
     "program",
@@ -212,17 +243,25 @@ def add(
     replace: bool,
     share: float | None,
     pass_env: tuple[str, ...],
+    tags: tuple[str, ...],
+    cwd: str | None,
+    env: tuple[str, ...],
     sweeps: tuple[str, ...],
     flags: tuple[str, ...],
     dry_run: bool,
+    wait: bool,
+    follow: bool,
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     **options: Any,
-) -> None:
+) -> int:
     """Queue a program.
 
     PROGRAM runs in the current folder, without a shell. Unless you reserve a GPU, PROGRAM sees none.
     {job_folder} in its arguments is a new folder for the job's files, {run_folder} the folder of the run.
+
+    With --wait and --follow, Ctrl-C ends the command; the job continues. --follow prints only the output of
+    the job on standard output.
 
     \b
     Examples:
@@ -233,11 +272,18 @@ def add(
       launcher add --name grid --sweep lr=0.1,0.01 -- python train.py --lr {lr}
       launcher add --name half --sweep-flag amp -- python train.py {amp}
       launcher add --from commands.txt --gpus 1
+      launcher add --cwd model --env OMP_NUM_THREADS=2 --follow -- python fit.py
     """
     if source is not None and outputs:
         raise UsageError("--output cannot be combined with --from. Remove one of them.")
     swept = "--sweep" if sweeps else "--sweep-flag" if flags else ""
     _check_words(program, name, source=source, swept=swept, replaces=replace)
+    if hold and (wait or follow):
+        option = "--wait" if wait else "--follow"
+        raise UsageError(
+            f"{option} cannot be combined with --hold: a held job does not start before "
+            "`launcher release`. Remove one of them."
+        )
     full_name, backends = check_name(name), read_configured_backends(os.environ)
     if fault := run_name_fault(run_name):
         raise UsageError(f"--run {run_name!r} {fault}")
@@ -251,8 +297,15 @@ def add(
     request = make_request(given, on_command_line)
     request = request._replace(terms=with_default_backends(request.terms, backends))
     file = None if source is None else command_file(source)
-    files = {INPUTS: [*inputs], OUTPUTS: [*outputs]}
-    programs = _programs(full_name, program, file, _Sweep(sweeps, flags), files)
+    given_settings = {
+        **({} if cwd is None else {"cwd": cwd}),
+        **({"env": read_variables(env)} if env else {}),
+        **({INPUTS: [*inputs]} if inputs else {}),
+        **({OUTPUTS: [*outputs]} if outputs else {}),
+    }
+    check_tags(tags)
+    programs = _programs(full_name, program, file, _Sweep(sweeps, flags), given_settings)
+    check_folders(each.settings for each in programs)
     context = context_to_store(pass_env)
     with _readonly_queue() if dry_run else open_queue(make=True) as (home, store):
         check_request(home, store, request, backends)
@@ -267,21 +320,33 @@ def add(
             priority=request.priority,
         )
         asked = SubmitRequest(
-            spec, context, after, after_any, hold=hold, replaces=replace, share=share
+            spec, context, after, after_any, tags, hold=hold, replaces=replace, share=share
         )
         asked_for = [(request.resources, request.terms)] * len(programs)
         if dry_run:
             _print_planned_jobs(home, store, asked, programs)
             _warn(absent_gpu_warning(home, asked_for))
-            return
-        _queue_programs(home, store, asked, programs, file)
+            return 0
+        since = store.read.last_event()
+        jobs = _queue_programs(home, store, asked, programs, file, err=follow)
         if not note_if_stopped(home):  # a script that queues must not lift what a person decided
             ensure_scheduler_with_note(home)
         on = request.terms.on
         _warn(absent_gpu_warning(home, asked_for))
+        if request.terms.notify_on:
+            # tables of config.toml that few commands need
+            from launcher.cli.notify_warnings import no_target_warning
+
+            _warn(no_target_warning("--notify-on", os.environ))
         _warn_of_partitions(
             [backends.by_name[name] for name in on if name in backends.by_name], home
         )
+        if not (wait or follow) or not jobs:
+            return 0
+        # the screens, which no other way to add needs
+        from launcher.cli.await_jobs import await_jobs
+
+        return await_jobs(home, store, jobs, since, follow=follow)
 
 
 def _warn(text: str) -> None:
@@ -436,14 +501,13 @@ def _programs(
     program: tuple[str, ...],
     file: CommandFile | None,
     sweep: _Sweep,
-    files: Mapping[str, Sequence[str]],
+    settings: Mapping[str, Any],
 ) -> list[Program]:
     """Return what is started: one program, each of a file, or one with each combination of values.
 
     Raises:
         TaskFileError: values do not fit.
     """
-    settings = {setting: names for setting, names in files.items() if names}
     if file is not None:
         return [
             Program(f"{name}-{number}" if name else "", command.argv, settings)
@@ -455,12 +519,10 @@ def _programs(
     from launcher.taskfile.programs import swept_command
 
     typed = name.removeprefix(PREFIX) or None
-    lines, warnings = swept_command(sweep.values, typed, program, files, sweep.flags)
+    lines, warnings = swept_command(sweep.values, typed, program, settings, sweep.flags)
     for warning in warnings:
         print_stderr(str(warning))
-    return [
-        Program(f"{PREFIX}{own}" if own else "", argv, settings) for own, argv, settings in lines
-    ]
+    return [Program(f"{PREFIX}{own}" if own else "", argv, filled) for own, argv, filled in lines]
 
 
 class SubmitRequest(NamedTuple):
@@ -470,6 +532,7 @@ class SubmitRequest(NamedTuple):
     context: Context
     after: Sequence[str]  # other jobs, as the command line names them
     after_any: Sequence[str]
+    tags: Sequence[str]
     hold: bool
     replaces: bool  # a waiting job of its name
     share: float | None  # of the machine, for all added programs
@@ -502,8 +565,9 @@ def _print_planned_jobs(
         with store.reading():
             _check_programs(store, request, specs)
     for spec in specs:
+        words = program_words(spec.settings, spec.argv)
         click.echo(
-            f"{sanitize_terminal(spec.name or f'{PREFIX}…')}\t{sanitize_terminal(shlex.join(spec.argv))}"
+            f"{sanitize_terminal(spec.name or f'{PREFIX}…')}\t{sanitize_terminal(shlex.join(words))}"
         )
     print_stderr(f"{pluralize(len(specs), 'job')}; nothing was queued (dry run)")
 
@@ -516,7 +580,7 @@ def _build_specs(store: Store, request: SubmitRequest, programs: Sequence[Progra
     """
     specs = [
         request.spec._replace(
-            name=name, argv=argv, settings=settings, signature=program_signature(argv)
+            name=name, argv=argv, settings=settings, signature=program_cost(settings, argv)
         )
         for name, argv, settings in programs
     ]
@@ -531,8 +595,18 @@ def _queue_programs(
     request: SubmitRequest,
     programs: Sequence[Program],
     file: CommandFile | None,
-) -> None:
-    """Queue programs, all of them or none, and say which jobs these are; `file` is where they stand.
+    *,
+    err: bool,
+) -> Mapping[int, str]:
+    """Queue programs, all of them or none; print and return the numbers and names of their jobs.
+
+    Args:
+        home: Queue folder.
+        store: Its database.
+        request: What is the same for all jobs.
+        programs: What is started.
+        file: The file that contains the programs, None if they were typed.
+        err: Print the jobs on standard error.
 
     Raises:
         UsageError: a name belongs to a job that has not ended, or a job that they should follow is not there.
@@ -540,28 +614,37 @@ def _queue_programs(
     specs = _build_specs(
         store, request, programs
     )  # before: while many are written others have to wait
-    specs = _drop_finished_programs(home, store, request, specs)
+    specs = _drop_finished_programs(home, store, request, specs, err=err)
     if not specs:
-        return
+        return {}
     jobs = _commit_jobs(store, request, specs)
     wake(home)  # first: an idle scheduler starts the program within milliseconds
     many = file is not None or len(jobs) > 1
-    _print_added(jobs, None if not many else "held" if request.hold else "queued")
+    _print_added(jobs, None if not many else "held" if request.hold else "queued", err=err)
+    start = entry_context(specs[0], request.context._replace(environment=os.environ))
+    folder, environment = Path(start.folder), start.environment
     if file is not None:
-        for problem in (*file.warnings, *missing_programs(file, Path.cwd(), os.environ)):
+        for problem in (*file.warnings, *missing_programs(file, folder, environment)):
             print_stderr(str(problem))
     else:
         job = None if many else min(jobs)
-        for oddity in typed_oddities(programs[0].argv, Path.cwd(), os.environ, job):
+        for oddity in typed_oddities(programs[0].argv, folder, environment, job):
             print_stderr(f"warning: {sanitize_terminal(oddity)}")
     (row,) = store.read.jobs_by_id([min(jobs)])
     if row.state is State.SKIPPED:  # they all follow the same jobs
         which = " all jobs" if many else ""
         print_stderr(f"skipped{which}: {sanitize_terminal(strip_state_prefix(row.reason))}")
+    return jobs
 
 
 def _drop_finished_programs(
-    home: Home, store: Store, request: SubmitRequest, specs: list[Spec], *, dry_run: bool = False
+    home: Home,
+    store: Store,
+    request: SubmitRequest,
+    specs: list[Spec],
+    *,
+    dry_run: bool = False,
+    err: bool = False,
 ) -> list[Spec]:
     """Return the programs without finished outputs; print finished ones with their jobs, and outdated ones."""
     if not any(spec.settings.get(OUTPUTS) for spec in specs):
@@ -574,7 +657,7 @@ def _drop_finished_programs(
     done = {each.row.id: each.row.name for each in earlier if each and not each.changes}
     if done:
         if not dry_run:
-            _print_added(done, None)
+            _print_added(done, None, err=err)
         first = min(done)
         whose = f"job {first}" if len(done) == 1 else f"job {first} and {len(done) - 1:,} more"
         print_stderr(
@@ -643,9 +726,12 @@ def _commit_jobs(store: Store, request: SubmitRequest, specs: Sequence[Spec]) ->
         ]
         if replaced is not None:
             number = replace_waiting(store, replaced, request.context, jobs[0], time.time())
+            store.job_control.change_tags([number], request.tags, ())
             return {number: specs[0].name}
         _print_renamed([rename_ended_job(store, run, holder) for holder in holders])
         numbers = store.insert_new(run, request.context, jobs, time.time())
+        if request.tags:
+            store.job_control.change_tags(numbers, request.tags, ())
     return {number: spec.name for number, spec in zip(numbers, specs, strict=True)}
 
 
@@ -680,7 +766,7 @@ def _print_renamed(older: Sequence[tuple[JobRow, str]]) -> None:
         print_stderr(f"note: renamed {len(older):,} ended jobs: {names}")
 
 
-def _print_added(jobs: Mapping[int, str], done: str | None) -> None:
+def _print_added(jobs: Mapping[int, str], done: str | None, *, err: bool) -> None:
     """Print the numbers of added jobs: on a terminal a summary for a file, otherwise one line per job."""
     if done is not None and sys.stdout.isatty():
         first, last = min(jobs), max(jobs)
@@ -690,8 +776,7 @@ def _print_added(jobs: Mapping[int, str], done: str | None) -> None:
             if last > first
             else names
         )
-        click.echo(f"{pluralize(len(jobs), 'job')} {done}: {listed}")
+        click.echo(f"{pluralize(len(jobs), 'job')} {done}: {listed}", err=err)
     else:
-        click.echo(
-            "\n".join(f"{number}\t{sanitize_terminal(name)}" for number, name in jobs.items())
-        )
+        lines = (f"{number}\t{sanitize_terminal(name)}" for number, name in jobs.items())
+        click.echo("\n".join(lines), err=err)

@@ -17,7 +17,7 @@ from launcher.backends.pilot_records import PilotRecords
 from launcher.backends.pilot_rules import LOST_STATES
 from launcher.backends.pilots_file import PilotRow, read_pilot_status
 from launcher.backends.slurm_states import manual_commands
-from launcher.cli.complete import RUN_PREFIX, offer_groups, offer_runs
+from launcher.cli.complete import GROUP_PREFIX, RUN_PREFIX, offer_groups, offer_runs
 from launcher.cli.help_pages import HelpPage, launcher_command, launcher_group
 from launcher.cli.jobs import dry_run_option, print_unchanged
 from launcher.cli.option_types import SHARE, flag, json_option, policy_option, whole
@@ -28,7 +28,7 @@ from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.scheduler.run_places import runs_of
 from launcher.screens.command_output import print_table
 from launcher.screens.format import first_few, format_job_names
-from launcher.screens.job_view import groups_of
+from launcher.screens.job_view import GroupStatus, groups_of
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, text_columns
 from launcher.states import State
@@ -189,50 +189,114 @@ def start(policy: SchedulingPolicy | None) -> None:
 @click.argument("name", required=False, shell_complete=offer_groups)
 @click.option("--limit", type=whole(1, 1_000_000), help="Run at most this many jobs at once.")
 @flag("--no-limit", help="Remove the limit.")
+@flag("--pause", help="Start no job of the group. Running jobs continue.")
+@flag("--resume", help="Start jobs of the group again.")
 @dry_run_option
 @json_option
 def group(
-    name: str | None, limit: int | None, no_limit: bool, dry_run: bool, as_json: bool
+    name: str | None,
+    limit: int | None,
+    no_limit: bool,
+    pause: bool,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Limit how many jobs of a group run at once.
+    """Limit how many jobs of a group run at once, or pause the group.
 
-    Without NAME, all groups are listed. `launcher add --group NAME` adds a job to a group.
+    Without NAME, all groups are listed. `launcher add --group NAME` adds a job to a group. Every command
+    that takes PATTERN selects the jobs of a group: group:NAME.
 
-    In a pipe, tab-separated: name, limit, running, waiting.
+    In a pipe, tab-separated: name, limit, running, waiting. If a group is paused, its state follows.
 
     \b
     Examples:
       launcher group
       launcher group downloads --limit 2
+      launcher group downloads --pause
       launcher group downloads --no-limit
     """
-    if limit is not None and no_limit:
-        raise UsageError("--limit cannot be combined with --no-limit. Remove one of them.")
+    given = [
+        option
+        for option, value in (
+            ("--limit", limit),
+            ("--no-limit", no_limit),
+            ("--pause", pause),
+            ("--resume", resume),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} cannot be combined with {given[-1]}. Remove one of them.")
     changes = limit is not None or no_limit
-    if changes and not name:
-        raise UsageError("missing NAME. Name the group: launcher group NAME --limit 2")
+    if given and not name:
+        example = "--limit 2" if changes else given[0]
+        raise UsageError(f"missing NAME. Name the group: launcher group NAME {example}")
     with open_queue(make=limit is not None and not dry_run) as (home, store):
         if name is not None and limit is None:
             check_groups(store, [name])
+        if name is not None and (pause or resume):
+            _set_pause(home, store, name, pause=pause, dry_run=dry_run)
+            return
         if name is not None and changes:
+            if no_limit and any(each.name == name and each.paused for each in _groups(store)):
+                raise UsageError(
+                    f"group {name!r} is paused. Resume it first: launcher group {name} --resume"
+                )
             if not dry_run:
                 store.job_control.set_group_limit(name, limit)
                 wake(home)
             at_most = "no limit" if limit is None else f"at most {pluralize(limit, 'job')} at once"
             _say_change(name, at_most, dry_run=dry_run)
             return
-        rows = [
-            {**group._asdict(), "waiting": store.read.count_waiting_in(group.name)}
-            for group in groups_of(store, store.read.in_state(State.RUNNING))
-            if name in {None, group.name}
-        ]
-    columns = text_columns("GROUP", "LIMIT", "RUNNING", "WAITING", numbers={1, 2, 3})
+        groups = [each for each in _groups(store) if name in {None, each.name}]
+        waiting = {each.name: store.read.count_waiting_in(each.name) for each in groups}
+    rows = [[each.name, each.limit, each.running, waiting[each.name]] for each in groups]
+    names = ["GROUP", "LIMIT", "RUNNING", "WAITING"]
+    if any(each.paused for each in groups):  # scripts read the other columns by their places
+        names.append("STATE")
+        for row, each in zip(rows, groups, strict=True):
+            row.append("paused" if each.paused else "")
+    columns = text_columns(*names, numbers={1, 2, 3})
     print_table(
-        {"groups": rows},
-        TextTable(columns, [[*row.values()] for row in rows]),
+        {"groups": [{**each.record(), "waiting": waiting[each.name]} for each in groups]},
+        TextTable(columns, rows),
         as_json=as_json,
         empty_text="no groups. Create one: launcher group NAME --limit 2",
     )
+
+
+def _groups(store: Store) -> Sequence[GroupStatus]:
+    return groups_of(store, store.read.in_state(State.RUNNING))
+
+
+def _set_pause(home: Home, store: Store, name: str, *, pause: bool, dry_run: bool) -> None:
+    """Pause or resume a group; print the change, and how to pause its running jobs too."""
+    (status,) = (each for each in _groups(store) if each.name == name)
+    if not dry_run:
+        if pause:
+            store.job_control.pause_group(name, time.time())
+            wake(home)
+        else:
+            store.job_control.resume_group(name)
+            wake_or_start_scheduler(home)
+    did = (
+        ("be paused" if dry_run else "paused")
+        if pause
+        else ("be resumed" if dry_run else "resumed")
+    )
+    if pause == (status.paused is not None):
+        did = "paused already" if pause else "not paused"
+        dry_run = False
+    click.echo(f"{sanitize_terminal(name)}\t{'would ' if dry_run else ''}{did}")
+    if dry_run:
+        print_unchanged()
+    elif pause and status.running:
+        verb = "continues" if status.running == 1 else "continue"
+        those = shlex.quote(f"{GROUP_PREFIX}{name}")
+        print_stderr(
+            f"{pluralize(status.running, 'running job')} {verb}. To pause too: launcher pause {those}"
+        )
 
 
 @launcher_command()

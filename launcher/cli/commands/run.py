@@ -21,7 +21,8 @@ from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import Backends, read_configured_backends
 from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.jobs import EXIT_ABORTED, gc_paused
+from launcher.cli.jobs import EXIT_ABORTED, gc_paused, print_failed_jobs
+from launcher.cli.notify_warnings import no_target_warning
 from launcher.cli.option_types import flag, policy_option
 from launcher.cli.plain_tables import is_plain
 from launcher.cli.result_tables import GUIDE, draw
@@ -45,12 +46,11 @@ from launcher.results.rows import results_of
 from launcher.scheduler.chosen_policy import policy_message, set_policy
 from launcher.scheduler.policy.disciplines import SchedulingPolicy
 from launcher.screens.command_output import print_json
-from launcher.screens.format import failure_hold_texts
 from launcher.screens.live_display import watch_hashing
 from launcher.screens.plan_differences import other_code, other_folder, other_options
 from launcher.screens.plan_view import WIDTH, draw_plan, refusal
 from launcher.screens.terminal import print_stderr, terminal_width
-from launcher.states import OPEN_STATES, State, strip_state_prefix
+from launcher.states import OPEN_STATES, State
 from launcher.store.client import (
     clear_stop,
     context_to_store,
@@ -59,7 +59,6 @@ from launcher.store.client import (
     wake_or_start_scheduler,
 )
 from launcher.store.queue import Store
-from launcher.store.rows import JobRow
 from launcher.system.executables import missing_program, missing_script, script_of
 from launcher.system.files import Json
 from launcher.system.git import WorkTree, worktree
@@ -208,6 +207,10 @@ def command(
         for plan in plans:
             if plan.notify.to is not None or plan.notify.events:
                 _warn_of_targets(plan.name, plan.notify, os.environ)
+            elif any(job.terms.notify_on for job in plan.jobs) and (
+                text := no_target_warning("notify_on", os.environ)
+            ):
+                print_stderr(text)
         if dry_run:
             options = [word for setting in typed for word in ("--set", setting)]
             options += ["--force"] if force else []
@@ -360,26 +363,11 @@ def _watch_and_report(home: Home, store: Store, submission: SubmittedRun) -> int
         print_stderr(f"\n{GUIDE}")
     for note in count_results(chosen, tests=bool(table)).older_notes() if table else ():
         print_stderr(f"note: {note}")
-    _print_failed_jobs(rows)
-    print_stderr(f"\nfiles: {rows[0].spec.run_folder}")
-    return 0 if all(row.state is State.DONE for row in rows) else 1
-
-
-def _print_failed_jobs(rows: Sequence[JobRow]) -> None:
-    """Name the failed jobs and what to do next; count those that were skipped because of them."""
-    for row in rows:
-        if row.state in {State.FAILED, State.CANCELLED}:
-            reason = sanitize_terminal(strip_state_prefix(row.reason.partition("\n")[0]))
-            print_stderr(f"{row.state}: {sanitize_terminal(row.name)}: {reason}")
-            print_stderr(f"  launcher logs {row.id} · launcher show {row.id}")
-    for text in failure_hold_texts(rows):
-        print_stderr(text)
-    skipped = sum(row.state is State.SKIPPED for row in rows)
-    if skipped:
-        verb = "depends" if skipped == 1 else "depend"
-        print_stderr(f"skipped: {pluralize(skipped, 'job')} that {verb} on them")
+    print_failed_jobs(rows)
     if any(row.state is not State.DONE for row in rows):
         print_stderr("To run the jobs that are not done, repeat the command.")
+    print_stderr(f"\nfiles: {rows[0].spec.run_folder}")
+    return 0 if all(row.state is State.DONE for row in rows) else 1
 
 
 # --- what would run

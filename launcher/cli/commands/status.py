@@ -255,7 +255,7 @@ def _record(
         "warning": network_warning(home.folder, read_mountinfo()),
         "scheduler": scheduler._asdict() | {"since": iso_time_or_none(scheduler.since)},
         "counts": {state: counts.get(state, 0) for state in State},
-        "groups": [] if store is None else [group._asdict() for group in groups_of(store, running)],
+        "groups": [] if store is None else [group.record() for group in groups_of(store, running)],
         "host": host.record(),
         **pilots_record(NO_PILOTS if store is None else read_pilot_status(home)),
         "truncated": bool(waiting or ended),

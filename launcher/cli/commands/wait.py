@@ -1,82 +1,71 @@
-"""`launcher wait`: come back when jobs have ended."""
-
-import time
-from collections.abc import Collection
+"""`launcher wait`: come back when jobs have ended, or run."""
 
 import click
 
+from launcher.cli.await_jobs import FAILED_STATES, WaitGoal, wait_until
 from launcher.cli.jobs import optional_patterns, pattern_command, select
 from launcher.cli.option_types import flag, span
-from launcher.errors import MachineError, pluralize
+from launcher.errors import UsageError
 from launcher.screens.command_output import print_json
-from launcher.screens.format import failure_hold_texts, format_job_names
+from launcher.screens.format import failure_hold_texts
 from launcher.screens.job_records import job_records
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import tab_separated
-from launcher.states import State, strip_state_prefix
+from launcher.states import strip_state_prefix
 from launcher.store.client import open_queue, without_own_job
 from launcher.store.feed import JobTracker
-from launcher.units import format_seconds
-
-
-def wait_until_ended(followed: JobTracker, timeout_s: float | None) -> None:
-    """Come back when all jobs have ended.
-
-    Raises:
-        MachineError: it takes longer, or the queue is stopped.
-    """
-    began = time.monotonic()
-    held = {job for job in followed.open_jobs if followed.rows[job].state is State.HELD}
-    _print_held(followed, held)
-    for changes in followed.events_until_ended():
-        if not held:
-            held = {change.job for change in changes if change.state is State.HELD}
-            held &= followed.open_jobs
-            _print_held(followed, held)
-        if timeout_s is not None and followed.open_jobs and time.monotonic() - began > timeout_s:
-            raise MachineError(
-                f"the jobs have not ended after {format_seconds(timeout_s)} (--timeout). They continue. "
-                "List them: launcher status"
-            )
-
-
-def _print_held(followed: JobTracker, jobs: Collection[int]) -> None:
-    if jobs:
-        does = "does" if len(jobs) == 1 else "do"
-        what = f"{pluralize(len(jobs), 'held job')} {does} not start before `launcher release`"
-        names = format_job_names([followed.rows[job] for job in jobs])
-        print_stderr(f"note: {what}: {names}")
 
 
 @pattern_command()
 @optional_patterns
 @click.option(
-    "--timeout", type=span(bare=True), help="Exit with 3 if a job has not ended after this time."
+    "--for",
+    "goal",
+    type=click.Choice([*map(str, WaitGoal)]),
+    envvar="LAUNCHER_WAIT_FOR",  # not the name of the parameter
+    default=str(WaitGoal.ENDED),
+    show_default=True,
+    help="Wait until jobs have ended, or until they run or have ended.",
 )
+@flag("--first-failure", help="Also come back when the first job fails, is cancelled or skipped.")
+@click.option("--timeout", type=span(bare=True), help="Exit with 3 if it takes longer.")
 @flag("--json", "as_json", help="Print all jobs as one JSON object (schema 1).")
-def command(patterns: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
-    """Wait until jobs end.
+def command(
+    patterns: tuple[str, ...],
+    goal: str,
+    first_failure: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Wait until jobs end or run.
 
-    Without PATTERN, all queued and running jobs. The exit code is 0 if all jobs are done, and 1 if a job
-    failed or was cancelled or skipped; these jobs are printed. Jobs that are held because others failed are
-    not waited for and count as failed. PATTERN selects the newest job of each name.
-    A job that runs this command does not wait for itself.
+    Without PATTERN, all queued and running jobs. The exit code is 1 if a job failed or was cancelled or
+    skipped, otherwise 0; these jobs are printed. Jobs that are held because others failed are not waited for
+    and count as failed. PATTERN selects the newest job of each name. A job that runs this command does not
+    wait for itself.
 
     \b
     Examples:
       launcher wait
       launcher wait run:quickstart --timeout 1h
+      launcher wait run:quickstart --first-failure
+      launcher wait 12 --for running
     """
     with open_queue() as (home, store):
         last = store.read.last_event()
         jobs = select(store, patterns, newest=True) if patterns else store.read.open_jobs()
         others = set(without_own_job(home, [job.id for job in jobs]))
         jobs = [job for job in jobs if job.id in others]
+        if first_failure and not jobs:
+            raise UsageError(
+                "--first-failure: no job waits or runs, so none can fail. Name the jobs, such as "
+                "launcher wait run:NAME --first-failure"
+            )
         followed = JobTracker(home, store, jobs, since=last, is_scheduler_alive=False)
-        wait_until_ended(followed, timeout)
+        wait_until(followed, WaitGoal(goal), first_failure=first_failure, timeout_s=timeout)
         ended = [*followed.rows.values()]
         records = job_records(home, store, ended) if as_json else []
-    missed = [job for job in ended if job.state is not State.DONE]
+    missed = [job for job in ended if job.state in FAILED_STATES or job.is_held_by_failures]
     for text in failure_hold_texts(ended):
         print_stderr(f"note: {text}")
     if as_json:

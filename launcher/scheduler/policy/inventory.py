@@ -218,6 +218,8 @@ class Inventory:
         left = self.remaining_in_group(group)
         if left is None or left > 0:
             return ""
+        if not self.machine.limits[group]:
+            return f"{WAITING_FOR}group {group!r}: it is paused"
         runs = pluralize(self._groups[group], "job")
         return f"{WAITING_FOR}group {group!r}: it runs {runs}, its limit is {self.machine.limits[group]}"
 

@@ -376,12 +376,13 @@ def test_groups_are_listed_with_running_and_waiting_jobs(launcher: Launcher, sto
     assert launcher.json("group") == {
         "schema": 1,
         "groups": [
-            {"name": "downloads", "limit": 2, "running": 1, "waiting": 3},
-            {"name": "other", "limit": 1, "running": 0, "waiting": 0},
+            {"name": "downloads", "limit": 2, "running": 1, "paused": None, "waiting": 3},
+            {"name": "other", "limit": 1, "running": 0, "paused": None, "waiting": 0},
         ],
     }
     status = launcher.json("status")
-    assert status["groups"][0] == {"name": "downloads", "limit": 2, "running": 1}
+    first = {"name": "downloads", "limit": 2, "running": 1, "paused": None}
+    assert status["groups"][0] == first
 
 
 def test_group_limit_bounds_the_number_of_running_jobs(

@@ -33,6 +33,7 @@ EXAMPLES = {
     "rerun": ("never", JobRequest(terms=Terms(rerun="never"))),
     "on": ("slurm", JobRequest(terms=Terms(on=("slurm",)))),
     "stderr": ("separate", JobRequest(terms=Terms(stderr="separate"))),
+    "notify_on": ("failure", JobRequest(terms=Terms(notify_on="failure"))),
     "tensorboard": ("runs/a b", JobRequest(terms=Terms(tensorboard="runs/a b"))),
 }
 WRONG = {

@@ -45,7 +45,6 @@ MAY_READ_MANY = {
     "LIMIT ?) WHERE at < ?": "as the one before",
     "SELECT max(at) FROM (SELECT at FROM events": "as the one before",
     "SELECT lane, count(*) FROM jobs": "`run` estimates the rest of the queue; the index alone is read",
-    "WHERE jobs.lane = 0 AND": "jobs of an old command line, once after they were found",
     "WHERE lane = ? AND state = 'queued'": "a lane that cannot be read, once",
     "WHERE jobs.state IN ('queued', 'held', 'running') ORDER BY": "all open jobs are asked for",
     "WHERE jobs.state = ? ORDER BY jobs.id": "all jobs of a state are asked for",
@@ -69,7 +68,7 @@ MAY_READ_MANY = {
     "FROM lanes JOIN jobs ON jobs.lane = lanes.id": "`doctor` asks for waits without a cause",
 }
 ROOT = Path("/nowhere")
-PATTERNS = ("1", "a", "command/a", "comm", "c*", "odd", "run:test", "run:t*", "tag:p*")
+PATTERNS = ("1", "a", "command/a", "comm", "c*", "odd", "run:test", "run:t*", "tag:p*", "group:n*")
 GPU: dict[str, Any] = {"device": "GPU-0", "reservation": 4 * GIB}
 
 
@@ -96,6 +95,8 @@ def queue_jobs(store: Store) -> list[int]:
     store.job_control.set_group_limit("night", 1)
     store.job_control.set_group_limit("day", 1)
     store.job_control.set_group_limit("day", None)
+    store.job_control.pause_group("night", 1.0)
+    store.job_control.resume_group("night")
     store.job_control.set_share("test", 3.0)
     row = job_row(store, later)
     with store.writing():
@@ -280,6 +281,7 @@ def read_jobs(store: Store, chain: list[int]) -> None:
         read.sample_names,
         read.runs,
         read.group_limits,
+        read.group_names,
         read.programs_by_output,
     ):
         questions()
@@ -350,6 +352,7 @@ def list_jobs(store: Store, chain: list[int]) -> None:
     news = RunEventReader(store.database)
     news.last_event_before(1e12)
     news.extend_to_idle_start(news.read_since(0)[1][0])
+    news.job_ends(0, news.newest())
     news.failures(run, 0)
     news.count_ended_since(run, 0.0)
 

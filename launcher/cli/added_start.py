@@ -1,0 +1,69 @@
+"""How programs of `launcher add` start: their folder, their variables and their tags, checked before anything is queued."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from launcher.context import FOLDER_PLACEHOLDERS
+from launcher.errors import UsageError
+from launcher.store.tags import TAG_RULE, is_tag
+from launcher.system.environment import variable_fault
+from launcher.system.text import shell_line
+
+_EXAMPLE = "such as --env OMP_NUM_THREADS=4"
+
+
+def read_variables(words: Sequence[str]) -> dict[str, str]:
+    """Return the variables of `--env KEY=VALUE`.
+
+    Raises:
+        UsageError: an equals sign or a valid name is missing, or a variable is given twice.
+    """
+    variables: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UsageError(f"--env {word!r}: missing =. Write KEY=VALUE, {_EXAMPLE}")
+        if fault := variable_fault(name) if name else "missing name before =":
+            raise UsageError(f"--env {word!r}: {fault}. Write KEY=VALUE, {_EXAMPLE}")
+        if "\0" in text:
+            raise UsageError(f"--env {name}: the value contains a null character. Remove it.")
+        if name in variables:
+            raise UsageError(f"--env {name} is given twice. Remove one of them.")
+        variables[name] = text
+    return variables
+
+
+def check_folders(settings: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse a folder of `--cwd` in which no program can start.
+
+    Raises:
+        UsageError: it does not exist, or is a file.
+    """
+    for folder in dict.fromkeys(each.get("cwd") for each in settings):
+        if folder is None or folder.startswith(FOLDER_PLACEHOLDERS):  # made when an attempt starts
+            continue
+        if not folder:
+            raise UsageError("--cwd is empty. Leave it out to start in the current folder.")
+        try:
+            path = Path(folder).expanduser()
+        except RuntimeError:  # "~nobody": no such user
+            path = Path(folder)
+        if path.is_dir():
+            continue
+        if path.exists():
+            raise UsageError(f"--cwd {folder} is a file. Name a folder.")
+        raise UsageError(
+            f"--cwd {folder} does not exist. To create it: mkdir -p {shell_line([str(path)])}"
+        )
+
+
+def check_tags(tags: Iterable[str]) -> None:
+    """Refuse invalid tags.
+
+    Raises:
+        UsageError: one of them cannot be a tag.
+    """
+    for tag in tags:
+        if not is_tag(tag):
+            raise UsageError(f"--tag {tag!r} is not a valid tag ({TAG_RULE}). Write another tag.")

@@ -1,0 +1,138 @@
+"""Waiting for jobs: `launcher wait`, and `launcher add` with --wait or --follow."""
+
+import shlex
+import time
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+
+from launcher.cli.jobs import EXIT_ABORTED, print_failed_jobs
+from launcher.errors import MachineError, UsageError, pluralize
+from launcher.screens.format import format_job_names
+from launcher.screens.terminal import print_stderr
+from launcher.states import ENDED_STATES, OPEN_STATES, State
+from launcher.store.feed import JobTracker
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.system.paths import Home
+from launcher.system.text import sanitize_terminal
+from launcher.units import format_seconds
+
+FAILED_STATES = ENDED_STATES - {State.DONE}
+MOST_NUMBERS = 5  # of jobs in a command to repeat; of more jobs it names their run
+
+
+class WaitGoal(StrEnum):
+    """The condition that ends `launcher wait`."""
+
+    ENDED = "ended"
+    RUNNING = "running"  # or ended
+
+
+def wait_until(
+    followed: JobTracker,
+    goal: WaitGoal = WaitGoal.ENDED,
+    *,
+    first_failure: bool = False,
+    timeout_s: float | None = None,
+) -> None:
+    """Come back when all jobs have reached a goal, except those that are held because others failed.
+
+    Args:
+        followed: The jobs.
+        goal: What to wait for.
+        first_failure: Also come back when one of them has ended and is not done.
+        timeout_s: Longest wait in seconds.
+
+    Raises:
+        MachineError: it takes longer, or the queue is stopped.
+    """
+    began = time.monotonic()
+    held = {job for job in followed.open_jobs if followed.rows[job].state is State.HELD}
+    _print_held(followed, held)
+    for poll, changes in enumerate(followed.events_until_ended()):
+        if not held:
+            held = {change.job for change in changes if change.state is State.HELD}
+            held &= followed.open_jobs
+            _print_held(followed, held)
+        if changes or not poll:
+            jobs = followed.rows.values()
+            states = {job.state for job in jobs if not job.is_held_by_failures}
+            if goal is WaitGoal.RUNNING and states <= {State.RUNNING, *ENDED_STATES}:
+                return
+            if first_failure and states & FAILED_STATES:
+                return
+        if timeout_s is not None and followed.open_jobs and time.monotonic() - began > timeout_s:
+            wanted = "ended" if goal is WaitGoal.ENDED else "started"
+            raise MachineError(
+                f"the jobs have not {wanted} after {format_seconds(timeout_s)} (--timeout). They continue. "
+                "List them: launcher status"
+            )
+
+
+def _print_held(followed: JobTracker, jobs: Collection[int]) -> None:
+    if jobs:
+        does = "does" if len(jobs) == 1 else "do"
+        what = f"{pluralize(len(jobs), 'held job')} {does} not start before `launcher release`"
+        names = format_job_names([followed.rows[job] for job in jobs])
+        print_stderr(f"note: {what}: {names}")
+
+
+def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, follow: bool) -> int:
+    """Wait until jobs have ended. Return the exit code of the command.
+
+    Args:
+        home: Queue folder.
+        store: Its database.
+        jobs: Numbers of the jobs.
+        since: The last event before they were queued.
+        follow: Print their output.
+
+    Raises:
+        MachineError: the queue was stopped.
+        UsageError: a followed job was cleaned.
+    """
+    rows = store.read.jobs_by_id(jobs)
+    try:
+        if follow:
+            _follow(home, store, rows, since)
+        else:
+            tracker = JobTracker(home, store, rows, since=since, is_scheduler_alive=False)
+            wait_until(tracker)
+    except KeyboardInterrupt:
+        _print_remaining(store.read.jobs_by_id(jobs), follow=follow)
+        return EXIT_ABORTED
+    ended = store.read.jobs_by_id(jobs)
+    print_failed_jobs(ended)
+    return 0 if all(row.state is State.DONE for row in ended) else 1
+
+
+def _follow(home: Home, store: Store, rows: Sequence[JobRow], since: int) -> None:
+    """Print the output of jobs until they have ended. A job may end before it starts."""
+    # the screens of logs, which `launcher wait` never needs
+    from launcher.screens.follow_logs import LogFollower
+
+    followed = [row for row in rows if row.state in OPEN_STATES]
+    try:
+        if followed:
+            LogFollower(home, store, followed, event=since, tail=None).follow()
+    except UsageError:
+        now = store.read.jobs_by_id(row.id for row in followed)
+        if len(now) < len(followed) or any(row.state in OPEN_STATES for row in now):
+            raise
+
+
+def _print_remaining(rows: Sequence[JobRow], *, follow: bool) -> None:
+    """Print how many jobs continue after Ctrl-C, and how to come back to them or to cancel them."""
+    left = [row for row in rows if row.state in OPEN_STATES]
+    if not left:
+        print_stderr("")
+        return
+    chosen = [str(row.id) for row in left]
+    if len(chosen) > MOST_NUMBERS:
+        chosen = [f"run:{sanitize_terminal(left[0].run)}"]
+    those = shlex.join(chosen)
+    back = f"launcher logs {those} -f" if follow else f"launcher wait {those}"
+    print_stderr(
+        f"\n{pluralize(len(left), 'job')} {'continues' if len(left) == 1 else 'continue'}. "
+        f"To come back: {back}. To cancel: launcher cancel {those}"
+    )

@@ -1,0 +1,26 @@
+"""Warnings of requested messages that no target receives."""
+
+from collections.abc import Mapping
+
+from launcher.errors import UsageError
+from launcher.notify.settings import read_configured_notify
+from launcher.system.text import sanitize_terminal
+
+
+def no_target_warning(option: str, environ: Mapping[str, str]) -> str:
+    """Return the warning that no message about a job is sent; '' if config.toml has a target.
+
+    Args:
+        option: The option or key that asks for the message, as it is written.
+        environ: Environment, which determines the user's file.
+    """
+    try:
+        settings = read_configured_notify(environ)
+    except UsageError as error:
+        return sanitize_terminal(f"warning: {option}: no message is sent: {error}")
+    if settings is not None and settings.targets:
+        return ""
+    return (
+        f"warning: {option}: no message is sent. Add a table [notify.NAME] to config.toml "
+        "(launcher help messages)."
+    )

@@ -1,0 +1,162 @@
+"""`launcher add`: folder, variables and tags of a program, and waiting for its end."""
+
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from launcher.states import State
+from launcher.store.queue import Store
+from launcher.system.paths import Home
+from launcher.system.processes import identity
+from tests.build import in_state, job_row, program_of, shell
+from tests.launcher.conftest import Launcher
+from tests.terminal import COMMAND
+
+SHOWS = shell('echo "$PWD $MARK"')
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which everything is typed, with a folder in it."""
+    (tmp_path / "here/below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_program_starts_in_its_folder_with_its_variables(
+    launcher: Launcher, folder: Path, store: Store
+) -> None:
+    words = ("--cwd", "below", "--env", "MARK=a=b $x", "--tag", "one", "--tag", "two")
+    assert launcher.well("add", *words, "--wait", "--", *SHOWS).out == "1\tcommand/1\n"
+    assert launcher.well("logs", "1").out == f"{folder}/below a=b $x\n"
+    assert store.job_control.tags_of([1]) == {1: ["one", "two"]}
+    assert launcher.well("show", "1", "--command").out == (
+        f"cd {folder}/below && env 'MARK=a=b $x' /bin/sh -c 'echo \"$PWD $MARK\"' sh\n"
+    )
+
+
+def test_files_are_relative_to_the_folder_of_the_program(
+    launcher: Launcher, folder: Path, store: Store
+) -> None:
+    words = ("--cwd", "below", "--output", "made.txt", "--", *shell("echo yes > made.txt"))
+    launcher.well("add", "--wait", *words)
+    assert (folder / "below/made.txt").read_text() == "yes\n"
+    again = launcher.well("add", *words)
+    assert "not queued: job 1 made the same outputs" in again.err
+    launcher.well("add", "--wait", "--env", "OTHER=1", *words)
+    assert job_row(store, 2).state is State.DONE
+
+
+def test_each_line_of_a_file_gets_folder_variables_and_tags(
+    launcher: Launcher, folder: Path, store: Store
+) -> None:
+    (folder / "lines").write_text("sh -c 'echo $PWD $MARK a'\nsh -c 'echo $PWD $MARK b'\n")
+    words = ("--cwd", "below", "--env", "MARK=m", "--tag", "t")
+    launcher.well("add", "--from", "lines", *words, "--wait")
+    printed = [launcher.well("logs", job).out for job in "12"]
+    assert printed == [f"{folder}/below m a\n", f"{folder}/below m b\n"]
+    assert store.job_control.tags_of([1, 2]) == {1: ["t"], 2: ["t"]}
+
+
+def test_sweep_replaces_names_in_folder_and_variables(launcher: Launcher, folder: Path) -> None:
+    for name in "ab":
+        (folder / name).mkdir()
+    words = ("--sweep", "part=a,b", "--cwd", "{part}", "--env", "MARK=is-{part}")
+    launcher.well("add", *words, "--wait", "--", *SHOWS)
+    printed = [launcher.well("logs", job).out for job in "12"]
+    assert printed == [f"{folder}/a is-a\n", f"{folder}/b is-b\n"]
+    error = launcher.refused("add", "--sweep", "part=a,b", "--env", "M={prt}", "--", "x", "{part}")
+    assert "1 | --sweep part=a,b --env 'M={prt}' -- x '{part}'" in error
+    assert "^^^^^ did you mean 'part'?" in error
+
+
+def test_missing_program_is_looked_for_in_the_folder_with_the_variables(
+    launcher: Launcher, folder: Path
+) -> None:
+    tool = folder / "below/tool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    assert launcher.well("add", "--hold", "--cwd", "below", "--", "./tool").err == ""
+    path = f"PATH={folder}/below"
+    assert launcher.well("add", "--hold", "--env", path, "--", "tool").err == ""
+    assert "'./tool' does not exist" in launcher.well("add", "--hold", "--", "./tool").err
+
+
+def test_replaced_job_gets_the_tags_as_well(launcher: Launcher, store: Store) -> None:
+    launcher.well("add", "--hold", "--name", "x", "--tag", "old", "--", "true")
+    launcher.well("add", "--hold", "--name", "x", "--replace", "--tag", "new", "--", "false")
+    assert store.job_control.tags_of([1]) == {1: ["new", "old"]}
+
+
+@pytest.mark.parametrize("option", ["--wait", "--follow"])
+def test_exit_code_is_1_if_a_job_is_not_done(launcher: Launcher, store: Store, option: str) -> None:
+    answer = launcher("add", option, "--", *shell("echo said; exit 3"))
+    assert answer.code == 1
+    assert "failed: command/1: ended with exit code 3" in answer.err
+    assert "  launcher logs 1 · launcher show 1\n" in answer.err
+    skipped = launcher("add", option, "--after", "1", "--", "true")
+    assert (skipped.code, job_row(store, 2).state) == (1, State.SKIPPED)
+    assert "skipped" in skipped.err
+
+
+def test_following_prints_only_the_output_of_the_job(launcher: Launcher) -> None:
+    answer = launcher.well("add", "--follow", "--", *shell("echo first; echo last"))
+    assert answer.out == "first\nlast\n"
+    assert answer.err.startswith("1\tcommand/1\n")
+    many = launcher.well("add", "--follow", "--sweep", "x=1,2", "--", "echo", "{x}")
+    assert sorted(many.out.splitlines()) == ["command/2\t1", "command/3\t2"]
+
+
+def test_job_that_is_cancelled_before_its_start_ends_the_waiting(
+    launcher: Launcher, home: Home, store: Store
+) -> None:
+    launcher.well("add", "--hold", "--", "true")
+    words = ("add", "--follow", "--after-any", "1", "--", "true")
+    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        waiting.stderr.readline()
+        launcher.well("cancel", "2")
+        said = waiting.stderr.read()
+    assert waiting.returncode == 1
+    assert "cancelled: command/2: cancelled by its owner" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "back"), [(("--wait",), "launcher wait 1"), (("--follow",), "launcher logs 1 -f")]
+)
+def test_interrupt_leaves_the_job_running_and_prints_how_to_come_back(
+    home: Home, store: Store, words: Sequence[str], back: str
+) -> None:
+    command = [*COMMAND, "add", *words, "--", *shell("echo begun; exec sleep 60")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as waiting:
+        program = program_of(home.attempt(1, 1))
+        assert waiting.stdout is not None
+        waiting.stdout.readline()  # the job, or what it printed
+        waiting.send_signal(signal.SIGINT)
+        _, said = waiting.communicate()
+    assert waiting.returncode == 130
+    assert f"1 job continues. To come back: {back}. To cancel: launcher cancel 1\n" in said
+    assert "Traceback" not in said
+    assert identity(program) is not None
+    assert in_state(store, 1, State.RUNNING)
+
+
+def test_stopped_queue_ends_the_waiting(launcher: Launcher, store: Store) -> None:
+    launcher.well("add", "--hold", "--", "true")
+    launcher.well("stop")
+    answer = launcher("add", "--wait", "--", "true")
+    assert answer.code == 3
+    assert "the queue is stopped, so these jobs wait. To start jobs again" in answer.err
+    assert job_row(store, 2).state is State.QUEUED
+
+
+def test_dry_run_prints_the_folder_and_the_variables(launcher: Launcher) -> None:
+    answer = launcher.well(
+        "add", "--dry-run", "--wait", "--cwd", "below", "--env", "A=b c", "--", "x"
+    )
+    assert answer.out == "command/…\tenv -C below 'A=b c' x\n"
