@@ -232,6 +232,9 @@ def test_daemon_of_a_job_ends_with_it(queue: Project, code: int, ends: str) -> N
 
 
 def test_log_of_ten_gigabytes_is_read_from_its_end(queue: Project) -> None:
+    config = queue.folder / "config.toml"
+    config.write_text('log_limit = "none"\n', encoding="utf-8")
+    queue.environment["LAUNCHER_CONFIG"] = str(config)
     flood = add(queue, *shell("yes | head -c 50000000; echo; echo end"))
     huge = add(queue, sys.executable, "-c", HUGE_LOG)
     wait(queue, code=1)

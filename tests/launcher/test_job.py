@@ -272,6 +272,7 @@ json_values = st.recursive(
 
 
 amounts = st.none() | st.integers(0, (1 << 50) - 1)
+cpu_times = st.none() | times
 
 
 versions = st.builds(FileVersion, st.integers(), st.integers(), st.text())
@@ -284,6 +285,7 @@ outcomes = st.one_of(
         result=st.dictionaries(st.text(), json_values, max_size=3),
         files=st.just(()) | st.tuples(st.text(min_size=1), st.text()),
         outputs=st.lists(st.none() | versions, max_size=2).map(tuple),
+        cpu_s=cpu_times,
     ),
     st.builds(
         Failed,
@@ -291,6 +293,7 @@ outcomes = st.one_of(
         error=st.text(),
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
+        cpu_s=cpu_times,
     ),
     st.builds(
         OutOfMemory,
@@ -304,8 +307,9 @@ outcomes = st.one_of(
         ),
         exit_code=st.none() | st.integers(0, 255),
         signal=st.none() | st.integers(1, 64),
+        cpu_s=cpu_times,
     ),
-    st.builds(Stopped, at=times),
+    st.builds(Stopped, at=times, cpu_s=cpu_times),
     st.builds(Lost, at=times, why=st.text()),
     st.builds(NeverStarted, at=times, why=st.just(""), blamed_on=st.just("")),
     st.builds(NeverStarted, at=times, why=st.text(min_size=1), blamed_on=st.text()),

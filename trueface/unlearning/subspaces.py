@@ -148,7 +148,7 @@ def patches(layer: Layer, view: Tensor, taken: Tensor) -> Iterator[Tensor]:
     step = max(1, MOST_NUMBERS // (taken.shape[1] * width))
     for at in range(0, len(taken), step):
         place, (rows, columns) = taken[at : at + step], view.shape[2:4]
-        # those of `torch.unravel_index`, which waits for the device
+        # torch's function for this waits for the device
         places = (place // (rows * columns), place // columns % rows, place % columns)
         samples = torch.arange(at, at + len(places[0]), device=taken.device)[:, None]
         blocks = view[samples, *places].float()  # (b, n, C, kernel)

@@ -173,7 +173,7 @@ def test_status_without_a_pattern_lists_relevant_jobs(
     jobs = jobs_of(store, 70, 20, Failed)
     claimed(store, jobs[60])
     listed = [int(line.split("\t")[0]) for line in launcher("status").out.splitlines()]
-    assert listed == [*jobs[10:20], jobs[60], *jobs[20:60]]
+    assert listed == [jobs[60], *jobs[10:20], *jobs[20:60]]
     assert len(launcher("status", "*").out.splitlines()) == 70
     drawn = in_a_terminal("status", columns=100)
     assert "9 more jobs wait. List all jobs: launcher status --all" in drawn
@@ -245,7 +245,7 @@ def test_show_ends_with_the_log_of_what_failed(
     failure = Failed(at=2.0, error="ended with exit code 3: x", exit_code=3)
     end(store, job, failure)
     said = launcher("show", "1").out
-    assert "cpu  failed: ended with exit code 3: x  after 1 s\n" in said
+    assert "cpu  failed: ended with exit code 3: x  after 1 s  1 core reserved\n" in said
     tail = said.partition("end of the log of attempt 1\n")[2].partition("\n\n")[0]
     assert tail.splitlines() == [f"  {sanitize_terminal(line)}" for line in lines[-10:]]
     attempt.log.unlink()
@@ -260,7 +260,7 @@ def test_show_ends_with_the_log_of_what_failed(
         (NeverStarted(at=2.0), "not started"),
         (Done(at=2.0), "done"),
         (Failed(at=2.0, error="no\nat all"), "failed: no  "),
-        (None, "runs\n"),
+        (None, "runs  "),
     ],
 )
 def test_show_prints_the_end_of_an_attempt_as_a_sentence(

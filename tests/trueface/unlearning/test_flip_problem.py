@@ -124,7 +124,7 @@ def test_each_set_is_predicted_once_before_and_once_after(
     passes: int,
 ) -> None:
     counts = Counter[tuple[int, tuple[int, ...]]]()
-    read = Examples.read
+    read = Examples.read_batches
 
     def counted(self: Examples, *given: Any, **more: Any) -> Any:
         if more.get("epoch") is None:
@@ -133,7 +133,7 @@ def test_each_set_is_predicted_once_before_and_once_after(
                 counts[id(dataset), self.positions] += 1
         return read(self, *given, **more)
 
-    monkeypatch.setattr(Examples, "read", counted)
+    monkeypatch.setattr(Examples, "read_batches", counted)
     monkeypatch.setattr("trueface.unlearning.problem.relearn", lambda *_, **__: None)
     monkeypatch.setattr("trueface.unlearning.problem.plane", lambda *_, **__: None)
     given = {**settings().model_dump(exclude_unset=True), "method": method, **changes}
