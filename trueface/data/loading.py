@@ -156,7 +156,7 @@ def _describe_full(processes: int, batch_bytes: int) -> str:
             f"{format_bytes(batch_bytes)} in it"
         )
     return (
-        f"{reason}. Set num_threads: 0 or a smaller batch_size, or give the container more shared "
+        f"{reason}. Set num_threads: 0 or a smaller number, or give the container more shared "
         "memory (docker run --shm-size)"
     )
 

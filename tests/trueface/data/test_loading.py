@@ -367,7 +367,7 @@ def test_small_shared_memory_changes_no_image_and_is_logged(
     assert (said in done.stderr) == bool(keeps)
     if keeps:
         assert (
-            f"parts of batches of {keeps} in it. Set num_threads: 0 or a smaller batch_size"
+            f"parts of batches of {keeps} in it. Set num_threads: 0 or a smaller number"
             in done.stderr
         )
         assert "--shm-size" in done.stderr
