@@ -251,11 +251,14 @@ class LoadingProcesses(Generic[BatchT]):
 
 @contextlib.contextmanager
 def _death_as_machine_error() -> Iterator[None]:
-    """Raise a MachineError for torch's error that a loading process died."""
+    """Raise a MachineError for errors of torch that a loading process died.
+
+    One that dies while it hands over a batch closes the connection.
+    """
     try:
         yield
-    except RuntimeError as error:
-        if not str(error).startswith(DEAD):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and not str(error).startswith(DEAD):
             raise
         raise MachineError(
             f"a process that loads images died ({str(error).rstrip('. ')}). If it ran out of "

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import PIL.Image
@@ -259,6 +259,26 @@ def test_process_that_dies_during_a_step_is_the_same_error() -> None:
         os.kill(pid, signal.SIGKILL)
         threading.Event().wait(PATIENCE_S)
     del batches
+
+
+def reset_connection() -> None:
+    raise ConnectionResetError(104, "Connection reset by peer")
+
+
+class Unsent:
+    """A batch whose process dies while the tensors are fetched from it."""
+
+    def __init__(self, _: object) -> None: ...
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return reset_connection, ()
+
+
+def test_process_that_dies_while_it_hands_over_a_batch_is_the_same_error() -> None:
+    pool = LoadingProcesses(Pids(), 1, Unsent)
+    with pytest.raises(MachineError, match=r"died \(.*Connection reset.*num_threads"):
+        list(pool.load(REQUESTS))
+    assert not pool.is_free
 
 
 class Slow(Dataset[tuple[int, ...]]):
