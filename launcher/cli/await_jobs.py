@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from enum import StrEnum
 
 from launcher.cli.jobs import EXIT_ABORTED, print_failed_jobs
@@ -107,11 +108,14 @@ def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, f
 
 
 def _follow(home: Home, store: Store, rows: Sequence[JobRow], since: int) -> None:
-    """Print the output of jobs until they have ended. A job may end before it starts."""
+    """Print the output of jobs until they have ended. A job may end before it starts, or before this call."""
     # the screens of logs, which `launcher wait` never needs
     from launcher.screens.follow_logs import LogFollower
 
-    followed = [row for row in rows if row.state in OPEN_STATES]
+    # a quick job may have had several attempts by now: all of them are printed
+    followed = [
+        replace(row, attempts=0) for row in rows if row.attempts or row.state in OPEN_STATES
+    ]
     try:
         if followed:
             LogFollower(home, store, followed, event=since, tail=None).follow()

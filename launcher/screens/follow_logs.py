@@ -331,12 +331,13 @@ class LogFollower:
         return LogPrinter("" if self._is_alone else self._labels[job], raw=self._raw)
 
     def follow(self) -> None:
-        """Print until there is no more.
+        """Print until there is no more. Of several jobs, those that are held because others failed are not waited for.
 
         Raises:
             UsageError: the one job has ended without the attempt, or was cleaned.
             MachineError: the queue was stopped, and none of them runs.
         """
+        self._followed.read_events()
         rows = self._followed.rows
         waiting = [row for row in rows.values() if row.attempts == 0 and row.state in OPEN_STATES]
         if waiting and not self._is_alone:
@@ -363,6 +364,8 @@ class LogFollower:
 
     def _pause(self) -> None:
         """Wait for more output while a followed job may write some."""
+        if not self._is_alone and not self._sources.keys() & self._followed.open_jobs:
+            self._sources.clear()
         if not self._sources:
             return
         self._followed.ensure_scheduler_alive()

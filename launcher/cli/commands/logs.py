@@ -17,7 +17,7 @@ from launcher.screens.follow_logs import (
     print_log,
     resolve_attempt,
 )
-from launcher.screens.format import format_job_names
+from launcher.screens.format import failure_hold_texts, format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.states import State
 from launcher.store.client import open_queue
@@ -58,8 +58,8 @@ def command(
     """Print the output of jobs.
 
     The log contains standard output and standard error of the newest attempt. If the job was added with
-    --stderr separate, it contains only standard output. -f also waits for jobs that
-    have not started, and continues with their retries.
+    --stderr separate, it contains only standard output. -f also waits for jobs that have not started, and
+    continues with their retries. Of several jobs, those that are held because others failed are not waited for.
 
     Several logs are printed one after another. With -f, each line begins with the name of its job, in a
     pipe followed by a tab. In a terminal, colours are kept and other control characters are printed as text
@@ -87,6 +87,8 @@ def command(
             LogFollower(
                 home, store, jobs, event=event, tail=lines, attempt=attempt, raw=raw, file=file
             ).follow()
+            for text in failure_hold_texts(store.read.jobs_by_id(job.id for job in jobs)):
+                print_stderr(f"note: {text}")
             return
         if len(jobs) > 1:
             _one_by_one(home, jobs, lines, attempt, as_json=as_json, raw=raw, file=file)

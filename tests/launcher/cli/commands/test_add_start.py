@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cli.await_jobs import await_jobs
 from launcher.states import State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -108,6 +109,39 @@ def test_following_prints_only_the_output_of_the_job(launcher: Launcher) -> None
     assert answer.err.startswith("1\tcommand/1\n")
     many = launcher.well("add", "--follow", "--sweep", "x=1,2", "--", "echo", "{x}")
     assert sorted(many.out.splitlines()) == ["command/2\t1", "command/3\t2"]
+
+
+def test_output_of_jobs_that_ended_before_the_following_is_printed(
+    launcher: Launcher, home: Home, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launcher.well("add", "--wait", "--", *shell("echo quick"))
+    launcher(
+        "add", "--wait", "--retries", "1", "--backoff", "0s", "--", *shell("echo twice; exit 1")
+    )
+    launcher.well("wait", "1")
+    capsys.readouterr()
+    assert await_jobs(home, store, [1], since=0, follow=True) == 0
+    assert capsys.readouterr().out == "quick\n"
+    assert await_jobs(home, store, [2], since=0, follow=True) == 1
+    assert capsys.readouterr().out == "twice\ntwice\n"
+    assert await_jobs(home, store, [1, 2], since=0, follow=True) == 1
+    assert sorted(capsys.readouterr().out.splitlines()) == [
+        "command/1\tquick",
+        "command/2\ttwice",
+        "command/2\ttwice",
+    ]
+
+
+def test_following_ends_when_the_rest_is_held_because_others_failed(launcher: Launcher) -> None:
+    launcher.well("group", "one", "--limit", "1")
+    words = ("--max-failures", "1", "--group", "one", "--sweep", "x=1..4")
+    answer = launcher("add", "--follow", *words, "--", *shell("echo {x}; exit 1"))
+    assert (answer.code, answer.out) == (1, "command/1\t1\n")
+    held = "3 jobs are held after 1 failure (most recent: ended with exit code 1: 1). To continue: "
+    assert held in answer.err
+    again = launcher.well("logs", "-f", "run:add")
+    assert again.out == answer.out
+    assert f"note: {held}" in again.err
 
 
 def test_job_that_is_cancelled_before_its_start_ends_the_waiting(
