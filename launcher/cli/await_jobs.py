@@ -1,6 +1,5 @@
 """Waiting for jobs: `launcher wait`, and `launcher add` with --wait or --follow."""
 
-import shlex
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from launcher.screens.format import format_job_names
 from launcher.screens.terminal import print_stderr
 from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.feed import JobTracker
+from launcher.store.job_selection import MOST_NUMBERS, SHARED_RUN, words_for_jobs
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
@@ -19,7 +19,6 @@ from launcher.system.text import sanitize_terminal
 from launcher.units import format_seconds
 
 FAILED_STATES = ENDED_STATES - {State.DONE}
-MOST_NUMBERS = 5  # of jobs in a command to repeat; of more jobs it names their run
 
 
 class WaitGoal(StrEnum):
@@ -131,10 +130,9 @@ def _print_remaining(rows: Sequence[JobRow], *, follow: bool) -> None:
     if not left:
         print_stderr("")
         return
-    chosen = [str(row.id) for row in left]
-    if len(chosen) > MOST_NUMBERS:
-        chosen = [f"run:{sanitize_terminal(left[0].run)}"]
-    those = shlex.join(chosen)
+    chosen = {row.id: row.name for row in left}
+    run = SHARED_RUN if len(chosen) <= MOST_NUMBERS else left[0].run  # numbers instead of the run
+    those = sanitize_terminal(words_for_jobs(run, chosen))
     back = f"launcher logs {those} -f" if follow else f"launcher wait {those}"
     print_stderr(
         f"\n{pluralize(len(left), 'job')} {'continues' if len(left) == 1 else 'continue'}. "

@@ -9,6 +9,7 @@ from launcher.errors import pluralize
 from launcher.job import CPU
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.job_queries import UnmetDependency
+from launcher.store.job_selection import words_for_jobs
 from launcher.store.rows import JobRow
 from launcher.system.files import Json
 from launcher.system.stored_fields import Unreadable
@@ -152,15 +153,16 @@ def _with_number(name: str, job: int) -> str:
 
 def failure_hold_texts(jobs: Iterable[JobRow]) -> list[str]:
     """Return for each run which of these jobs are held because others failed, and how to release them."""
-    held: dict[tuple[str, str], int] = Counter(
-        (job.run, job.reason) for job in jobs if job.is_held_by_failures
-    )
+    held: dict[tuple[str, str], dict[int, str]] = {}
+    for job in jobs:
+        if job.is_held_by_failures:
+            held.setdefault((job.run, job.reason), {})[job.id] = job.name
     return [
         sanitize_terminal(
-            f"{pluralize(number, 'job')} {'is' if number == 1 else 'are'} {reason}. "
-            f"To continue: launcher release {shell_line([f'run:{run}'])}"
+            f"{pluralize(len(those), 'job')} {'is' if len(those) == 1 else 'are'} {reason}. "
+            f"To continue: launcher release {words_for_jobs(run, those)}"
         )
-        for (run, reason), number in held.items()
+        for (run, reason), those in held.items()
     ]
 
 

@@ -23,7 +23,7 @@ from launcher.store.connection import (
     reason_of,
 )
 from launcher.store.job_names import newest_by_superseded
-from launcher.store.job_selection import find_search_selection, find_selection
+from launcher.store.job_selection import SHARED_RUN, find_search_selection, find_selection
 from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, GroupLimit, JobRow, job_row
 from launcher.store.runs import JobClass, QueueHeads, find_account
 from launcher.store.usage import LONGEST_S
@@ -40,7 +40,6 @@ _SCANNED_NAMES = 5000  # names among which a similar one is searched
 _SCANNED_EVENTS = 400  # events among which those for a screen are searched
 _NO_FAULT = frozenset({"stopped", "void"})  # ends of an attempt that are not failures
 _RAN = frozenset({State.DONE, State.FAILED})  # after an attempt; others may end while they wait
-_UNBOUNDED_RUN = "add"  # the run of jobs that come from no task file: it is never complete
 
 JobOrder = Callable[[Iterable[JobClass]], list[int]]
 
@@ -539,7 +538,7 @@ class JobQueries:
             "SELECT run, name, sum(iif(state IN ('queued', 'held', 'running'), n, 0)) AS open,"
             " sum(n) AS every FROM counters JOIN runs ON runs.id = run WHERE name <> ?"
             " GROUP BY run HAVING open > 0 ORDER BY run",
-            (_UNBOUNDED_RUN,),
+            (SHARED_RUN,),  # it is never complete
         ).fetchall()
         progress: dict[str, RunProgress] = {}
         for row in rows:

@@ -1,10 +1,13 @@
 """Jobs that a text of the user selects, for all commands, screens and the browser page."""
 
 import os
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 RUN_PREFIX, TAG_PREFIX, GROUP_PREFIX = "run:", "tag:", "group:"
+SHARED_RUN = "add"  # of all programs without --run: its name also selects jobs of other commands
+MOST_NUMBERS = 5  # of jobs in a command to repeat, before a pattern is shorter
 WILDCARDS = frozenset("*?[")
 _LONGEST_NUMBER = 18  # digits; SQLite counts to 2^63
 _LAST = "\U0010ffff"  # sorts behind whatever may follow
@@ -50,6 +53,27 @@ def describe_pattern(text: str) -> str:
     if text.startswith(GROUP_PREFIX):
         return "the jobs of a group"
     return f"job number {text}" if is_job_number(text) else ""
+
+
+def words_for_jobs(run: str, jobs: Mapping[int, str]) -> str:
+    """Return words for a shell that select jobs of a run: its name, unless all programs share it.
+
+    Args:
+        run: Name of the run.
+        jobs: Number → name.
+    """
+    stems = {name.partition("@")[0] for name in jobs.values()}
+    if run != SHARED_RUN:
+        words = [f"{RUN_PREFIX}{run}"]
+    elif (
+        len(jobs) > MOST_NUMBERS and len(stems) == 1 and all("@" in each for each in jobs.values())
+    ):
+        words = [f"{stems.pop()}@*"]
+    elif len(jobs) > MOST_NUMBERS and max(jobs) - min(jobs) == len(jobs) - 1:
+        return f"$(seq {min(jobs)} {max(jobs)})"
+    else:
+        words = [str(job) for job in sorted(jobs)]
+    return shlex.join(words)
 
 
 def find_search_selection(execute: Execute, text: str) -> Selection:

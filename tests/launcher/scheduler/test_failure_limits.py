@@ -12,6 +12,7 @@ import pytest
 
 from launcher.job import FUNCTION, Spec, Terms
 from launcher.states import Done, Failed, Outcome, ReasonCode, State
+from launcher.store.job_selection import words_for_jobs
 from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
@@ -86,6 +87,32 @@ def test_rest_of_a_sweep_is_held_and_continues_after_release(
     launcher.well("release", "run:r")
     launcher("wait", "run:r")
     assert states(store) == {State.FAILED: 6, State.HELD: 6}  # counted anew
+
+
+@pytest.mark.parametrize(
+    ("run", "jobs", "words"),
+    [
+        ("tour", {7: "a@x=1", 8: "a@x=2"}, "run:tour"),
+        ("my tour", {7: "a@x=1"}, "'run:my tour'"),
+        ("add", {9: "command/b@x=2", 7: "command/a@x=1"}, "7 9"),
+        ("add", {job: f"command/a@x={job}" for job in range(10, 16)}, "'command/a@*'"),
+        ("add", {job: f"command/{job}" for job in range(10, 16)}, "$(seq 10 15)"),
+        ("add", {job: f"command/{job}" for job in range(10, 22, 2)}, "10 12 14 16 18 20"),
+        ("add", {job: f"command/{'ab'[job % 2]}@x={job}" for job in range(9, 16)}, "$(seq 9 15)"),
+    ],
+)
+def test_words_select_only_jobs_of_the_command(run: str, jobs: dict[int, str], words: str) -> None:
+    assert words_for_jobs(run, jobs) == words
+
+
+def test_hint_does_not_release_other_programs(launcher: Launcher, store: Store) -> None:
+    launcher.well("add", "--hold", "--", "true")
+    launcher.well("group", "one", "--limit", "1")
+    words = ("add", "--group", "one", "--name", "fit", "--max-failures", "2", "--sweep", "n=1..9")
+    answer = launcher(*words, "--wait", "--", "sh", "-c", "exit 7 # {n}")
+    assert "To continue: launcher release 'command/fit@*'\n" in answer.err
+    launcher.well("release", "command/fit@*")
+    assert job_row(store, 1).state is State.HELD
 
 
 def test_first_five_failures_with_one_cause_hold_the_rest_once(
