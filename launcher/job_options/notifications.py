@@ -14,6 +14,7 @@ class NotifyEvent(StrEnum):
     RUN_ENDED = "run-ended"
     FIRST_FAILURE = "first-failure"  # first failure of a run since its last end
     OUT_OF_MEMORY = "out-of-memory"  # first job out of memory that is not retried
+    JOBS_HELD = "jobs-held"  # jobs were held because others of their command failed
 
 
 EXPECTED_NOTIFY = (

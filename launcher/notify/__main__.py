@@ -217,7 +217,7 @@ class NotifyService:
             if events := noted.due(run, target, settings, now, since=since):
                 break
         else:
-            self._start_job_delivery(target, since)
+            self._start_job_delivery(target, settings, since)
             return
         with self._reader() as reader:
             counts = {} if run.open else reader.count_ended_since(run.id, run.since)
@@ -229,16 +229,21 @@ class NotifyService:
         mark = partial(noted.mark_sent, target=target.name, run=run, events=events)
         self._deliver(target, message, run.last_at, mark)
 
-    def _start_job_delivery(self, target: NotifyTarget, since: float) -> None:
-        """Start sending the first end of a job that a target has not received."""
+    def _start_job_delivery(
+        self, target: NotifyTarget, settings: NotifySettings, since: float
+    ) -> None:
+        """Start sending the first end of a job, or hold, that a target has not received."""
         for end in self._state.job_ends:
-            if noted.is_end_due(end, target, since=since):
+            if noted.is_end_due(end, target, settings, since=since):
                 break
         else:
             return
-        with self._reader() as reader:
-            took_s = reader.duration(end.job)
-        message = messages.make_job_message(end, took_s, host=self._host)
+        if end.held:
+            message = messages.make_hold_message(end, host=self._host)
+        else:
+            with self._reader() as reader:
+                took_s = reader.duration(end.job)
+            message = messages.make_job_message(end, took_s, host=self._host)
         mark = partial(noted.mark_end_sent, target=target.name, end=end)
         self._deliver(target, message, end.at, mark)
 

@@ -116,6 +116,32 @@ def make_job_message(end: JobEnd, took_s: float | None, *, host: str) -> Message
     return _message(what, (event,), f"{end.name} {end.state}{took}", [*lines, *place], facts, host)
 
 
+def make_hold_message(hold: JobEnd, *, host: str) -> Message:
+    """Return the message about jobs that are held because others failed.
+
+    Args:
+        hold: Hold of jobs.
+        host: Name of this machine.
+    """
+    folder = "" if hold.run in WITHOUT_FOLDER else f"{hold.root}/runs/{hold.run}"
+    reason = _reason(hold)
+    jobs = f"{pluralize(hold.held, 'job')} {'is' if hold.held == 1 else 'are'} {reason}"
+    lines = [f"{jobs}.", "", f"most recent failure: {hold.name} (job {hold.job})"]
+    lines += [f"  launcher logs {hold.job}", "", f"To continue: launcher release {hold.selection}"]
+    facts = {
+        "RUN": hold.run,
+        "FOLDER": folder,
+        "HELD": str(hold.held),
+        "STATE": str(hold.state),
+        "JOB": str(hold.job),
+        "JOB_NAME": hold.name,
+        "REASON": reason,
+    }
+    place = ["", *([f"folder: {folder}"] if folder else []), f"machine: {host}"]
+    what, events = f"{hold.root} job {hold.event}", (NotifyEvent.JOBS_HELD,)
+    return _message(what, events, f"{hold.run}: {jobs}", [*lines, *place], facts, host)
+
+
 def make_trial_message(target: str, host: str) -> Message:
     """Return a test message."""
     lines = [

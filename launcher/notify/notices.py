@@ -150,17 +150,22 @@ def due(
     return tuple(untold if run.open else events if untold else ())
 
 
-def is_end_due(end: JobEnd, target: NotifyTarget, *, since: float = 0.0) -> bool:
-    """Return whether a target must receive the end of a job.
+def is_end_due(
+    end: JobEnd, target: NotifyTarget, settings: NotifySettings, *, since: float = 0.0
+) -> bool:
+    """Return whether a target must receive the end of a job, or a hold.
 
-    The owner of the job asked for this message, so it goes to every target, or to those that its run selects.
+    If the owner of the job asked for this message, it goes to every target, or to those that its run selects.
 
     Args:
-        end: End of the job.
+        end: End of the job, or hold of its siblings.
         target: Target of the message.
+        settings: Settings of all targets.
         since: Time of the target's definition; earlier ends are not sent.
     """
     is_selected = end.notify.to is None or target.name in end.notify.to
+    if not end.is_requested:
+        is_selected = NotifyEvent.JOBS_HELD in settings.events_for_run(target, end.notify)
     return is_selected and end.at >= since and target.name not in end.told
 
 
@@ -182,7 +187,7 @@ def prune(state: NotificationState, settings: NotifySettings, now: float) -> Not
         end
         for end in state.job_ends
         if any(
-            is_end_due(end, target, since=since.get(target.name, 0.0))
+            is_end_due(end, target, settings, since=since.get(target.name, 0.0))
             for target in settings.targets
         )
     )

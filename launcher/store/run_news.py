@@ -1,7 +1,9 @@
 """New events of runs for notifications: ends and failures, and which of them were sent."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from launcher.job_options.notifications import (
@@ -13,12 +15,23 @@ from launcher.job_options.notifications import (
 from launcher.states import ENDED_STATES, OPEN_STATES, Reason, ReasonCode, State
 from launcher.store.connection import known_record, known_state, reason_of
 from launcher.store.job_queries import JobQueries
+from launcher.store.job_selection import words_for_jobs
 
 MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
 _NEWEST_EVENTS = 10_000  # among which the first one to report is searched
 # a result of an earlier end was kept or taken over
 _NOT_ENDS = (ReasonCode.ACCEPTED, ReasonCode.ADOPTED)
 _ENDED = ", ".join(f"'{state}'" for state in ENDED_STATES)
+_JOB_EVENTS = (
+    "SELECT events.id AS event, jobs.id AS job, jobs.name AS name, runs.name AS run, root, notify,"
+    " events.state AS state, events.at AS at,"
+    " events.reason_code AS code, events.reason AS reason, events.reason_data AS data,"
+    # SQLite reads JSON slowly; most specs do not contain the word
+    """ CASE WHEN instr(jobs.spec, '"notify_on"') > 0 AND json_valid(jobs.spec)"""
+    " THEN json_extract(jobs.spec, '$.terms.notify_on') END AS wanted"
+    " FROM events JOIN jobs ON jobs.id = events.job JOIN runs ON runs.id = jobs.run"
+    " WHERE events.id > ? AND events.id <= ?"
+)
 
 
 class RunFailure(NamedTuple):
@@ -49,7 +62,10 @@ class RunEvents(NamedTuple):
 
 
 class JobEnd(NamedTuple):
-    """The end of a job whose owner asked for a message, and which targets have received it."""
+    """The end of a job whose owner asked for a message, or a hold of jobs; and which targets have received it.
+
+    A hold has the failed job that caused it, and the state `HELD`.
+    """
 
     event: int
     job: int
@@ -61,6 +77,9 @@ class JobEnd(NamedTuple):
     reason: Reason
     at: float
     told: tuple[str, ...] = ()  # targets
+    is_requested: bool = True  # by `notify_on`, so `events` of config.toml does not filter it
+    held: int = 0  # number of jobs, if it is a hold
+    selection: str = ""  # words that select the held jobs
 
 
 class RunEventReader:
@@ -109,16 +128,13 @@ class RunEventReader:
                 self._db.execute("ROLLBACK")
 
     def job_ends(self, event: int, upto: int) -> list[JobEnd]:
-        """Return the ends to report of jobs with `notify_on` from an event up to another one."""
+        """Return the ends to report of jobs with `notify_on`, and all holds, from an event up to another one."""
+        ends = [*self._requested_ends(event, upto), *self._holds(event, upto)]
+        return sorted(ends, key=attrgetter("event"))
+
+    def _requested_ends(self, event: int, upto: int) -> list[JobEnd]:
         rows = self._db.execute(
-            "SELECT * FROM (SELECT events.id AS event, jobs.id AS job, jobs.name AS name,"
-            " runs.name AS run, root, notify, events.state AS state, events.at AS at,"
-            " events.reason_code AS code, events.reason AS reason, events.reason_data AS data,"
-            # SQLite reads JSON slowly; most specs do not contain the word
-            """ CASE WHEN instr(jobs.spec, '"notify_on"') > 0 AND json_valid(jobs.spec)"""
-            " THEN json_extract(jobs.spec, '$.terms.notify_on') END AS wanted"
-            " FROM events JOIN jobs ON jobs.id = events.job JOIN runs ON runs.id = jobs.run"
-            f" WHERE events.id > ? AND events.id <= ? AND events.state IN ({_ENDED}))"
+            f"SELECT * FROM ({_JOB_EVENTS} AND events.state IN ({_ENDED}))"
             " WHERE wanted = 'end' OR wanted = 'failure' AND state IN ('failed', 'skipped')"
             " ORDER BY event",
             (event, upto),
@@ -138,6 +154,36 @@ class RunEventReader:
             for row in rows
             if row["code"] not in _NOT_ENDS
         ]
+
+    def _holds(self, event: int, upto: int) -> list[JobEnd]:
+        rows = self._db.execute(
+            f"{_JOB_EVENTS} AND events.reason_code = '{ReasonCode.FAILURE_LIMIT}' ORDER BY event",
+            (event, upto),
+        )
+        # one failure holds jobs of one run, at one time
+        holds = groupby(rows, key=lambda row: (row["run"], row["root"], row["at"], row["reason"]))
+        return [self._hold([*jobs]) for _, jobs in holds]
+
+    def _hold(self, rows: Sequence[sqlite3.Row]) -> JobEnd:
+        first = rows[0]
+        reason = reason_of(first["code"], first["reason"], first["data"])
+        failed = reason.data.get("job")
+        job = failed if isinstance(failed, int) else first["job"]
+        found = self._db.execute("SELECT name FROM jobs WHERE id = ?", (job,)).fetchone()
+        return JobEnd(
+            event=first["event"],
+            job=job,
+            name=found["name"] if found else f"job {job}",
+            run=first["run"],
+            root=first["root"],
+            notify=_run_notify(first["notify"]),
+            state=State.HELD,
+            reason=reason,
+            at=first["at"],
+            is_requested=any(row["wanted"] for row in rows),
+            held=len(rows),
+            selection=words_for_jobs(first["run"], {row["job"]: row["name"] for row in rows}),
+        )
 
     def duration(self, job: int) -> float | None:
         """Return the seconds of the newest attempt of a job, None if it has not run."""

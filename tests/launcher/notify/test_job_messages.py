@@ -12,15 +12,20 @@ import pytest
 from launcher.job import Terms
 from launcher.job_options.notifications import RunNotify
 from launcher.states import State
-from launcher.store.queue import Store
+from launcher.store.queue import NewJob, Store
 from launcher.system.daemon_control import scheduler_pid
 from launcher.system.paths import Home
-from tests.build import a_spec, enqueue, lines_of, shell, until
+from tests.build import a_context, a_spec, enqueue, lines_of, shell, until
 from tests.launcher.conftest import Launcher
 from tests.launcher.notify.test_service import ServiceHarness, command, finish
 
 # appends a line of facts to a file; "$1" is the file
 NOTE = 'echo "$LAUNCHER_EVENT|$LAUNCHER_JOB|$LAUNCHER_JOB_NAME|$LAUNCHER_STATE|$LAUNCHER_REASON" >> "$1"'
+
+HOLD = (
+    'echo "$LAUNCHER_EVENT|$LAUNCHER_TITLE|$LAUNCHER_HELD|$LAUNCHER_JOB|$LAUNCHER_JOB_NAME'
+    '|$(echo "$LAUNCHER_TEXT" | grep release)" >> "$1"'
+)
 
 
 @pytest.fixture
@@ -127,6 +132,53 @@ def test_message_goes_to_the_targets_that_the_run_selects(
     finish(store, job)
     settle(teller)
     assert (lines_of(notes), len(lines_of(other))) == ([], 1)
+
+
+def a_sweep(store: Store, run: str, number: int, **terms: Any) -> list[int]:
+    """Queue jobs as one command does."""
+    specs = [a_spec(name=f"fit@n={n}", run=run, terms=Terms(**terms)) for n in range(number)]
+    with store.writing():
+        place = store.ensure_run(Path("/nowhere"), run)
+        jobs = [NewJob(spec=spec) for spec in specs]
+        return [*store.insert_new(place, a_context(), jobs, time.time())]
+
+
+def test_hold_is_reported_once_and_again_after_a_release(
+    teller: ServiceHarness, store: Store, notes: Path
+) -> None:
+    config = Path(teller.environ["LAUNCHER_CONFIG"])
+    config.write_text(f'[notify]\nevents = ["jobs-held"]\n{command(notes, HOLD)}')
+    jobs = a_sweep(store, "study", 9, max_failures=2)
+    for job in jobs[:2]:
+        finish(store, job, failed="boom")
+    settle(teller)
+    what = "7 jobs are held after 2 failures (most recent: boom)"
+    first = f"jobs-held|study: {what}|7|2|fit@n=1|To continue: launcher release run:study"
+    assert lines_of(notes) == [first]
+    teller.again()
+    settle(teller)
+    assert lines_of(notes) == [first]
+    store.job_control.release(jobs, time.time())
+    for job in jobs[2:4]:
+        finish(store, job, failed="boom")
+    settle(teller)
+    (again,) = lines_of(notes)[1:]
+    assert "study: 5 jobs are held after 2 failures" in again
+
+
+def test_hold_is_reported_to_targets_of_the_event_or_on_request(
+    teller: ServiceHarness, store: Store, notes: Path
+) -> None:
+    config = Path(teller.environ["LAUNCHER_CONFIG"])
+    config.write_text(f"[notify]\nevents = []\n{command(notes, HOLD)}")
+    for at, terms in enumerate([{}, {"notify_on": "failure"}]):
+        for job in a_sweep(store, "add", 9 + at, **terms)[:5]:
+            finish(store, job, failed=f"{at}")
+        store.job_control.cancel([row.id for row in store.read.open_jobs()], time.time())
+    settle(teller)
+    (hold,) = [line for line in lines_of(notes) if line.startswith("jobs-held|")]
+    what = "add: 5 jobs are held after 5 failures with one cause (1)"
+    assert hold == f"jobs-held|{what}|5|14|fit@n=4|To continue: launcher release 15 16 17 18 19"
 
 
 def test_message_survives_a_kill_of_the_scheduler(
