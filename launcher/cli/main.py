@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -96,6 +96,7 @@ FAMILIES = {
     "completion_scripts": ("completion",),
 }
 DOCTOR = "doctor"
+VARIABLE_PREFIX = "LAUNCHER"
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
@@ -176,6 +177,19 @@ def options_of(verb: click.Command) -> dict[str, click.Option]:
     }
 
 
+def variable_of(keys: Iterable[str], option: str) -> str:
+    """Return the environment variable of an option of a command, both named as on the command line."""
+    return "_".join((VARIABLE_PREFIX, *keys, option)).upper().replace("-", "_")
+
+
+def _name_variables(command: click.Command, keys: tuple[str, ...]) -> None:
+    """Name the variables of a command after its options. click only uses the names of parameters, which also work."""
+    for name, option in options_of(command).items():
+        option.envvar = variable_of(keys, name)
+    for name, below in command.commands.items() if isinstance(command, click.Group) else ():
+        _name_variables(below, (*keys, name))
+
+
 def configured_defaults(name: str, verb: click.Command) -> dict[str, Any] | None:
     """Return the defaults of a verb in the user's file, in the form of `Context.default_map`.
 
@@ -227,6 +241,7 @@ class Verbs(click.Group):
             return None
         command = verb(cmd_name)
         if not set(APPEARANCE) & set(command.params):
+            _name_variables(command, (cmd_name,))
             command.params += APPEARANCE
         return command
 
@@ -261,7 +276,7 @@ class Verbs(click.Group):
     cls=Verbs,
     context_settings={
         "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "LAUNCHER",
+        "auto_envvar_prefix": VARIABLE_PREFIX,
         "token_normalize_func": lambda word: word.replace("_", "-"),  # --time_limit is --time-limit
     },
     epilog="Exit codes: 0 success, 1 failed job, 2 wrong usage or task file, 3 problem with the machine, "

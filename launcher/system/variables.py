@@ -48,7 +48,8 @@ VARIABLES = (
     Variable(
         "LAUNCHER_COMMAND_OPTION",
         Purpose.SETTING,
-        "Default of an option of a command. LAUNCHER_RUN_DETACH=1 is --detach of launcher run.",
+        "Default of an option of a command. LAUNCHER_RUN_DETACH=1 is --detach of launcher run. Spaces separate the values "
+        "of a repeatable option.",
     ),
     Variable("XDG_STATE_HOME", Purpose.STANDARD, "Folder that contains the queue folder."),
     Variable("XDG_CONFIG_HOME", Purpose.STANDARD, "Folder that contains the configuration."),
@@ -84,7 +85,8 @@ VARIABLES = (
     Variable("LAUNCHER_SECONDS", Purpose.MESSAGE, "Duration of the run, in seconds."),
     Variable("LAUNCHER_JOB_NAME", Purpose.MESSAGE, "Name of the first failed job, or of the job. LAUNCHER_JOB is its number."),
     Variable("LAUNCHER_REASON", Purpose.MESSAGE, "Reason of the first failed job, or of the job."),
-    Variable("LAUNCHER_STATE", Purpose.MESSAGE, "State of the job, in a message about one job."),
+    Variable("LAUNCHER_STATE", Purpose.MESSAGE, "State of the job, in a message about one job; held in a message about held jobs."),
+    Variable("LAUNCHER_HELD", Purpose.MESSAGE, "Number of held jobs, in a message about them."),
     Variable("LAUNCHER_BEFORE", Purpose.INTERNAL, "Environment before the prologue of a site."),
     Variable("LAUNCHER_CALLS_FILE", Purpose.INTERNAL, "Functions of a job in processes that it starts."),
     Variable("LAUNCHER_NODE", Purpose.INTERNAL, "Name of a node of a cluster."),

@@ -12,7 +12,7 @@ import click
 
 from launcher.backends.settings import read_configured_backends
 from launcher.cli.help_pages import launcher_command
-from launcher.cli.main import VERBS, defaults, options_of
+from launcher.cli.main import VERBS, defaults, options_of, variable_of
 from launcher.cli.main import verb as verb_of
 from launcher.cli.option_types import TextDefaultOption, flag, json_option
 from launcher.errors import MachineError, UsageError, pluralize
@@ -39,7 +39,6 @@ NO_TARGETS = (
 )
 _NO_PROCESS = "not running; the scheduler starts it with the next job"
 LEAST_VALUE = 16  # columns to which the values shrink on a narrow screen
-PREFIX = "LAUNCHER"  # of environment variables
 Keys = tuple[str, ...]
 
 
@@ -231,8 +230,10 @@ def _option_values(
 ) -> Iterator[ConfigValue]:
     for key, option in options_of(verb).items():
         parameter = option.name or ""
-        variable = "_".join((PREFIX, *keys, parameter)).upper().replace("-", "_")
-        if value := os.environ.get(variable):
+        # the latter was the only one in earlier versions
+        variables = (variable_of(keys, key), variable_of(keys, parameter))
+        if variable := next(filter(os.environ.get, variables), ""):
+            value = os.environ[variable]
             yield ConfigValue(".".join((*keys, key)), value, ValueSource.ENVIRONMENT, variable)
         elif parameter in from_file:
             yield _value_from_file(configuration, from_file[parameter], *keys, key)

@@ -22,7 +22,6 @@ from launcher.store.feed import JobTracker
     "--for",
     "goal",
     type=click.Choice([*map(str, WaitGoal)]),
-    envvar="LAUNCHER_WAIT_FOR",  # not the name of the parameter
     default=str(WaitGoal.ENDED),
     show_default=True,
     help="Wait until jobs have ended, or until they run or have ended.",

@@ -136,6 +136,27 @@ def test_environment_overrides_the_file(configured: Configured, home: Home) -> N
     assert found["wait.timeout"] == ("2h", "LAUNCHER_WAIT_TIMEOUT")
 
 
+def test_every_option_has_a_variable_of_its_name(configured: Configured) -> None:
+    assert isinstance(cli, Verbs)
+    for name in VERBS:
+        verb = cli.get_command(click.Context(cli), name)
+        assert verb is not None
+        for key, option in options_of(verb).items():
+            assert option.envvar == f"LAUNCHER_{name}_{key}".upper().replace("-", "_")
+
+
+@pytest.mark.parametrize("variable", ["LAUNCHER_ADD_SWEEP", "LAUNCHER_ADD_SWEEPS"])
+def test_variable_has_the_name_of_the_option_or_that_of_earlier_versions(
+    configured: Configured, variable: str
+) -> None:
+    swept = {variable: "x=1,2 y=3"}
+    answer = configured(None, "add", "--dry-run", "--name", "a", "--", "echo", "{sweep}", **swept)
+    assert answer.out == (
+        "command/a@x=1,y=3\techo --x=1 --y=3\ncommand/a@x=2,y=3\techo --x=2 --y=3\n"
+    )
+    assert rows(configured(None, "config", **swept))["add.sweep"] == ("x=1,2 y=3", variable)
+
+
 def test_queue_folder_is_the_only_value_without_a_file(
     configured: Configured, tmp_path: Path
 ) -> None:
