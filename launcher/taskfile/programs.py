@@ -226,7 +226,7 @@ def _is_name(key: ScalarNode, problems: Problems) -> bool:
         return True
     message = "matrix: expected a name of letters, digits and _.- that begins with a letter"
     bare = key.text.lstrip("-")
-    hint = f"write {bare}" if bare != key.text and _NAME.fullmatch(bare) else ""
+    hint = f"write {bare}" if bare != key.text and _NAME.fullmatch(bare) else "for example lr"
     problems.add_error(key, "matrix", message, hint)
     return False
 
@@ -626,7 +626,7 @@ def _read_pair(word: ScalarNode, problems: Problems) -> tuple[ScalarNode, Sequen
         if not text:
             message = f"expected NAME=VALUE,VALUE,… or NAME={_RANGE_FORMS}"
             problems.add_error(value, "matrix", message, "for example lr=0.1,0.01 or seed=1..3")
-        elif ".." in text:
+        elif ".." in text and "/" not in text:  # a path is refused as other paths are
             values += [value.with_text(number) for number in _read_range(value, problems)]
         else:
             values.append(replace(value, plain=value.value is not None))
@@ -655,7 +655,8 @@ def _read_range(node: ScalarNode, problems: Problems) -> list[str]:
             hint = "add a step: lr=0.1..0.5..0.1"
         elif count > MOST_COMBINATIONS:
             exact = f"{int(count):,}" if count < 10**12 else f"{count:.0e}"
-            message, hint = f"{exact} values; the limit is {MOST_COMBINATIONS:,}", ""
+            message = f"{exact} values; the limit is {MOST_COMBINATIONS:,}"
+            hint = "write a larger step, or queue several sweeps"
         if message:
             problems.add_error(node, "matrix", message, hint)
             return []

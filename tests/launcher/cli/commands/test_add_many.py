@@ -500,10 +500,13 @@ def test_dry_run_lists_combinations_and_queues_nothing(
         (("--sweep", "lr=..3", "--", "go", "{lr}"), "..3 is not a range"),
         (("--sweep", "lr=a..b", "--", "go", "{lr}"), "a..b is not a range"),
         (("--sweep", "lr=1..3..1..1", "--", "go", "{lr}"), "1..3..1..1 is not a range"),
+        (("--sweep", "lr=../a", "--", "go", "{lr}"), "'../a' cannot be part of a job name"),
+        (("--sweep", "lr=1..1e9", "--", "go", "{lr}"), "write a larger step"),
         (("--sweep", "lr=0..1..1e-9", "--", "go", "{lr}"), "1,000,000,001 values"),
         (("--sweep", "lr=0..1e20..1e-20", "--", "go", "{lr}"), "1e+40 values"),
         (("--sweep-flag", "--amp", "--", "go", "{amp}"), "write amp"),
         (("--sweep-flag", "amp,x", "--", "go", "{amp}"), "expected a name of letters"),
+        (("--sweep-flag", "amp=1", "--", "go", "{amp}"), "for example lr"),
         (("--sweep-flag", "", "--", "go", "{amp}"), "expected a name of letters"),
         (("--sweep-flag", "sweep", "--", "go", "{sweep}"), "the name {sweep} is reserved"),
         (("--sweep-flag", "amp", "--", "go"), "no argument uses amp"),
@@ -553,7 +556,7 @@ def test_invalid_sweep_is_refused(
         ("1e-4..3e-4..1e-4", "0.0001 0.0002 0.0003"),
         ("-1..1..0.5,7", "-1 -0.5 0 0.5 1 7"),
         ("2..2", "2"),
-        ("on,off", "on off"),
+        ("on,off,null", "on off null"),
     ],
 )
 def test_range_with_a_step_gives_each_number_exactly(
