@@ -16,6 +16,7 @@ from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.file_digests import FileDigests, current_digests, file_changes
 from launcher.system.file_patterns import (
+    OUTPUTS_OF,
     RECURSIVE,
     existing_files,
     is_pattern,
@@ -169,9 +170,11 @@ def check_files(
             _refuse("--input", name, path, folder)
             before += (rows := [row.id for row in _open(makers, path) if row.id not in replaced])
             if not rows and not os.path.exists(path):  # noqa: PTH110  # called for thousands of programs
+                hint = f"First queue the program that makes it, with --output {name}"
+                if name.startswith(OUTPUTS_OF):
+                    hint = f"{OUTPUTS_OF}ENTRY has a meaning in task files only. Write a pattern such as 'm-*.npz'"
                 raise UsageError(
-                    f"--input {name} does not exist, and no waiting or running job makes it. "
-                    f"First queue the program that makes it, with --output {name}"
+                    f"--input {name} does not exist, and no waiting or running job makes it. {hint}"
                 )
         needs.append(before)
     return needs
@@ -190,5 +193,5 @@ def _refuse(option: str, name: str, path: str, folder: str) -> None:
     fault, hint = file_obstacle(Path(path), folder, is_output=option == "--output", name=name)
     if fault:
         raise UsageError(
-            f"{option} {name} {fault}. {hint[:1].upper()}{hint[1:].removesuffix('.')}."
+            f"{option} {name or repr(name)} {fault}. {hint[:1].upper()}{hint[1:].removesuffix('.')}."
         )

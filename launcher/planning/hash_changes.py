@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 
+from launcher.context import INPUTS, OUTPUTS
 from launcher.ids import read_words
 from launcher.planning.plan import PlannedJob
 from launcher.store.rows import JobRow
@@ -38,7 +39,7 @@ def hash_changes(
         and (key in before.settings or key in decisive)
     ]
     changes = [
-        f"{key} {' → '.join(_format_setting_pair(before.settings, job.settings, key))}"
+        _format_setting_change(before.settings, job.settings, key)
         for key in settings
         if key not in but
     ]
@@ -103,11 +104,19 @@ def was_identified_by_files(sources: Mapping[str, str]) -> bool:
     return bool(sources) and WHOLE_CODE not in sources
 
 
-def _format_setting_pair(
-    before: Mapping[str, Json], after: Mapping[str, Json], key: str
-) -> tuple[str, str]:
-    """Return two values of a setting as they are written in a task file, shortened if they are long."""
-    return shorten_pair(_format_setting(before, key), _format_setting(after, key), LONGEST_VALUE)
+def _format_setting_change(before: Mapping[str, Json], after: Mapping[str, Json], key: str) -> str:
+    """Return the change of a setting: of files the other ones, otherwise both values, shortened if they are long."""
+    old, new = before.get(key), after.get(key)
+    if key in (INPUTS, OUTPUTS) and isinstance(old, list) and isinstance(new, list):
+        changes = []
+        for word, names, others in (("added", new, old), ("removed", old, new)):
+            if files := [name for name in names if name not in others]:
+                more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+                changes.append(f"{files[0]}{more} {word}")
+        if changes:
+            return f"{key}: {', '.join(changes)}"
+    pair = shorten_pair(_format_setting(before, key), _format_setting(after, key), LONGEST_VALUE)
+    return f"{key} {' → '.join(pair)}"
 
 
 def _format_setting(settings: Mapping[str, Json], key: str) -> str:

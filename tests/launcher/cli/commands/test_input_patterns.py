@@ -65,6 +65,20 @@ def test_existing_file_counts_and_its_changes_run_the_program_again(
     assert attempts(store) == {"grid@n=1": 1, "grid@n=2": 1, "sum": 4}
 
 
+def test_plan_names_the_files_that_the_pattern_matches_now(launcher: Launcher) -> None:
+    write(SUM % "'m-*.txt'", GRID)
+    launcher.well("run", "r.yaml")
+    for number in (3, 4):
+        Path(f"m-{number}.txt").touch()
+    plan = launcher.well("run", "r.yaml", "--dry-run").out
+    assert "│ inputs: m-3.txt and 1 more added\n" in plan
+    launcher.well("run", "r.yaml")
+    Path("m-3.txt").unlink()
+    Path("m-5.txt").touch()
+    plan = launcher.well("run", "r.yaml", "--dry-run").out
+    assert "│ inputs: m-5.txt added, m-3.txt removed\n" in plan
+
+
 def test_swept_entry_reads_the_outputs_of_equal_values(launcher: Launcher, store: Store) -> None:
     write(
         GRID,
@@ -134,6 +148,8 @@ def test_added_program_waits_for_the_producers_of_its_pattern(
         (("--input", "x-*"), "--input x-* matches no file, and no output of a waiting or running"),
         (("--input", "*.txt", "--output", "a.txt"), "a.txt, which this program makes"),
         (("--input", "**/x"), "Write * once for each folder"),
+        (("--input", "outputs:grid"), "outputs:ENTRY has a meaning in task files only."),
+        (("--input", ""), "--input '' is a folder. Name files in it."),
     ],
 )
 def test_pattern_of_an_added_program_that_stands_for_no_file_is_refused(
