@@ -1,7 +1,8 @@
 """Waiting for jobs: `launcher wait`, and `launcher add` with --wait or --follow."""
 
+import shlex
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
@@ -69,6 +70,20 @@ def wait_until(
             )
 
 
+def print_paused_groups(store: Store, rows: Iterable[JobRow]) -> None:
+    """Print which groups of queued jobs are paused, because nothing else tells why the wait lasts."""
+    paused = {each.name for each in store.read.group_limits() if each.paused is not None}
+    if paused:
+        paused &= {
+            row.spec_without_sources.terms.group for row in rows if row.state is State.QUEUED
+        }
+    for name in sorted(paused):
+        resume = shlex.join(["launcher", "group", name, "--resume"])
+        print_stderr(
+            sanitize_terminal(f"note: group {name!r} is paused. To start its jobs: {resume}")
+        )
+
+
 def _print_held(followed: JobTracker, jobs: Collection[int]) -> None:
     if jobs:
         does = "does" if len(jobs) == 1 else "do"
@@ -96,6 +111,7 @@ def await_jobs(home: Home, store: Store, jobs: Collection[int], since: int, *, f
         if follow:
             _follow(home, store, rows, since)
         else:
+            print_paused_groups(store, rows)
             tracker = JobTracker(home, store, rows, since=since, is_scheduler_alive=False)
             wait_until(tracker)
     except KeyboardInterrupt:

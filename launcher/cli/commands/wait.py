@@ -2,7 +2,7 @@
 
 import click
 
-from launcher.cli.await_jobs import FAILED_STATES, WaitGoal, wait_until
+from launcher.cli.await_jobs import FAILED_STATES, WaitGoal, print_paused_groups, wait_until
 from launcher.cli.jobs import optional_patterns, pattern_command, select
 from launcher.cli.option_types import flag, span
 from launcher.errors import UsageError
@@ -60,6 +60,7 @@ def command(
                 "--first-failure: no job waits or runs, so none can fail. Name the jobs, such as "
                 "launcher wait run:NAME --first-failure"
             )
+        print_paused_groups(store, jobs)
         followed = JobTracker(home, store, jobs, since=last, is_scheduler_alive=False)
         wait_until(followed, WaitGoal(goal), first_failure=first_failure, timeout_s=timeout)
         ended = [*followed.rows.values()]
