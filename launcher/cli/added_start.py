@@ -7,17 +7,18 @@ from typing import Any
 from launcher.context import FOLDER_PLACEHOLDERS
 from launcher.errors import UsageError
 from launcher.store.tags import TAG_RULE, is_tag
-from launcher.system.environment import variable_fault
+from launcher.system.environment import OWN_VARIABLES, variable_fault
 from launcher.system.text import shell_line
 
 _EXAMPLE = "such as --env OMP_NUM_THREADS=4"
+_GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 
 def read_variables(words: Sequence[str]) -> dict[str, str]:
     """Return the variables of `--env KEY=VALUE`.
 
     Raises:
-        UsageError: an equals sign or a valid name is missing, or a variable is given twice.
+        UsageError: an equals sign or a valid name is missing, a variable is given twice, or every job has its own.
     """
     variables: dict[str, str] = {}
     for word in words:
@@ -28,6 +29,9 @@ def read_variables(words: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--env {word!r}: {fault}. Write KEY=VALUE, {_EXAMPLE}")
         if "\0" in text:
             raise UsageError(f"--env {name}: the value contains a null character. Remove it.")
+        if name in (*OWN_VARIABLES, *_GPU_VARIABLES):
+            hint = "Reserve GPUs with --gpus" if name in _GPU_VARIABLES else "Use another name"
+            raise UsageError(f"--env {name}: launcher sets this variable for each job. {hint}.")
         if name in variables:
             raise UsageError(f"--env {name} is given twice. Remove one of them.")
         variables[name] = text

@@ -74,6 +74,25 @@ def test_sweep_replaces_names_in_folder_and_variables(launcher: Launcher, folder
     assert "^^^^^ did you mean 'part'?" in error
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "LAUNCHER_JOB=5",
+            "--env LAUNCHER_JOB: launcher sets this variable for each job. Use another",
+        ),
+        (
+            "CUDA_VISIBLE_DEVICES=0",
+            "launcher sets this variable for each job. Reserve GPUs with --gpus.",
+        ),
+    ],
+)
+def test_variable_that_each_job_gets_is_refused(
+    launcher: Launcher, word: str, message: str
+) -> None:
+    assert message in launcher.refused("add", "--env", word, "--", "true")
+
+
 def test_missing_program_is_looked_for_in_the_folder_with_the_variables(
     launcher: Launcher, folder: Path
 ) -> None:
