@@ -71,7 +71,7 @@ def wait_until(
 
 
 def print_paused_groups(store: Store, rows: Iterable[JobRow]) -> None:
-    """Print which groups of queued jobs are paused, because nothing else tells why the wait lasts."""
+    """Print which groups of queued jobs are paused, which is why the wait lasts."""
     paused = {each.name for each in store.read.group_limits() if each.paused is not None}
     if paused:
         paused &= {

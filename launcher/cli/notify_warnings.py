@@ -1,14 +1,18 @@
 """Warnings of requested messages that no target receives."""
 
+import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from launcher.errors import UsageError
+from launcher.notify.sending import MISSING
 from launcher.notify.settings import read_configured_notify
+from launcher.system.installation import install_command
 from launcher.system.text import sanitize_terminal
 
 
 def no_target_warning(option: str, environ: Mapping[str, str]) -> str:
-    """Return the warning that no message about a job is sent; '' if config.toml has a target.
+    """Return the warning that no message about a job is sent; '' if config.toml has targets that can work.
 
     Args:
         option: The option or key that asks for the message, as it is written.
@@ -19,7 +23,11 @@ def no_target_warning(option: str, environ: Mapping[str, str]) -> str:
     except UsageError as error:
         return sanitize_terminal(f"warning: {option}: no message is sent: {error}")
     if settings is not None and settings.targets:
-        return ""
+        services = [target.name for target in settings.targets if not target.command]
+        if not services or find_spec("apprise") is not None:
+            return ""
+        missing = MISSING.format(python=sys.executable, command=install_command("notify"))
+        return f"warning: {option}: no message is sent to {', '.join(services)}, because {missing}"
     return (
         f"warning: {option}: no message is sent. Add a table [notify.NAME] to config.toml "
         "(launcher help messages)."

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -136,7 +137,9 @@ def test_message_goes_to_the_targets_that_the_run_selects(
 
 def a_sweep(store: Store, run: str, number: int, **terms: Any) -> list[int]:
     """Queue jobs as one command does."""
-    specs = [a_spec(name=f"fit@n={n}", run=run, terms=Terms(**terms)) for n in range(number)]
+    specs = [
+        a_spec(name=f"fit{number}@n={n}", run=run, terms=Terms(**terms)) for n in range(number)
+    ]
     with store.writing():
         place = store.ensure_run(Path("/nowhere"), run)
         jobs = [NewJob(spec=spec) for spec in specs]
@@ -153,7 +156,7 @@ def test_hold_is_reported_once_and_again_after_a_release(
         finish(store, job, failed="boom")
     settle(teller)
     what = "7 jobs are held after 2 failures (most recent: boom)"
-    first = f"jobs-held|study: {what}|7|2|fit@n=1|To continue: launcher release run:study"
+    first = f"jobs-held|study: {what}|7|2|fit9@n=1|To continue: launcher release run:study"
     assert lines_of(notes) == [first]
     teller.again()
     settle(teller)
@@ -178,7 +181,7 @@ def test_hold_is_reported_to_targets_of_the_event_or_on_request(
     settle(teller)
     (hold,) = [line for line in lines_of(notes) if line.startswith("jobs-held|")]
     what = "add: 5 jobs are held after 5 failures with one cause (1)"
-    assert hold == f"jobs-held|{what}|5|14|fit@n=4|To continue: launcher release 15 16 17 18 19"
+    assert hold == f"jobs-held|{what}|5|14|fit10@n=4|To continue: launcher release 15 16 17 18 19"
 
 
 def test_message_survives_a_kill_of_the_scheduler(
@@ -223,6 +226,21 @@ def test_missing_target_is_reported_when_the_job_is_queued(
         job["resources"]["notify_on"] for job in launcher.json("run", "t.yaml", "--dry-run")["jobs"]
     ]
     assert resources == ["failure", None]
+
+
+def test_missing_extra_is_reported_when_the_job_is_queued(
+    launcher: Launcher, tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(command(notes))
+    monkeypatch.setenv("LAUNCHER_CONFIG", str(config))
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    words = ("add", "--hold", "--notify-on", "end", "--", "true")
+    assert launcher.well(*words).err == ""
+    config.write_text(f'{command(notes)}[notify.mail]\nurl = "mailtos://a:b@example.org"\n')
+    error = launcher.well(*words).err
+    assert "warning: --notify-on: no message is sent to mail, because apprise is not" in error
+    assert "launcher-trueface[notify]'" in error
 
 
 def test_option_is_stored_only_if_it_is_given(launcher: Launcher, store: Store) -> None:
