@@ -23,7 +23,7 @@ from launcher.cli.complete import offer_task_files
 from launcher.cli.help_pages import launcher_command
 from launcher.cli.jobs import EXIT_ABORTED, gc_paused, print_failed_jobs
 from launcher.cli.notify_warnings import no_target_warning
-from launcher.cli.option_types import flag, policy_option
+from launcher.cli.option_types import flag, policy_option, value_param
 from launcher.cli.plain_tables import is_plain
 from launcher.cli.result_tables import GUIDE, draw
 from launcher.context import Context
@@ -31,6 +31,7 @@ from launcher.errors import TaskFileError, UsageError, pluralize, suggestion_or_
 from launcher.functions.options import absent_gpu_warning
 from launcher.functions.plan_checks import check_plans, compare, make_engine_query, reasons_against
 from launcher.job_options.notifications import RunNotify
+from launcher.job_options.registry import job_options
 from launcher.notify.settings import read_configured_notify
 from launcher.planning.backend_preview import preview_backends
 from launcher.planning.comparison import ACCEPT_CODE, ADOPT, Comparison, open_jobs
@@ -128,7 +129,7 @@ def _choose_form(dry_run: bool, asked: Mapping[Form, bool]) -> Form:
 )
 @click.option(
     "--max-failures",
-    metavar="INTEGER",
+    type=value_param(job_options()["max_failures"].takes),
     help="Hold the other jobs after this many failures. none: never.  [default: hold if the first 5 jobs "
     "fail with one cause]",
 )
@@ -160,7 +161,7 @@ def command(
     settings: tuple[str, ...],
     share: str | None,
     on: str | None,
-    max_failures: str | None,
+    max_failures: int | None,
     policy: SchedulingPolicy | None,
     detach: bool,
     force: bool,
@@ -183,7 +184,7 @@ def command(
     typed = settings
     settings = settings if on is None else (*settings, f"resources.on={on}")
     if max_failures is not None:
-        settings = (*settings, f"resources.max_failures={max_failures}")
+        settings = (*settings, f"resources.max_failures={max_failures or 'none'}")
     backends = read_configured_backends(os.environ)
     watch = watch_hashing()
     compared = partial(
@@ -218,7 +219,9 @@ def command(
             options += [] if adopt is None else [ADOPT, str(adopt)]
             options += [word for name in pass_env for word in ("--pass-env", name)]
             options += [] if on is None else ["--on", on]
-            options += [] if max_failures is None else ["--max-failures", max_failures]
+            options += (
+                [] if max_failures is None else ["--max-failures", str(max_failures or "none")]
+            )
             options += [] if policy is None else ["--policy", policy.name]
             return _list(plans, taskfiles, form, compared, options, pass_env, backends, policy)
     results = any(plan.wanted is LegacyAction.RESULTS for plan in plans)

@@ -193,7 +193,7 @@ def test_option_of_run_overrides_the_file(launcher: Launcher, store: Store) -> N
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", "", "1000001"])
 def test_invalid_limit_is_refused(launcher: Launcher, value: str) -> None:
     sweep = ("--sweep", "n=1,2", "--", "go", "{n}")
-    expected = "expected a whole number from 1 to 1,000,000, or none"
+    expected = "error: --max-failures: expected a whole number from 1 to 1,000,000, or none"
     assert expected in launcher.refused("add", "--max-failures", value, *sweep)
     Path("r.yaml").write_text("name: r\ncommand: [{argv: ['true']}]\n")
     assert expected in launcher.refused("run", "r.yaml", "--dry-run", "--max-failures", value)
