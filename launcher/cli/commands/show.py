@@ -81,6 +81,7 @@ def _parts(
         f"{record['name']}  ({record['run']}, job {record['id']})",
         f"{record['state']}{note}",
         *filter(None, [record["turn"]]),
+        *([f"To continue: launcher release {row.id}"] if row.is_held_by_failures else []),
     ]
     yield columns([*facts_of(record, row)])
     before = {

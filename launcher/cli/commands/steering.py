@@ -128,7 +128,7 @@ def hold(chosen: SelectedJobs) -> JobChange:
 def release(chosen: SelectedJobs) -> JobChange:
     """Let held jobs start.
 
-    Jobs are held by `launcher hold` and `launcher add --hold`.
+    Jobs are held by `launcher hold` and `launcher add --hold`, and if too many jobs of their command failed.
 
     \b
     Examples:

@@ -84,6 +84,7 @@ def test_rest_of_a_sweep_is_held_and_continues_after_release(
     assert f"note: 9 jobs are {what}. {RELEASE}\n" in answer.err
     assert states(store) == {State.FAILED: 3, State.HELD: 9}
     assert what in launcher("status", "run:r").out
+    assert f"held: {what}\nTo continue: launcher release 5\n" in launcher("show", "5").out
     launcher.well("release", "run:r")
     launcher("wait", "run:r")
     assert states(store) == {State.FAILED: 6, State.HELD: 6}  # counted anew
