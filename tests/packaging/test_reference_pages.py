@@ -13,7 +13,6 @@ from trueface.runtime.variables import VARIABLES as OF_TRUEFACE
 TREE = Path(__file__).parents[2]
 NAME = re.compile(r"\"((?:LAUNCHER|TRUEFACE)_[A-Z_]+)\"")
 LISTS = {TREE / "launcher/system/variables.py", TREE / "trueface/runtime/variables.py"}
-OF_OPTIONS = {"LAUNCHER_WAIT_FOR"}  # LAUNCHER_COMMAND_OPTION, written out
 # made of names at run time: options of commands, facts of messages
 COMPOSED = {"LAUNCHER_COMMAND_OPTION"} | {
     each.name for each in VARIABLES if each.purpose is Purpose.MESSAGE
@@ -27,7 +26,7 @@ def test_generated_page_matches_the_code(name: str) -> None:
 
 
 def test_every_environment_variable_is_documented() -> None:
-    known = {each.name for each in VARIABLES} | {name for name, *_ in OF_TRUEFACE} | OF_OPTIONS
+    known = {each.name for each in VARIABLES} | {name for name, *_ in OF_TRUEFACE}
     used = {
         name
         for package in ("launcher", "trueface")
