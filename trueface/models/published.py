@@ -6,6 +6,7 @@ probability. One logit of the opposite order has its sign changed. All other ten
 """
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ REFUSED = (
     "If you trust its author, load it in a separate program, and save its state dict with torch.save or "
     "safetensors"
 )
+_NAME = re.compile(r"GLOBAL ([\w.]+)")  # of the object that a pickle would build
 State = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
@@ -162,7 +164,9 @@ def _content(path: Path) -> object:
     except FileNotFoundError as error:
         raise WeightsError(f"weights {path} cannot be read: no such file.") from error
     except tensor_files.BrokenFileError as error:
-        raise WeightsError(f"weights {path} cannot be read safely: {error}. {REFUSED}.") from error
+        named = _NAME.search(str(error.__cause__ or ""))  # torch's message
+        what = f"{error} (it needs {named[1]})" if named else str(error)
+        raise WeightsError(f"weights {path} cannot be read safely: {what}. {REFUSED}.") from error
 
 
 def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:

@@ -1,5 +1,6 @@
 """A published checkpoint gives the scores that its authors' code gives, and a wrong one is refused."""
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,9 +17,12 @@ from torchvision.models import resnet18
 
 from launcher.api import JobError, Json, UsageError
 from launcher.kinds import installed_kinds
+from launcher.planning.plan_builder import build_plan
+from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.commands import Command
 from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
 from trueface.jobs import testing
+from trueface.jobs.benchmark.benchmarking import benchmark
 from trueface.jobs.published.adoption import adopt
 from trueface.jobs.published.kind import CHECKPOINT
 from trueface.models import checkpoint
@@ -26,7 +30,7 @@ from trueface.models.published_settings import PublishedSettings
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.predictions.csv_tables import read_csv
 from trueface.runtime import paths
-from trueface.runtime.errors import WeightsError
+from trueface.runtime.errors import DataError, WeightsError
 
 torch.set_num_threads(1)
 
@@ -287,7 +291,7 @@ def state(logits: int = 1) -> State:
 
 
 WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
-    "code": (lambda: {"model": state(), "args": Harmful()}, {}, ["would run code", "state dict"]),
+    "code": (lambda: {"model": state(), "args": Harmful()}, {}, ["would run code", "(it needs posix.mkdir)", "state dict"]),
     "two-logits": (lambda: state(2), {}, ["with 2 logits, but the setting logits is 1. Set logits: 2."]),
     "one-logit": (lambda: state(1), {"logits": 2}, ["with 1 logit, but the setting logits is 2. Set logits: 1."]),
     "imagenet": (lambda: state(1000), {}, ["with 1000 logits", "another task"]),
@@ -421,7 +425,8 @@ defaults: {data_root: data, split_path: splits}
 checkpoint:
   - {model: null, data: "published:theirs", architecture: tv/resnet18, weights: theirs.pth, logits: 2,
      classes: [fake, real], mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
-train: [{model: "published:theirs", data: "gan2:pre", settings: {model: tv/resnet18}}]
+train: [{model: "published:theirs", data: "gan2:pre", settings: {model: tv/resnet18}, freeze: true, flip_prob: 0}]
+autotest: ["gan2:pre&real:pre"]
 test: [{model: "published:theirs", data: "gan2:pre&real:pre", corrupt: [none, jpeg50]}]
 benchmark: [{test: ["gan2:pre&real:pre"]}]
 """
@@ -441,6 +446,38 @@ def test_task_file_plans_tests_of_a_published_model(lab: Path) -> None:
         "benchmark/published:theirs/gan2:pre&real:pre",
     ):
         assert "checkpoint/published:theirs" in jobs[name].needs
+    (share,) = plan.shares(jobs)  # a frozen fine-tuning keeps the published backbone
+    assert (share.job.base, share.job.settings["model"]) == (MODEL, "tv/resnet18")
+
+
+def test_another_content_of_the_file_means_new_jobs(lab: Path) -> None:
+    (lab / "theirs.pth").touch()
+    task = parse(
+        FILE, file="study.yaml", context=ParseContext(kinds=KINDS, environment={}), include=str
+    )
+
+    def hashes(content: str) -> dict[str, str]:
+        plan = build_plan(
+            task, root=lab, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: content
+        )
+        return {job.name: job.hash for job in plan.jobs}
+
+    before, again, after = hashes("a"), hashes("a"), hashes("b")
+    assert before == again
+    assert not [name for name in before if before[name] == after[name]]
+
+
+def test_benchmark_of_a_published_model_is_black(lab: Path) -> None:
+    adopted(lab, network(1).state_dict())
+    given = {"data_root": "data", "split_path": "splits", "corrupt": ["jpeg50"]}
+    benchmark(a_job(lab, "benchmark", MODEL, data=DATA, settings=given))
+    (index,) = (lab / "runs/study" / MODEL).rglob("cells.json")
+    cells = json.loads(index.read_text())["cells"]
+    assert {(cell["setting"], cell["why"]) for cell in cells} == {
+        ("black", "the training images of a published model are not known")
+    }
+    with pytest.raises(DataError, match="setting: white is wrong"):
+        benchmark(a_job(lab, "benchmark", MODEL, data=DATA, settings={**given, "setting": "white"}))
 
 
 @pytest.mark.parametrize(
