@@ -10,7 +10,8 @@ known and unknown origin. Here the setting is derived from the training data and
 
     white: The training contained every source of the test and its processing.
     grey: Exactly one item is new: a generator of a known family, a processing, or a set of real images.
-    black: Two or more items or a family of generators are new, or the origin of the images is unknown.
+    black: Two or more items or a family of generators are new, or the origin of the images, or of the training
+        images of a published model, is unknown.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -212,6 +213,10 @@ def _all_known(tested: Origin, corrupt: str) -> str:
 
 def _black(why: str) -> Derived:
     return Derived(setting=Setting.BLACK, why=why)
+
+
+# of a model whose weights others published
+UNKNOWN = _black("the training images of a published model are not known")
 
 
 def _and(names: Iterable[str]) -> str:

@@ -45,6 +45,7 @@ SECTIONS = {
         "unlearn-classic": "Unlearn with the flags of the original unlearn_trueface.py.",
         "classify": "Train a classifier of image classes.",
         "forget": "Unlearn a class or images of a classifier.",
+        "checkpoint": "Take a published checkpoint over, without training.",
         "pretrain": "Train a model and write a folder to hand on.",
     },
     "Evaluate": {
@@ -67,6 +68,7 @@ SECTIONS = {
 }
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 MODULES = {
+    "checkpoint": "run_job",
     "classify": "run_job",
     "erasing": "generation",
     "forge": "run_job",

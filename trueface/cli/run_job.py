@@ -1,4 +1,4 @@
-"""Commands that do one job here and now: sample, forge, poison, unlearn, classify, forget."""
+"""Commands that do one job here and now: sample, forge, poison, unlearn, classify, forget, checkpoint."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +24,7 @@ from trueface.jobs.flags import WORD_HELP, is_range, read_word_flags, validate_f
 from trueface.jobs.forging.kind import FORGE
 from trueface.jobs.job_kind import JobKind, refuse_unfit
 from trueface.jobs.kinds import POISON, SAMPLE, UNLEARN, parent_model
+from trueface.jobs.published.kind import CHECKPOINT
 from trueface.runtime import logs, paths
 from trueface.unlearning import METHODS
 
@@ -206,6 +207,25 @@ def forget(model_id: str, *, name: str, device: str, base: str | None, **given: 
       trueface forget 'cifar10:all~ssd' --data-root cifar10 --forget-fraction 0.1
     """
     run_here.print_result(perform(FORGET, name, given, device=device, model=model_id, base=base))
+
+
+@command()
+@click.argument("model_id", metavar="MODEL")
+@RUN
+@options(CHECKPOINT.settings, without=())
+def checkpoint(model_id: str, *, name: str, **given: Any) -> None:
+    """Take a published checkpoint over as a model of a run, without training.
+
+    MODEL is published:NAME, with a name of your choice. Tests and `trueface predict` use it like a
+    trained model. Nothing in the file is executed.
+
+    \b
+    Examples:
+      trueface checkpoint published:cnn --architecture tv/resnet50 --weights cnn.pth
+      trueface checkpoint published:f3 --architecture tv/resnet18 --weights f3.safetensors \\
+          --logits 2 --resize 256 --crop 256 --squash --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5
+    """
+    run_here.print_result(perform(CHECKPOINT, name, given, model=model_id))
 
 
 def settings_of(kind: Kind, given: Mapping[str, Any]) -> dict[str, Json]:

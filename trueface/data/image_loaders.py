@@ -10,6 +10,7 @@ from trueface.data.image_set import ImageLoader, ImageSet
 from trueface.data.index import Image
 from trueface.data.loader import Loader
 from trueface.data.pass_order import Order
+from trueface.data.preprocessing import Preprocessing
 from trueface.data.settings import COLUMNS, AugmentationSettings, TestSettings
 from trueface.data.shared_images import SharedImages, open_shared_images
 from trueface.data.transforms import TrainTransform, test_transform
@@ -56,6 +57,7 @@ def eval_loader(
     settings: AugmentationSettings | TestSettings,
     stamped: Collection[int] = (),
     corruptions: Chain | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> ImageLoader:
     """Return a loader of validation or test images: in order, with true labels, nothing random.
 
@@ -64,8 +66,9 @@ def eval_loader(
         settings: crops, batches, decoding.
         stamped: positions of images with the backdoor's patch.
         corruptions: replace those of the settings. None keeps them.
+        preprocessing: of a published model; it replaces the crop of the settings.
     """
-    transform = test_transform(settings)
+    transform = test_transform(settings).with_preprocessing(preprocessing)
     if corruptions is not None:
         transform = replace(transform, corruptions=corruptions)
     image_set = ImageSet(

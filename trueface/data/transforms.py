@@ -2,7 +2,8 @@
 
     training: resize crop* → centre crop → (unshared only: blur* → JPEG*) → flips* → patch*
         → registered augmentations
-    testing: centre crop → corruptions → a few fixed patches of it, or the whole
+    testing: (published models only: resizing) → centre crop → corruptions → a few fixed patches of
+        it, or the whole
     copies: The test image, corrupted or mirrored, for a training in closed form.
 
 Steps with * are random. Their randomness is a function of seed, image and epoch alone. Neither the
@@ -41,6 +42,7 @@ from trueface.data.augmentations.steps import (
     crop_relative,
 )
 from trueface.data.index import Image
+from trueface.data.preprocessing import Preprocessing
 from trueface.data.settings import SELF_BLENDING, AugmentationSettings, TestSettings
 from trueface.data.vocabulary import UNSHARED
 from trueface.runtime.files import Json
@@ -189,11 +191,20 @@ class TestTransform:
     patch_size: int  # side of the patches; <= 0: that of the centre crop
     crops: int  # 0: the whole centre crop
     corruptions: Chain = NO_CHAIN  # of the centre crop
+    preprocessing: Preprocessing | None = None  # of a published model; its crop is `resize_size`
+
+    def with_preprocessing(self, preprocessing: Preprocessing | None) -> "TestTransform":
+        """Return the transform with the preprocessing of a published model; None changes nothing."""
+        if preprocessing is None:
+            return self
+        return replace(self, resize_size=preprocessing.crop, preprocessing=preprocessing)
 
     @property
     def id(self) -> TransformId:
         """The same pixels in every epoch."""
         corrupted: dict[str, Json] = {"corrupt": str(self.corruptions)} if self.corruptions else {}
+        if self.preprocessing is not None:
+            corrupted["preprocessing"] = self.preprocessing.json_record
         identity: dict[str, Json] = {
             "resize_size": self.resize_size,
             "patch_size": self.patch_size,
@@ -202,11 +213,13 @@ class TestTransform:
         }
         of_view = identity if self.crops else {"resize_size": self.resize_size, **corrupted}
         # corruptions draw by an image's name, so that equal files of two names differ
-        is_test = not self.corruptions
+        is_test = not self.corruptions and self.preprocessing is None
         return TransformId(identity=identity, view_identity=of_view, period=1, is_test=is_test)
 
     def __call__(self, pixels: Tensor, image: Image, epoch: int) -> Tensor:  # noqa: ARG002  # see Transform
         """Return the centre crop (3, h, w), or `crops` patches of it (crops, 3, h, w), uint8."""
+        if self.preprocessing is not None:
+            pixels = self.preprocessing.apply_resize(pixels, image.path)
         square: Tensor = image_ops.center_crop(pixels, [self.resize_size, self.resize_size])
         square = self.corruptions(square, image.name)
         if self.crops == 0:
@@ -215,7 +228,9 @@ class TestTransform:
         return fixed_crops(square, self.crops, side)
 
     def rows_needed(self, height: int, width: int, image: Image, epoch: int) -> int:  # noqa: ARG002  # see Transform
-        """Return the first row below the centre crop."""
+        """Return the first row below the centre crop; of an image that is resized, every row is needed."""
+        if self.preprocessing is not None and self.preprocessing.resize:
+            return height
         down, _ = centre_offset(height, width, self.resize_size)
         return min(height, self.resize_size + down)
 

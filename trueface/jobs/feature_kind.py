@@ -275,7 +275,8 @@ class FeatureKind(LaboratoryKind):
         """Return the job that computes some parts, all of one body."""
         wanted, draft, base = [*map(_part, parts)], parts[0].draft, _part(parts[0]).body.base
         maker = _maker(parts[0], base)
-        model = None if maker is None else maker.settings["model"]
+        trained = {} if maker is None else maker.settings
+        model = trained.get("model") or trained.get("architecture")  # that of a published file
         settings: dict[str, Any] = {name: draft.settings[name] for name in (*PLACE, *_READING)}
         if maker is not None and base is None:
             settings |= {name: maker.settings[name] for name in BODY}

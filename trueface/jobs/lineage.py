@@ -140,7 +140,7 @@ def _training_lists(
 
 def _planned(maker: Draft, vocabulary: DataIdResolver) -> Iterator[_TrainedList]:
     data = maker.images or maker.data
-    if data is None:
+    if data is None or _is_published(maker):
         return
     chooses = image_lists.validation_decides(maker.settings, unlearns=maker.kind != "train")
     for name in ("train", "val") if chooses else ("train",):
@@ -148,6 +148,11 @@ def _planned(maker: Draft, vocabulary: DataIdResolver) -> Iterator[_TrainedList]
         if learned is not None:
             root = _root(maker.path(maker.settings["data_root"]))
             yield _TrainedList(learned, root, data, vocabulary)
+
+
+def _is_published(maker: Draft) -> bool:
+    """Return whether a job makes a model from a published file, whose training images are unknown."""
+    return "split_path" not in maker.settings
 
 
 def _recorded_lists(test: Draft, model: str) -> tuple[tuple[str, _TrainedList], ...]:
@@ -288,12 +293,14 @@ def origin_of_model(
 
 
 def origin_of_makers(makers: Sequence[Draft], vocabulary: DataIdResolver) -> Origin | None:
-    """Return what a model will have learned from; None where its lists are not there yet.
+    """Return what a model will have learned from; None where its lists are not known (yet).
 
     Args:
         makers: the jobs that make it.
         vocabulary: of the plan.
     """
+    if any(map(_is_published, makers)):
+        return None
     learned = (
         (
             each.path(each.settings["split_path"]),

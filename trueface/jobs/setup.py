@@ -82,7 +82,7 @@ def job_provenance(job: Job, settings: Settings, **facts: Any) -> dict[str, Json
 
     Args:
         job: that makes it.
-        settings: of the job; one of them is `seed`.
+        settings: of the job; those of random work contain `seed`.
         facts: of the base, of the images and of the network.
     """
     values = settings.model_dump(mode="json")
@@ -91,7 +91,7 @@ def job_provenance(job: Job, settings: Settings, **facts: Any) -> dict[str, Json
         "model": job.model,
         "images": job.data,
         "settings": values,
-        "seed": values["seed"],
+        "seed": values.get("seed"),
         "device": job.device,
         "threads": job.cpus,
         "versions": checkpoint.versions(),

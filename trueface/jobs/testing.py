@@ -2,6 +2,7 @@
 
 import copy
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,9 @@ from trueface.data.dataset_file import video_sources
 from trueface.data.image_loaders import eval_loader
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
+from trueface.data.preprocessing import KEY, Preprocessing
 from trueface.data.settings import ScoringSettings, TestSettings
+from trueface.evaluation.curves import area, curve, sort_for_roc
 from trueface.evaluation.inference import (
     AttackResult,
     Keep,
@@ -50,7 +53,11 @@ from trueface.runtime.timer import now
 from trueface.training import provenance
 
 NOT_DIFFERENTIABLE = "not differentiable"
+SWAPPED = (
+    3.0  # standard errors below an AUC of 0.5, from which on the classes are taken for swapped
+)
 COMPRESSION = 1  # of PNG, 0 to 9: beyond it files take longer and get little smaller
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +100,16 @@ class ScoringModel:
     def calibration(self) -> Calibration | None:
         """Its operating point from validation, or None: images above probability 0.5 are fake."""
         return Calibration.read(self.provenance.get("calibration"))
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """The preprocessing of a published model, or None if the settings of the test decide."""
+        return Preprocessing.read(self.provenance)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether others published the model, so that its training images are not known."""
+        return self.preprocessing is not None
 
     @property
     def threshold(self) -> float:
@@ -188,7 +205,8 @@ def attacked_test(
         CheckpointError: the surrogate cannot be read.
     """
     chosen = select_per_class(images, settings.attack_images)
-    feed, surrogate = eval_loader(chosen, settings), surrogate_of(job, settings.surrogate)
+    feed = eval_loader(chosen, settings, preprocessing=network.preprocessing)
+    surrogate = surrogate_of(job, settings.surrogate)
     target, saved = surrogate or network.model, Chain.parse(settings.attack_save)
     record = _described(settings, attack, saved)
     if attack.spec.needs_gradient and not is_differentiable(target):
@@ -370,6 +388,8 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         "seconds": now() - started,
     }
     scores = paths.scores(folder, model_name(job), name)
+    if done.predictions is not None:
+        _warn_of_swapped_classes(model_name(job), network, done.predictions)
     if settings.save_scores and done.predictions is not None:
         table = scores_of(done.images, done.predictions, job.path(settings.data_root))
         write_csv(scores, table)
@@ -388,10 +408,29 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         "settings": values,
         **groups,
     }
+    if network.preprocessing is not None:
+        inputs[KEY] = network.preprocessing.json_record
     if settings.corrupt != NONE:
         inputs["corruptions"] = Chain.parse(settings.corrupt).json_record
     write_record(path, {**inputs, **result})
     return result
+
+
+def _warn_of_swapped_classes(model: str, network: ScoringModel, answers: Predictions) -> None:
+    """Warn if a published model ranks real images above fakes: its file does not show the order of classes."""
+    fake = answers.labels == 1
+    fakes, reals = int(fake.sum()), int((~fake).sum())
+    if not network.is_published or not fakes or not reals:
+        return
+    (auc,) = area(curve(sort_for_roc(fake, answers.margin), np.ones((1, len(answers)))))
+    error = ((fakes + reals + 1) / (12 * fakes * reals)) ** 0.5  # of the AUC of a random ranking
+    if auc < 0.5 - SWAPPED * error:
+        log.warning(
+            "model=%s auc=%.3f state=far below chance advice=the order of the classes may be wrong. Exchange "
+            "`classes` of its checkpoint, or check its preprocessing.",
+            model,
+            auc,
+        )
 
 
 def _score_test(
@@ -410,7 +449,7 @@ def _score_test(
     attack = parse_attack(settings.attack)
     if attack is not None:
         return attacked_test(job, settings, attack, images, network, write)
-    feed = eval_loader(images, settings)
+    feed = eval_loader(images, settings, preprocessing=network.preprocessing)
     predictions = network.predict_images(feed)
     if write is not None:
         write_images(feed, write, network.watch)
@@ -424,7 +463,9 @@ def _triggered(
     if not settings.trigger:
         path.unlink(missing_ok=True)
         return {}
-    answers = network.predict_images(eval_loader(images, settings, range(len(images))))
+    stamped = range(len(images))
+    feed = eval_loader(images, settings, stamped, preprocessing=network.preprocessing)
+    answers = network.predict_images(feed)
     write_csv(path, scores_of(images, answers, job.path(settings.data_root)))
     return numbers_of_attack(answers)
 

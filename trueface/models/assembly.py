@@ -88,7 +88,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             f"weights {path}: the file is not a state dict (names and tensors). {REMEDY}"
         )
     content = _without_prefixes(content)
-    return {name: _whole(tensor, name, path) for name, tensor in content.items()}
+    return {name: to_float32(tensor, name, path) for name, tensor in content.items()}
 
 
 def _without_prefixes(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -231,7 +231,12 @@ def _cached(url: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
 
 
-def _whole(tensor: Tensor, name: str, path: Path) -> Tensor:
+def to_float32(tensor: Tensor, name: str, path: Path) -> Tensor:
+    """Return a tensor of weights as float32; the counter of a batch norm stays as it is.
+
+    Raises:
+        WeightsError: it is not a plain tensor of floats, or a number is not finite.
+    """
     if name.endswith(COUNTER):
         return tensor
     if tensor.layout != torch.strided or tensor.is_meta or not tensor.is_floating_point():
@@ -399,10 +404,15 @@ def _adopt_file(made: BuiltNetwork, path: Path) -> None:
     try:
         load_pretrained_state(made.network, made.adapt(state), f"weights {path}", head=spec.head)
     except WeightsError as error:
-        names = (*SPECS, *_relatives(spec.name))
-        others = [name for name in names if name != spec.name and _fits(name, state)]
+        others = fitting_networks(spec.name, state)
         advice = f"They fit model {' and '.join(others)}." if others else REMEDY
         raise WeightsError(f"{str(error).removesuffix('.')}. {advice}") from error
+
+
+def fitting_networks(name: str, state: Mapping[str, Tensor]) -> list[str]:
+    """Return other networks than `name` that the tensors of a file fit, except for the last layer."""
+    names = (*SPECS, *_relatives(name))
+    return [each for each in names if each != name and _fits(each, state)]
 
 
 def _relatives(name: str) -> list[str]:

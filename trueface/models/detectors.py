@@ -24,6 +24,7 @@ from trueface.models.registry import (
     Triple,
     load_classifier_maker,
     spec_of_classifier,
+    three_numbers,
 )
 from trueface.runtime.errors import JobError, UnknownName
 from trueface.runtime.rng import stream_seed
@@ -33,6 +34,27 @@ OWN = "model"  # the normalization of the architecture
 NORMALIZATIONS: Mapping[str, tuple[Triple, Triple]] = MappingProxyType(
     {"imagenet": (IMAGENET_MEAN, IMAGENET_STD), "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
 )
+
+
+def normalization_numbers(normalization: str) -> tuple[Triple, Triple] | None:
+    """Return mean and standard deviation of a normalization, or None for that of the architecture.
+
+    Args:
+        normalization: "model", a key of `NORMALIZATIONS`, or the numbers of a published model, as in
+            "0.5,0.5,0.5/0.25,0.25,0.25".
+
+    Raises:
+        UnknownName: it is none of these.
+    """
+    if normalization == OWN:
+        return None
+    mean, slash, std = normalization.partition("/")
+    if not slash and normalization in NORMALIZATIONS:
+        return NORMALIZATIONS[normalization]
+    try:
+        return three_numbers(mean), three_numbers(std)
+    except ValueError:
+        raise UnknownName("normalization", normalization, (OWN, *NORMALIZATIONS)) from None
 
 
 class Classifier(nn.Module):
@@ -60,7 +82,7 @@ class Classifier(nn.Module):
         self.normalization, self.channels_last = normalization, channels_last
         self.nodown = nodown  # only for detectors; see `build_detector`
         self.shape = shape  # only for classifiers of K classes; see `build_classifier`
-        mean, std = NORMALIZATIONS.get(normalization, (spec.mean, spec.std))
+        mean, std = normalization_numbers(normalization) or (spec.mean, spec.std)
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         # one number for all channels is faster than three; division by a power of two is exact
@@ -201,9 +223,7 @@ def build_detector(
             that side.
         WeightsError: the weights are not available, or belong to another network.
     """
-    if normalization != OWN and normalization not in NORMALIZATIONS:
-        raise UnknownName("normalization", normalization, (OWN, *NORMALIZATIONS))
-    pixels = NORMALIZATIONS.get(normalization)
+    pixels = normalization_numbers(normalization)
     wanted = BuildOptions(weights=weights, dropout=dropout, pixels=pixels, side=side, nodown=nodown)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(stream_seed("weights", seed))

@@ -9,6 +9,7 @@ classes, as for CIFAR, have separate names, and a recipe.
 """
 
 import importlib.util
+import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -285,6 +286,23 @@ def load_classifier_maker(name: str) -> Callable[[ClassifierShape], Any]:
 def modules_of_classifier(name: str) -> tuple[str, ...]:
     """Return the modules that the name of a network with a recipe stands for."""
     return (RECIPES.module(name),)
+
+
+def three_numbers(text: str) -> Triple:
+    """Return the three numbers of `0.485,0.456,0.406`.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+    try:
+        first, second, third = (float(word) for word in text.split(","))
+    except ValueError:
+        first = second = third = math.nan
+    if not all(map(math.isfinite, (first, second, third))):
+        raise ValueError(
+            f"{text!r}: expected three numbers for red, green and blue, such as 0.485,0.456,0.406"
+        )
+    return first, second, third
 
 
 def model_name(name: str) -> str:

@@ -34,6 +34,7 @@ from trueface.data.image_formats import Format, LearnedFormats, format_of, is_tu
 from trueface.data.image_headers import FACTOR, ImageSize, LearnedSizes
 from trueface.data.index import Image
 from trueface.data.prefetching import closing, prefetch, stack_images
+from trueface.data.preprocessing import Preprocessing
 from trueface.data.settings import TestSettings
 from trueface.data.transfers import Send, iter_outputs
 from trueface.data.transforms import COPY_KINDS, TestTransform, test_transform
@@ -239,6 +240,7 @@ class Predictor:
         abstain: float | None = None,
     ) -> None:
         self.settings = _settings(path, kept.provenance, batch_size)
+        self._preprocessing = Preprocessing.read(kept.provenance)
         self.calibrated = Calibration.read(kept.provenance.get("calibration"))
         self.calibration = self.calibrated or UNCALIBRATED
         self.learnt = TrainingFiles.read(kept.provenance)
@@ -257,7 +259,7 @@ class Predictor:
     @property
     def transform(self) -> TestTransform:
         """The transform from a decoded image to the input of the network."""
-        return test_transform(self.settings)
+        return test_transform(self.settings).with_preprocessing(self._preprocessing)
 
     def predict_files(self, files: Iterable[Path]) -> Iterator[Prediction | Missing]:
         """Yield the prediction for each file in order, or the reason why there is none.
@@ -364,6 +366,9 @@ class Predictor:
 def _settings(weights: Path, provenance: Mapping[str, Json], batch_size: int) -> TestSettings:
     """Return the settings with which the model of a checkpoint was validated."""
     learned = provenance.get("settings")
+    preprocessing = Preprocessing.read(provenance)
+    if preprocessing is not None:  # nothing was validated
+        learned = {NEEDED: preprocessing.crop}
     if not isinstance(learned, Mapping) or NEEDED not in learned:
         raise CheckpointError(
             f"checkpoint {weights} does not contain the settings of its images. Train the model again."

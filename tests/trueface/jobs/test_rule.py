@@ -12,7 +12,7 @@ from tests.trueface.jobs.test_rule_order import CASES, LAB, draft_of
 from trueface.jobs.job_kind import JobKind
 from trueface.jobs.rule import Rule, refuse_broken_rules
 
-KINDS = ("benchmark", "classify", "diffuser", "disrupt", "erase", "erased", "forget", "poison", "purify",
+KINDS = ("benchmark", "checkpoint", "classify", "diffuser", "disrupt", "erase", "erased", "forget", "poison", "purify",
     "restored", "test", "train", "translate", "translator", "unlearn")  # fmt: skip
 # sentences of rules that several cases break; the other sentences are of checks, which read files or other jobs
 AT_START = {
@@ -29,6 +29,7 @@ AT_START = {
     "test/surrogate": 1,
     "benchmark/surrogate": 1,
     "poison/kind": 1,
+    "checkpoint/all": 2,
     "classify/all": 3,
     "forget/base": 2,
     "forget/half": 1,

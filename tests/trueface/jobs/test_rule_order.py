@@ -69,6 +69,7 @@ CASES = {
     "test/surrogate": Case("test", {**PLACES, "attack": "transfer8", "surrogate": CLEAN}, {**MODEL, "gpus": 2}, (TRAINED,)),
     "benchmark/surrogate": Case("benchmark", {**PLACES, "attack": ["transfer8", "none"], "setting": "white"}, {**MODEL, "gpus": 2}, (TRAINED,)),
     "poison/kind": Case("poison", PLACES, {**MODEL, "model": f"{CLEAN}%other-50"}),
+    "checkpoint/all": Case("checkpoint", {"architecture": "tv/resnet18", "weights": "theirs.pth"}, {"model": "published:a%50", "data": "published:a", "base": "gan2:pre", "gpus": 2}),
     "classify/all": Case("classify", {"data_root": "data"}, {"model": "cifar11:all%50", "data": "cifar11:all", "base": "cifar10:all", "gpus": 2}),
     "forget/base": Case("forget", {"data_root": "data", "method": "relabel"}, {"model": "cifar10:all%50~relabel", "data": "cifar10:all", "base": "cifar10:all"}, (CLASSIFIED,)),
     "forget/again": Case("forget", {"data_root": "data", "method": "rl"}, {"model": "cifar10:all~rl~rl", "data": "cifar10:all", "base": "cifar10:all~rl"}, (CLASSIFIED, FORGOTTEN)),

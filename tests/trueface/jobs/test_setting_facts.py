@@ -17,7 +17,7 @@ SETS = ("neutral", "added", "costs")
 ORDERED = ("conditions", "models", "folders")
 MAPPINGS = ("aliases", "columns", "word_files")
 FUNCTIONS = ("modules", "shared")
-OWN = ("benchmark", "classify", "command", "denoiser", "diffuser", "disrupt", "draw", "erase", "erased", "features",
+OWN = ("benchmark", "checkpoint", "classify", "command", "denoiser", "diffuser", "disrupt", "draw", "erase", "erased", "features",
     "forge", "forget", "poison", "purify", "restored", "revise", "sample", "test", "train", "translate",
     "translator", "unlearn")  # fmt: skip
 

@@ -33,6 +33,7 @@ from trueface.benchmark.cells import (
     manifest_of,
 )
 from trueface.benchmark.conditions import (
+    UNKNOWN,
     BenchmarkSettings,
     Condition,
     Derived,
@@ -110,7 +111,8 @@ class Bench:
     def feed(self, corrupt: str = NONE) -> ImageLoader:
         """Return the images under a chain of corruptions."""
         values = {name: getattr(self.settings, name) for name in ScoringSettings.model_fields}
-        return eval_loader(self.images, TestSettings.model_validate({**values, "corrupt": corrupt}))
+        settings = TestSettings.model_validate({**values, "corrupt": corrupt})
+        return eval_loader(self.images, settings, preprocessing=self.network.preprocessing)
 
     def names(self, positions: Iterable[int] | None = None) -> tuple[str, ...]:
         """Return the paths of images below the data root; of all, unless positions are given."""
@@ -248,7 +250,8 @@ def _calibrated(bench: Bench, model_folder: Callable[[str], Path]) -> Calibratio
 
 def _ms_image(bench: Bench) -> float:
     """Return the median time of one image, from pixels to the logit, in ms."""
-    side, device = bench.settings.resize_size, bench.network.watch.device
+    own, device = bench.network.preprocessing, bench.network.watch.device
+    side = bench.settings.resize_size if own is None else own.crop
     pixels = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8).to(device)
     times = []
     with torch.inference_mode():
@@ -353,14 +356,14 @@ def _settings_of(
     """
     vocabulary = BUILT_IN.with_words(job.words)
     trained = lineage.origin_of_model(bench.name, job.model_folder, vocabulary)
-    if trained is None:
+    if trained is None and not bench.network.is_published:
         raise DataError(
             f"no record of the training images of {bench.name}, so its benchmark tier is unknown. "
             "Train it again."
         )
     tested = lineage.origin_of_images(bench.images, vocabulary)
     for condition in asked:
-        derived = derive_setting(trained, tested, condition.corrupt)
+        derived = UNKNOWN if trained is None else derive_setting(trained, tested, condition.corrupt)
         test = f"{job.data} ({condition.name})"
         if reason := contradiction(bench.settings.setting, derived, bench.name, test):
             raise DataError(reason)

@@ -1,0 +1,535 @@
+"""A published checkpoint gives the scores that its authors' code gives, and a wrong one is refused."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import transforms
+from torchvision.models import resnet18
+
+from launcher.api import JobError, Json, UsageError
+from launcher.kinds import installed_kinds
+from launcher.planning.plan_builder import build_plan
+from launcher.taskfile.parser import ParseContext, parse
+from tests.trueface.commands import Command
+from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
+from trueface.jobs import testing
+from trueface.jobs.benchmark.benchmarking import benchmark
+from trueface.jobs.published.adoption import adopt
+from trueface.jobs.published.kind import CHECKPOINT
+from trueface.models import checkpoint
+from trueface.models.published_settings import PublishedSettings
+from trueface.prediction.predictor import Prediction, Predictor
+from trueface.predictions.csv_tables import read_csv
+from trueface.runtime import paths
+from trueface.runtime.errors import DataError, WeightsError
+
+torch.set_num_threads(1)
+
+SHARED = Path(__file__).parents[5] / "shared/data"
+MODEL, DATA = "published:theirs", "gan2:pre&real:pre"
+# width, height and file format of the images; the network's crop is smaller and larger than some
+FILES = ((40, 56, "png"), (61, 33, "jpg"), (48, 48, "jpg"), (90, 70, "png"))
+FOLDERS = ("Fake/StyleGAN2/conf-f-psi-1", "Real/FFHQ")
+State = dict[str, Tensor]
+Preprocess = Callable[[PIL.Image.Image], Tensor]
+
+
+def image_tree(root: Path, copies: int = 1) -> Path:
+    """Write photographs where they are at hand, otherwise smooth noise, of several sizes."""
+    random, keys, shared = (
+        np.random.default_rng(3),
+        [],
+        sorted(SHARED.glob("groups/utkface/*/*.jpg")),
+    )
+    for folder in FOLDERS:
+        for number, (width, height, form) in enumerate(FILES * copies):
+            small = random.integers(0, 256, (8, 8, 3), np.uint8)
+            image = PIL.Image.open(shared[number]) if shared else PIL.Image.fromarray(small)
+            if folder.startswith("Fake"):
+                image = image.transpose(PIL.Image.Transpose.FLIP_TOP_BOTTOM)
+            path = root / "data/PreSocial" / folder / f"{number:05}.{form}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.convert("RGB").resize((width, height), PIL.Image.Resampling.BICUBIC).save(path)
+            keys.append(f"{folder.split('/', 1)[1]}/{number:05}")
+    write_lists(root / "splits", train=[], val=[], test=keys)
+    return root
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return image_tree(tmp_path_factory.mktemp("lab"))
+
+
+def network(logits: int, seed: int = 0) -> nn.Module:
+    """A network with statistics of batch norms that matter."""
+    torch.manual_seed(seed)
+    return with_statistics(resnet18(num_classes=logits))
+
+
+def with_statistics(made: nn.Module) -> nn.Module:
+    made.train()
+    with torch.no_grad():
+        made(torch.rand(8, 3, 64, 64) * 2 - 1)
+    return made.eval()
+
+
+def adopted(
+    lab: Path, content: object, name: str = "theirs.pth", **settings: Any
+) -> Mapping[str, Json]:
+    if name.endswith(".safetensors"):
+        assert isinstance(content, dict)
+        save_file(content, lab / name)
+    else:
+        torch.save(content, lab / name)
+    given = {"architecture": "tv/resnet18", "weights": name, "crop": 32, **settings}
+    return adopt(job_of(a_draft(CHECKPOINT, lab, given, model=MODEL, data=MODEL), CHECKPOINT))
+
+
+def scored(lab: Path, **settings: Any) -> dict[str, float]:
+    """Return the probability of fake of each test image, by its path."""
+    given = {"data_root": "data", "split_path": "splits", "batch_size": 3, **settings}
+    testing.test(a_job(lab, "test", MODEL, data=DATA, settings=given))
+    table = read_csv(paths.scores(lab / "runs/study" / MODEL, MODEL, DATA))
+    return dict(zip(table.ids, torch.tensor(table.margin).sigmoid().tolist(), strict=True))
+
+
+def expected(
+    lab: Path,
+    preprocess: Preprocess,
+    probability: Callable[[Tensor], Tensor],
+    spread: float = 0.01,  # 1,000 times the tolerance
+) -> dict[str, float]:
+    """Return the same by plain torchvision."""
+    scores = {}
+    for path in sorted((lab / "data").rglob("*.*")):
+        with PIL.Image.open(path) as image, torch.no_grad():
+            pixels = preprocess(image.convert("RGB"))
+            scores[path.relative_to(lab / "data").as_posix()] = float(probability(pixels[None]))
+    assert max(scores.values()) - min(scores.values()) > spread
+    return scores
+
+
+IMAGENET = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+CROP = transforms.Compose([transforms.CenterCrop(32), transforms.ToTensor(), IMAGENET])
+CLIP_MEAN, CLIP_STD = (
+    [0.48145466, 0.4578275, 0.40821073],
+    [0.26862954, 0.26130258, 0.27577711],
+)
+
+
+def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def named_head(state: Mapping[str, Tensor]) -> State:
+    return {name.replace("fc.", "fc.1."): tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrap", "file"),
+    [
+        ({}, dict, "a.pth"),
+        ({"classes": "fake,real"}, dict, "a.pth"),
+        ({}, lambda state: {"model": state, "optimizer": {"state": {}}, "total_steps": 9}, "a.pth"),
+        ({"key": "nets.ema"}, lambda state: {"nets": {"ema": state, "raw": {}}}, "a.pth"),
+        ({}, lambda state: prefixed(state, "module.backbone."), "a.pth"),
+        (
+            {"prefix": "model."},
+            lambda state: {
+                **prefixed(state, "model."),
+                **prefixed(state, "ema."),
+                "scale": torch.ones(1),
+            },
+            "a.pth",
+        ),
+        ({"head": "fc.1"}, named_head, "a.pth"),
+        ({}, dict, "a.safetensors"),
+        ({}, lambda state: {n: t for n, t in state.items() if not n.endswith("tracked")}, "a.pth"),
+    ],
+    ids=[
+        "plain",
+        "swapped",
+        "key",
+        "inner-key",
+        "prefix",
+        "two-networks",
+        "head",
+        "safetensors",
+        "uncounted",
+    ],
+)
+@pytest.mark.parametrize("logits", [1, 2])
+def test_scores_are_those_of_plain_torch(
+    lab: Path, logits: int, settings: dict[str, Any], wrap: Callable[[State], Any], file: str
+) -> None:
+    theirs = network(logits)
+    adopted(lab, wrap(dict(theirs.state_dict())), file, logits=logits, **settings)
+    first = settings.get("classes") == "fake,real"
+
+    def probability(pixels: Tensor) -> Tensor:
+        found: Tensor = theirs(pixels)
+        if logits == 2:
+            return found.softmax(1)[0, 0 if first else 1]
+        return (-found if first else found).sigmoid()[0, 0]
+
+    assert scored(lab) == pytest.approx(expected(lab, CROP, probability), abs=1e-5)
+
+
+RESIZED = [
+    ({"resize": 36}, [transforms.Resize(36), transforms.CenterCrop(32)]),
+    (
+        {"resize": 32, "squash": True, "interpolation": "bicubic"},
+        [transforms.Resize((32, 32), transforms.InterpolationMode.BICUBIC)],
+    ),
+    (
+        {"resize": 80, "interpolation": "lanczos", "crop": 64},
+        [transforms.Resize(80, transforms.InterpolationMode.LANCZOS), transforms.CenterCrop(64)],
+    ),
+    (
+        {"resize": 32, "interpolation": "nearest"},
+        [transforms.Resize(32, transforms.InterpolationMode.NEAREST), transforms.CenterCrop(32)],
+    ),
+    ({"crop": 64}, [transforms.CenterCrop(64)]),
+]
+
+
+@pytest.mark.parametrize(("settings", "steps"), RESIZED, ids=lambda each: str(each)[:24])
+def test_preprocessing_is_that_of_torchvision(
+    lab: Path, settings: dict[str, Any], steps: list[Any]
+) -> None:
+    theirs = network(1)
+    adopted(lab, theirs.state_dict(), mean=CLIP_MEAN, std=CLIP_STD, **settings)
+    whole = transforms.Compose(
+        [*steps, transforms.ToTensor(), transforms.Normalize(CLIP_MEAN, CLIP_STD)]
+    )
+    wanted = expected(lab, whole, lambda pixels: theirs(pixels).sigmoid()[0, 0])
+    # the test's own crop has no effect
+    assert scored(lab, resize_size=16) == pytest.approx(wanted, abs=1e-5)
+    predictor = Predictor.load(paths.checkpoint(lab / "runs/study" / MODEL))
+    files = sorted((lab / "data").rglob("*.*"))
+    found = [
+        each.probability for each in predictor.predict_files(files) if isinstance(each, Prediction)
+    ]
+    assert found == pytest.approx(
+        [wanted[str(file.relative_to(lab / "data"))] for file in files], abs=1e-5
+    )
+
+
+def test_network_of_timm_for_one_image_size(lab: Path) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=2, img_size=32).eval()
+    nn.init.normal_(theirs.get_parameter("head.weight"))
+    adopted(
+        lab,
+        theirs.state_dict(),
+        "a.safetensors",
+        architecture="timm/vit_tiny_patch16_224",
+        logits=2,
+    )
+    whole = transforms.Compose(
+        [
+            transforms.CenterCrop(32),
+            transforms.ToTensor(),
+            transforms.Normalize([0.5] * 3, [0.5] * 3),
+        ]
+    )
+    wanted = expected(lab, whole, lambda pixels: theirs(pixels).softmax(1)[0, 1])
+    assert scored(lab) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_xception_with_the_names_of_deepfakebench(lab: Path) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(1)
+    theirs = with_statistics(timm.create_model("legacy_xception", num_classes=2))
+    nn.init.normal_(theirs.get_parameter("fc.weight"), std=50)
+    names = {
+        f"backbone.{name.replace('fc.', 'last_linear.')}": tensor
+        for name, tensor in theirs.state_dict().items()
+    }
+    unused = {"backbone.adjust_channel.0.weight": torch.zeros(512, 2048, 1, 1)}
+    given: dict[str, Any] = {
+        "head": "last_linear",
+        "ignore": ["adjust_channel"],
+        "logits": 2,
+        "crop": 64,
+        "resize": 64,
+    }
+    adopted(lab, names | unused, architecture="timm/legacy_xception", squash=True, **given)
+    half = transforms.Normalize([0.5] * 3, [0.5] * 3)
+    whole = transforms.Compose([transforms.Resize((64, 64)), transforms.ToTensor(), half])
+    wanted = expected(lab, whole, lambda pixels: theirs(pixels).softmax(1)[0, 1], 0.003)
+    assert scored(lab) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_threshold_and_origin_are_recorded(lab: Path) -> None:
+    result = adopted(lab, prefixed(network(1).state_dict(), "module."), threshold=0.8)
+    kept = checkpoint.load(paths.checkpoint(lab / "runs/study" / MODEL))
+    assert kept.provenance["calibration"] == {
+        "temperature": 1.0, "threshold": pytest.approx(np.log(4)), "in_logits": False,
+    }  # fmt: skip
+    assert kept.provenance["weights_sha256"] == result["weights_sha256"]
+    assert (result["prefix"], result["parameters"]) == ("module.", 11_186_625)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, ("/tmp/never-made-by-a-checkpoint",))
+
+
+def state(logits: int = 1) -> State:
+    return dict(network(logits).state_dict())
+
+
+WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
+    "code": (lambda: {"model": state(), "args": Harmful()}, {}, ["would run code", "(it needs posix.mkdir)", "state dict"]),
+    "two-logits": (lambda: state(2), {}, ["with 2 logits, but the setting logits is 1. Set logits: 2."]),
+    "one-logit": (lambda: state(1), {"logits": 2}, ["with 1 logit, but the setting logits is 2. Set logits: 1."]),
+    "imagenet": (lambda: state(1000), {}, ["with 1000 logits", "another task"]),
+    "other-network": (
+        state,
+        {"architecture": "tv/resnet34"},
+        ["80 missing (layer1.2.conv1.weight, ", "They fit architecture:", "tv/resnet18"],
+    ),
+    "shapes": (
+        lambda: state() | {"conv1.weight": torch.zeros(64, 3, 3, 3)},
+        {},
+        ["1 with another shape (conv1.weight (64, 3, 3, 3) instead of (64, 3, 7, 7))", "Set architecture"],
+    ),
+    "missing-and-unknown": (
+        lambda: {n.replace("layer4.1", "layer4.9"): t for n, t in state().items()},
+        {},
+        ["missing (layer4.1.conv1.weight, layer4.1.bn1.weight, ", "12 unknown (layer4.9.conv1.weight, "],
+    ),
+    "strange-names": (
+        lambda: {n.replace("layer", "encoder.stage"): t for n, t in state().items()},
+        {},
+        ["unknown (encoder.stage1.0.conv1.weight", "Set architecture"],
+    ),
+    "other-names-too": (
+        lambda: prefixed(state(), "model.") | {"loss.weight": torch.ones(2)},
+        {},
+        ["1 unexpected names do not (loss.weight)", "set prefix: 'model.'"],
+    ),
+    "two-copies": (
+        lambda: prefixed(state(), "model.") | prefixed(state(), "ema."),
+        {},
+        ["2 networks of this architecture", "'ema.', 'model.'"],
+    ),
+    "two-dicts": (
+        lambda: {"model": state(), "ema": state()},
+        {},
+        ["several state dicts", "model (122 tensors), ema (122 tensors)", "key: model"],
+    ),
+    "wrong-key": (
+        lambda: {"model": state(), "epoch": 3},
+        {"key": "net"},
+        ["the key 'net' is not a state dict", "model (122 tensors), epoch"],
+    ),
+    "needless-key": (state, {"key": "model"}, ["leave key out"]),
+    "wrong-prefix": (state, {"prefix": "module."}, ["the prefix 'module.' is not in the file"]),
+    "no-state": (lambda: [1, 2], {}, ["no state dict", "a list"]),
+    "named-head": (lambda: named_head(state()), {}, ["'fc' is missing. Set head, such as head: fc.1."]),
+    "wrong-head": (state, {"head": "classifier"}, ["'classifier' is missing", "head: fc"]),
+    "extra-part": (
+        lambda: state() | {"adjust.0.weight": torch.zeros(3), "adjust.0.bias": torch.zeros(3)},
+        {},
+        ["2 unknown (adjust.0.weight, adjust.0.bias)", "set ignore: adjust."],
+    ),
+    "wrong-part": (state, {"ignore": "adjust"}, ["'adjust' is not a part of the file"]),
+    "head-only": (
+        lambda: {"weight": torch.zeros(1, 768), "bias": torch.zeros(1)},
+        {},
+        ["only a last layer (weight (1, 768), bias (1,))", "linear/NETWORK"],
+    ),
+    "not-finite": (
+        lambda: state() | {"fc.bias": torch.tensor([float("nan")])},
+        {},
+        ["1 of 1 numbers of fc.bias are not finite"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_file_is_refused_with_a_remedy(tmp_path: Path, name: str) -> None:
+    content, settings, words = WRONG[name]
+    with pytest.raises(WeightsError) as refused:
+        adopted(tmp_path, content(), **settings)
+    message = str(refused.value)
+    assert "theirs.pth" in message
+    assert [word for word in words if word not in message] == [], message
+    assert not Path("/tmp/never-made-by-a-checkpoint").exists()
+    assert not paths.checkpoint(tmp_path / "runs/study" / MODEL).exists()
+
+
+def test_crop_that_the_network_does_not_accept_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(JobError, match="multiple of 16 pixels, got 40"):
+        adopted(tmp_path, state(), architecture="timm/vit_tiny_patch16_224", crop=40)
+
+
+def test_damaged_file_is_refused(tmp_path: Path) -> None:
+    torch.save(state(), tmp_path / "whole.pth")
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "whole.pth").read_bytes()[:5000])
+    given = {"architecture": "tv/resnet18", "weights": "cut.pth"}
+    draft = a_draft(CHECKPOINT, tmp_path, given, model=MODEL, data=MODEL)
+    with pytest.raises(WeightsError, match="cut off, or not a file of tensors"):
+        adopt(job_of(draft, CHECKPOINT))
+
+
+def bright(sign: float) -> State:
+    """The weights of a network whose logit grows with the brightness of an image, or falls."""
+    weights = {name: torch.zeros_like(tensor) for name, tensor in state().items()}
+    for name in weights:
+        if name.endswith(("running_var", "bn1.weight", "bn2.weight", "downsample.1.weight")):
+            weights[name] += 1
+    weights["conv1.weight"][0, :, 3, 3] = 1
+    weights["layer2.0.downsample.0.weight"][0, 0] = 1
+    weights["layer3.0.downsample.0.weight"][0, 0] = 1
+    weights["layer4.0.downsample.0.weight"][0, 0] = 1
+    weights["fc.weight"][0, 0] = sign
+    return weights
+
+
+@pytest.mark.parametrize(("sign", "warned"), [(1.0, False), (-1.0, True)])
+def test_auc_far_below_chance_warns_of_the_order_of_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sign: float, warned: bool
+) -> None:
+    lab = image_tree(tmp_path, copies=4)
+    for path in (lab / "data").rglob("*.*"):  # fakes are bright
+        level = 180 + len(path.name) if "Fake" in path.parts else 60
+        PIL.Image.new("RGB", (40, 40), (level, level, level)).save(path)
+    adopted(lab, bright(sign))
+    capsys.readouterr()
+    scored(lab)
+    told = capsys.readouterr().err
+    assert ("the order of the classes may be wrong" in told) == warned
+    assert ("auc=0.000" in told) == warned
+
+
+KINDS = installed_kinds(
+    ["checkpoint", "test", "train", "benchmark", "poison", "unlearn", "features"]
+)
+FILE = """
+name: study
+defaults: {data_root: data, split_path: splits}
+checkpoint:
+  - {model: null, data: "published:theirs", architecture: tv/resnet18, weights: theirs.pth, logits: 2,
+     classes: [fake, real], mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25]}
+train: [{model: "published:theirs", data: "gan2:pre", settings: {model: tv/resnet18}, freeze: true, flip_prob: 0}]
+autotest: ["gan2:pre&real:pre"]
+test: [{model: "published:theirs", data: "gan2:pre&real:pre", corrupt: [none, jpeg50]}]
+benchmark: [{test: ["gan2:pre&real:pre"]}]
+"""
+
+
+def test_task_file_plans_tests_of_a_published_model(lab: Path) -> None:
+    (lab / "theirs.pth").touch()
+    plan = plan_text(FILE, KINDS.values(), lab)
+    jobs = {job.name: job for job in plan.jobs}
+    made = jobs["checkpoint/published:theirs"]
+    assert made.settings["classes"] == "fake,real"
+    assert made.inputs == (lab / "theirs.pth",)
+    for name in (
+        "test/published:theirs/gan2:pre&real:pre",
+        "test/published:theirs/gan2:pre&real:pre@corrupt=jpeg50",
+        "train/published:theirs#gan2:pre",
+        "benchmark/published:theirs/gan2:pre&real:pre",
+    ):
+        assert "checkpoint/published:theirs" in jobs[name].needs
+    (share,) = plan.shares(jobs)  # a frozen fine-tuning keeps the published backbone
+    assert (share.job.base, share.job.settings["model"]) == (MODEL, "tv/resnet18")
+
+
+def test_another_content_of_the_file_means_new_jobs(lab: Path) -> None:
+    (lab / "theirs.pth").touch()
+    task = parse(
+        FILE, file="study.yaml", context=ParseContext(kinds=KINDS, environment={}), include=str
+    )
+
+    def hashes(content: str) -> dict[str, str]:
+        plan = build_plan(
+            task, root=lab, exists=Path.exists, code=lambda *_: {"": ""}, content=lambda _: content
+        )
+        return {job.name: job.hash for job in plan.jobs}
+
+    before, again, after = hashes("a"), hashes("a"), hashes("b")
+    assert before == again
+    assert not [name for name in before if before[name] == after[name]]
+
+
+def test_benchmark_of_a_published_model_is_black(lab: Path) -> None:
+    adopted(lab, network(1).state_dict())
+    given = {"data_root": "data", "split_path": "splits", "corrupt": ["jpeg50"]}
+    benchmark(a_job(lab, "benchmark", MODEL, data=DATA, settings=given))
+    (index,) = (lab / "runs/study" / MODEL).rglob("cells.json")
+    cells = json.loads(index.read_text())["cells"]
+    assert {(cell["setting"], cell["why"]) for cell in cells} == {
+        ("black", "the training images of a published model are not known")
+    }
+    with pytest.raises(DataError, match="setting: white is wrong"):
+        benchmark(a_job(lab, "benchmark", MODEL, data=DATA, settings={**given, "setting": "white"}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"weights": "none"}, "weights: none is not a file"),
+        ({"weights": ""}, "weights: nothing is not a file"),
+        ({"architecture": "tv/resnet19"}, "Did you mean 'tv/resnet18'"),
+        ({"architecture": "linear/tv/resnet18"}, "Give a network, such as tv/resnet50"),
+        ({"architecture": "dct"}, "Give a network, such as tv/resnet50"),
+        ({"logits": 3}, "1 or 2"),
+        ({"classes": "real"}, "real,fake"),
+        ({"mean": "0.5,0.5"}, "three numbers"),
+        ({"mean": "0.5,0.5,0.5"}, "both mean and std"),
+        ({"mean": "0.5,0.5,0.5", "std": "0.5,0,0.5"}, "greater than 0"),
+        ({"squash": True}, "squash needs resize"),
+        ({"resize": 32}, "Set crop to 32 or less"),
+        ({"threshold": 1}, "less than 1"),
+        ({"interpolation": "cubic"}, "bicubic"),
+    ],
+    ids=str,
+)
+def test_wrong_setting_is_refused(settings: dict[str, Any], words: str) -> None:
+    given = {"architecture": "tv/resnet18", "weights": "a.pth", **settings}
+    with pytest.raises(ValueError, match=words):
+        PublishedSettings.model_validate(given)
+
+
+def test_command_makes_a_model_that_predicts(
+    lab: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lab)
+    torch.save(state(), lab / "theirs.pth")
+    given = ("--architecture", "tv/resnet18", "--weights", "theirs.pth", "--crop", "32")
+    assert "parameters\t11186625" in command("checkpoint", MODEL, "--name", "line", *given).out
+    images = sorted((lab / "data").rglob("*.*"))
+    answers = command("predict", *images, "--name", "line", "--device", "cpu").out
+    assert len(answers.splitlines()) == 2 * len(FILES)
+    told = command("checkpoint", "gan2:pre", *given, code=2).err
+    assert "unknown subset of a published model 'gan2'" in told
+    told = command("checkpoint", MODEL, *given[:2], "--weights", "absent.pth", code=2).err
+    assert "absent.pth is missing: the published checkpoint" in told
+
+
+def test_union_is_no_name(lab: Path) -> None:
+    given = {"architecture": "tv/resnet18", "weights": "theirs.pth"}
+    draft = a_draft(CHECKPOINT, lab, given, model=MODEL, data=MODEL)
+    line = CHECKPOINT.argv(draft)
+    assert line[:4] == ("python", "-m", "trueface", "checkpoint")
+    with pytest.raises(UsageError, match="one name"):
+        plan_text(
+            FILE.replace('data: "published:theirs",', 'data: "published:a&published:b",', 1),
+            KINDS.values(),
+            lab,
+        )

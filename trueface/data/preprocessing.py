@@ -1,0 +1,77 @@
+"""The resizing and the crop that a published model needs, as torchvision's transforms compute them.
+
+A model of the lab is tested with the crop of the test's settings. A published model brings its own
+preprocessing, which its checkpoint records.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as image_ops
+
+from trueface.runtime.errors import BadImageError
+from trueface.runtime.files import Json
+from trueface.runtime.image_files import RefusedImageError, admit
+
+KEY = "preprocessing"  # in the provenance of a model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """Resizing, then a centre crop."""
+
+    crop: int  # side in pixels
+    resize: int  # length of the shorter side in pixels; 0: images keep their size
+    squash: bool  # whether both sides get that length
+    interpolation: str  # one of Pillow's
+
+    @classmethod
+    def read(cls, provenance: Mapping[str, Json]) -> "Preprocessing | None":
+        """Return the preprocessing in a model's provenance, or None if the settings of a test decide."""
+        match provenance.get(KEY):
+            case {
+                "crop": int(crop),
+                "resize": int(resize),
+                "squash": bool(squash),
+                "interpolation": str(interpolation),
+            }:
+                return cls(crop=crop, resize=resize, squash=squash, interpolation=interpolation)
+        return None
+
+    @property
+    def json_record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        return asdict(self)
+
+    def apply_resize(self, pixels: Tensor, path: Path) -> Tensor:
+        """Return the resized image, (3, h, w) uint8, of (3, H, W).
+
+        Args:
+            pixels: of the image.
+            path: of the image, for messages.
+
+        Raises:
+            BadImageError: the resized image would be too large.
+        """
+        if not self.resize:
+            return pixels
+        height, width = pixels.shape[-2:]
+        longer = (
+            self.resize if self.squash else self.resize * max(height, width) // min(height, width)
+        )
+        try:
+            admit(self.resize, longer)
+        except RefusedImageError as error:
+            raise BadImageError(path, str(error)) from error
+        size = [self.resize, self.resize] if self.squash else [self.resize]
+        # Pillow's filter, as for the images of torchvision's data sets: that of tensors rounds otherwise
+        image = PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        mode = InterpolationMode(self.interpolation)
+        resized = image_ops.resize(image, size, interpolation=mode)
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)

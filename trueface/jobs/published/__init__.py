@@ -1,0 +1,4 @@
+"""Checkpoints that others published, as models of a run.
+
+Start reading at `adoption.adopt`.
+"""

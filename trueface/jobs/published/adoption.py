@@ -1,0 +1,47 @@
+"""The entry function of `checkpoint`: from a published file to a checkpoint of the lab."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from launcher.api import Job, Json
+from trueface.data.preprocessing import KEY, Preprocessing
+from trueface.evaluation.operating_threshold import Calibration
+from trueface.jobs.job_data import folder_of
+from trueface.jobs.setup import entry, job_provenance, write_facts
+from trueface.models import model_file
+from trueface.models.published import read_published
+from trueface.models.published_settings import PublishedSettings
+from trueface.runtime import paths
+from trueface.runtime.tensor_files import cached_sha256
+
+
+@entry(PublishedSettings)
+def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
+    """Write a published network as the job's model, with its origin and preprocessing."""
+    folder, path = folder_of(job), job.path(settings.weights)
+    paths.make_folder(folder, job.model or "")
+    kept = read_published(path, settings)
+    preprocessing = Preprocessing(
+        crop=settings.crop,
+        resize=settings.resize,
+        squash=settings.squash,
+        interpolation=settings.interpolation,
+    )
+    facts: dict[str, Json] = {
+        **kept.provenance,
+        "weights_sha256": cached_sha256(path),
+        KEY: preprocessing.json_record,
+        "calibration": Calibration(threshold=settings.threshold_logit).json_record,
+    }
+    source = job_provenance(job, settings, **facts)
+    parameters = sum(each.numel() for each in kept.state.values() if each.is_floating_point())
+    result: dict[str, Json] = {
+        "architecture": settings.architecture,
+        "parameters": parameters,
+        "logits": settings.logits,
+        "weights_sha256": facts["weights_sha256"],
+        **{name: kept.provenance[name] for name in ("key", "prefix", "ignored_tensors")},
+    }
+    write_facts(folder, source, result)
+    model_file.save(paths.checkpoint(folder), replace(kept, provenance=source))
+    return result

@@ -1,0 +1,337 @@
+"""Checkpoints of detectors that others published, as checkpoints of the lab.
+
+A published network ends in one or two logits. The lab's detectors have one, positive = fake. Two logits
+(r, f) have the softmax sigmoid(f - r), so the difference of both rows of the last layer gives the same
+probability. One logit of the opposite order has its sign changed. All other tensors stay as they are.
+"""
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from trueface.models import checkpoint
+from trueface.models.assembly import (
+    COUNTER,
+    BuildOptions,
+    assemble,
+    fitting_networks,
+    load_state,
+    to_float32,
+)
+from trueface.models.detectors import normalization_numbers
+from trueface.models.head import head_of
+from trueface.models.model_file import Checkpoint
+from trueface.models.published_settings import PublishedSettings
+from trueface.models.registry import BuiltNetwork
+from trueface.runtime import tensor_files
+from trueface.runtime.errors import WeightsError
+from trueface.runtime.files import Json
+
+SHOWN = 5  # names in a message
+LEAST_MATCH = 0.5  # fraction of a network's names, from which on a prefix is suggested
+REFUSED = (
+    "If you trust its author, load it in a separate program, and save its state dict with torch.save or "
+    "safetensors"
+)
+_NAME = re.compile(r"GLOBAL ([\w.]+)")  # of the object that a pickle would build
+State = dict[str, Tensor]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedState:
+    """The tensors of a published network, without the prefix of their names."""
+
+    tensors: State
+    key: str  # under which the file has them; "": the file is a state dict
+    prefix: str
+    ignored: int  # number of tensors without the prefix
+
+
+def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
+    """Return a published checkpoint as one of the lab, without provenance.
+
+    Raises:
+        WeightsError: the file cannot be read safely, is ambiguous, or does not fit the settings.
+        JobError: the network cannot be built, or does not accept images of the size of the crop.
+    """
+    made = _build(settings)
+    found = _find_state(path, settings, made)
+    tensors = _as_detector(path, settings, made, made.adapt(dict(found.tensors)))
+    what = f"weights {path}"
+    try:
+        load_state(made.network, tensors, what)
+    except WeightsError as error:
+        advice = ". ".join(_advice(settings, made, found))
+        raise WeightsError(f"{error}. {advice}.") from error
+    log.info(
+        "weights=%s key=%s prefix=%s tensors=%d ignored=%d",
+        path,
+        found.key or "none",
+        found.prefix or "none",
+        len(found.tensors),
+        found.ignored,
+    )
+    facts: dict[str, Json] = {
+        "key": found.key,
+        "prefix": found.prefix,
+        "ignored_tensors": found.ignored,
+    }
+    kept = Checkpoint(
+        kind=checkpoint.DETECTOR.name,
+        arch=settings.architecture,
+        arguments={
+            "normalization": settings.normalization,
+            "nodown": False,
+            "side": made.spec.input_size,
+        },
+        state=made.network.state_dict(),
+        provenance={"library": made.spec.library, **facts},
+    )
+    checkpoint.from_checkpoint(kept, path)  # the network works on images of this size
+    return kept
+
+
+def _build(settings: PublishedSettings) -> BuiltNetwork:
+    pixels = normalization_numbers(settings.normalization)
+    wanted = BuildOptions(weights="none", pixels=pixels, side=settings.crop)
+    with torch.random.fork_rng(devices=()):
+        return assemble(settings.architecture, wanted)
+
+
+# --- the state dict in a file
+
+
+def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> PublishedState:
+    key, state = _state_dict(path, _content(path), settings.key)
+    if not _is_whole(state):
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in state.items())
+        raise WeightsError(
+            f"weights {path}: the file has only a last layer ({shapes}), not the network whose features it "
+            "reads. Give a file with the whole network. For a layer on frozen features, train "
+            "linear/NETWORK instead."
+        )
+    prefix = settings.prefix or _find_prefix(path, state, made)
+    own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+    own = _without(path, own, settings.ignored_parts)
+    if not own:
+        raise WeightsError(
+            f"weights {path}: the prefix {prefix!r} is not in the file. Its names begin like "
+            f"{_names(list(state))}."
+        )
+    others = [name for name in state if not name.startswith(prefix)]
+    if others and not settings.prefix:  # the use of a part of the file must be confirmed
+        raise WeightsError(
+            f"weights {path}: the network's names begin with {prefix!r}, and {len(others)} unexpected names "
+            f"do not ({_names(others)}). To ignore them, set prefix: {prefix!r}."
+        )
+    return PublishedState(
+        tensors={name: to_float32(tensor, name, path) for name, tensor in own.items()},
+        key=key,
+        prefix=prefix,
+        ignored=len(state) - len(own),
+    )
+
+
+def _without(path: Path, state: State, parts: Sequence[str]) -> State:
+    """Return a state dict without some parts of it.
+
+    Raises:
+        WeightsError: it has no such part.
+    """
+    dropped = {
+        part: [name for name in state if f"{name}.".startswith(f"{part}.")] for part in parts
+    }
+    for part, names in dropped.items():
+        if not names:
+            raise WeightsError(
+                f"weights {path}: {part!r} is not a part of the file. Leave it out of ignore."
+            )
+    gone = {name for names in dropped.values() for name in names}
+    return {name: tensor for name, tensor in state.items() if name not in gone}
+
+
+def _content(path: Path) -> object:
+    try:
+        return tensor_files.load(path)
+    except FileNotFoundError as error:
+        raise WeightsError(f"weights {path} cannot be read: no such file.") from error
+    except tensor_files.BrokenFileError as error:
+        named = _NAME.search(str(error.__cause__ or ""))  # torch's message
+        what = f"{error} (it needs {named[1]})" if named else str(error)
+        raise WeightsError(f"weights {path} cannot be read safely: {what}. {REFUSED}.") from error
+
+
+def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
+    """Return the state dict of a file and its key."""
+    if key:
+        found = content
+        for word in key.split("."):
+            found = found.get(word) if isinstance(found, Mapping) else None
+        if not _is_state(found):
+            raise WeightsError(
+                f"weights {path}: the key {key!r} is not a state dict of the file. {_keys(content)}"
+            )
+        return key, dict(found)
+    if _is_state(content):
+        return "", dict(content)
+    inside = content.items() if isinstance(content, Mapping) else ()
+    dicts = {str(name): value for name, value in inside if _is_state(value)}
+    if len(dicts) != 1:
+        what = "several state dicts" if dicts else "no state dict (names and tensors)"
+        raise WeightsError(
+            f"weights {path}: the file has {what}. {_keys(content)}"
+            + (f" Set key, such as key: {next(iter(dicts))}." if dicts else "")
+        )
+    ((name, state),) = dicts.items()
+    return name, dict(state)
+
+
+def _is_state(value: Any) -> TypeGuard[Mapping[str, Tensor]]:  # the content of a file has any type
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items())
+    )
+
+
+def _keys(content: object) -> str:
+    """Return a sentence about the keys of a file."""
+    if not isinstance(content, Mapping):
+        return f"It contains a {type(content).__name__}."
+    if _is_state(content):
+        return f"The file itself is one, with the names {_names(list(content))}: leave key out."
+    shown = [
+        f"{name} ({len(value)} tensors)" if _is_state(value) else str(name)
+        for name, value in content.items()
+    ]
+    return f"Its keys: {_names(shown)}."
+
+
+def _is_whole(state: State) -> bool:
+    """Return whether a file has more than one linear layer."""
+    return len(state) > 2 or any(tensor.dim() > 2 for tensor in state.values())
+
+
+def _find_prefix(path: Path, state: State, made: BuiltNetwork) -> str:
+    """Return the text before the network's names: the one that fits, or that fits best.
+
+    Raises:
+        WeightsError: several fit completely.
+    """
+    wanted = frozenset(_body_names(made))
+    counts = Counter(
+        name[:at] for name in state for at in _word_starts(name) if name[at:] in wanted
+    )
+    whole = [prefix for prefix, count in counts.items() if count == len(wanted)]
+    if len(whole) > 1:
+        raise WeightsError(
+            f"weights {path}: the file has {len(whole)} networks of this architecture. Set prefix to one of "
+            f"{_names([repr(each) for each in sorted(whole)])}."
+        )
+    if whole:
+        return whole[0]
+    prefix, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
+    return prefix if count >= LEAST_MATCH * len(wanted) else ""
+
+
+def _word_starts(name: str) -> Iterator[int]:
+    yield 0
+    yield from (at + 1 for at, letter in enumerate(name) if letter == ".")
+
+
+def _body_names(made: BuiltNetwork) -> Iterator[str]:
+    """Yield the names of the network's tensors, without its last layer and the counters of batch norms."""
+    for name in made.network.state_dict():
+        if not name.startswith(f"{made.spec.head}.") and not name.endswith(COUNTER):
+            yield name
+
+
+# --- one logit, positive = fake
+
+
+def _as_detector(
+    path: Path, settings: PublishedSettings, made: BuiltNetwork, state: State
+) -> State:
+    """Return the tensors with a last layer of one logit, positive = fake.
+
+    Raises:
+        WeightsError: the last layer is missing, or has another number of logits.
+    """
+    own, head = made.network.state_dict(), made.spec.head
+    named = settings.head or head
+    weight, bias = state.pop(f"{named}.weight", None), state.pop(f"{named}.bias", None)
+    if weight is None:
+        others = _heads(state, head_of(made.network, head).in_features)
+        if not others and not settings.head:
+            return state  # the names that are missing are reported together
+        remedy = f"Set head, such as head: {others[0]}." if others else "Leave head out."
+        raise WeightsError(f"weights {path}: the last layer {named!r} is missing. {remedy}")
+    rows = len(weight) if weight.dim() else 0
+    if rows != settings.logits:
+        remedy = (
+            f"Set logits: {rows}."
+            if rows in {1, 2}
+            else "A detector of real and fake has 1 or 2, so this file is of another task."
+        )
+        raise WeightsError(
+            f"weights {path} have a last layer {named!r} with {rows} {'logit' if rows == 1 else 'logits'}, but "
+            f"the setting logits is {settings.logits}. {remedy}"
+        )
+    bias = torch.zeros(rows) if bias is None else bias
+    return {
+        **{name: tensor for name, tensor in own.items() if name.endswith(COUNTER)},
+        **state,
+        f"{head}.weight": _fake_row(weight, settings),
+        f"{head}.bias": _fake_row(bias, settings),
+    }
+
+
+def _fake_row(rows: Tensor, settings: PublishedSettings) -> Tensor:
+    """Return the row (1, …) of the logit of fake, of one row or two."""
+    fake = settings.fake_index
+    if settings.logits == 1:
+        return rows if fake == 1 else -rows
+    return (rows[fake : fake + 1].double() - rows[1 - fake : 2 - fake].double()).float()
+
+
+def _heads(state: State, features: int) -> list[str]:
+    """Return the layers of a file that may be the last one of a network, whatever their names."""
+    return [
+        name.removesuffix(".weight")
+        for name, tensor in state.items()
+        if name.endswith(".weight") and tensor.dim() == 2 and tensor.shape[1] == features
+    ]
+
+
+def _advice(
+    settings: PublishedSettings, made: BuiltNetwork, found: PublishedState
+) -> Iterator[str]:
+    """Yield what to do about tensors that do not fit."""
+    others = fitting_networks(settings.architecture, found.tensors)
+    if others:
+        yield f"They fit architecture: {' or '.join(others)}"
+        return
+    own = made.network.state_dict()
+    unknown = [name for name in found.tensors if name not in own]
+    if unknown and all(name in found.tensors for name in _body_names(made)):
+        parts = [*dict.fromkeys(name.partition(".")[0] for name in unknown)]
+        yield f"If the logits do not need the unknown ones, set ignore: {_names(parts)}"
+        return
+    if found.prefix:
+        yield f"The prefix {found.prefix!r} was removed from the names"
+    else:
+        words = [*dict.fromkeys(name.partition(".")[0] for name in found.tensors)]
+        yield f"The names in the file begin with {_names(words)}"
+    yield "Set architecture to the network of the file, or prefix to the text before its names"
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

@@ -1,0 +1,170 @@
+"""The settings of a published checkpoint: its file, its network, its preprocessing and its classes.
+
+This module does not import torch.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from trueface.models.registry import model_name, modules_of_model, spec_of, three_numbers
+from trueface.runtime.field_types import Count, Settings, setting
+
+FAKE = "fake"
+NO_FILE = frozenset({"default", "none", ""})  # values of `weights` in trainings that name no file
+
+
+def _join(value: Any) -> Any:  # values come from YAML or argv and may have any type
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _joined_words(value: Any) -> Any:
+    joined = _join(value)
+    return joined.replace(" ", "") if isinstance(joined, str) else joined
+
+
+def _network(name: str) -> str:
+    """Return the name of a network that ends in one linear layer, trained by gradient steps.
+
+    Raises:
+        ValueError: there is no such network, or its last layer is another one.
+    """
+    spec = spec_of(model_name(name))
+    if spec.inner is not None or spec.solver != "gradient":
+        raise ValueError(
+            f"{name} is not a network that others publish weights of. Give a network, such as tv/resnet50"
+        )
+    return name
+
+
+def _canonical_numbers(text: str) -> str:
+    return ",".join(map(repr, three_numbers(text))) if text else ""
+
+
+Three = Annotated[
+    str,
+    AfterValidator(_canonical_numbers),
+    BeforeValidator(_join, json_schema_input_type=str | list[float]),
+]
+Parts = Annotated[str, BeforeValidator(_joined_words, json_schema_input_type=str | list[str])]
+Classes = Annotated[
+    Literal["real,fake", "fake,real"],
+    BeforeValidator(_joined_words, json_schema_input_type=str | list[str]),
+]
+
+
+class PublishedSettings(Settings):
+    """A checkpoint that others published."""
+
+    architecture: Annotated[str, AfterValidator(_network)] = setting(
+        cost=True,
+        modules=modules_of_model,
+        description="Network of the file: tv/NAME (torchvision, such as tv/resnet50), timm/NAME, or a "
+        "network of `launcher kinds train`",
+    )
+    weights: str = Field(
+        description="File of the weights, of torch.save or safetensors. Nothing in it is executed"
+    )
+    key: str = Field(
+        "",
+        description="Key of the state dict in the file, such as model, or a.b for a key below a key. Empty "
+        "finds it if there is only one",
+    )
+    prefix: str = Field(
+        "",
+        description="Text before the names of the network's tensors, such as module. or backbone. Tensors "
+        "without it are ignored. Empty finds it if only one fits",
+    )
+    ignore: Parts = Field(
+        "",
+        description="Parts of the file that the network does not have and the logits do not need, such as "
+        "adjust_channel, separated by commas",
+    )
+    head: str = Field(
+        "",
+        description="Name of the last layer in the file, without the prefix, such as fc.1. Empty is that of "
+        "the network",
+    )
+    logits: Literal[1, 2] = Field(
+        1,
+        description="Number of logits. With 1, the probability of the second of `classes` is the sigmoid. "
+        "With 2, the probabilities are the softmax",
+    )
+    classes: Classes = Field(
+        "real,fake",
+        description="Order of the classes: real,fake or fake,real. With one logit, a positive logit means "
+        "the second one",
+    )
+    threshold: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Probability of fake above which an image is called fake"
+    )
+    resize: int = Field(
+        0,
+        ge=0,
+        description="Length of the shorter side after resizing, in pixels. 0 does not resize",
+    )
+    squash: bool = Field(
+        False, description="Resize to a square of `resize` pixels, whatever the aspect ratio"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = Field(
+        "bilinear", description="Interpolation of `resize`, as in Pillow"
+    )
+    crop: Count = setting(
+        224, cost=True, description="Side length of the centre crop after resizing, in pixels"
+    )
+    mean: Three = Field(
+        "",
+        description="Mean of red, green and blue in 0 to 1, such as 0.5,0.5,0.5. Empty is that of the "
+        "network",
+    )
+    std: Three = Field(
+        "",
+        description="Standard deviation of red, green and blue, such as 0.5,0.5,0.5. Empty is that of the "
+        "network",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.weights in NO_FILE:
+            raise ValueError(
+                f"weights: {self.weights or 'nothing'} is not a file. Give the path of the checkpoint"
+            )
+        if bool(self.mean) != bool(self.std):
+            raise ValueError("give both mean and std, or none of them")
+        if self.std and min(three_numbers(self.std)) <= 0:
+            raise ValueError(f"std: {self.std}: the numbers must be greater than 0")
+        if self.squash and not self.resize:
+            raise ValueError("squash needs resize, the side of the square in pixels")
+        if 0 < self.resize < self.crop:
+            raise ValueError(
+                f"crop: {self.crop} is larger than resize: {self.resize}, so every image would get a black "
+                f"border. Set crop to {self.resize} or less"
+            )
+        return self
+
+    @classmethod
+    def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return settings without effect for the other values, each with the reason."""
+        return {} if values.get("resize") else {"interpolation": "resize is 0"}
+
+    @property
+    def ignored_parts(self) -> tuple[str, ...]:
+        """The names of `ignore`."""
+        return tuple(filter(None, self.ignore.split(",")))
+
+    @property
+    def fake_index(self) -> int:
+        """The place of the class fake."""
+        return self.classes.split(",").index(FAKE)
+
+    @property
+    def threshold_logit(self) -> float:
+        """The threshold as a logit of the probability of fake."""
+        return math.log(self.threshold / (1 - self.threshold))
+
+    @property
+    def normalization(self) -> str:
+        """The normalization as a checkpoint stores it; see `detectors.normalization_numbers`."""
+        return f"{self.mean}/{self.std}" if self.mean else "model"
