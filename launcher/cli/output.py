@@ -246,6 +246,6 @@ def _line(cells: Sequence[Cell]) -> str:
 
 def escape_latex(text: str) -> str:
     """Return a text escaped for LaTeX; a minus sign before a number is a mathematical minus."""
-    if text[:1] == "-" and text[1:2].isdigit():
+    if text[:1] == "-" and (text[1:2].isdigit() or text == "-inf"):
         return f"$-${text[1:].translate(_ESCAPES)}"
     return text.translate(_ESCAPES)

@@ -16,7 +16,16 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from launcher.context import INPUTS, OUTPUTS, file_paths
-from launcher.errors import Problem, Problems, Severity, SourceLocation, TaskFileError, UsageError
+from launcher.errors import (
+    Problem,
+    Problems,
+    Severity,
+    SourceLocation,
+    TaskFileError,
+    UsageError,
+    did_you_mean,
+    nearest,
+)
 from launcher.job import CPU, FUNCTION, Resources, Spec
 from launcher.job_options.registry import JobOption, JobRequest, job_options, old_option_names
 from launcher.job_options.value_types import in_task_file, terms_fault
@@ -327,9 +336,14 @@ def _free_name(row: JobRow, name: str, problem: Problem) -> Problem:
         options = ", ".join(
             (*COMMAND.settings.model_fields, *map("resources.{}".format, _EXAMPLES))
         )
-        return problem._replace(
-            message=f"{name!r} is not an option of a program", notes=(f"options: {options}, …",)
-        )
+        message, notes = f"{name!r} is not an option of a program", [f"options: {options}, …"]
+        if has_template(row.spec.settings):
+            values = row.spec.settings[PARAMS]
+            message += " or a value of its sweep"
+            notes.insert(0, f"values of the sweep: {', '.join(values)}")
+            close = did_you_mean(nearest(name, values))
+            problem = problem._replace(hint=problem.hint if is_option else close or problem.hint)
+        return problem._replace(message=message, notes=tuple(notes))
     value = problem.place.text.partition("=")[2].strip()
     argv: list[Json] = [*with_option(row.spec.argv, name, value)]
     command = shlex.quote(f"argv={yaml_text(argv)}")
@@ -443,14 +457,26 @@ def check_new_names(store: Store, revisions: Iterable[Revision]) -> None:
         names[row.run_id, name] = row.id
         if (holder := store.read.find_job(row.run_id, name)) is not None:
             raise UsageError(
-                f"job {holder.id} {name} exists already ({holder.state}). "
-                f"To run it again: launcher retry {holder.id}{' --force' * (holder.state is State.DONE)}"
+                f"job {holder.id} {name} exists already ({holder.state}). {_next_command(holder)}"
             )
         if not revision.is_new_job and (below := store.job_control.transitive_dependents(row.id)):
             raise UsageError(
                 f"job {row.id} cannot get other values, because job {below[0].id} needs it. "
                 "Queue a new sweep, or change the task file and run it."
             )
+
+
+def _next_command(holder: JobRow) -> str:
+    """Return a sentence with the command that fits a job which has the wanted values already."""
+    match holder.state:
+        case State.QUEUED | State.RUNNING:
+            return f"To wait for it: launcher wait {holder.id}"
+        case State.HELD:
+            return f"To let it start: launcher release {holder.id}"
+        case State.DONE:
+            return f"To run it again: launcher retry {holder.id} --force"
+        case _:
+            return f"To run it again: launcher retry {holder.id}"
 
 
 def revise_all(

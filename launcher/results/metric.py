@@ -9,7 +9,9 @@ from launcher.system.files import Json
 _FURTHER = ("low", "high", "sd", "n", "expected", "note")  # optional keys of a value
 _KEYS = frozenset({"value", *_FURTHER})
 UNCERTAINTY_DIGITS = 2  # significant digits of an uncertainty (JCGM 100:2008, section 7.2.6)
-MOST_DECIMALS = 8  # a smaller uncertainty is the rounding of floats
+MOST_DECIMALS = 8  # beyond this, before or after the point, numbers are written with an exponent
+ALL_DIGITS = 15  # that every float keeps
+MOST_DIGITS = 8  # of a number with an exponent; an uncertainty below them is the rounding of floats
 
 
 class Metric(NamedTuple):
@@ -58,6 +60,8 @@ class Metric(NamedTuple):
             if digits is None:
                 return format_value(value)
             scaled = factor * value
+            if abs(digits) > MOST_DECIMALS:
+                return _text_with_exponent(scaled, digits)
             return f"{scaled if digits >= 0 else round(scaled, digits):.{max(digits, 0)}f}"
 
         spread = "" if self.sd is None else f" ± {format_number(self.sd)}"
@@ -107,16 +111,29 @@ def _common_digits(mean: Metric) -> int | None:
 def _supported_decimals(metric: Metric, factor: int) -> int | None:
     """Return the number of decimals that the uncertainty of a number supports, negative for tens.
 
-    None if the uncertainty is unknown, zero, or infinite.
+    None if the uncertainty is unknown, zero, infinite, or only the rounding of floats.
     """
     spread = metric.sd
     if spread is None and metric.low is not None and metric.high is not None:
         spread = (metric.high - metric.low) / 2
     if not spread or not math.isfinite(spread):
         return None
-    exponent = int(f"{factor * abs(spread):.{UNCERTAINTY_DIGITS - 1}e}".partition("e")[2])
-    decimals = UNCERTAINTY_DIGITS - 1 - exponent
-    return decimals if decimals <= MOST_DECIMALS else None
+    decimals = UNCERTAINTY_DIGITS - 1 - _exponent(factor * spread, UNCERTAINTY_DIGITS)
+    if abs(decimals) <= MOST_DECIMALS:
+        return decimals
+    digits = _exponent(factor * max(abs(metric.value), abs(spread)), ALL_DIGITS) + decimals + 1
+    return decimals if digits <= MOST_DIGITS else None
+
+
+def _exponent(number: float, digits: int) -> int:
+    """Return the decimal exponent of a number that is rounded to some significant digits."""
+    return int(f"{number:.{digits - 1}e}".partition("e")[2])
+
+
+def _text_with_exponent(number: float, decimals: int) -> str:
+    """Return a number with an exponent, rounded to some decimals, which are negative for tens."""
+    digits = _exponent(number, ALL_DIGITS) + decimals  # after the point
+    return f"{number:.{digits}e}" if number and digits >= 0 else "0"
 
 
 def read_metric(record: object) -> Metric | None:

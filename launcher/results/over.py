@@ -5,6 +5,7 @@ Student's t interval of the mean, x̄ ± t(0.975; n - 1) · s/√n. It is valid 
 distribution. SciPy also has t, but the queue does not require SciPy.
 """
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -164,11 +165,20 @@ def covarying_columns(results: RunResults, names: Sequence[str]) -> list[str]:
 
 
 def mean_with_interval(values: Sequence[float]) -> Metric:
-    """Return mean, deviation and interval of at least one value; for one value only the value."""
-    count, mean = len(values), statistics.fmean(values)
+    """Return mean, deviation and interval of at least one value.
+
+    One value has neither a deviation nor an interval. Values that are infinite, NaN or too large have none either.
+    """
+    count = len(values)
+    if not all(map(math.isfinite, values)):
+        return Metric(value=sum(values) / count, n=count)  # fmean refuses inf with -inf
+    try:
+        mean = statistics.fmean(values)
+        deviation = statistics.stdev(values) if count > 1 else 0.0
+    except OverflowError:  # the sum or the deviation exceeds the largest float
+        return Metric(value=float(statistics.mean(values)), n=count)
     if count < 2:
         return Metric(value=mean, n=count)
-    deviation = statistics.stdev(values)
     half = t_quantile(count - 1, CONFIDENCE) * deviation / count**0.5
     return Metric(value=mean, low=mean - half, high=mean + half, sd=deviation, n=count)
 

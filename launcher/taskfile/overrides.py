@@ -112,6 +112,10 @@ class _OverrideSorter:
             self._translate_old_word(key, node)
         elif key.text in _SINGLE:
             self.overrides.words.append(_nested_fields(key, node))
+        elif inner is not None and first.text in self.all_settings.names:
+            message = f"{first.text!r} can only be set as a whole"
+            hint = f"write --set {first.text}=VALUE; a mapping is {{KEY: VALUE, …}}"
+            self.problems.add_error(first, "set", message, hint)
         elif inner is not None:
             words = [*self.kinds, *_NESTED]
             self.problems.append(unknown_key(first, "a job type or a key of the file", words))

@@ -237,7 +237,8 @@ def _are_words(sweep: Sweep, problems: Problems) -> bool:
         node, name = said.node, said.key.text
         if not isinstance(node, ScalarNode) or is_null(node):
             message = f"matrix: each value of {name} must be a number or a string"
-            problems.add_error(node, "matrix", message, 'write "" for an empty value')
+            hint = 'write "" for an empty value' if is_null(node) else ""
+            problems.add_error(node, "matrix", message, hint)
             return False
         if said.label is None and node.plain and ".." in node.text and _RANGE.fullmatch(node.text):
             message = f"matrix: {node.text} is text here, not a range"

@@ -26,7 +26,7 @@ from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import Json, write_atomic
 from trueface.runtime.gradient_step import GradientStep, set_lr
-from trueface.runtime.graph_step import Inputs, graphed_steps, mode_record, reason_of_device
+from trueface.runtime.graph_step import Inputs, make_steps, reason_of_device
 from trueface.runtime.moving_average import ExponentialMovingAverage
 from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
@@ -118,13 +118,13 @@ def fit(
     try:
         run_steps(training, watch, kept)
     finally:
-        training.release_graph()
+        training.steps.release()
     training.after_save()
     return TrainedDiffuser(
         diffuser=training.result(),
         rows=tuple(map(tuple, training.rows)),
         seconds=training.seconds,
-        acceleration=training.acceleration,
+        acceleration=training.steps.ran,
     )
 
 
@@ -226,7 +226,7 @@ class _DiffuserTraining(StepTrainer):
         self.gradient_step = GradientStep(
             self.optimizer, clip=LONGEST_GRADIENT, average=self.average
         )
-        self._graphed = graphed_steps(
+        self.steps = make_steps(
             self.gradient_step,
             self._loss_of,
             device=device,
@@ -258,20 +258,7 @@ class _DiffuserTraining(StepTrainer):
         """Train on the batch of the step; return its loss."""
         set_lr(self.optimizer, learning_rate(self.settings, self.step))
         inputs = self._noisy_inputs(self.source.batch(self.step))
-        if self._graphed is not None:
-            return {"loss": self._graphed(inputs)[0]}
-        return {"loss": self.gradient_step(self._loss_of(inputs)[0])}
-
-    @property
-    def acceleration(self) -> Mapping[str, Json]:
-        """How the steps were launched, for the result. Empty with `accelerate: off`."""
-        reason = reason_of_device(self.device)
-        return mode_record(self.settings.accelerate, self._graphed, reason)
-
-    def release_graph(self) -> None:
-        """Free the recorded step and its memory."""
-        if self._graphed is not None:
-            self._graphed.release()
+        return {"loss": self.steps(inputs)[0]}
 
     def nonfinite_message(self, name: str, loss: float) -> str:
         """Return a message with the step and the learning rate."""

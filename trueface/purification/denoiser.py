@@ -18,7 +18,7 @@ from trueface.models.model_file import Checkpoint, ModelKind
 from trueface.purification.registry import DenoiserSettings
 from trueface.runtime.files import Json
 from trueface.runtime.gradient_step import GradientStep, set_lr
-from trueface.runtime.graph_step import Inputs, graphed_steps, mode_record, reason_of_device
+from trueface.runtime.graph_step import Inputs, make_steps, reason_of_device
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
 from trueface.runtime.stepping import (
@@ -159,13 +159,13 @@ def train_denoiser(
     try:
         run_steps(training, watch, ResumeFile(state, claim, settings.save_every))
     finally:
-        training.release_graph()
+        training.steps.release()
     denoiser = training.denoiser.eval().requires_grad_(requires_grad=False)
     return TrainedDenoiser(
         denoiser=denoiser,
         loss=training.loss,
         resumed_at=training.begun,
-        acceleration=training.acceleration,
+        acceleration=training.steps.ran,
     )
 
 
@@ -190,7 +190,7 @@ class _DenoiserTraining(StepTrainer):
             fused=replays or None,  # None: torch chooses
         )
         self.gradient_step = GradientStep(self.optimizer)
-        self._graphed = graphed_steps(
+        self.steps = make_steps(
             self.gradient_step,
             self._loss_of,
             device=device,
@@ -208,20 +208,7 @@ class _DenoiserTraining(StepTrainer):
         drawn = _draw_noise_batch(self.loader, self.settings, self.step)
         clean, noise = (part.to(self.device, non_blocking=True) for part in drawn)
         inputs = {"clean": clean, "noise": noise}
-        if self._graphed is not None:
-            return {"loss": self._graphed(inputs)[0]}
-        return {"loss": self.gradient_step(self._loss_of(inputs)[0])}
-
-    @property
-    def acceleration(self) -> Mapping[str, Json]:
-        """How the steps were launched, for the result. Empty with `accelerate: off`."""
-        reason = reason_of_device(self.device)
-        return mode_record(self.settings.accelerate, self._graphed, reason)
-
-    def release_graph(self) -> None:
-        """Free the recorded step and its memory."""
-        if self._graphed is not None:
-            self._graphed.release()
+        return {"loss": self.steps(inputs)[0]}
 
     def _loss_of(self, inputs: Inputs) -> tuple[Tensor, dict[str, Tensor]]:
         # the error of the denoised image equals the error of the estimated noise

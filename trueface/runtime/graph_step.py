@@ -164,7 +164,7 @@ class GraphedSteps:
 
     @property
     def ran(self) -> dict[str, Json]:
-        """The mode of the steps, for the record of a result."""
+        """How the steps were launched, for the record of a result. Empty with `accelerate: off`."""
         if self.reason:
             return {MODE: OFF, REASON: self.reason}
         return {MODE: "graph"}
@@ -291,15 +291,39 @@ class GraphedSteps:
                 group.update(plain)
 
 
-def graphed_steps(
+class EagerSteps:
+    """The steps of a training that are launched one by one.
+
+    Args:
+        gradient_step: takes the steps.
+        loss_of: forward pass and loss of a batch on the device.
+        ran: as for `GraphedSteps`.
+    """
+
+    def __init__(
+        self, gradient_step: GradientStep, loss_of: LossFunction, *, ran: dict[str, Json]
+    ) -> None:
+        self._gradient_step, self._loss_of, self.ran = gradient_step, loss_of, ran
+
+    def __call__(self, inputs: Inputs) -> tuple[float, Mapping[str, Tensor | float]]:
+        """Take the step of a batch on the device; return its loss and the logged values."""
+        loss, logged = self._loss_of(inputs)
+        return self._gradient_step(loss), logged
+
+    def release(self) -> None:
+        """Drop the training, which refers to its steps and would otherwise stay in memory. No step may follow."""
+        del self._loss_of
+
+
+def make_steps(
     gradient_step: GradientStep,
     loss_of: LossFunction,
     *,
     device: str,
     accelerate: Accelerate,
     reason: str,
-) -> GraphedSteps | None:
-    """Return the steps of a training that are replayed; None if its steps are eager.
+) -> GraphedSteps | EagerSteps:
+    """Return the steps of a training, replayed or eager.
 
     Args:
         gradient_step: as for `GraphedSteps`, like the next two.
@@ -309,20 +333,11 @@ def graphed_steps(
         reason: why they are eager in spite of it, which is logged; "" if they can be replayed.
     """
     if accelerate == OFF:
-        return None
+        return EagerSteps(gradient_step, loss_of, ran={})
     if reason:
         log.warning("mode=eager reason=%s", reason)
-        return None
+        return EagerSteps(gradient_step, loss_of, ran={MODE: OFF, REASON: reason})
     return GraphedSteps(gradient_step, loss_of, device=device)
-
-
-def mode_record(
-    accelerate: Accelerate, graphed: GraphedSteps | None, reason: str
-) -> dict[str, Json]:
-    """Return how the steps of a training were launched, for its result. Empty with `accelerate: off`."""
-    if accelerate == OFF:
-        return {}
-    return {MODE: OFF, REASON: reason} if graphed is None else graphed.ran
 
 
 def allocate_momentum(optimizer: SGD) -> None:

@@ -43,14 +43,12 @@ from trueface.data.batch import Batch, BatchLoader
 from trueface.data.prefetching import closing
 from trueface.models.detectors import Detector, freeze_backbone, set_train_mode
 from trueface.runtime.errors import JobError, UsageError
-from trueface.runtime.files import Json
 from trueface.runtime.gradient_step import GradientStep, Quantity
 from trueface.runtime.graph_step import (
     GraphedSteps,
     Inputs,
     allocate_momentum,
-    graphed_steps,
-    mode_record,
+    make_steps,
     reason_of_device,
 )
 from trueface.runtime.moving_average import ExponentialMovingAverage
@@ -121,8 +119,8 @@ class Loop:
         objective.prepare(TrainingFacts.from_feed(training), config.options)
         if config.freeze:
             freeze_backbone(cast(Detector, model))
-        self._eager_reason = _eager_reason(objective, config, watch.device, group.size)
-        replays = config.accelerate == "graph" and not self._eager_reason
+        reason = _eager_reason(objective, config, watch.device, group.size)
+        replays = config.accelerate == "graph" and not reason
         self._optimizer = _optimizer(model, config, replays=replays)
         if state:
             optimizer_state.load_optimizer_state_dict(model, self._optimizer, state)
@@ -144,12 +142,12 @@ class Loop:
         )
         if replays and isinstance(self._optimizer, SGD) and self._scaler.is_enabled():
             allocate_momentum(self._optimizer)
-        self._graphed = graphed_steps(
+        self.steps = make_steps(
             self._gradient_step,
             self._loss_of,
             device=watch.device,
             accelerate=config.accelerate,
-            reason=self._eager_reason,
+            reason=reason,
         )
         if config.compile:  # in place, so that the parameters keep their names
             optimizer_state.network_of(model).compile()
@@ -176,16 +174,6 @@ class Loop:
     def lr(self) -> float:
         """The learning rate of the optimizer."""
         return current_lr(self._optimizer)
-
-    @property
-    def acceleration(self) -> dict[str, Json]:
-        """How the steps were launched, for the record of the training. Empty with `accelerate: off`."""
-        return mode_record(self.config.accelerate, self._graphed, self._eager_reason)
-
-    def release_graph(self) -> None:
-        """Free the recorded step and its memory."""
-        if self._graphed is not None:
-            self._graphed.release()
 
     def optimizer_state(self) -> optimizer_state.OptimizerState:
         """Return a copy of the optimizer's moments of past gradients."""
@@ -271,8 +259,8 @@ class Loop:
         return None if state["sums"] is None else RunningMetrics(**state["sums"])
 
     def _step(self, part: RankBatch) -> tuple[float, Logs]:
-        if self._graphed is not None:
-            return self._graphed_step(self._graphed, part.batch)
+        if isinstance(self.steps, GraphedSteps):
+            return self._graphed_step(self.steps, part.batch)
         part = part._replace(batch=part.batch.to(self.watch.device))
         self.schedule.begin_step()
         moving = self._perturbation

@@ -255,7 +255,7 @@ def fit(
             while len(course.history) < config.num_epochs and not course.ended:
                 course.epoch(validation)
         finally:
-            loop.release_graph()
+            loop.steps.release()
     if course.chosen is None:
         raise ValueError(f"num_epochs must be at least 1, got {config.num_epochs}")
     network_of(model).load_state_dict(dict(course.weights))
@@ -267,7 +267,7 @@ def fit(
         samples_read=loop.images_read,
         val_predictions=course.predictions,
         notes=loop.objective.notes(),
-        acceleration=loop.acceleration,
+        acceleration=loop.steps.ran,
     )
 
 

@@ -278,7 +278,7 @@ def retry(
       launcher retry 'fit@lr=0.5' --set lr=0.2
     """
     with open_queue() as (home, store):
-        chosen = _select_retries(store, patterns, failed=failed, force=force, sets=sets)
+        chosen = _select_retries(home, store, patterns, failed=failed, force=force, sets=sets)
         numbers = {job.id for job in chosen}
         changes = _changes(home, store, chosen, sets)
         if not force:
@@ -379,7 +379,13 @@ def _outcome(
 
 
 def _select_retries(
-    store: Store, patterns: Sequence[str], *, failed: bool, force: bool, sets: Sequence[str]
+    home: Home,
+    store: Store,
+    patterns: Sequence[str],
+    *,
+    failed: bool,
+    force: bool,
+    sets: Sequence[str],
 ) -> list[JobRow]:
     if not patterns and not failed:
         raise UsageError("no jobs selected. Choose jobs with a PATTERN or --failed.")
@@ -400,7 +406,9 @@ def _select_retries(
         if any(job.state is State.DONE and changes_sweep(job, sets) for job in jobs):
             return filter_by_state(jobs, ENDED_STATES, "retry")
     if not force and all(job.state is State.DONE for job in jobs):
-        command = f"launcher retry {' '.join(map(shlex.quote, patterns))} --force"
+        _changes(home, store, jobs, sets)  # an invalid --set is reported first
+        options = [word for text in sets for word in ("--set", text)]
+        command = f"launcher retry {shlex.join([*patterns, *options])} --force"
         which = f"job {jobs[0].id} is" if len(jobs) == 1 else f"all {len(jobs):,} jobs are"
         it = "it" if len(jobs) == 1 else "them"
         raise UsageError(f"{which} done. To run {it} again: {command}")

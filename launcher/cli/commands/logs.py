@@ -83,6 +83,8 @@ def command(
         jobs = _select_jobs(store, patterns)
         if len(jobs) == 1 and attempt is None:
             _print_buffering_hint(home, jobs[0])
+        if not errors and not as_json:
+            _print_separate_errors(home, jobs, attempt)
         if follow:
             LogFollower(
                 home, store, jobs, event=event, tail=lines, attempt=attempt, raw=raw, file=file
@@ -106,6 +108,20 @@ def _print_buffering_hint(home: Home, row: JobRow) -> None:
     """Print why the log of a running program may be empty."""
     if row.state is State.RUNNING and (hint := buffering_hint(row.attempt_in(home), time.time())):
         print_stderr(f"note: {hint}")
+
+
+def _print_separate_errors(home: Home, jobs: Sequence[JobRow], attempt: int | None) -> None:
+    """Print which command prints the standard error that these logs do not contain."""
+    separate = [
+        str(job.id)
+        for job in jobs
+        if (shown := home.attempt(job.id, attempt or job.attempts)).error_log == shown.stderr
+    ]
+    if separate:
+        which = " ".join(separate) + ("" if attempt is None else f" --attempt {attempt}")
+        print_stderr(
+            f"note: standard error is in a file of its own: launcher logs {which} --stderr"
+        )
 
 
 def _select_jobs(store: Store, patterns: Sequence[str]) -> list[JobRow]:

@@ -147,9 +147,11 @@ def _end_of_log(
     }:
         return
     attempt = attempts[-1]["number"]
-    lines = last_lines(home.attempt(row.id, attempt).error_log, LOG_LINES)
+    files = home.attempt(row.id, attempt)
+    what = "standard error" if files.error_log == files.stderr else "the log"
+    lines = last_lines(files.error_log, LOG_LINES)
     if lines:
         yield [
-            f"end of the log of attempt {attempt}",
+            f"end of {what} of attempt {attempt}",
             *(f"  {sanitize_terminal(line)}" for line in lines),
         ]

@@ -183,6 +183,7 @@ def _print_queue(
                 lines_by_state[state].append(tab_separated([view.columns()]))
                 failed += [view.id] if view.state is State.FAILED else []
                 told_params |= bool(view.params)
+        all_failed = store.read.counts().get(State.FAILED, 0) if ended else 0
     lines = [tab_separated([TITLES])] * header
     lines += (line for part in lines_by_state.values() for line in part)
     if as_json:
@@ -191,10 +192,13 @@ def _print_queue(
         if not told_params:  # then that column is left out
             lines = [line.rpartition("\t")[0] + "\n" for line in lines]
         click.echo("".join(lines), nl=False)
-    left = {"that waits" if waiting == 1 else "that wait": waiting, "that ended": ended}
+    unlisted = all_failed - len(failed)
+    ended_text = f"that ended, {unlisted:,} of them failed" if unlisted > 0 else "that ended"
+    left = {"that waits" if waiting == 1 else "that wait": waiting, ended_text: ended}
     told = [f"{number:,} more {what}" for what, number in left.items() if number]
     if told and not as_json:
-        print_stderr(f"… and {' and '.join(told)}. List all jobs: launcher status --all")
+        others = ". List failed jobs: launcher status --failed" if unlisted > 0 else ""
+        print_stderr(f"… and {' and '.join(told)}. List all jobs: launcher status --all{others}")
     return failed
 
 

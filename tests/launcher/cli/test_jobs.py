@@ -8,7 +8,7 @@ import pytest
 
 from launcher.cli.jobs import only_job, select
 from launcher.errors import UsageError
-from launcher.states import Failed, State
+from launcher.states import Done, Failed, State
 from launcher.store.queue import Store
 from launcher.system.paths import Home
 from tests.build import claimed, enqueue, finished, job_row
@@ -184,6 +184,22 @@ def test_list_in_a_pipe_begins_with_running_and_failed_jobs(
     lines = launcher.well("status", *words, "--header").out.splitlines()
     assert [line.partition("\t")[0] for line in lines[:3]] == ["id", str(runs), str(bad)]
     assert {line.partition("\t")[0] for line in lines[3:]} == {str(good), str(waits)}
+
+
+def test_failed_jobs_that_a_list_in_a_pipe_leaves_out_are_counted(
+    launcher: Launcher, store: Store
+) -> None:
+    jobs = enqueue(store, *(f"command/{number}" for number in range(15)))
+    for number, job in enumerate(jobs):
+        state = Failed(at=number, error="no") if number in {0, 1, 14} else Done(at=number)
+        finished(store, job, state)
+    listed = launcher.well("status")
+    assert listed.out.startswith(f"{jobs[14]}\t")
+    assert listed.err == (
+        "… and 5 more that ended, 2 of them failed. List all jobs: launcher status --all. "
+        "List failed jobs: launcher status --failed\n"
+    )
+    assert launcher.well("status", "--failed").err == ""
 
 
 def test_closed_pipe_ends_the_list_without_a_message(home: Home, store: Store) -> None:

@@ -1,5 +1,6 @@
 """Rows of results: their columns, metrics, sweeps and models, and means over rows."""
 
+import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from launcher.job import Spec
 from launcher.results.metric import Metric, read_metric
 from launcher.results.metric_direction import lower_is_better
 from launcher.results.model_columns import ModelIndex, swept_settings
-from launcher.results.over import average_over
+from launcher.results.over import average_over, mean_with_interval
 from launcher.results.pivot import Pivot, metric_names, metrics_of_result, metrics_of_rows, pivot
 from launcher.results.rows import results_of
 from launcher.results.t_distribution import t_quantile
@@ -331,3 +332,21 @@ def test_quantiles_are_those_of_scipy(freedom: int, confidence: float) -> None:
     stats = pytest.importorskip("scipy.stats")
     expected = stats.t.ppf((1 + confidence) / 2, freedom)
     assert t_quantile(freedom, confidence) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    [
+        ((0.5, math.nan), math.nan),
+        ((0.5, math.inf), math.inf),
+        ((math.inf, -math.inf), math.nan),
+        ((1e308, 1.5e308), 1.25e308),
+        ((1.7e308, -1.7e308), 0.0),
+    ],
+)
+def test_mean_of_numbers_that_are_not_finite_or_too_large_has_no_deviation(
+    values: tuple[float, float], mean: float
+) -> None:
+    result = mean_with_interval(values)
+    assert str(result.value) == str(mean)
+    assert (result.low, result.high, result.sd, result.n) == (None, None, None, 2)

@@ -1,8 +1,10 @@
 """A recorded step does what an eager one does, with the batch, the learning rate and the state of its time."""
 
 import copy
+import gc
 import logging
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -13,8 +15,15 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from tests.trueface.recorded_steps import RecordedSteps, recorded
 from trueface.runtime import graph_step
+from trueface.runtime.field_types import Accelerate
 from trueface.runtime.gradient_step import GradientStep, Quantity
-from trueface.runtime.graph_step import WARM_UP, GraphedSteps, Inputs, allocate_momentum
+from trueface.runtime.graph_step import (
+    WARM_UP,
+    GraphedSteps,
+    Inputs,
+    allocate_momentum,
+    make_steps,
+)
 from trueface.runtime.moving_average import ExponentialMovingAverage
 
 __all__ = ["recorded"]
@@ -336,3 +345,45 @@ def test_gpu_step_that_cannot_be_recorded_continues_eagerly() -> None:
         reasons.append(steps.reason)
     assert "the recording failed" in reasons[-1]
     assert same(*ends)
+
+
+class Training:
+    """A training that refers to its steps."""
+
+    def __init__(self, accelerate: Accelerate, reason: str) -> None:
+        self.network = network()
+        gradient_step = GradientStep(SGD(self.network.parameters(), lr=0.1))
+        self.steps = make_steps(
+            gradient_step, self._loss_of, device="cpu", accelerate=accelerate, reason=reason
+        )
+
+    def _loss_of(self, inputs: Inputs) -> tuple[Tensor, dict[str, float]]:
+        return self.network(inputs["x"]).mean(), {"seen": float(len(inputs["x"]))}
+
+
+@pytest.mark.parametrize(
+    ("accelerate", "reason", "ran"),
+    [
+        ("off", "", {}),
+        ("off", "no GPU", {}),
+        ("graph", "no GPU", {"accelerate": "off", "accelerate_reason": "no GPU"}),
+    ],
+)
+def test_eager_steps_train_and_free_their_training(
+    accelerate: Accelerate, reason: str, ran: dict[str, str]
+) -> None:
+    training = Training(accelerate, reason)
+    before = copy.deepcopy(training.network.state_dict())
+    loss, logged = training.steps({"x": torch.ones(FULL, 4)})
+    assert math.isfinite(loss)
+    assert logged == {"seen": FULL}
+    assert not torch.equal(before["3.bias"], training.network.state_dict()["3.bias"])
+    assert training.steps.ran == ran
+    freed = weakref.ref(training.network)
+    gc.disable()  # memory of a GPU is needed before the next collection
+    try:
+        training.steps.release()
+        del training
+        assert freed() is None
+    finally:
+        gc.enable()

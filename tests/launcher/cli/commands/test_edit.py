@@ -364,8 +364,15 @@ def test_swept_value_of_a_task_file_is_changed(
     [
         (("s1@lr=0.5", "--set", "lr=0.1"), "job 1 command/s1@lr=0.1 exists already (done)"),
         (("s1@lr=0.5", "--set", "lr=0.5"), "job 3 already has these values"),
-        (("s1@lr=0.5", "--set", "lt=1"), "job 3 is done. To run it again"),
-        (("s1@lr=0.5", "--set", "resources.cpus=1"), "job 3 is done. To run it again"),
+        (("s1@lr=0.5", "--set", "lt=1"), "'lt' is not an option of a program or a value"),
+        (("s1@lr=0.5", "--set", "lrr=1"), "did you mean 'lr'?\n  = values of the sweep: lr"),
+        (("s1@lr=0.5", "--set", "=1"), "expected KEY=VALUE"),
+        (("s1@lr=0.5", "--set", "name=x"), "'name' is a key of task files"),
+        (("s1@lr=0.5", "--set", "env.A=1"), "'env' can only be set as a whole"),
+        (
+            ("s1@lr=0.5", "--set", "resources.cpus=2"),
+            "job 3 is done. To run it again: launcher retry s1@lr=0.5 --set resources.cpus=2 --force",
+        ),
         (("s1@lr=0.5", "--set", "lr="), "must be a number or a string"),
         (("s1@lr=0.5", "--set", 'lr=""'), "lr has no value"),
         (("s1@lr=0.5", "--set", "lr=a/b"), "cannot be part of a job name"),
@@ -374,6 +381,7 @@ def test_swept_value_of_a_task_file_is_changed(
         (("s1@lr=0.5", "--set", "lr"), "expected KEY=VALUE"),
         (("s1@*", "--set", "lr=7"), "jobs 1 and 3 would both be named command/s1@lr=7"),
         (("s1@lr=0.5", "--set", "lr=1", "--set", "lt=2"), "'lt' is not an option of a program"),
+        (("s1@lr=0.5", "--set", "lr={a: 1}"), "number or a string\n --> --set:1:5"),
     ],
 )
 def test_invalid_swept_value_is_refused(
@@ -383,6 +391,29 @@ def test_invalid_swept_value_is_refused(
     names = [row.name for row in store.read.jobs()]
     assert message in launcher.refused("retry", *words)
     assert [row.name for row in store.read.jobs()] == names
+
+
+@pytest.mark.parametrize(
+    ("state", "advice"),
+    [
+        ("held", "launcher release 1"),
+        ("queued", "launcher wait 1"),
+        ("cancelled", "launcher retry 1"),
+    ],
+)
+def test_taken_name_is_refused_with_a_command_that_the_other_job_accepts(
+    launcher: Launcher, state: str, advice: str
+) -> None:
+    first = ["--hold"] if state == "held" else ["--not-before", "+1h"]
+    for value, options in (("1", first), ("2", ["--hold"])):
+        launcher.well(
+            "add", "--name", "s", *options, "--sweep", f"lr={value}", "--", "true", "{lr}"
+        )
+    if state == "cancelled":
+        launcher.well("cancel", "s@lr=1", "--yes")
+    answer = launcher.refused("edit", "s@lr=2", "--set", "lr=1")
+    assert f"exists already ({state}). " in answer
+    assert answer.endswith(f"{advice}\n")
 
 
 def test_new_value_does_not_overwrite_the_output_of_a_done_job(

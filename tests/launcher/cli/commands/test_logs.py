@@ -568,3 +568,19 @@ def test_chunk_boundaries_do_not_change_the_output(chunks: list[bytes], turns: b
     if not turns:
         *ended, rest = b"".join(chunks).split(b"\n")
         assert cut == [*ended, *([rest] if rest else [])]
+
+
+def test_logs_and_show_name_the_file_of_standard_error(launcher: Launcher) -> None:
+    for name, script in (("noisy", "echo out; echo why >&2; exit 3"), ("quiet", "echo out")):
+        separate = ("--stderr", "separate", "--", "sh", "-c", script)
+        launcher.well("add", "--name", name, *separate)
+    launcher("wait")
+    note = "note: standard error is in a file of its own: launcher logs {} --stderr\n"
+    for words, job in ((("1",), "1"), (("1", "--attempt", "1"), "1 --attempt 1"), (("*",), "1")):
+        answer = launcher.well("logs", *words)
+        assert answer.err == note.format(job)
+        assert "out\n" in answer.out
+    for silent in (("2",), ("1", "--stderr"), ("1", "--json")):
+        assert launcher.well("logs", *silent).err == ""
+    assert launcher.well("logs", "1", "--stderr").out == "why\n"
+    assert "end of standard error of attempt 1\n  why\n" in launcher.well("show", "1").out

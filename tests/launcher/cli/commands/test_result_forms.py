@@ -230,6 +230,13 @@ def test_latex_table_has_booktabs_rules() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "escaped"), [("-inf", "$-$inf"), ("-1e-09", "$-$1e-09"), ("-info", "-info")]
+)
+def test_latex_minus_sign_of_a_number_is_mathematical(text: str, escaped: str) -> None:
+    assert escape_latex(text) == escaped
+
+
 def test_latex_line_starting_with_star_or_bracket_is_protected() -> None:
     lines = latex_text(table_of_texts(("model",), [("*%20",), ("[1, 2]",), ("a*",)])).splitlines()
     assert lines[5:8] == ["{}*\\%20 \\\\", "{}[1, 2] \\\\", "a* \\\\"]
@@ -250,10 +257,29 @@ def test_latex_line_starting_with_star_or_bracket_is_protected() -> None:
         (Metric(0.5, float("-inf"), float("inf")), "0.5 [-inf, inf]"),
         (Metric(float("nan"), 0.1, 0.3), "nan [0.10, 0.30]"),
         (Metric(0.9, sd=0.02, n=4, note="4 of 5 seeds"), "0.900 ± 0.020 (4 of 5 seeds)"),
+        (
+            Metric(2e300, -4.8e299, 4.48e300, sd=1e300, n=3),
+            "2.0e+300 ± 1.0e+300 [-5e+299, 4.5e+300]",
+        ),
+        (Metric(2e-13, 1e-15, 4.48e-13, sd=1e-13, n=3), "2.0e-13 ± 1.0e-13 [0, 4.5e-13]"),
+        (Metric(1.5e-320, sd=7e-321, n=2), "1.50e-320 ± 7.0e-321"),
+        (Metric(1.79e308, sd=9.9e307, n=2), "1.79e+308 ± 9.9e+307"),
+        (Metric(0.0, sd=1e-12, n=3), "0 ± 1.0e-12"),
     ],
 )
 def test_latex_numbers_have_the_digits_of_their_uncertainty(metric: Metric, text: str) -> None:
     assert metric.text(brackets=True, rounded=True) == text
+
+
+@given(st.floats(-1e5, 1e5), st.floats(1, 1e5), st.integers(-300, 300))
+def test_very_large_and_small_numbers_are_short_and_rounded_to_the_uncertainty(
+    value: float, sd: float, exponent: int
+) -> None:
+    value, sd = value * 10.0**exponent, sd * 10.0**exponent
+    shown = Metric(value, sd=sd, n=3).text(rounded=True).split(" ± ")
+    assert max(map(len, shown)) <= 18
+    assert abs(float(shown[0]) - value) <= 0.051 * sd
+    assert abs(float(shown[1]) - sd) <= 0.051 * sd
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
