@@ -40,7 +40,7 @@ class Surveyor:
     clock: Callable[[], float] = time.monotonic
     _spent: float = 0.0
     _digests: dict[str, str] = field(default_factory=dict)
-    _looked: dict[str, tuple[tuple[Header, ...], int]] = field(default_factory=dict)
+    _looked: dict[str, tuple[tuple[Header, ...], tuple[str, ...]]] = field(default_factory=dict)
     _sizes: dict[str, Mapping[int, Sequence[str]]] = field(default_factory=dict)
     _contradictions: dict[str, tuple[tuple[Contradiction, ...], bool]] = field(default_factory=dict)
     _compared: dict[tuple[str, tuple[str, ...]], tuple[Copies, int]] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Surveyor:
         contradicting, all_compared = self._contradictions[name]
         return FileSurvey(
             looks,
-            unreadable,
+            len(unreadable),
             copies,
             len(trained),
             len(tested),

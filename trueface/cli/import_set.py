@@ -4,13 +4,13 @@ import json
 import shlex
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from launcher.api import Json, UsageError
+from launcher.api import Json, MachineError, UsageError, install_command
 from trueface.cli.splits import shares_of
 from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.data.attributes import class_of
@@ -19,7 +19,6 @@ from trueface.data.equal_files import LabelledFile, contradictions
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange, make_import_lists, word_of
 from trueface.data.imports.people import people_of_video
-from trueface.data.imports.registry import image_folders
 from trueface.data.imports.writing import (
     GROUPS,
     ImportDifference,
@@ -32,6 +31,9 @@ from trueface.data.imports.writing import (
 )
 from trueface.data.splits import NAMES, keys_digest, read_lists, split_files
 from trueface.data.splitting import SHARES, Lists
+
+if TYPE_CHECKING:
+    from trueface.data.imports.passed_over import PassedOver
 
 SCHEMA = 1
 MANY_SOURCES = 100
@@ -63,6 +65,7 @@ class ImportOutcome(NamedTuple):
     difference: ImportDifference
     record: ImportRecord
     lists: Lists
+    passed_over: tuple["PassedOver", ...]
     remarks: tuple[str, ...]
 
 
@@ -157,13 +160,19 @@ def import_set(
 
 
 def _import(request: ImportRequest) -> ImportOutcome:
+    # Pillow takes a while to import; help must not wait for it
+    from trueface.data.imports.passed_over import passed_over, without_reader
+
     layout = registry.resolve_layout(request.layout, request.folder)
     if request.out.resolve().is_relative_to(request.folder.resolve()):
         raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it.")
     with hold_data_root(request.out, dry=request.dry_run):
         before = read_record(request.out)
         options = registry.LayoutOptions(real=frozenset(request.real), videos=request.videos)
-        arrangement = arrange(registry.load(layout).images(request.folder, options))
+        images, unread = without_reader(registry.load(layout).images(request.folder, options))
+        if unread and not images:
+            raise MachineError(f"no image can be read. {_unread_sentence(unread)}")
+        arrangement = arrange(images)
         difference = compare_with_record(before, arrangement)
         arrangement = arrangement.without_files(difference.missing)
         record = extend_record(before, arrangement, difference, (layout, str(request.folder)))
@@ -186,6 +195,13 @@ def _import(request: ImportRequest) -> ImportOutcome:
                 lists=None if _same(earlier, lists) else lists,
                 copy=request.copy,
             )
+    left_out = passed_over(
+        request.folder,
+        layout,
+        taken=arrangement.files.values(),
+        unread=unread,
+        missing=difference.missing,
+    )
     return ImportOutcome(
         request=request,
         layout=layout,
@@ -193,8 +209,10 @@ def _import(request: ImportRequest) -> ImportOutcome:
         difference=difference,
         record=record,
         lists=lists,
+        passed_over=tuple(left_out),
         remarks=(
-            *_remarks(request.folder, difference, arrangement, lists),
+            *([_unread_sentence(unread)] if unread else []),
+            *_remarks(request.folder, difference, arrangement, lists, left_out),
             *_doubts(record),
             *remarks,
         ),
@@ -228,15 +246,28 @@ def _same(earlier: dict[str, list[str]], lists: Lists) -> bool:
     }
 
 
+def _unread_sentence(unread: Mapping[str, str]) -> str:
+    """Return in words which files have no reader here, and what installs it."""
+    count, formats = len(unread), " and ".join(sorted(set(unread.values())))
+    files = f"{count} {formats} file{'s' if count > 1 else ''}"
+    return (
+        f"{files} cannot be read here, such as {min(unread)}. Install the reader and import again: "
+        f"{install_command('heif')}"
+    )
+
+
 def _remarks(
-    folder: Path, difference: ImportDifference, arrangement: Arrangement, lists: Lists
+    folder: Path,
+    difference: ImportDifference,
+    arrangement: Arrangement,
+    lists: Lists,
+    left_out: Sequence["PassedOver"],
 ) -> Iterator[str]:
-    taken = set(arrangement.files.values())
-    others = [path for path in _image_files(folder) if path not in taken]
+    others = [each for each in left_out if each.reason == "outside_layout"]
     if others:
         yield (
-            f"{len(others)} image files in {folder} are not part of the set in this layout, such as "
-            f"{others[0]}"
+            f"{sum(each.files for each in others)} image files in {folder} are not part of the set in "
+            f"this layout, such as {others[0].example}"
         )
     if difference.missing:
         yield (
@@ -265,14 +296,20 @@ def _remarks(
 def _doubts(record: ImportRecord) -> Iterator[str]:
     """Yield what makes results on the data root doubtful: equal files, and forms of files that reveal the class."""
     # Pillow and numpy take a while to import; help must not wait for them
-    from trueface.data.image_headers import shortcuts_of
+    from trueface.data.image_headers import header_fault, sample_headers, shortcuts_in
 
     files = [
         LabelledFile(file, size, label)
         for path, (file, size, _) in record.files.items()
         if (label := class_of(path)) is not None
     ]
-    for tells in shortcuts_of({each.file: each.label for each in files}):
+    headers, unreadable = sample_headers({each.file: each.label for each in files})
+    if unreadable:
+        yield (
+            f"{len(unreadable)} of {len(headers) + len(unreadable)} sampled images cannot be read, such "
+            f"as {unreadable[0]}: {header_fault(unreadable[0])}"
+        )
+    for tells in shortcuts_in(headers):
         yield (
             f"{tells.sentence} (real: {tells.real}; fake: {tells.fake}). Convert both classes to the "
             "same form, otherwise a detector learns the form."
@@ -297,11 +334,6 @@ def _folders_of_swaps(arrangement: Arrangement) -> list[str]:
     return sorted(
         folder for folder in folders if len(people_of_video(folder.rpartition("/")[2])) > 1
     )
-
-
-def _image_files(folder: Path) -> Iterator[str]:
-    for path, _, names in image_folders(folder) if folder.is_dir() else ():
-        yield from (f"{path}/{name}" for name in names)
 
 
 def _rows(outcome: ImportOutcome) -> Iterator[dict[str, Json]]:
@@ -335,6 +367,7 @@ def _record(outcome: ImportOutcome) -> dict[str, Json]:
         "groups": len(set(outcome.arrangement.groups.values())),
         "sources": list(_rows(outcome)),
         "lists": {name: len(keys) for name, keys in outcome.lists.items()},
+        "passed_over": [each._asdict() for each in outcome.passed_over],
         "remarks": list(outcome.remarks),
     }
 
@@ -355,6 +388,8 @@ def _lines(outcome: ImportOutcome) -> Iterator[str]:
         f"{len(outcome.difference.new)} images {done}{how}, {outcome.difference.there} existed already; "
         f"{len(set(outcome.arrangement.groups.values()))} groups, each in one list"
     )
+    if outcome.passed_over:
+        yield f"skipped: {', '.join(map(str, outcome.passed_over))}"
     if not request.dry_run:
         words = ["trueface", "splits", str(request.out), "--check", str(request.splits)]
         words += ["--data", _all(rows)]

@@ -4,7 +4,7 @@ simplejpeg (libjpeg-turbo) decodes JPEG files. It gives the same bits as Pillow 
 times faster. Pillow decodes the files that simplejpeg does not support or doubts. A truncated file
 is refused, because a model would learn the grey that decoders fill in. EXIF rotation is ignored,
 alpha is dropped and not blended, and of an animation the first frame is taken: the network gets the
-colours that the file stores.
+colours that the file stores. HEIF stores a rotation as a step of decoding, which is done.
 
 The upper rows alone can be requested of a file that was decoded completely before without an error.
 A sequential JPEG is decoded in rows of blocks from the top, and a PNG is inflated and unfiltered
@@ -21,6 +21,7 @@ import numpy as np
 import PIL.Image
 import simplejpeg
 from numpy.typing import NDArray
+from PIL.JpegImagePlugin import JpegImageFile
 
 from trueface.data.upper_rows import lower_jpeg, lower_png, png_size
 from trueface.runtime.errors import BadImageError
@@ -172,8 +173,8 @@ def _any(content: bytes, scale_to: int | None) -> NDArray[np.uint8]:
     with open_image(io.BytesIO(content)) as file:
         width, height = file.size
         by = _divisor(width, height, scale_to)
-        if by > 1:
-            file.draft(None, (width // by, height // by))  # affects JPEG only
+        if by > 1 and isinstance(file, JpegImageFile):
+            file.draft(None, (width // by, height // by))
         if file.mode.startswith("I;16"):
             grey = (np.array(file) >> 8).astype(np.uint8)
             return np.repeat(grey[:, :, None], 3, axis=2)

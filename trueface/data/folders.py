@@ -31,14 +31,16 @@ from trueface.runtime.artifact import cache_folder as cache_folder
 from trueface.runtime.files import link_target, write_atomic
 
 # endings of `image_files.FORMATS`, a module that imports Pillow
-SUFFIXES = frozenset({"bmp", "gif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"})
+SUFFIXES = frozenset({
+    "avif", "bmp", "gif", "heic", "heif", "hif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp",
+})  # fmt: skip
 READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
 MOST_LISTED = 3  # names in one message
 WORTH = 1_000  # images; to list fewer takes no longer than to read the list
 OLD_S = 180 * 86400.0  # of unused lists; remaking one takes seconds
 
-_HEAD = b"trueface index 3 "  # the number is the schema
+_HEAD = b"trueface index 4 "  # the number is the schema; another one where SUFFIXES change
 ALL_LINKS = "/"  # replaces the names if all are links, as after an import; no file has this name
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -86,7 +88,7 @@ def suffix(name: str) -> str:
 
 
 def describe_suffixes(others: Mapping[str, int]) -> str:
-    """Return other files than images in words: "12 .heic, 8 .txt"."""
+    """Return other files than images in words: "12 .mov, 8 .txt"."""
     return ", ".join(
         f"{count} {ending or 'without a suffix'}" for ending, count in sorted(others.items())
     )

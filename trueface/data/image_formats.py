@@ -24,8 +24,8 @@ from trueface.runtime.image_files import open_image
 LOSSLESS = "lossless"
 FAMILIES = {"PNG": LOSSLESS, "BMP": LOSSLESS, "TIFF": LOSSLESS}  # others stand for themselves
 UPRIGHT = 1  # of EXIF's flag of orientation
-# Pillow turns TIFF itself, and PNG has it behind the pixels
-WITH_FLAG = frozenset({"JPEG", "MPO", "WEBP"})
+# Pillow turns TIFF itself, and PNG has it behind the pixels. HEIF is turned while it is decoded
+WITH_FLAG = frozenset({"JPEG", "MPO", "WEBP", "AVIF"})
 MARGIN = 10  # points of JPEG quality beyond the training's before that is said
 # luminance, in natural order: ITU-T T.81, table K.1, which encoders scale by their quality
 STANDARD = np.array([

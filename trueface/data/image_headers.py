@@ -23,7 +23,7 @@ from typing import NamedTuple
 import PIL.Image
 
 from trueface.runtime.files import Json
-from trueface.runtime.image_files import open_image
+from trueface.runtime.image_files import open_image, unreadable_reason
 
 SAMPLE = 200  # headers of a training's images, or of each class; 0.1 ms each
 SEED = 42  # of the sample
@@ -142,23 +142,23 @@ class Shortcut(NamedTuple):
         return f"{self.name} alone separates fake from real images in {self.accuracy:.0%} of cases"
 
 
-def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], int]:
-    """Return the headers of a sample of files, equally many of each class, and how many are unreadable.
+def sample_headers(labels: Mapping[str, int]) -> tuple[tuple[Header, ...], tuple[str, ...]]:
+    """Return the headers of a sample of files, equally many of each class, and the unreadable files.
 
     Args:
         labels: file → label.
     """
-    headers, unreadable = [], 0
+    headers, unreadable = list[Header](), list[str]()
     for label in (0, 1):
         files = sorted(file for file, of in labels.items() if of == label)
         chosen = random.Random(f"headers/{SEED}/{label}").sample(files, min(SAMPLE, len(files)))
         for file in chosen:
             header = read_header(file, label)
             if header is None:
-                unreadable += 1
+                unreadable.append(file)
             else:
                 headers.append(header)
-    return tuple(headers), unreadable
+    return tuple(headers), tuple(unreadable)
 
 
 def read_header(file: str, label: int) -> Header | None:
@@ -176,6 +176,15 @@ def read_header(file: str, label: int) -> Header | None:
             )
     except BROKEN:
         return None
+
+
+def header_fault(file: str) -> str:
+    """Return why the header of an image file cannot be read; "" if it can be."""
+    try:
+        with open_image(file):
+            return ""
+    except BROKEN as error:
+        return unreadable_reason(error)
 
 
 def by_class(headers: Sequence[Header], what: Property) -> tuple[list[str], list[str]]:
@@ -202,7 +211,11 @@ def shortcuts_of(labels: Mapping[str, int]) -> tuple[Shortcut, ...]:
     Args:
         labels: file → label.
     """
-    headers, _ = sample_headers(labels)
+    return shortcuts_in(sample_headers(labels)[0])
+
+
+def shortcuts_in(headers: Sequence[Header]) -> tuple[Shortcut, ...]:
+    """Return the properties of headers that reveal the class."""
     return tuple(filter(None, (shortcut(headers, each) for each in PROPERTIES)))
 
 

@@ -37,7 +37,8 @@ from trueface.data.loading import (
 from trueface.data.prefetching import closing
 from trueface.data.shared_images import Fetched, SharedImages
 from trueface.data.transforms import Transform
-from trueface.runtime.errors import BadImageError, DataError
+from trueface.runtime.errors import BadImageError, DataError, MachineError
+from trueface.runtime.image_files import lacks_reader
 
 SHARE = 8  # the patch is an eighth as wide and high as the image
 LEAST = 4  # pixels
@@ -311,7 +312,10 @@ def report_bad_image(image_set: ImageSet, bad: BadFile, on_bad_image: OnBadImage
 
     Raises:
         BadImageError: `on_bad_image` is stop.
+        MachineError: the file may be sound, but a reader of its format is not installed here.
     """
+    if lacks_reader(bad.reason):
+        raise MachineError(f"cannot decode {bad.path}: {bad.reason}")
     if on_bad_image == "stop":
         raise BadImageError(bad.path, bad.reason)
     if bad.position not in image_set.bad:

@@ -187,6 +187,7 @@ def _eager_warning(draft: Draft) -> str:
         schedule=settings.get("schedule", ""),
         compiles=settings.get("compile", False),
         processes=settings.get("processes") or draft.gpus,
+        accumulate=settings.get("accumulate", 1),
     )
     if not reason and "objective" in settings:
         objective = objectives()[used_objective(settings)]

@@ -387,9 +387,46 @@ TENSORBOARD = Rule(
         f"the package: {install_command('tensorboard')}"
     ),
 )
+
+
+def describe_no_mean(draft: Draft) -> str:
+    """Return why a loss that is not a mean over images cannot be divided among the batches of a step."""
+    return (
+        f"accumulate: {draft.settings['accumulate']} cannot be used with {choice(draft.settings)}, which is not "
+        "declared as a mean over images (mean=True). Leave out accumulate."
+    )
+
+
+# about steps of several batches
+_ONE_PASS = Rule(
+    lambda draft: (
+        draft.settings["accumulate"] > 1 and (draft.settings["sam"] or draft.settings["awp"])
+    ),
+    lambda draft: (
+        f"accumulate: {draft.settings['accumulate']} cannot be used with "
+        f"{'sam' if draft.settings['sam'] else 'awp'}, which makes a second pass over the batch of each step. "
+        "Leave one of them out."
+    ),
+)
+ACCUMULATION = Rule(
+    lambda draft: draft.settings["accumulate"] > 1 and not _is_closed_form(draft),
+    (
+        _ONE_PASS,
+        Rule(
+            lambda draft: draft.settings["collab"],
+            "accumulate: {accumulate} cannot be used with collab, whose loss compares the images of a whole batch. "
+            "Leave one of them out.",
+        ),
+        Rule(
+            lambda draft: not objectives()[used_objective(draft.settings)].mean,
+            describe_no_mean,
+        ),
+    ),
+)
 TRAININGS = (
     *_MODELS,
     *PROCESSES,
+    ACCUMULATION,
     check_group_columns,
     Rule(
         lambda draft: draft.settings["shots"] and not (_is_closed_form(draft) and draft.base),
@@ -464,6 +501,24 @@ def unfit_precision(draft: Draft) -> Iterator[str]:
         yield reason
 
 
+@Rule
+def unfit_accumulation(draft: Draft) -> Iterator[str]:
+    """Yield why the steps of an unlearning cannot have several batches."""
+    from trueface.unlearning.hyperparameters import TrainingOptions  # as above
+    from trueface.unlearning.registry import METHODS
+
+    batches, method = draft.settings["accumulate"], draft.settings["method"]
+    if batches == 1:
+        return
+    if not issubclass(METHODS[method].hyperparameters, TrainingOptions):
+        yield (
+            f"accumulate: {batches} cannot be used with method {method}, which takes steps of its own. Leave out "
+            "accumulate."
+        )
+    if not objectives()[draft.settings["objective"]].mean:
+        yield describe_no_mean(draft)
+
+
 UNLEARNINGS = (
     *_MODELS,
     Rule(
@@ -487,6 +542,8 @@ UNLEARNINGS = (
     check_clean_base,
     _unfit_method,
     unfit_precision,
+    unfit_accumulation,
+    _ONE_PASS,
     Rule(
         lambda draft: (
             draft.settings["known"] == 1

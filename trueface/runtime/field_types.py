@@ -59,5 +59,15 @@ Accelerate = Annotated[
         "on a GPU). Not measured on a GPU"
     ),
 ]
+# `accumulate`: more batches than this have no use, and typing errors are found
+Accumulate = Annotated[
+    int,
+    Field(
+        ge=1,
+        le=1024,
+        description="Number of batches per step of the optimizer. Their gradients are averaged over all images, so a "
+        "step sees batch_size * accumulate images in the memory of batch_size",
+    ),
+]
 # `num_threads`: a number, or "auto" for as many as there are free cores
 LoadingProcesses = Literal["auto"] | Annotated[int, Field(ge=0)]

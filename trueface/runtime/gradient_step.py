@@ -64,9 +64,15 @@ class GradientStep:
         self.backward(loss)
         return self.apply(loss)
 
-    def backward(self, loss: Tensor) -> None:
-        """Compute the gradients of `loss`, multiplied by the loss scale under fp16."""
-        self.optimizer.zero_grad(set_to_none=True)
+    def backward(self, loss: Tensor, *, adds: bool = False) -> None:
+        """Compute the gradients of `loss`, multiplied by the loss scale under fp16.
+
+        Args:
+            loss: a scalar.
+            adds: add them to the current gradients, instead of replacing these.
+        """
+        if not adds:
+            self.optimizer.zero_grad(set_to_none=True)
         if self._scaler is not None:
             loss = self._scaler.scale(loss)
         loss.backward()  # type: ignore[no-untyped-call]  # torch
@@ -92,6 +98,18 @@ class GradientStep:
         if self._average is not None:
             self._average.update()
         return _read(loss, *further) if values is None else values
+
+    def read(self, loss: Tensor | None, *further: Tensor) -> list[float]:
+        """Return the values of the loss and of further scalars, without taking a step."""
+        value, *others = _read(loss, *further)
+        self.require_finite("loss", value)
+        return [value, *others]
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply the current gradients by a factor."""
+        gradients = [each.grad for each in self._parameters if each.grad is not None]
+        if gradients:
+            torch._foreach_mul_(gradients, factor)
 
     def enqueue(self, loss: Tensor) -> Tensor:
         """Take a step down `loss` without reading from the device; `accept` is called afterwards.

@@ -4,6 +4,8 @@ The only module that calls `PIL.Image.open`. Pillow tries every format that it k
 lists some, and it starts Ghostscript for EPS.
 """
 
+import functools
+import importlib.util
 import os
 import stat
 import warnings
@@ -14,9 +16,31 @@ from typing import IO
 
 import PIL.Image
 
+from trueface.runtime.errors import install_command
 from trueface.runtime.files import link_target
 
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")  # others start programs or are old
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "GIF",
+    "BMP",
+    "TIFF",
+    "WEBP",
+    "AVIF",
+    "HEIF",
+)  # others start programs or are old
+# names of Pillow's readers; HEIC is HEIF with the codec of phones
+AVIF, HEIF = "AVIF", "HEIF"
+# suffix → format, of the formats whose reader may be missing; see `missing_reader`
+HEIF_SUFFIXES = {".avif": AVIF, ".heic": HEIF, ".heif": HEIF, ".hif": HEIF}
+# what a file with these brands is; ISO/IEC 14496-12 and 23008-12. HEIF's own are those of AVIF files, too
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset({
+    b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1",
+})  # fmt: skip
+_LACKING = "no reader is installed for"
+_MODULES = {AVIF: "PIL._avif", HEIF: "pillow_heif"}
+_HEAD = 64  # bytes that are read for the brands; a phone writes 24 to 44
 PIXELS = 1 << 27  # 400 MiB as RGB; a photograph of 100 megapixels passes, a bomb does not
 FILE_BYTES = 1 << 29  # of a file on disk; 8-bit colour of as many pixels takes less
 
@@ -46,9 +70,20 @@ def open_image(
     with ExitStack() as stack:
         if isinstance(source, str | Path):
             source = stack.enter_context(open_regular(source))
-        image = stack.enter_context(PIL.Image.open(source, formats=formats))
+        image = stack.enter_context(_open_format(source, formats))
         admit(*image.size)
         yield image
+
+
+def lacks_reader(reason: str) -> bool:
+    """Return whether a reason why an image could not be read is a reader that is not installed."""
+    return reason.startswith(_LACKING)
+
+
+def missing_reader(name: str) -> str:
+    """Return the format of a file name that cannot be read in this environment, or ""."""
+    form = HEIF_SUFFIXES.get(os.path.splitext(name)[1].lower(), "")  # noqa: PTH122  # of 200,000
+    return "" if not form or _is_installed(form) else form
 
 
 @contextmanager
@@ -93,7 +128,55 @@ def unreadable_reason(error: Exception) -> str:
         return "there is not enough memory for it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"its data is cut off or damaged: {str(error) or type(error).__name__}"
+    what = str(error).strip() or type(error).__name__
+    return f"its data is cut off or damaged: {what}"
+
+
+def _open_format(source: IO[bytes], formats: tuple[str, ...]) -> PIL.Image.Image:
+    form = _brand_format(source)
+    if not form:
+        formats = tuple(name for name in formats if name not in _MODULES)
+        return PIL.Image.open(source, formats=formats)
+    if form in formats and not _is_installed(form):
+        raise RefusedImageError(f"{_LACKING} {form} files. Install one: {install_command('heif')}")
+    _register(form)
+    try:
+        return PIL.Image.open(source, formats=(form,) if form in formats else ())
+    except PIL.UnidentifiedImageError as error:
+        if form not in formats:
+            raise
+        raise RefusedImageError(f"its {form} data is cut off or damaged") from error
+
+
+def _brand_format(source: IO[bytes]) -> str:
+    """Return AVIF or HEIF if the brands of a file say so; "" for all others."""
+    head = source.read(_HEAD)
+    source.seek(0)
+    if head[4:8] != b"ftyp":
+        return ""
+    end = int.from_bytes(head[:4], "big")
+    brands = {head[at : at + 4] for at in (8, *range(16, min(end, len(head)), 4))}
+    if brands & _AVIF_BRANDS:
+        return AVIF
+    return HEIF if brands & _HEIF_BRANDS else ""
+
+
+@functools.cache
+def _is_installed(form: str) -> bool:
+    return importlib.util.find_spec(_MODULES[form]) is not None
+
+
+@functools.cache
+def _register(form: str) -> None:
+    """Prepare Pillow for a format, once in each process. Images are decoded side by side already."""
+    if form == HEIF:
+        import pillow_heif  # an extra
+
+        pillow_heif.register_heif_opener(thumbnails=False, decode_threads=1)
+    else:
+        import PIL.AvifImagePlugin  # not in Pillow before 11.3
+
+        PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 def _open(path: str | Path) -> IO[bytes]:

@@ -16,6 +16,7 @@ from trueface.models.registry import (
 from trueface.runtime.errors import UnknownName
 from trueface.runtime.field_types import (
     Accelerate,
+    Accumulate,
     Count,
     Finite,
     LoadingProcesses,
@@ -118,6 +119,7 @@ class ClassifySettings(Settings):
         description="Precision of the computation. With bf16 and fp16, the weights stay in fp32",
     )
     accelerate: Accelerate = setting("off", added=True, cost=True)
+    accumulate: Accumulate = setting(1, added=True, cost=True)
     channels_last: bool = setting(
         True,
         cost=True,

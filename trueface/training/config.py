@@ -121,7 +121,9 @@ def needs_groups(settings: Mapping[str, Any]) -> str:
     return f"select: {WORST_CELL}" if settings.get("select") == WORST_CELL else ""
 
 
-def eager_reason(*, sam: float, awp: float, schedule: str, compiles: bool, processes: int) -> str:
+def eager_reason(
+    *, sam: float, awp: float, schedule: str, compiles: bool, processes: int, accumulate: int
+) -> str:
     """Return which settings of a training keep its steps from being replayed as a CUDA graph; "" if none."""
     if processes > 1:
         return f"{processes} processes share each step"
@@ -129,6 +131,8 @@ def eager_reason(*, sam: float, awp: float, schedule: str, compiles: bool, proce
         return "compile: true launches the kernels in its own way"
     if sam or awp:
         return f"{'sam' if sam else 'awp'} reads the norm of the gradients between two passes"
+    if accumulate > 1:
+        return f"accumulate: {accumulate} takes a step of the optimizer after several batches"
     if schedule == "onecycle":
         return "schedule: onecycle also changes the momentum of each step"
     return ""
@@ -140,7 +144,7 @@ class TrainerConfig:
 
     objective: str  # as registered in `trueface.training.objectives`
     num_epochs: int  # 1 at least
-    batch_size: int  # images per step
+    batch_size: int  # images per batch
     seed: int  # root seed of dropout; loaders have their own seed for the order of images
     lr: float  # the highest, where the schedule moves it
     optimizer: Literal["adam", "adamw", "sgd"]
@@ -164,11 +168,17 @@ class TrainerConfig:
     awp: float = 0.0  # radius of AWP, as a fraction of the norm of each weight
     awp_from: int = 1  # the first epoch, from 1, with awp
     rows_per_image: int = 1  # of a batch: one for each quality of an image
+    accumulate: int = 1  # batches per step of the optimizer
+
+    @property
+    def rows_per_batch(self) -> int:
+        """How many rows a whole batch has."""
+        return self.batch_size * self.rows_per_image
 
     @property
     def rows_per_step(self) -> int:
-        """How many rows a whole batch has."""
-        return self.batch_size * self.rows_per_image
+        """How many rows a whole step of the optimizer has."""
+        return self.rows_per_batch * self.accumulate
 
     @classmethod
     def from_settings(cls, settings: object, **changed: Any) -> "TrainerConfig":

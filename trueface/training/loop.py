@@ -89,6 +89,17 @@ class RunningMetrics:
         )
 
 
+class Waiting(NamedTuple):
+    """The batches whose gradients wait for a step of the optimizer."""
+
+    batches: int = 0
+    rows: int = 0  # of all processes
+
+    def plus(self, rows: int) -> "Waiting":
+        """Return the same with one more batch."""
+        return Waiting(self.batches + 1, self.rows + rows)
+
+
 class Loop:
     """A model in training: its optimizer, learning rate, running mean and gradient scale.
 
@@ -153,6 +164,7 @@ class Loop:
             optimizer_state.network_of(model).compile()
         self._shared = group.average_gradients(model, watch.device)  # what is asked for logits
         self.images_read = 0
+        self._waiting = Waiting()
         self._epoch = 0  # under way
         self._reported_at = 0.0
 
@@ -192,7 +204,7 @@ class Loop:
         Args:
             epoch: from 0.
             begun: the sums of earlier batches of this epoch, whose state was restored, or None.
-            every: call `pause` after this number of batches. 0: never.
+            every: call `pause` after this number of batches, but only between two steps. 0: never.
             pause: called with the sums so far.
 
         Raises:
@@ -205,13 +217,14 @@ class Loop:
         if begun is None:
             # dropout, and objectives that draw, draw from torch's own generator
             torch.manual_seed(stream_seed(f"dropout/{epoch}", self.config.seed))
-        batches_due = math.ceil(len(self.training) / self.config.rows_per_step)
+        batches_due = math.ceil(len(self.training) / self.config.rows_per_batch)
         self.objective.begin_epoch(epoch, sums.batches, batches_due)
         began, earlier = time.monotonic(), sums.images
         self._epoch = epoch
         with closing(self.training(epoch)) as batches:
             for part in islice(self.group.iter_rank_batches(batches), sums.batches, None):
-                if self.stopped:
+                # saved gradients would be as large as the model, so a training pauses between steps
+                if not self._waiting.batches and self.stopped:
                     break
                 loss, logs = self._step(part)
                 loss, right = self.group.mean_of(part, loss, int(logs[CORRECT]))
@@ -219,8 +232,12 @@ class Loop:
                 self.images_read += part.total
                 speed = (sums.images - earlier) / max(time.monotonic() - began, 1e-9)
                 self._report_step(epoch, sums.loss / sums.images, speed, logs)
-                if every and sums.batches % every == 0:
+                if self._waiting.batches:
+                    continue
+                if every and sums.batches % every < self.config.accumulate:
                     pause(sums)
+        if self._waiting.batches:  # the last batches of an epoch are a step, too
+            self._apply_waiting()
         return sums
 
     def report(self, *, epoch: int, **numbers: float) -> None:
@@ -262,6 +279,8 @@ class Loop:
         if isinstance(self.steps, GraphedSteps):
             return self._graphed_step(self.steps, part.batch)
         part = part._replace(batch=part.batch.to(self.watch.device))
+        if self.config.accumulate > 1:
+            return self._accumulate(part)
         self.schedule.begin_step()
         moving = self._perturbation
         if moving is not None and self._epoch < moving.first_epoch:
@@ -296,6 +315,35 @@ class Loop:
         self.schedule.end_step()
         return values[0] if values else last, {**logs, CORRECT: right}
 
+    def _accumulate(self, part: RankBatch) -> tuple[float, Logs]:
+        """Add the gradients of a batch; take the step after the last batch of a group."""
+        if not self._waiting.batches:
+            self.schedule.begin_step()
+        loss, logs = self._forward(part)
+        # as if the group had no missing images; see `_apply_waiting`
+        share = part.total / self.config.rows_per_step
+        self._backward(loss * share, part, adds=self._waiting.batches > 0)
+        if self._perturbation or self.objective.perturbed(self.model) is not None:
+            raise JobError(
+                f"accumulate: {self.config.accumulate} cannot be used with a second pass of each step. "
+                "Set accumulate: 1."
+            )
+        correct = torch.as_tensor(logs[CORRECT], device=loss.device)
+        value, right = self._gradient_step.read(_mean(loss, part), correct)
+        self._waiting = self._waiting.plus(part.total)
+        if self._waiting.batches == self.config.accumulate:
+            self._apply_waiting()
+        return value, {**logs, CORRECT: right}
+
+    def _apply_waiting(self) -> None:
+        """Take the step of the batches whose gradients wait, as the mean over their images."""
+        if self._waiting.rows != self.config.rows_per_step:
+            self._gradient_step.scale_gradients(self.config.rows_per_step / self._waiting.rows)
+        self._gradient_step.apply()
+        self.objective.stepped()
+        self.schedule.end_step()
+        self._waiting = Waiting()
+
     def _graphed_step(self, graphed: GraphedSteps, batch: Batch) -> tuple[float, Logs]:
         self.schedule.begin_step()
         inputs = {**batch.columns, INPUTS: batch.inputs, LABELS: batch.labels}
@@ -323,10 +371,10 @@ class Loop:
                 "train with at this image size. Use another batch_size or larger images."
             ) from error
 
-    def _backward(self, loss: Tensor, part: RankBatch) -> None:
+    def _backward(self, loss: Tensor, part: RankBatch, *, adds: bool = False) -> None:
         if self.group.size > 1:
             loss = loss * self.group.weight(part)
-        self._gradient_step.backward(loss)
+        self._gradient_step.backward(loss, adds=adds)
 
     def _divergence_error(self, quantity: Quantity, value: float) -> JobError:
         what = {
@@ -365,6 +413,7 @@ def _eager_reason(objective: Objective, config: TrainerConfig, device: str, proc
         schedule=config.schedule,
         compiles=config.compile,
         processes=processes,
+        accumulate=config.accumulate,
     ):
         return reason
     if not is_capturable(config.objective, objective):

@@ -13,7 +13,7 @@ from trueface.data.attribute_table import GROUPS_BY
 from trueface.data.settings import AugmentationSettings, Precision
 from trueface.models.registry import describe_models, model_name, modules_of_model, spec_of
 from trueface.runtime.errors import UsageError
-from trueface.runtime.field_types import Accelerate, Count, Finite, Settings, setting
+from trueface.runtime.field_types import Accelerate, Accumulate, Count, Finite, Settings, setting
 from trueface.training import config
 from trueface.training.config import ObjectiveOptions, Selection, TrainerConfig
 from trueface.training.objectives import registry
@@ -24,7 +24,7 @@ BOTH = "sam and awp cannot be combined: set one of them to 0"
 # without effect on a training in closed form, which takes no steps and reads each copy once
 WITHOUT_STEPS = frozenset(
     {
-        "accelerate", "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
+        "accelerate", "accumulate", "augment_cycle", "blur_prob", "checkpoint_every", "compile", "dropout", "early_stop", "ema",
         "flip_prob", "freeze", "freeze_bn", "groups_by", "jpeg_prob", "lr", "lr_decay_epochs",
         "num_epochs", "objective", "optimizer", "optimizer_state", "resize_prob", "resume",
         "save_optimizer", "sbi", "schedule", "select", "tensorboard", "weight_decay", "sam", "awp", "awp_from", "momentum",
@@ -191,6 +191,7 @@ class LearningSettings(PerturbationSettings, AugmentationSettings):
         False, cost=True, description="Compile the network with torch.compile before training"
     )
     accelerate: Accelerate = setting("off", added=True, cost=True)
+    accumulate: Accumulate = setting(1, added=True, cost=True)
 
     @model_validator(mode="before")
     @classmethod

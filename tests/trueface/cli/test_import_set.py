@@ -13,8 +13,19 @@ from tests.trueface.data.imports.conftest import faceforensics as faceforensics
 from tests.trueface.data.imports.conftest import files as files
 from trueface.cli import import_set
 from trueface.data.splits import read_lists
+from trueface.runtime import image_files
 
 Output = pytest.CaptureFixture[str]
+
+
+def two_folders(place: Path) -> Path:
+    """Return a folder with 20 real and 20 fake images, each of its own colour."""
+    top = place / "pictures"
+    for label, name in enumerate(("real", "fake")):
+        (top / name).mkdir(parents=True)
+        for number in range(20):
+            PIL.Image.new("RGB", (8, 8), (number, label, 0)).save(top / name / f"{number}.png")
+    return top
 
 
 def test_video_dataset_can_be_planned_with_its_own_words(
@@ -255,3 +266,80 @@ def test_file_format_that_reveals_the_class_is_reported(
     found = command("import", "folders", top, "--out", tmp_path / "root").err
     assert ("alone separates" in found) is bool(said)
     assert said in found
+
+
+def test_files_that_are_passed_over_are_counted_by_reason(tmp_path: Path, command: Command) -> None:
+    top = two_folders(tmp_path)
+    for name in ("a.txt", "b.TXT", "real/clip.mov", "LICENSE", ".DS_Store", "real/.hidden.png"):
+        (top / name).write_bytes(b"0")
+    (top / ".git").mkdir()
+    (top / ".git/config").write_bytes(b"0")
+    PIL.Image.new("RGB", (8, 8)).save(top / "stray.png")
+    printed = command("import", "folders", top, "--out", tmp_path / "data")
+    assert (
+        "skipped: 2 .txt, 1 without a suffix, 1 .mov, 1 .png outside the layout, 2 hidden\n"
+        in printed.out
+    )
+    record = command("import", "folders", top, "--out", tmp_path / "data", "--json").json
+    assert record["passed_over"] == [
+        {"reason": reason, "suffix": suffix, "files": files, "example": str(top / example)}
+        for reason, suffix, files, example in (
+            ("not_an_image", ".txt", 2, "a.txt"),
+            ("not_an_image", "", 1, "LICENSE"),
+            ("not_an_image", ".mov", 1, "real/clip.mov"),
+            ("outside_layout", ".png", 1, "stray.png"),
+            ("hidden", "", 2, ".DS_Store"),
+        )
+    ]
+
+
+def test_tables_of_a_layout_are_not_passed_over(
+    faceforensics: Path, tmp_path: Path, command: Command
+) -> None:
+    (faceforensics / "notes.txt").write_bytes(b"0")
+    out = command("import", "auto", faceforensics, "--out", tmp_path / "ff").out
+    assert "skipped: 1 .txt\n" in out
+
+
+def test_set_without_other_files_has_no_such_line(tmp_path: Path, command: Command) -> None:
+    printed = command(
+        "import", "folders", two_folders(tmp_path), "--out", tmp_path / "data", "--json"
+    )
+    assert printed.json["passed_over"] == []
+    again = command("import", "folders", tmp_path / "pictures", "--out", tmp_path / "data")
+    assert "skipped" not in again.out
+
+
+def test_unreadable_image_of_the_sample_is_named(tmp_path: Path, command: Command) -> None:
+    top = two_folders(tmp_path)
+    (top / "real/broken.jpg").write_bytes(b"no image")
+    err = command("import", "folders", top, "--out", tmp_path / "data").err
+    assert (
+        f"warning: 1 of 41 sampled images cannot be read, such as {top}/real/broken.jpg: no JPEG, PNG"
+        in err
+    )
+
+
+def test_import_without_a_reader_leaves_heic_out_and_a_later_one_adds_it(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heif` is not installed")
+    pillow_heif.register_heif_opener()
+    top = two_folders(tmp_path)
+    for number in range(3):
+        PIL.Image.new("RGB", (64, 64), (number, 0, 0)).save(top / f"real/new{number}.heic")
+    with monkeypatch.context() as absent:
+        absent.setitem(image_files._MODULES, "HEIF", "no_such_module")
+        image_files._is_installed.cache_clear()
+        printed = command("import", "folders", top, "--out", tmp_path / "data")
+    image_files._is_installed.cache_clear()
+    assert "40 images linked" in printed.out
+    assert "skipped: 3 .heic without a reader\n" in printed.out
+    assert (
+        f"warning: 3 HEIF files cannot be read here, such as {top}/real/new0.heic. Install the reader "
+        "and import again: "
+    ) in printed.err
+    assert "-m pip install 'launcher-trueface[heif]'" in printed.err
+    printed = command("import", "folders", top, "--out", tmp_path / "data")
+    assert "3 images linked, 40 existed already" in printed.out
+    assert "skipped" not in printed.out

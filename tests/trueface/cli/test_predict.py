@@ -334,13 +334,13 @@ def test_webp_folder_is_read_and_skipped_files_are_counted(lab: Path, predict: C
     folder.mkdir()
     for number in range(3):
         PIL.Image.new("RGB", (20, 20), (90 * number, 0, 0)).save(folder / f"{number}.webp")
-    (folder / "a.heic").write_bytes(b"0")
+    (folder / "a.mov").write_bytes(b"0")
     out, err = predict("photos", "--model", MODEL)
     assert [line.split("\t")[0] for line in out.splitlines()] == [
         f"photos/{number}.webp" for number in range(3)
     ]
-    assert "skipped files whose names are not names of images: 1 .heic" in err
-    assert predict("photos", "--model", MODEL, "--json").json["passed_over"] == {".heic": 1}
+    assert "skipped files whose names are not names of images: 1 .mov" in err
+    assert predict("photos", "--model", MODEL, "--json").json["passed_over"] == {".mov": 1}
 
 
 def test_folder_without_images_lists_its_content_and_dangling_links(
@@ -348,10 +348,10 @@ def test_folder_without_images_lists_its_content_and_dangling_links(
 ) -> None:
     (lab / "photos/below").mkdir(parents=True)
     for number in range(2):
-        (lab / f"photos/{number}.heic").write_bytes(b"0")
+        (lab / f"photos/{number}.mov").write_bytes(b"0")
     (lab / "photos/below/lost.png").symlink_to("nowhere.png")
     err = predict("photos", "--model", MODEL, code=1).err
-    assert "photos: no image in this folder, but 2 .heic" in err
+    assert "photos: no image in this folder, but 2 .mov" in err
     assert "photos/below/lost.png: a broken link" in err
 
 

@@ -210,14 +210,14 @@ def test_unread_files_and_dangling_links_are_named(lab: Path, command: Command) 
     real = lab / "data/PreSocial/Real/FFHQ"
     fake = lab / "data/PreSocial/Fake"
     for number in range(3):
-        (real / f"{number}.heic").write_bytes(b"0")
+        (real / f"{number}.mov").write_bytes(b"0")
     (real / "notes.txt").write_text("of the photographer")
     (real / ".hidden").write_text("")
     (real / "99999.png").symlink_to("nowhere.png")
     (fake / "StyleGAN2/c").symlink_to("nowhere")
     out, err = command("splits", "data", "--out", "splits")
     assert out == "train\t48\nval\t6\ntest\t6\n"
-    assert "warning: 4 files ignored: 3 .heic, 1 .txt; images end in .bmp, .gif" in err
+    assert "warning: 4 files ignored: 3 .mov, 1 .txt; images end in .avif, .bmp, .gif" in err
     assert f"1 broken links ignored: {Path('data/PreSocial/Fake/StyleGAN2/c')}" in err
     assert "warning: skipped 1 images that are broken links, such as" in err
     assert f"{real.relative_to(lab)}/99999.png, which points to nowhere.png" in err
@@ -250,14 +250,14 @@ def test_split_check_counts_dangling_links_as_missing(lab: Path, command: Comman
 
 def test_split_with_one_class_causes_a_note(lab: Path, command: Command) -> None:
     for file in (lab / "data/PreSocial/Fake").rglob("*.png"):
-        file.rename(file.with_suffix(".heic"))
+        file.rename(file.with_suffix(".mov"))
     err = command("splits", "data", "--out", "splits").err
-    assert "40 files ignored: 40 .heic" in err
+    assert "40 files ignored: 40 .mov" in err
     assert "warning: no fake image" in err
     assert "no images of gan2:pre" in (
         err := command("splits", "data", "--data", "gan2:pre", "--out", "gan", code=2).err
     )
-    assert "40 .heic ignored" in err
+    assert "40 .mov ignored" in err
 
 
 def test_layout_can_be_given(lab: Path, tree: Tree, command: Command) -> None:

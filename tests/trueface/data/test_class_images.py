@@ -70,13 +70,13 @@ def test_non_image_files_of_classes_are_named(root: Path, caplog: pytest.LogCapt
     whole = load_lists(root)
     assert caplog.messages == []
     folder = root / "train" / NAMES[0]
-    (folder / "a.heic").write_bytes(b"0")
+    (folder / "a.mov").write_bytes(b"0")
     (folder / ".hidden.png").write_bytes(b"0")
     assert load_lists(root).train.sha256 == whole.train.sha256
-    assert "passed_over=1 .heic; images end in .bmp" in caplog.text
+    assert "passed_over=1 .mov; images end in .avif, .bmp" in caplog.text
     for file in folder.glob("*.png"):
-        file.rename(file.with_suffix(".heic"))
-    with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}.*\. Ignored .* .heic"):
+        file.rename(file.with_suffix(".mov"))
+    with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}.*\. Ignored .* .mov"):
         load_lists(root)
 
 

@@ -248,7 +248,7 @@ def write_invalid_file(folder: Path, what: str) -> Path:
         ("device", "it is a pipe or a device"),
         ("loop", "symbolic links"),
         ("empty", "the file is empty"),
-        ("text", "no JPEG, PNG, GIF, BMP, TIFF or WEBP image"),
+        ("text", "no JPEG, PNG, GIF, BMP, TIFF, WEBP, AVIF or HEIF image"),
         ("program", "no JPEG, PNG"),
     ],
 )

@@ -58,7 +58,7 @@ def write_cut(path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "PostScript": (write_postscript, "no JPEG, PNG, GIF, BMP, TIFF or WEBP image"),
+    "PostScript": (write_postscript, "no JPEG, PNG, GIF, BMP, TIFF, WEBP, AVIF or HEIF image"),
     "a bomb": (write_bomb, "13,000 x 13,000: more than 134,217,728 pixels"),
     "floats": (write_floats, "32-bit samples"),
     "a cut file": (write_cut, "cut off or damaged"),

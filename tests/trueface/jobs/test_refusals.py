@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from launcher.api import Draft, Kind
 from tests.trueface.jobs import build
 from tests.trueface.jobs.test_kinds import a_draft
 from trueface.jobs.benchmark.kind import BENCHMARK
-from trueface.jobs.classes.kinds import CLASSIFY
+from trueface.jobs.classes.kinds import CLASSIFY, FORGET
 from trueface.jobs.job_kind import GRAPH_ON_CPU, SLOW_FP16
 from trueface.jobs.kinds import TEST, TRAIN, UNLEARN
 
@@ -250,6 +251,7 @@ def test_half_precision_on_cpu_causes_a_warning(
         ("cuda", {}, ""),
         ("cuda", {"sam": 0.05}, "sam reads the norm of the gradients between two passes"),
         ("cuda", {"compile": True}, "compile: true launches the kernels in its own way"),
+        ("cuda", {"accumulate": 4}, "accumulate: 4 takes a step of the optimizer after several"),
         ("cuda", {"schedule": "onecycle"}, "schedule: onecycle also changes the momentum"),
         ("cuda", {"fair": "dro"}, "a step of objective dro changes more than tensors"),
         ("cuda", {"fair": "daw"}, ""),
@@ -293,3 +295,51 @@ def test_unlearning_without_images_to_retain_is_rejected(
     found = [each for each in UNLEARN.refusals(draft, ()) if "no image is left to retain" in each]
     assert len(found) == refused
     assert all(each.startswith(f"{base}: all training labels are flipped") for each in found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, None),
+        ({"fair": "reweight", **FACES}, None),
+        ({"processes": 2}, None),
+        ({"solver": "ridge"}, None),  # takes no steps; a warning says so
+        ({"sam": 0.05}, "cannot be used with sam, which makes a second pass"),
+        ({"awp": 0.05}, "cannot be used with awp, which makes a second pass"),
+        (
+            {"fair": "daw", **FACES},
+            "cannot be used with fair: daw, which is not declared as a mean",
+        ),
+        ({"collab": 0.1, "qualities": "raw,jpeg75"}, "cannot be used with collab"),
+    ],
+)
+def test_steps_of_several_batches_need_a_loss_that_adds_up(
+    settings: dict[str, Any], said: str | None
+) -> None:
+    assert training_refusals(**settings) == ()
+    found = training_refusals(accumulate=4, **settings)
+    assert len(found) == (said is not None)
+    assert all(reason.startswith("accumulate: 4") and str(said) in reason for reason in found)
+
+
+@pytest.mark.parametrize(
+    ("method", "refused"), [("retrain", False), ("scrub", True), ("ssd", True)]
+)
+def test_unlearning_in_steps_of_its_own_refuses_accumulation(method: str, refused: bool) -> None:
+    given = {"data_root": "data", "method": method, "accumulate": 4, "force": True}
+    for kind, data, base, more in (
+        (UNLEARN, CLEAN, f"{CLEAN}%20", {"split_path": "splits"}),
+        (FORGET, "cifar10:all", "cifar10:all", {}),
+    ):
+        ids = {"model": f"{base}~{method}", "data": data, "base": base}
+        draft = build.a_draft(kind, Path("/lab"), {**given, **more}, **ids)
+        found = [each for each in kind.refusals(draft, ()) if "accumulate" in each]
+        assert len(found) == refused
+        assert all(f"cannot be used with method {method}" in each for each in found)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "four", 10**9, None])
+@pytest.mark.parametrize("kind", [TRAIN, UNLEARN, CLASSIFY, FORGET])
+def test_number_of_batches_is_a_small_count(kind: Kind, value: object) -> None:
+    with pytest.raises(ValidationError, match="accumulate"):
+        a_draft(kind, {"accumulate": value, "method": "retrain"}, model="m", data="gan2:pre")

@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
     summary="a CSV table: path,label[,source][,group][,group2][,split][,modifier][,video]",
     expects="a .csv file whose first line names the columns path and label "
     "(also source, group, group2, split, modifier, video), or a folder with one such file",
+    tables=("*.csv",),
 )
 class CsvTable:
     """A row is an image; a relative path starts at the table's folder."""

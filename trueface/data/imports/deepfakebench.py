@@ -37,6 +37,7 @@ _SEQUENCES = frozenset({"original_sequences", "manipulated_sequences"})
     summary="FaceForensics++, Celeb-DF, … in the format of DeepfakeBench (JSON and frames)",
     expects="a file such as FaceForensics++.json (set → label → list → video → frames), in the "
     "folder, in dataset_json/ or preprocessing/dataset_json/, or that file itself",
+    tables=tuple(f"{place}/*.json".lstrip("/") for place in JSON_FOLDERS),
 )
 class DeepfakeBench:
     """A label of a file is a source, a compression a modifier, the folder of a video a folder."""

@@ -61,8 +61,13 @@ class FolderImages(NamedTuple):
     names: tuple[str, ...]
 
 
-def image_folders(top: Path) -> Iterator[FolderImages]:
-    """Yield each folder below `top` that holds images, sorted; links are followed, each folder once."""
+def image_folders(top: Path, others: list[str] | None = None) -> Iterator[FolderImages]:
+    """Yield each folder below `top` that holds images, sorted; links are followed, each folder once.
+
+    Args:
+        top: the folder to search. Hidden folders in it are left out.
+        others: gets the paths of all other files, hidden ones too.
+    """
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[str, tuple[str, ...]]] = [(str(top), ())]
     while waiting:
@@ -74,12 +79,13 @@ def image_folders(top: Path) -> Iterator[FolderImages]:
         folders, names = [], []
         with os.scandir(path) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
-                    continue
                 if is_image(entry.name):
                     names.append(entry.name)
                 elif is_folder(entry):
-                    folders.append(entry.name)
+                    if not entry.name.startswith("."):
+                        folders.append(entry.name)
+                elif others is not None:
+                    others.append(f"{path}/{entry.name}")
         if names:
             yield FolderImages(path, parts, tuple(sorted(names)))
         waiting += [(f"{path}/{name}", (*parts, name)) for name in sorted(folders, reverse=True)]
@@ -146,6 +152,7 @@ class LayoutSpec(Declared):
     _: KW_ONLY
     summary: str  # which data sets lie so
     expects: str  # what a folder must hold, for messages
+    tables: tuple[str, ...] = ()  # patterns of files of the folder that are read in addition
 
 
 register_layout = LayoutSpec

@@ -27,6 +27,7 @@ from trueface.runtime.errors import DataError
 _MODIFIERS: Mapping[str, str] = {
     folders[0].casefold(): key for key, folders in MODIFIERS.items() if key != "none"
 } | {"x": "tw", "twitter_x": "tw", "nonshared": "pre", "non_shared": "pre"}
+SPLIT_FILES = ("split.json", "splits.json")
 _PREFIXES = ("truefake_", "trueface_")
 _CLASSES = {"real": REAL, "fake": FAKE}
 # names of generators without blanks and points, in small letters, as folders of TrueFace have them
@@ -50,6 +51,7 @@ _NUMBER = re.compile(r"\d{5}")
     summary="TrueFake or TrueFace: PreSocial, Facebook, Telegram, Twitter",
     expects="PreSocial/{Real,Fake}/SOURCE (also Facebook, Telegram, Twitter or X, or below "
     "TrueFake_PreSocial and TrueFake_PostSocial)",
+    tables=SPLIT_FILES,
 )
 class TrueFake:
     """The tree is TrueFace's already; names that differ are translated."""
@@ -105,7 +107,7 @@ def _published(folder: Path) -> dict[str, tuple[str, ...]]:
     Raises:
         DataError: the file holds no lists.
     """
-    path = next((folder / n for n in ("split.json", "splits.json") if (folder / n).is_file()), None)
+    path = next((folder / name for name in SPLIT_FILES if (folder / name).is_file()), None)
     if path is None:
         return {}
     try:

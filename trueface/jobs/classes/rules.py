@@ -10,8 +10,9 @@ from trueface.data.vocabulary import (
     find_classes,
 )
 from trueface.jobs.rule import Check, Rule
-from trueface.jobs.rules import TENSORBOARD, unfit_precision
+from trueface.jobs.rules import TENSORBOARD, describe_no_mean, unfit_accumulation, unfit_precision
 from trueface.runtime.errors import DataError
+from trueface.training.objectives.registry import objectives
 
 UNKNOWN_CLASSES = 3  # of data that is not there yet: enough for every method
 
@@ -101,6 +102,20 @@ RULES: Mapping[str, Sequence[Check]] = {
             "{model}: classify does not start from another model. Write model: null",
         ),
         TENSORBOARD,
+        Rule(
+            lambda draft: (
+                draft.settings["accumulate"] > 1
+                and not objectives()[draft.settings["objective"]].mean
+            ),
+            describe_no_mean,
+        ),
     ),
-    "forget": (*_BOTH, check_base, check_repetition, _unfit_method, unfit_precision),
+    "forget": (
+        *_BOTH,
+        check_base,
+        check_repetition,
+        _unfit_method,
+        unfit_precision,
+        unfit_accumulation,
+    ),
 }

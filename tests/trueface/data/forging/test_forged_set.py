@@ -103,7 +103,7 @@ def test_headers_do_not_reveal_the_class(tmp_path: Path) -> None:
     vocabulary = BUILT_IN.with_words(read_words(tmp_path / "made"))
     images = survey(tmp_path / "made", parse_data("forged:pre"), vocabulary).images
     headers, unreadable = sample_headers({image.file: image.label for image in images})
-    assert (len(headers), unreadable) == (80, 0)
+    assert (len(headers), unreadable) == (80, ())
     assert [shortcut(headers, each) for each in PROPERTIES] == [None] * len(PROPERTIES)
     tables = {label: Counter(h.tables for h in headers if h.label == label) for label in (0, 1)}
     assert tables[0] == tables[1]

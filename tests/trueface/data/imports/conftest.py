@@ -1,16 +1,27 @@
-"""Folder layouts of data sets with empty files, because an import reads only names."""
+"""Folder layouts of data sets with tiny images, because an import reads only names and headers."""
 
+import io
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
 Files = Callable[[Iterable[str]], Path]
 PAIRS = {"train": [("000", "003"), ("001", "004"), ("002", "005")], "val": [("006", "009")],
          "test": [("007", "008")]}  # fmt: skip
 METHODS = {"FF-DF": "Deepfakes", "FF-F2F": "Face2Face"}
+
+
+def _image() -> bytes:
+    content = io.BytesIO()
+    PIL.Image.new("RGB", (1, 1)).save(content, "PNG")
+    return content.getvalue()
+
+
+_IMAGE = _image()
 
 
 @pytest.fixture
@@ -22,7 +33,7 @@ def files(tmp_path: Path) -> Files:
         for number, path in enumerate(paths, start=1):
             file = top / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(b"x" * number)
+            file.write_bytes(_IMAGE + b"x" * number)
         return top
 
     return make

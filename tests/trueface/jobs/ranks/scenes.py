@@ -134,13 +134,19 @@ def gradients(_: Job, group: ProcessGroup) -> Mapping[str, Json]:
         "two passes": ("slim18", 5, Perturbed()),
         "dropout of maps": ("squeezenet", 5, bce),
         "sam": ("slim18", 5, bce),
+        "accumulated": ("slim18", 5, bce),
     }
     for name, (network, size, objective) in cases.items():
         facts, config = [], replace(CONFIG, sam=0.05 if name == "sam" else 0.0)
+        sizes: tuple[int, ...] = (size,)
+        if (
+            name == "accumulated"
+        ):  # one step: two steps of Adam would differ by the noise of zero gradients
+            sizes, config = (5, 5, 3), replace(CONFIG, accumulate=4)
         for own in (SINGLE_PROCESS, group):
             model = build_detector(network, weights="none", seed=1, dropout=0.3)
             with own.sync_batch_layers(model):
-                loop = step(model, (size,), own, objective, config)
+                loop = step(model, sizes, own, objective, config)
             learned = {key: p.grad for key, p in model.named_parameters() if p.grad is not None}
             state = model.network.state_dict()
             moving = {key: value for key, value in state.items() if "running" in key}

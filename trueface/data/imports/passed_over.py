@@ -1,0 +1,105 @@
+"""The files of a data set that an import does not take, counted by reason and suffix."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from trueface.data.folders import suffix
+from trueface.data.imports.registry import LAYOUTS, ImportedImage, image_folders
+from trueface.runtime.image_files import missing_reader
+
+
+class Reason(StrEnum):
+    """Why an import does not take a file; part of its JSON output."""
+
+    NOT_AN_IMAGE = "not_an_image"  # by its name
+    NO_READER = "no_reader"  # an image of a format whose reader is not installed
+    OUTSIDE_LAYOUT = "outside_layout"  # an image in a place that the layout does not read
+    MISSING = "missing"  # listed, but it does not exist
+    HIDDEN = "hidden"  # its name begins with a dot
+
+
+_WORDS: Mapping[Reason, str] = {
+    Reason.NOT_AN_IMAGE: "",
+    Reason.NO_READER: " without a reader",
+    Reason.OUTSIDE_LAYOUT: " outside the layout",
+    Reason.MISSING: " that do not exist",
+    Reason.HIDDEN: " hidden",
+}
+
+
+class PassedOver(NamedTuple):
+    """Files of one reason and one suffix."""
+
+    reason: Reason
+    suffix: str  # in lower case with its dot; "" of hidden files and of names without one
+    files: int
+    example: str  # the first of them
+
+    def __str__(self) -> str:
+        name = self.suffix or ("" if self.reason is Reason.HIDDEN else "without a suffix")
+        return f"{self.files} {name}{_WORDS[self.reason]}".replace("  ", " ")
+
+
+def without_reader(
+    images: Iterable[ImportedImage],
+) -> tuple[list[ImportedImage], dict[str, str]]:
+    """Divide images into those that can be read here, and the format of each file that cannot."""
+    readable, formats = list[ImportedImage](), dict[str, str]()
+    for image in images:
+        if form := missing_reader(image.file):
+            formats[image.file] = form
+        else:
+            readable.append(image)
+    return readable, formats
+
+
+def passed_over(
+    folder: Path,
+    layout: str,
+    *,
+    taken: Iterable[str],
+    unread: Iterable[str],
+    missing: Iterable[str],
+) -> list[PassedOver]:
+    """Return the files of a data set that an import does not take.
+
+    Args:
+        folder: of the data set; tables of the layout in it count as read. Hidden folders are not
+            searched. If it is a file, only the files that it lists count.
+        layout: its name.
+        taken: the imported files.
+        unread: images of the layout whose reader is not installed.
+        missing: listed files that do not exist.
+    """
+    found: dict[tuple[Reason, str], list[str]] = {}
+    unread = set(unread)
+    known = {*taken, *unread}
+    for reason, file in (
+        *((Reason.NO_READER, file) for file in unread),
+        *((Reason.MISSING, file) for file in missing),
+        *(_others(folder, layout, known) if folder.is_dir() else ()),
+    ):
+        ending = "" if reason is Reason.HIDDEN else suffix(file)
+        found.setdefault((reason, ending), []).append(file)
+    order = list(Reason)
+    return [
+        PassedOver(reason, ending, len(files), min(files))
+        for (reason, ending), files in sorted(
+            found.items(), key=lambda item: (order.index(item[0][0]), -len(item[1]), item[0][1])
+        )
+    ]
+
+
+def _others(folder: Path, layout: str, known: set[str]) -> Iterator[tuple[Reason, str]]:
+    others: list[str] = []
+    for path, _, names in image_folders(folder, others):
+        files = (f"{path}/{name}" for name in names)
+        yield from ((Reason.OUTSIDE_LAYOUT, file) for file in files if file not in known)
+    tables = {str(path) for pattern in LAYOUTS[layout].tables for path in folder.glob(pattern)}
+    for file in others:
+        if file.rpartition("/")[2].startswith("."):
+            yield Reason.HIDDEN, file
+        elif file not in tables:
+            yield Reason.NOT_AN_IMAGE, file
