@@ -20,6 +20,7 @@ from launcher.context import (
     named_files,
     resolve_path,
 )
+from launcher.job import Spec
 from launcher.states import Done, Failed
 from launcher.system.file_digests import (
     CHANGED_DIGEST,
@@ -37,20 +38,30 @@ from launcher.workers.attempt_spec import AttemptSpec
 _CODE_FILE = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js|ya?ml|toml|cfg|ini)")
 
 
-def read_files(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
+def read_files(spec: Spec, folder: str, project: str, digests: FileDigests) -> tuple[str, ...]:
     """Return a digest of each file that `named_files` names, `MISSING_DIGEST` where there is none.
 
     Words of the command line count that name files of the project, but those of its runs.
+
+    Args:
+        spec: of the program, with the folders that it names instead of their placeholders.
+        folder: in which the program starts.
+        project: the folder in which it was queued.
+        digests: of files.
     """
-    names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
-    above, results = f"{order.project}/", f"{order.project}/runs/"
-    contents = [digests.digest_or_missing(_absolute_path(order, name)) for name in names[:inputs]]
+    names, inputs = named_files(spec), len(spec.settings.get(INPUTS) or ())
+    above, results = f"{project}/", f"{project}/runs/"
+    contents = [digests.digest_or_missing(resolve_path(folder, name)) for name in names[:inputs]]
     for name in names[inputs:]:
-        path = os.path.normpath(_absolute_path(order, name)) if name else ""
+        path = os.path.normpath(resolve_path(folder, name)) if name else ""
         counts = path.startswith(above) and not path.startswith(results)
         contents.append(digests.digest_or_missing(path, MOST_READ) if counts else MISSING_DIGEST)
     digests.save()
     return tuple(contents)
+
+
+def _read_files_of(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
+    return read_files(order.spec, order.context.folder, order.project, digests)
 
 
 def move_outputs_aside(order: AttemptSpec) -> None:
@@ -183,7 +194,7 @@ def with_output_stamps(outcome: Done, order: AttemptSpec) -> Done | Failed:
     outputs: list[FileVersion] = []
     for name in _output_names(order):
         path = _absolute_path(order, name)
-        at = (_stamp_of_folder if name.endswith(FOLDER_END) else _stamp_of_file)(path)
+        at = stamp_of_output(path)
         if at is None:
             error = f"the output {name} {_output_fault(path.rstrip(FOLDER_END), name)}"
             return Failed(at=outcome.at, error=error, exit_code=0)
@@ -191,12 +202,11 @@ def with_output_stamps(outcome: Done, order: AttemptSpec) -> Done | Failed:
     return outcome._replace(outputs=outputs)
 
 
-def _stamp_of_file(path: str) -> FileStamp | None:
+def stamp_of_output(path: str) -> FileStamp | None:
+    """Return the stamp of an output; a path that ends with a slash is a folder. None if it is not there."""
+    if path.endswith(FOLDER_END):
+        return folder_stamp(path) if _is_folder(path.rstrip(FOLDER_END)) else None
     return file_stamp(path) if os.path.isfile(path) else None  # noqa: PTH113  # as above
-
-
-def _stamp_of_folder(path: str) -> FileStamp | None:
-    return folder_stamp(path) if _is_folder(path.rstrip(FOLDER_END)) else None
 
 
 def _output_fault(path: str, name: str) -> str:
@@ -221,7 +231,7 @@ def _digests_at_end(
         return before  # there were none
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
     known = []
-    for place, (was, now) in enumerate(zip(before, read_files(order, digests), strict=True)):
+    for place, (was, now) in enumerate(zip(before, _read_files_of(order, digests), strict=True)):
         if was in {MISSING_DIGEST, now}:
             known.append(was)
         else:

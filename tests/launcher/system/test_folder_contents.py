@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -192,20 +193,19 @@ def test_folder_just_written_is_read_again(folder: Path) -> None:
     assert digests.digest_or_missing(f"{folder}/") != first
 
 
-def test_deeply_nested_folders_are_listed(tmp_path: Path) -> None:
-    here = Path.cwd()
+def test_deeply_nested_folders_are_listed() -> None:
+    here, folder = Path.cwd(), Path(tempfile.mkdtemp())  # pytest could not delete it
     try:
-        os.chdir(tmp_path)
-        for _ in range(1200):  # more than Python calls functions from functions
+        os.chdir(folder)
+        for _ in range(1200):  # more than Python nests calls of functions
             Path("a").mkdir()
             os.chdir("a")
+        os.chdir(here)
+        assert len(list_folder(str(folder))) == 1200
+        assert version(folder)
     finally:
         os.chdir(here)
-    try:
-        assert len(list_folder(str(tmp_path))) == 1200
-        assert version(tmp_path)
-    finally:  # pytest cannot delete it
-        subprocess.run(["rm", "-r", tmp_path / "a"], check=True)
+        subprocess.run(["rm", "-r", folder], check=True)
 
 
 def test_reading_a_large_folder_reports_progress_and_can_be_stopped(tmp_path: Path) -> None:
