@@ -17,7 +17,7 @@ from launcher.store.job_queries import JobQueries
 MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
 _NEWEST_EVENTS = 10_000  # among which the first one to report is searched
 # a result of an earlier end was kept or taken over
-_NOT_ENDS = (ReasonCode.ACCEPTED, ReasonCode.ADOPTED)
+_NOT_ENDS = (ReasonCode.ACCEPTED, ReasonCode.ADOPTED, ReasonCode.TOUCHED)
 _ENDED = ", ".join(f"'{state}'" for state in ENDED_STATES)
 
 
