@@ -5,18 +5,20 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.job import PROGRAM, Spec
 from launcher.system.environment import owners_environment
+from launcher.system.folder_contents import FOLDER_END
 from launcher.system.process_limits import is_limits, niceness_of, soft_limits
 from launcher.system.stored_fields import Unreadable
 
 JOB_FOLDER, RUN_FOLDER = "{job_folder}", "{run_folder}"  # in the entry of a program
 FOLDER_PLACEHOLDERS = (JOB_FOLDER, RUN_FOLDER)  # replaced when an attempt starts
 JOBS = "jobs"  # in a run's folder: the folders of its programs
+_SHARED_FOLDERS = frozenset({JOBS, "made"})  # in a run's folder: many jobs write there
 _FOLDER_BYTES = 255
 _FEW_LETTERS = 60  # of the name that such a folder keeps; a hash follows
 _PLACEHOLDER = re.compile(r"\{(?:job|run)_folder\}")
@@ -186,12 +188,18 @@ def named_files(spec: Spec) -> tuple[str, ...]:
     """Return the names of files that a program may read, as written: its inputs, then a name per argument.
 
     The number is equal on every host; paths may differ between nodes. '' stands for an argument that names an input
-    or output.
+    or output. It also stands for a file in an output folder.
     """
     inputs, outputs = (tuple(spec.settings.get(name) or ()) for name in (INPUTS, OUTPUTS))
     known = {os.path.normpath(name) for name in (*inputs, *outputs)}
+    made = {os.path.normpath(name) for name in outputs if name.endswith(FOLDER_END)}
+
+    def is_known(word: str) -> bool:
+        path = os.path.normpath(word)
+        return path in known or (bool(made) and not made.isdisjoint(folders_above(path)))
+
     words = (match[1] if (match := _OPTION.fullmatch(word)) else word for word in spec.argv)
-    return (*inputs, *("" if os.path.normpath(word) in known else word for word in words))
+    return (*inputs, *("" if is_known(word) else word for word in words))
 
 
 def file_paths(setting: str, spec: Spec, folder: str, job: int) -> tuple[str, ...]:
@@ -213,6 +221,23 @@ def file_paths(setting: str, spec: Spec, folder: str, job: int) -> tuple[str, ..
     return tuple(os.path.normpath(resolve_path(start, name)) for name in names)
 
 
+def folders_above(path: str) -> Iterator[str]:
+    """Yield the folders that contain a normalized path, the nearest first, without the root."""
+    while above := path.rpartition("/")[0]:
+        yield above
+        path = above
+
+
+def output_folders(spec: Spec) -> frozenset[str]:
+    """Return the final paths of the folders that a queued program makes."""
+    names = spec.settings.get(OUTPUTS) or () if spec.kind == PROGRAM else ()
+    return frozenset(
+        os.path.normpath(path)
+        for name, path in zip(names, spec.outputs, strict=False)
+        if name.endswith(FOLDER_END)
+    )
+
+
 # bytes; most file systems allow 255, and an earlier output is set aside as `.NAME.launcher-JOB`
 LONGEST_OUTPUT_NAME = 255 - len("..launcher-") - 7  # 7 digits of the job number
 
@@ -225,26 +250,32 @@ def file_obstacle(
     name: str = "",
     is_link: Callable[[Path], bool] = Path.is_symlink,
     is_folder: Callable[[Path], bool] = Path.is_dir,
+    exists: Callable[[Path], bool] = Path.exists,
 ) -> tuple[str, str]:
-    """Return why a path cannot be a file of a program, with a remedy; '' if it can.
+    """Return why a path cannot be a file or folder of a program, with a remedy; '' if it can.
 
     Args:
-        path: Path of the file.
+        path: Path of the file or folder.
         project: Folder that contains outputs.
-        is_output: Whether the program writes the file.
-        name: Path as written, which may end with a slash.
+        is_output: Whether the program writes it.
+        name: Path as written. A slash at its end means a folder.
         is_link: Returns whether a path is a link.
         is_folder: Returns whether a path is a folder.
+        exists: Returns whether a path exists.
     """
-    in_folder = "name files in it"
-    if is_output:
-        in_folder += f", or let the program write to {JOB_FOLDER}"
-    if is_output and name.endswith("/"):
-        return "names a folder, not a file", in_folder
+    means_folder = name.endswith(FOLDER_END)
+    if is_output and means_folder and (fault := _folder_fault(path, project, name)):
+        return fault, "name a folder in it that only this program writes"
     if is_output and is_link(path):
         return "is a link", "name the file it points to, or another file"
-    if is_folder(path):
-        return "is a folder", in_folder
+    if is_folder(path) and not means_folder:
+        verb = "makes" if is_output else "reads"
+        return (
+            "is a folder",
+            f"add / to its name if the program {verb} all of it, or name files in it",
+        )
+    if means_folder and not is_folder(path) and exists(path):
+        return "is a file, not a folder", "remove the / at the end of its name"
     if is_output and len(os.fsencode(path.name)) > LONGEST_OUTPUT_NAME:
         return (
             f"has a name of more than {LONGEST_OUTPUT_NAME} bytes",
@@ -253,6 +284,22 @@ def file_obstacle(
     if is_output and not os.path.normpath(path).startswith(f"{project}/"):
         return f"is outside of the project {project}", "name a file in the project"
     return "", ""
+
+
+def _folder_fault(path: Path, project: str, name: str) -> str:
+    """Return why no program may replace a whole folder; '' if it may."""
+    place = os.path.normpath(path)
+    if place == project:
+        return "is the folder of the project"
+    if name.rstrip(FOLDER_END) in FOLDER_PLACEHOLDERS:
+        return "has more content than this program writes"
+    if not {*os.path.normpath(name).split("/")} - {"..", "."}:
+        return "contains the folder in which the program starts"
+    above, _, last = place.rpartition("/")
+    results = f"{project}/runs"
+    if results in {place, above} or (last in _SHARED_FOLDERS and os.path.dirname(above) == results):  # noqa: PTH120  # texts
+        return "contains the results of other jobs"
+    return ""
 
 
 def resolve_path(folder: str, name: str) -> str:

@@ -43,13 +43,13 @@ class CommandSettings(Settings):
     inputs: list[_Text] = setting(
         [],
         added=True,
-        description="Files that the program reads, patterns such as m-*.npz, or outputs:ENTRY. The job runs again if "
-        "their content changes",
+        description="Files that the program reads, folders such as data/, patterns such as m-*.npz, or outputs:ENTRY. "
+        "The job runs again if their content changes",
     )
     outputs: list[_Text] = setting(
         [],
         added=True,
-        description="Files that the program makes. The job is done when they exist",
+        description="Files that the program makes, or folders such as out/. The job is done when they exist",
     )
 
     @field_validator("cwd")

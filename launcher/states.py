@@ -73,9 +73,11 @@ LEGAL_TRANSITIONS: Mapping[State, frozenset[State]] = {
         {State.DONE, State.FAILED, State.CANCELLED, State.QUEUED, State.HELD}  # held in a copy
     ),
     State.DONE: frozenset({State.QUEUED}),
-    State.FAILED: frozenset({State.QUEUED}),
-    State.CANCELLED: frozenset({State.QUEUED, State.HELD}),  # held again, where it was held
-    State.SKIPPED: frozenset({State.QUEUED, State.HELD}),
+    # done: its owner accepts its files as they are
+    State.FAILED: frozenset({State.QUEUED, State.DONE}),
+    # held again, where it was held
+    State.CANCELLED: frozenset({State.QUEUED, State.HELD, State.DONE}),
+    State.SKIPPED: frozenset({State.QUEUED, State.HELD, State.DONE}),
 }
 
 
@@ -90,6 +92,8 @@ class ReasonCode(StrEnum):
     NEW = "new"
     CHANGED = "changed"  # queued again by a task file: the file, the code or an input has changed
     ACCEPTED = "accepted"  # done with code that has changed since; its owner keeps the result
+    # done: its owner accepted its files as they are; was: its state before, if its program was not done
+    TOUCHED = "touched"
     ADOPTED = "adopted"  # done in the former folder of its project; root: that folder
     RETRIED = "retried"  # queued again by its owner
     EDITED = "edited"  # changes: the changes by its owner, as text

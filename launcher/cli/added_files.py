@@ -6,10 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from launcher.context import INPUTS, OUTPUTS, file_obstacle, file_paths, resolve_path, start_folder
+from launcher.context import (
+    INPUTS,
+    OUTPUTS,
+    file_obstacle,
+    file_paths,
+    folders_above,
+    output_folders,
+    resolve_path,
+    start_folder,
+)
 from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.params import TEMPLATE
+from launcher.planning.output_index import OutputIndex
 from launcher.states import OPEN_STATES, State
 from launcher.store.connection import known_record
 from launcher.store.queue import Store
@@ -19,11 +29,13 @@ from launcher.system.file_patterns import (
     OUTPUTS_OF,
     RECURSIVE,
     existing_files,
+    folder_around,
     is_pattern,
     matching_paths,
     name_from,
 )
 from launcher.system.files import file_stamp
+from launcher.system.folder_contents import FOLDER_END
 
 # path → programs that declare it as output, the newest last
 ProgramsByOutput = Mapping[str, Sequence[JobRow]]
@@ -101,7 +113,11 @@ def expand_inputs(specs: Sequence[Spec], folder: str, makers: ProgramsByOutput) 
             expanded.append(spec)
             continue
         if made is None:
-            made = [path for path in makers if _open(makers, path)]
+            made = [
+                path + FOLDER_END if path in output_folders(rows[-1].spec_without_sources) else path
+                for path in makers
+                if (rows := _open(makers, path))
+            ]
         names: dict[str, None] = {}
         for name, path in inputs:
             if (name, path) not in found:
@@ -126,6 +142,13 @@ def _files_of(name: str, path: str, made: Sequence[str]) -> list[str]:
         return [path]
     if RECURSIVE in name:
         raise UsageError(f"--input {name} contains {RECURSIVE}. Write * once for each folder.")
+    if name.endswith(FOLDER_END):
+        path += FOLDER_END
+    if around := folder_around(path, made):
+        raise UsageError(
+            f"--input {name} matches files in {around}, which a job makes. Write this folder, or the whole "
+            "name of a file in it."
+        )
     paths = matching_paths(path, made, existing_files(path))
     if not paths:
         raise UsageError(
@@ -150,25 +173,40 @@ def check_files(
         UsageError: a path cannot be a file of a program, or no job makes a missing input.
     """
     needs: list[list[int]] = []
-    made: set[str] = set()
+    made, written = OutputIndex[str](), OutputIndex[JobRow]()
+    for path in makers:
+        for row in _open(makers, path):
+            if row.id not in replaced:
+                is_folder = path in output_folders(row.spec_without_sources)
+                written.add(path, row, is_folder=is_folder)
     for spec in specs:
-        for name, path in _named_paths(OUTPUTS, spec, folder):
+        outputs = _named_paths(OUTPUTS, spec, folder)
+        named = (*(spec.settings.get(INPUTS) or ()), *(spec.settings.get(OUTPUTS) or ()))
+        has_folders = any(name.endswith(FOLDER_END) for name in named)
+        for name, path in outputs:
+            is_folder = name.endswith(FOLDER_END)
             _refuse("--output", name, path, folder)
-            if path in made:
+            if made.find(path, is_folder=is_folder):
                 raise UsageError(
                     f"--output {name}: two of these programs would make it. Put a value into its name, "
                     "such as {sweep}."
                 )
-            made.add(path)
-            if other := next((row for row in _open(makers, path) if row.id not in replaced), None):
+            if other := next(iter(written.find(path, is_folder=is_folder)), None):
                 raise UsageError(
                     f"--output {name} is made by job {other.id} {other.name} ({other.state}). Write another "
                     f"file, or end that job first: launcher cancel {other.id}"
                 )
+            if has_folders:
+                _refuse_overlap(name, path, spec, folder)
+        for name, path in outputs:
+            made.add(path, name, is_folder=name.endswith(FOLDER_END))
         before: list[int] = []
         for name, path in _named_paths(INPUTS, spec, folder):
+            is_folder = name.endswith(FOLDER_END)
             _refuse("--input", name, path, folder)
-            before += (rows := [row.id for row in _open(makers, path) if row.id not in replaced])
+            makers_of_it = written.find(path, is_folder=is_folder)
+            _refuse_other_type(name, path, makers_of_it)
+            before += (rows := [row.id for row in makers_of_it])
             if not rows and not os.path.exists(path):  # noqa: PTH110  # called for thousands of programs
                 hint = f"First queue the program that makes it, with --output {name}"
                 if name.startswith(OUTPUTS_OF):
@@ -178,6 +216,45 @@ def check_files(
                 )
         needs.append(before)
     return needs
+
+
+def _refuse_overlap(name: str, path: str, spec: Spec, folder: str) -> None:
+    """Refuse an output in a folder that its program also reads or makes, and a folder around its inputs.
+
+    Raises:
+        UsageError: names both.
+    """
+    for setting, option in ((INPUTS, "--input"), (OUTPUTS, "--output")):
+        for other, place in _named_paths(setting, spec, folder):
+            inside = other.endswith(FOLDER_END) and place in folders_above(path)
+            same_or_above = path == place or path in folders_above(place)
+            around = name.endswith(FOLDER_END) and setting == INPUTS and same_or_above
+            if inside or around:
+                raise UsageError(
+                    f"--output {name} overlaps with {option} {other} of the same program. Let it write to "
+                    "another file or folder."
+                )
+
+
+def _refuse_other_type(name: str, path: str, makers: Sequence[JobRow]) -> None:
+    """Refuse a folder that is named like a file, and a file that is named like a folder.
+
+    Raises:
+        UsageError: a job makes it as the other one.
+    """
+    for row in makers:
+        if path not in row.spec_without_sources.outputs:
+            continue
+        is_folder = path in output_folders(row.spec_without_sources)
+        if is_folder and not name.endswith(FOLDER_END):
+            raise UsageError(
+                f"--input {name} is a folder that job {row.id} makes. Add / to its name if the program reads "
+                "all of it, or name files in it."
+            )
+        if name.endswith(FOLDER_END) and not is_folder:
+            raise UsageError(
+                f"--input {name} is a file that job {row.id} makes. Remove the / at the end of its name."
+            )
 
 
 def _named_paths(setting: str, spec: Spec, folder: str) -> list[tuple[str, str]]:

@@ -40,6 +40,7 @@ PREFERRED_STATES: Mapping[str, Sequence[str]] = {
     "retry": ("failed", "cancelled", "skipped"),
     "show": ("running", "failed"),
     "status": ("running", "failed"),
+    "touch": ("failed", "cancelled", "skipped"),
     "wait": _OPEN,
 }
 CHOOSING = frozenset({"completion", "service"})  # followed by their own words

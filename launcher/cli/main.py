@@ -46,6 +46,7 @@ GROUPS = {
     "Change": {
         "cancel": "Cancel jobs.",
         "retry": "Queue failed, cancelled or skipped jobs again.",
+        "touch": "Accept the files of ended programs as they are.",
         "edit": "Change a waiting job in your editor.",
         "hold": "Keep jobs from starting.",
         "release": "Let held jobs start.",
@@ -91,7 +92,7 @@ FAMILIES = {
     "commands.queue_control": ("group", "service", "share", "start", "stop"),
     "commands.results": ("query",),
     "commands.steering": (
-        *("cancel", "hold", "note", "pause", "priority", "release", "resume", "tag"),
+        *("cancel", "hold", "note", "pause", "priority", "release", "resume", "tag", "touch"),
     ),
     "completion_scripts": ("completion",),
 }

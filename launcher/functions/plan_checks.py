@@ -11,6 +11,7 @@ from launcher.backends.eligibility import runs_only_here, with_default_backends
 from launcher.backends.pilot_records import make_pilot_spec, new_token
 from launcher.backends.protocol import EngineError, load_backend
 from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
+from launcher.context import OUTPUTS, output_folders
 from launcher.errors import MachineError, UsageError, pluralize
 from launcher.functions.options import absent_groups, check_groups, check_places
 from launcher.planning.adoption import (
@@ -28,6 +29,7 @@ from launcher.planning.first_wave import (
     unsatisfiable_on_pilots,
 )
 from launcher.planning.missing_packages import missing_packages
+from launcher.planning.output_index import OutputIndex
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, refusals
 from launcher.planning.queue_comparison import compare_with_queue
@@ -40,6 +42,7 @@ from launcher.store.rows import JobRow
 from launcher.system import memory
 from launcher.system.file_digests import FileDigests, HashProgress
 from launcher.system.files import file_stamp
+from launcher.system.folder_contents import FOLDER_END
 from launcher.system.parallel_calls import run_questions_with_timeout
 from launcher.system.paths import Home, find_home
 from launcher.system.remembered_variables import find_unset_variables
@@ -160,20 +163,27 @@ def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
     ]
     if not programs:
         return
-    made = {
-        path: (str(row.spec_without_sources.run_folder), row.name)
-        for path, rows in store.read.programs_by_output().items()
-        for row in rows
-        if row.state in OPEN_STATES
-    }
+    made = OutputIndex[tuple[str, str]]()
+    for path, rows in store.read.programs_by_output().items():
+        for row in rows:
+            if row.state in OPEN_STATES:
+                spec = row.spec_without_sources
+                owner = str(spec.run_folder), row.name
+                made.add(path, owner, is_folder=path in output_folders(spec))
     for run_folder, job in programs:
-        for path in map(str, job.outputs):
-            other = made.setdefault(path, (run_folder, job.name))
-            if other != (run_folder, job.name):
+        names = job.settings.get(OUTPUTS)
+        for name, path in zip(
+            names if isinstance(names, list) else (), map(str, job.outputs), strict=True
+        ):
+            is_folder = str(name).endswith(FOLDER_END)
+            for other in made.find(path, is_folder=is_folder):
+                if other == (run_folder, job.name):
+                    continue
                 raise UsageError(
                     f"{job.name} would make {path}, which {other[1]} of {other[0]} also makes. "
                     "Name another file, or wait until that job has ended. Nothing was queued."
                 )
+            made.add(path, (run_folder, job.name), is_folder=is_folder)
 
 
 def reasons_against(

@@ -26,7 +26,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS, file_obstacle
+from launcher.context import (
+    FOLDER_PLACEHOLDERS,
+    INPUTS,
+    OUTPUTS,
+    file_obstacle,
+    folders_above,
+)
 from launcher.draft import Draft, Input, absolute_path
 from launcher.errors import (
     MOST_PROBLEMS,
@@ -43,6 +49,7 @@ from launcher.kind_interface import Role
 from launcher.planning.expansion import MODEL_MAKING_ROLES, PlannedStep
 from launcher.planning.model_graph import has_values, without_variants
 from launcher.system.file_patterns import existing_files
+from launcher.system.folder_contents import FOLDER_END
 from launcher.taskfile.entries import NO_DEPENDENCIES, NamedDependencies
 from launcher.taskfile.nodes import ScalarNode, as_list
 
@@ -301,6 +308,19 @@ class PreparedStep(NamedTuple):
     argv: tuple[str, ...]
 
 
+def named_folders(prepared: PreparedStep, setting: str) -> frozenset[str]:
+    """Return the paths of a program's inputs or outputs whose names end with a slash: folders with all their files."""
+    names = None if prepared.step.kind.entry else prepared.step.settings.values.get(setting)
+    if not isinstance(names, list):
+        return frozenset()
+    paths = prepared.outputs if setting == OUTPUTS else [file.path for file in prepared.inputs]
+    return frozenset(
+        _normalize(path)
+        for name, path in zip(names, paths, strict=False)
+        if str(name).endswith(FOLDER_END)
+    )
+
+
 class JobLinks(NamedTuple):
     """The predecessors and external inputs of a job."""
 
@@ -340,6 +360,12 @@ class DependencyGraph:
         self._makers: dict[str, str] = {}  # path → job
         self._fillers: dict[str, list[str]] = {}  # folder into which data jobs write → jobs
         self._folders: dict[str, dict[str, None]] = {}  # folder → folders that jobs make in it
+        # folder with all its files → program that makes it
+        self._output_folders: dict[str, str] = {}
+        # folder that a program reads with all its files → jobs that make a path in it
+        self._inner_makers: dict[str, list[str]] = {
+            folder: [] for prepared in steps for folder in named_folders(prepared, INPUTS)
+        }
         self._missing: dict[str, _MissingInput] = {}
         self._expected: dict[str, _MissingInput] = {}  # of jobs behind a program that may make them
         self._order: dict[str, int] = {}  # job → its position in the plan
@@ -352,6 +378,10 @@ class DependencyGraph:
         self.links: dict[str, JobLinks] = {}
         for prepared in steps:
             self._add_outputs(prepared)
+        if self._output_folders or self._inner_makers:
+            for prepared in steps:
+                self._check_nested_outputs(prepared)
+                self._check_input_types(prepared)
         is_sorted = not before and not any(
             each.step.kind.role is Role.FOLDER or (each.outputs and not each.step.kind.entry)
             for each in steps
@@ -383,6 +413,11 @@ class DependencyGraph:
             if step.kind.role is Role.DATA:
                 for above in _with_parents(path):
                     self._fillers.setdefault(above, []).append(step.name)
+            for above in folders_above(path) if self._inner_makers else ():
+                if above in self._inner_makers:
+                    self._inner_makers[above].append(step.name)
+        for folder in named_folders(prepared, OUTPUTS):
+            self._output_folders.setdefault(folder, step.name)
         for other in sorted({self._makers.setdefault(path, step.name) for path in paths}):
             if other != step.name:
                 message = f"{step.name} and {other} would write the same files"
@@ -390,6 +425,37 @@ class DependencyGraph:
                 path = next(path for path in paths if self._makers[path] == other)
                 at = self._places.get(step.name, {}).get(path, step.place)
                 self.problems.add_error(at, "same-output", message, hint)
+
+    def _check_nested_outputs(self, prepared: PreparedStep) -> None:
+        """Report outputs in a folder that a program makes."""
+        step = prepared.step
+        for path in map(_normalize, prepared.outputs):
+            folder = next(filter(self._output_folders.__contains__, folders_above(path)), None)
+            if folder is None:
+                continue
+            maker = self._output_folders[folder]
+            both = self._short(path), f"{self._short(folder)}/"
+            message = f"{step.name} would write {both[0]}, and {maker} would write {both[1]}"
+            hint = "let one of them write to another folder"
+            if maker == step.name:
+                message = f"{step.name} lists {both[0]} and {both[1]}"
+                hint = "remove the first: everything in the folder counts"
+            at = self._places.get(step.name, {}).get(path, step.place)
+            self.problems.add_error(at, "same-output", message, hint)
+
+    def _check_input_types(self, prepared: PreparedStep) -> None:
+        """Report inputs of a program that are named as files and made as folders, and the reverse."""
+        step, folders = prepared.step, named_folders(prepared, INPUTS)
+        for path in [] if step.kind.entry else [_normalize(file.path) for file in prepared.inputs]:
+            maker, is_folder = self._makers.get(path), path in self._output_folders
+            if maker not in self.programs or maker == step.name or is_folder == (path in folders):
+                continue
+            fault, hint = "a file", "remove the / at the end of its name"
+            if is_folder:
+                fault = "a folder"
+                hint = "add / to its name if the program reads all of it, or name files in it"
+            message = f"inputs: {self._short(path)!r} is {fault} that {maker} makes"
+            self.problems.add_error(self._place(step, path), INPUTS, message, hint)
 
     def _check_files(self, prepared: PreparedStep) -> None:
         """Report paths that no program can read or write as a file, and record their places in the entry."""
@@ -399,6 +465,7 @@ class DependencyGraph:
         for setting, paths in files:
             given = step.settings.given.get(setting)
             nodes = () if given is None else as_list(given.node)
+            names = step.settings.values.get(setting)
             for place, path in enumerate(paths):
                 node = nodes[place] if place < len(nodes) else None
                 at = step.place if node is None else node.place
@@ -407,18 +474,32 @@ class DependencyGraph:
                     path,
                     str(self._disk.root),
                     is_output=setting == OUTPUTS,
-                    name=node.text if isinstance(node, ScalarNode) else "",
+                    name=str(names[place]) if isinstance(names, list) else "",
                     is_link=self._disk.is_link,
                     is_folder=self._disk.is_folder,
+                    exists=self._disk.exists,
                 )
                 if setting == OUTPUTS and _normalize(path) in inputs:
                     fault, hint = (
                         "is an input and an output of one program",
                         "let it write another file",
                     )
+                elif setting == OUTPUTS and not fault:
+                    fault, hint = self._overlap(prepared, _normalize(path))
                 if fault:
                     message = f"{setting}: {self._short(str(path))!r} {fault}"
                     self.problems.add_error(at, setting, message, hint)
+
+    def _overlap(self, prepared: PreparedStep, path: str) -> tuple[str, str]:
+        """Return why an output of a program overlaps with its inputs, with a remedy; '' if it does not."""
+        hint = "let it write to another folder"
+        for folder in named_folders(prepared, INPUTS).intersection(folders_above(path)):
+            return f"is in the input {self._short(folder)}/ of the same program", hint
+        if path in named_folders(prepared, OUTPUTS):
+            for read in (_normalize(file.path) for file in prepared.inputs):
+                if path in folders_above(read):
+                    return f"contains the input {self._short(read)} of the same program", hint
+        return "", ""
 
     def _sort_by_dependencies(
         self, steps: Sequence[PreparedStep], before: Mapping[str, Predecessors]
@@ -464,6 +545,7 @@ class DependencyGraph:
                 # of those that fill one folder together, each waits for those before it
                 fillers = (places[name] for name in self._fillers.get(path, ()))
                 makers |= {maker for maker in fillers if maker < at}
+                makers |= {places[name] for name in self._inner_makers.get(path, ())}
             needs.append(makers - {at})
         return needs
 
@@ -554,7 +636,8 @@ class DependencyGraph:
     def _makers_of(self, file: Input) -> list[str]:
         """Return the earlier jobs that make a path, or a folder that contains it."""
         path = _normalize(file.path)
-        makers = (*self._fillers.get(path, ()), *self._makers_around(path))
+        inside = (*self._fillers.get(path, ()), *self._inner_makers.get(path, ()))
+        makers = dict.fromkeys((*inside, *self._makers_around(path)))
         return [name for name in makers if name in self._order]
 
     def _makers_around(self, path: str) -> list[str]:

@@ -2,6 +2,7 @@
 
     inputs: ["models/grid-*.npz"]     existing files and outputs of the plan's jobs that match
     inputs: ["outputs:grid"]          the outputs of the jobs that `after: grid` would name
+    inputs: ["checkpoints-*/"]        the same for folders, with all their files
 
 Both are replaced by the names of the files. So the job waits for the jobs that make them, and a new file, a missing one
 or another content runs it again.
@@ -11,7 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from launcher.context import FOLDER_PLACEHOLDERS, INPUTS
+from launcher.context import FOLDER_PLACEHOLDERS, INPUTS, OUTPUTS
 from launcher.errors import Problems
 from launcher.planning.dependencies import (
     FOLDER_SETTING,
@@ -19,16 +20,19 @@ from launcher.planning.dependencies import (
     PlanDisk,
     PreparedStep,
     StepNames,
+    named_folders,
 )
 from launcher.system.file_patterns import (
     OUTPUTS_OF,
     RECURSIVE,
+    folder_around,
     is_pattern,
     matching_paths,
     name_from,
     stands_for_files,
 )
 from launcher.system.files import Json
+from launcher.system.folder_contents import FOLDER_END
 from launcher.taskfile.nodes import Node, SequenceNode, as_list
 from launcher.taskfile.settings import ResolvedSettings, replace_values
 
@@ -68,16 +72,20 @@ def _names(prepared: PreparedStep) -> Sequence[str]:
     return [*map(str, names)] if isinstance(names, list) else []
 
 
+def _output_paths(prepared: PreparedStep) -> list[str]:
+    """Return the outputs of a job; folders that a program makes end with a slash."""
+    folders = named_folders(prepared, OUTPUTS)
+    paths = [os.path.normpath(path) for path in prepared.outputs]
+    return [path + FOLDER_END if path in folders else path for path in paths]
+
+
 class _InputResolver:
     """Finds the files for which inputs of programs stand."""
 
     def __init__(self, steps: Sequence[PreparedStep], disk: PlanDisk, problems: Problems) -> None:
         self._disk, self._problems = disk, problems
         self._names = StepNames([prepared.step for prepared in steps])
-        self._outputs = {
-            prepared.step.name: [os.path.normpath(path) for path in prepared.outputs]
-            for prepared in steps
-        }
+        self._outputs = {prepared.step.name: _output_paths(prepared) for prepared in steps}
         self._made = {path for paths in self._outputs.values() for path in paths}
 
     def resolve(self, prepared: PreparedStep) -> ResolvedSettings:
@@ -101,6 +109,8 @@ class _InputResolver:
         """Yield the names of the files for which an input stands; report one that stands for none."""
         step = prepared.step
         own = self._outputs[step.name]
+        if text.endswith(FOLDER_END):
+            path += FOLDER_END
         if text.startswith(OUTPUTS_OF):
             found = self._outputs_of(prepared, text.removeprefix(OUTPUTS_OF), node)
         elif not is_pattern(text) or path in self._made or self._disk.path_exists(path):
@@ -109,6 +119,13 @@ class _InputResolver:
         elif RECURSIVE in text:
             message = f"inputs: {text!r} contains {RECURSIVE}"
             self._problems.add_error(node, _CODE, message, "write * once for each folder")
+            return
+        elif around := folder_around(path, self._made):
+            message = (
+                f"inputs: {text!r} matches files in {self._short(around)!r}, which a job makes"
+            )
+            hint = "write this folder, or the whole name of a file in it"
+            self._problems.add_error(node, _CODE, message, hint)
             return
         else:
             found = matching_paths(path, self._made, self._disk.matching_files(path))

@@ -63,7 +63,7 @@ def read_returned_values(
     for job in done:
         spec = job.spec_without_sources
         result: Mapping[str, Json] = results.get(job.id) or {}
-        if not result and not spec.entry:
+        if not result and not spec.entry and not job.is_accepted_unrun:
             result = read_last_metrics(job.attempt_in(home))
         source = "" if spec.entry else str(result.get(READ_FROM, ""))
         if source:  # a parameter that a program prints is no result
@@ -175,7 +175,9 @@ def _program_words(spec: Spec) -> list[str]:
 
 
 def _absence_reason(job: JobRow) -> str:
-    return "without a result" if job.state is State.DONE else state_word(job.state)
+    if job.state is not State.DONE:
+        return state_word(job.state)
+    return "accepted, not run" if job.is_accepted_unrun else "without a result"
 
 
 def _data_of(job: JobRow, kinds: Mapping[str, Kind]) -> str:

@@ -234,7 +234,11 @@ class JobQueries:
         Args:
             limit: How many of the jobs that ended last are read.
         """
-        jobs = {job.id: job for job in self.recently_ended(limit) if job.state is State.DONE}
+        jobs = {
+            job.id: job
+            for job in self.recently_ended(limit)
+            if job.state is State.DONE and not job.is_accepted_unrun
+        }
         return [
             (jobs[job], attempt.seconds, attempt.device)
             for job, attempt in self.newest_attempts(jobs).items()
@@ -507,7 +511,8 @@ class JobQueries:
             "SELECT one.kind AS kind, one.ended - claimed - attempts.paused AS seconds"
             " FROM (SELECT id, kind, ended, state, attempts FROM jobs WHERE ended >= ?"
             " ORDER BY ended DESC LIMIT ?) AS one"
-            " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'",
+            " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'"
+            " AND json_extract(outcome, '$.ending') = 'done'",
             (since, limit),
         )
         paces: dict[str, list[float]] = {}

@@ -1,16 +1,19 @@
-"""Jobs that write the same path do not run at the same time.
+"""Jobs that write the same path, or a folder and a path in it, do not run at the same time.
 
 A job that is about to start waits while another one that runs writes one of its outputs. A row of `needs` says so. It is
 deleted when the attempt of the other job has ended, whatever its end, so no job waits for one that does not run.
 """
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from launcher.context import OUTPUTS, folders_above, output_folders
 from launcher.job import Spec
 from launcher.states import Reason, ReasonCode, State
 from launcher.store.connection import Connection, known_record, reason_columns
+from launcher.system.folder_contents import FOLDER_END
 
 WHILE_RUNNING = 2  # in `needs.any_end`: the job waits only for the end of the attempt that runs
 _CACHED_SPECS = 4096  # the running jobs of all pilots; their specs do not change meanwhile
@@ -35,11 +38,23 @@ def find_writer(db: Connection, job: int, spec: Spec) -> OutputWriter | None:
     }
     if not shared:
         return None
+    folders = output_folders(spec)
     running = db.execute("SELECT id, name, spec FROM jobs WHERE state = 'running' ORDER BY id")
     for number, name, text in running:
-        if number != job and (same := shared & _outputs_of(text)):
+        if number == job:
+            continue
+        theirs = _outputs_of(text)
+        same = shared & theirs.paths
+        if folders or theirs.folders:
+            same |= _inside(shared, theirs.folders) | _inside(theirs.paths, folders)
+        if same:
             return OutputWriter(number, name, min(same, key=len))
     return None
+
+
+def _inside(paths: Iterable[str], folders: frozenset[str]) -> set[str]:
+    """Return the paths that are in one of the folders."""
+    return {path for path in paths if not folders.isdisjoint(folders_above(path))}
 
 
 def wait_for_writer(db: Connection, job: int, writer: OutputWriter, now: float) -> None:
@@ -77,8 +92,25 @@ def release_stale_waits(db: Connection) -> None:
             release_jobs_waiting_for(db, writer)
 
 
+class _Outputs(NamedTuple):
+    """The outputs of a job."""
+
+    paths: frozenset[str]
+    folders: frozenset[str]  # those that a program makes with everything in them
+
+
 @lru_cache(maxsize=_CACHED_SPECS)
-def _outputs_of(spec_text: str) -> frozenset[str]:
-    outputs = known_record(spec_text).get("outputs")
-    listed = outputs if isinstance(outputs, list) else []
-    return frozenset(os.path.normpath(path) for path in listed if isinstance(path, str))
+def _outputs_of(spec_text: str) -> _Outputs:
+    record = known_record(spec_text)
+    outputs, settings = record.get("outputs"), record.get("settings")
+    listed = (
+        [path for path in outputs if isinstance(path, str)] if isinstance(outputs, list) else []
+    )
+    names = (
+        settings.get(OUTPUTS) if isinstance(settings, dict) and not record.get("entry") else None
+    )
+    named = zip(names, listed, strict=False) if isinstance(names, list) else ()
+    return _Outputs(
+        frozenset(map(os.path.normpath, listed)),
+        frozenset(os.path.normpath(path) for name, path in named if str(name).endswith(FOLDER_END)),
+    )

@@ -77,6 +77,11 @@ class JobRow:
         return self.state is State.HELD and self.state_reason.code is ReasonCode.FAILURE_LIMIT
 
     @property
+    def is_accepted_unrun(self) -> bool:
+        """Whether it is done although its program was not: its owner accepted its files."""
+        return self.state_reason.code is ReasonCode.TOUCHED and "was" in self.state_reason.data
+
+    @property
     def lane_reason_text(self) -> str:
         """Why the first job of its lane cannot start, for people; '' where it can."""
         return "" if self.lane_reason is None else self.lane_reason.text

@@ -20,7 +20,7 @@ from launcher.store.job_selection import words_for_jobs
 MOST_FAILURES = 10  # of a run, in words: so many that had too little memory; the rest is counted
 _NEWEST_EVENTS = 10_000  # among which the first one to report is searched
 # a result of an earlier end was kept or taken over
-_NOT_ENDS = (ReasonCode.ACCEPTED, ReasonCode.ADOPTED)
+_NOT_ENDS = (ReasonCode.ACCEPTED, ReasonCode.ADOPTED, ReasonCode.TOUCHED)
 _ENDED = ", ".join(f"'{state}'" for state in ENDED_STATES)
 _JOB_EVENTS = (
     "SELECT events.id AS event, jobs.id AS job, jobs.name AS name, runs.name AS run, root, notify,"

@@ -27,12 +27,17 @@ from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
 from launcher.store.rows import JobRow
 from launcher.store.transitions import CANCELLED_REASON
 from launcher.stored_specs import SpecWriter
+from launcher.system.files import FileVersion
 from launcher.system.stored_fields import Unreadable, parse_record
 
 HELD_REASON = Reason(code=ReasonCode.HELD, text="held by its owner")
 HELD_AGAIN_REASON = Reason(code=ReasonCode.HELD, text="held by its owner, as before the retry")
 RELEASED_REASON = Reason(code=ReasonCode.RELEASED, text="released")
 RETRIED_REASON = Reason(code=ReasonCode.RETRIED, text="retried by its owner")
+TOUCHED_REASON = Reason(code=ReasonCode.TOUCHED, text="done; its files were accepted as they are")
+UNRUN_REASON = Reason(
+    code=ReasonCode.TOUCHED, text="not run; its owner accepted its files as they are"
+)
 RESUMED_REASON = Reason(code=ReasonCode.RESUMED, text="resumed")
 # why the newest attempt started where it did
 _LAST_START_REASON = (
@@ -55,6 +60,14 @@ class ChangedJob(NamedTuple):
     reason: Reason  # what was changed
     # the new ones of jobs that read what it makes
     dependent_hashes: tuple[tuple[JobRow, str], ...] = ()
+
+
+class AcceptedFiles(NamedTuple):
+    """An ended program whose files its owner accepts as they are."""
+
+    row: JobRow  # as it was when the files were read
+    outputs: Mapping[str, FileVersion]  # by path
+    digests: Mapping[str, str]  # of the files that the program reads, by name
 
 
 class JobControl:
@@ -204,6 +217,60 @@ class JobControl:
             self._delay_start(row.id, at if at is not None and at > now else None)
         below = self._db.query_numbers(f"SELECT job FROM needs WHERE need {_IN_JSON_LIST}", numbers)
         self._db.recount_waits({*jobs, *below})
+
+    def accept_files(self, jobs: Iterable[AcceptedFiles], now: float) -> None:
+        """Let ended programs count as done, with their files as they are.
+
+        Raises:
+            ConcurrentChange: One of them has changed since its files were read. Nothing is changed.
+        """
+        with self._db.writing():
+            numbers = [self._accept(accepted, now) for accepted in jobs]
+            below = f"SELECT job FROM needs WHERE need {_IN_JSON_LIST}"
+            waiting = self._db.query_numbers(below, json.dumps(numbers))
+            self._db.recount_waits({*numbers, *waiting})
+
+    def _accept(self, accepted: AcceptedFiles, now: float) -> int:
+        """Let a program count as done. Return its number."""
+        row, reason = accepted.row, TOUCHED_REASON
+        was_done = row.state is State.DONE
+        if not was_done:
+            reason = UNRUN_REASON._replace(data={"was": row.state})
+        elif row.is_accepted_unrun:
+            reason = row.state_reason
+        changed = self._db.execute(
+            "UPDATE jobs SET outputs = ?, sources = ?, failures = 0, lost = 0, excused = 0, reason_code = ?,"
+            " reason = ?, reason_data = ? WHERE id = ? AND state = ? AND attempts = ? AND spec = ?"
+            " AND ended IS ?",
+            (
+                json.dumps({path: each.record() for path, each in accepted.outputs.items()}),
+                self._db.ensure_sources(accepted.digests),
+                *reason_columns(reason),
+                *(row.id, row.state, row.attempts, row.spec_text, row.ended),
+            ),
+        )
+        if changed.rowcount != 1:
+            raise ConcurrentChange(
+                f"job {row.id} has just changed, nothing was changed. Check it and try again."
+            )
+        if was_done:
+            self._db.add_event(row.id, State.DONE, reason, now)
+        else:
+            self._db.move_to_state(row.id, State.DONE, reason, now, only_from=(row.state,))
+            # numbers of an earlier attempt, which may have had other settings
+            self._db.execute("DELETE FROM results WHERE job = ?", (row.id,))
+            self._db.execute("DELETE FROM timers WHERE job = ?", (row.id,))
+        return row.id
+
+    def skipped_after(self, jobs: Iterable[int]) -> list[JobRow]:
+        """Return the skipped jobs that need one of these done."""
+        return self._read.jobs_by_id(
+            self._db.query_numbers(
+                "SELECT DISTINCT job FROM needs CROSS JOIN jobs ON jobs.id = job"
+                f" WHERE need {_IN_JSON_LIST} AND any_end = 0 AND state = 'skipped'",
+                json.dumps([*jobs]),
+            )
+        )
 
     def change_jobs(self, jobs: Iterable[ChangedJob], now: float) -> None:
         """Give jobs that wait or have ended another spec with its name, lane and timer, and the hashes that follow.

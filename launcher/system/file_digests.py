@@ -17,7 +17,22 @@ from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from launcher.system.files import FileStamp, FileVersion, file_stamp, read_json, write_atomic
+from launcher.system.files import (
+    PLAIN_FOLDER_STAMP,
+    FileStamp,
+    FileVersion,
+    file_stamp,
+    read_json,
+    write_atomic,
+)
+from launcher.system.folder_contents import (
+    FOLDER_END,
+    digest_entries,
+    folder_stamp,
+    list_folder,
+    newest_change_ns,
+    stamp_of,
+)
 from launcher.units import format_bytes
 
 MISSING_DIGEST = ""  # the digest of a file that is not there, or cannot be read
@@ -25,6 +40,7 @@ CHANGED_DIGEST = "changed"  # instead of the digest of a file that changed while
 MOST_READ = 64 << 20  # bytes of a file that is not an input
 UNSTABLE_S = 2.0  # file systems record times in steps of up to two seconds
 LARGE_BYTES = 1 << 20
+LARGE_FOLDER = 64  # entries; listing them costs less than reading them
 CHUNK_BYTES = 8 << 20  # read at once; a file that is larger reports its progress
 MOST_FILES = 2000
 SCHEMA = 3  # of caches
@@ -138,6 +154,38 @@ class FileDigests:
                 self._cache.add("files", name, (key, digest))
         return digest
 
+    def _digest_folder(self, path: str) -> str:
+        """Return a digest of everything below a folder, read only if its stamp differs from the last one.
+
+        Raises:
+            OSError: There is none, or it cannot be read.
+            HashingStopped: By its `HashProgress`.
+        """
+        folder = path.rstrip(FOLDER_END)
+        name, entries = folder + FOLDER_END, list_folder(folder)
+        size, number = stamp_of(entries)
+        key = [size, number, len(entries)]
+        known = self._digests.get(name) or self._cache.get("files", name, _read_digest_entry)
+        if known is not None and known[0] == key:
+            return known[1]
+        read = reported = 0
+
+        def digest_next(file: str) -> str:
+            nonlocal read, reported
+            digest = self.digest_file(file)
+            read += os.stat(file).st_size  # noqa: PTH116  # done for every file
+            if self._on_progress is not None and read - reported > CHUNK_BYTES:
+                self._on_progress(folder, read, size)
+                reported = read
+            return digest
+
+        digest = digest_entries(folder, entries, digest_next)
+        if time.time() - newest_change_ns(entries) / 1e9 >= UNSTABLE_S:
+            self._digests[name] = key, digest
+            if size >= LARGE_BYTES or len(entries) >= LARGE_FOLDER:
+                self._cache.add("files", name, (key, digest))
+        return digest
+
     def _hash(self, file: BinaryIO, name: str, size: int) -> str:
         content, read = hashlib.sha256(), 0
         buffer = memoryview(bytearray(min(size, CHUNK_BYTES - 1) + 1))
@@ -153,16 +201,17 @@ class FileDigests:
         self._cache.save()
 
     def read_file_version(self, path: str) -> FileVersion | None:
-        """Return a file as it is now; None where there is none.
+        """Return a file as it is now, or a folder if the path ends with a slash; None where there is none.
 
-        Without a digest: a folder, a file that cannot be read, and one that changed meanwhile.
+        Without a digest: a folder without the slash, a file that cannot be read, and one that changed meanwhile.
 
         Raises:
             HashingStopped: by its `HashProgress`.
         """
-        before = file_stamp(path)
+        stamp = folder_stamp if path.endswith(FOLDER_END) else file_stamp
+        before = stamp(path)
         digest = MISSING_DIGEST if before is None else self.digest_or_missing(path)
-        after = file_stamp(path)
+        after = stamp(path)
         return (
             None
             if after is None
@@ -177,6 +226,9 @@ class FileDigests:
             before: as it was.
             now: its stamp; None: it is not there.
         """
+        if now == PLAIN_FOLDER_STAMP != before.stamp:  # a folder whose content was recorded
+            path = path.rstrip(FOLDER_END) + FOLDER_END
+            now = folder_stamp(path)
         if now is None or now == before.stamp:
             return now is not None
         return (
@@ -186,13 +238,17 @@ class FileDigests:
         )
 
     def digest_or_missing(self, path: str, most_bytes: float = inf) -> str:
-        """Return a digest of a file; `MISSING_DIGEST` where there is none, or it cannot be read.
+        """Return a digest of a file, or of a folder if the path ends with a slash.
+
+        It is `MISSING_DIGEST` where there is none, or it cannot be read.
 
         Args:
             path: of the file.
-            most_bytes: a larger one is not read, and known by its size and time.
+            most_bytes: a larger file is not read, and known by its size and time.
         """
         with contextlib.suppress(OSError, ValueError):  # ValueError: no file can have such a name
+            if path.endswith(FOLDER_END):
+                return self._digest_folder(path)
             if os.path.isfile(path):  # noqa: PTH113  # done for every word of every program
                 size, changed_ns = file_stamp(path) or (0, 0)
                 return self.digest_file(path) if size <= most_bytes else f"{size} {changed_ns}"

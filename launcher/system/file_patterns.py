@@ -1,13 +1,16 @@
 """Patterns of file names in the `inputs` of programs, such as `models/grid-*.npz`.
 
-`*`, `?` and `[…]` match within one name of a path. As in a shell, they do not match a dot at its beginning.
+`*`, `?` and `[…]` match within one name of a path. As in a shell, they do not match a dot at its beginning, and a
+pattern that ends with a slash matches folders only.
 """
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 from glob import glob
+
+from launcher.system.folder_contents import FOLDER_END
 
 _WILDCARD = re.compile(r"[*?\[]")
 RECURSIVE = "**"  # has no meaning here
@@ -37,13 +40,39 @@ def _name_matches(name: str, pattern: str) -> bool:
 
 
 def existing_files(pattern: str) -> list[str]:
-    """Return the files that match an absolute pattern, without folders."""
-    return [path for path in glob(pattern) if not os.path.isdir(path)]  # noqa: PTH112, PTH207  # texts
+    """Return the files that match an absolute pattern, without folders; if it ends with a slash, the folders."""
+    wants_folders = pattern.endswith(FOLDER_END)
+    return [path for path in glob(pattern) if os.path.isdir(path) == wants_folders]  # noqa: PTH112, PTH207  # texts
 
 
-def matching_paths(pattern: str, made: Iterable[str], existing: Iterable[str]) -> list[str]:
-    """Return the paths that match a pattern in the order of their names: files that jobs make, and existing ones."""
-    return sorted({*existing, *(path for path in made if matches(path, pattern))})
+def matching_paths(pattern: str, made: Collection[str], existing: Iterable[str]) -> list[str]:
+    """Return the paths that match a pattern in the order of their names: files that jobs make, and existing ones.
+
+    Args:
+        pattern: Absolute pattern.
+        made: Paths that jobs make; folders end with a slash, and contain the rest of a pattern without wildcards.
+        existing: Existing paths that match.
+    """
+    found = {*existing, *(path for path in made if matches(path, pattern))}
+    for folder in made:
+        rest = _rest_in(folder, pattern)
+        if rest and not is_pattern(rest):
+            found.add(folder + rest)
+    return sorted(found)
+
+
+def folder_around(pattern: str, made: Iterable[str]) -> str:
+    """Return a folder that a job makes and in which a pattern has wildcards; '' if there is none."""
+    return next((folder for folder in made if is_pattern(_rest_in(folder, pattern))), "")
+
+
+def _rest_in(folder: str, pattern: str) -> str:
+    """Return the part of a pattern below a folder that matches its beginning; '' if the path is no such folder."""
+    if not folder.endswith(FOLDER_END):
+        return ""
+    depth = folder.count("/")
+    parts = pattern.split("/")
+    return "/".join(parts[depth:]) if matches(folder, "/".join([*parts[:depth], ""])) else ""
 
 
 def name_from(path: str, folder: str, project: str) -> str:
@@ -57,4 +86,5 @@ def name_from(path: str, folder: str, project: str) -> str:
     inside = folder.startswith("/") and all(
         os.path.commonpath([project, each]) == project for each in (path, folder)
     )
-    return os.path.relpath(path, folder) if inside else path
+    end = FOLDER_END if path.endswith(FOLDER_END) else ""
+    return os.path.relpath(path, folder) + end if inside else path

@@ -25,6 +25,7 @@ AWAY_TIMEOUT_S = 60.0
 
 WriteResult = TypeVar("WriteResult")
 FileStamp = tuple[int, int]  # size in bytes, modification time in ns; (0, 0) for a folder
+PLAIN_FOLDER_STAMP: FileStamp = (0, 0)  # of a folder whose content does not count
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -32,8 +33,10 @@ Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 class FileVersion(NamedTuple):
     """A file as a job left it: two versions with one digest have the same content."""
 
-    size: int  # bytes; 0 for a folder
-    changed_ns: int  # modification time; 0 for a folder
+    size: int  # bytes; those of all files of a folder that a program makes, 0 for other folders
+    changed_ns: (
+        int  # modification time; for a folder that a program makes, see `folder_contents.stamp_of`
+    )
     digest: str = ""  # of the content; "" if unknown, as in the records of earlier versions
 
     @property
@@ -243,7 +246,7 @@ def file_stamp(path: str) -> FileStamp | None:
         status = Path(path).stat()
     except (OSError, ValueError):  # ValueError: no file can have such a name
         return None
-    return (0, 0) if Path(path).is_dir() else (status.st_size, status.st_mtime_ns)
+    return PLAIN_FOLDER_STAMP if Path(path).is_dir() else (status.st_size, status.st_mtime_ns)
 
 
 def read_file_end(path: Path, most_bytes: int) -> tuple[bytes, float]:

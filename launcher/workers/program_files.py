@@ -1,4 +1,4 @@
-"""The files of a program: those that it reads as its attempt finds them, and those that it makes.
+"""The files and folders of a program: those that it reads as its attempt finds them, and those that it makes.
 
 Their digests are computed by the attempt's supervisor on its host. Its order may have waited for days since it was
 planned. Another host may see the old content of a file on a network file system for a minute.
@@ -8,9 +8,19 @@ import contextlib
 import errno
 import os
 import re
+import shutil
+import stat
 from collections.abc import Iterable, Sequence
 
-from launcher.context import INPUTS, JOB_FOLDER, OUTPUTS, named_files, resolve_path
+from launcher.context import (
+    INPUTS,
+    JOB_FOLDER,
+    OUTPUTS,
+    folders_above,
+    named_files,
+    resolve_path,
+)
+from launcher.job import Spec
 from launcher.states import Done, Failed
 from launcher.system.file_digests import (
     CHANGED_DIGEST,
@@ -20,67 +30,136 @@ from launcher.system.file_digests import (
     HashingStopped,
     is_stamp,
 )
-from launcher.system.files import ABSENT_ERRORS, FileVersion, file_stamp
+from launcher.system.files import ABSENT_ERRORS, FileStamp, FileVersion, file_stamp
+from launcher.system.folder_contents import FOLDER_END, folder_stamp
 from launcher.workers.attempt_spec import AttemptSpec
 
 # which a program reads; another file of its command line that changes meanwhile may be what it writes
 _CODE_FILE = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js|ya?ml|toml|cfg|ini)")
 
 
-def read_files(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
+def read_files(spec: Spec, folder: str, project: str, digests: FileDigests) -> tuple[str, ...]:
     """Return a digest of each file that `named_files` names, `MISSING_DIGEST` where there is none.
 
     Words of the command line count that name files of the project, but those of its runs.
+
+    Args:
+        spec: of the program, with the folders that it names instead of their placeholders.
+        folder: in which the program starts.
+        project: the folder in which it was queued.
+        digests: of files.
     """
-    names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
-    above, results = f"{order.project}/", f"{order.project}/runs/"
-    contents = [digests.digest_or_missing(_absolute_path(order, name)) for name in names[:inputs]]
+    names, inputs = named_files(spec), len(spec.settings.get(INPUTS) or ())
+    above, results = f"{project}/", f"{project}/runs/"
+    contents = [digests.digest_or_missing(resolve_path(folder, name)) for name in names[:inputs]]
     for name in names[inputs:]:
-        path = os.path.normpath(_absolute_path(order, name)) if name else ""
+        path = os.path.normpath(resolve_path(folder, name)) if name else ""
         counts = path.startswith(above) and not path.startswith(results)
         contents.append(digests.digest_or_missing(path, MOST_READ) if counts else MISSING_DIGEST)
     digests.save()
     return tuple(contents)
 
 
-def move_outputs_aside(order: AttemptSpec) -> None:
-    """Rename existing files at a program's outputs; `restore_or_delete_outputs` later restores or deletes them.
+def _read_files_of(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
+    return read_files(order.spec, order.context.folder, order.project, digests)
 
-    A file that an earlier attempt renamed, and that was neither restored nor deleted, is replaced.
+
+def move_outputs_aside(order: AttemptSpec) -> None:
+    """Rename existing files and folders at a program's outputs; `restore_or_delete_outputs` later restores or deletes them.
+
+    An output that an earlier attempt renamed, and that was neither restored nor deleted, is replaced.
 
     Raises:
         OSError: that cannot be done; `filename` is the output's name.
     """
     for name in _output_names(order):
-        path = _absolute_path(order, name)
+        path = _absolute_path(order, name).rstrip(FOLDER_END)
+        aside = _aside_path(path, order.job)
         try:
-            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114  # as below
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            os.rename(path, _aside_path(path, order.job))  # noqa: PTH104  # done for every attempt
+            if _is_folder(path):
+                _check_can_move(path, name, order.context.folder)
+                _delete(aside)
+            elif _is_folder(aside) and os.path.lexists(path):
+                _delete(aside)
+            os.rename(path, aside)  # noqa: PTH104  # done for every attempt
         except OSError as error:
             if error.errno not in ABSENT_ERRORS:
                 raise OSError(error.errno, error.strerror, name) from error
 
 
+def _check_can_move(path: str, name: str, start_folder: str) -> None:
+    """Refuse to rename a folder that is declared as a file, or that contains the folder in which the program starts.
+
+    Raises:
+        OSError: always in these cases.
+    """
+    if not name.endswith(FOLDER_END):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    inner, outer = (os.path.normpath(each) for each in (start_folder, path))
+    if outer in {inner, *folders_above(inner)}:
+        raise OSError(errno.EBUSY, "the program starts in it")
+
+
 def restore_or_delete_outputs(outputs: Iterable[str], job: int, *, done: bool) -> None:
-    """Delete the files of a job's outputs that were put aside if the job is done; otherwise put them back.
+    """Delete what was put aside at a job's outputs if the job is done; otherwise put it back.
 
     It can be repeated. The scheduler calls it when it records an end from any source, also if a supervisor was killed.
 
     Raises:
-        OSError: that cannot be done now.
+        OSError: that cannot be done now; `filename` is what was put aside.
     """
     for path in outputs:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        aside = _aside_path(path, job)
+        try:
             if done:
-                os.unlink(_aside_path(path, job))  # noqa: PTH108  # as above
-            else:
-                os.replace(_aside_path(path, job), path)  # noqa: PTH105  # as above
+                _delete(aside)
+            elif os.path.lexists(aside):
+                if _is_folder(aside):
+                    _delete(
+                        path
+                    )  # of the attempt that was not done; a folder is not replaced by a rename
+                os.replace(aside, path)  # noqa: PTH105  # as above
+        except OSError as error:
+            if error.errno not in ABSENT_ERRORS:
+                raise OSError(error.errno, error.strerror, aside, None, path) from error
 
 
 def _aside_path(path: str, job: int) -> str:
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.launcher-{job}"
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114  # as above
+
+
+def _delete(path: str) -> None:
+    """Delete a file or link, or a folder with everything in it, also if its folders are read-only.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    if not _is_folder(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108  # as above
+        return
+    try:
+        try:
+            shutil.rmtree(path)
+        except PermissionError:
+            _make_writable(path)
+            shutil.rmtree(path)
+    except RecursionError as error:
+        raise OSError(errno.ELOOP, "its folders are nested too deeply") from error
+
+
+def _make_writable(path: str) -> None:
+    """Let the owner of a folder, and of those in it, delete what they contain."""
+    os.chmod(path, stat.S_IRWXU)  # noqa: PTH101  # as above
+    for folder, below, _ in os.walk(path):
+        for inner in (f"{folder}/{name}" for name in below):
+            if _is_folder(inner):
+                os.chmod(inner, stat.S_IRWXU)  # noqa: PTH101  # as above
 
 
 def with_file_digests(
@@ -115,14 +194,33 @@ def with_output_stamps(outcome: Done, order: AttemptSpec) -> Done | Failed:
     outputs: list[FileVersion] = []
     for name in _output_names(order):
         path = _absolute_path(order, name)
-        if not os.path.isfile(path) or (at := file_stamp(path)) is None:  # noqa: PTH113  # as above
-            error = f"the output {name} is missing (exit code 0)"
-            if os.path.isdir(path):  # noqa: PTH112  # as above
-                fault = f"the output {name} is a folder, not a file (exit code 0)"
-                error = f"{fault}. Write folders to {JOB_FOLDER}."
+        at = stamp_of_output(path)
+        if at is None:
+            error = f"the output {name} {_output_fault(path.rstrip(FOLDER_END), name)}"
             return Failed(at=outcome.at, error=error, exit_code=0)
         outputs.append(FileVersion(*at))
     return outcome._replace(outputs=outputs)
+
+
+def stamp_of_output(path: str) -> FileStamp | None:
+    """Return the stamp of an output; a path that ends with a slash is a folder. None if it is not there."""
+    if path.endswith(FOLDER_END):
+        return folder_stamp(path) if _is_folder(path.rstrip(FOLDER_END)) else None
+    return file_stamp(path) if os.path.isfile(path) else None  # noqa: PTH113  # as above
+
+
+def _output_fault(path: str, name: str) -> str:
+    """Return why a program has not made an output, after its name."""
+    if not name.endswith(FOLDER_END):
+        if not os.path.isdir(path):  # noqa: PTH112  # as above
+            return "is missing (exit code 0)"
+        fault = "is a folder, not a file (exit code 0)"
+        return f"{fault}. Write folders to {JOB_FOLDER}, or add / to the name of the output."
+    if os.path.islink(path):  # noqa: PTH114  # as above
+        return "is a link, not a folder (exit code 0). Let the program make a folder."
+    if os.path.isfile(path):  # noqa: PTH113  # as above
+        return "is a file, not a folder (exit code 0). Remove the / at the end of its name."
+    return f"{'cannot be read' if os.path.isdir(path) else 'is missing'} (exit code 0)"  # noqa: PTH112  # as above
 
 
 def _digests_at_end(
@@ -133,7 +231,7 @@ def _digests_at_end(
         return before  # there were none
     names, inputs = named_files(order.spec), len(order.spec.settings.get(INPUTS) or ())
     known = []
-    for place, (was, now) in enumerate(zip(before, read_files(order, digests), strict=True)):
+    for place, (was, now) in enumerate(zip(before, _read_files_of(order, digests), strict=True)):
         if was in {MISSING_DIGEST, now}:
             known.append(was)
         else:

@@ -192,7 +192,7 @@ class AttemptStarter:
         Raises:
             CannotStart: that cannot be done.
         """
-        files = read_files(order, self._digests)
+        files = read_files(order.spec, order.context.folder, order.project, self._digests)
         try:
             move_outputs_aside(order)
         except OSError as error:

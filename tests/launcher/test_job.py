@@ -325,19 +325,21 @@ def test_job_starts_running_only_from_the_queue() -> None:
     assert [state for state in State if State.RUNNING in LEGAL_TRANSITIONS[state]] == [State.QUEUED]
 
 
-def test_job_becomes_done_only_from_running() -> None:
-    assert [state for state in State if State.DONE in LEGAL_TRANSITIONS[state]] == [State.RUNNING]
+def test_job_becomes_done_when_it_ran_or_its_owner_accepts_its_files() -> None:
+    sources = {state for state in State if State.DONE in LEGAL_TRANSITIONS[state]}
+    assert sources == {State.RUNNING, *ENDED_STATES} - {State.DONE}
 
 
 def test_a_running_job_is_never_skipped() -> None:
     assert State.SKIPPED not in LEGAL_TRANSITIONS[State.RUNNING]
 
 
-def test_ended_job_can_only_return_to_the_queue() -> None:
+def test_ended_job_can_only_return_to_the_queue_or_be_accepted() -> None:
     assert set(State) == OPEN_STATES | ENDED_STATES
-    assert all(LEGAL_TRANSITIONS[state] == {State.QUEUED} for state in (State.DONE, State.FAILED))
+    assert LEGAL_TRANSITIONS[State.DONE] == {State.QUEUED}
+    assert LEGAL_TRANSITIONS[State.FAILED] == {State.QUEUED, State.DONE}
     for state in (State.CANCELLED, State.SKIPPED):  # either may have been held before
-        assert LEGAL_TRANSITIONS[state] == {State.QUEUED, State.HELD}
+        assert LEGAL_TRANSITIONS[state] == {State.QUEUED, State.HELD, State.DONE}
 
 
 @settings(max_examples=60, deadline=None)

@@ -178,8 +178,8 @@ def _job_options(function: Function) -> Function:
     multiple=True,
     metavar="FILE",
     shell_complete=offer_files,
-    help="File that the program reads, or a pattern such as 'm-*.npz'. The job waits for the jobs that make the "
-    "files. Repeatable.",
+    help="File that the program reads, a folder such as data/, or a pattern such as 'm-*.npz'. The job waits for "
+    "the jobs that make the files. Repeatable.",
 )
 @click.option(
     "--output",
@@ -187,8 +187,8 @@ def _job_options(function: Function) -> Function:
     multiple=True,
     metavar="FILE",
     shell_complete=offer_files,
-    help="File that the program makes. The job fails if it is missing, and is not queued if it is up to "
-    "date. Repeatable.",
+    help="File that the program makes, or a folder such as out/. The job fails if it is missing, and is not queued "
+    "if it is up to date. Repeatable.",
 )
 @flag("--hold", help="Hold the job until `launcher release`.")
 @flag(

@@ -304,7 +304,7 @@ def _warn_of_programs(plans: Iterable[Plan]) -> None:
     for (program, script, folder, path), job in first.items():
         place = Path.cwd() / Path(folder).expanduser()
         reason = missing_program(program, place, {"PATH": path})
-        if not reason and place / script not in made:
+        if not reason and made.isdisjoint((place / script, *(place / script).parents)):
             reason = missing_script(job.argv, place)
         if reason:
             text = f"warning: {reason}. {job.name} will fail unless it exists when the job starts."

@@ -1,5 +1,6 @@
-"""The verbs that change jobs which are queued, run or have ended: hold, release, priority, cancel, pause, resume, tag, note."""
+"""The verbs that change jobs which are queued, run or have ended: hold, release, priority, cancel, pause, resume, touch, tag, note."""
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial, wraps
@@ -20,21 +21,25 @@ from launcher.cli.jobs import (
     yes_option,
 )
 from launcher.cli.option_types import PRIORITY, flag, json_option
+from launcher.cli.touched_files import check_outputs, read_accepted_files, with_outputs
 from launcher.errors import UsageError, pluralize
 from launcher.screens.command_output import print_json, print_table
 from launcher.screens.format import first_line, format_job_names, pause_reason, reserved_text
+from launcher.screens.live_display import watch_hashing
 from launcher.screens.terminal import print_stderr
 from launcher.screens.text_table import TextTable, text_columns
-from launcher.states import OPEN_STATES, State
+from launcher.states import ENDED_STATES, OPEN_STATES, State
 from launcher.store.client import note_if_stopped, open_queue, wake_or_start_scheduler
 from launcher.store.queue import Store
 from launcher.store.rows import AttemptRow, JobRow
 from launcher.store.tags import TAG_RULE, check_note, is_tag
 from launcher.system.daemon_control import wake
-from launcher.system.paths import Home
+from launcher.system.file_digests import FileDigests
+from launcher.system.paths import Home, find_home
 from launcher.system.scheduler_start import ensure_scheduler
 from launcher.system.text import sanitize_terminal
 
+_FEW = 5  # jobs that a note names
 _EXAMPLE = "such as launcher tag 12 +paper"
 
 
@@ -205,6 +210,56 @@ def cancel(chosen: SelectedJobs, at_once: bool, yes: bool) -> JobChange:
         lambda job: _cancel_text(job, "be killed" if at_once else "be ended", "be cancelled"),
         lambda job: _cancel_text(job, "killed" if at_once else "ending", "cancelled"),
         _wake_or_start if running else wake,
+    )
+
+
+@_changing_command("accept", ENDED_STATES)
+@required_patterns
+@yes_option
+@dry_run_option
+def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
+    """Accept the files of ended programs as they are.
+
+    The jobs count as done without running. Their outputs and inputs are recorded as they are now, so the next
+    `launcher run` does not run them. Jobs that read an output run again only if its content has changed.
+
+    Use it if you made an output yourself, or if a change of an input does not matter. Each output must exist.
+    A changed entry of the task file still runs. To run an accepted job: `launcher retry --force`.
+
+    \b
+    Examples:
+      launcher touch 12 --dry-run
+      launcher touch run:quickstart --yes
+    """
+    jobs, others = with_outputs(chosen.jobs)
+    check_outputs(jobs)
+    if others:
+        print_stderr(f"unchanged, not programs with outputs: {format_job_names(others)}")
+    if not (chosen.dry_run or yes) and len(jobs) > 1:
+        confirm_changes(jobs, f"accept the files of {pluralize(len(jobs), 'job')}?", needed=True)
+
+    def accept(numbers: list[int], now: float) -> list[int]:
+        digests = FileDigests(find_home(os.environ).digests, watch_hashing())
+        control = chosen.store.job_control
+        control.accept_files([read_accepted_files(chosen.store, job, digests) for job in jobs], now)
+        digests.save()
+        if skipped := control.skipped_after(numbers):
+            them = " ".join(str(job.id) for job in skipped[:_FEW])
+            more = f" and {len(skipped) - _FEW} more" if len(skipped) > _FEW else ""
+            were = "was" if len(skipped) == 1 else "were"
+            print_stderr(
+                f"note: {pluralize(len(skipped), 'job')} {were} skipped before. To run: launcher retry {them}{more}"
+            )
+        return numbers
+
+    return JobChange(
+        accept,
+        lambda job: f"be accepted ({job.state})",
+        lambda job: (
+            "accepted" if job.state is State.DONE else f"accepted, not run ({job.state} before)"
+        ),
+        wake,
+        jobs,
     )
 
 

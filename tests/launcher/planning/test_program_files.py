@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.context import named_files
+from launcher.context import named_files, output_folders
 from launcher.errors import TaskFileError
 from launcher.kinds import COMMAND
 from launcher.planning.comparison import Action, ComparedJob, Comparison
@@ -26,6 +26,8 @@ from tests.launcher import language
 TRAIN = "{name: t, argv: [python3, train.py, --config=conf.yaml, --lr, '0.1']}"
 COPY = "{name: t, argv: [cp, in.txt, out.txt], inputs: [in.txt], outputs: [out.txt]}"
 BELOW = "{name: t, argv: [cp, in.txt, out.txt], inputs: [in.txt], outputs: [out.txt], cwd: sub}"
+INTO = "{name: t, argv: [make], outputs: [sub/]}"
+FROM = "{name: t, argv: [cp, -r, sub/, x], inputs: [sub/]}"
 BOTH = "{name: t, argv: [python3, train.py], inputs: [in.txt]}"
 
 
@@ -72,12 +74,14 @@ def finish(store: Store, project: Path, **files: str) -> None:
             folder = project / str(claim.spec.settings.get("cwd", ""))
             names = named_files(claim.spec)
             known = [
-                files.get(name, digests.digest_or_missing(f"{folder}/{name}")) for name in names
+                files.get(name, digests.digest_or_missing(f"{folder}/{name}")) if name else ""
+                for name in names
             ]
+            folders = output_folders(claim.spec)
             outputs = {
                 path: version.record()
                 for path in claim.spec.outputs
-                if (version := digests.read_file_version(path))
+                if (version := digests.read_file_version(f"{path}/" if path in folders else path))
             }
             done = Done(at=1.0, files=known)
             store.scheduler_actions.finish_attempt(claim, done, outputs=outputs, now=1.0)
@@ -97,6 +101,14 @@ CHANGES = [  # entry, written files, reason, whether --accept-code keeps the job
     (BELOW, {"in.txt": "other", "out.txt": None}, "", False),  # not those of its folder
     (BELOW, {"sub/in.txt": "other"}, "in.txt changed", False),
     (BELOW, {"sub/out.txt": None}, "out.txt is gone", False),
+    (INTO, {}, "", False),
+    (INTO, {"in.txt": "other"}, "", False),  # not in the folder
+    (INTO, {"sub/in.txt": "in the folder"}, "sub/ was changed", False),
+    (INTO, {"sub/out.txt": None}, "sub/ was changed", False),
+    (INTO, {"sub/out.txt": None, "sub/in.txt": None, "sub": None}, "sub/ is gone", False),
+    (FROM, {}, "", False),
+    (FROM, {"sub/in.txt": "other"}, "sub/ changed", False),
+    (FROM, {"sub/out.txt": None, "sub/in.txt": None, "sub": None}, "sub/ is gone", False),
     (BOTH, {"train.py": "other"}, "train.py changed", True),
     (BOTH, {"train.py": "1", "in.txt": "1"}, "in.txt changed, train.py changed", False),
 ]
@@ -115,7 +127,7 @@ def test_program_runs_again_if_a_file_changes(
     finish(store, project)
     for name, text in written.items():
         if text is None:
-            (project / name).unlink()
+            (project / name).rmdir() if (project / name).is_dir() else (project / name).unlink()
         else:
             before = (project / name).read_text()
             if text != before:
@@ -324,6 +336,32 @@ def in_and_out(name: str, inputs: str = "", outputs: str = "", more: str = "") -
             {"b": ["a"]},
         ),
         ([in_and_out("b", "in.txt"), in_and_out("a", "", "mid")], ["b", "a"], {}),
+        (
+            [in_and_out("b", "mid/"), in_and_out("a", "", "mid/")],
+            ["a", "b"],
+            {"b": ["a"]},
+        ),
+        (
+            [in_and_out("b", "mid/in/last.pt"), in_and_out("a", "", "mid/")],
+            ["a", "b"],
+            {"b": ["a"]},
+        ),
+        (
+            [in_and_out("c", "mid/"), in_and_out("b", "", "mid/b"), in_and_out("a", "", "mid/in/")],
+            ["b", "a", "c"],
+            {"c": ["b", "a"]},
+        ),
+        (
+            [in_and_out("b", '"outputs:a"'), in_and_out("a", "", "mid/, x.txt")],
+            ["a", "b"],
+            {"b": ["a"]},
+        ),
+        (
+            [in_and_out("b", '"m-*/last.pt"'), in_and_out("a", "", "m-1/")],
+            ["a", "b"],
+            {"b": ["a"]},
+        ),
+        ([in_and_out("b", '"s*/"'), in_and_out("a", "", "s.txt")], ["b", "a"], {}),
     ],
 )
 def test_programs_follow_the_programs_that_make_their_inputs(
@@ -345,7 +383,50 @@ def test_programs_follow_the_programs_that_make_their_inputs(
         ([in_and_out("a", "", "ok, /tmp/out")], "3:52", "outputs: '/tmp/out' is outside of"),
         ([in_and_out("a", "", "sub")], "3:48", "outputs: 'sub' is a folder"),
         ([in_and_out("a", "", ".")], "3:48", "is a folder"),
-        ([in_and_out("a", "", "ok, out/")], "3:52", "out' names a folder, not a file"),
+        ([in_and_out("a", "", "ok, in.txt/")], "3:52", "outputs: 'in.txt' is a file, not a folder"),
+        ([in_and_out("a", "", "./")], "3:48", "is the folder of the project"),
+        ([in_and_out("a", "", "../")], "3:48", "contains the folder in which the program starts"),
+        ([in_and_out("a", "", "./", ", cwd: sub")], "3:48", "contains the folder in which the"),
+        ([in_and_out("a", "", "/tmp/out/")], "3:48", "outputs: '/tmp/out' is outside of"),
+        ([in_and_out("a", "", "link/")], "3:48", "outputs: 'link' is a link"),
+        ([in_and_out("a", "", "runs/x/")], "3:48", "contains the results of other jobs"),
+        (
+            [in_and_out("a", "", '"{run_folder}/jobs/"')],
+            "3:48",
+            "contains the results of other jobs",
+        ),
+        ([in_and_out("a", "", '"{job_folder}/"')], "3:48", "has more content than this program"),
+        ([in_and_out("a", "in.txt/")], "3:35", "inputs: 'in.txt' is a file, not a folder"),
+        ([in_and_out("a", "absent/")], "3:35", "an input is missing, and no job makes it: absent"),
+        ([in_and_out("a", "sub/", "sub/")], "3:52", "is an input and an output of one program"),
+        ([in_and_out("a", "sub/in.txt", "sub/")], "3:58", "contains the input sub/in.txt of the"),
+        ([in_and_out("a", "sub/", "sub/new")], "3:52", "is in the input sub/ of the same program"),
+        ([in_and_out("a", "", "new/, new/a")], "3:54", "command/a lists new/a and new/"),
+        (
+            [in_and_out("a", "", "new/"), in_and_out("b", "", "new/in/b")],
+            "4:48",
+            "command/b would write new/in/b, and command/a would write new/",
+        ),
+        (
+            [in_and_out("a", "", "new/"), in_and_out("b", "new")],
+            "4:35",
+            "inputs: 'new' is a folder that command/a makes",
+        ),
+        (
+            [in_and_out("a", "", "new"), in_and_out("b", "new/")],
+            "4:35",
+            "inputs: 'new' is a file that command/a makes",
+        ),
+        (
+            [in_and_out("a", "", "new/"), in_and_out("b", '"new/*.pt"')],
+            "4:35",
+            "inputs: 'new/*.pt' matches files in 'new/', which a job makes",
+        ),
+        (
+            [in_and_out("a", "", "new/"), in_and_out("b", '"n*w"')],
+            "4:35",
+            "inputs: no file and no output of a job matches 'n*w'",  # a file
+        ),
         ([in_and_out("a", "", "link")], "3:48", "outputs: 'link' is a link"),
         ([in_and_out("a", "sub")], "3:35", "inputs: 'sub' is a folder"),
         ([in_and_out("a", "in.txt", "in.txt")], "3:54", "is an input and an output of one program"),

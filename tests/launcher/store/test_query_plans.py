@@ -23,7 +23,7 @@ from launcher.store.replacement import replace_waiting
 from launcher.store.run_news import RunEventReader
 from launcher.store.runs import count_jobs_before, find_run_origin, open_runs
 from launcher.store.runs import running_placements as running_places
-from launcher.store.steering import ChangedJob
+from launcher.store.steering import AcceptedFiles, ChangedJob
 from launcher.store.transitions import RequeueDecision
 from launcher.store.usage import MeasuredUsage
 from launcher.system.paths import Home, make_home
@@ -260,6 +260,9 @@ def schedule_jobs(store: Store) -> None:
     for job in jobs[:2]:
         end(store, job, FAILED, now=2.0)  # and holds the others
         store.job_control.release(jobs[1:], 2.0)
+    failed = [job_row(store, job) for job in jobs[:2]]
+    store.job_control.accept_files([AcceptedFiles(row, {}, {}) for row in failed], 3.0)
+    store.job_control.skipped_after(jobs)
     row = job_row(store, first.id)
     open_runs(store.database.execute)
     find_run_origin(store.database.execute, row.run)

@@ -14,6 +14,7 @@ from launcher.context import read_context
 from launcher.errors import StoreError
 from launcher.job import Terms
 from launcher.states import (
+    ENDED_STATES,
     LEGAL_TRANSITIONS,
     Outcome,
     Reason,
@@ -23,7 +24,7 @@ from launcher.states import (
 from launcher.store.lanes import read_lane
 from launcher.store.queue import NewJob, Store
 from launcher.store.schema import check_sqlite
-from launcher.store.steering import HELD_REASON
+from launcher.store.steering import HELD_REASON, AcceptedFiles
 from launcher.system.paths import Home
 from tests.build import a_context, a_reason, a_seat, a_spec, claimed, enqueue, job_row
 from tests.launcher.queued import DONE, FAILED, LOST, STOPPED, VOID, end, one, put, ready, states
@@ -262,6 +263,12 @@ class AnyLife(RuleBasedStateMachine):
             [self.jobs[name] for name in sorted(chosen) if name in self.jobs], 2.0
         )
 
+    @rule(chosen=st.sets(st.sampled_from(NAMES), min_size=1))
+    def touch(self, chosen: set[str]) -> None:
+        rows = [job_row(self.store, self.jobs[name]) for name in chosen if name in self.jobs]
+        accepted = [AcceptedFiles(row, {}, {}) for row in rows if row.state in ENDED_STATES]
+        self.store.job_control.accept_files(accepted, 2.0)
+
     @rule(chosen=st.sets(st.sampled_from(NAMES), min_size=1), verb=st.sampled_from(VERBS))
     def own(self, chosen: set[str], verb: str) -> None:
         jobs = [self.jobs[name] for name in sorted(chosen) if name in self.jobs]
@@ -302,7 +309,8 @@ class AnyLife(RuleBasedStateMachine):
             assert told[0] is State.QUEUED
             for before, after in pairwise(told):
                 replaced = after is State.QUEUED and before is not State.RUNNING
-                noted = after is before is State.RUNNING  # it is being ended
+                # it is being ended, or its files are accepted once more
+                noted = after is before and after in {State.RUNNING, State.DONE}
                 assert after in LEGAL_TRANSITIONS[before] or replaced or noted
             assert told[-1] is job_row(self.store, job).state
 

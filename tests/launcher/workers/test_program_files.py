@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ from tests.build import (
 )
 from tests.chaos.nospawn import shimmed, starve
 from tests.launcher.queued import end, one, until_done
+from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_folder
 
 # --- what a supervisor finds in the files of a program, and what becomes of those that it makes
 
@@ -145,6 +147,156 @@ def test_existing_output_is_set_aside_and_restored_unless_the_program_is_done(
 
 
 @pytest.mark.parametrize(
+    ("stood", "script", "is_done", "left"),
+    [
+        (None, "mkdir out; echo new >out/a", True, {"a": "new\n"}),
+        (None, "mkdir out", True, {}),
+        ("old", "[ ! -e out ] && mkdir -p out/in && echo new >out/in/a", True, {"in/a": "new\n"}),
+        ("old", "mkdir -p out/in; echo part >out/in/b; exit 3", False, {"a": "old"}),
+        ("old", "mkdir out; echo part >out/a; kill -9 $$", False, {"a": "old"}),
+        ("old", "mkdir out; touch out/a; chmod 500 out; exit 3", False, {"a": "old"}),
+        ("old", ":", False, {"a": "old"}),
+        ("old", "echo file >out", False, {"a": "old"}),
+        ("old", "ln -s sub out", False, {"a": "old"}),
+        (None, "mkdir out; echo part >out/b; exit 3", False, {"b": "part\n"}),  # to look at
+        (None, ":", False, None),
+    ],
+)
+def test_existing_output_folder_is_set_aside_and_restored_unless_the_program_is_done(
+    fork_server: ForkServer,
+    home: Home,
+    project: Path,
+    stood: str | None,
+    script: str,
+    is_done: bool,
+    left: dict[str, str] | None,
+) -> None:
+    output = project / "out"
+    if stood is not None:
+        output.mkdir()
+        (output / "a").write_text(stood)
+        (project / "sub" / "keep").touch()
+    spec = a_spec(*shell(script), settings={"outputs": ["out/"]}, outputs=(str(output),))
+    _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
+    assert isinstance(outcome, Done) is is_done
+    if isinstance(outcome, Done):
+        assert [*outcome.outputs] == [FileDigests().read_file_version(f"{output}/")]
+    for _ in range(2):  # a scheduler that was killed does it once more
+        restore_or_delete_outputs(spec.outputs, 1, done=is_done)
+        files = {
+            str(path.relative_to(output)): path.read_text()
+            for path in output.rglob("*")
+            if path.is_file()
+        }
+        assert (files if output.is_dir() else None) == left
+        assert not [*project.glob(".*")]
+    assert (project / "sub" / "in.txt").exists()  # a link is not followed
+
+
+def an_order(folder: Path, *outputs: str, cwd: str = "") -> AttemptSpec:
+    return AttemptSpec(
+        spec=a_spec(settings={"outputs": [*outputs]}),
+        context=a_context(folder / cwd),
+        job=7,
+        number=2,
+        device="cpu",
+        cpus=1,
+    )
+
+
+def restore_until_killed(project: Path, calls: int, *, is_done: bool) -> str:
+    """Restore or delete outputs in a process that gets SIGKILL before one of the calls that change the disk."""
+
+    def counted(function: Callable[..., object]) -> Callable[..., object]:
+        def call(*words: object, **more: object) -> object:
+            nonlocal calls
+            calls -= 1
+            if not calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*words, **more)
+
+        return call
+
+    def work() -> str:
+        for name in ("rename", "replace", "unlink", "rmdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        restore_or_delete_outputs([f"{project}/out"], 7, done=is_done)
+        return "ended"
+
+    return said_by(as_user(os.geteuid(), work))
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_folder_is_whole_after_a_kill_at_any_moment(tmp_path: Path, is_done: bool) -> None:
+    """The work that was interrupted is repeated by the next scheduler."""
+    ended = False
+    for stop_at in range(1, 50):
+        project = tmp_path / str(stop_at)
+        (project / "out" / "in").mkdir(parents=True)
+        for name in ("a", "in/b"):
+            (project / "out" / name).write_text("old")
+        move_outputs_aside(an_order(project, "out/"))
+        (project / "out" / "in").mkdir(parents=True)
+        for name in ("a", "in/c"):
+            (project / "out" / name).write_text("new")
+        said = restore_until_killed(project, stop_at, is_done=is_done)
+        assert said in {"", "ended"}
+        ended = said == "ended"
+        restore_or_delete_outputs([f"{project}/out"], 7, done=is_done)
+        found = {
+            str(path.relative_to(project)): path.read_text()
+            for path in project.rglob("*")
+            if path.is_file()
+        }
+        wanted = (
+            {"out/a": "new", "out/in/c": "new"} if is_done else {"out/a": "old", "out/in/b": "old"}
+        )
+        assert found == wanted
+        if ended:
+            break
+    assert ended
+    assert stop_at > 3  # it was killed several times
+
+
+@pytest.mark.parametrize("name", ["./", "../", "{}/", "{}/../"])
+def test_folder_in_which_the_program_starts_is_not_moved(tmp_path: Path, name: str) -> None:
+    (tmp_path / "here").mkdir()
+    output = name.format(tmp_path / "here")
+    with pytest.raises(OSError, match="the program starts in it") as caught:
+        move_outputs_aside(an_order(tmp_path, output, cwd="here"))
+    assert caught.value.filename == output
+
+
+def test_output_folder_set_aside_by_an_undecided_attempt_makes_room(tmp_path: Path) -> None:
+    for make in (Path.mkdir, Path.touch, Path.mkdir, Path.mkdir):  # a file, too, is moved
+        make(tmp_path / "out")
+        move_outputs_aside(an_order(tmp_path, "out/"))
+    (tmp_path / ".out.launcher-7" / "second").touch()
+    move_outputs_aside(an_order(tmp_path, "out/"))  # it is absent
+    restore_or_delete_outputs([f"{tmp_path}/out"], 7, done=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["second"]
+    assert len([*tmp_path.iterdir()]) == 1
+
+
+@root_only
+def test_read_only_folders_are_deleted() -> None:
+    with shared_folder() as shared:
+
+        def work() -> list[str]:
+            inner = shared / "project" / "out" / "read-only"
+            inner.mkdir(parents=True)
+            (inner / "file").touch()
+            inner.chmod(0o500)
+            inner.parent.chmod(0)
+            move_outputs_aside(an_order(shared / "project", "out/"))
+            (shared / "project" / "out").mkdir()
+            restore_or_delete_outputs([f"{shared}/project/out"], 7, done=True)
+            return [path.name for path in (shared / "project").iterdir()]
+
+        assert said_by(as_user(NOBODY, work)) == "['out']"
+
+
+@pytest.mark.parametrize(
     ("script", "is_read"),
     [(":", True), ("touch large.bin", False)],  # then it may be another than at the start
 )
@@ -198,6 +350,9 @@ def test_hashing_reports_progress_and_ends_when_its_supervisor_exits(
             "mkdir new",
             "the output new is a folder, not a file (exit code 0). Write folders to",
         ),
+        (["never/"], ":", "the output never/ is missing (exit code 0)"),
+        (["new/"], "touch new", "the output new/ is a file, not a folder (exit code 0). Remove"),
+        (["new/"], "ln -s sub new", "the output new/ is a link, not a folder (exit code 0). Let"),
         (["sub"], ":", "cannot start '/bin/sh': cannot rename the earlier output sub"),
     ],
 )
@@ -216,14 +371,7 @@ def test_program_that_does_not_create_its_output_fails_with_a_message(
 
 
 def test_output_set_aside_by_an_undecided_attempt_makes_room(tmp_path: Path) -> None:
-    order = AttemptSpec(
-        spec=a_spec(settings={"outputs": ["out.txt"]}),
-        context=a_context(tmp_path),
-        job=7,
-        number=2,
-        device="cpu",
-        cpus=1,
-    )
+    order = an_order(tmp_path, "out.txt")
     output = tmp_path / "out.txt"
     for text in ("first", "second"):
         output.write_text(text)

@@ -124,9 +124,8 @@ def test_sweep_queues_only_combinations_that_are_not_done(
     ("words", "message"),
     [
         (("--output", "../out", "--", "x"), "--output ../out is outside of the project"),
-        (("--output", "sub", "--", "x"), "--output sub is a folder. Name files in it"),
-        (("--output", "out/", "--", "x"), "--output out/ names a folder, not a file. Name files"),
-        (("--output", "out/", "--", "x"), "let the program write to {job_folder}"),
+        (("--output", "sub", "--", "x"), "--output sub is a folder. Add / to its name if"),
+        (("--output", "./", "--", "x"), "--output ./ is the folder of the project. Name a folder"),
         (("--output", "n" * 238, "--", "x"), "has a name of more than 237 bytes. Shorten it"),
         (("--output", "link", "--", "x"), "--output link is a link. Name the file it points to"),
         (("--input", "sub", "--", "x"), "--input sub is a folder"),

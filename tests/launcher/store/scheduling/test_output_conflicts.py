@@ -55,6 +55,31 @@ def test_job_is_not_claimed_while_a_running_job_writes_the_same_output(
         assert shown.data["need"] == 1
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "conflict"),
+    [
+        ("out/", "out/a.txt", True),
+        ("out/in/a.txt", "out/", True),
+        ("out/", "out/in/", True),
+        ("out/", "out", True),
+        ("out/", "output/a.txt", False),
+        ("out", "out/a.txt", False),  # a file: the second one fails
+        ("a/out/", "b/out/", False),
+    ],
+)
+def test_job_waits_for_a_running_job_that_writes_a_folder_around_its_output(
+    store: Store, first: str, second: str, conflict: bool
+) -> None:
+    def put_program(run: str, name: str) -> int:
+        outputs = (f"/nowhere/{name.rstrip('/')}",)
+        spec = a_spec(run=run, settings={"outputs": [name]}, outputs=outputs)
+        (job,) = enqueue(store, spec, run=run)
+        return job
+
+    claimed(store, put_program("one", first))
+    assert is_refused(store, put_program("two", second)) == conflict
+
+
 def test_job_starts_after_an_older_launcher_recorded_the_end_of_the_other_job(
     store: Store,
 ) -> None:

@@ -1,0 +1,93 @@
+"""The files of ended programs as they are now, for `launcher touch`."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from launcher.context import (
+    Context,
+    job_folder,
+    named_files,
+    output_folders,
+    start_folder,
+    substitute_folders,
+    uses_job_folder,
+)
+from launcher.errors import UsageError, pluralize
+from launcher.job import PROGRAM
+from launcher.screens.format import format_job_names
+from launcher.store.queue import Store
+from launcher.store.rows import JobRow
+from launcher.store.steering import AcceptedFiles
+from launcher.system.file_digests import FileDigests
+from launcher.system.files import FileVersion
+from launcher.system.folder_contents import FOLDER_END
+from launcher.workers.program_files import read_files, stamp_of_output
+
+MOST_NAMED = 5  # missing outputs in one message
+
+
+def with_outputs(jobs: Sequence[JobRow]) -> tuple[list[JobRow], list[JobRow]]:
+    """Return the programs that have outputs, and the other jobs.
+
+    Raises:
+        UsageError: no job has outputs.
+    """
+    chosen = [job for job in jobs if job.kind == PROGRAM and job.spec_without_sources.outputs]
+    others = [job for job in jobs if job not in chosen]
+    if not chosen:
+        raise UsageError(
+            f"nothing to accept. Only programs with outputs can be accepted, not {format_job_names(others)}. "
+            "To list outputs: launcher help files"
+        )
+    return chosen, others
+
+
+def check_outputs(jobs: Sequence[JobRow]) -> None:
+    """Refuse programs without one of their outputs.
+
+    Raises:
+        UsageError: names the first missing outputs.
+    """
+    missing = [
+        f"{path} (job {job.id}{', a folder' if path.endswith(FOLDER_END) else ''})"
+        for job in jobs
+        for path in _output_paths(job)
+        if stamp_of_output(path) is None
+    ]
+    if missing:
+        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        raise UsageError(
+            f"{pluralize(len(missing), 'output')} missing: {', '.join(missing[:MOST_NAMED])}{more}. "
+            "Make the files, or run the job again: launcher retry --force"
+        )
+
+
+def read_accepted_files(store: Store, job: JobRow, digests: FileDigests) -> AcceptedFiles:
+    """Read the outputs and inputs of an ended program.
+
+    Raises:
+        UsageError: an output is gone.
+    """
+    spec, project = job.spec_without_sources, store.read.working_folder(job.id)
+    own_folder = job_folder(spec, job.id)
+    context = Context(start_folder(spec, project), 0, "", {}, ())
+    filled, context = substitute_folders(spec, context, lambda: own_folder)
+    contents = read_files(filled, context.folder, project, digests)
+    outputs = {}
+    for path in _output_paths(job):
+        version = digests.read_file_version(path)
+        if version is None:
+            raise UsageError(f"the output {path} of job {job.id} is gone. Nothing was changed.")
+        outputs[path.rstrip(FOLDER_END)] = version
+    if uses_job_folder(spec) and (folder := digests.read_file_version(str(own_folder))):
+        outputs[str(own_folder)] = FileVersion(*folder.stamp)
+    named = zip(named_files(spec), contents, strict=True)
+    return AcceptedFiles(job, outputs, {name: digest for name, digest in named if digest})
+
+
+def _output_paths(job: JobRow) -> Iterator[str]:
+    """Yield the paths of a program's outputs; folders end with a slash."""
+    spec = job.spec_without_sources
+    folders = output_folders(spec)
+    for path in map(os.path.normpath, spec.outputs):
+        yield path + FOLDER_END if path in folders else path
