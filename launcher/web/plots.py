@@ -14,6 +14,8 @@ COLOURS = 8
 MOST_POINTS = 500  # of a line: there are about as many columns
 _DIGITS = 5  # of a value: a page of many lines is large
 _TABLE_ROWS = 10
+_COURSE = frozenset({RATE, "epoch", "step", "lr", "learning_rate", "time", "elapsed"})
+_SPEEDS = ("_per_s", "_per_second", "/s")
 
 
 class Statistic(NamedTuple):
@@ -121,8 +123,12 @@ class Plot(NamedTuple):
 
 
 def in_order(by_metric: Mapping[str, T]) -> dict[str, T]:
-    """Return the metrics with the rate as the last one: it is about the machine."""
-    return dict(sorted(by_metric.items(), key=lambda item: item[0] == RATE))
+    """Return the metrics with those last that are about the course of a program and not about its quality."""
+    return dict(sorted(by_metric.items(), key=lambda item: _is_of_the_course(item[0])))
+
+
+def _is_of_the_course(metric: str) -> bool:
+    return metric.lower() in _COURSE or metric.endswith(_SPEEDS)
 
 
 def title_of(metric: str) -> str:

@@ -40,11 +40,11 @@ from launcher.workers.progress.attempt_progress import read_reported_steps
 from launcher.workers.progress.steps import Point, curves
 
 MOST_LINES = 12  # of a chart: more cannot be distinguished
-MOST_PLOTS = 6  # that are shown if there are more metrics
+MOST_PLOTS = 4  # that are shown if there are more metrics
 MOST_POINTS = 400  # of a line with a band
 _MOST_STORED = 2_000_000  # points of the jobs of a run, for each metric
 _LEAST_POINTS, _MOST_OF_A_JOB = 50, 400  # of a stored curve
-_COVERAGE = 0.75  # of the points of a group: as many belong to each job
+_COVERAGE = 0.8  # of the points of a group that each job has on average; a mean of other jobs at each point jumps
 _MOST_RUNS = 4  # whose curves are kept
 ALL, EACH = "*", "@job"  # groupings that are not by a setting
 _LONGEST_LABEL = 60  # characters
@@ -274,7 +274,7 @@ def _default_group(jobs: Sequence[_Job], names: Sequence[str]) -> str:
     """Return a setting with few values, each of several jobs; otherwise each job, or all jobs together."""
     reporting = _reporting(jobs)
     for repeated in (False, True):
-        for name in names:
+        for name in (name for name in names if name != KIND):
             values = len({_key(_settings(job), name) for job in reporting})
             few = 1 < values <= MOST_LINES and values < len(reporting)
             if few and (name in _REPETITIONS) is repeated:
@@ -290,10 +290,11 @@ def _grouped(jobs: Sequence[_Job], group: str) -> list[tuple[str, list[_Job]]]:
     if group == ALL:
         return [("all jobs", having)]
     if group == EACH:
-        names = varying_names([job.settings for job in jobs]) if jobs else []
-        texts = (format_params(job.settings, names) for job in having)
+        # kinds of a plugin package have all settings of their kind, but their jobs have telling names
+        names = varying_names([job.row.params for job in jobs]) if jobs else []
+        texts = (format_params(job.row.params, names) for job in having)
         return [
-            (f"{job.row.id} {text}" if text else f"job {job.row.id}", [job])
+            (f"{job.row.id} {text or _label(job.row.name)}", [job])
             for job, text in zip(having, texts, strict=True)
         ]
     groups: dict[tuple[object, ...], list[_Job]] = {}
@@ -394,6 +395,8 @@ def _is_covered(groups: Sequence[Sequence[_Curve]], pooled: int) -> bool:
         every = sorted({place for places in each for place in places})
         if len(every) > MOST_POINTS:
             return False
+        if len(each) == 1:
+            continue
         own_points += sum(len(set(places)) for places in each)
         points_between += sum(
             bisect_right(every, places[-1]) - bisect_left(every, places[0]) for places in each

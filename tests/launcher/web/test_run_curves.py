@@ -28,7 +28,7 @@ from launcher.web.run_curves import (
 )
 from launcher.web.runs import curve_choice
 from launcher.workers.progress.attempt_progress import read_reported_steps
-from launcher.workers.progress.steps import RATE, ProgressReport
+from launcher.workers.progress.steps import ProgressReport
 from tests.build import a_spec, claimed, enqueue, finished, job_row
 from tests.launcher.queued_again import FAILED, a_seed, add, done
 
@@ -294,6 +294,7 @@ def test_jobs_that_report_other_steps_share_points(home: Home, store: Store) -> 
         job = queue_job(store, lr=0.1, seed=seed)
         finished(store, job)
         report(home, job, [1.0] * 50, first=seed, gap=7)
+    a_job(home, store, [1.0] * 300, lr=0.5, seed=1)  # its line alone needs no pooling
     plot = one_plot(read(home, group="lr"))
     assert plot.pooled_steps == 8
     counts = [jobs for _, _, _, _, jobs in bands(plot.lines[0])]
@@ -318,12 +319,22 @@ def test_smoothing_keeps_the_line_in_its_band(home: Home, store: Store) -> None:
     assert bands(line)[1][1] > 2
 
 
+def test_jobs_of_a_plugin_package_are_named(home: Home, store: Store) -> None:
+    for kind, settings in (("train", {"depth": 3, "a": 1}), ("other", {"width": 4, "b": 2})):
+        spec = a_spec(name=f"{kind}/net", kind=kind, run="sweep", settings=settings)
+        (job,) = enqueue(store, spec, run="sweep")
+        finished(store, job)
+        report(home, job, [1.0])
+    assert names(one_plot(read(home))) == ["1 train/net", "2 other/net"]
+
+
 def test_run_without_jobs_or_with_one_job(home: Home, store: Store) -> None:
     assert read(home, 77) == RunCurves()
     a_job(home, store, [1.0, 0.5], lr=0.1)
     made = read(home)
     assert (made.summary, made.group) == ("1 of 1 job", EACH)
     assert one_plot(made).band == ""
+    assert names(one_plot(made)) == ["1 command/0.1"]
 
 
 def test_curve_belongs_to_the_job_with_the_result_until_a_newer_job_runs(
@@ -379,17 +390,18 @@ def test_only_files_that_changed_are_read_again(
     assert one_plot(made).lines[1].points[-1] == (2, 0.5)
 
 
-def test_rate_is_the_last_chart(home: Home, store: Store) -> None:
+def test_numbers_about_the_course_of_a_program_have_the_last_charts(
+    home: Home, store: Store
+) -> None:
     job = queue_job(store, lr=0.1)
     finished(store, job)
     attempt = home.attempt(job, 1)
     attempt.folder.mkdir(parents=True, exist_ok=True)
-    lines = (
-        {"at": float(step), "step": step, "total": 3, "metrics": {"zeal": 1.0}} for step in (1, 2)
-    )
+    metrics = {"lr": 0.1, "images_per_s": 9.0, "zeal": 1.0}
+    lines = ({"at": float(step), "step": step, "total": 3, "metrics": metrics} for step in (1, 2))
     attempt.progress.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    assert RATE == "rate"
-    assert [plot.title for plot in read(home).plots] == ["zeal", "steps per second"]
+    titles = [plot.title for plot in read(home).plots]
+    assert titles == ["zeal", "lr", "images_per_s", "steps per second"]
 
 
 def test_too_many_jobs_are_not_read(
