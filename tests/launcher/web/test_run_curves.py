@@ -294,7 +294,8 @@ def test_jobs_that_report_other_steps_share_points(home: Home, store: Store) -> 
         job = queue_job(store, lr=0.1, seed=seed)
         finished(store, job)
         report(home, job, [1.0] * 50, first=seed, gap=7)
-    a_job(home, store, [1.0] * 300, lr=0.5, seed=1)  # its line alone needs no pooling
+    for rate in range(1, 9):  # lines of one job, which need no pooling
+        a_job(home, store, [1.0] * 390, lr=rate, seed=1)
     plot = one_plot(read(home, group="lr"))
     assert plot.pooled_steps == 8
     counts = [jobs for _, _, _, _, jobs in bands(plot.lines[0])]
