@@ -290,7 +290,7 @@ def _grouped(jobs: Sequence[_Job], group: str) -> list[tuple[str, list[_Job]]]:
     if group == ALL:
         return [("all jobs", having)]
     if group == EACH:
-        # kinds of a plugin package have all settings of their kind, but their jobs have telling names
+        # a job of a plugin package stores all settings of its kind, and its name identifies it
         names = varying_names([job.row.params for job in jobs]) if jobs else []
         texts = (format_params(job.row.params, names) for job in having)
         return [
