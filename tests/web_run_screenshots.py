@@ -1,4 +1,4 @@
-"""Takes the pictures of a run's page for docs/, of the tour of the README, really run on the CPU.
+"""Takes the pictures of a run's page for docs/: of the tour of the README and of a sweep, really run on the CPU.
 
 python -m tests.web_run_screenshots [FOLDER]
 
@@ -23,11 +23,33 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 TASKS = "tasks/tour.yaml"
-TALL = (1400, 1150)  # pixels: results, figures and pictures on one
+TALL = (1400, 1400)  # pixels: curves, results, figures and pictures on one
+CURVES = (1400, 900)  # pixels: the curves of the sweep
+# a program whose numbers look like those of a training
+_PROGRAM = """
+import argparse, math, random
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float)
+parser.add_argument("--batch", type=int)
+parser.add_argument("--seed", type=int)
+given = parser.parse_args()
+random.seed(1000 * given.seed + given.batch)
+distance = abs(math.log10(given.lr / 0.03))
+noise = random.gauss(0, 0.06)
+for epoch in range(1, 61):
+    height = 0.08 + 0.12 * distance + math.exp(-epoch / (12 + 14 * distance))
+    loss = height * (1 + noise) + random.gauss(0, 0.012)
+    val_loss = 1.08 * loss + abs(random.gauss(0, 0.02))
+    numbers = f"loss={loss:.4f} val_loss={val_loss:.4f} val_auc={max(0.5, 1 - val_loss / 2.4):.4f}"
+    print(f"launcher: step={epoch} total=60 {numbers}")
+"""
+_ADD = ("launcher", "add", "--run", "sweep", "--name", "train", "--cpus", "1")
+_SWEEP = ("lr=0.5,0.1,0.03,0.002", "batch=32,128,512", "seed=1,2,3")
 
 
 def take(place: Path, folder: Path, browser: "Browser") -> None:
-    """Run the tour, write its report, and take the pictures.
+    """Run the tour and a sweep, write the report of the tour, and take the pictures.
 
     Args:
         place: an empty folder.
@@ -44,8 +66,17 @@ def take(place: Path, folder: Path, browser: "Browser") -> None:
         "LAUNCHER_CONFIG": os.devnull,
         "PYTHONPATH": str(ROOT),
     }
+    (project / "train.py").write_text(_PROGRAM)
+    sweep = [word for each in _SWEEP for word in ("--sweep", each)]
+    values = [f"--{name}={{{name}}}" for name in ("lr", "batch", "seed")]
+    commands = (
+        ("launcher", "run", TASKS),
+        ("trueface", "report", "tour"),
+        (*_ADD, *sweep, "--", sys.executable, "train.py", *values),
+        ("launcher", "wait", "run:sweep"),
+    )
     try:
-        for program, *words in (("launcher", "run", TASKS), ("trueface", "report", "tour")):
+        for program, *words in commands:
             command = [str(Path(sys.executable).with_name(program)), *words]
             subprocess.run(command, cwd=project, env=environment, check=True)
         names = [(str(home.folder), "~/.local/state/launcher"), (str(project), "~/blend")]
@@ -54,6 +85,11 @@ def take(place: Path, folder: Path, browser: "Browser") -> None:
             shoot(browser, page, "run/tour", "dark", TALL, names, folder / "web-run-dark.png")
             phone = folder / "web-run-phone.png"
             shoot(browser, page, "run/tour", "light", NARROW, names, phone)
+            shoot(browser, page, "run/sweep", "light", CURVES, names, folder / "web-curves.png")
+            dark = folder / "web-curves-dark.png"
+            shoot(browser, page, "run/sweep", "dark", CURVES, names, dark)
+            phone = folder / "web-curves-phone.png"
+            shoot(browser, page, "run/sweep", "light", NARROW, names, phone)
     finally:
         end_everything(home)
 

@@ -86,6 +86,7 @@ def shoot(
     tab.goto(f"{tab.url}{path}")
     tab.locator("#connection", has_text="live").wait_for()
     tab.wait_for_timeout(1500)  # its first changes have come
+    tab.wait_for_function("!document.querySelector('.undrawn')")  # its charts are drawn
     tab.evaluate(_RENAME, [list(pair) for pair in names])
     tab.screenshot(path=picture)
     context.close()

@@ -1,6 +1,5 @@
 """Numbers over steps as lines of text: an axis with numbers, and a curve of blocks below it."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,39 +15,25 @@ LEAST = 1e-300  # smaller ones are drawn as zero: a tenth of their difference ma
 
 
 class Scale(NamedTuple):
-    """An axis from `low` to `high`, by equal steps or by equal factors."""
+    """An axis from `low` to `high`."""
 
     low: float
     high: float
-    log: bool = False
 
     def place(self, value: float) -> float:
         """Return the position of a value on the scale: 0 at the low end, 1 at the high one, clipped to these."""
-        if self.log:
-            low, high = math.log(self.low), math.log(self.high)
-            share = (math.log(max(value, self.low)) - low) / (high - low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return min(max(share, 0.0), 1.0)
+        return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
-def scale_of(values: Sequence[float], *, log: bool = False, flat: float = FLAT) -> Scale:
-    """Return the axis that holds all values.
+def scale_of(values: Sequence[float]) -> Scale:
+    """Return the axis that holds all values; values that hardly vary are drawn flat.
 
     Args:
         values: at least one, as `finite` returns them.
-        log: by factors; values that are not above 0 have no place there. Where none is, by steps.
-        flat: values that vary by a smaller share of themselves are drawn as if they varied by so much.
     """
-    above = [value for value in values if value > 0]
-    if log and above:
-        low, high = min(above), max(above)
-        if math.log(high) - math.log(low) < flat:
-            low, high = low * (1 - flat), high * (1 + flat)
-        return Scale(low=low, high=high, log=True)
     low, high = min(values), max(values)
     middle = (low + high) / 2
-    least = abs(middle) * flat or 1.0
+    least = abs(middle) * FLAT or 1.0
     if (high - low) / 2 < least:
         low, high = middle - least, middle + least
     return Scale(low=low, high=high)

@@ -19,6 +19,12 @@ from starlette.types import ASGIApp
 
 from launcher.errors import Error
 from launcher.web.access import Credentials
+from launcher.web.chart_library import (
+    ADDRESS,
+    chart_library,
+    compressed_library,
+    missing_library,
+)
 from launcher.web.curves import curves_context
 from launcher.web.guard import MOST_BODY, AuthMiddleware
 from launcher.web.jobs import job_context, jobs_context
@@ -49,7 +55,7 @@ _NOTICES = 100  # that are remembered: each is shown once, after the redirect
 
 
 class Assets(StaticFiles):
-    """The script, the style sheet and the icon."""
+    """The scripts, the style sheet and the icon."""
 
     def file_response(self, *arguments: object, **options: object) -> Response:
         """Return a file that a browser keeps."""
@@ -84,6 +90,7 @@ class Application:
             Route("/runs/{number:int}/files/{folder:str}/{path:path}", self._run_file),
             Route("/jobs/{number:int}/{verb:str}", self._show_question, methods=["GET"]),
             Route("/jobs/{number:int}/{verb:str}", self._apply_answer, methods=["POST"]),
+            Route(f"/{ADDRESS}", self._chart_library),
             Mount("/static", Assets(directory=FOLDER / "static")),
         ]
         failures = (404, 405, Error, OSError, sqlite3.Error, ClientDisconnect)
@@ -150,6 +157,19 @@ class Application:
         return StreamingResponse(
             content, headers={"content-length": str(size)}, media_type="text/plain; charset=utf-8"
         )
+
+    async def _chart_library(self, request: Request) -> Response:
+        """Send the chart library, compressed if the browser allows it."""
+        library = chart_library()
+        if library is None:
+            return Response(f"{missing_library()}\n", 404, media_type="text/plain")
+        headers = {**_FOR_EVER, "vary": "accept-encoding"}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            headers["content-encoding"] = "gzip"
+            content = await asyncio.to_thread(compressed_library)
+        else:
+            content = await asyncio.to_thread(library.path.read_bytes)
+        return Response(content, headers=headers, media_type="text/javascript")
 
     async def _run_named(self, request: Request) -> Response:
         """Redirect to the newest run of a name."""

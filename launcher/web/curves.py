@@ -2,17 +2,19 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from launcher.errors import pluralize
 from launcher.params import format_params, varying_names
 from launcher.store.rows import JobRow
 from launcher.system.text import sanitize_terminal
-from launcher.web.charts import Series, legend, line_chart
+from launcher.web.chart_library import missing_library
 from launcher.web.page import Address, PageContent
+from launcher.web.plots import Line, Plot, in_order, one_line, title_of
 from launcher.web.view import QueueView
 from launcher.workers.progress.attempt_progress import read_reported_steps
-from launcher.workers.progress.steps import RATE, curves
+from launcher.workers.progress.steps import curves
 
 MOST_JOBS = 8  # whose curves are drawn in one chart
 MOST_SMOOTHING = 0.99
@@ -48,21 +50,37 @@ def curves_values(view: QueueView, address: Address, jobs: Sequence[JobRow]) -> 
 
     There is one chart per metric. Training and validation share a chart.
     """
-    by_stem: dict[str, list[Series]] = {}
+    by_stem: dict[str, list[Line]] = {}
     names = varying_names([job.params for job in jobs]) if jobs else []
+    log = is_log(address)
+    draw = partial(one_line, log=log, smoothing=smoothing_of(address))
     for colour, job in enumerate(jobs):
         called = " ".join(filter(None, (str(job.id), format_params(job.params, names))))
-        for stem, series in _series_of(view, job, called, colour if len(jobs) > 1 else None):
-            by_stem.setdefault(stem, []).append(series)
-    if RATE in by_stem:  # it is about the machine: the last
-        by_stem[RATE] = by_stem.pop(RATE)
-    log, smoothing = address.text("scale") == "log", smoothing_of(address)
-    plots = []
-    for stem, drawn in by_stem.items():
-        title = "steps per second" if stem == RATE else sanitize_terminal(stem)
-        chart = line_chart(drawn, title=title, log=log, smoothing=smoothing)
-        plots.append((title, chart, legend(drawn)))
-    return {"plots_list": plots, "log_scale": log, "smoothing": smoothing, "smoothings": SMOOTHINGS}
+        own_colour = colour if len(jobs) > 1 else None
+        for stem, line in _lines_of(view, job, called, own_colour, draw):
+            by_stem.setdefault(stem, []).append(line)
+    return {
+        "plots_list": [
+            Plot(title=title_of(stem), lines=lines, log=log)
+            for stem, lines in in_order(by_stem).items()
+        ],
+        **scale_values(address),
+    }
+
+
+def scale_values(address: Address) -> dict[str, object]:
+    """Return the values of a template's choice of scale and smoothing."""
+    return {
+        "log_scale": is_log(address),
+        "smoothing": smoothing_of(address),
+        "smoothings": SMOOTHINGS,
+        "missing_library": missing_library(),
+    }
+
+
+def is_log(address: Address) -> bool:
+    """Return whether an address requests a logarithmic axis."""
+    return address.text("scale") == "log"
 
 
 def smoothing_of(address: Address) -> float:
@@ -85,18 +103,18 @@ def stem_of(metric: str) -> tuple[str, str]:
     return match["rest"] or match["first"], (match["before"] or match["after"]).lower()
 
 
-def _series_of(
-    view: QueueView, job: JobRow, called: str, colour: int | None
-) -> Iterator[tuple[str, Series]]:
-    """Yield the curves of a job by metric; without `colour` each curve gets its own colour."""
+def _lines_of(
+    view: QueueView, job: JobRow, called: str, colour: int | None, draw: Callable[..., Line]
+) -> Iterator[tuple[str, Line]]:
+    """Yield the lines of a job by metric; without `colour` each line gets its own colour."""
     if not job.attempts:
         return
     seen: Counter[str] = Counter()
     for metric, points in curves(read_reported_steps(job.attempt_in(view.home))).items():
         stem, part = stem_of(metric)
         if colour is None:
-            yield stem, Series(sanitize_terminal(metric), points, seen[stem])
+            yield stem, draw(sanitize_terminal(metric), points, colour=seen[stem])
         else:
             name = sanitize_terminal(f"{called} {metric}")
-            yield stem, Series(name, points, colour, dashed=part not in _LEARNED_FROM)
+            yield stem, draw(name, points, colour=colour, dashed=part not in _LEARNED_FROM)
         seen[stem] += 1

@@ -25,6 +25,7 @@ from launcher.web.view import QueueReader, QueueView
 MOST_STREAMS = 60  # open pages; a browser closes those in hidden tabs
 POLL_INTERVAL_S = 1.0
 SHARE = 0.005  # of a core, per open page; the server and the polls take about as much again
+PENDING_SHARE = 0.02  # while values of a page are being read, so that they appear soon
 RENEW_S = 15.0  # after which a page is rendered even if nothing has changed
 ALIVE_EVERY_S = 20.0  # after which a comment is sent, which detects closed browsers
 
@@ -134,7 +135,8 @@ def _render_parts(channel: _Channel, view: QueueView) -> dict[str, _Part]:
     channel.files = content.files
     channel.fingerprint = _fingerprint(channel, view)
     channel.renew_at = now if content.pending else now + RENEW_S
-    channel.pause_s = max(POLL_INTERVAL_S, (time.thread_time() - began) / SHARE)
+    share = PENDING_SHARE if content.pending else SHARE
+    channel.pause_s = max(POLL_INTERVAL_S, (time.thread_time() - began) / share)
     parts = {
         name: _part(version, {"id": name, "version": version, "html": html})
         for name, (html, version) in rendered.fragments.items()

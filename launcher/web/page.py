@@ -25,6 +25,7 @@ from launcher.store.listings import ListedPage
 from launcher.system.terminal_codes import PlainTextFilter
 from launcher.system.text import sanitize_terminal
 from launcher.units import format_bytes, format_seconds
+from launcher.web.chart_library import chart_library
 from launcher.web.view import QueueView
 
 FOLDER = Path(__file__).parent
@@ -153,6 +154,7 @@ def _environment() -> Environment:
     assets = b"".join(file.read_bytes() for file in sorted((FOLDER / "static").iterdir()))
     environment.globals |= {
         "assets": _digest(assets, 12),
+        "chart_library": chart_library(),
         # "paused" replaces the state of a job whose program is stopped
         "glyphs": {
             ReasonCode.PAUSED: PAUSED,

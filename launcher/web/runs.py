@@ -10,16 +10,19 @@ from launcher.screens.queue_view import job_table
 from launcher.states import State
 from launcher.store.listings import ListingQueries, RunRecord
 from launcher.system.text import sanitize_terminal
+from launcher.web.curves import is_log, scale_values, smoothing_of
 from launcher.web.page import Address, PageContent
 from launcher.web.results import result_table
+from launcher.web.run_curves import BANDS, RANGE, CurveChoice, RunCurves
 from launcher.web.run_data import RunData
-from launcher.web.run_filter import Settings, matches, read_filter, unknown_settings
+from launcher.web.run_filter import LONGEST, Settings, matches, read_filter, unknown_settings
 from launcher.web.view import CacheResult, NotFound, QueueView
 
 ROWS = 50
 _NOT_ASKED: CacheResult[Mapping[int, Settings]] = CacheResult(value={})
 # the state of a run as a whole is that of the job that matters most
 _MATTERS = (State.RUNNING, State.QUEUED, State.HELD, State.FAILED, State.CANCELLED, State.SKIPPED)
+CURVES_POLL_INTERVAL_S = 3.0  # for files in which running jobs report
 LISTED = 10  # jobs that run, and jobs that have failed
 MOST_RUNS = 12
 FILES_POLL_INTERVAL_S = (
@@ -88,7 +91,8 @@ def run_context(view: QueueView, address: Address) -> PageContent:
         rows = view.store.read.jobs_by_id(job for jobs in listed.values() for job in jobs)
         lines = {line.id: line for line in job_views(view.home, view.store, rows)}
     run = records[0]
-    look = _read_run_data(view, records)
+    look, choice = _read_run_data(view, records), curve_choice(address)
+    drawn = view.curves.get((run.id, choice), curves_fingerprint(run, view.now))
     return PageContent(
         title=f"run {sanitize_terminal(run.name)}",
         values={
@@ -100,11 +104,41 @@ def run_context(view: QueueView, address: Address) -> PageContent:
                 for state, jobs in listed.items()
             ],
             "data": look.value or RunData(),
+            "choice": choice,
+            "bands": BANDS,
+            "curves": drawn.value or RunCurves(),
+            "curves_reading": drawn.value is None and not drawn.error,
+            "curves_error": drawn.error,
+            **scale_values(address),
             **_results(look, address),
         },
         files=view.progress_of(row for row in rows if row.state is State.RUNNING),
-        pending=look.pending,
+        pending=look.pending or drawn.pending,
     )
+
+
+def curve_choice(address: Address) -> CurveChoice:
+    """Return what an address requests of the curves of a run; an unknown band is the default."""
+    band = address.text("band")
+    return CurveChoice(
+        group=address.text("group"),
+        filter=address.text("filter").strip()[:LONGEST],
+        band=band if band in BANDS else RANGE,
+        log=is_log(address),
+        smoothing=smoothing_of(address),
+        everything=address.text("metrics") == "all",
+    )
+
+
+def curves_fingerprint(run: RunRecord, now: float) -> Hashable:
+    """Return a value that changes when the curves of a run may have changed.
+
+    Args:
+        run: the run.
+        now: in seconds since 1970; while jobs run, the value changes every CURVES_POLL_INTERVAL_S.
+    """
+    every_s = CURVES_POLL_INTERVAL_S if run.counts.get(State.RUNNING) else FILES_POLL_INTERVAL_S
+    return runs_fingerprint([run], now), now // every_s
 
 
 def comparison_context(view: QueueView, address: Address) -> PageContent:

@@ -24,6 +24,7 @@ from launcher.screens.snapshots import QueueSnapshotReader
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.system.paths import Home
+from launcher.web.run_curves import CurveChoice, RunCurves, RunCurvesReader
 from launcher.web.run_data import RunData, read_runs
 from launcher.web.run_filter import Settings, SettingsIndex
 
@@ -141,6 +142,7 @@ class QueueView(NamedTuple):
     root: str  # path of the first page, ending with a slash
     queue: QueueSnapshotReader
     runs: BackgroundCache[tuple[int, ...], RunData]  # run numbers → data
+    curves: BackgroundCache[tuple[int, CurveChoice], RunCurves]  # run number and choice → charts
     settings: BackgroundCache[None, Mapping[int, Settings]]  # run → settings
     read_only: bool
     now: float  # seconds since 1970
@@ -195,6 +197,7 @@ class QueueReader:
             # GPU poller wakes nothing: the next snapshot contains its result
             queue=QueueSnapshotReader(home, gpu_poller=GpuPoller(Nvml().snapshot, lambda: None)),
             runs=BackgroundCache(partial(read_runs, home)),
+            curves=BackgroundCache(RunCurvesReader(home).read),
             settings=BackgroundCache(lambda _: index.read()),
             read_only=read_only,
             now=time.time(),
@@ -211,4 +214,5 @@ class QueueReader:
         self._thread.submit(self.view.queue.close).result()
         self._thread.shutdown()
         self.view.runs.close()
+        self.view.curves.close()
         self.view.settings.close()

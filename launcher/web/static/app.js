@@ -1,6 +1,6 @@
 "use strict";
-// Renews the parts of a page that have changed, asks in dialogs, listens to keys, reads values off
-// charts. Without it every page is whole, and steers by its forms.
+// Renews the parts of a page that have changed, asks in dialogs, listens to keys. Without it every page is
+// whole, and steers by its forms. curves.js draws charts.
 
 const root = document.documentElement.dataset.root;
 const steers = "steers" in document.documentElement.dataset;
@@ -40,7 +40,7 @@ function take(part) {
   if ("trouble" in part) return tell("trouble", part.trouble);
   const place = byId(part.id);
   if (!place || place.dataset.version === part.version) return;
-  if (place.querySelector("select:focus")) return; // somebody chooses: the next change comes
+  if (place.querySelector("select:focus, input[type=search]:focus")) return; // somebody chooses: the next change comes
   const kept = remember(place);
   place.innerHTML = part.html;
   place.dataset.version = part.version;
@@ -50,14 +50,17 @@ function take(part) {
 function remember(place) {
   const checked = [...place.querySelectorAll("input:checked")].map((input) => input.value);
   const logs = [...place.querySelectorAll("pre.log")].map((log) => log.scrollTop);
+  const open = [...place.querySelectorAll("details[open]")].map((details) => details.id);
   const focus = place.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  return { checked, logs, focus };
+  return { checked, logs, open, focus };
 }
 
 function restore(place, kept) {
   for (const input of place.querySelectorAll("input[type=checkbox]")) input.checked = kept.checked.includes(input.value);
   place.querySelectorAll("pre.log").forEach((log, n) => { if (kept.logs[n] !== undefined && !follows(log)) log.scrollTop = kept.logs[n]; });
+  for (const id of kept.open) byId(id)?.setAttribute("open", "");
   prepare(place);
+  place.dispatchEvent(new Event("renewed", { bubbles: true }));
   if (kept.focus) [...place.querySelectorAll("a")].find((a) => a.getAttribute("href") === kept.focus)?.focus();
   mark();
 }
@@ -199,42 +202,6 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("change", (event) => { if ("submit" in event.target.dataset) event.target.form.submit(); });
-
-// --- values under the pointer
-
-function value(scale, share, log) {
-  const [, , low, high] = scale;
-  return log ? low * (high / low) ** share : low + (high - low) * share;
-}
-
-document.addEventListener("pointermove", (event) => {
-  const chart = event.target.closest?.("svg.chart");
-  for (const old of document.querySelectorAll(".cursor, .read-out")) old.remove();
-  if (!chart) return;
-  const x = chart.dataset.x.split(" ").map(Number), y = chart.dataset.y.split(" ").map(Number);
-  const box = chart.getBoundingClientRect();
-  const at = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
-  if (at < x[0] || at > x[1]) return;
-  const texts = [];
-  let here = at;
-  for (const curve of chart.querySelectorAll("polyline:not(.behind)")) {
-    const points = [...curve.points];
-    const near = points.reduce((best, point) => Math.abs(point.x - at) < Math.abs(best.x - at) ? point : best);
-    if (!texts.length) here = near.x;
-    const share = (near.y - y[0]) / (y[1] - y[0]);
-    texts.push(`${curve.dataset.name}  ${Number(value(y, share, chart.dataset.log === "1").toPrecision(4))}`);
-  }
-  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
-  for (const [name, number] of Object.entries({ x1: at, x2: at, y1: y[0], y2: y[1] })) line.setAttribute(name, number);
-  line.classList.add("cursor");
-  chart.append(line);
-  const out = document.createElement("div");
-  out.className = "read-out";
-  const step = value(x, (here - x[0]) / (x[1] - x[0]), false);
-  const digits = Math.min(9, Math.max(0, Math.ceil(3 - Math.log10(x[3] - x[2] || 1))));
-  out.textContent = [`step ${Number(step.toFixed(digits))}`, ...texts].join("\n");
-  chart.parentElement.append(out);
-});
 
 // --- begin
 

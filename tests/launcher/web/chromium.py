@@ -43,7 +43,7 @@ def a_tab(browser: "Browser", link: str) -> Iterator["Page"]:
     tab.goto(link)
     yield tab
     context.close()
-    assert not errors
+    assert not errors, errors
 
 
 def check_phones(browser: "Browser", link: str, paths: Iterable[str], content: str = "h1") -> None:

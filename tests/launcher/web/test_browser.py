@@ -206,8 +206,8 @@ def test_curves_and_log_grow_and_values_can_be_read(tab: "Tab", home: Home) -> N
         )
     attempt.log.write_text("first line\n")
     shows(tab, "pre.log", "first line")
-    chart = tab.locator("figure:has-text('val_loss') svg.chart")
-    playwright.expect(chart).to_be_visible()
+    chart = tab.locator("figure:has-text('val_loss') .drawing")
+    playwright.expect(chart.locator(".main-svg").first).to_be_visible()
     with attempt.log.open("a") as log:
         log.write("second line\n")
     shows(tab, "pre.log", "second line")
@@ -216,7 +216,8 @@ def test_curves_and_log_grow_and_values_can_be_read(tab: "Tab", home: Home) -> N
     playwright.expect(tab.locator(".read-out")).to_have_text(re.compile(r"step [12](?![.\d])"))
     tab.select_option("select[name=scale]", "log")
     tab.wait_for_url("**scale=log*")
-    playwright.expect(tab.locator("svg.chart[data-log='1']").first).to_be_visible()
+    playwright.expect(tab.locator("select[name=scale]")).to_have_value("log")
+    counts(tab, "figure:has-text('val_loss') .drawing .scatterlayer .trace", 2)
 
 
 def test_ended_server_is_reported(tab: "Tab", served_page: Page) -> None:
@@ -335,9 +336,7 @@ def test_run_page_is_sorted_and_links_to_its_jobs(runs_tab: "Tab") -> None:
     playwright.expect(rows.first).to_contain_text("command/0.1-3")
     runs_tab.reload()
     playwright.expect(rows.first).to_contain_text("command/0.1-3")
-    runs_tab.click("text=its curves")
-    playwright.expect(runs_tab.locator("svg.chart").first).to_be_visible()
-    runs_tab.go_back()
+    playwright.expect(runs_tab.locator(".drawing .main-svg").first).to_be_visible()
     runs_tab.click("text=command/0.2-3")
     runs_tab.wait_for_url("**/jobs/2")
     runs_tab.click("p.sub a")

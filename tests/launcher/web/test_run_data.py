@@ -12,15 +12,13 @@ from launcher.states import State
 from launcher.store.listings import ListingQueries
 from launcher.store.queue import Store
 from launcher.system.files import Json
-from launcher.system.paths import Attempt, Home
+from launcher.system.paths import Home
 from launcher.web import run_data
 from launcher.web.comparison import NUMBER, RUN, RunComparison, compare_runs
 from launcher.web.results import FEW, MOST_ROWS, ResultTable, result_table
-from launcher.web.run_data import MOST_CURVES, read_runs
+from launcher.web.run_data import read_runs
 from launcher.web.run_filter import SettingsIndex, canonical, matches, read_filter, unknown_settings
 from launcher.web.run_pictures import folders_of
-from launcher.workers.progress.attempt_progress import read_newest_step
-from launcher.workers.progress.steps import ProgressReport, ProgressWriter
 from tests.build import a_spec, claimed, enqueue, job_row
 from tests.launcher.queued_again import FAILED, a_seed, add, done
 from tests.launcher.results.conftest import scored
@@ -211,48 +209,6 @@ def test_result_column_named_run_is_kept(home: Home, store: Store, tmp_path: Pat
     night = result_jobs(home, store, store.read.jobs_of_runs_named("night"))
     (row,) = compare_runs(home, store, [night]).results.rows
     assert (row[RUN], row["setting_run"]) == ("night", 5)
-
-
-def report_step(home: Home, job: int) -> None:
-    """Let the first attempt of a job report a step."""
-    attempt = home.attempt(job, 1)
-    attempt.folder.mkdir(parents=True, exist_ok=True)
-    ProgressWriter(attempt.progress)(step=1, total=1, loss=0.5)
-
-
-@pytest.mark.parametrize(("number", "note"), [(8, ""), (9, "the first 8 jobs")])
-def test_progress_is_read_until_enough_curves_are_found(
-    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch, number: int, note: str
-) -> None:
-    read: list[Attempt] = []
-
-    def step_of(attempt: Attempt) -> ProgressReport | None:
-        read.append(attempt)
-        return read_newest_step(attempt)
-
-    monkeypatch.setattr(run_data, "read_newest_step", step_of)
-    jobs = [add(store, a_seed(seed), FAILED) for seed in range(number + 3)]
-    for job in jobs[:number]:
-        report_step(home, job)
-    data = read_runs(home, [job_row(store, jobs[0]).run_id])
-    assert (data.curves, data.curves_note) == (tuple(jobs[:MOST_CURVES]), note)
-    assert len(read) == (MOST_CURVES + 1 if note else len(jobs))
-
-
-def test_curve_belongs_to_the_job_with_the_result_until_a_newer_job_runs(
-    home: Home, store: Store
-) -> None:
-    first = done(store, home, a_seed(1), 0.5)
-    failed = add(store, a_seed(1), FAILED)
-    run = job_row(store, first).run_id
-    for job in (first, failed):
-        report_step(home, job)
-    assert read_runs(home, [run]).curves == (first,)
-    again = add(store, a_seed(1))
-    assert read_runs(home, [run]).curves == (first,)
-    claimed(store, again)
-    report_step(home, again)
-    assert read_runs(home, [run]).curves == (again,)
 
 
 def test_a_run_without_results_has_no_rows(home: Home, store: Store, tmp_path: Path) -> None:

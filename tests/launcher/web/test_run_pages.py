@@ -1,10 +1,17 @@
 import contextlib
+import gzip
+import hashlib
+import json
 import os
+import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from launcher.params import PARAMS
 from launcher.store.listings import RunRecord
 from launcher.store.queue import Store
 from launcher.system.paths import Home
@@ -14,7 +21,7 @@ from launcher.workers.progress.steps import ProgressWriter
 from tests.build import a_spec, claimed, enqueue, job_row, until
 from tests.launcher.queued_again import FAILED, RUN, a_seed, add
 from tests.launcher.web.browser import Page, events, served
-from tests.launcher.web.made_runs import SVG, a_png, a_training
+from tests.launcher.web.made_runs import SVG, a_png, a_training, done
 
 EVIL = "<script>alert(1)</script>"
 REPORT = (
@@ -43,6 +50,18 @@ ELSEWHERE = (
     "nothing/secret.png",
     "../../jobs/secret.png",
 )
+
+
+class FigureReader(HTMLParser):
+    """Reads the data of charts as a browser does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plots: list[dict[str, Any]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "figure" and (data := dict(attrs).get("data-plot")):
+            self.plots.append(json.loads(data))
 
 
 @pytest.fixture
@@ -244,32 +263,90 @@ def test_stream_sends_results_when_they_are_read(
         assert "command/late" in parts["jobs"]
 
 
-def test_curves_of_jobs_that_reported_numbers_are_linked(page: Page, home: Home) -> None:
+def report(home: Home, job: int, **values: float) -> None:
+    """Let the first attempt of a job report numbers."""
+    attempt = home.attempt(job, 1)
+    attempt.folder.mkdir(parents=True, exist_ok=True)
+    ProgressWriter(attempt.progress)(step=1, total=1, **values)
+
+
+def test_run_page_has_the_curves_of_all_jobs(page: Page, home: Home) -> None:
     attempt = home.attempt(2, 1)
     attempt.folder.mkdir(parents=True)
     attempt.log.write_text("launcher: step=1 total=2 loss=0.5\nlauncher: step=2 total=2 loss=0.4\n")
-    html = shown(page, "runs/1", "its curves")
-    assert f'href="{page.root}curves?job=2"' in html
-    assert "loss" in page.get("curves?job=2").text
+    html = shown(page, "runs/1", "1 of 2 jobs has numbers; 1 ended without any")
+    assert "1 of 2 jobs has numbers of loss; 1 ended without any" in html
+    assert "lr=0.2 <b>0.4</b>" in html
 
 
-def test_curves_of_the_best_jobs_are_linked(
+def test_curves_are_grouped_as_the_address_says(
     page: Page, home: Home, store: Store, tmp_path: Path
 ) -> None:
-    jobs = []
-    for place in range(11):
-        auc = {"auc": place / 100}
-        job = a_training(store, tmp_path, "own", settings={"lr": place}, result=auc)
-        attempt = home.attempt(job, 1)
-        attempt.folder.mkdir(parents=True, exist_ok=True)
-        ProgressWriter(attempt.progress)(step=1, total=1, loss=0.5)
-        jobs.append(job)
-    store.job_control.change_tags({jobs[9]}, ["removed"], [])
+    for rate, seed in ((0.1, 1), (0.1, 2), (0.5, 1), (0.5, 2)):
+        job = a_training(store, tmp_path, "own", settings={"lr": rate, "seed": seed})
+        report(home, job, loss=rate * seed)
     run = store.database.execute("SELECT id FROM runs WHERE name = 'own'").fetchone()["id"]
-    html = shown(page, f"runs/{run}", "its curves")
-    best = [jobs[10], *jobs[8:1:-1]]
-    assert "curves?" + "&amp;".join(f"job={job}" for job in best) + '"' in html
-    assert '<span class="quiet">the 8 jobs with the highest auc</span>' in html
+    html = shown(page, f"runs/{run}", "4 of 4 jobs")
+    assert '<option value="lr" selected>' in html
+    assert "lr=0.5 <b>0.75</b> 2 jobs" in html
+    assert "band: minimum to maximum" in html
+    assert ">0.75 (0.5 to 1, 2 jobs)</td>" in html
+    html = shown(page, f"runs/{run}?group=seed&band=interval", "seed=2 <b>0.6</b> 2 jobs")
+    assert "band: 95 % interval of the mean" in html
+    html = shown(page, f"runs/{run}?group=%3C/script%3E%3Cb%3E", "no job has a setting")
+    assert "<b>'" not in html
+    assert "</script><b>" not in html
+    html = shown(page, f"runs/{run}?filter=lr%3D0.5", "2 of 4 jobs match the filter")
+    assert "lr=0.1 <b>" not in html
+
+
+def test_hostile_names_stay_text_in_the_data_of_a_chart(
+    page: Page, home: Home, store: Store, tmp_path: Path
+) -> None:
+    evil = "</script><script>alert(1)</script>\"' onload='x"
+    spec = a_spec("train.py", name="command/evil", settings={PARAMS: {"how": evil}})
+    (job,) = done(store, spec, run="own", root=tmp_path)
+    report(home, job, **{evil: 0.5})
+    run = job_row(store, job).run_id
+    html = shown(page, f"runs/{run}?group=how", "1 of 1 job")
+    assert "<script>alert" not in html
+    figures = FigureReader()
+    figures.feed(html)
+    (plot,) = figures.plots
+    assert plot["lines"][0]["name"] == f"how={evil}"
+
+
+def test_chart_library_is_sent_once_and_compressed(page: Page) -> None:
+    html = page.get("runs/1").text
+    (address,) = re.findall(r'<script src="([^"]*plotly[^"]*)"', html)
+    plain = page.ask(address)
+    packed = page.ask(address, Accept_Encoding="gzip, br")
+    assert plain.status == packed.status == 200
+    assert plain.headers["content-type"].startswith("text/javascript")
+    assert "immutable" in plain.headers["cache-control"]
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert hashlib.sha256(plain.body).hexdigest().startswith(address.partition("?v=")[2])
+    assert page.ask(address, Cookie="").status == 403
+    assert "plotly" not in page.get("jobs").text.partition("<script")[2]
+
+
+def test_page_without_the_chart_library_says_so_and_keeps_its_tables(
+    home: Home, store: Store, root: Path, tmp_path: Path
+) -> None:
+    job = a_training(store, root, "night", settings={"lr": 0.1})
+    report(home, job, loss=0.25)
+    (tmp_path / "hides" / "plotly").mkdir(parents=True)
+    (tmp_path / "hides" / "plotly" / "__init__.py").touch()
+    paths = os.pathsep.join([str(tmp_path / "hides"), os.environ.get("PYTHONPATH", "")])
+    with served(tmp_path, environment={**os.environ, "PYTHONPATH": paths}) as page:
+        html = shown(page, "runs/1", "1 of 1 job")
+        assert "The package plotly is not installed, so there is no chart" in html
+        assert "pip install &#39;launcher-trueface[web]&#39;" in html
+        assert ">0.25</td>" in html
+        assert "plotly.min.js" not in html
+        assert "plotly is not installed" in page.get(f"jobs/{job}").text
+        assert page.get("static/plotly.min.js").status == 404
 
 
 def test_failed_job_is_shown_after_many_replaced_jobs(page: Page, store: Store) -> None:
