@@ -120,7 +120,7 @@ def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> 
         )
     prefix = settings.prefix or _find_prefix(path, state, made)
     own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
-    own = _without(path, own, settings.ignored_parts)
+    own = _drop_parts(path, own, settings.ignored_parts)
     if not own:
         raise WeightsError(
             f"weights {path}: the prefix {prefix!r} is not in the file. Its names begin like "
@@ -140,7 +140,7 @@ def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> 
     )
 
 
-def _without(path: Path, state: State, parts: Sequence[str]) -> State:
+def _drop_parts(path: Path, state: State, parts: Sequence[str]) -> State:
     """Return a state dict without some parts of it.
 
     Raises:
