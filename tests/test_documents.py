@@ -363,8 +363,12 @@ def test_options_named_in_a_page_exist(page: Path) -> None:
 @every_page
 def test_options_named_without_a_command_exist_in_some_command(page: Path) -> None:
     ours = every_option(cli) | every_option(trueface) | every_option(code_snapshot) | classic()
-    # of pueue, apptainer, and an invented program
-    others = {"moving.md": {"--delay"}, "cluster-recipes.md": {"--nv"}, "sweeps.md": {"--amp"}}
+    # of pueue, snakemake, apptainer, and an invented program
+    others = {
+        "moving.md": {"--delay", "--touch"},
+        "cluster-recipes.md": {"--nv"},
+        "sweeps.md": {"--amp"},
+    }
     assert not set(options(page)) - ours - others.get(page.name, set())
 
 

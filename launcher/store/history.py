@@ -18,12 +18,11 @@ from launcher.store.history_report import (
     summarize_nodes,
     summarize_runs,
 )
-from launcher.store.rows import DONE_RECORD, PILOT_TOKEN_SQL
+from launcher.store.rows import PILOT_TOKEN_SQL, WAS_DONE_SQL
 from launcher.units import median
 
 # --- records of the queue, summed up by the database because there may be a million jobs
 
-_WAS_DONE = f"substr(outcome, 1, {len(DONE_RECORD)}) = '{DONE_RECORD}'"
 _FIRST_DAY = 1_721_425  # the Julian day's number of 31 December of the year 0
 # as bytes: a program's output may not be valid text
 _ERROR = "CAST(coalesce(json_extract(outcome, '$.error'), json_extract(outcome, '$.why')) AS BLOB)"
@@ -105,7 +104,7 @@ class HistoryQueries:
             " SELECT run, min(begun) AS begun, max(until) AS until, count(*) AS n,"
             f" {_USED_SECONDS}, pilot, sum(done) AS done FROM ("
             f" SELECT job, number, cpus, {_GPUS} AS gpus, {_BEGUN} AS begun, {_UNTIL} AS until,"
-            f" coalesce({PILOT_TOKEN_SQL}, '') AS pilot, ended IS NOT NULL AND {_WAS_DONE} AS done,"
+            f" coalesce({PILOT_TOKEN_SQL}, '') AS pilot, ended IS NOT NULL AND {WAS_DONE_SQL} AS done,"
             f" {_day_sql(_BEGUN)} AS first, {_day_sql(_UNTIL)} AS last"
             f" FROM attempts WHERE {_ENDED_SINCE}{self._job_filter('job')}) AS one"
             " JOIN jobs ON jobs.id = job"
@@ -119,7 +118,7 @@ class HistoryQueries:
         by_day: dict[int, list[float]] = defaultdict(list)
         for day, seconds in self._rows(
             f"SELECT {_day_sql('ended')}, {_SPAN} FROM attempts"
-            f" WHERE ended >= :since AND {_WAS_DONE}{self._job_filter('job')}"
+            f" WHERE ended >= :since AND {WAS_DONE_SQL}{self._job_filter('job')}"
         ):
             by_day[day].append(seconds)
         return [(_date_text(day), median(those)) for day, those in by_day.items()]
@@ -134,7 +133,7 @@ class HistoryQueries:
             " coalesce(json_extract(reason_data, '$.fault'), '') AS fault,"
             " coalesce(json_extract(reason_data, '$.requeued'), 0) AS requeued,"
             f" {_ERROR} AS error"
-            f" FROM attempts WHERE ended >= :since AND NOT {_WAS_DONE}{self._job_filter('job')}"
+            f" FROM attempts WHERE ended >= :since AND NOT {WAS_DONE_SQL}{self._job_filter('job')}"
             ") GROUP BY code, place, whose, fault, requeued, error"
         )
         return [

@@ -24,7 +24,14 @@ from launcher.store.connection import (
 )
 from launcher.store.job_names import newest_by_superseded
 from launcher.store.job_selection import SHARED_RUN, find_search_selection, find_selection
-from launcher.store.rows import ATTEMPT_COLUMNS, AttemptRow, GroupLimit, JobRow, job_row
+from launcher.store.rows import (
+    ATTEMPT_COLUMNS,
+    WAS_DONE_SQL,
+    AttemptRow,
+    GroupLimit,
+    JobRow,
+    job_row,
+)
 from launcher.store.runs import JobClass, QueueHeads, find_account
 from launcher.store.usage import LONGEST_S
 
@@ -512,7 +519,7 @@ class JobQueries:
             " FROM (SELECT id, kind, ended, state, attempts FROM jobs WHERE ended >= ?"
             " ORDER BY ended DESC LIMIT ?) AS one"
             " JOIN attempts ON job = one.id AND number = one.attempts WHERE one.state = 'done'"
-            " AND json_extract(outcome, '$.ending') = 'done'",
+            f" AND {WAS_DONE_SQL}",
             (since, limit),
         )
         paces: dict[str, list[float]] = {}

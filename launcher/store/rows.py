@@ -26,6 +26,7 @@ PILOT_TOKEN_SQL = f"iif(substr(boot, 1, {len(PILOT_PREFIX)}) = '{PILOT_PREFIX}',
 # how the records of those that were done begin: to read all of each takes four times as long, and
 # what a program returned may hold NaN, which Python writes and SQLite takes for no JSON
 DONE_RECORD = json.dumps(dict(list(outcome_record(Done(at=0)).items())[:2]))[:-1]
+WAS_DONE_SQL = f"substr(outcome, 1, {len(DONE_RECORD)}) = '{DONE_RECORD}'"
 ATTEMPT_COLUMNS = (  # in the order of AttemptRow
     "job, number, device, cpus, claimed, attempts.ended, attempts.paused, outcome,"
     f" attempts.reason_code, claim, lone, peak, {PILOT_TOKEN_SQL}"
