@@ -26,6 +26,7 @@ from launcher.store.rows import JobRow
 from launcher.system.files import file_stamp
 from launcher.system.paths import Home
 from launcher.system.text import sanitize_terminal
+from launcher.units import format_bytes
 from launcher.web.plots import COLOURS, Line, Plot, Statistic, in_order, smooth, title_of
 from launcher.web.run_data import MOST_JOBS
 from launcher.web.run_filter import (
@@ -36,7 +37,7 @@ from launcher.web.run_filter import (
     read_filter,
     unknown_settings,
 )
-from launcher.workers.progress.attempt_progress import read_reported_steps
+from launcher.workers.progress.attempt_progress import MOST_BYTES, read_reported_steps
 from launcher.workers.progress.steps import Point, curves
 
 MOST_LINES = 12  # of a chart: more cannot be distinguished
@@ -74,7 +75,7 @@ class RunCurves(NamedTuple):
 
     plots: Sequence[Plot] = ()
     summary: str = ""  # how many jobs are in the charts; "" if the run has no jobs
-    notes: Sequence[str] = ()  # on unknown settings in an address
+    notes: Sequence[str] = ()  # on unknown settings in an address, and on long files
     group: str = ALL
     groups: Sequence[tuple[str, str]] = ()  # value in an address, and text
     plots_left: int = 0  # metrics without a chart
@@ -88,9 +89,12 @@ class _Curve(NamedTuple):
     values: "array[float]"
 
 
-_Read = tuple[
-    object, Mapping[str, _Curve]
-]  # stamps of the files of a job, and its curves by metric
+class _Read(NamedTuple):
+    """The curves in the files of a job."""
+
+    stamp: object = None  # of the files; None: nothing was read
+    curves: Mapping[str, _Curve] = {}  # by metric
+    is_cut: bool = False  # whether a file is longer than the part that is read
 
 
 class _Job(NamedTuple):
@@ -99,6 +103,7 @@ class _Job(NamedTuple):
     row: JobRow
     settings: Mapping[str, Any]
     curves: Mapping[str, _Curve]
+    is_cut: bool = False
 
 
 class RunCurvesReader:
@@ -135,7 +140,10 @@ class RunCurvesReader:
         self._runs[run] = read
         while len(self._runs) > _MOST_RUNS:
             self._runs.popitem(last=False)
-        jobs = [_Job(row, settings_of(row.spec_without_sources), read[row.id][1]) for row in rows]
+        jobs = [
+            _Job(row, settings_of(row.spec_without_sources), own.curves, own.is_cut)
+            for row, own in zip(rows, read.values(), strict=True)
+        ]
         return run_curves(jobs, choice)
 
 
@@ -147,19 +155,22 @@ def _with_steps(each: ResultJob) -> JobRow:
 def _read_curves(home: Home, row: JobRow, known: _Read | None, most: int) -> _Read:
     """Return the curves of a job; the known ones if its files are the same."""
     if not row.attempts:
-        return None, {}
+        return _Read()
     attempt = row.attempt_in(home)
     files = (attempt.progress, attempt.log, attempt.stderr)
-    stamp = (row.attempts, row.state, [file_stamp(str(file)) for file in files])
+    stamps = [file_stamp(str(file)) for file in files]
+    stamp = (row.attempts, row.state, stamps)
     # event files, whose folder only the attempt knows, are read again while the job runs
     grows = row.state is State.RUNNING and "tensorboard" in row.spec_text
-    if known is not None and known[0] == stamp and not grows:
+    if known is not None and known.stamp == stamp and not grows:
         return known
     reported = curves(read_reported_steps(attempt))
-    return stamp, {
+    found = {
         name: _pool(shown, most) if (shown := finite(points)) else _NOTHING
         for name, points in reported.items()
     }
+    progress, *logs = (size for size, _ in (each or (0, 0) for each in stamps))
+    return _Read(stamp, found, is_cut=max([progress] if progress else logs) > MOST_BYTES)
 
 
 _NOTHING = _Curve(1, array("d"), array("d"))  # only NaN or infinity
@@ -195,6 +206,11 @@ def run_curves(jobs: Sequence[_Job], choice: CurveChoice) -> RunCurves:
     if not jobs:
         return RunCurves()
     shown, notes = _matching(jobs, choice.filter)
+    cut = sum(bool(job.curves) and job.is_cut for job in shown)
+    if cut:
+        long = f"{pluralize(cut, 'job')} reported more than {format_bytes(MOST_BYTES)}"
+        note = f"{long}, of which only the end is read: curves may begin at a later step"
+        notes = [*notes, note]
     names = _groupings(jobs)
     group = choice.group or _default_group(jobs, names)
     known = {name for job in jobs for name in _settings(job)}

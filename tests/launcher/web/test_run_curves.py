@@ -87,6 +87,19 @@ def bands(line: Line) -> list[tuple[float, float, float, float, int]]:
     ]
 
 
+def test_page_says_that_a_long_file_is_not_read_from_its_beginning(
+    home: Home, store: Store
+) -> None:
+    a_job(home, store, [1.0, 0.5], lr=1)
+    long = a_job(home, store, [float(value) for value in range(30_000)], lr=2)
+    made = read(home, group=EACH)
+    assert home.attempt(long, 1).progress.stat().st_size > 1 << 20
+    cut = "1 job reported more than 1 MiB, of which only the end is read"
+    assert made.notes == [f"{cut}: curves may begin at a later step"]
+    assert one_plot(made).lines[1].points[0][0] > 10_000
+    assert read(home, filter="lr=1").notes == []
+
+
 @pytest.fixture
 def sweep(home: Home, store: Store) -> None:
     """Two rates with two seeds each."""
