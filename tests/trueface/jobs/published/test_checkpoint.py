@@ -21,12 +21,15 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.commands import Command
 from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
+from trueface.data.augmentations.steps import Window
+from trueface.data.preprocessing import Preprocessing
 from trueface.jobs import testing
 from trueface.jobs.benchmark.benchmarking import benchmark
 from trueface.jobs.published.adoption import adopt
 from trueface.jobs.published.kind import CHECKPOINT
 from trueface.models import checkpoint
 from trueface.models.published_settings import PublishedSettings
+from trueface.prediction.heat_map import By, HeatMaps
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.predictions.csv_tables import read_csv
 from trueface.runtime import paths
@@ -400,6 +403,17 @@ def bright(sign: float) -> State:
     return weights
 
 
+def bright_everywhere() -> State:
+    """The weights of a network whose logit grows with the brightness of each region of an image."""
+    weights = bright(1.0)
+    weights["conv1.weight"][0] = 1 / 49
+    for layer in ("layer2.0", "layer3.0", "layer4.0"):  # the mean of 3 x 3 instead of one of 2 x 2
+        weights[f"{layer}.downsample.0.weight"][0, 0] = 0
+        weights[f"{layer}.conv1.weight"][0, 0] = 1 / 9
+        weights[f"{layer}.conv2.weight"][0, 0, 1, 1] = 1
+    return weights
+
+
 @pytest.mark.parametrize(("sign", "warned"), [(1.0, False), (-1.0, True)])
 def test_auc_far_below_chance_warns_of_the_order_of_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], sign: float, warned: bool
@@ -414,6 +428,52 @@ def test_auc_far_below_chance_warns_of_the_order_of_classes(
     told = capsys.readouterr().err
     assert ("the order of the classes may be wrong" in told) == warned
     assert ("auc=0.000" in told) == warned
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "window"),
+    [
+        # the whole image; two thirds of a wide one; both sides squashed; a crop of the resized image; no resizing
+        ({"resize": 64, "crop": 64}, (400, 400), (0, 0, 400, 400)),
+        ({"resize": 64, "crop": 64}, (300, 200), (0, 50, 200, 200)),
+        ({"resize": 64, "crop": 64, "squash": True}, (300, 200), (0, 0, 200, 300)),
+        ({"resize": 128, "crop": 64}, (400, 400), (100, 100, 200, 200)),
+        ({"resize": 64, "crop": 48}, (16, 32), (10, 2, 12, 12)),
+        ({"crop": 64}, (300, 200), (68, 118, 64, 64)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("by", ["occlusion", "blocks"])
+def test_heat_map_covers_what_the_network_sees(
+    tmp_path: Path,
+    by: By,
+    settings: dict[str, Any],
+    size: tuple[int, int],
+    window: tuple[int, int, int, int],
+) -> None:
+    adopted(tmp_path, bright_everywhere(), **settings)
+    predictor = Predictor.load(paths.checkpoint(tmp_path / "runs/study" / MODEL))
+    top, left, height, width = window
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)  # the evidence is in a corner of the window
+    pixels[top : top + height // 4, left : left + width // 4] = 255
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
+    heat = HeatMaps(tmp_path / "map.png", by, predictor).make_map(
+        predictor.decode(tmp_path / "a.png"), tmp_path / "a.png"
+    )
+    found = heat.window
+    assert (found.top, found.left, found.height, found.width) == window
+    assert heat.values.shape == (height, width)
+    corner, opposite = (
+        heat.values[: height // 4, : width // 4],
+        heat.values[height // 2 :, width // 2 :],
+    )
+    assert corner.max() == heat.values.max() > opposite.max() + 1e-3
+
+
+def test_window_contains_each_pixel_of_which_the_network_sees_a_part() -> None:
+    own = Preprocessing(crop=5, resize=7, squash=False, interpolation="bilinear")
+    # a pixel of the resized image (7, 24) is 14.3 pixels high and 14.9 wide; the crop begins at (1, 10)
+    assert own.seen_window(100, 357) == Window(top=14, left=148, height=72, width=76)
 
 
 KINDS = installed_kinds(
