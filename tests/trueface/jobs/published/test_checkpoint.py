@@ -215,8 +215,10 @@ def test_preprocessing_is_that_of_torchvision(
         [*steps, transforms.ToTensor(), transforms.Normalize(CLIP_MEAN, CLIP_STD)]
     )
     wanted = expected(lab, whole, lambda pixels: theirs(pixels).sigmoid()[0, 0])
-    # the test's own crop has no effect
-    assert scored(lab, resize_size=16) == pytest.approx(wanted, abs=1e-5)
+    # the test's own crop and patches have no effect
+    assert scored(lab, resize_size=16, test_crops=4, patch_size=16) == pytest.approx(
+        wanted, abs=1e-5
+    )
     predictor = Predictor.load(paths.checkpoint(lab / "runs/study" / MODEL))
     files = sorted((lab / "data").rglob("*.*"))
     found = [
@@ -508,6 +510,22 @@ def test_task_file_plans_tests_of_a_published_model(lab: Path) -> None:
         assert "checkpoint/published:theirs" in jobs[name].needs
     (share,) = plan.shares(jobs)  # a frozen fine-tuning keeps the published backbone
     assert (share.job.base, share.job.settings["model"]) == (MODEL, "tv/resnet18")
+
+
+def test_crops_of_a_test_of_a_published_model_cause_a_warning(lab: Path) -> None:
+    (lab / "theirs.pth").touch()
+    crops = FILE.replace("splits}", "splits, test_crops: 4, patch_size: 16}", 1)
+    warnings = [
+        [each.message for each in plan_text(text, KINDS.values(), lab).warnings]
+        for text in (FILE, crops)
+    ]
+    assert [[text for text in each if "test_crops" in text] for each in warnings] == [
+        [],
+        [
+            "test_crops and patch_size have no effect on published:theirs, because a published model has its own "
+            "preprocessing. Leave them out."
+        ],
+    ]
 
 
 def test_another_content_of_the_file_means_new_jobs(lab: Path) -> None:
