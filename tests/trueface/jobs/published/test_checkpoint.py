@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,15 @@ from trueface.jobs.benchmark.benchmarking import benchmark
 from trueface.jobs.published.adoption import adopt
 from trueface.jobs.published.kind import CHECKPOINT
 from trueface.models import checkpoint
+from trueface.models.detectors import Detector
 from trueface.models.published_settings import PublishedSettings
 from trueface.prediction.heat_map import By, HeatMaps
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.predictions.csv_tables import read_csv
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, WeightsError
+from trueface.runtime.errors import CheckpointError, DataError, WeightsError
+from trueface.training.checkpointing import TrainingStart, init_model
+from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)
 
@@ -526,6 +530,49 @@ def test_crops_of_a_test_of_a_published_model_cause_a_warning(lab: Path) -> None
             "preprocessing. Leave them out."
         ],
     ]
+
+
+FINE_TUNING = "train: [{model: published:theirs, data: gan2:pre, settings: {model: tv/resnet18}}]"
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_plan_refuses_to_train_from_a_model_that_resizes(tmp_path: Path, is_done: bool) -> None:
+    lab = image_tree(tmp_path)
+    text = FILE.replace("logits: 2,", "logits: 2, resize: 256,")
+    if is_done:  # by another task file of the run
+        adopted(lab, state(), resize=36)
+        head, _, _ = FILE.partition("checkpoint:")
+        text = head + FINE_TUNING
+    (lab / "theirs.pth").touch()
+    with pytest.raises(UsageError) as refused:
+        plan_text(text, KINDS.values(), lab)
+    size = 36 if is_done else 256
+    assert f"published with images that are resized to {size} pixels" in str(refused.value)
+    assert re.search(rf"study.yaml:{4 if is_done else 7}\b", str(refused.value))
+
+
+def base_of(lab: Path, size: int) -> Detector:
+    """Return what a training that crops to this size would start from."""
+    given = {"data_root": "data", "split_path": "splits", "model": "tv/resnet18"}
+    settings = TrainSettings.model_validate({**given, "resize_size": size})
+    start = TrainingStart(model=MODEL, folder=lab / "runs/study" / MODEL, weights="none")
+    return init_model(start, settings, "cpu")
+
+
+def test_training_from_a_model_that_resizes_is_refused(tmp_path: Path) -> None:
+    adopted(tmp_path, state(), resize=36)
+    with pytest.raises(CheckpointError, match=r"published:theirs was published .* to 36 pixels"):
+        base_of(tmp_path, 32)
+
+
+@pytest.mark.parametrize(("size", "warned"), [(32, False), (64, True)])
+def test_training_from_a_model_of_another_crop_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int, warned: bool
+) -> None:
+    adopted(tmp_path, state())
+    assert torch.equal(base_of(tmp_path, size).head.bias, state()["fc.bias"])
+    told = "crop=32 state=trains with resize_size: 64"
+    assert (told in caplog.text) == warned
 
 
 def test_another_content_of_the_file_means_new_jobs(lab: Path) -> None:
