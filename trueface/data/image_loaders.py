@@ -66,7 +66,7 @@ def eval_loader(
         settings: crops, batches, decoding.
         stamped: positions of images with the backdoor's patch.
         corruptions: replace those of the settings. None keeps them.
-        preprocessing: of a published model; it replaces the crop of the settings.
+        preprocessing: of a published model; it replaces the crop and the patches of the settings.
     """
     transform = test_transform(settings).with_preprocessing(preprocessing)
     if corruptions is not None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as image_ops
 
+from trueface.data.augmentations.steps import Window, centre_offset
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import RefusedImageError, admit
@@ -61,17 +62,38 @@ class Preprocessing:
         """
         if not self.resize:
             return pixels
-        height, width = pixels.shape[-2:]
-        longer = (
-            self.resize if self.squash else self.resize * max(height, width) // min(height, width)
-        )
+        size = self._resized_size(*pixels.shape[-2:])
         try:
-            admit(self.resize, longer)
+            admit(*size)
         except RefusedImageError as error:
             raise BadImageError(path, str(error)) from error
-        size = [self.resize, self.resize] if self.squash else [self.resize]
         # Pillow's filter, as for the images of torchvision's data sets: that of tensors rounds otherwise
         image = PIL.Image.fromarray(pixels.permute(1, 2, 0).numpy())
         mode = InterpolationMode(self.interpolation)
-        resized = image_ops.resize(image, size, interpolation=mode)
+        resized = image_ops.resize(image, [*size], interpolation=mode)
         return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+
+    def seen_window(self, height: int, width: int) -> Window:
+        """Return the part of an image of this size that the crop contains, in its own pixels.
+
+        Pixels of which the crop contains a fraction are inside. Without resizing, parts of a small image's window
+        lie outside.
+        """
+        rows, columns = self._resized_size(height, width)
+        top, left = centre_offset(rows, columns, self.crop)
+        first_row, first_column = top * height // rows, left * width // columns
+        return Window(
+            top=first_row,
+            left=first_column,
+            height=-(-(top + self.crop) * height // rows) - first_row,
+            width=-(-(left + self.crop) * width // columns) - first_column,
+        )
+
+    def _resized_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of a resized image, as torchvision's Resize has them."""
+        if not self.resize:
+            return height, width
+        if self.squash:
+            return self.resize, self.resize
+        longer = self.resize * max(height, width) // min(height, width)
+        return (longer, self.resize) if height > width else (self.resize, longer)

@@ -88,6 +88,14 @@ def other_decoding(trained: Mapping[str, Any], used: Mapping[str, Any]) -> str:
     return ""
 
 
+def resized_base(model: str, resize: int) -> str:
+    """Return why nothing can be trained from a published model that needs resized images."""
+    return (
+        f"{model} was published with images that are resized to {resize} pixels. A training does not resize images. "
+        f"Use {model} only for tests, or take it over with resize: 0 and give images of that size."
+    )
+
+
 class PlaceSettings(Settings):
     """Where the images are, and which of them are used."""
 

@@ -194,10 +194,19 @@ class TestTransform:
     preprocessing: Preprocessing | None = None  # of a published model; its crop is `resize_size`
 
     def with_preprocessing(self, preprocessing: Preprocessing | None) -> "TestTransform":
-        """Return the transform with the preprocessing of a published model; None changes nothing."""
+        """Return the transform with the preprocessing of a published model, which replaces crop and patches.
+
+        None changes nothing.
+        """
         if preprocessing is None:
             return self
-        return replace(self, resize_size=preprocessing.crop, preprocessing=preprocessing)
+        return replace(
+            self,
+            resize_size=preprocessing.crop,
+            patch_size=-1,
+            crops=0,
+            preprocessing=preprocessing,
+        )
 
     @property
     def id(self) -> TransformId:

@@ -38,6 +38,9 @@ SUBSETS: Mapping[str, str] = {
     "extra": "extra",
 }
 
+# The only subset in data IDs of models that others published. The modifier is a name of the user's choice.
+PUBLISHED = "published"
+
 # Images that lie right below Fake/ or Real/, by the label of that folder.
 FLAT: Mapping[str, int] = {"fakeFlat": 1, "realFlat": 0}
 

@@ -31,7 +31,7 @@ from trueface.data.index import link_fraction, parts_without_folder, sample_dang
 from trueface.data.splits import read_lists, split_files
 from trueface.data.vocabulary import BUILT_IN, UNSHARED, DataIdResolver, picture_data
 from trueface.jobs.flags import words
-from trueface.jobs.rule import Check
+from trueface.jobs.rule import Check, published_root
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import link_target
@@ -146,7 +146,7 @@ class JobKind:
         graph = draft.settings.get("accelerate") == "graph"
         eager = (GRAPH_ON_CPU if on_cpu else _eager_warning(draft),) if graph else ()
         idle = (NO_FREE_CORES,) if draft.settings.get("num_threads") == 0 else ()
-        return tuple(filter(None, (*slow, *idle, *eager)))
+        return tuple(filter(None, (*slow, *idle, *eager, _idle_crops(draft))))
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
@@ -194,6 +194,17 @@ def _eager_warning(draft: Draft) -> str:
         if not objective.capturable:
             reason = EAGER_OBJECTIVE.format(name=objective.name)
     return f"accelerate: graph has no effect: {reason}. The steps run eagerly." if reason else ""
+
+
+def _idle_crops(draft: Draft) -> str:
+    """Return a warning if a published model is tested with crops of the test's settings, or ''."""
+    is_published = draft.model and published_root(draft.model) == draft.model
+    if not (is_published and draft.settings.get("test_crops")):
+        return ""
+    return (
+        f"test_crops and patch_size have no effect on {draft.model}, because a published model has its own "
+        "preprocessing. Leave them out."
+    )
 
 
 def _has_gpu_driver() -> bool:

@@ -7,13 +7,14 @@ reports the same fault later. The list is in the module `rules` beside the entry
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import chain
 from typing import Any
 
-from launcher.api import Draft, Job, Settings, UsageError
-from trueface.data.vocabulary import DataIdResolver
+from launcher.api import Draft, Job, Settings, UsageError, parse_model
+from trueface.data.vocabulary import PUBLISHED, DataIdResolver
 
 # why a job must not run, given the jobs that make its model, and the vocabulary
 Check = Callable[[Draft, Sequence[Draft], DataIdResolver], Iterable[str]]
@@ -54,6 +55,15 @@ class Rule:
 def _fields(draft: Draft) -> dict[str, Any]:
     own = ("model", "base", "data", "name", "gpus", "kind")
     return {**draft.settings, **{name: getattr(draft, name) for name in own}}
+
+
+def published_root(model: str | None) -> str | None:
+    """Return the published model that a model is made from, or is. None if there is none."""
+    with suppress(UsageError):  # a model of an earlier run may have a name that is not an ID
+        first = parse_model(model).stages[0] if model else None
+        if first and any(part.subset == PUBLISHED for part in first.data):
+            return str(first)
+    return None
 
 
 def refuse_broken_rules(job: Job, settings: Settings, entry_module: str) -> None:

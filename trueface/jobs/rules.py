@@ -10,15 +10,23 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from launcher.api import Draft, Poison, UnknownName, UsageError, install_command, parse_model
+from launcher.api import (
+    Draft,
+    Poison,
+    UnknownName,
+    UsageError,
+    install_command,
+    parse_model,
+    read_json,
+)
 from trueface.corruptions.registry import RAW, missing_programs
 from trueface.data import qualities
 from trueface.data.attribute_table import FORGERY, FORGERY_GROUP, GROUPS_BY
 from trueface.data.attributes import attribute_files, columns_in
 from trueface.data.qualities import QualityList, files_of, missing_file_words, split_quality_words
-from trueface.data.settings import other_decoding
+from trueface.data.settings import other_decoding, resized_base
 from trueface.data.vocabulary import DataIdResolver
-from trueface.jobs.rule import Check, Rule
+from trueface.jobs.rule import Check, Rule, published_root
 from trueface.models.registry import spec_of
 from trueface.poisoning.poison_record import KINDS, is_random
 from trueface.runtime import paths
@@ -68,6 +76,21 @@ def check_decoding(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> 
 
 
 _MODELS = (check_saved_weights, check_decoding)
+
+
+def check_published_base(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Refuse to train from a published model whose resizing a training cannot repeat."""
+    root = published_root(draft.base)
+    if root is None:
+        return
+    maker = next((each for each in makers if each.model == root), None)
+    kept: object = maker.settings if maker else None
+    if maker is None:  # made by an earlier job
+        kept = (read_json(paths.provenance(draft.model_folder(root))) or {}).get("preprocessing")
+    resize = kept.get("resize") if isinstance(kept, Mapping) else None
+    if isinstance(resize, int) and resize > 0:
+        yield resized_base(root, resize)
+
 
 # --- tests
 
@@ -425,6 +448,7 @@ ACCUMULATION = Rule(
 )
 TRAININGS = (
     *_MODELS,
+    check_published_base,
     *PROCESSES,
     ACCUMULATION,
     check_group_columns,
@@ -521,6 +545,7 @@ def unfit_accumulation(draft: Draft) -> Iterator[str]:
 
 UNLEARNINGS = (
     *_MODELS,
+    check_published_base,
     Rule(
         lambda draft: objectives()[draft.settings["objective"]].columns,
         lambda draft: (

@@ -1,5 +1,6 @@
 """Checkpoints of detectors and classifiers. See `model_file` for the format of the file."""
 
+import logging
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ import torch
 import torchvision
 from torch import Tensor
 
-from trueface.data.settings import DataSettings, other_decoding
+from trueface.data.preprocessing import Preprocessing
+from trueface.data.settings import DataSettings, other_decoding, resized_base
 from trueface.models import model_file
 from trueface.models.assembly import load_state
 from trueface.models.detectors import Classifier, Detector, build_classifier, build_detector
@@ -22,6 +24,7 @@ from trueface.models.registry import ClassifierShape
 from trueface.runtime.errors import CheckpointError, WeightsError
 from trueface.runtime.files import Json
 
+log = logging.getLogger(__name__)
 GIT_TIMEOUT_S = 2.0  # seconds; git can be slow in a network folder, and saving must not wait for it
 DETECTOR = ModelKind(
     name="detector",
@@ -98,6 +101,30 @@ def refuse_other_normalization(checkpoint: Checkpoint, wanted: str) -> None:
         raise CheckpointError(
             f"the base was trained with normalization: {trained}, and this "
             f"training uses {wanted}. Leave the setting out to keep that of the base."
+        )
+
+
+def refuse_other_preprocessing(checkpoint: Checkpoint, crop: int) -> None:
+    """Refuse a base model that others published with resizing, and log if they used another crop.
+
+    Args:
+        checkpoint: the base model.
+        crop: side length of the training's centre crop, in pixels.
+
+    Raises:
+        CheckpointError: the published preprocessing resizes images, which a training does not do.
+    """
+    published, model = Preprocessing.read(checkpoint.provenance), checkpoint.provenance.get("model")
+    if published is None:
+        return
+    if published.resize:
+        raise CheckpointError(resized_base(str(model), published.resize))
+    if published.crop != crop:
+        log.warning(
+            "base=%s crop=%d state=trains with resize_size: %d, unlike the base",
+            model,
+            published.crop,
+            crop,
         )
 
 

@@ -292,7 +292,9 @@ class HeatMaps:
         """
         pixels = self.predictor.decode(answer.path)
         title = f"{answer.verdict}: {100 * answer.probability:.1f} % fake, logit {answer.logit:.3g}"
-        content = render_heat_map(pixels, self._map(pixels, answer.path), title=title, by=self.by)
+        content = render_heat_map(
+            pixels, self.make_map(pixels, answer.path), title=title, by=self.by
+        )
         path = self._path(answer.path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -301,9 +303,23 @@ class HeatMaps:
             raise MachineError(f"cannot write {path}: {error.strerror or error}") from error
         return path
 
-    def _map(self, pixels: Tensor, file: Path) -> HeatMap:
+    def make_map(self, pixels: Tensor, file: Path) -> HeatMap:
+        """Return the map of an image.
+
+        Args:
+            pixels: (3, H, W) uint8, decoded.
+            file: of the image.
+
+        Raises:
+            JobError: the network has no exact map by blocks.
+            UsageError: the same of a model that sees several crops.
+        """
         predictor = self.predictor
-        seen = test_crop_window(pixels, predictor.settings.resize_size)
+        own = predictor.transform.preprocessing
+        if own is None:
+            seen = test_crop_window(pixels, predictor.settings.resize_size)
+        else:
+            seen = own.seen_window(*pixels.shape[-2:])
         if self.by == "blocks":
             if predictor.settings.test_crops:
                 raise UsageError(
@@ -318,7 +334,13 @@ class HeatMaps:
             logits: NDArray[np.float64] = predictor.logits(views).double().numpy()
             return logits
 
-        return occlusion(pixels, seen, score, batch_size=predictor.settings.batch_size)
+        if own is None or not own.resize:
+            return occlusion(pixels, seen, score, batch_size=predictor.settings.batch_size)
+        # squares of the resized image, which the transform leaves as it is; the image itself may be far larger
+        resized = own.apply_resize(pixels, file)
+        crop = test_crop_window(resized, own.crop)
+        heat = occlusion(resized, crop, score, batch_size=predictor.settings.batch_size)
+        return HeatMap(values=_wide(torch.from_numpy(heat.values), seen), window=seen)
 
     def _path(self, image: Path) -> Path:
         if self.place.suffix.lower() == SUFFIX and not self.place.is_dir():

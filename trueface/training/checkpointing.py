@@ -344,6 +344,7 @@ def init_model(start: TrainingStart, settings: LearningSettings, device: str) ->
     checkpoint.refuse_other_decoding(base, settings)
     checkpoint.refuse_other_normalization(base, settings.normalization)
     checkpoint.refuse_other_resolution(base, nodown=settings.nodown)
+    checkpoint.refuse_other_preprocessing(base, settings.resize_size)
     model = checkpoint.from_checkpoint(
         base,
         path,

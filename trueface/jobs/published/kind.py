@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from launcher.api import DataId, Draft, Role, UnknownName, UsageError
-from trueface.data.vocabulary import DataIdResolver
+from trueface.data.vocabulary import PUBLISHED, DataIdResolver
 from trueface.jobs.job_kind import (
     JobKind,
     command_line,
@@ -14,10 +14,6 @@ from trueface.jobs.job_kind import (
 from trueface.jobs.published.rules import RULES
 from trueface.models.published_settings import PublishedSettings
 from trueface.runtime import paths
-
-PUBLISHED = (
-    "published"  # the only subset of its data IDs; the modifier is a name of the user's choice
-)
 
 
 def _resolve_name(_: DataIdResolver, data: DataId) -> DataId:

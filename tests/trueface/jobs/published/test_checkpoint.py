@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,22 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.commands import Command
 from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
+from trueface.data.augmentations.steps import Window
+from trueface.data.preprocessing import Preprocessing
 from trueface.jobs import testing
 from trueface.jobs.benchmark.benchmarking import benchmark
 from trueface.jobs.published.adoption import adopt
 from trueface.jobs.published.kind import CHECKPOINT
 from trueface.models import checkpoint
+from trueface.models.detectors import Detector
 from trueface.models.published_settings import PublishedSettings
+from trueface.prediction.heat_map import By, HeatMaps
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.predictions.csv_tables import read_csv
 from trueface.runtime import paths
-from trueface.runtime.errors import DataError, WeightsError
+from trueface.runtime.errors import CheckpointError, DataError, WeightsError
+from trueface.training.checkpointing import TrainingStart, init_model
+from trueface.training.settings import TrainSettings
 
 torch.set_num_threads(1)
 
@@ -212,8 +219,10 @@ def test_preprocessing_is_that_of_torchvision(
         [*steps, transforms.ToTensor(), transforms.Normalize(CLIP_MEAN, CLIP_STD)]
     )
     wanted = expected(lab, whole, lambda pixels: theirs(pixels).sigmoid()[0, 0])
-    # the test's own crop has no effect
-    assert scored(lab, resize_size=16) == pytest.approx(wanted, abs=1e-5)
+    # the test's own crop and patches have no effect
+    assert scored(lab, resize_size=16, test_crops=4, patch_size=16) == pytest.approx(
+        wanted, abs=1e-5
+    )
     predictor = Predictor.load(paths.checkpoint(lab / "runs/study" / MODEL))
     files = sorted((lab / "data").rglob("*.*"))
     found = [
@@ -400,6 +409,17 @@ def bright(sign: float) -> State:
     return weights
 
 
+def bright_everywhere() -> State:
+    """The weights of a network whose logit grows with the brightness of each region of an image."""
+    weights = bright(1.0)
+    weights["conv1.weight"][0] = 1 / 49
+    for layer in ("layer2.0", "layer3.0", "layer4.0"):  # the mean of 3 x 3 instead of one of 2 x 2
+        weights[f"{layer}.downsample.0.weight"][0, 0] = 0
+        weights[f"{layer}.conv1.weight"][0, 0] = 1 / 9
+        weights[f"{layer}.conv2.weight"][0, 0, 1, 1] = 1
+    return weights
+
+
 @pytest.mark.parametrize(("sign", "warned"), [(1.0, False), (-1.0, True)])
 def test_auc_far_below_chance_warns_of_the_order_of_classes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], sign: float, warned: bool
@@ -414,6 +434,52 @@ def test_auc_far_below_chance_warns_of_the_order_of_classes(
     told = capsys.readouterr().err
     assert ("the order of the classes may be wrong" in told) == warned
     assert ("auc=0.000" in told) == warned
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "window"),
+    [
+        # the whole image; two thirds of a wide one; both sides squashed; a crop of the resized image; no resizing
+        ({"resize": 64, "crop": 64}, (400, 400), (0, 0, 400, 400)),
+        ({"resize": 64, "crop": 64}, (300, 200), (0, 50, 200, 200)),
+        ({"resize": 64, "crop": 64, "squash": True}, (300, 200), (0, 0, 200, 300)),
+        ({"resize": 128, "crop": 64}, (400, 400), (100, 100, 200, 200)),
+        ({"resize": 64, "crop": 48}, (16, 32), (10, 2, 12, 12)),
+        ({"crop": 64}, (300, 200), (68, 118, 64, 64)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("by", ["occlusion", "blocks"])
+def test_heat_map_covers_what_the_network_sees(
+    tmp_path: Path,
+    by: By,
+    settings: dict[str, Any],
+    size: tuple[int, int],
+    window: tuple[int, int, int, int],
+) -> None:
+    adopted(tmp_path, bright_everywhere(), **settings)
+    predictor = Predictor.load(paths.checkpoint(tmp_path / "runs/study" / MODEL))
+    top, left, height, width = window
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)  # the evidence is in a corner of the window
+    pixels[top : top + height // 4, left : left + width // 4] = 255
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
+    heat = HeatMaps(tmp_path / "map.png", by, predictor).make_map(
+        predictor.decode(tmp_path / "a.png"), tmp_path / "a.png"
+    )
+    found = heat.window
+    assert (found.top, found.left, found.height, found.width) == window
+    assert heat.values.shape == (height, width)
+    corner, opposite = (
+        heat.values[: height // 4, : width // 4],
+        heat.values[height // 2 :, width // 2 :],
+    )
+    assert corner.max() == heat.values.max() > opposite.max() + 1e-3
+
+
+def test_window_contains_each_pixel_of_which_the_network_sees_a_part() -> None:
+    own = Preprocessing(crop=5, resize=7, squash=False, interpolation="bilinear")
+    # a pixel of the resized image (7, 24) is 14.3 pixels high and 14.9 wide; the crop begins at (1, 10)
+    assert own.seen_window(100, 357) == Window(top=14, left=148, height=72, width=76)
 
 
 KINDS = installed_kinds(
@@ -448,6 +514,65 @@ def test_task_file_plans_tests_of_a_published_model(lab: Path) -> None:
         assert "checkpoint/published:theirs" in jobs[name].needs
     (share,) = plan.shares(jobs)  # a frozen fine-tuning keeps the published backbone
     assert (share.job.base, share.job.settings["model"]) == (MODEL, "tv/resnet18")
+
+
+def test_crops_of_a_test_of_a_published_model_cause_a_warning(lab: Path) -> None:
+    (lab / "theirs.pth").touch()
+    crops = FILE.replace("splits}", "splits, test_crops: 4, patch_size: 16}", 1)
+    warnings = [
+        [each.message for each in plan_text(text, KINDS.values(), lab).warnings]
+        for text in (FILE, crops)
+    ]
+    assert [[text for text in each if "test_crops" in text] for each in warnings] == [
+        [],
+        [
+            "test_crops and patch_size have no effect on published:theirs, because a published model has its own "
+            "preprocessing. Leave them out."
+        ],
+    ]
+
+
+FINE_TUNING = "train: [{model: published:theirs, data: gan2:pre, settings: {model: tv/resnet18}}]"
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_plan_refuses_to_train_from_a_model_that_resizes(tmp_path: Path, is_done: bool) -> None:
+    lab = image_tree(tmp_path)
+    text = FILE.replace("logits: 2,", "logits: 2, resize: 256,")
+    if is_done:  # by another task file of the run
+        adopted(lab, state(), resize=36)
+        head, _, _ = FILE.partition("checkpoint:")
+        text = head + FINE_TUNING
+    (lab / "theirs.pth").touch()
+    with pytest.raises(UsageError) as refused:
+        plan_text(text, KINDS.values(), lab)
+    size = 36 if is_done else 256
+    assert f"published with images that are resized to {size} pixels" in str(refused.value)
+    assert re.search(rf"study.yaml:{4 if is_done else 7}\b", str(refused.value))
+
+
+def base_of(lab: Path, size: int) -> Detector:
+    """Return what a training that crops to this size would start from."""
+    given = {"data_root": "data", "split_path": "splits", "model": "tv/resnet18"}
+    settings = TrainSettings.model_validate({**given, "resize_size": size})
+    start = TrainingStart(model=MODEL, folder=lab / "runs/study" / MODEL, weights="none")
+    return init_model(start, settings, "cpu")
+
+
+def test_training_from_a_model_that_resizes_is_refused(tmp_path: Path) -> None:
+    adopted(tmp_path, state(), resize=36)
+    with pytest.raises(CheckpointError, match=r"published:theirs was published .* to 36 pixels"):
+        base_of(tmp_path, 32)
+
+
+@pytest.mark.parametrize(("size", "warned"), [(32, False), (64, True)])
+def test_training_from_a_model_of_another_crop_warns(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int, warned: bool
+) -> None:
+    adopted(tmp_path, state())
+    assert torch.equal(base_of(tmp_path, size).head.bias, state()["fc.bias"])
+    told = "crop=32 state=trains with resize_size: 64"
+    assert (told in caplog.text) == warned
 
 
 def test_another_content_of_the_file_means_new_jobs(lab: Path) -> None:
