@@ -21,7 +21,7 @@ from launcher.planning.plan_builder import build_plan
 from launcher.taskfile.parser import ParseContext, parse
 from tests.trueface.commands import Command
 from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
-from trueface.jobs import testing
+from trueface.jobs import testing, training
 from trueface.jobs.benchmark.benchmarking import benchmark
 from trueface.jobs.published.adoption import adopt
 from trueface.jobs.published.kind import CHECKPOINT
@@ -478,6 +478,54 @@ def test_benchmark_of_a_published_model_is_black(lab: Path) -> None:
     }
     with pytest.raises(DataError, match="setting: white is wrong"):
         benchmark(a_job(lab, "benchmark", MODEL, data=DATA, settings={**given, "setting": "white"}))
+
+
+TUNED = f"{MODEL}#{DATA}"
+TUNE = """
+train: [{model: "published:theirs", data: "gan2:pre&real:pre", settings: {model: tv/resnet18}}]
+"""
+
+
+@pytest.fixture
+def trained_lab(tmp_path: Path) -> Path:
+    """A lab with lists of a training, and a published file."""
+    lab = image_tree(tmp_path, copies=3)
+    keys = json.loads((lab / "splits/test.json").read_text())
+    fake, real = keys[:12], keys[12:]
+    lists = {"train": slice(0, 8), "val": slice(8, 10), "test": slice(10, 12)}
+    write_lists(lab / "splits", **{name: fake[part] + real[part] for name, part in lists.items()})
+    torch.save(state(), lab / "theirs.pth")
+    return lab
+
+
+def test_benchmark_of_a_model_fine_tuned_from_a_published_one_is_black(trained_lab: Path) -> None:
+    lab = trained_lab
+    adopted(lab, state())
+    given: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
+    once = {**given, "model": "tv/resnet18", "num_epochs": 1, "batch_size": 4, "resize_size": 32}
+    training.train(a_job(lab, "train", TUNED, base=MODEL, data=DATA, settings=once))
+    given |= {"corrupt": ["jpeg50"], "resize_size": 32}
+    benchmark(a_job(lab, "benchmark", TUNED, data=DATA, settings=given))
+    (index,) = (lab / "runs/study" / TUNED).rglob("cells.json")
+    cells = json.loads(index.read_text())["cells"]
+    assert {(cell["setting"], cell["why"]) for cell in cells} == {
+        ("black", "the training images of a published model are not known")
+    }
+
+
+@pytest.mark.parametrize("model", [MODEL, TUNED])
+@pytest.mark.parametrize("earlier", [False, True], ids=["planned", "earlier-run"])
+def test_plan_refuses_another_tier_than_black(
+    trained_lab: Path, model: str, *, earlier: bool
+) -> None:
+    made = FILE.split("train:")[0] + TUNE
+    if earlier:
+        adopted(trained_lab, state())
+        made = made.partition("checkpoint:")[0] + TUNE * (model == TUNED)
+    wanted = f'benchmark: [{{model: "{model}", test: ["{DATA}"], setting: SETTING}}]'
+    assert plan_text(made + wanted.replace("SETTING", "black"), KINDS.values(), trained_lab).jobs
+    with pytest.raises(UsageError, match=r"setting: white is wrong .* of a published model"):
+        plan_text(made + wanted.replace("SETTING", "white"), KINDS.values(), trained_lab)
 
 
 @pytest.mark.parametrize(
