@@ -50,6 +50,7 @@ class PublishedState:
     """The tensors of a published network, without the prefix of their names."""
 
     tensors: State
+    heads: tuple[str, ...]  # layers of the file that may be the last one, as `head` names them
     key: str  # under which the file has them; "": the file is a state dict
     prefix: str
     ignored: int  # number of tensors without the prefix
@@ -64,7 +65,7 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
     """
     made = _build(settings)
     found = _find_state(path, settings, made)
-    tensors = _as_detector(path, settings, made, made.adapt(dict(found.tensors)))
+    tensors = _as_detector(path, settings, made, found)
     what = f"weights {path}"
     try:
         load_state(made.network, tensors, what)
@@ -120,24 +121,45 @@ def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> 
         )
     prefix = settings.prefix or _find_prefix(path, state, made)
     own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
-    own = _drop_parts(path, own, settings.ignored_parts)
     if not own:
         raise WeightsError(
             f"weights {path}: the prefix {prefix!r} is not in the file. Its names begin like "
             f"{_names(list(state))}."
         )
-    others = [name for name in state if not name.startswith(prefix)]
+    outer_head = _head_outside(settings.head, state, own)
+    own |= outer_head
+    others = [name for name in state if not name.startswith(prefix) and name not in outer_head]
+    heads = [
+        name.removeprefix(prefix)
+        for name in _heads(state, head_of(made.network, made.spec.head).in_features)
+    ]
     if others and not settings.prefix:  # the use of a part of the file must be confirmed
+        outside = [name for name in heads if f"{name}.weight" in others]
+        alone = bool(outside) and f"{settings.head or made.spec.head}.weight" not in own
+        remedy = (
+            f"If the last layer is one of them, set head, such as head: {outside[0]}."
+            if alone
+            else f"To ignore them, set prefix: {prefix!r}."
+        )
         raise WeightsError(
             f"weights {path}: the network's names begin with {prefix!r}, and {len(others)} unexpected names "
-            f"do not ({_names(others)}). To ignore them, set prefix: {prefix!r}."
+            f"do not ({_names(others)}). {remedy}"
         )
+    own = _drop_parts(path, own, settings.ignored_parts)
     return PublishedState(
         tensors={name: to_float32(tensor, name, path) for name, tensor in own.items()},
+        heads=tuple(heads),
         key=key,
         prefix=prefix,
         ignored=len(state) - len(own),
     )
+
+
+def _head_outside(head: str, state: State, own: State) -> State:
+    """Return the last layer if only its full name, without the prefix, is in the file."""
+    if not head or f"{head}.weight" in own:
+        return {}
+    return {name: state[name] for name in (f"{head}.weight", f"{head}.bias") if name in state}
 
 
 def _drop_parts(path: Path, state: State, parts: Sequence[str]) -> State:
@@ -258,7 +280,7 @@ def _body_names(made: BuiltNetwork) -> Iterator[str]:
 
 
 def _as_detector(
-    path: Path, settings: PublishedSettings, made: BuiltNetwork, state: State
+    path: Path, settings: PublishedSettings, made: BuiltNetwork, found: PublishedState
 ) -> State:
     """Return the tensors with a last layer of one logit, positive = fake.
 
@@ -266,13 +288,18 @@ def _as_detector(
         WeightsError: the last layer is missing, or has another number of logits.
     """
     own, head = made.network.state_dict(), made.spec.head
+    state = made.adapt(dict(found.tensors))
     named = settings.head or head
     weight, bias = state.pop(f"{named}.weight", None), state.pop(f"{named}.bias", None)
     if weight is None:
-        others = _heads(state, head_of(made.network, head).in_features)
-        if not others and not settings.head:
+        if not found.heads and not settings.head:
             return state  # the names that are missing are reported together
-        remedy = f"Set head, such as head: {others[0]}." if others else "Leave head out."
+        remedy = (
+            f"Set head, such as head: {found.heads[0]}."
+            if found.heads
+            else f"The file has no linear layer of the {head_of(made.network, head).in_features} features of "
+            "this network. Set architecture to the network of the file."
+        )
         raise WeightsError(f"weights {path}: the last layer {named!r} is missing. {remedy}")
     rows = len(weight) if weight.dim() else 0
     if rows != settings.logits:

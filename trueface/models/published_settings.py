@@ -84,8 +84,8 @@ class PublishedSettings(Settings):
     )
     head: str = Field(
         "",
-        description="Name of the last layer in the file, without the prefix, such as fc.1. Empty is that of "
-        "the network",
+        description="Name of the last layer in the file, such as fc.1, without the prefix if it begins with "
+        "it. Empty is that of the network",
     )
     logits: Literal[1, 2] = Field(
         1,

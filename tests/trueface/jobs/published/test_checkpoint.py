@@ -130,6 +130,14 @@ def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
+def outer_head(state: Mapping[str, Tensor], body: str, head: str) -> State:
+    """The names of a network whose last layer is beside it."""
+    return {
+        name.replace("fc.", head) if name.startswith("fc.") else body + name: tensor
+        for name, tensor in state.items()
+    }
+
+
 def named_head(state: Mapping[str, Tensor]) -> State:
     return {name.replace("fc.", "fc.1."): tensor for name, tensor in state.items()}
 
@@ -152,6 +160,13 @@ def named_head(state: Mapping[str, Tensor]) -> State:
             "a.pth",
         ),
         ({"head": "fc.1"}, named_head, "a.pth"),
+        ({"head": "head"}, lambda state: outer_head(state, "backbone.", "head."), "a.pth"),
+        (
+            {"head": "head", "prefix": "backbone."},
+            lambda state: outer_head(state, "backbone.", "head.") | {"loss.w": torch.ones(1)},
+            "a.pth",
+        ),
+        ({"head": "1"}, lambda state: outer_head(state, "0.", "1."), "a.pth"),
         ({}, dict, "a.safetensors"),
         ({}, lambda state: {n: t for n, t in state.items() if not n.endswith("tracked")}, "a.pth"),
     ],
@@ -163,6 +178,9 @@ def named_head(state: Mapping[str, Tensor]) -> State:
         "prefix",
         "two-networks",
         "head",
+        "head-outside",
+        "head-outside-of-a-given-prefix",
+        "sequential",
         "safetensors",
         "uncounted",
     ],
@@ -339,6 +357,21 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "wrong-prefix": (state, {"prefix": "module."}, ["the prefix 'module.' is not in the file"]),
     "no-state": (lambda: [1, 2], {}, ["no state dict", "a list"]),
     "named-head": (lambda: named_head(state()), {}, ["'fc' is missing. Set head, such as head: fc.1."]),
+    "head-outside": (
+        lambda: outer_head(state(), "backbone.", "head."),
+        {},
+        ["2 unexpected names do not (head.weight, head.bias)", "set head, such as head: head."],
+    ),
+    "head-outside-of-the-prefix": (
+        lambda: outer_head(state(), "backbone.", "head."),
+        {"prefix": "backbone."},
+        ["the last layer 'fc' is missing. Set head, such as head: head."],
+    ),
+    "no-head": (
+        lambda: {name: tensor for name, tensor in state().items() if not name.startswith("fc.")},
+        {"head": "head"},
+        ["'head' is missing. The file has no linear layer of the 512 features", "Set architecture"],
+    ),
     "wrong-head": (state, {"head": "classifier"}, ["'classifier' is missing", "head: fc"]),
     "extra-part": (
         lambda: state() | {"adjust.0.weight": torch.zeros(3), "adjust.0.bias": torch.zeros(3)},
