@@ -35,12 +35,13 @@ from trueface.runtime.errors import WeightsError
 from trueface.runtime.files import Json
 
 SHOWN = 5  # names in a message
+MOST_LETTERS = 120  # of a name from a file in a message; those of networks are shorter
 LEAST_MATCH = 0.5  # fraction of a network's names, from which on a prefix is suggested
 REFUSED = (
     "If you trust its author, load it in a separate program, and save its state dict with torch.save or "
     "safetensors"
 )
-_NAME = re.compile(r"GLOBAL ([\w.]+)")  # of the object that a pickle would build
+_NAME = re.compile(r"GLOBAL ([\w.]{1,120})")  # of the object that a pickle would build
 State = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
@@ -146,6 +147,7 @@ def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> 
             f"do not ({_names(others)}). {remedy}"
         )
     own = _drop_parts(path, own, settings.ignored_parts)
+    _refuse_expanded(path, own)
     return PublishedState(
         tensors={name: to_float32(tensor, name, path) for name, tensor in own.items()},
         heads=tuple(heads),
@@ -153,6 +155,33 @@ def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> 
         prefix=prefix,
         ignored=len(state) - len(own),
     )
+
+
+def _refuse_expanded(path: Path, state: State) -> None:
+    """Refuse tensors that need much more memory than the file has bytes.
+
+    A tensor of a file may repeat its stored numbers any number of times, and tensors may share them.
+
+    Raises:
+        WeightsError: there is such a tensor, or there are too many that share their numbers.
+    """
+    total = 0
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_meta:
+            continue  # refused by its type
+        needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+        if needed > stored:
+            raise WeightsError(
+                f"weights {path}: {name} {tuple(tensor.shape)} repeats its numbers: it needs {needed:,} bytes, "
+                f"but the file has {stored:,} of it. If you trust its author, save it again after contiguous()."
+            )
+        total += needed
+    size = path.stat().st_size
+    if total > tensor_files.MOST_EXPANDED * size:
+        raise WeightsError(
+            f"weights {path}: its tensors share their numbers: they need {total:,} bytes, but the file has "
+            f"{size:,}. If you trust its author, save it again after clone() of each tensor."
+        )
 
 
 def _head_outside(head: str, state: State, own: State) -> State:
@@ -201,11 +230,11 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
             raise WeightsError(
                 f"weights {path}: the key {key!r} is not a state dict of the file. {_keys(content)}"
             )
-        return key, dict(found)
+        return key, _with_plain_names(found)
     if _is_state(content):
-        return "", dict(content)
+        return "", _with_plain_names(content)
     inside = content.items() if isinstance(content, Mapping) else ()
-    dicts = {str(name): value for name, value in inside if _is_state(value)}
+    dicts = {_plain(str(name)): value for name, value in inside if _is_state(value)}
     if len(dicts) != 1:
         what = "several state dicts" if dicts else "no state dict (names and tensors)"
         raise WeightsError(
@@ -213,7 +242,20 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
             + (f" Set key, such as key: {next(iter(dicts))}." if dicts else "")
         )
     ((name, state),) = dicts.items()
-    return name, dict(state)
+    return name, _with_plain_names(state)
+
+
+def _with_plain_names(state: Mapping[str, Tensor]) -> State:
+    """Return a state dict with names that can be shown. Names of networks do not change."""
+    return {_plain(name): tensor for name, tensor in state.items()}
+
+
+def _plain(name: str) -> str:
+    """Return a name from a file without control characters, shortened if it is long."""
+    text = name[: MOST_LETTERS + 1]
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode()
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
 
 
 def _is_state(value: Any) -> TypeGuard[Mapping[str, Tensor]]:  # the content of a file has any type
@@ -229,9 +271,9 @@ def _keys(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"It contains a {type(content).__name__}."
     if _is_state(content):
-        return f"The file itself is one, with the names {_names(list(content))}: leave key out."
+        return f"The file itself is one, with the names {_names([*map(_plain, content)])}: leave key out."
     shown = [
-        f"{name} ({len(value)} tensors)" if _is_state(value) else str(name)
+        f"{_plain(str(name))} ({len(value)} tensors)" if _is_state(value) else _plain(str(name))
         for name, value in content.items()
     ]
     return f"Its keys: {_names(shown)}."
@@ -342,13 +384,24 @@ def _advice(
     settings: PublishedSettings, made: BuiltNetwork, found: PublishedState
 ) -> Iterator[str]:
     """Yield what to do about tensors that do not fit."""
+    own, named = made.network.state_dict(), settings.head or made.spec.head
+    head = {f"{named}.weight", f"{named}.bias"}
+    unknown = [name for name in found.tensors if name not in own and name not in head]
+    body = [found.tensors.get(name) for name in _body_names(made)]
+    shapes = [own[name].shape for name in _body_names(made)]
+    fits = [None if each is None else each.shape for each in body] == shapes
+    if fits and not unknown:
+        features = head_of(made.network, made.spec.head).in_features
+        yield (
+            f"Only the last layer {named!r} differs. It must be linear: a weight "
+            f"({settings.logits}, {features}) and a bias ({settings.logits},), or no bias"
+        )
+        return
     others = fitting_networks(settings.architecture, found.tensors)
-    if others:
+    if others and not fits:
         yield f"They fit architecture: {' or '.join(others)}"
         return
-    own = made.network.state_dict()
-    unknown = [name for name in found.tensors if name not in own]
-    if unknown and all(name in found.tensors for name in _body_names(made)):
+    if unknown and all(each is not None for each in body):
         parts = [*dict.fromkeys(name.partition(".")[0] for name in unknown)]
         yield f"If the logits do not need the unknown ones, set ignore: {_names(parts)}"
         return

@@ -384,6 +384,42 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
         {},
         ["only a last layer (weight (1, 768), bias (1,))", "linear/NETWORK"],
     ),
+    "repeated-numbers": (
+        lambda: state() | {"extra.weight": torch.zeros(1).expand(10**7, 10**5)},
+        {},
+        ["extra.weight (10000000, 100000) repeats its numbers", "4,000,000,000,000 bytes, but the file has 4"],
+    ),
+    "shared-numbers": (
+        lambda: state() | dict.fromkeys([f"w{number}" for number in range(200)], torch.zeros(10**6)),
+        {},
+        ["its tensors share their numbers: they need 844,", "clone()"],
+    ),
+    "shape-of-the-head": (
+        lambda: state() | {"fc.weight": torch.zeros(1, 512, 1, 1)},
+        {},
+        ["fc.weight (1, 512, 1, 1) instead of (1, 512)). Only the last layer 'fc' differs. It must be "
+         "linear: a weight (1, 512)"],
+    ),
+    "shape-of-the-bias": (
+        lambda: state() | {"fc.bias": torch.zeros(2)},
+        {},
+        ["1 with another shape (fc.bias (2,) instead of (1,)). Only the last layer 'fc' differs."],
+    ),
+    "control-characters": (
+        lambda: state() | {"\x1b[31m\nname": torch.zeros(1)},
+        {},
+        ["1 unknown (\\x1b[31m\\nname)"],
+    ),
+    "long-names": (
+        lambda: state() | {"long" * 10**5: torch.zeros(1)},
+        {},
+        [f"1 unknown ({'long' * 29}lon…)"],
+    ),
+    "control-characters-in-keys": (
+        lambda: {"\x1b[31m": state(), "\n": state(), "epoch" * 10**5: 3},
+        {},
+        [r"Its keys: \x1b[31m (122 tensors), \n (122 tensors), epochepoch"],
+    ),
     "not-finite": (
         lambda: state() | {"fc.bias": torch.tensor([float("nan")])},
         {},
@@ -400,6 +436,9 @@ def test_wrong_file_is_refused_with_a_remedy(tmp_path: Path, name: str) -> None:
     message = str(refused.value)
     assert "theirs.pth" in message
     assert [word for word in words if word not in message] == [], message
+    assert "They fit" not in message or name == "other-network"
+    assert message.isprintable()
+    assert len(message) < 1500
     assert not Path("/tmp/never-made-by-a-checkpoint").exists()
     assert not paths.checkpoint(tmp_path / "runs/study" / MODEL).exists()
 
