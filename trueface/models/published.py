@@ -6,6 +6,7 @@ probability. One logit of the opposite order has its sign changed. All other ten
 """
 
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,14 +173,14 @@ def _refuse_expanded(path: Path, state: State) -> None:
         needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
         if needed > stored:
             raise WeightsError(
-                f"weights {path}: {name} {tuple(tensor.shape)} repeats its numbers: it needs {needed:,} bytes, "
+                f"weights {path}: {name} {tuple(tensor.shape)} repeats its numbers. It needs {needed:,} bytes, "
                 f"but the file has {stored:,} of it. If you trust its author, save it again after contiguous()."
             )
         total += needed
     size = path.stat().st_size
     if total > tensor_files.MOST_EXPANDED * size:
         raise WeightsError(
-            f"weights {path}: its tensors share their numbers: they need {total:,} bytes, but the file has "
+            f"weights {path}: its tensors share their numbers. They need {total:,} bytes, but the file has "
             f"{size:,}. If you trust its author, save it again after clone() of each tensor."
         )
 
@@ -331,6 +332,7 @@ def _as_detector(
     """
     own, head = made.network.state_dict(), made.spec.head
     state = made.adapt(dict(found.tensors))
+    _refuse_other_size(path, settings.crop, made, found.tensors, state)
     named = settings.head or head
     weight, bias = state.pop(f"{named}.weight", None), state.pop(f"{named}.bias", None)
     if weight is None:
@@ -361,6 +363,37 @@ def _as_detector(
         f"{head}.weight": _fake_row(weight, settings),
         f"{head}.bias": _fake_row(bias, settings),
     }
+
+
+def _refuse_other_size(
+    path: Path, crop: int, made: BuiltNetwork, theirs: State, adapted: State
+) -> None:
+    """Refuse tensors that were resized for the crop: the authors' network has images of another size.
+
+    Raises:
+        WeightsError: there is such a tensor.
+    """
+    for name, tensor in theirs.items():
+        ours = adapted.get(name)
+        if ours is None or ours.numel() == tensor.numel():
+            continue
+        side = _side_of_positions(made.network, crop, tensor, ours)
+        raise WeightsError(
+            f"weights {path}: {name} {tuple(tensor.shape)} is of a network for images of another size than crop "
+            f"{crop}. Set crop to {side or 'the side of its images in pixels'}."
+        )
+
+
+def _side_of_positions(network: Any, crop: int, theirs: Tensor, ours: Tensor) -> int | None:
+    """Return the side of the images of position embeddings (1, N, C), if it can be computed."""
+    patch = getattr(getattr(network, "patch_embed", network), "patch_size", None)
+    patch = patch[0] if isinstance(patch, tuple) else patch
+    if not isinstance(patch, int) or theirs.dim() != 3 or ours.dim() != 3:
+        return None
+    tokens = ours.shape[1] - (crop // patch) ** 2  # class tokens, which have positions, too
+    patches = theirs.shape[1] - tokens
+    grid = math.isqrt(max(patches, 0))
+    return grid * patch if grid and grid**2 == patches else None
 
 
 def _fake_row(rows: Tensor, settings: PublishedSettings) -> Tensor:

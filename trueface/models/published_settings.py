@@ -25,16 +25,29 @@ def _joined_words(value: Any) -> Any:
     return joined.replace(" ", "") if isinstance(joined, str) else joined
 
 
+# The builders of torchvision can rescale the pixels (transform_input). A state dict does not show whether they did.
+_RESCALING = {
+    "tv/inception_v3": "Give timm/inception_v3, which does not: with the authors' mean and std, or with "
+    "0.5,0.5,0.5 for both if they set transform_input",
+    "tv/googlenet": "Add it as a plug-in (docs/extending-models.md)",
+}
+
+
 def _network(name: str) -> str:
     """Return the name of a network that ends in one linear layer, trained by gradient steps.
 
     Raises:
-        ValueError: there is no such network, or its last layer is another one.
+        ValueError: there is no such network, its last layer is another one, or its pixels are ambiguous.
     """
     spec = spec_of(model_name(name))
     if spec.inner is not None or spec.solver != "gradient":
         raise ValueError(
             f"{name} is not a network that others publish weights of. Give a network, such as tv/resnet50"
+        )
+    if remedy := _RESCALING.get(spec.name):
+        raise ValueError(
+            f"{name} may rescale the pixels itself (transform_input), and a file does not show whether its "
+            f"authors' network does. {remedy}"
         )
     return name
 

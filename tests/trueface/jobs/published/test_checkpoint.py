@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import transforms
-from torchvision.models import resnet18
+from torchvision.models import inception_v3, resnet18, vit_b_32
 
 from launcher.api import JobError, Json, UsageError
 from launcher.kinds import installed_kinds
@@ -392,7 +392,7 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "shared-numbers": (
         lambda: state() | dict.fromkeys([f"w{number}" for number in range(200)], torch.zeros(10**6)),
         {},
-        ["its tensors share their numbers: they need 844,", "clone()"],
+        ["its tensors share their numbers. They need 844,", "clone()"],
     ),
     "shape-of-the-head": (
         lambda: state() | {"fc.weight": torch.zeros(1, 512, 1, 1)},
@@ -447,6 +447,47 @@ def test_crop_that_the_network_does_not_accept_is_refused(tmp_path: Path) -> Non
     pytest.importorskip("timm")
     with pytest.raises(JobError, match="multiple of 16 pixels, got 40"):
         adopted(tmp_path, state(), architecture="timm/vit_tiny_patch16_224", crop=40)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side"), [("timm/vit_tiny_patch16_224", 48), ("tv/vit_b_32", 64)]
+)
+def test_file_for_images_of_another_size_is_refused_with_the_crop_that_fits(
+    tmp_path: Path, architecture: str, side: int
+) -> None:
+    library, name = architecture.split("/")
+    if library == "timm":
+        timm = pytest.importorskip("timm")
+        theirs = timm.create_model(name, num_classes=1, img_size=side)
+    else:
+        theirs = vit_b_32(num_classes=1, image_size=side)
+    content = theirs.state_dict()
+    with pytest.raises(WeightsError, match=f"another size than crop 96. Set crop to {side}"):
+        adopted(tmp_path, content, architecture=architecture, crop=96)
+    adopted(tmp_path, content, architecture=architecture, crop=side)
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_inception_of_torchvision_has_the_scores_of_timm(lab: Path, *, rescaled: bool) -> None:
+    pytest.importorskip("timm")
+    torch.manual_seed(1)
+    theirs = inception_v3(
+        num_classes=1, init_weights=False, transform_input=rescaled, aux_logits=False
+    )
+    for layer in theirs.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # all of the batch, so that images differ in the last layer
+    with torch.no_grad():
+        theirs.train()(torch.rand(8, 3, 96, 96) * 2 - 1)
+    theirs.eval()
+    whole = transforms.Compose([transforms.CenterCrop(96), transforms.ToTensor(), IMAGENET])
+    logits = expected(lab, whole, lambda pixels: theirs(pixels)[0, 0], spread=0)
+    with torch.no_grad():  # probabilities that are not all 0 or 1
+        theirs.get_parameter("fc.weight").div_(max(map(abs, logits.values())))
+    mean, std = ([0.5] * 3, [0.5] * 3) if rescaled else (IMAGENET.mean, IMAGENET.std)
+    adopted(lab, theirs.state_dict(), architecture="timm/inception_v3", crop=96, mean=mean, std=std)
+    wanted = expected(lab, whole, lambda pixels: theirs(pixels).sigmoid()[0, 0])
+    assert scored(lab) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -608,6 +649,8 @@ def test_plan_refuses_another_tier_than_black(
         ({"architecture": "tv/resnet19"}, "Did you mean 'tv/resnet18'"),
         ({"architecture": "linear/tv/resnet18"}, "Give a network, such as tv/resnet50"),
         ({"architecture": "dct"}, "Give a network, such as tv/resnet50"),
+        ({"architecture": "tv/inception_v3"}, "transform_input.*Give timm/inception_v3"),
+        ({"architecture": "tv/googlenet"}, "transform_input.*Add it as a plug-in"),
         ({"logits": 3}, "1 or 2"),
         ({"classes": "real"}, "real,fake"),
         ({"mean": "0.5,0.5"}, "three numbers"),
