@@ -29,7 +29,7 @@ from trueface.models import checkpoint
 from trueface.models.published_settings import PublishedSettings
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.predictions.csv_tables import read_csv
-from trueface.runtime import paths
+from trueface.runtime import image_files, paths
 from trueface.runtime.errors import DataError, WeightsError
 
 torch.set_num_threads(1)
@@ -200,6 +200,26 @@ def test_scores_are_those_of_plain_torch(
         return (-found if first else found).sigmoid()[0, 0]
 
     assert scored(lab) == pytest.approx(expected(lab, CROP, probability), abs=1e-5)
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["reader", "no-reader"])
+def test_heic_twin_of_a_listed_image_changes_no_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, installed: bool
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heif` is not installed")
+    lab = image_tree(tmp_path)
+    adopted(lab, state())
+    before = scored(lab)
+    listed = next((lab / "data").rglob("*.jpg"))
+    pillow_heif.from_pillow(PIL.Image.open(listed)).save(str(listed.with_suffix(".heic")))
+    if not installed:
+        monkeypatch.setitem(image_files._MODULES, "HEIF", "no_such_module")
+    image_files._is_installed.cache_clear()
+    try:
+        assert scored(lab) == before
+    finally:
+        image_files._is_installed.cache_clear()
+    assert len(before) == 2 * len(FILES)
 
 
 RESIZED = [
