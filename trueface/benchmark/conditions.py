@@ -120,6 +120,7 @@ class Origin:
     parts: frozenset[tuple[str, str]]  # elementary subset and modifier: ("gan1", "pre")
     # corruptions of training copies: "jpeg"
     processing: frozenset[str] = field(default_factory=frozenset)
+    is_published: bool = False  # others trained the model, or the one that it continues
 
     @property
     def sources(self) -> frozenset[str]:
@@ -150,6 +151,8 @@ def derive_setting(trained: Origin, tested: Origin, corrupt: str = NONE) -> Deri
         tested: origin of the test images.
         corrupt: chain of corruptions that the test adds.
     """
+    if trained.is_published:
+        return UNKNOWN
     if untold := sorted(tested.sources & UNTOLD - trained.sources):
         return _black(f"the origin of the images of {_and(untold)} is unknown")
     families = {family_of(name) for name in trained.fakes}
@@ -215,7 +218,7 @@ def _black(why: str) -> Derived:
     return Derived(setting=Setting.BLACK, why=why)
 
 
-# of a model whose weights others published
+# of a model whose weights others published, or that continues from such weights
 UNKNOWN = _black("the training images of a published model are not known")
 
 

@@ -34,6 +34,8 @@ from trueface.runtime.files import link_target, write_atomic
 SUFFIXES = frozenset({
     "avif", "bmp", "gif", "heic", "heif", "hif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp",
 })  # fmt: skip
+# those that were added to data folders of phones, which may have each image as JPEG, too
+PHONE_SUFFIXES = frozenset({"avif", "heic", "heif", "hif"})
 READ = f"images end in {', '.join(f'.{ending}' for ending in sorted(SUFFIXES))}"
 
 MOST_LISTED = 3  # names in one message
@@ -72,6 +74,15 @@ Names = tuple[tuple[str, ...], tuple[str, ...], Mapping[str, int], frozenset[str
 def is_image(name: str) -> bool:
     """Return whether a file of this name is an image: not hidden, and with a known suffix."""
     return name.rpartition(".")[2].lower() in SUFFIXES and not name.startswith(".")
+
+
+def phone_twins(names: Sequence[str]) -> frozenset[str]:
+    """Return the HEIC and AVIF files among the images of a folder that are there in another format, too."""
+    phone = [name for name in names if name[-5:].lower().rpartition(".")[2] in PHONE_SUFFIXES]
+    if not phone:
+        return frozenset()
+    others = {name.rpartition(".")[0] for name in set(names).difference(phone)}
+    return frozenset(name for name in phone if name.rpartition(".")[0] in others)
 
 
 def is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.data.folders import FolderListing, ListedFolder
+from trueface.data.folders import FolderListing, ListedFolder, phone_twins
 from trueface.data.vocabulary import BUILT_IN, DataIdResolver, Methods
 from trueface.runtime.errors import DataError
 from trueface.runtime.ids import Part
@@ -23,7 +23,7 @@ class KeyedFolder(NamedTuple):
 
     path: str
     below: str  # what the keys of its images begin with: "StyleGAN2/conf-f-psi-1/", or ""
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # without `twins`
     label: int
     method: str
     modifier: str
@@ -31,6 +31,7 @@ class KeyedFolder(NamedTuple):
     others: Mapping[str, int]  # other files: suffix → how many
     broken: bool  # a link that leads nowhere, in place of a folder
     links: frozenset[str]  # those of `names` that are links
+    twins: frozenset[str]  # HEIC and AVIF files of images that are there in another format
 
 
 def list_image_folders(
@@ -46,17 +47,20 @@ def list_image_folders(
             below = folder.relative_to(data_root).as_posix()
             above, named = "" if below == "." else f"{below}/", vocabulary.modifier_name(modifier)
             for path, key, label, method, held in _class_folders(listing, above, methods):
+                twins = phone_twins(held.images) if held else frozenset[str]()
+                names = held.images if held else ()
                 yield KeyedFolder(
                     path=root + path,
                     below=key,
-                    names=held.images if held else (),
+                    names=tuple(name for name in names if name not in twins) if twins else names,
                     label=label,
                     method=method,
                     modifier=named,
                     place=held.mark[:2] if held else (-1, -1),
                     others=held.others if held else {},
                     broken=held is None,
-                    links=held.links if held else frozenset(),
+                    links=held.links - twins if held else frozenset(),
+                    twins=twins,
                 )
 
 

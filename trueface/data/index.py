@@ -73,6 +73,7 @@ class ImageSurvey:
     # for the images without one, where those of both labels are meant
     methods: Mapping[str, frozenset[str]]
     passed_over: Mapping[str, int]  # files in the folders that are not images: suffix → number
+    twins: tuple[str, ...]  # HEIC and AVIF files that are left out, because another format is there
     broken: tuple[str, ...]  # links below the data root that lead nowhere, in place of folders
     links: frozenset[str]  # files of images that are links, wherever these lead
 
@@ -100,6 +101,12 @@ class ImageSurvey:
         if self.broken:
             count, shown = len(self.broken), ", ".join(self.broken[:SHOWN])
             yield f"{count} broken links ignored: {shown}{', …' * (count > SHOWN)}"
+        if self.twins:
+            count, shown = len(self.twins), ", ".join(self.twins[:SHOWN])
+            yield (
+                f"{count} HEIC or AVIF files ignored, because their folder has the same image in another "
+                f"format, such as {shown}"
+            )
         if twice := self._twice:
             count, shown = len(twice), ", ".join(twice[:SHOWN])
             yield (
@@ -146,6 +153,7 @@ def survey(
     others: Counter[str] = Counter()
     broken: dict[str, None] = {}
     links: set[str] = set()
+    twins: list[str] = []
     seen: set[str] = set()  # folders: whichever part names one has all its images
     places: dict[tuple[int, int], str] = {}
     for part in dict.fromkeys(data):
@@ -168,6 +176,7 @@ def survey(
                         folder.path, first, len(folder.names),
                     )  # fmt: skip
                 images += _images(folder)
+                twins += [f"{folder.path}/{name}" for name in sorted(folder.twins)]
                 links.update(f"{folder.path}/{name}" for name in folder.links)
         parts[part] = tuple(images)
     listing.save_listing()
@@ -175,6 +184,7 @@ def survey(
         parts=parts,
         methods={name: _whole(names) for name, names in methods.items()},
         passed_over=dict(others),
+        twins=tuple(twins),
         broken=tuple(broken),
         links=frozenset(links),
     )

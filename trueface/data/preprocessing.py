@@ -16,11 +16,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as image_ops
 
 from trueface.data.augmentations.steps import Window, centre_offset
+from trueface.data.settings import PREPROCESSING
 from trueface.runtime.errors import BadImageError
 from trueface.runtime.files import Json
 from trueface.runtime.image_files import RefusedImageError, admit
-
-KEY = "preprocessing"  # in the provenance of a model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +34,7 @@ class Preprocessing:
     @classmethod
     def read(cls, provenance: Mapping[str, Json]) -> "Preprocessing | None":
         """Return the preprocessing in a model's provenance, or None if the settings of a test decide."""
-        match provenance.get(KEY):
+        match provenance.get(PREPROCESSING):
             case {
                 "crop": int(crop),
                 "resize": int(resize),

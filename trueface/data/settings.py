@@ -38,6 +38,7 @@ from trueface.runtime.field_types import (
 from trueface.runtime.ids import parse_model
 
 SELF_BLENDING = "trueface.data.forging.blending"
+PREPROCESSING = "preprocessing"  # in the provenance of a model that others published
 
 
 # columns of batches in addition to images and labels: attributes of `data.index.Image` …

@@ -26,6 +26,7 @@ from trueface.benchmark.conditions import Origin, kinds_of
 from trueface.data.image_keys import method_of
 from trueface.data.index import Image
 from trueface.data.qualities import chain_of, split_quality_words
+from trueface.data.settings import PREPROCESSING
 from trueface.data.splits import keys_digest, read_list, split_files
 from trueface.data.vocabulary import FLAT, DataIdResolver, Methods
 from trueface.runtime import paths
@@ -35,6 +36,7 @@ from trueface.training.image_lists import Ancestry
 from trueface.training.settings import copies_of, solver_of
 
 SHOWN = 5  # keys of shared images that a message names
+PUBLISHED = Origin(parts=frozenset(), is_published=True)
 _LISTS = 64  # kept in memory; a plan has a few, of up to some 100,000 keys
 # augmentations of trainings: the setting of their probability, and the corruption that they are
 _AUGMENTATIONS = {
@@ -274,33 +276,61 @@ def origin_of_model(
 ) -> Origin | None:
     """Return the training images of an existing model, or None if they are not recorded.
 
+    Those of a model that others published are not known, so those of its descendants are not known either.
+
     Args:
         model: its ID.
         model_folder: gives the folder of a model of the run.
         vocabulary: of the job.
     """
+    if _descends_from_published(model, model_folder):
+        return PUBLISHED
 
     def read_lessons() -> Iterator[_Learned]:
         read = image_lists.read_ancestry
         for name, lesson in image_lists.iter_training_sets(
             model, lambda name: read(model_folder(name))
         ):
-            record = (read_json(paths.provenance(model_folder(name))) or {}).get("settings")
+            record = _read_provenance(model_folder(name)).get("settings")
             settings = record if isinstance(record, dict) else {}
             yield Path(lesson.split_path), lesson.images, lesson.vocabulary, settings
 
     return _origin(read_lessons(), vocabulary)
 
 
-def origin_of_makers(makers: Sequence[Draft], vocabulary: DataIdResolver) -> Origin | None:
-    """Return what a model will have learned from; None where its lists are not known (yet).
+def _descends_from_published(model: str | None, model_folder: Callable[[str], Path]) -> bool:
+    """Return whether others published an existing model, or one that it continues."""
+    seen: set[str] = set()
+    while model is not None and model not in seen:
+        seen.add(model)
+        folder = model_folder(model)
+        if PREPROCESSING in _read_provenance(folder):
+            return True
+        ancestry = image_lists.read_ancestry(folder)
+        model = ancestry.base if ancestry else None
+    return False
+
+
+def _read_provenance(folder: Path) -> Mapping[str, Any]:
+    try:
+        return read_json(paths.provenance(folder)) or {}
+    except OSError:
+        return {}
+
+
+def origin_of_makers(
+    test: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver
+) -> Origin | None:
+    """Return what the model of a test will have learned from; None where its lists are not known (yet).
 
     Args:
-        makers: the jobs that make it.
+        test: the test.
+        makers: the jobs that make its model.
         vocabulary: of the plan.
     """
-    if any(map(_is_published, makers)):
-        return None
+    earlier = makers[0].base if makers else test.model  # of an earlier run
+    if any(map(_is_published, makers)) or _descends_from_published(earlier, test.model_folder):
+        return PUBLISHED
     learned = (
         (
             each.path(each.settings["split_path"]),

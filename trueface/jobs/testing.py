@@ -23,8 +23,8 @@ from trueface.data.dataset_file import video_sources
 from trueface.data.image_loaders import eval_loader
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.data.preprocessing import KEY, Preprocessing
-from trueface.data.settings import ScoringSettings, TestSettings
+from trueface.data.preprocessing import Preprocessing
+from trueface.data.settings import PREPROCESSING, ScoringSettings, TestSettings
 from trueface.evaluation.curves import area, curve, sort_for_roc
 from trueface.evaluation.inference import (
     AttackResult,
@@ -409,7 +409,7 @@ def test(job: Job, settings: TestSettings) -> Mapping[str, Json]:
         **groups,
     }
     if network.preprocessing is not None:
-        inputs[KEY] = network.preprocessing.json_record
+        inputs[PREPROCESSING] = network.preprocessing.json_record
     if settings.corrupt != NONE:
         inputs["corruptions"] = Chain.parse(settings.corrupt).json_record
     write_record(path, {**inputs, **result})

@@ -6,6 +6,7 @@ probability. One logit of the opposite order has its sign changed. All other ten
 """
 
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,12 +36,13 @@ from trueface.runtime.errors import WeightsError
 from trueface.runtime.files import Json
 
 SHOWN = 5  # names in a message
+MOST_LETTERS = 120  # of a name from a file in a message; those of networks are shorter
 LEAST_MATCH = 0.5  # fraction of a network's names, from which on a prefix is suggested
 REFUSED = (
     "If you trust its author, load it in a separate program, and save its state dict with torch.save or "
     "safetensors"
 )
-_NAME = re.compile(r"GLOBAL ([\w.]+)")  # of the object that a pickle would build
+_NAME = re.compile(r"GLOBAL ([\w.]{1,120})")  # of the object that a pickle would build
 State = dict[str, Tensor]
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class PublishedState:
     """The tensors of a published network, without the prefix of their names."""
 
     tensors: State
+    heads: tuple[str, ...]  # layers of the file that may be the last one, as `head` names them
     key: str  # under which the file has them; "": the file is a state dict
     prefix: str
     ignored: int  # number of tensors without the prefix
@@ -64,7 +67,7 @@ def read_published(path: Path, settings: PublishedSettings) -> Checkpoint:
     """
     made = _build(settings)
     found = _find_state(path, settings, made)
-    tensors = _as_detector(path, settings, made, made.adapt(dict(found.tensors)))
+    tensors = _as_detector(path, settings, made, found)
     what = f"weights {path}"
     try:
         load_state(made.network, tensors, what)
@@ -120,24 +123,73 @@ def _find_state(path: Path, settings: PublishedSettings, made: BuiltNetwork) -> 
         )
     prefix = settings.prefix or _find_prefix(path, state, made)
     own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
-    own = _drop_parts(path, own, settings.ignored_parts)
     if not own:
         raise WeightsError(
             f"weights {path}: the prefix {prefix!r} is not in the file. Its names begin like "
             f"{_names(list(state))}."
         )
-    others = [name for name in state if not name.startswith(prefix)]
+    outer_head = _head_outside(settings.head, state, own)
+    own |= outer_head
+    others = [name for name in state if not name.startswith(prefix) and name not in outer_head]
+    heads = [
+        name.removeprefix(prefix)
+        for name in _heads(state, head_of(made.network, made.spec.head).in_features)
+    ]
     if others and not settings.prefix:  # the use of a part of the file must be confirmed
+        outside = [name for name in heads if f"{name}.weight" in others]
+        alone = bool(outside) and f"{settings.head or made.spec.head}.weight" not in own
+        remedy = (
+            f"If the last layer is one of them, set head, such as head: {outside[0]}."
+            if alone
+            else f"To ignore them, set prefix: {prefix!r}."
+        )
         raise WeightsError(
             f"weights {path}: the network's names begin with {prefix!r}, and {len(others)} unexpected names "
-            f"do not ({_names(others)}). To ignore them, set prefix: {prefix!r}."
+            f"do not ({_names(others)}). {remedy}"
         )
+    own = _drop_parts(path, own, settings.ignored_parts)
+    _refuse_expanded(path, own)
     return PublishedState(
         tensors={name: to_float32(tensor, name, path) for name, tensor in own.items()},
+        heads=tuple(heads),
         key=key,
         prefix=prefix,
         ignored=len(state) - len(own),
     )
+
+
+def _refuse_expanded(path: Path, state: State) -> None:
+    """Refuse tensors that need much more memory than the file has bytes.
+
+    A tensor of a file may repeat its stored numbers any number of times, and tensors may share them.
+
+    Raises:
+        WeightsError: there is such a tensor, or there are too many that share their numbers.
+    """
+    total = 0
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_meta:
+            continue  # refused by its type
+        needed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+        if needed > stored:
+            raise WeightsError(
+                f"weights {path}: {name} {tuple(tensor.shape)} repeats its numbers. It needs {needed:,} bytes, "
+                f"but the file has {stored:,} of it. If you trust its author, save it again after contiguous()."
+            )
+        total += needed
+    size = path.stat().st_size
+    if total > tensor_files.MOST_EXPANDED * size:
+        raise WeightsError(
+            f"weights {path}: its tensors share their numbers. They need {total:,} bytes, but the file has "
+            f"{size:,}. If you trust its author, save it again after clone() of each tensor."
+        )
+
+
+def _head_outside(head: str, state: State, own: State) -> State:
+    """Return the last layer if only its full name, without the prefix, is in the file."""
+    if not head or f"{head}.weight" in own:
+        return {}
+    return {name: state[name] for name in (f"{head}.weight", f"{head}.bias") if name in state}
 
 
 def _drop_parts(path: Path, state: State, parts: Sequence[str]) -> State:
@@ -179,11 +231,11 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
             raise WeightsError(
                 f"weights {path}: the key {key!r} is not a state dict of the file. {_keys(content)}"
             )
-        return key, dict(found)
+        return key, _with_plain_names(found)
     if _is_state(content):
-        return "", dict(content)
+        return "", _with_plain_names(content)
     inside = content.items() if isinstance(content, Mapping) else ()
-    dicts = {str(name): value for name, value in inside if _is_state(value)}
+    dicts = {_plain(str(name)): value for name, value in inside if _is_state(value)}
     if len(dicts) != 1:
         what = "several state dicts" if dicts else "no state dict (names and tensors)"
         raise WeightsError(
@@ -191,7 +243,20 @@ def _state_dict(path: Path, content: object, key: str) -> tuple[str, State]:
             + (f" Set key, such as key: {next(iter(dicts))}." if dicts else "")
         )
     ((name, state),) = dicts.items()
-    return name, dict(state)
+    return name, _with_plain_names(state)
+
+
+def _with_plain_names(state: Mapping[str, Tensor]) -> State:
+    """Return a state dict with names that can be shown. Names of networks do not change."""
+    return {_plain(name): tensor for name, tensor in state.items()}
+
+
+def _plain(name: str) -> str:
+    """Return a name from a file without control characters, shortened if it is long."""
+    text = name[: MOST_LETTERS + 1]
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode()
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
 
 
 def _is_state(value: Any) -> TypeGuard[Mapping[str, Tensor]]:  # the content of a file has any type
@@ -207,9 +272,9 @@ def _keys(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"It contains a {type(content).__name__}."
     if _is_state(content):
-        return f"The file itself is one, with the names {_names(list(content))}: leave key out."
+        return f"The file itself is one, with the names {_names([*map(_plain, content)])}: leave key out."
     shown = [
-        f"{name} ({len(value)} tensors)" if _is_state(value) else str(name)
+        f"{_plain(str(name))} ({len(value)} tensors)" if _is_state(value) else _plain(str(name))
         for name, value in content.items()
     ]
     return f"Its keys: {_names(shown)}."
@@ -258,7 +323,7 @@ def _body_names(made: BuiltNetwork) -> Iterator[str]:
 
 
 def _as_detector(
-    path: Path, settings: PublishedSettings, made: BuiltNetwork, state: State
+    path: Path, settings: PublishedSettings, made: BuiltNetwork, found: PublishedState
 ) -> State:
     """Return the tensors with a last layer of one logit, positive = fake.
 
@@ -266,13 +331,19 @@ def _as_detector(
         WeightsError: the last layer is missing, or has another number of logits.
     """
     own, head = made.network.state_dict(), made.spec.head
+    state = made.adapt(dict(found.tensors))
+    _refuse_other_size(path, settings.crop, made, found.tensors, state)
     named = settings.head or head
     weight, bias = state.pop(f"{named}.weight", None), state.pop(f"{named}.bias", None)
     if weight is None:
-        others = _heads(state, head_of(made.network, head).in_features)
-        if not others and not settings.head:
+        if not found.heads and not settings.head:
             return state  # the names that are missing are reported together
-        remedy = f"Set head, such as head: {others[0]}." if others else "Leave head out."
+        remedy = (
+            f"Set head, such as head: {found.heads[0]}."
+            if found.heads
+            else f"The file has no linear layer of the {head_of(made.network, head).in_features} features of "
+            "this network. Set architecture to the network of the file."
+        )
         raise WeightsError(f"weights {path}: the last layer {named!r} is missing. {remedy}")
     rows = len(weight) if weight.dim() else 0
     if rows != settings.logits:
@@ -292,6 +363,37 @@ def _as_detector(
         f"{head}.weight": _fake_row(weight, settings),
         f"{head}.bias": _fake_row(bias, settings),
     }
+
+
+def _refuse_other_size(
+    path: Path, crop: int, made: BuiltNetwork, theirs: State, adapted: State
+) -> None:
+    """Refuse tensors that were resized for the crop: the authors' network has images of another size.
+
+    Raises:
+        WeightsError: there is such a tensor.
+    """
+    for name, tensor in theirs.items():
+        ours = adapted.get(name)
+        if ours is None or ours.numel() == tensor.numel():
+            continue
+        side = _side_of_positions(made.network, crop, tensor, ours)
+        raise WeightsError(
+            f"weights {path}: {name} {tuple(tensor.shape)} is of a network for images of another size than crop "
+            f"{crop}. Set crop to {side or 'the side of its images in pixels'}."
+        )
+
+
+def _side_of_positions(network: Any, crop: int, theirs: Tensor, ours: Tensor) -> int | None:
+    """Return the side of the images of position embeddings (1, N, C), if it can be computed."""
+    patch = getattr(getattr(network, "patch_embed", network), "patch_size", None)
+    patch = patch[0] if isinstance(patch, tuple) else patch
+    if not isinstance(patch, int) or theirs.dim() != 3 or ours.dim() != 3:
+        return None
+    tokens = ours.shape[1] - (crop // patch) ** 2  # class tokens, which have positions, too
+    patches = theirs.shape[1] - tokens
+    grid = math.isqrt(max(patches, 0))
+    return grid * patch if grid and grid**2 == patches else None
 
 
 def _fake_row(rows: Tensor, settings: PublishedSettings) -> Tensor:
@@ -315,13 +417,24 @@ def _advice(
     settings: PublishedSettings, made: BuiltNetwork, found: PublishedState
 ) -> Iterator[str]:
     """Yield what to do about tensors that do not fit."""
+    own, named = made.network.state_dict(), settings.head or made.spec.head
+    head = {f"{named}.weight", f"{named}.bias"}
+    unknown = [name for name in found.tensors if name not in own and name not in head]
+    body = [found.tensors.get(name) for name in _body_names(made)]
+    shapes = [own[name].shape for name in _body_names(made)]
+    fits = [None if each is None else each.shape for each in body] == shapes
+    if fits and not unknown:
+        features = head_of(made.network, made.spec.head).in_features
+        yield (
+            f"Only the last layer {named!r} differs. It must be linear: a weight "
+            f"({settings.logits}, {features}) and a bias ({settings.logits},), or no bias"
+        )
+        return
     others = fitting_networks(settings.architecture, found.tensors)
-    if others:
+    if others and not fits:
         yield f"They fit architecture: {' or '.join(others)}"
         return
-    own = made.network.state_dict()
-    unknown = [name for name in found.tensors if name not in own]
-    if unknown and all(name in found.tensors for name in _body_names(made)):
+    if unknown and all(each is not None for each in body):
         parts = [*dict.fromkeys(name.partition(".")[0] for name in unknown)]
         yield f"If the logits do not need the unknown ones, set ignore: {_names(parts)}"
         return

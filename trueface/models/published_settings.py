@@ -25,16 +25,29 @@ def _joined_words(value: Any) -> Any:
     return joined.replace(" ", "") if isinstance(joined, str) else joined
 
 
+# The builders of torchvision can rescale the pixels (transform_input). A state dict does not show whether they did.
+_RESCALING = {
+    "tv/inception_v3": "Give timm/inception_v3, which does not: with the authors' mean and std, or with "
+    "0.5,0.5,0.5 for both if they set transform_input",
+    "tv/googlenet": "Add it as a plug-in (docs/extending-models.md)",
+}
+
+
 def _network(name: str) -> str:
     """Return the name of a network that ends in one linear layer, trained by gradient steps.
 
     Raises:
-        ValueError: there is no such network, or its last layer is another one.
+        ValueError: there is no such network, its last layer is another one, or its pixels are ambiguous.
     """
     spec = spec_of(model_name(name))
     if spec.inner is not None or spec.solver != "gradient":
         raise ValueError(
             f"{name} is not a network that others publish weights of. Give a network, such as tv/resnet50"
+        )
+    if remedy := _RESCALING.get(spec.name):
+        raise ValueError(
+            f"{name} may rescale the pixels itself (transform_input), and a file does not show whether its "
+            f"authors' network does. {remedy}"
         )
     return name
 
@@ -84,8 +97,8 @@ class PublishedSettings(Settings):
     )
     head: str = Field(
         "",
-        description="Name of the last layer in the file, without the prefix, such as fc.1. Empty is that of "
-        "the network",
+        description="Name of the last layer in the file, such as fc.1, without the prefix if it begins with "
+        "it. Empty is that of the network",
     )
     logits: Literal[1, 2] = Field(
         1,

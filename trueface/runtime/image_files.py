@@ -137,14 +137,14 @@ def _open_format(source: IO[bytes], formats: tuple[str, ...]) -> PIL.Image.Image
     if not form:
         formats = tuple(name for name in formats if name not in _MODULES)
         return PIL.Image.open(source, formats=formats)
-    if form in formats and not _is_installed(form):
+    if form not in formats:
+        return PIL.Image.open(source, formats=())  # refused as every unwanted format
+    if not _is_installed(form):
         raise RefusedImageError(f"{_LACKING} {form} files. Install one: {install_command('heif')}")
     _register(form)
     try:
-        return PIL.Image.open(source, formats=(form,) if form in formats else ())
+        return PIL.Image.open(source, formats=(form,))
     except PIL.UnidentifiedImageError as error:
-        if form not in formats:
-            raise
         raise RefusedImageError(f"its {form} data is cut off or damaged") from error
 
 

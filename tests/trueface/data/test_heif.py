@@ -1,6 +1,7 @@
 """HEIC and AVIF files: pixels, rotation, damage, and the error if a reader is missing."""
 
 import multiprocessing
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,19 @@ def test_reader_that_is_not_installed_is_named_with_its_command(
     images = ImageSet.__new__(ImageSet)
     with pytest.raises(MachineError, match=rf"cannot decode .*{name}: no reader .*\[heif\]"):
         report_bad_image(images, BadFile(0, tmp_path / name, reason), "skip")
+
+
+@pytest.mark.usefixtures("no_reader")
+@pytest.mark.parametrize(("name", "how"), [("a.heic", EXACT), ("a.avif", NEAR)])
+def test_unwanted_format_is_refused_without_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, how: dict[str, Any]
+) -> None:
+    PIL.Image.fromarray(squares()).save(tmp_path / name, **how)
+    for reader in ("pillow_heif", "PIL.AvifImagePlugin"):
+        monkeypatch.setitem(sys.modules, reader, None)  # an import fails
+    image_files._register.cache_clear()
+    with pytest.raises(PIL.UnidentifiedImageError), open_image(tmp_path / name, formats=("PNG",)):
+        pass
 
 
 @pytest.mark.usefixtures("no_reader")

@@ -563,6 +563,22 @@ def test_folder_under_two_methods_is_reported(tree: Tree, caplog: pytest.LogCapt
     assert not caplog.messages
 
 
+def test_twin_of_a_phone_is_left_out_and_reported(tmp_path: Path) -> None:
+    for name in ("1.jpg", "1.HEIC", "2.jpg", "2.avif", "3.heic", "4.avif", "4.hif", "5.png"):
+        (tmp_path / "Real").mkdir(exist_ok=True)
+        (tmp_path / "Real" / name).touch()
+    (tmp_path / "Real/5.heif").symlink_to(tmp_path / "nowhere.heif")
+    found = survey(tmp_path, parse_data("realFlat:none"))
+    names = [image.path.name for image in found.images]
+    assert names == ["1.jpg", "2.jpg", "3.heic", "4.avif", "4.hif", "5.png"]
+    assert found.links == frozenset()
+    left_out, twice = found.remarks
+    assert "3 HEIC or AVIF files ignored" in left_out
+    assert f"such as {tmp_path}/Real/1.HEIC, {tmp_path}/Real/2.avif" in left_out
+    assert "2 files have the same key as another file" in twice
+    assert "4.hif" in twice
+
+
 def test_same_name_in_two_formats_is_reported(tmp_path: Path) -> None:
     for folder in ("Real", "Fake"):
         (tmp_path / folder).mkdir()

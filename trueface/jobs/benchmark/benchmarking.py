@@ -33,7 +33,6 @@ from trueface.benchmark.cells import (
     manifest_of,
 )
 from trueface.benchmark.conditions import (
-    UNKNOWN,
     BenchmarkSettings,
     Condition,
     Derived,
@@ -356,14 +355,14 @@ def _settings_of(
     """
     vocabulary = BUILT_IN.with_words(job.words)
     trained = lineage.origin_of_model(bench.name, job.model_folder, vocabulary)
-    if trained is None and not bench.network.is_published:
+    if trained is None:
         raise DataError(
             f"no record of the training images of {bench.name}, so its benchmark tier is unknown. "
             "Train it again."
         )
     tested = lineage.origin_of_images(bench.images, vocabulary)
     for condition in asked:
-        derived = UNKNOWN if trained is None else derive_setting(trained, tested, condition.corrupt)
+        derived = derive_setting(trained, tested, condition.corrupt)
         test = f"{job.data} ({condition.name})"
         if reason := contradiction(bench.settings.setting, derived, bench.name, test):
             raise DataError(reason)

@@ -23,7 +23,7 @@ def check_tier(draft: Draft, makers: Sequence[Draft], vocabulary: DataIdResolver
     if settings["setting"] == "auto":
         return
     trained, tested = (
-        lineage.origin_of_makers(makers, vocabulary),
+        lineage.origin_of_makers(draft, makers, vocabulary),
         lineage.origin_of_test(draft, vocabulary),
     )
     if trained is None or tested is None:  # no lists yet: the job compares

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from launcher.api import Job, Json
-from trueface.data.preprocessing import KEY, Preprocessing
+from trueface.data.preprocessing import Preprocessing
+from trueface.data.settings import PREPROCESSING
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.jobs.job_data import folder_of
 from trueface.jobs.setup import entry, job_provenance, write_facts
@@ -30,7 +31,7 @@ def adopt(job: Job, settings: PublishedSettings) -> Mapping[str, Json]:
     facts: dict[str, Json] = {
         **kept.provenance,
         "weights_sha256": cached_sha256(path),
-        KEY: preprocessing.json_record,
+        PREPROCESSING: preprocessing.json_record,
         "calibration": Calibration(threshold=settings.threshold_logit).json_record,
     }
     source = job_provenance(job, settings, **facts)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import transforms
-from torchvision.models import resnet18
+from torchvision.models import inception_v3, resnet18, vit_b_32
 
 from launcher.api import JobError, Json, UsageError
 from launcher.kinds import installed_kinds
@@ -24,7 +24,7 @@ from tests.trueface.commands import Command
 from tests.trueface.jobs.build import a_draft, a_job, job_of, plan_text, write_lists
 from trueface.data.augmentations.steps import Window
 from trueface.data.preprocessing import Preprocessing
-from trueface.jobs import testing
+from trueface.jobs import testing, training
 from trueface.jobs.benchmark.benchmarking import benchmark
 from trueface.jobs.published.adoption import adopt
 from trueface.jobs.published.kind import CHECKPOINT
@@ -34,7 +34,7 @@ from trueface.models.published_settings import PublishedSettings
 from trueface.prediction.heat_map import By, HeatMaps
 from trueface.prediction.predictor import Prediction, Predictor
 from trueface.predictions.csv_tables import read_csv
-from trueface.runtime import paths
+from trueface.runtime import image_files, paths
 from trueface.runtime.errors import CheckpointError, DataError, WeightsError
 from trueface.training.checkpointing import TrainingStart, init_model
 from trueface.training.settings import TrainSettings
@@ -137,6 +137,14 @@ def prefixed(state: Mapping[str, Tensor], prefix: str) -> State:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
+def outer_head(state: Mapping[str, Tensor], body: str, head: str) -> State:
+    """The names of a network whose last layer is beside it."""
+    return {
+        name.replace("fc.", head) if name.startswith("fc.") else body + name: tensor
+        for name, tensor in state.items()
+    }
+
+
 def named_head(state: Mapping[str, Tensor]) -> State:
     return {name.replace("fc.", "fc.1."): tensor for name, tensor in state.items()}
 
@@ -159,6 +167,13 @@ def named_head(state: Mapping[str, Tensor]) -> State:
             "a.pth",
         ),
         ({"head": "fc.1"}, named_head, "a.pth"),
+        ({"head": "head"}, lambda state: outer_head(state, "backbone.", "head."), "a.pth"),
+        (
+            {"head": "head", "prefix": "backbone."},
+            lambda state: outer_head(state, "backbone.", "head.") | {"loss.w": torch.ones(1)},
+            "a.pth",
+        ),
+        ({"head": "1"}, lambda state: outer_head(state, "0.", "1."), "a.pth"),
         ({}, dict, "a.safetensors"),
         ({}, lambda state: {n: t for n, t in state.items() if not n.endswith("tracked")}, "a.pth"),
     ],
@@ -170,6 +185,9 @@ def named_head(state: Mapping[str, Tensor]) -> State:
         "prefix",
         "two-networks",
         "head",
+        "head-outside",
+        "head-outside-of-a-given-prefix",
+        "sequential",
         "safetensors",
         "uncounted",
     ],
@@ -189,6 +207,26 @@ def test_scores_are_those_of_plain_torch(
         return (-found if first else found).sigmoid()[0, 0]
 
     assert scored(lab) == pytest.approx(expected(lab, CROP, probability), abs=1e-5)
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["reader", "no-reader"])
+def test_heic_twin_of_a_listed_image_changes_no_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, installed: bool
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heif` is not installed")
+    lab = image_tree(tmp_path)
+    adopted(lab, state())
+    before = scored(lab)
+    listed = next((lab / "data").rglob("*.jpg"))
+    pillow_heif.from_pillow(PIL.Image.open(listed)).save(str(listed.with_suffix(".heic")))
+    if not installed:
+        monkeypatch.setitem(image_files._MODULES, "HEIF", "no_such_module")
+    image_files._is_installed.cache_clear()
+    try:
+        assert scored(lab) == before
+    finally:
+        image_files._is_installed.cache_clear()
+    assert len(before) == 2 * len(FILES)
 
 
 RESIZED = [
@@ -348,6 +386,21 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
     "wrong-prefix": (state, {"prefix": "module."}, ["the prefix 'module.' is not in the file"]),
     "no-state": (lambda: [1, 2], {}, ["no state dict", "a list"]),
     "named-head": (lambda: named_head(state()), {}, ["'fc' is missing. Set head, such as head: fc.1."]),
+    "head-outside": (
+        lambda: outer_head(state(), "backbone.", "head."),
+        {},
+        ["2 unexpected names do not (head.weight, head.bias)", "set head, such as head: head."],
+    ),
+    "head-outside-of-the-prefix": (
+        lambda: outer_head(state(), "backbone.", "head."),
+        {"prefix": "backbone."},
+        ["the last layer 'fc' is missing. Set head, such as head: head."],
+    ),
+    "no-head": (
+        lambda: {name: tensor for name, tensor in state().items() if not name.startswith("fc.")},
+        {"head": "head"},
+        ["'head' is missing. The file has no linear layer of the 512 features", "Set architecture"],
+    ),
     "wrong-head": (state, {"head": "classifier"}, ["'classifier' is missing", "head: fc"]),
     "extra-part": (
         lambda: state() | {"adjust.0.weight": torch.zeros(3), "adjust.0.bias": torch.zeros(3)},
@@ -359,6 +412,42 @@ WRONG: dict[str, tuple[Callable[[], object], dict[str, Any], list[str]]] = {
         lambda: {"weight": torch.zeros(1, 768), "bias": torch.zeros(1)},
         {},
         ["only a last layer (weight (1, 768), bias (1,))", "linear/NETWORK"],
+    ),
+    "repeated-numbers": (
+        lambda: state() | {"extra.weight": torch.zeros(1).expand(10**7, 10**5)},
+        {},
+        ["extra.weight (10000000, 100000) repeats its numbers", "4,000,000,000,000 bytes, but the file has 4"],
+    ),
+    "shared-numbers": (
+        lambda: state() | dict.fromkeys([f"w{number}" for number in range(200)], torch.zeros(10**6)),
+        {},
+        ["its tensors share their numbers. They need 844,", "clone()"],
+    ),
+    "shape-of-the-head": (
+        lambda: state() | {"fc.weight": torch.zeros(1, 512, 1, 1)},
+        {},
+        ["fc.weight (1, 512, 1, 1) instead of (1, 512)). Only the last layer 'fc' differs. It must be "
+         "linear: a weight (1, 512)"],
+    ),
+    "shape-of-the-bias": (
+        lambda: state() | {"fc.bias": torch.zeros(2)},
+        {},
+        ["1 with another shape (fc.bias (2,) instead of (1,)). Only the last layer 'fc' differs."],
+    ),
+    "control-characters": (
+        lambda: state() | {"\x1b[31m\nname": torch.zeros(1)},
+        {},
+        ["1 unknown (\\x1b[31m\\nname)"],
+    ),
+    "long-names": (
+        lambda: state() | {"long" * 10**5: torch.zeros(1)},
+        {},
+        [f"1 unknown ({'long' * 29}lon…)"],
+    ),
+    "control-characters-in-keys": (
+        lambda: {"\x1b[31m": state(), "\n": state(), "epoch" * 10**5: 3},
+        {},
+        [r"Its keys: \x1b[31m (122 tensors), \n (122 tensors), epochepoch"],
     ),
     "not-finite": (
         lambda: state() | {"fc.bias": torch.tensor([float("nan")])},
@@ -376,6 +465,9 @@ def test_wrong_file_is_refused_with_a_remedy(tmp_path: Path, name: str) -> None:
     message = str(refused.value)
     assert "theirs.pth" in message
     assert [word for word in words if word not in message] == [], message
+    assert "They fit" not in message or name == "other-network"
+    assert message.isprintable()
+    assert len(message) < 1500
     assert not Path("/tmp/never-made-by-a-checkpoint").exists()
     assert not paths.checkpoint(tmp_path / "runs/study" / MODEL).exists()
 
@@ -384,6 +476,47 @@ def test_crop_that_the_network_does_not_accept_is_refused(tmp_path: Path) -> Non
     pytest.importorskip("timm")
     with pytest.raises(JobError, match="multiple of 16 pixels, got 40"):
         adopted(tmp_path, state(), architecture="timm/vit_tiny_patch16_224", crop=40)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side"), [("timm/vit_tiny_patch16_224", 48), ("tv/vit_b_32", 64)]
+)
+def test_file_for_images_of_another_size_is_refused_with_the_crop_that_fits(
+    tmp_path: Path, architecture: str, side: int
+) -> None:
+    library, name = architecture.split("/")
+    if library == "timm":
+        timm = pytest.importorskip("timm")
+        theirs = timm.create_model(name, num_classes=1, img_size=side)
+    else:
+        theirs = vit_b_32(num_classes=1, image_size=side)
+    content = theirs.state_dict()
+    with pytest.raises(WeightsError, match=f"another size than crop 96. Set crop to {side}"):
+        adopted(tmp_path, content, architecture=architecture, crop=96)
+    adopted(tmp_path, content, architecture=architecture, crop=side)
+
+
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_inception_of_torchvision_has_the_scores_of_timm(lab: Path, *, rescaled: bool) -> None:
+    pytest.importorskip("timm")
+    torch.manual_seed(1)
+    theirs = inception_v3(
+        num_classes=1, init_weights=False, transform_input=rescaled, aux_logits=False
+    )
+    for layer in theirs.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # all of the batch, so that images differ in the last layer
+    with torch.no_grad():
+        theirs.train()(torch.rand(8, 3, 96, 96) * 2 - 1)
+    theirs.eval()
+    whole = transforms.Compose([transforms.CenterCrop(96), transforms.ToTensor(), IMAGENET])
+    logits = expected(lab, whole, lambda pixels: theirs(pixels)[0, 0], spread=0)
+    with torch.no_grad():  # probabilities that are not all 0 or 1
+        theirs.get_parameter("fc.weight").div_(max(map(abs, logits.values())))
+    mean, std = ([0.5] * 3, [0.5] * 3) if rescaled else (IMAGENET.mean, IMAGENET.std)
+    adopted(lab, theirs.state_dict(), architecture="timm/inception_v3", crop=96, mean=mean, std=std)
+    wanted = expected(lab, whole, lambda pixels: theirs(pixels).sigmoid()[0, 0])
+    assert scored(lab) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -605,6 +738,54 @@ def test_benchmark_of_a_published_model_is_black(lab: Path) -> None:
         benchmark(a_job(lab, "benchmark", MODEL, data=DATA, settings={**given, "setting": "white"}))
 
 
+TUNED = f"{MODEL}#{DATA}"
+TUNE = """
+train: [{model: "published:theirs", data: "gan2:pre&real:pre", settings: {model: tv/resnet18}}]
+"""
+
+
+@pytest.fixture
+def trained_lab(tmp_path: Path) -> Path:
+    """A lab with lists of a training, and a published file."""
+    lab = image_tree(tmp_path, copies=3)
+    keys = json.loads((lab / "splits/test.json").read_text())
+    fake, real = keys[:12], keys[12:]
+    lists = {"train": slice(0, 8), "val": slice(8, 10), "test": slice(10, 12)}
+    write_lists(lab / "splits", **{name: fake[part] + real[part] for name, part in lists.items()})
+    torch.save(state(), lab / "theirs.pth")
+    return lab
+
+
+def test_benchmark_of_a_model_fine_tuned_from_a_published_one_is_black(trained_lab: Path) -> None:
+    lab = trained_lab
+    adopted(lab, state())
+    given: dict[str, Any] = {"data_root": "data", "split_path": "splits"}
+    once = {**given, "model": "tv/resnet18", "num_epochs": 1, "batch_size": 4, "resize_size": 32}
+    training.train(a_job(lab, "train", TUNED, base=MODEL, data=DATA, settings=once))
+    given |= {"corrupt": ["jpeg50"], "resize_size": 32}
+    benchmark(a_job(lab, "benchmark", TUNED, data=DATA, settings=given))
+    (index,) = (lab / "runs/study" / TUNED).rglob("cells.json")
+    cells = json.loads(index.read_text())["cells"]
+    assert {(cell["setting"], cell["why"]) for cell in cells} == {
+        ("black", "the training images of a published model are not known")
+    }
+
+
+@pytest.mark.parametrize("model", [MODEL, TUNED])
+@pytest.mark.parametrize("earlier", [False, True], ids=["planned", "earlier-run"])
+def test_plan_refuses_another_tier_than_black(
+    trained_lab: Path, model: str, *, earlier: bool
+) -> None:
+    made = FILE.split("train:")[0] + TUNE
+    if earlier:
+        adopted(trained_lab, state())
+        made = made.partition("checkpoint:")[0] + TUNE * (model == TUNED)
+    wanted = f'benchmark: [{{model: "{model}", test: ["{DATA}"], setting: SETTING}}]'
+    assert plan_text(made + wanted.replace("SETTING", "black"), KINDS.values(), trained_lab).jobs
+    with pytest.raises(UsageError, match=r"setting: white is wrong .* of a published model"):
+        plan_text(made + wanted.replace("SETTING", "white"), KINDS.values(), trained_lab)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -613,6 +794,8 @@ def test_benchmark_of_a_published_model_is_black(lab: Path) -> None:
         ({"architecture": "tv/resnet19"}, "Did you mean 'tv/resnet18'"),
         ({"architecture": "linear/tv/resnet18"}, "Give a network, such as tv/resnet50"),
         ({"architecture": "dct"}, "Give a network, such as tv/resnet50"),
+        ({"architecture": "tv/inception_v3"}, "transform_input.*Give timm/inception_v3"),
+        ({"architecture": "tv/googlenet"}, "transform_input.*Add it as a plug-in"),
         ({"logits": 3}, "1 or 2"),
         ({"classes": "real"}, "real,fake"),
         ({"mean": "0.5,0.5"}, "three numbers"),
