@@ -90,7 +90,7 @@ def test_folder_is_restored_after_a_kill_of_all_processes(
     rerun = ("--rerun", "again" if restarts else "never")
     launcher.well("add", "--output", "out/", *rerun, "--", "sh", "-c", script, code)
     until((here / "begun").exists, "the program runs")
-    aside = here / ".out.launcher-1"
+    aside = here / ".out.launcher-1-1"
     assert [path.name for path in aside.iterdir()] == ["old"]
     first = home.attempt(1, 1)
     for pid in (scheduler_pid(home) or 0, supervisor_of(first), program_of(first)):
