@@ -264,6 +264,8 @@ def file_obstacle(
         exists: Returns whether a path exists.
     """
     means_folder = name.endswith(FOLDER_END)
+    if is_output and means_folder and ".git" in path.parts:
+        return "belongs to Git", "name another folder"
     if is_output and means_folder and (fault := _folder_fault(path, project, name)):
         return fault, "name a folder in it that only this program writes"
     if is_output and is_link(path):

@@ -20,6 +20,7 @@ from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.params import TEMPLATE
 from launcher.planning.output_index import OutputIndex
+from launcher.planning.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.states import OPEN_STATES, State
 from launcher.store.connection import known_record
 from launcher.store.queue import Store
@@ -216,6 +217,33 @@ def check_files(
                 )
         needs.append(before)
     return needs
+
+
+def refuse_replaced_folders(specs: Sequence[Spec], folder: str, store: Store) -> None:
+    """Refuse output folders with content that no job of the queue made.
+
+    Args:
+        specs: Specifications of the programs.
+        folder: Folder in which they are queued.
+        store: Queue.
+
+    Raises:
+        UsageError: Names the first one.
+    """
+    folders = (
+        each
+        for spec in specs
+        for each in named_output_folders(
+            spec.settings,
+            file_paths(OUTPUTS, spec, folder, 0),
+            spec.argv,
+            start_folder(spec, folder),
+            spec.run_folder,
+        )
+    )
+    if (found := find_replaced_folder(folders, folder, store)) is not None:
+        output, fault, hint = found
+        raise UsageError(f"--output {output.name} {fault}. {hint}.")
 
 
 def _refuse_overlap(name: str, path: str, spec: Spec, folder: str) -> None:

@@ -11,7 +11,7 @@ from launcher.backends.eligibility import runs_only_here, with_default_backends
 from launcher.backends.pilot_records import make_pilot_spec, new_token
 from launcher.backends.protocol import EngineError, load_backend
 from launcher.backends.settings import Backends, BackendSettings, read_configured_backends
-from launcher.context import OUTPUTS, output_folders
+from launcher.context import OUTPUTS, output_folders, resolve_path
 from launcher.errors import MachineError, UsageError, pluralize
 from launcher.functions.options import absent_groups, check_groups, check_places
 from launcher.planning.adoption import (
@@ -33,6 +33,7 @@ from launcher.planning.output_index import OutputIndex
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, refusals
 from launcher.planning.queue_comparison import compare_with_queue
+from launcher.planning.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
 from launcher.states import OPEN_STATES
@@ -147,6 +148,9 @@ def check_plans(
         raise UsageError("; ".join(refused).rstrip(".") + ". Nothing was queued.")
     check_groups(store, groups_to_run(comparisons))
     _check_outputs(store, comparisons)
+    for comparison in comparisons:
+        if replaced := _replaced_folders(store, comparison):
+            raise UsageError(f"{replaced[0]}. Nothing was queued.")
 
 
 def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
@@ -186,6 +190,29 @@ def _check_outputs(store: Store, comparisons: Sequence[Comparison]) -> None:
             made.add(path, (run_folder, job.name), is_folder=is_folder)
 
 
+def _replaced_folders(store: Store | None, comparison: Comparison) -> list[str]:
+    """Return why a program of a plan must not replace an existing folder. Empty if all may."""
+    root = str(comparison.plan.run_folder.parents[1])
+    folders = (
+        folder
+        for job in (each.job for each in comparison.jobs if each.action is Action.RUN)
+        if job.outputs and not job.entry
+        for folder in named_output_folders(
+            job.settings,
+            map(str, job.outputs),
+            job.argv,
+            resolve_path(root, str(job.settings.get("cwd") or "")),
+            comparison.plan.run_folder,
+            job.name,
+        )
+    )
+    found = find_replaced_folder(folders, root, store)
+    if found is None:
+        return []
+    folder, fault, hint = found
+    return [f"the output {folder.name} of {folder.job} {fault}. {hint}"]
+
+
 def reasons_against(
     store: Store | None,
     comparison: Comparison,
@@ -206,6 +233,7 @@ def reasons_against(
     return [
         *refusals(plan, unsatisfiable, unset_variables, uninstalled),
         *absent_groups(store, groups_to_run([comparison])),
+        *_replaced_folders(store, comparison),
     ]
 
 

@@ -38,7 +38,8 @@ from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.units import format_seconds
 from launcher.workers.exit_outcome import NOT_REPORTED, done_from_result, read_worker_result
-from launcher.workers.program_files import restore_or_delete_outputs
+from launcher.workers.program_files import NotDeletedError, restore_or_delete_outputs
+from launcher.workers.started_file import read_program
 
 MOVE_TIMEOUT_S = 60.0  # longest time to wait for an unresponsive disk
 # the same for a full disk, and for outputs of a node, which a network file system may show only
@@ -307,18 +308,28 @@ class FinishedAttempts:
                 done = isinstance(ended.outcome, Done)
                 run_with_timeout(
                     Path(outputs[0]).parent,
-                    partial(restore_or_delete_outputs, outputs, claim.job, done=done),
+                    partial(
+                        restore_or_delete_outputs,
+                        outputs,
+                        *claim.key,
+                        done=done,
+                        has_run=lambda: read_program(self._home.attempt(*claim.key)) is not None,
+                    ),
                 )
         except FilesystemTimeout as error:
             return not self._retry_later(ended, f"{error.strerror}", inf)
         except OSError as error:
             output, aside = error.filename2 or error.filename, error.filename
             why = f"cannot restore the earlier file of its output {output}: {error.strerror}"
-            if isinstance(ended.outcome, Done):
-                why = f"cannot delete {aside}, an earlier file of its output: {error.strerror}"
+            left = "an earlier output"
+            if isinstance(error, NotDeletedError):
+                if not isinstance(ended.outcome, Done):
+                    left = "its incomplete output"
+                what = "an earlier file of its output" if isinstance(ended.outcome, Done) else left
+                why = f"cannot delete {aside}, {what}: {error.strerror}"
             if self._retry_later(ended, why, MOVE_TIMEOUT_S):
                 return False
-            ended.remark = f"an earlier output is left as {aside} ({error.strerror})"
+            ended.remark = f"{left} is left as {aside} ({error.strerror})"
         return True
 
     def _retry_later(self, ended: FinishedAttempt, error: str, patience_s: float) -> bool:

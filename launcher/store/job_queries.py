@@ -6,7 +6,7 @@ The cost of queries that a screen repeats does not grow with the number of jobs.
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -352,16 +352,21 @@ class JobQueries:
         )
         return [str(row["root"]) for row in rows]
 
-    def programs_by_output(self) -> dict[str, list[JobRow]]:
-        """Return the programs that are done, run, or wait, by each file that they say they make; the newest last."""
-        states = [*OPEN_STATES, State.DONE]
+    def programs_by_output(
+        self, states: Collection[State] = (*OPEN_STATES, State.DONE)
+    ) -> dict[str, list[JobRow]]:
+        """Return programs by each of their outputs, the newest last.
+
+        Args:
+            states: States of the programs.
+        """
         makers: dict[str, list[JobRow]] = {}
         for row in self._select_jobs(
             "jobs.kind = ? AND jobs.state IN (SELECT value FROM json_each(?))"
             # SQLite writes JSON without spaces: the spec of a job that was renamed
             """ AND instr(jobs.spec, '"outputs": [') + instr(jobs.spec, '"outputs":[') > 0""",
             PROGRAM,
-            json.dumps(states),
+            json.dumps([*states]),
         ):
             for path in row.spec_without_sources.outputs:
                 makers.setdefault(path, []).append(row)

@@ -6,11 +6,13 @@ planned. Another host may see the old content of a file on a network file system
 
 import contextlib
 import errno
+import hashlib
+import itertools
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from launcher.context import (
     INPUTS,
@@ -36,6 +38,9 @@ from launcher.workers.attempt_spec import AttemptSpec
 
 # which a program reads; another file of its command line that changes meanwhile may be what it writes
 _CODE_FILE = re.compile(r"(?i).*\.(py|pyw|ipynb|sh|bash|r|jl|m|lua|pl|rb|js|ya?ml|toml|cfg|ini)")
+
+_LONGEST_NAME = 255  # bytes of a file's name on most file systems
+_RESERVED_BYTES = len(".") + len(".trash.99")  # around and after a name
 
 
 def read_files(spec: Spec, folder: str, project: str, digests: FileDigests) -> tuple[str, ...]:
@@ -67,21 +72,19 @@ def _read_files_of(order: AttemptSpec, digests: FileDigests) -> tuple[str, ...]:
 def move_outputs_aside(order: AttemptSpec) -> None:
     """Rename existing files and folders at a program's outputs; `restore_or_delete_outputs` later restores or deletes them.
 
-    An output that an earlier attempt renamed, and that was neither restored nor deleted, is replaced.
+    No file is deleted or replaced. Each attempt has its own names.
 
     Raises:
         OSError: that cannot be done; `filename` is the output's name.
     """
     for name in _output_names(order):
         path = _absolute_path(order, name).rstrip(FOLDER_END)
-        aside = _aside_path(path, order.job)
         try:
             if _is_folder(path):
                 _check_can_move(path, name, order.context.folder)
-                _delete(aside)
-            elif _is_folder(aside) and os.path.lexists(path):
-                _delete(aside)
-            os.rename(path, aside)  # noqa: PTH104  # done for every attempt
+            elif not os.path.lexists(path):
+                continue
+            os.rename(path, _free_name(_aside_path(path, order.job, order.number)))  # noqa: PTH104  # done for every attempt
         except OSError as error:
             if error.errno not in ABSENT_ERRORS:
                 raise OSError(error.errno, error.strerror, name) from error
@@ -100,33 +103,122 @@ def _check_can_move(path: str, name: str, start_folder: str) -> None:
         raise OSError(errno.EBUSY, "the program starts in it")
 
 
-def restore_or_delete_outputs(outputs: Iterable[str], job: int, *, done: bool) -> None:
-    """Delete what was put aside at a job's outputs if the job is done; otherwise put it back.
+class NotDeletedError(OSError):
+    """An output has the right content, but the replaced content cannot be deleted; `filename` is its path."""
+
+
+def restore_or_delete_outputs(
+    outputs: Iterable[str], job: int, number: int, *, done: bool, has_run: Callable[[], bool]
+) -> None:
+    """Delete the files that an attempt renamed at a job's outputs if the job is done; otherwise restore them.
 
     It can be repeated. The scheduler calls it when it records an end from any source, also if a supervisor was killed.
+    An output that fails does not prevent the others.
+
+    Args:
+        outputs: Paths.
+        job: Job number.
+        number: Number of the attempt.
+        done: Whether the attempt is done.
+        has_run: Returns whether the attempt started its program. Called only for an output that an older version renamed.
 
     Raises:
-        OSError: that cannot be done now; `filename` is what was put aside.
+        NotDeletedError: All outputs that could be checked are right, but something cannot be deleted now.
+        OSError: An output cannot be restored now; `filename` is the renamed one, `filename2` the output.
     """
-    for path in outputs:
-        aside = _aside_path(path, job)
+    errors: list[OSError] = []
+    for output in outputs:
+        path = output.rstrip(FOLDER_END)
+        aside = _aside_path(path, job, number)
+        trash = f"{aside}.trash"
+        shown, kind = aside, OSError
         try:
+            if not os.path.lexists(aside):
+                aside = _older_aside(path, job, done=done, has_run=has_run)
+            shown = aside
             if done:
-                _delete(aside)
+                kind = NotDeletedError
+                _discard_all(aside, trash)
             elif os.path.lexists(aside):
-                if _is_folder(aside):
-                    _delete(
-                        path
-                    )  # of the attempt that was not done; a folder is not replaced by a rename
-                os.replace(aside, path)  # noqa: PTH105  # as above
+                _restore(aside, path, trash)
+            kind = NotDeletedError
+            for shown in reversed(_existing_names(trash)):
+                _delete(shown)
         except OSError as error:
             if error.errno not in ABSENT_ERRORS:
-                raise OSError(error.errno, error.strerror, aside, None, path) from error
+                errors.append(kind(error.errno, error.strerror, shown, None, path))
+    if errors:
+        raise min(errors, key=lambda error: isinstance(error, NotDeletedError))
 
 
-def _aside_path(path: str, job: int) -> str:
+def _discard_all(aside: str, trash: str) -> None:
+    """Delete files that an attempt renamed; rename folders to names from which nothing is restored.
+
+    Raises:
+        OSError: That cannot be done.
+    """
+    for each in reversed(_existing_names(aside)):
+        if _is_folder(each):
+            os.rename(each, _free_name(trash))  # noqa: PTH104  # as above
+        else:
+            _delete(each)
+
+
+def _restore(aside: str, path: str, trash: str) -> None:
+    """Rename an earlier output to its path; a folder there, or a file that a folder replaces, becomes trash.
+
+    Raises:
+        OSError: That cannot be done. The path keeps its content.
+    """
+    if not os.path.lexists(path) or not (_is_folder(aside) or _is_folder(path)):
+        os.replace(aside, path)  # noqa: PTH105  # as above
+        return
+    replaced = _free_name(trash)
+    os.rename(path, replaced)  # noqa: PTH104  # as above
+    try:
+        os.replace(aside, path)  # noqa: PTH105  # as above
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.rename(replaced, path)  # noqa: PTH104  # as above
+        raise
+
+
+def _older_aside(path: str, job: int, *, done: bool, has_run: Callable[[], bool]) -> str:
+    """Return the name to which an older version renamed an output; '' if it was not this attempt.
+
+    That name had no number of an attempt. An attempt that has not run leaves what is at the output.
+    """
+    aside = _hidden_path(path, f".launcher-{job}")
+    if os.path.lexists(aside) and not done and os.path.lexists(path) and not has_run():
+        return ""
+    return aside
+
+
+def _aside_path(path: str, job: int, number: int) -> str:
+    return _hidden_path(path, f".launcher-{job}-{number}")
+
+
+def _hidden_path(path: str, end: str) -> str:
+    """Return a hidden path in the same folder; a long name is replaced by its hash."""
     folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.launcher-{job}"
+    if len(os.fsencode(name)) + len(end) + _RESERVED_BYTES > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return f"{folder}/.{name}{end}"
+
+
+def _names(path: str) -> Iterator[str]:
+    yield path
+    yield from (f"{path}.{count}" for count in itertools.count(2))
+
+
+def _free_name(path: str) -> str:
+    """Return a path, or one with a number at its end, where nothing is."""
+    return next(name for name in _names(path) if not os.path.lexists(name))
+
+
+def _existing_names(path: str) -> list[str]:
+    """Return the paths that `_free_name` has returned for a path and that still exist."""
+    return [*itertools.takewhile(os.path.lexists, _names(path))]
 
 
 def _is_folder(path: str) -> bool:

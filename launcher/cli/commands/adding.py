@@ -18,7 +18,12 @@ import click
 
 from launcher.backends.eligibility import with_default_backends
 from launcher.backends.settings import BackendSettings, read_configured_backends
-from launcher.cli.added_files import check_files, expand_inputs, find_finished_program
+from launcher.cli.added_files import (
+    check_files,
+    expand_inputs,
+    find_finished_program,
+    refuse_replaced_folders,
+)
 from launcher.cli.added_start import check_folders, check_tags, read_variables
 from launcher.cli.command_lines import (
     CommandFile,
@@ -747,7 +752,9 @@ def _find_producers(
     if not any(each.get(name) for each in settings for name in (INPUTS, OUTPUTS)):
         return [()] * len(specs)
     own = () if replaced is None else (replaced.id,)
-    return check_files(specs, request.context.folder, store.read.programs_by_output(), own)
+    before = check_files(specs, request.context.folder, store.read.programs_by_output(), own)
+    refuse_replaced_folders(specs, request.context.folder, store)
+    return before
 
 
 def _with_outputs(spec: Spec, request: SubmitRequest, job: int) -> Spec:

@@ -1,14 +1,15 @@
 """The files of a program as a supervisor reads them, and attempts that cannot be started."""
 
+import errno
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from launcher.context import named_files
+from launcher.context import LONGEST_OUTPUT_NAME, named_files
 from launcher.states import Done, Failed, NeverStarted, State
 from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT
@@ -18,7 +19,11 @@ from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
 from launcher.workers.attempt_spec import AttemptSpec
 from launcher.workers.fork_server_handles import ForkServer
-from launcher.workers.program_files import move_outputs_aside, restore_or_delete_outputs
+from launcher.workers.program_files import (
+    NotDeletedError,
+    move_outputs_aside,
+    restore_or_delete_outputs,
+)
 from launcher.workers.progress.hashing import read_hashing_report
 from launcher.workers.start_pauses import (
     FIRST_BACKOFF_S,
@@ -48,6 +53,12 @@ from tests.launcher.users import NOBODY, as_user, root_only, said_by, shared_fol
 
 
 SEEN = "seen"  # its content, as it is
+
+
+def restore_or_delete(
+    outputs: Sequence[str], job: int = 7, number: int = 2, *, done: bool, ran: bool = True
+) -> None:
+    restore_or_delete_outputs(outputs, job, number, done=done, has_run=lambda: ran)
 
 
 @pytest.fixture
@@ -141,7 +152,7 @@ def test_existing_output_is_set_aside_and_restored_unless_the_program_is_done(
     if isinstance(outcome, Done):
         assert [*outcome.outputs] == [FileDigests().read_file_version(str(output))]
     for _ in range(2):  # a scheduler that was killed does it once more
-        restore_or_delete_outputs(spec.outputs, 1, done=is_done)
+        restore_or_delete(spec.outputs, 1, 1, done=is_done)
         assert (output.read_text() if output.is_file() else None) == left
         assert not [*project.glob(".*")]
 
@@ -182,7 +193,7 @@ def test_existing_output_folder_is_set_aside_and_restored_unless_the_program_is_
     if isinstance(outcome, Done):
         assert [*outcome.outputs] == [FileDigests().read_file_version(f"{output}/")]
     for _ in range(2):  # a scheduler that was killed does it once more
-        restore_or_delete_outputs(spec.outputs, 1, done=is_done)
+        restore_or_delete(spec.outputs, 1, 1, done=is_done)
         files = {
             str(path.relative_to(output)): path.read_text()
             for path in output.rglob("*")
@@ -193,12 +204,12 @@ def test_existing_output_folder_is_set_aside_and_restored_unless_the_program_is_
     assert (project / "sub" / "in.txt").exists()  # a link is not followed
 
 
-def an_order(folder: Path, *outputs: str, cwd: str = "") -> AttemptSpec:
+def an_order(folder: Path, *outputs: str, cwd: str = "", number: int = 2) -> AttemptSpec:
     return AttemptSpec(
         spec=a_spec(settings={"outputs": [*outputs]}),
         context=a_context(folder / cwd),
         job=7,
-        number=2,
+        number=number,
         device="cpu",
         cpus=1,
     )
@@ -220,7 +231,7 @@ def restore_until_killed(project: Path, calls: int, *, is_done: bool) -> str:
     def work() -> str:
         for name in ("rename", "replace", "unlink", "rmdir"):
             setattr(os, name, counted(getattr(os, name)))
-        restore_or_delete_outputs([f"{project}/out"], 7, done=is_done)
+        restore_or_delete([f"{project}/out"], done=is_done)
         return "ended"
 
     return said_by(as_user(os.geteuid(), work))
@@ -242,7 +253,7 @@ def test_folder_is_whole_after_a_kill_at_any_moment(tmp_path: Path, is_done: boo
         said = restore_until_killed(project, stop_at, is_done=is_done)
         assert said in {"", "ended"}
         ended = said == "ended"
-        restore_or_delete_outputs([f"{project}/out"], 7, done=is_done)
+        restore_or_delete([f"{project}/out"], done=is_done)
         found = {
             str(path.relative_to(project)): path.read_text()
             for path in project.rglob("*")
@@ -267,15 +278,164 @@ def test_folder_in_which_the_program_starts_is_not_moved(tmp_path: Path, name: s
     assert caught.value.filename == output
 
 
-def test_output_folder_set_aside_by_an_undecided_attempt_makes_room(tmp_path: Path) -> None:
-    for make in (Path.mkdir, Path.touch, Path.mkdir, Path.mkdir):  # a file, too, is moved
-        make(tmp_path / "out")
-        move_outputs_aside(an_order(tmp_path, "out/"))
-    (tmp_path / ".out.launcher-7" / "second").touch()
-    move_outputs_aside(an_order(tmp_path, "out/"))  # it is absent
-    restore_or_delete_outputs([f"{tmp_path}/out"], 7, done=False)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["second"]
-    assert len([*tmp_path.iterdir()]) == 1
+def make_folder(folder: Path, *names: str) -> None:
+    folder.mkdir()
+    for name in names:
+        (folder / name).touch()
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def make_undeletable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the deletion of any folder that contains one fail, as for files of another user."""
+    (folder / "stuck").touch()
+    rmtree = shutil.rmtree
+
+    def refuse(path: str) -> None:
+        if Path(path, "stuck").exists():
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+
+
+def test_result_survives_a_later_attempt_if_an_earlier_one_could_not_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    make_folder(out, "first")
+    make_undeletable(out, monkeypatch)
+    move_outputs_aside(an_order(tmp_path, "out/", number=2))
+    make_folder(out, "second")
+    with pytest.raises(NotDeletedError) as caught:
+        restore_or_delete([f"{out}"], number=2, done=True)
+    assert files_below(Path(caught.value.filename)) == ["first", "stuck"]
+    restore_or_delete([f"{out}"], number=3, done=False)  # it failed before it renamed anything
+    assert files_below(out) == ["second"]
+    move_outputs_aside(an_order(tmp_path, "out/", number=4))
+    make_folder(out, "part")
+    restore_or_delete([f"{out}"], number=4, done=False)
+    assert files_below(out) == ["second"]
+
+
+def test_original_is_restored_if_an_incomplete_output_cannot_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    make_folder(out, "original")
+    for number in (1, 2):
+        move_outputs_aside(an_order(tmp_path, "out/", number=number))
+        make_folder(out, "part")
+        make_undeletable(out, monkeypatch)
+        for _ in range(2):  # the scheduler tries again
+            with pytest.raises(NotDeletedError) as caught:
+                restore_or_delete([f"{out}"], number=number, done=False)
+            assert caught.value.filename == f"{tmp_path}/.out.launcher-7-{number}.trash"
+            assert files_below(out) == ["original"]
+
+
+def test_start_deletes_nothing_that_an_earlier_attempt_renamed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for number, name in ((1, "original"), (1, "repeated"), (2, "part")):
+        make_folder(out, name)
+        move_outputs_aside(an_order(tmp_path, "out/", number=number))
+    assert {Path(name).name for name in files_below(tmp_path)} == {"original", "repeated", "part"}
+    restore_or_delete([f"{out}"], number=1, done=False)
+    assert files_below(out) == ["original"]
+
+
+def test_output_that_cannot_be_restored_does_not_prevent_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        make_folder(tmp_path / name, "old")
+    move_outputs_aside(an_order(tmp_path, "a/", "b/"))
+    for name in ("a", "b"):
+        make_folder(tmp_path / name, "new")
+    replace = os.replace
+
+    def refuse(source: str, target: str) -> None:
+        if target.endswith("/a"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="busy") as caught:
+        restore_or_delete([f"{tmp_path}/a", f"{tmp_path}/b"], done=False)
+    assert (caught.value.filename, caught.value.filename2) == (
+        f"{tmp_path}/.a.launcher-7-2",
+        f"{tmp_path}/a",
+    )
+    found = [".a.launcher-7-2/old", "a/new", "b/old"]
+    assert files_below(tmp_path) == found  # what was at `a` is still there
+    monkeypatch.undo()
+    restore_or_delete([f"{tmp_path}/a", f"{tmp_path}/b"], done=False)
+    assert files_below(tmp_path) == ["a/old", "b/old"]
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+@pytest.mark.parametrize("name", ["out", "out/"])
+def test_earlier_file_or_link_is_restored_where_the_attempt_made_a_folder(
+    tmp_path: Path, is_link: bool, name: str
+) -> None:
+    out = tmp_path / "out"
+    if is_link:
+        (tmp_path / "elsewhere").write_text("precious")
+        out.symlink_to("elsewhere")
+    else:
+        out.write_text("precious")
+    move_outputs_aside(an_order(tmp_path, name))
+    make_folder(out, "part")
+    restore_or_delete([f"{out}"], done=False)
+    assert out.read_text() == "precious"
+    assert out.is_symlink() is is_link
+    assert not [*tmp_path.glob(".*")]
+
+
+@pytest.mark.parametrize(
+    ("now", "ran", "is_done", "left"),
+    [
+        ("new", True, False, "old"),
+        (None, True, False, "old"),
+        (None, False, False, "old"),
+        ("new", True, True, "new"),
+        ("new", False, False, "new"),  # not of this attempt, which made nothing
+    ],
+)
+def test_output_that_an_older_version_renamed_is_restored_or_deleted(
+    tmp_path: Path, now: str | None, ran: bool, is_done: bool, left: str
+) -> None:
+    out, aside = tmp_path / "out", tmp_path / ".out.launcher-7"
+    make_folder(aside, "old")
+    if now is not None:
+        make_folder(out, now)
+    for _ in range(2):
+        restore_or_delete([f"{out}"], done=is_done, ran=ran)
+        assert files_below(out) == [left]
+    assert aside.exists() is (not ran and now is not None)
+
+
+def test_output_that_an_older_version_renamed_does_not_replace_that_of_a_later_attempt(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    make_folder(tmp_path / ".out.launcher-7", "stale")
+    make_folder(out, "result")
+    move_outputs_aside(an_order(tmp_path, "out/"))
+    make_folder(out, "part")
+    restore_or_delete([f"{out}"], done=False)
+    assert files_below(out) == ["result"]
+
+
+def test_output_with_the_longest_name_is_renamed_and_restored(tmp_path: Path) -> None:
+    out = tmp_path / ("x" * LONGEST_OUTPUT_NAME)
+    make_folder(out, "old")
+    move_outputs_aside(an_order(tmp_path, f"{out.name}/", number=10**9))
+    make_folder(out, "new")
+    restore_or_delete([f"{out}"], number=10**9, done=False)
+    assert files_below(tmp_path) == [f"{out.name}/old"]
 
 
 @root_only
@@ -290,7 +450,7 @@ def test_read_only_folders_are_deleted() -> None:
             inner.parent.chmod(0)
             move_outputs_aside(an_order(shared / "project", "out/"))
             (shared / "project" / "out").mkdir()
-            restore_or_delete_outputs([f"{shared}/project/out"], 7, done=True)
+            restore_or_delete([f"{shared}/project/out"], done=True)
             return [path.name for path in (shared / "project").iterdir()]
 
         assert said_by(as_user(NOBODY, work)) == "['out']"
@@ -368,16 +528,6 @@ def test_program_that_does_not_create_its_output_fails_with_a_message(
     _, outcome = run_attempt(fork_server, home, spec, context=a_context(project))
     assert isinstance(outcome, Failed)
     assert outcome.error.startswith(error)
-
-
-def test_output_set_aside_by_an_undecided_attempt_makes_room(tmp_path: Path) -> None:
-    order = an_order(tmp_path, "out.txt")
-    output = tmp_path / "out.txt"
-    for text in ("first", "second"):
-        output.write_text(text)
-        move_outputs_aside(order)
-    restore_or_delete_outputs([str(output)], 7, done=False)
-    assert output.read_text() == "second"
 
 
 # --- attempts that cannot be started: for a lack of the machine's, or a passing trouble of the program's

@@ -34,6 +34,12 @@ def write(*entries: str) -> None:
     Path("r.yaml").write_text("name: r\ncommand:\n" + "".join(entries))
 
 
+def fill(*names: str) -> None:
+    for path in map(Path, names):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("precious")
+
+
 def attempts(store: Store) -> dict[str, int]:
     return {row.name.removeprefix("command/"): row.attempts for row in store.read.jobs()}
 
@@ -83,14 +89,14 @@ def test_existing_result_without_the_content_of_folders_stays_done(
 def test_folder_is_restored_after_a_kill_of_all_processes(
     launcher: Launcher, home: Home, store: Store, here: Path, restarts: bool
 ) -> None:
-    (here / "out").mkdir()
-    (here / "out" / "old").touch()
     script = "mkdir -p out/in && touch out/in/part begun\nwhile ! [ -e go ]\ndo sleep 0.01\ndone\nexit $0"
     code = "0" if restarts else "3"
     rerun = ("--rerun", "again" if restarts else "never")
-    launcher.well("add", "--output", "out/", *rerun, "--", "sh", "-c", script, code)
+    launcher.well("add", "--hold", "--output", "out/", *rerun, "--", "sh", "-c", script, code)
+    fill("out/old")  # while the job waits
+    launcher.well("release", "1")
     until((here / "begun").exists, "the program runs")
-    aside = here / ".out.launcher-1"
+    aside = here / ".out.launcher-1-1"
     assert [path.name for path in aside.iterdir()] == ["old"]
     first = home.attempt(1, 1)
     for pid in (scheduler_pid(home) or 0, supervisor_of(first), program_of(first)):
@@ -143,6 +149,63 @@ def test_impossible_folder_of_an_added_program_is_refused(
     Path("r.yaml").touch()
     launcher.well("add", "--hold", "--output", "held/", "--output", "file", "--", "true")
     assert message in launcher.refused("add", *words, "--", "true")
+
+
+OWN = "has content that no job of this queue made. Move it away, or name another folder"
+
+
+@pytest.mark.parametrize(
+    ("files", "output", "program", "message"),
+    [
+        (["o/x"], "o/", "true", OWN),
+        (["o/in/.hidden"], "./x/../o/", "true", OWN),
+        (["src/train.py"], "src/", "cat src/train.py", "contains src/train.py, which its command"),
+        (["o/tool"], "o/", "./o/tool", "contains ./o/tool, which its command names"),
+        ([".git/HEAD"], ".git/", "true", "belongs to Git"),
+        ([], ".git/new/", "true", "belongs to Git"),
+        ([], "sub/.git/", "true", "belongs to Git"),
+        ([], "runs/other/x/", "true", "is in the folder of another run. Name another folder"),
+    ],
+)
+def test_folder_that_no_job_made_is_refused_as_output(
+    launcher: Launcher, files: list[str], output: str, program: str, message: str
+) -> None:
+    fill(*files)
+    write(f"  - {{name: t, argv: [{', '.join(program.split())}], outputs: ['{output}']}}\n")
+    for verb, *words in (("run", "r.yaml"), ("add", "--output", output, "--", *program.split())):
+        assert message in launcher.refused(verb, *words)
+        tried = launcher(verb, "--dry-run", *words)
+        assert message in " ".join(f"{tried.out} {tried.err}".split())
+        assert tried.code == 2
+    assert all(Path(name).read_text() == "precious" for name in files)
+
+
+def test_folder_that_a_failed_or_accepted_job_names_can_be_an_output_again(
+    launcher: Launcher, store: Store
+) -> None:
+    script = ("sh", "-c", "mkdir -p o; touch o/x; exit $0")
+    for code in ("3", "0"):
+        launcher("add", "--wait", "--output", "o/", "--", *script, code)
+    launcher.well("add", "--hold", "--output", "p/", "--", "true")
+    launcher.well("cancel", "3")
+    fill("p/x")  # the result of another machine
+    assert OWN in launcher.refused("add", "--output", "p/", "--", "false")
+    launcher.well("touch", "3")
+    launcher.well("add", "--hold", "--output", "p/", "--", "false")
+    assert [in_state(store, job, State.DONE) for job in (1, 2, 3)] == [False, True, True]
+
+
+def test_output_folder_with_the_result_of_another_job_or_with_its_script_is_refused(
+    launcher: Launcher,
+) -> None:
+    launcher.well("add", "--wait", "--output", "o/", "--", "mkdir", "o")
+    launcher.well("add", "--wait", "--output", "o/a", "--", "touch", "o/a")
+    message = "o/a, which job 2 made. Name another folder"
+    assert message in launcher.refused("add", "--output", "o/", "--", "mkdir", "-p", "o")
+    Path("o/a").rename("o/t.py")
+    assert "contains o/t.py" in launcher.refused("add", "--output", "o/", "--", "cat", "o/t.py")
+    Path("o/t.py").rename("o/last.pt")
+    launcher.well("add", "--hold", "--output", "o/", "--", "cat", "o/last.pt")
 
 
 def test_added_program_waits_for_the_folder_that_it_reads(launcher: Launcher, store: Store) -> None:

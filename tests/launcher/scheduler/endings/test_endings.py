@@ -430,34 +430,57 @@ def test_job_that_never_fits_is_tried_a_limited_number_of_times(
     assert tries <= 35
 
 
-def test_reason_names_an_earlier_output_that_could_not_be_restored(
+@pytest.mark.parametrize(
+    ("call", "trouble", "left", "is_restored"),
+    [
+        (
+            "os.replace",
+            "cannot restore the earlier file of its output {0}/y.csv: Device or resource busy",
+            "an earlier output is left as {0}/.y.csv.launcher-1-1 (Device or resource busy)",
+            False,
+        ),
+        (
+            "shutil.rmtree",
+            "cannot delete {0}/.y.csv.launcher-1-1.trash, its incomplete output: Device or",
+            "its incomplete output is left as {0}/.y.csv.launcher-1-1.trash (Device or resource busy)",
+            True,
+        ),
+    ],
+)
+def test_reason_names_what_could_not_be_restored_or_deleted(
     home: Home,
     store: Store,
     ends: FinishedAttempts,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    trouble: str,
+    left: str,
+    is_restored: bool,
 ) -> None:
     output = tmp_path / "y.csv"
     (output / "full").mkdir(parents=True)  # what the program left in the place of a file
-    aside = tmp_path / ".y.csv.launcher-1"
+    aside = tmp_path / ".y.csv.launcher-1-1"
     aside.write_text("old")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
     settings = {"outputs": [output.name]}
     spec = a_spec("train", root=str(tmp_path), settings=settings, outputs=(str(output),))
     (job,) = enqueue(store, spec)
     ends.add(claimed(store, job), FAILED)
-    assert not ends.prepare_due(lambda _: Machine(cpus=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(call, refuse)
+        assert not ends.prepare_due(lambda _: Machine(cpus=1))
+        disable_move_timeouts(patch)
+        ends._pending[0].retry_at = 0.0
+        (ended,) = ends.prepare_due(lambda _: Machine(cpus=1))
     assert job_row(store, job).state_reason.code is ReasonCode.SETTLING
-    assert (
-        f"cannot restore the earlier file of its output {output}: Is a directory"
-        in job_row(store, job).reason
-    )
-    disable_move_timeouts(monkeypatch)
-    ends._pending[0].retry_at = 0.0
-    (ended,) = ends.prepare_due(lambda _: Machine(cpus=1))
+    assert trouble.format(tmp_path) in job_row(store, job).reason
     ends.finish(ended, 3.0)
-    left = f"an earlier output is left as {aside} (Is a directory)"
-    assert job_row(store, job).reason.endswith(f"; {left}")
-    assert aside.read_text() == "old"
+    assert job_row(store, job).reason.endswith(f"; {left.format(tmp_path)}")
+    assert (output if is_restored else aside).read_text() == "old"
 
 
 # --- requeue policy
