@@ -225,7 +225,8 @@ def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
 
     Use it if you made an output yourself, or if a change of an input does not matter. Each output must exist, and
     no running job may write it.
-    A changed entry of the task file still runs. To run an accepted job: `launcher retry --force`.
+    A changed entry of the task file still runs, also if a new file matches an input pattern of it. To run
+    an accepted job: `launcher retry --force`.
 
     \b
     Examples:
