@@ -295,6 +295,8 @@ def _open(makers: ProgramsByOutput, path: str) -> list[JobRow]:
 
 
 def _refuse(option: str, name: str, path: str, folder: str) -> None:
+    if option == "--input" and not path.strip(FOLDER_END):
+        raise UsageError(f"--input {name} is the whole file system. Name a folder or file in it.")
     fault, hint = file_obstacle(Path(path), folder, is_output=option == "--output", name=name)
     if fault:
         raise UsageError(

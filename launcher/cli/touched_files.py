@@ -32,8 +32,11 @@ def with_outputs(jobs: Sequence[JobRow]) -> tuple[list[JobRow], list[JobRow]]:
     Raises:
         UsageError: no job has outputs.
     """
-    chosen = [job for job in jobs if job.kind == PROGRAM and job.spec_without_sources.outputs]
-    others = [job for job in jobs if job not in chosen]
+    chosen: list[JobRow] = []
+    others: list[JobRow] = []
+    for job in jobs:
+        accepted = job.kind == PROGRAM and job.spec_without_sources.outputs
+        (chosen if accepted else others).append(job)
     if not chosen:
         raise UsageError(
             f"nothing to accept. Only programs with outputs can be accepted, not {format_job_names(others)}. "

@@ -240,7 +240,7 @@ def resolve_attempt(row: JobRow, attempt: int | None) -> int:
         then = (
             "To wait for it, use -f"
             if row.state in OPEN_STATES
-            else f"To run it: launcher retry {row.id}"
+            else f"To run it: launcher retry {'--force ' if row.state is State.DONE else ''}{row.id}"
         )
         new = reason_to_show(row).code is ReasonCode.NEW
         waits = str(row.state) if new else why(row)

@@ -108,7 +108,7 @@ class Claims:
         """
         with self._db.writing():
             claim = self._next_claim(job, placement, number, now)
-            if claim is not None and (writer := find_writer(self._db, job, claim.spec)):
+            if claim is not None and (writer := find_writer(self._db, {job: claim.spec})):
                 wait_for_writer(self._db, job, writer, now)
                 return None
             if claim is not None:

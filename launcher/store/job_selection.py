@@ -65,12 +65,13 @@ def words_for_jobs(run: str, jobs: Mapping[int, str]) -> str:
     stems = {name.partition("@")[0] for name in jobs.values()}
     if run != SHARED_RUN:
         words = [f"{RUN_PREFIX}{run}"]
+    # before a pattern, which also selects the jobs of an earlier sweep of that name
+    elif len(jobs) > MOST_NUMBERS and max(jobs) - min(jobs) == len(jobs) - 1:
+        return f"$(seq {min(jobs)} {max(jobs)})"
     elif (
         len(jobs) > MOST_NUMBERS and len(stems) == 1 and all("@" in each for each in jobs.values())
     ):
         words = [f"{stems.pop()}@*"]
-    elif len(jobs) > MOST_NUMBERS and max(jobs) - min(jobs) == len(jobs) - 1:
-        return f"$(seq {min(jobs)} {max(jobs)})"
     else:
         words = [str(job) for job in sorted(jobs)]
     return shlex.join(words)

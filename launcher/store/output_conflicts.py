@@ -5,7 +5,7 @@ deleted when the attempt of the other job has ended, whatever its end, so no job
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,21 +27,29 @@ class OutputWriter(NamedTuple):
     path: str
 
 
-def find_writer(db: Connection, job: int, spec: Spec) -> OutputWriter | None:
-    """Return a running job that writes an output of another job, None if there is none.
+def find_writer(db: Connection, specs: Mapping[int, Spec]) -> OutputWriter | None:
+    """Return a running job that writes an output of other jobs, None if there is none.
 
     The outputs of an entry function in the folder of its run do not count: each attempt writes them in its own staging folder.
+
+    Args:
+        db: The queue.
+        specs: Number of a job → its spec.
     """
-    own = f"{spec.run_folder}/"
-    shared = {
-        os.path.normpath(path) for path in spec.outputs if not (spec.entry and path.startswith(own))
-    }
+    shared: set[str] = set()
+    for spec in specs.values():
+        own = f"{spec.run_folder}/"
+        shared.update(
+            os.path.normpath(path)
+            for path in spec.outputs
+            if not (spec.entry and path.startswith(own))
+        )
     if not shared:
         return None
-    folders = output_folders(spec)
+    folders = frozenset[str]().union(*map(output_folders, specs.values()))
     running = db.execute("SELECT id, name, spec FROM jobs WHERE state = 'running' ORDER BY id")
     for number, name, text in running:
-        if number == job:
+        if number in specs:
             continue
         theirs = _outputs_of(text)
         same = shared & theirs.paths

@@ -24,6 +24,7 @@ from launcher.states import (
 from launcher.store.connection import NOT_STARTS, Connection, reason_columns
 from launcher.store.job_queries import JobQueries
 from launcher.store.lanes import PRIORITY_POINT_S, lane_of, rank_of, read_lane
+from launcher.store.output_conflicts import find_writer
 from launcher.store.rows import JobRow
 from launcher.store.transitions import CANCELLED_REASON
 from launcher.stored_specs import SpecWriter
@@ -223,12 +224,28 @@ class JobControl:
 
         Raises:
             ConcurrentChange: One of them has changed since its files were read. Nothing is changed.
+            UsageError: A running job writes one of their outputs. Nothing is changed.
         """
+        jobs = list(jobs)
         with self._db.writing():
+            self.check_no_writer([accepted.row for accepted in jobs])
             numbers = [self._accept(accepted, now) for accepted in jobs]
             below = f"SELECT job FROM needs WHERE need {_IN_JSON_LIST}"
             waiting = self._db.query_numbers(below, json.dumps(numbers))
             self._db.recount_waits({*numbers, *waiting})
+
+    def check_no_writer(self, jobs: Iterable[JobRow]) -> None:
+        """Refuse ended programs if a running job writes one of their outputs.
+
+        Raises:
+            UsageError: Names the job and the output.
+        """
+        writer = find_writer(self._db, {row.id: row.spec_without_sources for row in jobs})
+        if writer is not None:
+            raise UsageError(
+                f"job {writer.job} ({writer.name}) is running and writes {writer.path}. "
+                f"Nothing was changed. Wait for its end: launcher wait {writer.job}"
+            )
 
     def _accept(self, accepted: AcceptedFiles, now: float) -> int:
         """Let a program count as done. Return its number."""

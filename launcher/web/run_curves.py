@@ -43,8 +43,11 @@ from launcher.workers.progress.steps import Point, curves
 MOST_LINES = 12  # of a chart: more cannot be distinguished
 MOST_PLOTS = 4  # that are shown if there are more metrics
 MOST_POINTS = 400  # of a line with a band
-_MOST_STORED = 2_000_000  # points of the jobs of a run, for each metric
-_LEAST_POINTS, _MOST_OF_A_JOB = 50, 400  # of a stored curve
+_MOST_STORED = (
+    2_000_000  # points of the jobs of a run, 16 bytes each, for each of its first metrics
+)
+_FULL_METRICS = 4  # of a job; if it has more, their curves share the points of these
+_LEAST_POINTS, _MOST_OF_A_JOB = 20, 400  # of a stored curve
 _COVERAGE = 0.8  # of the points of a group that each job has on average; a mean of other jobs at each point jumps
 _MOST_RUNS = 4  # whose curves are kept
 ALL, EACH = "*", "@job"  # groupings that are not by a setting
@@ -135,7 +138,7 @@ class RunCurvesReader:
             chosen = result_jobs(self._home, store, store.read.jobs_by_id(numbers))
         rows = [_with_steps(each) for each in chosen]
         known = self._runs.pop(run, {})
-        most = min(_MOST_OF_A_JOB, max(_LEAST_POINTS, _MOST_STORED // max(1, len(rows))))
+        most = _MOST_STORED * _FULL_METRICS // max(1, len(rows))
         read = {row.id: _read_curves(self._home, row, known.get(row.id), most) for row in rows}
         self._runs[run] = read
         while len(self._runs) > _MOST_RUNS:
@@ -153,7 +156,7 @@ def _with_steps(each: ResultJob) -> JobRow:
 
 
 def _read_curves(home: Home, row: JobRow, known: _Read | None, most: int) -> _Read:
-    """Return the curves of a job; the known ones if its files are the same."""
+    """Return the curves of a job, together of at most so many points; the known ones if its files are the same."""
     if not row.attempts:
         return _Read()
     attempt = row.attempt_in(home)
@@ -165,8 +168,10 @@ def _read_curves(home: Home, row: JobRow, known: _Read | None, most: int) -> _Re
     if known is not None and known.stamp == stamp and not grows:
         return known
     reported = curves(read_reported_steps(attempt))
+    of_each = most // max(_FULL_METRICS, len(reported))
+    of_each = min(_MOST_OF_A_JOB, max(_LEAST_POINTS, of_each))
     found = {
-        name: _pool(shown, most) if (shown := finite(points)) else _NOTHING
+        name: _pool(shown, of_each) if (shown := finite(points)) else _NOTHING
         for name, points in reported.items()
     }
     progress, *logs = (size for size, _ in (each or (0, 0) for each in stamps))

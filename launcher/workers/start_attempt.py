@@ -103,6 +103,9 @@ class AttemptStarter:
 
         Returns how it ended where it never began, and None where it is not ours to start: a
         scheduler has voided it.
+
+        Raises:
+            HashingStopped: by the `HashProgress` of its digests, before its process lives.
         """
         with contextlib.ExitStack() as opened:
             try:

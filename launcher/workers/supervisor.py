@@ -19,7 +19,7 @@ from enum import IntEnum
 from math import inf
 from pathlib import Path
 
-from launcher.states import Done, Failed, Lost, NeverStarted
+from launcher.states import Done, Failed, Lost, NeverStarted, Stopped
 from launcher.system import cgroups, memory
 from launcher.system.daemon_control import restart_scheduler, wake
 from launcher.system.file_digests import FileDigests, HashingStopped
@@ -129,7 +129,6 @@ class _Supervisor:
         self._group = cgroups.join_own_group(me)
         self._digests = FileDigests(home.digests, self._on_hashing_progress)
         self._report_hashing: HashingReport | None = None  # of the current attempt
-        self._program_has_ended = False  # the program of the current attempt has ended
         self._starter = AttemptStarter(me, self._group, self._digests, ahead=ahead)
         self._processes = AttemptProcesses(self._group, lambda: self._starter.standby_pid)
 
@@ -204,9 +203,9 @@ class _Supervisor:
         if self._lease.is_over() or self._is_pilot_abandoned(at_once=True):
             return b""
         self._processes.attempt = str(attempt.folder)
-        self._program_has_ended, self._report_hashing = False, HashingReport(attempt)
+        self._report_hashing = HashingReport(attempt)
         cpu_before_s = children_cpu_s()
-        begun = self._starter.start_attempt(attempt)
+        begun = self._start(attempt)
         self._report_hashing.end()
         if begun is None:
             return b""
@@ -236,11 +235,18 @@ class _Supervisor:
             outcome = outcome._replace(cpu_s=round(children_cpu_s() - cpu_before_s, 3))
         return record_outcome_when_possible(outcome, attempt, self._lease, begun.spec_text)
 
+    def _start(self, attempt: Attempt) -> StartedAttempt | Failed | NeverStarted | Stopped | None:
+        """Start the program of an attempt, unless its end is requested while the files that it reads are hashed."""
+        try:
+            return self._starter.start_attempt(attempt)
+        except HashingStopped:
+            return Stopped(at=time.time(), by=self._signals.received)
+
     def _with_file_digests(
         self, outcome: Done, begun: StartedAttempt, attempt: Attempt
     ) -> Done | Failed:
         """Return the end of an attempt with digests of its files; its time limit does not run any more."""
-        self._program_has_ended, self._report_hashing = True, HashingReport(attempt)
+        self._report_hashing = HashingReport(attempt)
         if begun.attempt_spec.spec.entry:
             end: Done | Failed = with_output_versions(
                 outcome, begun.attempt_spec, attempt, self._digests
@@ -254,13 +260,10 @@ class _Supervisor:
         """Report how far the digest of a file is.
 
         Raises:
-            HashingStopped: the program has ended, and we are to leave, or the job is not ours any more.
+            HashingStopped: we are to leave or to end the attempt, or the job is not ours any more.
         """
         if self._report_hashing is not None:
             self._report_hashing.report(path, read, size)
-        # the files that a program reads are hashed before its start
-        if not self._program_has_ended:
-            return
         if not self._scheduler_gone:
             self._read_message()
         if (
@@ -268,6 +271,11 @@ class _Supervisor:
             or self._stop_requested
             or self._lease.is_over()
             or self._is_pilot_abandoned()
+            # left for `_await_end`, because a pause is requested by the same signal
+            or (
+                self._signals.control_at is not None
+                and is_to_be_killed(_attempt_at(self._attempt_folder))
+            )
         ):
             raise HashingStopped
 

@@ -223,8 +223,10 @@ def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
     The jobs count as done without running. Their outputs and inputs are recorded as they are now, so the next
     `launcher run` does not run them. Jobs that read an output run again only if its content has changed.
 
-    Use it if you made an output yourself, or if a change of an input does not matter. Each output must exist.
-    A changed entry of the task file still runs. To run an accepted job: `launcher retry --force`.
+    Use it if you made an output yourself, or if a change of an input does not matter. Each output must exist, and
+    no running job may write it.
+    A changed entry of the task file still runs, also if a new file matches an input pattern of it. To run
+    an accepted job: `launcher retry --force`.
 
     \b
     Examples:
@@ -233,6 +235,7 @@ def touch(chosen: SelectedJobs, yes: bool) -> JobChange:
     """
     jobs, others = with_outputs(chosen.jobs)
     check_outputs(jobs)
+    chosen.store.job_control.check_no_writer(jobs)
     if others:
         print_stderr(f"unchanged, not programs with outputs: {format_job_names(others)}")
     if not (chosen.dry_run or yes) and len(jobs) > 1:

@@ -96,7 +96,8 @@ def test_rest_of_a_sweep_is_held_and_continues_after_release(
         ("tour", {7: "a@x=1", 8: "a@x=2"}, "run:tour"),
         ("my tour", {7: "a@x=1"}, "'run:my tour'"),
         ("add", {9: "command/b@x=2", 7: "command/a@x=1"}, "7 9"),
-        ("add", {job: f"command/a@x={job}" for job in range(10, 16)}, "'command/a@*'"),
+        ("add", {job: f"command/a@x={job}" for job in range(10, 22, 2)}, "'command/a@*'"),
+        ("add", {job: f"command/a@x={job}" for job in range(10, 16)}, "$(seq 10 15)"),
         ("add", {job: f"command/{job}" for job in range(10, 16)}, "$(seq 10 15)"),
         ("add", {job: f"command/{job}" for job in range(10, 22, 2)}, "10 12 14 16 18 20"),
         ("add", {job: f"command/{'ab'[job % 2]}@x={job}" for job in range(9, 16)}, "$(seq 9 15)"),
@@ -107,13 +108,14 @@ def test_words_select_only_jobs_of_the_command(run: str, jobs: dict[int, str], w
 
 
 def test_hint_does_not_release_other_programs(launcher: Launcher, store: Store) -> None:
-    launcher.well("add", "--hold", "--", "true")
+    earlier = ("--name", "fit", "--hold", "--sweep", "n=10..11")
+    launcher.well("add", *earlier, "--", "sh", "-c", "exit 7 # {n}")
     launcher.well("group", "one", "--limit", "1")
     words = ("add", "--group", "one", "--name", "fit", "--max-failures", "2", "--sweep", "n=1..9")
     answer = launcher(*words, "--wait", "--", "sh", "-c", "exit 7 # {n}")
-    assert "To continue: launcher release 'command/fit@*'\n" in answer.err
-    launcher.well("release", "command/fit@*")
-    assert job_row(store, 1).state is State.HELD
+    assert "To continue: launcher release $(seq 5 11)\n" in answer.err
+    launcher.well("release", *map(str, range(5, 12)))
+    assert [job_row(store, job).state for job in (1, 2)] == [State.HELD, State.HELD]
 
 
 def test_first_five_failures_with_one_cause_hold_the_rest_once(

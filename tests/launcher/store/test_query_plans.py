@@ -183,7 +183,7 @@ def share_outputs(store: Store) -> None:
     waiting = one(store, "waiting", outputs=("/shared",))
     spec = job_row(store, waiting).spec
     with store.writing():
-        found = find_writer(connection, waiting, spec)
+        found = find_writer(connection, {waiting: spec})
         assert found is not None
         wait_for_writer(connection, waiting, found, 1.0)
     end(store, claim, DONE)

@@ -301,6 +301,22 @@ def test_long_curves_are_pooled_to_as_many_points_as_are_seen(home: Home, store:
     assert {jobs for _, _, _, _, jobs in bands(line)} == {2}
 
 
+@pytest.mark.parametrize(("metrics", "most"), [(1, 100), (4, 100), (8, 50), (100, 20)])
+def test_curves_of_many_metrics_have_fewer_points(
+    home: Home, store: Store, monkeypatch: pytest.MonkeyPatch, metrics: int, most: int
+) -> None:
+    """A run needs a limited amount of memory, however many metrics its jobs report."""
+    monkeypatch.setattr(run_curves, "_MOST_STORED", 200)
+    for seed in (1, 2):
+        values = [{f"m{place}": float(step) for place in range(metrics)} for step in range(400)]
+        a_job(home, store, values, lr=0.1, seed=seed)
+    plots = read(home, group="lr", everything=True).plots
+    assert len(plots) == metrics
+    counts = {len(line.points) for plot in plots for line in plot.lines}
+    assert max(counts) <= most
+    assert min(counts) > most / 2 - 1
+
+
 def test_jobs_that_report_other_steps_share_points(home: Home, store: Store) -> None:
     """Reports follow time, so jobs of one group rarely report the same steps."""
     for seed in range(4):

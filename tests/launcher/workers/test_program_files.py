@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from launcher.context import LONGEST_OUTPUT_NAME, named_files
-from launcher.states import Done, Failed, NeverStarted, State
+from launcher.states import Done, Failed, NeverStarted, State, Stopped
 from launcher.store.queue import Store
 from launcher.store.transitions import REQUEUE_LIMIT
 from launcher.system.daemon_control import wake
 from launcher.system.file_digests import CHANGED_DIGEST, MOST_READ, FileDigests
 from launcher.system.files import FileVersion, file_stamp
 from launcher.system.paths import Home
+from launcher.system.processes import state_of
 from launcher.workers.attempt_spec import AttemptSpec
+from launcher.workers.attempt_watch import SupervisedAttempt, record_pause
 from launcher.workers.fork_server_handles import ForkServer
 from launcher.workers.program_files import (
     NotDeletedError,
@@ -31,6 +33,7 @@ from launcher.workers.start_pauses import (
     SUCCESS_AFTER_S,
     StartBackoff,
 )
+from launcher.workers.supervisor import CONTROL_SIGNAL
 from tests.build import (
     a_context,
     a_spec,
@@ -38,7 +41,9 @@ from tests.build import (
     endings,
     enqueue,
     job_row,
+    on_record,
     outcome_of,
+    program_of,
     run_attempt,
     shell,
     started,
@@ -481,6 +486,75 @@ def test_large_file_of_the_command_line_is_hashed_at_the_end_if_it_is_ever_compa
         assert found == FileDigests().digest_file(large)
     else:
         assert found == (f"{MOST_READ + 1} 1" if is_read else "")
+
+
+def request_end(one: SupervisedAttempt) -> None:
+    one.supervisor.stop(one.attempt)
+
+
+def end_supervisor(one: SupervisedAttempt) -> None:
+    os.kill(supervisor_of(one.attempt), signal.SIGTERM)
+
+
+def kill_without_channel(one: SupervisedAttempt) -> None:
+    one.attempt.kill_request.touch()
+    os.kill(supervisor_of(one.attempt), CONTROL_SIGNAL)
+
+
+@pytest.mark.parametrize(
+    ("request_it", "by"),
+    [(request_end, ""), (end_supervisor, "SIGTERM"), (kill_without_channel, "")],
+)
+@pytest.mark.parametrize("name", ["huge.bin", "huge/"])
+def test_attempt_that_hashes_its_inputs_can_be_ended_before_its_start(
+    fork_server: ForkServer,
+    home: Home,
+    project: Path,
+    request_it: Callable[[SupervisedAttempt], None],
+    by: str,
+    name: str,
+) -> None:
+    huge, output = project / name, project / "out.txt"
+    if name.endswith("/"):
+        huge.mkdir()
+        huge /= "a"
+    with huge.open("w") as file:
+        file.truncate(1 << 36)  # takes a minute to read
+    output.write_text("old")
+    spec = a_spec(
+        *shell("echo new >out.txt"),
+        settings={"inputs": [name], "outputs": ["out.txt"]},
+        outputs=(str(output),),
+    )
+    attempt = an_attempt(home, spec, context=a_context(project))
+    one = started(fork_server, attempt)
+    until(lambda: read_hashing_report(attempt), "the supervisor reads the input")
+    request_it(one)
+    until(lambda: not read_hashing_report(attempt), "the supervisor does not read any more", 5.0)
+    outcome = outcome_of(one)
+    assert isinstance(outcome, Stopped)
+    assert outcome.by == by
+    assert len(on_record(attempt)) == 1  # no program
+    restore_or_delete_outputs(spec.outputs, 1, done=False)
+    assert output.read_text() == "old"
+    assert not [*project.glob(".*")]
+
+
+def test_paused_attempt_that_hashes_its_inputs_is_paused_after_its_start(
+    fork_server: ForkServer, home: Home, project: Path
+) -> None:
+    with (project / "large.bin").open("w") as file:
+        file.truncate(3 << 30)
+    spec = a_spec("sleep", "60", settings={"inputs": ["large.bin"]})
+    attempt = an_attempt(home, spec, context=a_context(project))
+    one = started(fork_server, attempt)
+    until(lambda: read_hashing_report(attempt), "the supervisor reads the input")
+    record_pause(attempt, paused=True)
+    os.kill(supervisor_of(attempt), CONTROL_SIGNAL)
+    program = program_of(attempt)
+    until(lambda: state_of(program) == "T", "the program is paused")
+    request_end(one)
+    assert isinstance(outcome_of(one), Stopped)
 
 
 def test_hashing_reports_progress_and_ends_when_its_supervisor_exits(

@@ -380,6 +380,18 @@ def test_following_a_job_that_never_starts_ends_with_it(launcher: Launcher) -> N
         )
 
 
+def test_accepted_job_without_an_attempt_is_run_by_the_named_command(
+    launcher: Launcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    launcher.well("add", "--hold", "--output", "x", "--", "touch", "x")
+    launcher.well("cancel", "1")
+    Path("x").touch()
+    launcher.well("touch", "1")
+    assert "To run it: launcher retry --force 1" in launcher.refused("logs", "1")
+    launcher.well("retry", "--force", "1")
+
+
 def test_following_continues_with_a_retry(launcher: Launcher, tmp_path: Path) -> None:
     launcher("add", *RETRIED, *shell(FAILS_ONCE, str(tmp_path / "flag")))
     with follower("1", "-f") as one:

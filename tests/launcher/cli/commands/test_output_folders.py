@@ -133,6 +133,8 @@ def test_added_program_that_writes_in_the_folder_of_another_is_refused(
         (("--input", "data"), "is a folder. Add / to its name if the program reads all of it"),
         (("--output", "r.yaml/"), "is a file, not a folder. Remove the / at the end"),
         (("--output", "./"), "is the folder of the project. Name a folder in it"),
+        (("--input", "/"), "--input / is the whole file system. Name a folder or file in it"),
+        (("--input", "/tmp/..//"), "--input /tmp/..// is the whole file system"),
         (("--input", "absent/"), "--input absent/ does not exist"),
         (("--output", "o/", "--output", "o/x"), "--output o/x overlaps with --output o/ of the same"),
         (("--output", "data/", "--input", "data/x"), "overlaps with --input data/x of the same program"),

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from launcher.cli.touched_files import read_accepted_files
+from launcher.errors import UsageError
 from launcher.states import ReasonCode, State
 from launcher.store.queue import Store
 from launcher.store.steering import AcceptedFiles, ConcurrentChange
 from launcher.system.file_digests import FileDigests
 from tests.build import job_row
 from tests.launcher.conftest import Launcher
-from tests.launcher.queued import FAILED, end, one, put, ready
+from tests.launcher.queued import FAILED, end, one, put, ready, seated
 from tests.terminal import in_a_terminal
 
 CHAIN = """
@@ -84,6 +85,20 @@ def test_changed_inputs_of_done_programs_are_accepted(launcher: Launcher, store:
     Path("in.txt").write_text("three\n")
     launcher.well("run", "r.yaml")
     assert attempts(store) == {"fit": 2, "pack": 2, "table": 2, "plain": 1}
+
+
+def test_new_file_of_an_input_pattern_still_runs(launcher: Launcher, store: Store) -> None:
+    entry = "{name: t, argv: [touch, out], inputs: ['data/*.txt'], outputs: [out]}"
+    Path("r.yaml").write_text(f"name: r\ncommand:\n  - {entry}\n")
+    Path("data").mkdir()
+    Path("data/a.txt").touch()
+    launcher.well("run", "r.yaml")
+    Path("data/b.txt").touch()
+    assert launcher.well("touch", "t").out.endswith("\taccepted\n")
+    assert "data/b.txt added" in launcher("run", "r.yaml", "--dry-run").out
+    assert "a new file matches an input pattern" in " ".join(
+        launcher.well("touch", "--help").out.split()
+    )
 
 
 def test_reader_runs_only_if_the_accepted_content_differs(launcher: Launcher, store: Store) -> None:
@@ -187,6 +202,31 @@ def test_job_that_changed_meanwhile_is_not_accepted(store: Store, here: Path) ->
     with pytest.raises(ConcurrentChange, match="job 2 has just changed, nothing was changed"):
         store.job_control.accept_files(accepted, 6.0)
     assert [job_row(store, job).state for job in jobs] == [State.FAILED, State.QUEUED]
+
+
+@pytest.mark.parametrize("written", ["out/model.txt", "out"])
+def test_file_that_a_running_job_writes_is_not_accepted(
+    launcher: Launcher, store: Store, here: Path, written: str
+) -> None:
+    Path("out").mkdir()
+    Path("out/model.txt").touch()
+    ended, other = (
+        one(store, name, settings={"outputs": ["out/"]}, outputs=(f"{here}/out",))
+        for name in ("ended", "other")
+    )
+    end(store, ended, FAILED)
+    end(store, other, FAILED)
+    writer = one(store, "writer", settings={"outputs": [written]}, outputs=(f"{here}/{written}",))
+    claim = seated(store, writer)
+    message = f"job {writer} (command/writer) is running and writes {here}/{written}."
+    for words in ((str(ended), "--dry-run"), (str(ended), str(other), "--yes")):
+        assert message in launcher.refused("touch", *words)
+    accepted = read_accepted_files(store, job_row(store, ended), FileDigests())
+    with pytest.raises(UsageError, match="Nothing was changed"):  # it has just started
+        store.job_control.accept_files([accepted], 6.0)
+    assert job_row(store, ended).state is State.FAILED
+    end(store, claim, FAILED)
+    assert launcher.well("touch", str(ended)).out.endswith("accepted, not run (failed before)\n")
 
 
 def test_job_after_an_accepted_one_waits_for_one_job_less(store: Store) -> None:
