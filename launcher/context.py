@@ -272,10 +272,8 @@ def file_obstacle(
         return "is a link", "name the file it points to, or another file"
     if is_folder(path) and not means_folder:
         verb = "makes" if is_output else "reads"
-        return (
-            "is a folder",
-            f"add / to its name if the program {verb} all of it, or name files in it",
-        )
+        hint = f"add / to its name if the program {verb} all of it, or name files in it"
+        return "is a folder", hint if name else "name files in it"
     if means_folder and not is_folder(path) and exists(path):
         return "is a file, not a folder", "remove the / at the end of its name"
     if is_output and len(os.fsencode(path.name)) > LONGEST_OUTPUT_NAME:

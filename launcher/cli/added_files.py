@@ -19,11 +19,11 @@ from launcher.context import (
 from launcher.errors import UsageError
 from launcher.job import Spec
 from launcher.params import TEMPLATE
-from launcher.planning.output_index import OutputIndex
-from launcher.planning.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.states import OPEN_STATES, State
 from launcher.store.connection import known_record
+from launcher.store.output_index import OutputIndex
 from launcher.store.queue import Store
+from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.store.rows import JobRow
 from launcher.system.file_digests import FileDigests, current_digests, file_changes
 from launcher.system.file_patterns import (

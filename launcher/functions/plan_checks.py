@@ -29,16 +29,16 @@ from launcher.planning.first_wave import (
     unsatisfiable_on_pilots,
 )
 from launcher.planning.missing_packages import missing_packages
-from launcher.planning.output_index import OutputIndex
 from launcher.planning.plan import Plan
 from launcher.planning.preview import kinds_to_run, refusals
 from launcher.planning.queue_comparison import compare_with_queue
-from launcher.planning.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.planning.shared_work import with_shared_jobs
 from launcher.scheduler.policy.model import Machine
 from launcher.states import OPEN_STATES
 from launcher.store.client import cores_for_jobs
+from launcher.store.output_index import OutputIndex
 from launcher.store.queue import Store
+from launcher.store.replaced_folders import find_replaced_folder, named_output_folders
 from launcher.store.rows import JobRow
 from launcher.system import memory
 from launcher.system.file_digests import FileDigests, HashProgress

@@ -535,7 +535,7 @@ def test_attempt_that_hashes_its_inputs_can_be_ended_before_its_start(
     assert isinstance(outcome, Stopped)
     assert outcome.by == by
     assert len(on_record(attempt)) == 1  # no program
-    restore_or_delete_outputs(spec.outputs, 1, done=False)
+    restore_or_delete_outputs(spec.outputs, 1, 1, done=False, has_run=lambda: False)
     assert output.read_text() == "old"
     assert not [*project.glob(".*")]
 
