@@ -1,6 +1,7 @@
 """The files of ended programs as they are now, for `launcher touch`."""
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 
 from launcher.context import (
@@ -15,6 +16,7 @@ from launcher.context import (
 from launcher.errors import UsageError, pluralize
 from launcher.job import PROGRAM
 from launcher.screens.format import format_job_names
+from launcher.states import State
 from launcher.store.queue import Store
 from launcher.store.rows import JobRow
 from launcher.store.steering import AcceptedFiles
@@ -52,16 +54,20 @@ def check_outputs(jobs: Sequence[JobRow]) -> None:
         UsageError: names the first missing outputs.
     """
     missing = [
-        f"{path} (job {job.id}{', a folder' if path.endswith(FOLDER_END) else ''})"
+        (job, f"{path} (job {job.id}{', a folder' if path.endswith(FOLDER_END) else ''})")
         for job in jobs
         for path in _output_paths(job)
         if stamp_of_output(path) is None
     ]
     if missing:
+        shown = missing[:MOST_NAMED]
         more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        again = [str(number) for number in sorted({job.id for job, _ in shown})]
+        options = ["--force"] if any(job.state is State.DONE for job, _ in shown) else []
         raise UsageError(
-            f"{pluralize(len(missing), 'output')} missing: {', '.join(missing[:MOST_NAMED])}{more}. "
-            "Make the files, or run the job again: launcher retry --force"
+            f"{pluralize(len(missing), 'output')} missing: {', '.join(text for _, text in shown)}{more}. "
+            f"Make the files, or run the {'jobs' if len(again) > 1 else 'job'} again: "
+            f"{shlex.join(['launcher', 'retry', *options, *again])}"
         )
 
 

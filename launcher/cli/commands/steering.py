@@ -283,7 +283,8 @@ def pause(chosen: SelectedJobs) -> JobChange:
     All processes of a job are stopped (SIGSTOP). Reserved cores, memory and GPU memory stay reserved, and
     the job keeps its data in GPU memory. The pause does not count toward the time limit, the run time or
     the share of the run. GPU-hours in `launcher history`, and those that are compared with other users,
-    include it. `launcher cancel` also ends paused jobs.
+    include it. `launcher cancel` also ends paused jobs. `launcher group NAME --pause` lets no waiting job
+    of a group start.
 
     \b
     Examples:

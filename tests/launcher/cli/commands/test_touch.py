@@ -172,7 +172,9 @@ def test_refused_selection_changes_nothing(launcher: Launcher, store: Store) -> 
     Path("model.txt").unlink()
     message = f"1 output missing: {Path.cwd()}/model.txt (job 1)"
     for words in (("fit",), ("run:r", "--yes"), ("fit", "pack", "--dry-run")):
-        assert message in launcher.refused("touch", *words)
+        refusal = launcher.refused("touch", *words)
+        assert message in refusal
+        assert refusal.endswith("run the job again: launcher retry 1\n")
     Path("model.txt").mkdir()
     assert message in launcher.refused("touch", "fit")
     Path("out/model.txt").unlink()
@@ -180,6 +182,13 @@ def test_refused_selection_changes_nothing(launcher: Launcher, store: Store) -> 
     Path("out").touch()
     assert f"{Path.cwd()}/out/ (job 2, a folder)" in launcher.refused("touch", "pack")
     assert [(row.state, row.reason, row.outputs) for row in store.read.jobs()] == before
+
+
+def test_job_that_was_done_is_run_again_by_force(launcher: Launcher, store: Store) -> None:
+    launcher.well("run", "r.yaml")
+    launcher.well("touch", "fit")
+    Path("model.txt").unlink()
+    assert launcher.refused("touch", "fit").endswith(": launcher retry --force 1\n")
 
 
 def test_open_jobs_of_a_selection_are_left_out(launcher: Launcher, store: Store) -> None:
