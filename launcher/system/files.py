@@ -34,9 +34,8 @@ class FileVersion(NamedTuple):
     """A file as a job left it: two versions with one digest have the same content."""
 
     size: int  # bytes; those of all files of a folder that a program makes, 0 for other folders
-    changed_ns: (
-        int  # modification time; for a folder that a program makes, see `folder_contents.stamp_of`
-    )
+    # modification time; for a folder that a program makes, see `folder_contents.stamp_of`
+    changed_ns: int
     digest: str = ""  # of the content; "" if unknown, as in the records of earlier versions
 
     @property
