@@ -191,9 +191,10 @@ def test_time_limit_excludes_pauses(project: Project) -> None:
 @pytest.mark.parametrize("how", ["cancel", "stop"])
 def test_paused_program_receives_sigterm(project: Project, how: str) -> None:
     # no child that is spawned all the time: between vfork and exec its parent waits in the kernel, not stopped
-    trap = "trap 'echo heard; exit 1' TERM; sleep 60 & while :; do wait; done"
+    trap = "trap 'echo heard; exit 1' TERM; echo set; sleep 60 & while :; do wait; done"
     project.call("launcher", "add", "--name", "counts", "--grace", "20s", "--", *shell(trap))
-    until(lambda: program_of(project.home.attempt(1, 1)), "it runs")
+    log = project.home.attempt(1, 1).log
+    until(lambda: log.exists() and "set" in log.read_text(), "it waits for the signal")
     project.call("launcher", "pause", "counts")
     until(lambda: program_is_stopped(project), "it stands still")
     if how == "cancel":
@@ -203,7 +204,7 @@ def test_paused_program_receives_sigterm(project: Project, how: str) -> None:
     else:
         project.call("launcher", "stop", "--now")
         until(lambda: job_details(project)["state"] == "queued", "it is queued again")
-    assert project.home.attempt(1, 1).log.read_text().endswith("heard\n")
+    assert log.read_text().endswith("heard\n")
     with reading(project.home) as store:
         (row,) = store.read.jobs_by_id([1])
     assert row.paused is None
