@@ -323,9 +323,9 @@ class FinishedAttempts:
             why = f"cannot restore the earlier file of its output {output}: {error.strerror}"
             left = "an earlier output"
             if isinstance(error, NotDeletedError):
+                what = "an earlier file of its output"
                 if not isinstance(ended.outcome, Done):
-                    left = "its incomplete output"
-                what = "an earlier file of its output" if isinstance(ended.outcome, Done) else left
+                    left = what = "its incomplete output"
                 why = f"cannot delete {aside}, {what}: {error.strerror}"
             if self._retry_later(ended, why, MOVE_TIMEOUT_S):
                 return False

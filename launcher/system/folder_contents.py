@@ -15,7 +15,7 @@ FOLDER_END = "/"  # the last character of a name that means a folder
 _FOLDER, _FILE, _LINK, _OTHER, _UNREADABLE = "folder", "file", "link", "other", "unreadable"
 
 
-class FolderEntry(NamedTuple):
+class FolderItem(NamedTuple):
     """A file, folder or link below a folder."""
 
     name: bytes  # path relative to the folder
@@ -26,7 +26,7 @@ class FolderEntry(NamedTuple):
     target: bytes = b""  # of a link
 
 
-def list_folder(path: str) -> list[FolderEntry]:
+def list_folder(path: str) -> list[FolderItem]:
     """Return everything below a folder, sorted by name.
 
     Raises:
@@ -44,13 +44,13 @@ def list_folder(path: str) -> list[FolderEntry]:
             continue
         except PermissionError:
             changed_ns = os.lstat(place).st_mtime_ns
-            below = [FolderEntry(above.name + b"/", _UNREADABLE, changed_ns=changed_ns)]
+            below = [FolderItem(above.name + b"/", _UNREADABLE, changed_ns=changed_ns)]
         found += below
         todo += [entry for entry in below if entry.type == _FOLDER]
     return sorted(found)
 
 
-def _list_one(place: bytes, above: bytes) -> list[FolderEntry]:
+def _list_one(place: bytes, above: bytes) -> list[FolderItem]:
     """Return what is directly in a folder.
 
     Raises:
@@ -63,20 +63,20 @@ def _list_one(place: bytes, above: bytes) -> list[FolderEntry]:
             try:
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISDIR(status.st_mode):
-                    found.append(FolderEntry(name, _FOLDER))
+                    found.append(FolderItem(name, _FOLDER))
                 elif stat.S_ISREG(status.st_mode):
                     key = status.st_size, status.st_mtime_ns, status.st_ino
-                    found.append(FolderEntry(name, _FILE, *key))
+                    found.append(FolderItem(name, _FILE, *key))
                 elif stat.S_ISLNK(status.st_mode):
-                    found.append(FolderEntry(name, _LINK, target=os.readlink(entry.path)))  # noqa: PTH115  # bytes
+                    found.append(FolderItem(name, _LINK, target=os.readlink(entry.path)))  # noqa: PTH115  # bytes
                 else:
-                    found.append(FolderEntry(name, f"{_OTHER} {stat.S_IFMT(status.st_mode)}"))
+                    found.append(FolderItem(name, f"{_OTHER} {stat.S_IFMT(status.st_mode)}"))
             except FileNotFoundError:  # deleted meanwhile
                 continue
     return found
 
 
-def stamp_of(entries: Sequence[FolderEntry]) -> FileStamp:
+def stamp_of(entries: Sequence[FolderItem]) -> FileStamp:
     """Return the bytes of all files, and a number that changes with any name, size, time or inode."""
     content = hashlib.sha256()
     for name, kind, size, changed_ns, inode, target in entries:
@@ -96,7 +96,7 @@ def folder_stamp(path: str) -> FileStamp | None:
 
 
 def digest_entries(
-    path: str, entries: Sequence[FolderEntry], digest_file: Callable[[str], str]
+    path: str, entries: Sequence[FolderItem], digest_file: Callable[[str], str]
 ) -> str:
     """Return a digest of the names, types and contents below a folder.
 
@@ -121,6 +121,6 @@ def digest_entries(
     return content.hexdigest()[:16]
 
 
-def newest_change_ns(entries: Sequence[FolderEntry]) -> int:
+def newest_change_ns(entries: Sequence[FolderItem]) -> int:
     """Return the newest modification time of the files below a folder, in ns; 0 without files."""
     return max((entry.changed_ns for entry in entries), default=0)

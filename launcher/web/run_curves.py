@@ -321,7 +321,7 @@ def _grouped(jobs: Sequence[_Job], group: str) -> list[tuple[str, list[_Job]]]:
     groups: dict[tuple[object, ...], list[_Job]] = {}
     for job in having:
         groups.setdefault(_key(_settings(job), group), []).append(job)
-    return [(_named(group, _settings(own[0])), own) for _, own in sorted(groups.items())]
+    return [(_group_name(group, _settings(own[0])), own) for _, own in sorted(groups.items())]
 
 
 def _key(settings: Mapping[str, Any], name: str) -> tuple[int, float, str]:
@@ -338,7 +338,7 @@ def _key(settings: Mapping[str, Any], name: str) -> tuple[int, float, str]:
     return (0 if is_number else 1), number, text
 
 
-def _named(name: str, settings: Mapping[str, Any]) -> str:
+def _group_name(name: str, settings: Mapping[str, Any]) -> str:
     """Return the name of a group in the legend."""
     if name not in settings:
         return f"no {_label(name)}"
@@ -366,7 +366,11 @@ def _plot(
     having = [
         (place, name, own)
         for place, (name, jobs_of) in enumerate(groups)
-        if (own := [curve for job in jobs_of if (curve := _shown(job, metric, choice)).steps])
+        if (
+            own := [
+                curve for job in jobs_of if (curve := _drawable_part(job, metric, choice)).steps
+            ]
+        )
     ]
     drawn = having[:MOST_LINES]
     pooled = _common_pooling([own for _, _, own in drawn])
@@ -390,7 +394,7 @@ def _plot(
     )
 
 
-def _shown(job: _Job, metric: str, choice: CurveChoice) -> _Curve:
+def _drawable_part(job: _Job, metric: str, choice: CurveChoice) -> _Curve:
     """Return the part of a curve that the axis can show."""
     curve = job.curves.get(metric, _NOTHING)
     if not choice.log or all(value > 0 for value in curve.values):
@@ -492,7 +496,7 @@ def _count_text(jobs: Sequence[_Job], metric: str, having: int, choice: CurveCho
     without = [job for job in jobs if metric not in job.curves]
     of = f" of {title_of(metric)}"
     positive = having + sum(
-        bool(job.curves[metric].steps) and not _shown(job, metric, choice).steps
+        bool(job.curves[metric].steps) and not _drawable_part(job, metric, choice).steps
         for job in jobs
         if metric in job.curves
     )
