@@ -39,7 +39,10 @@ from trueface.evaluation.group_rates import (
     RATES,
     GroupRow,
     GroupTable,
+    digits_of,
+    unit_of,
 )
+from trueface.evaluation.npy_folder import write_npy_folders
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.over_seeds import format_seed_summary as over_seeds
@@ -55,6 +58,10 @@ LEGEND = (
     "groups. FPR gap is the largest rate minus the smallest. F_FPR and F_EO are sums of distances "
     "from the overall rates"
 )
+PUBLISHED_LEGEND = (
+    "all measures over groups. F_G, F_A and F_COV are those of Fairness-Generalization, which drops groups of one "
+    "class from F_G and F_A. F_A of gender or race also compares their intersections"
+)
 
 
 def text(
@@ -64,6 +71,7 @@ def text(
     *,
     groups: bool,
     rank: bool,
+    measures: bool = False,
 ) -> str:
     """Return a table of the methods for each set of images and grouping, and notes below it."""
     lines = [f"fairness {escape_unprintable(name)}: {LEGEND}"]
@@ -78,6 +86,8 @@ def text(
             else f"by {escape_unprintable(by)}"
         )
         lines += ["", title, "", *_table(here, rank=rank), *_compared(here)]
+        if measures:
+            lines += ["", PUBLISHED_LEGEND, "", *_measures(here)]
     lines += _notes(rows)
     if groups:
         for row in rows:
@@ -148,6 +158,17 @@ def _table(made: Sequence[FairnessMethod], *, rank: bool) -> list[str]:
     ]
 
 
+def _measures(made: Sequence[FairnessMethod]) -> list[str]:
+    """Return the table of the measures that the first table leaves out."""
+    names = [name for name in MEASURES if name not in SHOWN]
+    header = ("method", *(f"{MEASURES[name]} {unit_of(name)}" for name in names))
+    lines = [
+        (escape_unprintable(method.model), *(_floored(method, name) for name in names))
+        for method in made
+    ]
+    return align_columns([header, *lines])
+
+
 def _words(method: FairnessMethod) -> str:
     """Return the verdict with the facts that limit all gaps."""
     words = [str(method.verdict), *(f"{title} undefined" for title in method.undefined)]
@@ -215,9 +236,10 @@ def _group(row: GroupRow) -> tuple[str, ...]:
 
 def _floored(method: FairnessMethod, name: str, *, common: bool = False) -> str:
     floor = method.floor(name, common=common)
-    below = "" if floor is None else f" [{floor.mean:.1f}]"
+    digits = digits_of(name)
+    below = "" if floor is None else f" [{floor.mean:.{digits}f}]"
     part = _bracketed(method.groups_note(name, common=common))
-    return over_seeds(method.measure(name, common=common), 1) + below + part
+    return over_seeds(method.measure(name, common=common), digits) + below + part
 
 
 def _bracketed(part: str) -> str:
@@ -251,6 +273,18 @@ def _bracketed(part: str) -> str:
 )
 @click.option("--groups", is_flag=True, help="Also print the rates of each group for each model.")
 @click.option("--rank", is_flag=True, help="Rank the comparable models by FPR gap.")
+@click.option(
+    "--measures",
+    is_flag=True,
+    help="Also print the other measures: TPR gap, F_OAE, F_DP, F_MEO, AUC gap, F_G, F_A and F_COV.",
+)
+@click.option(
+    "--npy",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also write the predictions as GROUPlabels.npy and GROUPpredictions.npy: to DIR for one model and test, "
+    "otherwise to DIR/MODEL/TEST.",
+)
 @json_option
 @page_option
 @csv_option
@@ -263,6 +297,8 @@ def fairness(
     against: str,
     groups: bool,
     rank: bool,
+    measures: bool,
+    npy: Path | None,
     as_json: bool,
     csv_out: str | None,
     page: Path | None,
@@ -283,6 +319,7 @@ def fairness(
       trueface fairness skew --by gender --rank
       trueface fairness skew --page runs/skew/fairness.html
       trueface fairness skew --attributes faces.csv --by intersec,age --groups
+      trueface fairness skew --by intersec --measures --npy skew_npy
     """
     write = page_writer(page)
     columns, files = (
@@ -291,6 +328,8 @@ def fairness(
     )
     name, rows = _rows(run, columns, files, missing, against)
     without = missing_models(resolve_run_folder(run))
+    for folder in () if npy is None else write_npy_folders(npy, rows):
+        click.echo(folder, err=True)
     if csv_out is not None:
         write_csv(csv_out, CSV_HEADER, csv_rows(rows))
     if write:
@@ -301,7 +340,7 @@ def fairness(
     if as_json:
         click.echo(json.dumps(document(name, rows, made)))
     elif csv_out != STANDARD_OUTPUT:
-        click.echo(text(name, rows, made, groups=groups, rank=rank))
+        click.echo(text(name, rows, made, groups=groups, rank=rank, measures=measures))
 
 
 def _rows(

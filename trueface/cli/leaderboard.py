@@ -14,7 +14,7 @@ from rich.text import Text
 from trueface.cli.text_tables import escape_unprintable
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.runtime.errors import UsageError
-from trueface.unlearning.evaluation.columns import Kind, MeasureColumn, columns
+from trueface.unlearning.evaluation.columns import ATTACKS, Kind, MeasureColumn, columns
 from trueface.unlearning.evaluation.published_figures import CIFAR_10, PublishedFigure
 from trueface.unlearning.evaluation.shown_measures import PUBLISHED, SCREEN
 
@@ -36,7 +36,12 @@ if (
     is_flag=True,
     help="Also print published figures of class unlearning on CIFAR-10.",
 )
-def unlearned(run: str, *, as_json: bool, published: bool) -> None:
+@click.option(
+    "--membership",
+    is_flag=True,
+    help="Also run the attacks of SVC-MIA, and print all membership attacks in a table.",
+)
+def unlearned(run: str, *, as_json: bool, published: bool, membership: bool) -> None:
     """Compare unlearned models with their references.
 
     RUN is the name of a folder in runs/, or a path. Rows are means ± standard deviations over seeds:
@@ -56,11 +61,16 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
       verdict        why a model is unusable whatever its scores; such rows come last
       alarms         further remarks on a row
 
+    The table of --membership has one column per attack. An SVC on correctness, confidence, entropy,
+    modified entropy or probability gives the fraction of forgotten images classified as non-members.
+    The column "members by entropy" is the fraction that a regression classifies as members.
+
     \b
     Examples:
       trueface unlearned poison_study
       trueface unlearned runs/poison_study --json
       trueface unlearned cifar --published
+      trueface unlearned cifar --membership
     """
     # numpy and scipy take a while to import; help must not wait for them
     from trueface.audit.run_folders import resolve_run_folder
@@ -68,7 +78,7 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 
     folder = resolve_run_folder(run)
-    board = make_unlearning_leaderboard(folder, missing_models(folder))
+    board = make_unlearning_leaderboard(folder, missing_models(folder), svc_attacks=membership)
     if not board.groups and not board.troubles:
         raise UsageError(
             f"no unlearned models in {folder}. No model folder has an unlearning.json."
@@ -78,15 +88,19 @@ def unlearned(run: str, *, as_json: bool, published: bool) -> None:
     if as_json:
         click.echo(json.dumps(_document(board, published=published)))
     elif sys.stdout.isatty():
-        print_leaderboard(board, Console(highlight=False), published=published)
+        print_leaderboard(board, Console(highlight=False), published=published, attacks=membership)
     else:
-        _tabbed(board, published=published)
+        _tabbed(board, published=published, attacks=membership)
     if board.troubles:
         raise click.exceptions.Exit(1)
 
 
 def print_leaderboard(
-    board: "UnlearningLeaderboard", console: Console, *, published: bool = False
+    board: "UnlearningLeaderboard",
+    console: Console,
+    *,
+    published: bool = False,
+    attacks: bool = False,
 ) -> None:
     """Draw a table of each base, with alarms and notes below it."""
     for group in board.groups:
@@ -95,6 +109,12 @@ def print_leaderboard(
         _show(console, header, rows, left=2)
         for note in _notes(group):
             console.print(Text(note))
+        if attacks:
+            header, *rows = _attack_rows(group)
+            console.print(Text("Membership attacks"))
+            _show(console, header, rows, left=2)
+            for note in _attack_notes(group):
+                console.print(Text(note))
         if published and group.goal == "class":
             header, *rows = _published_rows(group)
             console.print(
@@ -125,13 +145,21 @@ def _show(
         console.print(table)
 
 
-def _tabbed(board: "UnlearningLeaderboard", *, published: bool) -> None:
+def _tabbed(board: "UnlearningLeaderboard", *, published: bool, attacks: bool) -> None:
     """Print rows for other programs, with a header only where the columns change."""
     last: tuple[str, ...] = ()
     for group in board.groups:
         header, *rows = _cells(group, tabs=True)
         last = _rows_below(last, header, group, rows)
         for note in _notes(group):
+            click.echo(note, err=True)
+    for number, group in enumerate(board.groups if attacks else ()):
+        if not number:
+            click.echo()
+            last = ()
+        header, *rows = _attack_rows(group, tabs=True)
+        last = _rows_below(last, header, group, rows)
+        for note in _attack_notes(group):
             click.echo(note, err=True)
     of_class = [group for group in board.groups if published and group.goal == "class"]
     for number, group in enumerate(of_class):
@@ -243,6 +271,23 @@ def _notes(group: "UnlearningGroup") -> list[str]:
         for note in row.notes
     ]
     return [*alarms, *broken, *row_notes, *group.notes]
+
+
+def _attack_rows(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:
+    """Return the header and the rows of the membership attacks; `tabs` as of `_cells`."""
+    header = ("method", "verdict", "n" if tabs else "seeds", *(each.screen for each in ATTACKS))
+    return [header, *(_row(row, ATTACKS, tabs=tabs)[:-1] for row in group.rows)]
+
+
+def _attack_notes(group: "UnlearningGroup") -> list[str]:
+    """Return the reasons of attacks without a value, each once."""
+    notes: dict[str, list[str]] = {}
+    for row in group.rows:
+        for column in ATTACKS:
+            if column.name in row.reasons:
+                reason = f"no {column.screen.removesuffix(' %')}: {row.reasons[column.name]}"
+                notes.setdefault(reason, []).append(escape_unprintable(row.name))
+    return [f"{', '.join(names)}: {escape_unprintable(note)}" for note, names in notes.items()]
 
 
 def _published_rows(group: "UnlearningGroup", *, tabs: bool = False) -> list[tuple[str, ...]]:

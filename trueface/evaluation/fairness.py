@@ -52,6 +52,12 @@ from trueface.evaluation.over_seeds import (
     strip_seed,
     summarize_seeds,
 )
+from trueface.evaluation.published_gaps import (
+    NEITHER,
+    GroupedLogits,
+    places_in_list,
+    with_published_gaps,
+)
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
 from trueface.runtime.errors import CheckpointError
@@ -91,6 +97,7 @@ class FairnessRow(NamedTuple):
     to_reference: Difference | None = None
     ungrouped: int = 0  # images without a group, left out
     note: str = ""  # a remark on its logits
+    grouped: "GroupedScores | None" = None  # its logits and groups
 
     @property
     def worst_auc(self) -> float | None:
@@ -290,7 +297,7 @@ def _record(of: Difference | None) -> Json:
     return None if of is None else of.json_record
 
 
-class _GroupedScores(NamedTuple):
+class GroupedScores(NamedTuple):
     """A table of one model with its groups by one column."""
 
     model: str
@@ -301,11 +308,27 @@ class _GroupedScores(NamedTuple):
     validation: ValidationThreshold
     attributes: tuple[str, ...]
     note: str = ""
+    intersections: GroupColumn | None = None  # of gender and race, where the column is one of them
 
     @property
     def grouped_scores(self) -> Predictions:
         """The rows that have a group."""
         return self.scores.rows(self.column.rows)
+
+    @property
+    def grouped_logits(self) -> GroupedLogits:
+        """The logits of these rows with their groups."""
+        scores, column = self.grouped_scores, self.column
+        intersections = np.full(len(self.scores), NEITHER, np.int32)
+        finer = self.intersections or column
+        intersections[finer.rows] = finer.groups
+        return GroupedLogits(
+            fake=scores.labels == 1,
+            logits=scores.margin,
+            groups=column.groups,
+            places=places_in_list(column.names, column.empty),
+            intersections=intersections[column.rows],
+        )
 
 
 def fairness_rows(
@@ -355,7 +378,20 @@ def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
     none, name = ValidationThreshold(None, 0, NO_VALIDATION), folder.name
     columns = map(read.column, by or read.columns)
     return _rows(
-        [_GroupedScores(name, "", False, read.scores, of, none, (), read.note) for of in columns]
+        [
+            GroupedScores(
+                name,
+                "",
+                False,
+                read.scores,
+                of,
+                none,
+                (),
+                note=read.note,
+                intersections=read.intersections(of.by),
+            )
+            for of in columns
+        ]
     )
 
 
@@ -365,13 +401,13 @@ def _of_model(
     tests: Sequence[tuple[str, str]],
     by: Sequence[str],
     files: AttributeFiles,
-) -> Iterator[_GroupedScores]:
+) -> Iterator[GroupedScores]:
     validation = cache(lambda: find_validation_threshold(run_folder / model_folder_name(model)))
     for each in group_tests(finite_tests(run_folder, model, tests)):
         attributes, scores = tuple(map(str, files.files_of_tests(each))), each.scores
         if attributes:
             for column in files.columns(each, by):
-                yield _GroupedScores(
+                yield GroupedScores(
                     model,
                     each.with_root(each.data),
                     each.pooled,
@@ -379,6 +415,7 @@ def _of_model(
                     column,
                     validation(),
                     attributes,
+                    intersections=files.intersections(each, column.by),
                 )
 
 
@@ -423,7 +460,7 @@ class _Compared(NamedTuple):
 
 
 def _compared(
-    tables: Iterable[_GroupedScores], reference: str
+    tables: Iterable[GroupedScores], reference: str
 ) -> Mapping[tuple[str, str], _Compared]:
     """Return the AUC of each model on each set of images, by (model, data), and whether it compares.
 
@@ -471,7 +508,7 @@ def _compared(
     return made
 
 
-def _rows(grouped: Sequence[_GroupedScores], reference: str = "") -> list[FairnessRow]:
+def _rows(grouped: Sequence[GroupedScores], reference: str = "") -> list[FairnessRow]:
     # most often every image has a group in every column: the areas are the same then
     same: dict[tuple[object, ...], Mapping[tuple[str, str], _Compared]] = {}
     areas: dict[str, Mapping[tuple[str, str], _Compared]] = {}
@@ -484,13 +521,16 @@ def _rows(grouped: Sequence[_GroupedScores], reference: str = "") -> list[Fairne
     return [_row(each, areas[each.column.by][each.model, each.data]) for each in grouped]
 
 
-def _row(grouped: _GroupedScores, area: _Compared) -> FairnessRow:
+def _row(grouped: GroupedScores, area: _Compared) -> FairnessRow:
     scores, column, threshold = grouped.grouped_scores, grouped.column, grouped.validation.threshold
 
+    logits = grouped.grouped_logits
+
     def table(at: float, beside: GroupTable | None = None) -> GroupTable:
-        return GroupTable.from_logits(
+        made = GroupTable.from_logits(
             scores.labels, scores.margin, column.groups, column.names, at, beside=beside
         )
+        return with_published_gaps(made, logits, beside=beside)
 
     even = table(0.0)
     return FairnessRow(
@@ -508,4 +548,5 @@ def _row(grouped: _GroupedScores, area: _Compared) -> FairnessRow:
         to_reference=area.to_reference,
         ungrouped=len(grouped.scores) - len(scores),
         note=grouped.note,
+        grouped=grouped,
     )

@@ -23,17 +23,21 @@ from trueface.evaluation.finished_tests import GroupedTests
 from trueface.evaluation.intervals import Floats
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UnknownName
+from trueface.runtime.files import read_json
 
 # columns that are shown where none are named
 DEFAULT_GROUP_COLUMNS = "gender", "race", "intersec"
+*ONE_OF_BOTH, INTERSEC = DEFAULT_GROUP_COLUMNS
 Missing = Literal["stop", "skip"]
 
 Number = TypeVar("Number", bound=np.generic)
 LABELS, PREDICTIONS = "labels.npy", "predictions.npy"
+RECORD = "predictions.json"  # in a folder that `npy_folder` wrote: its model, test and files
 ONE_LOGIT = (
     "the files contain only the logit of class 1, as the original writes them. Without the logit of class 0, the rates "
     "at probability 0.5 and the AUC may differ from those of the detector"
 )
+MARGINS = "class 1 - class 0"
 SEXES = frozenset({"male", "nonmale"})
 _BETWEEN = re.compile(r"[,\-_ ]+")  # the original writes "male,asian"
 
@@ -45,6 +49,7 @@ class GroupColumn(NamedTuple):
     names: tuple[str, ...]  # sorted
     groups: NDArray[np.int32]  # (M,) an index of `names`
     rows: NDArray[np.intp]  # (M,) of the table; less than all of it where images have no group
+    empty: tuple[str, ...] = ()  # further groups, which have no image
 
 
 @dataclass(kw_only=True)
@@ -116,6 +121,15 @@ class AttributeFiles:
         known = self._table(self.files_of_tests(tests), tests.tests[0].root).columns
         return self.columns(tests, (by,) if by in known else ())[-1]
 
+    def intersections(self, tests: GroupedTests, by: str) -> GroupColumn | None:
+        """Return the groups of gender and race together, for a column of one of them; None for others.
+
+        Raises:
+            DataError: see `columns`.
+        """
+        known = self._table(self.files_of_tests(tests), tests.tests[0].root).columns
+        return self.column(tests, INTERSEC) if by in ONE_OF_BOTH and INTERSEC in known else None
+
     def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
         if (files, root) not in self._read:
             place = self.project / Path(root).expanduser()
@@ -156,6 +170,7 @@ class OriginalScores(NamedTuple):
     scores: Predictions
     groups: tuple[str, ...]  # (N,) of each row: "male-asian"
     note: str  # what has to be known of the logits
+    files: tuple[str, ...] = ()  # the groups that have files, also empty ones
 
     def column(self, by: str) -> GroupColumn:
         """Return the groups of the rows.
@@ -166,8 +181,8 @@ class OriginalScores(NamedTuple):
         Raises:
             DataError: another column, or groups whose names have no such part.
         """
-        if by == "intersec":
-            return group_column(by, self.groups)
+        if by == INTERSEC:
+            return self._with_empty(group_column(by, self.groups), self.files)
         if by not in {"gender", "race"}:
             raise DataError(
                 f"--by {by}: these files have no such group column. Choose gender, race or intersec."
@@ -178,7 +193,19 @@ class OriginalScores(NamedTuple):
                 f"--by {by}: the group {self.groups[parts.index(None)]!r} is not of the form male-asian. "
                 "Use --by intersec."
             )
-        return group_column(by, [part[by == "race"] for part in parts if part])
+        listed = [part[by == "race"] for part in map(_parts, self.files) if part]
+        return self._with_empty(
+            group_column(by, [part[by == "race"] for part in parts if part]), listed
+        )
+
+    def intersections(self, by: str) -> GroupColumn | None:
+        """Return the groups of gender and race together, for a column of one of them; None for others."""
+        return self.column(INTERSEC) if by in ONE_OF_BOTH else None
+
+    @staticmethod
+    def _with_empty(column: GroupColumn, listed: Sequence[str]) -> GroupColumn:
+        empty = sorted(set(listed) - set(column.names))
+        return column._replace(empty=tuple(empty))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -207,6 +234,11 @@ def read_original(folder: Path) -> OriginalScores:
     if not tables:
         raise DataError(f"no files GROUP{PREDICTIONS} in {folder}")
     groups = [name for name, (labels, _, _) in tables.items() for _ in labels]
+    if not groups:
+        raise DataError(
+            f"{folder}: no group has an image, in files of {', '.join(tables)}. Test the detector on images of "
+            "these groups, and write their files again."
+        )
     rows = [
         f"{name}/{row}" for name, (labels, _, _) in tables.items() for row in range(len(labels))
     ]
@@ -218,16 +250,33 @@ def read_original(folder: Path) -> OriginalScores:
             keys=tuple(rows),
         ),
         groups=tuple(groups),
-        note="; ".join(_notes(tables)),
+        note="; ".join(_notes(folder, tables)),
+        files=tuple(tables),
     )
 
 
-def _notes(tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]]) -> Iterator[str]:
-    if any(single for _, _, single in tables.values()):
+def _notes(
+    folder: Path, tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]]
+) -> Iterator[str]:
+    if any(single for _, _, single in tables.values()) and not has_margins(folder):
         yield ONE_LOGIT
     empty = [name for name, (labels, _, _) in tables.items() if not len(labels)]
     if empty:
-        yield f"no images in the group files of {', '.join(empty)}"
+        yield (
+            f"no images in the group files of {', '.join(empty)} in {folder}. The gaps leave these groups out. "
+            "To include them, test the detector on their images"
+        )
+
+
+def has_margins(folder: Path) -> bool:
+    """Return whether the one logit per row is that of class 1 less that of class 0, by the folder's record."""
+    record = read_json(folder / RECORD) or {}
+    return record.get("logits") == MARGINS
+
+
+def group_name_of_file(start: str) -> str:
+    """Return the group of files whose names start so: "male-asian" of "male,asian", "all" of ""."""
+    return "-".join(filter(None, _BETWEEN.split(start))) or "all"
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats, bool]]]:
@@ -239,7 +288,7 @@ def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats,
         labels, (logits, single) = _labels(beside), _logits(path)
         if len(labels) != len(logits):
             raise DataError(f"{path} has {len(logits)} rows, but {beside.name} has {len(labels)}")
-        yield "-".join(filter(None, _BETWEEN.split(start))) or "all", (labels, logits, single)
+        yield group_name_of_file(start), (labels, logits, single)
     for path in _files(folder, LABELS):
         beside = folder / f"{path.name.removesuffix(LABELS)}{PREDICTIONS}"
         if not beside.is_file():

@@ -24,7 +24,8 @@ from trueface.runtime.rng import numpy_rng
 Integers = NDArray[np.int64]
 PERCENT = 100.0
 GAP, AREA_GAP = "fpr_gap", "auc_gap"
-# measures over groups with their titles, in the order of tables; see `group_gaps`
+LARGEST_DISTANCE, MEAN_OF_BOTH, COVARIANCE = "f_g", "f_a", "f_cov"
+# measures over groups with their titles, in the order of tables; see `group_gaps` and `published_gaps`
 MEASURES: Mapping[str, str] = {
     GAP: "FPR gap",
     "tpr_gap": "TPR gap",
@@ -34,6 +35,9 @@ MEASURES: Mapping[str, str] = {
     "f_dp": "F_DP",
     "f_meo": "F_MEO",
     AREA_GAP: "AUC gap",
+    LARGEST_DISTANCE: "F_G",
+    MEAN_OF_BOTH: "F_A",
+    COVARIANCE: "F_COV",
 }
 OF_BOTH = "auc"
 # rates of a group with their titles, in the order of tables
@@ -59,12 +63,25 @@ RATES_OF: Mapping[str, tuple[str, ...]] = {
     "f_dp": ("positive",),
     "f_meo": ("fpr", "tpr"),
     AREA_GAP: (OF_BOTH,),
+    LARGEST_DISTANCE: ("positive", OF_BOTH),
+    MEAN_OF_BOTH: ("positive", OF_BOTH),
+    COVARIANCE: ("positive",),
 }
 OF_CLASS = {"real": "fpr", "fake": "tpr"}  # rates that need a class
 TOO_FEW = "fewer than two groups have this rate"
 TOO_FEW_WITH = "fewer than two groups have a known {}"
 ROUNDING = 1e-9  # of a gap in per cent
 NEAR = 2.0  # times its floor: a gap below that is reported as near it
+
+
+def unit_of(measure: str) -> str:
+    """Return the unit of a measure over groups."""
+    return "logits" if measure == COVARIANCE else "%"
+
+
+def digits_of(measure: str) -> int:
+    """Return the number of decimals of a measure in tables."""
+    return 3 if measure == COVARIANCE else 1
 
 
 class GroupConfusion(NamedTuple):
@@ -269,7 +286,11 @@ def permutation_baselines(
         ),
     )
     values = group_gaps(shuffled)
-    return {name: _floor(value) for name, value in values.items() if np.isfinite(value).all()}
+    return {
+        name: permutation_baseline(value)
+        for name, value in values.items()
+        if np.isfinite(value).all()
+    }
 
 
 def auc_gap_baseline(
@@ -290,7 +311,7 @@ def auc_gap_baseline(
             dealt[:, rows] = random.permuted(dealt[:, rows], axis=1)
         values.append(PERCENT * max_difference(group_aucs(ranking, dealt, size)))
     every = np.concatenate(values)
-    return _floor(every) if np.isfinite(every).all() else None
+    return permutation_baseline(every) if np.isfinite(every).all() else None
 
 
 def intervals(counts: GroupConfusion) -> Mapping[str, IntervalEstimate]:
@@ -327,7 +348,8 @@ def _draw_binomial(random: np.random.Generator, sizes: Integers, rates: Floats) 
     return drawn
 
 
-def _floor(values: Floats) -> PermutationBaseline:
+def permutation_baseline(values: Floats) -> PermutationBaseline:
+    """Return the floor of a measure with these values (S,) under shuffled groups."""
     return PermutationBaseline(mean=float(values.mean()), p95=float(np.quantile(values, HIGH)))
 
 
@@ -383,7 +405,8 @@ class GroupTable(NamedTuple):
         threshold: in logits; values above are called fake.
         groups: in the order of their names; those without an image are left out.
         overall: of all images.
-        measures: in per cent, each of `MEASURES`; None where undefined.
+        measures: of `MEASURES`, in per cent and F_COV in logits; None where undefined. Those of
+            `published_gaps` are added there.
         floor: of those that are defined; see `permutation_baselines`.
         intervals: the same, except for the AUC gap.
         undefined: every rate that a group has not, and every measure that is undefined.

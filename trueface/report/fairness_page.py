@@ -32,6 +32,8 @@ from trueface.evaluation.group_rates import (
     GapVerdict,
     GroupRow,
     GroupTable,
+    digits_of,
+    unit_of,
 )
 from trueface.evaluation.intervals import IntervalEstimate
 from trueface.evaluation.number_text import interval_text
@@ -451,7 +453,8 @@ def remaining_gaps_table(comparison: FairnessComparison) -> str:
         table_row(breakable(method.name), (_gap(method, name) for name in FURTHER))
         for method in comparison.methods
     )
-    return table(("method", *(f"{MEASURES[name]}, %" for name in FURTHER)), lines)
+    titles = (f"{MEASURES[name]}, {unit_of(name)}" for name in FURTHER)
+    return table(("method", *titles), lines)
 
 
 def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:
@@ -486,9 +489,10 @@ def _reason(method: FairnessMethod) -> str:
 
 def _gap(method: FairnessMethod, name: str, *, common: bool = False) -> str:
     floor = method.floor(name, common=common)
-    below = "" if floor is None else f"<small>floor {floor.mean:.1f}</small>"
+    digits = digits_of(name)
+    below = "" if floor is None else f"<small>floor {floor.mean:.{digits}f}</small>"
     part = _small(method.groups_note(name, common=common))
-    return f"<td>{cell(method.measure(name, common=common), 1)}{part}{below}</td>"
+    return f"<td>{cell(method.measure(name, common=common), digits)}{part}{below}</td>"
 
 
 def _small(text: str) -> str:

@@ -28,6 +28,7 @@ from tests.trueface.unlearning.unlearned_runs import (
     write_unlearning as leave,
 )
 from trueface.cli.leaderboard import print_leaderboard
+from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.runtime import paths
 from trueface.unlearning.evaluation.leaderboard import make_unlearning_leaderboard
 from trueface.unlearning.record import Probe, Relearn
@@ -84,6 +85,26 @@ def render_leaderboard(run: Path, *, published: bool = False) -> str:
         make_unlearning_leaderboard(run), Console(file=file, width=260), published=published
     )
     return file.getvalue()
+
+
+def test_membership_attacks_are_a_table_of_their_own(study: Path, command: Command) -> None:
+    plain, output = command("unlearned", study), command("unlearned", study, "--membership")
+    above, _, below = output.out.partition("\n\n")
+    assert f"{above}\n" == plain.out
+    header, *rows = [line.split("\t") for line in below.splitlines()]
+    assert header == [
+        "base", "method", "verdict", "n", "correctness %", "confidence %", "entropy %",
+        "modified entropy %", "m_entropy of SVC-MIA %", "probability %", "members by entropy %",
+        "accuracy by loss %", "TPR@1%FPR by loss %",
+    ]  # fmt: skip
+    assert [row[1] for row in rows] == ["before", "retrain", "scrub", "ng"]
+    scrub = dict(zip(header, rows[2], strict=True))
+    document = json.loads(command("unlearned", study, "--membership", "--json").out)
+    value = document["groups"][0]["rows"][2]["values"]["mia_svc_modified_entropy"]
+    assert scrub["modified entropy %"] == f"{100 * value['mean']:.2f} ± {100 * value['std']:.2f}"
+    assert scrub["TPR@1%FPR by loss %"] == NO_VALUE
+    assert "no TPR@1%FPR by loss: outside the training there are 80 samples" in output.err
+    assert "mia_svc_modified_entropy" not in command("unlearned", study, "--json").out
 
 
 def test_pipe_output_has_one_line_per_method(study: Path, command: Command) -> None:

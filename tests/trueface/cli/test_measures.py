@@ -20,6 +20,7 @@ from tests.trueface.audit.build import (
 )
 from tests.trueface.commands import Command
 from tests.trueface.group_runs import logits, write_faces, write_tests
+from trueface.evaluation.group_rates import MEASURES
 
 MODELS = ("gan2:pre@fair=none,seed=1", "gan2:pre@fair=none,seed=2", "gan2:pre@fair=dag")
 
@@ -131,7 +132,106 @@ def test_measure_without_some_group_reports_number_of_groups(
     some = "(2 of 3 groups)"
     expected = f"npy 1 1.000 1.000 {some} 0.0 [0.0] 0.0 [0.0] 0.0 [0.0] {some} – not above chance"
     assert " ".join(line.split()) == expected
-    assert page.read_text().count("<small>2 of 3 groups</small>") == 5  # F_EO, worst, and 3 further
+    assert page.read_text().count("<small>2 of 3 groups</small>") == 7  # F_EO, worst, and 5 further
+
+
+def test_group_without_members_has_its_cause_place_and_remedy(
+    tmp_path: Path, command: Command
+) -> None:
+    folder = tmp_path / "npy"
+    folder.mkdir()
+    for group in ("male,asian", "nonmale,asian"):
+        write_group(folder, group, 60)
+    np.save(folder / "male,whitelabels.npy", np.zeros(0, int))
+    np.save(folder / "male,whitepredictions.npy", np.zeros(0))
+    out = command("fairness", folder, "--by", "intersec").out
+    assert f"no images in the group files of male-white in {folder}. The gaps leave" in out
+    assert "To include them, test the detector on their images" in out
+    for path in folder.glob("*.npy"):
+        np.save(path, np.zeros(0))
+    error = command("fairness", folder, code=2).err
+    assert f"error: {folder}: no group has an image, in files of male-asian" in error
+    assert "Test the detector on images of these groups" in error
+
+
+def test_all_measures_are_a_table_of_their_own(run: Path, command: Command) -> None:
+    plain = command("fairness", run, "--by", "gender").out
+    out = command("fairness", run, "--by", "gender", "--measures").out
+    assert "F_COV" not in plain
+    lines = [line for line in out.splitlines() if line not in plain.splitlines()]
+    header = next(line for line in lines if "F_COV" in line and line.startswith("method"))
+    titles = ["TPR gap %", "F_OAE %", "F_DP %", "F_MEO %", "AUC gap %", "F_G %", "F_A %"]
+    assert header.endswith("  F_COV logits")
+    assert [title for title in titles if title in header] == titles
+    methods = command("fairness", run, "--by", "gender", "--json").json["methods"]
+    line = next(line for line in lines if line.startswith("gan2:pre@fair=none"))
+    method = next(each for each in methods if each["seeds"] == 2)
+    covariance, floor = method["f_cov"], method["f_cov_floor"]
+    assert f"{covariance['mean']:.3f} ± {covariance['sd']:.3f} [{floor['mean']:.3f}]" in line
+
+
+def test_predictions_are_written_as_the_npy_folder_of_the_original(
+    tmp_path: Path, command: Command
+) -> None:
+    write_faces(tmp_path / "faces.csv")
+    run, out = tmp_path / "runs/skew", tmp_path / "out"
+    write_tests(run, "gan2:pre", [logits(y, power=2.0, skew=1.0) for y in (0, 1)])
+    written = command("fairness", run, "--json", "--npy", out)
+    assert str(out) in written.err
+    again = command("fairness", out, "--json").json
+    for before, after in zip(written.json["models"], again["models"], strict=True):
+        assert before["by"] == after["by"]
+        for name in MEASURES:
+            assert after[name] == before[name]
+        assert after["groups"] == before["groups"]
+        assert after["note"] in {"", next(iter(_empty(out)), "")}
+    names = {path.name for path in out.iterdir()}
+    assert {"male,asianlabels.npy", "nonmale,otherspredictions.npy", "predictions.json"} <= names
+    probabilities = 1 / (1 + np.exp(-np.load(out / "male,whitepredictions.npy")))  # as theirs
+    labels = np.load(out / "male,whitelabels.npy")
+    group = again["models"][2]["groups"][2]
+    assert group["name"] == "male-white"
+    assert group["tpr"] == pytest.approx(100 * np.mean(probabilities[labels == 1] >= 0.5))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").write_text("mine")
+    error = command("fairness", run, "--npy", tmp_path / "mine", code=2).err
+    assert "files that trueface fairness did not write. Name a new folder." in error
+    assert (tmp_path / "mine/file").read_text() == "mine"
+
+
+def _empty(folder: Path) -> list[str]:
+    names = sorted(path.name for path in folder.glob("*labels.npy") if not len(np.load(path)))
+    groups = ", ".join(name.removesuffix("labels.npy").replace(",", "-") for name in names)
+    return [
+        f"no images in the group files of {groups} in {folder}. The gaps leave these groups out. To include "
+        "them, test the detector on their images"
+    ]
+
+
+def test_every_model_and_test_has_its_own_npy_folder(
+    run: Path, tmp_path: Path, command: Command
+) -> None:
+    err = command("fairness", run, "--by", "intersec", "--npy", tmp_path / "out").err
+    folders = {path.parent for path in (tmp_path / "out").rglob("predictions.json")}
+    assert len(folders) == 2 * len(MODELS)
+    assert folders == {Path(line) for line in err.splitlines()}
+    folder = tmp_path / "out" / MODELS[0] / "gan2:pre"
+    theirs = command("fairness", folder, "--by", "intersec", "--json").json["models"][0]
+    ours = command("fairness", run, "--by", "intersec", "--json").json["models"]
+    (same,) = (row for row in ours if (row["model"], row["data"]) == (MODELS[0], "gan2:pre"))
+    assert theirs["f_a"] == same["f_a"]
+
+
+def test_group_that_cannot_name_a_file_is_refused(tmp_path: Path, command: Command) -> None:
+    write_faces(tmp_path / "faces.csv")
+    table = (tmp_path / "faces.csv").read_text().replace("young", "18_30")
+    (tmp_path / "faces.csv").write_text(table)
+    write_tests(tmp_path / "runs/skew", "gan2:pre", [logits(y, power=2, skew=0) for y in (0, 1)])
+    words = ("fairness", tmp_path / "runs/skew", "--by", "age", "--npy", tmp_path / "out")
+    error = command(*words, code=2).err
+    assert "--npy: group '18_30' would be read as '18-30'" in error
+    assert "choose another column with --by" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_fairness_without_attributes_explains_the_attribute_table(

@@ -163,6 +163,38 @@ _COLUMNS = (
         "share of the unknown flipped labels that were found",
     ),
 )  # fmt: skip
+# the table of membership attacks, whose titles need no "MIA"
+ATTACKS = (
+    MeasureColumn(
+        "mia_svc_correctness", "correctness %", "", "percent", "",
+        "share of forgotten images that an SVC classifies as not trained on, by whether their class is right",
+    ),
+    MeasureColumn("mia_svc", "confidence %", "", "percent", "", "the same by the confidence in the label"),
+    MeasureColumn("mia_svc_entropy", "entropy %", "", "percent", "", "the same by the entropy"),
+    MeasureColumn(
+        "mia_svc_modified_entropy", "modified entropy %", "", "percent", "",
+        "the same by the modified entropy of L. Song and P. Mittal (arXiv 2003.10595)",
+    ),
+    MeasureColumn(
+        "mia_svc_modified_entropy_program", "m_entropy of SVC-MIA %", "", "percent", "",
+        "the same by what the program SVC-MIA computes as modified entropy",
+    ),
+    MeasureColumn(
+        "mia_svc_probability", "probability %", "", "percent", "", "the same by the probabilities of all classes"
+    ),
+    MeasureColumn(
+        "mia_entropy", "members by entropy %", "", "percent", "",
+        "share of forgotten images that a logistic regression on the entropy classifies as trained on",
+    ),
+    MeasureColumn(
+        "mia_loss", "accuracy by loss %", "", "percent", "",
+        "accuracy of separating forgotten images from test images by their loss",
+    ),
+    MeasureColumn(
+        "mia_tpr", "TPR@1%FPR by loss %", "", "percent", "",
+        "share of forgotten images recognised by their loss at 1 % false positives",
+    ),
+)  # fmt: skip
 _OF_GOAL: Mapping[tuple["Goal", str], MeasureColumn] = {
     ("flips", "forget"): MeasureColumn(
         "forget", "forget (wrong) %", "forget, flipped label", "percent", "down",

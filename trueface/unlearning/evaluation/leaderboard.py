@@ -99,13 +99,14 @@ class UnlearningLeaderboard(NamedTuple):
 
 
 def make_unlearning_leaderboard(
-    run: Path, missing: MissingModels = NO_MODELS
+    run: Path, missing: MissingModels = NO_MODELS, *, svc_attacks: bool = False
 ) -> UnlearningLeaderboard:
     """Return the unlearnings of a run; without groups and troubles where nothing was unlearned.
 
     Args:
         run: its folder, or that of one unlearned model.
         missing: models of the run without a result.
+        svc_attacks: whether to run all membership attacks, see `svc_attacks`.
     """
     models, troubles = find_unlearned_models(run)
     groups: dict[tuple[object, ...], list[UnlearnedModel]] = {}
@@ -113,7 +114,9 @@ def make_unlearning_leaderboard(
         record = model.record
         key = (id_without_seeds(record.base), record.goal, record.forgotten, record.fraction)
         groups.setdefault(key, []).append(model)
-    made = (_with_missing(_group(each), missing) for each in groups.values())
+    made = (
+        _with_missing(_group(each, svc_attacks=svc_attacks), missing) for each in groups.values()
+    )
     return UnlearningLeaderboard(run.name, tuple(made), tuple(troubles))
 
 
@@ -127,13 +130,13 @@ def _with_missing(group: UnlearningGroup, missing: MissingModels) -> UnlearningG
     return group._replace(rows=tuple(rows))
 
 
-def _group(models: Sequence[UnlearnedModel]) -> UnlearningGroup:
+def _group(models: Sequence[UnlearnedModel], *, svc_attacks: bool) -> UnlearningGroup:
     runs: dict[tuple[str, int], list[UnlearnedModel]] = {}
     for model in models:
         runs.setdefault((model.record.base, model.record.seed), []).append(model)
     by_row: dict[tuple[str, str], list[MeasuredModel]] = {}
     for run in runs.values():
-        for each in measure_models(run):
+        for each in measure_models(run, svc_attacks=svc_attacks):
             by_row.setdefault(each.row, []).append(each)
     by_row = {name: by_row[name] for name in sorted(by_row, key=_row_sort_key)}
     first = models[0].record

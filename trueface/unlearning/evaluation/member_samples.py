@@ -88,7 +88,11 @@ def side_losses(
 
 
 def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return one feature (N, 1) of both sides, and which are members (N,).
+    """Return the features (N, F) of both sides, and which are members (N,).
+
+    Args:
+        members: (A,) one feature, or (A, F) several.
+        others: (B,) or (B, F).
 
     Raises:
         UndefinedMetric: too few, or all alike.
@@ -98,8 +102,13 @@ def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArr
             f"there are {len(members)} members and {len(others)} non-members, and the attack needs "
             f"{LEAST} of each"
         )
-    values = np.concatenate([members, others])
-    if not np.ptp(values) > 0:
+    values = as_columns(np.concatenate([members, others]))
+    if not (np.ptp(values, axis=0) > 0).any():
         raise UndefinedMetric("the model gives all samples the same output")
     member = np.repeat(np.array([1, 0]), [len(members), len(others)])
-    return values[:, None], member
+    return values, member
+
+
+def as_columns(values: Floats) -> Floats:
+    """Return features (N, F); one feature may be given as (N,)."""
+    return values.reshape(len(values), -1)

@@ -13,7 +13,8 @@ Members are forgotten samples; others are samples of a test, which no training h
 get labels that are flipped as those of the members are.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from trueface.evaluation.weighted_scores import ScoreTable
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.rng import numpy_rng
 from trueface.unlearning.evaluation.measures import (
+    Classes,
     MetricDict,
     PredictionsBySplit,
     UndefinedMetric,
@@ -44,6 +46,7 @@ from trueface.unlearning.evaluation.measures import (
 from trueface.unlearning.evaluation.member_samples import (
     LEAST,
     all_of_same_classes,
+    as_columns,
     class_weights,
     matched_sides,
     side_losses,
@@ -58,6 +61,16 @@ NAMES = ("mia_entropy", "mia_svc", "mia_loss", "mia_tpr")
 NO_TEST = "there is no test set, and validation images were used to choose the epoch"
 SHADOWS = 1000  # of either side for the SVC, whose time grows with the square
 MOST_FORGOTTEN = 2000  # forgotten samples that the SVC classifies
+# of predictions and their labels (N,): one number per sample (N,), or several (N, F)
+Statistic = Callable[[Predictions, Classes], Floats]
+
+
+class ShadowSamples(NamedTuple):
+    """The samples that an SVC attack learns from, and those that it classifies."""
+
+    members: Predictions
+    others: Predictions
+    forgotten: Predictions
 
 
 def membership(
@@ -103,10 +116,10 @@ def by_entropy(
     Source: V. Chundawat et al., "Can bad teaching induce forgetting?", AAAI 2023, arXiv
         2205.08096, section 5.1, and its code: a balanced logistic regression on the entropy.
     """
-    values, member = stacked(_entropy(retain), _entropy(outside))
+    values, member = stacked(prediction_entropy(retain), prediction_entropy(outside))
     _need(forget)
     attack = LogisticRegression(class_weight="balanced", max_iter=1000).fit(values, member)
-    return _bracketed(attack.predict(_entropy(forget)[:, None]) == 1, picture_ids(forget))
+    return _bracketed(attack.predict(prediction_entropy(forget)[:, None]) == 1, picture_ids(forget))
 
 
 def by_confidence(
@@ -124,16 +137,44 @@ def by_confidence(
     Source: C. Fan et al., "SalUn", ICLR 2024, arXiv 2310.12508, appendix C.3, and its code: an SVC
         with C = 3 and gamma "auto". We draw at most 1,000 shadow samples of either side.
     """
+    shadows = draw_shadows(retain=retain, outside=outside, forget=forget, seed=seed)
+    return classified_as_non_members(shadows, _confidence)
+
+
+def draw_shadows(
+    *, retain: Predictions, outside: Predictions, forget: Predictions, seed: int = 0
+) -> ShadowSamples:
+    """Return equally many members and others, and forgotten samples, in numbers that an SVC can take."""
     random = numpy_rng("membership/svc", seed)
     count = min(len(retain), len(outside), SHADOWS)
-    members = _confidence(_draw_rows(retain, count, random), "trained")
-    others = _confidence(_draw_rows(outside, count, random), "right")
-    drawn = _draw_rows(forget, MOST_FORGOTTEN, random)
-    values, member = stacked(members, others)
-    _need(forget)
+    return ShadowSamples(
+        members=_draw_rows(retain, count, random),
+        others=_draw_rows(outside, count, random),
+        forgotten=_draw_rows(forget, MOST_FORGOTTEN, random),
+    )
+
+
+def prediction_entropy(part: Predictions) -> Floats:
+    """Return the entropy of each prediction in nats, (N,)."""
+    logs = part.log_probabilities()
+    entropy: Floats = -(np.exp(logs) * logs).sum(1)
+    return entropy
+
+
+def classified_as_non_members(shadows: ShadowSamples, statistic: Statistic) -> IntervalEstimate:
+    """Return the fraction of the forgotten samples that an SVC on a statistic classifies as non-members.
+
+    Raises:
+        UndefinedMetric: too few samples, or nothing that differs.
+    """
+    members, others, forgotten = shadows
+    values, member = stacked(
+        statistic(members, members.labels), statistic(others, others.right_classes)
+    )
+    _need(forgotten)
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
-    called = attack.predict(_confidence(drawn, "trained")[:, None])
-    return _bracketed(called == 0, picture_ids(drawn))
+    called = attack.predict(as_columns(statistic(forgotten, forgotten.labels)))
+    return _bracketed(called == 0, picture_ids(forgotten))
 
 
 def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> IntervalEstimate:
@@ -219,14 +260,7 @@ def _need(forget: Predictions) -> None:
         raise UndefinedMetric("nothing was forgotten")
 
 
-def _entropy(part: Predictions) -> Floats:
-    logs = part.log_probabilities()
-    entropy: Floats = -(np.exp(logs) * logs).sum(1)
-    return entropy
-
-
-def _confidence(part: Predictions, which: str) -> Floats:
-    labels = part.labels if which == "trained" else part.right_classes
+def _confidence(part: Predictions, labels: Classes) -> Floats:
     confidence: Floats = np.exp(-part.losses(labels))
     return confidence
 

@@ -79,12 +79,19 @@ class MeasuredModel(NamedTuple):
         return self.model.record.base, self.model.record.seed
 
 
-def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
-    """Return the measures of the base of models with one base and seed, and of each of them."""
+def measure_models(
+    models: Sequence[UnlearnedModel], *, svc_attacks: bool = False
+) -> list[MeasuredModel]:
+    """Return the measures of the base of models with one base and seed, and of each of them.
+
+    Args:
+        models: unlearned models.
+        svc_attacks: whether to run all membership attacks, which doubles the time.
+    """
     retrained, corrected = (reference_model(models, name) for name in ("retrain", "corrected"))
     plain = retrained or models[0]
     kept = {
-        model.folder: _load_after_unlearning(model)
+        model.folder: _load_after_unlearning(model, svc_attacks=svc_attacks)
         for model in (retrained, corrected)
         if model is not None
     }
@@ -92,7 +99,9 @@ def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
     references = _References(
         retrained=None if retrained is None else retrained.record,
         reference=None if retrained is None else kept[retrained.folder],
-        poisoned=_ModelPredictions(paths.predictions_before(plain.folder), plain.record),
+        poisoned=_ModelPredictions(
+            paths.predictions_before(plain.folder), plain.record, svc_attacks=svc_attacks
+        ),
         clean=None if clean is None else kept[clean.folder],
     )
     base = _base_metrics(plain.record, references.retrained)
@@ -103,7 +112,7 @@ def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
         *(
             _measure(
                 model,
-                kept.get(model.folder) or _load_after_unlearning(model),
+                kept.get(model.folder) or _load_after_unlearning(model, svc_attacks=svc_attacks),
                 references,
                 recorded_metrics=_record_metrics(model.record, references.retrained),
             )
@@ -115,15 +124,20 @@ def measure_models(models: Sequence[UnlearnedModel]) -> list[MeasuredModel]:
 class _ModelPredictions:
     """The predictions of a model, and the measures that need nothing else."""
 
-    def __init__(self, path: Path, record: Record) -> None:
+    def __init__(self, path: Path, record: Record, *, svc_attacks: bool) -> None:
         self.parts: PredictionsBySplit | None = None
         # imports scikit-learn, for which a run without an unlearned model need not wait
+        from trueface.unlearning.evaluation import svc_attacks as attacks
         from trueface.unlearning.evaluation.membership_inference import membership
 
         try:
             self.parts = parts = _read(path)
             own = single_model_metrics(parts, goal=record.goal, forgotten=record.forgotten)
             self.sheet = own | membership(parts, goal=record.goal, forgotten=record.forgotten)
+            if svc_attacks:
+                self.sheet |= attacks.svc_attacks(
+                    parts, goal=record.goal, forgotten=record.forgotten
+                )
         except (DataError, MachineError) as error:
             self.sheet = MetricDict(values={}, reasons={"answers": str(error)})
 
@@ -141,8 +155,9 @@ def _read(path: Path) -> PredictionsBySplit:
     return parts
 
 
-def _load_after_unlearning(model: UnlearnedModel) -> _ModelPredictions:
-    return _ModelPredictions(paths.predictions_after(model.folder), model.record)
+def _load_after_unlearning(model: UnlearnedModel, *, svc_attacks: bool) -> _ModelPredictions:
+    path = paths.predictions_after(model.folder)
+    return _ModelPredictions(path, model.record, svc_attacks=svc_attacks)
 
 
 class _References(NamedTuple):
