@@ -5,13 +5,14 @@ import shlex
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from launcher.api import Json, MachineError, UsageError, install_command
-from trueface.cli.splits import shares_of
+from trueface.cli.splits import progress_bar, shares_of
 from trueface.cli.text_tables import align_columns, escape_unprintable
 from trueface.data.attributes import class_of
 from trueface.data.dataset_file import DATASET
@@ -19,10 +20,13 @@ from trueface.data.equal_files import LabelledFile, contradictions
 from trueface.data.imports import registry
 from trueface.data.imports.arrangement import Arrangement, arrange, make_import_lists, word_of
 from trueface.data.imports.people import people_of_video
+from trueface.data.imports.registry import FAKE, REAL
 from trueface.data.imports.writing import (
+    ALIGNMENT,
     GROUPS,
     ImportDifference,
     ImportRecord,
+    Origin,
     compare_with_record,
     extend_record,
     hold_data_root,
@@ -33,10 +37,15 @@ from trueface.data.splits import NAMES, keys_digest, read_lists, split_files
 from trueface.data.splitting import SHARES, Lists
 
 if TYPE_CHECKING:
+    from trueface.data.face_alignment import Geometry
+    from trueface.data.imports.alignment import FoundFaces
     from trueface.data.imports.passed_over import PassedOver
 
 SCHEMA = 1
 MANY_SOURCES = 100
+MIN_SIZE, MAX_SIZE = 32, 1024  # pixels; FFHQ has 1,024
+MAX_MARGIN = 3.0
+MOST_UNEVEN = 0.1  # difference of the classes in the fraction of crops with a black part
 COMPARE_S = 30.0  # seconds to compare files, as `trueface audit` takes; slow disks would take hours
 
 
@@ -52,6 +61,9 @@ class ImportRequest(NamedTuple):
     redraw: bool
     real: tuple[str, ...]
     videos: bool
+    align: bool
+    align_size: int | None
+    align_margin: float | None
     copy: bool
     dry_run: bool
 
@@ -66,6 +78,7 @@ class ImportOutcome(NamedTuple):
     record: ImportRecord
     lists: Lists
     passed_over: tuple["PassedOver", ...]
+    several_faces: tuple[str, ...] | None  # files; None if the images are not aligned
     remarks: tuple[str, ...]
 
 
@@ -127,6 +140,21 @@ Examples:
     help="Each folder with images is a video (layouts folders and imagefolder). Frames of a video stay in "
     "one list. So do videos whose names show the same person: 000_001, id0_id1_0000.",
 )
+@click.option(
+    "--align",
+    is_flag=True,
+    help="Detect the largest face of each image, turn it upright, crop it and write it as PNG.",
+)
+@click.option(
+    "--align-size",
+    type=click.IntRange(MIN_SIZE, MAX_SIZE),
+    help="Width and height of aligned faces in pixels.  [default: 256]",
+)
+@click.option(
+    "--align-margin",
+    type=click.FloatRange(1, MAX_MARGIN),
+    help="Side of aligned faces, relative to a crop from chin to eyebrows.  [default: 1.3]",
+)
 @click.option("--copy", is_flag=True, help="Copy the images instead of linking them.")
 @click.option("--dry-run", is_flag=True, help="Print the result and write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -161,8 +189,10 @@ def import_set(
 
 def _import(request: ImportRequest) -> ImportOutcome:
     # Pillow takes a while to import; help must not wait for it
+    from trueface.data.imports.alignment import check_alignment, name_aligned
     from trueface.data.imports.passed_over import passed_over, without_reader
 
+    geometry = _geometry(request)
     layout = registry.resolve_layout(request.layout, request.folder)
     if request.out.resolve().is_relative_to(request.folder.resolve()):
         raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it.")
@@ -172,9 +202,13 @@ def _import(request: ImportRequest) -> ImportOutcome:
         images, unread = without_reader(registry.load(layout).images(request.folder, options))
         if unread and not images:
             raise MachineError(f"no image can be read. {_unread_sentence(unread)}")
-        arrangement = arrange(images)
+        check_alignment(request.out, geometry, is_new=not before.files)
+        arrangement = arrange(images if geometry is None else name_aligned(images))
         difference = compare_with_record(before, arrangement)
-        arrangement = arrangement.without_files(difference.missing)
+        faces = None if geometry is None else _find_faces(request.out, geometry, difference)
+        unaligned = faces.left_out() if faces else {}
+        difference = difference.without_files(unaligned)
+        arrangement = arrangement.without_files((*difference.missing, *unaligned))
         record = extend_record(before, arrangement, difference, (layout, str(request.folder)))
         earlier = _earlier(request, before)
         lists, remarks = make_import_lists(
@@ -185,7 +219,12 @@ def _import(request: ImportRequest) -> ImportOutcome:
             shares=request.shares,
             seed=request.seed,
         )
-        done = record == before and _same(earlier, lists) and (request.out / DATASET).exists()
+        done = (
+            record == before
+            and _same(earlier, lists)
+            and (request.out / DATASET).exists()
+            and (faces is None or faces.is_recorded(request.out))
+        )
         if not (done or request.dry_run):
             write_root(
                 request.out,
@@ -194,6 +233,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
                 split_path=request.splits,
                 lists=None if _same(earlier, lists) else lists,
                 copy=request.copy,
+                place=None if faces is None else partial(_write_faces, difference.new, faces),
             )
     left_out = passed_over(
         request.folder,
@@ -201,6 +241,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
         taken=arrangement.files.values(),
         unread=unread,
         missing=difference.missing,
+        unaligned=unaligned,
     )
     return ImportOutcome(
         request=request,
@@ -210,13 +251,65 @@ def _import(request: ImportRequest) -> ImportOutcome:
         record=record,
         lists=lists,
         passed_over=tuple(left_out),
+        several_faces=None if faces is None else faces.several(arrangement.files.values()),
         remarks=(
             *([_unread_sentence(unread)] if unread else []),
             *_remarks(request.folder, difference, arrangement, lists, left_out),
+            *(_edge_remarks(arrangement, faces) if faces else ()),
             *_doubts(record),
             *remarks,
         ),
     )
+
+
+def _geometry(request: ImportRequest) -> "Geometry | None":
+    """Return size and margin of aligned faces, or None if the import does not align."""
+    if not request.align:
+        for option, value in (
+            ("--align-size", request.align_size),
+            ("--align-margin", request.align_margin),
+        ):
+            if value is not None:
+                raise UsageError(f"{option} {value:g} has no effect without --align. Add --align.")
+        return None
+    if request.copy:
+        raise UsageError("--align writes new images, so --copy has no effect. Leave out --copy.")
+    # Pillow and numpy take a while to import; help must not wait for them
+    from trueface.data.face_alignment import MARGIN, SIZE, Geometry, require_faces
+
+    require_faces("--align")
+    size, margin = request.align_size, request.align_margin
+    return Geometry(SIZE if size is None else size, MARGIN if margin is None else margin)
+
+
+def _find_faces(root: Path, geometry: "Geometry", difference: ImportDifference) -> "FoundFaces":
+    from trueface.data.imports.alignment import find_faces, read_alignment
+
+    files = sorted({file for file, _, _ in difference.new.values()})
+    with progress_bar(len(files), "searching faces") as progress:
+        return find_faces(
+            files, geometry, read_alignment(root), progress, are_all=not difference.there
+        )
+
+
+def _write_faces(new: Mapping[str, Origin], faces: "FoundFaces", folder: Path) -> None:
+    from trueface.data.imports.alignment import write_faces
+
+    with progress_bar(len(new), "writing faces") as progress:
+        write_faces(folder, new, faces, progress)
+
+
+def _edge_remarks(arrangement: Arrangement, faces: "FoundFaces") -> Iterator[str]:
+    """Yield a warning if more crops of one class have a black part."""
+    by_class: dict[int, list[str]] = {REAL: [], FAKE: []}
+    for image in arrangement.images:
+        by_class[image.label].append(arrangement.files[image.file])
+    real, fake = (faces.beyond_edge(by_class[label]) for label in (REAL, FAKE))
+    if abs(real - fake) > MOST_UNEVEN:
+        yield (
+            f"the crop reaches beyond the picture in {real:.0%} of the real and {fake:.0%} of the fake "
+            "images, and that part is black. A detector can learn it. Use a smaller --align-margin."
+        )
 
 
 def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str]]:
@@ -368,7 +461,17 @@ def _record(outcome: ImportOutcome) -> dict[str, Json]:
         "sources": list(_rows(outcome)),
         "lists": {name: len(keys) for name, keys in outcome.lists.items()},
         "passed_over": [each._asdict() for each in outcome.passed_over],
+        **_alignment_record(outcome),
         "remarks": list(outcome.remarks),
+    }
+
+
+def _alignment_record(outcome: ImportOutcome) -> dict[str, Json]:
+    if outcome.several_faces is None:
+        return {}
+    return {
+        "alignment": str(outcome.request.out / ALIGNMENT),
+        "several_faces": len(outcome.several_faces),
     }
 
 
@@ -383,13 +486,20 @@ def _lines(outcome: ImportOutcome) -> Iterator[str]:
     yield from align_columns(table, left=2)
     yield ""
     done = "would be " if request.dry_run else ""
-    how = "copied" if request.copy else "linked"
+    how = "aligned" if request.align else "copied" if request.copy else "linked"
     yield (
         f"{len(outcome.difference.new)} images {done}{how}, {outcome.difference.there} existed already; "
         f"{len(set(outcome.arrangement.groups.values()))} groups, each in one list"
     )
     if outcome.passed_over:
         yield f"skipped: {', '.join(map(str, outcome.passed_over))}"
+    if outcome.several_faces:
+        yield (
+            f"several faces: {len(outcome.several_faces)}, such as "
+            f"{escape_unprintable(outcome.several_faces[0])}. The largest face was taken"
+        )
+    if request.align and not request.dry_run:
+        yield f"images without a face or with several: {escape_unprintable(str(request.out / ALIGNMENT))}"
     if not request.dry_run:
         words = ["trueface", "splits", str(request.out), "--check", str(request.splits)]
         words += ["--data", _all(rows)]

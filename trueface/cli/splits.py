@@ -172,11 +172,11 @@ def _warn_of_large_group(
 
 
 @contextmanager
-def progress_bar(images: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(images: int, label: str = "reading images") -> Iterator[Callable[[int], None]]:
     """Draw a progress bar on a terminal; yield the function to call with the images read."""
     with click.progressbar(
         length=images,
-        label="reading images",
+        label=label,
         file=sys.stderr,
         hidden=not (images and sys.stderr.isatty()),
     ) as bar:

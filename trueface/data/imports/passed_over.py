@@ -17,6 +17,8 @@ class Reason(StrEnum):
     NO_READER = "no_reader"  # an image of a format whose reader is not installed
     OUTSIDE_LAYOUT = "outside_layout"  # an image in a place that the layout does not read
     MISSING = "missing"  # listed, but it does not exist
+    NO_FACE = "no_face"  # alignment found no face in it
+    UNREADABLE = "unreadable"  # alignment could not decode it
     HIDDEN = "hidden"  # its name begins with a dot
 
 
@@ -25,6 +27,8 @@ _WORDS: Mapping[Reason, str] = {
     Reason.NO_READER: " without a reader",
     Reason.OUTSIDE_LAYOUT: " outside the layout",
     Reason.MISSING: " that do not exist",
+    Reason.NO_FACE: " without a face",
+    Reason.UNREADABLE: " that cannot be read",
     Reason.HIDDEN: " hidden",
 }
 
@@ -62,6 +66,7 @@ def passed_over(
     taken: Iterable[str],
     unread: Iterable[str],
     missing: Iterable[str],
+    unaligned: Mapping[str, Reason] | None = None,
 ) -> list[PassedOver]:
     """Return the files of a data set that an import does not take.
 
@@ -72,13 +77,15 @@ def passed_over(
         taken: the imported files.
         unread: images of the layout whose reader is not installed.
         missing: listed files that do not exist.
+        unaligned: files that gave no aligned face, with the reason.
     """
     found: dict[tuple[Reason, str], list[str]] = {}
-    unread = set(unread)
-    known = {*taken, *unread}
+    unread, unaligned = set(unread), unaligned or {}
+    known = {*taken, *unread, *unaligned}
     for reason, file in (
         *((Reason.NO_READER, file) for file in unread),
         *((Reason.MISSING, file) for file in missing),
+        *((reason, file) for file, reason in unaligned.items()),
         *(_others(folder, layout, known) if folder.is_dir() else ()),
     ):
         ending = "" if reason is Reason.HIDDEN else suffix(file)

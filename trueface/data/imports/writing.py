@@ -17,9 +17,9 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from trueface.runtime.files import write_atomic
 
 NAME = "import.json"
 GROUPS = "groups.json"
+ALIGNMENT = "alignment.json"  # written by `imports.alignment`
 SCHEMA = 1
 SHOWN = 3
 
@@ -59,6 +60,11 @@ class ImportDifference:
     new: Mapping[str, Origin]
     there: int
     missing: tuple[str, ...]  # named paths that do not exist, or are not files
+
+    def without_files(self, files: Collection[str]) -> "ImportDifference":
+        """Return the difference without some new image files."""
+        new = {path: origin for path, origin in self.new.items() if origin[0] not in files}
+        return replace(self, new=new)
 
 
 def read_record(root: Path) -> ImportRecord:
@@ -221,6 +227,7 @@ def write_root(
     split_path: Path,
     lists: Lists | None,
     copy: bool,
+    place: Callable[[Path], None] | None = None,
 ) -> None:
     """Bring a data root to what a record says.
 
@@ -231,6 +238,7 @@ def write_root(
         split_path: absolute; where the lists go.
         lists: None: they are there already.
         copy: copy the images, instead of linking them.
+        place: writes the new images below a folder, instead of linking or copying them.
 
     Raises:
         MachineError: links cannot be made here, or the disk is full.
@@ -239,7 +247,10 @@ def write_root(
     first = not (root / NAME).exists()
     try:
         with _staged(root) if first else contextlib.nullcontext(root) as folder:
-            _place(folder, new, copy=copy)
+            if place is None:
+                _place(folder, new, copy=copy)
+            else:
+                place(folder)
             inside = folder / split_path.relative_to(root) if _is_in(split_path, root) else None
             if lists is not None and inside is not None:
                 write_splits(inside, lists)
@@ -248,7 +259,7 @@ def write_root(
             write_video_sources(folder, record.video_folders)
             write_dataset_file(folder, root, split_path, "import", _sections(record))
             write_record(folder, record)
-            if copy:
+            if copy or place is not None:
                 os.sync()  # one call for all: a copy that is named is whole, even after a power cut
         if lists is not None and first and not _is_in(split_path, root):
             write_splits(split_path, lists)

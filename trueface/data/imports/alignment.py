@@ -1,0 +1,333 @@
+"""The faces that `trueface import --align` cuts out of the pictures of a data set, and their record.
+
+<root>/alignment.json    detector, size and margin; the pictures without a face, with several, and unreadable ones
+
+Each picture is read twice: to find its face before the lists are made, and to write it. Processes share the
+work. The same pictures give the same bytes with any number of processes.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from PIL import ExifTags
+
+from trueface.data.decoding import decode_array
+from trueface.data.face_alignment import (
+    Face,
+    Geometry,
+    Pixels,
+    crop,
+    describe_models,
+    face_models,
+    reaches_beyond,
+)
+from trueface.data.image_formats import is_turned
+from trueface.data.imports.passed_over import Reason
+from trueface.data.imports.registry import ImportedImage
+from trueface.data.imports.writing import ALIGNMENT, Origin
+from trueface.runtime.errors import BadImageError, DataError, UsageError
+from trueface.runtime.files import write_atomic
+from trueface.runtime.image_files import open_image
+from trueface.runtime.process_pool import chunks_of, map_chunks, process_in_chunks
+
+SCHEMA = 1
+SUFFIX = ".png"  # lossless: a JPEG would add equal traces to both classes, and hide others
+CHUNK = 32  # pictures; half a second of work at 256 x 256 pixels
+
+Progress = Callable[[int], None]  # called with the number of further pictures
+
+
+class Search(NamedTuple):
+    """The result of a search in one picture."""
+
+    face: Face | None
+    beyond: bool = False  # the crop reaches beyond the edge of the picture
+    fault: str = ""  # why the picture cannot be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignmentRecord:
+    """How the images of a data root were aligned, and which pictures need a look."""
+
+    geometry: Geometry
+    versions: Mapping[str, str]  # detector and models
+    no_face: frozenset[str] = frozenset()  # files that were left out
+    several_faces: Mapping[str, int] = field(default_factory=dict)  # file → faces
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # file → reason
+
+
+class FoundFaces(NamedTuple):
+    """The faces of the new pictures of an import."""
+
+    record: AlignmentRecord  # of the earlier pictures, too
+    searches: Mapping[str, Search]  # by file
+
+    def left_out(self) -> dict[str, Reason]:
+        """Return the files that give no image, with the reason."""
+        return {
+            file: Reason.UNREADABLE if each.fault else Reason.NO_FACE
+            for file, each in self.searches.items()
+            if each.face is None
+        }
+
+    def several(self, files: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some files that have several faces, sorted."""
+        return tuple(sorted(self.record.several_faces.keys() & set(files)))
+
+    def is_recorded(self, root: Path) -> bool:
+        """Return whether the record of a data root is already this one."""
+        return read_alignment(root) == self.record
+
+    def beyond_edge(self, files: Iterable[str]) -> float:
+        """Return the fraction of the faces of some new files whose crop reaches beyond the picture."""
+        found = [self.searches[file] for file in files if file in self.searches]
+        faces = [each for each in found if each.face is not None]
+        return sum(each.beyond for each in faces) / len(faces) if faces else 0.0
+
+
+def read_alignment(root: Path) -> AlignmentRecord | None:
+    """Read the record of a data root, or None if its images are not aligned.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        content = json.loads((root / ALIGNMENT).read_bytes())
+        return _record(content)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"cannot read {root / ALIGNMENT}: {error}. Import into a new folder."
+        ) from error
+
+
+def _record(content: Mapping[str, Any]) -> AlignmentRecord:
+    if content["schema"] != SCHEMA:
+        raise ValueError(f"schema {content['schema']} is unknown")
+    return AlignmentRecord(
+        geometry=Geometry(int(content["size"]), float(content["margin"])),
+        versions={name: str(content[name]) for name in ("detector", "models")},
+        no_face=frozenset(content["no_face"]),
+        several_faces={file: int(faces) for file, faces in content["several_faces"].items()},
+        unreadable=dict(content["unreadable"]),
+    )
+
+
+def write_alignment(root: Path, record: AlignmentRecord) -> None:
+    """Write the record of a data root."""
+    content = {
+        "schema": SCHEMA,
+        **record.versions,
+        "size": record.geometry.size,
+        "margin": record.geometry.margin,
+        "eyes": record.geometry.eyes(),
+        "no_face": sorted(record.no_face),
+        "several_faces": dict(sorted(record.several_faces.items())),
+        "unreadable": dict(sorted(record.unreadable.items())),
+    }
+    write_atomic(root / ALIGNMENT, json.dumps(content, ensure_ascii=False, indent=0) + "\n")
+
+
+def check_alignment(root: Path, wanted: Geometry | None, *, is_new: bool) -> None:
+    """Reject an import that would mix images that are aligned differently.
+
+    Args:
+        root: the data root.
+        wanted: size and margin of this import, or None if it does not align.
+        is_new: nothing was imported into the data root yet.
+
+    Raises:
+        UsageError: the images of the data root were aligned in another way.
+    """
+    stored = read_alignment(root)
+    if is_new or (stored is None and wanted is None):
+        return
+    if stored is None:
+        raise UsageError(
+            f"{root} contains images that are not aligned. Import into a new folder, or leave out --align."
+        )
+    if wanted != stored.geometry:
+        size, margin = stored.geometry
+        raise UsageError(
+            f"{root} contains faces with size {size} and margin {margin:g}. Import into a new folder, or "
+            f"use --align --align-size {size} --align-margin {margin:g}."
+        )
+
+
+def name_aligned(images: Iterable[ImportedImage]) -> list[ImportedImage]:
+    """Return the images with the suffix of the files that are written."""
+    return [each._replace(below=each.below.rpartition(".")[0] + SUFFIX) for each in images]
+
+
+def find_faces(
+    files: Sequence[str],
+    geometry: Geometry,
+    before: AlignmentRecord | None,
+    progress: Progress,
+    *,
+    are_all: bool,
+    workers: int | None = None,
+) -> FoundFaces:
+    """Search faces in the new pictures of an import.
+
+    Args:
+        files: the pictures.
+        geometry: size and margin.
+        before: of an earlier import into the same data root.
+        progress: called with the pictures that were searched.
+        are_all: no picture of this import is in the data root yet.
+        workers: number of processes, or None for one per available core.
+
+    Raises:
+        UsageError: an earlier import used another version of the detector.
+        DataError: all pictures are new, and none has a face.
+    """
+    versions = describe_models()
+    if before is not None and files and before.versions != versions:
+        old, new = (", ".join(each.values()) for each in (before.versions, versions))
+        raise UsageError(
+            f"the faces of this data root were aligned with {old}, and {new} is installed here. Import "
+            "into a new folder, or install the earlier versions."
+        )
+    found: dict[str, Search] = {}
+    chunks = chunks_of(files, CHUNK)
+    search = partial(_search_all, geometry=geometry)
+    for results in map_chunks(search, chunks, workers, doing="searched faces"):
+        found.update(results)
+        progress(len(results))
+    record = _extended(before or AlignmentRecord(geometry=geometry, versions=versions), found)
+    if are_all and files and not any(each.face for each in found.values()):
+        raise DataError(_none_sentence(record.versions, found))
+    return FoundFaces(record, found)
+
+
+def _extended(record: AlignmentRecord, found: Mapping[str, Search]) -> AlignmentRecord:
+    return replace(
+        record,
+        no_face=(record.no_face - found.keys())
+        | {file for file, each in found.items() if not (each.face or each.fault)},
+        several_faces={
+            **record.several_faces,
+            **{file: e.face.faces for file, e in found.items() if e.face and e.face.faces > 1},
+        },
+        unreadable={
+            **{file: why for file, why in record.unreadable.items() if file not in found},
+            **{file: each.fault for file, each in found.items() if each.fault},
+        },
+    )
+
+
+def _none_sentence(versions: Mapping[str, str], found: Mapping[str, Search]) -> str:
+    readable = [file for file, each in found.items() if not each.fault]
+    if not readable:
+        first = min(found)
+        return f"none of the {len(found)} images can be read, such as {first}: {found[first].fault}"
+    return (
+        f"{versions['detector']} finds no face in the {len(readable)} images that can be read, such as "
+        f"{min(readable)}. Check that faces have at least 80 pixels, or import without --align."
+    )
+
+
+def _search_all(files: Sequence[str], geometry: Geometry) -> list[tuple[str, Search]]:
+    return [(file, _search(file, geometry)) for file in files]
+
+
+def _search(file: str, geometry: Geometry) -> Search:
+    try:
+        pixels = _upright(Path(file))
+    except BadImageError as error:
+        return Search(None, fault=error.reason)
+    face = face_models().find(pixels)
+    return Search(face, face is not None and reaches_beyond(pixels, face, geometry))
+
+
+def _upright(path: Path) -> Pixels:
+    """Return the pixels of a file after the rotation that its EXIF data ask for.
+
+    Raises:
+        BadImageError: it cannot be decoded.
+    """
+    pixels = decode_array(path)
+    with open_image(path) as image:
+        if not is_turned(image):
+            return pixels
+        flag = image.getexif()[ExifTags.Base.Orientation]
+    picture = PIL.Image.fromarray(pixels)
+    picture.getexif()[ExifTags.Base.Orientation] = flag
+    return np.asarray(PIL.ImageOps.exif_transpose(picture)).copy()
+
+
+class _Work(NamedTuple):
+    file: str
+    target: str
+    face: Face
+
+
+def write_faces(
+    folder: Path,
+    new: Mapping[str, Origin],
+    faces: FoundFaces,
+    progress: Progress,
+    *,
+    workers: int | None = None,
+) -> None:
+    """Write the faces of an import, and the record.
+
+    Args:
+        folder: of the data root.
+        new: path below it → picture.
+        faces: those of the pictures.
+        progress: called with the faces that were written.
+        workers: as `find_faces` has it.
+
+    Raises:
+        OSError: the disk is full.
+        DataError: a picture cannot be read any more.
+    """
+    works = [
+        _Work(file, f"{folder}/{path}", face)
+        for path, (file, _, _) in new.items()
+        if (face := faces.searches[file].face) is not None
+    ]
+    for above in {Path(work.target).parent for work in works}:
+        above.mkdir(parents=True, exist_ok=True)
+    process_in_chunks(
+        partial(_write_all, geometry=faces.record.geometry),
+        works,
+        CHUNK,
+        workers,
+        doing="wrote faces",
+        total=len(works),
+        progress=_differences(progress),
+    )
+    write_alignment(folder, faces.record)
+
+
+def _differences(progress: Progress) -> Callable[[int, int], None]:
+    """Return a function for counts so far that passes on the further ones."""
+    last = 0
+
+    def report(done: int, _: int) -> None:
+        nonlocal last
+        progress(done - last)
+        last = done
+
+    return report
+
+
+def _write_all(works: Sequence[_Work], geometry: Geometry) -> None:
+    for work in works:
+        content = io.BytesIO()
+        face = crop(_upright(Path(work.file)), work.face, geometry)
+        PIL.Image.fromarray(face).save(content, "PNG")
+        # the import syncs all files at its end
+        write_atomic(Path(work.target), content.getvalue(), durable=False)
