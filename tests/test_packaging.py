@@ -41,7 +41,7 @@ def distributions(modules: set[str]) -> set[str]:
 
 
 # may be absent: imported where they are used
-EXTRAS = ("diffusion", "faces", "heif", "metrics", "plots", "timm")
+EXTRAS = ("diffusion", "faces", "heif", "metrics", "plots", "timm", "video")
 QUEUE_EXTRAS = ("web", "data", "plots", "notify", "tensorboard")
 OPTIONAL = {"pyarrow"}.union(*(declared("options.extras_require", name) for name in EXTRAS))
 # distributions whose package has another name

@@ -4,7 +4,8 @@ import json
 import shlex
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,12 +30,14 @@ from trueface.data.imports.writing import (
     Origin,
     compare_with_record,
     extend_record,
+    frame_staging,
     hold_data_root,
     read_record,
     write_root,
 )
 from trueface.data.splits import NAMES, keys_digest, read_lists, split_files
 from trueface.data.splitting import SHARES, Lists
+from trueface.runtime.errors import DataError
 
 if TYPE_CHECKING:
     from trueface.data.face_alignment import Geometry
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
     from trueface.data.imports.passed_over import PassedOver
 
 SCHEMA = 1
+FRAMES = 32  # of a video, as DeepfakeBench reads them
+MOST_FRAMES = 100_000
+VIDEO = "video"  # the format of video files in messages
 MANY_SOURCES = 100
 MIN_SIZE, MAX_SIZE = 32, 1024  # pixels; FFHQ has 1,024
 MAX_MARGIN = 3.0
@@ -64,6 +70,7 @@ class ImportRequest(NamedTuple):
     align: bool
     align_size: int | None
     align_margin: float | None
+    frames: int  # of each video file
     copy: bool
     dry_run: bool
 
@@ -79,6 +86,7 @@ class ImportOutcome(NamedTuple):
     lists: Lists
     passed_over: tuple["PassedOver", ...]
     several_faces: tuple[str, ...] | None  # files; None if the images are not aligned
+    videos: int  # files whose frames are in the arrangement
     remarks: tuple[str, ...]
 
 
@@ -101,7 +109,7 @@ LAYOUT is one of
 \b
 Examples:
   trueface import folders pictures --out data/pictures
-  trueface import deepfakebench datasets/rgb --out data/ff --dry-run
+  trueface import auto FaceForensics++ --videos --out data/ff --dry-run
 """
 
 
@@ -137,8 +145,15 @@ Examples:
 @click.option(
     "--videos",
     is_flag=True,
-    help="Each folder with images is a video (layouts folders and imagefolder). Frames of a video stay in "
-    "one list. So do videos whose names show the same person: 000_001, id0_id1_0000.",
+    help="Read frames from video files. Each folder with images is also a video (layouts folders and "
+    "imagefolder). Frames of a video stay in one list. So do videos whose names show the same person: "
+    "000_001, id0_id1_0000.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(1, MOST_FRAMES),
+    metavar="INTEGER",
+    help=f"Frames to read from each video file, evenly spaced.  [default: {FRAMES}]",
 )
 @click.option(
     "--align",
@@ -164,18 +179,22 @@ def import_set(
     out: Path,
     splits: Path | None,
     shares: str | None,
+    frames: int | None,
     *,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Do what the help says."""
     root = out.absolute()
+    if frames is not None and not given["videos"]:
+        raise UsageError("--frames: only video files have frames to choose. Add --videos.")
     request = ImportRequest(
         layout=layout,
         folder=folder.absolute(),
         out=root,
         splits=root / "splits" if splits is None else splits.absolute(),
         shares=SHARES if shares is None else shares_of(shares),
+        frames=FRAMES if frames is None else frames,
         **given,
     )
     outcome = _import(request)
@@ -190,22 +209,19 @@ def import_set(
 def _import(request: ImportRequest) -> ImportOutcome:
     # Pillow takes a while to import; help must not wait for it
     from trueface.data.imports.alignment import check_alignment, name_aligned
-    from trueface.data.imports.passed_over import passed_over, without_reader
+    from trueface.data.imports.passed_over import passed_over
 
     geometry = _geometry(request)
     layout = registry.resolve_layout(request.layout, request.folder)
     if request.out.resolve().is_relative_to(request.folder.resolve()):
         raise UsageError(f"--out {request.out} is in {request.folder}. Choose a folder outside it.")
-    with hold_data_root(request.out, dry=request.dry_run):
+    with hold_data_root(request.out, dry=request.dry_run), ExitStack() as stack:
         before = read_record(request.out)
-        options = registry.LayoutOptions(real=frozenset(request.real), videos=request.videos)
-        images, unread = without_reader(registry.load(layout).images(request.folder, options))
-        if unread and not images:
-            raise MachineError(f"no image can be read. {_unread_sentence(unread)}")
         check_alignment(request.out, geometry, is_new=not before.files)
-        arrangement = arrange(images if geometry is None else name_aligned(images))
-        difference = compare_with_record(before, arrangement)
-        faces = None if geometry is None else _find_faces(request.out, geometry, difference)
+        listed = _list_images(request, layout, before, stack)
+        arrangement = arrange(listed.images if geometry is None else name_aligned(listed.images))
+        difference = compare_with_record(before, arrangement, listed.videos)
+        faces = None if geometry is None else _find_faces(request.out, geometry, difference, listed)
         unaligned = faces.left_out() if faces else {}
         difference = difference.without_files(unaligned)
         arrangement = arrangement.without_files((*difference.missing, *unaligned))
@@ -233,15 +249,20 @@ def _import(request: ImportRequest) -> ImportOutcome:
                 split_path=request.splits,
                 lists=None if _same(earlier, lists) else lists,
                 copy=request.copy,
-                place=None if faces is None else partial(_write_faces, difference.new, faces),
+                made=listed.made,
+                place=None
+                if faces is None
+                else partial(_write_faces, difference.new, faces, listed),
             )
     left_out = passed_over(
         request.folder,
         layout,
         taken=arrangement.files.values(),
-        unread=unread,
+        unread=listed.unread,
         missing=difference.missing,
         unaligned=unaligned,
+        videos=listed.videos,
+        broken=listed.broken,
     )
     return ImportOutcome(
         request=request,
@@ -252,11 +273,13 @@ def _import(request: ImportRequest) -> ImportOutcome:
         lists=lists,
         passed_over=tuple(left_out),
         several_faces=None if faces is None else faces.several(arrangement.files.values()),
+        videos=len(listed.videos),
         remarks=(
-            *([_unread_sentence(unread)] if unread else []),
+            *_unread_sentences(listed.unread),
+            *_video_remarks(listed, request.frames),
             *_remarks(request.folder, difference, arrangement, lists, left_out),
             *(_edge_remarks(arrangement, faces) if faces else ()),
-            *_doubts(record),
+            *_doubts(record, request.out),
             *remarks,
         ),
     )
@@ -282,21 +305,41 @@ def _geometry(request: ImportRequest) -> "Geometry | None":
     return Geometry(SIZE if size is None else size, MARGIN if margin is None else margin)
 
 
-def _find_faces(root: Path, geometry: "Geometry", difference: ImportDifference) -> "FoundFaces":
+def _pictures_without_face(request: ImportRequest) -> Collection[str]:
+    """Return the pictures that an earlier import into the data root could not align."""
+    if not request.align:
+        return ()
+    from trueface.data.imports.alignment import read_alignment
+
+    earlier = read_alignment(request.out)
+    return () if earlier is None else earlier.left_out
+
+
+def _find_faces(
+    root: Path, geometry: "Geometry", difference: ImportDifference, listed: "_Listed"
+) -> "FoundFaces":
     from trueface.data.imports.alignment import find_faces, read_alignment
 
     files = sorted({file for file, _, _ in difference.new.values()})
     with progress_bar(len(files), "searching faces") as progress:
         return find_faces(
-            files, geometry, read_alignment(root), progress, are_all=not difference.there
+            files,
+            geometry,
+            read_alignment(root),
+            progress,
+            are_all=not difference.there,
+            made=listed.made,
+            videos=listed.videos,
         )
 
 
-def _write_faces(new: Mapping[str, Origin], faces: "FoundFaces", folder: Path) -> None:
+def _write_faces(
+    new: Mapping[str, Origin], faces: "FoundFaces", listed: "_Listed", folder: Path
+) -> None:
     from trueface.data.imports.alignment import write_faces
 
     with progress_bar(len(new), "writing faces") as progress:
-        write_faces(folder, new, faces, progress)
+        write_faces(folder, new, faces, progress, made=listed.made)
 
 
 def _edge_remarks(arrangement: Arrangement, faces: "FoundFaces") -> Iterator[str]:
@@ -309,6 +352,67 @@ def _edge_remarks(arrangement: Arrangement, faces: "FoundFaces") -> Iterator[str
         yield (
             f"the crop reaches beyond the picture in {real:.0%} of the real and {fake:.0%} of the fake "
             "images, and that part is black. A detector can learn it. Use a smaller --align-margin."
+        )
+
+
+class _Listed(NamedTuple):
+    """The images of a data set that can be read, before they are arranged."""
+
+    images: list["registry.ImportedImage"]
+    unread: Mapping[str, str]  # file → its format, which has no reader here
+    videos: Mapping[str, int]  # video file with frames among the images → all frames that it has
+    broken: Mapping[str, str]  # video file → why it gives no frames
+    made: Mapping[str, str]  # frame → its picture, which was decoded now
+
+
+def _list_images(
+    request: ImportRequest, layout: str, before: ImportRecord, stack: ExitStack
+) -> _Listed:
+    """List the images of the data set, and decode the frames that were not imported before.
+
+    The pictures of frames are removed with the stack, unless they were moved.
+
+    Raises:
+        DataError, MachineError: nothing can be read.
+    """
+    # Pillow and numpy take a while to import; help must not wait for them
+    from trueface.data.imports import video_frames
+    from trueface.data.imports.passed_over import without_reader
+
+    found = video_frames.NO_VIDEOS
+    if request.videos:
+        found = video_frames.find_frames(request.folder, request.frames)
+    options = registry.LayoutOptions(
+        real=frozenset(request.real), videos=request.videos, frames=found.frames
+    )
+    images, formats = without_reader(registry.load(layout).images(request.folder, options))
+    unread = formats | dict.fromkeys(found.unread, VIDEO)
+    waiting = video_frames.videos_to_decode(images, found, before, _pictures_without_face(request))
+    broken, made = dict(found.broken), dict[str, str]()
+    if waiting and (request.align or not request.dry_run):  # only pixels show a face
+        folder = stack.enter_context(frame_staging(request.out))
+        made, damaged = video_frames.decode_videos(waiting, found.chosen, folder)
+        broken |= damaged
+        images = [image for image in images if image.file.rpartition("/")[0] not in damaged]
+    if not images:
+        _refuse_nothing(request, unread, broken)
+    used = {image.file.rpartition("/")[0] for image in images}
+    totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
+    return _Listed(images, unread, totals, broken, made)
+
+
+def _refuse_nothing(
+    request: ImportRequest, unread: Mapping[str, str], broken: Mapping[str, str]
+) -> None:
+    """Raise an error that says why no image of the data set can be read, if that is known."""
+    if unread:
+        raise MachineError(f"no image can be read. {' '.join(_unread_sentences(unread))}")
+    if broken:
+        raise DataError(f"no image can be read. {_broken_sentence(broken)}")
+    if not request.videos and (videos := registry.video_files(request.folder)):
+        raise DataError(
+            f"{request.folder} has no images in this layout, but {len(videos)} video files, such as "
+            f"{videos[0]}. Use --videos to read their frames."
         )
 
 
@@ -339,14 +443,39 @@ def _same(earlier: dict[str, list[str]], lists: Lists) -> bool:
     }
 
 
-def _unread_sentence(unread: Mapping[str, str]) -> str:
-    """Return in words which files have no reader here, and what installs it."""
-    count, formats = len(unread), " and ".join(sorted(set(unread.values())))
-    files = f"{count} {formats} file{'s' if count > 1 else ''}"
+def _unread_sentences(unread: Mapping[str, str]) -> Iterator[str]:
+    """Yield in words which files have no reader here, and what installs it."""
+    videos = [file for file, form in unread.items() if form == VIDEO]
+    for files, extra in ((videos, "video"), (unread.keys() - videos, "heif")):
+        if not files:
+            continue
+        formats = " and ".join(sorted({unread[file] for file in files}))
+        count = f"{len(files)} {formats} file{'s' if len(files) > 1 else ''}"
+        yield (
+            f"{count} cannot be read here, such as {min(files)}. Install the reader and import "
+            f"again: {install_command(extra)}"
+        )
+
+
+def _broken_sentence(broken: Mapping[str, str]) -> str:
+    """Return in words which video files give no frames."""
+    first = min(broken)
+    count = f"{len(broken)} video file{'s' if len(broken) > 1 else ''}"
     return (
-        f"{files} cannot be read here, such as {min(unread)}. Install the reader and import again: "
-        f"{install_command('heif')}"
+        f"{count} cannot be read, such as {first}: {broken[first]}. Repair or remove "
+        f"{'them' if len(broken) > 1 else 'it'}."
     )
+
+
+def _video_remarks(listed: _Listed, frames: int) -> Iterator[str]:
+    if listed.broken:
+        yield _broken_sentence(listed.broken)
+    if short := {video: total for video, total in listed.videos.items() if total < frames}:
+        first = min(short)
+        yield (
+            f"{len(short)} of {len(listed.videos)} videos have fewer than {frames} frames, such as "
+            f"{first} with {short[first]}. All their frames are used."
+        )
 
 
 def _remarks(
@@ -386,16 +515,12 @@ def _remarks(
             yield f"the list {name} is empty"
 
 
-def _doubts(record: ImportRecord) -> Iterator[str]:
+def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:
     """Yield what makes results on the data root doubtful: equal files, and forms of files that reveal the class."""
     # Pillow and numpy take a while to import; help must not wait for them
     from trueface.data.image_headers import header_fault, sample_headers, shortcuts_in
 
-    files = [
-        LabelledFile(file, size, label)
-        for path, (file, size, _) in record.files.items()
-        if (label := class_of(path)) is not None
-    ]
+    files = list(_labelled_files(record, root))
     headers, unreadable = sample_headers({each.file: each.label for each in files})
     if unreadable:
         yield (
@@ -419,6 +544,20 @@ def _doubts(record: ImportRecord) -> Iterator[str]:
             f"comparing the files of both classes stopped after {COMPARE_S:.0f} s. After a training, "
             "compare all its images: trueface audit RUN --seconds 3600"
         )
+
+
+def _labelled_files(record: ImportRecord, root: Path) -> Iterator[LabelledFile]:
+    """Yield the image files of a data root; a frame is in the root, and a dry run has none yet."""
+    for path, (file, size, _) in record.files.items():
+        label = class_of(path)
+        if label is None:
+            continue
+        if registry.is_video(file.split("/")[-2]):
+            with suppress(OSError):
+                frame = root / path
+                yield LabelledFile(str(frame), frame.stat().st_size, label)
+        else:
+            yield LabelledFile(file, size, label)
 
 
 def _folders_of_swaps(arrangement: Arrangement) -> list[str]:
@@ -454,6 +593,7 @@ def _record(outcome: ImportOutcome) -> dict[str, Json]:
         "root": str(outcome.request.out),
         "splits": str(outcome.request.splits),
         "dry_run": outcome.request.dry_run,
+        "videos": outcome.videos,
         "new": len(outcome.difference.new),
         "there": outcome.difference.there,
         "missing": len(outcome.difference.missing),
@@ -487,8 +627,12 @@ def _lines(outcome: ImportOutcome) -> Iterator[str]:
     yield ""
     done = "would be " if request.dry_run else ""
     how = "aligned" if request.align else "copied" if request.copy else "linked"
+    new = outcome.difference.new.values()
+    frames = sum(registry.is_video(file.split("/")[-2]) for file, _, _ in new)
+    if frames and not request.align:
+        how = "written" if frames == len(new) else f"{how} or written"
     yield (
-        f"{len(outcome.difference.new)} images {done}{how}, {outcome.difference.there} existed already; "
+        f"{len(new)} images {done}{how}, {outcome.difference.there} existed already; "
         f"{len(set(outcome.arrangement.groups.values()))} groups, each in one list"
     )
     if outcome.passed_over:

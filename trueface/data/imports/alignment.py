@@ -8,10 +8,11 @@ work. The same pictures give the same bytes with any number of processes.
 
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,11 @@ class AlignmentRecord:
     no_face: frozenset[str] = frozenset()  # files that were left out
     several_faces: Mapping[str, int] = field(default_factory=dict)  # file → faces
     unreadable: Mapping[str, str] = field(default_factory=dict)  # file → reason
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The files that gave no image."""
+        return self.no_face | self.unreadable.keys()
 
 
 class FoundFaces(NamedTuple):
@@ -175,6 +181,8 @@ def find_faces(
     progress: Progress,
     *,
     are_all: bool,
+    made: Mapping[str, str] = MappingProxyType({}),
+    videos: Container[str] = (),
     workers: int | None = None,
 ) -> FoundFaces:
     """Search faces in the new pictures of an import.
@@ -185,6 +193,8 @@ def find_faces(
         before: of an earlier import into the same data root.
         progress: called with the pictures that were searched.
         are_all: no picture of this import is in the data root yet.
+        made: the decoded picture of each new frame.
+        videos: video files. Frames that were not decoded now have the result of the earlier import.
         workers: number of processes, or None for one per available core.
 
     Raises:
@@ -198,8 +208,13 @@ def find_faces(
             f"the faces of this data root were aligned with {old}, and {new} is installed here. Import "
             "into a new folder, or install the earlier versions."
         )
-    found: dict[str, Search] = {}
-    chunks = chunks_of(files, CHUNK)
+    found = {
+        file: Search(None, fault="" if before is None else before.unreadable.get(file, ""))
+        for file in files
+        if file not in made and file.rpartition("/")[0] in videos
+    }
+    pictures = [(file, made.get(file, file)) for file in files if file not in found]
+    chunks = chunks_of(pictures, CHUNK)
     search = partial(_search_all, geometry=geometry)
     for results in map_chunks(search, chunks, workers, doing="searched faces"):
         found.update(results)
@@ -237,13 +252,15 @@ def _none_sentence(versions: Mapping[str, str], found: Mapping[str, Search]) -> 
     )
 
 
-def _search_all(files: Sequence[str], geometry: Geometry) -> list[tuple[str, Search]]:
-    return [(file, _search(file, geometry)) for file in files]
+def _search_all(
+    pictures: Sequence[tuple[str, str]], geometry: Geometry
+) -> list[tuple[str, Search]]:
+    return [(file, _search(picture, geometry)) for file, picture in pictures]
 
 
-def _search(file: str, geometry: Geometry) -> Search:
+def _search(picture: str, geometry: Geometry) -> Search:
     try:
-        pixels = _upright(Path(file))
+        pixels = _upright(Path(picture))
     except BadImageError as error:
         return Search(None, fault=error.reason)
     face = face_models().find(pixels)
@@ -267,7 +284,7 @@ def _upright(path: Path) -> Pixels:
 
 
 class _Work(NamedTuple):
-    file: str
+    picture: str
     target: str
     face: Face
 
@@ -278,6 +295,7 @@ def write_faces(
     faces: FoundFaces,
     progress: Progress,
     *,
+    made: Mapping[str, str] = MappingProxyType({}),
     workers: int | None = None,
 ) -> None:
     """Write the faces of an import, and the record.
@@ -287,6 +305,7 @@ def write_faces(
         new: path below it → picture.
         faces: those of the pictures.
         progress: called with the faces that were written.
+        made: the decoded picture of each new frame.
         workers: as `find_faces` has it.
 
     Raises:
@@ -294,7 +313,7 @@ def write_faces(
         DataError: a picture cannot be read any more.
     """
     works = [
-        _Work(file, f"{folder}/{path}", face)
+        _Work(made.get(file, file), f"{folder}/{path}", face)
         for path, (file, _, _) in new.items()
         if (face := faces.searches[file].face) is not None
     ]
@@ -327,7 +346,7 @@ def _differences(progress: Progress) -> Callable[[int, int], None]:
 def _write_all(works: Sequence[_Work], geometry: Geometry) -> None:
     for work in works:
         content = io.BytesIO()
-        face = crop(_upright(Path(work.file)), work.face, geometry)
+        face = crop(_upright(Path(work.picture)), work.face, geometry)
         PIL.Image.fromarray(face).save(content, "PNG")
         # the import syncs all files at its end
         write_atomic(Path(work.target), content.getvalue(), durable=False)

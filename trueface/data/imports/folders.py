@@ -43,7 +43,7 @@ class Folders:
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:
         """Yield the images in folders below one that names a class."""
-        for path, parts, names in image_folders(folder):
+        for path, parts, names in image_folders(folder, frames=options.frames):
             small = [part.casefold() for part in parts]
             at = next((n for n, part in enumerate(small) if part in CLASSES), None)
             if at is None:

@@ -11,6 +11,7 @@ from trueface.data.imports.registry import (
     ImportedImage,
     LayoutOptions,
     image_folders,
+    is_video,
     listed_name,
     register_layout,
     subfolders,
@@ -30,7 +31,10 @@ class ImageFolder:
     def fits(self, folder: Path) -> bool:
         """Return whether there are two class folders with images."""
         tops = [folder / name for name in subfolders(folder) if name.casefold() in LISTS]
-        return any(len(_classes(top)) > 1 for top in tops or [folder])
+        return any(
+            sum(_has_content(top / name) for name in subfolders(top)) > 1
+            for top in tops or [folder]
+        )
 
     def images(self, folder: Path, options: LayoutOptions) -> Iterator[ImportedImage]:
         """Yield the images of all classes.
@@ -39,7 +43,9 @@ class ImageFolder:
             DataError: no class, or every class, is real.
         """
         tops = [name for name in subfolders(folder) if name.casefold() in LISTS] or [""]
-        names = sorted({name for top in tops for name in _classes(folder / top)})
+        names = sorted({name for top in tops for name in _classes(folder / top, options)})
+        if not names:
+            return
         real = {name for name in names if _is_real(name, options)}
         if not real or len(real) == len(names):
             which = "all classes are" if real else "no known class is"
@@ -49,9 +55,9 @@ class ImageFolder:
             )
         for top in tops:
             lists = (LISTS[top.casefold()],) if top else ()
-            for name in _classes(folder / top):
+            for name in _classes(folder / top, options):
                 label = REAL if name in real else FAKE
-                for path, parts, files in image_folders(folder / top / name):
+                for path, parts, files in image_folders(folder / top / name, frames=options.frames):
                     below = "".join(f"{part}/" for part in parts)
                     is_frame = options.videos and bool(parts)
                     people = people_of_video(parts[-1]) if is_frame else ()
@@ -67,9 +73,21 @@ class ImageFolder:
                         )
 
 
-def _classes(folder: Path) -> list[str]:
+def _classes(folder: Path, options: LayoutOptions) -> list[str]:
     """Return the class folders, those that hold an image."""
-    return [name for name in subfolders(folder) if any(True for _ in image_folders(folder / name))]
+    return [
+        name
+        for name in subfolders(folder)
+        if any(True for _ in image_folders(folder / name, frames=options.frames))
+    ]
+
+
+def _has_content(folder: Path) -> bool:
+    """Return whether a class folder has an image, or a video file that can be read."""
+    others: list[str] = []
+    return any(True for _ in image_folders(folder, others)) or any(
+        is_video(path.rpartition("/")[2]) for path in others
+    )
 
 
 def _is_real(name: str, options: LayoutOptions) -> bool:

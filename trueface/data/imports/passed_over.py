@@ -1,6 +1,6 @@
 """The files of a data set that an import does not take, counted by reason and suffix."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,8 @@ class Reason(StrEnum):
     """Why an import does not take a file; part of its JSON output."""
 
     NOT_AN_IMAGE = "not_an_image"  # by its name
-    NO_READER = "no_reader"  # an image of a format whose reader is not installed
+    NO_READER = "no_reader"  # an image or a video whose reader is not installed
+    BROKEN_VIDEO = "broken_video"  # a video file that gives no frames
     OUTSIDE_LAYOUT = "outside_layout"  # an image in a place that the layout does not read
     MISSING = "missing"  # listed, but it does not exist
     NO_FACE = "no_face"  # alignment found no face in it
@@ -25,6 +26,7 @@ class Reason(StrEnum):
 _WORDS: Mapping[Reason, str] = {
     Reason.NOT_AN_IMAGE: "",
     Reason.NO_READER: " without a reader",
+    Reason.BROKEN_VIDEO: " that cannot be read",
     Reason.OUTSIDE_LAYOUT: " outside the layout",
     Reason.MISSING: " that do not exist",
     Reason.NO_FACE: " without a face",
@@ -67,6 +69,8 @@ def passed_over(
     unread: Iterable[str],
     missing: Iterable[str],
     unaligned: Mapping[str, Reason] | None = None,
+    videos: Collection[str] = (),
+    broken: Collection[str] = (),
 ) -> list[PassedOver]:
     """Return the files of a data set that an import does not take.
 
@@ -75,15 +79,18 @@ def passed_over(
             searched. If it is a file, only the files that it lists count.
         layout: its name.
         taken: the imported files.
-        unread: images of the layout whose reader is not installed.
+        unread: images and videos of the layout whose reader is not installed.
         missing: listed files that do not exist.
         unaligned: files that gave no aligned face, with the reason.
+        videos: video files whose frames were imported.
+        broken: video files that give no frames.
     """
     found: dict[tuple[Reason, str], list[str]] = {}
     unread, unaligned = set(unread), unaligned or {}
-    known = {*taken, *unread, *unaligned}
+    known = {*taken, *unread, *unaligned, *videos, *broken}
     for reason, file in (
         *((Reason.NO_READER, file) for file in unread),
+        *((Reason.BROKEN_VIDEO, file) for file in broken),
         *((Reason.MISSING, file) for file in missing),
         *((reason, file) for file, reason in unaligned.items()),
         *(_others(folder, layout, known) if folder.is_dir() else ()),
@@ -108,5 +115,5 @@ def _others(folder: Path, layout: str, known: set[str]) -> Iterator[tuple[Reason
     for file in others:
         if file.rpartition("/")[2].startswith("."):
             yield Reason.HIDDEN, file
-        elif file not in tables:
+        elif file not in tables and file not in known:
             yield Reason.NOT_AN_IMAGE, file

@@ -6,7 +6,7 @@ listing all of it, `images` lists it.
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, Protocol, cast
@@ -40,10 +40,17 @@ CLASSES: Mapping[str, int] = {
 }
 
 
+# the path of each video file → the names of its frames, as if it were a folder: "v/000_003.mp4/012.png"
+Frames = Mapping[str, tuple[str, ...]]
+NO_FRAMES: Frames = MappingProxyType({})
+# of files that can be videos; their content decides
+VIDEO_SUFFIXES = frozenset({"avi", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "ts", "webm", "wmv"})
+
+
 class ImportedImage(NamedTuple):
     """One image of a data set; a NamedTuple, as there may be 200,000."""
 
-    file: str  # absolute
+    file: str  # absolute; of a frame, the path of its video and its name
     label: int  # 1 fake, 0 real
     source: str  # generator, manipulation or collection: a folder below Real/ or Fake/
     below: str  # its path in that folder with the suffix: "000_003/012.png"
@@ -54,19 +61,25 @@ class ImportedImage(NamedTuple):
 
 
 class FolderImages(NamedTuple):
-    """A folder with images: its parts below the top, and their names, sorted."""
+    """A folder with images: its parts below the top, and their names, sorted.
+
+    A video file counts as a folder of its frames. Its last part is its name without the suffix.
+    """
 
     path: str
     parts: tuple[str, ...]
     names: tuple[str, ...]
 
 
-def image_folders(top: Path, others: list[str] | None = None) -> Iterator[FolderImages]:
+def image_folders(
+    top: Path, others: list[str] | None = None, *, frames: Frames = NO_FRAMES
+) -> Iterator[FolderImages]:
     """Yield each folder below `top` that holds images, sorted; links are followed, each folder once.
 
     Args:
         top: the folder to search. Hidden folders in it are left out.
         others: gets the paths of all other files, hidden ones too.
+        frames: the names of the frames of each video file that is to be read.
     """
     seen: set[tuple[int, int]] = set()
     waiting: list[tuple[str, tuple[str, ...]]] = [(str(top), ())]
@@ -76,7 +89,7 @@ def image_folders(top: Path, others: list[str] | None = None) -> Iterator[Folder
         if (status.st_dev, status.st_ino) in seen:
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders, names = [], []
+        folders, names, videos = [], [], []
         with os.scandir(path) as entries:
             for entry in entries:
                 if is_image(entry.name):
@@ -84,11 +97,29 @@ def image_folders(top: Path, others: list[str] | None = None) -> Iterator[Folder
                 elif is_folder(entry):
                     if not entry.name.startswith("."):
                         folders.append(entry.name)
+                elif f"{path}/{entry.name}" in frames:
+                    videos.append(entry.name)
                 elif others is not None:
                     others.append(f"{path}/{entry.name}")
         if names:
             yield FolderImages(path, parts, tuple(sorted(names)))
+        for name in sorted(videos):
+            video = f"{path}/{name}"
+            yield FolderImages(video, (*parts, name.rpartition(".")[0]), frames[video])
         waiting += [(f"{path}/{name}", (*parts, name)) for name in sorted(folders, reverse=True)]
+
+
+def is_video(name: str) -> bool:
+    """Return whether a file of this name can be a video: not hidden, and with a known suffix."""
+    return name.rpartition(".")[2].lower() in VIDEO_SUFFIXES and not name.startswith(".")
+
+
+def video_files(folder: Path) -> list[str]:
+    """Return the video files in a folder and below it, by their names, sorted."""
+    others: list[str] = []
+    for _ in image_folders(folder, others):
+        pass
+    return sorted(path for path in others if is_video(path.rpartition("/")[2]))
 
 
 def listed_name(name: str, lists: tuple[str, ...]) -> str:
@@ -128,6 +159,7 @@ class LayoutOptions:
 
     real: frozenset[str] = frozenset()  # classes or sources that are real
     videos: bool = False  # folders with images are videos (of plain folders and ImageFolder)
+    frames: Frames = field(default_factory=dict)  # of video files
 
 
 class Layout(Protocol):
@@ -160,7 +192,7 @@ _READ = Registry(
     "trueface.data.imports", LayoutSpec, decorator="register_layout", modules=(__name__,)
 )
 # the strictest first: plain folders fit much
-ORDER = ("deepfakebench", "genimage", "truefake", "folders", "imagefolder", "csv")
+ORDER = ("deepfakebench", "faceforensics", "genimage", "truefake", "folders", "imagefolder", "csv")
 LAYOUTS: Mapping[str, LayoutSpec] = MappingProxyType(
     {name: _READ[name] for name in (*ORDER, *sorted(_READ.keys() - set(ORDER)))}
 )

@@ -17,10 +17,11 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from trueface.data.dataset_file import quoted, write_dataset_file, write_video_sources
@@ -96,8 +97,15 @@ def _record(content: Mapping[str, Any], groups: Mapping[str, str]) -> ImportReco
     )
 
 
-def compare_with_record(record: ImportRecord, arrangement: Arrangement) -> ImportDifference:
+def compare_with_record(
+    record: ImportRecord, arrangement: Arrangement, videos: Container[str] = ()
+) -> ImportDifference:
     """Return the part of an arrangement that is not in the data root yet.
+
+    Args:
+        record: of earlier imports.
+        arrangement: of this import.
+        videos: paths of video files. A frame has the size and the time of its video.
 
     Raises:
         DataError: a file differs from the imported one, or its destination is another file.
@@ -105,8 +113,9 @@ def compare_with_record(record: ImportRecord, arrangement: Arrangement) -> Impor
     new: dict[str, Origin] = {}
     changed, missing, there = list[str](), list[str](), 0
     for path, file in arrangement.files.items():
+        above = file.rpartition("/")[0]
         try:
-            status = os.stat(file)  # noqa: PTH116  # for each of 200,000
+            status = os.stat(above if above in videos else file)  # noqa: PTH116  # for each of 200,000
         except OSError:
             missing.append(file)
             continue
@@ -219,6 +228,21 @@ def hold_data_root(root: Path, *, dry: bool) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def frame_staging(root: Path) -> Iterator[Path]:
+    """Give a folder on the file system of a data root for pictures, which are moved from there.
+
+    Raises:
+        MachineError: it cannot be made.
+    """
+    place = root / "frames" if (root / NAME).exists() else root
+    try:
+        with staging_folder(place) as folder:
+            yield folder
+    except OSError as error:
+        raise MachineError(f"cannot write {root}: {error}. The import had no effect.") from error
+
+
 def write_root(
     root: Path,
     record: ImportRecord,
@@ -228,6 +252,7 @@ def write_root(
     lists: Lists | None,
     copy: bool,
     place: Callable[[Path], None] | None = None,
+    made: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Bring a data root to what a record says.
 
@@ -239,6 +264,7 @@ def write_root(
         lists: None: they are there already.
         copy: copy the images, instead of linking them.
         place: writes the new images below a folder, instead of linking or copying them.
+        made: the picture that was made for an image, such as a frame. It is moved to its place.
 
     Raises:
         MachineError: links cannot be made here, or the disk is full.
@@ -248,7 +274,7 @@ def write_root(
     try:
         with _staged(root) if first else contextlib.nullcontext(root) as folder:
             if place is None:
-                _place(folder, new, copy=copy)
+                _place(folder, new, copy=copy, made=made)
             else:
                 place(folder)
             inside = folder / split_path.relative_to(root) if _is_in(split_path, root) else None
@@ -259,7 +285,7 @@ def write_root(
             write_video_sources(folder, record.video_folders)
             write_dataset_file(folder, root, split_path, "import", _sections(record))
             write_record(folder, record)
-            if copy or place is not None:
+            if copy or made or place is not None:
                 os.sync()  # one call for all: a copy that is named is whole, even after a power cut
         if lists is not None and first and not _is_in(split_path, root):
             write_splits(split_path, lists)
@@ -282,15 +308,17 @@ def _staged(root: Path) -> Iterator[Path]:
             raise
 
 
-def _place(folder: Path, new: Mapping[str, Origin], *, copy: bool) -> None:
-    made: set[str] = set()
+def _place(folder: Path, new: Mapping[str, Origin], *, copy: bool, made: Mapping[str, str]) -> None:
+    folders: set[str] = set()
     for path, (file, _, _) in new.items():
         target = f"{folder}/{path}"
         above = target.rpartition("/")[0]
-        if above not in made:
+        if above not in folders:
             os.makedirs(above, exist_ok=True)  # noqa: PTH103  # a Path for each of 200,000 takes longer than its link
-            made.add(above)
-        if copy:
+            folders.add(above)
+        if picture := made.get(file):
+            os.replace(picture, target)  # noqa: PTH105  # likewise
+        elif copy:
             part = f"{above}/.{secrets.token_hex(6)}.part"
             try:
                 shutil.copy2(file, part)

@@ -1,0 +1,235 @@
+"""Frames of video files: which ones, their pixels, and files that give none."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.trueface.videos import LOSSLESS, Pixels, greys, noise, write_video
+from trueface.data.videos import BadVideoError, choose_frames, evenly_spaced, read_frames
+
+TURN = 1 << 16  # one, in 16.16 fixed point
+
+
+def read(file: Path, count: int = 1000, **more: Any) -> dict[int, Pixels]:
+    chosen = choose_frames(str(file), count)
+    return dict(read_frames(str(file), chosen, stop=threading.Event(), **more))
+
+
+def brightness(pixels: Pixels) -> int:
+    """Return the number of a frame of `greys`."""
+    return round((float(pixels.mean()) - 20) / 5)
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "places"),
+    [
+        (500, 5, (0, 124, 249, 374, 499)),
+        (5, 32, (0, 1, 2, 3, 4)),
+        (10, 1, (0,)),
+        (1, 32, (0,)),
+        (33, 2, (0, 32)),
+    ],
+)
+def test_chosen_frames_are_evenly_spaced_with_first_and_last(
+    total: int, count: int, places: tuple[int, ...]
+) -> None:
+    assert evenly_spaced(total, count) == places
+
+
+def test_frames_have_exactly_the_pixels_that_were_written(tmp_path: Path) -> None:
+    frames = noise(40)
+    file = write_video(tmp_path / "a.mp4", frames, **LOSSLESS)
+    found = read(file, 6)
+    assert tuple(found) == (0, 7, 15, 23, 31, 39)
+    for number, pixels in found.items():
+        np.testing.assert_array_equal(pixels, frames[number])
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"bf": "3", "g": "12"}),
+        ("a.mp4", "mpeg4", {"bf": "2"}),
+        ("a.mov", "libx264", {}),
+        ("a.mkv", "libx265", {"x265-params": "log-level=none"}),
+        ("a.webm", "libvpx-vp9", {}),
+        ("a.webm", "libvpx", {}),
+        ("a.avi", "mpeg4", {"bf": "2"}),
+        ("a.avi", "libx264", {"bf": "3"}),
+        ("a.mpg", "mpeg2video", {"bf": "2"}),
+        ("a.ts", "libx264", {}),
+    ],
+)
+def test_numbers_of_frames_are_right_in_each_container(
+    name: str, codec: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    rate = {"b": "2000000"} if codec in {"mpeg4", "mpeg2video"} else {}
+    file = write_video(tmp_path / name, greys(40), codec=codec, options=options | rate)
+    found = read(file, 7)
+    assert tuple(found) == evenly_spaced(40, 7)
+    assert [brightness(pixels) for pixels in found.values()] == list(found)
+
+
+def test_variable_rate_sound_and_threads_change_no_frame(tmp_path: Path) -> None:
+    frames = noise(12)
+    times = [0, 1, 2, 9, 10, 11, 25, 26, 27, 40, 41, 42]
+    file = write_video(tmp_path / "a.mp4", frames, times=times, sound=True, **LOSSLESS)
+    for threads in (1, 3):
+        found = read(file, threads=threads)
+        assert list(found) == list(range(12))
+        assert all((pixels == frames[number]).all() for number, pixels in found.items())
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turned"),
+    [
+        ((1, 0, 0, 1), lambda image: image),
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((-1, 0, 0, -1), lambda image: np.rot90(image, 2)),
+        ((0, -1, 1, 0), lambda image: np.rot90(image, 1)),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda image: np.rot90(image, 2).transpose(1, 0, 2)),
+    ],
+)
+def test_frames_are_upright(
+    matrix: tuple[int, int, int, int], turned: Callable[[Pixels], Pixels], tmp_path: Path
+) -> None:
+    a, b, c, d = (TURN * value for value in matrix)
+    whole = [a, b, 0, c, d, 0, 0, 0, 1 << 30]
+    frames = noise(2)
+    file = write_video(tmp_path / "a.mp4", frames, matrix=whole, **LOSSLESS)
+    np.testing.assert_array_equal(read(file)[1], turned(frames[1]))
+
+
+def test_ten_bits_become_eight(tmp_path: Path) -> None:
+    file = write_video(tmp_path / "a.mp4", greys(20), pix_fmt="yuv420p10le")
+    found = read(file, 4)
+    assert {pixels.dtype for pixels in found.values()} == {np.dtype(np.uint8)}
+    assert [brightness(pixels) for pixels in found.values()] == list(found)
+
+
+def cut(file: Path, part: float) -> Path:
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * part)])
+    return file
+
+
+def _text(folder: Path) -> Path:
+    (folder / "a.mp4").write_text("no video")
+    return folder / "a.mp4"
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "a.mp4").touch()
+    return folder / "a.mp4"
+
+
+def _list_of_files(folder: Path) -> Path:
+    write_video(folder / "b.mp4", greys(3))
+    (folder / "a.mp4").write_text("ffconcat version 1.0\nfile b.mp4\n")
+    return folder / "a.mp4"
+
+
+def _pipe(folder: Path) -> Path:
+    os.mkfifo(folder / "a.mp4")
+    return folder / "a.mp4"
+
+
+def _sound_only(folder: Path) -> Path:
+    import av
+
+    with av.open(str(folder / "a.mp4"), "w") as container:
+        voice: Any = container.add_stream("aac", rate=8000, layout="mono")
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        silence.sample_rate = 8000
+        container.mux([*voice.encode(silence), *voice.encode()])
+    return folder / "a.mp4"
+
+
+def _no_frames(folder: Path) -> Path:
+    return write_video(folder / "a.mkv", [], codec="ffv1")
+
+
+def _without_end(folder: Path) -> Path:
+    return cut(write_video(folder / "a.mp4", noise(20)), 0.6)
+
+
+def _cut_matroska(folder: Path) -> Path:
+    return cut(write_video(folder / "a.mkv", noise(20), codec="ffv1", pix_fmt="bgr0"), 0.5)
+
+
+def _cut_avi(folder: Path) -> Path:
+    return cut(write_video(folder / "a.avi", noise(20), codec="ffv1", pix_fmt="bgr0"), 0.5)
+
+
+def _hdr(folder: Path) -> Path:
+    return write_video(folder / "a.mp4", greys(3), pix_fmt="yuv420p10le", colours={"color_trc": 16})
+
+
+def _absent(folder: Path) -> Path:
+    return folder / "a.mp4"
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_text, "it is not a video, or it is damaged"),
+        (_empty, "it is not a video, or it is damaged"),
+        (_list_of_files, "it is not a video, or it is damaged"),
+        (_without_end, "it is not a video, or it is damaged"),
+        (_pipe, "it is not a regular file"),
+        (_sound_only, "it has no video, only other streams"),
+        (_no_frames, "it has no frames"),
+        (_cut_matroska, "it ends after "),
+        (_cut_avi, "it is cut off"),
+        (_hdr, r"it has HDR colours \(PQ\). Convert it to SDR"),
+        (_absent, "No such file"),
+    ],
+)
+def test_unusable_videos_say_why(make: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
+    file = make(tmp_path)
+    with pytest.raises(BadVideoError, match=reason):
+        read(file)
+
+
+def test_video_is_broken_if_any_frame_before_the_last_chosen_one_is_damaged(tmp_path: Path) -> None:
+    # a decoder would fill the damaged frame from others, and the frames after it would be wrong
+    file = write_video(tmp_path / "a.mkv", noise(20), codec="mpeg4")
+    content = bytearray(file.read_bytes())
+    at = len(content) // 2
+    content[at : at + 20] = bytes(255 - value for value in content[at : at + 20])
+    file.write_bytes(content)
+    with pytest.raises(BadVideoError, match="it is damaged"):
+        read(file, 2)
+
+
+def test_too_large_frames_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_video(tmp_path / "a.mp4", greys(3))
+    monkeypatch.setattr("trueface.runtime.image_files.PIXELS", 1000)
+    with pytest.raises(BadVideoError, match="48 x 32: more than 1,000 pixels"):
+        choose_frames(str(file), 3)
+
+
+def test_reading_stops_when_asked(tmp_path: Path) -> None:
+    file = write_video(tmp_path / "a.mp4", greys(20))
+    stop = threading.Event()
+    frames = read_frames(str(file), choose_frames(str(file), 20), stop=stop)
+    next(frames)
+    stop.set()
+    assert list(frames) == []
+
+
+def test_names_that_are_not_utf8_or_look_like_addresses_are_files(tmp_path: Path) -> None:
+    for name in (b"a\xff.mp4", b"http:x.mp4"):
+        file = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))  # noqa: PTH118
+        write_video(tmp_path / "a.mp4", greys(3)).rename(file)
+        assert list(read(file)) == [0, 1, 2]

@@ -1,0 +1,171 @@
+"""The frames of the video files of a data set, as images that an import places.
+
+A frame has a path as if its video were a folder: `v/000_003.mp4/012.png`, with DeepfakeBench's names
+for frames. Layouts arrange such paths. The pictures are decoded into a folder of their own before
+anything else is written, so that a damaged video is left out as a whole.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar
+
+import PIL.Image
+
+from trueface.data.imports.registry import ImportedImage, video_files
+from trueface.data.imports.writing import ImportRecord
+from trueface.data.videos import (
+    BadVideoError,
+    ChosenFrames,
+    Pixels,
+    choose_frames,
+    read_frames,
+)
+from trueface.runtime.errors import DataError, MachineError
+
+T = TypeVar("T")
+COMPRESSION = 1  # of PNG: four times as fast as 6, and the files are a fifth larger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoSet:
+    """The video files of a data set and the frames to read from each."""
+
+    chosen: Mapping[str, ChosenFrames]
+    broken: Mapping[str, str]  # file → why it gives no frames
+    unread: tuple[str, ...] = ()  # video files without a reader
+
+    @property
+    def frames(self) -> dict[str, tuple[str, ...]]:
+        """The names of the frames of each video."""
+        return {video: tuple(map(_name, chosen.numbers)) for video, chosen in self.chosen.items()}
+
+
+NO_VIDEOS = VideoSet(chosen={}, broken={})
+
+
+def find_frames(folder: Path, count: int) -> VideoSet:
+    """Return the video files below a folder with the frames to read; nothing is decoded.
+
+    Args:
+        folder: of the data set.
+        count: frames of each video.
+    """
+    videos = video_files(folder) if folder.is_dir() else []
+    if find_spec("av") is None:
+        return VideoSet(chosen={}, broken={}, unread=tuple(videos))
+    chosen, broken = _each(videos, partial(choose_frames, count=count))
+    return VideoSet(chosen=chosen, broken=broken)
+
+
+def videos_to_decode(
+    images: Iterable[ImportedImage],
+    videos: VideoSet,
+    record: ImportRecord,
+    left_out: Collection[str] = (),
+) -> list[str]:
+    """Return the videos of some images that no earlier import has decoded.
+
+    Args:
+        images: of the data set.
+        videos: its video files.
+        record: of earlier imports.
+        left_out: frames that an earlier import decoded and left out, as they show no face.
+
+    Raises:
+        DataError: an earlier import has taken other frames of a video.
+    """
+    before: dict[str, set[str]] = {}
+    for file, _, _ in record.files.values():
+        above, _, name = file.rpartition("/")
+        if above in videos.chosen:
+            before.setdefault(above, set()).add(name)
+    for file in left_out:
+        above, _, name = file.rpartition("/")
+        if above in before:
+            before[above].add(name)
+    names = videos.frames
+    for video, done in before.items():
+        if done != set(names[video]):
+            raise DataError(
+                f"{len(done)} frames of {video} were imported before, and not these "
+                f"{len(names[video])}. Use the same --frames, or import into a new folder."
+            )
+    used = dict.fromkeys(image.file.rpartition("/")[0] for image in images)
+    return [video for video in used if video in videos.chosen and video not in before]
+
+
+def decode_videos(
+    videos: Sequence[str], chosen: Mapping[str, ChosenFrames], folder: Path
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Write the chosen frames of videos as pictures.
+
+    Args:
+        videos: paths.
+        chosen: the frames of each.
+        folder: for the pictures. They have any names.
+
+    Returns:
+        The picture of each frame, and why each damaged video has none.
+
+    Raises:
+        MachineError: the pictures cannot be written.
+    """
+    stop = threading.Event()
+    cores = len(os.sched_getaffinity(0))
+    threads = max(1, cores // max(1, len(videos)))
+
+    def decode(video: str) -> dict[str, str]:
+        place = folder / str(numbers[video])
+        place.mkdir()
+        made = {}
+        for number, pixels in read_frames(video, chosen[video], stop=stop, threads=threads):
+            made[f"{video}/{_name(number)}"] = write_picture(pixels, place / _name(number))
+        return made
+
+    numbers = {video: number for number, video in enumerate(videos)}
+    try:
+        done, broken = _each(videos, decode, stop)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write the frames: {error}. The import had no effect."
+        ) from error
+    return {frame: picture for each in done.values() for frame, picture in each.items()}, broken
+
+
+def write_picture(pixels: Pixels, path: Path) -> str:
+    """Write a decoded frame without loss; return its path."""
+    PIL.Image.fromarray(pixels).save(path, "PNG", compress_level=COMPRESSION)
+    return str(path)
+
+
+def _each(
+    videos: Sequence[str], do: Callable[[str], T], stop: threading.Event | None = None
+) -> tuple[dict[str, T], dict[str, str]]:
+    """Return what a function returns for each video, or why the video is broken."""
+
+    def attempt(video: str) -> T | BadVideoError:
+        try:
+            return do(video)
+        except BadVideoError as error:
+            return error
+
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    try:
+        results = dict(zip(videos, pool.map(attempt, videos), strict=True))
+    finally:
+        if stop is not None:
+            stop.set()
+        pool.shutdown(cancel_futures=True)
+    broken = {v: str(result) for v, result in results.items() if isinstance(result, BadVideoError)}
+    done = {v: result for v, result in results.items() if not isinstance(result, BadVideoError)}
+    return done, broken
+
+
+def _name(number: int) -> str:
+    return f"{number:03d}.png"

@@ -1,0 +1,169 @@
+"""Frames of video files: which ones are read, and their pixels as a player shows them.
+
+A file is read twice. The first time, its packets are counted, without decoding. The second time, all
+frames up to the last chosen one are decoded in order and counted again. Seeking to key frames would give
+the same pictures. It saves little in clips of half a minute, and relies on the index of the file.
+"""
+
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.runtime.image_files import PIXELS, admit
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# others, such as playlists, would name further files or addresses to open
+FORMATS = "mov,matroska,avi,mpeg,mpegts,asf,flv"
+LACKING_S = 0.4  # by which a whole file may be shorter than its header says, in seconds
+_HDR = {16: "PQ", 18: "HLG"}  # transfer functions, as ITU-T H.273 numbers them
+_MATRIX = np.dtype("<i4")  # of nine numbers, the first two rows in 16.16 fixed point
+
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+class BadVideoError(Exception):
+    """A video file gives no frames that can be used; the text is the reason, without the file."""
+
+
+class ChosenFrames(NamedTuple):
+    """The frames to read from a video."""
+
+    numbers: tuple[int, ...]  # places among all frames, in the order in which they are shown
+    total: int  # all frames of the video
+
+
+def evenly_spaced(total: int, count: int) -> tuple[int, ...]:
+    """Return the places of `count` frames, the first and the last among them; all if there are fewer.
+
+    The formula is DeepfakeBench's: place k is k (total - 1) / (count - 1), rounded down by numpy.
+    """
+    return tuple(map(int, np.unique(np.linspace(0, total - 1, count, dtype=int))))
+
+
+def choose_frames(file: str, count: int) -> ChosenFrames:
+    """Return which frames of a video to read, without decoding them.
+
+    Args:
+        file: of the video.
+        count: frames to choose, evenly spaced; all if there are fewer.
+
+    Raises:
+        BadVideoError: the file is not a video, has no frames, or is not complete.
+    """
+    total, end = 0, 0.0
+    with _opened(file) as (container, stream):
+        start = (container.start_time or 0) / 1e6
+        length = (container.duration or 0) / 1e6
+        for packet in container.demux():
+            if packet.is_corrupt:
+                raise BadVideoError("it is cut off")
+            if packet.pts is not None and packet.time_base is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            # an edit list may hide frames; the last packet of a stream has no data
+            if packet.size and packet.stream.index == stream.index and not packet.is_discard:
+                total += 1
+    if not total:
+        raise BadVideoError("it has no frames")
+    if end - start < length - LACKING_S:
+        raise BadVideoError(f"it ends after {end - start:.1f} of {length:.1f} s")
+    return ChosenFrames(evenly_spaced(total, count), total)
+
+
+def read_frames(
+    file: str, chosen: ChosenFrames, *, stop: threading.Event, threads: int = 1
+) -> Iterator[tuple[int, Pixels]]:
+    """Yield the number and the upright pixels of each chosen frame, in order.
+
+    Args:
+        file: of the video.
+        chosen: what `choose_frames` returned for it.
+        stop: ends the reading early, at the next frame.
+        threads: of the decoder; the pixels are the same with any number.
+
+    Raises:
+        BadVideoError: the file is damaged before its last chosen frame.
+    """
+    wanted, done = frozenset(chosen.numbers), -1
+    with _opened(file) as (container, stream):
+        context = stream.codec_context
+        context.thread_count = threads
+        context.thread_type = "AUTO" if threads > 1 else "NONE"
+        # otherwise a decoder fills what it cannot read with grey or with other frames
+        context.options = {"err_detect": "explode", "max_pixels": str(PIXELS)}
+        for done, frame in enumerate(container.decode(stream)):
+            if stop.is_set():
+                return
+            if done in wanted:
+                if frame.is_corrupt:
+                    raise BadVideoError(f"frame {done} is damaged")
+                yield done, _upright(frame)
+            if done == chosen.numbers[-1]:
+                return
+    raise BadVideoError(f"only {done + 1} of its {chosen.total} frames can be decoded")
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[tuple["InputContainer", "VideoStream"]]:
+    """Open a video file and choose its stream; change what PyAV raises into BadVideoError."""
+    import av  # an extra
+    from av.stream import Disposition
+
+    source = -1
+    try:
+        source = os.open(file, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            raise BadVideoError("it is not a regular file")
+        # any name can be opened so, also one that is not UTF-8, and no name is taken as an address
+        with av.open(
+            f"file:/proc/self/fd/{source}",
+            metadata_errors="replace",
+            container_options={"format_whitelist": FORMATS, "protocol_whitelist": "file"},
+        ) as container:
+            stream: Any = container.streams.best("video")
+            if stream is None or stream.disposition & Disposition.attached_pic:
+                raise BadVideoError("it has no video, only other streams")
+            _admit(stream)
+            yield container, stream
+    except av.EOFError as error:
+        raise BadVideoError("it has no frames, or it is cut off") from error
+    except av.FFmpegError as error:
+        reason = error.strerror or type(error).__name__
+        raise BadVideoError(f"it is not a video, or it is damaged: {reason}") from error
+    except OSError as error:
+        raise BadVideoError(error.strerror or str(error)) from error
+    finally:
+        if source >= 0:
+            os.close(source)
+
+
+def _admit(stream: "VideoStream") -> None:
+    """Refuse a video whose frames are too large or would have wrong colours."""
+    context = stream.codec_context
+    admit(context.width, context.height)
+    if curve := _HDR.get(context.color_trc):
+        raise BadVideoError(f"it has HDR colours ({curve}). Convert it to SDR")
+
+
+def _upright(frame: "VideoFrame") -> Pixels:
+    """Return the pixels of a frame, turned and mirrored as its display matrix says."""
+    admit(frame.width, frame.height)
+    pixels: Any = frame.reformat(format="rgb24", threads=1).to_ndarray()
+    side_data: Any = frame.side_data
+    matrix = next((each for each in side_data if each.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return np.ascontiguousarray(pixels)
+    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), _MATRIX)[:5])
+    # a point (x, y) is shown at (a x + c y, b x + d y)
+    if abs(a) + abs(d) < abs(b) + abs(c):
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
