@@ -45,7 +45,8 @@ def write_video(
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=RATE, options=options or {})
-        stream.width, stream.height, stream.pix_fmt = WIDE, HIGH, pix_fmt
+        high, wide = frames[0].shape[:2] if frames else (HIGH, WIDE)
+        stream.width, stream.height, stream.pix_fmt = wide, high, pix_fmt
         for name, value in (colours or {}).items():
             setattr(stream.codec_context, name, value)
         if matrix is not None:
