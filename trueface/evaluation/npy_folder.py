@@ -44,6 +44,8 @@ def write_npy_folders(folder: Path, rows: Sequence[FairnessRow]) -> list[Path]:
     """
     made = dict(_folders(folder, rows))
     contents = {place: _files_of(each) for place, each in made.items()}
+    if folder not in made:
+        _refuse_files(folder)
     for place in made:
         _refuse_other_folder(place)
     for place, each in made.items():
@@ -95,6 +97,17 @@ def _file_start(group: str) -> str:
             "with --by."
         )
     return start
+
+
+def _refuse_files(folder: Path) -> None:
+    """Refuse a folder for several models and tests that has more than folders."""
+    if folder.is_dir() and (
+        files := sorted(path.name for path in folder.iterdir() if path.is_file())
+    ):
+        raise UsageError(
+            f"--npy {folder}: the folder has files ({', '.join(files[:3])}), and several models and tests get folders "
+            "of their own in it. Name a new folder."
+        )
 
 
 def _refuse_other_folder(place: Path) -> None:

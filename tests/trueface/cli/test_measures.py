@@ -215,6 +215,12 @@ def test_every_model_and_test_has_its_own_npy_folder(
     folders = {path.parent for path in (tmp_path / "out").rglob("predictions.json")}
     assert len(folders) == 2 * len(MODELS)
     assert folders == {Path(line) for line in err.splitlines()}
+    command("fairness", run, "--by", "intersec", "--npy", tmp_path / "out")  # replaces its own
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").touch()
+    error = command("fairness", run, "--npy", tmp_path / "mine", code=2).err
+    assert "the folder has files (file)" in error
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["file"]
     folder = tmp_path / "out" / MODELS[0] / "gan2:pre"
     theirs = command("fairness", folder, "--by", "intersec", "--json").json["models"][0]
     ours = command("fairness", run, "--by", "intersec", "--json").json["models"]
