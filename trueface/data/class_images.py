@@ -3,6 +3,9 @@
 A training reads the images from memory, shuffled and augmented in epochs. Decoding would take
 longer than the training steps of a network for small images.
 
+VGGFace2 has other people in its test folder, and a network of classes cannot name them. So the test
+images are a fraction of each person's training images, as of an undivided folder.
+
 Validation is a fraction of the training images of each class and is never trained on. It depends on
 the seed. The choice of a smaller set, and of the test images of an undivided folder, does not
 depend on the seed, so that seeds can be compared.
@@ -26,13 +29,19 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.datasets import CIFAR10, FashionMNIST, ImageFolder
+from torchvision.datasets import CIFAR10, ImageFolder
 
 from trueface.data.decoding import decode
 from trueface.data.examples import JOIN_SINGLE, Examples, ExampleSource, Read, RowSet
 from trueface.data.folders import READ, describe_suffixes, is_image, suffix
+from trueface.data.idx_files import read_idx_set
 from trueface.data.loader import Loader
-from trueface.data.vocabulary import CLASS_DATASET_TYPES, ClassFolders, class_folders
+from trueface.data.vocabulary import (
+    CLASS_DATASET_TYPES,
+    ClassFolders,
+    class_folders,
+    packed_folder,
+)
 from trueface.runtime.cores import spare_cores
 from trueface.runtime.errors import BadImageError, DataError, JobError
 from trueface.runtime.rng import stream_seed
@@ -43,6 +52,7 @@ TEST = 0.2  # fraction of the images of each class, if a class is in one folder
 GROUP = 256  # images decoded between two looks at whether the job shall stop
 TEST_BATCH_SIZE = 256
 MARGIN = 8  # a crop moves an image by up to an eighth of its side: 4 of 32 pixels, as is usual
+FACE_LISTS = ("train_list.txt", "meta/train_list.txt", "data/train_list.txt")  # of VGGFace2
 HELD_BYTES = 1 << 30  # of images that are kept on a GPU; more stay in the computer's memory
 
 log = logging.getLogger(__name__)
@@ -291,17 +301,44 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
     if tuple(dataset.classes) != place.names:
         other = sorted(set(dataset.classes) ^ set(place.names))
         raise DataError(f"{folder} and train/ have different classes: {', '.join(other)}")
-    return [
+    samples = [
         _Sample(Path(path).relative_to(place.root).as_posix(), label, Path(path))
         for path, label in dataset.samples
     ]
+    return _listed_faces(place, samples) if place.dataset_type == "vggface2" else samples
+
+
+def _listed_faces(place: ClassFolders, samples: list[_Sample]) -> list[_Sample]:
+    """Return the images of VGGFace2 that its own list names; all without a list.
+
+    Raises:
+        DataError: images of the people here are missing.
+    """
+    top = place.root.parent
+    file = next((top / name for name in FACE_LISTS if (top / name).is_file()), None)
+    if file is None or place.divided:
+        return samples
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        names = frozenset(place.names)
+        listed = {name for line in lines if (name := line.strip()).partition("/")[0] in names}
+    if missing := listed.difference(sample.name for sample in samples):
+        raise DataError(
+            f"{file} lists {len(missing)} images that {place.root} does not have, such as "
+            f"{min(missing)}. Unpack the archive again, or remove the list."
+        )
+    found = [sample for sample in samples if sample.name in listed]
+    if len(found) < len(samples):
+        log.warning("file=%s unlisted=%d are ignored", file, len(samples) - len(found))
+    return found
 
 
 def _packed(place: ClassFolders, part: str) -> tuple[np.ndarray, list[int]]:
-    """Return torchvision's arrays, (N, H, W, 3) or (N, H, W) uint8, and labels."""
-    kind = {"cifar10": CIFAR10, "fashion": FashionMNIST}[place.dataset_type]
+    """Return the arrays of a data set's own files, (N, H, W, 3) or (N, H, W) uint8, and labels."""
+    if place.dataset_type == "fashion":
+        folder = packed_folder(place.dataset_type, place.root) or place.root
+        return read_idx_set(folder, part, len(place.names))
     try:
-        dataset = kind(place.root, train=part == "train", download=False)
+        dataset = CIFAR10(place.root, train=part == "train", download=False)
     except (RuntimeError, OSError, ValueError, EOFError) as error:
         folder = place.root / CLASS_DATASET_TYPES[place.dataset_type].packed
         raise DataError(f"cannot read torchvision's files in {folder}: {error}") from error

@@ -5,8 +5,9 @@ folder (`fakeFlat`, `realFlat`), or a union of them (`gan`, `sd`, `real`, `all`)
 how the images were shared (`pre` not at all, `fb` through Facebook …) or a union of modifiers (`shr`,
 `all`). Users may add their own words to both. This module does not import torch.
 
-Networks of classes: A data set has the files of torchvision, or folders. The folders are
-`train/<class>/` and `test/<class>/`, or `<class>/` alone, which is then divided.
+Networks of classes: A data set has the files of torchvision or its own files, or folders. The folders
+are `train/<class>/` and `test/<class>/`, or `<class>/` alone, which is then divided. VGGFace2 has
+other people in `test/` than in `train/`, so only `train/` is read, and divided.
 
 Generators: `images:A`, `labelled:train`, `classes:all`. The set determines what is known about the
 images. The part is a folder in the data root, or `all` for the root itself.
@@ -367,6 +368,9 @@ class ClassDatasetType:
     summary: str
     packed: str = ""  # folder in which torchvision keeps its files; "": it knows none
     names: tuple[str, ...] = ()  # of the classes in these files
+    own_file: str = (
+        ""  # one of the files as published, or its name before .gz; also in the root itself
+    )
 
 
 CLASS_DATASET_TYPES: Mapping[str, ClassDatasetType] = MappingProxyType(
@@ -386,7 +390,9 @@ CLASS_DATASET_TYPES: Mapping[str, ClassDatasetType] = MappingProxyType(
                 "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt",
                 "Sneaker", "Bag", "Ankle boot",
             ),
+            own_file="train-images-idx3-ubyte",
         ),
+        "vggface2": ClassDatasetType(summary="VGGFace2"),
         "folders": ClassDatasetType(summary="one folder per class"),
     }
 )  # fmt: skip
@@ -435,17 +441,18 @@ def find_classes(sort: str, root: Path) -> ClassFolders:
     Raises:
         DataError: there is none.
     """
-    packed = (
-        bool(CLASS_DATASET_TYPES[sort].packed)
-        and (root / CLASS_DATASET_TYPES[sort].packed).is_dir()
-    )
+    packed = packed_folder(sort, root) is not None
     divided = packed or (root / "train").is_dir()
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist")
+    if sort == "vggface2" and divided and not _same_people(root):
+        root, divided = root / "train", False
     if divided and not packed and not (root / "test").is_dir():
         raise DataError(f"{root} has a folder train but no folder test: {ADVICE}")
-    if not divided and sort != "folders":
-        files = f"torchvision's {CLASS_DATASET_TYPES[sort].packed}/, or "
+    if not divided and sort not in {"folders", "vggface2"}:
+        own = CLASS_DATASET_TYPES[sort].own_file
+        files = f"torchvision's {CLASS_DATASET_TYPES[sort].packed}/, " + (f"{own}.gz, " * bool(own))
+        files += "or "
         raise DataError(
             f"{root} does not contain {CLASS_DATASET_TYPES[sort].summary}: it needs {files}{ADVICE[9:]}"
         )
@@ -457,6 +464,22 @@ def find_classes(sort: str, root: Path) -> ClassFolders:
     if len(names) < 2:
         raise DataError(f"{root} has {len(names)} class folders, at least two are needed: {ADVICE}")
     return ClassFolders(dataset_type=sort, root=root, packed=packed, divided=divided, names=names)
+
+
+def packed_folder(sort: str, root: Path) -> Path | None:
+    """Return the folder of the files of a data set that are not one file per image, or None."""
+    kind = CLASS_DATASET_TYPES[sort]
+    if kind.packed and (root / kind.packed).is_dir():
+        return root / kind.packed
+    if kind.own_file and any((root / f"{kind.own_file}{end}").is_file() for end in ("", ".gz")):
+        return root
+    return None
+
+
+def _same_people(root: Path) -> bool:
+    """Return whether train/ and test/ of a set of faces have a person in common."""
+    test = root / "test"
+    return test.is_dir() and not set(class_folders(root / "train")).isdisjoint(class_folders(test))
 
 
 def class_index(names: Sequence[str], wanted: int | str) -> int:

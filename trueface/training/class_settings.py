@@ -45,8 +45,8 @@ class ClassifySettings(Settings):
 
     data_root: str = setting(
         cost=True,
-        description="Folder with the data set's files as torchvision stores them, or with train/<class>/ "
-        "and test/<class>/. For the data ID folders, <class>/ alone is enough",
+        description="Folder with the data set's files as published or as torchvision stores them, or with "
+        "train/<class>/ and test/<class>/. For the data IDs folders and vggface2, <class>/ alone is enough",
     )
     model: Annotated[str, AfterValidator(_network)] = setting(
         "resnet18",
