@@ -18,11 +18,11 @@ of the other, so that p = sigmoid(z). Then the derivative of the loss max_entrop
 
     p (1 - p) (loss1 / (1 + offset - p) + loss2 * z)
 
-The entropy term therefore changes only the length of an image's gradient, never its direction. It is zero at
-p = 0.5. Above, it adds to confidence reduction, by a factor 1 + loss2 / loss1 * z * (1 + offset - p). With the
-default weights, that is 1.04 to 1.1 for p from 0.6 to 0.9999. For p near 1 both terms vanish like 1 - p. Below
-0.5 the entropy term pulls back. The terms balance at p = 0.008, and with loss2 = 1 and offset = 0.1, the weights
-of the command line of seed 000, at p = 0.24.
+The entropy term therefore only scales an image's gradient. It is zero at p = 0.5. Above 0.5, it multiplies the
+gradient of confidence reduction by 1 + loss2 / loss1 * z * (1 + offset - p). With the default weights, this is
+1.04 to 1.1 for p from 0.6 to 0.9999. For p near 1, both terms vanish like 1 - p. Below 0.5, the entropy term
+pulls back, and the terms balance where z = -(loss1 / loss2) / (1 + offset - p). With the default weights, this is
+at p = 0.008. With loss2 = 1 and offset = 0.1, the defaults of `trueface unlearn-classic`, it is at p = 0.24.
 
 Differences:
 
