@@ -517,6 +517,14 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
 
 
 @Rule
+def _unfit_options(draft: Draft) -> Iterator[str]:
+    """Yield which hyperparameters make no sense for the flipped labels of a detector."""
+    from trueface.unlearning.settings import conflicts  # as above
+
+    yield from conflicts(draft.settings, "flips", 2)
+
+
+@Rule
 def unfit_precision(draft: Draft) -> Iterator[str]:
     """Yield why the method cannot compute in the precision of the job."""
     from trueface.unlearning.registry import refuse_precision  # as above
@@ -566,6 +574,7 @@ UNLEARNINGS = (
     ),
     check_clean_base,
     _unfit_method,
+    _unfit_options,
     unfit_precision,
     unfit_accumulation,
     _ONE_PASS,

@@ -40,6 +40,15 @@ class Options(BaseModel):
         """
         return {}
 
+    def conflicts(self, goal: "Goal", classes: int | None) -> dict[str, str]:  # noqa: ARG002  # for others
+        """Return the hyperparameters whose value makes no sense here, each with the reason and the remedy.
+
+        Args:
+            goal: what shall be forgotten.
+            classes: as above.
+        """
+        return {}
+
 
 class TrainingOptions(Options):
     """Methods that train as the model was trained, where no other values are given."""

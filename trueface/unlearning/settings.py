@@ -41,7 +41,8 @@ def _description(method: str, field: FieldInfo) -> str:
 def _optional(field: FieldInfo, description: str, *, cost: bool = False) -> tuple[Any, Any]:
     kind = field.rebuild_annotation()
     kind = kind if type(None) in get_args(kind) else kind | None
-    return kind, setting(None, cost=cost, description=description)
+    is_added = any(getattr(fact, "added", False) for fact in field.metadata)
+    return kind, setting(None, added=is_added, cost=cost, description=description)
 
 
 def with_options(base: type[Base]) -> type[Base]:
@@ -82,6 +83,14 @@ def _without_effect(
     if not issubclass(METHODS[method].hyperparameters, TrainingOptions):
         steps["accelerate"] = f"method {method} does not train as a training does"
     return {**steps, **{flat_name(method, name): reason for name, reason in idle.items()}}
+
+
+def conflicts(values: Mapping[str, Any], goal: Goal, classes: int | None) -> list[str]:
+    """Return why hyperparameters of a method make no sense for what shall be forgotten, with remedies."""
+    method = values["method"]
+    found = options_among(method, values).conflicts(goal, classes)
+    keys = {flat_name(method, name): reason for name, reason in found.items()}
+    return [f"{key}: {values[key]} {reason}" for key, reason in keys.items()]
 
 
 KEYS: Mapping[str, frozenset[str]] = MappingProxyType(

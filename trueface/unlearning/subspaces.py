@@ -4,7 +4,9 @@ The gradient of a linear or convolutional layer is a sum of outer products of ou
 inputs. Its rows are therefore in the span of the layer's inputs: G. Saha et al., "Gradient projection
 memory", ICLR 2021, arXiv 2103.09762, section 4. Inputs of a convolution are its patches, with its own
 stride, padding, dilation and groups. A trainable bias is one more input, which is always 1. The sum is
-the uncentred second moment. Activations themselves are never stored or decomposed.
+the uncentred second moment. Activations themselves are never stored or decomposed. Its eigenvectors are the right
+singular vectors of the stored activations. These are orthonormal already, so classical Gram-Schmidt, as in other
+programs, gives the same projection.
 
 All data are read once per model and cached under the model's fingerprint. After that a request needs one
 pass over its forget set. If all data must not be read, a model from an earlier unlearning inherits the

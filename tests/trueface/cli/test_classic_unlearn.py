@@ -124,6 +124,19 @@ def test_given_flag_without_effect_is_named(lab: Path, capsys: pytest.CaptureFix
     assert "without effect" not in capsys.readouterr().err
 
 
+def test_loss_of_the_original_and_a_stop_rule_can_be_chosen(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--pgu_loss", "max_entropy", "--pgu_stop_rule", "class", "--loss2_w", "3")
+    assert unlearn("--freeze", *words) == 0
+    assert "without effect" not in capsys.readouterr().err
+    record = json.loads((lab / "runs/unlearning/u/unlearning.json").read_text())
+    assert (record["options"]["loss"], record["options"]["stop_rule"]) == ("max_entropy", "class")
+    assert not any("has no effect" in note for note in record["notes"])
+    assert unlearn("--freeze", "--pgu_loss", "min_entropy") == 2
+    assert "error: pgu_loss: min_entropy uses the entropy" in capsys.readouterr().err
+
+
 def test_result_is_in_output_folder_and_contains_all_flags(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -338,6 +338,37 @@ def test_unlearning_in_steps_of_its_own_refuses_accumulation(method: str, refuse
         assert all(f"cannot be used with method {method}" in each for each in found)
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "said"),
+    [
+        (UNLEARN, {"pgu_loss": "max_entropy", "pgu_stop_rule": "class"}, ""),
+        (UNLEARN, {"pgu_loss": "relabel"}, ""),
+        (UNLEARN, {"pgu_loss": "min_entropy"}, "pgu_loss: min_entropy uses the entropy over the"),
+        (
+            UNLEARN,
+            {"pgu_loss": "max_entropy", "pgu_loss1": 0, "pgu_loss2": 0},
+            "pgu_loss: max_entropy is always 0, as loss1 and loss2 are 0",
+        ),
+        (FORGET, {"pgu_loss": "min_entropy", "pgu_stop_rule": "class"}, ""),
+        (FORGET, {"pgu_loss": "relabel"}, "pgu_loss: relabel needs flipped labels"),
+        (FORGET, {"pgu_loss": "relabel", "forget_fraction": 0.1}, "pgu_loss: relabel needs"),
+    ],
+)
+def test_loss_that_makes_no_sense_is_refused(
+    kind: Kind, settings: dict[str, Any], said: str
+) -> None:
+    given = {"data_root": "data", "method": "pgu", "force": True, **settings}
+    if kind is UNLEARN:
+        ids = {"model": f"{CLEAN}%20~pgu", "data": CLEAN, "base": f"{CLEAN}%20"}
+        given["split_path"] = "splits"
+    else:
+        ids = {"model": "cifar10:all~pgu", "data": "cifar10:all", "base": "cifar10:all"}
+    draft = build.a_draft(kind, Path("/lab"), given, **ids)
+    found = [each for each in kind.refusals(draft, ()) if each.startswith("pgu_")]
+    assert [each.startswith(said) for each in found] == [True] * bool(said)
+    assert all(each.endswith(("Choose max_entropy.", "another value.")) for each in found)
+
+
 @pytest.mark.parametrize("value", [0, -1, 1.5, "four", 10**9, None])
 @pytest.mark.parametrize("kind", [TRAIN, UNLEARN, CLASSIFY, FORGET])
 def test_number_of_batches_is_a_small_count(kind: Kind, value: object) -> None:

@@ -204,6 +204,15 @@ def test_omitted_values_default_to_those_of_the_method() -> None:
         assert settings.options == method.hyperparameters()  # `lr` is that of a training
 
 
+def test_new_setting_of_a_method_is_in_the_hash_only_if_it_is_set() -> None:
+    for kind, place in ((UnlearnSettings, PLACE), (ForgetSettings, {"data_root": "data"})):
+        usual = kind.model_validate({**place, "method": "pgu"}).model_dump()
+        assert "pgu_rule" in kind.decisive(usual)
+        assert "pgu_stop_rule" not in kind.decisive(usual)
+        chosen = {**usual, "pgu_stop_rule": "class"}
+        assert kind.decisive(chosen) == {**kind.decisive(usual), "pgu_stop_rule": "class"}
+
+
 def test_common_and_specific_settings_reach_the_method() -> None:
     settings = UnlearnSettings.model_validate(
         {**PLACE, "method": "scrub", "unlearn_epochs": "2", "scrub_alpha": "0.5", "lau_alpha": 1}
@@ -213,6 +222,9 @@ def test_common_and_specific_settings_reach_the_method() -> None:
     )
 
 
+BOTH = {"method": "pgu", "pgu_loss": "max_entropy", "pgu_stop_rule": "class"}
+
+
 @pytest.mark.parametrize(
     ("given", "idle"),
     [
@@ -220,6 +232,17 @@ def test_common_and_specific_settings_reach_the_method() -> None:
         ({"method": "pgu", "pgu_rule": "class"}, set()),
         ({"method": "pgu", "pgu_rule": "instances"}, {"pgu_most_loss"}),
         ({"method": "pgu", "pgu_loss": "relabel"}, {"pgu_offset", "pgu_loss1", "pgu_loss2"}),
+        ({"method": "pgu", "pgu_loss": "max_entropy"}, set()),
+        ({"method": "pgu", "pgu_loss": "max_entropy", "pgu_loss1": 0}, {"pgu_offset"}),
+        ({"method": "pgu", "pgu_stop_rule": "class"}, {"pgu_loss2"}),
+        ({"method": "pgu", "pgu_stop_rule": "instances"}, {"pgu_loss2", "pgu_most_loss"}),
+        ({"method": "pgu", "pgu_rule": "class", "pgu_stop_rule": "depoison"}, set()),
+        ({**BOTH, "pgu_rule": "instances"}, {"pgu_rule"}),
+        ({**BOTH, "pgu_rule": "class"}, set()),  # it protects one more direction
+        (
+            {**BOTH, "pgu_loss": "relabel", "pgu_rule": "depoison"},
+            {"pgu_rule", "pgu_offset", "pgu_loss1", "pgu_loss2"},
+        ),
         ({"method": "rl"}, {"rl_redraw"}),
         ({"method": "shrink"}, {"shrink_bound"}),
         ({"method": "scrub"}, set()),
@@ -238,6 +261,10 @@ def test_settings_without_effect_on_flipped_labels_of_a_detector_are_known(
     [
         ({"method": "pgu"}, set()),
         ({"method": "pgu", "forget_fraction": 0.1}, {"pgu_most_loss"}),
+        ({"method": "pgu", "forget_fraction": 0.1, "pgu_stop_rule": "class"}, set()),
+        ({"method": "pgu", "pgu_stop_rule": "instances"}, {"pgu_most_loss"}),
+        ({**BOTH, "pgu_rule": "class"}, {"pgu_rule"}),
+        ({**BOTH, "pgu_rule": "depoison"}, set()),  # it protects one direction less
         ({"method": "rl"}, set()),
     ],
 )

@@ -183,6 +183,45 @@ def test_subspace_equals_the_singular_vectors_of_the_inputs(
     )
 
 
+def gram_schmidt(columns: Tensor) -> Tensor:
+    """Return an orthonormal basis (D, k) of columns (D, k) by classical Gram-Schmidt."""
+    basis = columns[:, :0]
+    for column in columns.T:
+        rest = column - basis @ (basis.T @ column)
+        basis = torch.cat([basis, (rest / rest.norm())[:, None]], 1)
+    return basis
+
+
+@pytest.mark.parametrize("energy", ["s", "s2"])
+@pytest.mark.parametrize("images", [16, 60])  # fewer and more than there are inputs of a layer
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(24, 3, bias=False), nn.Conv2d(3, 4, 3, padding=1, bias=False)]
+)
+def test_subspace_equals_gram_schmidt_of_the_singular_vectors_of_stored_activations(
+    layer: Layer, images: int, energy: Energy
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    shape = (images, 24) if isinstance(layer, nn.Linear) else (images, 3, 5, 5)
+    inputs = (torch.randn(shape, generator=random) * 0.7 + 0.5).relu()  # as after a layer before
+    activations = all_patches(layer, unfold_inputs(layer, inputs, images))[0].double()  # (N, D)
+    _, values, right = torch.linalg.svd(activations, full_matrices=False)
+    spectrum = values if energy == "s" else values.square()
+    count = int((spectrum.cumsum(0) / spectrum.sum() <= 0.95).sum())
+    assert 0 < count < activations.shape[1]
+    basis = gram_schmidt(right[:count].T)
+    mixed = gram_schmidt(right[:count].T @ torch.randn(count, count, generator=random).double())
+
+    (covariance,) = accumulate(nn.Sequential(layer), inputs).values()
+    found = principal_subspace(covariance, 0.95, energy)
+    width = activations.shape[1]
+    ours = torch.eye(width) - found.project_out(torch.eye(width)[None])[0]
+    assert found.protected == (count,)
+    # the order and the choice of the vectors do not matter; the largest difference was 1.8e-6
+    for columns in (basis, mixed):
+        assert float((ours.double() - columns @ columns.T).abs().max()) < 1e-5
+    assert float((basis - right[:count].T).abs().max()) < 1e-12  # they are orthonormal already
+
+
 def test_smaller_basis_is_stored() -> None:
     spectrum = torch.diag(torch.tensor([9.0, 4, 1, 1, 1, 1, 1, 1]).double())[None]
     few, many = principal_subspace(spectrum, 0.5, "s"), principal_subspace(spectrum, 0.95, "s")

@@ -47,6 +47,7 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
     """Yield why the method cannot forget the class or the images."""
     # slow to import, and the start of a training needs no methods
     from trueface.unlearning.registry import TaskProperties, refusal
+    from trueface.unlearning.settings import conflicts
 
     settings = draft.settings
     try:
@@ -62,6 +63,7 @@ def _unfit_method(draft: Draft) -> Iterator[str]:
     )
     if reason := refusal(settings["method"], task, force=settings["force"]):
         yield reason
+    yield from conflicts(settings, task.goal, task.classes)
 
 
 def check_repetition(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:

@@ -5,6 +5,25 @@ retain set. Predictions on that set therefore hardly change. Source: T. Hoang et
 deep neural networks: minimizing unlearning interference with gradient projection", WACV 2024, arXiv
 2312.04095, section 4. Rules and constants are those of the authors' code.
 
+The loss of an image whose trained label has probability p is
+
+    loss1 * -log(1 + offset - p)  -  loss2 * H      max_entropy, as unlearn.py and unlearn_class.py
+    loss1 * -log(1 + offset - p)  +  loss2 * H'     min_entropy, as depoisoning.py
+
+H is the entropy of all classes, and H' that of the other classes, whose probabilities are scaled to sum 1.
+One logit z counts as the two logits (0, z).
+
+For two classes, H' is 0. H is -p log p - (1 - p) log(1 - p). Let z be the logit of the trained label less that
+of the other, so that p = sigmoid(z). Then the derivative of the loss max_entropy by z is
+
+    p (1 - p) (loss1 / (1 + offset - p) + loss2 * z)
+
+The entropy term therefore only scales an image's gradient. It is zero at p = 0.5. Above 0.5, it multiplies the
+gradient of confidence reduction by 1 + loss2 / loss1 * z * (1 + offset - p). With the default weights, this is
+1.04 to 1.1 for p from 0.6 to 0.9999. For p near 1, both terms vanish like 1 - p. Below 0.5, the entropy term
+pulls back, and the terms balance where z = -(loss1 / loss2) / (1 + offset - p). With the default weights, this is
+at p = 0.008. With loss2 = 1 and offset = 0.1, the defaults of `trueface unlearn-classic`, it is at p = 0.24.
+
 Differences:
 
 1. A bias is projected as the weight of one more input, which is always 1. The authors leave it alone.
@@ -38,7 +57,7 @@ from trueface.data.examples import Label
 from trueface.models.detectors import set_train_mode
 from trueface.models.logits import cross_entropy, probability_of
 from trueface.runtime.errors import JobError
-from trueface.runtime.field_types import Count, Finite
+from trueface.runtime.field_types import Count, Finite, setting
 from trueface.unlearning import subspaces
 from trueface.unlearning.api import Request, Result, accuracies_of
 from trueface.unlearning.building_blocks import epochs
@@ -175,6 +194,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 Rule = Literal["class", "instances", "depoison"]
+Loss = Literal["max_entropy", "min_entropy", "relabel"]
 
 FORGOTTEN = 0.005  # forget accuracy at which there is nothing left to do; ours, not the authors'
 
@@ -199,7 +219,7 @@ def decide_stop(
     """Return which model to keep and whether to go on.
 
     Args:
-        rule: what is forgotten.
+        rule: the stop rule.
         moments: of the model before unlearning, and of each epoch.
         before: what was chosen an epoch ago.
         most_loss: validation accuracy that may be lost.
@@ -264,36 +284,75 @@ class PguOptions(AnnealedOptions):
     )
     loss2: NotNegative = Field(0.2, description="Weight of the entropy term")
     rule: Literal["auto", "class", "instances", "depoison"] = Field(
-        "auto", description="Loss and stop rule; auto chooses them by the goal"
+        "auto",
+        description="Loss and stop rule, and for class one more protected direction; auto chooses by the goal",
     )
-    loss: Literal["paper", "relabel"] = Field(
+    loss: Literal["paper", "max_entropy", "min_entropy", "relabel"] = Field(
         "paper",
-        description="Direction of the steps: away from the wrong label for paper, to the true label for relabel",
+        description="Loss. With max_entropy, it reduces confidence and maximizes the entropy of all classes. With "
+        "min_entropy, it reduces confidence and minimizes the entropy of the other classes. With paper, rule "
+        "chooses one of them. With relabel, it is the cross-entropy with the true label",
+    )
+    stop_rule: Literal["auto", "class", "instances", "depoison"] = setting(
+        "auto", added=True, description="Stop rule; auto chooses as rule says"
     )
     most_loss: Finite = Field(
         0.05, description="Largest loss of validation accuracy before training stops, 0 to 1"
     )
 
     def rule_for(self, goal: Goal) -> Rule:
-        """Return which loss and stop rule hold."""
+        """Return what is forgotten, which decides the loss and the stop rule where they are not set."""
         if self.rule != "auto":
             return self.rule
         return "depoison" if goal == "flips" else goal
 
+    def loss_for(self, goal: Goal) -> Loss:
+        """Return which loss holds."""
+        if self.loss != "paper":
+            return self.loss
+        return "min_entropy" if self.rule_for(goal) == "depoison" else "max_entropy"
+
+    def stop_rule_for(self, goal: Goal) -> Rule:
+        """Return which stop rule holds."""
+        return self.rule_for(goal) if self.stop_rule == "auto" else self.stop_rule
+
     def without_effect(self, goal: Goal, classes: int | None) -> dict[str, str]:
-        """Return the weights of terms that the loss lacks, and limits that no rule reads."""
-        rule, reasons = self.rule_for(goal), dict[str, str]()
-        if self.loss == "relabel":
+        """Return the weights of terms that the loss lacks, limits that no rule reads, and an unused rule."""
+        loss, reasons = self.loss_for(goal), dict[str, str]()
+        if loss == "relabel":
             reason = "loss: relabel is only the cross-entropy with the true label"
             reasons |= dict.fromkeys(("offset", "loss1", "loss2"), reason)
-        elif rule == "depoison" and classes == 2:
+        elif self.loss1 == 0:
+            reasons["offset"] = "loss1 is 0"
+        if loss == "min_entropy" and classes == 2:
             reasons["loss2"] = (
                 "rule depoison uses the entropy over the other classes, and it is 0 if there is "
                 "only one"
             )
-        if rule == "instances":
+        if self.stop_rule_for(goal) == "instances":
             reasons["most_loss"] = "the stop rule of instances does not use it"
+        changes_directions = (self.rule_for(goal) == "class") != (goal == "class")
+        if self.loss != "paper" and self.stop_rule != "auto" and not changes_directions:
+            reasons["rule"] = "loss and stop_rule decide instead of it"
         return reasons
+
+    def conflicts(self, goal: Goal, classes: int | None) -> dict[str, str]:
+        """Return a loss that needs a label or a class that is not there, or that is always 0."""
+        match self.loss:
+            case "relabel" if goal != "flips":
+                return {
+                    "loss": "needs flipped labels, and no label is flipped. Choose max_entropy."
+                }
+            case "min_entropy" if classes == 2:
+                return {
+                    "loss": "uses the entropy over the other classes, and it is 0 if there is only "
+                    "one. Choose max_entropy."
+                }
+            case "max_entropy" | "min_entropy" if self.loss1 == self.loss2 == 0:
+                return {
+                    "loss": "is always 0, as loss1 and loss2 are 0. Give one of them another value."
+                }
+        return {}
 
 
 LIMITS = (
@@ -319,50 +378,52 @@ def projected_gradient(request: Request) -> Result:
         JobError: an unknown retain set, stopped, too fast, or a non-finite result.
     """
     options = request.own(PguOptions)
-    rule = rule_of(request, options)
+    raise_if_loss_is_unfit(request, options)
     if options.retained == 1:
         return Result(model=request.model, notes=("retained is 1, so the model is unchanged",))
     layers = subspaces.layers_of(request.model)
     kept = subspaces.covariances_without_forgotten(request, layers, options.positions)
-    free, notes = _free(request, kept, layers, options, rule)
+    free, notes = _free(request, kept, layers, options)
     if not free:
         return Result(model=request.model, notes=notes)
     if kept.inherited:
         notes += (
             "the retain set was not read; its inputs come from the model before an earlier unlearning",
         )
-    if rule == "depoison":
+    if options.rule_for(request.goal) == "depoison":
         notes += ("flipped labels outside the forget set were treated as true",)
-    result = _descend(request, options, rule, free)
+    result = _descend(request, options, free)
     subspaces.cache_for_descendant(request, kept, layers, options.positions)
     return replace(result, notes=(*notes, *result.notes))
 
 
-def rule_of(request: Request, options: PguOptions) -> Rule:
-    """Return which loss and stop rule hold.
+def raise_if_loss_is_unfit(request: Request, options: PguOptions) -> None:
+    """Raise an error if the loss needs a label or a class that is not there, or if it is always 0.
 
     Raises:
-        JobError: relabelling is wanted where no label is known to be flipped.
+        JobError: it is so.
     """
-    if options.loss == "relabel" and request.forget.true in (None, request.forget.trained):
+    if options.loss != "relabel":
+        for name, reason in options.conflicts(request.goal, request.classes).items():
+            raise JobError(f"{name}: {options.loss} {reason}")
+    elif request.forget.true in (None, request.forget.trained):
         raise JobError(
             "loss: relabel needs true labels that differ from the trained ones, but none is known in "
             "the forget set. Choose loss: paper."
         )
-    return options.rule_for(request.goal)
 
 
-def loss_of(logits: Tensor, labels: Tensor, rule: Rule, options: PguOptions) -> Tensor:
-    """Return the loss of wide logits (B, K) and the labels (B,) to forget; finite for confident predictions.
+def loss_of(logits: Tensor, labels: Tensor, loss: Loss, options: PguOptions) -> Tensor:
+    """Return a loss of wide logits (B, K) and labels (B,); finite for confident predictions.
 
-    The first term is bounded by -log(offset). The second makes answers uncertain; of flipped labels
-    it makes the other classes' answer certain, and of two classes it is nothing. With `loss: relabel`
-    it is the cross entropy with the labels (B,) to learn.
+    The labels are those to forget, and for `relabel` those to learn. The first term is bounded by
+    -log(offset). The second one maximizes the entropy of all classes, or minimizes that of the other classes.
+    The module's docstring has the formulas.
     """
-    if options.loss == "relabel":
+    if loss == "relabel":
         return cross_entropy(logits, labels)
     first = -torch.log(1 + options.offset - probability_of(logits, labels)).mean()
-    if rule == "depoison":
+    if loss == "min_entropy":
         others = torch.arange(logits.shape[1], device=labels.device) != labels[:, None]
         second = _mean_softmax_entropy(logits[others].view(len(logits), -1))
     else:
@@ -375,10 +436,10 @@ def _free(
     kept: subspaces.Covariances,
     layers: Mapping[str, Layer],
     options: PguOptions,
-    rule: Rule,
 ) -> tuple[list[ProjectedLayer], tuple[str, ...]]:
     """Return the layers that may move, and the notes on them."""
-    device, more = torch.device(request.watch.device), int(rule == "class")
+    device = torch.device(request.watch.device)
+    more = int(options.rule_for(request.goal) == "class")
     free, shares, numbers = [], dict[str, float](), [0, 0]
     for name, covariance in kept.by_layer.items():
         request.watch.raise_if_stopped()
@@ -412,10 +473,9 @@ def _free(
     return free, notes
 
 
-def _descend(
-    request: Request, options: PguOptions, rule: Rule, free: list[ProjectedLayer]
-) -> Result:
+def _descend(request: Request, options: PguOptions, free: list[ProjectedLayer]) -> Result:
     """Take the steps and put the chosen weights back; a note says how it ended."""
+    rule = options.stop_rule_for(request.goal)
     parameters = [parameter for layer, _ in free for parameter in parameters_of(layer)]
     by_hand = options.model_copy(update={"clip": 0.0, "weight_decay": 0.0})
     descent = Descent(parameters, by_hand)
@@ -430,7 +490,7 @@ def _descend(
     def take(epoch: int) -> Mapping[str, float]:
         lr = options.lr * (options.lr_end / options.lr) ** (epoch / options.epochs)
         descent.set_lr(lr)
-        numbers = _epoch(request, options, rule, free, descent, epoch=epoch)
+        numbers = _epoch(request, options, free, descent, epoch=epoch)
         reproject_update(free, start)
         return {**numbers, "lr": lr}
 
@@ -465,7 +525,6 @@ def _descend(
 def _epoch(
     request: Request,
     options: PguOptions,
-    rule: Rule,
     free: list[ProjectedLayer],
     descent: Descent,
     *,
@@ -474,13 +533,13 @@ def _epoch(
     """Take an epoch's steps; return the mean loss, and how much of the gradients was left."""
     set_train_mode(request.model, fixed_statistics=options.bn == "eval")
     left: list[Tensor] = []
-    sort: Label = "true" if options.loss == "relabel" else "trained"
-    size = options.batch_size
+    loss_name, size = options.loss_for(request.goal), options.batch_size
+    sort: Label = "true" if loss_name == "relabel" else "trained"
     batches = request.forget.read(
         request.watch, sort, epoch=epoch, batch_size=size, what="samples to forget"
     )
     losses = (
-        loss_of(request.logits(batch.inputs), batch.labels, rule, options) for batch in batches
+        loss_of(request.logits(batch.inputs), batch.labels, loss_name, options) for batch in batches
     )
 
     def project(*_: object) -> None:

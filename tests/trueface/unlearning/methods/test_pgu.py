@@ -24,11 +24,20 @@ from tests.trueface.unlearning.checks import (
 )
 from trueface.data.examples import examples
 from trueface.evaluation.forward import predict_examples
+from trueface.models.logits import as_multiclass_logits
 from trueface.runtime.progress import RunContext
 from trueface.unlearning.api import Request
 from trueface.unlearning.hyperparameters import TrainingOptions
-from trueface.unlearning.methods.pgu import EpochAccuracy, PguOptions, Rule, decide_stop, loss_of
+from trueface.unlearning.methods.pgu import (
+    EpochAccuracy,
+    Loss,
+    PguOptions,
+    Rule,
+    decide_stop,
+    loss_of,
+)
 from trueface.unlearning.optimization import default_training
+from trueface.unlearning.registry import Goal
 from trueface.unlearning.subspaces import (
     CovarianceAccumulator,
     groups_of,
@@ -137,13 +146,13 @@ def test_batch_norms_are_unchanged() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("rule", ["class", "instances", "depoison"])
-def test_loss_is_finite_and_bounded_for_confident_predictions(classes: int, rule: Rule) -> None:
+@pytest.mark.parametrize("name", ["max_entropy", "min_entropy"])
+def test_loss_is_finite_and_bounded_for_confident_predictions(classes: int, name: Loss) -> None:
     logits = torch.zeros(4, classes)
     logits[:, 0] = torch.tensor([1e4, -1e4, 20.0, 0.0])
     logits.requires_grad_()
     options = PguOptions(loss2=0.2)
-    loss = loss_of(logits, torch.zeros(4, dtype=torch.int64), rule, options)
+    loss = loss_of(logits, torch.zeros(4, dtype=torch.int64), name, options)
     loss.backward()  # type: ignore[no-untyped-call]  # torch
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad if logits.grad is not None else torch.tensor(torch.nan)).all()
@@ -152,15 +161,127 @@ def test_loss_is_finite_and_bounded_for_confident_predictions(classes: int, rule
     )  # -log(0.05) = 3.0
 
 
-def test_entropy_term_has_the_sign_of_its_rule() -> None:
+def test_entropy_term_has_the_sign_of_its_name() -> None:
     labels, alone = torch.zeros(1, dtype=torch.int64), PguOptions(loss1=0.0, loss2=1.0)
     sure, open_ = torch.tensor([[0.0, 9.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.0]])
-    for rule in ("class", "instances"):
-        assert loss_of(open_, labels, rule, alone) < loss_of(sure, labels, rule, alone)
-    assert loss_of(sure, labels, "depoison", alone) < loss_of(open_, labels, "depoison", alone)
+    most, least = (
+        [float(loss_of(each, labels, name, alone)) for each in (open_, sure)]
+        for name in ("max_entropy", "min_entropy")
+    )
+    assert most[0] < most[1]
+    assert least[0] > least[1]
     two = torch.tensor([[1.0, 2.0]])
-    assert float(loss_of(two, labels, "depoison", alone)) == 0
-    assert float(loss_of(two, labels, "class", alone)) < -0.5
+    assert float(loss_of(two, labels, "min_entropy", alone)) == 0
+    assert float(loss_of(two, labels, "max_entropy", alone)) < -0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "goal", "loss", "stop"),
+    [
+        ({}, "flips", "min_entropy", "depoison"),
+        ({}, "class", "max_entropy", "class"),
+        ({}, "instances", "max_entropy", "instances"),
+        ({"rule": "class"}, "flips", "max_entropy", "class"),
+        ({"rule": "depoison"}, "class", "min_entropy", "depoison"),
+        ({"loss": "max_entropy"}, "flips", "max_entropy", "depoison"),
+        ({"stop_rule": "instances"}, "flips", "min_entropy", "instances"),
+        ({"loss": "relabel", "rule": "class"}, "flips", "relabel", "class"),
+        (
+            {"loss": "min_entropy", "stop_rule": "class", "rule": "instances"},
+            "flips",
+            "min_entropy",
+            "class",
+        ),
+    ],
+)
+def test_loss_and_stop_rule_are_two_settings(
+    given: dict[str, Any], goal: Goal, loss: Loss, stop: Rule
+) -> None:
+    options = PguOptions.model_validate(given)
+    assert (options.loss_for(goal), options.stop_rule_for(goal)) == (loss, stop)
+
+
+TWO_CLASSES = [0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999, 0.9999]  # probability of the trained label
+
+
+@pytest.mark.parametrize("label", [0, 1])
+@pytest.mark.parametrize(("loss1", "loss2", "offset"), [(1.0, 0.2, 0.05), (1.0, 1.0, 0.1)])
+def test_derivative_for_two_classes_is_the_stated_formula(
+    label: int, loss1: float, loss2: float, offset: float
+) -> None:
+    probability = torch.tensor(TWO_CLASSES, dtype=torch.float64)
+    margin = torch.logit(probability)
+    signed = margin if label else -margin  # a detector's logit is that of class 1
+    logit = signed[:, None].float().requires_grad_()
+    options = PguOptions(loss1=loss1, loss2=loss2, offset=offset)
+    labels = torch.full((len(margin),), label)
+    loss = loss_of(as_multiclass_logits(logit), labels, "max_entropy", options)
+    (found,) = torch.autograd.grad(loss * len(margin), logit)
+    wanted = (
+        probability
+        * (1 - probability)
+        * (loss1 / (1 + offset - probability) + loss2 * margin)
+        * (1 if label else -1)
+    )
+    assert torch.allclose(found[:, 0].double(), wanted, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss2", "offset", "rest"), [(0.2, 0.05, 0.008), (1.0, 0.1, 0.239), (0.0, 0.05, 0.0)]
+)
+def test_images_of_two_classes_end_where_both_terms_balance(
+    loss2: float, offset: float, rest: float
+) -> None:
+    options = PguOptions(loss2=loss2, offset=offset)
+    logit = torch.tensor([[3.0]], requires_grad=True)
+    optimizer = torch.optim.SGD([logit], 5.0)
+    for _ in range(2000):
+        optimizer.zero_grad()
+        wide = as_multiclass_logits(logit)
+        loss_of(wide, torch.ones(1, dtype=torch.int64), "max_entropy", options).backward()  # type: ignore[no-untyped-call]  # torch
+        optimizer.step()
+    assert float(logit.detach().sigmoid()) == pytest.approx(rest, abs=1e-3)
+
+
+@one_logit_and_two
+def test_entropy_of_all_classes_changes_a_detector(logits: int) -> None:
+    given = {"epochs": 2, "retained": 0.5, "energy": "s2", "most_loss": 1.0, "stop_rule": "class"}
+    done = {
+        (loss, loss2): make_flip_problem(pictures=True, logits=logits).run(
+            "pgu", options={**given, "loss": loss, "loss2": loss2}, force=True
+        )
+        for loss in ("paper", "max_entropy")
+        for loss2 in (0.0, 5.0)
+    }
+    weights = {key: copy_weights(each.model) for key, each in done.items()}
+    assert not has_changed(weights["paper", 0.0], done["paper", 5.0].model)
+    assert not has_changed(weights["paper", 0.0], done["max_entropy", 0.0].model)
+    assert has_changed(weights["max_entropy", 0.0], done["max_entropy", 5.0].model)
+    assert not any("has no effect" in note for note in done["max_entropy", 5.0].notes)
+
+
+def test_stop_rule_without_another_loss_stops_by_its_own_condition() -> None:
+    options = {"lr": 0.5, "lr_end": 0.5, "retained": 0.5, "energy": "s2", "epochs": 20}
+    problem = make_flip_problem(pictures=True)
+    done = problem.run("pgu", options={**options, "stop_rule": "instances"}, force=True)
+    reasons = ("predicted no better than validation", "already predicted no better")
+    assert any(reason in note for note in done.notes for reason in reasons)
+    usual = make_flip_problem(pictures=True).run("pgu", options=options, force=True)
+    assert not any(reason in note for note in usual.notes for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"loss": "min_entropy"}, "loss: min_entropy uses the entropy over the other classes"),
+        ({"loss": "max_entropy", "loss1": 0, "loss2": 0}, "loss: max_entropy is always 0"),
+    ],
+)
+def test_loss_without_an_effect_on_two_classes_raises_an_error(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(JobError, match=said):
+        make_flip_problem().run("pgu", options=options, force=True)
 
 
 def test_class_that_costs_too_much_in_the_first_epoch_restores_the_original_model() -> None:
