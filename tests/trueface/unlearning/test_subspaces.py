@@ -216,8 +216,9 @@ def test_subspace_equals_gram_schmidt_of_the_singular_vectors_of_stored_activati
     width = activations.shape[1]
     ours = torch.eye(width) - found.project_out(torch.eye(width)[None])[0]
     assert found.protected == (count,)
-    for columns in (basis, mixed):  # the order and the choice of the vectors do not matter
-        assert float((ours.double() - columns @ columns.T).abs().max()) < 2e-6
+    # the order and the choice of the vectors do not matter; the largest difference was 1.8e-6
+    for columns in (basis, mixed):
+        assert float((ours.double() - columns @ columns.T).abs().max()) < 1e-5
     assert float((basis - right[:count].T).abs().max()) < 1e-12  # they are orthonormal already
 
 

@@ -104,9 +104,9 @@ def test_losses_and_weights_are_those_of_the_authors_program(name: str) -> None:
     assert counts_of_directions(name) == wanted["counts"]
     done = unlearn(name, epochs=3)
     losses = [step.metrics["loss"] for step in done.log[1:-1]]
-    assert losses == pytest.approx(wanted["losses"], abs=2e-6)
+    assert losses == pytest.approx(wanted["losses"], abs=5e-6)
     for weight, value in zip(done.model.parameters(), wanted["weights"], strict=True):
-        assert weight.detach().flatten().tolist() == pytest.approx(value, abs=2e-6)
+        assert weight.detach().flatten().tolist() == pytest.approx(value, abs=5e-6)
 
 
 @pytest.mark.parametrize("name", CASES)
