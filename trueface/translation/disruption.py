@@ -78,8 +78,8 @@ def disrupt_training_images(
 ) -> Tensor:
     """Return images as a step of adversarial training perturbs them, without gradients.
 
-    It is the attack of `disrupt` against the generator as it is in this step, without a file: pixels are not
-    rounded to grey levels, and the largest change is eps itself.
+    It is the attack of `disrupt` against the generator as it is in this step. Pixels are not rounded to grey
+    levels, and the largest change is eps itself.
 
     Args:
         generator: the generator that is trained. The gradients of its weights do not change.

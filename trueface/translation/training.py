@@ -102,20 +102,19 @@ class LabelledImages:
 class TranslatorTraining(StepTrainer):
     """Generator, critic and their optimizers between two steps.
 
-    With x and c for images and their labels, c' for target labels, D for realness, D_c for the logits of the
-    attributes, and weights left out, the losses are
+    x are images and c their labels, c' target labels, D realness and D_c logits of the attributes. The losses
+    without their weights:
 
         critic     adversarial(D(x), D(G(x, c'))) + entropy(D_c(x), c) + penalty
         generator  -D(G(x, c')) + entropy(D_c(G(x, c')), c') + |x - G(G(x, c'), c)|
 
-    Adversarial training is that of N. Ruiz, S. Bargal, S. Sclaroff, Disrupting Deepfakes, 2020 (arXiv 2003.01279),
-    in both of their variants. u = a(x, c') and w = a(G(u, c'), c) are the inputs of the two passes after the attack
-    `disrupt_training_images` on the generator as it is in this step. With `adversarial: generator`, only the
-    generator's loss changes:
+    Adversarial training has the two variants of N. Ruiz et al., Disrupting Deepfakes (arXiv 2003.01279). The attack
+    `disrupt_training_images` perturbs the inputs of both passes: u = a(x, c') and w = a(G(u, c'), c). With
+    `adversarial: generator`, the loss of the generator changes:
 
         generator  -D(G(u, c')) + entropy(D_c(G(u, c')), c') + |x - G(w, c)|
 
-    With `adversarial: both`, the critic's does as well:
+    With `adversarial: both`, the loss of the critic changes as well:
 
         critic     adversarial(D(u), D(w)) + entropy(D_c(u), c) + penalty between u and w
 
@@ -196,7 +195,7 @@ class TranslatorTraining(StepTrainer):
         return dict(zip(losses, torch.stack([*losses.values()]).tolist(), strict=True))
 
     def _attack(self, step: int) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return what disrupts images under labels in a step. It depends on nothing but the step and the weights."""
+        """Return what disrupts images under labels. It depends only on the step and the weights."""
         seed = stream_seed(f"translator/adversarial/{step}", self.settings.seed)
         chance = torch.Generator().manual_seed(seed)
 
