@@ -119,8 +119,8 @@ class TranslatorTraining(StepTrainer):
         critic     adversarial(D(u), D(w)) + entropy(D_c(u), c) + penalty between u and w
 
     In their program the gradient of the reconstruction ends at w. Here it passes through w to G(u, c'), and the
-    perturbation is a constant. An eps of 0 is therefore exactly the training without attacks. Their attacks also
-    start at the image. Here they do so with `adversarial_attack: bim`.
+    perturbation is a constant. An eps of 0 is therefore exactly the training without attacks. Their latest attack
+    drives outputs away from mid grey. The targets here are those of `disrupt`.
 
     Args:
         pictures: training images.
