@@ -189,9 +189,9 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
     from trueface.evaluation import restored as study
     from trueface.report.purification_page import (
         ATTACKS,
-        PURIFIERS,
         Purification,
         purification_page,
+        purifier_columns,
         sentences,
     )
 
@@ -213,7 +213,12 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
         }
         _print_json(run_folder, content)
         return
-    lines = [f"purification {run_folder.name}", "", *_table("method", PURIFIERS, rows), ""]
+    lines = [
+        f"purification {run_folder.name}",
+        "",
+        *_table("method", purifier_columns(rows), rows),
+        "",
+    ]
     lines += _table("attack", ATTACKS, attacks, left=2) if attacks else []
     click.echo("\n".join([*lines, "", *_escape_all(sentences(rows, missing))]))
 

@@ -5,6 +5,10 @@ of an attack through the purifier (adaptive), and original images, which give it
 seed is the mean over attacks and targets, that of a row the mean over seeds. Random signs are a control,
 not an attack, and are excluded. Attacks whose images only `none` purified are also excluded, and have
 their own table, `attack_rows`.
+
+A generator that was trained against disruption is in the place of a purifier. An attack knows it if it disrupts
+this generator. Its outputs are compared with its own outputs for the originals, because another training alone
+changes outputs. How far these are from the outputs of the undefended generator is its price.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +58,15 @@ class RestoredFolder(NamedTuple):
         return float(value) if isinstance(value, int | float) else None
 
     @property
+    def method(self) -> str:
+        """The purifier, or the generator that is the defence, without its seed, and the purifier before it."""
+        purifier = self.text("purifier")
+        if not self.text("reference"):
+            return purifier
+        translator = strip_seed(self.text("translator"))
+        return translator if purifier == NONE else f"{purifier}, {translator}"
+
+    @property
     def is_plain(self) -> bool:
         """Whether the attack on the images does not know the purifier."""
         return self.text("attack") not in {"", CONTROL} and not self.text("through")
@@ -97,7 +110,8 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         Rows with the keys method, mse, mse_adaptive, price_clean, net_calls, seconds (per image), verdict,
         share, psnr, ssim, frechet, l1, linf. Further keys are features (the network of frechet), images, seeds,
         attacks, gradient, mse_<target> and mse_adaptive_<target>. With two seeds or more there is also
-        <key>_sd, the standard deviation over them.
+        <key>_sd, the standard deviation over them. The row of a defended generator also has
+        reference_mse and reference_mse_adaptive, the errors to the outputs of the undefended generator.
 
         The outputs of the generator determine mse, frechet, l1 and linf. For mse the attacks do not know the
         purifier. `psnr` and `ssim` compare the purified images with the originals. `gradient` is that of the
@@ -110,9 +124,9 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
 
 def purifier_rows(measured: Group) -> list[MethodRow]:
     """Return a row a purifier, `none` first; its record is that of `table`."""
-    labels = list(dict.fromkeys(each.text("purifier") for each in measured))
+    labels = list(dict.fromkeys(each.method for each in measured))
     labels.sort(key=lambda label: label != NONE)  # stable
-    of = {label: [each for each in measured if each.text("purifier") == label] for label in labels}
+    of = {label: [each for each in measured if each.method == label] for label in labels}
     plain = {label: [each for each in group if each.is_plain] for label, group in of.items()}
     purified = {
         each.describe_attack() for label in labels if label != NONE for each in plain[label]
@@ -133,7 +147,7 @@ def attack_rows(measured: Group) -> list[MethodRow]:
     groups: dict[tuple[str, str, str, float], list[RestoredFolder]] = {}
     for each in measured:
         attack = each.text("attack")
-        if each.text("purifier") == NONE and attack and not each.text("through"):
+        if each.method == NONE and attack and not each.text("through"):
             aim = ("", "") if attack == CONTROL else (each.text("target"), each.text("over"))
             groups.setdefault((attack, *aim, each.number("eps") or 0.0), []).append(each)
     rows = [_attack(key, group) for key, group in groups.items()]
@@ -179,7 +193,12 @@ def _row(label: str, plain: Group, measured: Group, *, named: bool) -> MethodRow
 
     add_number("mse", _seeds(plain, "mse"))
     add_number("mse_adaptive", _seeds(adaptive, "mse"))
-    add_number("price_clean", summarize_seeds([0.0]) if label == NONE else _seeds(clean, "mse"))
+    is_generator = any(each.text("reference") for each in used)
+    price = _seeds(clean, "reference_mse" if is_generator else "mse")
+    add_number("price_clean", summarize_seeds([0.0]) if label == NONE else price)
+    if is_generator:
+        add_number("reference_mse", _seeds(plain, "reference_mse"))
+        add_number("reference_mse_adaptive", _seeds(adaptive, "reference_mse"))
     record["net_calls"] = _mean(used, "net_calls")
     record["seconds"] = _mean(used, "seconds")
     record["verdict"] = _verdict(label, plain, adaptive)
@@ -278,10 +297,12 @@ def detectors(
 def trained_on(run_folder: Path, model: str) -> str:
     """Return from which images the training images of a detector were made.
 
-    Its data root is a folder that a job made of others; `made.json` of each names its source.
+    Its data root is a folder that a job made of others; `made.json` of each names its source. A translator
+    that was trained against disruption is named.
     """
     provenance = read_json(paths.provenance(run_folder / model_folder_name(model))) or {}
     root = Path(str(provenance.get("data_root", "")))
+    by = ""
     for _ in range(LONGEST_CHAIN):
         facts = (
             read_json(root / paths.OUTPUT_RECORD)
@@ -291,11 +312,22 @@ def trained_on(run_folder: Path, model: str) -> str:
         if facts is None:
             break
         if facts.get("kind") == "purify":
-            return f"{PURIFIED} ({_part(facts, 'settings').get('purifier', '')})"
+            return f"{PURIFIED} ({_part(facts, 'settings').get('purifier', '')}){by}"
         if facts.get("kind") == "disrupt":
-            return DISRUPTED
+            return f"{DISRUPTED}{by}"
+        if facts.get("kind") == "translate":
+            by = _defended_by(run_folder, str(_part(facts, "settings").get("translator", "")))
         root = run_folder.parent.parent / str(facts.get("source", ""))
-    return CLEAN
+    return f"{CLEAN}{by}"
+
+
+def _defended_by(run_folder: Path, translator: str) -> str:
+    """Return ", by " and the translator's ID if it was trained against disruption, otherwise ""."""
+    if not translator:
+        return ""
+    provenance = read_json(paths.provenance(run_folder / model_folder_name(translator))) or {}
+    is_trained = _part(provenance, "settings").get("adversarial", "off") != "off"
+    return f", by {translator}" if is_trained else ""
 
 
 def _values_in_rows(rows: Iterable[Mapping[str, Json]], name: str) -> tuple[float, ...]:

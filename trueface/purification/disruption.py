@@ -16,20 +16,20 @@ from torch import Tensor
 from trueface.data.made_folders import PerImageRNG, to_minus_one_one, to_uint8
 from trueface.purification.disruption_settings import (
     LEVELS,
-    STEPPED,
     DisruptSettings,
     Over,
-    Target,
     eps_to_levels,
     largest_stored_change,
 )
 from trueface.runtime.errors import JobError
 from trueface.runtime.rng import stream_seed
-
-
-def project_to_bound(images: Tensor, originals: Tensor, bound: float) -> Tensor:
-    """Return images within a bound around their originals, and within [-1, 1]."""
-    return (originals + (images - originals).clamp(-bound, bound)).clamp(-1, 1)
+from trueface.translation.disruption import (
+    DisruptionObjective,
+    Generator,
+    project_to_bound,
+    start_width,
+)
+from trueface.translation.settings import STEPPED
 
 
 def quantize_within(images: Tensor, originals: Tensor, levels: int) -> Tensor:
@@ -84,10 +84,6 @@ def perturbation_norms(images: Tensor, originals: Tensor, levels: int) -> Pertur
     )
 
 
-Generator = Callable[[Tensor, Tensor], Tensor]  # images N×C×H×W, targets N×K -> images
-COLOURS = {"grey": 0.0, "black": -1.0}  # of targets that are one colour
-
-
 def disruption_labels(own: Tensor, flipped: Tensor, over: Over) -> Tensor:
     """Return the labels under which a generator is disrupted, S×N×K.
 
@@ -99,51 +95,6 @@ def disruption_labels(own: Tensor, flipped: Tensor, over: Over) -> Tensor:
     if over == "own":
         return own[None]
     return flipped if over == "flipped" else torch.cat([own[None], flipped])
-
-
-@torch.no_grad()
-def generate_outputs(generator: Generator, images: Tensor, labels: Tensor) -> Tensor:
-    """Return what a generator makes of images under each set of labels, S×N×C×H×W."""
-    return torch.stack([generator(images, row) for row in labels])
-
-
-class DisruptionObjective:
-    """The mean squared error between outputs and their target, or the outputs to move away from.
-
-    The loss of a batch is the sum of its images' losses, so the gradient of an image is independent of the batch.
-
-    Args:
-        generator: the disrupted generator; its parameters need no gradient.
-        originals: the images, N×C×H×W.
-        labels: S×N×K, see `disruption_labels`.
-        target: what the outputs are driven to.
-    """
-
-    def __init__(
-        self, generator: Generator, originals: Tensor, labels: Tensor, target: Target
-    ) -> None:
-        self.generator, self.labels = generator, labels
-        self.sign = 1.0 if target == "away" else -1.0  # the attack climbs
-        if target == "away":
-            self.wanted = generate_outputs(generator, originals, labels)
-        else:
-            self.wanted = torch.full_like(originals, COLOURS[target]).expand(
-                len(labels), *originals.shape
-            )
-
-    def gradient(self, images: Tensor) -> Tensor:
-        """Return the direction in which each image's loss rises, like `images`; the mean over the sets of labels."""
-        total = torch.zeros_like(images)
-        for labels, wanted in zip(self.labels, self.wanted, strict=True):
-            asked = images.detach().requires_grad_()
-            error = (self.generator(asked, labels) - wanted).square().flatten(1).mean(1).sum()
-            (gradient,) = torch.autograd.grad(self.sign * error, asked)
-            total += gradient
-        return total / len(self.labels)
-
-
-# the original's start of FGSM; away from G(x), whose gradient at x itself is zero, every attack needs one
-SMALL_START = 0.001
 
 
 class PurifierProtocol(Protocol):
@@ -208,11 +159,8 @@ def _quantize_disrupted(disrupted: Tensor, images: Tensor, settings: DisruptSett
 
 
 def _start(images: Tensor, settings: DisruptSettings, noise: PerImageRNG, bound: float) -> Tensor:
-    if settings.attack == "pgd":
-        size = bound
-    elif settings.target == "away":
-        size = min(SMALL_START, bound)
-    else:
+    size = start_width(settings.attack, settings.target, bound)
+    if not size:
         return images
     return project_to_bound(images + size * noise.uniform("disrupt/start", images), images, bound)
 

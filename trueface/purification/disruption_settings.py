@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, field_validator
 from trueface.models.registry import model_name, modules_of_model
 from trueface.purification.registry import MODELS, canonical, parse_purifier, plugin_modules
 from trueface.runtime.field_types import Count, Settings, setting
+from trueface.translation.settings import STEPPED, Target
 
 LEVELS = 127.5  # grey levels per unit of [-1, 1]
 _ROUND_UP = (
@@ -48,9 +49,7 @@ def largest_stored_change(eps: float) -> float:
 
 
 Attack = Literal["random", "fgsm", "bim", "pgd"]
-Target = Literal["grey", "black", "away"]
 Over = Literal["own", "flipped", "all"]
-STEPPED = ("bim", "pgd")
 
 
 def _purifier(text: str) -> str:
@@ -191,6 +190,14 @@ class RestoredSettings(Settings):
     )
     translator: str = setting(
         model=True, description="Model ID of the generator whose outputs are compared"
+    )
+    reference: str = setting(
+        "",
+        added=True,
+        cost=True,
+        model=True,
+        description="Model ID of the undefended generator, if translator itself is the defence. Empty if "
+        "a purifier is",
     )
     features: Annotated[str, AfterValidator(_features)] = setting(
         RANDOM,

@@ -109,6 +109,22 @@ PURIFIERS = (
     StudyColumn("seeds", "seeds", screen=9),
     StudyColumn("verdict", "verdict", words=_verdict),
 )
+REFERENCE = (  # of generators that were trained against disruption
+    StudyColumn(
+        "reference_mse_adaptive",
+        "MSE<small>to the undefended generator, adaptive attack</small>",
+        decimals(4),
+        screen=10,
+        head="MSE to undefended (adaptive)",
+    ),
+    StudyColumn(
+        "reference_mse",
+        "MSE<small>to the undefended generator</small>",
+        decimals(4),
+        screen=11,
+        head="MSE to undefended",
+    ),
+)
 ATTACKS = (
     StudyColumn("target", "target", words=_aimed, wraps=False, screen=1),
     StudyColumn("eps", "eps", decimals(3), screen=2),
@@ -125,6 +141,12 @@ ATTACKS = (
     StudyColumn("ratio", "MSE / control", decimals(1), screen=7, head="MSE / control"),
     StudyColumn("seeds", "seeds"),
 )
+
+
+def purifier_columns(rows: Sequence[MethodRow]) -> tuple[StudyColumn, ...]:
+    """Return the columns of the table of purifiers, with those of defended generators if there are any."""
+    has_generators = any(REFERENCE[0].key in row.record for row in rows)
+    return (*PURIFIERS, *REFERENCE) if has_generators else PURIFIERS
 
 
 def sentences(rows: Sequence[MethodRow], missing: MissingModels = NO_MODELS) -> Iterator[str]:
@@ -387,7 +409,7 @@ def purification_page(run: Purification) -> Page:
         name=run.name,
         sentences=list(sentences(rows, run.missing)),
         attacks=attack_table(run.attacks),
-        purifiers=page_table("purifier", PURIFIERS, rows),
+        purifiers=page_table("purifier", purifier_columns(rows), rows),
         aims=aim_table(rows),
         features=next((text for row in rows if (text := row.text("features"))), ""),
         rule=RULE,
@@ -403,7 +425,7 @@ def _grids(restored: Sequence[RestoredFolder], order: Sequence[str]) -> dict[str
     """Return tiles by attack, those of a table's purifiers in its order, each once: of the first seed."""
     first: dict[tuple[int, str, int, str], Path] = {}
     for each in restored:
-        purifier, path = each.text("purifier"), each.path / GRID
+        purifier, path = each.method, each.path / GRID
         if path.is_file():
             place = order.index(purifier) if purifier in order else len(order)
             key = (_rank(each), _attack(each), place, purifier)
@@ -431,7 +453,8 @@ def _attack(made: RestoredFolder) -> str:
     name = made.text("attack")
     if name == CONTROL:
         return f"{name} signs"
-    knows = "knows the purifier" if made.facts.get("adaptive") is True else ""
+    defence = "generator" if made.text("reference") else "purifier"
+    knows = f"knows the {defence}" if made.facts.get("adaptive") is True else ""
     if not knows and (through := made.text("through")):
         knows = f"knows {through}"
     return ", ".join(filter(None, (name, made.text("target"), knows))) or "no attack"

@@ -12,7 +12,9 @@ from trueface.runtime.field_types import Count, Probability, Settings, setting
 HALVINGS = 2  # the generator halves the image this often, so that sides must be multiples of 4
 MOST_LAYERS = 6  # layers of the critic; the number in the paper, for 128 pixels
 LEAST_SIDE = 2  # pixels; side of the input of the critic's last layer
-
+Target = Literal["grey", "black", "away"]  # of a disruption
+STEPPED = ("bim", "pgd")  # attacks of several steps
+ADVERSARIAL = "adversarial_"  # the settings of the attack of an adversarial training begin with it
 
 _FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
@@ -29,7 +31,8 @@ class TranslatorSettings(Settings):
     """A StarGAN: its networks and its training, or the file of its authors' weights.
 
     The defaults are those of Y. Choi et al., StarGAN, CVPR 2018 (arXiv 1711.09020), for CelebA at 128
-    pixels.
+    pixels. Those of the attack of an adversarial training are the defaults of `disrupt`; see
+    `training.TranslatorTraining` for its losses.
     """
 
     data_root: str = setting(
@@ -72,6 +75,46 @@ class TranslatorSettings(Settings):
     num_steps: Count = setting(200_000, cost=True, description="Number of critic steps")
     seed: int = Field(42, ge=0, description="Random seed of the weights and the batches")
     precision: Precision = "fp32"
+    adversarial: Literal["off", "generator", "both"] = setting(
+        "off",
+        added=True,
+        cost=True,
+        description="Adversarial training against disruption: off, generator (the generator learns from "
+        "disrupted images, the critic from clean ones) or both (the critic as well)",
+    )
+    adversarial_attack: Literal["fgsm", "bim", "pgd"] = setting(
+        "pgd",
+        added=True,
+        cost=True,
+        description="Attack of adversarial training: fgsm (one step of eps), bim (steps from the image) or "
+        "pgd (steps from a random start)",
+    )
+    adversarial_target: Target = setting(
+        "grey",
+        added=True,
+        description="Target of this attack: grey (0), black (-1) or away (as different as possible from "
+        "the output of the clean image)",
+    )
+    adversarial_eps: float = setting(
+        0.05,
+        added=True,
+        ge=0,
+        le=1,
+        description="Largest change of a pixel by this attack, for images in [-1, 1]. 0 changes nothing",
+    )
+    adversarial_steps: Count = setting(
+        10,
+        added=True,
+        cost=True,
+        description="Number of steps of bim and pgd in adversarial training",
+    )
+    adversarial_step_size: float = setting(
+        0.01,
+        added=True,
+        gt=0,
+        le=2,
+        description="Step size of bim and pgd in adversarial training, for images in [-1, 1]",
+    )
     save_every: Count = setting(
         1000,
         neutral=True,
@@ -111,10 +154,23 @@ class TranslatorSettings(Settings):
     def without_effect(cls, values: Mapping[str, Any]) -> Mapping[str, str]:
         """Return settings that have no effect with the other values, each with the reason."""
         if values.get("weights"):
-            return {"num_steps": "nothing is trained if weights is set"}
+            reason = "nothing is trained if weights is set"
+            return dict.fromkeys(("num_steps", "adversarial", *cls._attack_settings()), reason)
+        idle: dict[str, str] = {}
         if values.get("gan") == "hinge":
-            return {"lambda_gp": "hinge has no gradient penalty"}
-        return {}
+            idle["lambda_gp"] = "hinge has no gradient penalty"
+        attack = values.get("adversarial_attack", "pgd")
+        if values.get("adversarial", "off") == "off":
+            idle |= dict.fromkeys(cls._attack_settings(), "adversarial is off")
+        elif attack not in STEPPED:
+            names = ("adversarial_steps", "adversarial_step_size")
+            idle |= dict.fromkeys(names, f"{attack} does not use it")
+        return idle
+
+    @classmethod
+    def _attack_settings(cls) -> tuple[str, ...]:
+        """Return the settings of the attack of an adversarial training."""
+        return tuple(name for name in cls.model_fields if name.startswith(ADVERSARIAL))
 
 
 class TranslateSettings(Settings):

@@ -24,6 +24,7 @@ from trueface.runtime.precision import autocast
 from trueface.runtime.progress import RunContext
 from trueface.runtime.rng import stream_seed
 from trueface.runtime.stepping import ResumeFile, RunFingerprint, StepTrainer, run_steps
+from trueface.translation.disruption import disrupt_training_images
 from trueface.translation.settings import TranslatorSettings
 from trueface.translation.translator import (
     Generator,
@@ -101,6 +102,26 @@ class LabelledImages:
 class TranslatorTraining(StepTrainer):
     """Generator, critic and their optimizers between two steps.
 
+    x are images and c their labels, c' target labels, D realness and D_c logits of the attributes. The losses
+    without their weights:
+
+        critic     adversarial(D(x), D(G(x, c'))) + entropy(D_c(x), c) + penalty
+        generator  -D(G(x, c')) + entropy(D_c(G(x, c')), c') + |x - G(G(x, c'), c)|
+
+    Adversarial training has the two variants of N. Ruiz et al., Disrupting Deepfakes (arXiv 2003.01279). The attack
+    `disrupt_training_images` perturbs the inputs of both passes: u = a(x, c') and w = a(G(u, c'), c). With
+    `adversarial: generator`, the loss of the generator changes:
+
+        generator  -D(G(u, c')) + entropy(D_c(G(u, c')), c') + |x - G(w, c)|
+
+    With `adversarial: both`, the loss of the critic changes as well:
+
+        critic     adversarial(D(u), D(w)) + entropy(D_c(u), c) + penalty between u and w
+
+    In their program the gradient of the reconstruction ends at w. Here it passes through w to G(u, c'), and the
+    perturbation is a constant. An eps of 0 is therefore exactly the training without attacks. Their latest attack
+    drives outputs away from mid grey. The targets here are those of `disrupt`.
+
     Args:
         pictures: training images.
         settings: settings of the training.
@@ -156,13 +177,35 @@ class TranslatorTraining(StepTrainer):
             each.to(self.device, non_blocking=True)
             for each in (batch.images, batch.labels, batch.targets, batch.share)
         )
+        attacks_critic = settings.adversarial == "both"
+        attacks = attacks_critic or (settings.adversarial == "generator" and trains_generator)
+        attack = self._attack(step)
+        given = attack(images, targets) if attacks else images
         with torch.set_grad_enabled(trains_generator), self._precision():
-            fake = self.generator(images, targets)
-        losses = self._critic_step(images, labels, fake.detach().float(), share)
+            fake = self.generator(given, targets)
+        back = fake + (attack(fake, labels) - fake).detach() if attacks else fake
+        real, shown = (given, back) if attacks_critic else (images, fake)
+        if attacks and not attacks_critic:
+            with torch.no_grad(), self._precision():
+                shown = self.generator(images, targets)
+        losses = self._critic_step(real, labels, shown.detach().float(), share)
         if trains_generator:
-            losses |= self._generator_step(images, labels, targets, fake)
+            losses |= self._generator_step(images, labels, targets, (fake, back))
         # each read waits for the device, so all losses are read at once
         return dict(zip(losses, torch.stack([*losses.values()]).tolist(), strict=True))
+
+    def _attack(self, step: int) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return what disrupts images under labels. It depends only on the step and the weights."""
+        seed = stream_seed(f"translator/adversarial/{step}", self.settings.seed)
+        chance = torch.Generator().manual_seed(seed)
+
+        def attack(images: Tensor, labels: Tensor) -> Tensor:
+            with self._precision():
+                return disrupt_training_images(
+                    self.generator, images, labels, self.settings, chance
+                )
+
+        return attack
 
     def nonfinite_message(self, name: str, loss: float) -> str:
         """Return a message with the loss and the step."""
@@ -208,13 +251,14 @@ class TranslatorTraining(StepTrainer):
         return {name: value.detach() for name, value in losses.items()}
 
     def _generator_step(
-        self, images: Tensor, labels: Tensor, targets: Tensor, fake: Tensor
+        self, images: Tensor, labels: Tensor, targets: Tensor, fakes: tuple[Tensor, Tensor]
     ) -> dict[str, Tensor]:
+        """Train the generator on the critic's view of the first fakes, and on the way back from the second."""
         settings = self.settings
         self.critic.requires_grad_(False)
         with self._precision():
-            realness, logits = self.critic(fake)
-            back = self.generator(fake, labels)
+            realness, logits = self.critic(fakes[0])
+            back = self.generator(fakes[1], labels)
         adversarial = generator_loss(realness.float())
         attributes = attribute_loss(logits.float(), targets)
         reconstruction = reconstruction_loss(images, back.float())

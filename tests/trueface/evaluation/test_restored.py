@@ -99,6 +99,60 @@ def test_adaptive_attacks_and_original_images_have_separate_columns(run: Run) ->
     assert row["mse_adaptive_grey"] == 0.04
 
 
+DEFENDED = "labelled:A@adversarial=both"
+
+
+def add_defended(
+    run: Run, mse: float, *, purifier: str = "none", seed: int = 1, **changed: Json
+) -> None:
+    """Add a measurement of a generator that is the defence."""
+    translator = f"{DEFENDED},seed={seed}"
+    facts: dict[str, Json] = {"translator": translator, "reference": "labelled:A"}
+    summary: dict[str, Json] = {"mse": mse, "reference_mse": mse + 0.02}
+    run.add(purifier, mse, **{**facts, "summary": summary, **changed})
+
+
+def test_defended_generator_has_a_row_like_a_purifier(run: Run) -> None:
+    run.add("none", 0.1)
+    run.add("jpeg@75", 0.01)
+    for seed in (1, 2):
+        add_defended(run, 0.01 * seed, seed=seed)
+        add_defended(run, 0.02 * seed, seed=seed, adaptive=True, through="its own ID")
+        add_defended(run, 0.0, seed=seed, attack="", target="", over="", eps=None)
+        add_defended(run, 0.5, seed=seed, through="another ID")  # not of this defence
+    rows = run.rows()
+    assert list(rows) == ["none", "jpeg@75", DEFENDED]
+    row = rows[DEFENDED]
+    assert row["mse"] == pytest.approx(0.015)
+    assert row["mse_adaptive"] == pytest.approx(0.03)
+    assert row["mse_adaptive_grey"] == pytest.approx(0.03)
+    assert row["price_clean"] == pytest.approx(0.02)
+    assert (row["reference_mse"], row["reference_mse_adaptive"]) == pytest.approx((0.035, 0.05))
+    assert row["seeds"] == 2
+    assert row["verdict"] == "restores under the adaptive attack"
+    assert rows["none"]["mse"] == 0.1
+    assert not any("reference_mse" in rows[name] for name in ("none", "jpeg@75"))
+
+
+def test_generator_that_its_own_disruption_breaks_is_no_defence(run: Run) -> None:
+    add_defended(run, 0.01)
+    add_defended(run, 0.06, adaptive=True, through="its own ID")
+    assert run.rows()[DEFENDED]["verdict"] == "broken by the adaptive attack"
+
+
+def test_purifier_before_a_defended_generator_has_a_row_of_its_own(run: Run) -> None:
+    add_defended(run, 0.01)
+    add_defended(run, 0.005, purifier="jpeg@75")
+    assert list(run.rows()) == [DEFENDED, f"jpeg@75, {DEFENDED}"]
+
+
+def test_attacks_are_measured_on_the_undefended_generator(run: Run) -> None:
+    run.add("none", 0.1)
+    add_defended(run, 0.01)
+    (attack,) = attack_rows(restored_folders(run.folder / "made" / name for name in run.names))
+    assert attack.record["mse"] == 0.1
+
+
 def test_random_signs_do_not_count_as_an_attack(run: Run) -> None:
     run.add("jpeg@75", 0.01)
     run.add("jpeg@75", 0.0, attack="random")

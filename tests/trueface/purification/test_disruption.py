@@ -18,7 +18,6 @@ from trueface.purification.disruption import (
     NO_PERTURBATION,
     disrupt_images,
     disruption_labels,
-    generate_outputs,
     perturbation_norms,
 )
 from trueface.purification.disruption_settings import (
@@ -27,6 +26,7 @@ from trueface.purification.disruption_settings import (
     largest_stored_change,
 )
 from trueface.runtime.errors import JobError
+from trueface.translation.disruption import generate_outputs
 
 NAMES = tuple(f"a/{number}.png" for number in range(6))
 KERNEL = torch.rand((3, 3, 5, 5), generator=torch.Generator().manual_seed(5)) / 10

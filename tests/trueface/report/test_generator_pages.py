@@ -6,7 +6,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from launcher.api import Json, write_json
+from launcher.api import Json, read_json, write_json
 from tests.trueface.report.run_by_hand import (
     CONCEPTS,
     METHODS,
@@ -212,6 +212,23 @@ def test_run_without_purification_is_reported() -> None:
     )
 
 
+def test_table_has_columns_for_defended_generators_if_a_run_has_them(
+    purified: Purification,
+) -> None:
+    title = "to the undefended generator"
+    assert title not in purification_page(purified).html
+    record: dict[str, Json] = {
+        **purified.rows[-1].record,
+        "method": "labelled:A@adversarial=both",
+        "reference_mse": 0.04321,
+        "reference_mse_adaptive": 0.05432,
+    }
+    shown = rows([*(dict(row.record) for row in purified.rows), record])
+    read = Reading(purification_page(purified._replace(rows=shown)).html)
+    assert {"0.0432", "0.0543"} <= set(read.words)
+    assert title in read.text
+
+
 def test_unreadable_tiles_are_left_out(purified: Purification) -> None:
     for made in purified.restored:
         (made.path / "grid.png").write_bytes(b"no picture")
@@ -241,6 +258,16 @@ def test_detector_is_named_after_the_source_of_its_images(tmp_path: Path) -> Non
     assert trained_on(purified, "purified:pre") == "purified (jpeg75)"
     assert trained_on(purified, "disrupted:pre") == "disrupted"
     assert trained_on(purified, "faces:pre") == "clean"
+    trained = purified / "labelled:A@adversarial=both"
+    trained.mkdir()
+    for variant, by in (("both", ", by labelled:A@adversarial=both"), ("off", "")):
+        write_json(paths.provenance(trained), {"settings": {"adversarial": variant}})
+        for source, words in (("disrupted", "disrupted"), ("faces", "clean")):
+            folder = purified / "made" / f"translated-{source}"
+            facts = read_json(folder / "made.json") or {}
+            settings: dict[str, Json] = {"translator": trained.name}
+            write_json(folder / "made.json", {**facts, "settings": settings})
+            assert trained_on(purified, f"{source}:pre") == f"{words}{by}"
     tested: list[dict[str, Json]] = [
         {"model": f"{name}:pre", "data": "x:pre", "pooled": pooled, "auc": {"value": 0.9}}
         for name in ("purified", "faces")

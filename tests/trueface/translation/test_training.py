@@ -75,6 +75,83 @@ def test_stopped_training_resumes_with_identical_weights_and_history(
         assert rows == history
 
 
+@pytest.mark.parametrize("variant", ["generator", "both"])
+def test_adversarial_training_resumes_with_identical_weights_and_history(
+    pictures: LabelledImages, tmp_path: Path, variant: str
+) -> None:
+    settings = tiny(adversarial=variant, adversarial_steps=2, n_critic=2)
+    whole, history = trained(pictures, settings, tmp_path / "whole")
+    with pytest.raises(JobError, match="stopped after 3 of 6 steps"):
+        trained(pictures, settings, tmp_path / "stopped", stopping_at(3))
+    with pytest.raises(KeyboardInterrupt):
+        trained(pictures, settings, tmp_path / "killed", killed_at(5))
+    for place in ("stopped", "killed"):
+        again, rows = trained(pictures, settings, tmp_path / place)
+        assert same(whole, again)
+        assert rows == history
+
+
+@pytest.mark.parametrize("gan", ["hinge", "wgan-gp"])
+@pytest.mark.parametrize("variant", ["generator", "both"])
+@pytest.mark.parametrize("target", ["grey", "away"])
+def test_adversarial_training_of_eps_zero_is_the_usual_training(
+    pictures: LabelledImages, tmp_path: Path, gan: str, variant: str, target: str
+) -> None:
+    attack = {"adversarial": variant, "adversarial_target": target, "adversarial_steps": 2}
+    usual, zero, attacked = (
+        trained(pictures, tiny(gan=gan, n_critic=2, **given), tmp_path / str(number))
+        for number, given in enumerate(({}, attack | {"adversarial_eps": 0.0}, attack))
+    )
+    assert same(usual[0], zero[0])
+    assert usual[1] == zero[1]
+    assert not same(usual[0], attacked[0])
+
+
+@pytest.mark.parametrize("variant", ["generator", "both"])
+def test_adversarial_step_follows_the_formula(pictures: LabelledImages, variant: str) -> None:
+    eps, lr, rec = 0.1, 0.01, 10.0
+    settings = tiny(
+        adversarial=variant, adversarial_attack="fgsm", adversarial_eps=eps, lr=lr, lambda_rec=rec, decay=0.0
+    )  # fmt: skip
+    training = TranslatorTraining(pictures, settings, "cpu")
+    fresh = TranslatorTraining(pictures, settings, "cpu")
+    batch = pictures.batch(1, 4, flip=0.0, seed=1)
+    losses = training.learn(batch, 1)
+    x, c, c_new = batch.images, batch.labels, batch.targets
+    generator, critic = fresh.generator, fresh.critic
+
+    def attacked(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        asked = images.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(generator(asked, labels).pow(2).sum(), asked)
+        return (asked - eps * slope.sign()).clamp(-1, 1).detach()
+
+    def entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        signed = logits * (2 * labels - 1)
+        return torch.log1p((-signed).exp()).sum(1).mean()
+
+    u = attacked(x, c_new)
+    made = generator(u, c_new)
+    w = made + (attacked(made, c) - made).detach()
+    real, fake = (u, w.detach()) if variant == "both" else (x, generator(x, c_new).detach())
+    score, logits = critic(torch.cat((real, fake)))
+    hinge = (1 - score[:4]).clamp(min=0).mean() + (1 + score[4:]).clamp(min=0).mean()
+    assert losses["critic"] == pytest.approx(hinge.item(), rel=1e-4)
+    assert losses["critic_cls"] == pytest.approx(entropy(logits[:4], c).item(), rel=1e-4)
+    (hinge + entropy(logits[:4], c)).backward()
+    torch.optim.Adam(critic.parameters(), lr, (0.5, 0.999)).step()
+    score, logits = critic(made)
+    back = (x - generator(w, c)).abs().mean()
+    assert losses["generator"] == pytest.approx(-score.mean().item(), rel=1e-3)
+    assert losses["reconstruction"] == pytest.approx(back.item(), rel=1e-3)
+    generator.zero_grad()
+    (-score.mean() + entropy(logits, c_new) + rec * back).backward()
+    torch.optim.Adam(generator.parameters(), lr, (0.5, 0.999)).step()
+    for own, expected in zip(training.generator.parameters(), generator.parameters(), strict=True):
+        moved = (own - expected).abs()
+        # Adam's first step is lr times a sign, which rounding can turn where a gradient is about zero
+        assert float((moved < 0.01 * lr).float().mean()) > 0.98
+
+
 def test_killed_training_resumes_from_last_state(pictures: LabelledImages, tmp_path: Path) -> None:
     whole, _ = trained(pictures, tiny(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -189,11 +266,39 @@ def test_defaults_equal_those_of_the_paper() -> None:
         ({"size": 30}, "30 is not a multiple of 4"),
         ({"labels": "a, b, a"}, "names an attribute twice"),
         ({"num_steps": 2, "n_critic": 5}, "is never trained"),
+        ({"adversarial": "critic"}, "'off', 'generator' or 'both'"),
+        ({"adversarial": "both", "adversarial_attack": "cw"}, "'fgsm', 'bim' or 'pgd'"),
+        ({"adversarial": "both", "adversarial_target": "white"}, "'grey', 'black' or 'away'"),
+        ({"adversarial": "both", "adversarial_eps": -0.1}, "greater than or equal to 0"),
+        ({"adversarial": "both", "adversarial_eps": 1.5}, "less than or equal to 1"),
+        ({"adversarial": "both", "adversarial_eps": float("nan")}, "finite number"),
+        ({"adversarial": "both", "adversarial_steps": 0}, "greater than or equal to 1"),
+        ({"adversarial": "both", "adversarial_step_size": 0.0}, "greater than 0"),
     ],
 )
 def test_incompatible_settings_are_rejected(given: dict[str, object], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         tiny(**given)
+
+
+def test_adversarial_training_is_part_of_the_hash_only_if_it_is_on() -> None:
+    def decisive(**given: object) -> dict[str, object]:
+        return TranslatorSettings.decisive(tiny(**given).model_dump(mode="json"))
+
+    assert not any(name.startswith("adversarial") for name in decisive())
+    on = decisive(adversarial="both", adversarial_eps=0.1)
+    assert on == {**decisive(), "adversarial": "both", "adversarial_eps": 0.1}
+
+
+def test_settings_of_an_unused_attack_have_no_effect() -> None:
+    idle = TranslatorSettings.without_effect
+    attack = {name for name in TranslatorSettings.model_fields if name.startswith("adversarial_")}
+    assert attack < set(idle(tiny().model_dump()))
+    assert not attack & set(idle(tiny(adversarial="both").model_dump()))
+    fgsm = idle(tiny(adversarial="both", adversarial_attack="fgsm").model_dump())
+    assert attack & set(fgsm) == {"adversarial_steps", "adversarial_step_size"}
+    imported = idle(tiny(weights="G.ckpt", adversarial="both").model_dump())
+    assert attack | {"adversarial", "num_steps"} == set(imported)
 
 
 def test_wasserstein_loss_is_the_difference_of_means() -> None:

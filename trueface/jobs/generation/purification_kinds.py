@@ -95,7 +95,8 @@ RESTORED = GenerationKind(
     settings=RestoredSettings,
     input_readers=(
         inputs_from_settings(
-            {"source": "the folder of purified images"}, _describe_inputs(("translator",))
+            {"source": "the folder of purified images"},
+            {"translator": "the translator", "reference": "the undefended translator"},
         ),
         _feature_weights,
     ),

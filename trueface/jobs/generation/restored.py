@@ -2,6 +2,10 @@
 
 The `made.json` of each folder names the folder it was made from. The generator's outputs for the originals
 are the same for all purifiers of a run and are cached.
+
+If the generator itself is the defence, because of its adversarial training, its own outputs for the originals
+are the reference, as in the original program. Another training alone changes outputs, so the undefended
+generator gives the damage without a defence, the outputs of the Fréchet distance, and `reference_mse`.
 """
 
 import hashlib
@@ -15,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from launcher.api import Job, Json, write_atomic, write_json
+from launcher.api import Job, JobError, Json, write_atomic, write_json
 from trueface.data.made_folders import (
     MADE,
     ImageFolderWriter,
@@ -40,14 +44,19 @@ from trueface.evaluation.image_measures import (
 )
 from trueface.jobs.job_data import checkpoint_of, output_folder_of_job
 from trueface.jobs.setup import entry, run_context
-from trueface.purification.disruption import generate_outputs
 from trueface.purification.disruption_settings import RestoredSettings
-from trueface.purification.registry import PurifierName, parse_purifier
+from trueface.purification.registry import NONE, PurifierName, parse_purifier
 from trueface.runtime import paths, tensor_files
 from trueface.runtime.errors import DataError
 from trueface.translation import translator as translators
 from trueface.translation.detector_set import original_of
-from trueface.translation.translator import flip_each_attribute, labels_of, load_translator
+from trueface.translation.disruption import generate_outputs
+from trueface.translation.translator import (
+    Translator,
+    flip_each_attribute,
+    labels_of,
+    load_translator,
+)
 
 Facts = Mapping[str, Json]
 KEPT = ".outputs"  # in the folder of a run's made folders
@@ -108,10 +117,27 @@ class FolderChain:
     @property
     def is_adaptive(self) -> bool:
         """Whether the attack went through this very purifier, with the same models."""
-        if not self.through or self.through != self.purifier.text:
+        return bool(self.through) and self._went_through_purifier()
+
+    def _went_through_purifier(self) -> bool:
+        if (self.through or NONE) != self.purifier.text:
             return False
         purification = _settings(self.purification)
         return all(self.attack[model] == purification[model] for model in self.purifier.needs)
+
+    def describe_knowledge(self, translator: str, reference: str) -> tuple[str, bool]:
+        """Return what of a defence the attack knows, "" for nothing, and whether it knows all of it.
+
+        Args:
+            translator: model ID of the generator whose outputs are measured.
+            reference: model ID of the undefended generator; "" if `translator` is undefended.
+        """
+        attacked = str(self.attack.get("translator", ""))
+        if not reference or self.attack.get("attack") in {None, "random"}:
+            return self.through, self.is_adaptive
+        known = (attacked if attacked != reference else "", self.through)
+        knows_all = attacked == translator and self._went_through_purifier()
+        return ", ".join(filter(None, known)), knows_all
 
 
 def chain_of(purified: Path, resolve: Callable[[str], Path]) -> FolderChain:
@@ -193,6 +219,9 @@ class _Measuring:
     def __init__(self, job: Job, settings: RestoredSettings, chain: FolderChain) -> None:
         self.job, self.settings, self.chain = job, settings, chain
         self.translator = load_translator(checkpoint_of(job, settings.translator), job.device)
+        self.reference = self.translator  # gives the outputs of the originals
+        if settings.reference:
+            self.reference = _load_reference(job, settings, self.translator)
         self.weights = job.path(settings.feature_weights) if settings.feature_weights else None
         self.network = feature_network(settings.features, self.weights, device=job.device)
         _, own = labels_of(chain.original, chain.originals, self.translator.labels)
@@ -220,7 +249,11 @@ class _Measuring:
                 )
             ]
             outputs = self._outputs(images, part, known)
-            self._add(effect(outputs[0], outputs[2]))
+            own = outputs[0]
+            if self.settings.reference:
+                own = self._translate_part(images[0], part, self.translator)
+                self._add({"reference_mse": effect(outputs[0], outputs[2])["mse"]})
+            self._add(effect(own, outputs[2]))
             self._add(effect(outputs[0], outputs[1]), "unpurified_")
             self._add({"psnr": psnr(images[0], images[2]), "ssim": ssim(images[0], images[2])})
             self.features[1].append(self._features(outputs[2]))
@@ -246,6 +279,11 @@ class _Measuring:
             | {"share": fraction_above(self._column(f"{prefix}mse"))}
             for prefix, further in (("", ("psnr", "ssim")), ("unpurified_", ()))
         )
+        if self.settings.reference:
+            summary["reference_mse"] = self._mean("reference_mse")
+        through, is_adaptive = chain.describe_knowledge(
+            self.settings.translator, self.settings.reference
+        )
         first, second = map(torch.cat, self.features)
         summary["frechet"] = frechet_distance(first, second) if len(first) > 1 else None
         return {
@@ -254,13 +292,14 @@ class _Measuring:
             "attack": attack.get("attack", ""),
             "target": attack.get("target", ""),
             "over": attack.get("over", ""),
-            "adaptive": chain.is_adaptive,
-            "through": chain.through,
+            "adaptive": is_adaptive,
+            "through": through,
             "gradient": disruption.get("gradient", ""),
             "eps": disruption.get("eps"),
             "seed": purification.get("seed"),
             "attack_seed": disruption.get("seed"),
             "translator": self.settings.translator,
+            **({"reference": self.settings.reference} if self.settings.reference else {}),
             "labels": list(self.translator.labels),
             "images": len(chain.names),
             "net_calls": purification.get("net_calls"),
@@ -296,7 +335,7 @@ class _Measuring:
             for start in range(0, count, self.settings.batch_size):
                 part = slice(start, start + self.settings.batch_size)
                 images = self._images(self.chain.original, self.chain.originals, part)
-                parts.append(self._translate_part(images, part).cpu())
+                parts.append(self._translate_part(images, part, self.reference).cpu())
             outputs = torch.cat(parts, dim=1)
             features = self._features(outputs.to(self.job.device))
             tensor_files.save(path, {"outputs": outputs, "features": features})
@@ -306,7 +345,7 @@ class _Measuring:
 
     def _key(self) -> str:
         """Return a digest of all that decides the outputs and their features."""
-        files = [checkpoint_of(self.job, self.settings.translator)]
+        files = [checkpoint_of(self.job, self.settings.reference or self.settings.translator)]
         files += [] if self.weights is None else [self.weights]
         digest = hashlib.sha256(digest_of(self.chain.original, self.chain.originals).encode())
         digest.update(self.labels.numpy().tobytes())
@@ -318,14 +357,20 @@ class _Measuring:
     def _outputs(self, images: Sequence[Tensor], part: slice, known: Tensor | None) -> list[Tensor]:
         """Return the outputs of originals, sources and purified images; those of equal images are made once."""
         first = None if known is None else known[:, part].to(self.job.device)
-        made = [self._translate_part(images[0], part) if first is None else first]
+        by = (self.reference, self.reference, self.translator)
+        made = [self._translate_part(images[0], part, by[0]) if first is None else first]
         for at in (1, 2):
-            same = next((no for no in range(at) if torch.equal(images[no], images[at])), None)
-            made.append(self._translate_part(images[at], part) if same is None else made[same])
+            equal = (
+                no for no in range(at) if by[no] is by[at] and torch.equal(images[no], images[at])
+            )
+            same = next(equal, None)
+            made.append(
+                self._translate_part(images[at], part, by[at]) if same is None else made[same]
+            )
         return made
 
-    def _translate_part(self, images: Tensor, part: slice) -> Tensor:
-        return generate_outputs(self.translator, images, self.labels[:, part].to(self.job.device))
+    def _translate_part(self, images: Tensor, part: slice, translator: Translator) -> Tensor:
+        return generate_outputs(translator, images, self.labels[:, part].to(self.job.device))
 
     def _images(self, folder: Path, names: Sequence[str], part: slice) -> Tensor:
         return load_image_batch(folder, names[part], size=self.translator.size).to(self.job.device)
@@ -345,6 +390,24 @@ class _Measuring:
         values = self._column(name)
         finite = values[torch.isfinite(values)]
         return float(finite.mean()) if len(finite) else None
+
+
+def _load_reference(job: Job, settings: RestoredSettings, translator: Translator) -> Translator:
+    """Return the undefended translator.
+
+    Raises:
+        JobError: it changes other attributes than the translator, or images of another size.
+    """
+    reference = load_translator(checkpoint_of(job, settings.reference), job.device)
+    made_for = [
+        f"{', '.join(each.labels)} of {each.size} pixels" for each in (reference, translator)
+    ]
+    if made_for[0] != made_for[1]:
+        raise JobError(
+            f"{settings.reference} changes {made_for[0]}, but {settings.translator} changes {made_for[1]}. "
+            "Use translators of the same images and attributes."
+        )
+    return reference
 
 
 def effect(of_originals: Tensor, of_others: Tensor) -> Mapping[str, Tensor]:

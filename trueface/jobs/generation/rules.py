@@ -192,6 +192,11 @@ RULES: Mapping[str, Sequence[Check]] = {
     "restored": (
         _restored_models,
         Rule(
+            lambda draft: draft.settings["reference"] == (draft.settings["translator"] or None),
+            "{name}: reference and translator are both {translator}. Leave out reference, or name the "
+            "translator that is the defence",
+        ),
+        Rule(
             lambda draft: (
                 draft.settings["features"] != RANDOM and not draft.settings["feature_weights"]
             ),

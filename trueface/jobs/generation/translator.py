@@ -138,9 +138,9 @@ def _training_fingerprint(
     source: Mapping[str, Json], settings: TranslatorSettings
 ) -> RunFingerprint:
     """Return the identity of this training, which its saved state carries."""
-    places = TranslatorSettings.neutral | {"data_root"}
+    values = settings.decisive(settings.model_dump(mode="json"))
     made_of = {
-        "settings": {k: v for k, v in settings.model_dump(mode="json").items() if k not in places},
+        "settings": {name: value for name, value in values.items() if name != "data_root"},
         **{key: source[key] for key in ("labels", "images_sha256", "labels_sha256")},
     }
     conditions = {key: source[key] for key in ("device", "threads", "versions", "code")}

@@ -26,10 +26,12 @@ from trueface.translation.translator import (
     Generator,
     GeneratorShape,
     freeze_for_inference,
+    load_translator,
     save_translator,
 )
 
 MODEL = "labelled:A"
+DEFENDED = "labelled:A@adversarial=both"
 LABELS = ("dark_hair", "warm_skin")
 SIZE = 16
 Entry = Callable[[Job], Mapping[str, Any]]
@@ -61,10 +63,13 @@ class Project:
                 picture.save(images / name)
                 rows.writerow([name, number % 2, number // 5])
         torch.manual_seed(3)
-        shape = GeneratorShape(len(LABELS), width=8, blocks=1)
-        path = paths.checkpoint(self.run / model_folder_name(MODEL))
+        self.add_translator(MODEL)
+
+    def add_translator(self, model: str, labels: tuple[str, ...] = LABELS) -> None:
+        shape = GeneratorShape(len(labels), width=8, blocks=1)
+        path = paths.checkpoint(self.run / model_folder_name(model))
         path.parent.mkdir(parents=True)
-        save_translator(path, freeze_for_inference(Generator(shape), LABELS, SIZE, "cpu"), {})
+        save_translator(path, freeze_for_inference(Generator(shape), labels, SIZE, "cpu"), {})
 
     def do(self, entry: Entry, name: str, *, stop: Event | None = None, **settings: Any) -> Path:
         """Do a job; return its folder."""
@@ -172,6 +177,78 @@ def test_attack_through_a_purifier_is_marked_adaptive_to_it(
 ) -> None:
     metrics = project.chain(by, attack="bim", target="away", steps=2, purifier="blur1")
     assert (metrics["adaptive"], metrics["through"]) == (is_adaptive, "blur1")
+
+
+@pytest.mark.parametrize(
+    ("attacked", "by", "adaptive", "through"),
+    [
+        (MODEL, "none", False, ""),
+        (DEFENDED, "none", True, DEFENDED),
+        (DEFENDED, "blur1", False, DEFENDED),
+        ("labelled:A@seed=9", "none", False, "labelled:A@seed=9"),
+    ],
+)
+def test_attack_knows_a_defended_generator_if_it_disrupts_it(
+    project: Project, attacked: str, by: str, adaptive: bool, through: str
+) -> None:
+    for model in (DEFENDED, "labelled:A@seed=9"):
+        project.add_translator(model)
+    project.do(disrupt, "d", source="data/B", translator=attacked, steps=2)
+    project.do(purify, "p", source="runs/r/made/d", purifier=by)
+    given: dict[str, Any] = {"source": "runs/r/made/p", "translator": DEFENDED, "reference": MODEL}
+    metrics = read(project.do(restored, "m", **given) / "metrics.json")
+    assert (metrics["adaptive"], metrics["through"]) == (adaptive, through)
+    assert (metrics["translator"], metrics["reference"]) == (DEFENDED, MODEL)
+
+
+def test_defended_generator_is_compared_with_itself_and_with_the_undefended_one(
+    project: Project,
+) -> None:
+    project.add_translator(DEFENDED)
+    undefended = project.chain("none", attack="bim", target="away", steps=2)
+    given: dict[str, Any] = {"source": "runs/r/made/p", "translator": DEFENDED, "reference": MODEL}
+    place = project.do(restored, "m2", **given)
+    metrics = read(place / "metrics.json")
+    assert metrics["unpurified"] == undefended["unpurified"]
+    made, original = (
+        load_image_batch(project.folder / folder, image_names(project.folder / folder))
+        for folder in ("runs/r/made/d", "data/B")
+    )
+    first, own = (
+        load_translator(paths.checkpoint(project.run / model_folder_name(model)))
+        for model in (MODEL, DEFENDED)
+    )
+    labels = torch.tensor([[number % 2, number // 5] for number in range(10)]).float()
+    errors: dict[str, list[float]] = {"mse": [], "reference_mse": []}
+    for at in range(len(LABELS)):
+        flipped = labels.clone()
+        flipped[:, at] = 1 - flipped[:, at]
+        shown = own(made, flipped)
+        for name, wanted in (("mse", own), ("reference_mse", first)):
+            errors[name].append(float((shown - wanted(original, flipped)).square().mean()))
+    for name, values in errors.items():
+        assert metrics["summary"][name] == pytest.approx(sum(values) / len(values), rel=1e-4)
+    assert metrics["summary"]["frechet"] > 10 * undefended["summary"]["frechet"]
+    rows = {row["method"]: row for row in table(project.run, [("", "m"), ("", "m2")])}
+    assert rows[DEFENDED]["mse"] == metrics["summary"]["mse"]
+    assert rows["none"]["mse"] == undefended["summary"]["mse"]
+    assert "reference_mse" not in rows["none"]
+
+
+def test_reference_of_other_labels_or_of_itself_is_rejected(project: Project) -> None:
+    project.add_translator(DEFENDED, ("dark_hair",))
+    project.do(purify, "p", source="data/B", purifier="none")
+    given: dict[str, Any] = {"source": "runs/r/made/p", "translator": MODEL, "reference": DEFENDED}
+    with pytest.raises(
+        JobError, match="dark_hair of 16 pixels, but labelled:A changes dark_hair, "
+    ):
+        project.do(restored, "m", **given)
+    refused = RESTORED.refusals(draft("restored", **(given | {"reference": MODEL})), ())
+    assert "reference and translator are both labelled:A. Leave out reference" in refused[0]
+    read_by = RESTORED.inputs(draft("restored", **given))
+    assert "/p/runs/r/labelled:A@adversarial=both/checkpoints/best.pt" in map(
+        str, (each.path for each in read_by)
+    )
 
 
 @pytest.mark.parametrize(

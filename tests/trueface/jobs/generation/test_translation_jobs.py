@@ -1,5 +1,7 @@
 """Drawing, training a translator and translating as jobs."""
 
+import hashlib
+import json
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +12,23 @@ import torch
 
 from launcher.api import Draft, Job, JobError, Kind, read_json
 from tests.trueface.jobs import build
+from trueface.data.made_folders import digest_of, image_names
 from trueface.data.settings import DRAWN_MARK
 from trueface.jobs.generation.draw import draw
 from trueface.jobs.generation.translation_kinds import DRAW, TRANSLATE, TRANSLATOR
 from trueface.jobs.generation.translator import train_translator, translate
 from trueface.jobs.kinds import TEST, TRAIN
-from trueface.runtime import paths
+from trueface.runtime import paths, tensor_files
 from trueface.runtime.artifact import Artifact
 from trueface.runtime.errors import CheckpointError, DataError
-from trueface.translation.translator import GeneratorShape, build_generator, load_translator
+from trueface.runtime.stepping import values_fingerprint
+from trueface.translation.settings import TranslatorSettings
+from trueface.translation.translator import (
+    GeneratorShape,
+    build_generator,
+    labels_of,
+    load_translator,
+)
 
 MODEL = "labelled:A"
 TINY: dict[str, Any] = {
@@ -137,6 +147,29 @@ def test_stopped_training_keeps_state_and_stopped_translation_leaves_no_folder(
     with pytest.raises(JobError, match="Nothing was written"):
         translate(job)
     assert not job.outputs[0].exists()
+
+
+def test_state_of_a_training_before_adversarial_settings_still_resumes(tmp_path: Path) -> None:
+    draw_dataset(tmp_path)
+    job = a_job(TRANSLATOR, tmp_path, stopped=True, **TINY)
+    with pytest.raises(JobError):
+        train_translator(job)
+    state = tensor_files.load(paths.resume(job.model_folder(MODEL)))
+    names = image_names(tmp_path / "drawn/A")
+    labels, rows = labels_of(tmp_path / "drawn/A", names)
+    made_of = {
+        "settings": {
+            name: value
+            for name, value in TranslatorSettings.model_validate(TINY)
+            .model_dump(mode="json")
+            .items()
+            if name not in {"data_root", "save_every"} and not name.startswith("adversarial")
+        },
+        "labels": list(labels),
+        "images_sha256": digest_of(tmp_path / "drawn/A", names),
+        "labels_sha256": hashlib.sha256(json.dumps(rows.tolist()).encode()).hexdigest(),
+    }
+    assert state["fingerprint"] == values_fingerprint(made_of)
 
 
 def test_job_reports_another_process_that_writes_its_folder(tmp_path: Path) -> None:
