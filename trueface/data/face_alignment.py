@@ -57,7 +57,7 @@ _EYES = np.array([(38.2946, 51.6963), (73.5318, 51.5014)])
 _EYES_SIDE = 112
 
 
-class Face(NamedTuple):
+class DetectedFace(NamedTuple):
     """The largest face of a picture."""
 
     landmarks: tuple[Point, ...]  # five, in pixels of the picture, in the order of the template
@@ -99,7 +99,7 @@ class FaceModels:
     def _convolutional(self) -> Any:
         return _dlib().cnn_face_detection_model_v1(str(self._folder / _CONVOLUTIONAL))
 
-    def find(self, pixels: Pixels) -> Face | None:
+    def find(self, pixels: Pixels) -> DetectedFace | None:
         """Return the largest face of a picture, or None if there is none."""
         boxes = self._boxes(pixels)
         if not boxes:
@@ -107,7 +107,7 @@ class FaceModels:
         largest = max(boxes, key=lambda box: box.area())
         shape = self._landmarks(pixels, largest)
         landmarks = tuple((float(part.x), float(part.y)) for part in shape.parts())
-        return Face(landmarks, len(boxes))
+        return DetectedFace(landmarks, len(boxes))
 
     def _boxes(self, pixels: Pixels) -> list[Any]:
         """Return the rectangles of the faces, in pixels of the picture."""
@@ -124,13 +124,13 @@ def face_models() -> FaceModels:
     return FaceModels()
 
 
-def crop(pixels: Pixels, face: Face, geometry: Geometry) -> Pixels:
+def crop(pixels: Pixels, face: DetectedFace, geometry: Geometry) -> Pixels:
     """Return the face of a picture upright, (size, size, 3)."""
     chip: Pixels = _dlib().extract_image_chip(pixels, _chip(face, geometry))
     return chip
 
 
-def reaches_beyond(pixels: Pixels, face: Face, geometry: Geometry) -> bool:
+def reaches_beyond(pixels: Pixels, face: DetectedFace, geometry: Geometry) -> bool:
     """Return whether a part of the crop is beyond the edge of the picture, and thus black."""
     chip = _chip(face, geometry)
     center, half = chip.rect.dcenter(), chip.rect.width() / 2
@@ -197,7 +197,7 @@ def _folder_of_models() -> Path:
     return folder
 
 
-def _chip(face: Face, geometry: Geometry) -> Any:
+def _chip(face: DetectedFace, geometry: Geometry) -> Any:
     """Return the place of a crop in its picture: the similarity transform with the least squares."""
     dlib = _dlib()
     targets = dlib.dpoints([dlib.dpoint(float(x), float(y)) for x, y in geometry.template()])

@@ -189,13 +189,13 @@ def _draw_counts(counts: GroupConfusion) -> GroupConfusion:
     """Return the counts of other images of each part and class, (RESAMPLES, J)."""
     random = numpy_rng("bootstrap of published gaps", 0)
 
-    def drawn(sizes: Integers, rates: Floats) -> Integers:
+    def draw(sizes: Integers, rates: Floats) -> Integers:
         called: Integers = random.binomial(sizes, np.nan_to_num(rates), (RESAMPLES, len(sizes)))
         return called
 
     return counts._replace(
-        false_positives=drawn(counts.reals, counts.fpr),
-        true_positives=drawn(counts.fakes, counts.tpr),
+        false_positives=draw(counts.reals, counts.fpr),
+        true_positives=draw(counts.fakes, counts.tpr),
     )
 
 
@@ -203,13 +203,13 @@ def _shuffle_counts(counts: GroupConfusion, shuffles: int) -> GroupConfusion:
     """Return the counts of groups shuffled within each class, (S, J)."""
     random = numpy_rng("shuffled groups of published gaps", 0)
 
-    def dealt(sizes: Integers, called: Integers) -> Integers:
+    def deal(sizes: Integers, called: Integers) -> Integers:
         count: Integers = random.multivariate_hypergeometric(sizes, int(called.sum()), shuffles)
         return count
 
     return counts._replace(
-        false_positives=dealt(counts.reals, counts.false_positives),
-        true_positives=dealt(counts.fakes, counts.true_positives),
+        false_positives=deal(counts.reals, counts.false_positives),
+        true_positives=deal(counts.fakes, counts.true_positives),
     )
 
 

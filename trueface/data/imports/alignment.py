@@ -22,7 +22,7 @@ from PIL import ExifTags
 
 from trueface.data.decoding import decode_array
 from trueface.data.face_alignment import (
-    Face,
+    DetectedFace,
     Geometry,
     Pixels,
     crop,
@@ -49,7 +49,7 @@ Progress = Callable[[int], None]  # called with the number of further pictures
 class Search(NamedTuple):
     """The result of a search in one picture."""
 
-    face: Face | None
+    face: DetectedFace | None
     beyond: bool = False  # the crop reaches beyond the edge of the picture
     fault: str = ""  # why the picture cannot be read
 
@@ -286,7 +286,7 @@ def _upright(path: Path) -> Pixels:
 class _Work(NamedTuple):
     picture: str
     target: str
-    face: Face
+    face: DetectedFace
 
 
 def write_faces(
