@@ -94,6 +94,7 @@ def papers() -> Iterator[str]:
         "",
         "This page is for researchers who know a paper or its program, and look for its parts here. Each row names a",
         "command, a module, or a [job type](glossary.md#job-type) with its settings. Other rows say why a part is missing.",
+        "In a task file, `model` of a row is the name of a network, so it belongs below `defaults` or `settings`.",
         "Differences from a paper are listed at the top of the module.",
         "",
     )
