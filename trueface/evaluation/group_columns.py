@@ -11,7 +11,7 @@ Source: Purdue-M2/Fairness-Generalization @e552a54. Nothing in the files is exec
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -124,11 +124,15 @@ class AttributeFiles:
     def intersections(self, tests: GroupedTests, by: str) -> GroupColumn | None:
         """Return the groups of gender and race together, for a column of one of them; None for others.
 
+        Images without such a group are left out, whatever `missing` is: only part of one measure needs it.
+
         Raises:
             DataError: see `columns`.
         """
         known = self._table(self.files_of_tests(tests), tests.tests[0].root).columns
-        return self.column(tests, INTERSEC) if by in ONE_OF_BOTH and INTERSEC in known else None
+        if by not in ONE_OF_BOTH or INTERSEC not in known:
+            return None
+        return replace(self, missing="skip").column(tests, INTERSEC)
 
     def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
         if (files, root) not in self._read:

@@ -89,6 +89,28 @@ def test_fairness_of_original_folder_reports_lost_logits(tmp_path: Path, command
     assert "only the logit of class 1" in command("fairness", tmp_path).out
 
 
+@pytest.mark.parametrize("fraction", [0.5, 0.0])
+def test_images_without_an_intersection_do_not_stop_the_table_of_another_column(
+    tmp_path: Path, command: Command, fraction: float
+) -> None:
+    write_faces(tmp_path / "faces.csv")
+    lines = ["img_path,label,gender,intersec"]
+    for number, row in enumerate((tmp_path / "faces.csv").read_text().splitlines()[1:]):
+        path, label, male, *_ = row.split(",")
+        gender = "male" if male == "1" else "nonmale"
+        both = f"{gender}-{'white' if number % 3 else 'black'}"
+        lines.append(f"{path},{label},{gender},{both if number % 10 < 10 * fraction else ''}")
+    (tmp_path / "some.csv").write_text("\n".join(lines) + "\n")
+    values = [logits(y, power=3.0, skew=1.0) for y in (0, 1)]
+    write_tests(tmp_path / "runs/skew", "gan2:pre", values)
+    words = ("fairness", tmp_path / "runs/skew", "--attributes", tmp_path / "some.csv")
+    (model,) = command(*words, "--by", "gender", "--json").json["models"]
+    assert model["f_g"] is not None
+    assert (model["f_a"] is None) == (not fraction)
+    error = command(*words, "--by", "intersec", code=2).err
+    assert "images have no intersec" in error
+
+
 def write_group(folder: Path, group: str, fakes: int) -> None:
     """Write the files of a group of 60 reals and some fakes, of which each answer is right."""
     labels = np.repeat([0, 1], [60, fakes])
