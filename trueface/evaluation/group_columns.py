@@ -23,7 +23,7 @@ from trueface.evaluation.finished_tests import GroupedTests
 from trueface.evaluation.intervals import Floats
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UnknownName
-from trueface.runtime.files import read_json
+from trueface.runtime.files import Json, read_json
 
 # columns that are shown where none are named
 DEFAULT_GROUP_COLUMNS = "gender", "race", "intersec"
@@ -38,6 +38,8 @@ ONE_LOGIT = (
     "at probability 0.5 and the AUC may differ from those of the detector"
 )
 MARGINS = "class 1 - class 0"
+# in the record, if it is not known which of both it is
+ONE_LOGIT_PER_ROW = "one logit per row, of class 1 or the difference"
 SEXES = frozenset({"male", "nonmale"})
 _BETWEEN = re.compile(r"[,\-_ ]+")  # the original writes "male,asian"
 
@@ -175,6 +177,7 @@ class OriginalScores(NamedTuple):
     groups: tuple[str, ...]  # (N,) of each row: "male-asian"
     note: str  # what has to be known of the logits
     files: tuple[str, ...] = ()  # the groups that have files, also empty ones
+    logits: str = MARGINS  # or ONE_LOGIT_PER_ROW
 
     def column(self, by: str) -> GroupColumn:
         """Return the groups of the rows.
@@ -243,6 +246,10 @@ def read_original(folder: Path) -> OriginalScores:
             f"{folder}: no group has an image, in files of {', '.join(tables)}. Test the detector on images of "
             "these groups, and write their files again."
         )
+    is_single = any(single for _, _, single in tables.values()) and (
+        # one logit per row is the difference of both only by the folder's record
+        read_folder_record(folder).get("logits") != MARGINS
+    )
     rows = [
         f"{name}/{row}" for name, (labels, _, _) in tables.items() for row in range(len(labels))
     ]
@@ -254,15 +261,16 @@ def read_original(folder: Path) -> OriginalScores:
             keys=tuple(rows),
         ),
         groups=tuple(groups),
-        note="; ".join(_notes(folder, tables)),
+        note="; ".join(_notes(folder, tables, is_single=is_single)),
         files=tuple(tables),
+        logits=ONE_LOGIT_PER_ROW if is_single else MARGINS,
     )
 
 
 def _notes(
-    folder: Path, tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]]
+    folder: Path, tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]], *, is_single: bool
 ) -> Iterator[str]:
-    if any(single for _, _, single in tables.values()) and not has_margins(folder):
+    if is_single:
         yield ONE_LOGIT
     empty = [name for name, (labels, _, _) in tables.items() if not len(labels)]
     if empty:
@@ -272,10 +280,16 @@ def _notes(
         )
 
 
-def has_margins(folder: Path) -> bool:
-    """Return whether the one logit per row is that of class 1 less that of class 0, by the folder's record."""
-    record = read_json(folder / RECORD) or {}
-    return record.get("logits") == MARGINS
+def read_folder_record(folder: Path) -> Mapping[str, Json]:
+    """Return what `npy_folder` wrote about the files of a folder; {} if it did not write them.
+
+    Raises:
+        DataError: the record cannot be read.
+    """
+    try:
+        return read_json(folder / RECORD) or {}
+    except OSError as error:
+        raise DataError(f"cannot read {folder / RECORD}: {error.strerror or error}") from error
 
 
 def group_name_of_file(start: str) -> str:
