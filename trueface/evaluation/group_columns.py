@@ -298,6 +298,7 @@ def group_name_of_file(start: str) -> str:
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats, bool]]]:
+    seen: dict[str, Path] = {}
     for path in _files(folder, PREDICTIONS):
         start = path.name.removesuffix(PREDICTIONS)
         beside = folder / f"{start}{LABELS}"
@@ -306,7 +307,12 @@ def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats,
         labels, (logits, single) = _labels(beside), _logits(path)
         if len(labels) != len(logits):
             raise DataError(f"{path} has {len(logits)} rows, but {beside.name} has {len(labels)}")
-        yield group_name_of_file(start), (labels, logits, single)
+        group = group_name_of_file(start)
+        if (other := seen.setdefault(group, path)) is not path:
+            raise DataError(
+                f"{other} and {path.name} are both of the group {group}. Remove one of them, or rename it."
+            )
+        yield group, (labels, logits, single)
     for path in _files(folder, LABELS):
         beside = folder / f"{path.name.removesuffix(LABELS)}{PREDICTIONS}"
         if not beside.is_file():

@@ -100,6 +100,28 @@ def test_measures_have_no_value_for_fewer_than_two_groups(tmp_path: Path) -> Non
     assert not set(NAMES) & {*table.floor, *table.intervals}
 
 
+def test_logits_whose_sums_overflow_are_the_reason_of_no_covariance(tmp_path: Path) -> None:
+    for number, group in enumerate(("male,white", "nonmale,white")):
+        np.save(tmp_path / f"{group}labels.npy", np.arange(40) % 2)
+        np.save(tmp_path / f"{group}predictions.npy", np.full(40, 1e308 - number))
+    table = original_rows(tmp_path, ["gender"])[0].table
+    assert table.measures["f_cov"] is None
+    reasons = {each.rate: each.reason for each in table.undefined if not each.group}
+    assert reasons["f_cov"] == "sums of the logits overflow"
+
+
+def test_two_files_of_one_group_are_refused(tmp_path: Path) -> None:
+    write_groups(tmp_path, EIGHT)
+    for end in ("labels", "predictions"):
+        (tmp_path / f"male-white{end}.npy").write_bytes(
+            (tmp_path / f"male,white{end}.npy").read_bytes()
+        )
+    with pytest.raises(
+        DataError, match=r"male,whitepredictions.npy and male-whitepredictions.npy are both of"
+    ):
+        original_rows(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("names", "empty", "places"),
     [
@@ -156,6 +178,25 @@ def test_floors_equal_groups_shuffled_row_by_row_within_each_class(tmp_path: Pat
     for name, values in zip(NAMES, np.transpose(found), strict=True):
         assert floors[name].mean == pytest.approx(values.mean(), rel=0.06)
         assert floors[name].p95 == pytest.approx(np.quantile(values, 0.95), rel=0.08)
+
+
+def test_values_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
+    write_groups(tmp_path, EIGHT)
+    row = original_rows(tmp_path, ["gender"])[0]
+    assert row.grouped is not None
+    of = row.grouped.grouped_logits
+    order = np.random.default_rng(3).permutation(len(of.logits))
+    shuffled = of._replace(
+        fake=of.fake[order],
+        logits=of.logits[order],
+        groups=of.groups[order],
+        intersections=of.intersections[order],
+    )
+    found = with_published_gaps(row.table, shuffled)
+    for name in NAMES:
+        assert found.measures[name] == row.table.measures[name]
+        assert found.floor[name] == row.table.floor[name]
+        assert found.intervals[name] == row.table.intervals[name]
 
 
 def test_images_without_an_intersection_count_in_their_group_alone(tmp_path: Path) -> None:
