@@ -20,9 +20,9 @@ fairness in deepfake detection" (Y. Ju et al., WACV 2024) contains no code.
 
 Differences: the program prints F_G and F_A as fractions, and calls a logit of exactly 0 fake. It prints no
 F_COV of intersections; here their list is that of their numbers in `intersec_label`. Groups outside the
-program's lists are in alphabetical order. The program's test.py takes the logit of class 1 alone for z.
-For our detectors z is that logit less the logit of class 0, so F_COV has another scale, and F_G and F_A are at
-another threshold: a probability of 0.5. Files of single logits are read as they are.
+program's lists are in alphabetical order. The program's test.py takes the logit of class 1 alone for z. For
+our detectors z is that logit less the logit of class 0. So F_COV has another scale. F_G and F_A are at another
+threshold, a probability of 0.5. Files of single logits are read as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,6 +55,10 @@ NEITHER = -1  # of an image that is in no intersection
 ONE_CLASS = "fewer than two groups have images of both classes"
 NO_GROUPS = "fewer than two groups have images"
 TOO_LARGE = "sums of the logits overflow"
+PUBLISHED_LEGEND = (
+    "F_G, F_A and F_COV are those of Fairness-Generalization, which drops groups of one class from F_G and F_A. F_A of "
+    "gender or race also compares their intersections. Numbers of groups, such as 2 of 3, do not count these"
+)
 # in the order of the program's calls: for Celeb-DF and DFD without asian, for FF++ and DFDC with it
 LISTS = (GENDERS, RACES[1:], RACES, SIX, EIGHT)
 
