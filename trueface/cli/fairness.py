@@ -46,6 +46,7 @@ from trueface.evaluation.npy_folder import write_npy_folders
 from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.over_seeds import format_seed_summary as over_seeds
+from trueface.evaluation.published_gaps import PUBLISHED_LEGEND
 from trueface.runtime.errors import DataError
 
 AT_COMMON = f"FPR gap at {TARGET:.0%} FPR"
@@ -57,10 +58,6 @@ LEGEND = (
     "gaps and rates in %, ± standard deviation over seeds. [floor] is the 95th percentile of shuffled "
     "groups. FPR gap is the largest rate minus the smallest. F_FPR and F_EO are sums of distances "
     "from the overall rates"
-)
-PUBLISHED_LEGEND = (
-    "all measures over groups. F_G, F_A and F_COV are those of Fairness-Generalization, which drops groups of one "
-    "class from F_G and F_A. F_A of gender or race also compares their intersections"
 )
 
 
@@ -87,7 +84,7 @@ def text(
         )
         lines += ["", title, "", *_table(here, rank=rank), *_compared(here)]
         if measures:
-            lines += ["", PUBLISHED_LEGEND, "", *_measures(here)]
+            lines += ["", f"all measures over groups. {PUBLISHED_LEGEND}", "", *_measures(here)]
     lines += _notes(rows)
     if groups:
         for row in rows:

@@ -17,7 +17,13 @@ import numpy as np
 
 from trueface.evaluation.curves import threshold_at_fpr
 from trueface.evaluation.finished_tests import finite_tests, group_tests
-from trueface.evaluation.group_columns import AttributeFiles, GroupColumn, Missing, read_original
+from trueface.evaluation.group_columns import (
+    MARGINS,
+    AttributeFiles,
+    GroupColumn,
+    Missing,
+    read_original,
+)
 from trueface.evaluation.group_rates import (
     GAP,
     MEASURES,
@@ -309,6 +315,7 @@ class GroupedScores(NamedTuple):
     attributes: tuple[str, ...]
     note: str = ""
     intersections: GroupColumn | None = None  # of gender and race, where the column is one of them
+    logits: str = MARGINS  # what the scores are; see `group_columns.OriginalScores`
 
     @property
     def grouped_scores(self) -> Predictions:
@@ -389,6 +396,7 @@ def original_rows(folder: Path, by: Sequence[str] = ()) -> list[FairnessRow]:
                 (),
                 note=read.note,
                 intersections=read.intersections(of.by),
+                logits=read.logits,
             )
             for of in columns
         ]

@@ -11,7 +11,7 @@ Source: Purdue-M2/Fairness-Generalization @e552a54. Nothing in the files is exec
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -23,7 +23,7 @@ from trueface.evaluation.finished_tests import GroupedTests
 from trueface.evaluation.intervals import Floats
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UnknownName
-from trueface.runtime.files import read_json
+from trueface.runtime.files import Json, read_json
 
 # columns that are shown where none are named
 DEFAULT_GROUP_COLUMNS = "gender", "race", "intersec"
@@ -38,6 +38,8 @@ ONE_LOGIT = (
     "at probability 0.5 and the AUC may differ from those of the detector"
 )
 MARGINS = "class 1 - class 0"
+# in the record, if it is not known which of both it is
+ONE_LOGIT_PER_ROW = "one logit per row, of class 1 or the difference"
 SEXES = frozenset({"male", "nonmale"})
 _BETWEEN = re.compile(r"[,\-_ ]+")  # the original writes "male,asian"
 
@@ -124,11 +126,15 @@ class AttributeFiles:
     def intersections(self, tests: GroupedTests, by: str) -> GroupColumn | None:
         """Return the groups of gender and race together, for a column of one of them; None for others.
 
+        Images without such a group are left out, whatever `missing` is: only part of one measure needs it.
+
         Raises:
             DataError: see `columns`.
         """
         known = self._table(self.files_of_tests(tests), tests.tests[0].root).columns
-        return self.column(tests, INTERSEC) if by in ONE_OF_BOTH and INTERSEC in known else None
+        if by not in ONE_OF_BOTH or INTERSEC not in known:
+            return None
+        return replace(self, missing="skip").column(tests, INTERSEC)
 
     def _table(self, files: tuple[Path, ...], root: str) -> Attributes:
         if (files, root) not in self._read:
@@ -171,6 +177,7 @@ class OriginalScores(NamedTuple):
     groups: tuple[str, ...]  # (N,) of each row: "male-asian"
     note: str  # what has to be known of the logits
     files: tuple[str, ...] = ()  # the groups that have files, also empty ones
+    logits: str = MARGINS  # or ONE_LOGIT_PER_ROW
 
     def column(self, by: str) -> GroupColumn:
         """Return the groups of the rows.
@@ -239,6 +246,10 @@ def read_original(folder: Path) -> OriginalScores:
             f"{folder}: no group has an image, in files of {', '.join(tables)}. Test the detector on images of "
             "these groups, and write their files again."
         )
+    is_single = any(single for _, _, single in tables.values()) and (
+        # one logit per row is the difference of both only by the folder's record
+        read_folder_record(folder).get("logits") != MARGINS
+    )
     rows = [
         f"{name}/{row}" for name, (labels, _, _) in tables.items() for row in range(len(labels))
     ]
@@ -250,15 +261,16 @@ def read_original(folder: Path) -> OriginalScores:
             keys=tuple(rows),
         ),
         groups=tuple(groups),
-        note="; ".join(_notes(folder, tables)),
+        note="; ".join(_notes(folder, tables, is_single=is_single)),
         files=tuple(tables),
+        logits=ONE_LOGIT_PER_ROW if is_single else MARGINS,
     )
 
 
 def _notes(
-    folder: Path, tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]]
+    folder: Path, tables: Mapping[str, tuple[NDArray[np.int8], Floats, bool]], *, is_single: bool
 ) -> Iterator[str]:
-    if any(single for _, _, single in tables.values()) and not has_margins(folder):
+    if is_single:
         yield ONE_LOGIT
     empty = [name for name, (labels, _, _) in tables.items() if not len(labels)]
     if empty:
@@ -268,10 +280,16 @@ def _notes(
         )
 
 
-def has_margins(folder: Path) -> bool:
-    """Return whether the one logit per row is that of class 1 less that of class 0, by the folder's record."""
-    record = read_json(folder / RECORD) or {}
-    return record.get("logits") == MARGINS
+def read_folder_record(folder: Path) -> Mapping[str, Json]:
+    """Return what `npy_folder` wrote about the files of a folder; {} if it did not write them.
+
+    Raises:
+        DataError: the record cannot be read.
+    """
+    try:
+        return read_json(folder / RECORD) or {}
+    except OSError as error:
+        raise DataError(f"cannot read {folder / RECORD}: {error.strerror or error}") from error
 
 
 def group_name_of_file(start: str) -> str:
@@ -280,6 +298,7 @@ def group_name_of_file(start: str) -> str:
 
 
 def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats, bool]]]:
+    seen: dict[str, Path] = {}
     for path in _files(folder, PREDICTIONS):
         start = path.name.removesuffix(PREDICTIONS)
         beside = folder / f"{start}{LABELS}"
@@ -288,7 +307,12 @@ def _tables(folder: Path) -> Iterator[tuple[str, tuple[NDArray[np.int8], Floats,
         labels, (logits, single) = _labels(beside), _logits(path)
         if len(labels) != len(logits):
             raise DataError(f"{path} has {len(logits)} rows, but {beside.name} has {len(labels)}")
-        yield group_name_of_file(start), (labels, logits, single)
+        group = group_name_of_file(start)
+        if (other := seen.setdefault(group, path)) is not path:
+            raise DataError(
+                f"{other} and {path.name} are both of the group {group}. Remove one of them, or rename it."
+            )
+        yield group, (labels, logits, single)
     for path in _files(folder, LABELS):
         beside = folder / f"{path.name.removesuffix(LABELS)}{PREDICTIONS}"
         if not beside.is_file():

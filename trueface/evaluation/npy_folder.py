@@ -1,10 +1,12 @@
 """Writes predictions as files <group>labels.npy and <group>predictions.npy, as Fairness-Generalization does.
 
 Their program takes the sigmoid of the predictions, which are logits of class 1 there. We write the logit
-of class 1 less that of class 0: its sigmoid is the probability of fake. Intersections that the program
+of class 1 less that of class 0: its sigmoid is the probability of fake. Single logits that were read from such a
+folder are written as they are, and its record says that their kind is unknown. Intersections that the program
 lists and that have no image get empty files, because it opens all of them.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -12,37 +14,43 @@ from pathlib import Path
 
 import numpy as np
 
+from trueface.data.attribute_table import EIGHT, SIX
 from trueface.evaluation.fairness import FairnessRow, GroupedScores
 from trueface.evaluation.group_columns import (
     INTERSEC,
     LABELS,
     MARGINS,
+    ONE_LOGIT_PER_ROW,
     PREDICTIONS,
     RECORD,
     group_name_of_file,
+    read_folder_record,
 )
 from trueface.evaluation.published_gaps import empty_intersections
 from trueface.runtime import paths
 from trueface.runtime.artifact import replace_folder, staging_folder
 from trueface.runtime.errors import DataError, MachineError, UsageError
-from trueface.runtime.files import Json, read_json, write_json
+from trueface.runtime.files import Json, write_json
 from trueface.runtime.ids import model_folder_name
 
 SCHEMA = 1
+
+log = logging.getLogger(__name__)
 
 
 def write_npy_folders(folder: Path, rows: Sequence[FairnessRow]) -> list[Path]:
     """Write the predictions of each model and test, and return the folders.
 
     It is `folder` itself for a single model and test, otherwise MODEL/TEST in it. The groups are gender and
-    race together if a row has them, otherwise those of the first row.
+    race together if they are known, otherwise those of the first row. Only the former are read by the program.
 
     Raises:
-        UsageError: a folder has files that this function did not write. Nothing is written then.
+        UsageError: a folder has files that this function did not write, or two tests have the same folder.
+            Nothing is written then.
         DataError: a group cannot be the name of a file.
         MachineError: a folder cannot be written. Its old files are unchanged.
     """
-    made = dict(_folders(folder, rows))
+    made = _folders(folder, rows)
     contents = {place: _files_of(each) for place, each in made.items()}
     if folder not in made:
         _refuse_files(folder)
@@ -50,31 +58,65 @@ def write_npy_folders(folder: Path, rows: Sequence[FairnessRow]) -> list[Path]:
         _refuse_other_folder(place)
     for place, each in made.items():
         _write(place, each, contents[place])
+    for remark in dict.fromkeys(remark for each in made.values() for remark in _remarks(each)):
+        log.warning("--npy %s: %s", folder, remark)
     return list(made)
 
 
-def _folders(folder: Path, rows: Sequence[FairnessRow]) -> Iterator[tuple[Path, GroupedScores]]:
-    """Yield the folder of each model and test, with the predictions by its groups."""
+def _remarks(grouped: GroupedScores) -> Iterator[str]:
+    """Yield what the files lack."""
+    groups = {*grouped.column.names, *_empty_groups(grouped)}
+    if groups not in ({*SIX}, {*EIGHT}):
+        yield (
+            f"only trueface reads these files, which are by {grouped.column.by}. Fairness-Generalization opens those of "
+            "gender and race together, such as male,asian"
+        )
+    if lacking := len(grouped.scores) - len(grouped.column.rows):
+        yield f"{lacking} images of {grouped.data} have no {grouped.column.by} and are in no file"
+
+
+def _folders(folder: Path, rows: Sequence[FairnessRow]) -> Mapping[Path, GroupedScores]:
+    """Return the folder of each model and test, with the predictions by its groups."""
     chosen: list[GroupedScores] = []
     for _, of_test in groupby(rows, key=lambda row: (row.model, row.data)):
         grouped = [row.grouped for row in of_test if row.grouped is not None]
-        chosen += [next((each for each in grouped if each.column.by == INTERSEC), grouped[0])]
+        chosen.append(next(filter(None, map(_by_intersection, grouped)), grouped[0]))
+    made: dict[Path, GroupedScores] = {}
     for each in chosen:
         test = paths.fit_file_name(each.data.replace("/", "_"), "")
-        place = folder / model_folder_name(each.model) / test
-        yield (place if len(chosen) > 1 else folder), each
+        place = folder / model_folder_name(each.model) / test if len(chosen) > 1 else folder
+        if place in made:
+            raise UsageError(
+                f"--npy {folder}: the tests {made[place].data!r} and {each.data!r} of {each.model} would both be "
+                f"written to {place}. Rename one of them."
+            )
+        made[place] = each
+    return made
+
+
+def _by_intersection(grouped: GroupedScores) -> GroupedScores | None:
+    """Return the predictions by gender and race together; None if these are not known."""
+    if grouped.column.by == INTERSEC:
+        return grouped
+    finer = grouped.intersections
+    return grouped._replace(column=finer) if finer and finer.names else None
 
 
 def _files_of(grouped: GroupedScores) -> Mapping[str, np.ndarray]:
     """Return the content of each file."""
     scores, column = grouped.grouped_scores, grouped.column
     margins, files = np.asarray(scores.margin), {}
-    empty = column.empty or empty_intersections(column.names)
-    for number, name in enumerate((*column.names, *empty)):
+    for number, name in enumerate((*column.names, *_empty_groups(grouped))):
         here = column.groups == number
         files[f"{_file_start(name)}{LABELS}"] = scores.labels[here].astype(np.int64)
         files[f"{_file_start(name)}{PREDICTIONS}"] = margins[here]
     return files
+
+
+def _empty_groups(grouped: GroupedScores) -> tuple[str, ...]:
+    """Return the groups without images that have files."""
+    column = grouped.column
+    return empty_intersections(column.names, column.empty) or column.empty
 
 
 def _file_start(group: str) -> str:
@@ -122,8 +164,13 @@ def _refuse_other_folder(place: Path) -> None:
         raise MachineError(f"cannot list {place}: {error.strerror or error}") from error
     if not names:
         return
-    record = read_json(place / RECORD) if RECORD in names else None
-    if record is None or record.get("logits") != MARGINS:
+    record = read_folder_record(place)
+    if record.get("logits") not in {MARGINS, ONE_LOGIT_PER_ROW}:
+        if all(path.is_dir() for path in place.iterdir()):
+            raise UsageError(
+                f"--npy {place}: the folder has folders ({', '.join(sorted(names)[:3])}), but the files of one model and "
+                "test would replace it. Name a new folder."
+            )
         raise UsageError(
             f"--npy {place}: the folder has files that trueface fairness did not write. Name a new folder."
         )
@@ -142,7 +189,7 @@ def _write(place: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray])
         "model": grouped.model,
         "data": grouped.data,
         "by": grouped.column.by,
-        "logits": MARGINS,
+        "logits": grouped.logits,
         "files": list(files),
     }
     target = Path(os.path.realpath(place))  # if it is a link, only the folder is replaced
@@ -153,6 +200,7 @@ def _write(place: Path, grouped: GroupedScores, files: Mapping[str, np.ndarray])
             write_json(new / RECORD, record)
             replace_folder(new, target)
     except OSError as error:
+        unchanged = " The old files are unchanged." if target.exists() else ""
         raise MachineError(
-            f"cannot write the folder {place}: {error.strerror or error}. The old files are unchanged."
+            f"cannot write the folder {place}: {error.strerror or error}.{unchanged}"
         ) from error

@@ -20,7 +20,9 @@ fairness in deepfake detection" (Y. Ju et al., WACV 2024) contains no code.
 
 Differences: the program prints F_G and F_A as fractions, and calls a logit of exactly 0 fake. It prints no
 F_COV of intersections; here their list is that of their numbers in `intersec_label`. Groups outside the
-program's lists are in alphabetical order.
+program's lists are in alphabetical order. The program's test.py takes the logit of class 1 alone for z. For
+our detectors z is that logit less the logit of class 0. So F_COV has another scale. F_G and F_A are at another
+threshold, a probability of 0.5. Files of single logits are read as they are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,6 +54,11 @@ from trueface.runtime.rng import numpy_rng
 NEITHER = -1  # of an image that is in no intersection
 ONE_CLASS = "fewer than two groups have images of both classes"
 NO_GROUPS = "fewer than two groups have images"
+TOO_LARGE = "sums of the logits overflow"
+PUBLISHED_LEGEND = (
+    "F_G, F_A and F_COV are those of Fairness-Generalization, which drops groups of one class from F_G and F_A. F_A of "
+    "gender or race also compares their intersections. Numbers of groups, such as 2 of 3, do not count these"
+)
 # in the order of the program's calls: for Celeb-DF and DFD without asian, for FF++ and DFDC with it
 LISTS = (GENDERS, RACES[1:], RACES, SIX, EIGHT)
 
@@ -119,15 +126,16 @@ def with_published_gaps(
         spreads |= cells.gaps(_draw_counts(cells.counts))
         shuffled |= cells.gaps(_shuffle_counts(cells.counts, shuffles))
     if beside is None:
-        rows = of.in_fixed_order()
-        sums, sizes = _sums(rows, rows.groups), _sizes(rows)
-        values[COVARIANCE] = _covariance(sums, sizes, rows.places)
-        if shuffles:
-            spreads[COVARIANCE] = _covariance(_draw_sums(rows), sizes, rows.places)
-            if len(rows.logits) <= AREA_ROWS:
-                shuffled[COVARIANCE] = _covariance(
-                    _shuffle_sums(rows, shuffles), sizes, rows.places
-                )
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow is reported as undefined
+            rows = of.in_fixed_order()
+            sums, sizes = _sums(rows, rows.groups), _sizes(rows)
+            values[COVARIANCE] = _covariance(sums, sizes, rows.places)
+            if shuffles:
+                spreads[COVARIANCE] = _covariance(_draw_sums(rows), sizes, rows.places)
+                if len(rows.logits) <= AREA_ROWS:
+                    shuffled[COVARIANCE] = _covariance(
+                        _shuffle_sums(rows, shuffles), sizes, rows.places
+                    )
     known = {name: float(value) for name, value in values.items() if np.isfinite(value)}
     measures = {name: known.get(name) for name in values}
     floors = {name: permutation_baseline(shuffled[name]) for name in known if name in shuffled}
@@ -140,7 +148,7 @@ def with_published_gaps(
         measures={**table.measures, **measures},
         floor={**table.floor, **floors},
         intervals={**table.intervals, **ends},
-        undefined=(*table.undefined, *_undefined(measures)),
+        undefined=(*table.undefined, *_undefined(measures, _sizes(of))),
     )
 
 
@@ -259,8 +267,9 @@ def _shuffle_sums(of: GroupedLogits, shuffles: int) -> Floats:
     return np.array(sums)
 
 
-def _undefined(measures: Mapping[str, float | None]) -> list[Undefined]:
-    reasons = {LARGEST_DISTANCE: ONE_CLASS, MEAN_OF_BOTH: ONE_CLASS, COVARIANCE: NO_GROUPS}
+def _undefined(measures: Mapping[str, float | None], sizes: Integers) -> list[Undefined]:
+    covariance = TOO_LARGE if np.count_nonzero(sizes) >= FEWEST else NO_GROUPS
+    reasons = {LARGEST_DISTANCE: ONE_CLASS, MEAN_OF_BOTH: ONE_CLASS, COVARIANCE: covariance}
     return [
         Undefined("", name, "", reasons[name]) for name, value in measures.items() if value is None
     ]

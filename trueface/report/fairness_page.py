@@ -48,6 +48,7 @@ from trueface.evaluation.over_seeds import (
     seeds_text,
     summarize_seeds,
 )
+from trueface.evaluation.published_gaps import PUBLISHED_LEGEND
 from trueface.report.figures import (
     CHARACTER_PX,
     Axis,
@@ -454,7 +455,7 @@ def remaining_gaps_table(comparison: FairnessComparison) -> str:
         for method in comparison.methods
     )
     titles = (f"{MEASURES[name]}, {unit_of(name)}" for name in FURTHER)
-    return table(("method", *titles), lines)
+    return table(("method", *titles), lines, above=f"{PUBLISHED_LEGEND}.")
 
 
 def _rung_line(method: FairnessMethod, *, has_common: bool) -> str:

@@ -89,6 +89,31 @@ def test_fairness_of_original_folder_reports_lost_logits(tmp_path: Path, command
     assert "only the logit of class 1" in command("fairness", tmp_path).out
 
 
+@pytest.mark.parametrize("fraction", [0.5, 0.0])
+def test_images_without_an_intersection_do_not_stop_the_table_of_another_column(
+    tmp_path: Path, command: Command, caplog: pytest.LogCaptureFixture, fraction: float
+) -> None:
+    write_faces(tmp_path / "faces.csv")
+    lines = ["img_path,label,gender,intersec"]
+    for number, row in enumerate((tmp_path / "faces.csv").read_text().splitlines()[1:]):
+        path, label, male, *_ = row.split(",")
+        gender = "male" if male == "1" else "nonmale"
+        both = f"{gender}-{'white' if number % 3 else 'black'}"
+        lines.append(f"{path},{label},{gender},{both if number % 10 < 10 * fraction else ''}")
+    (tmp_path / "some.csv").write_text("\n".join(lines) + "\n")
+    values = [logits(y, power=3.0, skew=1.0) for y in (0, 1)]
+    write_tests(tmp_path / "runs/skew", "gan2:pre", values)
+    words = ("fairness", tmp_path / "runs/skew", "--attributes", tmp_path / "some.csv")
+    (model,) = command(*words, "--by", "gender", "--json").json["models"]
+    assert model["f_g"] is not None
+    assert (model["f_a"] is None) == (not fraction)
+    error = command(*words, "--by", "intersec", code=2).err
+    assert "images have no intersec" in error
+    command(*words, "--by", "gender", "--npy", tmp_path / "out")
+    lost = "240 images of gan2:pre have no intersec and are in no file"
+    assert (lost in caplog.text) == (fraction > 0)
+
+
 def write_group(folder: Path, group: str, fakes: int) -> None:
     """Write the files of a group of 60 reals and some fakes, of which each answer is right."""
     labels = np.repeat([0, 1], [60, fakes])
@@ -226,6 +251,44 @@ def test_every_model_and_test_has_its_own_npy_folder(
     ours = command("fairness", run, "--by", "intersec", "--json").json["models"]
     (same,) = (row for row in ours if (row["model"], row["data"]) == (MODELS[0], "gan2:pre"))
     assert theirs["f_a"] == same["f_a"]
+
+
+@pytest.mark.parametrize(
+    ("by", "are_theirs"),
+    [("gender", True), ("race", True), ("age,gender", True), ("age", False)],
+)
+def test_npy_files_are_by_intersection_if_it_is_known(
+    tmp_path: Path,
+    command: Command,
+    caplog: pytest.LogCaptureFixture,
+    by: str,
+    are_theirs: bool,
+) -> None:
+    write_faces(tmp_path / "faces.csv")
+    run, out = tmp_path / "runs/skew", tmp_path / "out"
+    write_tests(run, "gan2:pre", [logits(y, power=2.0, skew=1.0) for y in (0, 1)])
+    command("fairness", run, "--by", by, "--npy", out)
+    theirs = {
+        f"{gender},{race}{end}.npy"
+        for gender in ("male", "nonmale")
+        for race in ("asian", "white", "black", "others")
+        for end in ("labels", "predictions")
+    }
+    names = {path.name for path in out.glob("*.npy")}
+    assert (names == theirs) == are_theirs
+    assert ("only trueface reads these files, which are by age" in caplog.text) != are_theirs
+    assert sum(len(np.load(path)) for path in out.glob("*labels.npy")) == 480
+
+
+def test_npy_of_one_model_does_not_replace_the_folders_of_several(
+    run: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "out"
+    command("fairness", run, "--npy", out)
+    write_tests(tmp_path / "runs/one", "gan2:pre", [logits(y, power=2, skew=0) for y in (0, 1)])
+    error = command("fairness", tmp_path / "runs/one", "--npy", out, code=2).err
+    assert f"--npy {out}: the folder has folders ({min(MODELS)}, " in error
+    assert "did not write" not in error
 
 
 def test_group_that_cannot_name_a_file_is_refused(tmp_path: Path, command: Command) -> None:

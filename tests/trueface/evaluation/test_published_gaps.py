@@ -1,5 +1,6 @@
 """F_G, F_A and F_COV against numbers that the program of Fairness-Generalization printed."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from trueface.evaluation.fairness import FairnessRow, original_rows
 from trueface.evaluation.group_columns import ONE_LOGIT
 from trueface.evaluation.npy_folder import write_npy_folders
 from trueface.evaluation.published_gaps import NEITHER, places_in_list, with_published_gaps
-from trueface.runtime.errors import DataError, UsageError
+from trueface.runtime.errors import DataError, MachineError, UsageError
 
 RACES = ("asian", "white", "black", "others")
 EIGHT, SIX = (60, 80, 40, 30, 50, 90, 30, 20), (60, 80, 40, 30, 50, 90)
@@ -99,6 +100,28 @@ def test_measures_have_no_value_for_fewer_than_two_groups(tmp_path: Path) -> Non
     assert not set(NAMES) & {*table.floor, *table.intervals}
 
 
+def test_logits_whose_sums_overflow_are_the_reason_of_no_covariance(tmp_path: Path) -> None:
+    for number, group in enumerate(("male,white", "nonmale,white")):
+        np.save(tmp_path / f"{group}labels.npy", np.arange(40) % 2)
+        np.save(tmp_path / f"{group}predictions.npy", np.full(40, 1e308 - number))
+    table = original_rows(tmp_path, ["gender"])[0].table
+    assert table.measures["f_cov"] is None
+    reasons = {each.rate: each.reason for each in table.undefined if not each.group}
+    assert reasons["f_cov"] == "sums of the logits overflow"
+
+
+def test_two_files_of_one_group_are_refused(tmp_path: Path) -> None:
+    write_groups(tmp_path, EIGHT)
+    for end in ("labels", "predictions"):
+        (tmp_path / f"male-white{end}.npy").write_bytes(
+            (tmp_path / f"male,white{end}.npy").read_bytes()
+        )
+    with pytest.raises(
+        DataError, match=r"male,whitepredictions.npy and male-whitepredictions.npy are both of"
+    ):
+        original_rows(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("names", "empty", "places"),
     [
@@ -157,6 +180,25 @@ def test_floors_equal_groups_shuffled_row_by_row_within_each_class(tmp_path: Pat
         assert floors[name].p95 == pytest.approx(np.quantile(values, 0.95), rel=0.08)
 
 
+def test_values_do_not_depend_on_the_order_of_the_rows(tmp_path: Path) -> None:
+    write_groups(tmp_path, EIGHT)
+    row = original_rows(tmp_path, ["gender"])[0]
+    assert row.grouped is not None
+    of = row.grouped.grouped_logits
+    order = np.random.default_rng(3).permutation(len(of.logits))
+    shuffled = of._replace(
+        fake=of.fake[order],
+        logits=of.logits[order],
+        groups=of.groups[order],
+        intersections=of.intersections[order],
+    )
+    found = with_published_gaps(row.table, shuffled)
+    for name in NAMES:
+        assert found.measures[name] == row.table.measures[name]
+        assert found.floor[name] == row.table.floor[name]
+        assert found.intervals[name] == row.table.intervals[name]
+
+
 def test_images_without_an_intersection_count_in_their_group_alone(tmp_path: Path) -> None:
     write_groups(tmp_path, EIGHT)
     row = original_rows(tmp_path, ["gender"])[0]
@@ -181,12 +223,39 @@ def test_written_folder_gives_the_same_numbers_when_it_is_read(tmp_path: Path) -
             assert [after.table.floor[name] for name in NAMES] == [
                 before.table.floor[name] for name in NAMES
             ]
-            assert ONE_LOGIT not in after.note  # the record says that it is the difference of both
+            assert ONE_LOGIT in after.note  # nobody said that it is the difference of both
+
+
+def test_record_says_which_logits_the_files_contain(tmp_path: Path) -> None:
+    write_groups(tmp_path / "one", EIGHT)
+    for path in tmp_path.glob("one/*predictions.npy"):
+        (tmp_path / "two").mkdir(exist_ok=True)
+        labels = path.name.replace("predictions", "labels")
+        np.save(tmp_path / "two" / labels, np.load(path.with_name(labels)))
+        margins = np.load(path)
+        np.save(tmp_path / "two" / path.name, np.stack([np.ones_like(margins), margins + 1], 1))
+    for name, is_noted in (("one", True), ("two", False)):
+        folder = tmp_path / name
+        for turn in range(2):
+            (folder,) = write_npy_folders(tmp_path / f"{name}{turn}", original_rows(folder))
+            write_npy_folders(folder, original_rows(folder))  # its own files are replaced
+            assert (ONE_LOGIT in original_rows(folder)[0].note) == is_noted
+
+
+def test_record_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    write_groups(tmp_path, EIGHT)
+    (tmp_path / "predictions.json").mkdir()
+    with pytest.raises(DataError, match=re.escape(f"cannot read {tmp_path}/predictions.json: Is")):
+        original_rows(tmp_path)
 
 
 def test_intersections_of_the_program_without_images_have_empty_files(tmp_path: Path) -> None:
     write_groups(tmp_path / "read", (20, 30), races=("black",))
     (folder,) = write_npy_folders(tmp_path / "out", original_rows(tmp_path / "read"))
+    np.save(tmp_path / "read/male,whitelabels.npy", np.zeros(0, np.int64))
+    np.save(tmp_path / "read/male,whitepredictions.npy", np.zeros(0))
+    (beside,) = write_npy_folders(tmp_path / "beside", original_rows(tmp_path / "read"))
+    assert {path.name for path in beside.iterdir()} == {path.name for path in folder.iterdir()}
     sizes = {path.name: len(np.load(path)) for path in folder.glob("*labels.npy")}
     assert sizes == {
         f"{gender},{race}labels.npy": 0 if race != "black" else 20 if gender == "male" else 30
@@ -207,6 +276,37 @@ def test_folder_with_other_files_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"notes\.txt would be deleted"):
         write_npy_folders(folder, rows)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_linked_folder_stays_a_link(tmp_path: Path) -> None:
+    write_groups(tmp_path / "read", EIGHT)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    for _ in range(2):
+        (folder,) = write_npy_folders(tmp_path / "link", original_rows(tmp_path / "read"))
+        assert folder.is_symlink()
+        assert (tmp_path / "elsewhere/predictions.json").is_file()
+
+
+def test_two_tests_never_share_a_folder(tmp_path: Path) -> None:
+    write_groups(tmp_path / "read", EIGHT)
+    (row,) = original_rows(tmp_path / "read", ["intersec"])
+    assert row.grouped is not None
+    rows = [
+        row._replace(data=data, grouped=row.grouped._replace(data=data))
+        for data in ("data/a_b", "data/a/b")
+    ]
+    with pytest.raises(UsageError, match="the tests 'data/a_b' and 'data/a/b' of read would both"):
+        write_npy_folders(tmp_path / "out", rows)
+    assert not (tmp_path / "out").exists()
+
+
+def test_error_mentions_old_files_only_if_there_are_some(tmp_path: Path) -> None:
+    write_groups(tmp_path / "read", EIGHT)
+    (tmp_path / "link").symlink_to("/proc/nowhere")
+    with pytest.raises(MachineError, match="cannot write the folder") as caught:
+        write_npy_folders(tmp_path / "link", original_rows(tmp_path / "read"))
+    assert "old files" not in str(caught.value)
 
 
 def test_folder_of_empty_groups_names_them(tmp_path: Path) -> None:

@@ -196,6 +196,12 @@ def test_page_gives_the_reason_if_there_is_no_common_rate() -> None:
     assert "No threshold at a common FPR: no training kept its answers on validation." in text
 
 
+def test_page_defines_the_measures_of_the_original() -> None:
+    text = fairness(_study()).text
+    assert "F_G, F_A and F_COV are those of Fairness-Generalization" in text
+    assert "F_COV sum over groups of place in the list" in text
+
+
 def test_names_are_escaped_and_nothing_is_loaded_or_executed() -> None:
     row = _row(NASTY, fpr=(50.0, 20.0), data=NASTY, why_not=NASTY, attributes=(NASTY,))
     group = row.table.groups[0]._replace(name=NASTY)
