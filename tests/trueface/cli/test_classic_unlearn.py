@@ -120,6 +120,8 @@ def test_given_flag_without_effect_is_named(lab: Path, capsys: pytest.CaptureFix
     assert lines[0].partition(" flag=")[2] in (lab / "runs/unlearning/u/unlearn.log").read_text()
     record = json.loads((lab / "runs/unlearning/u/unlearning.json").read_text())
     assert any(note.startswith("loss2 has no effect here: ") for note in record["notes"])
+    assert unlearn("--freeze", "--loss1_w", "0") == 0
+    assert "flag=--loss1_w state=without effect reason=it is 0, so the" in capsys.readouterr().err
     assert unlearn("--freeze") == 0
     assert "without effect" not in capsys.readouterr().err
 

@@ -323,7 +323,9 @@ class PguOptions(AnnealedOptions):
             reason = "loss: relabel is only the cross-entropy with the true label"
             reasons |= dict.fromkeys(("offset", "loss1", "loss2"), reason)
         elif self.loss1 == 0:
-            reasons["offset"] = "loss1 is 0"
+            reasons["offset"] = "the weight of its term is 0"
+            if self.loss2 == 0 or (loss == "min_entropy" and classes == 2):
+                reasons["loss1"] = "it is 0, so the loss is always 0 and nothing is unlearned"
         if loss == "min_entropy" and classes == 2:
             reasons["loss2"] = (
                 "rule depoison uses the entropy over the other classes, and it is 0 if there is "

@@ -284,6 +284,14 @@ def test_loss_without_an_effect_on_two_classes_raises_an_error(
         make_flip_problem().run("pgu", options=options, force=True)
 
 
+def test_default_loss_that_is_always_zero_is_reported() -> None:
+    problem = make_flip_problem(pictures=True)
+    before = copy_weights(problem.model)
+    done = problem.run("pgu", options={"epochs": 1, "loss1": 0.0}, force=True)
+    assert not has_changed(before, done.model)
+    assert any("the loss is always 0 and nothing is unlearned" in note for note in done.notes)
+
+
 def test_class_that_costs_too_much_in_the_first_epoch_restores_the_original_model() -> None:
     problem = make_class_problem(epochs=4)
     before = copy_weights(problem.model)
