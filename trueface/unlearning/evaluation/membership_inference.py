@@ -184,12 +184,13 @@ def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Inte
     every sound model has a high loss on the forget set, and a low one on the non-members.
 
     Raises:
-        UndefinedMetric: too few others of these classes, or nothing that differs.
+        UndefinedMetric: nothing was forgotten, too few others of these classes, or nothing that differs.
 
     Source: M. Kurmanji et al., "SCRUB", NeurIPS 2023, arXiv 2302.09880, section 5.3, and its code: logistic
     regression on losses clipped to ±400, with five folds. Here the copies of an image are in one fold, and
     correct classifications are counted over all folds.
     """
+    _need(forget)
     values, member, names = _losses(forget, outside, seed)
     if len(np.unique(names)) < 2 * LEAST:
         raise UndefinedMetric(
