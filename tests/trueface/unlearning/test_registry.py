@@ -262,6 +262,12 @@ def test_settings_without_effect_on_flipped_labels_of_a_detector_are_known(
     assert of_methods.intersection(UnlearnSettings.without_effect(settings.model_dump())) == idle
 
 
+def test_reasons_name_settings_as_task_files_do() -> None:
+    settings = UnlearnSettings.model_validate({**PLACE, **BOTH, "pgu_rule": "instances"})
+    reasons = UnlearnSettings.without_effect(settings.model_dump())
+    assert reasons["pgu_rule"] == "pgu_loss and pgu_stop_rule decide instead of it"
+
+
 @pytest.mark.parametrize(
     ("given", "idle"),
     [

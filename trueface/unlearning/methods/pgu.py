@@ -335,7 +335,7 @@ class PguOptions(AnnealedOptions):
             reasons["most_loss"] = "the stop rule of instances does not use it"
         changes_directions = (self.rule_for(goal) == "class") != (goal == "class")
         if self.loss != "paper" and self.stop_rule != "auto" and not changes_directions:
-            reasons["rule"] = "loss and stop_rule decide instead of it"
+            reasons["rule"] = "pgu_loss and pgu_stop_rule decide instead of it"
         return reasons
 
     def conflicts(self, goal: Goal, classes: int | None) -> dict[str, str]:
@@ -352,7 +352,8 @@ class PguOptions(AnnealedOptions):
                 }
             case "max_entropy" | "min_entropy" if self.loss1 == self.loss2 == 0:
                 return {
-                    "loss": "is always 0, as loss1 and loss2 are 0. Give one of them another value."
+                    "loss": "is always 0, as pgu_loss1 and pgu_loss2 are 0. Give one of them another "
+                    "value."
                 }
         return {}
 
@@ -407,7 +408,7 @@ def raise_if_loss_is_unfit(request: Request, options: PguOptions) -> None:
     """
     if options.loss != "relabel":
         for name, reason in options.conflicts(request.goal, request.classes).items():
-            raise JobError(f"{name}: {options.loss} {reason}")
+            raise JobError(f"pgu_{name}: {options.loss} {reason}")
     elif request.forget.true in (None, request.forget.trained):
         raise JobError(
             "loss: relabel needs true labels that differ from the trained ones, but none is known in "

@@ -273,8 +273,11 @@ def test_stop_rule_without_another_loss_stops_by_its_own_condition() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"loss": "min_entropy"}, "loss: min_entropy uses the entropy over the other classes"),
-        ({"loss": "max_entropy", "loss1": 0, "loss2": 0}, "loss: max_entropy is always 0"),
+        ({"loss": "min_entropy"}, "^pgu_loss: min_entropy uses the entropy over the other"),
+        (
+            {"loss": "max_entropy", "loss1": 0, "loss2": 0},
+            "^pgu_loss: max_entropy is always 0, as pgu_loss1 and pgu_loss2 are 0",
+        ),
     ],
 )
 def test_loss_without_an_effect_on_two_classes_raises_an_error(
