@@ -20,9 +20,9 @@ of the other, so that p = sigmoid(z). Then the derivative of the loss max_entrop
 
 The entropy term therefore only scales an image's gradient. It is zero at p = 0.5. Above 0.5, it multiplies the
 gradient of confidence reduction by 1 + loss2 / loss1 * z * (1 + offset - p). With the default weights, this is
-1.04 to 1.1 for p from 0.6 to 0.9999. For p near 1, both terms vanish like 1 - p. Below 0.5, the entropy term
-pulls back, and the terms balance where z = -(loss1 / loss2) / (1 + offset - p). With the default weights, this is
-at p = 0.008. With loss2 = 1 and offset = 0.1, the defaults of `trueface unlearn-classic`, it is at p = 0.24.
+1.04 to 1.09 for p from 0.6 to 0.9999. For p near 1, the first term vanishes like 1 - p, and the entropy term like
+(1 - p) ln(1 / (1 - p)). The factor is 1.14 at p = 1 - 1e-6. Below 0.5, the entropy term pulls back, and the terms
+balance where z = -(loss1 / loss2) / (1 + offset - p). With the default weights, this is at p = 0.008. With loss2 = 1 and offset = 0.1, the defaults of `trueface unlearn-classic`, it is at p = 0.24.
 
 Differences:
 

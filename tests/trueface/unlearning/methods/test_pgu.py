@@ -227,6 +227,21 @@ def test_derivative_for_two_classes_is_the_stated_formula(
 
 
 @pytest.mark.parametrize(
+    ("probability", "percent"), [(0.6, 4), (0.8, 7), (0.99, 6), (0.9999, 9), (1 - 1e-6, 14)]
+)
+def test_entropy_adds_the_stated_fraction_to_the_gradient_of_two_classes(
+    probability: float, percent: int
+) -> None:
+    margin = torch.logit(torch.tensor([[probability]], dtype=torch.float64))
+    found = list[torch.Tensor]()
+    for options in (PguOptions(), PguOptions(loss2=0.0)):
+        logit = margin.clone().requires_grad_()
+        wide, labels = as_multiclass_logits(logit), torch.ones(1, dtype=torch.int64)
+        found += torch.autograd.grad(loss_of(wide, labels, "max_entropy", options), logit)
+    assert round(100 * float(found[0] / found[1] - 1)) == percent
+
+
+@pytest.mark.parametrize(
     ("loss2", "offset", "rest"), [(0.2, 0.05, 0.008), (1.0, 0.1, 0.239), (0.0, 0.05, 0.0)]
 )
 def test_images_of_two_classes_end_where_both_terms_balance(
