@@ -11,6 +11,7 @@ It writes its model and two tables. `results.csv` has one row per step with loss
 
 import logging
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -221,10 +222,16 @@ def _settings(flags: Mapping[str, Any]) -> UnlearningSettings:
     try:
         return validate_flags(UnlearnSettings, given)
     except UsageError as error:
-        text = str(error)
-        for theirs, (ours, _) in RENAMED.items():
-            text = text.replace(f"--{ours}:", f"--{theirs}:")
-        raise UsageError(text) from error
+        raise UsageError(_with_flags(str(error))) from error
+
+
+def _with_flags(text: str) -> str:
+    """Return a text with the flags of the method's settings in place of their names."""
+    flags = {key: key for key in KEYS[METHOD] & VOCABULARY.keys()}
+    flags |= {ours: theirs for theirs, (ours, _) in RENAMED.items()}
+    # not inside of a path or another name
+    pattern = rf"(?<![\w/.-])(?:--)?({'|'.join(flags)})\b"
+    return re.sub(pattern, lambda match: f"--{flags[match[1]]}", text)
 
 
 def _parse(argv: Sequence[str]) -> dict[str, Any]:
@@ -289,7 +296,10 @@ def run(argv: Sequence[str]) -> None:
         JobError: stopped, or no finite result.
     """
     request = parse_command_line(argv)
-    refuse_unfit(UNLEARN, _draft(request))
+    try:
+        refuse_unfit(UNLEARN, _draft(request))
+    except UsageError as error:
+        raise UsageError(_with_flags(str(error))) from error
     paths.make_folder(request.made, request.made.name)
     with logs.log_to_stderr(), logs.log_to_file(request.made / "unlearn.log"):
         log.info("command=%s", shlex.join(request.argv))

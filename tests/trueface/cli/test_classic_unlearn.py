@@ -120,6 +120,8 @@ def test_given_flag_without_effect_is_named(lab: Path, capsys: pytest.CaptureFix
     assert lines[0].partition(" flag=")[2] in (lab / "runs/unlearning/u/unlearn.log").read_text()
     record = json.loads((lab / "runs/unlearning/u/unlearning.json").read_text())
     assert any(note.startswith("loss2 has no effect here: ") for note in record["notes"])
+    assert unlearn("--freeze", "--loss1_w", "0") == 0
+    assert "flag=--loss1_w state=without effect reason=it is 0, so the" in capsys.readouterr().err
     assert unlearn("--freeze") == 0
     assert "without effect" not in capsys.readouterr().err
 
@@ -134,7 +136,11 @@ def test_loss_of_the_original_and_a_stop_rule_can_be_chosen(
     assert (record["options"]["loss"], record["options"]["stop_rule"]) == ("max_entropy", "class")
     assert not any("has no effect" in note for note in record["notes"])
     assert unlearn("--freeze", "--pgu_loss", "min_entropy") == 2
-    assert "error: pgu_loss: min_entropy uses the entropy" in capsys.readouterr().err
+    assert "error: --pgu_loss: min_entropy uses the entropy" in capsys.readouterr().err
+    zero = ("--loss1_w", "0", "--loss2_w", "0")
+    assert unlearn("--freeze", "--pgu_loss", "max_entropy", *zero) == 2
+    said = "error: --pgu_loss: max_entropy is always 0, as --loss1_w and --loss2_w are 0. Give"
+    assert said in capsys.readouterr().err
 
 
 def test_result_is_in_output_folder_and_contains_all_flags(

@@ -347,7 +347,7 @@ def test_unlearning_in_steps_of_its_own_refuses_accumulation(method: str, refuse
         (
             UNLEARN,
             {"pgu_loss": "max_entropy", "pgu_loss1": 0, "pgu_loss2": 0},
-            "pgu_loss: max_entropy is always 0, as loss1 and loss2 are 0",
+            "pgu_loss: max_entropy is always 0, as pgu_loss1 and pgu_loss2 are 0",
         ),
         (FORGET, {"pgu_loss": "min_entropy", "pgu_stop_rule": "class"}, ""),
         (FORGET, {"pgu_loss": "relabel"}, "pgu_loss: relabel needs flipped labels"),

@@ -234,6 +234,12 @@ BOTH = {"method": "pgu", "pgu_loss": "max_entropy", "pgu_stop_rule": "class"}
         ({"method": "pgu", "pgu_loss": "relabel"}, {"pgu_offset", "pgu_loss1", "pgu_loss2"}),
         ({"method": "pgu", "pgu_loss": "max_entropy"}, set()),
         ({"method": "pgu", "pgu_loss": "max_entropy", "pgu_loss1": 0}, {"pgu_offset"}),
+        ({"method": "pgu", "pgu_loss1": 0}, {"pgu_loss1", "pgu_loss2", "pgu_offset"}),
+        (
+            {"method": "pgu", "pgu_rule": "class", "pgu_loss1": 0, "pgu_loss2": 0},
+            {"pgu_loss1", "pgu_offset"},
+        ),
+        ({"method": "pgu", "pgu_rule": "class", "pgu_loss1": 0}, {"pgu_offset"}),
         ({"method": "pgu", "pgu_stop_rule": "class"}, {"pgu_loss2"}),
         ({"method": "pgu", "pgu_stop_rule": "instances"}, {"pgu_loss2", "pgu_most_loss"}),
         ({"method": "pgu", "pgu_rule": "class", "pgu_stop_rule": "depoison"}, set()),
@@ -256,10 +262,18 @@ def test_settings_without_effect_on_flipped_labels_of_a_detector_are_known(
     assert of_methods.intersection(UnlearnSettings.without_effect(settings.model_dump())) == idle
 
 
+def test_reasons_name_settings_as_task_files_do() -> None:
+    settings = UnlearnSettings.model_validate({**PLACE, **BOTH, "pgu_rule": "instances"})
+    reasons = UnlearnSettings.without_effect(settings.model_dump())
+    assert reasons["pgu_rule"] == "pgu_loss and pgu_stop_rule decide instead of it"
+
+
 @pytest.mark.parametrize(
     ("given", "idle"),
     [
         ({"method": "pgu"}, set()),
+        ({"method": "pgu", "pgu_loss1": 0}, {"pgu_offset"}),
+        ({"method": "pgu", "pgu_loss1": 0, "pgu_loss2": 0}, {"pgu_loss1", "pgu_offset"}),
         ({"method": "pgu", "forget_fraction": 0.1}, {"pgu_most_loss"}),
         ({"method": "pgu", "forget_fraction": 0.1, "pgu_stop_rule": "class"}, set()),
         ({"method": "pgu", "pgu_stop_rule": "instances"}, {"pgu_most_loss"}),

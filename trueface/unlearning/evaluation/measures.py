@@ -335,6 +335,8 @@ def compare_with_retrained(
             unseen_predictions(parts) if name == "test" else parts[name]
             for parts in (ours, reference)
         )
+        if not len(first):
+            raise UndefinedMetric("there are no such samples")
         return first.log_probabilities(), align_samples(first, second).log_probabilities()
 
     return gaps | compute_metrics(

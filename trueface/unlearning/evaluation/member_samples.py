@@ -13,6 +13,7 @@ from trueface.unlearning.evaluation.measures import (
 
 LEAST = 50  # samples of either side: with 100 in all a fraction is known to 10 points
 FINEST = 50  # weights of classes are whole numbers up to this
+SAME_OUTPUT = "the model gives all samples the same output"
 Sides = tuple[NDArray[np.intp], NDArray[np.intp], Classes]  # places of members and others, labels
 
 
@@ -87,12 +88,16 @@ def side_losses(
     return values, member, names
 
 
-def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def stacked(
+    members: Floats, others: Floats, *, rounding: float = 0.0, why_alike: str = SAME_OUTPUT
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the features (N, F) of both sides, and which are members (N,).
 
     Args:
         members: (A,) one feature, or (A, F) several.
         others: (B,) or (B, F).
+        rounding: relative difference of a feature up to which it counts as the same for all samples.
+        why_alike: the reason of the error if all features are.
 
     Raises:
         UndefinedMetric: too few, or all alike.
@@ -103,8 +108,9 @@ def stacked(members: Floats, others: Floats) -> tuple[NDArray[np.float64], NDArr
             f"{LEAST} of each"
         )
     values = as_columns(np.concatenate([members, others]))
-    if not (np.ptp(values, axis=0) > 0).any():
-        raise UndefinedMetric("the model gives all samples the same output")
+    limits = rounding * np.abs(values).max(axis=0) if rounding else 0.0
+    if not (np.ptp(values, axis=0) > limits).any():
+        raise UndefinedMetric(why_alike)
     member = np.repeat(np.array([1, 0]), [len(members), len(others)])
     return values, member
 

@@ -45,6 +45,7 @@ from trueface.unlearning.evaluation.measures import (
 )
 from trueface.unlearning.evaluation.member_samples import (
     LEAST,
+    SAME_OUTPUT,
     all_of_same_classes,
     as_columns,
     class_weights,
@@ -161,15 +162,30 @@ def prediction_entropy(part: Predictions) -> Floats:
     return entropy
 
 
-def classified_as_non_members(shadows: ShadowSamples, statistic: Statistic) -> IntervalEstimate:
+def classified_as_non_members(
+    shadows: ShadowSamples,
+    statistic: Statistic,
+    *,
+    rounding: float = 0.0,
+    why_alike: str = SAME_OUTPUT,
+) -> IntervalEstimate:
     """Return the fraction of the forgotten samples that an SVC on a statistic classifies as non-members.
+
+    Args:
+        shadows: the samples.
+        statistic: of their predictions.
+        rounding: as in `stacked`.
+        why_alike: as in `stacked`.
 
     Raises:
         UndefinedMetric: too few samples, or nothing that differs.
     """
     members, others, forgotten = shadows
     values, member = stacked(
-        statistic(members, members.labels), statistic(others, others.right_classes)
+        statistic(members, members.labels),
+        statistic(others, others.right_classes),
+        rounding=rounding,
+        why_alike=why_alike,
     )
     _need(forgotten)
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
@@ -184,12 +200,13 @@ def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Inte
     every sound model has a high loss on the forget set, and a low one on the non-members.
 
     Raises:
-        UndefinedMetric: too few others of these classes, or nothing that differs.
+        UndefinedMetric: nothing was forgotten, too few others of these classes, or nothing that differs.
 
     Source: M. Kurmanji et al., "SCRUB", NeurIPS 2023, arXiv 2302.09880, section 5.3, and its code: logistic
     regression on losses clipped to ±400, with five folds. Here the copies of an image are in one fold, and
     correct classifications are counted over all folds.
     """
+    _need(forget)
     values, member, names = _losses(forget, outside, seed)
     if len(np.unique(names)) < 2 * LEAST:
         raise UndefinedMetric(

@@ -20,9 +20,9 @@ of the other, so that p = sigmoid(z). Then the derivative of the loss max_entrop
 
 The entropy term therefore only scales an image's gradient. It is zero at p = 0.5. Above 0.5, it multiplies the
 gradient of confidence reduction by 1 + loss2 / loss1 * z * (1 + offset - p). With the default weights, this is
-1.04 to 1.1 for p from 0.6 to 0.9999. For p near 1, both terms vanish like 1 - p. Below 0.5, the entropy term
-pulls back, and the terms balance where z = -(loss1 / loss2) / (1 + offset - p). With the default weights, this is
-at p = 0.008. With loss2 = 1 and offset = 0.1, the defaults of `trueface unlearn-classic`, it is at p = 0.24.
+1.04 to 1.09 for p from 0.6 to 0.9999. For p near 1, the first term vanishes like 1 - p, and the entropy term like
+(1 - p) ln(1 / (1 - p)). The factor is 1.14 at p = 1 - 1e-6. Below 0.5, the entropy term pulls back, and the terms
+balance where z = -(loss1 / loss2) / (1 + offset - p). With the default weights, this is at p = 0.008. With loss2 = 1 and offset = 0.1, the defaults of `trueface unlearn-classic`, it is at p = 0.24.
 
 Differences:
 
@@ -323,7 +323,9 @@ class PguOptions(AnnealedOptions):
             reason = "loss: relabel is only the cross-entropy with the true label"
             reasons |= dict.fromkeys(("offset", "loss1", "loss2"), reason)
         elif self.loss1 == 0:
-            reasons["offset"] = "loss1 is 0"
+            reasons["offset"] = "the weight of its term is 0"
+            if self.loss2 == 0 or (loss == "min_entropy" and classes == 2):
+                reasons["loss1"] = "it is 0, so the loss is always 0 and nothing is unlearned"
         if loss == "min_entropy" and classes == 2:
             reasons["loss2"] = (
                 "rule depoison uses the entropy over the other classes, and it is 0 if there is "
@@ -333,7 +335,7 @@ class PguOptions(AnnealedOptions):
             reasons["most_loss"] = "the stop rule of instances does not use it"
         changes_directions = (self.rule_for(goal) == "class") != (goal == "class")
         if self.loss != "paper" and self.stop_rule != "auto" and not changes_directions:
-            reasons["rule"] = "loss and stop_rule decide instead of it"
+            reasons["rule"] = "pgu_loss and pgu_stop_rule decide instead of it"
         return reasons
 
     def conflicts(self, goal: Goal, classes: int | None) -> dict[str, str]:
@@ -350,7 +352,8 @@ class PguOptions(AnnealedOptions):
                 }
             case "max_entropy" | "min_entropy" if self.loss1 == self.loss2 == 0:
                 return {
-                    "loss": "is always 0, as loss1 and loss2 are 0. Give one of them another value."
+                    "loss": "is always 0, as pgu_loss1 and pgu_loss2 are 0. Give one of them another "
+                    "value."
                 }
         return {}
 
@@ -405,7 +408,7 @@ def raise_if_loss_is_unfit(request: Request, options: PguOptions) -> None:
     """
     if options.loss != "relabel":
         for name, reason in options.conflicts(request.goal, request.classes).items():
-            raise JobError(f"{name}: {options.loss} {reason}")
+            raise JobError(f"pgu_{name}: {options.loss} {reason}")
     elif request.forget.true in (None, request.forget.trained):
         raise JobError(
             "loss: relabel needs true labels that differ from the trained ones, but none is known in "

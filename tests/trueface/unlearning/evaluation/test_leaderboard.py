@@ -373,6 +373,18 @@ def test_unmeasured_values_have_a_reason(tmp_path: Path) -> None:
         assert "cannot read the predictions" in find_row(other, name).reasons["answers"]
 
 
+def test_predictions_of_an_empty_forget_set_have_reasons(tmp_path: Path) -> None:
+    for method in ("scrub", "retrain"):
+        before, after = flip_predictions(24, follows=30), flip_predictions(8)
+        for parts in (before, after):
+            parts["forget"] = parts["forget"].rows(np.arange(0))
+        write_unlearning(tmp_path, make_record(f"{BASE}~{method}", BASE), before, after)
+    (group,) = make_unlearning_leaderboard(tmp_path, svc_attacks=True).groups
+    reasons = find_row(group, "scrub").reasons
+    assert reasons["forget"] == reasons["kl_forget"] == "there are no such samples"
+    assert reasons["mia_loss"] == reasons["mia_svc_entropy"] == "nothing was forgotten"
+
+
 def test_broken_seed_raises_the_alarm_and_has_no_measures(tmp_path: Path) -> None:
     write_flip_unlearning(tmp_path, "retrain", 4)
     write_flip_unlearning(tmp_path, "scrub", 8)

@@ -119,5 +119,36 @@ def test_model_without_errors_has_no_attack_by_correctness() -> None:
         for seed, name in enumerate(("retain", "test", "forget"))
     }
     found = svc_attacks(parts, goal="instances")
-    assert found.reasons == {"mia_svc_correctness": "the model gives all samples the same output"}
+    assert found.reasons == {"mia_svc_correctness": "the statistic is the same for all samples"}
     assert len(found.values) == 3 * (len(STATISTICS) - 1)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 10])
+def test_constant_model_has_no_attack_on_rounding(classes: int) -> None:
+    parts = split_predictions(classes)
+    for part in parts.values():
+        part.logits[:] = 0
+    reasons = svc_attacks(parts, goal="instances").reasons
+    assert set(reasons) == set(STATISTICS) - {"mia_svc_correctness"}
+    assert set(reasons.values()) == {"the statistic is the same for all samples"}
+
+
+def test_labels_are_trained_ones_for_members_and_true_ones_for_others() -> None:
+    parts = {
+        name: Predictions(
+            logits=np.tile([[2.0, 0.0], [0.0, 2.0]], (50, 1)),
+            labels=np.tile([0, 1], 50),
+            true_labels=np.tile([1, 0], 50),
+        )
+        for name in ("retain", "test", "forget")
+    }
+    assert svc_attacks(parts, goal="flips").values["mia_svc_correctness"] == 0
+
+
+def test_forgotten_class_is_left_out_of_the_others() -> None:
+    parts = split_predictions(4, only=2)
+    rest = parts | {"test": parts["test"].rows(parts["test"].labels != 2)}
+    found = svc_attacks(parts, goal="class", forgotten=[2])
+    assert found == svc_attacks(rest, goal="instances")
+    assert found != svc_attacks(parts, goal="class")
+    assert svc_attacks(parts, goal="flips", forgotten=[2]) == svc_attacks(parts, goal="flips")

@@ -227,6 +227,21 @@ def test_derivative_for_two_classes_is_the_stated_formula(
 
 
 @pytest.mark.parametrize(
+    ("probability", "percent"), [(0.6, 4), (0.8, 7), (0.99, 6), (0.9999, 9), (1 - 1e-6, 14)]
+)
+def test_entropy_adds_the_stated_fraction_to_the_gradient_of_two_classes(
+    probability: float, percent: int
+) -> None:
+    margin = torch.logit(torch.tensor([[probability]], dtype=torch.float64))
+    found = list[torch.Tensor]()
+    for options in (PguOptions(), PguOptions(loss2=0.0)):
+        logit = margin.clone().requires_grad_()
+        wide, labels = as_multiclass_logits(logit), torch.ones(1, dtype=torch.int64)
+        found += torch.autograd.grad(loss_of(wide, labels, "max_entropy", options), logit)
+    assert round(100 * float(found[0] / found[1] - 1)) == percent
+
+
+@pytest.mark.parametrize(
     ("loss2", "offset", "rest"), [(0.2, 0.05, 0.008), (1.0, 0.1, 0.239), (0.0, 0.05, 0.0)]
 )
 def test_images_of_two_classes_end_where_both_terms_balance(
@@ -273,8 +288,11 @@ def test_stop_rule_without_another_loss_stops_by_its_own_condition() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"loss": "min_entropy"}, "loss: min_entropy uses the entropy over the other classes"),
-        ({"loss": "max_entropy", "loss1": 0, "loss2": 0}, "loss: max_entropy is always 0"),
+        ({"loss": "min_entropy"}, "^pgu_loss: min_entropy uses the entropy over the other"),
+        (
+            {"loss": "max_entropy", "loss1": 0, "loss2": 0},
+            "^pgu_loss: max_entropy is always 0, as pgu_loss1 and pgu_loss2 are 0",
+        ),
     ],
 )
 def test_loss_without_an_effect_on_two_classes_raises_an_error(
@@ -282,6 +300,14 @@ def test_loss_without_an_effect_on_two_classes_raises_an_error(
 ) -> None:
     with pytest.raises(JobError, match=said):
         make_flip_problem().run("pgu", options=options, force=True)
+
+
+def test_default_loss_that_is_always_zero_is_reported() -> None:
+    problem = make_flip_problem(pictures=True)
+    before = copy_weights(problem.model)
+    done = problem.run("pgu", options={"epochs": 1, "loss1": 0.0}, force=True)
+    assert not has_changed(before, done.model)
+    assert any("the loss is always 0 and nothing is unlearned" in note for note in done.notes)
 
 
 def test_class_that_costs_too_much_in_the_first_epoch_restores_the_original_model() -> None:
