@@ -263,7 +263,10 @@ def _search(picture: str, geometry: Geometry) -> Search:
         pixels = _upright(Path(picture))
     except BadImageError as error:
         return Search(None, fault=error.reason)
-    face = face_models().find(pixels)
+    try:
+        face = face_models().find(pixels)
+    except RuntimeError as error:  # dlib's; one picture does not end the import
+        return Search(None, fault=f"dlib cannot search it: {error}")
     return Search(face, face is not None and reaches_beyond(pixels, face, geometry))
 
 
