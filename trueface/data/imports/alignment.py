@@ -92,11 +92,14 @@ class FoundFaces(NamedTuple):
         """Return whether the record of a data root is already this one."""
         return read_alignment(root) == self.record
 
-    def beyond_edge(self, files: Iterable[str]) -> float:
-        """Return the fraction of the faces of some new files whose crop reaches beyond the picture."""
+    def beyond_edge(self, files: Iterable[str]) -> float | None:
+        """Return the fraction of the faces of some files whose crop reaches beyond the picture.
+
+        Only new files count. None if no new file has a face.
+        """
         found = [self.searches[file] for file in files if file in self.searches]
         faces = [each for each in found if each.face is not None]
-        return sum(each.beyond for each in faces) / len(faces) if faces else 0.0
+        return sum(each.beyond for each in faces) / len(faces) if faces else None
 
 
 def read_alignment(root: Path) -> AlignmentRecord | None:
