@@ -320,6 +320,7 @@ def test_wrong_input_is_rejected_before_any_output(tmp_path: Path, command: Comm
         (broken / label / "web/x.png").write_bytes(b"no image")
     for top, words, message in (
         (empty, ["--align"], "finds no face in the 2 images that can be read, such as "),
+        (empty, ["--align"], "Check that faces have at least 80 pixels and are upright, or import"),
         (broken, ["--align"], "none of the 2 images can be read, such as "),
         (empty, ["--align-size", "128"], "--align-size 128 has no effect without --align"),
         (empty, ["--align-margin", "1.5"], "--align-margin 1.5 has no effect without --align"),

@@ -251,7 +251,7 @@ def _none_sentence(versions: Mapping[str, str], found: Mapping[str, Search]) -> 
         return f"none of the {len(found)} images can be read, such as {first}: {found[first].fault}"
     return (
         f"{versions['detector']} finds no face in the {len(readable)} images that can be read, such as "
-        f"{min(readable)}. Check that faces have at least 80 pixels, or import without --align."
+        f"{min(readable)}. Check that faces have at least 80 pixels and are upright, or import without --align."
     )
 
 
