@@ -348,7 +348,7 @@ def _edge_remarks(arrangement: Arrangement, faces: "FoundFaces") -> Iterator[str
     for image in arrangement.images:
         by_class[image.label].append(arrangement.files[image.file])
     real, fake = (faces.beyond_edge(by_class[label]) for label in (REAL, FAKE))
-    if abs(real - fake) > MOST_UNEVEN:
+    if real is not None and fake is not None and abs(real - fake) > MOST_UNEVEN:
         yield (
             f"the crop reaches beyond the picture in {real:.0%} of the real and {fake:.0%} of the fake "
             "images, and that part is black. A detector can learn it. Use a smaller --align-margin."

@@ -248,21 +248,32 @@ def _divided(place: ClassFolders, settings: ListSettings) -> dict[str, list[_Sam
     """Return the samples of each list."""
     most, seed = settings.images_per_class, settings.seed
     if place.divided:
-        learned = _limit_per_class(_samples(place, "train"), most)
-        test = _limit_per_class(_samples(place, "test"), most)
+        all_learned, all_test = _samples(place, "train"), _samples(place, "test")
+        test, learned = all_test, all_learned
     else:
-        everything = _samples(place, "")
-        test, learned = _parted(everything, TEST, f"test/{settings.split_seed}")
-        test, learned = _limit_per_class(test, most), _limit_per_class(learned, most)
+        all_learned = all_test = _samples(place, "")
+        test, learned = _parted(all_learned, TEST, f"test/{settings.split_seed}")
+    test, learned = _limit_per_class(test, most), _limit_per_class(learned, most)
     validation, train = _parted(learned, VALIDATION, f"validation/{seed}")
-    for what, samples in (("training", train), ("test", test)):
+    for what, samples, found in (("training", train, all_learned), ("test", test, all_test)):
         empty = set(range(len(place.names))) - {sample.label for sample in samples}
         if empty:
-            name = place.names[min(empty)]
+            label = min(empty)
+            count = sum(sample.label == label for sample in found)
+            # one image of a class goes to each list
+            least = 3 if not place.divided else 2 if what == "training" else 1
             raise DataError(
-                f"{place.root} has too few images of class {name!r} for the {what} list"
+                f"{place.root} has too few images of class {place.names[label]!r} for the {what} list: "
+                + _remedy(place, count, least, most)
             )
     return {"train": train, "validation": validation, "test": test}
+
+
+def _remedy(place: ClassFolders, count: int, least: int, most: int) -> str:
+    if count >= least:
+        return f"images_per_class {most} is too small. Use at least 2, or 0 for all."
+    how = "Get the files again" if place.packed else "Add images, or remove the folder of the class"
+    return f"{count}, and at least {least} are needed. {how}."
 
 
 class _VisibleFolders(ImageFolder):  # type: ignore[misc]  # torchvision has no types
@@ -294,8 +305,11 @@ def _samples(place: ClassFolders, part: str) -> list[_Sample]:
     try:
         dataset = _VisibleFolders(folder, is_valid_file=is_wanted)
     except FileNotFoundError as error:  # also where a class has no image
-        instead = f". Ignored {describe_suffixes(others)}; {READ}." if others else ""
-        raise DataError(f"cannot read the classes in {folder}: {error}{instead}") from error
+        instead = f" Ignored {describe_suffixes(others)}; {READ}." if others else ""
+        raise DataError(
+            f"cannot read the classes in {folder}: {str(error).rstrip(' .')}.{instead} "
+            "Each class needs a folder with images. Add images, or remove the folder of the class."
+        ) from error
     if others:
         log.warning("folder=%s passed_over=%s; %s", folder, describe_suffixes(others), READ)
     if tuple(dataset.classes) != place.names:

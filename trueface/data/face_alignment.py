@@ -33,6 +33,9 @@ SIZE = 256  # pixels of a side; DeepfakeBench's
 # pixels of the longer side of the searched copy. The frontal detector finds faces of 80 pixels and more in 0.1 s;
 # the other one takes 0.4 s for 256 x 256 pixels
 FRONTAL_SIDE, CONVOLUTIONAL_SIDE = 1280, 640
+# pixels of the shorter side of the searched copy. No detector finds a smaller face, and dlib's convolutional one
+# writes beyond its memory if a picture is narrow
+LEAST_SIDE = 64
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Point = tuple[float, float]  # x and y
@@ -112,9 +115,13 @@ class FaceModels:
     def _boxes(self, pixels: Pixels) -> list[Any]:
         """Return the rectangles of the faces, in pixels of the picture."""
         copy, factor = _reduce(pixels, FRONTAL_SIDE)
+        if min(copy.shape[:2]) < LEAST_SIDE:
+            return []
         if boxes := list(self._frontal(copy, 0)):
             return [_scale(box, factor) for box in boxes]
         copy, factor = _reduce(pixels, CONVOLUTIONAL_SIDE)
+        if min(copy.shape[:2]) < LEAST_SIDE:
+            return []
         return [_scale(each.rect, factor) for each in self._convolutional(copy, 0)]
 
 

@@ -59,8 +59,10 @@ def _read(file: Path, dimensions: int) -> NDArray[np.uint8]:
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as opened:
             head = opened.read(4)
             if head != bytes((0, 0, _UNSIGNED_BYTES, dimensions)):
+                if not head:
+                    raise DataError(f"{file} is empty. {_AGAIN}")
                 raise DataError(
-                    f"{file} begins with the bytes {head.hex(' ') or 'of no content'}, not with "
+                    f"{file} begins with the bytes {head.hex(' ')}, not with "
                     f"00 00 08 {dimensions:02}: it is not an IDX file of this kind. {_AGAIN}"
                 )
             sizes = opened.read(4 * dimensions)
@@ -74,6 +76,6 @@ def _read(file: Path, dimensions: int) -> NDArray[np.uint8]:
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {file}: {error}. {_AGAIN}") from error
     if len(content) != count:
-        found = f"{len(content):,}" if len(content) < count else "more"
-        raise DataError(f"{file} has {found} of {count:,} numbers of its header. {_AGAIN}")
+        found = f"only {len(content):,} of" if len(content) < count else "more than"
+        raise DataError(f"{file} has {found} the {count:,} numbers that its header says. {_AGAIN}")
     return np.frombuffer(content, np.uint8).reshape(shape)

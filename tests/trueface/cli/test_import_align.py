@@ -16,7 +16,7 @@ from PIL import ExifTags
 
 from tests.trueface.commands import Command
 from trueface.cli import import_set
-from trueface.data.face_alignment import MARGIN, SIZE, Geometry, face_models
+from trueface.data.face_alignment import MARGIN, SIZE, DetectedFace, Geometry, face_models
 from trueface.data.imports.alignment import find_faces
 from trueface.data.splits import read_lists
 from trueface.runtime.image_files import open_image
@@ -168,6 +168,36 @@ def test_pictures_without_a_face_and_with_several_are_reported(
     assert sum(map(len, read_lists(root / "splits").values())) == 7
 
 
+def test_narrow_pictures_have_no_face(tmp_path: Path, command: Command) -> None:
+    top = tmp_path / "set"
+    sizes = [(1, 1), (5000, 1), (1280, 12), (300, 9), (300, 8), (640, 9), (9, 640), (5000, 60)]
+    strips = {
+        f"strip{k}": PIL.Image.new("RGB", size, (90, 120, 90)) for k, size in enumerate(sizes)
+    }
+    save(top / "real/web", r=photograph(0), **strips)
+    save(top / "fake/web", f=generated(0))
+    printed = command("import", "folders", top, "--align", "--out", tmp_path / "root").out
+    assert "2 images aligned, 0 existed already" in printed
+    assert "skipped: 8 .png without a face\n" in printed
+
+
+def test_picture_that_dlib_cannot_search_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing:
+        def find(self, pixels: np.ndarray[Any, Any]) -> DetectedFace | None:
+            if pixels.shape == (200, 300, 3):
+                raise RuntimeError("windows do not fit")
+            return face_models().find(pixels)
+
+    monkeypatch.setattr("trueface.data.imports.alignment.face_models", Failing)
+    folder = save(tmp_path, good=photograph(0), bad=noise(0))
+    files = [f"{folder}/bad.png", f"{folder}/good.png"]
+    found = find_faces(files, Geometry(), None, lambda _: None, are_all=True, workers=1)
+    assert found.record.unreadable == {files[0]: "dlib cannot search it: windows do not fit"}
+    assert found.searches[files[1]].face is not None
+
+
 def test_largest_of_two_faces_is_taken(tmp_path: Path, command: Command) -> None:
     top = tmp_path / "set"
     save(top / "real/web", crowd=two_faces(), large=photograph(0), small=photograph(1))
@@ -290,6 +320,7 @@ def test_wrong_input_is_rejected_before_any_output(tmp_path: Path, command: Comm
         (broken / label / "web/x.png").write_bytes(b"no image")
     for top, words, message in (
         (empty, ["--align"], "finds no face in the 2 images that can be read, such as "),
+        (empty, ["--align"], "Check that faces have at least 80 pixels and are upright, or import"),
         (broken, ["--align"], "none of the 2 images can be read, such as "),
         (empty, ["--align-size", "128"], "--align-size 128 has no effect without --align"),
         (empty, ["--align-margin", "1.5"], "--align-margin 1.5 has no effect without --align"),
@@ -356,6 +387,11 @@ def test_uneven_black_parts_of_the_classes_are_reported(tmp_path: Path, command:
     save(top / "real/web", **{f"r{k}": photograph(k).crop((40, 40, 216, 216)) for k in range(3)})
     warned = command("import", "folders", top, "--align", "--out", tmp_path / "root").err
     assert "100% of the real and 0% of the fake images, and that part is black" in warned
+    # later pictures of one class alone cannot be compared
+    save(top / "real/web", r3=photograph(3).crop((40, 40, 216, 216)))
+    again = command("import", "folders", top, "--align", "--out", tmp_path / "root")
+    assert "1 images aligned, 6 existed already" in again.out
+    assert "that part is black" not in again.err
 
 
 def test_help_prints_the_defaults() -> None:

@@ -130,6 +130,12 @@ def huge(folder: Path) -> None:
     (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(head))
 
 
+def no_shirts(folder: Path) -> None:
+    labels = np.arange(20) % 10
+    labels[labels == 6] = 0
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+
+
 def missing(folder: Path) -> None:
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
 
@@ -142,12 +148,17 @@ def missing(folder: Path) -> None:
         (other_file, "begins with the bytes 00 00 0d 03, not with 00 00 08 03"),
         (labels_as_images, "begins with the bytes 00 00 08 01, not with 00 00 08 03"),
         (cut_header, "is cut off in its header"),
-        (empty, "begins with the bytes of no content"),
-        (fewer_numbers, "has 15,679 of 15,680 numbers of its header"),
-        (more_numbers, "has more of 15,680 numbers of its header"),
+        (empty, r"train-images-idx3-ubyte\.gz is empty\. Get the file again"),
+        (fewer_numbers, "has only 15,679 of the 15,680 numbers that its header says"),
+        (more_numbers, "has more than the 15,680 numbers that its header says"),
         (fewer_labels, "has 20 images, but .*labels-idx1-ubyte.gz has 19 labels"),
         (other_labels, "has the label 19, but the data set has 10 classes"),
         (huge, "has 1,683,627,180,032 numbers, more than"),
+        (
+            no_shirts,
+            "too few images of class 'Shirt' for the training list: 0, and at least 2 are needed. "
+            "Get the files again",
+        ),
         (missing, "has no file t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz"),
     ],
 )
@@ -176,6 +187,21 @@ def test_people_of_vggface2_are_those_of_train_and_each_has_test_images(tmp_path
     assert sorted(names) == sorted((root / "train_list.txt").read_text().split())
     assert load_lists(root, "vggface2", seed=9).test.names == lists.test.names
     assert load_lists(root, "vggface2", split_seed=9).test.names != lists.test.names
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_person_of_vggface2_with_too_few_images_is_named(images: int, tmp_path: Path) -> None:
+    root = faces(tmp_path, images=3)
+    assert sizes(load_lists(root, "vggface2")) == [3, 3, 3]
+    (root / "train_list.txt").unlink()
+    for file in sorted((root / "train/n000002").iterdir())[images:]:
+        file.unlink()
+    message = (
+        f"too few images of class 'n000002' for the training list: {images}, and at least 3 are needed. "
+        "Add images, or remove the folder of the class"
+    )
+    with pytest.raises(DataError, match=message):
+        load_lists(root, "vggface2")
 
 
 def test_people_of_vggface2_may_be_a_few_links_without_list(tmp_path: Path) -> None:
@@ -211,5 +237,6 @@ def test_broken_vggface2_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFi
         load_lists(root, "vggface2")
     (root / "train_list.txt").unlink()
     (root / "train" / "n000009").mkdir()
-    with pytest.raises(DataError, match="n000009"):
+    message = r"no valid file for the classes n000009\. Each class needs a folder with images\. Add images"
+    with pytest.raises(DataError, match=message):
         load_lists(root, "vggface2")

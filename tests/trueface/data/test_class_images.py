@@ -66,6 +66,12 @@ def test_limited_images_per_class_are_same_for_every_seed(root: Path) -> None:
     assert first == second
 
 
+def test_too_small_limit_of_images_per_class_is_named(root: Path) -> None:
+    with pytest.raises(DataError, match="images_per_class 1 is too small. Use at least 2, or 0"):
+        load_lists(root, images_per_class=1)
+    assert sizes(load_lists(root, images_per_class=2)) == [3, 3, 6]
+
+
 def test_non_image_files_of_classes_are_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = load_lists(root)
     assert caplog.messages == []
@@ -76,7 +82,7 @@ def test_non_image_files_of_classes_are_named(root: Path, caplog: pytest.LogCapt
     assert "passed_over=1 .mov; images end in .avif, .bmp" in caplog.text
     for file in folder.glob("*.png"):
         file.rename(file.with_suffix(".mov"))
-    with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}.*\. Ignored .* .mov"):
+    with pytest.raises(DataError, match=rf"no valid file.* {NAMES[0]}\. Ignored .* .mov"):
         load_lists(root)
 
 
@@ -174,7 +180,8 @@ def truncated(root: Path) -> None:
         (lambda root: (root / "train" / "violet").mkdir(), "violet"),
         (
             lambda root: [write_class(root / part, "violet", 1) for part in ("train", "test")],  # type: ignore[func-returns-value]  # both
-            "too few images of class 'violet' for the training list",
+            "too few images of class 'violet' for the training list: 1, and at least 2 are needed. "
+            "Add images, or remove the folder of the class",
         ),
     ],
     ids=["truncated", "another class in the test", "without images", "used up by validation"],

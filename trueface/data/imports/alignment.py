@@ -92,11 +92,14 @@ class FoundFaces(NamedTuple):
         """Return whether the record of a data root is already this one."""
         return read_alignment(root) == self.record
 
-    def beyond_edge(self, files: Iterable[str]) -> float:
-        """Return the fraction of the faces of some new files whose crop reaches beyond the picture."""
+    def beyond_edge(self, files: Iterable[str]) -> float | None:
+        """Return the fraction of the faces of some files whose crop reaches beyond the picture.
+
+        Only new files count. None if no new file has a face.
+        """
         found = [self.searches[file] for file in files if file in self.searches]
         faces = [each for each in found if each.face is not None]
-        return sum(each.beyond for each in faces) / len(faces) if faces else 0.0
+        return sum(each.beyond for each in faces) / len(faces) if faces else None
 
 
 def read_alignment(root: Path) -> AlignmentRecord | None:
@@ -248,7 +251,7 @@ def _none_sentence(versions: Mapping[str, str], found: Mapping[str, Search]) -> 
         return f"none of the {len(found)} images can be read, such as {first}: {found[first].fault}"
     return (
         f"{versions['detector']} finds no face in the {len(readable)} images that can be read, such as "
-        f"{min(readable)}. Check that faces have at least 80 pixels, or import without --align."
+        f"{min(readable)}. Check that faces have at least 80 pixels and are upright, or import without --align."
     )
 
 
@@ -263,7 +266,10 @@ def _search(picture: str, geometry: Geometry) -> Search:
         pixels = _upright(Path(picture))
     except BadImageError as error:
         return Search(None, fault=error.reason)
-    face = face_models().find(pixels)
+    try:
+        face = face_models().find(pixels)
+    except RuntimeError as error:  # dlib's; one picture does not end the import
+        return Search(None, fault=f"dlib cannot search it: {error}")
     return Search(face, face is not None and reaches_beyond(pixels, face, geometry))
 
 
