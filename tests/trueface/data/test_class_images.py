@@ -67,7 +67,7 @@ def test_limited_images_per_class_are_same_for_every_seed(root: Path) -> None:
 
 
 def test_too_small_limit_of_images_per_class_is_named(root: Path) -> None:
-    with pytest.raises(DataError, match="images_per_class 1 is too small. Use at least 2, or 0"):
+    with pytest.raises(DataError, match=r"images_per_class 1 is too small\. Use at least 2, or 0"):
         load_lists(root, images_per_class=1)
     assert sizes(load_lists(root, images_per_class=2)) == [3, 3, 6]
 
