@@ -263,6 +263,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
         unaligned=unaligned,
         videos=listed.videos,
         broken=listed.broken,
+        doubles=listed.doubles,
     )
     return ImportOutcome(
         request=request,
@@ -362,6 +363,7 @@ class _Listed(NamedTuple):
     unread: Mapping[str, str]  # file → its format, which has no reader here
     videos: Mapping[str, int]  # video file with frames among the images → all frames that it has
     broken: Mapping[str, str]  # video file → why it gives no frames
+    doubles: list[str]  # video files that are left out for a folder of frames
     made: Mapping[str, str]  # frame → its picture, which was decoded now
 
 
@@ -387,6 +389,7 @@ def _list_images(
     )
     images, formats = without_reader(registry.load(layout).images(request.folder, options))
     unread = formats | dict.fromkeys(found.unread, VIDEO)
+    images, doubles = video_frames.without_doubles(images, found)
     waiting = video_frames.videos_to_decode(images, found, before, _pictures_without_face(request))
     broken, made = dict(found.broken), dict[str, str]()
     if waiting and (request.align or not request.dry_run):  # only pixels show a face
@@ -398,7 +401,7 @@ def _list_images(
         _refuse_nothing(request, unread, broken)
     used = {image.file.rpartition("/")[0] for image in images}
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
-    return _Listed(images, unread, totals, broken, made)
+    return _Listed(images, unread, totals, broken, doubles, made)
 
 
 def _refuse_nothing(

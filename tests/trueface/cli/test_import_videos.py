@@ -1,6 +1,7 @@
 """Video files of a data set: imported frames, their groups and lists, and files that are left out."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,6 +164,32 @@ def test_folders_of_frames_are_still_videos_next_to_video_files(
     printed = command(*words)
     assert "11 images linked or written, 0 existed already; 3 groups" in printed.out
     assert sum(path.is_symlink() for path in (tmp_path / "vi").rglob("*.png")) == 3
+
+
+def test_video_next_to_its_own_extracted_frames_is_left_out(
+    two: Path, faceforensics: Path, tmp_path: Path, command: Command
+) -> None:
+    extracted = two / "fake" / "a_fake"
+    extracted.mkdir()
+    for number in range(2):
+        PIL.Image.new("RGB", (8, 8), (number, 0, 0)).save(extracted / f"{number}.jpg")
+    (two / "real" / "a_real").mkdir()  # without images
+    words = ["import", "folders", str(two), "--videos", "--frames", "4", "--out"]
+    printed = command(*words, str(tmp_path / "vi"))
+    assert "6 images linked or written" in printed.out
+    assert "skipped: 1 .mp4 with a folder of their frames\n" in printed.out
+    place = tmp_path / "vi/PreSocial/Fake/v/a_fake"
+    assert sorted(path.name for path in place.iterdir()) == ["0.jpg", "1.jpg"]
+
+    shutil.copytree(faceforensics, tmp_path / "ff")
+    frames = tmp_path / "ff/original_sequences/youtube/c23/frames/000"
+    frames.mkdir(parents=True)
+    PIL.Image.new("RGB", (8, 8)).save(frames / "0001.png")
+    words = ["import", "auto", str(tmp_path / "ff"), "--videos", "--frames", "2", "--json"]
+    record = command(*words, "--dry-run", "--out", str(tmp_path / "out")).json
+    assert [(each["reason"], each["example"]) for each in record["passed_over"]] == [
+        ("double_video", f"{tmp_path}/ff/original_sequences/youtube/c23/videos/000.mp4")
+    ]
 
 
 def test_broken_videos_are_reported_counted_and_left_out(
