@@ -379,6 +379,7 @@ def _list_images(
     """
     # Pillow and numpy take a while to import; help must not wait for them
     from trueface.data.imports import video_frames
+    from trueface.data.imports.alignment import name_aligned
     from trueface.data.imports.passed_over import without_reader
 
     found = video_frames.NO_VIDEOS
@@ -393,7 +394,8 @@ def _list_images(
     waiting = video_frames.videos_to_decode(images, found, before, _pictures_without_face(request))
     broken, made = dict(found.broken), dict[str, str]()
     if waiting and (request.align or not request.dry_run):  # only pixels show a face
-        folder = stack.enter_context(frame_staging(request.out))
+        arrange(name_aligned(images) if request.align else images)  # refuses names before the work
+        folder = stack.enter_context(frame_staging(request.out, dry=request.dry_run))
         made, damaged = video_frames.decode_videos(waiting, found.chosen, folder)
         broken |= damaged
         images = [image for image in images if image.file.rpartition("/")[0] not in damaged]

@@ -192,6 +192,25 @@ def test_video_next_to_its_own_extracted_frames_is_left_out(
     ]
 
 
+def test_equal_names_are_refused_before_anything_is_decoded(
+    two: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_frames, "read_frames", None)
+    words = ["import", "folders", str(two), "--videos", "--frames", "3"]
+    words += ["--out", str(tmp_path / "vi")]
+    write_video(two / "fake" / "a_fake.mov", greys(9))
+    one = command(*words, code=2).err
+    assert (
+        f"{two}/fake/a_fake.mov and {two}/fake/a_fake.mp4 would both become "
+        "PreSocial/Fake/v/a_fake/000.png. Give one of them another name or source.\n"
+    ) in one
+    write_video(two / "real" / "a_real.mov", greys(9))
+    both = command(*words, code=2).err
+    assert f"2 pairs of files: {two}/fake/a_fake.mov and {two}/fake/a_fake.mp4 would both" in both
+    assert f"; {two}/real/a_real.mov and {two}/real/a_real.mp4 would both become" in both
+    assert "Give one of each pair another name or source.\n" in both
+
+
 def test_broken_videos_are_reported_counted_and_left_out(
     two: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -229,18 +230,21 @@ def hold_data_root(root: Path, *, dry: bool) -> Iterator[None]:
 
 
 @contextmanager
-def frame_staging(root: Path) -> Iterator[Path]:
+def frame_staging(root: Path, *, dry: bool) -> Iterator[Path]:
     """Give a folder on the file system of a data root for pictures, which are moved from there.
+
+    A dry run gets a temporary folder, so that it writes nothing next to the data root.
 
     Raises:
         MachineError: it cannot be made.
     """
     place = root / "frames" if (root / NAME).exists() else root
     try:
-        with staging_folder(place) as folder:
-            yield folder
+        with tempfile.TemporaryDirectory() if dry else staging_folder(place) as folder:
+            yield Path(folder)
     except OSError as error:
-        raise MachineError(f"cannot write {root}: {error}. The import had no effect.") from error
+        written = tempfile.gettempdir() if dry else root
+        raise MachineError(f"cannot write {written}: {error}. The import had no effect.") from error
 
 
 def write_root(
