@@ -117,6 +117,34 @@ def test_dry_run_announces_the_same_frames(two: Path, tmp_path: Path, command: C
     assert (planned["videos"], planned["new"]) == (2, 64)
 
 
+def test_frames_that_exist_already_are_called_written(
+    two: Path, tmp_path: Path, command: Command
+) -> None:
+    words = ["import", "folders", str(two), "--videos", "--frames", "2"]
+    words += ["--out", str(tmp_path / "vi")]
+    command(*words)
+    assert "\n0 images written, 4 existed already; " in command(*words).out
+
+
+def test_layout_without_videos_says_so_and_opens_none(
+    two: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_frames, "find_frames", None)
+    for name, colour in (("real", "red"), ("fake", "blue")):
+        PIL.Image.new("RGB", (8, 8), colour).save(two / f"{name}.png")
+    table = two / "table.csv"
+    table.write_text("path,label\nreal.png,real\nfake.png,fake\n")
+    words = ["import", "csv", str(two), "--videos", "--out", str(tmp_path / "vi")]
+    assert (
+        "warning: --videos has no effect: the layout csv reads no video files\n"
+        in command(*words).err
+    )
+    table.write_text("path,label\nreal/a_real.mp4,real\n")
+    refused = command(*words, code=2).err
+    assert "real/a_real.mp4 is not an image" in refused
+    assert "import videos with the layout folders or faceforensics" in refused
+
+
 def test_second_import_decodes_only_new_videos(
     two: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +177,9 @@ def test_other_frames_of_an_imported_video_are_refused(
     assert f"32 frames of {two}/fake/a_fake.mp4 were imported before, and not these 5." in refused
     assert "Use the same --frames" in refused
     write_video(two / "fake" / "a_fake.mp4", greys(40))
-    assert "32 images have changed since they were imported" in command(*words, code=2).err
+    assert (
+        f"32 images have changed since they were imported: {two}/fake/a_fake.mp4. Import into"
+    ) in command(*words, code=2).err
 
 
 @pytest.mark.parametrize("layout", ["folders", "imagefolder"])
@@ -239,6 +269,24 @@ def test_broken_videos_are_reported_counted_and_left_out(
     )
     assert not (root / "PreSocial/Real/realV/damaged").exists()
     assert len(pictures(root)) == 67
+
+
+def test_each_broken_video_is_named_with_its_reason(
+    two: Path, tmp_path: Path, command: Command
+) -> None:
+    empty = write_video(two / "real" / "empty.mkv", [], codec="ffv1")
+    texts = [two / "fake" / f"text{number}.mp4" for number in range(2)]
+    for text in texts:
+        text.write_text("no video")
+    words = ["import", "folders", str(two), "--videos", "--out", str(tmp_path / "vi"), "--json"]
+    printed = command(*words)
+    broken = printed.json["broken_videos"]
+    assert list(broken) == [*map(str, texts), str(empty)]
+    assert broken[str(empty)].startswith("it has no frames")
+    assert (
+        f"3 video files cannot be read, such as {texts[0]}: {broken[str(texts[0])]} (2); "
+        f"{empty}: {broken[str(empty)]} (1). Repair or remove them."
+    ) in printed.err
 
 
 def test_import_without_any_usable_video_is_an_error(tmp_path: Path, command: Command) -> None:

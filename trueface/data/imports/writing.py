@@ -112,7 +112,7 @@ def compare_with_record(
         DataError: a file differs from the imported one, or its destination is another file.
     """
     new: dict[str, Origin] = {}
-    changed, missing, there = list[str](), list[str](), 0
+    changed, missing, there, count = dict[str, None](), list[str](), 0, 0
     for path, file in arrangement.files.items():
         above = file.rpartition("/")[0]
         try:
@@ -130,11 +130,15 @@ def compare_with_record(
         elif before == origin:
             there += 1
         else:
-            changed.append(f"{file} (was {before[0]})" if before[0] != file else file)
+            count += 1
+            name, was = (
+                (above, before[0].rpartition("/")[0]) if above in videos else (file, before[0])
+            )
+            changed[name if was == name else f"{name} (was {was})"] = None
     if changed:
         raise DataError(
-            f"{len(changed)} images have changed since they were imported: "
-            f"{', '.join(changed[:SHOWN])}{', …' * (len(changed) > SHOWN)}. Import into a new "
+            f"{count} images have changed since they were imported: "
+            f"{', '.join(list(changed)[:SHOWN])}{', …' * (len(changed) > SHOWN)}. Import into a new "
             "folder, so that old and new results are not mixed."
         )
     return ImportDifference(new=new, there=there, missing=tuple(missing))
