@@ -284,9 +284,12 @@ def test_each_broken_video_is_named_with_its_reason(
     assert list(broken) == [*map(str, texts), str(empty)]
     assert broken[str(empty)].startswith("it has no frames")
     assert (
-        f"3 video files cannot be read, such as {texts[0]}: {broken[str(texts[0])]} (2); "
-        f"{empty}: {broken[str(empty)]} (1). Repair or remove them."
-    ) in printed.err
+        (
+            f"3 video files cannot be read, such as {texts[0]}: {broken[str(texts[0])]} (2); "  # prose: ok, quotes reasons
+            f"{empty}: {broken[str(empty)]} (1). Repair or remove them."
+        )
+        in printed.err
+    )
 
 
 def test_import_without_any_usable_video_is_an_error(tmp_path: Path, command: Command) -> None:
