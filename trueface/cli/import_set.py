@@ -48,6 +48,7 @@ SCHEMA = 1
 FRAMES = 32  # of a video, as DeepfakeBench reads them
 MOST_FRAMES = 100_000
 VIDEO = "video"  # the format of video files in messages
+MOST_REASONS = 3  # in the warning about broken videos
 MANY_SOURCES = 100
 MIN_SIZE, MAX_SIZE = 32, 1024  # pixels; FFHQ has 1,024
 MAX_MARGIN = 3.0
@@ -87,6 +88,7 @@ class ImportOutcome(NamedTuple):
     passed_over: tuple["PassedOver", ...]
     several_faces: tuple[str, ...] | None  # files; None if the images are not aligned
     videos: int  # files whose frames are in the arrangement
+    broken_videos: Mapping[str, str]  # video file → why it gives no frames
     remarks: tuple[str, ...]
 
 
@@ -145,8 +147,8 @@ Examples:
 @click.option(
     "--videos",
     is_flag=True,
-    help="Read frames from video files. Each folder with images is also a video (layouts folders and "
-    "imagefolder). Frames of a video stay in one list. So do videos whose names show the same person: "
+    help="Read frames from video files (layouts folders, imagefolder, faceforensics). Each folder with "
+    "images is also a video (folders, imagefolder). Frames of a video stay in one list. So do videos whose names show the same person: "
     "000_001, id0_id1_0000.",
 )
 @click.option(
@@ -263,6 +265,7 @@ def _import(request: ImportRequest) -> ImportOutcome:
         unaligned=unaligned,
         videos=listed.videos,
         broken=listed.broken,
+        doubles=listed.doubles,
     )
     return ImportOutcome(
         request=request,
@@ -274,9 +277,10 @@ def _import(request: ImportRequest) -> ImportOutcome:
         passed_over=tuple(left_out),
         several_faces=None if faces is None else faces.several(arrangement.files.values()),
         videos=len(listed.videos),
+        broken_videos=listed.broken,
         remarks=(
             *_unread_sentences(listed.unread),
-            *_video_remarks(listed, request.frames),
+            *_video_remarks(listed, request, layout),
             *_remarks(request.folder, difference, arrangement, lists, left_out),
             *(_edge_remarks(arrangement, faces) if faces else ()),
             *_doubts(record, request.out),
@@ -362,6 +366,7 @@ class _Listed(NamedTuple):
     unread: Mapping[str, str]  # file → its format, which has no reader here
     videos: Mapping[str, int]  # video file with frames among the images → all frames that it has
     broken: Mapping[str, str]  # video file → why it gives no frames
+    doubles: list[str]  # video files that are left out for a folder of frames
     made: Mapping[str, str]  # frame → its picture, which was decoded now
 
 
@@ -377,20 +382,23 @@ def _list_images(
     """
     # Pillow and numpy take a while to import; help must not wait for them
     from trueface.data.imports import video_frames
+    from trueface.data.imports.alignment import name_aligned
     from trueface.data.imports.passed_over import without_reader
 
     found = video_frames.NO_VIDEOS
-    if request.videos:
+    if request.videos and registry.LAYOUTS[layout].reads_videos:
         found = video_frames.find_frames(request.folder, request.frames)
     options = registry.LayoutOptions(
         real=frozenset(request.real), videos=request.videos, frames=found.frames
     )
     images, formats = without_reader(registry.load(layout).images(request.folder, options))
     unread = formats | dict.fromkeys(found.unread, VIDEO)
+    images, doubles = video_frames.without_doubles(images, found)
     waiting = video_frames.videos_to_decode(images, found, before, _pictures_without_face(request))
     broken, made = dict(found.broken), dict[str, str]()
     if waiting and (request.align or not request.dry_run):  # only pixels show a face
-        folder = stack.enter_context(frame_staging(request.out))
+        arrange(name_aligned(images) if request.align else images)  # refuses names before the work
+        folder = stack.enter_context(frame_staging(request.out, dry=request.dry_run))
         made, damaged = video_frames.decode_videos(waiting, found.chosen, folder)
         broken |= damaged
         images = [image for image in images if image.file.rpartition("/")[0] not in damaged]
@@ -398,7 +406,7 @@ def _list_images(
         _refuse_nothing(request, unread, broken)
     used = {image.file.rpartition("/")[0] for image in images}
     totals = {video: chosen.total for video, chosen in found.chosen.items() if video in used}
-    return _Listed(images, unread, totals, broken, made)
+    return _Listed(images, unread, totals, broken, doubles, made)
 
 
 def _refuse_nothing(
@@ -459,21 +467,30 @@ def _unread_sentences(unread: Mapping[str, str]) -> Iterator[str]:
 
 def _broken_sentence(broken: Mapping[str, str]) -> str:
     """Return in words which video files give no frames."""
-    first = min(broken)
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for file, reason in sorted(broken.items()):
+        by_reason[reason].append(file)
     count = f"{len(broken)} video file{'s' if len(broken) > 1 else ''}"
+    often = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    shown = "; ".join(
+        f"{files[0]}: {reason}{f' ({len(files)})' if len(often) > 1 else ''}"
+        for reason, files in often[:MOST_REASONS]
+    )
     return (
-        f"{count} cannot be read, such as {first}: {broken[first]}. Repair or remove "
-        f"{'them' if len(broken) > 1 else 'it'}."
+        f"{count} cannot be read, such as {shown}{'; …' * (len(often) > MOST_REASONS)}. Repair or "
+        f"remove {'them' if len(broken) > 1 else 'it'}."
     )
 
 
-def _video_remarks(listed: _Listed, frames: int) -> Iterator[str]:
+def _video_remarks(listed: _Listed, request: ImportRequest, layout: str) -> Iterator[str]:
+    if request.videos and not registry.LAYOUTS[layout].reads_videos:
+        yield f"--videos has no effect: the layout {layout} reads no video files"
     if listed.broken:
         yield _broken_sentence(listed.broken)
-    if short := {video: total for video, total in listed.videos.items() if total < frames}:
+    if short := {video: total for video, total in listed.videos.items() if total < request.frames}:
         first = min(short)
         yield (
-            f"{len(short)} of {len(listed.videos)} videos have fewer than {frames} frames, such as "
+            f"{len(short)} of {len(listed.videos)} videos have fewer than {request.frames} frames, such as "
             f"{first} with {short[first]}. All their frames are used."
         )
 
@@ -594,6 +611,7 @@ def _record(outcome: ImportOutcome) -> dict[str, Json]:
         "splits": str(outcome.request.splits),
         "dry_run": outcome.request.dry_run,
         "videos": outcome.videos,
+        "broken_videos": dict(sorted(outcome.broken_videos.items())),
         "new": len(outcome.difference.new),
         "there": outcome.difference.there,
         "missing": len(outcome.difference.missing),
@@ -627,12 +645,12 @@ def _lines(outcome: ImportOutcome) -> Iterator[str]:
     yield ""
     done = "would be " if request.dry_run else ""
     how = "aligned" if request.align else "copied" if request.copy else "linked"
-    new = outcome.difference.new.values()
-    frames = sum(registry.is_video(file.split("/")[-2]) for file, _, _ in new)
+    taken = outcome.arrangement.files.values()
+    frames = sum(registry.is_video(file.split("/")[-2]) for file in taken)
     if frames and not request.align:
-        how = "written" if frames == len(new) else f"{how} or written"
+        how = "written" if frames == len(taken) else f"{how} or written"
     yield (
-        f"{len(new)} images {done}{how}, {outcome.difference.there} existed already; "
+        f"{len(outcome.difference.new)} images {done}{how}, {outcome.difference.there} existed already; "
         f"{len(set(outcome.arrangement.groups.values()))} groups, each in one list"
     )
     if outcome.passed_over:

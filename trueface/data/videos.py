@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FORMATS = "mov,matroska,avi,mpeg,mpegts,asf,flv"
 LACKING_S = 0.4  # by which a whole file may be shorter than its header says, in seconds
 _HDR = {16: "PQ", 18: "HLG"}  # transfer functions, as ITU-T H.273 numbers them
+COPY = 16  # pixels; width and height of a copy that is read only for its side data
 _MATRIX = np.dtype("<i4")  # of nine numbers, the first two rows in 16.16 fixed point
 
 Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -158,7 +159,10 @@ def _upright(frame: "VideoFrame") -> Pixels:
     """Return the pixels of a frame, turned and mirrored as its display matrix says."""
     admit(frame.width, frame.height)
     pixels: Any = frame.reformat(format="rgb24", threads=1).to_ndarray()
-    side_data: Any = frame.side_data
+    # PyAV's side data and its frame refer to each other, so the frame stays until Python's garbage
+    # collection; a small copy has the same side data
+    copy = frame.reformat(COPY, COPY, "gray", interpolation="POINT", threads=1)
+    side_data: Any = copy.side_data
     matrix = next((each for each in side_data if each.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
         return np.ascontiguousarray(pixels)

@@ -65,6 +65,14 @@ def test_faces_of_frames_are_aligned_and_stay_with_their_video(
         assert sum(any(f"/{video}/" in key for key in keys) for keys in lists.values()) == 1
 
 
+def test_dry_run_of_aligned_videos_writes_nothing_next_to_the_data_set(
+    videos: Path, tmp_path: Path, command: Command
+) -> None:
+    words = ["import", "folders", str(videos), "--videos", "--frames", "2", "--align", "--dry-run"]
+    assert "2 images" in command(*words, "--out", str(tmp_path / "deep/er/vi")).out
+    assert [path.name for path in tmp_path.iterdir()] == ["v"]
+
+
 def test_second_import_of_aligned_videos_changes_nothing(
     videos: Path, tmp_path: Path, command: Command
 ) -> None:

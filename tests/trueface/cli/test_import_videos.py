@@ -1,6 +1,7 @@
 """Video files of a data set: imported frames, their groups and lists, and files that are left out."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,34 @@ def test_dry_run_announces_the_same_frames(two: Path, tmp_path: Path, command: C
     assert (planned["videos"], planned["new"]) == (2, 64)
 
 
+def test_frames_that_exist_already_are_called_written(
+    two: Path, tmp_path: Path, command: Command
+) -> None:
+    words = ["import", "folders", str(two), "--videos", "--frames", "2"]
+    words += ["--out", str(tmp_path / "vi")]
+    command(*words)
+    assert "\n0 images written, 4 existed already; " in command(*words).out
+
+
+def test_layout_without_videos_says_so_and_opens_none(
+    two: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_frames, "find_frames", None)
+    for name, colour in (("real", "red"), ("fake", "blue")):
+        PIL.Image.new("RGB", (8, 8), colour).save(two / f"{name}.png")
+    table = two / "table.csv"
+    table.write_text("path,label\nreal.png,real\nfake.png,fake\n")
+    words = ["import", "csv", str(two), "--videos", "--out", str(tmp_path / "vi")]
+    assert (
+        "warning: --videos has no effect: the layout csv reads no video files\n"
+        in command(*words).err
+    )
+    table.write_text("path,label\nreal/a_real.mp4,real\n")
+    refused = command(*words, code=2).err
+    assert "real/a_real.mp4 is not an image" in refused
+    assert "import videos with the layout folders or faceforensics" in refused
+
+
 def test_second_import_decodes_only_new_videos(
     two: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +177,9 @@ def test_other_frames_of_an_imported_video_are_refused(
     assert f"32 frames of {two}/fake/a_fake.mp4 were imported before, and not these 5." in refused
     assert "Use the same --frames" in refused
     write_video(two / "fake" / "a_fake.mp4", greys(40))
-    assert "32 images have changed since they were imported" in command(*words, code=2).err
+    assert (
+        f"32 images have changed since they were imported: {two}/fake/a_fake.mp4. Import into"
+    ) in command(*words, code=2).err
 
 
 @pytest.mark.parametrize("layout", ["folders", "imagefolder"])
@@ -163,6 +194,51 @@ def test_folders_of_frames_are_still_videos_next_to_video_files(
     printed = command(*words)
     assert "11 images linked or written, 0 existed already; 3 groups" in printed.out
     assert sum(path.is_symlink() for path in (tmp_path / "vi").rglob("*.png")) == 3
+
+
+def test_video_next_to_its_own_extracted_frames_is_left_out(
+    two: Path, faceforensics: Path, tmp_path: Path, command: Command
+) -> None:
+    extracted = two / "fake" / "a_fake"
+    extracted.mkdir()
+    for number in range(2):
+        PIL.Image.new("RGB", (8, 8), (number, 0, 0)).save(extracted / f"{number}.jpg")
+    (two / "real" / "a_real").mkdir()  # without images
+    words = ["import", "folders", str(two), "--videos", "--frames", "4", "--out"]
+    printed = command(*words, str(tmp_path / "vi"))
+    assert "6 images linked or written" in printed.out
+    assert "skipped: 1 .mp4 with a folder of their frames\n" in printed.out
+    place = tmp_path / "vi/PreSocial/Fake/v/a_fake"
+    assert sorted(path.name for path in place.iterdir()) == ["0.jpg", "1.jpg"]
+
+    shutil.copytree(faceforensics, tmp_path / "ff")
+    frames = tmp_path / "ff/original_sequences/youtube/c23/frames/000"
+    frames.mkdir(parents=True)
+    PIL.Image.new("RGB", (8, 8)).save(frames / "0001.png")
+    words = ["import", "auto", str(tmp_path / "ff"), "--videos", "--frames", "2", "--json"]
+    record = command(*words, "--dry-run", "--out", str(tmp_path / "out")).json
+    assert [(each["reason"], each["example"]) for each in record["passed_over"]] == [
+        ("double_video", f"{tmp_path}/ff/original_sequences/youtube/c23/videos/000.mp4")
+    ]
+
+
+def test_equal_names_are_refused_before_anything_is_decoded(
+    two: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_frames, "read_frames", None)
+    words = ["import", "folders", str(two), "--videos", "--frames", "3"]
+    words += ["--out", str(tmp_path / "vi")]
+    write_video(two / "fake" / "a_fake.mov", greys(9))
+    one = command(*words, code=2).err
+    assert (
+        f"{two}/fake/a_fake.mov and {two}/fake/a_fake.mp4 would both become "
+        "PreSocial/Fake/v/a_fake/000.png. Give one of them another name or source.\n"
+    ) in one
+    write_video(two / "real" / "a_real.mov", greys(9))
+    both = command(*words, code=2).err
+    assert f"2 pairs of files: {two}/fake/a_fake.mov and {two}/fake/a_fake.mp4 would both" in both
+    assert f"; {two}/real/a_real.mov and {two}/real/a_real.mp4 would both become" in both
+    assert "Give one of each pair another name or source.\n" in both
 
 
 def test_broken_videos_are_reported_counted_and_left_out(
@@ -193,6 +269,27 @@ def test_broken_videos_are_reported_counted_and_left_out(
     )
     assert not (root / "PreSocial/Real/realV/damaged").exists()
     assert len(pictures(root)) == 67
+
+
+def test_each_broken_video_is_named_with_its_reason(
+    two: Path, tmp_path: Path, command: Command
+) -> None:
+    empty = write_video(two / "real" / "empty.mkv", [], codec="ffv1")
+    texts = [two / "fake" / f"text{number}.mp4" for number in range(2)]
+    for text in texts:
+        text.write_text("no video")
+    words = ["import", "folders", str(two), "--videos", "--out", str(tmp_path / "vi"), "--json"]
+    printed = command(*words)
+    broken = printed.json["broken_videos"]
+    assert list(broken) == [*map(str, texts), str(empty)]
+    assert broken[str(empty)].startswith("it has no frames")
+    assert (
+        (
+            f"3 video files cannot be read, such as {texts[0]}: {broken[str(texts[0])]} (2); "  # prose: ok, quotes reasons
+            f"{empty}: {broken[str(empty)]} (1). Repair or remove them."
+        )
+        in printed.err
+    )
 
 
 def test_import_without_any_usable_video_is_an_error(tmp_path: Path, command: Command) -> None:

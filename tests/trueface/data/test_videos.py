@@ -1,5 +1,6 @@
 """Frames of video files: which ones, their pixels, and files that give none."""
 
+import gc
 import os
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.trueface.videos import HIGH, LOSSLESS, WIDE, Pixels, greys, noise, write_video
+from tests.trueface.videos import HIGH, LOSSLESS, WIDE, Pixels, av, greys, noise, write_video
 from trueface.data.videos import BadVideoError, choose_frames, evenly_spaced, read_frames
 
 TURN = 1 << 16  # one, in 16.16 fixed point
@@ -86,6 +87,13 @@ def test_variable_rate_sound_and_threads_change_no_frame(tmp_path: Path) -> None
         assert all((pixels == frames[number]).all() for number, pixels in found.items())
 
 
+def test_frames_before_the_start_of_an_edit_list_are_not_counted(tmp_path: Path) -> None:
+    # `ffmpeg -ss 1.02 -c copy` writes such a file: the hidden frames are there for the decoder
+    file = write_video(tmp_path / "a.mp4", greys(40), times=range(-11, 29), options={"g": "20"})
+    assert choose_frames(str(file), 1000).total == 29
+    assert [brightness(pixels) for pixels in read(file).values()] == list(range(11, 40))
+
+
 @pytest.mark.parametrize(
     ("matrix", "turned"),
     [
@@ -107,6 +115,18 @@ def test_frames_are_upright(
     frames = noise(2)
     file = write_video(tmp_path / "a.mp4", frames, matrix=whole, **LOSSLESS)
     np.testing.assert_array_equal(read(file)[1], turned(frames[1]))
+
+
+def test_frames_are_freed_without_garbage_collection(tmp_path: Path) -> None:
+    file = write_video(tmp_path / "a.mp4", noise(30), matrix=[0, TURN, 0, -TURN, *[0] * 4, 1 << 30])
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(read(file)) == 30
+        frames = [each for each in gc.get_objects() if isinstance(each, av.VideoFrame)]
+        assert [frame for frame in frames if frame.width == WIDE] == []
+    finally:
+        gc.enable()
 
 
 def test_ten_bits_become_eight(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trueface.data.imports.registry import FAKE, REAL, ImportedImage
+from trueface.data.imports.registry import FAKE, REAL, ImportedImage, is_video
 from trueface.data.index import Image
 from trueface.data.splits import NAMES
 from trueface.data.splitting import (
@@ -35,7 +35,7 @@ _BAD = re.compile(r"[^A-Za-z0-9_.+-]+")
 MOST = 0.6  # of the images in one group: beyond it no split could be made
 CLASS_FOLDERS = {REAL: "Real", FAKE: "Fake"}
 STRICTEST = ("test", "val", "train")  # of several lists that name an image, the first wins
-SHOWN = 3  # sources in a remark
+SHOWN = 3  # sources in a remark, pairs of files in an error
 
 
 def folder_of(source: str, label: int, fakes: Collection[str]) -> str:
@@ -194,20 +194,21 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
         (each.source, each.label): folder_of(each.source, each.label, fakes) for each in came
     }
     files, images = dict[str, str](), dict[str, Image]()
+    clashes = dict[tuple[str, str], str]()  # two files → the place of both
     lists: dict[str, set[str]] = defaultdict(set)
     ties, units = dict[str, tuple[str, ...]](), dict[str, str]()  # key → video, or itself
     for each in came:
         image = _placed(each, folders[each.source, each.label])
         if files.setdefault(image.file, each.file) != each.file:
-            raise DataError(
-                f"{files[image.file]} and {each.file} would both become {image.file}. Give one of "
-                "them another name or source."
-            )
+            pair = (_or_video(files[image.file]), _or_video(each.file))
+            clashes.setdefault(pair, image.file)
         images[image.file] = image
         lists[image.key].update(each.lists)
         # a video by its whole path: other sources may have one of the same name
         unit = units[image.key] = image.key.rpartition("/")[0] if each.is_frame else image.key
         ties[unit] = tuple(dict.fromkeys((*ties.get(unit, ()), *each.ties)))
+    if clashes:
+        _refuse_clashes(clashes)
     tied, remark = groups_from_ties(ties, Counter(units.values()))
     return Arrangement(
         files=files,
@@ -219,6 +220,26 @@ def arrange(imported: Iterable[ImportedImage]) -> Arrangement:
         video_folders=frozenset(folders[each.source, each.label] for each in came if each.is_frame),
         remarks=tuple(filter(None, (remark, _several(lists)))),
     )
+
+
+def _refuse_clashes(clashes: Mapping[tuple[str, str], str]) -> None:
+    """Raise an error for files that would have the same place."""
+    shown = [
+        f"{first} and {second} would both become {place}"
+        for (first, second), place in list(clashes.items())[:SHOWN]
+    ]
+    if len(clashes) == 1:
+        raise DataError(f"{shown[0]}. Give one of them another name or source.")
+    raise DataError(
+        f"{len(clashes)} pairs of files: {'; '.join(shown)}{'; …' * (len(clashes) > SHOWN)}. Give one "
+        "of each pair another name or source."
+    )
+
+
+def _or_video(file: str) -> str:
+    """Return the path of a file in messages: of a frame, that of its video."""
+    above = file.rpartition("/")[0]
+    return above if is_video(above.rpartition("/")[2]) else file
 
 
 def _placed(image: ImportedImage, folder: str) -> Image:

@@ -18,6 +18,7 @@ from trueface.data.imports.registry import (
     REAL,
     ImportedImage,
     LayoutOptions,
+    is_video,
     register_layout,
 )
 from trueface.data.splits import LISTS
@@ -158,6 +159,11 @@ def _image(table: Path, row: _Row, options: LayoutOptions) -> ImportedImage:
         raise ValueError(f"label {cells['label']!r}: expected real or fake, or 0 or 1")
     written = PurePosixPath(cells["path"].replace("\\", "/"))
     file = table.parent / written
+    if is_video(file.name):
+        raise ValueError(
+            f"{written} is not an image ({READ}): import videos with the layout folders or "
+            "faceforensics"
+        )
     if not is_image(file.name):
         raise ValueError(f"{written} is not an image ({READ})")
     if not file.is_file():

@@ -43,6 +43,7 @@ _MOST_BYTES = 1 << 24  # that are read of a split file; the official ones have 1
 @register_layout(
     "faceforensics",
     summary="FaceForensics++ in its own folders (videos or frames)",
+    reads_videos=True,
     expects="original_sequences/SOURCE/c23/videos/ and manipulated_sequences/METHOD/c23/videos/ "
     "(also c40, raw, and frames/ instead of videos/)",
     tables=tuple(f"{place}/{name}.json".lstrip("/") for place in SPLIT_FOLDERS for name in SPLITS),

@@ -22,6 +22,7 @@ DEPTH = 3  # folders above that of a class: train/progan/cat/0_real
 @register_layout(
     "folders",
     summary="folders of real and fake images, at any depth, also below train/, test/",
+    reads_videos=True,
     expects="folders named real and fake (or 0_real and 1_fake, nature and ai, …), at most three "
     "levels down",
 )

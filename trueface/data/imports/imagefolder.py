@@ -23,6 +23,7 @@ from trueface.runtime.errors import DataError
 @register_layout(
     "imagefolder",
     summary="torchvision's ImageFolder: one folder per class, and each class is a source",
+    reads_videos=True,
     expects="<class>/ with images, or train/<class>/ and test/<class>/ (or val/<class>/)",
 )
 class ImageFolder:

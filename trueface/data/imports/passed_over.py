@@ -16,6 +16,7 @@ class Reason(StrEnum):
     NOT_AN_IMAGE = "not_an_image"  # by its name
     NO_READER = "no_reader"  # an image or a video whose reader is not installed
     BROKEN_VIDEO = "broken_video"  # a video file that gives no frames
+    DOUBLE_VIDEO = "double_video"  # a folder of frames would get the same place
     OUTSIDE_LAYOUT = "outside_layout"  # an image in a place that the layout does not read
     MISSING = "missing"  # listed, but it does not exist
     NO_FACE = "no_face"  # alignment found no face in it
@@ -27,6 +28,7 @@ _WORDS: Mapping[Reason, str] = {
     Reason.NOT_AN_IMAGE: "",
     Reason.NO_READER: " without a reader",
     Reason.BROKEN_VIDEO: " that cannot be read",
+    Reason.DOUBLE_VIDEO: " with a folder of their frames",
     Reason.OUTSIDE_LAYOUT: " outside the layout",
     Reason.MISSING: " that do not exist",
     Reason.NO_FACE: " without a face",
@@ -71,6 +73,7 @@ def passed_over(
     unaligned: Mapping[str, Reason] | None = None,
     videos: Collection[str] = (),
     broken: Collection[str] = (),
+    doubles: Collection[str] = (),
 ) -> list[PassedOver]:
     """Return the files of a data set that an import does not take.
 
@@ -84,13 +87,15 @@ def passed_over(
         unaligned: files that gave no aligned face, with the reason.
         videos: video files whose frames were imported.
         broken: video files that give no frames.
+        doubles: video files that were left out for a folder of frames.
     """
     found: dict[tuple[Reason, str], list[str]] = {}
     unread, unaligned = set(unread), unaligned or {}
-    known = {*taken, *unread, *unaligned, *videos, *broken}
+    known = {*taken, *unread, *unaligned, *videos, *broken, *doubles}
     for reason, file in (
         *((Reason.NO_READER, file) for file in unread),
         *((Reason.BROKEN_VIDEO, file) for file in broken),
+        *((Reason.DOUBLE_VIDEO, file) for file in doubles),
         *((Reason.MISSING, file) for file in missing),
         *((reason, file) for file, reason in unaligned.items()),
         *(_others(folder, layout, known) if folder.is_dir() else ()),

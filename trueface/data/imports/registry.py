@@ -185,6 +185,7 @@ class LayoutSpec(Declared):
     summary: str  # which data sets lie so
     expects: str  # what a folder must hold, for messages
     tables: tuple[str, ...] = ()  # patterns of files of the folder that are read in addition
+    reads_videos: bool = False  # `images` yields the frames of video files
 
 
 register_layout = LayoutSpec

@@ -29,6 +29,7 @@ from trueface.data.videos import (
 from trueface.runtime.errors import DataError, MachineError
 
 T = TypeVar("T")
+Place = tuple[int, str, str, tuple[str, ...], str]  # of the frames of a video in the data root
 COMPRESSION = 1  # of PNG: four times as fast as 6, and the files are a fifth larger
 
 
@@ -61,6 +62,31 @@ def find_frames(folder: Path, count: int) -> VideoSet:
         return VideoSet(chosen={}, broken={}, unread=tuple(videos))
     chosen, broken = _each(videos, partial(choose_frames, count=count))
     return VideoSet(chosen=chosen, broken=broken)
+
+
+def without_doubles(
+    images: Sequence[ImportedImage], videos: VideoSet
+) -> tuple[list[ImportedImage], list[str]]:
+    """Leave out video files that a folder of frames would share its place with.
+
+    Args:
+        images: of the data set.
+        videos: its video files.
+
+    Returns:
+        The other images, and the video files that are left out, sorted.
+    """
+    folders, places = set[Place](), dict[str, Place]()
+    for image in images if videos.chosen else ():
+        above = image.file.rpartition("/")[0]
+        below = image.below.rpartition("/")[0]
+        place = (image.label, image.source, image.modifier, image.lists, below)
+        if above in videos.chosen:
+            places[above] = place
+        else:
+            folders.add(place)
+    doubles = {video for video, place in places.items() if place in folders}
+    return [each for each in images if each.file.rpartition("/")[0] not in doubles], sorted(doubles)
 
 
 def videos_to_decode(

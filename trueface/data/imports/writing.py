@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -111,7 +112,7 @@ def compare_with_record(
         DataError: a file differs from the imported one, or its destination is another file.
     """
     new: dict[str, Origin] = {}
-    changed, missing, there = list[str](), list[str](), 0
+    changed, missing, there, count = dict[str, None](), list[str](), 0, 0
     for path, file in arrangement.files.items():
         above = file.rpartition("/")[0]
         try:
@@ -129,11 +130,15 @@ def compare_with_record(
         elif before == origin:
             there += 1
         else:
-            changed.append(f"{file} (was {before[0]})" if before[0] != file else file)
+            count += 1
+            name, was = (
+                (above, before[0].rpartition("/")[0]) if above in videos else (file, before[0])
+            )
+            changed[name if was == name else f"{name} (was {was})"] = None
     if changed:
         raise DataError(
-            f"{len(changed)} images have changed since they were imported: "
-            f"{', '.join(changed[:SHOWN])}{', …' * (len(changed) > SHOWN)}. Import into a new "
+            f"{count} images have changed since they were imported: "
+            f"{', '.join(list(changed)[:SHOWN])}{', …' * (len(changed) > SHOWN)}. Import into a new "
             "folder, so that old and new results are not mixed."
         )
     return ImportDifference(new=new, there=there, missing=tuple(missing))
@@ -229,18 +234,21 @@ def hold_data_root(root: Path, *, dry: bool) -> Iterator[None]:
 
 
 @contextmanager
-def frame_staging(root: Path) -> Iterator[Path]:
+def frame_staging(root: Path, *, dry: bool) -> Iterator[Path]:
     """Give a folder on the file system of a data root for pictures, which are moved from there.
+
+    A dry run gets a temporary folder, so that it writes nothing next to the data root.
 
     Raises:
         MachineError: it cannot be made.
     """
     place = root / "frames" if (root / NAME).exists() else root
     try:
-        with staging_folder(place) as folder:
-            yield folder
+        with tempfile.TemporaryDirectory() if dry else staging_folder(place) as folder:
+            yield Path(folder)
     except OSError as error:
-        raise MachineError(f"cannot write {root}: {error}. The import had no effect.") from error
+        written = tempfile.gettempdir() if dry else root
+        raise MachineError(f"cannot write {written}: {error}. The import had no effect.") from error
 
 
 def write_root(
