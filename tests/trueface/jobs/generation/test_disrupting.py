@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -249,6 +250,53 @@ def test_reference_of_other_labels_or_of_itself_is_rejected(project: Project) ->
     assert "/p/runs/r/labelled:A@adversarial=both/checkpoints/best.pt" in map(
         str, (each.path for each in read_by)
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"size": 32}, "labelled:A is trained with size: 16, but labelled:A@adversarial=both with size: 32."),
+        ({"labels": "dark_hair"}, "with labels: dark_hair,warm_skin, but labelled:A@adversarial=both with"),
+        ({"labels": ""}, ""),  # all of the table
+        ({"size": 32, "weights": "G.ckpt"}, ""),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_plan_refuses_a_reference_of_other_size_or_labels(
+    changed: dict[str, Any], said: str
+) -> None:
+    given: dict[str, Any] = {"source": "p", "translator": DEFENDED, "reference": MODEL}
+    trained = {"size": SIZE, "labels": ",".join(LABELS), "weights": ""}
+    makers = [
+        replace(
+            draft("restored", source="p", translator=MODEL),
+            kind="translator",
+            model=model,
+            settings=settings,
+        )
+        for model, settings in ((MODEL, trained), (DEFENDED, trained | changed))
+    ]
+    refused = "".join(RESTORED.refusals(draft("restored", **given), makers))
+    assert said in refused
+    assert bool(said) is bool(refused)
+
+
+@pytest.mark.parametrize(
+    ("translator", "reference", "warned"),
+    [
+        (DEFENDED, "", True),
+        (DEFENDED, MODEL, False),
+        (MODEL, "", False),
+        ("of an earlier run", "", False),
+        ("labelled:A@adversarial=off", "", False),
+    ],
+)
+def test_plan_warns_of_a_defended_generator_without_reference(
+    translator: str, reference: str, warned: bool
+) -> None:
+    given = draft("restored", source="p", translator=translator, reference=reference)
+    warnings = [text for text in RESTORED.warnings(given) if "Write reference: MODEL" in text]
+    assert bool(warnings) is warned
 
 
 @pytest.mark.parametrize(
