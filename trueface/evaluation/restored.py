@@ -333,7 +333,8 @@ def _defended_by(run_folder: Path, translator: str) -> str:
     if not translator:
         return ""
     provenance = read_json(paths.provenance(run_folder / model_folder_name(translator))) or {}
-    is_trained = _part(provenance, "settings").get("adversarial", "off") != "off"
+    settings = _part(provenance, "settings")
+    is_trained = settings.get("adversarial", "off") != "off" and not settings.get("weights")
     return f", by {translator}" if is_trained else ""
 
 

@@ -291,8 +291,13 @@ def test_detector_is_named_after_the_source_of_its_images(tmp_path: Path) -> Non
     assert trained_on(purified, "faces:pre") == "clean"
     trained = purified / "labelled:A@adversarial=both"
     trained.mkdir()
-    for variant, by in (("both", ", by labelled:A@adversarial=both"), ("off", "")):
-        write_json(paths.provenance(trained), {"settings": {"adversarial": variant}})
+    for variant, weights, by in (
+        ("both", "", ", by labelled:A@adversarial=both"),
+        ("both", "G.ckpt", ""),
+        ("off", "", ""),
+    ):
+        given: dict[str, Json] = {"adversarial": variant, "weights": weights}
+        write_json(paths.provenance(trained), {"settings": given})
         for source, words in (("disrupted", "disrupted"), ("faces", "clean")):
             folder = purified / "made" / f"translated-{source}"
             facts = read_json(folder / "made.json") or {}

@@ -297,6 +297,8 @@ def test_settings_of_an_unused_attack_have_no_effect() -> None:
     assert not attack & set(idle(tiny(adversarial="both").model_dump()))
     fgsm = idle(tiny(adversarial="both", adversarial_attack="fgsm").model_dump())
     assert attack & set(fgsm) == {"adversarial_steps", "adversarial_step_size"}
+    zero = set(idle(tiny(adversarial="both", adversarial_eps=0.0).model_dump()))
+    assert (attack | {"adversarial"}) - zero == {"adversarial_eps"}
     imported = idle(tiny(weights="G.ckpt", adversarial="both").model_dump())
     assert attack | {"adversarial", "num_steps"} == set(imported)
 
