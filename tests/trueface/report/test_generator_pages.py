@@ -260,6 +260,24 @@ def test_sentences_call_a_generator_a_defence_and_compare_only_images_of_purifie
     assert "PSNR" not in only
 
 
+def test_tiles_are_named_after_the_defended_generator(purified: Purification) -> None:
+    model = "labelled:A@adversarial=both"
+    added: dict[str, Json] = {
+        "purifier": "none",
+        "translator": f"{model},seed=2",
+        "reference": "labelled:A",
+        "adaptive": True,
+        "through": f"{model},seed=2",
+    }
+    first = purified.restored[0]
+    made = first._replace(facts={**first.facts, **added})
+    read = Reading(purification_page(purified._replace(restored=[made])).html)
+    pictures = [str(row["alt"]) for row in read.all("img")]
+    assert len(pictures) == 2
+    assert all(text.startswith(f"{model}, pgd, ") for text in pictures)
+    assert all("knows the generator: original" in text for text in pictures)
+
+
 def test_unreadable_tiles_are_left_out(purified: Purification) -> None:
     for made in purified.restored:
         (made.path / "grid.png").write_bytes(b"no picture")

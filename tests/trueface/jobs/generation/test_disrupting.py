@@ -382,6 +382,19 @@ def test_outputs_of_originals_are_computed_once_for_all_purifiers(project: Proje
     assert again["summary"] == first["summary"]
 
 
+def test_outputs_of_the_undefended_generator_are_not_read_as_those_of_the_defended_one(
+    project: Project,
+) -> None:
+    project.add_translator(DEFENDED)
+    project.chain("blur1", attack="random")
+    given: dict[str, Any] = {"source": "runs/r/made/p", "translator": DEFENDED}
+    project.do(restored, "m1", **given, reference=MODEL)
+    after = read(project.do(restored, "m2", **given) / "metrics.json")
+    for made in (project.run / "made" / ".outputs").iterdir():
+        made.unlink()
+    assert after == read(project.do(restored, "m3", **given) / "metrics.json")
+
+
 def test_table_without_generator_label_raises_error_that_names_it(project: Project) -> None:
     table_of = project.folder / "data" / "B" / "attributes.csv"
     table_of.write_text(table_of.read_text().replace("warm_skin", "hat"))
