@@ -82,8 +82,8 @@ def check_reference(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) ->
         # without labels, a translator learns all of its table, which only the job reads
         if all(values) and values[0] != values[1]:
             yield (
-                f"{draft.name}: {names[0]} is trained with {setting}: {values[0]}, but {names[1]} with "
-                f"{setting}: {values[1]}. Use translators of the same images and attributes."
+                f"{draft.name}: {names[0]} has {setting} {values[0]}, but {names[1]} has {setting} {values[1]}. "
+                "Use translators of the same images and attributes."
             )
 
 

@@ -255,8 +255,8 @@ def test_reference_of_other_labels_or_of_itself_is_rejected(project: Project) ->
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"size": 32}, "labelled:A is trained with size: 16, but labelled:A@adversarial=both with size: 32."),
-        ({"labels": "dark_hair"}, "with labels: dark_hair,warm_skin, but labelled:A@adversarial=both with"),
+        ({"size": 32}, "labelled:A has size 16, but labelled:A@adversarial=both has size 32."),
+        ({"labels": "dark_hair"}, "has labels dark_hair,warm_skin, but labelled:A@adversarial=both has"),
         ({"labels": ""}, ""),  # all of the table
         ({"size": 32, "weights": "G.ckpt"}, ""),
         ({}, ""),
