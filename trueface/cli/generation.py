@@ -176,7 +176,8 @@ def purification(run: str, *, as_json: bool, page: Path | None) -> None:
 
     RUN is the name of a folder in runs/, or a path. A purifier is measured by the damage that remains
     after an attack that knows the purifier (mse_adaptive), and by the damage to clean images. The
-    random attack is the control: noise of the same size.
+    random attack is the control: noise of the same size. A generator that was trained against
+    disruption is compared like a purifier.
 
     \b
     Examples:

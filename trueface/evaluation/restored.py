@@ -34,8 +34,9 @@ USUAL_EPS = 0.05  # of attacks; not printed
 CONTROL = "random"
 ENOUGH = 0.5  # of the unpurified error: a purifier that leaves no more restores
 RULE = (
-    "a purifier restores if it at least halves the mean squared error of the generator's outputs. This must hold under "
-    "the worse of two attacks: one that does not know the purifier, and one that uses its gradient"
+    "a purifier, or a generator trained against disruption, restores if it at least halves the mean squared error of the "
+    "generator's outputs. This must hold under the worse of two attacks: one that does not know the defence, and one that "
+    "uses its gradient"
 )
 FURTHER = ("share", "psnr", "ssim", "frechet", "l1", "linf")  # measures besides mse
 CLEAN, DISRUPTED, PURIFIED = "clean", "disrupted", "purified"
@@ -59,11 +60,16 @@ class RestoredFolder(NamedTuple):
 
     @property
     def method(self) -> str:
-        """The purifier, or the generator that is the defence, without its seed, and the purifier before it."""
-        purifier = self.text("purifier")
-        if not self.text("reference"):
+        """The purifier, or the generator that is the defence, and the purifier before it.
+
+        The generator has no seed, unless the undefended generator differs from it only in the seed.
+        """
+        purifier, reference = self.text("purifier"), self.text("reference")
+        if not reference:
             return purifier
         translator = strip_seed(self.text("translator"))
+        if translator == strip_seed(reference):
+            translator = self.text("translator")
         return translator if purifier == NONE else f"{purifier}, {translator}"
 
     @property
@@ -75,7 +81,8 @@ class RestoredFolder(NamedTuple):
     def replicate(self) -> tuple[Json, ...]:
         """The facts that folders of one seed share. The purifier none has no seed."""
         seeds = ("attack_seed",) if self.text("purifier") == NONE else ("seed", "attack_seed")
-        return tuple(self.facts[name] for name in (*seeds, "translator"))
+        shared = (self.facts[name] for name in (*seeds, "translator"))
+        return (*shared, self.text("reference"))
 
     def describe_attack(self, *, named: bool = True) -> str:
         """Return the attack in words: its target and unusual settings, with `named` also its name."""
@@ -326,7 +333,8 @@ def _defended_by(run_folder: Path, translator: str) -> str:
     if not translator:
         return ""
     provenance = read_json(paths.provenance(run_folder / model_folder_name(translator))) or {}
-    is_trained = _part(provenance, "settings").get("adversarial", "off") != "off"
+    settings = _part(provenance, "settings")
+    is_trained = settings.get("adversarial", "off") != "off" and not settings.get("weights")
     return f", by {translator}" if is_trained else ""
 
 

@@ -6,6 +6,7 @@ No torch here.
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -23,6 +24,7 @@ from launcher.api import (
     UsageError,
     Words,
     parse_data,
+    parse_model,
 )
 from trueface.data.attributes import attribute_files
 from trueface.data.folders import open_listing
@@ -139,14 +141,16 @@ class JobKind:
         return (*idle, *chain.from_iterable(every))
 
     def warnings(self, draft: Draft) -> tuple[str, ...]:
-        """Return warnings on settings that make the job slow on its device, or that are ignored there."""
+        """Return warnings on settings that make the job slow, that are ignored, or that may be forgotten."""
         half = draft.settings.get("precision") == "fp16"
         on_cpu = draft.device == "cpu" or (draft.device == "auto" and not _has_gpu_driver())
         slow = (SLOW_FP16,) if half and on_cpu else ()
         graph = draft.settings.get("accelerate") == "graph"
         eager = (GRAPH_ON_CPU if on_cpu else _eager_warning(draft),) if graph else ()
         idle = (NO_FREE_CORES,) if draft.settings.get("num_threads") == 0 else ()
-        return tuple(filter(None, (*slow, *idle, *eager, _idle_crops(draft))))
+        return tuple(
+            filter(None, (*slow, *idle, *eager, _idle_crops(draft), _unnamed_reference(draft)))
+        )
 
     def inputs(self, draft: Draft) -> tuple[Input, ...]:
         """Return every path that the job reads."""
@@ -204,6 +208,22 @@ def _idle_crops(draft: Draft) -> str:
     return (
         f"test_crops and patch_size have no effect on {draft.model}, because a published model has its own "
         "preprocessing. Leave them out."
+    )
+
+
+def _unnamed_reference(draft: Draft) -> str:
+    """Return a warning if the ID of a measured translator says that it is a defence, but no reference is set, or ''."""
+    translator = draft.settings.get("translator")
+    if draft.settings.get("reference") != "" or not translator:
+        return ""
+    variant: dict[str, str] = {}
+    with suppress(UsageError):  # a model of an earlier run may have a name that is not an ID
+        variant = dict(parse_model(translator).last.variant)
+    if variant.get("adversarial", "off") == "off":
+        return ""
+    return (
+        f"{translator} is trained against disruption, but without reference it is measured like an undefended "
+        "generator. Write reference: MODEL, the ID of the undefended one."
     )
 
 

@@ -145,8 +145,17 @@ ATTACKS = (
 
 def purifier_columns(rows: Sequence[MethodRow]) -> tuple[StudyColumn, ...]:
     """Return the columns of the table of purifiers, with those of defended generators if there are any."""
-    has_generators = any(REFERENCE[0].key in row.record for row in rows)
-    return (*PURIFIERS, *REFERENCE) if has_generators else PURIFIERS
+    return (*PURIFIERS, *REFERENCE) if any(map(_is_generator, rows)) else PURIFIERS
+
+
+def _is_generator(row: MethodRow) -> bool:
+    """Return whether the defence is a generator that was trained against disruption."""
+    return REFERENCE[0].key in row.record
+
+
+def _defence(rows: Sequence[MethodRow]) -> str:
+    """Return what the rows of a table are called."""
+    return "defence" if any(map(_is_generator, rows)) else "purifier"
 
 
 def sentences(rows: Sequence[MethodRow], missing: MissingModels = NO_MODELS) -> Iterator[str]:
@@ -180,15 +189,17 @@ def aims(row: MethodRow, prefix: str) -> list[str]:
 
 
 def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
+    defence = _defence(purifiers)
+    without = "without purification" if defence == "purifier" else "without a defence"
     known = [(mse, row) for row in purifiers if (mse := row.mean(ADAPTIVE)) is not None]
     unknown = [row.name for row in purifiers if row.mean(ADAPTIVE) is None]
     if known:
         known.sort(key=lambda pair: pair[0])
         mse, best = known[0]
         damage = _unpurified(best, unpurified)
-        of = "" if damage is None else f" (without purification: {three_digits(damage)})"
+        of = "" if damage is None else f" ({without}: {three_digits(damage)})"
         yield (
-            f"Against an attack that knows the purifier, {best.name} leaves the lowest MSE: "
+            f"Against an attack that knows the {defence}, {best.name} leaves the lowest MSE: "
             f"{three_digits(mse)}{of}. The verdict is based on this number."
         )
         useless = [
@@ -198,7 +209,7 @@ def _adaptive(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> I
         ]
         if useless:
             yield (
-                "An attack that knows these purifiers causes at least the MSE without purification: "
+                f"An attack that knows these {defence}s causes at least the MSE {without}: "
                 f"{', '.join(useless)}."
             )
     if unknown:
@@ -238,17 +249,18 @@ def _against_rival(purifiers: Sequence[MethodRow]) -> Iterator[str]:
         if better:
             yield f"Lower MSE than {head}, and no higher MSE on clean images: {', '.join(better)}."
         else:
-            yield f"No purifier has a lower MSE than {head} and no higher MSE on clean images."
+            yield f"No {_defence(purifiers)} has a lower MSE than {head} and no higher MSE on clean images."
 
 
 def _pictures(purifiers: Sequence[MethodRow], unpurified: MethodRow | None) -> Iterator[str]:
     """Yield whether the images themselves get closer to the originals, or only the outputs."""
     before = None if unpurified is None else unpurified.mean("psnr")
-    if before is None:
+    changing = [row for row in purifiers if not _is_generator(row)]  # a generator changes no image
+    if before is None or not changing:
         return
     closer = [
         row.name
-        for row in purifiers
+        for row in changing
         if (psnr := row.mean("psnr")) is not None and psnr > before + CLOSER_DB
     ]
     yield (
@@ -266,7 +278,7 @@ def aim_table(rows: Sequence[MethodRow]) -> str:
         for aim in aims(row, prefix)
     }
     columns = [StudyColumn(key, title, decimals(4)) for key, title in titles.items()]
-    return page_table("purifier", columns, rows) if columns else ""
+    return page_table(_defence(rows), columns, rows) if columns else ""
 
 
 def attack_table(rows: Sequence[MethodRow]) -> str:
@@ -359,7 +371,10 @@ def price_plot(rows: Sequence[MethodRow]) -> Figure | None:
         y=log_axis("MSE of the output under attack, purified", frame.y),
         key=FigureLegend(
             [
-                ("attack that does not know the purifier (non-adaptive)", [MARKS["non-adaptive"]]),
+                (
+                    f"attack that does not know the {_defence(rows)} (non-adaptive)",
+                    [MARKS["non-adaptive"]],
+                ),
                 ("attack that knows it (adaptive)", [MARKS["adaptive"]]),
             ],
             width=16,
@@ -409,7 +424,9 @@ def purification_page(run: Purification) -> Page:
         name=run.name,
         sentences=list(sentences(rows, run.missing)),
         attacks=attack_table(run.attacks),
-        purifiers=page_table("purifier", purifier_columns(rows), rows),
+        purifiers=page_table(_defence(rows), purifier_columns(rows), rows),
+        generators=any(map(_is_generator, rows)),
+        defence=_defence(rows),
         aims=aim_table(rows),
         features=next((text for row in rows if (text := row.text("features"))), ""),
         rule=RULE,

@@ -79,7 +79,7 @@ def disrupt_training_images(
     """Return images as a step of adversarial training perturbs them, without gradients.
 
     It is the attack of `disrupt` against the generator as it is in this step. Pixels are not rounded to grey
-    levels, and the largest change is eps itself.
+    levels, and the largest change is eps itself. The result is float32 in every precision.
 
     Args:
         generator: the generator that is trained. The gradients of its weights do not change.
@@ -89,7 +89,7 @@ def disrupt_training_images(
         chance: random stream of the step, for the start of the attack.
     """
     bound, attack = settings.adversarial_eps, settings.adversarial_attack
-    originals = images.detach()
+    originals = images.detach().float()
     disrupted = originals
     width = start_width(attack, settings.adversarial_target, bound)
     if width:

@@ -162,6 +162,11 @@ class TranslatorSettings(Settings):
         attack = values.get("adversarial_attack", "pgd")
         if values.get("adversarial", "off") == "off":
             idle |= dict.fromkeys(cls._attack_settings(), "adversarial is off")
+        elif values.get("adversarial_eps") == 0:
+            idle |= dict.fromkeys(
+                ("adversarial", *cls._attack_settings()), "adversarial_eps 0 changes no image"
+            )
+            del idle["adversarial_eps"]  # without it, images are attacked
         elif attack not in STEPPED:
             names = ("adversarial_steps", "adversarial_step_size")
             idle |= dict.fromkeys(names, f"{attack} does not use it")

@@ -120,7 +120,9 @@ class TranslatorTraining(StepTrainer):
 
     In their program the gradient of the reconstruction ends at w. Here it passes through w to G(u, c'), and the
     perturbation is a constant. An eps of 0 is therefore exactly the training without attacks. Their latest attack
-    drives outputs away from mid grey. The targets here are those of `disrupt`.
+    drives outputs away from mid grey. The targets here are those of `disrupt`. The authors attack a copy of the
+    generator in evaluation mode, whose instance norm has running statistics. Here it has the statistics of each image.
+    Here w is the same in both losses. There each loss has its own w.
 
     Args:
         pictures: training images.

@@ -140,6 +140,22 @@ def test_generator_that_its_own_disruption_breaks_is_no_defence(run: Run) -> Non
     assert run.rows()[DEFENDED]["verdict"] == "broken by the adaptive attack"
 
 
+def test_generator_that_differs_only_in_its_seed_keeps_the_seed_in_its_row(run: Run) -> None:
+    control = "labelled:A@seed=2"
+    add_defended(run, 0.01, translator=control)
+    add_defended(run, 0.02, purifier="jpeg@75", translator=control)
+    assert list(run.rows()) == [control, f"jpeg@75, {control}"]
+
+
+def test_errors_to_two_undefended_generators_count_as_two_values(run: Run) -> None:
+    for number, reference in enumerate(("labelled:A", "labelled:A@seed=2")):
+        add_defended(run, 0.01 + 0.01 * number, reference=reference)
+        add_defended(run, 0.02 + 0.02 * number, reference=reference, target="away")
+    row = run.rows()[DEFENDED]
+    assert row["seeds"] == 2
+    assert row["mse_sd"] == pytest.approx(0.015 / 2**0.5)
+
+
 def test_purifier_before_a_defended_generator_has_a_row_of_its_own(run: Run) -> None:
     add_defended(run, 0.01)
     add_defended(run, 0.005, purifier="jpeg@75")

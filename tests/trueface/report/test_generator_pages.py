@@ -227,6 +227,55 @@ def test_table_has_columns_for_defended_generators_if_a_run_has_them(
     read = Reading(purification_page(purified._replace(rows=shown)).html)
     assert {"0.0432", "0.0543"} <= set(read.words)
     assert title in read.text
+    explained = (
+        "If a generator is the defence, both outputs are its own",
+        "If a generator is the defence, the attack disrupts this generator itself",
+        "If a generator is the defence, its outputs are compared with those of the undefended generator",
+        "the output of the defended generator under attack and the output of the undefended generator",
+        "In the row of a generator, the last output is its own.",
+    )
+    without = Reading(purification_page(purified).html)
+    for sentence in explained:
+        assert sentence in " ".join(read.text.split())
+        assert sentence not in " ".join(without.text.split())
+
+
+def test_sentences_call_a_generator_a_defence_and_compare_only_images_of_purifiers() -> None:
+    defended: dict[str, Json] = {
+        **purifier_rows()[3],
+        "method": "labelled:A@adversarial=both",
+        "psnr": 50.0,
+        "mse_adaptive": 0.3,
+        "reference_mse": 0.04,
+        "reference_mse_adaptive": 0.32,
+    }
+    *text, images = purification_sentences(rows([*purifier_rows(), defended]))
+    said = " ".join(text)
+    assert "purifier" not in said
+    assert "No defence has a lower MSE than jpeg@75" in said
+    assert "An attack that knows these defences causes at least the MSE without a defence:" in said
+    assert "labelled:A" in said
+    assert "labelled:A" not in images
+    only = " ".join(purification_sentences(rows([purifier_rows()[0], defended])))
+    assert "PSNR" not in only
+
+
+def test_tiles_are_named_after_the_defended_generator(purified: Purification) -> None:
+    model = "labelled:A@adversarial=both"
+    added: dict[str, Json] = {
+        "purifier": "none",
+        "translator": f"{model},seed=2",
+        "reference": "labelled:A",
+        "adaptive": True,
+        "through": f"{model},seed=2",
+    }
+    first = purified.restored[0]
+    made = first._replace(facts={**first.facts, **added})
+    read = Reading(purification_page(purified._replace(restored=[made])).html)
+    pictures = [str(row["alt"]) for row in read.all("img")]
+    assert len(pictures) == 2
+    assert all(text.startswith(f"{model}, pgd, ") for text in pictures)
+    assert all("knows the generator: original" in text for text in pictures)
 
 
 def test_unreadable_tiles_are_left_out(purified: Purification) -> None:
@@ -260,8 +309,13 @@ def test_detector_is_named_after_the_source_of_its_images(tmp_path: Path) -> Non
     assert trained_on(purified, "faces:pre") == "clean"
     trained = purified / "labelled:A@adversarial=both"
     trained.mkdir()
-    for variant, by in (("both", ", by labelled:A@adversarial=both"), ("off", "")):
-        write_json(paths.provenance(trained), {"settings": {"adversarial": variant}})
+    for variant, weights, by in (
+        ("both", "", ", by labelled:A@adversarial=both"),
+        ("both", "G.ckpt", ""),
+        ("off", "", ""),
+    ):
+        given: dict[str, Json] = {"adversarial": variant, "weights": weights}
+        write_json(paths.provenance(trained), {"settings": given})
         for source, words in (("disrupted", "disrupted"), ("faces", "clean")):
             folder = purified / "made" / f"translated-{source}"
             facts = read_json(folder / "made.json") or {}

@@ -43,6 +43,16 @@ def test_outputs_get_closer_to_the_target_or_further_away_within_eps(
     assert bool((errors[1] > errors[0] if target == "away" else errors[1] < errors[0]).all())
 
 
+def test_images_of_half_precision_stay_within_eps() -> None:
+    images, labels = pictures()
+    given, chance = images.bfloat16(), torch.Generator().manual_seed(7)
+    settings = tiny(adversarial="both", adversarial_eps=EPS)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = disrupt_training_images(a_translator(), given, labels, settings, chance)
+    change = float((made.float() - given.float()).abs().max())
+    assert 0.9 * EPS < change <= EPS + 1e-6
+
+
 def test_more_steps_and_a_larger_eps_disrupt_more() -> None:
     _, labels = pictures()
     errors = [

@@ -91,20 +91,38 @@ def test_adversarial_training_resumes_with_identical_weights_and_history(
         assert rows == history
 
 
-@pytest.mark.parametrize("gan", ["hinge", "wgan-gp"])
+@pytest.mark.parametrize(
+    ("gan", "precision"), [("hinge", "fp32"), ("wgan-gp", "fp32"), ("hinge", "bf16")]
+)
 @pytest.mark.parametrize("variant", ["generator", "both"])
 @pytest.mark.parametrize("target", ["grey", "away"])
 def test_adversarial_training_of_eps_zero_is_the_usual_training(
-    pictures: LabelledImages, tmp_path: Path, gan: str, variant: str, target: str
+    pictures: LabelledImages, tmp_path: Path, gan: str, precision: str, variant: str, target: str
 ) -> None:
     attack = {"adversarial": variant, "adversarial_target": target, "adversarial_steps": 2}
     usual, zero, attacked = (
-        trained(pictures, tiny(gan=gan, n_critic=2, **given), tmp_path / str(number))
+        trained(
+            pictures,
+            tiny(gan=gan, precision=precision, n_critic=2, **given),
+            tmp_path / str(number),
+        )
         for number, given in enumerate(({}, attack | {"adversarial_eps": 0.0}, attack))
     )
     assert same(usual[0], zero[0])
     assert usual[1] == zero[1]
     assert not same(usual[0], attacked[0])
+
+
+@pytest.mark.parametrize(("attack", "is_random"), [("pgd", True), ("bim", False)])
+def test_random_start_of_an_attack_differs_between_steps(
+    pictures: LabelledImages, attack: str, is_random: bool
+) -> None:
+    settings = tiny(adversarial="both", adversarial_attack=attack, n_critic=1, decay=0.0)
+    batch = pictures.batch(1, 4, flip=0.0, seed=1)
+    first, second = (
+        TranslatorTraining(pictures, settings, "cpu").learn(batch, step) for step in (1, 2)
+    )
+    assert (first != second) is is_random
 
 
 @pytest.mark.parametrize("variant", ["generator", "both"])
@@ -297,6 +315,8 @@ def test_settings_of_an_unused_attack_have_no_effect() -> None:
     assert not attack & set(idle(tiny(adversarial="both").model_dump()))
     fgsm = idle(tiny(adversarial="both", adversarial_attack="fgsm").model_dump())
     assert attack & set(fgsm) == {"adversarial_steps", "adversarial_step_size"}
+    zero = set(idle(tiny(adversarial="both", adversarial_eps=0.0).model_dump()))
+    assert (attack | {"adversarial"}) - zero == {"adversarial_eps"}
     imported = idle(tiny(weights="G.ckpt", adversarial="both").model_dump())
     assert attack | {"adversarial", "num_steps"} == set(imported)
 

@@ -71,6 +71,22 @@ def _unlearned_steps(draft: Draft, name: PurifierName, makers: Sequence[Draft]) 
             yield f"{draft.name}: {reason}"
 
 
+def check_reference(draft: Draft, makers: Sequence[Draft], _: DataIdResolver) -> Iterator[str]:
+    """Yield how the undefended translator of this plan differs from the translator in size or attributes."""
+    names = draft.settings["reference"], draft.settings["translator"]
+    trained = {each.model: each.settings for each in makers if not each.settings.get("weights")}
+    if not draft.settings["reference"] or not all(name in trained for name in names):
+        return
+    for setting in ("size", "labels"):
+        values = [trained[name].get(setting) for name in names]
+        # without labels, a translator learns all of its table, which only the job reads
+        if all(values) and values[0] != values[1]:
+            yield (
+                f"{draft.name}: {names[0]} has {setting} {values[0]}, but {names[1]} has {setting} {values[1]}. "
+                "Use translators of the same images and attributes."
+            )
+
+
 # --- diffusers and erasing
 
 
@@ -203,6 +219,7 @@ RULES: Mapping[str, Sequence[Check]] = {
             "{name}: features of {features} need a file with its weights. Write feature_weights: FILE, or "
             f"features: {RANDOM}",
         ),
+        check_reference,
     ),
     "diffuser": (
         _new_model("diffuser"),

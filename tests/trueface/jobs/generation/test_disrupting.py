@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -252,6 +253,53 @@ def test_reference_of_other_labels_or_of_itself_is_rejected(project: Project) ->
 
 
 @pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"size": 32}, "labelled:A has size 16, but labelled:A@adversarial=both has size 32."),
+        ({"labels": "dark_hair"}, "has labels dark_hair,warm_skin, but labelled:A@adversarial=both has"),
+        ({"labels": ""}, ""),  # all of the table
+        ({"size": 32, "weights": "G.ckpt"}, ""),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_plan_refuses_a_reference_of_other_size_or_labels(
+    changed: dict[str, Any], said: str
+) -> None:
+    given: dict[str, Any] = {"source": "p", "translator": DEFENDED, "reference": MODEL}
+    trained = {"size": SIZE, "labels": ",".join(LABELS), "weights": ""}
+    makers = [
+        replace(
+            draft("restored", source="p", translator=MODEL),
+            kind="translator",
+            model=model,
+            settings=settings,
+        )
+        for model, settings in ((MODEL, trained), (DEFENDED, trained | changed))
+    ]
+    refused = "".join(RESTORED.refusals(draft("restored", **given), makers))
+    assert said in refused
+    assert bool(said) is bool(refused)
+
+
+@pytest.mark.parametrize(
+    ("translator", "reference", "warned"),
+    [
+        (DEFENDED, "", True),
+        (DEFENDED, MODEL, False),
+        (MODEL, "", False),
+        ("of an earlier run", "", False),
+        ("labelled:A@adversarial=off", "", False),
+    ],
+)
+def test_plan_warns_of_a_defended_generator_without_reference(
+    translator: str, reference: str, warned: bool
+) -> None:
+    given = draft("restored", source="p", translator=translator, reference=reference)
+    warnings = [text for text in RESTORED.warnings(given) if "Write reference: MODEL" in text]
+    assert bool(warnings) is warned
+
+
+@pytest.mark.parametrize(
     ("place", "said"),
     [("runs/r/made/d/3.png", "Purify it again"), ("data/B/3.png", r"B has no image for 3\.png")],
 )
@@ -332,6 +380,19 @@ def test_outputs_of_originals_are_computed_once_for_all_purifiers(project: Proje
     kept[0].write_bytes(b"cut")
     again = project.chain("blur1", attack="random")
     assert again["summary"] == first["summary"]
+
+
+def test_outputs_of_the_undefended_generator_are_not_read_as_those_of_the_defended_one(
+    project: Project,
+) -> None:
+    project.add_translator(DEFENDED)
+    project.chain("blur1", attack="random")
+    given: dict[str, Any] = {"source": "runs/r/made/p", "translator": DEFENDED}
+    project.do(restored, "m1", **given, reference=MODEL)
+    after = read(project.do(restored, "m2", **given) / "metrics.json")
+    for made in (project.run / "made" / ".outputs").iterdir():
+        made.unlink()
+    assert after == read(project.do(restored, "m3", **given) / "metrics.json")
 
 
 def test_table_without_generator_label_raises_error_that_names_it(project: Project) -> None:
