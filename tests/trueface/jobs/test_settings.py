@@ -54,12 +54,24 @@ def test_a_range_is_one_number_or_two(given: object, read: tuple[float, float]) 
     assert TrainSettings(**WHERE, resize_scale=given).resize_scale == read
 
 
+# of a disruption during training
+OF_DISRUPTION = {
+    f"adversarial_{name}" for name in ("attack", "target", "eps", "steps", "step_size")
+}
+
+
 @pytest.mark.parametrize(
     ("kind", "values", "idle"),
     [
-        (TranslatorSettings, {"gan": "hinge"}, {"lambda_gp"}),
-        (TranslatorSettings, {"gan": "wgan-gp"}, set()),
-        (TranslatorSettings, {"gan": "wgan-gp", "weights": "a.pt"}, {"num_steps"}),
+        (TranslatorSettings, {"gan": "hinge"}, {"lambda_gp", *OF_DISRUPTION}),
+        (TranslatorSettings, {"gan": "wgan-gp"}, OF_DISRUPTION),
+        (TranslatorSettings, {"weights": "a.pt"}, {"num_steps", "adversarial", *OF_DISRUPTION}),
+        (TranslatorSettings, {"adversarial": "both"}, set()),
+        (
+            TranslatorSettings,
+            {"adversarial": "both", "adversarial_attack": "fgsm"},
+            {"adversarial_steps", "adversarial_step_size"},
+        ),
         (DiffuserSettings, {"network": "mlp"}, {"unshuffle", "attention"}),
         (DiffuserSettings, {"network": "unet"}, set()),
         (DrawSettings, {"content": "resized"}, set()),
