@@ -205,13 +205,13 @@ class _Supervisor:
         self._processes.attempt = str(attempt.folder)
         self._report_hashing = HashingReport(attempt)
         cpu_before_s = children_cpu_s()
+        kills = memory.count_oom_kills()  # a program can be killed in its first moment
         begun = self._start(attempt)
         self._report_hashing.end()
         if begun is None:
             return b""
         if not isinstance(begun, StartedAttempt):
             return record_outcome_when_possible(begun, attempt, self._lease)
-        kills = memory.count_oom_kills()  # not before its start, which would wait for that
         self._starter.fork_standby()  # the next one, while this one runs
         log_limit = LogLimits(attempt, begun.attempt_spec, begun.started_at)
         status, how = self._await_end(begun, log_limit)
