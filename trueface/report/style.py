@@ -158,7 +158,7 @@ svg text.weak-label { paint-order: stroke; stroke: var(--card); stroke-width: 3p
 @media screen { .wide svg.plot { max-width: none; } }
 .ladder td.left { min-width: 9rem; }
 td.words { min-width: 10rem; }
-.tiles th[scope=row] { white-space: nowrap; vertical-align: middle; } .tiles td { padding: .2rem .3rem; text-align: center; }
+.tiles th[scope=row] { white-space: normal; min-width: 8rem; vertical-align: middle; } .tiles td { padding: .2rem .3rem; text-align: center; }
 .strip-head span { display: inline-block; width: 14.28%; text-align: center; font-size: .72rem; color: var(--weak); vertical-align: bottom; }
 img.strip, img.tile { display: block; image-rendering: pixelated; } img.strip { width: 560px; margin: 0 0 2px; }
 img.tile { width: 64px; height: 64px; } .pair { display: flex; gap: 2px; justify-content: center; }
