@@ -19,7 +19,7 @@ from launcher.context import JOBS, job_folder, substitute_folders
 from launcher.params import PARAMS
 from launcher.staging.view import DeclaredOutputs, NotWritable, make_stage
 from launcher.states import Failed, NeverStarted
-from launcher.system import cgroups
+from launcher.system import cgroups, memory
 from launcher.system.file_digests import FileDigests
 from launcher.system.files import (
     DISK_FULL_ERRORS,
@@ -66,6 +66,7 @@ class StartedAttempt(NamedTuple):
     program: int  # its pid
     started_at: float  # monotonic
     file_digests: tuple[str, ...]  # digests of those that a program may read
+    oom_kills: int | None  # for lack of memory before its start; None: not reported by the kernel
 
 
 class AttemptStarter:
@@ -128,12 +129,12 @@ class AttemptStarter:
             except (OSError, ValueError) as error:  # a full disk, a deleted folder, no process
                 return _never_started(error)
             try:
+                files: tuple[str, ...] = ()
                 if held is None:
                     order, environment = _with_own_folder(order, attempt, environment)
                     files = self._prepare_files(order)
-                    program = spawn(order, environment, logs)
-                else:
-                    program, files = held.who.pid, ()
+                oom_kills = memory.count_oom_kills()
+                program = spawn(order, environment, logs) if held is None else held.who.pid
             except CannotStart as error:
                 if error.errno in NO_ROOM_ERRORS | _TRANSIENT_ERRORS:
                     return _never_started(error)
@@ -153,6 +154,7 @@ class AttemptStarter:
             program=program,
             started_at=time.monotonic(),
             file_digests=files,
+            oom_kills=oom_kills,
         )
 
     def read_ahead(self, attempt: Attempt) -> None:

@@ -205,7 +205,6 @@ class _Supervisor:
         self._processes.attempt = str(attempt.folder)
         self._report_hashing = HashingReport(attempt)
         cpu_before_s = children_cpu_s()
-        kills = memory.count_oom_kills()  # a program can be killed in its first moment
         begun = self._start(attempt)
         self._report_hashing.end()
         if begun is None:
@@ -226,8 +225,9 @@ class _Supervisor:
             how = how._replace(signalled=self._await_own_signal(wait_s))
         self._processes.end(LEFTOVER_GRACE_S)
         log_limit.finish()
-        if status and kills is not None:
-            how = how._replace(oom_kills=(memory.count_oom_kills() or kills) - kills)
+        if status and begun.oom_kills is not None:
+            kills = memory.count_oom_kills() or begun.oom_kills
+            how = how._replace(oom_kills=kills - begun.oom_kills)
         outcome = judge_exit(status, attempt, how, time.time())
         if isinstance(outcome, Done):
             outcome = self._with_file_digests(outcome, begun, attempt)
