@@ -8,9 +8,11 @@ import numpy as np
 from trueface.audit.check import check
 from trueface.audit.finding import FAULT, WARNING, Finding, Gap, NotApplicable, Outcome, Severity
 from trueface.audit.run_facts import UNTESTED, Model, PooledScores, number, pool_scores
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import Floats, IntervalEstimate
-from trueface.evaluation.measurement import evaluate_scores
+from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimates import SourcedScores
+from trueface.evaluation.measurement import evaluate_table
 
 CONSTANT = 0.99  # a predictor is called constant from this fraction of equal answers on
 # The accuracy of the labels limits a fitted logit. Exceeding this limit does not suffice for a finding, because 17 %
@@ -71,27 +73,25 @@ def below_chance(model: Model) -> Iterator[Outcome]:
         if rough_auc(scores.predictions.labels, scores.predictions.margin) >= 0.5:
             # computing an interval takes 1 s, and an interval around this AUC reaches above one half
             continue
-        auc = evaluate_scores(
-            scores.predictions.labels, scores.predictions.margin, keys=scores.predictions.keys
+        auc = evaluate_table(
+            SourcedScores.from_predictions(scores.predictions), names=("auc",)
         ).metrics.get("auc")
-        if auc is not None and auc.high < 0.5:
-            yield _worse(scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
+        if auc is None:
             continue
-        pictures = [key.replace("/", "_") for key in scores.predictions.keys]  # all have one source
-        auc = evaluate_scores(
-            scores.predictions.labels, scores.predictions.margin, keys=pictures
-        ).metrics.get("auc")
-        if auc is not None and auc.high < 0.5:
-            yield _worse(scores, auc, severity=WARNING, by_images=True)
+        if auc.excludes(0.5) and auc.value < 0.5:
+            yield _worse(scores, auc, severity=WARNING if model.is_chance_expected else FAULT)
+        elif auc.by_images.excludes(0.5) and auc.value < 0.5:
+            yield _worse(scores, auc.by_images, severity=WARNING, by_images=True)
     if not looked:
         broken = any(_of_both(model))
         yield Gap("scores are not finite numbers" if broken else _no_scores(model))
 
 
 def _worse(
-    scores: PooledScores, auc: IntervalEstimate, *, severity: Severity, by_images: bool = False
+    scores: PooledScores, auc: Estimate, *, severity: Severity, by_images: bool = False
 ) -> Finding:
     sources = len({key.rpartition("/")[0] for key in scores.predictions.keys})
+    ends = {} if auc.interval is None else auc.interval._asdict()
     of = "over images; over sources it contains 0.5" if by_images else "over sources and images"
     return Finding(
         severity,
@@ -100,8 +100,7 @@ def _worse(
         "check for flipped labels, swapped classes, or an unlearning of the true labels",
         {
             "AUC": round(auc.value, 4),
-            "interval's low end": round(auc.low, 4),
-            "interval's high end": round(auc.high, 4),
+            **{f"interval's {name} end": round(end, 4) for name, end in ends.items()},
             "interval": of,
             "sources": sources,
             "images": len(scores.predictions),

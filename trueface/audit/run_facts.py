@@ -17,7 +17,7 @@ import numpy as np
 from trueface.data.attribute_table import UNKNOWN, AttributeCounts
 from trueface.data.equal_files import Contradiction
 from trueface.data.image_headers import Header
-from trueface.evaluation.intervals import Floats
+from trueface.evaluation.arrays import Floats
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.files import Json
 from trueface.training.history import Epoch

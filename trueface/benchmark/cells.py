@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trueface.benchmark.conditions import FOLDER, INDEX, Condition, Setting
 from trueface.data.image_headers import Shortcut
-from trueface.evaluation.intervals import Floats
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import npz_files

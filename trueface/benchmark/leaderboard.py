@@ -29,12 +29,13 @@ from trueface.benchmark.results import (
     RunResults,
 )
 from trueface.corruptions.registry import NONE
-from trueface.evaluation.intervals import (
-    COVERAGE,
-    Floats,
-    IntervalEstimate,
-    interval,
-    resampled_over_seeds,
+from trueface.evaluation.arrays import Floats
+from trueface.evaluation.estimate import Difference, Estimate
+from trueface.evaluation.estimates import (
+    Sampled,
+    difference_of,
+    draws_over_seeds,
+    middle_of_draws,
 )
 from trueface.evaluation.over_seeds import NO_MODELS, MissingModels, MissingSeeds
 from trueface.evaluation.significance import delong
@@ -61,14 +62,14 @@ class WorstCell:
     """The cell in which a model is worst."""
 
     place: CellKey
-    value: IntervalEstimate
+    value: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingScores:
     """The scores of a model in one setting."""
 
-    mean: IntervalEstimate  # AUC over cells and seeds, with its interval over images and seeds
+    mean: Estimate  # AUC over cells and seeds, with its interval over images and seeds
     balanced: float  # mean balanced accuracy at threshold 0
     balanced_at_threshold: float  # mean balanced accuracy at validation's threshold
     worst: WorstCell
@@ -104,11 +105,16 @@ class PairedDifference:
     first: str
     second: str
     value: float
-    low: float  # lower end of the 95 % interval, not corrected
-    high: float
+    low: float | None  # lower end of the 95 % interval, not corrected
+    high: float | None
     p: float  # two-sided, from the paired bootstrap
     p_holm: float
     p_delong: float | None = None  # for the AUC on clean images of one test, corrected by Holm
+
+    @property
+    def difference(self) -> Difference:
+        """The value with its interval."""
+        return Difference(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,14 +183,29 @@ class _ModelCells:
         means = (_mean(each, name) for each in self.cells.values())
         return [mean for mean in means if mean is not None]
 
+    def area(self, place: CellKey) -> Sampled:
+        """Return the AUC of a cell: of one seed with its interval over images, otherwise over images and seeds."""
+        seeds = [one.measured.area for one in self.cells[place] if one.measured.area is not None]
+        if len(seeds) == 1:
+            return seeds[0]
+        draws = draws_over_seeds([each.draws for each in seeds], stream=self._stream)
+        return Sampled(float(np.mean([each.value for each in seeds])), draws)
+
+    @property
+    def _stream(self) -> str:
+        return f"benchmark seeds {self.name}"
+
     def resampled_cell_aucs(self, places: Iterable[CellKey]) -> Floats:
         """Return the AUC of C cells under R resamples, (C, R)."""
-        areas = ([one.measured.area for one in self.cells[place]] for place in places)
-        stream = f"benchmark seeds {self.name}"
-        return np.stack([
-            resampled_over_seeds([area for area in each if area is not None], stream=stream)
-            for each in areas
-        ])  # fmt: skip
+        return np.stack([self.area(place).draws for place in places])
+
+    def mean_area(self, places: Sequence[CellKey]) -> Sampled:
+        """Return the mean AUC of cells."""
+        areas = [self.area(place) for place in places]
+        if len(areas) == 1:
+            return areas[0]
+        draws = np.stack([each.draws for each in areas]).mean(0)
+        return Sampled(float(np.mean([each.value for each in areas])), draws)
 
 
 def leaderboard(run: RunResults, missing: MissingModels = NO_MODELS) -> Leaderboard:
@@ -226,8 +247,7 @@ def rank(values: NDArray[np.float64]) -> list[ModelRank]:
     ranks = rankdata(-values, axis=0, method="average").mean(1)  # (M, R): mean over cells
     best = ranks <= ranks.min(0) + 1e-9
     shares = best / best.sum(0)
-    tail = (1 - COVERAGE) / 2
-    ends = np.quantile(ranks, [tail, 1 - tail], axis=1)
+    ends = middle_of_draws(ranks)
     return [
         ModelRank(
             rank=float(of_model.mean()),
@@ -240,24 +260,25 @@ def rank(values: NDArray[np.float64]) -> list[ModelRank]:
 
 
 def differences(
-    values: Mapping[str, float],
-    spreads: Mapping[str, Floats],
+    values: Mapping[str, Sampled],
     by_delong: Mapping[tuple[str, str], float],
 ) -> tuple[PairedDifference, ...]:
     """Return the difference of every pair of models, corrected by Holm for the number of pairs.
 
     Args:
-        values: value of each model.
-        spreads: values of each model under the same R resamples, (R,).
+        values: value of each model, under the same resamples.
         by_delong: p value of a pair from DeLong's test, if available.
     """
-    gaps = {(one, other): spreads[other] - spreads[one] for one, other in combinations(values, 2)}
+    gaps = {
+        (one, other): values[other].draws - values[one].draws
+        for one, other in combinations(values, 2)
+    }
     corrected = dict(zip(by_delong, holm([*by_delong.values()]), strict=True))
     p_values = [bootstrap_p(gap) for gap in gaps.values()]
     made = []
-    for (pair, gap), p, p_holm in zip(gaps.items(), p_values, holm(p_values), strict=True):
+    for pair, p, p_holm in zip(gaps, p_values, holm(p_values), strict=True):
         first, second = pair
-        measure = interval(values[second] - values[first], gap)
+        measure = difference_of(values[second], values[first])
         made.append(
             PairedDifference(
                 first=first,
@@ -378,16 +399,16 @@ def _columns(groups: Sequence[_ModelCells]) -> Iterator[tuple[str, SettingScores
             "it is the only model" if len(groups) == 1 else "no other model has a rank in this tier"
         )
     for group in groups:
-        areas, spread = group.values(AREA), group.resampled_cell_aucs(group.cells)  # (C,), (C, R)
-        at = int(np.argmin(areas))
+        places_of = list(group.cells)
+        worst = min(places_of, key=lambda place: group.area(place).value)
         yield (
             group.name,
             SettingScores(
-                mean=interval(float(np.mean(areas)), spread.mean(0)),
+                mean=group.mean_area(places_of).estimate,
                 balanced=float(np.mean(group.values(BALANCED))),
                 balanced_at_threshold=float(np.mean(group.values(AT_THRESHOLD))),
-                worst=WorstCell(place=list(group.cells)[at], value=interval(areas[at], spread[at])),
-                cells=len(areas),
+                worst=WorstCell(place=worst, value=group.area(worst).estimate),
+                cells=len(places_of),
                 ranked=places.get(group.name),
                 reason=reasons[group.name],
             ),
@@ -422,8 +443,7 @@ def _pairs(groups: Sequence[_ModelCells]) -> tuple[PairedDifference, ...]:
         return ()
     places = list(comparable[0].cells)
     return differences(
-        {group.name: float(np.mean(group.values(AREA))) for group in comparable},
-        {group.name: group.resampled_cell_aucs(places).mean(0) for group in comparable},
+        {group.name: group.mean_area(places) for group in comparable},
         dict(_delong(comparable, [place for place in places if place[1] == NONE])),
     )
 

@@ -1,8 +1,8 @@
 """The benchmark of a run, read from the files of its jobs: every cell with its scores and measures.
 
-Every measure has an interval over images of the same sources. It is a percentile bootstrap within classes, with the
-copies of an image drawn together. Rates of one class have Wilson's interval. Tables of the same images have the same
-resamples, so that differences between cells and between models are paired.
+Every measure has an interval over images of the same sources, or a reason why it has none. Rates of one class have
+Wilson's interval. Tables of the same images have the same resamples, so that differences between cells and between
+models are paired.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ from trueface.benchmark.cells import Cell, CellScores, Entry, Index, Manifest, M
 from trueface.benchmark.conditions import INDEX
 from trueface.corruptions.registry import NONE
 from trueface.data.image_headers import DECIDING
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import (
-    Floats,
-    IntervalEstimate,
-    clopper_pearson,
-    interval,
-    interval_of_constant,
-    resamples,
+from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimates import (
+    Sampled,
+    SourcedScores,
+    difference_of,
+    estimates_over_images,
+    rate,
+    sampled,
 )
 from trueface.evaluation.measurement import METRICS
-from trueface.evaluation.metric import resampled_values
 from trueface.evaluation.over_seeds import strip_seed
-from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.ids import parse_model
@@ -59,7 +59,7 @@ RANKED = RankMark("", "")
 
 
 class MeasureValue(NamedTuple):
-    """One measure of a cell, or the reason if there is none."""
+    """One measure of a cell, or the reason if there is none or if it has no interval."""
 
     name: str
     value: float | None = None
@@ -75,7 +75,7 @@ class CellMeasures:
 
     values: tuple[MeasureValue, ...] = ()
     marked: RankMark = RANKED
-    area: Floats | None = None  # (R,) AUC under each resample
+    area: Sampled | None = None  # AUC under each resample
     counts: tuple[int, int] = (0, 0)  # number of real images, of fakes
 
     def __getitem__(self, name: str) -> MeasureValue | None:
@@ -344,24 +344,22 @@ def evaluate_unattacked(
         return CellMeasures(
             values=(*empty, *shares), marked=RankMark("one class", reason), counts=counts
         )
-    weights = resamples(keys, labels, 0)
     thresholds = {BALANCED: 0.0, AT_THRESHOLD: facts.threshold}
     values: dict[str, MeasureValue] = {}
-    spreads: dict[str, Floats] = {}
+
+    def table(changed: Floats) -> SourcedScores:
+        return SourcedScores(labels=labels, logits=changed, keys=keys)
+
+    plain = table(logits)
     for changed, metrics in (
-        (logits, {name: METRICS[name] for name in PLAIN}),
-        (logits - facts.threshold, {AT_THRESHOLD: METRICS[BALANCED]}),
-        (facts.calibration.undo_temperature(logits), {UNSCALED: METRICS[CALIBRATION]}),
-        (facts.calibration.apply_temperature(logits), {SCALED: METRICS[CALIBRATION]}),
+        (plain, {name: METRICS[name] for name in PLAIN}),
+        (table(logits - facts.threshold), {AT_THRESHOLD: METRICS[BALANCED]}),
+        (table(facts.calibration.undo_temperature(logits)), {UNSCALED: METRICS[CALIBRATION]}),
+        (table(facts.calibration.apply_temperature(logits)), {SCALED: METRICS[CALIBRATION]}),
     ):
-        table = WeightedScores.from_logits(labels, changed)
-        spread = resampled_values(list(metrics.values()), table.table, weights)
+        measures = estimates_over_images(list(metrics.values()), changed)
         for name, metric in metrics.items():
-            spreads[name] = spread[metric.name]
-            value = metric.image_interval(metric.value(table), spreads[name])
-            if value.low == value.high and value.value in (0.0, 1.0):
-                value = clopper_pearson(value.value, min(counts))
-            values[name] = _value(name, value, thresholds.get(name))
+            values[name] = _value(name, measures[metric.name], thresholds.get(name))
     marked = _rank_mark(logits, counts, values[AREA])
     if min(counts) < LEAST:
         reason = f"fewer than {LEAST} images of a class, so there is no interval"
@@ -370,7 +368,10 @@ def evaluate_unattacked(
             for name, value in values.items()
         }
     return CellMeasures(
-        values=(*values.values(), *shares), marked=marked, area=spreads[AREA], counts=counts
+        values=(*values.values(), *shares),
+        marked=marked,
+        area=sampled(METRICS[AREA], plain),
+        counts=counts,
     )
 
 
@@ -381,7 +382,8 @@ def auc_change(cell: CellMeasures, clean: CellMeasures) -> MeasureValue:
         return MeasureValue(DELTA, reason="the AUC is undefined")
     if here is None or there is None or cell.counts != clean.counts:
         return MeasureValue(DELTA, reason="the images differ")
-    return _value(DELTA, interval(here - there, cell.area - clean.area))
+    change = difference_of(cell.area, clean.area)
+    return MeasureValue(DELTA, change.value, change.low, change.high, reason=change.why)
 
 
 def evaluate_attacked(scores: CellScores) -> CellMeasures:
@@ -425,7 +427,7 @@ def _shares(
 def _share(name: str, holds: NDArray[np.bool_], threshold: float) -> MeasureValue:
     if not len(holds):
         return MeasureValue(name, reason="no such image")
-    return _value(name, interval_of_constant(float(holds.mean()), len(holds)), threshold)
+    return _value(name, rate(float(holds.mean()), len(holds)), threshold)
 
 
 def _median(name: str, values: Floats) -> MeasureValue:
@@ -434,8 +436,9 @@ def _median(name: str, values: Floats) -> MeasureValue:
     return MeasureValue(name, float(np.median(values)))
 
 
-def _value(name: str, measure: IntervalEstimate, threshold: float | None = None) -> MeasureValue:
-    return MeasureValue(name, measure.value, measure.low, measure.high, threshold)
+def _value(name: str, measure: Estimate, threshold: float | None = None) -> MeasureValue:
+    reason = f"no interval: {measure.why}" if measure.why else ""
+    return MeasureValue(name, measure.value, measure.low, measure.high, threshold, reason)
 
 
 def _rank_mark(logits: Floats, counts: tuple[int, int], area: MeasureValue) -> RankMark:

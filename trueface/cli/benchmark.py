@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,10 @@ from trueface.audit.finding import count
 from trueface.audit.run_folders import resolve_run_folder
 from trueface.cli.studies import figure_options, missing_models, page_writer
 from trueface.cli.text_tables import align_columns, escape_unprintable
-from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 
 if TYPE_CHECKING:  # scipy and torch take a second to import
-    from trueface.benchmark.leaderboard import Leaderboard, SettingScores
+    from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingScores
     from trueface.benchmark.results import RunResults
     from trueface.benchmark.table import Row
     from trueface.jobs.benchmark.benchmarking import RecheckedRow
@@ -193,7 +192,7 @@ def document(board: "Leaderboard") -> dict[str, Any]:
         "schema": 1,
         "run": run.name,
         "manifest": {"name": run.manifest.name, "sha256": run.manifest.sha256},
-        "models": [asdict(line) for line in board.lines],
+        "models": [_line_json(line) for line in board.lines],
         "differences": {
             setting: [asdict(pair) for pair in pairs] for setting, pairs in board.pairs.items()
         },
@@ -202,6 +201,21 @@ def document(board: "Leaderboard") -> dict[str, Any]:
         "problems": list(run.problems),
         "confounded": list(run.confounds),
     }
+
+
+def _line_json(line: "LeaderboardRow") -> dict[str, Any]:
+    columns = {
+        setting: {
+            **{name: getattr(column, name) for name in ("balanced", "balanced_at_threshold")},
+            "mean": column.mean.json_record,
+            "worst": {"place": column.worst.place, "value": column.worst.value.json_record},
+            "cells": column.cells,
+            "ranked": None if column.ranked is None else asdict(column.ranked),
+            "reason": column.reason,
+        }
+        for setting, column in line.columns.items()
+    }
+    return {**asdict(replace(line, columns={})), "columns": columns}
 
 
 def text(board: "Leaderboard") -> str:
@@ -261,7 +275,7 @@ def _column(column: "SettingScores | None") -> tuple[str, str, str]:
     mean = column.mean
     best = NO_VALUE if column.ranked is None else f"{column.ranked.best:.2f}"
     worst = f"{column.worst.value.value:.3f}"
-    return f"{mean.value:.3f} ({interval_text(mean.low, mean.high, '.3f')})", worst, best
+    return mean.text(".3f"), worst, best
 
 
 def _differences(board: "Leaderboard") -> Iterator[str]:
@@ -270,7 +284,7 @@ def _differences(board: "Leaderboard") -> Iterator[str]:
             delong = "" if pair.p_delong is None else f", DeLong p {pair.p_delong:.3f}"
             yield (
                 f"{setting}: {board.names[pair.second]} - {board.names[pair.first]} = "
-                f"{pair.value:+.3f} ({interval_text(pair.low, pair.high, '+.3f')}), p {pair.p_holm:.3f}{delong}"
+                f"{pair.value:+.3f} ({pair.difference.ends_text('+.3f')}), p {pair.p_holm:.3f}{delong}"
             )
 
 

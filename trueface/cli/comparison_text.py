@@ -7,15 +7,10 @@ confusion matrix as pandas prints a frame. Programs that parse such reports stil
 from collections.abc import Iterator, Mapping, Sequence
 
 from trueface.cli.text_tables import align_columns, escape_unprintable, format_with_interval, frame
-from trueface.evaluation.comparison import (
-    Comparison,
-    ComparisonInput,
-    Contrast,
-    PairedTests,
-    SourceTest,
-)
-from trueface.evaluation.intervals import IntervalEstimate
-from trueface.evaluation.measurement import CONSTANT, METRICS, Report, few_sources, sources_json
+from trueface.evaluation.comparison import Comparison, ComparisonInput, Contrast, PairedTests
+from trueface.evaluation.estimate import Estimate, Over, classes_text
+from trueface.evaluation.estimates import SourceTest
+from trueface.evaluation.measurement import CONSTANT, METRICS, Report, few_sources
 from trueface.evaluation.significance import DeLong, McNemar
 
 LABELS = ("Real", "Fake")
@@ -148,8 +143,8 @@ def _delong(test: DeLong) -> str:
 
 def _sources(paired: PairedTests) -> str:
     return " and ".join(
-        f"{count} {name}{' (given this source)' if count == 1 else ''}"
-        for name, count in sources_json(paired.sources).items()
+        text.removesuffix(" source").removesuffix(" sources").replace(" source (", " (")
+        for text in classes_text(paired.sources, paired.over, few=False)
     )
 
 
@@ -178,18 +173,43 @@ def _intervals(whole: Contrast) -> list[str]:
             whole.difference[name],
         )
         rows.append((title, *(format_with_interval(cell, metric.factor) for cell in cells)))
-    how = (
-        "both models resampled together" if whole.same_images else "each model resampled separately"
-    )
-    few = "; ".join(
-        dict.fromkeys(
-            few_sources(report.sources) for report in (whole.before, whole.after) if report
+    how = "both models on the same images" if whole.same_images else "each model on its own images"
+    lines = [f"### 95% Intervals ({how}) ###", *align_columns(rows)]
+    reports = [report for report in (whole.before, whole.after) if report]
+    if below := " ".join(dict.fromkeys(map(_scope, reports))).strip():
+        lines.append(below)
+    if any(report.has_two_sources for report in reports):
+        lines += ["", "### 95% Intervals over Images of These Sources ###", *_over_images(whole)]
+    return lines
+
+
+def _over_images(whole: Contrast) -> list[str]:
+    """Return the table of intervals over images, of classes that have two sources."""
+    rows: list[tuple[str, ...]] = [("", "Before", "After")]
+    for name, metric in METRICS.items():
+        title = f"{metric.title} %" if metric.percent else metric.title
+        measures = (_find_metric(report, name) for report in (whole.before, whole.after))
+        cells = (None if measure is None else measure.by_images for measure in measures)
+        rows.append((title, *(format_with_interval(cell, metric.factor) for cell in cells)))
+    return align_columns(rows)
+
+
+def _scope(report: Report) -> str:
+    """Return what the intervals are for, if a class has few sources."""
+    few = few_sources(report.sources, report.over)
+    if not few:
+        return ""
+    levels = set(report.over.values())
+    if levels == {Over.SOURCES}:
+        scope = "Intervals are for new sources; with so few sources they are uncertain."
+    elif Over.SOURCES in levels:
+        scope = (
+            "Intervals are for new sources of a class that has several, and only for new images or videos of "
+            "the other class's source."
         )
-    ).strip("; ")
-    below = [
-        f"Sources: {few}. Intervals are for new sources; with so few sources they are uncertain."
-    ]
-    return [f"### 95% Intervals ({how}) ###", *align_columns(rows), *(below if few else [])]
+    else:
+        scope = f"Intervals are for new {' and '.join(sorted(levels))} of these sources only."
+    return f"Sources: {few}. {scope}"
 
 
 def _parts(title: str, parts: Mapping[str, Contrast]) -> list[str]:
@@ -208,7 +228,7 @@ def _parts(title: str, parts: Mapping[str, Contrast]) -> list[str]:
     return [f"### Accuracy in % by {title} ###", *align_columns(rows)]
 
 
-def _find_metric(report: Report | None, name: str) -> IntervalEstimate | None:
+def _find_metric(report: Report | None, name: str) -> Estimate | None:
     return None if report is None else report.metrics.get(name)
 
 

@@ -43,7 +43,6 @@ from trueface.evaluation.group_rates import (
     unit_of,
 )
 from trueface.evaluation.npy_folder import write_npy_folders
-from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.over_seeds import format_seed_summary as over_seeds
 from trueface.evaluation.published_gaps import PUBLISHED_LEGEND
@@ -182,7 +181,7 @@ def _compared(made: Sequence[FairnessMethod]) -> list[str]:
     for method in made:
         to_reference = method.rows[0].to_reference
         if to_reference is not None:
-            ends = f"({interval_text(to_reference.low, to_reference.high, '+.3f')})"
+            ends = f"({to_reference.ends_text('+.3f')})"
             change = f"AUC {to_reference.value:+.3f} {ends} compared with the reference: {to_reference.word}"
             lines.append(f"{escape_unprintable(method.model)}: {change}")
         if method.why_not:
@@ -223,11 +222,7 @@ def _group(row: GroupRow) -> tuple[str, ...]:
     cells = []
     for rate in RATES:
         measure, digits = row.rates.get(rate), 3 if rate == OF_BOTH else 1
-        cells.append(
-            NO_VALUE
-            if measure is None
-            else f"{measure.value:.{digits}f} ({interval_text(measure.low, measure.high, f'.{digits}f')})"
-        )
+        cells.append(NO_VALUE if measure is None else measure.text(f".{digits}f"))
     return (escape_unprintable(row.name), str(row.reals), str(row.fakes), *cells)
 
 

@@ -19,7 +19,6 @@ from trueface.cli.studies import (
     write_csv,
 )
 from trueface.cli.text_tables import align_columns, escape_unprintable
-from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
@@ -111,7 +110,7 @@ def _area(method: QualityMethod, name: str) -> str:
     area, only = method.area(name), method.over_images(name)
     if area is None or only is None:
         return over_seeds(area, 3)
-    return f"{only.value:.3f} ({interval_text(only.low, only.high, '.3f')}){_part(area)}"
+    return f"{only.text('.3f')}{_part(area)}"
 
 
 def _scores(method: QualityMethod, name: str) -> str:
@@ -134,7 +133,7 @@ def _notes(compared: ComparedQualities) -> Iterator[str]:
                 change = first.reference_comparison.differences[summary]
                 yield (
                     f"{name} - {escape_unprintable(first.reference_comparison.model)}, {summary}: {100 * change.value:+.1f} "
-                    f"({interval_text(100 * change.low, 100 * change.high, '+.1f')}) points: {change.word}"
+                    f"({change.ends_text('+.1f', 100)}) points: {change.word}"
                 )
         elif first.why_not:
             yield f"{name}: {escape_unprintable(first.why_not)}"

@@ -17,7 +17,7 @@ from trueface.audit.run_folders import (
     resolve_run_folder,
     score_paths,
 )
-from trueface.evaluation.intervals import Difference, IntervalEstimate
+from trueface.evaluation.estimate import Difference, Estimate
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.predictions.tables import OLD_SUFFIXES
 from trueface.runtime.errors import DataError, MachineError, install_command
@@ -131,9 +131,12 @@ def missing_models(run_folder: Path) -> MissingModels:
     return MissingModels(unfinished_models(run_folder))
 
 
-def value_cells(measure: IntervalEstimate | Difference | None) -> tuple[object, object, object]:
+def value_cells(measure: Estimate | Difference | None) -> tuple[object, object, object]:
     """Return the cells of a value and of both ends of its interval. Absent values are empty."""
-    return ("", "", "") if measure is None else (measure.value, measure.low, measure.high)
+    if measure is None:
+        return "", "", ""
+    low, high = (("" if end is None else end) for end in (measure.low, measure.high))
+    return measure.value, low, high
 
 
 def write_csv(out: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

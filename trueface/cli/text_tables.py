@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it loads SciPy, for which a help text need not wait
-    from trueface.evaluation.intervals import IntervalEstimate
+    from trueface.evaluation.estimate import Difference, Estimate
 
 LONGEST = 1e9  # from here on a number is written with its power of ten
 
@@ -35,8 +35,10 @@ def align_columns(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     ]
 
 
-def format_with_interval(value: "IntervalEstimate | None", scale: int) -> str:
+def format_with_interval(value: "Estimate | Difference | None", scale: int) -> str:
     """Return a value with its interval, such as "91.20 (90.10 to 92.30)" for 0.912, or a dash for None.
+
+    Without an interval it is "0.37 (no interval: 50 of 368 reals)", and of a difference "… (not comparable: …)".
 
     Args:
         value: of a report.
@@ -45,8 +47,10 @@ def format_with_interval(value: "IntervalEstimate | None", scale: int) -> str:
     if value is None:
         return "–"
     digits = 2 if scale == 100 else 4
-    numbers = (value.value, value.low, value.high)
-    middle, low, high = (_rounded(scale * number, digits) for number in numbers)
+    middle = _rounded(scale * value.value, digits)
+    if value.low is None or value.high is None:
+        return f"{middle} ({value.ends_text('')})"
+    low, high = (_rounded(scale * number, digits) for number in (value.low, value.high))
     return f"{middle} ({low} to {high})"
 
 

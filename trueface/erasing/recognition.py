@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from trueface.data.made_folders import image_names, load_image_batch, to_uint8
 from trueface.diffusion.diffuser import Diffuser
-from trueface.evaluation.intervals import interval_of_constant
+from trueface.evaluation import estimates
+from trueface.evaluation.estimate import Estimate
 from trueface.models import checkpoint
 from trueface.models.logits import BackboneHeadSplit, as_multiclass_logits
 from trueface.runtime.errors import CheckpointError, DataError, JobError
@@ -27,15 +28,18 @@ HELD_OUT = 64  # test images per class on which the classifier is checked
 class Rate:
     """A fraction of samples with its 95 % interval (Wilson; Clopper-Pearson at 0 and 1)."""
 
-    value: float
-    low: float
-    high: float
+    measure: Estimate
     n: int
+
+    @property
+    def value(self) -> float:
+        """The fraction."""
+        return self.measure.value
 
     @property
     def json_record(self) -> dict[str, Json]:
         """Return the rate as JSON."""
-        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+        return {**self.measure.json_record, "n": self.n}
 
 
 def rate(hits: Tensor) -> Rate:
@@ -44,9 +48,7 @@ def rate(hits: Tensor) -> Rate:
     The interval assumes independent samples. It covers other noise with the same model and classifier.
     """
     n = hits.numel()
-    value = float(hits.double().mean())
-    measured = interval_of_constant(value, n)
-    return Rate(value=value, low=measured.low, high=measured.high, n=n)
+    return Rate(measure=estimates.rate(float(hits.double().mean()), n), n=n)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,36 +7,28 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import (
-    Counts,
-    Floats,
-    IntervalEstimate,
-    JackknifeDesign,
-    StandardError,
-    interval,
-    interval_from_error,
-    jackknife_design,
-    resamples,
-    standard_error,
+from trueface.evaluation.estimate import Difference, Over
+from trueface.evaluation.estimates import (
+    SourcedScores,
+    SourceTest,
+    differences,
+    source_test,
 )
 from trueface.evaluation.measurement import (
     METRICS,
-    EvaluatedScores,
     Report,
-    evaluate_with_resamples,
+    evaluate_table,
+    measure_json,
     sources_json,
 )
-from trueface.evaluation.metric import Metric, resampled_values
 from trueface.evaluation.significance import DeLong, ImagePairs, McNemar, delong, mcnemar, pair
-from trueface.evaluation.weighted_scores import ScoreTable
 from trueface.predictions.predictions import Predictions, merge
 from trueface.predictions.tables import OLD_SUFFIXES, SUFFIXES, load
 from trueface.runtime import paths
@@ -215,18 +207,8 @@ class Contrast(NamedTuple):
 
     before: Report | None  # None: that model was not tested on such images
     after: Report | None
-    difference: Mapping[str, IntervalEstimate | None]
-    same_images: bool  # both were resampled together
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceTest:
-    """Whether two models differ over the population that the sources come from."""
-
-    difference: IntervalEstimate  # over images where it does not vary over sources
-    freedom: float  # degrees of, of Student's t
-    p: float | None  # two-sided; None: the difference does not vary over sources
-    alike: bool  # no prediction differs; for the area, not even the order
+    difference: Mapping[str, Difference | None]  # None: a metric is undefined in one table
+    same_images: bool  # both tables are of the same images
 
 
 class PairedTests(NamedTuple):
@@ -237,6 +219,7 @@ class PairedTests(NamedTuple):
     delong: DeLong | None
     reason: str | None  # why there is no DeLong
     sources: Mapping[int, int]  # of each class
+    over: Mapping[int, Over]  # what is left out of each class in the tests by source
     by_source: Mapping[str, SourceTest]  # of the accuracy, and of the area where there is one
 
 
@@ -291,64 +274,37 @@ def contrast(before: Predictions, after: Predictions, *, same_order: bool = Fals
     Tables of the same images are resampled together, so that images that are hard for both cancel out.
     """
     pairs = _whole_pairs(before, after, same_order=same_order)
-    sides: list[EvaluatedScores | None]
+    sides: list[SourcedScores | None]
     if pairs is not None:
         sides = [
-            evaluate_with_resamples(pairs.labels, logits, keys=pairs.keys)
+            SourcedScores(labels=pairs.labels, logits=logits, keys=pairs.keys, videos=pairs.videos)
             for logits in (pairs.first, pairs.second)
         ]
     else:
         several = bool(len(before) and len(after))  # then the resamples differ as well
         sides = [
-            evaluate_with_resamples(
-                table.labels, table.margin, keys=table.keys, seed=at if several else 0
-            )
-            if len(table)
-            else None
+            SourcedScores.from_predictions(table, seed=at if several else 0) if len(table) else None
             for at, table in enumerate((before, after))
         ]
-    first, second = sides
+    reports = [None if side is None else evaluate_table(side) for side in sides]
     return Contrast(
-        before=None if first is None else first.report,
-        after=None if second is None else second.report,
-        difference={
-            name: None
-            if first is None or second is None
-            else difference(metric, first, second, together=pairs is not None)
-            for name, metric in METRICS.items()
-        },
+        before=reports[0],
+        after=reports[1],
+        difference=_differences(sides, reports, paired=pairs is not None),
         same_images=pairs is not None,
     )
 
 
-def difference(
-    metric: Metric, before: EvaluatedScores, after: EvaluatedScores, *, together: bool
-) -> IntervalEstimate | None:
-    """Return by how much the second model exceeds the first in a metric, with its interval.
-
-    Args:
-        metric: which.
-        before: of one model.
-        after: of the other.
-        together: both are of the same images, and images that are hard for both cancel out.
-    """
-    name = metric.name
-    first, second = before.report.metrics.get(name), after.report.metrics.get(name)
-    if first is None or second is None:
-        return None
-    value = second.value - first.value
-    by_images = partial(
-        interval, value, after.resampled_metrics[name] - before.resampled_metrics[name]
-    )
-    if not (before.design.has_several_sources or after.design.has_several_sources):
-        return by_images()
-    alike = together and np.array_equal(before.jackknife_values[name], after.jackknife_values[name])
-    if metric.difference is not None and not alike:
-        return metric.difference(first, second)
-    error = _error(metric, before, after, together=together)
-    if error.error == 0:  # by chance in few sources; then the interval is that over images
-        return by_images()
-    return interval_from_error(value, error, metric.difference_scale)
+def _differences(
+    sides: Sequence[SourcedScores | None], reports: Sequence[Report | None], *, paired: bool
+) -> dict[str, Difference | None]:
+    """Return the differences of the metrics that both tables have."""
+    (before, after), (first, second) = sides, reports
+    changes: Mapping[str, Difference] = {}
+    if before is not None and after is not None and first is not None and second is not None:
+        both = [METRICS[name] for name in METRICS if name in first.metrics.keys() & second.metrics]
+        changes = differences(both, before, after, paired=paired)
+    return {name: changes.get(name) for name in METRICS}
 
 
 def _whole_pairs(before: Predictions, after: Predictions, *, same_order: bool) -> ImagePairs | None:
@@ -359,71 +315,27 @@ def _whole_pairs(before: Predictions, after: Predictions, *, same_order: bool) -
     return None if pairs.only_first or pairs.only_second else pairs
 
 
-def _error(
-    metric: Metric, before: EvaluatedScores, after: EvaluatedScores, *, together: bool
-) -> StandardError:
-    """Return the standard error over sources of a difference."""
-    even, first, second = (
-        not metric.pooled,
-        before.jackknife_values[metric.name],
-        after.jackknife_values[metric.name],
-    )
-    if together:
-        return standard_error(before.design, second - first, even=even)
-    return standard_error(before.design, first, even=even, also=(after.design, second))
-
-
 def _tests(pairs: ImagePairs) -> PairedTests:
     areas, reason = None, None
     try:
         areas = delong(pairs.labels, pairs.first, pairs.second)
     except DataError as error:
         reason = str(error)
-    of = jackknife_design(pairs.keys, pairs.labels)
+    tables = [
+        SourcedScores(labels=pairs.labels, logits=logits, keys=pairs.keys, videos=pairs.videos)
+        for logits in (pairs.first, pairs.second)
+    ]
+    first, second = tables
+    names = ["accuracy", *(["auc"] if len(first.sources) > 1 else [])]
     return PairedTests(
         pairs=pairs,
         mcnemar=mcnemar(pairs.labels, pairs.first, pairs.second),
         delong=areas,
         reason=reason,
-        sources=of.sources,
-        by_source=_by_source(pairs, of),
+        sources=first.sources,
+        over=first.design.over,
+        by_source={name: source_test(METRICS[name], first, second) for name in names},
     )
-
-
-def _by_source(pairs: ImagePairs, of: JackknifeDesign) -> dict[str, SourceTest]:
-    """Return tests of equal accuracy, and of equal area where both classes are there."""
-    metrics = [METRICS["accuracy"], *([METRICS["auc"]] if len(of.strata) > 1 else [])]
-
-    def values(logits: Floats, weights: Counts, scale: Floats | None = None) -> dict[str, Floats]:
-        table = ScoreTable(labels=pairs.labels, logits=logits)
-        return resampled_values(metrics, table, weights, scale)
-
-    first, second = (values(logits, of.weights, of.scale) for logits in (pairs.first, pairs.second))
-    tests = {}
-    for metric in metrics:
-        name = metric.name
-        change = second[name] - first[name]
-        error, shift = standard_error(of, change, even=not metric.pooled), float(change[0])
-        measure = interval_from_error(shift, error, metric.difference_scale)
-        if error.error == 0:
-            weights = resamples(pairs.keys, pairs.labels)
-            before, after = (values(logits, weights) for logits in (pairs.first, pairs.second))
-            measure = interval(shift, after[name] - before[name])
-        tests[name] = SourceTest(
-            difference=measure,
-            freedom=error.freedom,
-            p=error.p(shift),
-            alike=np.array_equal(_answers(name, pairs.first), _answers(name, pairs.second)),
-        )
-    return tests
-
-
-def _answers(name: str, logits: Floats) -> NDArray[np.intp]:
-    """Return the input of a measure: whether each image is classified as fake, or their order."""
-    if name == "accuracy":
-        return (logits > 0).astype(np.intp)
-    order: NDArray[np.intp] = np.unique(logits, return_inverse=True)[1]
-    return order
 
 
 def _parts(
@@ -474,8 +386,19 @@ def _paired_json(paired: PairedTests | None, unpaired: str | None) -> dict[str, 
         "delong": None if paired.delong is None else asdict(paired.delong),
         "reason": paired.reason,
         "sources": sources_json(paired.sources),
-        "by_source": {name: asdict(test) for name, test in paired.by_source.items()},
+        "by_source": {name: _source_test_json(test) for name, test in paired.by_source.items()},
     }
+
+
+def _source_test_json(test: SourceTest) -> dict[str, Json]:
+    record: dict[str, Json] = {"freedom": test.freedom, "p": test.p, "alike": test.alike}
+    return {"difference": _difference_json(test.difference), **record}
+
+
+def _difference_json(difference: Difference) -> dict[str, Json]:
+    value, low, high, why = difference
+    record: dict[str, Json] = {"value": value, "low": low, "high": high}
+    return {**record, "why": why} if why else record
 
 
 def _contrast_json(contrast: Contrast) -> dict[str, Json]:
@@ -486,7 +409,7 @@ def _contrast_json(contrast: Contrast) -> dict[str, Json]:
             for name, report in reports.items()
         },
         "difference": {
-            name: None if value is None else asdict(value)
+            name: None if value is None else _difference_json(value)
             for name, value in contrast.difference.items()
         },
         "same_images": contrast.same_images,
@@ -494,7 +417,14 @@ def _contrast_json(contrast: Contrast) -> dict[str, Json]:
 
 
 def _report_json(report: Report) -> dict[str, Json]:
-    whole = {**asdict(report), "sources": sources_json(report.sources)}
-    measures = whole.pop("metrics")
-    first = {key: whole.pop(key) for key in ("n", "sources")}
-    return {**first, **{name: measures.get(name) for name in METRICS}, **whole}
+    """Return a report as JSON; measures of a class of two sources have both intervals."""
+    return {
+        "n": report.n,
+        "sources": sources_json(report.sources),
+        **{name: measure_json(report, name) for name in METRICS},
+        "confusion": [list(row) for row in report.confusion],
+        "reason": report.reason,
+        "reasons": dict(report.reasons),
+        "verdict": report.verdict,
+        "by_images": {name: each.json_record for name, each in report.by_images.items()},
+    }

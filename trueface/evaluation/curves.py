@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import Counts, Floats, Indices
+from trueface.evaluation.arrays import Counts, Floats, Indices
 
 FPR_PERCENT = 1  # the fraction of reals that may be classified as fake, of `tpr_at_fpr`
 NONE = np.float32(1e-9)  # in the place of 0 called fake

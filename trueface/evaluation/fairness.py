@@ -15,7 +15,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import threshold_at_fpr
+from trueface.evaluation.estimate import Difference, Estimate, interval_fields
+from trueface.evaluation.estimates import (
+    Sampled,
+    SourcedScores,
+    difference_of,
+    mean_over_seeds,
+    sampled,
+)
 from trueface.evaluation.finished_tests import finite_tests, group_tests
 from trueface.evaluation.group_columns import (
     MARGINS,
@@ -33,20 +42,7 @@ from trueface.evaluation.group_rates import (
     GroupTable,
     judge_gap,
 )
-from trueface.evaluation.intervals import (
-    Difference,
-    Floats,
-    IntervalEstimate,
-    Resampled,
-    difference,
-    interval,
-    interval_fields,
-    mean_over_seeds,
-    resamples,
-)
-from trueface.evaluation.metric import value_with_resamples
 from trueface.evaluation.metrics.curve import AUC
-from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_SEEDS,
@@ -93,7 +89,7 @@ class FairnessRow(NamedTuple):
     data: str
     by: str
     pooled: bool
-    auc: IntervalEstimate | None  # of all images that have a group, with its interval over images
+    auc: Estimate | None  # of all images that have a group, with its interval over images
     table: GroupTable  # at a probability of a half
     common: GroupTable | None  # at the threshold of validation
     validation: ValidationThreshold
@@ -460,7 +456,7 @@ def find_validation_threshold(folder: Path) -> ValidationThreshold:
 class _Compared(NamedTuple):
     """The AUC of a model, and whether it is near the best one's."""
 
-    auc: IntervalEstimate | None  # None: the images are of one class
+    auc: Estimate | None  # None: the images are of one class
     why_not: str
     # of the method's mean AUC to the best one's, and to the reference's; None: there is none
     to_best: Difference | None = None
@@ -472,11 +468,11 @@ def _compared(
 ) -> Mapping[tuple[str, str], _Compared]:
     """Return the AUC of each model on each set of images, by (model, data), and whether it compares.
 
-    Only models that were tested on the same images are compared, with the same resamples of these;
-    three seeds or more are resampled as well.
+    Only models that were tested on the same images are compared, with the same draws of these;
+    three seeds or more are drawn as well.
     """
     made: dict[tuple[str, str], _Compared] = {}
-    areas: dict[tuple[str, tuple[str, ...]], dict[str, Resampled]] = {}
+    areas: dict[tuple[str, tuple[str, ...]], dict[str, Sampled]] = {}
     for each in tables:
         scores = each.grouped_scores
         # in one order for all models, as their resamples are paired by it
@@ -488,9 +484,8 @@ def _compared(
                 None, f"all images are {kind}, so the AUC is undefined"
             )
             continue
-        weights = resamples(scores.keys, scores.labels)
         here = areas.setdefault((each.data, scores.ids), {})
-        here[each.model] = value_with_resamples(AUC, scores.labels, scores.margin, weights)
+        here[each.model] = sampled(AUC, SourcedScores.from_predictions(scores))
     for (data, _), of_models in areas.items():
         seeds: dict[str, list[str]] = {}
         for model in of_models:
@@ -499,19 +494,19 @@ def _compared(
             name: mean_over_seeds([of_models[model] for model in models])
             for name, models in seeds.items()
         }
-        best = max(means, key=lambda name: means[name][0])
+        best = max(means, key=lambda name: means[name].value)
         beside = next((name for name in seeds if reference in {name, *seeds[name]}), None)
         for name, models in seeds.items():
-            to_best = None if name == best else difference(means[name], means[best])
+            to_best = None if name == best else difference_of(means[name], means[best])
             why_not = ""
             if to_best is not None and to_best.word == "loss":
-                ends = f"({interval_text(to_best.low, to_best.high, '+.3f')})"
+                ends = f"({to_best.ends_text('+.3f')})"
                 why_not = f"{LOWER}: {to_best.value:+.3f} {ends} compared with {best}"
             to_reference = None
             if beside is not None and name != beside:
-                to_reference = difference(means[name], means[beside])
+                to_reference = difference_of(means[name], means[beside])
             for model in models:
-                area = interval(*of_models[model])
+                area = of_models[model].estimate
                 made[model, data] = _Compared(area, why_not, to_best, to_reference)
     return made
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.data.attributes import Attributes
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.finished_tests import GroupedTests
-from trueface.evaluation.intervals import Floats
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UnknownName
 from trueface.runtime.files import Json, read_json

@@ -7,16 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import (
-    RESAMPLES,
-    Floats,
-    Indices,
-    IntervalEstimate,
-    area_interval,
-    interval,
-    interval_fields,
-    wilson_bounds,
-)
+from trueface.evaluation.arrays import Floats, Indices
+from trueface.evaluation.estimate import Estimate, interval_fields
+from trueface.evaluation.estimates import RESAMPLES, area, from_draws, rates
 from trueface.runtime.errors import DataError
 from trueface.runtime.files import Json
 from trueface.runtime.rng import numpy_rng
@@ -314,7 +307,7 @@ def auc_gap_baseline(
     return permutation_baseline(every) if np.isfinite(every).all() else None
 
 
-def intervals(counts: GroupConfusion) -> Mapping[str, IntervalEstimate]:
+def intervals(counts: GroupConfusion) -> Mapping[str, Estimate]:
     """Return each measure that is defined with its 95 % interval over other images of each cell.
 
     A percentile bootstrap within group and class. Noise widens gaps, so the interval is rather too high. It
@@ -329,7 +322,7 @@ def intervals(counts: GroupConfusion) -> Mapping[str, IntervalEstimate]:
     )
     spreads = group_gaps(drawn)
     return {
-        name: interval(float(value), spreads[name])
+        name: from_draws(float(value), spreads[name])
         for name, value in group_gaps(counts).items()
         if np.isfinite(value)
     }
@@ -387,7 +380,7 @@ class GroupRow(NamedTuple):
     reals: int
     fakes: int
     # in per cent with Wilson's interval: fpr, tpr, acc, positive; auc in 0 … 1; those there are
-    rates: Mapping[str, IntervalEstimate]
+    rates: Mapping[str, Estimate]
 
     @property
     def json_record(self) -> dict[str, Json]:
@@ -418,7 +411,7 @@ class GroupTable(NamedTuple):
     overall: GroupRow
     measures: Mapping[str, float | None]
     floor: Mapping[str, PermutationBaseline]
-    intervals: Mapping[str, IntervalEstimate]
+    intervals: Mapping[str, Estimate]
     undefined: tuple[Undefined, ...]
     constant: bool
 
@@ -548,31 +541,28 @@ def _check(logits: Floats) -> None:
 
 def _rows(names: Sequence[str], counts: GroupConfusion, group_areas: Floats) -> Iterator[GroupRow]:
     """Yield the row of each group, with the rates that it has."""
-    rates = {
+    shares_of = {
         "fpr": (counts.fpr, counts.reals),
         "tpr": (counts.tpr, counts.fakes),
         "acc": (counts.accuracy, counts.rows),
         "positive": (counts.positive, counts.rows),
     }
     ends = {
-        name: wilson_bounds(shares, images)
-        for name, (shares, images) in rates.items()
-        if images.any()
+        name: rates(shares, images) for name, (shares, images) in shares_of.items() if images.any()
     }
     for at, name in enumerate(names):
         reals, fakes = int(counts.reals[at]), int(counts.fakes[at])
         measures = {
-            rate: IntervalEstimate(
+            rate: Estimate(
                 value=PERCENT * float(shares[at]),
                 low=PERCENT * float(ends[rate][0][at]),
                 high=PERCENT * float(ends[rate][1][at]),
             )
-            for rate, (shares, images) in rates.items()
+            for rate, (shares, images) in shares_of.items()
             if images[at]
         }
         if np.isfinite(group_areas[at]):
-            area = float(group_areas[at])
-            measures[OF_BOTH] = area_interval(area, reals, fakes)
+            measures[OF_BOTH] = area(float(group_areas[at]), reals, fakes)
         yield GroupRow(name=name, reals=reals, fakes=fakes, rates=measures)
 
 

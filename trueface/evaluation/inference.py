@@ -28,7 +28,7 @@ from trueface.corruptions.chain import NO_CHAIN, Chain
 from trueface.data.batch import Batch
 from trueface.data.image_set import ImageLoader
 from trueface.data.index import Image
-from trueface.evaluation.intervals import wilson
+from trueface.evaluation.estimates import rate
 from trueface.evaluation.prediction_rows import in_order, predict_rows
 from trueface.features.bank import FeatureSet
 from trueface.features.store import FeatureStore
@@ -244,11 +244,11 @@ def _turned(clean: Predictions, attacked: AttackResult, *, label: int) -> dict[s
         name = ("real", "fake")[label]
         return facts | {"success": None, "reason": f"no {name} image is predicted {name}"}
     turned = (after[tried] > 0) != (label == 1)
-    success = wilson(float(turned.mean()), count)
+    success = rate(float(turned.mean()), count)
     moved = attacked.psnr[tried]
     moved = moved[np.isfinite(moved)]
     return facts | {
-        "success": {"value": success.value, "low": success.low, "high": success.high},
+        "success": success.json_record,
         "median_logit_shift": float(np.median(after[tried] - before[tried])),
         "mean_psnr_db": float(moved.mean()) if len(moved) else None,
     }

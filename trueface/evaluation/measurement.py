@@ -9,30 +9,23 @@ from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from types import MappingProxyType, ModuleType
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation import curves, intervals, metrics
+from trueface.evaluation import curves, metrics
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import (
-    FEW,
-    Floats,
-    IntervalEstimate,
-    JackknifeDesign,
-    Scale,
-    clopper_pearson,
-    resamples,
-)
-from trueface.evaluation.metric import Metric, SourceSample, resampled_values
-from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
+from trueface.evaluation.estimate import Estimate, Over, class_name, classes_text
+from trueface.evaluation.estimates import SourcedScores, estimates
+from trueface.evaluation.metric import Metric
+from trueface.evaluation.weighted_scores import WeightedScores
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError, UsageError
 from trueface.runtime.files import Json
 
+ENDS = frozenset({"low", "high", "why"})
 CONSTANT = 0.99  # from this fraction of equal predictions on, a model is constant
-NAMES = ("real", "fake")
 
 
 def collect(modules: Iterable[ModuleType]) -> dict[str, Metric]:
@@ -71,23 +64,22 @@ class Report:
 
     n: int
     sources: Mapping[int, int]  # folders that the images of each class (0 real) come from
-    metrics: Mapping[str, IntervalEstimate]  # by name; those that `reasons` has are undefined
+    over: Mapping[int, Over]  # what the intervals of each class are over
+    metrics: Mapping[str, Estimate]  # by name; those that `reasons` has are undefined
     confusion: tuple[tuple[int, int], tuple[int, int]]  # rows true real, fake; columns predicted
     reason: str | None  # why there is no metric of two classes
     reasons: Mapping[str, str]  # why a metric is undefined, by name
     verdict: str  # "constant", "chance", "below chance", the first and one more, or ""
-    # of other images of the very same sources: intervals of each metric
-    by_images: Mapping[str, IntervalEstimate]
 
+    @property
+    def by_images(self) -> Mapping[str, Estimate]:
+        """The metrics with their intervals over other images of the very same sources."""
+        return {name: measure.by_images for name, measure in self.metrics.items()}
 
-class EvaluatedScores(NamedTuple):
-    """A report, with each of its metrics on every resample."""
-
-    report: Report
-    resampled_metrics: Mapping[str, Floats]  # name → (R,); NaN where a resample has no such value
-    design: JackknifeDesign
-    # name → (F,) on what of the table is left: see `standard_error`
-    jackknife_values: Mapping[str, Floats]
+    @property
+    def has_two_sources(self) -> bool:
+        """Whether a class has exactly two sources, so that tables show intervals over images, too."""
+        return 2 in self.sources.values()
 
 
 def evaluate_scores(
@@ -95,6 +87,7 @@ def evaluate_scores(
     logits: Floats,
     *,
     keys: Sequence[str],
+    videos: Sequence[str] = (),
     names: Collection[str] | None = None,
 ) -> Report:
     """Return every metric of a score table with its interval.
@@ -102,65 +95,49 @@ def evaluate_scores(
     Args:
         labels: (N,) 1 fake, 0 real.
         logits: (N,) positive = fake; exactly 0 counts as real, as in the original system.
-        keys: (N,) "<source>/<name>" of the images; rows with one key are resampled together.
+        keys: (N,) "<source>/<name>" of the images; rows with one key are copies of one image.
+        videos: (N,) video of a frame, "" of no frame; (): no row is a frame.
         names: of the metrics that are wanted; None: all.
 
     Raises:
         DataError: empty, or a logit that is not finite: such a model has no score.
-
-    Intervals are over the population that the sources come from, where a class has several; of a
-    class of one source they are of this source. See `standard_error`; where no class has several,
-    and for `by_images`, `bootstrap`. That of the calibration error is wide rather than narrow. A share
-    that is 0 or 1 without exception has the interval of no error on as many images.
     """
-    return evaluate_with_resamples(labels, logits, keys=keys, names=names).report
+    return evaluate_table(
+        SourcedScores(labels=labels, logits=logits, keys=keys, videos=videos), names=names
+    )
 
 
-def evaluate_with_resamples(
-    labels: Labels,
-    logits: Floats,
-    *,
-    keys: Sequence[str],
-    seed: int = 0,
-    names: Collection[str] | None = None,
-) -> EvaluatedScores:
-    """Return the report of `evaluate_scores` with its resamples, as differences of two models need them.
-
-    Two tables of the same keys and labels, in the same order, have the same resamples with the same root seed.
-    """
+def evaluate_table(table: SourcedScores, *, names: Collection[str] | None = None) -> Report:
+    """Return the report of `evaluate_scores` of a table."""
+    labels, logits = table.labels, table.logits
     _check(labels, logits)
-    fake, called = labels == 1, logits > 0
-    wanted = {name: METRICS[name] for name in METRICS if names is None or name in names}
-    undefined = {name: metric.why_undefined(fake, called) for name, metric in wanted.items()}
-    reasons = {name: reason for name, reason in undefined.items() if reason}
-    defined = [metric for name, metric in wanted.items() if name not in reasons]
-    scores = WeightedScores.from_logits(labels, logits)
-    spread = resampled_values(defined, scores.table, resamples(keys, labels, seed))
-    design = intervals.jackknife_design(keys, labels, seed)
-    left = resampled_values(defined, scores.table, design.weights, design.scale)
-    by_images = {
-        metric.name: widen_degenerate(
-            metric, metric.image_interval(metric.value(scores), spread[metric.name]), design
-        )
-        for metric in defined
-    }
-    measures = dict(by_images)
-    if design.has_several_sources:
-        wider = source_intervals(by_images, scores.table, design, left)
-        measures |= {name: measure for name, measure in wider.items() if measure.low < measure.high}
-    report = Report(
+    reasons = undefined_metrics(table, names)
+    wanted = [metric for name, metric in METRICS.items() if names is None or name in names]
+    measures = estimates([each for each in wanted if each.name not in reasons], table)
+    auc = measures.get("auc")
+    return Report(
         n=len(labels),
-        sources=design.sources,
+        sources=table.sources,
+        over=table.design.over,
         metrics=measures,
-        confusion=_confusion(scores),
+        confusion=_confusion(table.whole),
         reason=reasons.get("auc"),
         reasons=reasons,
-        verdict=_verdict(logits, by_images.get("auc")),
-        by_images=by_images,
+        verdict=_verdict(logits, None if auc is None else auc.by_images),
     )
-    return EvaluatedScores(
-        report=report, resampled_metrics=spread, design=design, jackknife_values=left
-    )
+
+
+def undefined_metrics(
+    table: SourcedScores, names: Collection[str] | None = None
+) -> Mapping[str, str]:
+    """Return why metrics are undefined, by name."""
+    fake, called = table.labels == 1, table.logits > 0
+    reasons = {
+        name: metric.why_undefined(fake, called)
+        for name, metric in METRICS.items()
+        if names is None or name in names
+    }
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def subset_masks(scores: Predictions) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -206,7 +183,7 @@ def roc(labels: Labels, logits: Floats) -> tuple[Floats, Floats, Floats]:
     )
 
 
-def _check(labels: Labels, logits: Floats) -> None:
+def _check(labels: NDArray[np.integer], logits: NDArray[np.floating]) -> None:
     if not len(labels):
         raise DataError("no scores to evaluate")
     broken = int(np.count_nonzero(~np.isfinite(logits)))
@@ -223,7 +200,7 @@ def _confusion(scores: WeightedScores) -> tuple[tuple[int, int], tuple[int, int]
     )
 
 
-def _verdict(logits: Floats, auc: IntervalEstimate | None) -> str:
+def _verdict(logits: NDArray[np.floating], auc: Estimate | None) -> str:
     """Return the main caveat of the numbers; for the AUC by images alone.
 
     Few sources leave the area of any model open, which does not make it a guess.
@@ -232,58 +209,30 @@ def _verdict(logits: Floats, auc: IntervalEstimate | None) -> str:
         return ""
     share = float(np.mean(logits > 0))
     words = ["constant"] if max(share, 1 - share) > CONSTANT else []
-    if auc.low <= 0.5 <= auc.high:
+    if auc.contains(0.5):
         words.append("chance")
-    elif auc.high < 0.5:
+    elif auc.excludes(0.5) and auc.value < 0.5:
         words.append("below chance")
     return ", ".join(words)
 
 
-def source_intervals(
-    by_images: Mapping[str, IntervalEstimate],
-    table: ScoreTable,
-    design: JackknifeDesign,
-    left: Mapping[str, Floats],
-) -> dict[str, IntervalEstimate]:
-    """Return the metrics of a table with their intervals over sources.
-
-    Args:
-        by_images: the metrics, by name, with their intervals over images.
-        table: the scores.
-        design: what is left out of the table.
-        left: (F,) each metric on the remaining rows.
-    """
-    measures = {}
-    for name, measure in by_images.items():
-        metric = METRICS[name]
-        sample = SourceSample(by_images=measure, table=table, design=design, left=left[name])
-        measures[name] = metric.source_interval(metric, sample)
-    return measures
-
-
-def widen_degenerate(
-    metric: Metric, measure: IntervalEstimate, design: JackknifeDesign
-) -> IntervalEstimate:
-    """Return a measure; a fraction of 0 or 1 with the interval for so few images."""
-    varied = measure.low != measure.high or 0 < measure.value < 1
-    if metric.scale is not Scale.SHARE or varied:
-        return measure
-    counts = [
-        stratum.pictures for stratum in design.strata if not metric.of_fakes or stratum.label == 1
-    ]
-    return clopper_pearson(measure.value, sum(counts) if metric.pooled else min(counts))
+def measure_json(report: Report, name: str) -> Json:
+    """Return a metric of a report as JSON, with both intervals if a class has two sources; None: undefined."""
+    measure = report.metrics.get(name)
+    if measure is None:
+        return None
+    record = measure.json_record
+    if report.has_two_sources and measure.images is not None:
+        ends = measure.images.json_record
+        record["images"] = {key: value for key, value in ends.items() if key in ENDS}
+    return record
 
 
 def sources_json(sources: Mapping[int, int]) -> dict[str, Json]:
     """Return how many sources each class has, by its name."""
-    return {NAMES[label]: count for label, count in sources.items()}
+    return {class_name(label): count for label, count in sources.items()}
 
 
-def few_sources(sources: Mapping[int, int]) -> str:
-    """Return "3 real sources, 1 fake source (given this source)" of few; "" where all are many."""
-    few = [
-        f"{count} {NAMES[label]} source{'s' if count > 1 else ' (given this source)'}"
-        for label, count in sources.items()
-        if count < FEW
-    ]
-    return ", ".join(few)
+def few_sources(sources: Mapping[int, int], over: Mapping[int, Over]) -> str:
+    """Return "3 real sources, 1 fake source (over its images)" of few; "" where all are many."""
+    return ", ".join(classes_text(sources, over))

@@ -1,50 +1,52 @@
 """Metrics: functions of weighted scores, with the facts that tables and intervals need of each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import (
-    Counts,
-    Floats,
-    IntervalEstimate,
-    JackknifeDesign,
-    Resampled,
-    Scale,
-    interval,
-    interval_from_error,
-    standard_error,
-)
-from trueface.evaluation.weighted_scores import FAKE, REAL, ScoreTable, WeightedScores, weighted
+from trueface.evaluation.arrays import Floats
+from trueface.evaluation.weighted_scores import FAKE, REAL, WeightedScores
 
 BOTH = frozenset({REAL, FAKE})
+
+
+class Scale(StrEnum):
+    """The limits of a measure, and the scale on which its error is symmetric."""
+
+    SHARE = "share"  # 0 … 1: logit
+    LOSS = "loss"  # from 0 on: logarithm
+    SHIFT = "shift"  # of fractions, -1 … 1: the inverse of the hyperbolic tangent
+    PLAIN = "plain"
+
+
+class IntervalMethod(StrEnum):
+    """How the interval of a metric is computed; `estimates` has the methods with their sources."""
+
+    RESAMPLES = "resamples"  # of any metric
+    RATES = "rates"  # of a function of the true and the false positive rate
+    AREA = "area"  # under the ROC curve
+    PRECISION = "precision"  # mean over the fakes
+    CROSSING = "crossing"  # of two error rates
+    FIXED_FPR = "fixed FPR"  # a rate at the threshold of a few reals
+    CALIBRATION = "calibration"  # a sum of absolute gaps
+    MEAN = "mean"  # over the images
+
+
+class Rates(NamedTuple):
+    """The decisions of a detector as fractions of each class."""
+
+    tpr: float  # part of the fakes that is called fake
+    fpr: float  # part of the reals that is called fake
+    fakes: int
+    reals: int
+
+
 # the scale of a difference of two values: that of fractions is in [-1, 1]
 DIFFERENCE: Mapping[Scale, Scale] = {Scale.SHARE: Scale.SHIFT}
-
-
-class SourceSample(NamedTuple):
-    """The data for an interval over sources."""
-
-    by_images: IntervalEstimate  # the value with its interval over images
-    table: ScoreTable
-    design: JackknifeDesign  # what is left out of the table
-    left: Floats  # (F,) the metric on the remaining rows; the first is that of the whole table
-
-
-class SourceInterval(Protocol):
-    """Return a metric's value with its interval over the population of sources."""
-
-    def __call__(self, metric: "Metric", sample: SourceSample, /) -> IntervalEstimate:
-        """See the class."""
-
-
-def jackknife(metric: "Metric", sample: SourceSample) -> IntervalEstimate:
-    """Return the interval of Student's t with the error of leaving one source out at a time."""
-    error = standard_error(sample.design, sample.left, even=not metric.pooled)
-    return interval_from_error(float(sample.by_images.value), error, metric.scale)
 
 
 def always(_fake: NDArray[np.bool_], _called: NDArray[np.bool_]) -> str:
@@ -56,7 +58,7 @@ def always(_fake: NDArray[np.bool_], _called: NDArray[np.bool_]) -> str:
 class Metric:
     """One number that summarizes the scores of a model: a function of weighted scores.
 
-    Its value is that function of the table itself. Its intervals come from the same function of resamples.
+    Its value is that function of the table itself.
 
     Args:
         name: key in JSON, CSV and `--metric`: lower case, digits and underscores.
@@ -71,10 +73,9 @@ class Metric:
         percent: shown in % by `trueface compare`.
         low: a low value is a good one.
         in_report: a column of the tables in `trueface report`.
-        image_interval: from the value and its resamples (R,) to the interval over images.
-        source_interval: the interval over the population of sources.
-        difference: from two values with intervals to the interval of their difference, where
-            leaving sources out says too little about it.
+        interval: how its interval is computed.
+        of_rates: for `IntervalMethod.RATES`: the metric as a function of the rates, rising with the TPR
+            and falling with the FPR.
     """
 
     name: str
@@ -89,9 +90,8 @@ class Metric:
     percent: bool = False
     low: bool = False
     in_report: bool = True
-    image_interval: Callable[[float, Floats], IntervalEstimate] = interval
-    source_interval: SourceInterval = jackknife
-    difference: Callable[[IntervalEstimate, IntervalEstimate], IntervalEstimate] | None = None
+    interval: IntervalMethod = IntervalMethod.RESAMPLES
+    of_rates: Callable[[Rates], float] | None = None
 
     def value(self, scores: WeightedScores) -> float:
         """Return the value of a table in which each image counts once."""
@@ -124,24 +124,3 @@ class Metric:
         if FAKE in self.needs and not fake.any():
             return "all images are real"
         return self.undefined(fake, called)
-
-
-def resampled_values(
-    metrics: Sequence[Metric], table: ScoreTable, weights: Counts, scale: Floats | None = None
-) -> dict[str, Floats]:
-    """Return each metric under every weighting (R,), by its name; arguments as of `weighted`."""
-    values: dict[str, list[Floats]] = {metric.name: [] for metric in metrics}
-    for scores in weighted(table, weights, scale):
-        with np.errstate(invalid="ignore", divide="ignore"):  # a resample without a class: NaN
-            for metric in metrics:
-                values[metric.name].append(metric.compute(scores))
-    return {name: np.concatenate(parts) for name, parts in values.items()}
-
-
-def value_with_resamples(
-    metric: Metric, labels: NDArray[np.integer], logits: Floats, weights: Counts
-) -> Resampled:
-    """Return a metric of labels (N,) and logits (N,) with its value in each resample (R, N)."""
-    scores = WeightedScores.from_logits(labels, logits)
-    spread = resampled_values([metric], scores.table, weights)
-    return metric.value(scores), spread[metric.name]

@@ -32,6 +32,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.data.attribute_table import EIGHT, GENDERS, RACES, SIX
+from trueface.evaluation.arrays import Floats
+from trueface.evaluation.estimates import RESAMPLES, from_draws
 from trueface.evaluation.group_rates import (
     AREA_ROWS,
     COVARIANCE,
@@ -48,7 +50,6 @@ from trueface.evaluation.group_rates import (
     max_difference,
     permutation_baseline,
 )
-from trueface.evaluation.intervals import RESAMPLES, Floats, interval
 from trueface.runtime.rng import numpy_rng
 
 NEITHER = -1  # of an image that is in no intersection
@@ -139,7 +140,7 @@ def with_published_gaps(
     known = {name: float(value) for name, value in values.items() if np.isfinite(value)}
     measures = {name: known.get(name) for name in values}
     floors = {name: permutation_baseline(shuffled[name]) for name in known if name in shuffled}
-    ends = {name: interval(known[name], spreads[name]) for name in known if name in spreads}
+    ends = {name: from_draws(known[name], spreads[name]) for name in known if name in spreads}
     if beside is not None:
         measures[COVARIANCE] = beside.measures[COVARIANCE]
         floors |= {name: beside.floor[name] for name in [COVARIANCE] if name in beside.floor}

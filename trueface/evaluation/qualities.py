@@ -7,22 +7,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.finished_tests import FinishedTest, finite_tests, group_tests
-from trueface.evaluation.intervals import (
-    Difference,
-    Floats,
-    IntervalEstimate,
-    Resampled,
-    difference,
-    interval,
-    interval_fields,
-    interval_of_constant,
+from trueface.evaluation.estimate import Difference, Estimate, interval_fields
+from trueface.evaluation.estimates import (
+    RESAMPLES,
+    Sampled,
+    SourcedScores,
+    difference_of,
     mean_over_seeds,
-    resamples,
+    rate,
+    sampled,
 )
-from trueface.evaluation.metric import value_with_resamples
+from trueface.evaluation.finished_tests import FinishedTest, finite_tests, group_tests
 from trueface.evaluation.metrics.curve import AUC
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
@@ -55,7 +53,7 @@ class QualityScores(NamedTuple):
     name: str
     reals: int
     fakes: int
-    accuracy: IntervalEstimate  # 0 … 1, at a probability of a half, Wilson's interval
+    accuracy: Estimate  # 0 … 1, at a probability of a half, Wilson's interval
     real_score: float | None  # mean probability of a fake over the reals; None: there is none
     fake_score: float | None
 
@@ -88,7 +86,7 @@ class QualityRow(NamedTuple):
     data: str
     pooled_sets: bool  # several sets of fakes
     qualities: tuple[QualityScores, ...]
-    areas: Mapping[str, IntervalEstimate | None]  # AUC by quality, and SUMMARIES
+    areas: Mapping[str, Estimate | None]  # AUC by quality, and SUMMARIES
     worst_quality: str  # "" where there is no AUC
     left_out: int  # images that were not scored in every quality
     reference_comparison: ReferenceComparison | None = None
@@ -144,7 +142,7 @@ class QualityMethod(NamedTuple):
         areas = (row.areas.get(name) for row in self.rows)
         return summarize_seeds(None if area is None else area.value for area in areas)
 
-    def over_images(self, name: str) -> IntervalEstimate | None:
+    def over_images(self, name: str) -> Estimate | None:
         """Return the same with its interval over images; None where not exactly one seed has a value."""
         known = [area for row in self.rows if (area := row.areas.get(name)) is not None]
         return known[0] if len(known) == 1 else None
@@ -232,6 +230,7 @@ class QualityTable(NamedTuple):
     qualities: tuple[str, ...]
     logits: Floats  # (Q, N)
     left_out: int  # images that were not scored in every quality
+    videos: tuple[str, ...] = ()  # (N,) video of a frame, "" of no frame; or ()
 
     @classmethod
     def from_predictions(cls, tables: Mapping[str, Predictions]) -> "QualityTable | None":
@@ -259,10 +258,11 @@ class QualityTable(NamedTuple):
                 [scores.margin[of] for scores, of in zip(tables.values(), rows, strict=True)]
             ),
             left_out=len(every) - len(common),
+            videos=tuple(first.videos[row] for row in rows[0]) if first.videos else (),
         )
 
 
-Areas = Mapping[str, Resampled]  # an AUC, by quality, then SUMMARIES
+Areas = Mapping[str, Sampled]  # an AUC, by quality, then SUMMARIES
 
 
 def resampled_aucs(table: QualityTable) -> Areas:
@@ -271,23 +271,29 @@ def resampled_aucs(table: QualityTable) -> Areas:
     The same images have the same resamples in every quality and model.
     """
     fake, count = table.labels == 1, len(table.qualities)
-    weights = resamples(table.keys, table.labels)
     if fake.all() or not fake.any():
-        return dict.fromkeys(
-            (*table.qualities, *SUMMARIES), (np.nan, np.full(len(weights), np.nan))
-        )
+        undefined = Sampled(np.nan, np.full(RESAMPLES, np.nan))
+        return dict.fromkeys((*table.qualities, *SUMMARIES), undefined)
     by_quality = {
-        name: value_with_resamples(AUC, table.labels, logits, weights)
+        name: sampled(
+            AUC,
+            SourcedScores(labels=table.labels, logits=logits, keys=table.keys, videos=table.videos),
+        )
         for name, logits in zip(table.qualities, table.logits, strict=True)
     }
-    values = np.array([value for value, _ in by_quality.values()])
-    spread = np.stack([resampled for _, resampled in by_quality.values()])  # (Q, R)
-    every = np.tile(table.labels, count), table.logits.ravel(), np.tile(weights, (1, count))
+    values = np.array([each.value for each in by_quality.values()])
+    spread = np.stack([each.draws for each in by_quality.values()])  # (Q, R)
+    every = SourcedScores(
+        labels=np.tile(table.labels, count),
+        logits=table.logits.ravel(),
+        keys=table.keys * count,
+        videos=table.videos * count,
+    )
     return {
         **by_quality,
-        "mean": (float(values.mean()), spread.mean(0)),
-        "worst": (float(values.min()), spread.min(0)),
-        "pooled": value_with_resamples(AUC, *every),
+        "mean": Sampled(float(values.mean()), spread.mean(0)),
+        "worst": Sampled(float(values.min()), spread.min(0)),
+        "pooled": sampled(AUC, every),
     }
 
 
@@ -348,7 +354,7 @@ def compare_with_reference(
             found: ReferenceComparison | str
             if not beside:
                 found = f"{reference} was not tested on the same images in the same qualities"
-            elif not np.isfinite(seeds[0].areas["pooled"][0]):
+            elif not np.isfinite(seeds[0].areas["pooled"].value):
                 found = "the AUC is undefined, because all images are of one class"
             else:
                 found = ReferenceComparison(reference, len(seeds), _differences(seeds, beside))
@@ -363,11 +369,11 @@ def _differences(
 ) -> dict[str, Difference]:
     """Return how far a method is from the reference: SUMMARIES, then by quality."""
 
-    def mean(side: Sequence[MeasuredQualities], name: str) -> Resampled:
+    def mean(side: Sequence[MeasuredQualities], name: str) -> Sampled:
         return mean_over_seeds([each.areas[name] for each in side])
 
     names = (*SUMMARIES, *seeds[0].table.qualities)
-    return {name: difference(mean(seeds, name), mean(beside, name)) for name in names}
+    return {name: difference_of(mean(seeds, name), mean(beside, name)) for name in names}
 
 
 def quality_rows(
@@ -455,14 +461,14 @@ def _place(name: str) -> tuple[object, ...]:
 
 def _row(measured: MeasuredQualities, beside: ReferenceComparison | str | None) -> QualityRow:
     table, areas = measured.table, measured.areas
-    has_areas = bool(np.isfinite(areas["pooled"][0]))
+    has_areas = bool(np.isfinite(areas["pooled"].value))
     return QualityRow(
         model=measured.model,
         data=measured.data,
         pooled_sets=measured.pooled_sets,
         qualities=tuple(_qualities(table)),
-        areas={name: interval(*area) if has_areas else None for name, area in areas.items()},
-        worst_quality=min(table.qualities, key=lambda name: areas[name][0]) if has_areas else "",
+        areas={name: area.estimate if has_areas else None for name, area in areas.items()},
+        worst_quality=min(table.qualities, key=lambda name: areas[name].value) if has_areas else "",
         left_out=table.left_out,
         reference_comparison=beside if isinstance(beside, ReferenceComparison) else None,
         why_not=beside if isinstance(beside, str) else "",
@@ -477,7 +483,7 @@ def _qualities(table: QualityTable) -> Iterator[QualityScores]:
             name=name,
             reals=int(np.sum(~fake)),
             fakes=int(np.sum(fake)),
-            accuracy=interval_of_constant(float(np.mean((logits > 0) == fake)), len(fake)),
+            accuracy=rate(float(np.mean((logits > 0) == fake)), len(fake)),
             real_score=_mean(likely[~fake]),
             fake_score=_mean(likely[fake]),
         )

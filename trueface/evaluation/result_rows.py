@@ -15,7 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.confounds import MARK, TestedFiles
+from trueface.evaluation.estimate import Estimate, Over
+from trueface.evaluation.estimates import SourcedScores, estimates_over_images
 from trueface.evaluation.finished_tests import (
     FinishedTest,
     GroupedTests,
@@ -25,8 +28,15 @@ from trueface.evaluation.finished_tests import (
 )
 from trueface.evaluation.group_columns import AttributeFiles
 from trueface.evaluation.group_rates import GroupTable
-from trueface.evaluation.intervals import Floats, IntervalEstimate
-from trueface.evaluation.measurement import METRICS, evaluate_scores, few_sources, sources_json
+from trueface.evaluation.measurement import (
+    METRICS,
+    evaluate_scores,
+    few_sources,
+    measure_json,
+    sources_json,
+    undefined_metrics,
+)
+from trueface.evaluation.metrics.curve import AUC
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.predictions.predictions import Predictions
 from trueface.runtime import paths
@@ -47,7 +57,7 @@ class VideoReport(NamedTuple):
     """The measurement of the videos of a score table."""
 
     videos: int
-    auc: IntervalEstimate | None  # with its interval over videos; None where all are of one class
+    auc: Estimate | None  # with its interval over videos; None where all are of one class
 
 
 def by_video(scores: Predictions) -> Predictions:
@@ -73,8 +83,11 @@ def video_report(scores: Predictions) -> VideoReport | None:
     table = by_video(scores)
     if not len(table):
         return None
-    report = evaluate_scores(table.labels, table.margin, keys=table.keys)
-    return VideoReport(videos=len(table), auc=report.by_images.get("auc"))
+    videos = SourcedScores(
+        labels=table.labels, logits=table.margin, keys=table.keys, unit=Over.VIDEOS
+    )
+    defined = [AUC] if AUC.name not in undefined_metrics(videos) else []
+    return VideoReport(videos=len(table), auc=estimates_over_images(defined, videos).get(AUC.name))
 
 
 def _logit_of_mean(logits: Floats) -> float:
@@ -162,7 +175,7 @@ def _rows(
 
 def _row(tests: GroupedTests, groups: AttributeFiles, by: str) -> dict[str, Json]:
     scores, first = tests.scores, tests.tests[0]
-    report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys)
+    report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys, videos=scores.videos)
     videos = video_report(scores)
     by_group, ungrouped = _by_group(tests, groups, by)
     return {
@@ -171,13 +184,13 @@ def _row(tests: GroupedTests, groups: AttributeFiles, by: str) -> dict[str, Json
         "condition": first.condition,
         "pooled": tests.pooled,
         "n": report.n,
-        **{name: _json(report.metrics.get(name)) for name in METRICS},
+        **{name: measure_json(report, name) for name in METRICS},
         **{f"{name}_by_images": _json(report.by_images.get(name)) for name in BY_IMAGES},
         **_calibrated(scores, first.calibration),
         **({"videos": videos.videos, "video_auc": _json(videos.auc)} if videos else {}),
         **by_group,
         "sources": sources_json(report.sources),
-        "few_sources": few_sources(report.sources),
+        "few_sources": few_sources(report.sources, report.over),
         "confusion": [list(row) for row in report.confusion],
         "verdict": report.verdict,
         "reason": report.reason,
@@ -231,8 +244,10 @@ def _calibrated(scores: Predictions, calibration: Calibration | None) -> dict[st
         return dict.fromkeys(columns)
 
     def measure_of(name: str, logits: Floats) -> Json:
-        report = evaluate_scores(scores.labels, logits, keys=scores.keys, names={name})
-        return _json(report.metrics.get(name))
+        report = evaluate_scores(
+            scores.labels, logits, keys=scores.keys, videos=scores.videos, names={name}
+        )
+        return measure_json(report, name)
 
     return {
         UNSCALED: measure_of("ece", calibration.undo_temperature(scores.margin)),
@@ -243,7 +258,5 @@ def _calibrated(scores: Predictions, calibration: Calibration | None) -> dict[st
     }
 
 
-def _json(value: IntervalEstimate | None) -> Json:
-    if value is None:
-        return None
-    return {"value": value.value, "low": value.low, "high": value.high}
+def _json(value: Estimate | None) -> Json:
+    return None if value is None else value.json_record

@@ -16,8 +16,9 @@ from trueface.runtime.ids import model_folder_name
 KEPT = "results.json"  # in the run's folder
 MEASURED_BY = "trueface.evaluation.result_rows:compare"  # its code: a metric added is measured
 # Schema of its rows. 2 added precision to TPR at 1 % FPR, and 3 intervals over sources. 4 added calibrated
-# measures, conditions and videos. 5 added tests that were not run, and 6 the method of each model.
-KEPT_SCHEMA = 6
+# measures, conditions and videos. 5 added tests that were not run, and 6 the method of each model. 7 added what
+# an interval is over, and why there is none.
+KEPT_SCHEMA = 7
 
 
 def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, Json]]:
@@ -42,9 +43,11 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         auc_by_images, balanced_accuracy_at_threshold, ece_unscaled, ece_scaled, threshold, temperature, sources,
         few_sources, confusion, verdict, reason, reasons, data_root, seconds.
 
-        A measure is {"value", "low", "high"}. It is None if `reasons` says why, or, for those after calibration,
-        if validation gave none. Its interval is over the population of sources, `_by_images` over other images
-        of the same ones. `sources` counts them by class, and `few_sources` is a sentence if there are fewer
+        A measure is {"value", "low", "high", "over"}. It is None if `reasons` says why, or, for those after
+        calibration, if validation gave none. `over` says for each class what the interval is over: sources, the
+        videos of one source, or the images of one source. If there is no interval, `low` and `high` are None and
+        `why` says the reason. If a class has exactly two sources, `images` has the interval over images of these.
+        `_by_images` always has the interval over other images of the same sources. `sources` counts them by class, and `few_sources` is a sentence if there are fewer
         than five. If images are frames, `videos` counts their videos, and `video_auc` is the AUC of mean
         probabilities with its interval over videos. If tests have attributes, `fpr_gap` and `f_fpr` are in
         percent by the column `groups_by`, that of the training. Their `_floor` is the 95th percentile of

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import Floats
 from trueface.predictions.predictions import Predictions
 from trueface.runtime.errors import DataError
 
@@ -36,6 +36,7 @@ class ImagePairs:
     only_first: int  # images that only the first one scored
     only_second: int
     doubt: str | None = None  # why the rows may not be pairs
+    videos: tuple[str, ...] = ()  # (N,) video of a frame, "" of no frame; or ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -238,4 +239,5 @@ def _paired(
         second=second.margin[others],
         only_first=len(first) - len(rows),
         only_second=len(second) - len(rows),
+        videos=tuple(first.videos[row] for row in rows) if first.videos else (),
     )

@@ -1,7 +1,7 @@
 """The scores of a model under many weightings of its images at once, the input of every metric.
 
 A weighting is a resample (how often each row counts), or the table without a part of it. Metrics
-are computed for `intervals.at_a_time` weightings at once. With two classes, positive = fake.
+are computed for `at_a_time` weightings at once. With two classes, positive = fake.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueface.evaluation import curves
+from trueface.evaluation.arrays import Counts, Floats
 from trueface.evaluation.calibration import BINS, confidence_bins, probabilities
-from trueface.evaluation.intervals import Counts, Floats, at_a_time, chunks
 from trueface.predictions.cross_entropy import cross_entropies, log_softmax
 
 # columns of the sums: images, called fake, correct, loss, then one for each calibration bin
 IMAGES, CALLED, CORRECT, LOSS, GAPS = range(5)
+CHUNK = 50  # weightings at a time; those of 20,000 images fit into a core's cache
+SIZE = 200_000  # weights at a time, where rows are few: arrays are then worth their calls
 LARGEST_LOSS = 1e25  # of an image, in float32; sums of 10¹³ such losses are finite
 REAL, FAKE = 0, 1
+
+Weights = NDArray[np.float32]
+
+
+def chunks(weights: Counts, count: int = CHUNK) -> Iterator[Weights]:
+    """Yield weightings in chunks, (C, N) float32, for fast arithmetic."""
+    for start in range(0, len(weights), count):
+        yield weights[start : start + count].astype(np.float32)
+
+
+def at_a_time(rows: int) -> int:
+    """Return how many weightings of a table of so many rows are quickest together."""
+    return max(SIZE // max(rows, 1) // CHUNK, 1) * CHUNK
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: columns are computed at their first use

@@ -9,8 +9,8 @@ import numpy as np
 from trueface.corruptions.registry import NONE
 from trueface.data.image_formats import LearnedFormats
 from trueface.data.image_headers import LearnedSizes
-from trueface.evaluation.intervals import IntervalEstimate, interval_of_constant
-from trueface.evaluation.number_text import interval_text
+from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimates import rate
 from trueface.evaluation.operating_threshold import Calibration
 from trueface.prediction.model_folder import TESTS
 from trueface.prediction.predictor import FAR, Reason, select
@@ -71,7 +71,7 @@ class SourceErrors(NamedTuple):
     test: ModelTest
     source: str  # "fake StyleGAN2"
     # fraction of correct answers at validation's threshold, with 95 % interval
-    right: IntervalEstimate
+    right: Estimate
     images: int
 
 
@@ -249,8 +249,8 @@ def _refusals(facts: CardContents) -> Iterator[str]:
     yield "| highest error rate of the predictions | predicted |"
     yield "|---|---|"
     calibration = Calibration.read(facts.provenance.get("calibration")) or Calibration()
-    for rate in RATES:
-        yield f"| {100 * rate:g} % | {_coverage_text(reference, rate, calibration.threshold)} |"
+    for share in RATES:
+        yield f"| {100 * share:g} % | {_coverage_text(reference, share, calibration.threshold)} |"
     yield ""
     yield "With 95 % confidence, and only for images from the same distribution as the validation images."
 
@@ -292,13 +292,15 @@ def _measure(measure: Json) -> str:
             "low": int() | float() as low,
             "high": int() | float() as high,
         }:
-            return f"{value:.3f} ({interval_text(low, high, '.3f')})"
+            return Estimate(value=value, low=low, high=high).text(".3f")
+        case {"value": int() | float() as value, "why": str() as why}:
+            return Estimate(value=value, why=why).text(".3f")
     return "–"
 
 
-def _percent(measure: IntervalEstimate) -> str:
-    low, high = 100 * measure.low, 100 * measure.high
-    return f"{100 * measure.value:.1f} % ({interval_text(low, high, '.1f')})"
+def _percent(measure: Estimate) -> str:
+    shown = measure.scaled(100)
+    return f"{shown.value:.1f} % ({shown.ends_text('.1f')})"
 
 
 def _value(measure: Json) -> float:
@@ -340,7 +342,7 @@ def _of_test(test: ModelTest, scores: Predictions, threshold: float) -> Iterator
         yield SourceErrors(
             test=test,
             source=source,
-            right=interval_of_constant(float(chosen.mean()), len(chosen)),
+            right=rate(float(chosen.mean()), len(chosen)),
             images=len(chosen),
         )
 

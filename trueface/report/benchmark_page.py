@@ -16,10 +16,11 @@ from trueface.audit.finding import count as counted
 from trueface.benchmark.conditions import Setting
 from trueface.benchmark.leaderboard import Leaderboard, LeaderboardRow, SettingScores
 from trueface.benchmark.results import AREA, AT_THRESHOLD, BALANCED, CellResult, MeasureValue
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import Labels
-from trueface.evaluation.intervals import Floats, IntervalEstimate, interval_of_constant
-from trueface.evaluation.number_text import interval_text
+from trueface.evaluation.estimate import Estimate, Interval
+from trueface.evaluation.estimates import rate
 from trueface.evaluation.over_seeds import NO_VALUE, seeds_text
 from trueface.evaluation.published_tables import published_tables
 from trueface.report.figures import (
@@ -108,7 +109,7 @@ def _rates(board: Leaderboard, test: str) -> str:
         "together with the TNR. Intervals are Wilson's.",
         heads,
         board,
-        lambda model: [heat_cell(*_mean(values.get((model, column), ()))) for column in columns],
+        lambda model: [heat_cell(_mean(values.get((model, column), ()))) for column in columns],
     )
 
 
@@ -151,25 +152,25 @@ def _cell(results: Sequence[CellResult], measure: str) -> str:
         mark if seeds == count else f"{mark}, {seeds} of {count} seeds"
         for mark, seeds in marks.items()
     )
-    return heat_cell(*_mean(values), note="; ".join(texts))
+    return heat_cell(_mean(values), note="; ".join(texts))
 
 
-def _mean(values: Sequence[MeasureValue]) -> tuple[IntervalEstimate | None, bool]:
+def _mean(values: Sequence[MeasureValue]) -> Estimate | None:
     """Return the mean over seeds of a measure and of the ends of its intervals, if it has intervals."""
     there = [value for value in values if value.value is not None]
     if not there:
-        return None, False
-    bounded = [value for value in there if value.low is not None and value.high is not None]
+        return None
 
     def mean(numbers: Iterable[float | None]) -> float:
         given = [number for number in numbers if number is not None]
         return sum(given) / len(given)
 
     middle = mean(value.value for value in there)
-    if len(bounded) < len(there):
-        return IntervalEstimate(value=middle, low=middle, high=middle), False
+    if any(value.low is None or value.high is None for value in there):
+        reasons = (value.reason for value in there if value.reason)
+        return Estimate(value=middle, why=next(reasons, "").removeprefix("no interval: "))
     low, high = mean(value.low for value in there), mean(value.high for value in there)
-    return IntervalEstimate(value=middle, low=low, high=high), True
+    return Estimate(value=middle, low=low, high=high)
 
 
 def _heat(
@@ -209,7 +210,7 @@ def cost(board: Leaderboard) -> Figure | None:
             name=names[entry.model],
             time=entry.ms_image,
             quality=worst.value,
-            spread=(worst.high - worst.low) / 2,
+            spread=worst.half_width,
             role="method",
         )
         for entry in board.lines
@@ -261,10 +262,12 @@ def _curve(fakes: Labels, logits: Floats, series: int) -> Iterator[DrawnShape]:
         inside = bins == place
         if np.sum(inside) < LEAST:
             continue
-        share = interval_of_constant(float((fakes[inside] == 1).mean()), int(np.sum(inside)))
+        share = rate(float((fakes[inside] == 1).mean()), int(np.sum(inside)))
         x = float(beliefs[inside].mean())
         points.append((x, share.value))
-        yield Polyline(((x, share.low), (x, share.high)), "interval", series)
+        if share.interval is not None:
+            low, high = share.interval
+            yield Polyline(((x, low), (x, high)), "interval", series)
     yield from line(points, series, marks=True)
 
 
@@ -299,7 +302,7 @@ def ranks(board: Leaderboard) -> Iterator[Figure]:
             drawn,
             title=f"Ranks, {setting}",
             description="; ".join(
-                f"{name}: {at.rank:.1f} ({interval_text(at.low, at.high, '.1f')})"
+                f"{name}: {at.rank:.1f} ({Interval(at.low, at.high).text('.1f')})"
                 for name, at in ranked
             ),
             x=Axis("rank", range(1, count + 1)),
@@ -358,7 +361,7 @@ def difference_table(board: Leaderboard) -> str:
     rows = [
         f'<tr><th scope="row">{setting}</th><td class="left">{escape(names[pair.second])} minus '
         f"{escape(names[pair.first])}</td><td>{pair.value:+.3f}<small>"
-        f"{interval_text(pair.low, pair.high, '+.3f')}</small></td><td>{_p(pair.p_holm)}</td>"
+        f"{pair.difference.ends_text('+.3f')}</small></td><td>{_p(pair.p_holm)}</td>"
         f"<td>{NO_VALUE if pair.p_delong is None else _p(pair.p_delong)}</td></tr>"
         for setting, pairs in board.pairs.items()
         for pair in pairs
@@ -409,12 +412,12 @@ def _column(column: SettingScores | None) -> str:
     best = (
         f'<td title="{escape(column.reason)}">not ranked</td>'
         if ranked is None
-        else f"<td>{ranked.best:.2f}<small>{interval_text(ranked.low, ranked.high, '.1f')}</small></td>"
+        else f"<td>{ranked.best:.2f}<small>{Interval(ranked.low, ranked.high).text('.1f')}</small></td>"
     )
     return (
-        f"<td>{mean.value:.3f}<small>{interval_text(mean.low, mean.high, '.3f')}</small></td>"
+        f"<td>{mean.value:.3f}<small>{mean.ends_text('.3f')}</small></td>"
         f'<td title="{escape(place)}">{worst.value.value:.3f}<small>'
-        f"{interval_text(worst.value.low, worst.value.high, '.3f')}</small><small>{escape(worst.place[1])}</small></td>{best}"
+        f"{worst.value.ends_text('.3f')}</small><small>{escape(worst.place[1])}</small></td>{best}"
     )
 
 
@@ -440,7 +443,7 @@ def _value_cell(value: MeasureValue | None) -> str:
         return NO_VALUE
     if value.low is None or value.high is None:
         return f"{value.value:.2f}"
-    return f"{value.value:.3f}<small>{interval_text(value.low, value.high, '.3f')}</small>"
+    return f"{value.value:.3f}<small>{Interval(value.low, value.high).text('.3f')}</small>"
 
 
 def benchmark_page(board: Leaderboard) -> Page:
@@ -481,11 +484,10 @@ class RankedModel(NamedTuple):
 
     name: str
     setting: Setting
-    area: IntervalEstimate
+    area: Estimate
 
     def __str__(self) -> str:
-        ends = interval_text(self.area.low, self.area.high, ".3f")
-        return f"{self.name} ({self.area.value:.3f}, {ends}, {self.setting})"
+        return f"{self.name} ({self.area.value:.3f}, {self.area.ends_text('.3f')}, {self.setting})"
 
 
 def outcome(board: Leaderboard) -> Iterator[str]:
@@ -503,10 +505,10 @@ def outcome(board: Leaderboard) -> Iterator[str]:
         return
     ranked.sort(key=lambda each: -each.area.value)
     first, *others = ranked
-    near = [other for other in others if other.area.high >= first.area.low]
+    near = [other for other in others if not _is_below(other.area, first.area)]
     guess = (
         ""
-        if first.area.low > CHANCE
+        if first.area.excludes(CHANCE)
         else f" The interval of {first.name} contains 0.5, a random guess."
     )
     by = "by the lowest mean AUC of its tiers"
@@ -522,6 +524,13 @@ def outcome(board: Leaderboard) -> Iterator[str]:
         yield (
             f"None of {len(ranked)} models is the best {by}. The 95 % intervals of {alike} overlap.{guess}"
         )
+
+
+def _is_below(other: Estimate, first: Estimate) -> bool:
+    """Return whether the interval of one value is below that of another; without intervals it is not."""
+    if other.interval is None or first.interval is None:
+        return False
+    return other.interval.high < first.interval.low
 
 
 def _timed_on(board: Leaderboard) -> Iterator[str]:

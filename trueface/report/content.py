@@ -7,9 +7,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it tells no types
 
 from trueface.audit.run_facts import AuditedTest, Model
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.curves import Labels
 from trueface.evaluation.finished_tests import FinishedTest, GroupedTests, group_tests
-from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import METRICS, Report, evaluate_scores, subset_masks
 from trueface.evaluation.result_rows import VideoReport, video_report
 from trueface.predictions.predictions import Predictions, merge

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from trueface.evaluation.estimate import Estimate
 from trueface.evaluation.fairness import (
     LOWER,
     SHOWN,
@@ -35,8 +36,6 @@ from trueface.evaluation.group_rates import (
     digits_of,
     unit_of,
 )
-from trueface.evaluation.intervals import IntervalEstimate
-from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
@@ -293,7 +292,7 @@ def bars(method: FairnessMethod, *, common: bool = False) -> Iterator[Figure]:
     """Yield the figures of FPR and FNR over the groups, the mean over seeds with a dot a seed."""
     for rate, title, gap in BAR_RATES:
         tables = [*filter(None, method.tables(common=common))]
-        rates: dict[str, list[IntervalEstimate | None]] = {}
+        rates: dict[str, list[Estimate | None]] = {}
         for group in (group for table_of in tables for group in table_of.groups):
             rates.setdefault(group.name, []).append(_rate(group, rate))
         if any(each for of in rates.values() for each in of):
@@ -305,12 +304,17 @@ def bars(method: FairnessMethod, *, common: bool = False) -> Iterator[Figure]:
 def _bars(
     name: str,
     title: str,
-    rates: Mapping[str, Sequence[IntervalEstimate | None]],
+    rates: Mapping[str, Sequence[Estimate | None]],
     overall: SeedSummary | None,
     floor: SeedSummary | None,
 ) -> Figure:
     means = {group: _over_seeds(of) for group, of in rates.items()}
-    ends = [each.high for of in rates.values() for each in of if each is not None]
+    ends = [
+        each.interval.high
+        for of in rates.values()
+        for each in of
+        if each is not None and each.interval is not None
+    ]
     ends += [value for mean in means.values() if mean for value in mean.values]
     left = max(round(max(map(len, rates)) * CHARACTER_PX) + 12, 48)
     frame = Frame(
@@ -344,20 +348,23 @@ def _bars(
     )
 
 
-def _over_seeds(rates: Sequence[IntervalEstimate | None]) -> SeedSummary | None:
+def _over_seeds(rates: Sequence[Estimate | None]) -> SeedSummary | None:
     return summarize_seeds(None if rate is None else rate.value for rate in rates)
 
 
-def _rate(group: GroupRow, name: str) -> IntervalEstimate | None:
+def _rate(group: GroupRow, name: str) -> Estimate | None:
     """Return a rate of a group; "fnr" is 100 % - TPR."""
     if name != "fnr":
         return group.rates.get(name)
     tpr = group.rates.get("tpr")
-    return tpr and IntervalEstimate(value=100 - tpr.value, low=100 - tpr.high, high=100 - tpr.low)
+    if tpr is None or tpr.interval is None:
+        return None
+    low, high = tpr.interval
+    return Estimate(value=100 - tpr.value, low=100 - high, high=100 - low)
 
 
 def _bar(
-    place: int, mean: SeedSummary | None, rates: Sequence[IntervalEstimate | None]
+    place: int, mean: SeedSummary | None, rates: Sequence[Estimate | None]
 ) -> Iterator[DrawnShape]:
     if mean is None:
         yield Label((0, place), "not defined", right=5, down=4)
@@ -366,8 +373,8 @@ def _bar(
     yield rectangle("gap-bar", (0, mean.mean), (place + half, place - half))
     if mean.sd is not None:
         yield Marks([(value, place) for value in mean.values], "disc", "seed", 6, 2)
-    elif len(rates) == 1 and rates[0] is not None:
-        yield Polyline(((rates[0].low, place), (rates[0].high, place)), "whisker")
+    elif len(rates) == 1 and rates[0] is not None and (ends := rates[0].interval) is not None:
+        yield Polyline(((ends.low, place), (ends.high, place)), "whisker")
 
 
 def groups_of(method: FairnessMethod, figures: list[Figure], *, opened: bool) -> Markup:
@@ -423,10 +430,10 @@ def _line(group: GroupRow) -> str:
     return table_row(escape(group.name), (*counts, *rates))
 
 
-def _cell(rate: IntervalEstimate | None, digits: int) -> str:
+def _cell(rate: Estimate | None, digits: int) -> str:
     if rate is None:
         return f"<td>{NO_VALUE}</td>"
-    return f"<td>{rate.value:.{digits}f}<small>{interval_text(rate.low, rate.high, f'.{digits}f')}</small></td>"
+    return f"<td>{rate.value:.{digits}f}<small>{rate.ends_text(f'.{digits}f')}</small></td>"
 
 
 def methods_table(comparison: FairnessComparison) -> str:
@@ -478,7 +485,7 @@ def _interval(method: FairnessMethod) -> str:
     auc = method.rows[0].auc
     if len(method.rows) > 1 or auc is None:
         return ""
-    return f"<small>{interval_text(auc.low, auc.high, '.3f')}</small>"
+    return f"<small>{auc.ends_text('.3f')}</small>"
 
 
 def _reason(method: FairnessMethod) -> str:

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.evaluation.number_text import interval_text
+from trueface.evaluation.estimate import Interval
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
@@ -307,7 +307,7 @@ def _mean(values: Sequence[float]) -> str:
         return NO_VALUE
     mean = sum(values) / len(values)
     ends = (
-        f"<small>{interval_text(min(values), max(values), '.3f')}</small>"
+        f"<small>{Interval(min(values), max(values)).text('.3f')}</small>"
         if len(values) > 1
         else ""
     )

@@ -9,8 +9,7 @@ from html import escape
 
 from markupsafe import Markup
 
-from trueface.evaluation.intervals import Difference
-from trueface.evaluation.number_text import interval_text
+from trueface.evaluation.estimate import NOTHING_SHOWN, Difference
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_VALUE,
@@ -141,7 +140,7 @@ def _areas(compared: ComparedQualities) -> str:
 
 def _area(method: QualityMethod, name: str) -> str:
     only = method.over_images(name)
-    below = [] if only is None else [interval_text(only.low, only.high, ".3f")]
+    below = [] if only is None else [only.ends_text(".3f")]
     worst = {row.worst_quality for row in method.rows if row.worst_quality}
     if name == "worst" and len(worst) == 1:
         below += worst
@@ -178,12 +177,14 @@ def _differences(compared: ComparedQualities, reference: str) -> str:
 def _difference(of: Difference | None) -> str:
     if of is None:
         return NO_VALUE
+    if of.low is None or of.high is None:
+        return f"{_in_points(of.value)}<small>{escape(of.ends_text('.3f'))}</small>"
     ends = f"{_in_points(of.low)} to {_in_points(of.high)}"
     return f"{_in_points(of.value)}<small>{ends}</small><small>{_word(of)}</small>"
 
 
 def _word(of: Difference) -> str:
-    return "no gain shown" if of.low <= 0 <= of.high else of.word
+    return "no gain shown" if of.word == NOTHING_SHOWN else of.word
 
 
 def _in_points(difference: float) -> str:

@@ -108,8 +108,8 @@ def _ends(method: QualityMethod, names: Sequence[str]) -> tuple[list[Point], lis
         area, only = method.area(name), method.over_images(name)
         if area is not None and area.sd is not None:
             ends = area.mean - area.sd, area.mean + area.sd
-        elif only is not None:
-            ends = only.low, only.high
+        elif only is not None and only.interval is not None:
+            ends = only.interval
         else:
             continue
         lower.append((float(place), ends[0]))

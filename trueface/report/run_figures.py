@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from trueface.evaluation.arrays import Floats
 from trueface.evaluation.calibration import probabilities
-from trueface.evaluation.intervals import Floats
 from trueface.evaluation.measurement import roc
 from trueface.report.content import ModelReport, ReportRow
 from trueface.report.figures import (

@@ -5,16 +5,16 @@ from html import escape
 
 from markupsafe import Markup
 
-from trueface.evaluation.intervals import IntervalEstimate
+from trueface.evaluation.estimate import Estimate
 from trueface.evaluation.measurement import METRICS, Report, few_sources
 from trueface.evaluation.metric import Metric
-from trueface.evaluation.number_text import interval_text
 from trueface.evaluation.over_seeds import NO_VALUE
 from trueface.evaluation.published_tables import OTHER_DATA, PublishedTable
 from trueface.report.content import ModelReport, PartReport, ReportRow
 from trueface.report.svg import breakable
 from trueface.runtime.files import Json
 
+SIGN = "†"  # a value without an interval
 COLUMNS = tuple(metric for metric in METRICS.values() if metric.in_report)
 # two ends and the middle of a scale that people who do not see all colours can read: brown is
 # worse than chance, blue better (C. Brewer's PuOr and RdBu)
@@ -82,12 +82,20 @@ def published(table_of: PublishedTable, digits: int) -> str:
 def measures(rows: Sequence[ReportRow | PartReport]) -> Markup:
     """Return a table of all measures with their intervals."""
     titles = (escape(metric.heading) for metric in COLUMNS)
+    missing = {
+        f"{metric.heading}, {measure.why}": None
+        for metric in COLUMNS
+        for row in rows
+        if (measure := row.report.metrics.get(metric.name)) is not None and measure.why
+    }
+    footnote = f" {SIGN}: no interval ({escape('; '.join(missing))})." if missing else ""
     return table(
         ("data", "images", *titles, "verdict"),
         map(_line, rows),
         words=("verdict",),
         caption="Value and 95 % interval over image sources (folders). If a class has one source, the interval is over "
-        f"the images of this source. Positive is fake. {NO_VALUE}: undefined.",
+        f"its videos or images. If it has two, there is also an interval over their images. Positive is fake. "
+        f"{NO_VALUE}: undefined.{footnote}",
     )
 
 
@@ -178,16 +186,20 @@ def _measure(report: Report, name: str) -> str:
     measure = report.metrics.get(name)
     if measure is None:
         return NO_VALUE
-    images = report.by_images.get(name)
-    title = ""
-    if images and images != measure:
-        ends = interval_text(images.low, images.high, ".3f")
-        title = f' title="interval over the images of these sources alone: {ends}"'
-    return f"{measure.value:.3f}<small{title}>{interval_text(measure.low, measure.high, '.3f')}</small>"
+    if measure.interval is None:
+        return f'{measure.value:.3f}<abbr title="no interval: {escape(measure.why)}">{SIGN}</abbr>'
+    images, title, below = measure.images, "", ""
+    if images is not None:
+        ends = f"over images of these sources: {images.ends_text('.3f')}"
+        if report.has_two_sources:
+            below = f"<small>{escape(ends)}</small>"
+        else:
+            title = f' title="{escape(ends)}"'
+    return f"{measure.value:.3f}<small{title}>{measure.ends_text('.3f')}</small>{below}"
 
 
 def _sources(report: Report) -> str:
-    few = few_sources(report.sources)
+    few = few_sources(report.sources, report.over)
     return f"<small>{escape(few)}</small>" if few else ""
 
 
@@ -196,7 +208,7 @@ def _videos(row: ReportRow | PartReport) -> str:
     if row.videos is None:
         return ""
     auc = row.videos.auc
-    area = f", AUC {auc.value:.3f} ({interval_text(auc.low, auc.high, '.3f')})" if auc else ""
+    area = f", AUC {auc.text('.3f')}" if auc else ""
     return f"<small>{row.videos.videos} videos{area}</small>"
 
 
@@ -204,15 +216,14 @@ def _data(row: ReportRow | PartReport) -> str:
     return f"{breakable(row.data)}{'<small>pooled</small>' if row.pooled else ''}"
 
 
-def heat_cell(value: IntervalEstimate | None, has_interval: bool = True, *, note: str = "") -> str:
+def heat_cell(value: Estimate | None, *, note: str = "") -> str:
     """Return a cell of a heat map: a value with its interval, coloured about one half.
 
     Args:
         value: None: there is none.
-        has_interval: if false, the ends of `value` have no meaning.
         note: text below it.
     """
-    below = [interval_text(value.low, value.high, ".3f")] if value and has_interval else []
+    below = [value.ends_text(".3f")] if value and (value.interval or value.why) else []
     lines = "".join(f"<small>{escape(text)}</small>" for text in (*below, note) if text)
     if value is None:
         return f"<td>{NO_VALUE}{lines}</td>"

@@ -14,7 +14,8 @@ from trueface.benchmark.leaderboard import holm, leaderboard
 from trueface.benchmark.results import CellResult, RankMark, RunResults, evaluate_unattacked
 from trueface.cli.benchmark import document, text
 from trueface.data.image_headers import Shortcut
-from trueface.evaluation.intervals import Floats, resamples
+from trueface.evaluation.arrays import Floats
+from trueface.evaluation.intervals.resampling import resamples
 from trueface.evaluation.over_seeds import MissingModels
 from trueface.predictions.predictions import Predictions
 

@@ -24,7 +24,8 @@ from trueface.benchmark.results import (
     evaluate_attacked,
     evaluate_unattacked,
 )
-from trueface.evaluation.intervals import Floats, resampled_over_seeds
+from trueface.evaluation.arrays import Floats
+from trueface.evaluation.estimates import Sampled, draws_over_seeds
 from trueface.predictions.predictions import Predictions
 
 FACTS = ModelFacts(
@@ -190,12 +191,12 @@ def test_rank_is_the_mean_over_cells_with_an_interval_over_resamples() -> None:
 
 def test_seeds_are_resampled_from_three_seeds_on() -> None:
     spreads = [np.full(1000, value) for value in (0.7, 0.8, 0.9)]
-    assert np.ptp(resampled_over_seeds(spreads[:2], stream="a")) == 0
-    drawn = resampled_over_seeds(spreads, stream="a")
+    assert np.ptp(draws_over_seeds(spreads[:2], stream="a")) == 0
+    drawn = draws_over_seeds(spreads, stream="a")
     # the standard deviation of a mean of three draws from three values
     assert drawn.std() == pytest.approx(np.std([0.7, 0.8, 0.9]) / math.sqrt(3), rel=0.1)
-    assert np.array_equal(drawn, resampled_over_seeds(spreads, stream="a"))
-    assert not np.array_equal(drawn, resampled_over_seeds(spreads, stream="b"))
+    assert np.array_equal(drawn, draws_over_seeds(spreads, stream="a"))
+    assert not np.array_equal(drawn, draws_over_seeds(spreads, stream="b"))
 
 
 def test_holm_correction_matches_the_paper() -> None:
@@ -207,7 +208,11 @@ def test_holm_correction_matches_the_paper() -> None:
 def test_difference_is_paired_and_its_p_is_never_0() -> None:
     shared = 0.05 * SEEDED.standard_normal(1000)
     spreads = {"a": 0.8 + shared, "b": 0.82 + shared, "c": 0.8 + 0.001 + shared}
-    made = differences({"a": 0.8, "b": 0.82, "c": 0.801}, spreads, {("a", "b"): 0.02})
+    values = {"a": 0.8, "b": 0.82, "c": 0.801}
+    made = differences(
+        {name: Sampled(value, spreads[name]) for name, value in values.items()},
+        {("a", "b"): 0.02},
+    )
     first = made[0]
     assert (first.first, first.second) == ("a", "b")
     assert first.value == pytest.approx(0.02)

@@ -93,9 +93,9 @@ def test_rates_are_matched_by_name_and_retained_rates_exclude_the_concept() -> N
 def test_rate_has_wilson_interval_that_is_not_empty_without_variance() -> None:
     half = torch.arange(64)[None] % 2 + 1
     measured = rates(torch.cat([half, torch.full((1, 64), 2)]), DRAWN[:2], KNOWN, "cross")
-    assert measured.erased.low == pytest.approx(0.3810, abs=1e-4)
-    assert measured.erased.high == pytest.approx(0.6190, abs=1e-4)
-    assert measured.others.low == pytest.approx(0.025 ** (1 / 64))
+    assert measured.erased.measure.low == pytest.approx(0.3810, abs=1e-4)
+    assert measured.erased.measure.high == pytest.approx(0.6190, abs=1e-4)
+    assert measured.others.measure.low == pytest.approx(0.025 ** (1 / 64))
     assert measured.anchor is None
 
 

@@ -14,10 +14,10 @@ from sklearn.metrics import brier_score_loss, roc_auc_score, roc_curve
 
 from trueface.evaluation.calibration import probabilities
 from trueface.evaluation.curves import threshold_at_fpr
+from trueface.evaluation.estimates import area
 from trueface.evaluation.group_rates import SortedScores, group_aucs
-from trueface.evaluation.intervals import area_interval
+from trueface.evaluation.intervals.resampling import values_under
 from trueface.evaluation.measurement import METRICS, roc
-from trueface.evaluation.metric import resampled_values
 from trueface.evaluation.metrics.confusion import ACCURACY, BALANCED_ACCURACY
 from trueface.evaluation.metrics.curve import AUC, EER, TPR_AT_1_FPR
 from trueface.evaluation.metrics.probability import ECE, LOSS
@@ -193,7 +193,7 @@ def test_weighted_rows_have_the_values_of_repeated_rows(digits: int) -> None:
     random = np.random.default_rng(digits)
     weights = random.integers(0, 4, (6, len(labels))).astype(np.uint8)  # rows of weight 0 are out
     table = ScoreTable(labels=labels, logits=logits)
-    found = resampled_values(list(METRICS.values()), table, weights)
+    found = values_under(list(METRICS.values()), table, weights)
     for number, counts in enumerate(weights):
         rows = np.repeat(np.arange(len(labels)), counts)
         once = WeightedScores.from_logits(labels[rows], logits[rows])
@@ -211,7 +211,7 @@ def test_resample_without_a_class_has_no_value_where_a_metric_needs_it() -> None
     labels, logits = random_table(20, 0)
     weights = np.stack([labels == 0, labels == 1, labels >= 0]).astype(np.uint8)
     table = ScoreTable(labels=labels, logits=logits)
-    found = resampled_values(list(METRICS.values()), table, weights)
+    found = values_under(list(METRICS.values()), table, weights)
     assert np.isfinite([values[2] for values in found.values()]).all()
     assert np.isnan(found["auc"][:2]).all()
     assert np.isnan(found["recall"][0])
@@ -302,12 +302,13 @@ def test_temperature_minimizes_the_cross_entropy_with_smoothed_targets(scale: fl
 
 
 def test_interval_of_an_area_follows_hanley_and_mcneil() -> None:
-    area, reals, fakes = 0.8, 40, 60
-    both, other = area / (2 - area), 2 * area**2 / (1 + area)  # their Q1 and Q2
-    variance = area * (1 - area) + (fakes - 1) * (both - area**2) + (reals - 1) * (other - area**2)
+    value, reals, fakes = 0.8, 40, 60
+    both, other = value / (2 - value), 2 * value**2 / (1 + value)  # their Q1 and Q2
+    variance = value * (1 - value)
+    variance += (fakes - 1) * (both - value**2) + (reals - 1) * (other - value**2)
     error = NormalDist().inv_cdf(0.975) * (variance / (reals * fakes)) ** 0.5
-    middle, half = np.log(area / (1 - area)), error / (area * (1 - area))
-    found = area_interval(area, reals, fakes)
+    middle, half = np.log(value / (1 - value)), error / (value * (1 - value))
+    found = area(value, reals, fakes)
     assert (found.low, found.high) == pytest.approx(tuple(expit([middle - half, middle + half])))
 
 

@@ -164,7 +164,7 @@ def test_row_reports_a_low_number_of_sources(run: Path) -> None:
     row = table(run, pairs("clean"))[2]
     assert row["pooled"]
     assert row["sources"] == {"real": 1, "fake": 2}
-    assert row["few_sources"] == "1 real source (given this source), 2 fake sources"
+    assert row["few_sources"] == "1 real source (over its images), 2 fake sources"
     assert row["auc_by_images"] is not None
 
 
@@ -300,10 +300,13 @@ def test_measures_of_a_row_are_those_of_its_images(measured_run: Path) -> None:
     report = evaluate_scores(
         labels, logits, keys=[f"{s}/{n}" for _, s, _ in TESTED for n in range(30)]
     )
+    measure = report.metrics["ap"]
     assert pooled["ap"] == {
-        "value": report.metrics["ap"].value,
-        "low": report.metrics["ap"].low,
-        "high": report.metrics["ap"].high,
+        "value": measure.value,
+        "low": measure.low,
+        "high": measure.high,
+        "over": {"real": "images", "fake": "sources"},
+        "images": {"low": None, "high": None, "why": "30 of 50 reals"},
     }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from launcher.api import Json, write_json
 from tests.trueface.report.test_page import NASTY, Reading, safe
+from trueface.evaluation.estimate import Difference, Estimate
 from trueface.evaluation.fairness import LOWER, FairnessRow, ValidationThreshold
 from trueface.evaluation.group_rates import (
     MEASURES,
@@ -15,7 +16,6 @@ from trueface.evaluation.group_rates import (
     PermutationBaseline,
     Undefined,
 )
-from trueface.evaluation.intervals import Difference, IntervalEstimate
 from trueface.evaluation.qualities import SUMMARIES, QualityRow, QualityScores, ReferenceComparison
 from trueface.report.collaboration import Collaboration, collaborations, of_epochs
 from trueface.report.fairness_page import bars, comparisons, fairness_page, verdict
@@ -69,7 +69,7 @@ def _row(
         data="forged:pre",
         by="gender" if names is SEXES else "intersec",
         pooled=False,
-        auc=IntervalEstimate(value=auc, low=auc - 0.02, high=auc + 0.02),
+        auc=Estimate(value=auc, low=auc - 0.02, high=auc + 0.02),
         table=table(fpr),
         common=table([rate / 2 for rate in fpr]) if common else None,
         validation=ValidationThreshold(0.1, 99, "")
@@ -83,13 +83,13 @@ def _row(
 
 def _rates(
     fpr: float, tpr: float, auc: float, gone: frozenset[str] | set[str] = frozenset()
-) -> dict[str, IntervalEstimate]:
+) -> dict[str, Estimate]:
     values = {"fpr": fpr, "tpr": tpr, "acc": (100 - fpr + tpr) / 2, "positive": (fpr + tpr) / 2}
     rates = {
-        name: IntervalEstimate(value=value, low=max(value - 6.5, 0), high=min(value + 6.5, 100))
+        name: Estimate(value=value, low=max(value - 6.5, 0), high=min(value + 6.5, 100))
         for name, value in values.items()
     }
-    rates["auc"] = IntervalEstimate(value=auc - 0.01, low=auc - 0.05, high=auc)
+    rates["auc"] = Estimate(value=auc - 0.01, low=auc - 0.05, high=auc)
     return {name: rate for name, rate in rates.items() if name not in gone}
 
 
@@ -267,13 +267,11 @@ def make_quality_row(
         data=DATA,
         pooled_sets=False,
         qualities=tuple(
-            QualityScores(name, 400, 400, IntervalEstimate(value=0.8, low=0.7, high=0.9), 0.2, 0.8)
+            QualityScores(name, 400, 400, Estimate(value=0.8, low=0.7, high=0.9), 0.2, 0.8)
             for name in QUALITIES
         ),
         areas={
-            name: None
-            if area is None
-            else IntervalEstimate(value=area, low=area - 0.02, high=area + 0.02)
+            name: None if area is None else Estimate(value=area, low=area - 0.02, high=area + 0.02)
             for name, area in values.items()
         },
         worst_quality=QUALITIES[list(areas).index(min(known))],

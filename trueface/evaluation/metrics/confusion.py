@@ -1,7 +1,13 @@
 """Metrics of the decisions: an image with a logit above 0 is classified as fake."""
 
-from trueface.evaluation.metric import Metric
+from trueface.evaluation.metric import IntervalMethod, Metric, Rates
 from trueface.evaluation.weighted_scores import FAKE
+
+
+def _precision(rates: Rates) -> float:
+    found, accused = rates.tpr * rates.fakes, rates.fpr * rates.reals
+    return found / (found + accused) if found + accused else 0.0
+
 
 ACCURACY = Metric(
     name="accuracy",
@@ -11,6 +17,10 @@ ACCURACY = Metric(
     needs=frozenset(),
     pooled=True,
     percent=True,
+    interval=IntervalMethod.RATES,
+    of_rates=lambda rates: (
+        (rates.tpr * rates.fakes + (1 - rates.fpr) * rates.reals) / (rates.fakes + rates.reals)
+    ),
 )
 BALANCED_ACCURACY = Metric(
     name="balanced_accuracy",
@@ -18,6 +28,8 @@ BALANCED_ACCURACY = Metric(
     short="balanced accuracy",
     compute=lambda scores: scores.recalls.mean(1),
     percent=True,
+    interval=IntervalMethod.RATES,
+    of_rates=lambda rates: (rates.tpr + 1 - rates.fpr) / 2,
 )
 PRECISION = Metric(
     name="precision",
@@ -26,6 +38,8 @@ PRECISION = Metric(
     undefined=lambda _, called: "" if called.any() else "no image was predicted fake",
     percent=True,
     in_report=False,  # its table has F1
+    interval=IntervalMethod.RATES,
+    of_rates=_precision,
 )
 RECALL = Metric(
     name="recall",
@@ -35,6 +49,8 @@ RECALL = Metric(
     of_fakes=True,
     percent=True,
     in_report=False,
+    interval=IntervalMethod.RATES,
+    of_rates=lambda rates: rates.tpr,
 )
 F1 = Metric(
     name="f1",
@@ -44,4 +60,11 @@ F1 = Metric(
         2 * scores.true_positives / (scores.fakes + scores.true_positives + scores.false_positives)
     ),
     percent=True,
+    interval=IntervalMethod.RATES,
+    of_rates=lambda rates: (
+        2
+        * rates.tpr
+        * rates.fakes
+        / (rates.fakes + rates.tpr * rates.fakes + rates.fpr * rates.reals)
+    ),
 )

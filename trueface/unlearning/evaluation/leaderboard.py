@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from trueface.evaluation.measurement import few_sources
 from trueface.evaluation.over_seeds import (
     NO_MODELS,
     NO_SEEDS,
@@ -284,10 +283,10 @@ def _is_last(row: UnlearningRow) -> bool:
 
 def _about_sources(rows: Iterable[Sequence[MeasuredModel]]) -> list[str]:
     """Return the note on intervals over few sources of test images."""
-    every = (few_sources(each.sources) for row in rows for each in row)
+    every = (each.few_sources for row in rows for each in row)
     return [
-        "95 % intervals estimate the variation between image sources. With few sources, treat "
-        f"them with caution: {few}"
+        "95 % intervals estimate the variation between image sources, and within the only source of a class. "
+        f"With few sources, treat them with caution: {few}"
         for few in dict.fromkeys(every)
         if few
     ]

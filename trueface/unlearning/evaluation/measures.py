@@ -11,21 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import (
-    Counts,
-    Floats,
-    IntervalEstimate,
-    JackknifeDesign,
-    Scale,
-    chunks,
-    interval,
-    interval_from_error,
-    interval_of_fraction,
-    jackknife_design,
-    resamples,
-    standard_error,
+from trueface.evaluation.arrays import Floats
+from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimates import (
+    SourcedScores,
+    estimates,
+    function_of_means,
 )
-from trueface.evaluation.metric import Metric
+from trueface.evaluation.metric import Metric, Scale
 from trueface.evaluation.metrics.confusion import ACCURACY
 from trueface.evaluation.metrics.curve import AUC, EER
 from trueface.evaluation.metrics.probability import ECE, LOSS
@@ -40,14 +33,9 @@ LEAST_DAMAGE = 0.005  # half a point between clean and poisoned: below it recove
 WIDEST = 2.0  # interval of a recovery beyond which it says nothing
 
 
-def resample_counts(part: Predictions, labels: Classes) -> Counts:
-    """Return how often each row is in each resample, (R, N). Copies of an image are drawn together."""
-    return resamples(picture_ids(part), labels, 0)
-
-
-def jackknife_design_of(part: Predictions, labels: Classes) -> JackknifeDesign:
-    """Return the parts of predictions that are left out in turn: see `standard_error`."""
-    return jackknife_design(picture_ids(part), labels, 0)
+def sourced_scores(part: Predictions, labels: Classes) -> SourcedScores:
+    """Return predictions with the sources of their images. Copies of an image are drawn together."""
+    return SourcedScores(labels=labels, logits=part.logits, keys=picture_ids(part))
 
 
 def picture_ids(part: Predictions) -> tuple[str, ...]:
@@ -62,13 +50,6 @@ def picture_ids(part: Predictions) -> tuple[str, ...]:
         for name in names
         for modifier, colon, picture in (name.partition(":"),)
     )
-
-
-def resampled_means(values: NDArray[np.float32], weights: Counts) -> Floats:
-    """Return the means (R, M) of values (N, M) in each resample (R, N)."""
-    sums = [(chunk @ values, chunk.sum(1, keepdims=True)) for chunk in chunks(weights)]
-    means: Floats = np.concatenate([totals.astype(np.float64) / count for totals, count in sums])
-    return means
 
 
 # "forget", "retain", "validation", "test": the last may be absent
@@ -98,7 +79,7 @@ class MetricDict:
         return self.values.get(name)
 
 
-def compute_metrics(makers: Mapping[str, Callable[[], float | IntervalEstimate]]) -> MetricDict:
+def compute_metrics(makers: Mapping[str, Callable[[], float | Estimate]]) -> MetricDict:
     """Return the value of each function, with `_low` and `_high` if it has an interval.
 
     A function may raise `UndefinedMetric`.
@@ -110,14 +91,20 @@ def compute_metrics(makers: Mapping[str, Callable[[], float | IntervalEstimate]]
         except UndefinedMetric as error:
             reasons[name] = str(error)
             continue
-        value = made.value if isinstance(made, IntervalEstimate) else float(made)
+        value = made.value if isinstance(made, Estimate) else float(made)
         if not math.isfinite(value):
             reasons[name] = f"the value is {value}"
             continue
         values[name] = value
-        if isinstance(made, IntervalEstimate):
-            values |= {f"{name}_low": made.low, f"{name}_high": made.high}
+        if isinstance(made, Estimate):
+            values |= _ends(name, made)
     return MetricDict(values=values, reasons=reasons)
+
+
+def _ends(name: str, measure: Estimate) -> dict[str, float]:
+    if measure.interval is None:
+        return {}
+    return {f"{name}_low": measure.interval.low, f"{name}_high": measure.interval.high}
 
 
 def refuse_broken(parts: PredictionsBySplit) -> None:
@@ -194,7 +181,7 @@ def accuracy_at_val_threshold(test: Predictions, validation: Predictions) -> flo
     return float(np.mean((test.margin > threshold) == (test.right_classes == FAKE)))
 
 
-def accuracy_with_ci(part: Predictions) -> IntervalEstimate:
+def accuracy_with_ci(part: Predictions) -> Estimate:
     """Return the accuracy of predictions with its 95 % interval.
 
     It is over sources if a class has several and they differ, otherwise over other images of these.
@@ -203,15 +190,14 @@ def accuracy_with_ci(part: Predictions) -> IntervalEstimate:
         UndefinedMetric: no row.
     """
     labels = part.right_classes
-    value, design = accuracy(part, labels), jackknife_design_of(part, labels)
-    hits = (part.predicted_classes == labels).astype(np.float32)[:, None]
-    if design.has_several_sources:
-        error = standard_error(design, design.weighted_means(hits)[:, 0], even=False)
-        if error.error > 0:
-            return interval_from_error(value, error, Scale.SHARE)
-    # also where sources do not differ, as few of them may by chance: images do
-    means = resampled_means(hits, resample_counts(part, labels))[:, 0]
-    return interval_of_fraction(value, means, sum(stratum.pictures for stratum in design.strata))
+    accuracy(part, labels)
+    table = sourced_scores(part, labels)
+    if table.design.has_several_sources:
+        hits = (part.predicted_classes == labels).astype(np.float32)[:, None]
+        return function_of_means(
+            hits, lambda means: means[:, 0], table, scale=Scale.SHARE, fraction=True
+        )
+    return estimates([ACCURACY], table)[ACCURACY.name]
 
 
 def unlearning_score(retain: float, forget: float) -> float:
@@ -285,8 +271,7 @@ def _bracketed(parts: Mapping[str, Predictions]) -> MetricDict:
     values: dict[str, float] = {}
     for name, part in parts.items():
         if len(part):
-            interval = accuracy_with_ci(part)
-            values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+            values |= _ends(name, accuracy_with_ci(part))
     return MetricDict(values=values, reasons={})
 
 
@@ -384,7 +369,7 @@ def distance(ours: Floats, reference: Floats) -> float:
     return float(np.linalg.norm(np.exp(ours) - np.exp(reference), axis=1).mean())
 
 
-def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> IntervalEstimate:
+def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> Estimate:
     """Return the fraction of the damage of flipped labels that is undone on the test, with its interval.
 
     0 is the poisoned model, 1 the clean one; both other sides exist. Resamples are
@@ -396,25 +381,20 @@ def recovery(ours: Predictions, poisoned: Predictions, clean: Predictions) -> In
     parts = (ours, align_samples(ours, poisoned), align_samples(ours, clean))
     labels = ours.right_classes
     hits = np.column_stack([part.predicted_classes == labels for part in parts]).astype(np.float32)
-    mine, low, high = hits.mean(0, dtype=np.float64)
+    _, low, high = hits.mean(0, dtype=np.float64)
     if high - low < LEAST_DAMAGE:
         raise UndefinedMetric(
             f"the clean model differs from the poisoned model by {100 * (high - low):+.2f} points, and "
             f"recovery needs at least {100 * LEAST_DAMAGE:.1f}"
         )
-    value, of = (mine - low) / (high - low), jackknife_design_of(ours, labels)
-    error = standard_error(of, _recovered_fraction(of.weighted_means(hits)), even=False)
-    if of.has_several_sources and error.error > 0:
-        measure = interval_from_error(value, error, Scale.PLAIN)
-    else:
-        measure = interval(
-            value, _recovered_fraction(resampled_means(hits, resample_counts(ours, labels)))
-        )
-    if measure.high - measure.low > WIDEST:
+    measure = function_of_means(
+        hits, _recovered_fraction, sourced_scores(ours, labels), scale=Scale.PLAIN
+    )
+    if measure.interval is not None and measure.interval.high - measure.interval.low > WIDEST:
         raise UndefinedMetric(
             f"the clean model differs from the poisoned model by {100 * (high - low):+.2f} points, too "
             f"little for {len(ours)} test samples: the 95 % interval of recovery would be "
-            f"{measure.low:.1f} to {measure.high:.1f}"
+            f"{measure.ends_text('.1f')}"
         )
     return measure
 

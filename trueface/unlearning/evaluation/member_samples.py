@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from trueface.evaluation.intervals import Floats
+from trueface.evaluation.arrays import Floats
 from trueface.predictions.predictions import UNKNOWN, Predictions
 from trueface.unlearning.evaluation.measures import (
     Classes,

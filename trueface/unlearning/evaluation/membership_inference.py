@@ -13,7 +13,7 @@ Members are forgotten samples; others are samples of a test, which no training h
 get labels that are flipped as those of the members are.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -22,13 +22,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.svm import SVC
 
-from trueface.evaluation.intervals import (
-    Floats,
-    IntervalEstimate,
-    interval_of_fraction,
-    resamples,
-)
-from trueface.evaluation.metric import resampled_values
+from trueface.evaluation.arrays import Floats
+from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.estimates import share_of, tpr_at_fixed_fpr
 from trueface.evaluation.metrics.curve import TPR_AT_1_FPR
 from trueface.evaluation.weighted_scores import ScoreTable
 from trueface.predictions.predictions import Predictions
@@ -40,7 +36,6 @@ from trueface.unlearning.evaluation.measures import (
     UndefinedMetric,
     compute_metrics,
     picture_ids,
-    resampled_means,
     retained_class_rows,
 )
 from trueface.unlearning.evaluation.member_samples import (
@@ -106,9 +101,7 @@ def membership(
     )
 
 
-def by_entropy(
-    *, retain: Predictions, outside: Predictions, forget: Predictions
-) -> IntervalEstimate:
+def by_entropy(*, retain: Predictions, outside: Predictions, forget: Predictions) -> Estimate:
     """Return the fraction of the forget set classified as members by the entropy of predictions.
 
     Raises:
@@ -120,7 +113,7 @@ def by_entropy(
     values, member = stacked(prediction_entropy(retain), prediction_entropy(outside))
     _need(forget)
     attack = LogisticRegression(class_weight="balanced", max_iter=1000).fit(values, member)
-    return _bracketed(attack.predict(prediction_entropy(forget)[:, None]) == 1, picture_ids(forget))
+    return share_of(attack.predict(prediction_entropy(forget)[:, None]) == 1, picture_ids(forget))
 
 
 def by_confidence(
@@ -129,7 +122,7 @@ def by_confidence(
     outside: Predictions,
     forget: Predictions,
     seed: int = 0,
-) -> IntervalEstimate:
+) -> Estimate:
     """Return the fraction of the forget set classified as non-members by the trained label's confidence.
 
     Raises:
@@ -168,7 +161,7 @@ def classified_as_non_members(
     *,
     rounding: float = 0.0,
     why_alike: str = SAME_OUTPUT,
-) -> IntervalEstimate:
+) -> Estimate:
     """Return the fraction of the forgotten samples that an SVC on a statistic classifies as non-members.
 
     Args:
@@ -190,10 +183,10 @@ def classified_as_non_members(
     _need(forgotten)
     attack = SVC(C=3, gamma="auto", kernel="rbf").fit(values, member)
     called = attack.predict(as_columns(statistic(forgotten, forgotten.labels)))
-    return _bracketed(called == 0, picture_ids(forgotten))
+    return share_of(called == 0, picture_ids(forgotten))
 
 
-def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> IntervalEstimate:
+def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Estimate:
     """Return the accuracy of separating the forget set from as many non-members of the same classes by loss.
 
     One half is ideal. If labels are flipped, those of the non-members are flipped in the same way. Otherwise
@@ -216,12 +209,10 @@ def by_loss(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Inte
     attack = LogisticRegression(max_iter=1000)
     clipped = np.clip(values, -CLIP, CLIP)
     called = cross_val_predict(attack, clipped, member, cv=folds, groups=names)
-    return _bracketed(called == member, names, member)
+    return share_of(called == member, names)
 
 
-def at_few_false_alarms(
-    *, forget: Predictions, outside: Predictions, seed: int = 0
-) -> IntervalEstimate:
+def at_few_false_alarms(*, forget: Predictions, outside: Predictions, seed: int = 0) -> Estimate:
     """Return the fraction of the forget set with a lower loss than 99 % of the non-members.
 
     Others are all of the forgotten classes; their labels are flipped as in `by_loss`.
@@ -245,14 +236,12 @@ def at_few_false_alarms(
             f"{LEAST_OTHERS:,}"
         )
     values, member, names = side_losses(forget, outside, (members, others, labels))
-    weights = np.concatenate([np.ones(len(members), np.int64), counts])[None].astype(np.uint16)
-    table = ScoreTable(labels=member, logits=-values[:, 0])
-    drawn = resamples(names, 2 * np.concatenate(of) + member, seed)
-    drawn = drawn if counts.max() == 1 else drawn.astype(np.uint16) * weights
-    rates = (resampled_values([TPR_AT_1_FPR], table, each) for each in (weights, drawn))
-    (value,), spread = (rate[TPR_AT_1_FPR.name] for rate in rates)
-    pictures_in = len({name for name, own in zip(names, member, strict=True) if own})
-    return interval_of_fraction(float(value), spread, pictures_in)
+    return tpr_at_fixed_fpr(
+        TPR_AT_1_FPR,
+        ScoreTable(labels=member, logits=-values[:, 0]),
+        keys=names,
+        weights=np.concatenate([np.ones(len(members), np.int64), counts]),
+    )
 
 
 def _losses(
@@ -261,15 +250,6 @@ def _losses(
     """Return losses (N, 1) of members and as many non-members, the mask of members, and their images."""
     random = numpy_rng("membership/loss", seed)
     return side_losses(forget, outside, matched_sides(forget, outside, random))
-
-
-def _bracketed(
-    holds: NDArray[np.bool_], names: Sequence[str], member: NDArray[np.int64] | None = None
-) -> IntervalEstimate:
-    """Return the fraction of samples for which `holds` is true, with its interval over images."""
-    classes = np.zeros(len(holds), np.int64) if member is None else member
-    means = resampled_means(holds.astype(np.float32)[:, None], resamples(names, classes, 0))
-    return interval_of_fraction(float(holds.mean()), means[:, 0], len(set(names)))
 
 
 def _need(forget: Predictions) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from trueface.evaluation.intervals import IntervalEstimate
+from trueface.evaluation.estimate import Estimate
+from trueface.evaluation.measurement import few_sources
 from trueface.predictions.npz_tables import read_npz
 from trueface.runtime import paths
 from trueface.runtime.errors import DataError, MachineError
@@ -57,7 +58,7 @@ class MeasuredModel(NamedTuple):
     sheet: MetricDict
     alarms: tuple[Alarm, ...]
     notes: tuple[str, ...]
-    sources: Mapping[int, int]  # of the test images of each class; empty where they have no folders
+    few_sources: str  # of the test images of each class; "" of many, and where they have no folders
 
     @property
     def row(self) -> tuple[str, str]:
@@ -185,16 +186,17 @@ def _measure(
     if answers.finite_parts is not None:
         measures |= _compare_with_references(record, answers.finite_parts, measures, references)
     sources = (
-        {}
+        ""
         if answers.finite_parts is None or record.goal != "flips"
-        else _sources(answers.finite_parts)
+        else _few_sources(answers.finite_parts)
     )
     return MeasuredModel(record.method, model, measures, alarms, _notes(record), sources)
 
 
-def _sources(parts: PredictionsBySplit) -> Mapping[int, int]:
+def _few_sources(parts: PredictionsBySplit) -> str:
     test = unseen_predictions(parts)
-    return measures.jackknife_design_of(test, test.right_classes).sources
+    table = measures.sourced_scores(test, test.right_classes)
+    return few_sources(table.sources, table.design.over)
 
 
 def _find_model_alarms(
@@ -248,9 +250,7 @@ def _compare_with_references(
     return compared | compute_metrics({"recovery": lambda: _recovered(record, parts, references)})
 
 
-def _recovered(
-    record: Record, parts: PredictionsBySplit, references: _References
-) -> IntervalEstimate:
+def _recovered(record: Record, parts: PredictionsBySplit, references: _References) -> Estimate:
     if record.goal != "flips":
         raise UndefinedMetric("no label was flipped")
     if references.clean is None:

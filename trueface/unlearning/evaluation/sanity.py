@@ -188,7 +188,7 @@ def _chance_of_two(test: Predictions) -> Alarm | None:
     (verdict,), auc = guesses, report.by_images["auc"]  # the interval that the verdict rests on
     return Alarm(
         alarm_kind=AlarmKind(verdict),
-        text=f"the AUC on the test set is {auc.value:.3f} (95 % CI {auc.low:.3f} to {auc.high:.3f}), "
+        text=f"the AUC on the test set is {auc.value:.3f} (95 % CI {auc.ends_text('.3f')}), "
         + (
             "no better than guessing"
             if verdict == "chance"

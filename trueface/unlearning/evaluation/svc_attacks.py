@@ -21,7 +21,8 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
-from trueface.evaluation.intervals import Floats, IntervalEstimate
+from trueface.evaluation.arrays import Floats
+from trueface.evaluation.estimate import Estimate
 from trueface.predictions.predictions import Predictions
 from trueface.unlearning.evaluation.measures import (
     Classes,
@@ -65,7 +66,7 @@ def svc_attacks(
         retain=parts["retain"], outside=outside, forget=parts["forget"], seed=seed
     )
 
-    def attack(statistic: Statistic) -> Callable[[], IntervalEstimate]:
+    def attack(statistic: Statistic) -> Callable[[], Estimate]:
         return lambda: classified_as_non_members(
             shadows,
             statistic,

@@ -1,0 +1,169 @@
+"""A value with its 95 % interval: what the interval is over, or why there is none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from trueface.runtime.files import Json
+
+NAMES = ("real", "fake")  # of the classes of a detector, by label
+NOT_COMPARABLE = "not comparable"  # without an interval
+NOTHING_SHOWN = "no difference shown"
+FEW = 5  # below so many sources a table says how many there are
+
+
+class Over(StrEnum):
+    """What other draws of a class an interval is for."""
+
+    SOURCES = "sources"
+    VIDEOS = "videos"  # of the only source
+    IMAGES = "images"  # of the only source
+
+
+class Interval(NamedTuple):
+    """The ends of an interval."""
+
+    low: float
+    high: float
+
+    def text(self, form: str) -> str:
+        """Return both ends in a format such as ".3f" or "+.1f": "0.967 to 0.993"."""
+        return f"{self.low:{form}} to {self.high:{form}}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A value with its 95 % interval, or the reason why it has none."""
+
+    value: float
+    low: float | None = None  # None: no interval
+    high: float | None = None
+    over: Mapping[int, Over] = field(default_factory=dict)  # by label; empty: over images
+    why: str = ""  # why there is no interval, "50 of 368 reals"; "" if there is one
+    images: "Estimate | None" = None  # over images of these sources, if `over` has sources
+
+    @property
+    def interval(self) -> Interval | None:
+        """Both ends, or None."""
+        if self.low is None or self.high is None:
+            return None
+        return Interval(self.low, self.high)
+
+    @property
+    def by_images(self) -> "Estimate":
+        """The same value with its interval over images of these sources."""
+        return self.images or self
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width; 0 without an interval."""
+        return 0.0 if self.interval is None else (self.interval.high - self.interval.low) / 2
+
+    def excludes(self, value: float) -> bool:
+        """Return whether there is an interval and it does not contain a value."""
+        return self.interval is not None and not self.contains(value)
+
+    def contains(self, value: float) -> bool:
+        """Return whether there is an interval and it contains a value."""
+        return self.low is not None and self.high is not None and self.low <= value <= self.high
+
+    def scaled(self, factor: float) -> "Estimate":
+        """Return the same in another unit, such as per cent for the factor 100."""
+        low, high = self.interval or (None, None)
+        return Estimate(
+            value=factor * self.value,
+            low=None if low is None else factor * low,
+            high=None if high is None else factor * high,
+            over=self.over,
+            why=self.why,
+            images=None if self.images is None else self.images.scaled(factor),
+        )
+
+    def ends_text(self, form: str) -> str:
+        """Return "0.967 to 0.993", or "no interval: 50 of 368 reals".
+
+        Args:
+            form: format specification of both ends, such as ".3f" or "+.1f".
+        """
+        if self.low is None or self.high is None:
+            return f"no interval: {self.why}"
+        return Interval(self.low, self.high).text(form)
+
+    def text(self, form: str) -> str:
+        """Return "0.980 (0.967 to 0.993)", or "0.370 (no interval: 50 of 368 reals)"."""
+        return f"{self.value:{form}} ({self.ends_text(form)})"
+
+    @property
+    def json_record(self) -> dict[str, Json]:
+        """The same as JSON: value, low, high; also `over` by class and `why` where there are any."""
+        record: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
+        if self.over:
+            record["over"] = {class_name(label): over for label, over in self.over.items()}
+        if self.why:
+            record["why"] = self.why
+        return record
+
+
+class Difference(NamedTuple):
+    """By how much a model exceeds another, with its 95 % interval."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    why: str = ""  # why there is no interval
+
+    @property
+    def word(self) -> str:
+        """The conclusion: a difference whose interval contains 0 shows nothing."""
+        if self.low is None or self.high is None:
+            return NOT_COMPARABLE
+        if self.low > 0:
+            return "gain"
+        return "loss" if self.high < 0 else NOTHING_SHOWN
+
+    def ends_text(self, form: str, factor: float = 1) -> str:
+        """Return "+0.1 to +0.3", or "not comparable: no interval"."""
+        if self.low is None or self.high is None:
+            return f"{NOT_COMPARABLE}: {self.why}"
+        return f"{factor * self.low:{form}} to {factor * self.high:{form}}"
+
+    @property
+    def json_record(self) -> dict[str, Json]:
+        """The same as JSON."""
+        record: dict[str, Json] = {
+            "difference": self.value,
+            "low": self.low,
+            "high": self.high,
+            "word": self.word,
+        }
+        return {**record, "why": self.why} if self.why else record
+
+
+def class_name(label: int) -> str:
+    """Return the name of a class: "real", "fake", or the number of a further one."""
+    return NAMES[label] if label < len(NAMES) else str(label)
+
+
+def interval_fields(name: str, measure: Estimate | None) -> dict[str, Json]:
+    """Return a measure as fields of a record, `<name>`, `<name>_low`, `<name>_high`; null where there is none."""
+    values = (None,) * 3 if measure is None else (measure.value, measure.low, measure.high)
+    fields: dict[str, Json] = dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+    return {**fields, f"{name}_why": measure.why} if measure is not None and measure.why else fields
+
+
+def classes_text(
+    sources: Mapping[int, int], over: Mapping[int, Over], *, few: bool = True
+) -> Sequence[str]:
+    """Return "3 real sources" or "1 fake source (over its images)" of each class.
+
+    Args:
+        sources: number of sources by label.
+        over: what the intervals are over, by label.
+        few: leave out classes with five sources or more.
+    """
+    return [
+        f"{count} {class_name(label)} source{'s' if count > 1 else f' (over its {over[label]})'}"
+        for label, count in sources.items()
+        if not few or count < FEW
+    ]

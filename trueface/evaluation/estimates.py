@@ -1,0 +1,558 @@
+"""Values with their 95 % intervals: the only place that decides which interval belongs to a number.
+
+`estimates` evaluates metrics of a table, and `differences` those of two tables. An interval is over the sources
+of a class if it has several, otherwise over the videos or images of its only source. Rates, means over seeds and
+other numbers have functions of their own below.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueface.evaluation.arrays import Counts, Floats
+from trueface.evaluation.estimate import Difference, Estimate, Interval, Over
+from trueface.evaluation.intervals import over_images, over_sources, resampling
+from trueface.evaluation.intervals.fractions import (
+    clopper_pearson,
+    fraction_interval,
+    hanley_mcneil,
+    wilson_bounds,
+)
+from trueface.evaluation.intervals.jackknife import (
+    JackknifeDesign,
+    StandardError,
+    jackknife_design,
+    standard_error,
+)
+from trueface.evaluation.metric import IntervalMethod, Metric, Scale
+from trueface.evaluation.weighted_scores import ScoreTable, WeightedScores
+from trueface.predictions.predictions import Predictions
+
+RESAMPLES = resampling.RESAMPLES
+SEVERAL = (
+    3  # sources of every class, from which on intervals over images are percentiles of resamples
+)
+NO_VIDEOS = ()
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: what tables of one model share is computed once
+class SourcedScores:
+    """The scores of N images whose sources are known; see `ScoreTable`.
+
+    Args:
+        labels: (N,) classes, from 0 on.
+        logits: (N,) of a detector, (N, K) of K classes.
+        keys: (N,) "<source>/<name>" of the images, "<source>/<video>/<name>" of frames; rows with one key are
+            copies of one image.
+        videos: (N,) video of a frame, "" of no frame; (): no row is a frame.
+        seed: root seed of the resamples; the same keys and labels have the same ones.
+        unit: what a row is: an image, or a whole video.
+    """
+
+    labels: NDArray[np.integer]
+    logits: NDArray[np.floating]
+    keys: Sequence[str]
+    videos: Sequence[str] = NO_VIDEOS
+    seed: int = 0
+    unit: Over = Over.IMAGES
+
+    @classmethod
+    def from_predictions(cls, scores: Predictions, *, seed: int = 0) -> "SourcedScores":
+        """Return the scores of a detector."""
+        return cls(
+            labels=scores.labels,
+            logits=scores.margin,
+            keys=scores.keys,
+            videos=scores.videos,
+            seed=seed,
+        )
+
+    @cached_property
+    def whole(self) -> WeightedScores:
+        """The table in which each image counts once."""
+        return WeightedScores.from_logits(self.labels, self.logits)
+
+    @property
+    def table(self) -> ScoreTable:
+        """Its labels and logits."""
+        return self.whole.table
+
+    @cached_property
+    def design(self) -> JackknifeDesign:
+        """What is left out in turn for intervals over sources."""
+        return jackknife_design(self.keys, self.labels, self.seed, self.videos)
+
+    @property
+    def sources(self) -> Mapping[int, int]:
+        """How many sources each class has, by its label."""
+        return self.design.sources
+
+    @property
+    def weights(self) -> Counts:
+        """How often each row is in each resample, (R, N)."""
+        return resampling.resamples(self.unit_keys, self.labels, self.seed)
+
+    @cached_property
+    def unit_keys(self) -> Sequence[str]:
+        """What is resampled, (N,): images, and of frames whole videos."""
+        if not self.has_frames:
+            return self.keys
+        return [
+            key.rpartition("/")[0] if video else key
+            for key, video in zip(self.keys, self.videos, strict=True)
+        ]
+
+    @property
+    def has_many_sources(self) -> bool:
+        """Whether every class has three sources or more."""
+        return min(self.sources.values()) >= SEVERAL
+
+    def resampled(self, metrics: Sequence[Metric]) -> Mapping[str, Floats]:
+        """Return each metric under every resample (R,), by name; NaN where it is undefined."""
+        missing = [metric for metric in metrics if metric.name not in self._resampled]
+        if missing:
+            self._resampled.update(resampling.values_under(missing, self.table, self.weights))
+        return self._resampled
+
+    def left_out(self, metrics: Sequence[Metric]) -> Mapping[str, Floats]:
+        """Return each metric on what is left when a part is left out (F,), by name."""
+        missing = [metric for metric in metrics if metric.name not in self._left_out]
+        if missing:
+            of = self.design
+            self._left_out.update(
+                resampling.values_under(missing, self.table, of.weights, of.scale)
+            )
+        return self._left_out
+
+    @cached_property
+    def has_frames(self) -> bool:
+        """Whether any row is a frame of a video."""
+        return any(self.videos)
+
+    @cached_property
+    def image_sample(self) -> over_images.ImageSample:
+        """The data for intervals over images."""
+        return over_images.ImageSample.from_table(self.table, self.keys)
+
+    @cached_property
+    def known_estimates(self) -> dict[str, Estimate]:
+        """What `estimates` computed before, by the name of the metric."""
+        return {}
+
+    @cached_property
+    def known_over_images(self) -> dict[str, Estimate]:
+        """What `estimates_over_images` computed before, by the name of the metric."""
+        return {}
+
+    @cached_property
+    def _resampled(self) -> dict[str, Floats]:
+        return {}
+
+    @cached_property
+    def _left_out(self) -> dict[str, Floats]:
+        return {}
+
+    @cached_property
+    def within_sources(self) -> "SourcedScores":
+        """The same table, in which all videos of a class are of one source."""
+        keys = [
+            f"{folder.replace('/', '|') if video else ''}/{name}"
+            for key, video in zip(self.keys, self.videos, strict=True)
+            for folder, _, name in (key.rpartition("/"),)
+        ]
+        return SourcedScores(
+            labels=self.labels, logits=self.logits, keys=keys, videos=self.videos, seed=self.seed
+        )
+
+
+def estimates(metrics: Sequence[Metric], table: SourcedScores) -> dict[str, Estimate]:
+    """Return the metrics of a table with their intervals, by name.
+
+    Args:
+        metrics: all of them defined for the table.
+        table: the scores.
+    """
+    known = table.known_estimates
+    missing = [metric for metric in metrics if metric.name not in known]
+    if missing:
+        known.update(_estimates(missing, table))
+    return {metric.name: known[metric.name] for metric in metrics}
+
+
+def _estimates(metrics: Sequence[Metric], table: SourcedScores) -> dict[str, Estimate]:
+    design = table.design
+    if not design.has_several_sources:
+        return estimates_over_images(metrics, table)
+    if table.has_many_sources or not table.has_frames:
+        by_images = estimates_over_images(metrics, table)
+    elif Over.SOURCES in design.over.values():
+        by_images = _over_parts(metrics, table.within_sources, {})
+    else:
+        by_images = {}
+    return _over_parts(metrics, table, by_images)
+
+
+def estimates_over_images(metrics: Sequence[Metric], table: SourcedScores) -> dict[str, Estimate]:
+    """Return the metrics of a table with their intervals over other images of the same sources, by name.
+
+    Args:
+        metrics: all of them defined for the table.
+        table: the scores.
+    """
+    over = dict.fromkeys(table.sources, table.unit)
+    made = table.known_over_images
+    for metric in metrics:
+        if metric.name in made:
+            continue
+        value = metric.value(table.whole)
+        if table.has_many_sources:
+            spread = table.resampled(metrics)[metric.name]
+            low, high = _percentiles(metric, value, spread, table)
+            made[metric.name] = Estimate(value=value, low=low, high=high, over=over)
+        elif why := over_images.shortage(metric, _counts(table)):
+            made[metric.name] = Estimate(value=value, over=over, why=why)
+        else:
+            low, high = over_images.interval_over_images(metric, table.image_sample, value)
+            made[metric.name] = Estimate(value=value, low=low, high=high, over=over)
+    return {metric.name: made[metric.name] for metric in metrics}
+
+
+class SourceTest(NamedTuple):
+    """Whether two models differ over the population that the sources come from."""
+
+    difference: Difference  # over images if it does not vary over sources
+    freedom: float  # degrees of, of Student's t
+    p: float | None  # two-sided; None: the difference does not vary over sources
+    alike: bool  # no prediction differs; for the area, not even the order
+
+
+def differences(
+    metrics: Sequence[Metric], before: SourcedScores, after: SourcedScores, *, paired: bool
+) -> dict[str, Difference]:
+    """Return by how much the second model exceeds the first in each metric, by name.
+
+    A difference has no interval if one of both values has none.
+
+    Args:
+        metrics: all of them defined for both tables.
+        before: scores of one model.
+        after: of the other.
+        paired: both tables are of the same images in one order, and images that are hard for both cancel out.
+    """
+    first, second = estimates(metrics, before), estimates(metrics, after)
+    several = before.design.has_several_sources or after.design.has_several_sources
+    made = {}
+    for metric in metrics:
+        one, other = first[metric.name], second[metric.name]
+        if not several:
+            made[metric.name] = _difference_over_images(metric, before, after, paired=paired)
+        elif one.interval is None or other.interval is None:
+            made[metric.name] = Difference(other.value - one.value, why=one.why or other.why)
+        else:
+            made[metric.name] = _difference_over_parts(
+                metric, (before, one), (after, other), paired=paired
+            )
+    return made
+
+
+def source_test(metric: Metric, before: SourcedScores, after: SourcedScores) -> SourceTest:
+    """Return the test of equal values of a metric over sources, of two tables of the same images."""
+    first, second = (table.left_out([metric])[metric.name] for table in (before, after))
+    change = second - first
+    error, shift = (
+        standard_error(before.design, change, even=not metric.pooled),
+        float(change[0]),
+    )
+    if error.error == 0:
+        difference = _difference_over_images(metric, before, after, paired=True)
+    else:
+        difference = Difference(shift, *error.interval(shift, metric.difference_scale))
+    return SourceTest(
+        difference=difference,
+        freedom=error.freedom,
+        p=error.p(shift),
+        alike=np.array_equal(_decisive(metric, before), _decisive(metric, after)),
+    )
+
+
+def rate(value: float, count: float) -> Estimate:
+    """Return a fraction of independent images or samples with its interval.
+
+    It is Wilson's, and at 0 and 1 that of Clopper and Pearson: no exception in so many images.
+    """
+    low, high = fraction_interval(value, count)
+    return Estimate(value=value, low=low, high=high)
+
+
+def rates(values: Floats, counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return both ends of Wilson's intervals of fractions of so many images each; NaN of none."""
+    return wilson_bounds(values, counts)
+
+
+def share_of(holds: NDArray[np.bool_], keys: Sequence[str]) -> Estimate:
+    """Return the fraction of samples (N,) for which something holds, with its interval over images.
+
+    Args:
+        holds: (N,).
+        keys: (N,) samples with one key are copies of one image.
+    """
+    value = float(holds.mean())
+    _, picture = resampling.picture_codes(keys)
+    effect = over_images.design_effect(holds.astype(np.float64), picture)
+    count = len(set(keys)) if effect is None else len(holds) / effect
+    return rate(value, count)
+
+
+def tpr_at_fixed_fpr(
+    metric: Metric,
+    table: ScoreTable,
+    *,
+    keys: Sequence[str],
+    weights: NDArray[np.integer],
+) -> Estimate:
+    """Return a rate at a fixed FPR with its interval over images, of reals that count differently.
+
+    Args:
+        metric: the rate.
+        table: logits of N samples of both classes.
+        keys: (N,) samples with one key are copies of one image.
+        weights: (N,) how often each sample counts; every fake counts once.
+    """
+    once = weights[None].astype(np.uint16)
+    value = float(resampling.values_under([metric], table, once)[metric.name][0])
+    of_reals = weights[~table.fake]
+    fakes, reals, *counts = over_images.ImageSample.from_table(table, keys).two_classes
+    worth = of_reals.sum() ** 2 / (of_reals**2).sum() / len(reals)  # L. Kish: effective number
+    low, high = over_images.fixed_fpr_interval(
+        value, fakes, reals, (counts[0], counts[1] * worth), of_reals
+    )
+    return Estimate(value=value, low=min(low, value), high=max(high, value))
+
+
+def area(value: float, reals: int, fakes: int) -> Estimate:
+    """Return an AUC of so many independent images of each class with its interval (Hanley and McNeil)."""
+    low, high = hanley_mcneil(value, reals, fakes)
+    return Estimate(value=value, low=low, high=high)
+
+
+class Sampled(NamedTuple):
+    """A value and the same under each resample of its images; NaN: undefined."""
+
+    value: float
+    draws: Floats  # (R,)
+    interval: Interval | None = None  # its own; None: the percentiles of the draws
+
+    @property
+    def estimate(self) -> Estimate:
+        """The value with its interval over images, and over seeds where there are several."""
+        low, high = self.interval or resampling.percentile_interval(self.value, self.draws)
+        return Estimate(value=self.value, low=low, high=high)
+
+
+def sampled(metric: Metric, table: SourcedScores) -> Sampled:
+    """Return a metric of a table, comparable with that of other tables of the same images."""
+    draws = table.resampled([metric])[metric.name]
+    estimate = estimates_over_images([metric], table)[metric.name]
+    return Sampled(estimate.value, draws, None if table.has_many_sources else estimate.interval)
+
+
+def mean_over_seeds(seeds: Sequence[Sampled]) -> Sampled:
+    """Return the mean of a metric over seeds of one model, three or more of which are drawn as well."""
+    if len(seeds) == 1:
+        return seeds[0]
+    value = float(np.mean([each.value for each in seeds]))
+    return Sampled(value, draws_over_seeds([each.draws for each in seeds]))
+
+
+def draws_over_seeds(spreads: Sequence[Floats], *, stream: str = "seeds") -> Floats:
+    """Return the draws (R,) of the mean over seeds, of the draws of each seed; see `resampled_over_seeds`."""
+    return resampling.resampled_over_seeds(spreads, stream=stream)
+
+
+def from_draws(value: float, draws: Floats) -> Estimate:
+    """Return a value with the middle 95 % of its draws (R,)."""
+    low, high = resampling.percentile_interval(value, draws)
+    return Estimate(value=value, low=low, high=high)
+
+
+def middle_of_draws(draws: Floats) -> Floats:
+    """Return both ends (2, M) of the middle 95 % of draws (M, R)."""
+    tail = (1 - resampling.COVERAGE) / 2
+    ends: Floats = np.quantile(draws, [tail, 1 - tail], axis=1)
+    return ends
+
+
+def difference_of(first: Sampled, second: Sampled) -> Difference:
+    """Return first minus second, of the same images, paired by the draws."""
+    value = first.value - second.value
+    if first.interval is not None and second.interval is not None:
+        one, other = (first.value, first.interval), (second.value, second.interval)
+        correlation = over_images.correlation(first.draws, second.draws)
+        return Difference(value, *over_images.difference_interval(other, one, correlation))
+    return Difference(value, *resampling.percentile_interval(value, first.draws - second.draws))
+
+
+def function_of_means(
+    values: NDArray[np.float32],
+    function: Callable[[Floats], Floats],
+    table: SourcedScores,
+    *,
+    scale: Scale,
+    fraction: bool = False,
+) -> Estimate:
+    """Return a function of the means of values of each sample, with its interval.
+
+    Args:
+        values: (N, M) of the samples.
+        function: from means (R, M) to (R,); what is not finite is left out.
+        table: labels and keys of the samples.
+        scale: the range of the function.
+        fraction: the function is the fraction of samples for which something holds.
+    """
+    design = table.design
+    value = float(function(values.mean(0, dtype=np.float64)[None])[0])
+    error = standard_error(design, function(design.weighted_means(values)), even=False)
+    if design.has_several_sources and error.error > 0:
+        low, high = error.interval(value, scale)
+        return Estimate(value=value, low=low, high=high, over=design.over)
+    draws = function(resampling.means_under(values, table.weights))
+    low, high = resampling.percentile_interval(value, draws)
+    if fraction and low == high:
+        low, high = fraction_interval(value, sum(each.pictures for each in design.strata))
+    return Estimate(value=value, low=low, high=high, over=dict.fromkeys(design.over, Over.IMAGES))
+
+
+def _over_parts(
+    metrics: Sequence[Metric], table: SourcedScores, by_images: Mapping[str, Estimate]
+) -> dict[str, Estimate]:
+    """Return the metrics with their intervals over sources, of a class of one source over its videos or images."""
+    design, left = table.design, table.left_out(metrics)
+    made = {}
+    for metric in metrics:
+        images, value = by_images.get(metric.name), metric.value(table.whole)
+        fixed = metric.interval is IntervalMethod.FIXED_FPR  # its threshold is one of few reals
+        if fixed and (why := over_images.shortage(metric, _counts(table, only=design.over))):
+            made[metric.name] = Estimate(value=value, over=design.over, why=why, images=images)
+            continue
+        sample = over_sources.SourceSample(
+            value=value,
+            by_images=None if images is None else images.interval,
+            table=table.table,
+            design=design,
+            left=left[metric.name],
+        )
+        low, high = over_sources.interval_over_sources(metric, sample)
+        if low < high:
+            made[metric.name] = Estimate(
+                value=value, low=low, high=high, over=design.over, images=images
+            )
+        else:  # sources do not differ, by chance in few of them: images do
+            made[metric.name] = images or estimates_over_images([metric], table)[metric.name]
+    return made
+
+
+def _counts(
+    table: SourcedScores, *, only: Mapping[int, Over] | None = None
+) -> Mapping[int, tuple[int, str]]:
+    """Return the number of independent images, or videos, of each class, and what they are.
+
+    Args:
+        table: the scores.
+        only: what an interval is over; classes over sources are left out. None: no class is.
+    """
+    return {
+        each.label: (each.videos, "videos") if each.videos else (each.pictures, "")
+        for each in table.design.strata
+        if only is None or only[each.label] is not Over.SOURCES
+    }
+
+
+def _percentiles(metric: Metric, value: float, spread: Floats, table: SourcedScores) -> Interval:
+    """Return the percentiles of resamples; of a fraction of 0 or 1 the interval for so few images."""
+    if metric.interval is IntervalMethod.CALIBRATION:
+        spread = resampling.correct_bias(value, spread)
+    measure = resampling.percentile_interval(value, spread)
+    varied = measure.low != measure.high or 0 < value < 1
+    if metric.scale is not Scale.SHARE or varied:
+        return measure
+    counts = [
+        each.pictures for each in table.design.strata if not metric.of_fakes or each.label == 1
+    ]
+    count = sum(counts) if metric.pooled else min(counts)
+    return clopper_pearson(value * count, count)
+
+
+def _difference_over_images(
+    metric: Metric, before: SourcedScores, after: SourcedScores, *, paired: bool
+) -> Difference:
+    first, second = (
+        estimates_over_images([metric], table)[metric.name] for table in (before, after)
+    )
+    value = second.value - first.value
+    draws = [table.resampled([metric])[metric.name] for table in (before, after)]
+    if before.has_many_sources and after.has_many_sources:
+        return Difference(value, *resampling.percentile_interval(value, draws[1] - draws[0]))
+    if first.interval is None or second.interval is None:
+        return Difference(value, why=first.why or second.why)
+    correlation = over_images.correlation(*draws) if paired else 0.0
+    return Difference(
+        value,
+        *over_images.difference_interval(
+            (first.value, first.interval), (second.value, second.interval), correlation
+        ),
+    )
+
+
+def _difference_over_parts(
+    metric: Metric,
+    before: tuple[SourcedScores, Estimate],
+    after: tuple[SourcedScores, Estimate],
+    *,
+    paired: bool,
+) -> Difference:
+    (one, first), (other, second) = before, after
+    value, name = second.value - first.value, metric.name
+    left = [table.left_out([metric])[name] for table in (one, other)]
+    alike = paired and np.array_equal(left[0], left[1])
+    if metric.interval is IntervalMethod.FIXED_FPR and not alike:
+        # leaving sources out says too little; models are taken to err independently
+        assert first.interval is not None
+        assert second.interval is not None
+        return Difference(
+            value,
+            *over_images.difference_interval(
+                (first.value, first.interval), (second.value, second.interval), 0.0
+            ),
+        )
+    error = _error(metric, one, other, left, paired=paired)
+    if error.error == 0:  # by chance in few sources; then the interval is that over images
+        return _difference_over_images(metric, one, other, paired=paired)
+    return Difference(value, *error.interval(value, metric.difference_scale))
+
+
+def _error(
+    metric: Metric,
+    before: SourcedScores,
+    after: SourcedScores,
+    left: Sequence[Floats],
+    *,
+    paired: bool,
+) -> StandardError:
+    """Return the standard error over sources of a difference."""
+    even, (first, second) = not metric.pooled, left
+    if paired:
+        return standard_error(before.design, second - first, even=even)
+    return standard_error(before.design, first, even=even, also=(after.design, second))
+
+
+def _decisive(metric: Metric, table: SourcedScores) -> NDArray[np.intp]:
+    """Return the input of a measure: whether each image is classified as fake, or their order."""
+    logits = table.table.margins
+    if metric.interval is IntervalMethod.RATES:
+        return (logits > 0).astype(np.intp)
+    order: NDArray[np.intp] = np.unique(logits, return_inverse=True)[1]
+    return order
