@@ -6,11 +6,11 @@ from typing import Any
 
 from launcher.cli.output import ABSENT, cell_text
 from launcher.cli.plain_tables import Row, text_columns
-from launcher.results.metric import Metric, read_metric
+from launcher.results.metric import Metric, footnotes, read_metric
 from launcher.results.pivot import Pivot
 from launcher.results.returned_rows import JOB
 from launcher.results.table import COUNT, DATA, EXPECTED, MODEL, NOTE, POOLED, RunResults
-from launcher.screens.text_table import Column, TextTable, table_of_texts
+from launcher.screens.text_table import Column, TextTable, line, table_of_texts
 
 # the metrics of a detector that a table shows; JSON and CSV have all
 MAIN = ("balanced_accuracy", "accuracy", "auc", "eer", "ece", "loss")
@@ -79,6 +79,8 @@ def flat_table(
         known = metric if intervals else metric._replace(low=None, high=None)
         return known.text(brackets=latex, rounded=latex)
 
+    shown = (read_metric(row.get(name)) for row in results.rows for name in names)
+    notes = [line(note) for note in footnotes(shown)] if latex else []
     table = text_columns([_with_count_note(row, names) for row in results.rows], names, text_of)
 
     def fitting(index: int, column: Column) -> Column:
@@ -90,7 +92,7 @@ def flat_table(
 
     columns = [fitting(index, column) for index, column in enumerate(table.columns)]
     less = partial(flat_table, results, names, intervals=False) if intervals else None
-    return table._replace(columns=columns, narrower=less)
+    return table._replace(columns=columns, narrower=less, notes=notes)
 
 
 def pivot_table(
@@ -108,16 +110,17 @@ def pivot_table(
     def cell(metric: Metric | None) -> str:
         if metric is None:
             return ABSENT
-        known = metric if intervals else Metric(metric.value, note=metric.note)
+        known = metric if intervals else Metric(metric.value, note=metric.note, why=metric.why)
         return known.text(brackets=latex, rounded=latex)
 
     rows = [(name, *map(cell, row)) for name, row in pivot.rows()]
     head = "" if pivot.data == (head,) else head
     table = table_of_texts((head, *pivot.data), rows, range(1, 1 + len(pivot.data)))
     return table._replace(
+        notes=[line(note) for note in footnotes(pivot.cells.values())] if latex else [],
         narrower=partial(pivot_table, pivot, head, intervals=False)
         if intervals
-        else partial(_long_table, pivot)
+        else partial(_long_table, pivot),
     )
 
 

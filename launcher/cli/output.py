@@ -215,12 +215,12 @@ _ESCAPES = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
     "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--",
-    "\u2212": "$-$", "×": r"$\times$", "→": r"$\rightarrow$",
+    "\u2212": "$-$", "×": r"$\times$", "†": r"$^\dagger$", "→": r"$\rightarrow$",
 })  # fmt: skip
 
 
 def latex_text(table: TextTable) -> str:
-    """Return a `tabular`; the document needs the package booktabs.
+    """Return a `tabular` with its notes; the document needs the package booktabs.
 
     Special characters of LaTeX are escaped.
     """
@@ -233,6 +233,10 @@ def latex_text(table: TextTable) -> str:
         "\\midrule",
         *map(_line, table.cells),
         "\\bottomrule",
+        *(
+            f"\\multicolumn{{{len(table.columns)}}}{{l}}{{{escape_latex(note.text)}}} \\\\"
+            for note in table.notes
+        ),
         "\\end{tabular}",
     ]
     return "\n".join(lines)

@@ -6,14 +6,17 @@ from textwrap import wrap
 from launcher.cli.output import ABSENT
 from launcher.cli.plain_tables import NO_RESULTS, Row, draw_plain, is_plain
 from launcher.draft import condition_of_test, data_of_test
-from launcher.results.metric import Metric
+from launcher.results.metric import Metric, footnotes, read_metric
 from launcher.results.table import DATA, MODEL, MODIFIER, POOLED
 from launcher.screens.terminal import FULL_WIDTH
-from launcher.screens.text_table import Column, TextTable, columns
+from launcher.screens.text_table import Column, TextTable, columns, line
 from launcher.system.text import sanitize_terminal
 
 GUIDE = "How to read this table: launcher help results"
-FEW_SOURCES = "95 % intervals estimate the variation between image sources. With few sources, treat them with caution:"
+FEW_SOURCES = (
+    "95 % intervals estimate the variation between image sources, and within the only source of a class. With few "
+    "sources, treat them with caution:"
+)
 # of models calibrated on the validation split; omitted if there is none
 _CALIBRATED = ("balanced_accuracy_at_threshold", "ece_scaled")
 _PART = 8  # parts of a model are dropped before all others: its ID contains them
@@ -66,7 +69,11 @@ def table_of_tests(
         number(seconds, "seconds", lambda row: _seconds(row.get("seconds"), " s" * brackets), 7),
         Column("sources", cell_of=lambda row: row.get("few_sources") or ""),
     )
-    return TextTable(columns, rows)
+    table = TextTable(columns, rows)
+    shown = [column.key for column in columns if column.key]
+    metrics = (read_metric(row.get(key)) for row in rows for key in shown)
+    notes = footnotes(metrics) if brackets else []
+    return table._replace(notes=[line(note) for note in notes])
 
 
 def _seconds(seconds: float | None, unit: str) -> str:
@@ -98,7 +105,8 @@ def draw(
 
 def _draw_tests(rows: Sequence[Row], everything: bool, width: int, parts: Sequence[str]) -> str:
     pooled = [row for row in rows if row[POOLED]]
-    by_groups = [*_by_video(rows), *_by_group(rows)]
+    shown = rows if everything or not pooled else pooled
+    by_groups = [*_over_images(shown), *_by_video(rows), *_by_group(rows)]
     if everything or not pooled:
         lines = _tests(table_of_tests(rows, few=width < FULL_WIDTH), width, parts)
         return "\n".join([*lines, *_few_sources(rows, width), *by_groups])
@@ -170,6 +178,25 @@ def _few_sources(rows: Sequence[Row], width: int) -> list[str]:
     return ["", *(part for line in note for part in wrap(line, width, subsequent_indent="    "))]
 
 
+def _over_images(rows: Sequence[Row]) -> list[str]:
+    """Return a table of intervals over images, of rows with a class of two sources; empty if there is none."""
+    title = "the same with 95 % intervals over images: they say nothing about other sources"
+    listed = [
+        (
+            *_model_and_data(row),
+            format_metric(_of_images(row["balanced_accuracy"]), percent=True),
+            format_metric(_of_images(row["auc"])),
+        )
+        for row in rows
+        if any("images" in (row.get(name) or {}) for name in ("balanced_accuracy", "auc"))
+    ]
+    return _section_lines(title, ("model", "data", "balanced acc %", "AUC"), listed)
+
+
+def _of_images(measure: Row | None) -> Row | None:
+    return None if measure is None else {**measure, **(measure.get("images") or {})}
+
+
 def _by_video(rows: Sequence[Row]) -> list[str]:
     """Return a table of the AUC of videos; empty if no image is a frame."""
     title = "by video: mean probability of the frames, with 95 % intervals over videos"
@@ -231,6 +258,8 @@ def format_metric(
     """
     if value is None:
         return ABSENT
-    bounds = (value["low"], value["high"]) if interval else ()
+    metric = Metric(value["value"])
+    if interval:
+        metric = metric._replace(low=value["low"], high=value["high"], why=value.get("why"))
     form = (100, 1) if percent else (1, 3)
-    return Metric(value["value"], *bounds).text(*form, brackets=brackets, rounded=rounded)
+    return metric.text(*form, brackets=brackets, rounded=rounded)

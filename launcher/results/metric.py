@@ -1,13 +1,15 @@
 """A number of a result, optionally with its interval: {"value": 0.9, "low": 0.88, "high": 0.92}."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeGuard
 
 from launcher.system.files import Json
 
-_FURTHER = ("low", "high", "sd", "n", "expected", "note")  # optional keys of a value
-_KEYS = frozenset({"value", *_FURTHER})
+_FURTHER = ("low", "high", "sd", "n", "expected", "note", "why")  # optional keys of a value
+_SCOPE = ("over", "images")  # what an interval is over, and a second one over images
+_KEYS = frozenset({"value", *_FURTHER, *_SCOPE})
+SIGN = "†"  # a number without an interval, in tables with footnotes
 UNCERTAINTY_DIGITS = 2  # significant digits of an uncertainty (JCGM 100:2008, section 7.2.6)
 MOST_DECIMALS = 8  # beyond this, before or after the point, numbers are written with an exponent
 ALL_DIGITS = 15  # that every float keeps
@@ -19,6 +21,9 @@ class Metric(NamedTuple):
 
     A mean also has the standard deviation and the number of its values. If values are missing, it has the expected
     number and a note: "5 of 6 seeds, 1 failed".
+
+    If a plugin package says why there is no interval, `why` has the reason. A result of images from two sources has
+    two intervals: over sources, and in `images` over the images of these two.
     """
 
     value: float | int
@@ -28,6 +33,8 @@ class Metric(NamedTuple):
     n: int | None = None
     expected: int | None = None  # None: no value is missing
     note: str | None = None
+    why: str | None = None  # why there is no interval
+    images: "Metric | None" = None  # the same number with its interval over images
 
     def __str__(self) -> str:
         return self.text()
@@ -66,17 +73,30 @@ class Metric(NamedTuple):
 
         spread = "" if self.sd is None else f" ± {format_number(self.sd)}"
         note = "" if self.note is None else f" ({self.note})"
+        missing = "" if self.why is None else SIGN if brackets else f" (no interval: {self.why})"
         if self.low is None or self.high is None:
-            return f"{format_number(self.value)}{spread}{note}"
-        low, high = format_number(self.low), format_number(self.high)
-        interval = f"[{low}, {high}]" if brackets else f"({low} to {high})"
-        return f"{format_number(self.value)}{spread} {interval}{note}"
+            return f"{format_number(self.value)}{spread}{missing}{note}"
+
+        def format_interval(metric: Metric) -> str:
+            if metric.low is None or metric.high is None:
+                return f"no interval: {metric.why}"
+            low, high = format_number(metric.low), format_number(metric.high)
+            return f"[{low}, {high}]" if brackets else f"{low} to {high}"
+
+        interval = format_interval(self)
+        if self.images is not None:
+            interval += f" over sources, {format_interval(self.images)} over images"
+        return (
+            f"{format_number(self.value)}{spread} {interval if brackets else f'({interval})'}{note}"
+        )
 
     def record(self) -> Json:
         """Return the metric for `read_metric`: a number, or a mapping with its interval and counts."""
-        if self.low is None and self.n is None:
+        if self.low is None and self.n is None and self.why is None:
             return self.value
         bounds: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
+        if self.why is not None:
+            bounds["why"] = self.why
         if self.n is None:
             return bounds
         missing = {} if self.note is None else {"expected": self.expected, "note": self.note}
@@ -141,14 +161,21 @@ def read_metric(record: object) -> Metric | None:
     if _is_number(record):
         return Metric(value=record)
     if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
-        value, *further, note = (record.get(key) for key in ("value", *_FURTHER))
+        value, *further, note, why = (record.get(key) for key in ("value", *_FURTHER))
         if _is_number(value):
             low, high, sd, *counts = (part if _is_number(part) else None for part in further)
             n, expected = (None if part is None else int(part) for part in counts)
-            return Metric(
-                value, low, high, sd, n, expected, note if isinstance(note, str) else None
-            )
+            texts = (text if isinstance(text, str) else None for text in (note, why))
+            images = record.get("images")
+            of_images = read_metric({"value": value, **images}) if images else None
+            return Metric(value, low, high, sd, n, expected, *texts, of_images)
     return None
+
+
+def footnotes(metrics: Iterable[Metric | None]) -> list[str]:
+    """Return the reasons for missing intervals, which SIGN refers to, each once."""
+    reasons = dict.fromkeys(metric.why for metric in metrics if metric is not None and metric.why)
+    return [f"{SIGN} no interval: {'; '.join(reasons)}"] if reasons else []
 
 
 def _is_number(record: object) -> TypeGuard[float]:

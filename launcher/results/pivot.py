@@ -43,6 +43,7 @@ class Pivot(NamedTuple):
                 "low": metric.low,
                 "high": metric.high,
                 **({} if metric.n is None else _counts(metric)),
+                **({} if metric.why is None else {"why": metric.why}),
             }
             for (name, data), metric in self.cells.items()
         ]

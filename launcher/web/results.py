@@ -179,6 +179,10 @@ def _number(cell: object, best: bool) -> Cell:
     interval = ""
     if metric.low is not None and metric.high is not None:
         interval = f"{metric.low:.3g} to {metric.high:.3g}"
+    elif metric.why is not None:
+        interval = f"no interval: {metric.why}"
+    if metric.images is not None and metric.images.low is not None:
+        interval += f"; over images {metric.images.low:.3g} to {metric.images.high:.3g}"
     return Cell(text=format_value(metric.value), interval=interval, numeric=True, best=best)
 
 

@@ -345,6 +345,8 @@ class Sampled(NamedTuple):
     value: float
     draws: Floats  # (R,)
     interval: Interval | None = None  # its own; None: the percentiles of the draws
+    metric: Metric | None = None  # of a value with an interval of its own
+    fewer: float = 0.0  # independent images of the smaller class
 
     @property
     def estimate(self) -> Estimate:
@@ -357,7 +359,9 @@ def sampled(metric: Metric, table: SourcedScores) -> Sampled:
     """Return a metric of a table, comparable with that of other tables of the same images."""
     draws = table.resampled([metric])[metric.name]
     estimate = estimates_over_images([metric], table)[metric.name]
-    return Sampled(estimate.value, draws, None if table.has_many_sources else estimate.interval)
+    if table.has_many_sources:
+        return Sampled(estimate.value, draws)
+    return Sampled(estimate.value, draws, estimate.interval, metric, table.image_sample.fewer)
 
 
 def mean_over_seeds(seeds: Sequence[Sampled]) -> Sampled:
@@ -389,9 +393,15 @@ def middle_of_draws(draws: Floats) -> Floats:
 def difference_of(first: Sampled, second: Sampled) -> Difference:
     """Return first minus second, of the same images, paired by the draws."""
     value = first.value - second.value
-    if first.interval is not None and second.interval is not None:
+    metric = first.metric
+    if first.interval is not None and second.interval is not None and metric is not None:
         one, other = (first.value, first.interval), (second.value, second.interval)
-        correlation = over_images.correlation(first.draws, second.draws)
+        correlation = over_images.correlation_of(
+            metric,
+            (first.draws, second.draws),
+            (first.value + second.value) / 2,
+            min(first.fewer, second.fewer),
+        )
         return Difference(value, *over_images.difference_interval(other, one, correlation))
     return Difference(value, *resampling.percentile_interval(value, first.draws - second.draws))
 
@@ -493,12 +503,23 @@ def _difference_over_images(
         estimates_over_images([metric], table)[metric.name] for table in (before, after)
     )
     value = second.value - first.value
-    draws = [table.resampled([metric])[metric.name] for table in (before, after)]
     if before.has_many_sources and after.has_many_sources:
-        return Difference(value, *resampling.percentile_interval(value, draws[1] - draws[0]))
+        spreads = [table.resampled([metric])[metric.name] for table in (before, after)]
+        return Difference(value, *resampling.percentile_interval(value, spreads[1] - spreads[0]))
     if first.interval is None or second.interval is None:
         return Difference(value, why=first.why or second.why)
-    correlation = over_images.correlation(*draws) if paired else 0.0
+    if paired and np.array_equal(before.logits, after.logits):
+        return Difference(value, value, value)
+    draws = (
+        before.resampled([metric])[metric.name],
+        after.resampled([metric])[metric.name],
+    )
+    correlation = over_images.correlation_of(
+        metric,
+        draws if paired else None,
+        (first.value + second.value) / 2,
+        min(table.image_sample.fewer for table in (before, after)),
+    )
     return Difference(
         value,
         *over_images.difference_interval(

@@ -24,7 +24,6 @@ from trueface.evaluation.intervals.ranking import (
     precision_interval,
 )
 from trueface.evaluation.intervals.resampling import (
-    COVERAGE,
     percentile_interval,
     picture_codes,
     resamples,
@@ -33,14 +32,16 @@ from trueface.evaluation.intervals.resampling import (
 from trueface.evaluation.metric import IntervalMethod, Metric, Rates, Scale
 from trueface.evaluation.weighted_scores import FAKE, REAL, ScoreTable
 
-TAIL = (1 - COVERAGE) / 2
+BEYOND = 0.02  # chance that the threshold of a fixed FPR is beyond either bound
 TWO = 2  # classes of a detector
+PSEUDO = 2.0  # images on which two models differ, of no correlation
 REACHED = 100 // curves.FPR_PERCENT  # reals, below which one false alarm is more than the rate
 # independent images of a class, below which a method has no interval. With fewer reals than 368, the threshold of a
 # rate at 1 % FPR may be above all fakes: 0.99 ** 367 > 0.025
 LEAST: Mapping[IntervalMethod, Mapping[int, int]] = {
     IntervalMethod.FIXED_FPR: {REAL: 368},
-    IntervalMethod.PRECISION: {REAL: 50, FAKE: 50},  # below, 2.5 times as wide as a bootstrap
+    IntervalMethod.PRECISION: {REAL: 50, FAKE: 50},  # below, more than 2.5 times as wide as a bootstrap
+    IntervalMethod.MEAN: {REAL: 100, FAKE: 100},  # below, 89 % for a detector that is too sure of itself
 }
 
 
@@ -61,6 +62,14 @@ class ImageSample(NamedTuple):
             label: _class_effect(table, picture, table.labels == label) for label in table.present
         }
         return cls(table, keys, effects)
+
+    @property
+    def fewer(self) -> float:
+        """How many independent images the smaller class has."""
+        labels = self.table.labels
+        return min(
+            float(np.sum(labels == label)) / effect for label, effect in self.effects.items()
+        )
 
     @property
     def two_classes(self) -> tuple[Floats, Floats, float, float]:
@@ -153,11 +162,34 @@ def difference_interval(
     return Interval(value - half(other_down, up), value + half(other_up, down))
 
 
-def correlation(first: Floats, second: Floats) -> float:
-    """Return the correlation of two metrics over joint resamples (R,) of the same images.
+def correlation_of(
+    metric: Metric, draws: tuple[Floats, Floats] | None, value: float, fewer: float
+) -> float:
+    """Return the correlation of a metric of two models with other logits, for `difference_interval`.
 
-    It is 1 if both are equal, and 0 if one of them does not vary.
+    Two models that decide alike have a correlation of 1 in every resample, and may differ all the same. So it is
+    that of the images on which the metric rests with a few of no correlation. These images are the errors (or hits,
+    if fewer) of decisions, otherwise those of the smaller class. A calibration error has -1: noise raises it, and
+    not in both models alike, so only the plain subtraction of both intervals holds.
+
+    Args:
+        metric: the metric.
+        draws: of both models under joint resamples, (R,). None: the tables are of other images.
+        value: mean of the metric of both models.
+        fewer: independent images of the smaller class.
     """
+    if metric.interval is IntervalMethod.CALIBRATION:
+        return -1.0
+    together = 0.0 if draws is None else _correlation(*draws)
+    if metric.interval is IntervalMethod.MEAN or together <= 0:
+        return together
+    if metric.interval is IntervalMethod.RATES:
+        errors = fewer * min(value, 1 - value)
+        return together * errors / (errors + 1)
+    return together * fewer / (fewer + PSEUDO)
+
+
+def _correlation(first: Floats, second: Floats) -> float:
     known = np.isfinite(first) & np.isfinite(second)
     one, other = first[known], second[known]
     if np.array_equal(one, other):
@@ -176,7 +208,7 @@ def fixed_fpr_interval(
 ) -> Interval:
     """Return the interval of the TPR at 1 % FPR.
 
-    Order statistics of the reals contain the threshold, Wilson's interval the rate at it. Both are joined by
+    Order statistics of the reals bound the threshold, Wilson's interval the rate at it. Both are joined by
     square-and-add (G. Zou and A. Donner, Statistics in Medicine 27(10), 2008).
 
     Args:
@@ -186,12 +218,14 @@ def fixed_fpr_interval(
         counts: how many independent fakes and reals these are.
         weights: (R,) how often each real counts. None: once.
     """
-    order = np.argsort(-reals)
-    each = np.ones(len(reals)) if weights is None else weights[order].astype(np.float64)
-    passed = np.cumsum(each) / each.sum()  # share of the reals down to each one
-    places = np.searchsorted(passed, _threshold_shares(int(counts[1])), "right")
+    reals, each = np.sort(reals)[::-1], np.ones(len(reals))
+    if weights is not None:
+        each = weights[np.argsort(-reals, kind="stable")].astype(np.float64)
+    independent = int(counts[1])
+    ranks = (np.cumsum(each) - each) / each.sum() * independent  # of each real, from 0 on
     strict, loose = (
-        float(np.mean(fakes > reals[order[min(place, len(order) - 1)]])) for place in places
+        _share_above(fakes, reals, float(np.interp(rank, ranks, np.arange(len(reals)))))
+        for rank in _threshold_ranks(independent)
     )
     under, over = wilson(value, counts[0])
     low = value - math.hypot(value - min(strict, value), value - under)
@@ -200,13 +234,21 @@ def fixed_fpr_interval(
 
 
 @lru_cache(maxsize=64)
-def _threshold_shares(reals: int) -> tuple[float, float]:
-    """Return shares of the highest reals between which the 99 % point lies, each with a chance of 97.5 %."""
-    at = np.arange(reals)
-    chance = bdtr(at.astype(np.float64), reals, curves.FPR_PERCENT / 100)
-    first = int(np.searchsorted(chance, TAIL, "right")) - 1
-    last = min(int(np.searchsorted(chance, 1 - TAIL)), reals - 1)
-    return max(first, 0) / reals, last / reals
+def _threshold_ranks(reals: int) -> tuple[float, float]:
+    """Return fractional ranks, 0 the highest logit, that bound the 99 % point of the reals by 98 % each.
+
+    Source: A. Hutson, Journal of Applied Statistics 26(3), 1999: binomial ranks, interpolated.
+    """
+    at = np.arange(reals, dtype=np.float64)
+    chance = bdtr(at, reals, curves.FPR_PERCENT / 100)  # of at most so many reals above the point
+    return float(np.interp(BEYOND, chance, at)), float(np.interp(1 - BEYOND, chance, at))
+
+
+def _share_above(fakes: Floats, reals: Floats, rank: float) -> float:
+    """Return the share of fakes above a fractional rank of the reals, between those of its neighbours."""
+    first = min(int(rank), len(reals) - 2)
+    near, further = (float(np.mean(fakes > reals[at])) for at in (first, first + 1))
+    return near + (rank - first) * (further - near)
 
 
 def _class_effect(table: ScoreTable, picture: Indices, rows: NDArray[np.bool_]) -> float:
