@@ -77,15 +77,17 @@ class Metric(NamedTuple):
         if self.low is None or self.high is None:
             return f"{format_number(self.value)}{spread}{missing}{note}"
 
-        def format_interval(metric: Metric) -> str:
-            if metric.low is None or metric.high is None:
-                return f"no interval: {metric.why}"
-            low, high = format_number(metric.low), format_number(metric.high)
-            return f"[{low}, {high}]" if brackets else f"{low} to {high}"
+        def format_ends(low: float, high: float) -> str:
+            ends = format_number(low), format_number(high)
+            return f"[{', '.join(ends)}]" if brackets else " to ".join(ends)
 
-        interval = format_interval(self)
-        if self.images is not None:
-            interval += f" over sources, {format_interval(self.images)} over images"
+        interval = format_ends(self.low, self.high)
+        if (images := self.images) is not None:
+            interval += " over sources, "
+            if images.low is None or images.high is None:
+                interval += f"none over images: {images.why}"
+            else:
+                interval += f"{format_ends(images.low, images.high)} over images"
         return (
             f"{format_number(self.value)}{spread} {interval if brackets else f'({interval})'}{note}"
         )
@@ -165,10 +167,10 @@ def read_metric(record: object) -> Metric | None:
         if _is_number(value):
             low, high, sd, *counts = (part if _is_number(part) else None for part in further)
             n, expected = (None if part is None else int(part) for part in counts)
-            texts = (text if isinstance(text, str) else None for text in (note, why))
+            note, why = (text if isinstance(text, str) else None for text in (note, why))
             images = record.get("images")
             of_images = read_metric({"value": value, **images}) if images else None
-            return Metric(value, low, high, sd, n, expected, *texts, of_images)
+            return Metric(value, low, high, sd, n, expected, note, why, of_images)
     return None
 
 

@@ -114,6 +114,13 @@ class Difference(NamedTuple):
     why: str = ""  # why there is no interval
 
     @property
+    def interval(self) -> Interval | None:
+        """Both ends, or None."""
+        if self.low is None or self.high is None:
+            return None
+        return Interval(self.low, self.high)
+
+    @property
     def word(self) -> str:
         """The conclusion: a difference whose interval contains 0 shows nothing."""
         if self.low is None or self.high is None:

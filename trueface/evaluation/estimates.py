@@ -244,11 +244,14 @@ def differences(
         paired: both tables are of the same images in one order, and images that are hard for both cancel out.
     """
     first, second = estimates(metrics, before), estimates(metrics, after)
+    identical = paired and np.array_equal(before.logits, after.logits)
     several = before.design.has_several_sources or after.design.has_several_sources
     made = {}
     for metric in metrics:
         one, other = first[metric.name], second[metric.name]
-        if not several:
+        if identical:
+            made[metric.name] = Difference(0.0, 0.0, 0.0)
+        elif not several:
             made[metric.name] = _difference_over_images(metric, before, after, paired=paired)
         elif one.interval is None or other.interval is None:
             made[metric.name] = Difference(other.value - one.value, why=one.why or other.why)

@@ -210,8 +210,8 @@ def test_interval_contains_its_gap_and_widens_with_fewer_images() -> None:
                  for n in (1, 20))  # fmt: skip
     narrow, wide = intervals(many), intervals(few)
     for name, value in group_gaps(few).items():
-        assert wide[name].low <= value <= wide[name].high
-        assert narrow[name].high - narrow[name].low < wide[name].high - wide[name].low
+        assert wide[name].contains(float(value))
+        assert narrow[name].half_width < wide[name].half_width
 
 
 def test_floor_of_the_auc_gap_equals_shuffled_rows() -> None:

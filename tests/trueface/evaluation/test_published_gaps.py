@@ -151,7 +151,7 @@ def test_values_are_within_their_intervals_and_above_the_floor_of_a_real_shift(
                 row.table.intervals[name],
             )
             assert value is not None
-            assert ends.low < value < ends.high
+            assert ends.contains(value)
             assert 0 < floor.mean < floor.p95 < value
 
 

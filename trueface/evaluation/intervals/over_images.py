@@ -40,8 +40,14 @@ REACHED = 100 // curves.FPR_PERCENT  # reals, below which one false alarm is mor
 # rate at 1 % FPR may be above all fakes: 0.99 ** 367 > 0.025
 LEAST: Mapping[IntervalMethod, Mapping[int, int]] = {
     IntervalMethod.FIXED_FPR: {REAL: 368},
-    IntervalMethod.PRECISION: {REAL: 50, FAKE: 50},  # below, more than 2.5 times as wide as a bootstrap
-    IntervalMethod.MEAN: {REAL: 100, FAKE: 100},  # below, 89 % for a detector that is too sure of itself
+    IntervalMethod.PRECISION: {
+        REAL: 50,
+        FAKE: 50,
+    },  # below, more than 2.5 times as wide as a bootstrap
+    IntervalMethod.MEAN: {
+        REAL: 100,
+        FAKE: 100,
+    },  # below, 89 % for a detector that is too sure of itself
 }
 
 

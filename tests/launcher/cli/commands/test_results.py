@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.column_tables import pivot_table
+from launcher.cli.column_tables import flat_table, pivot_table
 from launcher.cli.commands.results import all_rows
-from launcher.cli.output import Format, csv_text, long_rows, markdown_text, write
+from launcher.cli.output import Format, csv_text, latex_text, long_rows, markdown_text, write
 from launcher.cli.result_tables import draw
 from launcher.params import PARAMS
+from launcher.results.metric import read_metric
 from launcher.results.pivot import metrics_of_result, pivot
+from launcher.results.table import RunResults
 from launcher.screens.text_table import table_of_texts
 from launcher.states import Done, Failed
 from launcher.store.queue import Store
@@ -70,16 +72,43 @@ def test_wide_terminal_shows_every_interval() -> None:
 
 
 def test_note_below_the_table_counts_the_sources_of_the_intervals() -> None:
-    few = "3 real sources, 1 fake source (given this source)"
+    few = "3 real sources, 1 fake source (over its images)"
     lines = draw([a_row("m", "gan2:pre", pooled=False, few_sources=few)], width=60).splitlines()
     assert lines[-2:] == [
-        "    With few sources, treat them with caution:",
+        "    treat them with caution:",
         f"  {few}",
     ]
     mixed = [a_row("m", "gan2:pre", pooled=False, few_sources=few), ROWS[0]]
     assert f"  gan2:pre: {few}" in draw(mixed, everything=True, width=140)
     assert "few" not in draw(ROWS, width=140)
     assert draw([]) == "no results yet"
+
+
+def test_number_without_an_interval_says_why() -> None:
+    rate = {"value": 0.37, "low": None, "high": None, "why": "50 of 368 reals"}
+    rows = [a_row("m", "gan2:pre", pooled=False, auc=rate)]
+    assert "0.370 (no interval: 50 of 368 reals)" in draw(rows, width=160)
+    (row,) = csv.DictReader(io.StringIO(csv_text(long_rows(rows))))
+    assert (row["auc"], row["auc_low"], row["auc_high"]) == ("0.37", "", "")
+    results = RunResults(rows=rows, columns=("model",))
+    (chosen,) = flat_table(results, ["model", "auc"]).cells
+    assert chosen == ["m", "0.37 (no interval: 50 of 368 reals)"]
+    latex = latex_text(flat_table(results, ["model", "auc"], latex=True))
+    assert "m & 0.37$^\\dagger$ \\\\" in latex
+    assert "{$^\\dagger$ no interval: 50 of 368 reals}" in latex
+
+
+def test_class_of_two_sources_has_intervals_over_both_and_over_their_images() -> None:
+    area = a_value(0.9) | {
+        "over": {"real": "sources", "fake": "sources"},
+        "images": {"low": 0.896, "high": 0.904},
+    }
+    rows = [a_row("m", "gan2:pre", pooled=False, auc=area)]
+    lines = draw(rows, width=140).splitlines()
+    assert "0.900 (0.890 to 0.910)" in lines[1]
+    at = next(at for at, line in enumerate(lines) if "over images" in line)
+    assert lines[at + 3].endswith("0.900 (0.896 to 0.904)")
+    assert str(read_metric(area)) == ("0.9 (0.89 to 0.91 over sources, 0.896 to 0.904 over images)")
 
 
 def test_table_at_100_columns_keeps_the_verdict_without_wrapping() -> None:

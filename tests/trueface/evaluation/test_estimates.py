@@ -1,0 +1,289 @@
+"""Which interval belongs to a number: over sources, videos or images, or none with its reason."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.coverage import Cell, coverage
+from tests.trueface.evaluation.tables import make_scores
+from trueface.cli.comparison_text import text
+from trueface.evaluation.comparison import ComparisonInput, compare, contrast, document
+from trueface.evaluation.estimate import NOT_COMPARABLE, Difference, Over
+from trueface.evaluation.estimates import (
+    Sampled,
+    SourcedScores,
+    difference_of,
+    differences,
+    estimates,
+    sampled,
+    share_of,
+    tpr_at_fixed_fpr,
+)
+from trueface.evaluation.measurement import METRICS, Report, evaluate_scores
+from trueface.evaluation.metrics.confusion import ACCURACY
+from trueface.evaluation.metrics.curve import AUC, TPR_AT_1_FPR
+from trueface.evaluation.metrics.probability import ECE
+from trueface.evaluation.result_rows import by_video, video_report
+from trueface.predictions.predictions import Predictions
+
+
+def make_table(
+    count: int, *, sources: Sequence[int] = (1, 1), shift: float = 1.5, seed: int = 0
+) -> SourcedScores:
+    """Return `count` images of each class, in so many sources of reals and of fakes."""
+    random = np.random.default_rng(seed)
+    logits = np.concatenate([random.normal(size=count) + sign * shift for sign in (-1, 1)])
+    labels = np.repeat(np.array([0, 1], np.int8), count)
+    keys = [f"{y}{n % sources[y]}/{n}" for y in (0, 1) for n in range(count)]
+    return SourcedScores(labels=labels, logits=logits, keys=keys)
+
+
+@pytest.mark.parametrize(
+    ("detector", "reals"), [("mediocre", 100), ("calibrated", 30), ("heavy tails", 500)]
+)
+def test_interval_of_one_source_contains_the_truth(detector: str, reals: int) -> None:
+    rounds = 120
+    for name, count in coverage(Cell(detector=detector, reals=reals, sources=1), rounds).items():
+        assert count.intervals in {0, rounds}, name
+        # 93 % in so many rounds, less three standard deviations
+        assert count.held >= 0.86 * count.intervals, name
+
+
+@pytest.mark.parametrize(
+    ("reals", "why"),
+    [
+        (50, "50 of 368 reals; no false alarm in 50 reals"),
+        (100, "100 of 368 reals"),
+        (367, "367 of 368 reals"),
+        (368, ""),
+    ],
+)
+def test_rate_at_a_fixed_fpr_needs_368_reals(reals: int, why: str) -> None:
+    measure = estimates([TPR_AT_1_FPR], make_table(reals))["tpr_at_1fpr"]
+    assert measure.why == why
+    assert (measure.interval is None) == bool(why)
+    record = measure.json_record
+    assert record.get("why", "") == why
+    if why:
+        assert measure.text(".2f").endswith(f"(no interval: {why})")
+        assert record["low"] is record["high"] is None
+
+
+def test_each_class_says_what_its_interval_is_over() -> None:
+    report = evaluate_table_of(make_table(200, sources=(1, 4)))
+    assert report.over == {0: Over.IMAGES, 1: Over.SOURCES}
+    assert report.metrics["auc"].json_record["over"] == {"real": "images", "fake": "sources"}
+    # the reals are of one source, whose threshold is one of few of its images
+    assert report.metrics["tpr_at_1fpr"].why == "200 of 368 reals"
+    assert evaluate_table_of(make_table(200, sources=(3, 4))).metrics["tpr_at_1fpr"].why == ""
+
+
+def evaluate_table_of(table: SourcedScores) -> Report:
+    return evaluate_scores(
+        table.labels.astype(np.int8), np.asarray(table.logits, np.float64), keys=table.keys
+    )
+
+
+def frames(videos: int, count: int, sets: int = 1) -> Predictions:
+    """Return frames of videos of each class, whose frames have the same logit but for a little noise."""
+    random = np.random.default_rng(1)
+    keys, labels, logits, names = [], [], [], []
+    for label in (0, 1):
+        for video in range(videos):
+            middle = random.normal() + 2 * label - 1
+            for frame in range(count):
+                names.append(f"Fake/set{label}{video % sets}/v{video}")
+                keys.append(f"set{label}{video % sets}/v{video}/{frame}")
+                labels.append(label)
+                logits.append(middle + 0.01 * random.normal())
+    return make_scores(keys, labels, logits, videos=names)
+
+
+def test_videos_of_one_set_are_not_sources() -> None:
+    scores = frames(40, 8)
+    report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys, videos=scores.videos)
+    assert report.sources == {0: 1, 1: 1}
+    assert report.over == {0: Over.VIDEOS, 1: Over.VIDEOS}
+    assert report.metrics["tpr_at_1fpr"].why.startswith("40 of 368 real videos")
+    by_frames = evaluate_scores(scores.labels, scores.margin, keys=[*map(str, range(640))])
+    # 320 frames of a class are worth 40 images
+    assert report.metrics["auc"].half_width > 2 * by_frames.metrics["auc"].half_width
+    videos = video_report(scores)
+    assert videos is not None
+    assert videos.auc is not None
+    assert videos.auc.over == {0: Over.VIDEOS, 1: Over.VIDEOS}
+    assert len(by_video(scores)) == videos.videos == 80
+
+
+def test_two_sets_of_videos_have_intervals_over_both_and_over_their_videos() -> None:
+    scores = frames(20, 4, sets=2)
+    report = evaluate_scores(scores.labels, scores.margin, keys=scores.keys, videos=scores.videos)
+    area = report.metrics["auc"]
+    assert area.over == {0: Over.SOURCES, 1: Over.SOURCES}
+    assert area.images is not None
+    assert area.images.over == {0: Over.VIDEOS, 1: Over.VIDEOS}
+
+
+def test_two_sources_have_both_intervals_and_three_only_that_over_sources() -> None:
+    for sources, both in ((2, True), (3, False)):
+        table = make_table(60, sources=(sources, sources), shift=0.8)
+        scores = make_scores(table.keys, table.labels, table.logits)
+        given = ComparisonInput("m", (), scores, ())
+        made: Any = document(compare(given, given))
+        area = made["before"]["auc"]
+        assert area["over"] == {"real": "sources", "fake": "sources"}
+        assert ("images" in area) is both
+        assert ("over Images of These Sources" in text(compare(given, given))) is both
+        if both:
+            assert area["low"] < area["images"]["low"] < area["images"]["high"] < area["high"]
+
+
+def test_comparison_of_one_source_says_that_its_intervals_are_for_its_images() -> None:
+    given, other = (
+        ComparisonInput("m", (), make_scores(table.keys, table.labels, table.logits), ())
+        for table in (make_table(60), make_table(60, seed=1))
+    )
+    shown = text(compare(given, other))
+    assert "1 real source (over its images), 1 fake source (over its images)" in shown
+    assert "Intervals are for new images of these sources only." in shown
+    assert "new sources;" not in shown
+    assert "(no interval: 60 of 368 reals; no false alarm in 60 reals)" in shown
+    assert "(not comparable: 60 of 368 reals; no false alarm in 60 reals)" in shown
+
+
+def test_difference_without_an_interval_is_not_comparable_and_wins_nothing() -> None:
+    before, after = (make_table(60, seed=seed) for seed in (1, 2))
+    made = differences(list(METRICS.values()), before, after, paired=True)
+    assert made["tpr_at_1fpr"].word == NOT_COMPARABLE
+    assert made["tpr_at_1fpr"].json_record["low"] is None
+    assert made["auc"].word != NOT_COMPARABLE
+    assert Difference(0.3, why="50 of 368 reals").word == NOT_COMPARABLE
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_difference_of_equal_models_contains_0(paired: bool) -> None:
+    table = make_table(400)
+    other = SourcedScores(
+        labels=table.labels, logits=table.logits + 0.0, keys=table.keys, seed=int(not paired)
+    )
+    for name, change in differences(list(METRICS.values()), table, other, paired=paired).items():
+        assert change.low is not None, name
+        assert change.high is not None, name
+        assert change.value == 0
+        assert change.low <= 0 <= change.high, name
+        assert (change.low == change.high) is paired, name  # identical models on the same images
+
+
+def test_perfect_models_that_differ_have_a_difference_with_a_width() -> None:
+    first, second = (make_table(40, shift=9.0, seed=seed) for seed in (1, 2))
+    change = differences([AUC, ACCURACY], first, second, paired=True)
+    for name in ("auc", "accuracy"):
+        assert change[name].value == 0
+        low, high = change[name].interval or (0, 0)
+        assert low < 0 < high
+    of_draws = difference_of(sampled(AUC, first), sampled(AUC, second))
+    assert of_draws.low == pytest.approx(change["auc"].low)
+
+
+def test_means_over_draws_have_percentiles_as_their_interval() -> None:
+    draws = np.linspace(0, 1, 1001)
+    measure = Sampled(0.5, draws).estimate
+    assert (measure.low, measure.high) == pytest.approx((0.025, 0.975))
+
+
+def test_calibrated_detector_has_an_error_whose_interval_reaches_0() -> None:
+    random = np.random.default_rng(3)
+    for count in (30, 300):
+        logits = np.concatenate([2 * (random.normal(size=count) + sign) for sign in (-1, 1)])
+        table = SourcedScores(
+            labels=np.repeat([0, 1], count),
+            logits=logits,
+            keys=[f"{n // count}/{n}" for n in range(2 * count)],
+        )
+        measure = estimates([ECE], table)["ece"]
+        assert measure.low is not None
+        assert measure.low <= 0.004 < measure.value
+
+
+@pytest.mark.parametrize("agree", [True, False])
+def test_copies_count_as_far_as_they_differ(agree: bool) -> None:
+    labels = np.tile(np.repeat([0, 1], 100), 4)
+    keys = [f"{n // 100}/{n}" for n in range(200)] * 4
+    random = np.random.default_rng(0)
+    own = random.normal(size=200 if agree else 800)
+    logits = np.tile(own, 4 if agree else 1) + 2 * labels - 1
+    once = estimates([AUC, ACCURACY], make_table(100, shift=1.0))
+    copied = estimates([AUC, ACCURACY], SourcedScores(labels=labels, logits=logits, keys=keys))
+    for name, measure in copied.items():
+        ratio = measure.half_width / once[name].half_width
+        assert ratio == pytest.approx(1.0 if agree else 0.5, rel=0.35), name
+
+
+def test_share_of_copies_is_that_of_their_images() -> None:
+    holds = np.arange(40) % 4 > 0
+    alone = share_of(holds, [f"s/{n}" for n in range(40)])
+    thrice = share_of(np.tile(holds, 3), [f"s/{n}" for n in range(40)] * 3)
+    assert thrice.value == alone.value
+    assert thrice.half_width == pytest.approx(alone.half_width)
+
+
+def test_weights_of_reals_move_the_threshold_and_widen_the_interval() -> None:
+    table = make_table(2000)
+    plain = np.ones(4000, np.int64)
+    heavy = plain.copy()
+    heavy[:200] = 20
+    once, weighted = (
+        tpr_at_fixed_fpr(TPR_AT_1_FPR, table.table, keys=table.keys, weights=weights)
+        for weights in (plain, heavy)
+    )
+    unweighted = estimates([TPR_AT_1_FPR], table)["tpr_at_1fpr"]
+    assert (once.value, once.low, once.high) == pytest.approx(
+        (unweighted.value, unweighted.low, unweighted.high)
+    )
+    assert weighted.half_width > once.half_width
+
+
+@pytest.mark.parametrize(
+    ("labels", "logits"),
+    [([1], [0.3]), ([0, 1], [0.0, 0.0]), ([0] * 5 + [1] * 5, [1.0] * 10), ([1] * 6, [2.0] * 6)],
+)
+def test_tiny_tables_have_values_with_intervals_or_reasons(
+    labels: list[int], logits: list[float]
+) -> None:
+    report = evaluate_scores(
+        np.array(labels, np.int8), np.array(logits), keys=[f"s/{n}" for n in range(len(labels))]
+    )
+    for name, measure in report.metrics.items():
+        assert measure.why or measure.contains(measure.value), name
+    assert set(METRICS) == report.metrics.keys() | report.reasons.keys()
+
+
+def test_one_source_beside_many_has_a_number_with_its_scope() -> None:
+    table = make_table(400, sources=(1, 20))
+    measures = estimates(list(METRICS.values()), table)
+    for name, measure in measures.items():
+        assert measure.interval is not None, name
+        assert set(measure.over.values()) <= {Over.IMAGES, Over.SOURCES}, name
+
+
+def interval_of(name: str, labels: NDArray[np.int8], logits: NDArray[np.float64]) -> float:
+    keys = [f"{label}/{n}" for n, label in enumerate(labels)]
+    return evaluate_scores(labels, logits, keys=keys).metrics[name].half_width
+
+
+@pytest.mark.parametrize("name", [*METRICS])
+def test_more_images_narrow_the_interval(name: str) -> None:
+    few, many = (make_table(count, shift=0.8) for count in (400, 3200))
+    widths = [interval_of(name, table.labels, np.asarray(table.logits)) for table in (few, many)]  # type: ignore[arg-type]
+    assert 0 < widths[1] < 0.6 * widths[0]
+
+
+def test_contrast_of_empty_tables_has_no_measures() -> None:
+    table = make_table(20)
+    scores = make_scores(table.keys, table.labels, table.logits)
+    made = contrast(scores, scores.rows(np.zeros(40, bool)))
+    assert made.after is None
+    assert set(made.difference.values()) == {None}
