@@ -30,11 +30,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 ENDLESS = 1_000_000  # images of either class that stand for the population
 SPREAD = 0.06  # standard deviation of the accuracy between sources
-LEAST = 93.0  # coverage in %, of tables with one source
-WIDEST = 2.5  # times the width of a percentile bootstrap
 SIZES = (30, 50, 100, 200, 500, 1000)
 SEED = 20_261_128
-SURE = frozenset({"ece", "tpr_at_1fpr"})  # may be above 99 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +99,7 @@ def truth(cell: Cell) -> dict[str, float]:
 
 @dataclass(slots=True)
 class Count:
-    """What the intervals of one measure did over all rounds."""
+    """The intervals of one measure over all rounds."""
 
     intervals: int = 0
     held: int = 0
@@ -131,9 +128,12 @@ def coverage(cell: Cell, rounds: int) -> dict[str, Count]:
 
 
 def record(cell: Cell, rounds: int) -> dict[str, object]:
-    """Return a cell as JSON: coverage in % and mean width of each measure; null without an interval."""
+    """Return coverage in % and mean width of each measure of a cell as JSON, null without an interval."""
     measures = {
-        name: [100 * count.held / count.intervals, count.width / count.intervals]
+        name: [
+            round(100 * count.held / count.intervals, 1),
+            round(count.width / count.intervals, 4),
+        ]
         if count.intervals
         else None
         for name, count in coverage(cell, rounds).items()
@@ -145,21 +145,6 @@ def record(cell: Cell, rounds: int) -> dict[str, object]:
         "rounds": rounds,
         "measures": measures,
     }
-
-
-def outside(row: Mapping[str, object], before: Mapping[str, object] | None) -> list[str]:
-    """Return the measures of a table with one source whose intervals hold too rarely, or are too wide."""
-    if row["sources"] != 1:
-        return []
-    found, earlier = _measures(row), _measures(before) if before else {}
-    missed = []
-    for name, each in found.items():
-        if each is None:
-            continue
-        width = (earlier.get(name) or (0.0, 0.0))[1]
-        if each[0] < LEAST or (width and each[1] > WIDEST * width):
-            missed.append(name)
-    return missed
 
 
 def _measures(row: Mapping[str, object]) -> Mapping[str, Sequence[float] | None]:

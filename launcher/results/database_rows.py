@@ -153,7 +153,7 @@ def flatten_row(row: Row) -> dict[str, Any]:
         name = f"{key}_" if key in OWN_COLUMNS else key
         if value is None or value.__class__ in PLAIN:  # by far the most frequent cases
             cells[name] = value
-        elif value.__class__ is dict and ("over" in value or value.keys() == _INTERVAL):
+        elif value.__class__ is dict and value.keys() == _INTERVAL:
             cells[name] = value["value"]
             cells[f"{name}_low"], cells[f"{name}_high"] = value["low"], value["high"]
         elif isinstance(value, Mapping) and (metric := read_metric(value)) is not None:

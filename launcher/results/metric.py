@@ -6,9 +6,9 @@ from typing import NamedTuple, TypeGuard
 
 from launcher.system.files import Json
 
-_FURTHER = ("low", "high", "sd", "n", "expected", "note", "why")  # optional keys of a value
-_SCOPE = ("over", "images")  # what an interval is over, and a second one over images
-_KEYS = frozenset({"value", *_FURTHER, *_SCOPE})
+_NUMBERS = frozenset({int, float})
+_SHORT = frozenset({"value", "low", "high", "over"})  # keys of a value with an interval
+_KEYS = _SHORT | {"sd", "n", "expected", "note", "why", "images"}  # all keys of a value
 SIGN = "†"  # a number without an interval, in tables with footnotes
 UNCERTAINTY_DIGITS = 2  # significant digits of an uncertainty (JCGM 100:2008, section 7.2.6)
 MOST_DECIMALS = 8  # beyond this, before or after the point, numbers are written with an exponent
@@ -162,16 +162,27 @@ def read_metric(record: object) -> Metric | None:
     """Return a number of a plugin package or a job as a metric; None if it is not a number."""
     if _is_number(record):
         return Metric(value=record)
-    if isinstance(record, Mapping) and "value" in record and record.keys() <= _KEYS:
-        value, *further, note, why = (record.get(key) for key in ("value", *_FURTHER))
-        if _is_number(value):
-            low, high, sd, *counts = (part if _is_number(part) else None for part in further)
-            n, expected = (None if part is None else int(part) for part in counts)
-            note, why = (text if isinstance(text, str) else None for text in (note, why))
-            images = record.get("images")
-            of_images = read_metric({"value": value, **images}) if images else None
-            return Metric(value, low, high, sd, n, expected, note, why, of_images)
-    return None
+    if not isinstance(record, Mapping) or not record.keys() <= _KEYS:
+        return None
+    value = record.get("value")
+    if not _is_number(value):
+        return None
+    metric = Metric(value, _number(record.get("low")), _number(record.get("high")))
+    if record.keys() <= _SHORT:  # by far the most frequent case
+        return metric
+    n, expected = (_number(record.get(key)) for key in ("n", "expected"))
+    note, why = (
+        text if isinstance(text := record.get(key), str) else None for key in ("note", "why")
+    )
+    images = record.get("images")
+    return metric._replace(
+        sd=_number(record.get("sd")),
+        n=None if n is None else int(n),
+        expected=None if expected is None else int(expected),
+        note=note,
+        why=why,
+        images=read_metric({"value": value, **images}) if images else None,
+    )
 
 
 def footnotes(metrics: Iterable[Metric | None]) -> list[str]:
@@ -181,7 +192,13 @@ def footnotes(metrics: Iterable[Metric | None]) -> list[str]:
 
 
 def _is_number(record: object) -> TypeGuard[float]:
+    if record.__class__ in _NUMBERS:  # by far the most frequent case
+        return True
     return isinstance(record, int | float) and not isinstance(record, bool)
+
+
+def _number(record: object) -> float | None:
+    return record if _is_number(record) else None
 
 
 def interval_columns(name: str, metric: Metric) -> dict[str, float | None]:

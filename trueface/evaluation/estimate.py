@@ -1,4 +1,4 @@
-"""A value with its 95 % interval: what the interval is over, or why there is none."""
+"""A value with its 95 % interval and the scope of the interval, or the reason for its absence."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ FEW = 5  # below so many sources a table says how many there are
 
 
 class Over(StrEnum):
-    """What other draws of a class an interval is for."""
+    """The scope of an interval in a class: it is for other draws of these."""
 
     SOURCES = "sources"
     VIDEOS = "videos"  # of the only source
@@ -96,7 +96,7 @@ class Estimate:
 
     @property
     def json_record(self) -> dict[str, Json]:
-        """The same as JSON: value, low, high; also `over` by class and `why` where there are any."""
+        """The same as JSON: value, low and high, and `over` by class and `why` if there are any."""
         record: dict[str, Json] = {"value": self.value, "low": self.low, "high": self.high}
         if self.over:
             record["over"] = {class_name(label): over for label, over in self.over.items()}

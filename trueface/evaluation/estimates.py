@@ -48,7 +48,7 @@ class SourcedScores:
         logits: (N,) of a detector, (N, K) of K classes.
         keys: (N,) "<source>/<name>" of the images, "<source>/<video>/<name>" of frames; rows with one key are
             copies of one image.
-        videos: (N,) video of a frame, "" of no frame; (): no row is a frame.
+        videos: (N,) video of a frame, "" of no frame. (): no row is a frame.
         seed: root seed of the resamples; the same keys and labels have the same ones.
         unit: what a row is: an image, or a whole video.
     """
@@ -119,7 +119,7 @@ class SourcedScores:
         return self._resampled
 
     def left_out(self, metrics: Sequence[Metric]) -> Mapping[str, Floats]:
-        """Return each metric on what is left when a part is left out (F,), by name."""
+        """Return each metric on the remaining rows when a part is left out (F,), by name."""
         missing = [metric for metric in metrics if metric.name not in self._left_out]
         if missing:
             of = self.design
@@ -140,12 +140,12 @@ class SourcedScores:
 
     @cached_property
     def known_estimates(self) -> dict[str, Estimate]:
-        """What `estimates` computed before, by the name of the metric."""
+        """The earlier results of `estimates`, by the name of the metric."""
         return {}
 
     @cached_property
     def known_over_images(self) -> dict[str, Estimate]:
-        """What `estimates_over_images` computed before, by the name of the metric."""
+        """The earlier results of `estimates_over_images`, by the name of the metric."""
         return {}
 
     @cached_property
@@ -343,7 +343,7 @@ def area(value: float, reals: int, fakes: int) -> Estimate:
 
 
 class Sampled(NamedTuple):
-    """A value and the same under each resample of its images; NaN: undefined."""
+    """A value and the same under each resample of its images, NaN where it is undefined."""
 
     value: float
     draws: Floats  # (R,)
@@ -421,7 +421,7 @@ def function_of_means(
 
     Args:
         values: (N, M) of the samples.
-        function: from means (R, M) to (R,); what is not finite is left out.
+        function: from means (R, M) to (R,). Values that are not finite are left out.
         table: labels and keys of the samples.
         scale: the range of the function.
         fraction: the function is the fraction of samples for which something holds.
@@ -471,7 +471,7 @@ def _over_parts(
 def _counts(
     table: SourcedScores, *, only: Mapping[int, Over] | None = None
 ) -> Mapping[int, tuple[int, str]]:
-    """Return the number of independent images, or videos, of each class, and what they are.
+    """Return the number of independent images, or videos, of each class, with the name of the unit.
 
     Args:
         table: the scores.

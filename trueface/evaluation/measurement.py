@@ -96,7 +96,7 @@ def evaluate_scores(
         labels: (N,) 1 fake, 0 real.
         logits: (N,) positive = fake; exactly 0 counts as real, as in the original system.
         keys: (N,) "<source>/<name>" of the images; rows with one key are copies of one image.
-        videos: (N,) video of a frame, "" of no frame; (): no row is a frame.
+        videos: (N,) video of a frame, "" of no frame. (): no row is a frame.
         names: of the metrics that are wanted; None: all.
 
     Raises:
@@ -216,12 +216,20 @@ def _verdict(logits: NDArray[np.floating], auc: Estimate | None) -> str:
     return ", ".join(words)
 
 
-def measure_json(report: Report, name: str) -> Json:
-    """Return a metric of a report as JSON, with both intervals if a class has two sources; None: undefined."""
+def measure_json(report: Report, name: str, *, brief: bool = False) -> Json:
+    """Return a metric of a report as JSON, None if it is undefined. Two sources of a class give both intervals.
+
+    Args:
+        report: the report.
+        name: of the metric.
+        brief: leave out `over` if it is that of the report.
+    """
     measure = report.metrics.get(name)
     if measure is None:
         return None
     record = measure.json_record
+    if brief and measure.over == report.over:
+        del record["over"]
     if report.has_two_sources and measure.images is not None:
         ends = measure.images.json_record
         record["images"] = {key: value for key, value in ends.items() if key in ENDS}
@@ -231,6 +239,11 @@ def measure_json(report: Report, name: str) -> Json:
 def sources_json(sources: Mapping[int, int]) -> dict[str, Json]:
     """Return how many sources each class has, by its name."""
     return {class_name(label): count for label, count in sources.items()}
+
+
+def over_json(over: Mapping[int, Over]) -> dict[str, Json]:
+    """Return the scope of the intervals of each class, by its name."""
+    return {class_name(label): each for label, each in over.items()}
 
 
 def few_sources(sources: Mapping[int, int], over: Mapping[int, Over]) -> str:

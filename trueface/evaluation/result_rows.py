@@ -33,6 +33,7 @@ from trueface.evaluation.measurement import (
     evaluate_scores,
     few_sources,
     measure_json,
+    over_json,
     sources_json,
     undefined_metrics,
 )
@@ -146,6 +147,7 @@ def not_run(run_folder: Path, model: str, data: str, reason: str) -> dict[str, J
         "n": 0,
         **dict.fromkeys((*METRICS, *by_images, *calibrated)),
         "sources": {"real": 0, "fake": 0},
+        "over": {},
         "few_sources": "",
         "confusion": [[0, 0], [0, 0]],
         "verdict": f"not run: {reason}",
@@ -184,12 +186,13 @@ def _row(tests: GroupedTests, groups: AttributeFiles, by: str) -> dict[str, Json
         "condition": first.condition,
         "pooled": tests.pooled,
         "n": report.n,
-        **{name: measure_json(report, name) for name in METRICS},
-        **{f"{name}_by_images": _json(report.by_images.get(name)) for name in BY_IMAGES},
+        **{name: measure_json(report, name, brief=True) for name in METRICS},
+        **{f"{name}_by_images": _brief(report.by_images.get(name)) for name in BY_IMAGES},
         **_calibrated(scores, first.calibration),
         **({"videos": videos.videos, "video_auc": _json(videos.auc)} if videos else {}),
         **by_group,
         "sources": sources_json(report.sources),
+        "over": over_json(report.over),
         "few_sources": few_sources(report.sources, report.over),
         "confusion": [list(row) for row in report.confusion],
         "verdict": report.verdict,
@@ -247,7 +250,7 @@ def _calibrated(scores: Predictions, calibration: Calibration | None) -> dict[st
         report = evaluate_scores(
             scores.labels, logits, keys=scores.keys, videos=scores.videos, names={name}
         )
-        return measure_json(report, name)
+        return measure_json(report, name, brief=True)
 
     return {
         UNSCALED: measure_of("ece", calibration.undo_temperature(scores.margin)),
@@ -256,6 +259,12 @@ def _calibrated(scores: Predictions, calibration: Calibration | None) -> dict[st
         "threshold": calibration.threshold,
         "temperature": calibration.temperature,
     }
+
+
+def _brief(value: Estimate | None) -> Json:
+    """Return a measure as JSON without its scope, which the name of its column says."""
+    record = {} if value is None else value.json_record
+    return {key: part for key, part in record.items() if key != "over"} or None
 
 
 def _json(value: Estimate | None) -> Json:

@@ -41,14 +41,16 @@ def table(run_folder: Path, tests: Sequence[tuple[str, str]]) -> list[dict[str, 
         n, and the name of each metric. The metrics are accuracy, balanced_accuracy, precision, recall, f1, auc,
         ap, eer, tpr_at_1fpr, ece and loss. Further keys are accuracy_by_images, balanced_accuracy_by_images,
         auc_by_images, balanced_accuracy_at_threshold, ece_unscaled, ece_scaled, threshold, temperature, sources,
-        few_sources, confusion, verdict, reason, reasons, data_root, seconds.
+        over, few_sources, confusion, verdict, reason, reasons, data_root, seconds.
 
-        A measure is {"value", "low", "high", "over"}. It is None if `reasons` says why, or, for those after
-        calibration, if validation gave none. `over` says for each class what the interval is over: sources, the
-        videos of one source, or the images of one source. If there is no interval, `low` and `high` are None and
-        `why` says the reason. If a class has exactly two sources, `images` has the interval over images of these.
-        `_by_images` always has the interval over other images of the same sources. `sources` counts them by class, and `few_sources` is a sentence if there are fewer
-        than five. If images are frames, `videos` counts their videos, and `video_auc` is the AUC of mean
+        A measure is {"value", "low", "high"}. It is None if `reasons` says why, or, for those after calibration, if
+        validation gave none. If there is no interval, `low` and `high` are None and `why` has the reason.
+
+        `over` is the scope of the intervals of each class: sources, the videos of one source, or the images of one
+        source. A measure with another scope has its own `over`. If a class has exactly two sources, `images` in a
+        measure has the interval over images of these. `_by_images` always has the interval over other images of
+        the same sources. `sources` counts them by class, and `few_sources` is a sentence if there are fewer than
+        five. If images are frames, `videos` counts their videos, and `video_auc` is the AUC of mean
         probabilities with its interval over videos. If tests have attributes, `fpr_gap` and `f_fpr` are in
         percent by the column `groups_by`, that of the training. Their `_floor` is the 95th percentile of
         shuffled groups. If the headers of the image files alone reveal their class, `verdict` is "confounded by

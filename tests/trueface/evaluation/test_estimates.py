@@ -88,7 +88,7 @@ def evaluate_table_of(table: SourcedScores) -> Report:
 
 
 def frames(videos: int, count: int, sets: int = 1) -> Predictions:
-    """Return frames of videos of each class, whose frames have the same logit but for a little noise."""
+    """Return frames of videos of each class, whose frames have nearly the same logit."""
     random = np.random.default_rng(1)
     keys, labels, logits, names = [], [], [], []
     for label in (0, 1):

@@ -300,12 +300,12 @@ def test_measures_of_a_row_are_those_of_its_images(measured_run: Path) -> None:
     report = evaluate_scores(
         labels, logits, keys=[f"{s}/{n}" for _, s, _ in TESTED for n in range(30)]
     )
+    assert pooled["over"] == {"real": "images", "fake": "sources"}
     measure = report.metrics["ap"]
     assert pooled["ap"] == {
         "value": measure.value,
         "low": measure.low,
         "high": measure.high,
-        "over": {"real": "images", "fake": "sources"},
         "images": {"low": None, "high": None, "why": "30 of 50 reals"},
     }
 

@@ -22,8 +22,8 @@ PSEUDO = 1.5  # images in each bin, at the bin's own confidence
 def calibration_interval(value: float, table: ScoreTable, effect: float) -> Interval:
     """Return the interval of a calibration error over images.
 
-    Low: the larger one of two bounds. The first is the error minus the 98.5 % point of what a calibrated model
-    with these confidences shows; right and wrong are drawn from them (consistency resampling: J. Bröcker and
+    Low: the larger one of two bounds. The first is the error minus the 98.5 % point of the errors of a calibrated
+    model with these confidences. Right and wrong are drawn from them (consistency resampling, J. Bröcker and
     L. Smith, Weather and Forecasting 22(3), 2007). The second is |accuracy - mean confidence|, which is at most
     the error, minus 2.3 standard errors. It is tight for a detector that is unsure of itself throughout.
     High: the error plus 1.96 standard errors, from the variances of the bins' accuracies, with 1.5 pseudo images at

@@ -120,7 +120,7 @@ def jackknife_design(
             resampled together.
         labels: (N,) classes.
         seed: of the groups of images in a class of one source.
-        videos: (N,) video of a frame, "" of no frame; (): no row is a frame.
+        videos: (N,) video of a frame, "" of no frame. (): no row is a frame.
     """
     made = _cached_designs if len(keys) <= KEPT_ROWS else _build_design
     return made(tuple(keys), labels.astype(np.int32).tobytes(), seed, tuple(map(bool, videos)))

@@ -108,7 +108,7 @@ def shortage(metric: Metric, counts: Mapping[int, tuple[int, str]]) -> str:
 
     Args:
         metric: the metric.
-        counts: number of independent images of each class, and what they are: "" or "videos".
+        counts: number of independent images of each class, with their unit, "" or "videos".
     """
     for label, least in LEAST.get(metric.interval, {}).items():
         count, unit = counts.get(label, (least, ""))
@@ -144,9 +144,12 @@ def difference_interval(
 
     Source: G. Zou, Psychological Methods 12(4), 2007, equation 15. That formula pairs the lower half of one
     with the upper half of the other, which does not vanish for a correlation of 1 if halves are unequal. Halves
-    that grow together are of the same side. So for a positive correlation r, the squared half width is
-    (1 - r) (a² + b²) + r max((a - a')², (b - b')²), a and b opposite halves, a' and b' those of the same side.
-    It is Zou's for equal halves, and 0 for identical models.
+    that grow together are of the same side. The squared half width for a correlation r above 0 is therefore:
+
+        (1 - r) (a² + b²) + r max((a - a')², (b - b')²)
+
+    a and b are opposite halves, a' and b' those of the same side. It is Zou's for equal halves, and 0 for
+    identical models.
 
     Args:
         first: value and interval.
@@ -271,8 +274,8 @@ def _rates(metric: Metric, sample: ImageSample, value: float) -> Interval:
     """Return the interval of a function of the rates.
 
     Clopper-Pearson of each rate, joined by square-and-add: G. Zou and A. Donner, Statistics in Medicine 27(10),
-    2008, equation 3. If errors are so few that the sum of two such ends is too narrow, the upper end is that
-    of the pooled errors: errors of both classes shrink by the factor by which the lower Clopper-Pearson end of
+    2008, equation 3. With few errors, the sum of two such ends is too narrow. The upper end is then that of
+    the pooled errors. Errors of both classes shrink by the factor by which the lower Clopper-Pearson end of
     all errors is below their number (W. Hoeffding, Annals of Mathematical Statistics 27(3), 1956: unequal
     rates vary less than a binomial of their mean).
     """
@@ -310,10 +313,12 @@ def _precision(_metric: Metric, sample: ImageSample, value: float) -> Interval:
 def _crossing(_metric: Metric, sample: ImageSample, value: float) -> Interval:
     """Return the profile score interval of an equal error rate.
 
-    A rate e is kept if some threshold is plausible at which FPR and FNR both are e: with A of R reals above
-    it and B of F fakes below it, (A - R e)² / (R e (1 - e)) + (B - F e)² / (F e (1 - e)) <= Z². Two errors and
-    one free threshold leave one degree of freedom. This is a quadratic in e for each threshold, as for Wilson
-    (Journal of the American Statistical Association 22(158), 1927). The interval is the union over thresholds.
+    A of R reals are above a threshold and B of F fakes below it. A rate e is kept if some threshold fulfils:
+
+        (A - R e)² / (R e (1 - e)) + (B - F e)² / (F e (1 - e)) <= Z²
+
+    Two errors and one free threshold leave one degree of freedom. This is a quadratic in e for each threshold, as
+    for Wilson (Journal of the American Statistical Association 22(158), 1927). The interval is their union.
     """
     *_, fakes, reals = sample.two_classes
     order = sample.table.order

@@ -1,4 +1,4 @@
-"""Resamples of the images of a table, and percentile intervals of what is computed under them.
+"""Resamples of the images of a table, and percentile intervals of values under them.
 
 Method: bootstrap, stratified by class, in which the copies of an image are drawn together.
 """
