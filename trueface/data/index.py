@@ -301,7 +301,8 @@ def _holds(folder: Path, methods: Methods) -> bool:
         has_flat = CLASSES[name.casefold()] in methods.flat
         with os.scandir(folder / name) as entries:
             for entry in entries:
-                if (has_flat and is_image(entry.name)) or (
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if (has_flat and is_image(entry.name) and not is_folder) or (
                     methods.holds(entry.name) and entry.is_dir()
                 ):
                     return True

@@ -498,6 +498,15 @@ def test_images_without_method_folder_have_separate_subsets(tree: Tree) -> None:
     assert names(find_images(root, "gan:none")) == ["none:StyleGAN2/1"]
 
 
+def test_folder_named_like_an_image_or_its_suffix_is_a_folder(tree: Tree) -> None:
+    root = tree(["Fake/jpg/1.png", "Fake/a.png/2.png", "real/WEBP/3.png"])
+    words = Words(subsets={"foo": ("jpg", "a.png"), "realFoo": ("WEBP",)})
+    found = find_images(root, "all:none", BUILT_IN.with_words(words))
+    assert names(found) == ["none:a.png/2", "none:jpg/1", "none:WEBP/3"]
+    flat = parse_data("fakeFlat:none&realFlat:none")
+    assert len(list(parts_without_folder(root, flat))) == 2
+
+
 def test_flat_subset_is_missing_if_class_folder_has_no_image(tree: Tree) -> None:
     root = tree([*below_presocial(NAMES), "Fake/7.png"])
     data = parse_data("fakeFlat:pre&realFlat:pre&fakeFlat:none&realFlat:none&real:none&real:pre")
