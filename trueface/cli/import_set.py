@@ -430,7 +430,7 @@ def _earlier(request: ImportRequest, before: ImportRecord) -> dict[str, list[str
         return {}
     lists = read_lists(request.splits)
     own = {
-        path.split("/Real/", 1)[-1].split("/Fake/", 1)[-1].rpartition(".")[0]
+        path.split("/Real/", 1)[-1].split("/Fake/", 1)[-1].rpartition(".")[0].replace("\\", "/")
         for path in before.files
     }
     if own.isdisjoint(key for keys in lists.values() for key in keys):

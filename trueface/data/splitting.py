@@ -140,9 +140,23 @@ def _from_table(path: Path, keys: Collection[str]) -> dict[str, str]:
         rows = _json_rows(text) if path.suffix == ".json" else _csv_rows(text)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read groups from {path}: {error}") from error
+    rows = {key.replace("\\", "/"): group for key, group in rows.items()}
+    _refuse_other_case(path, rows, keys)
     names = equal_numbers(rows.values())
     groups = {key: rows[key] for key in keys if key in rows and not is_missing(rows[key])}
     return {key: names.get(group, group) for key, group in groups.items()}
+
+
+def _refuse_other_case(path: Path, rows: Collection[str], keys: Collection[str]) -> None:
+    """Refuse rows whose keys differ from those of images in upper and lower case only."""
+    lacking = {key.casefold(): key for key in keys if key not in rows}
+    strangers = set(rows).difference(keys) if lacking else set()
+    other = {row: lacking[row.casefold()] for row in strangers if row.casefold() in lacking}
+    if other:
+        row, key = min(other.items())
+        raise DataError(
+            f"{path} has {len(other)} keys in another case, such as {row}. Write {key}."
+        )
 
 
 def _json_rows(text: str) -> dict[str, str]:
