@@ -307,9 +307,9 @@ def _refuse_idle(
     for part, images in on_disk.parts.items():
         if not files or any(image.file in files for image in images):
             continue
-        if files.isdisjoint(part_files(data_root, part, vocabulary)):
+        if files.isdisjoint(of_part := set(part_files(data_root, part, vocabulary))):
             raise DataError(
-                f"none of the {len(images)} images of {part} in {data_root} is in {split}. Leave "
+                f"none of the {len(of_part)} images of {part} in {data_root} is in {split}. Leave "
                 f"{part} out of the data ID, or make a split with it: trueface splits"
             )
 

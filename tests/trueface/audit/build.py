@@ -161,6 +161,8 @@ class Lab:
             "train_images": len(images),
             "val_images": len(self.lists["val"]),
             "train_images_sha256": fingerprint(images),
+            "train_sources": {f"fake {FAKE} pre": 30, f"real {REAL} pre": 30},
+            "val_sources": {f"fake {FAKE} pre": 5, f"real {REAL} pre": 5},
             "flipped_train": flipped,
             "flipped_val": 0,
         }

@@ -353,6 +353,17 @@ CASES = {
         change_history(0.5, 0.4, 0.3, merits=(0.9, 0.8, 0.7)),
         {"first-epoch-best": {"of the last": 0.7}},
     ),
+    "a training on one class": Case(
+        change_provenance(train_sources={"real FFHQ pre": 60}),
+        {"one-class-list": {"severity": "fault", "sentence": "no fake image was used for the training"}},
+    ),
+    "a training on fakes that are blended of reals": Case(
+        combine(change_provenance(train_sources={"real FFHQ pre": 60}), change_settings(sbi=0.5)),
+    ),
+    "a validation on one class": Case(
+        change_provenance(val_sources={"fake StyleGAN2 pre": 5}),
+        {"one-class-list": {"severity": "warning", "sentence": "no real image was used for the validation"}},
+    ),
     "few bad images": Case(change_summary(images=1000, bad_images=10)),
     "many bad images": Case(
         change_summary(images=1000, bad_images=11),
