@@ -36,7 +36,7 @@ from trueface.data.imports.writing import (
     write_root,
 )
 from trueface.data.splits import NAMES, keys_digest, read_lists, split_files
-from trueface.data.splitting import SHARES, Lists
+from trueface.data.splitting import SHARES, Lists, describe_lacking_classes
 from trueface.runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -530,6 +530,7 @@ def _remarks(
     for name in NAMES:
         if not lists[name]:
             yield f"the list {name} is empty"
+    yield from describe_lacking_classes(lists, arrangement.images)
 
 
 def _doubts(record: ImportRecord, root: Path) -> Iterator[str]:

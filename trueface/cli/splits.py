@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from trueface.data.splitting import (
     SHARES,
     Grouping,
     Lists,
+    describe_lacking_classes,
+    describe_lacking_sources,
     make_splits,
     merge_groups,
     read_groups,
@@ -156,6 +159,13 @@ def _warn_of_empty_classes(images: Sequence[Image]) -> None:
                 f"warning: no {word} images. A detector needs both classes for its training.",
                 err=True,
             )
+
+
+def _warn_of_lacking(lists: Mapping[str, Collection[str]], images: Sequence[Image]) -> None:
+    for sentence in chain(
+        describe_lacking_classes(lists, images), describe_lacking_sources(lists, images)
+    ):
+        click.echo(f"warning: {sentence}", err=True)
 
 
 def groups_by_rules(given: Sequence[str], keys: Collection[str]) -> dict[str, str] | None:
@@ -396,6 +406,8 @@ def _make(request: SplitRequest) -> None:
     cells = _cells(grouping, lists, on_disk)
     for name in (name for name, keys in lists.items() if not keys):
         click.echo(f"warning: the list {name} is empty", err=True)
+    if on_disk is not None:
+        _warn_of_lacking(lists, on_disk.images)
     if _holds(request.out, lists, force=request.force):
         click.echo(f"{request.out} already contains this split", err=True)
     else:
@@ -418,6 +430,7 @@ def _check(request: SplitRequest, split_path: Path) -> None:
         raise DataError(
             f"no lists found in {split_path}. Expected {', '.join(f'{name}.json' for name in NAMES)}"
         )
+    _warn_of_lacking(lists, on_disk.images)
     # torch takes seconds to import; a split is made without it
     from trueface.data.split_checks import examine
 

@@ -32,6 +32,7 @@ from trueface.data.splits import (
 )
 from trueface.data.splitting import (
     Grouping,
+    describe_lacking_classes,
     groups_in_several_lists,
     make_splits,
     merge_groups,
@@ -141,6 +142,44 @@ def test_few_large_groups_leave_no_split_empty() -> None:
         lists = make_splits(images, seed=seed, groups=groups)
         assert all(lists.values())
         assert not groups_in_several_lists(groups, lists)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "lacking"),
+    [
+        ([8] * 4, [8] * 4, []),
+        ([8] * 3, [8] * 3, []),
+        ([2] * 3, [1] * 60, []),
+        ([60], [1] * 60, ["val real", "test real"]),
+        ([8] * 2, [8] * 5, ["test real"]),
+        ([3], [3], []),  # training has both, and the others are empty
+    ],
+)
+def test_each_list_has_a_group_of_each_class_if_possible(
+    real: list[int], fake: list[int], lacking: list[str]
+) -> None:
+    images, groups = [], {}
+    for label, sizes in enumerate((real, fake)):
+        for video, size in enumerate(sizes):
+            for n in range(size):
+                image = an_image(f"{'AB'[label]}/{video:03d}/{n}", label=label)
+                images.append(image)
+                groups[image.key] = image.key.rpartition("/")[0]
+    for seed in range(8):
+        lists = make_splits(images, seed=seed, groups=groups)
+        assert sorted(key for keys in lists.values() for key in keys) == sorted(groups)
+        assert not groups_in_several_lists(groups, lists)
+        counts = {
+            f"{name} {word}": sum(key[0] == folder for key in keys)
+            for name, keys in lists.items()
+            for word, folder in (("real", "A"), ("fake", "B"))
+            if keys
+        }
+        assert [name for name, count in counts.items() if not count] == lacking
+        sentences = list(describe_lacking_classes(lists, images))
+        assert len(sentences) == len(lacking)
+        for name, sentence in zip(lacking, sentences, strict=True):
+            assert "the list {} has no {} images".format(*name.split()) in sentence
 
 
 def test_smaller_split_moves_no_key_to_another_split() -> None:
