@@ -4,6 +4,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from PIL import ExifTags
 
 from launcher.api import TaskFileError, load, plan
 from tests.trueface.commands import Command
@@ -252,6 +253,7 @@ def test_file_with_conflicting_labels_of_two_imports_is_reported(
         (".png", 12, ""),
         (".bmp", 12, "the file format alone separates fake from real images in 100% of cases"),
         (".png", 13, "the image size alone separates fake from real images in 100% of cases"),
+        (".PNG", 12, "the EXIF orientation alone separates fake from real images in 100% of cases"),
     ],
 )
 def test_file_format_that_reveals_the_class_is_reported(
@@ -262,7 +264,9 @@ def test_file_format_that_reveals_the_class_is_reported(
         with PIL.Image.open(path) as image:
             changed = image.resize((side, side))
         path.unlink()
-        changed.save(path.with_suffix(ending))
+        exif = PIL.Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        changed.save(path.with_suffix(ending), exif=exif if ending == ".PNG" else b"")
     found = command("import", "folders", top, "--out", tmp_path / "root").err
     assert ("alone separates" in found) is bool(said)
     assert said in found
