@@ -232,6 +232,26 @@ def test_frame_has_label_compression_video_and_people(
     assert {i.label for i in images if i.source == "FF-real"} == {0}
 
 
+@pytest.mark.parametrize(
+    ("real", "labels"),
+    [
+        ((), {"FF-real": 0, "Photoreal": 1, "pristine": 0, "camera": 1, "DFDC_Real": 0}),
+        (("camera",), {"FF-real": 0, "Photoreal": 1, "pristine": 0, "camera": 0, "DFDC_Real": 0}),
+    ],
+)
+def test_label_of_a_description_is_real_by_its_last_word_or_by_option(
+    files: Files, real: tuple[str, ...], labels: dict[str, int]
+) -> None:
+    top = files(f"frames/{name}/1.png" for name in labels)
+    lists = {
+        name: {"train": {"v": {"label": name, "frames": [f"frames/{name}/1.png"]}}}
+        for name in labels
+    }
+    (top / "set.json").write_text(json.dumps({"set": lists}))
+    found = DeepfakeBench().images(top, LayoutOptions(real=frozenset(real)))
+    assert {image.source: image.label for image in found} == labels
+
+
 def test_paths_of_other_machine_are_found_by_their_last_components(files: Files) -> None:
     top = files(ff_frames())
     path = top / "FaceForensics++.json"
